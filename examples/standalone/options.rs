@@ -1,0 +1,150 @@
+//! The flags, and the chat rooms that they describe.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use tower_chat_rooms::{ChatRooms, Heartbeat, JwtAuth};
+use tracing_subscriber::EnvFilter;
+
+/// A chat server with its page. Every flag may also be given in the environment. A limit of 0
+/// means no limit.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Options {
+    /// Address to listen on
+    #[arg(long, env = "CHAT_LISTEN", default_value = "127.0.0.1:3000")]
+    pub(crate) listen: SocketAddr,
+
+    /// Path of the page and of the WebSocket
+    #[arg(long, env = "CHAT_PATH", default_value = "/", value_parser = path)]
+    pub(crate) path: String,
+
+    /// Time between two heartbeats of a connection
+    #[arg(long, env = "CHAT_HEARTBEAT", default_value = "1s", value_parser = humantime::parse_duration)]
+    heartbeat: Duration,
+
+    /// Time in which a heartbeat must be answered [default: the heartbeat's]
+    #[arg(long, env = "CHAT_HEARTBEAT_TIMEOUT", value_parser = humantime::parse_duration)]
+    heartbeat_timeout: Option<Duration>,
+
+    /// Require JSON Web Tokens signed with this secret by HS256 (at least 32 bytes)
+    #[arg(long, env = "CHAT_JWT_SECRET", hide_env_values = true)]
+    jwt_secret: Option<String>,
+
+    /// What to log, as in RUST_LOG
+    #[arg(long, env = "CHAT_LOG", default_value = "info")]
+    log: String,
+
+    /// Bytes of one message
+    #[arg(long, env = "CHAT_MAX_MESSAGE_BYTES", default_value_t = 64 * 1024)]
+    max_message_bytes: usize,
+
+    /// Nesting of arrays and objects in a message
+    #[arg(long, env = "CHAT_MAX_DEPTH", default_value_t = 64)]
+    max_depth: usize,
+
+    /// Bytes of a name
+    #[arg(long, env = "CHAT_MAX_NAME_BYTES", default_value_t = 128)]
+    max_name_bytes: usize,
+
+    /// Bytes of a room id
+    #[arg(long, env = "CHAT_MAX_ROOM_ID_BYTES", default_value_t = 128)]
+    max_room_id_bytes: usize,
+
+    /// Members of one room
+    #[arg(long, env = "CHAT_MAX_ROOM_MEMBERS", default_value_t = 10_000)]
+    max_room_members: usize,
+
+    /// Rooms at once
+    #[arg(long, env = "CHAT_MAX_ROOMS", default_value_t = 65_536)]
+    max_rooms: usize,
+
+    /// Connections at once
+    #[arg(long, env = "CHAT_MAX_CONNECTIONS", default_value_t = 65_536)]
+    max_connections: usize,
+
+    /// Frames that may wait for a slow connection
+    #[arg(long, env = "CHAT_MAX_QUEUE_FRAMES", default_value_t = 1024)]
+    max_queue_frames: usize,
+
+    /// Bytes that may wait for a slow connection
+    #[arg(long, env = "CHAT_MAX_QUEUE_BYTES", default_value_t = 256 * 1024)]
+    max_queue_bytes: usize,
+
+    /// Malformed frames in a row that close a connection
+    #[arg(long, env = "CHAT_MAX_BAD_FRAMES", default_value_t = 8)]
+    max_bad_frames: u32,
+
+    /// Time until a connection must have entered a room
+    #[arg(long, env = "CHAT_ENTER_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
+    enter_timeout: Duration,
+
+    /// Time until somebody must have authenticated
+    #[arg(long, env = "CHAT_AUTH_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
+    auth_timeout: Duration,
+
+    /// Time that a hook may take to answer
+    #[arg(long, env = "CHAT_HOOK_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
+    hook_timeout: Duration,
+
+    /// Time for the closing handshake, and for a shutdown
+    #[arg(long, env = "CHAT_CLOSE_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration)]
+    close_timeout: Duration,
+}
+
+impl Options {
+    /// The chat rooms as described, or why they can't be.
+    pub(crate) fn chat_rooms(&self) -> Result<ChatRooms, Box<dyn Error + Send + Sync>> {
+        let heartbeat = Heartbeat::every(self.heartbeat);
+        let heartbeat = match self.heartbeat_timeout {
+            Some(timeout) => heartbeat.with_timeout(timeout),
+            None => heartbeat,
+        };
+        let mut builder = ChatRooms::builder()
+            .heartbeat(heartbeat)
+            .max_message_bytes(count(self.max_message_bytes))
+            .max_depth(count(self.max_depth))
+            .max_name_bytes(count(self.max_name_bytes))
+            .max_room_id_bytes(count(self.max_room_id_bytes))
+            .max_room_members(count(self.max_room_members))
+            .max_rooms(count(self.max_rooms))
+            .max_connections(count(self.max_connections))
+            .max_queue_frames(count(self.max_queue_frames))
+            .max_queue_bytes(count(self.max_queue_bytes))
+            .max_bad_frames(if self.max_bad_frames == 0 { u32::MAX } else { self.max_bad_frames })
+            .enter_timeout(time(self.enter_timeout))
+            .auth_timeout(time(self.auth_timeout))
+            .hook_timeout(time(self.hook_timeout))
+            .close_timeout(time(self.close_timeout));
+        if let Some(secret) = &self.jwt_secret {
+            builder = builder.auth(JwtAuth::hs256(secret)?.with_query("token"));
+        }
+        Ok(builder.build()?)
+    }
+
+    /// What to log.
+    pub(crate) fn log_filter(&self) -> Result<EnvFilter, Box<dyn Error + Send + Sync>> {
+        EnvFilter::try_new(&self.log).map_err(|e| format!("--log {:?}: {e}", self.log).into())
+    }
+}
+
+/// 0 stands for no limit.
+fn count(n: usize) -> usize {
+    if n == 0 { usize::MAX } else { n }
+}
+
+fn time(t: Duration) -> Duration {
+    if t.is_zero() { Duration::MAX } else { t }
+}
+
+fn path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') {
+        return Err("a path begins with a slash".into());
+    }
+    if text.contains(['?', '#', '"', '<', '>', '&']) {
+        return Err("a path holds none of ? # \" < > &".into());
+    }
+    Ok(text.into())
+}

@@ -1,0 +1,242 @@
+//! Settings on their way to an engine.
+
+use std::time::Duration;
+
+use crate::config::{Heartbeat, Limits};
+use crate::engine::engine::{Engine, Hooks};
+use crate::error::BuildError;
+use crate::hooks::auth::Authenticate;
+use crate::hooks::events::RoomEvents;
+use crate::hooks::policy::RoomPolicy;
+
+/// Builds [`ChatRooms`](crate::ChatRooms): the hooks, the heartbeat, and every limit on what a
+/// peer may cost, each with a safe default. No limit at all is `usize::MAX` or
+/// `Duration::MAX`.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_chat_rooms::{ChatRooms, Heartbeat};
+///
+/// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+/// let rooms = ChatRooms::builder()
+///     .heartbeat(Heartbeat::wide_internet())
+///     .max_connections(50_000)
+///     .max_message_bytes(16 * 1024)
+///     .build()?;
+/// # drop(rooms);
+///
+/// let error = ChatRooms::builder().max_message_bytes(512 * 1024).build().unwrap_err();
+/// assert!(error.to_string().contains("max_queue_bytes"));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until it is built"]
+#[derive(Default)]
+pub struct ChatRoomsBuilder {
+    heartbeat: Heartbeat,
+    limits: Limits,
+    hooks: Hooks,
+}
+
+impl ChatRoomsBuilder {
+    /// How often clients are asked for a sign of life. Default: every second.
+    pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.heartbeat = heartbeat;
+        self
+    }
+
+    /// Who may connect. Default: everybody, as nobody in particular.
+    pub fn auth(mut self, auth: impl Authenticate) -> Self {
+        self.hooks.auth = Some(Box::new(auth));
+        self
+    }
+
+    /// Who may enter which room, and what may be said there. Default: everybody everything.
+    pub fn policy(mut self, policy: impl RoomPolicy) -> Self {
+        self.hooks.policy = Some(Box::new(policy));
+        self
+    }
+
+    /// Who hears of every enter, leave and message. Default: nobody.
+    pub fn events(mut self, events: impl RoomEvents) -> Self {
+        self.hooks.events = Some(Box::new(events));
+        self
+    }
+
+    /// Bytes of one message of a client, all fragments together. What is longer closes the
+    /// connection with 1009, before it is read. Default: 64 KiB.
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_message_bytes = bytes;
+        self
+    }
+
+    /// How deeply arrays and objects may be nested in a message, which protects the parsers of
+    /// the other members. Deeper ones get an error `too_deep`. Default: 64.
+    pub fn max_depth(mut self, depth: usize) -> Self {
+        self.limits.max_depth = depth;
+        self
+    }
+
+    /// Bytes of a member's name in UTF-8. Default: 128.
+    pub fn max_name_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_name_bytes = bytes;
+        self
+    }
+
+    /// Bytes of a room id in UTF-8. Default: 128.
+    pub fn max_room_id_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_room_id_bytes = bytes;
+        self
+    }
+
+    /// Members of one room. Who comes when it is full gets an error `room_full`. Each message
+    /// costs a write per member. Default: 10,000.
+    pub fn max_room_members(mut self, members: usize) -> Self {
+        self.limits.max_room_members = members;
+        self
+    }
+
+    /// Rooms that exist at once; a room exists while somebody is in it. Default: 65,536.
+    pub fn max_rooms(mut self, rooms: usize) -> Self {
+        self.limits.max_rooms = rooms;
+        self
+    }
+
+    /// Connections at once, those whose upgrade is under way included. Further upgrades are
+    /// refused with 503. Default: 65,536.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.limits.max_connections = connections;
+        self
+    }
+
+    /// Frames that may wait for one connection which reads too slowly, beyond what the
+    /// kernel's socket buffer holds. What comes on top closes it with 4001. Default: 1,024.
+    pub fn max_queue_frames(mut self, frames: usize) -> Self {
+        self.limits.max_queue_frames = frames;
+        self
+    }
+
+    /// Bytes that may wait for one connection, as for
+    /// [`max_queue_frames`](Self::max_queue_frames). It also bounds what a room gathers: who
+    /// says more at once has to wait. Default: 256 KiB.
+    pub fn max_queue_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_queue_bytes = bytes;
+        self
+    }
+
+    /// Malformed frames and failed authentications in a row that close a connection with
+    /// 1008. Default: 8.
+    pub fn max_bad_frames(mut self, frames: u32) -> Self {
+        self.limits.max_bad_frames = frames;
+        self
+    }
+
+    /// Time until a connection must have entered its first room, and until an upgrade that was
+    /// answered must be complete. Who takes longer is closed with 4002. Default: 10 s.
+    pub fn enter_timeout(mut self, time: Duration) -> Self {
+        self.limits.enter_timeout = time;
+        self
+    }
+
+    /// Time until somebody must have authenticated in band where that is required. Who takes
+    /// longer is closed with 4502. Default: 10 s.
+    pub fn auth_timeout(mut self, time: Duration) -> Self {
+        self.limits.auth_timeout = time;
+        self
+    }
+
+    /// Time that a call of an async hook may take before it counts as a refusal. Default: 10 s.
+    pub fn hook_timeout(mut self, time: Duration) -> Self {
+        self.limits.hook_timeout = time;
+        self
+    }
+
+    /// Time for the closing handshake, and so for a shutdown. Default: 5 s.
+    pub fn close_timeout(mut self, time: Duration) -> Self {
+        self.limits.close_timeout = time;
+        self
+    }
+
+    pub(crate) fn into_engine(self) -> Result<Engine, BuildError> {
+        self.check()?;
+        Ok(Engine::new(self.heartbeat, self.limits, self.hooks))
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let ChatRoomsBuilder { heartbeat, limits, .. } = self;
+        let refuse = |text: String| Err(BuildError::new(text));
+        if heartbeat.interval() < Duration::from_millis(50) {
+            return refuse(format!(
+                "the heartbeat's interval is {:?}; at least 50 ms are needed",
+                heartbeat.interval()
+            ));
+        }
+        if heartbeat.timeout().is_zero() || heartbeat.timeout() > heartbeat.interval() {
+            return refuse(format!(
+                "the heartbeat's timeout is {:?} and must be more than zero and at most its interval of {:?}",
+                heartbeat.timeout(),
+                heartbeat.interval()
+            ));
+        }
+        for (name, value) in [
+            ("max_message_bytes", limits.max_message_bytes),
+            ("max_depth", limits.max_depth),
+            ("max_name_bytes", limits.max_name_bytes),
+            ("max_room_members", limits.max_room_members),
+            ("max_rooms", limits.max_rooms),
+            ("max_connections", limits.max_connections),
+            ("max_queue_frames", limits.max_queue_frames),
+            ("max_bad_frames", limits.max_bad_frames as usize),
+        ] {
+            if value == 0 {
+                return refuse(format!(
+                    "{name} is 0, so nothing would work; for no limit give the type's MAX"
+                ));
+            }
+        }
+        for (name, value) in [
+            ("enter_timeout", limits.enter_timeout),
+            ("auth_timeout", limits.auth_timeout),
+            ("hook_timeout", limits.hook_timeout),
+            ("close_timeout", limits.close_timeout),
+        ] {
+            if value.is_zero() {
+                return refuse(format!(
+                    "{name} is zero, so nobody could be in time; for no limit give Duration::MAX"
+                ));
+            }
+        }
+        // A frame is relayed with the sender's name, whose characters JSON may double or worse.
+        let frame = limits.max_message_bytes.saturating_add(limits.max_name_bytes.saturating_mul(6));
+        if limits.max_queue_bytes < frame.saturating_add(64) && limits.max_queue_bytes != usize::MAX {
+            return refuse(format!(
+                "max_queue_bytes is {} and too small for one message of max_message_bytes ({}) with its \
+                 sender's name: give at least {}",
+                limits.max_queue_bytes,
+                limits.max_message_bytes,
+                frame.saturating_add(64)
+            ));
+        }
+        let enter = limits.max_name_bytes.saturating_add(limits.max_room_id_bytes).saturating_add(64);
+        if limits.max_message_bytes < enter
+            && limits.max_name_bytes != usize::MAX
+            && limits.max_room_id_bytes != usize::MAX
+        {
+            return refuse(format!(
+                "max_message_bytes is {} and too small to enter with a name of max_name_bytes ({}) and a room \
+                 of max_room_id_bytes ({}): give at least {enter}",
+                limits.max_message_bytes, limits.max_name_bytes, limits.max_room_id_bytes
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for ChatRoomsBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatRoomsBuilder")
+            .field("heartbeat", &self.heartbeat)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

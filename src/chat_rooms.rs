@@ -1,0 +1,236 @@
+//! The host's handle on its chat rooms.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::builder::ChatRoomsBuilder;
+use crate::connection::{Opening, serve};
+use crate::engine::engine::{Engine, single};
+use crate::engine::stats::Stats;
+use crate::error::{BuildError, SendError};
+use crate::hooks::auth::Admission;
+use crate::hooks::user::User;
+use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::close::LeaveReason;
+use crate::protocol::inbound::Body;
+use crate::service::layer::ChatRoomsLayer;
+use crate::service::service::{ChatRoomsService, NoService, Route};
+
+/// Live chat rooms: the handle through which the host mounts them, speaks in them, looks at
+/// them and ends them.
+///
+/// All clones, and all layers and services made from them, share one engine.
+///
+/// ```
+/// use serde_json::json;
+/// use tower_chat_rooms::{ChatRooms, SendError};
+///
+/// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+/// let rooms = ChatRooms::builder().build()?;
+/// let service = rooms.service(); // for a route of its own
+/// let layer = rooms.layer("/chat"); // in front of an existing stack
+///
+/// // Nobody has entered yet:
+/// assert!(rooms.rooms().is_empty());
+/// let sent = rooms.send("lobby", &json!({"event": "notice", "message": "hi"}));
+/// assert!(matches!(sent, Err(SendError::NoSuchRoom)));
+/// # drop((service, layer));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ChatRooms {
+    engine: Arc<Engine>,
+}
+
+impl ChatRooms {
+    /// Begins with the defaults.
+    pub fn builder() -> ChatRoomsBuilder {
+        ChatRoomsBuilder::default()
+    }
+
+    /// A service of its own, for a router to mount under any path: every request to it must be
+    /// a WebSocket handshake; others get 426.
+    pub fn service(&self) -> ChatRoomsService<NoService> {
+        ChatRoomsService::new(self.engine.clone(), Route::Every, NoService::default())
+    }
+
+    /// A layer that takes WebSocket handshakes on one path and passes everything else on,
+    /// other requests to that path included. Paths are compared by their segments; the inner
+    /// service's readiness and responses are untouched.
+    pub fn layer(&self, path: &str) -> ChatRoomsLayer {
+        ChatRoomsLayer::new(self.engine.clone(), path)
+    }
+
+    /// Serves a connection whose WebSocket handshake the host has made itself, over any I/O,
+    /// until it ends. Inside a tokio runtime.
+    ///
+    /// Dropping the future ends the connection without a closing handshake; callbacks and
+    /// counts stay exact.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// use tower_chat_rooms::{Admission, ChatRooms};
+    ///
+    /// let rooms = ChatRooms::builder().build()?;
+    /// let (ours, theirs) = tokio::io::duplex(1024);
+    /// drop(theirs);
+    /// rooms.serve(ours, Admission::anonymous()).await;
+    /// assert_eq!(rooms.stats().accepted, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn serve<IO>(&self, io: IO, admission: Admission)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.serve_from(io, admission, None).await;
+    }
+
+    /// The same with the client's address, which the hooks then see.
+    pub async fn serve_from<IO>(&self, io: IO, admission: Admission, peer: Option<SocketAddr>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Ok(permit) = self.engine.admit() else {
+            self.engine.counters.refused.add(1);
+            tracing::debug!("connection refused: the engine is full or shutting down");
+            return;
+        };
+        serve(self.engine.clone(), io, Opening { permit, admission, peer, first: Bytes::new() }).await;
+    }
+
+    /// Sends a JSON object to all members of a room, in one order with what the members say.
+    /// It is given the room's count as `num`; a `name` in it is the host's to choose.
+    ///
+    /// # Errors
+    /// If nobody is in that room, the value is not an object, or the room is so crowded with
+    /// messages that this one would have to wait ([`SendError::Busy`]).
+    pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
+        let text = serialize(value)?;
+        let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
+        let room = self.engine.room(room.as_ref()).ok_or(SendError::NoSuchRoom)?;
+        self.engine.announce(&room, body.as_str()).map_err(|_| SendError::Busy)
+    }
+
+    /// Sends a JSON object to one connection, as it is.
+    ///
+    /// # Errors
+    /// If the connection is not open any more, or the value is not an object.
+    pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
+        let text = serialize(value)?;
+        let recipient = self.engine.table.get(connection).ok_or(SendError::NoSuchConnection)?;
+        recipient.send(single(&text));
+        Ok(())
+    }
+
+    /// Sends a JSON object to every open connection, as it is, whether it has entered a room or
+    /// not. Returns to how many it was sent. Other tasks run in between; each room's own order
+    /// is not kept with it.
+    ///
+    /// # Errors
+    /// If the value is not an object.
+    pub async fn send_all(&self, value: &impl Serialize) -> Result<usize, SendError> {
+        let frame = single(&serialize(value)?);
+        let all = self.engine.table.all();
+        for (n, recipient) in all.iter().enumerate() {
+            if n > 0 && n % 64 == 0 {
+                tokio::task::yield_now().await;
+            }
+            recipient.send(frame.clone());
+        }
+        Ok(all.len())
+    }
+
+    /// The rooms in which somebody is, in no order.
+    pub fn rooms(&self) -> Vec<RoomInfo> {
+        let rooms = self.engine.rooms();
+        rooms.iter().map(|room| RoomInfo { id: room.id().clone(), online: room.online() }).collect()
+    }
+
+    /// The members of a room in the order in which they came; none if there is no such room.
+    pub fn members(&self, room: impl AsRef<str>) -> Vec<MemberInfo> {
+        let Some(room) = self.engine.room(room.as_ref()) else { return Vec::new() };
+        let members = room.lock().members().clone();
+        members
+            .iter()
+            .map(|m| MemberInfo { connection: m.id, name: m.name.clone(), user: m.user.clone() })
+            .collect()
+    }
+
+    /// Closes a connection with 4500, which tells the client to stay away. Returns whether it
+    /// was open.
+    pub fn kick(&self, connection: ConnectionId) -> bool {
+        let Some(recipient) = self.engine.table.get(connection) else { return false };
+        recipient.close(LeaveReason::Kicked);
+        true
+    }
+
+    /// Closes a room: its members' connections end with 4501, and nothing more is said there.
+    /// Who enters the same id from now on opens a new room; to prevent that, have the
+    /// [`RoomPolicy`](crate::RoomPolicy) say no. Returns how many members it had.
+    pub fn close_room(&self, room: impl AsRef<str>) -> usize {
+        self.engine.close_room(room.as_ref()).unwrap_or(0)
+    }
+
+    /// Counters of what is and what has been.
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Refuses further upgrades, closes every connection with 1012 ("come back"), and waits
+    /// until all have ended, at most about `close_timeout`. Every member has been told of as
+    /// `left` then, and no task of the engine is left. It can't be taken back.
+    pub async fn shutdown(&self) {
+        self.engine.shutdown();
+        self.engine.tasks.wait().await;
+    }
+}
+
+impl ChatRoomsBuilder {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// If they contradict each other or can't work; the error names them.
+    pub fn build(self) -> Result<ChatRooms, BuildError> {
+        Ok(ChatRooms { engine: Arc::new(self.into_engine()?) })
+    }
+}
+
+/// A room that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RoomInfo {
+    /// Its id.
+    pub id: RoomId,
+    /// How many are in it.
+    pub online: usize,
+}
+
+/// A member of a room.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct MemberInfo {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The member's name in the room.
+    pub name: Name,
+    /// The user, where one was authenticated when he entered.
+    pub user: Option<Arc<User>>,
+}
+
+fn serialize(value: &impl Serialize) -> Result<String, SendError> {
+    let text = serde_json::to_string(value).map_err(|e| SendError::Json(e.into()))?;
+    if text.starts_with('{') { Ok(text) } else { Err(SendError::NotAnObject) }
+}
+
+impl std::fmt::Debug for ChatRooms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatRooms").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,105 @@
+//! Plain settings: the heartbeat and the limits, with their defaults.
+
+use std::time::Duration;
+
+/// How often the server asks each client for a sign of life, and how long it waits for one.
+///
+/// The server sends `{"event":"heartbeat","message":"ping","num":N}` to every connection once
+/// per interval, the connections spread over it, and right after a connection has entered a
+/// room. Whatever arrives from the client counts as life. A connection from which nothing has
+/// come for `timeout` after a heartbeat is closed and announced as out, which is at most
+/// `interval + timeout` after its last sign of life.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_chat_rooms::Heartbeat;
+///
+/// let fast = Heartbeat::every(Duration::from_secs(1));
+/// assert_eq!(fast, Heartbeat::default());
+/// assert_eq!(fast.timeout(), Duration::from_secs(1));
+///
+/// let mobile = Heartbeat::wide_internet();
+/// assert_eq!((mobile.interval().as_secs(), mobile.timeout().as_secs()), (25, 20));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    interval: Duration,
+    timeout: Duration,
+}
+
+impl Heartbeat {
+    /// A heartbeat every `interval`, answered within `interval`. At least 50 ms.
+    pub fn every(interval: Duration) -> Heartbeat {
+        Heartbeat { interval, timeout: interval }
+    }
+
+    /// 25 s and 20 s: for clients on phones and behind slow or sleepy networks. It costs a
+    /// twenty-fifth of the default and notices a lost client after up to 45 s. A client that
+    /// reconnects after 1.5 s without a heartbeat, as the classic tutorial page does, needs
+    /// the default instead.
+    pub fn wide_internet() -> Heartbeat {
+        Heartbeat { interval: Duration::from_secs(25), timeout: Duration::from_secs(20) }
+    }
+
+    /// Replaces the time in which a heartbeat must be answered; at most the interval.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Heartbeat {
+        Heartbeat { timeout, ..self }
+    }
+
+    /// Time between two heartbeats of a connection.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Time in which a heartbeat must be answered.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Heartbeat {
+        Heartbeat::every(Duration::from_secs(1))
+    }
+}
+
+/// Every bound on what peers may cost. The builder documents each.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) max_message_bytes: usize,
+    pub(crate) max_depth: usize,
+    pub(crate) max_name_bytes: usize,
+    pub(crate) max_room_id_bytes: usize,
+    pub(crate) max_room_members: usize,
+    pub(crate) max_rooms: usize,
+    pub(crate) max_connections: usize,
+    pub(crate) max_queue_frames: usize,
+    pub(crate) max_queue_bytes: usize,
+    pub(crate) max_bad_frames: u32,
+    pub(crate) enter_timeout: Duration,
+    pub(crate) auth_timeout: Duration,
+    pub(crate) hook_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_message_bytes: 64 * 1024,
+            max_depth: 64,
+            max_name_bytes: 128,
+            max_room_id_bytes: 128,
+            max_room_members: 10_000,
+            max_rooms: 65_536,
+            max_connections: 65_536,
+            max_queue_frames: 1024,
+            max_queue_bytes: 256 * 1024,
+            max_bad_frames: 8,
+            enter_timeout: Duration::from_secs(10),
+            auth_timeout: Duration::from_secs(10),
+            hook_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Reads and checks what the client sends. tungstenite does the reading; between two messages
+//! it is put away, so that an idle connection holds no buffer.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use crate::engine::outbox::Outbox;
+use crate::protocol::close::LeaveReason;
+use crate::protocol::frame::Boundary;
+
+/// Bytes taken from the socket at once, on the stack.
+const CHUNK: usize = 4096;
+
+/// tungstenite's own buffer grows beyond it where a message is longer.
+const READ_BUFFER: usize = 512;
+
+/// A flood of pings is answered only as far as the client reads the answers.
+const MAX_CONTROL: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    /// Present while a message or the closing handshake is unfinished.
+    context: Option<Box<WebSocketContext>>,
+    boundary: Boundary,
+    /// What was read before this reader existed.
+    first: Bytes,
+}
+
+impl Reader {
+    pub(crate) fn new(first: Bytes) -> Reader {
+        Reader { first, ..Reader::default() }
+    }
+
+    /// Reads until there is a message, or nothing more. Answers to pings and to a close go
+    /// into the outbox. On an error the messages before it are in the inbox.
+    pub(crate) fn poll_read<IO: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut IO,
+        outbox: &mut Outbox,
+        max_message_bytes: usize,
+        inbox: &mut VecDeque<Utf8Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Received, LeaveReason>> {
+        if !self.first.is_empty() {
+            let first = std::mem::take(&mut self.first);
+            self.feed(&first, outbox, max_message_bytes, inbox)?;
+            return Poll::Ready(Ok(Received));
+        }
+        let mut chunk = [const { MaybeUninit::uninit() }; CHUNK];
+        let mut buf = ReadBuf::uninit(&mut chunk);
+        ready!(Pin::new(io).poll_read(cx, &mut buf)).map_err(|_| LeaveReason::Lost)?;
+        if buf.filled().is_empty() {
+            return Poll::Ready(Err(LeaveReason::Lost));
+        }
+        self.feed(buf.filled(), outbox, max_message_bytes, inbox)?;
+        Poll::Ready(Ok(Received))
+    }
+
+    fn feed(
+        &mut self,
+        bytes: &[u8],
+        outbox: &mut Outbox,
+        max_message_bytes: usize,
+        inbox: &mut VecDeque<Utf8Bytes>,
+    ) -> Result<(), LeaveReason> {
+        self.boundary.advance(bytes);
+        let context = self.context.get_or_insert_with(|| {
+            let config = WebSocketConfig::default()
+                .read_buffer_size(READ_BUFFER)
+                .write_buffer_size(0)
+                .max_write_buffer_size(MAX_CONTROL)
+                .max_message_size(Some(max_message_bytes))
+                .max_frame_size(Some(max_message_bytes));
+            Box::new(WebSocketContext::new(Role::Server, Some(config)))
+        });
+        let mut wire = Wire { bytes, outbox, refused: false };
+        loop {
+            match context.read(&mut wire) {
+                Ok(Message::Text(text)) => inbox.push_back(text),
+                Ok(Message::Binary(_)) => return Err(LeaveReason::Binary),
+                // Pings and the close are answered by the next read.
+                Ok(_) => {}
+                Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(reason(&e)),
+            }
+        }
+        if self.boundary.is_clean() && context.can_write() && !wire.refused {
+            self.context = None;
+        }
+        Ok(())
+    }
+}
+
+/// Something came.
+pub(crate) struct Received;
+
+fn reason(error: &Error) -> LeaveReason {
+    match error {
+        Error::ConnectionClosed | Error::AlreadyClosed => LeaveReason::Closed,
+        Error::Capacity(_) => LeaveReason::TooBig,
+        Error::Utf8(_) => LeaveReason::NotUtf8,
+        Error::Io(_) => LeaveReason::Lost,
+        _ => LeaveReason::ProtocolViolation,
+    }
+}
+
+/// The socket as tungstenite sees it: the bytes that were read, and the outbox to write to.
+struct Wire<'a> {
+    bytes: &'a [u8],
+    outbox: &'a mut Outbox,
+    refused: bool,
+}
+
+impl io::Read for Wire<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.bytes.read(buf)
+    }
+}
+
+impl io::Write for Wire<'_> {
+    fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
+        if self.outbox.control_len() > MAX_CONTROL {
+            self.refused = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.outbox.push_control(frames);
+        Ok(frames.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Rooms at work: who is connected, who is where, and how frames reach them.
+
+pub(crate) mod delivery;
+#[allow(clippy::module_inception, reason = "the engine stands in the floor of the same name")]
+pub(crate) mod engine;
+pub(crate) mod outbox;
+pub(crate) mod recipient;
+pub(crate) mod stats;
+pub(crate) mod table;

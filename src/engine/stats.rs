@@ -1,0 +1,74 @@
+//! Counters of what the engine has done.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter that many tasks add to.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) entered: Counter,
+    pub(crate) left: Counter,
+    pub(crate) messages: Counter,
+    pub(crate) errors: Counter,
+    pub(crate) heartbeats_missed: Counter,
+    pub(crate) slow: Counter,
+}
+
+/// What an engine is doing and has done since it was built.
+///
+/// Taken from counters one after the other, not at one instant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that are open or being opened now.
+    pub connections: usize,
+    /// Rooms in which somebody is now.
+    pub rooms: usize,
+    /// Upgrades that became connections.
+    pub accepted: u64,
+    /// Upgrades refused: malformed, not authenticated, over the limit, shutting down.
+    pub refused: u64,
+    /// Memberships begun.
+    pub entered: u64,
+    /// Memberships ended.
+    pub left: u64,
+    /// Messages of members that went out to their rooms.
+    pub messages: u64,
+    /// Error and `noAuth` frames sent.
+    pub errors: u64,
+    /// Connections closed because no sign of life came.
+    pub heartbeats_missed: u64,
+    /// Connections closed because they read too slowly.
+    pub slow: u64,
+}
+
+impl Counters {
+    pub(crate) fn read(&self, connections: usize, rooms: usize) -> Stats {
+        Stats {
+            connections,
+            rooms,
+            accepted: self.accepted.read(),
+            refused: self.refused.read(),
+            entered: self.entered.read(),
+            left: self.left.read(),
+            messages: self.messages.read(),
+            errors: self.errors.read(),
+            heartbeats_missed: self.heartbeats_missed.read(),
+            slow: self.slow.read(),
+        }
+    }
+}

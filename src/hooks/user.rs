@@ -1,0 +1,113 @@
+//! Who is behind a connection, as far as the host's auth hook knows.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+
+use http::Extensions;
+
+/// An authenticated user, as an [`Authenticate`](crate::Authenticate) hook describes him.
+///
+/// ```
+/// use tower_chat_rooms::User;
+///
+/// #[derive(Clone, Debug, PartialEq)]
+/// struct Role(&'static str);
+///
+/// let user = User::new("u-17").with_name("Ann").with(Role("moderator"));
+/// assert_eq!(user.id(), "u-17");
+/// assert_eq!(user.get::<Role>(), Some(&Role("moderator")));
+/// ```
+#[derive(Clone)]
+pub struct User {
+    id: Box<str>,
+    name: Option<Box<str>>,
+    extensions: Extensions,
+}
+
+impl User {
+    /// A user with the host's own id for him.
+    pub fn new(id: impl Into<String>) -> User {
+        User { id: id.into().into(), name: None, extensions: Extensions::new() }
+    }
+
+    /// The name he has in every room, whatever name the client claims on entering.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> User {
+        self.name = Some(name.into().into());
+        self
+    }
+
+    /// Attaches a value of the host's, to be found again in every hook by its type.
+    #[must_use]
+    pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> User {
+        self.extensions.insert(value);
+        self
+    }
+
+    /// The host's id for him.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The name he has in every room; `None` where the client chooses it.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// What [`User::with`] has attached.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.extensions.get()
+    }
+}
+
+/// The attached values may be secret, so they are not shown.
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The address of the client, for hosts that know it.
+///
+/// Put it into the request's extensions where the connection is accepted; the hooks find it in
+/// the request's `Parts`, and later in what they are told about a connection. (axum has its
+/// own type for this, `ConnectInfo`; map it where the service is mounted.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// A refusal with a reason that the client is shown.
+///
+/// ```
+/// use tower_chat_rooms::Denied;
+///
+/// assert_eq!(Denied::new("members only").reason(), "members only");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    reason: Cow<'static, str>,
+}
+
+impl Denied {
+    /// A refusal. The reason goes to the client: say what he can do, and nothing secret.
+    pub fn new(reason: impl Into<Cow<'static, str>>) -> Denied {
+        Denied { reason: reason.into() }
+    }
+
+    /// What the client is told.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    pub(crate) fn into_reason(self) -> Cow<'static, str> {
+        self.reason
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Denied {}

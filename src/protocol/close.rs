@@ -1,0 +1,111 @@
+//! Why memberships and connections end, and the close code each reason has on the wire.
+
+use std::fmt;
+
+/// Why a member has left a room, or a connection was closed.
+///
+/// Close codes 4000 to 4499 (and 1001, 1006, 1011, 1012, 1013) mean "come back", 1008 and
+/// 4500 to 4999 "stay away".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LeaveReason {
+    /// The client closed the connection on purpose.
+    Closed,
+    /// The connection broke: reset, or ended without a close frame.
+    Lost,
+    /// Nothing came from the client for the heartbeat's timeout (4000).
+    HeartbeatMissed,
+    /// The client did not read fast enough; its queue was full (4001).
+    Slow,
+    /// The client entered no room in the time allowed (4002).
+    NeverEntered,
+    /// The member went to another room on the same connection.
+    Moved,
+    /// The member entered the same room under another name.
+    Renamed,
+    /// The host kicked the connection (4500).
+    Kicked,
+    /// The host closed the room (4501).
+    RoomClosed,
+    /// Nobody authenticated on the connection in the time allowed (4502).
+    NeverAuthenticated,
+    /// The client broke the WebSocket protocol (1002).
+    ProtocolViolation,
+    /// The client sent a binary frame (1003).
+    Binary,
+    /// The client sent a text that is not UTF-8 (1007).
+    NotUtf8,
+    /// The client sent too many frames that make no sense (1008).
+    Misbehaved,
+    /// The client sent a message over the limit (1009).
+    TooBig,
+    /// A hook of the host panicked (1011).
+    HookFailed,
+    /// The server shuts down (1012).
+    Shutdown,
+    /// The server dropped the connection's task, for example with its runtime.
+    Dropped,
+}
+
+impl LeaveReason {
+    /// The close code that the client is sent; `None` where none is sent.
+    ///
+    /// ```
+    /// use tower_chat_rooms::LeaveReason;
+    ///
+    /// assert_eq!(LeaveReason::Kicked.close_code(), Some(4500));
+    /// assert_eq!(LeaveReason::Lost.close_code(), None);
+    /// ```
+    pub fn close_code(self) -> Option<u16> {
+        Some(self.row()?.0)
+    }
+
+    /// Code and text of the close frame (RFC 6455 §7.4). The text is at most 123 bytes.
+    pub(crate) fn row(self) -> Option<(u16, &'static str)> {
+        Some(match self {
+            LeaveReason::Closed
+            | LeaveReason::Lost
+            | LeaveReason::Moved
+            | LeaveReason::Renamed
+            | LeaveReason::Dropped => return None,
+            LeaveReason::ProtocolViolation => (1002, "protocol error"),
+            LeaveReason::Binary => (1003, "only text frames are understood"),
+            LeaveReason::NotUtf8 => (1007, "a text frame held invalid UTF-8"),
+            LeaveReason::Misbehaved => (1008, "too many malformed frames"),
+            LeaveReason::TooBig => (1009, "message too big"),
+            LeaveReason::HookFailed => (1011, "internal error"),
+            LeaveReason::Shutdown => (1012, "the server restarts; come back in a few seconds"),
+            LeaveReason::HeartbeatMissed => (4000, "no heartbeat came"),
+            LeaveReason::Slow => (4001, "the connection reads too slowly"),
+            LeaveReason::NeverEntered => (4002, "no room was entered in time"),
+            LeaveReason::Kicked => (4500, "kicked"),
+            LeaveReason::RoomClosed => (4501, "the room was closed"),
+            LeaveReason::NeverAuthenticated => (4502, "nobody authenticated in time"),
+        })
+    }
+}
+
+impl fmt::Display for LeaveReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LeaveReason::Closed => "closed by the client",
+            LeaveReason::Lost => "connection lost",
+            LeaveReason::HeartbeatMissed => "heartbeat missed",
+            LeaveReason::Slow => "too slow",
+            LeaveReason::NeverEntered => "never entered",
+            LeaveReason::Moved => "moved to another room",
+            LeaveReason::Renamed => "renamed",
+            LeaveReason::Kicked => "kicked",
+            LeaveReason::RoomClosed => "room closed",
+            LeaveReason::NeverAuthenticated => "never authenticated",
+            LeaveReason::ProtocolViolation => "protocol violation",
+            LeaveReason::Binary => "binary frame",
+            LeaveReason::NotUtf8 => "invalid UTF-8",
+            LeaveReason::Misbehaved => "too many malformed frames",
+            LeaveReason::TooBig => "message too big",
+            LeaveReason::HookFailed => "a hook failed",
+            LeaveReason::Shutdown => "server shutdown",
+            LeaveReason::Dropped => "dropped by the server",
+        })
+    }
+}

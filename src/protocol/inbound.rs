@@ -1,0 +1,296 @@
+//! What a client may send, parsed no further than needed: the envelope's own keys are looked
+//! at, everything else is relayed as it came, byte by byte.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::protocol::error_code::{ErrorCode, PeerError};
+
+/// One message of a client.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Inbound<'a> {
+    /// `{"event":"enter","message":NAME,"roomId":ROOM}`
+    Enter(Enter<'a>),
+    /// `{"event":"heartbeat","message":"pong"}`
+    Pong,
+    /// `{"event":"auth","message":TOKEN}`
+    Auth(Cow<'a, str>),
+    /// Any other event, to be relayed.
+    Say { event: Cow<'a, str>, body: Body<'a> },
+}
+
+/// The wish to enter a room.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Enter<'a> {
+    /// `None` where it is missing or no string.
+    pub(crate) name: Option<Cow<'a, str>>,
+    pub(crate) room: RoomField<'a>,
+    pub(crate) body: Body<'a>,
+}
+
+/// The `roomId` of an enter.
+#[derive(Debug, PartialEq)]
+pub(crate) enum RoomField<'a> {
+    Id(Cow<'a, str>),
+    /// Neither string nor number nor null.
+    Invalid,
+}
+
+/// An object as the client wrote it, without its closing brace and without the keys that are
+/// the server's to give (`name`, `num`). Never empty: an `event` is always in it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Body<'a>(Cow<'a, str>);
+
+/// The answer to a heartbeat as nearly every client writes it.
+const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
+
+/// Event names that only the server may use.
+const RESERVED: [&str; 4] = ["out", "noAuth", "error", "heartbeat"];
+
+impl<'a> Inbound<'a> {
+    /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.
+    pub(crate) fn parse(text: &'a str, max_depth: usize) -> Result<Inbound<'a>, PeerError> {
+        if text == PONG {
+            return Ok(Inbound::Pong);
+        }
+        if is_deeper(text, max_depth) {
+            let text = format!("arrays and objects are nested more than {max_depth} deep");
+            return Err(PeerError::new(ErrorCode::TooDeep, text));
+        }
+        let envelope: Envelope<'a> = serde_json::from_str(text).map_err(|e| explain(text, &e))?;
+        if let Some(key) = envelope.twice {
+            return Err(PeerError::new(ErrorCode::BadShape, format!("the key \"{key}\" occurs twice")));
+        }
+        let event = envelope.event.and_then(string).ok_or_else(|| {
+            PeerError::new(ErrorCode::BadShape, "a frame needs an \"event\" that is a string")
+        })?;
+        let message = envelope.message;
+        match &*event {
+            "enter" => Ok(Inbound::Enter(Enter {
+                name: message.and_then(string),
+                room: room_field(envelope.room_id),
+                body: body(text, envelope.forged)?,
+            })),
+            "heartbeat" if message.and_then(string).as_deref() == Some("pong") => Ok(Inbound::Pong),
+            "auth" => match message.and_then(string) {
+                Some(token) => Ok(Inbound::Auth(token)),
+                None => Err(PeerError::new(ErrorCode::BadShape, "\"auth\" needs a token as \"message\"")),
+            },
+            name if RESERVED.contains(&name) => {
+                let text = format!("the event \"{name}\" is sent by the server only");
+                Err(PeerError::new(ErrorCode::ReservedEvent, text))
+            }
+            _ => Ok(Inbound::Say { body: body(text, envelope.forged)?, event }),
+        }
+    }
+}
+
+impl<'a> Body<'a> {
+    /// The object up to its closing brace.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The body of an object that the host wrote; `num` is the room's to give.
+    pub(crate) fn of_host(json: &'a str) -> Option<Body<'a>> {
+        Body::without(json, &["num"])
+    }
+
+    /// The body of an object that the host wrote in a member's name.
+    pub(crate) fn of_host_for_member(json: &'a str) -> Option<Body<'a>> {
+        Body::without(json, &["name", "num"])
+    }
+
+    fn without(json: &'a str, keys: &[&str]) -> Option<Body<'a>> {
+        let members: Members<'a> = serde_json::from_str(json).ok()?;
+        Some(Body(members.without(keys).into()))
+    }
+
+    /// The same with another value for `message`: for names that are not the claimed one.
+    pub(crate) fn with_message(&self, message: &str) -> Body<'static> {
+        let closed = format!("{}}}", self.0);
+        let mut text = match serde_json::from_str::<Members<'_>>(&closed) {
+            Ok(members) => members.without(&["message"]),
+            Err(_) => String::from("{"),
+        };
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str("\"message\":");
+        text.push_str(&crate::protocol::outbound::json(message));
+        Body(Cow::Owned(text))
+    }
+}
+
+fn body(text: &str, forged: bool) -> Result<Body<'_>, PeerError> {
+    if forged {
+        let members: Members<'_> = serde_json::from_str(text).map_err(|e| explain(text, &e))?;
+        return Ok(Body(Cow::Owned(members.without(&["name", "num"]))));
+    }
+    let object = text.trim_matches([' ', '\t', '\n', '\r']);
+    let open = object.strip_suffix('}').unwrap_or(object);
+    Ok(Body(Cow::Borrowed(open.trim_end_matches([' ', '\t', '\n', '\r']))))
+}
+
+fn explain(text: &str, error: &serde_json::Error) -> PeerError {
+    // A value that parses as JSON, only not as an object, is told apart from broken text.
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+        return PeerError::new(ErrorCode::NotAnObject, "a frame must be a JSON object");
+    }
+    PeerError::new(ErrorCode::BadJson, format!("the frame is not JSON: {error}"))
+}
+
+fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        return serde_json::from_str(raw.get()).ok().map(Cow::Owned);
+    }
+    Some(Cow::Borrowed(inner))
+}
+
+fn room_field(raw: Option<&RawValue>) -> RoomField<'_> {
+    let Some(raw) = raw else { return RoomField::Id("".into()) };
+    if let Some(text) = string(raw) {
+        return RoomField::Id(text);
+    }
+    match raw.get() {
+        "null" => RoomField::Id("".into()),
+        text if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => number(text),
+        _ => RoomField::Invalid,
+    }
+}
+
+/// The decimal text that a number has as a room id: integers as they stand, others as the
+/// shortest decimal, so that `42`, `42.0` and `4.2e1` are one room.
+fn number(text: &str) -> RoomField<'_> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.bytes().all(|b| b.is_ascii_digit()) {
+        return RoomField::Id(if text == "-0" { "0".into() } else { text.into() });
+    }
+    match text.parse::<f64>() {
+        // Adding zero turns -0.0 into 0.0.
+        Ok(n) if n.is_finite() => RoomField::Id((n + 0.0).to_string().into()),
+        _ => RoomField::Invalid,
+    }
+}
+
+fn is_deeper(text: &str, max: usize) -> bool {
+    // Most frames hold fewer brackets than may be nested; then no scan for strings is needed.
+    if text.bytes().filter(|b| matches!(b, b'[' | b'{')).count() <= max {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for b in text.bytes() {
+        match (in_string, b) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => {
+                depth += 1;
+                if depth > max {
+                    return true;
+                }
+            }
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// The keys that matter, their values still raw.
+#[derive(Default)]
+struct Envelope<'a> {
+    event: Option<&'a RawValue>,
+    message: Option<&'a RawValue>,
+    room_id: Option<&'a RawValue>,
+    /// The client gave keys that are the server's.
+    forged: bool,
+    /// A key that occurs twice: parsers disagree which counts, so none does.
+    twice: Option<&'static str>,
+}
+
+impl<'de> Deserialize<'de> for Envelope<'de> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Envelope<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut found = Envelope::default();
+                while let Some(key) = map.next_key::<&'de RawValue>()? {
+                    let value = map.next_value::<&'de RawValue>()?;
+                    let (slot, key) = match &*string(key).unwrap_or_default() {
+                        "event" => (&mut found.event, "event"),
+                        "message" => (&mut found.message, "message"),
+                        "roomId" => (&mut found.room_id, "roomId"),
+                        "name" | "num" => {
+                            found.forged = true;
+                            continue;
+                        }
+                        _ => continue,
+                    };
+                    if slot.replace(value).is_some() {
+                        found.twice = Some(key);
+                    }
+                }
+                Ok(found)
+            }
+        }
+        d.deserialize_map(V)
+    }
+}
+
+/// All members of an object, raw.
+struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl Members<'_> {
+    /// The object's text without its closing brace and without these keys.
+    fn without(&self, drop: &[&str]) -> String {
+        let mut text = String::from("{");
+        for (key, value) in &self.0 {
+            if drop.contains(&&*string(key).unwrap_or_default()) {
+                continue;
+            }
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(key.get());
+            text.push(':');
+            text.push_str(value.get());
+        }
+        text
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    all.push(member);
+                }
+                Ok(Members(all))
+            }
+        }
+        d.deserialize_map(V)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+fn parse(text: &str) -> Result<Inbound<'_>, ErrorCode> {
+    Inbound::parse(text, 64).map_err(|e| e.code)
+}
+
+fn body_of(text: &str) -> String {
+    match parse(text) {
+        Ok(Inbound::Say { body, .. }) => body.as_str().into(),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_protocols_own_frames() {
+    let Ok(Inbound::Enter(enter)) = parse(r#"{"event":"enter","message":"ann","roomId":"7"}"#) else {
+        panic!()
+    };
+    assert_eq!(enter.name.as_deref(), Some("ann"));
+    assert_eq!(enter.room, RoomField::Id("7".into()));
+    assert_eq!(parse(r#"{"event":"heartbeat","message":"pong"}"#), Ok(Inbound::Pong));
+    assert_eq!(parse(r#" { "message" : "p\u006fng", "event":"heartbeat" } "#), Ok(Inbound::Pong));
+    assert_eq!(parse(r#"{"event":"auth","message":"a.b.c"}"#), Ok(Inbound::Auth("a.b.c".into())));
+}
+
+#[test]
+fn room_ids() {
+    for (text, id) in [
+        ("42", "42"),
+        ("\"42\"", "42"),
+        ("42.0", "42"),
+        ("4.2e1", "42"),
+        ("-0", "0"),
+        ("-0.0", "0"),
+        ("1.5", "1.5"),
+        ("12345678901234567890123", "12345678901234567890123"),
+        ("\"\\u5c0f\"", "小"),
+        ("null", ""),
+        ("\"__proto__\"", "__proto__"),
+    ] {
+        let frame = format!(r#"{{"event":"enter","message":"a","roomId":{text}}}"#);
+        let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{text}") };
+        assert_eq!(enter.room, RoomField::Id(id.into()), "{text}");
+    }
+    for text in ["true", "[]", "{}", "1e999"] {
+        let frame = format!(r#"{{"event":"enter","message":"a","roomId":{text}}}"#);
+        let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{text}") };
+        assert_eq!(enter.room, RoomField::Invalid, "{text}");
+    }
+    let Ok(Inbound::Enter(enter)) = parse(r#"{"event":"enter","message":"a"}"#) else { panic!() };
+    assert_eq!(enter.room, RoomField::Id("".into()));
+}
+
+#[test]
+fn what_is_refused() {
+    use ErrorCode::*;
+    for (text, code) in [
+        ("", BadJson),
+        ("hello", BadJson),
+        ("{\"event\":\"x\"", BadJson),
+        ("{\"event\":\"x\"} {}", BadJson),
+        ("{\"event\":\"x\",\"a\":01}", BadJson),
+        ("null", NotAnObject),
+        ("[1,2]", NotAnObject),
+        ("\"x\"", NotAnObject),
+        ("{}", BadShape),
+        ("{\"event\":7}", BadShape),
+        ("{\"message\":\"x\"}", BadShape),
+        ("{\"event\":\"out\",\"event\":\"hello\"}", BadShape),
+        ("{\"event\":\"out\",\"\\u0065vent\":\"hello\"}", BadShape),
+        ("{\"event\":\"out\",\"name\":\"bob\"}", ReservedEvent),
+        ("{\"event\":\"noAuth\"}", ReservedEvent),
+        ("{\"event\":\"error\"}", ReservedEvent),
+        ("{\"event\":\"heartbeat\",\"message\":\"ping\"}", ReservedEvent),
+        ("{\"event\":\"heartbe\\u0061t\",\"num\":1}", ReservedEvent),
+        ("{\"event\":\"auth\",\"message\":{}}", BadShape),
+    ] {
+        assert_eq!(parse(text).unwrap_err(), code, "{text}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_brackets_are_refused_and_harm_nobody() {
+    for text in ["[".repeat(100_000), format!("{{\"event\":\"x\",\"a\":{}", "[".repeat(100_000))] {
+        assert_eq!(parse(&text).unwrap_err(), ErrorCode::TooDeep);
+    }
+    let brackets_in_a_string = format!(r#"{{"event":"x","message":"{}"}}"#, "[{\\\"".repeat(1000));
+    assert!(parse(&brackets_in_a_string).is_ok());
+}
+
+#[test]
+fn bodies_are_relayed_as_they_came() {
+    assert_eq!(body_of(r#"{"event":"message","message":1.00}"#), r#"{"event":"message","message":1.00"#);
+    assert_eq!(body_of(" {\"event\" :\"x\" , \"b\":[1, 2] }\n"), "{\"event\" :\"x\" , \"b\":[1, 2]");
+}
+
+#[test]
+fn forged_keys_are_cut() {
+    assert_eq!(body_of(r#"{"name":"eve","event":"x","num":9,"a":1}"#), r#"{"event":"x","a":1"#);
+    assert_eq!(body_of(r#"{"event":"x","n\u0061me":"eve","name":"mal"}"#), r#"{"event":"x""#);
+}
+
+#[test]
+fn a_message_can_be_replaced() {
+    let Ok(Inbound::Enter(enter)) = parse(r#"{"event":"enter","message":"eve","roomId":7}"#) else {
+        panic!()
+    };
+    assert_eq!(enter.body.with_message("a\"n").as_str(), r#"{"event":"enter","roomId":7,"message":"a\"n""#);
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(any::<String>(), inner, 0..4)
+                .prop_map(|m| Value::Object(m.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_object_comes_out_as_it_went_in(
+        mut object in prop::collection::btree_map("name|num|message|[a-z]{1,5}", any_json(), 0..6),
+        pretty in any::<bool>(),
+    ) {
+        object.insert("event".into(), json!("draw"));
+        let value = Value::Object(object.into_iter().collect());
+        let text = if pretty { serde_json::to_string_pretty(&value).unwrap() } else { value.to_string() };
+        let relayed = format!("{},\"name\":\"ann\",\"num\":3}}", body_of(&text));
+        // Duplicate keys would show as text that is longer than its parsed form needs.
+        let mut want: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        want.insert("name".into(), json!("ann"));
+        want.insert("num".into(), json!(3));
+        let got: Map<String, Value> = serde_json::from_str(&relayed).unwrap();
+        prop_assert_eq!(&got, &want);
+        let members: Members<'_> = serde_json::from_str(&relayed).unwrap();
+        prop_assert_eq!(members.0.len(), want.len());
+    }
+
+    #[test]
+    fn no_text_panics(text in any::<String>()) {
+        let _ = Inbound::parse(&text, 8);
+    }
+
+    #[test]
+    fn no_nearly_json_panics(text in "[\\[\\]{}\",:\\\\a-e0-9u ]{0,40}") {
+        let _ = Inbound::parse(&text, 8);
+    }
+}

@@ -1,0 +1,7 @@
+//! The wire: what clients send, what they are sent, and with which codes a connection ends.
+
+pub(crate) mod close;
+pub(crate) mod error_code;
+pub(crate) mod frame;
+pub(crate) mod inbound;
+pub(crate) mod outbound;

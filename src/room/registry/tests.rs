@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{ConnectionId, Name};
+use crate::room::room::{JoinError, Member};
+
+const MAX_ROOMS: usize = 3;
+const MAX_MEMBERS: usize = 4;
+
+/// What the rooms must look like, kept in the simplest way.
+#[derive(Default)]
+struct Model {
+    /// Who is in which room, in the order of coming.
+    rooms: BTreeMap<u8, Vec<u64>>,
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Enter { who: u64, room: u8 },
+    Leave { who: u64 },
+    Move { who: u64, room: u8 },
+    Say { who: u64 },
+    Close { room: u8 },
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let (who, room) = (0u64..8, 0u8..5);
+    prop_oneof![
+        4 => (who.clone(), room.clone()).prop_map(|(who, room)| Op::Enter { who, room }),
+        2 => who.clone().prop_map(|who| Op::Leave { who }),
+        2 => (who.clone(), room.clone()).prop_map(|(who, room)| Op::Move { who, room }),
+        2 => who.prop_map(|who| Op::Say { who }),
+        1 => room.prop_map(|room| Op::Close { room }),
+    ]
+}
+
+fn member(who: u64) -> Member<u64> {
+    let name = Name::parse(&format!("n{who}"), 10).unwrap();
+    Member { id: ConnectionId(who), name, user: None, link: who }
+}
+
+fn id(room: u8) -> RoomId {
+    format!("__proto__{room}").into()
+}
+
+/// The `num`s of the frames that are queued.
+fn nums(room: &mut Room<u64>) -> Vec<usize> {
+    let Some((_, batch)) = room.take() else { return Vec::new() };
+    let mut bytes = &batch.after(0)[..];
+    let mut nums = Vec::new();
+    while !bytes.is_empty() {
+        let (frame, rest) = bytes.split_at(crate::protocol::frame::frame_len(bytes));
+        let value: serde_json::Value = serde_json::from_slice(&frame[2..]).unwrap();
+        nums.push(value["num"].as_u64().unwrap() as usize);
+        bytes = rest;
+    }
+    nums
+}
+
+proptest! {
+    /// Whatever is done in whatever order, members and counts are those of the model, every
+    /// count on the wire is right, and an empty room is not kept.
+    #[test]
+    fn rooms_are_those_of_the_model(ops in prop::collection::vec(any_op(), 1..80)) {
+        let registry: Registry<u64> = Registry::new();
+        let mut model = Model::default();
+        let mut seats: BTreeMap<u64, Arc<SharedRoom<u64>>> = BTreeMap::new();
+        for op in ops {
+            match op {
+                Op::Enter { who, room } if !seats.contains_key(&who) => {
+                    let got = registry.open(&id(room), MAX_ROOMS, |shared, state| {
+                        state.join(member(who), MAX_MEMBERS, &[b"{\"num\":"]).map(|_| shared.clone())
+                    });
+                    let members = model.rooms.get(&room).map_or(0, Vec::len);
+                    let room_is_new = members == 0;
+                    match got {
+                        Err(TooManyRooms) => prop_assert!(room_is_new && model.rooms.len() == MAX_ROOMS),
+                        Ok(Err(e)) => prop_assert!(e == JoinError::Full && members == MAX_MEMBERS),
+                        Ok(Ok(shared)) => {
+                            model.rooms.entry(room).or_default().push(who);
+                            let n = members + 1;
+                            prop_assert_eq!(nums(&mut shared.lock()), [n]);
+                            seats.insert(who, shared);
+                        }
+                    }
+                }
+                Op::Leave { who } => {
+                    let Some(shared) = seats.remove(&who) else { continue };
+                    let was = registry.visit(&shared, |_, room| room.leave(ConnectionId(who), "{\"num\":"));
+                    prop_assert!(was);
+                    prop_assert!(!registry.visit(&shared, |_, room| room.leave(ConnectionId(who), "")));
+                    forget(&mut model, who);
+                    let n = shared.online();
+                    let said = nums(&mut shared.lock());
+                    prop_assert!(if n == 0 { said.is_empty() } else { said == [n] });
+                }
+                Op::Move { who, room } => {
+                    let Some(old) = seats.get(&who).cloned() else { continue };
+                    if old.id() == &id(room) {
+                        continue;
+                    }
+                    let kept = registry.open(&id(room), MAX_ROOMS, |shared, state| {
+                        state.reserve(MAX_MEMBERS).map(|()| shared.clone())
+                    });
+                    let Ok(Ok(new)) = kept else {
+                        prop_assert!(old.lock().members().iter().any(|m| m.id.0 == who));
+                        continue;
+                    };
+                    registry.visit(&old, |_, room| room.leave(ConnectionId(who), "{\"num\":"));
+                    nums(&mut old.lock());
+                    registry.visit(&new, |_, room| room.join_reserved(member(who), &[b"{\"num\":"]));
+                    forget(&mut model, who);
+                    model.rooms.entry(room).or_default().push(who);
+                    prop_assert_eq!(nums(&mut new.lock()), [new.online()]);
+                    seats.insert(who, new);
+                }
+                Op::Say { who } => {
+                    let Some(shared) = seats.get(&who) else { continue };
+                    let mut room = shared.lock();
+                    room.say(&[b"{\"num\":"]);
+                    let n = room.online();
+                    prop_assert_eq!(nums(&mut room), [n]);
+                }
+                Op::Close { room } => {
+                    let members = model.rooms.remove(&room).unwrap_or_default();
+                    let closed = registry.close(id(room).as_str());
+                    prop_assert_eq!(closed.is_some(), !members.is_empty());
+                    for who in members {
+                        let shared = seats.remove(&who).unwrap();
+                        let was = registry.visit(&shared, |_, room| room.leave(ConnectionId(who), "{\"num\":"));
+                        prop_assert!(was);
+                        prop_assert!(nums(&mut shared.lock()).is_empty());
+                    }
+                }
+                Op::Enter { .. } => {}
+            }
+            prop_assert_eq!(registry.len(), model.rooms.len());
+            for (room, members) in &model.rooms {
+                let shared = registry.get(id(*room).as_str()).unwrap();
+                let got: Vec<u64> = shared.lock().members().iter().map(|m| m.link).collect();
+                prop_assert_eq!(&got, members);
+                prop_assert_eq!(shared.online(), members.len());
+            }
+        }
+        for (who, shared) in seats {
+            registry.visit(&shared, |_, room| room.leave(ConnectionId(who), ""));
+        }
+        prop_assert_eq!(registry.len(), 0);
+        prop_assert!(registry.all().is_empty());
+    }
+}
+
+fn forget(model: &mut Model, who: u64) {
+    for members in model.rooms.values_mut() {
+        members.retain(|w| *w != who);
+    }
+    model.rooms.retain(|_, members| !members.is_empty());
+}

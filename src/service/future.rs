@@ -1,0 +1,174 @@
+//! The way from an upgrade request to a connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use pin_project::pin_project;
+use tokio::net::TcpStream;
+
+use crate::connection::guard::{self, NoAnswer};
+use crate::connection::{Opening, serve};
+use crate::engine::engine::{Engine, NoPermit, Permit};
+use crate::hooks::auth::{Admission, AuthRefusal};
+use crate::hooks::user::PeerAddr;
+use crate::service::body::ResponseBody;
+use crate::service::handshake::{self, Accept};
+use crate::service::refusal::{Refusal, RefusalKind};
+
+/// The response future of [`ChatRoomsService`](crate::ChatRoomsService).
+#[pin_project]
+pub struct ResponseFuture<F> {
+    #[pin]
+    kind: Kind<F>,
+}
+
+#[pin_project(project = KindProj)]
+enum Kind<F> {
+    Inner(#[pin] F),
+    Refused(Option<Refusal>),
+    /// The auth hook is being asked. Boxed, as it is a type of the host's.
+    Asked(Asked),
+    Accepted(Option<(Upgrade, Admission)>),
+}
+
+type Asked = Pin<Box<dyn Future<Output = Result<(Upgrade, Admission), Refusal>> + Send>>;
+
+impl<F> ResponseFuture<F> {
+    pub(crate) fn inner(future: F) -> ResponseFuture<F> {
+        ResponseFuture { kind: Kind::Inner(future) }
+    }
+
+    pub(crate) fn refuse(engine: &Engine, refusal: Refusal) -> ResponseFuture<F> {
+        engine.counters.refused.add(1);
+        tracing::debug!(kind = ?refusal.kind(), "upgrade refused");
+        ResponseFuture { kind: Kind::Refused(Some(refusal)) }
+    }
+
+    pub(crate) fn upgrade(upgrade: Upgrade) -> ResponseFuture<F> {
+        let kind = if upgrade.engine.hooks.auth.is_some() {
+            Kind::Asked(Box::pin(upgrade.ask()))
+        } else {
+            Kind::Accepted(Some((upgrade, Admission::anonymous())))
+        };
+        ResponseFuture { kind }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(match self.project().kind.project() {
+            KindProj::Inner(future) => ready!(future.poll(cx))?.map(ResponseBody::inner),
+            KindProj::Refused(refusal) => match refusal.take() {
+                Some(refusal) => refusal.into_response(),
+                None => gone(),
+            },
+            KindProj::Asked(asked) => match ready!(asked.as_mut().poll(cx)) {
+                Ok((upgrade, admission)) => upgrade.accept(admission),
+                Err(refusal) => refusal.into_response(),
+            },
+            KindProj::Accepted(accepted) => match accepted.take() {
+                Some((upgrade, admission)) => upgrade.accept(admission),
+                None => gone(),
+            },
+        }))
+    }
+}
+
+/// For who polls a future again that was ready.
+fn gone<B>() -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::text(String::new()));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+/// A sound upgrade request that is yet to be accepted.
+pub(crate) struct Upgrade {
+    engine: Arc<Engine>,
+    permit: Permit,
+    parts: Parts,
+    accept: Accept,
+    on_upgrade: OnUpgrade,
+}
+
+impl Upgrade {
+    pub(crate) fn begin(engine: &Arc<Engine>, mut parts: Parts) -> Result<Upgrade, Refusal> {
+        let accept = handshake::verify(&parts).map_err(Refusal::new)?;
+        let permit = engine.admit().map_err(|e| {
+            Refusal::new(match e {
+                NoPermit::Full => RefusalKind::Full,
+                NoPermit::ShuttingDown => RefusalKind::ShuttingDown,
+            })
+        })?;
+        let on_upgrade = parts.extensions.remove().ok_or_else(|| Refusal::new(RefusalKind::NotUpgradable))?;
+        Ok(Upgrade { engine: engine.clone(), permit, parts, accept, on_upgrade })
+    }
+
+    async fn ask(self) -> Result<(Upgrade, Admission), Refusal> {
+        let Some(auth) = &self.engine.hooks.auth else { return Ok((self, Admission::anonymous())) };
+        let limit = self.engine.limits.hook_timeout;
+        let refusal = match guard::answer("at_upgrade", limit, auth.at_upgrade(&self.parts)).await {
+            Ok(Ok(admission)) => return Ok((self, admission)),
+            Ok(Err(refusal)) => Refusal::by_auth(refusal),
+            Err(NoAnswer::TooLate) => Refusal::new(RefusalKind::AuthFailed),
+            Err(NoAnswer::Panicked) => Refusal::failed(AuthRefusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "who you are could not be checked",
+            )),
+        };
+        self.engine.counters.refused.add(1);
+        tracing::debug!(kind = ?refusal.kind(), "upgrade refused");
+        Err(refusal)
+    }
+
+    /// Answers 101, and serves the connection once the answer is out.
+    fn accept<B>(mut self, mut admission: Admission) -> Response<ResponseBody<B>> {
+        self.accept.choose(admission.take_protocol());
+        let peer = self.parts.extensions.get::<PeerAddr>().map(|p| p.0);
+        let Upgrade { engine, permit, on_upgrade, accept, parts } = self;
+        // Its headers hold on to hyper's read buffer.
+        drop(parts);
+        let spawner = engine.clone();
+        spawner.spawn(async move {
+            let upgraded = tokio::time::timeout(engine.limits.enter_timeout, on_upgrade).await;
+            let Ok(Ok(upgraded)) = upgraded else {
+                tracing::debug!("the connection ended before its upgrade was complete");
+                return;
+            };
+            let opening = |first| Opening { permit, admission, peer, first };
+            match plain_tcp(upgraded) {
+                Ok((io, first)) => serve(engine, io, opening(first)).await,
+                Err(upgraded) => serve(engine, TokioIo::new(upgraded), opening(Bytes::new())).await,
+            }
+        });
+        accept.into_response()
+    }
+}
+
+/// The TCP stream below, where hyper or hyper-util were given one: nothing stands between it
+/// and us then, and Nagle's algorithm, which keeps small frames waiting, can be turned off.
+fn plain_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    let (io, first) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (parts.io, parts.read_buf),
+        Err(upgraded) => {
+            let parts = auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded)?;
+            (parts.io, parts.read_buf)
+        }
+    };
+    let stream = io.into_inner();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    Ok((stream, first))
+}

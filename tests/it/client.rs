@@ -1,0 +1,169 @@
+//! A client over duplex I/O, and what tests share.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tower_chat_rooms::{Admission, ChatRooms, RoomEvent};
+
+/// Longer than any test in paused time has to wait.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub(crate) struct Client {
+    pub(crate) ws: WebSocketStream<DuplexStream>,
+    pub(crate) task: JoinHandle<()>,
+    /// Heartbeats are answered and not shown.
+    pub(crate) polite: bool,
+}
+
+impl Client {
+    pub(crate) async fn connect(rooms: &ChatRooms) -> Client {
+        Client::connect_as(rooms, Admission::anonymous(), 64 * 1024).await
+    }
+
+    pub(crate) async fn connect_as(rooms: &ChatRooms, admission: Admission, buffer: usize) -> Client {
+        let (theirs, ours) = tokio::io::duplex(buffer);
+        let rooms = rooms.clone();
+        let task = tokio::spawn(async move { rooms.serve(theirs, admission).await });
+        let ws = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        Client { ws, task, polite: true }
+    }
+
+    /// Connects, enters, and reads until its own enter has come.
+    pub(crate) async fn enter(rooms: &ChatRooms, name: &str, room: &str) -> Client {
+        let mut client = Client::connect(rooms).await;
+        client.say(json!({"event": "enter", "message": name, "roomId": room})).await;
+        let first = client.next().await;
+        assert_eq!((&first["event"], &first["name"]), (&json!("enter"), &json!(name)));
+        client
+    }
+
+    pub(crate) async fn say(&mut self, value: Value) {
+        self.text(value.to_string()).await;
+    }
+
+    pub(crate) async fn text(&mut self, text: impl Into<Utf8Bytes>) {
+        self.ws.send(Message::Text(text.into())).await.unwrap();
+    }
+
+    /// The next frame as it came; heartbeats are answered on the way.
+    pub(crate) async fn next_text(&mut self) -> String {
+        match self.next_message().await {
+            Message::Text(text) => text.to_string(),
+            other => panic!("no text: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Value {
+        serde_json::from_str(&self.next_text().await).unwrap()
+    }
+
+    /// The close code with which the connection ends; 1006 without a close frame.
+    pub(crate) async fn closed(&mut self) -> u16 {
+        self.closed_after().await.1
+    }
+
+    /// The frames before the close, and its code.
+    pub(crate) async fn closed_after(&mut self) -> (Vec<Value>, u16) {
+        let mut before = Vec::new();
+        loop {
+            match tokio::time::timeout(PATIENCE, self.ws.next()).await.expect("no close came") {
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    // The closing handshake is finished before the test goes on.
+                    while let Some(Ok(_)) = self.ws.next().await {}
+                    return (before, frame.code.into());
+                }
+                Some(Ok(Message::Text(text))) => {
+                    let value: Value = serde_json::from_str(&text).unwrap();
+                    if value["event"] != "heartbeat" {
+                        before.push(value);
+                    } else if self.polite {
+                        // The server may have closed meanwhile.
+                        let _ =
+                            self.ws.send(Message::text(r#"{"event":"heartbeat","message":"pong"}"#)).await;
+                    }
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return (before, 1006),
+            }
+        }
+    }
+
+    async fn next_message(&mut self) -> Message {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.ws.next()).await;
+            let message = next.expect("nothing came").expect("the connection ended").unwrap();
+            match &message {
+                Message::Text(text) if self.polite && text.contains(r#""event":"heartbeat""#) => {
+                    self.text(r#"{"event":"heartbeat","message":"pong"}"#).await;
+                }
+                _ => return message,
+            }
+        }
+    }
+
+    /// Closes as a browser does.
+    pub(crate) async fn leave(mut self) {
+        self.ws.close(None).await.unwrap();
+        while let Some(Ok(_)) = self.ws.next().await {}
+        self.task.await.unwrap();
+    }
+
+    /// Vanishes without a word.
+    pub(crate) async fn vanish(self) {
+        drop(self.ws);
+        self.task.await.unwrap();
+    }
+}
+
+/// The callbacks as lines of text.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub(crate) fn hook(&self) -> impl Fn(RoomEvent<'_>) + Send + Sync + 'static {
+        let log = self.clone();
+        move |event| {
+            let line = match event {
+                RoomEvent::Entered(e) => format!("+ {} {} {}", e.name, e.room, e.online),
+                RoomEvent::Left(e) => format!("- {} {} {} {}", e.name, e.room, e.online, e.reason),
+                RoomEvent::Message(e) => format!("{} {}: {}", e.name, e.room, e.body),
+                _ => return,
+            };
+            log.push(line);
+        }
+    }
+
+    pub(crate) fn push(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Chat rooms with default settings.
+pub(crate) fn default_rooms() -> ChatRooms {
+    ChatRooms::builder().build().unwrap()
+}
+
+/// Chat rooms that log their callbacks.
+pub(crate) fn logged() -> (ChatRooms, Log) {
+    let log = Log::default();
+    (ChatRooms::builder().events(log.hook()).build().unwrap(), log)
+}
+
+/// Nothing of the engine is left but the handle.
+pub(crate) fn assert_empty(rooms: &ChatRooms) {
+    let stats = rooms.stats();
+    assert_eq!((stats.connections, stats.rooms), (0, 0), "{stats:?}");
+    assert_eq!(stats.entered, stats.left, "{stats:?}");
+    assert!(rooms.rooms().is_empty());
+}

@@ -1,0 +1,80 @@
+//! The floors of the house: a file uses only what stands on its own floor or below.
+
+use std::fs;
+use std::path::Path;
+
+/// From the top to the ground. Within a floor of several files, each may use those after it.
+const FLOORS: [&[&str]; 9] = [
+    &["lib"],
+    &["chat_rooms", "builder"],
+    &["service"],
+    &["connection"],
+    &["engine"],
+    &["room"],
+    &["hooks"],
+    &["protocol"],
+    &["config", "ids", "error"],
+];
+
+fn rank(module: &str) -> (usize, usize) {
+    for (floor, files) in FLOORS.iter().enumerate() {
+        if let Some(at) = files.iter().position(|f| *f == module) {
+            return (floor, at);
+        }
+    }
+    panic!("{module} stands on no floor; give it one in tests/it/house.rs");
+}
+
+fn visit(dir: &Path, check: &mut impl FnMut(&Path, &str)) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            visit(&path, check);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            check(&path, &fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+fn src() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+#[test]
+fn nothing_is_used_from_a_floor_above() {
+    let mut seen = 0;
+    visit(&src(), &mut |path, text| {
+        let inside = path.strip_prefix(src()).unwrap();
+        let own = inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
+        for (n, line) in text.lines().enumerate() {
+            for used in line.split("crate::").skip(1).filter(|_| !line.trim_start().starts_with("//")) {
+                let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                assert!(
+                    rank(own) <= rank(&used),
+                    "{}:{}: the floor of {own} stands below that of {used}",
+                    inside.display(),
+                    n + 1
+                );
+                seen += 1;
+            }
+        }
+    });
+    assert!(seen > 50, "the test reads no `use crate::` any more");
+}
+
+#[test]
+fn pure_floors_stay_pure() {
+    visit(&src(), &mut |path, text| {
+        let inside = path.strip_prefix(src()).unwrap().to_str().unwrap();
+        let code: String = text.split("#[cfg(test)]").next().unwrap().into();
+        let tungstenite = code.contains("tungstenite");
+        let allowed = inside.starts_with("connection/") || inside == "protocol/frame.rs";
+        // The key of the handshake is computed there, too; the table of features is in lib.rs.
+        let key = inside == "service/handshake.rs" || inside == "lib.rs";
+        assert!(!tungstenite || allowed || key, "{inside} names tungstenite");
+        assert!(!code.contains("jsonwebtoken") || inside == "hooks/jwt.rs" || inside == "lib.rs", "{inside}");
+        if inside.starts_with("room/") || inside.starts_with("protocol/") {
+            assert!(!code.contains("tokio::") && !code.contains("Instant"), "{inside} is not pure");
+        }
+    });
+}

@@ -1,0 +1,198 @@
+//! Entering, moving, renaming, leaving: counts, order, and what each member hears.
+
+use serde_json::json;
+use tower_chat_rooms::ChatRooms;
+
+use crate::client::{Client, assert_empty, default_rooms, logged};
+
+async fn enter(client: &mut Client, name: &str, room: &str) {
+    client.say(json!({"event": "enter", "message": name, "roomId": room})).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn moving_is_out_of_the_old_and_into_the_new() {
+    let (rooms, log) = logged();
+    let mut ann = Client::enter(&rooms, "ann", "a").await;
+    let mut bob = Client::enter(&rooms, "bob", "a").await;
+    let mut cid = Client::enter(&rooms, "cid", "b").await;
+    ann.next().await;
+    log.take();
+    ann.say(json!({"event": "message", "message": "bye"})).await;
+    enter(&mut ann, "ann", "b").await;
+    // What was said before still reaches who has left, and nothing from after.
+    assert_eq!(ann.next().await["message"], "bye");
+    let hello = ann.next().await;
+    assert_eq!((&hello["event"], &hello["num"]), (&json!("enter"), &json!(2)));
+    assert_eq!(bob.next().await["message"], "bye");
+    assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
+    assert_eq!(cid.next().await["num"], 2);
+    bob.say(json!({"event": "message", "message": "to a"})).await;
+    cid.say(json!({"event": "message", "message": "to b"})).await;
+    assert_eq!(ann.next().await["message"], "to b");
+    assert_eq!(
+        log.take(),
+        [
+            r#"ann a: {"event":"message","message":"bye"}"#,
+            "- ann a 1 moved to another room",
+            "+ ann b 2",
+            r#"bob a: {"event":"message","message":"to a"}"#,
+            r#"cid b: {"event":"message","message":"to b"}"#,
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_name_is_out_and_in_again() {
+    let (rooms, log) = logged();
+    let mut ann = Client::enter(&rooms, "ann", "a").await;
+    let mut bob = Client::enter(&rooms, "bob", "a").await;
+    ann.next().await;
+    enter(&mut ann, "anne", "a").await;
+    assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
+    let hello = bob.next().await;
+    assert_eq!((&hello["name"], &hello["num"]), (&json!("anne"), &json!(2)));
+    assert_eq!(ann.next().await, hello);
+    assert_eq!(rooms.rooms()[0].online, 2);
+    let names: Vec<String> = rooms.members("a").iter().map(|m| m.name.to_string()).collect();
+    assert_eq!(names, ["bob", "anne"]);
+    assert_eq!(log.take()[2..], ["- ann a 1 renamed", "+ anne a 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_enter_again_answers_its_sender_alone() {
+    let (rooms, log) = logged();
+    let mut ann = Client::enter(&rooms, "ann", "a").await;
+    let mut bob = Client::enter(&rooms, "bob", "a").await;
+    ann.next().await;
+    for _ in 0..3 {
+        enter(&mut ann, "ann", "a").await;
+        let again = ann.next().await;
+        assert_eq!(
+            (&again["event"], &again["name"], &again["num"]),
+            (&json!("enter"), &json!("ann"), &json!(2))
+        );
+    }
+    ann.say(json!({"event": "message", "message": "next"})).await;
+    assert_eq!(bob.next().await["message"], "next");
+    assert_eq!(log.take().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_enter_stays_where_he_is() {
+    let rooms = ChatRooms::builder().max_room_members(1).max_rooms(2).build().unwrap();
+    let mut ann = Client::enter(&rooms, "ann", "a").await;
+    let _bob = Client::enter(&rooms, "bob", "b").await;
+    enter(&mut ann, "ann", "b").await;
+    assert_eq!(ann.next().await["code"], "room_full");
+    enter(&mut ann, "ann", "c").await;
+    assert_eq!(ann.next().await["code"], "too_many_rooms");
+    enter(&mut ann, "", "b").await;
+    assert_eq!(ann.next().await["code"], "bad_name");
+    // Full of himself: another name in the same room is fine.
+    enter(&mut ann, "anne", "a").await;
+    assert_eq!(ann.next().await["num"], 1);
+    ann.say(json!({"event": "message", "message": "still here"})).await;
+    assert_eq!(ann.next().await["message"], "still here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_javascript_are_names() {
+    let rooms = default_rooms();
+    for name in ["__proto__", "constructor", "toString", "undefined"] {
+        let mut ann = Client::enter(&rooms, name, name).await;
+        let mut bob = Client::enter(&rooms, name, name).await;
+        assert_eq!(ann.next().await["num"], 2);
+        bob.say(json!({"event": name, "__proto__": {"num": 7}})).await;
+        let frame = ann.next().await;
+        assert_eq!((&frame["name"], &frame["num"]), (&json!(name), &json!(2)));
+        bob.leave().await;
+        assert_eq!(ann.next().await["num"], 1);
+        ann.leave().await;
+    }
+    assert_empty(&rooms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_member_sees_one_order_and_counts_step_by_one() {
+    use std::collections::BTreeMap;
+    let rooms = default_rooms();
+    let mut observers = Vec::new();
+    for n in 0..3 {
+        let mut client = Client::enter(&rooms, &format!("observer{n}"), "r").await;
+        client.polite = true;
+        observers.push(client);
+    }
+    // Many tasks come, talk and go at once.
+    let mut tasks = Vec::new();
+    for n in 0..40 {
+        let rooms = rooms.clone();
+        tasks.push(tokio::spawn(async move {
+            let name = format!("m{n}");
+            let mut client = Client::enter(&rooms, &name, "r").await;
+            for k in 0..3 {
+                client.say(json!({"event": "message", "message": format!("{n}.{k}")})).await;
+                // Its own frames come in their order, among those of others.
+                while client.next().await["message"] != format!("{n}.{k}") {}
+            }
+            if n % 2 == 0 { client.leave().await } else { client.vanish().await }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    rooms.send("r", &json!({"event": "end"})).unwrap();
+    let mut seen = Vec::new();
+    for observer in &mut observers {
+        let mut frames = Vec::new();
+        loop {
+            let frame = observer.next().await;
+            if frame["event"] == "end" {
+                break;
+            }
+            frames.push(frame);
+        }
+        seen.push(frames);
+    }
+    let last = &seen[2];
+    for frames in &seen {
+        assert_eq!(frames[frames.len() - last.len()..], last[..]);
+    }
+    let mut num = 3i64;
+    let mut present = BTreeMap::new();
+    for frame in last {
+        let now = frame["num"].as_i64().unwrap();
+        let name = frame["name"].as_str().unwrap().to_owned();
+        match frame["event"].as_str().unwrap() {
+            "enter" => {
+                num += 1;
+                assert!(present.insert(name, ()).is_none());
+            }
+            "out" => {
+                num -= 1;
+                assert!(present.remove(&name).is_some());
+            }
+            _ => assert!(present.contains_key(&name)),
+        }
+        assert_eq!(now, num, "{frame}");
+    }
+    assert_eq!(num, 3);
+    for observer in observers {
+        observer.leave().await;
+    }
+    assert_empty(&rooms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_room_costs_nothing() {
+    let rooms = default_rooms();
+    for round in 0..200 {
+        let client = Client::enter(&rooms, "x", &format!("room{round}")).await;
+        assert_eq!(rooms.stats().rooms, 1);
+        if round % 2 == 0 {
+            client.leave().await
+        } else {
+            client.vanish().await
+        }
+        assert_empty(&rooms);
+    }
+}
