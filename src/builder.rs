@@ -206,15 +206,12 @@ impl ChatRoomsBuilder {
                 ));
             }
         }
-        // A frame is relayed with the sender's name, whose characters JSON may double or worse.
-        let frame = limits.max_message_bytes.saturating_add(limits.max_name_bytes.saturating_mul(6));
-        if limits.max_queue_bytes < frame.saturating_add(64) && limits.max_queue_bytes != usize::MAX {
+        let frame = limits.max_message_bytes.saturating_add(limits.overhead());
+        if limits.max_queue_bytes < frame {
             return refuse(format!(
                 "max_queue_bytes is {} and too small for one message of max_message_bytes ({}) with its \
-                 sender's name: give at least {}",
-                limits.max_queue_bytes,
-                limits.max_message_bytes,
-                frame.saturating_add(64)
+                 sender's name: give at least {frame}",
+                limits.max_queue_bytes, limits.max_message_bytes
             ));
         }
         let enter = limits.max_name_bytes.saturating_add(limits.max_room_id_bytes).saturating_add(64);

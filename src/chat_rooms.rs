@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::builder::ChatRoomsBuilder;
-use crate::connection::{Opening, serve};
+use crate::connection::{Opening, guard, serve};
 use crate::engine::engine::{Engine, single};
 use crate::engine::stats::Stats;
 use crate::error::{BuildError, SendError};
@@ -109,10 +109,10 @@ impl ChatRooms {
     /// It is given the room's count as `num`; a `name` in it is the host's to choose.
     ///
     /// # Errors
-    /// If nobody is in that room, the value is not an object, or the room is so crowded with
+    /// If nobody is in that room, the value is not an object or too big, or the room is so crowded with
     /// messages that this one would have to wait ([`SendError::Busy`]).
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
-        let text = serialize(value)?;
+        let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
         let room = self.engine.room(room.as_ref()).ok_or(SendError::NoSuchRoom)?;
         self.engine.announce(&room, body.as_str()).map_err(|_| SendError::Busy)
@@ -121,9 +121,9 @@ impl ChatRooms {
     /// Sends a JSON object to one connection, as it is.
     ///
     /// # Errors
-    /// If the connection is not open any more, or the value is not an object.
+    /// If the connection is not open any more, or the value is not an object or too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
-        let text = serialize(value)?;
+        let text = self.serialize(value)?;
         let recipient = self.engine.table.get(connection).ok_or(SendError::NoSuchConnection)?;
         recipient.send(single(&text));
         Ok(())
@@ -134,9 +134,9 @@ impl ChatRooms {
     /// is not kept with it.
     ///
     /// # Errors
-    /// If the value is not an object.
+    /// If the value is not an object or too big.
     pub async fn send_all(&self, value: &impl Serialize) -> Result<usize, SendError> {
-        let frame = single(&serialize(value)?);
+        let frame = single(&self.serialize(value)?);
         let all = self.engine.table.all();
         for (n, recipient) in all.iter().enumerate() {
             if n > 0 && n % 64 == 0 {
@@ -189,6 +189,21 @@ impl ChatRooms {
     pub async fn shutdown(&self) {
         self.engine.shutdown();
         self.engine.tasks.wait().await;
+        if let Some(events) = &self.engine.hooks.events {
+            // Nobody is left whom a panic could end.
+            let _ = guard::call("ended", || events.ended());
+        }
+    }
+
+    fn serialize(&self, value: &impl Serialize) -> Result<String, SendError> {
+        let text = serde_json::to_string(value).map_err(|e| SendError::Json(e.into()))?;
+        if !text.starts_with('{') {
+            return Err(SendError::NotAnObject);
+        }
+        if self.engine.limits.is_too_big(text.len()) {
+            return Err(SendError::TooBig);
+        }
+        Ok(text)
     }
 }
 
@@ -222,11 +237,6 @@ pub struct MemberInfo {
     pub name: Name,
     /// The user, where one was authenticated when he entered.
     pub user: Option<Arc<User>>,
-}
-
-fn serialize(value: &impl Serialize) -> Result<String, SendError> {
-    let text = serde_json::to_string(value).map_err(|e| SendError::Json(e.into()))?;
-    if text.starts_with('{') { Ok(text) } else { Err(SendError::NotAnObject) }
 }
 
 impl std::fmt::Debug for ChatRooms {

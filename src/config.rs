@@ -83,6 +83,19 @@ pub(crate) struct Limits {
     pub(crate) close_timeout: Duration,
 }
 
+impl Limits {
+    /// Whether an object of so many bytes, with name and count added, overflows an empty queue.
+    pub(crate) fn is_too_big(&self, bytes: usize) -> bool {
+        bytes > self.max_queue_bytes.saturating_sub(self.overhead())
+    }
+
+    /// What a relayed object grows by at the most: the frame's header, the count, and the name,
+    /// of which JSON may write each byte as six.
+    pub(crate) fn overhead(&self) -> usize {
+        self.max_name_bytes.saturating_mul(6).saturating_add(64)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

@@ -34,6 +34,9 @@ pub enum SendError {
     NotAnObject,
     /// The value could not be serialized.
     Json(Box<dyn std::error::Error + Send + Sync>),
+    /// The value is larger than what may wait for a member (`max_queue_bytes`), so that whoever
+    /// doesn't read at once would be closed for it.
+    TooBig,
     /// More is queued for the room than its members may hold (`max_queue_bytes`): send again
     /// once the room has caught up.
     Busy,
@@ -46,6 +49,9 @@ impl fmt::Display for SendError {
             SendError::NoSuchConnection => f.write_str("no such connection: it has ended"),
             SendError::NotAnObject => f.write_str("the value is not a JSON object; give a map or a struct"),
             SendError::Json(e) => write!(f, "the value could not be serialized: {e}"),
+            SendError::TooBig => {
+                f.write_str("the value is larger than max_queue_bytes; send less or raise it")
+            }
             SendError::Busy => f.write_str("the room's queue is full (max_queue_bytes); send again later"),
         }
     }

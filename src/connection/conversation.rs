@@ -144,7 +144,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Ok(inbound) => inbound,
             Err(e) => return self.refuse(e),
         };
-        self.bad_frames = 0;
+        // Guessing tokens is no good behaviour, however well-formed.
+        if !matches!(inbound, Inbound::Auth(_)) {
+            self.bad_frames = 0;
+        }
         match inbound {
             Inbound::Pong => Ok(()),
             Inbound::Auth(token) => self.on_auth(&token).await,
@@ -168,6 +171,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 }
                 self.user = Some(Arc::new(user));
                 self.auth_first = false;
+                self.bad_frames = 0;
                 self.start_deadline();
                 Ok(())
             }
@@ -316,11 +320,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             }
         }
         let body = match &replaced {
+            Some(text) if engine.limits.is_too_big(text.len()) => None,
             Some(text) => Body::of_host_for_member(text),
             None => Some(body),
         };
         let Some(body) = body else {
-            tracing::error!("the policy's replacement is not a JSON object; the message is dropped");
+            tracing::error!("the policy's replacement is no JSON object or too big; the message is dropped");
             return self.refuse(PeerError::new(ErrorCode::Internal, "the message could not be sent"));
         };
         let crowded = engine.publish(m, body.as_str());

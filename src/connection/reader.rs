@@ -33,6 +33,8 @@ pub(crate) struct Reader {
     boundary: Boundary,
     /// What was read before this reader existed.
     first: Bytes,
+    /// Answers wait inside of the context, for the outbox had no room.
+    refused: bool,
 }
 
 impl Reader {
@@ -93,10 +95,24 @@ impl Reader {
                 Err(e) => return Err(reason(&e)),
             }
         }
-        if self.boundary.is_clean() && context.can_write() && !wire.refused {
+        self.refused = wire.refused;
+        if self.boundary.is_clean() && context.can_write() && !self.refused {
             self.context = None;
         }
         Ok(())
+    }
+
+    /// Answers that found no room in the outbox are put there now, where there is some.
+    pub(crate) fn resume(&mut self, outbox: &mut Outbox) -> bool {
+        if !self.refused || outbox.control_len() > MAX_CONTROL {
+            return false;
+        }
+        let Some(context) = &mut self.context else { return false };
+        let mut wire = Wire { bytes: &[], outbox, refused: false };
+        // What can be wrong here shows at the next read.
+        let _ = context.flush(&mut wire);
+        self.refused = wire.refused;
+        true
     }
 }
 

@@ -42,6 +42,8 @@ struct Link<IO> {
     place: Option<Place>,
     /// The task is to end the connection.
     order: Option<LeaveReason>,
+    /// The close frame is queued or sent.
+    finishing: bool,
     /// Reading is over, once the messages that came before are dealt with.
     ended: Option<LeaveReason>,
     life: Life,
@@ -91,6 +93,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
                 waker: Waker::noop().clone(),
                 place: None,
                 order: None,
+                finishing: false,
                 ended: None,
                 life: Life::Seen,
                 unflushed: false,
@@ -109,6 +112,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         loop {
             if link.order.is_none() {
                 link.drain();
+                if link.reader.resume(&mut link.outbox) {
+                    link.drain();
+                }
             }
             if let Some(reason) = link.order {
                 return Poll::Ready(Turn::End(reason));
@@ -165,6 +171,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
     fn begin_finish(&self, reason: LeaveReason) -> bool {
         let mut link = self.lock();
         link.place = None;
+        link.finishing = true;
         link.order = Some(reason);
         if let Some((code, text)) = reason.row() {
             if reason == LeaveReason::Slow {
@@ -222,7 +229,7 @@ impl<IO> Seat<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Seat<IO> {
     /// Writes whole frames, at once as far as the socket takes them.
     fn write(&self, link: &mut Link<IO>, frames: Bytes) {
-        if frames.is_empty() || link.order.is_some() {
+        if frames.is_empty() || link.is_mute() {
             return;
         }
         let written = if link.outbox.is_empty() { link.write_now(&frames) } else { 0 };
@@ -245,7 +252,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
 
     fn is_reachable(&self) -> bool {
         let link = self.lock();
-        link.ended.is_none() && !matches!(link.order, Some(LeaveReason::Lost | LeaveReason::HeartbeatMissed))
+        link.ended.is_none() && !link.is_mute()
     }
 
     fn deliver(&self, room: &Room, batch: &Batch) {
@@ -279,7 +286,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
     fn beat(&self) {
         let mut link = self.lock();
         let link = &mut *link;
-        if link.order.is_some() || link.ended.is_some() {
+        if link.is_mute() || link.ended.is_some() {
             return;
         }
         if link.life == Life::Seen {
@@ -304,6 +311,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
 }
 
 impl<IO> Link<IO> {
+    /// Nothing more is to be written. Who is kicked still gets what was said before.
+    fn is_mute(&self) -> bool {
+        use LeaveReason::{HeartbeatMissed, Lost, Slow};
+        self.finishing || matches!(self.order, Some(Slow | Lost | HeartbeatMissed))
+    }
+
     fn order(&mut self, reason: LeaveReason) {
         if self.order.is_none() {
             self.order = Some(reason);

@@ -32,11 +32,11 @@ impl Schedule {
         Schedule { tick, timeout_ticks: (ticks as usize).clamp(1, SLOTS) }
     }
 
-    fn to_check(&self, tick: usize) -> usize {
+    fn checked_at(self, tick: usize) -> usize {
         (tick + SLOTS - self.timeout_ticks) % SLOTS
     }
 
-    fn to_beat(&self, tick: usize) -> usize {
+    fn asked_at(self, tick: usize) -> usize {
         tick % SLOTS
     }
 }
@@ -64,11 +64,11 @@ async fn sweep(engine: Arc<Engine>) {
             return;
         }
         // Whoever was late in this slot is looked at before he is asked again.
-        engine.table.in_slot(schedule.to_check(tick), &mut due);
+        engine.table.in_slot(schedule.checked_at(tick), &mut due);
         for recipient in due.drain(..) {
             recipient.check();
         }
-        engine.table.in_slot(schedule.to_beat(tick), &mut due);
+        engine.table.in_slot(schedule.asked_at(tick), &mut due);
         for (n, recipient) in due.drain(..).enumerate() {
             if n > 0 && n % CONNECTIONS_PER_TURN == 0 {
                 tokio::task::yield_now().await;
@@ -95,8 +95,8 @@ mod tests {
             let heartbeat = Heartbeat::every(Duration::from_millis(interval_ms))
                 .with_timeout(Duration::from_millis(timeout_ms));
             let schedule = Schedule::new(&heartbeat);
-            let beat = (0..).find(|t| schedule.to_beat(*t) == 7).unwrap();
-            let check = (beat + 1..).find(|t| schedule.to_check(*t) == 7).unwrap();
+            let beat = (0..).find(|t| schedule.asked_at(*t) == 7).unwrap();
+            let check = (beat + 1..).find(|t| schedule.checked_at(*t) == 7).unwrap();
             schedule.tick * (check - beat) as u32
         };
         assert_eq!(check(1000, 1000), Duration::from_millis(1000));

@@ -1,7 +1,6 @@
 //! The callbacks as a bounded channel, for hosts that want a stream.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -12,8 +11,8 @@ use crate::ids::{ConnectionId, Name, RoomId};
 /// A pair of a [`RoomEvents`] hook and a receiver of what it hears.
 ///
 /// At most `capacity` events wait. What comes while it is full is dropped and counted; the
-/// receiver is told by [`ChannelEvent::Lost`] before the next event, and can take stock with
-/// [`ChatRooms::members`](crate::ChatRooms::members).
+/// receiver is told by [`ChannelEvent::Lost`] in its place among the others, and can take stock
+/// with [`ChatRooms::members`](crate::ChatRooms::members).
 ///
 /// ```
 /// use tower_chat_rooms::{ChannelEvent, ChatRooms, event_channel};
@@ -36,22 +35,30 @@ use crate::ids::{ConnectionId, Name, RoomId};
 /// If `capacity` is 0.
 pub fn event_channel(capacity: usize) -> (EventSender, EventReceiver) {
     let (tx, rx) = mpsc::channel(capacity);
-    let lost = Arc::new(AtomicU64::new(0));
-    (EventSender { tx, lost: lost.clone() }, EventReceiver { rx, lost })
+    let shared = Arc::new(Mutex::new(Shared { tx: Some(tx), lost: 0 }));
+    (EventSender { shared: shared.clone(), messages: true }, EventReceiver { rx, shared })
 }
 
 /// The hook side of an [`event_channel`].
 #[derive(Debug)]
 pub struct EventSender {
-    tx: Sender<ChannelEvent>,
-    lost: Arc<AtomicU64>,
+    shared: Arc<Mutex<Shared>>,
+    messages: bool,
 }
 
 /// The receiving side of an [`event_channel`].
 #[derive(Debug)]
 pub struct EventReceiver {
     rx: Receiver<ChannelEvent>,
-    lost: Arc<AtomicU64>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Gone once nothing more will come.
+    tx: Option<Sender<ChannelEvent>>,
+    /// How many were dropped since the last one that was not.
+    lost: u64,
 }
 
 /// What an [`EventReceiver`] yields.
@@ -80,11 +87,27 @@ pub enum ChannelEvent {
 }
 
 impl EventSender {
+    /// Leaves the messages out, so that a chatty room doesn't crowd out who comes and goes.
+    #[must_use]
+    pub fn without_messages(mut self) -> EventSender {
+        self.messages = false;
+        self
+    }
+
     fn push(&self, event: ChannelEvent) {
-        if self.tx.try_send(event).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let mut shared = lock(&self.shared);
+        let Shared { tx: Some(tx), lost } = &mut *shared else { return };
+        if *lost > 0 && tx.try_send(ChannelEvent::Lost(*lost)).is_ok() {
+            *lost = 0;
+        }
+        if *lost > 0 || tx.try_send(event).is_err() {
+            *lost += 1;
         }
     }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RoomEvents for EventSender {
@@ -97,6 +120,9 @@ impl RoomEvents for EventSender {
     }
 
     fn message(&self, event: &Message<'_>) {
+        if !self.messages {
+            return;
+        }
         self.push(ChannelEvent::Message {
             connection: event.connection,
             room: event.room.clone(),
@@ -105,19 +131,32 @@ impl RoomEvents for EventSender {
             body: event.body.into(),
         });
     }
+
+    fn ended(&self) {
+        lock(&self.shared).tx = None;
+    }
+}
+
+impl Drop for EventSender {
+    fn drop(&mut self) {
+        lock(&self.shared).tx = None;
+    }
 }
 
 impl EventReceiver {
-    /// The next event; `None` once the engine is gone and all were received.
+    /// The next event; `None` once the engine was shut down, or dropped, and all were received.
     pub async fn recv(&mut self) -> Option<ChannelEvent> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
     /// The next event, for use in a hand-written stream.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<ChannelEvent>> {
-        match self.lost.swap(0, Ordering::Relaxed) {
-            0 => self.rx.poll_recv(cx),
-            lost => Poll::Ready(Some(ChannelEvent::Lost(lost))),
+        match self.rx.poll_recv(cx) {
+            Poll::Ready(Some(event)) => Poll::Ready(Some(event)),
+            over => match std::mem::take(&mut lock(&self.shared).lost) {
+                0 => over,
+                lost => Poll::Ready(Some(ChannelEvent::Lost(lost))),
+            },
         }
     }
 }

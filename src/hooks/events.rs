@@ -59,6 +59,9 @@ pub trait RoomEvents: Send + Sync + 'static {
     fn message(&self, event: &Message<'_>) {
         let _ = event;
     }
+
+    /// The engine has been shut down: nothing more will come.
+    fn ended(&self) {}
 }
 
 impl<F> RoomEvents for F

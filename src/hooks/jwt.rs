@@ -322,7 +322,9 @@ impl JwtAuth {
             let key = self.query.as_deref()?;
             pick(request.uri.query()?.split('&'), key)
         };
-        cookie.or_else(query).map(|token| Found { token, protocol: None })
+        // A cookie that was emptied is no token.
+        let found = cookie.filter(|t| !t.is_empty()).or_else(|| query().filter(|t| !t.is_empty()));
+        found.map(|token| Found { token, protocol: None })
     }
 }
 

@@ -22,10 +22,12 @@ pub(crate) enum JoinError {
     Closed,
 }
 
+/// Shared with the flusher while it works, and copied if somebody comes or goes meanwhile.
+pub(crate) type Members<L> = Arc<Vec<Arc<Member<L>>>>;
+
 #[derive(Debug)]
 pub(crate) struct Room<L> {
-    /// Shared with the flusher while it works, and copied if somebody comes or goes meanwhile.
-    members: Arc<Vec<Arc<Member<L>>>>,
+    members: Members<L>,
     stream: Stream,
     /// Places kept for members on their way from another room.
     reserved: usize,
@@ -47,7 +49,7 @@ impl<L> Room<L> {
         self.members.is_empty() && self.reserved == 0
     }
 
-    pub(crate) fn members(&self) -> &Arc<Vec<Arc<Member<L>>>> {
+    pub(crate) fn members(&self) -> &Members<L> {
         &self.members
     }
 
@@ -114,7 +116,7 @@ impl<L> Room<L> {
     }
 
     /// What the flusher is to write next, and to whom.
-    pub(crate) fn take(&mut self) -> Option<(Arc<Vec<Arc<Member<L>>>>, Batch)> {
+    pub(crate) fn take(&mut self) -> Option<(Members<L>, Batch)> {
         let batch = self.stream.take()?;
         Some((self.members.clone(), batch))
     }

@@ -35,7 +35,7 @@ enum Kind<F> {
     Refused(Option<Refusal>),
     /// The auth hook is being asked. Boxed, as it is a type of the host's.
     Asked(Asked),
-    Accepted(Option<(Upgrade, Admission)>),
+    Accepted(Option<Box<Upgrade>>),
 }
 
 type Asked = Pin<Box<dyn Future<Output = Result<(Upgrade, Admission), Refusal>> + Send>>;
@@ -55,7 +55,7 @@ impl<F> ResponseFuture<F> {
         let kind = if upgrade.engine.hooks.auth.is_some() {
             Kind::Asked(Box::pin(upgrade.ask()))
         } else {
-            Kind::Accepted(Some((upgrade, Admission::anonymous())))
+            Kind::Accepted(Some(Box::new(upgrade)))
         };
         ResponseFuture { kind }
     }
@@ -79,7 +79,7 @@ where
                 Err(refusal) => refusal.into_response(),
             },
             KindProj::Accepted(accepted) => match accepted.take() {
-                Some((upgrade, admission)) => upgrade.accept(admission),
+                Some(upgrade) => upgrade.accept(Admission::anonymous()),
                 None => gone(),
             },
         }))

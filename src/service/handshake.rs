@@ -172,8 +172,8 @@ mod tests {
         let check = |change: Box<dyn FnOnce(&mut Parts)>, kind| {
             assert_eq!(verify(&request(change)), Err(kind));
         };
-        check(Box::new(|p| p.method = Method::POST), Method);
-        check(Box::new(|p| p.version = Version::HTTP_10), HttpVersion);
+        check(Box::new(|p| p.method = http::Method::POST), Method);
+        check(Box::new(|p| p.version = http::Version::HTTP_10), HttpVersion);
         check(Box::new(set("connection", "")), NoConnectionUpgrade);
         check(Box::new(set("connection", "keep-alive")), NoConnectionUpgrade);
         check(Box::new(set("connection", "no-upgrade")), NoConnectionUpgrade);

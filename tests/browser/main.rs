@@ -1,2 +1,24 @@
-//! x
-fn main() {}
+//! The chat page of the standalone example in real browsers: `cargo test --test browser`.
+//!
+//! Chromium must be installed; `CHROMIUM` names another binary than the first of the usual names
+//! in `PATH`. With `CHAT_SCREENSHOT=FILE` a picture of the chat is written there.
+
+mod chat;
+mod chromium;
+mod devtools;
+mod hostile;
+mod keyboard;
+mod languages;
+mod legacy;
+mod mount;
+mod page;
+mod phone;
+mod restart;
+mod screenshot;
+mod server;
+mod tokens;
+
+use std::time::Duration;
+
+/// For whatever takes a moment, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -77,6 +77,7 @@ impl Client {
                 Some(Ok(Message::Close(Some(frame)))) => {
                     // The closing handshake is finished before the test goes on.
                     while let Some(Ok(_)) = self.ws.next().await {}
+                    let _ = self.ws.get_mut().shutdown().await;
                     return (before, frame.code.into());
                 }
                 Some(Ok(Message::Text(text))) => {

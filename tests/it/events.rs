@@ -1,1 +1,179 @@
-//! x
+//! The callbacks: each `entered` has its `left`, on every way out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::SinkExt;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+use tower_chat_rooms::{
+    Admission, ChannelEvent, ChatRooms, Entered, LeaveReason, Left, RoomEvents, event_channel,
+};
+
+use crate::client::{Client, assert_empty, logged};
+
+#[tokio::test(start_paused = true)]
+async fn every_way_out_is_told_once() {
+    let (rooms, log) = logged();
+    let mut told = Vec::new();
+    let out = |log: &crate::client::Log| {
+        let lines = log.take();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(lines[0], "+ ann r 1");
+        lines[1].strip_prefix("- ann r 0 ").unwrap().to_owned()
+    };
+
+    Client::enter(&rooms, "ann", "r").await.leave().await;
+    told.push(out(&log));
+    Client::enter(&rooms, "ann", "r").await.vanish().await;
+    told.push(out(&log));
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    ann.polite = false;
+    assert_eq!(ann.closed().await, 4000);
+    ann.task.await.unwrap();
+    told.push(out(&log));
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    assert!(rooms.kick(rooms.members("r")[0].connection));
+    assert_eq!(ann.closed().await, 4500);
+    told.push(out(&log));
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    assert_eq!(rooms.close_room("r"), 1);
+    assert_eq!(ann.closed().await, 4501);
+    told.push(out(&log));
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    ann.ws.send(Message::binary(vec![1])).await.unwrap();
+    assert_eq!(ann.closed().await, 1003);
+    told.push(out(&log));
+    let ann = Client::enter(&rooms, "ann", "r").await;
+    ann.task.abort();
+    assert!(ann.task.await.unwrap_err().is_cancelled());
+    told.push(out(&log));
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    let handle = rooms.clone();
+    let down = tokio::spawn(async move { handle.shutdown().await });
+    assert_eq!(ann.closed().await, 1012);
+    down.await.unwrap();
+    told.push(out(&log));
+
+    let reasons = [
+        LeaveReason::Closed,
+        LeaveReason::Lost,
+        LeaveReason::HeartbeatMissed,
+        LeaveReason::Kicked,
+        LeaveReason::RoomClosed,
+        LeaveReason::Binary,
+        LeaveReason::Dropped,
+        LeaveReason::Shutdown,
+    ];
+    assert_eq!(told, reasons.map(|r| r.to_string()));
+    assert_empty(&rooms);
+}
+
+/// Panics where it is told to, and counts what it hears.
+#[derive(Default, Clone)]
+struct Nervous {
+    entered: Arc<AtomicUsize>,
+    left: Arc<AtomicUsize>,
+}
+
+impl RoomEvents for Nervous {
+    fn entered(&self, event: &Entered) {
+        self.entered.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(event.name.as_str(), "in", "on purpose");
+    }
+
+    fn left(&self, event: &Left) {
+        self.left.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(event.name.as_str(), "out", "on purpose");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callbacks_that_panic_end_their_own_connection_and_are_told_once() {
+    let nervous = Nervous::default();
+    let rooms = ChatRooms::builder().events(nervous.clone()).build().unwrap();
+    let mut calm = Client::enter(&rooms, "calm", "r").await;
+
+    let mut first = Client::enter(&rooms, "in", "r").await;
+    assert_eq!(first.closed().await, 1011);
+    assert_eq!(calm.next().await["event"], "enter");
+    assert_eq!(calm.next().await["event"], "out");
+
+    Client::enter(&rooms, "out", "r").await.leave().await;
+    assert_eq!(calm.next().await["event"], "enter");
+    assert_eq!(calm.next().await["event"], "out");
+
+    // On the way from one room to another.
+    let mut mover = Client::enter(&rooms, "out", "r").await;
+    mover.say(json!({"event": "enter", "message": "out", "roomId": "s"})).await;
+    assert_eq!(mover.closed().await, 1011);
+    mover.task.await.unwrap();
+
+    calm.leave().await;
+    assert_empty(&rooms);
+    let (entered, left) = (nervous.entered.load(Ordering::SeqCst), nervous.left.load(Ordering::SeqCst));
+    assert_eq!((entered, left), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn callbacks_may_call_the_rooms() {
+    let handle = Arc::new(std::sync::OnceLock::<ChatRooms>::new());
+    let inside = handle.clone();
+    let rooms = ChatRooms::builder()
+        .events(move |event: tower_chat_rooms::RoomEvent<'_>| {
+            let rooms = inside.get().unwrap();
+            if let tower_chat_rooms::RoomEvent::Entered(e) = event {
+                let welcome = json!({"event": "welcome", "to": e.name.as_str(), "name": "host"});
+                rooms.send(&e.room, &welcome).unwrap();
+                assert_eq!(rooms.members(&e.room).len(), e.online);
+                rooms.send_to(e.connection, &json!({"event": "hint"})).unwrap();
+            }
+        })
+        .build()
+        .unwrap();
+    handle.set(rooms.clone()).unwrap();
+    let mut ann = Client::connect(&rooms).await;
+    ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    let mut frames = vec![ann.next_text().await, ann.next_text().await, ann.next_text().await];
+    // What is for one alone is not in the order of the room.
+    frames.sort_by_key(|f| f.contains("hint"));
+    assert_eq!(
+        frames,
+        [
+            r#"{"event":"enter","message":"ann","roomId":"r","name":"ann","num":1}"#,
+            r#"{"event":"welcome","name":"host","to":"ann","num":1}"#,
+            r#"{"event":"hint"}"#,
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_channel_tells_all_in_order_and_what_was_lost() {
+    let (events, mut receiver) = event_channel(3);
+    let rooms = ChatRooms::builder().events(events).build().unwrap();
+    let mut ann = Client::connect_as(&rooms, Admission::anonymous(), 4096).await;
+    ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    ann.next().await;
+    for n in 0..5 {
+        ann.say(json!({"event": "draw", "n": n})).await;
+        ann.next().await;
+    }
+    let mut kinds = Vec::new();
+    for _ in 0..4 {
+        kinds.push(match receiver.recv().await.unwrap() {
+            ChannelEvent::Entered(e) => format!("entered {}", e.online),
+            ChannelEvent::Message { event, body, .. } => format!("{event} {body}"),
+            ChannelEvent::Lost(n) => format!("lost {n}"),
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(
+        kinds,
+        ["entered 1", r#"draw {"event":"draw","n":0}"#, r#"draw {"event":"draw","n":1}"#, "lost 3"]
+    );
+    ann.leave().await;
+    let Some(ChannelEvent::Left(left)) = receiver.recv().await else { panic!() };
+    assert_eq!((left.reason, left.online), (LeaveReason::Closed, 0));
+    drop(rooms);
+    assert!(receiver.recv().await.is_none());
+}

@@ -1,1 +1,112 @@
-//! x
+//! Every limit holds, and says so; contradictions are refused when the engine is built.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, Heartbeat};
+
+use crate::client::Client;
+
+#[test]
+fn contradictions_are_named() {
+    let ms = Duration::from_millis;
+    let cases: [(ChatRoomsBuilder, &str); 12] = [
+        (ChatRooms::builder().heartbeat(Heartbeat::every(ms(49))), "interval"),
+        (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))), "timeout"),
+        (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(0))), "timeout"),
+        (ChatRooms::builder().max_message_bytes(0), "max_message_bytes"),
+        (ChatRooms::builder().max_message_bytes(100), "max_name_bytes"),
+        (ChatRooms::builder().max_message_bytes(1 << 20), "max_queue_bytes"),
+        (ChatRooms::builder().max_name_bytes(0), "max_name_bytes"),
+        (ChatRooms::builder().max_connections(0), "max_connections"),
+        (ChatRooms::builder().max_queue_frames(0), "max_queue_frames"),
+        (ChatRooms::builder().max_bad_frames(0), "max_bad_frames"),
+        (ChatRooms::builder().enter_timeout(ms(0)), "enter_timeout"),
+        (ChatRooms::builder().close_timeout(ms(0)), "close_timeout"),
+    ];
+    for (builder, name) in cases {
+        let error = builder.build().unwrap_err().to_string();
+        assert!(error.contains(name), "{name}: {error}");
+    }
+}
+
+#[test]
+fn no_limit_at_all_is_no_contradiction() {
+    ChatRooms::builder()
+        .max_message_bytes(usize::MAX)
+        .max_depth(usize::MAX)
+        .max_name_bytes(usize::MAX)
+        .max_room_id_bytes(usize::MAX)
+        .max_room_members(usize::MAX)
+        .max_rooms(usize::MAX)
+        .max_connections(usize::MAX)
+        .max_queue_frames(usize::MAX)
+        .max_queue_bytes(usize::MAX)
+        .max_bad_frames(u32::MAX)
+        .enter_timeout(Duration::MAX)
+        .auth_timeout(Duration::MAX)
+        .hook_timeout(Duration::MAX)
+        .close_timeout(Duration::MAX)
+        .build()
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_rooms_depth_and_messages_are_bounded() {
+    let rooms = ChatRooms::builder()
+        .max_name_bytes(6)
+        .max_room_id_bytes(4)
+        .max_depth(3)
+        .max_message_bytes(300)
+        .build()
+        .unwrap();
+    let mut ann = Client::connect(&rooms).await;
+    for (name, room, code) in
+        [("seven77", "r", "bad_name"), ("小明小", "r", "bad_name"), ("ann", "rooms", "bad_room_id")]
+    {
+        ann.say(json!({"event": "enter", "message": name, "roomId": room})).await;
+        assert_eq!(ann.next().await["code"], code);
+    }
+    ann.say(json!({"event": "enter", "message": "小明", "roomId": "1234"})).await;
+    assert_eq!(ann.next().await["num"], 1);
+    ann.say(json!({"event": "x", "a": [[1]]})).await;
+    assert_eq!(ann.next().await["event"], "x");
+    ann.say(json!({"event": "x", "a": [[[1]]]})).await;
+    assert_eq!(ann.next().await["code"], "too_deep");
+    let long = |n: usize| format!(r#"{{"event":"x","a":"{}"}}"#, "x".repeat(n - 20));
+    ann.text(long(300)).await;
+    assert_eq!(ann.next().await["event"], "x");
+    ann.text(long(301)).await;
+    assert_eq!(ann.closed().await, 1009);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_enters_is_closed() {
+    let rooms = ChatRooms::builder().enter_timeout(Duration::from_secs(4)).build().unwrap();
+    let mut idle = Client::connect(&rooms).await;
+    let begin = Instant::now();
+    assert_eq!(idle.closed().await, 4002);
+    assert_eq!(begin.elapsed(), Duration::from_secs(4));
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    tokio::time::timeout(Duration::from_secs(20), ann.next()).await.unwrap_err();
+    assert_eq!(rooms.stats().connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_bounded_and_places_given_back() {
+    let rooms = ChatRooms::builder().max_connections(2).build().unwrap();
+    for _ in 0..5 {
+        let ann = Client::enter(&rooms, "ann", "r").await;
+        let bob = Client::connect(&rooms).await;
+        let mut cid = Client::connect(&rooms).await;
+        assert_eq!(cid.closed().await, 1006);
+        ann.leave().await;
+        let mut cid = Client::enter(&rooms, "cid", "r").await;
+        cid.say(json!({"event": "message"})).await;
+        assert_eq!(cid.next().await["event"], "message");
+        cid.vanish().await;
+        bob.leave().await;
+    }
+    assert_eq!(rooms.stats().refused, 5);
+}

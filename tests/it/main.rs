@@ -1,8 +1,11 @@
 //! What must hold, seen from outside: conversations over duplex I/O in paused time, and real
 //! sockets through hyper and axum.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod auth;
 mod client;
+mod edge;
 mod engine;
 mod events;
 mod heartbeat;

@@ -1,0 +1,126 @@
+//! The standalone example as a child process.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+
+use crate::PATIENCE;
+
+pub(crate) struct Server {
+    process: Child,
+    /// Kept open: printing to a closed pipe ends a program.
+    _stdout: Lines<BufReader<ChildStdout>>,
+    flags: Vec<String>,
+    /// The page's address, as the server told it.
+    url: String,
+}
+
+impl Server {
+    /// With default settings, on a port that was free.
+    pub(crate) async fn start() -> Server {
+        Server::start_with(&[]).await
+    }
+
+    pub(crate) async fn start_with(flags: &[&str]) -> Server {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Server::listen("127.0.0.1:0", flags).await
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where the WebSocket is.
+    pub(crate) fn socket_url(&self) -> String {
+        self.url.replacen("http", "ws", 1)
+    }
+
+    /// Ends it at once, as a crash does.
+    pub(crate) async fn kill(&mut self) {
+        self.process.kill().await.expect("the server was running");
+    }
+
+    /// Ends it as an operator does: it says goodbye to everybody.
+    pub(crate) async fn terminate(&mut self) {
+        self.signal("TERM");
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        let status = ended.expect("the server drains in time").expect("it can be waited for");
+        assert!(status.success(), "the server ended with {status}");
+    }
+
+    /// Starts it again on the same port, after it has ended.
+    pub(crate) async fn start_again(&mut self) {
+        let address = self.url.split('/').nth(2).expect("the url has a host").to_owned();
+        *self = Server::listen(&address, self.flags.clone()).await;
+    }
+
+    /// Stops it in the middle of what it does; to others it seems to hang.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.id().expect("the server is running");
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -s {name} {id}")).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} can't be sent");
+    }
+
+    async fn listen(address: &str, flags: Vec<String>) -> Server {
+        let mut process = tokio::process::Command::new(binary())
+            .args(["--listen", address, "--log", "error"])
+            .args(&flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the server starts");
+        let stdout = process.stdout.take().expect("stdout is a pipe");
+        let mut stdout = BufReader::new(stdout).lines();
+        let first = tokio::time::timeout(PATIENCE, stdout.next_line()).await;
+        let first = first.expect("the server is ready in time").expect("its output is text");
+        let first = first.expect("the server says where it listens");
+        let url = first.strip_prefix("chat rooms on ").expect("it says where it listens").to_owned();
+        Server { process, _stdout: stdout, flags, url }
+    }
+}
+
+/// The example's binary, built at its first use: for `--test browser` alone cargo doesn't build it.
+fn binary() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(build)
+}
+
+/// Builds into the target folder and with the profile that this test has been built with.
+fn build() -> PathBuf {
+    let this = std::env::current_exe().expect("a test has a path");
+    let profile_folder = this.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps");
+    let profile = match profile_folder.file_name().and_then(OsStr::to_str).expect("a profile's name") {
+        "debug" => "dev",
+        other => other,
+    };
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--example", "standalone", "--message-format=json", "--profile", profile])
+        .arg("--target-dir")
+        .arg(profile_folder.parent().expect("a profile's folder lies in the target folder"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(built.status.success(), "the standalone example doesn't build");
+    let output = String::from_utf8(built.stdout).expect("cargo speaks UTF-8");
+    output
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "standalone")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the example's binary")
+}
