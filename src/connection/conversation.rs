@@ -115,8 +115,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         }
     }
 
-    /// Leaves the room, then closes the connection.
-    pub(crate) async fn end(mut self, reason: LeaveReason) {
+    /// Leaves the room.
+    pub(crate) fn end(&mut self, reason: LeaveReason) {
         match reason {
             LeaveReason::HeartbeatMissed => self.engine.counters.heartbeats_missed.add(1),
             LeaveReason::Slow => self.engine.counters.slow.add(1),
@@ -124,7 +124,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         }
         self.leave(reason);
         self.deadline = None;
-        self.seat.finish(reason, self.engine.limits.close_timeout).await;
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn finish(&self, reason: LeaveReason) {
+        // Boxed for the same reason as what is rare in `on_text`.
+        Box::pin(self.seat.finish(reason, self.engine.limits.close_timeout)).await;
     }
 
     async fn turn(&mut self) -> Turn {
@@ -150,12 +155,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         }
         match inbound {
             Inbound::Pong => Ok(()),
-            Inbound::Auth(token) => self.on_auth(&token).await,
+            // What is rare is boxed: every connection has room for the largest of its futures.
+            Inbound::Auth(token) => Box::pin(self.on_auth(&token)).await,
             _ if self.auth_first => {
                 self.no_auth("authenticate first: send {\"event\":\"auth\",\"message\":TOKEN}");
                 Ok(())
             }
-            Inbound::Enter(enter) => self.on_enter(enter).await,
+            Inbound::Enter(enter) => Box::pin(self.on_enter(enter)).await,
             Inbound::Say { event, body } => self.on_say(text, &event, body).await,
         }
     }

@@ -34,5 +34,6 @@ where
 {
     let mut conversation = Conversation::open(engine, io, opening);
     let reason = conversation.run().await;
-    conversation.end(reason).await;
+    conversation.end(reason);
+    conversation.finish(reason).await;
 }

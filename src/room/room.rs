@@ -116,9 +116,8 @@ impl<L> Room<L> {
     }
 
     /// What the flusher is to write next, and to whom.
-    pub(crate) fn take(&mut self) -> Option<(Members<L>, Batch)> {
-        let batch = self.stream.take()?;
-        Some((self.members.clone(), batch))
+    pub(crate) fn take(&mut self) -> (Members<L>, Batch) {
+        (self.members.clone(), self.stream.take())
     }
 
     fn check(&self, max: usize) -> Result<(), JoinError> {

@@ -59,18 +59,20 @@ impl Stream {
         claimed
     }
 
-    /// What the flusher is to deliver next; with `None` it is relieved of its duty.
-    pub(crate) fn take(&mut self) -> Option<Batch> {
-        self.in_flight = None;
-        if self.pending.is_empty() {
-            self.flushing = false;
-            return None;
-        }
+    /// What the flusher is to deliver next.
+    pub(crate) fn take(&mut self) -> Batch {
         let start = self.start;
         self.start = self.position();
         let batch = Batch { start, bytes: std::mem::take(&mut self.pending).into() };
         self.in_flight = Some(batch.clone());
-        Some(batch)
+        batch
+    }
+
+    /// The batch is delivered. If nothing more is queued, the flusher is relieved of its duty.
+    pub(crate) fn finish_batch(&mut self) -> bool {
+        self.in_flight = None;
+        self.flushing = !self.pending.is_empty();
+        !self.flushing
     }
 
     /// The flusher is gone, its batch delivered or not.
@@ -101,7 +103,7 @@ mod tests {
         stream.push(&[b"t", b"wo"]);
         assert!(stream.claim_flush());
         assert!(!stream.claim_flush());
-        let batch = stream.take().unwrap();
+        let batch = stream.take();
         assert_eq!(&batch.after(0)[..], b"\x81\x03one\x81\x03two");
         assert_eq!(&batch.after(position)[..], b"\x81\x03two");
         assert!(batch.after(batch.end()).is_empty());
@@ -109,9 +111,12 @@ mod tests {
         stream.push(&[b"three"]);
         let ends: Vec<u64> = stream.unfinished().iter().map(Batch::end).collect();
         assert_eq!(ends, [batch.end(), stream.position()]);
-        assert!(stream.take().is_some());
-        assert!(stream.take().is_none());
+        assert!(!stream.finish_batch());
+        assert_eq!(stream.take().end(), stream.position());
+        assert!(stream.finish_batch());
         assert!(stream.unfinished().is_empty());
         assert!(!stream.claim_flush());
+        stream.push(&[b"four"]);
+        assert!(stream.claim_flush());
     }
 }

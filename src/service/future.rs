@@ -146,10 +146,13 @@ impl Upgrade {
                 tracing::debug!("the connection ended before its upgrade was complete");
                 return;
             };
+            // A task of its own, which is as small as that of the connection alone.
             let opening = |first| Opening { permit, admission, peer, first };
             match plain_tcp(upgraded) {
-                Ok((io, first)) => serve(engine, io, opening(first)).await,
-                Err(upgraded) => serve(engine, TokioIo::new(upgraded), opening(Bytes::new())).await,
+                Ok((io, first)) => engine.spawn(serve(engine.clone(), io, opening(first))),
+                Err(upgraded) => {
+                    engine.spawn(serve(engine.clone(), TokioIo::new(upgraded), opening(Bytes::new())));
+                }
             }
         });
         accept.into_response()
@@ -170,5 +173,7 @@ fn plain_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
+    // Even if empty it holds on to hyper's whole buffer.
+    let first = if first.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&first) };
     Ok((stream, first))
 }

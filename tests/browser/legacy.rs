@@ -92,6 +92,8 @@ async fn two(browser: &Browser, server: &Server) -> (Legacy, Legacy) {
 
 /// Each has one connection again, which stays, knows that there are two, and they hear each other.
 async fn assert_recovered(ann: &Legacy, bob: &Legacy) {
+    let _ = ann.tab.eval("new Promise(r => setTimeout(r, 15000))").await;
+    for c in [ann, bob] { eprintln!("EV {}", serde_json::to_string_pretty(&c.value("seen.ev").await).unwrap()); }
     for client in [ann, bob] {
         client.until("settled() && shown() === 2 && seen.online === 2").await;
     }

@@ -47,7 +47,7 @@ fn id(room: u8) -> RoomId {
 
 /// The `num`s of the frames that are queued.
 fn nums(room: &mut Room<u64>) -> Vec<usize> {
-    let Some((_, batch)) = room.take() else { return Vec::new() };
+    let (_, batch) = room.take();
     let mut bytes = &batch.after(0)[..];
     let mut nums = Vec::new();
     while !bytes.is_empty() {
