@@ -1,4 +1,93 @@
-//! Live chat rooms (work in progress).
+//! Live chat rooms over WebSocket for tower: one layer, mounted in a hyper or axum service.
+//!
+//! [`ChatRooms`] takes WebSocket upgrade requests out of an application's traffic and runs rooms
+//! on them: clients enter a room under a name, everyone in it hears everything said there and
+//! knows how many are online, and whoever is gone is out within two heartbeats. The host decides
+//! who may connect ([`Authenticate`]), who may enter and speak where ([`RoomPolicy`]), and is
+//! called back on every enter and leave ([`RoomEvents`]). It can speak, look, kick and shut down
+//! through the same handle.
+//!
+//! # First use
+//!
+//! In axum, as a route's service:
+//!
+//! ```no_run
+//! use axum::Router;
+//! use tower_chat_rooms::ChatRooms;
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let rooms = ChatRooms::builder().build()?;
+//!     let app = Router::new().route_service("/chat", rooms.service());
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//!     axum::serve(listener, app).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! In any tower stack, in front of what is there already:
+//!
+//! ```
+//! # use std::convert::Infallible;
+//! use tower::ServiceBuilder;
+//! use tower_chat_rooms::ChatRooms;
+//!
+//! # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+//! let rooms = ChatRooms::builder().build()?;
+//! let service = ServiceBuilder::new().layer(rooms.layer("/chat")).service(
+//!     tower::service_fn(|_: http::Request<hyper::body::Incoming>| async {
+//!         Ok::<_, Infallible>(http::Response::new(http_body_util::Empty::<bytes::Bytes>::new()))
+//!     }),
+//! );
+//! # drop(service);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Under plain hyper the connection must be served `with_upgrades`. In axum prefer
+//! `route_service`: `Router::layer` does not reach routers that are merged into it later, nor
+//! does it see the whole path when it is nested.
+//!
+//! # The wire
+//!
+//! JSON objects in text frames:
+//!
+//! | from | frame |
+//! |---|---|
+//! | client | `{"event":"enter","message":NAME,"roomId":ROOM}`: go into a room (out of any other) |
+//! | client | `{"event":"message","message":ANY,...}`: say something; any other event goes the same way |
+//! | client | `{"event":"heartbeat","message":"pong"}`: I am alive |
+//! | client | `{"event":"auth","message":TOKEN}`: who I am; never relayed |
+//! | to the room | what came in, byte by byte, with `"name"` and `"num"` (members online) added |
+//! | to the room | `{"event":"out","name":NAME,"num":N}` |
+//! | to each | `{"event":"heartbeat","message":"ping","num":N}` |
+//! | to an offender | `{"event":"noAuth","message":REASON}`, `{"event":"error","code":CODE,"message":TEXT}` ([`ErrorCode`]) |
+//!
+//! ROOM is a string or a number; without one, it is the room of the empty name. A client leaves
+//! by closing its connection. Why the server closes one is in the table of [`LeaveReason`].
+//!
+//! # The hooks
+//!
+//! - [`Authenticate`]: cookies, headers and the rest of the upgrade request, and tokens that
+//!   clients send in band. `JwtAuth` (feature `jwt`) is one that is ready to use.
+//! - [`RoomPolicy`]: may this user enter this room, and may this message go out.
+//! - [`RoomEvents`]: `entered`, `left` with its reason, and `message`. [`event_channel`] turns
+//!   it into a stream.
+//!
+//! No hook is called under a lock, a hook that hangs is given up after a time, and one that
+//! panics ends at most its own connection.
+//!
+//! # Limits
+//!
+//! Everything that a peer may cost has a limit with a safe default; [`ChatRoomsBuilder`] lists
+//! them. A client that reads too slowly delays nobody: its queue is bounded, and when that is
+//! full it is closed with a code that tells it to come back.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `jwt` | `JwtAuth`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;

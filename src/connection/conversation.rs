@@ -70,6 +70,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         let (user, auth_first) = opening.admission.into_parts();
         let id = engine.table.new_id();
         let seat = Arc::new(Seat::new(io, opening.first, &engine.limits));
+        seat.greet();
         engine.table.insert(id, seat.clone());
         engine.counters.accepted.add(1);
         sweep::ensure(&engine);

@@ -25,15 +25,22 @@ pub(crate) struct Opening {
     pub(crate) first: Bytes,
 }
 
-/// Serves a connection over any I/O, from the end of its handshake to its own end.
+/// Opens a connection over any I/O whose handshake is done, and returns what leads it to its
+/// end. The first heartbeat is written at once, before any other task runs.
 ///
 /// Dropping the future ends the connection at once; its membership ends in good order.
-pub(crate) async fn serve<IO>(engine: Arc<Engine>, io: IO, opening: Opening)
+pub(crate) fn serve<IO>(
+    engine: Arc<Engine>,
+    io: IO,
+    opening: Opening,
+) -> impl Future<Output = ()> + Send + 'static
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut conversation = Conversation::open(engine, io, opening);
-    let reason = conversation.run().await;
-    conversation.end(reason);
-    conversation.finish(reason).await;
+    async move {
+        let reason = conversation.run().await;
+        conversation.end(reason);
+        conversation.finish(reason).await;
+    }
 }

@@ -101,6 +101,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         }
     }
 
+    /// Sends a first heartbeat that asks for nothing yet. A client that replaces a connection
+    /// may hear of the old one's end only now; the classic page closes the new one then, and
+    /// comes back only if it has had a heartbeat.
+    pub(crate) fn greet(&self) {
+        self.lock().send_beat();
+    }
+
     /// Writes what was left over, obeys orders, and reads into the inbox. With `Messages` the
     /// socket has been read until it had no more, or until the inbox was full.
     pub(crate) fn poll_turn(&self, cx: &mut Context<'_>, inbox: &mut VecDeque<Utf8Bytes>) -> Poll<Turn> {
@@ -292,14 +299,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         if link.life == Life::Seen {
             link.life = Life::Asked;
         }
-        let num = link.place.as_ref().map_or(0, |p| p.room.online());
-        let mut beat = Vec::with_capacity(64);
-        frame::push_text(&mut beat, &[outbound::heartbeat(num).as_bytes()]);
-        if !link.outbox.is_empty() {
-            return link.outbox.push_beat(&beat);
-        }
-        let written = link.write_now(&beat);
-        link.outbox.push_control(&beat[written..]);
+        link.send_beat();
     }
 
     fn check(&self) {
@@ -341,6 +341,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         }
         self.flush();
         written
+    }
+
+    fn send_beat(&mut self) {
+        let num = self.place.as_ref().map_or(0, |p| p.room.online());
+        let mut beat = Vec::with_capacity(64);
+        frame::push_text(&mut beat, &[outbound::heartbeat(num).as_bytes()]);
+        if !self.outbox.is_empty() {
+            return self.outbox.push_beat(&beat);
+        }
+        let written = self.write_now(&beat);
+        self.outbox.push_control(&beat[written..]);
     }
 
     /// Writes what was left over; false if the socket is broken.

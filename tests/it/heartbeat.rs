@@ -43,6 +43,14 @@ async fn the_first_comes_right_after_the_enter_then_one_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_comes_as_soon_as_the_connection_is_open() {
+    let rooms = default_rooms();
+    let mut ann = Client::connect(&rooms).await;
+    // The classic page is stranded if a late close of its old socket comes before this one.
+    assert_eq!(beats(&mut ann, 1).await, [Duration::ZERO]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn they_are_spread_over_the_interval() {
     let rooms = default_rooms();
     let begin = Instant::now();
