@@ -50,6 +50,10 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     deadline: Option<Deadline>,
 }
 
+/// How long a connection that the client closed during a stall is kept, so that what it has
+/// opened instead is in use before it hears of the end.
+const LATE_CLOSE: Duration = Duration::from_millis(250);
+
 struct Deadline {
     at: Pin<Box<Sleep>>,
     reason: LeaveReason,
@@ -129,6 +133,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
 
     /// Closes the connection.
     pub(crate) async fn finish(&self, reason: LeaveReason) {
+        if reason == LeaveReason::Closed && self.engine.has_stalled() {
+            // After a stall the classic page's old connection ends while its new one opens. It
+            // closes the new one then, and comes back only if that one has had a heartbeat.
+            tokio::time::sleep(LATE_CLOSE).await;
+        }
         // Boxed for the same reason as what is rare in `on_text`.
         Box::pin(self.seat.finish(reason, self.engine.limits.close_timeout)).await;
     }

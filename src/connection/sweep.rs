@@ -63,6 +63,7 @@ async fn sweep(engine: Arc<Engine>) {
         if over.await {
             return;
         }
+        engine.beat(schedule.tick);
         // Whoever was late in this slot is looked at before he is asked again.
         engine.table.in_slot(schedule.checked_at(tick), &mut due);
         for recipient in due.drain(..) {
@@ -76,7 +77,7 @@ async fn sweep(engine: Arc<Engine>) {
             recipient.beat();
         }
         if tick % SLOTS == 0 && engine.table.is_empty() {
-            engine.table.release_sweep();
+            engine.rest();
             // Somebody may have come between the look and the release.
             if engine.table.is_empty() || !engine.table.claim_sweep() {
                 return;

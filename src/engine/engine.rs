@@ -3,17 +3,20 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Heartbeat, Limits};
 use crate::engine::delivery::flush;
+use crate::engine::pulse::Pulse;
 use crate::engine::recipient::Recipient;
 use crate::engine::stats::{Counters, Stats};
-use crate::engine::table::Table;
+use crate::engine::table::{SLOTS, Table};
 use crate::hooks::auth::ErasedAuth;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::policy::ErasedPolicy;
@@ -40,6 +43,8 @@ pub(crate) struct Engine {
     pub(crate) table: Table,
     pub(crate) counters: Counters,
     pub(crate) tasks: TaskTracker,
+    pulse: Pulse,
+    born: Instant,
     registry: Registry<Arc<dyn Recipient>>,
     connections: AtomicUsize,
     closing: AtomicBool,
@@ -88,6 +93,8 @@ impl Engine {
             table: Table::new(),
             counters: Counters::default(),
             tasks: TaskTracker::new(),
+            pulse: Pulse::default(),
+            born: Instant::now(),
             registry: Registry::new(),
             connections: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
@@ -106,6 +113,22 @@ impl Engine {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1))
             .map_err(|_| NoPermit::Full)?;
         Ok(Permit(self.clone()))
+    }
+
+    /// The sweep is at work.
+    pub(crate) fn beat(&self, tick: Duration) {
+        self.pulse.beat(self.born.elapsed(), tick);
+    }
+
+    /// The sweep has ended.
+    pub(crate) fn rest(&self) {
+        self.pulse.rest();
+        self.table.release_sweep();
+    }
+
+    /// Whether the whole process stands still, or did a moment ago.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.pulse.has_stalled(self.born.elapsed(), self.heartbeat.interval() / SLOTS as u32)
     }
 
     /// Whether [`Engine::shutdown`] has begun.

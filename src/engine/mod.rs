@@ -4,6 +4,7 @@ pub(crate) mod delivery;
 #[allow(clippy::module_inception, reason = "the engine stands in the floor of the same name")]
 pub(crate) mod engine;
 pub(crate) mod outbox;
+pub(crate) mod pulse;
 pub(crate) mod recipient;
 pub(crate) mod stats;
 pub(crate) mod table;

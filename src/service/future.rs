@@ -33,8 +33,9 @@ pub struct ResponseFuture<F> {
 enum Kind<F> {
     Inner(#[pin] F),
     Refused(Option<Refusal>),
-    /// Boxed, as the auth hook is a type of the host's, and rare beside other requests.
+    /// The auth hook is being asked. Boxed, as it is a type of the host's.
     Asked(Asked),
+    Accepted(Option<Box<Upgrade>>),
 }
 
 type Asked = Pin<Box<dyn Future<Output = Result<(Upgrade, Admission), Refusal>> + Send>>;
@@ -51,7 +52,12 @@ impl<F> ResponseFuture<F> {
     }
 
     pub(crate) fn upgrade(upgrade: Upgrade) -> ResponseFuture<F> {
-        ResponseFuture { kind: Kind::Asked(Box::pin(upgrade.ask())) }
+        let kind = if upgrade.engine.hooks.auth.is_some() {
+            Kind::Asked(Box::pin(upgrade.ask()))
+        } else {
+            Kind::Accepted(Some(Box::new(upgrade)))
+        };
+        ResponseFuture { kind }
     }
 }
 
@@ -71,6 +77,10 @@ where
             KindProj::Asked(asked) => match ready!(asked.as_mut().poll(cx)) {
                 Ok((upgrade, admission)) => upgrade.accept(admission),
                 Err(refusal) => refusal.into_response(),
+            },
+            KindProj::Accepted(accepted) => match accepted.take() {
+                Some(upgrade) => upgrade.accept(Admission::anonymous()),
+                None => gone(),
             },
         }))
     }
@@ -106,12 +116,6 @@ impl Upgrade {
     }
 
     async fn ask(self) -> Result<(Upgrade, Admission), Refusal> {
-        // Connections that end in the same moment are dealt with first. After a stall of the
-        // whole process the classic page's old connection ends while its new one opens, and if
-        // the client hears of that in the other order, it closes the new one.
-        for _ in 0..2 {
-            tokio::task::yield_now().await;
-        }
         let Some(auth) = &self.engine.hooks.auth else { return Ok((self, Admission::anonymous())) };
         let limit = self.engine.limits.hook_timeout;
         let refusal = match guard::answer("at_upgrade", limit, auth.at_upgrade(&self.parts)).await {
