@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::builder::ChatRoomsBuilder;
 use crate::connection::{Opening, guard, serve};
+use crate::engine::audit::Audit;
 use crate::engine::engine::{Engine, single};
 use crate::engine::stats::Stats;
 use crate::error::{BuildError, SendError};
@@ -181,6 +182,21 @@ impl ChatRooms {
     /// Counters of what is and what has been.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
+    }
+
+    /// Compares the books with each other: rosters, counts, the table of connections. For tests
+    /// and monitoring: on an engine that is at rest nothing may be found. While members come and
+    /// go, what is just being done can show up as a finding.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// let rooms = tower_chat_rooms::ChatRooms::builder().build()?;
+    /// assert!(rooms.audit().findings.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn audit(&self) -> Audit {
+        self.engine.audit()
     }
 
     /// Refuses further upgrades, closes every connection with 1012 ("come back"), and waits

@@ -201,29 +201,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         let mut link = self.lock();
         let link = &mut *link;
         link.waker.clone_from(cx.waker());
+        // A client that waits to be read doesn't read itself. And a socket closed with unread
+        // bytes is reset, and the close frame lost with it.
+        let gone = matches!(link.ended, Some(LeaveReason::Closed | LeaveReason::Lost));
+        let over = gone || link.poll_discard(cx).is_ready();
         if !link.drain() {
             return Poll::Ready(());
         }
-        if !link.outbox.is_empty() || link.unflushed {
+        if !link.outbox.is_empty() || link.unflushed || Pin::new(&mut link.io).poll_shutdown(cx).is_pending()
+        {
             return Poll::Pending;
         }
-        if Pin::new(&mut link.io).poll_shutdown(cx).is_pending() {
-            return Poll::Pending;
-        }
-        if link.ended == Some(LeaveReason::Closed) {
-            return Poll::Ready(());
-        }
-        // A socket closed with unread bytes is reset, and the close frame lost with it: read
-        // until the client has closed its side too.
-        let mut chunk = [0; 1024];
-        loop {
-            let mut buf = ReadBuf::new(&mut chunk);
-            match Pin::new(&mut link.io).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        if over { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -341,6 +330,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         }
         self.flush();
         written
+    }
+
+    /// Reads what nobody wants to know any more; ready when the client has closed its side.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()>
+    where
+        IO: AsyncRead,
+    {
+        let mut chunk = [0; 1024];
+        loop {
+            let mut buf = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
     }
 
     fn send_beat(&mut self) {

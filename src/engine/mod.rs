@@ -1,5 +1,6 @@
 //! Rooms at work: who is connected, who is where, and how frames reach them.
 
+pub(crate) mod audit;
 pub(crate) mod delivery;
 #[allow(clippy::module_inception, reason = "the engine stands in the floor of the same name")]
 pub(crate) mod engine;

@@ -14,4 +14,5 @@ mod limits;
 mod policy;
 mod rooms;
 mod slow;
+mod stress;
 mod wire;
