@@ -203,8 +203,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         link.waker.clone_from(cx.waker());
         // A client that waits to be read doesn't read itself. And a socket closed with unread
         // bytes is reset, and the close frame lost with it.
-        let gone = matches!(link.ended, Some(LeaveReason::Closed | LeaveReason::Lost));
-        let over = gone || link.poll_discard(cx).is_ready();
+        let over = link.is_gone() || link.poll_discard(cx).is_ready();
         if !link.drain() {
             return Poll::Ready(());
         }
@@ -248,7 +247,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
 
     fn is_reachable(&self) -> bool {
         let link = self.lock();
-        link.ended.is_none() && !link.is_mute()
+        !link.is_gone() && !link.is_mute()
     }
 
     fn deliver(&self, room: &Room, batch: &Batch) {
@@ -300,6 +299,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
 }
 
 impl<IO> Link<IO> {
+    /// The client has said its last word.
+    fn is_gone(&self) -> bool {
+        matches!(self.ended, Some(LeaveReason::Closed | LeaveReason::Lost))
+    }
+
     /// Nothing more is to be written. Who is kicked still gets what was said before.
     fn is_mute(&self) -> bool {
         use LeaveReason::{HeartbeatMissed, Lost, Slow};

@@ -1,0 +1,245 @@
+//! RFC 6455, frame by frame, on a connection that stands in a room and hears its own echo.
+//! Sections are named as in the Autobahn testsuite.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tower_chat_rooms::{Admission, ChatRooms};
+
+use crate::client::default_rooms;
+
+/// A client that speaks bytes.
+struct Raw {
+    io: DuplexStream,
+}
+
+/// What comes back.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    /// The `message` of the echo.
+    Echo(String),
+    Pong(Vec<u8>),
+    Close(u16),
+}
+
+use Answer::{Close, Echo, Pong};
+
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    match payload.len() {
+        n @ 0..=125 => out.push(0x80 | n as u8),
+        n @ 126..=65_535 => {
+            out.push(0x80 | 126);
+            out.extend((n as u16).to_be_bytes());
+        }
+        n => {
+            out.push(0x80 | 127);
+            out.extend((n as u64).to_be_bytes());
+        }
+    }
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    out.extend(mask);
+    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
+    out
+}
+
+fn message(text: &str) -> String {
+    json!({"event": "message", "message": text}).to_string()
+}
+
+fn close_payload(code: u16, reason: &str) -> Vec<u8> {
+    let mut payload = code.to_be_bytes().to_vec();
+    payload.extend(reason.as_bytes());
+    payload
+}
+
+impl Raw {
+    async fn enter(rooms: &ChatRooms) -> Raw {
+        let (theirs, io) = tokio::io::duplex(1 << 20);
+        let rooms = rooms.clone();
+        tokio::spawn(async move { rooms.serve(theirs, Admission::anonymous()).await });
+        let mut raw = Raw { io };
+        raw.send(&frame(0x81, br#"{"event":"enter","message":"a"}"#)).await;
+        // Its own enter has no `message` of an echo but the name.
+        assert_eq!(raw.answer().await, Echo("a".into()));
+        raw
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        // The server may have closed before it has seen the last byte.
+        let _ = self.io.write_all(bytes).await;
+    }
+
+    /// The next answer but heartbeats.
+    async fn answer(&mut self) -> Answer {
+        loop {
+            let mut head = [0; 2];
+            self.io.read_exact(&mut head).await.unwrap();
+            assert_eq!(head[1] & 0x80, 0, "a server must not mask");
+            let len = match head[1] {
+                126 => usize::from(self.io.read_u16().await.unwrap()),
+                127 => self.io.read_u64().await.unwrap() as usize,
+                n => usize::from(n),
+            };
+            let mut payload = vec![0; len];
+            self.io.read_exact(&mut payload).await.unwrap();
+            match head[0] {
+                0x81 => {
+                    let value: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+                    if value["event"] != "heartbeat" {
+                        return Echo(value["message"].as_str().unwrap().into());
+                    }
+                }
+                0x8a => return Pong(payload),
+                0x88 if payload.is_empty() => return Close(1005),
+                0x88 => return Close(u16::from_be_bytes([payload[0], payload[1]])),
+                other => panic!("{other:#x}"),
+            }
+        }
+    }
+
+    /// After a close frame of the server's the stream ends.
+    async fn ends(mut self) {
+        self.io.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        self.io.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+}
+
+/// Sends the bytes at once, byte by byte where they are few, and in pieces, and expects the same answers. A close
+/// is the last of them.
+async fn check(what: &str, bytes: &[u8], answers: &[Answer]) {
+    let small = bytes.len().div_ceil(300);
+    for piece in [usize::MAX, small, 7 * small] {
+        let rooms = default_rooms();
+        let mut raw = Raw::enter(&rooms).await;
+        for piece in bytes.chunks(piece.min(bytes.len())) {
+            raw.send(piece).await;
+            tokio::task::yield_now().await;
+        }
+        for answer in answers {
+            assert_eq!(raw.answer().await, *answer, "{what}, in pieces of {piece}");
+        }
+        if let Some(Close(_)) = answers.last() {
+            raw.ends().await;
+        } else {
+            raw.send(&frame(0x81, message("alive").as_bytes())).await;
+            assert_eq!(raw.answer().await, Echo("alive".into()), "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn section_1_framing() {
+    for len in [0, 90, 91, 92, 125, 126, 127, 128, 4095, 4096, 65_000] {
+        let text = "x".repeat(len);
+        let bytes = frame(0x81, message(&text).as_bytes());
+        check(&format!("text of {len}"), &bytes, &[Echo(text)]).await;
+    }
+    check("an empty text is no JSON", &frame(0x81, b""), &[Echo(ERROR.into())]).await;
+    check("binary is not spoken here", &frame(0x82, b"x"), &[Close(1003)]).await;
+    check("over the limit", &frame(0x81, &[b'x'; 65_537])[..14], &[Close(1009)]).await;
+    let mut huge = vec![0x81, 0x80 | 127];
+    huge.extend(u64::MAX.to_be_bytes());
+    huge.extend([0; 4]);
+    check("2^64 - 1 bytes announced", &huge, &[Close(1009)]).await;
+}
+
+const ERROR: &str = "the frame is not JSON: EOF while parsing a value at line 1 column 0";
+
+#[tokio::test(start_paused = true)]
+async fn section_2_pings_and_pongs() {
+    for payload in [&b""[..], b"hello", &[0xff; 125]] {
+        check("ping", &frame(0x89, payload), &[Pong(payload.into())]).await;
+    }
+    check("ping of 126", &frame(0x89, &[0; 126]), &[Close(1002)]).await;
+    check("pong unasked", &frame(0x8a, b"x"), &[]).await;
+    check("pong of 126", &frame(0x8a, &[0; 126]), &[Close(1002)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn section_3_reserved_bits() {
+    for bits in [0x40, 0x20, 0x10, 0x70] {
+        for opcode in [0x1, 0x2, 0x8, 0x9] {
+            check("reserved bits", &frame(0x80 | bits | opcode, b""), &[Close(1002)]).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn section_4_opcodes() {
+    for opcode in [0x3, 0x4, 0x7, 0xb, 0xc, 0xf] {
+        check("reserved opcode", &frame(0x80 | opcode, b"x"), &[Close(1002)]).await;
+        let mut after = frame(0x81, message("first").as_bytes());
+        after.extend(frame(0x80 | opcode, b"x"));
+        check("reserved opcode", &after, &[Echo("first".into()), Close(1002)]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn section_5_fragmentation() {
+    let text = message("in three pieces");
+    let (a, b, c) = (&text.as_bytes()[..9], &text.as_bytes()[9..20], &text.as_bytes()[20..]);
+    let whole = || Echo("in three pieces".into());
+    let join = |frames: &[(u8, &[u8])]| frames.iter().flat_map(|(f, p)| frame(*f, p)).collect::<Vec<u8>>();
+    check("fragments", &join(&[(0x01, a), (0x00, b), (0x80, c)]), &[whole()]).await;
+    check("empty fragments", &join(&[(0x01, b""), (0x00, a), (0x00, b""), (0x00, b), (0x80, c)]), &[whole()])
+        .await;
+    check(
+        "a ping in between",
+        &join(&[(0x01, a), (0x89, b"?"), (0x00, b), (0x8a, b"!"), (0x80, c)]),
+        &[Pong(b"?".into()), whole()],
+    )
+    .await;
+    check("a fragmented ping", &join(&[(0x09, b"?"), (0x80, b"!")]), &[Close(1002)]).await;
+    check("nothing to continue", &join(&[(0x80, c)]), &[Close(1002)]).await;
+    check("nothing to continue, not final", &join(&[(0x00, c)]), &[Close(1002)]).await;
+    check("text within text", &join(&[(0x01, a), (0x81, c)]), &[Close(1002)]).await;
+    check("continued after its end", &join(&[(0x81, text.as_bytes()), (0x80, c)]), &[whole(), Close(1002)])
+        .await;
+    let piece = [b'x'; 30_000];
+    check("too big in all", &join(&[(0x01, &piece), (0x00, &piece), (0x00, &piece)]), &[Close(1009)]).await;
+    check("binary in fragments", &join(&[(0x02, b"x"), (0x80, b"y")]), &[Close(1003)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn section_6_utf8() {
+    let text = "κόσμε 小明 🦀";
+    check("valid", &frame(0x81, message(text).as_bytes()), &[Echo(text.into())]).await;
+    // Cut inside of a character.
+    let bytes = message(text).into_bytes();
+    for cut in [30, 31, 32, 42, 43, 52] {
+        let cut = cut.min(bytes.len() - 1);
+        let mut frames = frame(0x01, &bytes[..cut]);
+        frames.extend(frame(0x80, &bytes[cut..]));
+        check("valid across fragments", &frames, &[Echo(text.into())]).await;
+    }
+    for bad in [&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xce", b"a\xe5\xb0"] {
+        check("invalid", &frame(0x81, bad), &[Close(1007)]).await;
+        let mut frames = frame(0x01, bad);
+        frames.extend(frame(0x80, b"..."));
+        check("invalid in fragments", &frames, &[Close(1007)]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn section_7_close() {
+    check("without a code", &frame(0x88, b""), &[Close(1005)]).await;
+    for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999] {
+        check("valid code", &frame(0x88, &close_payload(code, "bye")), &[Close(code)]).await;
+    }
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999] {
+        check("invalid code", &frame(0x88, &close_payload(code, "")), &[Close(1002)]).await;
+    }
+    check("half a code", &frame(0x88, &[3]), &[Close(1002)]).await;
+    check("a reason of 123", &frame(0x88, &close_payload(1000, &"x".repeat(123))), &[Close(1000)]).await;
+    check("a reason of 124", &frame(0x88, &close_payload(1000, &"x".repeat(124))), &[Close(1002)]).await;
+    let mut bad = close_payload(1000, "");
+    bad.extend(b"\xce\xba\xff");
+    check("a reason that is not UTF-8", &frame(0x88, &bad), &[Close(1007)]).await;
+    let mut after = frame(0x88, &close_payload(1000, ""));
+    after.extend(frame(0x81, message("too late").as_bytes()));
+    after.extend(frame(0x89, b"too late"));
+    check("nothing counts after a close", &after, &[Close(1000)]).await;
+    check("an unmasked frame", &[0x81, 2, b'{', b'}'], &[Close(1002)]).await;
+}
