@@ -57,7 +57,7 @@ impl ChatRooms {
     /// A service of its own, for a router to mount under any path: every request to it must be
     /// a WebSocket handshake; others get 426.
     pub fn service(&self) -> ChatRoomsService<NoService> {
-        ChatRoomsService::new(self.engine.clone(), Route::Every, NoService::default())
+        ChatRoomsService::new(self.engine.clone(), Route::Every, NoService(()))
     }
 
     /// A layer that takes WebSocket handshakes on one path and passes everything else on,

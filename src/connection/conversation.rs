@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::connection::Opening;
 use crate::connection::guard::{self, NoAnswer, Panicked};
@@ -32,8 +31,6 @@ use crate::protocol::outbound;
 pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     engine: Arc<Engine>,
     _permit: Permit,
-    /// A shutdown waits for it.
-    _task: TaskTrackerToken,
     id: ConnectionId,
     peer: Option<SocketAddr>,
     seat: Arc<Seat<IO>>,
@@ -84,7 +81,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         }
         let mut conversation = Conversation {
             _permit: opening.permit,
-            _task: engine.tasks.token(),
             id,
             peer: opening.peer,
             seat,
@@ -145,11 +141,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     async fn turn(&mut self) -> Turn {
         let (seat, inbox, deadline) = (&self.seat, &mut self.inbox, &mut self.deadline);
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(turn) = seat.poll_turn(cx, inbox) {
-                return Poll::Ready(turn);
+            // First, for a flood must not postpone it.
+            if let Some(deadline) = deadline
+                && deadline.at.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Turn::End(deadline.reason));
             }
-            let Some(deadline) = deadline else { return Poll::Pending };
-            deadline.at.as_mut().poll(cx).map(|()| Turn::End(deadline.reason))
+            seat.poll_turn(cx, inbox)
         })
         .await
     }
@@ -179,16 +177,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     async fn on_auth(&mut self, token: &str) -> Result<(), End> {
         let engine = self.engine.clone();
         let Some(auth) = &engine.hooks.auth else { return Ok(()) };
-        match self.ask("in_band", auth.in_band(token)).await? {
+        match self.ask("in_band", async { auth.in_band(token).await }).await? {
             Some(Ok(user)) => {
                 if self.user.as_ref().is_some_and(|old| old.id() != user.id()) {
                     self.no_auth("another user is authenticated on this connection; open a new one");
                     return Ok(());
                 }
                 self.user = Some(Arc::new(user));
-                self.auth_first = false;
                 self.bad_frames = 0;
-                self.start_deadline();
+                if std::mem::take(&mut self.auth_first) {
+                    self.start_deadline();
+                }
                 Ok(())
             }
             Some(Err(denied)) => {
@@ -226,7 +225,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 room: &room,
                 from: from.as_ref(),
             };
-            match self.ask("may_enter", policy.may_enter(&request)).await? {
+            match self.ask("may_enter", async { policy.may_enter(&request).await }).await? {
                 Some(Ok(())) => {}
                 Some(Err(denied)) => {
                     return self.refuse(PeerError::new(ErrorCode::Denied, denied.into_reason()));
@@ -344,7 +343,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             tracing::error!("the policy's replacement is no JSON object or too big; the message is dropped");
             return self.refuse(PeerError::new(ErrorCode::Internal, "the message could not be sent"));
         };
-        let crowded = engine.publish(m, body.as_str());
+        // Whoever fills a room faster than it empties waits for its flusher.
+        while engine.publish(m, body.as_str()) == Err(Crowded) {
+            tokio::task::yield_now().await;
+            if self.seat.has_order() {
+                return Ok(());
+            }
+        }
         engine.counters.messages.add(1);
         if let Some(events) = &engine.hooks.events {
             let message = Message {
@@ -356,12 +361,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 body: replaced.as_deref().unwrap_or(text),
             };
             guard::call("message", || events.message(&message))?;
-        }
-        if crowded == Crowded(true) {
-            // Whoever fills a room faster than it empties waits for its flusher.
-            while engine.is_crowded(m) && !self.seat.has_order() {
-                tokio::task::yield_now().await;
-            }
         }
         Ok(())
     }

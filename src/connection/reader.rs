@@ -103,16 +103,21 @@ impl Reader {
     }
 
     /// Answers that found no room in the outbox are put there now, where there is some.
-    pub(crate) fn resume(&mut self, outbox: &mut Outbox) -> bool {
+    pub(crate) fn resume(&mut self, outbox: &mut Outbox) -> Result<(), LeaveReason> {
         if !self.refused || outbox.control_len() > MAX_CONTROL {
-            return false;
+            return Ok(());
         }
-        let Some(context) = &mut self.context else { return false };
+        let Some(context) = &mut self.context else { return Ok(()) };
         let mut wire = Wire { bytes: &[], outbox, refused: false };
-        // What can be wrong here shows at the next read.
-        let _ = context.flush(&mut wire);
+        let flushed = context.flush(&mut wire);
         self.refused = wire.refused;
-        true
+        match flushed {
+            // The answer to a close is the last.
+            Err(e) if !matches!(&e, Error::Io(io) if io.kind() == io::ErrorKind::WouldBlock) => {
+                Err(reason(&e))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

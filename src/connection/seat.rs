@@ -21,7 +21,8 @@ use crate::protocol::{frame, outbound};
 use crate::room::registry::SharedRoom;
 use crate::room::stream::Batch;
 
-/// While a hook keeps the conversation waiting, so many messages are read ahead.
+/// While a hook keeps the conversation waiting, so many messages are read ahead, and no more
+/// bytes than two messages may have.
 const MAX_INBOX: usize = 16;
 
 type Room = SharedRoom<Arc<dyn Recipient>>;
@@ -119,14 +120,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         loop {
             if link.order.is_none() {
                 link.drain();
-                if link.reader.resume(&mut link.outbox) {
-                    link.drain();
+                match link.reader.resume(&mut link.outbox) {
+                    Ok(()) => {}
+                    Err(reason) => link.end(reason),
                 }
+                link.drain();
             }
             if let Some(reason) = link.order {
                 return Poll::Ready(Turn::End(reason));
             }
-            if inbox.len() >= MAX_INBOX {
+            let bytes: usize = inbox.iter().map(|text| text.len()).sum();
+            if inbox.len() >= MAX_INBOX || bytes >= self.max_message_bytes {
                 link.life = Life::Unread;
                 return Poll::Ready(Turn::Messages);
             }
@@ -137,9 +141,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
                 link.reader.poll_read(&mut link.io, &mut link.outbox, self.max_message_bytes, inbox, cx);
             match read {
                 Poll::Ready(Ok(_)) => link.life = Life::Seen,
-                Poll::Ready(Err(reason)) => link.ended = Some(reason),
-                Poll::Pending if inbox.is_empty() => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(Turn::Messages),
+                Poll::Ready(Err(reason)) => link.end(reason),
+                Poll::Pending => {
+                    if link.life == Life::Unread {
+                        link.life = Life::Seen;
+                    }
+                    return if inbox.is_empty() { Poll::Pending } else { Poll::Ready(Turn::Messages) };
+                }
             }
         }
     }
@@ -247,7 +255,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
 
     fn is_reachable(&self) -> bool {
         let link = self.lock();
-        !link.is_gone() && !link.is_mute()
+        !link.is_mute()
     }
 
     fn deliver(&self, room: &Room, batch: &Batch) {
@@ -307,7 +315,16 @@ impl<IO> Link<IO> {
     /// Nothing more is to be written. Who is kicked still gets what was said before.
     fn is_mute(&self) -> bool {
         use LeaveReason::{HeartbeatMissed, Lost, Slow};
-        self.finishing || matches!(self.order, Some(Slow | Lost | HeartbeatMissed))
+        self.finishing || self.is_gone() || matches!(self.order, Some(Slow | Lost | HeartbeatMissed))
+    }
+
+    /// Nothing more is read.
+    fn end(&mut self, reason: LeaveReason) {
+        self.ended = Some(reason);
+        if reason == LeaveReason::Closed {
+            // Nothing may follow the answer to a close frame (RFC 6455 §5.5.1).
+            self.outbox.drop_data();
+        }
     }
 
     fn order(&mut self, reason: LeaveReason) {
@@ -372,6 +389,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.outbox.advance(n);
                     self.unflushed = true;
+                    // Who takes what he was too slow for is slow, not dead.
+                    self.life = Life::Seen;
                 }
                 Poll::Ready(_) => {
                     self.order(LeaveReason::Lost);

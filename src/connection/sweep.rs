@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::Heartbeat;
+use crate::engine::delivery::guarded;
 use crate::engine::engine::Engine;
 use crate::engine::table::SLOTS;
 
@@ -44,44 +46,65 @@ impl Schedule {
 /// Starts the sweep if it isn't running. It ends with the last connection.
 pub(crate) fn ensure(engine: &Arc<Engine>) {
     if engine.table.claim_sweep() {
-        engine.spawn(sweep(engine.clone()));
+        engine.spawn(unconstrained(sweep(engine.clone())));
     }
 }
 
-async fn sweep(engine: Arc<Engine>) {
-    let schedule = Schedule::new(&engine.heartbeat);
-    let mut ticks = interval(schedule.tick);
-    // After a stall of the whole process clients must get their time all the same.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut due = Vec::new();
-    let mut closing = pin!(engine.until_closing());
-    for tick in 0.. {
-        let over = poll_fn(|cx| match closing.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending => ticks.poll_tick(cx).map(|_| false),
-        });
-        if over.await {
-            return;
-        }
-        engine.beat(schedule.tick);
-        // Whoever was late in this slot is looked at before he is asked again.
-        engine.table.in_slot(schedule.checked_at(tick), &mut due);
-        for recipient in due.drain(..) {
-            recipient.check();
-        }
-        engine.table.in_slot(schedule.asked_at(tick), &mut due);
-        for (n, recipient) in due.drain(..).enumerate() {
-            if n > 0 && n % CONNECTIONS_PER_TURN == 0 {
-                tokio::task::yield_now().await;
-            }
-            recipient.beat();
-        }
-        if tick % SLOTS == 0 && engine.table.is_empty() {
-            engine.rest();
-            // Somebody may have come between the look and the release.
-            if engine.table.is_empty() || !engine.table.claim_sweep() {
+fn sweep(engine: Arc<Engine>) -> impl Future<Output = ()> + Send {
+    let duty = Duty { engine, over: false };
+    async move {
+        // All of it has to move in here, not its fields.
+        let mut duty = duty;
+        let engine = duty.engine.clone();
+        let schedule = Schedule::new(&engine.heartbeat);
+        let mut ticks = interval(schedule.tick);
+        // After a stall of the whole process clients must get their time all the same.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = Vec::new();
+        let mut closing = pin!(engine.until_closing());
+        for tick in 0.. {
+            let over = poll_fn(|cx| match closing.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending => ticks.poll_tick(cx).map(|_| false),
+            });
+            if over.await {
                 return;
             }
+            engine.beat(schedule.tick);
+            // Whoever was late in this slot is looked at before he is asked again.
+            engine.table.in_slot(schedule.checked_at(tick), &mut due);
+            for recipient in due.drain(..) {
+                guarded(&*recipient, |r| r.check());
+            }
+            engine.table.in_slot(schedule.asked_at(tick), &mut due);
+            for (n, recipient) in due.drain(..).enumerate() {
+                if n > 0 && n % CONNECTIONS_PER_TURN == 0 {
+                    yield_now().await;
+                }
+                guarded(&*recipient, |r| r.beat());
+            }
+            if tick % SLOTS == 0 && engine.table.is_empty() {
+                engine.rest();
+                // Somebody may have come between the look and the release.
+                if engine.table.is_empty() || !engine.table.claim_sweep() {
+                    duty.over = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// If the sweep is dropped, as with its runtime, the next connection starts another.
+struct Duty {
+    engine: Arc<Engine>,
+    over: bool,
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        if !self.over {
+            self.engine.rest();
         }
     }
 }

@@ -1,15 +1,20 @@
 //! Who is connected and who is where. Everything here is done at once: nothing is awaited, no
 //! hook is called, and no peer is waited for.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::{Heartbeat, Limits};
 use crate::engine::delivery::flush;
@@ -54,7 +59,12 @@ pub(crate) struct Engine {
 }
 
 /// A connection's place under `max_connections`, given back when dropped.
-pub(crate) struct Permit(Arc<Engine>);
+///
+/// A shutdown waits for it.
+pub(crate) struct Permit {
+    engine: Arc<Engine>,
+    _task: TaskTrackerToken,
+}
 
 /// Why no further connection is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,10 +89,9 @@ pub(crate) struct Newcomer {
     pub(crate) link: Arc<dyn Recipient>,
 }
 
-/// A room holds more than its members' queues may: publishers should let it catch up.
+/// A room has as much queued as its members' queues may hold: it has to catch up first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub(crate) struct Crowded(pub(crate) bool);
+pub(crate) struct Crowded;
 
 impl Engine {
     pub(crate) fn new(heartbeat: Heartbeat, limits: Limits, hooks: Hooks) -> Engine {
@@ -105,6 +114,8 @@ impl Engine {
 
     /// Takes a place for one connection.
     pub(crate) fn admit(self: &Arc<Engine>) -> Result<Permit, NoPermit> {
+        // In this order: whoever finds the engine open is waited for.
+        let task = self.tasks.token();
         if self.is_closing() {
             return Err(NoPermit::ShuttingDown);
         }
@@ -112,7 +123,7 @@ impl Engine {
         self.connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1))
             .map_err(|_| NoPermit::Full)?;
-        Ok(Permit(self.clone()))
+        Ok(Permit { engine: self.clone(), _task: task })
     }
 
     /// The sweep is at work.
@@ -142,6 +153,16 @@ impl Engine {
         if !self.is_closing() {
             told.await;
         }
+    }
+
+    /// Waits for something, unless a shutdown begins first.
+    pub(crate) async fn unless_closing<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let (mut future, mut closing) = (pin!(future), pin!(self.until_closing()));
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => closing.as_mut().poll(cx).map(|()| None),
+        })
+        .await
     }
 
     /// Takes a newcomer in, out of the room he was in. If he can't come in, he stays where he is.
@@ -263,29 +284,41 @@ impl Engine {
         online
     }
 
-    /// Whether the room holds more than its members' queues may.
-    pub(crate) fn is_crowded(&self, membership: &Membership) -> bool {
-        membership.room.lock().stream().pending() > self.limits.max_queue_bytes
-    }
-
-    /// Sends a member's frame to the room.
-    pub(crate) fn publish(&self, membership: &Membership, body: &str) -> Crowded {
+    /// Sends a member's frame to the room, unless the room is crowded.
+    pub(crate) fn publish(&self, membership: &Membership, body: &str) -> Result<(), Crowded> {
         let shared = &membership.room;
         let mut room = shared.lock();
+        self.check_crowd(&mut room, body.len() + membership.tail.len())?;
         room.say(&[body.as_bytes(), membership.tail.as_bytes()]);
         self.start_flush(shared, &mut room);
-        Crowded(room.stream().pending() > self.limits.max_queue_bytes)
+        Ok(())
     }
 
     /// Sends a frame of the host's, an object without its closing brace, to the room.
     pub(crate) fn announce(&self, shared: &EngineRoom, body: &str) -> Result<(), Crowded> {
         let mut room = shared.lock();
-        if room.stream().pending() > self.limits.max_queue_bytes {
-            return Err(Crowded(true));
+        self.check_crowd(&mut room, body.len())?;
+        let num: &[u8] = if body == "{" { br#""num":"# } else { br#","num":"# };
+        room.say(&[body.as_bytes(), num]);
+        if shared.claim_flush(&mut room) {
+            // The host may be in a runtime of its own, which is not driven for long.
+            let home = self.runtime.get().cloned().or_else(|| Handle::try_current().ok());
+            if let Some(home) = home {
+                self.tasks.spawn_on(unconstrained(flush(shared.clone())), &home);
+            }
         }
-        room.say(&[body.as_bytes(), br#","num":"#]);
-        self.start_flush(shared, &mut room);
         Ok(())
+    }
+
+    /// What is gathered for one write must fit the queue of a member that had nothing to wait for.
+    fn check_crowd(&self, room: &mut Room<Arc<dyn Recipient>>, more: usize) -> Result<(), Crowded> {
+        let pending = room.stream().pending();
+        let max = self.limits.max_queue_bytes;
+        if pending > 0 && pending.saturating_add(more).saturating_add(64) > max {
+            Err(Crowded)
+        } else {
+            Ok(())
+        }
     }
 
     /// Repeats his own enter to a member, in its place among the room's frames.
@@ -332,8 +365,8 @@ impl Engine {
         self.counters.read(self.connections.load(Ordering::Relaxed), self.registry.len())
     }
 
-    /// Spawns a task of the engine's, which a shutdown waits for. The host may speak from a
-    /// thread outside of the runtime; then the task runs where the first connection did.
+    /// Spawns a task of the engine's, which a shutdown waits for: in this runtime, or where the
+    /// first connection ran.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match (Handle::try_current(), self.runtime.get()) {
             (Ok(runtime), _) => self.tasks.spawn_on(task, &runtime),
@@ -349,8 +382,10 @@ impl Engine {
     }
 
     fn start_flush(&self, shared: &EngineRoom, room: &mut Room<Arc<dyn Recipient>>) {
-        if room.stream().claim_flush() {
-            self.spawn(flush(shared.clone()));
+        if shared.claim_flush(room) {
+            // It yields by itself. Out of tokio's budget, which is 128 writes, sockets would seem
+            // full, and each member's task be woken to write what is left.
+            self.spawn(unconstrained(flush(shared.clone())));
         }
     }
 }
@@ -374,7 +409,7 @@ impl Newcomer {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.engine.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -49,11 +49,10 @@ impl Outbox {
         let (rest, count) = cut(&frames, written);
         debug_assert!(written == 0 || self.is_empty());
         let left = frames.len() - written;
-        if self.bytes + left > max_bytes || self.frames + count > max_frames {
-            if rest > 0 {
-                // The frame that was begun has to be finished, or nothing can follow it.
-                self.keep(frames.slice(written..written + rest), rest, 1);
-            }
+        // Who had nothing to wait for has kept up, however much was said at once; rooms gather no
+        // more than the queue may hold.
+        let full = self.bytes + left > max_bytes || self.frames + count > max_frames;
+        if full && !self.data.is_empty() {
             return Err(Overflow);
         }
         self.keep(frames.slice(written..), rest, count);

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::hooks::events::{Entered, Left, Message, RoomEvents};
+use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 
 /// A pair of a [`RoomEvents`] hook and a receiver of what it hears.
@@ -70,6 +71,7 @@ pub enum ChannelEvent {
     /// A connection is no longer a member of a room.
     Left(Left),
     /// A message has gone out to a room.
+    #[non_exhaustive]
     Message {
         /// The sender's connection.
         connection: ConnectionId,
@@ -77,6 +79,8 @@ pub enum ChannelEvent {
         room: RoomId,
         /// The sender's name there.
         name: Name,
+        /// The user, where one is authenticated.
+        user: Option<Arc<User>>,
         /// The event's name, mostly `message`.
         event: String,
         /// The frame as the sender wrote it, a JSON object.
@@ -127,6 +131,7 @@ impl RoomEvents for EventSender {
             connection: event.connection,
             room: event.room.clone(),
             name: event.name.clone(),
+            user: event.user.cloned(),
             event: event.event.into(),
             body: event.body.into(),
         });

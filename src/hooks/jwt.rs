@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 use crate::hooks::user::{Denied, User};
+use crate::ids::Name;
 
 /// Authenticates by JSON Web Tokens (RFC 7519).
 ///
@@ -26,7 +27,8 @@ use crate::hooks::user::{Denied, User};
 ///
 /// The token must not have expired (`exp` is required), must be valid already where it says so
 /// (`nbf`), and names the user by `sub`. A `name` claim becomes his name in every room. All
-/// claims are attached to the [`User`] as [`Claims`].
+/// claims are attached to the [`User`] as [`Claims`]. A token is checked when it comes; a
+/// connection outlives its token's expiry.
 ///
 /// ```
 /// # // The doctest's own crate has jsonwebtoken with the feature `rust_crypto`.
@@ -298,6 +300,10 @@ impl JwtAuth {
             .ok_or_else(|| Denied::new(format!("the token lacks the claim \"{}\"", self.id_claim)))?;
         let user = User::new(id).with(Claims(data.claims.get().into()));
         Ok(match text(&self.name_claim) {
+            // With such a name he could enter no room, whatever he does.
+            Some(name) if Name::parse(&name, usize::MAX).is_err() => {
+                return Err(Denied::new(format!("the token's \"{}\" is no name", self.name_claim)));
+            }
             Some(name) => user.with_name(name),
             None => user,
         })

@@ -101,7 +101,8 @@ impl<'a> Body<'a> {
 
     /// The body of an object that the host wrote in a member's name.
     pub(crate) fn of_host_for_member(json: &'a str) -> Option<Body<'a>> {
-        Body::without(json, &["name", "num"])
+        // Alone they would need no comma, and say nothing.
+        Body::without(json, &["name", "num"]).filter(|body| body.as_str() != "{")
     }
 
     fn without(json: &'a str, keys: &[&str]) -> Option<Body<'a>> {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ids::RoomId;
@@ -17,6 +17,8 @@ pub(crate) struct SharedRoom<L> {
     id: RoomId,
     /// The room's count, to be read without its lock.
     online: AtomicUsize,
+    /// A flusher is at work. It may end while somebody holds the lock, so it stands beside it.
+    flushing: AtomicBool,
     room: Mutex<Room<L>>,
 }
 
@@ -27,6 +29,17 @@ impl<L> SharedRoom<L> {
 
     pub(crate) fn online(&self) -> usize {
         self.online.load(Ordering::Relaxed)
+    }
+
+    /// Whether the caller, who holds the lock, must start a flusher: something waits and none is
+    /// at work.
+    pub(crate) fn claim_flush(&self, room: &mut Room<L>) -> bool {
+        room.stream().pending() > 0 && !self.flushing.swap(true, Ordering::AcqRel)
+    }
+
+    /// The flusher has ended, its batch delivered or not.
+    pub(crate) fn release_flush(&self) {
+        self.flushing.store(false, Ordering::Release);
     }
 
     /// For reading and speaking; who comes or goes passes through the registry.
@@ -91,7 +104,8 @@ impl<L> Registry<L> {
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max_rooms).then_some(n + 1))
                     .map_err(|_| TooManyRooms)?;
                 let room = Mutex::new(Room::new());
-                let shared = Arc::new(SharedRoom { id: id.clone(), online: AtomicUsize::new(0), room });
+                let (online, flushing) = (AtomicUsize::new(0), AtomicBool::new(false));
+                let shared = Arc::new(SharedRoom { id: id.clone(), online, flushing, room });
                 shard.insert(id.clone(), shared.clone());
                 shared
             }

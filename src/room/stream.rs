@@ -33,7 +33,6 @@ pub(crate) struct Stream {
     start: u64,
     pending: Vec<u8>,
     in_flight: Option<Batch>,
-    flushing: bool,
 }
 
 impl Stream {
@@ -52,13 +51,6 @@ impl Stream {
         frame::push_text(&mut self.pending, parts);
     }
 
-    /// Whether the caller must start a flusher: something waits and none is at work.
-    pub(crate) fn claim_flush(&mut self) -> bool {
-        let claimed = !self.flushing && !self.pending.is_empty();
-        self.flushing |= claimed;
-        claimed
-    }
-
     /// What the flusher is to deliver next.
     pub(crate) fn take(&mut self) -> Batch {
         let start = self.start;
@@ -68,17 +60,10 @@ impl Stream {
         batch
     }
 
-    /// The batch is delivered. If nothing more is queued, the flusher is relieved of its duty.
+    /// The batch is delivered. Returns whether that was all.
     pub(crate) fn finish_batch(&mut self) -> bool {
         self.in_flight = None;
-        self.flushing = !self.pending.is_empty();
-        !self.flushing
-    }
-
-    /// The flusher is gone, its batch delivered or not.
-    pub(crate) fn relieve(&mut self) {
-        self.in_flight = None;
-        self.flushing = false;
+        self.pending.is_empty()
     }
 
     /// All that is under way or waiting, for one member who can't wait for the flusher.
@@ -101,8 +86,6 @@ mod tests {
         stream.push(&[b"one"]);
         let position = stream.position();
         stream.push(&[b"t", b"wo"]);
-        assert!(stream.claim_flush());
-        assert!(!stream.claim_flush());
         let batch = stream.take();
         assert_eq!(&batch.after(0)[..], b"\x81\x03one\x81\x03two");
         assert_eq!(&batch.after(position)[..], b"\x81\x03two");
@@ -115,8 +98,5 @@ mod tests {
         assert_eq!(stream.take().end(), stream.position());
         assert!(stream.finish_batch());
         assert!(stream.unfinished().is_empty());
-        assert!(!stream.claim_flush());
-        stream.push(&[b"four"]);
-        assert!(stream.claim_flush());
     }
 }

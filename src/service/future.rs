@@ -86,6 +86,12 @@ where
     }
 }
 
+impl<F> std::fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
 /// For who polls a future again that was ready.
 fn gone<B>() -> Response<ResponseBody<B>> {
     let mut response = Response::new(ResponseBody::text(String::new()));
@@ -118,14 +124,16 @@ impl Upgrade {
     async fn ask(self) -> Result<(Upgrade, Admission), Refusal> {
         let Some(auth) = &self.engine.hooks.auth else { return Ok((self, Admission::anonymous())) };
         let limit = self.engine.limits.hook_timeout;
-        let refusal = match guard::answer("at_upgrade", limit, auth.at_upgrade(&self.parts)).await {
-            Ok(Ok(admission)) => return Ok((self, admission)),
-            Ok(Err(refusal)) => Refusal::by_auth(refusal),
-            Err(NoAnswer::TooLate) => Refusal::new(RefusalKind::AuthFailed),
-            Err(NoAnswer::Panicked) => Refusal::failed(AuthRefusal::new(
+        let asked = guard::answer("at_upgrade", limit, async { auth.at_upgrade(&self.parts).await });
+        let refusal = match self.engine.unless_closing(asked).await {
+            Some(Ok(Ok(admission))) => return Ok((self, admission)),
+            Some(Ok(Err(refusal))) => Refusal::by_auth(refusal),
+            Some(Err(NoAnswer::TooLate)) => Refusal::new(RefusalKind::AuthFailed),
+            Some(Err(NoAnswer::Panicked)) => Refusal::failed(AuthRefusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "who you are could not be checked",
             )),
+            None => Refusal::new(RefusalKind::ShuttingDown),
         };
         self.engine.counters.refused.add(1);
         tracing::debug!(kind = ?refusal.kind(), "upgrade refused");
@@ -134,6 +142,10 @@ impl Upgrade {
 
     /// Answers 101, and serves the connection once the answer is out.
     fn accept<B>(mut self, mut admission: Admission) -> Response<ResponseBody<B>> {
+        if self.engine.is_closing() {
+            self.engine.counters.refused.add(1);
+            return Refusal::new(RefusalKind::ShuttingDown).into_response();
+        }
         self.accept.choose(admission.take_protocol());
         let peer = self.parts.extensions.get::<PeerAddr>().map(|p| p.0);
         let Upgrade { engine, permit, on_upgrade, accept, parts } = self;
@@ -141,8 +153,8 @@ impl Upgrade {
         drop(parts);
         let spawner = engine.clone();
         spawner.spawn(async move {
-            let upgraded = tokio::time::timeout(engine.limits.enter_timeout, on_upgrade).await;
-            let Ok(Ok(upgraded)) = upgraded else {
+            let upgraded = tokio::time::timeout(engine.limits.enter_timeout, on_upgrade);
+            let Some(Ok(Ok(upgraded))) = engine.unless_closing(upgraded).await else {
                 tracing::debug!("the connection ended before its upgrade was complete");
                 return;
             };

@@ -93,8 +93,8 @@ impl<S: std::fmt::Debug> std::fmt::Debug for ChatRoomsService<S> {
 }
 
 /// The inner service of a [`ChatRoomsService`] that stands alone. It is never called.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoService(());
+#[derive(Debug, Clone, Copy)]
+pub struct NoService(pub(crate) ());
 
 impl<B> Service<Request<B>> for NoService {
     type Response = Response<NoBody>;

@@ -12,6 +12,7 @@ mod heartbeat;
 mod house;
 mod limits;
 mod policy;
+mod regressions;
 mod rfc6455;
 mod rooms;
 mod slow;

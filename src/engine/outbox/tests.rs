@@ -36,7 +36,7 @@ fn control_passes_data_at_the_next_frame() {
 }
 
 #[test]
-fn bounds_hold_in_frames_and_bytes() {
+fn bounds_hold_in_frames_and_bytes_for_who_is_behind() {
     let mut outbox = Outbox::default();
     outbox.push(frames(&["a", "b"]), 0, 3, 99).unwrap();
     assert_eq!(outbox.push(frames(&["c", "d"]), 0, 3, 99), Err(Overflow));
@@ -44,15 +44,18 @@ fn bounds_hold_in_frames_and_bytes() {
     assert_eq!(outbox.push(frames(&["d"]), 0, 4, 11), Err(Overflow));
     outbox.advance(6);
     outbox.push(frames(&["d"]), 0, 3, 99).unwrap();
+    outbox.advance(3);
+    outbox.advance(3);
+    assert!(outbox.is_empty());
+    // Who was not behind gets what was said at once, however many frames it is.
+    outbox.push(frames(&["a", "b", "c", "d", "e"]), 4, 3, 9).unwrap();
+    assert_eq!(outbox.push(frames(&["f"]), 0, 3, 9), Err(Overflow));
 }
 
 #[test]
 fn a_frame_that_was_begun_is_finished_whatever_happens() {
     let mut outbox = Outbox::default();
-    assert_eq!(outbox.push(frames(&["one", "two"]), 2, 9, 4), Err(Overflow));
-    assert_eq!(outbox.next(), b"one");
-    outbox.advance(1);
-    outbox.push(frames(&["x"]), 0, 9, 99).unwrap();
+    outbox.push(frames(&["one", "two"]), 3, 9, 99).unwrap();
     outbox.drop_data();
     outbox.push_last(b"LAST".to_vec());
     assert_eq!(outbox.next(), b"ne");
