@@ -21,4 +21,4 @@ mod tokens;
 use std::time::Duration;
 
 /// For whatever takes a moment, on a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);

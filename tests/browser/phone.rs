@@ -20,7 +20,7 @@ async fn everything_fits_a_phone() {
         let room = language.to_owned() + &long;
         ann.enter(&long, &room).await;
         let bob = Page::enter_new(&browser, &server, &"很长的名字".repeat(8), &room).await;
-        bob.say(&"no-breaks-in-here".repeat(30)).await;
+        bob.say(&"unbreakable".repeat(30)).await;
         ann.say(&"没有空格的一行字".repeat(40)).await;
         ann.until_count(2).await;
         ann.tab.until("document.querySelectorAll('.bubble').length === 2").await;

@@ -61,7 +61,6 @@ async fn without_a_good_token_one_is_told_so() {
 async fn assert_refused(page: &Page) {
     page.tab.until("document.querySelector('#problem').checkVisibility()").await;
     let problem = page.problem().await;
-    eprintln!("{problem}");
     assert!(problem.contains("Access was refused."), "{problem}");
     assert_eq!(page.state().await, "closed");
     assert_eq!(page.value("document.querySelector('#token').checkVisibility()").await, true);

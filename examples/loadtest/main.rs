@@ -1,0 +1,66 @@
+//! A load generator for chat rooms: how many messages get through, how fast, and what is lost.
+//!
+//! `cargo run --release --example loadtest` loads our own server in this process,
+//! `cargo run --release --example loadtest -- --url ws://127.0.0.1:3000/` one that runs already;
+//! `--help` lists the scenarios. The exit code is 1 if anything was lost.
+
+mod client;
+mod histogram;
+mod options;
+mod report;
+mod run;
+mod server;
+mod stamp;
+mod world;
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::options::Options;
+use crate::report::Report;
+use crate::run::Run;
+use crate::server::Server;
+use crate::world::{Target, World};
+
+fn main() -> ExitCode {
+    let options = Options::read();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(options.threads()).enable_all().build();
+    let result = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(measure(options)));
+    match result {
+        Ok(report) if report.is_clean() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn measure(options: Options) -> Result<Report, Box<dyn Error + Send + Sync>> {
+    let (server, uri, pid) = match &options.url {
+        Some(uri) => (None, uri.clone(), options.pid),
+        None => {
+            let server = Server::start(options.heartbeat).await?;
+            let uri = format!("ws://{}/", server.address).parse()?;
+            (Some(server), uri, Some(std::process::id()))
+        }
+    };
+    let target = Target::resolve(uri, options.allow_remote).await?;
+    let world = Arc::new(World::new(options, target));
+    let mut run = Run::new(world.clone(), pid);
+    let interrupted = tokio::select! {
+        () = run.load() => false,
+        _ = tokio::signal::ctrl_c() => true,
+    };
+    run.end().await;
+    let report = Report::new(&world, run.memory, interrupted);
+    write!(std::io::stdout(), "{report}")?;
+    if let Some(file) = &world.options.json {
+        std::fs::write(file, report.to_json()).map_err(|e| format!("can't write {}: {e}", file.display()))?;
+    }
+    drop(server);
+    Ok(report)
+}
