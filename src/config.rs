@@ -5,8 +5,8 @@ use std::time::Duration;
 /// How often the server asks each client for a sign of life, and how long it waits for one.
 ///
 /// The server sends `{"event":"heartbeat","message":"ping","num":N}` to every connection once
-/// per interval, the connections spread over it, and right after a connection has entered a
-/// room. Whatever arrives from the client counts as life. A connection from which nothing has
+/// per interval, the connections spread over it, and once when a connection has opened and
+/// when it has entered a room. Whatever arrives from the client counts as life. A connection from which nothing has
 /// come for `timeout` after a heartbeat is closed and announced as out, which is at most
 /// `interval + timeout` after its last sign of life.
 ///

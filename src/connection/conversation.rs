@@ -345,10 +345,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         };
         // Whoever fills a room faster than it empties waits for its flusher.
         while engine.publish(m, body.as_str()) == Err(Crowded) {
-            tokio::task::yield_now().await;
-            if self.seat.has_order() {
+            if !self.seat.keep_waiting() {
                 return Ok(());
             }
+            tokio::task::yield_now().await;
         }
         engine.counters.messages.add(1);
         if let Some(events) = &engine.hooks.events {

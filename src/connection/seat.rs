@@ -165,9 +165,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         }
     }
 
-    /// Whether the task has been told to end the connection.
-    pub(crate) fn has_order(&self) -> bool {
-        self.lock().order.is_some()
+    /// The client is kept waiting, so that its silence says nothing; false if the task has been
+    /// told to end the connection.
+    pub(crate) fn keep_waiting(&self) -> bool {
+        let mut link = self.lock();
+        link.life = Life::Unread;
+        link.order.is_none()
     }
 
     /// Ends the connection in good order: queued frames, a close frame, the end of the stream,
