@@ -1,5 +1,5 @@
-//! Who is connected and who is where. Everything here is done at once: nothing is awaited, no
-//! hook is called, and no peer is waited for.
+//! Who is connected and who is where. What happens in rooms happens at once: no hook is called
+//! here, and no peer is waited for.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -167,8 +167,8 @@ impl Engine {
 
     /// Takes a newcomer in, out of the room he was in. If he can't come in, he stays where he is.
     ///
-    /// `body` is his frame without its closing brace. The old membership is given back by the
-    /// caller, who tells the host.
+    /// `body` is his frame without its closing brace. Where there was an old membership, it has
+    /// ended with this, and the caller only has to tell the host.
     pub(crate) fn enter(
         &self,
         new: Newcomer,

@@ -59,7 +59,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues the unwritten rest of whole control frames; the same precondition.
+    /// Queues whole control frames, or, if the outbox is empty, the unwritten rest of them.
     pub(crate) fn push_control(&mut self, frames: &[u8]) {
         self.control.extend_from_slice(frames);
     }
