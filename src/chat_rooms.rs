@@ -8,12 +8,13 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::builder::ChatRoomsBuilder;
-use crate::connection::{Opening, guard, serve};
+use crate::connection::{Opening, serve};
 use crate::engine::audit::Audit;
 use crate::engine::engine::{Engine, single};
 use crate::engine::stats::Stats;
 use crate::error::{BuildError, SendError};
 use crate::hooks::auth::Admission;
+use crate::hooks::guard;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;

@@ -13,12 +13,12 @@ use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::connection::Opening;
-use crate::connection::guard::{self, NoAnswer, Panicked};
 use crate::connection::seat::{Seat, Turn};
 use crate::connection::sweep;
 use crate::engine::engine::{Crowded, Engine, Membership, Newcomer, Permit, single};
 use crate::engine::recipient::Recipient;
 use crate::hooks::events::{Entered, Left, Message};
+use crate::hooks::guard::{self, NoAnswer, Panicked};
 use crate::hooks::policy::{EnterRequest, MessageRequest, Ruling};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, IdError, Name, RoomId};

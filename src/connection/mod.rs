@@ -1,7 +1,7 @@
 //! One task per connection: its seat, which others write to, and the conversation it leads.
 
 mod conversation;
-pub(crate) mod guard;
+
 mod reader;
 mod seat;
 mod sweep;

@@ -13,10 +13,10 @@ use hyper_util::server::conn::auto;
 use pin_project::pin_project;
 use tokio::net::TcpStream;
 
-use crate::connection::guard::{self, NoAnswer};
 use crate::connection::{Opening, serve};
 use crate::engine::engine::{Engine, NoPermit, Permit};
 use crate::hooks::auth::{Admission, AuthRefusal};
+use crate::hooks::guard::{self, NoAnswer};
 use crate::hooks::user::PeerAddr;
 use crate::service::body::ResponseBody;
 use crate::service::handshake::{self, Accept};
