@@ -104,7 +104,7 @@ mod service;
 
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
-pub use crate::config::{Heartbeat, History};
+pub use crate::config::{Heartbeat, History, SlowConsumer};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
 pub use crate::error::{BuildError, SendError};

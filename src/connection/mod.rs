@@ -3,9 +3,12 @@
 mod conversation;
 mod course;
 mod entering;
+mod link;
+mod rate;
 mod reader;
 mod saying;
 mod seat;
+mod spending;
 mod stay;
 mod sweep;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::config::SlowConsumer;
 use crate::engine::engine::Engine;
 use crate::engine::recipient::Recipient;
 use crate::engine::standing::Membership;
@@ -30,6 +31,8 @@ pub(crate) struct Newcomer {
     pub(crate) wire: Wire,
     /// Up to where he has been there before.
     pub(crate) since: Option<Since>,
+    /// What is done if he reads the room too slowly.
+    pub(crate) slow: SlowConsumer,
     pub(crate) link: Arc<dyn Recipient>,
 }
 
@@ -79,7 +82,7 @@ impl Engine {
                 self.settle(&new, shared, room, position, now);
                 Ok((shared.clone(), Entry { online: room.online(), left_online: 0 }))
             })
-            .map_err(|_| too_many_rooms())?
+            .map_err(|_| too_many_rooms(max_rooms))?
             .map_err(|e: JoinError| refused(e, max))
     }
 
@@ -119,7 +122,7 @@ impl Engine {
                 room.reserve(max)?;
                 Ok(shared.clone())
             })
-            .map_err(|_| too_many_rooms())?
+            .map_err(|_| too_many_rooms(max_rooms))?
             .map_err(|e: JoinError| refused(e, max))?;
         let left_online = self.depart(old, new.id, &*new.link);
         Ok(self.registry.visit(&kept, |shared, room| self.take_place(new, shared, room, frame, left_online)))
@@ -156,7 +159,7 @@ impl Engine {
             let at = Arrival { id: new.id, name: &new.name, since: new.since, position, resumed: false };
             new.link.send(at.answer(shared, room, now));
         }
-        new.link.attach(shared, position);
+        new.link.attach(shared, position, new.slow);
         self.start_flush(shared, room);
     }
 
@@ -204,7 +207,7 @@ impl Engine {
         let position = room.stream().position();
         let at = Arrival { id: new.id, name: &new.name, since: new.since, position, resumed: true };
         new.link.send(at.answer(shared, &mut room, now));
-        new.link.attach(shared, position);
+        new.link.attach(shared, position, new.slow);
     }
 
     /// Sends a member's frame to the room, unless the room is crowded, and returns its seq.
@@ -308,13 +311,17 @@ fn catch_up(room: &mut Room<Arc<dyn Recipient>>, shared: &EngineRoom, link: &dyn
     }
 }
 
-fn too_many_rooms() -> PeerError {
-    PeerError::new(ErrorCode::TooManyRooms, "no further room can be opened; enter one that exists")
+fn too_many_rooms(max: usize) -> PeerError {
+    let text = format!("there are {max} rooms, and no further one can be opened; enter one that exists");
+    PeerError::new(ErrorCode::TooManyRooms, text)
 }
 
 fn refused(error: JoinError, max: usize) -> PeerError {
     match error {
-        JoinError::Full => PeerError::new(ErrorCode::RoomFull, format!("the room is full ({max} members)")),
+        JoinError::Full => {
+            let text = format!("the room is full ({max} members); try another, or again later");
+            PeerError::new(ErrorCode::RoomFull, text)
+        }
         JoinError::Closed => PeerError::new(ErrorCode::Denied, "the room is closed"),
     }
 }

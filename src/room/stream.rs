@@ -45,12 +45,14 @@ impl Batch {
         self.end
     }
 
+    /// Bytes of all its frames by a wire.
+    pub(crate) fn len(&self, wire: Wire) -> usize {
+        self.run(wire).bytes.len()
+    }
+
     /// Its frames from a position on.
     pub(crate) fn after(&self, position: u64, wire: Wire) -> Bytes {
-        let run = match wire {
-            Wire::Plain => &self.plain,
-            Wire::V1 => &self.v1,
-        };
+        let run = self.run(wire);
         let mut skip = 0;
         for _ in run.start..position {
             if skip == run.bytes.len() {
@@ -59,6 +61,13 @@ impl Batch {
             skip += frame_len(&run.bytes[skip..]);
         }
         run.bytes.slice(skip..)
+    }
+
+    fn run(&self, wire: Wire) -> &Run<Bytes> {
+        match wire {
+            Wire::Plain => &self.plain,
+            Wire::V1 => &self.v1,
+        }
     }
 }
 
@@ -152,7 +161,12 @@ impl Run<Vec<u8>> {
     }
 
     fn take(&mut self) -> Run<Bytes> {
-        Run { start: self.start, bytes: std::mem::take(&mut self.bytes).into() }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        // A slow member may keep it for long.
+        if bytes.capacity() - bytes.len() > bytes.len() / 4 + 1024 {
+            bytes.shrink_to_fit();
+        }
+        Run { start: self.start, bytes: bytes.into() }
     }
 
     fn copy(&self) -> Run<Bytes> {

@@ -11,10 +11,17 @@ fn frames(texts: &[&str]) -> Bytes {
     out.into()
 }
 
+const OPEN: Bounds =
+    Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, tells: true };
+
+fn bounds(frames: usize, bytes: usize) -> Bounds {
+    Bounds { frames, bytes, ..OPEN }
+}
+
 #[test]
 fn control_passes_data_at_the_next_frame() {
     let mut outbox = Outbox::default();
-    outbox.push(frames(&["one", "two", "three"]), 3, 9, 999).unwrap();
+    outbox.push(Kind::Room, frames(&["one", "two", "three"]), 3, &bounds(9, 999)).unwrap();
     outbox.push_beat(b"BEAT");
     outbox.push_beat(b"BEAT");
     assert_eq!(outbox.next(), b"ne");
@@ -38,24 +45,24 @@ fn control_passes_data_at_the_next_frame() {
 #[test]
 fn bounds_hold_in_frames_and_bytes_for_who_is_behind() {
     let mut outbox = Outbox::default();
-    outbox.push(frames(&["a", "b"]), 0, 3, 99).unwrap();
-    assert_eq!(outbox.push(frames(&["c", "d"]), 0, 3, 99), Err(Overflow));
-    outbox.push(frames(&["c"]), 0, 3, 99).unwrap();
-    assert_eq!(outbox.push(frames(&["d"]), 0, 4, 11), Err(Overflow));
+    outbox.push(Kind::Room, frames(&["a", "b"]), 0, &bounds(3, 99)).unwrap();
+    assert_eq!(outbox.push(Kind::Room, frames(&["c", "d"]), 0, &bounds(3, 99)), Err(Overflow));
+    outbox.push(Kind::Room, frames(&["c"]), 0, &bounds(3, 99)).unwrap();
+    assert_eq!(outbox.push(Kind::Room, frames(&["d"]), 0, &bounds(4, 11)), Err(Overflow));
     outbox.advance(6);
-    outbox.push(frames(&["d"]), 0, 3, 99).unwrap();
+    outbox.push(Kind::Room, frames(&["d"]), 0, &bounds(3, 99)).unwrap();
     outbox.advance(3);
     outbox.advance(3);
     assert!(outbox.is_empty());
     // Who was not behind gets what was said at once, however many frames it is.
-    outbox.push(frames(&["a", "b", "c", "d", "e"]), 4, 3, 9).unwrap();
-    assert_eq!(outbox.push(frames(&["f"]), 0, 3, 9), Err(Overflow));
+    outbox.push(Kind::Room, frames(&["a", "b", "c", "d", "e"]), 4, &bounds(3, 9)).unwrap();
+    assert_eq!(outbox.push(Kind::Room, frames(&["f"]), 0, &bounds(3, 9)), Err(Overflow));
 }
 
 #[test]
 fn a_frame_that_was_begun_is_finished_whatever_happens() {
     let mut outbox = Outbox::default();
-    outbox.push(frames(&["one", "two"]), 3, 9, 99).unwrap();
+    outbox.push(Kind::Room, frames(&["one", "two"]), 3, &bounds(9, 99)).unwrap();
     outbox.drop_data();
     outbox.push_last(b"LAST".to_vec());
     assert_eq!(outbox.next(), b"ne");
@@ -82,7 +89,7 @@ proptest! {
                 sent.push(text);
                 id += 1;
             }
-            outbox.push(batch.into(), 0, usize::MAX, usize::MAX).unwrap();
+            outbox.push(Kind::Room, batch.into(), 0, &OPEN).unwrap();
         }
         let mut turn = takes.iter().cycle();
         while !outbox.is_empty() {
