@@ -166,9 +166,11 @@ impl ChatRoomsBuilder {
     }
 
     /// Messages per second that a connection may send, and twice as many at once after a pause.
-    /// Further ones are dropped with an error `rate_limited`. Frames of every kind count:
-    /// messages, answers to heartbeats, pings, parts of messages. (A connection that was quiet may
-    /// get up to twice as many through at once: the clock is asked only when it has to be.)
+    /// Further ones are dropped with an error `rate_limited`. Other frames (answers to heartbeats,
+    /// pings, parts of messages) are counted apart: there may be as many, and two for each heartbeat.
+    /// Who was quiet may get up to twice the burst through at once, for the clock is asked only
+    /// when it has to be.
+    ///
     /// Default: 100, which is beyond anybody's typing, and beyond a page that tells of each
     /// movement of a mouse (60). For bots and other servers give more; for no limit `u32::MAX`.
     pub fn max_messages_per_second(mut self, messages: u32) -> Self {

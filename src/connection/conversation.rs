@@ -91,7 +91,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             auth_first,
             bad_frames: 0,
             failed_auths: 0,
-            spending: Spending::new(&engine.limits, engine.age()),
+            spending: Spending::new(&engine),
             expires: expiry(id, engine.limits.max_lifetime),
             deadline: None,
             engine,

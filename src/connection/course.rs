@@ -28,7 +28,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             if let Turn::End(reason) = self.turn().await {
                 return reason;
             }
-            if let Err(End(reason)) = self.pay_others() {
+            let others = std::mem::take(&mut self.inbox.others);
+            if others > 0
+                && let Err(End(reason)) = self.pay_others(others)
+            {
                 return reason;
             }
             while let Some(text) = self.inbox.texts.pop_front() {
@@ -93,8 +96,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// Does at once what can be done at once. What has to wait is boxed: it is rare, and every
     /// connection would have room for the largest of these futures.
     fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
+        let inbound = Inbound::parse(text, self.engine.limits.max_depth);
+        if matches!(inbound, Ok(Inbound::Pong)) {
+            self.bad_frames = 0;
+            return self.pay_others(1).map(|()| None);
+        }
         let paid = self.pay_message(text.len());
-        let inbound = match Inbound::parse(text, self.engine.limits.max_depth) {
+        let inbound = match inbound {
             Ok(inbound) => inbound,
             Err(e) => return self.refuse(e).map(|()| None),
         };

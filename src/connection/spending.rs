@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::config::Limits;
 use crate::connection::conversation::{Conversation, End};
 use crate::connection::rate::{Purse, Rate};
+use crate::engine::engine::Engine;
 use crate::engine::recipient::Recipient;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::ErrorCode;
@@ -19,6 +20,8 @@ use crate::protocol::{frame, outbound, resume};
 pub(super) struct Spending {
     messages: Purse,
     bytes: Purse,
+    /// Answers to heartbeats, pings, pongs, parts of messages.
+    others: Purse,
     enters: Purse,
     rooms: Purse,
     /// Frames beyond the rates, less those since that were within.
@@ -33,10 +36,12 @@ pub(super) struct TooMuch {
 }
 
 impl Spending {
-    pub(super) fn new(limits: &Limits, now: Duration) -> Spending {
+    pub(super) fn new(engine: &Engine) -> Spending {
+        let (limits, now) = (&engine.limits, engine.age());
         Spending {
             messages: Purse::new(messages(limits), now),
             bytes: Purse::new(bytes(limits), now),
+            others: Purse::new(others(engine), now),
             enters: Purse::new(enters(limits), now),
             rooms: Purse::new(rooms(limits), now),
             excess: 0,
@@ -51,6 +56,12 @@ fn messages(limits: &Limits) -> Rate {
 fn bytes(limits: &Limits) -> Rate {
     let n = limits.max_bytes_per_second;
     Rate::per_second(if n == usize::MAX { u64::MAX } else { n as u64 })
+}
+
+/// As many as messages, and two for each heartbeat, which the client has to answer.
+fn others(engine: &Engine) -> Rate {
+    let beats = 1_000_u128.div_ceil(engine.heartbeat.interval().as_millis().max(1)) as u64;
+    Rate::per_second(unlimited_or(engine.limits.max_messages_per_second).saturating_add(2 * beats))
 }
 
 fn enters(limits: &Limits) -> Rate {
@@ -82,14 +93,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         Ok(())
     }
 
-    /// Pays for pings, pongs and parts of messages, to which there is nothing to say.
-    pub(super) fn pay_others(&mut self) -> Result<(), End> {
-        let others = std::mem::take(&mut self.inbox.others);
-        if others == 0 {
-            return Ok(());
-        }
+    /// Pays for so many frames that are no messages, and to which there is nothing to say.
+    pub(super) fn pay_others(&mut self, n: u32) -> Result<(), End> {
         let (engine, spending) = (&self.engine, &mut self.spending);
-        let excess = spending.messages.take_most(others.into(), messages(&engine.limits), || engine.age());
+        let excess = spending.others.take_most(n.into(), others(engine), || engine.age());
         self.count_excess(u32::try_from(excess).unwrap_or(u32::MAX))
     }
 
@@ -119,8 +126,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// A message was beyond its rate.
     pub(super) fn drop_excess(&mut self, inbound: Inbound<'_>, too_much: TooMuch) -> Result<(), End> {
         match inbound {
-            // The client didn't choose to send it, and it was noticed all the same.
-            Inbound::Pong => self.count_excess(1),
             Inbound::Say(Say { cid: Some(cid), .. }) if self.wire == Wire::V1 => {
                 self.refuse_excess(too_much, resume::cid(cid).ok().as_deref())
             }

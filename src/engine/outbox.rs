@@ -211,7 +211,9 @@ impl Outbox {
             lost += self.drop_where(bounds, |_| stale.next().unwrap_or(false));
         }
         let half = Bounds { frames: bounds.frames / 2, bytes: bounds.bytes / 2, ..*bounds };
-        lost + self.drop_where(bounds, |outbox| !half.allow(outbox.bytes, outbox.frames))
+        lost += self.drop_where(bounds, |outbox| !half.allow(outbox.bytes, outbox.frames));
+        self.announce_gap();
+        lost
     }
 
     /// Drops frames of the room, but for one that was begun, and leaves gaps in their places.
@@ -247,7 +249,6 @@ impl Outbox {
             self.put_back(part(&bytes, from, bytes.len()));
             at = 0;
         }
-        self.announce_gap();
         lost
     }
 
