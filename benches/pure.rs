@@ -89,8 +89,7 @@ fn push_and_advance_leftover(bencher: Bencher<'_, '_>, frames: usize) {
     let batch = room.take().1;
     let start = batch.end() - frames as u64;
     let mut outbox = Outbox::default();
-    let bounds =
-        Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, tells: false };
+    let bounds = Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, tells: false };
     bencher.bench_local(|| {
         let frames = batch.after(black_box(start), Wire::Plain);
         outbox.push(Kind::Room, frames, 5, &bounds).expect("there is no bound");

@@ -40,7 +40,12 @@ impl Purse {
     }
 
     /// Takes that much. An error says after what time it can be had, and nothing is taken.
-    pub(crate) fn take(&mut self, n: u64, rate: Rate, now: impl FnOnce() -> Duration) -> Result<(), Duration> {
+    pub(crate) fn take(
+        &mut self,
+        n: u64,
+        rate: Rate,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<(), Duration> {
         if self.left < n {
             let now = micros(now());
             self.fill(rate, now);

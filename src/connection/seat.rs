@@ -109,11 +109,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
 
     /// The same while a hook is asked: messages stay in the inbox, and when that is full the
     /// client has to wait. Returns why the connection must end at once.
-    pub(crate) fn poll_ahead(
-        &self,
-        cx: &mut Context<'_>,
-        inbox: &mut Inbox,
-    ) -> Option<LeaveReason> {
+    pub(crate) fn poll_ahead(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Option<LeaveReason> {
         match self.poll_turn(cx, inbox) {
             Poll::Ready(Turn::End(reason)) => Some(reason),
             _ => None,

@@ -121,7 +121,10 @@ mod tests {
             (out, json!({"event": "out", "name": name, "num": 7})),
             (heartbeat(3), json!({"event": "heartbeat", "message": "ping", "num": 3})),
             (no_auth(name), json!({"event": "noAuth", "message": name})),
-            (error("bad_json", name, None, None), json!({"event": "error", "code": "bad_json", "message": name})),
+            (
+                error("bad_json", name, None, None),
+                json!({"event": "error", "code": "bad_json", "message": name}),
+            ),
             (
                 error("denied", "x", Some(name), Some(7)),
                 json!({"event": "error", "code": "denied", "message": "x", "cid": name, "retryAfter": 7}),

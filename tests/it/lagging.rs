@@ -170,11 +170,8 @@ async fn what_is_for_him_alone_is_not_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_missed_can_be_had_where_it_is_kept() {
-    let rooms = builder()
-        .slow_consumer(SlowConsumer::DropOldest)
-        .history(History::last(1000))
-        .build()
-        .unwrap();
+    let rooms =
+        builder().slow_consumer(SlowConsumer::DropOldest).history(History::last(1000)).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let mut late = stuck(&rooms, v1(), "r").await;
     assert_eq!(ann.next().await["name"], "stuck");
@@ -281,11 +278,8 @@ async fn hardly_reading(rooms: &ChatRooms, each: usize, seconds: usize) -> bool 
 #[tokio::test(start_paused = true)]
 async fn who_takes_nothing_for_the_write_timeout_is_closed() {
     let log = Log::default();
-    let rooms = ChatRooms::builder()
-        .write_timeout(Duration::from_secs(20))
-        .events(log.hook())
-        .build()
-        .unwrap();
+    let rooms =
+        ChatRooms::builder().write_timeout(Duration::from_secs(20)).events(log.hook()).build().unwrap();
     // He is alive, and nothing is said that could fill his queue.
     assert!(hardly_reading(&rooms, 0, 19).await);
     while rooms.stats().connections > 0 {

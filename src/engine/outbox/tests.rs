@@ -11,8 +11,7 @@ fn frames(texts: &[&str]) -> Bytes {
     out.into()
 }
 
-const OPEN: Bounds =
-    Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, tells: true };
+const OPEN: Bounds = Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, tells: true };
 
 fn bounds(frames: usize, bytes: usize) -> Bounds {
     Bounds { frames, bytes, ..OPEN }
@@ -122,10 +121,7 @@ fn what_does_not_fit_is_dropped() {
     // There is room left for what is his own, but not for more than that.
     outbox.push(Kind::Own, frames(&["mine", "too"]), 0, &bounds).unwrap();
     assert_eq!(outbox.push(Kind::Own, frames(&["more"]), 0, &bounds), Err(Overflow));
-    assert_eq!(
-        drain(&mut outbox),
-        ["a", "b", "c", "d", "e", "f", &outbound::lagged(3), "mine", "too"]
-    );
+    assert_eq!(drain(&mut outbox), ["a", "b", "c", "d", "e", "f", &outbound::lagged(3), "mine", "too"]);
 }
 
 #[test]
