@@ -1,0 +1,26 @@
+//! Clients of the `chat-rooms.v1` subprotocol.
+
+#[cfg(feature = "client")]
+pub(crate) mod builder;
+#[cfg(feature = "client")]
+mod dial;
+#[cfg(feature = "client")]
+mod driver;
+#[cfg(feature = "client")]
+pub(crate) mod error;
+#[cfg(feature = "client")]
+pub(crate) mod event;
+#[cfg(feature = "client")]
+pub(crate) mod handle;
+#[cfg(feature = "client")]
+mod incoming;
+#[cfg(feature = "client")]
+mod machine;
+#[cfg(feature = "client")]
+mod outgoing;
+#[cfg(feature = "client")]
+mod queue;
+#[cfg(feature = "client-rustls")]
+mod tls;
+#[cfg(feature = "client")]
+mod wire;
