@@ -115,7 +115,7 @@ pub use crate::client::error::ClientError;
 pub use crate::client::event::{ClientEvent, ClientState, RoomFrame};
 #[cfg(feature = "client")]
 pub use crate::client::handle::{Client, ClientSender, Sending};
-pub use crate::config::Heartbeat;
+pub use crate::config::{Heartbeat, History};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
 pub use crate::error::{BuildError, SendError};
