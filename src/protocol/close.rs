@@ -108,6 +108,12 @@ impl LeaveReason {
     }
 }
 
+/// Whether a client that closes with this code means to come back to its seat. Browsers close with
+/// 1001 when the page is left.
+pub(crate) fn keeps_seat(code: u16) -> bool {
+    matches!(code, 4000..=4499)
+}
+
 impl fmt::Display for LeaveReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
