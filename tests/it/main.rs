@@ -5,6 +5,7 @@
 
 mod auth;
 mod client;
+mod comeback;
 mod edge;
 mod engine;
 mod events;
