@@ -18,6 +18,7 @@ mod recovery;
 mod regressions;
 mod rfc6455;
 mod rooms;
+mod rust_client;
 mod slow;
 mod stress;
 mod transcripts;
