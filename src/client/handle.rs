@@ -22,6 +22,31 @@ use crate::client::queue::Listener;
 /// what was not acknowledged; a [`Gap`](ClientEvent::Gap) says where something was missed.
 /// Dropping it leaves the room and ends its task.
 ///
+/// ```
+/// use tower_chat_rooms::{Client, ClientEvent};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let rooms = tower_chat_rooms::ChatRooms::builder().build()?;
+/// # let app = axum::Router::new().route_service("/chat", rooms.service());
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let url = format!("ws://{}/chat", listener.local_addr()?);
+/// # tokio::spawn(async move { axum::serve(listener, app).await });
+/// let mut client = Client::connect(url).name("bot").room("lobby").await?;
+/// let place = client.sender().send("hello").await?;
+/// while let Some(event) = client.recv().await {
+///     if let ClientEvent::Message(frame) = event {
+///         assert_eq!((frame.name(), frame.message()), (Some("bot"), &"hello".into()));
+///         assert!(frame.is_own() && frame.seq() == Some(place));
+///         break;
+///     }
+/// }
+/// client.leave().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Slow programs
 /// Events have to be taken: at most [`max_events`](ClientBuilder::max_events) wait. When so many
 /// do, the client stops reading its connection, so that the server has to wait, and goes on
 /// telling the server that it is alive. If that lasts longer than the server waits for a sign of

@@ -398,7 +398,8 @@ impl<T> Machine<T> {
         let Entered { name, connection, epoch, seq, num, resumed, recovered } = entered;
         self.entered = (seq, resumed);
         // A seat that came of an enter whose answer was lost is not the one of before.
-        let resumed = resumed && connection == self.seat;
+        let same_room = self.position.as_ref().is_some_and(|position| position.epoch == epoch);
+        let resumed = resumed && same_room && connection == self.seat;
         self.seat.clone_from(&connection);
         self.outputs.push_back(Output::Tell(ClientEvent::State(ClientState::Online)));
         let told = ClientEvent::Entered { name, connection, num, resumed, recovered };

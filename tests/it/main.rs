@@ -21,6 +21,7 @@ mod rooms;
 mod rust_client;
 mod slow;
 mod stress;
+mod tls;
 mod transcripts;
 mod transcripts_client;
 mod wire;
