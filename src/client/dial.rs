@@ -18,7 +18,7 @@ use crate::client::incoming::retry_after;
 use crate::client::machine::{Credential, Failure};
 #[cfg(feature = "client-rustls")]
 use crate::client::tls::Tls;
-use crate::client::wire::{Io, Wire, config};
+use crate::client::wire::{Heard, Io, Wire, config};
 
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("chat-rooms.v1");
 
@@ -157,7 +157,8 @@ impl Route {
         let (in_header, in_band) = if self.token_in_header { (token, None) } else { (None, token) };
         let request = self.request(in_header.as_deref()).map_err(Failure::Hopeless)?;
         let io = self.dial.dial().0.await.map_err(|e| Failure::Broken(e.to_string()))?;
-        let opened = client_async_with_config(request, io, Some(config(self.max_frame_bytes))).await;
+        let opened =
+            client_async_with_config(request, Heard::new(io), Some(config(self.max_frame_bytes))).await;
         let (socket, _) = opened.map_err(failure)?;
         Ok(Box::new(Opened { wire: Wire::new(socket), token: in_band }))
     }

@@ -35,11 +35,11 @@ pub(crate) struct Driver {
     route: Arc<Route>,
     commands: mpsc::Receiver<Command>,
     events: Teller,
+    /// Events that were dropped because nobody takes any.
+    dropped: u64,
     /// Told once whether the client has come into its room for the first time.
     first: Option<oneshot::Sender<Result<(), ClientError>>>,
     leaving: Vec<oneshot::Sender<()>>,
-    /// A connection is to be made as soon as the application has taken enough events.
-    connect: bool,
     attempt: Option<Boxed<'static, Result<Box<Opened>, Failure>>>,
     wire: Option<Wire>,
     /// An old connection in its closing handshake.
@@ -60,7 +60,7 @@ enum Input {
     Tick,
 }
 
-/// Events beyond the queue's bound with which no connection is made any more.
+/// Events beyond the queue's bound, which come of connections that are lost and made meanwhile.
 const MAX_EXCESS: usize = 64;
 
 /// How long a timer may be set that has nothing to wait for.
@@ -82,9 +82,9 @@ impl Driver {
             route: Arc::new(route),
             commands,
             events,
+            dropped: 0,
             first: Some(first),
             leaving: Vec::new(),
-            connect: false,
             attempt: None,
             wire: None,
             finishing: None,
@@ -119,11 +119,14 @@ impl Driver {
     fn perform(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Connect => self.connect = true,
+                Output::Connect => {
+                    // At most one is ever under way: the machine has closed what was before.
+                    let route = self.route.clone();
+                    self.attempt = Some(Boxed(Box::pin(async move { route.connect().await })));
+                }
                 Output::Send(text) => self.wire.iter_mut().for_each(|wire| wire.send(text.clone())),
                 Output::Pong => self.wire.iter_mut().for_each(Wire::pong),
                 Output::Close(code) => {
-                    self.connect = false;
                     self.attempt = None;
                     self.retire(Some(code));
                 }
@@ -131,7 +134,7 @@ impl Driver {
                     if event == ClientEvent::State(ClientState::Online) {
                         self.first.take().map(|first| first.send(Ok(())));
                     }
-                    self.events.push(event);
+                    self.tell(event);
                 }
                 // Who doesn't wait any more needs no answer.
                 Output::Settle(answer, result) => drop(answer.send(result)),
@@ -140,6 +143,18 @@ impl Driver {
         if let Some(ending) = self.machine.ending() {
             self.first.take().map(|first| first.send(Err(ending.clone())));
         }
+    }
+
+    fn tell(&mut self, event: ClientEvent) {
+        let is_last = matches!(event, ClientEvent::State(ClientState::Closed) | ClientEvent::Closed { .. });
+        if self.events.excess() >= MAX_EXCESS && !is_last {
+            self.dropped += 1;
+            return;
+        }
+        if self.dropped > 0 {
+            self.events.push(ClientEvent::Overflow { lost: std::mem::take(&mut self.dropped) });
+        }
+        self.events.push(event);
     }
 
     fn retire(&mut self, code: Option<u16>) {
@@ -205,13 +220,7 @@ impl Driver {
         self.poll_timer(cx)
     }
 
-    /// At most one attempt is ever under way.
     fn poll_attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Opened>, Failure>> {
-        if self.connect && self.events.excess() < MAX_EXCESS {
-            self.connect = false;
-            let route = self.route.clone();
-            self.attempt = Some(Boxed(Box::pin(async move { route.connect().await })));
-        }
         let Some(attempt) = &mut self.attempt else { return Poll::Pending };
         let attempted = attempt.0.as_mut().poll(cx);
         if attempted.is_ready() {

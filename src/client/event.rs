@@ -37,8 +37,9 @@ pub enum ClientEvent {
         /// How many; `None` where nobody knows, as after a restart of the server.
         missed: Option<u64>,
     },
-    /// The application has taken no events for too long, and so many that can't be had again
-    /// were dropped: those of the host to this connection alone, and errors.
+    /// The application has taken no events for too long, and some that can't be had again were
+    /// dropped: what the host said to this connection alone, errors, and, after many lost
+    /// connections, states and gaps.
     #[non_exhaustive]
     Overflow {
         /// How many were dropped.

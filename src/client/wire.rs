@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{Sink, Stream};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
@@ -19,8 +20,47 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
+/// Notices that something is read, be it a part of a frame.
+pub(crate) struct Heard {
+    io: Box<dyn Io>,
+    heard: bool,
+}
+
+impl Heard {
+    pub(crate) fn new(io: Box<dyn Io>) -> Heard {
+        Heard { io, heard: false }
+    }
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.heard |= buf.filled().len() > before;
+        read
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
 pub(crate) struct Wire {
-    socket: WebSocketStream<Box<dyn Io>>,
+    socket: WebSocketStream<Heard>,
     unsent: VecDeque<Utf8Bytes>,
     /// A heartbeat waits for its answer, which goes before all else.
     pong: bool,
@@ -31,7 +71,7 @@ pub(crate) struct Wire {
 /// What has come.
 pub(crate) enum Received {
     Text(Utf8Bytes),
-    /// Something without meaning, but a sign of life.
+    /// Something without meaning, or a part of a frame: a sign of life.
     Alive,
     /// The connection has ended.
     Closed {
@@ -60,7 +100,7 @@ pub(crate) fn config(max_frame_bytes: usize) -> WebSocketConfig {
 }
 
 impl Wire {
-    pub(crate) fn new(socket: WebSocketStream<Box<dyn Io>>) -> Wire {
+    pub(crate) fn new(socket: WebSocketStream<Heard>) -> Wire {
         Wire { socket, unsent: VecDeque::new(), pong: false, broken: false }
     }
 
@@ -82,15 +122,13 @@ impl Wire {
         if !may_read {
             return Poll::Pending;
         }
-        let closed = |code, reason: &str| Received::Closed { code, reason: reason.into() };
-        Poll::Ready(match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-            Some(Ok(Message::Text(text))) => Received::Text(text),
-            Some(Ok(Message::Close(Some(frame)))) => closed(frame.code.into(), frame.reason.as_str()),
-            Some(Ok(Message::Close(None))) => closed(NO_CODE, ""),
-            Some(Ok(_)) => Received::Alive,
-            Some(Err(Error::Capacity(e))) => closed(TOO_BIG, &e.to_string()),
-            Some(Err(e)) => closed(LOST, &e.to_string()),
-            None => closed(LOST, ""),
+        let next = Pin::new(&mut self.socket).poll_next(cx);
+        let heard = std::mem::take(&mut self.socket.get_mut().heard);
+        Poll::Ready(match next {
+            Poll::Ready(next) => received(next),
+            // A long frame on a slow line comes in many parts.
+            Poll::Pending if heard => Received::Alive,
+            Poll::Pending => return Poll::Pending,
         })
     }
 
@@ -128,5 +166,18 @@ impl Wire {
         if let Ok(Err(error)) = tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
             tracing::debug!(%error, "not closed in good order");
         }
+    }
+}
+
+fn received(next: Option<Result<Message, Error>>) -> Received {
+    let closed = |code, reason: &str| Received::Closed { code, reason: reason.into() };
+    match next {
+        Some(Ok(Message::Text(text))) => Received::Text(text),
+        Some(Ok(Message::Close(Some(frame)))) => closed(frame.code.into(), frame.reason.as_str()),
+        Some(Ok(Message::Close(None))) => closed(NO_CODE, ""),
+        Some(Ok(_)) => Received::Alive,
+        Some(Err(Error::Capacity(e))) => closed(TOO_BIG, &e.to_string()),
+        Some(Err(e)) => closed(LOST, &e.to_string()),
+        None => closed(LOST, ""),
     }
 }

@@ -424,3 +424,57 @@ async fn who_never_takes_events_can_speak_for_ever() {
     assert_eq!(rooms.stats().accepted, 1, "it never had to come back");
     drop(client);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_never_takes_events_comes_back_for_ever() {
+    let (builder, mut lines) = lines();
+    let (client, mut line) = tokio::join!(builder.max_events(4).open(), let_in(&mut lines, 0));
+    let mut client = client.unwrap();
+    for _ in 0..50 {
+        line.cut();
+        line = let_in(&mut lines, 0).await;
+    }
+    let sending = client.sender().send("hi");
+    let cid = line.frame().await["cid"].clone();
+    line.say(json!({"event": "ack", "cid": cid, "seq": 1}));
+    assert_eq!(sending.await, Ok(1));
+    client.sender().leave().await;
+    let mut events = Vec::new();
+    while let Some(event) = client.recv().await {
+        events.push(event);
+    }
+    assert!(events.len() < 80, "{}", events.len());
+    assert!(events.iter().any(|event| matches!(event, ClientEvent::Overflow { lost: 50.., .. })));
+    assert!(matches!(events.last(), Some(ClientEvent::Closed { code: 1000, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_takes_long_is_a_sign_of_life() {
+    let (builder, mut lines) = lines();
+    let trickle = async {
+        let ws = accept_hdr_async(lines.raw().await, choose).await.unwrap();
+        let mut io = ws.into_inner();
+        let text = |value: Value| {
+            let text = value.to_string();
+            let mut frame = vec![0x81, 126];
+            frame.extend((text.len() as u16).to_be_bytes());
+            frame.extend(text.as_bytes());
+            frame
+        };
+        io.write_all(&text(welcome())).await.unwrap();
+        io.write_all(&text(entered(0))).await.unwrap();
+        for byte in text(json!({"event": "notice", "seq": 1, "message": "x".repeat(100)})) {
+            io.write_all(&[byte]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(900)).await;
+        }
+        io
+    };
+    let begin = Instant::now();
+    let listen = async {
+        let mut client = builder.await.unwrap();
+        assert_eq!(message(&mut client).await, 1);
+        begin.elapsed()
+    };
+    let (took, _io) = tokio::join!(listen, trickle);
+    assert!(took > Duration::from_secs(100), "{took:?}");
+}
