@@ -72,7 +72,12 @@ impl Lines {
 
     /// The next connection, its handshake done, with heartbeats every `beat`.
     pub(crate) async fn accept(&mut self, beat: Duration) -> Line {
-        let ws = accept_hdr_async(self.raw().await, choose).await.unwrap();
+        let ws = loop {
+            // The client gives up an attempt that takes too long.
+            if let Ok(ws) = accept_hdr_async(self.raw().await, choose).await {
+                break ws;
+            }
+        };
         let (orders, to_do) = unbounded_channel();
         let (hears, heard) = unbounded_channel();
         tokio::spawn(serve(ws, beat, to_do, hears));
