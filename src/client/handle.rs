@@ -141,8 +141,11 @@ impl Stream for Client {
 impl ClientSender {
     /// Says `message` in the room, and tells its place there once the server has it. It waits
     /// while the client has no connection, for as long as that takes, and is sent again as long
-    /// as it is not acknowledged; the server takes it only once. Messages stay in the order of
-    /// these calls.
+    /// as it is not acknowledged. Messages stay in the order of these calls.
+    ///
+    /// The server takes it once. Only where it has forgotten the client meanwhile, by a restart or
+    /// because it keeps neither seats nor history, a message whose acknowledgement was lost may be
+    /// said twice.
     ///
     /// # Errors
     /// If the value can't be serialized, the message is too long for the server or refused by it,

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use serde_json::from_str;
+use serde_json::{Value, from_str, json};
 
 use super::*;
 

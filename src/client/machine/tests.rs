@@ -1,8 +1,10 @@
+use serde_json::{Value, json};
+
 use super::*;
 
 const HEARTBEAT: &str = r#"{"event":"heartbeat","message":"ping","num":1}"#;
 
-fn plan() -> Plan {
+pub(super) fn plan() -> Plan {
     Plan {
         name: "ann".into(),
         room: "r".into(),
@@ -14,7 +16,7 @@ fn plan() -> Plan {
     }
 }
 
-fn ms(n: u64) -> Now {
+pub(super) fn ms(n: u64) -> Now {
     Now::from_millis(n)
 }
 
