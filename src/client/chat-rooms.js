@@ -86,7 +86,8 @@ class Room {
 
   #cidPrefix;
   #cids = 0;
-  /** Unacknowledged messages by cid, in order: `{ text, bytes, link, resolve, reject }`. */
+  /** Unacknowledged messages by cid, in order: `{ text, bytes, link, member, resolve, reject }`,
+   * with the connection and the membership in which each was sent last. */
   #queue = new Map();
   /** Cids by the seq of frames that are acknowledged, but haven't come yet. */
   #expected = new Map();
@@ -131,7 +132,7 @@ class Room {
       if (RESERVED.has(event)) return reject(new ChatError('reserved_event', `"${event}" is the protocol's own event`));
       const cid = `${this.#cidPrefix}-${this.#cids += 1}`;
       const text = JSON.stringify({ ...extra, event, message, cid });
-      const entry = { text, bytes: new TextEncoder().encode(text).length, link: null, resolve, reject };
+      const entry = { text, bytes: new TextEncoder().encode(text).length, link: null, member: null, resolve, reject };
       if (this.#isTooBig(entry)) return reject(tooBig());
       if (this.#queue.size >= this.#options.maxQueue) {
         this.#emit('overflow', { event, message });
@@ -296,7 +297,9 @@ class Room {
 
   #entered(link, answer) {
     const before = this.#position;
-    Object.assign(link, { entered: answer, since: this.#now() });
+    // What was sent in an earlier membership the server doesn't know any more.
+    const isKnown = ({ member }) => member === null || (answer.resumed && member === answer.connection);
+    Object.assign(link, { entered: answer, since: this.#now(), isKnown: [...this.#queue.values()].every(isKnown) });
     this.#secrets = link.welcome.resume ? [link.welcome.resume] : [];
     this.#position = { epoch: answer.epoch, seq: answer.recovered && before ? before.seq : answer.seq };
     if (!answer.recovered) this.#expected.clear();
@@ -364,11 +367,11 @@ class Room {
     this.#link.socket.send(JSON.stringify(frame));
   }
 
-  /** Sends what may be under way, each once on this connection and in order. Who has entered
-   * anew first reads the whole replay, for messages of his own that have arrived before. */
+  /** Sends what may be under way, each once on this connection and in order. If the server would
+   * not know a message again, the replay is read first: it may be in there. */
   #flush() {
     const link = this.#link;
-    if (!link?.entered || !(link.entered.resumed || this.#position.seq >= link.entered.seq)) return;
+    if (!link?.entered || !(link.isKnown || this.#position.seq >= link.entered.seq)) return;
     let places = this.#limits.cids || Infinity;
     for (const [cid, entry] of this.#queue) {
       if (entry.link !== link && this.#isTooBig(entry)) {
@@ -378,7 +381,7 @@ class Room {
       if (places === 0) return;
       places -= 1;
       if (entry.link === link) continue;
-      entry.link = link;
+      Object.assign(entry, { link, member: this.#id });
       link.socket.send(entry.text);
     }
   }
