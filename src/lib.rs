@@ -92,6 +92,7 @@
 
 mod builder;
 mod chat_rooms;
+mod client;
 mod config;
 mod connection;
 mod engine;
@@ -104,6 +105,7 @@ mod service;
 
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
+pub use crate::client::script::{ClientScript, ScriptBody};
 pub use crate::config::Heartbeat;
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;

@@ -15,6 +15,7 @@ mod policy;
 mod regressions;
 mod rfc6455;
 mod rooms;
+mod script;
 mod slow;
 mod stress;
 mod wire;

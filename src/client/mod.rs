@@ -1,0 +1,3 @@
+//! What the other end of the wire runs.
+
+pub(crate) mod script;
