@@ -143,8 +143,8 @@ fn path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err("a path begins with a slash".into());
     }
-    if text.contains(['?', '#', '"', '<', '>', '&']) {
-        return Err("a path holds none of ? # \" < > &".into());
+    if text.contains(['?', '#', '"', '<', '>', '&', '\'', '\\']) {
+        return Err("a path holds none of ? # \" ' < > & \\".into());
     }
     Ok(text.into())
 }
