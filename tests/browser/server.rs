@@ -1,6 +1,7 @@
 //! The standalone example as a child process.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -35,6 +36,11 @@ impl Server {
         &self.url
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        let address = self.url.split('/').nth(2).and_then(|host| host.parse().ok());
+        address.expect("the url has a host that is an address")
+    }
+
     /// Where the WebSocket is.
     pub(crate) fn socket_url(&self) -> String {
         self.url.replacen("http", "ws", 1)
@@ -55,8 +61,7 @@ impl Server {
 
     /// Starts it again on the same port, after it has ended.
     pub(crate) async fn start_again(&mut self) {
-        let address = self.url.split('/').nth(2).expect("the url has a host").to_owned();
-        *self = Server::listen(&address, self.flags.clone()).await;
+        *self = Server::listen(&self.address().to_string(), self.flags.clone()).await;
     }
 
     /// Stops it in the middle of what it does; to others it seems to hang.
