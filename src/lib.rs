@@ -106,7 +106,7 @@ mod service;
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
 pub use crate::client::script::{ClientScript, ScriptBody};
-pub use crate::config::Heartbeat;
+pub use crate::config::{Heartbeat, History};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
 pub use crate::error::{BuildError, SendError};
