@@ -3,7 +3,6 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::conversation::{Conversation, End};
-use crate::engine::handover::Handover;
 use crate::engine::memberships::Newcomer;
 use crate::engine::standing::Standing;
 use crate::hooks::policy::EnterRequest;
@@ -31,9 +30,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Ok(checked) => checked,
             Err(e) => return self.refuse(e),
         };
-        if self.stay.standing.membership.is_none() && !comeback.secrets.is_empty() {
-            self.take_over(&comeback.secrets).await?;
-        }
+        let is_back = self.stay.standing.membership.is_none() && self.take_over(&comeback.secrets).await?;
         if let Some(m) = &self.stay.standing.membership
             && m.name == name
             && m.room.id() == &room
@@ -44,6 +41,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             }
             self.deadline = None;
             return Ok(());
+        }
+        if is_back && let Some(m) = &self.stay.standing.membership {
+            // He wants to be elsewhere now, and goes there from where he was.
+            self.engine.resume(&self.newcomer(m.name.clone(), None), m);
         }
         let engine = self.engine.clone();
         if let Some(policy) = &engine.hooks.policy {
@@ -86,8 +87,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     }
 
     /// Takes over the seat that one of these secrets is for. The other connections are the same
-    /// client's, and end.
-    async fn take_over(&mut self, secrets: &[Secret]) -> Result<(), End> {
+    /// client's, and end. Returns whether there was one.
+    async fn take_over(&mut self, secrets: &[Secret]) -> Result<bool, End> {
         let engine = self.engine.clone();
         let own = self.stay.standing.secret;
         for secret in secrets.iter().filter(|secret| Some(**secret) != own) {
@@ -101,21 +102,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             // Its task may be in a hook of the host's, which has so much time.
             let limit = engine.limits.hook_timeout;
             if let Ok(Ok(handover)) = self.watch(tokio::time::timeout(limit, claim.handover)).await? {
-                self.adopt(handover);
+                // A second one goes back, and its time passes.
+                if self.stay.standing.membership.is_none() {
+                    self.stay.adopt(handover);
+                }
             }
         }
-        Ok(())
-    }
-
-    fn adopt(&mut self, handover: Handover) {
-        if self.stay.standing.membership.is_some() {
-            // It goes back, and its time passes.
-            return drop(handover);
-        }
-        self.stay.adopt(handover);
-        if let Some(m) = &self.stay.standing.membership {
-            self.engine.resume(&self.newcomer(m.name.clone(), None), m);
-        }
+        Ok(self.stay.standing.membership.is_some())
     }
 
     fn newcomer(&self, name: Name, since: Option<Since>) -> Newcomer {

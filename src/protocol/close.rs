@@ -94,10 +94,10 @@ impl LeaveReason {
     }
 }
 
-/// Whether a client that was closed with this code should come back, as in the table of
-/// [`LeaveReason`]. All other codes say that coming back the same way would end the same way.
-pub(crate) fn means_return(code: u16) -> bool {
-    matches!(code, 1001 | 1006 | 1011..=1013 | 4000..=4499)
+/// Whether a client that closes with this code means to come back to its seat. Browsers close with
+/// 1001 when the page is left.
+pub(crate) fn keeps_seat(code: u16) -> bool {
+    matches!(code, 4000..=4499)
 }
 
 impl fmt::Display for LeaveReason {
