@@ -274,7 +274,7 @@ class Room {
         if (link.entered) this.#online = frame.num;
         return this.#transmit({ event: 'heartbeat', message: 'pong' });
       case 'welcome': return link.welcome ? undefined : this.#welcomed(link, frame);
-      case 'entered': return link.entered || !link.welcome ? undefined : this.#entered(link, frame);
+      case 'entered': return link.welcome ? this.#entered(link, frame) : undefined;
       case 'noAuth': return this.#notAuthenticated(link, new ChatError('no_auth', String(frame.message)));
       case 'error': return this.#refused(link, frame);
       case 'ack': return this.#settle(frame.cid, (entry) => this.#acknowledged(entry, frame));
@@ -307,7 +307,7 @@ class Room {
     this.#arm(this.#deadline(link) - this.#now(), (late) => this.#look(late));
     const entering = this.#entering;
     this.#entering = null;
-    this.#become('online', null);
+    if (this.#state !== 'online') this.#become('online', null);
     const isSame = before?.epoch === answer.epoch && before.seq === answer.seq;
     if (before && !answer.recovered && !isSame) this.#emit('gap', { before, after: this.position });
     entering?.resolve(this);

@@ -267,6 +267,19 @@ test('a jump in the order is made good by coming back', async () => {
   assert.deepEqual(heard.map(({ value }) => value.message), ['lost', 'too early']);
 });
 
+test('who comes back under another name has been entered twice', async () => {
+  const world = new World();
+  const { room, heard, states } = await enter(world);
+  world.socket.end();
+  await comeBack(world, '2', entered(1, { resumed: true, recovered: true }));
+  world.socket.say(entered(2, { name: 'Ann', connection: '2', recovered: true }));
+  world.socket.say({ event: 'out', name: 'ann', num: 0, seq: 2 });
+  world.socket.say({ event: 'enter', message: 'Ann', name: 'Ann', num: 1, seq: 3 });
+  assert.deepEqual([room.state, room.name, room.id, room.position.seq], ['online', 'Ann', '2', 3]);
+  assert.deepEqual(heard.map(({ type, info }) => [type, info.own]), [['out', false], ['enter', true]]);
+  assert.deepEqual(states, ['online', 'reconnecting: lost', 'online']);
+});
+
 test('one\'s own enter is known from others\'', async () => {
   const world = new World();
   const { heard } = await enter(world);

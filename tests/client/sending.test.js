@@ -339,7 +339,6 @@ test('what makes no sense changes nothing', async () => {
     world.socket.onmessage({ data });
   }
   world.socket.say({ event: 'welcome', connection: '9' });
-  world.socket.say(entered(100));
   assert.deepEqual([room.state, room.id, room.position.seq, heard], ['online', '1', 1, []]);
 });
 
