@@ -21,13 +21,14 @@ async fn every_message_arrives_once_and_in_order_through_many_cuts() {
     run(&ann, &format!("window.done = talk({MESSAGES}); 0")).await;
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     for cut in 1..=CUTS {
-        // Between two cuts some messages get through, however few.
-        let share = MESSAGES * cut / (CUTS + 1) - random.below(MESSAGES / (CUTS + 1) / 2);
-        ann.until(&format!("acknowledged >= {share}")).await;
+        // Between two cuts she has come back and said something, and mostly some of it is under way.
+        let allowed = MESSAGES * cut / (CUTS + 1);
+        run(&ann, &format!("allow({allowed})")).await;
+        ann.until(&format!("acknowledged >= {allowed} - {}", random.below(16))).await;
         proxy.cut();
     }
-    run(&ann, "done.then(() => 0)").await;
-    assert!(run(&ann, "returns").await.as_u64().expect("a number") >= 10, "there were hardly any cuts");
+    run(&ann, &format!("allow({MESSAGES}); done.then(() => 0)")).await;
+    assert!(run(&ann, "returns").await.as_u64() >= Some(CUTS as u64));
     run(&ann, "room.leave()").await;
 
     bob.until("heard.at(-1).event === 'out'").await;
@@ -59,11 +60,10 @@ async fn a_frozen_tab_finds_what_came_meanwhile() {
     run(&bob, "(async () => { for (let n = 0; n < 20; n += 1) await room.send(n); })()").await;
     set_lifecycle(&ann, "active").await;
 
-    // Whether the browser has kept the connection or not.
-    ann.until("heard.at(-1).message === 19").await;
+    // Chromium closes the connection, and says that the page is going away.
+    ann.until("heard.some(f => f.message === 19)").await;
     let said = "heard.filter(f => f.event === 'message').map(f => f.message)";
     assert_eq!(run(&ann, said).await, json!((0..20).collect::<Vec<_>>()));
-    assert_eq!(run(&bob, "heard.filter(f => f.event !== 'message').length").await, 1, "only bob's enter");
 }
 
 #[tokio::test]
@@ -90,11 +90,15 @@ async fn enter(tab: &Tab, url: &str, name: &str) {
     run(tab, &ENTER.replace("NAME", name)).await;
 }
 
-const ENTER: &str = "
+const ENTER: &str = "{
     Object.assign(window, { heard: [], acknowledged: 0, owned: 0, returns: -1 });
+    const allowing = new EventTarget();
+    let allowed = 0;
+    window.allow = (count) => { allowed = count; allowing.dispatchEvent(new Event('more')); };
     window.talk = async (count) => {
         const waiting = new Set();
         for (let n = 0; n < count; n += 1) {
+            while (n >= allowed) await new Promise((more) => allowing.addEventListener('more', more, { once: true }));
             const sending = room.send(n).then(() => { acknowledged += 1; waiting.delete(sending); });
             waiting.add(sending);
             if (waiting.size >= 16) await Promise.race(waiting);
@@ -106,7 +110,7 @@ const ENTER: &str = "
         const note = (frame, { own }) => { heard.push(frame); owned += own && frame.event === 'message'; };
         const on = { message: note, enter: note, out: note, state: ({ state }) => { returns += state === 'online'; } };
         window.room = await connect('/', { name: 'NAME', room: 'tea', backoff: { base: 50, cap: 500 }, on });
-    })()";
+    })()}";
 
 /// A frozen tab is a hidden one too, which it can't be while somebody seems to look at it.
 async fn set_lifecycle(tab: &Tab, state: &str) {
