@@ -244,16 +244,19 @@ impl<IO> Seat<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Seat<IO> {
-    /// Writes whole frames, at once as far as the socket takes them.
-    fn write(&self, link: &mut Link<IO>, frames: Bytes) {
-        if frames.is_empty() || link.is_mute() {
+    /// Writes whole frames, those of `frames` from `skip` on, at once as far as the socket takes
+    /// them. Only what is left over is shared.
+    fn write(&self, link: &mut Link<IO>, frames: &Bytes, skip: usize) {
+        let rest = &frames[skip..];
+        if rest.is_empty() || link.is_mute() {
             return;
         }
-        let written = if link.outbox.is_empty() { link.write_now(&frames) } else { 0 };
-        if written < frames.len()
-            && link.outbox.push(frames, written, self.max_queue_frames, self.max_queue_bytes).is_err()
-        {
-            link.order(LeaveReason::Slow);
+        let written = if link.outbox.is_empty() { link.write_now(rest) } else { 0 };
+        if written < rest.len() {
+            let (frames, bytes) = (frames.slice(skip..), self.max_queue_bytes);
+            if link.outbox.push(frames, written, self.max_queue_frames, bytes).is_err() {
+                link.order(LeaveReason::Slow);
+            }
         }
     }
 }
@@ -279,21 +282,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         if batch.end() <= place.position {
             return;
         }
-        let frames = batch.after(place.position, self.wire);
+        let (frames, skip) = batch.frames(place.position, self.wire);
         place.position = batch.end();
         if !std::mem::take(&mut place.greet) {
-            return self.write(link, frames);
+            return self.write(link, frames, skip);
         }
         // The first frames and the first heartbeat in one write.
         let beat = outbound::heartbeat(place.room.online());
-        let mut both = Vec::with_capacity(frames.len() + beat.len() + 4);
-        both.extend_from_slice(&frames);
+        let mut both = Vec::with_capacity(frames.len() - skip + beat.len() + 4);
+        both.extend_from_slice(&frames[skip..]);
         frame::push_text(&mut both, &[beat.as_bytes()]);
-        self.write(link, both.into());
+        self.write(link, &both.into(), 0);
     }
 
     fn send(&self, frame: Bytes) {
-        self.write(&mut self.lock(), frame);
+        self.write(&mut self.lock(), &frame, 0);
     }
 
     fn close(&self, reason: LeaveReason) {
