@@ -228,7 +228,6 @@ class Room {
     }
     this.#queue.clear();
     this.#entering?.reject(reason);
-    this.#entering = null;
   }
 
   /** Lets go of the link; whatever still comes from it is of no interest. */
@@ -273,8 +272,8 @@ class Room {
       case 'heartbeat':
         if (link.entered) this.#online = frame.num;
         return this.#transmit({ event: 'heartbeat', message: 'pong' });
-      case 'welcome': return link.welcome ? undefined : this.#welcomed(link, frame);
-      case 'entered': return link.welcome ? this.#entered(link, frame) : undefined;
+      case 'welcome': return this.#welcomed(link, frame);
+      case 'entered': return this.#entered(link, frame);
       case 'noAuth': return this.#notAuthenticated(link, new ChatError('no_auth', String(frame.message)));
       case 'error': return this.#refused(link, frame);
       case 'ack': return this.#settle(frame.cid, (entry) => this.#acknowledged(entry, frame));
@@ -372,9 +371,9 @@ class Room {
   #flush() {
     const link = this.#link;
     if (!link?.entered || !(link.isKnown || this.#position.seq >= link.entered.seq)) return;
-    let places = this.#limits.cids || Infinity;
+    let places = this.#limits.cids ?? Infinity;
     for (const [cid, entry] of this.#queue) {
-      if (entry.link !== link && this.#isTooBig(entry)) {
+      if (this.#isTooBig(entry)) {
         this.#settle(cid, ({ reject }) => reject(tooBig())); // This server takes less than the last.
         continue;
       }

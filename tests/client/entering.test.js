@@ -37,6 +37,11 @@ test('heartbeats are answered, from the first on', async () => {
   await settled();
   world.socket.say(ping(5));
   assert.equal(outcome.room.online, 5);
+  world.socket.end();
+  await attempted(world);
+  world.socket.accept();
+  world.socket.say(ping(0));
+  assert.equal(outcome.room.online, 5, 'outside of the room nothing is known of it');
 });
 
 test('addresses may be relative, http, or an URL', () => {
@@ -112,7 +117,7 @@ test('a token function is asked anew, for three refusals in a row', async () => 
     assert.equal(outcome.error, null);
     world.socket.accept();
     assert.deepEqual(world.socket.take(), [{ event: 'auth', message: `T${n}` }]);
-    world.socket.say({ event: 'noAuth', message: 'expired' });
+    world.socket.say({ event: 'noAuth', message: '过期'.repeat(100) });
     await world.pass(2_000);
   }
   await assert.rejects(promise, { code: 'no_auth' });
@@ -149,6 +154,17 @@ test('a token function that fails is asked again', async () => {
   await world.pass(2_000);
   assert.deepEqual([asked, world.sockets.length], [3, 1]);
   assert.deepEqual(states, ['reconnecting: token', 'reconnecting: token']);
+});
+
+test('a token function that fails too late changes nothing', async () => {
+  const world = new World();
+  const waiting = [];
+  const token = () => new Promise((_, reject) => { waiting.push(reject); });
+  const { states } = begin(world, { token, attemptTimeout: 1_000 });
+  await world.pass(1_600);
+  waiting[0](new Error('no network'));
+  await settled();
+  assert.deepEqual([states, waiting.length], [['reconnecting: timeout'], 2]);
 });
 
 test('a token that comes too late is not used', async () => {

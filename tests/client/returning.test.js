@@ -288,4 +288,9 @@ test('one\'s own enter is known from others\'', async () => {
   const came = (seq) => ({ event: 'enter', message: 'ann', name: 'ann', num: 2, seq });
   for (const frame of [{ event: 'out', name: 'ann', num: 1, seq: 2 }, came(3), came(4), came(5)]) world.socket.say(frame);
   assert.deepEqual(heard.map(({ type, info }) => [type, info.own]), [['out', false], ['enter', false], ['enter', true], ['enter', false]]);
+
+  world.socket.end();
+  await comeBack(world, '3', entered(5, { resumed: true, recovered: true }));
+  world.socket.say({ event: 'enter', message: 'bob', name: 'bob', num: 3, seq: 6 });
+  assert.equal(heard.at(-1).info.own, false, 'a seat that is kept begins with no enter');
 });

@@ -68,6 +68,23 @@ test('what the host drops takes nothing from the message before it', async () =>
   await settled();
   assert.deepEqual(seen, [2, 2]);
   assert.deepEqual(heard.map(({ info }) => info.own), [true]);
+
+  outcomes([room.send('dropped')]);
+  world.socket.say({ event: 'ack', cid: world.socket.take()[0].cid, seq: 3 });
+  world.socket.say(said(3, 'of bob', { cid: 'of bob' }));
+  assert.equal(heard.at(-1).info.own, false);
+});
+
+test('in another epoch another message may have its place', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  outcomes([room.send('a')]);
+  const [{ cid }] = world.socket.take();
+  world.socket.say({ event: 'ack', cid, seq: 2 });
+  world.socket.end();
+  await comeBack(world, '1', entered(1, { epoch: 'F' }));
+  world.socket.say(said(2, 'a', { cid }));
+  assert.equal(heard.at(-1).info.own, false);
 });
 
 test('while away messages wait, and go out in order with what was unacknowledged', async () => {
@@ -267,6 +284,17 @@ test('what the server could not read is the oldest under way', async () => {
   assert.deepEqual(heard, []);
 });
 
+test('what is not under way is not what the server could not read', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  const seen = outcomes([room.send('a')]);
+  world.socket.end();
+  await comeBack(world, '2', entered(2, { recovered: true }));
+  world.socket.say({ event: 'error', code: 'bad_shape', message: 'of the enter' });
+  await settled();
+  assert.deepEqual([seen, heard.map(({ type }) => type)], [['waits'], ['error']]);
+});
+
 test('who leaves, leaves nothing behind', async () => {
   const world = new World();
   const { room, states } = await enter(world);
@@ -338,7 +366,6 @@ test('what makes no sense changes nothing', async () => {
   for (const data of ['', 'null', '[]', '{}', '{"event":7}', '{"event":"message"', new ArrayBuffer(8)]) {
     world.socket.onmessage({ data });
   }
-  world.socket.say({ event: 'welcome', connection: '9' });
   assert.deepEqual([room.state, room.id, room.position.seq, heard], ['online', '1', 1, []]);
 });
 

@@ -34,7 +34,8 @@ export class World extends EventTarget {
   }
 
   setTimeout(task, delay) {
-    this.#timers.set(this.#timerIds += 1, { task, at: this.#now + delay });
+    // Browsers have 31 bits for a delay, and take none for one that is longer.
+    this.#timers.set(this.#timerIds += 1, { task, at: this.#now + (delay > 0x7fff_ffff ? 0 : delay) });
     return this.#timerIds;
   }
 
