@@ -22,9 +22,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// With default settings, on a port that was free.
+    /// On a port that was free, with default settings but for more patience: on a busy machine a
+    /// heartbeat may be late, and nobody is to reconnect for that.
     pub(crate) async fn start() -> Server {
-        Server::start_with(&[]).await
+        Server::start_with(&["--heartbeat", "5s"]).await
     }
 
     pub(crate) async fn start_with(flags: &[&str]) -> Server {
