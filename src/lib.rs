@@ -123,6 +123,7 @@ pub use crate::client::error::ClientError;
 pub use crate::client::event::{ClientEvent, ClientState, RoomFrame};
 #[cfg(feature = "client")]
 pub use crate::client::handle::{Client, ClientSender, Sending};
+pub use crate::client::script::{ClientScript, ScriptBody};
 pub use crate::config::{Heartbeat, History};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;

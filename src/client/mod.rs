@@ -1,4 +1,4 @@
-//! Clients of the `chat-rooms.v1` subprotocol.
+//! Clients of the `chat-rooms.v1` subprotocol: the browser's, which the crate serves, and one in Rust.
 
 #[cfg(feature = "client")]
 pub(crate) mod builder;
@@ -20,6 +20,7 @@ mod machine;
 mod outgoing;
 #[cfg(feature = "client")]
 mod queue;
+pub(crate) mod script;
 #[cfg(feature = "client-rustls")]
 mod tls;
 #[cfg(feature = "client")]

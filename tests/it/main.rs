@@ -19,6 +19,7 @@ mod regressions;
 mod rfc6455;
 mod rooms;
 mod rust_client;
+mod script;
 mod slow;
 mod stress;
 mod tls;
