@@ -5,19 +5,24 @@
 
 mod auth;
 mod client;
+mod comeback;
 mod edge;
 mod engine;
 mod events;
 mod heartbeat;
 mod house;
 mod limits;
+mod line;
 mod policy;
 mod recovery;
 mod regressions;
 mod rfc6455;
 mod rooms;
+mod rust_client;
 mod script;
 mod slow;
 mod stress;
+mod tls;
 mod transcripts;
+mod transcripts_client;
 mod wire;
