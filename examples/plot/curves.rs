@@ -1,7 +1,6 @@
 //! Curves on logarithmic axes, and the powers that they follow.
 
-use crate::fit::Power;
-use crate::number::round;
+use crate::number::{exponent, round};
 use crate::options::Options;
 use crate::scale::Scale;
 use crate::series::{Curves, Series};
@@ -27,8 +26,9 @@ impl Curves<'_> {
             let s = &self.series[n];
             let class = if options.is_highlight(s.name) { "hot" } else { COLOURS[n % COLOURS.len()] };
             svg.text(706.0, place, &format!("{class} name"), s.name);
-            if let Some(Power { exponent, .. }) = s.power {
-                svg.text(706.0, place + 15.0, "small", &format!("∝ {}^{exponent:.2}", self.x));
+            if let Some(power) = s.power {
+                let text = format!("∝ {}^{}", self.x, exponent(power.exponent));
+                svg.text(706.0, place + 15.0, "small", &text);
             }
             svg.curve(s, class, across, up);
         }
@@ -56,9 +56,9 @@ impl Svg {
 
     /// The points, and the power that they follow.
     fn curve(&mut self, series: &Series<'_>, class: &str, across: Scale, up: Scale) {
-        if let (Some(power), [first, .., last]) = (series.power, &series.points[..]) {
+        if let (Some(power), Some(last)) = (series.power, series.points.last()) {
             let place = |x: f64| (across.at(x), up.at(power.at(x)));
-            self.line(&format!("line {class}"), place(first.0), place(last.0));
+            self.line(&format!("line {class}"), place(series.fit_from), place(last.0));
         }
         for (x, y) in &series.points {
             let (x, y) = (across.at(*x), up.at(*y));

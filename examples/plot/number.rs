@@ -20,6 +20,11 @@ pub(crate) fn round(value: f64) -> String {
     }
 }
 
+/// An exponent; what is next to nothing has no sign.
+pub(crate) fn exponent(value: f64) -> String {
+    format!("{:.2}", (value * 100.0).round() / 100.0 + 0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +41,11 @@ mod tests {
         check(999.0, "1.0k");
         check(12_345.0, "12k");
         check(2e6, "2.0M");
+    }
+
+    #[test]
+    fn exponents_have_a_sign_only_if_it_shows() {
+        assert_eq!([-0.001, -0.05, 0.996].map(exponent), ["0.00", "-0.05", "1.00"]);
     }
 
     #[test]

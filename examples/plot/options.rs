@@ -51,6 +51,10 @@ pub(crate) struct Options {
     #[arg(long, num_args = 2, value_names = ["X", "Y"])]
     pub(crate) curve: Option<Vec<String>>,
 
+    /// Leave smaller X out of the exponents
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub(crate) fit_from: f64,
+
     /// Also write a table into a Markdown file, between <!-- NAME --> and <!-- /NAME -->
     #[arg(long, value_name = "FILE#NAME", value_parser = Section::parse)]
     pub(crate) table: Option<Section>,

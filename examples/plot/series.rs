@@ -2,7 +2,7 @@
 
 use crate::fit::Power;
 use crate::markdown::Table;
-use crate::number::{round, short};
+use crate::number::{exponent, round, short};
 use crate::options::Options;
 use crate::results::{Results, median};
 
@@ -17,6 +17,8 @@ pub(crate) struct Series<'a> {
     pub(crate) name: &'a str,
     pub(crate) points: Vec<(f64, f64)>,
     pub(crate) power: Option<Power>,
+    /// Of the points whose power it is, the first.
+    pub(crate) fit_from: f64,
 }
 
 impl<'a> Curves<'a> {
@@ -28,7 +30,9 @@ impl<'a> Curves<'a> {
         y: &'a str,
     ) -> Result<Curves<'a>, String> {
         let names = options.choose(results.values("series")).into_iter();
-        let series = names.map(|name| Series::of(results, name, x, y)).filter(|s| !s.points.is_empty());
+        let series = names
+            .map(|name| Series::of(results, name, (x, y), options.fit_from))
+            .filter(|s| !s.points.is_empty());
         let series: Vec<_> = series.collect();
         if series.is_empty() {
             return Err(format!("no line has series=, {x}= and {y}= above 0"));
@@ -52,7 +56,7 @@ impl<'a> Curves<'a> {
             let y = |x: &f64| series.points.iter().find(|point| point.0 == *x).map(|point| short(point.1));
             let mut row = vec![series.name.to_owned()];
             row.extend(places.iter().map(|x| y(x).unwrap_or_else(|| "-".into())));
-            row.push(series.power.map_or("-".into(), |power| format!("{:.2}", power.exponent)));
+            row.push(series.power.map_or("-".into(), |power| exponent(power.exponent)));
             rows.push(row);
         }
         Table(rows)
@@ -60,7 +64,7 @@ impl<'a> Curves<'a> {
 }
 
 impl<'a> Series<'a> {
-    fn of(results: &Results, name: &'a str, x: &str, y: &str) -> Series<'a> {
+    fn of(results: &Results, name: &'a str, (x, y): (&str, &str), fit_from: f64) -> Series<'a> {
         let lines = results.0.iter().filter(|line| line.text("series") == name);
         let mut found: Vec<(f64, Vec<f64>)> = vec![];
         for (x, y) in lines.filter_map(|line| Some((line.number(x)?, line.number(y)?))) {
@@ -72,7 +76,9 @@ impl<'a> Series<'a> {
         let mut points: Vec<_> =
             found.into_iter().filter_map(|(x, values)| Some((x, median(values)?))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Series { name, power: Power::fit(&points), points }
+        let fitted = &points[points.partition_point(|point| point.0 < fit_from)..];
+        let fit_from = fitted.first().map_or(0.0, |point| point.0);
+        Series { name, power: Power::fit(fitted), fit_from, points }
     }
 
     /// The height at which it ends.
@@ -104,5 +110,9 @@ mod tests {
         assert_eq!(rows[0], ["us at members", "1", "10", "1k", "exponent"]);
         assert_eq!(rows[1], ["rooms", "5.0", "-", "5.0", "0.00"]);
         assert_eq!(rows[2], ["big", "2.0", "20", "-", "1.00"]);
+
+        let from_ten = Options { fit_from: 10.0, ..options };
+        let Table(rows) = Curves::of(&from_ten, &results, "n", "us").unwrap().table();
+        assert_eq!([rows[1].last(), rows[2].last()].map(Option::unwrap), ["-", "-"]);
     }
 }
