@@ -49,11 +49,19 @@ impl Column {
         format!("{} {unit}", self.scenario)
     }
 
+    /// What was lost, of one scenario or of all.
+    fn lost(&self, results: &Results, peer: &str) -> f64 {
+        match self.scenario.as_str() {
+            "all" => results.values("scenario").iter().map(|scenario| results.lost(scenario, peer)).sum(),
+            scenario => results.lost(scenario, peer),
+        }
+    }
+
     /// The median; for CPU with its ratio to the baseline's.
     fn cell(&self, results: &Results, peer: &str, baseline: &str) -> String {
         let of = |peer| results.median(&self.scenario, peer, self.figure.keys());
         let value = match (self.figure, of(peer)) {
-            (Figure::Lost, _) => return format!("{}", results.lost(&self.scenario, peer)),
+            (Figure::Lost, _) => return format!("{}", self.lost(results, peer)),
             (_, None) => return "-".into(),
             (Figure::P50 | Figure::P99 | Figure::P999, Some(us)) => us / 1e3,
             (_, Some(value)) => value,
@@ -107,17 +115,18 @@ mod tests {
 
     #[test]
     fn a_row_for_each_peer() {
-        let columns = "load:cpu,load:p99,load:lost,idle:idle-cpu";
+        let columns = "load:cpu,load:p99,load:lost,all:lost,idle:idle-cpu";
         let flags = "plot file --table x#y --highlight ours --baseline raw --columns";
         let options = Options::parse_from(flags.split(' ').chain([columns]));
         let lines = [
             "peer=raw scenario=load cpu_us=2 p99_us=1500 lost=0",
             "peer=ours scenario=load cpu_us=3 p99_us=900 lost=4",
+            "peer=ours scenario=connect failed=1",
         ];
         let results = Results(lines.iter().map(|line| Line::parse(line, &options)).collect());
         let Table(rows) = table(&options, &results);
-        assert_eq!(rows[0], ["", "load CPU µs", "load p99 ms", "load lost", "idle CPU %"]);
-        assert_eq!(rows[1], ["**ours**", "**3.0 (1.50)**", "**0.90**", "**4**", "**-**"]);
-        assert_eq!(rows[2], ["raw", "2.0 (1.00)", "1.5", "0", "-"]);
+        assert_eq!(rows[0], ["", "load CPU µs", "load p99 ms", "load lost", "all lost", "idle CPU %"]);
+        assert_eq!(rows[1], ["**ours**", "**3.0 (1.50)**", "**0.90**", "**4**", "**5**", "**-**"]);
+        assert_eq!(rows[2], ["raw", "2.0 (1.00)", "1.5", "0", "0", "-"]);
     }
 }

@@ -60,7 +60,7 @@ pub(crate) struct Options {
     pub(crate) table: Option<Section>,
 
     /// The table's columns beside the bars: of each SCENARIO the FIGURE cpu, p50, p99, p999,
-    /// deliveries, memory, idle-cpu or lost
+    /// deliveries, memory, idle-cpu or lost; lost also of SCENARIO all
     #[arg(long, value_name = "SCENARIO:FIGURE", value_delimiter = ',', value_parser = Column::parse)]
     pub(crate) columns: Vec<Column>,
 }
