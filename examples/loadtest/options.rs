@@ -80,7 +80,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) line: Option<PathBuf>,
 
-    /// A token at the beginning of that line
+    /// A token at the end of that line, for example peer=NAME
     #[arg(long = "tag", value_name = "KEY=VALUE", requires = "line", value_parser = tag)]
     pub(crate) tags: Vec<String>,
 

@@ -129,9 +129,9 @@ impl Report {
         format!("{json:#}\n")
     }
 
-    /// The results as tokens `key=value`, after others.
+    /// The results as tokens `key=value`. Others follow; of two for a key the later one counts.
     pub(crate) fn to_line(&self, tags: &[String]) -> String {
-        let mut line = tags.join(" ");
+        let mut line = format!("scenario={}", self.scenario);
         let mut add = |key: &str, value: Option<f64>| {
             if let Some(value) = value {
                 line += &format!(" {key}={}", (value * 1e3).round() / 1e3);
@@ -154,9 +154,10 @@ impl Report {
             add("kb_per_conn", self.used.memory.map(|bytes| bytes as f64 / 1024.0));
             add("cpu_us", self.cpu_per(self.arrived as f64));
             add("cpu_us_per_conn_s", self.cpu_per(self.connection_seconds()));
-            add("cpu_pct", self.cpu_per(self.seconds).map(|us| us / 1e4));
+            let share = if self.scenario == "idle" { "idle_cpu_pct" } else { "srv_cpu_pct" };
+            add(share, self.cpu_per(self.seconds).map(|us| us / 1e4));
         }
-        format!("{line} scenario={}", self.scenario).trim_start().to_owned()
+        tags.iter().fold(line, |line, tag| line + " " + tag)
     }
 
     /// CPU time of the server in microseconds, for one of so many.
