@@ -18,9 +18,10 @@ use engine::outbox::Outbox;
 use engine::recipient::Recipient;
 use ids::{ConnectionId, RoomId};
 use protocol::inbound::Inbound;
-use protocol::outbound;
+use protocol::outbound::{self, Head};
+use protocol::wire::Wire;
 use room::registry::Registry;
-use samples::{MAX_DEPTH, MESSAGE, PONG, Socket};
+use samples::{MAX_DEPTH, MESSAGE, NOW, PONG, Socket};
 
 const CASES: [&str; 6] = ["message", "pong", "join-leave", "leftover", "read", "deliver"];
 
@@ -69,7 +70,7 @@ fn join_leave(times: u64) {
     let (mut room, tail, out) = (samples::room_of(100), samples::tail(), outbound::out("Ann"));
     for _ in 0..times {
         samples::join(&mut room, samples::member(100, ()), &tail);
-        assert!(room.leave(ConnectionId(100), black_box(&out)));
+        assert!(room.leave(ConnectionId(100), black_box(&out), NOW));
         black_box(room.take());
     }
 }
@@ -83,17 +84,21 @@ fn leftover(times: u64) {
     let batch = room.take().1;
     let mut outbox = Outbox::default();
     for _ in 0..times {
-        let frames = black_box(&batch).after(black_box(position));
-        outbox.push(frames, 50, 1024, 1 << 20).expect("there is room");
+        let (frames, skip) = black_box(&batch).frames(black_box(position), Wire::Plain);
+        outbox.push(frames.slice(skip..), 50, 1024, 1 << 20).expect("there is room");
         while !outbox.is_empty() {
             outbox.advance(outbox.next().len());
         }
     }
 }
 
+fn seat(gives: &[u8]) -> Seat<Socket> {
+    Seat::new(Socket::new(gives), Bytes::new(), &Limits::default(), Wire::Plain)
+}
+
 /// A message is read from the socket, tungstenite included.
 fn read(times: u64) {
-    let seat = Seat::new(Socket::new(&samples::from_client(MESSAGE)), Bytes::new(), &Limits::default());
+    let seat = seat(&samples::from_client(MESSAGE));
     let (mut cx, mut inbox) = (Context::from_waker(Waker::noop()), VecDeque::new());
     for _ in 0..times {
         assert_eq!(seat.poll_turn(&mut cx, &mut inbox), Poll::Ready(Turn::Messages));
@@ -104,10 +109,10 @@ fn read(times: u64) {
 /// A message that was parsed goes to the sockets of 100 members, which take all of it.
 fn deliver(times: u64) {
     let (tail, body) = (samples::tail(), &MESSAGE[..MESSAGE.len() - 1]);
-    let registry = Registry::<Arc<dyn Recipient>>::new();
+    let registry = Registry::<Arc<dyn Recipient>>::new(None);
     let room = registry.open(&RoomId::from("lobby"), 1, |shared, room| {
         for id in 0..100 {
-            let seat = Arc::new(Seat::new(Socket::new(b""), Bytes::new(), &Limits::default()));
+            let seat = Arc::new(seat(b""));
             let position = samples::join(room, samples::member(id, seat.clone()), &tail);
             seat.attach(shared, position);
         }
@@ -117,7 +122,7 @@ fn deliver(times: u64) {
     for _ in 0..times {
         let (members, batch) = {
             let mut room = room.lock();
-            room.say(&[body.as_bytes(), tail.as_bytes()]);
+            room.say(&Head { plain: body, v1: body, tail: &tail }, NOW);
             room.take()
         };
         for member in members.iter() {

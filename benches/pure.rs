@@ -12,9 +12,10 @@ use ids::{ConnectionId, RoomId};
 use protocol::frame::{Boundary, push_text};
 use protocol::inbound::Inbound;
 use protocol::outbound;
+use protocol::wire::Wire;
 use room::registry::Registry;
 use room::room::Room;
-use samples::{ENTER, FORGED, MAX_DEPTH, MESSAGE, PONG};
+use samples::{ENTER, FORGED, MAX_DEPTH, MESSAGE, NOW, PONG};
 
 fn main() {
     divan::main();
@@ -51,7 +52,7 @@ fn join_and_leave(bencher: Bencher<'_, '_>, members: u64) {
     let (mut room, tail, out) = (samples::room_of(members), samples::tail(), outbound::out("Ann"));
     bencher.bench_local(|| {
         samples::join(&mut room, samples::member(members, ()), &tail);
-        room.leave(ConnectionId(members), &out);
+        room.leave(ConnectionId(members), &out, NOW);
         room.take().1
     });
 }
@@ -63,7 +64,7 @@ fn join_and_leave_while_delivering(bencher: Bencher<'_, '_>, members: u64) {
     bencher.bench_local(|| {
         let at_work = room.take();
         samples::join(&mut room, samples::member(members, ()), &tail);
-        room.leave(ConnectionId(members), &out);
+        room.leave(ConnectionId(members), &out, NOW);
         at_work
     });
 }
@@ -85,11 +86,11 @@ fn push_and_advance_leftover(bencher: Bencher<'_, '_>, frames: usize) {
         samples::relay(MESSAGE, &samples::tail(), &mut room);
     }
     let batch = room.take().1;
-    let start = batch.end() - batch.after(0).len() as u64;
+    let start = batch.end() - frames as u64;
     let mut outbox = Outbox::default();
     bencher.bench_local(|| {
-        let frames = batch.after(black_box(start));
-        outbox.push(frames, 5, usize::MAX, usize::MAX).expect("there is no bound");
+        let (frames, skip) = batch.frames(black_box(start), Wire::Plain);
+        outbox.push(frames.slice(skip..), 5, usize::MAX, usize::MAX).expect("there is no bound");
         while !outbox.is_empty() {
             outbox.advance(outbox.next().len().div_ceil(2));
         }
@@ -99,7 +100,7 @@ fn push_and_advance_leftover(bencher: Bencher<'_, '_>, frames: usize) {
 /// Somebody opens a room, and it is gone when he leaves, among so many others.
 #[divan::bench(args = [0, 10_000])]
 fn open_and_visit(bencher: Bencher<'_, '_>, others: u64) {
-    let (registry, tail, out) = (Registry::new(), samples::tail(), outbound::out("Ann"));
+    let (registry, tail, out) = (Registry::new(None), samples::tail(), outbound::out("Ann"));
     let enter = |id: &RoomId| {
         let joined = registry.open(id, usize::MAX, |shared, room: &mut Room<()>| {
             samples::join(room, samples::member(0, ()), &tail);
@@ -113,7 +114,7 @@ fn open_and_visit(bencher: Bencher<'_, '_>, others: u64) {
     let lobby = RoomId::from("lobby");
     bencher.bench_local(|| {
         let shared = enter(black_box(&lobby));
-        registry.visit(&shared, |_, room| room.leave(ConnectionId(0), &out));
+        registry.visit(&shared, |_, room| room.leave(ConnectionId(0), &out, NOW));
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Heartbeat, Limits};
+use crate::config::{Heartbeat, History, Limits, Recovery};
 use crate::engine::engine::{Engine, Hooks};
 use crate::error::BuildError;
 use crate::hooks::auth::Authenticate;
@@ -35,6 +35,7 @@ use crate::hooks::policy::RoomPolicy;
 pub struct ChatRoomsBuilder {
     heartbeat: Heartbeat,
     limits: Limits,
+    recovery: Recovery,
     hooks: Hooks,
 }
 
@@ -60,6 +61,24 @@ impl ChatRoomsBuilder {
     /// Who hears of every enter, leave and message. Default: nobody.
     pub fn events(mut self, events: impl RoomEvents) -> Self {
         self.hooks.events = Some(Box::new(events));
+        self
+    }
+
+    /// What was said in a room is kept for members who come back, so that they miss nothing.
+    /// Only clients of the `chat-rooms.v1` subprotocol do. Default: nothing is kept.
+    pub fn history(mut self, history: History) -> Self {
+        self.recovery.history = Some(history);
+        self
+    }
+
+    /// For how long the seat of a member is kept whose connection was lost. A client that comes
+    /// back in time is where it was: the others have seen it neither go nor come, the count has
+    /// not moved, and [`RoomEvents`](crate::RoomEvents) were told nothing. Only clients of the
+    /// `chat-rooms.v1` subprotocol can; for others, for those who close on purpose, and for those
+    /// who were closed for what they did, nothing is kept. At most `max_connections` seats are.
+    /// Default: zero, which keeps none.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.recovery.grace = grace;
         self
     }
 
@@ -159,7 +178,7 @@ impl ChatRoomsBuilder {
 
     pub(crate) fn into_engine(self) -> Result<Engine, BuildError> {
         self.check()?;
-        Ok(Engine::new(self.heartbeat, self.limits, self.hooks))
+        Ok(Engine::new(self.heartbeat, self.limits, self.recovery, self.hooks))
     }
 
     fn check(&self) -> Result<(), BuildError> {

@@ -8,16 +8,20 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::builder::ChatRoomsBuilder;
-use crate::connection::{Opening, guard, serve};
+use crate::connection::{Opening, serve};
 use crate::engine::audit::Audit;
-use crate::engine::engine::{Engine, single};
+use crate::engine::engine::Engine;
+use crate::engine::recipient::Recipient;
 use crate::engine::stats::Stats;
 use crate::error::{BuildError, SendError};
 use crate::hooks::auth::Admission;
+use crate::hooks::guard;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::frame;
 use crate::protocol::inbound::Body;
+use crate::protocol::wire::Wire;
 use crate::service::layer::ChatRoomsLayer;
 use crate::service::service::{ChatRoomsService, NoService, Route};
 
@@ -68,7 +72,8 @@ impl ChatRooms {
     }
 
     /// Serves a connection whose WebSocket handshake the host has made itself, over any I/O,
-    /// until it ends. Inside a tokio runtime.
+    /// until it ends. Inside a tokio runtime. Where the subprotocol `chat-rooms.v1` was chosen, the
+    /// admission has to say so ([`Admission::with_protocol`]).
     ///
     /// Dropping the future ends the connection without a closing handshake; callbacks and
     /// counts stay exact.
@@ -94,7 +99,7 @@ impl ChatRooms {
     }
 
     /// The same with the client's address, which the hooks then see.
-    pub async fn serve_from<IO>(&self, io: IO, admission: Admission, peer: Option<SocketAddr>)
+    pub async fn serve_from<IO>(&self, io: IO, mut admission: Admission, peer: Option<SocketAddr>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -103,7 +108,9 @@ impl ChatRooms {
             tracing::debug!("connection refused: the engine is full or shutting down");
             return;
         };
-        serve(self.engine.clone(), io, Opening { permit, admission, peer, first: Bytes::new() }).await;
+        let wire = Wire::of(admission.take_protocol().as_ref());
+        let opening = Opening { permit, admission, peer, wire, first: Bytes::new() };
+        serve(self.engine.clone(), io, opening).await;
     }
 
     /// Sends a JSON object to all members of a room, in one order with what the members say.
@@ -116,7 +123,7 @@ impl ChatRooms {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
         let room = self.engine.room(room.as_ref()).ok_or(SendError::NoSuchRoom)?;
-        self.engine.announce(&room, body.as_str()).map_err(|_| SendError::Busy)
+        self.engine.announce(&room, &body).map_err(|_| SendError::Busy)
     }
 
     /// Sends a JSON object to one connection, as it is.
@@ -126,7 +133,7 @@ impl ChatRooms {
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let recipient = self.engine.table.get(connection).ok_or(SendError::NoSuchConnection)?;
-        recipient.send(single(&text));
+        recipient.send(frame::text(text.as_bytes()));
         Ok(())
     }
 
@@ -137,8 +144,9 @@ impl ChatRooms {
     /// # Errors
     /// If the value is not an object or too big.
     pub async fn send_all(&self, value: &impl Serialize) -> Result<usize, SendError> {
-        let frame = single(&self.serialize(value)?);
-        let all = self.engine.table.all();
+        let frame = frame::text(self.serialize(value)?.as_bytes());
+        let mut all = self.engine.table.all();
+        all.retain(|recipient| recipient.is_reachable());
         for (n, recipient) in all.iter().enumerate() {
             if n > 0 && n % 64 == 0 {
                 tokio::task::yield_now().await;
@@ -160,16 +168,29 @@ impl ChatRooms {
         let members = room.lock().members().clone();
         members
             .iter()
-            .map(|m| MemberInfo { connection: m.id, name: m.name.clone(), user: m.user.clone() })
+            .map(|m| MemberInfo {
+                connection: m.id,
+                name: m.name.clone(),
+                user: m.user.clone(),
+                is_connected: m.link.is_reachable(),
+            })
             .collect()
     }
 
-    /// Closes a connection with 4500, which tells the client to stay away. Returns whether it
-    /// was open.
+    /// Closes a connection with 4500, which tells the client to stay away. A member whose
+    /// connection is lost loses his seat. Returns whether there was one.
     pub fn kick(&self, connection: ConnectionId) -> bool {
-        let Some(recipient) = self.engine.table.get(connection) else { return false };
-        recipient.close(LeaveReason::Kicked);
-        true
+        let mut kicked = false;
+        let mut last: Option<Arc<dyn Recipient>> = None;
+        // The member may come back by another connection at this very moment.
+        while let Some(now) = self.engine.table.get(connection)
+            && last.is_none_or(|last| !Arc::ptr_eq(&last, &now))
+        {
+            now.close(LeaveReason::Kicked);
+            kicked = true;
+            last = Some(now);
+        }
+        kicked
     }
 
     /// Closes a room: its members' connections end with 4501, and nothing more is said there.
@@ -253,6 +274,9 @@ pub struct MemberInfo {
     pub name: Name,
     /// The user, where one was authenticated when he entered.
     pub user: Option<Arc<User>>,
+    /// Whether he has a connection now. If not, it was lost, and his seat is kept for
+    /// [`grace`](crate::ChatRoomsBuilder::grace).
+    pub is_connected: bool,
 }
 
 impl std::fmt::Debug for ChatRooms {

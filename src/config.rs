@@ -64,6 +64,68 @@ impl Default for Heartbeat {
     }
 }
 
+/// How much of what was said in a room is kept for members who come back.
+///
+/// Whichever of the three bounds is reached first counts. The memory is given back when the
+/// frames grow too old, and when the room's last member has left.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_chat_rooms::History;
+///
+/// let history = History::last(100).for_at_most(Duration::from_secs(60)).max_bytes(16 * 1024);
+/// assert_eq!((history.frames(), history.age().as_secs(), history.bytes()), (100, 60, 16 * 1024));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    frames: usize,
+    bytes: usize,
+    age: Duration,
+}
+
+impl History {
+    /// The last `frames` frames of each room: what was said, and who came and went. For at most
+    /// 5 minutes, and at most 64 KiB of them.
+    pub fn last(frames: usize) -> History {
+        History { frames, bytes: 64 * 1024, age: Duration::from_secs(5 * 60) }
+    }
+
+    /// Replaces the age up to which a frame is kept.
+    #[must_use]
+    pub fn for_at_most(self, age: Duration) -> History {
+        History { age, ..self }
+    }
+
+    /// Replaces the bytes of frames that a room keeps. Up to twice as much is allocated.
+    #[must_use]
+    pub fn max_bytes(self, bytes: usize) -> History {
+        History { bytes, ..self }
+    }
+
+    /// Frames that a room keeps.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Bytes of frames that a room keeps.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Age up to which a frame is kept.
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+}
+
+/// What is kept for clients that come back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Recovery {
+    pub(crate) history: Option<History>,
+    /// For how long the seat of a lost member is kept.
+    pub(crate) grace: Duration,
+}
+
 /// Every bound on what peers may cost. The builder documents each.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {

@@ -3,13 +3,19 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ids::{ConnectionId, Name};
 use super::protocol::inbound::Inbound;
+use super::protocol::outbound::Head;
+use super::protocol::wire::{Epoch, Wire};
 use super::protocol::{frame, outbound};
 use super::room::room::{Member, Room};
+
+/// Rooms without a history don't look at the time.
+pub(crate) const NOW: Duration = Duration::ZERO;
 
 pub(crate) const MAX_DEPTH: usize = 64;
 
@@ -46,24 +52,26 @@ pub(crate) fn tail() -> Box<str> {
 /// Parses a message and queues it for its room.
 pub(crate) fn relay<L>(text: &str, tail: &str, room: &mut Room<L>) {
     match Inbound::parse(text, MAX_DEPTH) {
-        Ok(Inbound::Say { body, .. }) => room.say(&[body.as_str().as_bytes(), tail.as_bytes()]),
+        Ok(Inbound::Say(say)) => room.say(&say.body.head(tail), NOW),
         _ => panic!("not a message: {text}"),
     }
 }
 
 pub(crate) fn member<L>(id: u64, link: L) -> Member<L> {
-    Member { id: ConnectionId(id), name: Name::parse("Ann", 128).expect("a good name"), user: None, link }
+    let name = Name::parse("Ann", 128).expect("a good name");
+    Member { id: ConnectionId(id), name, user: None, wire: Wire::Plain, link }
 }
 
 /// Takes somebody in, as his enter does.
 pub(crate) fn join<L>(room: &mut Room<L>, member: Member<L>, tail: &str) -> u64 {
-    let body = &ENTER.as_bytes()[..ENTER.len() - 1];
-    room.join(member, usize::MAX, &[body, tail.as_bytes()]).expect("the room takes everybody")
+    let body = &ENTER[..ENTER.len() - 1];
+    room.join(member, usize::MAX, &Head { plain: body, v1: body, tail }, NOW)
+        .expect("the room takes everybody")
 }
 
 /// A room in which nothing waits to be delivered.
 pub(crate) fn room_of(members: u64) -> Room<()> {
-    let (mut room, tail) = (Room::new(), tail());
+    let (mut room, tail) = (Room::new(Epoch(1), None), tail());
     for id in 0..members {
         join(&mut room, member(id, ()), &tail);
     }

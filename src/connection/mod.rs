@@ -1,9 +1,12 @@
 //! One task per connection: its seat, which others write to, and the conversation it leads.
 
 mod conversation;
-pub(crate) mod guard;
+mod course;
+mod entering;
 mod reader;
+mod saying;
 mod seat;
+mod stay;
 mod sweep;
 
 use std::net::SocketAddr;
@@ -15,12 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::connection::conversation::Conversation;
 use crate::engine::engine::{Engine, Permit};
 use crate::hooks::auth::Admission;
+use crate::protocol::wire::Wire;
 
 /// What is known of a connection when it opens.
 pub(crate) struct Opening {
     pub(crate) permit: Permit,
     pub(crate) admission: Admission,
     pub(crate) peer: Option<SocketAddr>,
+    pub(crate) wire: Wire,
     /// What came behind the handshake before anybody read the socket.
     pub(crate) first: Bytes,
 }

@@ -35,11 +35,18 @@ pub(crate) struct Reader {
     first: Bytes,
     /// Answers wait inside of the context, for the outbox had no room.
     refused: bool,
+    /// With which the client has closed the connection.
+    close_code: Option<u16>,
 }
 
 impl Reader {
     pub(crate) fn new(first: Bytes) -> Reader {
         Reader { first, ..Reader::default() }
+    }
+
+    /// With which the client has closed the connection; `None` if it gave none, or is not closed.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        self.close_code
     }
 
     /// Reads until there is a message, or nothing more. Answers to pings and to a close go
@@ -89,6 +96,7 @@ impl Reader {
             match context.read(&mut wire) {
                 Ok(Message::Text(text)) => inbox.push_back(text),
                 Ok(Message::Binary(_)) => return Err(LeaveReason::Binary),
+                Ok(Message::Close(Some(frame))) => self.close_code = Some(frame.code.into()),
                 // Pings and the close are answered by the next read.
                 Ok(_) => {}
                 Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => break,

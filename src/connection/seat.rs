@@ -16,7 +16,8 @@ use crate::config::Limits;
 use crate::connection::reader::Reader;
 use crate::engine::outbox::Outbox;
 use crate::engine::recipient::Recipient;
-use crate::protocol::close::LeaveReason;
+use crate::protocol::close::{self, LeaveReason};
+use crate::protocol::wire::Wire;
 use crate::protocol::{frame, outbound};
 use crate::room::registry::SharedRoom;
 use crate::room::stream::Batch;
@@ -31,6 +32,7 @@ pub(crate) struct Seat<IO> {
     max_message_bytes: usize,
     max_queue_frames: usize,
     max_queue_bytes: usize,
+    wire: Wire,
     link: Mutex<Link<IO>>,
 }
 
@@ -82,11 +84,12 @@ pub(crate) enum Turn {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
-    pub(crate) fn new(io: IO, first: Bytes, limits: &Limits) -> Seat<IO> {
+    pub(crate) fn new(io: IO, first: Bytes, limits: &Limits, wire: Wire) -> Seat<IO> {
         Seat {
             max_message_bytes: limits.max_message_bytes,
             max_queue_frames: limits.max_queue_frames,
             max_queue_bytes: limits.max_queue_bytes,
+            wire,
             link: Mutex::new(Link {
                 io,
                 reader: Reader::new(first),
@@ -102,11 +105,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         }
     }
 
-    /// Sends a first heartbeat that asks for nothing yet. A client that replaces a connection
+    /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that replaces a connection
     /// may hear of the old one's end only now; the classic page closes the new one then, and
     /// comes back only if it has had a heartbeat.
-    pub(crate) fn greet(&self) {
+    pub(crate) fn greet(&self, welcome: Option<&str>) {
+        if let Some(welcome) = welcome {
+            self.send(frame::text(welcome.as_bytes()));
+        }
         self.lock().send_beat();
+    }
+
+    /// The client has closed the connection, and said by the code that it comes back.
+    pub(crate) fn means_to_return(&self) -> bool {
+        self.lock().reader.close_code().is_some_and(close::keeps_seat)
     }
 
     /// Writes what was left over, obeys orders, and reads into the inbox. With `Messages` the
@@ -233,16 +244,19 @@ impl<IO> Seat<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Seat<IO> {
-    /// Writes whole frames, at once as far as the socket takes them.
-    fn write(&self, link: &mut Link<IO>, frames: Bytes) {
-        if frames.is_empty() || link.is_mute() {
+    /// Writes whole frames, those of `frames` from `skip` on, at once as far as the socket takes
+    /// them. Only what is left over is shared.
+    fn write(&self, link: &mut Link<IO>, frames: &Bytes, skip: usize) {
+        let rest = &frames[skip..];
+        if rest.is_empty() || link.is_mute() {
             return;
         }
-        let written = if link.outbox.is_empty() { link.write_now(&frames) } else { 0 };
-        if written < frames.len()
-            && link.outbox.push(frames, written, self.max_queue_frames, self.max_queue_bytes).is_err()
-        {
-            link.order(LeaveReason::Slow);
+        let written = if link.outbox.is_empty() { link.write_now(rest) } else { 0 };
+        if written < rest.len() {
+            let (frames, bytes) = (frames.slice(skip..), self.max_queue_bytes);
+            if link.outbox.push(frames, written, self.max_queue_frames, bytes).is_err() {
+                link.order(LeaveReason::Slow);
+            }
         }
     }
 }
@@ -268,21 +282,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         if batch.end() <= place.position {
             return;
         }
-        let frames = batch.after(place.position);
+        let (frames, skip) = batch.frames(place.position, self.wire);
         place.position = batch.end();
         if !std::mem::take(&mut place.greet) {
-            return self.write(link, frames);
+            return self.write(link, frames, skip);
         }
         // The first frames and the first heartbeat in one write.
         let beat = outbound::heartbeat(place.room.online());
-        let mut both = Vec::with_capacity(frames.len() + beat.len() + 4);
-        both.extend_from_slice(&frames);
+        let mut both = Vec::with_capacity(frames.len() - skip + beat.len() + 4);
+        both.extend_from_slice(&frames[skip..]);
         frame::push_text(&mut both, &[beat.as_bytes()]);
-        self.write(link, both.into());
+        self.write(link, &both.into(), 0);
     }
 
     fn send(&self, frame: Bytes) {
-        self.write(&mut self.lock(), frame);
+        self.write(&mut self.lock(), &frame, 0);
     }
 
     fn close(&self, reason: LeaveReason) {

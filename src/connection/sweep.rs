@@ -71,6 +71,7 @@ fn sweep(engine: Arc<Engine>) -> impl Future<Output = ()> + Send {
                 return;
             }
             engine.beat(schedule.tick);
+            engine.trim_histories(tick);
             // Whoever was late in this slot is looked at before he is asked again.
             engine.table.in_slot(schedule.checked_at(tick), &mut due);
             for recipient in due.drain(..) {

@@ -1,5 +1,4 @@
-//! Who is connected and who is where. What happens in rooms happens at once: no hook is called
-//! here, and no peer is waited for.
+//! The engine: what it was built with, who may connect, what it has running.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -8,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::unconstrained;
@@ -16,22 +14,21 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::config::{Heartbeat, Limits};
+use crate::config::{Heartbeat, Limits, Recovery};
 use crate::engine::delivery::flush;
 use crate::engine::pulse::Pulse;
 use crate::engine::recipient::Recipient;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::table::{SLOTS, Table};
+use crate::engine::tickets::Tickets;
 use crate::hooks::auth::ErasedAuth;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::policy::ErasedPolicy;
-use crate::hooks::user::User;
-use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::outbound;
 use crate::room::registry::{Registry, SharedRoom};
-use crate::room::room::{JoinError, Member, Room};
+use crate::room::room::Room;
+
+type EngineRoom = Arc<SharedRoom<Arc<dyn Recipient>>>;
 
 /// What the host has supplied.
 #[derive(Default)]
@@ -44,13 +41,17 @@ pub(crate) struct Hooks {
 pub(crate) struct Engine {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) limits: Limits,
+    pub(crate) recovery: Recovery,
     pub(crate) hooks: Hooks,
     pub(crate) table: Table,
     pub(crate) counters: Counters,
     pub(crate) tasks: TaskTracker,
     pulse: Pulse,
     born: Instant,
-    registry: Registry<Arc<dyn Recipient>>,
+    pub(crate) tickets: Tickets,
+    pub(crate) registry: Registry<Arc<dyn Recipient>>,
+    /// Members whose connections are lost, and whose seats are kept.
+    absent: AtomicUsize,
     connections: AtomicUsize,
     closing: AtomicBool,
     /// Told when the engine begins to shut down.
@@ -66,6 +67,11 @@ pub(crate) struct Permit {
     _task: TaskTrackerToken,
 }
 
+/// The place of a member without a connection, given back when dropped.
+pub(crate) struct Absence {
+    engine: Arc<Engine>,
+}
+
 /// Why no further connection is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPermit {
@@ -73,38 +79,21 @@ pub(crate) enum NoPermit {
     ShuttingDown,
 }
 
-/// A member's place in a room. It has to be given back with [`Engine::leave`].
-pub(crate) struct Membership {
-    pub(crate) room: Arc<SharedRoom<Arc<dyn Recipient>>>,
-    pub(crate) name: Name,
-    /// What each of his frames gets appended.
-    tail: Box<str>,
-}
-
-/// A connection on its way into a room.
-pub(crate) struct Newcomer {
-    pub(crate) id: ConnectionId,
-    pub(crate) name: Name,
-    pub(crate) user: Option<Arc<User>>,
-    pub(crate) link: Arc<dyn Recipient>,
-}
-
-/// A room has as much queued as its members' queues may hold: it has to catch up first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Crowded;
-
 impl Engine {
-    pub(crate) fn new(heartbeat: Heartbeat, limits: Limits, hooks: Hooks) -> Engine {
+    pub(crate) fn new(heartbeat: Heartbeat, limits: Limits, recovery: Recovery, hooks: Hooks) -> Engine {
         Engine {
             heartbeat,
             limits,
+            recovery,
             hooks,
             table: Table::new(),
             counters: Counters::default(),
             tasks: TaskTracker::new(),
             pulse: Pulse::default(),
             born: Instant::now(),
-            registry: Registry::new(),
+            tickets: Tickets::default(),
+            registry: Registry::new(recovery.history),
+            absent: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
@@ -142,6 +131,36 @@ impl Engine {
         self.pulse.has_stalled(self.born.elapsed(), self.heartbeat.interval() / SLOTS as u32)
     }
 
+    /// Keeps a place for a member without a connection, unless none may be kept, or as many are as
+    /// there may be connections.
+    pub(crate) fn keep_absent(self: &Arc<Engine>) -> Option<Absence> {
+        if self.recovery.grace.is_zero() || self.is_closing() {
+            return None;
+        }
+        let max = self.limits.max_connections;
+        self.absent
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1))
+            .ok()
+            .map(|_| Absence { engine: self.clone() })
+    }
+
+    /// The time for histories. Where there are none, it isn't asked for.
+    pub(crate) fn now(&self) -> Duration {
+        if self.recovery.history.is_some() { self.born.elapsed() } else { Duration::ZERO }
+    }
+
+    /// Forgets what has become too old in a part of the rooms. Called with 0, 1, 2, ... it comes
+    /// by all of them.
+    pub(crate) fn trim_histories(&self, turn: usize) {
+        if self.recovery.history.is_none() {
+            return;
+        }
+        let now = self.now();
+        for room in self.registry.in_shard(turn) {
+            room.lock().trim(now);
+        }
+    }
+
     /// Whether [`Engine::shutdown`] has begun.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
@@ -165,187 +184,12 @@ impl Engine {
         .await
     }
 
-    /// Takes a newcomer in, out of the room he was in. If he can't come in, he stays where he is.
-    ///
-    /// `body` is his frame without its closing brace. Where there was an old membership, it has
-    /// ended with this, and the caller only has to tell the host.
-    pub(crate) fn enter(
-        &self,
-        new: Newcomer,
-        id: &RoomId,
-        body: &str,
-        old: Option<&Membership>,
-    ) -> Result<(Membership, Entry), PeerError> {
-        let tail = outbound::name_and_num(new.name.as_str());
-        let name = new.name.clone();
-        let frame: [&[u8]; 2] = [body.as_bytes(), tail.as_bytes()];
-        let (room, entry) = match old {
-            Some(old) if old.room.id() == id => self.rename(new, old, &frame)?,
-            Some(old) => self.change(new, id, old, &frame)?,
-            None => self.join(new, id, &frame)?,
-        };
-        self.counters.entered.add(1);
-        Ok((Membership { room, name, tail }, entry))
-    }
-
-    fn join(&self, new: Newcomer, id: &RoomId, frame: &[&[u8]; 2]) -> Result<(EngineRoom, Entry), PeerError> {
-        let Limits { max_rooms, max_room_members, .. } = self.limits;
-        self.registry
-            .open(id, max_rooms, |shared, room| {
-                let link = new.link.clone();
-                let position = room.join(new.into_member(), max_room_members, frame)?;
-                link.attach(shared, position);
-                self.start_flush(shared, room);
-                Ok((shared.clone(), Entry { online: room.online(), left_online: 0 }))
-            })
-            .map_err(|_| too_many_rooms())?
-            .map_err(|e: JoinError| refused(e, max_room_members))
-    }
-
-    /// Out of the room and in again under another name, in one step.
-    fn rename(
-        &self,
-        new: Newcomer,
-        old: &Membership,
-        frame: &[&[u8]; 2],
-    ) -> Result<(EngineRoom, Entry), PeerError> {
-        let out = outbound::out(old.name.as_str());
-        self.registry
-            .visit(&old.room, |shared, room| {
-                room.reserve(usize::MAX)?;
-                catch_up(room, shared, &*new.link);
-                room.leave(new.id, &out);
-                let left_online = room.online();
-                self.counters.left.add(1);
-                Ok(self.take_place(new, shared, room, frame, left_online))
-            })
-            .map_err(|e: JoinError| refused(e, self.limits.max_room_members))
-    }
-
-    /// A place is kept in the new room before the old one is left.
-    fn change(
-        &self,
-        new: Newcomer,
-        id: &RoomId,
-        old: &Membership,
-        frame: &[&[u8]; 2],
-    ) -> Result<(EngineRoom, Entry), PeerError> {
-        let Limits { max_rooms, max_room_members, .. } = self.limits;
-        let kept = self
-            .registry
-            .open(id, max_rooms, |shared, room| {
-                room.reserve(max_room_members)?;
-                Ok(shared.clone())
-            })
-            .map_err(|_| too_many_rooms())?
-            .map_err(|e: JoinError| refused(e, max_room_members))?;
-        let left_online = self.depart(old, new.id, &*new.link);
-        Ok(self.registry.visit(&kept, |shared, room| self.take_place(new, shared, room, frame, left_online)))
-    }
-
-    fn take_place(
-        &self,
-        new: Newcomer,
-        shared: &EngineRoom,
-        room: &mut Room<Arc<dyn Recipient>>,
-        frame: &[&[u8]; 2],
-        left_online: usize,
-    ) -> (EngineRoom, Entry) {
-        let link = new.link.clone();
-        let position = room.join_reserved(new.into_member(), frame);
-        link.attach(shared, position);
-        if room.is_closed() {
-            // It was closed while he was on the way, so nobody else will tell him.
-            link.close(LeaveReason::RoomClosed);
-        }
-        self.start_flush(shared, room);
-        (shared.clone(), Entry { online: room.online(), left_online })
-    }
-
-    /// Ends a membership and returns how many remain. What was said before still reaches him.
-    pub(crate) fn leave(&self, membership: &Membership, id: ConnectionId, link: &dyn Recipient) -> usize {
-        let online = self.depart(membership, id, link);
-        link.detach();
-        online
-    }
-
-    fn depart(&self, membership: &Membership, id: ConnectionId, link: &dyn Recipient) -> usize {
-        let out = outbound::out(membership.name.as_str());
-        let (unfinished, online) = self.registry.visit(&membership.room, |shared, room| {
-            let unfinished = if link.is_reachable() { room.stream().unfinished() } else { Vec::new() };
-            room.leave(id, &out);
-            self.start_flush(shared, room);
-            (unfinished, room.online())
-        });
-        for batch in &unfinished {
-            link.deliver(&membership.room, batch);
-        }
-        self.counters.left.add(1);
-        online
-    }
-
-    /// Sends a member's frame to the room, unless the room is crowded.
-    pub(crate) fn publish(&self, membership: &Membership, body: &str) -> Result<(), Crowded> {
-        let shared = &membership.room;
-        let mut room = shared.lock();
-        self.check_crowd(&mut room, body.len() + membership.tail.len())?;
-        room.say(&[body.as_bytes(), membership.tail.as_bytes()]);
-        self.start_flush(shared, &mut room);
-        Ok(())
-    }
-
-    /// Sends a frame of the host's, an object without its closing brace, to the room.
-    pub(crate) fn announce(&self, shared: &EngineRoom, body: &str) -> Result<(), Crowded> {
-        let mut room = shared.lock();
-        self.check_crowd(&mut room, body.len())?;
-        let num: &[u8] = if body == "{" { br#""num":"# } else { br#","num":"# };
-        room.say(&[body.as_bytes(), num]);
-        if shared.claim_flush(&mut room) {
-            // The host may be in a runtime of its own, which is not driven for long.
-            let home = self.runtime.get().cloned().or_else(|| Handle::try_current().ok());
-            if let Some(home) = home {
-                self.tasks.spawn_on(unconstrained(flush(shared.clone())), &home);
-            }
-        }
-        Ok(())
-    }
-
-    /// What is gathered for one write must fit the queue of a member that had nothing to wait for.
-    fn check_crowd(&self, room: &mut Room<Arc<dyn Recipient>>, more: usize) -> Result<(), Crowded> {
-        let pending = room.stream().pending();
-        let max = self.limits.max_queue_bytes;
-        if pending > 0 && pending.saturating_add(more).saturating_add(64) > max {
-            Err(Crowded)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Repeats his own enter to a member, in its place among the room's frames.
-    pub(crate) fn repeat(&self, membership: &Membership, body: &str, link: &dyn Recipient) {
-        let mut room = membership.room.lock();
-        catch_up(&mut room, &membership.room, link);
-        let frame = format!("{body}{}{}}}", membership.tail, room.online());
-        link.send(crate::protocol::frame::text(frame.as_bytes()));
-    }
-
     pub(crate) fn room(&self, id: &str) -> Option<EngineRoom> {
         self.registry.get(id)
     }
 
     pub(crate) fn rooms(&self) -> Vec<EngineRoom> {
         self.registry.all()
-    }
-
-    /// Closes a room: it is silent from now on and its members' connections end. Returns how
-    /// many those are.
-    pub(crate) fn close_room(&self, id: &str) -> Option<usize> {
-        let shared = self.registry.close(id)?;
-        let members = shared.lock().members().clone();
-        for member in members.iter() {
-            member.link.close(LeaveReason::RoomClosed);
-        }
-        Some(members.len())
     }
 
     /// Asks every connection to end. Those that come later find the engine closing.
@@ -362,7 +206,8 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.read(self.connections.load(Ordering::Relaxed), self.registry.len())
+        let connections = self.connections.load(Ordering::Relaxed);
+        self.counters.read(connections, self.absent.load(Ordering::Relaxed), self.registry.len())
     }
 
     /// Spawns a task of the engine's, which a shutdown waits for: in this runtime, or where the
@@ -381,29 +226,22 @@ impl Engine {
         self.runtime.get_or_init(Handle::current);
     }
 
-    fn start_flush(&self, shared: &EngineRoom, room: &mut Room<Arc<dyn Recipient>>) {
+    /// The host may be in a runtime of its own, which is not driven for long.
+    pub(crate) fn start_flush_at_home(&self, shared: &EngineRoom, room: &mut Room<Arc<dyn Recipient>>) {
+        if shared.claim_flush(room) {
+            let home = self.runtime.get().cloned().or_else(|| Handle::try_current().ok());
+            if let Some(home) = home {
+                self.tasks.spawn_on(unconstrained(flush(shared.clone())), &home);
+            }
+        }
+    }
+
+    pub(crate) fn start_flush(&self, shared: &EngineRoom, room: &mut Room<Arc<dyn Recipient>>) {
         if shared.claim_flush(room) {
             // It yields by itself. Out of tokio's budget, which is 128 writes, sockets would seem
             // full, and each member's task be woken to write what is left.
             self.spawn(unconstrained(flush(shared.clone())));
         }
-    }
-}
-
-type EngineRoom = Arc<SharedRoom<Arc<dyn Recipient>>>;
-
-/// Counts at the moment of an enter.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry {
-    /// In the room that was entered.
-    pub(crate) online: usize,
-    /// In the room that was left for it.
-    pub(crate) left_online: usize,
-}
-
-impl Newcomer {
-    fn into_member(self) -> Member<Arc<dyn Recipient>> {
-        Member { id: self.id, name: self.name, user: self.user, link: self.link }
     }
 }
 
@@ -413,25 +251,8 @@ impl Drop for Permit {
     }
 }
 
-/// Writes everything the room has queued so far to one member.
-fn catch_up(room: &mut Room<Arc<dyn Recipient>>, shared: &EngineRoom, link: &dyn Recipient) {
-    for batch in room.stream().unfinished() {
-        link.deliver(shared, &batch);
+impl Drop for Absence {
+    fn drop(&mut self) {
+        self.engine.absent.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn too_many_rooms() -> PeerError {
-    PeerError::new(ErrorCode::TooManyRooms, "no further room can be opened; enter one that exists")
-}
-
-fn refused(error: JoinError, max: usize) -> PeerError {
-    match error {
-        JoinError::Full => PeerError::new(ErrorCode::RoomFull, format!("the room is full ({max} members)")),
-        JoinError::Closed => PeerError::new(ErrorCode::Denied, "the room is closed"),
-    }
-}
-
-/// A frame for one connection.
-pub(crate) fn single(text: &str) -> Bytes {
-    crate::protocol::frame::text(text.as_bytes())
 }

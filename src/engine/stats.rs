@@ -26,6 +26,7 @@ pub(crate) struct Counters {
     pub(crate) errors: Counter,
     pub(crate) heartbeats_missed: Counter,
     pub(crate) slow: Counter,
+    pub(crate) resumed: Counter,
 }
 
 /// What an engine is doing and has done since it was built.
@@ -54,10 +55,14 @@ pub struct Stats {
     pub heartbeats_missed: u64,
     /// Connections closed because they read too slowly.
     pub slow: u64,
+    /// Members whose connections are lost now, and whose seats are kept.
+    pub absent: usize,
+    /// Members who came back to the seats that they had.
+    pub resumed: u64,
 }
 
 impl Counters {
-    pub(crate) fn read(&self, connections: usize, rooms: usize) -> Stats {
+    pub(crate) fn read(&self, connections: usize, absent: usize, rooms: usize) -> Stats {
         Stats {
             connections,
             rooms,
@@ -69,6 +74,8 @@ impl Counters {
             errors: self.errors.read(),
             heartbeats_missed: self.heartbeats_missed.read(),
             slow: self.slow.read(),
+            absent,
+            resumed: self.resumed.read(),
         }
     }
 }

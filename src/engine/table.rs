@@ -38,13 +38,17 @@ impl Table {
         ConnectionId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// In the place of whoever has the id until now.
     pub(crate) fn insert(&self, id: ConnectionId, recipient: Arc<dyn Recipient>) {
         self.slot(id.0 as usize).insert(id, recipient);
     }
 
-    pub(crate) fn remove(&self, id: ConnectionId) {
+    /// Only if it is this one: under the same id there may be another already.
+    pub(crate) fn remove(&self, id: ConnectionId, recipient: &Arc<dyn Recipient>) {
         let mut slot = self.slot(id.0 as usize);
-        slot.remove(&id);
+        if slot.get(&id).is_some_and(|other| Arc::ptr_eq(other, recipient)) {
+            slot.remove(&id);
+        }
         if slot.is_empty() {
             slot.shrink_to_fit();
         }

@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 pub(crate) mod channel;
 pub(crate) mod events;
+pub(crate) mod guard;
 #[cfg(feature = "jwt")]
 pub(crate) mod jwt;
 pub(crate) mod policy;

@@ -29,6 +29,8 @@ pub enum LeaveReason {
     RoomClosed,
     /// Nobody authenticated on the connection in the time allowed (4502).
     NeverAuthenticated,
+    /// The client has come back by another connection (4503).
+    Replaced,
     /// The client broke the WebSocket protocol (1002).
     ProtocolViolation,
     /// The client sent a binary frame (1003).
@@ -60,6 +62,12 @@ impl LeaveReason {
         Some(self.row()?.0)
     }
 
+    /// Whether a member who ends so may come back to his seat, where seats are kept.
+    pub(crate) fn keeps_seat(self) -> bool {
+        use LeaveReason::{HeartbeatMissed, Lost, Replaced, Slow};
+        matches!(self, Lost | HeartbeatMissed | Slow | Replaced)
+    }
+
     /// Code and text of the close frame (RFC 6455 §7.4). The text is at most 123 bytes.
     pub(crate) fn row(self) -> Option<(u16, &'static str)> {
         Some(match self {
@@ -74,15 +82,22 @@ impl LeaveReason {
             LeaveReason::Misbehaved => (1008, "too many malformed frames"),
             LeaveReason::TooBig => (1009, "message too big"),
             LeaveReason::HookFailed => (1011, "internal error"),
-            LeaveReason::Shutdown => (1012, "the server restarts; come back in a few seconds"),
+            LeaveReason::Shutdown => (1012, "the server restarts; retry in 2 s"),
             LeaveReason::HeartbeatMissed => (4000, "no heartbeat came"),
-            LeaveReason::Slow => (4001, "the connection reads too slowly"),
+            LeaveReason::Slow => (4001, "the connection reads too slowly; retry in 1 s"),
             LeaveReason::NeverEntered => (4002, "no room was entered in time"),
             LeaveReason::Kicked => (4500, "kicked"),
             LeaveReason::RoomClosed => (4501, "the room was closed"),
             LeaveReason::NeverAuthenticated => (4502, "nobody authenticated in time"),
+            LeaveReason::Replaced => (4503, "resumed by another connection"),
         })
     }
+}
+
+/// Whether a client that closes with this code means to come back to its seat. Browsers close with
+/// 1001 when the page is left.
+pub(crate) fn keeps_seat(code: u16) -> bool {
+    matches!(code, 4000..=4499)
 }
 
 impl fmt::Display for LeaveReason {
@@ -98,6 +113,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::Kicked => "kicked",
             LeaveReason::RoomClosed => "room closed",
             LeaveReason::NeverAuthenticated => "never authenticated",
+            LeaveReason::Replaced => "replaced by another connection",
             LeaveReason::ProtocolViolation => "protocol violation",
             LeaveReason::Binary => "binary frame",
             LeaveReason::NotUtf8 => "invalid UTF-8",

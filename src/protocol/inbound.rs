@@ -8,6 +8,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::json::{quote, unquote};
+use crate::protocol::outbound::Head;
 
 /// One message of a client.
 #[derive(Debug, PartialEq)]
@@ -19,7 +21,16 @@ pub(crate) enum Inbound<'a> {
     /// `{"event":"auth","message":TOKEN}`
     Auth(Cow<'a, str>),
     /// Any other event, to be relayed.
-    Say { event: Cow<'a, str>, body: Body<'a> },
+    Say(Say<'a>),
+}
+
+/// Something for the room.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Say<'a> {
+    pub(crate) event: Cow<'a, str>,
+    pub(crate) body: Body<'a>,
+    /// The `cid` of v1 as it stands there; to plain clients it may mean something else.
+    pub(crate) cid: Option<&'a str>,
 }
 
 /// The wish to enter a room.
@@ -29,6 +40,10 @@ pub(crate) struct Enter<'a> {
     pub(crate) name: Option<Cow<'a, str>>,
     pub(crate) room: RoomField<'a>,
     pub(crate) body: Body<'a>,
+    /// The `since` of v1 as it stands there.
+    pub(crate) since: Option<&'a str>,
+    /// The `resume` of v1 as it stands there.
+    pub(crate) resume: Option<&'a str>,
 }
 
 /// The `roomId` of an enter.
@@ -42,13 +57,17 @@ pub(crate) enum RoomField<'a> {
 /// An object as the client wrote it, without its closing brace and without the keys that are
 /// the server's to give (`name`, `num`). Never empty: an `event` is always in it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Body<'a>(Cow<'a, str>);
+pub(crate) struct Body<'a> {
+    text: Cow<'a, str>,
+    /// The same for v1 where it differs: there `seq` is the server's, too.
+    v1: Option<String>,
+}
 
 /// The answer to a heartbeat as nearly every client writes it.
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 
 /// Event names that only the server may use.
-const RESERVED: [&str; 4] = ["out", "noAuth", "error", "heartbeat"];
+const RESERVED: [&str; 7] = ["out", "noAuth", "error", "heartbeat", "welcome", "entered", "ack"];
 
 impl<'a> Inbound<'a> {
     /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.
@@ -72,7 +91,9 @@ impl<'a> Inbound<'a> {
             "enter" => Ok(Inbound::Enter(Enter {
                 name: message.and_then(string),
                 room: room_field(envelope.room_id),
-                body: body(text, envelope.forged)?,
+                body: body(text, &envelope)?,
+                since: envelope.since.map(RawValue::get),
+                resume: envelope.resume.map(RawValue::get),
             })),
             "heartbeat" if message.and_then(string).as_deref() == Some("pong") => Ok(Inbound::Pong),
             "auth" => match message.and_then(string) {
@@ -83,7 +104,11 @@ impl<'a> Inbound<'a> {
                 let text = format!("the event \"{name}\" is sent by the server only");
                 Err(PeerError::new(ErrorCode::ReservedEvent, text))
             }
-            _ => Ok(Inbound::Say { body: body(text, envelope.forged)?, event }),
+            _ => Ok(Inbound::Say(Say {
+                body: body(text, &envelope)?,
+                event,
+                cid: envelope.cid.map(RawValue::get),
+            })),
         }
     }
 }
@@ -91,49 +116,70 @@ impl<'a> Inbound<'a> {
 impl<'a> Body<'a> {
     /// The object up to its closing brace.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// A room's frame of it, with this tail.
+    pub(crate) fn head<'b>(&'b self, tail: &'b str) -> Head<'b> {
+        Head { plain: &self.text, v1: self.v1.as_deref().unwrap_or(&self.text), tail }
+    }
+
+    /// The same without a tail, for what the host says.
+    pub(crate) fn head_of_host(&self) -> Head<'_> {
+        let tail = if self.as_str() == "{" { "\"num\":" } else { ",\"num\":" };
+        self.head(tail)
     }
 
     /// The body of an object that the host wrote; `num` is the room's to give.
-    pub(crate) fn of_host(json: &'a str) -> Option<Body<'a>> {
+    pub(crate) fn of_host(json: &str) -> Option<Body<'static>> {
+        // With `seq` as its only key it would be empty by v1 alone, and need another tail there.
         Body::without(json, &["num"])
+            .map(|body| if body.head("").v1 == "{" { Body { text: "{".into(), v1: None } } else { body })
     }
 
     /// The body of an object that the host wrote in a member's name.
-    pub(crate) fn of_host_for_member(json: &'a str) -> Option<Body<'a>> {
+    pub(crate) fn of_host_for_member(json: &str) -> Option<Body<'static>> {
         // Alone they would need no comma, and say nothing.
-        Body::without(json, &["name", "num"]).filter(|body| body.as_str() != "{")
+        Body::without(json, &["name", "num"]).filter(|body| body.head("").v1 != "{")
     }
 
-    fn without(json: &'a str, keys: &[&str]) -> Option<Body<'a>> {
-        let members: Members<'a> = serde_json::from_str(json).ok()?;
-        Some(Body(members.without(keys).into()))
+    fn without(json: &str, keys: &[&str]) -> Option<Body<'static>> {
+        let members: Members<'_> = serde_json::from_str(json).ok()?;
+        Some(members.body(keys))
+    }
+
+    /// The same without the keys by which a v1 client comes back: they are for the server alone.
+    pub(crate) fn without_comeback(&self) -> Body<'static> {
+        self.change(&["since", "resume"], "")
     }
 
     /// The same with another value for `message`: for names that are not the claimed one.
     pub(crate) fn with_message(&self, message: &str) -> Body<'static> {
-        let closed = format!("{}}}", self.0);
-        let mut text = match serde_json::from_str::<Members<'_>>(&closed) {
-            Ok(members) => members.without(&["message"]),
-            Err(_) => String::from("{"),
-        };
-        if text.len() > 1 {
-            text.push(',');
+        self.change(&["message"], &format!(",\"message\":{}", quote(message)))
+    }
+
+    /// Works on what a client sent, of which the event is always left.
+    fn change(&self, drop: &[&str], append: &str) -> Body<'static> {
+        let closed = format!("{}}}", self.text);
+        // It was parsed as an object once.
+        let members = serde_json::from_str(&closed).unwrap_or(Members(Vec::new()));
+        let mut body = members.body(drop);
+        body.text.to_mut().push_str(append);
+        if let Some(v1) = &mut body.v1 {
+            v1.push_str(append);
         }
-        text.push_str("\"message\":");
-        text.push_str(&crate::protocol::outbound::json(message));
-        Body(Cow::Owned(text))
+        body
     }
 }
 
-fn body(text: &str, forged: bool) -> Result<Body<'_>, PeerError> {
-    if forged {
+fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerError> {
+    if envelope.forged {
         let members: Members<'_> = serde_json::from_str(text).map_err(|e| explain(text, &e))?;
-        return Ok(Body(Cow::Owned(members.without(&["name", "num"]))));
+        return Ok(members.body(&["name", "num"]));
     }
     let object = text.trim_matches([' ', '\t', '\n', '\r']);
     let open = object.strip_suffix('}').unwrap_or(object);
-    Ok(Body(Cow::Borrowed(open.trim_end_matches([' ', '\t', '\n', '\r']))))
+    Ok(Body { text: open.trim_end_matches([' ', '\t', '\n', '\r']).into(), v1: None })
 }
 
 fn explain(text: &str, error: &serde_json::Error) -> PeerError {
@@ -145,11 +191,7 @@ fn explain(text: &str, error: &serde_json::Error) -> PeerError {
 }
 
 fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        return serde_json::from_str(raw.get()).ok().map(Cow::Owned);
-    }
-    Some(Cow::Borrowed(inner))
+    unquote(raw.get())
 }
 
 fn room_field(raw: Option<&RawValue>) -> RoomField<'_> {
@@ -210,7 +252,10 @@ struct Envelope<'a> {
     event: Option<&'a RawValue>,
     message: Option<&'a RawValue>,
     room_id: Option<&'a RawValue>,
-    /// The client gave keys that are the server's.
+    since: Option<&'a RawValue>,
+    resume: Option<&'a RawValue>,
+    cid: Option<&'a RawValue>,
+    /// The client gave keys that are the server's, if only in v1.
     forged: bool,
     /// A key that occurs twice: parsers disagree which counts, so none does.
     twice: Option<&'static str>,
@@ -234,7 +279,10 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
                         "event" => (&mut found.event, "event"),
                         "message" => (&mut found.message, "message"),
                         "roomId" => (&mut found.room_id, "roomId"),
-                        "name" | "num" => {
+                        "since" => (&mut found.since, "since"),
+                        "resume" => (&mut found.resume, "resume"),
+                        "cid" => (&mut found.cid, "cid"),
+                        "name" | "num" | "seq" => {
                             found.forged = true;
                             continue;
                         }
@@ -255,6 +303,13 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl Members<'_> {
+    /// Without these keys, and for v1 without its own as well.
+    fn body(&self, drop: &[&str]) -> Body<'static> {
+        let claims_seq = self.0.iter().any(|(key, _)| string(key).as_deref() == Some("seq"));
+        let v1 = claims_seq.then(|| self.without(&[drop, &["seq"]].concat()));
+        Body { text: self.without(drop).into(), v1 }
+    }
+
     /// The object's text without its closing brace and without these keys.
     fn without(&self, drop: &[&str]) -> String {
         let mut text = String::from("{");

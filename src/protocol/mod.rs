@@ -4,4 +4,7 @@ pub(crate) mod close;
 pub(crate) mod error_code;
 pub(crate) mod frame;
 pub(crate) mod inbound;
+pub(crate) mod json;
 pub(crate) mod outbound;
+pub(crate) mod resume;
+pub(crate) mod wire;

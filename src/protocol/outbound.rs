@@ -1,11 +1,17 @@
 //! The frames that the server makes itself, and the fragment it adds to relayed ones.
 
-use serde_json::to_string;
+use std::time::Duration;
+
+use crate::config::{Heartbeat, Limits, Recovery};
+use crate::ids::ConnectionId;
+use crate::protocol::json::quote;
+use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, Secret};
+use crate::protocol::wire::Epoch;
 
 /// What a relayed frame gets appended before `num`: `,"name":"…","num":`, to stand between
 /// the sender's object without its closing brace and the count.
 pub(crate) fn name_and_num(name: &str) -> Box<str> {
-    format!(r#","name":{},"num":"#, json(name)).into()
+    format!(r#","name":{},"num":"#, quote(name)).into()
 }
 
 /// `{"event":"heartbeat","message":"ping","num":N}`
@@ -15,23 +21,82 @@ pub(crate) fn heartbeat(num: usize) -> String {
 
 /// `{"event":"out","name":NAME,"num":`, to be closed by the count and a brace.
 pub(crate) fn out(name: &str) -> String {
-    format!(r#"{{"event":"out","name":{},"num":"#, json(name))
+    format!(r#"{{"event":"out","name":{},"num":"#, quote(name))
+}
+
+/// A room's frame but for its count and what v1 adds: its first part by each wire, and the rest,
+/// which ends in `"num":`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) plain: &'a str,
+    pub(crate) v1: &'a str,
+    pub(crate) tail: &'a str,
+}
+
+/// `{"event":"welcome",...}`, the first frame by v1.
+pub(crate) fn welcome(
+    connection: ConnectionId,
+    resume: Option<Secret>,
+    heartbeat: &Heartbeat,
+    limits: &Limits,
+    recovery: &Recovery,
+) -> String {
+    let resume = resume.map_or(String::new(), |secret| format!(r#""resume":"{}","#, secret.reveal()));
+    let (interval, timeout) = (millis(heartbeat.interval()), millis(heartbeat.timeout()));
+    let [message, name, room] =
+        [limits.max_message_bytes, limits.max_name_bytes, limits.max_room_id_bytes].map(limit);
+    let (history, grace) = (recovery.history.is_some(), millis(recovery.grace));
+    format!(
+        r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS}}},"history":{history},"grace":{grace}}}"#
+    )
+}
+
+/// The answer to an enter by v1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EnteredFrame<'a> {
+    pub(crate) room: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) connection: ConnectionId,
+    pub(crate) epoch: Epoch,
+    pub(crate) seq: u64,
+    pub(crate) num: usize,
+    pub(crate) resumed: bool,
+    pub(crate) recovered: bool,
+}
+
+impl EnteredFrame<'_> {
+    pub(crate) fn encode(self) -> String {
+        let EnteredFrame { connection, epoch, seq, num, resumed, recovered, .. } = self;
+        let (room, name) = (quote(self.room), quote(self.name));
+        format!(
+            r#"{{"event":"entered","roomId":{room},"name":{name},"connection":"{connection}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered}}}"#
+        )
+    }
+}
+
+/// `{"event":"ack","cid":CID,"seq":N}`
+pub(crate) fn ack(cid: &str, seq: u64) -> String {
+    format!(r#"{{"event":"ack","cid":{},"seq":{seq}}}"#, quote(cid))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is not limited is `null`.
+fn limit(n: usize) -> String {
+    if n == usize::MAX { "null".into() } else { n.to_string() }
 }
 
 /// `{"event":"noAuth","message":REASON}`
 pub(crate) fn no_auth(reason: &str) -> String {
-    format!(r#"{{"event":"noAuth","message":{}}}"#, json(reason))
+    format!(r#"{{"event":"noAuth","message":{}}}"#, quote(reason))
 }
 
-/// `{"event":"error","code":CODE,"message":TEXT}`
-pub(crate) fn error(code: &str, text: &str) -> String {
-    format!(r#"{{"event":"error","code":"{code}","message":{}}}"#, json(text))
-}
-
-/// A text as JSON.
-pub(crate) fn json(text: &str) -> String {
-    // A string always serializes; the empty one is better than a panic.
-    to_string(text).unwrap_or_else(|_| "\"\"".into())
+/// `{"event":"error","code":CODE,"message":TEXT}`, by v1 with the `cid` of what was refused.
+pub(crate) fn error(code: &str, text: &str, cid: Option<&str>) -> String {
+    let cid = cid.map_or(String::new(), |cid| format!(r#","cid":{}"#, quote(cid)));
+    format!(r#"{{"event":"error","code":"{code}","message":{}{cid}}}"#, quote(text))
 }
 
 #[cfg(test)]
@@ -49,7 +114,12 @@ mod tests {
             (out, json!({"event": "out", "name": name, "num": 7})),
             (heartbeat(3), json!({"event": "heartbeat", "message": "ping", "num": 3})),
             (no_auth(name), json!({"event": "noAuth", "message": name})),
-            (error("bad_json", name), json!({"event": "error", "code": "bad_json", "message": name})),
+            (error("bad_json", name, None), json!({"event": "error", "code": "bad_json", "message": name})),
+            (
+                error("denied", "x", Some(name)),
+                json!({"event": "error", "code": "denied", "message": "x", "cid": name}),
+            ),
+            (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);
         }

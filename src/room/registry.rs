@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::config::History;
 use crate::ids::RoomId;
+use crate::protocol::wire::Epoch;
 use crate::room::room::Room;
 
-const SHARDS: usize = 64;
+pub(crate) const SHARDS: usize = 64;
 
 /// A room that many tasks share. Lock order: registry shard, then room.
 #[derive(Debug)]
@@ -55,6 +57,9 @@ pub(crate) struct Registry<L> {
     hasher: RandomState,
     shards: Box<[Mutex<Shard<L>>]>,
     len: AtomicUsize,
+    /// Rooms that have ever been opened.
+    born: AtomicU64,
+    history: Option<History>,
 }
 
 /// No further room may be opened.
@@ -62,11 +67,14 @@ pub(crate) struct Registry<L> {
 pub(crate) struct TooManyRooms;
 
 impl<L> Registry<L> {
-    pub(crate) fn new() -> Registry<L> {
+    /// Each room keeps this much of what was said.
+    pub(crate) fn new(history: Option<History>) -> Registry<L> {
         Registry {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
+            born: AtomicU64::new(0),
+            history,
         }
     }
 
@@ -81,11 +89,12 @@ impl<L> Registry<L> {
 
     /// All rooms, each shard at its own moment.
     pub(crate) fn all(&self) -> Vec<Arc<SharedRoom<L>>> {
-        let mut all = Vec::with_capacity(self.len());
-        for shard in &self.shards {
-            all.extend(shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned());
-        }
-        all
+        (0..SHARDS).flat_map(|at| self.in_shard(at)).collect()
+    }
+
+    /// The rooms of one shard.
+    pub(crate) fn in_shard(&self, at: usize) -> Vec<Arc<SharedRoom<L>>> {
+        self.shard_at(at).values().cloned().collect()
     }
 
     /// Works on the room of that id, opening it where there is none. If nobody is in it
@@ -103,7 +112,7 @@ impl<L> Registry<L> {
                 self.len
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max_rooms).then_some(n + 1))
                     .map_err(|_| TooManyRooms)?;
-                let room = Mutex::new(Room::new());
+                let room = Mutex::new(Room::new(self.new_epoch(), self.history));
                 let (online, flushing) = (AtomicUsize::new(0), AtomicBool::new(false));
                 let shared = Arc::new(SharedRoom { id: id.clone(), online, flushing, room });
                 shard.insert(id.clone(), shared.clone());
@@ -160,8 +169,16 @@ impl<L> Registry<L> {
     }
 
     fn shard(&self, id: &str) -> MutexGuard<'_, Shard<L>> {
-        let at = self.hasher.hash_one(id) as usize % SHARDS;
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shard_at(self.hasher.hash_one(id) as usize)
+    }
+
+    fn shard_at(&self, at: usize) -> MutexGuard<'_, Shard<L>> {
+        self.shards[at % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Different for each room, and, the hasher's keys being random, in each process.
+    fn new_epoch(&self) -> Epoch {
+        Epoch(self.hasher.hash_one(self.born.fetch_add(1, Ordering::Relaxed)))
     }
 }
 

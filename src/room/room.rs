@@ -1,17 +1,23 @@
 //! One room: its members in the order in which they came, and its frames.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::config::History;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
-use crate::room::stream::{Batch, Stream};
+use crate::protocol::outbound::Head;
+use crate::protocol::wire::{Epoch, Since, Wire};
+use crate::room::history::Past;
+use crate::room::stream::{Audience, Batch, Stream};
 
 /// A member, with whatever it takes to reach him.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Member<L> {
     pub(crate) id: ConnectionId,
     pub(crate) name: Name,
     pub(crate) user: Option<Arc<User>>,
+    pub(crate) wire: Wire,
     pub(crate) link: L,
 }
 
@@ -27,16 +33,31 @@ pub(crate) type Members<L> = Arc<Vec<Arc<Member<L>>>>;
 
 #[derive(Debug)]
 pub(crate) struct Room<L> {
+    epoch: Epoch,
     members: Members<L>,
+    audience: Audience,
     stream: Stream,
+    past: Option<Box<Past>>,
     /// Places kept for members on their way from another room.
     reserved: usize,
     closed: bool,
 }
 
 impl<L> Room<L> {
-    pub(crate) fn new() -> Room<L> {
-        Room { members: Arc::default(), stream: Stream::default(), reserved: 0, closed: false }
+    pub(crate) fn new(epoch: Epoch, history: Option<History>) -> Room<L> {
+        Room {
+            epoch,
+            members: Arc::default(),
+            audience: Audience::default(),
+            stream: Stream::default(),
+            past: history.map(|history| Box::new(Past::new(history))),
+            reserved: 0,
+            closed: false,
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Members of the room.
@@ -64,45 +85,75 @@ impl<L> Room<L> {
         Ok(())
     }
 
-    /// Takes a member in and announces him with his own frame. Returns the position of that
+    /// Takes a member in and announces him with his own frame. Returns the position before that
     /// frame, which is the first one he is to get.
-    pub(crate) fn join(&mut self, member: Member<L>, max: usize, frame: &[&[u8]]) -> Result<u64, JoinError> {
+    pub(crate) fn join(
+        &mut self,
+        member: Member<L>,
+        max: usize,
+        frame: &Head<'_>,
+        now: Duration,
+    ) -> Result<u64, JoinError> {
         self.check(max)?;
-        Ok(self.admit(member, frame))
+        Ok(self.admit(member, frame, now))
     }
 
     /// The same in the place that was kept, which can't be refused: the member has left his
     /// old room for it. If the room was closed meanwhile, he is in a silent room.
-    pub(crate) fn join_reserved(&mut self, member: Member<L>, frame: &[&[u8]]) -> u64 {
+    pub(crate) fn join_reserved(&mut self, member: Member<L>, frame: &Head<'_>, now: Duration) -> u64 {
         self.reserved -= 1;
-        self.admit(member, frame)
+        self.admit(member, frame, now)
     }
 
     /// Takes a member out, announces it to the others, and returns whether he was one.
-    pub(crate) fn leave(&mut self, id: ConnectionId, out: &str) -> bool {
+    pub(crate) fn leave(&mut self, id: ConnectionId, out: &str, now: Duration) -> bool {
         let Some(at) = self.members.iter().position(|m| m.id == id) else { return false };
-        self.members_mut().remove(at);
+        let member = self.members_mut().remove(at);
+        *self.audience.of(member.wire) -= 1;
         if !self.members.is_empty() {
-            self.say(&[out.as_bytes()]);
+            self.say(&Head { plain: "", v1: "", tail: out }, now);
         }
         true
     }
 
-    /// Queues a frame for all members: the parts, the count, a closing brace. A closed room is
-    /// silent.
-    pub(crate) fn say(&mut self, parts: &[&[u8]]) {
+    /// Reaches a member by another link from now on, which nobody else notices.
+    pub(crate) fn relink(&mut self, id: ConnectionId, user: Option<Arc<User>>, link: L) {
+        let Some(at) = self.members.iter().position(|m| m.id == id) else { return };
+        let Member { name, wire, .. } = &*self.members[at];
+        let member = Member { id, name: name.clone(), user, wire: *wire, link };
+        self.members_mut()[at] = Arc::new(member);
+    }
+
+    /// Queues a frame for all members, with the count. A closed room is silent.
+    pub(crate) fn say(&mut self, head: &Head<'_>, now: Duration) {
         if self.closed {
             return;
         }
-        let mut digits = [0; 20];
-        let num = decimal(self.members.len(), &mut digits);
-        match parts {
-            [a] => self.stream.push(&[a, num, b"}"]),
-            [a, b] => self.stream.push(&[a, b, num, b"}"]),
-            _ => {
-                let all = parts.concat();
-                self.stream.push(&[&all, num, b"}"]);
+        let keep = self.past.as_mut().map(|past| |frame: &[u8]| past.push(now, frame));
+        self.stream.push(head, self.members.len(), &self.audience, keep);
+    }
+
+    /// The frames that somebody who was here before has missed, up to a position; `None` if they
+    /// can't all be had.
+    pub(crate) fn missed(&mut self, since: Since, position: u64, now: Duration) -> Option<Vec<u8>> {
+        if since.epoch != self.epoch {
+            return None;
+        }
+        let n = position.checked_sub(since.seq)?;
+        match &mut self.past {
+            _ if n == 0 => Some(Vec::new()),
+            Some(past) => {
+                past.trim(now);
+                past.frames(n, self.stream.position() - position)
             }
+            None => None,
+        }
+    }
+
+    /// Forgets frames that have become too old.
+    pub(crate) fn trim(&mut self, now: Duration) {
+        if let Some(past) = &mut self.past {
+            past.trim(now);
         }
     }
 
@@ -130,39 +181,15 @@ impl<L> Room<L> {
         Ok(())
     }
 
-    fn admit(&mut self, member: Member<L>, frame: &[&[u8]]) -> u64 {
+    fn admit(&mut self, member: Member<L>, frame: &Head<'_>, now: Duration) -> u64 {
         let position = self.stream.position();
+        *self.audience.of(member.wire) += 1;
         self.members_mut().push(Arc::new(member));
-        self.say(frame);
+        self.say(frame, now);
         position
     }
 
     fn members_mut(&mut self) -> &mut Vec<Arc<Member<L>>> {
         Arc::make_mut(&mut self.members)
-    }
-}
-
-/// A count as decimal digits, without an allocation.
-fn decimal(mut n: usize, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_are_written_in_decimal() {
-        for n in [0, 7, 10, 99, 1234, usize::MAX] {
-            assert_eq!(decimal(n, &mut [0; 20]), n.to_string().as_bytes());
-        }
     }
 }

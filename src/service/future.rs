@@ -13,10 +13,10 @@ use hyper_util::server::conn::auto;
 use pin_project::pin_project;
 use tokio::net::TcpStream;
 
-use crate::connection::guard::{self, NoAnswer};
 use crate::connection::{Opening, serve};
 use crate::engine::engine::{Engine, NoPermit, Permit};
 use crate::hooks::auth::{Admission, AuthRefusal};
+use crate::hooks::guard::{self, NoAnswer};
 use crate::hooks::user::PeerAddr;
 use crate::service::body::ResponseBody;
 use crate::service::handshake::{self, Accept};
@@ -148,6 +148,7 @@ impl Upgrade {
         }
         self.accept.choose(admission.take_protocol());
         let peer = self.parts.extensions.get::<PeerAddr>().map(|p| p.0);
+        let wire = self.accept.wire();
         let Upgrade { engine, permit, on_upgrade, accept, parts } = self;
         // Its headers hold on to hyper's read buffer.
         drop(parts);
@@ -159,7 +160,7 @@ impl Upgrade {
                 return;
             };
             // A task of its own, which is as small as that of the connection alone.
-            let opening = |first| Opening { permit, admission, peer, first };
+            let opening = |first| Opening { permit, admission, peer, wire, first };
             match plain_tcp(upgraded) {
                 Ok((io, first)) => engine.spawn(serve(engine.clone(), io, opening(first))),
                 Err(upgraded) => {

@@ -8,11 +8,9 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::protocol::wire::{self, Wire};
 use crate::service::body::ResponseBody;
 use crate::service::refusal::RefusalKind;
-
-/// The subprotocol of the plain wire, chosen where a client offers it.
-pub(crate) const SUBPROTOCOL: &str = "chat-rooms";
 
 /// A sound handshake, ready to be answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,8 +46,8 @@ pub(crate) fn verify(parts: &Parts) -> Result<Accept, RefusalKind> {
     if !is_key(key.as_bytes()) {
         return Err(RefusalKind::Key);
     }
-    let offered = offers(headers).any(|p| p == SUBPROTOCOL);
-    let protocol = offered.then(|| HeaderValue::from_static(SUBPROTOCOL));
+    let offered = [wire::V1, wire::PLAIN].into_iter().find(|own| offers(headers).any(|p| p == *own));
+    let protocol = offered.map(HeaderValue::from_static);
     Ok(Accept { key: derive_accept_key(key.as_bytes()), protocol })
 }
 
@@ -59,6 +57,11 @@ impl Accept {
         if self.protocol.is_none() {
             self.protocol = protocol;
         }
+    }
+
+    /// What the connection will speak.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire::of(self.protocol.as_ref())
     }
 
     /// 101 (RFC 6455 §4.2.2).
@@ -192,7 +195,12 @@ mod tests {
     fn our_subprotocol_is_chosen_and_no_other_unasked() {
         let mut accept = verify(&request(add("sec-websocket-protocol", "soap, chat-rooms"))).unwrap();
         accept.choose(Some(HeaderValue::from_static("soap")));
-        assert_eq!(accept.protocol.unwrap(), SUBPROTOCOL);
+        assert_eq!(accept.protocol.unwrap(), "chat-rooms");
+        let both = verify(&request(add("sec-websocket-protocol", "chat-rooms, chat-rooms.v1"))).unwrap();
+        assert_eq!(
+            (both.wire(), both.protocol.unwrap()),
+            (Wire::V1, HeaderValue::from_static("chat-rooms.v1"))
+        );
         assert_eq!(verify(&request(add("sec-websocket-protocol", "soap"))).unwrap().protocol, None);
     }
 

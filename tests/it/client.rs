@@ -3,17 +3,28 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tower_chat_rooms::{Admission, ChatRooms, RoomEvent};
 
 /// Longer than any test in paused time has to wait.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
+
+/// What comes next on a connection.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Next {
+    Frame(Value),
+    /// It has ended with this code.
+    End(u16),
+}
 
 pub(crate) struct Client {
     pub(crate) ws: WebSocketStream<DuplexStream>,
@@ -42,6 +53,15 @@ impl Client {
         let first = client.next().await;
         assert_eq!((&first["event"], &first["name"]), (&json!("enter"), &json!(name)));
         client
+    }
+
+    /// Connects by v1, and reads the welcome.
+    pub(crate) async fn connect_v1(rooms: &ChatRooms, admission: Admission) -> (Client, Value) {
+        let admission = admission.with_protocol("chat-rooms.v1".parse().unwrap());
+        let mut client = Client::connect_as(rooms, admission, 64 * 1024).await;
+        let welcome = client.next().await;
+        assert_eq!(welcome["event"], "welcome");
+        (client, welcome)
     }
 
     pub(crate) async fn say(&mut self, value: Value) {
@@ -86,8 +106,7 @@ impl Client {
                         before.push(value);
                     } else if self.polite {
                         // The server may have closed meanwhile.
-                        let _ =
-                            self.ws.send(Message::text(r#"{"event":"heartbeat","message":"pong"}"#)).await;
+                        let _ = self.ws.send(Message::text(PONG)).await;
                     }
                 }
                 Some(Ok(_)) => {}
@@ -96,13 +115,52 @@ impl Client {
         }
     }
 
+    /// The next frame that is no heartbeat, or the end.
+    pub(crate) async fn next_or_end(&mut self) -> Next {
+        match tokio::time::timeout(PATIENCE, self.ws.next()).await.expect("nothing came") {
+            Some(Ok(Message::Text(text))) => {
+                let frame: Value = serde_json::from_str(&text).unwrap();
+                if frame["event"] != "heartbeat" {
+                    return Next::Frame(frame);
+                }
+                // The server may have closed meanwhile.
+                let _ = self.ws.send(Message::text(PONG)).await;
+                Box::pin(self.next_or_end()).await
+            }
+            Some(Ok(Message::Close(frame))) => Next::End(frame.map_or(1005, |frame| frame.code.into())),
+            Some(Ok(_)) => Box::pin(self.next_or_end()).await,
+            Some(Err(_)) | None => Next::End(1006),
+        }
+    }
+
+    /// Answers the heartbeats that have come. Nothing else may have.
+    pub(crate) async fn answer_heartbeats(&mut self) {
+        while let Some(next) = self.ws.next().now_or_never() {
+            match next {
+                Some(Ok(Message::Text(text))) if text.contains(r#""event":"heartbeat""#) => {
+                    self.text(PONG).await;
+                }
+                other => panic!("not expected: {other:?}"),
+            }
+        }
+    }
+
+    /// Closes with a code, and waits until the connection has ended.
+    pub(crate) async fn close_with(mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        self.ws.close(Some(frame)).await.unwrap();
+        while let Some(Ok(_)) = self.ws.next().await {}
+        drop(self.ws);
+        self.task.await.unwrap();
+    }
+
     async fn next_message(&mut self) -> Message {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.ws.next()).await;
             let message = next.expect("nothing came").expect("the connection ended").unwrap();
             match &message {
                 Message::Text(text) if self.polite && text.contains(r#""event":"heartbeat""#) => {
-                    self.text(r#"{"event":"heartbeat","message":"pong"}"#).await;
+                    self.text(PONG).await;
                 }
                 _ => return message,
             }

@@ -9,7 +9,7 @@ fn parse(text: &str) -> Result<Inbound<'_>, ErrorCode> {
 
 fn body_of(text: &str) -> String {
     match parse(text) {
-        Ok(Inbound::Say { body, .. }) => body.as_str().into(),
+        Ok(Inbound::Say(say)) => say.body.as_str().into(),
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -74,6 +74,9 @@ fn what_is_refused() {
         ("{\"event\":\"out\",\"name\":\"bob\"}", ReservedEvent),
         ("{\"event\":\"noAuth\"}", ReservedEvent),
         ("{\"event\":\"error\"}", ReservedEvent),
+        ("{\"event\":\"welcome\"}", ReservedEvent),
+        ("{\"event\":\"entered\"}", ReservedEvent),
+        ("{\"event\":\"ack\",\"cid\":\"x\"}", ReservedEvent),
         ("{\"event\":\"heartbeat\",\"message\":\"ping\"}", ReservedEvent),
         ("{\"event\":\"heartbe\\u0061t\",\"num\":1}", ReservedEvent),
         ("{\"event\":\"auth\",\"message\":{}}", BadShape),
@@ -157,4 +160,26 @@ proptest! {
     fn no_nearly_json_panics(text in "[\\[\\]{}\",:\\\\a-e0-9u ]{0,40}") {
         let _ = Inbound::parse(&text, 8);
     }
+}
+
+#[test]
+fn a_seq_is_kept_by_the_plain_wire_and_is_the_servers_by_v1() {
+    let Ok(Inbound::Say(say)) = parse(r#"{"event":"x","seq":7,"cid":"c"}"#) else { panic!() };
+    let head = say.body.head("");
+    assert_eq!((head.plain, head.v1), (r#"{"event":"x","seq":7,"cid":"c""#, r#"{"event":"x","cid":"c""#));
+    assert_eq!(say.cid, Some("\"c\""));
+    let alone = Body::of_host(r#"{"seq":7,"num":1}"#).unwrap();
+    let head = alone.head_of_host();
+    assert_eq!((head.plain, head.v1, head.tail), ("{", "{", "\"num\":"));
+}
+
+#[test]
+fn what_a_client_comes_back_by_is_for_the_server_alone() {
+    let text = r#"{"event":"enter","since":{"epoch":"e","seq":1},"message":"a","resume":"s","seq":3,"x":1}"#;
+    let Ok(Inbound::Enter(enter)) = parse(text) else { panic!() };
+    assert_eq!((enter.since, enter.resume), (Some(r#"{"epoch":"e","seq":1}"#), Some("\"s\"")));
+    let named = enter.body.without_comeback().with_message("b");
+    let head = named.head("");
+    assert_eq!(head.plain, r#"{"event":"enter","seq":3,"x":1,"message":"b""#);
+    assert_eq!(head.v1, r#"{"event":"enter","x":1,"message":"b""#);
 }

@@ -1,0 +1,140 @@
+//! The course of a conversation: what the client says, one thing after the other, to the end.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::connection::conversation::{Conversation, End};
+use crate::connection::saying::Said;
+use crate::connection::seat::Turn;
+use crate::protocol::close::LeaveReason;
+use crate::protocol::inbound::Inbound;
+
+/// How long a connection that the client closed during a stall is kept, so that what it has
+/// opened instead is in use before it hears of the end.
+const LATE_CLOSE: Duration = Duration::from_millis(250);
+
+/// What is left to do for a message.
+type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + Send + 'a>>;
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
+    /// Leads the conversation to its end, and returns why it ends.
+    pub(crate) async fn run(&mut self) -> LeaveReason {
+        loop {
+            if let Turn::End(reason) = self.turn().await {
+                return reason;
+            }
+            while let Some(text) = self.inbox.pop_front() {
+                let done = match self.on_text(text.as_str()) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(rest)) => rest.await,
+                    Err(end) => Err(end),
+                };
+                if let Err(End(reason)) = done {
+                    return reason;
+                }
+            }
+            // A burst's worth of memory is not kept while idle.
+            if self.inbox.capacity() > 4 {
+                self.inbox = VecDeque::new();
+            }
+        }
+    }
+
+    /// Leaves the room, or has the seat kept there.
+    pub(crate) fn end(&mut self, reason: LeaveReason) {
+        match reason {
+            LeaveReason::HeartbeatMissed => self.engine.counters.heartbeats_missed.add(1),
+            LeaveReason::Slow => self.engine.counters.slow.add(1),
+            _ => {}
+        }
+        if reason.keeps_seat() || (reason == LeaveReason::Closed && self.seat.means_to_return()) {
+            self.stay.suspend(reason);
+        } else {
+            self.stay.leave(reason);
+        }
+        self.deadline = None;
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn finish(&self, reason: LeaveReason) {
+        if reason == LeaveReason::Closed && self.engine.has_stalled() {
+            // After a stall the classic page's old connection ends while its new one opens. It
+            // closes the new one then, and comes back only if that one has had a heartbeat.
+            tokio::time::sleep(LATE_CLOSE).await;
+        }
+        // Boxed for the same reason as what `on_text` leaves.
+        Box::pin(self.seat.finish(reason, self.engine.limits.close_timeout)).await;
+    }
+
+    async fn turn(&mut self) -> Turn {
+        let (seat, inbox, deadline) = (&self.seat, &mut self.inbox, &mut self.deadline);
+        std::future::poll_fn(|cx| {
+            // First, for a flood must not postpone it.
+            if let Some(deadline) = deadline
+                && deadline.at.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Turn::End(deadline.reason));
+            }
+            seat.poll_turn(cx, inbox)
+        })
+        .await
+    }
+
+    /// Does at once what can be done at once. What has to wait is boxed: it is rare, and every
+    /// connection would have room for the largest of these futures.
+    fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
+        let inbound = match Inbound::parse(text, self.engine.limits.max_depth) {
+            Ok(inbound) => inbound,
+            Err(e) => return self.refuse(e).map(|()| None),
+        };
+        // Guessing tokens is no good behaviour, however well-formed.
+        if !matches!(inbound, Inbound::Auth(_)) {
+            self.bad_frames = 0;
+        }
+        match inbound {
+            Inbound::Pong => Ok(None),
+            Inbound::Auth(token) => Ok(Some(Box::pin(self.on_auth(token)))),
+            _ if self.auth_first => {
+                self.no_auth("authenticate first: send {\"event\":\"auth\",\"message\":TOKEN}");
+                Ok(None)
+            }
+            Inbound::Enter(enter) => Ok(Some(Box::pin(self.on_enter(enter)))),
+            Inbound::Say(say) => match self.on_say(text, say)? {
+                Said::Done => Ok(None),
+                Said::Crowded(message) => Ok(Some(Box::pin(self.say_later(text, message)))),
+            },
+        }
+    }
+
+    async fn on_auth(&mut self, token: Cow<'_, str>) -> Result<(), End> {
+        let engine = self.engine.clone();
+        let Some(auth) = &engine.hooks.auth else { return Ok(()) };
+        match self.ask("in_band", async { auth.in_band(&token).await }).await? {
+            Some(Ok(user)) => {
+                if self.stay.standing.user.as_ref().is_some_and(|old| old.id() != user.id()) {
+                    self.no_auth("another user is authenticated on this connection; open a new one");
+                    return Ok(());
+                }
+                self.stay.authenticate(user);
+                self.bad_frames = 0;
+                if std::mem::take(&mut self.auth_first) {
+                    self.start_deadline();
+                }
+                Ok(())
+            }
+            Some(Err(denied)) => {
+                self.no_auth(denied.reason());
+                self.count_bad_frame()
+            }
+            None => {
+                self.no_auth("the token could not be checked; try again");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A client enters a room: for the first time, from another one, or coming back.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::connection::conversation::{Conversation, End};
+use crate::engine::memberships::Newcomer;
+use crate::engine::standing::Standing;
+use crate::hooks::policy::EnterRequest;
+use crate::ids::{IdError, Name, RoomId};
+use crate::protocol::close::LeaveReason;
+use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::inbound::{Body, Enter, RoomField};
+use crate::protocol::resume::{self, Secret};
+use crate::protocol::wire::{Since, Wire};
+
+/// What a v1 client was before.
+#[derive(Default)]
+struct Comeback {
+    since: Option<Since>,
+    secrets: Vec<Secret>,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
+    pub(super) async fn on_enter(&mut self, enter: Enter<'_>) -> Result<(), End> {
+        let comeback = match self.comeback(&enter) {
+            Ok(comeback) => comeback,
+            Err(e) => return self.refuse(e),
+        };
+        let (name, room, body) = match self.check_enter(enter) {
+            Ok(checked) => checked,
+            Err(e) => return self.refuse(e),
+        };
+        let is_back = self.stay.standing.membership.is_none() && self.take_over(&comeback.secrets).await?;
+        if let Some(m) = &self.stay.standing.membership
+            && m.name == name
+            && m.room.id() == &room
+        {
+            match self.wire {
+                Wire::Plain => self.engine.repeat(m, &body, &*self.seat),
+                Wire::V1 => self.engine.resume(&self.newcomer(name, comeback.since), m),
+            }
+            self.deadline = None;
+            return Ok(());
+        }
+        if is_back && let Some(m) = &self.stay.standing.membership {
+            // He wants to be elsewhere now, and goes there from where he was.
+            self.engine.resume(&self.newcomer(m.name.clone(), None), m);
+        }
+        let engine = self.engine.clone();
+        if let Some(policy) = &engine.hooks.policy {
+            let user = self.stay.standing.user.clone();
+            let from = self.stay.standing.membership.as_ref().map(|m| m.room.id().clone());
+            let request = EnterRequest {
+                connection: self.stay.standing.id,
+                peer: self.stay.standing.peer,
+                user: user.as_deref(),
+                name: &name,
+                room: &room,
+                from: from.as_ref(),
+            };
+            match self.ask("may_enter", async { policy.may_enter(&request).await }).await? {
+                Some(Ok(())) => {}
+                Some(Err(denied)) => {
+                    return self.refuse(PeerError::new(ErrorCode::Denied, denied.into_reason()));
+                }
+                None => {
+                    let text = "the room's policy gave no answer; try again";
+                    return self.refuse(PeerError::new(ErrorCode::Internal, text));
+                }
+            }
+        }
+        self.enter(self.newcomer(name, comeback.since), &room, &body)
+    }
+
+    /// By what a v1 client comes back.
+    fn comeback(&self, enter: &Enter<'_>) -> Result<Comeback, PeerError> {
+        let mut comeback = Comeback::default();
+        if self.wire == Wire::V1 {
+            if let Some(since) = enter.since {
+                comeback.since = resume::since(since)?;
+            }
+            if let Some(secrets) = enter.resume {
+                comeback.secrets = resume::secrets(secrets)?;
+            }
+        }
+        Ok(comeback)
+    }
+
+    /// Takes over the seat that one of these secrets is for. The other connections are the same
+    /// client's, and end. Returns whether there was one.
+    async fn take_over(&mut self, secrets: &[Secret]) -> Result<bool, End> {
+        let engine = self.engine.clone();
+        let own = self.stay.standing.secret;
+        for secret in secrets.iter().filter(|secret| Some(**secret) != own) {
+            let user = self.stay.standing.user.as_ref().map(|user| user.id());
+            let Some(claim) = engine.tickets.redeem(secret, user) else { continue };
+            match engine.table.get(claim.id) {
+                Some(owner) => owner.close(LeaveReason::Replaced),
+                None if engine.tickets.give_up(claim.id) => continue,
+                None => {}
+            }
+            // Its task may be in a hook of the host's, which has so much time.
+            let limit = engine.limits.hook_timeout;
+            if let Ok(Ok(handover)) = self.watch(tokio::time::timeout(limit, claim.handover)).await? {
+                // A second one goes back, and its time passes.
+                if self.stay.standing.membership.is_none() {
+                    self.stay.adopt(handover);
+                }
+            }
+        }
+        Ok(self.stay.standing.membership.is_some())
+    }
+
+    fn newcomer(&self, name: Name, since: Option<Since>) -> Newcomer {
+        let Standing { id, user, .. } = &self.stay.standing;
+        Newcomer { id: *id, name, user: user.clone(), wire: self.wire, since, link: self.seat.clone() }
+    }
+
+    /// Name and room within the limits; the user's own name counts more than the claimed one.
+    fn check_enter<'a>(&self, enter: Enter<'a>) -> Result<(Name, RoomId, Body<'a>), PeerError> {
+        let limits = &self.engine.limits;
+        let bad_name = |why: &str| PeerError::new(ErrorCode::BadName, format!("the name {why}"));
+        let claimed = enter.name.as_deref();
+        let body = match self.wire {
+            Wire::V1 if enter.since.or(enter.resume).is_some() => enter.body.without_comeback(),
+            _ => enter.body,
+        };
+        let (name, body) = match self.stay.standing.user.as_ref().and_then(|u| u.name()) {
+            Some(own) if claimed != Some(own) => (Some(own), body.with_message(own)),
+            own => (own.or(claimed), body),
+        };
+        let name = name.ok_or_else(|| bad_name("must be a string, as \"message\""))?;
+        let name = Name::parse(name, limits.max_name_bytes).map_err(|e: IdError| bad_name(&e.to_string()))?;
+        let bad_room = |why: &str| PeerError::new(ErrorCode::BadRoomId, format!("the room id {why}"));
+        let RoomField::Id(room) = enter.room else {
+            return Err(bad_room("must be a string or a number, as \"roomId\""));
+        };
+        let room =
+            RoomId::parse(&room, limits.max_room_id_bytes).map_err(|e: IdError| bad_room(&e.to_string()))?;
+        Ok((name, room, body))
+    }
+
+    fn enter(&mut self, newcomer: Newcomer, room: &RoomId, body: &Body<'_>) -> Result<(), End> {
+        let entered = self.engine.enter(newcomer, room, body, self.stay.standing.membership.as_ref());
+        let (new, entry) = match entered {
+            Ok(entered) => entered,
+            Err(e) => return self.refuse(e),
+        };
+        self.deadline = None;
+        if let Some(old) = self.stay.standing.membership.replace(new) {
+            let reason = if old.room.id() == room { LeaveReason::Renamed } else { LeaveReason::Moved };
+            self.stay.tell_left(&old, reason, entry.left_online)?;
+        }
+        Ok(self.stay.tell_entered(entry.online)?)
+    }
+}

@@ -1,0 +1,119 @@
+//! By what v1 clients come back: secrets, positions, and the ids of their messages.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::json::unquote;
+use crate::protocol::wire::{Epoch, Since};
+
+/// Bytes of a message's `cid`.
+pub(crate) const MAX_CID_BYTES: usize = 64;
+
+/// So many of a client's last messages are known by their `cid`.
+pub(crate) const MAX_CIDS: usize = 128;
+
+/// Secrets in one enter.
+const MAX_SECRETS: usize = 8;
+
+/// What a connection's seat can be taken over with: 128 bits that nobody can guess.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Secret([u8; 16]);
+
+impl Secret {
+    /// `None` if the system has no randomness to give; the connection then has no secret.
+    pub(crate) fn new() -> Option<Secret> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).ok()?;
+        Some(Secret(bytes))
+    }
+
+    /// As it stands in the welcome, and nowhere else.
+    pub(crate) fn reveal(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.0))
+    }
+
+    fn parse(text: &str) -> Option<Secret> {
+        let is_hex = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(|n| Secret(n.to_be_bytes()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// The `resume` of an enter: a secret or some. What can't be one of ours is as good as unknown.
+pub(crate) fn secrets(json: &str) -> Result<Vec<Secret>, PeerError> {
+    let wrong = || bad("\"resume\" must be a secret from a \"welcome\", or an array of at most 8");
+    let all: Vec<Cow<'_, str>> = match unquote(json) {
+        Some(one) => vec![one],
+        None => serde_json::from_str(json).map_err(|_| wrong())?,
+    };
+    if all.len() > MAX_SECRETS {
+        return Err(wrong());
+    }
+    Ok(all.iter().filter_map(|text| Secret::parse(text)).collect())
+}
+
+/// The `since` of an enter; `None` if its epoch can't be one of ours.
+pub(crate) fn since(json: &str) -> Result<Option<Since>, PeerError> {
+    let value: Value = serde_json::from_str(json).unwrap_or_default();
+    match (value["epoch"].as_str(), value["seq"].as_u64()) {
+        (Some(epoch), Some(seq)) => Ok(Epoch::parse(epoch).map(|epoch| Since { epoch, seq })),
+        _ => Err(bad("\"since\" must be an object with an \"epoch\" and a \"seq\"")),
+    }
+}
+
+/// The `cid` of a message.
+pub(crate) fn cid(json: &str) -> Result<Cow<'_, str>, PeerError> {
+    match unquote(json) {
+        Some(cid) if (1..=MAX_CID_BYTES).contains(&cid.len()) => Ok(cid),
+        _ => Err(bad("\"cid\" must be a string of 1 to 64 bytes")),
+    }
+}
+
+fn bad(text: &'static str) -> PeerError {
+    PeerError::new(ErrorCode::BadShape, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_read_as_it_is_written_and_never_shown() {
+        let secret = Secret::new().unwrap();
+        assert_ne!(secret, Secret::new().unwrap());
+        let json = format!("\"{}\"", secret.reveal());
+        assert_eq!(secrets(&json), Ok(vec![secret]));
+        assert_eq!(secrets(&format!("[\"x\",{json}]")), Ok(vec![secret]));
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+        for json in ["7", "null", "[7]", "{}", &format!("[{}]", ["\"\""; 9].join(","))] {
+            assert_eq!(secrets(json).unwrap_err().code, ErrorCode::BadShape, "{json}");
+        }
+    }
+
+    #[test]
+    fn positions() {
+        let position = Since { epoch: Epoch(0xab), seq: 7 };
+        assert_eq!(since(r#"{"epoch":"00000000000000ab","seq":7}"#), Ok(Some(position)));
+        assert_eq!(since(r#"{"epoch":"of another server","seq":7}"#), Ok(None));
+        for json in ["7", "null", "{}", r#"{"epoch":1,"seq":7}"#, r#"{"epoch":"00000000000000ab","seq":-1}"#]
+        {
+            assert_eq!(since(json).unwrap_err().code, ErrorCode::BadShape, "{json}");
+        }
+    }
+
+    #[test]
+    fn ids_of_messages() {
+        assert_eq!(cid(r#""a\u0062""#).unwrap(), "ab");
+        for json in ["7", "\"\"", "null", &format!("\"{}\"", "x".repeat(65))] {
+            assert_eq!(cid(json).unwrap_err().code, ErrorCode::BadShape, "{json}");
+        }
+    }
+}

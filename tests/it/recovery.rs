@@ -1,0 +1,616 @@
+//! Clients that come back: to their seats, without losing a frame, and without sending one twice.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tower_chat_rooms::{
+    Admission, ChatRooms, ChatRoomsBuilder, Denied, EnterRequest, History, MessageRequest, RoomPolicy, User,
+    Verdict,
+};
+
+use crate::client::{Client, Log, Next, assert_empty};
+
+const GRACE: Duration = Duration::from_secs(10);
+
+fn builder(log: &Log) -> ChatRoomsBuilder {
+    ChatRooms::builder().grace(GRACE).history(History::last(100)).events(log.hook())
+}
+
+fn kept() -> (ChatRooms, Log) {
+    let log = Log::default();
+    (builder(&log).build().unwrap(), log)
+}
+
+/// A v1 client as it comes and goes.
+struct Comer {
+    client: Client,
+    name: &'static str,
+    secrets: Vec<Value>,
+    /// Up to where it has had the room.
+    since: Value,
+}
+
+impl Comer {
+    async fn enter(rooms: &ChatRooms, name: &'static str) -> Comer {
+        let (client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
+        let mut comer = Comer { client, name, secrets: vec![welcome["resume"].clone()], since: Value::Null };
+        comer.client.say(json!({"event": "enter", "message": name, "roomId": "r"})).await;
+        let entered = comer.client.next().await;
+        assert_eq!(
+            (&entered["event"], &entered["resumed"], &entered["recovered"]),
+            (&json!("entered"), &json!(false), &json!(false))
+        );
+        comer.since = json!({"epoch": entered["epoch"], "seq": entered["seq"]});
+        let own = comer.next().await;
+        assert_eq!((&own["event"], &own["name"]), (&json!("enter"), &json!(name)));
+        comer
+    }
+
+    /// Comes back by another connection, and returns the answer.
+    async fn back(&mut self, rooms: &ChatRooms) -> Value {
+        self.back_as(rooms, Admission::anonymous()).await
+    }
+
+    async fn back_as(&mut self, rooms: &ChatRooms, admission: Admission) -> Value {
+        let (client, welcome) = Client::connect_v1(rooms, admission).await;
+        // The old connection may be half-open; who needs it has put it away before.
+        drop(std::mem::replace(&mut self.client, client));
+        self.secrets.retain(|secret| !secret.is_null());
+        let enter = json!({
+            "event": "enter", "message": self.name, "roomId": "r", "since": self.since, "resume": self.secrets,
+        });
+        self.client.say(enter).await;
+        let entered = self.client.next().await;
+        assert_eq!(entered["event"], "entered", "{entered}");
+        self.secrets = vec![welcome["resume"].clone()];
+        if entered["recovered"] == false {
+            self.since = json!({"epoch": entered["epoch"], "seq": entered["seq"]});
+        }
+        entered
+    }
+
+    /// The next frame; the room's must be the next in its order.
+    async fn next(&mut self) -> Value {
+        let frame = self.client.next().await;
+        if let Some(seq) = frame["seq"].as_u64()
+            && frame["event"] != "ack"
+        {
+            assert_eq!(Some(seq), self.since["seq"].as_u64().map(|seq| seq + 1), "{frame}");
+            self.since["seq"] = seq.into();
+        }
+        frame
+    }
+
+    async fn say(&mut self, message: impl Into<Value>) {
+        self.client.say(json!({"event": "message", "message": message.into()})).await;
+    }
+
+    async fn hears(&mut self, message: impl Into<Value>) {
+        assert_eq!(self.next().await["message"], message.into());
+    }
+
+    /// The connection breaks, and the server knows it.
+    async fn lose(&mut self) {
+        let (theirs, _) = tokio::io::duplex(1);
+        let role = tokio_tungstenite::tungstenite::protocol::Role::Client;
+        let ws = tokio_tungstenite::WebSocketStream::from_raw_socket(theirs, role, None).await;
+        let lost = Client { ws, task: tokio::spawn(async {}), polite: true };
+        std::mem::replace(&mut self.client, lost).vanish().await;
+    }
+}
+
+fn resumed(entered: &Value) -> (bool, bool) {
+    (entered["resumed"].as_bool().unwrap(), entered["recovered"].as_bool().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flap_is_seen_by_nobody() {
+    for away in [Duration::ZERO, Duration::from_millis(1), GRACE / 2, GRACE - Duration::from_millis(1)] {
+        let (rooms, log) = kept();
+        let mut bob = Comer::enter(&rooms, "bob").await;
+        let mut ann = Comer::enter(&rooms, "ann").await;
+        bob.hears("ann").await;
+        let before = rooms.members("r");
+        ann.lose().await;
+        assert_eq!((rooms.stats().absent, rooms.stats().connections), (1, 1));
+        assert_eq!(rooms.members("r").iter().map(|m| m.is_connected).collect::<Vec<_>>(), [true, false]);
+        bob.say("missed").await;
+        bob.hears("missed").await;
+        stay_alive(&mut bob, away).await;
+        assert_eq!(resumed(&ann.back(&rooms).await), (true, true), "{away:?}");
+        ann.hears("missed").await;
+        ann.say("back").await;
+        ann.hears("back").await;
+        // For bob it comes right after what he has said himself.
+        let frame = bob.next().await;
+        assert_eq!((&frame["message"], &frame["num"]), (&json!("back"), &json!(2)));
+        let after = rooms.members("r");
+        assert!(after.iter().all(|m| m.is_connected));
+        let ids = |members: &[tower_chat_rooms::MemberInfo]| {
+            members.iter().map(|m| m.connection).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&after), ids(&before));
+        assert_eq!((rooms.stats().absent, rooms.stats().resumed), (0, 1));
+        assert!(rooms.kick(after[1].connection), "the seat is known by its old id");
+        assert_eq!(ann.client.closed().await, 4500);
+        bob.client.leave().await;
+        let log: Vec<String> = log.take().into_iter().filter(|line| !line.contains(':')).collect();
+        assert_eq!(log, ["+ bob r 1", "+ ann r 2", "- ann r 1 kicked", "- bob r 0 closed by the client"]);
+        assert_empty(&rooms);
+    }
+}
+
+/// Time passes for somebody who answers his heartbeats.
+async fn stay_alive(comer: &mut Comer, time: Duration) {
+    let until = tokio::time::Instant::now() + time;
+    while tokio::time::Instant::now() < until {
+        comer.client.answer_heartbeats().await;
+        let left = until - tokio::time::Instant::now();
+        tokio::time::sleep(left.min(Duration::from_millis(200))).await;
+    }
+    comer.client.answer_heartbeats().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_the_grace_there_is_one_out_and_one_left() {
+    let (rooms, log) = kept();
+    let mut bob = Comer::enter(&rooms, "bob").await;
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    bob.hears("ann").await;
+    ann.lose().await;
+    let lost = tokio::time::Instant::now();
+    let out = bob.next().await;
+    assert_eq!(lost.elapsed().as_secs(), GRACE.as_secs());
+    assert_eq!((&out["event"], &out["name"], &out["num"]), (&json!("out"), &json!("ann"), &json!(1)));
+    assert_eq!(log.take(), ["+ bob r 1", "+ ann r 2", "- ann r 1 connection lost"]);
+    assert_eq!(resumed(&ann.back(&rooms).await), (false, true), "what was missed can still be had");
+    assert_eq!(ann.next().await["event"], "out");
+    assert_eq!(ann.next().await["event"], "enter");
+    assert_eq!(bob.next().await["event"], "enter");
+    assert_eq!(log.take(), ["+ ann r 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_closes_on_purpose_is_out_at_once_and_who_means_to_return_is_not() {
+    let (rooms, log) = kept();
+    for (code, stays) in
+        [(1000, false), (1001, false), (3000, false), (4000, true), (4499, true), (4500, false)]
+    {
+        let ann = Comer::enter(&rooms, "ann").await;
+        log.take();
+        ann.client.close_with(code).await;
+        assert_eq!(rooms.stats().absent, usize::from(stays), "{code}");
+        assert_eq!(log.take().is_empty(), stays, "{code}");
+        rooms.close_room("r");
+        tokio::task::yield_now().await;
+    }
+    let mut legacy = Client::enter(&rooms, "old", "r").await;
+    legacy.text("x").await;
+    legacy.vanish().await;
+    assert_empty(&rooms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_open_connection_is_taken_over() {
+    let (rooms, log) = kept();
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    // The server doesn't know yet that it is gone.
+    let (client, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    let mut old = std::mem::replace(&mut ann.client, client);
+    assert_eq!(resumed(&ann.back(&rooms).await), (true, true));
+    assert_eq!(old.next_or_end().await, Next::End(4503));
+    // Its cleanup comes late, and takes nothing with it.
+    old.vanish().await;
+    ann.say("still here").await;
+    ann.hears("still here").await;
+    assert_eq!(rooms.members("r").len(), 1);
+    assert_eq!(log.take(), ["+ ann r 1", r#"ann r: {"event":"message","message":"still here"}"#]);
+    ann.client.leave().await;
+    assert_eq!(log.take(), ["- ann r 0 closed by the client"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_enter_whose_answer_was_lost_is_found_by_either_secret() {
+    let (rooms, log) = kept();
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    let first = ann.secrets.clone();
+    ann.lose().await;
+    assert_eq!(resumed(&ann.back(&rooms).await), (true, true));
+    // The client has not seen that, and knows both secrets.
+    ann.secrets = [first, ann.secrets.clone()].concat();
+    ann.lose().await;
+    assert_eq!(resumed(&ann.back(&rooms).await), (true, true));
+    // A third attempt, while the second is still open on the server.
+    let second = ann.secrets.clone();
+    assert_eq!(resumed(&ann.back(&rooms).await), (true, true));
+    assert_ne!(second, ann.secrets);
+    assert_eq!(log.take(), ["+ ann r 1"]);
+    assert_eq!(rooms.stats().resumed, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_attempts_of_the_same_client_end() {
+    let (rooms, _) = kept();
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    ann.lose().await;
+    // An attempt that got stuck before its enter was read.
+    let (mut stuck, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    ann.secrets.push(welcome["resume"].clone());
+    assert_eq!(resumed(&ann.back(&rooms).await), (true, true));
+    assert_eq!(stuck.next_or_end().await, Next::End(4503));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_works_once_and_only_for_its_user() {
+    let (rooms, log) = kept();
+    let user = |id: &str| Admission::user(User::new(id));
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    let good = ann.secrets.clone();
+    ann.lose().await;
+    for wrong in [json!("0".repeat(32)), json!("nonsense"), json!([])] {
+        let mut eve = Comer::enter(&rooms, "eve").await;
+        eve.lose().await;
+        let enter = json!({"event": "enter", "message": "ann", "roomId": "r", "resume": wrong});
+        let (mut client, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+        client.say(enter).await;
+        let entered = client.next().await;
+        assert_eq!(resumed(&entered), (false, false));
+        client.leave().await;
+    }
+    // Of another user it is not, and it is not used up by his attempt.
+    let mut eve = Comer { secrets: good.clone(), ..Comer::enter(&rooms, "eve").await };
+    assert!(!resumed(&eve.back_as(&rooms, user("eve")).await).0);
+    eve.client.leave().await;
+    assert!(resumed(&ann.back(&rooms).await).0);
+    ann.lose().await;
+    ann.secrets = good;
+    log.take();
+    assert!(!resumed(&ann.back(&rooms).await).0, "it was used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_bound_to_who_authenticated_on_its_connection() {
+    let log = Log::default();
+    let rooms =
+        builder(&log).auth(|token: String| async move { Ok::<_, Denied>(User::new(token)) }).build().unwrap();
+    let auth = |token: &str| json!({"event": "auth", "message": token});
+    let enter = |secret: Option<&Value>| {
+        let mut enter = json!({"event": "enter", "message": "ann", "roomId": "r"});
+        if let Some(secret) = secret {
+            enter["resume"] = secret.clone();
+        }
+        enter
+    };
+    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::auth_first()).await;
+    ann.say(auth("u-1")).await;
+    ann.say(enter(None)).await;
+    assert_eq!(ann.next().await["event"], "entered");
+    ann.vanish().await;
+    for (token, works) in [("u-2", false), ("u-1", true)] {
+        let (mut back, _) = Client::connect_v1(&rooms, Admission::auth_first()).await;
+        back.say(auth(token)).await;
+        back.say(enter(Some(&welcome["resume"]))).await;
+        assert_eq!(back.next().await["resumed"], works, "{token}");
+        back.leave().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_is_bounded_by_frames_bytes_and_age() {
+    let minute = Duration::from_secs(60);
+    for (history, wait, recovered) in [
+        (History::last(3), Duration::ZERO, true),
+        (History::last(2), Duration::ZERO, false),
+        (History::last(9).max_bytes(300), Duration::ZERO, true),
+        (History::last(9).max_bytes(200), Duration::ZERO, false),
+        (History::last(9).for_at_most(minute), minute - Duration::from_secs(1), true),
+        (History::last(9).for_at_most(minute), minute + Duration::from_secs(1), false),
+    ] {
+        let rooms = ChatRooms::builder().grace(minute * 9).history(history).build().unwrap();
+        let mut bob = Comer::enter(&rooms, "bob").await;
+        let mut ann = Comer::enter(&rooms, "ann").await;
+        bob.hears("ann").await;
+        ann.lose().await;
+        for n in 0..3 {
+            bob.say(format!("{n} of some twenty bytes")).await;
+            bob.next().await;
+        }
+        stay_alive(&mut bob, wait).await;
+        assert_eq!(resumed(&ann.back(&rooms).await), (true, recovered), "{history:?} after {wait:?}");
+        for n in (0..3).filter(|_| recovered) {
+            ann.hears(format!("{n} of some twenty bytes")).await;
+        }
+        ann.say("new").await;
+        ann.hears("new").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_history_a_flap_in_silence_loses_nothing() {
+    let rooms = ChatRooms::builder().grace(GRACE).build().unwrap();
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    ann.lose().await;
+    assert_eq!(resumed(&ann.back(&rooms).await), (true, true));
+    let mut bob = Comer::enter(&rooms, "bob").await;
+    ann.hears("bob").await;
+    ann.lose().await;
+    bob.say("missed").await;
+    bob.hears("missed").await;
+    assert_eq!(resumed(&ann.back(&rooms).await), (true, false));
+    bob.say("new").await;
+    ann.hears("new").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_is_born_anew_has_another_epoch() {
+    let rooms = ChatRooms::builder().history(History::last(9)).build().unwrap();
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    let epoch = ann.since["epoch"].clone();
+    ann.lose().await;
+    assert_empty(&rooms);
+    ann.secrets = vec![];
+    let entered = ann.back(&rooms).await;
+    assert_eq!(resumed(&entered), (false, false));
+    assert_ne!(entered["epoch"], epoch);
+    assert_eq!(ann.next().await["seq"], 1);
+    // What can't be is not believed.
+    ann.since["seq"] = 99.into();
+    ann.lose().await;
+    assert!(!resumed(&ann.back(&rooms).await).1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absent_member_can_be_sent_away() {
+    type Act = fn(&ChatRooms);
+    let acts: [(Act, &str); 2] = [
+        (|rooms| assert!(rooms.kick(rooms.members("r")[0].connection)), "- ann r 0 kicked"),
+        (|rooms| assert_eq!(rooms.close_room("r"), 1), "- ann r 0 room closed"),
+    ];
+    for (act, line) in acts {
+        let (rooms, log) = kept();
+        let mut ann = Comer::enter(&rooms, "ann").await;
+        ann.lose().await;
+        act(&rooms);
+        tokio::task::yield_now().await;
+        assert_eq!(log.take(), ["+ ann r 1", line]);
+        assert_empty(&rooms);
+        assert!(!resumed(&ann.back(&rooms).await).0);
+    }
+    let (rooms, log) = kept();
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    ann.lose().await;
+    rooms.shutdown().await;
+    assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 server shutdown"]);
+    assert_empty(&rooms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missed_heartbeat_keeps_the_seat_too() {
+    let (rooms, log) = kept();
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    ann.client.polite = false;
+    assert_eq!(ann.client.closed().await, 4000);
+    assert_eq!(rooms.stats().heartbeats_missed, 1);
+    assert_eq!(resumed(&ann.back(&rooms).await), (true, true));
+    assert_eq!(log.take(), ["+ ann r 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_sent_twice_goes_out_once() {
+    let (rooms, log) = kept();
+    let mut bob = Comer::enter(&rooms, "bob").await;
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    bob.hears("ann").await;
+    let say = |n: u32| json!({"event": "message", "message": n, "cid": format!("c{n}")});
+    for n in [1, 1, 2, 1, 2] {
+        ann.client.say(say(n)).await;
+        let ack = ann.client.next().await;
+        assert_eq!(ack, json!({"event": "ack", "cid": format!("c{n}"), "seq": n + 2}));
+        // Its own message follows the first time.
+        if ann.since["seq"] == n + 1 {
+            ann.hears(n).await;
+        }
+    }
+    ann.lose().await;
+    assert!(resumed(&ann.back(&rooms).await).0);
+    for n in [2, 3] {
+        ann.client.say(say(n)).await;
+        assert_eq!(ann.client.next().await["seq"], n + 2);
+    }
+    for n in [1, 2, 3] {
+        let frame = bob.next().await;
+        assert_eq!((&frame["message"], &frame["cid"]), (&json!(n), &json!(format!("c{n}"))));
+    }
+    assert_eq!(log.take().len(), 2 + 3, "the host hears of each once");
+    // A bad one is told, and so is what is said outside of a room, by its id.
+    ann.client.say(json!({"event": "message", "cid": 7})).await;
+    ann.hears(3).await;
+    assert_eq!(ann.client.next().await["code"], "bad_shape");
+    let (mut stranger, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    stranger.say(say(1)).await;
+    let error = stranger.next().await;
+    assert_eq!((&error["code"], &error["cid"]), (&json!("not_entered"), &json!("c1")));
+}
+
+struct House;
+
+impl RoomPolicy for House {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+        if request.name().as_str() == "eve" { Err(Denied::new("not you")) } else { Ok(()) }
+    }
+
+    fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
+        match request.event() {
+            "refuse" => Verdict::refuse("no"),
+            "drop" => Verdict::drop_silently(),
+            "replace" => Verdict::replace(&json!({"event": "message", "message": "nice"})).unwrap(),
+            _ => Verdict::allow(),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policys_word_reaches_who_waits_for_it() {
+    let rooms = ChatRooms::builder().policy(House).build().unwrap();
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    for (event, want) in [
+        ("refuse", json!({"event": "error", "code": "denied", "message": "no", "cid": "c"})),
+        ("drop", json!({"event": "ack", "cid": "c", "seq": 1})),
+        ("drop", json!({"event": "ack", "cid": "c", "seq": 1})),
+    ] {
+        ann.client.say(json!({"event": event, "cid": "c"})).await;
+        assert_eq!(ann.client.next().await, want);
+    }
+    ann.client.say(json!({"event": "replace", "cid": "d"})).await;
+    assert_eq!(ann.client.next().await, json!({"event": "ack", "cid": "d", "seq": 2}));
+    ann.hears("nice").await;
+    ann.client.say(json!({"event": "enter", "message": "eve", "roomId": "r"})).await;
+    assert_eq!(ann.client.next().await["code"], "denied");
+    // A refused move leaves him where he is.
+    ann.say("here").await;
+    ann.hears("here").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_under_another_name_or_to_another_room_moves() {
+    let (rooms, log) = kept();
+    let mut bob = Comer::enter(&rooms, "bob").await;
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    bob.hears("ann").await;
+    ann.lose().await;
+    ann.name = "anna";
+    assert_eq!(resumed(&ann.back(&rooms).await), (true, false), "first the seat that was kept");
+    let entered = ann.client.next().await;
+    assert_eq!((&entered["name"], &entered["resumed"]), (&json!("anna"), &json!(false)));
+    assert_eq!(
+        (bob.next().await["event"].clone(), bob.next().await["name"].clone()),
+        (json!("out"), json!("anna"))
+    );
+    assert_eq!(log.take(), ["+ bob r 1", "+ ann r 2", "- ann r 1 renamed", "+ anna r 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn plain_clients_see_none_of_it() {
+    let (rooms, _) = kept();
+    let mut old = Client::enter(&rooms, "old", "r").await;
+    let mut ann = Comer::enter(&rooms, "ann").await;
+    assert_eq!(
+        old.next().await,
+        json!({"event": "enter", "message": "ann", "roomId": "r", "name": "ann", "num": 2})
+    );
+    ann.lose().await;
+    let enter = json!({"event": "x", "seq": 7, "since": 1, "resume": "s", "cid": 2});
+    old.say(enter).await;
+    assert_eq!(
+        old.next().await,
+        json!({"event": "x", "seq": 7, "since": 1, "resume": "s", "cid": 2, "name": "old", "num": 2})
+    );
+    assert!(resumed(&ann.back(&rooms).await).0);
+    let replayed = ann.next().await;
+    assert_eq!(replayed["seq"], 3, "{replayed}");
+    ann.say("hi").await;
+    assert_eq!(old.next().await, json!({"event": "message", "message": "hi", "name": "ann", "num": 2}));
+    ann.hears("hi").await;
+    old.leave().await;
+    assert_eq!(ann.next().await["event"], "out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_go_to_nobody_else() {
+    let (rooms, log) = kept();
+    let mut bob = Comer::enter(&rooms, "bob").await;
+    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    let secret = welcome["resume"].as_str().unwrap();
+    let enter = json!({"event": "enter", "message": "ann", "roomId": "r", "resume": [secret], "since": {"epoch": "x", "seq": 1}, "x": 1});
+    ann.say(enter).await;
+    assert_eq!(
+        bob.next().await,
+        json!({"event": "enter", "message": "ann", "roomId": "r", "x": 1, "name": "ann", "num": 2, "seq": 2})
+    );
+    assert!(!log.take().concat().contains(secret));
+    assert!(!format!("{rooms:?}").contains(secret));
+}
+
+/// What happens in a run, in any order.
+#[derive(Debug, Clone)]
+enum Op {
+    /// Bob says something.
+    Say,
+    /// Ann reads so many frames of what has come.
+    Read(usize),
+    /// Her connection breaks, with everything that is under way.
+    Cut,
+    /// It breaks without the server's knowing, and she comes back.
+    HalfOpen,
+    /// Time passes.
+    Pass(u64),
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        5 => Just(Op::Say),
+        3 => (0usize..4).prop_map(Op::Read),
+        2 => Just(Op::Cut),
+        1 => Just(Op::HalfOpen),
+        1 => (0u64..400).prop_map(Op::Pass),
+    ]
+}
+
+/// Reads up to so many frames of those that are there.
+async fn read(ann: &mut Comer, most: usize, heard: &mut Vec<u64>) {
+    for _ in 0..most {
+        let next = tokio::time::timeout(Duration::from_millis(1), ann.next()).await;
+        let Ok(frame) = next else { return };
+        heard.extend(frame["message"].as_u64());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// However cuts, replays and new messages fall together, she has every frame once, in order.
+    #[test]
+    fn every_frame_comes_once_and_in_order(ops in prop::collection::vec(any_op(), 1..60), buffer in 0usize..2) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let log = Log::default();
+            let rooms = builder(&log).history(History::last(1000)).build().unwrap();
+            let mut bob = Comer::enter(&rooms, "bob").await;
+            let mut ann = Comer::enter(&rooms, "ann").await;
+            bob.hears("ann").await;
+            let (mut said, mut heard) = (0u64, Vec::new());
+            for op in ops {
+                match op {
+                    Op::Say => {
+                        bob.say(said).await;
+                        said += 1;
+                        // With the flusher's work done or not.
+                        if buffer == 0 {
+                            bob.hears(said - 1).await;
+                        }
+                    }
+                    Op::Read(n) => read(&mut ann, n, &mut heard).await,
+                    Op::Cut => {
+                        ann.lose().await;
+                        assert!(resumed(&ann.back(&rooms).await) == (true, true));
+                    }
+                    Op::HalfOpen => assert!(resumed(&ann.back(&rooms).await) == (true, true)),
+                    Op::Pass(ms) => {
+                        read(&mut bob, usize::MAX, &mut Vec::new()).await;
+                        tokio::time::sleep(Duration::from_millis(ms)).await;
+                        read(&mut ann, usize::MAX, &mut heard).await;
+                    }
+                }
+            }
+            read(&mut ann, usize::MAX, &mut heard).await;
+            assert!(heard.iter().copied().eq(0..said), "{said} said, heard {heard:?}");
+            let lines: Vec<String> = log.take().into_iter().filter(|line| !line.contains(':')).collect();
+            assert_eq!(lines, ["+ bob r 1", "+ ann r 2"]);
+        });
+    }
+}
