@@ -45,6 +45,8 @@ struct Link<IO> {
     place: Option<Place>,
     /// The task is to end the connection.
     order: Option<LeaveReason>,
+    /// Whatever it ends for, its seat may not be kept.
+    verdict: Option<LeaveReason>,
     /// The close frame is queued or sent.
     finishing: bool,
     /// Reading is over, once the messages that came before are dealt with.
@@ -97,6 +99,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
                 waker: Waker::noop().clone(),
                 place: None,
                 order: None,
+                verdict: None,
                 finishing: false,
                 ended: None,
                 life: Life::Seen,
@@ -303,6 +306,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         self.lock().order(reason);
     }
 
+    fn verdict(&self) -> Option<LeaveReason> {
+        self.lock().verdict
+    }
+
     fn beat(&self) {
         let mut link = self.lock();
         let link = &mut *link;
@@ -345,6 +352,9 @@ impl<IO> Link<IO> {
     }
 
     fn order(&mut self, reason: LeaveReason) {
+        if !reason.keeps_seat() {
+            self.verdict.get_or_insert(reason);
+        }
         if self.order.is_none() {
             self.order = Some(reason);
             self.waker.wake_by_ref();

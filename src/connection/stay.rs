@@ -100,6 +100,10 @@ impl Stay {
         self.engine.table.insert(*id, absent.clone());
         self.engine.suspend(membership, *id, user.clone(), absent.clone());
         self.link.detach();
+        // It may have been given after the connection's end had begun.
+        if let Some(verdict) = self.link.verdict() {
+            absent.close(verdict);
+        }
         tracing::debug!(connection = %id, "connection lost; its seat is kept");
         let standing = std::mem::replace(&mut self.standing, Standing::nobody());
         Stay { engine: self.engine.clone(), standing, link: absent.clone() }.keep(absent, absence);
@@ -118,7 +122,7 @@ impl Stay {
         if self.engine.tickets.adopt(own.id, new) {
             self.link.close(LeaveReason::Replaced);
         }
-        if let Some(reason) = absent.order() {
+        if let Some(reason) = absent.verdict() {
             self.link.close(reason);
         }
         self.engine.counters.resumed.add(1);
@@ -138,7 +142,7 @@ impl Stay {
                 if engine.is_closing() {
                     return Some(LeaveReason::Shutdown);
                 }
-                if let Some(reason) = absent.order() {
+                if let Some(reason) = absent.verdict() {
                     return Some(reason);
                 }
                 if engine.tickets.is_sought(self.standing.id) {

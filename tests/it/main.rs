@@ -18,5 +18,6 @@ mod rfc6455;
 mod rooms;
 mod slow;
 mod stress;
+mod takeover;
 mod transcripts;
 mod wire;

@@ -1,0 +1,126 @@
+//! Seats that change hands while something else happens to them. Who is `Held` does nothing
+//! until the test lets him, so that each order of events can be had.
+
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Denied, History, User};
+
+use crate::client::{Client, Log, Next, assert_empty};
+
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A v1 connection whose server side runs only when it is told to.
+struct Held {
+    ws: WebSocketStream<tokio::io::DuplexStream>,
+    serve: Pin<Box<dyn Future<Output = ()>>>,
+    secret: Value,
+}
+
+impl Held {
+    async fn connect(rooms: &ChatRooms) -> Held {
+        let (theirs, ours) = tokio::io::duplex(64 * 1024);
+        let admission = Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());
+        let rooms = rooms.clone();
+        let serve = Box::pin(async move { rooms.serve(theirs, admission).await });
+        let ws = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        let mut held = Held { ws, serve, secret: Value::Null };
+        held.step().await;
+        held.secret = held.next().await["resume"].clone();
+        held
+    }
+
+    /// Its server side does what there is to do.
+    async fn step(&mut self) {
+        let _ = futures_util::poll!(self.serve.as_mut());
+    }
+
+    async fn say(&mut self, value: Value) {
+        self.ws.send(Message::text(value.to_string())).await.unwrap();
+        self.step().await;
+    }
+
+    async fn next(&mut self) -> Value {
+        loop {
+            let Some(Ok(Message::Text(text))) = self.ws.next().await else { panic!("it has ended") };
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            if frame["event"] != "heartbeat" {
+                return frame;
+            }
+        }
+    }
+}
+
+fn kept() -> (ChatRooms, Log) {
+    let log = Log::default();
+    let rooms =
+        ChatRooms::builder().grace(GRACE).history(History::last(100)).events(log.hook()).build().unwrap();
+    (rooms, log)
+}
+
+fn enter(room: &str, secrets: &[&Value]) -> Value {
+    json!({"event": "enter", "message": "ann", "roomId": room, "resume": secrets})
+}
+
+async fn held_member(rooms: &ChatRooms) -> Held {
+    let mut held = Held::connect(rooms).await;
+    held.say(enter("r", &[])).await;
+    assert_eq!(held.next().await["event"], "entered");
+    held
+}
+
+/// Connects and asks for what these secrets are for.
+async fn seek(rooms: &ChatRooms, room: &str, secrets: &[&Value]) -> (Client, Value) {
+    let (mut client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
+    client.say(enter(room, secrets)).await;
+    settle().await;
+    (client, welcome["resume"].clone())
+}
+
+/// A member whose connection is lost, and his secret.
+async fn lost_member(rooms: &ChatRooms) -> Value {
+    let (mut client, secret) = seek(rooms, "r", &[]).await;
+    assert_eq!(client.next().await["event"], "entered");
+    client.vanish().await;
+    secret
+}
+
+/// Lets all tasks do what they can.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn seat(rooms: &ChatRooms) -> ConnectionId {
+    rooms.members("r")[0].connection
+}
+
+/// The order to go was given to a connection that had another already, and went with it.
+#[tokio::test(start_paused = true)]
+async fn who_is_sent_away_while_coming_back_has_to_go() {
+    type Act = fn(&ChatRooms);
+    let acts: [(Act, u16, &str); 2] = [
+        (|rooms| assert!(rooms.kick(seat(rooms))), 4500, "- ann r 0 kicked"),
+        (|rooms| assert_eq!(rooms.close_room("r"), 1), 4501, "- ann r 0 room closed"),
+    ];
+    for (act, code, line) in acts {
+        let (rooms, log) = kept();
+        let mut old = held_member(&rooms).await;
+        let (mut new, _) = seek(&rooms, "r", &[&old.secret]).await;
+        act(&rooms);
+        old.step().await;
+        settle().await;
+        let log = log.take();
+        assert_eq!(log[..2], ["+ ann r 1", line], "{code}");
+        // The seat is gone, and who comes is somebody new.
+        assert_eq!(new.next().await["resumed"], false, "{code}");
+        drop((old, new));
+    }
+}
