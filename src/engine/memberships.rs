@@ -136,10 +136,7 @@ impl Engine {
         let now = self.now();
         let position = room.join_reserved(new.member(), frame, now);
         self.settle(&new, shared, room, position, now);
-        if room.is_closed() {
-            // It was closed while he was on the way, so nobody else will tell him.
-            new.link.close(LeaveReason::RoomClosed);
-        }
+        self.tell_closed(room, &*new.link);
         (shared.clone(), Entry { online: room.online(), left_online })
     }
 
@@ -191,7 +188,16 @@ impl Engine {
         user: Option<Arc<User>>,
         absent: Arc<dyn Recipient>,
     ) {
-        membership.room.lock().relink(id, user, absent);
+        let mut room = membership.room.lock();
+        room.relink(id, user, absent.clone());
+        self.tell_closed(&room, &*absent);
+    }
+
+    /// The room was closed while somebody was on the way, so nobody else will tell him.
+    fn tell_closed(&self, room: &Room<Arc<dyn Recipient>>, link: &dyn Recipient) {
+        if room.is_closed() {
+            link.close(if self.is_closing() { LeaveReason::Shutdown } else { LeaveReason::RoomClosed });
+        }
     }
 
     /// A member has come back, by another connection or on the one he has: nobody else notices.
@@ -205,6 +211,7 @@ impl Engine {
         let at = Arrival { id: new.id, name: &new.name, since: new.since, position, resumed: true };
         new.link.send(at.answer(shared, &mut room, now));
         new.link.attach(shared, position);
+        self.tell_closed(&room, &*new.link);
     }
 
     /// Sends a member's frame to the room, unless the room is crowded, and returns its seq.

@@ -124,3 +124,22 @@ async fn who_is_sent_away_while_coming_back_has_to_go() {
         drop((old, new));
     }
 }
+
+/// The room was closed between the taking over and the answer.
+#[tokio::test(start_paused = true)]
+async fn nobody_comes_back_to_a_closed_room() {
+    let (rooms, log) = kept();
+    let secret = lost_member(&rooms).await;
+    let mut other = Held::connect(&rooms).await;
+    // He has his seat, and waits for the end of the other connection.
+    let (mut new, _) = seek(&rooms, "r", &[&secret, &other.secret]).await;
+    assert_eq!(rooms.stats().resumed, 1);
+    assert_eq!(rooms.close_room("r"), 1);
+    other.step().await;
+    assert_eq!(new.next().await["resumed"], true);
+    assert_eq!(new.next_or_end().await, Next::End(4501));
+    drop((new, other));
+    settle().await;
+    assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 room closed"]);
+    assert_empty(&rooms);
+}
