@@ -118,10 +118,11 @@ impl Stay {
         new.peer = own.peer.or(new.peer);
         new.user = own.user.or(new.user.take());
         self.engine.table.insert(new.id, self.link.clone());
-        self.engine.table.remove(own.id, &self.link);
         if self.engine.tickets.adopt(own.id, new) {
             self.link.close(LeaveReason::Replaced);
         }
+        // Only now: who seeks him by the old id, and finds nobody, has been passed on.
+        self.engine.table.remove(own.id, &self.link);
         if let Some(reason) = absent.verdict() {
             self.link.close(reason);
         }

@@ -143,3 +143,22 @@ async fn nobody_comes_back_to_a_closed_room() {
     assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 room closed"]);
     assert_empty(&rooms);
 }
+
+/// A secret that was used while its connection was itself coming back came to life again.
+#[tokio::test(start_paused = true)]
+async fn a_secret_works_once_even_in_a_chain() {
+    let (rooms, log) = kept();
+    let mut first = held_member(&rooms).await;
+    let mut second = Held::connect(&rooms).await;
+    second.say(enter("r", &[&first.secret])).await;
+    let (mut third, _) = seek(&rooms, "r", &[&second.secret]).await;
+    first.step().await;
+    settle().await;
+    second.step().await;
+    settle().await;
+    assert_eq!(third.next().await["resumed"], true, "the seat goes all the way");
+    let (mut thief, _) = seek(&rooms, "r", &[&second.secret]).await;
+    assert_eq!(thief.next().await["resumed"], false);
+    assert_eq!(third.next().await["event"], "enter", "the thief's");
+    assert_eq!(log.take(), ["+ ann r 1", "+ ann r 2"]);
+}
