@@ -34,7 +34,7 @@ impl Stay {
     /// The client is this user from now on, and his secret is for him alone.
     pub(crate) fn authenticate(&mut self, user: User) {
         self.standing.user = Some(Arc::new(user));
-        self.engine.tickets.issue(&self.standing);
+        self.engine.tickets.bind(&self.standing);
     }
 
     /// Tells the host that the membership has begun.

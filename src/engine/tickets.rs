@@ -51,6 +51,14 @@ impl Tickets {
         self.lock().issue(standing);
     }
 
+    /// Its secret is for its present user alone, unless it has been used.
+    pub(crate) fn bind(&self, standing: &Standing) {
+        let mut inner = self.lock();
+        if standing.secret.is_some_and(|secret| inner.by_secret.contains_key(&secret)) {
+            inner.issue(standing);
+        }
+    }
+
     /// Uses a secret up, if it is known and this user's, and waits for what it stands for. Whoever
     /// has that must be asked to end afterwards.
     pub(crate) fn redeem(&self, secret: &Secret, user: Option<&str>) -> Option<Claim> {

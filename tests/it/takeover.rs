@@ -162,3 +162,37 @@ async fn a_secret_works_once_even_in_a_chain() {
     assert_eq!(third.next().await["event"], "enter", "the thief's");
     assert_eq!(log.take(), ["+ ann r 1", "+ ann r 2"]);
 }
+
+/// Who was nobody in particular got the seat of a user, and the secret was good once more.
+#[tokio::test(start_paused = true)]
+async fn who_authenticates_while_his_seat_is_taken_keeps_it() {
+    let log = Log::default();
+    let rooms = ChatRooms::builder()
+        .grace(GRACE)
+        .events(log.hook())
+        .auth(|token: String| {
+            // The answer is there when the connection is looked at for the next time.
+            let mut asked = false;
+            std::future::poll_fn(move |_| match std::mem::replace(&mut asked, true) {
+                true => Poll::Ready(Ok::<_, Denied>(User::new(token.clone()))),
+                false => Poll::Pending,
+            })
+        })
+        .build()
+        .unwrap();
+    let mut old = held_member(&rooms).await;
+    old.say(json!({"event": "auth", "message": "u-1"})).await;
+    let (mut new, _) = seek(&rooms, "r", &[&old.secret]).await;
+    old.step().await;
+    settle().await;
+    assert_eq!(new.next().await["resumed"], false);
+    // For him it is still there.
+    let admission = Admission::user(User::new("u-1"));
+    let (mut back, _) = Client::connect_v1(&rooms, admission).await;
+    back.say(enter("r", &[&old.secret])).await;
+    assert_eq!(back.next().await["resumed"], true);
+    back.leave().await;
+    new.leave().await;
+    drop(old);
+    assert_empty(&rooms);
+}
