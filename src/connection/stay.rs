@@ -152,7 +152,7 @@ impl Stay {
                 absent.until_told().await;
             }
         };
-        match timeout(engine.recovery.grace, comes_back).await {
+        match timeout(absence.left(), comes_back).await {
             Ok(None) => self.hand_over(absent, absence),
             Ok(Some(reason)) => self.leave(reason),
             Err(_) => self.leave(LeaveReason::Lost),

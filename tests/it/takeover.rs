@@ -196,3 +196,18 @@ async fn who_authenticates_while_his_seat_is_taken_keeps_it() {
     drop(old);
     assert_empty(&rooms);
 }
+
+/// A seat that was claimed and not taken was kept for another whole grace.
+#[tokio::test(start_paused = true)]
+async fn a_seat_that_goes_back_is_not_kept_for_longer() {
+    let (rooms, log) = kept();
+    let (one, other) = (lost_member(&rooms).await, lost_member(&rooms).await);
+    tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
+    let (mut new, _) = seek(&rooms, "r", &[&one, &other]).await;
+    assert_eq!(new.next().await["resumed"], true);
+    assert_eq!(rooms.stats().absent, 1);
+    let back = tokio::time::Instant::now();
+    assert_eq!(new.next().await["event"], "out");
+    assert_eq!(back.elapsed().as_secs(), 1);
+    assert_eq!(log.take(), ["+ ann r 1", "+ ann r 2", "- ann r 1 connection lost"]);
+}
