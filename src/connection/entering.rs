@@ -45,6 +45,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         if is_back && let Some(m) = &self.stay.standing.membership {
             // He wants to be elsewhere now, and goes there from where he was.
             self.engine.resume(&self.newcomer(m.name.clone(), None), m);
+            self.deadline = None;
         }
         let engine = self.engine.clone();
         if let Some(policy) = &engine.hooks.policy {

@@ -211,3 +211,23 @@ async fn a_seat_that_goes_back_is_not_kept_for_longer() {
     assert_eq!(back.elapsed().as_secs(), 1);
     assert_eq!(log.take(), ["+ ann r 1", "+ ann r 2", "- ann r 1 connection lost"]);
 }
+
+/// Who had come back and wanted more was taken for one who never entered.
+#[tokio::test(start_paused = true)]
+async fn who_is_back_has_entered_wherever_else_he_may_not_go() {
+    let rooms = ChatRooms::builder()
+        .grace(GRACE)
+        .policy(|request: &tower_chat_rooms::EnterRequest<'_>| match request.room().as_str() {
+            "r" => Ok(()),
+            _ => Err(Denied::new("not there")),
+        })
+        .build()
+        .unwrap();
+    let secret = lost_member(&rooms).await;
+    let (mut new, _) = seek(&rooms, "elsewhere", &[&secret]).await;
+    assert_eq!(new.next().await["resumed"], true);
+    assert_eq!(new.next().await["code"], "denied");
+    let quiet = tokio::time::timeout(Duration::from_secs(60), new.next_or_end()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    assert_eq!(rooms.members("r").len(), 1);
+}
