@@ -108,14 +108,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         }
     }
 
-    /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that replaces a connection
-    /// may hear of the old one's end only now; the classic page closes the new one then, and
-    /// comes back only if it has had a heartbeat.
+    /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that
+    /// replaces a connection may hear of the old one's end only now; the classic page closes the
+    /// new one then, and comes back only if it has had a heartbeat.
     pub(crate) fn greet(&self, welcome: Option<&str>) {
-        if let Some(welcome) = welcome {
-            self.send(frame::text(welcome.as_bytes()));
+        let Some(welcome) = welcome else { return self.lock().send_beat() };
+        // In one, for a heartbeat would pass a welcome that has to wait.
+        let mut both = Vec::new();
+        for text in [welcome, &outbound::heartbeat(0)] {
+            frame::push_text(&mut both, &[text.as_bytes()]);
         }
-        self.lock().send_beat();
+        self.send(both.into());
     }
 
     /// The client has closed the connection, and said by the code that it comes back.
