@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::engine::delivery::guarded;
 use crate::engine::engine::Engine;
 use crate::engine::recipient::Recipient;
 use crate::engine::standing::Membership;
@@ -151,7 +152,8 @@ impl Engine {
     ) {
         if new.wire == Wire::V1 {
             let at = Arrival { id: new.id, name: &new.name, since: new.since, position, resumed: false };
-            new.link.send(at.answer(shared, room, now));
+            let answer = at.answer(shared, room, now);
+            guarded(&*new.link, |link| link.send(answer));
         }
         new.link.attach(shared, position);
         self.start_flush(shared, room);
@@ -174,7 +176,7 @@ impl Engine {
             (unfinished, room.online())
         });
         for batch in &unfinished {
-            link.deliver(&membership.room, batch);
+            guarded(link, |link| link.deliver(&membership.room, batch));
         }
         self.counters.left.add(1);
         online
@@ -209,7 +211,8 @@ impl Engine {
         room.relink(new.id, new.user.clone(), new.link.clone());
         let position = room.stream().position();
         let at = Arrival { id: new.id, name: &new.name, since: new.since, position, resumed: true };
-        new.link.send(at.answer(shared, &mut room, now));
+        let answer = at.answer(shared, &mut room, now);
+        guarded(&*new.link, |link| link.send(answer));
         new.link.attach(shared, position);
         self.tell_closed(&room, &*new.link);
     }
@@ -251,7 +254,7 @@ impl Engine {
         let mut room = membership.room.lock();
         catch_up(&mut room, &membership.room, link);
         let text = format!("{}{}{}}}", body.as_str(), membership.tail, room.online());
-        link.send(frame::text(text.as_bytes()));
+        guarded(link, |link| link.send(frame::text(text.as_bytes())));
     }
 
     /// Closes a room: it is silent from now on and its members' connections end. Returns how
@@ -311,7 +314,7 @@ impl Arrival<'_> {
 /// Writes everything the room has queued so far to one member.
 fn catch_up(room: &mut Room<Arc<dyn Recipient>>, shared: &EngineRoom, link: &dyn Recipient) {
     for batch in room.stream().unfinished() {
-        link.deliver(shared, &batch);
+        guarded(link, |link| link.deliver(shared, &batch));
     }
 }
 
