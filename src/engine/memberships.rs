@@ -217,15 +217,19 @@ impl Engine {
         self.tell_closed(&room, &*new.link);
     }
 
-    /// Sends a member's frame to the room, unless the room is crowded, and returns its seq.
-    pub(crate) fn publish(&self, membership: &Membership, body: &Body<'_>) -> Result<u64, Crowded> {
+    /// Sends a member's frame to the room, unless the room is crowded, and returns its seq; `None`
+    /// if the room was closed, and nobody hears it.
+    pub(crate) fn publish(&self, membership: &Membership, body: &Body<'_>) -> Result<Option<u64>, Crowded> {
         let shared = &membership.room;
         let now = self.now();
         let mut room = shared.lock();
+        if room.is_closed() {
+            return Ok(None);
+        }
         self.check_crowd(&mut room, body.as_str().len() + membership.tail.len())?;
         room.say(&body.head(&membership.tail), now);
         self.start_flush(shared, &mut room);
-        Ok(room.stream().position())
+        Ok(Some(room.stream().position()))
     }
 
     /// Sends a frame of the host's, an object without its closing brace, to the room.
