@@ -85,7 +85,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         let (body, replaced) = match guard::call("may_send", || policy.may_send(&request))?.0 {
             Ruling::Allow => (body, None),
             Ruling::Replace(text) => match self.replacement(&text) {
-                Some(body) => (body, Some(text)),
+                Some(body) => match cid.as_deref() {
+                    Some(cid) => (body.with_cid(cid), Some(text)),
+                    None => (body, Some(text)),
+                },
                 None => {
                     tracing::error!(
                         "the policy's replacement is no JSON object or too big; the message is dropped"
