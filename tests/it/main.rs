@@ -20,4 +20,5 @@ mod slow;
 mod stress;
 mod takeover;
 mod transcripts;
+mod v1;
 mod wire;
