@@ -101,6 +101,12 @@ impl Tickets {
         }
     }
 
+    /// The standings that somebody could come back to, or waits for.
+    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
+        let inner = self.lock();
+        inner.by_secret.values().map(|ticket| ticket.id).chain(inner.seekers.keys().copied()).collect()
+    }
+
     /// Whether somebody waits for the standing of that id.
     pub(crate) fn is_sought(&self, id: ConnectionId) -> bool {
         self.lock().seekers.contains_key(&id)

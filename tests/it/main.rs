@@ -8,6 +8,7 @@ mod client;
 mod edge;
 mod engine;
 mod events;
+mod flapping;
 mod heartbeat;
 mod house;
 mod limits;
