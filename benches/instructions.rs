@@ -86,8 +86,8 @@ fn leftover(times: u64) {
     let mut outbox = Outbox::default();
     let bounds = Bounds { frames: 1024, bytes: 1 << 20, slow: SlowConsumer::Close, tells: false };
     for _ in 0..times {
-        let frames = black_box(&batch).after(black_box(position), Wire::Plain);
-        outbox.push(Kind::Room, frames, 50, &bounds).expect("there is room");
+        let (frames, skip) = black_box(&batch).frames(black_box(position), Wire::Plain);
+        outbox.push(Kind::Room, frames.slice(skip..), 50, &bounds).expect("there is room");
         while !outbox.is_empty() {
             outbox.advance(outbox.next().len());
         }

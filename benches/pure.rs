@@ -91,8 +91,8 @@ fn push_and_advance_leftover(bencher: Bencher<'_, '_>, frames: usize) {
     let mut outbox = Outbox::default();
     let bounds = Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, tells: false };
     bencher.bench_local(|| {
-        let frames = batch.after(black_box(start), Wire::Plain);
-        outbox.push(Kind::Room, frames, 5, &bounds).expect("there is no bound");
+        let (frames, skip) = batch.frames(black_box(start), Wire::Plain);
+        outbox.push(Kind::Room, frames.slice(skip..), 5, &bounds).expect("there is no bound");
         while !outbox.is_empty() {
             outbox.advance(outbox.next().len().div_ceil(2));
         }

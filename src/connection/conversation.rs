@@ -28,7 +28,6 @@ use crate::protocol::{frame, outbound};
 /// The task's own state. Its stay ends with it, on every way out.
 pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     pub(super) engine: Arc<Engine>,
-    _permit: Permit,
     pub(super) stay: Stay,
     pub(super) seat: Arc<Seat<IO>>,
     pub(super) inbox: Inbox,
@@ -44,6 +43,8 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     expires: Option<Instant>,
     /// The time to authenticate, then to enter, then to go.
     pub(super) deadline: Option<Deadline>,
+    /// The last to be dropped: a shutdown waits for it, and so for the end of the stay.
+    _permit: Permit,
 }
 
 pub(super) struct Deadline {
@@ -83,7 +84,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             seat.close(LeaveReason::Shutdown);
         }
         let mut conversation = Conversation {
-            _permit: opening.permit,
             stay,
             seat,
             inbox: Inbox::default(),
@@ -94,6 +94,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             spending: Spending::new(&engine),
             expires: expiry(id, engine.limits.max_lifetime),
             deadline: None,
+            _permit: opening.permit,
             engine,
         };
         conversation.start_deadline();

@@ -27,6 +27,8 @@ pub(super) struct Link<IO> {
     pub(super) place: Option<Place>,
     /// The task is to end the connection.
     pub(super) order: Option<LeaveReason>,
+    /// Whatever it ends for, its seat may not be kept.
+    pub(super) verdict: Option<LeaveReason>,
     /// The close frame is queued or sent.
     pub(super) finishing: bool,
     /// Reading is over, once the messages that came before are dealt with.
@@ -69,6 +71,7 @@ impl<IO> Link<IO> {
             waker: Waker::noop().clone(),
             place: None,
             order: None,
+            verdict: None,
             finishing: false,
             ended: None,
             life: Life::Seen,
@@ -111,6 +114,9 @@ impl<IO> Link<IO> {
     }
 
     pub(super) fn order(&mut self, reason: LeaveReason) {
+        if !reason.keeps_seat() {
+            self.verdict.get_or_insert(reason);
+        }
         if self.order.is_none() {
             self.order = Some(reason);
             self.waker.wake_by_ref();

@@ -50,14 +50,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         Seat { engine, wire, link: Mutex::new(Link::new(io, Reader::new(first))) }
     }
 
-    /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that replaces a connection
-    /// may hear of the old one's end only now; the classic page closes the new one then, and
-    /// comes back only if it has had a heartbeat.
+    /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that
+    /// replaces a connection may hear of the old one's end only now; the classic page closes the
+    /// new one then, and comes back only if it has had a heartbeat.
     pub(crate) fn greet(&self, welcome: Option<&str>) {
-        if let Some(welcome) = welcome {
-            self.send(frame::text(welcome.as_bytes()));
+        let Some(welcome) = welcome else { return self.lock().send_beat() };
+        // In one, for a heartbeat would pass a welcome that has to wait.
+        let mut both = Vec::new();
+        for text in [welcome, &outbound::heartbeat(0)] {
+            frame::push_text(&mut both, &[text.as_bytes()]);
         }
-        self.lock().send_beat();
+        self.send(both.into());
     }
 
     /// The client has closed the connection, and said by the code that it comes back.
@@ -184,13 +187,20 @@ impl<IO> Seat<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Seat<IO> {
-    /// Writes whole frames, at once as far as the socket takes them.
-    fn write(&self, link: &mut Link<IO>, kind: Kind, frames: Bytes) {
-        if frames.is_empty() || link.is_mute() {
+    /// Writes whole frames, those of `frames` from `skip` on, at once as far as the socket takes
+    /// them.
+    fn write(&self, link: &mut Link<IO>, kind: Kind, frames: &Bytes, skip: usize) {
+        let rest = &frames[skip..];
+        if rest.is_empty() || link.is_mute() {
             return;
         }
-        let written = if link.outbox.is_empty() { link.write_now(&frames) } else { 0 };
-        self.queue(link, kind, frames, written);
+        let written = if link.outbox.is_empty() { link.write_now(rest) } else { 0 };
+        if written == rest.len() {
+            return;
+        }
+        // All is shared; a part would keep the whole in memory for as long as it waits.
+        let rest = if skip == 0 { frames.clone() } else { Bytes::copy_from_slice(rest) };
+        self.queue(link, kind, rest, written);
     }
 
     /// The same for the first frames of a room: the first of all, which is the member's own enter,
@@ -201,17 +211,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Seat<IO> {
         }
         let len = own.len();
         own.extend_from_slice(others);
-        let own_and_others = Bytes::from(own);
-        let written = if link.outbox.is_empty() { link.write_now(&own_and_others) } else { 0 };
-        self.queue(link, Kind::Own, own_and_others.slice(..len), written.min(len));
-        self.queue(link, Kind::Room, own_and_others.slice(len..), written.saturating_sub(len));
+        let all = Bytes::from(own);
+        let written = if link.outbox.is_empty() { link.write_now(&all) } else { 0 };
+        if written < len {
+            self.queue(link, Kind::Own, all.slice(..len), written);
+        }
+        if written < all.len() {
+            self.queue(link, Kind::Room, all.slice(len..), written.saturating_sub(len));
+        }
     }
 
     /// Keeps what the socket didn't take.
+    #[cold]
     fn queue(&self, link: &mut Link<IO>, kind: Kind, frames: Bytes, written: usize) {
-        if written == frames.len() {
-            return;
-        }
         let limits = &self.engine.limits;
         let bounds = Bounds {
             frames: limits.max_queue_frames,
@@ -248,28 +260,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         if batch.end() <= place.position {
             return;
         }
-        let frames = batch.after(place.position, self.wire);
+        let (frames, skip) = batch.frames(place.position, self.wire);
         place.position = batch.end();
-        if std::mem::take(&mut place.greet) && !frames.is_empty() {
-            // The first frames and the first heartbeat in one write.
-            let beat = outbound::heartbeat(place.room.online());
-            let (enter, others) = frames.split_at(frame::frame_len(&frames));
-            let mut own = Vec::with_capacity(frames.len() + beat.len() + 4);
-            own.extend_from_slice(enter);
-            frame::push_text(&mut own, &[beat.as_bytes()]);
-            return self.write_first(link, own, others);
+        if !std::mem::take(&mut place.greet) || skip == frames.len() {
+            return self.write(link, Kind::Room, frames, skip);
         }
-        // A part would keep the whole batch in memory for as long as it waits.
-        let is_part = frames.len() < batch.len(self.wire);
-        self.write(link, Kind::Room, if is_part { Bytes::copy_from_slice(&frames) } else { frames });
+        // The first frames and the first heartbeat in one write.
+        let beat = outbound::heartbeat(place.room.online());
+        let frames = &frames[skip..];
+        let (enter, others) = frames.split_at(frame::frame_len(frames));
+        let mut own = Vec::with_capacity(frames.len() + beat.len() + 4);
+        own.extend_from_slice(enter);
+        frame::push_text(&mut own, &[beat.as_bytes()]);
+        self.write_first(link, own, others);
     }
 
     fn send(&self, frame: Bytes) {
-        self.write(&mut self.lock(), Kind::Own, frame);
+        self.write(&mut self.lock(), Kind::Own, &frame, 0);
     }
 
     fn close(&self, reason: LeaveReason) {
         self.lock().order(reason);
+    }
+
+    fn verdict(&self) -> Option<LeaveReason> {
+        self.lock().verdict
     }
 
     fn beat(&self) {
