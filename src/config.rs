@@ -132,8 +132,9 @@ impl History {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SlowConsumer {
-    /// The connection is closed with 4001 and told to come back. A `chat-rooms.v1` client misses
-    /// nothing where there is a [`History`]. For conversations.
+    /// The connection is closed with 4001 and told to come back. A `chat-rooms.v1` client then
+    /// misses nothing that the [`History`] still has, and knows if it has missed something. For
+    /// conversations.
     #[default]
     Close,
     /// The older half of the queue is dropped. For what is of interest while it is new.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
-use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, History, RoomId, RoomPolicy, SlowConsumer};
+use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, RoomId, RoomPolicy, SlowConsumer};
 
-use crate::client::{Client, Log, Next, assert_empty, unhurried};
+use crate::client::{Client, Log, assert_empty, unhurried};
 
 const LOSSY: [SlowConsumer; 3] = [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Latest];
 
@@ -161,44 +161,13 @@ async fn what_is_for_him_alone_is_not_dropped() {
         };
         assert_eq!((ack["cid"].as_str(), notes), (Some("c"), vec![0, 40, 80, 120, 160]), "{slow:?}");
         // If that alone is too much, he is too slow after all.
-        for n in 0..60 {
-            rooms.send_to(id, &json!({"event": "note", "pad": "x".repeat(100), "n": n})).unwrap();
+        let mut n = 0;
+        while rooms.send_to(id, &json!({"event": "note", "pad": "x".repeat(100), "n": n})).is_ok() {
+            n += 1;
+            assert!(n < 60, "{slow:?}");
         }
         assert_eq!(late.closed().await, 4001, "{slow:?}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_missed_can_be_had_where_it_is_kept() {
-    let rooms =
-        builder().slow_consumer(SlowConsumer::DropOldest).history(History::last(1000)).build().unwrap();
-    let mut ann = Client::enter(&rooms, "ann", "r").await;
-    let mut late = stuck(&rooms, v1(), "r").await;
-    assert_eq!(ann.next().await["name"], "stuck");
-    for n in 0..300 {
-        say(&mut ann, "message", n).await;
-    }
-    // All that is on the way, and how far it went without a gap.
-    let (mut since, mut lagged) = (Value::Null, false);
-    loop {
-        let frame = late.next().await;
-        match frame["event"].as_str().unwrap() {
-            "entered" => since = json!({"epoch": frame["epoch"], "seq": frame["seq"]}),
-            "lagged" => lagged = true,
-            "welcome" => {}
-            _ if !lagged => since["seq"] = frame["seq"].clone(),
-            _ if frame["message"] == 299 => break,
-            _ => {}
-        }
-    }
-    assert!(lagged);
-    late.say(json!({"event": "enter", "message": "stuck", "roomId": "r", "since": since})).await;
-    let entered = late.next().await;
-    assert_eq!((&entered["recovered"], &entered["seq"]), (&json!(true), &json!(302)));
-    for seq in since["seq"].as_u64().unwrap() + 1..=302 {
-        assert_eq!(late.next().await["seq"], seq);
-    }
-    assert_eq!(rooms.members("r").len(), 2);
 }
 
 /// Rooms differ, and one is a trap.
@@ -302,37 +271,4 @@ async fn who_takes_nothing_for_the_write_timeout_is_closed() {
 async fn without_a_write_timeout_he_may_stay() {
     let rooms = ChatRooms::builder().write_timeout(Duration::MAX).build().unwrap();
     assert!(hardly_reading(&rooms, 0, 300).await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_is_closed_comes_back_and_misses_nothing() {
-    let rooms = builder().history(History::last(1000)).grace(Duration::from_secs(9)).build().unwrap();
-    let mut ann = Client::enter(&rooms, "ann", "r").await;
-    let mut late = stuck(&rooms, v1(), "r").await;
-    assert_eq!(ann.next().await["name"], "stuck");
-    for n in 0..100 {
-        say(&mut ann, "message", n).await;
-    }
-    let (before, code) = late.closed_after().await;
-    assert_eq!(code, 4001);
-    let (mut epoch, mut seq, mut secret) = (Value::Null, Value::Null, Value::Null);
-    for frame in before {
-        match frame["event"].as_str().unwrap() {
-            "welcome" => secret = frame["resume"].clone(),
-            "entered" => (epoch, seq) = (frame["epoch"].clone(), frame["seq"].clone()),
-            _ => seq = frame["seq"].clone(),
-        }
-    }
-    let (mut back, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    let since = json!({"epoch": epoch, "seq": seq});
-    back.say(json!({"event": "enter", "message": "stuck", "roomId": "r", "since": since, "resume": secret}))
-        .await;
-    let entered = back.next().await;
-    assert_eq!((&entered["resumed"], &entered["recovered"]), (&json!(true), &json!(true)));
-    for next in seq.as_u64().unwrap() + 1..=102 {
-        match back.next_or_end().await {
-            Next::Frame(frame) => assert_eq!(frame["seq"], next),
-            Next::End(code) => panic!("{code}"),
-        }
-    }
 }
