@@ -158,10 +158,11 @@ impl ChatRooms {
     /// Sends a JSON object to one connection, as it is.
     ///
     /// # Errors
-    /// If the connection is not open any more, or the value is not an object or too big.
+    /// If the connection is not open any more, or was lost and its seat is kept, or the value is not an object or too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
-        let recipient = self.engine.table.get(connection).ok_or(SendError::NoSuchConnection)?;
+        let recipient = self.engine.table.get(connection).filter(|recipient| recipient.is_reachable());
+        let recipient = recipient.ok_or(SendError::NoSuchConnection)?;
         recipient.send(frame::text(text.as_bytes()));
         Ok(())
     }

@@ -158,7 +158,8 @@ export function mayReturn(code: number): boolean;
  * Enters a room. Done when it has been entered for the first time; through failures of the
  * network it keeps trying. Rejects with a `ChatError` if it was refused for good or aborted.
  *
- * A handshake that is refused looks like a lost connection to a browser: that goes for a server
- * that answers 401, and in most browsers for one that doesn't speak `chat-rooms.v1`.
+ * To a browser a handshake that is refused looks like a lost connection: a server that answers 401
+ * is tried again and again, and in Chromium so is one that doesn't speak `chat-rooms.v1` (others
+ * tell: it ends with `protocol`). A token that is sent in band gets an answer.
  */
 export function connect(url: string | URL, options: ConnectOptions): Promise<Room>;

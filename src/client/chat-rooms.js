@@ -9,7 +9,6 @@
 // `chat-rooms.d.ts` beside it.
 
 const PROTOCOL = 'chat-rooms.v1';
-const DEFAULTS = { maxQueue: 128, attemptTimeout: 15_000, backoff: { base: 500, cap: 10_000 } };
 /** A connection that has held this long has worked: the backoff begins anew after it. */
 const STABLE = 5_000;
 /** A timer that fires later than this was held up, and so were the frames that wait behind it. */
@@ -26,7 +25,7 @@ const LEFT = 1000;
 
 /** Events of the wire that an application can't send. */
 const RESERVED = new Set(['enter', 'out', 'auth', 'noAuth', 'heartbeat', 'error', 'welcome', 'entered', 'ack']);
-/** Events of a room that are not named after a frame. */
+/** Events of a room that no frame can be named after. */
 const OWN_EVENTS = new Set(['message', 'enter', 'out', 'state', 'gap', 'overflow', 'error']);
 /** Refusals that no later attempt can change. */
 const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
@@ -92,9 +91,11 @@ class Room {
   /** Cids by the seq of frames that are acknowledged, but haven't come yet. */
   #expected = new Map();
 
-  constructor(url, { global = globalThis, on = {}, signal, ...options }, entering) {
+  constructor(url, options, entering) {
+    const { global = globalThis, on = {}, signal, name, room, token, protocols = [] } = options;
+    const { maxQueue = 128, attemptTimeout = 15_000, backoff: { base = 500, cap = 10_000 } = {} } = options;
+    this.#options = { name, room, token, protocols, maxQueue, attemptTimeout, base, cap };
     this.#world = global;
-    this.#options = { ...DEFAULTS, ...options, backoff: { ...DEFAULTS.backoff, ...options.backoff } };
     this.#url = new URL(url, global.location?.href);
     this.#url.protocol = this.#url.protocol.replace(/^http/, 'ws');
     this.#url.hash = '';
@@ -165,7 +166,7 @@ class Room {
       if (this.#link !== link) return;
     }
     try {
-      link.socket = new this.#world.WebSocket(this.#url.href, [PROTOCOL, ...this.#options.protocols ?? []]);
+      link.socket = new this.#world.WebSocket(this.#url.href, [PROTOCOL, ...this.#options.protocols]);
     } catch (cause) {
       return this.#end(new ChatError('bad_request', 'no connection can be made to this address', { cause }));
     }
@@ -197,7 +198,7 @@ class Room {
     // A server that lets one in only to close again is not to be hammered.
     if (this.#link.entered && now - this.#link.since > STABLE) this.#attempts = 0;
     this.#drop(code, reason.message);
-    const { base, cap } = this.#options.backoff;
+    const { base, cap } = this.#options;
     const delay = wait + this.#world.Math.random() * Math.min(cap, base * 2 ** this.#attempts);
     this.#attempts += 1;
     this.#notBefore = now + wait;

@@ -1,22 +1,25 @@
-//! The client module by itself, in a page of its own making.
+//! The client module by itself, served by a host that isn't the example.
+
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tower_chat_rooms::{ChatRooms, History};
 
 use crate::devtools::{Browser, Tab};
+use crate::host::Host;
 use crate::proxy::Proxy;
-use crate::server::Server;
 
 const MESSAGES: usize = 500;
 const CUTS: usize = 20;
 
 #[tokio::test]
 async fn every_message_arrives_once_and_in_order_through_many_cuts() {
-    let (server, browser) = (Server::start_with(&["--grace", "5m"]).await, Browser::new().await);
-    let proxy = Proxy::start(server.address()).await;
-    let bob = browser.tab().await;
-    enter(&bob, server.url(), "bob").await;
-    let ann = browser.tab().await;
-    enter(&ann, &format!("http://{}/", proxy.address()), "ann").await;
+    let (host, browser) = (start(GRACE).await, Browser::new().await);
+    let proxy = Proxy::start(host.address()).await;
+    let (ann, bob) = (browser.tab().await, browser.tab().await);
+    enter(&bob, host.address(), "bob").await;
+    enter(&ann, proxy.address(), "ann").await;
 
     run(&ann, &format!("window.done = talk({MESSAGES}); 0")).await;
     let mut random = Random(0x2545_f491_4f6c_dd1d);
@@ -44,6 +47,7 @@ async fn every_message_arrives_once_and_in_order_through_many_cuts() {
     let others: Vec<&str> =
         heard.iter().map(|(event, _)| *event).filter(|event| *event != "message").collect();
     assert_eq!(others, ["enter", "enter", "out"], "bob's own enter, then one of ann and one out");
+    assert_eq!(host.told(3).await, ["+ bob", "+ ann", "- ann: closed by the client"]);
     // Ann has heard the same, from her own enter on.
     assert_eq!(run(&ann, "heard.filter(f => f.event === 'message').map(f => f.message)").await, json!(said));
     assert_eq!(run(&ann, "owned").await, json!(MESSAGES));
@@ -51,10 +55,10 @@ async fn every_message_arrives_once_and_in_order_through_many_cuts() {
 
 #[tokio::test]
 async fn a_frozen_tab_finds_what_came_meanwhile() {
-    let (server, browser) = (Server::start_with(&["--grace", "5m"]).await, Browser::new().await);
+    let (host, browser) = (start(GRACE).await, Browser::new().await);
     let (ann, bob) = (browser.tab().await, browser.tab().await);
-    enter(&ann, server.url(), "ann").await;
-    enter(&bob, server.url(), "bob").await;
+    enter(&ann, host.address(), "ann").await;
+    enter(&bob, host.address(), "bob").await;
 
     set_lifecycle(&ann, "frozen").await;
     run(&bob, "(async () => { for (let n = 0; n < 20; n += 1) await room.send(n); })()").await;
@@ -68,10 +72,10 @@ async fn a_frozen_tab_finds_what_came_meanwhile() {
 
 #[tokio::test]
 async fn a_tab_that_was_frozen_for_too_long_comes_back() {
-    let (server, browser) = (Server::start_with(&["--grace", "0s"]).await, Browser::new().await);
+    let (host, browser) = (start(Duration::ZERO).await, Browser::new().await);
     let (ann, bob) = (browser.tab().await, browser.tab().await);
-    enter(&ann, server.url(), "ann").await;
-    enter(&bob, server.url(), "bob").await;
+    enter(&ann, host.address(), "ann").await;
+    enter(&bob, host.address(), "bob").await;
 
     set_lifecycle(&ann, "frozen").await;
     bob.until("heard.at(-1).event === 'out'").await;
@@ -84,9 +88,16 @@ async fn a_tab_that_was_frozen_for_too_long_comes_back() {
     bob.until("heard.at(-1).message === 'back'").await;
 }
 
-/// Loads the module from a page of that server, and enters.
-async fn enter(tab: &Tab, url: &str, name: &str) {
-    tab.goto(url).await;
+/// A busy machine may need long to come back.
+const GRACE: Duration = Duration::from_secs(300);
+
+async fn start(grace: Duration) -> Host {
+    Host::start(ChatRooms::builder().history(History::last(100)).grace(grace)).await
+}
+
+/// Loads the module from a page of that host, and enters.
+async fn enter(tab: &Tab, address: SocketAddr, name: &str) {
+    tab.goto(&format!("http://{address}/")).await;
     run(tab, &ENTER.replace("NAME", name)).await;
 }
 
@@ -109,7 +120,7 @@ const ENTER: &str = "{
         const { connect } = await import('/chat-rooms.js');
         const note = (frame, { own }) => { heard.push(frame); owned += own && frame.event === 'message'; };
         const on = { message: note, enter: note, out: note, state: ({ state }) => { returns += state === 'online'; } };
-        window.room = await connect('/', { name: 'NAME', room: 'tea', backoff: { base: 50, cap: 500 }, on });
+        window.room = await connect('/chat', { name: 'NAME', room: 'tea', backoff: { base: 50, cap: 500 }, on });
     })()}";
 
 /// A frozen tab is a hidden one too, which it can't be while somebody seems to look at it.

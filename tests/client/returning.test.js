@@ -30,7 +30,7 @@ test('the backoff doubles up to its cap, with full jitter', async () => {
 
 test('the backoff is the application\'s to choose', async () => {
   const world = new World();
-  await enter(world, { backoff: { base: 100, cap: 300 } });
+  await enter(world, { backoff: { base: 100, cap: 300 }, protocols: undefined });
   assert.deepEqual(await delays(world, 4), [100, 200, 300, 300]);
 });
 

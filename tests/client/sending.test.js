@@ -215,7 +215,7 @@ test('the newest is refused where too many wait', async () => {
 
 test('by default 128 wait', async () => {
   const world = new World();
-  const { room } = await enter(world);
+  const { room } = await enter(world, { maxQueue: undefined });
   world.socket.end();
   outcomes(Array.from({ length: 128 }, (_, n) => room.send(n)));
   await assert.rejects(room.send('one more'), { code: 'overflow' });
