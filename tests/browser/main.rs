@@ -6,6 +6,7 @@
 mod chat;
 mod chromium;
 mod devtools;
+mod faults;
 mod host;
 mod hostile;
 mod keyboard;

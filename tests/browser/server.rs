@@ -17,6 +17,8 @@ pub(crate) struct Server {
     /// Kept open: printing to a closed pipe ends a program.
     _stdout: Lines<BufReader<ChildStdout>>,
     flags: Vec<String>,
+    /// How many files it may have open.
+    files: Option<usize>,
     /// The page's address, as the server told it.
     url: String,
 }
@@ -30,7 +32,13 @@ impl Server {
 
     pub(crate) async fn start_with(flags: &[&str]) -> Server {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Server::listen("127.0.0.1:0", flags).await
+        Server::listen("127.0.0.1:0", flags, None).await
+    }
+
+    /// One that may have only so many files open.
+    pub(crate) async fn start_with_files(files: usize, flags: &[&str]) -> Server {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Server::listen("127.0.0.1:0", flags, Some(files)).await
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -62,7 +70,7 @@ impl Server {
 
     /// Starts it again on the same port, after it has ended.
     pub(crate) async fn start_again(&mut self) {
-        *self = Server::listen(&self.address().to_string(), self.flags.clone()).await;
+        *self = Server::listen(&self.address().to_string(), self.flags.clone(), self.files).await;
     }
 
     /// Stops it in the middle of what it does; to others it seems to hang.
@@ -80,8 +88,13 @@ impl Server {
         assert!(sent.is_ok_and(|status| status.success()), "SIG{name} can't be sent");
     }
 
-    async fn listen(address: &str, flags: Vec<String>) -> Server {
-        let mut process = tokio::process::Command::new(binary())
+    async fn listen(address: &str, flags: Vec<String>, files: Option<usize>) -> Server {
+        let mut command = tokio::process::Command::new(binary());
+        if let Some(files) = files {
+            command = tokio::process::Command::new("sh");
+            command.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(binary());
+        }
+        let mut process = command
             .args(["--listen", address, "--log", "error"])
             .args(&flags)
             .stdin(Stdio::null())
@@ -95,7 +108,7 @@ impl Server {
         let first = first.expect("the server is ready in time").expect("its output is text");
         let first = first.expect("the server says where it listens");
         let url = first.strip_prefix("chat rooms on ").expect("it says where it listens").to_owned();
-        Server { process, _stdout: stdout, flags, url }
+        Server { process, _stdout: stdout, flags, files, url }
     }
 }
 
