@@ -87,6 +87,7 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `http2` | WebSocket over HTTP/2 (RFC 8441), too; the host enables it by `enable_connect_protocol`, axum does by itself |
 //! | `jwt` | `JwtAuth`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -121,5 +122,7 @@ pub use crate::protocol::error_code::ErrorCode;
 pub use crate::service::body::{NoBody, ResponseBody};
 pub use crate::service::future::ResponseFuture;
 pub use crate::service::layer::ChatRoomsLayer;
+pub use crate::service::origin::Origins;
+pub use crate::service::proxies::TrustedProxies;
 pub use crate::service::refusal::{Refusal, RefusalKind};
 pub use crate::service::service::{ChatRoomsService, NoService};

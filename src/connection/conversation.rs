@@ -27,7 +27,7 @@ use crate::protocol::{frame, outbound};
 /// The task's own state. Its stay ends with it, on every way out.
 pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     pub(super) engine: Arc<Engine>,
-    _permit: Permit,
+    permit: Permit,
     pub(super) stay: Stay,
     pub(super) seat: Arc<Seat<IO>>,
     pub(super) inbox: VecDeque<Utf8Bytes>,
@@ -77,7 +77,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             seat.close(LeaveReason::Shutdown);
         }
         let mut conversation = Conversation {
-            _permit: opening.permit,
+            permit: opening.permit,
             stay,
             seat,
             inbox: VecDeque::new(),
@@ -146,6 +146,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             return Err(End(LeaveReason::Misbehaved));
         }
         Ok(())
+    }
+
+    /// The client has a room: no time runs for him, and his place among the newcomers is free.
+    pub(super) fn settle(&mut self) {
+        self.deadline = None;
+        self.permit.settle();
     }
 
     pub(super) fn start_deadline(&mut self) {

@@ -31,6 +31,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Err(e) => return self.refuse(e),
         };
         let is_back = self.stay.standing.membership.is_none() && self.take_over(&comeback.secrets).await?;
+        if is_back {
+            self.settle();
+        }
         if let Some(m) = &self.stay.standing.membership
             && m.name == name
             && m.room.id() == &room
@@ -39,7 +42,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 Wire::Plain => self.engine.repeat(m, &body, &*self.seat),
                 Wire::V1 => self.engine.resume(&self.newcomer(name, comeback.since), m),
             }
-            self.deadline = None;
             return Ok(());
         }
         if is_back && let Some(m) = &self.stay.standing.membership {
@@ -146,7 +148,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Ok(entered) => entered,
             Err(e) => return self.refuse(e),
         };
-        self.deadline = None;
+        self.settle();
         if let Some(old) = self.stay.standing.membership.replace(new) {
             let reason = if old.room.id() == room { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.stay.tell_left(&old, reason, entry.left_online)?;

@@ -1,5 +1,6 @@
 //! A client over duplex I/O, and what tests share.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,6 +53,20 @@ impl Client {
         client.say(json!({"event": "enter", "message": name, "roomId": room})).await;
         let first = client.next().await;
         assert_eq!((&first["event"], &first["name"]), (&json!("enter"), &json!(name)));
+        client
+    }
+
+    /// The same from an address.
+    pub(crate) async fn enter_from(rooms: &ChatRooms, name: &str, peer: SocketAddr) -> Client {
+        let (theirs, ours) = tokio::io::duplex(64 * 1024);
+        let rooms = rooms.clone();
+        let task = tokio::spawn(async move {
+            rooms.serve_from(theirs, Admission::anonymous(), Some(peer)).await;
+        });
+        let ws = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        let mut client = Client { ws, task, polite: true };
+        client.say(json!({"event": "enter", "message": name, "roomId": "r"})).await;
+        assert_eq!(client.next().await["event"], "enter");
         client
     }
 

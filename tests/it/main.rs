@@ -5,12 +5,16 @@
 
 mod auth;
 mod client;
+mod door;
 mod edge;
 mod engine;
 mod events;
+mod handshake;
 mod heartbeat;
 mod house;
+mod http2;
 mod limits;
+mod peers;
 mod policy;
 mod recovery;
 mod regressions;
