@@ -66,6 +66,14 @@
 //! ROOM is a string or a number; without one, it is the room of the empty name. A client leaves
 //! by closing its connection. Why the server closes one is in the table of [`LeaveReason`].
 //!
+//! # Coming back
+//!
+//! Clients that offer the subprotocol `chat-rooms.v1` can come back after their connection was
+//! lost, to the seat that [`ChatRoomsBuilder::grace`] keeps for them, and get the frames that they
+//! have missed from the [`ChatRoomsBuilder::history`]. Nobody else notices, and [`RoomEvents`] hear
+//! of one enter and one leave, however often a connection breaks in between. The frames are
+//! described in `docs/protocol.md`.
+//!
 //! # The hooks
 //!
 //! - [`Authenticate`]: cookies, headers and the rest of the upgrade request, and tokens that
