@@ -7,6 +7,7 @@ mod chat;
 mod chromium;
 mod devtools;
 mod hostile;
+mod http2;
 mod keyboard;
 mod languages;
 mod legacy;
