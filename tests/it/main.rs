@@ -5,6 +5,7 @@
 
 mod auth;
 mod client;
+mod closing;
 mod door;
 mod edge;
 mod engine;
