@@ -91,6 +91,10 @@
 //! them. A client that reads too slowly delays nobody: its queue is bounded, and when that is
 //! full it is closed with a code that tells it to come back.
 //!
+//! Browsers connect from pages of the same host alone ([`Origins`]). How many connections an address
+//! may have is limited **only where the host tells the address**, by a [`PeerAddr`] in each request's
+//! extensions; behind a proxy it has to be named ([`TrustedProxies`]).
+//!
 //! # Features
 //!
 //! | feature | what it adds |
