@@ -93,7 +93,8 @@ impl ChatRoomsBuilder {
     /// back in time is where it was: the others have seen it neither go nor come, the count has
     /// not moved, and [`RoomEvents`](crate::RoomEvents) were told nothing. Only clients of the
     /// `chat-rooms.v1` subprotocol can; for others, for those who close on purpose, and for those
-    /// who were closed for what they did, nothing is kept. At most `max_connections` seats are.
+    /// who were closed for what they did, nothing is kept. At most `max_connections` seats are, and
+    /// `max_connections_per_ip` of one address.
     /// Default: zero, which keeps none.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.recovery.grace = grace;

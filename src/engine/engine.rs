@@ -58,6 +58,8 @@ pub(crate) struct Engine {
     /// Those of them that have not entered a room yet.
     pending: AtomicUsize,
     pub(crate) peers: Peers,
+    /// Of which peers the absent members were.
+    absent_peers: Peers,
     closing: AtomicBool,
     /// Told when the engine begins to shut down.
     closed: Notify,
@@ -78,6 +80,7 @@ pub(crate) struct Permit {
 /// The place of a member without a connection, given back when dropped.
 pub(crate) struct Absence {
     engine: Arc<Engine>,
+    peer: Option<Peer>,
 }
 
 /// Why no further connection is taken.
@@ -109,6 +112,7 @@ impl Engine {
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
             peers: Peers::default(),
+            absent_peers: Peers::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
             runtime: OnceLock::new(),
@@ -127,13 +131,12 @@ impl Engine {
         }
         // From here on it gives back what it has.
         let mut permit = Permit { engine: self.clone(), peer: None, is_pending: false, _task: task };
-        let max = self.limits.max_connections_per_ip;
-        if let Some(peer) = address.map(Peer::of).filter(|_| max < usize::MAX) {
-            if !self.peers.take(peer, max) {
+        if let Some(peer) = self.peer(address) {
+            if !self.peers.take(peer, self.limits.max_connections_per_ip) {
                 if self.counters.refused_per_ip.read() == 0 {
                     tracing::warn!(
                         ?address,
-                        max,
+                        max = self.limits.max_connections_per_ip,
                         "an address has all the connections it may have; if it is a proxy, name it in \
                          `trusted_proxies`"
                     );
@@ -165,13 +168,28 @@ impl Engine {
         self.pulse.has_stalled(self.born.elapsed(), self.heartbeat.interval() / SLOTS as u32)
     }
 
+    /// What an address counts for, if it counts.
+    fn peer(&self, address: Option<IpAddr>) -> Option<Peer> {
+        address.map(Peer::of).filter(|_| self.limits.max_connections_per_ip < usize::MAX)
+    }
+
     /// Keeps a place for a member without a connection, unless none may be kept, or as many are as
-    /// there may be connections.
-    pub(crate) fn keep_absent(self: &Arc<Engine>) -> Option<Absence> {
+    /// there may be connections, in all or of his address.
+    pub(crate) fn keep_absent(self: &Arc<Engine>, address: Option<IpAddr>) -> Option<Absence> {
         if self.recovery.grace.is_zero() || self.is_closing() {
             return None;
         }
-        take(&self.absent, self.limits.max_connections).then(|| Absence { engine: self.clone() })
+        if !take(&self.absent, self.limits.max_connections) {
+            return None;
+        }
+        let mut absence = Absence { engine: self.clone(), peer: None };
+        if let Some(peer) = self.peer(address) {
+            if !self.absent_peers.take(peer, self.limits.max_connections_per_ip) {
+                return None;
+            }
+            absence.peer = Some(peer);
+        }
+        Some(absence)
     }
 
     /// The time for histories. Where there are none, it isn't asked for.
@@ -306,6 +324,9 @@ impl Drop for Permit {
 
 impl Drop for Absence {
     fn drop(&mut self) {
+        if let Some(peer) = self.peer {
+            self.engine.absent_peers.give_back(peer);
+        }
         self.engine.absent.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -12,6 +12,7 @@ mod keyboard;
 mod languages;
 mod legacy;
 mod mount;
+mod origins;
 mod page;
 mod phone;
 mod restart;

@@ -56,15 +56,17 @@ impl Client {
         client
     }
 
-    /// The same from an address.
-    pub(crate) async fn enter_from(rooms: &ChatRooms, name: &str, peer: SocketAddr) -> Client {
+    pub(crate) async fn connect_from(rooms: &ChatRooms, admission: Admission, peer: SocketAddr) -> Client {
         let (theirs, ours) = tokio::io::duplex(64 * 1024);
         let rooms = rooms.clone();
-        let task = tokio::spawn(async move {
-            rooms.serve_from(theirs, Admission::anonymous(), Some(peer)).await;
-        });
+        let task = tokio::spawn(async move { rooms.serve_from(theirs, admission, Some(peer)).await });
         let ws = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
-        let mut client = Client { ws, task, polite: true };
+        Client { ws, task, polite: true }
+    }
+
+    /// The same from an address.
+    pub(crate) async fn enter_from(rooms: &ChatRooms, name: &str, peer: SocketAddr) -> Client {
+        let mut client = Client::connect_from(rooms, Admission::anonymous(), peer).await;
         client.say(json!({"event": "enter", "message": name, "roomId": "r"})).await;
         assert_eq!(client.next().await["event"], "enter");
         client

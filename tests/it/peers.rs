@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::Request;
 use http::request::Parts;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::ServiceExt;
 use tower_chat_rooms::{
@@ -211,4 +212,31 @@ async fn no_limit_is_no_limit() {
         assert_eq!(answer.status, if n < 256 { 101 } else { 429 });
         all.push(io);
     }
+}
+
+/// Or somebody could fill a room with absent members, one connection after the other.
+#[tokio::test(start_paused = true)]
+async fn an_address_keeps_so_many_seats_and_no_more() {
+    let grace = Duration::from_secs(60);
+    let rooms = ChatRooms::builder().max_connections_per_ip(2).grace(grace).build().unwrap();
+    for (n, from) in ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"].into_iter().enumerate() {
+        let admission = Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());
+        let mut client = Client::connect_from(&rooms, admission, peer(from)).await;
+        client.say(json!({"event": "enter", "message": format!("n{n}"), "roomId": "r"})).await;
+        while client.next().await["event"] != "entered" {}
+        client.vanish().await;
+    }
+    let names = || rooms.members("r").iter().map(|member| member.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(), ["n0", "n1", "n3"]);
+    assert_eq!((rooms.stats().absent, rooms.stats().connections), (3, 0));
+    // The places are given back as the time is up.
+    tokio::time::sleep(2 * grace).await;
+    assert_empty(&rooms);
+    assert_eq!(rooms.stats().absent, 0);
+    let admission = Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());
+    let mut client = Client::connect_from(&rooms, admission, peer("192.0.2.1")).await;
+    client.say(json!({"event": "enter", "message": "n", "roomId": "r"})).await;
+    while client.next().await["event"] != "entered" {}
+    client.vanish().await;
+    assert_eq!(names(), ["n"]);
 }
