@@ -78,11 +78,22 @@ impl TrustedProxies {
 
     /// Where a request from this peer comes from.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        let name = match self.header {
+            Header::XForwardedFor => X_FORWARDED_FOR,
+            Header::Forwarded => FORWARDED,
+        };
+        // Each line for itself: those of proxies are well-formed, whatever the client has written.
+        let mut lines = headers.get_all(name).into_iter().rev();
+        let mut named = Vec::new();
         let mut client = peer;
-        let mut named = self.named(headers).into_iter().rev();
         while self.trust(client.ip()) {
+            while named.is_empty()
+                && let Some(line) = lines.next()
+            {
+                named = line.to_str().map_or_else(|_| vec![None], |line| self.read(line));
+            }
             // What is no address can't be followed, nor can what stands before it.
-            let Some(Some(next)) = named.next() else { break };
+            let Some(Some(next)) = named.pop() else { break };
             client = next;
         }
         client
@@ -92,22 +103,12 @@ impl TrustedProxies {
         self.networks.iter().any(|network| network.contains(address))
     }
 
-    /// The addresses in the header from the client on; `None` for what is no address.
-    fn named(&self, headers: &HeaderMap) -> Vec<Option<SocketAddr>> {
-        if self.networks.is_empty() {
-            return Vec::new();
-        }
-        let name = match self.header {
-            Header::XForwardedFor => X_FORWARDED_FOR,
-            Header::Forwarded => FORWARDED,
-        };
-        let read = |line: &str| match self.header {
+    /// The addresses in a line, from the client on; `None` for what is no address.
+    fn read(&self, line: &str) -> Vec<Option<SocketAddr>> {
+        match self.header {
             Header::XForwardedFor => line.split(',').map(node).collect(),
             Header::Forwarded => forwarded(line),
-        };
-        let lines = headers.get_all(name).into_iter().map(|line| line.to_str().ok());
-        // Each line for itself: those of proxies are well-formed, whatever the client has written.
-        lines.flat_map(|line| line.map_or_else(|| vec![None], read)).collect()
+        }
     }
 }
 
