@@ -48,7 +48,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The rooms end a chat whose client is gone; this ends the connection on which it was.
     server.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
     let open = GracefulShutdown::new();
-    let service = ServiceBuilder::new().layer(rooms.layer("/")).service(site::Site::new("/"));
+    let site = site::Site::new("/", rooms.client_script());
+    let service = ServiceBuilder::new().layer(rooms.layer("/")).service(site);
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         let accepted = tokio::select! {

@@ -99,12 +99,15 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `client` | `Client`, a member of a room over the network that comes back by itself |
+//! | `client-rustls` | `wss` for it, with rustls and the certificates that the system trusts |
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441), too; the host enables it by `enable_connect_protocol`, axum does by itself |
 //! | `jwt` | `JwtAuth`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
 mod chat_rooms;
+mod client;
 mod config;
 mod connection;
 mod engine;
@@ -117,6 +120,15 @@ mod service;
 
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
+#[cfg(feature = "client")]
+pub use crate::client::builder::ClientBuilder;
+#[cfg(feature = "client")]
+pub use crate::client::error::ClientError;
+#[cfg(feature = "client")]
+pub use crate::client::event::{ClientEvent, ClientState, RoomFrame};
+#[cfg(feature = "client")]
+pub use crate::client::handle::{Client, ClientSender, Sending};
+pub use crate::client::script::{ClientScript, ScriptBody};
 pub use crate::config::{Heartbeat, History};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
@@ -129,7 +141,7 @@ pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError};
 pub use crate::hooks::policy::{EnterRequest, MessageRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::ids::{ConnectionId, Name, RoomId};
-pub use crate::protocol::close::LeaveReason;
+pub use crate::protocol::close::{LeaveReason, may_return};
 pub use crate::protocol::error_code::ErrorCode;
 pub use crate::service::body::{NoBody, ResponseBody};
 pub use crate::service::future::ResponseFuture;

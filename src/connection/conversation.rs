@@ -27,7 +27,6 @@ use crate::protocol::{frame, outbound};
 /// The task's own state. Its stay ends with it, on every way out.
 pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     pub(super) engine: Arc<Engine>,
-    permit: Permit,
     pub(super) stay: Stay,
     pub(super) seat: Arc<Seat<IO>>,
     pub(super) inbox: VecDeque<Utf8Bytes>,
@@ -38,6 +37,8 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     pub(super) bad_frames: u32,
     /// The time to authenticate, then to enter.
     pub(super) deadline: Option<Deadline>,
+    /// The last to be dropped: a shutdown waits for it, and so for the end of the stay.
+    permit: Permit,
 }
 
 pub(super) struct Deadline {
@@ -77,7 +78,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             seat.close(LeaveReason::Shutdown);
         }
         let mut conversation = Conversation {
-            permit: opening.permit,
             stay,
             seat,
             inbox: VecDeque::new(),
@@ -85,6 +85,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             auth_first,
             bad_frames: 0,
             deadline: None,
+            permit: opening.permit,
             engine,
         };
         conversation.start_deadline();

@@ -45,6 +45,8 @@ struct Link<IO> {
     place: Option<Place>,
     /// The task is to end the connection.
     order: Option<LeaveReason>,
+    /// Whatever it ends for, its seat may not be kept.
+    verdict: Option<LeaveReason>,
     /// The close frame is queued or sent.
     finishing: bool,
     /// Reading is over, once the messages that came before are dealt with.
@@ -97,6 +99,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
                 waker: Waker::noop().clone(),
                 place: None,
                 order: None,
+                verdict: None,
                 finishing: false,
                 ended: None,
                 life: Life::Seen,
@@ -105,14 +108,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         }
     }
 
-    /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that replaces a connection
-    /// may hear of the old one's end only now; the classic page closes the new one then, and
-    /// comes back only if it has had a heartbeat.
+    /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that
+    /// replaces a connection may hear of the old one's end only now; the classic page closes the
+    /// new one then, and comes back only if it has had a heartbeat.
     pub(crate) fn greet(&self, welcome: Option<&str>) {
-        if let Some(welcome) = welcome {
-            self.send(frame::text(welcome.as_bytes()));
+        let Some(welcome) = welcome else { return self.lock().send_beat() };
+        // In one, for a heartbeat would pass a welcome that has to wait.
+        let mut both = Vec::new();
+        for text in [welcome, &outbound::heartbeat(0)] {
+            frame::push_text(&mut both, &[text.as_bytes()]);
         }
-        self.lock().send_beat();
+        self.send(both.into());
     }
 
     /// The client has closed the connection, and said by the code that it comes back.
@@ -303,6 +309,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         self.lock().order(reason);
     }
 
+    fn verdict(&self) -> Option<LeaveReason> {
+        self.lock().verdict
+    }
+
     fn beat(&self) {
         let mut link = self.lock();
         let link = &mut *link;
@@ -345,6 +355,9 @@ impl<IO> Link<IO> {
     }
 
     fn order(&mut self, reason: LeaveReason) {
+        if !reason.keeps_seat() {
+            self.verdict.get_or_insert(reason);
+        }
         if self.order.is_none() {
             self.order = Some(reason);
             self.waker.wake_by_ref();

@@ -81,6 +81,7 @@ pub(crate) struct Permit {
 pub(crate) struct Absence {
     engine: Arc<Engine>,
     peer: Option<Peer>,
+    since: Instant,
 }
 
 /// Why no further connection is taken.
@@ -182,7 +183,7 @@ impl Engine {
         if !take(&self.absent, self.limits.max_connections) {
             return None;
         }
-        let mut absence = Absence { engine: self.clone(), peer: None };
+        let mut absence = Absence { engine: self.clone(), peer: None, since: Instant::now() };
         if let Some(peer) = self.peer(address) {
             if !self.absent_peers.take(peer, self.limits.max_connections_per_ip) {
                 return None;
@@ -319,6 +320,13 @@ impl Drop for Permit {
             self.engine.peers.give_back(peer);
         }
         self.engine.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Absence {
+    /// For how long the seat is still kept.
+    pub(crate) fn left(&self) -> Duration {
+        self.engine.recovery.grace.saturating_sub(self.since.elapsed())
     }
 }
 
