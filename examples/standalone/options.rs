@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use tower_chat_rooms::{ChatRooms, Heartbeat, JwtAuth};
+use tower_chat_rooms::{ChatRooms, Heartbeat, History, JwtAuth};
 use tracing_subscriber::EnvFilter;
 
 /// A chat server with its page. Every flag may also be given in the environment. A limit of 0
@@ -28,6 +28,14 @@ pub(crate) struct Options {
     /// Time in which a heartbeat must be answered [default: the heartbeat's]
     #[arg(long, env = "CHAT_HEARTBEAT_TIMEOUT", value_parser = humantime::parse_duration)]
     heartbeat_timeout: Option<Duration>,
+
+    /// Frames that a room keeps for members who come back; 0 for none
+    #[arg(long, env = "CHAT_HISTORY", default_value_t = 100)]
+    history: usize,
+
+    /// Time for which the seat of a lost member is kept; 0s for none
+    #[arg(long, env = "CHAT_GRACE", default_value = "10s", value_parser = humantime::parse_duration)]
+    grace: Duration,
 
     /// Require JSON Web Tokens signed with this secret by HS256 (at least 32 bytes)
     #[arg(long, env = "CHAT_JWT_SECRET", hide_env_values = true)]
@@ -104,6 +112,7 @@ impl Options {
         };
         let mut builder = ChatRooms::builder()
             .heartbeat(heartbeat)
+            .grace(self.grace)
             .max_message_bytes(count(self.max_message_bytes))
             .max_depth(count(self.max_depth))
             .max_name_bytes(count(self.max_name_bytes))
@@ -118,6 +127,9 @@ impl Options {
             .auth_timeout(time(self.auth_timeout))
             .hook_timeout(time(self.hook_timeout))
             .close_timeout(time(self.close_timeout));
+        if self.history > 0 {
+            builder = builder.history(History::last(self.history));
+        }
         if let Some(secret) = &self.jwt_secret {
             builder = builder.auth(JwtAuth::hs256(secret)?.with_query("token"));
         }
@@ -143,8 +155,8 @@ fn path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err("a path begins with a slash".into());
     }
-    if text.contains(['?', '#', '"', '<', '>', '&']) {
-        return Err("a path holds none of ? # \" < > &".into());
+    if text.contains(['?', '#', '"', '<', '>', '&', '\'', '\\']) {
+        return Err("a path holds none of ? # \" ' < > & \\".into());
     }
     Ok(text.into())
 }

@@ -5,6 +5,7 @@
 
 mod auth;
 mod client;
+mod comeback;
 mod edge;
 mod engine;
 mod events;
@@ -12,14 +13,19 @@ mod flapping;
 mod heartbeat;
 mod house;
 mod limits;
+mod line;
 mod policy;
 mod recovery;
 mod regressions;
 mod rfc6455;
 mod rooms;
+mod rust_client;
+mod script;
 mod slow;
 mod stress;
 mod takeover;
+mod tls;
 mod transcripts;
+mod transcripts_client;
 mod v1;
 mod wire;
