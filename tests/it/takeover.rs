@@ -242,7 +242,7 @@ async fn who_comes_back_is_who_has_authenticated_last() {
         .grace(GRACE)
         .events(move |event: RoomEvent<'_>| {
             if let RoomEvent::Left(left) = event {
-                hook.lock().unwrap().extend(left.user.and_then(|user| user.get::<u8>().copied()));
+                hook.lock().unwrap().extend(left.user.as_ref().and_then(|user| user.get::<u8>().copied()));
             }
         })
         .build()
