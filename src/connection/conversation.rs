@@ -44,7 +44,7 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     /// The time to authenticate, then to enter, then to go.
     pub(super) deadline: Option<Deadline>,
     /// The last to be dropped: a shutdown waits for it, and so for the end of the stay.
-    _permit: Permit,
+    permit: Permit,
 }
 
 pub(super) struct Deadline {
@@ -94,7 +94,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             spending: Spending::new(&engine),
             expires: expiry(id, engine.limits.max_lifetime),
             deadline: None,
-            _permit: opening.permit,
+            permit: opening.permit,
             engine,
         };
         conversation.start_deadline();
@@ -166,6 +166,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             return Err(End(LeaveReason::AuthFailed));
         }
         Ok(())
+    }
+
+    /// The client has a room: no time to enter runs for him, and his place among the newcomers is
+    /// free.
+    pub(super) fn settle(&mut self) {
+        self.start_deadline();
+        self.permit.settle();
     }
 
     pub(super) fn start_deadline(&mut self) {

@@ -37,6 +37,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         };
         let slow = self.slow_consumer(&room)?;
         let is_back = self.stay.standing.membership.is_none() && self.take_over(&comeback.secrets).await?;
+        if is_back {
+            self.settle();
+        }
         if let Some(m) = &self.stay.standing.membership
             && m.name == name
             && m.room.id() == &room
@@ -45,13 +48,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 Wire::Plain => self.engine.repeat(m, &body, &*self.seat),
                 Wire::V1 => self.engine.resume(&self.newcomer(name, comeback.since, slow), m),
             }
-            self.start_deadline();
             return Ok(());
         }
         if is_back && let Some(m) = &self.stay.standing.membership {
             // He wants to be elsewhere now, and goes there from where he was.
             self.engine.resume(&self.newcomer(m.name.clone(), None, slow), m);
-            self.start_deadline();
         }
         let engine = self.engine.clone();
         if let Some(policy) = &engine.hooks.policy {
@@ -169,7 +170,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Err(e) => return self.refuse(e),
         };
         let old = self.stay.standing.membership.replace(new);
-        self.start_deadline();
+        self.settle();
         if let Some(old) = old {
             let reason = if old.room.id() == room { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.stay.tell_left(&old, reason, entry.left_online)?;
