@@ -38,7 +38,7 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     /// The time to authenticate, then to enter.
     pub(super) deadline: Option<Deadline>,
     /// The last to be dropped: a shutdown waits for it, and so for the end of the stay.
-    _permit: Permit,
+    permit: Permit,
 }
 
 pub(super) struct Deadline {
@@ -85,7 +85,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             auth_first,
             bad_frames: 0,
             deadline: None,
-            _permit: opening.permit,
+            permit: opening.permit,
             engine,
         };
         conversation.start_deadline();
@@ -147,6 +147,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             return Err(End(LeaveReason::Misbehaved));
         }
         Ok(())
+    }
+
+    /// The client has a room: no time runs for him, and his place among the newcomers is free.
+    pub(super) fn settle(&mut self) {
+        self.deadline = None;
+        self.permit.settle();
     }
 
     pub(super) fn start_deadline(&mut self) {

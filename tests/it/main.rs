@@ -5,15 +5,20 @@
 
 mod auth;
 mod client;
+mod closing;
 mod comeback;
+mod door;
 mod edge;
 mod engine;
 mod events;
 mod flapping;
+mod handshake;
 mod heartbeat;
 mod house;
+mod http2;
 mod limits;
 mod line;
+mod peers;
 mod policy;
 mod recovery;
 mod regressions;

@@ -2,6 +2,7 @@
 //! until the test lets him, so that each order of events can be had.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
-use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Denied, History, User};
+use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Denied, History, RoomEvent, User};
 
 use crate::client::{Client, Log, Next, assert_empty};
 
@@ -230,4 +231,32 @@ async fn who_is_back_has_entered_wherever_else_he_may_not_go() {
     let quiet = tokio::time::timeout(Duration::from_secs(60), new.next_or_end()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     assert_eq!(rooms.members("r").len(), 1);
+}
+
+/// Whoever comes back is the user as he is known now, in the room and to the host.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_who_has_authenticated_last() {
+    let known = Arc::new(Mutex::new(Vec::new()));
+    let hook = known.clone();
+    let rooms = ChatRooms::builder()
+        .grace(GRACE)
+        .events(move |event: RoomEvent<'_>| {
+            if let RoomEvent::Left(left) = event {
+                hook.lock().unwrap().extend(left.user.and_then(|user| user.get::<u8>().copied()));
+            }
+        })
+        .build()
+        .unwrap();
+    let admission = |version: u8| Admission::user(User::new("u-1").with(version));
+    let (mut ann, welcome) = Client::connect_v1(&rooms, admission(1)).await;
+    ann.say(enter("r", &[])).await;
+    assert_eq!(ann.next().await["event"], "entered");
+    ann.vanish().await;
+    let (mut ann, _) = Client::connect_v1(&rooms, admission(2)).await;
+    ann.say(enter("r", &[&welcome["resume"]])).await;
+    assert_eq!(ann.next().await["resumed"], true);
+    let user = rooms.members("r")[0].user.clone().unwrap();
+    assert_eq!(user.get::<u8>(), Some(&2));
+    ann.leave().await;
+    assert_eq!(*known.lock().unwrap(), [2]);
 }
