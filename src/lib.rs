@@ -74,6 +74,13 @@
 //! of one enter and one leave, however often a connection breaks in between. The frames are
 //! described in `docs/protocol.md`.
 //!
+//! # Clients
+//!
+//! [`ChatRooms::client_script`] serves one for browsers, and `Client` (feature `client`) is one for
+//! Rust. Both speak the subprotocol `chat-rooms.v1`, come back by themselves, and miss nothing where
+//! the host keeps what was said ([`ChatRoomsBuilder::history`]) and the seats of those who are lost
+//! ([`ChatRoomsBuilder::grace`]).
+//!
 //! # The hooks
 //!
 //! - [`Authenticate`]: cookies, headers and the rest of the upgrade request, and tokens that

@@ -399,6 +399,8 @@ fn remembering() -> (ChatRooms, crate::client::Log) {
         .events(log.hook())
         .grace(PATIENCE)
         .history(History::last(10_000).max_bytes(4 << 20))
+        .max_queue_frames(20_000)
+        .max_queue_bytes(8 << 20)
         .build()
         .unwrap();
     (rooms, log)

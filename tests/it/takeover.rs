@@ -260,3 +260,42 @@ async fn who_comes_back_is_who_has_authenticated_last() {
     ann.leave().await;
     assert_eq!(*known.lock().unwrap(), [2]);
 }
+
+/// The order to go is given when the seat is on its way to the new connection.
+#[tokio::test(start_paused = true)]
+async fn who_is_sent_away_between_two_connections_has_to_go() {
+    let (rooms, log) = kept();
+    let secret = lost_member(&rooms).await;
+    let mut new = Held::connect(&rooms).await;
+    new.say(enter("r", &[&secret])).await;
+    settle().await;
+    assert!(rooms.kick(seat(&rooms)));
+    new.step().await;
+    assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 kicked"]);
+    drop(new);
+    assert_empty(&rooms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_user_with_the_secret_disturbs_nobody() {
+    let (rooms, _) = kept();
+    let mut ann = held_member(&rooms).await;
+    let (mut eve, _) = Client::connect_v1(&rooms, Admission::user(User::new("eve"))).await;
+    eve.say(enter("r", &[&ann.secret])).await;
+    assert_eq!(eve.next().await["resumed"], false);
+    ann.step().await;
+    assert_eq!(ann.next().await["event"], "enter", "her own");
+    ann.say(json!({"event": "still here"})).await;
+    settle().await;
+    assert_eq!(ann.next().await["event"], "enter", "eve's");
+    assert_eq!(ann.next().await["event"], "still here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_seats_are_kept_as_there_may_be_connections() {
+    let rooms = ChatRooms::builder().grace(GRACE).max_connections(2).build().unwrap();
+    for absent in [1, 2, 2] {
+        lost_member(&rooms).await;
+        assert_eq!((rooms.stats().absent, rooms.members("r").len()), (absent, absent));
+    }
+}
