@@ -104,7 +104,7 @@ mod service;
 
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
-pub use crate::config::{Heartbeat, History};
+pub use crate::config::{Heartbeat, History, OnExpiry, UniqueNames};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
 pub use crate::error::{BuildError, SendError};
@@ -112,7 +112,7 @@ pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
 pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents};
 #[cfg(feature = "jwt")]
-pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError};
+pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
 pub use crate::hooks::policy::{EnterRequest, MessageRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::ids::{ConnectionId, Name, RoomId};

@@ -57,6 +57,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 name: &name,
                 room: &room,
                 from: from.as_ref(),
+                is_renewal: false,
             };
             match self.ask("may_enter", async { policy.may_enter(&request).await }).await? {
                 Some(Ok(())) => {}
@@ -130,13 +131,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             own => (own.or(claimed), body),
         };
         let name = name.ok_or_else(|| bad_name("must be a string, as \"message\""))?;
-        let name = Name::parse(name, limits.max_name_bytes).map_err(|e: IdError| bad_name(&e.to_string()))?;
+        let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
         let bad_room = |why: &str| PeerError::new(ErrorCode::BadRoomId, format!("the room id {why}"));
         let RoomField::Id(room) = enter.room else {
             return Err(bad_room("must be a string or a number, as \"roomId\""));
         };
-        let room =
-            RoomId::parse(&room, limits.max_room_id_bytes).map_err(|e: IdError| bad_room(&e.to_string()))?;
+        let room = RoomId::parse(&room, limits.room_id()).map_err(|e: IdError| bad_room(&e.to_string()))?;
         Ok((name, room, body))
     }
 

@@ -107,7 +107,9 @@ impl Admission {
     /// the client offered. Browsers refuse a connection on which they offered some and none
     /// was chosen. Without it, `chat-rooms` is chosen where it was offered.
     #[must_use]
-    pub fn with_protocol(mut self, protocol: HeaderValue) -> Admission {
+    pub fn with_protocol(mut self, mut protocol: HeaderValue) -> Admission {
+        // Tokens come this way.
+        protocol.set_sensitive(true);
         self.protocol = Some(protocol);
         self
     }
