@@ -47,14 +47,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         if std::mem::take(&mut self.auth_first) {
             self.start_deadline();
         }
-        self.ask_again().await
+        self.may_stay().await.map(|_| ())
     }
 
-    /// May he stay in his room, as who he is now?
-    async fn ask_again(&mut self) -> Result<(), End> {
+    /// May he stay in his room, as who he is now? If not, he is out of it, and knows.
+    pub(super) async fn may_stay(&mut self) -> Result<bool, End> {
         let engine = self.engine.clone();
         let standing = &self.stay.standing;
-        let (Some(policy), Some(m)) = (&engine.hooks.policy, &standing.membership) else { return Ok(()) };
+        let (Some(policy), Some(m)) = (&engine.hooks.policy, &standing.membership) else { return Ok(true) };
         let (name, room, user) = (m.name.clone(), m.room.id().clone(), standing.user.clone());
         let request = EnterRequest {
             connection: standing.id,
@@ -66,7 +66,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             is_renewal: true,
         };
         let error = match self.ask("may_enter", async { policy.may_enter(&request).await }).await? {
-            Some(Ok(())) => return Ok(()),
+            Some(Ok(())) => return Ok(true),
             Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
             None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; enter again"),
         };
@@ -75,7 +75,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         let room = (self.wire == Wire::V1).then_some(room.as_str());
         let text = outbound::put_out(error.code.as_str(), &error.text, room);
         self.seat.send(frame::text(text.as_bytes()));
-        Ok(())
+        Ok(false)
     }
 
     /// His time is over soon.

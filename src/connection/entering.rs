@@ -31,10 +31,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Err(e) => return self.refuse(e),
         };
         let is_back = self.stay.standing.membership.is_none() && self.take_over(&comeback.secrets).await?;
-        if let Some(m) = &self.stay.standing.membership
-            && m.name == name
-            && m.room.id() == &room
-        {
+        let is_there = self.is_in(&room, &name);
+        // He has authenticated anew, if at all: his rights may have changed.
+        if is_there && is_back && self.stay.standing.user.is_some() && !self.may_stay().await? {
+            return Ok(());
+        }
+        if is_there && let Some(m) = &self.stay.standing.membership {
             match self.wire {
                 Wire::Plain => self.engine.repeat(m, &body, &*self.seat),
                 Wire::V1 => self.engine.resume(&self.newcomer(name, comeback.since), m),
@@ -71,6 +73,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             }
         }
         self.enter(self.newcomer(name, comeback.since), &room, &body)
+    }
+
+    fn is_in(&self, room: &RoomId, name: &Name) -> bool {
+        let membership = self.stay.standing.membership.as_ref();
+        membership.is_some_and(|m| m.name == *name && m.room.id() == room)
     }
 
     /// By what a v1 client comes back.

@@ -101,7 +101,10 @@ mod tests {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
     /// The steps and when they come, if the wall's clock runs `drift` apart from the start on.
-    fn steps(expiry: impl Fn(Instant, SystemTime) -> Expiry, drift: impl Fn(SystemTime) -> SystemTime) -> Vec<(Step, u64)> {
+    fn steps(
+        expiry: impl Fn(Instant, SystemTime) -> Expiry,
+        drift: impl Fn(SystemTime) -> SystemTime,
+    ) -> Vec<(Step, u64)> {
         let (start, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + 50 * YEAR);
         let mut plan = Plan::new(expiry(start, wall), MINUTE, start, wall).unwrap();
         let (mut now, mut steps) = (start, Vec::new());
@@ -139,7 +142,10 @@ mod tests {
         let at = |_, wall: SystemTime| Expiry::At(wall + 10 * MINUTE);
         let usual = [(Step::Warn(MINUTE), 540), (Step::Expire, 600)];
         assert_eq!(steps(at, |wall| wall + YEAR), usual);
-        assert_eq!(steps(at, |_| SystemTime::UNIX_EPOCH), [(Step::Warn(MINUTE), 540), (Step::Expire, 600 + 3600)]);
+        assert_eq!(
+            steps(at, |_| SystemTime::UNIX_EPOCH),
+            [(Step::Warn(MINUTE), 540), (Step::Expire, 600 + 3600)]
+        );
         // Set right by five minutes, it is believed.
         assert_eq!(steps(at, |wall| wall - 5 * MINUTE), [(Step::Warn(MINUTE), 540), (Step::Expire, 900)]);
         let on = |now: Instant, _| Expiry::On(now + 10 * MINUTE);

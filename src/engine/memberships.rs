@@ -205,6 +205,10 @@ impl Engine {
         let at = Arrival { id: new.id, name: &new.name, since: new.since, position, resumed: true };
         new.link.send(at.answer(shared, &mut room, now));
         new.link.attach(shared, position);
+        if room.is_closed() {
+            // It was closed while he was on the way back, so nobody else will tell him.
+            new.link.close(LeaveReason::RoomClosed);
+        }
     }
 
     /// Sends a member's frame to the room, unless the room is crowded, and returns its seq.

@@ -111,12 +111,71 @@ fn is_cursive(c: char) -> bool {
 fn is_virama(c: char) -> bool {
     matches!(
         c as u32,
-        0x94d | 0x9cd | 0xa4d | 0xacd | 0xb4d | 0xbcd | 0xc4d | 0xccd | 0xd3b | 0xd3c | 0xd4d | 0xdca | 0xe3a
-        | 0xeba | 0xf84 | 0x1039 | 0x103a | 0x1714 | 0x1715 | 0x1734 | 0x17d2 | 0x1a60 | 0x1b44 | 0x1baa
-        | 0x1bab | 0x1bf2 | 0x1bf3 | 0x2d7f | 0xa806 | 0xa82c | 0xa8c4 | 0xa953 | 0xa9c0 | 0xaaf6 | 0xabed
-        | 0x10a3f | 0x11046 | 0x11070 | 0x1107f | 0x110b9 | 0x11133 | 0x11134 | 0x111c0 | 0x11235 | 0x112ea
-        | 0x1134d | 0x11442 | 0x114c2 | 0x115bf | 0x1163f | 0x116b6 | 0x1172b | 0x11839 | 0x1193d | 0x1193e
-        | 0x119e0 | 0x11a34 | 0x11a47 | 0x11a99 | 0x11c3f | 0x11d44 | 0x11d45 | 0x11d97 | 0x11f41 | 0x11f42
+        0x94d
+            | 0x9cd
+            | 0xa4d
+            | 0xacd
+            | 0xb4d
+            | 0xbcd
+            | 0xc4d
+            | 0xccd
+            | 0xd3b
+            | 0xd3c
+            | 0xd4d
+            | 0xdca
+            | 0xe3a
+            | 0xeba
+            | 0xf84
+            | 0x1039
+            | 0x103a
+            | 0x1714
+            | 0x1715
+            | 0x1734
+            | 0x17d2
+            | 0x1a60
+            | 0x1b44
+            | 0x1baa
+            | 0x1bab
+            | 0x1bf2
+            | 0x1bf3
+            | 0x2d7f
+            | 0xa806
+            | 0xa82c
+            | 0xa8c4
+            | 0xa953
+            | 0xa9c0
+            | 0xaaf6
+            | 0xabed
+            | 0x10a3f
+            | 0x11046
+            | 0x11070
+            | 0x1107f
+            | 0x110b9
+            | 0x11133
+            | 0x11134
+            | 0x111c0
+            | 0x11235
+            | 0x112ea
+            | 0x1134d
+            | 0x11442
+            | 0x114c2
+            | 0x115bf
+            | 0x1163f
+            | 0x116b6
+            | 0x1172b
+            | 0x11839
+            | 0x1193d
+            | 0x1193e
+            | 0x119e0
+            | 0x11a34
+            | 0x11a47
+            | 0x11a99
+            | 0x11c3f
+            | 0x11d44
+            | 0x11d45
+            | 0x11d97
+            | 0x11f41
+            | 0x11f42
     )
 }
 
@@ -140,12 +199,36 @@ mod tests {
     #[test]
     fn names_of_all_the_world() {
         for text in [
-            "Ann Lee", "O'Neil <3", "José", "小明", "葛\u{e0100}城", "김철수", "Ольга", "שלום", "عبد الله",
+            "Ann Lee",
+            "O'Neil <3",
+            "José",
+            "小明",
+            "葛\u{e0100}城",
+            "김철수",
+            "Ольга",
+            "שלום",
+            "عبد الله",
             // Persian and Sindhi with a non-joiner, Hindi, Sinhala, Malayalam and Bengali with joiners.
-            "علی\u{200c}رضا", "می\u{200c}نا", "क्\u{200d}ष", "ශ්\u{200d}රී", "അവന്\u{200d}", "র\u{200d}্যাব",
-            "👩\u{200d}💻", "👩🏽\u{200d}🚀", "❤\u{fe0f}\u{200d}🔥", "🏳\u{fe0f}\u{200d}🌈", "1\u{fe0f}\u{20e3}",
-            "☃\u{fe0e}", "ℹ\u{fe0f}", "🅰\u{fe0f}", "🇺🇦", "👨\u{200d}👩\u{200d}👧\u{200d}👦", "a\u{a0}b", "a\u{3000}b",
-            "ᠮᠣᠩᠭᠣᠯ\u{180b}", "x\u{20d0}",
+            "علی\u{200c}رضا",
+            "می\u{200c}نا",
+            "क्\u{200d}ष",
+            "ශ්\u{200d}රී",
+            "അവന്\u{200d}",
+            "র\u{200d}্যাব",
+            "👩\u{200d}💻",
+            "👩🏽\u{200d}🚀",
+            "❤\u{fe0f}\u{200d}🔥",
+            "🏳\u{fe0f}\u{200d}🌈",
+            "1\u{fe0f}\u{20e3}",
+            "☃\u{fe0e}",
+            "ℹ\u{fe0f}",
+            "🅰\u{fe0f}",
+            "🇺🇦",
+            "👨\u{200d}👩\u{200d}👧\u{200d}👦",
+            "a\u{a0}b",
+            "a\u{3000}b",
+            "ᠮᠣᠩᠭᠣᠯ\u{180b}",
+            "x\u{20d0}",
         ] {
             assert_eq!(check(text), Ok(()), "{text:?}");
         }
@@ -156,23 +239,58 @@ mod tests {
         for c in ['\0', '\n', '\u{7f}', '\u{85}', '\u{9f}'] {
             assert_eq!(check(&format!("a{c}b")), Err(Fault::Control(c)));
         }
-        for c in ['\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}',
-            '\u{2069}', '\u{200e}', '\u{200f}', '\u{61c}']
-        {
+        for c in [
+            '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}',
+            '\u{2069}', '\u{200e}', '\u{200f}', '\u{61c}',
+        ] {
             assert_eq!(check(&format!("a{c}b")), Err(Fault::Direction(c)));
         }
-        for c in ['\u{ad}', '\u{34f}', '\u{1160}', '\u{3164}', '\u{ffa0}', '\u{200b}', '\u{2028}', '\u{2029}',
-            '\u{2060}', '\u{2064}', '\u{206f}', '\u{feff}', '\u{fffa}', '\u{1d173}', '\u{e0001}', '\u{e0061}',
-            '\u{e007f}', '\u{e0fff}', '\u{fdd0}', '\u{ffff}', '\u{10fffe}', '\u{180e}', ZWNJ, ZWJ, EMOJI_STYLE,
-            '\u{fe00}', '\u{e0100}', '\u{180b}']
-        {
+        for c in [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{1160}',
+            '\u{3164}',
+            '\u{ffa0}',
+            '\u{200b}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{2060}',
+            '\u{2064}',
+            '\u{206f}',
+            '\u{feff}',
+            '\u{fffa}',
+            '\u{1d173}',
+            '\u{e0001}',
+            '\u{e0061}',
+            '\u{e007f}',
+            '\u{e0fff}',
+            '\u{fdd0}',
+            '\u{ffff}',
+            '\u{10fffe}',
+            '\u{180e}',
+            ZWNJ,
+            ZWJ,
+            EMOJI_STYLE,
+            '\u{fe00}',
+            '\u{e0100}',
+            '\u{180b}',
+        ] {
             assert_eq!(check(&format!("a{c}b")), Err(Fault::Invisible(c)), "{:x}", c as u32);
             assert_eq!(check(&c.to_string()), Err(Fault::Invisible(c)), "{:x}", c as u32);
         }
         // In its script, but where it does nothing.
-        for text in ["علی\u{200c}", "\u{200c}علی", "👩\u{200d}", "\u{200d}👩", "👩\u{200d}a", "小\u{fe0f}", "1\u{fe0f}",
-            "❤\u{fe0f}\u{fe0f}", "葛\u{e0100}\u{e0101}", "क\u{200d}ष"]
-        {
+        for text in [
+            "علی\u{200c}",
+            "\u{200c}علی",
+            "👩\u{200d}",
+            "\u{200d}👩",
+            "👩\u{200d}a",
+            "小\u{fe0f}",
+            "1\u{fe0f}",
+            "❤\u{fe0f}\u{fe0f}",
+            "葛\u{e0100}\u{e0101}",
+            "क\u{200d}ष",
+        ] {
             assert!(matches!(check(text), Err(Fault::Invisible(_))), "{text:?}");
         }
         for text in [" ann", "ann ", "\u{3000}ann", "ann\u{a0}", " ", "\u{2800}"] {

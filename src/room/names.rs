@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn any_case_is_one_name() {
-        for (a, b) in [("Ann", "aNN"), ("ΟΔΟΣ", "οδος"), ("Straße", "STRASSE"), ("ÉCOLE", "école"), ("ſ", "s")] {
+        for (a, b) in
+            [("Ann", "aNN"), ("ΟΔΟΣ", "οδος"), ("Straße", "STRASSE"), ("ÉCOLE", "école"), ("ſ", "s")]
+        {
             let mut book = NameBook::new(UniqueNames::AnyCase).unwrap();
             assert_eq!(book.take(&name(a), ConnectionId(1), None), Ok(()));
             assert_eq!(book.take(&name(b), ConnectionId(2), None), Err(NameTaken), "{a} {b}");

@@ -71,7 +71,9 @@ async fn characters_are_bounded_as_bytes_are() {
     let answer = enter(&mut ann, "ann", "abc").await;
     assert!(answer["message"].as_str().unwrap().contains("3 characters, at most 2"), "{answer}");
     assert_eq!(enter(&mut ann, "小明小", "小明").await["num"], 1);
-    assert!(ChatRooms::builder().max_name_chars(0).build().unwrap_err().to_string().contains("max_name_chars"));
+    assert!(
+        ChatRooms::builder().max_name_chars(0).build().unwrap_err().to_string().contains("max_name_chars")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,8 +17,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower::ServiceExt;
 use tower_chat_rooms::{
-    Authenticate, ChannelEvent, ChatRooms, Denied, EnterRequest, JwtAuth, MessageRequest, Refusal, RoomPolicy,
-    Verdict, event_channel,
+    Authenticate, ChannelEvent, ChatRooms, Denied, EnterRequest, JwtAuth, MessageRequest, Refusal,
+    RoomPolicy, Verdict, event_channel,
 };
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -111,7 +111,8 @@ async fn request(rooms: &ChatRooms, seen: &Seen, target: &str, headers: &str) ->
     });
     tokio::spawn(async move {
         let builder = Builder::new(TokioExecutor::new());
-        let served = builder.serve_connection_with_upgrades(TokioIo::new(theirs), TowerToHyperService::new(service));
+        let served =
+            builder.serve_connection_with_upgrades(TokioIo::new(theirs), TowerToHyperService::new(service));
         let _ = served.await;
     });
     let mut line = ours;
@@ -189,7 +190,10 @@ async fn session(seen: &Seen) -> Vec<String> {
     for (target, headers) in [
         (format!("/chat?token={good}"), "sec-websocket-protocol: chat-rooms.v1\r\n".into()),
         ("/chat".into(), format!("cookie: sid={good}\r\nsec-websocket-protocol: chat-rooms.v1\r\n")),
-        ("/chat".into(), format!("authorization: Bearer {good}\r\nsec-websocket-protocol: chat-rooms.v1\r\n")),
+        (
+            "/chat".into(),
+            format!("authorization: Bearer {good}\r\nsec-websocket-protocol: chat-rooms.v1\r\n"),
+        ),
         ("/chat".into(), format!("sec-websocket-protocol: chat-rooms.v1, bearer.{good}\r\n")),
         ("/chat".into(), format!("sec-websocket-protocol: bearer.{good}\r\n")),
     ] {
@@ -205,7 +209,9 @@ async fn session(seen: &Seen) -> Vec<String> {
         for event in ["message", "replace", "refuse", "drop"] {
             ann.say(json!({"event": event, "message": PASSWORD, "cid": "c"})).await;
         }
-        for text in [format!("{{\"event\":\"message\",\"password\":{PASSWORD}}}"), format!("[\"{PASSWORD}\"]")] {
+        for text in
+            [format!("{{\"event\":\"message\",\"password\":{PASSWORD}}}"), format!("[\"{PASSWORD}\"]")]
+        {
             ann.text(text).await;
         }
         ann.say(json!({"event": "auth", "message": bad})).await;
@@ -251,7 +257,9 @@ async fn nothing_secret_is_seen() {
     drop(guard);
     let text = seen.text();
     // It has been listened to.
-    for known in ["connection open", "upgrade refused", "connection lost; its seat is kept", "came back", "Ann"] {
+    for known in
+        ["connection open", "upgrade refused", "connection lost; its seat is kept", "came back", "Ann"]
+    {
         assert!(text.contains(known), "{known}");
     }
     assert!(secrets.len() >= 11, "{}", secrets.len());

@@ -195,7 +195,9 @@ impl JwtAuth {
         let header = jsonwebtoken::decode_header(token).map_err(refuse)?;
         if header.crit.is_some() {
             // RFC 7515 §4.1.11: what is critical and not understood makes a token invalid.
-            return Err(Denied::new("the token has a critical header (\"crit\") that is not understood here"));
+            return Err(Denied::new(
+                "the token has a critical header (\"crit\") that is not understood here",
+            ));
         }
         let key = match &self.keys {
             Keyring::One(key) => key.clone(),
@@ -203,8 +205,7 @@ impl JwtAuth {
         };
         let mut validation = self.validation.clone();
         validation.algorithms = vec![key.algorithm];
-        let data =
-            jsonwebtoken::decode::<Box<RawValue>>(token, &key.key, &validation).map_err(refuse)?;
+        let data = jsonwebtoken::decode::<Box<RawValue>>(token, &key.key, &validation).map_err(refuse)?;
         claims::user(&data.claims, &self.id_claim, &self.name_claim, validation.leeway)
     }
 }

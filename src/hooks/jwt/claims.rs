@@ -52,8 +52,8 @@ impl fmt::Debug for Claims {
 /// The user whom the claims of a checked token describe. `leeway` is what its expiry was checked
 /// with, in seconds.
 pub(super) fn user(raw: &RawValue, id: &str, name: &str, leeway: u64) -> Result<User, Denied> {
-    let claims: Map<String, Value> = serde_json::from_str(raw.get())
-        .map_err(|_| Denied::new("the token's claims are not an object"))?;
+    let claims: Map<String, Value> =
+        serde_json::from_str(raw.get()).map_err(|_| Denied::new("the token's claims are not an object"))?;
     let text = |claim: &str| match claims.get(claim) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(n)) => Some(n.to_string()),

@@ -158,7 +158,9 @@ impl Key {
         let fits = algorithm == natural
             || (natural == Algorithm::RS256 && AlgorithmFamily::Rsa.algorithms().contains(&algorithm));
         if !fits {
-            return Some(Err(JwtConfigError::new(format!("its \"alg\" is {algorithm:?}, which it is not for"))));
+            return Some(Err(JwtConfigError::new(format!(
+                "its \"alg\" is {algorithm:?}, which it is not for"
+            ))));
         }
         Some(match DecodingKey::from_jwk(jwk) {
             Ok(key) => Key::new(algorithm, key),
@@ -167,9 +169,11 @@ impl Key {
     }
 
     fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Key, JwtConfigError> {
-        let unfit = |why: &str| Err(JwtConfigError::new(format!("the key does not work with {algorithm:?}: {why}")));
+        let unfit =
+            |why: &str| Err(JwtConfigError::new(format!("the key does not work with {algorithm:?}: {why}")));
         // jsonwebtoken would cut a longer one, and panic at a shorter one.
-        if key.family() == AlgorithmFamily::Ed && !key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == 32) {
+        if key.family() == AlgorithmFamily::Ed && !key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == 32)
+        {
             return unfit("an Ed25519 key has 32 bytes");
         }
         // jsonwebtoken panics at its first verification where no provider is active.
