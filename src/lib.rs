@@ -69,8 +69,10 @@
 //! # The hooks
 //!
 //! - [`Authenticate`]: cookies, headers and the rest of the upgrade request, and tokens that
-//!   clients send in band. `JwtAuth` (feature `jwt`) is one that is ready to use.
-//! - [`RoomPolicy`]: may this user enter this room, and may this message go out.
+//!   clients send in band. `JwtAuth` (feature `jwt`) is one that is ready to use. A [`User`] may
+//!   have an end, when a newer token is due ([`OnExpiry`]).
+//! - [`RoomPolicy`]: may this user enter this room, and stay when he has authenticated anew; may
+//!   this message go out.
 //! - [`RoomEvents`]: `entered`, `left` with its reason, and `message`. [`event_channel`] turns
 //!   it into a stream.
 //!
@@ -83,11 +85,17 @@
 //! them. A client that reads too slowly delays nobody: its queue is bounded, and when that is
 //! full it is closed with a code that tells it to come back.
 //!
+//! # Logs
+//!
+//! This crate logs by `tracing`, and never a token, a secret or what is said; nor does the `Debug`
+//! of its types show them. tungstenite, which reads the frames, logs them at the level `trace`:
+//! keep it at `debug`, as by the filter `trace,tungstenite=debug`.
+//!
 //! # Features
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `jwt` | `JwtAuth`; the host adds `jsonwebtoken` with the crypto of its choice |
+//! | `jwt` | `JwtAuth`, `JwtKeys`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;

@@ -195,6 +195,24 @@ impl fmt::Display for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_turns_text_is_found_wherever_it_stands(text in "[\\PC\u{200d}\u{fe0f}🏽👩क्ع]{0,12}", at in 0..12usize) {
+            let mut chars: Vec<char> = text.chars().collect();
+            let good = check(&text);
+            chars.insert(at.min(chars.len()), '\u{202e}');
+            let turned = check(&chars.iter().collect::<String>());
+            prop_assert!(matches!(turned, Err(Fault::Direction(_) | Fault::Invisible(_) | Fault::Control(_))));
+            // What is good in the middle of white space is good in the middle of letters.
+            if good.is_ok() && !text.is_empty() {
+                let padded = format!("a {text} b");
+                prop_assert_eq!(check(&padded), Ok(()));
+                prop_assert_eq!(check(&format!("{text} ")), Err(Fault::Space));
+            }
+        }
+    }
 
     #[test]
     fn names_of_all_the_world() {

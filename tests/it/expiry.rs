@@ -232,6 +232,25 @@ async fn who_comes_with_an_old_token_goes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_is_far_away_does_no_harm() {
+    let rooms = guarded().build().unwrap();
+    let years = |n: u64| SECOND * 365 * 86_400 * u32::try_from(n).unwrap();
+    for user in [
+        User::new("u1").expires_in(years(3)),
+        User::new("u1").expires_in(years(100)),
+        User::new("u1").expires_in(Duration::MAX),
+        User::new("u1").expires_at(SystemTime::now() + years(100)),
+        User::new("u1").expires_at(SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64)),
+    ] {
+        let mut ann = Client::connect_as(&rooms, Admission::user(user), 4096).await;
+        ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+        assert_eq!(ann.next().await["event"], "enter");
+        tokio::time::timeout(SECOND * 500, ann.next()).await.unwrap_err();
+        ann.leave().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kept_seat_ends_with_its_users_time() {
     let log = Log::default();
     let rooms = guarded().events(log.hook()).grace(SECOND * 600).build().unwrap();

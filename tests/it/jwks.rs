@@ -111,15 +111,13 @@ async fn each_key_of_a_set_does_its_own() {
             let want = if algorithm == theirs { "signature" } else { "another algorithm" };
             assert!(why.contains(want), "{kid} as {other}: {why}");
         }
-        for (kid, want) in
-            [(None, "does not name its key"), (Some("f"), "not known"), (Some(""), "not known")]
-        {
-            let why = check(&auth, &signed(&header(*algorithm, kid), key)).await.unwrap_err();
-            assert!(why.contains(want), "{why}");
-        }
+    }
+    for (kid, want) in [(None, "does not name its key"), (Some("f"), "not known"), (Some(""), "not known")] {
+        let why = check(&auth, &signed(&header(ES256, kid), &p256())).await.unwrap_err();
+        assert!(why.contains(want), "{why}");
     }
     // The same key, another algorithm of its family.
-    for algorithm in [RS384, RS512, PS256, PS384, PS512] {
+    for algorithm in [RS512, PS256] {
         let why = check(&auth, &signed(&header(algorithm, Some("a")), &rsa())).await.unwrap_err();
         assert!(why.contains("another algorithm"), "{algorithm:?}: {why}");
     }
@@ -210,7 +208,7 @@ fn sets_that_cannot_be_meant_are_refused() {
         (set(&[ed_short]), "32 bytes"),
         (set(&[short]), "2048"),
         (set(&many), "129 keys"),
-        (format!("{}{}", set(&[good.clone()]), " ".repeat(256 * 1024)), "bytes; at most"),
+        (format!("{}{}", set(std::slice::from_ref(&good)), " ".repeat(256 * 1024)), "bytes; at most"),
     ] {
         let error = JwtKeys::parse(&json).unwrap_err().to_string();
         assert!(error.contains(why), "{why}: {error}");

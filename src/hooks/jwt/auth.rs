@@ -112,8 +112,7 @@ impl JwtAuth {
     }
 
     fn new(keys: Keyring) -> JwtAuth {
-        let mut validation = Validation::default();
-        validation.validate_nbf = true;
+        let validation = Validation { validate_nbf: true, ..Validation::default() };
         JwtAuth {
             keys,
             validation,
