@@ -22,8 +22,8 @@ use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, User};
 /// and some more: its task, its seat, its membership, its part of the tables.
 const MAX_BYTES_PER_CONNECTION: i64 = 1_880;
 
-/// What it holds more for one whose user's time has an end, measured 312.
-const MAX_BYTES_PER_EXPIRY: i64 = 400;
+/// What it holds more for one whose user's time has an end, measured 185.
+const MAX_BYTES_PER_EXPIRY: i64 = 240;
 
 /// Of a message that goes to a quiet room, measured 7.
 const MAX_ALLOCATIONS_PER_MESSAGE: u64 = 8;

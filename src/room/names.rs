@@ -90,7 +90,7 @@ mod tests {
         assert!(NameBook::new(UniqueNames::Off).is_none());
         let mut book = NameBook::new(UniqueNames::Exact).unwrap();
         let [one, two, three] = [1, 2, 3].map(ConnectionId);
-        let [ann, bob] = ["ann", "bob"].map(|id| User::new(id));
+        let [ann, bob] = ["ann", "bob"].map(User::new);
         assert_eq!(book.take(&name("x"), one, None), Ok(()));
         assert_eq!(book.take(&name("x"), two, None), Err(NameTaken));
         assert_eq!(book.take(&name("x"), two, Some(&ann)), Err(NameTaken));
