@@ -90,8 +90,8 @@ fn push_and_advance_leftover(bencher: Bencher<'_, '_>, frames: usize) {
     let start = batch.end() - frames as u64;
     let mut outbox = Outbox::default();
     bencher.bench_local(|| {
-        let frames = batch.after(black_box(start), Wire::Plain);
-        outbox.push(frames, 5, usize::MAX, usize::MAX).expect("there is no bound");
+        let (frames, skip) = batch.frames(black_box(start), Wire::Plain);
+        outbox.push(frames.slice(skip..), 5, usize::MAX, usize::MAX).expect("there is no bound");
         while !outbox.is_empty() {
             outbox.advance(outbox.next().len().div_ceil(2));
         }

@@ -66,7 +66,8 @@ impl ChatRoomsBuilder {
     }
 
     /// What was said in a room is kept for members who come back, so that they miss nothing.
-    /// Only clients of the `chat-rooms.v1` subprotocol do. Default: nothing is kept.
+    /// Only clients of the `chat-rooms.v1` subprotocol do. Its frames and bytes may be at most
+    /// half of `max_queue_frames` and `max_queue_bytes`. Default: nothing is kept.
     pub fn history(mut self, history: History) -> Self {
         self.recovery.history = Some(history);
         self
@@ -219,7 +220,7 @@ impl ChatRoomsBuilder {
     }
 
     fn check(&self) -> Result<(), BuildError> {
-        let ChatRoomsBuilder { heartbeat, limits, .. } = self;
+        let ChatRoomsBuilder { heartbeat, limits, recovery, .. } = self;
         let refuse = |text: String| Err(BuildError::new(text));
         if heartbeat.interval() < Duration::from_millis(50) {
             return refuse(format!(
@@ -270,6 +271,19 @@ impl ChatRoomsBuilder {
                  sender's name: give at least {frame}",
                 limits.max_queue_bytes, limits.max_message_bytes
             ));
+        }
+        for (name, kept, max) in recovery.history.iter().flat_map(|history| {
+            [
+                ("max_queue_frames", history.frames(), limits.max_queue_frames),
+                ("max_queue_bytes", history.bytes(), limits.max_queue_bytes),
+            ]
+        }) {
+            if kept > max / 2 {
+                return refuse(format!(
+                    "{name} is {max} and the history's bound {kept}, so that a replay could fill the queue of \
+                     who comes back and have him closed as too slow: give at least twice the history's"
+                ));
+            }
         }
         let enter = limits.max_name_bytes.saturating_add(limits.max_room_id_bytes).saturating_add(64);
         if limits.max_message_bytes < enter

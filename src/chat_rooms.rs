@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::builder::ChatRoomsBuilder;
+use crate::client::script::ClientScript;
 use crate::connection::{Opening, serve};
 use crate::engine::audit::Audit;
 use crate::engine::engine::Engine;
@@ -71,6 +72,34 @@ impl ChatRooms {
         ChatRoomsLayer::new(self.engine.clone(), path)
     }
 
+    /// A service that serves the browser client, an ES module: mount it beside the chat, and a
+    /// page imports `connect` from there. `GET` and `HEAD` are answered, whatever the path; browsers
+    /// ask each time whether it has changed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use http::Request;
+    /// use tower::ServiceExt;
+    ///
+    /// let rooms = tower_chat_rooms::ChatRooms::builder().build()?;
+    /// let app: Router = Router::new()
+    ///     .route_service("/chat", rooms.service())
+    ///     .route_service("/chat/chat-rooms.js", rooms.client_script());
+    ///
+    /// let response = app.oneshot(Request::get("/chat/chat-rooms.js").body(Body::empty())?).await?;
+    /// assert_eq!(response.headers()["content-type"], "text/javascript; charset=utf-8");
+    /// let script = axum::body::to_bytes(response.into_body(), usize::MAX).await?;
+    /// assert!(std::str::from_utf8(&script)?.contains("export function connect(url, options)"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn client_script(&self) -> ClientScript {
+        ClientScript::new()
+    }
+
     /// Serves a connection whose WebSocket handshake the host has made itself, over any I/O,
     /// until it ends. Inside a tokio runtime. Where the subprotocol `chat-rooms.v1` was chosen, the
     /// admission has to say so ([`Admission::with_protocol`]).
@@ -129,10 +158,11 @@ impl ChatRooms {
     /// Sends a JSON object to one connection, as it is.
     ///
     /// # Errors
-    /// If the connection is not open any more, or the value is not an object or too big.
+    /// If the connection is not open any more, or was lost and its seat is kept, or the value is not an object or too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
-        let recipient = self.engine.table.get(connection).ok_or(SendError::NoSuchConnection)?;
+        let recipient = self.engine.table.get(connection).filter(|recipient| recipient.is_reachable());
+        let recipient = recipient.ok_or(SendError::NoSuchConnection)?;
         recipient.send(frame::text(text.as_bytes()));
         Ok(())
     }

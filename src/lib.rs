@@ -66,6 +66,14 @@
 //! ROOM is a string or a number; without one, it is the room of the empty name. A client leaves
 //! by closing its connection. Why the server closes one is in the table of [`LeaveReason`].
 //!
+//! # Coming back
+//!
+//! Clients that offer the subprotocol `chat-rooms.v1` can come back after their connection was
+//! lost, to the seat that [`ChatRoomsBuilder::grace`] keeps for them, and get the frames that they
+//! have missed from the [`ChatRoomsBuilder::history`]. Nobody else notices, and [`RoomEvents`] hear
+//! of one enter and one leave, however often a connection breaks in between. The frames are
+//! described in `docs/protocol.md`.
+//!
 //! # The hooks
 //!
 //! - [`Authenticate`]: cookies, headers and the rest of the upgrade request, and tokens that
@@ -95,11 +103,14 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `client` | `Client`, a member of a room over the network that comes back by itself |
+//! | `client-rustls` | `wss` for it, with rustls and the certificates that the system trusts |
 //! | `jwt` | `JwtAuth`, `JwtKeys`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
 mod chat_rooms;
+mod client;
 mod config;
 mod connection;
 mod engine;
@@ -112,6 +123,15 @@ mod service;
 
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
+#[cfg(feature = "client")]
+pub use crate::client::builder::ClientBuilder;
+#[cfg(feature = "client")]
+pub use crate::client::error::ClientError;
+#[cfg(feature = "client")]
+pub use crate::client::event::{ClientEvent, ClientState, RoomFrame};
+#[cfg(feature = "client")]
+pub use crate::client::handle::{Client, ClientSender, Sending};
+pub use crate::client::script::{ClientScript, ScriptBody};
 pub use crate::config::{Heartbeat, History, OnExpiry, UniqueNames};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
@@ -124,7 +144,7 @@ pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKe
 pub use crate::hooks::policy::{EnterRequest, MessageRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::ids::{ConnectionId, Name, RoomId};
-pub use crate::protocol::close::LeaveReason;
+pub use crate::protocol::close::{LeaveReason, may_return};
 pub use crate::protocol::error_code::ErrorCode;
 pub use crate::service::body::{NoBody, ResponseBody};
 pub use crate::service::future::ResponseFuture;

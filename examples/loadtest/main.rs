@@ -7,6 +7,7 @@
 mod client;
 mod histogram;
 mod options;
+mod process;
 mod report;
 mod run;
 mod server;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::options::Options;
+use crate::process::Process;
 use crate::report::Report;
 use crate::run::Run;
 use crate::server::Server;
@@ -40,26 +42,34 @@ fn main() -> ExitCode {
 }
 
 async fn measure(options: Options) -> Result<Report, Box<dyn Error + Send + Sync>> {
-    let (server, uri, pid) = match &options.url {
-        Some(uri) => (None, uri.clone(), options.pid),
+    let (server, uri, process) = match &options.url {
+        Some(uri) => (None, uri.clone(), options.pid.map(Process)),
         None => {
             let server = Server::start(options.heartbeat).await?;
             let uri = format!("ws://{}/", server.address).parse()?;
-            (Some(server), uri, Some(std::process::id()))
+            (Some(server), uri, Some(Process(std::process::id())))
         }
     };
     let target = Target::resolve(uri, options.allow_remote).await?;
     let world = Arc::new(World::new(options, target));
-    let mut run = Run::new(world.clone(), pid);
+    let mut run = Run::new(world.clone(), process);
     let interrupted = tokio::select! {
         () = run.load() => false,
         _ = tokio::signal::ctrl_c() => true,
     };
     run.end().await;
-    let report = Report::new(&world, run.memory, interrupted);
+    let report = Report::new(&world, run.used, interrupted);
     write!(std::io::stdout(), "{report}")?;
     if let Some(file) = &world.options.json {
         std::fs::write(file, report.to_json()).map_err(|e| format!("can't write {}: {e}", file.display()))?;
+    }
+    if let Some(file) = &world.options.line {
+        let mut file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(file)
+            .map_err(|e| format!("can't append to {}: {e}", file.display()))?;
+        writeln!(file, "{}", report.to_line(&world.options.tags))?;
     }
     drop(server);
     Ok(report)

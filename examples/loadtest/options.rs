@@ -67,13 +67,22 @@ pub(crate) struct Options {
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, conflicts_with = "url")]
     pub(crate) heartbeat: Duration,
 
-    /// Process of the server at --url, just started, for its memory per connection (Linux)
+    /// Process of the server at --url, just started, for its memory per connection and its CPU
+    /// per delivery (Linux)
     #[arg(long, requires = "url")]
     pub(crate) pid: Option<u32>,
 
     /// Write the results to this file, too
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+
+    /// Append the results to this file as one line of key=value tokens, for examples/plot
+    #[arg(long, value_name = "FILE")]
+    pub(crate) line: Option<PathBuf>,
+
+    /// A token at the end of that line, for example peer=NAME
+    #[arg(long = "tag", value_name = "KEY=VALUE", requires = "line", value_parser = tag)]
+    pub(crate) tags: Vec<String>,
 
     /// Load a server that is not on this machine; only ever one of your own
     #[arg(long)]
@@ -144,8 +153,7 @@ impl Options {
             Scenario::Idle => "heartbeats only".into(),
             Scenario::Enter => "all enter at once".into(),
         };
-        let name = self.scenario.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
-        format!("{name}: {rooms} room(s) of {members}, {what}")
+        format!("{}: {rooms} room(s) of {members}, {what}", self.scenario.name())
     }
 
     fn check(&self) -> Result<(), String> {
@@ -156,6 +164,18 @@ impl Options {
             _ => Err(format!("{url} is no WebSocket address; give one such as ws://127.0.0.1:3000/")),
         }
     }
+}
+
+impl Scenario {
+    /// As it is called in the flag.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+    }
+}
+
+fn tag(text: &str) -> Result<String, String> {
+    let is_token = text.contains('=') && !text.contains(char::is_whitespace);
+    is_token.then(|| text.to_owned()).ok_or_else(|| "must be KEY=VALUE without spaces".into())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -1,10 +1,12 @@
 //! The results of a run, as a table and as JSON.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::histogram::{Histogram, Row};
+use crate::run::Used;
 use crate::world::World;
 
 /// Width of the longest bar.
@@ -13,6 +15,9 @@ const BAR: f64 = 40.0;
 /// What a run has shown. Times are in nanoseconds.
 pub(crate) struct Report {
     what: String,
+    scenario: String,
+    rooms: usize,
+    members: usize,
     target: String,
     in_process: bool,
     interrupted: bool,
@@ -34,7 +39,7 @@ pub(crate) struct Report {
     latency: Option<Times>,
     late: Option<Times>,
     rows: Vec<Row>,
-    memory: Option<u64>,
+    used: Used,
     complaints: Vec<(String, u64)>,
 }
 
@@ -49,10 +54,13 @@ struct Times {
 }
 
 impl Report {
-    pub(crate) fn new(world: &World, memory: Option<u64>, interrupted: bool) -> Report {
+    pub(crate) fn new(world: &World, used: Used, interrupted: bool) -> Report {
         let tally = &world.tally;
         Report {
             what: world.options.describe(),
+            scenario: world.options.scenario.name(),
+            rooms: world.options.rooms(),
+            members: world.options.members(),
             target: world.target.uri.to_string(),
             in_process: world.options.url.is_none(),
             interrupted,
@@ -74,7 +82,7 @@ impl Report {
             latency: Times::of(&tally.latency),
             late: Times::of(&tally.late),
             rows: tally.latency.rows(),
-            memory,
+            used,
             complaints: tally.complaints(),
         }
     }
@@ -109,12 +117,69 @@ impl Report {
             "heartbeats": self.heartbeats,
             "errors": self.errors,
             "complaints": self.complaints,
-            "rss_bytes_per_connection": self.memory,
+            "cpu_and_memory_of": if self.in_process { "server and load generator" } else { "server" },
+            "rss_bytes_per_connection": self.used.memory,
+            "cpu_seconds": self.used.cpu.map(|cpu| cpu.as_secs_f64()),
+            "cpu_us_per_delivery": self.cpu_per(self.arrived as f64),
+            "cpu_us_per_connection_second": self.cpu_per(self.connection_seconds()),
             "latency_histogram_us": self.rows.iter().map(|row| json!({
                 "from": row.from / 1000, "to": row.to / 1000, "count": row.count,
             })).collect::<Value>(),
         });
         format!("{json:#}\n")
+    }
+
+    /// The results as tokens `key=value`. Others follow; of two for a key the later one counts.
+    pub(crate) fn to_line(&self, tags: &[String]) -> String {
+        let mut line = format!("scenario={}", self.scenario);
+        let mut add = |key: &str, value: Option<f64>| {
+            if let Some(value) = value {
+                line += &format!(" {key}={}", (value * 1e3).round() / 1e3);
+            }
+        };
+        let us = |of: fn(&Times) -> u64| self.latency.as_ref().map(|times| of(times) as f64 / 1e3);
+        add("rooms", Some(self.rooms as f64));
+        add("members", Some(self.members as f64));
+        add("connections", Some(self.entered as f64));
+        add("secs", Some(self.seconds));
+        add("dps", Some(self.per_second(self.arrived)));
+        add("p50_us", us(|t| t.p50));
+        add("p99_us", us(|t| t.p99));
+        add("p999_us", us(|t| t.p999));
+        add("max_us", us(|t| t.max));
+        add("late_p99_us", self.late.map(|t| t.p99 as f64 / 1e3));
+        add("lost", Some(self.lost as f64));
+        add("failed", Some((self.failed + self.closed) as f64));
+        if !self.in_process {
+            add("kb_per_conn", self.used.memory.map(|bytes| bytes as f64 / 1024.0));
+            add("cpu_us", self.cpu_per(self.arrived as f64));
+            add("cpu_us_per_conn_s", self.cpu_per(self.connection_seconds()));
+            let share = if self.scenario == "idle" { "idle_cpu_pct" } else { "srv_cpu_pct" };
+            add(share, self.cpu_per(self.seconds).map(|us| us / 1e4));
+        }
+        tags.iter().fold(line, |line, tag| line + " " + tag)
+    }
+
+    /// CPU time of the server in microseconds, for one of so many.
+    fn cpu_per(&self, n: f64) -> Option<f64> {
+        self.used.cpu.filter(|_| n > 0.0).map(|cpu| cpu.as_secs_f64() * 1e6 / n)
+    }
+
+    fn connection_seconds(&self) -> f64 {
+        self.entered as f64 * self.seconds
+    }
+
+    /// The server's CPU time in words.
+    fn describe_cpu(&self, cpu: Duration) -> String {
+        let percent = cpu.as_secs_f64() / self.seconds * 100.0;
+        let share = match self.cpu_per(self.arrived as f64) {
+            Some(us) => format!("{us:.2} µs per delivery"),
+            None => format!(
+                "{:.2} µs per connection and second",
+                self.cpu_per(self.connection_seconds()).unwrap_or(0.0)
+            ),
+        };
+        format!("{percent:.1} % of a core, {share}")
     }
 
     /// Whether a good part of the latency arose before the messages were on their way.
@@ -164,9 +229,12 @@ impl fmt::Display for Report {
         line("errors", format!("{:>12}", grouped(self.errors)))?;
         line("failed connections", format!("{:>12}", grouped(self.failed)))?;
         line("unexpected closes", format!("{:>12}", grouped(self.closed)))?;
-        if let Some(bytes) = self.memory {
-            let ends = if self.in_process { ", of both its ends together" } else { "" };
+        let ends = if self.in_process { ", server and load generator together" } else { "" };
+        if let Some(bytes) = self.used.memory {
             line("memory", format!("{:.1} KiB RSS per connection{ends}", bytes as f64 / 1024.0))?;
+        }
+        if let Some(cpu) = self.used.cpu.filter(|_| self.seconds > 0.0) {
+            line("CPU", format!("{}{ends}", self.describe_cpu(cpu)))?;
         }
         if self.is_late() {
             let text =

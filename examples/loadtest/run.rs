@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::{self, Orders};
 use crate::options::Scenario;
+use crate::process::Process;
 use crate::world::World;
 
 /// Time without any progress after which what has not come counts as lost.
@@ -27,19 +28,28 @@ pub(crate) struct Run {
     orders: Arc<[UnboundedSender<u64>]>,
     /// Not yet connected.
     waiting: Vec<Orders>,
-    /// The process whose memory is looked at.
-    pid: Option<u32>,
+    /// The server's.
+    process: Option<Process>,
     /// Memory when the first alone was connected, which has paid for what all share.
     base: Option<u64>,
-    /// Bytes of memory per further connection.
+    pub(crate) used: Used,
+}
+
+/// What the server's process has used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Used {
+    /// Bytes of memory per connection beyond the first.
     pub(crate) memory: Option<u64>,
+    /// CPU time while measuring.
+    pub(crate) cpu: Option<Duration>,
 }
 
 impl Run {
-    pub(crate) fn new(world: Arc<World>, pid: Option<u32>) -> Run {
+    pub(crate) fn new(world: Arc<World>, process: Option<Process>) -> Run {
         let (orders, waiting): (Vec<_>, Vec<_>) =
             (0..world.options.connections()).map(|_| unbounded_channel()).unzip();
-        Run { world, clients: JoinSet::new(), orders: orders.into(), waiting, pid, base: None, memory: None }
+        let (clients, orders, used) = (JoinSet::new(), orders.into(), Used::default());
+        Run { world, clients, orders, waiting, process, base: None, used }
     }
 
     /// Does it all. It may be dropped at any time; then comes [`Run::end`].
@@ -56,10 +66,15 @@ impl Run {
         self.world.measure(begun + warmup.as_nanos() as u64, options.duration);
         let (world, orders) = (self.world.clone(), self.orders.clone());
         let pacing = tokio::task::spawn_blocking(move || pace(&world, &orders, begun));
+        let mut before = None;
         while self.world.goes_on(self.world.now()) && !self.is_over() {
+            if before.is_none() && self.world.is_measured(self.world.now()) {
+                before = self.process.and_then(Process::cpu);
+            }
             sleep(GLANCE).await;
         }
         self.world.finish();
+        self.used.cpu = self.process.and_then(Process::cpu).zip(before).map(|(a, b)| a.saturating_sub(b));
         // It ends by itself, as nothing is due any more; it can't fail.
         let _ = pacing.await;
     }
@@ -69,7 +84,7 @@ impl Run {
         self.world.finish();
         let tally = &self.world.tally;
         let others = tally.online().saturating_sub(1);
-        self.memory = match (self.base, self.pid.and_then(resident)) {
+        self.used.memory = match (self.base, self.process.and_then(Process::memory)) {
             (Some(base), Some(now)) if others > 0 && !self.world.measured().is_zero() => {
                 Some(now.saturating_sub(base) / others)
             }
@@ -92,7 +107,7 @@ impl Run {
         if self.world.tally.failed.get() > 0 {
             return false;
         }
-        self.base = self.pid.and_then(resident);
+        self.base = self.process.and_then(Process::memory);
         self.connect_next(self.waiting.len()).await;
         true
     }
@@ -178,11 +193,4 @@ async fn wait(patience: Duration, progress: impl Fn() -> (u64, u64)) {
         }
         sleep(GLANCE).await;
     }
-}
-
-/// Resident memory of a process, where the system tells it (Linux).
-fn resident(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

@@ -19,6 +19,7 @@ use tower::ServiceBuilder;
 use tower_chat_rooms::PeerAddr;
 
 use crate::options::Options;
+use crate::site::Site;
 
 #[tokio::main]
 async fn main() {
@@ -40,8 +41,8 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     })?;
     println!("chat rooms on http://{}{}", listener.local_addr()?, options.path);
 
-    let service =
-        ServiceBuilder::new().layer(rooms.layer(&options.path)).service(site::Site::new(&options.path));
+    let site = Site::new(&options.path, rooms.client_script());
+    let service = ServiceBuilder::new().layer(rooms.layer(&options.path)).service(site);
     let mut server = Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
     let open = GracefulShutdown::new();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tower_chat_rooms::{ChatRooms, Heartbeat, UniqueNames};
+use tower_chat_rooms::{ChatRooms, Heartbeat, History, UniqueNames};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -31,6 +31,14 @@ pub(crate) struct Options {
     /// Time in which a heartbeat must be answered [default: the heartbeat's]
     #[arg(long, env = "CHAT_HEARTBEAT_TIMEOUT", value_parser = humantime::parse_duration)]
     heartbeat_timeout: Option<Duration>,
+
+    /// Frames that a room keeps for members who come back; 0 for none
+    #[arg(long, env = "CHAT_HISTORY", default_value_t = 100)]
+    history: usize,
+
+    /// Time for which the seat of a lost member is kept; 0s for none
+    #[arg(long, env = "CHAT_GRACE", default_value = "10s", value_parser = humantime::parse_duration)]
+    grace: Duration,
 
     #[command(flatten)]
     tokens: Tokens,
@@ -134,6 +142,7 @@ impl Options {
         };
         let mut builder = ChatRooms::builder()
             .heartbeat(heartbeat)
+            .grace(self.grace)
             .max_message_bytes(count(self.max_message_bytes))
             .max_depth(count(self.max_depth))
             .max_name_bytes(count(self.max_name_bytes))
@@ -157,12 +166,14 @@ impl Options {
                 Unique::Exact => UniqueNames::Exact,
                 Unique::AnyCase => UniqueNames::AnyCase,
             });
-        let mut file = None;
-        if let Some((auth, keys)) = self.tokens.auth()? {
-            builder = builder.auth(auth);
-            file = keys;
+        if self.history > 0 {
+            builder = builder.history(History::last(self.history));
         }
-        Ok((builder.build()?, file))
+        let auth = self.tokens.auth()?;
+        if let Some(hook) = auth.hook {
+            builder = builder.auth(hook);
+        }
+        Ok((builder.build()?, auth.keys))
     }
 
     /// What to log.
@@ -190,8 +201,8 @@ fn path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err("a path begins with a slash".into());
     }
-    if text.contains(['?', '#', '"', '<', '>', '&']) {
-        return Err("a path holds none of ? # \" < > &".into());
+    if text.contains(['?', '#', '"', '<', '>', '&', '\'', '\\']) {
+        return Err("a path holds none of ? # \" ' < > & \\".into());
     }
     Ok(text.into())
 }

@@ -1,4 +1,4 @@
-//! The page, and 404 for everything else.
+//! The page, the script that it needs, and 404 for everything else.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -8,29 +8,36 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use tower::Service;
+use tower_chat_rooms::{ClientScript, ScriptBody};
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page runs its own script and style, talks to its own server, and nothing else.
-const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+/// The page runs its own script and style and the server's scripts, talks to its own server, and
+/// nothing else.
+const POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; \
                       connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// Serves the chat page at one path.
+/// Serves the chat page at one path, and its script below that.
 #[derive(Clone)]
 pub(crate) struct Site {
     path: Arc<str>,
     page: Bytes,
+    script_path: Arc<str>,
+    script: ClientScript,
 }
 
 impl Site {
     /// The page at this path, where the WebSocket is too.
-    pub(crate) fn new(path: &str) -> Site {
+    pub(crate) fn new(path: &str, script: ClientScript) -> Site {
+        let script_path = format!("{}/chat-rooms.js", path.trim_end_matches('/'));
         let here = format!(r#"<meta name="chat-path" content="{path}""#);
+        let import = format!("from '{script_path}';");
         let page = PAGE.replace(r#"<meta name="chat-path" content="/""#, &here);
-        Site { path: path.into(), page: page.into() }
+        let page = page.replace("from '/chat-rooms.js';", &import);
+        Site { path: path.into(), page: page.into(), script_path: script_path.into(), script }
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
@@ -61,7 +68,7 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
 }
 
 impl<B> Service<Request<B>> for Site {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<Either<Full<Bytes>, ScriptBody>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 
@@ -70,6 +77,9 @@ impl<B> Service<Request<B>> for Site {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ready(Ok(self.answer(&request)))
+        if request.uri().path() == &*self.script_path {
+            return ready(self.script.call(request).into_inner().map(|response| response.map(Either::Right)));
+        }
+        ready(Ok(self.answer(&request).map(Either::Left)))
     }
 }

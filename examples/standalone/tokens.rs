@@ -57,6 +57,12 @@ impl From<Expiry> for OnExpiry {
     }
 }
 
+/// The hook, where one is wanted, and the file of its keys.
+pub(crate) struct Auth {
+    pub(crate) hook: Option<JwtAuth>,
+    pub(crate) keys: Option<KeyFile>,
+}
+
 /// Keys in a file, to be read again.
 pub(crate) struct KeyFile {
     path: PathBuf,
@@ -64,8 +70,8 @@ pub(crate) struct KeyFile {
 }
 
 impl Tokens {
-    /// The hook, where one is wanted, and the file of its keys.
-    pub(crate) fn auth(&self) -> Result<Option<(JwtAuth, Option<KeyFile>)>, Box<dyn Error + Send + Sync>> {
+    /// What is described.
+    pub(crate) fn auth(&self) -> Result<Auth, Box<dyn Error + Send + Sync>> {
         let mut file = None;
         let auth = if let Some(secret) = &self.jwt_secret {
             JwtAuth::hs256(secret)?
@@ -76,7 +82,7 @@ impl Tokens {
             file = Some(KeyFile { path: path.clone(), keys: keys.clone() });
             JwtAuth::from_keys(keys)
         } else {
-            return Ok(None);
+            return Ok(Auth { hook: None, keys: None });
         };
         let mut auth = auth.with_query("token");
         if let Some(issuer) = &self.jwt_issuer {
@@ -85,7 +91,7 @@ impl Tokens {
         if let Some(audience) = &self.jwt_audience {
             auth = auth.with_audience(audience);
         }
-        Ok(Some((auth, file)))
+        Ok(Auth { hook: Some(auth), keys: file })
     }
 }
 

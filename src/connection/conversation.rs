@@ -28,7 +28,6 @@ use crate::protocol::{frame, outbound};
 /// The task's own state. Its stay ends with it, on every way out.
 pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
     pub(super) engine: Arc<Engine>,
-    _permit: Permit,
     pub(super) stay: Stay,
     pub(super) seat: Arc<Seat<IO>>,
     pub(super) inbox: VecDeque<Utf8Bytes>,
@@ -41,6 +40,8 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     pub(super) deadline: Option<Deadline>,
     /// The user's time, where it has an end.
     pub(super) lifetime: Option<Box<Lifetime>>,
+    /// The last to be dropped: a shutdown waits for it, and so for the end of the stay.
+    _permit: Permit,
 }
 
 pub(super) struct Deadline {
@@ -80,7 +81,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             seat.close(LeaveReason::Shutdown);
         }
         let mut conversation = Conversation {
-            _permit: opening.permit,
             stay,
             seat,
             inbox: VecDeque::new(),
@@ -89,6 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             bad_frames: 0,
             deadline: None,
             lifetime: None,
+            _permit: opening.permit,
             engine,
         };
         conversation.start_lifetime();

@@ -47,6 +47,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         if is_back && let Some(m) = &self.stay.standing.membership {
             // He wants to be elsewhere now, and goes there from where he was.
             self.engine.resume(&self.newcomer(m.name.clone(), None), m);
+            self.deadline = None;
         }
         let engine = self.engine.clone();
         if let Some(policy) = &engine.hooks.policy {
@@ -110,8 +111,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             // Its task may be in a hook of the host's, which has so much time.
             let limit = engine.limits.hook_timeout;
             if let Ok(Ok(handover)) = self.watch(tokio::time::timeout(limit, claim.handover)).await? {
-                // A second one goes back, and its time passes.
-                if self.stay.standing.membership.is_none() {
+                // A second one goes back, and so does that of who has become somebody meanwhile.
+                let user = self.stay.standing.user.as_ref().map(|user| user.id());
+                if self.stay.standing.membership.is_none() && handover.user() == user {
                     self.stay.adopt(handover);
                 }
             }

@@ -85,7 +85,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         let (body, replaced) = match guard::call("may_send", || policy.may_send(&request))?.0 {
             Ruling::Allow => (body, None),
             Ruling::Replace(text) => match self.replacement(&text) {
-                Some(body) => (body, Some(text)),
+                Some(body) => match cid.as_deref() {
+                    Some(cid) => (body.with_cid(cid), Some(text)),
+                    None => (body, Some(text)),
+                },
                 None => {
                     tracing::error!(
                         "the policy's replacement is no JSON object or too big; the message is dropped"
@@ -112,7 +115,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         if self.engine.limits.is_too_big(text.len()) { None } else { Body::of_host_for_member(text) }
     }
 
-    fn publish(&self, message: &Message<'_>) -> Result<u64, Crowded> {
+    fn publish(&self, message: &Message<'_>) -> Result<Option<u64>, Crowded> {
         match &self.stay.standing.membership {
             Some(m) => self.engine.publish(m, &message.body),
             // It was looked for before, and only this task takes it away.
@@ -120,8 +123,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         }
     }
 
-    /// The message has gone out.
-    fn conclude(&mut self, text: &str, message: &Message<'_>, seq: u64) -> Result<(), End> {
+    /// The message has gone out, unless the room was closed and the connection is about to end.
+    fn conclude(&mut self, text: &str, message: &Message<'_>, seq: Option<u64>) -> Result<(), End> {
+        let Some(seq) = seq else { return Ok(()) };
         self.engine.counters.messages.add(1);
         self.remember(message.cid.as_deref(), seq);
         let standing = &self.stay.standing;

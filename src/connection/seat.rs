@@ -45,6 +45,8 @@ struct Link<IO> {
     place: Option<Place>,
     /// The task is to end the connection.
     order: Option<LeaveReason>,
+    /// Whatever it ends for, its seat may not be kept.
+    verdict: Option<LeaveReason>,
     /// The close frame is queued or sent.
     finishing: bool,
     /// Reading is over, once the messages that came before are dealt with.
@@ -97,6 +99,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
                 waker: Waker::noop().clone(),
                 place: None,
                 order: None,
+                verdict: None,
                 finishing: false,
                 ended: None,
                 life: Life::Seen,
@@ -105,14 +108,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
         }
     }
 
-    /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that replaces a connection
-    /// may hear of the old one's end only now; the classic page closes the new one then, and
-    /// comes back only if it has had a heartbeat.
+    /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that
+    /// replaces a connection may hear of the old one's end only now; the classic page closes the
+    /// new one then, and comes back only if it has had a heartbeat.
     pub(crate) fn greet(&self, welcome: Option<&str>) {
-        if let Some(welcome) = welcome {
-            self.send(frame::text(welcome.as_bytes()));
+        let Some(welcome) = welcome else { return self.lock().send_beat() };
+        // In one, for a heartbeat would pass a welcome that has to wait.
+        let mut both = Vec::new();
+        for text in [welcome, &outbound::heartbeat(0)] {
+            frame::push_text(&mut both, &[text.as_bytes()]);
         }
-        self.lock().send_beat();
+        self.send(both.into());
     }
 
     /// The client has closed the connection, and said by the code that it comes back.
@@ -244,16 +250,19 @@ impl<IO> Seat<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Seat<IO> {
-    /// Writes whole frames, at once as far as the socket takes them.
-    fn write(&self, link: &mut Link<IO>, frames: Bytes) {
-        if frames.is_empty() || link.is_mute() {
+    /// Writes whole frames, those of `frames` from `skip` on, at once as far as the socket takes
+    /// them. Only what is left over is shared.
+    fn write(&self, link: &mut Link<IO>, frames: &Bytes, skip: usize) {
+        let rest = &frames[skip..];
+        if rest.is_empty() || link.is_mute() {
             return;
         }
-        let written = if link.outbox.is_empty() { link.write_now(&frames) } else { 0 };
-        if written < frames.len()
-            && link.outbox.push(frames, written, self.max_queue_frames, self.max_queue_bytes).is_err()
-        {
-            link.order(LeaveReason::Slow);
+        let written = if link.outbox.is_empty() { link.write_now(rest) } else { 0 };
+        if written < rest.len() {
+            let (frames, bytes) = (frames.slice(skip..), self.max_queue_bytes);
+            if link.outbox.push(frames, written, self.max_queue_frames, bytes).is_err() {
+                link.order(LeaveReason::Slow);
+            }
         }
     }
 }
@@ -279,25 +288,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         if batch.end() <= place.position {
             return;
         }
-        let frames = batch.after(place.position, self.wire);
+        let (frames, skip) = batch.frames(place.position, self.wire);
         place.position = batch.end();
         if !std::mem::take(&mut place.greet) {
-            return self.write(link, frames);
+            return self.write(link, frames, skip);
         }
         // The first frames and the first heartbeat in one write.
         let beat = outbound::heartbeat(place.room.online());
-        let mut both = Vec::with_capacity(frames.len() + beat.len() + 4);
-        both.extend_from_slice(&frames);
+        let mut both = Vec::with_capacity(frames.len() - skip + beat.len() + 4);
+        both.extend_from_slice(&frames[skip..]);
         frame::push_text(&mut both, &[beat.as_bytes()]);
-        self.write(link, both.into());
+        self.write(link, &both.into(), 0);
     }
 
     fn send(&self, frame: Bytes) {
-        self.write(&mut self.lock(), frame);
+        self.write(&mut self.lock(), &frame, 0);
     }
 
     fn close(&self, reason: LeaveReason) {
         self.lock().order(reason);
+    }
+
+    fn verdict(&self) -> Option<LeaveReason> {
+        self.lock().verdict
     }
 
     fn beat(&self) {
@@ -342,6 +355,9 @@ impl<IO> Link<IO> {
     }
 
     fn order(&mut self, reason: LeaveReason) {
+        if !reason.keeps_seat() {
+            self.verdict.get_or_insert(reason);
+        }
         if self.order.is_none() {
             self.order = Some(reason);
             self.waker.wake_by_ref();

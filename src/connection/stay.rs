@@ -34,7 +34,7 @@ impl Stay {
     /// The client is this user from now on, and his secret is for him alone.
     pub(crate) fn authenticate(&mut self, user: User) {
         self.standing.user = Some(Arc::new(user));
-        self.engine.tickets.issue(&self.standing);
+        self.engine.tickets.bind(&self.standing);
     }
 
     /// Tells the host that the membership has begun.
@@ -109,6 +109,10 @@ impl Stay {
         self.engine.table.insert(*id, absent.clone());
         self.engine.suspend(membership, *id, user.clone(), absent.clone());
         self.link.detach();
+        // It may have been given after the connection's end had begun.
+        if let Some(verdict) = self.link.verdict() {
+            absent.close(verdict);
+        }
         tracing::debug!(connection = %id, "connection lost; its seat is kept");
         let standing = std::mem::replace(&mut self.standing, Standing::nobody());
         Stay { engine: self.engine.clone(), standing, link: absent.clone() }.keep(absent, absence);
@@ -123,11 +127,12 @@ impl Stay {
         new.peer = own.peer.or(new.peer);
         new.user = own.user.or(new.user.take());
         self.engine.table.insert(new.id, self.link.clone());
-        self.engine.table.remove(own.id, &self.link);
         if self.engine.tickets.adopt(own.id, new) {
             self.link.close(LeaveReason::Replaced);
         }
-        if let Some(reason) = absent.order() {
+        // Only now: who seeks him by the old id, and finds nobody, has been passed on.
+        self.engine.table.remove(own.id, &self.link);
+        if let Some(reason) = absent.verdict() {
             self.link.close(reason);
         }
         self.engine.counters.resumed.add(1);
@@ -147,7 +152,7 @@ impl Stay {
                 if engine.is_closing() {
                     return Some(LeaveReason::Shutdown);
                 }
-                if let Some(reason) = absent.order() {
+                if let Some(reason) = absent.verdict() {
                     return Some(reason);
                 }
                 if engine.tickets.is_sought(self.standing.id) {
@@ -156,11 +161,12 @@ impl Stay {
                 absent.until_told().await;
             }
         };
+        let grace = absence.left();
         // No seat outlives its user's time.
         let time_left = self.standing.user.as_ref().and_then(|user| user.time_left());
         let (limit, over) = match time_left {
-            Some(left) if left < engine.recovery.grace => (left, LeaveReason::AuthExpired),
-            _ => (engine.recovery.grace, LeaveReason::Lost),
+            Some(left) if left < grace => (left, LeaveReason::AuthExpired),
+            _ => (grace, LeaveReason::Lost),
         };
         match timeout(limit, comes_back).await {
             Ok(None) => self.hand_over(absent, absence),

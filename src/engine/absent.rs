@@ -13,16 +13,11 @@ use crate::room::stream::Batch;
 /// What is sent to him is lost, but for what the room's history keeps. He can be told to leave.
 #[derive(Debug, Default)]
 pub(crate) struct Absent {
-    order: Mutex<Option<LeaveReason>>,
+    verdict: Mutex<Option<LeaveReason>>,
     told: Notify,
 }
 
 impl Absent {
-    /// Why he has to leave, if he has to.
-    pub(crate) fn order(&self) -> Option<LeaveReason> {
-        *self.order.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Done when he was told to leave, or is asked for by who has come back.
     pub(crate) async fn until_told(&self) {
         self.told.notified().await;
@@ -43,10 +38,14 @@ impl Recipient for Absent {
     fn send(&self, _: Bytes) {}
 
     fn close(&self, reason: LeaveReason) {
-        if reason != LeaveReason::Replaced {
-            self.order.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        if !reason.keeps_seat() {
+            self.verdict.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
         self.told.notify_one();
+    }
+
+    fn verdict(&self) -> Option<LeaveReason> {
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn beat(&self) {}

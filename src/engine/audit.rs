@@ -52,6 +52,11 @@ pub enum Finding {
         /// The room.
         room: RoomId,
     },
+    /// A secret is kept by which nothing can be come back to.
+    Secret {
+        /// The connection that it was for.
+        connection: ConnectionId,
+    },
     /// The number of rooms is not the one that the limit is compared with.
     RoomsMiscounted {
         /// The rooms.
@@ -89,6 +94,11 @@ impl Engine {
                 }
             }
         }
+        for connection in self.tickets.ids() {
+            if self.table.get(connection).is_none() {
+                findings.push(Finding::Secret { connection });
+            }
+        }
         let counted = self.stats().rooms;
         if counted != rooms.len() {
             findings.push(Finding::RoomsMiscounted { rooms: rooms.len(), counted });
@@ -110,6 +120,9 @@ impl fmt::Display for Finding {
                 write!(f, "room {room:?} counts {online} members and has {members}")
             }
             Finding::Empty { room } => write!(f, "room {room:?} is empty and was not removed"),
+            Finding::Secret { connection } => {
+                write!(f, "connection {connection} is gone, and a secret for its seat is kept")
+            }
             Finding::RoomsMiscounted { rooms, counted } => {
                 write!(f, "there are {rooms} rooms, and {counted} are counted")
             }

@@ -71,6 +71,7 @@ pub(crate) struct Permit {
 /// The place of a member without a connection, given back when dropped.
 pub(crate) struct Absence {
     engine: Arc<Engine>,
+    since: Instant,
 }
 
 /// Why no further connection is taken.
@@ -149,7 +150,7 @@ impl Engine {
         self.absent
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1))
             .ok()
-            .map(|_| Absence { engine: self.clone() })
+            .map(|_| Absence { engine: self.clone(), since: Instant::now() })
     }
 
     /// The time for histories. Where there are none, it isn't asked for.
@@ -256,6 +257,13 @@ impl Engine {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.engine.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Absence {
+    /// For how long the seat is still kept.
+    pub(crate) fn left(&self) -> Duration {
+        self.engine.recovery.grace.saturating_sub(self.since.elapsed())
     }
 }
 

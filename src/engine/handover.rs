@@ -25,6 +25,11 @@ impl Handover {
         Handover { inner: Some(Inner { standing, absent, back: Box::new(back) }) }
     }
 
+    /// Whose it is now, if anybody's in particular.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.inner.as_ref()?.standing.user.as_ref().map(|user| user.id())
+    }
+
     /// The standing, and where it is found until it is somewhere else. `None` never comes.
     pub(crate) fn take(mut self) -> Option<(Standing, Arc<Absent>)> {
         self.inner.take().map(|inner| (inner.standing, inner.absent))

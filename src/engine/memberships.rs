@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::engine::delivery::guarded;
 use crate::engine::engine::Engine;
 use crate::engine::recipient::Recipient;
 use crate::engine::standing::Membership;
@@ -136,10 +137,7 @@ impl Engine {
         let now = self.now();
         let position = room.join_reserved(new.member(), frame, now);
         self.settle(&new, shared, room, position, now);
-        if room.is_closed() {
-            // It was closed while he was on the way, so nobody else will tell him.
-            new.link.close(LeaveReason::RoomClosed);
-        }
+        self.tell_closed(room, &*new.link);
         (shared.clone(), Entry { online: room.online(), left_online })
     }
 
@@ -154,7 +152,8 @@ impl Engine {
     ) {
         if new.wire == Wire::V1 {
             let at = Arrival { id: new.id, name: &new.name, since: new.since, position, resumed: false };
-            new.link.send(at.answer(shared, room, now));
+            let answer = at.answer(shared, room, now);
+            guarded(&*new.link, |link| link.send(answer));
         }
         new.link.attach(shared, position);
         self.start_flush(shared, room);
@@ -177,7 +176,7 @@ impl Engine {
             (unfinished, room.online())
         });
         for batch in &unfinished {
-            link.deliver(&membership.room, batch);
+            guarded(link, |link| link.deliver(&membership.room, batch));
         }
         self.counters.left.add(1);
         online
@@ -191,7 +190,16 @@ impl Engine {
         user: Option<Arc<User>>,
         absent: Arc<dyn Recipient>,
     ) {
-        membership.room.lock().relink(id, user, absent);
+        let mut room = membership.room.lock();
+        room.relink(id, user, absent.clone());
+        self.tell_closed(&room, &*absent);
+    }
+
+    /// The room was closed while somebody was on the way, so nobody else will tell him.
+    fn tell_closed(&self, room: &Room<Arc<dyn Recipient>>, link: &dyn Recipient) {
+        if room.is_closed() {
+            link.close(if self.is_closing() { LeaveReason::Shutdown } else { LeaveReason::RoomClosed });
+        }
     }
 
     /// A member has come back, by another connection or on the one he has: nobody else notices.
@@ -203,23 +211,25 @@ impl Engine {
         room.relink(new.id, new.user.clone(), new.link.clone());
         let position = room.stream().position();
         let at = Arrival { id: new.id, name: &new.name, since: new.since, position, resumed: true };
-        new.link.send(at.answer(shared, &mut room, now));
+        let answer = at.answer(shared, &mut room, now);
+        guarded(&*new.link, |link| link.send(answer));
         new.link.attach(shared, position);
-        if room.is_closed() {
-            // It was closed while he was on the way back, so nobody else will tell him.
-            new.link.close(LeaveReason::RoomClosed);
-        }
+        self.tell_closed(&room, &*new.link);
     }
 
-    /// Sends a member's frame to the room, unless the room is crowded, and returns its seq.
-    pub(crate) fn publish(&self, membership: &Membership, body: &Body<'_>) -> Result<u64, Crowded> {
+    /// Sends a member's frame to the room, unless the room is crowded, and returns its seq; `None`
+    /// if the room was closed, and nobody hears it.
+    pub(crate) fn publish(&self, membership: &Membership, body: &Body<'_>) -> Result<Option<u64>, Crowded> {
         let shared = &membership.room;
         let now = self.now();
         let mut room = shared.lock();
+        if room.is_closed() {
+            return Ok(None);
+        }
         self.check_crowd(&mut room, body.as_str().len() + membership.tail.len())?;
         room.say(&body.head(&membership.tail), now);
         self.start_flush(shared, &mut room);
-        Ok(room.stream().position())
+        Ok(Some(room.stream().position()))
     }
 
     /// Sends a frame of the host's, an object without its closing brace, to the room.
@@ -248,7 +258,7 @@ impl Engine {
         let mut room = membership.room.lock();
         catch_up(&mut room, &membership.room, link);
         let text = format!("{}{}{}}}", body.as_str(), membership.tail, room.online());
-        link.send(frame::text(text.as_bytes()));
+        guarded(link, |link| link.send(frame::text(text.as_bytes())));
     }
 
     /// Closes a room: it is silent from now on and its members' connections end. Returns how
@@ -308,7 +318,7 @@ impl Arrival<'_> {
 /// Writes everything the room has queued so far to one member.
 fn catch_up(room: &mut Room<Arc<dyn Recipient>>, shared: &EngineRoom, link: &dyn Recipient) {
     for batch in room.stream().unfinished() {
-        link.deliver(shared, &batch);
+        guarded(link, |link| link.deliver(shared, &batch));
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) trait Recipient: Send + Sync {
     /// Asks its task to end it. The first reason counts.
     fn close(&self, reason: LeaveReason);
 
+    /// The first reason for which it was asked to end and may not keep its seat.
+    fn verdict(&self) -> Option<LeaveReason>;
+
     /// Sends a heartbeat and starts to wait for a sign of life.
     fn beat(&self);
 

@@ -30,6 +30,14 @@ pub(crate) struct Claim {
     pub(crate) handover: oneshot::Receiver<Handover>,
 }
 
+impl Inner {
+    fn issue(&mut self, standing: &Standing) {
+        let Some(secret) = standing.secret else { return };
+        let user = standing.user.as_ref().map(|user| user.id().into());
+        self.by_secret.insert(secret, Ticket { id: standing.id, user });
+    }
+}
+
 struct Ticket {
     /// The standing that it is for.
     id: ConnectionId,
@@ -40,9 +48,15 @@ struct Ticket {
 impl Tickets {
     /// From now on the standing can be taken over with its secret, by its user.
     pub(crate) fn issue(&self, standing: &Standing) {
-        let Some(secret) = standing.secret else { return };
-        let user = standing.user.as_ref().map(|user| user.id().into());
-        self.lock().by_secret.insert(secret, Ticket { id: standing.id, user });
+        self.lock().issue(standing);
+    }
+
+    /// Its secret is for its present user alone, unless it has been used.
+    pub(crate) fn bind(&self, standing: &Standing) {
+        let mut inner = self.lock();
+        if standing.secret.is_some_and(|secret| inner.by_secret.contains_key(&secret)) {
+            inner.issue(standing);
+        }
     }
 
     /// Uses a secret up, if it is known and this user's, and waits for what it stands for. Whoever
@@ -63,14 +77,16 @@ impl Tickets {
         self.lock().seekers.remove(&id).is_some()
     }
 
-    /// A standing has passed to the connection that had this id. Returns whether that one was
-    /// itself sought meanwhile, and so has to pass it on.
+    /// A standing has passed to the connection that had this id, whose secret is for it from now
+    /// on. Returns whether that was used meanwhile, and the standing has to be passed on.
     pub(crate) fn adopt(&self, id: ConnectionId, standing: &Standing) -> bool {
-        self.issue(standing);
         let mut inner = self.lock();
         let seeker = inner.seekers.remove(&id);
         let is_sought = seeker.is_some();
-        inner.seekers.extend(seeker.map(|seeker| (standing.id, seeker)));
+        match seeker {
+            Some(seeker) => drop(inner.seekers.insert(standing.id, seeker)),
+            None => inner.issue(standing),
+        }
         is_sought
     }
 
@@ -83,6 +99,12 @@ impl Tickets {
         if inner.by_secret.is_empty() {
             inner.by_secret.shrink_to_fit();
         }
+    }
+
+    /// The standings that somebody could come back to, or waits for.
+    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
+        let inner = self.lock();
+        inner.by_secret.values().map(|ticket| ticket.id).chain(inner.seekers.keys().copied()).collect()
     }
 
     /// Whether somebody waits for the standing of that id.

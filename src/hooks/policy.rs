@@ -207,7 +207,8 @@ impl Verdict {
         Verdict(Ruling::Allow)
     }
 
-    /// Another goes out in its place; `name` and `num` are added as to any other.
+    /// Another goes out in its place; `name` and `num` are added as to any other, and by
+    /// `chat-rooms.v1` the `cid` of the message.
     ///
     /// # Errors
     /// If the value does not serialize to a JSON object.

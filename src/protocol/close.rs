@@ -5,7 +5,7 @@ use std::fmt;
 /// Why a member has left a room, or a connection was closed.
 ///
 /// Close codes 4000 to 4499 (and 1001, 1006, 1011, 1012, 1013) mean "come back", 1008 and
-/// 4500 to 4999 "stay away".
+/// 4500 to 4999 "stay away" ([`may_return`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LeaveReason {
@@ -51,6 +51,20 @@ pub enum LeaveReason {
     Shutdown,
     /// The server dropped the connection's task, for example with its runtime.
     Dropped,
+}
+
+/// Whether a client may come back after its connection was closed with this code, 1006 standing
+/// for one that broke without a close frame. Servers and clients share this one table.
+///
+/// ```
+/// use tower_chat_rooms::{LeaveReason, may_return};
+///
+/// let may = |reason: LeaveReason| reason.close_code().is_none_or(may_return);
+/// assert!(may(LeaveReason::Shutdown) && may(LeaveReason::Slow) && may(LeaveReason::Lost));
+/// assert!(!may(LeaveReason::Kicked) && !may(LeaveReason::Misbehaved));
+/// ```
+pub fn may_return(code: u16) -> bool {
+    matches!(code, 1001 | 1006 | 1011..=1013 | 4000..=4499)
 }
 
 impl LeaveReason {

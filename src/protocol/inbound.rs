@@ -155,18 +155,24 @@ impl<'a> Body<'a> {
 
     /// The same with another value for `message`: for names that are not the claimed one.
     pub(crate) fn with_message(&self, message: &str) -> Body<'static> {
-        self.change(&["message"], &format!(",\"message\":{}", quote(message)))
+        self.change(&["message"], &format!("\"message\":{}", quote(message)))
     }
 
-    /// Works on what a client sent, of which the event is always left.
+    /// The same with the `cid` of the message in whose place it goes out.
+    pub(crate) fn with_cid(&self, cid: &str) -> Body<'static> {
+        self.change(&["cid"], &format!("\"cid\":{}", quote(cid)))
+    }
+
     fn change(&self, drop: &[&str], append: &str) -> Body<'static> {
         let closed = format!("{}}}", self.text);
         // It was parsed as an object once.
         let members = serde_json::from_str(&closed).unwrap_or(Members(Vec::new()));
         let mut body = members.body(drop);
-        body.text.to_mut().push_str(append);
-        if let Some(v1) = &mut body.v1 {
-            v1.push_str(append);
+        for text in body.v1.iter_mut().chain([body.text.to_mut()]).filter(|_| !append.is_empty()) {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(append);
         }
         body
     }

@@ -9,6 +9,7 @@ pub(crate) fn quote(text: &str) -> String {
 }
 
 /// The text of a JSON string; `None` if it is another value.
+#[inline]
 pub(crate) fn unquote(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {

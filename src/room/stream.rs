@@ -45,8 +45,8 @@ impl Batch {
         self.end
     }
 
-    /// Its frames from a position on.
-    pub(crate) fn after(&self, position: u64, wire: Wire) -> Bytes {
+    /// Its frames by one wire, and how many bytes of them come before a position.
+    pub(crate) fn frames(&self, position: u64, wire: Wire) -> (&Bytes, usize) {
         let run = match wire {
             Wire::Plain => &self.plain,
             Wire::V1 => &self.v1,
@@ -58,7 +58,7 @@ impl Batch {
             }
             skip += frame_len(&run.bytes[skip..]);
         }
-        run.bytes.slice(skip..)
+        (&run.bytes, skip)
     }
 }
 
@@ -152,6 +152,9 @@ impl Run<Vec<u8>> {
     }
 
     fn take(&mut self) -> Run<Bytes> {
+        if self.bytes.is_empty() {
+            return Run::default();
+        }
         Run { start: self.start, bytes: std::mem::take(&mut self.bytes).into() }
     }
 
@@ -193,8 +196,13 @@ mod tests {
         texts
     }
 
+    fn after(batch: &Batch, position: u64, wire: Wire) -> &[u8] {
+        let (frames, skip) = batch.frames(position, wire);
+        &frames[skip..]
+    }
+
     fn check(batch: &Batch, position: u64, wire: Wire, want: &[&str]) {
-        assert_eq!(texts(&batch.after(position, wire)), want, "{wire:?} after {position}");
+        assert_eq!(texts(after(batch, position, wire)), want, "{wire:?} after {position}");
     }
 
     #[test]
@@ -215,8 +223,8 @@ mod tests {
         check(&batch, 0, Wire::Plain, &["one:7}", "two:7}"]);
         check(&batch, position, Wire::Plain, &["two:7}"]);
         check(&batch, position, Wire::V1, &["two:7,\"seq\":2}"]);
-        assert!(batch.after(batch.end(), Wire::Plain).is_empty());
-        assert!(batch.after(batch.end() + 9, Wire::V1).is_empty());
+        assert!(after(&batch, batch.end(), Wire::Plain).is_empty());
+        assert!(after(&batch, batch.end() + 9, Wire::V1).is_empty());
         stream.push(&head("three"), 7, &all, NOT_KEPT);
         let ends: Vec<u64> = stream.unfinished().iter().map(Batch::end).collect();
         assert_eq!(ends, [batch.end(), stream.position()]);

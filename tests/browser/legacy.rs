@@ -34,7 +34,7 @@ async fn simple_clients_chat_and_never_need_to_reconnect() {
 
 /// Returns how often the clients have reconnected, or fails if the chat isn't as it should be.
 async fn chat_for_five_seconds(browser: &Browser) -> u64 {
-    let server = Server::start().await;
+    let server = Server::start_with(&[]).await;
     let ann = Legacy::join(browser, &server, "Ann").await;
     ann.until("lines().includes('+ Ann')").await;
     let bob = Legacy::join(browser, &server, "Bob").await;

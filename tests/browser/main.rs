@@ -6,13 +6,17 @@
 mod chat;
 mod chromium;
 mod devtools;
+mod host;
 mod hostile;
 mod keyboard;
 mod languages;
 mod legacy;
+mod module;
 mod mount;
+mod network;
 mod page;
 mod phone;
+mod proxy;
 mod restart;
 mod screenshot;
 mod server;

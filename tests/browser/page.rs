@@ -70,10 +70,19 @@ impl Page {
         strings(&self.value(TEXTS).await)
     }
 
-    /// The messages that the page shows as one's own.
+    /// The messages that the page shows as one's own, those on their way included.
     pub(crate) async fn own_texts(&self) -> Vec<String> {
         strings(
             &self.value("[...document.querySelectorAll('#log > .own .text')].map(e => e.textContent)").await,
+        )
+    }
+
+    /// The own messages that are shown as on their way.
+    pub(crate) async fn pending(&self) -> Vec<String> {
+        strings(
+            &self
+                .value("[...document.querySelectorAll('#log > [data-kind=pending] .text')].map(e => e.textContent)")
+                .await,
         )
     }
 

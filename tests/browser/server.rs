@@ -1,6 +1,7 @@
 //! The standalone example as a child process.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -21,9 +22,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// With default settings, on a port that was free.
+    /// On a port that was free, with default settings but for more patience: on a busy machine a
+    /// heartbeat may be late, and nobody is to reconnect for that.
     pub(crate) async fn start() -> Server {
-        Server::start_with(&[]).await
+        Server::start_with(&["--heartbeat", "5s"]).await
     }
 
     pub(crate) async fn start_with(flags: &[&str]) -> Server {
@@ -33,6 +35,11 @@ impl Server {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        let address = self.url.split('/').nth(2).and_then(|host| host.parse().ok());
+        address.expect("the url has a host that is an address")
     }
 
     /// Where the WebSocket is.
@@ -55,8 +62,7 @@ impl Server {
 
     /// Starts it again on the same port, after it has ended.
     pub(crate) async fn start_again(&mut self) {
-        let address = self.url.split('/').nth(2).expect("the url has a host").to_owned();
-        *self = Server::listen(&address, self.flags.clone()).await;
+        *self = Server::listen(&self.address().to_string(), self.flags.clone()).await;
     }
 
     /// Stops it in the middle of what it does; to others it seems to hang.

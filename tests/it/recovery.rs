@@ -579,7 +579,7 @@ proptest! {
             .unwrap();
         runtime.block_on(async {
             let log = Log::default();
-            let rooms = builder(&log).history(History::last(1000)).build().unwrap();
+            let rooms = builder(&log).history(History::last(500)).build().unwrap();
             let mut bob = Comer::enter(&rooms, "bob").await;
             let mut ann = Comer::enter(&rooms, "ann").await;
             bob.hears("ann").await;

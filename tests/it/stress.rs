@@ -12,10 +12,10 @@ use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Heartbeat, LeaveReaso
 use crate::client::{Client, assert_empty};
 
 /// A small deterministic generator: the same seed does the same, up to what the threads do.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -183,3 +183,15 @@ fn what_a_client_comes_back_by_is_for_the_server_alone() {
     assert_eq!(head.plain, r#"{"event":"enter","seq":3,"x":1,"message":"b""#);
     assert_eq!(head.v1, r#"{"event":"enter","x":1,"message":"b""#);
 }
+
+#[test]
+fn what_goes_out_in_place_of_a_message_has_its_cid() {
+    for (json, plain, v1) in [
+        (r#"{"a":1}"#, r#"{"a":1,"cid":"c""#, r#"{"a":1,"cid":"c""#),
+        (r#"{"cid":7}"#, r#"{"cid":"c""#, r#"{"cid":"c""#),
+        (r#"{"seq":1,"cid":7}"#, r#"{"seq":1,"cid":"c""#, r#"{"cid":"c""#),
+    ] {
+        let body = Body::of_host_for_member(json).unwrap().with_cid("c");
+        assert_eq!((body.head("").plain, body.head("").v1), (plain, v1), "{json}");
+    }
+}

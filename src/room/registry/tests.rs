@@ -58,7 +58,7 @@ fn nums(room: &mut Room<u64>) -> Vec<usize> {
     let mut nums = Vec::new();
     for wire in [Wire::Plain, Wire::V1] {
         if members.iter().any(|m| m.wire == wire) {
-            nums.push(read(&batch.after(0, wire), wire, before));
+            nums.push(read(batch.frames(0, wire).0, wire, before));
         }
     }
     nums.dedup();

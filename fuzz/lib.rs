@@ -1,0 +1,196 @@
+//! What the fuzz targets share: a client that speaks WebSocket by hand, over duplex I/O in paused
+//! time.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
+use tower_chat_rooms::{Admission, ChatRooms, History, RoomEvent};
+
+/// Runs a case from its beginning, with time of its own.
+pub fn run(case: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime")
+        .block_on(case);
+}
+
+/// Chat rooms with tight limits, and who is in by what their callbacks have said.
+pub fn rooms() -> (ChatRooms, Arc<Mutex<i64>>) {
+    let inside = Arc::new(Mutex::new(0));
+    let count = inside.clone();
+    let rooms = ChatRooms::builder()
+        .max_rooms(3)
+        .max_room_members(3)
+        .max_message_bytes(2048)
+        .max_queue_bytes(4096)
+        .max_queue_frames(16)
+        .grace(Duration::from_secs(5))
+        .history(History::last(8))
+        .events(move |event: RoomEvent<'_>| {
+            let mut count = count.lock().expect("no panic while it is held");
+            match event {
+                RoomEvent::Entered(_) => *count += 1,
+                RoomEvent::Left(_) => *count -= 1,
+                _ => {}
+            }
+            assert!(*count >= 0, "somebody left who had not entered");
+        })
+        .build()
+        .expect("sound settings");
+    (rooms, inside)
+}
+
+/// Nothing may be left when all are gone.
+pub async fn assert_empty(rooms: &ChatRooms, inside: &Mutex<i64>) {
+    // Past the grace, the heartbeats and the closing handshakes.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let audit = rooms.audit();
+    assert_eq!((audit.connections, audit.rooms, audit.members), (0, 0, 0), "{audit:?}");
+    assert!(audit.findings.is_empty(), "{audit:?}");
+    let stats = rooms.stats();
+    assert_eq!((stats.connections, stats.absent, stats.entered), (0, 0, stats.left), "{stats:?}");
+    assert_eq!(*inside.lock().expect("no panic while it is held"), 0);
+}
+
+/// A client of which every byte is its own choice.
+pub struct Client {
+    io: DuplexStream,
+    task: JoinHandle<()>,
+    received: Vec<u8>,
+    /// The room's count by the last frame of the room it is in.
+    num: Option<u64>,
+    seq: Option<u64>,
+    /// The secret of the connection, by v1.
+    pub secret: Option<String>,
+}
+
+impl Client {
+    pub fn connect(rooms: &ChatRooms, v1: bool, buffer: usize) -> Client {
+        let (theirs, io) = tokio::io::duplex(buffer);
+        let mut admission = Admission::anonymous();
+        if v1 {
+            admission = admission.with_protocol("chat-rooms.v1".parse().expect("a header's value"));
+        }
+        let rooms = rooms.clone();
+        let task = tokio::spawn(async move { rooms.serve(theirs, admission).await });
+        Client { io, task, received: Vec::new(), num: None, seq: None, secret: None }
+    }
+
+    /// Sends a frame, masked; what can't be sent at once is lost, with the connection.
+    pub async fn frame(&mut self, first: u8, payload: &[u8]) -> bool {
+        let mut bytes = vec![first];
+        match payload.len() {
+            n @ 0..=125 => bytes.push(0x80 | n as u8),
+            n => {
+                bytes.push(0x80 | 126);
+                bytes.extend((n as u16).to_be_bytes());
+            }
+        }
+        let key = [7, 77, 177, 3];
+        bytes.extend(key);
+        bytes.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+        self.bytes(&bytes).await
+    }
+
+    pub async fn text(&mut self, text: &str) -> bool {
+        self.frame(0x81, text.as_bytes()).await
+    }
+
+    pub async fn bytes(&mut self, bytes: &[u8]) -> bool {
+        let sent = tokio::time::timeout(Duration::from_millis(1), self.io.write_all(bytes)).await;
+        matches!(sent, Ok(Ok(())))
+    }
+
+    /// Reads what has come, checks it, and returns its frames.
+    pub async fn read(&mut self) -> Vec<Value> {
+        let mut chunk = [0; 4096];
+        while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_millis(1), self.io.read(&mut chunk)).await {
+            if n == 0 {
+                break;
+            }
+            self.received.extend(&chunk[..n]);
+        }
+        let mut frames = Vec::new();
+        while let Some((first, payload)) = take_frame(&mut self.received) {
+            match first {
+                0x81 => {
+                    let frame = serde_json::from_slice(&payload).expect("the server sends JSON");
+                    self.check(&frame);
+                    frames.push(frame);
+                }
+                0x88 => assert!(payload.is_empty() || payload.len() >= 2, "a close code has two bytes"),
+                0x8a => assert!(payload.len() <= 125),
+                other => panic!("the server sent {other:#x}"),
+            }
+        }
+        frames
+    }
+
+    /// A member's first frame is its own enter, `num` changes by one at each enter and out, and
+    /// by v1 `seq` counts.
+    fn check(&mut self, frame: &Value) {
+        let event = frame["event"].as_str().expect("every frame has an event");
+        match event {
+            "heartbeat" | "error" | "noAuth" | "ack" => return,
+            "welcome" => {
+                self.secret = frame["resume"].as_str().map(str::to_owned);
+                return;
+            }
+            "entered" => {
+                self.num = None;
+                if frame["recovered"] == false {
+                    self.seq = frame["seq"].as_u64();
+                }
+                return;
+            }
+            _ => {}
+        }
+        let num = frame["num"].as_u64().expect("a room's frame has a count");
+        if let Some(before) = self.num {
+            let want = match event {
+                "enter" => vec![before + 1, before, 1],
+                "out" => vec![before - 1],
+                _ => vec![before],
+            };
+            // An enter may be its own, into another room, or repeated.
+            assert!(event == "enter" || want.contains(&num), "{before} then {frame}");
+        }
+        self.num = Some(num);
+        if let (Some(before), Some(seq)) = (self.seq, frame["seq"].as_u64()) {
+            assert_eq!(seq, before + 1, "{frame}");
+            self.seq = Some(seq);
+        }
+    }
+
+    /// Comes back to where another connection was.
+    pub fn follow(&mut self, other: &Client) {
+        self.seq = other.seq;
+    }
+
+    /// Vanishes.
+    pub async fn vanish(self) {
+        drop(self.io);
+        self.task.await.expect("the connection's task does not panic");
+    }
+}
+
+fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
+    assert!(second & 0x80 == 0, "a server masks nothing");
+    let (header, len) = match second {
+        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        127 => panic!("longer than anything that was sent"),
+        n => (2, usize::from(n)),
+    };
+    if bytes.len() < header + len {
+        return None;
+    }
+    let payload = bytes[header..header + len].to_vec();
+    bytes.drain(..header + len);
+    Some((first, payload))
+}

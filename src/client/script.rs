@@ -1,0 +1,121 @@
+//! The browser client, served over HTTP.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use tower::Service;
+
+const SCRIPT: &str = include_str!("chat-rooms.js");
+const REFUSAL: &str = "GET only\n";
+
+/// Changes with the script, and with nothing else.
+static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let tag = format!("\"{:016x}\"", fnv1a(SCRIPT.as_bytes()));
+    HeaderValue::from_str(&tag).expect("hex digits may stand in a header")
+});
+
+/// Serves the browser client, an ES module, whatever the request's path. Made by
+/// [`ChatRooms::client_script`](crate::ChatRooms::client_script).
+#[derive(Debug, Clone, Copy)]
+pub struct ClientScript(());
+
+impl ClientScript {
+    pub(crate) fn new() -> ClientScript {
+        ClientScript(())
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Response<ScriptBody> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", REFUSAL);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let mut response = if has_it(request.headers()) {
+            let mut response = Response::new(ScriptBody(None));
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        } else {
+            respond(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT)
+        };
+        if request.method() == Method::HEAD {
+            *response.body_mut() = ScriptBody(None);
+        }
+        let headers = response.headers_mut();
+        headers.insert(ETAG, TAG.clone());
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+    }
+}
+
+fn respond(status: StatusCode, kind: &'static str, text: &'static str) -> Response<ScriptBody> {
+    let mut response = Response::new(ScriptBody(Some(Bytes::from_static(text.as_bytes()))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_LENGTH, text.len().into());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Whether the client says that it has this script (RFC 9110 §13.1.2). Tags are compared weakly:
+/// a proxy that compresses on the way makes them so.
+fn has_it(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(IF_NONE_MATCH);
+    let tags = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let own = TAG.as_bytes();
+    tags.map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == own)
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+impl<B> Service<Request<B>> for ClientScript {
+    type Response = Response<ScriptBody>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<ScriptBody>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.answer(&request)))
+    }
+}
+
+/// The body of a response of [`ClientScript`].
+#[derive(Debug)]
+pub struct ScriptBody(Option<Bytes>);
+
+impl Body for ScriptBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}

@@ -1,0 +1,198 @@
+// Random cuts, delays and losses against a small model of the server: every message arrives once
+// and in order, and every member sees the same.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { begin, LIMITS, settled, World } from './world.js';
+
+const ROUNDS = Number(process.env.CHAT_ROUNDS ?? 300);
+const MESSAGES = 40;
+
+/** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
+function generator(seed) {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** One room with its history, and one seat for the client under test. */
+class Server {
+  log = []; // Frames, by seq - 1.
+  cids = new Map(); // Of the seat: cid to seq, as many as `remembers`.
+  seat = null; // { secret, connection, link }
+  entries = 0;
+  secrets = 0;
+
+  constructor(random, { cids, keepsSeats }) {
+    Object.assign(this, { random, remembers: cids, keepsSeats });
+  }
+
+  publish(frame) {
+    this.log.push({ ...frame, num: 1, seq: this.log.length + 1 });
+    if (this.seat?.link) this.seat.link.out.push(this.log.at(-1));
+    return this.log.length;
+  }
+
+  open(link) {
+    link.secret = `secret ${this.secrets += 1}`;
+    link.out.push({
+      event: 'welcome', connection: link.secret, heartbeat: { interval: 1e9, timeout: 1e9 }, limits: { ...LIMITS, cids: this.remembers },
+      history: true, grace: 10_000, ...(this.keepsSeats && { resume: link.secret }),
+    });
+  }
+
+  receive(link, frame) {
+    if (frame.event === 'enter') return this.enter(link, frame);
+    if (frame.event === 'heartbeat' || this.seat?.link !== link) return;
+    const known = this.cids.get(frame.cid);
+    const seq = known ?? this.log.length + 1;
+    link.out.push({ event: 'ack', cid: frame.cid, seq });
+    if (known) return;
+    this.cids.set(frame.cid, seq);
+    if (this.cids.size > this.remembers) this.cids.delete(this.cids.keys().next().value);
+    this.publish({ event: 'message', message: frame.message, cid: frame.cid, name: 'ann' });
+  }
+
+  enter(link, { since, resume = [] }) {
+    const resumed = this.seat !== null && resume.includes(this.seat.secret);
+    if (!resumed && this.seat) this.expire();
+    if (!resumed) this.cids.clear();
+    const connection = resumed ? this.seat.connection : link.secret;
+    const seq = this.log.length;
+    link.out.push({
+      event: 'entered', roomId: 'tea', name: 'ann', connection, epoch: 'E', seq, num: 1, resumed, recovered: Boolean(since),
+    });
+    if (since) link.out.push(...this.log.slice(since.seq));
+    this.seat = { secret: link.secret, connection, link };
+    if (resumed) return;
+    this.entries += 1;
+    this.publish({ event: 'enter', message: 'ann', name: 'ann' });
+  }
+
+  lost(link) {
+    if (this.seat?.link !== link) return;
+    if (this.keepsSeats) this.seat.link = null;
+    else this.expire();
+  }
+
+  /** The grace is over. */
+  expire() {
+    this.seat = null;
+    this.publish({ event: 'out', name: 'ann' });
+  }
+}
+
+/** The two directions of each connection, as far as their frames have come. */
+class Network {
+  links = new Map();
+
+  constructor(world, server, random) {
+    Object.assign(this, { world, server, random });
+  }
+
+  /** Sees to it that everything that the client has begun takes its way. */
+  adopt() {
+    for (const socket of this.world.sockets) {
+      if (this.links.has(socket)) continue;
+      const link = { socket, in: [], out: [], secret: null };
+      socket.onsent = (frame) => link.in.push(frame);
+      socket.onclosedbyclient = () => this.cut(link);
+      this.links.set(socket, link);
+    }
+  }
+
+  step() {
+    this.adopt();
+    const links = [...this.links.values()].filter(({ socket }) => socket.readyState < 3);
+    const link = links[Math.floor(this.random() * links.length)];
+    if (!link) return;
+    const chance = this.random();
+    if (link.socket.readyState === 0) {
+      link.socket.accept();
+      this.server.open(link);
+    } else if (chance < 0.03) {
+      this.cut(link);
+    } else if (chance < 0.5) {
+      const frame = link.in.shift();
+      if (frame) this.server.receive(link, frame);
+    } else {
+      const frame = link.out.shift();
+      if (frame && link.socket.readyState === 1) link.socket.say(frame);
+    }
+  }
+
+  /** Some of what is under way to the server still arrives, and what is under way from it doesn't. */
+  cut(link) {
+    const arrive = Math.floor(this.random() * (link.in.length + 1));
+    for (const frame of link.in.splice(0).slice(0, arrive)) this.server.receive(link, frame);
+    this.server.lost(link);
+    if (link.socket.readyState < 2) link.socket.end();
+    link.socket.readyState = 3;
+  }
+}
+
+async function run(seed, { keepsSeats, expires }) {
+  const random = generator(seed);
+  const world = new World();
+  world.random = random();
+  const server = new Server(random, { cids: 1 + Math.floor(random() * 6), keepsSeats });
+  const network = new Network(world, server, random);
+  const { outcome, heard } = begin(world, { maxQueue: MESSAGES, backoff: { base: 50, cap: 400 } });
+  const settledWith = [];
+  for (let sent = 0, steps = 0; settledWith.filter(Boolean).length < MESSAGES; steps += 1) {
+    assert.ok(steps < 20_000, 'it never comes to an end');
+    network.step();
+    if (outcome.room && sent < MESSAGES && random() < 0.2) {
+      const n = sent;
+      outcome.room.send(n).then(({ seq }) => { settledWith[n] = seq; }, (error) => { settledWith[n] = error; });
+      sent += 1;
+    }
+    if (random() < 0.05) server.publish({ event: 'message', message: 'x', name: 'bob' });
+    if (expires && server.seat && !server.seat.link && random() < 0.1) server.expire();
+    if (random() < 0.2) await world.pass(Math.floor(random() * 400));
+    await settled();
+  }
+  // What is still under way to the client.
+  while (outcome.room.position.seq < server.log.length || outcome.room.state !== 'online') {
+    network.step();
+    await world.pass(100);
+  }
+  return { server, heard, settledWith };
+}
+
+async function check(seed, settings) {
+  const { server, heard, settledWith } = await run(seed, settings);
+  const own = server.log.filter(({ name, event }) => name === 'ann' && event === 'message');
+  assert.deepEqual(own.map(({ message }) => message), Array.from({ length: MESSAGES }, (_, n) => n), 'once each, in order');
+  assert.deepEqual(settledWith, own.map(({ seq }) => seq), 'each was told its place');
+  const told = heard.map(({ value }) => value);
+  assert.deepEqual(told, server.log.slice(server.log.length - told.length), 'the room as it was, without a gap');
+  // An enter whose answer was lost may have gone by before the first that was answered.
+  assert.ok(told[0].seq <= own[0].seq);
+  const known = heard.filter(({ info, type }) => type === 'message' && info.own).map(({ value }) => value.message);
+  assert.deepEqual(known, own.map(({ message }) => message), 'its own messages are known');
+  return server;
+}
+
+for (const [what, settings] of Object.entries({
+  'seats are kept': { keepsSeats: true, expires: false },
+  'seats expire': { keepsSeats: true, expires: true },
+  'there are no seats': { keepsSeats: false, expires: false },
+})) {
+  test(`messages arrive once and in order where ${what}`, async () => {
+    let entries = 0;
+    for (let seed = 1; seed <= ROUNDS / 3; seed += 1) {
+      const server = await check(seed, settings).catch((error) => {
+        error.message = `seed ${seed}: ${error.message}`;
+        throw error;
+      });
+      if (settings.keepsSeats && !settings.expires) assert.equal(server.entries, 1, `seed ${seed}: the room saw one enter`);
+      entries += server.entries;
+    }
+    if (settings.expires || !settings.keepsSeats) assert.ok(entries > ROUNDS, 'seats are lost now and then');
+  });
+}

@@ -1,0 +1,380 @@
+// What is sent arrives once and in order, or its sender is told why not.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { comeBack, enter, entered, LIMITS, said, settled, World } from './world.js';
+
+/** How a promise has ended so far. */
+function outcomes(promises) {
+  const seen = promises.map(() => 'waits');
+  promises.forEach((promise, n) => promise.then(({ seq }) => { seen[n] = seq; }, ({ code }) => { seen[n] = code; }));
+  return seen;
+}
+
+const texts = (socket) => socket.take().map(({ message }) => message);
+
+test('a message is sent at once, and done when acknowledged', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const seen = outcomes([room.send({ text: 'hi' }), room.send('x', { event: 'typing', to: ['bob'], cid: 'mine' })]);
+  const [hi, typing] = world.socket.take();
+  assert.deepEqual(hi, { event: 'message', message: { text: 'hi' }, cid: hi.cid });
+  assert.deepEqual(typing, { event: 'typing', message: 'x', to: ['bob'], cid: typing.cid });
+  assert.notEqual(hi.cid, typing.cid);
+  assert.ok(hi.cid.length <= 32, 'well below the least that a server may allow');
+
+  await settled();
+  assert.deepEqual(seen, ['waits', 'waits']);
+  world.socket.say({ event: 'ack', cid: hi.cid, seq: 2 });
+  world.socket.say({ event: 'ack', cid: 'of somebody else', seq: 3 });
+  await settled();
+  assert.deepEqual(seen, [2, 'waits']);
+});
+
+test('an object that changes afterwards has been sent as it was', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  world.socket.end();
+  const message = { text: 'before' };
+  outcomes([room.send(message)]);
+  message.text = 'after';
+  await comeBack(world, '2', entered(1, { resumed: true, recovered: true }));
+  assert.deepEqual(texts(world.socket), [{ text: 'before' }]);
+});
+
+test('one\'s own messages are known, and nobody can pretend to be their sender', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  outcomes([room.send('a'), room.send('b')]);
+  const [a, b] = world.socket.take();
+  world.socket.say({ event: 'ack', cid: a.cid, seq: 2 });
+  world.socket.say(said(2, 'a', { cid: a.cid }));
+  world.socket.say(said(3, 'b', { cid: b.cid })); // Before its acknowledgement.
+  world.socket.say({ event: 'ack', cid: b.cid, seq: 3 });
+  world.socket.say(said(4, 'a', { cid: a.cid })); // Somebody has read the cids.
+  world.socket.say(said(5, 'b', { cid: b.cid }));
+  world.socket.say(said(6, 'c'));
+  assert.deepEqual(heard.map(({ value, info }) => [value.message, info.own]), [['a', true], ['b', true], ['a', false], ['b', false], ['c', false]]);
+});
+
+test('what the host drops takes nothing from the message before it', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  const seen = outcomes([room.send('a'), room.send('dropped')]);
+  const [a, dropped] = world.socket.take();
+  world.socket.say({ event: 'ack', cid: a.cid, seq: 2 });
+  world.socket.say({ event: 'ack', cid: dropped.cid, seq: 2 });
+  world.socket.say(said(2, 'a', { cid: a.cid }));
+  await settled();
+  assert.deepEqual(seen, [2, 2]);
+  assert.deepEqual(heard.map(({ info }) => info.own), [true]);
+
+  outcomes([room.send('dropped')]);
+  world.socket.say({ event: 'ack', cid: world.socket.take()[0].cid, seq: 3 });
+  world.socket.say(said(3, 'of bob', { cid: 'of bob' }));
+  assert.equal(heard.at(-1).info.own, false);
+});
+
+test('in another epoch another message may have its place', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  outcomes([room.send('a')]);
+  const [{ cid }] = world.socket.take();
+  world.socket.say({ event: 'ack', cid, seq: 2 });
+  world.socket.end();
+  await comeBack(world, '1', entered(1, { epoch: 'F' }));
+  world.socket.say(said(2, 'a', { cid }));
+  assert.equal(heard.at(-1).info.own, false);
+});
+
+test('while away messages wait, and go out in order with what was unacknowledged', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const seen = outcomes([room.send('a'), room.send('b'), room.send('c')]);
+  const [a, b, c] = world.socket.take();
+  world.socket.say({ event: 'ack', cid: a.cid, seq: 2 });
+  world.socket.end();
+  seen.push(...outcomes([room.send('d')]));
+  await comeBack(world, '2', entered(4, { resumed: true, recovered: true }));
+  const again = world.socket.take();
+  assert.deepEqual(again.map(({ message }) => message), ['b', 'c', 'd']);
+  assert.deepEqual(again.slice(0, 2), [b, c], 'under the same cids');
+  world.socket.say({ event: 'ack', cid: b.cid, seq: 3 });
+  assert.deepEqual(texts(world.socket), [], 'each once on a connection');
+  await settled();
+  assert.deepEqual(seen, [2, 3, 'waits', 'waits']);
+});
+
+test('who has entered anew finds his own messages in the replay, and sends only the rest', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const seen = outcomes([room.send('a'), room.send('b')]);
+  const [a, b] = world.socket.take();
+  world.socket.end();
+  await comeBack(world, '2', entered(3, { recovered: true }));
+  assert.deepEqual(texts(world.socket), [], 'the replay is not at its end');
+  world.socket.say(said(2, 'a', { cid: a.cid }));
+  assert.deepEqual(texts(world.socket), []);
+  world.socket.say({ event: 'out', name: 'ann', num: 1, seq: 3 });
+  assert.deepEqual(world.socket.take(), [b]);
+  await settled();
+  assert.deepEqual(seen, [2, 'waits']);
+});
+
+test('the seat of an enter that was never answered remembers nothing of the one before', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const seen = outcomes([room.send('a'), room.send('b')]);
+  const [a, b] = world.socket.take();
+  world.socket.end();
+  await comeBack(world, '3', entered(4, { connection: '2', resumed: true, recovered: true }));
+  assert.deepEqual(texts(world.socket), []);
+  world.socket.say(said(2, 'a', { cid: a.cid }));
+  world.socket.say({ event: 'out', name: 'ann', num: 1, seq: 3 });
+  world.socket.say({ event: 'enter', message: 'ann', name: 'ann', num: 2, seq: 4 });
+  assert.deepEqual(world.socket.take(), [b]);
+  await settled();
+  assert.deepEqual(seen, [2, 'waits']);
+});
+
+test('the same, if the replay was cut off', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  outcomes([room.send('a')]);
+  const [a] = world.socket.take();
+  world.socket.end();
+  await comeBack(world, '2', entered(3, { connection: '2', recovered: true }));
+  world.socket.end();
+  outcomes([room.send('b')]);
+  await comeBack(world, '3', entered(4, { connection: '2', resumed: true, recovered: true }));
+  assert.deepEqual(texts(world.socket), []);
+  world.socket.say(said(2, 'a', { cid: a.cid }));
+  world.socket.say({ event: 'out', name: 'ann', num: 1, seq: 3 });
+  world.socket.say({ event: 'enter', message: 'ann', name: 'ann', num: 2, seq: 4 });
+  assert.deepEqual(texts(world.socket), ['b']);
+});
+
+test('without a replay everything unacknowledged is sent again', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  outcomes([room.send('a')]);
+  const [a] = world.socket.take();
+  world.socket.end(1012);
+  await comeBack(world, '1', entered(0, { epoch: 'F' }));
+  assert.deepEqual(world.socket.take(), [a]);
+});
+
+test('a message that was seen is not sent again, though its acknowledgement was lost', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const seen = outcomes([room.send('a')]);
+  const [a] = world.socket.take();
+  world.socket.say(said(2, 'a', { cid: a.cid }));
+  world.socket.end();
+  await comeBack(world, '2', entered(2, { recovered: true }));
+  assert.deepEqual([texts(world.socket), seen], [[], [2]]);
+});
+
+test('no more are under way than the server remembers', async () => {
+  const world = new World();
+  const { room } = await enter(world, {}, { limits: { ...LIMITS, cids: 3 } });
+  outcomes([1, 2, 3, 4, 5].map((n) => room.send(n)));
+  const [first, second] = [...world.socket.sent];
+  assert.deepEqual(texts(world.socket), [1, 2, 3]);
+  world.socket.say({ event: 'ack', cid: second.cid, seq: 2 });
+  assert.deepEqual(texts(world.socket), [4]);
+  world.socket.say({ event: 'error', cid: first.cid, code: 'denied', message: 'no' });
+  assert.deepEqual(texts(world.socket), [5]);
+
+  world.socket.end();
+  await comeBack(world, '2', entered(2, { resumed: true, recovered: true }), { limits: { ...LIMITS, cids: 2 } });
+  assert.deepEqual(texts(world.socket), [3, 4]);
+});
+
+test('without a limit all are under way', async () => {
+  const world = new World();
+  const { room } = await enter(world, { maxQueue: 300 }, { limits: { ...LIMITS, cids: null, messageBytes: null } });
+  outcomes(Array.from({ length: 300 }, (_, n) => room.send(n ? n : 'x'.repeat(100_000))));
+  assert.equal(texts(world.socket).length, 300);
+});
+
+test('the newest is refused where too many wait', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world, { maxQueue: 2 });
+  const seen = outcomes([room.send('a')]);
+  const [a] = world.socket.take();
+  world.socket.end();
+  seen.push(...outcomes([room.send('b')]));
+  await assert.rejects(room.send('c', { event: 'note' }), { code: 'overflow' });
+  assert.deepEqual(heard, [{ type: 'overflow', value: { event: 'note', message: 'c' }, info: undefined }]);
+  await comeBack(world, '2', entered(1, { resumed: true, recovered: true }));
+  world.socket.say({ event: 'ack', cid: a.cid, seq: 2 });
+  outcomes([room.send('d')]);
+  assert.deepEqual(texts(world.socket), ['a', 'b', 'd']);
+});
+
+test('by default 128 wait', async () => {
+  const world = new World();
+  const { room } = await enter(world, { maxQueue: undefined });
+  world.socket.end();
+  outcomes(Array.from({ length: 128 }, (_, n) => room.send(n)));
+  await assert.rejects(room.send('one more'), { code: 'overflow' });
+});
+
+test('a message over the limit is not sent: bytes count, not letters', async () => {
+  const world = new World();
+  const { room } = await enter(world, {}, { limits: { ...LIMITS, messageBytes: 200 } });
+  outcomes([room.send('')]);
+  const left = 200 - JSON.stringify(world.socket.take()[0]).length;
+  outcomes([room.send('x'.repeat(left))]);
+  assert.equal(world.socket.take().length, 1);
+  await assert.rejects(room.send('x'.repeat(left + 1)), { code: 'too_big' });
+  await assert.rejects(room.send('茶'.repeat(left / 2)), { code: 'too_big' });
+  assert.deepEqual(world.socket.take(), []);
+});
+
+test('the next server may take less', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const seen = outcomes([room.send('x'.repeat(300)), room.send('y')]);
+  world.socket.take();
+  world.socket.end(1012);
+  await comeBack(world, '1', entered(0, { epoch: 'F' }), { limits: { ...LIMITS, messageBytes: 200 } });
+  assert.deepEqual(texts(world.socket), ['y']);
+  await settled();
+  assert.deepEqual(seen, ['too_big', 'waits']);
+});
+
+test('the protocol\'s own events can\'t be sent', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  for (const event of ['enter', 'out', 'auth', 'noAuth', 'heartbeat', 'error', 'welcome', 'entered', 'ack']) {
+    await assert.rejects(room.send('x', { event }), { code: 'reserved_event' });
+  }
+  const circle = {};
+  circle.self = circle;
+  await assert.rejects(room.send(circle), TypeError);
+  assert.deepEqual(world.socket.take(), []);
+});
+
+test('an error with a cid is that message\'s, without one it is everybody\'s', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  const seen = outcomes([room.send('a'), room.send('b')]);
+  const [, b] = world.socket.take();
+  world.socket.say({ event: 'error', cid: b.cid, code: 'denied', message: 'not here' });
+  world.socket.say({ event: 'error', code: 'internal', message: 'oh' });
+  world.socket.say({ event: 'noAuth', message: 'another user' });
+  await settled();
+  assert.deepEqual(seen, ['waits', 'denied']);
+  assert.deepEqual(heard.map(({ type, value }) => [type, value.code, value.message]), [['error', 'internal', 'oh'], ['error', 'no_auth', 'another user']]);
+  assert.equal(room.state, 'online');
+});
+
+test('what the server could not read is the oldest under way', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  const seen = outcomes([room.send('nested too deeply'), room.send('b')]);
+  world.socket.say({ event: 'error', code: 'too_deep', message: 'too deep' });
+  await settled();
+  assert.deepEqual(seen, ['too_deep', 'waits']);
+  world.socket.end();
+  await comeBack(world, '2', entered(1, { resumed: true, recovered: true }));
+  assert.deepEqual(texts(world.socket), ['b'], 'it is not sent again and again');
+  assert.deepEqual(heard, []);
+});
+
+test('what is not under way is not what the server could not read', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  const seen = outcomes([room.send('a')]);
+  world.socket.end();
+  await comeBack(world, '2', entered(2, { recovered: true }));
+  world.socket.say({ event: 'error', code: 'bad_shape', message: 'of the enter' });
+  await settled();
+  assert.deepEqual([seen, heard.map(({ type }) => type)], [['waits'], ['error']]);
+});
+
+test('who leaves, leaves nothing behind', async () => {
+  const world = new World();
+  const { room, states } = await enter(world);
+  const seen = outcomes([room.send('a')]);
+  room.leave();
+  room.leave();
+  await settled();
+  assert.deepEqual(seen, ['closed']);
+  assert.deepEqual([room.state, room.reason.code, room.reason.closeCode, world.socket.closedWith], ['closed', 'left', 1000, 1000]);
+  assert.deepEqual(states, ['online', 'closed: left']);
+  await assert.rejects(room.send('b'), { code: 'closed' });
+  for (const type of ['online', 'offline', 'pageshow', 'pagehide']) world.tell(type);
+  await world.pass(60_000);
+  assert.deepEqual([world.sockets.length, world.timers], [1, 0]);
+});
+
+test('one can leave while away', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  world.socket.end();
+  room.leave();
+  await world.pass(60_000);
+  assert.deepEqual([room.state, world.sockets.length], ['closed', 1]);
+});
+
+test('frames reach the handlers of their event, unless its name is taken', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const seen = [];
+  for (const type of ['message', 'typing', 'state', 'gap', '__proto__', 'constructor']) {
+    room.on(type, (frame) => seen.push(`${type}: ${frame.event ?? '?'}`));
+  }
+  ['message', 'typing', 'state', 'gap', '__proto__', 'constructor', 'toString'].forEach((event, n) => {
+    world.socket.say({ event, name: 'bob', num: 2, seq: n + 2 });
+  });
+  world.socket.say({ event: 'typing' }); // From the host, to this connection alone.
+  assert.deepEqual(seen, [
+    'message: message', 'message: typing', 'typing: typing', 'message: state', 'message: gap',
+    'message: __proto__', '__proto__: __proto__', 'message: constructor', 'constructor: constructor',
+    'message: toString', 'message: typing', 'typing: typing',
+  ]);
+});
+
+test('a handler is taken away again, and one that throws harms no other', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const uncaught = [];
+  const listeners = process.listeners('uncaughtException');
+  process.removeAllListeners('uncaughtException');
+  process.on('uncaughtException', (error) => uncaught.push(error.message));
+  const seen = [];
+  room.on('message', () => { throw new Error('of the application'); });
+  const stop = room.on('message', ({ message }) => { seen.push(message); });
+  world.socket.say(said(2, 'a'));
+  await settled();
+  stop();
+  world.socket.say(said(3, 'b'));
+  await settled();
+  process.removeAllListeners('uncaughtException');
+  for (const listener of listeners) process.on('uncaughtException', listener);
+  assert.deepEqual(seen, ['a']);
+  assert.deepEqual(uncaught, ['of the application', 'of the application']);
+  assert.deepEqual([room.state, room.position.seq], ['online', 3]);
+});
+
+test('what makes no sense changes nothing', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  for (const data of ['', 'null', '[]', '{}', '{"event":7}', '{"event":"message"', new ArrayBuffer(8)]) {
+    world.socket.onmessage({ data });
+  }
+  assert.deepEqual([room.state, room.id, room.position.seq, heard], ['online', '1', 1, []]);
+});
+
+test('frames of a room that has not been entered yet are not its frames', async () => {
+  const world = new World();
+  const { heard } = await enter(world);
+  world.socket.end();
+  while (world.socket.readyState !== 0) await world.pass(100);
+  world.socket.accept();
+  world.socket.say(said(2, 'too early'));
+  assert.deepEqual(heard, []);
+});
