@@ -15,7 +15,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{COOKIE, HOST, ORIGIN, SET_COOKIE};
+use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::{StatusCode, request::Parts};
 use axum::response::{Html, IntoResponse};
 use axum::routing::{get, post};
@@ -46,11 +46,8 @@ impl Sessions {
 
 impl Authenticate for Sessions {
     async fn at_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
-        // Browsers send cookies along with a WebSocket that any page opens, and SameSite does
-        // not tell ports and subdomains apart.
-        if !is_own_page(request) {
-            return Err(AuthRefusal::forbidden("this chat is for its own page only"));
-        }
+        // Browsers send cookies along with a WebSocket that any page opens; but pages of other hosts
+        // and ports have been refused before this is asked.
         let session =
             cookie(request, "session").ok_or(AuthRefusal::unauthorized("log in first: POST /login"))?;
         match self.find(session).await {
@@ -67,13 +64,6 @@ fn cookie<'a>(request: &'a Parts, name: &str) -> Option<&'a str> {
     let all = request.headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
-/// Programs other than browsers send no `Origin`, and no cookie by accident either.
-fn is_own_page(request: &Parts) -> bool {
-    let Some(origin) = request.headers.get(ORIGIN) else { return true };
-    let origin = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
-    origin.is_some() && origin == request.headers.get(HOST).and_then(|host| host.to_str().ok())
 }
 
 #[derive(Deserialize)]

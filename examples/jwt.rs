@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // the crate `getrandom` is the straight way.)
     let secret = generate_key() + &generate_key();
 
-    // Browsers send a cookie from whatever page: set it with SameSite, or check the `Origin`.
+    // Browsers send a cookie from whatever page; those of other origins are refused by default.
     let auth = JwtAuth::hs256(&secret)?.with_cookie("token").with_query("token");
     let rooms = ChatRooms::builder().auth(auth).policy(staff_only).build()?;
     let app = Router::new()

@@ -8,6 +8,8 @@ use crate::error::BuildError;
 use crate::hooks::auth::Authenticate;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::policy::RoomPolicy;
+use crate::service::origin::Origins;
+use crate::service::proxies::TrustedProxies;
 
 /// Builds [`ChatRooms`](crate::ChatRooms): the hooks, the heartbeat, and every limit on what a
 /// peer may cost, each with a safe default. No limit at all is `usize::MAX` or
@@ -38,6 +40,8 @@ pub struct ChatRoomsBuilder {
     recovery: Recovery,
     rules: Rules,
     hooks: Hooks,
+    pub(crate) origins: Origins,
+    pub(crate) proxies: TrustedProxies,
 }
 
 impl ChatRoomsBuilder {
@@ -65,6 +69,20 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// Pages of which origins may connect. Default: those of the host that they connect to, and
+    /// whoever is no browser ([`Origins::same_host`]).
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Whose word on the client's address is taken. Default: nobody's, and behind a proxy all clients
+    /// have its address, and together [`max_connections_per_ip`](Self::max_connections_per_ip).
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
     /// What was said in a room is kept for members who come back, so that they miss nothing.
     /// Only clients of the `chat-rooms.v1` subprotocol do. Its frames and bytes may be at most
     /// half of `max_queue_frames` and `max_queue_bytes`. Default: nothing is kept.
@@ -77,7 +95,8 @@ impl ChatRoomsBuilder {
     /// back in time is where it was: the others have seen it neither go nor come, the count has
     /// not moved, and [`RoomEvents`](crate::RoomEvents) were told nothing. Only clients of the
     /// `chat-rooms.v1` subprotocol can; for others, for those who close on purpose, and for those
-    /// who were closed for what they did, nothing is kept. At most `max_connections` seats are.
+    /// who were closed for what they did, nothing is kept. At most `max_connections` seats are, and
+    /// `max_connections_per_ip` of one address.
     /// Default: zero, which keeps none.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.recovery.grace = grace;
@@ -166,6 +185,29 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// Connections of one peer address at once; of IPv6, of one network of 64 bits. Further upgrades are
+    /// refused with 429. Behind a proxy, name it in [`trusted_proxies`](Self::trusted_proxies), or all
+    /// clients together have so many.
+    ///
+    /// **Where the address is not known, there is no such limit**: the host has to put a
+    /// [`PeerAddr`](crate::PeerAddr) into the extensions of each request, which tells how.
+    ///
+    /// Default: 256. A school or an office behind one address fits in, and one machine gets no more than a
+    /// 256th of the default `max_connections`.
+    pub fn max_connections_per_ip(mut self, connections: usize) -> Self {
+        self.limits.max_connections_per_ip = connections;
+        self
+    }
+
+    /// Connections at once that have not entered a room yet, or not authenticated. Further upgrades are
+    /// refused with 503, while those who have entered are served. For hosts whose clients stay connected
+    /// without entering, as much as `max_connections`. Default: 16,384, a quarter of that, which is room
+    /// enough for all clients to come back after a restart within a few seconds.
+    pub fn max_pending(mut self, connections: usize) -> Self {
+        self.limits.max_pending = connections;
+        self
+    }
+
     /// Frames that may wait for one connection which reads too slowly, beyond what the
     /// kernel's socket buffer holds. What comes on top closes it with 4001. Default: 1,024.
     pub fn max_queue_frames(mut self, frames: usize) -> Self {
@@ -243,6 +285,8 @@ impl ChatRoomsBuilder {
             ("max_room_members", limits.max_room_members),
             ("max_rooms", limits.max_rooms),
             ("max_connections", limits.max_connections),
+            ("max_connections_per_ip", limits.max_connections_per_ip),
+            ("max_pending", limits.max_pending),
             ("max_queue_frames", limits.max_queue_frames),
             ("max_bad_frames", limits.max_bad_frames as usize),
         ] {
@@ -305,6 +349,8 @@ impl std::fmt::Debug for ChatRoomsBuilder {
         f.debug_struct("ChatRoomsBuilder")
             .field("heartbeat", &self.heartbeat)
             .field("limits", &self.limits)
+            .field("origins", &self.origins)
+            .field("proxies", &self.proxies)
             .finish_non_exhaustive()
     }
 }

@@ -23,7 +23,9 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::frame;
 use crate::protocol::inbound::Body;
 use crate::protocol::wire::Wire;
+use crate::service::edge::Edge;
 use crate::service::layer::ChatRoomsLayer;
+use crate::service::refusal::Refusal;
 use crate::service::service::{ChatRoomsService, NoService, Route};
 
 /// Live chat rooms: the handle through which the host mounts them, speaks in them, looks at
@@ -51,6 +53,7 @@ use crate::service::service::{ChatRoomsService, NoService, Route};
 #[derive(Clone)]
 pub struct ChatRooms {
     engine: Arc<Engine>,
+    edge: Arc<Edge>,
 }
 
 impl ChatRooms {
@@ -62,14 +65,14 @@ impl ChatRooms {
     /// A service of its own, for a router to mount under any path: every request to it must be
     /// a WebSocket handshake; others get 426.
     pub fn service(&self) -> ChatRoomsService<NoService> {
-        ChatRoomsService::new(self.engine.clone(), Route::Every, NoService(()))
+        ChatRoomsService::new(self.edge.clone(), Route::Every, NoService(()))
     }
 
     /// A layer that takes WebSocket handshakes on one path and passes everything else on,
     /// other requests to that path included. Paths are compared by their segments; the inner
     /// service's readiness and responses are untouched.
     pub fn layer(&self, path: &str) -> ChatRoomsLayer {
-        ChatRoomsLayer::new(self.engine.clone(), path)
+        ChatRoomsLayer::new(self.edge.clone(), path)
     }
 
     /// A service that serves the browser client, an ES module: mount it beside the chat, and a
@@ -127,15 +130,15 @@ impl ChatRooms {
         self.serve_from(io, admission, None).await;
     }
 
-    /// The same with the client's address, which the hooks then see.
+    /// The same with the client's address, which the hooks then see, and by which
+    /// [`max_connections_per_ip`](crate::ChatRoomsBuilder::max_connections_per_ip) counts.
     pub async fn serve_from<IO>(&self, io: IO, mut admission: Admission, peer: Option<SocketAddr>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Ok(permit) = self.engine.admit() else {
-            self.engine.counters.refused.add(1);
-            tracing::debug!("connection refused: the engine is full or shutting down");
-            return;
+        let permit = match self.engine.admit(peer.map(|peer| peer.ip())) {
+            Ok(permit) => permit,
+            Err(error) => return Refusal::from(error).count(&self.engine),
         };
         let wire = Wire::of(admission.take_protocol().as_ref());
         let opening = Opening { permit, admission, peer, wire, first: Bytes::new() };
@@ -279,8 +282,10 @@ impl ChatRoomsBuilder {
     ///
     /// # Errors
     /// If they contradict each other or can't work; the error names them.
-    pub fn build(self) -> Result<ChatRooms, BuildError> {
-        Ok(ChatRooms { engine: Arc::new(self.into_engine()?) })
+    pub fn build(mut self) -> Result<ChatRooms, BuildError> {
+        let (origins, proxies) = (std::mem::take(&mut self.origins), std::mem::take(&mut self.proxies));
+        let engine = Arc::new(self.into_engine()?);
+        Ok(ChatRooms { edge: Arc::new(Edge { engine: engine.clone(), origins, proxies }), engine })
     }
 }
 

@@ -74,6 +74,13 @@
 //! of one enter and one leave, however often a connection breaks in between. The frames are
 //! described in `docs/protocol.md`.
 //!
+//! # Clients
+//!
+//! [`ChatRooms::client_script`] serves one for browsers, and `Client` (feature `client`) is one for
+//! Rust. Both speak the subprotocol `chat-rooms.v1`, come back by themselves, and miss nothing where
+//! the host keeps what was said ([`ChatRoomsBuilder::history`]) and the seats of those who are lost
+//! ([`ChatRoomsBuilder::grace`]).
+//!
 //! # The hooks
 //!
 //! - [`Authenticate`]: cookies, headers and the rest of the upgrade request, and tokens that
@@ -93,6 +100,10 @@
 //! them. A client that reads too slowly delays nobody: its queue is bounded, and when that is
 //! full it is closed with a code that tells it to come back.
 //!
+//! Browsers connect from pages of the same host alone ([`Origins`]). How many connections an address
+//! may have is limited **only where the host tells the address**, by a [`PeerAddr`] in each request's
+//! extensions; behind a proxy it has to be named ([`TrustedProxies`]).
+//!
 //! # Logs
 //!
 //! This crate logs by `tracing`, and never a token, a secret or what is said; nor does the `Debug`
@@ -105,6 +116,7 @@
 //! |---|---|
 //! | `client` | `Client`, a member of a room over the network that comes back by itself |
 //! | `client-rustls` | `wss` for it, with rustls and the certificates that the system trusts |
+//! | `http2` | WebSocket over HTTP/2 (RFC 8441), too; the host enables it by `enable_connect_protocol`, axum does by itself |
 //! | `jwt` | `JwtAuth`, `JwtKeys`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -149,5 +161,7 @@ pub use crate::protocol::error_code::ErrorCode;
 pub use crate::service::body::{NoBody, ResponseBody};
 pub use crate::service::future::ResponseFuture;
 pub use crate::service::layer::ChatRoomsLayer;
+pub use crate::service::origin::Origins;
+pub use crate::service::proxies::TrustedProxies;
 pub use crate::service::refusal::{Refusal, RefusalKind};
 pub use crate::service::service::{ChatRoomsService, NoService};

@@ -26,6 +26,7 @@ impl Server {
         let rooms = ChatRooms::builder()
             .heartbeat(Heartbeat::every(heartbeat))
             .max_connections(usize::MAX)
+            .max_pending(usize::MAX)
             .max_rooms(usize::MAX)
             .max_room_members(usize::MAX)
             .max_message_bytes(16 << 20)

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tower_chat_rooms::{ChatRooms, Heartbeat, History, UniqueNames};
+use tower_chat_rooms::{BuildError, ChatRooms, Heartbeat, History, Origins, TrustedProxies, UniqueNames};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -88,6 +88,26 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_MAX_CONNECTIONS", default_value_t = 65_536)]
     max_connections: usize,
 
+    /// Connections of one IP address at once; of IPv6, of one /64 network
+    #[arg(long, env = "CHAT_MAX_CONNECTIONS_PER_IP", default_value_t = 256)]
+    max_connections_per_ip: usize,
+
+    /// Connections at once that have not entered a room yet
+    #[arg(long, env = "CHAT_MAX_PENDING", default_value_t = 16_384)]
+    max_pending: usize,
+
+    /// Origin whose pages may connect, beside this server's own; `any` for all [repeatable]
+    #[arg(long, env = "CHAT_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+
+    /// Address or network of a reverse proxy whose header names the client [repeatable]
+    #[arg(long, env = "CHAT_TRUSTED_PROXY", value_delimiter = ',', value_name = "ADDRESS[/BITS]")]
+    trusted_proxy: Vec<String>,
+
+    /// Header by which trusted proxies name the client
+    #[arg(long, env = "CHAT_PROXY_HEADER", value_enum, default_value_t = ProxyHeader::XForwardedFor)]
+    proxy_header: ProxyHeader,
+
     /// Frames that may wait for a slow connection
     #[arg(long, env = "CHAT_MAX_QUEUE_FRAMES", default_value_t = 1024)]
     max_queue_frames: usize,
@@ -132,6 +152,12 @@ enum Unique {
     AnyCase,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProxyHeader {
+    XForwardedFor,
+    Forwarded,
+}
+
 impl Options {
     /// The chat rooms as described and the file of their keys, or why they can't be.
     pub(crate) fn chat_rooms(&self) -> Result<(ChatRooms, Option<KeyFile>), Box<dyn Error + Send + Sync>> {
@@ -152,6 +178,10 @@ impl Options {
             .max_room_members(count(self.max_room_members))
             .max_rooms(count(self.max_rooms))
             .max_connections(count(self.max_connections))
+            .max_connections_per_ip(count(self.max_connections_per_ip))
+            .max_pending(count(self.max_pending))
+            .origins(self.origins()?)
+            .trusted_proxies(self.proxies()?)
             .max_queue_frames(count(self.max_queue_frames))
             .max_queue_bytes(count(self.max_queue_bytes))
             .max_bad_frames(if self.max_bad_frames == 0 { u32::MAX } else { self.max_bad_frames })
@@ -174,6 +204,21 @@ impl Options {
             builder = builder.auth(hook);
         }
         Ok((builder.build()?, auth.keys))
+    }
+
+    fn origins(&self) -> Result<Origins, BuildError> {
+        if self.allow_origin.iter().any(|origin| origin == "any") {
+            return Ok(Origins::any());
+        }
+        Ok(Origins::these(&self.allow_origin)?.or_same_host())
+    }
+
+    fn proxies(&self) -> Result<TrustedProxies, BuildError> {
+        let proxies = TrustedProxies::these(&self.trusted_proxy)?;
+        Ok(match self.proxy_header {
+            ProxyHeader::XForwardedFor => proxies,
+            ProxyHeader::Forwarded => proxies.by_forwarded(),
+        })
     }
 
     /// What to log.

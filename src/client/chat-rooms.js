@@ -82,6 +82,8 @@ class Room {
   #secrets = [];
   /** The last frame of the room that has come. */
   #position = null;
+  /** Where the enter stands that began this membership. */
+  #enterSeq = null;
 
   #cidPrefix;
   #cids = 0;
@@ -303,6 +305,7 @@ class Room {
     this.#secrets = link.welcome.resume ? [link.welcome.resume] : [];
     this.#position = { epoch: answer.epoch, seq: answer.recovered && before ? before.seq : answer.seq };
     if (!answer.recovered) this.#expected.clear();
+    if (!answer.resumed) this.#enterSeq = answer.seq + 1;
     [this.#name, this.#id, this.#online, this.#refusals] = [answer.name, answer.connection, answer.num, 0];
     this.#arm(this.#deadline(link) - this.#now(), (late) => this.#look(late));
     const entering = this.#entering;
@@ -325,7 +328,7 @@ class Room {
       if (ahead > 1) return this.#comeBack(new ChatError('gap', 'a frame is missing', { closeCode: GIVEN_UP }));
       this.#position.seq = seq;
       if (seq > link.entered.seq) this.#online = frame.num;
-      isOwn = this.#isOwn(link, frame);
+      isOwn = this.#isOwn(frame);
       this.#expected.delete(seq);
     }
     const info = { own: isOwn, replayed: isOfRoom && seq <= link.entered.seq };
@@ -337,8 +340,8 @@ class Room {
 
   /** Nobody else knows a cid before the room has seen it; afterwards anybody may use it. A
    * message of one's own that comes from the room has arrived, whether acknowledged or not. */
-  #isOwn(link, { event, cid, seq }) {
-    if (event === 'enter') return !link.entered.resumed && seq === link.entered.seq + 1;
+  #isOwn({ event, cid, seq }) {
+    if (event === 'enter') return seq === this.#enterSeq;
     return this.#settle(cid, ({ resolve }) => resolve({ seq })) || (cid && this.#expected.get(seq) === cid) || false;
   }
 

@@ -30,6 +30,9 @@ const MAX_WINDOW: usize = 1024;
 const FOR_GOOD: [&str; 7] =
     ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
 
+/// A frame that couldn't be read, so that the error has no `cid`.
+const UNREADABLE: [&str; 5] = ["bad_json", "bad_shape", "not_an_object", "too_deep", "reserved_event"];
+
 /// Time since the client was made.
 type Now = Duration;
 

@@ -69,6 +69,12 @@ impl<T> Outgoing<T> {
         self.items.remove(at).map(|item| item.waiting)
     }
 
+    /// Takes out the one that the server answers next.
+    pub(crate) fn settle_oldest(&mut self) -> Option<T> {
+        self.on_wire = self.on_wire.checked_sub(1)?;
+        self.items.pop_front().map(|item| item.waiting)
+    }
+
     /// An acknowledged message will come back from the room.
     pub(crate) fn expect(&mut self, cid: String) {
         if self.recent.len() == RECENT {

@@ -41,7 +41,7 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     /// The user's time, where it has an end.
     pub(super) lifetime: Option<Box<Lifetime>>,
     /// The last to be dropped: a shutdown waits for it, and so for the end of the stay.
-    _permit: Permit,
+    permit: Permit,
 }
 
 pub(super) struct Deadline {
@@ -89,7 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             bad_frames: 0,
             deadline: None,
             lifetime: None,
-            _permit: opening.permit,
+            permit: opening.permit,
             engine,
         };
         conversation.start_lifetime();
@@ -162,6 +162,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         };
         let expiry = self.stay.standing.user.as_ref().and_then(|user| user.expiry());
         self.lifetime = expiry.and_then(|expiry| Lifetime::begin(expiry, warning)).map(Box::new);
+    }
+
+    /// The client has a room: no time runs for him, and his place among the newcomers is free.
+    pub(super) fn settle(&mut self) {
+        self.deadline = None;
+        self.permit.settle();
     }
 
     pub(super) fn start_deadline(&mut self) {

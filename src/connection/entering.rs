@@ -31,6 +31,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Err(e) => return self.refuse(e),
         };
         let is_back = self.stay.standing.membership.is_none() && self.take_over(&comeback.secrets).await?;
+        if is_back {
+            self.settle();
+        }
         let is_there = self.is_in(&room, &name);
         // He has authenticated anew, if at all: his rights may have changed.
         if is_there && is_back && self.stay.standing.user.is_some() && !self.may_stay().await? {
@@ -41,13 +44,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 Wire::Plain => self.engine.repeat(m, &body, &*self.seat),
                 Wire::V1 => self.engine.resume(&self.newcomer(name, comeback.since), m),
             }
-            self.deadline = None;
             return Ok(());
         }
         if is_back && let Some(m) = &self.stay.standing.membership {
             // He wants to be elsewhere now, and goes there from where he was.
             self.engine.resume(&self.newcomer(m.name.clone(), None), m);
-            self.deadline = None;
         }
         let engine = self.engine.clone();
         if let Some(policy) = &engine.hooks.policy {
@@ -155,7 +156,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Ok(entered) => entered,
             Err(e) => return self.refuse(e),
         };
-        self.deadline = None;
+        self.settle();
         if let Some(old) = self.stay.standing.membership.replace(new) {
             let reason = if old.room.id() == room { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.stay.tell_left(&old, reason, entry.left_online)?;

@@ -101,10 +101,12 @@ impl Stay {
     /// The connection is lost: the seat is kept for a while, or, if there is none or it may not
     /// be, this is the end of the stay.
     pub(crate) fn suspend(&mut self, reason: LeaveReason) {
-        let Standing { id, secret: Some(_), membership: Some(membership), user, .. } = &self.standing else {
+        let Standing { id, peer, secret: Some(_), membership: Some(membership), user, .. } = &self.standing
+        else {
             return self.leave(reason);
         };
-        let Some(absence) = self.engine.keep_absent() else { return self.leave(reason) };
+        let address = peer.map(|peer| peer.ip());
+        let Some(absence) = self.engine.keep_absent(address) else { return self.leave(reason) };
         let absent = Arc::new(Absent::default());
         self.engine.table.insert(*id, absent.clone());
         self.engine.suspend(membership, *id, user.clone(), absent.clone());

@@ -52,6 +52,13 @@ pub enum Finding {
         /// The room.
         room: RoomId,
     },
+    /// The connections of all peer addresses are not as many as there are.
+    PeersMiscounted {
+        /// The connections of all peer addresses.
+        counted: usize,
+        /// The connections.
+        connections: usize,
+    },
     /// A secret is kept by which nothing can be come back to.
     Secret {
         /// The connection that it was for.
@@ -103,6 +110,10 @@ impl Engine {
         if counted != rooms.len() {
             findings.push(Finding::RoomsMiscounted { rooms: rooms.len(), counted });
         }
+        let ((counted, _), connections) = (self.peers.totals(), self.stats().connections);
+        if counted > connections {
+            findings.push(Finding::PeersMiscounted { counted, connections });
+        }
         Audit { connections: self.table.all().len(), rooms: rooms.len(), members, findings }
     }
 }
@@ -120,6 +131,9 @@ impl fmt::Display for Finding {
                 write!(f, "room {room:?} counts {online} members and has {members}")
             }
             Finding::Empty { room } => write!(f, "room {room:?} is empty and was not removed"),
+            Finding::PeersMiscounted { counted, connections } => {
+                write!(f, "the peer addresses have {counted} connections, and there are {connections}")
+            }
             Finding::Secret { connection } => {
                 write!(f, "connection {connection} is gone, and a secret for its seat is kept")
             }

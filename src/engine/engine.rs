@@ -1,6 +1,7 @@
 //! The engine: what it was built with, who may connect, what it has running.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +17,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::{Heartbeat, Limits, Recovery, Rules};
 use crate::engine::delivery::flush;
+use crate::engine::peers::{Peer, Peers};
 use crate::engine::pulse::Pulse;
 use crate::engine::recipient::Recipient;
 use crate::engine::stats::{Counters, Stats};
@@ -54,23 +56,32 @@ pub(crate) struct Engine {
     /// Members whose connections are lost, and whose seats are kept.
     absent: AtomicUsize,
     connections: AtomicUsize,
+    /// Those of them that have not entered a room yet.
+    pending: AtomicUsize,
+    pub(crate) peers: Peers,
+    /// Of which peers the absent members were.
+    absent_peers: Peers,
     closing: AtomicBool,
     /// Told when the engine begins to shut down.
     closed: Notify,
     runtime: OnceLock<Handle>,
 }
 
-/// A connection's place under `max_connections`, given back when dropped.
+/// A connection's place under `max_connections`, among those of its peer, and at first among those that
+/// have not entered: given back when dropped.
 ///
 /// A shutdown waits for it.
 pub(crate) struct Permit {
     engine: Arc<Engine>,
+    peer: Option<Peer>,
+    is_pending: bool,
     _task: TaskTrackerToken,
 }
 
 /// The place of a member without a connection, given back when dropped.
 pub(crate) struct Absence {
     engine: Arc<Engine>,
+    peer: Option<Peer>,
     since: Instant,
 }
 
@@ -78,6 +89,10 @@ pub(crate) struct Absence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPermit {
     Full,
+    /// Too many have not entered yet.
+    Crowded,
+    /// This peer has too many.
+    PeerFull,
     ShuttingDown,
 }
 
@@ -104,24 +119,46 @@ impl Engine {
             registry: Registry::new(recovery.history, rules.unique_names),
             absent: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
+            peers: Peers::default(),
+            absent_peers: Peers::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
             runtime: OnceLock::new(),
         }
     }
 
-    /// Takes a place for one connection.
-    pub(crate) fn admit(self: &Arc<Engine>) -> Result<Permit, NoPermit> {
+    /// Takes a place for one connection. Where the address is not known, it counts for no peer.
+    pub(crate) fn admit(self: &Arc<Engine>, address: Option<IpAddr>) -> Result<Permit, NoPermit> {
         // In this order: whoever finds the engine open is waited for.
         let task = self.tasks.token();
         if self.is_closing() {
             return Err(NoPermit::ShuttingDown);
         }
-        let max = self.limits.max_connections;
-        self.connections
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1))
-            .map_err(|_| NoPermit::Full)?;
-        Ok(Permit { engine: self.clone(), _task: task })
+        if !take(&self.connections, self.limits.max_connections) {
+            return Err(NoPermit::Full);
+        }
+        // From here on it gives back what it has.
+        let mut permit = Permit { engine: self.clone(), peer: None, is_pending: false, _task: task };
+        if let Some(peer) = self.peer(address) {
+            if !self.peers.take(peer, self.limits.max_connections_per_ip) {
+                if self.counters.refused_per_ip.read() == 0 {
+                    tracing::warn!(
+                        ?address,
+                        max = self.limits.max_connections_per_ip,
+                        "an address has all the connections it may have; if it is a proxy, name it in \
+                         `trusted_proxies`"
+                    );
+                }
+                return Err(NoPermit::PeerFull);
+            }
+            permit.peer = Some(peer);
+        }
+        if !take(&self.pending, self.limits.max_pending) {
+            return Err(NoPermit::Crowded);
+        }
+        permit.is_pending = true;
+        Ok(permit)
     }
 
     /// The sweep is at work.
@@ -140,17 +177,28 @@ impl Engine {
         self.pulse.has_stalled(self.born.elapsed(), self.heartbeat.interval() / SLOTS as u32)
     }
 
+    /// What an address counts for, if it counts.
+    fn peer(&self, address: Option<IpAddr>) -> Option<Peer> {
+        address.map(Peer::of).filter(|_| self.limits.max_connections_per_ip < usize::MAX)
+    }
+
     /// Keeps a place for a member without a connection, unless none may be kept, or as many are as
-    /// there may be connections.
-    pub(crate) fn keep_absent(self: &Arc<Engine>) -> Option<Absence> {
+    /// there may be connections, in all or of his address.
+    pub(crate) fn keep_absent(self: &Arc<Engine>, address: Option<IpAddr>) -> Option<Absence> {
         if self.recovery.grace.is_zero() || self.is_closing() {
             return None;
         }
-        let max = self.limits.max_connections;
-        self.absent
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1))
-            .ok()
-            .map(|_| Absence { engine: self.clone(), since: Instant::now() })
+        if !take(&self.absent, self.limits.max_connections) {
+            return None;
+        }
+        let mut absence = Absence { engine: self.clone(), peer: None, since: Instant::now() };
+        if let Some(peer) = self.peer(address) {
+            if !self.absent_peers.take(peer, self.limits.max_connections_per_ip) {
+                return None;
+            }
+            absence.peer = Some(peer);
+        }
+        Some(absence)
     }
 
     /// The time for histories. Where there are none, it isn't asked for.
@@ -215,8 +263,13 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let connections = self.connections.load(Ordering::Relaxed);
-        self.counters.read(connections, self.absent.load(Ordering::Relaxed), self.registry.len())
+        Stats {
+            connections: self.connections.load(Ordering::Relaxed),
+            pending: self.pending.load(Ordering::Relaxed),
+            rooms: self.registry.len(),
+            absent: self.absent.load(Ordering::Relaxed),
+            ..self.counters.read()
+        }
     }
 
     /// Spawns a task of the engine's, which a shutdown waits for: in this runtime, or where the
@@ -254,8 +307,26 @@ impl Engine {
     }
 }
 
+/// Takes one of so many places.
+fn take(places: &AtomicUsize, max: usize) -> bool {
+    places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
+}
+
+impl Permit {
+    /// The connection has entered a room: its place among those that have not is another's.
+    pub(crate) fn settle(&mut self) {
+        if std::mem::take(&mut self.is_pending) {
+            self.engine.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.settle();
+        if let Some(peer) = self.peer {
+            self.engine.peers.give_back(peer);
+        }
         self.engine.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -269,6 +340,9 @@ impl Absence {
 
 impl Drop for Absence {
     fn drop(&mut self) {
+        if let Some(peer) = self.peer {
+            self.engine.absent_peers.give_back(peer);
+        }
         self.engine.absent.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod engine;
 pub(crate) mod handover;
 pub(crate) mod memberships;
 pub(crate) mod outbox;
+pub(crate) mod peers;
 pub(crate) mod pulse;
 pub(crate) mod recipient;
 pub(crate) mod standing;

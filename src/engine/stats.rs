@@ -11,7 +11,7 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    fn read(&self) -> u64 {
+    pub(crate) fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -20,6 +20,11 @@ impl Counter {
 pub(crate) struct Counters {
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
+    pub(crate) refused_handshake: Counter,
+    pub(crate) refused_origin: Counter,
+    pub(crate) refused_auth: Counter,
+    pub(crate) refused_full: Counter,
+    pub(crate) refused_per_ip: Counter,
     pub(crate) entered: Counter,
     pub(crate) left: Counter,
     pub(crate) messages: Counter,
@@ -37,12 +42,24 @@ pub(crate) struct Counters {
 pub struct Stats {
     /// Connections that are open or being opened now.
     pub connections: usize,
+    /// Those of them that have not entered a room yet.
+    pub pending: usize,
     /// Rooms in which somebody is now.
     pub rooms: usize,
     /// Upgrades that became connections.
     pub accepted: u64,
-    /// Upgrades refused: malformed, not authenticated, over the limit, shutting down.
+    /// Upgrades refused, for whatever reason: one of those that follow, or a shutdown.
     pub refused: u64,
+    /// Upgrades refused as their handshake was malformed, or was none.
+    pub refused_handshake: u64,
+    /// Upgrades refused as they came from pages of other origins.
+    pub refused_origin: u64,
+    /// Upgrades refused by the auth hook, or as it gave no answer.
+    pub refused_auth: u64,
+    /// Upgrades refused as there were `max_connections`, or `max_pending`.
+    pub refused_full: u64,
+    /// Upgrades refused as their address had `max_connections_per_ip`.
+    pub refused_per_ip: u64,
     /// Memberships begun.
     pub entered: u64,
     /// Memberships ended.
@@ -62,20 +79,24 @@ pub struct Stats {
 }
 
 impl Counters {
-    pub(crate) fn read(&self, connections: usize, absent: usize, rooms: usize) -> Stats {
+    /// What is counted; how many there are now is for the engine to say.
+    pub(crate) fn read(&self) -> Stats {
         Stats {
-            connections,
-            rooms,
             accepted: self.accepted.read(),
             refused: self.refused.read(),
+            refused_handshake: self.refused_handshake.read(),
+            refused_origin: self.refused_origin.read(),
+            refused_auth: self.refused_auth.read(),
+            refused_full: self.refused_full.read(),
+            refused_per_ip: self.refused_per_ip.read(),
             entered: self.entered.read(),
             left: self.left.read(),
             messages: self.messages.read(),
             errors: self.errors.read(),
             heartbeats_missed: self.heartbeats_missed.read(),
             slow: self.slow.read(),
-            absent,
             resumed: self.resumed.read(),
+            ..Stats::default()
         }
     }
 }

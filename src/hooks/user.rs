@@ -131,8 +131,30 @@ impl fmt::Debug for User {
 /// The address of the client, for hosts that know it.
 ///
 /// Put it into the request's extensions where the connection is accepted; the hooks find it in
-/// the request's `Parts`, and later in what they are told about a connection. (axum has its
-/// own type for this, `ConnectInfo`; map it where the service is mounted.)
+/// the request's `Parts`, and later in what they are told about a connection. **Without it there
+/// is no limit of connections per address**
+/// ([`max_connections_per_ip`](crate::ChatRoomsBuilder::max_connections_per_ip)). Behind a proxy
+/// that is named in [`TrustedProxies`](crate::TrustedProxies) it becomes the client's.
+///
+/// axum has a type of its own for this; with `into_make_service_with_connect_info::<SocketAddr>()`
+/// one line maps it:
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use axum::extract::{ConnectInfo, Request};
+/// use axum::middleware::{Next, from_fn};
+/// use tower_chat_rooms::{ChatRooms, PeerAddr};
+///
+/// # let rooms = ChatRooms::builder().build().unwrap();
+/// let app = axum::Router::new().route_service("/chat", rooms.service()).layer(from_fn(
+///     |ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request, next: Next| {
+///         request.extensions_mut().insert(PeerAddr(peer));
+///         next.run(request)
+///     },
+/// ));
+/// # let _: axum::extract::connect_info::IntoMakeServiceWithConnectInfo<axum::Router, SocketAddr> =
+/// #     app.into_make_service_with_connect_info();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 

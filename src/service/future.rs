@@ -1,5 +1,6 @@
 //! The way from an upgrade request to a connection.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,12 +15,12 @@ use pin_project::pin_project;
 use tokio::net::TcpStream;
 
 use crate::connection::{Opening, serve};
-use crate::engine::engine::{Engine, NoPermit, Permit};
+use crate::engine::engine::{Engine, Permit};
 use crate::hooks::auth::{Admission, AuthRefusal};
 use crate::hooks::guard::{self, NoAnswer};
-use crate::hooks::user::PeerAddr;
 use crate::service::body::ResponseBody;
-use crate::service::handshake::{self, Accept};
+use crate::service::edge::Edge;
+use crate::service::handshake::Accept;
 use crate::service::refusal::{Refusal, RefusalKind};
 
 /// The response future of [`ChatRoomsService`](crate::ChatRoomsService).
@@ -46,8 +47,7 @@ impl<F> ResponseFuture<F> {
     }
 
     pub(crate) fn refuse(engine: &Engine, refusal: Refusal) -> ResponseFuture<F> {
-        engine.counters.refused.add(1);
-        tracing::debug!(kind = ?refusal.kind(), "upgrade refused");
+        refusal.count(engine);
         ResponseFuture { kind: Kind::Refused(Some(refusal)) }
     }
 
@@ -103,22 +103,19 @@ fn gone<B>() -> Response<ResponseBody<B>> {
 pub(crate) struct Upgrade {
     engine: Arc<Engine>,
     permit: Permit,
+    peer: Option<SocketAddr>,
     parts: Parts,
     accept: Accept,
     on_upgrade: OnUpgrade,
 }
 
 impl Upgrade {
-    pub(crate) fn begin(engine: &Arc<Engine>, mut parts: Parts) -> Result<Upgrade, Refusal> {
-        let accept = handshake::verify(&parts).map_err(Refusal::new)?;
-        let permit = engine.admit().map_err(|e| {
-            Refusal::new(match e {
-                NoPermit::Full => RefusalKind::Full,
-                NoPermit::ShuttingDown => RefusalKind::ShuttingDown,
-            })
-        })?;
+    pub(crate) fn begin(edge: &Edge, mut parts: Parts) -> Result<Upgrade, Refusal> {
+        let accept = edge.verify(&parts)?;
+        let peer = edge.find_client(&mut parts).map(|peer| peer.0);
+        let permit = edge.engine.admit(peer.map(|peer| peer.ip()))?;
         let on_upgrade = parts.extensions.remove().ok_or_else(|| Refusal::new(RefusalKind::NotUpgradable))?;
-        Ok(Upgrade { engine: engine.clone(), permit, parts, accept, on_upgrade })
+        Ok(Upgrade { engine: edge.engine.clone(), permit, peer, parts, accept, on_upgrade })
     }
 
     async fn ask(self) -> Result<(Upgrade, Admission), Refusal> {
@@ -135,21 +132,20 @@ impl Upgrade {
             )),
             None => Refusal::new(RefusalKind::ShuttingDown),
         };
-        self.engine.counters.refused.add(1);
-        tracing::debug!(kind = ?refusal.kind(), "upgrade refused");
-        Err(refusal)
+        refusal.count(&self.engine);
+        Err(refusal.over(self.parts.version))
     }
 
-    /// Answers 101, and serves the connection once the answer is out.
+    /// Answers 101 or 200, and serves the connection once the answer is out.
     fn accept<B>(mut self, mut admission: Admission) -> Response<ResponseBody<B>> {
         if self.engine.is_closing() {
-            self.engine.counters.refused.add(1);
-            return Refusal::new(RefusalKind::ShuttingDown).into_response();
+            let refusal = Refusal::new(RefusalKind::ShuttingDown).over(self.parts.version);
+            refusal.count(&self.engine);
+            return refusal.into_response();
         }
         self.accept.choose(admission.take_protocol());
-        let peer = self.parts.extensions.get::<PeerAddr>().map(|p| p.0);
         let wire = self.accept.wire();
-        let Upgrade { engine, permit, on_upgrade, accept, parts } = self;
+        let Upgrade { engine, permit, peer, on_upgrade, accept, parts } = self;
         // Its headers hold on to hyper's read buffer.
         drop(parts);
         let spawner = engine.clone();

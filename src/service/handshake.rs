@@ -1,11 +1,12 @@
-//! The opening handshake, a pure verdict on the request's head (RFC 6455 §4.2.1).
+//! The opening handshake, a pure verdict on the request's head (RFC 6455 §4.2.1, RFC 8441).
 
 use http::header::{
-    CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::uri::Authority;
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::protocol::wire::{self, Wire};
@@ -15,17 +16,66 @@ use crate::service::refusal::RefusalKind;
 /// A sound handshake, ready to be answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Accept {
-    key: String,
+    /// What proves in HTTP/1.1 that the key was read; HTTP/2 has neither.
+    key: Option<String>,
     protocol: Option<HeaderValue>,
 }
 
 /// Whether a request means WebSocket at all, however badly it says so.
-pub(crate) fn is_meant(headers: &HeaderMap) -> bool {
-    has_token(headers, &UPGRADE, "websocket") || headers.contains_key(SEC_WEBSOCKET_KEY)
+pub(crate) fn is_meant<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    has_token(headers, &UPGRADE, "websocket")
+        || headers.contains_key(SEC_WEBSOCKET_KEY)
+        // An ordinary CONNECT has no path.
+        || (request.version() == Version::HTTP_2
+            && request.method() == Method::CONNECT
+            && !request.uri().path().is_empty()
+            && is_websocket(request.extensions()))
+}
+
+/// Whether an extended CONNECT is for WebSocket, or may be as far as is known.
+fn is_websocket(extensions: &Extensions) -> bool {
+    #[cfg(feature = "http2")]
+    return extensions
+        .get::<hyper::ext::Protocol>()
+        .is_some_and(|p| p.as_str().eq_ignore_ascii_case("websocket"));
+    #[cfg(not(feature = "http2"))]
+    return {
+        let _ = extensions;
+        true
+    };
 }
 
 /// Checks the head of an upgrade request.
 pub(crate) fn verify(parts: &Parts) -> Result<Accept, RefusalKind> {
+    let headers = &parts.headers;
+    let is_http2 = parts.version == Version::HTTP_2;
+    if is_http2 {
+        verify_connect(parts)?
+    } else {
+        verify_upgrade(parts)?
+    }
+    if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
+        return Err(RefusalKind::Version);
+    }
+    if has_body(headers) {
+        return Err(RefusalKind::Body);
+    }
+    let key = if is_http2 { None } else { Some(derive_accept_key(verify_key(headers)?)) };
+    let offered = [wire::V1, wire::PLAIN].into_iter().find(|own| offers(headers).any(|p| p == *own));
+    Ok(Accept { key, protocol: offered.map(HeaderValue::from_static) })
+}
+
+/// RFC 8441 §5.
+fn verify_connect(parts: &Parts) -> Result<(), RefusalKind> {
+    let is_spoken = cfg!(feature = "http2");
+    if !is_spoken || parts.method != Method::CONNECT || !is_websocket(&parts.extensions) {
+        return Err(RefusalKind::HttpVersion);
+    }
+    authority(parts).map(drop).ok_or(RefusalKind::Host)
+}
+
+fn verify_upgrade(parts: &Parts) -> Result<(), RefusalKind> {
     let headers = &parts.headers;
     if parts.method != Method::GET {
         return Err(RefusalKind::Method);
@@ -39,16 +89,33 @@ pub(crate) fn verify(parts: &Parts) -> Result<Accept, RefusalKind> {
     if !has_token(headers, &CONNECTION, "upgrade") {
         return Err(RefusalKind::NoConnectionUpgrade);
     }
-    if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
-        return Err(RefusalKind::Version);
+    if only(headers, &HOST).and_then(host).is_none() {
+        return Err(RefusalKind::Host);
     }
-    let key = only(headers, &SEC_WEBSOCKET_KEY).ok_or(RefusalKind::Key)?;
-    if !is_key(key.as_bytes()) {
-        return Err(RefusalKind::Key);
+    Ok(())
+}
+
+fn verify_key(headers: &HeaderMap) -> Result<&[u8], RefusalKind> {
+    let key = only(headers, &SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    key.filter(|key| is_key(key)).ok_or(RefusalKind::Key)
+}
+
+/// Of which host a request is: `:authority` in HTTP/2 and the absolute form, else `Host`.
+pub(crate) fn authority(parts: &Parts) -> Option<Authority> {
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.clone()),
+        None => only(&parts.headers, &HOST).and_then(host),
     }
-    let offered = [wire::V1, wire::PLAIN].into_iter().find(|own| offers(headers).any(|p| p == *own));
-    let protocol = offered.map(HeaderValue::from_static);
-    Ok(Accept { key: derive_accept_key(key.as_bytes()), protocol })
+}
+
+fn host(value: &HeaderValue) -> Option<Authority> {
+    Authority::try_from(value.as_bytes()).ok().filter(|authority| !authority.as_str().contains('@'))
+}
+
+/// A body would be taken for frames, by us or by a proxy before us.
+fn has_body(headers: &HeaderMap) -> bool {
+    let is_zero = |length: &HeaderValue| length.to_str().is_ok_and(|l| l.trim().parse() == Ok(0u64));
+    headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).into_iter().all(is_zero)
 }
 
 impl Accept {
@@ -64,18 +131,18 @@ impl Accept {
         Wire::of(self.protocol.as_ref())
     }
 
-    /// 101 (RFC 6455 §4.2.2).
+    /// 101 (RFC 6455 §4.2.2), or in HTTP/2 200 (RFC 8441 §5).
     pub(crate) fn into_response<B>(self) -> Response<ResponseBody<B>> {
         let mut response = Response::new(ResponseBody::text(String::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        if let Ok(accept) = HeaderValue::try_from(self.key) {
+        if let Some(accept) = self.key.and_then(|key| HeaderValue::try_from(key).ok()) {
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let headers = response.headers_mut();
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
         if let Some(protocol) = self.protocol {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         response
     }
@@ -114,103 +181,4 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http::Request;
-    use proptest::prelude::*;
-
-    fn request(change: impl FnOnce(&mut Parts)) -> Parts {
-        let (mut parts, ()) = Request::builder()
-            .header("Host", "x")
-            .header("Upgrade", "websocket")
-            .header("Connection", "Upgrade")
-            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
-            .header("Sec-WebSocket-Version", "13")
-            .body(())
-            .unwrap()
-            .into_parts();
-        change(&mut parts);
-        parts
-    }
-
-    fn set(name: &'static str, value: &'static str) -> impl FnOnce(&mut Parts) {
-        move |p| {
-            p.headers.remove(name);
-            if !value.is_empty() {
-                p.headers.insert(name, HeaderValue::from_static(value));
-            }
-        }
-    }
-
-    fn add(name: &'static str, value: &'static str) -> impl FnOnce(&mut Parts) {
-        move |p| {
-            p.headers.append(name, HeaderValue::from_static(value));
-        }
-    }
-
-    #[test]
-    fn the_sample_of_the_rfc_is_answered() {
-        let response = verify(&request(|_| {})).unwrap().into_response::<crate::service::body::NoBody>();
-        assert_eq!(response.status(), 101);
-        assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        assert!(!response.headers().contains_key("sec-websocket-protocol"));
-    }
-
-    #[test]
-    fn headers_are_lists_of_tokens_without_case() {
-        for change in [
-            set("connection", "keep-alive, UPGRADE"),
-            set("connection", "upgrade,keep-alive"),
-            set("upgrade", "WebSocket"),
-            set("upgrade", "h2c, websocket"),
-        ] {
-            assert!(verify(&request(change)).is_ok());
-        }
-        assert!(verify(&request(add("connection", "keep-alive"))).is_ok());
-    }
-
-    #[test]
-    fn refusals_say_what_is_wrong() {
-        use RefusalKind::*;
-        let check = |change: Box<dyn FnOnce(&mut Parts)>, kind| {
-            assert_eq!(verify(&request(change)), Err(kind));
-        };
-        check(Box::new(|p| p.method = http::Method::POST), Method);
-        check(Box::new(|p| p.version = http::Version::HTTP_10), HttpVersion);
-        check(Box::new(set("connection", "")), NoConnectionUpgrade);
-        check(Box::new(set("connection", "keep-alive")), NoConnectionUpgrade);
-        check(Box::new(set("connection", "no-upgrade")), NoConnectionUpgrade);
-        check(Box::new(set("upgrade", "h2c")), NoUpgradeWebSocket);
-        check(Box::new(set("upgrade", "websockets")), NoUpgradeWebSocket);
-        check(Box::new(set("sec-websocket-version", "")), Version);
-        check(Box::new(set("sec-websocket-version", "8")), Version);
-        check(Box::new(add("sec-websocket-version", "13")), Version);
-        check(Box::new(set("sec-websocket-key", "")), Key);
-        check(Box::new(set("sec-websocket-key", "c2hvcnQ=")), Key);
-        check(Box::new(set("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=!")), Key);
-        check(Box::new(add("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")), Key);
-    }
-
-    #[test]
-    fn our_subprotocol_is_chosen_and_no_other_unasked() {
-        let mut accept = verify(&request(add("sec-websocket-protocol", "soap, chat-rooms"))).unwrap();
-        accept.choose(Some(HeaderValue::from_static("soap")));
-        assert_eq!(accept.protocol.unwrap(), "chat-rooms");
-        let both = verify(&request(add("sec-websocket-protocol", "chat-rooms, chat-rooms.v1"))).unwrap();
-        assert_eq!(
-            (both.wire(), both.protocol.unwrap()),
-            (Wire::V1, HeaderValue::from_static("chat-rooms.v1"))
-        );
-        assert_eq!(verify(&request(add("sec-websocket-protocol", "soap"))).unwrap().protocol, None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_header_value_panics(name in 0usize..5, value in "[ -~]{0,40}") {
-            let name = ["connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol"][name];
-            let _ = verify(&request(|p| {
-                p.headers.insert(name, HeaderValue::from_str(&value).unwrap());
-            }));
-        }
-    }
-}
+mod tests;

@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use crate::engine::engine::Engine;
+use crate::service::edge::Edge;
 use crate::service::service::{ChatRoomsService, Route};
 
 /// Wraps a service so that upgrade requests on one path become chat connections. Made by
 /// [`ChatRooms::layer`](crate::ChatRooms::layer).
 #[derive(Clone)]
 pub struct ChatRoomsLayer {
-    engine: Arc<Engine>,
+    edge: Arc<Edge>,
     path: Arc<str>,
 }
 
 impl ChatRoomsLayer {
-    pub(crate) fn new(engine: Arc<Engine>, path: &str) -> ChatRoomsLayer {
-        ChatRoomsLayer { engine, path: path.into() }
+    pub(crate) fn new(edge: Arc<Edge>, path: &str) -> ChatRoomsLayer {
+        ChatRoomsLayer { edge, path: path.into() }
     }
 }
 
@@ -25,7 +25,7 @@ impl<S> Layer<S> for ChatRoomsLayer {
     type Service = ChatRoomsService<S>;
 
     fn layer(&self, inner: S) -> ChatRoomsService<S> {
-        ChatRoomsService::new(self.engine.clone(), Route::Only(self.path.clone()), inner)
+        ChatRoomsService::new(self.edge.clone(), Route::Only(self.path.clone()), inner)
     }
 }
 

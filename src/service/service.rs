@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::engine::engine::Engine;
 use crate::service::body::{NoBody, ResponseBody};
+use crate::service::edge::Edge;
 use crate::service::future::{ResponseFuture, Upgrade};
 use crate::service::handshake;
 use crate::service::refusal::{Refusal, RefusalKind};
@@ -17,11 +17,11 @@ use crate::service::refusal::{Refusal, RefusalKind};
 /// Serves chat connections, and passes every other request on to an inner service. Made by
 /// [`ChatRooms::service`](crate::ChatRooms::service) and [`ChatRooms::layer`](crate::ChatRooms::layer).
 ///
-/// What means WebSocket, by `Upgrade: websocket` or a `Sec-WebSocket-Key`, is answered here,
-/// with 101 or with a [`Refusal`]. All clones share one engine.
+/// What means WebSocket, by `Upgrade: websocket`, a `Sec-WebSocket-Key` or an extended CONNECT of
+/// HTTP/2, is answered here, with 101 (200 in HTTP/2) or with a [`Refusal`]. All clones share one engine.
 #[derive(Clone)]
 pub struct ChatRoomsService<S> {
-    engine: Arc<Engine>,
+    edge: Arc<Edge>,
     route: Route,
     inner: S,
 }
@@ -47,8 +47,8 @@ impl Route {
 }
 
 impl<S> ChatRoomsService<S> {
-    pub(crate) fn new(engine: Arc<Engine>, route: Route, inner: S) -> ChatRoomsService<S> {
-        ChatRoomsService { engine, route, inner }
+    pub(crate) fn new(edge: Arc<Edge>, route: Route, inner: S) -> ChatRoomsService<S> {
+        ChatRoomsService { edge, route, inner }
     }
 }
 
@@ -68,17 +68,18 @@ where
         if !self.route.matches(request.uri().path()) {
             return ResponseFuture::inner(self.inner.call(request));
         }
-        if !handshake::is_meant(request.headers()) {
-            return match self.route {
-                Route::Every => ResponseFuture::refuse(&self.engine, Refusal::new(RefusalKind::NotAnUpgrade)),
-                Route::Only(_) => ResponseFuture::inner(self.inner.call(request)),
-            };
-        }
-        // A handshake has no body worth reading.
-        let (parts, _) = request.into_parts();
-        match Upgrade::begin(&self.engine, parts) {
+        let version = request.version();
+        let begun = if handshake::is_meant(&request) {
+            // A handshake has no body worth reading.
+            Upgrade::begin(&self.edge, request.into_parts().0)
+        } else if let Route::Every = self.route {
+            Err(Refusal::new(RefusalKind::NotAnUpgrade))
+        } else {
+            return ResponseFuture::inner(self.inner.call(request));
+        };
+        match begun {
             Ok(upgrade) => ResponseFuture::upgrade(upgrade),
-            Err(refusal) => ResponseFuture::refuse(&self.engine, refusal),
+            Err(refusal) => ResponseFuture::refuse(&self.edge.engine, refusal.over(version)),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-const FLAGS: [&str; 14] = [
+const FLAGS: [&str; 15] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -20,6 +20,8 @@ const FLAGS: [&str; 14] = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    // Of the example that makes its own.
+    "--ignore-certificate-errors",
     // No tab is in the background here: each stands for somebody who looks at it.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",

@@ -16,7 +16,7 @@ use crate::server::Server;
 const PAGE: &str = include_str!("legacy.html");
 
 /// Where it isn't about the heartbeat, a busy machine may take a little longer.
-const OFTEN: &[&str] = &["--heartbeat", "500ms"];
+const OFTEN: &[&str] = &["--heartbeat", "500ms", "--allow-origin", "any"];
 
 /// They reconnect when the machine stalls for half a second, which a busy one may do once.
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn simple_clients_chat_and_never_need_to_reconnect() {
 
 /// Returns how often the clients have reconnected, or fails if the chat isn't as it should be.
 async fn chat_for_five_seconds(browser: &Browser) -> u64 {
-    let server = Server::start_with(&[]).await;
+    let server = Server::start_with(&["--allow-origin", "any"]).await;
     let ann = Legacy::join(browser, &server, "Ann").await;
     ann.until("lines().includes('+ Ann')").await;
     let bob = Legacy::join(browser, &server, "Bob").await;
@@ -217,8 +217,9 @@ impl Legacy {
     }
 }
 
-/// Serves the page by another server than the chat's, and returns its address.
-async fn serve_page() -> String {
+/// Serves the page by another server than the chat's, and returns its address. To the chat it is a
+/// foreign page.
+pub(crate) async fn serve_page() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move {

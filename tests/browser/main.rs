@@ -6,14 +6,17 @@
 mod chat;
 mod chromium;
 mod devtools;
+mod faults;
 mod host;
 mod hostile;
+mod http2;
 mod keyboard;
 mod languages;
 mod legacy;
 mod module;
 mod mount;
 mod network;
+mod origins;
 mod page;
 mod phone;
 mod proxy;

@@ -1,4 +1,4 @@
-//! The standalone example as a child process.
+//! An example as a child process.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -15,8 +15,10 @@ use crate::PATIENCE;
 pub(crate) struct Server {
     process: Child,
     /// Kept open: printing to a closed pipe ends a program.
-    _stdout: Lines<BufReader<ChildStdout>>,
+    stdout: Lines<BufReader<ChildStdout>>,
     flags: Vec<String>,
+    /// How many files it may have open.
+    files: Option<usize>,
     /// The page's address, as the server told it.
     url: String,
 }
@@ -30,7 +32,35 @@ impl Server {
 
     pub(crate) async fn start_with(flags: &[&str]) -> Server {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Server::listen("127.0.0.1:0", flags).await
+        Server::listen("127.0.0.1:0", flags, None).await
+    }
+
+    /// One that may have only so many files open.
+    pub(crate) async fn start_with_files(files: usize, flags: &[&str]) -> Server {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Server::listen("127.0.0.1:0", flags, Some(files)).await
+    }
+
+    /// The example that speaks TLS and HTTP/2, on a port that was free.
+    pub(crate) async fn start_tls() -> Server {
+        static BINARY: OnceLock<PathBuf> = OnceLock::new();
+        let mut command = tokio::process::Command::new(BINARY.get_or_init(|| build("tls_h2")));
+        command.env("PORT", "0");
+        Server::run(command, Vec::new()).await
+    }
+
+    /// Waits until it has printed this line.
+    pub(crate) async fn until_printed(&mut self, expected: &str) {
+        let mut seen = Vec::new();
+        loop {
+            let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
+            let line = line.unwrap_or_else(|_| panic!("{expected:?} is not in {seen:#?}"));
+            let line = line.expect("its output is text").expect("it goes on");
+            if line == expected {
+                return;
+            }
+            seen.push(line);
+        }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -62,7 +92,7 @@ impl Server {
 
     /// Starts it again on the same port, after it has ended.
     pub(crate) async fn start_again(&mut self) {
-        *self = Server::listen(&self.address().to_string(), self.flags.clone()).await;
+        *self = Server::listen(&self.address().to_string(), self.flags.clone(), self.files).await;
     }
 
     /// Stops it in the middle of what it does; to others it seems to hang.
@@ -80,10 +110,18 @@ impl Server {
         assert!(sent.is_ok_and(|status| status.success()), "SIG{name} can't be sent");
     }
 
-    async fn listen(address: &str, flags: Vec<String>) -> Server {
-        let mut process = tokio::process::Command::new(binary())
-            .args(["--listen", address, "--log", "error"])
-            .args(&flags)
+    async fn listen(address: &str, flags: Vec<String>, files: Option<usize>) -> Server {
+        let mut command = tokio::process::Command::new(binary());
+        if let Some(files) = files {
+            command = tokio::process::Command::new("sh");
+            command.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(binary());
+        }
+        command.args(["--listen", address, "--log", "error"]).args(&flags);
+        Server { files, ..Server::run(command, flags).await }
+    }
+
+    async fn run(mut command: tokio::process::Command, flags: Vec<String>) -> Server {
+        let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -95,18 +133,18 @@ impl Server {
         let first = first.expect("the server is ready in time").expect("its output is text");
         let first = first.expect("the server says where it listens");
         let url = first.strip_prefix("chat rooms on ").expect("it says where it listens").to_owned();
-        Server { process, _stdout: stdout, flags, url }
+        Server { process, stdout, flags, files: None, url }
     }
 }
 
-/// The example's binary, built at its first use: for `--test browser` alone cargo doesn't build it.
+/// The standalone's binary, built at its first use: for `--test browser` alone cargo doesn't build it.
 fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(build)
+    BINARY.get_or_init(|| build("standalone"))
 }
 
 /// Builds into the target folder and with the profile that this test has been built with.
-fn build() -> PathBuf {
+fn build(example: &str) -> PathBuf {
     let this = std::env::current_exe().expect("a test has a path");
     let profile_folder = this.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps");
     let profile = match profile_folder.file_name().and_then(OsStr::to_str).expect("a profile's name") {
@@ -114,19 +152,19 @@ fn build() -> PathBuf {
         other => other,
     };
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--example", "standalone", "--message-format=json", "--profile", profile])
+        .args(["build", "--quiet", "--example", example, "--message-format=json", "--profile", profile])
         .arg("--target-dir")
         .arg(profile_folder.parent().expect("a profile's folder lies in the target folder"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo runs");
-    assert!(built.status.success(), "the standalone example doesn't build");
+    assert!(built.status.success(), "the example {example} doesn't build");
     let output = String::from_utf8(built.stdout).expect("cargo speaks UTF-8");
     output
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "standalone")
+        .filter(|message| message["target"]["name"] == example)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .expect("cargo names the example's binary")
 }

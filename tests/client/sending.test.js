@@ -139,7 +139,7 @@ test('the seat of an enter that was never answered remembers nothing of the one 
 
 test('the same, if the replay was cut off', async () => {
   const world = new World();
-  const { room } = await enter(world);
+  const { room, heard } = await enter(world);
   outcomes([room.send('a')]);
   const [a] = world.socket.take();
   world.socket.end();
@@ -152,6 +152,7 @@ test('the same, if the replay was cut off', async () => {
   world.socket.say({ event: 'out', name: 'ann', num: 1, seq: 3 });
   world.socket.say({ event: 'enter', message: 'ann', name: 'ann', num: 2, seq: 4 });
   assert.deepEqual(texts(world.socket), ['b']);
+  assert.deepEqual([heard.at(-1).type, heard.at(-1).info.own], ['enter', true], 'that which the second connection has made');
 });
 
 test('without a replay everything unacknowledged is sent again', async () => {

@@ -1,5 +1,6 @@
 //! A client over duplex I/O, and what tests share.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,6 +53,22 @@ impl Client {
         client.say(json!({"event": "enter", "message": name, "roomId": room})).await;
         let first = client.next().await;
         assert_eq!((&first["event"], &first["name"]), (&json!("enter"), &json!(name)));
+        client
+    }
+
+    pub(crate) async fn connect_from(rooms: &ChatRooms, admission: Admission, peer: SocketAddr) -> Client {
+        let (theirs, ours) = tokio::io::duplex(64 * 1024);
+        let rooms = rooms.clone();
+        let task = tokio::spawn(async move { rooms.serve_from(theirs, admission, Some(peer)).await });
+        let ws = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        Client { ws, task, polite: true }
+    }
+
+    /// The same from an address.
+    pub(crate) async fn enter_from(rooms: &ChatRooms, name: &str, peer: SocketAddr) -> Client {
+        let mut client = Client::connect_from(rooms, Admission::anonymous(), peer).await;
+        client.say(json!({"event": "enter", "message": name, "roomId": "r"})).await;
+        assert_eq!(client.next().await["event"], "enter");
         client
     }
 

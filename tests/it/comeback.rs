@@ -46,6 +46,8 @@ async fn server() -> (ChatRooms, Visits, SocketAddr) {
         .events(visits.hook())
         .grace(PATIENCE)
         .history(History::last(2000).max_bytes(1 << 20))
+        .max_queue_frames(4000)
+        .max_queue_bytes(2 << 20)
         .build()
         .unwrap();
     let app = Router::new().route_service("/chat", rooms.service());

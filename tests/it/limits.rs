@@ -11,7 +11,7 @@ use crate::client::Client;
 #[test]
 fn contradictions_are_named() {
     let ms = Duration::from_millis;
-    let cases: [(ChatRoomsBuilder, &str); 12] = [
+    let cases: [(ChatRoomsBuilder, &str); 14] = [
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(49))), "interval"),
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))), "timeout"),
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(0))), "timeout"),
@@ -20,6 +20,8 @@ fn contradictions_are_named() {
         (ChatRooms::builder().max_message_bytes(1 << 20), "max_queue_bytes"),
         (ChatRooms::builder().max_name_bytes(0), "max_name_bytes"),
         (ChatRooms::builder().max_connections(0), "max_connections"),
+        (ChatRooms::builder().max_connections_per_ip(0), "max_connections_per_ip"),
+        (ChatRooms::builder().max_pending(0), "max_pending"),
         (ChatRooms::builder().max_queue_frames(0), "max_queue_frames"),
         (ChatRooms::builder().max_bad_frames(0), "max_bad_frames"),
         (ChatRooms::builder().enter_timeout(ms(0)), "enter_timeout"),
@@ -41,6 +43,8 @@ fn no_limit_at_all_is_no_contradiction() {
         .max_room_members(usize::MAX)
         .max_rooms(usize::MAX)
         .max_connections(usize::MAX)
+        .max_connections_per_ip(usize::MAX)
+        .max_pending(usize::MAX)
         .max_queue_frames(usize::MAX)
         .max_queue_bytes(usize::MAX)
         .max_bad_frames(u32::MAX)

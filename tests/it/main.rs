@@ -5,18 +5,23 @@
 
 mod auth;
 mod client;
+mod closing;
 mod comeback;
+mod door;
 mod edge;
 mod engine;
 mod events;
 mod expiry;
 mod flapping;
+mod handshake;
 mod heartbeat;
 mod house;
+mod http2;
 mod jwks;
 mod limits;
 mod line;
 mod names;
+mod peers;
 mod policy;
 mod recovery;
 mod regressions;

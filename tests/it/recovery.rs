@@ -354,6 +354,14 @@ async fn a_room_that_is_born_anew_has_another_epoch() {
     assert_eq!(resumed(&entered), (false, false));
     assert_ne!(entered["epoch"], epoch);
     assert_eq!(ann.next().await["seq"], 1);
+    // The same position in another room is another one.
+    let old = json!({"epoch": epoch, "seq": 0});
+    let (mut bob, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    bob.say(json!({"event": "enter", "message": "bob", "roomId": "r", "since": old})).await;
+    assert!(!resumed(&bob.next().await).1);
+    bob.leave().await;
+    assert_eq!(ann.next().await["event"], "enter");
+    assert_eq!(ann.next().await["event"], "out");
     // What can't be is not believed.
     ann.since["seq"] = 99.into();
     ann.lose().await;

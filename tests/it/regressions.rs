@@ -229,3 +229,28 @@ async fn authenticating_again_does_not_postpone_the_enter() {
     };
     assert_eq!((code, begin.elapsed()), (4002, Duration::from_secs(10)));
 }
+
+/// Whoever came back to his seat, and was refused another room, was closed as one who never entered.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_and_may_not_move_is_a_member() {
+    struct House;
+    impl RoomPolicy for House {
+        async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+            if request.room().as_str() == "r" { Ok(()) } else { Err(Denied::new("no")) }
+        }
+    }
+    let rooms = ChatRooms::builder().policy(House).grace(Duration::from_secs(60)).build().unwrap();
+    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    assert_eq!(ann.next().await["event"], "entered");
+    ann.vanish().await;
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    assert_eq!(rooms.stats().pending, 1);
+    let secrets = [&welcome["resume"]];
+    ann.say(json!({"event": "enter", "message": "ann", "roomId": "elsewhere", "resume": secrets})).await;
+    while ann.next().await["code"] != "denied" {}
+    assert_eq!((rooms.stats().resumed, rooms.stats().pending), (1, 0));
+    // Longer than the time to enter.
+    tokio::time::timeout(Duration::from_secs(30), ann.next()).await.unwrap_err();
+    assert_eq!(rooms.members("r").len(), 1);
+}

@@ -136,6 +136,12 @@ async fn section_1_framing() {
         let bytes = frame(0x81, message(&text).as_bytes());
         check(&format!("text of {len}"), &bytes, &[Echo(text)]).await;
     }
+    // Frames of exactly so many bytes, about the sizes where the length is written in another way.
+    let empty = message("").len();
+    for len in [125, 126, 127, 65_535, 65_536] {
+        let text = "x".repeat(len - empty);
+        check(&format!("a frame of {len}"), &frame(0x81, message(&text).as_bytes()), &[Echo(text)]).await;
+    }
     check("an empty text is no JSON", &frame(0x81, b""), &[Echo(ERROR.into())]).await;
     check("binary is not spoken here", &frame(0x82, b"x"), &[Close(1003)]).await;
     check("over the limit", &frame(0x81, &[b'x'; 65_537])[..14], &[Close(1009)]).await;
@@ -154,7 +160,22 @@ async fn section_2_pings_and_pongs() {
     }
     check("ping of 126", &frame(0x89, &[0; 126]), &[Close(1002)]).await;
     check("pong unasked", &frame(0x8a, b"x"), &[]).await;
+    check(
+        "pong unasked, then a ping",
+        &[frame(0x8a, b"x"), frame(0x89, b"y")].concat(),
+        &[Pong(b"y".into())],
+    )
+    .await;
     check("pong of 126", &frame(0x8a, &[0; 126]), &[Close(1002)]).await;
+    // Each is answered when it comes alone; of a heap of them at least the last (RFC 6455 §5.5.3).
+    let rooms = default_rooms();
+    let mut raw = Raw::enter(&rooms).await;
+    for n in 0..10 {
+        raw.send(&frame(0x89, &[n])).await;
+        assert_eq!(raw.answer().await, Pong(vec![n]));
+    }
+    raw.send(&(0..10).flat_map(|n| frame(0x89, &[n])).collect::<Vec<u8>>()).await;
+    while raw.answer().await != Pong(vec![9]) {}
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,14 +183,18 @@ async fn section_3_reserved_bits() {
     for bits in [0x40, 0x20, 0x10, 0x70] {
         for opcode in [0x1, 0x2, 0x8, 0x9] {
             check("reserved bits", &frame(0x80 | bits | opcode, b""), &[Close(1002)]).await;
+            let bad = frame(0x80 | bits | opcode, b"x");
+            let between = [frame(0x81, message("first").as_bytes()), bad, frame(0x89, b"late")].concat();
+            check("reserved bits", &between, &[Echo("first".into()), Close(1002)]).await;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn section_4_opcodes() {
-    for opcode in [0x3, 0x4, 0x7, 0xb, 0xc, 0xf] {
+    for opcode in (0x3..=0x7).chain(0xb..=0xf) {
         check("reserved opcode", &frame(0x80 | opcode, b"x"), &[Close(1002)]).await;
+        check("reserved opcode, empty", &frame(0x80 | opcode, b""), &[Close(1002)]).await;
         let mut after = frame(0x81, message("first").as_bytes());
         after.extend(frame(0x80 | opcode, b"x"));
         check("reserved opcode", &after, &[Echo("first".into()), Close(1002)]).await;
@@ -192,6 +217,23 @@ async fn section_5_fragmentation() {
     )
     .await;
     check("a fragmented ping", &join(&[(0x09, b"?"), (0x80, b"!")]), &[Close(1002)]).await;
+    check("a fragmented pong", &join(&[(0x0a, b"?"), (0x80, b"!")]), &[Close(1002)]).await;
+    check("a fragmented close", &join(&[(0x08, &[3, 232]), (0x80, b"!")]), &[Close(1002)]).await;
+    let pings: Vec<u8> = text
+        .bytes()
+        .enumerate()
+        .flat_map(|(n, byte)| join(&[(u8::from(n == 0), &[byte]), (0x89, &[n as u8])]))
+        .collect();
+    let mut pongs: Vec<Answer> = (0..text.len()).map(|n| Pong(vec![n as u8])).collect();
+    pongs.push(whole());
+    let rooms = default_rooms();
+    let mut raw = Raw::enter(&rooms).await;
+    for (piece, pong) in pings.chunks(pings.len() / text.len()).zip(&pongs) {
+        raw.send(piece).await;
+        assert_eq!(raw.answer().await, *pong, "a ping after each byte");
+    }
+    raw.send(&frame(0x80, b"")).await;
+    assert_eq!(raw.answer().await, whole());
     check("nothing to continue", &join(&[(0x80, c)]), &[Close(1002)]).await;
     check("nothing to continue, not final", &join(&[(0x00, c)]), &[Close(1002)]).await;
     check("text within text", &join(&[(0x01, a), (0x81, c)]), &[Close(1002)]).await;
@@ -199,6 +241,14 @@ async fn section_5_fragmentation() {
         .await;
     let piece = [b'x'; 30_000];
     check("too big in all", &join(&[(0x01, &piece), (0x00, &piece), (0x00, &piece)]), &[Close(1009)]).await;
+    check(
+        "two messages, then nothing to continue",
+        &join(&[(0x01, a), (0x00, b), (0x80, c), (0x00, a), (0x81, text.as_bytes())]),
+        &[whole(), Close(1002)],
+    )
+    .await;
+    check("text within text, not final", &join(&[(0x01, a), (0x01, b), (0x80, c)]), &[Close(1002)]).await;
+    check("text within binary", &join(&[(0x02, a), (0x81, text.as_bytes())]), &[Close(1002)]).await;
     check("binary in fragments", &join(&[(0x02, b"x"), (0x80, b"y")]), &[Close(1003)]).await;
 }
 
@@ -222,13 +272,95 @@ async fn section_6_utf8() {
     }
 }
 
+/// The borders of what UTF-8 can say, after Markus Kuhn's test file.
+const SOUND: [&str; 15] = [
+    "\u{7f}",
+    "\u{80}",
+    "\u{7ff}",
+    "\u{800}",
+    "\u{d7ff}",
+    "\u{e000}",
+    "\u{fdd0}",
+    "\u{fffd}",
+    "\u{fffe}",
+    "\u{ffff}",
+    "\u{10000}",
+    "\u{1fffe}",
+    "\u{fffff}",
+    "\u{10fffe}",
+    "\u{10ffff}",
+];
+
+const BROKEN: [&[u8]; 24] = [
+    b"\x80",
+    b"\xbf",
+    b"\x80\xbf",
+    b"\xc0",
+    b"\xc1",
+    b"\xc0\xaf",
+    b"\xc1\xbf",
+    b"\xdf",
+    b"\xdfx",
+    b"\xe0\x9f\xbf",
+    b"\xe0\x80\x80",
+    b"\xed\xa0\x80",
+    b"\xed\xbf\xbf",
+    b"\xed\xa0\x80\xed\xb0\x80",
+    b"\xef\xbf",
+    b"\xf0\x8f\xbf\xbf",
+    b"\xf0\x80\x80\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xf5",
+    b"\xf7\xbf\xbf\xbf",
+    b"\xf8\x88\x80\x80\x80",
+    b"\xfc\x84\x80\x80\x80\x80",
+    b"\xfe",
+    b"\xff",
+];
+
+/// A message whose text is these bytes, in fragments of so many.
+fn fragments(text: &[u8], size: usize) -> Vec<u8> {
+    let message = [br#"{"event":"message","message":""#, text, br#""}"#].concat();
+    let last = message.chunks(size).len() - 1;
+    let chunks = message.chunks(size).enumerate();
+    chunks.flat_map(|(n, chunk)| frame(u8::from(n == 0) | if n == last { 0x80 } else { 0 }, chunk)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn section_6_utf8_at_its_borders() {
+    for size in [1, 2, 3, usize::MAX] {
+        for text in SOUND {
+            check("sound", &fragments(text.as_bytes(), size), &[Echo(text.into())]).await;
+        }
+        for text in BROKEN {
+            check("broken", &fragments(text, size), &[Close(1007)]).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn section_9_limits() {
+    let text = "x".repeat(65_536 - message("").len());
+    for size in [64, 256, 1_000, 4_096, 1 << 15] {
+        check("large, in fragments", &fragments(text.as_bytes(), size), &[Echo(text.clone())]).await;
+    }
+    // One byte more, in the last fragment.
+    check("too large", &fragments(format!("{text}x").as_bytes(), 4_096), &[Close(1009)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn section_10_fragments_as_a_network_cuts_them() {
+    let text = "*".repeat(60_000);
+    check("fragments of 1300", &fragments(text.as_bytes(), 1300), &[Echo(text)]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn section_7_close() {
     check("without a code", &frame(0x88, b""), &[Close(1005)]).await;
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999] {
         check("valid code", &frame(0x88, &close_payload(code, "bye")), &[Close(code)]).await;
     }
-    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999] {
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
         check("invalid code", &frame(0x88, &close_payload(code, "")), &[Close(1002)]).await;
     }
     check("half a code", &frame(0x88, &[3]), &[Close(1002)]).await;
@@ -241,5 +373,15 @@ async fn section_7_close() {
     after.extend(frame(0x81, message("too late").as_bytes()));
     after.extend(frame(0x89, b"too late"));
     check("nothing counts after a close", &after, &[Close(1000)]).await;
+    let twice = [frame(0x88, &close_payload(1000, "")), frame(0x88, &close_payload(1001, ""))].concat();
+    check("two closes", &twice, &[Close(1000)]).await;
+    let within = [frame(0x01, b"{"), frame(0x88, &close_payload(1000, "")), frame(0x80, b"}")].concat();
+    check("a close between fragments", &within, &[Close(1000)]).await;
+    let long = message(&"x".repeat(60_000));
+    let behind = [frame(0x81, long.as_bytes()), frame(0x88, &close_payload(1000, ""))].concat();
+    let rooms = default_rooms();
+    let (mut raw, mut other) = (Raw::enter(&rooms).await, Raw::enter(&rooms).await);
+    raw.send(&behind).await;
+    assert_eq!(other.answer().await, Echo("x".repeat(60_000)), "what was said before the close counts");
     check("an unmasked frame", &[0x81, 2, b'{', b'}'], &[Close(1002)]).await;
 }

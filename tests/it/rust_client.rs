@@ -340,6 +340,24 @@ async fn who_is_kicked_stays_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_the_server_cannot_read_is_refused() {
+    let (rooms, _) = logged();
+    let client = of(&shared(rooms)).name("ann").await.unwrap();
+    let sender = client.sender();
+    let deep = (0..70).fold(json!(0), |inner, _| json!([inner]));
+    for _ in 0..20 {
+        let sendings = (sender.send("before"), sender.send(&deep), sender.send("behind"));
+        assert!(sendings.0.await.is_ok());
+        let refused = sendings.1.await;
+        assert!(
+            matches!(&refused, Err(ClientError::Refused { code, .. }) if code == "too_deep"),
+            "{refused:?}"
+        );
+        assert!(sendings.2.await.is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_server_gets_what_the_old_one_did_not_acknowledge() {
     let (old, _) = logged();
     let (new, log) = logged();
@@ -381,6 +399,8 @@ fn remembering() -> (ChatRooms, crate::client::Log) {
         .events(log.hook())
         .grace(PATIENCE)
         .history(History::last(10_000).max_bytes(4 << 20))
+        .max_queue_frames(20_000)
+        .max_queue_bytes(8 << 20)
         .build()
         .unwrap();
     (rooms, log)

@@ -2,6 +2,7 @@
 //! until the test lets him, so that each order of events can be had.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
-use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Denied, History, User};
+use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Denied, History, RoomEvent, User};
 
 use crate::client::{Client, Log, Next, assert_empty};
 
@@ -230,4 +231,71 @@ async fn who_is_back_has_entered_wherever_else_he_may_not_go() {
     let quiet = tokio::time::timeout(Duration::from_secs(60), new.next_or_end()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     assert_eq!(rooms.members("r").len(), 1);
+}
+
+/// Whoever comes back is the user as he is known now, in the room and to the host.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_who_has_authenticated_last() {
+    let known = Arc::new(Mutex::new(Vec::new()));
+    let hook = known.clone();
+    let rooms = ChatRooms::builder()
+        .grace(GRACE)
+        .events(move |event: RoomEvent<'_>| {
+            if let RoomEvent::Left(left) = event {
+                hook.lock().unwrap().extend(left.user.as_ref().and_then(|user| user.get::<u8>().copied()));
+            }
+        })
+        .build()
+        .unwrap();
+    let admission = |version: u8| Admission::user(User::new("u-1").with(version));
+    let (mut ann, welcome) = Client::connect_v1(&rooms, admission(1)).await;
+    ann.say(enter("r", &[])).await;
+    assert_eq!(ann.next().await["event"], "entered");
+    ann.vanish().await;
+    let (mut ann, _) = Client::connect_v1(&rooms, admission(2)).await;
+    ann.say(enter("r", &[&welcome["resume"]])).await;
+    assert_eq!(ann.next().await["resumed"], true);
+    let user = rooms.members("r")[0].user.clone().unwrap();
+    assert_eq!(user.get::<u8>(), Some(&2));
+    ann.leave().await;
+    assert_eq!(*known.lock().unwrap(), [2]);
+}
+
+/// The order to go is given when the seat is on its way to the new connection.
+#[tokio::test(start_paused = true)]
+async fn who_is_sent_away_between_two_connections_has_to_go() {
+    let (rooms, log) = kept();
+    let secret = lost_member(&rooms).await;
+    let mut new = Held::connect(&rooms).await;
+    new.say(enter("r", &[&secret])).await;
+    settle().await;
+    assert!(rooms.kick(seat(&rooms)));
+    new.step().await;
+    assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 kicked"]);
+    drop(new);
+    assert_empty(&rooms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_user_with_the_secret_disturbs_nobody() {
+    let (rooms, _) = kept();
+    let mut ann = held_member(&rooms).await;
+    let (mut eve, _) = Client::connect_v1(&rooms, Admission::user(User::new("eve"))).await;
+    eve.say(enter("r", &[&ann.secret])).await;
+    assert_eq!(eve.next().await["resumed"], false);
+    ann.step().await;
+    assert_eq!(ann.next().await["event"], "enter", "her own");
+    ann.say(json!({"event": "still here"})).await;
+    settle().await;
+    assert_eq!(ann.next().await["event"], "enter", "eve's");
+    assert_eq!(ann.next().await["event"], "still here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_seats_are_kept_as_there_may_be_connections() {
+    let rooms = ChatRooms::builder().grace(GRACE).max_connections(2).build().unwrap();
+    for absent in [1, 2, 2] {
+        lost_member(&rooms).await;
+        assert_eq!((rooms.stats().absent, rooms.members("r").len()), (absent, absent));
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{FOR_GOOD, LEAVES, MAX_SECRETS, MAX_WINDOW, Machine, Now, Output, Phase, Position};
+use super::{FOR_GOOD, LEAVES, MAX_SECRETS, MAX_WINDOW, Machine, Now, Output, Phase, Position, UNREADABLE};
 use crate::client::error::ClientError;
 use crate::client::event::{ClientEvent, ClientState, RoomFrame};
 use crate::client::incoming::{Entered, Incoming, Welcome};
@@ -45,8 +45,10 @@ impl<T> Machine<T> {
         self.send_frame(&enter);
         // Whether the server hears of it or not, the seat may be this connection's from now on.
         if let Some(secret) = &welcome.resume {
+            // The first is that of the last connection which is known to have had the seat: the best
+            // there is, if none of the enters since has arrived. Otherwise one of the latest has it.
             if self.secrets.len() == MAX_SECRETS {
-                self.secrets.remove(0);
+                self.secrets.remove(1);
             }
             self.secrets.push(secret.clone());
         }
@@ -94,7 +96,13 @@ impl<T> Machine<T> {
     }
 
     fn on_error(&mut self, now: Now, code: String, message: String, cid: Option<String>) {
-        if let Some(waiting) = cid.and_then(|cid| self.outgoing.settle(&cid)) {
+        let refused = match cid {
+            Some(cid) => self.outgoing.settle(&cid),
+            // Frames are answered in order, and messages are all that can't be read.
+            None if UNREADABLE.contains(&&*code) => self.outgoing.settle_oldest(),
+            None => None,
+        };
+        if let Some(waiting) = refused {
             self.outputs.push_back(Output::Settle(waiting, Err(ClientError::Refused { code, message })));
             return self.flush();
         }

@@ -174,8 +174,8 @@ impl JwtAuth {
         self
     }
 
-    /// Looks for the token in this cookie, too. Check the request's `Origin` then: browsers
-    /// send cookies from any page.
+    /// Looks for the token in this cookie, too. Browsers send cookies from any page; therefore pages of
+    /// other origins may not connect, unless [`Origins`](crate::Origins) lets them.
     #[must_use]
     pub fn with_cookie(mut self, name: impl Into<String>) -> JwtAuth {
         self.places.cookie = Some(name.into());

@@ -1,0 +1,94 @@
+//! A hyper server over duplex I/O, for HTTP/1.1 byte by byte and for HTTP/2.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tower::{Layer, ServiceBuilder, service_fn};
+use tower_chat_rooms::{ChatRooms, PeerAddr};
+
+/// What hyper waits for a request's head.
+pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(10);
+
+pub(crate) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
+                                    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A connection to a host with chat rooms at `/chat`, and with a page everywhere else.
+pub(crate) fn open(rooms: &ChatRooms, peer: Option<SocketAddr>) -> DuplexStream {
+    let (theirs, ours) = tokio::io::duplex(64 * 1024);
+    let service = ServiceBuilder::new()
+        .map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().extend(peer.map(PeerAddr).map(extensions).unwrap_or_default());
+            request
+        })
+        .service(rooms.layer("/chat").layer(service_fn(page)));
+    tokio::spawn(async move {
+        let mut server = Builder::new(TokioExecutor::new());
+        server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+        server.http2().enable_connect_protocol();
+        let service = TowerToHyperService::new(service);
+        // What the client does wrong is for the test to see on its own side.
+        let _ = server.serve_connection_with_upgrades(TokioIo::new(theirs), service).await;
+    });
+    ours
+}
+
+fn extensions(peer: PeerAddr) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    extensions.insert(peer);
+    extensions
+}
+
+async fn page(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::new("page".into())))
+}
+
+/// A response of HTTP/1.1.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// In lower case.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+/// Sends bytes and reads one response. The connection stays open.
+pub(crate) async fn ask(io: &mut DuplexStream, bytes: &[u8]) -> Answer {
+    // The server may have closed before it has read it all.
+    let _ = io.write_all(bytes).await;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(io.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let length = head
+        .split("content-length: ")
+        .nth(1)
+        .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
+    let mut body = vec![0; length];
+    io.read_exact(&mut body).await.unwrap();
+    Answer { status, head, body: String::from_utf8(body).unwrap() }
+}
+
+/// The usual handshake with one thing changed.
+pub(crate) async fn ask_with(rooms: &ChatRooms, from: &str, to: &str) -> Answer {
+    assert!(HANDSHAKE.contains(from));
+    let request = HANDSHAKE.replacen(from, to, 1) + "\r\n";
+    ask(&mut open(rooms, None), request.as_bytes()).await
+}
+
+/// The usual handshake with more headers.
+pub(crate) async fn ask_and(rooms: &ChatRooms, more: &str) -> Answer {
+    let request = format!("{HANDSHAKE}{more}\r\n");
+    ask(&mut open(rooms, None), request.as_bytes()).await
+}

@@ -1,0 +1,213 @@
+//! Handshakes as nobody should make them, through hyper.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower_chat_rooms::{ChatRooms, Origins};
+
+use crate::client::default_rooms;
+use crate::door::{HANDSHAKE, HEAD_WITHIN, ask, ask_and, ask_with, open};
+
+/// A text frame, masked by zeros.
+fn text(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0];
+    frame.extend(text.as_bytes());
+    frame
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_headers_are_refused_one_by_one() {
+    let rooms = default_rooms();
+    let cases = [
+        // Missing, wrong and given twice.
+        ("Host: example.com\r\n", "", 400, "`Host`"),
+        ("Host: example.com", "Host: example.com\r\nHost: example.com", 400, "`Host`"),
+        ("Host: example.com", "Host: ", 400, "`Host`"),
+        ("Host: example.com", "Host: a b", 400, "`Host`"),
+        ("Upgrade: websocket", "Upgrade: websockets", 400, "`Upgrade: websocket`"),
+        ("Upgrade: websocket\r\n", "", 400, "`Upgrade: websocket`"),
+        ("Connection: Upgrade\r\n", "", 400, "`Connection: Upgrade`"),
+        ("Connection: Upgrade", "Connection: not-upgrade", 400, "`Connection: Upgrade`"),
+        ("Version: 13", "Version: 14", 426, "version 13"),
+        ("Version: 13", "Version: 013", 426, "version 13"),
+        ("Version: 13", "Version: 13, 13", 426, "version 13"),
+        ("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13", 426, "version 13"),
+        ("Sec-WebSocket-Version: 13\r\n", "", 426, "version 13"),
+        ("ub25jZQ==", "ub25jZQ=", 400, "`Sec-WebSocket-Key`"),
+        ("ub25jZQ==", "ub25jZQ==\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", 400, "`Sec-WebSocket-Key`"),
+        ("ub25jZQ==", "ub25jZQ==, AAAA", 400, "`Sec-WebSocket-Key`"),
+        ("dGhlIHNhbXBs", "dGhlIHNhbX\u{e9}", 400, "`Sec-WebSocket-Key`"),
+        // Other methods and versions.
+        ("GET", "POST", 405, "GET"),
+        ("GET", "get", 405, "GET"),
+        ("HTTP/1.1", "HTTP/1.0", 505, "HTTP/1.1"),
+        // A body would be taken for frames.
+        ("Upgrade:", "Content-Length: 2\r\nUpgrade:", 400, "no body"),
+        ("Upgrade:", "Transfer-Encoding: chunked\r\nUpgrade:", 400, "no body"),
+    ];
+    for (from, to, status, text) in cases {
+        let answer = ask_with(&rooms, from, to).await;
+        assert_eq!(answer.status, status, "{to:?}: {answer:?}");
+        assert!(answer.body.contains(text), "{to:?}: {answer:?}");
+        assert_eq!(answer.head.contains("\r\nsec-websocket-version: 13\r\n"), status == 426, "{answer:?}");
+        assert!(!answer.head.contains("sec-websocket-accept"), "{answer:?}");
+    }
+    let stats = rooms.stats();
+    assert_eq!((stats.refused, stats.refused_handshake), (cases.len() as u64, cases.len() as u64));
+    assert_eq!((stats.accepted, stats.connections, stats.pending), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn odd_but_sound_handshakes_are_taken() {
+    let rooms = default_rooms();
+    for (from, to) in [
+        ("Host", "hOST"),
+        ("Upgrade: websocket", "UPGRADE:WebSocket"),
+        ("Upgrade: websocket", "Upgrade: h2c,\t websocket , x"),
+        ("Connection: Upgrade", "connection: keep-alive\r\nConnection: close, upgrade"),
+        ("GET /chat", "GET ws://example.com/chat"),
+        ("GET /chat", "GET http://other.example:81/chat?x"),
+        ("GET /chat", "GET //chat/"),
+        ("Host", "Content-Length: 0\r\nHost"),
+        ("GET", "\r\n\r\nGET"),
+    ] {
+        let answer = ask_with(&rooms, from, to).await;
+        assert_eq!(answer.status, 101, "{to:?}: {answer:?}");
+        assert!(
+            answer.head.contains("\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"),
+            "{answer:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn extensions_and_strange_protocols_are_not_taken() {
+    let rooms = default_rooms();
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-webkit-deflate-frame\r\n\
+                 Sec-WebSocket-Protocol: soap, mqtt\r\n";
+    let answer = ask_and(&rooms, offer).await;
+    assert_eq!(answer.status, 101);
+    assert!(
+        !answer.head.contains("sec-websocket-ext") && !answer.head.contains("sec-websocket-proto"),
+        "{answer:?}"
+    );
+    let answer =
+        ask_and(&rooms, "Sec-WebSocket-Protocol: soap\r\nSec-WebSocket-Protocol: , chat-rooms\r\n").await;
+    assert!(answer.head.contains("\r\nsec-websocket-protocol: chat-rooms\r\n"), "{answer:?}");
+    // A frame that is compressed all the same is an error.
+    let mut io = open(&rooms, None);
+    ask(&mut io, format!("{HANDSHAKE}{offer}\r\n").as_bytes()).await;
+    io.write_all(&[0xc1, 0x80, 0, 0, 0, 0]).await.unwrap();
+    io.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    io.read_to_end(&mut rest).await.unwrap();
+    let close = rest.iter().rposition(|byte| *byte == 0x88).unwrap();
+    assert_eq!(rest[close + 2..close + 4], 1002u16.to_be_bytes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn huge_heads_are_hypers_to_refuse_and_hold_no_place() {
+    let rooms = ChatRooms::builder().max_connections(1).build().unwrap();
+    let long = format!("Cookie: {}\r\n", "x".repeat(1 << 20));
+    let many = "X: y\r\n".repeat(200);
+    for more in [long, many] {
+        assert_eq!(ask_and(&rooms, &more).await.status, 431);
+    }
+    // As large as hyper lets through.
+    let large =
+        format!("Cookie: {}\r\nSec-WebSocket-Protocol: {}\r\n", "x".repeat(100_000), "a,".repeat(50_000));
+    assert_eq!(ask_and(&rooms, &large).await.status, 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_heads_hold_no_place() {
+    let rooms = ChatRooms::builder().max_connections(1).build().unwrap();
+    let mut slow = open(&rooms, None);
+    slow.write_all(&HANDSHAKE.as_bytes()[..100]).await.unwrap();
+    // Byte by byte, but in time.
+    let mut other = open(&rooms, None);
+    let request = format!("{HANDSHAKE}\r\n");
+    let (last, bytes) = request.as_bytes().split_last().unwrap();
+    for byte in bytes {
+        other.write_all(&[*byte]).await.unwrap();
+        tokio::time::advance(HEAD_WITHIN / 2 / bytes.len() as u32).await;
+    }
+    assert_eq!(ask(&mut other, &[*last]).await.status, 101);
+    // The other one is ended by hyper.
+    let mut rest = Vec::new();
+    let begin = tokio::time::Instant::now();
+    slow.read_to_end(&mut rest).await.unwrap();
+    assert!(begin.elapsed() <= HEAD_WITHIN + Duration::from_secs(1));
+    assert_eq!((rooms.stats().accepted, rooms.stats().refused), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_right_behind_the_handshake_count() {
+    let rooms = default_rooms();
+    let mut io = open(&rooms, None);
+    let mut bytes = format!("{HANDSHAKE}\r\n").into_bytes();
+    bytes.extend(text(r#"{"event":"enter","message":"ann","roomId":"r"}"#));
+    for n in 0..500 {
+        bytes.extend(text(&format!(r#"{{"event":"message","message":{n}}}"#)));
+    }
+    // The last one comes in two halves.
+    let half = bytes.len() - 5;
+    assert_eq!(ask(&mut io, &bytes[..half]).await.status, 101);
+    io.write_all(&bytes[half..]).await.unwrap();
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains(r#""message":499,"name":"ann""#) {
+        assert_ne!(io.read_buf(&mut heard).await.unwrap(), 0);
+    }
+    let heard = String::from_utf8_lossy(&heard);
+    let places: Vec<_> = (0..500).map(|n| heard.find(&format!(r#""message":{n},"#)).unwrap()).collect();
+    assert!(places.is_sorted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_never_taken_for_frames_and_the_connection_goes_on() {
+    let rooms = default_rooms();
+    let mut io = open(&rooms, None);
+    let enter = text(r#"{"event":"enter","message":"ann"}"#);
+    let mut bytes = format!("{HANDSHAKE}Content-Length: {}\r\n\r\n", enter.len()).into_bytes();
+    bytes.extend(&enter);
+    assert_eq!(ask(&mut io, &bytes).await.status, 400);
+    let mut chunked =
+        format!("{HANDSHAKE}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", enter.len()).into_bytes();
+    chunked.extend(&enter);
+    chunked.extend(b"\r\n0\r\n\r\n");
+    assert_eq!(ask(&mut io, &chunked).await.status, 400);
+    assert_eq!(rooms.stats().entered, 0);
+    // What was refused has left nothing behind on the connection.
+    assert_eq!(ask(&mut io, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn foreign_pages_are_refused() {
+    let rooms = default_rooms();
+    for (origin, status) in [
+        ("https://example.com", 101),
+        ("http://example.com", 101),
+        ("https://evil.example", 403),
+        ("https://example.com.evil.example", 403),
+        ("https://example.com:8443", 403),
+        ("null", 403),
+        ("", 403),
+    ] {
+        let answer = ask_and(&rooms, &format!("Origin: {origin}\r\n")).await;
+        assert_eq!(answer.status, status, "{origin}: {answer:?}");
+        assert_eq!(status == 403, answer.body.contains("origin"), "{answer:?}");
+    }
+    assert_eq!(ask_and(&rooms, "").await.status, 101);
+    let stats = rooms.stats();
+    assert_eq!((stats.refused, stats.refused_origin, stats.accepted), (5, 5, 3));
+
+    let origins = Origins::these(["https://app.example"]).unwrap().required();
+    let rooms = ChatRooms::builder().origins(origins).build().unwrap();
+    for (header, status) in
+        [("Origin: https://app.example\r\n", 101), ("Origin: https://example.com\r\n", 403), ("", 403)]
+    {
+        assert_eq!(ask_and(&rooms, header).await.status, status, "{header}");
+    }
+    let rooms = ChatRooms::builder().origins(Origins::any()).build().unwrap();
+    assert_eq!(ask_and(&rooms, "Origin: null\r\n").await.status, 101);
+}

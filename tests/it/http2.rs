@@ -1,0 +1,264 @@
+//! WebSocket over HTTP/2 (RFC 8441), by hyper's client.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper::ext::Protocol;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tower_chat_rooms::{ChatRooms, Origins};
+
+use crate::client::{Client, assert_empty, default_rooms};
+use crate::door::open;
+
+type Ws = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+/// Less than a stalled stream would be given by default.
+const WINDOW: u32 = 65_535;
+
+struct Http2 {
+    sender: SendRequest<Empty<Bytes>>,
+}
+
+impl Http2 {
+    async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Http2 {
+        let mut client = http2::Builder::new(TokioExecutor::new());
+        client.initial_stream_window_size(WINDOW);
+        let (sender, connection) = client.handshake(TokioIo::new(io)).await.unwrap();
+        // It ends as the test drops the sender, or as the server goes.
+        tokio::spawn(async { drop(connection.await) });
+        let mut http2 = Http2 { sender };
+        // The server says in its settings whether it takes an extended CONNECT; they are here then.
+        let page = Request::get("https://example.com/page").body(Empty::new()).unwrap();
+        let page = http2.sender.send_request(page).await.unwrap();
+        assert_eq!((page.status().as_u16(), page.version()), (200, Version::HTTP_2));
+        http2
+    }
+
+    async fn ask(&mut self, change: impl FnOnce(&mut Request<Empty<Bytes>>)) -> Response<Incoming> {
+        let mut request = Request::connect("https://example.com/chat")
+            .extension(Protocol::from_static("websocket"))
+            .header("sec-websocket-version", "13")
+            .header("origin", "https://example.com")
+            .body(Empty::new())
+            .unwrap();
+        change(&mut request);
+        self.sender.send_request(request).await.unwrap()
+    }
+
+    async fn connect(&mut self) -> Ws {
+        let response = self.ask(|_| {}).await;
+        assert_eq!((response.status().as_u16(), response.version()), (200, Version::HTTP_2));
+        let headers = response.headers();
+        assert!(
+            !headers.contains_key("sec-websocket-accept") && !headers.contains_key("upgrade"),
+            "{headers:?}"
+        );
+        let io = hyper::upgrade::on(response).await.unwrap();
+        WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Client, None).await
+    }
+
+    async fn enter(&mut self, name: &str) -> Ws {
+        let mut ws = self.connect().await;
+        say(&mut ws, json!({"event": "enter", "message": name, "roomId": "r"})).await;
+        assert_eq!(next(&mut ws).await["name"], name);
+        ws
+    }
+}
+
+async fn say(ws: &mut Ws, value: Value) {
+    ws.send(Message::text(value.to_string())).await.unwrap();
+}
+
+async fn next_message(ws: &mut Ws) -> Option<Result<Message, Error>> {
+    loop {
+        match ws.next().await {
+            Some(Ok(Message::Text(text))) if text.contains(r#""event":"heartbeat""#) => {
+                let _ = ws.send(Message::text(r#"{"event":"heartbeat","message":"pong"}"#)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn next(ws: &mut Ws) -> Value {
+    let message = next_message(ws).await.unwrap().unwrap();
+    serde_json::from_str(message.to_text().unwrap()).unwrap()
+}
+
+/// The code of the close frame, after which the stream ends.
+async fn closed(ws: &mut Ws) -> u16 {
+    loop {
+        match next_message(ws).await.unwrap().unwrap() {
+            Message::Close(frame) => {
+                assert!(ws.next().await.is_none());
+                return frame.unwrap().code.into();
+            }
+            _ => continue,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_on_one_connection_and_on_http1_chat_and_leave() {
+    let rooms = default_rooms();
+    let mut http2 = Http2::over(open(&rooms, None)).await;
+    let mut ann = http2.enter("ann").await;
+    let mut bob = http2.enter("bob").await;
+    assert_eq!(next(&mut ann).await["num"], 2);
+    let mut cid = Client::enter(&rooms, "cid", "r").await;
+    for ws in [&mut ann, &mut bob] {
+        assert_eq!(next(ws).await["name"], "cid");
+    }
+    // Larger than a frame of HTTP/2.
+    let long = "x".repeat(60_000);
+    say(&mut ann, json!({"event": "message", "message": long})).await;
+    for ws in [&mut ann, &mut bob] {
+        assert_eq!(next(ws).await, json!({"event": "message", "message": long, "name": "ann", "num": 3}));
+    }
+    assert_eq!(cid.next().await["message"], long);
+    cid.say(json!({"event": "message", "message": "hi"})).await;
+    for ws in [&mut ann, &mut bob] {
+        assert_eq!(next(ws).await["message"], "hi");
+    }
+    // The client closes.
+    bob.close(None).await.unwrap();
+    assert!(matches!(next_message(&mut bob).await, Some(Ok(Message::Close(_)))));
+    assert!(bob.next().await.is_none());
+    assert_eq!(next(&mut ann).await, json!({"event": "out", "name": "bob", "num": 2}));
+    // The server closes.
+    let id = rooms.members("r").iter().find(|member| member.name.as_str() == "ann").unwrap().connection;
+    assert!(rooms.kick(id));
+    assert_eq!(closed(&mut ann).await, 4500);
+    // The connection below goes on.
+    let mut dot = http2.enter("dot").await;
+    let (_, code) = tokio::join!(rooms.shutdown(), closed(&mut dot));
+    assert_eq!(code, 1012);
+    assert_empty(&rooms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_reset_is_out_and_so_are_all_of_a_lost_connection() {
+    let rooms = default_rooms();
+    let mut http2 = Http2::over(open(&rooms, None)).await;
+    let mut other = Http2::over(open(&rooms, None)).await;
+    let mut ann = http2.enter("ann").await;
+    let bob = other.enter("bob").await;
+    let cid = other.enter("cid").await;
+    for name in ["bob", "cid"] {
+        assert_eq!(next(&mut ann).await["name"], name);
+    }
+    drop(bob);
+    assert_eq!(next(&mut ann).await, json!({"event": "out", "name": "bob", "num": 2}));
+    drop((cid, other));
+    assert_eq!(next(&mut ann).await, json!({"event": "out", "name": "cid", "num": 1}));
+    drop((ann, http2));
+    while rooms.stats().connections > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_empty(&rooms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_his_stream_delays_nobody_and_is_closed() {
+    let rooms = ChatRooms::builder()
+        .max_message_bytes(4096)
+        .max_queue_bytes(64 * 1024)
+        .heartbeat(tower_chat_rooms::Heartbeat::wide_internet())
+        .build()
+        .unwrap();
+    let mut http2 = Http2::over(open(&rooms, None)).await;
+    let mut ann = http2.enter("ann").await;
+    // On the same connection: what is held up is his stream alone.
+    let _slow = http2.enter("slow").await;
+    assert_eq!(next(&mut ann).await["name"], "slow");
+    let begin = tokio::time::Instant::now();
+    let (mut said, mut out) = (0, false);
+    while !out {
+        say(&mut ann, json!({"event": "message", "message": "x".repeat(2000), "n": said})).await;
+        said += 1;
+        loop {
+            let heard = next(&mut ann).await;
+            out |= heard["event"] == "out";
+            if heard["n"] == said - 1 {
+                break;
+            }
+        }
+        assert!(said < 500, "nobody is closed");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert_eq!(rooms.stats().slow, 1);
+    // His window and his queue were full, but not much more.
+    let bytes = said * 2060;
+    assert!(bytes > WINDOW as usize && bytes < 3 * (WINDOW as usize + 64 * 1024), "{bytes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_answers_of_http2() {
+    let rooms = ChatRooms::builder().max_connections(1).build().unwrap();
+    let mut http2 = Http2::over(open(&rooms, None)).await;
+    let header = |name: &'static str, value: &'static str| {
+        move |request: &mut Request<Empty<Bytes>>| {
+            drop(request.headers_mut().insert(name, value.parse().unwrap()))
+        }
+    };
+    let _ann = http2.connect().await;
+    for (change, status, text) in [
+        (header("origin", "https://evil.example"), 403, "origin"),
+        (header("origin", "null"), 403, "origin"),
+        (header("sec-websocket-version", "8"), 400, "version 13"),
+        (header("x", "y"), 503, "open"),
+    ] {
+        let response = http2.ask(change).await;
+        assert_eq!(response.status(), status);
+        let headers = response.headers();
+        assert!(!headers.contains_key("upgrade") && !headers.contains_key("connection"), "{headers:?}");
+        assert_eq!(headers.contains_key("sec-websocket-version"), status == 400);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(std::str::from_utf8(&body).unwrap().contains(text), "{body:?}");
+    }
+    // Not ours.
+    let other = http2.ask(|request| *request.uri_mut() = "https://example.com/other".parse().unwrap()).await;
+    assert_eq!(other.status(), 200);
+    let plain = http2.ask(|request| {
+        *request.method_mut() = http::Method::GET;
+        request.extensions_mut().clear();
+    });
+    assert_eq!(plain.await.into_body().collect().await.unwrap().to_bytes(), "page");
+    let stats = rooms.stats();
+    assert_eq!((stats.refused_origin, stats.refused_handshake, stats.refused_full), (2, 1, 1));
+}
+
+/// axum enables the extended CONNECT by itself.
+#[tokio::test]
+async fn axum_serves_it_on_a_route() {
+    let rooms =
+        ChatRooms::builder().origins(Origins::these(["https://example.com"]).unwrap()).build().unwrap();
+    let app = axum::Router::new()
+        .route("/page", axum::routing::get(|| async { "page" }))
+        .route_service("/chat", rooms.service())
+        .nest_service("/deep", rooms.service());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut http2 = Http2::over(TcpStream::connect(address).await.unwrap()).await;
+    let mut ann = http2.enter("ann").await;
+    say(&mut ann, json!({"event": "message", "message": "hi"})).await;
+    assert_eq!(next(&mut ann).await["message"], "hi");
+    let deep = http2.ask(|request| *request.uri_mut() = "https://example.com/deep/x".parse().unwrap()).await;
+    assert_eq!(deep.status(), 200);
+    ann.close(None).await.unwrap();
+    while let Some(Ok(_)) = ann.next().await {}
+    drop(deep);
+    rooms.shutdown().await;
+    assert_empty(&rooms);
+}
