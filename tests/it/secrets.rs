@@ -258,7 +258,7 @@ async fn nothing_secret_is_seen() {
     let text = seen.text();
     // It has been listened to.
     for known in
-        ["connection open", "upgrade refused", "connection lost; its seat is kept", "came back", "Ann"]
+        ["connection open", "connection refused", "connection lost; its seat is kept", "came back", "Ann"]
     {
         assert!(text.contains(known), "{known}");
     }
