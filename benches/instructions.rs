@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use inside::*;
 
-use config::{Heartbeat, Limits, Recovery, SlowConsumer};
+use config::{Heartbeat, Limits, Recovery, SlowConsumer, UniqueNames};
 use connection::reader::Inbox;
 use connection::seat::{Seat, Turn};
 use engine::engine::{Engine, Hooks};
@@ -117,7 +117,7 @@ fn read(times: u64) {
 fn deliver(times: u64) {
     let (tail, body) = (samples::tail(), &MESSAGE[..MESSAGE.len() - 1]);
     let engine = engine();
-    let registry = Registry::<Arc<dyn Recipient>>::new(None);
+    let registry = Registry::<Arc<dyn Recipient>>::new(None, UniqueNames::Off);
     let room = registry.open(&RoomId::from("lobby"), 1, |shared, room| {
         for id in 0..100 {
             let seat = Arc::new(seat(&engine, b""));

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use crate::connection::Opening;
+use crate::connection::lifetime::Lifetime;
 use crate::connection::reader::Inbox;
 use crate::connection::seat::Seat;
 use crate::connection::spending::Spending;
@@ -43,6 +44,8 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     expires: Option<Instant>,
     /// The time to authenticate, then to enter, then to go.
     pub(super) deadline: Option<Deadline>,
+    /// The user's time, where it has an end.
+    pub(super) lifetime: Option<Box<Lifetime>>,
     /// The last to be dropped: a shutdown waits for it, and so for the end of the stay.
     permit: Permit,
 }
@@ -94,9 +97,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             spending: Spending::new(&engine),
             expires: expiry(id, engine.limits.max_lifetime),
             deadline: None,
+            lifetime: None,
             permit: opening.permit,
             engine,
         };
+        conversation.start_lifetime();
         conversation.start_deadline();
         tracing::debug!(connection = %id, "connection open");
         conversation
@@ -168,6 +173,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         Ok(())
     }
 
+    /// The user's time runs from now on.
+    pub(super) fn start_lifetime(&mut self) {
+        let warning = match self.wire {
+            Wire::Plain => Duration::ZERO,
+            Wire::V1 => self.engine.limits.token_warning,
+        };
+        let expiry = self.stay.standing.user.as_ref().and_then(|user| user.expiry());
+        self.lifetime = expiry.and_then(|expiry| Lifetime::begin(expiry, warning)).map(Box::new);
+    }
+
     /// The client has a room: no time to enter runs for him, and his place among the newcomers is
     /// free.
     pub(super) fn settle(&mut self) {
@@ -186,7 +201,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         let next = match (at, self.expires) {
             (Some(at), Some(expires)) if at < expires => Some((at, reason)),
             (Some(at), None) => Some((at, reason)),
-            (_, expires) => expires.map(|at| (at, LeaveReason::Expired)),
+            (_, expires) => expires.map(|at| (at, LeaveReason::LifetimeOver)),
         };
         self.deadline =
             next.map(|(at, reason)| Deadline { at: Box::pin(tokio::time::sleep_until(at)), reason });

@@ -98,7 +98,7 @@ impl Engine {
         let now = self.now();
         self.registry
             .visit(&old.room, |shared, room| {
-                room.reserve(usize::MAX)?;
+                room.reserve(&new.member(), usize::MAX)?;
                 catch_up(room, shared, &*new.link);
                 room.leave(new.id, &out, now);
                 let left_online = room.online();
@@ -120,7 +120,7 @@ impl Engine {
         let kept = self
             .registry
             .open(id, max_rooms, |shared, room| {
-                room.reserve(max)?;
+                room.reserve(&new.member(), max)?;
                 Ok(shared.clone())
             })
             .map_err(|_| too_many_rooms(max_rooms))?
@@ -335,6 +335,9 @@ fn refused(error: JoinError, max: usize) -> PeerError {
         JoinError::Full => {
             let text = format!("the room is full ({max} members); try another, or again later");
             PeerError::new(ErrorCode::RoomFull, text)
+        }
+        JoinError::NameTaken => {
+            PeerError::new(ErrorCode::NameTaken, "somebody in the room has this name; choose another")
         }
         JoinError::Closed => PeerError::new(ErrorCode::Denied, "the room is closed"),
     }

@@ -37,7 +37,7 @@ pub(crate) struct Counters {
     pub(crate) auth_failed: Counter,
     pub(crate) lagged: Counter,
     pub(crate) write_timeouts: Counter,
-    pub(crate) expired: Counter,
+    pub(crate) lifetime_over: Counter,
 }
 
 /// What an engine is doing and has done since it was built.
@@ -93,7 +93,7 @@ pub struct Stats {
     /// Connections closed because they took nothing for the `write_timeout`; in `slow`, too.
     pub write_timeouts: u64,
     /// Connections closed because they had lasted their time.
-    pub expired: u64,
+    pub lifetime_over: u64,
 }
 
 impl Counters {
@@ -119,7 +119,7 @@ impl Counters {
             auth_failed: self.auth_failed.read(),
             lagged: self.lagged.read(),
             write_timeouts: self.write_timeouts.read(),
-            expired: self.expired.read(),
+            lifetime_over: self.lifetime_over.read(),
             ..Stats::default()
         }
     }

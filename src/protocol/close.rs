@@ -20,7 +20,7 @@ pub enum LeaveReason {
     /// The client entered no room in the time allowed (4002).
     NeverEntered,
     /// The connection has lasted as long as the host lets it (4003).
-    Expired,
+    LifetimeOver,
     /// The member went to another room on the same connection.
     Moved,
     /// The member entered the same room under another name.
@@ -33,6 +33,10 @@ pub enum LeaveReason {
     NeverAuthenticated,
     /// The client has come back by another connection (4503).
     Replaced,
+    /// The user's time was over, and no newer token had come (4504).
+    AuthExpired,
+    /// The user authenticated anew, and the host's policy took the member out of the room.
+    Denied,
     /// The client broke the WebSocket protocol (1002).
     ProtocolViolation,
     /// The client sent a binary frame (1003).
@@ -84,8 +88,8 @@ impl LeaveReason {
 
     /// Whether a member who ends so may come back to his seat, where seats are kept.
     pub(crate) fn keeps_seat(self) -> bool {
-        use LeaveReason::{Expired, HeartbeatMissed, Lost, Replaced, Slow};
-        matches!(self, Lost | HeartbeatMissed | Slow | Expired | Replaced)
+        use LeaveReason::{HeartbeatMissed, LifetimeOver, Lost, Replaced, Slow};
+        matches!(self, Lost | HeartbeatMissed | Slow | LifetimeOver | Replaced)
     }
 
     /// Code and text of the close frame (RFC 6455 §7.4). The text is at most 123 bytes.
@@ -95,6 +99,7 @@ impl LeaveReason {
             | LeaveReason::Lost
             | LeaveReason::Moved
             | LeaveReason::Renamed
+            | LeaveReason::Denied
             | LeaveReason::Dropped => return None,
             LeaveReason::ProtocolViolation => (1002, "protocol error"),
             LeaveReason::Binary => (1003, "only text frames are understood"),
@@ -108,11 +113,12 @@ impl LeaveReason {
             LeaveReason::HeartbeatMissed => (4000, "no heartbeat came"),
             LeaveReason::Slow => (4001, "the connection reads too slowly; retry in 1 s"),
             LeaveReason::NeverEntered => (4002, "no room was entered in time"),
-            LeaveReason::Expired => (4003, "the connection has lasted its time; come back"),
+            LeaveReason::LifetimeOver => (4003, "the connection has lasted its time; come back"),
             LeaveReason::Kicked => (4500, "kicked"),
             LeaveReason::RoomClosed => (4501, "the room was closed"),
             LeaveReason::NeverAuthenticated => (4502, "nobody authenticated in time"),
             LeaveReason::Replaced => (4503, "resumed by another connection"),
+            LeaveReason::AuthExpired => (4504, "the token has expired"),
         })
     }
 }
@@ -133,11 +139,13 @@ impl fmt::Display for LeaveReason {
             LeaveReason::NeverEntered => "never entered",
             LeaveReason::Moved => "moved to another room",
             LeaveReason::Renamed => "renamed",
-            LeaveReason::Expired => "lasted its time",
+            LeaveReason::LifetimeOver => "lasted its time",
             LeaveReason::Kicked => "kicked",
             LeaveReason::RoomClosed => "room closed",
             LeaveReason::NeverAuthenticated => "never authenticated",
             LeaveReason::Replaced => "replaced by another connection",
+            LeaveReason::AuthExpired => "authentication expired",
+            LeaveReason::Denied => "denied by the policy",
             LeaveReason::ProtocolViolation => "protocol violation",
             LeaveReason::Binary => "binary frame",
             LeaveReason::NotUtf8 => "invalid UTF-8",

@@ -106,6 +106,17 @@ pub(crate) fn lagged(missed: u64) -> String {
     format!(r#"{{"event":"lagged","missed":{missed}}}"#)
 }
 
+/// The error by which a member is put out of a room, by v1 with that room.
+pub(crate) fn put_out(code: &str, text: &str, room: Option<&str>) -> String {
+    let room = room.map_or(String::new(), |room| format!(r#","roomId":{}"#, quote(room)));
+    format!(r#"{{"event":"error","code":"{code}","message":{}{room}}}"#, quote(text))
+}
+
+/// `{"event":"expiring","in":MS}`
+pub(crate) fn expiring(left: Duration) -> String {
+    format!(r#"{{"event":"expiring","in":{}}}"#, millis(left))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +141,11 @@ mod tests {
                 json!({"event": "error", "code": "denied", "message": "x", "cid": name, "retryAfter": 7}),
             ),
             (lagged(3), json!({"event": "lagged", "missed": 3})),
+            (
+                put_out("denied", "x", Some(name)),
+                json!({"event": "error", "code": "denied", "message": "x", "roomId": name}),
+            ),
+            (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
             (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);

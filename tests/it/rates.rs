@@ -322,7 +322,7 @@ async fn a_connection_lasts_its_time_and_its_seat_is_kept() {
     let (first, last) = (ends.iter().min().unwrap(), ends.iter().max().unwrap());
     assert!(*first >= Duration::from_secs(90) && *last <= Duration::from_secs(101), "{ends:?}");
     assert!(*last - *first > Duration::from_secs(5), "{ends:?}");
-    assert_eq!(rooms.stats().expired, 20);
+    assert_eq!(rooms.stats().lifetime_over, 20);
     // Whose time was over last is still expected.
     let at = ends.iter().position(|end| end == last).unwrap();
     let (mut back, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
