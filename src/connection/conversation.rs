@@ -41,7 +41,7 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     failed_auths: u32,
     pub(super) spending: Spending,
     /// When the host lets the connection last no longer.
-    expires: Option<Instant>,
+    expires: Option<Box<Instant>>,
     /// The time to authenticate, then to enter, then to go.
     pub(super) deadline: Option<Deadline>,
     /// The user's time, where it has an end.
@@ -95,7 +95,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             bad_frames: 0,
             failed_auths: 0,
             spending: Spending::new(&engine),
-            expires: expiry(id, engine.limits.max_lifetime),
+            expires: expiry(id, engine.limits.max_lifetime).map(Box::new),
             deadline: None,
             lifetime: None,
             permit: opening.permit,
@@ -198,7 +198,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             (false, Some(_)) => (Duration::MAX, LeaveReason::NeverEntered),
         };
         let at = (limit < Duration::MAX).then(|| Instant::now().checked_add(limit)).flatten();
-        let next = match (at, self.expires) {
+        let next = match (at, self.expires.as_deref().copied()) {
             (Some(at), Some(expires)) if at < expires => Some((at, reason)),
             (Some(at), None) => Some((at, reason)),
             (_, expires) => expires.map(|at| (at, LeaveReason::LifetimeOver)),

@@ -5,30 +5,32 @@ use std::time::Duration;
 /// So many in a period, and at least `burst` at once after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
-    count: u64,
+    /// `u32::MAX` is no limit.
+    count: u32,
     period: Duration,
-    burst: u64,
+    burst: u32,
 }
 
 /// What is left of a rate.
 ///
 /// It is filled up only when it is found empty, so that the clock is hardly ever asked. That lets
 /// up to twice the burst pass at once, and never less than a purse filled all the time would.
+// Packed, for every connection has several.
 #[derive(Debug)]
 pub(crate) struct Purse {
-    left: u64,
-    /// Up to when it has been filled, in microseconds.
-    since: u64,
+    left: u32,
+    /// Up to when it has been filled, in microseconds: the low and the high half.
+    since: (u32, u32),
 }
 
 impl Rate {
-    /// With two seconds' worth at once. `u64::MAX` is no limit.
-    pub(crate) fn per_second(count: u64) -> Rate {
+    /// With two seconds' worth at once. `u32::MAX` is no limit.
+    pub(crate) fn per_second(count: u32) -> Rate {
         Rate { count, period: Duration::from_secs(1), burst: count.saturating_mul(2) }
     }
 
-    /// With a minute's worth at once. `u64::MAX` is no limit.
-    pub(crate) fn per_minute(count: u64) -> Rate {
+    /// With a minute's worth at once. `u32::MAX` is no limit.
+    pub(crate) fn per_minute(count: u32) -> Rate {
         Rate { count, period: Duration::from_secs(60), burst: count }
     }
 }
@@ -36,16 +38,21 @@ impl Rate {
 impl Purse {
     /// A full one.
     pub(crate) fn new(rate: Rate, now: Duration) -> Purse {
-        Purse { left: rate.burst, since: micros(now) }
+        let mut purse = Purse { left: rate.burst, since: (0, 0) };
+        purse.set_since(micros(now));
+        purse
     }
 
     /// Takes that much. An error says after what time it can be had, and nothing is taken.
     pub(crate) fn take(
         &mut self,
-        n: u64,
+        n: u32,
         rate: Rate,
         now: impl FnOnce() -> Duration,
     ) -> Result<(), Duration> {
+        if rate.count == u32::MAX {
+            return Ok(());
+        }
         if self.left < n {
             let now = micros(now());
             self.fill(rate, now);
@@ -58,7 +65,10 @@ impl Purse {
     }
 
     /// Takes that much or what there is, and returns how much was not there.
-    pub(crate) fn take_most(&mut self, n: u64, rate: Rate, now: impl FnOnce() -> Duration) -> u64 {
+    pub(crate) fn take_most(&mut self, n: u32, rate: Rate, now: impl FnOnce() -> Duration) -> u32 {
+        if rate.count == u32::MAX {
+            return 0;
+        }
         if self.left < n {
             self.fill(rate, micros(now()));
         }
@@ -68,21 +78,30 @@ impl Purse {
     }
 
     fn fill(&mut self, rate: Rate, now: u64) {
-        let period = rate.period.as_micros();
-        let earned = u128::from(now.saturating_sub(self.since)) * u128::from(rate.count) / period;
+        let (period, since) = (rate.period.as_micros(), self.since());
+        let earned = u128::from(now.saturating_sub(since)) * u128::from(rate.count) / period;
         if u128::from(self.left) + earned >= u128::from(rate.burst) {
-            (self.left, self.since) = (rate.burst, now);
+            self.left = rate.burst;
+            self.set_since(now);
         } else {
-            self.left += earned as u64;
+            self.left += earned as u32;
             // What is no whole one yet goes on growing.
-            self.since += (earned * period / u128::from(rate.count)) as u64;
+            self.set_since(since + (earned * period / u128::from(rate.count)) as u64);
         }
     }
 
-    fn wait(&self, n: u64, rate: Rate, now: u64) -> Duration {
+    fn wait(&self, n: u32, rate: Rate, now: u64) -> Duration {
         let missing = u128::from(n - self.left) * rate.period.as_micros();
         let from_since = missing.div_ceil(u128::from(rate.count)) as u64;
-        Duration::from_micros(from_since.saturating_sub(now - self.since).max(1))
+        Duration::from_micros(from_since.saturating_sub(now - self.since()).max(1))
+    }
+
+    fn since(&self) -> u64 {
+        u64::from(self.since.0) | u64::from(self.since.1) << 32
+    }
+
+    fn set_since(&mut self, micros: u64) {
+        self.since = (micros as u32, (micros >> 32) as u32);
     }
 }
 
@@ -120,11 +139,11 @@ mod tests {
 
     #[test]
     fn without_a_limit_the_clock_is_never_asked() {
-        let rate = Rate::per_second(u64::MAX);
+        let rate = Rate::per_second(u32::MAX);
         let mut purse = Purse::new(rate, ms(0));
         for _ in 0..1000 {
-            assert_eq!(purse.take(1 << 40, rate, || unreachable!("no limit")), Ok(()));
-            assert_eq!(purse.take_most(1 << 40, rate, || unreachable!("no limit")), 0);
+            assert_eq!(purse.take(1 << 30, rate, || unreachable!("no limit")), Ok(()));
+            assert_eq!(purse.take_most(1 << 30, rate, || unreachable!("no limit")), 0);
         }
     }
 
@@ -138,7 +157,7 @@ mod tests {
                 now += purse.take(1, rate, || now).unwrap_err();
                 purse.take(1, rate, || now).unwrap();
             }
-            let most = Duration::from_secs(60) * 51 / count as u32 + ms(1);
+            let most = Duration::from_secs(60) * 51 / count + ms(1);
             assert!(now < most + ms(5), "{count}: {now:?}");
         }
     }
@@ -148,8 +167,8 @@ mod tests {
         /// than a bucket that is filled at every moment would let pass.
         #[test]
         fn rate_and_burst_hold(
-            count in 1u64..200,
-            steps in prop::collection::vec((0u64..200_000, 1u64..4), 1..400),
+            count in 1u32..200,
+            steps in prop::collection::vec((0u64..200_000, 1u32..4), 1..400),
         ) {
             let rate = Rate::per_second(count);
             let mut purse = Purse::new(rate, ms(0));
@@ -166,9 +185,9 @@ mod tests {
                 }
                 if taken {
                     bucket = bucket.saturating_sub(u128::from(n) * 1_000_000);
-                    passed += n;
+                    passed += u64::from(n);
                 }
-                prop_assert!(passed <= rate.burst * 2 + now * count / 1_000_000);
+                prop_assert!(passed <= u64::from(rate.burst) * 2 + now * u64::from(count) / 1_000_000);
             }
         }
     }

@@ -50,30 +50,30 @@ impl Spending {
 }
 
 fn messages(limits: &Limits) -> Rate {
-    Rate::per_second(unlimited_or(limits.max_messages_per_second))
+    Rate::per_second(limits.max_messages_per_second)
 }
 
 fn bytes(limits: &Limits) -> Rate {
-    let n = limits.max_bytes_per_second;
-    Rate::per_second(if n == usize::MAX { u64::MAX } else { n as u64 })
+    // More than 4 GB a second is no limit.
+    Rate::per_second(clamp(limits.max_bytes_per_second))
 }
 
 /// As many as messages, and two for each heartbeat, which the client has to answer.
 fn others(engine: &Engine) -> Rate {
-    let beats = 1_000_u128.div_ceil(engine.heartbeat.interval().as_millis().max(1)) as u64;
-    Rate::per_second(unlimited_or(engine.limits.max_messages_per_second).saturating_add(2 * beats))
+    let beats = 1_000_u128.div_ceil(engine.heartbeat.interval().as_millis().max(1)) as u32;
+    Rate::per_second(engine.limits.max_messages_per_second.saturating_add(2 * beats))
 }
 
 fn enters(limits: &Limits) -> Rate {
-    Rate::per_minute(unlimited_or(limits.max_enters_per_minute))
+    Rate::per_minute(limits.max_enters_per_minute)
 }
 
 fn rooms(limits: &Limits) -> Rate {
-    Rate::per_minute(unlimited_or(limits.max_new_rooms_per_minute))
+    Rate::per_minute(limits.max_new_rooms_per_minute)
 }
 
-fn unlimited_or(n: u32) -> u64 {
-    if n == u32::MAX { u64::MAX } else { n.into() }
+fn clamp(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
@@ -85,7 +85,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             limit: format!("more than {} messages per second", limits.max_messages_per_second),
             wait,
         })?;
-        spending.bytes.take(len as u64, bytes(limits), || engine.age()).map_err(|wait| TooMuch {
+        spending.bytes.take(clamp(len), bytes(limits), || engine.age()).map_err(|wait| TooMuch {
             limit: format!("more than {} bytes per second", limits.max_bytes_per_second),
             wait,
         })?;
@@ -96,8 +96,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// Pays for so many frames that are no messages, and to which there is nothing to say.
     pub(super) fn pay_others(&mut self, n: u32) -> Result<(), End> {
         let (engine, spending) = (&self.engine, &mut self.spending);
-        let excess = spending.others.take_most(n.into(), others(engine), || engine.age());
-        self.count_excess(u32::try_from(excess).unwrap_or(u32::MAX))
+        let excess = spending.others.take_most(n, others(engine), || engine.age());
+        self.count_excess(excess)
     }
 
     /// Pays for an enter.
