@@ -4,7 +4,6 @@
 
 mod inside;
 
-use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -12,9 +11,11 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use inside::*;
 
-use config::{Limits, UniqueNames};
+use config::{Heartbeat, Limits, Recovery, Rules, SlowConsumer, UniqueNames};
+use connection::reader::Inbox;
 use connection::seat::{Seat, Turn};
-use engine::outbox::Outbox;
+use engine::engine::{Engine, Hooks};
+use engine::outbox::{Bounds, Kind, Outbox};
 use engine::recipient::Recipient;
 use ids::{ConnectionId, RoomId};
 use protocol::inbound::Inbound;
@@ -83,38 +84,45 @@ fn leftover(times: u64) {
     samples::relay(MESSAGE, &tail, &mut room);
     let batch = room.take().1;
     let mut outbox = Outbox::default();
+    let bounds = Bounds { frames: 1024, bytes: 1 << 20, slow: SlowConsumer::Close, tells: false };
     for _ in 0..times {
         let (frames, skip) = black_box(&batch).frames(black_box(position), Wire::Plain);
-        outbox.push(frames.slice(skip..), 50, 1024, 1 << 20).expect("there is room");
+        outbox.push(Kind::Room, frames.slice(skip..), 50, &bounds).expect("there is room");
         while !outbox.is_empty() {
             outbox.advance(outbox.next().len());
         }
     }
 }
 
-fn seat(gives: &[u8]) -> Seat<Socket> {
-    Seat::new(Socket::new(gives), Bytes::new(), &Limits::default(), Wire::Plain)
+fn engine() -> Arc<Engine> {
+    let (heartbeat, limits, recovery) = (Heartbeat::default(), Limits::default(), Recovery::default());
+    Arc::new(Engine::new(heartbeat, limits, recovery, Rules::default(), Hooks::default()))
+}
+
+fn seat(engine: &Arc<Engine>, gives: &[u8]) -> Seat<Socket> {
+    Seat::new(engine.clone(), Socket::new(gives), Bytes::new(), Wire::Plain)
 }
 
 /// A message is read from the socket, tungstenite included.
 fn read(times: u64) {
-    let seat = seat(&samples::from_client(MESSAGE));
-    let (mut cx, mut inbox) = (Context::from_waker(Waker::noop()), VecDeque::new());
+    let seat = seat(&engine(), &samples::from_client(MESSAGE));
+    let (mut cx, mut inbox) = (Context::from_waker(Waker::noop()), Inbox::default());
     for _ in 0..times {
         assert_eq!(seat.poll_turn(&mut cx, &mut inbox), Poll::Ready(Turn::Messages));
-        assert_eq!(inbox.pop_front().map(|text| text.len()), Some(MESSAGE.len()));
+        assert_eq!(inbox.texts.pop_front().map(|text| text.len()), Some(MESSAGE.len()));
     }
 }
 
 /// A message that was parsed goes to the sockets of 100 members, which take all of it.
 fn deliver(times: u64) {
     let (tail, body) = (samples::tail(), &MESSAGE[..MESSAGE.len() - 1]);
+    let engine = engine();
     let registry = Registry::<Arc<dyn Recipient>>::new(None, UniqueNames::Off);
     let room = registry.open(&RoomId::from("lobby"), 1, |shared, room| {
         for id in 0..100 {
-            let seat = Arc::new(seat(b""));
+            let seat = Arc::new(seat(&engine, b""));
             let position = samples::join(room, samples::member(id, seat.clone()), &tail);
-            seat.attach(shared, position);
+            seat.attach(shared, position, SlowConsumer::Close);
         }
         shared.clone()
     });

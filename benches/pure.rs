@@ -7,8 +7,8 @@ mod inside;
 use divan::{Bencher, black_box};
 use inside::*;
 
-use config::UniqueNames;
-use engine::outbox::Outbox;
+use config::{SlowConsumer, UniqueNames};
+use engine::outbox::{Bounds, Kind, Outbox};
 use ids::{ConnectionId, RoomId};
 use protocol::frame::{Boundary, push_text};
 use protocol::inbound::Inbound;
@@ -89,9 +89,10 @@ fn push_and_advance_leftover(bencher: Bencher<'_, '_>, frames: usize) {
     let batch = room.take().1;
     let start = batch.end() - frames as u64;
     let mut outbox = Outbox::default();
+    let bounds = Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, tells: false };
     bencher.bench_local(|| {
         let (frames, skip) = batch.frames(black_box(start), Wire::Plain);
-        outbox.push(frames.slice(skip..), 5, usize::MAX, usize::MAX).expect("there is no bound");
+        outbox.push(Kind::Room, frames.slice(skip..), 5, &bounds).expect("there is no bound");
         while !outbox.is_empty() {
             outbox.advance(outbox.next().len().div_ceil(2));
         }

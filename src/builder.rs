@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Heartbeat, History, Limits, OnExpiry, Recovery, Rules, UniqueNames};
+use crate::config::{Heartbeat, History, Limits, OnExpiry, Recovery, Rules, SlowConsumer, UniqueNames};
 use crate::engine::engine::{Engine, Hooks};
 use crate::error::BuildError;
 use crate::hooks::auth::Authenticate;
@@ -185,6 +185,15 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// What happens to a member whose queue is full. [`RoomPolicy::slow_consumer`] decides for
+    /// single rooms. Default: he is closed with 4001.
+    ///
+    /// [`RoomPolicy::slow_consumer`]: crate::RoomPolicy::slow_consumer
+    pub fn slow_consumer(mut self, slow: SlowConsumer) -> Self {
+        self.limits.slow_consumer = slow;
+        self
+    }
+
     /// Connections of one peer address at once; of IPv6, of one network of 64 bits. Further upgrades are
     /// refused with 429. Behind a proxy, name it in [`trusted_proxies`](Self::trusted_proxies), or all
     /// clients together have so many.
@@ -209,7 +218,8 @@ impl ChatRoomsBuilder {
     }
 
     /// Frames that may wait for one connection which reads too slowly, beyond what the
-    /// kernel's socket buffer holds. What comes on top closes it with 4001. Default: 1,024.
+    /// kernel's socket buffer holds. What comes on top makes it a
+    /// [`slow_consumer`](Self::slow_consumer). Default: 1,024.
     pub fn max_queue_frames(mut self, frames: usize) -> Self {
         self.limits.max_queue_frames = frames;
         self
@@ -217,14 +227,84 @@ impl ChatRoomsBuilder {
 
     /// Bytes that may wait for one connection, as for
     /// [`max_queue_frames`](Self::max_queue_frames). It also bounds what a room gathers: who
-    /// says more at once has to wait. Default: 256 KiB.
+    /// says more at once has to wait. The first burst that a socket doesn't take is kept whatever
+    /// its size, so that who has kept up so far is not slow at once; if he still reads nothing while
+    /// more than this comes, he is. In memory a slow connection holds at most this and one burst,
+    /// twice this in all, and shares most of it with the other slow members. Default: 256 KiB,
+    /// some seconds of a very busy room.
     pub fn max_queue_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_queue_bytes = bytes;
         self
     }
 
-    /// Malformed frames and failed authentications in a row that close a connection with
-    /// 1008. Default: 8.
+    /// Time in which a socket must take something of what waits for it. Who takes nothing for so
+    /// long, be he alive otherwise, is closed with 4001. Looked at with each heartbeat. Default:
+    /// 30 s, in which even a phone between two cells takes something.
+    pub fn write_timeout(mut self, time: Duration) -> Self {
+        self.limits.write_timeout = time;
+        self
+    }
+
+    /// Messages per second that a connection may send, and twice as many at once after a pause.
+    /// Further ones are dropped with an error `rate_limited`. Other frames (answers to heartbeats,
+    /// pings, parts of messages) are counted apart: there may be as many, and two for each heartbeat.
+    /// Who was quiet may get up to twice the burst through at once, for the clock is asked only
+    /// when it has to be.
+    ///
+    /// Default: 100, which is beyond anybody's typing, and beyond a page that tells of each
+    /// movement of a mouse (60). For bots and other servers give more; for no limit `u32::MAX`.
+    pub fn max_messages_per_second(mut self, messages: u32) -> Self {
+        self.limits.max_messages_per_second = messages;
+        self
+    }
+
+    /// Bytes of messages per second that a connection may send, and twice as many at once, as for
+    /// [`max_messages_per_second`](Self::max_messages_per_second). Default: 256 KiB, four messages
+    /// of the greatest size.
+    pub fn max_bytes_per_second(mut self, bytes: usize) -> Self {
+        self.limits.max_bytes_per_second = bytes;
+        self
+    }
+
+    /// How often a connection may enter a room in a minute, all at once if it likes. Each enter
+    /// costs a frame to every member, and leaving the old room as many. Further ones get an error
+    /// `rate_limited`. Default: 60, more than anybody looks into.
+    pub fn max_enters_per_minute(mut self, enters: u32) -> Self {
+        self.limits.max_enters_per_minute = enters;
+        self
+    }
+
+    /// How many rooms a connection may open in a minute by entering where nobody is, as for
+    /// [`max_enters_per_minute`](Self::max_enters_per_minute). Default: 20.
+    pub fn max_new_rooms_per_minute(mut self, rooms: u32) -> Self {
+        self.limits.max_new_rooms_per_minute = rooms;
+        self
+    }
+
+    /// Frames beyond the rates after which a connection is closed with 1008; each one within them
+    /// makes up for one. Default: 100, a second of sending twice as much as is allowed.
+    pub fn max_excess(mut self, frames: u32) -> Self {
+        self.limits.max_excess = frames;
+        self
+    }
+
+    /// Time after which a connection is closed with 4003, which tells the client to come back; a
+    /// tenth of it less for some, so that those who came together don't go together. For hosts that
+    /// want their connections spread anew over their servers, or credentials to be shown again.
+    /// Default: `Duration::MAX`, never.
+    pub fn max_lifetime(mut self, time: Duration) -> Self {
+        self.limits.max_lifetime = time;
+        self
+    }
+
+    /// Authentications in band that may fail on one connection, all in all: the last of them
+    /// closes it with 1008. Nothing makes up for one. Default: 8.
+    pub fn max_failed_auths(mut self, failures: u32) -> Self {
+        self.limits.max_failed_auths = failures;
+        self
+    }
+
+    /// Malformed frames in a row that close a connection with 1008. Default: 8.
     pub fn max_bad_frames(mut self, frames: u32) -> Self {
         self.limits.max_bad_frames = frames;
         self
@@ -289,6 +369,11 @@ impl ChatRoomsBuilder {
             ("max_pending", limits.max_pending),
             ("max_queue_frames", limits.max_queue_frames),
             ("max_bad_frames", limits.max_bad_frames as usize),
+            ("max_failed_auths", limits.max_failed_auths as usize),
+            ("max_messages_per_second", limits.max_messages_per_second as usize),
+            ("max_enters_per_minute", limits.max_enters_per_minute as usize),
+            ("max_new_rooms_per_minute", limits.max_new_rooms_per_minute as usize),
+            ("max_excess", limits.max_excess as usize),
         ] {
             if value == 0 {
                 return refuse(format!(
@@ -301,6 +386,8 @@ impl ChatRoomsBuilder {
             ("auth_timeout", limits.auth_timeout),
             ("hook_timeout", limits.hook_timeout),
             ("close_timeout", limits.close_timeout),
+            ("write_timeout", limits.write_timeout),
+            ("max_lifetime", limits.max_lifetime),
         ] {
             if value.is_zero() {
                 return refuse(format!(
@@ -314,6 +401,15 @@ impl ChatRoomsBuilder {
                 "max_queue_bytes is {} and too small for one message of max_message_bytes ({}) with its \
                  sender's name: give at least {frame}",
                 limits.max_queue_bytes, limits.max_message_bytes
+            ));
+        }
+        if limits.max_bytes_per_second.saturating_mul(2) < limits.max_message_bytes {
+            return refuse(format!(
+                "max_bytes_per_second is {} and too small for one message of max_message_bytes ({}), which may \
+                 be two seconds' worth: give at least {}",
+                limits.max_bytes_per_second,
+                limits.max_message_bytes,
+                limits.max_message_bytes.div_ceil(2)
             ));
         }
         for (name, kept, max) in recovery.history.iter().flat_map(|history| {

@@ -120,6 +120,35 @@ impl History {
     }
 }
 
+/// What happens to a member who reads too slowly, when his queue is full.
+///
+/// His queue holds what the socket has not taken: at most `max_queue_bytes` and `max_queue_frames`.
+/// Who had nothing to wait for gets a whole burst, whatever its size; from then on the bounds hold
+/// for what comes on top. Heartbeats and the close pass the queue.
+///
+/// Where frames are dropped, only frames of the room are, and whole ones. Those that are left keep
+/// their order; the member's own enter, what the host sends to him alone, and answers to what he
+/// said are never dropped: if those alone fill the queue, the connection is closed. A client of the
+/// `chat-rooms.v1` subprotocol finds `{"event":"lagged","missed":N}` in the place of `N` dropped
+/// frames; others are told nothing. A member who has lost an enter or an out sees `num` jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum SlowConsumer {
+    /// The connection is closed with 4001 and told to come back. A `chat-rooms.v1` client then
+    /// misses nothing that the [`History`] still has, and knows if it has missed something. For
+    /// conversations.
+    #[default]
+    Close,
+    /// The older half of the queue is dropped. For what is of interest while it is new.
+    DropOldest,
+    /// What doesn't fit any more is dropped, until there is room again. The last quarter of the
+    /// queue is kept for what is for him alone. For what must be had from its beginning.
+    DropNewest,
+    /// Of all queued frames of one `event`, only the latest is kept, and if that is not enough the
+    /// older ones are dropped. For states, of which the last says it all.
+    Latest,
+}
+
 /// What is kept for clients that come back.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Recovery {
@@ -182,7 +211,16 @@ pub(crate) struct Limits {
     pub(crate) max_pending: usize,
     pub(crate) max_queue_frames: usize,
     pub(crate) max_queue_bytes: usize,
+    pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) max_messages_per_second: u32,
+    pub(crate) max_bytes_per_second: usize,
+    pub(crate) max_enters_per_minute: u32,
+    pub(crate) max_new_rooms_per_minute: u32,
+    pub(crate) max_excess: u32,
     pub(crate) max_bad_frames: u32,
+    pub(crate) max_failed_auths: u32,
+    pub(crate) max_lifetime: Duration,
+    pub(crate) write_timeout: Duration,
     pub(crate) enter_timeout: Duration,
     pub(crate) auth_timeout: Duration,
     pub(crate) hook_timeout: Duration,
@@ -227,7 +265,16 @@ impl Default for Limits {
             max_pending: 16_384,
             max_queue_frames: 1024,
             max_queue_bytes: 256 * 1024,
+            slow_consumer: SlowConsumer::Close,
+            max_messages_per_second: 100,
+            max_bytes_per_second: 256 * 1024,
+            max_enters_per_minute: 60,
+            max_new_rooms_per_minute: 20,
+            max_excess: 100,
             max_bad_frames: 8,
+            max_failed_auths: 8,
+            max_lifetime: Duration::MAX,
+            write_timeout: Duration::from_secs(30),
             enter_timeout: Duration::from_secs(10),
             auth_timeout: Duration::from_secs(10),
             hook_timeout: Duration::from_secs(10),

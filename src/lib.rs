@@ -97,8 +97,10 @@
 //! # Limits
 //!
 //! Everything that a peer may cost has a limit with a safe default; [`ChatRoomsBuilder`] lists
-//! them. A client that reads too slowly delays nobody: its queue is bounded, and when that is
-//! full it is closed with a code that tells it to come back.
+//! them. A client that sends too much gets errors `rate_limited`, and is closed if it goes on. One
+//! that reads too slowly delays nobody: its queue is bounded, and when that is full it is closed
+//! with a code that tells it to come back, or misses something, as the host has chosen
+//! ([`SlowConsumer`]).
 //!
 //! Browsers connect from pages of the same host alone ([`Origins`]). How many connections an address
 //! may have is limited **only where the host tells the address**, by a [`PeerAddr`] in each request's
@@ -144,7 +146,7 @@ pub use crate::client::event::{ClientEvent, ClientState, RoomFrame};
 #[cfg(feature = "client")]
 pub use crate::client::handle::{Client, ClientSender, Sending};
 pub use crate::client::script::{ClientScript, ScriptBody};
-pub use crate::config::{Heartbeat, History, OnExpiry, UniqueNames};
+pub use crate::config::{Heartbeat, History, OnExpiry, SlowConsumer, UniqueNames};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
 pub use crate::error::{BuildError, SendError};

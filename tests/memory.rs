@@ -16,7 +16,7 @@ use std::time::Duration;
 use allocation_counter::measure;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Runtime;
-use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, User};
+use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, SlowConsumer, User};
 
 /// What the server holds for a connection that has entered and is idle, measured 1,634 bytes,
 /// and some more: its task, its seat, its membership, its part of the tables.
@@ -27,6 +27,9 @@ const MAX_BYTES_PER_EXPIRY: i64 = 240;
 
 /// Of a message that goes to a quiet room, measured 7.
 const MAX_ALLOCATIONS_PER_MESSAGE: u64 = 8;
+
+/// The default of `max_queue_bytes`.
+const QUEUE_BYTES: i64 = 256 * 1024;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -43,6 +46,9 @@ struct Line {
     /// Bytes of it that were read.
     read: usize,
     hung_up: bool,
+    /// Bytes that may still come from the server, where that is bounded.
+    takes: Option<usize>,
+    writer: Option<Waker>,
     /// Bytes that came from the server.
     heard: usize,
     waker: Option<Waker>,
@@ -130,6 +136,74 @@ fn an_end_of_the_users_time_holds_little() {
 }
 
 #[test]
+fn a_slow_member_holds_no_more_than_his_bound() {
+    // What one burst may be, and the pointers of a full queue.
+    const BOUND: i64 = 2 * QUEUE_BYTES + 64 * 1024;
+    for slow in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Latest] {
+        // Big batches of many, and small ones of single messages.
+        for (length, at_once, times) in [(60 * 1024, 1, 40), (1000, 50, 40), (10, 1, 1300)] {
+            let (house, clients) = (House::with(slow), clients(2, 2));
+            house.welcome(&clients);
+            let burst: Arc<[u8]> = message(length).repeat(at_once).into();
+            let say = |times| {
+                for _ in 0..times {
+                    clients[0].say(&burst);
+                    house.settle();
+                }
+            };
+            say(1);
+            // Inside of a frame.
+            clients[1].stop_after(length.min(7));
+            let held = measure(|| say(times)).bytes_current;
+            assert!(house.rooms.stats().lagged > 0, "nothing was dropped: {slow:?} {length}");
+            assert!(held <= BOUND, "{held} bytes for one slow member: {slow:?} {length}");
+            // What comes is whole: the client's part of the test counts bytes alone.
+            clients[1].stop_after(usize::MAX);
+            let left = measure(|| say(3)).bytes_current;
+            assert!(held + left < 4096, "{} bytes stay when all is read", held + left);
+        }
+    }
+}
+
+#[test]
+fn a_slow_member_keeps_no_more_of_a_burst_than_he_waits_for() {
+    let (house, clients) = (House::with(SlowConsumer::DropOldest), clients(2, 2));
+    house.welcome(&clients);
+    clients[1].stop_after(7);
+    // While much is being said he asks for his place again and again, each time with a bit new.
+    let (small, mut burst) = (message(1), message(60 * 1024).to_vec());
+    for _ in 0..7 {
+        burst.extend_from_slice(&small);
+        burst.extend_from_slice(&clients[1].enter);
+    }
+    let burst = Arc::from(burst);
+    let held = measure(|| {
+        clients[1].say(&burst);
+        house.settle();
+    });
+    assert_eq!((house.rooms.stats().messages, house.rooms.stats().lagged), (8, 0));
+    assert!(held.bytes_current < 128 * 1024, "{} bytes for one message", held.bytes_current);
+}
+
+#[test]
+fn slow_members_of_a_room_share_what_they_wait_for() {
+    let (house, clients) = (House::with(SlowConsumer::DropOldest), clients(101, 101));
+    house.welcome(&clients);
+    clients[1..].iter().for_each(|client| client.stop_after(1));
+    let burst: Arc<[u8]> = message(1000).repeat(50).into();
+    let held = measure(|| {
+        // No more than fits, so that nothing is dropped.
+        for _ in 0..4 {
+            clients[0].say(&burst);
+            house.settle();
+        }
+    });
+    assert_eq!(house.rooms.stats().lagged, 0);
+    let each = held.bytes_current / 100;
+    assert!(each < 8 * 1024, "{each} bytes for each of 100 slow members, for 200 KiB");
+}
+
+#[test]
 fn nothing_stays_behind() {
     let (house, clients) = (House::new(), clients(2_000, 2));
     let (message, close) = (message(100), Arc::from([0x88, 0x80, 0, 0, 0, 0]));
@@ -154,9 +228,18 @@ fn nothing_stays_behind() {
 
 impl House {
     fn new() -> House {
+        House::with(SlowConsumer::Close)
+    }
+
+    fn with(slow: SlowConsumer) -> House {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         // No heartbeat disturbs the counting.
-        let rooms = ChatRooms::builder().heartbeat(Heartbeat::every(HOUR)).build();
+        let rooms = ChatRooms::builder()
+            .heartbeat(Heartbeat::every(HOUR))
+            .max_messages_per_second(u32::MAX)
+            .max_bytes_per_second(usize::MAX)
+            .slow_consumer(slow)
+            .build();
         House { runtime: runtime.unwrap(), rooms: rooms.unwrap() }
     }
 
@@ -233,6 +316,15 @@ impl Client {
         self.tell(|line| line.hung_up = true);
     }
 
+    /// Takes so many bytes more; all of them with `usize::MAX`.
+    fn stop_after(&self, bytes: usize) {
+        let mut line = self.line();
+        line.takes = (bytes < usize::MAX).then_some(bytes);
+        if let Some(writer) = line.writer.take() {
+            writer.wake();
+        }
+    }
+
     fn tell(&self, change: impl FnOnce(&mut Line)) {
         let mut line = self.line();
         change(&mut line);
@@ -267,9 +359,16 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.lock().unwrap().heard += bytes.len();
-        Poll::Ready(Ok(bytes.len()))
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut line = self.0.lock().unwrap();
+        let n = line.takes.map_or(bytes.len(), |takes| takes.min(bytes.len()));
+        if n == 0 && !bytes.is_empty() {
+            line.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        line.takes = line.takes.map(|takes| takes - n);
+        line.heard += n;
+        Poll::Ready(Ok(n))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -284,6 +383,7 @@ impl AsyncWrite for Socket {
 /// A waker that was left behind would keep the memory of its task.
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.0.lock().unwrap().waker = None;
+        let mut line = self.0.lock().unwrap();
+        (line.waker, line.writer) = (None, None);
     }
 }

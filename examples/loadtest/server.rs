@@ -32,6 +32,10 @@ impl Server {
             .max_message_bytes(16 << 20)
             .max_queue_frames(usize::MAX)
             .max_queue_bytes(64 << 20)
+            .max_messages_per_second(u32::MAX)
+            .max_bytes_per_second(usize::MAX)
+            .max_enters_per_minute(u32::MAX)
+            .max_new_rooms_per_minute(u32::MAX)
             .enter_timeout(Duration::MAX)
             .build()?;
         let (stop, stopped) = oneshot::channel();

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tower_chat_rooms::{BuildError, ChatRooms, Heartbeat, History, Origins, TrustedProxies, UniqueNames};
+use tower_chat_rooms::{
+    BuildError, ChatRooms, Heartbeat, History, Origins, SlowConsumer, TrustedProxies, UniqueNames,
+};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -116,6 +118,42 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_MAX_QUEUE_BYTES", default_value_t = 256 * 1024)]
     max_queue_bytes: usize,
 
+    /// What happens to who reads too slowly: close, drop-oldest, drop-newest, latest
+    #[arg(long, env = "CHAT_SLOW_CONSUMER", default_value = "close", value_parser = slow_consumer)]
+    slow_consumer: SlowConsumer,
+
+    /// Time in which a socket must take some of what waits for it
+    #[arg(long, env = "CHAT_WRITE_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
+    write_timeout: Duration,
+
+    /// Messages per second of one connection
+    #[arg(long, env = "CHAT_MAX_MESSAGES_PER_SECOND", default_value_t = 100)]
+    max_messages_per_second: u32,
+
+    /// Bytes of messages per second of one connection
+    #[arg(long, env = "CHAT_MAX_BYTES_PER_SECOND", default_value_t = 256 * 1024)]
+    max_bytes_per_second: usize,
+
+    /// Enters per minute of one connection
+    #[arg(long, env = "CHAT_MAX_ENTERS_PER_MINUTE", default_value_t = 60)]
+    max_enters_per_minute: u32,
+
+    /// Rooms that one connection may open per minute
+    #[arg(long, env = "CHAT_MAX_NEW_ROOMS_PER_MINUTE", default_value_t = 20)]
+    max_new_rooms_per_minute: u32,
+
+    /// Frames beyond these rates that close a connection
+    #[arg(long, env = "CHAT_MAX_EXCESS", default_value_t = 100)]
+    max_excess: u32,
+
+    /// Time after which a connection has to come anew
+    #[arg(long, env = "CHAT_MAX_LIFETIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    max_lifetime: Duration,
+
+    /// Failed authentications that close a connection
+    #[arg(long, env = "CHAT_MAX_FAILED_AUTHS", default_value_t = 8)]
+    max_failed_auths: u32,
+
     /// Malformed frames in a row that close a connection
     #[arg(long, env = "CHAT_MAX_BAD_FRAMES", default_value_t = 8)]
     max_bad_frames: u32,
@@ -184,7 +222,16 @@ impl Options {
             .trusted_proxies(self.proxies()?)
             .max_queue_frames(count(self.max_queue_frames))
             .max_queue_bytes(count(self.max_queue_bytes))
-            .max_bad_frames(if self.max_bad_frames == 0 { u32::MAX } else { self.max_bad_frames })
+            .slow_consumer(self.slow_consumer)
+            .write_timeout(time(self.write_timeout))
+            .max_messages_per_second(number(self.max_messages_per_second))
+            .max_bytes_per_second(count(self.max_bytes_per_second))
+            .max_enters_per_minute(number(self.max_enters_per_minute))
+            .max_new_rooms_per_minute(number(self.max_new_rooms_per_minute))
+            .max_excess(number(self.max_excess))
+            .max_lifetime(time(self.max_lifetime))
+            .max_failed_auths(number(self.max_failed_auths))
+            .max_bad_frames(number(self.max_bad_frames))
             .enter_timeout(time(self.enter_timeout))
             .auth_timeout(time(self.auth_timeout))
             .hook_timeout(time(self.hook_timeout))
@@ -236,6 +283,20 @@ impl Options {
 /// 0 stands for no limit.
 fn count(n: usize) -> usize {
     if n == 0 { usize::MAX } else { n }
+}
+
+fn number(n: u32) -> u32 {
+    if n == 0 { u32::MAX } else { n }
+}
+
+fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
+    match text {
+        "close" => Ok(SlowConsumer::Close),
+        "drop-oldest" => Ok(SlowConsumer::DropOldest),
+        "drop-newest" => Ok(SlowConsumer::DropNewest),
+        "latest" => Ok(SlowConsumer::Latest),
+        _ => Err("give close, drop-oldest, drop-newest or latest".into()),
+    }
 }
 
 fn time(t: Duration) -> Duration {

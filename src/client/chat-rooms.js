@@ -280,6 +280,7 @@ class Room {
       case 'noAuth': return this.#notAuthenticated(link, new ChatError('no_auth', String(frame.message)));
       case 'error': return this.#refused(link, frame);
       case 'ack': return this.#settle(frame.cid, (entry) => this.#acknowledged(entry, frame));
+      case 'lagged': if (link.entered) this.#lagged(frame); return;
       default: if (link.entered) this.#relayed(link, frame);
     }
   }
@@ -336,6 +337,16 @@ class Room {
     this.#emit(type, frame, info);
     if (!OWN_EVENTS.has(frame.event)) this.#emit(frame.event, frame, info);
     this.#flush(); // The replay may be at its end.
+  }
+
+  /** The next frames of the room were dropped, for this client reads too slowly. */
+  #lagged({ missed }) {
+    if (!(missed > 0)) return;
+    const before = this.position;
+    this.#position.seq += missed;
+    for (const seq of this.#expected.keys()) if (seq <= this.#position.seq) this.#expected.delete(seq);
+    this.#emit('gap', { before, after: this.position });
+    this.#flush();
   }
 
   /** Nobody else knows a cid before the room has seen it; afterwards anybody may use it. A

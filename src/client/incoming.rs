@@ -20,6 +20,8 @@ pub(crate) enum Incoming {
         message: String,
         cid: Option<String>,
     },
+    /// So many of the room's frames were dropped, for this client reads too slowly.
+    Lagged(u64),
     /// Said in the room, or by the host to this connection alone: then without `seq`.
     Said(Map<String, Value>),
 }
@@ -76,6 +78,7 @@ impl Incoming {
                 message: string(&object, "message").unwrap_or_default(),
                 cid: string(&object, "cid"),
             },
+            "lagged" => Incoming::Lagged(object.get("missed")?.as_u64()?),
             _ => Incoming::Said(object),
         })
     }

@@ -23,7 +23,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Some(Ok(user)) => self.become_user(user).await,
             Some(Err(denied)) => {
                 self.no_auth(denied.reason());
-                self.count_bad_frame()
+                self.count_failed_auth()
             }
             None => {
                 self.no_auth("the token could not be checked; try again");
@@ -39,11 +39,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         }
         if user.time_left().is_some_and(|left| left.is_zero()) {
             self.no_auth("the token has expired; get a new one");
-            return self.count_bad_frame();
+            return self.count_failed_auth();
         }
         self.stay.authenticate(user);
         self.start_lifetime();
-        self.bad_frames = 0;
         if std::mem::take(&mut self.auth_first) {
             self.start_deadline();
         }

@@ -1,24 +1,25 @@
 //! The state of one connection's conversation, and what all its parts need.
 
-use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Sleep;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio::time::{Instant, Sleep};
 
 use crate::connection::Opening;
 use crate::connection::lifetime::Lifetime;
+use crate::connection::reader::Inbox;
 use crate::connection::seat::Seat;
+use crate::connection::spending::Spending;
 use crate::connection::stay::Stay;
 use crate::connection::sweep;
 use crate::engine::engine::{Engine, Permit};
 use crate::engine::recipient::Recipient;
 use crate::engine::standing::Standing;
 use crate::hooks::guard::{self, NoAnswer, Panicked};
+use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::PeerError;
 use crate::protocol::resume::Secret;
@@ -30,13 +31,18 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     pub(super) engine: Arc<Engine>,
     pub(super) stay: Stay,
     pub(super) seat: Arc<Seat<IO>>,
-    pub(super) inbox: VecDeque<Utf8Bytes>,
+    pub(super) inbox: Inbox,
     pub(super) wire: Wire,
     /// Nothing is done for the client before he has authenticated.
     pub(super) auth_first: bool,
     /// Malformed frames in a row.
     pub(super) bad_frames: u32,
-    /// The time to authenticate, then to enter.
+    /// Failed authentications, all of them.
+    failed_auths: u32,
+    pub(super) spending: Spending,
+    /// When the host lets the connection last no longer.
+    expires: Option<Instant>,
+    /// The time to authenticate, then to enter, then to go.
     pub(super) deadline: Option<Deadline>,
     /// The user's time, where it has an end.
     pub(super) lifetime: Option<Box<Lifetime>>,
@@ -71,7 +77,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             welcome =
                 Some(outbound::welcome(id, standing.secret, &engine.heartbeat, &engine.limits, recovery));
         }
-        let seat = Arc::new(Seat::new(io, opening.first, &engine.limits, opening.wire));
+        let seat = Arc::new(Seat::new(engine.clone(), io, opening.first, opening.wire));
         seat.greet(welcome.as_deref());
         let stay = Stay::begin(engine.clone(), standing, seat.clone());
         engine.counters.accepted.add(1);
@@ -83,10 +89,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         let mut conversation = Conversation {
             stay,
             seat,
-            inbox: VecDeque::new(),
+            inbox: Inbox::default(),
             wire: opening.wire,
             auth_first,
             bad_frames: 0,
+            failed_auths: 0,
+            spending: Spending::new(&engine),
+            expires: expiry(id, engine.limits.max_lifetime),
             deadline: None,
             lifetime: None,
             permit: opening.permit,
@@ -141,7 +150,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// The same for a message, by its id if it has one.
     pub(super) fn refuse_message(&mut self, error: PeerError, cid: Option<&str>) -> Result<(), End> {
         self.engine.counters.errors.add(1);
-        let text = outbound::error(error.code.as_str(), &error.text, cid);
+        let text = outbound::error(error.code.as_str(), &error.text, cid, None);
         self.seat.send(frame::text(text.as_bytes()));
         if error.code.is_malformed() { self.count_bad_frame() } else { Ok(()) }
     }
@@ -164,9 +173,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         self.lifetime = expiry.and_then(|expiry| Lifetime::begin(expiry, warning)).map(Box::new);
     }
 
-    /// The client has a room: no time runs for him, and his place among the newcomers is free.
+    /// Guessing is not to be made up for by anything, for what is guessed opens doors.
+    pub(super) fn count_failed_auth(&mut self) -> Result<(), End> {
+        self.failed_auths += 1;
+        if self.failed_auths >= self.engine.limits.max_failed_auths {
+            self.engine.counters.auth_failed.add(1);
+            return Err(End(LeaveReason::AuthFailed));
+        }
+        Ok(())
+    }
+
+    /// The client has a room: no time to enter runs for him, and his place among the newcomers is
+    /// free.
     pub(super) fn settle(&mut self) {
-        self.deadline = None;
+        self.start_deadline();
         self.permit.settle();
     }
 
@@ -177,7 +197,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             (false, None) => (limits.enter_timeout, LeaveReason::NeverEntered),
             (false, Some(_)) => (Duration::MAX, LeaveReason::NeverEntered),
         };
+        let at = (limit < Duration::MAX).then(|| Instant::now().checked_add(limit)).flatten();
+        let next = match (at, self.expires) {
+            (Some(at), Some(expires)) if at < expires => Some((at, reason)),
+            (Some(at), None) => Some((at, reason)),
+            (_, expires) => expires.map(|at| (at, LeaveReason::Expired)),
+        };
         self.deadline =
-            (limit < Duration::MAX).then(|| Deadline { at: Box::pin(tokio::time::sleep(limit)), reason });
+            next.map(|(at, reason)| Deadline { at: Box::pin(tokio::time::sleep_until(at)), reason });
     }
+}
+
+/// When a connection has lasted its time: up to a tenth before the limit, so that those who came
+/// together don't go together.
+fn expiry(id: ConnectionId, max_lifetime: Duration) -> Option<Instant> {
+    if max_lifetime == Duration::MAX {
+        return None;
+    }
+    // The golden ratio spreads numbers that follow each other evenly.
+    let early = (id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as f64 / f64::from(u32::MAX);
+    Instant::now().checked_add(max_lifetime.mul_f64(1.0 - early / 10.0))
 }

@@ -44,7 +44,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                     }
                 }
             }
-            while let Some(text) = self.inbox.pop_front() {
+            let others = std::mem::take(&mut self.inbox.others);
+            if others > 0
+                && let Err(End(reason)) = self.pay_others(others)
+            {
+                return reason;
+            }
+            while let Some(text) = self.inbox.texts.pop_front() {
                 let done = match self.on_text(text.as_str()) {
                     Ok(None) => Ok(()),
                     Ok(Some(rest)) => rest.await,
@@ -55,8 +61,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 }
             }
             // A burst's worth of memory is not kept while idle.
-            if self.inbox.capacity() > 4 {
-                self.inbox = VecDeque::new();
+            if self.inbox.texts.capacity() > 4 {
+                self.inbox.texts = VecDeque::new();
             }
         }
     }
@@ -66,6 +72,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         match reason {
             LeaveReason::HeartbeatMissed => self.engine.counters.heartbeats_missed.add(1),
             LeaveReason::Slow => self.engine.counters.slow.add(1),
+            LeaveReason::Flooded => self.engine.counters.flooded.add(1),
+            LeaveReason::Expired => self.engine.counters.expired.add(1),
             _ => {}
         }
         if reason.keeps_seat() || (reason == LeaveReason::Closed && self.seat.means_to_return()) {
@@ -114,14 +122,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// Does at once what can be done at once. What has to wait is boxed: it is rare, and every
     /// connection would have room for the largest of these futures.
     fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
-        let inbound = match Inbound::parse(text, self.engine.limits.max_depth) {
+        let inbound = Inbound::parse(text, self.engine.limits.max_depth);
+        if matches!(inbound, Ok(Inbound::Pong)) {
+            self.bad_frames = 0;
+            return self.pay_others(1).map(|()| None);
+        }
+        let paid = self.pay_message(text.len());
+        let inbound = match inbound {
             Ok(inbound) => inbound,
             Err(e) => return self.refuse(e).map(|()| None),
         };
-        // Guessing tokens is no good behaviour, however well-formed.
-        if !matches!(inbound, Inbound::Auth(_)) {
-            self.bad_frames = 0;
+        if let Err(too_much) = paid {
+            return self.drop_excess(inbound, too_much).map(|()| None);
         }
+        self.bad_frames = 0;
         match inbound {
             Inbound::Pong => Ok(None),
             Inbound::Auth(token) => Ok(Some(Box::pin(self.on_auth(token)))),

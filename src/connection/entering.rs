@@ -2,9 +2,11 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::config::SlowConsumer;
 use crate::connection::conversation::{Conversation, End};
 use crate::engine::memberships::Newcomer;
 use crate::engine::standing::Standing;
+use crate::hooks::guard;
 use crate::hooks::policy::EnterRequest;
 use crate::ids::{IdError, Name, RoomId};
 use crate::protocol::close::LeaveReason;
@@ -22,6 +24,9 @@ struct Comeback {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     pub(super) async fn on_enter(&mut self, enter: Enter<'_>) -> Result<(), End> {
+        if let Err(too_much) = self.pay_enter() {
+            return self.refuse_excess(too_much, None);
+        }
         let comeback = match self.comeback(&enter) {
             Ok(comeback) => comeback,
             Err(e) => return self.refuse(e),
@@ -30,6 +35,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Ok(checked) => checked,
             Err(e) => return self.refuse(e),
         };
+        let slow = self.slow_consumer(&room)?;
         let is_back = self.stay.standing.membership.is_none() && self.take_over(&comeback.secrets).await?;
         if is_back {
             self.settle();
@@ -42,13 +48,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         if is_there && let Some(m) = &self.stay.standing.membership {
             match self.wire {
                 Wire::Plain => self.engine.repeat(m, &body, &*self.seat),
-                Wire::V1 => self.engine.resume(&self.newcomer(name, comeback.since), m),
+                Wire::V1 => self.engine.resume(&self.newcomer(name, comeback.since, slow), m),
             }
             return Ok(());
         }
         if is_back && let Some(m) = &self.stay.standing.membership {
             // He wants to be elsewhere now, and goes there from where he was.
-            self.engine.resume(&self.newcomer(m.name.clone(), None), m);
+            self.engine.resume(&self.newcomer(m.name.clone(), None, slow), m);
         }
         let engine = self.engine.clone();
         if let Some(policy) = &engine.hooks.policy {
@@ -74,7 +80,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 }
             }
         }
-        self.enter(self.newcomer(name, comeback.since), &room, &body)
+        if engine.room(room.as_str()).is_none()
+            && let Err(too_much) = self.pay_room()
+        {
+            return self.refuse_excess(too_much, None);
+        }
+        self.enter(self.newcomer(name, comeback.since, slow), &room, &body)
     }
 
     fn is_in(&self, room: &RoomId, name: &Name) -> bool {
@@ -122,9 +133,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         Ok(self.stay.standing.membership.is_some())
     }
 
-    fn newcomer(&self, name: Name, since: Option<Since>) -> Newcomer {
+    /// What is done if he reads this room too slowly.
+    fn slow_consumer(&self, room: &RoomId) -> Result<SlowConsumer, End> {
+        let own = match &self.engine.hooks.policy {
+            Some(policy) => guard::call("slow_consumer", || policy.slow_consumer(room))?,
+            None => None,
+        };
+        Ok(own.unwrap_or(self.engine.limits.slow_consumer))
+    }
+
+    fn newcomer(&self, name: Name, since: Option<Since>, slow: SlowConsumer) -> Newcomer {
         let Standing { id, user, .. } = &self.stay.standing;
-        Newcomer { id: *id, name, user: user.clone(), wire: self.wire, since, link: self.seat.clone() }
+        Newcomer { id: *id, name, user: user.clone(), wire: self.wire, since, slow, link: self.seat.clone() }
     }
 
     /// Name and room within the limits; the user's own name counts more than the claimed one.
@@ -156,8 +176,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Ok(entered) => entered,
             Err(e) => return self.refuse(e),
         };
+        let old = self.stay.standing.membership.replace(new);
         self.settle();
-        if let Some(old) = self.stay.standing.membership.replace(new) {
+        if let Some(old) = old {
             let reason = if old.room.id() == room { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.stay.tell_left(&old, reason, entry.left_online)?;
         }

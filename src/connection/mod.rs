@@ -5,9 +5,12 @@ mod conversation;
 mod course;
 mod entering;
 mod lifetime;
+mod link;
+mod rate;
 mod reader;
 mod saying;
 mod seat;
+mod spending;
 mod stay;
 mod sweep;
 

@@ -26,6 +26,14 @@ const READ_BUFFER: usize = 512;
 /// A flood of pings is answered only as far as the client reads the answers.
 const MAX_CONTROL: usize = 1024;
 
+/// What came and has yet to be dealt with.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) texts: VecDeque<Utf8Bytes>,
+    /// Pings, pongs, and parts of messages but for the last.
+    pub(crate) others: u32,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     /// Present while a message or the closing handshake is unfinished.
@@ -56,7 +64,7 @@ impl Reader {
         io: &mut IO,
         outbox: &mut Outbox,
         max_message_bytes: usize,
-        inbox: &mut VecDeque<Utf8Bytes>,
+        inbox: &mut Inbox,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received, LeaveReason>> {
         if !self.first.is_empty() {
@@ -79,9 +87,10 @@ impl Reader {
         bytes: &[u8],
         outbox: &mut Outbox,
         max_message_bytes: usize,
-        inbox: &mut VecDeque<Utf8Bytes>,
+        inbox: &mut Inbox,
     ) -> Result<(), LeaveReason> {
         self.boundary.advance(bytes);
+        inbox.others += self.boundary.take_others();
         let context = self.context.get_or_insert_with(|| {
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ_BUFFER)
@@ -94,7 +103,7 @@ impl Reader {
         let mut wire = Wire { bytes, outbox, refused: false };
         loop {
             match context.read(&mut wire) {
-                Ok(Message::Text(text)) => inbox.push_back(text),
+                Ok(Message::Text(text)) => inbox.texts.push_back(text),
                 Ok(Message::Binary(_)) => return Err(LeaveReason::Binary),
                 Ok(Message::Close(Some(frame))) => self.close_code = Some(frame.code.into()),
                 // Pings and the close are answered by the next read.

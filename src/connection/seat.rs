@@ -1,20 +1,19 @@
 //! A connection's seat: its socket behind a lock that is held for one poll. The connection's
 //! own task reads from it and writes what was left over; everybody else writes straight to it.
 
-use std::collections::VecDeque;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::config::Limits;
-use crate::connection::reader::Reader;
-use crate::engine::outbox::Outbox;
+use crate::config::SlowConsumer;
+use crate::connection::link::{Life, Link, Place};
+use crate::connection::reader::{Inbox, Reader};
+use crate::engine::engine::Engine;
+use crate::engine::outbox::{Bounds, Kind, Overflow};
 use crate::engine::recipient::Recipient;
 use crate::protocol::close::{self, LeaveReason};
 use crate::protocol::wire::Wire;
@@ -26,54 +25,15 @@ use crate::room::stream::Batch;
 /// bytes than two messages may have.
 const MAX_INBOX: usize = 16;
 
+/// So many frames that are no messages are read before they are paid for.
+const MAX_OTHERS: u32 = 64;
+
 type Room = SharedRoom<Arc<dyn Recipient>>;
 
 pub(crate) struct Seat<IO> {
-    max_message_bytes: usize,
-    max_queue_frames: usize,
-    max_queue_bytes: usize,
+    engine: Arc<Engine>,
     wire: Wire,
     link: Mutex<Link<IO>>,
-}
-
-struct Link<IO> {
-    io: IO,
-    reader: Reader,
-    outbox: Outbox,
-    /// Wakes the connection's own task, whoever it is that polls the socket.
-    waker: Waker,
-    place: Option<Place>,
-    /// The task is to end the connection.
-    order: Option<LeaveReason>,
-    /// Whatever it ends for, its seat may not be kept.
-    verdict: Option<LeaveReason>,
-    /// The close frame is queued or sent.
-    finishing: bool,
-    /// Reading is over, once the messages that came before are dealt with.
-    ended: Option<LeaveReason>,
-    life: Life,
-    /// The socket holds bytes that it has yet to flush (TLS).
-    unflushed: bool,
-}
-
-/// The room whose frames are for this connection.
-struct Place {
-    room: Arc<Room>,
-    /// Up to here it has had the room's frames.
-    position: u64,
-    /// A heartbeat follows the first frames, which hold the member's own enter.
-    greet: bool,
-}
-
-/// What is known of the client being alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    /// Something came since the last heartbeat.
-    Seen,
-    /// A heartbeat went out, and nothing came since.
-    Asked,
-    /// The client is kept waiting, and what it sends is not read: silence says nothing.
-    Unread,
 }
 
 /// What the connection's task has to do next.
@@ -86,26 +46,8 @@ pub(crate) enum Turn {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
-    pub(crate) fn new(io: IO, first: Bytes, limits: &Limits, wire: Wire) -> Seat<IO> {
-        Seat {
-            max_message_bytes: limits.max_message_bytes,
-            max_queue_frames: limits.max_queue_frames,
-            max_queue_bytes: limits.max_queue_bytes,
-            wire,
-            link: Mutex::new(Link {
-                io,
-                reader: Reader::new(first),
-                outbox: Outbox::default(),
-                waker: Waker::noop().clone(),
-                place: None,
-                order: None,
-                verdict: None,
-                finishing: false,
-                ended: None,
-                life: Life::Seen,
-                unflushed: false,
-            }),
-        }
+    pub(crate) fn new(engine: Arc<Engine>, io: IO, first: Bytes, wire: Wire) -> Seat<IO> {
+        Seat { engine, wire, link: Mutex::new(Link::new(io, Reader::new(first))) }
     }
 
     /// Sends the welcome, by v1, and a first heartbeat that asks for nothing yet. A client that
@@ -128,7 +70,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
 
     /// Writes what was left over, obeys orders, and reads into the inbox. With `Messages` the
     /// socket has been read until it had no more, or until the inbox was full.
-    pub(crate) fn poll_turn(&self, cx: &mut Context<'_>, inbox: &mut VecDeque<Utf8Bytes>) -> Poll<Turn> {
+    pub(crate) fn poll_turn(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<Turn> {
         let mut link = self.lock();
         let link = &mut *link;
         if !link.waker.will_wake(cx.waker()) {
@@ -146,24 +88,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
             if let Some(reason) = link.order {
                 return Poll::Ready(Turn::End(reason));
             }
-            let bytes: usize = inbox.iter().map(|text| text.len()).sum();
-            if inbox.len() >= MAX_INBOX || bytes >= self.max_message_bytes {
+            let max_message_bytes = self.engine.limits.max_message_bytes;
+            let bytes: usize = inbox.texts.iter().map(|text| text.len()).sum();
+            if inbox.texts.len() >= MAX_INBOX || bytes >= max_message_bytes || inbox.others >= MAX_OTHERS {
                 link.life = Life::Unread;
                 return Poll::Ready(Turn::Messages);
             }
             if let Some(reason) = link.ended {
-                return Poll::Ready(if inbox.is_empty() { Turn::End(reason) } else { Turn::Messages });
+                return Poll::Ready(if inbox.texts.is_empty() { Turn::End(reason) } else { Turn::Messages });
             }
-            let read =
-                link.reader.poll_read(&mut link.io, &mut link.outbox, self.max_message_bytes, inbox, cx);
-            match read {
+            match link.reader.poll_read(&mut link.io, &mut link.outbox, max_message_bytes, inbox, cx) {
                 Poll::Ready(Ok(_)) => link.life = Life::Seen,
                 Poll::Ready(Err(reason)) => link.end(reason),
                 Poll::Pending => {
                     if link.life == Life::Unread {
                         link.life = Life::Seen;
                     }
-                    return if inbox.is_empty() { Poll::Pending } else { Poll::Ready(Turn::Messages) };
+                    return if inbox.texts.is_empty() { Poll::Pending } else { Poll::Ready(Turn::Messages) };
                 }
             }
         }
@@ -171,11 +112,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
 
     /// The same while a hook is asked: messages stay in the inbox, and when that is full the
     /// client has to wait. Returns why the connection must end at once.
-    pub(crate) fn poll_ahead(
-        &self,
-        cx: &mut Context<'_>,
-        inbox: &mut VecDeque<Utf8Bytes>,
-    ) -> Option<LeaveReason> {
+    pub(crate) fn poll_ahead(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Option<LeaveReason> {
         match self.poll_turn(cx, inbox) {
             Poll::Ready(Turn::End(reason)) => Some(reason),
             _ => None,
@@ -251,25 +188,60 @@ impl<IO> Seat<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Seat<IO> {
     /// Writes whole frames, those of `frames` from `skip` on, at once as far as the socket takes
-    /// them. Only what is left over is shared.
-    fn write(&self, link: &mut Link<IO>, frames: &Bytes, skip: usize) {
+    /// them.
+    fn write(&self, link: &mut Link<IO>, kind: Kind, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
         if rest.is_empty() || link.is_mute() {
             return;
         }
         let written = if link.outbox.is_empty() { link.write_now(rest) } else { 0 };
-        if written < rest.len() {
-            let (frames, bytes) = (frames.slice(skip..), self.max_queue_bytes);
-            if link.outbox.push(frames, written, self.max_queue_frames, bytes).is_err() {
-                link.order(LeaveReason::Slow);
-            }
+        if written == rest.len() {
+            return;
+        }
+        // All is shared; a part would keep the whole in memory for as long as it waits.
+        let rest = if skip == 0 { frames.clone() } else { Bytes::copy_from_slice(rest) };
+        self.queue(link, kind, rest, written);
+    }
+
+    /// The same for the first frames of a room: the first of all, which is the member's own enter,
+    /// and what belongs to it must not be lost, however slow he is.
+    fn write_first(&self, link: &mut Link<IO>, mut own: Vec<u8>, others: &[u8]) {
+        if link.is_mute() {
+            return;
+        }
+        let len = own.len();
+        own.extend_from_slice(others);
+        let all = Bytes::from(own);
+        let written = if link.outbox.is_empty() { link.write_now(&all) } else { 0 };
+        if written < len {
+            self.queue(link, Kind::Own, all.slice(..len), written);
+        }
+        if written < all.len() {
+            self.queue(link, Kind::Room, all.slice(len..), written.saturating_sub(len));
+        }
+    }
+
+    /// Keeps what the socket didn't take.
+    #[cold]
+    fn queue(&self, link: &mut Link<IO>, kind: Kind, frames: Bytes, written: usize) {
+        let limits = &self.engine.limits;
+        let bounds = Bounds {
+            frames: limits.max_queue_frames,
+            bytes: limits.max_queue_bytes,
+            slow: link.place.as_ref().map_or(SlowConsumer::Close, |place| place.slow),
+            tells: self.wire == Wire::V1,
+        };
+        match link.outbox.push(kind, frames, written, &bounds) {
+            Ok(0) => {}
+            Ok(lost) => self.engine.counters.lagged.add(lost),
+            Err(Overflow) => link.order(LeaveReason::Slow),
         }
     }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
-    fn attach(&self, room: &Arc<Room>, position: u64) {
-        self.lock().place = Some(Place { room: room.clone(), position, greet: true });
+    fn attach(&self, room: &Arc<Room>, position: u64, slow: SlowConsumer) {
+        self.lock().place = Some(Place { room: room.clone(), position, slow, greet: true });
     }
 
     fn detach(&self) {
@@ -290,19 +262,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         }
         let (frames, skip) = batch.frames(place.position, self.wire);
         place.position = batch.end();
-        if !std::mem::take(&mut place.greet) {
-            return self.write(link, frames, skip);
+        if !std::mem::take(&mut place.greet) || skip == frames.len() {
+            return self.write(link, Kind::Room, frames, skip);
         }
         // The first frames and the first heartbeat in one write.
         let beat = outbound::heartbeat(place.room.online());
-        let mut both = Vec::with_capacity(frames.len() - skip + beat.len() + 4);
-        both.extend_from_slice(&frames[skip..]);
-        frame::push_text(&mut both, &[beat.as_bytes()]);
-        self.write(link, &both.into(), 0);
+        let frames = &frames[skip..];
+        let (enter, others) = frames.split_at(frame::frame_len(frames));
+        let mut own = Vec::with_capacity(frames.len() + beat.len() + 4);
+        own.extend_from_slice(enter);
+        frame::push_text(&mut own, &[beat.as_bytes()]);
+        self.write_first(link, own, others);
     }
 
     fn send(&self, frame: Bytes) {
-        self.write(&mut self.lock(), &frame, 0);
+        self.write(&mut self.lock(), Kind::Own, &frame, 0);
     }
 
     fn close(&self, reason: LeaveReason) {
@@ -322,6 +296,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         if link.life == Life::Seen {
             link.life = Life::Asked;
         }
+        if link.is_stuck(self.engine.limits.write_timeout, self.engine.heartbeat.interval()) {
+            self.engine.counters.write_timeouts.add(1);
+            return link.order(LeaveReason::Slow);
+        }
         link.send_beat();
     }
 
@@ -330,124 +308,5 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         if link.life == Life::Asked && link.ended.is_none() {
             link.order(LeaveReason::HeartbeatMissed);
         }
-    }
-}
-
-impl<IO> Link<IO> {
-    /// The client has said its last word.
-    fn is_gone(&self) -> bool {
-        matches!(self.ended, Some(LeaveReason::Closed | LeaveReason::Lost))
-    }
-
-    /// Nothing more is to be written. Who is kicked still gets what was said before.
-    fn is_mute(&self) -> bool {
-        use LeaveReason::{HeartbeatMissed, Lost, Slow};
-        self.finishing || self.is_gone() || matches!(self.order, Some(Slow | Lost | HeartbeatMissed))
-    }
-
-    /// Nothing more is read.
-    fn end(&mut self, reason: LeaveReason) {
-        self.ended = Some(reason);
-        if reason == LeaveReason::Closed {
-            // Nothing may follow the answer to a close frame (RFC 6455 §5.5.1).
-            self.outbox.drop_data();
-        }
-    }
-
-    fn order(&mut self, reason: LeaveReason) {
-        if !reason.keeps_seat() {
-            self.verdict.get_or_insert(reason);
-        }
-        if self.order.is_none() {
-            self.order = Some(reason);
-            self.waker.wake_by_ref();
-        }
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
-    /// Writes as much as the socket takes. What is left has the task woken when there is room.
-    fn write_now(&mut self, frames: &[u8]) -> usize {
-        let mut written = 0;
-        while written < frames.len() {
-            match self.poll_write(&frames[written..]) {
-                Poll::Ready(Ok(n)) if n > 0 => written += n,
-                Poll::Ready(_) => {
-                    self.order(LeaveReason::Lost);
-                    return frames.len();
-                }
-                Poll::Pending => break,
-            }
-        }
-        self.flush();
-        written
-    }
-
-    /// Reads what nobody wants to know any more; ready when the client has closed its side.
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()>
-    where
-        IO: AsyncRead,
-    {
-        let mut chunk = [0; 1024];
-        loop {
-            let mut buf = ReadBuf::new(&mut chunk);
-            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    fn send_beat(&mut self) {
-        let num = self.place.as_ref().map_or(0, |p| p.room.online());
-        let mut beat = Vec::with_capacity(64);
-        frame::push_text(&mut beat, &[outbound::heartbeat(num).as_bytes()]);
-        if !self.outbox.is_empty() {
-            return self.outbox.push_beat(&beat);
-        }
-        let written = self.write_now(&beat);
-        self.outbox.push_control(&beat[written..]);
-    }
-
-    /// Writes what was left over; false if the socket is broken.
-    fn drain(&mut self) -> bool {
-        while !self.outbox.is_empty() {
-            let waker = self.waker.clone();
-            let io = Pin::new(&mut self.io);
-            match io.poll_write(&mut Context::from_waker(&waker), self.outbox.next()) {
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    self.outbox.advance(n);
-                    self.unflushed = true;
-                    // Who takes what he was too slow for is slow, not dead.
-                    self.life = Life::Seen;
-                }
-                Poll::Ready(_) => {
-                    self.order(LeaveReason::Lost);
-                    return false;
-                }
-                Poll::Pending => break,
-            }
-        }
-        if self.unflushed {
-            return self.flush();
-        }
-        true
-    }
-
-    fn poll_write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), bytes)
-    }
-
-    fn flush(&mut self) -> bool {
-        match Pin::new(&mut self.io).poll_flush(&mut Context::from_waker(&self.waker)) {
-            Poll::Ready(Ok(())) => self.unflushed = false,
-            Poll::Ready(Err(_)) => {
-                self.order(LeaveReason::Lost);
-                return false;
-            }
-            Poll::Pending => self.unflushed = true,
-        }
-        true
     }
 }

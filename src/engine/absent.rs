@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::config::SlowConsumer;
 use crate::engine::recipient::Recipient;
 use crate::protocol::close::LeaveReason;
 use crate::room::registry::SharedRoom;
@@ -25,7 +26,7 @@ impl Absent {
 }
 
 impl Recipient for Absent {
-    fn attach(&self, _: &Arc<SharedRoom<Arc<dyn Recipient>>>, _: u64) {}
+    fn attach(&self, _: &Arc<SharedRoom<Arc<dyn Recipient>>>, _: u64, _: SlowConsumer) {}
 
     fn detach(&self) {}
 

@@ -201,6 +201,11 @@ impl Engine {
         Some(absence)
     }
 
+    /// Time since it was built.
+    pub(crate) fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+
     /// The time for histories. Where there are none, it isn't asked for.
     pub(crate) fn now(&self) -> Duration {
         if self.recovery.history.is_some() { self.born.elapsed() } else { Duration::ZERO }

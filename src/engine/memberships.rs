@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::config::SlowConsumer;
 use crate::engine::delivery::guarded;
 use crate::engine::engine::Engine;
 use crate::engine::recipient::Recipient;
@@ -31,6 +32,8 @@ pub(crate) struct Newcomer {
     pub(crate) wire: Wire,
     /// Up to where he has been there before.
     pub(crate) since: Option<Since>,
+    /// What is done if he reads the room too slowly.
+    pub(crate) slow: SlowConsumer,
     pub(crate) link: Arc<dyn Recipient>,
 }
 
@@ -80,7 +83,7 @@ impl Engine {
                 self.settle(&new, shared, room, position, now);
                 Ok((shared.clone(), Entry { online: room.online(), left_online: 0 }))
             })
-            .map_err(|_| too_many_rooms())?
+            .map_err(|_| too_many_rooms(max_rooms))?
             .map_err(|e: JoinError| refused(e, max))
     }
 
@@ -120,7 +123,7 @@ impl Engine {
                 room.reserve(&new.member(), max)?;
                 Ok(shared.clone())
             })
-            .map_err(|_| too_many_rooms())?
+            .map_err(|_| too_many_rooms(max_rooms))?
             .map_err(|e: JoinError| refused(e, max))?;
         let left_online = self.depart(old, new.id, &*new.link);
         Ok(self.registry.visit(&kept, |shared, room| self.take_place(new, shared, room, frame, left_online)))
@@ -155,7 +158,7 @@ impl Engine {
             let answer = at.answer(shared, room, now);
             guarded(&*new.link, |link| link.send(answer));
         }
-        new.link.attach(shared, position);
+        new.link.attach(shared, position, new.slow);
         self.start_flush(shared, room);
     }
 
@@ -213,7 +216,7 @@ impl Engine {
         let at = Arrival { id: new.id, name: &new.name, since: new.since, position, resumed: true };
         let answer = at.answer(shared, &mut room, now);
         guarded(&*new.link, |link| link.send(answer));
-        new.link.attach(shared, position);
+        new.link.attach(shared, position, new.slow);
         self.tell_closed(&room, &*new.link);
     }
 
@@ -322,13 +325,17 @@ fn catch_up(room: &mut Room<Arc<dyn Recipient>>, shared: &EngineRoom, link: &dyn
     }
 }
 
-fn too_many_rooms() -> PeerError {
-    PeerError::new(ErrorCode::TooManyRooms, "no further room can be opened; enter one that exists")
+fn too_many_rooms(max: usize) -> PeerError {
+    let text = format!("there are {max} rooms, and no further one can be opened; enter one that exists");
+    PeerError::new(ErrorCode::TooManyRooms, text)
 }
 
 fn refused(error: JoinError, max: usize) -> PeerError {
     match error {
-        JoinError::Full => PeerError::new(ErrorCode::RoomFull, format!("the room is full ({max} members)")),
+        JoinError::Full => {
+            let text = format!("the room is full ({max} members); try another, or again later");
+            PeerError::new(ErrorCode::RoomFull, text)
+        }
         JoinError::NameTaken => {
             PeerError::new(ErrorCode::NameTaken, "somebody in the room has this name; choose another")
         }

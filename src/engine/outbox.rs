@@ -1,26 +1,59 @@
 //! What one connection has yet to be sent: bounded, whole frames, control frames first.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::{Buf, Bytes};
 
-use crate::protocol::frame::frame_len;
+use crate::config::SlowConsumer;
+use crate::protocol::frame::{self, frame_len};
+use crate::protocol::{inbound, outbound};
 
 /// The leftovers of one connection.
 ///
 /// Data keeps its order. Control frames (heartbeat, pong, close) pass it, though never inside
 /// of a frame that has been written in part.
+///
+/// Pieces share the memory of what they were cut from, and keep all of it: only the first, which
+/// was written in part, is less than that. So the outbox holds no more than its bounds and one
+/// batch of a room.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     control: Vec<u8>,
     /// A heartbeat is among the control frames; a second one would say nothing new.
     beat: bool,
-    /// Whole frames each, but for the first, which may begin inside of a frame.
-    data: VecDeque<Bytes>,
+    /// Never begins with a gap.
+    data: VecDeque<Piece>,
     /// Bytes up to the end of the frame inside of which the first data begins.
     rest: usize,
     bytes: usize,
     frames: usize,
+}
+
+/// Whole frames, but for the first piece, which may begin inside of a frame.
+#[derive(Debug)]
+enum Piece {
+    Frames(Kind, Bytes),
+    /// So many frames of the room were here.
+    Gap(u64),
+}
+
+/// Whose frames they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// All members get them; a slow one may do without.
+    Room,
+    /// They are for this client alone.
+    Own,
+}
+
+/// How much may wait, and what happens when that is not enough.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+    pub(crate) slow: SlowConsumer,
+    /// The client is told what it has missed.
+    pub(crate) tells: bool,
 }
 
 /// The queue would have grown past its bounds.
@@ -38,25 +71,33 @@ impl Outbox {
     }
 
     /// Queues whole frames of which the first `written` bytes are on the wire already, which
-    /// may only be if the outbox is empty.
+    /// may only be if the outbox is empty. Returns how many of the room's frames were dropped
+    /// for it.
     pub(crate) fn push(
         &mut self,
+        kind: Kind,
         frames: Bytes,
         written: usize,
-        max_frames: usize,
-        max_bytes: usize,
-    ) -> Result<(), Overflow> {
+        bounds: &Bounds,
+    ) -> Result<u64, Overflow> {
         let (rest, count) = cut(&frames, written);
         debug_assert!(written == 0 || self.is_empty());
         let left = frames.len() - written;
         // Who had nothing to wait for has kept up, however much was said at once; rooms gather no
         // more than the queue may hold.
-        let full = self.bytes + left > max_bytes || self.frames + count > max_frames;
-        if full && !self.data.is_empty() {
-            return Err(Overflow);
+        if self.data.is_empty() || bounds.of(kind).allow(self.bytes + left, self.frames + count) {
+            self.keep(kind, frames.slice(written..), rest, count);
+            return Ok(0);
         }
-        self.keep(frames.slice(written..), rest, count);
-        Ok(())
+        match (bounds.slow, kind) {
+            (SlowConsumer::Close, _) | (SlowConsumer::DropNewest, Kind::Own) => Err(Overflow),
+            (SlowConsumer::DropNewest, Kind::Room) => Ok(self.keep_what_fits(&frames, bounds)),
+            (SlowConsumer::DropOldest | SlowConsumer::Latest, _) => {
+                self.keep(kind, frames, 0, count);
+                let lost = self.thin(bounds);
+                if bounds.allow(self.bytes, self.frames) { Ok(lost) } else { Err(Overflow) }
+            }
+        }
     }
 
     /// Queues whole control frames, or, if the outbox is empty, the unwritten rest of them.
@@ -74,27 +115,30 @@ impl Outbox {
 
     /// Queues the last frame behind everything else, whatever the bounds.
     pub(crate) fn push_last(&mut self, frame: Vec<u8>) {
-        self.keep(frame.into(), 0, 1);
+        self.keep(Kind::Own, frame.into(), 0, 1);
     }
 
     /// Forgets all data but a frame that is on the wire in part.
     pub(crate) fn drop_data(&mut self) {
-        let begun = (self.rest > 0).then(|| self.data[0].slice(..self.rest));
+        let begun = match self.data.front() {
+            Some(Piece::Frames(kind, first)) if self.rest > 0 => Some((*kind, first.slice(..self.rest))),
+            _ => None,
+        };
         self.data.clear();
         (self.bytes, self.frames) = (0, 0);
-        if let Some(begun) = begun {
+        if let Some((kind, begun)) = begun {
             let rest = self.rest;
-            self.keep(begun, rest, 1);
+            self.keep(kind, begun, rest, 1);
         }
     }
 
     /// What to write next; empty when there is nothing.
     pub(crate) fn next(&self) -> &[u8] {
         match self.data.front() {
-            Some(first) if self.rest > 0 => &first[..self.rest],
+            Some(Piece::Frames(_, first)) if self.rest > 0 => &first[..self.rest],
             _ if !self.control.is_empty() => &self.control,
-            Some(first) => first,
-            None => &[],
+            Some(Piece::Frames(_, first)) => first,
+            _ => &[],
         }
     }
 
@@ -109,7 +153,7 @@ impl Outbox {
             }
             return;
         }
-        let Some(first) = self.data.front_mut() else { return };
+        let Some(Piece::Frames(_, first)) = self.data.front_mut() else { return };
         let (rest, done) = if self.rest > 0 {
             (self.rest - n, usize::from(n == self.rest))
         } else {
@@ -122,13 +166,14 @@ impl Outbox {
         self.frames -= done;
         if first.is_empty() {
             self.data.pop_front();
+            self.announce_gap();
             if self.data.is_empty() {
                 self.data = VecDeque::new();
             }
         }
     }
 
-    fn keep(&mut self, bytes: Bytes, rest: usize, frames: usize) {
+    fn keep(&mut self, kind: Kind, bytes: Bytes, rest: usize, frames: usize) {
         if bytes.is_empty() {
             return;
         }
@@ -137,8 +182,143 @@ impl Outbox {
         }
         self.bytes += bytes.len();
         self.frames += frames;
-        self.data.push_back(bytes);
+        self.data.push_back(Piece::Frames(kind, bytes));
     }
+
+    /// Queues those of a room's frames for which there is room, and returns how many are lost.
+    fn keep_what_fits(&mut self, frames: &Bytes, bounds: &Bounds) -> u64 {
+        let bounds = bounds.of(Kind::Room);
+        let (mut end, mut n) = (0, 0);
+        while end < frames.len() {
+            let next = end + frame_len(&frames[end..]);
+            if !bounds.allow(self.bytes + next, self.frames + n + 1) {
+                break;
+            }
+            (end, n) = (next, n + 1);
+        }
+        self.keep(Kind::Room, part(frames, 0, end), 0, n);
+        let lost = count(&frames[end..]) as u64;
+        self.miss(lost, &bounds);
+        lost
+    }
+
+    /// Drops the room's frames until the queue is half full, so that this is not to be done for
+    /// each further frame. Returns how many are lost.
+    fn thin(&mut self, bounds: &Bounds) -> u64 {
+        let mut lost = 0;
+        if bounds.slow == SlowConsumer::Latest {
+            let mut stale = self.superseded().into_iter();
+            lost += self.drop_where(bounds, |_| stale.next().unwrap_or(false));
+        }
+        let half = Bounds { frames: bounds.frames / 2, bytes: bounds.bytes / 2, ..*bounds };
+        lost += self.drop_where(bounds, |outbox| !half.allow(outbox.bytes, outbox.frames));
+        self.announce_gap();
+        lost
+    }
+
+    /// Drops frames of the room, but for one that was begun, and leaves gaps in their places.
+    fn drop_where(&mut self, bounds: &Bounds, mut goes: impl FnMut(&Outbox) -> bool) -> u64 {
+        let mut lost = 0;
+        let mut at = self.rest;
+        for piece in std::mem::take(&mut self.data) {
+            let bytes = match piece {
+                Piece::Frames(Kind::Room, bytes) => bytes,
+                Piece::Gap(missed) => {
+                    self.miss(missed, bounds);
+                    continue;
+                }
+                own => {
+                    self.data.push_back(own);
+                    at = 0;
+                    continue;
+                }
+            };
+            let mut from = 0;
+            while at < bytes.len() {
+                let end = at + frame_len(&bytes[at..]);
+                if goes(self) {
+                    self.put_back(part(&bytes, from, at));
+                    self.miss(1, bounds);
+                    self.bytes -= end - at;
+                    self.frames -= 1;
+                    lost += 1;
+                    from = end;
+                }
+                at = end;
+            }
+            self.put_back(part(&bytes, from, bytes.len()));
+            at = 0;
+        }
+        lost
+    }
+
+    /// For each frame of the room that was not begun, whether a later one is of the same event.
+    fn superseded(&self) -> Vec<bool> {
+        let mut latest = HashMap::new();
+        let mut stale = Vec::new();
+        let mut at = self.rest;
+        for piece in &self.data {
+            if let Piece::Frames(Kind::Room, bytes) = piece {
+                while at < bytes.len() {
+                    let end = at + frame_len(&bytes[at..]);
+                    let payload = std::str::from_utf8(frame::payload(&bytes[at..end])).unwrap_or_default();
+                    if let Some(event) = inbound::event_of(payload)
+                        && let Some(before) = latest.insert(event, stale.len())
+                    {
+                        stale[before] = true;
+                    }
+                    stale.push(false);
+                    at = end;
+                }
+            }
+            at = 0;
+        }
+        stale
+    }
+
+    /// Puts frames of the room back that are counted already.
+    fn put_back(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.data.push_back(Piece::Frames(Kind::Room, bytes));
+        }
+    }
+
+    fn miss(&mut self, frames: u64, bounds: &Bounds) {
+        match self.data.back_mut() {
+            _ if frames == 0 || !bounds.tells => {}
+            Some(Piece::Gap(missed)) => *missed += frames,
+            _ => self.data.push_back(Piece::Gap(frames)),
+        }
+    }
+
+    /// Where the queue begins with a gap, the client is told of it.
+    fn announce_gap(&mut self) {
+        if let Some(&Piece::Gap(missed)) = self.data.front() {
+            let notice = frame::text(outbound::lagged(missed).as_bytes());
+            self.bytes += notice.len();
+            self.frames += 1;
+            self.data[0] = Piece::Frames(Kind::Own, notice);
+        }
+    }
+}
+
+impl Bounds {
+    fn allow(&self, bytes: usize, frames: usize) -> bool {
+        bytes <= self.bytes && frames <= self.frames
+    }
+
+    /// Those for frames of this kind.
+    fn of(&self, kind: Kind) -> Bounds {
+        if kind == Kind::Own || self.slow != SlowConsumer::DropNewest {
+            return *self;
+        }
+        Bounds { frames: self.frames - self.frames / 4, bytes: self.bytes - self.bytes / 4, ..*self }
+    }
+}
+
+/// Of whole frames those from one byte to another, which keep no more memory than they need.
+fn part(frames: &Bytes, from: usize, to: usize) -> Bytes {
+    if to - from == frames.len() { frames.clone() } else { Bytes::copy_from_slice(&frames[from..to]) }
 }
 
 /// For whole frames of which `written` bytes are gone: how much of the frame that was begun is

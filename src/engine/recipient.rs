@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::config::SlowConsumer;
 use crate::protocol::close::LeaveReason;
 use crate::room::registry::SharedRoom;
 use crate::room::stream::Batch;
@@ -11,9 +12,9 @@ use crate::room::stream::Batch;
 /// A connection as rooms, the sweep and the host see it. No call waits for the peer: what its
 /// socket doesn't take at once goes into its bounded outbox.
 pub(crate) trait Recipient: Send + Sync {
-    /// From now on frames of that room are for this connection, from a position on. Called
-    /// under the room's lock.
-    fn attach(&self, room: &Arc<SharedRoom<Arc<dyn Recipient>>>, position: u64);
+    /// From now on frames of that room are for this connection, from a position on, and this is
+    /// done if it reads them too slowly. Called under the room's lock.
+    fn attach(&self, room: &Arc<SharedRoom<Arc<dyn Recipient>>>, position: u64, slow: SlowConsumer);
 
     /// It has left its room.
     fn detach(&self);

@@ -32,6 +32,12 @@ pub(crate) struct Counters {
     pub(crate) heartbeats_missed: Counter,
     pub(crate) slow: Counter,
     pub(crate) resumed: Counter,
+    pub(crate) rate_limited: Counter,
+    pub(crate) flooded: Counter,
+    pub(crate) auth_failed: Counter,
+    pub(crate) lagged: Counter,
+    pub(crate) write_timeouts: Counter,
+    pub(crate) expired: Counter,
 }
 
 /// What an engine is doing and has done since it was built.
@@ -76,6 +82,18 @@ pub struct Stats {
     pub absent: usize,
     /// Members who came back to the seats that they had.
     pub resumed: u64,
+    /// Messages, enters and other frames that were beyond a rate.
+    pub rate_limited: u64,
+    /// Connections closed because they went on regardless.
+    pub flooded: u64,
+    /// Connections closed because they failed to authenticate too often.
+    pub auth_failed: u64,
+    /// Frames of rooms that slow members have missed ([`SlowConsumer`](crate::SlowConsumer)).
+    pub lagged: u64,
+    /// Connections closed because they took nothing for the `write_timeout`; in `slow`, too.
+    pub write_timeouts: u64,
+    /// Connections closed because they had lasted their time.
+    pub expired: u64,
 }
 
 impl Counters {
@@ -96,6 +114,12 @@ impl Counters {
             heartbeats_missed: self.heartbeats_missed.read(),
             slow: self.slow.read(),
             resumed: self.resumed.read(),
+            rate_limited: self.rate_limited.read(),
+            flooded: self.flooded.read(),
+            auth_failed: self.auth_failed.read(),
+            lagged: self.lagged.read(),
+            write_timeouts: self.write_timeouts.read(),
+            expired: self.expired.read(),
             ..Stats::default()
         }
     }

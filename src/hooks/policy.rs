@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use serde::Serialize;
 
+use crate::config::SlowConsumer;
 use crate::error::SendError;
 use crate::hooks::user::{Denied, User};
 use crate::ids::{ConnectionId, Name, RoomId};
@@ -62,6 +63,28 @@ pub trait RoomPolicy: Send + Sync + 'static {
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
         let _ = request;
         Verdict::allow()
+    }
+
+    /// What happens to members of this room who read too slowly; `None`, as by default, is what
+    /// the builder's `slow_consumer` says. Asked at each enter, not for each message.
+    ///
+    /// ```
+    /// use tower_chat_rooms::{ChatRooms, RoomId, RoomPolicy, SlowConsumer};
+    ///
+    /// struct Prices;
+    ///
+    /// impl RoomPolicy for Prices {
+    ///     fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer> {
+    ///         room.as_str().starts_with("price/").then_some(SlowConsumer::Latest)
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(Prices.slow_consumer(&RoomId::from("price/tea")), Some(SlowConsumer::Latest));
+    /// ChatRooms::builder().policy(Prices).build().unwrap();
+    /// ```
+    fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer> {
+        let _ = room;
+        None
     }
 }
 
@@ -237,6 +260,7 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) trait ErasedPolicy: Send + Sync {
     fn may_enter<'a>(&'a self, request: &'a EnterRequest<'a>) -> BoxFuture<'a, Result<(), Denied>>;
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict;
+    fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer>;
 }
 
 impl<P: RoomPolicy> ErasedPolicy for P {
@@ -246,5 +270,9 @@ impl<P: RoomPolicy> ErasedPolicy for P {
 
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
         RoomPolicy::may_send(self, request)
+    }
+
+    fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer> {
+        RoomPolicy::slow_consumer(self, room)
     }
 }

@@ -19,6 +19,8 @@ pub enum LeaveReason {
     Slow,
     /// The client entered no room in the time allowed (4002).
     NeverEntered,
+    /// The connection has lasted as long as the host lets it (4003).
+    Expired,
     /// The member went to another room on the same connection.
     Moved,
     /// The member entered the same room under another name.
@@ -43,6 +45,10 @@ pub enum LeaveReason {
     NotUtf8,
     /// The client sent too many frames that make no sense (1008).
     Misbehaved,
+    /// The client went on sending more than it may (1008).
+    Flooded,
+    /// The client failed to authenticate too often (1008).
+    AuthFailed,
     /// The client sent a message over the limit (1009).
     TooBig,
     /// A hook of the host panicked (1011).
@@ -82,8 +88,8 @@ impl LeaveReason {
 
     /// Whether a member who ends so may come back to his seat, where seats are kept.
     pub(crate) fn keeps_seat(self) -> bool {
-        use LeaveReason::{HeartbeatMissed, Lost, Replaced, Slow};
-        matches!(self, Lost | HeartbeatMissed | Slow | Replaced)
+        use LeaveReason::{Expired, HeartbeatMissed, Lost, Replaced, Slow};
+        matches!(self, Lost | HeartbeatMissed | Slow | Expired | Replaced)
     }
 
     /// Code and text of the close frame (RFC 6455 §7.4). The text is at most 123 bytes.
@@ -99,12 +105,15 @@ impl LeaveReason {
             LeaveReason::Binary => (1003, "only text frames are understood"),
             LeaveReason::NotUtf8 => (1007, "a text frame held invalid UTF-8"),
             LeaveReason::Misbehaved => (1008, "too many malformed frames"),
+            LeaveReason::Flooded => (1008, "too much too fast: send less"),
+            LeaveReason::AuthFailed => (1008, "too many failed authentications"),
             LeaveReason::TooBig => (1009, "message too big"),
             LeaveReason::HookFailed => (1011, "internal error"),
             LeaveReason::Shutdown => (1012, "the server restarts; retry in 2 s"),
             LeaveReason::HeartbeatMissed => (4000, "no heartbeat came"),
             LeaveReason::Slow => (4001, "the connection reads too slowly; retry in 1 s"),
             LeaveReason::NeverEntered => (4002, "no room was entered in time"),
+            LeaveReason::Expired => (4003, "the connection has lasted its time; come back"),
             LeaveReason::Kicked => (4500, "kicked"),
             LeaveReason::RoomClosed => (4501, "the room was closed"),
             LeaveReason::NeverAuthenticated => (4502, "nobody authenticated in time"),
@@ -130,6 +139,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::NeverEntered => "never entered",
             LeaveReason::Moved => "moved to another room",
             LeaveReason::Renamed => "renamed",
+            LeaveReason::Expired => "lasted its time",
             LeaveReason::Kicked => "kicked",
             LeaveReason::RoomClosed => "room closed",
             LeaveReason::NeverAuthenticated => "never authenticated",
@@ -140,6 +150,8 @@ impl fmt::Display for LeaveReason {
             LeaveReason::Binary => "binary frame",
             LeaveReason::NotUtf8 => "invalid UTF-8",
             LeaveReason::Misbehaved => "too many malformed frames",
+            LeaveReason::Flooded => "too much too fast",
+            LeaveReason::AuthFailed => "too many failed authentications",
             LeaveReason::TooBig => "message too big",
             LeaveReason::HookFailed => "a hook failed",
             LeaveReason::Shutdown => "server shutdown",

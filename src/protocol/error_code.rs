@@ -33,6 +33,8 @@ pub enum ErrorCode {
     RoomFull,
     /// `too_many_rooms`: the server opens no further room.
     TooManyRooms,
+    /// `rate_limited`: more than the client may send, enter or open in a time; it was dropped.
+    RateLimited,
     /// `internal`: a hook of the host failed; try again later.
     Internal,
 }
@@ -53,6 +55,7 @@ impl ErrorCode {
             ErrorCode::NameTaken => "name_taken",
             ErrorCode::RoomFull => "room_full",
             ErrorCode::TooManyRooms => "too_many_rooms",
+            ErrorCode::RateLimited => "rate_limited",
             ErrorCode::Internal => "internal",
         }
     }

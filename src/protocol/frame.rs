@@ -61,8 +61,17 @@ pub(crate) fn frame_len(bytes: &[u8]) -> usize {
     }
 }
 
+/// The payload of one frame of ours.
+pub(crate) fn payload(frame: &[u8]) -> &[u8] {
+    match frame[1] {
+        126 => &frame[4..],
+        127 => &frame[10..],
+        _ => &frame[2..],
+    }
+}
+
 /// Follows the frames of a client's byte stream by their headers alone, to know when nothing
-/// of an unfinished message is on the way. It checks nothing.
+/// of an unfinished message is on the way, and counts those that are no message. It checks nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Boundary {
     /// Header bytes seen so far of the frame that has begun.
@@ -72,12 +81,19 @@ pub(crate) struct Boundary {
     rest: u64,
     /// A fragmented message is unfinished.
     fragmented: bool,
+    /// Control frames, and parts of messages but for the last.
+    others: u32,
 }
 
 impl Boundary {
     /// Between two messages.
     pub(crate) fn is_clean(&self) -> bool {
         self.header_len == 0 && self.rest == 0 && !self.fragmented
+    }
+
+    /// Frames so far that neither were a message nor ended one; counted anew from now on.
+    pub(crate) fn take_others(&mut self) -> u32 {
+        std::mem::take(&mut self.others)
     }
 
     pub(crate) fn advance(&mut self, mut bytes: &[u8]) {
@@ -116,8 +132,12 @@ impl Boundary {
         self.header_len = 0;
         self.rest = len.saturating_add(mask);
         // Control frames may stand between the fragments of a message (RFC 6455 §5.4).
-        if first & 0x08 == 0 {
+        let is_control = first & 0x08 != 0;
+        if !is_control {
             self.fragmented = first & 0x80 == 0;
+        }
+        if is_control || self.fragmented {
+            self.others = self.others.saturating_add(1);
         }
     }
 }
@@ -135,6 +155,7 @@ mod tests {
             let payload = vec![b'x'; len];
             let frame = text(&payload);
             assert_eq!(frame_len(&frame), frame.len());
+            assert_eq!(super::payload(&frame), payload);
             let read = FrameSocket::new(&frame[..]).read(None).unwrap().unwrap();
             assert_eq!(read.header().opcode, OpCode::Data(Data::Text));
             assert!(read.header().is_final);
@@ -159,6 +180,7 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             let mut clean = vec![0];
+            let mut others = 0;
             let mut open = false;
             for (len, control, fin) in frames {
                 let (len, first) = match control {
@@ -176,6 +198,7 @@ mod tests {
                 if !open {
                     clean.push(bytes.len());
                 }
+                others += u32::from(control || open);
             }
             let mut boundary = Boundary::default();
             let mut at = 0;
@@ -184,6 +207,7 @@ mod tests {
                 at += chunk.len();
                 prop_assert_eq!(boundary.is_clean(), clean.contains(&at), "at {}", at);
             }
+            prop_assert_eq!((boundary.take_others(), boundary.take_others()), (others, 0));
         }
     }
 }

@@ -67,7 +67,8 @@ pub(crate) struct Body<'a> {
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 
 /// Event names that only the server may use.
-const RESERVED: [&str; 8] = ["out", "noAuth", "error", "heartbeat", "welcome", "entered", "ack", "expiring"];
+const RESERVED: [&str; 9] =
+    ["out", "noAuth", "error", "heartbeat", "welcome", "entered", "ack", "expiring", "lagged"];
 
 impl<'a> Inbound<'a> {
     /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.
@@ -176,6 +177,11 @@ impl<'a> Body<'a> {
         }
         body
     }
+}
+
+/// The event's name of a frame that was made here.
+pub(crate) fn event_of(frame: &str) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Envelope<'_>>(frame).ok()?.event.and_then(string)
 }
 
 fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerError> {

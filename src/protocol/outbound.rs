@@ -93,10 +93,17 @@ pub(crate) fn no_auth(reason: &str) -> String {
     format!(r#"{{"event":"noAuth","message":{}}}"#, quote(reason))
 }
 
-/// `{"event":"error","code":CODE,"message":TEXT}`, by v1 with the `cid` of what was refused.
-pub(crate) fn error(code: &str, text: &str, cid: Option<&str>) -> String {
+/// `{"event":"error","code":CODE,"message":TEXT}`, by v1 with the `cid` of what was refused and
+/// the milliseconds after which it may be tried again.
+pub(crate) fn error(code: &str, text: &str, cid: Option<&str>, retry: Option<u64>) -> String {
     let cid = cid.map_or(String::new(), |cid| format!(r#","cid":{}"#, quote(cid)));
-    format!(r#"{{"event":"error","code":"{code}","message":{}{cid}}}"#, quote(text))
+    let retry = retry.map_or(String::new(), |millis| format!(r#","retryAfter":{millis}"#));
+    format!(r#"{{"event":"error","code":"{code}","message":{}{cid}{retry}}}"#, quote(text))
+}
+
+/// `{"event":"lagged","missed":N}`
+pub(crate) fn lagged(missed: u64) -> String {
+    format!(r#"{{"event":"lagged","missed":{missed}}}"#)
 }
 
 /// The error by which a member is put out of a room, by v1 with that room.
@@ -125,16 +132,20 @@ mod tests {
             (out, json!({"event": "out", "name": name, "num": 7})),
             (heartbeat(3), json!({"event": "heartbeat", "message": "ping", "num": 3})),
             (no_auth(name), json!({"event": "noAuth", "message": name})),
-            (error("bad_json", name, None), json!({"event": "error", "code": "bad_json", "message": name})),
             (
-                error("denied", "x", Some(name)),
-                json!({"event": "error", "code": "denied", "message": "x", "cid": name}),
+                error("bad_json", name, None, None),
+                json!({"event": "error", "code": "bad_json", "message": name}),
+            ),
+            (
+                error("denied", "x", Some(name), Some(7)),
+                json!({"event": "error", "code": "denied", "message": "x", "cid": name, "retryAfter": 7}),
             ),
             (
                 put_out("denied", "x", Some(name)),
                 json!({"event": "error", "code": "denied", "message": "x", "roomId": name}),
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
+            (lagged(3), json!({"event": "lagged", "missed": 3})),
             (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);

@@ -155,7 +155,12 @@ impl Run<Vec<u8>> {
         if self.bytes.is_empty() {
             return Run::default();
         }
-        Run { start: self.start, bytes: std::mem::take(&mut self.bytes).into() }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        // A slow member may keep it for long.
+        if bytes.capacity() - bytes.len() > bytes.len() / 4 + 1024 {
+            bytes.shrink_to_fit();
+        }
+        Run { start: self.start, bytes: bytes.into() }
     }
 
     fn copy(&self) -> Run<Bytes> {

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tower_chat_rooms::{ChatRooms, Client, ClientBuilder, ClientEvent, History, RoomEvent};
 
-use crate::client::assert_empty;
+use crate::client::{assert_empty, unhurried};
 
 /// For what takes a moment where nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ impl Visits {
 /// Rooms that keep seats and what was said, on a port of their own.
 async fn server() -> (ChatRooms, Visits, SocketAddr) {
     let visits = Visits::default();
-    let rooms = ChatRooms::builder()
+    let rooms = unhurried()
         .events(visits.hook())
         .grace(PATIENCE)
         .history(History::last(2000).max_bytes(1 << 20))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower_chat_rooms::{ChatRooms, Origins};
 
-use crate::client::default_rooms;
+use crate::client::{default_rooms, unhurried};
 use crate::door::{HANDSHAKE, HEAD_WITHIN, ask, ask_and, ask_with, open};
 
 /// A text frame, masked by zeros.
@@ -143,7 +143,7 @@ async fn slow_heads_hold_no_place() {
 
 #[tokio::test(start_paused = true)]
 async fn frames_right_behind_the_handshake_count() {
-    let rooms = default_rooms();
+    let rooms = unhurried().build().unwrap();
     let mut io = open(&rooms, None);
     let mut bytes = format!("{HANDSHAKE}\r\n").into_bytes();
     bytes.extend(text(r#"{"event":"enter","message":"ann","roomId":"r"}"#));

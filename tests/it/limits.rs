@@ -11,7 +11,7 @@ use crate::client::Client;
 #[test]
 fn contradictions_are_named() {
     let ms = Duration::from_millis;
-    let cases: [(ChatRoomsBuilder, &str); 14] = [
+    let cases: [(ChatRoomsBuilder, &str); 20] = [
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(49))), "interval"),
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))), "timeout"),
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(0))), "timeout"),
@@ -24,6 +24,12 @@ fn contradictions_are_named() {
         (ChatRooms::builder().max_pending(0), "max_pending"),
         (ChatRooms::builder().max_queue_frames(0), "max_queue_frames"),
         (ChatRooms::builder().max_bad_frames(0), "max_bad_frames"),
+        (ChatRooms::builder().max_messages_per_second(0), "max_messages_per_second"),
+        (ChatRooms::builder().max_bytes_per_second(32 * 1024 - 1), "max_bytes_per_second"),
+        (ChatRooms::builder().max_enters_per_minute(0), "max_enters_per_minute"),
+        (ChatRooms::builder().max_new_rooms_per_minute(0), "max_new_rooms_per_minute"),
+        (ChatRooms::builder().write_timeout(ms(0)), "write_timeout"),
+        (ChatRooms::builder().max_lifetime(ms(0)), "max_lifetime"),
         (ChatRooms::builder().enter_timeout(ms(0)), "enter_timeout"),
         (ChatRooms::builder().close_timeout(ms(0)), "close_timeout"),
     ];
@@ -47,6 +53,14 @@ fn no_limit_at_all_is_no_contradiction() {
         .max_pending(usize::MAX)
         .max_queue_frames(usize::MAX)
         .max_queue_bytes(usize::MAX)
+        .max_messages_per_second(u32::MAX)
+        .max_bytes_per_second(usize::MAX)
+        .max_enters_per_minute(u32::MAX)
+        .max_new_rooms_per_minute(u32::MAX)
+        .max_excess(u32::MAX)
+        .max_failed_auths(u32::MAX)
+        .max_lifetime(Duration::MAX)
+        .write_timeout(Duration::MAX)
         .max_bad_frames(u32::MAX)
         .enter_timeout(Duration::MAX)
         .auth_timeout(Duration::MAX)

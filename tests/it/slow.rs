@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tower_chat_rooms::{Admission, ChatRooms};
 
-use crate::client::{Client, Log, assert_empty, default_rooms};
+use crate::client::{Client, Log, assert_empty, default_rooms, unhurried};
 
 /// I/O that takes and gives at most so many bytes at once, and every other time nothing.
 struct Drops<IO> {
@@ -144,7 +144,7 @@ async fn who_reads_nothing_is_slow_and_delays_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn heartbeats_pass_a_full_queue() {
-    let rooms = default_rooms();
+    let rooms = unhurried().build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let mut late = Client::connect_as(&rooms, Admission::anonymous(), 256).await;
     late.say(json!({"event": "enter", "message": "late", "roomId": "r"})).await;
@@ -192,7 +192,7 @@ async fn a_blocked_connection_still_hears_kick() {
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_pings_that_nobody_reads_the_answers_of_is_bounded() {
     use futures_util::SinkExt;
-    let rooms = default_rooms();
+    let rooms = unhurried().build().unwrap();
     let mut eve = Client::connect_as(&rooms, Admission::anonymous(), 512).await;
     eve.say(json!({"event": "enter", "message": "eve", "roomId": "r"})).await;
     // All of them are read; the answers wait in a small lane, the latest replacing others.

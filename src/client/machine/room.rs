@@ -29,6 +29,7 @@ impl<T> Machine<T> {
                 self.refuse_token(now, reason);
             }
             Some(Incoming::Error { code, message, cid }) => self.on_error(now, code, message, cid),
+            Some(Incoming::Lagged(missed)) => self.on_lagged(missed),
             Some(Incoming::Said(object)) => self.on_said(now, object),
         }
     }
@@ -137,6 +138,22 @@ impl<T> Machine<T> {
         if seq > self.heard {
             self.heard = seq;
             self.tell_frame(seq, own, object);
+        }
+        self.flush();
+    }
+
+    /// The next frames of the room don't come. The server has chosen so; it is not asked for them.
+    fn on_lagged(&mut self, missed: u64) {
+        if self.phase != Phase::Online {
+            return;
+        }
+        self.heard = self.heard.saturating_add(missed);
+        // Where events were dropped here, a replay from before is still to come.
+        if !self.overrun {
+            if let Some(position) = &mut self.position {
+                position.seq = self.heard;
+            }
+            self.tell_once(ClientEvent::Gap { missed: Some(missed) });
         }
         self.flush();
     }

@@ -134,6 +134,24 @@ fn secrets_are_kept_until_one_connection_has_entered() {
 }
 
 #[test]
+fn what_the_server_has_dropped_is_a_gap_and_no_reason_to_go() {
+    let mut m = machine(plan());
+    online(&mut m);
+    m.on_text(ms(1), &said(6, "a"));
+    m.on_text(ms(1), r#"{"event":"lagged","missed":3}"#);
+    m.on_text(ms(1), &said(10, "b"));
+    let told = outputs(&mut m);
+    assert_eq!(told[0], r#"message "a" Some(6)"#);
+    assert!(told[1].contains("Gap { missed: Some(3) }"), "{told:?}");
+    assert_eq!(told[2..], [r#"message "b" Some(10)"#]);
+    // Something else that is missing is one.
+    m.on_text(ms(2), &said(12, "d"));
+    assert!(outputs(&mut m).contains(&"close 4000".to_owned()));
+    let sent = greet(&mut m, ms(3), "s2");
+    assert!(sent[0].contains(r#""seq":10"#), "{sent:?}");
+}
+
+#[test]
 fn frames_come_once_and_in_order() {
     let mut m = machine(plan());
     online(&mut m);
