@@ -20,8 +20,10 @@ use crate::client::{Client, Next, assert_empty};
 /// I/O of which each write is something else.
 struct Odd {
     io: DuplexStream,
-    write: Box<dyn FnMut(&mut Context<'_>, &[u8]) -> Poll<()> + Send>,
+    write: Box<OnWrite>,
 }
+
+type OnWrite = dyn FnMut(&mut Context<'_>, &[u8]) -> Poll<()> + Send;
 
 impl AsyncRead for Odd {
     fn poll_read(
