@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use inside::*;
 
-use config::Limits;
+use config::{Limits, UniqueNames};
 use connection::seat::{Seat, Turn};
 use engine::outbox::Outbox;
 use engine::recipient::Recipient;
@@ -109,7 +109,7 @@ fn read(times: u64) {
 /// A message that was parsed goes to the sockets of 100 members, which take all of it.
 fn deliver(times: u64) {
     let (tail, body) = (samples::tail(), &MESSAGE[..MESSAGE.len() - 1]);
-    let registry = Registry::<Arc<dyn Recipient>>::new(None);
+    let registry = Registry::<Arc<dyn Recipient>>::new(None, UniqueNames::Off);
     let room = registry.open(&RoomId::from("lobby"), 1, |shared, room| {
         for id in 0..100 {
             let seat = Arc::new(seat(b""));

@@ -7,6 +7,7 @@ mod inside;
 use divan::{Bencher, black_box};
 use inside::*;
 
+use config::UniqueNames;
 use engine::outbox::Outbox;
 use ids::{ConnectionId, RoomId};
 use protocol::frame::{Boundary, push_text};
@@ -100,7 +101,8 @@ fn push_and_advance_leftover(bencher: Bencher<'_, '_>, frames: usize) {
 /// Somebody opens a room, and it is gone when he leaves, among so many others.
 #[divan::bench(args = [0, 10_000])]
 fn open_and_visit(bencher: Bencher<'_, '_>, others: u64) {
-    let (registry, tail, out) = (Registry::new(None), samples::tail(), outbound::out("Ann"));
+    let (registry, tail, out) =
+        (Registry::new(None, UniqueNames::Off), samples::tail(), outbound::out("Ann"));
     let enter = |id: &RoomId| {
         let joined = registry.open(id, usize::MAX, |shared, room: &mut Room<()>| {
             samples::join(room, samples::member(0, ()), &tail);

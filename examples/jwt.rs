@@ -11,6 +11,10 @@
 //! /chat?token=TOKEN                      where nothing else works: proxies log it
 //! {"event":"auth","message":"TOKEN"}     after connecting, before entering
 //! ```
+//!
+//! A token is good for ten minutes, and the connection with it; a newer one that is sent in band
+//! prolongs it. Where an issuer publishes its keys, `JwtAuth::from_keys` takes the place of
+//! `JwtAuth::hs256`, with a task that fetches them anew: see `JwtKeys`.
 
 use std::error::Error;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Heartbeat, History, Limits, Recovery};
+use crate::config::{Heartbeat, History, Limits, OnExpiry, Recovery, Rules, UniqueNames};
 use crate::engine::engine::{Engine, Hooks};
 use crate::error::BuildError;
 use crate::hooks::auth::Authenticate;
@@ -38,6 +38,7 @@ pub struct ChatRoomsBuilder {
     heartbeat: Heartbeat,
     limits: Limits,
     recovery: Recovery,
+    rules: Rules,
     hooks: Hooks,
     pub(crate) origins: Origins,
     pub(crate) proxies: TrustedProxies,
@@ -102,6 +103,27 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// What becomes of a connection whose user's time is over. Default: it is closed.
+    pub fn on_expiry(mut self, on_expiry: OnExpiry) -> Self {
+        self.rules.on_expiry = on_expiry;
+        self
+    }
+
+    /// How long before its user's time is over a client of the `chat-rooms.v1` subprotocol is
+    /// warned, so that it can send a newer token; zero for no warning. Default: 30 s, enough to
+    /// get one over a slow network.
+    pub fn token_warning(mut self, ahead: Duration) -> Self {
+        self.limits.token_warning = ahead;
+        self
+    }
+
+    /// Whether two members of a room may have the same name; who comes second gets an error
+    /// `name_taken`. Default: they may.
+    pub fn unique_names(mut self, unique_names: UniqueNames) -> Self {
+        self.rules.unique_names = unique_names;
+        self
+    }
+
     /// Bytes of one message of a client, all fragments together. What is longer closes the
     /// connection with 1009, before it is read. Default: 64 KiB.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
@@ -122,9 +144,24 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// Characters (Unicode scalar values) of a member's name. Default: 64, which is a line of a
+    /// roster; ideographs and emoji take three or four bytes each, and meet
+    /// [`max_name_bytes`](Self::max_name_bytes) first.
+    pub fn max_name_chars(mut self, chars: usize) -> Self {
+        self.limits.max_name_chars = chars;
+        self
+    }
+
     /// Bytes of a room id in UTF-8. Default: 128.
     pub fn max_room_id_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_room_id_bytes = bytes;
+        self
+    }
+
+    /// Characters (Unicode scalar values) of a room id. Default: 128, no fewer than bytes, for many
+    /// ids are made by machines.
+    pub fn max_room_id_chars(mut self, chars: usize) -> Self {
+        self.limits.max_room_id_chars = chars;
         self
     }
 
@@ -221,7 +258,7 @@ impl ChatRoomsBuilder {
 
     pub(crate) fn into_engine(self) -> Result<Engine, BuildError> {
         self.check()?;
-        Ok(Engine::new(self.heartbeat, self.limits, self.recovery, self.hooks))
+        Ok(Engine::new(self.heartbeat, self.limits, self.recovery, self.rules, self.hooks))
     }
 
     fn check(&self) -> Result<(), BuildError> {
@@ -244,6 +281,7 @@ impl ChatRoomsBuilder {
             ("max_message_bytes", limits.max_message_bytes),
             ("max_depth", limits.max_depth),
             ("max_name_bytes", limits.max_name_bytes),
+            ("max_name_chars", limits.max_name_chars),
             ("max_room_members", limits.max_room_members),
             ("max_rooms", limits.max_rooms),
             ("max_connections", limits.max_connections),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ids::MaxLen;
+
 /// How often the server asks each client for a sign of life, and how long it waits for one.
 ///
 /// The server sends `{"event":"heartbeat","message":"ping","num":N}` to every connection once
@@ -126,13 +128,53 @@ pub(crate) struct Recovery {
     pub(crate) grace: Duration,
 }
 
+/// What becomes of a connection when its user's time is over
+/// ([`User::expires_at`](crate::User::expires_at)) and no newer token has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnExpiry {
+    /// It is told so by `noAuth` and closed with 4504, which tells the client to stay away.
+    #[default]
+    Close,
+    /// It leaves its room and is told so by `noAuth`. It stays open for `auth_timeout`, for the
+    /// same user to authenticate in band and enter again.
+    WaitForAuth,
+}
+
+/// Whether a name may be in a room more than once.
+///
+/// The connections of one user may always share a name. Another's is taken for as long as he is a
+/// member, also while his connection is lost and his seat is kept. What looks alike is not compared
+/// ([`Name`](crate::Name)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum UniqueNames {
+    /// It may.
+    #[default]
+    Off,
+    /// Once. `Ann` and `ann` are two names.
+    Exact,
+    /// Once, whether in capitals or not: `Ann`, `ann` and `ANN` are one name, by Unicode's own
+    /// rules of upper and lower case.
+    AnyCase,
+}
+
+/// How members are dealt with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rules {
+    pub(crate) on_expiry: OnExpiry,
+    pub(crate) unique_names: UniqueNames,
+}
+
 /// Every bound on what peers may cost. The builder documents each.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) max_message_bytes: usize,
     pub(crate) max_depth: usize,
     pub(crate) max_name_bytes: usize,
+    pub(crate) max_name_chars: usize,
     pub(crate) max_room_id_bytes: usize,
+    pub(crate) max_room_id_chars: usize,
     pub(crate) max_room_members: usize,
     pub(crate) max_rooms: usize,
     pub(crate) max_connections: usize,
@@ -145,12 +187,21 @@ pub(crate) struct Limits {
     pub(crate) auth_timeout: Duration,
     pub(crate) hook_timeout: Duration,
     pub(crate) close_timeout: Duration,
+    pub(crate) token_warning: Duration,
 }
 
 impl Limits {
     /// Whether an object of so many bytes, with name and count added, overflows an empty queue.
     pub(crate) fn is_too_big(&self, bytes: usize) -> bool {
         bytes > self.max_queue_bytes.saturating_sub(self.overhead())
+    }
+
+    pub(crate) fn name(&self) -> MaxLen {
+        MaxLen { bytes: self.max_name_bytes, chars: self.max_name_chars }
+    }
+
+    pub(crate) fn room_id(&self) -> MaxLen {
+        MaxLen { bytes: self.max_room_id_bytes, chars: self.max_room_id_chars }
     }
 
     /// What a relayed object grows by at the most: the frame's header, the count, and the name,
@@ -166,7 +217,9 @@ impl Default for Limits {
             max_message_bytes: 64 * 1024,
             max_depth: 64,
             max_name_bytes: 128,
+            max_name_chars: 64,
             max_room_id_bytes: 128,
+            max_room_id_chars: 128,
             max_room_members: 10_000,
             max_rooms: 65_536,
             max_connections: 65_536,
@@ -179,6 +232,7 @@ impl Default for Limits {
             auth_timeout: Duration::from_secs(10),
             hook_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            token_warning: Duration::from_secs(30),
         }
     }
 }

@@ -84,8 +84,10 @@
 //! # The hooks
 //!
 //! - [`Authenticate`]: cookies, headers and the rest of the upgrade request, and tokens that
-//!   clients send in band. `JwtAuth` (feature `jwt`) is one that is ready to use.
-//! - [`RoomPolicy`]: may this user enter this room, and may this message go out.
+//!   clients send in band. `JwtAuth` (feature `jwt`) is one that is ready to use. A [`User`] may
+//!   have an end, when a newer token is due ([`OnExpiry`]).
+//! - [`RoomPolicy`]: may this user enter this room, and stay when he has authenticated anew; may
+//!   this message go out.
 //! - [`RoomEvents`]: `entered`, `left` with its reason, and `message`. [`event_channel`] turns
 //!   it into a stream.
 //!
@@ -102,6 +104,12 @@
 //! may have is limited **only where the host tells the address**, by a [`PeerAddr`] in each request's
 //! extensions; behind a proxy it has to be named ([`TrustedProxies`]).
 //!
+//! # Logs
+//!
+//! This crate logs by `tracing`, and never a token, a secret or what is said; nor does the `Debug`
+//! of its types show them. tungstenite, which reads the frames, logs them at the level `trace`:
+//! keep it at `debug`, as by the filter `trace,tungstenite=debug`.
+//!
 //! # Features
 //!
 //! | feature | what it adds |
@@ -109,7 +117,7 @@
 //! | `client` | `Client`, a member of a room over the network that comes back by itself |
 //! | `client-rustls` | `wss` for it, with rustls and the certificates that the system trusts |
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441), too; the host enables it by `enable_connect_protocol`, axum does by itself |
-//! | `jwt` | `JwtAuth`; the host adds `jsonwebtoken` with the crypto of its choice |
+//! | `jwt` | `JwtAuth`, `JwtKeys`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
@@ -136,7 +144,7 @@ pub use crate::client::event::{ClientEvent, ClientState, RoomFrame};
 #[cfg(feature = "client")]
 pub use crate::client::handle::{Client, ClientSender, Sending};
 pub use crate::client::script::{ClientScript, ScriptBody};
-pub use crate::config::{Heartbeat, History};
+pub use crate::config::{Heartbeat, History, OnExpiry, UniqueNames};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
 pub use crate::error::{BuildError, SendError};
@@ -144,7 +152,7 @@ pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
 pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents};
 #[cfg(feature = "jwt")]
-pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError};
+pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
 pub use crate::hooks::policy::{EnterRequest, MessageRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::ids::{ConnectionId, Name, RoomId};

@@ -16,11 +16,14 @@ use std::time::Duration;
 use allocation_counter::measure;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Runtime;
-use tower_chat_rooms::{Admission, ChatRooms, Heartbeat};
+use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, User};
 
 /// What the server holds for a connection that has entered and is idle, measured 1,634 bytes,
 /// and some more: its task, its seat, its membership, its part of the tables.
 const MAX_BYTES_PER_CONNECTION: i64 = 1_880;
+
+/// What it holds more for one whose user's time has an end, measured 185.
+const MAX_BYTES_PER_EXPIRY: i64 = 240;
 
 /// Of a message that goes to a quiet room, measured 7.
 const MAX_ALLOCATIONS_PER_MESSAGE: u64 = 8;
@@ -111,6 +114,22 @@ fn an_idle_connection_holds_little() {
 }
 
 #[test]
+fn an_end_of_the_users_time_holds_little() {
+    let [without, with] = [None, Some(10_000 * HOUR)].map(|time| {
+        let (house, clients) = (House::new(), clients(100, 10));
+        let held = measure(|| {
+            house.welcome_as(&clients, || {
+                let user = User::new("u-1");
+                Admission::user(time.map_or(user.clone(), |time| user.expires_in(time)))
+            });
+        });
+        held.bytes_current / clients.len() as i64
+    });
+    assert!(with > without, "{with} bytes with, {without} without");
+    assert!(with - without <= MAX_BYTES_PER_EXPIRY, "{} bytes more", with - without);
+}
+
+#[test]
 fn nothing_stays_behind() {
     let (house, clients) = (House::new(), clients(2_000, 2));
     let (message, close) = (message(100), Arc::from([0x88, 0x80, 0, 0, 0, 0]));
@@ -143,9 +162,13 @@ impl House {
 
     /// Connects clients and has each enter its room.
     fn welcome(&self, clients: &[Client]) {
+        self.welcome_as(clients, Admission::anonymous);
+    }
+
+    fn welcome_as(&self, clients: &[Client], admission: impl Fn() -> Admission) {
         for client in clients {
-            let (rooms, socket) = (self.rooms.clone(), client.connect());
-            self.runtime.spawn(async move { rooms.serve(socket, Admission::anonymous()).await });
+            let (rooms, socket, admission) = (self.rooms.clone(), client.connect(), admission());
+            self.runtime.spawn(async move { rooms.serve(socket, admission).await });
             client.say(&client.enter);
             self.settle();
         }

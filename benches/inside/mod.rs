@@ -13,7 +13,7 @@ pub(crate) mod engine;
 pub(crate) mod error;
 #[path = "../../src/hooks/mod.rs"]
 pub(crate) mod hooks;
-#[path = "../../src/ids.rs"]
+#[path = "../../src/ids/mod.rs"]
 pub(crate) mod ids;
 #[path = "../../src/protocol/mod.rs"]
 pub(crate) mod protocol;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::config::{Limits, UniqueNames};
 use super::ids::{ConnectionId, Name};
 use super::protocol::inbound::Inbound;
 use super::protocol::outbound::Head;
@@ -58,7 +59,7 @@ pub(crate) fn relay<L>(text: &str, tail: &str, room: &mut Room<L>) {
 }
 
 pub(crate) fn member<L>(id: u64, link: L) -> Member<L> {
-    let name = Name::parse("Ann", 128).expect("a good name");
+    let name = Name::parse("Ann", Limits::default().name()).expect("a good name");
     Member { id: ConnectionId(id), name, user: None, wire: Wire::Plain, link }
 }
 
@@ -71,7 +72,7 @@ pub(crate) fn join<L>(room: &mut Room<L>, member: Member<L>, tail: &str) -> u64 
 
 /// A room in which nothing waits to be delivered.
 pub(crate) fn room_of(members: u64) -> Room<()> {
-    let (mut room, tail) = (Room::new(Epoch(1), None), tail());
+    let (mut room, tail) = (Room::new(Epoch(1), None, UniqueNames::Off), tail());
     for id in 0..members {
         join(&mut room, member(id, ()), &tail);
     }

@@ -3,6 +3,7 @@
 
 mod options;
 mod site;
+mod tokens;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -31,7 +32,10 @@ async fn main() {
 
 async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     tracing_subscriber::fmt().with_env_filter(options.log_filter()?).with_writer(std::io::stderr).init();
-    let rooms = options.chat_rooms()?;
+    let (rooms, keys) = options.chat_rooms()?;
+    if let Some(keys) = keys {
+        tokio::spawn(keys.watch());
+    }
     let listener = TcpListener::bind(options.listen).await.map_err(|e| {
         format!("can't listen on {}: {e}; choose another address with --listen", options.listen)
     })?;

@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tower_chat_rooms::{BuildError, ChatRooms, Heartbeat, History, JwtAuth, Origins, TrustedProxies};
+use tower_chat_rooms::{BuildError, ChatRooms, Heartbeat, History, Origins, TrustedProxies, UniqueNames};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::tokens::{KeyFile, Tokens};
 
 /// A chat server with its page. Every flag may also be given in the environment. A limit of 0
 /// means no limit.
@@ -37,11 +40,15 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_GRACE", default_value = "10s", value_parser = humantime::parse_duration)]
     grace: Duration,
 
-    /// Require JSON Web Tokens signed with this secret by HS256 (at least 32 bytes)
-    #[arg(long, env = "CHAT_JWT_SECRET", hide_env_values = true)]
-    jwt_secret: Option<String>,
+    #[command(flatten)]
+    tokens: Tokens,
 
-    /// What to log, as in RUST_LOG
+    /// Whether a name may be in a room only once
+    #[arg(long, env = "CHAT_UNIQUE_NAMES", default_value = "off")]
+    unique_names: Unique,
+
+    /// What to log, as in RUST_LOG. At the level trace `tungstenite` logs all that is said, so it
+    /// has to be named for that
     #[arg(long, env = "CHAT_LOG", default_value = "info")]
     log: String,
 
@@ -57,9 +64,17 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_MAX_NAME_BYTES", default_value_t = 128)]
     max_name_bytes: usize,
 
+    /// Characters of a name
+    #[arg(long, env = "CHAT_MAX_NAME_CHARS", default_value_t = 64)]
+    max_name_chars: usize,
+
     /// Bytes of a room id
     #[arg(long, env = "CHAT_MAX_ROOM_ID_BYTES", default_value_t = 128)]
     max_room_id_bytes: usize,
+
+    /// Characters of a room id
+    #[arg(long, env = "CHAT_MAX_ROOM_ID_CHARS", default_value_t = 128)]
+    max_room_id_chars: usize,
 
     /// Members of one room
     #[arg(long, env = "CHAT_MAX_ROOM_MEMBERS", default_value_t = 10_000)]
@@ -120,6 +135,21 @@ pub(crate) struct Options {
     /// Time for the closing handshake, and for a shutdown
     #[arg(long, env = "CHAT_CLOSE_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration)]
     close_timeout: Duration,
+
+    /// How long before its token expires a client is warned; 0 for no warning
+    #[arg(long, env = "CHAT_TOKEN_WARNING", default_value = "30s", value_parser = humantime::parse_duration)]
+    token_warning: Duration,
+}
+
+/// [`UniqueNames`] as a flag.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Unique {
+    /// As often as anybody likes
+    Off,
+    /// Once as it is written
+    Exact,
+    /// Once, whether in capitals or not
+    AnyCase,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -129,8 +159,8 @@ enum ProxyHeader {
 }
 
 impl Options {
-    /// The chat rooms as described, or why they can't be.
-    pub(crate) fn chat_rooms(&self) -> Result<ChatRooms, Box<dyn Error + Send + Sync>> {
+    /// The chat rooms as described and the file of their keys, or why they can't be.
+    pub(crate) fn chat_rooms(&self) -> Result<(ChatRooms, Option<KeyFile>), Box<dyn Error + Send + Sync>> {
         let heartbeat = Heartbeat::every(self.heartbeat);
         let heartbeat = match self.heartbeat_timeout {
             Some(timeout) => heartbeat.with_timeout(timeout),
@@ -142,7 +172,9 @@ impl Options {
             .max_message_bytes(count(self.max_message_bytes))
             .max_depth(count(self.max_depth))
             .max_name_bytes(count(self.max_name_bytes))
+            .max_name_chars(count(self.max_name_chars))
             .max_room_id_bytes(count(self.max_room_id_bytes))
+            .max_room_id_chars(count(self.max_room_id_chars))
             .max_room_members(count(self.max_room_members))
             .max_rooms(count(self.max_rooms))
             .max_connections(count(self.max_connections))
@@ -156,14 +188,22 @@ impl Options {
             .enter_timeout(time(self.enter_timeout))
             .auth_timeout(time(self.auth_timeout))
             .hook_timeout(time(self.hook_timeout))
-            .close_timeout(time(self.close_timeout));
+            .close_timeout(time(self.close_timeout))
+            .token_warning(self.token_warning)
+            .on_expiry(self.tokens.on_expiry.into())
+            .unique_names(match self.unique_names {
+                Unique::Off => UniqueNames::Off,
+                Unique::Exact => UniqueNames::Exact,
+                Unique::AnyCase => UniqueNames::AnyCase,
+            });
         if self.history > 0 {
             builder = builder.history(History::last(self.history));
         }
-        if let Some(secret) = &self.jwt_secret {
-            builder = builder.auth(JwtAuth::hs256(secret)?.with_query("token"));
+        let auth = self.tokens.auth()?;
+        if let Some(hook) = auth.hook {
+            builder = builder.auth(hook);
         }
-        Ok(builder.build()?)
+        Ok((builder.build()?, auth.keys))
     }
 
     fn origins(&self) -> Result<Origins, BuildError> {
@@ -183,7 +223,13 @@ impl Options {
 
     /// What to log.
     pub(crate) fn log_filter(&self) -> Result<EnvFilter, Box<dyn Error + Send + Sync>> {
-        EnvFilter::try_new(&self.log).map_err(|e| format!("--log {:?}: {e}", self.log).into())
+        let filter = EnvFilter::try_new(&self.log).map_err(|e| format!("--log {:?}: {e}", self.log))?;
+        let is_trace = filter.max_level_hint().is_none_or(|level| level == LevelFilter::TRACE);
+        if !is_trace || self.log.contains("tungstenite") {
+            return Ok(filter);
+        }
+        // At the level trace it would log passwords and tokens.
+        Ok(filter.add_directive("tungstenite=debug".parse()?))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::connection::Opening;
+use crate::connection::lifetime::Lifetime;
 use crate::connection::seat::Seat;
 use crate::connection::stay::Stay;
 use crate::connection::sweep;
@@ -37,6 +38,8 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     pub(super) bad_frames: u32,
     /// The time to authenticate, then to enter.
     pub(super) deadline: Option<Deadline>,
+    /// The user's time, where it has an end.
+    pub(super) lifetime: Option<Box<Lifetime>>,
     /// The last to be dropped: a shutdown waits for it, and so for the end of the stay.
     permit: Permit,
 }
@@ -85,9 +88,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             auth_first,
             bad_frames: 0,
             deadline: None,
+            lifetime: None,
             permit: opening.permit,
             engine,
         };
+        conversation.start_lifetime();
         conversation.start_deadline();
         tracing::debug!(connection = %id, "connection open");
         conversation
@@ -147,6 +152,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             return Err(End(LeaveReason::Misbehaved));
         }
         Ok(())
+    }
+
+    /// The user's time runs from now on.
+    pub(super) fn start_lifetime(&mut self) {
+        let warning = match self.wire {
+            Wire::Plain => Duration::ZERO,
+            Wire::V1 => self.engine.limits.token_warning,
+        };
+        let expiry = self.stay.standing.user.as_ref().and_then(|user| user.expiry());
+        self.lifetime = expiry.and_then(|expiry| Lifetime::begin(expiry, warning)).map(Box::new);
     }
 
     /// The client has a room: no time runs for him, and his place among the newcomers is free.

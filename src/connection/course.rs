@@ -1,6 +1,5 @@
 //! The course of a conversation: what the client says, one thing after the other, to the end.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::Poll;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::conversation::{Conversation, End};
+use crate::connection::lifetime::Step;
 use crate::connection::saying::Said;
 use crate::connection::seat::Turn;
 use crate::protocol::close::LeaveReason;
@@ -18,6 +18,15 @@ use crate::protocol::inbound::Inbound;
 /// opened instead is in use before it hears of the end.
 const LATE_CLOSE: Duration = Duration::from_millis(250);
 
+/// What comes next.
+enum Due {
+    Turn(Turn),
+    /// The user's time is over in so long.
+    Warning(Duration),
+    /// It is over.
+    Expiry,
+}
+
 /// What is left to do for a message.
 type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + Send + 'a>>;
 
@@ -25,8 +34,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// Leads the conversation to its end, and returns why it ends.
     pub(crate) async fn run(&mut self) -> LeaveReason {
         loop {
-            if let Turn::End(reason) = self.turn().await {
-                return reason;
+            match self.turn().await {
+                Due::Turn(Turn::Messages) => {}
+                Due::Turn(Turn::End(reason)) => return reason,
+                Due::Warning(left) => self.warn(left),
+                Due::Expiry => {
+                    if let Err(End(reason)) = self.expire() {
+                        return reason;
+                    }
+                }
             }
             while let Some(text) = self.inbox.pop_front() {
                 let done = match self.on_text(text.as_str()) {
@@ -58,6 +74,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             self.stay.leave(reason);
         }
         self.deadline = None;
+        self.lifetime = None;
     }
 
     /// Closes the connection.
@@ -71,16 +88,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         Box::pin(self.seat.finish(reason, self.engine.limits.close_timeout)).await;
     }
 
-    async fn turn(&mut self) -> Turn {
-        let (seat, inbox, deadline) = (&self.seat, &mut self.inbox, &mut self.deadline);
+    async fn turn(&mut self) -> Due {
+        let (seat, inbox) = (&self.seat, &mut self.inbox);
+        let (deadline, lifetime) = (&mut self.deadline, &mut self.lifetime);
         std::future::poll_fn(|cx| {
             // First, for a flood must not postpone it.
             if let Some(deadline) = deadline
                 && deadline.at.as_mut().poll(cx).is_ready()
             {
-                return Poll::Ready(Turn::End(deadline.reason));
+                return Poll::Ready(Due::Turn(Turn::End(deadline.reason)));
             }
-            seat.poll_turn(cx, inbox)
+            if let Some(lifetime) = lifetime
+                && let Poll::Ready(step) = lifetime.poll(cx)
+            {
+                return Poll::Ready(match step {
+                    Step::Warn(left) => Due::Warning(left),
+                    Step::Expire => Due::Expiry,
+                });
+            }
+            seat.poll_turn(cx, inbox).map(Due::Turn)
         })
         .await
     }
@@ -108,33 +134,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 Said::Done => Ok(None),
                 Said::Crowded(message) => Ok(Some(Box::pin(self.say_later(text, message)))),
             },
-        }
-    }
-
-    async fn on_auth(&mut self, token: Cow<'_, str>) -> Result<(), End> {
-        let engine = self.engine.clone();
-        let Some(auth) = &engine.hooks.auth else { return Ok(()) };
-        match self.ask("in_band", async { auth.in_band(&token).await }).await? {
-            Some(Ok(user)) => {
-                if self.stay.standing.user.as_ref().is_some_and(|old| old.id() != user.id()) {
-                    self.no_auth("another user is authenticated on this connection; open a new one");
-                    return Ok(());
-                }
-                self.stay.authenticate(user);
-                self.bad_frames = 0;
-                if std::mem::take(&mut self.auth_first) {
-                    self.start_deadline();
-                }
-                Ok(())
-            }
-            Some(Err(denied)) => {
-                self.no_auth(denied.reason());
-                self.count_bad_frame()
-            }
-            None => {
-                self.no_auth("the token could not be checked; try again");
-                Ok(())
-            }
         }
     }
 }

@@ -34,10 +34,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         if is_back {
             self.settle();
         }
-        if let Some(m) = &self.stay.standing.membership
-            && m.name == name
-            && m.room.id() == &room
-        {
+        let is_there = self.is_in(&room, &name);
+        // He has authenticated anew, if at all: his rights may have changed.
+        if is_there && is_back && self.stay.standing.user.is_some() && !self.may_stay().await? {
+            return Ok(());
+        }
+        if is_there && let Some(m) = &self.stay.standing.membership {
             match self.wire {
                 Wire::Plain => self.engine.repeat(m, &body, &*self.seat),
                 Wire::V1 => self.engine.resume(&self.newcomer(name, comeback.since), m),
@@ -59,6 +61,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 name: &name,
                 room: &room,
                 from: from.as_ref(),
+                is_renewal: false,
             };
             match self.ask("may_enter", async { policy.may_enter(&request).await }).await? {
                 Some(Ok(())) => {}
@@ -72,6 +75,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             }
         }
         self.enter(self.newcomer(name, comeback.since), &room, &body)
+    }
+
+    fn is_in(&self, room: &RoomId, name: &Name) -> bool {
+        let membership = self.stay.standing.membership.as_ref();
+        membership.is_some_and(|m| m.name == *name && m.room.id() == room)
     }
 
     /// By what a v1 client comes back.
@@ -133,13 +141,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             own => (own.or(claimed), body),
         };
         let name = name.ok_or_else(|| bad_name("must be a string, as \"message\""))?;
-        let name = Name::parse(name, limits.max_name_bytes).map_err(|e: IdError| bad_name(&e.to_string()))?;
+        let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
         let bad_room = |why: &str| PeerError::new(ErrorCode::BadRoomId, format!("the room id {why}"));
         let RoomField::Id(room) = enter.room else {
             return Err(bad_room("must be a string or a number, as \"roomId\""));
         };
-        let room =
-            RoomId::parse(&room, limits.max_room_id_bytes).map_err(|e: IdError| bad_room(&e.to_string()))?;
+        let room = RoomId::parse(&room, limits.room_id()).map_err(|e: IdError| bad_room(&e.to_string()))?;
         Ok((name, room, body))
     }
 

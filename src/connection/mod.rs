@@ -1,8 +1,10 @@
 //! One task per connection: its seat, which others write to, and the conversation it leads.
 
+mod authenticating;
 mod conversation;
 mod course;
 mod entering;
+mod lifetime;
 mod reader;
 mod saying;
 mod seat;

@@ -77,6 +77,15 @@ impl Stay {
         guard::call("left", || events.left(&event))
     }
 
+    /// Ends the membership alone; the client is still here.
+    pub(crate) fn leave_room(&mut self, reason: LeaveReason) -> Result<(), Panicked> {
+        let Some(membership) = self.standing.membership.take() else { return Ok(()) };
+        let id = self.standing.id;
+        let online = self.engine.leave(&membership, id, &*self.link);
+        tracing::debug!(connection = %id, %reason, "left its room");
+        self.tell_left(&membership, reason, online)
+    }
+
     /// Ends the stay.
     pub(crate) fn leave(&mut self, reason: LeaveReason) {
         let Standing { id, secret, .. } = self.standing;
@@ -154,10 +163,17 @@ impl Stay {
                 absent.until_told().await;
             }
         };
-        match timeout(absence.left(), comes_back).await {
+        let grace = absence.left();
+        // No seat outlives its user's time.
+        let time_left = self.standing.user.as_ref().and_then(|user| user.time_left());
+        let (limit, over) = match time_left {
+            Some(left) if left < grace => (left, LeaveReason::AuthExpired),
+            _ => (grace, LeaveReason::Lost),
+        };
+        match timeout(limit, comes_back).await {
             Ok(None) => self.hand_over(absent, absence),
             Ok(Some(reason)) => self.leave(reason),
-            Err(_) => self.leave(LeaveReason::Lost),
+            Err(_) => self.leave(over),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::config::{Heartbeat, Limits, Recovery};
+use crate::config::{Heartbeat, Limits, Recovery, Rules};
 use crate::engine::delivery::flush;
 use crate::engine::peers::{Peer, Peers};
 use crate::engine::pulse::Pulse;
@@ -44,6 +44,7 @@ pub(crate) struct Engine {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) limits: Limits,
     pub(crate) recovery: Recovery,
+    pub(crate) rules: Rules,
     pub(crate) hooks: Hooks,
     pub(crate) table: Table,
     pub(crate) counters: Counters,
@@ -96,11 +97,18 @@ pub(crate) enum NoPermit {
 }
 
 impl Engine {
-    pub(crate) fn new(heartbeat: Heartbeat, limits: Limits, recovery: Recovery, hooks: Hooks) -> Engine {
+    pub(crate) fn new(
+        heartbeat: Heartbeat,
+        limits: Limits,
+        recovery: Recovery,
+        rules: Rules,
+        hooks: Hooks,
+    ) -> Engine {
         Engine {
             heartbeat,
             limits,
             recovery,
+            rules,
             hooks,
             table: Table::new(),
             counters: Counters::default(),
@@ -108,7 +116,7 @@ impl Engine {
             pulse: Pulse::default(),
             born: Instant::now(),
             tickets: Tickets::default(),
-            registry: Registry::new(recovery.history),
+            registry: Registry::new(recovery.history, rules.unique_names),
             absent: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),

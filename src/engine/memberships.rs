@@ -95,7 +95,7 @@ impl Engine {
         let now = self.now();
         self.registry
             .visit(&old.room, |shared, room| {
-                room.reserve(usize::MAX)?;
+                room.reserve(&new.member(), usize::MAX)?;
                 catch_up(room, shared, &*new.link);
                 room.leave(new.id, &out, now);
                 let left_online = room.online();
@@ -117,7 +117,7 @@ impl Engine {
         let kept = self
             .registry
             .open(id, max_rooms, |shared, room| {
-                room.reserve(max)?;
+                room.reserve(&new.member(), max)?;
                 Ok(shared.clone())
             })
             .map_err(|_| too_many_rooms())?
@@ -329,6 +329,9 @@ fn too_many_rooms() -> PeerError {
 fn refused(error: JoinError, max: usize) -> PeerError {
     match error {
         JoinError::Full => PeerError::new(ErrorCode::RoomFull, format!("the room is full ({max} members)")),
+        JoinError::NameTaken => {
+            PeerError::new(ErrorCode::NameTaken, "somebody in the room has this name; choose another")
+        }
         JoinError::Closed => PeerError::new(ErrorCode::Denied, "the room is closed"),
     }
 }

@@ -61,6 +61,10 @@ pub trait Authenticate: Send + Sync + 'static {
     }
 
     /// Checks a token sent in band. By default every token is refused.
+    ///
+    /// A client may send one at any time. It makes nobody into another user, but prolongs the time
+    /// of the one he is ([`User::expires_at`]), and has the [`RoomPolicy`](crate::RoomPolicy) asked
+    /// again about the room that he is in.
     fn in_band(&self, token: &str) -> impl Future<Output = Result<User, Denied>> + Send {
         let _ = token;
         async { Err(Denied::new("tokens are not taken here; authenticate with the upgrade request")) }
@@ -107,7 +111,9 @@ impl Admission {
     /// the client offered. Browsers refuse a connection on which they offered some and none
     /// was chosen. Without it, `chat-rooms` is chosen where it was offered.
     #[must_use]
-    pub fn with_protocol(mut self, protocol: HeaderValue) -> Admission {
+    pub fn with_protocol(mut self, mut protocol: HeaderValue) -> Admission {
+        // Tokens come this way.
+        protocol.set_sensitive(true);
         self.protocol = Some(protocol);
         self
     }

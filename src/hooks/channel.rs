@@ -1,5 +1,6 @@
 //! The callbacks as a bounded channel, for hosts that want a stream.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -63,7 +64,7 @@ struct Shared {
 }
 
 /// What an [`EventReceiver`] yields.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum ChannelEvent {
     /// A connection is now a member of a room.
@@ -88,6 +89,25 @@ pub enum ChannelEvent {
     },
     /// So many events were dropped because the channel was full.
     Lost(u64),
+}
+
+/// What was said may be secret, so it is not shown.
+impl fmt::Debug for ChannelEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChannelEvent::Entered(event) => event.fmt(f),
+            ChannelEvent::Left(event) => event.fmt(f),
+            ChannelEvent::Message { connection, room, name, user, event, body: _ } => f
+                .debug_struct("Message")
+                .field("connection", connection)
+                .field("room", room)
+                .field("name", name)
+                .field("user", user)
+                .field("event", event)
+                .finish_non_exhaustive(),
+            ChannelEvent::Lost(n) => f.debug_tuple("Lost").field(n).finish(),
+        }
+    }
 }
 
 impl EventSender {

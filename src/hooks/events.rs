@@ -1,5 +1,6 @@
 //! The callbacks: who has entered, who has left, what was said.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -132,7 +133,7 @@ pub struct Left {
 }
 
 /// A message that has gone out to a room.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Message<'a> {
     /// The sender's connection.
@@ -147,4 +148,17 @@ pub struct Message<'a> {
     pub event: &'a str,
     /// The frame as the sender wrote it (or as the policy replaced it), a JSON object.
     pub body: &'a str,
+}
+
+/// What was said may be secret, so it is not shown.
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("connection", &self.connection)
+            .field("room", &self.room)
+            .field("name", &self.name)
+            .field("user", &self.user)
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
 }

@@ -1,5 +1,6 @@
 //! The room policy: who may enter which room, and what may be said there.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
@@ -48,6 +49,10 @@ use crate::ids::{ConnectionId, Name, RoomId};
 pub trait RoomPolicy: Send + Sync + 'static {
     /// May this connection enter this room under this name? By default yes. A call that takes
     /// longer than the builder's `hook_timeout` is dropped and counts as a no.
+    ///
+    /// A member who authenticates in band is asked about again for the room that he is in, each
+    /// time, for his rights may have changed ([`EnterRequest::is_renewal`]). A no then takes him out
+    /// of the room; his connection stays.
     fn may_enter(&self, request: &EnterRequest<'_>) -> impl Future<Output = Result<(), Denied>> + Send {
         let _ = request;
         async { Ok(()) }
@@ -78,6 +83,7 @@ pub struct EnterRequest<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
     pub(crate) from: Option<&'a RoomId>,
+    pub(crate) is_renewal: bool,
 }
 
 impl EnterRequest<'_> {
@@ -110,10 +116,14 @@ impl EnterRequest<'_> {
     pub fn from(&self) -> Option<&RoomId> {
         self.from
     }
+
+    /// Whether he is in the room already, and has authenticated anew: may he stay?
+    pub fn is_renewal(&self) -> bool {
+        self.is_renewal
+    }
 }
 
 /// A message on its way to a room.
-#[derive(Debug)]
 pub struct MessageRequest<'a> {
     pub(crate) connection: ConnectionId,
     pub(crate) user: Option<&'a User>,
@@ -155,16 +165,40 @@ impl MessageRequest<'_> {
     }
 }
 
+/// What is said may be secret, so it is not shown.
+impl fmt::Debug for MessageRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageRequest")
+            .field("connection", &self.connection)
+            .field("user", &self.user)
+            .field("name", &self.name)
+            .field("room", &self.room)
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What happens to a message.
 #[derive(Debug)]
 pub struct Verdict(pub(crate) Ruling);
 
-#[derive(Debug)]
 pub(crate) enum Ruling {
     Allow,
     Replace(String),
     Drop,
     Refuse(Denied),
+}
+
+/// Without what is said.
+impl fmt::Debug for Ruling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ruling::Allow => "Allow",
+            Ruling::Replace(_) => "Replace",
+            Ruling::Drop => "Drop",
+            Ruling::Refuse(_) => "Refuse",
+        })
+    }
 }
 
 impl Verdict {

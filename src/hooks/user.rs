@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use http::Extensions;
+use tokio::time::Instant;
 
 /// An authenticated user, as an [`Authenticate`](crate::Authenticate) hook describes him.
 ///
@@ -22,19 +24,59 @@ use http::Extensions;
 pub struct User {
     id: Box<str>,
     name: Option<Box<str>>,
+    expiry: Option<Expiry>,
     extensions: Extensions,
+}
+
+/// When somebody's time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// By the wall's clock, which may be set.
+    At(SystemTime),
+    /// By the clock that only goes forward.
+    On(Instant),
 }
 
 impl User {
     /// A user with the host's own id for him.
     pub fn new(id: impl Into<String>) -> User {
-        User { id: id.into().into(), name: None, extensions: Extensions::new() }
+        User { id: id.into().into(), name: None, expiry: None, extensions: Extensions::new() }
     }
 
     /// The name he has in every room, whatever name the client claims on entering.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> User {
         self.name = Some(name.into().into());
+        self
+    }
+
+    /// He is this user until then, and has to authenticate anew: in band before that, or by another
+    /// connection. What happens otherwise, [`OnExpiry`](crate::OnExpiry) says. By default there is
+    /// no end.
+    ///
+    /// The time that is left is counted from when he is let in. A clock that is set forward ends
+    /// nobody's earlier; set back, it lengthens it by an hour at most.
+    #[must_use]
+    pub fn expires_at(mut self, time: SystemTime) -> User {
+        self.expiry = Some(Expiry::At(time));
+        self
+    }
+
+    /// The same for so long from now, whatever the clock says; in place of an earlier
+    /// [`User::expires_at`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_chat_rooms::User;
+    ///
+    /// let user = User::new("u-17").expires_in(Duration::from_secs(60));
+    /// assert!(user.time_left().unwrap() <= Duration::from_secs(60));
+    /// assert_eq!(User::new("u-18").time_left(), None);
+    /// ```
+    #[must_use]
+    pub fn expires_in(mut self, time: Duration) -> User {
+        // What is beyond the clock's range never comes.
+        self.expiry = Instant::now().checked_add(time).map(Expiry::On);
         self
     }
 
@@ -55,9 +97,27 @@ impl User {
         self.name.as_deref()
     }
 
+    /// For how long he is still this user; `None` for no end.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.expiry.map(|expiry| expiry.left(Instant::now(), SystemTime::now()))
+    }
+
+    pub(crate) fn expiry(&self) -> Option<Expiry> {
+        self.expiry
+    }
+
     /// What [`User::with`] has attached.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.extensions.get()
+    }
+}
+
+impl Expiry {
+    pub(crate) fn left(self, now: Instant, wall: SystemTime) -> Duration {
+        match self {
+            Expiry::At(time) => time.duration_since(wall).unwrap_or_default(),
+            Expiry::On(time) => time.saturating_duration_since(now),
+        }
     }
 }
 

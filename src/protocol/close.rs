@@ -31,6 +31,10 @@ pub enum LeaveReason {
     NeverAuthenticated,
     /// The client has come back by another connection (4503).
     Replaced,
+    /// The user's time was over, and no newer token had come (4504).
+    AuthExpired,
+    /// The user authenticated anew, and the host's policy took the member out of the room.
+    Denied,
     /// The client broke the WebSocket protocol (1002).
     ProtocolViolation,
     /// The client sent a binary frame (1003).
@@ -89,6 +93,7 @@ impl LeaveReason {
             | LeaveReason::Lost
             | LeaveReason::Moved
             | LeaveReason::Renamed
+            | LeaveReason::Denied
             | LeaveReason::Dropped => return None,
             LeaveReason::ProtocolViolation => (1002, "protocol error"),
             LeaveReason::Binary => (1003, "only text frames are understood"),
@@ -104,6 +109,7 @@ impl LeaveReason {
             LeaveReason::RoomClosed => (4501, "the room was closed"),
             LeaveReason::NeverAuthenticated => (4502, "nobody authenticated in time"),
             LeaveReason::Replaced => (4503, "resumed by another connection"),
+            LeaveReason::AuthExpired => (4504, "the token has expired"),
         })
     }
 }
@@ -128,6 +134,8 @@ impl fmt::Display for LeaveReason {
             LeaveReason::RoomClosed => "room closed",
             LeaveReason::NeverAuthenticated => "never authenticated",
             LeaveReason::Replaced => "replaced by another connection",
+            LeaveReason::AuthExpired => "authentication expired",
+            LeaveReason::Denied => "denied by the policy",
             LeaveReason::ProtocolViolation => "protocol violation",
             LeaveReason::Binary => "binary frame",
             LeaveReason::NotUtf8 => "invalid UTF-8",

@@ -19,12 +19,16 @@ pub enum ErrorCode {
     ReservedEvent,
     /// `not_entered`: only members of a room may send; enter first.
     NotEntered,
-    /// `bad_name`: the name is empty, too long, no string, or holds control characters.
+    /// `bad_name`: the name is empty, too long, or no string, begins or ends with white space, or
+    /// holds control characters or others that can't be seen.
     BadName,
-    /// `bad_room_id`: the room id is too long, no string or number, or holds control characters.
+    /// `bad_room_id`: the same for a room id, which may be empty, and a number.
     BadRoomId,
-    /// `denied`: the host's policy refused it.
+    /// `denied`: the host's policy refused it. By `chat-rooms.v1` with a `roomId` if a member was put
+    /// out of that room, for his user's rights have changed.
     Denied,
+    /// `name_taken`: somebody else in the room has the name.
+    NameTaken,
     /// `room_full`: the room has no free place.
     RoomFull,
     /// `too_many_rooms`: the server opens no further room.
@@ -46,6 +50,7 @@ impl ErrorCode {
             ErrorCode::BadName => "bad_name",
             ErrorCode::BadRoomId => "bad_room_id",
             ErrorCode::Denied => "denied",
+            ErrorCode::NameTaken => "name_taken",
             ErrorCode::RoomFull => "room_full",
             ErrorCode::TooManyRooms => "too_many_rooms",
             ErrorCode::Internal => "internal",

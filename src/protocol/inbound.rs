@@ -67,7 +67,7 @@ pub(crate) struct Body<'a> {
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 
 /// Event names that only the server may use.
-const RESERVED: [&str; 7] = ["out", "noAuth", "error", "heartbeat", "welcome", "entered", "ack"];
+const RESERVED: [&str; 8] = ["out", "noAuth", "error", "heartbeat", "welcome", "entered", "ack", "expiring"];
 
 impl<'a> Inbound<'a> {
     /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.

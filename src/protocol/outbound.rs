@@ -99,6 +99,17 @@ pub(crate) fn error(code: &str, text: &str, cid: Option<&str>) -> String {
     format!(r#"{{"event":"error","code":"{code}","message":{}{cid}}}"#, quote(text))
 }
 
+/// The error by which a member is put out of a room, by v1 with that room.
+pub(crate) fn put_out(code: &str, text: &str, room: Option<&str>) -> String {
+    let room = room.map_or(String::new(), |room| format!(r#","roomId":{}"#, quote(room)));
+    format!(r#"{{"event":"error","code":"{code}","message":{}{room}}}"#, quote(text))
+}
+
+/// `{"event":"expiring","in":MS}`
+pub(crate) fn expiring(left: Duration) -> String {
+    format!(r#"{{"event":"expiring","in":{}}}"#, millis(left))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +130,11 @@ mod tests {
                 error("denied", "x", Some(name)),
                 json!({"event": "error", "code": "denied", "message": "x", "cid": name}),
             ),
+            (
+                put_out("denied", "x", Some(name)),
+                json!({"event": "error", "code": "denied", "message": "x", "roomId": name}),
+            ),
+            (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
             (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::History;
+use crate::config::{History, UniqueNames};
 use crate::ids::RoomId;
 use crate::protocol::wire::Epoch;
 use crate::room::room::Room;
@@ -60,6 +60,7 @@ pub(crate) struct Registry<L> {
     /// Rooms that have ever been opened.
     born: AtomicU64,
     history: Option<History>,
+    unique_names: UniqueNames,
 }
 
 /// No further room may be opened.
@@ -67,14 +68,15 @@ pub(crate) struct Registry<L> {
 pub(crate) struct TooManyRooms;
 
 impl<L> Registry<L> {
-    /// Each room keeps this much of what was said.
-    pub(crate) fn new(history: Option<History>) -> Registry<L> {
+    /// Each room keeps this much of what was said, and is so strict with names.
+    pub(crate) fn new(history: Option<History>, unique_names: UniqueNames) -> Registry<L> {
         Registry {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
             born: AtomicU64::new(0),
             history,
+            unique_names,
         }
     }
 
@@ -112,7 +114,7 @@ impl<L> Registry<L> {
                 self.len
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max_rooms).then_some(n + 1))
                     .map_err(|_| TooManyRooms)?;
-                let room = Mutex::new(Room::new(self.new_epoch(), self.history));
+                let room = Mutex::new(Room::new(self.new_epoch(), self.history, self.unique_names));
                 let (online, flushing) = (AtomicUsize::new(0), AtomicBool::new(false));
                 let shared = Arc::new(SharedRoom { id: id.clone(), online, flushing, room });
                 shard.insert(id.clone(), shared.clone());

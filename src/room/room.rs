@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::History;
+use crate::config::{History, UniqueNames};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
 use crate::protocol::outbound::Head;
 use crate::protocol::wire::{Epoch, Since, Wire};
 use crate::room::history::Past;
+use crate::room::names::{NameBook, NameTaken};
 use crate::room::stream::{Audience, Batch, Stream};
 
 /// A member, with whatever it takes to reach him.
@@ -26,6 +27,7 @@ pub(crate) struct Member<L> {
 pub(crate) enum JoinError {
     Full,
     Closed,
+    NameTaken,
 }
 
 /// Shared with the flusher while it works, and copied if somebody comes or goes meanwhile.
@@ -38,19 +40,22 @@ pub(crate) struct Room<L> {
     audience: Audience,
     stream: Stream,
     past: Option<Box<Past>>,
+    /// Present where each name may be here only once.
+    names: Option<Box<NameBook>>,
     /// Places kept for members on their way from another room.
     reserved: usize,
     closed: bool,
 }
 
 impl<L> Room<L> {
-    pub(crate) fn new(epoch: Epoch, history: Option<History>) -> Room<L> {
+    pub(crate) fn new(epoch: Epoch, history: Option<History>, unique_names: UniqueNames) -> Room<L> {
         Room {
             epoch,
             members: Arc::default(),
             audience: Audience::default(),
             stream: Stream::default(),
             past: history.map(|history| Box::new(Past::new(history))),
+            names: NameBook::new(unique_names).map(Box::new),
             reserved: 0,
             closed: false,
         }
@@ -78,9 +83,9 @@ impl<L> Room<L> {
         &mut self.stream
     }
 
-    /// Keeps a place until [`Room::join_reserved`].
-    pub(crate) fn reserve(&mut self, max: usize) -> Result<(), JoinError> {
-        self.check(max)?;
+    /// Keeps a place and a name until [`Room::join_reserved`].
+    pub(crate) fn reserve(&mut self, member: &Member<L>, max: usize) -> Result<(), JoinError> {
+        self.check(member, max)?;
         self.reserved += 1;
         Ok(())
     }
@@ -94,7 +99,7 @@ impl<L> Room<L> {
         frame: &Head<'_>,
         now: Duration,
     ) -> Result<u64, JoinError> {
-        self.check(max)?;
+        self.check(&member, max)?;
         Ok(self.admit(member, frame, now))
     }
 
@@ -110,6 +115,9 @@ impl<L> Room<L> {
         let Some(at) = self.members.iter().position(|m| m.id == id) else { return false };
         let member = self.members_mut().remove(at);
         *self.audience.of(member.wire) -= 1;
+        if let Some(names) = &mut self.names {
+            names.give_back(&member.name);
+        }
         if !self.members.is_empty() {
             self.say(&Head { plain: "", v1: "", tail: out }, now);
         }
@@ -171,14 +179,19 @@ impl<L> Room<L> {
         (self.members.clone(), self.stream.take())
     }
 
-    fn check(&self, max: usize) -> Result<(), JoinError> {
+    /// Whether there is a place for him, and takes his name for him.
+    fn check(&mut self, member: &Member<L>, max: usize) -> Result<(), JoinError> {
         if self.closed {
             return Err(JoinError::Closed);
         }
         if self.members.len() + self.reserved >= max {
             return Err(JoinError::Full);
         }
-        Ok(())
+        match &mut self.names {
+            Some(names) => names.take(&member.name, member.id, member.user.as_deref()),
+            None => Ok(()),
+        }
+        .map_err(|NameTaken| JoinError::NameTaken)
     }
 
     fn admit(&mut self, member: Member<L>, frame: &Head<'_>, now: Duration) -> u64 {

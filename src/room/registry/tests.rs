@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::{ConnectionId, Name};
+use crate::ids::{ConnectionId, MaxLen, Name};
 use crate::protocol::outbound::Head;
 use crate::protocol::wire::Wire;
 use crate::room::room::{JoinError, Member};
@@ -42,7 +42,7 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 fn member(who: u64) -> Member<u64> {
-    let name = Name::parse(&format!("n{who}"), 10).unwrap();
+    let name = Name::parse(&format!("n{who}"), MaxLen::ANY).unwrap();
     let wire = if who.is_multiple_of(2) { Wire::Plain } else { Wire::V1 };
     Member { id: ConnectionId(who), name, user: None, wire, link: who }
 }
@@ -85,7 +85,7 @@ proptest! {
     /// count on the wire is right, and an empty room is not kept.
     #[test]
     fn rooms_are_those_of_the_model(ops in prop::collection::vec(any_op(), 1..80)) {
-        let registry: Registry<u64> = Registry::new(Some(History::last(3)));
+        let registry: Registry<u64> = Registry::new(Some(History::last(3)), UniqueNames::Off);
         let mut model = Model::default();
         let mut seats: BTreeMap<u64, Arc<SharedRoom<u64>>> = BTreeMap::new();
         for op in ops {
@@ -124,7 +124,7 @@ proptest! {
                         continue;
                     }
                     let kept = registry.open(&id(room), MAX_ROOMS, |shared, state| {
-                        state.reserve(MAX_MEMBERS).map(|()| shared.clone())
+                        state.reserve(&member(who), MAX_MEMBERS).map(|()| shared.clone())
                     });
                     let Ok(Ok(new)) = kept else {
                         prop_assert!(old.lock().members().iter().any(|m| m.id.0 == who));

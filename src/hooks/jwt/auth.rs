@@ -1,0 +1,264 @@
+//! The auth hook for JSON Web Tokens.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::request::Parts;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation};
+use serde_json::value::RawValue;
+
+use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
+use crate::hooks::jwt::claims;
+use crate::hooks::jwt::key::{JwtAlgorithm, JwtConfigError, Key};
+use crate::hooks::jwt::keys::JwtKeys;
+use crate::hooks::jwt::place::Places;
+use crate::hooks::user::{Denied, User};
+
+/// Authenticates by JSON Web Tokens (RFC 7519).
+///
+/// The token is looked for in the upgrade request: in `Authorization: Bearer`, in a
+/// `Sec-WebSocket-Protocol` entry `bearer.TOKEN`, and, where configured, in a cookie and in the
+/// query. A token that is found must be good, or the upgrade is refused with 401; if there is
+/// none, the client has to send one in band with `{"event":"auth","message":TOKEN}`.
+///
+/// The token must not have expired (`exp` is required), must be valid already where it says so
+/// (`nbf`), and names the user by `sub`. A `name` claim becomes his name in every room. All
+/// claims are attached to the [`User`] as [`Claims`](crate::Claims).
+///
+/// With its token a connection expires, as late as the leeway allows. A client that sends a new
+/// one in time stays: see [`OnExpiry`](crate::OnExpiry).
+///
+/// ```
+/// # // The doctest's own crate has jsonwebtoken with the feature `rust_crypto`.
+/// use std::time::Duration;
+/// use tower_chat_rooms::{ChatRooms, JwtAuth};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let auth = JwtAuth::hs256("at least thirty-two bytes of secret")?
+///     .with_issuer("https://accounts.example")
+///     .with_audience("chat")
+///     .with_leeway(Duration::from_secs(5))
+///     .with_cookie("session");
+/// let rooms = ChatRooms::builder().auth(auth).build()?;
+/// # drop(rooms);
+/// assert!(JwtAuth::hs256("short").unwrap_err().to_string().contains("32 bytes"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// **The crypto is the host's choice**: depend on `jsonwebtoken` with exactly one of its
+/// features `rust_crypto` and `aws_lc_rs`, or call its `CryptoProvider::install_default` before
+/// the constructors here. They check it, so that no user is the first to find out.
+#[derive(Clone)]
+pub struct JwtAuth {
+    keys: Keyring,
+    /// But for the algorithm, which is the key's.
+    validation: Validation,
+    id_claim: Cow<'static, str>,
+    name_claim: Cow<'static, str>,
+    places: Places,
+}
+
+#[derive(Clone)]
+enum Keyring {
+    One(Arc<Key>),
+    ById(JwtKeys),
+}
+
+impl JwtAuth {
+    /// HMAC with SHA-256 and a shared secret of at least 32 bytes.
+    ///
+    /// # Errors
+    /// If the secret is shorter than the hash (RFC 7518 §3.2), or no crypto provider is active.
+    pub fn hs256(secret: impl AsRef<[u8]>) -> Result<JwtAuth, JwtConfigError> {
+        JwtAuth::hmac(Algorithm::HS256, secret.as_ref(), 32)
+    }
+
+    /// HMAC with SHA-384 and a shared secret of at least 48 bytes.
+    ///
+    /// # Errors
+    /// As for [`JwtAuth::hs256`].
+    pub fn hs384(secret: impl AsRef<[u8]>) -> Result<JwtAuth, JwtConfigError> {
+        JwtAuth::hmac(Algorithm::HS384, secret.as_ref(), 48)
+    }
+
+    /// HMAC with SHA-512 and a shared secret of at least 64 bytes.
+    ///
+    /// # Errors
+    /// As for [`JwtAuth::hs256`].
+    pub fn hs512(secret: impl AsRef<[u8]>) -> Result<JwtAuth, JwtConfigError> {
+        JwtAuth::hmac(Algorithm::HS512, secret.as_ref(), 64)
+    }
+
+    /// A public key in PEM; for RSA of at least 2,048 bits.
+    ///
+    /// # Errors
+    /// If the PEM holds no key for this algorithm, or no crypto provider is active.
+    pub fn from_pem(algorithm: JwtAlgorithm, pem: impl AsRef<[u8]>) -> Result<JwtAuth, JwtConfigError> {
+        Ok(JwtAuth::new(Keyring::One(Arc::new(Key::from_pem(algorithm, pem.as_ref())?))))
+    }
+
+    /// The keys of an issuer, of which each token names one.
+    pub fn from_keys(keys: JwtKeys) -> JwtAuth {
+        JwtAuth::new(Keyring::ById(keys))
+    }
+
+    fn hmac(algorithm: Algorithm, secret: &[u8], min: usize) -> Result<JwtAuth, JwtConfigError> {
+        Ok(JwtAuth::new(Keyring::One(Arc::new(Key::from_secret(algorithm, secret, min)?))))
+    }
+
+    fn new(keys: Keyring) -> JwtAuth {
+        let validation = Validation { validate_nbf: true, ..Validation::default() };
+        JwtAuth {
+            keys,
+            validation,
+            id_claim: "sub".into(),
+            name_claim: "name".into(),
+            places: Places::default(),
+        }
+    }
+
+    /// The token must come from this issuer (`iss`).
+    #[must_use]
+    pub fn with_issuer(mut self, issuer: impl Into<String>) -> JwtAuth {
+        self.validation.set_issuer(&[issuer.into()]);
+        self.add_required("iss")
+    }
+
+    /// The token must be meant for this audience (`aud`). Without it, a token that names an
+    /// audience is refused (RFC 7519 §4.1.3).
+    #[must_use]
+    pub fn with_audience(mut self, audience: impl Into<String>) -> JwtAuth {
+        self.validation.set_audience(&[audience.into()]);
+        self.add_required("aud")
+    }
+
+    /// How far clocks may be apart, for `exp` and `nbf`. 60 s by default, at most a day.
+    #[must_use]
+    pub fn with_leeway(mut self, leeway: Duration) -> JwtAuth {
+        self.validation.leeway = leeway.as_secs().min(24 * 60 * 60);
+        self
+    }
+
+    /// A registered claim that must be there as well: `exp`, `nbf`, `aud`, `iss` or `sub`.
+    #[must_use]
+    pub fn add_required(mut self, claim: &str) -> JwtAuth {
+        self.validation.required_spec_claims.insert(claim.into());
+        self
+    }
+
+    /// Takes tokens that never expire, too. `exp` is still checked where it is there.
+    #[must_use]
+    pub fn with_optional_expiry(mut self) -> JwtAuth {
+        self.validation.required_spec_claims.remove("exp");
+        self
+    }
+
+    /// The claim that becomes the [`User`]'s id; `sub` by default. It must be there, as a
+    /// string or a number.
+    #[must_use]
+    pub fn with_id_claim(mut self, claim: impl Into<String>) -> JwtAuth {
+        self.id_claim = claim.into().into();
+        self
+    }
+
+    /// The claim that becomes the user's name in every room; `name` by default. Where a token
+    /// has none, the client chooses.
+    #[must_use]
+    pub fn with_name_claim(mut self, claim: impl Into<String>) -> JwtAuth {
+        self.name_claim = claim.into().into();
+        self
+    }
+
+    /// Looks for the token in this cookie, too. Browsers send cookies from any page; therefore pages of
+    /// other origins may not connect, unless [`Origins`](crate::Origins) lets them.
+    #[must_use]
+    pub fn with_cookie(mut self, name: impl Into<String>) -> JwtAuth {
+        self.places.cookie = Some(name.into());
+        self
+    }
+
+    /// Looks for the token under this key of the query, too. Beware that proxies log URLs.
+    #[must_use]
+    pub fn with_query(mut self, key: impl Into<String>) -> JwtAuth {
+        self.places.query = Some(key.into());
+        self
+    }
+
+    fn check(&self, token: &str) -> Result<User, Denied> {
+        let refuse = |e: jsonwebtoken::errors::Error| Denied::new(explain(e.kind()));
+        let header = jsonwebtoken::decode_header(token).map_err(refuse)?;
+        if header.crit.is_some() {
+            // RFC 7515 §4.1.11: what is critical and not understood makes a token invalid.
+            return Err(Denied::new(
+                "the token has a critical header (\"crit\") that is not understood here",
+            ));
+        }
+        let key = match &self.keys {
+            Keyring::One(key) => key.clone(),
+            Keyring::ById(keys) => keys.find(header.kid.as_deref())?,
+        };
+        let mut validation = self.validation.clone();
+        validation.algorithms = vec![key.algorithm];
+        let data = jsonwebtoken::decode::<Box<RawValue>>(token, &key.key, &validation).map_err(refuse)?;
+        claims::user(&data.claims, &self.id_claim, &self.name_claim, validation.leeway)
+    }
+}
+
+impl Authenticate for JwtAuth {
+    async fn at_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
+        let Some(found) = self.places.find(request) else { return Ok(Admission::auth_first()) };
+        match self.check(found.token) {
+            Ok(user) => Ok(match found.protocol {
+                Some(protocol) => Admission::user(user).with_protocol(protocol),
+                None => Admission::user(user),
+            }),
+            Err(denied) => Err(AuthRefusal::unauthorized(denied.into_reason())
+                .with_challenge(HeaderValue::from_static("Bearer error=\"invalid_token\""))),
+        }
+    }
+
+    async fn in_band(&self, token: &str) -> Result<User, Denied> {
+        self.check(token)
+    }
+}
+
+/// What a client can do about it. Never the token itself.
+fn explain(kind: &ErrorKind) -> Cow<'static, str> {
+    match kind {
+        ErrorKind::ExpiredSignature => "the token has expired; get a new one".into(),
+        ErrorKind::ImmatureSignature => "the token is not valid yet".into(),
+        ErrorKind::InvalidSignature => "the token's signature is wrong".into(),
+        ErrorKind::InvalidIssuer => "the token is from another issuer".into(),
+        ErrorKind::InvalidAudience => "the token is for another audience".into(),
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            "the token is signed with another algorithm".into()
+        }
+        ErrorKind::MissingRequiredClaim(claim) => format!("the token lacks the claim \"{claim}\"").into(),
+        _ => "this is no valid token".into(),
+    }
+}
+
+/// The key is not shown.
+impl fmt::Debug for JwtAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtAuth")
+            .field("keys", &self.keys)
+            .field("issuer", &self.validation.iss)
+            .field("audience", &self.validation.aud)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Keyring::One(key) => write!(f, "{:?}", key.algorithm),
+            Keyring::ById(keys) => keys.fmt(f),
+        }
+    }
+}
