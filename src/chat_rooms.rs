@@ -158,7 +158,8 @@ impl ChatRooms {
         self.engine.announce(&room, &body).map_err(|_| SendError::Busy)
     }
 
-    /// Sends a JSON object to one connection, as it is.
+    /// Sends a JSON object to one connection, as it is. A client of `chat-rooms.v1` takes what has a
+    /// `seq` for a frame of its room: use another key.
     ///
     /// # Errors
     /// If the connection is not open any more, or was lost and its seat is kept, or the value is not an object or too big.

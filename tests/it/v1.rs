@@ -17,10 +17,13 @@ use tower_chat_rooms::{
 
 use crate::client::{Client, Next, assert_empty};
 
+/// What comes of a write.
+type Write = Box<dyn FnMut(&mut Context<'_>, &[u8]) -> Poll<()> + Send>;
+
 /// I/O of which each write is something else.
 struct Odd {
     io: DuplexStream,
-    write: Box<dyn FnMut(&mut Context<'_>, &[u8]) -> Poll<()> + Send>,
+    write: Write,
 }
 
 impl AsyncRead for Odd {
