@@ -341,7 +341,7 @@ class Room {
 
   /** The next frames of the room were dropped, for this client reads too slowly. */
   #lagged({ missed }) {
-    if (!(missed > 0)) return;
+    if (!Number.isInteger(missed) || missed < 1) return;
     const before = this.position;
     this.#position.seq += missed;
     for (const seq of this.#expected.keys()) if (seq <= this.#position.seq) this.#expected.delete(seq);

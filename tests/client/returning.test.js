@@ -255,6 +255,18 @@ test('what was missed for good is told', async () => {
   }
 });
 
+test('what the server has dropped is a gap, and no reason to go', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  for (const missed of ['3', -3, null, undefined]) world.socket.say({ event: 'lagged', missed });
+  assert.deepEqual(heard, []);
+  world.socket.say({ event: 'lagged', missed: 3 });
+  world.socket.say(said(5, 'after'));
+  assert.deepEqual(heard.map(({ type }) => type), ['gap', 'message']);
+  assert.deepEqual(heard[0].value, { before: { epoch: 'E', seq: 1 }, after: { epoch: 'E', seq: 4 } });
+  assert.deepEqual([room.state, room.position], ['online', { epoch: 'E', seq: 5 }]);
+});
+
 test('a jump in the order is made good by coming back', async () => {
   const world = new World();
   const { room, heard } = await enter(world);
