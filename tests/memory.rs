@@ -18,9 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Runtime;
 use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, SlowConsumer, User};
 
-/// What the server holds for a connection that has entered and is idle, measured 1,634 bytes,
+/// What the server holds for a connection that has entered and is idle, measured 1,910 bytes,
 /// and some more: its task, its seat, its membership, its part of the tables.
-const MAX_BYTES_PER_CONNECTION: i64 = 1_880;
+const MAX_BYTES_PER_CONNECTION: i64 = 2_000;
 
 /// What it holds more for one whose user's time has an end, measured 185.
 const MAX_BYTES_PER_EXPIRY: i64 = 240;
