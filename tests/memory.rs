@@ -18,9 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Runtime;
 use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, SlowConsumer, User};
 
-/// What the server holds for a connection that has entered and is idle, measured 1,634 bytes,
+/// What the server holds for a connection that has entered and is idle, measured 1,847 bytes,
 /// and some more: its task, its seat, its membership, its part of the tables.
-const MAX_BYTES_PER_CONNECTION: i64 = 1_880;
+const MAX_BYTES_PER_CONNECTION: i64 = 1_900;
 
 /// What it holds more for one whose user's time has an end, measured 185.
 const MAX_BYTES_PER_EXPIRY: i64 = 240;
@@ -120,6 +120,22 @@ fn an_idle_connection_holds_little() {
 }
 
 #[test]
+fn an_end_of_the_users_time_holds_little() {
+    let [without, with] = [None, Some(10_000 * HOUR)].map(|time| {
+        let (house, clients) = (House::new(), clients(100, 10));
+        let held = measure(|| {
+            house.welcome_as(&clients, || {
+                let user = User::new("u-1");
+                Admission::user(time.map_or(user.clone(), |time| user.expires_in(time)))
+            });
+        });
+        held.bytes_current / clients.len() as i64
+    });
+    assert!(with > without, "{with} bytes with, {without} without");
+    assert!(with - without <= MAX_BYTES_PER_EXPIRY, "{} bytes more", with - without);
+}
+
+#[test]
 fn a_slow_member_holds_no_more_than_his_bound() {
     // What one burst may be, and the pointers of a full queue.
     const BOUND: i64 = 2 * QUEUE_BYTES + 64 * 1024;
@@ -185,22 +201,6 @@ fn slow_members_of_a_room_share_what_they_wait_for() {
     assert_eq!(house.rooms.stats().lagged, 0);
     let each = held.bytes_current / 100;
     assert!(each < 8 * 1024, "{each} bytes for each of 100 slow members, for 200 KiB");
-}
-
-#[test]
-fn an_end_of_the_users_time_holds_little() {
-    let [without, with] = [None, Some(10_000 * HOUR)].map(|time| {
-        let (house, clients) = (House::new(), clients(100, 10));
-        let held = measure(|| {
-            house.welcome_as(&clients, || {
-                let user = User::new("u-1");
-                Admission::user(time.map_or(user.clone(), |time| user.expires_in(time)))
-            });
-        });
-        held.bytes_current / clients.len() as i64
-    });
-    assert!(with > without, "{with} bytes with, {without} without");
-    assert!(with - without <= MAX_BYTES_PER_EXPIRY, "{} bytes more", with - without);
 }
 
 #[test]

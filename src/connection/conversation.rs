@@ -39,7 +39,8 @@ pub(crate) struct Conversation<IO: AsyncRead + AsyncWrite + Unpin + Send + 'stat
     pub(super) bad_frames: u32,
     /// Failed authentications, all of them.
     failed_auths: u32,
-    pub(super) spending: Spending,
+    /// Boxed, for tasks come in sizes of 128 bytes.
+    pub(super) spending: Box<Spending>,
     /// When the host lets the connection last no longer.
     expires: Option<Box<Instant>>,
     /// The time to authenticate, then to enter, then to go.
@@ -94,7 +95,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             auth_first,
             bad_frames: 0,
             failed_auths: 0,
-            spending: Spending::new(&engine),
+            spending: Box::new(Spending::new(&engine)),
             expires: expiry(id, engine.limits.max_lifetime).map(Box::new),
             deadline: None,
             lifetime: None,

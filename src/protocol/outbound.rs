@@ -140,12 +140,12 @@ mod tests {
                 error("denied", "x", Some(name), Some(7)),
                 json!({"event": "error", "code": "denied", "message": "x", "cid": name, "retryAfter": 7}),
             ),
-            (lagged(3), json!({"event": "lagged", "missed": 3})),
             (
                 put_out("denied", "x", Some(name)),
                 json!({"event": "error", "code": "denied", "message": "x", "roomId": name}),
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
+            (lagged(3), json!({"event": "lagged", "missed": 3})),
             (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);

@@ -180,7 +180,8 @@ async fn session(seen: &Seen) -> Vec<String> {
         ("/chat".into(), format!("cookie: sid={bad}\r\n")),
         ("/chat".into(), format!("authorization: Bearer {bad}\r\n")),
         ("/chat".into(), format!("sec-websocket-protocol: chat-rooms.v1, bearer.{bad}\r\n")),
-        (format!("/chat?token={bad}"), "sec-websocket-version: 12\r\n".into()),
+        (format!("/chat?token={good}"), "sec-websocket-version: 12\r\n".into()),
+        (format!("/chat?token={good}"), format!("origin: https://evil.example\r\ncookie: sid={good}\r\n")),
     ] {
         let (_, answer) = request(&rooms, seen, &target, &headers).await;
         assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
