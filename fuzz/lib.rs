@@ -30,7 +30,7 @@ pub fn rooms() -> (ChatRooms, Arc<Mutex<i64>>) {
         .max_queue_bytes(4096)
         .max_queue_frames(16)
         .grace(Duration::from_secs(5))
-        .history(History::last(8))
+        .history(History::last(8).max_bytes(2048))
         .events(move |event: RoomEvent<'_>| {
             let mut count = count.lock().expect("no panic while it is held");
             match event {

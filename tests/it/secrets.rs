@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -57,6 +57,11 @@ impl Seen {
 
     /// Takes what is logged on this thread from now on.
     fn listen(&self, filter: &str) -> tracing::subscriber::DefaultGuard {
+        // While there is one subscriber alone, tracing asks that of the thread in which an event comes
+        // first; and in another test's thread there is none, and the event is never heard of again.
+        static SECOND: LazyLock<tracing::Dispatch> =
+            LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+        LazyLock::force(&SECOND);
         let seen = self.clone();
         tracing_subscriber::fmt()
             .with_env_filter(filter)
