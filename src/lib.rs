@@ -138,13 +138,13 @@ mod service;
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
 #[cfg(feature = "client")]
-pub use crate::client::builder::ClientBuilder;
+pub use crate::client::native::builder::ClientBuilder;
 #[cfg(feature = "client")]
-pub use crate::client::error::ClientError;
+pub use crate::client::native::error::ClientError;
 #[cfg(feature = "client")]
-pub use crate::client::event::{ClientEvent, ClientState, RoomFrame};
+pub use crate::client::native::event::{ClientEvent, ClientState, RoomFrame};
 #[cfg(feature = "client")]
-pub use crate::client::handle::{Client, ClientSender, Sending};
+pub use crate::client::native::handle::{Client, ClientSender, Sending};
 pub use crate::client::script::{ClientScript, ScriptBody};
 pub use crate::config::{Heartbeat, History, OnExpiry, SlowConsumer, UniqueNames};
 pub use crate::engine::audit::{Audit, Finding};

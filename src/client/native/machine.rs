@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::client::error::ClientError;
-use crate::client::event::ClientEvent;
-use crate::client::incoming::Welcome;
-use crate::client::outgoing::Outgoing;
+use crate::client::native::error::ClientError;
+use crate::client::native::event::ClientEvent;
+use crate::client::native::incoming::Welcome;
+use crate::client::native::outgoing::Outgoing;
 
 mod link;
 mod room;

@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::builder::ClientBuilder;
-use crate::client::dial::Dial;
-use crate::client::driver::Command;
-use crate::client::error::ClientError;
-use crate::client::event::ClientEvent;
-use crate::client::queue::Listener;
+use crate::client::native::builder::ClientBuilder;
+use crate::client::native::dial::Dial;
+use crate::client::native::driver::Command;
+use crate::client::native::error::ClientError;
+use crate::client::native::event::ClientEvent;
+use crate::client::native::queue::Listener;
 
 /// A member of a room over the network, by the `chat-rooms.v1` subprotocol.
 ///

@@ -13,12 +13,12 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 
-use crate::client::error::ClientError;
-use crate::client::incoming::retry_after;
-use crate::client::machine::{Credential, Failure};
+use crate::client::native::error::ClientError;
+use crate::client::native::incoming::retry_after;
+use crate::client::native::machine::{Credential, Failure};
 #[cfg(feature = "client-rustls")]
-use crate::client::tls::Tls;
-use crate::client::wire::{Heard, Io, Wire, config};
+use crate::client::native::tls::Tls;
+use crate::client::native::wire::{Heard, Io, Wire, config};
 
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("chat-rooms.v1");
 

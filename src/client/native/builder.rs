@@ -7,12 +7,12 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::dial::{Dial, Route, Tcp, Token};
-use crate::client::driver::Driver;
-use crate::client::error::ClientError;
-use crate::client::handle::Client;
-use crate::client::machine::Plan;
-use crate::client::queue::queue;
+use crate::client::native::dial::{Dial, Route, Tcp, Token};
+use crate::client::native::driver::Driver;
+use crate::client::native::error::ClientError;
+use crate::client::native::handle::Client;
+use crate::client::native::machine::Plan;
+use crate::client::native::queue::queue;
 
 /// Describes a [`Client`]; awaiting it connects, and is done once the client is in its room.
 #[must_use = "a client connects when its builder is awaited"]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::client::event::ClientEvent;
+use crate::client::native::event::ClientEvent;
 
 /// The task's side.
 pub(crate) struct Teller {

@@ -10,8 +10,8 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::client::error::ClientError;
-use crate::client::wire::Io;
+use crate::client::native::error::ClientError;
+use crate::client::native::wire::Io;
 
 /// Makes connections to one host safe.
 pub(crate) struct Tls {

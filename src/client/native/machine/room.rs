@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::{FOR_GOOD, LEAVES, MAX_SECRETS, MAX_WINDOW, Machine, Now, Output, Phase, Position, UNREADABLE};
-use crate::client::error::ClientError;
-use crate::client::event::{ClientEvent, ClientState, RoomFrame};
-use crate::client::incoming::{Entered, Incoming, Welcome};
+use crate::client::native::error::ClientError;
+use crate::client::native::event::{ClientEvent, ClientState, RoomFrame};
+use crate::client::native::incoming::{Entered, Incoming, Welcome};
 
 impl<T> Machine<T> {
     pub(crate) fn on_text(&mut self, now: Now, text: &str) {

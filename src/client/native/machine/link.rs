@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{COMES_BACK, Credential, Failure, LEAVES, MAX_REFUSALS, Machine, Now, Output, Phase};
-use crate::client::error::ClientError;
-use crate::client::event::{ClientEvent, ClientState};
-use crate::client::incoming::retry_in;
+use crate::client::native::error::ClientError;
+use crate::client::native::event::{ClientEvent, ClientState};
+use crate::client::native::incoming::retry_in;
 use crate::protocol::close::may_return;
 
 impl<T> Machine<T> {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use crate::client::dial::{Boxed, Opened, Route};
-use crate::client::error::ClientError;
-use crate::client::event::{ClientEvent, ClientState};
-use crate::client::machine::{Failure, Machine, Output, Plan};
-use crate::client::queue::Teller;
-use crate::client::wire::{Received, Wire};
+use crate::client::native::dial::{Boxed, Opened, Route};
+use crate::client::native::error::ClientError;
+use crate::client::native::event::{ClientEvent, ClientState};
+use crate::client::native::machine::{Failure, Machine, Output, Plan};
+use crate::client::native::queue::Teller;
+use crate::client::native::wire::{Received, Wire};
 
 /// An order of the application.
 pub(crate) enum Command {
