@@ -134,6 +134,7 @@ mod ids;
 mod protocol;
 mod room;
 mod service;
+mod sync;
 
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};

@@ -20,3 +20,5 @@ pub(crate) mod protocol;
 #[path = "../../src/room/mod.rs"]
 pub(crate) mod room;
 pub(crate) mod samples;
+#[path = "../../src/sync.rs"]
+pub(crate) mod sync;

@@ -1,6 +1,6 @@
 //! A member without a connection, as rooms, the sweep and the host see him.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -10,6 +10,7 @@ use crate::engine::recipient::Recipient;
 use crate::protocol::close::LeaveReason;
 use crate::room::registry::SharedRoom;
 use crate::room::stream::Batch;
+use crate::sync::{Mutex, PoisonError};
 
 /// What is sent to him is lost, but for what the room's history keeps. He can be told to leave.
 #[derive(Debug, Default)]

@@ -1,11 +1,12 @@
 //! The open connections, in the slots over which their heartbeats are spread.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::engine::recipient::Recipient;
 use crate::ids::ConnectionId;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Into so many parts the heartbeat's interval is cut: all heartbeats in one tick would keep
 /// messages waiting for as long as it takes to write to everybody.

@@ -1,7 +1,6 @@
 //! The secrets by which lost seats are taken over, and who waits for one to be handed over.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -9,6 +8,7 @@ use crate::engine::handover::Handover;
 use crate::engine::standing::Standing;
 use crate::ids::ConnectionId;
 use crate::protocol::resume::Secret;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Whoever owns a [`Standing`] looks here when it is asked to end, and hands it over.
 ///

@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 10] = [
     &["room"],
     &["hooks"],
     &["protocol"],
-    &["config", "ids", "error"],
+    &["config", "ids", "error", "sync"],
 ];
 
 fn rank(module: &str) -> (usize, usize) {
