@@ -1,108 +1,12 @@
-//! Clients that come back: to their seats, without losing a frame, and without sending one twice.
+//! Clients that come back: to their seats, and without losing a frame.
 
 use std::time::Duration;
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
-use tower_chat_rooms::{
-    Admission, ChatRooms, ChatRoomsBuilder, Denied, EnterRequest, History, MessageRequest, RoomPolicy, User,
-    Verdict,
-};
+use tower_chat_rooms::{Admission, ChatRooms, Denied, History, User};
 
 use crate::client::{Client, Log, Next, assert_empty};
-
-const GRACE: Duration = Duration::from_secs(10);
-
-fn builder(log: &Log) -> ChatRoomsBuilder {
-    ChatRooms::builder().grace(GRACE).history(History::last(100)).events(log.hook())
-}
-
-fn kept() -> (ChatRooms, Log) {
-    let log = Log::default();
-    (builder(&log).build().unwrap(), log)
-}
-
-/// A v1 client as it comes and goes.
-struct Comer {
-    client: Client,
-    name: &'static str,
-    secrets: Vec<Value>,
-    /// Up to where it has had the room.
-    since: Value,
-}
-
-impl Comer {
-    async fn enter(rooms: &ChatRooms, name: &'static str) -> Comer {
-        let (client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
-        let mut comer = Comer { client, name, secrets: vec![welcome["resume"].clone()], since: Value::Null };
-        comer.client.say(json!({"event": "enter", "message": name, "roomId": "r"})).await;
-        let entered = comer.client.next().await;
-        assert_eq!(
-            (&entered["event"], &entered["resumed"], &entered["recovered"]),
-            (&json!("entered"), &json!(false), &json!(false))
-        );
-        comer.since = json!({"epoch": entered["epoch"], "seq": entered["seq"]});
-        let own = comer.next().await;
-        assert_eq!((&own["event"], &own["name"]), (&json!("enter"), &json!(name)));
-        comer
-    }
-
-    /// Comes back by another connection, and returns the answer.
-    async fn back(&mut self, rooms: &ChatRooms) -> Value {
-        self.back_as(rooms, Admission::anonymous()).await
-    }
-
-    async fn back_as(&mut self, rooms: &ChatRooms, admission: Admission) -> Value {
-        let (client, welcome) = Client::connect_v1(rooms, admission).await;
-        // The old connection may be half-open; who needs it has put it away before.
-        drop(std::mem::replace(&mut self.client, client));
-        self.secrets.retain(|secret| !secret.is_null());
-        let enter = json!({
-            "event": "enter", "message": self.name, "roomId": "r", "since": self.since, "resume": self.secrets,
-        });
-        self.client.say(enter).await;
-        let entered = self.client.next().await;
-        assert_eq!(entered["event"], "entered", "{entered}");
-        self.secrets = vec![welcome["resume"].clone()];
-        if entered["recovered"] == false {
-            self.since = json!({"epoch": entered["epoch"], "seq": entered["seq"]});
-        }
-        entered
-    }
-
-    /// The next frame; the room's must be the next in its order.
-    async fn next(&mut self) -> Value {
-        let frame = self.client.next().await;
-        if let Some(seq) = frame["seq"].as_u64()
-            && frame["event"] != "ack"
-        {
-            assert_eq!(Some(seq), self.since["seq"].as_u64().map(|seq| seq + 1), "{frame}");
-            self.since["seq"] = seq.into();
-        }
-        frame
-    }
-
-    async fn say(&mut self, message: impl Into<Value>) {
-        self.client.say(json!({"event": "message", "message": message.into()})).await;
-    }
-
-    async fn hears(&mut self, message: impl Into<Value>) {
-        assert_eq!(self.next().await["message"], message.into());
-    }
-
-    /// The connection breaks, and the server knows it.
-    async fn lose(&mut self) {
-        let (theirs, _) = tokio::io::duplex(1);
-        let role = tokio_tungstenite::tungstenite::protocol::Role::Client;
-        let ws = tokio_tungstenite::WebSocketStream::from_raw_socket(theirs, role, None).await;
-        let lost = Client { ws, task: tokio::spawn(async {}), polite: true };
-        std::mem::replace(&mut self.client, lost).vanish().await;
-    }
-}
-
-fn resumed(entered: &Value) -> (bool, bool) {
-    (entered["resumed"].as_bool().unwrap(), entered["recovered"].as_bool().unwrap())
-}
+use crate::comer::{Comer, GRACE, builder, kept, resumed, stay_alive};
 
 #[tokio::test(start_paused = true)]
 async fn a_flap_is_seen_by_nobody() {
@@ -139,17 +43,6 @@ async fn a_flap_is_seen_by_nobody() {
         assert_eq!(log, ["+ bob r 1", "+ ann r 2", "- ann r 1 kicked", "- bob r 0 closed by the client"]);
         assert_empty(&rooms);
     }
-}
-
-/// Time passes for somebody who answers his heartbeats.
-async fn stay_alive(comer: &mut Comer, time: Duration) {
-    let until = tokio::time::Instant::now() + time;
-    while tokio::time::Instant::now() < until {
-        comer.client.answer_heartbeats().await;
-        let left = until - tokio::time::Instant::now();
-        tokio::time::sleep(left.min(Duration::from_millis(200))).await;
-    }
-    comer.client.answer_heartbeats().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -405,82 +298,6 @@ async fn a_missed_heartbeat_keeps_the_seat_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_sent_twice_goes_out_once() {
-    let (rooms, log) = kept();
-    let mut bob = Comer::enter(&rooms, "bob").await;
-    let mut ann = Comer::enter(&rooms, "ann").await;
-    bob.hears("ann").await;
-    let say = |n: u32| json!({"event": "message", "message": n, "cid": format!("c{n}")});
-    for n in [1, 1, 2, 1, 2] {
-        ann.client.say(say(n)).await;
-        let ack = ann.client.next().await;
-        assert_eq!(ack, json!({"event": "ack", "cid": format!("c{n}"), "seq": n + 2}));
-        // Its own message follows the first time.
-        if ann.since["seq"] == n + 1 {
-            ann.hears(n).await;
-        }
-    }
-    ann.lose().await;
-    assert!(resumed(&ann.back(&rooms).await).0);
-    for n in [2, 3] {
-        ann.client.say(say(n)).await;
-        assert_eq!(ann.client.next().await["seq"], n + 2);
-    }
-    for n in [1, 2, 3] {
-        let frame = bob.next().await;
-        assert_eq!((&frame["message"], &frame["cid"]), (&json!(n), &json!(format!("c{n}"))));
-    }
-    assert_eq!(log.take().len(), 2 + 3, "the host hears of each once");
-    // A bad one is told, and so is what is said outside of a room, by its id.
-    ann.client.say(json!({"event": "message", "cid": 7})).await;
-    ann.hears(3).await;
-    assert_eq!(ann.client.next().await["code"], "bad_shape");
-    let (mut stranger, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    stranger.say(say(1)).await;
-    let error = stranger.next().await;
-    assert_eq!((&error["code"], &error["cid"]), (&json!("not_entered"), &json!("c1")));
-}
-
-struct House;
-
-impl RoomPolicy for House {
-    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
-        if request.name().as_str() == "eve" { Err(Denied::new("not you")) } else { Ok(()) }
-    }
-
-    fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
-        match request.event() {
-            "refuse" => Verdict::refuse("no"),
-            "drop" => Verdict::drop_silently(),
-            "replace" => Verdict::replace(&json!({"event": "message", "message": "nice"})).unwrap(),
-            _ => Verdict::allow(),
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_policys_word_reaches_who_waits_for_it() {
-    let rooms = ChatRooms::builder().policy(House).build().unwrap();
-    let mut ann = Comer::enter(&rooms, "ann").await;
-    for (event, want) in [
-        ("refuse", json!({"event": "error", "code": "denied", "message": "no", "cid": "c"})),
-        ("drop", json!({"event": "ack", "cid": "c", "seq": 1})),
-        ("drop", json!({"event": "ack", "cid": "c", "seq": 1})),
-    ] {
-        ann.client.say(json!({"event": event, "cid": "c"})).await;
-        assert_eq!(ann.client.next().await, want);
-    }
-    ann.client.say(json!({"event": "replace", "cid": "d"})).await;
-    assert_eq!(ann.client.next().await, json!({"event": "ack", "cid": "d", "seq": 2}));
-    ann.hears("nice").await;
-    ann.client.say(json!({"event": "enter", "message": "eve", "roomId": "r"})).await;
-    assert_eq!(ann.client.next().await["code"], "denied");
-    // A refused move leaves him where he is.
-    ann.say("here").await;
-    ann.hears("here").await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn who_comes_back_under_another_name_or_to_another_room_moves() {
     let (rooms, log) = kept();
     let mut bob = Comer::enter(&rooms, "bob").await;
@@ -538,87 +355,4 @@ async fn secrets_go_to_nobody_else() {
     );
     assert!(!log.take().concat().contains(secret));
     assert!(!format!("{rooms:?}").contains(secret));
-}
-
-/// What happens in a run, in any order.
-#[derive(Debug, Clone)]
-enum Op {
-    /// Bob says something.
-    Say,
-    /// Ann reads so many frames of what has come.
-    Read(usize),
-    /// Her connection breaks, with everything that is under way.
-    Cut,
-    /// It breaks without the server's knowing, and she comes back.
-    HalfOpen,
-    /// Time passes.
-    Pass(u64),
-}
-
-fn any_op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        5 => Just(Op::Say),
-        3 => (0usize..4).prop_map(Op::Read),
-        2 => Just(Op::Cut),
-        1 => Just(Op::HalfOpen),
-        1 => (0u64..400).prop_map(Op::Pass),
-    ]
-}
-
-/// Reads up to so many frames of those that are there.
-async fn read(ann: &mut Comer, most: usize, heard: &mut Vec<u64>) {
-    for _ in 0..most {
-        let next = tokio::time::timeout(Duration::from_millis(1), ann.next()).await;
-        let Ok(frame) = next else { return };
-        heard.extend(frame["message"].as_u64());
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
-
-    /// However cuts, replays and new messages fall together, she has every frame once, in order.
-    #[test]
-    fn every_frame_comes_once_and_in_order(ops in prop::collection::vec(any_op(), 1..60), buffer in 0usize..2) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let log = Log::default();
-            let rooms = builder(&log).history(History::last(500)).build().unwrap();
-            let mut bob = Comer::enter(&rooms, "bob").await;
-            let mut ann = Comer::enter(&rooms, "ann").await;
-            bob.hears("ann").await;
-            let (mut said, mut heard) = (0u64, Vec::new());
-            for op in ops {
-                match op {
-                    Op::Say => {
-                        bob.say(said).await;
-                        said += 1;
-                        // With the flusher's work done or not.
-                        if buffer == 0 {
-                            bob.hears(said - 1).await;
-                        }
-                    }
-                    Op::Read(n) => read(&mut ann, n, &mut heard).await,
-                    Op::Cut => {
-                        ann.lose().await;
-                        assert!(resumed(&ann.back(&rooms).await) == (true, true));
-                    }
-                    Op::HalfOpen => assert!(resumed(&ann.back(&rooms).await) == (true, true)),
-                    Op::Pass(ms) => {
-                        read(&mut bob, usize::MAX, &mut Vec::new()).await;
-                        tokio::time::sleep(Duration::from_millis(ms)).await;
-                        read(&mut ann, usize::MAX, &mut heard).await;
-                    }
-                }
-            }
-            read(&mut ann, usize::MAX, &mut heard).await;
-            assert!(heard.iter().copied().eq(0..said), "{said} said, heard {heard:?}");
-            let lines: Vec<String> = log.take().into_iter().filter(|line| !line.contains(':')).collect();
-            assert_eq!(lines, ["+ bob r 1", "+ ann r 2"]);
-        });
-    }
 }
