@@ -1,7 +1,6 @@
 //! Clients that come and go by `chat-rooms.v1` on real threads, with kicks and closed rooms in
 //! between, and an audit at the end.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,40 +9,13 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
-use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, History, LeaveReason, RoomEvent};
+use tower_chat_rooms::{Admission, ChatRooms, History, LeaveReason, RoomEvent};
 
 use crate::client::{Client, assert_empty};
-use crate::stress::Dice;
+use crate::crowd::{Dice, Ledger};
 
 /// So long they flap.
 const TIME: Duration = Duration::from_millis(1500);
-
-/// Who is where, kept by the callbacks alone.
-#[derive(Default)]
-struct Ledger {
-    places: HashMap<ConnectionId, String>,
-    ended: HashMap<LeaveReason, usize>,
-    mistakes: Vec<String>,
-}
-
-impl Ledger {
-    fn note(&mut self, event: RoomEvent<'_>) {
-        match event {
-            RoomEvent::Entered(e) => {
-                if let Some(room) = self.places.insert(e.connection, e.room.to_string()) {
-                    self.mistakes.push(format!("{} entered {} while in {room}", e.connection, e.room));
-                }
-            }
-            RoomEvent::Left(e) => {
-                if self.places.remove(&e.connection).as_deref() != Some(e.room.as_str()) {
-                    self.mistakes.push(format!("{} left {} without being there", e.connection, e.room));
-                }
-                *self.ended.entry(e.reason).or_default() += 1;
-            }
-            _ => {}
-        }
-    }
-}
 
 /// A client, over all of its connections.
 struct Flapper {

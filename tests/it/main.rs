@@ -8,6 +8,7 @@ mod client;
 mod closing;
 mod comeback;
 mod comer;
+mod crowd;
 mod door;
 mod edge;
 mod engine;

@@ -1,54 +1,15 @@
 //! Everything at once on real threads, with an audit at the end.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
-use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Heartbeat, LeaveReason, RoomEvent};
+use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, LeaveReason, RoomEvent};
 
 use crate::client::{Client, assert_empty};
-
-/// A small deterministic generator: the same seed does the same, up to what the threads do.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
-/// For each connection the room it is in, kept by the callbacks alone.
-#[derive(Default)]
-struct Ledger {
-    places: HashMap<ConnectionId, String>,
-    ended: HashMap<LeaveReason, usize>,
-    mistakes: Vec<String>,
-}
-
-impl Ledger {
-    fn note(&mut self, event: RoomEvent<'_>) {
-        match event {
-            RoomEvent::Entered(e) => {
-                if let Some(room) = self.places.insert(e.connection, e.room.to_string()) {
-                    self.mistakes.push(format!("{} entered {} while in {room}", e.connection, e.room));
-                }
-            }
-            RoomEvent::Left(e) => {
-                if self.places.remove(&e.connection).as_deref() != Some(e.room.as_str()) {
-                    self.mistakes.push(format!("{} left {} without being there", e.connection, e.room));
-                }
-                *self.ended.entry(e.reason).or_default() += 1;
-            }
-            _ => {}
-        }
-    }
-}
+use crate::crowd::{Dice, Ledger};
 
 async fn life(rooms: ChatRooms, seed: u64, rounds: usize) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1);
