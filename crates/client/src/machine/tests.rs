@@ -61,8 +61,8 @@ fn outputs(m: &mut Machine<u32>) -> Vec<String> {
     lines
 }
 
-fn welcome(secret: &str) -> String {
-    json!({"event": "welcome", "connection": "1", "resume": secret,
+fn welcome(token: &str) -> String {
+    json!({"event": "welcome", "connection": "1", "resume": token,
            "heartbeat": {"interval": 1000, "timeout": 500},
            "limits": {"messageBytes": 100, "cidBytes": 64, "cids": 2}, "history": true, "grace": 9000})
     .to_string()
@@ -79,18 +79,18 @@ fn message(seq: u64, message: &str) -> String {
 }
 
 /// Connects and receives a welcome. Returns the outputs for it.
-fn connect(m: &mut Machine<u32>, now: Now, secret: &str) -> Vec<String> {
+fn connect(m: &mut Machine<u32>, now: Now, token: &str) -> Vec<String> {
     if let Phase::Waiting(at) = m.phase {
         m.tick(now.max(at));
     }
     outputs(m);
     m.on_open(now, None);
-    m.on_text(now, &welcome(secret));
+    m.on_text(now, &welcome(token));
     outputs(m)
 }
 
-fn enter(m: &mut Machine<u32>, now: Now, secret: &str, answer: &str) -> Vec<String> {
-    connect(m, now, secret);
+fn enter(m: &mut Machine<u32>, now: Now, token: &str, answer: &str) -> Vec<String> {
+    connect(m, now, token);
     m.on_text(now, answer);
     outputs(m)
 }
