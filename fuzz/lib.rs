@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
-use tower_chat_rooms::{Admission, ChatRooms, History, RoomEvent};
+use tower_chat_rooms::{Admission, ChatRooms, History, Limits, Recovery, RoomEvent};
 
 /// Runs a case from its beginning, with time of its own.
 pub fn run(case: impl Future<Output = ()>) {
@@ -24,13 +24,8 @@ pub fn rooms() -> (ChatRooms, Arc<Mutex<i64>>) {
     let inside = Arc::new(Mutex::new(0));
     let count = inside.clone();
     let rooms = ChatRooms::builder()
-        .max_rooms(3)
-        .max_room_members(3)
-        .max_message_bytes(2048)
-        .max_queue_bytes(4096)
-        .max_queue_frames(16)
-        .grace(Duration::from_secs(5))
-        .history(History::last(8).max_bytes(2048))
+        .limits(Limits::default().max_rooms(3).max_room_members(3).max_message_bytes(2048).max_queue_bytes(4096).max_queue_frames(16))
+        .recovery(Recovery::default().resume_window(Duration::from_secs(5)).history(History::last(8).max_bytes(2048)))
         .events(move |event: RoomEvent<'_>| {
             let mut count = count.lock().expect("no panic while it is held");
             match event {

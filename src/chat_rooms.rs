@@ -131,7 +131,7 @@ impl ChatRooms {
     }
 
     /// The same with the client's address, which the hooks then see, and by which
-    /// [`max_connections_per_ip`](crate::ChatRoomsBuilder::max_connections_per_ip) counts.
+    /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip) counts.
     pub async fn serve_from<IO>(&self, io: IO, mut admission: Admission, peer: Option<SocketAddr>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -271,7 +271,7 @@ impl ChatRooms {
         if !text.starts_with('{') {
             return Err(SendError::NotAnObject);
         }
-        if self.engine.limits.is_too_big(text.len()) {
+        if self.engine.config.limits.is_too_big(text.len()) {
             return Err(SendError::TooBig);
         }
         Ok(text)
@@ -311,7 +311,7 @@ pub struct MemberInfo {
     /// The user, where one was authenticated when he entered.
     pub user: Option<Arc<User>>,
     /// Whether he has a connection now. If not, it was lost, and his seat is kept for
-    /// [`grace`](crate::ChatRoomsBuilder::grace).
+    /// [`resume_window`](crate::Recovery::resume_window).
     pub is_connected: bool,
 }
 

@@ -69,8 +69,8 @@
 //! # Coming back
 //!
 //! Clients that offer the subprotocol `chat-rooms.v1` can come back after their connection was
-//! lost, to the seat that [`ChatRoomsBuilder::grace`] keeps for them, and get the frames that they
-//! have missed from the [`ChatRoomsBuilder::history`]. Nobody else notices, and [`RoomEvents`] hear
+//! lost, to the seat that [`Recovery::resume_window`] keeps for them, and get the frames that they
+//! have missed from the [`History`]. Nobody else notices, and [`RoomEvents`] hear
 //! of one enter and one leave, however often a connection breaks in between. The frames are
 //! described in `docs/protocol.md`.
 //!
@@ -78,8 +78,8 @@
 //!
 //! [`ChatRooms::client_script`] serves one for browsers, and `Client` (feature `client`) is one for
 //! Rust. Both speak the subprotocol `chat-rooms.v1`, come back by themselves, and miss nothing where
-//! the host keeps what was said ([`ChatRoomsBuilder::history`]) and the seats of those who are lost
-//! ([`ChatRoomsBuilder::grace`]).
+//! the host keeps what was said ([`Recovery::history`]) and the seats of those who are lost
+//! ([`Recovery::resume_window`]).
 //!
 //! # The hooks
 //!
@@ -96,8 +96,8 @@
 //!
 //! # Limits
 //!
-//! Everything that a peer may cost has a limit with a safe default; [`ChatRoomsBuilder`] lists
-//! them. A client that sends too much gets errors `rate_limited`, and is closed if it goes on. One
+//! Everything that a peer may cost has a limit with a safe default: [`Limits`], [`RateLimits`],
+//! [`Timeouts`]. A client that sends too much gets errors `rate_limited`, and is closed if it goes on. One
 //! that reads too slowly delays nobody: its queue is bounded, and when that is full it is closed
 //! with a code that tells it to come back, or misses something, as the host has chosen
 //! ([`SlowConsumer`]).
@@ -147,7 +147,11 @@ pub use crate::client::native::event::{ClientEvent, ClientState, RoomFrame};
 #[cfg(feature = "client")]
 pub use crate::client::native::handle::{Client, ClientSender, Sending};
 pub use crate::client::script::{ClientScript, ScriptBody};
-pub use crate::config::{Heartbeat, History, OnExpiry, SlowConsumer, UniqueNames};
+#[doc(hidden)]
+pub use crate::config::OptionInfo;
+pub use crate::config::{
+    Heartbeat, History, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
+};
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
 pub use crate::error::{BuildError, SendError};

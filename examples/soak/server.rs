@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tower_chat_rooms::{ChatRooms, History, RoomEvent};
+use tower_chat_rooms::{ChatRooms, History, Recovery, RoomEvent};
 
 /// Longer than a heartbeat, the grace and a closing handshake take together.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,8 +42,7 @@ impl Server {
         let open = Arc::new(AtomicI64::new(0));
         let count = open.clone();
         let rooms = ChatRooms::builder()
-            .grace(Duration::from_secs(3))
-            .history(History::last(50))
+            .recovery(Recovery::default().resume_window(Duration::from_secs(3)).history(History::last(50)))
             .events(move |event: RoomEvent<'_>| {
                 match event {
                     RoomEvent::Entered(_) => count.fetch_add(1, Ordering::Relaxed),

@@ -2,6 +2,7 @@
 //! that it prints, in two tabs. `--help` lists the flags; each may come from the environment.
 
 mod options;
+mod settings;
 mod site;
 mod tokens;
 

@@ -85,7 +85,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// His time is over.
     pub(super) fn expire(&mut self) -> Result<(), End> {
         self.lifetime = None;
-        if self.engine.rules.on_expiry == OnExpiry::Close {
+        if self.engine.config.on_expiry == OnExpiry::Close {
             self.no_auth("the token has expired; get a new one");
             return Err(End(LeaveReason::AuthExpired));
         }

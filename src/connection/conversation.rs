@@ -73,10 +73,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         let mut standing = Standing::new(id, opening.peer, user.map(Arc::new));
         let mut welcome = None;
         if opening.wire == Wire::V1 {
-            let recovery = &engine.recovery;
-            standing.secret = (!recovery.grace.is_zero()).then(Secret::new).flatten();
-            welcome =
-                Some(outbound::welcome(id, standing.secret, &engine.heartbeat, &engine.limits, recovery));
+            let recovery = &engine.config.recovery;
+            standing.secret = (!recovery.resume_window.is_zero()).then(Secret::new).flatten();
+            welcome = Some(outbound::welcome(
+                id,
+                standing.secret,
+                &engine.config.heartbeat,
+                &engine.config.limits,
+                recovery,
+            ));
         }
         let seat = Arc::new(Seat::new(engine.clone(), io, opening.first, opening.wire));
         seat.greet(welcome.as_deref());
@@ -96,7 +101,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             bad_frames: 0,
             failed_auths: 0,
             spending: Box::new(Spending::new(&engine)),
-            expires: expiry(id, engine.limits.max_lifetime).map(Box::new),
+            expires: expiry(id, engine.config.timeouts.max_lifetime).map(Box::new),
             deadline: None,
             lifetime: None,
             permit: opening.permit,
@@ -114,7 +119,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         hook: &'static str,
         future: impl Future<Output = T>,
     ) -> Result<Option<T>, End> {
-        let limit = self.engine.limits.hook_timeout;
+        let limit = self.engine.config.timeouts.hook_timeout;
         match self.watch(guard::answer(hook, limit, future)).await? {
             Ok(value) => Ok(Some(value)),
             Err(NoAnswer::TooLate) => Ok(None),
@@ -158,7 +163,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
 
     pub(super) fn count_bad_frame(&mut self) -> Result<(), End> {
         self.bad_frames += 1;
-        if self.bad_frames >= self.engine.limits.max_bad_frames {
+        if self.bad_frames >= self.engine.config.limits.max_bad_frames {
             return Err(End(LeaveReason::Misbehaved));
         }
         Ok(())
@@ -167,7 +172,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// Guessing is not to be made up for by anything, for what is guessed opens doors.
     pub(super) fn count_failed_auth(&mut self) -> Result<(), End> {
         self.failed_auths += 1;
-        if self.failed_auths >= self.engine.limits.max_failed_auths {
+        if self.failed_auths >= self.engine.config.limits.max_failed_auths {
             self.engine.counters.auth_failed.add(1);
             return Err(End(LeaveReason::AuthFailed));
         }
@@ -178,7 +183,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     pub(super) fn start_lifetime(&mut self) {
         let warning = match self.wire {
             Wire::Plain => Duration::ZERO,
-            Wire::V1 => self.engine.limits.token_warning,
+            Wire::V1 => self.engine.config.timeouts.token_warning,
         };
         let expiry = self.stay.standing.user.as_ref().and_then(|user| user.expiry());
         self.lifetime = expiry.and_then(|expiry| Lifetime::begin(expiry, warning)).map(Box::new);
@@ -192,10 +197,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     }
 
     pub(super) fn start_deadline(&mut self) {
-        let limits = &self.engine.limits;
+        let timeouts = &self.engine.config.timeouts;
         let (limit, reason) = match (self.auth_first, &self.stay.standing.membership) {
-            (true, _) => (limits.auth_timeout, LeaveReason::NeverAuthenticated),
-            (false, None) => (limits.enter_timeout, LeaveReason::NeverEntered),
+            (true, _) => (timeouts.auth_timeout, LeaveReason::NeverAuthenticated),
+            (false, None) => (timeouts.enter_timeout, LeaveReason::NeverEntered),
             (false, Some(_)) => (Duration::MAX, LeaveReason::NeverEntered),
         };
         let at = (limit < Duration::MAX).then(|| Instant::now().checked_add(limit)).flatten();
@@ -209,13 +214,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     }
 }
 
-/// When a connection has lasted its time: up to a tenth before the limit, so that those who came
-/// together don't go together.
+/// When the connection's lifetime ends: up to a tenth before the limit, so that connections that came
+/// together do not end together.
 fn expiry(id: ConnectionId, max_lifetime: Duration) -> Option<Instant> {
     if max_lifetime == Duration::MAX {
         return None;
     }
-    // The golden ratio spreads numbers that follow each other evenly.
-    let early = (id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as f64 / f64::from(u32::MAX);
-    Instant::now().checked_add(max_lifetime.mul_f64(1.0 - early / 10.0))
+    // The golden ratio spreads consecutive numbers evenly. Integers only: a float would round the longest
+    // lifetimes up, out of range.
+    let spread = (id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u32;
+    let early = max_lifetime / (10 << 16) * spread;
+    Instant::now().checked_add(max_lifetime - early)
 }

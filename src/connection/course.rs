@@ -93,7 +93,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             tokio::time::sleep(LATE_CLOSE).await;
         }
         // Boxed for the same reason as what `on_text` leaves.
-        Box::pin(self.seat.finish(reason, self.engine.limits.close_timeout)).await;
+        Box::pin(self.seat.finish(reason, self.engine.config.timeouts.close_timeout)).await;
     }
 
     async fn turn(&mut self) -> Due {
@@ -122,7 +122,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// Does at once what can be done at once. What has to wait is boxed: it is rare, and every
     /// connection would have room for the largest of these futures.
     fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
-        let inbound = Inbound::parse(text, self.engine.limits.max_depth);
+        let inbound = Inbound::parse(text, self.engine.config.limits.max_depth);
         if matches!(inbound, Ok(Inbound::Pong)) {
             self.bad_frames = 0;
             return self.pay_others(1).map(|()| None);

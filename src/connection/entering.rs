@@ -121,7 +121,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
                 None => {}
             }
             // Its task may be in a hook of the host's, which has so much time.
-            let limit = engine.limits.hook_timeout;
+            let limit = engine.config.timeouts.hook_timeout;
             if let Ok(Ok(handover)) = self.watch(tokio::time::timeout(limit, claim.handover)).await? {
                 // A second one goes back, and so does that of who has become somebody meanwhile.
                 let user = self.stay.standing.user.as_ref().map(|user| user.id());
@@ -139,7 +139,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
             Some(policy) => guard::call("slow_consumer", || policy.slow_consumer(room))?,
             None => None,
         };
-        Ok(own.unwrap_or(self.engine.limits.slow_consumer))
+        Ok(own.unwrap_or(self.engine.config.slow_consumer))
     }
 
     fn newcomer(&self, name: Name, since: Option<Since>, slow: SlowConsumer) -> Newcomer {
@@ -149,7 +149,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
 
     /// Name and room within the limits; the user's own name counts more than the claimed one.
     fn check_enter<'a>(&self, enter: Enter<'a>) -> Result<(Name, RoomId, Body<'a>), PeerError> {
-        let limits = &self.engine.limits;
+        let limits = &self.engine.config.limits;
         let bad_name = |why: &str| PeerError::new(ErrorCode::BadName, format!("the name {why}"));
         let claimed = enter.name.as_deref();
         let body = match self.wire {

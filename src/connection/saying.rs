@@ -112,7 +112,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     }
 
     fn replacement(&self, text: &str) -> Option<Body<'static>> {
-        if self.engine.limits.is_too_big(text.len()) { None } else { Body::of_host_for_member(text) }
+        if self.engine.config.limits.is_too_big(text.len()) { None } else { Body::of_host_for_member(text) }
     }
 
     fn publish(&self, message: &Message<'_>) -> Result<Option<u64>, Crowded> {

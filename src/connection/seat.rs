@@ -88,7 +88,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
             if let Some(reason) = link.order {
                 return Poll::Ready(Turn::End(reason));
             }
-            let max_message_bytes = self.engine.limits.max_message_bytes;
+            let max_message_bytes = self.engine.config.limits.max_message_bytes;
             let bytes: usize = inbox.texts.iter().map(|text| text.len()).sum();
             if inbox.texts.len() >= MAX_INBOX || bytes >= max_message_bytes || inbox.others >= MAX_OTHERS {
                 link.life = Life::Unread;
@@ -224,7 +224,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Seat<IO> {
     /// Keeps what the socket didn't take.
     #[cold]
     fn queue(&self, link: &mut Link<IO>, kind: Kind, frames: Bytes, written: usize) {
-        let limits = &self.engine.limits;
+        let limits = &self.engine.config.limits;
         let bounds = Bounds {
             frames: limits.max_queue_frames,
             bytes: limits.max_queue_bytes,
@@ -296,7 +296,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Recipient for Seat<IO> {
         if link.life == Life::Seen {
             link.life = Life::Asked;
         }
-        if link.is_stuck(self.engine.limits.write_timeout, self.engine.heartbeat.interval()) {
+        if link.is_stuck(self.engine.config.timeouts.write_timeout, self.engine.config.heartbeat.interval()) {
             self.engine.counters.write_timeouts.add(1);
             return link.order(LeaveReason::Slow);
         }

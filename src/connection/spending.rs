@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::config::Limits;
+use crate::config::RateLimits;
 use crate::connection::conversation::{Conversation, End};
 use crate::connection::rate::{Purse, Rate};
 use crate::engine::engine::Engine;
@@ -37,7 +37,7 @@ pub(super) struct TooMuch {
 
 impl Spending {
     pub(super) fn new(engine: &Engine) -> Spending {
-        let (limits, now) = (&engine.limits, engine.age());
+        let (limits, now) = (&engine.config.rate_limits, engine.age());
         Spending {
             messages: Purse::new(messages(limits), now),
             bytes: Purse::new(bytes(limits), now),
@@ -49,26 +49,26 @@ impl Spending {
     }
 }
 
-fn messages(limits: &Limits) -> Rate {
+fn messages(limits: &RateLimits) -> Rate {
     Rate::per_second(limits.max_messages_per_second)
 }
 
-fn bytes(limits: &Limits) -> Rate {
+fn bytes(limits: &RateLimits) -> Rate {
     // More than 4 GB a second is no limit.
     Rate::per_second(clamp(limits.max_bytes_per_second))
 }
 
 /// As many as messages, and two for each heartbeat, which the client has to answer.
 fn others(engine: &Engine) -> Rate {
-    let beats = 1_000_u128.div_ceil(engine.heartbeat.interval().as_millis().max(1)) as u32;
-    Rate::per_second(engine.limits.max_messages_per_second.saturating_add(2 * beats))
+    let beats = 1_000_u128.div_ceil(engine.config.heartbeat.interval().as_millis().max(1)) as u32;
+    Rate::per_second(engine.config.rate_limits.max_messages_per_second.saturating_add(2 * beats))
 }
 
-fn enters(limits: &Limits) -> Rate {
+fn enters(limits: &RateLimits) -> Rate {
     Rate::per_minute(limits.max_enters_per_minute)
 }
 
-fn rooms(limits: &Limits) -> Rate {
+fn rooms(limits: &RateLimits) -> Rate {
     Rate::per_minute(limits.max_new_rooms_per_minute)
 }
 
@@ -80,7 +80,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// Pays for a message of so many bytes.
     pub(super) fn pay_message(&mut self, len: usize) -> Result<(), TooMuch> {
         let (engine, spending) = (&self.engine, &mut self.spending);
-        let limits = &engine.limits;
+        let limits = &engine.config.rate_limits;
         spending.messages.take(1, messages(limits), || engine.age()).map_err(|wait| TooMuch {
             limit: format!("more than {} messages per second", limits.max_messages_per_second),
             wait,
@@ -103,7 +103,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// Pays for an enter.
     pub(super) fn pay_enter(&mut self) -> Result<(), TooMuch> {
         let (engine, spending) = (&self.engine, &mut self.spending);
-        let limits = &engine.limits;
+        let limits = &engine.config.rate_limits;
         spending.enters.take(1, enters(limits), || engine.age()).map_err(|wait| TooMuch {
             limit: format!("more than {} enters per minute", limits.max_enters_per_minute),
             wait,
@@ -113,7 +113,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     /// Pays for a room that is about to be opened.
     pub(super) fn pay_room(&mut self) -> Result<(), TooMuch> {
         let (engine, spending) = (&self.engine, &mut self.spending);
-        let limits = &engine.limits;
+        let limits = &engine.config.rate_limits;
         spending.rooms.take(1, rooms(limits), || engine.age()).map_err(|wait| TooMuch {
             limit: format!(
                 "more than {} new rooms per minute; enter one that exists, or wait",
@@ -153,7 +153,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
         }
         self.engine.counters.rate_limited.add(n.into());
         self.spending.excess = self.spending.excess.saturating_add(n);
-        if self.spending.excess >= self.engine.limits.max_excess {
+        if self.spending.excess >= self.engine.config.rate_limits.max_rate_violations {
             return Err(End(LeaveReason::Flooded));
         }
         Ok(())

@@ -17,6 +17,9 @@ use crate::engine::table::SLOTS;
 /// After so many connections the other tasks get a turn.
 const CONNECTIONS_PER_TURN: usize = 64;
 
+/// Keeps the timer's arithmetic in range, whatever interval was configured.
+const MAX_TICK: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Which slots have their turn at a tick.
 ///
 /// Slot `s` gets its heartbeats at every tick `t` with `t % SLOTS == s`, and is looked at when
@@ -29,7 +32,7 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     pub(crate) fn new(heartbeat: &Heartbeat) -> Schedule {
-        let tick = heartbeat.interval() / SLOTS as u32;
+        let tick = (heartbeat.interval() / SLOTS as u32).min(MAX_TICK);
         let ticks = heartbeat.timeout().as_nanos().div_ceil(tick.as_nanos().max(1));
         Schedule { tick, timeout_ticks: (ticks as usize).clamp(1, SLOTS) }
     }
@@ -56,7 +59,7 @@ fn sweep(engine: Arc<Engine>) -> impl Future<Output = ()> + Send {
         // All of it has to move in here, not its fields.
         let mut duty = duty;
         let engine = duty.engine.clone();
-        let schedule = Schedule::new(&engine.heartbeat);
+        let schedule = Schedule::new(&engine.config.heartbeat);
         let mut ticks = interval(schedule.tick);
         // After a stall of the whole process clients must get their time all the same.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

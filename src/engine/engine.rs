@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::config::{Heartbeat, Limits, Recovery, Rules};
+use crate::config::Config;
 use crate::engine::delivery::flush;
 use crate::engine::peers::{Peer, Peers};
 use crate::engine::pulse::Pulse;
@@ -41,10 +41,7 @@ pub(crate) struct Hooks {
 }
 
 pub(crate) struct Engine {
-    pub(crate) heartbeat: Heartbeat,
-    pub(crate) limits: Limits,
-    pub(crate) recovery: Recovery,
-    pub(crate) rules: Rules,
+    pub(crate) config: Config,
     pub(crate) hooks: Hooks,
     pub(crate) table: Table,
     pub(crate) counters: Counters,
@@ -97,18 +94,10 @@ pub(crate) enum NoPermit {
 }
 
 impl Engine {
-    pub(crate) fn new(
-        heartbeat: Heartbeat,
-        limits: Limits,
-        recovery: Recovery,
-        rules: Rules,
-        hooks: Hooks,
-    ) -> Engine {
+    pub(crate) fn new(config: Config, hooks: Hooks) -> Engine {
+        let registry = Registry::new(config.recovery.history, config.unique_names);
         Engine {
-            heartbeat,
-            limits,
-            recovery,
-            rules,
+            config,
             hooks,
             table: Table::new(),
             counters: Counters::default(),
@@ -116,7 +105,7 @@ impl Engine {
             pulse: Pulse::default(),
             born: Instant::now(),
             tickets: Tickets::default(),
-            registry: Registry::new(recovery.history, rules.unique_names),
+            registry,
             absent: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
@@ -135,17 +124,17 @@ impl Engine {
         if self.is_closing() {
             return Err(NoPermit::ShuttingDown);
         }
-        if !take(&self.connections, self.limits.max_connections) {
+        if !take(&self.connections, self.config.limits.max_connections) {
             return Err(NoPermit::Full);
         }
         // From here on it gives back what it has.
         let mut permit = Permit { engine: self.clone(), peer: None, is_pending: false, _task: task };
         if let Some(peer) = self.peer(address) {
-            if !self.peers.take(peer, self.limits.max_connections_per_ip) {
+            if !self.peers.take(peer, self.config.limits.max_connections_per_ip) {
                 if self.counters.refused_per_ip.read() == 0 {
                     tracing::warn!(
                         ?address,
-                        max = self.limits.max_connections_per_ip,
+                        max = self.config.limits.max_connections_per_ip,
                         "an address has all the connections it may have; if it is a proxy, name it in \
                          `trusted_proxies`"
                     );
@@ -154,7 +143,7 @@ impl Engine {
             }
             permit.peer = Some(peer);
         }
-        if !take(&self.pending, self.limits.max_pending) {
+        if !take(&self.pending, self.config.limits.max_pending) {
             return Err(NoPermit::Crowded);
         }
         permit.is_pending = true;
@@ -174,26 +163,26 @@ impl Engine {
 
     /// Whether the whole process stands still, or did a moment ago.
     pub(crate) fn has_stalled(&self) -> bool {
-        self.pulse.has_stalled(self.born.elapsed(), self.heartbeat.interval() / SLOTS as u32)
+        self.pulse.has_stalled(self.born.elapsed(), self.config.heartbeat.interval() / SLOTS as u32)
     }
 
     /// What an address counts for, if it counts.
     fn peer(&self, address: Option<IpAddr>) -> Option<Peer> {
-        address.map(Peer::of).filter(|_| self.limits.max_connections_per_ip < usize::MAX)
+        address.map(Peer::of).filter(|_| self.config.limits.max_connections_per_ip < usize::MAX)
     }
 
     /// Keeps a place for a member without a connection, unless none may be kept, or as many are as
     /// there may be connections, in all or of his address.
     pub(crate) fn keep_absent(self: &Arc<Engine>, address: Option<IpAddr>) -> Option<Absence> {
-        if self.recovery.grace.is_zero() || self.is_closing() {
+        if self.config.recovery.resume_window.is_zero() || self.is_closing() {
             return None;
         }
-        if !take(&self.absent, self.limits.max_connections) {
+        if !take(&self.absent, self.config.limits.max_connections) {
             return None;
         }
         let mut absence = Absence { engine: self.clone(), peer: None, since: Instant::now() };
         if let Some(peer) = self.peer(address) {
-            if !self.absent_peers.take(peer, self.limits.max_connections_per_ip) {
+            if !self.absent_peers.take(peer, self.config.limits.max_connections_per_ip) {
                 return None;
             }
             absence.peer = Some(peer);
@@ -208,13 +197,13 @@ impl Engine {
 
     /// The time for histories. Where there are none, it isn't asked for.
     pub(crate) fn now(&self) -> Duration {
-        if self.recovery.history.is_some() { self.born.elapsed() } else { Duration::ZERO }
+        if self.config.recovery.history.is_some() { self.born.elapsed() } else { Duration::ZERO }
     }
 
     /// Forgets what has become too old in a part of the rooms. Called with 0, 1, 2, ... it comes
     /// by all of them.
     pub(crate) fn trim_histories(&self, turn: usize) {
-        if self.recovery.history.is_none() {
+        if self.config.recovery.history.is_none() {
             return;
         }
         let now = self.now();
@@ -339,7 +328,7 @@ impl Drop for Permit {
 impl Absence {
     /// For how long the seat is still kept.
     pub(crate) fn left(&self) -> Duration {
-        self.engine.recovery.grace.saturating_sub(self.since.elapsed())
+        self.engine.config.recovery.resume_window.saturating_sub(self.since.elapsed())
     }
 }
 

@@ -75,7 +75,7 @@ impl Engine {
     }
 
     fn join(&self, new: Newcomer, id: &RoomId, frame: &Head<'_>) -> Result<(EngineRoom, Entry), PeerError> {
-        let (max_rooms, max) = (self.limits.max_rooms, self.limits.max_room_members);
+        let (max_rooms, max) = (self.config.limits.max_rooms, self.config.limits.max_room_members);
         let now = self.now();
         self.registry
             .open(id, max_rooms, |shared, room| {
@@ -105,7 +105,7 @@ impl Engine {
                 self.counters.left.add(1);
                 Ok(self.take_place(new, shared, room, frame, left_online))
             })
-            .map_err(|e: JoinError| refused(e, self.limits.max_room_members))
+            .map_err(|e: JoinError| refused(e, self.config.limits.max_room_members))
     }
 
     /// A place is kept in the new room before the old one is left.
@@ -116,7 +116,7 @@ impl Engine {
         old: &Membership,
         frame: &Head<'_>,
     ) -> Result<(EngineRoom, Entry), PeerError> {
-        let (max_rooms, max) = (self.limits.max_rooms, self.limits.max_room_members);
+        let (max_rooms, max) = (self.config.limits.max_rooms, self.config.limits.max_room_members);
         let kept = self
             .registry
             .open(id, max_rooms, |shared, room| {
@@ -248,7 +248,7 @@ impl Engine {
     /// What is gathered for one write must fit the queue of a member that had nothing to wait for.
     fn check_crowd(&self, room: &mut Room<Arc<dyn Recipient>>, more: usize) -> Result<(), Crowded> {
         let pending = room.stream().pending();
-        let max = self.limits.max_queue_bytes;
+        let max = self.config.limits.max_queue_bytes;
         if pending > 0 && pending.saturating_add(more).saturating_add(96) > max {
             Err(Crowded)
         } else {

@@ -34,7 +34,7 @@ impl Pulse {
 
     fn is_late(&self, now: Duration, interval: Duration) -> bool {
         let last = self.last.load(Ordering::Relaxed);
-        last > 0 && millis(now).saturating_sub(last) > millis(STALL + interval)
+        last > 0 && millis(now).saturating_sub(last) > millis(STALL.saturating_add(interval))
     }
 
     /// The sweep rests while there are no connections.

@@ -133,7 +133,7 @@ impl fmt::Debug for User {
 /// Put it into the request's extensions where the connection is accepted; the hooks find it in
 /// the request's `Parts`, and later in what they are told about a connection. **Without it there
 /// is no limit of connections per address**
-/// ([`max_connections_per_ip`](crate::ChatRoomsBuilder::max_connections_per_ip)). Behind a proxy
+/// ([`max_connections_per_ip`](crate::Limits::max_connections_per_ip)). Behind a proxy
 /// that is named in [`TrustedProxies`](crate::TrustedProxies) it becomes the client's.
 ///
 /// axum has a type of its own for this; with `into_make_service_with_connect_info::<SocketAddr>()`

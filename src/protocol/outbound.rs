@@ -45,7 +45,7 @@ pub(crate) fn welcome(
     let (interval, timeout) = (millis(heartbeat.interval()), millis(heartbeat.timeout()));
     let [message, name, room] =
         [limits.max_message_bytes, limits.max_name_bytes, limits.max_room_id_bytes].map(limit);
-    let (history, grace) = (recovery.history.is_some(), millis(recovery.grace));
+    let (history, grace) = (recovery.history.is_some(), millis(recovery.resume_window));
     format!(
         r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS}}},"history":{history},"grace":{grace}}}"#
     )

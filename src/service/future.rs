@@ -120,7 +120,7 @@ impl Upgrade {
 
     async fn ask(self) -> Result<(Upgrade, Admission), Refusal> {
         let Some(auth) = &self.engine.hooks.auth else { return Ok((self, Admission::anonymous())) };
-        let limit = self.engine.limits.hook_timeout;
+        let limit = self.engine.config.timeouts.hook_timeout;
         let asked = guard::answer("at_upgrade", limit, async { auth.at_upgrade(&self.parts).await });
         let refusal = match self.engine.unless_closing(asked).await {
             Some(Ok(Ok(admission))) => return Ok((self, admission)),
@@ -150,7 +150,7 @@ impl Upgrade {
         drop(parts);
         let spawner = engine.clone();
         spawner.spawn(async move {
-            let upgraded = tokio::time::timeout(engine.limits.enter_timeout, on_upgrade);
+            let upgraded = tokio::time::timeout(engine.config.timeouts.enter_timeout, on_upgrade);
             let Some(Ok(Ok(upgraded))) = engine.unless_closing(upgraded).await else {
                 tracing::debug!("the connection ended before its upgrade was complete");
                 return;

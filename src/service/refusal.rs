@@ -65,10 +65,10 @@ pub enum RefusalKind {
     /// 503: as many connections as allowed are open.
     Full,
     /// 503: as many connections as allowed have not entered a room yet
-    /// ([`max_pending`](crate::ChatRoomsBuilder::max_pending)).
+    /// ([`max_pending`](crate::Limits::max_pending)).
     Crowded,
     /// 429: the client's address has as many connections as allowed
-    /// ([`max_connections_per_ip`](crate::ChatRoomsBuilder::max_connections_per_ip)).
+    /// ([`max_connections_per_ip`](crate::Limits::max_connections_per_ip)).
     PeerFull,
     /// 503: the server is shutting down.
     ShuttingDown,

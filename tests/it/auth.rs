@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_chat_rooms::{
     Admission, AuthRefusal, Authenticate, ChatRooms, Claims, Denied, EnterRequest, JwtAlgorithm, JwtAuth,
-    User,
+    Timeouts, User,
 };
 
 use crate::client::{Client, assert_empty};
@@ -64,7 +64,11 @@ async fn a_token_reaches_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn who_never_authenticates_is_closed() {
-    let rooms = ChatRooms::builder().auth(by_token).auth_timeout(Duration::from_secs(3)).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .auth(by_token)
+        .timeouts(Timeouts::default().auth_timeout(Duration::from_secs(3)))
+        .build()
+        .unwrap();
     let mut ann = guest(&rooms).await;
     let begin = Instant::now();
     assert_eq!(ann.closed().await, 4502);
@@ -133,7 +137,11 @@ async fn a_hook_that_panics_ends_its_own_connection_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_is_slow_keeps_nobody_from_living() {
-    let rooms = ChatRooms::builder().auth(Odd).auth_timeout(Duration::from_secs(60)).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .auth(Odd)
+        .timeouts(Timeouts::default().auth_timeout(Duration::from_secs(60)))
+        .build()
+        .unwrap();
     let mut ann = guest(&rooms).await;
     ann.say(json!({"event": "auth", "message": "late"})).await;
     // What is said meanwhile waits for the answer, much of it even unread.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tower_chat_rooms::{ChatRooms, Client, ClientBuilder, ClientEvent, History, RoomEvent};
+use tower_chat_rooms::{ChatRooms, Client, ClientBuilder, ClientEvent, History, Limits, Recovery, RoomEvent};
 
 use crate::client::{assert_empty, unhurried};
 
@@ -44,10 +44,8 @@ async fn server() -> (ChatRooms, Visits, SocketAddr) {
     let visits = Visits::default();
     let rooms = unhurried()
         .events(visits.hook())
-        .grace(PATIENCE)
-        .history(History::last(2000).max_bytes(1 << 20))
-        .max_queue_frames(4000)
-        .max_queue_bytes(2 << 20)
+        .recovery(Recovery::default().resume_window(PATIENCE).history(History::last(2000).max_bytes(1 << 20)))
+        .limits(Limits::default().max_queue_frames(4000).max_queue_bytes(2 << 20))
         .build()
         .unwrap();
     let app = Router::new().route_service("/chat", rooms.service());
@@ -58,16 +56,16 @@ async fn server() -> (ChatRooms, Visits, SocketAddr) {
 }
 
 /// After how many bytes connections are cut: to the server, and back.
-type Limits = Arc<Mutex<Vec<(u64, u64)>>>;
+type Cuts = Arc<Mutex<Vec<(u64, u64)>>>;
 
 /// Passes connections on, and cuts as many as there are limits; all later ones hold.
-async fn cutting_proxy(server: SocketAddr, limits: &Limits) -> SocketAddr {
+async fn cutting_proxy(server: SocketAddr, cuts: &Cuts) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = limits.clone();
+    let cuts = cuts.clone();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let (there, back) = limits.lock().unwrap().pop().unwrap_or((u64::MAX, u64::MAX));
+            let (there, back) = cuts.lock().unwrap().pop().unwrap_or((u64::MAX, u64::MAX));
             tokio::spawn(async move {
                 let server = TcpStream::connect(server).await.unwrap();
                 let (client_read, client_write) = client.into_split();
@@ -159,8 +157,8 @@ async fn twenty_cuts_lose_nothing_and_nobody_notices() {
     let mut dice = dice();
     // 500 messages of this kind are 40 kB there, and more than 100 kB come back. The handshake
     // takes 250 bytes, to be cut as well.
-    let limits: Limits = Arc::new(Mutex::new((0..20).map(|_| (dice(3000), dice(6000))).collect()));
-    let proxy = cutting_proxy(address, &limits).await;
+    let cuts: Cuts = Arc::new(Mutex::new((0..20).map(|_| (dice(3000), dice(6000))).collect()));
+    let proxy = cutting_proxy(address, &cuts).await;
     let ann = client(proxy, "ann", "r").await.unwrap();
 
     let listening = tokio::spawn(listen(bob, 500, false));
@@ -168,7 +166,7 @@ async fn twenty_cuts_lose_nothing_and_nobody_notices() {
     let heard = listening.await.unwrap();
     let expected: Vec<(String, Value)> = (0..500).map(|n| ("ann".into(), n.into())).collect();
     assert_eq!(heard, expected);
-    assert!(limits.lock().unwrap().is_empty());
+    assert!(cuts.lock().unwrap().is_empty());
     assert_eq!((visits.of("ann"), visits.of("bob")), ((1, 1), (1, 1)));
     rooms.shutdown().await;
     assert_empty(&rooms);
@@ -186,8 +184,8 @@ async fn fifty_clients_are_cut_at_once() {
         let ear = client(address, "ear", &room).await.unwrap();
         let listening = tokio::spawn(listen(ear, 5 * MESSAGES, false));
         for n in 0..5 {
-            let limits: Limits = Arc::new(Mutex::new((0..4).map(|_| (dice(1500), dice(3000))).collect()));
-            let proxy = cutting_proxy(address, &limits).await;
+            let cuts: Cuts = Arc::new(Mutex::new((0..4).map(|_| (dice(1500), dice(3000))).collect()));
+            let proxy = cutting_proxy(address, &cuts).await;
             let (name, room) = (format!("{room}.{n}"), room.clone());
             let counting = async move {
                 let client = client(proxy, &name, &room).await.unwrap();

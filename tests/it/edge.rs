@@ -18,7 +18,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_chat_rooms::{
-    Admission, AuthRefusal, Authenticate, ChatRooms, PeerAddr, Refusal, RefusalKind, ResponseBody, User,
+    Admission, AuthRefusal, Authenticate, ChatRooms, Limits, PeerAddr, Refusal, RefusalKind, ResponseBody,
+    User,
 };
 
 use crate::client::{assert_empty, default_rooms};
@@ -213,7 +214,7 @@ async fn bytes_behind_the_handshake_are_not_lost() {
 
 #[tokio::test]
 async fn refusals_name_what_is_missing() {
-    let rooms = ChatRooms::builder().max_connections(1).build().unwrap();
+    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let address = serve_hyper(rooms.layer("/chat").layer(service_fn(own)), true).await;
     let good = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

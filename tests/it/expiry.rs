@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tower_chat_rooms::{
     Admission, Authenticate, ChatRooms, ChatRoomsBuilder, Denied, EnterRequest, Heartbeat, JwtAuth, OnExpiry,
-    RoomPolicy, User,
+    Recovery, RoomPolicy, Timeouts, User,
 };
 
 use crate::client::{Client, Log, Next, assert_empty};
@@ -95,7 +95,7 @@ async fn plain_clients_are_not_warned() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_warning_there_is_none() {
-    let rooms = guarded().token_warning(Duration::ZERO).build().unwrap();
+    let rooms = guarded().timeouts(Timeouts::default().token_warning(Duration::ZERO)).build().unwrap();
     let (mut ann, _) = enter(&rooms, "u1:60").await;
     assert_eq!(ann.next().await["event"], "noAuth");
 }
@@ -253,7 +253,11 @@ async fn an_end_that_is_far_away_does_no_harm() {
 #[tokio::test(start_paused = true)]
 async fn a_kept_seat_ends_with_its_users_time() {
     let log = Log::default();
-    let rooms = guarded().events(log.hook()).grace(SECOND * 600).build().unwrap();
+    let rooms = guarded()
+        .events(log.hook())
+        .recovery(Recovery::default().resume_window(SECOND * 600))
+        .build()
+        .unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let (ann, _) = enter(&rooms, "u1:60").await;
     assert_eq!(bob.next().await["name"], "ann");
@@ -275,7 +279,7 @@ async fn a_kept_seat_ends_with_its_users_time() {
 
 #[tokio::test(start_paused = true)]
 async fn coming_back_does_not_prolong() {
-    let rooms = guarded().grace(SECOND * 30).build().unwrap();
+    let rooms = guarded().recovery(Recovery::default().resume_window(SECOND * 30)).build().unwrap();
     let end = Instant::now() + SECOND * 100;
     let until = |end: Instant| User::new("u1").expires_in(end - Instant::now());
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::user(until(end))).await;
@@ -349,7 +353,12 @@ async fn who_authenticates_anew_is_asked_about_again() {
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_with_a_newer_token_is_asked_about_again() {
     let (bans, log) = (Bans::default(), Log::default());
-    let rooms = guarded().policy(bans.clone()).events(log.hook()).grace(SECOND * 60).build().unwrap();
+    let rooms = guarded()
+        .policy(bans.clone())
+        .events(log.hook())
+        .recovery(Recovery::default().resume_window(SECOND * 60))
+        .build()
+        .unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let (ann, secret) = enter(&rooms, "u1").await;
     assert_eq!(bob.next().await["name"], "ann");

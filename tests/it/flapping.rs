@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
-use tower_chat_rooms::{Admission, ChatRooms, History, LeaveReason, RoomEvent};
+use tower_chat_rooms::{Admission, ChatRooms, History, LeaveReason, Recovery, RoomEvent};
 
 use crate::client::{Client, assert_empty};
 use crate::crowd::{Dice, Ledger};
@@ -118,8 +118,7 @@ async fn seats_that_change_hands_are_neither_lost_nor_doubled() {
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let noted = ledger.clone();
     let rooms = ChatRooms::builder()
-        .grace(Duration::from_millis(40))
-        .history(History::last(500))
+        .recovery(Recovery::default().resume_window(Duration::from_millis(40)).history(History::last(500)))
         .events(move |event: RoomEvent<'_>| noted.lock().unwrap().note(event))
         .build()
         .unwrap();

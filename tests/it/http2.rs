@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tower_chat_rooms::{ChatRooms, Origins};
+use tower_chat_rooms::{ChatRooms, Limits, Origins};
 
 use crate::client::{Client, assert_empty, default_rooms};
 use crate::door::open;
@@ -171,8 +171,7 @@ async fn a_stream_that_is_reset_is_out_and_so_are_all_of_a_lost_connection() {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_his_stream_delays_nobody_and_is_closed() {
     let rooms = ChatRooms::builder()
-        .max_message_bytes(4096)
-        .max_queue_bytes(64 * 1024)
+        .limits(Limits::default().max_message_bytes(4096).max_queue_bytes(64 * 1024))
         .heartbeat(tower_chat_rooms::Heartbeat::wide_internet())
         .build()
         .unwrap();
@@ -204,7 +203,7 @@ async fn who_does_not_read_his_stream_delays_nobody_and_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_are_answers_of_http2() {
-    let rooms = ChatRooms::builder().max_connections(1).build().unwrap();
+    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let mut http2 = Http2::over(open(&rooms, None)).await;
     let header = |name: &'static str, value: &'static str| {
         move |request: &mut Request<Empty<Bytes>>| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{Admission, ChatRooms, Denied, History, User};
+use tower_chat_rooms::{Admission, ChatRooms, Denied, History, Recovery, User};
 
 use crate::client::{Client, Log, Next, assert_empty};
 use crate::comer::{Comer, GRACE, builder, kept, resumed, stay_alive};
@@ -200,7 +200,10 @@ async fn history_is_bounded_by_frames_bytes_and_age() {
         (History::last(9).for_at_most(minute), minute - Duration::from_secs(1), true),
         (History::last(9).for_at_most(minute), minute + Duration::from_secs(1), false),
     ] {
-        let rooms = ChatRooms::builder().grace(minute * 9).history(history).build().unwrap();
+        let rooms = ChatRooms::builder()
+            .recovery(Recovery::default().resume_window(minute * 9).history(history))
+            .build()
+            .unwrap();
         let mut bob = Comer::enter(&rooms, "bob").await;
         let mut ann = Comer::enter(&rooms, "ann").await;
         bob.hears("ann").await;
@@ -221,7 +224,7 @@ async fn history_is_bounded_by_frames_bytes_and_age() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_history_a_flap_in_silence_loses_nothing() {
-    let rooms = ChatRooms::builder().grace(GRACE).build().unwrap();
+    let rooms = ChatRooms::builder().recovery(Recovery::default().resume_window(GRACE)).build().unwrap();
     let mut ann = Comer::enter(&rooms, "ann").await;
     ann.lose().await;
     assert_eq!(resumed(&ann.back(&rooms).await), (true, true));
@@ -237,7 +240,7 @@ async fn without_a_history_a_flap_in_silence_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_room_that_is_born_anew_has_another_epoch() {
-    let rooms = ChatRooms::builder().history(History::last(9)).build().unwrap();
+    let rooms = ChatRooms::builder().recovery(Recovery::default().history(History::last(9))).build().unwrap();
     let mut ann = Comer::enter(&rooms, "ann").await;
     let epoch = ann.since["epoch"].clone();
     ann.lose().await;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::accept_hdr_async;
 use tower_chat_rooms::{
     Admission, AuthRefusal, Authenticate, ChatRooms, Client, ClientBuilder, ClientError, ClientEvent,
-    ClientState, Denied, History, User,
+    ClientState, Denied, History, Limits, Recovery, User,
 };
 
 use crate::client::{assert_empty, logged};
@@ -397,10 +397,10 @@ fn remembering() -> (ChatRooms, crate::client::Log) {
     let log = crate::client::Log::default();
     let rooms = ChatRooms::builder()
         .events(log.hook())
-        .grace(PATIENCE)
-        .history(History::last(10_000).max_bytes(4 << 20))
-        .max_queue_frames(20_000)
-        .max_queue_bytes(8 << 20)
+        .recovery(
+            Recovery::default().resume_window(PATIENCE).history(History::last(10_000).max_bytes(4 << 20)),
+        )
+        .limits(Limits::default().max_queue_frames(20_000).max_queue_bytes(8 << 20))
         .build()
         .unwrap();
     (rooms, log)

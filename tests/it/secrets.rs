@@ -17,8 +17,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower::ServiceExt;
 use tower_chat_rooms::{
-    Authenticate, ChannelEvent, ChatRooms, Denied, EnterRequest, JwtAuth, MessageRequest, Refusal,
-    RoomPolicy, Verdict, event_channel,
+    Authenticate, ChannelEvent, ChatRooms, Denied, EnterRequest, JwtAuth, Limits, MessageRequest, Recovery,
+    Refusal, RoomPolicy, Verdict, event_channel,
 };
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -174,8 +174,8 @@ async fn session(seen: &Seen) -> Vec<String> {
         .auth(auth)
         .policy(Nosy(seen.clone()))
         .events(events)
-        .grace(Duration::from_secs(60))
-        .max_message_bytes(4096);
+        .recovery(Recovery::default().resume_window(Duration::from_secs(60)))
+        .limits(Limits::default().max_message_bytes(4096));
     seen.look(&builder);
     let rooms = builder.build().unwrap();
 

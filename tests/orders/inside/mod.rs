@@ -1,7 +1,7 @@
 //! The crate's own modules, with other locks.
 #![allow(dead_code, unused, unreachable_pub, missing_docs, reason = "the crate itself is checked for these")]
 
-#[path = "../../../src/config.rs"]
+#[path = "../../../src/config/mod.rs"]
 pub(crate) mod config;
 pub(crate) mod engine;
 #[path = "../../../src/error.rs"]
