@@ -76,10 +76,8 @@
 //!
 //! # Clients
 //!
-//! [`ChatRooms::client_script`] serves one for browsers, and `Client` (feature `client`) is one for
-//! Rust. Both speak the subprotocol `chat-rooms.v1`, come back by themselves, and miss nothing where
-//! the host keeps what was said ([`Recovery::history`]) and the seats of those who are lost
-//! ([`Recovery::resume_window`]).
+//! [`ChatRooms::client_script`] serves one for browsers, and the crate `tower-chat-rooms-client` is one
+//! for Rust. Both speak the subprotocol `chat-rooms.v1` and reconnect by themselves.
 //!
 //! # The hooks
 //!
@@ -116,15 +114,13 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `client` | `Client`, a member of a room over the network that comes back by itself |
-//! | `client-rustls` | `wss` for it, with rustls and the certificates that the system trusts |
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441), too; the host enables it by `enable_connect_protocol`, axum does by itself |
 //! | `jwt` | `JwtAuth`, `JwtKeys`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod browser;
 mod builder;
 mod chat_rooms;
-mod client;
 mod config;
 mod connection;
 mod engine;
@@ -136,8 +132,10 @@ mod room;
 mod service;
 mod sync;
 
+pub use crate::browser::script::{ClientScript, ScriptBody};
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
+<<<<<<< HEAD
 #[cfg(feature = "client")]
 pub use crate::client::native::builder::ClientBuilder;
 #[cfg(feature = "client")]
@@ -152,6 +150,9 @@ pub use crate::config::OptionInfo;
 pub use crate::config::{
     Heartbeat, History, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
 };
+=======
+pub use crate::config::{Heartbeat, History, OnExpiry, SlowConsumer, UniqueNames};
+>>>>>>> workspace
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
 pub use crate::error::{BuildError, SendError};
@@ -163,7 +164,7 @@ pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKe
 pub use crate::hooks::policy::{EnterRequest, MessageRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::ids::{ConnectionId, Name, RoomId};
-pub use crate::protocol::close::{LeaveReason, may_return};
+pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 pub use crate::service::body::{NoBody, ResponseBody};
 pub use crate::service::future::ResponseFuture;
