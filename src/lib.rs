@@ -135,24 +135,11 @@ mod sync;
 pub use crate::browser::script::{ClientScript, ScriptBody};
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
-<<<<<<< HEAD
-#[cfg(feature = "client")]
-pub use crate::client::native::builder::ClientBuilder;
-#[cfg(feature = "client")]
-pub use crate::client::native::error::ClientError;
-#[cfg(feature = "client")]
-pub use crate::client::native::event::{ClientEvent, ClientState, RoomFrame};
-#[cfg(feature = "client")]
-pub use crate::client::native::handle::{Client, ClientSender, Sending};
-pub use crate::client::script::{ClientScript, ScriptBody};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
     Heartbeat, History, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
 };
-=======
-pub use crate::config::{Heartbeat, History, OnExpiry, SlowConsumer, UniqueNames};
->>>>>>> workspace
 pub use crate::engine::audit::{Audit, Finding};
 pub use crate::engine::stats::Stats;
 pub use crate::error::{BuildError, SendError};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::config::{Heartbeat, Limits, Recovery};
 use crate::ids::ConnectionId;
 use crate::protocol::json::quote;
-use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, Secret};
-use crate::protocol::wire::Epoch;
+use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, ResumeToken};
+use crate::protocol::position::Epoch;
 
 /// What a relayed frame gets appended before `num`: `,"name":"…","num":`, to stand between
 /// the sender's object without its closing brace and the count.
@@ -24,24 +24,36 @@ pub(crate) fn out(name: &str) -> String {
     format!(r#"{{"event":"out","name":{},"num":"#, quote(name))
 }
 
-/// A room's frame but for its count and what v1 adds: its first part by each wire, and the rest,
-/// which ends in `"num":`.
+/// A frame of a room, but for what the room adds when it is published: `num`, and in `chat-rooms.v1`
+/// `member` and `seq`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Head<'a> {
+pub(crate) struct RoomFrame<'a> {
+    /// The object up to the tail, as plain clients get it.
     pub(crate) plain: &'a str,
+    /// The same for `chat-rooms.v1`.
     pub(crate) v1: &'a str,
+    /// What follows, up to `"num":`.
     pub(crate) tail: &'a str,
+    /// The member that it is from; `None` for the host.
+    pub(crate) member: Option<ConnectionId>,
+}
+
+impl RoomFrame<'_> {
+    /// Bytes without what the room adds.
+    pub(crate) fn len(&self) -> usize {
+        self.plain.len() + self.tail.len()
+    }
 }
 
 /// `{"event":"welcome",...}`, the first frame by v1.
 pub(crate) fn welcome(
     connection: ConnectionId,
-    resume: Option<Secret>,
+    resume: Option<ResumeToken>,
     heartbeat: &Heartbeat,
     limits: &Limits,
     recovery: &Recovery,
 ) -> String {
-    let resume = resume.map_or(String::new(), |secret| format!(r#""resume":"{}","#, secret.reveal()));
+    let resume = resume.map_or(String::new(), |token| format!(r#""resume":"{}","#, token.reveal()));
     let (interval, timeout) = (millis(heartbeat.interval()), millis(heartbeat.timeout()));
     let [message, name, room] =
         [limits.max_message_bytes, limits.max_name_bytes, limits.max_room_id_bytes].map(limit);

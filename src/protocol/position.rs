@@ -1,32 +1,13 @@
-//! The two wires: the classic one, and the one with positions and resumption.
+//! Positions in a room's log.
 
-use http::HeaderValue;
-pub(crate) use tower_chat_rooms_protocol::{SUBPROTOCOL_PLAIN as PLAIN, SUBPROTOCOL_V1 as V1};
-
-/// What a connection speaks.
+/// A place in a room's log: that of the latest frame that a client has had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wire {
-    /// The frames of the classic tutorial, and nothing else.
-    Plain,
-    /// `chat-rooms.v1`.
-    V1,
-}
-
-impl Wire {
-    /// The wire of a chosen subprotocol.
-    pub(crate) fn of(protocol: Option<&HeaderValue>) -> Wire {
-        if protocol.is_some_and(|p| p == V1) { Wire::V1 } else { Wire::Plain }
-    }
-}
-
-/// Up to where a client has had a room's frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Since {
+pub(crate) struct Position {
     pub(crate) epoch: Epoch,
     pub(crate) seq: u64,
 }
 
-/// Tells a room from an earlier one of the same id. On the wire 16 hexadecimal digits.
+/// Tells a room's log from that of an earlier room of the same id. On the wire 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch(pub(crate) u64);
 
