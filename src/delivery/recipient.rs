@@ -21,6 +21,10 @@ pub(crate) trait Recipient: Send + Sync {
     /// lock: it writes nothing.
     fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64);
 
+    /// The room's next frames wait, for something that has to be written before them. Called under the
+    /// room's lock: it writes nothing.
+    fn pause(&self);
+
     /// Writes the frames of a batch that the member has not had yet.
     fn deliver(&self, room: &LiveRoom, batch: &Batch);
 

@@ -215,7 +215,15 @@ impl Rooms {
         Standpoint { room: room.clone(), epoch: state.epoch(), seq: state.seq(), num: state.num(), replay }
     }
 
-    /// Publishes a member's frame.
+    /// What a member has yet to get, and the room's count: the room's next frames wait until the member has
+    /// got it.
+    pub(crate) fn pause(&self, room: &LiveRoom, handle: &Handle) -> (Vec<Batch>, u64) {
+        let state = room.lock();
+        handle.pause();
+        (state.pending.undelivered(), state.num())
+    }
+
+    /// Publishes a frame.
     pub(crate) fn publish(&self, room: &Arc<LiveRoom>, frame: &RoomFrame<'_>) -> Result<Stamp, NotPublished> {
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;

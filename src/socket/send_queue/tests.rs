@@ -11,7 +11,7 @@ fn frames(texts: &[&str]) -> Bytes {
     out.into()
 }
 
-const OPEN: Bounds = Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, tells: true };
+const OPEN: Bounds = Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, announces_gaps: true };
 
 fn bounds(frames: usize, bytes: usize) -> Bounds {
     Bounds { frames, bytes, ..OPEN }
@@ -19,58 +19,58 @@ fn bounds(frames: usize, bytes: usize) -> Bounds {
 
 #[test]
 fn control_passes_data_at_the_next_frame() {
-    let mut outbox = Outbox::default();
-    outbox.push(Kind::Room, frames(&["one", "two", "three"]), 3, &bounds(9, 999)).unwrap();
-    outbox.push_beat(b"BEAT");
-    outbox.push_beat(b"BEAT");
-    assert_eq!(outbox.next(), b"ne");
-    outbox.advance(1);
-    assert_eq!(outbox.next(), b"e");
-    outbox.advance(1);
-    assert_eq!(outbox.next(), b"BEAT");
-    outbox.advance(2);
-    assert_eq!(outbox.next(), b"AT");
-    outbox.advance(2);
-    assert_eq!(outbox.next(), b"\x81\x03two\x81\x05three");
-    outbox.advance(6);
-    outbox.push_beat(b"BEAT");
-    assert_eq!(outbox.next(), b"\x05three");
-    outbox.advance(6);
-    assert_eq!(outbox.next(), b"BEAT");
-    outbox.advance(4);
-    assert!(outbox.is_empty());
+    let mut send queue = SendQueue::default();
+    send queue.push(Kind::Room, frames(&["one", "two", "three"]), 3, &bounds(9, 999)).unwrap();
+    send queue.push_beat(b"BEAT");
+    send queue.push_beat(b"BEAT");
+    assert_eq!(send queue.next(), b"ne");
+    send queue.advance(1);
+    assert_eq!(send queue.next(), b"e");
+    send queue.advance(1);
+    assert_eq!(send queue.next(), b"BEAT");
+    send queue.advance(2);
+    assert_eq!(send queue.next(), b"AT");
+    send queue.advance(2);
+    assert_eq!(send queue.next(), b"\x81\x03two\x81\x05three");
+    send queue.advance(6);
+    send queue.push_beat(b"BEAT");
+    assert_eq!(send queue.next(), b"\x05three");
+    send queue.advance(6);
+    assert_eq!(send queue.next(), b"BEAT");
+    send queue.advance(4);
+    assert!(send queue.is_empty());
 }
 
 #[test]
 fn bounds_hold_in_frames_and_bytes_for_who_is_behind() {
-    let mut outbox = Outbox::default();
-    outbox.push(Kind::Room, frames(&["a", "b"]), 0, &bounds(3, 99)).unwrap();
-    assert_eq!(outbox.push(Kind::Room, frames(&["c", "d"]), 0, &bounds(3, 99)), Err(Overflow));
-    outbox.push(Kind::Room, frames(&["c"]), 0, &bounds(3, 99)).unwrap();
-    assert_eq!(outbox.push(Kind::Room, frames(&["d"]), 0, &bounds(4, 11)), Err(Overflow));
-    outbox.advance(6);
-    outbox.push(Kind::Room, frames(&["d"]), 0, &bounds(3, 99)).unwrap();
-    outbox.advance(3);
-    outbox.advance(3);
-    assert!(outbox.is_empty());
+    let mut send queue = SendQueue::default();
+    send queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds(3, 99)).unwrap();
+    assert_eq!(send queue.push(Kind::Room, frames(&["c", "d"]), 0, &bounds(3, 99)), Err(Overflow));
+    send queue.push(Kind::Room, frames(&["c"]), 0, &bounds(3, 99)).unwrap();
+    assert_eq!(send queue.push(Kind::Room, frames(&["d"]), 0, &bounds(4, 11)), Err(Overflow));
+    send queue.advance(6);
+    send queue.push(Kind::Room, frames(&["d"]), 0, &bounds(3, 99)).unwrap();
+    send queue.advance(3);
+    send queue.advance(3);
+    assert!(send queue.is_empty());
     // Who was not behind gets what was said at once, however many frames it is.
-    outbox.push(Kind::Room, frames(&["a", "b", "c", "d", "e"]), 4, &bounds(3, 9)).unwrap();
-    assert_eq!(outbox.push(Kind::Room, frames(&["f"]), 0, &bounds(3, 9)), Err(Overflow));
+    send queue.push(Kind::Room, frames(&["a", "b", "c", "d", "e"]), 4, &bounds(3, 9)).unwrap();
+    assert_eq!(send queue.push(Kind::Room, frames(&["f"]), 0, &bounds(3, 9)), Err(Overflow));
 }
 
 #[test]
 fn a_frame_that_was_begun_is_finished_whatever_happens() {
-    let mut outbox = Outbox::default();
-    outbox.push(Kind::Room, frames(&["one", "two"]), 3, &bounds(9, 99)).unwrap();
-    outbox.drop_data();
-    outbox.push_last(b"LAST".to_vec());
-    assert_eq!(outbox.next(), b"ne");
-    outbox.advance(2);
-    assert_eq!(outbox.next(), b"LAST");
+    let mut send queue = SendQueue::default();
+    send queue.push(Kind::Room, frames(&["one", "two"]), 3, &bounds(9, 99)).unwrap();
+    send queue.drop_data();
+    send queue.push_last(b"LAST".to_vec());
+    assert_eq!(send queue.next(), b"ne");
+    send queue.advance(2);
+    assert_eq!(send queue.next(), b"LAST");
 }
 
 fn lossy(slow: SlowConsumer, frames: usize, bytes: usize) -> Bounds {
-    Bounds { frames, bytes, slow, tells: true }
+    Bounds { frames, bytes, slow, announces_gaps: true }
 }
 
 fn said(event: &str) -> String {
@@ -78,11 +78,11 @@ fn said(event: &str) -> String {
 }
 
 /// Payloads of all that waits.
-fn drain(outbox: &mut Outbox) -> Vec<String> {
+fn drain(send queue: &mut SendQueue) -> Vec<String> {
     let mut wire = Vec::new();
-    while !outbox.is_empty() {
-        wire.extend_from_slice(outbox.next());
-        outbox.advance(outbox.next().len());
+    while !send queue.is_empty() {
+        wire.extend_from_slice(send queue.next());
+        send queue.advance(send queue.next().len());
     }
     texts(&wire)
 }
@@ -99,64 +99,64 @@ fn texts(mut bytes: &[u8]) -> Vec<String> {
 
 #[test]
 fn the_older_half_is_dropped_behind_a_frame_that_was_begun() {
-    let mut outbox = Outbox::default();
+    let mut send queue = SendQueue::default();
     let bounds = lossy(SlowConsumer::DropOldest, 6, 999);
-    outbox.push(Kind::Room, frames(&["a", "b", "c"]), 1, &bounds).unwrap();
-    outbox.push(Kind::Own, frames(&["mine"]), 0, &bounds).unwrap();
-    outbox.push(Kind::Room, frames(&["d", "e"]), 0, &bounds).unwrap();
-    assert_eq!(outbox.push(Kind::Room, frames(&["f"]), 0, &bounds), Ok(4));
+    send queue.push(Kind::Room, frames(&["a", "b", "c"]), 1, &bounds).unwrap();
+    send queue.push(Kind::Own, frames(&["mine"]), 0, &bounds).unwrap();
+    send queue.push(Kind::Room, frames(&["d", "e"]), 0, &bounds).unwrap();
+    assert_eq!(send queue.push(Kind::Room, frames(&["f"]), 0, &bounds), Ok(4));
     // The rest of "a", and then what is left.
-    outbox.advance(2);
+    send queue.advance(2);
     let lagged = |n| outbound::lagged(n);
-    assert_eq!(drain(&mut outbox), [lagged(2), "mine".into(), lagged(2), "f".into()]);
+    assert_eq!(drain(&mut send queue), [lagged(2), "mine".into(), lagged(2), "f".into()]);
 }
 
 #[test]
 fn what_does_not_fit_is_dropped() {
-    let mut outbox = Outbox::default();
+    let mut send queue = SendQueue::default();
     let bounds = lossy(SlowConsumer::DropNewest, 8, 999);
-    outbox.push(Kind::Room, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
-    assert_eq!(outbox.push(Kind::Room, frames(&["d", "e", "f", "g", "h"]), 0, &bounds), Ok(2));
-    assert_eq!(outbox.push(Kind::Room, frames(&["i"]), 0, &bounds), Ok(1));
+    send queue.push(Kind::Room, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
+    assert_eq!(send queue.push(Kind::Room, frames(&["d", "e", "f", "g", "h"]), 0, &bounds), Ok(2));
+    assert_eq!(send queue.push(Kind::Room, frames(&["i"]), 0, &bounds), Ok(1));
     // There is room left for what is his own, but not for more than that.
-    outbox.push(Kind::Own, frames(&["mine", "too"]), 0, &bounds).unwrap();
-    assert_eq!(outbox.push(Kind::Own, frames(&["more"]), 0, &bounds), Err(Overflow));
-    assert_eq!(drain(&mut outbox), ["a", "b", "c", "d", "e", "f", &outbound::lagged(3), "mine", "too"]);
+    send queue.push(Kind::Own, frames(&["mine", "too"]), 0, &bounds).unwrap();
+    assert_eq!(send queue.push(Kind::Own, frames(&["more"]), 0, &bounds), Err(Overflow));
+    assert_eq!(drain(&mut send queue), ["a", "b", "c", "d", "e", "f", &outbound::lagged(3), "mine", "too"]);
 }
 
 #[test]
 fn the_latest_of_each_event_is_kept() {
-    let mut outbox = Outbox::default();
+    let mut send queue = SendQueue::default();
     let bounds = lossy(SlowConsumer::Latest, 6, 999);
     let [tea, oil] = [said("tea"), said("oil")];
-    outbox.push(Kind::Room, frames(&[&tea, &oil, &tea, &oil, "no JSON"]), 0, &bounds).unwrap();
-    assert_eq!(outbox.push(Kind::Room, frames(&[&oil, &oil]), 0, &bounds), Ok(4));
+    send queue.push(Kind::Room, frames(&[&tea, &oil, &tea, &oil, "no JSON"]), 0, &bounds).unwrap();
+    assert_eq!(send queue.push(Kind::Room, frames(&[&oil, &oil]), 0, &bounds), Ok(4));
     let lagged = outbound::lagged;
-    assert_eq!(drain(&mut outbox), [lagged(2), tea, lagged(1), "no JSON".into(), lagged(1), oil.clone()]);
+    assert_eq!(drain(&mut send queue), [lagged(2), tea, lagged(1), "no JSON".into(), lagged(1), oil.clone()]);
     // Where all differ, the older ones go.
     let many: Vec<String> = (0..9).map(|n| said(&format!("e{n}"))).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    outbox.push(Kind::Room, frames(&many), 0, &bounds).unwrap();
-    assert_eq!(outbox.push(Kind::Room, frames(&[&oil]), 0, &bounds), Ok(7));
-    assert_eq!(drain(&mut outbox), [&lagged(7), many[7], many[8], &oil]);
+    send queue.push(Kind::Room, frames(&many), 0, &bounds).unwrap();
+    assert_eq!(send queue.push(Kind::Room, frames(&[&oil]), 0, &bounds), Ok(7));
+    assert_eq!(drain(&mut send queue), [&lagged(7), many[7], many[8], &oil]);
 }
 
 #[test]
 fn who_is_told_nothing_just_misses() {
-    let mut outbox = Outbox::default();
-    let bounds = Bounds { tells: false, ..lossy(SlowConsumer::DropOldest, 2, 999) };
-    outbox.push(Kind::Room, frames(&["a", "b"]), 0, &bounds).unwrap();
-    assert_eq!(outbox.push(Kind::Room, frames(&["c"]), 0, &bounds), Ok(2));
-    assert_eq!(drain(&mut outbox), ["c"]);
+    let mut send queue = SendQueue::default();
+    let bounds = Bounds { announces_gaps: false, ..lossy(SlowConsumer::DropOldest, 2, 999) };
+    send queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds).unwrap();
+    assert_eq!(send queue.push(Kind::Room, frames(&["c"]), 0, &bounds), Ok(2));
+    assert_eq!(drain(&mut send queue), ["c"]);
 }
 
 #[test]
 fn what_is_his_own_alone_can_be_too_much() {
     for slow in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Latest] {
-        let mut outbox = Outbox::default();
+        let mut send queue = SendQueue::default();
         let bounds = lossy(slow, 3, 999);
-        outbox.push(Kind::Own, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
-        assert_eq!(outbox.push(Kind::Own, frames(&["d"]), 0, &bounds), Err(Overflow), "{slow:?}");
+        send queue.push(Kind::Own, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
+        assert_eq!(send queue.push(Kind::Own, frames(&["d"]), 0, &bounds), Err(Overflow), "{slow:?}");
     }
 }
 
@@ -174,14 +174,14 @@ proptest! {
         ),
     ) {
         let bounds = lossy(slow, 20, 2000);
-        let mut outbox = Outbox::default();
+        let mut send queue = SendQueue::default();
         let (mut seq, mut lost, mut own, mut wire) = (0u64, 0u64, 0u64, Vec::new());
         let mut failed = false;
-        let mut take = |outbox: &mut Outbox, mut n: usize| {
-            while n > 0 && !outbox.is_empty() {
-                let part = outbox.next().len().min(n);
-                wire.extend_from_slice(&outbox.next()[..part]);
-                outbox.advance(part);
+        let mut take = |send queue: &mut SendQueue, mut n: usize| {
+            while n > 0 && !send queue.is_empty() {
+                let part = send queue.next().len().min(n);
+                wire.extend_from_slice(&send queue.next()[..part]);
+                send queue.advance(part);
                 n -= part;
             }
         };
@@ -199,8 +199,8 @@ proptest! {
             }
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let (was_empty, kind) =
-                (outbox.data.is_empty(), if is_own { Kind::Own } else { Kind::Room });
-            match outbox.push(kind, frames(&texts), 0, &bounds) {
+                (send queue.data.is_empty(), if is_own { Kind::Own } else { Kind::Room });
+            match send queue.push(kind, frames(&texts), 0, &bounds) {
                 Ok(n) => lost += n,
                 Err(Overflow) => {
                     prop_assert!(is_own || slow != SlowConsumer::DropNewest);
@@ -210,11 +210,11 @@ proptest! {
             }
             own += texts.len() as u64 * u64::from(is_own);
             // Notices come on top.
-            prop_assert!(was_empty || (outbox.bytes <= 2050 && outbox.frames <= 21));
-            take(&mut outbox, n);
+            prop_assert!(was_empty || (send queue.bytes <= 2050 && send queue.frames <= 21));
+            take(&mut send queue, n);
         }
-        take(&mut outbox, usize::MAX);
-        prop_assert_eq!((outbox.bytes, outbox.frames, outbox.rest), (0, 0, 0));
+        take(&mut send queue, usize::MAX);
+        prop_assert_eq!((send queue.bytes, send queue.frames, send queue.rest), (0, 0, 0));
         let (mut at, mut told, mut owns) = (0u64, 0u64, 0u64);
         for text in texts(&wire) {
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -246,7 +246,7 @@ proptest! {
         sizes in prop::collection::vec((0usize..300, 1usize..4), 1..12),
         takes in prop::collection::vec((1usize..200, any::<bool>()), 1..60),
     ) {
-        let mut outbox = Outbox::default();
+        let mut send queue = SendQueue::default();
         let (mut sent, mut controls, mut wire) = (Vec::new(), 0u8, Vec::new());
         let mut id = 0u32;
         for (size, n) in sizes {
@@ -257,21 +257,21 @@ proptest! {
                 sent.push(text);
                 id += 1;
             }
-            outbox.push(Kind::Room, batch.into(), 0, &OPEN).unwrap();
+            send queue.push(Kind::Room, batch.into(), 0, &OPEN).unwrap();
         }
         let mut turn = takes.iter().cycle();
-        while !outbox.is_empty() {
+        while !send queue.is_empty() {
             let &(take, control) = turn.next().unwrap();
             if control && controls < 20 {
-                outbox.push_control(&frame::text(format!("C{controls}").as_bytes()));
+                send queue.push_control(&frame::text(format!("C{controls}").as_bytes()));
                 controls += 1;
             }
-            let next = outbox.next();
+            let next = send queue.next();
             let n = take.min(next.len());
             wire.extend_from_slice(&next[..n]);
-            outbox.advance(n);
+            send queue.advance(n);
         }
-        prop_assert_eq!((outbox.bytes, outbox.frames, outbox.rest), (0, 0, 0));
+        prop_assert_eq!((send queue.bytes, send queue.frames, send queue.rest), (0, 0, 0));
         let (mut data, mut got_controls) = (Vec::new(), 0);
         let mut bytes = &wire[..];
         while !bytes.is_empty() {

@@ -1,4 +1,4 @@
-//! How much a connection may do in a time. Pure: whoever asks brings the time.
+//! Token buckets. Pure: the caller brings the time.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ pub(crate) struct Rate {
 
 /// What is left of a rate.
 ///
-/// It is filled up only when it is found empty, so that the clock is hardly ever asked. That lets
-/// up to twice the burst pass at once, and never less than a purse filled all the time would.
+/// It is refilled only when it is found empty, so that the clock is hardly ever asked. That lets up to twice
+/// the burst pass at once, and never less than a bucket that is refilled all the time would.
 // Packed, for every connection has several.
 #[derive(Debug)]
-pub(crate) struct Purse {
+pub(crate) struct TokenBucket {
     left: u32,
     /// Up to when it has been filled, in microseconds: the low and the high half.
     since: (u32, u32),
@@ -35,12 +35,12 @@ impl Rate {
     }
 }
 
-impl Purse {
+impl TokenBucket {
     /// A full one.
-    pub(crate) fn new(rate: Rate, now: Duration) -> Purse {
-        let mut purse = Purse { left: rate.burst, since: (0, 0) };
-        purse.set_since(micros(now));
-        purse
+    pub(crate) fn new(rate: Rate, now: Duration) -> TokenBucket {
+        let mut bucket = TokenBucket { left: rate.burst, since: (0, 0) };
+        bucket.set_since(micros(now));
+        bucket
     }
 
     /// Takes that much. An error says after what time it can be had, and nothing is taken.
@@ -122,28 +122,28 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_the_rate() {
         let rate = Rate::per_second(10);
-        let mut purse = Purse::new(rate, ms(0));
+        let mut bucket = TokenBucket::new(rate, ms(0));
         for _ in 0..20 {
-            assert_eq!(purse.take(1, rate, || unreachable!("there is enough")), Ok(()));
+            assert_eq!(bucket.take(1, rate, || unreachable!("there is enough")), Ok(()));
         }
-        assert_eq!(purse.take(1, rate, || ms(0)), Err(ms(100)));
-        assert_eq!(purse.take(1, rate, || ms(40)), Err(ms(60)));
-        assert_eq!(purse.take(1, rate, || ms(100)), Ok(()));
-        assert_eq!(purse.take(1, rate, || ms(150)), Err(ms(50)));
-        assert_eq!(purse.take(3, rate, || ms(150)), Err(ms(250)));
-        assert_eq!(purse.take_most(5, rate, || ms(400)), 2);
-        assert_eq!(purse.take(1, rate, || ms(499)), Err(ms(1)));
-        assert_eq!(purse.take(20, rate, || ms(10_000)), Ok(()));
-        assert_eq!(purse.take(1, rate, || ms(10_000)), Err(ms(100)));
+        assert_eq!(bucket.take(1, rate, || ms(0)), Err(ms(100)));
+        assert_eq!(bucket.take(1, rate, || ms(40)), Err(ms(60)));
+        assert_eq!(bucket.take(1, rate, || ms(100)), Ok(()));
+        assert_eq!(bucket.take(1, rate, || ms(150)), Err(ms(50)));
+        assert_eq!(bucket.take(3, rate, || ms(150)), Err(ms(250)));
+        assert_eq!(bucket.take_most(5, rate, || ms(400)), 2);
+        assert_eq!(bucket.take(1, rate, || ms(499)), Err(ms(1)));
+        assert_eq!(bucket.take(20, rate, || ms(10_000)), Ok(()));
+        assert_eq!(bucket.take(1, rate, || ms(10_000)), Err(ms(100)));
     }
 
     #[test]
     fn without_a_limit_the_clock_is_never_asked() {
         let rate = Rate::per_second(u32::MAX);
-        let mut purse = Purse::new(rate, ms(0));
+        let mut bucket = TokenBucket::new(rate, ms(0));
         for _ in 0..1000 {
-            assert_eq!(purse.take(1 << 30, rate, || unreachable!("no limit")), Ok(()));
-            assert_eq!(purse.take_most(1 << 30, rate, || unreachable!("no limit")), 0);
+            assert_eq!(bucket.take(1 << 30, rate, || unreachable!("no limit")), Ok(()));
+            assert_eq!(bucket.take_most(1 << 30, rate, || unreachable!("no limit")), 0);
         }
     }
 
@@ -151,11 +151,11 @@ mod tests {
     fn waiting_as_long_as_told_is_enough() {
         for count in [1, 3, 7, 60, 262_144] {
             let rate = Rate::per_minute(count);
-            let (mut purse, mut now) = (Purse::new(rate, ms(5)), ms(5));
-            purse.take(count, rate, || now).unwrap();
+            let (mut bucket, mut now) = (TokenBucket::new(rate, ms(5)), ms(5));
+            bucket.take(count, rate, || now).unwrap();
             for _ in 0..50 {
-                now += purse.take(1, rate, || now).unwrap_err();
-                purse.take(1, rate, || now).unwrap();
+                now += bucket.take(1, rate, || now).unwrap_err();
+                bucket.take(1, rate, || now).unwrap();
             }
             let most = Duration::from_secs(60) * 51 / count + ms(1);
             assert!(now < most + ms(5), "{count}: {now:?}");
@@ -171,7 +171,7 @@ mod tests {
             steps in prop::collection::vec((0u64..200_000, 1u32..4), 1..400),
         ) {
             let rate = Rate::per_second(count);
-            let mut purse = Purse::new(rate, ms(0));
+            let mut bucket = TokenBucket::new(rate, ms(0));
             let (mut now, mut passed) = (0u64, 0u64);
             // The bucket, in millionths.
             let full = u128::from(rate.burst) * 1_000_000;
@@ -179,7 +179,7 @@ mod tests {
             for (pause, n) in steps {
                 now += pause;
                 bucket = full.min(bucket + u128::from(pause) * u128::from(count));
-                let taken = purse.take(n, rate, || Duration::from_micros(now)).is_ok();
+                let taken = bucket.take(n, rate, || Duration::from_micros(now)).is_ok();
                 if u128::from(n) * 1_000_000 <= bucket {
                     prop_assert!(taken, "{n} at {now}");
                 }

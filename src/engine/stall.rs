@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// So long without a pulse is a stall.
+/// So long without a tick is a stall.
 const STALL: Duration = Duration::from_millis(500);
 
 /// So long a stall has its effects: what clients did meanwhile comes all at once.
@@ -11,14 +11,14 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// Times of the sweep's ticks, in milliseconds since the engine was built.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
+pub(crate) struct StallDetector {
     last: AtomicU64,
     stalled: AtomicU64,
 }
 
-impl Pulse {
+impl StallDetector {
     /// The sweep is at work at this time.
-    pub(crate) fn beat(&self, now: Duration, interval: Duration) {
+    pub(crate) fn tick(&self, now: Duration, interval: Duration) {
         if self.is_late(now, interval) {
             self.stalled.store(millis(now), Ordering::Relaxed);
         }
@@ -52,22 +52,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stall_is_noticed_before_and_after_the_next_beat() {
+    fn a_stall_is_noticed_before_and_after_the_next_tick() {
         let ms = Duration::from_millis;
         let tick = ms(20);
-        let pulse = Pulse::default();
-        assert!(!pulse.has_stalled(ms(9000), tick));
-        pulse.beat(ms(9000), tick);
-        pulse.beat(ms(9030), tick);
-        assert!(!pulse.has_stalled(ms(9500), tick));
-        assert!(pulse.has_stalled(ms(12_000), tick));
-        pulse.beat(ms(12_000), tick);
-        assert!(pulse.has_stalled(ms(12_900), tick));
+        let detector = StallDetector::default();
+        assert!(!detector.has_stalled(ms(9000), tick));
+        detector.tick(ms(9000), tick);
+        detector.tick(ms(9030), tick);
+        assert!(!detector.has_stalled(ms(9500), tick));
+        assert!(detector.has_stalled(ms(12_000), tick));
+        detector.tick(ms(12_000), tick);
+        assert!(detector.has_stalled(ms(12_900), tick));
         for at in (12_020..13_100).step_by(20) {
-            pulse.beat(ms(at), tick);
+            detector.tick(ms(at), tick);
         }
-        assert!(!pulse.has_stalled(ms(13_100), tick));
-        pulse.rest();
-        assert!(!pulse.has_stalled(ms(99_000), tick));
+        assert!(!detector.has_stalled(ms(13_100), tick));
+        detector.rest();
+        assert!(!detector.has_stalled(ms(99_000), tick));
     }
 }

@@ -1,5 +1,5 @@
-//! Reads and checks what the client sends. tungstenite does the reading; between two messages
-//! it is put away, so that an idle connection holds no buffer.
+//! Reads and checks what the client sends. tungstenite does the work; between two messages its state is
+//! dropped, so that an idle connection holds no buffer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::engine::outbox::Outbox;
+use crate::socket::send_queue::SendQueue;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame::Boundary;
 
@@ -26,7 +26,7 @@ const READ_BUFFER: usize = 512;
 /// A flood of pings is answered only as far as the client reads the answers.
 const MAX_CONTROL: usize = 1024;
 
-/// What came and has yet to be dealt with.
+/// What was read and is not handled yet.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) texts: VecDeque<Utf8Bytes>,
@@ -41,9 +41,9 @@ pub(crate) struct Reader {
     boundary: Boundary,
     /// What was read before this reader existed.
     first: Bytes,
-    /// Answers wait inside of the context, for the outbox had no room.
+    /// Answers wait inside of the context, for the queue had no room.
     refused: bool,
-    /// With which the client has closed the connection.
+    /// The code with which the client closed the connection.
     close_code: Option<u16>,
 }
 
@@ -52,24 +52,24 @@ impl Reader {
         Reader { first, ..Reader::default() }
     }
 
-    /// With which the client has closed the connection; `None` if it gave none, or is not closed.
+    /// The code with which the client closed the connection, if it has and gave one.
     pub(crate) fn close_code(&self) -> Option<u16> {
         self.close_code
     }
 
     /// Reads until there is a message, or nothing more. Answers to pings and to a close go
-    /// into the outbox. On an error the messages before it are in the inbox.
+    /// into the queue. On an error the messages before it are in the inbox.
     pub(crate) fn poll_read<IO: AsyncRead + Unpin>(
         &mut self,
         io: &mut IO,
-        outbox: &mut Outbox,
+        queue: &mut SendQueue,
         max_message_bytes: usize,
         inbox: &mut Inbox,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received, LeaveReason>> {
         if !self.first.is_empty() {
             let first = std::mem::take(&mut self.first);
-            self.feed(&first, outbox, max_message_bytes, inbox)?;
+            self.feed(&first, queue, max_message_bytes, inbox)?;
             return Poll::Ready(Ok(Received));
         }
         let mut chunk = [const { MaybeUninit::uninit() }; CHUNK];
@@ -78,14 +78,14 @@ impl Reader {
         if buf.filled().is_empty() {
             return Poll::Ready(Err(LeaveReason::Lost));
         }
-        self.feed(buf.filled(), outbox, max_message_bytes, inbox)?;
+        self.feed(buf.filled(), queue, max_message_bytes, inbox)?;
         Poll::Ready(Ok(Received))
     }
 
     fn feed(
         &mut self,
         bytes: &[u8],
-        outbox: &mut Outbox,
+        queue: &mut SendQueue,
         max_message_bytes: usize,
         inbox: &mut Inbox,
     ) -> Result<(), LeaveReason> {
@@ -100,9 +100,9 @@ impl Reader {
                 .max_frame_size(Some(max_message_bytes));
             Box::new(WebSocketContext::new(Role::Server, Some(config)))
         });
-        let mut wire = Wire { bytes, outbox, refused: false };
+        let mut feed = Feed { bytes, queue, refused: false };
         loop {
-            match context.read(&mut wire) {
+            match context.read(&mut feed) {
                 Ok(Message::Text(text)) => inbox.texts.push_back(text),
                 Ok(Message::Binary(_)) => return Err(LeaveReason::Binary),
                 Ok(Message::Close(Some(frame))) => self.close_code = Some(frame.code.into()),
@@ -112,22 +112,22 @@ impl Reader {
                 Err(e) => return Err(reason(&e)),
             }
         }
-        self.refused = wire.refused;
+        self.refused = feed.refused;
         if self.boundary.is_clean() && context.can_write() && !self.refused {
             self.context = None;
         }
         Ok(())
     }
 
-    /// Answers that found no room in the outbox are put there now, where there is some.
-    pub(crate) fn resume(&mut self, outbox: &mut Outbox) -> Result<(), LeaveReason> {
-        if !self.refused || outbox.control_len() > MAX_CONTROL {
+    /// Answers that found no room in the queue are put there now, where there is some.
+    pub(crate) fn retry_answers(&mut self, queue: &mut SendQueue) -> Result<(), LeaveReason> {
+        if !self.refused || queue.control_len() > MAX_CONTROL {
             return Ok(());
         }
         let Some(context) = &mut self.context else { return Ok(()) };
-        let mut wire = Wire { bytes: &[], outbox, refused: false };
-        let flushed = context.flush(&mut wire);
-        self.refused = wire.refused;
+        let mut feed = Feed { bytes: &[], queue, refused: false };
+        let flushed = context.flush(&mut feed);
+        self.refused = feed.refused;
         match flushed {
             // The answer to a close is the last.
             Err(e) if !matches!(&e, Error::Io(io) if io.kind() == io::ErrorKind::WouldBlock) => {
@@ -151,14 +151,14 @@ fn reason(error: &Error) -> LeaveReason {
     }
 }
 
-/// The socket as tungstenite sees it: the bytes that were read, and the outbox to write to.
-struct Wire<'a> {
+/// The socket as tungstenite sees it: the bytes that were read, and the queue to write to.
+struct Feed<'a> {
     bytes: &'a [u8],
-    outbox: &'a mut Outbox,
+    queue: &'a mut SendQueue,
     refused: bool,
 }
 
-impl io::Read for Wire<'_> {
+impl io::Read for Feed<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.bytes.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -167,13 +167,13 @@ impl io::Read for Wire<'_> {
     }
 }
 
-impl io::Write for Wire<'_> {
+impl io::Write for Feed<'_> {
     fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
-        if self.outbox.control_len() > MAX_CONTROL {
+        if self.queue.control_len() > MAX_CONTROL {
             self.refused = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.outbox.push_control(frames);
+        self.queue.push_control(frames);
         Ok(frames.len())
     }
 

@@ -78,9 +78,9 @@ pub struct Stats {
     pub heartbeats_missed: u64,
     /// Connections closed because they read too slowly.
     pub slow: u64,
-    /// Members whose connections are lost now, and whose seats are kept.
+    /// Sessions without a connection, which are kept for their clients to resume.
     pub absent: usize,
-    /// Members who came back to the seats that they had.
+    /// Sessions that were resumed.
     pub resumed: u64,
     /// Messages, enters and other frames that were beyond a rate.
     pub rate_limited: u64,

@@ -1,4 +1,4 @@
-//! How long a connection is its user's, by two clocks: one only goes forward, the other may be set.
+//! When a user's authentication expires, by two clocks: one only goes forward, the other may be set.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,42 +8,42 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::hooks::user::Expiry;
 
-/// A clock that was set back lengthens a user's time by no more than this. More than clocks are
-/// wrong by in practice; after a year's jump nobody stays for a year.
+/// A clock that was set back delays the expiry by no more than this: more than clocks are wrong by in
+/// practice, and after a jump of a year no user stays for a year.
 const MAX_SETBACK: Duration = Duration::from_secs(60 * 60);
 
 /// The timer of one connection.
-pub(super) struct Lifetime {
+pub(super) struct TokenExpiry {
     plan: Plan,
     timer: Pin<Box<Sleep>>,
 }
 
-/// What is to be done.
+/// What is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The user's time is over in so long.
+    /// It expires in so long.
     Warn(Duration),
-    /// It is over.
+    /// It has expired.
     Expire,
 }
 
 /// When, without a clock.
 struct Plan {
-    /// Until here the clock on the wall is not looked at: set forward, it would end everybody.
+    /// Until then the wall clock is not looked at: set forward, it would end every connection.
     due: Instant,
-    /// What it has to say then, where it is the one that counts.
+    /// The expiry by the wall clock, where that counts.
     wall: Option<SystemTime>,
-    /// After this it is not believed any more: set back, it would let everybody stay.
+    /// After this the wall clock is not believed any more: set back, it would let every user stay.
     last: Instant,
-    /// So long before the end the client is warned; `None` if it need not be any more.
+    /// So long before the expiry the client is warned; `None` once it was.
     warning: Option<Duration>,
 }
 
-impl Lifetime {
-    /// `None` if the end is too far away to come. A warning of zero is none.
-    pub(super) fn begin(expiry: Expiry, warning: Duration) -> Option<Lifetime> {
+impl TokenExpiry {
+    /// `None` if the expiry is too far away to come. A warning of zero is none.
+    pub(super) fn begin(expiry: Expiry, warning: Duration) -> Option<TokenExpiry> {
         let plan = Plan::new(expiry, warning, Instant::now(), SystemTime::now())?;
-        Some(Lifetime { plan, timer: Box::pin(sleep(Duration::ZERO)) })
+        Some(TokenExpiry { plan, timer: Box::pin(sleep(Duration::ZERO)) })
     }
 
     /// Ready when there is something to do.
@@ -68,7 +68,7 @@ impl Plan {
         Some(Plan { due, wall, last, warning: (!warning.is_zero()).then_some(warning) })
     }
 
-    /// What is to be done now, or else when to ask again.
+    /// What is due now, or else when to ask again.
     fn next(&mut self, now: Instant, wall: SystemTime) -> Result<Step, Instant> {
         let left = self.left(now, wall);
         if left.is_zero() {
@@ -100,7 +100,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-    /// The steps and when they come, if the wall's clock runs `drift` apart from the start on.
+    /// The steps and when they come, if the wall clock runs `drift` apart from the start on.
     fn steps(
         expiry: impl Fn(Instant, SystemTime) -> Expiry,
         drift: impl Fn(SystemTime) -> SystemTime,
@@ -131,14 +131,14 @@ mod tests {
         let want = [(Step::Warn(MINUTE), 540), (Step::Expire, 600)];
         assert_eq!(steps(|_, wall| Expiry::At(wall + 10 * MINUTE), |wall| wall), want);
         assert_eq!(steps(|now, _| Expiry::On(now + 10 * MINUTE), |wall| wall), want);
-        // Who has less left is warned at once; whose time is over is not.
+        // A user with less time left is warned at once; one whose time is over is not.
         let short = [(Step::Warn(MINUTE / 2), 0), (Step::Expire, 30)];
         assert_eq!(steps(|_, wall| Expiry::At(wall + MINUTE / 2), |wall| wall), short);
         assert_eq!(steps(|_, wall| Expiry::At(wall - YEAR), |wall| wall), [(Step::Expire, 0)]);
     }
 
     #[test]
-    fn a_clock_that_jumps_ends_nobody_early_and_keeps_nobody_forever() {
+    fn a_clock_that_jumps_ends_no_connection_early_and_keeps_none_for_ever() {
         let at = |_, wall: SystemTime| Expiry::At(wall + 10 * MINUTE);
         let usual = [(Step::Warn(MINUTE), 540), (Step::Expire, 600)];
         assert_eq!(steps(at, |wall| wall + YEAR), usual);
@@ -146,14 +146,14 @@ mod tests {
             steps(at, |_| SystemTime::UNIX_EPOCH),
             [(Step::Warn(MINUTE), 540), (Step::Expire, 600 + 3600)]
         );
-        // Set right by five minutes, it is believed.
+        // A correction by five minutes is believed.
         assert_eq!(steps(at, |wall| wall - 5 * MINUTE), [(Step::Warn(MINUTE), 540), (Step::Expire, 900)]);
         let on = |now: Instant, _| Expiry::On(now + 10 * MINUTE);
         assert_eq!(steps(on, |wall| wall - YEAR), usual);
     }
 
     #[test]
-    fn an_end_out_of_range_never_comes() {
+    fn an_expiry_out_of_range_never_comes() {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let far = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64);
         if let Some(mut plan) = Plan::new(Expiry::At(far), MINUTE, now, wall) {

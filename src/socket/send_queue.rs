@@ -1,4 +1,4 @@
-//! What one connection has yet to be sent: bounded, whole frames, control frames first.
+//! The frames that wait for one socket: bounded, whole frames, control frames first.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,19 +8,19 @@ use crate::config::SlowConsumer;
 use crate::protocol::frame::{self, frame_len};
 use crate::protocol::{inbound, outbound};
 
-/// The leftovers of one connection.
+/// What a socket has not taken yet.
 ///
 /// Data keeps its order. Control frames (heartbeat, pong, close) pass it, though never inside
 /// of a frame that has been written in part.
 ///
 /// Pieces share the memory of what they were cut from, and keep all of it: only the first, which
-/// was written in part, is less than that. So the outbox holds no more than its bounds and one
-/// batch of a room.
+/// was written in part, is less than that. So the send queue holds no more than its bounds, one batch
+/// of a room, and the replay, which the room's replay buffer bounds.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     control: Vec<u8>,
     /// A heartbeat is among the control frames; a second one would say nothing new.
-    beat: bool,
+    has_heartbeat: bool,
     /// Never begins with a gap.
     data: VecDeque<Piece>,
     /// Bytes up to the end of the frame inside of which the first data begins.
@@ -40,10 +40,13 @@ enum Piece {
 /// Whose frames they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// All members get them; a slow one may do without.
+    /// All members get them; a slow one may miss them.
     Room,
-    /// They are for this client alone.
+    /// They are for this client only.
     Own,
+    /// Frames that this client has missed. They do not count against the bounds: it asked for them, and
+    /// the room's replay buffer shares their memory.
+    Replay,
 }
 
 /// How much may wait, and what happens when that is not enough.
@@ -52,17 +55,27 @@ pub(crate) struct Bounds {
     pub(crate) frames: usize,
     pub(crate) bytes: usize,
     pub(crate) slow: SlowConsumer,
-    /// The client is told what it has missed.
-    pub(crate) tells: bool,
+    /// The client is told how many frames it has missed.
+    pub(crate) announces_gaps: bool,
 }
 
 /// The queue would have grown past its bounds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Overflow;
 
-impl Outbox {
+impl SendQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.control.is_empty() && self.data.is_empty()
+    }
+
+    /// Bytes of data that wait, but for a replay.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Frames that wait, but for a replay.
+    pub(crate) fn frames(&self) -> usize {
+        self.frames
     }
 
     /// Bytes of control frames that wait.
@@ -71,7 +84,7 @@ impl Outbox {
     }
 
     /// Queues whole frames of which the first `written` bytes are on the wire already, which
-    /// may only be if the outbox is empty. Returns how many of the room's frames were dropped
+    /// may only be if the send queue is empty. Returns how many of the room's frames were dropped
     /// for it.
     pub(crate) fn push(
         &mut self,
@@ -83,9 +96,9 @@ impl Outbox {
         let (rest, count) = cut(&frames, written);
         debug_assert!(written == 0 || self.is_empty());
         let left = frames.len() - written;
-        // Who had nothing to wait for has kept up, however much was said at once; rooms gather no
-        // more than the queue may hold.
-        if self.data.is_empty() || bounds.of(kind).allow(self.bytes + left, self.frames + count) {
+        // A client that has kept up so far gets a whole burst; rooms gather no more in one batch than the
+        // queue may hold.
+        if self.data.is_empty() || kind == Kind::Replay || bounds.of(kind).allow(self.bytes + left, self.frames + count) {
             self.keep(kind, frames.slice(written..), rest, count);
             return Ok(0);
         }
@@ -100,15 +113,15 @@ impl Outbox {
         }
     }
 
-    /// Queues whole control frames, or, if the outbox is empty, the unwritten rest of them.
+    /// Queues whole control frames, or, if the send queue is empty, the unwritten rest of them.
     pub(crate) fn push_control(&mut self, frames: &[u8]) {
         self.control.extend_from_slice(frames);
     }
 
     /// Queues a heartbeat, unless one waits already.
-    pub(crate) fn push_beat(&mut self, frame: &[u8]) {
-        if !self.beat {
-            self.beat = true;
+    pub(crate) fn push_heartbeat(&mut self, frame: &[u8]) {
+        if !self.has_heartbeat {
+            self.has_heartbeat = true;
             self.control.extend_from_slice(frame);
         }
     }
@@ -142,18 +155,18 @@ impl Outbox {
         }
     }
 
-    /// So many bytes of [`Outbox::next`] have been written.
+    /// So many bytes of [`SendQueue::next`] have been written.
     pub(crate) fn advance(&mut self, n: usize) {
         if self.rest == 0 && !self.control.is_empty() {
             self.control.drain(..n);
             if self.control.is_empty() {
                 // Idle connections hold no memory for it.
                 self.control = Vec::new();
-                self.beat = false;
+                self.has_heartbeat = false;
             }
             return;
         }
-        let Some(Piece::Frames(_, first)) = self.data.front_mut() else { return };
+        let Some(Piece::Frames(kind, first)) = self.data.front_mut() else { return };
         let (rest, done) = if self.rest > 0 {
             (self.rest - n, usize::from(n == self.rest))
         } else {
@@ -162,8 +175,10 @@ impl Outbox {
         };
         first.advance(n);
         self.rest = rest;
-        self.bytes -= n;
-        self.frames -= done;
+        if *kind != Kind::Replay {
+            self.bytes -= n;
+            self.frames -= done;
+        }
         if first.is_empty() {
             self.data.pop_front();
             self.announce_gap();
@@ -180,8 +195,10 @@ impl Outbox {
         if self.data.is_empty() {
             self.rest = rest;
         }
-        self.bytes += bytes.len();
-        self.frames += frames;
+        if kind != Kind::Replay {
+            self.bytes += bytes.len();
+            self.frames += frames;
+        }
         self.data.push_back(Piece::Frames(kind, bytes));
     }
 
@@ -211,13 +228,13 @@ impl Outbox {
             lost += self.drop_where(bounds, |_| stale.next().unwrap_or(false));
         }
         let half = Bounds { frames: bounds.frames / 2, bytes: bounds.bytes / 2, ..*bounds };
-        lost += self.drop_where(bounds, |outbox| !half.allow(outbox.bytes, outbox.frames));
+        lost += self.drop_where(bounds, |queue| !half.allow(queue.bytes, queue.frames));
         self.announce_gap();
         lost
     }
 
     /// Drops frames of the room, but for one that was begun, and leaves gaps in their places.
-    fn drop_where(&mut self, bounds: &Bounds, mut goes: impl FnMut(&Outbox) -> bool) -> u64 {
+    fn drop_where(&mut self, bounds: &Bounds, mut goes: impl FnMut(&SendQueue) -> bool) -> u64 {
         let mut lost = 0;
         let mut at = self.rest;
         for piece in std::mem::take(&mut self.data) {
@@ -285,7 +302,7 @@ impl Outbox {
 
     fn miss(&mut self, frames: u64, bounds: &Bounds) {
         match self.data.back_mut() {
-            _ if frames == 0 || !bounds.tells => {}
+            _ if frames == 0 || !bounds.announces_gaps => {}
             Some(Piece::Gap(missed)) => *missed += frames,
             _ => self.data.push_back(Piece::Gap(frames)),
         }
