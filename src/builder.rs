@@ -10,8 +10,8 @@ use crate::error::BuildError;
 use crate::hooks::auth::Authenticate;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::policy::RoomPolicy;
-use crate::service::origin::Origins;
-use crate::service::proxies::TrustedProxies;
+use crate::http::origin::Origins;
+use crate::http::proxies::TrustedProxies;
 
 /// Builds [`ChatRooms`](crate::ChatRooms).
 ///

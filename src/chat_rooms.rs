@@ -18,15 +18,15 @@ use crate::error::{BuildError, SendError};
 use crate::hooks::auth::Admission;
 use crate::hooks::guard;
 use crate::hooks::user::User;
+use crate::http::edge::Edge;
+use crate::http::layer::ChatRoomsLayer;
+use crate::http::refusal::Refusal;
+use crate::http::service::{ChatRoomsService, NoService, Route};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame;
 use crate::protocol::inbound::Body;
 use crate::protocol::wire::Wire;
-use crate::service::edge::Edge;
-use crate::service::layer::ChatRoomsLayer;
-use crate::service::refusal::Refusal;
-use crate::service::service::{ChatRoomsService, NoService, Route};
 
 /// Live chat rooms: the handle through which the host mounts them, speaks in them, looks at
 /// them and ends them.
@@ -62,15 +62,23 @@ impl ChatRooms {
         ChatRoomsBuilder::default()
     }
 
-    /// A service of its own, for a router to mount under any path: every request to it must be
-    /// a WebSocket handshake; others get 426.
+    /// Returns a service that serves chat connections, for a router to mount at any path.
+    ///
+    /// Every request to it must be a WebSocket handshake; others get 426.
     pub fn service(&self) -> ChatRoomsService<NoService> {
-        ChatRoomsService::new(self.edge.clone(), Route::Every, NoService(()))
+        ChatRoomsService::new(self.edge.clone(), Route::All, NoService(()))
     }
 
-    /// A layer that takes WebSocket handshakes on one path and passes everything else on,
-    /// other requests to that path included. Paths are compared by their segments; the inner
-    /// service's readiness and responses are untouched.
+    /// Returns a layer that serves chat connections at one path and passes all other requests on, including those
+    /// to the path that are not WebSocket handshakes.
+    ///
+    /// Paths are compared by their segments, so `/chat` and `/chat/` are the same.
+    ///
+    /// # Panics
+    ///
+    /// If no request can have this path: it must start with `/`, has no query, captures or wildcards, and is
+    /// percent-encoded as browsers send it.
+    #[track_caller]
     pub fn layer(&self, path: &str) -> ChatRoomsLayer {
         ChatRoomsLayer::new(self.edge.clone(), path)
     }
@@ -286,7 +294,7 @@ impl ChatRoomsBuilder {
     pub fn build(mut self) -> Result<ChatRooms, BuildError> {
         let (origins, proxies) = (std::mem::take(&mut self.origins), std::mem::take(&mut self.proxies));
         let engine = Arc::new(self.into_engine()?);
-        Ok(ChatRooms { edge: Arc::new(Edge { engine: engine.clone(), origins, proxies }), engine })
+        Ok(ChatRooms { edge: Arc::new(Edge::new(engine.clone(), origins, proxies)), engine })
     }
 }
 

@@ -116,14 +116,14 @@ impl Options {
         if self.allow_origin.iter().any(|origin| origin == "any") {
             return Ok(Origins::any());
         }
-        Ok(Origins::these(&self.allow_origin)?.or_same_host())
+        Ok(Origins::list(&self.allow_origin)?.and_same_host())
     }
 
     fn proxies(&self) -> Result<TrustedProxies, BuildError> {
-        let proxies = TrustedProxies::these(&self.trusted_proxy)?;
+        let proxies = TrustedProxies::new(&self.trusted_proxy)?;
         Ok(match self.proxy_header {
             ProxyHeader::XForwardedFor => proxies,
-            ProxyHeader::Forwarded => proxies.by_forwarded(),
+            ProxyHeader::Forwarded => proxies.with_forwarded_header(),
         })
     }
 
@@ -149,12 +149,13 @@ fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
     }
 }
 
+/// A path without characters that would have to be encoded in the page or in a request.
 fn path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
-        return Err("a path begins with a slash".into());
+        return Err("a path starts with a slash".into());
     }
-    if text.contains(['?', '#', '"', '<', '>', '&', '\'', '\\']) {
-        return Err("a path holds none of ? # \" ' < > & \\".into());
+    if text.contains(|c: char| !c.is_ascii_alphanumeric() && !"/-_~".contains(c)) {
+        return Err("use letters, digits and / - _ ~ only".into());
     }
     Ok(text.into())
 }

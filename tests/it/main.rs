@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod auth;
+mod capture;
 mod client;
 mod closing;
 mod comeback;
@@ -23,6 +24,7 @@ mod jwks;
 mod lagging;
 mod limits;
 mod line;
+mod middleware;
 mod names;
 mod once;
 mod peers;

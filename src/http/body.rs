@@ -1,4 +1,4 @@
-//! Response bodies: the inner service's, or a short text of ours.
+//! Response bodies.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-/// The body of a response that has come through [`ChatRoomsService`](crate::ChatRoomsService):
-/// the inner service's, untouched, or a short text that says why an upgrade was refused.
+/// Response body of [`ChatRoomsService`](crate::ChatRoomsService): the inner service's, unchanged, or a short text
+/// that says why an upgrade was refused.
 #[derive(Debug)]
 #[pin_project]
 pub struct ResponseBody<B> {
@@ -21,6 +21,7 @@ pub struct ResponseBody<B> {
 #[pin_project(project = KindProj)]
 enum Kind<B> {
     Inner(#[pin] B),
+    /// `None` if it is empty or was read.
     Text(Option<Bytes>),
 }
 
@@ -34,6 +35,13 @@ impl<B> ResponseBody<B> {
     }
 }
 
+/// An empty body, which middleware needs for responses of its own.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> ResponseBody<B> {
+        ResponseBody { kind: Kind::Text(None) }
+    }
+}
+
 impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = B::Error;
@@ -44,7 +52,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.project().kind.project() {
             KindProj::Inner(body) => body.poll_frame(cx),
-            KindProj::Text(text) => Poll::Ready(text.take().map(|t| Ok(Frame::data(t)))),
+            KindProj::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
         }
     }
 
@@ -58,12 +66,12 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Inner(body) => body.size_hint(),
-            Kind::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |t| t.len() as u64)),
+            Kind::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
     }
 }
 
-/// The body of a service that never answers by itself.
+/// Response body of a service that never answers. It has no values.
 #[derive(Debug, Clone, Copy)]
 pub enum NoBody {}
 

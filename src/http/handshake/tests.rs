@@ -32,15 +32,15 @@ fn add(name: &'static str, value: &'static str) -> impl FnOnce(&mut Parts) {
 }
 
 #[test]
-fn the_sample_of_the_rfc_is_answered() {
-    let response = verify(&request(|_| {})).unwrap().into_response::<crate::service::body::NoBody>();
+fn the_example_of_the_rfc_is_answered() {
+    let response = verify(&request(|_| {})).unwrap().into_response::<crate::http::body::NoBody>();
     assert_eq!(response.status(), 101);
     assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     assert!(!response.headers().contains_key("sec-websocket-protocol"));
 }
 
 #[test]
-fn headers_are_lists_of_tokens_without_case() {
+fn headers_are_case_insensitive_token_lists() {
     for change in [
         set("connection", "keep-alive, UPGRADE"),
         set("connection", "upgrade,keep-alive"),
@@ -54,21 +54,21 @@ fn headers_are_lists_of_tokens_without_case() {
 }
 
 #[test]
-fn refusals_say_what_is_wrong() {
+fn each_violation_has_its_refusal() {
     use RefusalKind::*;
     let check = |change: Box<dyn FnOnce(&mut Parts)>, kind| {
         assert_eq!(verify(&request(change)), Err(kind));
     };
     check(Box::new(|p| p.method = http::Method::POST), Method);
     check(Box::new(|p| p.version = http::Version::HTTP_10), HttpVersion);
-    check(Box::new(set("connection", "")), NoConnectionUpgrade);
-    check(Box::new(set("connection", "keep-alive")), NoConnectionUpgrade);
-    check(Box::new(set("connection", "no-upgrade")), NoConnectionUpgrade);
-    check(Box::new(set("upgrade", "h2c")), NoUpgradeWebSocket);
-    check(Box::new(set("upgrade", "websockets")), NoUpgradeWebSocket);
-    check(Box::new(set("sec-websocket-version", "")), Version);
-    check(Box::new(set("sec-websocket-version", "8")), Version);
-    check(Box::new(add("sec-websocket-version", "13")), Version);
+    check(Box::new(set("connection", "")), ConnectionHeader);
+    check(Box::new(set("connection", "keep-alive")), ConnectionHeader);
+    check(Box::new(set("connection", "no-upgrade")), ConnectionHeader);
+    check(Box::new(set("upgrade", "h2c")), UpgradeHeader);
+    check(Box::new(set("upgrade", "websockets")), UpgradeHeader);
+    check(Box::new(set("sec-websocket-version", "")), WebSocketVersion);
+    check(Box::new(set("sec-websocket-version", "8")), WebSocketVersion);
+    check(Box::new(add("sec-websocket-version", "13")), WebSocketVersion);
     check(Box::new(set("sec-websocket-key", "")), Key);
     check(Box::new(set("sec-websocket-key", "c2hvcnQ=")), Key);
     check(Box::new(set("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=!")), Key);
@@ -86,7 +86,7 @@ fn refusals_say_what_is_wrong() {
 }
 
 #[test]
-fn our_subprotocol_is_chosen_and_no_other_unasked() {
+fn only_offered_subprotocols_are_chosen() {
     let mut accept = verify(&request(add("sec-websocket-protocol", "soap, chat-rooms"))).unwrap();
     accept.choose(Some(HeaderValue::from_static("soap")));
     assert_eq!(accept.protocol.unwrap(), "chat-rooms");
@@ -114,7 +114,7 @@ fn connect(change: impl FnOnce(&mut Parts)) -> Parts {
 #[test]
 fn an_extended_connect_is_answered_200_without_a_key() {
     let accept = verify(&connect(add("sec-websocket-protocol", "x, chat-rooms.v1"))).unwrap();
-    let response = accept.into_response::<crate::service::body::NoBody>();
+    let response = accept.into_response::<crate::http::body::NoBody>();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers().len(), 1);
     assert_eq!(response.headers()["sec-websocket-protocol"], "chat-rooms.v1");
@@ -122,7 +122,7 @@ fn an_extended_connect_is_answered_200_without_a_key() {
 
 #[cfg(feature = "http2")]
 #[test]
-fn a_connect_that_is_not_sound_is_refused() {
+fn an_invalid_connect_is_refused() {
     use RefusalKind::*;
     let check = |change: Box<dyn FnOnce(&mut Parts)>, kind| {
         assert_eq!(verify(&connect(change)), Err(kind));
@@ -131,11 +131,11 @@ fn a_connect_that_is_not_sound_is_refused() {
     check(Box::new(|p| p.extensions.clear()), HttpVersion);
     check(Box::new(|p| drop(p.extensions.insert(hyper::ext::Protocol::from_static("h2c")))), HttpVersion);
     check(Box::new(|p| p.uri = "/chat".parse().unwrap()), Host);
-    check(Box::new(set("sec-websocket-version", "")), Version);
-    check(Box::new(set("sec-websocket-version", "8")), Version);
-    check(Box::new(add("sec-websocket-version", "13")), Version);
+    check(Box::new(set("sec-websocket-version", "")), WebSocketVersion);
+    check(Box::new(set("sec-websocket-version", "8")), WebSocketVersion);
+    check(Box::new(add("sec-websocket-version", "13")), WebSocketVersion);
     check(Box::new(add("content-length", "5")), Body);
-    // Whoever leaves the authority out, as a gateway from HTTP/1.1 may, has to send `Host`.
+    // Without an authority, as a gateway from HTTP/1.1 may send it, `Host` is needed.
     assert!(
         verify(&connect(|p| {
             p.uri = "/chat".parse().unwrap();
@@ -147,7 +147,7 @@ fn a_connect_that_is_not_sound_is_refused() {
 
 #[cfg(feature = "http2")]
 #[test]
-fn only_a_connect_for_websocket_is_meant() {
+fn only_a_connect_for_websocket_is_an_upgrade() {
     let meant = |parts| is_meant(&Request::from_parts(parts, ()));
     assert!(meant(connect(|_| {})));
     assert!(!meant(connect(|p| p.extensions.clear())));
@@ -156,7 +156,7 @@ fn only_a_connect_for_websocket_is_meant() {
     assert!(!meant(connect(|p| p.uri = "example.com:443".parse().unwrap())));
 }
 
-/// A header's values, mostly good ones, now and then none or two.
+/// A header's values: mostly one valid value, sometimes none or several.
 fn values(good: &'static [&'static str]) -> impl Strategy<Value = Vec<HeaderValue>> {
     let one = prop_oneof![
         8 => proptest::sample::select(good).prop_map(HeaderValue::from_static),
@@ -199,7 +199,7 @@ fn any_parts() -> impl Strategy<Value = Parts> {
     })
 }
 
-/// RFC 6455 §4.2.1, once more and in another way.
+/// A second implementation of RFC 6455 §4.2.1.
 fn satisfies_the_rfc(parts: &Parts) -> bool {
     let all = |name: &str| -> Vec<String> {
         let values = parts.headers.get_all(name).into_iter();
@@ -229,11 +229,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn what_is_accepted_is_a_handshake(parts in any_parts()) {
+    fn accepted_requests_are_valid_handshakes(parts in any_parts()) {
         if let Ok(accept) = verify(&parts) {
             prop_assert!(satisfies_the_rfc(&parts), "{parts:?}");
-            // A protocol that the client has offered, and no extension.
-            let response = accept.into_response::<crate::service::body::NoBody>();
+            // The protocol was offered, and no extension is used.
+            let response = accept.into_response::<crate::http::body::NoBody>();
             prop_assert_eq!(response.status(), 101);
             if let Some(chosen) = response.headers().get("sec-websocket-protocol") {
                 prop_assert!(offers(&parts.headers).any(|offered| *chosen == *offered));
@@ -243,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_a_handshake_is_accepted(parts in any_parts()) {
+    fn valid_handshakes_are_accepted(parts in any_parts()) {
         let has_body = parts.headers.get_all("content-length").into_iter().any(|length| length != "0");
         let host = parts.headers.get("host").and_then(host);
         if satisfies_the_rfc(&parts) && !has_body && host.is_some() {

@@ -1,4 +1,4 @@
-//! The opening handshake, a pure verdict on the request's head (RFC 6455 §4.2.1, RFC 8441).
+//! The opening handshake: checks a request's head and answers it (RFC 6455 §4.2, RFC 8441 §5).
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
@@ -9,19 +9,20 @@ use http::uri::Authority;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::http::body::ResponseBody;
+use crate::http::refusal::RefusalKind;
 use crate::protocol::wire::{self, Wire};
-use crate::service::body::ResponseBody;
-use crate::service::refusal::RefusalKind;
 
-/// A sound handshake, ready to be answered.
+/// The answer to a valid handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Accept {
-    /// What proves in HTTP/1.1 that the key was read; HTTP/2 has neither.
+    /// The value of `Sec-WebSocket-Accept`; `None` in HTTP/2.
     key: Option<String>,
+    /// The chosen subprotocol.
     protocol: Option<HeaderValue>,
 }
 
-/// Whether a request means WebSocket at all, however badly it says so.
+/// Whether a request is meant as an upgrade to WebSocket, valid or not.
 pub(crate) fn is_meant<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     has_token(headers, &UPGRADE, "websocket")
@@ -33,7 +34,7 @@ pub(crate) fn is_meant<B>(request: &Request<B>) -> bool {
             && is_websocket(request.extensions()))
 }
 
-/// Whether an extended CONNECT is for WebSocket, or may be as far as is known.
+/// Whether an extended CONNECT is for WebSocket. Without the feature `http2` it may be.
 fn is_websocket(extensions: &Extensions) -> bool {
     #[cfg(feature = "http2")]
     return extensions
@@ -56,7 +57,7 @@ pub(crate) fn verify(parts: &Parts) -> Result<Accept, RefusalKind> {
         verify_upgrade(parts)?
     }
     if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
-        return Err(RefusalKind::Version);
+        return Err(RefusalKind::WebSocketVersion);
     }
     if has_body(headers) {
         return Err(RefusalKind::Body);
@@ -66,15 +67,15 @@ pub(crate) fn verify(parts: &Parts) -> Result<Accept, RefusalKind> {
     Ok(Accept { key, protocol: offered.map(HeaderValue::from_static) })
 }
 
-/// RFC 8441 §5.
+/// Checks an extended CONNECT (RFC 8441 §5).
 fn verify_connect(parts: &Parts) -> Result<(), RefusalKind> {
-    let is_spoken = cfg!(feature = "http2");
-    if !is_spoken || parts.method != Method::CONNECT || !is_websocket(&parts.extensions) {
+    if cfg!(not(feature = "http2")) || parts.method != Method::CONNECT || !is_websocket(&parts.extensions) {
         return Err(RefusalKind::HttpVersion);
     }
     authority(parts).map(drop).ok_or(RefusalKind::Host)
 }
 
+/// Checks an upgrade request of HTTP/1.1 (RFC 6455 §4.2.1).
 fn verify_upgrade(parts: &Parts) -> Result<(), RefusalKind> {
     let headers = &parts.headers;
     if parts.method != Method::GET {
@@ -84,10 +85,10 @@ fn verify_upgrade(parts: &Parts) -> Result<(), RefusalKind> {
         return Err(RefusalKind::HttpVersion);
     }
     if !has_token(headers, &UPGRADE, "websocket") {
-        return Err(RefusalKind::NoUpgradeWebSocket);
+        return Err(RefusalKind::UpgradeHeader);
     }
     if !has_token(headers, &CONNECTION, "upgrade") {
-        return Err(RefusalKind::NoConnectionUpgrade);
+        return Err(RefusalKind::ConnectionHeader);
     }
     if only(headers, &HOST).and_then(host).is_none() {
         return Err(RefusalKind::Host);
@@ -100,7 +101,7 @@ fn verify_key(headers: &HeaderMap) -> Result<&[u8], RefusalKind> {
     key.filter(|key| is_key(key)).ok_or(RefusalKind::Key)
 }
 
-/// Of which host a request is: `:authority` in HTTP/2 and the absolute form, else `Host`.
+/// The host that a request is for: the URI's authority (HTTP/2 and the absolute form), else `Host`.
 pub(crate) fn authority(parts: &Parts) -> Option<Authority> {
     match parts.uri.authority() {
         Some(authority) => Some(authority.clone()),
@@ -112,28 +113,28 @@ fn host(value: &HeaderValue) -> Option<Authority> {
     Authority::try_from(value.as_bytes()).ok().filter(|authority| !authority.as_str().contains('@'))
 }
 
-/// A body would be taken for frames, by us or by a proxy before us.
+/// A body could be mistaken for frames, here or in a proxy.
 fn has_body(headers: &HeaderMap) -> bool {
     let is_zero = |length: &HeaderValue| length.to_str().is_ok_and(|l| l.trim().parse() == Ok(0u64));
     headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).into_iter().all(is_zero)
 }
 
 impl Accept {
-    /// Chooses another of the offered subprotocols, where none has been chosen.
+    /// Chooses a subprotocol, unless one has been chosen.
     pub(crate) fn choose(&mut self, protocol: Option<HeaderValue>) {
         if self.protocol.is_none() {
             self.protocol = protocol;
         }
     }
 
-    /// What the connection will speak.
+    /// The wire protocol of the connection.
     pub(crate) fn wire(&self) -> Wire {
         Wire::of(self.protocol.as_ref())
     }
 
-    /// 101 (RFC 6455 §4.2.2), or in HTTP/2 200 (RFC 8441 §5).
+    /// 101 (RFC 6455 §4.2.2), or 200 in HTTP/2 (RFC 8441 §5).
     pub(crate) fn into_response<B>(self) -> Response<ResponseBody<B>> {
-        let mut response = Response::new(ResponseBody::text(String::new()));
+        let mut response = Response::new(ResponseBody::default());
         if let Some(accept) = self.key.and_then(|key| HeaderValue::try_from(key).ok()) {
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();
@@ -148,7 +149,7 @@ impl Accept {
     }
 }
 
-/// The subprotocols that the client offers, in its order.
+/// The subprotocols that the client offers, in its order of preference.
 pub(crate) fn offers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     tokens(headers, &SEC_WEBSOCKET_PROTOCOL)
 }
@@ -166,14 +167,14 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|t| t.eq_ignore_ascii_case(token))
 }
 
-/// The value of a header that must stand there once.
+/// The value of a header that must occur once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut all = headers.get_all(name).into_iter();
     all.next().filter(|_| all.next().is_none())
 }
 
-/// 16 bytes in base64: 22 digits and two signs of padding. Of the last digit only the two upper
-/// bits are used; not every client leaves the others at zero.
+/// Whether it is 16 bytes in base64: 22 digits and two padding characters. The unused bits of the last digit are
+/// not checked, because not every client sets them to zero.
 fn is_key(key: &[u8]) -> bool {
     key.len() == 24
         && key.ends_with(b"==")

@@ -2,11 +2,11 @@ use super::*;
 use proptest::prelude::*;
 
 fn proxies() -> TrustedProxies {
-    TrustedProxies::these(["127.0.0.1", "::1", "10.0.0.0/8", "fd00::/8"]).unwrap()
+    TrustedProxies::new(["127.0.0.1", "::1", "10.0.0.0/8", "fd00::/8"]).unwrap()
 }
 
-/// Who is found behind a peer; each header is a line.
-fn found(proxies: &TrustedProxies, peer: &str, headers: &[(&'static str, &str)]) -> String {
+/// The client's address behind a peer; each header is a line.
+fn client(proxies: &TrustedProxies, peer: &str, headers: &[(&'static str, &str)]) -> String {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(*name, value.parse().unwrap());
@@ -15,27 +15,29 @@ fn found(proxies: &TrustedProxies, peer: &str, headers: &[(&'static str, &str)])
 }
 
 fn by_x(peer: &str, lines: &[&str]) -> String {
-    found(&proxies(), peer, &lines.iter().map(|line| ("x-forwarded-for", *line)).collect::<Vec<_>>())
+    client(&proxies(), peer, &lines.iter().map(|line| ("x-forwarded-for", *line)).collect::<Vec<_>>())
 }
 
 fn by_forwarded(lines: &[&str]) -> String {
     let headers: Vec<_> = lines.iter().map(|line| ("forwarded", *line)).collect();
-    found(&proxies().by_forwarded(), "10.0.0.1", &headers)
+    client(&proxies().with_forwarded_header(), "10.0.0.1", &headers)
 }
 
 #[test]
-fn nobody_elses_word_is_taken() {
+fn only_trusted_proxies_and_the_chosen_header_are_read() {
     assert_eq!(by_x("192.0.2.9", &["198.51.100.1"]), "192.0.2.9:7");
-    assert_eq!(found(&TrustedProxies::none(), "127.0.0.1", &[("x-forwarded-for", "1.2.3.4")]), "127.0.0.1:7");
-    // Only the header that was chosen.
-    assert_eq!(found(&proxies(), "10.0.0.1", &[("forwarded", "for=1.2.3.4")]), "10.0.0.1:7");
-    let forwarded = proxies().by_forwarded();
-    assert_eq!(found(&forwarded, "10.0.0.1", &[("x-forwarded-for", "1.2.3.4")]), "10.0.0.1:7");
+    assert_eq!(
+        client(&TrustedProxies::none(), "127.0.0.1", &[("x-forwarded-for", "1.2.3.4")]),
+        "127.0.0.1:7"
+    );
+    assert_eq!(client(&proxies(), "10.0.0.1", &[("forwarded", "for=1.2.3.4")]), "10.0.0.1:7");
+    let forwarded = proxies().with_forwarded_header();
+    assert_eq!(client(&forwarded, "10.0.0.1", &[("x-forwarded-for", "1.2.3.4")]), "10.0.0.1:7");
 }
 
 #[test]
-fn the_last_address_that_is_no_proxy_counts() {
-    for (lines, client) in [
+fn the_client_is_the_last_address_that_is_no_proxy() {
+    for (lines, want) in [
         (&["198.51.100.1"][..], "198.51.100.1:0"),
         (&["1.1.1.1, 198.51.100.1"], "198.51.100.1:0"),
         (&["1.1.1.1, 198.51.100.1, 10.2.3.4"], "198.51.100.1:0"),
@@ -43,25 +45,25 @@ fn the_last_address_that_is_no_proxy_counts() {
         (&["198.51.100.1:4711"], "198.51.100.1:4711"),
         (&["[2001:db8::1]:4711"], "[2001:db8::1]:4711"),
         (&["2001:db8::1"], "[2001:db8::1]:0"),
-        // All are proxies: the first of them.
+        // All are proxies: the first one is the client.
         (&["10.9.9.9, 10.2.3.4"], "10.9.9.9:0"),
-        // A proxy that doesn't tell.
+        // A proxy that hides the address.
         (&["1.1.1.1, unknown"], "10.0.0.1:7"),
         (&["1.1.1.1, unknown, 10.2.3.4"], "10.2.3.4:0"),
         (&["1.1.1.1,"], "10.0.0.1:7"),
         (&[""], "10.0.0.1:7"),
         (&[], "10.0.0.1:7"),
     ] {
-        assert_eq!(by_x("10.0.0.1", lines), client, "{lines:?}");
+        assert_eq!(by_x("10.0.0.1", lines), want, "{lines:?}");
     }
     assert_eq!(by_x("::ffff:10.0.0.1", &["1.1.1.1"]), "1.1.1.1:0");
     assert_eq!(by_x("10.0.0.1", &["1.1.1.1, ::ffff:10.0.0.2"]), "1.1.1.1:0");
 }
 
 #[test]
-fn forwarded_is_read_by_its_grammar() {
-    for (lines, client) in [
-        // The RFC's own.
+fn forwarded_is_parsed_by_its_grammar() {
+    for (lines, want) in [
+        // Examples of the RFC.
         (&["for=192.0.2.43"][..], "192.0.2.43:0"),
         (&["For=\"[2001:db8:cafe::17]:4711\""], "[2001:db8:cafe::17]:4711"),
         (&["for=192.0.2.60;proto=http;by=203.0.113.43"], "192.0.2.60:0"),
@@ -75,15 +77,15 @@ fn forwarded_is_read_by_its_grammar() {
         (&["for=unknown"], "10.0.0.1:7"),
         (&["proto=https;FOR=\"192.0.2.43:_port\""], "192.0.2.43:0"),
         (&["for=\"[2001:db8::1]:_x\""], "[2001:db8::1]:0"),
-        // Separators in quotes separate nothing.
+        // Separators within quotes.
         (&["for=192.0.2.43;ext=\"a,for=9.9.9.9;\\\"\""], "192.0.2.43:0"),
         (&["for=\"192.0.2.4\\3\""], "192.0.2.43:0"),
-        // A hop of which nothing is known ends the way.
+        // An unknown node ends the search.
         (&["for=192.0.2.43, by=203.0.113.43"], "10.0.0.1:7"),
         (&["for=192.0.2.43, , for=10.1.1.1"], "192.0.2.43:0"),
-        // What a client has left open can't swallow what a proxy adds on a line of its own...
+        // A quote that the client left open does not reach into the proxy's own line...
         (&["for=\"9.9.9.9", "for=192.0.2.43"], "192.0.2.43:0"),
-        // ... and on the same line nothing is believed.
+        // ... and on the same line nothing is trusted.
         (&["for=\"9.9.9.9, for=192.0.2.43"], "10.0.0.1:7"),
         (&["for=\"9.9.9.9, for=\"[2001:db8::1]\""], "10.0.0.1:7"),
         (&["for=9.9.9.9;for=192.0.2.43"], "10.0.0.1:7"),
@@ -91,12 +93,12 @@ fn forwarded_is_read_by_its_grammar() {
         (&["for=, for=10.1.1.1"], "10.0.0.1:7"),
         (&["fo r=1.2.3.4"], "10.0.0.1:7"),
     ] {
-        assert_eq!(by_forwarded(lines), client, "{lines:?}");
+        assert_eq!(by_forwarded(lines), want, "{lines:?}");
     }
 }
 
 #[test]
-fn networks_are_parsed_whole() {
+fn networks_are_parsed() {
     let network = |text| Network::parse(text).unwrap();
     let address = |text: &str| text.parse().unwrap();
     assert!(network("10.0.0.0/8").contains(address("10.255.0.1")));
@@ -112,17 +114,17 @@ fn networks_are_parsed_whole() {
     for bad in
         ["", "10.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "fd00::/129", "localhost", "1.2.3.4:80"]
     {
-        let error = TrustedProxies::these([bad]).unwrap_err().to_string();
+        let error = TrustedProxies::new([bad]).unwrap_err().to_string();
         assert!(error.contains(bad) && error.len() > 30, "{error}");
     }
 }
 
 proptest! {
-    /// Whatever stands to the left of what a proxy has added changes nothing.
+    /// What a client sends does not change what the proxies have added.
     #[test]
-    fn nothing_that_a_client_writes_hides_him(said in "[ -~]{0,60}", hops in 0u8..4) {
-        let mut line = format!("{said}, 198.51.100.7");
-        let mut forwarded = vec![said.clone(), "for=198.51.100.7".to_owned()];
+    fn a_client_cannot_hide_its_address(sent in "[ -~]{0,60}", hops in 0u8..4) {
+        let mut line = format!("{sent}, 198.51.100.7");
+        let mut forwarded = vec![sent.clone(), "for=198.51.100.7".to_owned()];
         for hop in 0..hops {
             line.push_str(&format!(", 10.0.0.{hop}"));
             forwarded.push(format!("for=10.0.0.{hop}"));
@@ -130,7 +132,7 @@ proptest! {
         prop_assert_eq!(by_x("10.0.0.1", &[line.as_str()]), "198.51.100.7:0");
         let lines: Vec<&str> = forwarded.iter().map(String::as_str).collect();
         prop_assert_eq!(by_forwarded(&lines), "198.51.100.7:0");
-        // On one line he can make it unreadable; then he counts as the proxy, and as nobody else.
+        // On the same line it can make the line malformed; then it counts as the proxy, and as nobody else.
         let one = by_forwarded(&[&forwarded.join(", ")]);
         let hidden = one.starts_with("10.0.0.");
         prop_assert!(hidden || one == "198.51.100.7:0", "{}", one);
@@ -142,21 +144,21 @@ proptest! {
         lines.push(&tricky);
         by_x("10.0.0.1", &lines);
         by_forwarded(&lines);
-        let _ = (node(&tricky), Network::parse(&tricky));
+        let _ = (parse_node(&tricky), Network::parse(&tricky));
     }
 
     #[test]
-    fn addresses_come_back_as_they_were_written(v4: u32, v6: u128, port in 1u16..) {
+    fn addresses_round_trip(v4: u32, v6: u128, port in 1u16..) {
         for address in [IpAddr::from(v4.to_be_bytes()), IpAddr::from(v6.to_be_bytes())] {
             let socket = SocketAddr::new(address, port);
-            prop_assert_eq!(node(&address.to_string()), Some(SocketAddr::new(address, 0)));
-            prop_assert_eq!(node(&socket.to_string()), Some(socket));
+            prop_assert_eq!(parse_node(&address.to_string()), Some(SocketAddr::new(address, 0)));
+            prop_assert_eq!(parse_node(&socket.to_string()), Some(socket));
             let line = format!("for=\"{socket}\"");
-            prop_assert_eq!(forwarded(&line), vec![Some(socket)]);
+            prop_assert_eq!(parse_forwarded(&line), vec![Some(socket)]);
         }
     }
 
-    /// Against the bits, one by one.
+    /// Compared with the bits one by one.
     #[test]
     fn a_network_is_its_first_bits(own: u32, other: u32, bits in 0u32..=32, flip in 0u32..32) {
         let network = Network { address: IpAddr::from(own.to_be_bytes()), bits };

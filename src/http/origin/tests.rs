@@ -13,7 +13,7 @@ fn allow(origins: &Origins, host: &str, origin: &str) -> bool {
 }
 
 #[test]
-fn by_default_pages_of_the_same_host_and_programs_connect() {
+fn by_default_pages_of_the_same_host_and_programs_may_connect() {
     let own = Origins::default();
     assert!(own.allow(&request("example.com", None)));
     for (host, origin) in [
@@ -37,7 +37,7 @@ fn by_default_pages_of_the_same_host_and_programs_connect() {
         ("example.com", "https://evilexample.com"),
         ("example.com", "https://example.com:8443"),
         ("example.com:8443", "https://example.com"),
-        // Without a port it is the one of the origin's scheme, so these are two.
+        // A host without a port has the default port of the origin's scheme.
         ("example.com:80", "https://example.com"),
         ("example.com", "null"),
         ("example.com", ""),
@@ -53,7 +53,7 @@ fn by_default_pages_of_the_same_host_and_programs_connect() {
         ("example.com", "https://example.com:+443"),
         ("example.com", "https://example.com:99999"),
         ("example.com", "https://example.com."),
-        // No web page's: whoever has the scheme may name any host.
+        // These are not web pages; with such a scheme the host can be anything.
         ("localhost", "capacitor://localhost"),
         ("abc", "chrome-extension://abc"),
         ("evil.example@example.com", "https://example.com"),
@@ -64,7 +64,7 @@ fn by_default_pages_of_the_same_host_and_programs_connect() {
 }
 
 #[test]
-fn two_origins_or_no_text_are_none() {
+fn two_origins_and_non_ascii_bytes_are_refused() {
     let mut twice = request("example.com", Some("https://example.com"));
     twice.headers.append("origin", "https://example.com".parse().unwrap());
     assert!(!Origins::same_host().allow(&twice));
@@ -74,7 +74,7 @@ fn two_origins_or_no_text_are_none() {
 }
 
 #[test]
-fn the_authority_of_the_uri_counts_more_than_the_host() {
+fn the_authority_of_the_uri_overrides_the_host_header() {
     let mut parts = request("evil.example", Some("https://example.com"));
     assert!(!Origins::same_host().allow(&parts));
     parts.uri = "https://example.com/chat".parse().unwrap();
@@ -86,9 +86,9 @@ fn the_authority_of_the_uri_counts_more_than_the_host() {
 }
 
 #[test]
-fn listed_origins_connect_and_no_others() {
+fn only_listed_origins_may_connect() {
     let list =
-        Origins::these(["https://Example.com", "http://localhost:8080", "https://*.example.org", "app://x"])
+        Origins::list(["https://Example.com", "http://localhost:8080", "https://*.example.org", "app://x"])
             .unwrap();
     for origin in [
         "https://example.com",
@@ -115,22 +115,22 @@ fn listed_origins_connect_and_no_others() {
     ] {
         assert!(!allow(&list, "chat.example", origin), "{origin}");
     }
-    assert!(allow(&list.clone().or_same_host(), "chat.example", "https://chat.example"));
+    assert!(allow(&list.clone().and_same_host(), "chat.example", "https://chat.example"));
     assert!(list.allow(&request("chat.example", None)));
-    assert!(!list.required().allow(&request("chat.example", None)));
+    assert!(!list.require_header().allow(&request("chat.example", None)));
 }
 
 #[test]
-fn any_is_any() {
-    for origin in ["null", "https://evil.example", "", "rubbish"] {
+fn any_allows_every_origin() {
+    for origin in ["null", "https://evil.example", "", "garbage"] {
         assert!(allow(&Origins::any(), "example.com", origin), "{origin}");
     }
     assert!(Origins::any().allow(&request("example.com", None)));
-    assert!(!Origins::any().required().allow(&request("example.com", None)));
+    assert!(!Origins::any().require_header().allow(&request("example.com", None)));
 }
 
 #[test]
-fn what_is_no_origin_is_refused_with_a_hint() {
+fn malformed_origins_are_refused_with_a_hint() {
     for (bad, hint) in [
         ("*", "any()"),
         ("null", "any()"),
@@ -145,15 +145,15 @@ fn what_is_no_origin_is_refused_with_a_hint() {
         ("https://example.com:x", "malformed"),
         ("1s://example.com", "malformed"),
     ] {
-        let error = Origins::these([bad]).unwrap_err().to_string();
+        let error = Origins::list([bad]).unwrap_err().to_string();
         assert!(error.contains(hint) && error.contains(bad), "{bad}: {error}");
     }
 }
 
 proptest! {
-    /// Whatever the same host lets in, its origin without the scheme is the host.
+    /// An origin that passes as the same host is the host without its scheme.
     #[test]
-    fn nothing_but_the_own_host_passes(origin in "(https?://)?[a-zA-Z0-9.:@/\\[\\]-]{0,24}", port in prop::option::of(1u16..)) {
+    fn only_the_own_host_passes(origin in "(https?://)?[a-zA-Z0-9.:@/\\[\\]-]{0,24}", port in prop::option::of(1u16..)) {
         let host = port.map_or("a.b".to_owned(), |port| format!("a.b:{port}"));
         for origin in [origin.clone(), format!("https://a.b{origin}"), format!("https://{origin}a.b")] {
             if allow(&Origins::same_host(), &host, &origin) {
@@ -165,9 +165,9 @@ proptest! {
     }
 
     #[test]
-    fn nothing_panics(origin in "[ -~]{0,40}", host in "[ -~]{0,30}") {
-        let list = Origins::these(["https://*.a.b"]).unwrap().or_same_host();
+    fn no_input_panics(origin in "[ -~]{0,40}", host in "[ -~]{0,30}") {
+        let list = Origins::list(["https://*.a.b"]).unwrap().and_same_host();
         allow(&list, &host, &origin);
-        let _ = Origins::these([&origin, &host]);
+        let _ = Origins::list([&origin, &host]);
     }
 }

@@ -1,4 +1,4 @@
-//! Whose pages may connect (RFC 6455 §10.2, RFC 6454): a pure verdict on the request's head.
+//! The `Origin` check: which web pages may connect (RFC 6455 §10.2, RFC 6454).
 
 use http::HeaderMap;
 use http::header::ORIGIN;
@@ -6,24 +6,24 @@ use http::request::Parts;
 use http::uri::Authority;
 
 use crate::error::BuildError;
-use crate::service::handshake;
+use crate::http::handshake;
 
-/// The origins whose pages may open connections.
+/// Origins whose web pages may connect.
 ///
-/// A browser lets any page open a WebSocket to any server, and sends the user's cookies along; but it
-/// says, in the `Origin` header, whose page it is. Programs other than browsers send none, and can
-/// write any: this guards users from foreign pages, and is no replacement for authentication.
+/// A browser lets any page open a WebSocket to any server and sends the user's cookies along, but it names the
+/// page's origin in the `Origin` header. Checking that header protects your users from foreign pages. It does not
+/// replace authentication: programs other than browsers send no `Origin`, or any they like.
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Origins};
 ///
 /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
 /// // The page comes from another host than the chat:
-/// let origins = Origins::these(["https://example.com", "https://*.example.com", "capacitor://localhost"])?;
-/// let rooms = ChatRooms::builder().origins(origins.or_same_host()).build()?;
+/// let origins = Origins::list(["https://example.com", "https://*.example.com", "capacitor://localhost"])?;
+/// let rooms = ChatRooms::builder().origins(origins.and_same_host()).build()?;
 /// # drop(rooms);
 ///
-/// let error = Origins::these(["https://example.com/chat"]).unwrap_err();
+/// let error = Origins::list(["https://example.com/chat"]).unwrap_err();
 /// assert!(error.to_string().contains("path"));
 /// # Ok(())
 /// # }
@@ -32,9 +32,9 @@ use crate::service::handshake;
 pub struct Origins {
     any: bool,
     same_host: bool,
-    these: Vec<Pattern>,
-    /// Whether requests without the header pass.
-    absent: bool,
+    list: Vec<Pattern>,
+    /// Whether requests without the header are refused.
+    require_header: bool,
 }
 
 /// An origin, or all subdomains of one.
@@ -44,7 +44,7 @@ struct Pattern {
     subdomains: bool,
 }
 
-/// In lower case; the port is the scheme's own where none is given.
+/// Scheme and host are in lower case. Without a port, it is the scheme's default port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
     scheme: String,
@@ -53,57 +53,63 @@ struct Origin {
 }
 
 impl Origins {
-    /// Pages of the same host and port that the request is for, by its `Host` (`:authority` in
-    /// HTTP/2). The port is the scheme's own where none is given. Pages without an origin of their own
-    /// (`null`: of `file:`, sandboxed frames) are refused. The default.
+    /// Pages of the host and port that the request is for. The default.
     ///
-    /// A proxy has to hand on `Host` as it came, with its port. On `localhost` and in private networks
-    /// prefer [`Origins::these`]: there a foreign page can have any name resolve to the server's address
-    /// (DNS rebinding), and be of the same host.
+    /// These are in the request's `Host` header (`:authority` in HTTP/2); without a port there, it is the default
+    /// port of the origin's scheme. Pages without an origin of their own (`null`: files, sandboxed frames) are
+    /// refused.
+    ///
+    /// A proxy must pass `Host` on unchanged, with its port. On `localhost` and in private networks prefer
+    /// [`Origins::list`]: there, a foreign page can make its own name resolve to the server's address (DNS
+    /// rebinding), and then has the same host.
     pub fn same_host() -> Origins {
-        Origins { any: false, same_host: true, these: Vec::new(), absent: true }
+        Origins { any: false, same_host: true, list: Vec::new(), require_header: false }
     }
 
-    /// Pages of these origins, and no others: `https://example.com`, or `https://*.example.com` for all
-    /// of its subdomains, with `:PORT` where it is not the scheme's own.
+    /// Pages of these origins and no others.
+    ///
+    /// Write `https://example.com`, or `https://*.example.com` for all its subdomains, with `:PORT` unless it is
+    /// the scheme's default port.
     ///
     /// # Errors
-    /// If one of them is no origin.
-    pub fn these(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, BuildError> {
-        let these = origins.into_iter().map(|o| Pattern::parse(o.as_ref())).collect::<Result<_, _>>()?;
-        Ok(Origins { these, same_host: false, ..Origins::same_host() })
+    ///
+    /// If one of them is not an origin.
+    pub fn list(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, BuildError> {
+        let list = origins.into_iter().map(|o| Pattern::parse(o.as_ref())).collect::<Result<_, _>>()?;
+        Ok(Origins { list, same_host: false, ..Origins::same_host() })
     }
 
-    /// Any page in the world, those without an origin included. With cookies, it can act as the user
-    /// who looks at it.
+    /// All pages, including those without an origin.
+    ///
+    /// If you authenticate with cookies, any page can then act as the user who visits it.
     pub fn any() -> Origins {
         Origins { any: true, ..Origins::same_host() }
     }
 
-    /// Pages of the same host, too, as by [`Origins::same_host`].
+    /// Allows pages of the same host as well, as [`Origins::same_host`] does.
     #[must_use]
-    pub fn or_same_host(self) -> Origins {
+    pub fn and_same_host(self) -> Origins {
         Origins { same_host: true, ..self }
     }
 
-    /// Refuses requests without an `Origin`, too: those of programs other than browsers, which can add
-    /// one if they want. By default they pass.
+    /// Refuses requests without an `Origin` header, which programs other than browsers do not send by
+    /// themselves. By default they may connect.
     #[must_use]
-    pub fn required(self) -> Origins {
-        Origins { absent: false, ..self }
+    pub fn require_header(self) -> Origins {
+        Origins { require_header: true, ..self }
     }
 
     /// Whether the request may become a connection.
     pub(crate) fn allow(&self, parts: &Parts) -> bool {
         let mut all = parts.headers.get_all(ORIGIN).into_iter();
-        let Some(value) = all.next() else { return self.absent };
+        let Some(value) = all.next() else { return !self.require_header };
         if self.any {
             return true;
         }
         let only = value.to_str().ok().filter(|_| all.next().is_none());
         let Some(origin) = only.and_then(Origin::parse) else { return false };
-        self.these.iter().any(|pattern| pattern.matches(&origin))
-            || (self.same_host && handshake::authority(parts).is_some_and(|host| origin.is_of(&host)))
+        self.list.iter().any(|pattern| pattern.matches(&origin))
+            || (self.same_host && handshake::authority(parts).is_some_and(|host| origin.has_host(&host)))
     }
 }
 
@@ -117,21 +123,21 @@ impl Pattern {
     fn parse(text: &str) -> Result<Pattern, BuildError> {
         let refuse = |why: &str| Err(BuildError::new(format!("the origin {text:?} {why}")));
         if matches!(text, "*" | "any") {
-            return refuse("is none: for all origins give Origins::any()");
+            return refuse("is not an origin; use Origins::any() to allow all");
         }
         if text == "null" {
             return refuse(
-                "is that of pages without one, whosesoever they are: only Origins::any() lets them in",
+                "stands for all pages without an origin, whoever made them; only Origins::any() allows them",
             );
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return refuse("lacks its scheme: write it as https://example.com");
+            return refuse("has no scheme; write it as https://example.com");
         };
         if rest.contains(['/', '?', '#']) {
-            return refuse("has a path: leave out what follows the host, the slash too");
+            return refuse("has a path; leave out everything after the host, the slash too");
         }
         if !rest.is_ascii() {
-            return refuse("is not in ASCII: write the host as browsers send it (xn--...)");
+            return refuse("is not ASCII; write the host as browsers send it (xn--...)");
         }
         let (host, subdomains) = match rest.strip_prefix("*.") {
             Some(host) => (host, true),
@@ -139,7 +145,7 @@ impl Pattern {
         };
         match Origin::parse(&format!("{scheme}://{host}")) {
             Some(origin) => Ok(Pattern { origin, subdomains }),
-            None => refuse("is malformed: write it as https://example.com or https://example.com:8443"),
+            None => refuse("is malformed; write it as https://example.com or https://example.com:8443"),
         }
     }
 
@@ -154,7 +160,7 @@ impl Pattern {
 }
 
 impl Origin {
-    /// `scheme://host` or `scheme://host:port`, and nothing else.
+    /// Parses `scheme://host` or `scheme://host:port`.
     fn parse(text: &str) -> Option<Origin> {
         let (scheme, rest) = text.split_once("://")?;
         let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -164,9 +170,11 @@ impl Origin {
         Some(Origin { port: port.or_else(|| default_port(&scheme)), scheme, host })
     }
 
-    /// Whether it is a web page's, of this very host. Whether the request came by TLS is not known here:
-    /// a proxy may have taken it off. So a host without a port has that of the origin's scheme.
-    fn is_of(&self, authority: &Authority) -> bool {
+    /// Whether the origin is a web page's and has this host and port.
+    ///
+    /// Whether the request came over TLS is unknown, because a proxy may have terminated it. So a host without a
+    /// port has the default port of the origin's scheme.
+    fn has_host(&self, authority: &Authority) -> bool {
         let Some((host, port)) = host_and_port(authority.as_str()) else { return false };
         let own = default_port(&self.scheme);
         own.is_some() && host == self.host && port.or(own) == self.port
@@ -181,14 +189,13 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Of an authority without a user; the host in lower case.
+/// Host in lower case and port of an authority that has no user.
 fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     if text.contains(['@', '*', ',']) {
         return None;
     }
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
-    // What follows the host is a port, or nothing.
     let port = match text.strip_prefix(host)? {
         "" => None,
         rest => Some(rest.strip_prefix(':')?.parse().ok().filter(|_| !rest.contains('+'))?),
@@ -196,8 +203,8 @@ fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     (!host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
 }
 
-/// For the log: as it came, if it is text.
-pub(crate) fn shown(headers: &HeaderMap) -> &str {
+/// The header's value, if it is text.
+pub(crate) fn for_log(headers: &HeaderMap) -> &str {
     headers.get(ORIGIN).and_then(|v| v.to_str().ok()).unwrap_or_default()
 }
 
