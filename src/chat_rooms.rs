@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::browser::script::ClientScript;
 use crate::builder::ChatRoomsBuilder;
-use crate::client::script::ClientScript;
 use crate::connection::{Opening, serve};
 use crate::engine::audit::Audit;
 use crate::engine::engine::Engine;

@@ -76,8 +76,8 @@
 //!
 //! # Clients
 //!
-//! [`ChatRooms::client_script`] serves one for browsers, and `Client` (feature `client`) is one for
-//! Rust. Both speak the subprotocol `chat-rooms.v1`, come back by themselves, and miss nothing where
+//! [`ChatRooms::client_script`] serves one for browsers, and the crate
+//! `tower-chat-rooms-client` is one for Rust. Both speak the subprotocol `chat-rooms.v1`, come back by themselves, and miss nothing where
 //! the host keeps what was said ([`Recovery::history`]) and the seats of those who are lost
 //! ([`Recovery::resume_window`]).
 //!
@@ -116,15 +116,13 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `client` | `Client`, a member of a room over the network that comes back by itself |
-//! | `client-rustls` | `wss` for it, with rustls and the certificates that the system trusts |
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441), too; the host enables it by `enable_connect_protocol`, axum does by itself |
 //! | `jwt` | `JwtAuth`, `JwtKeys`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod browser;
 mod builder;
 mod chat_rooms;
-mod client;
 mod config;
 mod connection;
 mod engine;
@@ -136,17 +134,9 @@ mod protocol;
 mod room;
 mod sync;
 
+pub use crate::browser::script::{ClientScript, ScriptBody};
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
-#[cfg(feature = "client")]
-pub use crate::client::native::builder::ClientBuilder;
-#[cfg(feature = "client")]
-pub use crate::client::native::error::ClientError;
-#[cfg(feature = "client")]
-pub use crate::client::native::event::{ClientEvent, ClientState, RoomFrame};
-#[cfg(feature = "client")]
-pub use crate::client::native::handle::{Client, ClientSender, Sending};
-pub use crate::client::script::{ClientScript, ScriptBody};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
@@ -170,5 +160,5 @@ pub use crate::http::refusal::{Refusal, RefusalKind};
 pub use crate::http::response_future::ResponseFuture;
 pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, Name, RoomId};
-pub use crate::protocol::close::{LeaveReason, may_return};
+pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;

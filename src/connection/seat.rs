@@ -65,7 +65,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Seat<IO> {
 
     /// The client has closed the connection, and said by the code that it comes back.
     pub(crate) fn means_to_return(&self) -> bool {
-        self.lock().reader.close_code().is_some_and(close::keeps_seat)
+        self.lock().reader.close_code().is_some_and(close::keeps_session)
     }
 
     /// Writes what was left over, obeys orders, and reads into the inbox. With `Messages` the

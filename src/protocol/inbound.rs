@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use tower_chat_rooms_protocol::SERVER_EVENTS;
 
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::{quote, unquote};
@@ -66,10 +67,6 @@ pub(crate) struct Body<'a> {
 /// The answer to a heartbeat as nearly every client writes it.
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 
-/// Event names that only the server may use.
-const RESERVED: [&str; 9] =
-    ["out", "noAuth", "error", "heartbeat", "welcome", "entered", "ack", "expiring", "lagged"];
-
 impl<'a> Inbound<'a> {
     /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.
     pub(crate) fn parse(text: &'a str, max_depth: usize) -> Result<Inbound<'a>, PeerError> {
@@ -101,7 +98,7 @@ impl<'a> Inbound<'a> {
                 Some(token) => Ok(Inbound::Auth(token)),
                 None => Err(PeerError::new(ErrorCode::BadShape, "\"auth\" needs a token as \"message\"")),
             },
-            name if RESERVED.contains(&name) => {
+            name if SERVER_EVENTS.contains(&name) => {
                 let text = format!("the event \"{name}\" is sent by the server only");
                 Err(PeerError::new(ErrorCode::ReservedEvent, text))
             }

@@ -4,19 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
+use tower_chat_rooms_protocol::MAX_RESUME_TOKENS as MAX_SECRETS;
+pub(crate) use tower_chat_rooms_protocol::{MAX_CID_BYTES, MAX_CIDS};
 
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::unquote;
 use crate::protocol::wire::{Epoch, Since};
-
-/// Bytes of a message's `cid`.
-pub(crate) const MAX_CID_BYTES: usize = 64;
-
-/// So many of a client's last messages are known by their `cid`.
-pub(crate) const MAX_CIDS: usize = 128;
-
-/// Secrets in one enter.
-const MAX_SECRETS: usize = 8;
 
 /// What a connection's seat can be taken over with: 128 bits that nobody can guess.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,12 +1,7 @@
 //! The two wires: the classic one, and the one with positions and resumption.
 
 use http::HeaderValue;
-
-/// The subprotocol of the classic wire, chosen where a client offers it.
-pub(crate) const PLAIN: &str = "chat-rooms";
-
-/// The subprotocol of the other one, chosen before any other.
-pub(crate) const V1: &str = "chat-rooms.v1";
+pub(crate) use tower_chat_rooms_protocol::{SUBPROTOCOL_PLAIN as PLAIN, SUBPROTOCOL_V1 as V1};
 
 /// What a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

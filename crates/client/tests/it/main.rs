@@ -1,0 +1,12 @@
+//! The client in whole conversations: against a scripted server over duplex I/O in paused time,
+//! and against the real one.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod broken_sockets;
+mod purity;
+mod reconnecting;
+mod scripted_server;
+mod support;
+mod tls;
+mod transcripts;
