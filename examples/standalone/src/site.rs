@@ -12,7 +12,7 @@ use http_body_util::{Either, Full};
 use tower::Service;
 use tower_chat_rooms::{ClientScript, ScriptBody};
 
-const PAGE: &str = include_str!("page.html");
+const PAGE: &str = include_str!("../page.html");
 
 /// The page runs its own script and style and the server's scripts, talks to its own server, and
 /// nothing else.

@@ -1,23 +1,29 @@
-//! A chat server that stands alone: `cargo run --example standalone`, then open the address
-//! that it prints, in two tabs. `--help` lists the flags; each may come from the environment.
+//! A chat server with its page: `cargo run -p standalone`, then open the address that it prints in
+//! two tabs. `--help` lists the flags; each may come from the environment.
 
+#[cfg(feature = "jwt")]
+mod jwt;
 mod options;
 mod settings;
 mod site;
 mod tokens;
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Parser;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower_chat_rooms::PeerAddr;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::options::Options;
 use crate::site::Site;
@@ -32,11 +38,9 @@ async fn main() {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
-    tracing_subscriber::fmt().with_env_filter(options.log_filter()?).with_writer(std::io::stderr).init();
-    let (rooms, keys) = options.chat_rooms()?;
-    if let Some(keys) = keys {
-        tokio::spawn(keys.watch());
-    }
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(log).with(options.log_filter()?).init();
+    let rooms = options.chat_rooms()?;
     let listener = TcpListener::bind(options.listen).await.map_err(|e| {
         format!("can't listen on {}: {e}; choose another address with --listen", options.listen)
     })?;
@@ -44,16 +48,17 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
 
     let site = Site::new(&options.path, rooms.client_script());
     let service = ServiceBuilder::new().layer(rooms.layer(&options.path)).service(site);
-    let mut server = Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
-    let open = GracefulShutdown::new();
-    let mut stop = std::pin::pin!(stop_signal()?);
+    let service = TowerToHyperService::new(service);
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    let (connections, draining) = (TaskTracker::new(), CancellationToken::new());
+    let mut stop = pin!(stop_signal()?);
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Mostly too many open files: those that are open go on, and some will end.
+                    // Mostly too many open files. The open connections go on, and some will end.
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -61,34 +66,39 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
             },
             () = &mut stop => break,
         };
-        let service = ServiceBuilder::new()
-            .map_request(move |request| with_peer(request, peer))
-            .service(service.clone());
-        let connection = server
-            .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
-            .into_owned();
-        let connection = open.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        let service = service.clone();
+        let service = service_fn(move |mut request| {
+            request.extensions_mut().insert(PeerAddr(peer));
+            service.call(request)
+        });
+        let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let draining = draining.clone();
+        connections.spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = draining.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended");
             }
         });
     }
     println!("draining; once more to stop at once");
     drop(listener);
+    draining.cancel();
+    connections.close();
     tokio::select! {
-        () = async { tokio::join!(rooms.shutdown(), open.shutdown()); } => {}
+        () = async { tokio::join!(rooms.shutdown(), connections.wait()); } => {}
         () = stop_signal()? => {}
     }
     Ok(())
 }
 
-fn with_peer<B>(mut request: http::Request<B>, peer: SocketAddr) -> http::Request<B> {
-    request.extensions_mut().insert(PeerAddr(peer));
-    request
-}
-
-/// Done at Ctrl-C or SIGTERM.
+/// Completes at Ctrl-C or SIGTERM.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -8,11 +8,10 @@ use clap::{Parser, ValueEnum};
 use tower_chat_rooms::{
     BuildError, ChatRooms, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames,
 };
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::Targets;
 
 use crate::settings::Settings;
-use crate::tokens::{KeyFile, Tokens};
+use crate::tokens::Tokens;
 
 /// A chat server with its page. Every flag can also be set by an environment variable. Numbers and times
 /// can be `unlimited`.
@@ -42,8 +41,7 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_UNIQUE_NAMES", default_value = "off")]
     unique_names: Unique,
 
-    /// What to log, as in RUST_LOG. At the level trace `tungstenite` logs all that is said, so it
-    /// has to be named for that
+    /// What to log: a level, or levels for targets, such as `info,tower_chat_rooms=debug`
     #[arg(long, env = "CHAT_LOG", default_value = "info")]
     log: String,
 
@@ -85,14 +83,14 @@ enum ProxyHeader {
 }
 
 impl Options {
-    /// The chat rooms as described and the file of their keys, or why they can't be.
-    pub(crate) fn chat_rooms(&self) -> Result<(ChatRooms, Option<KeyFile>), Box<dyn Error + Send + Sync>> {
+    /// The chat rooms that the flags describe.
+    pub(crate) fn chat_rooms(&self) -> Result<ChatRooms, Box<dyn Error + Send + Sync>> {
         let heartbeat = Heartbeat::every(self.heartbeat);
         let heartbeat = match self.heartbeat_timeout {
             Some(timeout) => heartbeat.with_timeout(timeout),
             None => heartbeat,
         };
-        let mut builder = self
+        let builder = self
             .settings
             .apply(ChatRooms::builder())
             .heartbeat(heartbeat)
@@ -105,11 +103,7 @@ impl Options {
                 Unique::Exact => UniqueNames::Exact,
                 Unique::AnyCase => UniqueNames::AnyCase,
             });
-        let auth = self.tokens.auth()?;
-        if let Some(hook) = auth.hook {
-            builder = builder.auth(hook);
-        }
-        Ok((builder.build()?, auth.keys))
+        Ok(self.tokens.apply(builder)?.build()?)
     }
 
     fn origins(&self) -> Result<Origins, BuildError> {
@@ -128,14 +122,8 @@ impl Options {
     }
 
     /// What to log.
-    pub(crate) fn log_filter(&self) -> Result<EnvFilter, Box<dyn Error + Send + Sync>> {
-        let filter = EnvFilter::try_new(&self.log).map_err(|e| format!("--log {:?}: {e}", self.log))?;
-        let is_trace = filter.max_level_hint().is_none_or(|level| level == LevelFilter::TRACE);
-        if !is_trace || self.log.contains("tungstenite") {
-            return Ok(filter);
-        }
-        // At the level trace it would log passwords and tokens.
-        Ok(filter.add_directive("tungstenite=debug".parse()?))
+    pub(crate) fn log_filter(&self) -> Result<Targets, Box<dyn Error + Send + Sync>> {
+        self.log.parse().map_err(|e| format!("--log {:?}: {e}", self.log).into())
     }
 }
 

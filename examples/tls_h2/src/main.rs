@@ -1,18 +1,18 @@
 //! Chat rooms over TLS, by HTTP/2 where the client speaks it and by HTTP/1.1 where it doesn't: a
 //! browser has its page and all its chat connections on one TCP connection.
 //!
-//! `cargo run --example tls_h2` (`PORT=8080` for another port), then open the address that it prints,
-//! and let the browser accept the certificate, which is made at each start and signed by nobody. In
-//! earnest it comes from an authority, or TLS is a proxy's task.
-
-#[path = "standalone/site.rs"]
-mod site;
+//! `cargo run -p tls_h2` (`PORT=8080` for another port), then open the address that it prints and let
+//! the browser accept the certificate, which is self-signed and made at each start. In production use
+//! one from an authority, or leave TLS to a proxy.
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::response::Html;
+use axum::routing::get;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,6 +26,8 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tower::ServiceBuilder;
 use tower_chat_rooms::{ChatRooms, PeerAddr};
+
+const PAGE: &str = include_str!("../../standalone/page.html");
 
 /// Time for the TLS handshake, and for a request's head.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -43,12 +45,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut server = Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_WITHIN);
-    // Without it browsers don't ask for a WebSocket by HTTP/2, and open a connection of HTTP/1.1 for each.
+    // Without it browsers open an HTTP/1.1 connection for each WebSocket.
     server.http2().enable_connect_protocol();
-    // The rooms end a chat whose client is gone; this ends the connection on which it was.
+    // The heartbeat ends a WebSocket whose client is gone; this ends the HTTP/2 connection below it.
     server.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
     let open = GracefulShutdown::new();
-    let site = site::Site::new("/", rooms.client_script());
+    let site = Router::new()
+        .route("/", get(async || Html(PAGE)))
+        .route_service("/chat-rooms.js", rooms.client_script());
     let service = ServiceBuilder::new().layer(rooms.layer("/")).service(site);
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
@@ -57,11 +61,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
             stopped = &mut stop => break stopped?,
         };
         let Ok((stream, peer)) = accepted else {
-            // One client's bad luck, or too many open files: some of those will end.
+            // The client has gone again, or too many files are open; some of those will end.
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        // Below TLS the rooms can't do it.
+        // The chat rooms see only the TLS stream, and so can't do it.
         stream.set_nodelay(true)?;
         let service = ServiceBuilder::new().map_request(move |r| seen(r, peer)).service(service.clone());
         let (tls, server, watcher) = (tls.clone(), server.clone(), open.watcher());
@@ -78,13 +82,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     println!("draining {} chat connections", rooms.stats().connections);
     drop(listener);
-    // The chats on a connection of HTTP/2 end first, and then the connection can.
+    // An HTTP/2 connection can end once its WebSockets have.
     rooms.shutdown().await;
     let _ = timeout(Duration::from_secs(5), open.shutdown()).await;
     Ok(())
 }
 
-/// A certificate for this machine alone, and both versions of HTTP for the client to choose from.
+/// A self-signed certificate for this machine, and both HTTP versions for the client to choose from.
 fn tls_config() -> Result<ServerConfig, Box<dyn Error>> {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
@@ -95,7 +99,7 @@ fn tls_config() -> Result<ServerConfig, Box<dyn Error>> {
     Ok(config)
 }
 
-/// Shows by which version each request comes, and tells the rooms from where.
+/// Prints each request's HTTP version, and tells the chat rooms the client's address.
 fn seen(mut request: Request<Incoming>, peer: SocketAddr) -> Request<Incoming> {
     println!("{:?} {} {}", request.version(), request.method(), request.uri().path());
     request.extensions_mut().insert(PeerAddr(peer));

@@ -76,7 +76,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Append the results to this file as one line of key=value tokens, for examples/plot
+    /// Append the results to this file as one line of key=value tokens, for tools/plot
     #[arg(long, value_name = "FILE")]
     pub(crate) line: Option<PathBuf>,
 
