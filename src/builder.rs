@@ -5,13 +5,13 @@ mod check;
 use crate::config::{
     Config, Heartbeat, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
 };
-use crate::engine::engine::{Engine, Hooks};
+use crate::engine::{Engine, Hooks};
 use crate::error::BuildError;
 use crate::hooks::auth::Authenticate;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::policy::RoomPolicy;
-use crate::service::origin::Origins;
-use crate::service::proxies::TrustedProxies;
+use crate::http::origin::Origins;
+use crate::http::proxies::TrustedProxies;
 
 /// Builds [`ChatRooms`](crate::ChatRooms).
 ///

@@ -21,12 +21,21 @@ impl Tasks {
         }
     }
 
-    /// Spawns a task: in the connections' runtime, since a host's call may come from one that is not
-    /// driven for long. Before the first connection there is nothing to spawn.
+    /// Spawns a task: in this runtime, or in that of the first connection. Before that there is nothing to
+    /// spawn.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        match self.runtime.get() {
-            Some(runtime) => drop(self.tracker.spawn_on(task, runtime)),
-            None => drop(task),
+        self.spawn_on(Handle::try_current().ok().as_ref().or(self.runtime.get()), task);
+    }
+
+    /// Spawns a task for the host: in the runtime of the first connection, since the host's own may not be
+    /// driven for long.
+    pub(crate) fn spawn_for_host(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(self.runtime.get().or(Handle::try_current().ok().as_ref()), task);
+    }
+
+    fn spawn_on(&self, runtime: Option<&Handle>, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = runtime {
+            self.tracker.spawn_on(task, runtime);
         }
     }
 

@@ -5,8 +5,6 @@
 //! processes sends the command away and calls [`Replica::apply`] when the event arrives; the rest of
 //! the crate does not see the difference. `conformance` is the contract as tests.
 
-#[cfg(test)]
-mod conformance;
 mod memory;
 
 pub(crate) use memory::{MemoryBroker, RoomOrder};

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::admission::Permit;
 use crate::config::{Config, OnExpiry};
 use crate::connection::deadline::Deadline;
@@ -407,12 +405,5 @@ impl Connection {
             (false, Some(_)) => None,
         };
         self.deadline.start(limit);
-    }
-}
-
-/// Frames for one client.
-impl Connection {
-    pub(super) fn send_frames(&self, frames: &Bytes) {
-        self.attachment.send(frames);
     }
 }

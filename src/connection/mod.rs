@@ -40,8 +40,8 @@ pub(crate) struct Opening {
 /// Dropping the future ends the connection at once; its membership ends in good order.
 pub(crate) fn serve(
     engine: Arc<Engine>,
-    io: impl Io + 'static,
+    io: Box<dyn Io>,
     opening: Opening,
 ) -> impl Future<Output = ()> + Send + 'static {
-    Connection::open(engine, Box::new(io), opening).serve()
+    Connection::open(engine, io, opening).serve()
 }

@@ -9,7 +9,6 @@ mod registry;
 mod rooms;
 
 pub(crate) use batch::Batch;
-pub(crate) use flush::guarded;
 pub(crate) use live_room::{Handle, LiveRoom, Replay};
 pub(crate) use recipient::Recipient;
 pub(crate) use rooms::{Departure, Entrant, NotPublished, Refused, Rooms, Standpoint};

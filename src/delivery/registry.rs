@@ -145,6 +145,3 @@ impl Registry {
         Epoch(self.hasher.hash_one(self.opened.fetch_add(1, Ordering::Relaxed)))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -51,7 +51,6 @@ pub(crate) struct Entrant {
 }
 
 /// Where a member stands in a room it has just entered, or come back to.
-#[derive(Debug)]
 pub(crate) struct Standpoint {
     pub(crate) room: Arc<LiveRoom>,
     pub(crate) epoch: Epoch,
@@ -228,7 +227,11 @@ impl Rooms {
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
         let stamp = state.submit(&self.broker, EventKind::Publish, frame);
-        self.flush_unlocked(room, state);
+        let is_claimed = room.claim_flush(&state);
+        drop(state);
+        if is_claimed {
+            self.spawn_flush(room, frame.member.is_none());
+        }
         Ok(stamp)
     }
 
@@ -311,21 +314,21 @@ impl Rooms {
         }
     }
 
+    /// Starts the flush task if it is needed.
     fn start_flush(&self, room: &Arc<LiveRoom>) {
-        self.flush_unlocked(room, room.lock());
+        let is_claimed = room.claim_flush(&room.lock());
+        if is_claimed {
+            self.spawn_flush(room, false);
+        }
     }
 
-    /// Starts the flush task where it is needed, without the room's lock.
-    fn flush_unlocked(&self, room: &Arc<LiveRoom>, state: crate::sync::MutexGuard<'_, RoomState>) {
-        let is_claimed = room.claim_flush(&state);
-        drop(state);
-        if is_claimed {
-            let (clock, has_history) = (self.clock, self.has_history);
-            let now = move || if has_history { clock.now() } else { Duration::ZERO };
-            // It yields by itself. Out of tokio's budget, which is 128 writes, sockets would seem full,
-            // and each member's task be woken to write what is left.
-            self.tasks.spawn(unconstrained(flush(room.clone(), now)));
-        }
+    fn spawn_flush(&self, room: &Arc<LiveRoom>, is_for_host: bool) {
+        let (clock, has_history) = (self.clock, self.has_history);
+        let now = move || if has_history { clock.now() } else { Duration::ZERO };
+        // It yields by itself. Out of tokio's budget, which is 128 writes, sockets would seem full, and each
+        // member's task be woken to write what is left.
+        let task = unconstrained(flush(room.clone(), now));
+        if is_for_host { self.tasks.spawn_for_host(task) } else { self.tasks.spawn(task) }
     }
 
     /// The time for replay buffers. Where there are none, the clock is not asked.

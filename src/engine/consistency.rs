@@ -1,45 +1,45 @@
-//! The books compared with each other.
+//! The consistency check: what several parts of the engine know, compared with each other.
 
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::engine::engine::Engine;
+use crate::engine::Engine;
 use crate::ids::{ConnectionId, RoomId};
 
-/// What [`ChatRooms::audit`](crate::ChatRooms::audit) has found.
+/// What [`ChatRooms::check_consistency`](crate::ChatRooms::check_consistency) has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Audit {
-    /// Connections in the table.
-    pub connections: usize,
-    /// Rooms in the registry.
+pub struct ConsistencyReport {
+    /// Sessions, with and without a connection.
+    pub sessions: usize,
+    /// Rooms.
     pub rooms: usize,
     /// Members of all rooms.
     pub members: usize,
     /// What does not agree.
-    pub findings: Vec<Finding>,
+    pub faults: Vec<Inconsistency>,
 }
 
 /// Something that does not agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Finding {
-    /// A member whose connection is gone.
-    Orphan {
-        /// The connection.
+pub enum Inconsistency {
+    /// A member without a session.
+    NoSession {
+        /// The session's connection.
         connection: ConnectionId,
-        /// The room it is still in.
+        /// The room that it is still in.
         room: RoomId,
     },
-    /// A connection that is in two rooms.
-    Twice {
-        /// The connection.
+    /// A session that is in two rooms.
+    TwoRooms {
+        /// The session's connection.
         connection: ConnectionId,
         /// One of the rooms.
         room: RoomId,
     },
     /// A room whose count is not the number of its members.
-    Miscounted {
+    WrongCount {
         /// The room.
         room: RoomId,
         /// The count.
@@ -47,25 +47,25 @@ pub enum Finding {
         /// The members.
         members: usize,
     },
-    /// A room in which nobody is.
-    Empty {
+    /// A room without members that was not removed.
+    EmptyRoom {
         /// The room.
         room: RoomId,
     },
-    /// The connections of all peer addresses are not as many as there are.
-    PeersMiscounted {
+    /// The connections of all peer addresses are more than there are.
+    WrongPeerCount {
         /// The connections of all peer addresses.
         counted: usize,
         /// The connections.
         connections: usize,
     },
-    /// A secret is kept by which nothing can be come back to.
-    Secret {
-        /// The connection that it was for.
+    /// A resume token whose session has ended.
+    StaleToken {
+        /// The session's connection.
         connection: ConnectionId,
     },
     /// The number of rooms is not the one that the limit is compared with.
-    RoomsMiscounted {
+    WrongRoomCount {
         /// The rooms.
         rooms: usize,
         /// The number.
@@ -74,70 +74,68 @@ pub enum Finding {
 }
 
 impl Engine {
-    pub(crate) fn audit(&self) -> Audit {
-        let rooms = self.rooms();
-        let mut findings = Vec::new();
-        let mut places: HashMap<ConnectionId, RoomId> = HashMap::new();
+    /// Compares rosters, counts, sessions and resume tokens with each other.
+    pub(crate) fn check_consistency(&self) -> ConsistencyReport {
+        let rooms = self.rooms.all();
+        let mut faults = Vec::new();
+        let mut memberships: HashMap<ConnectionId, RoomId> = HashMap::new();
         let mut members = 0;
         for room in &rooms {
-            let (online, list) = {
-                let state = room.lock();
-                (room.online(), state.members().clone())
-            };
+            let (online, list) = (room.online(), room.members());
             let room = room.id().clone();
             members += list.len();
             if list.is_empty() {
-                findings.push(Finding::Empty { room: room.clone() });
+                faults.push(Inconsistency::EmptyRoom { room: room.clone() });
             }
             if online != list.len() {
-                findings.push(Finding::Miscounted { room: room.clone(), online, members: list.len() });
+                faults.push(Inconsistency::WrongCount { room: room.clone(), online, members: list.len() });
             }
             for member in list.iter() {
-                if self.table.get(member.id).is_none() {
-                    findings.push(Finding::Orphan { connection: member.id, room: room.clone() });
+                if self.sessions.get(member.id).is_none() {
+                    faults.push(Inconsistency::NoSession { connection: member.id, room: room.clone() });
                 }
-                if places.insert(member.id, room.clone()).is_some() {
-                    findings.push(Finding::Twice { connection: member.id, room: room.clone() });
+                if memberships.insert(member.id, room.clone()).is_some() {
+                    faults.push(Inconsistency::TwoRooms { connection: member.id, room: room.clone() });
                 }
             }
         }
-        for connection in self.tickets.ids() {
-            if self.table.get(connection).is_none() {
-                findings.push(Finding::Secret { connection });
+        for session in self.sessions.with_tokens() {
+            if !self.sessions.holds(&session) {
+                faults.push(Inconsistency::StaleToken { connection: session.id() });
             }
         }
-        let counted = self.stats().rooms;
+        let counted = self.rooms.len();
         if counted != rooms.len() {
-            findings.push(Finding::RoomsMiscounted { rooms: rooms.len(), counted });
+            faults.push(Inconsistency::WrongRoomCount { rooms: rooms.len(), counted });
         }
-        let ((counted, _), connections) = (self.peers.totals(), self.stats().connections);
+        let (counted, connections) = (self.admission.peer_connections(), self.admission.connections());
         if counted > connections {
-            findings.push(Finding::PeersMiscounted { counted, connections });
+            faults.push(Inconsistency::WrongPeerCount { counted, connections });
         }
-        Audit { connections: self.table.all().len(), rooms: rooms.len(), members, findings }
+        ConsistencyReport { sessions: self.sessions.all().len(), rooms: rooms.len(), members, faults }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Inconsistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Finding::Orphan { connection, room } => {
-                write!(f, "connection {connection} is gone and still in room {room:?}")
+            Inconsistency::NoSession { connection, room } => {
+                write!(f, "connection {connection} has no session and is still in room {room:?}")
             }
-            Finding::Twice { connection, room } => {
-                write!(f, "connection {connection} is in another room than {room:?}, too")
+            Inconsistency::TwoRooms { connection, room } => {
+                write!(f, "connection {connection} is in room {room:?} and in another one")
             }
-            Finding::Miscounted { room, online, members } => {
+            Inconsistency::WrongCount { room, online, members } => {
                 write!(f, "room {room:?} counts {online} members and has {members}")
             }
-            Finding::Empty { room } => write!(f, "room {room:?} is empty and was not removed"),
-            Finding::PeersMiscounted { counted, connections } => {
+            Inconsistency::EmptyRoom { room } => write!(f, "room {room:?} is empty and was not removed"),
+            Inconsistency::WrongPeerCount { counted, connections } => {
                 write!(f, "the peer addresses have {counted} connections, and there are {connections}")
             }
-            Finding::Secret { connection } => {
-                write!(f, "connection {connection} is gone, and a secret for its seat is kept")
+            Inconsistency::StaleToken { connection } => {
+                write!(f, "connection {connection} has no session, and a resume token for it is kept")
             }
-            Finding::RoomsMiscounted { rooms, counted } => {
+            Inconsistency::WrongRoomCount { rooms, counted } => {
                 write!(f, "there are {rooms} rooms, and {counted} are counted")
             }
         }

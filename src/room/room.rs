@@ -59,7 +59,7 @@ impl<H> Room<H> {
         &self.members
     }
 
-    /// Keeps a place and a name for a member: [`Room::enter`] or [`Room::cancel`] follows.
+    /// Keeps a place and a name for a member: [`Room::enter`] follows.
     ///
     /// `owner` is the user whose connections may share the name.
     pub(crate) fn reserve(
@@ -87,12 +87,6 @@ impl<H> Room<H> {
     pub(crate) fn enter(&mut self, member: Member<H>) {
         self.reserved -= 1;
         self.members_mut().push(Arc::new(member));
-    }
-
-    /// Gives a reserved place back.
-    pub(crate) fn cancel(&mut self, name: &Name) {
-        self.reserved -= 1;
-        self.release(name);
     }
 
     /// Takes a member out; `None` if it is none.

@@ -55,11 +55,6 @@ impl Attachment {
         let _ = self.session.with_socket_of(self.generation, |socket| socket.send(frames));
     }
 
-    /// Sends a heartbeat that asks for nothing yet.
-    pub(crate) fn send_heartbeat(&self) {
-        let _ = self.session.with_socket_of(self.generation, Socket::send_heartbeat);
-    }
-
     /// The client is kept waiting, so its silence says nothing.
     pub(crate) fn keep_waiting(&self) {
         let _ = self.session.with_socket_of(self.generation, Socket::keep_waiting);

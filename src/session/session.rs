@@ -152,11 +152,6 @@ impl Session {
         self.with_socket(Socket::check_alive);
     }
 
-    /// Whether the session has ended.
-    pub(crate) fn has_ended(&self) -> bool {
-        matches!(self.state().phase, Phase::Ended)
-    }
-
     /// Works on the current connection's socket, if there is one.
     pub(super) fn with_socket<R>(&self, work: impl FnOnce(&mut Socket) -> R) -> Option<R> {
         lock(&self.slot).socket.as_deref_mut().map(work)

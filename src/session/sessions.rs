@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::admission::Admission;
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Batch, Departure, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint};
+use crate::delivery::{Departure, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint};
 use crate::hooks::events::{Entered, Left, RoomEvents};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;

@@ -17,10 +17,9 @@ pub(crate) const SLOTS: usize = 50;
 
 type Slot = HashMap<ConnectionId, Arc<Session>>;
 
-#[derive(Default)]
 pub(super) struct Table {
     next_id: AtomicU64,
-    slots: [Padded; SLOTS],
+    slots: Box<[Padded]>,
     tokens: Mutex<HashMap<ResumeToken, Arc<Session>>>,
     deadlines: Mutex<BTreeSet<(Duration, ConnectionId)>>,
 }
@@ -29,6 +28,17 @@ pub(super) struct Table {
 #[derive(Default)]
 #[repr(align(64))]
 struct Padded(Mutex<Slot>);
+
+impl Default for Table {
+    fn default() -> Table {
+        Table {
+            next_id: AtomicU64::new(0),
+            slots: (0..SLOTS).map(|_| Padded::default()).collect(),
+            tokens: Mutex::default(),
+            deadlines: Mutex::default(),
+        }
+    }
+}
 
 impl Table {
     /// An id that no connection has had.

@@ -103,7 +103,7 @@ impl SendQueue {
             return Ok(0);
         }
         match (bounds.slow, kind) {
-            (SlowConsumer::Close, _) | (SlowConsumer::DropNewest, Kind::Own) => Err(Overflow),
+            (SlowConsumer::Close, _) | (SlowConsumer::DropNewest, Kind::Own | Kind::Replay) => Err(Overflow),
             (SlowConsumer::DropNewest, Kind::Room) => Ok(self.keep_what_fits(&frames, bounds)),
             (SlowConsumer::DropOldest | SlowConsumer::Latest, _) => {
                 self.keep(kind, frames, 0, count);

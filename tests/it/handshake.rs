@@ -201,7 +201,7 @@ async fn foreign_pages_are_refused() {
     let stats = rooms.stats();
     assert_eq!((stats.refused, stats.refused_origin, stats.accepted), (5, 5, 3));
 
-    let origins = Origins::these(["https://app.example"]).unwrap().required();
+    let origins = Origins::list(["https://app.example"]).unwrap().require_header();
     let rooms = ChatRooms::builder().origins(origins).build().unwrap();
     for (header, status) in
         [("Origin: https://app.example\r\n", 101), ("Origin: https://example.com\r\n", 403), ("", 403)]

@@ -215,7 +215,7 @@ async fn refusals_are_answers_of_http2() {
         (header("origin", "https://evil.example"), 403, "origin"),
         (header("origin", "null"), 403, "origin"),
         (header("sec-websocket-version", "8"), 400, "version 13"),
-        (header("x", "y"), 503, "open"),
+        (header("x", "y"), 503, "too many connections"),
     ] {
         let response = http2.ask(change).await;
         assert_eq!(response.status(), status);
@@ -241,7 +241,7 @@ async fn refusals_are_answers_of_http2() {
 #[tokio::test]
 async fn axum_serves_it_on_a_route() {
     let rooms =
-        ChatRooms::builder().origins(Origins::these(["https://example.com"]).unwrap()).build().unwrap();
+        ChatRooms::builder().origins(Origins::list(["https://example.com"]).unwrap()).build().unwrap();
     let app = axum::Router::new()
         .route("/page", axum::routing::get(|| async { "page" }))
         .route_service("/chat", rooms.service())

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod auth;
+mod capture;
 mod client;
 mod closing;
 mod comer;
@@ -21,6 +22,7 @@ mod http2;
 mod jwks;
 mod lagging;
 mod limits;
+mod middleware;
 mod names;
 mod once;
 mod peers;

@@ -173,7 +173,7 @@ async fn behind_a_trusted_proxy_the_client_counts() {
     let seen = log.clone();
     let rooms = ChatRooms::builder()
         .limits(Limits::default().max_connections_per_ip(1))
-        .trusted_proxies(TrustedProxies::these(["10.0.0.0/8"]).unwrap())
+        .trusted_proxies(TrustedProxies::new(["10.0.0.0/8"]).unwrap())
         .events(move |event: RoomEvent<'_>| {
             if let RoomEvent::Entered(e) = event {
                 seen.push(e.peer.unwrap().to_string());

@@ -10,12 +10,8 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-<<<<<<< HEAD:tests/it/comeback.rs
-use tower_chat_rooms::{ChatRooms, Client, ClientBuilder, ClientEvent, History, Limits, Recovery, RoomEvent};
-=======
-use tower_chat_rooms::{ChatRooms, History, RoomEvent};
+use tower_chat_rooms::{ChatRooms, History, Limits, Recovery, RoomEvent};
 use tower_chat_rooms_client::{Client, ClientBuilder, ClientEvent};
->>>>>>> workspace:crates/client/tests/it/broken_sockets.rs
 
 use crate::support::{assert_empty, unlimited};
 

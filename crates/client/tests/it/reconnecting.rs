@@ -11,15 +11,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::accept_hdr_async;
-<<<<<<< HEAD:tests/it/rust_client.rs
 use tower_chat_rooms::{
-    Admission, AuthRefusal, Authenticate, ChatRooms, Client, ClientBuilder, ClientError, ClientEvent,
-    ClientState, Denied, History, Limits, Recovery, User,
+    Admission, AuthRefusal, Authenticate, ChatRooms, Denied, History, Limits, Recovery, User,
 };
-=======
-use tower_chat_rooms::{Admission, AuthRefusal, Authenticate, ChatRooms, Denied, History, User};
 use tower_chat_rooms_client::{Client, ClientBuilder, ClientError, ClientEvent, ClientState};
->>>>>>> workspace:crates/client/tests/it/reconnecting.rs
 
 use crate::scripted_server::{Heard, Line, Lines, PATIENCE, choose, lines};
 use crate::support::{Log, assert_empty, logged};

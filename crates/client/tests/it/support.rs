@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, RoomEvent};
+use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, RateLimits, RoomEvent};
 
 /// The host's callbacks as lines of text.
 #[derive(Clone, Default)]
@@ -35,11 +35,13 @@ pub(crate) fn logged() -> (ChatRooms, Log) {
 
 /// Chat rooms without rate limits.
 pub(crate) fn unlimited() -> ChatRoomsBuilder {
-    ChatRooms::builder()
-        .max_messages_per_second(u32::MAX)
-        .max_bytes_per_second(usize::MAX)
-        .max_enters_per_minute(u32::MAX)
-        .max_new_rooms_per_minute(u32::MAX)
+    ChatRooms::builder().rate_limits(
+        RateLimits::default()
+            .max_messages_per_second(u32::MAX)
+            .max_bytes_per_second(usize::MAX)
+            .max_enters_per_minute(u32::MAX)
+            .max_new_rooms_per_minute(u32::MAX),
+    )
 }
 
 /// Asserts that the server has no connection and no room left.
