@@ -81,7 +81,6 @@ impl From<LeaveReason> for End {
 
 impl Connection {
     pub(super) fn open(engine: Arc<Engine>, io: Box<dyn Io>, opening: Opening) -> Connection {
-        engine.start();
         let Opening { permit, admission, peer, subprotocol, first, max_write } = opening;
         let (user, pending_auth) = admission.into_parts();
         let (context, id) = (engine.context.clone(), engine.sessions.new_id());
@@ -105,6 +104,7 @@ impl Connection {
         let user = user.map(Arc::new);
         let opening = session::Opening { id, subprotocol, socket, token, peer, user };
         let attachment = Attachment::begin(engine.sessions.clone(), opening);
+        engine.start(subprotocol);
         engine.context.counters.accepted.add(1);
         if engine.admission.is_closing() {
             // The shutdown may have looked for connections before this one could be found.
@@ -116,7 +116,11 @@ impl Connection {
             subprotocol,
             pending_auth,
             faults: Faults::default(),
-            rates: Box::new(RateLimiter::new(engine.config(), engine.context.clock.now())),
+            rates: Box::new(RateLimiter::new(
+                engine.config(),
+                engine.config().heartbeat_of(subprotocol),
+                engine.context.clock.now(),
+            )),
             deadline: Deadline::new(id, engine.config().timeouts.max_lifetime),
             token_expiry: None,
             permit,
@@ -213,10 +217,7 @@ impl Connection {
         future: impl Future<Output = T>,
     ) -> Result<Option<T>, End> {
         let limit = self.config().timeouts.hook_timeout;
-        let answer = self.watch(guard::answer(hook, limit, future)).await?;
-        // The client may have gone in the same moment.
-        self.watch(std::future::ready(())).await?;
-        match answer {
+        match self.watch(guard::answer(hook, limit, future)).await? {
             Ok(value) => Ok(Some(value)),
             Err(NoAnswer::TooLate) => Ok(None),
             Err(NoAnswer::Panicked) => Err(End(LeaveReason::HookFailed)),
@@ -229,11 +230,23 @@ impl Connection {
         let mut future = pin!(future);
         let (attachment, inbox) = (&self.attachment, &mut self.inbox);
         std::future::poll_fn(|cx| {
-            let value = future.as_mut().poll(cx);
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
             match attachment.poll_turn(cx, inbox) {
                 Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
-                _ => value.map(Ok),
+                _ => Poll::Pending,
             }
+        })
+        .await
+    }
+
+    /// Looks whether the client is still there, or has left something to handle.
+    pub(super) async fn look(&mut self) -> Result<(), End> {
+        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
+        std::future::poll_fn(|cx| match attachment.poll_turn(cx, inbox) {
+            Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
+            _ => Poll::Ready(Ok(())),
         })
         .await
     }
@@ -363,7 +376,9 @@ impl Connection {
     /// Charges frames that are no messages to the rate limits; there is nothing to say to them.
     fn charge_others(&mut self, n: u32) -> Result<(), End> {
         let clock = self.engine.context.clock;
-        let exceeding = self.rates.check_others(n, self.engine.config(), || clock.now());
+        let config = self.engine.config();
+        let heartbeat = config.heartbeat_of(self.subprotocol);
+        let exceeding = self.rates.check_others(n, &config.rate_limits, heartbeat, || clock.now());
         if exceeding > 0 { self.count_violations(exceeding) } else { Ok(()) }
     }
 

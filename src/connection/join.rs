@@ -42,11 +42,12 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     };
     let slow = slow_consumer(connection, &room)?;
     let is_back = connection.attachment().membership().is_none() && connection.resume(&resumption.tokens)?;
+    let is_there = is_in(connection, &room, &name);
     // Whatever brings a member back asks the policy first: its rights may have changed.
-    if is_back && !may_stay(connection).await? && is_in(connection, &room, &name) {
+    if is_back && !may_stay(connection).await? && is_there {
         return Ok(());
     }
-    if is_in(connection, &room, &name) {
+    if is_there {
         return Ok(match connection.is_v1() {
             true => connection.attachment().come_back(resumption.since, slow)?,
             false => connection.attachment().repeat_enter(&body)?,
@@ -111,7 +112,8 @@ async fn is_allowed(connection: &mut Connection, room: &RoomId, name: &Name) -> 
         is_renewal: false,
     };
     let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
-        Some(Ok(())) => return Ok(true),
+        // A client that has gone meanwhile does not enter.
+        Some(Ok(())) => return connection.look().await.map(|()| true),
         Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
         None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
     };

@@ -28,12 +28,12 @@ pub(super) struct Exceeded {
 }
 
 impl RateLimiter {
-    pub(super) fn new(config: &Config, now: Duration) -> RateLimiter {
+    pub(super) fn new(config: &Config, heartbeat: &Heartbeat, now: Duration) -> RateLimiter {
         let limits = &config.rate_limits;
         RateLimiter {
             messages: TokenBucket::new(messages(limits), now),
             bytes: TokenBucket::new(bytes(limits), now),
-            others: TokenBucket::new(others(limits, &config.heartbeat), now),
+            others: TokenBucket::new(others(limits, heartbeat), now),
             enters: TokenBucket::new(enters(limits), now),
             rooms: TokenBucket::new(rooms(limits), now),
             violations: 0,
@@ -60,8 +60,14 @@ impl RateLimiter {
     }
 
     /// Frames that are no messages. Returns how many were beyond the rate: there is no answer to them.
-    pub(super) fn check_others(&mut self, n: u32, config: &Config, now: impl Fn() -> Duration) -> u32 {
-        self.others.take_most(n, others(&config.rate_limits, &config.heartbeat), now)
+    pub(super) fn check_others(
+        &mut self,
+        n: u32,
+        limits: &RateLimits,
+        heartbeat: &Heartbeat,
+        now: impl Fn() -> Duration,
+    ) -> u32 {
+        self.others.take_most(n, others(limits, heartbeat), now)
     }
 
     /// An enter.

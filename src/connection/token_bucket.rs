@@ -173,18 +173,18 @@ mod tests {
             let rate = Rate::per_second(count);
             let mut bucket = TokenBucket::new(rate, ms(0));
             let (mut now, mut passed) = (0u64, 0u64);
-            // The bucket, in millionths.
+            // An exact one, in millionths.
             let full = u128::from(rate.burst) * 1_000_000;
-            let mut bucket = full;
+            let mut exact = full;
             for (pause, n) in steps {
                 now += pause;
-                bucket = full.min(bucket + u128::from(pause) * u128::from(count));
+                exact = full.min(exact + u128::from(pause) * u128::from(count));
                 let taken = bucket.take(n, rate, || Duration::from_micros(now)).is_ok();
-                if u128::from(n) * 1_000_000 <= bucket {
+                if u128::from(n) * 1_000_000 <= exact {
                     prop_assert!(taken, "{n} at {now}");
                 }
                 if taken {
-                    bucket = bucket.saturating_sub(u128::from(n) * 1_000_000);
+                    exact = exact.saturating_sub(u128::from(n) * 1_000_000);
                     passed += u64::from(n);
                 }
                 prop_assert!(passed <= u64::from(rate.burst) * 2 + now * u64::from(count) / 1_000_000);

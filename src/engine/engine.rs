@@ -13,7 +13,8 @@ use crate::hooks::events::RoomEvents;
 use crate::hooks::guard;
 use crate::hooks::policy::ErasedPolicy;
 use crate::protocol::close::LeaveReason;
-use crate::session::{SLOTS, Sessions};
+use crate::protocol::subprotocol::Subprotocol;
+use crate::session::Sessions;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 
@@ -34,7 +35,8 @@ pub(crate) struct Engine {
     auth: Option<Box<dyn ErasedAuth>>,
     policy: Option<Box<dyn ErasedPolicy>>,
     stall: StallDetector,
-    heartbeats: sweep::Running,
+    plain_heartbeats: sweep::Running,
+    v1_heartbeats: sweep::Running,
     expiry: sweep::Running,
 }
 
@@ -54,7 +56,8 @@ impl Engine {
             auth: hooks.auth,
             policy: hooks.policy,
             stall: StallDetector::default(),
-            heartbeats: sweep::Running::default(),
+            plain_heartbeats: sweep::Running::default(),
+            v1_heartbeats: sweep::Running::default(),
             expiry: sweep::Running::default(),
         }
     }
@@ -71,18 +74,18 @@ impl Engine {
         self.policy.as_deref()
     }
 
-    /// Starts what runs while there are sessions.
-    pub(crate) fn start(self: &Arc<Engine>) {
+    /// Starts what runs while there are sessions that speak this subprotocol.
+    pub(crate) fn start(self: &Arc<Engine>, subprotocol: Subprotocol) {
         self.tasks.remember_runtime();
-        sweep::ensure(self);
-        if !self.config().recovery.resume_window.is_zero() {
+        sweep::ensure(self, subprotocol);
+        if subprotocol == Subprotocol::V1 && !self.config().recovery.resume_window.is_zero() {
             expiry::ensure(self);
         }
     }
 
     /// Whether the whole process stands still, or did a moment ago.
     pub(crate) fn has_stalled(&self) -> bool {
-        self.stall.has_stalled(self.context.clock.now(), self.config().heartbeat.interval() / SLOTS as u32)
+        self.stall.has_stalled(self.context.clock.now(), sweep::longest_tick(self.config()))
     }
 
     /// Closes a room and its members' connections. Returns how many members it had.
@@ -126,8 +129,12 @@ impl Engine {
         &self.stall
     }
 
-    pub(super) fn heartbeats(&self) -> &sweep::Running {
-        &self.heartbeats
+    pub(super) fn plain_heartbeats(&self) -> &sweep::Running {
+        &self.plain_heartbeats
+    }
+
+    pub(super) fn v1_heartbeats(&self) -> &sweep::Running {
+        &self.v1_heartbeats
     }
 
     pub(super) fn expiry(&self) -> &sweep::Running {

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::engine::engine::Engine;
 use crate::engine::sweep::RunGuard;
+use crate::protocol::subprotocol::Subprotocol;
 
 /// Looks at least this often whether there is still something to do.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -21,12 +22,17 @@ pub(super) fn ensure(engine: &Arc<Engine>) {
     }
 }
 
+/// Only `chat-rooms.v1` sessions can be resumed.
+fn is_idle(engine: &Engine) -> bool {
+    engine.sessions.is_empty(Subprotocol::V1)
+}
+
 async fn expire(mut guard: RunGuard) {
     loop {
         let engine = guard.engine().clone();
         let now = engine.context.clock.now();
         engine.sessions.expire(now);
-        if engine.sessions.is_empty() && guard.release_if(|engine| engine.sessions.is_empty()) {
+        if is_idle(&engine) && guard.release_if(is_idle) {
             return;
         }
         let wait = match engine.sessions.next_deadline() {

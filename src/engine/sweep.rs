@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::task::{unconstrained, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::Heartbeat;
+use crate::config::{Config, Heartbeat};
 use crate::delivery::Recipient;
 use crate::engine::engine::Engine;
+use crate::protocol::subprotocol::Subprotocol;
 use crate::session::{SLOTS, Session};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -85,16 +86,27 @@ impl Schedule {
     }
 }
 
-/// Starts the sweep if it isn't running. It ends with the last session.
-pub(super) fn ensure(engine: &Arc<Engine>) {
-    if let Some(guard) = RunGuard::claim(engine, Engine::heartbeats) {
-        engine.tasks.spawn(unconstrained(sweep(guard)));
+/// Starts the sweep of the connections that speak this subprotocol, if it isn't running. It ends with the
+/// last of them.
+pub(super) fn ensure(engine: &Arc<Engine>, subprotocol: Subprotocol) {
+    let running = match subprotocol {
+        Subprotocol::Plain => Engine::plain_heartbeats,
+        Subprotocol::V1 => Engine::v1_heartbeats,
+    };
+    if let Some(guard) = RunGuard::claim(engine, running) {
+        engine.tasks.spawn(unconstrained(sweep(guard, subprotocol)));
     }
 }
 
-async fn sweep(mut guard: RunGuard) {
+/// The longest time between two ticks of a sweep.
+pub(super) fn longest_tick(config: &Config) -> Duration {
+    let all = [Subprotocol::Plain, Subprotocol::V1].map(|of| Schedule::new(config.heartbeat_of(of)).tick);
+    all.into_iter().max().unwrap_or_default()
+}
+
+async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
     let engine = guard.engine().clone();
-    let schedule = Schedule::new(&engine.config().heartbeat);
+    let schedule = Schedule::new(engine.config().heartbeat_of(subprotocol));
     let mut ticks = interval(schedule.tick);
     // After a stall of the whole process clients must get their time all the same.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -108,24 +120,24 @@ async fn sweep(mut guard: RunGuard) {
         if is_over.await {
             return;
         }
-        engine.stall().tick(engine.context.clock.now(), schedule.tick);
+        engine.stall().tick(engine.context.clock.now(), longest_tick(engine.config()));
         engine.rooms.trim_histories(tick);
         // A client that was late is looked at before it is asked again.
-        engine.sessions.in_slot(schedule.checked_at(tick), &mut due);
+        engine.sessions.in_slot(subprotocol, schedule.checked_at(tick), &mut due);
         for session in due.drain(..) {
             guarded(&session, Session::check_alive);
         }
-        engine.sessions.in_slot(schedule.asked_at(tick), &mut due);
+        engine.sessions.in_slot(subprotocol, schedule.asked_at(tick), &mut due);
         for (n, session) in due.drain(..).enumerate() {
             if n > 0 && n % CONNECTIONS_PER_TURN == 0 {
                 yield_now().await;
             }
             guarded(&session, Session::beat);
         }
-        if tick % SLOTS == 0 && engine.sessions.is_empty() {
+        if tick % SLOTS == 0 && engine.sessions.is_empty(subprotocol) {
             engine.stall().rest();
             engine.sessions.recheck_deadlines();
-            if guard.release_if(|engine| engine.sessions.is_empty()) {
+            if guard.release_if(|engine| engine.sessions.is_empty(subprotocol)) {
                 return;
             }
         }

@@ -50,7 +50,7 @@ impl RoomFrame<'_> {
 
 /// `{"event":"welcome",...}`, the first frame by v1.
 pub(crate) fn welcome(connection: ConnectionId, token: Option<ResumeToken>, config: &Config) -> String {
-    let Config { heartbeat, limits, rate_limits, recovery, .. } = config;
+    let Config { v1_heartbeat: heartbeat, limits, rate_limits, recovery, .. } = config;
     let resume = token.map_or(String::new(), |token| format!(r#""resume":"{}","#, token.reveal()));
     let (interval, timeout) = (millis(heartbeat.interval()), millis(heartbeat.timeout()));
     let [message, name, room, bytes] = [

@@ -99,12 +99,13 @@ impl Sessions {
     }
 
     /// The sessions of one slot of the heartbeat's interval.
-    pub(crate) fn in_slot(&self, at: usize, into: &mut Vec<Arc<Session>>) {
-        self.table.in_slot(at, into);
+    pub(crate) fn in_slot(&self, subprotocol: Subprotocol, at: usize, into: &mut Vec<Arc<Session>>) {
+        self.table.in_slot(subprotocol, at, into);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    /// Whether there is no session that speaks this subprotocol.
+    pub(crate) fn is_empty(&self, subprotocol: Subprotocol) -> bool {
+        self.table.is_empty(subprotocol)
     }
 
     /// The sessions that a resume token stands for.
@@ -449,7 +450,7 @@ impl Sessions {
             self.table.remove_token(&token);
         }
         state.message_ids = None;
-        self.table.remove(session.id());
+        self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
         self.end_membership(session, state, reason)
     }

@@ -1,12 +1,14 @@
-//! All sessions: by id, in the slots over which their heartbeats are spread; by resume token; and those
-//! without a connection by their deadline.
+//! All sessions: by id, in the slots over which their heartbeats are spread, for each subprotocol; by resume
+//! token; and those without a connection by their deadline.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::ConnectionId;
+use crate::delivery::Recipient;
 use crate::protocol::resume::ResumeToken;
+use crate::protocol::subprotocol::Subprotocol;
 use crate::session::session::Session;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -19,10 +21,14 @@ type Slot = HashMap<ConnectionId, Arc<Session>>;
 
 pub(super) struct Table {
     next_id: AtomicU64,
-    slots: Box<[Padded]>,
+    plain: Wheel,
+    v1: Wheel,
     tokens: Mutex<HashMap<ResumeToken, Arc<Session>>>,
     deadlines: Mutex<BTreeSet<(Duration, ConnectionId)>>,
 }
+
+/// The sessions that share a heartbeat.
+struct Wheel(Box<[Padded]>);
 
 /// Slots are locked from many cores; each has its own cache line.
 #[derive(Default)]
@@ -33,7 +39,8 @@ impl Default for Table {
     fn default() -> Table {
         Table {
             next_id: AtomicU64::new(0),
-            slots: (0..SLOTS).map(|_| Padded::default()).collect(),
+            plain: Wheel::new(),
+            v1: Wheel::new(),
             tokens: Mutex::default(),
             deadlines: Mutex::default(),
         }
@@ -47,37 +54,41 @@ impl Table {
     }
 
     pub(super) fn insert(&self, session: &Arc<Session>) {
-        self.slot(session.id()).insert(session.id(), session.clone());
+        self.wheel(session.subprotocol()).slot(session.id()).insert(session.id(), session.clone());
     }
 
-    pub(super) fn remove(&self, id: ConnectionId) {
-        let mut slot = self.slot(id);
-        slot.remove(&id);
+    pub(super) fn remove(&self, session: &Session) {
+        let mut slot = self.wheel(session.subprotocol()).slot(session.id());
+        slot.remove(&session.id());
         if slot.is_empty() {
             slot.shrink_to_fit();
         }
     }
 
     pub(super) fn get(&self, id: ConnectionId) -> Option<Arc<Session>> {
-        self.slot(id).get(&id).cloned()
+        // The first lock is released before the second is taken.
+        let plain = self.plain.slot(id).get(&id).cloned();
+        plain.or_else(|| self.v1.slot(id).get(&id).cloned())
     }
 
     /// The sessions of one slot.
-    pub(super) fn in_slot(&self, at: usize, into: &mut Vec<Arc<Session>>) {
-        into.extend(lock(&self.slots[at % SLOTS].0).values().cloned());
+    pub(super) fn in_slot(&self, subprotocol: Subprotocol, at: usize, into: &mut Vec<Arc<Session>>) {
+        into.extend(lock(&self.wheel(subprotocol).0[at % SLOTS].0).values().cloned());
     }
 
     /// All sessions, each slot at its own moment.
     pub(super) fn all(&self) -> Vec<Arc<Session>> {
         let mut all = Vec::new();
-        for at in 0..SLOTS {
-            self.in_slot(at, &mut all);
+        for subprotocol in [Subprotocol::Plain, Subprotocol::V1] {
+            for at in 0..SLOTS {
+                self.in_slot(subprotocol, at, &mut all);
+            }
         }
         all
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.slots.iter().all(|slot| lock(&slot.0).is_empty())
+    pub(super) fn is_empty(&self, subprotocol: Subprotocol) -> bool {
+        self.wheel(subprotocol).0.iter().all(|slot| lock(&slot.0).is_empty())
     }
 
     pub(super) fn add_token(&self, token: ResumeToken, session: &Arc<Session>) {
@@ -123,7 +134,20 @@ impl Table {
         deadlines.pop_first().map(|(_, id)| id)
     }
 
+    fn wheel(&self, subprotocol: Subprotocol) -> &Wheel {
+        match subprotocol {
+            Subprotocol::Plain => &self.plain,
+            Subprotocol::V1 => &self.v1,
+        }
+    }
+}
+
+impl Wheel {
+    fn new() -> Wheel {
+        Wheel((0..SLOTS).map(|_| Padded::default()).collect())
+    }
+
     fn slot(&self, id: ConnectionId) -> MutexGuard<'_, Slot> {
-        lock(&self.slots[id.0 as usize % SLOTS].0)
+        lock(&self.0[id.0 as usize % SLOTS].0)
     }
 }

@@ -443,10 +443,8 @@ impl Socket {
             Ok(lost) => self.context.counters.lagged.add(lost),
             Err(Overflow) => return self.close(LeaveReason::Slow),
         }
-        if !self.is_behind && self.is_fuller_than(BEHIND) && bounds.slow == SlowConsumer::Close {
-            self.is_behind = true;
-            self.hold_senders();
-        }
+        // Senders are held back when it makes progress: a client that reads nothing delays nobody.
+        self.is_behind |= bounds.slow == SlowConsumer::Close && self.is_fuller_than(BEHIND);
     }
 
     /// Whether the send queue is fuller than this part of its bounds.

@@ -19,54 +19,54 @@ fn bounds(frames: usize, bytes: usize) -> Bounds {
 
 #[test]
 fn control_passes_data_at_the_next_frame() {
-    let mut send queue = SendQueue::default();
-    send queue.push(Kind::Room, frames(&["one", "two", "three"]), 3, &bounds(9, 999)).unwrap();
-    send queue.push_beat(b"BEAT");
-    send queue.push_beat(b"BEAT");
-    assert_eq!(send queue.next(), b"ne");
-    send queue.advance(1);
-    assert_eq!(send queue.next(), b"e");
-    send queue.advance(1);
-    assert_eq!(send queue.next(), b"BEAT");
-    send queue.advance(2);
-    assert_eq!(send queue.next(), b"AT");
-    send queue.advance(2);
-    assert_eq!(send queue.next(), b"\x81\x03two\x81\x05three");
-    send queue.advance(6);
-    send queue.push_beat(b"BEAT");
-    assert_eq!(send queue.next(), b"\x05three");
-    send queue.advance(6);
-    assert_eq!(send queue.next(), b"BEAT");
-    send queue.advance(4);
-    assert!(send queue.is_empty());
+    let mut queue = SendQueue::default();
+    queue.push(Kind::Room, frames(&["one", "two", "three"]), 3, &bounds(9, 999)).unwrap();
+    queue.push_heartbeat(b"BEAT");
+    queue.push_heartbeat(b"BEAT");
+    assert_eq!(queue.next(), b"ne");
+    queue.advance(1);
+    assert_eq!(queue.next(), b"e");
+    queue.advance(1);
+    assert_eq!(queue.next(), b"BEAT");
+    queue.advance(2);
+    assert_eq!(queue.next(), b"AT");
+    queue.advance(2);
+    assert_eq!(queue.next(), b"\x81\x03two\x81\x05three");
+    queue.advance(6);
+    queue.push_heartbeat(b"BEAT");
+    assert_eq!(queue.next(), b"\x05three");
+    queue.advance(6);
+    assert_eq!(queue.next(), b"BEAT");
+    queue.advance(4);
+    assert!(queue.is_empty());
 }
 
 #[test]
 fn bounds_hold_in_frames_and_bytes_for_who_is_behind() {
-    let mut send queue = SendQueue::default();
-    send queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds(3, 99)).unwrap();
-    assert_eq!(send queue.push(Kind::Room, frames(&["c", "d"]), 0, &bounds(3, 99)), Err(Overflow));
-    send queue.push(Kind::Room, frames(&["c"]), 0, &bounds(3, 99)).unwrap();
-    assert_eq!(send queue.push(Kind::Room, frames(&["d"]), 0, &bounds(4, 11)), Err(Overflow));
-    send queue.advance(6);
-    send queue.push(Kind::Room, frames(&["d"]), 0, &bounds(3, 99)).unwrap();
-    send queue.advance(3);
-    send queue.advance(3);
-    assert!(send queue.is_empty());
+    let mut queue = SendQueue::default();
+    queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds(3, 99)).unwrap();
+    assert_eq!(queue.push(Kind::Room, frames(&["c", "d"]), 0, &bounds(3, 99)), Err(Overflow));
+    queue.push(Kind::Room, frames(&["c"]), 0, &bounds(3, 99)).unwrap();
+    assert_eq!(queue.push(Kind::Room, frames(&["d"]), 0, &bounds(4, 11)), Err(Overflow));
+    queue.advance(6);
+    queue.push(Kind::Room, frames(&["d"]), 0, &bounds(3, 99)).unwrap();
+    queue.advance(3);
+    queue.advance(3);
+    assert!(queue.is_empty());
     // Who was not behind gets what was said at once, however many frames it is.
-    send queue.push(Kind::Room, frames(&["a", "b", "c", "d", "e"]), 4, &bounds(3, 9)).unwrap();
-    assert_eq!(send queue.push(Kind::Room, frames(&["f"]), 0, &bounds(3, 9)), Err(Overflow));
+    queue.push(Kind::Room, frames(&["a", "b", "c", "d", "e"]), 4, &bounds(3, 9)).unwrap();
+    assert_eq!(queue.push(Kind::Room, frames(&["f"]), 0, &bounds(3, 9)), Err(Overflow));
 }
 
 #[test]
 fn a_frame_that_was_begun_is_finished_whatever_happens() {
-    let mut send queue = SendQueue::default();
-    send queue.push(Kind::Room, frames(&["one", "two"]), 3, &bounds(9, 99)).unwrap();
-    send queue.drop_data();
-    send queue.push_last(b"LAST".to_vec());
-    assert_eq!(send queue.next(), b"ne");
-    send queue.advance(2);
-    assert_eq!(send queue.next(), b"LAST");
+    let mut queue = SendQueue::default();
+    queue.push(Kind::Room, frames(&["one", "two"]), 3, &bounds(9, 99)).unwrap();
+    queue.drop_data();
+    queue.push_last(b"LAST".to_vec());
+    assert_eq!(queue.next(), b"ne");
+    queue.advance(2);
+    assert_eq!(queue.next(), b"LAST");
 }
 
 fn lossy(slow: SlowConsumer, frames: usize, bytes: usize) -> Bounds {
@@ -78,11 +78,11 @@ fn said(event: &str) -> String {
 }
 
 /// Payloads of all that waits.
-fn drain(send queue: &mut SendQueue) -> Vec<String> {
+fn drain(queue: &mut SendQueue) -> Vec<String> {
     let mut wire = Vec::new();
-    while !send queue.is_empty() {
-        wire.extend_from_slice(send queue.next());
-        send queue.advance(send queue.next().len());
+    while !queue.is_empty() {
+        wire.extend_from_slice(queue.next());
+        queue.advance(queue.next().len());
     }
     texts(&wire)
 }
@@ -99,64 +99,64 @@ fn texts(mut bytes: &[u8]) -> Vec<String> {
 
 #[test]
 fn the_older_half_is_dropped_behind_a_frame_that_was_begun() {
-    let mut send queue = SendQueue::default();
+    let mut queue = SendQueue::default();
     let bounds = lossy(SlowConsumer::DropOldest, 6, 999);
-    send queue.push(Kind::Room, frames(&["a", "b", "c"]), 1, &bounds).unwrap();
-    send queue.push(Kind::Own, frames(&["mine"]), 0, &bounds).unwrap();
-    send queue.push(Kind::Room, frames(&["d", "e"]), 0, &bounds).unwrap();
-    assert_eq!(send queue.push(Kind::Room, frames(&["f"]), 0, &bounds), Ok(4));
+    queue.push(Kind::Room, frames(&["a", "b", "c"]), 1, &bounds).unwrap();
+    queue.push(Kind::Own, frames(&["mine"]), 0, &bounds).unwrap();
+    queue.push(Kind::Room, frames(&["d", "e"]), 0, &bounds).unwrap();
+    assert_eq!(queue.push(Kind::Room, frames(&["f"]), 0, &bounds), Ok(4));
     // The rest of "a", and then what is left.
-    send queue.advance(2);
+    queue.advance(2);
     let lagged = |n| outbound::lagged(n);
-    assert_eq!(drain(&mut send queue), [lagged(2), "mine".into(), lagged(2), "f".into()]);
+    assert_eq!(drain(&mut queue), [lagged(2), "mine".into(), lagged(2), "f".into()]);
 }
 
 #[test]
 fn what_does_not_fit_is_dropped() {
-    let mut send queue = SendQueue::default();
+    let mut queue = SendQueue::default();
     let bounds = lossy(SlowConsumer::DropNewest, 8, 999);
-    send queue.push(Kind::Room, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
-    assert_eq!(send queue.push(Kind::Room, frames(&["d", "e", "f", "g", "h"]), 0, &bounds), Ok(2));
-    assert_eq!(send queue.push(Kind::Room, frames(&["i"]), 0, &bounds), Ok(1));
+    queue.push(Kind::Room, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
+    assert_eq!(queue.push(Kind::Room, frames(&["d", "e", "f", "g", "h"]), 0, &bounds), Ok(2));
+    assert_eq!(queue.push(Kind::Room, frames(&["i"]), 0, &bounds), Ok(1));
     // There is room left for what is his own, but not for more than that.
-    send queue.push(Kind::Own, frames(&["mine", "too"]), 0, &bounds).unwrap();
-    assert_eq!(send queue.push(Kind::Own, frames(&["more"]), 0, &bounds), Err(Overflow));
-    assert_eq!(drain(&mut send queue), ["a", "b", "c", "d", "e", "f", &outbound::lagged(3), "mine", "too"]);
+    queue.push(Kind::Own, frames(&["mine", "too"]), 0, &bounds).unwrap();
+    assert_eq!(queue.push(Kind::Own, frames(&["more"]), 0, &bounds), Err(Overflow));
+    assert_eq!(drain(&mut queue), ["a", "b", "c", "d", "e", "f", &outbound::lagged(3), "mine", "too"]);
 }
 
 #[test]
 fn the_latest_of_each_event_is_kept() {
-    let mut send queue = SendQueue::default();
+    let mut queue = SendQueue::default();
     let bounds = lossy(SlowConsumer::Latest, 6, 999);
     let [tea, oil] = [said("tea"), said("oil")];
-    send queue.push(Kind::Room, frames(&[&tea, &oil, &tea, &oil, "no JSON"]), 0, &bounds).unwrap();
-    assert_eq!(send queue.push(Kind::Room, frames(&[&oil, &oil]), 0, &bounds), Ok(4));
+    queue.push(Kind::Room, frames(&[&tea, &oil, &tea, &oil, "no JSON"]), 0, &bounds).unwrap();
+    assert_eq!(queue.push(Kind::Room, frames(&[&oil, &oil]), 0, &bounds), Ok(4));
     let lagged = outbound::lagged;
-    assert_eq!(drain(&mut send queue), [lagged(2), tea, lagged(1), "no JSON".into(), lagged(1), oil.clone()]);
+    assert_eq!(drain(&mut queue), [lagged(2), tea, lagged(1), "no JSON".into(), lagged(1), oil.clone()]);
     // Where all differ, the older ones go.
     let many: Vec<String> = (0..9).map(|n| said(&format!("e{n}"))).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    send queue.push(Kind::Room, frames(&many), 0, &bounds).unwrap();
-    assert_eq!(send queue.push(Kind::Room, frames(&[&oil]), 0, &bounds), Ok(7));
-    assert_eq!(drain(&mut send queue), [&lagged(7), many[7], many[8], &oil]);
+    queue.push(Kind::Room, frames(&many), 0, &bounds).unwrap();
+    assert_eq!(queue.push(Kind::Room, frames(&[&oil]), 0, &bounds), Ok(7));
+    assert_eq!(drain(&mut queue), [&lagged(7), many[7], many[8], &oil]);
 }
 
 #[test]
 fn who_is_told_nothing_just_misses() {
-    let mut send queue = SendQueue::default();
+    let mut queue = SendQueue::default();
     let bounds = Bounds { announces_gaps: false, ..lossy(SlowConsumer::DropOldest, 2, 999) };
-    send queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds).unwrap();
-    assert_eq!(send queue.push(Kind::Room, frames(&["c"]), 0, &bounds), Ok(2));
-    assert_eq!(drain(&mut send queue), ["c"]);
+    queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds).unwrap();
+    assert_eq!(queue.push(Kind::Room, frames(&["c"]), 0, &bounds), Ok(2));
+    assert_eq!(drain(&mut queue), ["c"]);
 }
 
 #[test]
 fn what_is_his_own_alone_can_be_too_much() {
     for slow in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Latest] {
-        let mut send queue = SendQueue::default();
+        let mut queue = SendQueue::default();
         let bounds = lossy(slow, 3, 999);
-        send queue.push(Kind::Own, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
-        assert_eq!(send queue.push(Kind::Own, frames(&["d"]), 0, &bounds), Err(Overflow), "{slow:?}");
+        queue.push(Kind::Own, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
+        assert_eq!(queue.push(Kind::Own, frames(&["d"]), 0, &bounds), Err(Overflow), "{slow:?}");
     }
 }
 
@@ -174,14 +174,14 @@ proptest! {
         ),
     ) {
         let bounds = lossy(slow, 20, 2000);
-        let mut send queue = SendQueue::default();
+        let mut queue = SendQueue::default();
         let (mut seq, mut lost, mut own, mut wire) = (0u64, 0u64, 0u64, Vec::new());
         let mut failed = false;
-        let mut take = |send queue: &mut SendQueue, mut n: usize| {
-            while n > 0 && !send queue.is_empty() {
-                let part = send queue.next().len().min(n);
-                wire.extend_from_slice(&send queue.next()[..part]);
-                send queue.advance(part);
+        let mut take = |queue: &mut SendQueue, mut n: usize| {
+            while n > 0 && !queue.is_empty() {
+                let part = queue.next().len().min(n);
+                wire.extend_from_slice(&queue.next()[..part]);
+                queue.advance(part);
                 n -= part;
             }
         };
@@ -199,8 +199,8 @@ proptest! {
             }
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let (was_empty, kind) =
-                (send queue.data.is_empty(), if is_own { Kind::Own } else { Kind::Room });
-            match send queue.push(kind, frames(&texts), 0, &bounds) {
+                (queue.data.is_empty(), if is_own { Kind::Own } else { Kind::Room });
+            match queue.push(kind, frames(&texts), 0, &bounds) {
                 Ok(n) => lost += n,
                 Err(Overflow) => {
                     prop_assert!(is_own || slow != SlowConsumer::DropNewest);
@@ -210,11 +210,11 @@ proptest! {
             }
             own += texts.len() as u64 * u64::from(is_own);
             // Notices come on top.
-            prop_assert!(was_empty || (send queue.bytes <= 2050 && send queue.frames <= 21));
-            take(&mut send queue, n);
+            prop_assert!(was_empty || (queue.bytes <= 2050 && queue.frames <= 21));
+            take(&mut queue, n);
         }
-        take(&mut send queue, usize::MAX);
-        prop_assert_eq!((send queue.bytes, send queue.frames, send queue.rest), (0, 0, 0));
+        take(&mut queue, usize::MAX);
+        prop_assert_eq!((queue.bytes, queue.frames, queue.rest), (0, 0, 0));
         let (mut at, mut told, mut owns) = (0u64, 0u64, 0u64);
         for text in texts(&wire) {
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -246,7 +246,7 @@ proptest! {
         sizes in prop::collection::vec((0usize..300, 1usize..4), 1..12),
         takes in prop::collection::vec((1usize..200, any::<bool>()), 1..60),
     ) {
-        let mut send queue = SendQueue::default();
+        let mut queue = SendQueue::default();
         let (mut sent, mut controls, mut wire) = (Vec::new(), 0u8, Vec::new());
         let mut id = 0u32;
         for (size, n) in sizes {
@@ -257,21 +257,21 @@ proptest! {
                 sent.push(text);
                 id += 1;
             }
-            send queue.push(Kind::Room, batch.into(), 0, &OPEN).unwrap();
+            queue.push(Kind::Room, batch.into(), 0, &OPEN).unwrap();
         }
         let mut turn = takes.iter().cycle();
-        while !send queue.is_empty() {
+        while !queue.is_empty() {
             let &(take, control) = turn.next().unwrap();
             if control && controls < 20 {
-                send queue.push_control(&frame::text(format!("C{controls}").as_bytes()));
+                queue.push_control(&frame::text(format!("C{controls}").as_bytes()));
                 controls += 1;
             }
-            let next = send queue.next();
+            let next = queue.next();
             let n = take.min(next.len());
             wire.extend_from_slice(&next[..n]);
-            send queue.advance(n);
+            queue.advance(n);
         }
-        prop_assert_eq!((send queue.bytes, send queue.frames, send queue.rest), (0, 0, 0));
+        prop_assert_eq!((queue.bytes, queue.frames, queue.rest), (0, 0, 0));
         let (mut data, mut got_controls) = (Vec::new(), 0);
         let mut bytes = &wire[..];
         while !bytes.is_empty() {
