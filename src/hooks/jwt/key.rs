@@ -7,6 +7,8 @@ use std::str::FromStr;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 
+use crate::hooks::jwt::provider;
+
 /// Shorter RSA keys must not be used (RFC 7518 §3.3).
 const MIN_RSA_BITS: usize = 2048;
 
@@ -176,7 +178,16 @@ impl Key {
         {
             return unfit("an Ed25519 key has 32 bytes");
         }
-        // jsonwebtoken panics at its first verification where no provider is active.
+        let no_provider = || {
+            Err(JwtConfigError::new(
+                "jsonwebtoken has no crypto provider: depend on it with exactly one of the features \
+                 `rust_crypto` and `aws_lc_rs`, or call CryptoProvider::install_default() first",
+            ))
+        };
+        if !provider::is_active() {
+            return no_provider();
+        }
+        // A provider may lack what jsonwebtoken needs; it panics then.
         let tried = catch_unwind(AssertUnwindSafe(|| {
             let bits = rsa_bits(&key)?;
             jsonwebtoken::crypto::verify("AAAA", b"x", &key, algorithm)?;
@@ -188,10 +199,7 @@ impl Key {
             }
             Ok(Ok(_)) => Ok(Key { algorithm, key }),
             Ok(Err(e)) => unfit(&e.to_string()),
-            Err(_) => Err(JwtConfigError::new(
-                "jsonwebtoken has no crypto provider: depend on it with exactly one of the features \
-                 `rust_crypto` and `aws_lc_rs`, or call CryptoProvider::install_default() first",
-            )),
+            Err(_) => no_provider(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod claims;
 mod key;
 mod keys;
 mod place;
+mod provider;
 
 pub use crate::hooks::jwt::auth::JwtAuth;
 pub use crate::hooks::jwt::claims::Claims;
