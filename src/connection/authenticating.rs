@@ -19,7 +19,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Conversation<IO> {
     pub(super) async fn on_auth(&mut self, token: Cow<'_, str>) -> Result<(), End> {
         let engine = self.engine.clone();
         let Some(auth) = &engine.hooks.auth else { return Ok(()) };
-        match self.ask("in_band", async { auth.in_band(&token).await }).await? {
+        match self.ask("on_token", async { auth.on_token(&token).await }).await? {
             Some(Ok(user)) => self.become_user(user).await,
             Some(Err(denied)) => {
                 self.no_auth(denied.reason());
