@@ -12,7 +12,7 @@ use crate::protocol::outbound;
 pub(super) async fn authenticate(connection: &mut Connection, token: Cow<'_, str>) -> Result<(), End> {
     let engine = connection.engine().clone();
     let Some(auth) = engine.auth() else { return Ok(()) };
-    match connection.ask("in_band", async { auth.in_band(&token).await }).await? {
+    match connection.ask("on_token", async { auth.on_token(&token).await }).await? {
         Some(Ok(user)) => accept(connection, user).await,
         Some(Err(denied)) => connection.refuse_token(denied.reason()),
         None => {

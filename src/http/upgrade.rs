@@ -53,7 +53,7 @@ impl Upgrade {
         let engine = &self.edge.engine;
         let Some(auth) = engine.auth() else { return Ok((self, Admission::anonymous())) };
         let limit = engine.config().timeouts.hook_timeout;
-        let answer = guard::answer("at_upgrade", limit, async { auth.at_upgrade(&self.parts).await });
+        let answer = guard::answer("on_upgrade", limit, async { auth.on_upgrade(&self.parts).await });
         let refusal = match engine.admission.unless_closing(answer).await {
             Some(Ok(Ok(admission))) => return Ok((self, admission)),
             Some(Ok(Err(refusal))) => Refusal::by_auth(refusal),

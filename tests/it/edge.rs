@@ -324,7 +324,7 @@ fn a_layer_with_a_path_that_never_matches_panics() {
 struct Door;
 
 impl Authenticate for Door {
-    async fn at_upgrade(&self, request: &http::request::Parts) -> Result<Admission, AuthRefusal> {
+    async fn on_upgrade(&self, request: &http::request::Parts) -> Result<Admission, AuthRefusal> {
         tokio::task::yield_now().await;
         let peer = request.extensions.get::<PeerAddr>().map(|p| p.0.ip().to_string()).unwrap_or_default();
         match request.uri.query() {

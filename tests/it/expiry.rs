@@ -405,16 +405,16 @@ async fn a_web_token_ends_when_it_says() {
     let exp = get_current_timestamp();
     let mut request: Parts = http::Request::new(()).into_parts().0;
     request.headers.insert("authorization", format!("Bearer {}", token(exp)).parse().unwrap());
-    let admission = auth.at_upgrade(&request).await.unwrap();
+    let admission = auth.on_upgrade(&request).await.unwrap();
     let rooms = ChatRooms::builder().auth(auth.clone()).build().unwrap();
     // In real time, for it is the wall's clock that is asked.
     let mut ann = Client::connect_as(&rooms, admission, 4096).await;
     assert_eq!(ann.closed().await, 4504);
     let over = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     assert!(over >= Duration::from_secs(exp + 1), "{over:?}");
-    let user = auth.in_band(&token(u64::MAX)).await.unwrap();
+    let user = auth.on_token(&token(u64::MAX)).await.unwrap();
     assert_eq!(user.time_left(), None);
-    let user = auth.in_band(&token(exp + 600)).await.unwrap();
+    let user = auth.on_token(&token(exp + 600)).await.unwrap();
     assert!((590..=601).contains(&user.time_left().unwrap().as_secs()));
 }
 

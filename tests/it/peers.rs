@@ -70,7 +70,7 @@ async fn an_address_has_so_many_places_and_no_more() {
 struct Door;
 
 impl Authenticate for Door {
-    async fn at_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
+    async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
         match request.headers.get("x-door").and_then(|door| door.to_str().ok()) {
             Some("no") => Err(AuthRefusal::forbidden("no")),
             Some("panic") => panic!("on purpose"),

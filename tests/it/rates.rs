@@ -283,11 +283,11 @@ async fn without_limits_everything_passes() {
 struct Door;
 
 impl Authenticate for Door {
-    async fn at_upgrade(&self, _: &http::request::Parts) -> Result<Admission, AuthRefusal> {
+    async fn on_upgrade(&self, _: &http::request::Parts) -> Result<Admission, AuthRefusal> {
         Ok(Admission::anonymous())
     }
 
-    async fn in_band(&self, token: &str) -> Result<User, Denied> {
+    async fn on_token(&self, token: &str) -> Result<User, Denied> {
         if token == "good" { Ok(User::new("ann")) } else { Err(Denied::new("wrong")) }
     }
 }

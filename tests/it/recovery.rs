@@ -175,13 +175,13 @@ async fn a_secret_is_bound_to_who_authenticated_on_its_connection() {
         }
         enter
     };
-    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::auth_first()).await;
+    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::pending_auth()).await;
     ann.say(auth("u-1")).await;
     ann.say(enter(None)).await;
     assert_eq!(ann.next().await["event"], "entered");
     ann.vanish().await;
     for (token, works) in [("u-2", false), ("u-1", true)] {
-        let (mut back, _) = Client::connect_v1(&rooms, Admission::auth_first()).await;
+        let (mut back, _) = Client::connect_v1(&rooms, Admission::pending_auth()).await;
         back.say(auth(token)).await;
         back.say(enter(Some(&welcome["resume"]))).await;
         assert_eq!(back.next().await["resumed"], works, "{token}");

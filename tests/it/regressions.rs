@@ -210,7 +210,7 @@ async fn who_is_gone_behind_a_pile_of_wishes_is_noticed() {
 #[tokio::test(start_paused = true)]
 async fn authenticating_again_does_not_postpone_the_enter() {
     let rooms = ChatRooms::builder().auth(|token: String| async { Ok(User::new(token)) }).build().unwrap();
-    let ann = Client::connect_as(&rooms, Admission::auth_first(), 64 * 1024).await;
+    let ann = Client::connect_as(&rooms, Admission::pending_auth(), 64 * 1024).await;
     let begin = Instant::now();
     let (mut tx, mut rx) = ann.ws.split();
     tokio::spawn(async move {

@@ -115,11 +115,11 @@ async fn session(seen: &Capture) -> Vec<String> {
     for token in [&good, &bad] {
         let mut parts = Request::new(()).into_parts().0;
         parts.headers.insert("sec-websocket-protocol", format!("bearer.{token}").parse().unwrap());
-        match auth.at_upgrade(&parts).await {
+        match auth.on_upgrade(&parts).await {
             Ok(admission) => seen.show(&admission),
             Err(refusal) => seen.show(&refusal),
         }
-        seen.show(&auth.in_band(token).await);
+        seen.show(&auth.on_token(token).await);
     }
     seen.show(&JwtAuth::hs256(PASSWORD));
 

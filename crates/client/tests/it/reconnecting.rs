@@ -277,11 +277,11 @@ async fn answers_to_the_handshake() {
 struct Daily(Arc<AtomicU32>);
 
 impl Authenticate for Daily {
-    async fn at_upgrade(&self, _: &http::request::Parts) -> Result<Admission, AuthRefusal> {
-        Ok(Admission::auth_first())
+    async fn on_upgrade(&self, _: &http::request::Parts) -> Result<Admission, AuthRefusal> {
+        Ok(Admission::pending_auth())
     }
 
-    async fn in_band(&self, token: &str) -> Result<User, Denied> {
+    async fn on_token(&self, token: &str) -> Result<User, Denied> {
         let today = format!("day {}", self.0.load(Ordering::Relaxed));
         if token == today { Ok(User::new("u").with_name("Ann")) } else { Err(Denied::new("expired")) }
     }
@@ -298,7 +298,7 @@ async fn tokens_in_band() {
             let (theirs, ours) = tokio::io::duplex(4096);
             tokio::spawn(async move {
                 let Ok(ws) = accept_hdr_async(theirs, choose).await else { return };
-                let v1 = Admission::auth_first().with_protocol(HeaderValue::from_static("chat-rooms.v1"));
+                let v1 = Admission::pending_auth().with_protocol(HeaderValue::from_static("chat-rooms.v1"));
                 rooms.serve(ws.into_inner(), v1).await;
             });
             async { Ok(ours) }

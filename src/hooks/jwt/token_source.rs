@@ -1,31 +1,31 @@
-//! Where in an upgrade request a token is found.
+//! Where an upgrade request carries its token.
 
 use http::header::{AUTHORIZATION, COOKIE, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 
-/// The places that only some hosts want looked at.
+/// The optional sources. The `Authorization` header and the subprotocols are always read.
 #[derive(Clone, Default)]
-pub(super) struct Places {
+pub(super) struct TokenSources {
     pub(super) cookie: Option<String>,
     pub(super) query: Option<String>,
 }
 
 /// A token in an upgrade request.
-pub(super) struct Found<'a> {
+pub(super) struct FoundToken<'a> {
     pub(super) token: &'a str,
-    /// The subprotocol that held it, which has to be chosen if no other is.
+    /// The subprotocol that held it. It must be chosen if no other one is.
     pub(super) protocol: Option<HeaderValue>,
 }
 
-impl Places {
-    pub(super) fn find<'a>(&self, request: &'a Parts) -> Option<Found<'a>> {
+impl TokenSources {
+    pub(super) fn find<'a>(&self, request: &'a Parts) -> Option<FoundToken<'a>> {
         if let Some(token) = request.headers.get(AUTHORIZATION).and_then(bearer) {
-            return Some(Found { token, protocol: None });
+            return Some(FoundToken { token, protocol: None });
         }
         for offers in request.headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
             for offer in offers.to_str().unwrap_or_default().split(',').map(str::trim) {
                 if let Some(token) = offer.strip_prefix("bearer.") {
-                    return Some(Found { token, protocol: secret(offer) });
+                    return Some(FoundToken { token, protocol: sensitive(offer) });
                 }
             }
         }
@@ -37,14 +37,14 @@ impl Places {
             let key = self.query.as_deref()?;
             pick(request.uri.query()?.split('&'), key)
         };
-        // A cookie that was emptied is no token.
+        // An empty cookie or parameter is no token.
         let found = cookie.filter(|t| !t.is_empty()).or_else(|| query().filter(|t| !t.is_empty()));
-        found.map(|token| Found { token, protocol: None })
+        found.map(|token| FoundToken { token, protocol: None })
     }
 }
 
-/// A header that nobody's log shows.
-fn secret(text: &str) -> Option<HeaderValue> {
+/// A header value that is not shown in logs.
+fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
