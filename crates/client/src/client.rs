@@ -1,4 +1,4 @@
-//! The application's handles on a client.
+//! The application's handles to a client.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,21 +7,21 @@ use futures_util::Stream;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
-use tower_chat_rooms_protocol::SERVER_EVENTS;
+use tower_chat_rooms_protocol::{SERVER_EVENTS, close};
 
 use crate::builder::ClientBuilder;
 use crate::dial::Dial;
 use crate::driver::Command;
 use crate::error::ClientError;
 use crate::event::ClientEvent;
-use crate::queue::Listener;
+use crate::events::EventReceiver;
 
-/// A member of a room over the network, by the `chat-rooms.v1` subprotocol.
+/// A member of a room, over the network, by the `chat-rooms.v1` subprotocol.
 ///
-/// It is a stream of what happens there. When its connection breaks it comes back by itself, to
-/// the same seat and without having missed anything where the server keeps both, and sends again
-/// what was not acknowledged; a [`Gap`](ClientEvent::Gap) says where something was missed.
-/// Dropping it leaves the room and ends its task.
+/// The client is a stream of [events](ClientEvent). When its connection breaks, it reconnects by
+/// itself, resumes its session and receives the missed frames where the server keeps both, and
+/// sends unacknowledged messages again. A [`Gap`](ClientEvent::Gap) tells where frames were missed.
+/// Dropping the client leaves the room and ends its task.
 ///
 /// ```
 /// use tower_chat_rooms_client::{Client, ClientEvent};
@@ -34,11 +34,11 @@ use crate::queue::Listener;
 /// # let url = format!("ws://{}/chat", listener.local_addr()?);
 /// # tokio::spawn(async move { axum::serve(listener, app).await });
 /// let mut client = Client::connect(url).name("bot").room("lobby").await?;
-/// let place = client.sender().send("hello").await?;
+/// let seq = client.sender().send("hello").await?;
 /// while let Some(event) = client.recv().await {
 ///     if let ClientEvent::Message(frame) = event {
 ///         assert_eq!((frame.name(), frame.message()), (Some("bot"), &"hello".into()));
-///         assert!(frame.is_own() && frame.seq() == Some(place));
+///         assert!(frame.is_own() && frame.seq() == Some(seq));
 ///         break;
 ///     }
 /// }
@@ -47,44 +47,47 @@ use crate::queue::Listener;
 /// # }
 /// ```
 ///
-/// # Slow programs
-/// Events have to be taken: at most [`max_events`](ClientBuilder::max_events) wait. When so many
-/// do, the client stops reading its connection, so that the server has to wait, and goes on
-/// telling the server that it is alive. If that lasts longer than the server waits for a sign of
-/// life, acknowledgements and heartbeats are read again and the room's frames are dropped; once
-/// half of the events are taken, the client connects anew to have them replayed. So a program
-/// that takes no events can still send, memory is bounded, and nothing is missed without a
-/// [`Gap`](ClientEvent::Gap) or an [`Overflow`](ClientEvent::Overflow).
+/// # Backpressure
+///
+/// At most [`max_events`](ClientBuilder::max_events) events wait for the application. When that
+/// many do, the client stops reading its connection, so that the server has to wait, and still
+/// tells the server that it is alive. If this lasts longer than the server's heartbeat timeout, the
+/// client reads on to receive acknowledgements and heartbeats, and drops the room's frames. Once
+/// half of the events are taken, it reconnects to have the dropped frames replayed.
+///
+/// So a program that takes no events can still send, memory is bounded, and no frame is missed
+/// without a [`Gap`](ClientEvent::Gap) or an [`Overflow`](ClientEvent::Overflow).
 #[derive(Debug)]
 #[must_use = "a client that is dropped leaves its room"]
 pub struct Client {
-    events: Listener,
+    events: EventReceiver,
     sender: ClientSender,
 }
 
-/// Speaks for a [`Client`]. Clones speak for the same one, and don't keep it alive.
+/// Sends messages for a [`Client`]. Clones send for the same client and don't keep it alive.
 #[derive(Debug, Clone)]
 pub struct ClientSender {
     commands: mpsc::Sender<Command>,
 }
 
-/// The future of a message's acknowledgement: its place among the room's frames.
+/// The future of a message's acknowledgement. It resolves to the message's sequence number in the
+/// room log.
 ///
-/// The message is on its way, whether this is awaited or dropped.
+/// The message is sent whether this future is awaited or dropped.
 #[derive(Debug)]
-#[must_use = "only its result tells whether the message has arrived"]
+#[must_use = "only the result tells whether the message has arrived"]
 pub struct Sending(Result<oneshot::Receiver<Result<u64, ClientError>>, ClientError>);
 
 impl Client {
-    /// Begins to describe a client of the server at this `ws://` or `wss://` URL. For `wss` the
-    /// feature `rustls` is needed.
+    /// Starts to build a client of the server at this `ws://` or `wss://` URL. `wss` needs the
+    /// feature `rustls`.
     pub fn connect(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(url.into(), None)
     }
 
-    /// The same over connections that the application opens: a Unix socket, a proxy's tunnel, TLS
-    /// of another kind. `dial` is called for every attempt. The URL serves for the handshake only,
-    /// which the client makes.
+    /// Like [`connect`](Client::connect), over connections that the application opens: a Unix
+    /// socket, a proxy's tunnel, another kind of TLS. `dial` is called for every attempt. The URL
+    /// is used only for the WebSocket handshake, which the client performs.
     ///
     /// ```no_run
     /// # #[cfg(unix)]
@@ -107,21 +110,22 @@ impl Client {
         ClientBuilder::new(url.into(), Some(Box::new(dial) as Box<dyn Dial>))
     }
 
-    pub(crate) fn new(events: Listener, commands: mpsc::Sender<Command>) -> Client {
+    pub(crate) fn new(events: EventReceiver, commands: mpsc::Sender<Command>) -> Client {
         Client { events, sender: ClientSender { commands } }
     }
 
-    /// A handle to speak with.
+    /// Returns a handle to send messages with.
     pub fn sender(&self) -> ClientSender {
         self.sender.clone()
     }
 
-    /// The next event; `None` after [`Closed`](ClientEvent::Closed). Also by [`Stream`].
+    /// Returns the next event; `None` after [`Closed`](ClientEvent::Closed). Also available as a
+    /// [`Stream`].
     pub async fn recv(&mut self) -> Option<ClientEvent> {
         std::future::poll_fn(|cx| self.events.poll_next(cx)).await
     }
 
-    /// Leaves the room and closes the connection in good order.
+    /// Leaves the room and closes the connection with a closing handshake.
     pub async fn leave(self) {
         self.sender.leave().await;
     }
@@ -136,57 +140,61 @@ impl Stream for Client {
 }
 
 impl ClientSender {
-    /// Says `message` in the room, and tells its place there once the server has it. It waits
-    /// while the client has no connection, for as long as that takes, and is sent again as long
-    /// as it is not acknowledged. Messages stay in the order of these calls.
+    /// Publishes `message` in the room. The returned future resolves to its sequence number once
+    /// the server has acknowledged it. While the client is not connected the message waits, for as
+    /// long as that takes, and it is sent again until it is acknowledged. Messages keep the order of
+    /// these calls.
     ///
-    /// The server takes it once. Only where it has forgotten the client meanwhile, by a restart or
-    /// because it keeps neither seats nor history, a message whose acknowledgement was lost may be
-    /// said twice.
+    /// The server publishes it once. Only if the server has forgotten the session meanwhile, because
+    /// of a restart or because it has neither a resume window nor a room log, may a message whose
+    /// acknowledgement was lost be published twice.
     ///
     /// # Errors
+    ///
     /// If the value can't be serialized, the message is too long for the server or refused by it,
-    /// too many wait to be sent, or the client is closed for good before it is acknowledged.
+    /// too many messages wait to be sent, or the client is closed before the acknowledgement.
     pub fn send(&self, message: &(impl Serialize + ?Sized)) -> Sending {
         self.send_event("message", message)
     }
 
-    /// The same under another event's name than `message`.
+    /// Like [`send`](Self::send), with another event name than `message`.
     ///
     /// # Errors
-    /// As for [`send`](Self::send), or if the name is one of the protocol's own.
+    ///
+    /// As for [`send`](Self::send), or if the protocol reserves the event name.
     pub fn send_event(&self, event: &str, message: &(impl Serialize + ?Sized)) -> Sending {
         let object = serde_json::to_value(message).map_err(|e| ClientError::Value(e.to_string()));
         let object = object.map(|message| Map::from_iter([("message".into(), message)]));
-        self.say(object.and_then(|object| body(event, object)))
+        self.publish(object.and_then(|object| body(event, object)))
     }
 
-    /// The same for an object with whatever keys; without an `event` it is a `message`.
+    /// Like [`send`](Self::send), with an object of any keys. Without an `event` it is a `message`.
     ///
     /// # Errors
-    /// As for [`send`](Self::send), or if the value is no object, or has keys or an event of the
-    /// protocol's own.
+    ///
+    /// As for [`send`](Self::send), or if the value is not an object, or has keys or an event name
+    /// that the protocol reserves.
     pub fn send_object(&self, object: &(impl Serialize + ?Sized)) -> Sending {
-        self.say(object_body(object))
+        self.publish(object_body(object))
     }
 
-    /// Leaves the room for good and closes the connection in good order. The client's stream ends
-    /// once its last events are taken. What is not acknowledged by then fails.
+    /// Leaves the room for good and closes the connection with a closing handshake. The client's
+    /// stream ends once its last events are taken. Messages not acknowledged by then fail.
     pub async fn leave(&self) {
         let (done, left) = oneshot::channel();
-        // It is closed already where the order can't be given.
+        // Fails only if the client is closed already.
         if self.commands.send(Command::Leave { done }).await.is_ok() {
             let _ = left.await;
         }
     }
 
-    fn say(&self, body: Result<String, ClientError>) -> Sending {
-        let (answer, answered) = oneshot::channel();
+    fn publish(&self, body: Result<String, ClientError>) -> Sending {
+        let (ack, acknowledged) = oneshot::channel();
         Sending(body.and_then(|body| {
-            let sent = self.commands.try_send(Command::Send { body, answer });
-            sent.map(|()| answered).map_err(|e| match e {
+            let sent = self.commands.try_send(Command::Publish { body, ack });
+            sent.map(|()| acknowledged).map_err(|e| match e {
                 mpsc::error::TrySendError::Full(_) => ClientError::QueueFull,
-                mpsc::error::TrySendError::Closed(_) => ended(),
+                mpsc::error::TrySendError::Closed(_) => task_ended(),
             })
         }))
     }
@@ -196,25 +204,25 @@ fn object_body(value: &(impl Serialize + ?Sized)) -> Result<String, ClientError>
     let refuse = |text: String| Err(ClientError::Value(text));
     let mut object = match serde_json::to_value(value) {
         Ok(Value::Object(object)) => object,
-        Ok(_) => return refuse("the value is not a JSON object; give a map or a struct".into()),
+        Ok(_) => return refuse("the value is not a JSON object; pass a map or a struct".into()),
         Err(e) => return refuse(e.to_string()),
     };
     for key in ["cid", "name", "num", "seq"] {
         if object.contains_key(key) {
-            return refuse(format!("the key {key:?} is the protocol's own"));
+            return refuse(format!("the key {key:?} is reserved by the protocol"));
         }
     }
     match object.remove("event") {
         None => body("message", object),
         Some(Value::String(event)) => body(&event, object),
-        Some(_) => refuse("the \"event\" must be a string".into()),
+        Some(_) => refuse("\"event\" must be a string".into()),
     }
 }
 
-/// The object's text without its closing brace, the event first.
+/// Serializes an object without its closing brace, the event first.
 fn body(event: &str, rest: Map<String, Value>) -> Result<String, ClientError> {
     if ["auth", "enter"].contains(&event) || SERVER_EVENTS.contains(&event) {
-        return Err(ClientError::Value(format!("the event {event:?} is the protocol's own")));
+        return Err(ClientError::Value(format!("the event {event:?} is reserved by the protocol")));
     }
     let mut text = format!(r#"{{"event":{}"#, Value::from(event));
     for (key, value) in rest {
@@ -223,8 +231,8 @@ fn body(event: &str, rest: Map<String, Value>) -> Result<String, ClientError> {
     Ok(text)
 }
 
-fn ended() -> ClientError {
-    ClientError::Closed { code: 1006, reason: "the client's task has ended".into() }
+fn task_ended() -> ClientError {
+    ClientError::Closed { code: close::ABNORMAL, reason: "the client's task has ended".into() }
 }
 
 impl Future for Sending {
@@ -232,7 +240,9 @@ impl Future for Sending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Ok(answered) => Pin::new(answered).poll(cx).map(|answer| answer.unwrap_or_else(|_| Err(ended()))),
+            Ok(acknowledged) => {
+                Pin::new(acknowledged).poll(cx).map(|result| result.unwrap_or_else(|_| Err(task_ended())))
+            }
             Err(error) => Poll::Ready(Err(error.clone())),
         }
     }

@@ -1,4 +1,4 @@
-//! One WebSocket connection, read and written by one task without either waiting for the other.
+//! A WebSocket connection that one task reads and writes without either blocking the other.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,24 +14,24 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tower_chat_rooms_protocol::close;
 
-/// What a connection runs over.
+/// The byte stream below a WebSocket.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// Notices that something is read, be it a part of a frame.
-pub(crate) struct Heard {
+/// Records whether anything was read, even if only a part of a frame.
+pub(crate) struct Observed {
     io: Box<dyn Io>,
-    heard: bool,
+    has_read: bool,
 }
 
-impl Heard {
-    pub(crate) fn new(io: Box<dyn Io>) -> Heard {
-        Heard { io, heard: false }
+impl Observed {
+    pub(crate) fn new(io: Box<dyn Io>) -> Observed {
+        Observed { io, has_read: false }
     }
 }
 
-impl AsyncRead for Heard {
+impl AsyncRead for Observed {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -39,12 +39,12 @@ impl AsyncRead for Heard {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.heard |= buf.filled().len() > before;
+        self.has_read |= buf.filled().len() > before;
         read
     }
 }
 
-impl AsyncWrite for Heard {
+impl AsyncWrite for Observed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
@@ -58,19 +58,19 @@ impl AsyncWrite for Heard {
     }
 }
 
-pub(crate) struct Wire {
-    socket: WebSocketStream<Heard>,
+pub(crate) struct Socket {
+    stream: WebSocketStream<Observed>,
     unsent: VecDeque<Utf8Bytes>,
-    /// A heartbeat waits for its answer, which goes before all else.
+    /// A heartbeat is to be answered, before anything else is sent.
     pong: bool,
-    /// Nothing can be sent any more; what has come may still be read.
-    broken: bool,
+    /// Writing has failed. Frames that were received before may still be read.
+    write_failed: bool,
 }
 
-/// What has come.
+/// What was received.
 pub(crate) enum Received {
     Text(Utf8Bytes),
-    /// Something without meaning, or a part of a frame: a sign of life.
+    /// Another frame or a part of one, which only shows that the server is alive.
     Alive,
     /// The connection has ended.
     Closed {
@@ -84,7 +84,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const PONG: Utf8Bytes = Utf8Bytes::from_static(r#"{"event":"heartbeat","message":"pong"}"#);
 
-/// Small buffers, and a bound on what a server may send at once.
+/// Small buffers, and a limit for the server's frames.
 pub(crate) fn config(max_frame_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(8 * 1024)
@@ -93,9 +93,9 @@ pub(crate) fn config(max_frame_bytes: usize) -> WebSocketConfig {
         .max_frame_size(Some(max_frame_bytes))
 }
 
-impl Wire {
-    pub(crate) fn new(socket: WebSocketStream<Heard>) -> Wire {
-        Wire { socket, unsent: VecDeque::new(), pong: false, broken: false }
+impl Socket {
+    pub(crate) fn new(stream: WebSocketStream<Observed>) -> Socket {
+        Socket { stream, unsent: VecDeque::new(), pong: false, write_failed: false }
     }
 
     pub(crate) fn send(&mut self, text: String) {
@@ -106,59 +106,60 @@ impl Wire {
         self.pong = true;
     }
 
-    /// Writes what can be written, and reads where that is wanted.
+    /// Writes as much as possible and, if `may_read`, reads.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, may_read: bool) -> Poll<Received> {
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
-            // A close frame that says why may have come before.
+            // A close frame with the reason may have arrived, so reading goes on.
             tracing::debug!(%error, "can't write");
-            self.broken = true;
+            self.write_failed = true;
         }
         if !may_read {
             return Poll::Pending;
         }
-        let next = Pin::new(&mut self.socket).poll_next(cx);
-        let heard = std::mem::take(&mut self.socket.get_mut().heard);
+        let next = Pin::new(&mut self.stream).poll_next(cx);
+        let has_read = std::mem::take(&mut self.stream.get_mut().has_read);
         Poll::Ready(match next {
             Poll::Ready(next) => received(next),
-            // A long frame on a slow line comes in many parts.
-            Poll::Pending if heard => Received::Alive,
+            // A long frame on a slow link arrives in many parts.
+            Poll::Pending if has_read => Received::Alive,
             Poll::Pending => return Poll::Pending,
         })
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.broken {
+        if self.write_failed {
             return Poll::Ready(Ok(()));
         }
-        let mut socket = Pin::new(&mut self.socket);
+        let mut stream = Pin::new(&mut self.stream);
         loop {
-            ready!(socket.as_mut().poll_ready(cx))?;
+            ready!(stream.as_mut().poll_ready(cx))?;
             let next = if std::mem::take(&mut self.pong) { Some(PONG) } else { self.unsent.pop_front() };
             let Some(text) = next else { break };
-            socket.as_mut().start_send(Message::Text(text))?;
+            stream.as_mut().start_send(Message::Text(text))?;
         }
-        socket.poll_flush(cx)
+        stream.poll_flush(cx)
     }
 
-    /// Closes, with this code or, without one, after the server has closed; within bounded time.
+    /// Completes the closing handshake in bounded time: starts it with `code` or, without one,
+    /// answers the server's.
     pub(crate) async fn finish(mut self, code: Option<u16>) {
-        if code != Some(1000) {
+        if code != Some(close::NORMAL) {
             self.unsent.clear();
         }
         let closing = async {
             if let Some(code) = code {
                 poll_fn(|cx| self.poll_write(cx)).await?;
-                let reason = if code == close::HEARTBEAT_MISSED { "comes back" } else { "" };
+                let reason = if code == close::HEARTBEAT_MISSED { "reconnects" } else { "" };
                 let frame = CloseFrame { code: code.into(), reason: reason.into() };
-                self.socket.close(Some(frame)).await?;
+                self.stream.close(Some(frame)).await?;
             }
-            while let Some(message) = poll_fn(|cx| Pin::new(&mut self.socket).poll_next(cx)).await {
+            while let Some(message) = poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await {
                 message?;
             }
             Ok::<(), Error>(())
         };
         if let Ok(Err(error)) = tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
-            tracing::debug!(%error, "not closed in good order");
+            tracing::debug!(%error, "no closing handshake");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Whatever a server says, and whenever: nothing panics, one connection is made at a time, and what is
-//! kept stays bounded.
+//! Whatever a server sends and whenever it does, nothing panics, there is one connection at a time, and
+//! memory stays bounded.
 
 use proptest::prelude::*;
 use serde_json::json;
 use tower_chat_rooms_protocol::MAX_RESUME_TOKENS;
 
-use super::tests::{ms, plan};
+use super::tests::{ms, settings};
 use super::*;
 
 fn frame() -> impl Strategy<Value = String> {
@@ -63,8 +63,8 @@ fn input() -> impl Strategy<Value = Input> {
 
 proptest! {
     #[test]
-    fn is_survived(inputs in prop::collection::vec(input(), 0..60)) {
-        let mut m = Machine::new(Plan { first_timeout: Now::MAX, ..plan() }, Box::new(|| 1));
+    fn any_input_is_handled(inputs in prop::collection::vec(input(), 0..60)) {
+        let mut m = Machine::new(Settings { first_timeout: Now::MAX, ..settings() }, Box::new(|| 1));
         let mut now = ms(0);
         let mut connecting = 0i32;
         for input in inputs {
@@ -78,21 +78,21 @@ proptest! {
                     m.tick(now);
                 }
                 Input::Full => m.on_full(now),
-                Input::Room => m.on_room(now),
-                Input::Send => m.send(r#"{"event":"x""#, 0),
+                Input::Room => m.on_capacity(now),
+                Input::Send => m.publish(r#"{"event":"x""#, 0),
             }
             while let Some(output) = m.poll_output() {
                 if let Output::Connect = output {
                     connecting += 1;
                 }
             }
-            if matches!(m.phase, Phase::Waiting(_) | Phase::Over) {
+            if matches!(m.phase, Phase::Waiting(_) | Phase::Ended) {
                 connecting = 0;
             }
             prop_assert!(connecting <= 1);
-            prop_assert!(m.secrets.len() <= MAX_RESUME_TOKENS);
-            prop_assert!(m.outgoing.unsent() <= plan().max_unsent);
-            prop_assert_eq!(m.deadline().is_none(), m.phase == Phase::Over, "{:?}", m.phase);
+            prop_assert!(m.resume_tokens.len() <= MAX_RESUME_TOKENS);
+            prop_assert!(m.outgoing.unsent() <= settings().max_unsent);
+            prop_assert_eq!(m.deadline().is_none(), m.phase == Phase::Ended, "{:?}", m.phase);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What all connections of a run share: the target, the clock, and what has been counted.
+//! What all connections of a run share: the target, the clock and the counters.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,191 +12,190 @@ use tokio::sync::Semaphore;
 use crate::histogram::Histogram;
 use crate::options::{Options, Scenario};
 
-/// Handshakes under way at once: a server's queue of unaccepted connections holds some 128.
-const CONNECTING: usize = 64;
-/// Different complaints that are kept; a server may answer each message with another.
-const COMPLAINTS: usize = 20;
+/// Most concurrent handshakes. A server's accept queue holds about 128 connections.
+const MAX_HANDSHAKES: usize = 64;
+/// Most distinct problems to keep, since a server may answer each message with another text.
+const MAX_PROBLEMS: usize = 20;
 
-/// One run.
-pub(crate) struct World {
+/// The state of a run.
+pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) target: Target,
-    pub(crate) tally: Tally,
+    pub(crate) counters: Counters,
     pub(crate) connecting: Semaphore,
-    /// Apart from other runs against the same server.
+    /// Distinguishes runs against the same server.
     run: String,
     epoch: Instant,
-    /// Messages due between these are measured. Closed until all have entered.
+    /// Messages due between these times are measured. Set once all have entered.
     begin: AtomicU64,
     end: AtomicU64,
-    /// How many have entered each room.
+    /// Number of members of each room.
     rooms: Box<[AtomicU64]>,
 }
 
-/// A server, its name already resolved.
+/// A server with its resolved addresses.
 pub(crate) struct Target {
     pub(crate) uri: Uri,
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
-/// What has been counted.
 #[derive(Default)]
-pub(crate) struct Tally {
+pub(crate) struct Counters {
     pub(crate) connected: Counter,
     pub(crate) entered: Counter,
-    /// Never connected, or refused.
+    /// Connections that failed or were refused.
     pub(crate) failed: Counter,
-    /// Ended by the server or the network after entering.
+    /// Connections that ended unexpectedly after entering.
     pub(crate) closed: Counter,
     /// Messages due while measuring.
     pub(crate) messages: Counter,
-    /// Deliveries that these must lead to.
+    /// Deliveries expected for these messages.
     pub(crate) expected: Counter,
-    /// Deliveries that came while measuring, whenever they were due.
+    /// Deliveries that arrived while measuring, whenever they were due.
     pub(crate) arrived: Counter,
-    /// Deliveries that came twice or before an earlier one of the same sender.
-    pub(crate) disordered: Counter,
+    /// Deliveries that arrived twice, or after a later one of the same sender.
+    pub(crate) out_of_order: Counter,
     pub(crate) heartbeats: Counter,
     pub(crate) errors: Counter,
     pub(crate) connect: Histogram,
-    /// From when a message was due until it arrived.
+    /// From the time when a message was due to its arrival.
     pub(crate) latency: Histogram,
-    /// From when a message was due until it was written: the load generator's own share of that.
+    /// From the time when a message was due until it was written: the load generator's share.
     pub(crate) late: Histogram,
-    complaints: Mutex<BTreeMap<String, u64>>,
+    problems: Mutex<BTreeMap<String, u64>>,
 }
 
-impl World {
-    pub(crate) fn new(options: Options, target: Target) -> World {
+impl Shared {
+    pub(crate) fn new(options: Options, target: Target) -> Shared {
         let unix = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        World {
+        Shared {
             run: format!("load-{:x}-{:x}", std::process::id(), unix.as_millis()),
             rooms: (0..options.rooms()).map(|_| AtomicU64::new(0)).collect(),
-            connecting: Semaphore::new(CONNECTING),
+            connecting: Semaphore::new(MAX_HANDSHAKES),
             epoch: Instant::now(),
             begin: AtomicU64::new(u64::MAX),
             end: AtomicU64::new(u64::MAX),
-            tally: Tally::default(),
+            counters: Counters::default(),
             options,
             target,
         }
     }
 
-    /// Nanoseconds since the start; the clock of all time stamps.
+    /// Nanoseconds since the start, as in all time stamps.
     pub(crate) fn now(&self) -> u64 {
         self.epoch.elapsed().as_nanos() as u64
     }
 
-    /// Measures what is due in this time.
+    /// Measures messages due in this period.
     pub(crate) fn measure(&self, begin: u64, duration: Duration) {
         self.end.store(begin.saturating_add(duration.as_nanos() as u64), Relaxed);
         self.begin.store(begin, Relaxed);
     }
 
-    /// Nothing is due any more.
+    /// Ends the run: nothing is due from now on.
     pub(crate) fn finish(&self) {
         self.end.fetch_min(self.now(), Relaxed);
     }
 
-    /// Whether something may still be due then.
-    pub(crate) fn goes_on(&self, due: u64) -> bool {
+    /// Whether a message may be due at this time.
+    pub(crate) fn is_before_end(&self, due: u64) -> bool {
         due < self.end.load(Relaxed)
     }
 
-    /// The time that has been measured.
+    /// How long was measured.
     pub(crate) fn measured(&self) -> Duration {
         let end = self.end.load(Relaxed).min(self.now());
         Duration::from_nanos(end.saturating_sub(self.begin.load(Relaxed)))
     }
 
     pub(crate) fn is_measured(&self, moment: u64) -> bool {
-        self.begin.load(Relaxed) <= moment && self.goes_on(moment)
+        self.begin.load(Relaxed) <= moment && self.is_before_end(moment)
     }
 
     pub(crate) fn room_name(&self, room: usize) -> String {
         format!("{}-{room}", self.run)
     }
 
-    /// Somebody has entered a room.
+    /// Counts a member that has entered a room.
     pub(crate) fn enter(&self, room: usize) {
         let online = self.rooms[room].fetch_add(1, Relaxed) + 1;
-        self.tally.entered.add(1);
+        self.counters.entered.add(1);
         if self.options.scenario == Scenario::Enter {
-            // Of the k-th to enter, k members hear.
-            self.tally.expected.add(online);
+            // The k-th enter is delivered to k members.
+            self.counters.expected.add(online);
         }
     }
 
-    /// A message is due in a room. From now on it counts as lost until it arrives.
-    pub(crate) fn owe(&self, room: usize, due: u64) {
+    /// Counts the deliveries of a message that is due. They count as lost until they arrive.
+    pub(crate) fn expect_deliveries(&self, room: usize, due: u64) {
         if !self.is_measured(due) {
             return;
         }
-        self.tally.messages.add(1);
+        self.counters.messages.add(1);
         if self.options.scenario != Scenario::Enter {
-            self.tally.expected.add(self.rooms[room].load(Relaxed));
+            self.counters.expected.add(self.rooms[room].load(Relaxed));
         }
     }
 
-    /// What was due then has arrived.
-    pub(crate) fn deliver(&self, due: u64) {
+    /// Records a delivery of a message that was due at this time.
+    pub(crate) fn record_delivery(&self, due: u64) {
         let now = self.now();
         if self.is_measured(due) {
-            self.tally.latency.record(now.saturating_sub(due));
+            self.counters.latency.record(now.saturating_sub(due));
         }
         if self.is_measured(now) {
-            self.tally.arrived.add(1);
+            self.counters.arrived.add(1);
         }
     }
 }
 
-impl Tally {
-    /// How many are in their rooms.
+impl Counters {
+    /// Number of connections that are in their rooms.
     pub(crate) fn online(&self) -> u64 {
         self.entered.get().saturating_sub(self.closed.get())
     }
 
-    /// Measured messages that have arrived.
+    /// Measured deliveries that have arrived.
     pub(crate) fn delivered(&self) -> u64 {
         self.latency.count()
     }
 
-    /// Measured messages that have not arrived, though due.
+    /// Measured deliveries that have not arrived.
     pub(crate) fn lost(&self) -> u64 {
         self.expected.get().saturating_sub(self.delivered())
     }
 
-    /// Keeps a text of the server or the system for the report.
-    pub(crate) fn complain(&self, text: &str) {
+    /// Keeps an error text for the report.
+    pub(crate) fn add_problem(&self, text: &str) {
         let text: String = text.chars().filter(|c| !c.is_control()).take(160).collect();
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.len() < COMPLAINTS || complaints.contains_key(&text) {
-            *complaints.entry(text).or_default() += 1;
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        if problems.len() < MAX_PROBLEMS || problems.contains_key(&text) {
+            *problems.entry(text).or_default() += 1;
         }
     }
 
-    /// What was complained of, and how often; the most frequent first.
-    pub(crate) fn complaints(&self) -> Vec<(String, u64)> {
-        let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = complaints.iter().map(|(text, n)| (text.clone(), *n)).collect();
+    /// The error texts and how often each occurred, the most frequent first.
+    pub(crate) fn problems(&self) -> Vec<(String, u64)> {
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = problems.iter().map(|(text, n)| (text.clone(), *n)).collect();
         all.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         all
     }
 }
 
 impl Target {
-    /// Finds the server's addresses, and refuses those on other machines.
+    /// Resolves the server's addresses. Refuses those of other machines unless allowed.
     pub(crate) async fn resolve(uri: Uri, allow_remote: bool) -> Result<Target, String> {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let found = tokio::net::lookup_host((host.as_str(), uri.port_u16().unwrap_or(80))).await;
         let addresses: Vec<_> = found.map_err(|e| format!("no address for {host:?}: {e}"))?.collect();
-        // Connections go to the addresses checked here; the name is not asked for again.
+        // Connections use the addresses checked here; the name is not resolved again.
         if let Some(remote) = addresses.iter().find(|a| !a.ip().to_canonical().is_loopback())
             && !allow_remote
         {
             return Err(format!(
-                "{} is not an address of this machine alone. Load that others have not asked for is an \
-                 attack; if the server is yours to load, add --allow-remote",
+                "{} is not a loopback address. Loading a server without its owner's consent is an attack; \
+                 if it is your own, add --allow-remote",
                 remote.ip()
             ));
         }
@@ -204,7 +203,7 @@ impl Target {
     }
 }
 
-/// Counts, from any thread.
+/// A counter for all threads.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
