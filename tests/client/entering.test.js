@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ChatError, connect } from '../../src/client/chat-rooms.js';
+import { ChatError, connect } from '../../src/browser/chat-rooms.js';
 import { attempted, begin, enter, entered, ping, settled, welcome, World } from './world.js';
 
 test('enters after the welcome, and is online', async () => {

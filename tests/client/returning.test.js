@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { mayReturn } from '../../src/client/chat-rooms.js';
+import { mayReturn } from '../../src/browser/chat-rooms.js';
 import { attempted, begin, comeBack, enter, entered, said, settled, welcome, World } from './world.js';
 
 /** When each of so many failing attempts begins after the last one has failed. */

@@ -1,6 +1,6 @@
 // Checked by tsc, never run: every part of the client as its types promise it, and what they forbid.
-import { ChatError, connect, mayReturn } from '../../src/client/chat-rooms.js';
-import type { Frame, Position, Room, State, StateEvent } from '../../src/client/chat-rooms.js';
+import { ChatError, connect, mayReturn } from '../../src/browser/chat-rooms.js';
+import type { Frame, Position, Room, State, StateEvent } from '../../src/browser/chat-rooms.js';
 
 export async function talk(giveUp: AbortSignal): Promise<void> {
   const room: Room = await connect('/chat', {

@@ -1,7 +1,7 @@
 // What stands in for the browser: a clock that only moves when told, sockets whose other end is the
 // test, and a page that can be hidden, frozen and cut off.
 
-import { connect } from '../../src/client/chat-rooms.js';
+import { connect } from '../../src/browser/chat-rooms.js';
 
 export const PROTOCOL = 'chat-rooms.v1';
 

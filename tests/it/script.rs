@@ -9,7 +9,7 @@ use tower_chat_rooms::ClientScript;
 
 use crate::client::default_rooms;
 
-const SCRIPT: &str = include_str!("../../src/client/chat-rooms.js");
+const SCRIPT: &str = include_str!("../../src/browser/chat-rooms.js");
 
 struct Answer {
     status: StatusCode,
