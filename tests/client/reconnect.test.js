@@ -1,9 +1,9 @@
-// How a lost connection is made up for.
+// How a client comes back after its connection was lost, and what it finds.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mayReturn } from '../../src/browser/chat-rooms.js';
-import { attempted, begin, comeBack, enter, entered, said, settled, welcome, World } from './world.js';
+import { attempted, beats, begin, came, comeBack, enter, entered, left, said, settled, welcome, World } from './world.js';
 
 /** When each of so many failing attempts begins after the last one has failed. */
 async function delays(world, count) {
@@ -17,10 +17,15 @@ async function delays(world, count) {
   return seen;
 }
 
+/** Is online again, for so long. */
+async function onlineFor(world, connection, seconds) {
+  await comeBack(world, connection, entered(1, { resumed: true, recovered: true }));
+  await beats(world, seconds);
+}
+
 test('the backoff doubles up to its cap, with full jitter', async () => {
   const world = new World();
-  await enter(world);
-  await world.pass(0);
+  begin(world);
   assert.deepEqual(await delays(world, 7), [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
   world.random = 0.25;
   assert.deepEqual(await delays(world, 2), [2500, 2500]);
@@ -30,31 +35,39 @@ test('the backoff doubles up to its cap, with full jitter', async () => {
 
 test('the backoff is the application\'s to choose', async () => {
   const world = new World();
-  await enter(world, { backoff: { base: 100, cap: 300 }, protocols: undefined });
+  begin(world, { backoff: { base: 100, cap: 300 }, protocols: undefined });
   assert.deepEqual(await delays(world, 4), [100, 200, 300, 300]);
 });
 
-test('the backoff begins anew after a connection that held, not after one that did not', async () => {
+test('the backoff begins anew after a connection that held for ten seconds', async () => {
   const world = new World();
   await enter(world);
   await delays(world, 4);
-  await comeBack(world, '2', entered(1, { resumed: true, recovered: true }));
+  await onlineFor(world, '2', 9);
   assert.deepEqual(await delays(world, 1), [8000]);
-  await comeBack(world, '3', entered(1, { resumed: true, recovered: true }));
-  for (let n = 0; n < 6; n += 1) {
-    await world.pass(1000);
-    world.socket.say({ event: 'heartbeat', message: 'ping', num: 1 });
-  }
-  assert.deepEqual(await delays(world, 1), [500]);
+  await onlineFor(world, '3', 11);
+  assert.deepEqual(await delays(world, 2), [1000, 1000]);
 });
 
-test('the server says how long to wait, and is not hurried', async () => {
+test('after a connection that broke without a reason, clients spread over a second', async () => {
+  const world = new World();
+  await enter(world);
+  await beats(world, 11);
+  assert.deepEqual(await delays(world, 1), [1000]);
+  for (const [random, delay] of [[0.5, 500], [0.25, 250]]) {
+    world.random = random;
+    await onlineFor(world, '2', 11);
+    assert.deepEqual(await delays(world, 1), [delay]);
+  }
+});
+
+test('the server says when to come back, and is not hurried', async () => {
   const world = new World();
   const { room } = await enter(world);
-  world.socket.end(1012, 'the server restarts; retry in 5 s');
+  world.socket.end(1012, 'the server restarts; retry in 4-10 s');
   assert.deepEqual([room.state, room.reason.closeCode], ['reconnecting', 1012]);
-  assert.equal(room.retryAt, world.now + 5_500);
-  await world.pass(4_900);
+  assert.equal(room.retryAt, world.now + 10_000);
+  await world.pass(3_900);
   world.tell('online');
   world.tell('pageshow');
   assert.equal(world.sockets.length, 1);
@@ -64,16 +77,38 @@ test('the server says how long to wait, and is not hurried', async () => {
   assert.equal(room.retryAt, null);
 });
 
-test('a wait without end is cut to an hour', async () => {
+test('the time of the return is random between the bounds that the server gives', async () => {
+  const cases = [
+    ['retry in 4-10 s', 0, 4_000], ['retry in 4-10 s', 0.5, 7_000], ['retry in 4-10 s', 1, 10_000],
+    ['retry in 4 s', 0, 4_000], ['retry in 4 s', 1, 6_000],
+    ['retry in 4-4 s', 1, 4_000], ['retry in 4-2 s', 1, 4_000], ['retry in 4-10 s, or later', 1, 1_000],
+    ['retry in 99999999999 s', 0, 3_600_000], ['retry in 99999999999-999999999999 s', 1, 5_400_000],
+  ];
+  for (const [reason, random, delay] of cases) {
+    const world = new World();
+    const { room } = await enter(world);
+    world.random = random;
+    world.socket.end(1012, reason);
+    assert.equal(room.retryAt, world.now + delay, `${reason}, ${random}`);
+  }
+});
+
+test('who is sent away again and again comes back more and more rarely', async () => {
   const world = new World();
   const { room } = await enter(world);
-  world.socket.end(1012, 'retry in 99999999999 s');
-  assert.equal(room.retryAt, world.now + 3_600_500);
+  world.random = 0.5;
+  const delays = [];
+  for (let n = 0; n < 6; n += 1) {
+    world.socket.end(1013, 'retry in 1-2 s');
+    delays.push(room.retryAt - world.now);
+    await comeBack(world, '2', entered(1));
+  }
+  assert.deepEqual(delays, [1_500, 1_500, 2_000, 3_000, 5_000, 6_000]);
 });
 
 test('a network that is back, a page that is shown: reasons to hope', async () => {
   const world = new World();
-  await enter(world);
+  begin(world);
   await delays(world, 6);
   for (const [type, target] of [['online', world], ['pageshow', world], ['visibilitychange', world.document]]) {
     const attempts = world.sockets.length;
@@ -134,18 +169,18 @@ test('codes say whether to come back', async () => {
     states.length = 0;
     world.socket.end(code, 'so it is');
     assert.deepEqual([room.reason.closeCode, room.reason.message], [code, 'so it is']);
-    assert.deepEqual(states, [mayReturn(code) ? 'reconnecting: lost' : 'closed: closed']);
+    assert.deepEqual(states, [mayReturn(code) ? 'reconnecting: lost' : code === 4502 ? 'closed: no_auth' : 'closed: closed']);
     await world.pass(60_000);
     assert.equal(world.sockets.length > 1, mayReturn(code), code);
   }
 });
 
-test('who is kicked while entering is told so', async () => {
+test('kicked while entering, the application is told so', async () => {
   const world = new World();
   const { promise } = begin(world);
   world.socket.accept();
-  world.socket.end(4502, 'nobody authenticated in time');
-  await assert.rejects(promise, { code: 'closed', closeCode: 4502, message: 'nobody authenticated in time' });
+  world.socket.end(4500, 'kicked');
+  await assert.rejects(promise, { code: 'closed', closeCode: 4500, message: 'kicked' });
 });
 
 test('the browser says that there is no network', async () => {
@@ -156,7 +191,7 @@ test('the browser says that there is no network', async () => {
   assert.equal(room.state, 'online', 'as long as frames come');
   world.socket.end();
   assert.equal(room.state, 'offline');
-  await world.pass(500);
+  await world.pass(1_000);
   assert.equal(world.sockets.length, 2, 'the same machine may be reached all the same');
   world.navigator.onLine = true;
   world.tell('online');
@@ -166,16 +201,37 @@ test('the browser says that there is no network', async () => {
   assert.equal(room.state, 'offline');
 });
 
-test('a page that is left is out, and in again when it is taken out of the cache', async () => {
+test('before it has ever been in the room, it is connecting or offline', async () => {
   const world = new World();
-  const { room } = await enter(world);
-  world.tell('pagehide');
-  assert.deepEqual([world.sockets[0].closedWith, room.state, room.reason.code], [1000, 'reconnecting', 'hidden']);
-  world.tell('pageshow');
-  assert.equal(world.sockets.length, 2);
+  world.navigator.onLine = false;
+  const { states } = begin(world);
+  world.socket.end();
+  world.navigator.onLine = true;
+  world.tell('online');
+  assert.deepEqual(states, ['offline: unreachable', 'connecting: unreachable']);
 });
 
-test('secrets are kept until an enter is answered', async () => {
+test('a page that is left says goodbye', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  world.tell('pagehide', world, { persisted: false });
+  assert.deepEqual([world.sockets[0].closedWith, room.state, room.reason.code], [1000, 'reconnecting', 'hidden']);
+});
+
+test('a page that the browser may restore keeps its session, and comes back when it is shown', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  world.tell('pagehide', world, { persisted: true });
+  assert.deepEqual([world.sockets[0].closedWith, room.state, room.reason.code], [4000, 'reconnecting', 'hidden']);
+  world.skip(60_000); // In the cache nothing runs.
+  world.tell('pageshow', world, { persisted: true });
+  assert.equal(world.sockets.length, 2);
+  const asked = await comeBack(world, '2', entered(1, { resumed: true, recovered: true }));
+  assert.deepEqual(asked.resume, ['token 1']);
+  assert.equal(room.state, 'online');
+});
+
+test('resume tokens are kept until an enter is answered', async () => {
   const world = new World();
   await enter(world);
   const asked = [];
@@ -186,18 +242,18 @@ test('secrets are kept until an enter is answered', async () => {
     world.socket.say(welcome(String(n)));
     asked.push(world.socket.take()[0]);
   }
-  const secrets = (...ids) => ids.map((id) => `secret ${id}`);
-  assert.deepEqual(asked[0].resume, secrets(1));
-  assert.deepEqual(asked[1].resume, secrets(1, 2));
-  assert.deepEqual(asked[7].resume, secrets(1, 2, 3, 4, 5, 6, 7, 8));
-  // The first one stays: it is the last that is known to have had the seat.
-  assert.deepEqual(asked[8].resume, secrets(1, 3, 4, 5, 6, 7, 8, 9));
-  assert.deepEqual(asked[10].resume, secrets(1, 5, 6, 7, 8, 9, 10, 11));
+  const tokens = (...ids) => ids.map((id) => `token ${id}`);
+  assert.deepEqual(asked[0].resume, tokens(1));
+  assert.deepEqual(asked[1].resume, tokens(1, 2));
+  assert.deepEqual(asked[7].resume, tokens(1, 2, 3, 4, 5, 6, 7, 8));
+  // The first one stays: it is the last that is known to have had the session.
+  assert.deepEqual(asked[8].resume, tokens(1, 3, 4, 5, 6, 7, 8, 9));
+  assert.deepEqual(asked[10].resume, tokens(1, 5, 6, 7, 8, 9, 10, 11));
 
   world.socket.say(entered(1, { resumed: true, recovered: true }));
   world.socket.end();
   const again = await comeBack(world, '13', entered(1));
-  assert.deepEqual(again, { event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 }, resume: secrets(12) });
+  assert.deepEqual(again, { event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 }, resume: tokens(12) });
 });
 
 test('an enter that was never answered may have been the first', async () => {
@@ -207,15 +263,15 @@ test('an enter that was never answered may have been the first', async () => {
   world.socket.say(welcome('1'));
   world.socket.end();
   const asked = await comeBack(world, '2', entered(5, { resumed: true }));
-  assert.deepEqual(asked, { event: 'enter', message: 'ann', roomId: 'tea', resume: ['secret 1'] });
+  assert.deepEqual(asked, { event: 'enter', message: 'ann', roomId: 'tea', resume: ['token 1'] });
   assert.equal(outcome.room.position.seq, 5);
 });
 
-test('a server that keeps no seats gives no secrets', async () => {
+test('a server without a resume window gives no resume tokens', async () => {
   const world = new World();
-  await enter(world, {}, { resume: undefined, grace: 0 });
+  await enter(world, {}, { resume: undefined, resumeWindow: 0 });
   world.socket.end();
-  const asked = await comeBack(world, '2', entered(1), { resume: undefined, grace: 0 });
+  const asked = await comeBack(world, '2', entered(1), { resume: undefined, resumeWindow: 0 });
   assert.deepEqual(asked, { event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } });
 });
 
@@ -234,6 +290,27 @@ test('what was missed comes once, and in order', async () => {
   const told = heard.map(({ type, value, info }) => [type, value.message, info.replayed]);
   assert.deepEqual(told, [['message', 'a', false], ['message', 'b', true], ['message', 'c', true], ['message', 'd', false]]);
   assert.deepEqual([room.position, room.online], [{ epoch: 'E', seq: 5 }, 8]);
+});
+
+test('after a restart of the server the room\'s new frames come from their beginning', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  world.socket.end(1012);
+  await comeBack(world, '1', entered(2, { epoch: 'F', replayed: 2 }));
+  assert.deepEqual(room.position, { epoch: 'F', seq: 0 });
+  for (const frame of [said(1, 'first'), said(2, 'second'), came(3, '1')]) world.socket.say(frame);
+  assert.deepEqual(heard.map(({ type, value, info }) => [type, value.seq ?? value.after, info?.replayed]), [
+    ['gap', { epoch: 'F', seq: 0 }, undefined], ['message', 1, true], ['message', 2, true], ['enter', 3, false],
+  ]);
+});
+
+test('what is replayed only in part is told as a gap first', async () => {
+  const world = new World();
+  const { heard } = await enter(world);
+  world.socket.end();
+  await comeBack(world, '2', entered(9, { replayed: 2 }));
+  world.socket.say(said(8, 'kept'));
+  assert.deepEqual(heard.map(({ type, value }) => value.after?.seq ?? value.seq), [7, 8]);
 });
 
 test('what was missed for good is told', async () => {
@@ -279,30 +356,34 @@ test('a jump in the order is made good by coming back', async () => {
   assert.deepEqual(heard.map(({ value }) => value.message), ['lost', 'too early']);
 });
 
-test('who comes back under another name has been entered twice', async () => {
+test('back under another name, it has entered twice', async () => {
   const world = new World();
   const { room, heard, states } = await enter(world);
   world.socket.end();
   await comeBack(world, '2', entered(1, { resumed: true, recovered: true }));
-  world.socket.say(entered(2, { name: 'Ann', connection: '2', recovered: true }));
-  world.socket.say({ event: 'out', name: 'ann', num: 0, seq: 2 });
-  world.socket.say({ event: 'enter', message: 'Ann', name: 'Ann', num: 1, seq: 3 });
-  assert.deepEqual([room.state, room.name, room.id, room.position.seq], ['online', 'Ann', '2', 3]);
-  assert.deepEqual(heard.map(({ type, info }) => [type, info.own]), [['out', false], ['enter', true]]);
+  world.socket.say(entered(2, { name: 'Ann', member: '2', recovered: true }));
+  world.socket.say(left(2, '1'));
+  world.socket.say(came(3, '2', { message: 'Ann', name: 'Ann' }));
+  assert.deepEqual([room.state, room.name, room.member, room.position.seq], ['online', 'Ann', '2', 3]);
+  assert.deepEqual(heard.map(({ type, info }) => [type, info.own]), [['out', true], ['enter', true]]);
   assert.deepEqual(states, ['online', 'reconnecting: lost', 'online']);
 });
 
-test('one\'s own enter is known from others\'', async () => {
+test('its own enter is told from those of others with the same name', async () => {
   const world = new World();
   const { heard } = await enter(world);
   world.socket.end();
-  await comeBack(world, '2', entered(3, { recovered: true }));
-  const came = (seq) => ({ event: 'enter', message: 'ann', name: 'ann', num: 2, seq });
-  for (const frame of [{ event: 'out', name: 'ann', num: 1, seq: 2 }, came(3), came(4), came(5)]) world.socket.say(frame);
-  assert.deepEqual(heard.map(({ type, info }) => [type, info.own]), [['out', false], ['enter', false], ['enter', true], ['enter', false]]);
+  await comeBack(world, '2', entered(3, { member: '2', recovered: true }));
+  for (const frame of [left(2, '1'), came(3, '7'), came(4, '2'), came(5, '8')]) world.socket.say(frame);
+  assert.deepEqual(heard.map(({ type, info }) => [type, info.own]), [['out', true], ['enter', false], ['enter', true], ['enter', false]]);
+});
 
-  world.socket.end();
-  await comeBack(world, '3', entered(5, { resumed: true, recovered: true }));
-  world.socket.say({ event: 'enter', message: 'bob', name: 'bob', num: 3, seq: 6 });
-  assert.equal(heard.at(-1).info.own, false, 'a seat that is kept begins with no enter');
+test('after a restart of the server another member may have its old id', async () => {
+  const world = new World();
+  const { heard } = await enter(world);
+  world.socket.end(1012);
+  await comeBack(world, '2', entered(1, { epoch: 'F', member: '2' }));
+  world.socket.say(said(2, 'of somebody else', { member: '1' }));
+  world.socket.say(said(3, 'of its own', { member: '2' }));
+  assert.deepEqual(heard.map(({ type, info }) => [type, info?.own]), [['gap', undefined], ['message', false], ['message', true]]);
 });
