@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod auth;
+mod capture;
 mod client;
 mod closing;
 mod comer;
@@ -16,11 +17,12 @@ mod expiry;
 mod flapping;
 mod handshake;
 mod heartbeat;
-mod house;
 mod http2;
 mod jwks;
 mod lagging;
+mod layers;
 mod limits;
+mod middleware;
 mod names;
 mod once;
 mod peers;

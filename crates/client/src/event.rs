@@ -13,8 +13,9 @@ pub enum ClientEvent {
     Entered {
         /// The client's name in the room. Some servers assign another than the one asked for.
         name: String,
-        /// The id of the session. It stays the same when the session is resumed.
-        connection: String,
+        /// The client's member id, which is in every frame from it. It stays the same when the
+        /// session is resumed.
+        member: String,
         /// Number of members in the room.
         num: u64,
         /// The session was resumed: no other member has noticed the lost connection.

@@ -112,8 +112,8 @@ pub(crate) struct Machine<T> {
     /// Tokens of the connections that may hold the session, the oldest first.
     resume_tokens: Vec<String>,
     position: Option<Position>,
-    /// The id of the session.
-    session: String,
+    /// The client's member id.
+    member: String,
     /// No message is sent before the frame with this `seq` has arrived.
     send_after: u64,
     outgoing: Outgoing<T>,
@@ -146,7 +146,7 @@ impl<T> Machine<T> {
             refused_tokens: 0,
             resume_tokens: Vec::new(),
             position: None,
-            session: String::new(),
+            member: String::new(),
             send_after: 0,
             outgoing: Outgoing::new(),
             welcome: None,

@@ -4,6 +4,7 @@
 #[cfg(feature = "jwt")]
 mod jwt;
 mod options;
+mod settings;
 mod site;
 mod tokens;
 

@@ -27,7 +27,7 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tower::{ServiceBuilder, service_fn};
-use tower_chat_rooms::{ChatRooms, Heartbeat, SlowConsumer};
+use tower_chat_rooms::{ChatRooms, Heartbeat, RateLimits, SlowConsumer};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -296,8 +296,7 @@ async fn serve(slow: SlowConsumer) -> Result<(), Failure> {
         .slow_consumer(slow)
         // Members that read nothing must not miss heartbeats.
         .heartbeat(Heartbeat::wide_internet())
-        .max_messages_per_second(u32::MAX)
-        .max_bytes_per_second(usize::MAX)
+        .rate_limits(RateLimits::default().max_messages_per_second(u32::MAX).max_bytes_per_second(usize::MAX))
         .build()?;
     let socket = TcpSocket::new_v4()?;
     socket.set_send_buffer_size(SOCKET_BYTES)?;

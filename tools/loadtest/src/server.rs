@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tower::{ServiceBuilder, service_fn};
-use tower_chat_rooms::{ChatRooms, Heartbeat};
+use tower_chat_rooms::{ChatRooms, Heartbeat, Limits, RateLimits, Timeouts};
 
 /// A server that runs until this is dropped.
 pub(crate) struct Server {
@@ -25,18 +25,24 @@ impl Server {
     pub(crate) async fn start(heartbeat: Duration) -> Result<Server, Box<dyn Error + Send + Sync>> {
         let rooms = ChatRooms::builder()
             .heartbeat(Heartbeat::every(heartbeat))
-            .max_connections(usize::MAX)
-            .max_pending(usize::MAX)
-            .max_rooms(usize::MAX)
-            .max_room_members(usize::MAX)
-            .max_message_bytes(16 << 20)
-            .max_queue_frames(usize::MAX)
-            .max_queue_bytes(64 << 20)
-            .max_messages_per_second(u32::MAX)
-            .max_bytes_per_second(usize::MAX)
-            .max_enters_per_minute(u32::MAX)
-            .max_new_rooms_per_minute(u32::MAX)
-            .enter_timeout(Duration::MAX)
+            .limits(
+                Limits::default()
+                    .max_connections(usize::MAX)
+                    .max_pending(usize::MAX)
+                    .max_rooms(usize::MAX)
+                    .max_room_members(usize::MAX)
+                    .max_message_bytes(16 << 20)
+                    .max_queue_frames(usize::MAX)
+                    .max_queue_bytes(64 << 20),
+            )
+            .rate_limits(
+                RateLimits::default()
+                    .max_messages_per_second(u32::MAX)
+                    .max_bytes_per_second(usize::MAX)
+                    .max_enters_per_minute(u32::MAX)
+                    .max_new_rooms_per_minute(u32::MAX),
+            )
+            .timeouts(Timeouts::default().enter_timeout(Duration::MAX))
             .build()?;
         let (stop, stopped) = oneshot::channel();
         let (ready, address) = oneshot::channel();

@@ -79,7 +79,7 @@ fn leaks(before: &Leftovers, after: &Leftovers) -> Vec<String> {
         ("rooms", 0, after.rooms),
         ("members", 0, after.members),
         ("connections", 0, after.connections),
-        ("sessions without a connection", 0, after.detached),
+        ("sessions", 0, after.sessions),
         ("memberships without a `left`", 0, after.open),
         ("tasks", before.tasks, after.tasks),
         ("open files", before.files, after.files),

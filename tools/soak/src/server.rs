@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tower_chat_rooms::{ChatRooms, History, RoomEvent};
+use tower_chat_rooms::{ChatRooms, History, Recovery, RoomEvent};
 
 /// Longer than a heartbeat, the resume window and a closing handshake together.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ pub(crate) struct Leftovers {
     pub(crate) rooms: usize,
     pub(crate) members: usize,
     pub(crate) connections: usize,
-    pub(crate) detached: usize,
+    pub(crate) sessions: usize,
     pub(crate) open: usize,
     pub(crate) tasks: usize,
     pub(crate) files: usize,
@@ -42,8 +42,7 @@ impl Server {
         let open = Arc::new(AtomicI64::new(0));
         let count = open.clone();
         let rooms = ChatRooms::builder()
-            .grace(Duration::from_secs(3))
-            .history(History::last(50))
+            .recovery(Recovery::default().resume_window(Duration::from_secs(3)).history(History::last(50)))
             .events(move |event: RoomEvent<'_>| {
                 match event {
                     RoomEvent::Entered(_) => count.fetch_add(1, Ordering::Relaxed),
@@ -76,17 +75,17 @@ impl Server {
     }
 
     fn look(&self) -> Leftovers {
-        let (audit, stats) = (self.rooms.audit(), self.rooms.stats());
+        let (report, stats) = (self.rooms.check_consistency(), self.rooms.stats());
         Leftovers {
-            rooms: audit.rooms,
-            members: audit.members,
-            connections: stats.connections.max(audit.connections),
-            detached: stats.absent,
+            rooms: report.rooms,
+            members: report.members,
+            connections: stats.connections,
+            sessions: report.sessions,
             open: self.open.load(Ordering::Relaxed).unsigned_abs() as usize,
             tasks: self.runtime.metrics().num_alive_tasks(),
             files: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
             memory: resident(),
-            findings: audit.findings.iter().map(ToString::to_string).collect(),
+            findings: report.faults.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -94,7 +93,7 @@ impl Server {
 impl Leftovers {
     /// Whether all clients have left and only the listener's task runs.
     fn is_empty(&self) -> bool {
-        self.rooms + self.members + self.connections + self.detached + self.open == 0 && self.tasks <= 1
+        self.rooms + self.members + self.connections + self.sessions + self.open == 0 && self.tasks <= 1
     }
 }
 

@@ -26,6 +26,8 @@ impl<T> Machine<T> {
                     self.flush();
                 }
             }
+            // The user is of no concern to the client.
+            Some(Incoming::Authenticated) => {}
             Some(Incoming::NoAuth(reason)) => self.on_token_refused(now, reason),
             Some(Incoming::Error { code, message, cid }) => self.on_error(now, code, message, cid),
             Some(Incoming::Lagged(missed)) => self.on_lagged(missed),
@@ -64,14 +66,14 @@ impl<T> Machine<T> {
         self.was_online = true;
         self.online_since = now;
         self.refused_tokens = 0;
-        let Entered { name, connection, epoch, seq, num, resumed, recovered } = entered;
+        let Entered { name, member, epoch, seq, num, resumed, recovered } = entered;
         self.entered = (seq, resumed);
         // An earlier enter whose answer was lost may have started another session.
         let same_room = self.position.as_ref().is_some_and(|position| position.epoch == epoch);
-        let resumed = resumed && same_room && connection == self.session;
-        self.session.clone_from(&connection);
+        let resumed = resumed && same_room && member == self.member;
+        self.member.clone_from(&member);
         self.outputs.push_back(Output::Emit(ClientEvent::State(ClientState::Online)));
-        let event = ClientEvent::Entered { name, connection, num, resumed, recovered };
+        let event = ClientEvent::Entered { name, member, num, resumed, recovered };
         self.outputs.push_back(Output::Emit(event));
         match &self.position {
             Some(position) if recovered => self.last_seq = position.seq,

@@ -64,12 +64,12 @@ fn outputs(m: &mut Machine<u32>) -> Vec<String> {
 fn welcome(token: &str) -> String {
     json!({"event": "welcome", "connection": "1", "resume": token,
            "heartbeat": {"interval": 1000, "timeout": 500},
-           "limits": {"messageBytes": 100, "cidBytes": 64, "cids": 2}, "history": true, "grace": 9000})
+           "limits": {"messageBytes": 100, "cidBytes": 64, "cids": 2}, "history": true, "resumeWindow": 9000})
     .to_string()
 }
 
 fn entered(epoch: &str, seq: u64, resumed: bool, recovered: bool) -> String {
-    json!({"event": "entered", "roomId": "r", "name": "ann", "connection": "1", "epoch": epoch, "seq": seq,
+    json!({"event": "entered", "roomId": "r", "name": "ann", "member": "1", "epoch": epoch, "seq": seq,
            "num": 2, "resumed": resumed, "recovered": recovered})
     .to_string()
 }
@@ -246,7 +246,7 @@ fn a_resumed_session_may_not_be_the_one_from_before() {
     online(&mut m);
     m.publish(r#"{"event":"x""#, 1);
     m.on_closed(ms(1), 1006, "");
-    let other = entered("E", 6, true, true).replace(r#""connection":"1""#, r#""connection":"2""#);
+    let other = entered("E", 6, true, true).replace(r#""member":"1""#, r#""member":"2""#);
     let emitted = enter(&mut m, ms(200), "s2", &other);
     assert!(emitted.len() == 2 && emitted[1].contains("resumed: false"), "{emitted:?}");
     m.on_text(ms(201), r#"{"event":"x","cid":"0000000000000001","name":"ann","num":2,"seq":6}"#);
