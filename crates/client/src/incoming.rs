@@ -53,6 +53,8 @@ pub(crate) struct Entered {
     pub(crate) num: u64,
     pub(crate) resumed: bool,
     pub(crate) recovered: bool,
+    /// How many frames up to `seq` follow.
+    pub(crate) replayed: u64,
 }
 
 /// Heartbeat interval and timeout in milliseconds, for a welcome without them.
@@ -121,6 +123,7 @@ impl Entered {
             num: object.get("num").and_then(Value::as_u64).unwrap_or(0),
             resumed: flag("resumed"),
             recovered: flag("recovered"),
+            replayed: object.get("replayed").and_then(Value::as_u64).unwrap_or(0),
         })
     }
 }

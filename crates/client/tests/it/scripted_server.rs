@@ -72,7 +72,7 @@ pub(crate) fn welcome() -> Value {
 
 pub(crate) fn entered(seq: u64) -> Value {
     json!({"event": "entered", "roomId": "r", "name": "ann", "member": "1", "epoch": "E", "seq": seq,
-           "num": 1, "resumed": seq > 0, "recovered": seq > 0})
+           "num": 1, "resumed": seq > 0, "recovered": seq > 0, "replayed": 0})
 }
 
 pub(crate) fn message(seq: u64) -> Value {
