@@ -143,7 +143,11 @@ impl Connection {
             LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
             _ => {}
         }
-        let limit = self.engine.config().timeouts.close_timeout;
+        let timeouts = &self.engine.config().timeouts;
+        let limit = match reason {
+            LeaveReason::Shutdown => timeouts.shutdown_timeout.min(timeouts.close_timeout),
+            _ => timeouts.close_timeout,
+        };
         // After a stall the tutorial's page opens a new connection while the old one ends. It closes the new one
         // then, and reconnects only if that one has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && self.engine.has_stalled();

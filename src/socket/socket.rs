@@ -15,7 +15,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
-use crate::socket::send_queue::{Bounds, Kind, Overflow};
+use crate::socket::send_queue::{Bounds, Kind, Overflow, SendQueue};
 use crate::socket::subscription::Subscription;
 use crate::socket::{Io, Turn};
 
@@ -41,6 +41,8 @@ pub(crate) struct Socket {
     is_closing: bool,
     /// Reading is over, once the messages that came before are handled.
     ended: Option<LeaveReason>,
+    /// What the client sends makes no sense any more.
+    is_unreadable: bool,
     liveness: Liveness,
     /// The send queue holds back the room's senders.
     is_behind: bool,
@@ -75,6 +77,7 @@ impl Socket {
             order: None,
             is_closing: false,
             ended: None,
+            is_unreadable: false,
             liveness: Liveness::Seen,
             is_behind: false,
         }
@@ -261,11 +264,11 @@ impl Socket {
     fn begin_finish(&mut self, reason: LeaveReason) -> bool {
         self.unsubscribe();
         self.is_closing = true;
-        if let Some((code, text)) = reason.row() {
+        if let Some((code, text)) = reason.frame(self.context.restart()) {
             if reason == LeaveReason::Slow {
                 self.outlet.queue_mut().drop_data();
             }
-            self.outlet.queue_mut().push_last(frame::close(code, text));
+            self.outlet.queue_mut().push_last(frame::close(code, &text));
         }
         match reason {
             LeaveReason::Lost | LeaveReason::Dropped => false,
@@ -280,20 +283,42 @@ impl Socket {
 
     fn poll_finish(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         self.outlet.set_waker(cx.waker());
-        // A client that waits to be read doesn't read itself. And a socket closed with unread bytes is
-        // reset, and the close frame lost with it.
-        let is_over = self.is_gone() || self.outlet.poll_discard(cx).is_ready();
         self.drain();
         if self.outlet.is_broken() {
             return Poll::Ready(());
         }
-        let is_shut = self.outlet.poll_shutdown(cx).is_ready();
-        if is_shut && is_over { Poll::Ready(()) } else { Poll::Pending }
+        // A client that waits to be read doesn't read itself. A socket closed with unread bytes is reset, and the
+        // close frame lost with it. And to some browsers a stream that ends before they have answered the close
+        // frame was not closed in good order.
+        while !self.is_gone() {
+            if std::task::ready!(self.poll_rest(cx)) {
+                break;
+            }
+        }
+        self.outlet.poll_shutdown(cx)
+    }
+
+    /// Reads what nobody wants to know any more. Returns whether the client has closed its side.
+    fn poll_rest(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
+        if self.is_unreadable {
+            return self.outlet.poll_discard(cx).map(|()| true);
+        }
+        // tungstenite's answer to the close frame is dropped: ours was sent already.
+        let (mut unwanted, mut answers) = (Inbox::default(), SendQueue::default());
+        let max_message_bytes = self.context.config.limits.max_message_bytes;
+        let (io, _) = self.outlet.read_parts();
+        match std::task::ready!(self.reader.poll_read(io, &mut answers, max_message_bytes, &mut unwanted, cx)) {
+            Ok(_) => {}
+            Err(reason @ (LeaveReason::Closed | LeaveReason::Lost)) => self.ended = Some(reason),
+            Err(_) => self.is_unreadable = true,
+        }
+        Poll::Ready(self.ended.is_some())
     }
 
     /// Nothing more is read.
     fn end(&mut self, reason: LeaveReason) {
         self.ended = Some(reason);
+        self.is_unreadable = !self.is_gone();
         if reason == LeaveReason::Closed {
             // Nothing may follow the answer to a close frame (RFC 6455 §5.5.1).
             self.outlet.queue_mut().drop_data();
