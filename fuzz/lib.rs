@@ -44,9 +44,9 @@ pub fn rooms() -> (ChatRooms, Arc<Mutex<i64>>) {
 pub async fn assert_empty(rooms: &ChatRooms, inside: &Mutex<i64>) {
     // Past the grace, the heartbeats and the closing handshakes.
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let audit = rooms.audit();
+    let audit = rooms.check_consistency();
     assert_eq!((audit.connections, audit.rooms, audit.members), (0, 0, 0), "{audit:?}");
-    assert!(audit.findings.is_empty(), "{audit:?}");
+    assert!(audit.faults.is_empty(), "{audit:?}");
     let stats = rooms.stats();
     assert_eq!((stats.connections, stats.absent, stats.entered), (0, 0, stats.left), "{stats:?}");
     assert_eq!(*inside.lock().expect("no panic while it is held"), 0);

@@ -5,7 +5,7 @@ mod check;
 use crate::config::{
     Config, Heartbeat, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
 };
-use crate::engine::engine::{Engine, Hooks};
+use crate::engine::{Engine, Hooks};
 use crate::error::BuildError;
 use crate::hooks::auth::Authenticate;
 use crate::hooks::events::RoomEvents;
@@ -85,9 +85,16 @@ impl ChatRoomsBuilder {
         self
     }
 
-    /// Sets how often clients are pinged. Default: every second.
+    /// Sets the heartbeat of plain clients. Default: every second, which the tutorial's page needs.
     pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
         self.config.heartbeat = heartbeat;
+        self
+    }
+
+    /// Sets the heartbeat of `chat-rooms.v1` clients, which learn it from the server. Default:
+    /// [`Heartbeat::wide_internet`], for phones and slow lines.
+    pub fn v1_heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.config.v1_heartbeat = heartbeat;
         self
     }
 

@@ -120,11 +120,16 @@
 //! | `jwt` | `JwtAuth`, `JwtKeys`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admission;
+mod broker;
 mod browser;
 mod builder;
 mod chat_rooms;
+mod clock;
 mod config;
 mod connection;
+mod context;
+mod delivery;
 mod engine;
 mod error;
 mod hooks;
@@ -132,7 +137,11 @@ mod http;
 mod ids;
 mod protocol;
 mod room;
+mod session;
+mod socket;
+mod stats;
 mod sync;
+mod tasks;
 
 pub use crate::browser::script::{ClientScript, ScriptBody};
 pub use crate::builder::ChatRoomsBuilder;
@@ -142,8 +151,8 @@ pub use crate::config::OptionInfo;
 pub use crate::config::{
     Heartbeat, History, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
 };
-pub use crate::engine::audit::{Audit, Finding};
-pub use crate::engine::stats::Stats;
+#[cfg(feature = "test-util")]
+pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
 pub use crate::error::{BuildError, SendError};
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
@@ -162,3 +171,4 @@ pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, Name, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
+pub use crate::stats::Stats;

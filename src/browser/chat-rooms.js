@@ -1,36 +1,66 @@
-// The browser client of the `chat-rooms.v1` wire: enters a room and stays in it, through lost
+// The browser client of the `chat-rooms.v1` subprotocol. It enters a room and stays in it through lost
 // connections, restarts of the server and sleeping tabs. What is sent arrives once and in order.
 //
 //     const room = await connect('/chat', { name: 'ann', room: 'tea' });
 //     room.on('message', (frame) => console.log(frame.name, frame.message));
 //     await room.send('hi');
 //
-// One file without dependencies; the types and the documentation of every option and event are in
-// `chat-rooms.d.ts` beside it.
+// One file without dependencies. `chat-rooms.d.ts` beside it has the types and documents every option,
+// method and event.
+//
+//     Room        what the application uses: state, coming back, the frames of the protocol
+//     Outbox      messages that are not acknowledged yet, sent in order and within the rate limits
+//     Connection  one socket: heartbeats, and whether the other end is still there
+//     Timer, TokenBucket, Emitter
 
 const PROTOCOL = 'chat-rooms.v1';
-/** A connection that has held this long has worked: the backoff begins anew after it. */
-const STABLE = 5_000;
-/** A timer that fires later than this was held up, and so were the frames that wait behind it. */
+
+// Times are milliseconds.
+/** A connection that was in the room for this long has worked: the next backoff starts from the beginning. */
+const STABLE = 10_000;
+/** A timer that fires this much later than asked was held up, and so were the frames behind it. */
 const LATE = 500;
-/** What such frames are given to come in. */
-const SECOND_LOOK = 1_000;
-/** The most secrets that the server looks at. */
-const MOST_SECRETS = 8;
-const MOST_REFUSALS = 3;
-const LONGEST_WAIT = 3_600_000;
-const LONGEST_TIMER = 0x7fff_ffff;
+/** Within this time a probe has to be answered. */
+const PROBE_TIMEOUT = 3_000;
+/** Over this time clients spread their return if the server doesn't say when to come back. */
+const BREAK_SPREAD = 1_000;
+/** A token function that failed is asked again after this, and a refused token is replaced. */
+const TOKEN_RETRY = 5_000;
+/** Between two tokens lies at least this, however short they live. */
+const TOKEN_PAUSE = 1_000;
+/** Where a server says "later" but not when. */
+const DEFAULT_RETRY = 1_000;
+const MAX_WAIT = 3_600_000;
+const MAX_TIMER = 0x7fff_ffff;
+
+/** How many times longer than asked a silence may last where connections turned out to be slow. */
+const MAX_PATIENCE = 4;
+/** Refused tokens in a row after which the client gives up. */
+const MAX_REFUSALS = 3;
+/** The most resume tokens that a server reads. */
+const MAX_RESUME_TOKENS = 8;
+
+/** Close codes of this client. */
 const GIVEN_UP = 4000;
 const LEFT = 1000;
+/** Close codes that ask for another token: never authenticated, token expired, refused at the upgrade. */
+const AUTH_CODES = new Set([4502, 4504, 4505]);
 
-/** Events of the wire that an application can't send. */
-const RESERVED = new Set(['enter', 'out', 'auth', 'noAuth', 'heartbeat', 'error', 'welcome', 'entered', 'ack']);
-/** Events of a room that no frame can be named after. */
-const OWN_EVENTS = new Set(['message', 'enter', 'out', 'state', 'gap', 'overflow', 'error']);
-/** Refusals that no later attempt can change. */
+const DEFAULT_HEARTBEAT = { interval: 25_000, timeout: 20_000 };
+const DEFAULT_RATES = { messages: 100, bytes: 262_144, burst: 2 };
+
+/** Events of the protocol, which applications can't send. */
+const RESERVED = new Set([
+  'enter', 'out', 'heartbeat', 'auth', 'noAuth', 'error', 'welcome', 'entered', 'ack', 'expiring', 'lagged', 'authenticated',
+]);
+/** Events of this client. A frame of such a name only reaches the handlers of `*`. */
+const CLIENT_EVENTS = new Set(['state', 'gap', 'overflow', 'error', '*']);
+/** Refusals of an enter that no later attempt can change. */
 const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
-/** Refusals of a frame that the server couldn't read, not even its cid. */
-const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep', 'reserved_event', 'bad_cid']);
+/** Refusals that pass. */
+const TEMPORARY = new Set(['internal', 'rate_limited', 'unavailable']);
+/** Refusals of a frame that the server could not read, not even its cid. */
+const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep', 'bad_cid']);
 
 /** Why something failed or ended: a code for programs, a text for people. */
 export class ChatError extends Error {
@@ -42,75 +72,76 @@ export class ChatError extends Error {
   }
 }
 
-/** Whether a client whose connection was closed with this code may come back. */
+/** Whether a client whose connection was closed with this code may come back as it is. */
 export function mayReturn(code) {
   return [1001, 1006, 1011, 1012, 1013].includes(code) || (code >= 4000 && code <= 4499);
 }
 
-/** Enters a room; done when it has been entered for the first time. */
+/** Enters a room. Resolves when it has been entered for the first time. */
 export function connect(url, options) {
   return new Promise((resolve, reject) => { new Room(url, options, { resolve, reject }); });
 }
 
-class Room {
-  #world; // Clock, sockets and the page: `globalThis`, or what a test puts in its place.
-  #options;
-  #url;
-  /** The promise of `connect`, until it is settled: afterwards this has once been a member. */
-  #entering;
-  #handlers = new Map();
-  #unlisten = [];
+// ---- The room --------------------------------------------------------------------------------
 
-  /** The one attempt or connection there is, or null. Each has an object of its own, and events
-   * that belong to any other change nothing: a stale socket may say what it likes. */
+class Room {
+  #world; // Clock, sockets and page: `globalThis`, or what a test puts in its place.
+  #url;
+  #options;
+  #events = new Emitter();
+  #unlisten = [];
+  #outbox;
+
+  /** The promise of `connect` until it is settled; afterwards the room has been entered once. */
+  #entering;
+  /** The one attempt or connection there is, or null; see `#attempt`. */
   #link = null;
-  /** For the next attempt while there is no link, else for the next look at its silence. */
-  #timer;
+  /** For the next attempt, or the next enter on a connection that is outside of the room. */
+  #retryTimer;
+  /** For the next question for a token. */
+  #tokenTimer;
+
+  /** Attempts since a connection was stable: the exponent of the backoff. */
   #attempts = 0;
+  /** Attempts in a row that did not end in the room. */
+  #failures = 0;
+  /** Refused tokens in a row. */
   #refusals = 0;
+  /** Before this no attempt is made, whatever happens: the server has asked for it. */
   #notBefore = 0;
+  #patience = 1;
 
   #state = 'connecting';
   #reason = null;
   #retryAt = null;
   #name = null;
-  #id = null;
   #online = 0;
-  #limits = {};
-
-  /** Secrets of connections that may have the seat, oldest first. */
-  #secrets = [];
-  /** The last frame of the room that has come. */
+  #member = null;
+  /** The member ids of this client in the present epoch. */
+  #members = new Set();
+  /** Epoch and seq of the last frame of the room. */
   #position = null;
-  /** Where the enter stands that began this membership. */
-  #enterSeq = null;
-
-  #cidPrefix;
-  #cids = 0;
-  /** Unacknowledged messages by cid, in order: `{ text, bytes, link, member, resolve, reject }`,
-   * with the connection and the membership in which each was sent last. */
-  #queue = new Map();
-  /** Cids by the seq of frames that are acknowledged, but haven't come yet. */
-  #expected = new Map();
+  /** Of connections that may have the session, oldest first. */
+  #resumeTokens = [];
 
   constructor(url, options, entering) {
-    const { global = globalThis, on = {}, signal, name, room, token, protocols = [] } = options;
-    const { maxQueue = 128, attemptTimeout = 15_000, backoff: { base = 500, cap = 10_000 } = {} } = options;
-    this.#options = { name, room, token, protocols, maxQueue, attemptTimeout, base, cap };
+    const { global = globalThis, on = {}, signal, name, room, token, protocols = [], maxQueue = 128 } = options;
+    const { attemptTimeout = 15_000, maxAttempts = Infinity, backoff: { base = 500, cap = 10_000 } = {} } = options;
+    this.#options = { name, room, token, protocols, maxQueue, attemptTimeout, maxAttempts, base, cap };
     this.#world = global;
-    this.#url = new URL(url, global.location?.href);
-    this.#url.protocol = this.#url.protocol.replace(/^http/, 'ws');
-    this.#url.hash = '';
     this.#entering = entering;
-    this.#cidPrefix = [...global.crypto.getRandomValues(new Uint32Array(2))].map((n) => n.toString(36)).join('');
-    for (const [type, handler] of Object.entries(on)) this.on(type, handler);
+    this.#url = parseUrl(url, global.location?.href);
+    this.#retryTimer = new Timer(global);
+    this.#tokenTimer = new Timer(global);
+    this.#outbox = new Outbox(global);
+    for (const [type, handler] of Object.entries(on)) if (handler) this.on(type, handler);
     const aborted = () => this.#end(new ChatError('aborted', 'aborted by the application', { cause: signal.reason }));
     if (signal?.aborted) return aborted();
     this.#listen(signal, 'abort', aborted);
     this.#listen(global, 'online', () => { this.#showNetwork(); this.#hurry(); });
     this.#listen(global, 'offline', () => this.#showNetwork());
     this.#listen(global, 'pageshow', () => this.#hurry());
-    this.#listen(global, 'pagehide', () => this.#hidden());
+    this.#listen(global, 'pagehide', ({ persisted }) => this.#hide(persisted));
     this.#listen(global.document, 'visibilitychange', () => global.document.hidden || this.#hurry());
     this.#attempt();
   }
@@ -120,339 +151,440 @@ class Room {
   get retryAt() { return this.#retryAt; }
   get online() { return this.#online; }
   get name() { return this.#name; }
-  get id() { return this.#id; }
+  get member() { return this.#member; }
   get position() { return this.#position && { ...this.#position }; }
 
-  on(type, handler) {
-    const handlers = this.#handlers.get(type) ?? new Set();
-    this.#handlers.set(type, handlers.add(handler));
-    return () => { handlers.delete(handler); };
-  }
+  on(type, handler) { return this.#events.on(type, handler); }
 
   send(message, { event = 'message', ...extra } = {}) {
     return new Promise((resolve, reject) => {
-      if (this.#state === 'closed') return reject(new ChatError('closed', 'the room was left', { cause: this.#reason }));
-      if (RESERVED.has(event)) return reject(new ChatError('reserved_event', `"${event}" is the protocol's own event`));
-      const cid = `${this.#cidPrefix}-${this.#cids += 1}`;
-      const text = JSON.stringify({ ...extra, event, message, cid });
-      const entry = { text, bytes: new TextEncoder().encode(text).length, link: null, member: null, resolve, reject };
-      if (this.#isTooBig(entry)) return reject(tooBig());
-      if (this.#queue.size >= this.#options.maxQueue) {
-        this.#emit('overflow', { event, message });
+      if (this.#state === 'closed') {
+        return reject(new ChatError('closed', 'the room was left', { cause: this.#reason }));
+      }
+      if (RESERVED.has(event)) return reject(new ChatError('reserved_event', `"${event}" is an event of the protocol`));
+      if (this.#outbox.size >= this.#options.maxQueue) {
+        this.#events.emit('overflow', { event, message });
         return reject(new ChatError('overflow', 'too many messages wait to be sent'));
       }
-      this.#queue.set(cid, entry);
-      this.#flush();
+      const cid = randomId(this.#world.crypto);
+      this.#outbox.add(cid, JSON.stringify({ ...extra, event, message, cid }), { resolve, reject });
     });
+  }
+
+  enter() {
+    const link = this.#link;
+    if (this.#state === 'outside' && !link.asked.includes('enter')) this.#enter(link);
   }
 
   leave() {
     this.#end(new ChatError('left', 'left by the application', { closeCode: LEFT }));
   }
 
-  // ---- Coming and going ----------------------------------------------------------------------
+  // ---- Attempts and their end ----------------------------------------------------------------
+
   async #attempt() {
-    const now = this.#now();
-    const link = { socket: null, began: now, heard: now, entered: null, since: 0, spared: false };
+    const { attemptTimeout, protocols, token: given } = this.#options;
+    const link = new Link(this.#now());
     this.#link = link;
-    this.#retryAt = null;
-    this.#arm(this.#options.attemptTimeout, (late) => this.#look(late));
-    let { token } = this.#options;
-    if (typeof token === 'function') {
+    this.#stopRetry();
+    link.connection = new Connection(this.#world, this.#patience, {
+      opened: (protocol) => this.#opened(link, protocol, token),
+      frame: (frame) => this.#receive(link, frame),
+      unreadable: () => this.#unreadable(link),
+      closed: (code, reason) => this.#closed(link, code, reason),
+      dead: () => this.#comeBack(new ChatError('timeout', 'the server did not answer in time', { closeCode: GIVEN_UP })),
+    });
+    link.connection.expectAnswer(attemptTimeout);
+    let token = given;
+    if (typeof given === 'function') {
       try {
-        token = await token();
+        token = await given();
       } catch (cause) {
-        if (this.#link === link) this.#comeBack(new ChatError('token', 'no token could be had', { cause }));
+        if (this.#link === link) this.#comeBack(new ChatError('token', 'the token function failed', { cause }));
         return;
       }
       if (this.#link !== link) return;
     }
     try {
-      link.socket = new this.#world.WebSocket(this.#url.href, [PROTOCOL, ...this.#options.protocols]);
+      link.connection.open(this.#url.href, [PROTOCOL, ...protocols]);
     } catch (cause) {
-      return this.#end(new ChatError('bad_request', 'no connection can be made to this address', { cause }));
+      this.#end(new ChatError('bad_url', `no WebSocket can be opened to ${this.#url.href}: ${cause.message}`, { cause }));
     }
-    const ifCurrent = (handle) => (event) => { if (this.#link === link) handle(event); };
-    link.socket.onopen = ifCurrent(() => this.#opened(token));
-    link.socket.onmessage = ifCurrent((event) => this.#receive(event.data));
-    link.socket.onclose = ifCurrent((event) => this.#closed(event));
   }
 
-  #opened(token) {
-    if (this.#link.socket.protocol !== PROTOCOL) {
-      return this.#end(new ChatError('protocol', `the server at ${this.#url.href} doesn't speak ${PROTOCOL}`));
+  #opened(link, protocol, token) {
+    if (protocol !== PROTOCOL) {
+      return this.#end(new ChatError('protocol', `the server at ${this.#url.href} does not speak ${PROTOCOL}`));
     }
-    if (token) this.#transmit({ event: 'auth', message: token });
+    link.isOpen = true;
+    if (token) this.#authenticate(link, token);
   }
 
-  #closed({ code, reason }) {
+  #closed(link, code, reason) {
+    if (AUTH_CODES.has(code)) return this.#closedForAuth(link, code, reason);
     if (!mayReturn(code)) {
-      return this.#end(new ChatError('closed', reason || 'the server ended the connection', { closeCode: code }));
+      return this.#end(new ChatError('closed', reason || 'the server closed the connection', { closeCode: code }));
     }
-    const text = reason || (this.#link.entered ? 'the connection was lost' : 'no connection could be made');
-    const seconds = Number(/retry in (\d+) s$/.exec(reason)?.[1] ?? 0);
-    this.#comeBack(new ChatError('lost', text, { closeCode: code }), { wait: Math.min(seconds * 1000, LONGEST_WAIT) });
+    if (!link.isOpen && code === 1006) {
+      const text = `no connection to ${this.#url.href}: the server is unreachable or refuses this page; a browser can't tell which`;
+      return this.#comeBack(new ChatError('unreachable', text, { closeCode: code }));
+    }
+    const error = new ChatError('lost', reason || 'the connection was lost', { closeCode: code });
+    const [, from, to = from * 1.5] = /retry in (\d+)(?:-(\d+))? s$/.exec(reason) ?? [];
+    if (from) {
+      const wait = Math.min(from * 1000, MAX_WAIT);
+      return this.#comeBack(error, { wait, spread: Math.max(0, Math.min(to * 1000, 1.5 * MAX_WAIT) - wait) });
+    }
+    // The others in the room may have lost their connections as well.
+    this.#comeBack(error, { spread: link.wasIn ? Math.min(BREAK_SPREAD, this.#options.cap) : 0 });
   }
 
-  /** Gives up the link and comes back later: with full jitter, so that many don't come at once. */
-  #comeBack(reason, { wait = 0, code = GIVEN_UP } = {}) {
-    const now = this.#now();
-    // A server that lets one in only to close again is not to be hammered.
-    if (this.#link.entered && now - this.#link.since > STABLE) this.#attempts = 0;
+  /** Another token may help, unless too many were refused. */
+  #closedForAuth(link, code, reason) {
+    const text = link.noAuth ?? (reason || 'authentication is needed');
+    const error = new ChatError('no_auth', text, { closeCode: code });
+    if (link.noAuth === null || link.wasIn) this.#refusals += 1;
+    if (!this.#hasTokenFunction || this.#refusals >= MAX_REFUSALS) return this.#end(error);
+    this.#comeBack(error, { isImmediate: true });
+  }
+
+  /** Drops the link and tries again after `wait` and a random part of the backoff, at least of `spread`. */
+  #comeBack(reason, { wait = 0, spread = 0, isImmediate = false, code = GIVEN_UP } = {}) {
+    const { wasIn, enteredAt } = this.#link;
+    // A server that lets a client in only to close again is not to be hammered.
+    if (wasIn && this.#now() - enteredAt > STABLE) this.#attempts = 0;
     this.#drop(code, reason.message);
-    const { base, cap } = this.#options;
-    const delay = wait + this.#world.Math.random() * Math.min(cap, base * 2 ** this.#attempts);
-    this.#attempts += 1;
-    this.#notBefore = now + wait;
-    this.#retryAt = now + delay;
-    this.#arm(delay, () => this.#attempt());
+    if (!wasIn && reason.code !== 'hidden' && this.#failed(reason)) return;
+    const isFirst = this.#attempts === 0;
+    const backoff = this.#backoff();
+    const random = this.#world.Math.random() * (isFirst && (wait || spread) ? spread : Math.max(spread, backoff));
+    this.#notBefore = this.#now() + wait;
+    this.#retry(isImmediate ? 0 : wait + random, () => this.#attempt());
     this.#become(this.#awayState(), reason);
   }
 
-  /** Doesn't wait for the backoff where there is reason to hope; for the server's own wish it does. */
+  /** Counts an attempt that did not end in the room. True if it was the last one. */
+  #failed(reason) {
+    this.#failures += 1;
+    if (this.#failures < this.#options.maxAttempts) return false;
+    const text = `gave up after ${this.#failures} attempts: ${reason.message}`;
+    this.#end(new ChatError('gave_up', text, { closeCode: reason.closeCode, cause: reason }));
+    return true;
+  }
+
+  /** The longest time until the next attempt. */
+  #backoff() {
+    const { base, cap } = this.#options;
+    this.#attempts += 1;
+    return Math.min(cap, base * 2 ** (this.#attempts - 1));
+  }
+
+  #retry(delay, task) {
+    this.#retryAt = this.#now() + delay;
+    this.#retryTimer.arm(delay, task);
+  }
+
+  #stopRetry() {
+    this.#retryAt = null;
+    this.#retryTimer.stop();
+  }
+
+  /** There is reason to believe that the network or the page is back. */
   #hurry() {
-    if (this.#link) this.#link.spared || this.#look(true);
+    if (this.#link) this.#link.connection.probe();
     else if (this.#now() >= this.#notBefore) this.#attempt();
   }
 
-  /** A page that is left is out of the room at once. Taken out of the browser's cache, it enters again. */
-  #hidden() {
-    if (this.#link) this.#comeBack(new ChatError('hidden', 'the page was left'), { code: LEFT });
+  /** A page that is left says goodbye. One that the browser may restore keeps its session for a while. */
+  #hide(mayBeRestored) {
+    if (!this.#link) return;
+    this.#comeBack(new ChatError('hidden', 'the page was left'), { code: mayBeRestored ? GIVEN_UP : LEFT });
   }
 
   #end(reason) {
     if (this.#state === 'closed') return;
     this.#drop(LEFT);
     for (const unlisten of this.#unlisten) unlisten();
-    this.#retryAt = null;
     this.#become('closed', reason);
-    for (const { reject } of this.#queue.values()) {
-      reject(new ChatError('closed', `not acknowledged before the end: ${reason.message}`, { cause: reason }));
-    }
-    this.#queue.clear();
+    this.#outbox.fail(new ChatError('closed', `not acknowledged before the end: ${reason.message}`, { cause: reason }));
     this.#entering?.reject(reason);
+    this.#entering = null;
   }
 
-  /** Lets go of the link; whatever still comes from it is of no interest. */
   #drop(code, text = '') {
-    const socket = this.#link?.socket;
+    this.#link?.connection.close(code, text);
+    this.#patience = this.#link?.connection.patience ?? this.#patience;
     this.#link = null;
-    this.#world.clearTimeout(this.#timer);
-    socket?.close(code, text.slice(0, 40));
-  }
-
-  // ---- Silence -------------------------------------------------------------------------------
-  /** Looks at time stamps: that the timer fired says nothing, browsers slow timers down and
-   * suspend them. A late one may have overtaken frames that wait to be read, so they go first. */
-  #look(late) {
-    const link = this.#link;
-    const left = this.#deadline(link) - this.#now();
-    if (left > 0) {
-      link.spared = false;
-      this.#arm(left, (isLate) => this.#look(isLate));
-    } else if (late && !link.spared) {
-      link.spared = true;
-      this.#arm(SECOND_LOOK, (isLate) => this.#look(isLate));
-    } else {
-      const text = link.entered ? 'nothing came from the server' : 'the server did not answer';
-      this.#comeBack(new ChatError('timeout', text, { closeCode: GIVEN_UP }));
-    }
-  }
-
-  /** An attempt has its time as a whole, a connection has it after each frame. */
-  #deadline(link) {
-    if (!link.entered) return link.began + this.#options.attemptTimeout;
-    return link.heard + link.welcome.heartbeat.interval + link.welcome.heartbeat.timeout;
+    this.#stopRetry();
+    this.#tokenTimer.stop();
+    this.#outbox.stop();
   }
 
   // ---- Frames --------------------------------------------------------------------------------
-  #receive(data) {
-    const link = this.#link;
-    link.heard = this.#now();
-    const frame = parse(data);
-    switch (frame?.event) {
-      case undefined: return;
-      case 'heartbeat':
-        if (link.entered) this.#online = frame.num;
-        return this.#transmit({ event: 'heartbeat', message: 'pong' });
+
+  #receive(link, frame) {
+    switch (frame.event) {
+      case 'heartbeat': if (link.entered && Number.isInteger(frame.num)) this.#online = frame.num; return;
       case 'welcome': return this.#welcomed(link, frame);
       case 'entered': return this.#entered(link, frame);
-      case 'noAuth': return this.#notAuthenticated(link, new ChatError('no_auth', String(frame.message)));
+      case 'authenticated': return this.#authenticated(link);
+      case 'expiring': return this.#expiring(link, frame);
+      case 'noAuth': return this.#notAuthenticated(link, String(frame.message));
       case 'error': return this.#refused(link, frame);
-      case 'ack': return this.#settle(frame.cid, (entry) => this.#acknowledged(entry, frame));
-      case 'lagged': if (link.entered) this.#lagged(frame); return;
-      default: if (link.entered) this.#relayed(link, frame);
+      case 'ack': return void this.#outbox.acknowledge(frame.cid, frame.seq);
+      case 'lagged': return this.#lagged(link, frame);
+      default:
+        // What has no seq comes from the host, to this connection alone.
+        if (!Number.isInteger(frame.seq)) this.#deliver(frame, { own: false, replayed: false });
+        else if (link.entered) this.#roomFrame(link, frame);
     }
   }
 
+  #roomFrame(link, frame) {
+    const { seq } = frame;
+    const missing = seq - this.#position.seq - 1;
+    if (missing < 0) return;
+    if (missing > link.unread) {
+      return this.#comeBack(new ChatError('gap', 'a frame is missing', { closeCode: GIVEN_UP }));
+    }
+    if (missing > 0) this.#skip(missing);
+    link.unread = 0;
+    this.#position.seq = seq;
+    const replayed = seq <= link.entered.seq;
+    if (!replayed && Number.isInteger(frame.num)) this.#online = frame.num;
+    // Nobody else knows a cid before the room has seen it.
+    const isUnmarked = frame.member === undefined;
+    const isOwn = this.#members.has(frame.member);
+    const isAcknowledged = (isOwn || isUnmarked) && this.#outbox.acknowledge(frame.cid, seq);
+    this.#deliver(frame, { own: isOwn || isAcknowledged, replayed });
+    this.#startSending(link); // The replay may be at its end.
+  }
+
+  #deliver(frame, info) {
+    if (!CLIENT_EVENTS.has(frame.event)) this.#events.emit(frame.event, frame, info);
+    this.#events.emit('*', frame, info);
+  }
+
+  /** Frames are gone for good: the server has dropped them, or they could not be read. */
+  #skip(count) {
+    const before = this.position;
+    this.#position.seq += count;
+    this.#events.emit('gap', { before, after: this.position });
+  }
+
+  #lagged(link, { missed }) {
+    if (!link.entered || !Number.isInteger(missed) || missed < 1) return;
+    this.#skip(missed);
+    this.#startSending(link);
+  }
+
+  /** Whether it was a frame of the room is not known, except in a replay; the next seq tells. */
+  #unreadable(link) {
+    this.#events.emit('error', new ChatError('bad_frame', 'the server sent a frame that is no JSON object'));
+    if (this.#link !== link) return; // A handler has left.
+    if (link.entered && this.#position.seq < link.entered.seq) {
+      this.#skip(1);
+      this.#startSending(link);
+    } else {
+      link.unread += 1;
+    }
+  }
+
+  // ---- Entering ------------------------------------------------------------------------------
+
   #welcomed(link, welcome) {
+    if (link.welcome) return;
+    const { resume, heartbeat, limits, rates } = welcome;
     link.welcome = welcome;
-    this.#limits = welcome.limits;
+    link.connection.setHeartbeat({ ...DEFAULT_HEARTBEAT, ...heartbeat });
+    this.#outbox.configure(limits ?? {}, rates ?? DEFAULT_RATES);
+    this.#enter(link);
+    if (resume) this.#resumeTokens.push(resume);
+    // The first is of the last connection that is known to have had the session: the best there is if
+    // none of the enters since has arrived. Otherwise one of the latest has it.
+    if (this.#resumeTokens.length > MAX_RESUME_TOKENS) this.#resumeTokens.splice(1, 1);
+  }
+
+  #enter(link) {
     const frame = { event: 'enter', message: this.#options.name, roomId: this.#options.room };
     if (this.#position) frame.since = this.#position;
-    if (this.#secrets.length) frame.resume = this.#secrets;
-    this.#transmit(frame);
-    if (welcome.resume) this.#secrets.push(welcome.resume);
-    // The first is that of the last connection which is known to have had the seat: the best
-    // there is, if none of the enters since has arrived. Otherwise one of the latest has it.
-    if (this.#secrets.length > MOST_SECRETS) this.#secrets.splice(1, 1);
+    const resume = this.#resumeTokens.filter((token) => token !== link.welcome.resume);
+    if (resume.length) frame.resume = resume;
+    link.asked.push('enter');
+    this.#stopRetry();
+    link.connection.expectAnswer(this.#options.attemptTimeout);
+    link.connection.send(frame);
   }
 
   #entered(link, answer) {
-    const before = this.#position;
-    // What was sent in an earlier membership the server doesn't know any more.
-    const isKnown = ({ member }) => member === null || (answer.resumed && member === answer.connection);
-    Object.assign(link, { entered: answer, since: this.#now(), isKnown: [...this.#queue.values()].every(isKnown) });
-    this.#secrets = link.welcome.resume ? [link.welcome.resume] : [];
-    this.#position = { epoch: answer.epoch, seq: answer.recovered && before ? before.seq : answer.seq };
-    if (!answer.recovered) this.#expected.clear();
-    if (!answer.resumed) this.#enterSeq = answer.seq + 1;
-    [this.#name, this.#id, this.#online, this.#refusals] = [answer.name, answer.connection, answer.num, 0];
-    this.#arm(this.#deadline(link) - this.#now(), (late) => this.#look(late));
+    link.answered('enter');
+    const before = this.position;
+    const member = answer.member ?? answer.connection ?? null;
+    const isAllKnown = this.#outbox.isKnownTo(answer.resumed ? member : null);
+    const replayed = answer.replayed ?? (answer.recovered && before ? answer.seq - before.seq : 0);
+    Object.assign(link, { entered: answer, enteredAt: this.#now(), isAllKnown, isSending: false, unread: 0, needsAuth: false });
+    if (before?.epoch !== answer.epoch) this.#members.clear();
+    this.#members.add(member);
+    this.#position = { epoch: answer.epoch, seq: answer.seq - replayed };
+    [this.#member, this.#name, this.#online] = [member, answer.name, answer.num];
+    [this.#refusals, this.#failures] = [0, 0];
+    this.#resumeTokens = link.welcome.resume ? [link.welcome.resume] : [];
+    link.connection.expectAnswer(null);
+
     const entering = this.#entering;
     this.#entering = null;
     if (this.#state !== 'online') this.#become('online', null);
-    const isSame = before?.epoch === answer.epoch && before.seq === answer.seq;
-    if (before && !answer.recovered && !isSame) this.#emit('gap', { before, after: this.position });
+    const after = this.position;
+    if (before && (before.epoch !== after.epoch || before.seq !== after.seq)) this.#events.emit('gap', { before, after });
     entering?.resolve(this);
-    this.#flush();
+    this.#startSending(link);
   }
 
-  /** A frame of the room, or one from the host to this connection alone, which has no seq. */
-  #relayed(link, frame) {
-    const { seq } = frame;
-    const isOfRoom = Number.isInteger(seq);
-    let isOwn = false;
-    if (isOfRoom) {
-      const ahead = seq - this.#position.seq;
-      if (ahead <= 0) return;
-      if (ahead > 1) return this.#comeBack(new ChatError('gap', 'a frame is missing', { closeCode: GIVEN_UP }));
-      this.#position.seq = seq;
-      if (seq > link.entered.seq) this.#online = frame.num;
-      isOwn = this.#isOwn(frame);
-      this.#expected.delete(seq);
-    }
-    const info = { own: isOwn, replayed: isOfRoom && seq <= link.entered.seq };
-    const type = frame.event === 'enter' || frame.event === 'out' ? frame.event : 'message';
-    this.#emit(type, frame, info);
-    if (!OWN_EVENTS.has(frame.event)) this.#emit(frame.event, frame, info);
-    this.#flush(); // The replay may be at its end.
+  /** Sending begins when no message can be in the replay any more: what is there must not be sent again. */
+  #startSending(link) {
+    if (this.#link !== link || !link.entered || link.isSending) return;
+    if (!link.isAllKnown && this.#position.seq < link.entered.seq) return;
+    link.isSending = true;
+    this.#outbox.start((text) => link.connection.send(text), this.#member);
   }
 
-  /** The next frames of the room were dropped, for this client reads too slowly. */
-  #lagged({ missed }) {
-    if (!Number.isInteger(missed) || missed < 1) return;
-    const before = this.position;
-    this.#position.seq += missed;
-    for (const seq of this.#expected.keys()) if (seq <= this.#position.seq) this.#expected.delete(seq);
-    this.#emit('gap', { before, after: this.position });
-    this.#flush();
-  }
-
-  /** Nobody else knows a cid before the room has seen it; afterwards anybody may use it. A
-   * message of one's own that comes from the room has arrived, whether acknowledged or not. */
-  #isOwn({ event, cid, seq }) {
-    if (event === 'enter') return seq === this.#enterSeq;
-    return this.#settle(cid, ({ resolve }) => resolve({ seq })) || (cid && this.#expected.get(seq) === cid) || false;
-  }
-
-  #notAuthenticated(link, error) {
-    if (link.entered) return this.#emit('error', error);
-    this.#refusals += 1;
-    const another = typeof this.#options.token === 'function' && this.#refusals < MOST_REFUSALS;
-    return another ? this.#comeBack(error) : this.#end(error);
-  }
-
-  #refused(link, { code, message, cid }) {
+  #refused(link, { code, message, cid, roomId, retryAfter }) {
     const error = new ChatError(String(code), String(message));
-    if (!link.entered) {
-      // The room may be full of one's own lost connection: that passes.
-      return this.#entering || FINAL.has(code) ? this.#end(error) : this.#comeBack(error);
-    }
-    // Frames are answered in order: what couldn't be read is the oldest that is under way.
-    const [[oldest, entry] = []] = this.#queue;
-    const refused = cid ?? (UNREAD.has(code) && entry?.link === link ? oldest : undefined);
-    if (!this.#settle(refused, ({ reject }) => reject(error))) this.#emit('error', error);
-    this.#flush();
+    const wait = Number.isFinite(retryAfter) ? Math.min(Math.max(retryAfter, 0), MAX_WAIT) : null;
+    if (cid !== undefined) return this.#messageRefused(link, cid, error, wait);
+    if (link.asked.includes('enter')) return this.#enterRefused(link, error, wait);
+    if (link.entered && roomId !== undefined) return this.#putOut(link, error, { isTemporary: TEMPORARY.has(error.code), wait });
+    if (UNREAD.has(error.code) && this.#outbox.rejectOldest(error)) return;
+    this.#events.emit('error', error);
   }
 
-  // ---- Sending -------------------------------------------------------------------------------
-  #transmit(frame) {
-    this.#link.socket.send(JSON.stringify(frame));
-  }
-
-  /** Sends what may be under way, each once on this connection and in order. If the server would
-   * not know a message again, the replay is read first: it may be in there. */
-  #flush() {
-    const link = this.#link;
-    if (!link?.entered || !(link.isKnown || this.#position.seq >= link.entered.seq)) return;
-    let places = this.#limits.cids ?? Infinity;
-    for (const [cid, entry] of this.#queue) {
-      if (this.#isTooBig(entry)) {
-        this.#settle(cid, ({ reject }) => reject(tooBig())); // This server takes less than the last.
-        continue;
-      }
-      if (places === 0) return;
-      places -= 1;
-      if (entry.link === link) continue;
-      Object.assign(entry, { link, member: this.#id });
-      link.socket.send(entry.text);
+  #messageRefused(link, cid, error, wait) {
+    if (error.code === 'not_entered') {
+      // It was under way when the room was left, and is sent again in the room.
+      if (link.entered) this.#putOut(link, error, { isTemporary: true, wait });
+    } else if (error.code === 'rate_limited' || (TEMPORARY.has(error.code) && wait !== null)) {
+      this.#outbox.postpone(cid, wait ?? DEFAULT_RETRY);
+    } else if (!this.#outbox.reject(cid, error)) {
+      this.#events.emit('error', error);
     }
   }
 
-  /** Takes the message out of the queue, if it is still there. */
-  #settle(cid, settle) {
-    const entry = this.#queue.get(cid);
-    if (!entry) return false;
-    this.#queue.delete(cid);
-    settle(entry);
-    return true;
+  #enterRefused(link, error, wait) {
+    link.answered('enter');
+    // On coming back, the room may be full of this client's own lost connection: that passes as well.
+    const isTemporary = TEMPORARY.has(error.code) || (!this.#entering && !FINAL.has(error.code));
+    if (!isTemporary && !link.wasIn) return this.#end(error);
+    this.#putOut(link, error, { isTemporary, wait });
   }
 
-  #acknowledged({ resolve }, { cid, seq }) {
-    // What the host dropped is acknowledged with the seq of the frame before it, which isn't it.
-    if (seq > this.#position.seq && !this.#expected.has(seq)) this.#expected.set(seq, cid);
-    resolve({ seq });
-    this.#flush();
+  /** The connection stays, outside of the room. Enters again if the reason may pass. */
+  #putOut(link, error, { isTemporary = false, wait = null } = {}) {
+    this.#stayOutside(link);
+    if (isTemporary) {
+      if (this.#failed(error)) return;
+      this.#retry((wait ?? 0) + this.#world.Math.random() * this.#backoff(), () => this.#enter(link));
+    }
+    this.#become(this.#entering ? this.#awayState() : 'outside', error);
   }
 
-  #isTooBig({ bytes }) {
-    return bytes > (this.#limits.messageBytes ?? Infinity);
+  #stayOutside(link) {
+    Object.assign(link, { entered: null, isSending: false });
+    this.#outbox.stop();
+    link.connection.expectAnswer(null);
+  }
+
+  // ---- Authentication ------------------------------------------------------------------------
+
+  get #hasTokenFunction() { return typeof this.#options.token === 'function'; }
+
+  #authenticate(link, token) {
+    link.asked.push('auth');
+    link.authAt = this.#now();
+    link.connection.send({ event: 'auth', message: token });
+  }
+
+  /** Asks for a fresh token and sends it on the connection that there is. */
+  async #renew(link) {
+    if (link.isAskingToken) return;
+    link.isAskingToken = true;
+    if (!link.entered) link.connection.expectAnswer(this.#options.attemptTimeout);
+    let token;
+    let error = null;
+    try {
+      token = await this.#options.token();
+    } catch (cause) {
+      error = new ChatError('token', 'the token function failed', { cause });
+    }
+    if (this.#link !== link) return;
+    link.isAskingToken = false;
+    if (error) {
+      this.#tokenTimer.arm(TOKEN_RETRY, () => this.#renew(link));
+      this.#events.emit('error', error);
+    } else if (token) {
+      this.#authenticate(link, token);
+    } else if (!link.entered) {
+      this.#end(new ChatError('no_auth', link.noAuth));
+    }
+  }
+
+  #expiring(link, { in: left }) {
+    if (!this.#hasTokenFunction) return;
+    // A token that lives no longer than the warning is warned of as soon as it is accepted.
+    const used = this.#now() - link.authAt;
+    const delay = Math.max(0, TOKEN_PAUSE - used, Math.min(left / 2, MAX_WAIT) - used);
+    this.#tokenTimer.arm(delay, () => this.#renew(link));
+  }
+
+  #authenticated(link) {
+    link.answered('auth');
+    if (link.needsAuth && link.welcome) this.#enter(link);
+    link.needsAuth = false;
+  }
+
+  #notAuthenticated(link, text) {
+    const refused = link.asked.shift();
+    // These are refused along with the token before them.
+    if (refused === 'message' || (refused === 'enter' && link.needsAuth)) return;
+    const error = new ChatError('no_auth', text);
+    const isRenewal = link.entered && refused === 'auth';
+    const isExpiry = link.entered && !isRenewal;
+    Object.assign(link, { noAuth: text, needsAuth: true });
+    this.#refusals = isExpiry ? 0 : this.#refusals + 1;
+    const tryAgain = this.#hasTokenFunction && this.#refusals < MAX_REFUSALS;
+    if (isRenewal) {
+      // The old token still counts. Should this be its end, the enter after the next token makes up for it.
+      if (tryAgain) this.#tokenTimer.arm(TOKEN_RETRY, () => this.#renew(link));
+      return this.#events.emit('error', error);
+    }
+    if (isExpiry) {
+      for (let n = this.#outbox.inFlight; n > 0; n -= 1) link.asked.push('message');
+      this.#stayOutside(link);
+    }
+    if (!tryAgain && (this.#hasTokenFunction || !link.wasIn)) return this.#end(error);
+    if (link.wasIn) this.#become('outside', error);
+    if (tryAgain && this.#link === link) this.#renew(link);
   }
 
   // ---- What the application sees -------------------------------------------------------------
+
   #become(state, reason) {
     this.#state = state;
     this.#reason = reason;
-    this.#emit('state', { state, reason, retryAt: this.#retryAt });
+    this.#events.emit('state', { state, reason, retryAt: this.#retryAt });
   }
 
   #awayState() {
-    return this.#world.navigator?.onLine === false ? 'offline' : 'reconnecting';
+    if (this.#world.navigator?.onLine === false) return 'offline';
+    return this.#entering ? 'connecting' : 'reconnecting';
   }
 
   #showNetwork() {
-    const isAway = this.#state === 'offline' || this.#state === 'reconnecting';
+    const isAway = ['connecting', 'reconnecting', 'offline'].includes(this.#state);
     if (isAway && this.#state !== this.#awayState()) this.#become(this.#awayState(), this.#reason);
   }
 
-  /** A handler that throws harms nobody else; the error is reported as uncaught. */
-  #emit(type, value, info) {
-    for (const handler of [...this.#handlers.get(type) ?? []]) {
-      try { handler(value, info); } catch (error) { queueMicrotask(() => { throw error; }); }
-    }
-  }
-
-  // ---- The world -----------------------------------------------------------------------------
-  /** Monotonic: a clock that is set doesn't matter. */
+  /** Monotonic: setting the clock changes nothing. */
   #now() { return this.#world.performance.now(); }
-
-  /** Sets the one timer; its task is told whether it came late. */
-  #arm(delay, task) {
-    this.#world.clearTimeout(this.#timer);
-    const due = this.#now() + delay;
-    this.#timer = this.#world.setTimeout(() => task(this.#now() - due > LATE), Math.min(delay, LONGEST_TIMER));
-  }
 
   #listen(target, type, handler) {
     target?.addEventListener?.(type, handler);
@@ -460,13 +592,385 @@ class Room {
   }
 }
 
-function parse(data) {
+function parseUrl(text, base) {
+  let url;
   try {
-    const frame = JSON.parse(data);
-    return typeof frame?.event === 'string' ? frame : null;
-  } catch { return null; }
+    url = new URL(text, base);
+  } catch (cause) {
+    throw new ChatError('bad_url', `"${text}" is no URL`, { cause });
+  }
+  url.protocol = url.protocol.replace(/^http/, 'ws');
+  url.hash = '';
+  if (!/^wss?:$/.test(url.protocol)) throw new ChatError('bad_url', `"${text}" is no URL of a WebSocket`);
+  return url;
+}
+
+/** 96 bits that nobody can guess: others must not be able to use a cid before its message is in the room. */
+function randomId(crypto) {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** What is known of one attempt and the connection that comes of it. */
+class Link {
+  connection = null;
+  isOpen = false;
+  welcome = null;
+  /** The answer to the enter; null outside of the room. */
+  entered = null;
+  /** When it last entered; null if it has never been in the room. */
+  enteredAt = null;
+  /** Whether the server remembers all unacknowledged messages: then they don't have to wait for the replay. */
+  isAllKnown = false;
+  isSending = false;
+  /** Frames since the last one of the room that could not be read. */
+  unread = 0;
+  /** What the server may still answer with `noAuth`, oldest first: 'auth', 'enter', 'message'. */
+  asked = [];
+  /** The text of the last `noAuth`. */
+  noAuth = null;
+  /** An enter follows the next `authenticated`. */
+  needsAuth = false;
+  isAskingToken = false;
+  authAt;
+
+  constructor(now) { this.authAt = now; }
+
+  get wasIn() { return this.enteredAt !== null; }
+
+  /** The server answers in order: with this, what was asked before it is answered too. */
+  answered(what) {
+    this.asked.splice(0, this.asked.indexOf(what) + 1);
+  }
+}
+
+// ---- Messages to the server ------------------------------------------------------------------
+
+/** Messages until they are acknowledged. They are sent in order, each once on a connection. */
+class Outbox {
+  #world;
+  #timer;
+  /** By cid, in order: `{ text, bytes, isSent, member, resolve, reject }`, with the member as which it
+   * was sent last. */
+  #messages = new Map();
+  /** Sends a text; null while nothing may be sent. */
+  #transmit = null;
+  #member = null;
+  #maxBytes = Infinity;
+  #maxInFlight = Infinity;
+  #rates = null;
+  #buckets = [];
+  #notBefore = 0;
+  /** How many may be in flight since a refusal: at first the refused one alone, so that none overtakes it,
+   * then one more with each that is accepted. */
+  #window = Infinity;
+
+  constructor(world) {
+    this.#world = world;
+    this.#timer = new Timer(world);
+  }
+
+  get size() { return this.#messages.size; }
+
+  /** How many are sent and not answered. */
+  get inFlight() { return [...this.#messages.values()].filter(({ isSent }) => isSent).length; }
+
+  /** Whether the session of this member remembers all that was ever sent of these messages. */
+  isKnownTo(session) {
+    return [...this.#messages.values()].every(({ member }) => member === null || member === session);
+  }
+
+  add(cid, text, { resolve, reject }) {
+    const bytes = new TextEncoder().encode(text).length;
+    if (bytes > this.#maxBytes) return reject(tooBig());
+    this.#messages.set(cid, { text, bytes, isSent: false, member: null, resolve, reject });
+    this.#flush();
+  }
+
+  /** The limits of the present server. A rate or limit that is null is none. */
+  configure({ messageBytes, cids }, rates) {
+    this.#maxBytes = messageBytes ?? Infinity;
+    this.#maxInFlight = cids ?? Infinity;
+    const { messages, bytes, burst = DEFAULT_RATES.burst } = rates;
+    const key = JSON.stringify([messages, bytes, burst]);
+    if (this.#rates === key) return; // Filled no faster by coming back often.
+    this.#rates = key;
+    const bucket = (rate) => (rate > 0 ? new TokenBucket(rate, rate * burst, this.#now()) : null);
+    this.#buckets = [[bucket(messages), () => 1], [bucket(bytes), (message) => message.bytes]].filter(([it]) => it);
+  }
+
+  start(transmit, member) {
+    this.#transmit = transmit;
+    this.#member = member;
+    this.#flush();
+  }
+
+  stop() {
+    this.#transmit = null;
+    this.#timer.stop();
+    for (const message of this.#messages.values()) message.isSent = false;
+  }
+
+  acknowledge(cid, seq) {
+    const message = this.#take(cid);
+    message?.resolve({ seq });
+    if (message) this.#window += 1;
+    this.#flush();
+    return Boolean(message);
+  }
+
+  reject(cid, error) {
+    const message = this.#take(cid);
+    message?.reject(error);
+    this.#flush();
+    return Boolean(message);
+  }
+
+  /** Frames are answered in order: one that could not be read is the oldest in flight. */
+  rejectOldest(error) {
+    const [cid] = [...this.#messages].find(([, { isSent }]) => isSent) ?? [];
+    return cid !== undefined && this.reject(cid, error);
+  }
+
+  /** The server takes this one later; until then nothing is sent. */
+  postpone(cid, wait) {
+    const message = this.#messages.get(cid);
+    if (!message) return;
+    message.isSent = false;
+    const now = this.#now();
+    this.#notBefore = Math.max(this.#notBefore, now + wait);
+    this.#window = 1;
+    for (const [bucket] of this.#buckets) bucket.drain(now);
+    this.#flush();
+  }
+
+  fail(error) {
+    for (const { reject } of this.#messages.values()) reject(error);
+    this.#messages.clear();
+  }
+
+  #take(cid) {
+    const message = this.#messages.get(cid);
+    this.#messages.delete(cid);
+    return message;
+  }
+
+  #flush() {
+    if (!this.#transmit) return;
+    const now = this.#now();
+    let places = Math.min(this.#window, this.#maxInFlight) - this.inFlight;
+    for (const [cid, message] of this.#messages) {
+      if (message.bytes > this.#maxBytes) {
+        this.#take(cid).reject(tooBig()); // This server takes less than the last one.
+        continue;
+      }
+      if (message.isSent) continue;
+      if (places <= 0) return;
+      const waits = this.#buckets.map(([bucket, cost]) => bucket.wait(cost(message), now));
+      const wait = Math.max(this.#notBefore - now, ...waits);
+      if (wait > 0) return this.#timer.arm(wait, () => this.#flush());
+      for (const [bucket, cost] of this.#buckets) bucket.take(cost(message));
+      places -= 1;
+      Object.assign(message, { isSent: true, member: this.#member });
+      this.#transmit(message.text);
+    }
+  }
+
+  #now() { return this.#world.performance.now(); }
 }
 
 function tooBig() {
   return new ChatError('too_big', 'the message is bigger than the server takes');
+}
+
+// ---- One connection --------------------------------------------------------------------------
+
+/** One socket from before it is opened until it is dropped. It answers heartbeats and finds out whether
+ * the other end is still there. After `close` it reports nothing, whatever the socket does. */
+class Connection {
+  #world;
+  #patience;
+  #on;
+  #timer;
+  #socket = null;
+  #silence = Infinity;
+  #heardAt;
+  #openedAt;
+  /** Nothing has come too late for the patience of 1. */
+  #isPrompt = true;
+  /** By when the server has to have answered; null if it only has to be heard. */
+  #answerBy = null;
+  #probedAt = null;
+  #buffered = 0;
+
+  constructor(world, patience, on) {
+    this.#world = world;
+    this.#patience = patience;
+    this.#on = on;
+    this.#timer = new Timer(world);
+    this.#heardAt = this.#now();
+  }
+
+  /** How patient the next connection has to be. */
+  get patience() { return this.#patience; }
+
+  open(url, protocols) {
+    const socket = new this.#world.WebSocket(url, protocols);
+    this.#socket = socket;
+    socket.onopen = () => {
+      this.#openedAt = this.#now();
+      this.#on?.opened(socket.protocol);
+    };
+    socket.onmessage = ({ data }) => this.#on && this.#receive(data);
+    socket.onclose = ({ code, reason }) => this.#on?.closed(code, reason ?? '');
+  }
+
+  send(frame) {
+    this.#socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame));
+    this.#buffered = this.#socket.bufferedAmount ?? 0;
+  }
+
+  close(code, reason) {
+    this.#on = null;
+    this.#timer.stop();
+    this.#socket?.close(code, reason.slice(0, 40));
+  }
+
+  setHeartbeat({ interval, timeout }) {
+    this.#silence = interval + timeout;
+    this.#watch();
+  }
+
+  /** From now on the server has to answer within this time; null: any frame within the heartbeat will do. */
+  expectAnswer(within) {
+    this.#answerBy = within === null ? null : this.#now() + within * this.#patience;
+    this.#watch();
+  }
+
+  /** Asks the server for a sign of life. */
+  probe() {
+    if (this.#probedAt !== null || this.#socket?.readyState !== 1) return;
+    this.send({ event: 'heartbeat', message: 'ping' });
+    this.#giveSecondLook();
+  }
+
+  #giveSecondLook() {
+    this.#probedAt = this.#now();
+    this.#timer.arm(PROBE_TIMEOUT * this.#patience, (isLate) => this.#look(isLate));
+  }
+
+  #watch() {
+    if (this.#probedAt === null) this.#timer.arm(this.#timeLeft(), (isLate) => this.#look(isLate));
+  }
+
+  #timeLeft() {
+    return (this.#answerBy ?? this.#heardAt + this.#silence * this.#patience) - this.#now();
+  }
+
+  /** Looks at time stamps: that the timer fired says nothing, browsers slow timers down and suspend
+   * them. One that is late may have overtaken frames, so it gives them and a probe some time. */
+  #look(isLate) {
+    const { bufferedAmount = 0, readyState } = this.#socket ?? {};
+    if (bufferedAmount < this.#buffered) this.#heardAt = this.#now(); // The network takes what was sent.
+    this.#buffered = bufferedAmount;
+    const wasProbed = this.#probedAt !== null;
+    const isUnanswered = wasProbed && this.#heardAt < this.#probedAt;
+    this.#probedAt = null;
+    if (this.#timeLeft() > 0 && !isUnanswered) return this.#watch();
+    if (wasProbed) return this.#on.dead();
+    if (!isLate) {
+      this.#patience = Math.min(MAX_PATIENCE, this.#patience * 2);
+      return this.#on.dead();
+    }
+    if (readyState === 1) this.probe();
+    else this.#giveSecondLook();
+  }
+
+  #receive(data) {
+    const now = this.#now();
+    if (now - this.#heardAt > this.#silence) this.#isPrompt = false;
+    this.#heardAt = now;
+    const frame = parse(data);
+    if (!frame) return this.#on.unreadable();
+    if (frame.event === 'heartbeat') {
+      if (frame.message !== 'pong') this.send({ event: 'heartbeat', message: 'pong' });
+      if (this.#isPrompt && now - this.#openedAt > STABLE) this.#patience = 1;
+    }
+    this.#on.frame(frame);
+  }
+
+  #now() { return this.#world.performance.now(); }
+}
+
+function parse(data) {
+  try {
+    const frame = JSON.parse(data);
+    return typeof frame === 'object' && !Array.isArray(frame) ? frame : null;
+  } catch { return null; }
+}
+
+// ---- Tools -----------------------------------------------------------------------------------
+
+class Timer {
+  #world;
+  #id;
+
+  constructor(world) { this.#world = world; }
+
+  /** In place of what was armed before. The task is told whether it comes late. */
+  arm(delay, task) {
+    this.stop();
+    const due = this.#world.performance.now() + delay;
+    const run = () => task(this.#world.performance.now() - due > LATE);
+    this.#id = this.#world.setTimeout(run, Math.min(delay, MAX_TIMER));
+  }
+
+  stop() { this.#world.clearTimeout(this.#id); }
+}
+
+/** Filled continuously. Keeps half of the server's capacity unused: what is sent evenly may arrive in lumps. */
+class TokenBucket {
+  #perMs;
+  #capacity;
+  #level;
+  #filledAt;
+
+  constructor(perSecond, capacity, now) {
+    this.#perMs = perSecond / 1000;
+    this.#capacity = Math.max(1, capacity / 2);
+    this.#level = this.#capacity;
+    this.#filledAt = now;
+  }
+
+  /** How long until so much can be taken. What is more than the capacity is lent by a full bucket. */
+  wait(amount, now) {
+    this.#level = Math.min(this.#capacity, this.#level + (now - this.#filledAt) * this.#perMs);
+    this.#filledAt = now;
+    const missing = Math.min(amount, this.#capacity) - this.#level;
+    return missing > 0 ? Math.ceil(missing / this.#perMs) : 0;
+  }
+
+  take(amount) { this.#level -= amount; }
+
+  drain(now) {
+    this.#filledAt = now;
+    this.#level = Math.min(0, this.#level);
+  }
+}
+
+class Emitter {
+  #handlers = new Map();
+
+  /** Returns a function that takes the handler away again. */
+  on(type, handler) {
+    const handlers = this.#handlers.get(type) ?? new Set();
+    this.#handlers.set(type, handlers.add(handler));
+    return () => { handlers.delete(handler); };
+  }
+
+  /** A handler that throws harms nobody else; its error is reported as uncaught. */
+  emit(type, value, info) {
+    for (const handler of [...this.#handlers.get(type) ?? []]) {
+      try { handler(value, info); } catch (error) { queueMicrotask(() => { throw error; }); }
+    }
+  }
 }

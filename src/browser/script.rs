@@ -15,7 +15,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tower::Service;
 
-const SCRIPT: &str = include_str!("chat-rooms.js");
+const SCRIPT: &str = include_str!("../browser/chat-rooms.js");
 const REFUSAL: &str = "GET only\n";
 
 /// Changes with the script, and with nothing else.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Heartbeat, Limits, RateLimits, Recovery};
+use crate::config::{Config, Heartbeat, Limits, RateLimits};
 use crate::error::BuildError;
 
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
@@ -13,15 +13,16 @@ const MAY_BE_ZERO: [&str; 5] =
 
 /// Returns the first contradiction as an error that says what to change.
 pub(super) fn check(config: &Config) -> Result<(), BuildError> {
-    let Config { heartbeat, limits, rate_limits, timeouts, recovery, .. } = config;
+    let Config { heartbeat, v1_heartbeat, limits, rate_limits, timeouts, recovery, .. } = config;
     check_heartbeat(heartbeat)?;
+    check_heartbeat(v1_heartbeat)?;
     check_zeros("Limits", limits.zeros())?;
     check_zeros("RateLimits", rate_limits.zeros())?;
     check_zeros("Timeouts", timeouts.zeros())?;
     check_zeros("Recovery", recovery.zeros())?;
     check_enter(limits)?;
     check_message(limits, rate_limits)?;
-    check_history(recovery, limits)
+    check_burst(limits, rate_limits)
 }
 
 fn check_heartbeat(heartbeat: &Heartbeat) -> Result<(), BuildError> {
@@ -88,19 +89,19 @@ fn check_message(limits: &Limits, rate_limits: &RateLimits) -> Result<(), BuildE
     Ok(())
 }
 
-/// Whether a replay leaves room in the send queue.
-fn check_history(recovery: &Recovery, limits: &Limits) -> Result<(), BuildError> {
-    let Some(history) = recovery.history else { return Ok(()) };
-    for (name, kept, max) in [
-        ("max_queue_frames", history.frames(), limits.max_queue_frames),
-        ("max_queue_bytes", history.bytes(), limits.max_queue_bytes),
-    ] {
-        if kept > max / 2 {
-            return refuse(format!(
-                "Limits::{name} is {max} and the history keeps up to {kept}, so a replay could fill the send \
-                 queue and get the returning client closed as slow; use at least twice the history's"
-            ));
-        }
+/// Whether what one member may send at once fits the other members' send queues: otherwise a member that
+/// keeps to its rate gets steady readers closed as slow.
+fn check_burst(limits: &Limits, rate_limits: &RateLimits) -> Result<(), BuildError> {
+    let rate = rate_limits.max_bytes_per_second;
+    // A token bucket may let twice its burst of two seconds' worth pass.
+    let burst = rate.saturating_mul(4);
+    // Who lifts the rate has senders of its own trust.
+    if rate < usize::MAX && limits.max_queue_bytes < burst {
+        return refuse(format!(
+            "Limits::max_queue_bytes is {}, too small for what a member may send at once by \
+             RateLimits::max_bytes_per_second ({rate}), up to four seconds' worth; use at least {burst}",
+            limits.max_queue_bytes
+        ));
     }
     Ok(())
 }

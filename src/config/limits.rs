@@ -97,7 +97,7 @@ options! {
         /// and shares most of it with the other slow members.
         ///
         /// This also bounds what a room may gather between two deliveries: beyond it, senders have to wait.
-        max_queue_bytes: usize = 256 * 1024;
+        max_queue_bytes: usize = 1024 * 1024;
 
         /// Malformed frames in a row that close a connection with 1008.
         max_bad_frames: u32 = 8;

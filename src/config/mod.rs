@@ -22,10 +22,14 @@ pub use self::slow_consumer::SlowConsumer;
 pub use self::timeouts::Timeouts;
 pub use self::unique_names::UniqueNames;
 
+use crate::protocol::subprotocol::Subprotocol;
+
 /// All settings of one engine.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
+    /// Of plain connections.
     pub(crate) heartbeat: Heartbeat,
+    pub(crate) v1_heartbeat: Heartbeat,
     pub(crate) limits: Limits,
     pub(crate) rate_limits: RateLimits,
     pub(crate) timeouts: Timeouts,
@@ -33,4 +37,30 @@ pub(crate) struct Config {
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) unique_names: UniqueNames,
     pub(crate) on_expiry: OnExpiry,
+}
+
+impl Config {
+    /// The heartbeat of connections that speak this subprotocol.
+    pub(crate) fn heartbeat_of(&self, subprotocol: Subprotocol) -> &Heartbeat {
+        match subprotocol {
+            Subprotocol::Plain => &self.heartbeat,
+            Subprotocol::V1 => &self.v1_heartbeat,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            heartbeat: Heartbeat::default(),
+            v1_heartbeat: Heartbeat::wide_internet(),
+            limits: Limits::default(),
+            rate_limits: RateLimits::default(),
+            timeouts: Timeouts::default(),
+            recovery: Recovery::default(),
+            slow_consumer: SlowConsumer::default(),
+            unique_names: UniqueNames::default(),
+            on_expiry: OnExpiry::default(),
+        }
+    }
 }

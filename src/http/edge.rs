@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::request::Parts;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 
-use crate::engine::engine::Engine;
+use crate::engine::Engine;
 use crate::hooks::user::PeerAddr;
 use crate::http::handshake::{self, Accept};
 use crate::http::origin::{self, Origins};
@@ -78,7 +78,7 @@ impl Edge {
     }
 
     fn report_missing_peer_addr(&self) {
-        let is_limited = self.engine.config.limits.max_connections_per_ip < usize::MAX;
+        let is_limited = self.engine.config().limits.max_connections_per_ip < usize::MAX;
         if (is_limited || !self.proxies.is_empty()) && self.reported.missing_peer_addr.is_first() {
             tracing::warn!(
                 "a request has no `PeerAddr` extension, so `Limits::max_connections_per_ip` and \
@@ -90,8 +90,8 @@ impl Edge {
 
     /// Waits until the upgrade has completed.
     pub(crate) async fn complete(&self, on_upgrade: OnUpgrade) -> Option<Upgraded> {
-        let upgraded = tokio::time::timeout(self.engine.config.timeouts.enter_timeout, on_upgrade);
-        match self.engine.unless_closing(upgraded).await? {
+        let upgraded = tokio::time::timeout(self.engine.config().timeouts.enter_timeout, on_upgrade);
+        match self.engine.admission.unless_closing(upgraded).await? {
             Ok(Ok(upgraded)) => return Some(upgraded),
             // hyper has given the connection back to the host.
             Ok(Err(error)) if error.is_user() => {

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::http::body::ResponseBody;
 use crate::http::refusal::RefusalKind;
-use crate::protocol::wire::{self, Wire};
+use crate::protocol::subprotocol::{self, Subprotocol};
 
 /// The answer to a valid handshake.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(crate) fn verify(parts: &Parts) -> Result<Accept, RefusalKind> {
         return Err(RefusalKind::Body);
     }
     let key = if is_http2 { None } else { Some(derive_accept_key(verify_key(headers)?)) };
-    let offered = [wire::V1, wire::PLAIN].into_iter().find(|own| offers(headers).any(|p| p == *own));
+    let offered = [subprotocol::V1, subprotocol::PLAIN].into_iter().find(|own| offers(headers).any(|p| p == *own));
     Ok(Accept { key, protocol: offered.map(HeaderValue::from_static) })
 }
 
@@ -128,8 +128,8 @@ impl Accept {
     }
 
     /// The wire protocol of the connection.
-    pub(crate) fn wire(&self) -> Wire {
-        Wire::of(self.protocol.as_ref())
+    pub(crate) fn subprotocol(&self) -> Subprotocol {
+        Subprotocol::of(self.protocol.as_ref())
     }
 
     /// 101 (RFC 6455 §4.2.2), or 200 in HTTP/2 (RFC 8441 §5).

@@ -9,7 +9,8 @@ use http::header::{
 };
 use http::{Response, StatusCode, Version};
 
-use crate::engine::engine::{Engine, NoPermit};
+use crate::admission::NoPermit;
+use crate::engine::Engine;
 use crate::hooks::auth::AuthRefusal;
 use crate::http::body::ResponseBody;
 
@@ -98,7 +99,7 @@ impl Refusal {
     }
 
     pub(crate) fn count(&self, engine: &Engine) {
-        let counters = &engine.counters;
+        let counters = &engine.context.counters;
         counters.refused.add(1);
         match self.kind {
             RefusalKind::Origin => counters.refused_origin.add(1),
@@ -173,7 +174,7 @@ impl From<NoPermit> for Refusal {
     fn from(reason: NoPermit) -> Refusal {
         Refusal::new(match reason {
             NoPermit::Full => RefusalKind::TooManyConnections,
-            NoPermit::Crowded => RefusalKind::TooManyPending,
+            NoPermit::TooManyPending => RefusalKind::TooManyPending,
             NoPermit::PeerFull => RefusalKind::TooManyFromAddress,
             NoPermit::ShuttingDown => RefusalKind::ShuttingDown,
         })

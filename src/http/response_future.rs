@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use http::{Response, StatusCode};
 use pin_project::pin_project;
 
-use crate::engine::engine::Engine;
+use crate::engine::Engine;
 use crate::hooks::auth::Admission;
 use crate::http::body::ResponseBody;
 use crate::http::refusal::Refusal;

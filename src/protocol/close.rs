@@ -87,8 +87,8 @@ impl LeaveReason {
         Some(self.row()?.0)
     }
 
-    /// Whether a member who ends so may come back to his seat, where seats are kept.
-    pub(crate) fn keeps_seat(self) -> bool {
+    /// Whether a session whose connection ends for this reason can be resumed, where sessions are kept.
+    pub(crate) fn keeps_session(self) -> bool {
         use LeaveReason::{HeartbeatMissed, LifetimeOver, Lost, Replaced, Slow};
         matches!(self, Lost | HeartbeatMissed | Slow | LifetimeOver | Replaced)
     }

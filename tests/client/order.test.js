@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { begin, LIMITS, settled, World } from './world.js';
+import { begin, LIMITS, NO_RATES, settled, World } from './world.js';
 
 const ROUNDS = Number(process.env.CHAT_ROUNDS ?? 300);
 const MESSAGES = 40;
@@ -19,70 +19,74 @@ function generator(seed) {
   };
 }
 
-/** One room with its history, and one seat for the client under test. */
+/** One room with its history, and one session of the client under test. */
 class Server {
   log = []; // Frames, by seq - 1.
-  cids = new Map(); // Of the seat: cid to seq, as many as `remembers`.
-  seat = null; // { secret, connection, link }
+  cids = new Map(); // Of the session: cid to seq, as many as `remembers`.
+  session = null; // { token, member, link }
   entries = 0;
-  secrets = 0;
+  connections = 0;
 
-  constructor(random, { cids, keepsSeats }) {
-    Object.assign(this, { random, remembers: cids, keepsSeats });
+  constructor(random, { cids, resumes }) {
+    Object.assign(this, { random, remembers: cids, resumes });
   }
 
   publish(frame) {
     this.log.push({ ...frame, num: 1, seq: this.log.length + 1 });
-    if (this.seat?.link) this.seat.link.out.push(this.log.at(-1));
+    if (this.session?.link) this.session.link.out.push(this.log.at(-1));
     return this.log.length;
   }
 
   open(link) {
-    link.secret = `secret ${this.secrets += 1}`;
+    link.token = `token ${this.connections += 1}`;
     link.out.push({
-      event: 'welcome', connection: link.secret, heartbeat: { interval: 1e9, timeout: 1e9 }, limits: { ...LIMITS, cids: this.remembers },
-      history: true, grace: 10_000, ...(this.keepsSeats && { resume: link.secret }),
+      event: 'welcome', connection: link.token, heartbeat: { interval: 1e9, timeout: 1e9 }, limits: { ...LIMITS, cids: this.remembers },
+      rates: NO_RATES, history: true, resumeWindow: 10_000, ...(this.resumes && { resume: link.token }),
     });
   }
 
   receive(link, frame) {
     if (frame.event === 'enter') return this.enter(link, frame);
-    if (frame.event === 'heartbeat' || this.seat?.link !== link) return;
+    if (frame.event === 'heartbeat' || this.session?.link !== link) return;
     const known = this.cids.get(frame.cid);
     const seq = known ?? this.log.length + 1;
     link.out.push({ event: 'ack', cid: frame.cid, seq });
     if (known) return;
     this.cids.set(frame.cid, seq);
     if (this.cids.size > this.remembers) this.cids.delete(this.cids.keys().next().value);
-    this.publish({ event: 'message', message: frame.message, cid: frame.cid, name: 'ann' });
+    this.publish({ event: 'message', message: frame.message, cid: frame.cid, name: 'ann', member: this.session.member });
+    // Somebody else repeats every cid that the room has seen.
+    if (this.random() < 0.1) this.publish({ event: 'message', message: 'x', cid: frame.cid, name: 'bob', member: 'b' });
   }
 
   enter(link, { since, resume = [] }) {
-    const resumed = this.seat !== null && resume.includes(this.seat.secret);
-    if (!resumed && this.seat) this.expire();
+    const resumed = this.session !== null && resume.includes(this.session.token);
+    if (!resumed && this.session) this.expire();
     if (!resumed) this.cids.clear();
-    const connection = resumed ? this.seat.connection : link.secret;
+    const member = resumed ? this.session.member : link.token;
     const seq = this.log.length;
+    const replayed = since ? seq - since.seq : 0;
     link.out.push({
-      event: 'entered', roomId: 'tea', name: 'ann', connection, epoch: 'E', seq, num: 1, resumed, recovered: Boolean(since),
+      event: 'entered', roomId: 'tea', name: 'ann', member, epoch: 'E', seq, num: 1, resumed, recovered: Boolean(since), replayed,
     });
     if (since) link.out.push(...this.log.slice(since.seq));
-    this.seat = { secret: link.secret, connection, link };
+    this.session = { token: link.token, member, link };
     if (resumed) return;
     this.entries += 1;
-    this.publish({ event: 'enter', message: 'ann', name: 'ann' });
+    this.publish({ event: 'enter', message: 'ann', name: 'ann', member });
   }
 
   lost(link) {
-    if (this.seat?.link !== link) return;
-    if (this.keepsSeats) this.seat.link = null;
+    if (this.session?.link !== link) return;
+    if (this.resumes) this.session.link = null;
     else this.expire();
   }
 
-  /** The grace is over. */
+  /** The resume window is over. */
   expire() {
-    this.seat = null;
-    this.publish({ event: 'out', name: 'ann' });
+    const { member } = this.session;
+    this.session = null;
+    this.publish({ event: 'out', name: 'ann', member });
   }
 }
 
@@ -98,7 +102,7 @@ class Network {
   adopt() {
     for (const socket of this.world.sockets) {
       if (this.links.has(socket)) continue;
-      const link = { socket, in: [], out: [], secret: null };
+      const link = { socket, in: [], out: [], token: null };
       socket.onsent = (frame) => link.in.push(frame);
       socket.onclosedbyclient = () => this.cut(link);
       this.links.set(socket, link);
@@ -135,11 +139,11 @@ class Network {
   }
 }
 
-async function run(seed, { keepsSeats, expires }) {
+async function run(seed, { resumes, expires }) {
   const random = generator(seed);
   const world = new World();
   world.random = random();
-  const server = new Server(random, { cids: 1 + Math.floor(random() * 6), keepsSeats });
+  const server = new Server(random, { cids: 1 + Math.floor(random() * 6), resumes });
   const network = new Network(world, server, random);
   const { outcome, heard } = begin(world, { maxQueue: MESSAGES, backoff: { base: 50, cap: 400 } });
   const settledWith = [];
@@ -151,8 +155,8 @@ async function run(seed, { keepsSeats, expires }) {
       outcome.room.send(n).then(({ seq }) => { settledWith[n] = seq; }, (error) => { settledWith[n] = error; });
       sent += 1;
     }
-    if (random() < 0.05) server.publish({ event: 'message', message: 'x', name: 'bob' });
-    if (expires && server.seat && !server.seat.link && random() < 0.1) server.expire();
+    if (random() < 0.05) server.publish({ event: 'message', message: 'x', name: 'bob', member: 'b' });
+    if (expires && server.session && !server.session.link && random() < 0.1) server.expire();
     if (random() < 0.2) await world.pass(Math.floor(random() * 400));
     await settled();
   }
@@ -179,9 +183,9 @@ async function check(seed, settings) {
 }
 
 for (const [what, settings] of Object.entries({
-  'seats are kept': { keepsSeats: true, expires: false },
-  'seats expire': { keepsSeats: true, expires: true },
-  'there are no seats': { keepsSeats: false, expires: false },
+  'sessions are resumed': { resumes: true, expires: false },
+  'sessions expire': { resumes: true, expires: true },
+  'there is no resumption': { resumes: false, expires: false },
 })) {
   test(`messages arrive once and in order where ${what}`, async () => {
     let entries = 0;
@@ -190,9 +194,9 @@ for (const [what, settings] of Object.entries({
         error.message = `seed ${seed}: ${error.message}`;
         throw error;
       });
-      if (settings.keepsSeats && !settings.expires) assert.equal(server.entries, 1, `seed ${seed}: the room saw one enter`);
+      if (settings.resumes && !settings.expires) assert.equal(server.entries, 1, `seed ${seed}: the room saw one enter`);
       entries += server.entries;
     }
-    if (settings.expires || !settings.keepsSeats) assert.ok(entries > ROUNDS, 'seats are lost now and then');
+    if (settings.expires || !settings.resumes) assert.ok(entries > ROUNDS, 'sessions end now and then');
   });
 }

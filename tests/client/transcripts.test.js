@@ -1,4 +1,4 @@
-// The golden transcripts drive the client: here is the server of each. See tests/transcripts/README.md.
+// The golden transcripts drive the client; this test is the server of each. See tests/transcripts/README.md.
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -35,7 +35,7 @@ class Unknowns {
   }
 }
 
-class Performance {
+class Play {
   world = new World();
   unknowns = new Unknowns();
   sockets = new Map();
@@ -48,7 +48,7 @@ class Performance {
     this.interval = server.heartbeat ?? 1000;
   }
 
-  /** Whether the step is about the client under test, and was performed. */
+  /** Whether the step is about the client under test, and was played. */
   async step(step) {
     const connection = step.open ?? step.from ?? step.to ?? step.cut ?? step.close;
     if (connection !== undefined && !connection.startsWith('a')) return;
@@ -156,16 +156,16 @@ for (const file of readdirSync(FOLDER).filter((name) => name.endsWith('.jsonl'))
   const [{ step: head }] = steps.splice(0, 1);
   if (!head.client) continue; // It is about servers.
   test(`${file}: ${head.transcript}`, async () => {
-    const performance = new Performance(head);
+    const play = new Play(head);
     for (const { line, step } of steps) {
       try {
-        await performance.step(step);
+        await play.step(step);
       } catch (error) {
         error.message = `${file}:${line}: ${error.message}`;
         throw error;
       }
     }
     await settled();
-    performance.end();
+    play.end();
   });
 }

@@ -1,6 +1,6 @@
 // Checked by tsc, never run: every part of the client as its types promise it, and what they forbid.
 import { ChatError, connect, mayReturn } from '../../src/browser/chat-rooms.js';
-import type { Frame, Position, Room, State, StateEvent } from '../../src/browser/chat-rooms.js';
+import type { Frame, FrameInfo, Handlers, Position, Room, State, StateEvent } from '../../src/browser/chat-rooms.js';
 
 export async function talk(giveUp: AbortSignal): Promise<void> {
   const room: Room = await connect('/chat', {
@@ -8,9 +8,15 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
     room: 42,
     token: async () => (await fetch('/token')).text(),
     signal: giveUp,
-    on: { state: ({ state, reason, retryAt }: StateEvent) => show(state, reason?.message, retryAt) },
+    on: {
+      state: ({ state, reason, retryAt }: StateEvent) => show(state, reason?.message, retryAt),
+      message: (frame, { own }) => show(frame.member, own),
+      '*': (frame) => show(frame.event),
+      typing: (frame: Frame, { replayed }) => show(frame.name, replayed),
+    },
     protocols: ['bearer.TOKEN'],
     maxQueue: 10,
+    maxAttempts: 5,
     attemptTimeout: 5_000,
     backoff: { cap: 60_000 },
   });
@@ -22,16 +28,23 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
   room.on('gap', ({ before, after }) => show(before.seq, after.epoch));
   room.on('overflow', ({ event, message }) => show(event, message));
   room.on('error', (error) => show(error.code, error.closeCode));
-  room.on('typing', (frame: Frame) => show(frame['since']));
+  room.on('typing', (frame) => show(frame['since']));
+  room.on('*', (frame, info: FrameInfo) => show(frame.event, info.own));
 
   const { seq } = await room.send({ text: 'hi', tags: ['a', null] }, { event: 'note', ref: 7 });
   const position: Position | null = room.position;
   const state: State = room.state;
-  show(seq, position?.seq, state, room.online, room.name, room.id, room.reason?.code, room.retryAt);
+  show(seq, position?.seq, state, room.online, room.name, room.member, room.reason?.code, room.retryAt);
+  if (state === 'outside') room.enter();
   stop();
   room.leave();
 
-  // @ts-expect-error: one enters under a name
+  const handlers: Handlers = { gap: ({ after }) => show(after.seq) };
+  await connect('/chat', { name: 'ann', on: handlers });
+
+  // @ts-expect-error: an event of the client has its own type
+  await connect('/chat', { name: 'ann', on: { state: (state: string) => show(state) } });
+  // @ts-expect-error: it has to enter under a name
   await connect('/chat', { room: 'tea' });
   // @ts-expect-error: a misspelt option
   await connect('/chat', { name: 'ann', rooms: 'tea' });

@@ -45,7 +45,7 @@ export class World extends EventTarget {
 
   get now() { return this.#now; }
 
-  /** How many timers run; the client needs one at most. */
+  /** How many timers run. */
   get timers() { return this.#timers.size; }
 
   /** Time passes, and every timer fires when it is due. */
@@ -75,8 +75,8 @@ export class World extends EventTarget {
     this.#now += ms;
   }
 
-  tell(type, target = this) {
-    target.dispatchEvent(new Event(type));
+  tell(type, target = this, properties = {}) {
+    target.dispatchEvent(Object.assign(new Event(type), properties));
   }
 
   /** The newest socket. */
@@ -89,6 +89,7 @@ export class World extends EventTarget {
 class FakeSocket {
   readyState = 0;
   protocol = '';
+  bufferedAmount = 0;
   sent = [];
   /** With what the client has closed it. */
   closedWith = null;
@@ -121,7 +122,11 @@ class FakeSocket {
   }
 
   say(frame) {
-    this.onmessage({ data: JSON.stringify(frame) });
+    this.sayText(JSON.stringify(frame));
+  }
+
+  sayText(data) {
+    this.onmessage({ data });
   }
 
   end(code = 1006, reason = '') {
@@ -136,23 +141,29 @@ class FakeSocket {
 }
 
 export const LIMITS = { messageBytes: 65_536, nameBytes: 128, roomIdBytes: 128, cidBytes: 64, cids: 128 };
+export const RATES = { messages: 100, bytes: 262_144, burst: 2 };
+export const NO_RATES = { messages: null, bytes: null, burst: 2 };
 
 export function welcome(connection, settings = {}) {
-  const heartbeat = { interval: 1000, timeout: 1000 };
   return {
-    event: 'welcome', connection, resume: `secret ${connection}`, heartbeat, limits: LIMITS, history: true, grace: 10_000,
-    ...settings,
+    event: 'welcome', connection, resume: `token ${connection}`, heartbeat: { interval: 1000, timeout: 1000 }, limits: LIMITS,
+    rates: RATES, history: true, resumeWindow: 10_000, ...settings,
   };
 }
 
 export function entered(seq, settings = {}) {
   return {
-    event: 'entered', roomId: 'tea', name: 'ann', connection: '1', epoch: 'E', seq, num: 1, resumed: false,
-    recovered: false, ...settings,
+    event: 'entered', roomId: 'tea', name: 'ann', member: '1', epoch: 'E', seq, num: 1, resumed: false, recovered: false,
+    ...settings,
   };
 }
 
-export const said = (seq, message, more = {}) => ({ event: 'message', message, name: 'bob', num: 2, seq, ...more });
+/** A message of another member. */
+export const said = (seq, message, more = {}) => ({ event: 'message', message, name: 'bob', num: 2, member: 'b', seq, ...more });
+/** A message of the client under test. */
+export const own = (seq, message, cid, more = {}) => said(seq, message, { name: 'ann', member: '1', cid, ...more });
+export const came = (seq, member, more = {}) => ({ event: 'enter', message: 'ann', name: 'ann', num: 1, member, seq, ...more });
+export const left = (seq, member, more = {}) => ({ event: 'out', name: 'ann', num: 0, member, seq, ...more });
 export const ping = (num) => ({ event: 'heartbeat', message: 'ping', num });
 
 /** Begins to enter. `heard` collects what the application is told, `outcome` how `connect` ends. */
@@ -177,10 +188,18 @@ export async function enter(world, options = {}, settings = {}) {
   world.socket.say(welcome('1', settings));
   world.socket.say(entered(0));
   const room = await begun.promise;
-  world.socket.say({ event: 'enter', message: 'ann', roomId: 'tea', name: 'ann', num: 1, seq: 1 });
+  world.socket.say(came(1, '1'));
   begun.heard.length = 0;
   world.socket.take();
   return { ...begun, room };
+}
+
+/** Time passes, with a heartbeat every second. */
+export async function beats(world, seconds) {
+  for (let n = 0; n < seconds; n += 1) {
+    await world.pass(1_000);
+    world.socket.say(ping(1));
+  }
 }
 
 /** Waits for the next attempt, unless it has begun. */
@@ -188,9 +207,10 @@ export async function attempted(world) {
   while (world.socket.readyState !== 0) await world.pass(100);
 }
 
-/** Comes back on the next socket: its enter, after which it is in again. */
-export async function comeBack(world, connection, answer, settings = {}) {
+/** Comes back on the next socket, whose other end may be served, and returns its enter. */
+export async function comeBack(world, connection, answer, settings = {}, serve = () => {}) {
   await attempted(world);
+  serve(world.socket);
   world.socket.accept();
   world.socket.say(welcome(connection, settings));
   const [asked] = world.socket.take();

@@ -253,6 +253,6 @@ pub(crate) fn assert_empty(rooms: &ChatRooms) {
     assert_eq!((stats.connections, stats.rooms), (0, 0), "{stats:?}");
     assert_eq!(stats.entered, stats.left, "{stats:?}");
     assert!(rooms.rooms().is_empty());
-    let audit = rooms.audit();
-    assert_eq!((audit.connections, audit.members, audit.findings), (0, 0, Vec::new()));
+    let report = rooms.check_consistency();
+    assert_eq!((report.sessions, report.members, report.faults), (0, 0, Vec::new()));
 }

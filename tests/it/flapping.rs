@@ -135,7 +135,7 @@ async fn seats_that_change_hands_are_neither_lost_nor_doubled() {
                     host.kick(members[dice.roll(members.len() as u64) as usize].connection);
                 }
                 5 => drop(host.send(&room, &json!({"event": "notice"}))),
-                _ => drop(host.audit()),
+                _ => drop(host.check_consistency()),
             }
             tokio::time::sleep(Duration::from_micros(200)).await;
         }

@@ -182,7 +182,7 @@ async fn session(seen: &Capture) -> Vec<String> {
         for member in rooms.members("r") {
             seen.show(&member);
         }
-        seen.show(&(&rooms, rooms.rooms(), rooms.audit(), rooms.layer("/chat")));
+        seen.show(&(&rooms, rooms.rooms(), rooms.check_consistency(), rooms.layer("/chat")));
         // Lost, so that the next one takes the seat over.
         drop(ann);
     }

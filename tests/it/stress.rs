@@ -71,7 +71,7 @@ async fn whatever_happens_at_once_the_books_agree() {
                 }
                 2 => drop(host.send(&room, &json!({"event": "notice"}))),
                 3 => drop(host.send_all(&json!({"event": "notice"})).await),
-                _ => drop(host.audit()),
+                _ => drop(host.check_consistency()),
             }
             tokio::task::yield_now().await;
         }

@@ -1,8 +1,8 @@
-//! A member of a room that is a program: it answers `!help` and `!echo TEXT`, and comes back by
-//! itself when its connection breaks or the server restarts.
+//! A bot that answers `!help` and `!echo TEXT`. It reconnects by itself when its connection breaks or
+//! the server restarts.
 //!
-//! `cargo run --example standalone`, then
-//! `cargo run --example bot -- --room lobby`, and talk to it in the same room of the page.
+//! Start a server with `cargo run -p standalone` and the bot with
+//! `cargo run -p tower-chat-rooms-client --example bot -- --room lobby`, then talk to it in that room.
 
 use std::error::Error;
 
@@ -13,19 +13,19 @@ use tower_chat_rooms_client::{Client, ClientEvent, ClientSender, RoomFrame};
 /// A bot for a chat room
 #[derive(Parser)]
 struct Options {
-    /// Where the server is: ws:// or wss://
+    /// The server's URL: ws:// or wss://
     #[arg(long, env = "BOT_URL", default_value = "ws://127.0.0.1:3000/")]
     url: String,
 
-    /// The room to be in
+    /// The room to enter
     #[arg(long, env = "BOT_ROOM", default_value = "lobby")]
     room: String,
 
-    /// The name to have there
+    /// The bot's name
     #[arg(long, env = "BOT_NAME", default_value = "bot")]
     name: String,
 
-    /// A token for servers that want one
+    /// A token, for servers that require one
     #[arg(long, env = "BOT_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
@@ -67,12 +67,12 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Answers in a task of its own, so that the next event needn't wait for the acknowledgement.
+/// Answers in a task of its own, so that the next event does not wait for the acknowledgement.
 fn answer(sender: &ClientSender, frame: &RoomFrame) {
     let name = frame.name().unwrap_or("somebody");
-    let Some(said) = frame.message().as_str() else { return };
-    println!("{name}: {said}");
-    let text = match said.split_once(' ').unwrap_or((said, "")) {
+    let Some(message) = frame.message().as_str() else { return };
+    println!("{name}: {message}");
+    let text = match message.split_once(' ').unwrap_or((message, "")) {
         ("!help", _) => format!("{name}, I know !help and !echo TEXT"),
         ("!echo", text) => text.to_owned(),
         _ => return,
@@ -80,7 +80,7 @@ fn answer(sender: &ClientSender, frame: &RoomFrame) {
     let sending = sender.send(&Value::from(text));
     tokio::spawn(async move {
         if let Err(error) = sending.await {
-            eprintln!("not said: {error}");
+            eprintln!("not sent: {error}");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! Settings on their way to a client.
+//! The builder of a client.
 
 use std::fmt;
 use std::pin::Pin;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::dial::{Dial, Route, Tcp, Token};
+use crate::client::Client;
+use crate::dial::{Connector, Dial, Tcp, Token};
 use crate::driver::Driver;
 use crate::error::ClientError;
-use crate::handle::Client;
-use crate::machine::Plan;
-use crate::queue::queue;
+use crate::events;
+use crate::machine::Settings;
 
-/// Describes a [`Client`]; awaiting it connects, and is done once the client is in its room.
+/// Builds a [`Client`]. Awaiting the builder connects; it completes once the client is in its room.
 #[must_use = "a client connects when its builder is awaited"]
 pub struct ClientBuilder {
     url: String,
@@ -32,8 +32,8 @@ pub struct ClientBuilder {
     max_frame_bytes: usize,
 }
 
-/// The longest wait that makes sense between two attempts.
-const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest accepted wait between two attempts.
+const MAX_BACKOFF: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl ClientBuilder {
     pub(crate) fn new(url: String, dial: Option<Box<dyn Dial>>) -> ClientBuilder {
@@ -54,28 +54,28 @@ impl ClientBuilder {
         }
     }
 
-    /// The name to have in the room. Servers refuse to let nobody in, unless they know his name
-    /// from elsewhere.
+    /// The name in the room. A server refuses a client without a name, unless it takes the name
+    /// from the client's authentication.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The room. Default: the one with the empty name.
+    /// The room. Default: the room with the empty id.
     pub fn room(mut self, room: impl Into<String>) -> Self {
         self.room = room.into();
         self
     }
 
-    /// A token that authenticates the client, now and whenever it comes back. A server that
-    /// refuses it closes the client for good.
+    /// A token that authenticates the client, also when it reconnects. If the server refuses the
+    /// token, the client is closed for good.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Token::Fixed(token.into());
         self
     }
 
-    /// A token that is asked for anew at each attempt to connect, for those that expire. An error
-    /// fails the attempt. After three refused ones in a row the client is closed for good.
+    /// A function that provides a token for each attempt to connect, for tokens that expire. An
+    /// error fails the attempt. After three refused tokens in a row the client is closed for good.
     ///
     /// ```
     /// use tower_chat_rooms_client::Client;
@@ -87,17 +87,17 @@ impl ClientBuilder {
     /// let client = Client::connect("wss://example.com/chat").name("bot").token_with(fetch_token);
     /// # drop(client);
     /// ```
-    pub fn token_with<F, Fut, E>(mut self, ask: F) -> Self
+    pub fn token_with<F, Fut, E>(mut self, provide: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<String, E>> + Send + 'static,
         E: fmt::Display + 'static,
     {
-        self.token = Token::Asked(Box::new(ask));
+        self.token = Token::Provided(Box::new(provide));
         self
     }
 
-    /// Sends the token as `Authorization: Bearer` with the handshake, rather than in band.
+    /// Sends the token in the handshake as `Authorization: Bearer`. Default: in band.
     pub fn token_in_header(mut self) -> Self {
         self.token_in_header = true;
         self
@@ -109,63 +109,67 @@ impl ClientBuilder {
         self
     }
 
-    /// How long to wait between attempts to connect: at random up to a bound, which begins with
-    /// `first`, doubles with each failure and ends at `longest`. A connection that lasts longer
-    /// than `longest` sets it back. What the server asks for (`retry in N s`, `Retry-After`)
-    /// comes on top. Default: 500 ms and 30 s.
+    /// How long to wait between attempts to connect: a random time up to a bound that starts at
+    /// `first`, doubles with each failure and never exceeds `longest`. A connection that lasts
+    /// longer than `longest` resets it. The wait that the server asks for (`retry in N s`,
+    /// `Retry-After`) is added. Default: 500 ms and 30 s.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self
     }
 
-    /// Time for an attempt to connect, and then for the server to let the client into the room.
-    /// Default: 10 s.
+    /// Time allowed for an attempt to connect, and then for entering the room. Default: 10 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;
         self
     }
 
-    /// How long to try, at first, to be in the room before giving up. Later the client tries for
-    /// as long as it is wanted. Default: 30 s.
+    /// Time allowed for entering the room for the first time. Later the client tries to reconnect
+    /// until it is dropped. Default: 30 s.
     pub fn first_timeout(mut self, time: Duration) -> Self {
         self.first_timeout = time;
         self
     }
 
-    /// Messages that may wait to be sent for the first time, as they do without a connection.
-    /// Further ones fail ([`ClientError::QueueFull`]). Default: 128.
+    /// Most messages that may wait to be sent for the first time, as they do while the client is
+    /// not connected. Further ones fail with [`ClientError::QueueFull`]. Default: 128.
     pub fn max_unsent(mut self, messages: usize) -> Self {
         self.max_unsent = messages;
         self
     }
 
-    /// Events that may wait for the application; what comes then is described at [`Client`].
-    /// Default: 1,024.
+    /// Most events that may wait for the application. [`Client`] describes what happens at the
+    /// limit. Default: 1,024.
     pub fn max_events(mut self, events: usize) -> Self {
         self.max_events = events;
         self
     }
 
-    /// Bytes of a frame of the server. A longer one closes the client for good, for it would
-    /// come again. Default: 1 MiB.
+    /// Largest frame that the client accepts, in bytes. A larger one closes the client for good,
+    /// since it would be replayed after a reconnect. Default: 1 MiB.
     pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
         self.max_frame_bytes = bytes;
         self
     }
 
-    /// Connects, as awaiting the builder does. The client's own task is spawned on the present
-    /// tokio runtime; dropping this future ends it.
+    /// Connects, as awaiting the builder does. The client's task is spawned on the current tokio
+    /// runtime; dropping this future ends it.
     ///
     /// # Errors
-    /// If a setting can't work, the server refuses the client for good, or the client is not in
-    /// its room in time.
+    ///
+    /// If a setting is invalid, the server refuses the client for good, or the client does not
+    /// enter its room in time.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub async fn open(self) -> Result<Client, ClientError> {
         let uri = self.check()?;
         let dial = match self.dial {
             Some(dial) => dial,
             None => Box::new(Tcp::to(&uri).await?),
         };
-        let plan = Plan {
+        let settings = Settings {
             name: self.name,
             room: self.room,
             credential: self.token.credential(),
@@ -174,7 +178,7 @@ impl ClientBuilder {
             first_timeout: self.first_timeout,
             max_unsent: self.max_unsent,
         };
-        let route = Route {
+        let connector = Connector {
             uri,
             headers: self.headers,
             token: self.token,
@@ -182,13 +186,13 @@ impl ClientBuilder {
             max_frame_bytes: self.max_frame_bytes,
             dial,
         };
-        let (commands, orders) = mpsc::channel(self.max_unsent);
-        let (events, listener) = queue(self.max_events);
-        let (first, connected) = oneshot::channel();
-        let client = Client::new(listener, commands);
-        tokio::spawn(Driver::new(plan, route, orders, events, first).run());
-        let gone = |_| Err(ClientError::Unreachable("the client's task has ended".into()));
-        connected.await.unwrap_or_else(gone).map(|()| client)
+        let (commands, command_receiver) = mpsc::channel(self.max_unsent);
+        let (event_sender, events) = events::channel(self.max_events);
+        let (entered, first_enter) = oneshot::channel();
+        let client = Client::new(events, commands);
+        tokio::spawn(Driver::new(settings, connector, command_receiver, event_sender, entered).run());
+        let ended = |_| Err(ClientError::Unreachable("the client's task has ended".into()));
+        first_enter.await.unwrap_or_else(ended).map(|()| client)
     }
 
     fn check(&self) -> Result<Uri, ClientError> {
@@ -199,23 +203,23 @@ impl ClientBuilder {
             ("max_frame_bytes", self.max_frame_bytes),
         ] {
             if value == 0 {
-                return refuse(format!("{name} is 0, so nothing would work"));
+                return refuse(format!("{name} must be at least 1"));
             }
         }
         let (first, longest) = self.backoff;
-        if first.is_zero() || first > longest || longest > A_DAY {
+        if first.is_zero() || first > longest || longest > MAX_BACKOFF {
             return refuse(format!(
-                "the backoff from {first:?} to {longest:?} must be more than zero, rise, and end within a day"
+                "the backoff from {first:?} to {longest:?} must start above zero, not decrease, and be at most a day"
             ));
         }
         for (name, value) in
             [("connect_timeout", self.connect_timeout), ("first_timeout", self.first_timeout)]
         {
             if value.is_zero() {
-                return refuse(format!("{name} is zero, so nothing could be in time"));
+                return refuse(format!("{name} must be more than zero"));
             }
         }
-        self.url.parse().map_err(|e| ClientError::Config(format!("{:?} is no URL: {e}", self.url)))
+        self.url.parse().map_err(|e| ClientError::Config(format!("{:?} is not a URL: {e}", self.url)))
     }
 }
 
@@ -228,7 +232,7 @@ impl IntoFuture for ClientBuilder {
     }
 }
 
-/// The token is secret, so it is not shown.
+/// Leaves out the token.
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")

@@ -1,4 +1,4 @@
-//! From an address to an open WebSocket connection.
+//! Opens WebSocket connections.
 
 use std::io;
 use std::pin::Pin;
@@ -17,18 +17,18 @@ use tower_chat_rooms_protocol::SUBPROTOCOL_V1;
 use crate::error::ClientError;
 use crate::incoming::retry_after;
 use crate::machine::{Credential, Failure};
+use crate::socket::{Io, Observed, Socket, config};
 #[cfg(feature = "rustls")]
 use crate::tls::Tls;
-use crate::wire::{Heard, Io, Wire, config};
 
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static(SUBPROTOCOL_V1);
 
-/// All that every attempt to connect needs.
-pub(crate) struct Route {
+/// Opens a connection, as often as needed.
+pub(crate) struct Connector {
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) token: Token,
-    /// The token is sent as a header of the handshake, not in band.
+    /// The token is sent in a header of the handshake, not in band.
     pub(crate) token_in_header: bool,
     pub(crate) max_frame_bytes: usize,
     pub(crate) dial: Box<dyn Dial>,
@@ -36,47 +36,47 @@ pub(crate) struct Route {
 
 /// A connection whose handshake is done.
 pub(crate) struct Opened {
-    pub(crate) wire: Wire,
-    /// Where it is to be sent in band.
+    pub(crate) socket: Socket,
+    /// The token, if it is to be sent in band.
     pub(crate) token: Option<String>,
 }
 
-/// How to get a token.
+/// Where the token comes from.
 pub(crate) enum Token {
     None,
     Fixed(String),
-    Asked(Box<dyn Ask>),
+    Provided(Box<dyn TokenProvider>),
 }
 
 impl Token {
     pub(crate) fn credential(&self) -> Credential {
         match self {
             Token::None | Token::Fixed(_) => Credential::Fixed,
-            Token::Asked(_) => Credential::Fresh,
+            Token::Provided(_) => Credential::Renewable,
         }
     }
 }
 
-/// A future of no particular type.
+/// A type-erased future.
 pub(crate) struct Boxed<'a, T>(pub(crate) Pin<Box<dyn Future<Output = T> + Send + 'a>>);
 
-/// Asks the application for a token.
-pub(crate) trait Ask: Send + Sync {
-    fn ask(&self) -> Boxed<'_, Result<String, String>>;
+/// Provides the application's token.
+pub(crate) trait TokenProvider: Send + Sync {
+    fn provide(&self) -> Boxed<'_, Result<String, String>>;
 }
 
-impl<F, Fut, E> Ask for F
+impl<F, Fut, E> TokenProvider for F
 where
     F: Fn() -> Fut + Send + Sync,
     Fut: Future<Output = Result<String, E>> + Send,
     E: std::fmt::Display,
 {
-    fn ask(&self) -> Boxed<'_, Result<String, String>> {
+    fn provide(&self) -> Boxed<'_, Result<String, String>> {
         Boxed(Box::pin(async { self().await.map_err(|e| e.to_string()) }))
     }
 }
 
-/// Opens what a connection runs over.
+/// Opens the byte stream below a WebSocket.
 pub(crate) trait Dial: Send + Sync {
     fn dial(&self) -> Boxed<'_, io::Result<Box<dyn Io>>>;
 }
@@ -92,7 +92,7 @@ where
     }
 }
 
-/// TCP, with TLS where the URL says so.
+/// TCP, with TLS for `wss`.
 pub(crate) struct Tcp {
     host: String,
     port: u16,
@@ -102,17 +102,18 @@ pub(crate) struct Tcp {
 
 impl Tcp {
     /// # Errors
-    /// If it is no URL of a WebSocket, or needs TLS and there is none.
+    ///
+    /// If the URL is not a WebSocket URL, or needs TLS and the feature `rustls` is off.
     pub(crate) async fn to(uri: &Uri) -> Result<Tcp, ClientError> {
         let secure = match uri.scheme_str() {
             Some("ws") => false,
             Some("wss") => true,
-            _ => return Err(ClientError::Config(format!("{uri:?} begins with neither ws:// nor wss://"))),
+            _ => return Err(ClientError::Config(format!("{uri:?} starts with neither ws:// nor wss://"))),
         };
         let host = uri.host().unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned();
         if host.is_empty() {
-            return Err(ClientError::Config(format!("{uri:?} names no host")));
+            return Err(ClientError::Config(format!("{uri:?} has no host")));
         }
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         #[cfg(feature = "rustls")]
@@ -144,24 +145,24 @@ impl Dial for Tcp {
     }
 }
 
-impl Route {
-    /// One attempt.
+impl Connector {
+    /// Makes one attempt.
     pub(crate) async fn connect(&self) -> Result<Box<Opened>, Failure> {
         let token = match &self.token {
             Token::None => None,
             Token::Fixed(token) => Some(token.clone()),
-            Token::Asked(ask) => {
-                let asked = ask.ask().0.await;
-                Some(asked.map_err(|e| Failure::Broken(format!("no token: {e}")))?)
+            Token::Provided(provider) => {
+                let token = provider.provide().0.await;
+                Some(token.map_err(|e| Failure::Transient(format!("no token: {e}")))?)
             }
         };
         let (in_header, in_band) = if self.token_in_header { (token, None) } else { (None, token) };
-        let request = self.request(in_header.as_deref()).map_err(Failure::Hopeless)?;
-        let io = self.dial.dial().0.await.map_err(|e| Failure::Broken(e.to_string()))?;
+        let request = self.request(in_header.as_deref()).map_err(Failure::Permanent)?;
+        let io = self.dial.dial().0.await.map_err(|e| Failure::Transient(e.to_string()))?;
         let opened =
-            client_async_with_config(request, Heard::new(io), Some(config(self.max_frame_bytes))).await;
+            client_async_with_config(request, Observed::new(io), Some(config(self.max_frame_bytes))).await;
         let (socket, _) = opened.map_err(failure)?;
-        Ok(Box::new(Opened { wire: Wire::new(socket), token: in_band }))
+        Ok(Box::new(Opened { socket: Socket::new(socket), token: in_band }))
     }
 
     fn request(&self, token: Option<&str>) -> Result<Request, String> {
@@ -173,7 +174,7 @@ impl Route {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
         if let Some(token) = token {
             let bearer = HeaderValue::try_from(format!("Bearer {token}"));
-            let mut bearer = bearer.map_err(|_| "the token can't stand in a header")?;
+            let mut bearer = bearer.map_err(|_| "the token is not a valid header value")?;
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
@@ -189,8 +190,8 @@ fn failure(error: Error) -> Failure {
             Failure::Http(response.status().as_u16(), after)
         }
         Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
-            Failure::Hopeless("the server does not speak chat-rooms.v1".into())
+            Failure::Permanent("the server does not speak chat-rooms.v1".into())
         }
-        error => Failure::Broken(error.to_string()),
+        error => Failure::Transient(error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! The task of a client: it brings the state machine its time, its connection and its orders.
+//! The client's task: connects the state machine with the clock, the socket and the application.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -9,19 +9,22 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use crate::dial::{Boxed, Opened, Route};
+use crate::dial::{Boxed, Connector, Opened};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
-use crate::machine::{Failure, Machine, Output, Plan};
-use crate::queue::Teller;
-use crate::wire::{Received, Wire};
+use crate::events::EventSender;
+use crate::machine::{Failure, Machine, Output, Settings};
+use crate::socket::{Received, Socket};
 
-/// An order of the application.
+/// Resolves a message's acknowledgement.
+type Ack = oneshot::Sender<Result<u64, ClientError>>;
+
+/// A command from the application.
 pub(crate) enum Command {
-    /// Say an object, which comes without its closing brace.
-    Send {
+    /// Publish an object, given without its closing brace.
+    Publish {
         body: String,
-        answer: oneshot::Sender<Result<u64, ClientError>>,
+        ack: Ack,
     },
     Leave {
         done: oneshot::Sender<()>,
@@ -29,85 +32,84 @@ pub(crate) enum Command {
 }
 
 pub(crate) struct Driver {
-    machine: Machine<oneshot::Sender<Result<u64, ClientError>>>,
-    begun: Instant,
+    machine: Machine<Ack>,
+    start: Instant,
     timer: Pin<Box<Sleep>>,
-    route: Arc<Route>,
+    connector: Arc<Connector>,
     commands: mpsc::Receiver<Command>,
-    events: Teller,
-    /// Events that were dropped because nobody takes any.
+    events: EventSender,
+    /// Events dropped because the application takes none.
     dropped: u64,
-    /// Told once whether the client has come into its room for the first time.
-    first: Option<oneshot::Sender<Result<(), ClientError>>>,
+    /// Resolved once, with the result of entering for the first time.
+    entered: Option<oneshot::Sender<Result<(), ClientError>>>,
     leaving: Vec<oneshot::Sender<()>>,
     attempt: Option<Boxed<'static, Result<Box<Opened>, Failure>>>,
-    wire: Option<Wire>,
-    /// An old connection in its closing handshake.
+    socket: Option<Socket>,
+    /// The closing handshake of an earlier connection.
     finishing: Option<Boxed<'static, ()>>,
-    /// Takes turns between the connection and the orders, so that neither can starve the other.
-    orders_first: bool,
+    /// Alternates, so that neither the socket nor the commands can starve the other.
+    commands_first: bool,
 }
 
-/// Something has happened.
 enum Input {
-    /// Nobody listens to the events any more.
-    Abandoned,
-    /// There is room for events again.
-    Room,
+    /// The application has dropped the client.
+    Dropped,
+    /// The event queue has capacity again.
+    Capacity,
     Attempted(Result<Box<Opened>, Failure>),
     Received(Received),
     Command(Command),
     Tick,
 }
 
-/// Events beyond the queue's bound, which come of connections that are lost and made meanwhile.
+/// Events queued beyond the queue's capacity, as connections that are lost and made cause them.
 const MAX_EXCESS: usize = 64;
 
-/// How long a timer may be set that has nothing to wait for.
-const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+/// How far ahead the timer is set if there is no deadline.
+const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Driver {
     pub(crate) fn new(
-        plan: Plan,
-        route: Route,
+        settings: Settings,
+        connector: Connector,
         commands: mpsc::Receiver<Command>,
-        events: Teller,
-        first: oneshot::Sender<Result<(), ClientError>>,
+        events: EventSender,
+        entered: oneshot::Sender<Result<(), ClientError>>,
     ) -> Driver {
-        let begun = Instant::now();
+        let start = Instant::now();
         Driver {
-            machine: Machine::new(plan, Box::new(random)),
-            begun,
-            timer: Box::pin(tokio::time::sleep_until(begun)),
-            route: Arc::new(route),
+            machine: Machine::new(settings, Box::new(random)),
+            start,
+            timer: Box::pin(tokio::time::sleep_until(start)),
+            connector: Arc::new(connector),
             commands,
             events,
             dropped: 0,
-            first: Some(first),
+            entered: Some(entered),
             leaving: Vec::new(),
             attempt: None,
-            wire: None,
+            socket: None,
             finishing: None,
-            orders_first: false,
+            commands_first: false,
         }
     }
 
-    /// Until the client is closed for good.
+    /// Runs until the client is closed for good.
     pub(crate) async fn run(mut self) {
         loop {
             self.perform();
-            if self.machine.ending().is_some() {
+            if self.machine.ended().is_some() {
                 break;
             }
             let input = poll_fn(|cx| self.poll(cx)).await;
-            self.take(input);
+            self.handle(input);
         }
         if let Some(finishing) = self.finishing.take() {
             finishing.0.await;
         }
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
-            self.take(Input::Command(command));
+            self.handle(Input::Command(command));
             self.perform();
         }
         for done in self.leaving {
@@ -115,37 +117,37 @@ impl Driver {
         }
     }
 
-    /// Does what the machine wants done.
+    /// Performs the machine's outputs.
     fn perform(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Connect => {
-                    // At most one is ever under way: the machine has closed what was before.
-                    let route = self.route.clone();
-                    self.attempt = Some(Boxed(Box::pin(async move { route.connect().await })));
+                    // The machine has closed any connection before.
+                    let connector = self.connector.clone();
+                    self.attempt = Some(Boxed(Box::pin(async move { connector.connect().await })));
                 }
-                Output::Send(text) => self.wire.iter_mut().for_each(|wire| wire.send(text.clone())),
-                Output::Pong => self.wire.iter_mut().for_each(Wire::pong),
+                Output::Send(text) => self.socket.iter_mut().for_each(|socket| socket.send(text.clone())),
+                Output::Pong => self.socket.iter_mut().for_each(Socket::pong),
                 Output::Close(code) => {
                     self.attempt = None;
-                    self.retire(Some(code));
+                    self.finish(Some(code));
                 }
-                Output::Tell(event) => {
+                Output::Emit(event) => {
                     if event == ClientEvent::State(ClientState::Online) {
-                        self.first.take().map(|first| first.send(Ok(())));
+                        self.entered.take().map(|entered| entered.send(Ok(())));
                     }
-                    self.tell(event);
+                    self.emit(event);
                 }
-                // Who doesn't wait any more needs no answer.
-                Output::Settle(answer, result) => drop(answer.send(result)),
+                // Fails if the application has dropped its future.
+                Output::Resolve(ack, result) => drop(ack.send(result)),
             }
         }
-        if let Some(ending) = self.machine.ending() {
-            self.first.take().map(|first| first.send(Err(ending.clone())));
+        if let Some(error) = self.machine.ended() {
+            self.entered.take().map(|entered| entered.send(Err(error.clone())));
         }
     }
 
-    fn tell(&mut self, event: ClientEvent) {
+    fn emit(&mut self, event: ClientEvent) {
         let is_last = matches!(event, ClientEvent::State(ClientState::Closed) | ClientEvent::Closed { .. });
         if self.events.excess() >= MAX_EXCESS && !is_last {
             self.dropped += 1;
@@ -157,50 +159,49 @@ impl Driver {
         self.events.push(event);
     }
 
-    fn retire(&mut self, code: Option<u16>) {
-        if let Some(wire) = self.wire.take() {
-            self.finishing = Some(Boxed(Box::pin(wire.finish(code))));
+    fn finish(&mut self, code: Option<u16>) {
+        if let Some(socket) = self.socket.take() {
+            self.finishing = Some(Boxed(Box::pin(socket.finish(code))));
         }
     }
 
     fn now(&self) -> Duration {
-        self.begun.elapsed()
+        self.start.elapsed()
     }
 
-    fn take(&mut self, input: Input) {
+    fn handle(&mut self, input: Input) {
         let now = self.now();
         match input {
-            Input::Abandoned | Input::Command(Command::Leave { .. }) => {
-                if let Input::Command(Command::Leave { done }) = input {
-                    self.leaving.push(done);
-                }
+            Input::Dropped => self.machine.leave(),
+            Input::Command(Command::Leave { done }) => {
+                self.leaving.push(done);
                 self.machine.leave();
             }
-            Input::Room => self.machine.on_room(now),
+            Input::Command(Command::Publish { body, ack }) => self.machine.publish(&body, ack),
+            Input::Capacity => self.machine.on_capacity(now),
             Input::Attempted(Ok(opened)) => {
-                self.wire = Some(opened.wire);
+                self.socket = Some(opened.socket);
                 self.machine.on_open(now, opened.token.as_deref());
             }
             Input::Attempted(Err(failure)) => self.machine.on_failed(now, failure),
             Input::Received(Received::Text(text)) => self.machine.on_text(now, text.as_str()),
             Input::Received(Received::Alive) => self.machine.on_alive(now),
             Input::Received(Received::Closed { code, reason }) => {
-                self.retire(None);
+                self.finish(None);
                 self.machine.on_closed(now, code, &reason);
             }
-            Input::Command(Command::Send { body, answer }) => self.machine.send(&body, answer),
             Input::Tick => self.machine.tick(now),
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        if self.events.poll_gone(cx).is_ready() {
-            return Poll::Ready(Input::Abandoned);
+        if self.events.poll_closed(cx).is_ready() {
+            return Poll::Ready(Input::Dropped);
         }
         if self.events.is_full() {
             self.machine.on_full(self.now());
-        } else if self.machine.is_paused() && self.events.poll_room(cx).is_ready() {
-            return Poll::Ready(Input::Room);
+        } else if self.machine.is_paused() && self.events.poll_capacity(cx).is_ready() {
+            return Poll::Ready(Input::Capacity);
         }
         if let Some(finishing) = &mut self.finishing
             && finishing.0.as_mut().poll(cx).is_ready()
@@ -210,9 +211,9 @@ impl Driver {
         if let Poll::Ready(attempted) = self.poll_attempt(cx) {
             return Poll::Ready(Input::Attempted(attempted));
         }
-        self.orders_first = !self.orders_first;
-        for orders in [self.orders_first, !self.orders_first] {
-            let input = if orders { self.poll_command(cx) } else { self.poll_wire(cx) };
+        self.commands_first = !self.commands_first;
+        for commands in [self.commands_first, !self.commands_first] {
+            let input = if commands { self.poll_command(cx) } else { self.poll_socket(cx) };
             if input.is_ready() {
                 return input;
             }
@@ -229,9 +230,9 @@ impl Driver {
         attempted
     }
 
-    fn poll_wire(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        match &mut self.wire {
-            Some(wire) => wire.poll(cx, self.machine.may_read()).map(Input::Received),
+    fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        match &mut self.socket {
+            Some(socket) => socket.poll(cx, self.machine.may_read()).map(Input::Received),
             None => Poll::Pending,
         }
     }
@@ -239,14 +240,14 @@ impl Driver {
     fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         match self.commands.poll_recv(cx) {
             Poll::Ready(Some(command)) => Poll::Ready(Input::Command(command)),
-            // Nobody can give orders any more; the application still listens.
+            // All senders are dropped; the application may still receive.
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        let after = self.machine.deadline().unwrap_or(LONG).min(self.now().saturating_add(LONG));
-        let at = self.begun + after;
+        let after = self.machine.deadline().unwrap_or(IDLE).min(self.now().saturating_add(IDLE));
+        let at = self.start + after;
         if self.timer.deadline() != at {
             self.timer.as_mut().reset(at);
         }
@@ -254,7 +255,7 @@ impl Driver {
     }
 }
 
-/// Random enough for waits, and hard enough to guess for cids.
+/// Random enough for backoff, and hard enough to guess for message ids.
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     getrandom::u64().unwrap_or_else(|_| RandomState::new().build_hasher().finish())

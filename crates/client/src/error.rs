@@ -1,58 +1,60 @@
-//! Why something a client was to do was not done.
+//! Errors of a client.
 
 use std::fmt;
+
+use tower_chat_rooms_protocol::close;
 
 /// Why a client could not connect, or a message was not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// A setting can't work.
+    /// A setting is invalid.
     Config(String),
-    /// Not connected in the time allowed for the first time; why the last attempt failed.
+    /// The client could not connect in the time allowed. Holds the error of the last attempt.
     Unreachable(String),
-    /// The server does not let this client in.
+    /// The server refused the client's authentication.
     NoAuth(String),
-    /// The server refused the message, or to let the client into the room.
+    /// The server refused the message, or did not let the client enter the room.
     #[non_exhaustive]
     Refused {
         /// The code, one of the server's [`ErrorCode`]s.
         ///
         /// [`ErrorCode`]: https://docs.rs/tower-chat-rooms/latest/tower_chat_rooms/enum.ErrorCode.html
         code: String,
-        /// A text for people.
+        /// A description for people.
         message: String,
     },
-    /// The client is closed for good. What it had not sent by then is not sent any more; of what
-    /// was on its way nobody knows.
+    /// The client is closed for good. Messages that were not sent will not be sent. Messages
+    /// that were sent but not acknowledged may or may not have been published.
     #[non_exhaustive]
     Closed {
-        /// The close code: 1000 where the client itself left.
+        /// The close code: 1000 if the client left.
         code: u16,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// So many messages wait to be sent that this one was not taken
-    /// ([`max_unsent`](crate::ClientBuilder::max_unsent)).
+    /// Too many messages wait to be sent ([`max_unsent`](crate::ClientBuilder::max_unsent)).
     QueueFull,
     /// The message is longer than the server allows.
     #[non_exhaustive]
     TooBig {
-        /// Its bytes on the wire.
+        /// Its size on the wire in bytes.
         bytes: usize,
-        /// What is allowed.
+        /// The server's limit in bytes.
         max: usize,
     },
-    /// The value can't be said: no JSON, no object, or a key or event of the protocol's own.
+    /// The value can't be sent: it is not JSON or not an object, or it uses a key or an event
+    /// that the protocol reserves.
     Value(String),
 }
 
 impl ClientError {
-    /// What the end of a client means to everybody but who waits for its first connection.
+    /// The error as reported to everything but the first attempt to connect.
     pub(crate) fn as_closed(&self) -> ClientError {
         let (code, reason) = match self {
             ClientError::Closed { code, reason } => (*code, reason.clone()),
-            ClientError::NoAuth(_) | ClientError::Refused { .. } => (1000, self.to_string()),
-            _ => (1006, self.to_string()),
+            ClientError::NoAuth(_) | ClientError::Refused { .. } => (close::NORMAL, self.to_string()),
+            _ => (close::ABNORMAL, self.to_string()),
         };
         ClientError::Closed { code, reason }
     }
@@ -69,7 +71,7 @@ impl fmt::Display for ClientError {
             ClientError::Closed { code, reason } => write!(f, "closed: {reason} ({code})"),
             ClientError::QueueFull => f.write_str("too many messages wait to be sent; send again later"),
             ClientError::TooBig { bytes, max } => {
-                write!(f, "the message has {bytes} bytes, the server takes at most {max}")
+                write!(f, "the message has {bytes} bytes, the server accepts at most {max}")
             }
         }
     }

@@ -1,84 +1,82 @@
-//! What a client tells its application.
+//! What a client reports to its application.
 
 use serde_json::{Map, Value};
 
-/// Something that a [`Client`](crate::Client) tells.
+/// An event of a [`Client`](crate::Client).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ClientEvent {
-    /// The client is in this state now.
+    /// The client's state has changed.
     State(ClientState),
-    /// The client is in its room, for the first time or again.
+    /// The client has entered its room, for the first time or after a lost connection.
     #[non_exhaustive]
     Entered {
-        /// The name under which it is there; with some servers not the one it asked for.
+        /// The client's name in the room. Some servers assign another than the one asked for.
         name: String,
-        /// The id of its seat in the room, which a resumption keeps.
+        /// The id of the session. It stays the same when the session is resumed.
         connection: String,
-        /// Members of the room.
+        /// Number of members in the room.
         num: u64,
-        /// Its seat was kept, and nobody has noticed that it was away.
+        /// The session was resumed: no other member has noticed the lost connection.
         resumed: bool,
-        /// All that was missed follows. With `false`, on coming back, a
-        /// [`Gap`](ClientEvent::Gap) is told of where something may have been missed.
+        /// All missed frames follow. If `false` after a lost connection, a
+        /// [`Gap`](ClientEvent::Gap) follows where frames may have been missed.
         recovered: bool,
     },
-    /// Somebody has entered the room.
+    /// A member has entered the room.
     Enter(RoomFrame),
-    /// Somebody has left the room.
+    /// A member has left the room.
     Out(RoomFrame),
-    /// Somebody has said something in the room: [`RoomFrame::event`] tells what.
+    /// A message was published in the room. [`RoomFrame::event`] is its event name.
     Message(RoomFrame),
-    /// The host has said something to this connection alone, beside the room's order.
+    /// The host has sent a frame to this client only. It is not part of the room log.
     Direct(RoomFrame),
-    /// Frames of the room were missed and can't be had any more.
+    /// Frames of the room were missed and can't be recovered.
     #[non_exhaustive]
     Gap {
-        /// How many; `None` where nobody knows, as after a restart of the server.
+        /// How many; `None` if unknown, as after a restart of the server.
         missed: Option<u64>,
     },
-    /// The application has taken no events for too long, and some that can't be had again were
-    /// dropped: what the host said to this connection alone, errors, and, after many lost
-    /// connections, states and gaps.
+    /// The application took no events for too long, and some that can't be recovered were
+    /// dropped: direct frames, errors and, after many lost connections, states and gaps.
     #[non_exhaustive]
     Overflow {
         /// How many were dropped.
         lost: u64,
     },
-    /// The server complained about something that no [`send`](crate::ClientSender::send) is
-    /// waiting for.
+    /// The server reported an error that does not concern a [`send`](crate::ClientSender::send).
     #[non_exhaustive]
     Error {
         /// The code, one of the server's [`ErrorCode`]s.
         ///
         /// [`ErrorCode`]: https://docs.rs/tower-chat-rooms/latest/tower_chat_rooms/enum.ErrorCode.html
         code: String,
-        /// A text for people.
+        /// A description for people.
         message: String,
     },
-    /// The client is closed for good. The last event.
+    /// The client is closed for good. This is the last event.
     #[non_exhaustive]
     Closed {
-        /// The close code: 1000 where the client itself left, or was refused in its room.
+        /// The close code: 1000 if the client left, or was not allowed to enter its room.
         code: u16,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// What a [`Client`](crate::Client) is doing.
+/// The state of a [`Client`](crate::Client).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientState {
     /// It is in its room.
     Online,
-    /// It has lost its connection and is coming back. What is sent now waits.
+    /// It has lost its connection and is reconnecting. Messages wait to be sent.
     Reconnecting,
     /// It is closed for good.
     Closed,
 }
 
-/// A JSON object that came from the room or the host.
+/// A JSON object sent by the room or the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoomFrame {
     object: Map<String, Value>,
@@ -90,32 +88,32 @@ impl RoomFrame {
         RoomFrame { object, own }
     }
 
-    /// The event's name, mostly `message`.
+    /// The event's name, usually `message`.
     pub fn event(&self) -> &str {
         self.text("event").unwrap_or_default()
     }
 
-    /// Who said it, entered or left; `None` where the host spoke for nobody.
+    /// The member that published it, entered or left; `None` if the host sent it.
     pub fn name(&self) -> Option<&str> {
         self.text("name")
     }
 
-    /// What was said.
+    /// The message; `null` if there is none.
     pub fn message(&self) -> &Value {
         self.object.get("message").unwrap_or(&Value::Null)
     }
 
-    /// Members of the room.
+    /// Number of members in the room.
     pub fn num(&self) -> Option<u64> {
         self.object.get("num")?.as_u64()
     }
 
-    /// The place among the room's frames; `None` for what the host said to this connection.
+    /// The sequence number in the room log; `None` for a frame sent to this client only.
     pub fn seq(&self) -> Option<u64> {
         self.object.get("seq")?.as_u64()
     }
 
-    /// Whether this client has said it, or it is its own enter.
+    /// Whether this client published it, or it is this client's own enter.
     pub fn is_own(&self) -> bool {
         self.own
     }
@@ -125,7 +123,7 @@ impl RoomFrame {
         &self.object
     }
 
-    /// The whole object, to keep.
+    /// Converts the frame into the whole object.
     pub fn into_object(self) -> Map<String, Value> {
         self.object
     }

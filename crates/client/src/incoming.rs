@@ -1,10 +1,10 @@
-//! What the server sends, told apart.
+//! Parses what the server sends.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// One frame of the server.
+/// A frame from the server.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Incoming {
     Heartbeat,
@@ -20,24 +20,24 @@ pub(crate) enum Incoming {
         message: String,
         cid: Option<String>,
     },
-    /// So many of the room's frames were dropped, for this client reads too slowly.
+    /// The server dropped this many of the room's frames, because the client reads too slowly.
     Lagged(u64),
-    /// Said in the room, or by the host to this connection alone: then without `seq`.
-    Said(Map<String, Value>),
+    /// A frame of the room or, without a `seq`, of the host to this connection only.
+    Frame(Map<String, Value>),
 }
 
-/// What a connection begins with.
+/// The first frame of a connection.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Welcome {
-    /// The secret for coming back, where the server keeps seats.
-    pub(crate) resume: Option<String>,
-    /// Nothing for so long means that the connection is dead.
-    pub(crate) patience: Duration,
-    /// How often the server wants to hear something.
+    /// Resumes the session, if the server has a resume window.
+    pub(crate) resume_token: Option<String>,
+    /// A connection is dead once nothing was received for this long.
+    pub(crate) timeout: Duration,
+    /// How often the server expects a sign of life.
     pub(crate) interval: Duration,
     pub(crate) message_bytes: usize,
     pub(crate) cid_bytes: usize,
-    /// How many messages may be unacknowledged.
+    /// Most messages that may be unacknowledged.
     pub(crate) window: usize,
 }
 
@@ -53,14 +53,15 @@ pub(crate) struct Entered {
     pub(crate) recovered: bool,
 }
 
-/// A heartbeat as the protocol's own default, should a welcome not give it.
-const INTERVAL: u64 = 1000;
+/// Heartbeat interval and timeout in milliseconds, for a welcome without them.
+const DEFAULT_HEARTBEAT: u64 = 1000;
 
-/// The longest time that a server may keep a client away.
-const LONGEST_RETRY: u64 = 24 * 60 * 60;
+/// Longest wait that the client grants a server, in seconds.
+const MAX_RETRY: u64 = 24 * 60 * 60;
 
 impl Incoming {
-    /// `None` for what isn't a JSON object with an `event`, or lacks what its event needs.
+    /// Returns `None` if the text is not a JSON object with an `event`, or lacks a key that its event
+    /// needs.
     pub(crate) fn parse(text: &str) -> Option<Incoming> {
         let object: Map<String, Value> = serde_json::from_str(text).ok()?;
         let event = object.get("event")?.as_str()?;
@@ -79,7 +80,7 @@ impl Incoming {
                 cid: string(&object, "cid"),
             },
             "lagged" => Incoming::Lagged(object.get("missed")?.as_u64()?),
-            _ => Incoming::Said(object),
+            _ => Incoming::Frame(object),
         })
     }
 }
@@ -88,16 +89,16 @@ impl Welcome {
     fn of(object: &Map<String, Value>) -> Welcome {
         let time = |key| {
             let ms = object.get("heartbeat").and_then(|h| h.get(key)).and_then(Value::as_u64);
-            Duration::from_millis(ms.unwrap_or(INTERVAL))
+            Duration::from_millis(ms.unwrap_or(DEFAULT_HEARTBEAT))
         };
-        // What is not limited is null.
+        // `null` means no limit.
         let limit = |key| {
             let limit = object.get("limits").and_then(|l| l.get(key)).and_then(Value::as_u64);
             limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
         };
         Welcome {
-            resume: string(object, "resume"),
-            patience: time("interval").saturating_add(time("timeout")),
+            resume_token: string(object, "resume"),
+            timeout: time("interval").saturating_add(time("timeout")),
             interval: time("interval"),
             message_bytes: limit("messageBytes"),
             cid_bytes: limit("cidBytes"),
@@ -125,7 +126,7 @@ fn string(object: &Map<String, Value>, key: &str) -> Option<String> {
     object.get(key)?.as_str().map(Into::into)
 }
 
-/// How long to stay away, from the end of a close frame's reason: `retry in N s`.
+/// The wait that a close frame asks for at the end of its reason: `retry in N s`.
 pub(crate) fn retry_in(reason: &str) -> Option<Duration> {
     let (before, seconds) = reason.strip_suffix(" s")?.rsplit_once(' ')?;
     if !before.ends_with("retry in") {
@@ -134,13 +135,13 @@ pub(crate) fn retry_in(reason: &str) -> Option<Duration> {
     retry_after(seconds)
 }
 
-/// The same from a `Retry-After` header in seconds.
+/// The wait in a `Retry-After` header in seconds.
 pub(crate) fn retry_after(seconds: &str) -> Option<Duration> {
     if !seconds.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let seconds: u64 = seconds.parse().ok()?;
-    Some(Duration::from_secs(seconds.min(LONGEST_RETRY)))
+    Some(Duration::from_secs(seconds.min(MAX_RETRY)))
 }
 
 #[cfg(test)]
@@ -149,11 +150,11 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_reason_may_end_with_when_to_come_back() {
+    fn a_close_reason_may_ask_for_a_wait() {
         let secs = |n| Some(Duration::from_secs(n));
         assert_eq!(retry_in("the server restarts; retry in 5 s"), secs(5));
         assert_eq!(retry_in("retry in 0 s"), secs(0));
-        assert_eq!(retry_in("retry in 99999999999 s"), secs(LONGEST_RETRY));
+        assert_eq!(retry_in("retry in 99999999999 s"), secs(MAX_RETRY));
         for none in
             ["", "retry in s", "retry in -1 s", "retry in 5 s.", "5 s", "retry in 99999999999999999999 s"]
         {
@@ -162,20 +163,20 @@ mod tests {
     }
 
     #[test]
-    fn a_welcome_without_limits_limits_nothing() {
+    fn a_limit_that_is_missing_or_null_is_no_limit() {
         let text = r#"{"event":"welcome","heartbeat":{"interval":2000,"timeout":500},
                        "limits":{"messageBytes":null,"cids":7},"grace":0}"#;
         let Some(Incoming::Welcome(welcome)) = Incoming::parse(text) else { panic!() };
-        assert_eq!((welcome.resume, welcome.patience), (None, Duration::from_millis(2500)));
+        assert_eq!((welcome.resume_token, welcome.timeout), (None, Duration::from_millis(2500)));
         assert_eq!((welcome.message_bytes, welcome.cid_bytes, welcome.window), (usize::MAX, usize::MAX, 7));
     }
 
     #[test]
-    fn what_makes_no_sense_is_nothing() {
+    fn invalid_frames_are_none() {
         for text in ["", "null", "[]", "{}", r#"{"event":1}"#, r#"{"event":"ack","cid":"c"}"#] {
             assert_eq!(Incoming::parse(text), None, "{text}");
         }
-        assert!(matches!(Incoming::parse(r#"{"event":"new","a":1}"#), Some(Incoming::Said(_))));
+        assert!(matches!(Incoming::parse(r#"{"event":"new","a":1}"#), Some(Incoming::Frame(_))));
     }
 
     proptest! {

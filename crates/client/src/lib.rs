@@ -1,22 +1,21 @@
-//! A client of the chat rooms that `tower-chat-rooms` serves: a pure state machine, and the task that
-//! moves its bytes.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
+mod client;
 mod dial;
 mod driver;
 mod error;
 mod event;
-mod handle;
+mod events;
 mod incoming;
 mod machine;
 mod outgoing;
-mod queue;
+mod socket;
 #[cfg(feature = "rustls")]
 mod tls;
-mod wire;
 
 pub use crate::builder::ClientBuilder;
+pub use crate::client::{Client, ClientSender, Sending};
 pub use crate::error::ClientError;
 pub use crate::event::{ClientEvent, ClientState, RoomFrame};
-pub use crate::handle::{Client, ClientSender, Sending};

@@ -1,5 +1,5 @@
-//! The client as a pure state machine: it is told what happens and at which time, and says what
-//! is to be done. It does no I/O and reads no clock.
+//! The client as a pure state machine. It is told what happens and when, and returns what to do. It
+//! does no I/O and reads no clock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,154 +11,153 @@ use crate::event::ClientEvent;
 use crate::incoming::Welcome;
 use crate::outgoing::Outgoing;
 
-mod link;
+mod connection;
 mod room;
 
-/// Refused tokens in a row, each asked for anew, after which the client stays away.
-const MAX_REFUSALS: u32 = 3;
-/// Messages under way where the server sets no limit.
+/// Refused tokens in a row, each provided anew, after which the client gives up.
+const MAX_REFUSED_TOKENS: u32 = 3;
+/// Unacknowledged messages if the server sets no limit.
 const MAX_WINDOW: usize = 1024;
 
-/// What refuses a client for good; any other error on entering may pass.
-const FOR_GOOD: [&str; 7] =
+/// Errors on entering that will not go away. Any other may be temporary.
+const PERMANENT_REFUSALS: [&str; 7] =
     ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
 
-/// A frame that couldn't be read, so that the error has no `cid`.
+/// Errors about a frame that the server could not read, and so could not find the `cid` of.
 const UNREADABLE: [&str; 5] = ["bad_json", "bad_shape", "not_an_object", "too_deep", "reserved_event"];
 
-/// Time since the client was made.
+/// Time since the client was created.
 type Now = Duration;
 
-/// The settings.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) room: String,
     pub(crate) credential: Credential,
-    /// Bound of the first wait, and of the longest.
+    /// Bound of the first wait between attempts, and of the longest.
     pub(crate) backoff: (Duration, Duration),
-    /// For connecting until the welcome, and for entering.
+    /// For connecting until the welcome, and then for entering.
     pub(crate) step_timeout: Duration,
-    /// For being in the room for the first time.
+    /// For entering the room for the first time.
     pub(crate) first_timeout: Duration,
     pub(crate) max_unsent: usize,
 }
 
-/// Whether another attempt may have another token.
+/// Whether another attempt may use another token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credential {
-    /// None, or one that stays the same.
+    /// No token, or always the same.
     Fixed,
-    /// Asked for at each attempt.
-    Fresh,
+    /// Provided for each attempt.
+    Renewable,
 }
 
-/// What is to be done.
+/// What the driver has to do. `T` waits for a message's acknowledgement.
 #[derive(Debug)]
 pub(crate) enum Output<T> {
-    /// Begin to connect.
+    /// Start to connect.
     Connect,
     Send(String),
-    /// Answer a heartbeat; one that still waits to be sent is enough.
+    /// Answer a heartbeat. One answer is enough for all heartbeats that wait for one.
     Pong,
-    /// Close the connection, or give up connecting, and hear no more of it.
+    /// Close the connection or give up the attempt to connect, and report nothing more of it.
     Close(u16),
-    Tell(ClientEvent),
-    Settle(T, Result<u64, ClientError>),
+    Emit(ClientEvent),
+    Resolve(T, Result<u64, ClientError>),
 }
 
-/// Why connecting failed.
+/// Why an attempt to connect failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Another attempt may succeed.
-    Broken(String),
-    /// The server answered with this status, and when to come again.
+    Transient(String),
+    /// The server answered with this status, and perhaps asked for a wait.
     Http(u16, Option<Duration>),
-    /// None will.
-    Hopeless(String),
+    /// No attempt will succeed.
+    Permanent(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Until then.
+    /// Connects at this time.
     Waiting(Now),
-    /// Until then at most; the same for the next two.
+    /// Gives up at this time, as in the next two phases.
     Connecting(Now),
-    /// Connected; the welcome has not come.
-    Greeted(Now),
+    /// The WebSocket is open, and the welcome has not arrived.
+    Connected(Now),
     Entering(Now),
     Online,
-    Over,
+    Ended,
 }
 
 #[derive(Debug, Clone)]
 struct Position {
     epoch: String,
-    /// The last frame that the application was told of.
+    /// The last frame that was emitted.
     seq: u64,
 }
 
 /// `T` waits for a message's acknowledgement.
 pub(crate) struct Machine<T> {
-    plan: Plan,
+    settings: Settings,
     random: Box<dyn FnMut() -> u64 + Send>,
     phase: Phase,
-    /// The application has been told that the client is in its room.
+    /// The client has entered its room at least once.
     was_online: bool,
     online_since: Now,
-    /// Failed attempts in a row, and connections that did not last.
-    series: u32,
+    /// Attempts that failed and connections that did not last, in a row.
+    failures: u32,
     /// Refused tokens in a row.
-    refusals: u32,
-    /// Secrets of connections whose seat this client may have, the oldest first.
-    secrets: Vec<String>,
+    refused_tokens: u32,
+    /// Tokens of the connections that may hold the session, the oldest first.
+    resume_tokens: Vec<String>,
     position: Option<Position>,
-    /// The id of the seat in the room.
-    seat: String,
-    /// Nothing is sent before the replay has come this far.
-    hold: u64,
+    /// The id of the session.
+    session: String,
+    /// No message is sent before the frame with this `seq` has arrived.
+    send_after: u64,
     outgoing: Outgoing<T>,
-    /// From here on all is of the present connection.
+    /// This and the following fields are about the current connection.
     welcome: Option<Welcome>,
-    last_heard: Now,
-    /// The `seq` of the `entered`, and whether the seat was taken over.
+    last_received: Now,
+    /// The `seq` of the `entered` frame, and whether the session was resumed.
     entered: (u64, bool),
-    /// The last of the room's frames that has come.
-    heard: u64,
-    /// The application takes no events: since when, and when the server next has to hear of us.
+    /// The `seq` of the room's last frame that arrived.
+    last_seq: u64,
+    /// The application takes no events: since when, and when the next sign of life is due.
     paused: Option<(Now, Now)>,
-    /// The room's frames are read and not told any more.
-    overrun: bool,
-    /// Frames that were dropped meanwhile and are in no replay.
+    /// The room's frames are read and dropped, to be replayed later.
+    drops_frames: bool,
+    /// Dropped events that no replay contains.
     lost: u64,
     outputs: VecDeque<Output<T>>,
-    ending: Option<ClientError>,
+    ended: Option<ClientError>,
 }
 
 impl<T> Machine<T> {
-    pub(crate) fn new(plan: Plan, random: Box<dyn FnMut() -> u64 + Send>) -> Machine<T> {
+    pub(crate) fn new(settings: Settings, random: Box<dyn FnMut() -> u64 + Send>) -> Machine<T> {
         let mut machine = Machine {
-            plan,
+            settings,
             random,
-            phase: Phase::Over,
+            phase: Phase::Ended,
             was_online: false,
             online_since: Now::ZERO,
-            series: 0,
-            refusals: 0,
-            secrets: Vec::new(),
+            failures: 0,
+            refused_tokens: 0,
+            resume_tokens: Vec::new(),
             position: None,
-            seat: String::new(),
+            session: String::new(),
+            send_after: 0,
             outgoing: Outgoing::new(),
             welcome: None,
-            last_heard: Now::ZERO,
+            last_received: Now::ZERO,
             entered: (0, false),
-            heard: 0,
-            hold: 0,
+            last_seq: 0,
             paused: None,
-            overrun: false,
+            drops_frames: false,
             lost: 0,
             outputs: VecDeque::new(),
-            ending: None,
+            ended: None,
         };
         machine.connect(Now::ZERO);
         machine
@@ -169,13 +168,13 @@ impl<T> Machine<T> {
     }
 
     /// Why the client is closed for good, once it is.
-    pub(crate) fn ending(&self) -> Option<&ClientError> {
-        self.ending.as_ref()
+    pub(crate) fn ended(&self) -> Option<&ClientError> {
+        self.ended.as_ref()
     }
 
     /// Whether the connection should be read.
     pub(crate) fn may_read(&self) -> bool {
-        self.paused.is_none() || self.overrun
+        self.paused.is_none() || self.drops_frames
     }
 
     /// Whether the application takes no events.
@@ -183,73 +182,71 @@ impl<T> Machine<T> {
         self.paused.is_some()
     }
 
-    /// When [`tick`](Machine::tick) is due.
+    /// When to call [`tick`](Machine::tick).
     pub(crate) fn deadline(&self) -> Option<Now> {
-        let watch = self.watch();
         let step = match self.phase {
-            Phase::Waiting(at) | Phase::Connecting(at) | Phase::Greeted(at) | Phase::Entering(at) => Some(at),
-            Phase::Online | Phase::Over => None,
+            Phase::Waiting(at) | Phase::Connecting(at) | Phase::Connected(at) | Phase::Entering(at) => {
+                Some(at)
+            }
+            Phase::Online | Phase::Ended => None,
         };
-        [watch, step].into_iter().flatten().min()
+        [self.heartbeat_deadline(), step].into_iter().flatten().min()
     }
 
-    /// When something is due because nothing has come, or nothing is read.
-    fn watch(&self) -> Option<Now> {
+    /// When the server counts as dead or, while nothing is read, when something is due.
+    fn heartbeat_deadline(&self) -> Option<Now> {
         let welcome = self.welcome.as_ref()?;
         match self.paused {
-            Some((since, beat)) if !self.overrun => Some(beat.min(since.saturating_add(welcome.patience))),
-            _ => Some(self.last_heard.saturating_add(welcome.patience)),
+            Some((since, pong)) if !self.drops_frames => {
+                Some(pong.min(since.saturating_add(welcome.timeout)))
+            }
+            _ => Some(self.last_received.saturating_add(welcome.timeout)),
         }
     }
 
     pub(crate) fn tick(&mut self, now: Now) {
         match self.phase {
             Phase::Waiting(at) if at <= now => return self.connect(now),
-            Phase::Connecting(at) | Phase::Greeted(at) | Phase::Entering(at) if at <= now => {
-                let doing = match self.phase {
-                    Phase::Connecting(_) => "no connection was made",
-                    Phase::Greeted(_) => "the server sent no welcome",
-                    _ => "the server did not answer the wish to enter",
-                };
-                return self.come_back(now, &format!("{doing} in time"));
-            }
+            Phase::Connecting(at) if at <= now => return self.reconnect(now, "connecting timed out"),
+            Phase::Connected(at) if at <= now => return self.reconnect(now, "no welcome in time"),
+            Phase::Entering(at) if at <= now => return self.reconnect(now, "entering timed out"),
             _ => {}
         }
-        if self.watch().is_none_or(|at| at > now) {
+        if self.heartbeat_deadline().is_none_or(|at| at > now) {
             return;
         }
         let Some(welcome) = &self.welcome else { return };
         match &mut self.paused {
-            Some((since, beat)) if !self.overrun => {
-                if *beat <= now {
-                    *beat = now.saturating_add(welcome.interval);
+            Some((since, pong)) if !self.drops_frames => {
+                if *pong <= now {
+                    *pong = now.saturating_add(welcome.interval);
                     self.outputs.push_back(Output::Pong);
                 }
-                if since.saturating_add(welcome.patience) <= now {
-                    tracing::debug!("the application takes no events; the room's frames are dropped");
-                    self.overrun = true;
-                    self.last_heard = now;
+                if since.saturating_add(welcome.timeout) <= now {
+                    tracing::debug!("the application takes no events; dropping the room's frames");
+                    self.drops_frames = true;
+                    self.last_received = now;
                 }
             }
-            _ => self.come_back(now, "nothing came from the server"),
+            _ => self.reconnect(now, "no heartbeat from the server"),
         }
     }
 
-    /// Something has come that is no text.
+    /// Something other than a text was received.
     pub(crate) fn on_alive(&mut self, now: Now) {
-        self.last_heard = now;
+        self.last_received = now;
     }
 
-    /// Says something: an object without its closing brace.
-    pub(crate) fn send(&mut self, body: &str, waiting: T) {
-        if let Some(ending) = &self.ending {
-            let closed = ending.as_closed();
-            return self.outputs.push_back(Output::Settle(waiting, Err(closed)));
+    /// Publishes an object, given without its closing brace.
+    pub(crate) fn publish(&mut self, body: &str, waiting: T) {
+        if let Some(error) = &self.ended {
+            let closed = error.as_closed();
+            return self.outputs.push_back(Output::Resolve(waiting, Err(closed)));
         }
-        if self.outgoing.unsent() >= self.plan.max_unsent {
-            return self.outputs.push_back(Output::Settle(waiting, Err(ClientError::QueueFull)));
+        if self.outgoing.unsent() >= self.settings.max_unsent {
+            return self.outputs.push_back(Output::Resolve(waiting, Err(ClientError::QueueFull)));
         }
-        // Nobody can foresee it, and so none can have a message taken for acknowledged.
+        // Random, so that no other member can have a message taken for acknowledged.
         let mut cid = format!("{:016x}", (self.random)());
         if let Some(welcome) = &self.welcome {
             cid.truncate(welcome.cid_bytes);
@@ -260,13 +257,13 @@ impl<T> Machine<T> {
     }
 
     pub(crate) fn leave(&mut self) {
-        if self.phase != Phase::Over {
+        if self.phase != Phase::Ended {
             self.outputs.push_back(Output::Close(close::NORMAL));
             self.end(ClientError::Closed { code: close::NORMAL, reason: "left".into() });
         }
     }
 
-    /// The application takes no events, and no more may wait for it.
+    /// The application takes no events, and the queue is full.
     pub(crate) fn on_full(&mut self, now: Now) {
         if let (Phase::Online, None, Some(welcome)) = (self.phase, self.paused, &self.welcome) {
             self.paused = Some((now, now.saturating_add(welcome.interval)));
@@ -274,19 +271,19 @@ impl<T> Machine<T> {
     }
 
     /// The application takes events again.
-    pub(crate) fn on_room(&mut self, now: Now) {
+    pub(crate) fn on_capacity(&mut self, now: Now) {
         if self.paused.take().is_none() {
             return;
         }
-        self.last_heard = now;
-        if self.overrun {
-            self.come_back(now, "the application took no events for a while");
+        self.last_received = now;
+        if self.drops_frames {
+            self.reconnect(now, "the application took no events for a while");
         }
     }
 }
 
 #[cfg(test)]
-mod any_server;
+mod hostile_server;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

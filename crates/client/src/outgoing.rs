@@ -1,17 +1,17 @@
-//! The application's messages until they are acknowledged, in order.
+//! The application's messages in order, until they are acknowledged.
 
 use std::collections::VecDeque;
 
-/// How many acknowledged messages are remembered until they come back from the room.
-const RECENT: usize = 256;
+/// How many acknowledged messages are remembered until the room's frame of each arrives.
+const MAX_RECENT: usize = 256;
 
-/// `T` is what waits for the acknowledgement.
+/// `T` waits for the acknowledgement of a message.
 #[derive(Debug)]
 pub(crate) struct Outgoing<T> {
     items: VecDeque<Item<T>>,
-    /// So many of them, the first ones, have been sent on the present connection.
-    on_wire: usize,
-    /// The cids of messages that were acknowledged, and not yet seen in the room.
+    /// How many items, from the front, were sent on the current connection.
+    sent: usize,
+    /// The ids of messages that were acknowledged and whose room frame has not arrived.
     recent: VecDeque<String>,
 }
 
@@ -20,78 +20,78 @@ struct Item<T> {
     cid: String,
     text: String,
     waiting: T,
-    /// Sent on this connection or another.
-    sent: bool,
+    /// Sent on this connection or an earlier one.
+    was_sent: bool,
 }
 
 impl<T> Outgoing<T> {
     pub(crate) fn new() -> Outgoing<T> {
-        Outgoing { items: VecDeque::new(), on_wire: 0, recent: VecDeque::new() }
+        Outgoing { items: VecDeque::new(), sent: 0, recent: VecDeque::new() }
     }
 
     pub(crate) fn push(&mut self, cid: String, text: String, waiting: T) {
-        self.items.push_back(Item { cid, text, waiting, sent: false });
+        self.items.push_back(Item { cid, text, waiting, was_sent: false });
     }
 
-    /// How many have never been sent.
+    /// How many messages were never sent.
     pub(crate) fn unsent(&self) -> usize {
-        self.items.iter().rev().take_while(|item| !item.sent).count()
+        self.items.iter().rev().take_while(|item| !item.was_sent).count()
     }
 
-    /// The next to be sent, where at most `window` may be under way.
+    /// The next message to send, if fewer than `window` are unacknowledged.
     pub(crate) fn next(&self, window: usize) -> Option<&str> {
-        let item = self.items.get(self.on_wire)?;
-        (self.on_wire < window).then_some(&item.text)
+        let item = self.items.get(self.sent)?;
+        (self.sent < window).then_some(&item.text)
     }
 
-    /// The next one has been sent.
+    /// Marks the next message as sent.
     pub(crate) fn advance(&mut self) {
-        if let Some(item) = self.items.get_mut(self.on_wire) {
-            item.sent = true;
-            self.on_wire += 1;
+        if let Some(item) = self.items.get_mut(self.sent) {
+            item.was_sent = true;
+            self.sent += 1;
         }
     }
 
-    /// Takes the next one out, unsent.
-    pub(crate) fn refuse(&mut self) -> Option<T> {
-        self.items.remove(self.on_wire).map(|item| item.waiting)
+    /// Removes the next message without sending it.
+    pub(crate) fn take_next(&mut self) -> Option<T> {
+        self.items.remove(self.sent).map(|item| item.waiting)
     }
 
-    /// The connection is gone: all that is here has to be sent again.
+    /// Prepares to send all messages again, after the connection was lost.
     pub(crate) fn rewind(&mut self) {
-        self.on_wire = 0;
+        self.sent = 0;
     }
 
-    /// Takes out a message that the server has answered.
-    pub(crate) fn settle(&mut self, cid: &str) -> Option<T> {
+    /// Removes the message with this id.
+    pub(crate) fn take(&mut self, cid: &str) -> Option<T> {
         let at = self.items.iter().position(|item| item.cid == cid)?;
-        self.on_wire -= usize::from(at < self.on_wire);
+        self.sent -= usize::from(at < self.sent);
         self.items.remove(at).map(|item| item.waiting)
     }
 
-    /// Takes out the one that the server answers next.
-    pub(crate) fn settle_oldest(&mut self) -> Option<T> {
-        self.on_wire = self.on_wire.checked_sub(1)?;
+    /// Removes the oldest message that was sent on the current connection.
+    pub(crate) fn take_oldest(&mut self) -> Option<T> {
+        self.sent = self.sent.checked_sub(1)?;
         self.items.pop_front().map(|item| item.waiting)
     }
 
-    /// An acknowledged message will come back from the room.
-    pub(crate) fn expect(&mut self, cid: String) {
-        if self.recent.len() == RECENT {
+    /// Remembers the id of an acknowledged message, to recognize its room frame.
+    pub(crate) fn remember(&mut self, cid: String) {
+        if self.recent.len() == MAX_RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back(cid);
     }
 
-    /// Whether a frame with this cid is an acknowledged message that comes back.
-    pub(crate) fn recognize(&mut self, cid: &str) -> bool {
+    /// Whether this is the id of an acknowledged message. Forgets the id.
+    pub(crate) fn recall(&mut self, cid: &str) -> bool {
         let at = self.recent.iter().position(|recent| recent == cid);
         at.is_some_and(|at| self.recent.remove(at).is_some())
     }
 
-    /// Everything that still waits.
+    /// Removes all messages.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> {
-        self.on_wire = 0;
+        self.sent = 0;
         self.items.drain(..).map(|item| item.waiting)
     }
 }

@@ -1,4 +1,4 @@
-//! TLS by rustls, with the certificates that the system trusts.
+//! TLS with rustls and the system's trusted certificates.
 
 use std::io;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::error::ClientError;
-use crate::wire::Io;
+use crate::socket::Io;
 
-/// Makes connections to one host safe.
+/// Wraps connections to one host in TLS.
 pub(crate) struct Tls {
     connector: TlsConnector,
     host: ServerName<'static>,
@@ -21,9 +21,10 @@ pub(crate) struct Tls {
 
 impl Tls {
     /// # Errors
-    /// If the system trusts no certificate, or the host can't have one.
+    ///
+    /// If the system trusts no certificate, or the host is not a valid name for one.
     pub(crate) async fn load(host: &str) -> Result<Tls, ClientError> {
-        // It reads files.
+        // Reads files, so not on the runtime's own threads.
         let loading = tokio::task::spawn_blocking(load_native_certs);
         let loaded = loading.await.map_err(|e| ClientError::Config(e.to_string()))?;
         let mut roots = RootCertStore::empty();
@@ -40,7 +41,7 @@ impl Tls {
     fn with(host: &str, roots: RootCertStore) -> Result<Tls, ClientError> {
         let refuse = |e: String| ClientError::Config(format!("no TLS to {host:?}: {e}"));
         let name = ServerName::try_from(host.to_owned()).map_err(|e| refuse(e.to_string()))?;
-        // The application's choice, where it has made one; never a panic because of two.
+        // The application may have installed a provider. rustls panics if it has to choose one of two.
         let crypto = CryptoProvider::get_default().cloned();
         let crypto = crypto.unwrap_or_else(|| Arc::new(ring::default_provider()));
         let config = ClientConfig::builder_with_provider(crypto)

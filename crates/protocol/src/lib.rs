@@ -17,8 +17,18 @@ pub const SUBPROTOCOL_V1: &str = "chat-rooms.v1";
 
 /// Events that only the server sends. A client that sends one of them receives the error
 /// `reserved_event`; `heartbeat` is allowed as the answer to a heartbeat.
-pub const SERVER_EVENTS: [&str; 9] =
-    ["out", "noAuth", "error", "heartbeat", "welcome", "entered", "ack", "expiring", "lagged"];
+pub const SERVER_EVENTS: [&str; 10] = [
+    "out",
+    "noAuth",
+    "error",
+    "heartbeat",
+    "welcome",
+    "entered",
+    "ack",
+    "expiring",
+    "authenticated",
+    "lagged",
+];
 
 /// Longest `cid`, the id that a client gives to a message, in bytes.
 pub const MAX_CID_BYTES: usize = 64;

@@ -1,11 +1,11 @@
-//! A log-linear histogram: fixed memory, 1.6 % exact over the whole range, filled from any thread.
+//! A log-linear histogram with fixed memory and a precision of 1.6 %, filled from any thread.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Each power of two is cut into `1 << BITS` buckets of equal width.
+/// Each power of two is divided into `1 << BITS` buckets of equal width.
 const BITS: u32 = 6;
-/// Longer times (18 minutes) count as this.
-const MOST: u64 = 1 << 40;
+/// The longest time that is distinguished (18 minutes).
+const MAX: u64 = 1 << 40;
 /// Bounds of the printed buckets: 1, 2 and 5 of each decade, from 1 µs.
 const STEPS: [u64; 3] = [1, 2, 5];
 
@@ -15,7 +15,7 @@ pub(crate) struct Histogram {
     max: AtomicU64,
 }
 
-/// How many times lay in `from..to` (nanoseconds).
+/// The number of times in `from..to` (nanoseconds).
 pub(crate) struct Row {
     pub(crate) from: u64,
     pub(crate) to: u64,
@@ -36,7 +36,7 @@ impl Histogram {
         self.max.load(Relaxed)
     }
 
-    /// The time that `share` of all took at most; 0 if there are none.
+    /// The time that this share of all does not exceed; 0 if there are none.
     pub(crate) fn quantile(&self, share: f64) -> u64 {
         let mut left = ((self.count() as f64 * share).ceil() as u64).max(1);
         for (n, bucket) in self.buckets.iter().enumerate() {
@@ -49,7 +49,7 @@ impl Histogram {
         self.max()
     }
 
-    /// The same in few, wide buckets, without the empty ones at both ends.
+    /// The histogram in a few wide buckets, without the empty ones at both ends.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let bounds = (3..12).flat_map(|decade| STEPS.map(|step| step * 10_u64.pow(decade)));
         let mut rows = vec![];
@@ -62,22 +62,22 @@ impl Histogram {
             let at = rows.partition_point(|row| row.to <= top(n));
             rows[at].count += bucket.load(Relaxed);
         }
-        let used = |row: &Row| row.count > 0;
-        let first = rows.iter().position(used).unwrap_or(rows.len());
-        let end = rows.iter().rposition(used).map_or(first, |last| last + 1);
+        let is_filled = |row: &Row| row.count > 0;
+        let first = rows.iter().position(is_filled).unwrap_or(rows.len());
+        let end = rows.iter().rposition(is_filled).map_or(first, |last| last + 1);
         rows.drain(first..end).collect()
     }
 }
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        let buckets = (0..=index(MOST)).map(|_| AtomicU64::new(0)).collect();
+        let buckets = (0..=index(MAX)).map(|_| AtomicU64::new(0)).collect();
         Histogram { buckets, max: AtomicU64::new(0) }
     }
 }
 
 fn index(nanos: u64) -> usize {
-    let nanos = nanos.min(MOST);
+    let nanos = nanos.min(MAX);
     let shift = (u64::BITS - nanos.leading_zeros()).saturating_sub(BITS + 1);
     ((u64::from(shift) << BITS) + (nanos >> shift)) as usize
 }
@@ -93,8 +93,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_follow_each_other_and_are_narrow() {
-        for n in 1..index(MOST) {
+    fn buckets_are_adjacent_and_narrow() {
+        for n in 1..index(MAX) {
             let (bottom, top) = (top(n - 1) + 1, top(n));
             assert_eq!((index(bottom), index(top)), (n, n));
             assert!((top - bottom) as f64 <= bottom as f64 / 64.0);

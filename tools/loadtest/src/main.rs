@@ -1,8 +1,8 @@
-//! A load generator for chat rooms: how many messages get through, how fast, and what is lost.
+//! A load generator for chat rooms: throughput, latency and losses.
 //!
-//! `cargo run --release --example loadtest` loads our own server in this process,
-//! `cargo run --release --example loadtest -- --url ws://127.0.0.1:3000/` one that runs already;
-//! `--help` lists the scenarios. The exit code is 1 if anything was lost.
+//! `cargo run --release -p loadtest` loads a server in this process, and
+//! `cargo run --release -p loadtest -- --url ws://127.0.0.1:3000/` one that is running. `--help` lists
+//! the scenarios. The exit code is 1 if anything was lost.
 
 mod client;
 mod histogram;
@@ -11,8 +11,8 @@ mod process;
 mod report;
 mod run;
 mod server;
+mod shared;
 mod stamp;
-mod world;
 
 use std::error::Error;
 use std::io::Write;
@@ -24,7 +24,7 @@ use crate::process::Process;
 use crate::report::Report;
 use crate::run::Run;
 use crate::server::Server;
-use crate::world::{Target, World};
+use crate::shared::{Shared, Target};
 
 fn main() -> ExitCode {
     let options = Options::read();
@@ -51,25 +51,25 @@ async fn measure(options: Options) -> Result<Report, Box<dyn Error + Send + Sync
         }
     };
     let target = Target::resolve(uri, options.allow_remote).await?;
-    let world = Arc::new(World::new(options, target));
-    let mut run = Run::new(world.clone(), process);
+    let shared = Arc::new(Shared::new(options, target));
+    let mut run = Run::new(shared.clone(), process);
     let interrupted = tokio::select! {
         () = run.load() => false,
         _ = tokio::signal::ctrl_c() => true,
     };
     run.end().await;
-    let report = Report::new(&world, run.used, interrupted);
+    let report = Report::new(&shared, run.usage, interrupted);
     write!(std::io::stdout(), "{report}")?;
-    if let Some(file) = &world.options.json {
+    if let Some(file) = &shared.options.json {
         std::fs::write(file, report.to_json()).map_err(|e| format!("can't write {}: {e}", file.display()))?;
     }
-    if let Some(file) = &world.options.line {
+    if let Some(file) = &shared.options.line {
         let mut file = std::fs::File::options()
             .append(true)
             .create(true)
             .open(file)
             .map_err(|e| format!("can't append to {}: {e}", file.display()))?;
-        writeln!(file, "{}", report.to_line(&world.options.tags))?;
+        writeln!(file, "{}", report.to_line(&shared.options.tags))?;
     }
     drop(server);
     Ok(report)

@@ -7,19 +7,19 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use http::Uri;
 
-/// Puts chat rooms under load, and measures what arrives, when, and what is lost.
+/// Loads chat rooms, and measures throughput, latency and losses.
 ///
-/// Without --url the crate's own server runs in this process, on a free port of 127.0.0.1, its
-/// limits opened wide. The latency of a message counts from the moment it was due, so that a
-/// server that falls behind can't hide it.
+/// Without --url a server without limits runs in this process, on a free port of 127.0.0.1. The
+/// latency of a message counts from the time at which it was due, so that a server that falls
+/// behind can't hide it.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "loadtest", version)]
 pub(crate) struct Options {
-    /// Server to load; ws:// only [default: our own, in this process]
+    /// URL of the server to load; ws:// only [default: a server in this process]
     #[arg(long)]
     pub(crate) url: Option<Uri>,
 
-    /// What happens
+    /// The kind of load
     #[arg(long, value_enum, default_value_t = Scenario::Rate)]
     pub(crate) scenario: Scenario,
 
@@ -27,7 +27,7 @@ pub(crate) struct Options {
     #[arg(long, value_parser = at_least_one)]
     rooms: Option<usize>,
 
-    /// Members of each room, each on a connection of its own [default: 20; enter: 400]
+    /// Members of each room, each with its own connection [default: 20; enter: 400]
     #[arg(long, value_parser = at_least_one)]
     members: Option<usize>,
 
@@ -39,23 +39,23 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 500.0, value_parser = rate)]
     pub(crate) rate: f64,
 
-    /// Messages that each room gets at once; how often follows from --rate [burst]
+    /// Messages that each room receives at once; --rate determines how often [burst]
     #[arg(long, default_value = "10", value_parser = at_least_one)]
     pub(crate) burst: usize,
 
-    /// Messages that each sender has under way [flood]
+    /// Unanswered messages of each sender [flood]
     #[arg(long, default_value = "1", value_parser = at_least_one)]
     pub(crate) window: usize,
 
-    /// Bytes of a message's text; at least those of its time stamp, about 30
+    /// Bytes of a message's text, at least the 30 or so of its time stamp
     #[arg(long, default_value_t = 64)]
     pub(crate) size: usize,
 
-    /// Time that is measured; for enter, the longest that it may take
+    /// Time to measure; for enter, the longest that it may take
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
 
-    /// Time under load before that
+    /// Time under load before measuring
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub(crate) warmup: Duration,
 
@@ -63,16 +63,16 @@ pub(crate) struct Options {
     #[arg(long, value_parser = at_least_one)]
     threads: Option<usize>,
 
-    /// Heartbeat of the server in this process
+    /// Heartbeat interval of the server in this process
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, conflicts_with = "url")]
     pub(crate) heartbeat: Duration,
 
-    /// Process of the server at --url, just started, for its memory per connection and its CPU
-    /// per delivery (Linux)
+    /// Process id of the server at --url, just started, to measure its memory per connection and
+    /// its CPU time per delivery (Linux)
     #[arg(long, requires = "url")]
     pub(crate) pid: Option<u32>,
 
-    /// Write the results to this file, too
+    /// Also write the results to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
@@ -89,23 +89,23 @@ pub(crate) struct Options {
     pub(crate) allow_remote: bool,
 }
 
-/// What happens after all have connected.
+/// The load once all have connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// All have entered; messages are due at an even rate, whatever comes back (open loop)
+    /// All have entered; messages are due at a constant rate, whatever the server does (open loop)
     Rate,
-    /// The same rate, but each room gets its messages in bursts, all rooms at the same moment
+    /// The same rate in bursts, in all rooms at the same time
     Burst,
-    /// Each sender sends again as soon as its own message has come back (closed loop)
+    /// Each sender sends again as soon as its own message has arrived (closed loop)
     Flood,
-    /// All have entered, nobody says anything; there are only heartbeats
+    /// All have entered, and there are only heartbeats
     Idle,
-    /// All are connected and enter at the same moment: each hears of all who come after
+    /// All are connected and enter at the same time; each receives the enters after its own
     Enter,
 }
 
 impl Options {
-    /// The flags of this process; ends it if they make no sense.
+    /// Parses the flags of this process. Exits if they are invalid.
     pub(crate) fn read() -> Options {
         let options = Options::parse();
         if let Err(text) = options.check() {
@@ -145,7 +145,7 @@ impl Options {
                 self.rate, self.size, self.burst
             ),
             Scenario::Flood => format!(
-                "{} sender(s) per room with {} message(s) of {} bytes under way each",
+                "{} sender(s) per room with {} unanswered message(s) of {} bytes each",
                 self.senders(),
                 self.window,
                 self.size
@@ -161,13 +161,13 @@ impl Options {
         match url.scheme_str() {
             Some("ws") if url.host().is_some() => Ok(()),
             Some("wss") => Err("wss:// is not supported: load the server behind its TLS proxy".into()),
-            _ => Err(format!("{url} is no WebSocket address; give one such as ws://127.0.0.1:3000/")),
+            _ => Err(format!("{url} is not a WebSocket URL; use one such as ws://127.0.0.1:3000/")),
         }
     }
 }
 
 impl Scenario {
-    /// As it is called in the flag.
+    /// Its name in the flag.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
     }

@@ -1,12 +1,12 @@
-//! What a process has used, where the system tells it (Linux).
+//! The memory and CPU time of a process (Linux).
 
 use std::fs::{read_dir, read_to_string};
 use std::time::Duration;
 
-/// Unit of the times in `/proc/PID/stat`, the same on all common systems.
+/// The unit of times in `/proc/PID/stat` on all common systems.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process of this machine.
+/// A process on this machine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(pub(crate) u32);
 
@@ -18,8 +18,8 @@ impl Process {
         Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
     }
 
-    /// CPU time so far, user and system: of the threads that run, to the nanosecond, or else
-    /// as the kernel counts it in ticks.
+    /// User and system CPU time so far: of the running threads, to the nanosecond, if available,
+    /// otherwise in the kernel's ticks.
     pub(crate) fn cpu(self) -> Option<Duration> {
         self.cpu_of_threads().or_else(|| ticks(&read_to_string(format!("/proc/{}/stat", self.0)).ok()?))
     }
@@ -36,7 +36,7 @@ impl Process {
 
 /// User and system time in the text of `/proc/PID/stat`.
 fn ticks(stat: &str) -> Option<Duration> {
-    // The name before stands in brackets and may hold anything.
+    // The process name comes before, in brackets, and may contain anything.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
     let mut next = || fields.next()?.parse::<u32>().ok();
     Some(TICK * (next()? + next()?))
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_behind_a_name_with_brackets() {
+    fn finds_the_ticks_after_a_name_with_brackets() {
         let stat = "7 (a) b) c) S 1 7 7 0 -1 4194304 100 0 0 0 31 11 0 0 20 0 2 0 100";
         assert_eq!(ticks(stat), Some(Duration::from_millis(420)));
         assert_eq!(ticks(""), None);
@@ -56,7 +56,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn both_ways_to_count_agree() {
+    fn both_sources_of_cpu_time_agree() {
         let own = Process(std::process::id());
         while own.cpu().unwrap() < 5 * TICK {}
         let stat = read_to_string(format!("/proc/{}/stat", own.0)).unwrap();

@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::histogram::{Histogram, Row};
-use crate::run::Used;
-use crate::world::World;
+use crate::run::Usage;
+use crate::shared::Shared;
 
 /// Width of the longest bar.
 const BAR: f64 = 40.0;
 
-/// What a run has shown. Times are in nanoseconds.
+/// The results. Times are in nanoseconds.
 pub(crate) struct Report {
     what: String,
     scenario: String,
@@ -32,15 +32,15 @@ pub(crate) struct Report {
     delivered: u64,
     arrived: u64,
     lost: u64,
-    disordered: u64,
+    out_of_order: u64,
     heartbeats: u64,
     errors: u64,
     connect: Option<Times>,
     latency: Option<Times>,
     late: Option<Times>,
     rows: Vec<Row>,
-    used: Used,
-    complaints: Vec<(String, u64)>,
+    usage: Usage,
+    problems: Vec<(String, u64)>,
 }
 
 /// The usual quantiles.
@@ -54,43 +54,43 @@ struct Times {
 }
 
 impl Report {
-    pub(crate) fn new(world: &World, used: Used, interrupted: bool) -> Report {
-        let tally = &world.tally;
+    pub(crate) fn new(shared: &Shared, usage: Usage, interrupted: bool) -> Report {
+        let counters = &shared.counters;
         Report {
-            what: world.options.describe(),
-            scenario: world.options.scenario.name(),
-            rooms: world.options.rooms(),
-            members: world.options.members(),
-            target: world.target.uri.to_string(),
-            in_process: world.options.url.is_none(),
+            what: shared.options.describe(),
+            scenario: shared.options.scenario.name(),
+            rooms: shared.options.rooms(),
+            members: shared.options.members(),
+            target: shared.target.uri.to_string(),
+            in_process: shared.options.url.is_none(),
             interrupted,
-            wanted: world.options.connections() as u64,
-            connected: tally.connected.get(),
-            entered: tally.entered.get(),
-            failed: tally.failed.get(),
-            closed: tally.closed.get(),
-            seconds: world.measured().as_secs_f64(),
-            messages: tally.messages.get(),
-            expected: tally.expected.get(),
-            delivered: tally.delivered(),
-            arrived: tally.arrived.get(),
-            lost: tally.lost(),
-            disordered: tally.disordered.get(),
-            heartbeats: tally.heartbeats.get(),
-            errors: tally.errors.get(),
-            connect: Times::of(&tally.connect),
-            latency: Times::of(&tally.latency),
-            late: Times::of(&tally.late),
-            rows: tally.latency.rows(),
-            used,
-            complaints: tally.complaints(),
+            wanted: shared.options.connections() as u64,
+            connected: counters.connected.get(),
+            entered: counters.entered.get(),
+            failed: counters.failed.get(),
+            closed: counters.closed.get(),
+            seconds: shared.measured().as_secs_f64(),
+            messages: counters.messages.get(),
+            expected: counters.expected.get(),
+            delivered: counters.delivered(),
+            arrived: counters.arrived.get(),
+            lost: counters.lost(),
+            out_of_order: counters.out_of_order.get(),
+            heartbeats: counters.heartbeats.get(),
+            errors: counters.errors.get(),
+            connect: Times::of(&counters.connect),
+            latency: Times::of(&counters.latency),
+            late: Times::of(&counters.late),
+            rows: counters.latency.rows(),
+            usage,
+            problems: counters.problems(),
         }
     }
 
-    /// Whether everything has gone as it should.
+    /// Whether all connections entered and nothing was lost or failed.
     pub(crate) fn is_clean(&self) -> bool {
         let all_in = self.interrupted || self.entered == self.wanted;
-        let faults = [self.lost, self.failed, self.closed, self.errors, self.disordered];
+        let faults = [self.lost, self.failed, self.closed, self.errors, self.out_of_order];
         all_in && faults.iter().sum::<u64>() == 0
     }
 
@@ -111,15 +111,15 @@ impl Report {
             "deliveries_expected": self.expected,
             "deliveries_per_second": self.per_second(self.arrived),
             "lost": self.lost,
-            "out_of_order": self.disordered,
+            "out_of_order": self.out_of_order,
             "latency_us": self.latency.map(Times::to_json),
             "sent_late_us": self.late.map(Times::to_json),
             "heartbeats": self.heartbeats,
             "errors": self.errors,
-            "complaints": self.complaints,
+            "problems": self.problems,
             "cpu_and_memory_of": if self.in_process { "server and load generator" } else { "server" },
-            "rss_bytes_per_connection": self.used.memory,
-            "cpu_seconds": self.used.cpu.map(|cpu| cpu.as_secs_f64()),
+            "rss_bytes_per_connection": self.usage.memory,
+            "cpu_seconds": self.usage.cpu.map(|cpu| cpu.as_secs_f64()),
             "cpu_us_per_delivery": self.cpu_per(self.arrived as f64),
             "cpu_us_per_connection_second": self.cpu_per(self.connection_seconds()),
             "latency_histogram_us": self.rows.iter().map(|row| json!({
@@ -129,7 +129,7 @@ impl Report {
         format!("{json:#}\n")
     }
 
-    /// The results as tokens `key=value`. Others follow; of two for a key the later one counts.
+    /// The results as `key=value` tokens, followed by the tags. The last token of a key counts.
     pub(crate) fn to_line(&self, tags: &[String]) -> String {
         let mut line = format!("scenario={}", self.scenario);
         let mut add = |key: &str, value: Option<f64>| {
@@ -151,7 +151,7 @@ impl Report {
         add("lost", Some(self.lost as f64));
         add("failed", Some((self.failed + self.closed) as f64));
         if !self.in_process {
-            add("kb_per_conn", self.used.memory.map(|bytes| bytes as f64 / 1024.0));
+            add("kb_per_conn", self.usage.memory.map(|bytes| bytes as f64 / 1024.0));
             add("cpu_us", self.cpu_per(self.arrived as f64));
             add("cpu_us_per_conn_s", self.cpu_per(self.connection_seconds()));
             let share = if self.scenario == "idle" { "idle_cpu_pct" } else { "srv_cpu_pct" };
@@ -160,9 +160,9 @@ impl Report {
         tags.iter().fold(line, |line, tag| line + " " + tag)
     }
 
-    /// CPU time of the server in microseconds, for one of so many.
+    /// The server's CPU time in microseconds, divided by `n`.
     fn cpu_per(&self, n: f64) -> Option<f64> {
-        self.used.cpu.filter(|_| n > 0.0).map(|cpu| cpu.as_secs_f64() * 1e6 / n)
+        self.usage.cpu.filter(|_| n > 0.0).map(|cpu| cpu.as_secs_f64() * 1e6 / n)
     }
 
     fn connection_seconds(&self) -> f64 {
@@ -182,7 +182,7 @@ impl Report {
         format!("{percent:.1} % of a core, {share}")
     }
 
-    /// Whether a good part of the latency arose before the messages were on their way.
+    /// Whether much of the latency comes from the load generator.
     fn is_late(&self) -> bool {
         let (Some(late), Some(latency)) = (self.late, self.latency) else { return false };
         late.p99 > 10_000_000 && late.p99 > latency.p99 / 2
@@ -195,7 +195,7 @@ impl Report {
     fn write_histogram(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let most = self.rows.iter().map(|row| row.count).max().unwrap_or(1);
         let mut so_far = 0;
-        writeln!(f, "\n  latency up to           deliveries   up to here")?;
+        writeln!(f, "\n  latency up to           deliveries   cumulative")?;
         for row in &self.rows {
             so_far += row.count;
             let share = so_far as f64 / self.delivered as f64 * 100.0;
@@ -213,35 +213,34 @@ impl fmt::Display for Report {
         let times = |times: Option<Times>| times.map_or(format!("{:>12}", "-"), |t| t.to_string());
         let rate = |n, per_second| format!("{:>12}  {:>10}/s", grouped(n), grouped(per_second as u64));
         let place = if self.in_process { " (in this process)" } else { "" };
-        let broken_off = if self.interrupted { ", interrupted" } else { "" };
+        let interrupted = if self.interrupted { ", interrupted" } else { "" };
         line("scenario", self.what.clone())?;
         line("server", format!("{}{place}", self.target))?;
-        line("measured", format!("{:.2} s{broken_off}", self.seconds))?;
+        line("measured", format!("{:.2} s{interrupted}", self.seconds))?;
         line("connections", format!("{} of {}", grouped(self.entered), grouped(self.wanted)))?;
         line("connect time", times(self.connect))?;
         line("messages sent", rate(self.messages, self.per_second(self.messages)))?;
         line("deliveries", rate(self.delivered, self.per_second(self.arrived)))?;
         line("lost", format!("{:>12}", grouped(self.lost)))?;
-        line("out of order", format!("{:>12}", grouped(self.disordered)))?;
+        line("out of order", format!("{:>12}", grouped(self.out_of_order)))?;
         line("latency", times(self.latency))?;
-        line("of it sent late", times(self.late))?;
+        line("sent late by", times(self.late))?;
         line("heartbeats", format!("{:>12}", grouped(self.heartbeats)))?;
         line("errors", format!("{:>12}", grouped(self.errors)))?;
         line("failed connections", format!("{:>12}", grouped(self.failed)))?;
         line("unexpected closes", format!("{:>12}", grouped(self.closed)))?;
         let ends = if self.in_process { ", server and load generator together" } else { "" };
-        if let Some(bytes) = self.used.memory {
+        if let Some(bytes) = self.usage.memory {
             line("memory", format!("{:.1} KiB RSS per connection{ends}", bytes as f64 / 1024.0))?;
         }
-        if let Some(cpu) = self.used.cpu.filter(|_| self.seconds > 0.0) {
+        if let Some(cpu) = self.usage.cpu.filter(|_| self.seconds > 0.0) {
             line("CPU", format!("{}{ends}", self.describe_cpu(cpu)))?;
         }
         if self.is_late() {
-            let text =
-                "what was due was sent late: the load generator could not keep up, or was kept waiting";
+            let text = "messages were sent late: the load generator was overloaded or blocked";
             line("!", text.into())?;
         }
-        for (text, n) in &self.complaints {
+        for (text, n) in &self.problems {
             line("!", format!("{} x {text}", grouped(*n)))?;
         }
         if !self.rows.is_empty() {
@@ -252,7 +251,7 @@ impl fmt::Display for Report {
 }
 
 impl Times {
-    /// Those of a histogram that isn't empty.
+    /// Returns `None` for an empty histogram.
     fn of(histogram: &Histogram) -> Option<Times> {
         let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|share| histogram.quantile(share));
         (histogram.count() > 0).then(|| Times { p50, p90, p99, p999, max: histogram.max() })
@@ -274,7 +273,7 @@ impl fmt::Display for Times {
     }
 }
 
-/// Nanoseconds with three digits, in the unit that fits.
+/// Formats nanoseconds with three digits, in a suitable unit.
 fn time(nanos: u64) -> String {
     let (value, unit) = match nanos {
         0..1_000_000 => (nanos as f64 / 1e3, "µs"),
@@ -285,7 +284,7 @@ fn time(nanos: u64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// A number with its thousands apart.
+/// Formats a number with separated thousands.
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
@@ -298,7 +297,7 @@ fn grouped(n: u64) -> String {
     text
 }
 
-/// A bar of eighths of a character; nothing that has happened is without one.
+/// A bar with a resolution of an eighth of a character, never empty for a share above 0.
 fn bar(share: f64) -> String {
     let eighths = (share * BAR * 8.0).ceil() as usize;
     let rest = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];

@@ -1,4 +1,4 @@
-//! The course of a run: all connect, the load comes, the last deliveries are waited for.
+//! A run: connects all, applies the load, and waits for the last deliveries.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,37 +7,37 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::client::{self, Orders};
+use crate::client::{self, Commands};
 use crate::options::Scenario;
 use crate::process::Process;
-use crate::world::World;
+use crate::shared::Shared;
 
-/// Time without any progress after which what has not come counts as lost.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The same for connecting, where a server may have to be asked for long.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(12);
-/// Time for all to leave; of a big room, each hears of all who leave before.
-const LEAVING: Duration = Duration::from_secs(15);
-/// How often the state is looked at.
-const GLANCE: Duration = Duration::from_millis(5);
+/// Time without progress after which missing deliveries count as lost.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for connecting, which takes longer.
+const CONNECT_PROGRESS_TIMEOUT: Duration = Duration::from_secs(12);
+/// Time for all to leave. In a large room this takes long, since each leave is delivered to all.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the state is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A run and its connections.
 pub(crate) struct Run {
-    world: Arc<World>,
+    shared: Arc<Shared>,
     clients: JoinSet<()>,
-    orders: Arc<[UnboundedSender<u64>]>,
-    /// Not yet connected.
-    waiting: Vec<Orders>,
+    commands: Arc<[UnboundedSender<u64>]>,
+    /// For the connections that are not yet made.
+    waiting: Vec<Commands>,
     /// The server's.
     process: Option<Process>,
-    /// Memory when the first alone was connected, which has paid for what all share.
+    /// Memory with only the first connection, which includes everything that connections share.
     base: Option<u64>,
-    pub(crate) used: Used,
+    pub(crate) usage: Usage,
 }
 
-/// What the server's process has used.
+/// What the server's process used.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Used {
+pub(crate) struct Usage {
     /// Bytes of memory per connection beyond the first.
     pub(crate) memory: Option<u64>,
     /// CPU time while measuring.
@@ -45,66 +45,68 @@ pub(crate) struct Used {
 }
 
 impl Run {
-    pub(crate) fn new(world: Arc<World>, process: Option<Process>) -> Run {
-        let (orders, waiting): (Vec<_>, Vec<_>) =
-            (0..world.options.connections()).map(|_| unbounded_channel()).unzip();
-        let (clients, orders, used) = (JoinSet::new(), orders.into(), Used::default());
-        Run { world, clients, orders, waiting, process, base: None, used }
+    pub(crate) fn new(shared: Arc<Shared>, process: Option<Process>) -> Run {
+        let (commands, waiting): (Vec<_>, Vec<_>) =
+            (0..shared.options.connections()).map(|_| unbounded_channel()).unzip();
+        let (clients, commands, usage) = (JoinSet::new(), commands.into(), Usage::default());
+        Run { shared, clients, commands, waiting, process, base: None, usage }
     }
 
-    /// Does it all. It may be dropped at any time; then comes [`Run::end`].
+    /// Connects and applies the load. May be dropped at any time; call [`Run::end`] afterwards.
     pub(crate) async fn load(&mut self) {
-        eprintln!("connecting {} ...", self.orders.len());
+        eprintln!("connecting {} ...", self.commands.len());
         if !self.connect().await {
             return;
         }
-        let options = &self.world.options;
-        let storm = options.scenario == Scenario::Enter;
-        let warmup = if storm { Duration::ZERO } else { options.warmup };
-        let begun = self.world.now();
+        let options = &self.shared.options;
+        let all_enter = options.scenario == Scenario::Enter;
+        let warmup = if all_enter { Duration::ZERO } else { options.warmup };
+        let begun = self.shared.now();
         eprintln!("loading for {:?} ...", warmup + options.duration);
-        self.world.measure(begun + warmup.as_nanos() as u64, options.duration);
-        let (world, orders) = (self.world.clone(), self.orders.clone());
-        let pacing = tokio::task::spawn_blocking(move || pace(&world, &orders, begun));
+        self.shared.measure(begun + warmup.as_nanos() as u64, options.duration);
+        let (shared, commands) = (self.shared.clone(), self.commands.clone());
+        let pacing = tokio::task::spawn_blocking(move || pace(&shared, &commands, begun));
         let mut before = None;
-        while self.world.goes_on(self.world.now()) && !self.is_over() {
-            if before.is_none() && self.world.is_measured(self.world.now()) {
+        while self.shared.is_before_end(self.shared.now()) && !self.is_done() {
+            if before.is_none() && self.shared.is_measured(self.shared.now()) {
                 before = self.process.and_then(Process::cpu);
             }
-            sleep(GLANCE).await;
+            sleep(POLL_INTERVAL).await;
         }
-        self.world.finish();
-        self.used.cpu = self.process.and_then(Process::cpu).zip(before).map(|(a, b)| a.saturating_sub(b));
-        // It ends by itself, as nothing is due any more; it can't fail.
+        self.shared.finish();
+        self.usage.cpu = self.process.and_then(Process::cpu).zip(before).map(|(a, b)| a.saturating_sub(b));
+        // Ends by itself, since nothing is due any more.
         let _ = pacing.await;
     }
 
-    /// Waits for what is under way, then lets all leave.
+    /// Waits for the last deliveries, then lets all leave.
     pub(crate) async fn end(&mut self) {
-        self.world.finish();
-        let tally = &self.world.tally;
-        let others = tally.online().saturating_sub(1);
-        self.used.memory = match (self.base, self.process.and_then(Process::memory)) {
-            (Some(base), Some(now)) if others > 0 && !self.world.measured().is_zero() => {
+        self.shared.finish();
+        let counters = &self.shared.counters;
+        let others = counters.online().saturating_sub(1);
+        self.usage.memory = match (self.base, self.process.and_then(Process::memory)) {
+            (Some(base), Some(now)) if others > 0 && !self.shared.measured().is_zero() => {
                 Some(now.saturating_sub(base) / others)
             }
             _ => None,
         };
-        wait(PATIENCE, || (tally.delivered(), if tally.online() > 0 { tally.expected.get() } else { 0 }))
-            .await;
+        wait(PROGRESS_TIMEOUT, || {
+            (counters.delivered(), if counters.online() > 0 { counters.expected.get() } else { 0 })
+        })
+        .await;
         self.waiting.clear();
-        self.orders = [].into();
+        self.commands = [].into();
         let all_gone = async { while self.clients.join_next().await.is_some() {} };
-        let _ = timeout(LEAVING, all_gone).await;
+        let _ = timeout(LEAVE_TIMEOUT, all_gone).await;
         self.clients.shutdown().await;
     }
 
-    /// Whether anybody is there to be loaded.
+    /// Connects all. Returns whether there is anything to load.
     async fn connect(&mut self) -> bool {
         self.waiting.reverse();
-        // One alone: if it fails, the others would fail as well, each after its time.
+        // First a single one: if it fails, all others would too, each after its timeout.
         self.connect_next(1).await;
-        if self.world.tally.failed.get() > 0 {
+        if self.shared.counters.failed.get() > 0 {
             return false;
         }
         self.base = self.process.and_then(Process::memory);
@@ -114,32 +116,32 @@ impl Run {
 
     async fn connect_next(&mut self, n: usize) {
         for _ in 0..n {
-            let index = self.orders.len() - self.waiting.len();
-            let Some(orders) = self.waiting.pop() else { return };
-            self.clients.spawn(client::run(self.world.clone(), index, orders));
+            let index = self.commands.len() - self.waiting.len();
+            let Some(commands) = self.waiting.pop() else { return };
+            self.clients.spawn(client::run(self.shared.clone(), index, commands));
         }
-        let tally = &self.world.tally;
-        let storm = self.world.options.scenario == Scenario::Enter;
-        let there = if storm { &tally.connected } else { &tally.entered };
-        let wanted = (self.orders.len() - self.waiting.len()) as u64;
-        wait(CONNECT_PATIENCE, || (there.get() + tally.failed.get(), wanted)).await;
+        let counters = &self.shared.counters;
+        let all_enter = self.shared.options.scenario == Scenario::Enter;
+        let there = if all_enter { &counters.connected } else { &counters.entered };
+        let wanted = (self.commands.len() - self.waiting.len()) as u64;
+        wait(CONNECT_PROGRESS_TIMEOUT, || (there.get() + counters.failed.get(), wanted)).await;
     }
 
-    /// Whether waiting longer makes no sense: all are gone, or a join storm has passed.
-    fn is_over(&self) -> bool {
-        let tally = &self.world.tally;
-        if self.world.options.scenario != Scenario::Enter {
-            return tally.online() == 0;
+    /// Whether there is nothing left to wait for: all connections are lost, or all have entered.
+    fn is_done(&self) -> bool {
+        let counters = &self.shared.counters;
+        if self.shared.options.scenario != Scenario::Enter {
+            return counters.online() == 0;
         }
-        let settled = tally.entered.get() + tally.failed.get() == self.orders.len() as u64;
-        settled && (tally.lost() == 0 || tally.online() == 0)
+        let answered = counters.entered.get() + counters.failed.get() == self.commands.len() as u64;
+        answered && (counters.lost() == 0 || counters.online() == 0)
     }
 }
 
-/// Tells the senders when to send. On a thread of its own, as the runtime's timers are only
-/// exact to a millisecond.
-fn pace(world: &World, orders: &[UnboundedSender<u64>], begin: u64) {
-    let options = &world.options;
+/// Tells the senders when to send. Runs on a thread of its own, since tokio's timers are only
+/// precise to a millisecond.
+fn pace(shared: &Shared, commands: &[UnboundedSender<u64>], begin: u64) {
+    let options = &shared.options;
     let (rooms, members, senders) = (options.rooms(), options.members(), options.senders());
     let (speaking, at_once, again) = match options.scenario {
         Scenario::Rate => (senders, 1, true),
@@ -148,39 +150,39 @@ fn pace(world: &World, orders: &[UnboundedSender<u64>], begin: u64) {
         Scenario::Enter => (members, rooms * members, false),
         Scenario::Idle => return,
     };
-    // Room by room, so that each has its share of every second and of every burst.
-    let turns = (0..speaking).flat_map(|seat| (0..rooms).map(move |room| (room, room * members + seat)));
+    // Round robin over the rooms, so that the load is even.
+    let turns = (0..speaking).flat_map(|member| (0..rooms).map(move |room| (room, room * members + member)));
     let mut turns = turns.cycle();
     for round in 0_u64.. {
         let since = (round * at_once as u64) as f64 / options.rate;
         let due = begin + (since * 1e9) as u64;
-        if (round > 0 && !again) || !sleep_until(world, due) {
+        if (round > 0 && !again) || !sleep_until(shared, due) {
             return;
         }
         for (room, index) in turns.by_ref().take(at_once) {
-            // Who is gone can't be told.
-            if orders[index].send(due).is_ok() {
-                world.owe(room, due);
+            // Fails if the connection has ended.
+            if commands[index].send(due).is_ok() {
+                shared.expect_deliveries(room, due);
             }
         }
     }
 }
 
-/// Whether anything is due at that moment, which has come then.
-fn sleep_until(world: &World, due: u64) -> bool {
+/// Sleeps until `due`. Returns `false` if the run ends before.
+fn sleep_until(shared: &Shared, due: u64) -> bool {
     loop {
-        if !world.goes_on(due) {
+        if !shared.is_before_end(due) {
             return false;
         }
-        let now = world.now();
+        let now = shared.now();
         if now >= due {
             return true;
         }
-        std::thread::sleep(Duration::from_nanos(due - now).min(GLANCE));
+        std::thread::sleep(Duration::from_nanos(due - now).min(POLL_INTERVAL));
     }
 }
 
-/// Waits until there is as much as wanted, or until nothing has changed for so long.
+/// Waits until the first number reaches the second, or has not changed for `patience`.
 async fn wait(patience: Duration, progress: impl Fn() -> (u64, u64)) {
     let mut last = (0, Instant::now());
     loop {
@@ -191,6 +193,6 @@ async fn wait(patience: Duration, progress: impl Fn() -> (u64, u64)) {
         if have != last.0 {
             last = (have, Instant::now());
         }
-        sleep(GLANCE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

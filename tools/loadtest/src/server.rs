@@ -1,4 +1,4 @@
-//! The server under test where no other is given: ours, on a thread and a runtime of its own.
+//! The server under test unless a URL is given, on a thread and runtime of its own.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 use tower::{ServiceBuilder, service_fn};
 use tower_chat_rooms::{ChatRooms, Heartbeat, Limits, RateLimits, Timeouts};
 
-/// Runs until it is dropped.
+/// A server that runs until this is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// The server ends when this does.
+    /// The server stops when this is dropped.
     _stop: oneshot::Sender<Infallible>,
 }
 
@@ -46,7 +46,7 @@ impl Server {
             .build()?;
         let (stop, stopped) = oneshot::channel();
         let (ready, address) = oneshot::channel();
-        // Apart from the load's runtime, so that neither takes the other's turns.
+        // On a runtime of its own, so that server and load generator don't share a scheduler.
         std::thread::Builder::new().name("server".into()).spawn(move || {
             match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(async {
@@ -75,7 +75,7 @@ async fn serve(rooms: ChatRooms, ready: oneshot::Sender<std::io::Result<SocketAd
     let service = ServiceBuilder::new().layer(rooms.layer("/")).service(service_fn(not_found));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Too many open files; the clients, which share the limit, say so.
+            // Too many open files. The clients share the limit and report it.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };

@@ -1,24 +1,23 @@
-//! The time stamp that travels in a message and comes back to all members of its room.
+//! The time stamp in a message, which all members of the room receive.
 
 use std::fmt;
 
-/// Begins a stamp. No name and no room of ours holds it.
+/// Starts a stamp. No member name or room id of the load generator contains it.
 const MARK: &str = "~lt:";
 
-/// Who said something, and when it was due.
+/// Who sent a message, and when it was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     /// The sender's number among all connections.
     pub(crate) sender: usize,
-    /// The sender's how-manieth message; none for entering.
+    /// The message's number, counted per sender; `None` for an enter.
     pub(crate) number: Option<u64>,
     /// Nanoseconds since the start of the run.
     pub(crate) due: u64,
 }
 
 impl Stamp {
-    /// The stamp in a frame from the server, without parsing the whole frame: this is all that
-    /// is done for most of them.
+    /// Finds the stamp in a frame from the server without parsing the frame, for speed.
     pub(crate) fn find(text: &str) -> Option<Stamp> {
         let (_, rest) = text.split_once(MARK)?;
         let mut fields = rest.split_once('~')?.0.split(':');
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comes_back() {
+    fn is_found_as_written() {
         for number in [None, Some(0), Some(u64::MAX)] {
             let stamp = Stamp { sender: 7, number, due: 123_456 };
             assert_eq!(Stamp::find(&format!(r#"{{"message":"{stamp}xxx","num":3}}"#)), Some(stamp));

@@ -75,7 +75,7 @@ impl Server {
     }
 
     fn look(&self) -> Rest {
-        let (audit, stats) = (self.rooms.audit(), self.rooms.stats());
+        let (audit, stats) = (self.rooms.check_consistency(), self.rooms.stats());
         Rest {
             rooms: audit.rooms,
             members: audit.members,
@@ -85,7 +85,7 @@ impl Server {
             tasks: self.runtime.metrics().num_alive_tasks(),
             files: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
             memory: resident(),
-            findings: audit.findings.iter().map(ToString::to_string).collect(),
+            findings: audit.faults.iter().map(ToString::to_string).collect(),
         }
     }
 }

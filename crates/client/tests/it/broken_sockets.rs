@@ -10,12 +10,12 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tower_chat_rooms::{ChatRooms, History, Limits, Recovery, RoomEvent};
+use tower_chat_rooms::{ChatRooms, History, RoomEvent};
 use tower_chat_rooms_client::{Client, ClientBuilder, ClientEvent};
 
 use crate::support::{assert_empty, unlimited};
 
-/// For what takes a moment where nothing else runs.
+/// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often each name has entered and left, by the host's callbacks.
@@ -40,13 +40,15 @@ impl Visits {
     }
 }
 
-/// Rooms that keep seats and what was said, on a port of their own.
+/// Chat rooms with a resume window and a room log, on a port of their own.
 async fn server() -> (ChatRooms, Visits, SocketAddr) {
     let visits = Visits::default();
     let rooms = unlimited()
         .events(visits.hook())
-        .recovery(Recovery::default().resume_window(PATIENCE).history(History::last(2000).max_bytes(1 << 20)))
-        .limits(Limits::default().max_queue_frames(4000).max_queue_bytes(2 << 20))
+        .grace(PATIENCE)
+        .history(History::last(2000).max_bytes(1 << 20))
+        .max_queue_frames(4000)
+        .max_queue_bytes(2 << 20)
         .build()
         .unwrap();
     let app = Router::new().route_service("/chat", rooms.service());
@@ -56,25 +58,25 @@ async fn server() -> (ChatRooms, Visits, SocketAddr) {
     (rooms, visits, address)
 }
 
-/// After how many bytes connections are cut: to the server, and back.
-type Cuts = Arc<Mutex<Vec<(u64, u64)>>>;
+/// After how many bytes each connection breaks: to the server, and to the client.
+type Limits = Arc<Mutex<Vec<(u64, u64)>>>;
 
-/// Passes connections on, and cuts as many as there are limits; all later ones hold.
-async fn cutting_proxy(server: SocketAddr, cuts: &Cuts) -> SocketAddr {
+/// Forwards connections, and breaks as many as there are limits. Later ones hold.
+async fn breaking_proxy(server: SocketAddr, limits: &Limits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let cuts = cuts.clone();
+    let limits = limits.clone();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let (there, back) = cuts.lock().unwrap().pop().unwrap_or((u64::MAX, u64::MAX));
+            let (to_server, to_client) = limits.lock().unwrap().pop().unwrap_or((u64::MAX, u64::MAX));
             tokio::spawn(async move {
                 let server = TcpStream::connect(server).await.unwrap();
                 let (client_read, client_write) = client.into_split();
                 let (server_read, server_write) = server.into_split();
                 // Whichever ends first ends both.
                 tokio::select! {
-                    () = pass(client_read, server_write, there) => {}
-                    () = pass(server_read, client_write, back) => {}
+                    () = forward(client_read, server_write, to_server) => {}
+                    () = forward(server_read, client_write, to_client) => {}
                 }
             });
         }
@@ -82,7 +84,7 @@ async fn cutting_proxy(server: SocketAddr, cuts: &Cuts) -> SocketAddr {
     address
 }
 
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, limit: u64) {
+async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, limit: u64) {
     let mut left = limit;
     let mut chunk = [0; 4096];
     while left > 0 {
@@ -103,28 +105,28 @@ fn client(address: SocketAddr, name: &str, room: &str) -> ClientBuilder {
         .first_timeout(PATIENCE)
 }
 
-/// Takes events until so many messages have come, of everybody or its own; who said each, and what.
-async fn listen(mut client: Client, messages: usize, own: bool) -> Vec<(String, Value)> {
-    let mut heard = Vec::new();
-    while heard.len() < messages {
-        let event = timeout(PATIENCE, client.recv()).await.expect("no more comes");
+/// Takes events until this many messages have arrived, of all members or its own. Returns the name and
+/// message of each.
+async fn receive(mut client: Client, messages: usize, own: bool) -> Vec<(String, Value)> {
+    let mut received = Vec::new();
+    while received.len() < messages {
+        let event = timeout(PATIENCE, client.recv()).await.expect("no more events");
         match event.expect("the client has ended") {
             ClientEvent::Message(frame) if frame.is_own() || !own => {
-                heard.push((frame.name().unwrap().into(), frame.message().clone()));
+                received.push((frame.name().unwrap().into(), frame.message().clone()));
             }
-            ClientEvent::Gap { missed, .. } => panic!("missed {missed:?}, heard {}", heard.len()),
+            ClientEvent::Gap { missed, .. } => panic!("missed {missed:?} after {}", received.len()),
             _ => {}
         }
     }
     client.leave().await;
-    heard
+    received
 }
 
-/// Says the numbers from 0, up to 20 at once; each is acknowledged once.
+/// Sends the numbers from 0, up to 20 at once. Each is acknowledged once.
 async fn count(client: Client, messages: usize) {
     let sender = client.sender();
-    // It takes its events, as any program should.
-    let listening = tokio::spawn(listen(client, messages, true));
+    let receiving = tokio::spawn(receive(client, messages, true));
     let mut under_way = VecDeque::new();
     for n in 0..messages {
         under_way.push_back(sender.send(&n));
@@ -135,58 +137,58 @@ async fn count(client: Client, messages: usize) {
     for sending in under_way {
         timeout(PATIENCE, sending).await.unwrap().unwrap();
     }
-    listening.await.unwrap();
+    receiving.await.unwrap();
 }
 
-/// Different at every run, and shown where a test fails.
-fn dice() -> impl FnMut(u64) -> u64 {
+/// Random numbers, different at every run. The seed is shown where a test fails.
+fn random() -> impl FnMut(u64) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     let mut state = RandomState::new().hash_one(0) | 1;
-    println!("dice from {state}");
-    move |sides| {
+    println!("random seed {state}");
+    move |bound| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state % sides
+        state % bound
     }
 }
 
 #[tokio::test]
-async fn twenty_cuts_lose_nothing_and_nobody_notices() {
+async fn twenty_broken_connections_lose_nothing_and_go_unnoticed() {
     let (rooms, visits, address) = server().await;
     let bob = client(address, "bob", "r").await.unwrap();
-    let mut dice = dice();
-    // 500 messages of this kind are 40 kB there, and more than 100 kB come back. The handshake
-    // takes 250 bytes, to be cut as well.
-    let cuts: Cuts = Arc::new(Mutex::new((0..20).map(|_| (dice(3000), dice(6000))).collect()));
-    let proxy = cutting_proxy(address, &cuts).await;
+    let mut random = random();
+    // 500 messages are 40 kB to the server and more than 100 kB to the client. The handshake is 250
+    // bytes, so some connections break within it.
+    let limits: Limits = Arc::new(Mutex::new((0..20).map(|_| (random(3000), random(6000))).collect()));
+    let proxy = breaking_proxy(address, &limits).await;
     let ann = client(proxy, "ann", "r").await.unwrap();
 
-    let listening = tokio::spawn(listen(bob, 500, false));
+    let receiving = tokio::spawn(receive(bob, 500, false));
     count(ann, 500).await;
-    let heard = listening.await.unwrap();
+    let received = receiving.await.unwrap();
     let expected: Vec<(String, Value)> = (0..500).map(|n| ("ann".into(), n.into())).collect();
-    assert_eq!(heard, expected);
-    assert!(cuts.lock().unwrap().is_empty());
+    assert_eq!(received, expected);
+    assert!(limits.lock().unwrap().is_empty());
     assert_eq!((visits.of("ann"), visits.of("bob")), ((1, 1), (1, 1)));
     rooms.shutdown().await;
     assert_empty(&rooms);
 }
 
 #[tokio::test]
-async fn fifty_clients_are_cut_at_once() {
+async fn fifty_clients_lose_connections_at_once() {
     const MESSAGES: usize = 20;
     let (rooms, visits, address) = server().await;
-    let mut dice = dice();
-    // Rooms of five, and in each somebody who only listens.
+    let mut random = random();
+    // Rooms of five, each with one more member that only receives.
     let mut tasks = Vec::new();
     for room in 0..10 {
         let room = format!("r{room}");
-        let ear = client(address, "ear", &room).await.unwrap();
-        let listening = tokio::spawn(listen(ear, 5 * MESSAGES, false));
+        let observer = client(address, "observer", &room).await.unwrap();
+        let receiving = tokio::spawn(receive(observer, 5 * MESSAGES, false));
         for n in 0..5 {
-            let cuts: Cuts = Arc::new(Mutex::new((0..4).map(|_| (dice(1500), dice(3000))).collect()));
-            let proxy = cutting_proxy(address, &cuts).await;
+            let limits: Limits = Arc::new(Mutex::new((0..4).map(|_| (random(1500), random(3000))).collect()));
+            let proxy = breaking_proxy(address, &limits).await;
             let (name, room) = (format!("{room}.{n}"), room.clone());
             let counting = async move {
                 let client = client(proxy, &name, &room).await.unwrap();
@@ -195,13 +197,13 @@ async fn fifty_clients_are_cut_at_once() {
             tasks.push(tokio::spawn(counting));
         }
         tasks.push(tokio::spawn(async move {
-            let mut heard: HashMap<String, Vec<Value>> = HashMap::new();
-            for (name, message) in listening.await.unwrap() {
-                heard.entry(name).or_default().push(message);
+            let mut received: HashMap<String, Vec<Value>> = HashMap::new();
+            for (name, message) in receiving.await.unwrap() {
+                received.entry(name).or_default().push(message);
             }
             let expected: Vec<Value> = (0..MESSAGES).map(Value::from).collect();
-            assert_eq!(heard.len(), 5);
-            heard.iter().for_each(|(name, messages)| assert_eq!(messages, &expected, "{name}"));
+            assert_eq!(received.len(), 5);
+            received.iter().for_each(|(name, messages)| assert_eq!(messages, &expected, "{name}"));
         }));
     }
     for task in tasks {

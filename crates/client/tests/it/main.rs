@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod backpressure;
 mod broken_sockets;
+mod connecting;
 mod purity;
 mod reconnecting;
 mod scripted_server;
+mod sending;
 mod support;
 mod tls;
 mod transcripts;

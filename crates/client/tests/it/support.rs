@@ -1,8 +1,13 @@
-//! Chat rooms for a client to connect to.
+//! Real servers for a client to connect to.
 
 use std::sync::{Arc, Mutex};
 
-use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, RateLimits, RoomEvent};
+use http::HeaderValue;
+use tokio_tungstenite::accept_hdr_async;
+use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, RoomEvent};
+use tower_chat_rooms_client::{Client, ClientBuilder};
+
+use crate::scripted_server::choose_v1;
 
 /// The host's callbacks as lines of text.
 #[derive(Clone, Default)]
@@ -35,13 +40,49 @@ pub(crate) fn logged() -> (ChatRooms, Log) {
 
 /// Chat rooms without rate limits.
 pub(crate) fn unlimited() -> ChatRoomsBuilder {
-    ChatRooms::builder().rate_limits(
-        RateLimits::default()
-            .max_messages_per_second(u32::MAX)
-            .max_bytes_per_second(usize::MAX)
-            .max_enters_per_minute(u32::MAX)
-            .max_new_rooms_per_minute(u32::MAX),
-    )
+    ChatRooms::builder()
+        .max_messages_per_second(u32::MAX)
+        .max_bytes_per_second(usize::MAX)
+        .max_enters_per_minute(u32::MAX)
+        .max_new_rooms_per_minute(u32::MAX)
+}
+
+/// A server that can be replaced by another one, to which a client then reconnects.
+#[derive(Clone)]
+pub(crate) struct Replaceable {
+    rooms: Arc<Mutex<ChatRooms>>,
+    admission: fn() -> Admission,
+}
+
+impl Replaceable {
+    pub(crate) fn new(rooms: ChatRooms) -> Replaceable {
+        Replaceable { rooms: Arc::new(Mutex::new(rooms)), admission: Admission::anonymous }
+    }
+
+    /// Clients have to authenticate in band.
+    pub(crate) fn auth_first(rooms: ChatRooms) -> Replaceable {
+        Replaceable { admission: Admission::auth_first, ..Replaceable::new(rooms) }
+    }
+
+    pub(crate) fn replace(&self, rooms: ChatRooms) {
+        *self.rooms.lock().unwrap() = rooms;
+    }
+
+    /// Builds a client that connects over duplex I/O.
+    pub(crate) fn client(&self) -> ClientBuilder {
+        let server = self.clone();
+        let dial = move || {
+            let rooms = server.rooms.lock().unwrap().clone();
+            let v1 = (server.admission)().with_protocol(HeaderValue::from_static("chat-rooms.v1"));
+            let (theirs, ours) = tokio::io::duplex(4096);
+            tokio::spawn(async move {
+                let Ok(ws) = accept_hdr_async(theirs, choose_v1).await else { return };
+                rooms.serve(ws.into_inner(), v1).await;
+            });
+            async { Ok(ours) }
+        };
+        Client::over("ws://test/chat", dial).room("r")
+    }
 }
 
 /// Asserts that the server has no connection and no room left.
@@ -50,6 +91,6 @@ pub(crate) fn assert_empty(rooms: &ChatRooms) {
     assert_eq!((stats.connections, stats.rooms), (0, 0), "{stats:?}");
     assert_eq!(stats.entered, stats.left, "{stats:?}");
     assert!(rooms.rooms().is_empty());
-    let audit = rooms.audit();
-    assert_eq!((audit.connections, audit.members, audit.findings), (0, 0, Vec::new()));
+    let audit = rooms.check_consistency();
+    assert_eq!((audit.connections, audit.members, audit.faults), (0, 0, Vec::new()));
 }

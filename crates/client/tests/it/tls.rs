@@ -1,4 +1,4 @@
-//! The Rust client over TLS, with certificates of the test's own.
+//! The client over TLS, with the test's own certificates.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn key(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/keys").join(file)
 }
 
-/// Chat rooms behind TLS, as `localhost`.
+/// Chat rooms behind TLS, with a certificate for `localhost`.
 async fn server() -> SocketAddr {
     let chain = vec![CertificateDer::from_pem_file(key("localhost.pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(key("localhost.key.pem")).unwrap();
@@ -38,7 +38,7 @@ async fn server() -> SocketAddr {
     let rooms = ChatRooms::builder().build().unwrap();
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            // Who doesn't trust the certificate goes away.
+            // Fails for a client that doesn't trust the certificate.
             let Ok(tls) = acceptor.accept(tcp).await else { continue };
             let service = TowerToHyperService::new(rooms.service());
             tokio::spawn(async move {
@@ -50,11 +50,11 @@ async fn server() -> SocketAddr {
     address
 }
 
-/// What the system trusts is read from the environment of a process.
+/// In a process of its own, since the trusted certificates are read from its environment.
 #[test]
-fn it_trusts_what_the_system_trusts() {
+fn trusts_the_systems_certificates() {
     let test = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "tls::with_an_authority_of_its_own", "--ignored"])
+        .args(["--exact", "tls::connects_with_a_test_authority", "--ignored"])
         .env("SSL_CERT_FILE", key("authority.pem"))
         .env_remove("SSL_CERT_DIR")
         .output()
@@ -64,13 +64,13 @@ fn it_trusts_what_the_system_trusts() {
 }
 
 #[tokio::test]
-#[ignore = "run by the test above, in an environment of its own"]
-async fn with_an_authority_of_its_own() {
+#[ignore = "run by the test above, with another environment"]
+async fn connects_with_a_test_authority() {
     let port = server().await.port();
     let client = Client::connect(format!("wss://localhost:{port}/chat")).name("ann").await.unwrap();
     assert!(client.sender().send("hi").await.is_ok());
     client.leave().await;
-    // The certificate is for another name.
+    // The certificate is not for this name.
     let other = Client::connect(format!("wss://127.0.0.1:{port}/chat"));
     let refused = other.name("ann").first_timeout(Duration::from_millis(1500)).await.unwrap_err();
     assert!(matches!(&refused, ClientError::Unreachable(why) if why.contains("certificate")), "{refused:?}");

@@ -1,4 +1,4 @@
-//! The golden transcripts drive the Rust client, this test being its server.
+//! The golden transcripts drive the client; the test is its server.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,30 +10,30 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower_chat_rooms_client::{Client, ClientError, ClientEvent, ClientState, Sending};
 
-use crate::scripted_server::{Heard, Line, Lines, PATIENCE, lines};
+use crate::scripted_server::{Connection, PATIENCE, Received, ScriptedServer, scripted_server};
 
-/// A conversation under way.
+/// A transcript being played.
 struct Play {
-    lines: Lines,
-    open: HashMap<String, Line>,
-    /// The texts that were not known beforehand.
+    server: ScriptedServer,
+    open: HashMap<String, Connection>,
+    /// The values of the transcript's placeholders.
     known: HashMap<String, String>,
     heartbeat: Duration,
     stage: Stage,
-    told: Vec<ClientEvent>,
-    /// The events before that one were expected already.
+    events: Vec<ClientEvent>,
+    /// How many of the events were expected already.
     seen: usize,
     sendings: HashMap<String, Sending>,
 }
 
 enum Stage {
     Connecting(JoinHandle<Result<Client, ClientError>>),
-    There(Client),
+    Connected(Client),
     Refused,
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_that_have_a_client() {
+async fn the_client_follows_every_transcript() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/transcripts");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|e| e == "jsonl"));
@@ -59,23 +59,23 @@ async fn all_that_have_a_client() {
 
 impl Play {
     fn begin(head: &Value) -> Play {
-        let (mut builder, lines) = lines();
+        let (mut builder, server) = scripted_server();
         for (key, value) in head["client"].as_object().unwrap() {
             let value = value.as_str().unwrap();
             builder = match &**key {
                 "name" => builder.name(value),
                 "room" => builder.room(value),
                 "token" => builder.token(value),
-                key => panic!("a client's {key} is not known"),
+                key => panic!("unknown setting of a client: {key}"),
             };
         }
         Play {
-            lines,
+            server,
             open: HashMap::new(),
             known: HashMap::new(),
             heartbeat: Duration::from_millis(head["server"]["heartbeat"].as_u64().unwrap_or(1000)),
             stage: Stage::Connecting(tokio::spawn(builder.open())),
-            told: Vec::new(),
+            events: Vec::new(),
             seen: 0,
             sendings: HashMap::new(),
         }
@@ -93,25 +93,25 @@ impl Play {
     async fn on_connection(&mut self, at: &str, name: &str, step: &Value) {
         if step.get("open").is_some() {
             assert_eq!(step["protocol"], "chat-rooms.v1", "{at}");
-            let line = self.lines.accept(self.heartbeat).await;
-            self.open.insert(name.into(), line);
+            let connection = self.server.accept(self.heartbeat).await;
+            self.open.insert(name.into(), connection);
             return;
         }
-        let line = self.open.get_mut(name).unwrap_or_else(|| panic!("{at}: {name} is not open"));
+        let connection = self.open.get_mut(name).unwrap_or_else(|| panic!("{at}: {name} is not open"));
         if step.get("from").is_some() {
-            let frame = line.frame().await;
+            let frame = connection.frame().await;
             self.compare(at, &step["frame"], &frame);
         } else if step.get("to").is_some() {
             let frame = fill(&step["frame"], &mut self.known);
-            line.say(frame);
+            connection.send(frame);
         } else if step.get("cut").is_some() {
-            line.cut();
+            connection.break_off();
         } else if step["by"] == "client" {
             let code = step["code"].as_u64().unwrap() as u16;
-            assert_eq!(line.hear().await, Heard::Closed(code), "{at}");
+            assert_eq!(connection.receive().await, Received::Closed(code), "{at}");
         } else {
             let reason = step["reason"].as_str().unwrap_or_default();
-            line.close(step["code"].as_u64().unwrap() as u16, reason);
+            connection.close(step["code"].as_u64().unwrap() as u16, reason);
         }
     }
 
@@ -126,7 +126,7 @@ impl Play {
             tokio::spawn(async move { sender.leave().await });
         } else if let Some(name) = step["settled"].as_str() {
             let sending = self.sendings.remove(name).unwrap_or_else(|| panic!("{at}: {name} is unknown"));
-            let result = timeout(PATIENCE, sending).await.unwrap_or_else(|_| panic!("{at}: not settled"));
+            let result = timeout(PATIENCE, sending).await.unwrap_or_else(|_| panic!("{at}: not resolved"));
             let settled = match result {
                 Ok(seq) => json!({"settled": name, "seq": seq}),
                 Err(ClientError::Refused { code, .. }) => json!({"settled": name, "error": code}),
@@ -138,29 +138,29 @@ impl Play {
         } else if step.get("event").is_some() {
             self.expect(at, step).await;
         } else {
-            panic!("{at}: a step that is not known: {step}");
+            panic!("{at}: unknown step: {step}");
         }
     }
 
     async fn client(&mut self, at: &str) -> &mut Client {
         if let Stage::Connecting(task) = &mut self.stage {
             let opened = timeout(PATIENCE, task).await.unwrap_or_else(|_| panic!("{at}: not connected"));
-            self.stage = opened.unwrap().map_or(Stage::Refused, Stage::There);
+            self.stage = opened.unwrap().map_or(Stage::Refused, Stage::Connected);
         }
         match &mut self.stage {
-            Stage::There(client) => client,
+            Stage::Connected(client) => client,
             _ => panic!("{at}: the client was refused"),
         }
     }
 
-    /// Until the client is in this state.
+    /// Waits until the client is in this state.
     async fn reach(&mut self, at: &str, state: &str) {
         let state = match state {
             "online" => ClientState::Online,
             "reconnecting" => ClientState::Reconnecting,
             "closed" => ClientState::Closed,
             "connecting" => return assert!(matches!(self.stage, Stage::Connecting(_)), "{at}"),
-            other => panic!("{at}: a state that is not known: {other}"),
+            other => panic!("{at}: unknown state: {other}"),
         };
         if state == ClientState::Closed
             && let Stage::Connecting(task) = &mut self.stage
@@ -174,15 +174,15 @@ impl Play {
             ClientEvent::State(state) => Some(*state),
             _ => None,
         };
-        while self.told.iter().rev().find_map(is) != Some(state) {
-            self.listen(at).await;
+        while self.events.iter().rev().find_map(is) != Some(state) {
+            self.receive(at).await;
         }
     }
 
-    /// Until the application was told of this frame.
+    /// Waits until the application has received this frame.
     async fn expect(&mut self, at: &str, wanted: &Value) {
         loop {
-            while let Some(event) = self.told.get(self.seen) {
+            while let Some(event) = self.events.get(self.seen) {
                 self.seen += 1;
                 let (ClientEvent::Enter(frame)
                 | ClientEvent::Out(frame)
@@ -197,24 +197,24 @@ impl Play {
                     return;
                 }
             }
-            self.listen(at).await;
+            self.receive(at).await;
         }
     }
 
-    async fn listen(&mut self, at: &str) {
+    async fn receive(&mut self, at: &str) {
         let event = timeout(PATIENCE, self.client(at).await.recv()).await;
-        let event = event.unwrap_or_else(|_| panic!("{at}: the client tells nothing"));
-        self.told.push(event.unwrap_or_else(|| panic!("{at}: the client has ended")));
+        let event = event.unwrap_or_else(|_| panic!("{at}: no event"));
+        self.events.push(event.unwrap_or_else(|| panic!("{at}: the client has ended")));
     }
 
-    /// Whether the frame is the expected one, of which some texts may become known by it.
+    /// Asserts that the frame is the expected one. Placeholders may get their values from it.
     fn compare(&mut self, at: &str, expected: &Value, actual: &Value) {
         learn(expected, actual, &mut self.known);
         assert_eq!(&fill(expected, &mut self.known), actual, "{at}");
     }
 }
 
-/// Takes over what stands where the expected value has a text that is not known.
+/// Gives the expected value's placeholders the values that they have in the actual one.
 fn learn(expected: &Value, actual: &Value, known: &mut HashMap<String, String>) {
     match (expected, actual) {
         (Value::String(name), Value::String(text)) if name.starts_with('$') => {
@@ -232,7 +232,7 @@ fn learn(expected: &Value, actual: &Value, known: &mut HashMap<String, String>) 
     }
 }
 
-/// The value with every text that is known, and one of its own for those that are not yet.
+/// Replaces placeholders by their values. One without a value gets one of its own.
 fn fill(value: &Value, known: &mut HashMap<String, String>) -> Value {
     match value {
         Value::String(name) if name.starts_with('$') => {

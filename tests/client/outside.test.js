@@ -1,0 +1,166 @@
+// Connected, but out of the room.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { attempted, beats, came, comeBack, enter, entered, said, settled, welcome, World } from './world.js';
+
+const PUT_OUT = (code, more = {}) => ({ event: 'error', code, message: 'so it is', roomId: 'tea', ...more });
+const AGAIN = { event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } };
+
+test('a member that is put out of the room is outside, and stays there', async () => {
+  const world = new World();
+  const { room, heard, states } = await enter(world);
+  world.socket.say(PUT_OUT('denied'));
+  assert.deepEqual([room.state, room.reason.code, room.reason.message, room.retryAt], ['outside', 'denied', 'so it is', null]);
+  await beats(world, 60);
+  assert.deepEqual([world.socket.take(), world.sockets.length], [[], 1]);
+  assert.deepEqual([heard, states], [[], ['online', 'outside: denied']]);
+});
+
+test('the application may have it enter again', async () => {
+  const world = new World();
+  const { room, states } = await enter(world);
+  room.enter();
+  assert.deepEqual(world.socket.take(), [], 'it is in the room');
+  world.socket.say(PUT_OUT('denied'));
+  room.enter();
+  room.enter();
+  assert.deepEqual(world.socket.take(), [AGAIN]);
+  world.socket.say({ event: 'error', code: 'denied', message: 'still' });
+  assert.deepEqual([room.state, room.reason.message], ['outside', 'still']);
+  room.enter();
+  assert.deepEqual(world.socket.take(), [AGAIN]);
+  world.socket.say(entered(1, { member: '2', recovered: true, replayed: 0 }));
+  assert.deepEqual([room.state, room.member], ['online', '2']);
+  world.socket.end();
+  room.enter();
+  assert.deepEqual(states, ['online', 'outside: denied', 'outside: denied', 'online', 'reconnecting: lost']);
+});
+
+test('put out for a reason that passes, it enters again by itself', async () => {
+  for (const code of ['internal', 'unavailable', 'rate_limited']) {
+    const world = new World();
+    const { room } = await enter(world);
+    world.socket.say(PUT_OUT(code, { retryAfter: 200 }));
+    assert.deepEqual([room.state, room.retryAt], ['outside', world.now + 700], code);
+    await world.pass(700);
+    assert.equal(room.retryAt, null);
+    assert.deepEqual(world.socket.take(), [AGAIN]);
+    world.socket.say(entered(1, { member: '2', recovered: true, replayed: 0 }));
+    assert.equal(room.state, 'online');
+  }
+});
+
+test('what is sent outside waits, and what was under way is sent again in the room', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const sending = [room.send('a')];
+  const [a] = world.socket.take();
+  world.socket.say(PUT_OUT('internal'));
+  world.socket.say({ event: 'error', code: 'not_entered', message: 'enter first', cid: a.cid });
+  sending.push(room.send('b'));
+  assert.deepEqual([room.state, world.socket.take()], ['outside', []]);
+  await world.pass(500);
+  world.socket.take();
+  world.socket.say(entered(2, { member: '2', recovered: true, replayed: 1 }));
+  assert.deepEqual(world.socket.take(), [], 'it may be in the replay');
+  world.socket.say({ event: 'out', name: 'ann', num: 0, member: '1', seq: 2 });
+  const sent = world.socket.take();
+  assert.deepEqual(sent.map(({ message }) => message), ['a', 'b']);
+  sent.forEach(({ cid }, n) => world.socket.say({ event: 'ack', cid, seq: n + 4 }));
+  assert.deepEqual((await Promise.all(sending)).map(({ seq }) => seq), [4, 5]);
+});
+
+test('a message that finds the room left without a notice makes it enter again', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  room.send('a').catch(() => {});
+  const [a] = world.socket.take();
+  world.socket.say({ event: 'error', code: 'not_entered', message: 'enter first', cid: a.cid });
+  assert.deepEqual([room.state, room.reason.code], ['outside', 'not_entered']);
+  await world.pass(500);
+  assert.deepEqual(world.socket.take(), [AGAIN]);
+  world.socket.say(entered(1, { member: '2', recovered: true, replayed: 0 }));
+  assert.deepEqual([room.state, world.socket.take()], ['online', [a]]);
+});
+
+test('a lost connection brings it back into the room, or ends it if that is denied', async () => {
+  const world = new World();
+  const { room, states } = await enter(world);
+  world.socket.say(PUT_OUT('denied'));
+  world.socket.end(4002, 'no room was entered in time');
+  const asked = await comeBack(world, '2', entered(1, { member: '2' }));
+  assert.equal(asked.event, 'enter');
+  assert.equal(room.state, 'online');
+
+  world.socket.say(PUT_OUT('denied'));
+  world.socket.end();
+  await comeBack(world, '3', { event: 'error', code: 'denied', message: 'banned' });
+  assert.deepEqual([room.state, room.reason.code, room.reason.message], ['closed', 'denied', 'banned']);
+  assert.deepEqual(states, ['online', 'outside: denied', 'reconnecting: lost', 'online', 'outside: denied', 'reconnecting: lost', 'closed: denied']);
+});
+
+test('on coming back, only what cannot pass is final', async () => {
+  const codes = {
+    denied: 'closed', bad_name: 'closed', bad_room_id: 'closed', name_taken: 'outside', room_full: 'outside', too_many_rooms: 'outside', internal: 'outside',
+  };
+  for (const [code, state] of Object.entries(codes)) {
+    const world = new World();
+    const { room } = await enter(world);
+    world.socket.end();
+    await comeBack(world, '2', { event: 'error', code, message: 'no' });
+    assert.deepEqual([room.state, room.reason.code], [state, code]);
+    await beats(world, 2);
+    const again = world.socket.take();
+    assert.deepEqual(again.map(({ event }) => event), state === 'outside' ? ['enter'] : [], code);
+    assert.equal(world.sockets.length, 2);
+  }
+});
+
+test('an enter that is refused again and again is tried more and more rarely', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  world.socket.end();
+  await attempted(world);
+  world.socket.accept();
+  world.socket.say(welcome('2'));
+  const delays = [];
+  for (let n = 0; n < 6; n += 1) {
+    world.socket.say({ event: 'error', code: 'room_full', message: 'no' });
+    delays.push(room.retryAt - world.now);
+    while (room.retryAt) await beats(world, 1);
+  }
+  assert.deepEqual(delays, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
+});
+
+test('a silent server is noticed outside of the room too', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  world.socket.say(PUT_OUT('denied'));
+  await world.pass(2_000);
+  assert.deepEqual([room.state, room.reason.code], ['reconnecting', 'timeout']);
+});
+
+test('frames of the room that come late are not its frames any more', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  world.socket.say(PUT_OUT('denied'));
+  world.socket.say(said(2, 'late'));
+  world.socket.say({ event: 'lagged', missed: 3 });
+  assert.deepEqual([heard, room.position.seq], [[], 1]);
+  room.enter();
+  world.socket.say(entered(3, { member: '2', recovered: true, replayed: 2 }));
+  for (const frame of [said(2, 'late'), { event: 'out', name: 'ann', num: 0, member: '1', seq: 3 }, came(4, '2')]) world.socket.say(frame);
+  assert.deepEqual(heard.map(({ value }) => value.seq), [2, 3, 4]);
+});
+
+test('it can leave from outside', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const sending = room.send('a');
+  world.socket.say(PUT_OUT('internal'));
+  room.leave();
+  await assert.rejects(sending, { code: 'closed' });
+  await settled();
+  assert.deepEqual([room.state, world.socket.closedWith, world.timers], ['closed', 1000, 0]);
+});
