@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Heartbeat, Limits, RateLimits};
+use crate::config::{Config, Heartbeat, Limits, RateLimits, SlowConsumer};
 use crate::error::BuildError;
 
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
@@ -13,7 +13,8 @@ const MAY_BE_ZERO: [&str; 5] =
 
 /// Returns the first contradiction as an error that says what to change.
 pub(super) fn check(config: &Config) -> Result<(), BuildError> {
-    let Config { heartbeat, v1_heartbeat, limits, rate_limits, timeouts, recovery, .. } = config;
+    let Config { heartbeat, v1_heartbeat, limits, rate_limits, timeouts, recovery, slow_consumer, .. } =
+        config;
     check_heartbeat(heartbeat)?;
     check_heartbeat(v1_heartbeat)?;
     check_zeros("Limits", limits.zeros())?;
@@ -22,7 +23,7 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
     check_zeros("Recovery", recovery.zeros())?;
     check_enter(limits)?;
     check_message(limits, rate_limits)?;
-    check_burst(limits, rate_limits)
+    check_burst(limits, rate_limits, slow_consumer)
 }
 
 fn check_heartbeat(heartbeat: &Heartbeat) -> Result<(), BuildError> {
@@ -91,12 +92,16 @@ fn check_message(limits: &Limits, rate_limits: &RateLimits) -> Result<(), BuildE
 
 /// Whether what one member may send at once fits the other members' send queues: otherwise a member that
 /// keeps to its rate gets steady readers closed as slow.
-fn check_burst(limits: &Limits, rate_limits: &RateLimits) -> Result<(), BuildError> {
+fn check_burst(
+    limits: &Limits,
+    rate_limits: &RateLimits,
+    slow_consumer: &SlowConsumer,
+) -> Result<(), BuildError> {
     let rate = rate_limits.max_bytes_per_second;
     // A token bucket may let twice its burst of two seconds' worth pass.
     let burst = rate.saturating_mul(4);
     // Who lifts the rate has senders of its own trust.
-    if rate < usize::MAX && limits.max_queue_bytes < burst {
+    if *slow_consumer == SlowConsumer::Close && rate < usize::MAX && limits.max_queue_bytes < burst {
         return refuse(format!(
             "Limits::max_queue_bytes is {}, too small for what a member may send at once by \
              RateLimits::max_bytes_per_second ({rate}), up to four seconds' worth; use at least {burst}",

@@ -22,8 +22,6 @@ pub use self::slow_consumer::SlowConsumer;
 pub use self::timeouts::Timeouts;
 pub use self::unique_names::UniqueNames;
 
-use crate::protocol::subprotocol::Subprotocol;
-
 /// All settings of one engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -37,16 +35,6 @@ pub(crate) struct Config {
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) unique_names: UniqueNames,
     pub(crate) on_expiry: OnExpiry,
-}
-
-impl Config {
-    /// The heartbeat of connections that speak this subprotocol.
-    pub(crate) fn heartbeat_of(&self, subprotocol: Subprotocol) -> &Heartbeat {
-        match subprotocol {
-            Subprotocol::Plain => &self.heartbeat,
-            Subprotocol::V1 => &self.v1_heartbeat,
-        }
-    }
 }
 
 impl Default for Config {

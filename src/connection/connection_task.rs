@@ -118,7 +118,7 @@ impl Connection {
             faults: Faults::default(),
             rates: Box::new(RateLimiter::new(
                 engine.config(),
-                engine.config().heartbeat_of(subprotocol),
+                engine.context.heartbeat_of(subprotocol),
                 engine.context.clock.now(),
             )),
             deadline: Deadline::new(id, engine.config().timeouts.max_lifetime),
@@ -376,9 +376,9 @@ impl Connection {
     /// Charges frames that are no messages to the rate limits; there is nothing to say to them.
     fn charge_others(&mut self, n: u32) -> Result<(), End> {
         let clock = self.engine.context.clock;
-        let config = self.engine.config();
-        let heartbeat = config.heartbeat_of(self.subprotocol);
-        let exceeding = self.rates.check_others(n, &config.rate_limits, heartbeat, || clock.now());
+        let heartbeat = self.engine.context.heartbeat_of(self.subprotocol);
+        let limits = &self.engine.config().rate_limits;
+        let exceeding = self.rates.check_others(n, limits, heartbeat, || clock.now());
         if exceeding > 0 { self.count_violations(exceeding) } else { Ok(()) }
     }
 
@@ -399,7 +399,9 @@ impl Connection {
         }
         self.attachment.leave_room(LeaveReason::AuthExpired)?;
         self.attachment.run_callbacks()?;
-        self.send_no_auth("the token has expired: send {\"event\":\"auth\",\"message\":TOKEN} with a new one");
+        self.send_no_auth(
+            "the token has expired: send {\"event\":\"auth\",\"message\":TOKEN} with a new one",
+        );
         self.pending_auth = true;
         self.restart_deadline();
         Ok(())

@@ -156,7 +156,8 @@ fn explain(refused: &Refused, connection: &Connection) -> PeerError {
     match refused {
         Refused::TooManyRooms => {
             let max = limits.max_rooms;
-            let text = format!("there are {max} rooms, and no further one can be opened; enter one that exists");
+            let text =
+                format!("there are {max} rooms, and no further one can be opened; enter one that exists");
             PeerError::new(ErrorCode::TooManyRooms, text)
         }
         Refused::Room(EnterError::Full) => {

@@ -72,7 +72,11 @@ pub(super) async fn publish_later(
 }
 
 /// Publishes a message. Returns why it has to wait, if it has to.
-fn attempt(connection: &mut Connection, text: &str, message: &Message<'_>) -> Result<Option<NotPublished>, End> {
+fn attempt(
+    connection: &mut Connection,
+    text: &str,
+    message: &Message<'_>,
+) -> Result<Option<NotPublished>, End> {
     let cid = message.cid.as_deref();
     match connection.attachment().publish(&message.body, cid)? {
         Some(Ok(published)) => conclude(connection, text, message, &published).map(|()| None),
@@ -124,7 +128,9 @@ fn check<'a>(
                 None => (body, Some(text)),
             },
             None => {
-                tracing::error!("the policy's replacement is no JSON object or too big; the message is dropped");
+                tracing::error!(
+                    "the policy's replacement is no JSON object or too big; the message is dropped"
+                );
                 let error = PeerError::new(ErrorCode::Internal, "the message could not be sent");
                 return connection.refuse(error, cid.as_deref()).map(|()| None);
             }

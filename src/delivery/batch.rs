@@ -135,7 +135,10 @@ impl Pending {
             None => (b",\"seq\":", b""),
         };
         let end: &[u8] = if frame.member.is_some() { b"\",\"seq\":" } else { b"" };
-        frame::push_text(bytes, &[frame.v1.as_bytes(), frame.tail.as_bytes(), num, key, member, end, seq, b"}"]);
+        frame::push_text(
+            bytes,
+            &[frame.v1.as_bytes(), frame.tail.as_bytes(), num, key, member, end, seq, b"}"],
+        );
     }
 
     /// What is to be delivered next.

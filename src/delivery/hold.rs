@@ -12,38 +12,30 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// treated as slow, so that no member can delay a room for ever.
 const BUDGET: Duration = Duration::from_secs(10);
 
-/// Two refusals that are further apart belong to two waits.
-const STEP: Duration = Duration::from_millis(50);
-
 /// What is left of the time for which a room's senders may be held back.
 #[derive(Debug)]
 pub(crate) struct HoldBudget {
     left: Duration,
+    /// When a sender last asked.
     at: Duration,
+    /// It was made to wait then.
+    is_holding: bool,
 }
 
 impl HoldBudget {
     pub(crate) fn new() -> HoldBudget {
-        HoldBudget { left: BUDGET, at: Duration::ZERO }
+        HoldBudget { left: BUDGET, at: Duration::ZERO, is_holding: false }
     }
 
-    /// A sender would have to wait now. Returns whether it may be made to wait, and counts the time.
+    /// Whether a sender may be made to wait now. Counts the time since the last one was.
     pub(crate) fn spend(&mut self, now: Duration) -> bool {
         let past = now.saturating_sub(self.at);
+        let spent = if self.is_holding { past.min(HOLD) } else { Duration::ZERO };
+        let earned = past.min(WINDOW) / (WINDOW.as_secs() / BUDGET.as_secs()) as u32;
+        self.left = (self.left + earned).min(BUDGET).saturating_sub(spent);
         self.at = now;
-        let earned = past.mul_f64(BUDGET.as_secs_f64() / WINDOW.as_secs_f64()).min(BUDGET);
-        self.left = (self.left + earned).min(BUDGET);
-        let spent = if past <= STEP { past } else { Duration::ZERO };
-        match self.left.checked_sub(spent) {
-            Some(left) if !left.is_zero() => {
-                self.left = left;
-                true
-            }
-            _ => {
-                self.left = Duration::ZERO;
-                false
-            }
-        }
+        self.is_holding = !self.left.is_zero();
+        self.is_holding
     }
 }
 

@@ -197,7 +197,12 @@ impl RoomState {
             // After a restart a client has had nothing of this room yet: it gets all that is kept.
             Some(replay) if since.epoch != self.epoch() => {
                 let start = replay.start();
-                Replay { chunks: replay.after(start).unwrap_or_default(), start, end: taken, is_complete: false }
+                Replay {
+                    chunks: replay.after(start).unwrap_or_default(),
+                    start,
+                    end: taken,
+                    is_complete: false,
+                }
             }
             _ => Replay { chunks: Vec::new(), start: seq, end: seq, is_complete: false },
         }

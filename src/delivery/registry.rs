@@ -75,7 +75,9 @@ impl Registry {
             Some(room) => room.clone(),
             None => {
                 self.len
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.max_rooms).then_some(n + 1))
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                        (n < self.max_rooms).then_some(n + 1)
+                    })
                     .map_err(|_| TooManyRooms)?;
                 let room = LiveRoom::new(id.clone(), self.new_epoch(), self.history, self.unique_names);
                 let room = Arc::new(room);

@@ -139,7 +139,9 @@ impl Rooms {
             self.reserve_in(state, &entrant, self.max_members)?;
             Ok(self.enter_in(room, state, entrant, frame))
         })?;
-        standpoint.inspect(|standpoint: &Standpoint| self.start_flush(&standpoint.room)).map_err(EnterError::into)
+        standpoint
+            .inspect(|standpoint: &Standpoint| self.start_flush(&standpoint.room))
+            .map_err(EnterError::into)
     }
 
     /// Takes a member out of one room and into another, or into the same one under another name. Where
@@ -155,16 +157,15 @@ impl Rooms {
         // The member itself does not count against the limit of the room that it is in.
         let max = if old.id() == id { usize::MAX } else { self.max_members };
         let room = if old.id() == id {
-            self.registry.visit(old, |room, state| {
-                self.reserve_in(state, &entrant, max).map(|()| room.clone())
-            })?
+            self.registry
+                .visit(old, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))?
         } else {
-            self.registry.open(id, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))??
+            self.registry
+                .open(id, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))??
         };
         let departure = self.leave(old, entrant.id, old_name, &entrant.handle);
         self.deliver_rest(old, &departure, &*entrant.handle);
-        let standpoint =
-            self.registry.visit(&room, |room, state| self.enter_in(room, state, entrant, frame));
+        let standpoint = self.registry.visit(&room, |room, state| self.enter_in(room, state, entrant, frame));
         self.start_flush(&room);
         Ok((standpoint, departure.num))
     }

@@ -85,7 +85,7 @@ impl Engine {
 
     /// Whether the whole process stands still, or did a moment ago.
     pub(crate) fn has_stalled(&self) -> bool {
-        self.stall.has_stalled(self.context.clock.now(), sweep::longest_tick(self.config()))
+        self.stall.has_stalled(self.context.clock.now(), sweep::longest_tick(&self.context))
     }
 
     /// Closes a room and its members' connections. Returns how many members it had.

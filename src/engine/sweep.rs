@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::task::{unconstrained, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{Config, Heartbeat};
+use crate::config::Heartbeat;
+use crate::context::Context;
 use crate::delivery::Recipient;
 use crate::engine::engine::Engine;
 use crate::protocol::subprotocol::Subprotocol;
@@ -99,14 +100,14 @@ pub(super) fn ensure(engine: &Arc<Engine>, subprotocol: Subprotocol) {
 }
 
 /// The longest time between two ticks of a sweep.
-pub(super) fn longest_tick(config: &Config) -> Duration {
-    let all = [Subprotocol::Plain, Subprotocol::V1].map(|of| Schedule::new(config.heartbeat_of(of)).tick);
+pub(super) fn longest_tick(context: &Context) -> Duration {
+    let all = [Subprotocol::Plain, Subprotocol::V1].map(|of| Schedule::new(context.heartbeat_of(of)).tick);
     all.into_iter().max().unwrap_or_default()
 }
 
 async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
     let engine = guard.engine().clone();
-    let schedule = Schedule::new(engine.config().heartbeat_of(subprotocol));
+    let schedule = Schedule::new(engine.context.heartbeat_of(subprotocol));
     let mut ticks = interval(schedule.tick);
     // After a stall of the whole process clients must get their time all the same.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -120,7 +121,7 @@ async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
         if is_over.await {
             return;
         }
-        engine.stall().tick(engine.context.clock.now(), longest_tick(engine.config()));
+        engine.stall().tick(engine.context.clock.now(), longest_tick(&engine.context));
         engine.rooms.trim_histories(tick);
         // A client that was late is looked at before it is asked again.
         engine.sessions.in_slot(subprotocol, schedule.checked_at(tick), &mut due);

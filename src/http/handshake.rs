@@ -63,7 +63,8 @@ pub(crate) fn verify(parts: &Parts) -> Result<Accept, RefusalKind> {
         return Err(RefusalKind::Body);
     }
     let key = if is_http2 { None } else { Some(derive_accept_key(verify_key(headers)?)) };
-    let offered = [subprotocol::V1, subprotocol::PLAIN].into_iter().find(|own| offers(headers).any(|p| p == *own));
+    let offered =
+        [subprotocol::V1, subprotocol::PLAIN].into_iter().find(|own| offers(headers).any(|p| p == *own));
     Ok(Accept { key, protocol: offered.map(HeaderValue::from_static) })
 }
 

@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
-use crate::connection::{Opening, serve};
 use crate::admission::Permit;
+use crate::connection::{Opening, serve};
 use crate::hooks::auth::{Admission, AuthRefusal};
 use crate::hooks::guard::{self, NoAnswer};
 use crate::http::body::ResponseBody;

@@ -8,10 +8,10 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tower_chat_rooms_protocol::SERVER_EVENTS;
 
+use crate::ids::ConnectionId;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::{quote, unquote};
 use crate::protocol::outbound::RoomFrame;
-use crate::ids::ConnectionId;
 
 /// One message of a client.
 #[derive(Debug, PartialEq)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::ids::ConnectionId;
 use crate::protocol::json::quote;
-use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, ResumeToken};
 use crate::protocol::position::Epoch;
+use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, ResumeToken};
 
 /// So many seconds' worth of a rate may be sent at once.
 pub(crate) const BURST_SECONDS: u32 = 2;

@@ -45,7 +45,8 @@ impl NameRegistry {
     ) -> Result<(), NameTaken> {
         let key = self.key(name);
         if let Some(holder) = self.holders.get_mut(&*key) {
-            let is_own = holder.connection == connection || owner.is_some() && holder.owner.as_deref() == owner;
+            let is_own =
+                holder.connection == connection || owner.is_some() && holder.owner.as_deref() == owner;
             if !is_own {
                 return Err(NameTaken);
             }

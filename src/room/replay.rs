@@ -57,10 +57,12 @@ impl ReplayBuffer {
                 continue;
             }
             let mut cut = 0;
-            while oldest.frames > 0 && (self.frames > self.bounds.frames() || self.bytes > self.bounds.bytes())
+            while oldest.frames > 0
+                && (self.frames > self.bounds.frames() || self.bytes > self.bounds.bytes())
             {
                 let len = (self.frame_len)(&oldest.bytes[cut..]);
-                (oldest.frames, self.frames, self.bytes) = (oldest.frames - 1, self.frames - 1, self.bytes - len);
+                (oldest.frames, self.frames, self.bytes) =
+                    (oldest.frames - 1, self.frames - 1, self.bytes - len);
                 cut += len;
             }
             if cut == 0 {

@@ -9,20 +9,24 @@ use tokio::sync::Notify;
 use crate::admission::Admission;
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Departure, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint};
+use crate::delivery::{
+    Departure, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint,
+};
 use crate::hooks::events::{Entered, Left, RoomEvents};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::frame;
 use crate::protocol::inbound::Body;
 use crate::protocol::outbound::{self, EnteredFrame};
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::protocol::frame;
 use crate::session::callbacks::Callback;
-use crate::session::session::{Absence, Generation, Membership, Phase, Published, Session, State, Superseded};
+use crate::session::session::{
+    Absence, Generation, Membership, Phase, Published, Session, State, Superseded,
+};
 use crate::session::table::Table;
 use crate::socket::Socket;
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::ConnectionId;
 use crate::delivery::Recipient;
+use crate::ids::ConnectionId;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::session::Session;

@@ -13,9 +13,9 @@ use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::socket::send_queue::SendQueue;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame::Boundary;
+use crate::socket::send_queue::SendQueue;
 
 /// Bytes taken from the socket at once, on the stack.
 const CHUNK: usize = 4096;

@@ -98,7 +98,10 @@ impl SendQueue {
         let left = frames.len() - written;
         // A client that has kept up so far gets a whole burst; rooms gather no more in one batch than the
         // queue may hold.
-        if self.data.is_empty() || kind == Kind::Replay || bounds.of(kind).allow(self.bytes + left, self.frames + count) {
+        if self.data.is_empty()
+            || kind == Kind::Replay
+            || bounds.of(kind).allow(self.bytes + left, self.frames + count)
+        {
             self.keep(kind, frames.slice(written..), rest, count);
             return Ok(0);
         }

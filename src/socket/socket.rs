@@ -450,7 +450,8 @@ impl Socket {
     /// Whether the send queue is fuller than this part of its bounds.
     fn is_fuller_than(&self, part: usize) -> bool {
         let limits = &self.context.config.limits;
-        self.queue.bytes() > limits.max_queue_bytes / part || self.queue.frames() > limits.max_queue_frames / part
+        self.queue.bytes() > limits.max_queue_bytes / part
+            || self.queue.frames() > limits.max_queue_frames / part
     }
 
     fn hold_senders(&self) {

@@ -50,7 +50,13 @@ async fn auth(client: &mut Client, token: &str) {
     client.say(json!({"event": "auth", "message": token})).await;
 }
 
-/// Whatever was sent before has been dealt with.
+/// The same, with the answer to a token that is accepted.
+async fn renew(client: &mut Client, token: &str) {
+    auth(client, token).await;
+    assert_eq!(client.next().await["event"], "authenticated");
+}
+
+/// Waits until everything that the client sent has been handled.
 async fn settle(client: &mut Client) {
     client.say(json!({"event": "message", "message": "settled"})).await;
     assert_eq!(client.next().await["message"], "settled");
@@ -113,15 +119,15 @@ async fn a_newer_token_of_the_same_user_prolongs() {
         assert_eq!(answer["event"], "noAuth");
         assert!(answer["message"].as_str().unwrap().contains(why), "{answer}");
     }
-    auth(&mut ann, "u1:60").await;
+    renew(&mut ann, "u1:60").await;
     settle(&mut ann).await;
     assert_eq!(ann.next().await["event"], "expiring");
     assert_eq!(begin.elapsed().as_secs(), 60);
     // The last one counts, whatever it says.
-    auth(&mut ann, "u1").await;
+    renew(&mut ann, "u1").await;
     settle(&mut ann).await;
     tokio::time::timeout(SECOND * 500, ann.next()).await.unwrap_err();
-    auth(&mut ann, "u1:5").await;
+    renew(&mut ann, "u1:5").await;
     let begin = Instant::now();
     assert_eq!(ann.next().await["event"], "expiring");
     assert_eq!(begin.elapsed().as_secs(), 0);
@@ -158,6 +164,7 @@ async fn a_connection_may_wait_for_a_newer_token() {
         assert_eq!(ann.next().await["event"], "noAuth");
     }
     auth(&mut ann, "u1:60").await;
+    assert_eq!(ann.next().await, json!({"event": "authenticated", "expiresIn": 60_000}));
     ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     assert_eq!(ann.next().await["event"], "entered");
     assert_eq!(ann.next().await["event"], "enter");
@@ -325,7 +332,7 @@ async fn who_authenticates_anew_is_asked_about_again() {
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let (mut ann, _) = enter(&rooms, "u1").await;
     assert_eq!(bob.next().await["name"], "ann");
-    auth(&mut ann, "u1").await;
+    renew(&mut ann, "u1").await;
     settle(&mut ann).await;
     assert_eq!(bob.next().await["message"], "settled");
     assert_eq!(bans.log.take(), ["nobody bob r false", "u1 ann r false", "u1 ann r true"]);
@@ -333,7 +340,7 @@ async fn who_authenticates_anew_is_asked_about_again() {
     bans.banned.store(true, Ordering::Relaxed);
     ann.say(json!({"event": "message", "message": "still here"})).await;
     assert_eq!(ann.next().await["message"], "still here");
-    auth(&mut ann, "u1").await;
+    renew(&mut ann, "u1").await;
     assert_eq!(
         ann.next().await,
         json!({"event": "error", "code": "denied", "message": "banned", "roomId": "r"})

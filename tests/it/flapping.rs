@@ -65,10 +65,11 @@ impl Flapper {
                     let own = self.secrets.pop();
                     self.secrets.clear();
                     self.secrets.extend(own);
-                    self.since = match frame["recovered"] == true {
-                        true => sent.clone(),
-                        false => Some((frame["epoch"].clone(), seq)),
-                    };
+                    let replayed = frame["replayed"].as_u64().unwrap();
+                    if frame["recovered"] == true {
+                        assert_eq!(sent, &Some((frame["epoch"].clone(), seq - replayed)), "{frame}");
+                    }
+                    self.since = Some((frame["epoch"].clone(), seq - replayed));
                 }
                 (Some("ack"), _) | (_, None) => {}
                 (_, Some(seq)) => match &mut self.since {

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tower_chat_rooms::{ChatRooms, Limits, Origins};
+use tower_chat_rooms::{ChatRooms, Limits, Origins, RateLimits};
 
 use crate::client::{Client, assert_empty, default_rooms};
 use crate::door::open;
@@ -172,6 +172,7 @@ async fn a_stream_that_is_reset_is_out_and_so_are_all_of_a_lost_connection() {
 async fn who_does_not_read_his_stream_delays_nobody_and_is_closed() {
     let rooms = ChatRooms::builder()
         .limits(Limits::default().max_message_bytes(4096).max_queue_bytes(64 * 1024))
+        .rate_limits(RateLimits::default().max_bytes_per_second(usize::MAX))
         .heartbeat(tower_chat_rooms::Heartbeat::wide_internet())
         .build()
         .unwrap();

@@ -178,11 +178,13 @@ async fn a_secret_is_bound_to_who_authenticated_on_its_connection() {
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::pending_auth()).await;
     ann.say(auth("u-1")).await;
     ann.say(enter(None)).await;
+    assert_eq!(ann.next().await, json!({"event": "authenticated"}));
     assert_eq!(ann.next().await["event"], "entered");
     ann.vanish().await;
     for (token, works) in [("u-2", false), ("u-1", true)] {
         let (mut back, _) = Client::connect_v1(&rooms, Admission::pending_auth()).await;
         back.say(auth(token)).await;
+        assert_eq!(back.next().await["event"], "authenticated");
         back.say(enter(Some(&welcome["resume"]))).await;
         assert_eq!(back.next().await["resumed"], works, "{token}");
         back.leave().await;
@@ -354,7 +356,7 @@ async fn secrets_go_to_nobody_else() {
     ann.say(enter).await;
     assert_eq!(
         bob.next().await,
-        json!({"event": "enter", "message": "ann", "roomId": "r", "x": 1, "name": "ann", "num": 2, "seq": 2})
+        json!({"event": "enter", "message": "ann", "roomId": "r", "x": 1, "name": "ann", "num": 2, "member": "1", "seq": 2})
     );
     assert!(!log.take().concat().contains(secret));
     assert!(!format!("{rooms:?}").contains(secret));

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-use tower_chat_rooms::{Admission, ChatRooms, Limits};
+use tower_chat_rooms::{Admission, ChatRooms, Limits, RateLimits};
 
 use crate::client::{Client, Log, assert_empty, default_rooms, unhurried};
 
@@ -233,6 +233,7 @@ async fn who_fills_a_room_faster_than_it_empties_waits() {
                 .max_queue_bytes(16 * 1024)
                 .max_queue_frames(usize::MAX),
         )
+        .rate_limits(RateLimits::default().max_bytes_per_second(usize::MAX))
         .build()
         .unwrap();
     let mut ann = Client::connect_as(&rooms, Admission::anonymous(), 1 << 20).await;

@@ -38,17 +38,19 @@ fn fill(value: &Value, names: &HashMap<String, String>) -> Value {
 }
 
 fn rooms(settings: &Value) -> ChatRooms {
-    let (mut heartbeat, mut recovery) = (Heartbeat::default(), Recovery::default());
+    let mut recovery = Recovery::default();
+    let (mut heartbeat, mut v1_heartbeat) = (Heartbeat::default(), Heartbeat::wide_internet());
     for (key, value) in settings.as_object().unwrap() {
         let n = value.as_u64().unwrap();
         match key.as_str() {
-            "grace" => recovery = recovery.resume_window(Duration::from_millis(n)),
+            "resumeWindow" => recovery = recovery.resume_window(Duration::from_millis(n)),
             "heartbeat" => heartbeat = Heartbeat::every(Duration::from_millis(n)),
+            "v1Heartbeat" => v1_heartbeat = Heartbeat::every(Duration::from_millis(n)),
             "history" => recovery = recovery.history(History::last(n as usize)),
             other => panic!("no such setting: {other}"),
         }
     }
-    ChatRooms::builder().heartbeat(heartbeat).recovery(recovery).build().unwrap()
+    ChatRooms::builder().heartbeat(heartbeat).v1_heartbeat(v1_heartbeat).recovery(recovery).build().unwrap()
 }
 
 async fn open(rooms: &ChatRooms, protocol: Option<&str>) -> Client {

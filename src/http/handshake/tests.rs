@@ -91,7 +91,10 @@ fn only_offered_subprotocols_are_chosen() {
     accept.choose(Some(HeaderValue::from_static("soap")));
     assert_eq!(accept.protocol.unwrap(), "chat-rooms");
     let both = verify(&request(add("sec-websocket-protocol", "chat-rooms, chat-rooms.v1"))).unwrap();
-    assert_eq!((both.subprotocol(), both.protocol.unwrap()), (Subprotocol::V1, HeaderValue::from_static("chat-rooms.v1")));
+    assert_eq!(
+        (both.subprotocol(), both.protocol.unwrap()),
+        (Subprotocol::V1, HeaderValue::from_static("chat-rooms.v1"))
+    );
     assert_eq!(verify(&request(add("sec-websocket-protocol", "soap"))).unwrap().protocol, None);
 }
 

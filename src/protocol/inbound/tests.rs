@@ -45,7 +45,7 @@ fn room_ids() {
         let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{text}") };
         assert_eq!(enter.room, RoomField::Id(id.into()), "{text}");
     }
-    for text in ["true", "[]", "{}", "1e999"] {
+    for text in ["true", "[]", "{}"] {
         let frame = format!(r#"{{"event":"enter","message":"a","roomId":{text}}}"#);
         let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{text}") };
         assert_eq!(enter.room, RoomField::Invalid, "{text}");

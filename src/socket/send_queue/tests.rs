@@ -11,7 +11,8 @@ fn frames(texts: &[&str]) -> Bytes {
     out.into()
 }
 
-const OPEN: Bounds = Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, announces_gaps: true };
+const OPEN: Bounds =
+    Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, announces_gaps: true };
 
 fn bounds(frames: usize, bytes: usize) -> Bounds {
     Bounds { frames, bytes, ..OPEN }
