@@ -34,7 +34,9 @@ impl HoldBudget {
         let earned = past.min(WINDOW) / (WINDOW.as_secs() / BUDGET.as_secs()) as u32;
         self.left = (self.left + earned).min(BUDGET).saturating_sub(spent);
         self.at = now;
-        self.is_holding = !self.left.is_zero();
+        // Once it is used up, a whole wait has to be earned.
+        let least = if self.is_holding { Duration::ZERO } else { HOLD };
+        self.is_holding = self.left > least;
         self.is_holding
     }
 }
