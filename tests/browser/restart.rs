@@ -51,8 +51,9 @@ async fn who_asks_before_the_server_is_up_gets_in_later() {
     server.kill().await;
 
     ann.submit("Ann", "tea").await;
-    ann.until_state("reconnecting").await;
+    ann.tab.until("document.querySelector('#problem').textContent").await;
     assert_eq!(ann.problem().await, "Can’t reach the server. Trying again…");
+    assert_eq!(ann.state().await, "connecting");
     server.start_again().await;
 
     ann.until_state("online").await;
