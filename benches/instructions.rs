@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use inside::*;
 
-use config::{Heartbeat, Limits, Recovery, Rules, SlowConsumer, UniqueNames};
+use config::{Config, SlowConsumer, UniqueNames};
 use connection::reader::Inbox;
 use connection::seat::{Seat, Turn};
 use engine::engine::{Engine, Hooks};
@@ -95,8 +95,7 @@ fn leftover(times: u64) {
 }
 
 fn engine() -> Arc<Engine> {
-    let (heartbeat, limits, recovery) = (Heartbeat::default(), Limits::default(), Recovery::default());
-    Arc::new(Engine::new(heartbeat, limits, recovery, Rules::default(), Hooks::default()))
+    Arc::new(Engine::new(Config::default(), Hooks::default()))
 }
 
 fn seat(engine: &Arc<Engine>, gives: &[u8]) -> Seat<Socket> {

@@ -45,7 +45,7 @@ impl Sessions {
 }
 
 impl Authenticate for Sessions {
-    async fn at_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
+    async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
         // Browsers send cookies along with a WebSocket that any page opens; but pages of other hosts
         // and ports have been refused before this is asked.
         let session =
@@ -57,7 +57,7 @@ impl Authenticate for Sessions {
         }
     }
 
-    // `in_band` keeps its default, which refuses every token.
+    // `on_token` keeps its default, which refuses every token.
 }
 
 fn cookie<'a>(request: &'a Parts, name: &str) -> Option<&'a str> {

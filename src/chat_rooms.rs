@@ -7,26 +7,26 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::browser::script::ClientScript;
 use crate::builder::ChatRoomsBuilder;
-use crate::client::script::ClientScript;
 use crate::connection::{Opening, serve};
-use crate::engine::audit::Audit;
-use crate::engine::engine::Engine;
-use crate::engine::recipient::Recipient;
-use crate::engine::stats::Stats;
+use crate::delivery::NotPublished;
+use crate::engine::Engine;
+#[cfg(feature = "test-util")]
+use crate::engine::consistency::ConsistencyReport;
 use crate::error::{BuildError, SendError};
 use crate::hooks::auth::Admission;
-use crate::hooks::guard;
 use crate::hooks::user::User;
+use crate::http::edge::Edge;
+use crate::http::layer::ChatRoomsLayer;
+use crate::http::refusal::Refusal;
+use crate::http::service::{ChatRoomsService, NoService, Route};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame;
 use crate::protocol::inbound::Body;
-use crate::protocol::wire::Wire;
-use crate::service::edge::Edge;
-use crate::service::layer::ChatRoomsLayer;
-use crate::service::refusal::Refusal;
-use crate::service::service::{ChatRoomsService, NoService, Route};
+use crate::protocol::subprotocol::Subprotocol;
+use crate::stats::Stats;
 
 /// Live chat rooms: the handle through which the host mounts them, speaks in them, looks at
 /// them and ends them.
@@ -62,15 +62,23 @@ impl ChatRooms {
         ChatRoomsBuilder::default()
     }
 
-    /// A service of its own, for a router to mount under any path: every request to it must be
-    /// a WebSocket handshake; others get 426.
+    /// Returns a service that serves chat connections, for a router to mount at any path.
+    ///
+    /// Every request to it must be a WebSocket handshake; others get 426.
     pub fn service(&self) -> ChatRoomsService<NoService> {
-        ChatRoomsService::new(self.edge.clone(), Route::Every, NoService(()))
+        ChatRoomsService::new(self.edge.clone(), Route::All, NoService(()))
     }
 
-    /// A layer that takes WebSocket handshakes on one path and passes everything else on,
-    /// other requests to that path included. Paths are compared by their segments; the inner
-    /// service's readiness and responses are untouched.
+    /// Returns a layer that serves chat connections at one path and passes all other requests on, including those
+    /// to the path that are not WebSocket handshakes.
+    ///
+    /// Paths are compared by their segments, so `/chat` and `/chat/` are the same.
+    ///
+    /// # Panics
+    ///
+    /// If no request can have this path: it must start with `/`, has no query, captures or wildcards, and is
+    /// percent-encoded as browsers send it.
+    #[track_caller]
     pub fn layer(&self, path: &str) -> ChatRoomsLayer {
         ChatRoomsLayer::new(self.edge.clone(), path)
     }
@@ -131,18 +139,19 @@ impl ChatRooms {
     }
 
     /// The same with the client's address, which the hooks then see, and by which
-    /// [`max_connections_per_ip`](crate::ChatRoomsBuilder::max_connections_per_ip) counts.
+    /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip) counts.
     pub async fn serve_from<IO>(&self, io: IO, mut admission: Admission, peer: Option<SocketAddr>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let permit = match self.engine.admit(peer.map(|peer| peer.ip())) {
+        let permit = match self.engine.admission.admit(peer.map(|peer| peer.ip())) {
             Ok(permit) => permit,
             Err(error) => return Refusal::from(error).count(&self.engine),
         };
-        let wire = Wire::of(admission.take_protocol().as_ref());
-        let opening = Opening { permit, admission, peer, wire, first: Bytes::new() };
-        serve(self.engine.clone(), io, opening).await;
+        let subprotocol = Subprotocol::of(admission.take_protocol().as_ref());
+        let (first, max_write) = (Bytes::new(), usize::MAX);
+        let opening = Opening { permit, admission, peer, subprotocol, first, max_write };
+        serve(self.engine.clone(), Box::new(io), opening).await;
     }
 
     /// Sends a JSON object to all members of a room, in one order with what the members say.
@@ -154,8 +163,12 @@ impl ChatRooms {
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
-        let room = self.engine.room(room.as_ref()).ok_or(SendError::NoSuchRoom)?;
-        self.engine.announce(&room, &body).map_err(|_| SendError::Busy)
+        let room = self.engine.rooms.get(room.as_ref()).ok_or(SendError::NoSuchRoom)?;
+        match self.engine.rooms.publish(&room, &body.host_frame()) {
+            Ok(_) => Ok(()),
+            Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
+            Err(NotPublished::BatchFull | NotPublished::Held) => Err(SendError::Busy),
+        }
     }
 
     /// Sends a JSON object to one connection, as it is. A client of `chat-rooms.v1` takes what has a
@@ -165,10 +178,11 @@ impl ChatRooms {
     /// If the connection is not open any more, or was lost and its seat is kept, or the value is not an object or too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
-        let recipient = self.engine.table.get(connection).filter(|recipient| recipient.is_reachable());
-        let recipient = recipient.ok_or(SendError::NoSuchConnection)?;
-        recipient.send(frame::text(text.as_bytes()));
-        Ok(())
+        let session = self.engine.sessions.get(connection).ok_or(SendError::NoSuchConnection)?;
+        match session.send(&frame::text(text.as_bytes())) {
+            true => Ok(()),
+            false => Err(SendError::NoSuchConnection),
+        }
     }
 
     /// Sends a JSON object to every open connection, as it is, whether it has entered a room or
@@ -179,34 +193,32 @@ impl ChatRooms {
     /// If the value is not an object or too big.
     pub async fn send_all(&self, value: &impl Serialize) -> Result<usize, SendError> {
         let frame = frame::text(self.serialize(value)?.as_bytes());
-        let mut all = self.engine.table.all();
-        all.retain(|recipient| recipient.is_reachable());
-        for (n, recipient) in all.iter().enumerate() {
+        let mut reached = 0;
+        for (n, session) in self.engine.sessions.all().iter().enumerate() {
             if n > 0 && n % 64 == 0 {
                 tokio::task::yield_now().await;
             }
-            recipient.send(frame.clone());
+            reached += usize::from(session.send(&frame));
         }
-        Ok(all.len())
+        Ok(reached)
     }
 
     /// The rooms in which somebody is, in no order.
     pub fn rooms(&self) -> Vec<RoomInfo> {
-        let rooms = self.engine.rooms();
+        let rooms = self.engine.rooms.all();
         rooms.iter().map(|room| RoomInfo { id: room.id().clone(), online: room.online() }).collect()
     }
 
     /// The members of a room in the order in which they came; none if there is no such room.
     pub fn members(&self, room: impl AsRef<str>) -> Vec<MemberInfo> {
-        let Some(room) = self.engine.room(room.as_ref()) else { return Vec::new() };
-        let members = room.lock().members().clone();
-        members
+        let Some(room) = self.engine.rooms.get(room.as_ref()) else { return Vec::new() };
+        room.members()
             .iter()
             .map(|m| MemberInfo {
                 connection: m.id,
                 name: m.name.clone(),
-                user: m.user.clone(),
-                is_connected: m.link.is_reachable(),
+                user: m.handle.user(),
+                is_connected: m.handle.is_connected(),
             })
             .collect()
     }
@@ -214,24 +226,15 @@ impl ChatRooms {
     /// Closes a connection with 4500, which tells the client to stay away. A member whose
     /// connection is lost loses his seat. Returns whether there was one.
     pub fn kick(&self, connection: ConnectionId) -> bool {
-        let mut kicked = false;
-        let mut last: Option<Arc<dyn Recipient>> = None;
-        // The member may come back by another connection at this very moment.
-        while let Some(now) = self.engine.table.get(connection)
-            && last.is_none_or(|last| !Arc::ptr_eq(&last, &now))
-        {
-            now.close(LeaveReason::Kicked);
-            kicked = true;
-            last = Some(now);
-        }
-        kicked
+        let session = self.engine.sessions.get(connection);
+        session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
     }
 
     /// Closes a room: its members' connections end with 4501, and nothing more is said there.
     /// Who enters the same id from now on opens a new room; to prevent that, have the
     /// [`RoomPolicy`](crate::RoomPolicy) say no. Returns how many members it had.
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
-        self.engine.close_room(room.as_ref()).unwrap_or(0)
+        self.engine.close_room(room.as_ref())
     }
 
     /// Counters of what is and what has been.
@@ -239,31 +242,27 @@ impl ChatRooms {
         self.engine.stats()
     }
 
-    /// Compares the books with each other: rosters, counts, the table of connections. For tests
-    /// and monitoring: on an engine that is at rest nothing may be found. While members come and
-    /// go, what is just being done can show up as a finding.
+    /// Compares rosters, counts, sessions and resume tokens with each other. For tests: on an engine that is
+    /// at rest nothing may be found. While members enter and leave, what is just being done can show up.
     ///
     /// ```
     /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
     /// let rooms = tower_chat_rooms::ChatRooms::builder().build()?;
-    /// assert!(rooms.audit().findings.is_empty());
+    /// assert!(rooms.check_consistency().faults.is_empty());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn audit(&self) -> Audit {
-        self.engine.audit()
+    #[cfg(feature = "test-util")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+    pub fn check_consistency(&self) -> ConsistencyReport {
+        self.engine.check_consistency()
     }
 
     /// Refuses further upgrades, closes every connection with 1012 ("come back"), and waits
     /// until all have ended, at most about `close_timeout`. Every member has been told of as
     /// `left` then, and no task of the engine is left. It can't be taken back.
     pub async fn shutdown(&self) {
-        self.engine.shutdown();
-        self.engine.tasks.wait().await;
-        if let Some(events) = &self.engine.hooks.events {
-            // Nobody is left whom a panic could end.
-            let _ = guard::call("ended", || events.ended());
-        }
+        self.engine.shutdown().await;
     }
 
     fn serialize(&self, value: &impl Serialize) -> Result<String, SendError> {
@@ -271,7 +270,7 @@ impl ChatRooms {
         if !text.starts_with('{') {
             return Err(SendError::NotAnObject);
         }
-        if self.engine.limits.is_too_big(text.len()) {
+        if self.engine.config().limits.is_too_big(text.len()) {
             return Err(SendError::TooBig);
         }
         Ok(text)
@@ -286,7 +285,7 @@ impl ChatRoomsBuilder {
     pub fn build(mut self) -> Result<ChatRooms, BuildError> {
         let (origins, proxies) = (std::mem::take(&mut self.origins), std::mem::take(&mut self.proxies));
         let engine = Arc::new(self.into_engine()?);
-        Ok(ChatRooms { edge: Arc::new(Edge { engine: engine.clone(), origins, proxies }), engine })
+        Ok(ChatRooms { edge: Arc::new(Edge::new(engine.clone(), origins, proxies)), engine })
     }
 }
 
@@ -311,7 +310,7 @@ pub struct MemberInfo {
     /// The user, where one was authenticated when he entered.
     pub user: Option<Arc<User>>,
     /// Whether he has a connection now. If not, it was lost, and his seat is kept for
-    /// [`grace`](crate::ChatRoomsBuilder::grace).
+    /// [`resume_window`](crate::Recovery::resume_window).
     pub is_connected: bool,
 }
 

@@ -69,17 +69,17 @@
 //! # Coming back
 //!
 //! Clients that offer the subprotocol `chat-rooms.v1` can come back after their connection was
-//! lost, to the seat that [`ChatRoomsBuilder::grace`] keeps for them, and get the frames that they
-//! have missed from the [`ChatRoomsBuilder::history`]. Nobody else notices, and [`RoomEvents`] hear
+//! lost, to the seat that [`Recovery::resume_window`] keeps for them, and get the frames that they
+//! have missed from the [`History`]. Nobody else notices, and [`RoomEvents`] hear
 //! of one enter and one leave, however often a connection breaks in between. The frames are
 //! described in `docs/protocol.md`.
 //!
 //! # Clients
 //!
-//! [`ChatRooms::client_script`] serves one for browsers, and `Client` (feature `client`) is one for
-//! Rust. Both speak the subprotocol `chat-rooms.v1`, come back by themselves, and miss nothing where
-//! the host keeps what was said ([`ChatRoomsBuilder::history`]) and the seats of those who are lost
-//! ([`ChatRoomsBuilder::grace`]).
+//! [`ChatRooms::client_script`] serves one for browsers, and the crate
+//! `tower-chat-rooms-client` is one for Rust. Both speak the subprotocol `chat-rooms.v1`, come back by themselves, and miss nothing where
+//! the host keeps what was said ([`Recovery::history`]) and the seats of those who are lost
+//! ([`Recovery::resume_window`]).
 //!
 //! # The hooks
 //!
@@ -96,8 +96,8 @@
 //!
 //! # Limits
 //!
-//! Everything that a peer may cost has a limit with a safe default; [`ChatRoomsBuilder`] lists
-//! them. A client that sends too much gets errors `rate_limited`, and is closed if it goes on. One
+//! Everything that a peer may cost has a limit with a safe default: [`Limits`], [`RateLimits`],
+//! [`Timeouts`]. A client that sends too much gets errors `rate_limited`, and is closed if it goes on. One
 //! that reads too slowly delays nobody: its queue is bounded, and when that is full it is closed
 //! with a code that tells it to come back, or misses something, as the host has chosen
 //! ([`SlowConsumer`]).
@@ -116,40 +116,43 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `client` | `Client`, a member of a room over the network that comes back by itself |
-//! | `client-rustls` | `wss` for it, with rustls and the certificates that the system trusts |
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441), too; the host enables it by `enable_connect_protocol`, axum does by itself |
 //! | `jwt` | `JwtAuth`, `JwtKeys`; the host adds `jsonwebtoken` with the crypto of its choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admission;
+mod broker;
+mod browser;
 mod builder;
 mod chat_rooms;
-mod client;
+mod clock;
 mod config;
 mod connection;
+mod context;
+mod delivery;
 mod engine;
 mod error;
 mod hooks;
+mod http;
 mod ids;
 mod protocol;
 mod room;
-mod service;
+mod session;
+mod socket;
+mod stats;
 mod sync;
+mod tasks;
 
+pub use crate::browser::script::{ClientScript, ScriptBody};
 pub use crate::builder::ChatRoomsBuilder;
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
-#[cfg(feature = "client")]
-pub use crate::client::native::builder::ClientBuilder;
-#[cfg(feature = "client")]
-pub use crate::client::native::error::ClientError;
-#[cfg(feature = "client")]
-pub use crate::client::native::event::{ClientEvent, ClientState, RoomFrame};
-#[cfg(feature = "client")]
-pub use crate::client::native::handle::{Client, ClientSender, Sending};
-pub use crate::client::script::{ClientScript, ScriptBody};
-pub use crate::config::{Heartbeat, History, OnExpiry, SlowConsumer, UniqueNames};
-pub use crate::engine::audit::{Audit, Finding};
-pub use crate::engine::stats::Stats;
+#[doc(hidden)]
+pub use crate::config::OptionInfo;
+pub use crate::config::{
+    Heartbeat, History, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
+};
+#[cfg(feature = "test-util")]
+pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
 pub use crate::error::{BuildError, SendError};
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
@@ -158,13 +161,14 @@ pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents};
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
 pub use crate::hooks::policy::{EnterRequest, MessageRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
+pub use crate::http::body::{NoBody, ResponseBody};
+pub use crate::http::layer::ChatRoomsLayer;
+pub use crate::http::origin::Origins;
+pub use crate::http::proxies::TrustedProxies;
+pub use crate::http::refusal::{Refusal, RefusalKind};
+pub use crate::http::response_future::ResponseFuture;
+pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, Name, RoomId};
-pub use crate::protocol::close::{LeaveReason, may_return};
+pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
-pub use crate::service::body::{NoBody, ResponseBody};
-pub use crate::service::future::ResponseFuture;
-pub use crate::service::layer::ChatRoomsLayer;
-pub use crate::service::origin::Origins;
-pub use crate::service::proxies::TrustedProxies;
-pub use crate::service::refusal::{Refusal, RefusalKind};
-pub use crate::service::service::{ChatRoomsService, NoService};
+pub use crate::stats::Stats;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use allocation_counter::measure;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Runtime;
-use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, SlowConsumer, User};
+use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, RateLimits, SlowConsumer, User};
 
 /// What the server holds for a connection that has entered and is idle, measured 1,847 bytes,
 /// and some more: its task, its seat, its membership, its part of the tables.
@@ -236,8 +236,9 @@ impl House {
         // No heartbeat disturbs the counting.
         let rooms = ChatRooms::builder()
             .heartbeat(Heartbeat::every(HOUR))
-            .max_messages_per_second(u32::MAX)
-            .max_bytes_per_second(usize::MAX)
+            .rate_limits(
+                RateLimits::default().max_messages_per_second(u32::MAX).max_bytes_per_second(usize::MAX),
+            )
             .slow_consumer(slow)
             .build();
         House { runtime: runtime.unwrap(), rooms: rooms.unwrap() }

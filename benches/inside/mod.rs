@@ -4,7 +4,7 @@
 //! resolve at its root.
 #![allow(dead_code, unused, unreachable_pub, missing_docs, reason = "the crate itself is checked for these")]
 
-#[path = "../../src/config.rs"]
+#[path = "../../src/config/mod.rs"]
 pub(crate) mod config;
 pub(crate) mod connection;
 #[path = "../../src/engine/mod.rs"]

@@ -1,102 +1,116 @@
-//! Whether settings can work, and go together.
+//! Checks whether settings can work together.
 
 use std::time::Duration;
 
-use crate::config::{Heartbeat, Limits, Recovery};
+use crate::config::{Config, Heartbeat, Limits, RateLimits, SlowConsumer};
 use crate::error::BuildError;
 
-/// The first thing that is wrong, with what to give instead.
-pub(super) fn check(heartbeat: &Heartbeat, limits: &Limits, recovery: &Recovery) -> Result<(), BuildError> {
-    let refuse = |text: String| Err(BuildError::new(text));
-    if heartbeat.interval() < Duration::from_millis(50) {
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Options that may be zero. A zero in any other makes the server useless, so it is taken for a mistake.
+const MAY_BE_ZERO: [&str; 5] =
+    ["max_room_id_bytes", "max_room_id_chars", "token_warning", "resume_window", "history"];
+
+/// Returns the first contradiction as an error that says what to change.
+pub(super) fn check(config: &Config) -> Result<(), BuildError> {
+    let Config { heartbeat, v1_heartbeat, limits, rate_limits, timeouts, recovery, slow_consumer, .. } =
+        config;
+    check_heartbeat(heartbeat)?;
+    check_heartbeat(v1_heartbeat)?;
+    check_zeros("Limits", limits.zeros())?;
+    check_zeros("RateLimits", rate_limits.zeros())?;
+    check_zeros("Timeouts", timeouts.zeros())?;
+    check_zeros("Recovery", recovery.zeros())?;
+    check_enter(limits)?;
+    check_message(limits, rate_limits)?;
+    check_burst(limits, rate_limits, slow_consumer)
+}
+
+fn check_heartbeat(heartbeat: &Heartbeat) -> Result<(), BuildError> {
+    let (interval, timeout) = (heartbeat.interval(), heartbeat.timeout());
+    if interval < MIN_INTERVAL {
+        return refuse(format!("the heartbeat's interval is {interval:?}; use at least {MIN_INTERVAL:?}"));
+    }
+    if timeout.is_zero() || timeout > interval {
         return refuse(format!(
-            "the heartbeat's interval is {:?}; at least 50 ms are needed",
-            heartbeat.interval()
+            "the heartbeat's timeout is {timeout:?}; use more than zero and at most the interval of \
+             {interval:?}"
         ));
     }
-    if heartbeat.timeout().is_zero() || heartbeat.timeout() > heartbeat.interval() {
-        return refuse(format!(
-            "the heartbeat's timeout is {:?} and must be more than zero and at most its interval of {:?}",
-            heartbeat.timeout(),
-            heartbeat.interval()
-        ));
-    }
-    for (name, value) in [
-        ("max_message_bytes", limits.max_message_bytes),
-        ("max_depth", limits.max_depth),
-        ("max_name_bytes", limits.max_name_bytes),
-        ("max_name_chars", limits.max_name_chars),
-        ("max_room_members", limits.max_room_members),
-        ("max_rooms", limits.max_rooms),
-        ("max_connections", limits.max_connections),
-        ("max_connections_per_ip", limits.max_connections_per_ip),
-        ("max_pending", limits.max_pending),
-        ("max_queue_frames", limits.max_queue_frames),
-        ("max_bad_frames", limits.max_bad_frames as usize),
-        ("max_failed_auths", limits.max_failed_auths as usize),
-        ("max_messages_per_second", limits.max_messages_per_second as usize),
-        ("max_enters_per_minute", limits.max_enters_per_minute as usize),
-        ("max_new_rooms_per_minute", limits.max_new_rooms_per_minute as usize),
-        ("max_excess", limits.max_excess as usize),
-    ] {
-        if value == 0 {
-            return refuse(format!("{name} is 0, so nothing would work; for no limit give the type's MAX"));
-        }
-    }
-    for (name, value) in [
-        ("enter_timeout", limits.enter_timeout),
-        ("auth_timeout", limits.auth_timeout),
-        ("hook_timeout", limits.hook_timeout),
-        ("close_timeout", limits.close_timeout),
-        ("write_timeout", limits.write_timeout),
-        ("max_lifetime", limits.max_lifetime),
-    ] {
-        if value.is_zero() {
+    Ok(())
+}
+
+fn check_zeros(options: &str, zeros: impl Iterator<Item = &'static str>) -> Result<(), BuildError> {
+    for name in zeros {
+        if !MAY_BE_ZERO.contains(&name) {
             return refuse(format!(
-                "{name} is zero, so nobody could be in time; for no limit give Duration::MAX"
+                "{options}::{name} is zero, which allows nothing; for no limit use its type's `MAX`, as text \
+                 `unlimited`"
             ));
         }
     }
-    let frame = limits.max_message_bytes.saturating_add(limits.overhead());
-    if limits.max_queue_bytes < frame {
-        return refuse(format!(
-            "max_queue_bytes is {} and too small for one message of max_message_bytes ({}) with its \
-             sender's name: give at least {frame}",
-            limits.max_queue_bytes, limits.max_message_bytes
-        ));
+    Ok(())
+}
+
+/// Whether a client can enter a room with the longest name and room id.
+fn check_enter(limits: &Limits) -> Result<(), BuildError> {
+    if limits.max_name_bytes == usize::MAX || limits.max_room_id_bytes == usize::MAX {
+        return Ok(());
     }
-    if limits.max_bytes_per_second.saturating_mul(2) < limits.max_message_bytes {
+    let needed = limits.max_name_bytes.saturating_add(limits.max_room_id_bytes).saturating_add(64);
+    if limits.max_message_bytes < needed {
         return refuse(format!(
-            "max_bytes_per_second is {} and too small for one message of max_message_bytes ({}), which may \
-             be two seconds' worth: give at least {}",
-            limits.max_bytes_per_second,
-            limits.max_message_bytes,
-            limits.max_message_bytes.div_ceil(2)
-        ));
-    }
-    for (name, kept, max) in recovery.history.iter().flat_map(|history| {
-        [
-            ("max_queue_frames", history.frames(), limits.max_queue_frames),
-            ("max_queue_bytes", history.bytes(), limits.max_queue_bytes),
-        ]
-    }) {
-        if kept > max / 2 {
-            return refuse(format!(
-                "{name} is {max} and the history's bound {kept}, so that a replay could fill the queue of \
-                 who comes back and have him closed as too slow: give at least twice the history's"
-            ));
-        }
-    }
-    let enter = limits.max_name_bytes.saturating_add(limits.max_room_id_bytes).saturating_add(64);
-    if limits.max_message_bytes < enter
-        && limits.max_name_bytes != usize::MAX
-        && limits.max_room_id_bytes != usize::MAX
-    {
-        return refuse(format!(
-            "max_message_bytes is {} and too small to enter with a name of max_name_bytes ({}) and a room \
-             of max_room_id_bytes ({}): give at least {enter}",
+            "Limits::max_message_bytes is {}, too small to enter with a name of max_name_bytes ({}) and a \
+             room id of max_room_id_bytes ({}); use at least {needed}",
             limits.max_message_bytes, limits.max_name_bytes, limits.max_room_id_bytes
         ));
     }
     Ok(())
+}
+
+/// Whether one message of the greatest size can be sent and delivered.
+fn check_message(limits: &Limits, rate_limits: &RateLimits) -> Result<(), BuildError> {
+    let message = limits.max_message_bytes;
+    let frame = message.saturating_add(limits.overhead());
+    if limits.max_queue_bytes < frame {
+        return refuse(format!(
+            "Limits::max_queue_bytes is {}, too small for one message of Limits::max_message_bytes \
+             ({message}) with its sender's name; use at least {frame}",
+            limits.max_queue_bytes
+        ));
+    }
+    if rate_limits.max_bytes_per_second.saturating_mul(2) < message {
+        return refuse(format!(
+            "RateLimits::max_bytes_per_second is {}, too small for one message of \
+             Limits::max_message_bytes ({message}), which may take two seconds' worth; use at least {}",
+            rate_limits.max_bytes_per_second,
+            message.div_ceil(2)
+        ));
+    }
+    Ok(())
+}
+
+/// Whether what one member may send at once fits the other members' send queues: otherwise a member that
+/// keeps to its rate gets steady readers closed as slow.
+fn check_burst(
+    limits: &Limits,
+    rate_limits: &RateLimits,
+    slow_consumer: &SlowConsumer,
+) -> Result<(), BuildError> {
+    let rate = rate_limits.max_bytes_per_second;
+    // A token bucket may let twice its burst of two seconds' worth pass.
+    let burst = rate.saturating_mul(4);
+    // Who lifts the rate has senders of its own trust.
+    if *slow_consumer == SlowConsumer::Close && rate < usize::MAX && limits.max_queue_bytes < burst {
+        return refuse(format!(
+            "Limits::max_queue_bytes is {}, too small for what a member may send at once by \
+             RateLimits::max_bytes_per_second ({rate}), up to four seconds' worth; use at least {burst}",
+            limits.max_queue_bytes
+        ));
+    }
+    Ok(())
+}
+
+fn refuse(text: String) -> Result<(), BuildError> {
+    Err(BuildError::new(text))
 }

@@ -1,56 +1,47 @@
-//! One task per connection: its seat, which others write to, and the conversation it leads.
+//! One task per connection: it reads what the client sends, and does it.
 
-mod authenticating;
-mod conversation;
-mod course;
-mod entering;
-mod lifetime;
-mod link;
-mod rate;
-mod reader;
-mod saying;
-mod seat;
-mod spending;
-mod stay;
-mod sweep;
+mod auth;
+mod connection_task;
+mod deadline;
+mod faults;
+mod join;
+mod publish;
+mod rate_limiter;
+mod token_bucket;
+mod token_expiry;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::connection::conversation::Conversation;
-use crate::engine::engine::{Engine, Permit};
+use crate::admission::Permit;
+use crate::connection::connection_task::Connection;
+use crate::engine::Engine;
 use crate::hooks::auth::Admission;
-use crate::protocol::wire::Wire;
+use crate::protocol::subprotocol::Subprotocol;
+use crate::socket::Io;
 
 /// What is known of a connection when it opens.
 pub(crate) struct Opening {
     pub(crate) permit: Permit,
     pub(crate) admission: Admission,
     pub(crate) peer: Option<SocketAddr>,
-    pub(crate) wire: Wire,
-    /// What came behind the handshake before anybody read the socket.
+    pub(crate) subprotocol: Subprotocol,
+    /// What came behind the handshake before the socket was read.
     pub(crate) first: Bytes,
+    /// Largest single write.
+    pub(crate) max_write: usize,
 }
 
-/// Opens a connection over any I/O whose handshake is done, and returns what leads it to its
-/// end. The first heartbeat is written at once, before any other task runs.
+/// Opens a connection over any I/O whose handshake is done, and returns the task that leads it to its end.
+/// The first heartbeat is written at once, before any other task runs.
 ///
 /// Dropping the future ends the connection at once; its membership ends in good order.
-pub(crate) fn serve<IO>(
+pub(crate) fn serve(
     engine: Arc<Engine>,
-    io: IO,
+    io: Box<dyn Io>,
     opening: Opening,
-) -> impl Future<Output = ()> + Send + 'static
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut conversation = Conversation::open(engine, io, opening);
-    async move {
-        let reason = conversation.run().await;
-        conversation.end(reason);
-        conversation.finish(reason).await;
-    }
+) -> impl Future<Output = ()> + Send + 'static {
+    Connection::open(engine, io, opening).serve()
 }

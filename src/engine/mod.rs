@@ -1,17 +1,11 @@
-//! Rooms at work: who is connected, who is where, and how frames reach them.
+//! The engine: what ties rooms, sessions and hooks together, and the tasks that run for it.
 
-pub(crate) mod absent;
-pub(crate) mod audit;
-pub(crate) mod delivery;
-#[allow(clippy::module_inception, reason = "the engine stands in the floor of the same name")]
-pub(crate) mod engine;
-pub(crate) mod handover;
-pub(crate) mod memberships;
-pub(crate) mod outbox;
-pub(crate) mod peers;
-pub(crate) mod pulse;
-pub(crate) mod recipient;
-pub(crate) mod standing;
-pub(crate) mod stats;
-pub(crate) mod table;
-pub(crate) mod tickets;
+#[cfg(feature = "test-util")]
+pub(crate) mod consistency;
+#[allow(clippy::module_inception, reason = "the engine is what the folder is named after")]
+mod engine;
+mod expiry;
+mod stall;
+mod sweep;
+
+pub(crate) use engine::{Engine, Hooks};

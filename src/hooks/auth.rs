@@ -1,4 +1,4 @@
-//! The auth hook: who is behind a connection, asked at the upgrade and in band.
+//! The auth hook: who is behind a connection.
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -7,11 +7,11 @@ use http::{HeaderValue, StatusCode, request::Parts};
 
 use crate::hooks::user::{Denied, User};
 
-/// Decides who may connect, and as whom.
+/// Authenticates connections.
 ///
-/// It is asked twice: at the upgrade, where headers, cookies, the URI and extensions can be
-/// read, and whenever the client sends `{"event":"auth","message":TOKEN}`, for browsers can't
-/// set headers on a WebSocket. Implement the one you need, or both:
+/// There are two ways, of which you implement one or both. [`on_upgrade`](Authenticate::on_upgrade) sees the upgrade
+/// request, with its headers, cookies, URI and extensions. [`on_token`](Authenticate::on_token) gets the token of
+/// `{"event":"auth","message":TOKEN}`, because browsers cannot set headers on a WebSocket.
 ///
 /// ```
 /// use http::request::Parts;
@@ -20,15 +20,15 @@ use crate::hooks::user::{Denied, User};
 /// struct Sessions;
 ///
 /// impl Authenticate for Sessions {
-///     async fn at_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
+///     async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
 ///         match request.headers.get("x-session").and_then(|v| v.to_str().ok()) {
 ///             Some("s3cret") => Ok(Admission::user(User::new("u-1").with_name("Ann"))),
 ///             Some(_) => Err(AuthRefusal::unauthorized("the session has ended; log in again")),
-///             None => Ok(Admission::auth_first()),
+///             None => Ok(Admission::pending_auth()),
 ///         }
 ///     }
 ///
-///     async fn in_band(&self, token: &str) -> Result<User, Denied> {
+///     async fn on_token(&self, token: &str) -> Result<User, Denied> {
 ///         if token == "s3cret" { Ok(User::new("u-1")) } else { Err(Denied::new("log in again")) }
 ///     }
 /// }
@@ -36,7 +36,7 @@ use crate::hooks::user::{Denied, User};
 /// ChatRooms::builder().auth(Sessions).build().unwrap();
 /// ```
 ///
-/// A closure does for tokens in band alone; the token is then required:
+/// A closure checks tokens only, and makes them required:
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Denied, User};
@@ -50,24 +50,30 @@ use crate::hooks::user::{Denied, User};
 /// # drop(rooms);
 /// ```
 ///
-/// A call that takes longer than the builder's `hook_timeout` is dropped and counts as a
-/// refusal; one that panics ends its own connection alone. Tokens are never relayed or logged.
+/// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a refusal. A
+/// panic ends only its own connection. Tokens are never relayed or logged.
 pub trait Authenticate: Send + Sync + 'static {
-    /// Looks at the upgrade request. By default everyone is let in and must authenticate in
-    /// band.
-    fn at_upgrade(&self, request: &Parts) -> impl Future<Output = Result<Admission, AuthRefusal>> + Send {
+    /// Authenticates an upgrade request. Default: accepts it as [`Admission::pending_auth`].
+    ///
+    /// # Errors
+    ///
+    /// If the request is refused. The refusal is the response.
+    fn on_upgrade(&self, request: &Parts) -> impl Future<Output = Result<Admission, AuthRefusal>> + Send {
         let _ = request;
-        async { Ok(Admission::auth_first()) }
+        async { Ok(Admission::pending_auth()) }
     }
 
-    /// Checks a token sent in band. By default every token is refused.
+    /// Authenticates by a token that the client has sent over the connection. Default: refuses every token.
     ///
-    /// A client may send one at any time. It makes nobody into another user, but prolongs the time
-    /// of the one he is ([`User::expires_at`]), and has the [`RoomPolicy`](crate::RoomPolicy) asked
-    /// again about the room that he is in.
-    fn in_band(&self, token: &str) -> impl Future<Output = Result<User, Denied>> + Send {
+    /// A client can send a token at any time. Re-authentication extends the session ([`User::expires_at`]); it
+    /// cannot change the user. The [`RoomPolicy`](crate::RoomPolicy) is asked again about the current room.
+    ///
+    /// # Errors
+    ///
+    /// If the token is not valid. The client is told the reason.
+    fn on_token(&self, token: &str) -> impl Future<Output = Result<User, Denied>> + Send {
         let _ = token;
-        async { Err(Denied::new("tokens are not taken here; authenticate with the upgrade request")) }
+        async { Err(Denied::new("tokens are not accepted here; authenticate with the upgrade request")) }
     }
 }
 
@@ -76,43 +82,45 @@ where
     F: Fn(String) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<User, Denied>> + Send,
 {
-    fn in_band(&self, token: &str) -> impl Future<Output = Result<User, Denied>> + Send {
+    fn on_token(&self, token: &str) -> impl Future<Output = Result<User, Denied>> + Send {
         self(token.to_owned())
     }
 }
 
-/// How a connection is let in.
+/// How a connection is accepted.
 #[derive(Debug, Clone)]
 pub struct Admission {
     user: Option<User>,
-    auth_first: bool,
+    pending_auth: bool,
     protocol: Option<HeaderValue>,
 }
 
 impl Admission {
-    /// As this user.
+    /// As a user.
     pub fn user(user: User) -> Admission {
-        Admission { user: Some(user), auth_first: false, protocol: None }
+        Admission { user: Some(user), pending_auth: false, protocol: None }
     }
 
-    /// As nobody in particular; the client chooses a name on entering. An in-band token can
-    /// still make him a user.
+    /// Without a user. The client can still become one by sending a token.
     pub fn anonymous() -> Admission {
-        Admission { user: None, auth_first: false, protocol: None }
+        Admission { user: None, pending_auth: false, protocol: None }
     }
 
-    /// For now: until an in-band token has been accepted, every event is answered with
-    /// `noAuth`, and whoever doesn't authenticate within `auth_timeout` is closed.
-    pub fn auth_first() -> Admission {
-        Admission { user: None, auth_first: true, protocol: None }
+    /// Provisionally: the client has to send a token.
+    ///
+    /// Until one is accepted, every other event is answered with `noAuth`. After
+    /// [`auth_timeout`](crate::Timeouts::auth_timeout) the connection is closed.
+    pub fn pending_auth() -> Admission {
+        Admission { user: None, pending_auth: true, protocol: None }
     }
 
-    /// Answers the upgrade with this `Sec-WebSocket-Protocol`, which must be one of those that
-    /// the client offered. Browsers refuse a connection on which they offered some and none
-    /// was chosen. Without it, `chat-rooms` is chosen where it was offered.
+    /// Chooses a subprotocol (`Sec-WebSocket-Protocol`) of those that the client has offered.
+    ///
+    /// It is used if the client has offered none of the crate's own, `chat-rooms.v1` and `chat-rooms`. Browsers
+    /// refuse a connection if they have offered subprotocols and none was chosen.
     #[must_use]
     pub fn with_protocol(mut self, mut protocol: HeaderValue) -> Admission {
-        // Tokens come this way.
+        // It may hold a token.
         protocol.set_sensitive(true);
         self.protocol = Some(protocol);
         self
@@ -123,11 +131,11 @@ impl Admission {
     }
 
     pub(crate) fn into_parts(self) -> (Option<User>, bool) {
-        (self.user, self.auth_first)
+        (self.user, self.pending_auth)
     }
 }
 
-/// Refuses an upgrade with a status and a reason.
+/// A refusal of an upgrade request, with a status and a reason.
 #[derive(Debug, Clone)]
 pub struct AuthRefusal {
     status: StatusCode,
@@ -136,17 +144,17 @@ pub struct AuthRefusal {
 }
 
 impl AuthRefusal {
-    /// With any status. Browsers hide it from scripts, which see close code 1006.
+    /// Creates a refusal with any status. Browsers hide it from scripts, which see close code 1006.
     pub fn new(status: StatusCode, reason: impl Into<Cow<'static, str>>) -> AuthRefusal {
         AuthRefusal { status, reason: reason.into(), challenge: None }
     }
 
-    /// 401: who are you?
+    /// 401: authentication is required or has failed.
     pub fn unauthorized(reason: impl Into<Cow<'static, str>>) -> AuthRefusal {
         AuthRefusal::new(StatusCode::UNAUTHORIZED, reason)
     }
 
-    /// 403: not you.
+    /// 403: this user may not connect.
     pub fn forbidden(reason: impl Into<Cow<'static, str>>) -> AuthRefusal {
         AuthRefusal::new(StatusCode::FORBIDDEN, reason)
     }
@@ -158,12 +166,12 @@ impl AuthRefusal {
         self
     }
 
-    /// The status of the answer.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The body of the answer.
+    /// Returns the body of the response.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -175,18 +183,18 @@ impl AuthRefusal {
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// `Authenticate` without its types, so that `ChatRooms` needs no type parameter.
+/// `Authenticate` as a trait object.
 pub(crate) trait ErasedAuth: Send + Sync {
-    fn at_upgrade<'a>(&'a self, request: &'a Parts) -> BoxFuture<'a, Result<Admission, AuthRefusal>>;
-    fn in_band<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<User, Denied>>;
+    fn on_upgrade<'a>(&'a self, request: &'a Parts) -> BoxFuture<'a, Result<Admission, AuthRefusal>>;
+    fn on_token<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<User, Denied>>;
 }
 
 impl<A: Authenticate> ErasedAuth for A {
-    fn at_upgrade<'a>(&'a self, request: &'a Parts) -> BoxFuture<'a, Result<Admission, AuthRefusal>> {
-        Box::pin(Authenticate::at_upgrade(self, request))
+    fn on_upgrade<'a>(&'a self, request: &'a Parts) -> BoxFuture<'a, Result<Admission, AuthRefusal>> {
+        Box::pin(Authenticate::on_upgrade(self, request))
     }
 
-    fn in_band<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<User, Denied>> {
-        Box::pin(Authenticate::in_band(self, token))
+    fn on_token<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<User, Denied>> {
+        Box::pin(Authenticate::on_token(self, token))
     }
 }

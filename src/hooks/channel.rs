@@ -1,20 +1,19 @@
-//! The callbacks as a bounded channel, for hosts that want a stream.
+//! The callbacks as a bounded channel.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-
-use tokio::sync::mpsc::{self, Receiver, Sender};
+use std::task::{Context, Poll, Waker};
 
 use crate::hooks::events::{Entered, Left, Message, RoomEvents};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 
-/// A pair of a [`RoomEvents`] hook and a receiver of what it hears.
+/// Creates a [`RoomEvents`] hook and the receiver of its events.
 ///
-/// At most `capacity` events wait. What comes while it is full is dropped and counted; the
-/// receiver is told by [`ChannelEvent::Lost`] in its place among the others, and can take stock
-/// with [`ChatRooms::members`](crate::ChatRooms::members).
+/// At most `capacity` events are queued. Events that do not fit are dropped and counted. The receiver gets a
+/// [`ChannelEvent::Lost`] in their place, and can call [`ChatRooms::members`](crate::ChatRooms::members) to find out
+/// who is in a room.
 ///
 /// ```
 /// use tower_chat_rooms::{ChannelEvent, ChatRooms, event_channel};
@@ -24,8 +23,8 @@ use crate::ids::{ConnectionId, Name, RoomId};
 /// let rooms = ChatRooms::builder().events(events).build().unwrap();
 /// tokio::spawn(async move {
 ///     while let Some(event) = receiver.recv().await {
-///         if let ChannelEvent::Entered(e) = event {
-///             println!("{} is in {}, {} online", e.name, e.room, e.online);
+///         if let ChannelEvent::Entered(event) = event {
+///             println!("{} entered {}, {} online", event.name, event.room, event.online);
 ///         }
 ///     }
 /// });
@@ -34,64 +33,68 @@ use crate::ids::{ConnectionId, Name, RoomId};
 /// ```
 ///
 /// # Panics
+///
 /// If `capacity` is 0.
 pub fn event_channel(capacity: usize) -> (EventSender, EventReceiver) {
-    let (tx, rx) = mpsc::channel(capacity);
-    let shared = Arc::new(Mutex::new(Shared { tx: Some(tx), lost: 0 }));
-    (EventSender { shared: shared.clone(), messages: true }, EventReceiver { rx, shared })
+    assert!(capacity > 0, "an event channel needs a capacity of at least 1");
+    let queue = Arc::new(Mutex::new(Queue::default()));
+    let receiver = EventReceiver { queue: queue.clone() };
+    (EventSender { queue, capacity, messages: true }, receiver)
 }
 
-/// The hook side of an [`event_channel`].
+/// The sending half of an [`event_channel`], a hook.
 #[derive(Debug)]
 pub struct EventSender {
-    shared: Arc<Mutex<Shared>>,
+    queue: Arc<Mutex<Queue>>,
+    capacity: usize,
     messages: bool,
 }
 
-/// The receiving side of an [`event_channel`].
+/// The receiving half of an [`event_channel`].
 #[derive(Debug)]
 pub struct EventReceiver {
-    rx: Receiver<ChannelEvent>,
-    shared: Arc<Mutex<Shared>>,
+    queue: Arc<Mutex<Queue>>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    /// Gone once nothing more will come.
-    tx: Option<Sender<ChannelEvent>>,
-    /// How many were dropped since the last one that was not.
-    lost: u64,
+#[derive(Debug, Default)]
+struct Queue {
+    /// At most the capacity, and one [`ChannelEvent::Lost`] at the end.
+    events: VecDeque<ChannelEvent>,
+    /// Nothing is added any more, or nothing is received.
+    is_closed: bool,
+    /// The receiver waits for an event.
+    waker: Option<Waker>,
 }
 
-/// What an [`EventReceiver`] yields.
+/// An event from an [`EventReceiver`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum ChannelEvent {
-    /// A connection is now a member of a room.
+    /// A connection has entered a room.
     Entered(Entered),
-    /// A connection is no longer a member of a room.
+    /// A connection has left a room.
     Left(Left),
-    /// A message has gone out to a room.
+    /// A message was sent to a room.
     #[non_exhaustive]
     Message {
         /// The sender's connection.
         connection: ConnectionId,
         /// The room.
         room: RoomId,
-        /// The sender's name there.
+        /// The sender's name in the room.
         name: Name,
-        /// The user, where one is authenticated.
+        /// The user, if authenticated.
         user: Option<Arc<User>>,
-        /// The event's name, mostly `message`.
+        /// The name of the event, usually `message`.
         event: String,
-        /// The frame as the sender wrote it, a JSON object.
+        /// The frame as the sender wrote it (or as the policy replaced it), a JSON object.
         body: String,
     },
-    /// So many events were dropped because the channel was full.
+    /// The number of events that were dropped here, because the channel was full.
     Lost(u64),
 }
 
-/// What was said may be secret, so it is not shown.
+/// Messages may be confidential, so their bodies are not shown.
 impl fmt::Debug for ChannelEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -111,7 +114,7 @@ impl fmt::Debug for ChannelEvent {
 }
 
 impl EventSender {
-    /// Leaves the messages out, so that a chatty room doesn't crowd out who comes and goes.
+    /// Leaves out messages, so that a busy room does not displace enters and leaves.
     #[must_use]
     pub fn without_messages(mut self) -> EventSender {
         self.messages = false;
@@ -119,19 +122,38 @@ impl EventSender {
     }
 
     fn push(&self, event: ChannelEvent) {
-        let mut shared = lock(&self.shared);
-        let Shared { tx: Some(tx), lost } = &mut *shared else { return };
-        if *lost > 0 && tx.try_send(ChannelEvent::Lost(*lost)).is_ok() {
-            *lost = 0;
+        let mut queue = lock(&self.queue);
+        if queue.is_closed {
+            return;
         }
-        if *lost > 0 || tx.try_send(event).is_err() {
-            *lost += 1;
+        // A dropped event is dropped after the lock: it may hold values with a `Drop` of the host.
+        let _dropped = if queue.events.len() < self.capacity {
+            queue.events.push_back(event);
+            None
+        } else {
+            if let Some(ChannelEvent::Lost(lost)) = queue.events.back_mut() {
+                *lost += 1;
+            } else {
+                queue.events.push_back(ChannelEvent::Lost(1));
+            }
+            Some(event)
+        };
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
-}
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn close(&self) {
+        let mut queue = lock(&self.queue);
+        queue.is_closed = true;
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
 }
 
 impl RoomEvents for EventSender {
@@ -158,30 +180,83 @@ impl RoomEvents for EventSender {
     }
 
     fn ended(&self) {
-        lock(&self.shared).tx = None;
+        self.close();
     }
 }
 
 impl Drop for EventSender {
     fn drop(&mut self) {
-        lock(&self.shared).tx = None;
+        self.close();
     }
 }
 
 impl EventReceiver {
-    /// The next event; `None` once the engine was shut down, or dropped, and all were received.
+    /// Receives the next event. Returns `None` after the engine has been shut down or dropped, when all events have
+    /// been received.
     pub async fn recv(&mut self) -> Option<ChannelEvent> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// The next event, for use in a hand-written stream.
+    /// Polls for the next event, as [`recv`](EventReceiver::recv) does.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<ChannelEvent>> {
-        match self.rx.poll_recv(cx) {
-            Poll::Ready(Some(event)) => Poll::Ready(Some(event)),
-            over => match std::mem::take(&mut lock(&self.shared).lost) {
-                0 => over,
-                lost => Poll::Ready(Some(ChannelEvent::Lost(lost))),
-            },
+        let mut queue = lock(&self.queue);
+        if let Some(event) = queue.events.pop_front() {
+            return Poll::Ready(Some(event));
         }
+        if queue.is_closed {
+            return Poll::Ready(None);
+        }
+        queue.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for EventReceiver {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.queue);
+        queue.is_closed = true;
+        let _dropped = std::mem::take(&mut queue.events);
+        drop(queue);
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(n: u64) -> ChannelEvent {
+        ChannelEvent::Message {
+            connection: ConnectionId(1),
+            room: RoomId::from("r"),
+            name: Name::parse("ann", crate::ids::MaxLen::ANY).unwrap(),
+            user: None,
+            event: n.to_string(),
+            body: String::new(),
+        }
+    }
+
+    #[test]
+    fn lost_events_are_reported_in_their_place() {
+        const EVENTS: u64 = 200_000;
+        let (sender, mut receiver) = event_channel(4);
+        let sending = std::thread::spawn(move || (0..EVENTS).for_each(|n| sender.push(numbered(n))));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut next = 0;
+        while let Some(event) = runtime.block_on(receiver.recv()) {
+            next += match event {
+                ChannelEvent::Lost(n) => n,
+                ChannelEvent::Message { event, .. } => {
+                    assert_eq!(event, next.to_string());
+                    1
+                }
+                other => panic!("{other:?}"),
+            };
+        }
+        assert_eq!(next, EVENTS);
+        sending.join().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The callbacks: who has entered, who has left, what was said.
+//! The callbacks for enters, leaves and messages.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,13 +8,12 @@ use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 
-/// Hears of every enter, every leave and every message.
+/// Callbacks for enters, leaves and messages.
 ///
-/// Each `entered` is followed by exactly one `left` for that membership, whatever ends it.
-/// Both are called by the member's own task and under no lock, so that they may call
-/// [`ChatRooms`](crate::ChatRooms) themselves. They must not block: hand longer work to a task,
-/// or use [`event_channel`](crate::event_channel). A panic in one ends at most its own
-/// connection. Calls for different connections may overlap.
+/// Each `entered` is followed by exactly one `left` for the same membership, whatever ends it. Both are called by the
+/// task of the member's connection and under no lock, so you can call [`ChatRooms`](crate::ChatRooms) from them. They
+/// must not block: spawn a task for longer work, or use [`event_channel`](crate::event_channel). A panic in one ends
+/// at most its own connection. Calls for different connections may overlap.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +36,7 @@ use crate::protocol::close::LeaveReason;
 /// ChatRooms::builder().events(Members::default()).build().unwrap();
 /// ```
 ///
-/// A closure takes all three:
+/// A closure receives all events:
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, RoomEvent};
@@ -46,22 +45,22 @@ use crate::protocol::close::LeaveReason;
 /// # drop(rooms);
 /// ```
 pub trait RoomEvents: Send + Sync + 'static {
-    /// A connection is now a member of a room.
+    /// Called when a connection has entered a room.
     fn entered(&self, event: &Entered) {
         let _ = event;
     }
 
-    /// A connection is no longer a member of a room.
+    /// Called when a connection has left a room.
     fn left(&self, event: &Left) {
         let _ = event;
     }
 
-    /// A member's message has gone out to its room.
+    /// Called when a member's message was sent to its room.
     fn message(&self, event: &Message<'_>) {
         let _ = event;
     }
 
-    /// The engine has been shut down: nothing more will come.
+    /// Called when the engine has been shut down. No other callback follows.
     fn ended(&self) {}
 }
 
@@ -82,7 +81,7 @@ where
     }
 }
 
-/// Any of the three, for closures.
+/// An event, for closures.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum RoomEvent<'a> {
@@ -94,45 +93,45 @@ pub enum RoomEvent<'a> {
     Message(&'a Message<'a>),
 }
 
-/// A connection is now a member of a room.
+/// A connection has entered a room.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Entered {
     /// The connection.
     pub connection: ConnectionId,
-    /// The client's address, where the host gave a [`PeerAddr`](crate::PeerAddr).
+    /// The client's address, if you supply a [`PeerAddr`](crate::PeerAddr).
     pub peer: Option<SocketAddr>,
     /// The room.
     pub room: RoomId,
-    /// The member's name there.
+    /// The member's name in the room.
     pub name: Name,
-    /// The user, where one is authenticated.
+    /// The user, if authenticated.
     pub user: Option<Arc<User>>,
-    /// Members of the room, this one included, when it entered.
+    /// The number of members after the enter, this one included.
     pub online: usize,
 }
 
-/// A connection is no longer a member of a room.
+/// A connection has left a room.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Left {
     /// The connection.
     pub connection: ConnectionId,
-    /// The client's address, where the host gave a [`PeerAddr`](crate::PeerAddr).
+    /// The client's address, if you supply a [`PeerAddr`](crate::PeerAddr).
     pub peer: Option<SocketAddr>,
     /// The room.
     pub room: RoomId,
-    /// The name that the member had there.
+    /// The name that the member had in the room.
     pub name: Name,
-    /// The user, where one was authenticated.
+    /// The user, if authenticated.
     pub user: Option<Arc<User>>,
-    /// Members of the room that remained when it left.
+    /// The number of members that remained.
     pub online: usize,
-    /// Why.
+    /// Why it has left.
     pub reason: LeaveReason,
 }
 
-/// A message that has gone out to a room.
+/// A message was sent to a room.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Message<'a> {
@@ -140,17 +139,17 @@ pub struct Message<'a> {
     pub connection: ConnectionId,
     /// The room.
     pub room: &'a RoomId,
-    /// The sender's name there.
+    /// The sender's name in the room.
     pub name: &'a Name,
-    /// The user, where one is authenticated.
+    /// The user, if authenticated.
     pub user: Option<&'a Arc<User>>,
-    /// The event's name, mostly `message`.
+    /// The name of the event, usually `message`.
     pub event: &'a str,
     /// The frame as the sender wrote it (or as the policy replaced it), a JSON object.
     pub body: &'a str,
 }
 
-/// What was said may be secret, so it is not shown.
+/// Messages may be confidential, so the body is not shown.
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")

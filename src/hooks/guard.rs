@@ -1,4 +1,4 @@
-//! Calls into the host's code, which may panic, hang or be late.
+//! Calls of hooks, which may panic or take too long.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Panicked;
 
-/// Why an async hook has no answer.
+/// Why an async hook did not answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
     Panicked,
@@ -18,14 +18,14 @@ pub(crate) enum NoAnswer {
 
 /// Calls a sync hook.
 pub(crate) fn call<T>(hook: &'static str, work: impl FnOnce() -> T) -> Result<T, Panicked> {
-    // The hook's own state is the host's business; ours is not touched inside.
+    // Unwind safety concerns the hook's own state only; the crate's is not touched inside.
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
-        tracing::error!(hook, "a hook of the host panicked; its connection is closed");
+        tracing::error!(hook, "a hook panicked; the connection is closed");
         Panicked
     })
 }
 
-/// Waits for an async hook, for a limited time.
+/// Awaits an async hook for a limited time.
 pub(crate) async fn answer<T>(
     hook: &'static str,
     limit: Duration,
@@ -37,14 +37,14 @@ pub(crate) async fn answer<T>(
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
             Err(_) => {
-                tracing::error!(hook, "a hook of the host panicked; its connection is closed");
+                tracing::error!(hook, "a hook panicked; the connection is closed");
                 Poll::Ready(Err(NoAnswer::Panicked))
             }
         });
     match tokio::time::timeout(limit, guarded).await {
         Ok(result) => result,
         Err(_) => {
-            tracing::warn!(hook, ?limit, "a hook of the host gave no answer in time (hook_timeout)");
+            tracing::warn!(hook, ?limit, "a hook did not answer within `Timeouts::hook_timeout`");
             Err(NoAnswer::TooLate)
         }
     }

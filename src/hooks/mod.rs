@@ -1,4 +1,4 @@
-//! What the host supplies: who may come in, who may do what, and who wants to know.
+//! What the host implements: authentication, the room policy, and callbacks.
 
 pub(crate) mod auth;
 pub(crate) mod channel;

@@ -1,4 +1,4 @@
-//! The room policy: who may enter which room, and what may be said there.
+//! The room policy: who may enter a room, and what may be sent there.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,30 +11,30 @@ use crate::error::SendError;
 use crate::hooks::user::{Denied, User};
 use crate::ids::{ConnectionId, Name, RoomId};
 
-/// Decides who may enter a room, and whether a message goes out.
+/// Decides who may enter a room, and what happens to each message.
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Denied, EnterRequest, MessageRequest, RoomPolicy, Verdict};
 ///
-/// struct House;
+/// struct MyPolicy;
 ///
-/// impl RoomPolicy for House {
+/// impl RoomPolicy for MyPolicy {
 ///     async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
 ///         match request.room().as_str() {
-///             "staff" if request.user().is_none() => Err(Denied::new("staff only: log in first")),
+///             "staff" if request.user().is_none() => Err(Denied::new("only for staff: log in first")),
 ///             _ => Ok(()),
 ///         }
 ///     }
 ///
 ///     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
-///         if request.body().contains("spam") { Verdict::refuse("no spam, please") } else { Verdict::allow() }
+///         if request.body().contains("spam") { Verdict::refuse("no spam") } else { Verdict::allow() }
 ///     }
 /// }
 ///
-/// ChatRooms::builder().policy(House).build().unwrap();
+/// ChatRooms::builder().policy(MyPolicy).build().unwrap();
 /// ```
 ///
-/// A closure decides on entering alone:
+/// A closure decides about entering only:
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Denied, EnterRequest};
@@ -48,25 +48,34 @@ use crate::ids::{ConnectionId, Name, RoomId};
 /// # drop(rooms);
 /// ```
 pub trait RoomPolicy: Send + Sync + 'static {
-    /// May this connection enter this room under this name? By default yes. A call that takes
-    /// longer than the builder's `hook_timeout` is dropped and counts as a no.
+    /// Decides whether a connection may enter a room under a name. Default: yes.
     ///
-    /// A member who authenticates in band is asked about again for the room that he is in, each
-    /// time, for his rights may have changed ([`EnterRequest::is_renewal`]). A no then takes him out
-    /// of the room; his connection stays.
+    /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
+    /// refusal.
+    ///
+    /// When a member sends a new token, the policy is asked again for its room, because its rights may have changed
+    /// ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its connection stays open.
+    ///
+    /// # Errors
+    ///
+    /// If the connection may not enter. The client is told the reason.
     fn may_enter(&self, request: &EnterRequest<'_>) -> impl Future<Output = Result<(), Denied>> + Send {
         let _ = request;
         async { Ok(()) }
     }
 
-    /// May this message go to the room? By default yes. Called for every message: be quick.
+    /// Decides what happens to a message. Default: it is sent.
+    ///
+    /// This is called for every message, so it must be fast.
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
         let _ = request;
         Verdict::allow()
     }
 
-    /// What happens to members of this room who read too slowly; `None`, as by default, is what
-    /// the builder's `slow_consumer` says. Asked at each enter, not for each message.
+    /// Chooses what happens to slow consumers in a room. Default: `None`, the builder's
+    /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer).
+    ///
+    /// This is called at each enter, not for each message.
     ///
     /// ```
     /// use tower_chat_rooms::{ChatRooms, RoomId, RoomPolicy, SlowConsumer};
@@ -97,7 +106,7 @@ where
     }
 }
 
-/// Who wants to enter what.
+/// A request to enter a room.
 #[derive(Debug)]
 pub struct EnterRequest<'a> {
     pub(crate) connection: ConnectionId,
@@ -115,17 +124,17 @@ impl EnterRequest<'_> {
         self.connection
     }
 
-    /// The client's address, where the host gave a [`PeerAddr`](crate::PeerAddr).
+    /// The client's address, if you supply a [`PeerAddr`](crate::PeerAddr).
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
 
-    /// The user, where one is authenticated.
+    /// The user, if authenticated.
     pub fn user(&self) -> Option<&User> {
         self.user
     }
 
-    /// The name he would have there.
+    /// The name in the room.
     pub fn name(&self) -> &Name {
         self.name
     }
@@ -135,18 +144,18 @@ impl EnterRequest<'_> {
         self.room
     }
 
-    /// The room that he would leave for it.
+    /// The room that the connection would leave.
     pub fn from(&self) -> Option<&RoomId> {
         self.from
     }
 
-    /// Whether he is in the room already, and has authenticated anew: may he stay?
+    /// Whether the connection is a member already and has sent a new token. A refusal removes it from the room.
     pub fn is_renewal(&self) -> bool {
         self.is_renewal
     }
 }
 
-/// A message on its way to a room.
+/// A message that a member wants to send to its room.
 pub struct MessageRequest<'a> {
     pub(crate) connection: ConnectionId,
     pub(crate) user: Option<&'a User>,
@@ -162,7 +171,7 @@ impl MessageRequest<'_> {
         self.connection
     }
 
-    /// The user, where one is authenticated.
+    /// The user, if authenticated.
     pub fn user(&self) -> Option<&User> {
         self.user
     }
@@ -177,18 +186,18 @@ impl MessageRequest<'_> {
         self.room
     }
 
-    /// The event's name, mostly `message`.
+    /// The name of the event, usually `message`.
     pub fn event(&self) -> &str {
         self.event
     }
 
-    /// The frame as it came, a JSON object.
+    /// The frame as the client sent it, a JSON object.
     pub fn body(&self) -> &str {
         self.body
     }
 }
 
-/// What is said may be secret, so it is not shown.
+/// Messages may be confidential, so the body is not shown.
 impl fmt::Debug for MessageRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageRequest")
@@ -201,7 +210,7 @@ impl fmt::Debug for MessageRequest<'_> {
     }
 }
 
-/// What happens to a message.
+/// What happens to a message. Returned by [`RoomPolicy::may_send`].
 #[derive(Debug)]
 pub struct Verdict(pub(crate) Ruling);
 
@@ -212,7 +221,7 @@ pub(crate) enum Ruling {
     Refuse(Denied),
 }
 
-/// Without what is said.
+/// Without the message.
 impl fmt::Debug for Ruling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -225,15 +234,16 @@ impl fmt::Debug for Ruling {
 }
 
 impl Verdict {
-    /// It goes out as it is.
+    /// Sends the message unchanged.
     pub fn allow() -> Verdict {
         Verdict(Ruling::Allow)
     }
 
-    /// Another goes out in its place; `name` and `num` are added as to any other, and by
-    /// `chat-rooms.v1` the `cid` of the message.
+    /// Sends another message instead. It gets `name` and `num` as any other, and the original's `cid` in
+    /// `chat-rooms.v1`.
     ///
     /// # Errors
+    ///
     /// If the value does not serialize to a JSON object.
     pub fn replace(value: &impl Serialize) -> Result<Verdict, SendError> {
         let text = serde_json::to_string(value).map_err(|e| SendError::Json(e.into()))?;
@@ -243,12 +253,12 @@ impl Verdict {
         Ok(Verdict(Ruling::Replace(text)))
     }
 
-    /// It goes nowhere, and the sender is not told.
+    /// Drops the message without telling the sender.
     pub fn drop_silently() -> Verdict {
         Verdict(Ruling::Drop)
     }
 
-    /// It goes nowhere, and the sender gets an error frame with the code `denied`.
+    /// Drops the message and sends the sender an error `denied` with a reason.
     pub fn refuse(reason: impl Into<std::borrow::Cow<'static, str>>) -> Verdict {
         Verdict(Ruling::Refuse(Denied::new(reason)))
     }
@@ -256,7 +266,7 @@ impl Verdict {
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// `RoomPolicy` without its types.
+/// `RoomPolicy` as a trait object.
 pub(crate) trait ErasedPolicy: Send + Sync {
     fn may_enter<'a>(&'a self, request: &'a EnterRequest<'a>) -> BoxFuture<'a, Result<(), Denied>>;
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict;

@@ -1,4 +1,4 @@
-//! Who is behind a connection, as far as the host's auth hook knows.
+//! Users, client addresses, and refusals with a reason.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use http::Extensions;
 use tokio::time::Instant;
 
-/// An authenticated user, as an [`Authenticate`](crate::Authenticate) hook describes him.
+/// An authenticated user. Created by an [`Authenticate`](crate::Authenticate) hook.
 ///
 /// ```
 /// use tower_chat_rooms::User;
@@ -28,41 +28,42 @@ pub struct User {
     extensions: Extensions,
 }
 
-/// When somebody's time is over.
+/// When a user expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expiry {
-    /// By the wall's clock, which may be set.
+    /// By the system clock, which may be set.
     At(SystemTime),
-    /// By the clock that only goes forward.
+    /// By the monotonic clock.
     On(Instant),
 }
 
 impl User {
-    /// A user with the host's own id for him.
+    /// Creates a user with an id of your choice.
     pub fn new(id: impl Into<String>) -> User {
         User { id: id.into().into(), name: None, expiry: None, extensions: Extensions::new() }
     }
 
-    /// The name he has in every room, whatever name the client claims on entering.
+    /// Sets the user's name in every room. The name that the client sends is then ignored.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> User {
         self.name = Some(name.into().into());
         self
     }
 
-    /// He is this user until then, and has to authenticate anew: in band before that, or by another
-    /// connection. What happens otherwise, [`OnExpiry`](crate::OnExpiry) says. By default there is
-    /// no end.
+    /// Sets when the user expires. By default it never does.
     ///
-    /// The time that is left is counted from when he is let in. A clock that is set forward ends
-    /// nobody's earlier; set back, it lengthens it by an hour at most.
+    /// Before that, the client has to send a new token or to reconnect. [`OnExpiry`](crate::OnExpiry) says what
+    /// happens otherwise.
+    ///
+    /// The remaining time is computed when the user is accepted. Setting the system clock forward does not shorten
+    /// it; setting it back extends it by an hour at most.
     #[must_use]
     pub fn expires_at(mut self, time: SystemTime) -> User {
         self.expiry = Some(Expiry::At(time));
         self
     }
 
-    /// The same for so long from now, whatever the clock says; in place of an earlier
+    /// Sets how long from now the user expires, whatever the system clock says. Replaces
     /// [`User::expires_at`].
     ///
     /// ```
@@ -75,29 +76,29 @@ impl User {
     /// ```
     #[must_use]
     pub fn expires_in(mut self, time: Duration) -> User {
-        // What is beyond the clock's range never comes.
+        // A time beyond the clock's range never comes.
         self.expiry = Instant::now().checked_add(time).map(Expiry::On);
         self
     }
 
-    /// Attaches a value of the host's, to be found again in every hook by its type.
+    /// Attaches a value, which every hook can [`get`](User::get) by its type.
     #[must_use]
     pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> User {
         self.extensions.insert(value);
         self
     }
 
-    /// The host's id for him.
+    /// Returns the id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The name he has in every room; `None` where the client chooses it.
+    /// Returns the name in every room, or `None` if the client chooses it.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// For how long he is still this user; `None` for no end.
+    /// Returns the time until the user expires, or `None` if it never does.
     pub fn time_left(&self) -> Option<Duration> {
         self.expiry.map(|expiry| expiry.left(Instant::now(), SystemTime::now()))
     }
@@ -106,7 +107,7 @@ impl User {
         self.expiry
     }
 
-    /// What [`User::with`] has attached.
+    /// Returns the value of this type that [`User::with`] has attached.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.extensions.get()
     }
@@ -121,23 +122,21 @@ impl Expiry {
     }
 }
 
-/// The attached values may be secret, so they are not shown.
+/// Attached values may be secret, so they are not shown.
 impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("User").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-/// The address of the client, for hosts that know it.
+/// The client's address, in the extensions of a request.
 ///
-/// Put it into the request's extensions where the connection is accepted; the hooks find it in
-/// the request's `Parts`, and later in what they are told about a connection. **Without it there
-/// is no limit of connections per address**
-/// ([`max_connections_per_ip`](crate::ChatRoomsBuilder::max_connections_per_ip)). Behind a proxy
-/// that is named in [`TrustedProxies`](crate::TrustedProxies) it becomes the client's.
+/// Insert it into each request where you accept connections. The hooks find it in the request's `Parts` and in what
+/// they are told about a connection. **Without it there is no limit of connections per address**
+/// ([`max_connections_per_ip`](crate::Limits::max_connections_per_ip)). If it is the address of one of the
+/// [`TrustedProxies`](crate::TrustedProxies), it is replaced with the client's.
 ///
-/// axum has a type of its own for this; with `into_make_service_with_connect_info::<SocketAddr>()`
-/// one line maps it:
+/// axum has a type of its own for this, `ConnectInfo`. A middleware can convert it:
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -158,7 +157,7 @@ impl fmt::Debug for User {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// A refusal with a reason that the client is shown.
+/// A refusal with a reason that is sent to the client.
 ///
 /// ```
 /// use tower_chat_rooms::Denied;
@@ -171,12 +170,12 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// A refusal. The reason goes to the client: say what he can do, and nothing secret.
+    /// Creates a refusal. The reason is sent to the client: say what it can do, and nothing secret.
     pub fn new(reason: impl Into<Cow<'static, str>>) -> Denied {
         Denied { reason: reason.into() }
     }
 
-    /// What the client is told.
+    /// Returns the reason.
     pub fn reason(&self) -> &str {
         &self.reason
     }

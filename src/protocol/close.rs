@@ -2,10 +2,25 @@
 
 use std::fmt;
 
+pub(crate) use tower_chat_rooms_protocol::close::keeps_session;
+pub use tower_chat_rooms_protocol::close::may_reconnect;
+use tower_chat_rooms_protocol::close::{
+    AUTH_EXPIRED, HEARTBEAT_MISSED, KICKED, LIFETIME_OVER, NEVER_AUTHENTICATED, NEVER_ENTERED, REPLACED,
+    RESTART, ROOM_CLOSED, SLOW, TOO_BIG,
+};
+
 /// Why a member has left a room, or a connection was closed.
 ///
 /// Close codes 4000 to 4499 (and 1001, 1006, 1011, 1012, 1013) mean "come back", 1008 and
-/// 4500 to 4999 "stay away" ([`may_return`]).
+/// 4500 to 4999 "stay away" ([`may_reconnect`]).
+///
+/// ```
+/// use tower_chat_rooms::{LeaveReason, may_reconnect};
+///
+/// let may = |reason: LeaveReason| reason.close_code().is_none_or(may_reconnect);
+/// assert!(may(LeaveReason::Shutdown) && may(LeaveReason::Slow) && may(LeaveReason::Lost));
+/// assert!(!may(LeaveReason::Kicked) && !may(LeaveReason::Misbehaved));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LeaveReason {
@@ -59,20 +74,6 @@ pub enum LeaveReason {
     Dropped,
 }
 
-/// Whether a client may come back after its connection was closed with this code, 1006 standing
-/// for one that broke without a close frame. Servers and clients share this one table.
-///
-/// ```
-/// use tower_chat_rooms::{LeaveReason, may_return};
-///
-/// let may = |reason: LeaveReason| reason.close_code().is_none_or(may_return);
-/// assert!(may(LeaveReason::Shutdown) && may(LeaveReason::Slow) && may(LeaveReason::Lost));
-/// assert!(!may(LeaveReason::Kicked) && !may(LeaveReason::Misbehaved));
-/// ```
-pub fn may_return(code: u16) -> bool {
-    matches!(code, 1001 | 1006 | 1011..=1013 | 4000..=4499)
-}
-
 impl LeaveReason {
     /// The close code that the client is sent; `None` where none is sent.
     ///
@@ -86,8 +87,8 @@ impl LeaveReason {
         Some(self.row()?.0)
     }
 
-    /// Whether a member who ends so may come back to his seat, where seats are kept.
-    pub(crate) fn keeps_seat(self) -> bool {
+    /// Whether a session whose connection ends for this reason can be resumed, where sessions are kept.
+    pub(crate) fn keeps_session(self) -> bool {
         use LeaveReason::{HeartbeatMissed, LifetimeOver, Lost, Replaced, Slow};
         matches!(self, Lost | HeartbeatMissed | Slow | LifetimeOver | Replaced)
     }
@@ -107,26 +108,20 @@ impl LeaveReason {
             LeaveReason::Misbehaved => (1008, "too many malformed frames"),
             LeaveReason::Flooded => (1008, "too much too fast: send less"),
             LeaveReason::AuthFailed => (1008, "too many failed authentications"),
-            LeaveReason::TooBig => (1009, "message too big"),
+            LeaveReason::TooBig => (TOO_BIG, "message too big"),
             LeaveReason::HookFailed => (1011, "internal error"),
-            LeaveReason::Shutdown => (1012, "the server restarts; retry in 2 s"),
-            LeaveReason::HeartbeatMissed => (4000, "no heartbeat came"),
-            LeaveReason::Slow => (4001, "the connection reads too slowly; retry in 1 s"),
-            LeaveReason::NeverEntered => (4002, "no room was entered in time"),
-            LeaveReason::LifetimeOver => (4003, "the connection has lasted its time; come back"),
-            LeaveReason::Kicked => (4500, "kicked"),
-            LeaveReason::RoomClosed => (4501, "the room was closed"),
-            LeaveReason::NeverAuthenticated => (4502, "nobody authenticated in time"),
-            LeaveReason::Replaced => (4503, "resumed by another connection"),
-            LeaveReason::AuthExpired => (4504, "the token has expired"),
+            LeaveReason::Shutdown => (RESTART, "the server restarts; retry in 2 s"),
+            LeaveReason::HeartbeatMissed => (HEARTBEAT_MISSED, "no heartbeat came"),
+            LeaveReason::Slow => (SLOW, "the connection reads too slowly; retry in 1 s"),
+            LeaveReason::NeverEntered => (NEVER_ENTERED, "no room was entered in time"),
+            LeaveReason::LifetimeOver => (LIFETIME_OVER, "the connection has lasted its time; come back"),
+            LeaveReason::Kicked => (KICKED, "kicked"),
+            LeaveReason::RoomClosed => (ROOM_CLOSED, "the room was closed"),
+            LeaveReason::NeverAuthenticated => (NEVER_AUTHENTICATED, "nobody authenticated in time"),
+            LeaveReason::Replaced => (REPLACED, "resumed by another connection"),
+            LeaveReason::AuthExpired => (AUTH_EXPIRED, "the token has expired"),
         })
     }
-}
-
-/// Whether a client that closes with this code means to come back to its seat. Browsers close with
-/// 1001 when the page is left.
-pub(crate) fn keeps_seat(code: u16) -> bool {
-    matches!(code, 4000..=4499)
 }
 
 impl fmt::Display for LeaveReason {

@@ -6,10 +6,12 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use tower_chat_rooms_protocol::SERVER_EVENTS;
 
+use crate::ids::ConnectionId;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::{quote, unquote};
-use crate::protocol::outbound::Head;
+use crate::protocol::outbound::RoomFrame;
 
 /// One message of a client.
 #[derive(Debug, PartialEq)]
@@ -21,12 +23,12 @@ pub(crate) enum Inbound<'a> {
     /// `{"event":"auth","message":TOKEN}`
     Auth(Cow<'a, str>),
     /// Any other event, to be relayed.
-    Say(Say<'a>),
+    Publish(Publish<'a>),
 }
 
 /// Something for the room.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Say<'a> {
+pub(crate) struct Publish<'a> {
     pub(crate) event: Cow<'a, str>,
     pub(crate) body: Body<'a>,
     /// The `cid` of v1 as it stands there; to plain clients it may mean something else.
@@ -63,12 +65,11 @@ pub(crate) struct Body<'a> {
     v1: Option<String>,
 }
 
+/// Keys that only the server may give in `chat-rooms.v1`; plain clients may use them as they like.
+const V1_KEYS: [&str; 2] = ["seq", "member"];
+
 /// The answer to a heartbeat as nearly every client writes it.
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
-
-/// Event names that only the server may use.
-const RESERVED: [&str; 9] =
-    ["out", "noAuth", "error", "heartbeat", "welcome", "entered", "ack", "expiring", "lagged"];
 
 impl<'a> Inbound<'a> {
     /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.
@@ -81,6 +82,9 @@ impl<'a> Inbound<'a> {
             return Err(PeerError::new(ErrorCode::TooDeep, text));
         }
         let envelope: Envelope<'a> = serde_json::from_str(text).map_err(|e| explain(text, &e))?;
+        if text::needs_check(text) {
+            text::check(text).map_err(|e| explain(text, &e))?;
+        }
         if let Some(key) = envelope.twice {
             return Err(PeerError::new(ErrorCode::BadShape, format!("the key \"{key}\" occurs twice")));
         }
@@ -101,11 +105,11 @@ impl<'a> Inbound<'a> {
                 Some(token) => Ok(Inbound::Auth(token)),
                 None => Err(PeerError::new(ErrorCode::BadShape, "\"auth\" needs a token as \"message\"")),
             },
-            name if RESERVED.contains(&name) => {
+            name if SERVER_EVENTS.contains(&name) => {
                 let text = format!("the event \"{name}\" is sent by the server only");
                 Err(PeerError::new(ErrorCode::ReservedEvent, text))
             }
-            _ => Ok(Inbound::Say(Say {
+            _ => Ok(Inbound::Publish(Publish {
                 body: body(text, &envelope)?,
                 event,
                 cid: envelope.cid.map(RawValue::get),
@@ -115,33 +119,45 @@ impl<'a> Inbound<'a> {
 }
 
 impl<'a> Body<'a> {
+    /// The whole object as hooks see it: what the client wrote, without keys that are the server's.
+    pub(crate) fn for_hooks<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.text {
+            Cow::Borrowed(_) => text.into(),
+            Cow::Owned(changed) => format!("{changed}}}").into(),
+        }
+    }
+
     /// The object up to its closing brace.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// A room's frame of it, with this tail.
-    pub(crate) fn head<'b>(&'b self, tail: &'b str) -> Head<'b> {
-        Head { plain: &self.text, v1: self.v1.as_deref().unwrap_or(&self.text), tail }
+    /// A member's frame of it, with this tail.
+    pub(crate) fn frame<'b>(&'b self, tail: &'b str, member: ConnectionId) -> RoomFrame<'b> {
+        RoomFrame { plain: &self.text, v1: self.v1(), tail, member: Some(member) }
     }
 
-    /// The same without a tail, for what the host says.
-    pub(crate) fn head_of_host(&self) -> Head<'_> {
+    /// The host's frame of it.
+    pub(crate) fn host_frame(&self) -> RoomFrame<'_> {
         let tail = if self.as_str() == "{" { "\"num\":" } else { ",\"num\":" };
-        self.head(tail)
+        RoomFrame { plain: &self.text, v1: self.v1(), tail, member: None }
+    }
+
+    fn v1(&self) -> &str {
+        self.v1.as_deref().unwrap_or(&self.text)
     }
 
     /// The body of an object that the host wrote; `num` is the room's to give.
     pub(crate) fn of_host(json: &str) -> Option<Body<'static>> {
         // With `seq` as its only key it would be empty by v1 alone, and need another tail there.
         Body::without(json, &["num"])
-            .map(|body| if body.head("").v1 == "{" { Body { text: "{".into(), v1: None } } else { body })
+            .map(|body| if body.v1() == "{" { Body { text: "{".into(), v1: None } } else { body })
     }
 
     /// The body of an object that the host wrote in a member's name.
     pub(crate) fn of_host_for_member(json: &str) -> Option<Body<'static>> {
         // Alone they would need no comma, and say nothing.
-        Body::without(json, &["name", "num"]).filter(|body| body.head("").v1 != "{")
+        Body::without(json, &["name", "num"]).filter(|body| body.v1() != "{")
     }
 
     fn without(json: &str, keys: &[&str]) -> Option<Body<'static>> {
@@ -149,8 +165,8 @@ impl<'a> Body<'a> {
         Some(members.body(keys))
     }
 
-    /// The same without the keys by which a v1 client comes back: they are for the server alone.
-    pub(crate) fn without_comeback(&self) -> Body<'static> {
+    /// The same without the keys by which a `chat-rooms.v1` client resumes: they are for the server only.
+    pub(crate) fn without_resume(&self) -> Body<'static> {
         self.change(&["since", "resume"], "")
     }
 
@@ -196,7 +212,8 @@ fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerErro
 
 fn explain(text: &str, error: &serde_json::Error) -> PeerError {
     // A value that parses as JSON, only not as an object, is told apart from broken text.
-    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+    let is_object = text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{');
+    if !is_object && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
         return PeerError::new(ErrorCode::NotAnObject, "a frame must be a JSON object");
     }
     PeerError::new(ErrorCode::BadJson, format!("the frame is not JSON: {error}"))
@@ -294,7 +311,7 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
                         "since" => (&mut found.since, "since"),
                         "resume" => (&mut found.resume, "resume"),
                         "cid" => (&mut found.cid, "cid"),
-                        "name" | "num" | "seq" => {
+                        "name" | "num" | "seq" | "member" => {
                             found.forged = true;
                             continue;
                         }
@@ -315,10 +332,11 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl Members<'_> {
-    /// Without these keys, and for v1 without its own as well.
+    /// Without these keys, and for `chat-rooms.v1` without its own as well.
     fn body(&self, drop: &[&str]) -> Body<'static> {
-        let claims_seq = self.0.iter().any(|(key, _)| string(key).as_deref() == Some("seq"));
-        let v1 = claims_seq.then(|| self.without(&[drop, &["seq"]].concat()));
+        let is_v1 = |key: &RawValue| string(key).is_some_and(|key| V1_KEYS.contains(&&*key));
+        let has_v1_keys = self.0.iter().any(|(key, _)| is_v1(key));
+        let v1 = has_v1_keys.then(|| self.without(&[drop, &V1_KEYS].concat()));
         Body { text: self.without(drop).into(), v1 }
     }
 
@@ -361,6 +379,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
         d.deserialize_map(V)
     }
 }
+
+mod text;
 
 #[cfg(test)]
 mod tests;

@@ -6,5 +6,6 @@ pub(crate) mod frame;
 pub(crate) mod inbound;
 pub(crate) mod json;
 pub(crate) mod outbound;
+pub(crate) mod position;
 pub(crate) mod resume;
-pub(crate) mod wire;
+pub(crate) mod subprotocol;

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use crate::config::{Heartbeat, Limits, Recovery};
+use crate::config::Config;
 use crate::ids::ConnectionId;
 use crate::protocol::json::quote;
-use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, Secret};
-use crate::protocol::wire::Epoch;
+use crate::protocol::position::Epoch;
+use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, ResumeToken};
+
+/// So many seconds' worth of a rate may be sent at once.
+pub(crate) const BURST_SECONDS: u32 = 2;
 
 /// What a relayed frame gets appended before `num`: `,"name":"…","num":`, to stand between
 /// the sender's object without its closing brace and the count.
@@ -24,30 +27,43 @@ pub(crate) fn out(name: &str) -> String {
     format!(r#"{{"event":"out","name":{},"num":"#, quote(name))
 }
 
-/// A room's frame but for its count and what v1 adds: its first part by each wire, and the rest,
-/// which ends in `"num":`.
+/// A frame of a room, but for what the room adds when it is published: `num`, and in `chat-rooms.v1`
+/// `member` and `seq`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Head<'a> {
+pub(crate) struct RoomFrame<'a> {
+    /// The object up to the tail, as plain clients get it.
     pub(crate) plain: &'a str,
+    /// The same for `chat-rooms.v1`.
     pub(crate) v1: &'a str,
+    /// What follows, up to `"num":`.
     pub(crate) tail: &'a str,
+    /// The member that it is from; `None` for the host.
+    pub(crate) member: Option<ConnectionId>,
+}
+
+impl RoomFrame<'_> {
+    /// Bytes without what the room adds.
+    pub(crate) fn len(&self) -> usize {
+        self.plain.len() + self.tail.len()
+    }
 }
 
 /// `{"event":"welcome",...}`, the first frame by v1.
-pub(crate) fn welcome(
-    connection: ConnectionId,
-    resume: Option<Secret>,
-    heartbeat: &Heartbeat,
-    limits: &Limits,
-    recovery: &Recovery,
-) -> String {
-    let resume = resume.map_or(String::new(), |secret| format!(r#""resume":"{}","#, secret.reveal()));
+pub(crate) fn welcome(connection: ConnectionId, token: Option<ResumeToken>, config: &Config) -> String {
+    let Config { v1_heartbeat: heartbeat, limits, rate_limits, recovery, .. } = config;
+    let resume = token.map_or(String::new(), |token| format!(r#""resume":"{}","#, token.reveal()));
     let (interval, timeout) = (millis(heartbeat.interval()), millis(heartbeat.timeout()));
-    let [message, name, room] =
-        [limits.max_message_bytes, limits.max_name_bytes, limits.max_room_id_bytes].map(limit);
-    let (history, grace) = (recovery.history.is_some(), millis(recovery.grace));
+    let [message, name, room, bytes] = [
+        limits.max_message_bytes,
+        limits.max_name_bytes,
+        limits.max_room_id_bytes,
+        rate_limits.max_bytes_per_second,
+    ]
+    .map(limit);
+    let messages = limit(usize::try_from(rate_limits.max_messages_per_second).unwrap_or(usize::MAX));
+    let (history, window) = (recovery.history.is_some(), millis(recovery.resume_window));
     format!(
-        r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS}}},"history":{history},"grace":{grace}}}"#
+        r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS}}},"rates":{{"messages":{messages},"bytes":{bytes},"burst":{BURST_SECONDS}}},"history":{history},"resumeWindow":{window}}}"#
     )
 }
 
@@ -56,20 +72,21 @@ pub(crate) fn welcome(
 pub(crate) struct EnteredFrame<'a> {
     pub(crate) room: &'a str,
     pub(crate) name: &'a str,
-    pub(crate) connection: ConnectionId,
+    pub(crate) member: ConnectionId,
     pub(crate) epoch: Epoch,
     pub(crate) seq: u64,
-    pub(crate) num: usize,
+    pub(crate) num: u64,
     pub(crate) resumed: bool,
     pub(crate) recovered: bool,
+    pub(crate) replayed: u64,
 }
 
 impl EnteredFrame<'_> {
     pub(crate) fn encode(self) -> String {
-        let EnteredFrame { connection, epoch, seq, num, resumed, recovered, .. } = self;
+        let EnteredFrame { member, epoch, seq, num, resumed, recovered, replayed, .. } = self;
         let (room, name) = (quote(self.room), quote(self.name));
         format!(
-            r#"{{"event":"entered","roomId":{room},"name":{name},"connection":"{connection}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered}}}"#
+            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}}}"#
         )
     }
 }
@@ -83,7 +100,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What is not limited is `null`.
+/// A limit that is not set is `null`.
 fn limit(n: usize) -> String {
     if n == usize::MAX { "null".into() } else { n.to_string() }
 }
@@ -110,6 +127,12 @@ pub(crate) fn lagged(missed: u64) -> String {
 pub(crate) fn put_out(code: &str, text: &str, room: Option<&str>) -> String {
     let room = room.map_or(String::new(), |room| format!(r#","roomId":{}"#, quote(room)));
     format!(r#"{{"event":"error","code":"{code}","message":{}{room}}}"#, quote(text))
+}
+
+/// `{"event":"authenticated"}`, with `expiresIn` where the user's authentication expires.
+pub(crate) fn authenticated(left: Option<Duration>) -> String {
+    let left = left.map_or(String::new(), |left| format!(r#","expiresIn":{}"#, millis(left)));
+    format!(r#"{{"event":"authenticated"{left}}}"#)
 }
 
 /// `{"event":"expiring","in":MS}`

@@ -1,33 +1,26 @@
-//! By what v1 clients come back: secrets, positions, and the ids of their messages.
+//! What a `chat-rooms.v1` client resumes by: resume tokens, positions, and the ids of its messages.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
+use tower_chat_rooms_protocol::MAX_RESUME_TOKENS as MAX_SECRETS;
+pub(crate) use tower_chat_rooms_protocol::{MAX_CID_BYTES, MAX_CIDS};
 
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::unquote;
-use crate::protocol::wire::{Epoch, Since};
-
-/// Bytes of a message's `cid`.
-pub(crate) const MAX_CID_BYTES: usize = 64;
-
-/// So many of a client's last messages are known by their `cid`.
-pub(crate) const MAX_CIDS: usize = 128;
-
-/// Secrets in one enter.
-const MAX_SECRETS: usize = 8;
+use crate::protocol::position::{Epoch, Position};
 
 /// What a connection's seat can be taken over with: 128 bits that nobody can guess.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Secret([u8; 16]);
+pub(crate) struct ResumeToken([u8; 16]);
 
-impl Secret {
-    /// `None` if the system has no randomness to give; the connection then has no secret.
-    pub(crate) fn new() -> Option<Secret> {
+impl ResumeToken {
+    /// `None` if the system has no randomness to give; the connection then has no token.
+    pub(crate) fn new() -> Option<ResumeToken> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).ok()?;
-        Some(Secret(bytes))
+        Some(ResumeToken(bytes))
     }
 
     /// As it stands in the welcome, and nowhere else.
@@ -35,21 +28,21 @@ impl Secret {
         format!("{:032x}", u128::from_be_bytes(self.0))
     }
 
-    fn parse(text: &str) -> Option<Secret> {
+    fn parse(text: &str) -> Option<ResumeToken> {
         let is_hex = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(|n| Secret(n.to_be_bytes()))
+        is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(|n| ResumeToken(n.to_be_bytes()))
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for ResumeToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
+        f.write_str("ResumeToken(..)")
     }
 }
 
-/// The `resume` of an enter: a secret or some. What can't be one of ours is as good as unknown.
-pub(crate) fn secrets(json: &str) -> Result<Vec<Secret>, PeerError> {
-    let wrong = || bad("\"resume\" must be a secret from a \"welcome\", or an array of at most 8");
+/// The `resume` of an enter: a token or some. What can't be one of ours is as good as unknown.
+pub(crate) fn tokens(json: &str) -> Result<Vec<ResumeToken>, PeerError> {
+    let wrong = || bad("\"resume\" must be a token from a \"welcome\", or an array of at most 8");
     let all: Vec<Cow<'_, str>> = match unquote(json) {
         Some(one) => vec![one],
         None => serde_json::from_str(json).map_err(|_| wrong())?,
@@ -57,14 +50,14 @@ pub(crate) fn secrets(json: &str) -> Result<Vec<Secret>, PeerError> {
     if all.len() > MAX_SECRETS {
         return Err(wrong());
     }
-    Ok(all.iter().filter_map(|text| Secret::parse(text)).collect())
+    Ok(all.iter().filter_map(|text| ResumeToken::parse(text)).collect())
 }
 
 /// The `since` of an enter; `None` if its epoch can't be one of ours.
-pub(crate) fn since(json: &str) -> Result<Option<Since>, PeerError> {
+pub(crate) fn since(json: &str) -> Result<Option<Position>, PeerError> {
     let value: Value = serde_json::from_str(json).unwrap_or_default();
     match (value["epoch"].as_str(), value["seq"].as_u64()) {
-        (Some(epoch), Some(seq)) => Ok(Epoch::parse(epoch).map(|epoch| Since { epoch, seq })),
+        (Some(epoch), Some(seq)) => Ok(Epoch::parse(epoch).map(|epoch| Position { epoch, seq })),
         _ => Err(bad("\"since\" must be an object with an \"epoch\" and a \"seq\"")),
     }
 }
@@ -86,21 +79,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_read_as_it_is_written_and_never_shown() {
-        let secret = Secret::new().unwrap();
-        assert_ne!(secret, Secret::new().unwrap());
-        let json = format!("\"{}\"", secret.reveal());
-        assert_eq!(secrets(&json), Ok(vec![secret]));
-        assert_eq!(secrets(&format!("[\"x\",{json}]")), Ok(vec![secret]));
-        assert_eq!(format!("{secret:?}"), "Secret(..)");
+    fn a_token_is_read_as_it_is_written_and_never_shown() {
+        let token = ResumeToken::new().unwrap();
+        assert_ne!(token, ResumeToken::new().unwrap());
+        let json = format!("\"{}\"", token.reveal());
+        assert_eq!(tokens(&json), Ok(vec![token]));
+        assert_eq!(tokens(&format!("[\"x\",{json}]")), Ok(vec![token]));
+        assert_eq!(format!("{token:?}"), "ResumeToken(..)");
         for json in ["7", "null", "[7]", "{}", &format!("[{}]", ["\"\""; 9].join(","))] {
-            assert_eq!(secrets(json).unwrap_err().code, ErrorCode::BadShape, "{json}");
+            assert_eq!(tokens(json).unwrap_err().code, ErrorCode::BadShape, "{json}");
         }
     }
 
     #[test]
     fn positions() {
-        let position = Since { epoch: Epoch(0xab), seq: 7 };
+        let position = Position { epoch: Epoch(0xab), seq: 7 };
         assert_eq!(since(r#"{"epoch":"00000000000000ab","seq":7}"#), Ok(Some(position)));
         assert_eq!(since(r#"{"epoch":"of another server","seq":7}"#), Ok(None));
         for json in ["7", "null", "{}", r#"{"epoch":1,"seq":7}"#, r#"{"epoch":"00000000000000ab","seq":-1}"#]

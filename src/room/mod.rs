@@ -1,8 +1,9 @@
-//! Rooms as pure state: no I/O, no clock, no task.
+//! Rooms as pure state: no I/O, no clock, no task, no JSON, no hook.
 
-pub(crate) mod history;
 mod names;
-pub(crate) mod registry;
-#[allow(clippy::module_inception, reason = "the room stands in the floor of the same name")]
-pub(crate) mod room;
-pub(crate) mod stream;
+mod replay;
+#[allow(clippy::module_inception, reason = "the room is what the folder is named after")]
+mod room;
+
+pub(crate) use replay::ReplayBuffer;
+pub(crate) use room::{EnterError, Member, Members, Room};

@@ -1,64 +1,64 @@
-//! Whose the names in a room are, where each may be there only once.
+//! The names in a room, where each may be in use only once.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::config::UniqueNames;
-use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
 
 #[derive(Debug)]
-pub(crate) struct NameBook {
+pub(crate) struct NameRegistry {
     any_case: bool,
     holders: HashMap<Box<str>, Holder>,
 }
 
-/// Who has a name.
+/// The holder of a name.
 #[derive(Debug)]
 struct Holder {
     connection: ConnectionId,
-    user: Option<Box<str>>,
-    /// So many times he has it: by several connections, or on his way from one name to another.
+    /// The user whose connections may share it.
+    owner: Option<Box<str>>,
+    /// How often it is held: by several connections of the user, or by one that changes its name.
     times: usize,
 }
 
-/// Somebody else has the name.
+/// Another member has the name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NameTaken;
 
-impl NameBook {
-    pub(crate) fn new(unique_names: UniqueNames) -> Option<NameBook> {
+impl NameRegistry {
+    pub(crate) fn new(unique_names: UniqueNames) -> Option<NameRegistry> {
         let any_case = match unique_names {
             UniqueNames::Off => return None,
             UniqueNames::Exact => false,
             UniqueNames::AnyCase => true,
         };
-        Some(NameBook { any_case, holders: HashMap::new() })
+        Some(NameRegistry { any_case, holders: HashMap::new() })
     }
 
-    /// The name is his until it has been given back as often.
+    /// Takes a name for a connection, until it has been released as often.
     pub(crate) fn take(
         &mut self,
         name: &Name,
         connection: ConnectionId,
-        user: Option<&User>,
+        owner: Option<&str>,
     ) -> Result<(), NameTaken> {
-        let user = user.map(User::id);
         let key = self.key(name);
         if let Some(holder) = self.holders.get_mut(&*key) {
-            let is_his = holder.connection == connection || user.is_some() && holder.user.as_deref() == user;
-            if !is_his {
+            let is_own =
+                holder.connection == connection || owner.is_some() && holder.owner.as_deref() == owner;
+            if !is_own {
                 return Err(NameTaken);
             }
             holder.times += 1;
             return Ok(());
         }
-        let (key, user) = (key.into_owned().into(), user.map(Into::into));
-        self.holders.insert(key, Holder { connection, user, times: 1 });
+        let (key, owner) = (key.into_owned().into(), owner.map(Into::into));
+        self.holders.insert(key, Holder { connection, owner, times: 1 });
         Ok(())
     }
 
-    pub(crate) fn give_back(&mut self, name: &Name) {
+    pub(crate) fn release(&mut self, name: &Name) {
         let key = self.key(name);
         let Some(holder) = self.holders.get_mut(&*key) else { return };
         holder.times -= 1;
@@ -86,27 +86,27 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_somebodys_until_it_is_given_back() {
-        assert!(NameBook::new(UniqueNames::Off).is_none());
-        let mut book = NameBook::new(UniqueNames::Exact).unwrap();
+    fn a_name_is_taken_until_it_is_released() {
+        assert!(NameRegistry::new(UniqueNames::Off).is_none());
+        let mut names = NameRegistry::new(UniqueNames::Exact).unwrap();
         let [one, two, three] = [1, 2, 3].map(ConnectionId);
-        let [ann, bob] = ["ann", "bob"].map(User::new);
-        assert_eq!(book.take(&name("x"), one, None), Ok(()));
-        assert_eq!(book.take(&name("x"), two, None), Err(NameTaken));
-        assert_eq!(book.take(&name("x"), two, Some(&ann)), Err(NameTaken));
-        assert_eq!(book.take(&name("x"), one, None), Ok(()));
-        book.give_back(&name("x"));
-        assert_eq!(book.take(&name("x"), two, None), Err(NameTaken));
-        book.give_back(&name("x"));
-        assert_eq!(book.take(&name("x"), two, Some(&ann)), Ok(()));
-        assert_eq!(book.take(&name("x"), three, Some(&ann)), Ok(()));
-        assert_eq!(book.take(&name("x"), three, Some(&bob)), Err(NameTaken));
-        assert_eq!(book.take(&name("X"), three, Some(&bob)), Ok(()));
-        book.give_back(&name("never taken"));
+        let (ann, bob) = ("ann", "bob");
+        assert_eq!(names.take(&name("x"), one, None), Ok(()));
+        assert_eq!(names.take(&name("x"), two, None), Err(NameTaken));
+        assert_eq!(names.take(&name("x"), two, Some(ann)), Err(NameTaken));
+        assert_eq!(names.take(&name("x"), one, None), Ok(()));
+        names.release(&name("x"));
+        assert_eq!(names.take(&name("x"), two, None), Err(NameTaken));
+        names.release(&name("x"));
+        assert_eq!(names.take(&name("x"), two, Some(ann)), Ok(()));
+        assert_eq!(names.take(&name("x"), three, Some(ann)), Ok(()));
+        assert_eq!(names.take(&name("x"), three, Some(bob)), Err(NameTaken));
+        assert_eq!(names.take(&name("X"), three, Some(bob)), Ok(()));
+        names.release(&name("never taken"));
         for text in ["x", "x", "X"] {
-            book.give_back(&name(text));
+            names.release(&name(text));
         }
-        assert!(book.holders.is_empty());
+        assert!(names.holders.is_empty());
     }
 
     #[test]
@@ -114,11 +114,11 @@ mod tests {
         for (a, b) in
             [("Ann", "aNN"), ("ΟΔΟΣ", "οδος"), ("Straße", "STRASSE"), ("ÉCOLE", "école"), ("ſ", "s")]
         {
-            let mut book = NameBook::new(UniqueNames::AnyCase).unwrap();
-            assert_eq!(book.take(&name(a), ConnectionId(1), None), Ok(()));
-            assert_eq!(book.take(&name(b), ConnectionId(2), None), Err(NameTaken), "{a} {b}");
-            book.give_back(&name(b));
-            assert!(book.holders.is_empty());
+            let mut names = NameRegistry::new(UniqueNames::AnyCase).unwrap();
+            assert_eq!(names.take(&name(a), ConnectionId(1), None), Ok(()));
+            assert_eq!(names.take(&name(b), ConnectionId(2), None), Err(NameTaken), "{a} {b}");
+            names.release(&name(b));
+            assert!(names.holders.is_empty());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The chat page of the standalone example in real browsers: `cargo test --test browser`.
+//! The standalone's chat page and the browser client in Chromium:
+//! `cargo test -p browser-tests --test browser`.
 //!
 //! Chromium must be installed; `CHROMIUM` names another binary than the first of the usual names
 //! in `PATH`. With `CHAT_SCREENSHOT=FILE` a picture of the chat is written there.

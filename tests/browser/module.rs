@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{ChatRooms, History};
+use tower_chat_rooms::{ChatRooms, History, Recovery};
 
 use crate::devtools::{Browser, Tab};
 use crate::host::Host;
@@ -92,7 +92,10 @@ async fn a_tab_that_was_frozen_for_too_long_comes_back() {
 const GRACE: Duration = Duration::from_secs(300);
 
 async fn start(grace: Duration) -> Host {
-    Host::start(ChatRooms::builder().history(History::last(100)).grace(grace)).await
+    Host::start(
+        ChatRooms::builder().recovery(Recovery::default().history(History::last(100)).resume_window(grace)),
+    )
+    .await
 }
 
 /// Loads the module from a page of that host, and enters.

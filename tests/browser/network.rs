@@ -9,11 +9,11 @@ use crate::server::Server;
 
 /// A busy machine may need longer to come back than a seat is kept by default, and its heartbeats
 /// may be late.
-const PATIENT: &[&str] = &["--grace", "5m", "--heartbeat", "5s"];
+const PATIENT: &[&str] = &["--resume-window", "5m", "--heartbeat", "5s"];
 /// But to find a silent end must not take long.
-const ATTENTIVE: &[&str] = &["--grace", "5m"];
+const ATTENTIVE: &[&str] = &["--resume-window", "5m"];
 /// Without seats.
-const STRICT: &[&str] = &["--grace", "0s", "--heartbeat", "5s"];
+const STRICT: &[&str] = &["--resume-window", "0s", "--heartbeat", "5s"];
 const LOST: &str = "Connection lost. Reconnecting…";
 
 #[tokio::test]

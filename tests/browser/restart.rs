@@ -24,7 +24,7 @@ async fn both_tabs_survive_a_restart() {
 
 #[tokio::test]
 async fn a_server_that_hangs_is_given_up_and_found_again() {
-    let (server, browser) = (Server::start_with(&["--grace", "5m"]).await, Browser::new().await);
+    let (server, browser) = (Server::start_with(&["--resume-window", "5m"]).await, Browser::new().await);
     let (ann, bob) = two_who_talk(&browser, &server).await;
 
     server.freeze();

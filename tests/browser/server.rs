@@ -44,7 +44,7 @@ impl Server {
     /// The example that speaks TLS and HTTP/2, on a port that was free.
     pub(crate) async fn start_tls() -> Server {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
-        let mut command = tokio::process::Command::new(BINARY.get_or_init(|| build("tls_h2")));
+        let mut command = tokio::process::Command::new(BINARY.get_or_init(|| build("tls_h2", &[])));
         command.env("PORT", "0");
         Server::run(command, Vec::new()).await
     }
@@ -137,14 +137,14 @@ impl Server {
     }
 }
 
-/// The standalone's binary, built at its first use: for `--test browser` alone cargo doesn't build it.
+/// The standalone's binary, built at its first use: cargo doesn't build it for the tests.
 fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("standalone"))
+    BINARY.get_or_init(|| build("standalone", &["--features", "jwt"]))
 }
 
-/// Builds into the target folder and with the profile that this test has been built with.
-fn build(example: &str) -> PathBuf {
+/// Builds a package into the target folder and with the profile of this test.
+fn build(package: &str, flags: &[&str]) -> PathBuf {
     let this = std::env::current_exe().expect("a test has a path");
     let profile_folder = this.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps");
     let profile = match profile_folder.file_name().and_then(OsStr::to_str).expect("a profile's name") {
@@ -152,19 +152,20 @@ fn build(example: &str) -> PathBuf {
         other => other,
     };
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--example", example, "--message-format=json", "--profile", profile])
+        .args(["build", "--quiet", "--package", package, "--message-format=json", "--profile", profile])
+        .args(flags)
         .arg("--target-dir")
         .arg(profile_folder.parent().expect("a profile's folder lies in the target folder"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo runs");
-    assert!(built.status.success(), "the example {example} doesn't build");
+    assert!(built.status.success(), "{package} doesn't build");
     let output = String::from_utf8(built.stdout).expect("cargo speaks UTF-8");
     output
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == example)
+        .filter(|message| message["target"]["name"] == package)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .expect("cargo names the example's binary")
+        .expect("cargo names the binary")
 }

@@ -12,7 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, RoomEvent};
+use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, RateLimits, RoomEvent};
 
 /// Longer than any test in paused time has to wait.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -232,11 +232,13 @@ pub(crate) fn default_rooms() -> ChatRooms {
 
 /// Where everybody may send as much and as fast as he likes.
 pub(crate) fn unhurried() -> ChatRoomsBuilder {
-    ChatRooms::builder()
-        .max_messages_per_second(u32::MAX)
-        .max_bytes_per_second(usize::MAX)
-        .max_enters_per_minute(u32::MAX)
-        .max_new_rooms_per_minute(u32::MAX)
+    ChatRooms::builder().rate_limits(
+        RateLimits::default()
+            .max_messages_per_second(u32::MAX)
+            .max_bytes_per_second(usize::MAX)
+            .max_enters_per_minute(u32::MAX)
+            .max_new_rooms_per_minute(u32::MAX),
+    )
 }
 
 /// Chat rooms that log their callbacks.
@@ -251,6 +253,6 @@ pub(crate) fn assert_empty(rooms: &ChatRooms) {
     assert_eq!((stats.connections, stats.rooms), (0, 0), "{stats:?}");
     assert_eq!(stats.entered, stats.left, "{stats:?}");
     assert!(rooms.rooms().is_empty());
-    let audit = rooms.audit();
-    assert_eq!((audit.connections, audit.members, audit.findings), (0, 0, Vec::new()));
+    let report = rooms.check_consistency();
+    assert_eq!((report.sessions, report.members, report.faults), (0, 0, Vec::new()));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tower_chat_rooms::{Admission, ChatRooms};
+use tower_chat_rooms::{Admission, ChatRooms, Timeouts};
 
 use crate::client::assert_empty;
 
@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 3, 232];
 
 async fn enter(buffer: usize) -> (ChatRooms, DuplexStream, JoinHandle<()>) {
-    let rooms = ChatRooms::builder().close_timeout(LIMIT).build().unwrap();
+    let rooms = ChatRooms::builder().timeouts(Timeouts::default().close_timeout(LIMIT)).build().unwrap();
     let (theirs, mut io) = tokio::io::duplex(buffer);
     let serving = rooms.clone();
     let task = tokio::spawn(async move { serving.serve(theirs, Admission::anonymous()).await });

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, History};
+use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, History, Recovery};
 
 use crate::client::{Client, Log};
 
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 pub(crate) fn builder(log: &Log) -> ChatRoomsBuilder {
-    ChatRooms::builder().grace(GRACE).history(History::last(100)).events(log.hook())
+    ChatRooms::builder()
+        .recovery(Recovery::default().resume_window(GRACE).history(History::last(100)))
+        .events(log.hook())
 }
 
 pub(crate) fn kept() -> (ChatRooms, Log) {

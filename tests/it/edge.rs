@@ -18,10 +18,13 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_chat_rooms::{
-    Admission, AuthRefusal, Authenticate, ChatRooms, PeerAddr, Refusal, RefusalKind, ResponseBody, User,
+    Admission, AuthRefusal, Authenticate, ChatRooms, Limits, PeerAddr, Refusal, RefusalKind, ResponseBody,
+    TrustedProxies, User,
 };
 
+use crate::capture::Capture;
 use crate::client::{assert_empty, default_rooms};
+use crate::door::{HANDSHAKE, ask, open};
 
 type Ws = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
 
@@ -213,7 +216,7 @@ async fn bytes_behind_the_handshake_are_not_lost() {
 
 #[tokio::test]
 async fn refusals_name_what_is_missing() {
-    let rooms = ChatRooms::builder().max_connections(1).build().unwrap();
+    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let address = serve_hyper(rooms.layer("/chat").layer(service_fn(own)), true).await;
     let good = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -258,10 +261,70 @@ async fn a_host_without_upgrades_is_told() {
     assert_eq!(rooms.stats().connections, 0);
 }
 
+/// Sends handshakes to a hyper server without upgrades until each connection has ended.
+async fn connect_without_upgrades(rooms: &ChatRooms, times: usize) {
+    for _ in 0..times {
+        let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
+        let service = TowerToHyperService::new(rooms.service());
+        let server = hyper::server::conn::http1::Builder::new();
+        let served = tokio::spawn(server.serve_connection(TokioIo::new(theirs), service));
+        assert_eq!(ask(&mut ours, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
+        served.await.unwrap().unwrap();
+        while rooms.stats().connections > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_upgrades_is_reported_once() {
+    let capture = Capture::default();
+    let _guard = capture.listen("debug");
+    let rooms = default_rooms();
+    connect_without_upgrades(&rooms, 3).await;
+    let log = capture.text();
+    assert_eq!(capture.count("ERROR"), 1, "{log}");
+    assert_eq!(capture.count("with_upgrades()"), 1, "{log}");
+    assert_eq!(capture.count("DEBUG tower_chat_rooms::http::edge"), 2, "{log}");
+    // Each engine reports it.
+    connect_without_upgrades(&default_rooms(), 1).await;
+    assert_eq!(capture.count("with_upgrades()"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_peer_address_is_reported_once_where_it_is_needed() {
+    let proxies = || TrustedProxies::new(["10.0.0.0/8"]).unwrap();
+    let unlimited = || ChatRooms::builder().limits(Limits::default().max_connections_per_ip(usize::MAX));
+    for (builder, peer, reports) in [
+        (ChatRooms::builder(), None, 1),
+        (ChatRooms::builder(), Some("127.0.0.1:7"), 0),
+        (unlimited(), None, 0),
+        (unlimited().trusted_proxies(proxies()), None, 1),
+        (unlimited().trusted_proxies(proxies()), Some("127.0.0.1:7"), 0),
+    ] {
+        let capture = Capture::default();
+        let _guard = capture.listen("info");
+        let rooms = builder.build().unwrap();
+        for _ in 0..3 {
+            let peer = peer.map(|peer| peer.parse().unwrap());
+            let answer = ask(&mut open(&rooms, peer), format!("{HANDSHAKE}\r\n").as_bytes()).await;
+            assert_eq!(answer.status, 101);
+        }
+        assert_eq!(capture.count("PeerAddr"), reports, "{}", capture.text());
+        assert_eq!(capture.count("WARN"), reports, "{}", capture.text());
+    }
+}
+
+#[test]
+#[should_panic(expected = r#"invalid path "/a/{id}" for a chat rooms layer: a layer has one fixed path"#)]
+fn a_layer_with_a_path_that_never_matches_panics() {
+    default_rooms().layer("/a/{id}");
+}
+
 struct Door;
 
 impl Authenticate for Door {
-    async fn at_upgrade(&self, request: &http::request::Parts) -> Result<Admission, AuthRefusal> {
+    async fn on_upgrade(&self, request: &http::request::Parts) -> Result<Admission, AuthRefusal> {
         tokio::task::yield_now().await;
         let peer = request.extensions.get::<PeerAddr>().map(|p| p.0.ip().to_string()).unwrap_or_default();
         match request.uri.query() {

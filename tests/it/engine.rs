@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
-use tower_chat_rooms::{Admission, ChatRooms, SendError};
+use tower_chat_rooms::{Admission, ChatRooms, SendError, Timeouts};
 
 use crate::client::{Client, assert_empty, default_rooms};
 
@@ -134,7 +134,10 @@ async fn after_a_shutdown_no_task_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_answer_the_close_holds_nobody_up_for_long() {
-    let rooms = ChatRooms::builder().close_timeout(Duration::from_secs(2)).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .timeouts(Timeouts::default().close_timeout(Duration::from_secs(2)))
+        .build()
+        .unwrap();
     // Its buffer takes not even the close frame.
     let mut stuck = Client::connect_as(&rooms, Admission::anonymous(), 16).await;
     stuck.say(json!({"event": "enter", "message": "stuck"})).await;

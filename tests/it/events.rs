@@ -112,7 +112,7 @@ async fn callbacks_that_panic_end_their_own_connection_and_are_told_once() {
     calm.leave().await;
     assert_empty(&rooms);
     let (entered, left) = (nervous.entered.load(Ordering::SeqCst), nervous.left.load(Ordering::SeqCst));
-    assert_eq!((entered, left), (4, 4));
+    assert_eq!((entered, left), (5, 5));
 }
 
 #[tokio::test(start_paused = true)]

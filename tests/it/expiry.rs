@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tower_chat_rooms::{
     Admission, Authenticate, ChatRooms, ChatRoomsBuilder, Denied, EnterRequest, Heartbeat, JwtAuth, OnExpiry,
-    RoomPolicy, User,
+    Recovery, RoomPolicy, Timeouts, User,
 };
 
 use crate::client::{Client, Log, Next, assert_empty};
@@ -50,7 +50,13 @@ async fn auth(client: &mut Client, token: &str) {
     client.say(json!({"event": "auth", "message": token})).await;
 }
 
-/// Whatever was sent before has been dealt with.
+/// The same, with the answer to a token that is accepted.
+async fn renew(client: &mut Client, token: &str) {
+    auth(client, token).await;
+    assert_eq!(client.next().await["event"], "authenticated");
+}
+
+/// Waits until everything that the client sent has been handled.
 async fn settle(client: &mut Client) {
     client.say(json!({"event": "message", "message": "settled"})).await;
     assert_eq!(client.next().await["message"], "settled");
@@ -95,7 +101,7 @@ async fn plain_clients_are_not_warned() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_warning_there_is_none() {
-    let rooms = guarded().token_warning(Duration::ZERO).build().unwrap();
+    let rooms = guarded().timeouts(Timeouts::default().token_warning(Duration::ZERO)).build().unwrap();
     let (mut ann, _) = enter(&rooms, "u1:60").await;
     assert_eq!(ann.next().await["event"], "noAuth");
 }
@@ -113,15 +119,15 @@ async fn a_newer_token_of_the_same_user_prolongs() {
         assert_eq!(answer["event"], "noAuth");
         assert!(answer["message"].as_str().unwrap().contains(why), "{answer}");
     }
-    auth(&mut ann, "u1:60").await;
+    renew(&mut ann, "u1:60").await;
     settle(&mut ann).await;
     assert_eq!(ann.next().await["event"], "expiring");
     assert_eq!(begin.elapsed().as_secs(), 60);
     // The last one counts, whatever it says.
-    auth(&mut ann, "u1").await;
+    renew(&mut ann, "u1").await;
     settle(&mut ann).await;
     tokio::time::timeout(SECOND * 500, ann.next()).await.unwrap_err();
-    auth(&mut ann, "u1:5").await;
+    renew(&mut ann, "u1:5").await;
     let begin = Instant::now();
     assert_eq!(ann.next().await["event"], "expiring");
     assert_eq!(begin.elapsed().as_secs(), 0);
@@ -158,6 +164,7 @@ async fn a_connection_may_wait_for_a_newer_token() {
         assert_eq!(ann.next().await["event"], "noAuth");
     }
     auth(&mut ann, "u1:60").await;
+    assert_eq!(ann.next().await, json!({"event": "authenticated", "expiresIn": 60_000}));
     ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     assert_eq!(ann.next().await["event"], "entered");
     assert_eq!(ann.next().await["event"], "enter");
@@ -253,7 +260,11 @@ async fn an_end_that_is_far_away_does_no_harm() {
 #[tokio::test(start_paused = true)]
 async fn a_kept_seat_ends_with_its_users_time() {
     let log = Log::default();
-    let rooms = guarded().events(log.hook()).grace(SECOND * 600).build().unwrap();
+    let rooms = guarded()
+        .events(log.hook())
+        .recovery(Recovery::default().resume_window(SECOND * 600))
+        .build()
+        .unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let (ann, _) = enter(&rooms, "u1:60").await;
     assert_eq!(bob.next().await["name"], "ann");
@@ -275,7 +286,7 @@ async fn a_kept_seat_ends_with_its_users_time() {
 
 #[tokio::test(start_paused = true)]
 async fn coming_back_does_not_prolong() {
-    let rooms = guarded().grace(SECOND * 30).build().unwrap();
+    let rooms = guarded().recovery(Recovery::default().resume_window(SECOND * 30)).build().unwrap();
     let end = Instant::now() + SECOND * 100;
     let until = |end: Instant| User::new("u1").expires_in(end - Instant::now());
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::user(until(end))).await;
@@ -321,7 +332,7 @@ async fn who_authenticates_anew_is_asked_about_again() {
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let (mut ann, _) = enter(&rooms, "u1").await;
     assert_eq!(bob.next().await["name"], "ann");
-    auth(&mut ann, "u1").await;
+    renew(&mut ann, "u1").await;
     settle(&mut ann).await;
     assert_eq!(bob.next().await["message"], "settled");
     assert_eq!(bans.log.take(), ["nobody bob r false", "u1 ann r false", "u1 ann r true"]);
@@ -329,7 +340,7 @@ async fn who_authenticates_anew_is_asked_about_again() {
     bans.banned.store(true, Ordering::Relaxed);
     ann.say(json!({"event": "message", "message": "still here"})).await;
     assert_eq!(ann.next().await["message"], "still here");
-    auth(&mut ann, "u1").await;
+    renew(&mut ann, "u1").await;
     assert_eq!(
         ann.next().await,
         json!({"event": "error", "code": "denied", "message": "banned", "roomId": "r"})
@@ -349,7 +360,12 @@ async fn who_authenticates_anew_is_asked_about_again() {
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_with_a_newer_token_is_asked_about_again() {
     let (bans, log) = (Bans::default(), Log::default());
-    let rooms = guarded().policy(bans.clone()).events(log.hook()).grace(SECOND * 60).build().unwrap();
+    let rooms = guarded()
+        .policy(bans.clone())
+        .events(log.hook())
+        .recovery(Recovery::default().resume_window(SECOND * 60))
+        .build()
+        .unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let (ann, secret) = enter(&rooms, "u1").await;
     assert_eq!(bob.next().await["name"], "ann");
@@ -396,16 +412,16 @@ async fn a_web_token_ends_when_it_says() {
     let exp = get_current_timestamp();
     let mut request: Parts = http::Request::new(()).into_parts().0;
     request.headers.insert("authorization", format!("Bearer {}", token(exp)).parse().unwrap());
-    let admission = auth.at_upgrade(&request).await.unwrap();
+    let admission = auth.on_upgrade(&request).await.unwrap();
     let rooms = ChatRooms::builder().auth(auth.clone()).build().unwrap();
     // In real time, for it is the wall's clock that is asked.
     let mut ann = Client::connect_as(&rooms, admission, 4096).await;
     assert_eq!(ann.closed().await, 4504);
     let over = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     assert!(over >= Duration::from_secs(exp + 1), "{over:?}");
-    let user = auth.in_band(&token(u64::MAX)).await.unwrap();
+    let user = auth.on_token(&token(u64::MAX)).await.unwrap();
     assert_eq!(user.time_left(), None);
-    let user = auth.in_band(&token(exp + 600)).await.unwrap();
+    let user = auth.on_token(&token(exp + 600)).await.unwrap();
     assert!((590..=601).contains(&user.time_left().unwrap().as_secs()));
 }
 

@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
-use tower_chat_rooms::{Admission, ChatRooms, History, LeaveReason, RoomEvent};
+use tower_chat_rooms::{Admission, ChatRooms, History, LeaveReason, Recovery, RoomEvent};
 
 use crate::client::{Client, assert_empty};
 use crate::crowd::{Dice, Ledger};
@@ -65,10 +65,11 @@ impl Flapper {
                     let own = self.secrets.pop();
                     self.secrets.clear();
                     self.secrets.extend(own);
-                    self.since = match frame["recovered"] == true {
-                        true => sent.clone(),
-                        false => Some((frame["epoch"].clone(), seq)),
-                    };
+                    let replayed = frame["replayed"].as_u64().unwrap();
+                    if frame["recovered"] == true {
+                        assert_eq!(sent, &Some((frame["epoch"].clone(), seq - replayed)), "{frame}");
+                    }
+                    self.since = Some((frame["epoch"].clone(), seq - replayed));
                 }
                 (Some("ack"), _) | (_, None) => {}
                 (_, Some(seq)) => match &mut self.since {
@@ -118,8 +119,7 @@ async fn seats_that_change_hands_are_neither_lost_nor_doubled() {
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let noted = ledger.clone();
     let rooms = ChatRooms::builder()
-        .grace(Duration::from_millis(40))
-        .history(History::last(500))
+        .recovery(Recovery::default().resume_window(Duration::from_millis(40)).history(History::last(500)))
         .events(move |event: RoomEvent<'_>| noted.lock().unwrap().note(event))
         .build()
         .unwrap();
@@ -136,7 +136,7 @@ async fn seats_that_change_hands_are_neither_lost_nor_doubled() {
                     host.kick(members[dice.roll(members.len() as u64) as usize].connection);
                 }
                 5 => drop(host.send(&room, &json!({"event": "notice"}))),
-                _ => drop(host.audit()),
+                _ => drop(host.check_consistency()),
             }
             tokio::time::sleep(Duration::from_micros(200)).await;
         }

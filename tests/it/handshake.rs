@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tower_chat_rooms::{ChatRooms, Origins};
+use tower_chat_rooms::{ChatRooms, Limits, Origins};
 
 use crate::client::{default_rooms, unhurried};
 use crate::door::{HANDSHAKE, HEAD_WITHIN, ask, ask_and, ask_with, open};
@@ -107,7 +107,7 @@ async fn extensions_and_strange_protocols_are_not_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn huge_heads_are_hypers_to_refuse_and_hold_no_place() {
-    let rooms = ChatRooms::builder().max_connections(1).build().unwrap();
+    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let long = format!("Cookie: {}\r\n", "x".repeat(1 << 20));
     let many = "X: y\r\n".repeat(200);
     for more in [long, many] {
@@ -121,7 +121,7 @@ async fn huge_heads_are_hypers_to_refuse_and_hold_no_place() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_heads_hold_no_place() {
-    let rooms = ChatRooms::builder().max_connections(1).build().unwrap();
+    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let mut slow = open(&rooms, None);
     slow.write_all(&HANDSHAKE.as_bytes()[..100]).await.unwrap();
     // Byte by byte, but in time.
@@ -201,7 +201,7 @@ async fn foreign_pages_are_refused() {
     let stats = rooms.stats();
     assert_eq!((stats.refused, stats.refused_origin, stats.accepted), (5, 5, 3));
 
-    let origins = Origins::these(["https://app.example"]).unwrap().required();
+    let origins = Origins::list(["https://app.example"]).unwrap().require_header();
     let rooms = ChatRooms::builder().origins(origins).build().unwrap();
     for (header, status) in
         [("Origin: https://app.example\r\n", 101), ("Origin: https://example.com\r\n", 403), ("", 403)]

@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-use tower_chat_rooms::{ChatRooms, Heartbeat};
+use tower_chat_rooms::{ChatRooms, Heartbeat, Timeouts};
 
 use crate::client::{Client, assert_empty, default_rooms, logged};
 
@@ -143,7 +143,11 @@ async fn any_frame_is_a_sign_of_life() {
 async fn a_short_timeout_and_the_preset_hold() {
     let quick = Heartbeat::every(Duration::from_secs(10)).with_timeout(Duration::from_secs(2));
     for heartbeat in [quick, Heartbeat::wide_internet()] {
-        let rooms = ChatRooms::builder().heartbeat(heartbeat).enter_timeout(Duration::MAX).build().unwrap();
+        let rooms = ChatRooms::builder()
+            .heartbeat(heartbeat)
+            .timeouts(Timeouts::default().enter_timeout(Duration::MAX))
+            .build()
+            .unwrap();
         let mut mute = Client::connect(&rooms).await;
         mute.polite = false;
         assert_eq!(mute.next().await["event"], "heartbeat");

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tower_chat_rooms::{ChatRooms, Origins};
+use tower_chat_rooms::{ChatRooms, Limits, Origins, RateLimits};
 
 use crate::client::{Client, assert_empty, default_rooms};
 use crate::door::open;
@@ -171,8 +171,8 @@ async fn a_stream_that_is_reset_is_out_and_so_are_all_of_a_lost_connection() {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_his_stream_delays_nobody_and_is_closed() {
     let rooms = ChatRooms::builder()
-        .max_message_bytes(4096)
-        .max_queue_bytes(64 * 1024)
+        .limits(Limits::default().max_message_bytes(4096).max_queue_bytes(64 * 1024))
+        .rate_limits(RateLimits::default().max_bytes_per_second(usize::MAX))
         .heartbeat(tower_chat_rooms::Heartbeat::wide_internet())
         .build()
         .unwrap();
@@ -204,7 +204,7 @@ async fn who_does_not_read_his_stream_delays_nobody_and_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_are_answers_of_http2() {
-    let rooms = ChatRooms::builder().max_connections(1).build().unwrap();
+    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let mut http2 = Http2::over(open(&rooms, None)).await;
     let header = |name: &'static str, value: &'static str| {
         move |request: &mut Request<Empty<Bytes>>| {
@@ -216,7 +216,7 @@ async fn refusals_are_answers_of_http2() {
         (header("origin", "https://evil.example"), 403, "origin"),
         (header("origin", "null"), 403, "origin"),
         (header("sec-websocket-version", "8"), 400, "version 13"),
-        (header("x", "y"), 503, "open"),
+        (header("x", "y"), 503, "too many connections"),
     ] {
         let response = http2.ask(change).await;
         assert_eq!(response.status(), status);
@@ -242,7 +242,7 @@ async fn refusals_are_answers_of_http2() {
 #[tokio::test]
 async fn axum_serves_it_on_a_route() {
     let rooms =
-        ChatRooms::builder().origins(Origins::these(["https://example.com"]).unwrap()).build().unwrap();
+        ChatRooms::builder().origins(Origins::list(["https://example.com"]).unwrap()).build().unwrap();
     let app = axum::Router::new()
         .route("/page", axum::routing::get(|| async { "page" }))
         .route_service("/chat", rooms.service())

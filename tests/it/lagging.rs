@@ -5,14 +5,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
-use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, RoomId, RoomPolicy, SlowConsumer};
+use tower_chat_rooms::{
+    Admission, ChatRooms, ChatRoomsBuilder, Limits, RoomId, RoomPolicy, SlowConsumer, Timeouts,
+};
 
 use crate::client::{Client, Log, assert_empty, unhurried};
 
 const LOSSY: [SlowConsumer; 3] = [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Latest];
 
 fn builder() -> ChatRoomsBuilder {
-    unhurried().max_queue_frames(40)
+    unhurried().limits(Limits::default().max_queue_frames(40))
 }
 
 fn v1() -> Admission {
@@ -247,8 +249,11 @@ async fn hardly_reading(rooms: &ChatRooms, each: usize, seconds: usize) -> bool 
 #[tokio::test(start_paused = true)]
 async fn who_takes_nothing_for_the_write_timeout_is_closed() {
     let log = Log::default();
-    let rooms =
-        ChatRooms::builder().write_timeout(Duration::from_secs(20)).events(log.hook()).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .timeouts(Timeouts::default().write_timeout(Duration::from_secs(20)))
+        .events(log.hook())
+        .build()
+        .unwrap();
     // He is alive, and nothing is said that could fill his queue.
     assert!(hardly_reading(&rooms, 0, 19).await);
     while rooms.stats().connections > 0 {
@@ -269,6 +274,7 @@ async fn who_takes_nothing_for_the_write_timeout_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_write_timeout_he_may_stay() {
-    let rooms = ChatRooms::builder().write_timeout(Duration::MAX).build().unwrap();
+    let rooms =
+        ChatRooms::builder().timeouts(Timeouts::default().write_timeout(Duration::MAX)).build().unwrap();
     assert!(hardly_reading(&rooms, 0, 300).await);
 }

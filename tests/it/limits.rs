@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
-use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, Heartbeat};
+use tower_chat_rooms::{
+    Admission, ChatRooms, ChatRoomsBuilder, Denied, Heartbeat, History, Limits, RateLimits, Recovery,
+    Timeouts, User,
+};
 
 use crate::client::Client;
+use crate::comer::{Comer, resumed};
 
 #[test]
 fn contradictions_are_named() {
@@ -15,23 +19,35 @@ fn contradictions_are_named() {
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(49))), "interval"),
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))), "timeout"),
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(0))), "timeout"),
-        (ChatRooms::builder().max_message_bytes(0), "max_message_bytes"),
-        (ChatRooms::builder().max_message_bytes(100), "max_name_bytes"),
-        (ChatRooms::builder().max_message_bytes(1 << 20), "max_queue_bytes"),
-        (ChatRooms::builder().max_name_bytes(0), "max_name_bytes"),
-        (ChatRooms::builder().max_connections(0), "max_connections"),
-        (ChatRooms::builder().max_connections_per_ip(0), "max_connections_per_ip"),
-        (ChatRooms::builder().max_pending(0), "max_pending"),
-        (ChatRooms::builder().max_queue_frames(0), "max_queue_frames"),
-        (ChatRooms::builder().max_bad_frames(0), "max_bad_frames"),
-        (ChatRooms::builder().max_messages_per_second(0), "max_messages_per_second"),
-        (ChatRooms::builder().max_bytes_per_second(32 * 1024 - 1), "max_bytes_per_second"),
-        (ChatRooms::builder().max_enters_per_minute(0), "max_enters_per_minute"),
-        (ChatRooms::builder().max_new_rooms_per_minute(0), "max_new_rooms_per_minute"),
-        (ChatRooms::builder().write_timeout(ms(0)), "write_timeout"),
-        (ChatRooms::builder().max_lifetime(ms(0)), "max_lifetime"),
-        (ChatRooms::builder().enter_timeout(ms(0)), "enter_timeout"),
-        (ChatRooms::builder().close_timeout(ms(0)), "close_timeout"),
+        (ChatRooms::builder().limits(Limits::default().max_message_bytes(0)), "max_message_bytes"),
+        (ChatRooms::builder().limits(Limits::default().max_message_bytes(100)), "max_name_bytes"),
+        (ChatRooms::builder().limits(Limits::default().max_message_bytes(1 << 20)), "max_queue_bytes"),
+        (ChatRooms::builder().limits(Limits::default().max_name_bytes(0)), "max_name_bytes"),
+        (ChatRooms::builder().limits(Limits::default().max_connections(0)), "max_connections"),
+        (ChatRooms::builder().limits(Limits::default().max_connections_per_ip(0)), "max_connections_per_ip"),
+        (ChatRooms::builder().limits(Limits::default().max_pending(0)), "max_pending"),
+        (ChatRooms::builder().limits(Limits::default().max_queue_frames(0)), "max_queue_frames"),
+        (ChatRooms::builder().limits(Limits::default().max_bad_frames(0)), "max_bad_frames"),
+        (
+            ChatRooms::builder().rate_limits(RateLimits::default().max_messages_per_second(0)),
+            "max_messages_per_second",
+        ),
+        (
+            ChatRooms::builder().rate_limits(RateLimits::default().max_bytes_per_second(32 * 1024 - 1)),
+            "max_bytes_per_second",
+        ),
+        (
+            ChatRooms::builder().rate_limits(RateLimits::default().max_enters_per_minute(0)),
+            "max_enters_per_minute",
+        ),
+        (
+            ChatRooms::builder().rate_limits(RateLimits::default().max_new_rooms_per_minute(0)),
+            "max_new_rooms_per_minute",
+        ),
+        (ChatRooms::builder().timeouts(Timeouts::default().write_timeout(ms(0))), "write_timeout"),
+        (ChatRooms::builder().timeouts(Timeouts::default().max_lifetime(ms(0))), "max_lifetime"),
+        (ChatRooms::builder().timeouts(Timeouts::default().enter_timeout(ms(0))), "enter_timeout"),
+        (ChatRooms::builder().timeouts(Timeouts::default().close_timeout(ms(0))), "close_timeout"),
     ];
     for (builder, name) in cases {
         let error = builder.build().unwrap_err().to_string();
@@ -42,30 +58,39 @@ fn contradictions_are_named() {
 #[test]
 fn no_limit_at_all_is_no_contradiction() {
     ChatRooms::builder()
-        .max_message_bytes(usize::MAX)
-        .max_depth(usize::MAX)
-        .max_name_bytes(usize::MAX)
-        .max_room_id_bytes(usize::MAX)
-        .max_room_members(usize::MAX)
-        .max_rooms(usize::MAX)
-        .max_connections(usize::MAX)
-        .max_connections_per_ip(usize::MAX)
-        .max_pending(usize::MAX)
-        .max_queue_frames(usize::MAX)
-        .max_queue_bytes(usize::MAX)
-        .max_messages_per_second(u32::MAX)
-        .max_bytes_per_second(usize::MAX)
-        .max_enters_per_minute(u32::MAX)
-        .max_new_rooms_per_minute(u32::MAX)
-        .max_excess(u32::MAX)
-        .max_failed_auths(u32::MAX)
-        .max_lifetime(Duration::MAX)
-        .write_timeout(Duration::MAX)
-        .max_bad_frames(u32::MAX)
-        .enter_timeout(Duration::MAX)
-        .auth_timeout(Duration::MAX)
-        .hook_timeout(Duration::MAX)
-        .close_timeout(Duration::MAX)
+        .limits(
+            Limits::default()
+                .max_message_bytes(usize::MAX)
+                .max_depth(usize::MAX)
+                .max_name_bytes(usize::MAX)
+                .max_room_id_bytes(usize::MAX)
+                .max_room_members(usize::MAX)
+                .max_rooms(usize::MAX)
+                .max_connections(usize::MAX)
+                .max_connections_per_ip(usize::MAX)
+                .max_pending(usize::MAX)
+                .max_queue_frames(usize::MAX)
+                .max_queue_bytes(usize::MAX)
+                .max_failed_auths(u32::MAX)
+                .max_bad_frames(u32::MAX),
+        )
+        .rate_limits(
+            RateLimits::default()
+                .max_messages_per_second(u32::MAX)
+                .max_bytes_per_second(usize::MAX)
+                .max_enters_per_minute(u32::MAX)
+                .max_new_rooms_per_minute(u32::MAX)
+                .max_rate_violations(u32::MAX),
+        )
+        .timeouts(
+            Timeouts::default()
+                .max_lifetime(Duration::MAX)
+                .write_timeout(Duration::MAX)
+                .enter_timeout(Duration::MAX)
+                .auth_timeout(Duration::MAX)
+                .hook_timeout(Duration::MAX)
+                .close_timeout(Duration::MAX),
+        )
         .build()
         .unwrap();
 }
@@ -73,10 +98,7 @@ fn no_limit_at_all_is_no_contradiction() {
 #[tokio::test(start_paused = true)]
 async fn names_rooms_depth_and_messages_are_bounded() {
     let rooms = ChatRooms::builder()
-        .max_name_bytes(6)
-        .max_room_id_bytes(4)
-        .max_depth(3)
-        .max_message_bytes(300)
+        .limits(Limits::default().max_name_bytes(6).max_room_id_bytes(4).max_depth(3).max_message_bytes(300))
         .build()
         .unwrap();
     let mut ann = Client::connect(&rooms).await;
@@ -101,7 +123,10 @@ async fn names_rooms_depth_and_messages_are_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn who_never_enters_is_closed() {
-    let rooms = ChatRooms::builder().enter_timeout(Duration::from_secs(4)).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .timeouts(Timeouts::default().enter_timeout(Duration::from_secs(4)))
+        .build()
+        .unwrap();
     let mut idle = Client::connect(&rooms).await;
     let begin = Instant::now();
     assert_eq!(idle.closed().await, 4002);
@@ -113,7 +138,7 @@ async fn who_never_enters_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_are_bounded_and_places_given_back() {
-    let rooms = ChatRooms::builder().max_connections(2).build().unwrap();
+    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(2)).build().unwrap();
     for _ in 0..5 {
         let ann = Client::enter(&rooms, "ann", "r").await;
         let bob = Client::connect(&rooms).await;
@@ -127,4 +152,34 @@ async fn connections_are_bounded_and_places_given_back() {
         bob.leave().await;
     }
     assert_eq!(rooms.stats().refused, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_times_are_no_error() {
+    for time in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(i64::MAX as u64)] {
+        let timeouts = Timeouts::default()
+            .enter_timeout(time)
+            .auth_timeout(time)
+            .hook_timeout(time)
+            .close_timeout(time)
+            .write_timeout(time)
+            .max_lifetime(time)
+            .token_warning(time);
+        let rooms = ChatRooms::builder()
+            .heartbeat(Heartbeat::every(time))
+            .timeouts(timeouts)
+            .recovery(Recovery::default().resume_window(time).history(History::last(9).for_at_most(time)))
+            .auth(move |token: String| async move { Ok::<_, Denied>(User::new(token).expires_in(time)) })
+            .build()
+            .unwrap();
+        let mut ann = Comer::enter(&rooms, "ann").await;
+        ann.client.say(json!({"event": "auth", "message": "u-1"})).await;
+        ann.lose().await;
+        let back = ann.back_as(&rooms, Admission::user(User::new("u-1").expires_in(time))).await;
+        assert_eq!(resumed(&back), (true, true));
+        ann.say("hi").await;
+        ann.hears("hi").await;
+        assert_eq!(rooms.stats().connections, 1);
+        tokio::join!(rooms.shutdown(), ann.client.closed());
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, UniqueNames, User};
+use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Limits, Recovery, UniqueNames, User};
 
 use crate::client::{Client, Log, assert_empty, default_rooms};
 
@@ -64,7 +64,10 @@ async fn what_is_no_name_is_told_why() {
 
 #[tokio::test(start_paused = true)]
 async fn characters_are_bounded_as_bytes_are() {
-    let rooms = ChatRooms::builder().max_name_chars(3).max_room_id_chars(2).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .limits(Limits::default().max_name_chars(3).max_room_id_chars(2))
+        .build()
+        .unwrap();
     let mut ann = Client::connect(&rooms).await;
     let answer = enter(&mut ann, "小明小明", "r").await;
     assert!(answer["message"].as_str().unwrap().contains("4 characters, at most 3"), "{answer}");
@@ -72,7 +75,12 @@ async fn characters_are_bounded_as_bytes_are() {
     assert!(answer["message"].as_str().unwrap().contains("3 characters, at most 2"), "{answer}");
     assert_eq!(enter(&mut ann, "小明小", "小明").await["num"], 1);
     assert!(
-        ChatRooms::builder().max_name_chars(0).build().unwrap_err().to_string().contains("max_name_chars")
+        ChatRooms::builder()
+            .limits(Limits::default().max_name_chars(0))
+            .build()
+            .unwrap_err()
+            .to_string()
+            .contains("max_name_chars")
     );
 }
 
@@ -148,7 +156,11 @@ async fn a_user_shares_his_name_with_himself_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_kept_seat_keeps_its_name_for_who_comes_back() {
     let log = Log::default();
-    let rooms = unique().grace(Duration::from_secs(20)).events(log.hook()).build().unwrap();
+    let rooms = unique()
+        .recovery(Recovery::default().resume_window(Duration::from_secs(20)))
+        .events(log.hook())
+        .build()
+        .unwrap();
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     assert_eq!(enter(&mut ann, "ann", "r").await["event"], "entered");
     ann.vanish().await;

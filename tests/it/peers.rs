@@ -10,7 +10,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::ServiceExt;
 use tower_chat_rooms::{
-    Admission, AuthRefusal, Authenticate, ChatRooms, ChatRoomsBuilder, PeerAddr, RoomEvent, TrustedProxies,
+    Admission, AuthRefusal, Authenticate, ChatRooms, ChatRoomsBuilder, Limits, PeerAddr, Recovery, RoomEvent,
+    Timeouts, TrustedProxies,
 };
 
 use crate::client::{Client, Log, assert_empty};
@@ -41,7 +42,7 @@ async fn settled(rooms: &ChatRooms) {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_has_so_many_places_and_no_more() {
-    let rooms = ChatRooms::builder().max_connections_per_ip(2).build().unwrap();
+    let rooms = ChatRooms::builder().limits(Limits::default().max_connections_per_ip(2)).build().unwrap();
     let (_, one) = connect(&rooms, "192.0.2.1", "").await;
     let (_, _two) = connect(&rooms, "::ffff:192.0.2.1", "").await;
     let (refused, _) = connect(&rooms, "192.0.2.1", "").await;
@@ -69,7 +70,7 @@ async fn an_address_has_so_many_places_and_no_more() {
 struct Door;
 
 impl Authenticate for Door {
-    async fn at_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
+    async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
         match request.headers.get("x-door").and_then(|door| door.to_str().ok()) {
             Some("no") => Err(AuthRefusal::forbidden("no")),
             Some("panic") => panic!("on purpose"),
@@ -80,7 +81,7 @@ impl Authenticate for Door {
 }
 
 fn one_place(builder: ChatRoomsBuilder) -> ChatRooms {
-    builder.max_connections_per_ip(1).max_pending(1).build().unwrap()
+    builder.limits(Limits::default().max_connections_per_ip(1).max_pending(1)).build().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +138,11 @@ async fn a_place_is_given_back_once_on_every_way_out() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_not_entered_is_pending() {
-    let rooms = ChatRooms::builder().max_pending(2).enter_timeout(Duration::from_secs(3)).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .limits(Limits::default().max_pending(2))
+        .timeouts(Timeouts::default().enter_timeout(Duration::from_secs(3)))
+        .build()
+        .unwrap();
     let (_, _one) = connect(&rooms, "192.0.2.1", "").await;
     let (_, mut two) = connect(&rooms, "192.0.2.2", "").await;
     let (refused, _) = connect(&rooms, "192.0.2.3", "").await;
@@ -167,8 +172,8 @@ async fn behind_a_trusted_proxy_the_client_counts() {
     let log = Log::default();
     let seen = log.clone();
     let rooms = ChatRooms::builder()
-        .max_connections_per_ip(1)
-        .trusted_proxies(TrustedProxies::these(["10.0.0.0/8"]).unwrap())
+        .limits(Limits::default().max_connections_per_ip(1))
+        .trusted_proxies(TrustedProxies::new(["10.0.0.0/8"]).unwrap())
         .events(move |event: RoomEvent<'_>| {
             if let RoomEvent::Entered(e) = event {
                 seen.push(e.peer.unwrap().to_string());
@@ -197,8 +202,10 @@ async fn behind_a_trusted_proxy_the_client_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn no_limit_is_no_limit() {
-    let rooms =
-        ChatRooms::builder().max_connections_per_ip(usize::MAX).max_pending(usize::MAX).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .limits(Limits::default().max_connections_per_ip(usize::MAX).max_pending(usize::MAX))
+        .build()
+        .unwrap();
     let mut all = Vec::new();
     for _ in 0..600 {
         let (answer, io) = connect(&rooms, "192.0.2.1", "").await;
@@ -218,7 +225,11 @@ async fn no_limit_is_no_limit() {
 #[tokio::test(start_paused = true)]
 async fn an_address_keeps_so_many_seats_and_no_more() {
     let grace = Duration::from_secs(60);
-    let rooms = ChatRooms::builder().max_connections_per_ip(2).grace(grace).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .limits(Limits::default().max_connections_per_ip(2))
+        .recovery(Recovery::default().resume_window(grace))
+        .build()
+        .unwrap();
     for (n, from) in ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"].into_iter().enumerate() {
         let admission = Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());
         let mut client = Client::connect_from(&rooms, admission, peer(from)).await;

@@ -8,7 +8,10 @@ use tokio::time::{Instant, advance};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use tower_chat_rooms::{Admission, AuthRefusal, Authenticate, ChatRooms, Denied, Heartbeat, User};
+use tower_chat_rooms::{
+    Admission, AuthRefusal, Authenticate, ChatRooms, Denied, Heartbeat, Limits, RateLimits, Recovery,
+    Timeouts, User,
+};
 
 use crate::client::{Client, Log, Next, assert_empty, unhurried};
 
@@ -35,7 +38,8 @@ async fn flood(client: &mut Client, message: Message) -> (Vec<Value>, u16) {
 
 #[tokio::test(start_paused = true)]
 async fn messages_beyond_the_rate_are_dropped_and_the_sender_is_told() {
-    let rooms = ChatRooms::builder().max_messages_per_second(10).build().unwrap();
+    let rooms =
+        ChatRooms::builder().rate_limits(RateLimits::default().max_messages_per_second(10)).build().unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     assert_eq!(bob.next().await["name"], "ann");
@@ -61,7 +65,8 @@ async fn messages_beyond_the_rate_are_dropped_and_the_sender_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn by_v1_the_error_has_the_cid_and_the_time() {
-    let rooms = ChatRooms::builder().max_messages_per_second(1).build().unwrap();
+    let rooms =
+        ChatRooms::builder().rate_limits(RateLimits::default().max_messages_per_second(1)).build().unwrap();
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     assert_eq!(ann.next().await["event"], "entered");
@@ -92,8 +97,11 @@ async fn by_v1_the_error_has_the_cid_and_the_time() {
 #[tokio::test(start_paused = true)]
 async fn who_goes_on_regardless_is_closed() {
     let log = Log::default();
-    let rooms =
-        ChatRooms::builder().max_messages_per_second(10).max_excess(5).events(log.hook()).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .rate_limits(RateLimits::default().max_messages_per_second(10).max_rate_violations(5))
+        .events(log.hook())
+        .build()
+        .unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     log.take();
     let (before, code) = flood(&mut ann, Message::text(r#"{"event":"message"}"#)).await;
@@ -108,7 +116,10 @@ async fn who_goes_on_regardless_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_within_the_rate_makes_up_for_what_was_not() {
-    let rooms = ChatRooms::builder().max_messages_per_second(10).max_excess(5).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .rate_limits(RateLimits::default().max_messages_per_second(10).max_rate_violations(5))
+        .build()
+        .unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     for _ in 0..19 {
         ann.say(json!({"event": "message"})).await;
@@ -144,7 +155,11 @@ async fn what_is_within_the_rate_makes_up_for_what_was_not() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_have_a_rate_of_their_own() {
-    let rooms = ChatRooms::builder().max_bytes_per_second(1000).max_message_bytes(1000).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .rate_limits(RateLimits::default().max_bytes_per_second(1000))
+        .limits(Limits::default().max_message_bytes(1000))
+        .build()
+        .unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let message = |n: usize| format!(r#"{{"event":"x","a":"{}"}}"#, "x".repeat(n - 20));
     ann.text(message(900)).await;
@@ -193,9 +208,9 @@ async fn frames_that_say_nothing_are_paid_for() {
 async fn heartbeats_are_answered_whatever_the_rate() {
     let heartbeat = Heartbeat::every(ms(50));
     let rooms = ChatRooms::builder()
-        .max_messages_per_second(1)
+        .rate_limits(RateLimits::default().max_messages_per_second(1))
         .heartbeat(heartbeat)
-        .enter_timeout(Duration::MAX)
+        .timeouts(Timeouts::default().enter_timeout(Duration::MAX))
         .build()
         .unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
@@ -212,7 +227,10 @@ async fn heartbeats_are_answered_whatever_the_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn enters_and_new_rooms_have_rates() {
-    let rooms = ChatRooms::builder().max_enters_per_minute(6).max_new_rooms_per_minute(2).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .rate_limits(RateLimits::default().max_enters_per_minute(6).max_new_rooms_per_minute(2))
+        .build()
+        .unwrap();
     let _bob = Client::enter(&rooms, "bob", "old").await;
     let mut ann = Client::connect(&rooms).await;
     let enter = |room: &str| json!({"event": "enter", "message": "ann", "roomId": room});
@@ -265,11 +283,11 @@ async fn without_limits_everything_passes() {
 struct Door;
 
 impl Authenticate for Door {
-    async fn at_upgrade(&self, _: &http::request::Parts) -> Result<Admission, AuthRefusal> {
+    async fn on_upgrade(&self, _: &http::request::Parts) -> Result<Admission, AuthRefusal> {
         Ok(Admission::anonymous())
     }
 
-    async fn in_band(&self, token: &str) -> Result<User, Denied> {
+    async fn on_token(&self, token: &str) -> Result<User, Denied> {
         if token == "good" { Ok(User::new("ann")) } else { Err(Denied::new("wrong")) }
     }
 }
@@ -296,9 +314,9 @@ async fn guesses_are_counted_whatever_is_between_them() {
 async fn a_connection_lasts_its_time_and_its_seat_is_kept() {
     let log = Log::default();
     let rooms = ChatRooms::builder()
-        .max_lifetime(Duration::from_secs(100))
+        .timeouts(Timeouts::default().max_lifetime(Duration::from_secs(100)))
         .heartbeat(Heartbeat::every(Duration::from_secs(10)))
-        .grace(Duration::from_secs(10))
+        .recovery(Recovery::default().resume_window(Duration::from_secs(10)))
         .events(log.hook())
         .build()
         .unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{Admission, ChatRooms, Denied, History, User};
+use tower_chat_rooms::{Admission, ChatRooms, Denied, History, Recovery, User};
 
 use crate::client::{Client, Log, Next, assert_empty};
 use crate::comer::{Comer, GRACE, builder, kept, resumed, stay_alive};
@@ -175,14 +175,16 @@ async fn a_secret_is_bound_to_who_authenticated_on_its_connection() {
         }
         enter
     };
-    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::auth_first()).await;
+    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::pending_auth()).await;
     ann.say(auth("u-1")).await;
     ann.say(enter(None)).await;
+    assert_eq!(ann.next().await, json!({"event": "authenticated"}));
     assert_eq!(ann.next().await["event"], "entered");
     ann.vanish().await;
     for (token, works) in [("u-2", false), ("u-1", true)] {
-        let (mut back, _) = Client::connect_v1(&rooms, Admission::auth_first()).await;
+        let (mut back, _) = Client::connect_v1(&rooms, Admission::pending_auth()).await;
         back.say(auth(token)).await;
+        assert_eq!(back.next().await["event"], "authenticated");
         back.say(enter(Some(&welcome["resume"]))).await;
         assert_eq!(back.next().await["resumed"], works, "{token}");
         back.leave().await;
@@ -200,7 +202,10 @@ async fn history_is_bounded_by_frames_bytes_and_age() {
         (History::last(9).for_at_most(minute), minute - Duration::from_secs(1), true),
         (History::last(9).for_at_most(minute), minute + Duration::from_secs(1), false),
     ] {
-        let rooms = ChatRooms::builder().grace(minute * 9).history(history).build().unwrap();
+        let rooms = ChatRooms::builder()
+            .recovery(Recovery::default().resume_window(minute * 9).history(history))
+            .build()
+            .unwrap();
         let mut bob = Comer::enter(&rooms, "bob").await;
         let mut ann = Comer::enter(&rooms, "ann").await;
         bob.hears("ann").await;
@@ -221,7 +226,7 @@ async fn history_is_bounded_by_frames_bytes_and_age() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_history_a_flap_in_silence_loses_nothing() {
-    let rooms = ChatRooms::builder().grace(GRACE).build().unwrap();
+    let rooms = ChatRooms::builder().recovery(Recovery::default().resume_window(GRACE)).build().unwrap();
     let mut ann = Comer::enter(&rooms, "ann").await;
     ann.lose().await;
     assert_eq!(resumed(&ann.back(&rooms).await), (true, true));
@@ -237,7 +242,7 @@ async fn without_a_history_a_flap_in_silence_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_room_that_is_born_anew_has_another_epoch() {
-    let rooms = ChatRooms::builder().history(History::last(9)).build().unwrap();
+    let rooms = ChatRooms::builder().recovery(Recovery::default().history(History::last(9))).build().unwrap();
     let mut ann = Comer::enter(&rooms, "ann").await;
     let epoch = ann.since["epoch"].clone();
     ann.lose().await;
@@ -351,7 +356,7 @@ async fn secrets_go_to_nobody_else() {
     ann.say(enter).await;
     assert_eq!(
         bob.next().await,
-        json!({"event": "enter", "message": "ann", "roomId": "r", "x": 1, "name": "ann", "num": 2, "seq": 2})
+        json!({"event": "enter", "message": "ann", "roomId": "r", "x": 1, "name": "ann", "num": 2, "member": "1", "seq": 2})
     );
     assert!(!log.take().concat().contains(secret));
     assert!(!format!("{rooms:?}").contains(secret));

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
-use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, RoomPolicy, User};
+use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, Recovery, RoomPolicy, User};
 
 use crate::client::{Client, Log, default_rooms, logged};
 
@@ -210,7 +210,7 @@ async fn who_is_gone_behind_a_pile_of_wishes_is_noticed() {
 #[tokio::test(start_paused = true)]
 async fn authenticating_again_does_not_postpone_the_enter() {
     let rooms = ChatRooms::builder().auth(|token: String| async { Ok(User::new(token)) }).build().unwrap();
-    let ann = Client::connect_as(&rooms, Admission::auth_first(), 64 * 1024).await;
+    let ann = Client::connect_as(&rooms, Admission::pending_auth(), 64 * 1024).await;
     let begin = Instant::now();
     let (mut tx, mut rx) = ann.ws.split();
     tokio::spawn(async move {
@@ -239,7 +239,11 @@ async fn who_comes_back_and_may_not_move_is_a_member() {
             if request.room().as_str() == "r" { Ok(()) } else { Err(Denied::new("no")) }
         }
     }
-    let rooms = ChatRooms::builder().policy(House).grace(Duration::from_secs(60)).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .policy(House)
+        .recovery(Recovery::default().resume_window(Duration::from_secs(60)))
+        .build()
+        .unwrap();
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     assert_eq!(ann.next().await["event"], "entered");

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tower_chat_rooms::History;
+use tower_chat_rooms::{History, Recovery};
 
 use crate::client::Log;
-use crate::comer::{Comer, builder, resumed};
+use crate::comer::{Comer, GRACE, builder, resumed};
 
 /// What happens in a run, in any order.
 #[derive(Debug, Clone)]
@@ -55,7 +55,8 @@ proptest! {
             .unwrap();
         runtime.block_on(async {
             let log = Log::default();
-            let rooms = builder(&log).history(History::last(500)).build().unwrap();
+            let recovery = Recovery::default().resume_window(GRACE).history(History::last(500));
+            let rooms = builder(&log).recovery(recovery).build().unwrap();
             let mut bob = Comer::enter(&rooms, "bob").await;
             let mut ann = Comer::enter(&rooms, "ann").await;
             bob.hears("ann").await;

@@ -1,7 +1,7 @@
 //! Entering, moving, renaming, leaving: counts, order, and what each member hears.
 
 use serde_json::json;
-use tower_chat_rooms::ChatRooms;
+use tower_chat_rooms::{ChatRooms, Limits};
 
 use crate::client::{Client, assert_empty, default_rooms, logged};
 
@@ -79,7 +79,8 @@ async fn the_same_enter_again_answers_its_sender_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn who_cannot_enter_stays_where_he_is() {
-    let rooms = ChatRooms::builder().max_room_members(1).max_rooms(2).build().unwrap();
+    let rooms =
+        ChatRooms::builder().limits(Limits::default().max_room_members(1).max_rooms(2)).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let _bob = Client::enter(&rooms, "bob", "b").await;
     enter(&mut ann, "ann", "b").await;

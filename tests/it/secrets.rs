@@ -1,8 +1,6 @@
 //! Nothing that is secret stands in a log, a span, a `Debug` or an error, at whatever level.
 
 use std::convert::Infallible;
-use std::io;
-use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -17,79 +15,35 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower::ServiceExt;
 use tower_chat_rooms::{
-    Authenticate, ChannelEvent, ChatRooms, Denied, EnterRequest, JwtAuth, MessageRequest, Refusal,
-    RoomPolicy, Verdict, event_channel,
+    Authenticate, ChannelEvent, ChatRooms, Denied, EnterRequest, JwtAuth, Limits, MessageRequest, Recovery,
+    Refusal, RoomPolicy, Verdict, event_channel,
 };
-use tracing_subscriber::fmt::format::FmtSpan;
-use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::capture::Capture;
 use crate::client::Client;
 
 const SIGNING: &str = "the-signing-secret-of-thirty-two-bytes";
 const PASSWORD: &str = "correct-horse-battery-staple";
 const CLAIM: &str = "a-private-claim";
 
-/// All that anybody could have written into a log.
-#[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Seen {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seen {
-    /// As a host would that wants to know all about something.
-    fn look(&self, thing: &impl std::fmt::Debug) {
-        let text = format!("{thing:?} {thing:#?}\n");
-        self.0.lock().unwrap().extend_from_slice(text.as_bytes());
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-
-    /// Takes what is logged on this thread from now on.
-    fn listen(&self, filter: &str) -> tracing::subscriber::DefaultGuard {
-        // While there is one subscriber alone, tracing asks that of the thread in which an event comes
-        // first; and in another test's thread there is none, and the event is never heard of again.
-        static SECOND: LazyLock<tracing::Dispatch> =
-            LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
-        LazyLock::force(&SECOND);
-        let seen = self.clone();
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_span_events(FmtSpan::FULL)
-            .with_ansi(false)
-            .with_writer(move || seen.clone())
-            .set_default()
-    }
-}
-
 /// Looks at whatever it is asked about.
-struct Nosy(Seen);
+struct Nosy(Capture);
 
 impl RoomPolicy for Nosy {
     async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
-        self.0.look(request);
+        self.0.show(request);
         if request.room().as_str() == "panic" { panic!("on purpose") } else { Ok(()) }
     }
 
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
-        self.0.look(request);
+        self.0.show(request);
         let verdict = match request.event() {
             "replace" => Verdict::replace(&json!({"event": "message", "message": PASSWORD})).unwrap(),
             "refuse" => Verdict::refuse("no"),
             "drop" => Verdict::drop_silently(),
             _ => Verdict::allow(),
         };
-        self.0.look(&verdict);
+        self.0.show(&verdict);
         verdict
     }
 }
@@ -100,17 +54,17 @@ fn token(key: &str) -> String {
 }
 
 /// Makes an upgrade request with these headers, and returns the line to the server and its answer.
-async fn request(rooms: &ChatRooms, seen: &Seen, target: &str, headers: &str) -> (DuplexStream, String) {
+async fn request(rooms: &ChatRooms, seen: &Capture, target: &str, headers: &str) -> (DuplexStream, String) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (service, seen) = (rooms.service(), seen.clone());
-    seen.look(&service);
+    seen.show(&service);
     let service = tower::service_fn(move |request: Request<Incoming>| {
         let (service, seen) = (service.clone(), seen.clone());
         async move {
             let response: Response<_> = service.oneshot(request).await?;
             // A middleware that logs what is answered.
-            seen.look(response.headers());
-            seen.look(&response.extensions().get::<Refusal>());
+            seen.show(response.headers());
+            seen.show(&response.extensions().get::<Refusal>());
             Ok::<_, Infallible>(response)
         }
     });
@@ -150,9 +104,9 @@ async fn until(client: &mut Client, event: &str) -> Value {
 
 /// A whole session, with everything that is secret in every place where it can be. Returns what
 /// must not have been seen.
-async fn session(seen: &Seen) -> Vec<String> {
+async fn session(seen: &Capture) -> Vec<String> {
     let auth = JwtAuth::hs256(SIGNING).unwrap().with_cookie("sid").with_query("token");
-    seen.look(&auth);
+    seen.show(&auth);
     let (good, bad) = (token(SIGNING), token("another secret, of an attacker, of 32 bytes"));
     let mut secrets = vec![SIGNING.into(), PASSWORD.into(), CLAIM.into()];
     for token in [&good, &bad] {
@@ -161,22 +115,22 @@ async fn session(seen: &Seen) -> Vec<String> {
     for token in [&good, &bad] {
         let mut parts = Request::new(()).into_parts().0;
         parts.headers.insert("sec-websocket-protocol", format!("bearer.{token}").parse().unwrap());
-        match auth.at_upgrade(&parts).await {
-            Ok(admission) => seen.look(&admission),
-            Err(refusal) => seen.look(&refusal),
+        match auth.on_upgrade(&parts).await {
+            Ok(admission) => seen.show(&admission),
+            Err(refusal) => seen.show(&refusal),
         }
-        seen.look(&auth.in_band(token).await);
+        seen.show(&auth.on_token(token).await);
     }
-    seen.look(&JwtAuth::hs256(PASSWORD));
+    seen.show(&JwtAuth::hs256(PASSWORD));
 
     let (events, mut heard) = event_channel(1000);
     let builder = ChatRooms::builder()
         .auth(auth)
         .policy(Nosy(seen.clone()))
         .events(events)
-        .grace(Duration::from_secs(60))
-        .max_message_bytes(4096);
-    seen.look(&builder);
+        .recovery(Recovery::default().resume_window(Duration::from_secs(60)))
+        .limits(Limits::default().max_message_bytes(4096));
+    seen.show(&builder);
     let rooms = builder.build().unwrap();
 
     // Refused at the upgrade, in every place.
@@ -226,9 +180,9 @@ async fn session(seen: &Seen) -> Vec<String> {
         ann.say(json!({"event": "enter", "message": "ann", "roomId": PASSWORD.repeat(9)})).await;
         until(&mut ann, "error").await;
         for member in rooms.members("r") {
-            seen.look(&member);
+            seen.show(&member);
         }
-        seen.look(&(&rooms, rooms.rooms(), rooms.audit(), rooms.layer("/chat")));
+        seen.show(&(&rooms, rooms.rooms(), rooms.check_consistency(), rooms.layer("/chat")));
         // Lost, so that the next one takes the seat over.
         drop(ann);
     }
@@ -247,7 +201,7 @@ async fn session(seen: &Seen) -> Vec<String> {
     let mut messages = 0;
     while let Some(event) = heard.recv().await {
         messages += usize::from(matches!(event, ChannelEvent::Message { .. }));
-        seen.look(&event);
+        seen.show(&event);
     }
     assert!(messages > 0, "nothing was said");
     secrets.extend(resume);
@@ -256,16 +210,20 @@ async fn session(seen: &Seen) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_secret_is_seen() {
-    let seen = Seen::default();
+    let seen = Capture::default();
     // tungstenite logs whole frames at that level; the documentation says so.
     let guard = seen.listen("trace,tungstenite=debug");
     let secrets = session(&seen).await;
     drop(guard);
     let text = seen.text();
     // It has been listened to.
-    for known in
-        ["connection open", "connection refused", "connection lost; its seat is kept", "came back", "Ann"]
-    {
+    for known in [
+        "connection open",
+        "connection refused",
+        "connection lost; its session is kept",
+        "session resumed",
+        "Ann",
+    ] {
         assert!(text.contains(known), "{known}");
     }
     assert!(secrets.len() >= 11, "{}", secrets.len());
@@ -279,7 +237,7 @@ async fn nothing_secret_is_seen() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_seen_is_found() {
-    let seen = Seen::default();
+    let seen = Capture::default();
     let guard = seen.listen("trace");
     let secrets = session(&seen).await;
     drop(guard);

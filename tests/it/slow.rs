@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-use tower_chat_rooms::{Admission, ChatRooms};
+use tower_chat_rooms::{Admission, ChatRooms, Limits, RateLimits};
 
 use crate::client::{Client, Log, assert_empty, default_rooms, unhurried};
 
@@ -113,7 +113,11 @@ async fn by_drops_all_frames_come_whole_and_in_order() {
 #[tokio::test(start_paused = true)]
 async fn who_reads_nothing_is_slow_and_delays_nobody() {
     let log = Log::default();
-    let rooms = ChatRooms::builder().max_queue_frames(50).events(log.hook()).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .limits(Limits::default().max_queue_frames(50))
+        .events(log.hook())
+        .build()
+        .unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     // Enough for a few frames, then its socket is full.
     let mut stuck = Client::connect_as(&rooms, Admission::anonymous(), 300).await;
@@ -223,9 +227,13 @@ async fn a_flood_of_pings_that_nobody_reads_the_answers_of_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn who_fills_a_room_faster_than_it_empties_waits() {
     let rooms = ChatRooms::builder()
-        .max_message_bytes(8 * 1024)
-        .max_queue_bytes(16 * 1024)
-        .max_queue_frames(usize::MAX)
+        .limits(
+            Limits::default()
+                .max_message_bytes(8 * 1024)
+                .max_queue_bytes(16 * 1024)
+                .max_queue_frames(usize::MAX),
+        )
+        .rate_limits(RateLimits::default().max_bytes_per_second(usize::MAX))
         .build()
         .unwrap();
     let mut ann = Client::connect_as(&rooms, Admission::anonymous(), 1 << 20).await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
-use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, LeaveReason, RoomEvent};
+use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, LeaveReason, Limits, RoomEvent};
 
 use crate::client::{Client, assert_empty};
 use crate::crowd::{Dice, Ledger};
@@ -51,9 +51,7 @@ async fn whatever_happens_at_once_the_books_agree() {
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let noted = ledger.clone();
     let rooms = ChatRooms::builder()
-        .max_room_members(12)
-        .max_rooms(3)
-        .max_queue_frames(20)
+        .limits(Limits::default().max_room_members(12).max_rooms(3).max_queue_frames(20))
         .heartbeat(Heartbeat::every(std::time::Duration::from_secs(5)))
         .events(move |event: RoomEvent<'_>| noted.lock().unwrap().note(event))
         .build()
@@ -73,7 +71,7 @@ async fn whatever_happens_at_once_the_books_agree() {
                 }
                 2 => drop(host.send(&room, &json!({"event": "notice"}))),
                 3 => drop(host.send_all(&json!({"event": "notice"})).await),
-                _ => drop(host.audit()),
+                _ => drop(host.check_consistency()),
             }
             tokio::task::yield_now().await;
         }

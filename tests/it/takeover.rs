@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
-use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Denied, History, RoomEvent, User};
+use tower_chat_rooms::{
+    Admission, ChatRooms, ConnectionId, Denied, History, Limits, Recovery, RoomEvent, User,
+};
 
 use crate::client::{Client, Log, Next, assert_empty};
 
@@ -60,8 +62,11 @@ impl Held {
 
 fn kept() -> (ChatRooms, Log) {
     let log = Log::default();
-    let rooms =
-        ChatRooms::builder().grace(GRACE).history(History::last(100)).events(log.hook()).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .recovery(Recovery::default().resume_window(GRACE).history(History::last(100)))
+        .events(log.hook())
+        .build()
+        .unwrap();
     (rooms, log)
 }
 
@@ -119,9 +124,9 @@ async fn who_is_sent_away_while_coming_back_has_to_go() {
         old.step().await;
         settle().await;
         let log = log.take();
-        assert_eq!(log[..2], ["+ ann r 1", line], "{code}");
-        // The seat is gone, and who comes is somebody new.
-        assert_eq!(new.next().await["resumed"], false, "{code}");
+        assert_eq!(log, ["+ ann r 1", line], "{code}");
+        assert_eq!(new.next().await["resumed"], true, "{code}");
+        assert_eq!(new.next_or_end().await, Next::End(code));
         drop((old, new));
     }
 }
@@ -169,7 +174,7 @@ async fn a_secret_works_once_even_in_a_chain() {
 async fn who_authenticates_while_his_seat_is_taken_keeps_it() {
     let log = Log::default();
     let rooms = ChatRooms::builder()
-        .grace(GRACE)
+        .recovery(Recovery::default().resume_window(GRACE))
         .events(log.hook())
         .auth(|token: String| {
             // The answer is there when the connection is looked at for the next time.
@@ -186,12 +191,12 @@ async fn who_authenticates_while_his_seat_is_taken_keeps_it() {
     let (mut new, _) = seek(&rooms, "r", &[&old.secret]).await;
     old.step().await;
     settle().await;
-    assert_eq!(new.next().await["resumed"], false);
-    // For him it is still there.
+    assert_eq!(new.next().await["resumed"], true);
+    // The session is not the user's: its connection was replaced before the answer came.
     let admission = Admission::user(User::new("u-1"));
     let (mut back, _) = Client::connect_v1(&rooms, admission).await;
     back.say(enter("r", &[&old.secret])).await;
-    assert_eq!(back.next().await["resumed"], true);
+    assert_eq!(back.next().await["resumed"], false);
     back.leave().await;
     new.leave().await;
     drop(old);
@@ -217,7 +222,7 @@ async fn a_seat_that_goes_back_is_not_kept_for_longer() {
 #[tokio::test(start_paused = true)]
 async fn who_is_back_has_entered_wherever_else_he_may_not_go() {
     let rooms = ChatRooms::builder()
-        .grace(GRACE)
+        .recovery(Recovery::default().resume_window(GRACE))
         .policy(|request: &tower_chat_rooms::EnterRequest<'_>| match request.room().as_str() {
             "r" => Ok(()),
             _ => Err(Denied::new("not there")),
@@ -239,7 +244,7 @@ async fn who_comes_back_is_who_has_authenticated_last() {
     let known = Arc::new(Mutex::new(Vec::new()));
     let hook = known.clone();
     let rooms = ChatRooms::builder()
-        .grace(GRACE)
+        .recovery(Recovery::default().resume_window(GRACE))
         .events(move |event: RoomEvent<'_>| {
             if let RoomEvent::Left(left) = event {
                 hook.lock().unwrap().extend(left.user.as_ref().and_then(|user| user.get::<u8>().copied()));
@@ -293,7 +298,11 @@ async fn another_user_with_the_secret_disturbs_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn as_many_seats_are_kept_as_there_may_be_connections() {
-    let rooms = ChatRooms::builder().grace(GRACE).max_connections(2).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .recovery(Recovery::default().resume_window(GRACE))
+        .limits(Limits::default().max_connections(2))
+        .build()
+        .unwrap();
     for absent in [1, 2, 2] {
         lost_member(&rooms).await;
         assert_eq!((rooms.stats().absent, rooms.members("r").len()), (absent, absent));

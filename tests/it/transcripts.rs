@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, History};
+use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, History, Recovery};
 
 use crate::client::{Client, Next};
 
@@ -38,17 +38,19 @@ fn fill(value: &Value, names: &HashMap<String, String>) -> Value {
 }
 
 fn rooms(settings: &Value) -> ChatRooms {
-    let mut builder = ChatRooms::builder();
+    let mut recovery = Recovery::default();
+    let (mut heartbeat, mut v1_heartbeat) = (Heartbeat::default(), Heartbeat::wide_internet());
     for (key, value) in settings.as_object().unwrap() {
         let n = value.as_u64().unwrap();
-        builder = match key.as_str() {
-            "grace" => builder.grace(Duration::from_millis(n)),
-            "heartbeat" => builder.heartbeat(Heartbeat::every(Duration::from_millis(n))),
-            "history" => builder.history(History::last(n as usize)),
+        match key.as_str() {
+            "resumeWindow" => recovery = recovery.resume_window(Duration::from_millis(n)),
+            "heartbeat" => heartbeat = Heartbeat::every(Duration::from_millis(n)),
+            "v1Heartbeat" => v1_heartbeat = Heartbeat::every(Duration::from_millis(n)),
+            "history" => recovery = recovery.history(History::last(n as usize)),
             other => panic!("no such setting: {other}"),
-        };
+        }
     }
-    builder.build().unwrap()
+    ChatRooms::builder().heartbeat(heartbeat).v1_heartbeat(v1_heartbeat).recovery(recovery).build().unwrap()
 }
 
 async fn open(rooms: &ChatRooms, protocol: Option<&str>) -> Client {

@@ -12,7 +12,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower_chat_rooms::{
-    Admission, ChatRooms, EnterRequest, History, MessageRequest, RoomEvent, RoomPolicy, SendError, Verdict,
+    Admission, ChatRooms, EnterRequest, History, Limits, MessageRequest, Recovery, RoomEvent, RoomPolicy,
+    SendError, Verdict,
 };
 
 use crate::client::{Client, Next, assert_empty};
@@ -184,7 +185,10 @@ async fn the_cid_stays_in_what_the_policy_replaces() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_sent_to_an_absent_member() {
-    let rooms = ChatRooms::builder().grace(Duration::from_secs(9)).build().unwrap();
+    let rooms = ChatRooms::builder()
+        .recovery(Recovery::default().resume_window(Duration::from_secs(9)))
+        .build()
+        .unwrap();
     let (ann, _) = enter(&rooms).await;
     ann.vanish().await;
     let seat = rooms.members("r")[0].connection;
@@ -227,13 +231,10 @@ async fn a_shutdown_waits_for_who_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_replay_leaves_room_in_the_queue() {
     let history = History::last(64);
-    let error = ChatRooms::builder().max_queue_frames(64).history(history).build().unwrap_err();
-    assert!(error.to_string().contains("max_queue_frames"), "{error}");
-    let error = ChatRooms::builder().history(history.max_bytes(256 * 1024)).build().unwrap_err();
-    assert!(error.to_string().contains("max_queue_bytes"), "{error}");
-
-    let rooms =
-        ChatRooms::builder().max_queue_frames(128).history(history).grace(Duration::from_secs(9)).build();
+    let rooms = ChatRooms::builder()
+        .limits(Limits::default().max_queue_frames(128))
+        .recovery(Recovery::default().history(history).resume_window(Duration::from_secs(9)))
+        .build();
     let rooms = rooms.unwrap();
     let (ann, welcome) = enter(&rooms).await;
     let since = json!({"epoch": rooms_epoch(&rooms).await, "seq": 3});

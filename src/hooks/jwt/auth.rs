@@ -1,4 +1,4 @@
-//! The auth hook for JSON Web Tokens.
+//! `JwtAuth`: verifies tokens.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,22 +15,22 @@ use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 use crate::hooks::jwt::claims;
 use crate::hooks::jwt::key::{JwtAlgorithm, JwtConfigError, Key};
 use crate::hooks::jwt::keys::JwtKeys;
-use crate::hooks::jwt::place::Places;
+use crate::hooks::jwt::token_source::TokenSources;
 use crate::hooks::user::{Denied, User};
 
-/// Authenticates by JSON Web Tokens (RFC 7519).
+/// Authenticates with JSON Web Tokens (RFC 7519).
 ///
-/// The token is looked for in the upgrade request: in `Authorization: Bearer`, in a
-/// `Sec-WebSocket-Protocol` entry `bearer.TOKEN`, and, where configured, in a cookie and in the
-/// query. A token that is found must be good, or the upgrade is refused with 401; if there is
-/// none, the client has to send one in band with `{"event":"auth","message":TOKEN}`.
+/// The upgrade request can carry the token in `Authorization: Bearer`, in a `Sec-WebSocket-Protocol` entry
+/// `bearer.TOKEN`, and, if configured, in a cookie or in the query. If that token is not valid, the upgrade is
+/// refused with 401. If there is none, the client has to send one over the connection, as
+/// `{"event":"auth","message":TOKEN}`.
 ///
-/// The token must not have expired (`exp` is required), must be valid already where it says so
-/// (`nbf`), and names the user by `sub`. A `name` claim becomes his name in every room. All
-/// claims are attached to the [`User`] as [`Claims`](crate::Claims).
+/// A token needs an expiry (`exp`) in the future, and names the user in `sub`. A time in `nbf` must have passed. A
+/// `name` claim becomes the user's name in every room. All claims are attached to the [`User`] as
+/// [`Claims`](crate::Claims).
 ///
-/// With its token a connection expires, as late as the leeway allows. A client that sends a new
-/// one in time stays: see [`OnExpiry`](crate::OnExpiry).
+/// The user expires with the token, plus the leeway. A client can send a new token before that: see
+/// [`OnExpiry`](crate::OnExpiry).
 ///
 /// ```
 /// # // The doctest's own crate has jsonwebtoken with the feature `rust_crypto`.
@@ -50,17 +50,17 @@ use crate::hooks::user::{Denied, User};
 /// # }
 /// ```
 ///
-/// **The crypto is the host's choice**: depend on `jsonwebtoken` with exactly one of its
-/// features `rust_crypto` and `aws_lc_rs`, or call its `CryptoProvider::install_default` before
-/// the constructors here. They check it, so that no user is the first to find out.
+/// **You choose the cryptography**: depend on `jsonwebtoken` with exactly one of its features `rust_crypto` and
+/// `aws_lc_rs`, or call its `CryptoProvider::install_default` before the constructors below. They return an error if
+/// there is no provider.
 #[derive(Clone)]
 pub struct JwtAuth {
     keys: Keyring,
-    /// But for the algorithm, which is the key's.
+    /// Everything except the algorithm, which the key determines.
     validation: Validation,
     id_claim: Cow<'static, str>,
     name_claim: Cow<'static, str>,
-    places: Places,
+    sources: TokenSources,
 }
 
 #[derive(Clone)]
@@ -70,39 +70,43 @@ enum Keyring {
 }
 
 impl JwtAuth {
-    /// HMAC with SHA-256 and a shared secret of at least 32 bytes.
+    /// Verifies HMAC with SHA-256, with a shared secret of at least 32 bytes.
     ///
     /// # Errors
+    ///
     /// If the secret is shorter than the hash (RFC 7518 §3.2), or no crypto provider is active.
     pub fn hs256(secret: impl AsRef<[u8]>) -> Result<JwtAuth, JwtConfigError> {
         JwtAuth::hmac(Algorithm::HS256, secret.as_ref(), 32)
     }
 
-    /// HMAC with SHA-384 and a shared secret of at least 48 bytes.
+    /// Verifies HMAC with SHA-384, with a shared secret of at least 48 bytes.
     ///
     /// # Errors
+    ///
     /// As for [`JwtAuth::hs256`].
     pub fn hs384(secret: impl AsRef<[u8]>) -> Result<JwtAuth, JwtConfigError> {
         JwtAuth::hmac(Algorithm::HS384, secret.as_ref(), 48)
     }
 
-    /// HMAC with SHA-512 and a shared secret of at least 64 bytes.
+    /// Verifies HMAC with SHA-512, with a shared secret of at least 64 bytes.
     ///
     /// # Errors
+    ///
     /// As for [`JwtAuth::hs256`].
     pub fn hs512(secret: impl AsRef<[u8]>) -> Result<JwtAuth, JwtConfigError> {
         JwtAuth::hmac(Algorithm::HS512, secret.as_ref(), 64)
     }
 
-    /// A public key in PEM; for RSA of at least 2,048 bits.
+    /// Verifies with a public key in PEM. RSA keys need at least 2,048 bits.
     ///
     /// # Errors
-    /// If the PEM holds no key for this algorithm, or no crypto provider is active.
+    ///
+    /// If the PEM holds no public key for this algorithm, or no crypto provider is active.
     pub fn from_pem(algorithm: JwtAlgorithm, pem: impl AsRef<[u8]>) -> Result<JwtAuth, JwtConfigError> {
         Ok(JwtAuth::new(Keyring::One(Arc::new(Key::from_pem(algorithm, pem.as_ref())?))))
     }
 
-    /// The keys of an issuer, of which each token names one.
+    /// Verifies with an issuer's key set. Each token names its key.
     pub fn from_keys(keys: JwtKeys) -> JwtAuth {
         JwtAuth::new(Keyring::ById(keys))
     }
@@ -118,74 +122,74 @@ impl JwtAuth {
             validation,
             id_claim: "sub".into(),
             name_claim: "name".into(),
-            places: Places::default(),
+            sources: TokenSources::default(),
         }
     }
 
-    /// The token must come from this issuer (`iss`).
+    /// Requires this issuer (`iss`).
     #[must_use]
     pub fn with_issuer(mut self, issuer: impl Into<String>) -> JwtAuth {
         self.validation.set_issuer(&[issuer.into()]);
         self.add_required("iss")
     }
 
-    /// The token must be meant for this audience (`aud`). Without it, a token that names an
-    /// audience is refused (RFC 7519 §4.1.3).
+    /// Requires this audience (`aud`). Without an audience here, tokens that name one are refused (RFC 7519 §4.1.3).
     #[must_use]
     pub fn with_audience(mut self, audience: impl Into<String>) -> JwtAuth {
         self.validation.set_audience(&[audience.into()]);
         self.add_required("aud")
     }
 
-    /// How far clocks may be apart, for `exp` and `nbf`. 60 s by default, at most a day.
+    /// Sets how far clocks may differ, for `exp` and `nbf`. Default: 60 s. At most one day.
     #[must_use]
     pub fn with_leeway(mut self, leeway: Duration) -> JwtAuth {
         self.validation.leeway = leeway.as_secs().min(24 * 60 * 60);
         self
     }
 
-    /// A registered claim that must be there as well: `exp`, `nbf`, `aud`, `iss` or `sub`.
+    /// Requires another registered claim: `exp`, `nbf`, `aud`, `iss` or `sub`.
     #[must_use]
     pub fn add_required(mut self, claim: &str) -> JwtAuth {
         self.validation.required_spec_claims.insert(claim.into());
         self
     }
 
-    /// Takes tokens that never expire, too. `exp` is still checked where it is there.
+    /// Accepts tokens without `exp`, which never expire. An `exp` is still checked.
     #[must_use]
     pub fn with_optional_expiry(mut self) -> JwtAuth {
         self.validation.required_spec_claims.remove("exp");
         self
     }
 
-    /// The claim that becomes the [`User`]'s id; `sub` by default. It must be there, as a
-    /// string or a number.
+    /// Sets the claim that becomes the [`User`]'s id, a string or a number. Default: `sub`.
     #[must_use]
     pub fn with_id_claim(mut self, claim: impl Into<String>) -> JwtAuth {
         self.id_claim = claim.into().into();
         self
     }
 
-    /// The claim that becomes the user's name in every room; `name` by default. Where a token
-    /// has none, the client chooses.
+    /// Sets the claim that becomes the user's name in every room. Default: `name`. If a token has none, the client
+    /// chooses its name.
     #[must_use]
     pub fn with_name_claim(mut self, claim: impl Into<String>) -> JwtAuth {
         self.name_claim = claim.into().into();
         self
     }
 
-    /// Looks for the token in this cookie, too. Browsers send cookies from any page; therefore pages of
-    /// other origins may not connect, unless [`Origins`](crate::Origins) lets them.
+    /// Accepts the token in a cookie as well.
+    ///
+    /// Browsers send cookies with requests of any page. So pages of other origins may not connect, unless
+    /// [`Origins`](crate::Origins) allows them.
     #[must_use]
     pub fn with_cookie(mut self, name: impl Into<String>) -> JwtAuth {
-        self.places.cookie = Some(name.into());
+        self.sources.cookie = Some(name.into());
         self
     }
 
-    /// Looks for the token under this key of the query, too. Beware that proxies log URLs.
+    /// Accepts the token in a query parameter as well. Proxies usually log URLs, and with them the token.
     #[must_use]
     pub fn with_query(mut self, key: impl Into<String>) -> JwtAuth {
-        self.places.query = Some(key.into());
+        self.sources.query = Some(key.into());
         self
     }
 
@@ -193,10 +197,8 @@ impl JwtAuth {
         let refuse = |e: jsonwebtoken::errors::Error| Denied::new(explain(e.kind()));
         let header = jsonwebtoken::decode_header(token).map_err(refuse)?;
         if header.crit.is_some() {
-            // RFC 7515 §4.1.11: what is critical and not understood makes a token invalid.
-            return Err(Denied::new(
-                "the token has a critical header (\"crit\") that is not understood here",
-            ));
+            // A critical header that is not understood makes a token invalid (RFC 7515 §4.1.11).
+            return Err(Denied::new("the token has a critical header (\"crit\") that is not supported"));
         }
         let key = match &self.keys {
             Keyring::One(key) => key.clone(),
@@ -210,8 +212,8 @@ impl JwtAuth {
 }
 
 impl Authenticate for JwtAuth {
-    async fn at_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
-        let Some(found) = self.places.find(request) else { return Ok(Admission::auth_first()) };
+    async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
+        let Some(found) = self.sources.find(request) else { return Ok(Admission::pending_auth()) };
         match self.check(found.token) {
             Ok(user) => Ok(match found.protocol {
                 Some(protocol) => Admission::user(user).with_protocol(protocol),
@@ -222,12 +224,12 @@ impl Authenticate for JwtAuth {
         }
     }
 
-    async fn in_band(&self, token: &str) -> Result<User, Denied> {
+    async fn on_token(&self, token: &str) -> Result<User, Denied> {
         self.check(token)
     }
 }
 
-/// What a client can do about it. Never the token itself.
+/// The reason for the client. It never contains the token.
 fn explain(kind: &ErrorKind) -> Cow<'static, str> {
     match kind {
         ErrorKind::ExpiredSignature => "the token has expired; get a new one".into(),
@@ -239,11 +241,11 @@ fn explain(kind: &ErrorKind) -> Cow<'static, str> {
             "the token is signed with another algorithm".into()
         }
         ErrorKind::MissingRequiredClaim(claim) => format!("the token lacks the claim \"{claim}\"").into(),
-        _ => "this is no valid token".into(),
+        _ => "the token is not valid".into(),
     }
 }
 
-/// The key is not shown.
+/// Keys are not shown.
 impl fmt::Debug for JwtAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JwtAuth")

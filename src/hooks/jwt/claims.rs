@@ -1,4 +1,4 @@
-//! What a token says.
+//! The claims of a token, and the user that they describe.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::hooks::user::{Denied, User};
 use crate::ids::{MaxLen, Name};
 
-/// All claims of a user's token.
+/// The claims of a user's token. Get them with [`User::get`].
 ///
 /// ```
 /// use serde::Deserialize;
@@ -33,24 +33,25 @@ use crate::ids::{MaxLen, Name};
 pub struct Claims(Arc<str>);
 
 impl Claims {
-    /// The claims as a type of the host's.
+    /// Deserializes the claims.
     ///
     /// # Errors
-    /// If they don't have that type's shape.
+    ///
+    /// If they do not fit the type.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
         Ok(serde_json::from_str(&self.0)?)
     }
 }
 
-/// Claims may be private, so they are not shown.
+/// Claims may be confidential, so they are not shown.
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Claims(..)")
     }
 }
 
-/// The user whom the claims of a checked token describe. `leeway` is what its expiry was checked
-/// with, in seconds.
+/// The user that the claims of a verified token describe. `leeway` is the one that was used to check `exp`, in
+/// seconds.
 pub(super) fn user(raw: &RawValue, id: &str, name: &str, leeway: u64) -> Result<User, Denied> {
     let claims: Map<String, Value> =
         serde_json::from_str(raw.get()).map_err(|_| Denied::new("the token's claims are not an object"))?;
@@ -65,17 +66,17 @@ pub(super) fn user(raw: &RawValue, id: &str, name: &str, leeway: u64) -> Result<
         user = user.expires_at(end);
     }
     if let Some(own) = text(name) {
-        // With a name that is none he could enter no room, whatever he does.
+        // With an invalid name, the user could not enter any room.
         Name::parse(&own, MaxLen::ANY)
-            .map_err(|e| Denied::new(format!("the token's \"{name}\" is no name: it {e}")))?;
+            .map_err(|e| Denied::new(format!("the token's \"{name}\" is not a valid name: it {e}")))?;
         user = user.with_name(own);
     }
     Ok(user)
 }
 
-/// `None` for a time beyond all clocks.
+/// `None` for a time beyond the clock's range.
 fn end(exp: &Value, leeway: u64) -> Option<SystemTime> {
-    // As jsonwebtoken reads it; other values it has refused. The cast saturates.
+    // jsonwebtoken reads `exp` in the same way, and has refused other values. The cast saturates.
     let seconds = exp.as_u64().or_else(|| exp.as_f64().map(|seconds| seconds.round() as u64))?;
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds.saturating_add(leeway)))
 }
@@ -86,7 +87,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn no_expiry_is_too_far_off() {
+    fn expiries_beyond_the_clock_never_come() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         assert_eq!(end(&json!(100), 60), Some(at(160)));
         assert_eq!(end(&json!(99.6), 0), Some(at(100)));

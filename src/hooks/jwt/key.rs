@@ -1,4 +1,4 @@
-//! A key and the one algorithm that it is good for.
+//! A key and its algorithm.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,10 +7,12 @@ use std::str::FromStr;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 
-/// Shorter RSA keys must not be used (RFC 7518 §3.3).
+use crate::hooks::jwt::provider;
+
+/// The minimum length of RSA keys (RFC 7518 §3.3).
 const MIN_RSA_BITS: usize = 2048;
 
-/// The signature algorithms (RFC 7518 §3.1, RFC 8037) that take a key from PEM.
+/// Signature algorithms with a public key (RFC 7518 §3.1, RFC 8037).
 ///
 /// ```
 /// use tower_chat_rooms::JwtAlgorithm;
@@ -57,7 +59,7 @@ impl JwtAlgorithm {
     }
 }
 
-/// By its name in the registry of RFC 7518.
+/// Parses the name of the algorithm in RFC 7518, such as `ES256`.
 impl FromStr for JwtAlgorithm {
     type Err = JwtConfigError;
 
@@ -74,15 +76,14 @@ impl FromStr for JwtAlgorithm {
             "EdDSA" => JwtAlgorithm::EdDsa,
             _ => {
                 return Err(JwtConfigError::new(
-                    "no such algorithm for a public key; there are RS256, RS384, RS512, PS256, PS384, PS512, \
-                     ES256, ES384 and EdDSA",
+                    "unknown algorithm; use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA",
                 ));
             }
         })
     }
 }
 
-/// A [`JwtAuth`](crate::JwtAuth) can't work as configured.
+/// A [`JwtAuth`](crate::JwtAuth) or [`JwtKeys`](crate::JwtKeys) cannot work as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwtConfigError {
     text: String,
@@ -102,7 +103,7 @@ impl fmt::Display for JwtConfigError {
 
 impl std::error::Error for JwtConfigError {}
 
-/// It has been tried once with its algorithm, and is used with no other.
+/// A key that has been tried once with its algorithm. It is used with no other.
 pub(super) struct Key {
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
@@ -116,8 +117,8 @@ impl Key {
     ) -> Result<Key, JwtConfigError> {
         if secret.len() < min {
             return Err(JwtConfigError::new(format!(
-                "the secret for {algorithm:?} has {} bytes and needs at least {min} bytes (RFC 7518 §3.2): \
-                 make one with `openssl rand -base64 {min}`",
+                "the secret for {algorithm:?} has {} bytes and needs at least {min} bytes (RFC 7518 §3.2); \
+                 create one with `openssl rand -base64 {min}`",
                 secret.len()
             )));
         }
@@ -139,7 +140,7 @@ impl Key {
         Key::new(algorithm, key)
     }
 
-    /// `None` if it is of a kind that is not for tokens, which a set may hold as well (RFC 7517 §5).
+    /// `None` for a kind of key that is not supported. Those are ignored in a set (RFC 7517 §5).
     pub(super) fn from_jwk(jwk: &Jwk) -> Option<Result<Key, JwtConfigError>> {
         let natural = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,
@@ -159,24 +160,33 @@ impl Key {
             || (natural == Algorithm::RS256 && AlgorithmFamily::Rsa.algorithms().contains(&algorithm));
         if !fits {
             return Some(Err(JwtConfigError::new(format!(
-                "its \"alg\" is {algorithm:?}, which it is not for"
+                "its \"alg\" {algorithm:?} does not fit its type"
             ))));
         }
         Some(match DecodingKey::from_jwk(jwk) {
             Ok(key) => Key::new(algorithm, key),
-            Err(_) => Err(JwtConfigError::new("its parts are not in base64url")),
+            Err(_) => Err(JwtConfigError::new("its parameters are not valid base64url")),
         })
     }
 
     fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Key, JwtConfigError> {
-        let unfit =
+        let mismatch =
             |why: &str| Err(JwtConfigError::new(format!("the key does not work with {algorithm:?}: {why}")));
-        // jsonwebtoken would cut a longer one, and panic at a shorter one.
+        // jsonwebtoken would truncate a longer key and panic at a shorter one.
         if key.family() == AlgorithmFamily::Ed && !key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == 32)
         {
-            return unfit("an Ed25519 key has 32 bytes");
+            return mismatch("an Ed25519 key has 32 bytes");
         }
-        // jsonwebtoken panics at its first verification where no provider is active.
+        let no_provider = || {
+            Err(JwtConfigError::new(
+                "jsonwebtoken has no crypto provider: depend on it with exactly one of the features \
+                 `rust_crypto` and `aws_lc_rs`, or call CryptoProvider::install_default() first",
+            ))
+        };
+        if !provider::is_active() {
+            return no_provider();
+        }
+        // A provider may lack what jsonwebtoken needs; it panics then.
         let tried = catch_unwind(AssertUnwindSafe(|| {
             let bits = rsa_bits(&key)?;
             jsonwebtoken::crypto::verify("AAAA", b"x", &key, algorithm)?;
@@ -184,19 +194,16 @@ impl Key {
         }));
         match tried {
             Ok(Ok(Some(bits))) if bits < MIN_RSA_BITS => {
-                unfit(&format!("it has {bits} bits and needs at least {MIN_RSA_BITS} (RFC 7518 §3.3)"))
+                mismatch(&format!("it has {bits} bits and needs at least {MIN_RSA_BITS} (RFC 7518 §3.3)"))
             }
             Ok(Ok(_)) => Ok(Key { algorithm, key }),
-            Ok(Err(e)) => unfit(&e.to_string()),
-            Err(_) => Err(JwtConfigError::new(
-                "jsonwebtoken has no crypto provider: depend on it with exactly one of the features \
-                 `rust_crypto` and `aws_lc_rs`, or call CryptoProvider::install_default() first",
-            )),
+            Ok(Err(e)) => mismatch(&e.to_string()),
+            Err(_) => no_provider(),
         }
     }
 }
 
-/// The length of an RSA key's modulus; `None` for other keys.
+/// The length of an RSA key's modulus in bits; `None` for other keys.
 fn rsa_bits(key: &DecodingKey) -> Result<Option<usize>, jsonwebtoken::errors::Error> {
     if key.family() != AlgorithmFamily::Rsa {
         return Ok(None);

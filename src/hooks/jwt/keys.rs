@@ -1,4 +1,4 @@
-//! Keys by their ids, to be replaced while the server runs (RFC 7517).
+//! Key sets that can be replaced while the server runs (RFC 7517).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,25 +10,25 @@ use serde_json::Value;
 use crate::hooks::jwt::key::{JwtConfigError, Key};
 use crate::hooks::user::Denied;
 
-/// Bytes of a set's JSON.
+/// The maximum size of a set's JSON in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// Keys in a set.
+/// The maximum number of keys in a set.
 const MAX_KEYS: usize = 128;
 
 type ById = HashMap<Box<str>, Arc<Key>>;
 
-/// The public keys of an issuer, each with its id (`kid`): a JSON Web Key Set (RFC 7517). Clones
-/// share the keys, so the host keeps one to replace them when the issuer does.
+/// An issuer's public keys: a JSON Web Key Set (RFC 7517).
 ///
-/// A token has to name its key by `kid`, and is checked with that key and the key's own algorithm
-/// alone: the `alg` that the set gives it, else what its curve implies, else, for RSA, RS256. What
-/// a token's header holds of keys (`jwk`, `jku`, `x5c`, `x5u`) is never used.
+/// Clones share the keys. Keep one to [`replace`](JwtKeys::replace) them when the issuer does.
 ///
-/// RSA of at least 2,048 bits, EC on P-256 and P-384, and Ed25519 are taken. Keys of other kinds
-/// and those for encryption are left out. A set is refused as a whole if it holds a secret
-/// (`"kty":"oct"`, or a private key), a key without a `kid`, one `kid` twice, or nothing that can
-/// be used, and if it is longer than 256 KiB or has more than 128 keys.
+/// A token has to name its key (`kid`) and is verified with that key and the key's algorithm only. That is the key's
+/// `alg`, or else the one of its curve, or else RS256 for RSA. Keys in a token's header (`jwk`, `jku`, `x5c`, `x5u`)
+/// are never used.
+///
+/// Supported keys are RSA of at least 2,048 bits, EC on P-256 and P-384, and Ed25519. Keys of other types and keys for
+/// encryption are ignored. A set is refused if it holds a secret (`"kty":"oct"`, or a private key), a key without
+/// `kid`, the same `kid` twice, or no usable key, and if it is larger than 256 KiB or has more than 128 keys.
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, JwtAuth, JwtKeys};
@@ -42,7 +42,7 @@ type ById = HashMap<Box<str>, Arc<Key>>;
 /// let rooms = ChatRooms::builder().auth(JwtAuth::from_keys(keys.clone())).build()?;
 /// assert_eq!(keys.ids(), ["2025-01"]);
 ///
-/// // A set that can't be used changes nothing.
+/// // A set that is refused changes nothing.
 /// assert!(keys.replace(r#"{"keys":[]}"#).is_err());
 /// assert_eq!(keys.ids(), ["2025-01"]);
 /// # drop(rooms);
@@ -50,8 +50,8 @@ type ById = HashMap<Box<str>, Arc<Key>>;
 /// # }
 /// ```
 ///
-/// Where the set comes from is the host's affair; this crate fetches nothing. Have a task fetch it
-/// anew every so often (an issuer announces a key hours before it signs with it), over HTTPS:
+/// This crate does not fetch key sets. Let a task fetch the set over HTTPS from time to time; issuers publish a key
+/// hours before they sign with it:
 ///
 /// ```
 /// # use tower_chat_rooms::JwtKeys;
@@ -72,46 +72,48 @@ type ById = HashMap<Box<str>, Arc<Key>>;
 /// # let _ = refresh;
 /// ```
 ///
-/// A key that is gone ends no connection: those stay as long as the token they came with.
+/// Removing a key ends no connection. Users expire with the token that they came with.
 #[derive(Clone)]
 pub struct JwtKeys {
     by_id: Arc<RwLock<Arc<ById>>>,
 }
 
 impl JwtKeys {
-    /// Reads a set from its JSON.
+    /// Parses a set from JSON.
     ///
     /// # Errors
+    ///
     /// If it is refused (see above), or no crypto provider is active.
     pub fn parse(json: impl AsRef<[u8]>) -> Result<JwtKeys, JwtConfigError> {
         Ok(JwtKeys { by_id: Arc::new(RwLock::new(Arc::new(parse(json.as_ref())?))) })
     }
 
-    /// Puts another set in the place of this one, from now on and for all clones.
+    /// Replaces the set, in all clones.
     ///
     /// # Errors
-    /// As for [`JwtKeys::parse`]; the old keys then stay in force.
+    ///
+    /// As for [`JwtKeys::parse`]. The old keys then stay in use.
     pub fn replace(&self, json: impl AsRef<[u8]>) -> Result<(), JwtConfigError> {
         let new = Arc::new(parse(json.as_ref())?);
         *self.by_id.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
-    /// The ids of the keys that are in force, in order.
+    /// Returns the ids of the keys in use, sorted.
     pub fn ids(&self) -> Vec<String> {
-        let mut ids: Vec<String> = self.now().keys().map(|id| id.to_string()).collect();
+        let mut ids: Vec<String> = self.current().keys().map(|id| id.to_string()).collect();
         ids.sort();
         ids
     }
 
-    /// The key with which a token says that it is signed.
+    /// Returns the key that a token names.
     pub(super) fn find(&self, kid: Option<&str>) -> Result<Arc<Key>, Denied> {
         let kid = kid.ok_or_else(|| Denied::new("the token does not name its key (\"kid\")"))?;
-        let key = self.now().get(kid).cloned();
-        key.ok_or_else(|| Denied::new("the token's key (\"kid\") is not known here; get a new token"))
+        let key = self.current().get(kid).cloned();
+        key.ok_or_else(|| Denied::new("the token's key (\"kid\") is unknown; get a new token"))
     }
 
-    fn now(&self) -> Arc<ById> {
+    fn current(&self) -> Arc<ById> {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -125,24 +127,24 @@ impl fmt::Debug for JwtKeys {
 fn parse(json: &[u8]) -> Result<ById, JwtConfigError> {
     let refuse = |why: String| Err(JwtConfigError::new(format!("the key set {why}")));
     if json.len() > MAX_BYTES {
-        return refuse(format!("has {} bytes; at most {MAX_BYTES} are taken", json.len()));
+        return refuse(format!("has {} bytes; at most {MAX_BYTES} are allowed", json.len()));
     }
-    // serde_json's own words might quote it.
+    // serde_json's message might quote the set.
     let set: Value = match serde_json::from_slice(json) {
         Ok(set) => set,
-        Err(e) => return refuse(format!("is not JSON: see line {}, column {}", e.line(), e.column())),
+        Err(e) => return refuse(format!("is not JSON; see line {}, column {}", e.line(), e.column())),
     };
     let Some(keys) = set["keys"].as_array() else {
         return refuse("must be an object with an array \"keys\"".into());
     };
     if keys.len() > MAX_KEYS {
-        return refuse(format!("has {} keys; at most {MAX_KEYS} are taken", keys.len()));
+        return refuse(format!("has {} keys; at most {MAX_KEYS} are allowed", keys.len()));
     }
     let mut by_id = ById::new();
     for (n, value) in keys.iter().enumerate() {
         let n = n + 1;
         if value["kty"] == "oct" || !value["d"].is_null() {
-            return refuse(format!("holds a secret, in key {n}; give public keys only"));
+            return refuse(format!("holds a secret in key {n}; use public keys only"));
         }
         let Ok(jwk) = serde_json::from_value::<Jwk>(value.clone()) else { continue };
         if jwk.common.public_key_use.as_ref().is_some_and(|used| *used != PublicKeyUse::Signature) {
@@ -151,17 +153,17 @@ fn parse(json: &[u8]) -> Result<ById, JwtConfigError> {
         let key = match Key::from_jwk(&jwk) {
             None => continue,
             Some(Ok(key)) => key,
-            Some(Err(e)) => return refuse(format!("can't be used, because of key {n}: {e}")),
+            Some(Err(e)) => return refuse(format!("cannot be used because of key {n}: {e}")),
         };
         let Some(kid) = jwk.common.key_id else {
-            return refuse(format!("has no \"kid\" for key {n}, so no token could name it"));
+            return refuse(format!("has no \"kid\" for key {n}, so no token could name the key"));
         };
         if by_id.insert(kid.as_str().into(), Arc::new(key)).is_some() {
             return refuse(format!("has the \"kid\" {kid:?} twice"));
         }
     }
     if by_id.is_empty() {
-        return refuse("holds no key to check signatures with (RSA, EC on P-256 or P-384, Ed25519)".into());
+        return refuse("has no key for signatures (RSA, EC on P-256 or P-384, Ed25519)".into());
     }
     Ok(by_id)
 }

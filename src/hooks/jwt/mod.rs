@@ -1,10 +1,11 @@
-//! JSON Web Tokens as the auth hook (feature `jwt`).
+//! The auth hook for JSON Web Tokens (feature `jwt`).
 
 mod auth;
 mod claims;
 mod key;
 mod keys;
-mod place;
+mod provider;
+mod token_source;
 
 pub use crate::hooks::jwt::auth::JwtAuth;
 pub use crate::hooks::jwt::claims::Claims;

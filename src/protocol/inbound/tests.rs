@@ -9,7 +9,7 @@ fn parse(text: &str) -> Result<Inbound<'_>, ErrorCode> {
 
 fn body_of(text: &str) -> String {
     match parse(text) {
-        Ok(Inbound::Say(say)) => say.body.as_str().into(),
+        Ok(Inbound::Publish(publish)) => publish.body.as_str().into(),
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -45,7 +45,7 @@ fn room_ids() {
         let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{text}") };
         assert_eq!(enter.room, RoomField::Id(id.into()), "{text}");
     }
-    for text in ["true", "[]", "{}", "1e999"] {
+    for text in ["true", "[]", "{}"] {
         let frame = format!(r#"{{"event":"enter","message":"a","roomId":{text}}}"#);
         let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{text}") };
         assert_eq!(enter.room, RoomField::Invalid, "{text}");
@@ -164,13 +164,13 @@ proptest! {
 
 #[test]
 fn a_seq_is_kept_by_the_plain_wire_and_is_the_servers_by_v1() {
-    let Ok(Inbound::Say(say)) = parse(r#"{"event":"x","seq":7,"cid":"c"}"#) else { panic!() };
-    let head = say.body.head("");
-    assert_eq!((head.plain, head.v1), (r#"{"event":"x","seq":7,"cid":"c""#, r#"{"event":"x","cid":"c""#));
-    assert_eq!(say.cid, Some("\"c\""));
+    let Ok(Inbound::Publish(publish)) = parse(r#"{"event":"x","seq":7,"cid":"c"}"#) else { panic!() };
+    let frame = publish.body.frame("", ConnectionId(1));
+    assert_eq!((frame.plain, frame.v1), (r#"{"event":"x","seq":7,"cid":"c""#, r#"{"event":"x","cid":"c""#));
+    assert_eq!(publish.cid, Some("\"c\""));
     let alone = Body::of_host(r#"{"seq":7,"num":1}"#).unwrap();
-    let head = alone.head_of_host();
-    assert_eq!((head.plain, head.v1, head.tail), ("{", "{", "\"num\":"));
+    let frame = alone.host_frame();
+    assert_eq!((frame.plain, frame.v1, frame.tail), ("{", "{", "\"num\":"));
 }
 
 #[test]
@@ -178,10 +178,10 @@ fn what_a_client_comes_back_by_is_for_the_server_alone() {
     let text = r#"{"event":"enter","since":{"epoch":"e","seq":1},"message":"a","resume":"s","seq":3,"x":1}"#;
     let Ok(Inbound::Enter(enter)) = parse(text) else { panic!() };
     assert_eq!((enter.since, enter.resume), (Some(r#"{"epoch":"e","seq":1}"#), Some("\"s\"")));
-    let named = enter.body.without_comeback().with_message("b");
-    let head = named.head("");
-    assert_eq!(head.plain, r#"{"event":"enter","seq":3,"x":1,"message":"b""#);
-    assert_eq!(head.v1, r#"{"event":"enter","x":1,"message":"b""#);
+    let named = enter.body.without_resume().with_message("b");
+    let frame = named.frame("", ConnectionId(1));
+    assert_eq!(frame.plain, r#"{"event":"enter","seq":3,"x":1,"message":"b""#);
+    assert_eq!(frame.v1, r#"{"event":"enter","x":1,"message":"b""#);
 }
 
 #[test]
@@ -192,6 +192,6 @@ fn what_goes_out_in_place_of_a_message_has_its_cid() {
         (r#"{"seq":1,"cid":7}"#, r#"{"seq":1,"cid":"c""#, r#"{"cid":"c""#),
     ] {
         let body = Body::of_host_for_member(json).unwrap().with_cid("c");
-        assert_eq!((body.head("").plain, body.head("").v1), (plain, v1), "{json}");
+        assert_eq!((body.as_str(), body.v1()), (plain, v1), "{json}");
     }
 }

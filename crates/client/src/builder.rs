@@ -1,0 +1,244 @@
+//! The builder of a client.
+
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::client::Client;
+use crate::dial::{Connector, Dial, Tcp, Token};
+use crate::driver::Driver;
+use crate::error::ClientError;
+use crate::events;
+use crate::machine::Settings;
+
+/// Builds a [`Client`]. Awaiting the builder connects; it completes once the client is in its room.
+#[must_use = "a client connects when its builder is awaited"]
+pub struct ClientBuilder {
+    url: String,
+    dial: Option<Box<dyn Dial>>,
+    name: String,
+    room: String,
+    token: Token,
+    token_in_header: bool,
+    headers: HeaderMap,
+    backoff: (Duration, Duration),
+    connect_timeout: Duration,
+    first_timeout: Duration,
+    max_unsent: usize,
+    max_events: usize,
+    max_frame_bytes: usize,
+}
+
+/// The longest accepted wait between two attempts.
+const MAX_BACKOFF: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl ClientBuilder {
+    pub(crate) fn new(url: String, dial: Option<Box<dyn Dial>>) -> ClientBuilder {
+        ClientBuilder {
+            url,
+            dial,
+            name: String::new(),
+            room: String::new(),
+            token: Token::None,
+            token_in_header: false,
+            headers: HeaderMap::new(),
+            backoff: (Duration::from_millis(500), Duration::from_secs(30)),
+            connect_timeout: Duration::from_secs(10),
+            first_timeout: Duration::from_secs(30),
+            max_unsent: 128,
+            max_events: 1024,
+            max_frame_bytes: 1024 * 1024,
+        }
+    }
+
+    /// The name in the room. A server refuses a client without a name, unless it takes the name
+    /// from the client's authentication.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The room. Default: the room with the empty id.
+    pub fn room(mut self, room: impl Into<String>) -> Self {
+        self.room = room.into();
+        self
+    }
+
+    /// A token that authenticates the client, also when it reconnects. If the server refuses the
+    /// token, the client is closed for good.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Token::Fixed(token.into());
+        self
+    }
+
+    /// A function that provides a token for each attempt to connect, for tokens that expire. An
+    /// error fails the attempt. After three refused tokens in a row the client is closed for good.
+    ///
+    /// ```
+    /// use tower_chat_rooms_client::Client;
+    ///
+    /// async fn fetch_token() -> Result<String, std::io::Error> {
+    ///     Ok("eyJ...".into())
+    /// }
+    ///
+    /// let client = Client::connect("wss://example.com/chat").name("bot").token_with(fetch_token);
+    /// # drop(client);
+    /// ```
+    pub fn token_with<F, Fut, E>(mut self, provide: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, E>> + Send + 'static,
+        E: fmt::Display + 'static,
+    {
+        self.token = Token::Provided(Box::new(provide));
+        self
+    }
+
+    /// Sends the token in the handshake as `Authorization: Bearer`. Default: in band.
+    pub fn token_in_header(mut self) -> Self {
+        self.token_in_header = true;
+        self
+    }
+
+    /// Adds a header to the handshake, for example a cookie.
+    pub fn add_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
+    /// How long to wait between attempts to connect: a random time up to a bound that starts at
+    /// `first`, doubles with each failure and never exceeds `longest`. A connection that lasts
+    /// longer than `longest` resets it. The wait that the server asks for (`retry in N s`,
+    /// `Retry-After`) is added. Default: 500 ms and 30 s.
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.backoff = (first, longest);
+        self
+    }
+
+    /// Time allowed for an attempt to connect, and then for entering the room. Default: 10 s.
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
+        self
+    }
+
+    /// Time allowed for entering the room for the first time. Later the client tries to reconnect
+    /// until it is dropped. Default: 30 s.
+    pub fn first_timeout(mut self, time: Duration) -> Self {
+        self.first_timeout = time;
+        self
+    }
+
+    /// Most messages that may wait to be sent for the first time, as they do while the client is
+    /// not connected. Further ones fail with [`ClientError::QueueFull`]. Default: 128.
+    pub fn max_unsent(mut self, messages: usize) -> Self {
+        self.max_unsent = messages;
+        self
+    }
+
+    /// Most events that may wait for the application. [`Client`] describes what happens at the
+    /// limit. Default: 1,024.
+    pub fn max_events(mut self, events: usize) -> Self {
+        self.max_events = events;
+        self
+    }
+
+    /// Largest frame that the client accepts, in bytes. A larger one closes the client for good,
+    /// since it would be replayed after a reconnect. Default: 1 MiB.
+    pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
+        self.max_frame_bytes = bytes;
+        self
+    }
+
+    /// Connects, as awaiting the builder does. The client's task is spawned on the current tokio
+    /// runtime; dropping this future ends it.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is invalid, the server refuses the client for good, or the client does not
+    /// enter its room in time.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn open(self) -> Result<Client, ClientError> {
+        let uri = self.check()?;
+        let dial = match self.dial {
+            Some(dial) => dial,
+            None => Box::new(Tcp::to(&uri).await?),
+        };
+        let settings = Settings {
+            name: self.name,
+            room: self.room,
+            credential: self.token.credential(),
+            backoff: self.backoff,
+            step_timeout: self.connect_timeout,
+            first_timeout: self.first_timeout,
+            max_unsent: self.max_unsent,
+        };
+        let connector = Connector {
+            uri,
+            headers: self.headers,
+            token: self.token,
+            token_in_header: self.token_in_header,
+            max_frame_bytes: self.max_frame_bytes,
+            dial,
+        };
+        let (commands, command_receiver) = mpsc::channel(self.max_unsent);
+        let (event_sender, events) = events::channel(self.max_events);
+        let (entered, first_enter) = oneshot::channel();
+        let client = Client::new(events, commands);
+        tokio::spawn(Driver::new(settings, connector, command_receiver, event_sender, entered).run());
+        let ended = |_| Err(ClientError::Unreachable("the client's task has ended".into()));
+        first_enter.await.unwrap_or_else(ended).map(|()| client)
+    }
+
+    fn check(&self) -> Result<Uri, ClientError> {
+        let refuse = |text: String| Err(ClientError::Config(text));
+        for (name, value) in [
+            ("max_unsent", self.max_unsent),
+            ("max_events", self.max_events),
+            ("max_frame_bytes", self.max_frame_bytes),
+        ] {
+            if value == 0 {
+                return refuse(format!("{name} must be at least 1"));
+            }
+        }
+        let (first, longest) = self.backoff;
+        if first.is_zero() || first > longest || longest > MAX_BACKOFF {
+            return refuse(format!(
+                "the backoff from {first:?} to {longest:?} must start above zero, not decrease, and be at most a day"
+            ));
+        }
+        for (name, value) in
+            [("connect_timeout", self.connect_timeout), ("first_timeout", self.first_timeout)]
+        {
+            if value.is_zero() {
+                return refuse(format!("{name} must be more than zero"));
+            }
+        }
+        self.url.parse().map_err(|e| ClientError::Config(format!("{:?} is not a URL: {e}", self.url)))
+    }
+}
+
+impl IntoFuture for ClientBuilder {
+    type Output = Result<Client, ClientError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.open())
+    }
+}
+
+/// Leaves out the token.
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("url", &self.url)
+            .field("name", &self.name)
+            .field("room", &self.room)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,249 @@
+//! The application's handles to a client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, oneshot};
+use tower_chat_rooms_protocol::{SERVER_EVENTS, close};
+
+use crate::builder::ClientBuilder;
+use crate::dial::Dial;
+use crate::driver::Command;
+use crate::error::ClientError;
+use crate::event::ClientEvent;
+use crate::events::EventReceiver;
+
+/// A member of a room, over the network, by the `chat-rooms.v1` subprotocol.
+///
+/// The client is a stream of [events](ClientEvent). When its connection breaks, it reconnects by
+/// itself, resumes its session and receives the missed frames where the server keeps both, and
+/// sends unacknowledged messages again. A [`Gap`](ClientEvent::Gap) tells where frames were missed.
+/// Dropping the client leaves the room and ends its task.
+///
+/// ```
+/// use tower_chat_rooms_client::{Client, ClientEvent};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let rooms = tower_chat_rooms::ChatRooms::builder().build()?;
+/// # let app = axum::Router::new().route_service("/chat", rooms.service());
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let url = format!("ws://{}/chat", listener.local_addr()?);
+/// # tokio::spawn(async move { axum::serve(listener, app).await });
+/// let mut client = Client::connect(url).name("bot").room("lobby").await?;
+/// let seq = client.sender().send("hello").await?;
+/// while let Some(event) = client.recv().await {
+///     if let ClientEvent::Message(frame) = event {
+///         assert_eq!((frame.name(), frame.message()), (Some("bot"), &"hello".into()));
+///         assert!(frame.is_own() && frame.seq() == Some(seq));
+///         break;
+///     }
+/// }
+/// client.leave().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Backpressure
+///
+/// At most [`max_events`](ClientBuilder::max_events) events wait for the application. When that
+/// many do, the client stops reading its connection, so that the server has to wait, and still
+/// tells the server that it is alive. If this lasts longer than the server's heartbeat timeout, the
+/// client reads on to receive acknowledgements and heartbeats, and drops the room's frames. Once
+/// half of the events are taken, it reconnects to have the dropped frames replayed.
+///
+/// So a program that takes no events can still send, memory is bounded, and no frame is missed
+/// without a [`Gap`](ClientEvent::Gap) or an [`Overflow`](ClientEvent::Overflow).
+#[derive(Debug)]
+#[must_use = "a client that is dropped leaves its room"]
+pub struct Client {
+    events: EventReceiver,
+    sender: ClientSender,
+}
+
+/// Sends messages for a [`Client`]. Clones send for the same client and don't keep it alive.
+#[derive(Debug, Clone)]
+pub struct ClientSender {
+    commands: mpsc::Sender<Command>,
+}
+
+/// The future of a message's acknowledgement. It resolves to the message's sequence number in the
+/// room log.
+///
+/// The message is sent whether this future is awaited or dropped.
+#[derive(Debug)]
+#[must_use = "only the result tells whether the message has arrived"]
+pub struct Sending(Result<oneshot::Receiver<Result<u64, ClientError>>, ClientError>);
+
+impl Client {
+    /// Starts to build a client of the server at this `ws://` or `wss://` URL. `wss` needs the
+    /// feature `rustls`.
+    pub fn connect(url: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(url.into(), None)
+    }
+
+    /// Like [`connect`](Client::connect), over connections that the application opens: a Unix
+    /// socket, a proxy's tunnel, another kind of TLS. `dial` is called for every attempt. The URL
+    /// is used only for the WebSocket handshake, which the client performs.
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # async fn run() -> Result<(), tower_chat_rooms_client::ClientError> {
+    /// use tokio::net::UnixStream;
+    /// use tower_chat_rooms_client::Client;
+    ///
+    /// let dial = || UnixStream::connect("/run/chat.sock");
+    /// let client = Client::over("ws://localhost/chat", dial).name("bot").room("lobby").await?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn over<F, Fut, IO>(url: impl Into<String>, dial: F) -> ClientBuilder
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::io::Result<IO>> + Send + 'static,
+        IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        ClientBuilder::new(url.into(), Some(Box::new(dial) as Box<dyn Dial>))
+    }
+
+    pub(crate) fn new(events: EventReceiver, commands: mpsc::Sender<Command>) -> Client {
+        Client { events, sender: ClientSender { commands } }
+    }
+
+    /// Returns a handle to send messages with.
+    pub fn sender(&self) -> ClientSender {
+        self.sender.clone()
+    }
+
+    /// Returns the next event; `None` after [`Closed`](ClientEvent::Closed). Also available as a
+    /// [`Stream`].
+    pub async fn recv(&mut self) -> Option<ClientEvent> {
+        std::future::poll_fn(|cx| self.events.poll_next(cx)).await
+    }
+
+    /// Leaves the room and closes the connection with a closing handshake.
+    pub async fn leave(self) {
+        self.sender.leave().await;
+    }
+}
+
+impl Stream for Client {
+    type Item = ClientEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
+        self.events.poll_next(cx)
+    }
+}
+
+impl ClientSender {
+    /// Publishes `message` in the room. The returned future resolves to its sequence number once
+    /// the server has acknowledged it. While the client is not connected the message waits, for as
+    /// long as that takes, and it is sent again until it is acknowledged. Messages keep the order of
+    /// these calls.
+    ///
+    /// The server publishes it once. Only if the server has forgotten the session meanwhile, because
+    /// of a restart or because it has neither a resume window nor a room log, may a message whose
+    /// acknowledgement was lost be published twice.
+    ///
+    /// # Errors
+    ///
+    /// If the value can't be serialized, the message is too long for the server or refused by it,
+    /// too many messages wait to be sent, or the client is closed before the acknowledgement.
+    pub fn send(&self, message: &(impl Serialize + ?Sized)) -> Sending {
+        self.send_event("message", message)
+    }
+
+    /// Like [`send`](Self::send), with another event name than `message`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), or if the protocol reserves the event name.
+    pub fn send_event(&self, event: &str, message: &(impl Serialize + ?Sized)) -> Sending {
+        let object = serde_json::to_value(message).map_err(|e| ClientError::Value(e.to_string()));
+        let object = object.map(|message| Map::from_iter([("message".into(), message)]));
+        self.publish(object.and_then(|object| body(event, object)))
+    }
+
+    /// Like [`send`](Self::send), with an object of any keys. Without an `event` it is a `message`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), or if the value is not an object, or has keys or an event name
+    /// that the protocol reserves.
+    pub fn send_object(&self, object: &(impl Serialize + ?Sized)) -> Sending {
+        self.publish(object_body(object))
+    }
+
+    /// Leaves the room for good and closes the connection with a closing handshake. The client's
+    /// stream ends once its last events are taken. Messages not acknowledged by then fail.
+    pub async fn leave(&self) {
+        let (done, left) = oneshot::channel();
+        // Fails only if the client is closed already.
+        if self.commands.send(Command::Leave { done }).await.is_ok() {
+            let _ = left.await;
+        }
+    }
+
+    fn publish(&self, body: Result<String, ClientError>) -> Sending {
+        let (ack, acknowledged) = oneshot::channel();
+        Sending(body.and_then(|body| {
+            let sent = self.commands.try_send(Command::Publish { body, ack });
+            sent.map(|()| acknowledged).map_err(|e| match e {
+                mpsc::error::TrySendError::Full(_) => ClientError::QueueFull,
+                mpsc::error::TrySendError::Closed(_) => task_ended(),
+            })
+        }))
+    }
+}
+
+fn object_body(value: &(impl Serialize + ?Sized)) -> Result<String, ClientError> {
+    let refuse = |text: String| Err(ClientError::Value(text));
+    let mut object = match serde_json::to_value(value) {
+        Ok(Value::Object(object)) => object,
+        Ok(_) => return refuse("the value is not a JSON object; pass a map or a struct".into()),
+        Err(e) => return refuse(e.to_string()),
+    };
+    for key in ["cid", "name", "num", "seq"] {
+        if object.contains_key(key) {
+            return refuse(format!("the key {key:?} is reserved by the protocol"));
+        }
+    }
+    match object.remove("event") {
+        None => body("message", object),
+        Some(Value::String(event)) => body(&event, object),
+        Some(_) => refuse("\"event\" must be a string".into()),
+    }
+}
+
+/// Serializes an object without its closing brace, the event first.
+fn body(event: &str, rest: Map<String, Value>) -> Result<String, ClientError> {
+    if ["auth", "enter"].contains(&event) || SERVER_EVENTS.contains(&event) {
+        return Err(ClientError::Value(format!("the event {event:?} is reserved by the protocol")));
+    }
+    let mut text = format!(r#"{{"event":{}"#, Value::from(event));
+    for (key, value) in rest {
+        text.push_str(&format!(",{}:{value}", Value::from(key)));
+    }
+    Ok(text)
+}
+
+fn task_ended() -> ClientError {
+    ClientError::Closed { code: close::ABNORMAL, reason: "the client's task has ended".into() }
+}
+
+impl Future for Sending {
+    type Output = Result<u64, ClientError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(acknowledged) => {
+                Pin::new(acknowledged).poll(cx).map(|result| result.unwrap_or_else(|_| Err(task_ended())))
+            }
+            Err(error) => Poll::Ready(Err(error.clone())),
+        }
+    }
+}

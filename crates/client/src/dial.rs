@@ -1,0 +1,197 @@
+//! Opens WebSocket connections.
+
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, Uri};
+use tokio::net::TcpStream;
+use tokio_tungstenite::client_async_with_config;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tower_chat_rooms_protocol::SUBPROTOCOL_V1;
+
+use crate::error::ClientError;
+use crate::incoming::retry_after;
+use crate::machine::{Credential, Failure};
+use crate::socket::{Io, Observed, Socket, config};
+#[cfg(feature = "rustls")]
+use crate::tls::Tls;
+
+const SUBPROTOCOL: HeaderValue = HeaderValue::from_static(SUBPROTOCOL_V1);
+
+/// Opens a connection, as often as needed.
+pub(crate) struct Connector {
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) token: Token,
+    /// The token is sent in a header of the handshake, not in band.
+    pub(crate) token_in_header: bool,
+    pub(crate) max_frame_bytes: usize,
+    pub(crate) dial: Box<dyn Dial>,
+}
+
+/// A connection whose handshake is done.
+pub(crate) struct Opened {
+    pub(crate) socket: Socket,
+    /// The token, if it is to be sent in band.
+    pub(crate) token: Option<String>,
+}
+
+/// Where the token comes from.
+pub(crate) enum Token {
+    None,
+    Fixed(String),
+    Provided(Box<dyn TokenProvider>),
+}
+
+impl Token {
+    pub(crate) fn credential(&self) -> Credential {
+        match self {
+            Token::None | Token::Fixed(_) => Credential::Fixed,
+            Token::Provided(_) => Credential::Renewable,
+        }
+    }
+}
+
+/// A type-erased future.
+pub(crate) struct Boxed<'a, T>(pub(crate) Pin<Box<dyn Future<Output = T> + Send + 'a>>);
+
+/// Provides the application's token.
+pub(crate) trait TokenProvider: Send + Sync {
+    fn provide(&self) -> Boxed<'_, Result<String, String>>;
+}
+
+impl<F, Fut, E> TokenProvider for F
+where
+    F: Fn() -> Fut + Send + Sync,
+    Fut: Future<Output = Result<String, E>> + Send,
+    E: std::fmt::Display,
+{
+    fn provide(&self) -> Boxed<'_, Result<String, String>> {
+        Boxed(Box::pin(async { self().await.map_err(|e| e.to_string()) }))
+    }
+}
+
+/// Opens the byte stream below a WebSocket.
+pub(crate) trait Dial: Send + Sync {
+    fn dial(&self) -> Boxed<'_, io::Result<Box<dyn Io>>>;
+}
+
+impl<F, Fut, IO> Dial for F
+where
+    F: Fn() -> Fut + Send + Sync,
+    Fut: Future<Output = io::Result<IO>> + Send,
+    IO: Io + 'static,
+{
+    fn dial(&self) -> Boxed<'_, io::Result<Box<dyn Io>>> {
+        Boxed(Box::pin(async { Ok(Box::new(self().await?) as Box<dyn Io>) }))
+    }
+}
+
+/// TCP, with TLS for `wss`.
+pub(crate) struct Tcp {
+    host: String,
+    port: u16,
+    #[cfg(feature = "rustls")]
+    tls: Option<Tls>,
+}
+
+impl Tcp {
+    /// # Errors
+    ///
+    /// If the URL is not a WebSocket URL, or needs TLS and the feature `rustls` is off.
+    pub(crate) async fn to(uri: &Uri) -> Result<Tcp, ClientError> {
+        let secure = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            _ => return Err(ClientError::Config(format!("{uri:?} starts with neither ws:// nor wss://"))),
+        };
+        let host = uri.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned();
+        if host.is_empty() {
+            return Err(ClientError::Config(format!("{uri:?} has no host")));
+        }
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        #[cfg(feature = "rustls")]
+        {
+            let tls = if secure { Some(Tls::load(&host).await?) } else { None };
+            Ok(Tcp { host, port, tls })
+        }
+        #[cfg(not(feature = "rustls"))]
+        if secure {
+            let text = "wss:// needs the feature `rustls` of tower-chat-rooms-client, or `Client::over`";
+            Err(ClientError::Config(text.into()))
+        } else {
+            Ok(Tcp { host, port })
+        }
+    }
+}
+
+impl Dial for Tcp {
+    fn dial(&self) -> Boxed<'_, io::Result<Box<dyn Io>>> {
+        Boxed(Box::pin(async {
+            let tcp = TcpStream::connect((&*self.host, self.port)).await?;
+            tcp.set_nodelay(true)?;
+            #[cfg(feature = "rustls")]
+            if let Some(tls) = &self.tls {
+                return tls.wrap(tcp).await;
+            }
+            Ok(Box::new(tcp) as Box<dyn Io>)
+        }))
+    }
+}
+
+impl Connector {
+    /// Makes one attempt.
+    pub(crate) async fn connect(&self) -> Result<Box<Opened>, Failure> {
+        let token = match &self.token {
+            Token::None => None,
+            Token::Fixed(token) => Some(token.clone()),
+            Token::Provided(provider) => {
+                let token = provider.provide().0.await;
+                Some(token.map_err(|e| Failure::Transient(format!("no token: {e}")))?)
+            }
+        };
+        let (in_header, in_band) = if self.token_in_header { (token, None) } else { (None, token) };
+        let request = self.request(in_header.as_deref()).map_err(Failure::Permanent)?;
+        let io = self.dial.dial().0.await.map_err(|e| Failure::Transient(e.to_string()))?;
+        let opened =
+            client_async_with_config(request, Observed::new(io), Some(config(self.max_frame_bytes))).await;
+        let (socket, _) = opened.map_err(failure)?;
+        Ok(Box::new(Opened { socket: Socket::new(socket), token: in_band }))
+    }
+
+    fn request(&self, token: Option<&str>) -> Result<Request, String> {
+        let mut request = self.uri.clone().into_client_request().map_err(|e| e.to_string())?;
+        let headers = request.headers_mut();
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        if let Some(token) = token {
+            let bearer = HeaderValue::try_from(format!("Bearer {token}"));
+            let mut bearer = bearer.map_err(|_| "the token is not a valid header value")?;
+            bearer.set_sensitive(true);
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        Ok(request)
+    }
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Http(response) => {
+            let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+            let after: Option<Duration> = after.and_then(retry_after);
+            Failure::Http(response.status().as_u16(), after)
+        }
+        Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
+            Failure::Permanent("the server does not speak chat-rooms.v1".into())
+        }
+        error => Failure::Transient(error.to_string()),
+    }
+}

@@ -1,0 +1,15 @@
+//! The client in whole conversations: against a scripted server over duplex I/O in paused time,
+//! and against the real one.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod backpressure;
+mod broken_sockets;
+mod connecting;
+mod purity;
+mod reconnecting;
+mod scripted_server;
+mod sending;
+mod support;
+mod tls;
+mod transcripts;

@@ -1,0 +1,248 @@
+//! The golden transcripts drive the client; the test is its server.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tower_chat_rooms_client::{Client, ClientError, ClientEvent, ClientState, Sending};
+
+use crate::scripted_server::{Connection, PATIENCE, Received, ScriptedServer, scripted_server};
+
+/// A transcript being played.
+struct Play {
+    server: ScriptedServer,
+    open: HashMap<String, Connection>,
+    /// The values of the transcript's placeholders.
+    known: HashMap<String, String>,
+    heartbeat: Duration,
+    stage: Stage,
+    events: Vec<ClientEvent>,
+    /// How many of the events were expected already.
+    seen: usize,
+    sendings: HashMap<String, Sending>,
+}
+
+enum Stage {
+    Connecting(JoinHandle<Result<Client, ClientError>>),
+    Connected(Client),
+    Refused,
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_client_follows_every_transcript() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/transcripts");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "jsonl"));
+    files.sort();
+    let mut played = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#') && !line.is_empty());
+        let mut steps = lines.map(|(n, line)| (n + 1, serde_json::from_str::<Value>(line).unwrap()));
+        let (_, head) = steps.next().unwrap();
+        if head.get("client").is_none() {
+            continue;
+        }
+        let mut play = Play::begin(&head);
+        for (line, step) in steps {
+            let at = format!("{}:{line}", file.file_name().unwrap().display());
+            play.step(&at, &step).await;
+        }
+        played += 1;
+    }
+    assert!(played >= 2, "{played}");
+}
+
+impl Play {
+    fn begin(head: &Value) -> Play {
+        let (mut builder, server) = scripted_server();
+        for (key, value) in head["client"].as_object().unwrap() {
+            let value = value.as_str().unwrap();
+            builder = match &**key {
+                "name" => builder.name(value),
+                "room" => builder.room(value),
+                "token" => builder.token(value),
+                key => panic!("unknown setting of a client: {key}"),
+            };
+        }
+        Play {
+            server,
+            open: HashMap::new(),
+            known: HashMap::new(),
+            heartbeat: Duration::from_millis(head["server"]["heartbeat"].as_u64().unwrap_or(1000)),
+            stage: Stage::Connecting(tokio::spawn(builder.open())),
+            events: Vec::new(),
+            seen: 0,
+            sendings: HashMap::new(),
+        }
+    }
+
+    async fn step(&mut self, at: &str, step: &Value) {
+        let connection = ["open", "from", "to", "cut", "close"].iter().find_map(|key| step[*key].as_str());
+        match connection {
+            Some(name) if name.starts_with('a') => self.on_connection(at, name, step).await,
+            Some(_) => {}
+            None => self.beside(at, step).await,
+        }
+    }
+
+    async fn on_connection(&mut self, at: &str, name: &str, step: &Value) {
+        if step.get("open").is_some() {
+            assert_eq!(step["protocol"], "chat-rooms.v1", "{at}");
+            let connection = self.server.accept(self.heartbeat).await;
+            self.open.insert(name.into(), connection);
+            return;
+        }
+        let connection = self.open.get_mut(name).unwrap_or_else(|| panic!("{at}: {name} is not open"));
+        if step.get("from").is_some() {
+            let frame = connection.frame().await;
+            self.compare(at, &step["frame"], &frame);
+        } else if step.get("to").is_some() {
+            let frame = fill(&step["frame"], &mut self.known);
+            connection.send(frame);
+        } else if step.get("cut").is_some() {
+            connection.break_off();
+        } else if step["by"] == "client" {
+            let code = step["code"].as_u64().unwrap() as u16;
+            assert_eq!(connection.receive().await, Received::Closed(code), "{at}");
+        } else {
+            let reason = step["reason"].as_str().unwrap_or_default();
+            connection.close(step["code"].as_u64().unwrap() as u16, reason);
+        }
+    }
+
+    async fn beside(&mut self, at: &str, step: &Value) {
+        if let Some(ms) = step["pass"].as_u64() {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        } else if step["app"] == "send" {
+            let sending = self.client(at).await.sender().send(&step["message"]);
+            self.sendings.insert(step["as"].as_str().unwrap().into(), sending);
+        } else if step["app"] == "leave" {
+            let sender = self.client(at).await.sender();
+            tokio::spawn(async move { sender.leave().await });
+        } else if let Some(name) = step["settled"].as_str() {
+            let sending = self.sendings.remove(name).unwrap_or_else(|| panic!("{at}: {name} is unknown"));
+            let result = timeout(PATIENCE, sending).await.unwrap_or_else(|_| panic!("{at}: not resolved"));
+            let settled = match result {
+                Ok(seq) => json!({"settled": name, "seq": seq}),
+                Err(ClientError::Refused { code, .. }) => json!({"settled": name, "error": code}),
+                Err(other) => json!({"settled": name, "error": other.to_string()}),
+            };
+            assert_eq!(&settled, step, "{at}");
+        } else if let Some(state) = step["state"].as_str() {
+            self.reach(at, state).await;
+        } else if step.get("event").is_some() {
+            self.expect(at, step).await;
+        } else {
+            panic!("{at}: unknown step: {step}");
+        }
+    }
+
+    async fn client(&mut self, at: &str) -> &mut Client {
+        if let Stage::Connecting(task) = &mut self.stage {
+            let opened = timeout(PATIENCE, task).await.unwrap_or_else(|_| panic!("{at}: not connected"));
+            self.stage = opened.unwrap().map_or(Stage::Refused, Stage::Connected);
+        }
+        match &mut self.stage {
+            Stage::Connected(client) => client,
+            _ => panic!("{at}: the client was refused"),
+        }
+    }
+
+    /// Waits until the client is in this state.
+    async fn reach(&mut self, at: &str, state: &str) {
+        let state = match state {
+            "online" => ClientState::Online,
+            "reconnecting" => ClientState::Reconnecting,
+            "closed" => ClientState::Closed,
+            "connecting" => return assert!(matches!(self.stage, Stage::Connecting(_)), "{at}"),
+            other => panic!("{at}: unknown state: {other}"),
+        };
+        if state == ClientState::Closed
+            && let Stage::Connecting(task) = &mut self.stage
+        {
+            // The first connection was refused for good.
+            assert!(timeout(PATIENCE, task).await.unwrap().unwrap().is_err(), "{at}");
+            self.stage = Stage::Refused;
+            return;
+        }
+        let is = |event: &ClientEvent| match event {
+            ClientEvent::State(state) => Some(*state),
+            _ => None,
+        };
+        while self.events.iter().rev().find_map(is) != Some(state) {
+            self.receive(at).await;
+        }
+    }
+
+    /// Waits until the application has received this frame.
+    async fn expect(&mut self, at: &str, wanted: &Value) {
+        loop {
+            while let Some(event) = self.events.get(self.seen) {
+                self.seen += 1;
+                let (ClientEvent::Enter(frame)
+                | ClientEvent::Out(frame)
+                | ClientEvent::Message(frame)
+                | ClientEvent::Direct(frame)) = event
+                else {
+                    continue;
+                };
+                let object = frame.object().clone();
+                let matches = |(key, value)| object.get(key) == Some(value);
+                if fill(wanted, &mut self.known).as_object().unwrap().iter().all(matches) {
+                    return;
+                }
+            }
+            self.receive(at).await;
+        }
+    }
+
+    async fn receive(&mut self, at: &str) {
+        let event = timeout(PATIENCE, self.client(at).await.recv()).await;
+        let event = event.unwrap_or_else(|_| panic!("{at}: no event"));
+        self.events.push(event.unwrap_or_else(|| panic!("{at}: the client has ended")));
+    }
+
+    /// Asserts that the frame is the expected one. Placeholders may get their values from it.
+    fn compare(&mut self, at: &str, expected: &Value, actual: &Value) {
+        learn(expected, actual, &mut self.known);
+        assert_eq!(&fill(expected, &mut self.known), actual, "{at}");
+    }
+}
+
+/// Gives the expected value's placeholders the values that they have in the actual one.
+fn learn(expected: &Value, actual: &Value, known: &mut HashMap<String, String>) {
+    match (expected, actual) {
+        (Value::String(name), Value::String(text)) if name.starts_with('$') => {
+            known.entry(name.clone()).or_insert_with(|| text.clone());
+        }
+        (Value::Object(expected), Value::Object(actual)) => {
+            for (key, value) in expected {
+                learn(value, actual.get(key).unwrap_or(&Value::Null), known);
+            }
+        }
+        (Value::Array(expected), Value::Array(actual)) => {
+            expected.iter().zip(actual).for_each(|(e, a)| learn(e, a, known));
+        }
+        _ => {}
+    }
+}
+
+/// Replaces placeholders by their values. One without a value gets one of its own.
+fn fill(value: &Value, known: &mut HashMap<String, String>) -> Value {
+    match value {
+        Value::String(name) if name.starts_with('$') => {
+            let fresh = format!("value of {name}");
+            json!(known.entry(name.clone()).or_insert(fresh))
+        }
+        Value::Object(object) => {
+            object.iter().map(|(key, value)| (key.clone(), fill(value, known))).collect()
+        }
+        Value::Array(array) => array.iter().map(|value| fill(value, known)).collect(),
+        other => other.clone(),
+    }
+}

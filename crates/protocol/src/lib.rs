@@ -1,0 +1,41 @@
+//! What the server and the clients of [tower-chat-rooms] have to agree on.
+//!
+//! The crate holds constants and the rules for close codes, nothing else. You need it only to
+//! write a client of your own.
+//!
+//! [tower-chat-rooms]: https://docs.rs/tower-chat-rooms
+#![no_std]
+
+pub mod close;
+
+/// The WebSocket subprotocol of the plain wire. A server chooses it where a client offers it and
+/// does not offer [`SUBPROTOCOL_V1`]. A connection without a subprotocol uses the plain wire, too.
+pub const SUBPROTOCOL_PLAIN: &str = "chat-rooms";
+
+/// The WebSocket subprotocol with positions, acknowledgements and session resumption.
+pub const SUBPROTOCOL_V1: &str = "chat-rooms.v1";
+
+/// Events that only the server sends. A client that sends one of them receives the error
+/// `reserved_event`; `heartbeat` is allowed as the answer to a heartbeat.
+pub const SERVER_EVENTS: [&str; 10] = [
+    "out",
+    "noAuth",
+    "error",
+    "heartbeat",
+    "welcome",
+    "entered",
+    "ack",
+    "expiring",
+    "authenticated",
+    "lagged",
+];
+
+/// Longest `cid`, the id that a client gives to a message, in bytes.
+pub const MAX_CID_BYTES: usize = 64;
+
+/// How many of a session's most recent message ids the server remembers. A client that keeps more
+/// messages than this unacknowledged may have one published twice after a lost connection.
+pub const MAX_CIDS: usize = 128;
+
+/// Most resume tokens in one enter.
+pub const MAX_RESUME_TOKENS: usize = 8;

@@ -1,0 +1,74 @@
+//! The flags about tokens.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tower_chat_rooms::{ChatRoomsBuilder, OnExpiry};
+
+/// Which tokens are accepted. Without a key everyone may connect.
+#[derive(Debug, Args)]
+pub(crate) struct Tokens {
+    /// Require JSON Web Tokens signed with this secret by HS256 (at least 32 bytes)
+    #[arg(long, env = "CHAT_JWT_SECRET", hide_env_values = true, group = "key")]
+    pub(crate) jwt_secret: Option<String>,
+
+    /// Require JSON Web Tokens signed with the key of this public one, a PEM file
+    #[arg(long, env = "CHAT_JWT_PUBLIC_KEY", value_name = "FILE", group = "key", requires = "jwt_algorithm")]
+    pub(crate) jwt_public_key: Option<PathBuf>,
+
+    /// The public key's algorithm: RS256, ..., ES256, ES384 or EdDSA
+    #[arg(long, env = "CHAT_JWT_ALGORITHM", requires = "jwt_public_key")]
+    pub(crate) jwt_algorithm: Option<String>,
+
+    /// Require JSON Web Tokens signed with one of the keys in this JSON Web Key Set, a file that is
+    /// read again on SIGHUP
+    #[arg(long, env = "CHAT_JWT_JWKS", value_name = "FILE", group = "key")]
+    pub(crate) jwt_jwks: Option<PathBuf>,
+
+    /// The issuer that tokens must be from
+    #[arg(long, env = "CHAT_JWT_ISSUER", requires = "key")]
+    pub(crate) jwt_issuer: Option<String>,
+
+    /// The audience that tokens must be for
+    #[arg(long, env = "CHAT_JWT_AUDIENCE", requires = "key")]
+    pub(crate) jwt_audience: Option<String>,
+
+    /// What happens to a connection whose token has expired
+    #[arg(long, env = "CHAT_ON_EXPIRY", default_value = "close")]
+    pub(crate) on_expiry: Expiry,
+}
+
+/// [`OnExpiry`] as a flag.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Expiry {
+    /// It is closed
+    Close,
+    /// It leaves its room and may send a new one
+    WaitForAuth,
+}
+
+impl From<Expiry> for OnExpiry {
+    fn from(expiry: Expiry) -> OnExpiry {
+        match expiry {
+            Expiry::Close => OnExpiry::Close,
+            Expiry::WaitForAuth => OnExpiry::WaitForAuth,
+        }
+    }
+}
+
+impl Tokens {
+    /// Adds the auth hook that the flags describe.
+    pub(crate) fn apply(
+        &self,
+        builder: ChatRoomsBuilder,
+    ) -> Result<ChatRoomsBuilder, Box<dyn Error + Send + Sync>> {
+        if self.jwt_secret.is_none() && self.jwt_public_key.is_none() && self.jwt_jwks.is_none() {
+            return Ok(builder);
+        }
+        #[cfg(feature = "jwt")]
+        return Ok(builder.auth(crate::jwt::auth(self)?));
+        #[cfg(not(feature = "jwt"))]
+        Err("this build checks no tokens; build it with `--features jwt` for the flags --jwt-*".into())
+    }
+}

@@ -1,0 +1,215 @@
+//! Who may connect: the limits on connections, in all and of one address, and the shutdown that ends it.
+
+mod peers;
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::sync::Notify;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::admission::peers::{Peer, Peers};
+use crate::context::Context;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::tasks::Tasks;
+
+pub(crate) struct Admission {
+    context: Arc<Context>,
+    tasks: Arc<Tasks>,
+    connections: AtomicUsize,
+    /// Connections that have not entered a room yet.
+    pending: AtomicUsize,
+    peers: Peers,
+    /// Sessions without a connection.
+    absent: AtomicUsize,
+    /// The peers that those sessions were connected from.
+    absent_peers: Peers,
+    closing: AtomicBool,
+    /// Told when the engine begins to shut down.
+    closed: Notify,
+}
+
+/// A connection's share of the limits, given back when dropped. A shutdown waits for it.
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
+    peer: Option<Peer>,
+    is_pending: bool,
+    _task: TaskTrackerToken,
+}
+
+/// The share of the limits of a session without a connection, given back when dropped.
+pub(crate) struct AbsencePermit {
+    admission: Arc<Admission>,
+    peer: Option<Peer>,
+}
+
+/// Why no further connection is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPermit {
+    Full,
+    /// Too many connections have not entered a room yet.
+    TooManyPending,
+    /// This peer has too many connections.
+    PeerFull,
+    ShuttingDown,
+}
+
+impl Admission {
+    pub(crate) fn new(context: Arc<Context>, tasks: Arc<Tasks>) -> Admission {
+        Admission {
+            context,
+            tasks,
+            connections: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
+            peers: Peers::default(),
+            absent: AtomicUsize::new(0),
+            absent_peers: Peers::default(),
+            closing: AtomicBool::new(false),
+            closed: Notify::new(),
+        }
+    }
+
+    /// A permit for one connection. Where the address is not known, it counts for no peer.
+    pub(crate) fn admit(self: &Arc<Admission>, address: Option<IpAddr>) -> Result<Permit, NoPermit> {
+        // In this order: whoever finds the engine open is waited for.
+        let task = self.tasks.token();
+        if self.is_closing() {
+            return Err(NoPermit::ShuttingDown);
+        }
+        let limits = &self.context.config.limits;
+        if !take(&self.connections, limits.max_connections) {
+            return Err(NoPermit::Full);
+        }
+        // From here on it gives back what it has.
+        let mut permit = Permit { admission: self.clone(), peer: None, is_pending: false, _task: task };
+        if let Some(peer) = self.peer(address) {
+            if !self.peers.take(peer, limits.max_connections_per_ip) {
+                if self.context.counters.refused_per_ip.read() == 0 {
+                    tracing::warn!(
+                        ?address,
+                        max = limits.max_connections_per_ip,
+                        "an address has as many connections as it may have; if it is a proxy, name it in \
+                         `trusted_proxies`"
+                    );
+                }
+                return Err(NoPermit::PeerFull);
+            }
+            permit.peer = Some(peer);
+        }
+        if !take(&self.pending, limits.max_pending) {
+            return Err(NoPermit::TooManyPending);
+        }
+        permit.is_pending = true;
+        Ok(permit)
+    }
+
+    /// A permit for a session without a connection, unless none may be kept, or as many are as there may be
+    /// connections, in all or of its address.
+    pub(crate) fn keep_absent(self: &Arc<Admission>, address: Option<IpAddr>) -> Option<AbsencePermit> {
+        let config = &self.context.config;
+        if config.recovery.resume_window.is_zero() || self.is_closing() {
+            return None;
+        }
+        if !take(&self.absent, config.limits.max_connections) {
+            return None;
+        }
+        let mut permit = AbsencePermit { admission: self.clone(), peer: None };
+        if let Some(peer) = self.peer(address) {
+            if !self.absent_peers.take(peer, config.limits.max_connections_per_ip) {
+                return None;
+            }
+            permit.peer = Some(peer);
+        }
+        Some(permit)
+    }
+
+    /// Connections that are open or being opened.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that have not entered a room yet.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Sessions without a connection.
+    pub(crate) fn absent(&self) -> usize {
+        self.absent.load(Ordering::Relaxed)
+    }
+
+    /// The connections that are counted for peers.
+    pub(crate) fn peer_connections(&self) -> usize {
+        self.peers.totals().0
+    }
+
+    /// From now on no connection is taken.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.closed.notify_waiters();
+    }
+
+    /// Whether a shutdown has begun.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Done when a shutdown begins.
+    pub(crate) async fn until_closing(&self) {
+        let told = self.closed.notified();
+        if !self.is_closing() {
+            told.await;
+        }
+    }
+
+    /// Waits for something, unless a shutdown begins first.
+    pub(crate) async fn unless_closing<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let (mut future, mut closing) = (pin!(future), pin!(self.until_closing()));
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => closing.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
+
+    /// What an address counts for, if it counts.
+    fn peer(&self, address: Option<IpAddr>) -> Option<Peer> {
+        address.map(Peer::of).filter(|_| self.context.config.limits.max_connections_per_ip < usize::MAX)
+    }
+}
+
+/// Takes one of so many places.
+fn take(places: &AtomicUsize, max: usize) -> bool {
+    places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
+}
+
+impl Permit {
+    /// The connection has entered a room.
+    pub(crate) fn set_entered(&mut self) {
+        if std::mem::take(&mut self.is_pending) {
+            self.admission.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.set_entered();
+        if let Some(peer) = self.peer {
+            self.admission.peers.give_back(peer);
+        }
+        self.admission.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for AbsencePermit {
+    fn drop(&mut self) {
+        if let Some(peer) = self.peer {
+            self.admission.absent_peers.give_back(peer);
+        }
+        self.admission.absent.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,75 @@
+use std::time::Duration;
+
+use crate::config::options::OptionValue;
+
+/// How many of a room's frames are kept for members who resume.
+///
+/// A room drops its oldest frames as soon as any of the three bounds is exceeded. It frees all of them when
+/// they are too old, and when the last member leaves.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_chat_rooms::History;
+///
+/// let history = History::last(100).for_at_most(Duration::from_secs(60)).max_bytes(16 * 1024);
+/// assert_eq!((history.frames(), history.age().as_secs(), history.bytes()), (100, 60, 16 * 1024));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    frames: usize,
+    bytes: usize,
+    age: Duration,
+}
+
+impl History {
+    /// The last `frames` frames of each room, for at most 5 minutes and at most 64 KiB.
+    ///
+    /// Messages, enters and leaves are frames; heartbeats are not.
+    pub fn last(frames: usize) -> History {
+        History { frames, bytes: 64 * 1024, age: Duration::from_secs(5 * 60) }
+    }
+
+    /// Replaces the age up to which a frame is kept.
+    #[must_use]
+    pub fn for_at_most(self, age: Duration) -> History {
+        History { age, ..self }
+    }
+
+    /// Replaces the bytes of frames that a room keeps. It allocates up to twice as much.
+    #[must_use]
+    pub fn max_bytes(self, bytes: usize) -> History {
+        History { bytes, ..self }
+    }
+
+    /// The number of frames that a room keeps.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// The bytes of frames that a room keeps.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The age up to which a frame is kept.
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+}
+
+impl OptionValue for Option<History> {
+    const EXPECTED: &'static str = "a number of frames, 0 for none";
+
+    fn from_text(text: &str) -> Option<Option<History>> {
+        let frames = text.parse().ok()?;
+        Some((frames > 0).then(|| History::last(frames)))
+    }
+
+    fn to_text(&self) -> String {
+        self.map_or(0, |history| history.frames).to_string()
+    }
+
+    fn is_zero(&self) -> bool {
+        self.is_none()
+    }
+}

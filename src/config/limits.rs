@@ -1,0 +1,131 @@
+use crate::config::options::options;
+use crate::ids::MaxLen;
+
+options! {
+    /// Limits on sizes and counts.
+    ///
+    /// Every limit has a safe default. `usize::MAX` or `u32::MAX` removes a limit.
+    ///
+    /// ```
+    /// use tower_chat_rooms::{ChatRooms, Limits};
+    ///
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// let limits = Limits::default().max_connections(50_000).max_message_bytes(16 * 1024);
+    /// let rooms = ChatRooms::builder().limits(limits).build()?;
+    /// # drop(rooms);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub struct Limits {
+        /// Bytes of one message from a client, all fragments together.
+        ///
+        /// A longer message closes the connection with 1009 before it is read.
+        max_message_bytes: usize = 64 * 1024;
+
+        /// Nesting depth of arrays and objects in a message.
+        ///
+        /// It protects the JSON parsers of the other members. A deeper message is answered with an error
+        /// `too_deep`.
+        max_depth: usize = 64;
+
+        /// Bytes of a member's name in UTF-8.
+        max_name_bytes: usize = 128;
+
+        /// Characters of a member's name.
+        ///
+        /// These are Unicode scalar values. Ideographs and emoji take three or four bytes each and reach
+        /// [`max_name_bytes`](Limits::max_name_bytes) first.
+        max_name_chars: usize = 64;
+
+        /// Bytes of a room id in UTF-8.
+        max_room_id_bytes: usize = 128;
+
+        /// Characters of a room id.
+        ///
+        /// These are Unicode scalar values.
+        max_room_id_chars: usize = 128;
+
+        /// Members of one room.
+        ///
+        /// A client that enters a full room gets an error `room_full`. Each message costs one write per
+        /// member.
+        max_room_members: usize = 10_000;
+
+        /// Rooms that exist at once.
+        ///
+        /// A room exists while it has members.
+        max_rooms: usize = 65_536;
+
+        /// Connections at once.
+        ///
+        /// Connections whose upgrade has not completed yet are included. Further upgrade requests are
+        /// refused with 503.
+        max_connections: usize = 65_536;
+
+        /// Connections at once from one IP address, or from one IPv6 /64 network.
+        ///
+        /// Further upgrade requests are refused with 429. Behind a proxy, name it with
+        /// [`trusted_proxies`](crate::ChatRoomsBuilder::trusted_proxies), or all clients share the proxy's
+        /// address and thus this limit.
+        ///
+        /// **The limit needs the client's address.** Put a [`PeerAddr`](crate::PeerAddr) into the extensions
+        /// of each request. Without it there is no limit per address.
+        ///
+        /// The default leaves room for a school or an office behind one address, and gives one machine no
+        /// more than a 256th of the default [`max_connections`](Limits::max_connections).
+        max_connections_per_ip: usize = 256;
+
+        /// Connections at once that have not entered a room yet, or not authenticated.
+        ///
+        /// Further upgrade requests are refused with 503; connections that have entered a room are not
+        /// affected. If your clients stay connected without entering a room, set it to
+        /// [`max_connections`](Limits::max_connections). The default lets all clients come back within a few
+        /// seconds after a restart.
+        max_pending: usize = 16_384;
+
+        /// Frames that may wait in a connection's send queue.
+        ///
+        /// The send queue holds what the kernel's socket buffer does not take. When it is full, the
+        /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer) policy applies.
+        max_queue_frames: usize = 1024;
+
+        /// Bytes that may wait in a connection's send queue.
+        ///
+        /// The first burst that a socket does not take is kept whatever its size, so that a client that has
+        /// kept up so far does not count as slow at once. If it still reads nothing while more than this
+        /// arrives, it does. A slow connection therefore holds at most this and one burst, twice this in all,
+        /// and shares most of it with the other slow members.
+        ///
+        /// This also bounds what a room may gather between two deliveries: beyond it, senders have to wait.
+        max_queue_bytes: usize = 1024 * 1024;
+
+        /// Malformed frames in a row that close a connection with 1008.
+        max_bad_frames: u32 = 8;
+
+        /// Failed authentications that close a connection with 1008.
+        ///
+        /// All failures of a connection count, whatever succeeds in between.
+        max_failed_auths: u32 = 8;
+    }
+}
+
+impl Limits {
+    /// Whether an object of so many bytes, with name and count added, does not fit into an empty queue.
+    pub(crate) fn is_too_big(&self, bytes: usize) -> bool {
+        bytes > self.max_queue_bytes.saturating_sub(self.overhead())
+    }
+
+    pub(crate) fn name(&self) -> MaxLen {
+        MaxLen { bytes: self.max_name_bytes, chars: self.max_name_chars }
+    }
+
+    pub(crate) fn room_id(&self) -> MaxLen {
+        MaxLen { bytes: self.max_room_id_bytes, chars: self.max_room_id_chars }
+    }
+
+    /// How much a relayed object can grow: by the frame's header, the count, and the name, each byte of which
+    /// may take six in JSON.
+    pub(crate) fn overhead(&self) -> usize {
+        self.max_name_bytes.saturating_mul(6).saturating_add(64)
+    }
+}

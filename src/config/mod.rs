@@ -1,0 +1,54 @@
+//! The settings of an engine: plain data with documented defaults.
+
+mod heartbeat;
+mod history;
+mod limits;
+mod on_expiry;
+mod options;
+mod rate_limits;
+mod recovery;
+mod slow_consumer;
+mod timeouts;
+mod unique_names;
+
+pub use self::heartbeat::Heartbeat;
+pub use self::history::History;
+pub use self::limits::Limits;
+pub use self::on_expiry::OnExpiry;
+pub use self::options::OptionInfo;
+pub use self::rate_limits::RateLimits;
+pub use self::recovery::Recovery;
+pub use self::slow_consumer::SlowConsumer;
+pub use self::timeouts::Timeouts;
+pub use self::unique_names::UniqueNames;
+
+/// All settings of one engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Of plain connections.
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) v1_heartbeat: Heartbeat,
+    pub(crate) limits: Limits,
+    pub(crate) rate_limits: RateLimits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) recovery: Recovery,
+    pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) unique_names: UniqueNames,
+    pub(crate) on_expiry: OnExpiry,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            heartbeat: Heartbeat::default(),
+            v1_heartbeat: Heartbeat::wide_internet(),
+            limits: Limits::default(),
+            rate_limits: RateLimits::default(),
+            timeouts: Timeouts::default(),
+            recovery: Recovery::default(),
+            slow_consumer: SlowConsumer::default(),
+            unique_names: UniqueNames::default(),
+            on_expiry: OnExpiry::default(),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+use std::time::Duration;
+
+use crate::config::History;
+use crate::config::options::options;
+
+options! {
+    /// What is kept for clients that lose their connection and come back.
+    ///
+    /// Only clients of the `chat-rooms.v1` subprotocol can resume.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_chat_rooms::{ChatRooms, History, Recovery};
+    ///
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// let recovery =
+    ///     Recovery::default().resume_window(Duration::from_secs(10)).history(History::last(100));
+    /// let rooms = ChatRooms::builder().recovery(recovery).build()?;
+    /// # drop(rooms);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub struct Recovery {
+        /// How long the session of a lost connection is kept; zero for not at all.
+        ///
+        /// A client that comes back within this time resumes its session: the other members see it neither
+        /// leave nor enter, the count does not change, and [`RoomEvents`](crate::RoomEvents) are not called.
+        /// A session whose connection was closed on purpose, by the client or for what it did, is not kept.
+        ///
+        /// At most [`max_connections`](crate::Limits::max_connections) sessions are kept, and at most
+        /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip) of one address.
+        resume_window: Duration = Duration::ZERO;
+
+        /// Frames that each room keeps for members who come back.
+        ///
+        /// A returning member receives the frames that it has missed. The history's frames and bytes may be
+        /// at most half of [`max_queue_frames`](crate::Limits::max_queue_frames) and
+        /// [`max_queue_bytes`](crate::Limits::max_queue_bytes).
+        history: Option<History> as impl Into<Option<History>> = None;
+    }
+}

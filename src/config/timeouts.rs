@@ -1,0 +1,60 @@
+use std::time::Duration;
+
+use crate::config::options::options;
+
+options! {
+    /// How long things may take.
+    ///
+    /// `Duration::MAX` removes a limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_chat_rooms::{ChatRooms, Timeouts};
+    ///
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// let timeouts = Timeouts::default().hook_timeout(Duration::from_secs(2));
+    /// let rooms = ChatRooms::builder().timeouts(timeouts).build()?;
+    /// # drop(rooms);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub struct Timeouts {
+        /// Time within which a connection must enter its first room.
+        ///
+        /// It also bounds how long an accepted upgrade may take to complete. A connection that takes longer
+        /// is closed with 4002.
+        enter_timeout: Duration = Duration::from_secs(10);
+
+        /// Time within which a client must send its token, where one is required.
+        ///
+        /// A connection that takes longer is closed with 4502.
+        auth_timeout: Duration = Duration::from_secs(10);
+
+        /// Time that one call of an async hook may take.
+        ///
+        /// A call that takes longer counts as a refusal.
+        hook_timeout: Duration = Duration::from_secs(10);
+
+        /// Time for the closing handshake, and thus for a shutdown.
+        close_timeout: Duration = Duration::from_secs(5);
+
+        /// Time within which a socket must take some of what waits in its send queue.
+        ///
+        /// A client that takes nothing for longer is closed with 4001, even if it answers heartbeats. This
+        /// is checked with each heartbeat. The default is enough for a phone between two cells.
+        write_timeout: Duration = Duration::from_secs(30);
+
+        /// Time after which a connection has to reconnect.
+        ///
+        /// It is closed with 4003, which tells the client to come back. The time is up to a tenth shorter for
+        /// each connection, so that connections that came together do not end together. Use it to spread
+        /// connections over your servers anew, or to have credentials checked again.
+        max_lifetime: Duration = Duration::MAX;
+
+        /// How long before its token expires a client is warned; zero for no warning.
+        ///
+        /// Only clients of the `chat-rooms.v1` subprotocol are. The default leaves time to fetch a new token
+        /// over a slow network.
+        token_warning: Duration = Duration::from_secs(30);
+    }
+}

@@ -1,0 +1,426 @@
+//! A connection's task: what the client sends, one frame after the other, to the end.
+
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::admission::Permit;
+use crate::config::{Config, OnExpiry};
+use crate::connection::deadline::Deadline;
+use crate::connection::faults::Faults;
+use crate::connection::publish::Attempt;
+use crate::connection::rate_limiter::{Exceeded, RateLimiter};
+use crate::connection::token_expiry::{Step, TokenExpiry};
+use crate::connection::{Opening, auth, join, publish};
+use crate::engine::Engine;
+use crate::hooks::guard::{self, NoAnswer, Panicked};
+use crate::protocol::close::LeaveReason;
+use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::inbound::{Inbound, Publish};
+use crate::protocol::resume::{self, ResumeToken};
+use crate::protocol::subprotocol::Subprotocol;
+use crate::protocol::{frame, outbound};
+use crate::session::{self, Attachment, Superseded};
+use crate::socket::{Inbox, Io, Socket, Turn};
+
+/// How long a connection that the client closed during a stall is kept, so that what it has opened instead
+/// is in use before it hears of the end.
+const LATE_CLOSE: Duration = Duration::from_millis(250);
+
+/// The task's own state.
+pub(super) struct Connection {
+    engine: Arc<Engine>,
+    attachment: Attachment,
+    inbox: Inbox,
+    subprotocol: Subprotocol,
+    /// Nothing is done for the client before it has authenticated.
+    pending_auth: bool,
+    faults: Faults,
+    /// Boxed, for tasks come in sizes of 128 bytes.
+    rates: Box<RateLimiter>,
+    deadline: Deadline,
+    /// Where the user's authentication expires.
+    token_expiry: Option<Box<TokenExpiry>>,
+    /// The last to be dropped: a shutdown waits for it, and so for the end of the session.
+    permit: Permit,
+}
+
+/// The connection has to end.
+pub(super) struct End(pub(super) LeaveReason);
+
+/// What is left to do for a frame.
+type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + Send + 'a>>;
+
+/// What comes next.
+enum Event {
+    Turn(Turn),
+    /// The user's authentication expires in so long.
+    Expiring(Duration),
+    Expired,
+}
+
+impl From<Panicked> for End {
+    fn from(_: Panicked) -> End {
+        End(LeaveReason::HookFailed)
+    }
+}
+
+impl From<Superseded> for End {
+    fn from(_: Superseded) -> End {
+        End(LeaveReason::Replaced)
+    }
+}
+
+impl From<LeaveReason> for End {
+    fn from(reason: LeaveReason) -> End {
+        End(reason)
+    }
+}
+
+impl Connection {
+    pub(super) fn open(engine: Arc<Engine>, io: Box<dyn Io>, opening: Opening) -> Connection {
+        let Opening { permit, admission, peer, subprotocol, first, max_write } = opening;
+        let (user, pending_auth) = admission.into_parts();
+        let (context, id) = (engine.context.clone(), engine.sessions.new_id());
+        let config = engine.config();
+        let is_v1 = subprotocol == Subprotocol::V1;
+        let keeps_sessions = is_v1 && !config.recovery.resume_window.is_zero();
+        let token = keeps_sessions.then(ResumeToken::new).flatten();
+        let mut socket = Box::new(Socket::new(io, max_write, context, subprotocol, first));
+        // A client that replaces a connection may hear of the old one's end only now. The tutorial's page closes
+        // the new one then, and reconnects only if it has had a heartbeat: so one comes first of all.
+        if is_v1 {
+            // In one write, since a heartbeat would overtake a welcome that has to wait.
+            let mut both = Vec::new();
+            for text in [outbound::welcome(id, token, config), outbound::heartbeat(0)] {
+                frame::push_text(&mut both, &[text.as_bytes()]);
+            }
+            socket.send(&both.into());
+        } else {
+            socket.send_heartbeat();
+        }
+        let user = user.map(Arc::new);
+        let opening = session::Opening { id, subprotocol, socket, token, peer, user };
+        let attachment = Attachment::begin(engine.sessions.clone(), opening);
+        engine.start(subprotocol);
+        engine.context.counters.accepted.add(1);
+        if engine.admission.is_closing() {
+            // The shutdown may have looked for connections before this one could be found.
+            attachment.close(LeaveReason::Shutdown);
+        }
+        let mut connection = Connection {
+            attachment,
+            inbox: Inbox::default(),
+            subprotocol,
+            pending_auth,
+            faults: Faults::default(),
+            rates: Box::new(RateLimiter::new(
+                engine.config(),
+                engine.context.heartbeat_of(subprotocol),
+                engine.context.clock.now(),
+            )),
+            deadline: Deadline::new(id, engine.config().timeouts.max_lifetime),
+            token_expiry: None,
+            permit,
+            engine,
+        };
+        connection.restart_token_expiry();
+        connection.restart_deadline();
+        tracing::debug!(connection = %id, "connection open");
+        connection
+    }
+
+    /// Leads the connection to its end.
+    pub(super) async fn serve(mut self) {
+        let End(reason) = match self.run().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        let counters = &self.engine.context.counters;
+        match reason {
+            LeaveReason::HeartbeatMissed => counters.heartbeats_missed.add(1),
+            LeaveReason::Slow => counters.slow.add(1),
+            LeaveReason::Flooded => counters.flooded.add(1),
+            LeaveReason::AuthFailed => counters.auth_failed.add(1),
+            LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
+            _ => {}
+        }
+        let limit = self.engine.config().timeouts.close_timeout;
+        // After a stall the tutorial's page opens a new connection while the old one ends. It closes the new one
+        // then, and reconnects only if that one has had a heartbeat.
+        let is_late = reason == LeaveReason::Closed && self.engine.has_stalled();
+        let delay = if is_late { LATE_CLOSE } else { Duration::ZERO };
+        let Connection { attachment, permit, .. } = self;
+        // Boxed for the same reason as the rest of a frame's work.
+        Box::pin(attachment.finish(reason, delay, limit)).await;
+        drop(permit);
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        self.engine.config()
+    }
+
+    pub(super) fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
+    pub(super) fn is_v1(&self) -> bool {
+        self.subprotocol == Subprotocol::V1
+    }
+
+    /// Resumes the session that one of these tokens stands for.
+    pub(super) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, End> {
+        let has_resumed = self.attachment.resume(tokens)?;
+        if has_resumed {
+            self.has_entered();
+            self.restart_token_expiry();
+        }
+        Ok(has_resumed)
+    }
+
+    /// The client is in a room: no time to enter runs for it, and it does not count as pending.
+    pub(super) fn has_entered(&mut self) {
+        self.restart_deadline();
+        self.permit.set_entered();
+    }
+
+    /// The client has authenticated.
+    pub(super) fn has_authenticated(&mut self) {
+        self.restart_token_expiry();
+        if std::mem::take(&mut self.pending_auth) {
+            self.restart_deadline();
+        }
+    }
+
+    /// Checks an enter against the rate limits.
+    pub(super) fn check_enter_rate(&mut self) -> Result<(), Exceeded> {
+        let clock = self.engine.context.clock;
+        self.rates.check_enter(&self.engine.config().rate_limits, || clock.now())
+    }
+
+    /// Checks a room that is about to be opened against the rate limits.
+    pub(super) fn check_new_room_rate(&mut self) -> Result<(), Exceeded> {
+        let clock = self.engine.context.clock;
+        self.rates.check_new_room(&self.engine.config().rate_limits, || clock.now())
+    }
+
+    /// Waits for an async hook. `None` if it took too long.
+    pub(super) async fn ask<T>(
+        &mut self,
+        hook: &'static str,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>, End> {
+        let limit = self.config().timeouts.hook_timeout;
+        match self.watch(guard::answer(hook, limit, future)).await? {
+            Ok(value) => Ok(Some(value)),
+            Err(NoAnswer::TooLate) => Ok(None),
+            Err(NoAnswer::Panicked) => Err(End(LeaveReason::HookFailed)),
+        }
+    }
+
+    /// Waits for something; meanwhile the connection is read, written and watched. Messages stay in the inbox,
+    /// and when that is full the client has to wait.
+    pub(super) async fn watch<T>(&mut self, future: impl Future<Output = T>) -> Result<T, End> {
+        let mut future = pin!(future);
+        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            match attachment.poll_turn(cx, inbox) {
+                Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Looks whether the client is still there, or has left something to handle.
+    pub(super) async fn look(&mut self) -> Result<(), End> {
+        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
+        std::future::poll_fn(|cx| match attachment.poll_turn(cx, inbox) {
+            Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
+            _ => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    pub(super) fn send(&self, text: &str) {
+        self.attachment.send(&frame::text(text.as_bytes()));
+    }
+
+    /// Tells the client that it has to authenticate, or why it has not.
+    pub(super) fn send_no_auth(&self, reason: &str) {
+        self.engine.context.counters.errors.add(1);
+        self.send(&outbound::no_auth(reason));
+    }
+
+    /// Tells the client what was wrong, for a message with its id.
+    pub(super) fn refuse(&mut self, error: PeerError, cid: Option<&str>) -> Result<(), End> {
+        self.engine.context.counters.errors.add(1);
+        self.send(&outbound::error(error.code.as_str(), &error.text, cid, None));
+        if error.code.is_malformed() {
+            self.faults.add_bad_frame(&self.engine.config().limits)?;
+        }
+        Ok(())
+    }
+
+    /// A token was refused.
+    pub(super) fn refuse_token(&mut self, reason: &str) -> Result<(), End> {
+        self.send_no_auth(reason);
+        Ok(self.faults.add_failed_auth(&self.engine.config().limits)?)
+    }
+
+    /// Tells the client that something was dropped, and when it may try again.
+    pub(super) fn refuse_excess(&mut self, exceeded: Exceeded, cid: Option<&str>) -> Result<(), End> {
+        // Whole milliseconds, and none too few.
+        let millis = exceeded.wait.as_micros().div_ceil(1000);
+        let text = format!("{}; try again in {millis} ms", exceeded.limit);
+        self.engine.context.counters.errors.add(1);
+        let retry = self.is_v1().then_some(millis as u64);
+        self.send(&outbound::error(ErrorCode::RateLimited.as_str(), &text, cid, retry));
+        self.count_violations(1)
+    }
+
+    async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+        loop {
+            match self.next().await {
+                Event::Turn(Turn::Messages) => {}
+                Event::Turn(Turn::End(reason)) => return Err(End(reason)),
+                Event::Expiring(left) => self.send(&outbound::expiring(left)),
+                Event::Expired => self.expire()?,
+            }
+            let others = std::mem::take(&mut self.inbox.others);
+            if others > 0 {
+                self.charge_others(others)?;
+            }
+            while let Some(text) = self.inbox.texts.pop_front() {
+                if let Some(rest) = self.on_text(text.as_str())? {
+                    rest.await?;
+                }
+            }
+            // A burst's worth of memory is not kept while idle.
+            if self.inbox.texts.capacity() > 4 {
+                self.inbox.texts = VecDeque::new();
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
+        let (deadline, token_expiry) = (&mut self.deadline, &mut self.token_expiry);
+        std::future::poll_fn(|cx| {
+            // First, for a flood must not postpone it.
+            if let Poll::Ready(reason) = deadline.poll(cx) {
+                return Poll::Ready(Event::Turn(Turn::End(reason)));
+            }
+            if let Some(expiry) = token_expiry
+                && let Poll::Ready(step) = expiry.poll(cx)
+            {
+                return Poll::Ready(match step {
+                    Step::Warn(left) => Event::Expiring(left),
+                    Step::Expire => Event::Expired,
+                });
+            }
+            attachment.poll_turn(cx, inbox).map(Event::Turn)
+        })
+        .await
+    }
+
+    /// Does at once what can be done at once. What has to wait is boxed: it is rare, and every connection would
+    /// have room for the largest of these futures.
+    fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
+        let inbound = Inbound::parse(text, self.config().limits.max_depth);
+        if matches!(inbound, Ok(Inbound::Pong)) {
+            self.faults.reset_bad_frames();
+            self.charge_others(1)?;
+            return Ok(None);
+        }
+        let clock = self.engine.context.clock;
+        let rate = self.rates.check_message(text.len(), &self.engine.config().rate_limits, || clock.now());
+        let inbound = match inbound {
+            Ok(inbound) => inbound,
+            Err(error) => return self.refuse(error, None).map(|()| None),
+        };
+        if let Err(exceeded) = rate {
+            let cid = match &inbound {
+                Inbound::Publish(Publish { cid: Some(cid), .. }) if self.is_v1() => resume::cid(cid).ok(),
+                _ => None,
+            };
+            return self.refuse_excess(exceeded, cid.as_deref()).map(|()| None);
+        }
+        self.faults.reset_bad_frames();
+        match inbound {
+            Inbound::Pong => Ok(None),
+            Inbound::Auth(token) => Ok(Some(Box::pin(auth::authenticate(self, token)))),
+            _ if self.pending_auth => {
+                self.send_no_auth("authenticate first: send {\"event\":\"auth\",\"message\":TOKEN}");
+                Ok(None)
+            }
+            Inbound::Enter(enter) => Ok(Some(Box::pin(join::join(self, enter)))),
+            Inbound::Publish(message) => match publish::publish(self, text, message)? {
+                Attempt::Done => Ok(None),
+                Attempt::Wait(message, why) => {
+                    Ok(Some(Box::pin(publish::publish_later(self, text, message, why))))
+                }
+            },
+        }
+    }
+
+    /// Charges frames that are no messages to the rate limits; there is nothing to say to them.
+    fn charge_others(&mut self, n: u32) -> Result<(), End> {
+        let clock = self.engine.context.clock;
+        let heartbeat = self.engine.context.heartbeat_of(self.subprotocol);
+        let limits = &self.engine.config().rate_limits;
+        let exceeding = self.rates.check_others(n, limits, heartbeat, || clock.now());
+        if exceeding > 0 { self.count_violations(exceeding) } else { Ok(()) }
+    }
+
+    fn count_violations(&mut self, n: u32) -> Result<(), End> {
+        self.engine.context.counters.rate_limited.add(n.into());
+        if self.rates.add_violations(n, &self.engine.config().rate_limits) {
+            return Ok(());
+        }
+        Err(End(LeaveReason::Flooded))
+    }
+
+    /// The user's authentication has expired.
+    fn expire(&mut self) -> Result<(), End> {
+        self.token_expiry = None;
+        if self.config().on_expiry == OnExpiry::Close {
+            self.send_no_auth("the token has expired; get a new one");
+            return Err(End(LeaveReason::AuthExpired));
+        }
+        self.attachment.leave_room(LeaveReason::AuthExpired)?;
+        self.attachment.run_callbacks()?;
+        self.send_no_auth(
+            "the token has expired: send {\"event\":\"auth\",\"message\":TOKEN} with a new one",
+        );
+        self.pending_auth = true;
+        self.restart_deadline();
+        Ok(())
+    }
+
+    fn restart_token_expiry(&mut self) {
+        let warning = if self.is_v1() { self.config().timeouts.token_warning } else { Duration::ZERO };
+        let expiry = self.attachment.session().user().and_then(|user| user.expiry());
+        self.token_expiry = expiry.and_then(|expiry| TokenExpiry::begin(expiry, warning)).map(Box::new);
+    }
+
+    /// The time to authenticate, then to enter, runs from now on.
+    fn restart_deadline(&mut self) {
+        let timeouts = &self.engine.config().timeouts;
+        let limit = match (self.pending_auth, self.attachment.membership()) {
+            (true, _) => Some((timeouts.auth_timeout, LeaveReason::NeverAuthenticated)),
+            (false, None) => Some((timeouts.enter_timeout, LeaveReason::NeverEntered)),
+            (false, Some(_)) => None,
+        };
+        self.deadline.start(limit);
+    }
+}

@@ -1,0 +1,173 @@
+//! A client enters a room: for the first time, from another one, or coming back.
+
+use crate::config::SlowConsumer;
+use crate::connection::auth::may_stay;
+use crate::connection::connection_task::{Connection, End};
+use crate::delivery::Refused;
+use crate::hooks::guard;
+use crate::hooks::policy::EnterRequest;
+use crate::ids::{IdError, Name, RoomId};
+use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::inbound::{Body, Enter, RoomField};
+use crate::protocol::position::Position;
+use crate::protocol::resume::{self, ResumeToken};
+use crate::room::EnterError;
+use crate::session::EnterCommand;
+
+/// What a `chat-rooms.v1` client wants to go on from.
+#[derive(Default)]
+struct Resumption {
+    since: Option<Position>,
+    tokens: Vec<ResumeToken>,
+}
+
+/// What a client wants to enter, checked.
+struct Checked<'a> {
+    name: Name,
+    room: RoomId,
+    body: Body<'a>,
+}
+
+pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
+    if let Err(exceeded) = connection.check_enter_rate() {
+        return connection.refuse_excess(exceeded, None);
+    }
+    let resumption = match resumption(connection, &enter) {
+        Ok(resumption) => resumption,
+        Err(error) => return connection.refuse(error, None),
+    };
+    let Checked { name, room, body } = match check(connection, enter) {
+        Ok(checked) => checked,
+        Err(error) => return connection.refuse(error, None),
+    };
+    let slow = slow_consumer(connection, &room)?;
+    let is_back = connection.attachment().membership().is_none() && connection.resume(&resumption.tokens)?;
+    let is_there = is_in(connection, &room, &name);
+    // Whatever brings a member back asks the policy first: its rights may have changed.
+    if is_back && !may_stay(connection).await? && is_there {
+        return Ok(());
+    }
+    if is_there {
+        return Ok(match connection.is_v1() {
+            true => connection.attachment().come_back(resumption.since, slow)?,
+            false => connection.attachment().repeat_enter(&body)?,
+        });
+    }
+    if is_back && connection.attachment().membership().is_some() {
+        // It wants to be elsewhere now, and goes there from where it was.
+        connection.attachment().come_back(None, slow)?;
+    }
+    if !is_allowed(connection, &room, &name).await? {
+        return Ok(());
+    }
+    if connection.engine().rooms.get(room.as_str()).is_none()
+        && let Err(exceeded) = connection.check_new_room_rate()
+    {
+        return connection.refuse_excess(exceeded, None);
+    }
+    let command = EnterCommand { name: &name, room: &room, body: &body, since: resumption.since, slow };
+    match connection.attachment().enter(&command)? {
+        Ok(()) => {
+            connection.has_entered();
+            Ok(connection.attachment().run_callbacks()?)
+        }
+        Err(refused) => {
+            let error = explain(&refused, connection);
+            connection.refuse(error, None)
+        }
+    }
+}
+
+fn is_in(connection: &Connection, room: &RoomId, name: &Name) -> bool {
+    let membership = connection.attachment().membership();
+    membership.is_some_and(|membership| membership.name == *name && membership.room.id() == room)
+}
+
+fn resumption(connection: &Connection, enter: &Enter<'_>) -> Result<Resumption, PeerError> {
+    let mut resumption = Resumption::default();
+    if connection.is_v1() {
+        if let Some(since) = enter.since {
+            resumption.since = resume::since(since)?;
+        }
+        if let Some(tokens) = enter.resume {
+            resumption.tokens = resume::tokens(tokens)?;
+        }
+    }
+    Ok(resumption)
+}
+
+/// Asks the policy; if it says no, the client is told.
+async fn is_allowed(connection: &mut Connection, room: &RoomId, name: &Name) -> Result<bool, End> {
+    let engine = connection.engine().clone();
+    let Some(policy) = engine.policy() else { return Ok(true) };
+    let session = connection.attachment().session().clone();
+    let (user, from) = (session.user(), session.membership().map(|m| m.room.id().clone()));
+    let request = EnterRequest {
+        connection: session.id(),
+        peer: session.peer(),
+        user: user.as_deref(),
+        name,
+        room,
+        from: from.as_ref(),
+        is_renewal: false,
+    };
+    let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
+        // A client that has gone meanwhile does not enter.
+        Some(Ok(())) => return connection.look().await.map(|()| true),
+        Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
+        None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
+    };
+    connection.refuse(error, None).map(|()| false)
+}
+
+/// What happens if the client reads this room too slowly.
+fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer, End> {
+    let own = match connection.engine().policy() {
+        Some(policy) => guard::call("slow_consumer", || policy.slow_consumer(room))?,
+        None => None,
+    };
+    Ok(own.unwrap_or(connection.config().slow_consumer))
+}
+
+/// Name and room within the limits. The user's own name counts more than the claimed one.
+fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, PeerError> {
+    let limits = &connection.config().limits;
+    let bad_name = |why: &str| PeerError::new(ErrorCode::BadName, format!("the name {why}"));
+    let claimed = enter.name.as_deref();
+    let has_resumption = enter.since.or(enter.resume).is_some();
+    let body = if connection.is_v1() && has_resumption { enter.body.without_resume() } else { enter.body };
+    let user = connection.attachment().session().user();
+    let (name, body) = match user.as_ref().and_then(|user| user.name()) {
+        Some(own) if claimed != Some(own) => (Some(own), body.with_message(own)),
+        own => (own.or(claimed), body),
+    };
+    let name = name.ok_or_else(|| bad_name("must be a string, as \"message\""))?;
+    let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
+    let bad_room = |why: &str| PeerError::new(ErrorCode::BadRoomId, format!("the room id {why}"));
+    let RoomField::Id(room) = enter.room else {
+        return Err(bad_room("must be a string or a number, as \"roomId\""));
+    };
+    let room = RoomId::parse(&room, limits.room_id()).map_err(|e: IdError| bad_room(&e.to_string()))?;
+    Ok(Checked { name, room, body })
+}
+
+fn explain(refused: &Refused, connection: &Connection) -> PeerError {
+    let limits = &connection.config().limits;
+    match refused {
+        Refused::TooManyRooms => {
+            let max = limits.max_rooms;
+            let text =
+                format!("there are {max} rooms, and no further one can be opened; enter one that exists");
+            PeerError::new(ErrorCode::TooManyRooms, text)
+        }
+        Refused::Room(EnterError::Full) => {
+            let max = limits.max_room_members;
+            let text = format!("the room is full ({max} members); try another, or again later");
+            PeerError::new(ErrorCode::RoomFull, text)
+        }
+        Refused::Room(EnterError::NameTaken) => {
+            PeerError::new(ErrorCode::NameTaken, "another member of the room has this name; choose another")
+        }
+        Refused::Room(EnterError::Closed) => PeerError::new(ErrorCode::Denied, "the room is closed"),
+    }
+}

@@ -1,0 +1,193 @@
+//! A member sends a message to its room.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use crate::connection::connection_task::{Connection, End};
+use crate::delivery::NotPublished;
+use crate::hooks::events;
+use crate::hooks::guard;
+use crate::hooks::policy::{MessageRequest, Ruling};
+use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::inbound::{Body, Publish};
+use crate::protocol::outbound;
+use crate::protocol::resume;
+use crate::session::{Membership, Published};
+
+/// While readers catch up, the sender looks this often whether they have.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What has become of a message.
+pub(super) enum Attempt<'a> {
+    /// It was published, or refused.
+    Done,
+    /// The room has to catch up first.
+    Wait(Message<'a>, NotPublished),
+}
+
+/// A message that may be published.
+pub(super) struct Message<'a> {
+    event: Cow<'a, str>,
+    body: Body<'a>,
+    /// What the policy has put in its place, as a whole.
+    replaced: Option<String>,
+    cid: Option<Cow<'a, str>>,
+}
+
+/// No future, for every connection would have room for it.
+pub(super) fn publish<'a>(
+    connection: &mut Connection,
+    text: &'a str,
+    message: Publish<'a>,
+) -> Result<Attempt<'a>, End> {
+    let Some(message) = check(connection, text, message)? else { return Ok(Attempt::Done) };
+    match attempt(connection, text, &message)? {
+        None => Ok(Attempt::Done),
+        Some(why) => Ok(Attempt::Wait(message, why)),
+    }
+}
+
+/// A sender that fills a room faster than it empties has to wait. Its own frames still reach it.
+pub(super) async fn publish_later(
+    connection: &mut Connection,
+    text: &str,
+    message: Message<'_>,
+    mut why: NotPublished,
+) -> Result<(), End> {
+    loop {
+        connection.attachment().keep_waiting();
+        match why {
+            NotPublished::Closed => return Ok(()),
+            NotPublished::BatchFull => connection.watch(yield_now()).await?,
+            NotPublished::Held => connection.watch(sleep(LOOK)).await?,
+        }
+        match attempt(connection, text, &message)? {
+            None => return Ok(()),
+            Some(still) => why = still,
+        }
+    }
+}
+
+/// Publishes a message. Returns why it has to wait, if it has to.
+fn attempt(
+    connection: &mut Connection,
+    text: &str,
+    message: &Message<'_>,
+) -> Result<Option<NotPublished>, End> {
+    let cid = message.cid.as_deref();
+    match connection.attachment().publish(&message.body, cid)? {
+        Some(Ok(published)) => conclude(connection, text, message, &published).map(|()| None),
+        // The room was closed, and the connection is about to end.
+        Some(Err(NotPublished::Closed)) => Ok(None),
+        Some(Err(why)) => Ok(Some(why)),
+        None => not_entered(connection, cid).map(|()| None),
+    }
+}
+
+/// What is to be published; `None` if nothing is, and the client has had its answer.
+fn check<'a>(
+    connection: &mut Connection,
+    text: &'a str,
+    message: Publish<'a>,
+) -> Result<Option<Message<'a>>, End> {
+    let Publish { event, body, cid } = message;
+    let cid = match cid.filter(|_| connection.is_v1()).map(resume::cid).transpose() {
+        Ok(cid) => cid,
+        Err(error) => return connection.refuse(error, None).map(|()| None),
+    };
+    let engine = connection.engine().clone();
+    let Some(policy) = engine.policy() else {
+        return Ok(Some(Message { event, body, replaced: None, cid }));
+    };
+    if let Some(cid) = cid.as_deref()
+        && let Some(seq) = connection.attachment().seq_of(cid)?
+    {
+        connection.send(&outbound::ack(cid, seq));
+        return Ok(None);
+    }
+    let Some(membership) = connection.attachment().membership() else {
+        return not_entered(connection, cid.as_deref()).map(|()| None);
+    };
+    let user = connection.attachment().session().user();
+    let request = MessageRequest {
+        connection: connection.attachment().id(),
+        user: user.as_deref(),
+        name: &membership.name,
+        room: membership.room.id(),
+        event: &event,
+        body: &body.for_hooks(text),
+    };
+    let (body, replaced) = match guard::call("may_send", || policy.may_send(&request))?.0 {
+        Ruling::Allow => (body, None),
+        Ruling::Replace(text) => match replacement(connection, &text) {
+            Some(body) => match cid.as_deref() {
+                Some(cid) => (body.with_cid(cid), Some(text)),
+                None => (body, Some(text)),
+            },
+            None => {
+                tracing::error!(
+                    "the policy's replacement is no JSON object or too big; the message is dropped"
+                );
+                let error = PeerError::new(ErrorCode::Internal, "the message could not be sent");
+                return connection.refuse(error, cid.as_deref()).map(|()| None);
+            }
+        },
+        Ruling::Drop => {
+            // The sender is not to know: it looks as if it had been published.
+            let seq = connection.attachment().pretend_published(cid.as_deref())?;
+            if let Some(cid) = cid.as_deref() {
+                connection.send(&outbound::ack(cid, seq));
+            }
+            return Ok(None);
+        }
+        Ruling::Refuse(denied) => {
+            let error = PeerError::new(ErrorCode::Denied, denied.into_reason());
+            return connection.refuse(error, cid.as_deref()).map(|()| None);
+        }
+    };
+    Ok(Some(Message { event, body, replaced, cid }))
+}
+
+fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
+    if connection.config().limits.is_too_big(text.len()) { None } else { Body::of_host_for_member(text) }
+}
+
+fn not_entered(connection: &mut Connection, cid: Option<&str>) -> Result<(), End> {
+    let text = "enter a room first: send {\"event\":\"enter\",\"message\":NAME,\"roomId\":ROOM}";
+    connection.refuse(PeerError::new(ErrorCode::NotEntered, text), cid)
+}
+
+/// The message is in the room's order: its sender and the host are told.
+fn conclude(
+    connection: &Connection,
+    text: &str,
+    message: &Message<'_>,
+    published: &Published,
+) -> Result<(), End> {
+    if let Some(cid) = message.cid.as_deref() {
+        connection.send(&outbound::ack(cid, published.seq));
+    }
+    if published.is_repeated {
+        return Ok(());
+    }
+    connection.engine().context.counters.messages.add(1);
+    let Some(events) = connection.engine().sessions.events() else { return Ok(()) };
+    let Membership { room, name, .. } = &*published.membership;
+    let user = connection.attachment().session().user();
+    let body = match &message.replaced {
+        Some(replaced) => Cow::Borrowed(replaced.as_str()),
+        None => message.body.for_hooks(text),
+    };
+    let event = events::Message {
+        connection: connection.attachment().id(),
+        room: room.id(),
+        name,
+        user: user.as_ref(),
+        event: &message.event,
+        body: &body,
+    };
+    Ok(guard::call("message", || events.message(&event))?)
+}

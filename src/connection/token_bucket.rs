@@ -1,0 +1,194 @@
+//! Token buckets. Pure: the caller brings the time.
+
+use std::time::Duration;
+
+/// So many in a period, and at least `burst` at once after a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// `u32::MAX` is no limit.
+    count: u32,
+    period: Duration,
+    burst: u32,
+}
+
+/// What is left of a rate.
+///
+/// It is refilled only when it is found empty, so that the clock is hardly ever asked. That lets up to twice
+/// the burst pass at once, and never less than a bucket that is refilled all the time would.
+// Packed, for every connection has several.
+#[derive(Debug)]
+pub(crate) struct TokenBucket {
+    left: u32,
+    /// Up to when it has been filled, in microseconds: the low and the high half.
+    since: (u32, u32),
+}
+
+impl Rate {
+    /// With two seconds' worth at once. `u32::MAX` is no limit.
+    pub(crate) fn per_second(count: u32) -> Rate {
+        Rate { count, period: Duration::from_secs(1), burst: count.saturating_mul(2) }
+    }
+
+    /// With a minute's worth at once. `u32::MAX` is no limit.
+    pub(crate) fn per_minute(count: u32) -> Rate {
+        Rate { count, period: Duration::from_secs(60), burst: count }
+    }
+}
+
+impl TokenBucket {
+    /// A full one.
+    pub(crate) fn new(rate: Rate, now: Duration) -> TokenBucket {
+        let mut bucket = TokenBucket { left: rate.burst, since: (0, 0) };
+        bucket.set_since(micros(now));
+        bucket
+    }
+
+    /// Takes that much. An error says after what time it can be had, and nothing is taken.
+    pub(crate) fn take(
+        &mut self,
+        n: u32,
+        rate: Rate,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<(), Duration> {
+        if rate.count == u32::MAX {
+            return Ok(());
+        }
+        if self.left < n {
+            let now = micros(now());
+            self.fill(rate, now);
+            if self.left < n {
+                return Err(self.wait(n, rate, now));
+            }
+        }
+        self.left -= n;
+        Ok(())
+    }
+
+    /// Takes that much or what there is, and returns how much was not there.
+    pub(crate) fn take_most(&mut self, n: u32, rate: Rate, now: impl FnOnce() -> Duration) -> u32 {
+        if rate.count == u32::MAX {
+            return 0;
+        }
+        if self.left < n {
+            self.fill(rate, micros(now()));
+        }
+        let short = n.saturating_sub(self.left);
+        self.left -= n - short;
+        short
+    }
+
+    fn fill(&mut self, rate: Rate, now: u64) {
+        let (period, since) = (rate.period.as_micros(), self.since());
+        let earned = u128::from(now.saturating_sub(since)) * u128::from(rate.count) / period;
+        if u128::from(self.left) + earned >= u128::from(rate.burst) {
+            self.left = rate.burst;
+            self.set_since(now);
+        } else {
+            self.left += earned as u32;
+            // What is no whole one yet goes on growing.
+            self.set_since(since + (earned * period / u128::from(rate.count)) as u64);
+        }
+    }
+
+    fn wait(&self, n: u32, rate: Rate, now: u64) -> Duration {
+        let missing = u128::from(n - self.left) * rate.period.as_micros();
+        let from_since = missing.div_ceil(u128::from(rate.count)) as u64;
+        Duration::from_micros(from_since.saturating_sub(now - self.since()).max(1))
+    }
+
+    fn since(&self) -> u64 {
+        u64::from(self.since.0) | u64::from(self.since.1) << 32
+    }
+
+    fn set_since(&mut self, micros: u64) {
+        self.since = (micros as u32, (micros >> 32) as u32);
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    time.as_micros() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate() {
+        let rate = Rate::per_second(10);
+        let mut bucket = TokenBucket::new(rate, ms(0));
+        for _ in 0..20 {
+            assert_eq!(bucket.take(1, rate, || unreachable!("there is enough")), Ok(()));
+        }
+        assert_eq!(bucket.take(1, rate, || ms(0)), Err(ms(100)));
+        assert_eq!(bucket.take(1, rate, || ms(40)), Err(ms(60)));
+        assert_eq!(bucket.take(1, rate, || ms(100)), Ok(()));
+        assert_eq!(bucket.take(1, rate, || ms(150)), Err(ms(50)));
+        assert_eq!(bucket.take(3, rate, || ms(150)), Err(ms(250)));
+        assert_eq!(bucket.take_most(5, rate, || ms(400)), 2);
+        assert_eq!(bucket.take(1, rate, || ms(499)), Err(ms(1)));
+        assert_eq!(bucket.take(20, rate, || ms(10_000)), Ok(()));
+        assert_eq!(bucket.take(1, rate, || ms(10_000)), Err(ms(100)));
+    }
+
+    #[test]
+    fn without_a_limit_the_clock_is_never_asked() {
+        let rate = Rate::per_second(u32::MAX);
+        let mut bucket = TokenBucket::new(rate, ms(0));
+        for _ in 0..1000 {
+            assert_eq!(bucket.take(1 << 30, rate, || unreachable!("no limit")), Ok(()));
+            assert_eq!(bucket.take_most(1 << 30, rate, || unreachable!("no limit")), 0);
+        }
+    }
+
+    #[test]
+    fn waiting_as_long_as_told_is_enough() {
+        for count in [1, 3, 7, 60, 262_144] {
+            let rate = Rate::per_minute(count);
+            let (mut bucket, mut now) = (TokenBucket::new(rate, ms(5)), ms(5));
+            bucket.take(count, rate, || now).unwrap();
+            for _ in 0..50 {
+                now += bucket.take(1, rate, || now).unwrap_err();
+                bucket.take(1, rate, || now).unwrap();
+            }
+            let most = Duration::from_secs(60) * 51 / count + ms(1);
+            assert!(now < most + ms(5), "{count}: {now:?}");
+        }
+    }
+
+    proptest! {
+        /// In any time no more passes than twice the burst and what the rate allows, and never less
+        /// than a bucket that is filled at every moment would let pass.
+        #[test]
+        fn rate_and_burst_hold(
+            count in 1u32..200,
+            steps in prop::collection::vec((0u64..200_000, 1u32..4), 1..400),
+        ) {
+            let rate = Rate::per_second(count);
+            let mut bucket = TokenBucket::new(rate, ms(0));
+            let (mut now, mut passed) = (0u64, 0u64);
+            // An exact one, in millionths.
+            let full = u128::from(rate.burst) * 1_000_000;
+            let mut exact = full;
+            for (pause, n) in steps {
+                now += pause;
+                exact = full.min(exact + u128::from(pause) * u128::from(count));
+                let taken = bucket.take(n, rate, || Duration::from_micros(now)).is_ok();
+                if u128::from(n) * 1_000_000 <= exact {
+                    prop_assert!(taken, "{n} at {now}");
+                }
+                if taken {
+                    exact = exact.saturating_sub(u128::from(n) * 1_000_000);
+                    passed += u64::from(n);
+                }
+                prop_assert!(passed <= u64::from(rate.burst) * 2 + now * u64::from(count) / 1_000_000);
+            }
+        }
+    }
+}

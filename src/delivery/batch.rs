@@ -1,0 +1,317 @@
+//! A room's frames on their way to its members: those that wait for the flush task, and those that it
+//! delivers. They are encoded once for each subprotocol that a member speaks.
+
+use bytes::Bytes;
+
+use crate::broker::Stamp;
+use crate::protocol::frame::{self, frame_len};
+use crate::protocol::outbound::RoomFrame;
+use crate::protocol::subprotocol::Subprotocol;
+
+/// Frames that are written to every member at once.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    plain: Run<Bytes>,
+    v1: Run<Bytes>,
+    end: u64,
+}
+
+/// Frames of one subprotocol, one behind the other.
+#[derive(Debug, Clone, Default)]
+struct Run<B> {
+    /// The `seq` before the first of them.
+    start: u64,
+    bytes: B,
+}
+
+/// How many members speak which subprotocol: frames are encoded only for those that are there.
+#[derive(Debug, Default)]
+struct Audience {
+    plain: usize,
+    v1: usize,
+}
+
+impl Audience {
+    fn of(&mut self, subprotocol: Subprotocol) -> &mut usize {
+        match subprotocol {
+            Subprotocol::Plain => &mut self.plain,
+            Subprotocol::V1 => &mut self.v1,
+        }
+    }
+}
+
+impl Batch {
+    /// The `seq` of its last frame.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Its frames in one subprotocol, and how many bytes of them come before a `seq`.
+    pub(crate) fn frames(&self, seq: u64, subprotocol: Subprotocol) -> (&Bytes, usize) {
+        let run = match subprotocol {
+            Subprotocol::Plain => &self.plain,
+            Subprotocol::V1 => &self.v1,
+        };
+        let mut skip = 0;
+        for _ in run.start..seq {
+            if skip == run.bytes.len() {
+                break;
+            }
+            skip += frame_len(&run.bytes[skip..]);
+        }
+        (&run.bytes, skip)
+    }
+
+    /// All of its frames as `chat-rooms.v1` has them.
+    pub(crate) fn v1(&self) -> &Bytes {
+        &self.v1.bytes
+    }
+}
+
+/// The frames of a room that are not delivered yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// The `seq` of the latest frame.
+    seq: u64,
+    /// The `seq` of the latest frame that was taken.
+    taken: u64,
+    audience: Audience,
+    /// Frames are encoded for `chat-rooms.v1` in any case, for the replay buffer.
+    keeps_v1: bool,
+    plain: Run<Vec<u8>>,
+    v1: Run<Vec<u8>>,
+    in_flight: Option<Batch>,
+}
+
+impl Pending {
+    pub(crate) fn new(keeps_v1: bool) -> Pending {
+        Pending {
+            seq: 0,
+            taken: 0,
+            audience: Audience::default(),
+            keeps_v1,
+            plain: Run::default(),
+            v1: Run::default(),
+            in_flight: None,
+        }
+    }
+
+    /// The `seq` of the latest frame that was taken: what comes after it is still to be delivered.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Bytes that wait for the flush task.
+    pub(crate) fn len(&self) -> usize {
+        self.plain.bytes.len().max(self.v1.bytes.len())
+    }
+
+    /// A member that speaks this subprotocol has entered.
+    pub(crate) fn add_listener(&mut self, subprotocol: Subprotocol) {
+        *self.audience.of(subprotocol) += 1;
+    }
+
+    /// A member that speaks this subprotocol has left.
+    pub(crate) fn remove_listener(&mut self, subprotocol: Subprotocol) {
+        *self.audience.of(subprotocol) -= 1;
+    }
+
+    /// Queues one frame for all members. Without one, as in a closed room, only the `seq` counts.
+    pub(crate) fn push(&mut self, stamp: Stamp, frame: &RoomFrame<'_>) {
+        let mut digits = [0; 20];
+        let num = decimal(stamp.num, &mut digits);
+        self.seq = stamp.seq;
+        let before = stamp.seq - 1;
+        // A run has no holes: once begun, it goes on until it is taken.
+        if let Some(bytes) = self.plain.begin(before, self.audience.plain > 0) {
+            frame::push_text(bytes, &[frame.plain.as_bytes(), frame.tail.as_bytes(), num, b"}"]);
+        }
+        let Some(bytes) = self.v1.begin(before, self.keeps_v1 || self.audience.v1 > 0) else { return };
+        let mut digits = [0; 20];
+        let seq = decimal(stamp.seq, &mut digits);
+        let mut digits = [0; 20];
+        let (key, member): (&[u8], &[u8]) = match frame.member {
+            Some(id) => (b",\"member\":\"", decimal(id.0, &mut digits)),
+            None => (b",\"seq\":", b""),
+        };
+        let end: &[u8] = if frame.member.is_some() { b"\",\"seq\":" } else { b"" };
+        frame::push_text(
+            bytes,
+            &[frame.v1.as_bytes(), frame.tail.as_bytes(), num, key, member, end, seq, b"}"],
+        );
+    }
+
+    /// What is to be delivered next.
+    pub(crate) fn take(&mut self) -> Batch {
+        self.taken = self.seq;
+        let batch = Batch { plain: self.plain.take(), v1: self.v1.take(), end: self.seq };
+        self.in_flight = Some(batch.clone());
+        batch
+    }
+
+    /// The batch is delivered. Returns whether nothing waits.
+    pub(crate) fn finish(&mut self) -> bool {
+        self.in_flight = None;
+        self.len() == 0
+    }
+
+    /// Everything that is in flight or waits, for a member that leaves.
+    pub(crate) fn undelivered(&self) -> Vec<Batch> {
+        let mut all: Vec<Batch> = self.in_flight.iter().cloned().collect();
+        if self.len() > 0 {
+            all.push(Batch { plain: self.plain.copy(), v1: self.v1.copy(), end: self.seq });
+        }
+        all
+    }
+}
+
+impl Run<Vec<u8>> {
+    /// Where to put the next frame, if a member hears it or the run has begun.
+    fn begin(&mut self, before: u64, is_heard: bool) -> Option<&mut Vec<u8>> {
+        if self.bytes.is_empty() {
+            if !is_heard {
+                return None;
+            }
+            self.start = before;
+        }
+        Some(&mut self.bytes)
+    }
+
+    fn take(&mut self) -> Run<Bytes> {
+        if self.bytes.is_empty() {
+            return Run::default();
+        }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        // A slow member or the replay buffer may keep it for long.
+        if bytes.capacity() - bytes.len() > bytes.len() / 4 + 1024 {
+            bytes.shrink_to_fit();
+        }
+        Run { start: self.start, bytes: bytes.into() }
+    }
+
+    fn copy(&self) -> Run<Bytes> {
+        Run { start: self.start, bytes: Bytes::copy_from_slice(&self.bytes) }
+    }
+}
+
+/// A number as decimal digits, without an allocation.
+fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ConnectionId;
+
+    fn frame(text: &str) -> RoomFrame<'_> {
+        RoomFrame { plain: text, v1: text, tail: ":", member: None }
+    }
+
+    fn pending(plain: usize, v1: usize) -> Pending {
+        let mut pending = Pending::new(false);
+        set_audience(&mut pending, plain, v1);
+        pending
+    }
+
+    fn set_audience(pending: &mut Pending, plain: usize, v1: usize) {
+        pending.audience = Audience { plain, v1 };
+    }
+
+    fn push(pending: &mut Pending, text: &str, num: u64) {
+        let seq = pending.seq + 1;
+        pending.push(Stamp { seq, num }, &frame(text));
+    }
+
+    fn texts(bytes: &[u8]) -> Vec<String> {
+        let (mut rest, mut texts) = (bytes, Vec::new());
+        while !rest.is_empty() {
+            let (frame, others) = rest.split_at(frame_len(rest));
+            texts.push(String::from_utf8(frame[2..].to_vec()).unwrap());
+            rest = others;
+        }
+        texts
+    }
+
+    fn after(batch: &Batch, seq: u64, subprotocol: Subprotocol) -> &[u8] {
+        let (frames, skip) = batch.frames(seq, subprotocol);
+        &frames[skip..]
+    }
+
+    fn check(batch: &Batch, seq: u64, subprotocol: Subprotocol, want: &[&str]) {
+        assert_eq!(texts(after(batch, seq, subprotocol)), want, "{subprotocol:?} after {seq}");
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for n in [0, 7, 10, 99, 1234, u64::MAX] {
+            assert_eq!(decimal(n, &mut [0; 20]), n.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_batch_is_cut_at_a_members_seq() {
+        let mut pending = pending(1, 1);
+        push(&mut pending, "one", 7);
+        push(&mut pending, "two", 7);
+        let batch = pending.take();
+        check(&batch, 0, Subprotocol::Plain, &["one:7}", "two:7}"]);
+        check(&batch, 1, Subprotocol::Plain, &["two:7}"]);
+        check(&batch, 1, Subprotocol::V1, &["two:7,\"seq\":2}"]);
+        assert!(after(&batch, batch.end(), Subprotocol::Plain).is_empty());
+        assert!(after(&batch, batch.end() + 9, Subprotocol::V1).is_empty());
+        push(&mut pending, "three", 7);
+        let ends: Vec<u64> = pending.undelivered().iter().map(Batch::end).collect();
+        assert_eq!(ends, [2, 3]);
+        assert_eq!(pending.taken(), 2);
+        assert!(!pending.finish());
+        assert_eq!(pending.take().end(), 3);
+        assert!(pending.finish());
+        assert!(pending.undelivered().is_empty());
+    }
+
+    #[test]
+    fn frames_are_encoded_for_the_members_that_are_there_and_without_holes() {
+        let mut pending = pending(1, 0);
+        push(&mut pending, "a", 1);
+        set_audience(&mut pending, 1, 1);
+        push(&mut pending, "b", 1);
+        set_audience(&mut pending, 1, 0);
+        push(&mut pending, "c", 1);
+        set_audience(&mut pending, 0, 1);
+        push(&mut pending, "d", 1);
+        let batch = pending.take();
+        check(&batch, 0, Subprotocol::Plain, &["a:1}", "b:1}", "c:1}", "d:1}"]);
+        check(&batch, 1, Subprotocol::V1, &["b:1,\"seq\":2}", "c:1,\"seq\":3}", "d:1,\"seq\":4}"]);
+        check(&batch, 3, Subprotocol::V1, &["d:1,\"seq\":4}"]);
+        set_audience(&mut pending, 1, 0);
+        push(&mut pending, "e", 1);
+        check(&pending.take(), 4, Subprotocol::V1, &[]);
+    }
+
+    #[test]
+    fn a_members_frame_says_whose_it_is_in_v1() {
+        let mut pending = pending(1, 1);
+        let frame = RoomFrame { member: Some(ConnectionId(17)), ..frame("a") };
+        pending.push(Stamp { seq: 1, num: 2 }, &frame);
+        let batch = pending.take();
+        check(&batch, 0, Subprotocol::Plain, &["a:2}"]);
+        check(&batch, 0, Subprotocol::V1, &["a:2,\"member\":\"17\",\"seq\":1}"]);
+    }
+
+    #[test]
+    fn frames_are_kept_where_no_member_speaks_v1() {
+        let mut pending = Pending::new(true);
+        set_audience(&mut pending, 1, 0);
+        push(&mut pending, "a", 1);
+        assert_eq!(texts(pending.take().v1()), ["a:1,\"seq\":1}"]);
+    }
+}

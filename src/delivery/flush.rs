@@ -1,0 +1,68 @@
+//! The flush task: one per room, for as long as something is queued there.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+
+use crate::delivery::live_room::LiveRoom;
+use crate::delivery::recipient::Recipient;
+
+/// After so many members the other tasks get a turn.
+const MEMBERS_PER_TURN: usize = 256;
+
+/// Writes what a room has queued to each of its members, until nothing is queued.
+///
+/// It first lets the other tasks run: whatever they add goes out with the same writes.
+pub(super) fn flush(
+    room: Arc<LiveRoom>,
+    now: impl Fn() -> Duration + Send,
+) -> impl Future<Output = ()> + Send {
+    let flushing = Flushing { room, is_over: false };
+    async move {
+        // The whole guard has to move in here, not its fields.
+        let mut flushing = flushing;
+        while !flushing.is_over {
+            yield_now().await;
+            let (members, batch) = flushing.room.lock().take(now());
+            for (n, member) in members.iter().enumerate() {
+                if n > 0 && n % MEMBERS_PER_TURN == 0 {
+                    yield_now().await;
+                }
+                guarded(&*member.handle, |member| member.deliver(&flushing.room, &batch));
+            }
+            // To yield before this look would keep one task per busy room in the run queue, which
+            // overflows at 256 and then starves some rooms.
+            let mut state = flushing.room.lock();
+            if state.pending.finish() {
+                // Under the lock: whoever queues the next frame has to find no task at work.
+                flushing.room.release_flush();
+                flushing.is_over = true;
+            }
+        }
+    }
+}
+
+/// Works on a member whose I/O may be the host's own, and panic: that ends its own connection alone.
+pub(crate) fn guarded(member: &dyn Recipient, work: impl FnOnce(&dyn Recipient)) {
+    if catch_unwind(AssertUnwindSafe(|| work(member))).is_err() {
+        tracing::error!("the I/O of a connection panicked; the connection is closed");
+        member.fail();
+    }
+}
+
+/// If the flush task is dropped, be it before it has begun, the room's next frame starts another.
+struct Flushing {
+    room: Arc<LiveRoom>,
+    is_over: bool,
+}
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Without the room's lock, which is held where a runtime that ends drops what is spawned.
+            self.room.release_flush();
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A room that is in use: its state behind a lock, and the broker's events applied to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::broker::{Broker, EventKind, MemoryBroker, Replica, RoomOrder, Stamp};
+use crate::config::{History, UniqueNames};
+use crate::delivery::batch::{Batch, Pending};
+use crate::delivery::hold::{HOLD, HoldBudget};
+use crate::delivery::recipient::Recipient;
+use crate::ids::RoomId;
+use crate::protocol::frame::frame_len;
+use crate::protocol::outbound::RoomFrame;
+use crate::protocol::position::{Epoch, Position};
+use crate::room::{Members, ReplayBuffer, Room};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, lock};
+
+/// A member's handle.
+pub(crate) type Handle = Arc<dyn Recipient>;
+
+/// A room that many tasks share. Lock order: session state, registry shard, room, session slot.
+pub(crate) struct LiveRoom {
+    id: RoomId,
+    /// The room's count, to be read without its lock.
+    online: AtomicUsize,
+    /// A flush task is at work. It may end while another thread holds the lock.
+    flushing: AtomicBool,
+    /// Until then, in microseconds, senders wait for readers that are behind and catching up.
+    hold_until: AtomicU64,
+    state: Mutex<RoomState>,
+}
+
+/// What the room's lock guards.
+pub(crate) struct RoomState {
+    order: RoomOrder,
+    pub(super) room: Room<Handle>,
+    pub(super) pending: Pending,
+    replay: Option<Box<ReplayBuffer>>,
+    hold: HoldBudget,
+}
+
+/// What a member that comes back gets.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// The missed frames, in chunks. Those that follow are in the room's next batch.
+    pub(crate) chunks: Vec<Bytes>,
+    /// The `seq` before the first of them.
+    pub(crate) start: u64,
+    /// The `seq` of the last of them.
+    pub(crate) end: u64,
+    /// They are all frames since the position that the member had.
+    pub(crate) is_complete: bool,
+}
+
+/// Applies a room's events to its state, on behalf of the broker.
+struct Apply<'a, 'f> {
+    pending: &'a mut Pending,
+    frame: Option<&'a RoomFrame<'f>>,
+}
+
+impl Replica for Apply<'_, '_> {
+    fn apply(&mut self, _: EventKind, stamp: Stamp) {
+        if let Some(frame) = self.frame {
+            self.pending.push(stamp, frame);
+        }
+    }
+}
+
+impl LiveRoom {
+    pub(super) fn new(
+        id: RoomId,
+        epoch: Epoch,
+        history: Option<History>,
+        unique_names: UniqueNames,
+    ) -> LiveRoom {
+        LiveRoom {
+            id,
+            online: AtomicUsize::new(0),
+            flushing: AtomicBool::new(false),
+            hold_until: AtomicU64::new(0),
+            state: Mutex::new(RoomState {
+                order: RoomOrder::new(epoch),
+                room: Room::new(unique_names),
+                pending: Pending::new(history.is_some()),
+                replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
+                hold: HoldBudget::new(),
+            }),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &RoomId {
+        &self.id
+    }
+
+    /// Members of the room.
+    pub(crate) fn online(&self) -> usize {
+        self.online.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_online(&self, online: usize) {
+        self.online.store(online, Ordering::Relaxed);
+    }
+
+    pub(crate) fn members(&self) -> Members<Handle> {
+        self.lock().room.members().clone()
+    }
+
+    /// A reader that is behind makes progress: senders wait for it, for a moment.
+    pub(crate) fn hold_senders(&self, now: Duration) {
+        self.hold_until.fetch_max((now + HOLD).as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether senders should wait for readers.
+    pub(super) fn is_held(&self, now: impl FnOnce() -> Duration) -> Option<Duration> {
+        let until = self.hold_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return None;
+        }
+        let now = now();
+        ((now.as_micros() as u64) < until).then_some(now)
+    }
+
+    /// Whether the caller, which holds the lock, must start the flush task: something waits, and none
+    /// is at work.
+    pub(super) fn claim_flush(&self, state: &RoomState) -> bool {
+        state.pending.len() > 0 && !self.flushing.swap(true, Ordering::AcqRel)
+    }
+
+    /// The flush task has ended.
+    pub(super) fn release_flush(&self) {
+        self.flushing.store(false, Ordering::Release);
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, RoomState> {
+        lock(&self.state)
+    }
+}
+
+impl RoomState {
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.order.epoch()
+    }
+
+    /// The `seq` of the latest event.
+    pub(crate) fn seq(&self) -> u64 {
+        self.order.seq()
+    }
+
+    /// Members of the room, as the latest event has them.
+    pub(crate) fn num(&self) -> u64 {
+        self.order.num()
+    }
+
+    pub(super) fn room(&self) -> &Room<Handle> {
+        &self.room
+    }
+
+    /// Has the broker order an event, and applies it. A closed room is silent.
+    pub(super) fn submit(&mut self, broker: &MemoryBroker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
+        let frame = (!self.room.is_closed()).then_some(frame);
+        broker.submit(&mut self.order, kind, &mut Apply { pending: &mut self.pending, frame })
+    }
+
+    /// Whether a sender may be held back now; counts the time for which it is.
+    pub(super) fn may_hold(&mut self, now: Duration) -> bool {
+        self.hold.spend(now)
+    }
+
+    /// What is to be delivered next, and to whom.
+    pub(super) fn take(&mut self, now: Duration) -> (Members<Handle>, Batch) {
+        let batch = self.pending.take();
+        if let Some(replay) = &mut self.replay {
+            replay.push(now, batch.end(), batch.v1().clone());
+        }
+        (self.room.members().clone(), batch)
+    }
+
+    /// The frames after a position up to the latest that was taken. Where some of them are not kept,
+    /// and for a position of an earlier room of this id, it is what there is.
+    pub(super) fn replay(&mut self, since: Position, now: Duration) -> Replay {
+        if let Some(replay) = &mut self.replay {
+            replay.trim(now);
+        }
+        let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
+        if since.epoch == self.epoch() && (taken..=seq).contains(&since.seq) {
+            return Replay { chunks: Vec::new(), start: since.seq, end: since.seq, is_complete: true };
+        }
+        if since.epoch == self.epoch()
+            && let Some(chunks) = replay.and_then(|replay| replay.after(since.seq))
+        {
+            return Replay { chunks, start: since.seq, end: taken, is_complete: true };
+        }
+        match replay {
+            // After a restart a client has had nothing of this room yet: it gets all that is kept.
+            Some(replay) if since.epoch != self.epoch() => {
+                let start = replay.start();
+                Replay {
+                    chunks: replay.after(start).unwrap_or_default(),
+                    start,
+                    end: taken,
+                    is_complete: false,
+                }
+            }
+            _ => Replay { chunks: Vec::new(), start: seq, end: seq, is_complete: false },
+        }
+    }
+
+    /// Forgets frames that have become too old.
+    pub(super) fn trim(&mut self, now: Duration) {
+        if let Some(replay) = &mut self.replay {
+            replay.trim(now);
+        }
+    }
+}

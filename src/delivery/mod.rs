@@ -1,0 +1,14 @@
+//! Rooms at work: who is in which room, in which order frames go out, and how they reach the members.
+
+mod batch;
+mod flush;
+mod hold;
+mod live_room;
+mod recipient;
+mod registry;
+mod rooms;
+
+pub(crate) use batch::Batch;
+pub(crate) use live_room::{Handle, LiveRoom, Replay};
+pub(crate) use recipient::Recipient;
+pub(crate) use rooms::{Departure, Entrant, NotPublished, Refused, Rooms, Standpoint};

@@ -1,0 +1,343 @@
+//! All rooms of the engine: members enter and leave, frames are published and delivered.
+//!
+//! Under a room's lock nothing is written, no hook is called and no replay is copied: what has to be
+//! written is returned, and the caller writes it afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::unconstrained;
+
+use crate::broker::{EventKind, MemoryBroker, Stamp};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::batch::Batch;
+use crate::delivery::flush::{flush, guarded};
+use crate::delivery::live_room::{Handle, LiveRoom, Replay, RoomState};
+use crate::delivery::recipient::Recipient;
+use crate::delivery::registry::{Registry, TooManyRooms};
+use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::outbound::{self, RoomFrame};
+use crate::protocol::position::{Epoch, Position};
+use crate::room::{EnterError, Member};
+use crate::tasks::Tasks;
+
+/// More than this of the send queue's bound is not gathered in one batch, so that a member that was up
+/// to date can take it.
+const BATCH_SHARE: usize = 2;
+
+/// Bytes that a frame grows by: its header, `num`, `member` and `seq`.
+const FRAME_OVERHEAD: usize = 128;
+
+pub(crate) struct Rooms {
+    registry: Registry,
+    broker: MemoryBroker,
+    clock: Clock,
+    tasks: Arc<Tasks>,
+    max_members: usize,
+    max_batch_bytes: usize,
+    has_history: bool,
+}
+
+/// A member that is about to enter a room.
+pub(crate) struct Entrant {
+    pub(crate) id: ConnectionId,
+    pub(crate) name: Name,
+    /// The user whose connections may share the name.
+    pub(crate) owner: Option<Arc<crate::hooks::user::User>>,
+    pub(crate) handle: Handle,
+    /// Up to where it has had the room's frames.
+    pub(crate) since: Option<Position>,
+}
+
+/// Where a member stands in a room it has just entered, or come back to.
+pub(crate) struct Standpoint {
+    pub(crate) room: Arc<LiveRoom>,
+    pub(crate) epoch: Epoch,
+    /// The room's position: before the member's own enter, or now if it has come back.
+    pub(crate) seq: u64,
+    /// Members of the room.
+    pub(crate) num: u64,
+    /// What the member has missed.
+    pub(crate) replay: Option<Replay>,
+}
+
+/// A room that a member has left.
+pub(crate) struct Departure {
+    /// Members that remain.
+    pub(crate) num: u64,
+    /// What was published before and has not reached the member yet.
+    undelivered: Vec<Batch>,
+}
+
+/// Why a member is not in the room that it wanted to enter.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Room(EnterError),
+    TooManyRooms,
+}
+
+/// Why a frame was not published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotPublished {
+    /// The room was closed.
+    Closed,
+    /// The room has as much queued as its members' send queues may hold: it is delivered first.
+    BatchFull,
+    /// Readers have to catch up first.
+    Held,
+}
+
+impl From<EnterError> for Refused {
+    fn from(error: EnterError) -> Refused {
+        Refused::Room(error)
+    }
+}
+
+impl From<TooManyRooms> for Refused {
+    fn from(_: TooManyRooms) -> Refused {
+        Refused::TooManyRooms
+    }
+}
+
+impl Rooms {
+    pub(crate) fn new(config: &Config, clock: Clock, tasks: Arc<Tasks>) -> Rooms {
+        let history = config.recovery.history;
+        Rooms {
+            registry: Registry::new(config.limits.max_rooms, history, config.unique_names),
+            broker: MemoryBroker,
+            clock,
+            tasks,
+            max_members: config.limits.max_room_members,
+            max_batch_bytes: config.limits.max_queue_bytes / BATCH_SHARE,
+            has_history: history.is_some(),
+        }
+    }
+
+    /// Rooms that exist.
+    pub(crate) fn len(&self) -> usize {
+        self.registry.len()
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<LiveRoom>> {
+        self.registry.get(id)
+    }
+
+    /// All rooms, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<LiveRoom>> {
+        self.registry.all()
+    }
+
+    /// Takes a member into a room, and publishes its enter.
+    pub(crate) fn enter(
+        &self,
+        entrant: Entrant,
+        id: &RoomId,
+        frame: &RoomFrame<'_>,
+    ) -> Result<Standpoint, Refused> {
+        let standpoint = self.registry.open(id, |room, state| {
+            self.reserve_in(state, &entrant, self.max_members)?;
+            Ok(self.enter_in(room, state, entrant, frame))
+        })?;
+        standpoint
+            .inspect(|standpoint: &Standpoint| self.start_flush(&standpoint.room))
+            .map_err(EnterError::into)
+    }
+
+    /// Takes a member out of one room and into another, or into the same one under another name. Where
+    /// it can't enter, it stays in the old room.
+    pub(crate) fn change(
+        &self,
+        entrant: Entrant,
+        id: &RoomId,
+        frame: &RoomFrame<'_>,
+        old: &Arc<LiveRoom>,
+        old_name: &Name,
+    ) -> Result<(Standpoint, u64), Refused> {
+        // The member itself does not count against the limit of the room that it is in.
+        let max = if old.id() == id { usize::MAX } else { self.max_members };
+        let room = if old.id() == id {
+            self.registry
+                .visit(old, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))?
+        } else {
+            self.registry
+                .open(id, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))??
+        };
+        let departure = self.leave(old, entrant.id, old_name, &entrant.handle);
+        self.deliver_rest(old, &departure, &*entrant.handle);
+        let standpoint = self.registry.visit(&room, |room, state| self.enter_in(room, state, entrant, frame));
+        self.start_flush(&room);
+        Ok((standpoint, departure.num))
+    }
+
+    /// Takes a member out, and publishes that. The caller has [`Rooms::deliver_rest`] write what the
+    /// member has yet to get.
+    pub(crate) fn leave(
+        &self,
+        room: &Arc<LiveRoom>,
+        id: ConnectionId,
+        name: &Name,
+        handle: &Handle,
+    ) -> Departure {
+        let out = outbound::out(name.as_str());
+        let is_connected = handle.is_connected();
+        let departure = self.registry.visit(room, |_, state| {
+            let undelivered = if is_connected { state.pending.undelivered() } else { Vec::new() };
+            if state.room.leave(id).is_some() {
+                state.pending.remove_listener(handle.subprotocol());
+                let frame = RoomFrame { plain: "", v1: "", tail: &out, member: Some(id) };
+                state.submit(&self.broker, EventKind::Leave, &frame);
+            }
+            Departure { num: state.num(), undelivered }
+        });
+        self.start_flush(room);
+        departure
+    }
+
+    /// Writes what was published before a member left, to that member.
+    pub(crate) fn deliver_rest(&self, room: &LiveRoom, departure: &Departure, member: &dyn Recipient) {
+        for batch in &departure.undelivered {
+            guarded(member, |member| member.deliver(room, batch));
+        }
+    }
+
+    /// A member is back, or asks where the room stands: nobody else notices.
+    pub(crate) fn come_back(
+        &self,
+        room: &Arc<LiveRoom>,
+        handle: &Handle,
+        since: Option<Position>,
+    ) -> Standpoint {
+        let now = self.now();
+        let mut state = room.lock();
+        let replay = since.map(|since| state.replay(since, now));
+        handle.subscribe(room, replay.as_ref().map_or(state.seq(), |replay| replay.end));
+        Standpoint { room: room.clone(), epoch: state.epoch(), seq: state.seq(), num: state.num(), replay }
+    }
+
+    /// What a member has yet to get, and the room's count: the room's next frames wait until the member has
+    /// got it.
+    pub(crate) fn pause(&self, room: &LiveRoom, handle: &Handle) -> (Vec<Batch>, u64) {
+        let state = room.lock();
+        handle.pause();
+        (state.pending.undelivered(), state.num())
+    }
+
+    /// Publishes a frame.
+    pub(crate) fn publish(&self, room: &Arc<LiveRoom>, frame: &RoomFrame<'_>) -> Result<Stamp, NotPublished> {
+        let mut state = room.lock();
+        self.check_backpressure(room, &mut state, frame)?;
+        let stamp = state.submit(&self.broker, EventKind::Publish, frame);
+        let is_claimed = room.claim_flush(&state);
+        drop(state);
+        if is_claimed {
+            self.spawn_flush(room, frame.member.is_none());
+        }
+        Ok(stamp)
+    }
+
+    /// The room's position, as for a frame that looks as if it had been published.
+    pub(crate) fn seq(&self, room: &LiveRoom) -> u64 {
+        room.lock().seq()
+    }
+
+    /// Closes a room: it is silent, and free for a new one of the same id. Its members are still to be
+    /// told.
+    pub(crate) fn close(&self, id: &str) -> Option<Arc<LiveRoom>> {
+        self.registry.close(id)
+    }
+
+    /// Closes all rooms, for a shutdown.
+    pub(crate) fn close_all(&self) {
+        for room in self.registry.all() {
+            room.lock().room.close();
+        }
+    }
+
+    pub(crate) fn is_closed(&self, room: &LiveRoom) -> bool {
+        room.lock().room.is_closed()
+    }
+
+    /// Forgets what has become too old in a part of the rooms. Called with 0, 1, 2, ... it visits all
+    /// of them.
+    pub(crate) fn trim_histories(&self, turn: usize) {
+        if !self.has_history {
+            return;
+        }
+        let now = self.now();
+        for room in self.registry.in_shard(turn) {
+            room.lock().trim(now);
+        }
+    }
+
+    fn reserve_in(&self, state: &mut RoomState, entrant: &Entrant, max: usize) -> Result<(), EnterError> {
+        let owner = entrant.owner.as_ref().map(|user| user.id());
+        state.room.reserve(entrant.id, &entrant.name, owner, max)
+    }
+
+    /// The enter of a member for which there is a reserved place.
+    fn enter_in(
+        &self,
+        room: &Arc<LiveRoom>,
+        state: &mut RoomState,
+        entrant: Entrant,
+        frame: &RoomFrame<'_>,
+    ) -> Standpoint {
+        let Entrant { id, name, handle, since, .. } = entrant;
+        let now = self.now();
+        let seq = state.seq();
+        let replay = since.map(|since| state.replay(since, now));
+        handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
+        state.pending.add_listener(handle.subprotocol());
+        state.room.enter(Member { id, name, handle });
+        let stamp = state.submit(&self.broker, EventKind::Enter, frame);
+        Standpoint { room: room.clone(), epoch: state.epoch(), seq, num: stamp.num, replay }
+    }
+
+    /// What is gathered for one write has to fit the send queue of a member that is up to date, and
+    /// readers that are a little behind may catch up first.
+    fn check_backpressure(
+        &self,
+        room: &LiveRoom,
+        state: &mut RoomState,
+        frame: &RoomFrame<'_>,
+    ) -> Result<(), NotPublished> {
+        if state.room().is_closed() {
+            return Err(NotPublished::Closed);
+        }
+        let (pending, more) = (state.pending.len(), frame.len() + FRAME_OVERHEAD);
+        if pending > 0 && pending.saturating_add(more) > self.max_batch_bytes {
+            return Err(NotPublished::BatchFull);
+        }
+        // A host has no connection that could wait.
+        if frame.member.is_none() {
+            return Ok(());
+        }
+        match room.is_held(|| self.clock.now()) {
+            Some(now) if state.may_hold(now) => Err(NotPublished::Held),
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts the flush task if it is needed.
+    fn start_flush(&self, room: &Arc<LiveRoom>) {
+        let is_claimed = room.claim_flush(&room.lock());
+        if is_claimed {
+            self.spawn_flush(room, false);
+        }
+    }
+
+    fn spawn_flush(&self, room: &Arc<LiveRoom>, is_for_host: bool) {
+        let (clock, has_history) = (self.clock, self.has_history);
+        let now = move || if has_history { clock.now() } else { Duration::ZERO };
+        // It yields by itself. Out of tokio's budget, which is 128 writes, sockets would seem full, and each
+        // member's task be woken to write what is left.
+        let task = unconstrained(flush(room.clone(), now));
+        if is_for_host { self.tasks.spawn_for_host(task) } else { self.tasks.spawn(task) }
+    }
+
+    /// The time for replay buffers. Where there are none, the clock is not asked.
+    fn now(&self) -> Duration {
+        if self.has_history { self.clock.now() } else { Duration::ZERO }
+    }
+}

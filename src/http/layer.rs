@@ -1,0 +1,43 @@
+//! The layer: chat rooms at one path, in front of another service.
+
+use std::sync::Arc;
+
+use tower::Layer;
+
+use crate::http::edge::Edge;
+use crate::http::path::MountPath;
+use crate::http::service::{ChatRoomsService, Route};
+
+/// Layer that serves WebSocket upgrade requests on one path and passes all others on.
+///
+/// Created by [`ChatRooms::layer`](crate::ChatRooms::layer).
+#[derive(Clone)]
+pub struct ChatRoomsLayer {
+    edge: Arc<Edge>,
+    path: MountPath,
+}
+
+impl ChatRoomsLayer {
+    /// Panics if no request can have this path.
+    #[track_caller]
+    pub(crate) fn new(edge: Arc<Edge>, path: &str) -> ChatRoomsLayer {
+        match MountPath::parse(path) {
+            Ok(path) => ChatRoomsLayer { edge, path },
+            Err(why) => panic!("invalid path {path:?} for a chat rooms layer: {why}"),
+        }
+    }
+}
+
+impl<S> Layer<S> for ChatRoomsLayer {
+    type Service = ChatRoomsService<S>;
+
+    fn layer(&self, inner: S) -> ChatRoomsService<S> {
+        ChatRoomsService::new(self.edge.clone(), Route::Path(self.path.clone()), inner)
+    }
+}
+
+impl std::fmt::Debug for ChatRoomsLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatRoomsLayer").field("path", &self.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! An upgrade request, from its check to the connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, StatusCode, Version};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+
+use crate::admission::Permit;
+use crate::connection::{Opening, serve};
+use crate::hooks::auth::{Admission, AuthRefusal};
+use crate::hooks::guard::{self, NoAnswer};
+use crate::http::body::ResponseBody;
+use crate::http::edge::Edge;
+use crate::http::handshake::Accept;
+use crate::http::refusal::{Refusal, RefusalKind};
+use crate::socket::Io;
+
+/// Largest single write over HTTP/2.
+const MAX_HTTP2_WRITE: usize = 16 * 1024;
+
+/// A well-formed upgrade request that is not answered yet.
+pub(crate) struct Upgrade {
+    edge: Arc<Edge>,
+    permit: Permit,
+    peer: Option<SocketAddr>,
+    parts: Parts,
+    accept: Accept,
+    on_upgrade: OnUpgrade,
+}
+
+impl Upgrade {
+    /// Checks the request and takes a permit for its connection.
+    pub(crate) fn begin(edge: Arc<Edge>, mut parts: Parts) -> Result<Upgrade, Refusal> {
+        let accept = edge.verify(&parts)?;
+        let peer = edge.client_address(&mut parts);
+        let permit = edge.engine.admission.admit(peer.map(|peer| peer.ip()))?;
+        let on_upgrade = parts.extensions.remove().ok_or_else(|| Refusal::new(RefusalKind::NotUpgradable))?;
+        Ok(Upgrade { edge, permit, peer, parts, accept, on_upgrade })
+    }
+
+    pub(crate) fn needs_auth(&self) -> bool {
+        self.edge.engine.auth().is_some()
+    }
+
+    /// Asks the auth hook.
+    pub(crate) async fn authenticate(self) -> Result<(Upgrade, Admission), Refusal> {
+        let engine = &self.edge.engine;
+        let Some(auth) = engine.auth() else { return Ok((self, Admission::anonymous())) };
+        let limit = engine.config().timeouts.hook_timeout;
+        let answer = guard::answer("on_upgrade", limit, async { auth.on_upgrade(&self.parts).await });
+        let refusal = match engine.admission.unless_closing(answer).await {
+            Some(Ok(Ok(admission))) => return Ok((self, admission)),
+            Some(Ok(Err(refusal))) => Refusal::by_auth(refusal),
+            Some(Err(NoAnswer::TooLate)) => Refusal::new(RefusalKind::AuthFailed),
+            Some(Err(NoAnswer::Panicked)) => Refusal::failed(AuthRefusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "authentication failed because of an error in the server",
+            )),
+            None => Refusal::new(RefusalKind::ShuttingDown),
+        };
+        refusal.count(engine);
+        Err(refusal.over(self.parts.version))
+    }
+
+    /// Answers with 101 or 200, and serves the connection once the answer has been sent.
+    pub(crate) fn accept<B>(mut self, mut admission: Admission) -> Response<ResponseBody<B>> {
+        if self.edge.engine.admission.is_closing() {
+            let refusal = Refusal::new(RefusalKind::ShuttingDown).over(self.parts.version);
+            refusal.count(&self.edge.engine);
+            return refusal.into_response();
+        }
+        self.accept.choose(admission.take_protocol());
+        let subprotocol = self.accept.subprotocol();
+        let Upgrade { edge, permit, peer, on_upgrade, accept, parts } = self;
+        // hyper's HTTP/2 takes writes of any size, and keeps them in memory of its own.
+        let max_write = if parts.version == Version::HTTP_2 { MAX_HTTP2_WRITE } else { usize::MAX };
+        // The headers keep hyper's read buffer alive.
+        drop(parts);
+        let engine = edge.engine.clone();
+        engine.tasks.spawn(async move {
+            let Some(upgraded) = edge.complete(on_upgrade).await else { return };
+            let engine = &edge.engine;
+            let opening = |first| Opening { permit, admission, peer, subprotocol, first, max_write };
+            // The connection gets a task of its own, which is smaller than this one.
+            let (io, first): (Box<dyn Io>, _) = match plain_tcp(upgraded) {
+                Ok((stream, first)) => (Box::new(stream), first),
+                Err(upgraded) => (Box::new(TokioIo::new(upgraded)), Bytes::new()),
+            };
+            engine.tasks.spawn(serve(engine.clone(), io, opening(first)));
+        });
+        accept.into_response()
+    }
+}
+
+/// Takes the TCP stream and the bytes read from it out of the upgraded connection, if hyper was given a TCP
+/// stream itself.
+///
+/// Writes then go straight to the socket, and Nagle's algorithm, which delays small frames, can be turned off.
+fn plain_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    let (io, first) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (parts.io, parts.read_buf),
+        Err(upgraded) => {
+            let parts = auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded)?;
+            (parts.io, parts.read_buf)
+        }
+    };
+    let stream = io.into_inner();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "could not set TCP_NODELAY");
+    }
+    // Even an empty slice keeps hyper's whole buffer alive.
+    let first = if first.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&first) };
+    Ok((stream, first))
+}

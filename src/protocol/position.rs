@@ -1,0 +1,40 @@
+//! Positions in a room's log.
+
+/// A place in a room's log: that of the latest frame that a client has had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) epoch: Epoch,
+    pub(crate) seq: u64,
+}
+
+/// Tells a room's log from that of an earlier room of the same id. On the wire 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch(pub(crate) u64);
+
+impl Epoch {
+    pub(crate) fn parse(text: &str) -> Option<Epoch> {
+        let is_hex = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        is_hex.then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Epoch)
+    }
+}
+
+impl std::fmt::Display for Epoch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_read_as_it_is_written() {
+        for n in [0, 1, 0xabc, u64::MAX] {
+            assert_eq!(Epoch::parse(&Epoch(n).to_string()), Some(Epoch(n)));
+        }
+        for text in ["", "0", "+000000000000001", "000000000000000G", "00000000000000000"] {
+            assert_eq!(Epoch::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A room's latest frames, for members that come back. Bounded in frames, bytes and age.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::History;
+
+/// The frames of a room up to the latest one that was added, without a hole.
+///
+/// It keeps them in the chunks in which they were sent, so that adding and replaying copies nothing.
+#[derive(Debug)]
+pub(crate) struct ReplayBuffer {
+    bounds: History,
+    /// The length of the frame that begins a chunk.
+    frame_len: fn(&[u8]) -> usize,
+    chunks: VecDeque<Chunk>,
+    /// The `seq` of the latest frame.
+    end: u64,
+    frames: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    at: Duration,
+    frames: usize,
+    bytes: Bytes,
+    /// Bytes that the chunk keeps alive: more than `bytes.len()` once its front was cut off.
+    allocated: usize,
+}
+
+impl ReplayBuffer {
+    pub(crate) fn new(bounds: History, frame_len: fn(&[u8]) -> usize) -> ReplayBuffer {
+        ReplayBuffer { bounds, frame_len, chunks: VecDeque::new(), end: 0, frames: 0, bytes: 0 }
+    }
+
+    /// Adds the room's next frames, which end at this `seq`.
+    pub(crate) fn push(&mut self, now: Duration, end: u64, bytes: Bytes) {
+        let frames = (end - self.end) as usize;
+        self.end = end;
+        self.frames += frames;
+        self.bytes += bytes.len();
+        self.chunks.push_back(Chunk { at: now, frames, allocated: bytes.len(), bytes });
+        self.trim(now);
+    }
+
+    /// Forgets what is beyond the bounds.
+    pub(crate) fn trim(&mut self, now: Duration) {
+        while let Some(oldest) = self.chunks.front_mut() {
+            let is_old = now.saturating_sub(oldest.at) > self.bounds.age();
+            if is_old {
+                self.frames -= oldest.frames;
+                self.bytes -= oldest.bytes.len();
+                self.chunks.pop_front();
+                continue;
+            }
+            let mut cut = 0;
+            while oldest.frames > 0
+                && (self.frames > self.bounds.frames() || self.bytes > self.bounds.bytes())
+            {
+                let len = (self.frame_len)(&oldest.bytes[cut..]);
+                (oldest.frames, self.frames, self.bytes) =
+                    (oldest.frames - 1, self.frames - 1, self.bytes - len);
+                cut += len;
+            }
+            if cut == 0 {
+                return;
+            }
+            if oldest.frames == 0 {
+                self.chunks.pop_front();
+                continue;
+            }
+            oldest.bytes = oldest.bytes.slice(cut..);
+            if oldest.bytes.len() < oldest.allocated / 2 {
+                oldest.bytes = Bytes::copy_from_slice(&oldest.bytes);
+                oldest.allocated = oldest.bytes.len();
+            }
+            return;
+        }
+        self.chunks = VecDeque::new();
+    }
+
+    /// The `seq` before the oldest frame that is kept.
+    pub(crate) fn start(&self) -> u64 {
+        self.end - self.frames as u64
+    }
+
+    /// All frames after this `seq`, in chunks; `None` if they are not all kept.
+    pub(crate) fn after(&self, seq: u64) -> Option<Vec<Bytes>> {
+        let mut skip = seq.checked_sub(self.start())? as usize;
+        let mut replay = Vec::new();
+        for chunk in &self.chunks {
+            if skip >= chunk.frames {
+                skip -= chunk.frames;
+                continue;
+            }
+            let mut cut = 0;
+            for _ in 0..std::mem::take(&mut skip) {
+                cut += (self.frame_len)(&chunk.bytes[cut..]);
+            }
+            replay.push(chunk.bytes.slice(cut..));
+        }
+        Some(replay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    /// Frames of a length byte and as many bytes more.
+    fn frame_len(bytes: &[u8]) -> usize {
+        usize::from(bytes[0]) + 1
+    }
+
+    fn frames(lens: &[u8]) -> Bytes {
+        lens.iter().flat_map(|len| std::iter::once(*len).chain(vec![*len; usize::from(*len)])).collect()
+    }
+
+    /// Frames of 2, 3, 4 and 5 bytes, one a second.
+    fn buffer(bounds: History) -> ReplayBuffer {
+        let mut buffer = ReplayBuffer::new(bounds, frame_len);
+        for n in 1..=4 {
+            buffer.push(secs(n.into()), n.into(), frames(&[n]));
+        }
+        buffer
+    }
+
+    fn check(buffer: &ReplayBuffer, seq: u64, want: Option<&[u8]>) {
+        let got = buffer.after(seq).map(|chunks| chunks.concat());
+        assert_eq!(got, want.map(|lens| frames(lens).to_vec()), "after {seq}");
+    }
+
+    #[test]
+    fn frames_after_any_seq_that_is_kept() {
+        let buffer = buffer(History::last(10));
+        check(&buffer, 0, Some(&[1, 2, 3, 4]));
+        check(&buffer, 2, Some(&[3, 4]));
+        check(&buffer, 4, Some(&[]));
+    }
+
+    #[test]
+    fn a_chunk_is_cut_at_a_frame() {
+        let mut buffer = ReplayBuffer::new(History::last(3), frame_len);
+        buffer.push(secs(0), 2, frames(&[1, 2]));
+        buffer.push(secs(0), 5, frames(&[3, 4, 5]));
+        check(&buffer, 1, None);
+        check(&buffer, 2, Some(&[3, 4, 5]));
+        check(&buffer, 3, Some(&[4, 5]));
+        buffer.push(secs(0), 6, frames(&[6]));
+        check(&buffer, 2, None);
+        check(&buffer, 3, Some(&[4, 5, 6]));
+    }
+
+    #[test]
+    fn frames_bytes_and_age_are_bounded() {
+        let few = buffer(History::last(2));
+        check(&few, 2, Some(&[3, 4]));
+        check(&few, 1, None);
+        let small = buffer(History::last(10).max_bytes(10));
+        check(&small, 2, Some(&[3, 4]));
+        check(&small, 1, None);
+        let mut young = buffer(History::last(10).for_at_most(secs(2)));
+        check(&young, 1, Some(&[2, 3, 4]));
+        check(&young, 0, None);
+        young.trim(secs(6));
+        check(&young, 3, Some(&[4]));
+        check(&young, 2, None);
+        young.trim(secs(99));
+        check(&young, 4, Some(&[]));
+        check(&young, 3, None);
+        assert_eq!(young.chunks.capacity(), 0);
+    }
+
+    #[test]
+    fn a_frame_beyond_the_bound_leaves_no_hole() {
+        let mut buffer = buffer(History::last(10).max_bytes(12));
+        buffer.push(secs(9), 5, frames(&[20]));
+        check(&buffer, 5, Some(&[]));
+        check(&buffer, 4, None);
+        buffer.push(secs(9), 6, frames(&[1]));
+        check(&buffer, 5, Some(&[1]));
+    }
+
+    #[test]
+    fn a_cut_chunk_keeps_at_most_twice_its_bytes() {
+        let mut buffer = ReplayBuffer::new(History::last(3), frame_len);
+        buffer.push(secs(0), 100, frames(&[9; 100]));
+        let allocated: usize = buffer.chunks.iter().map(|chunk| chunk.allocated).sum();
+        assert!(allocated <= 2 * buffer.bytes, "{allocated} for {}", buffer.bytes);
+    }
+}

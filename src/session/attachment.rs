@@ -1,0 +1,200 @@
+//! A connection's hold on its session. When it is dropped, the connection is detached.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context as Cx, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::SlowConsumer;
+use crate::delivery::{NotPublished, Refused};
+use crate::hooks::guard::Panicked;
+use crate::hooks::user::User;
+use crate::ids::ConnectionId;
+use crate::protocol::close::LeaveReason;
+use crate::protocol::inbound::Body;
+use crate::protocol::position::Position;
+use crate::protocol::resume::ResumeToken;
+use crate::session::session::{Generation, Membership, Published, Session, Superseded};
+use crate::session::sessions::{EnterCommand, Opened, Opening, Sessions};
+use crate::socket::{Inbox, Socket, Turn};
+
+pub(crate) struct Attachment {
+    sessions: Arc<Sessions>,
+    session: Arc<Session>,
+    generation: Generation,
+    is_detached: bool,
+}
+
+impl Attachment {
+    /// Begins a session with its first connection.
+    pub(crate) fn begin(sessions: Arc<Sessions>, opening: Opening) -> Attachment {
+        let session = sessions.begin(opening);
+        Attachment { sessions, session, generation: 0, is_detached: false }
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.session.id()
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Reads and writes as far as the socket lets it.
+    pub(crate) fn poll_turn(&self, cx: &mut Cx<'_>, inbox: &mut Inbox) -> Poll<Turn> {
+        match self.session.with_socket_of(self.generation, |socket| socket.poll_turn(cx, inbox)) {
+            Ok(turn) => turn,
+            Err(Superseded) => Poll::Ready(Turn::End(LeaveReason::Replaced)),
+        }
+    }
+
+    /// Writes frames that are for this client only.
+    pub(crate) fn send(&self, frames: &Bytes) {
+        let _ = self.session.with_socket_of(self.generation, |socket| socket.send(frames));
+    }
+
+    /// The client is kept waiting, so its silence says nothing.
+    pub(crate) fn keep_waiting(&self) {
+        let _ = self.session.with_socket_of(self.generation, Socket::keep_waiting);
+    }
+
+    /// Tells this connection to end.
+    pub(crate) fn close(&self, reason: LeaveReason) {
+        self.sessions.close(&self.session, reason);
+    }
+
+    /// The client is this user from now on; only that user can resume the session.
+    pub(crate) fn set_user(&self, user: User) -> Result<(), Superseded> {
+        self.session.state_of(self.generation)?.user = Some(Arc::new(user));
+        Ok(())
+    }
+
+    /// The `seq` of a message that was published before under this id.
+    pub(crate) fn seq_of(&self, cid: &str) -> Result<Option<u64>, Superseded> {
+        let state = self.session.state_of(self.generation)?;
+        Ok(state.message_ids.as_ref().and_then(|ids| ids.seq_of(cid)))
+    }
+
+    pub(crate) fn membership(&self) -> Option<Arc<Membership>> {
+        self.session.state_of(self.generation).ok()?.membership.clone()
+    }
+
+    /// Enters a room, out of the one that the client is in.
+    pub(crate) fn enter(&self, enter: &EnterCommand<'_>) -> Result<Result<(), Refused>, Superseded> {
+        self.sessions.enter(&self.session, self.generation, enter)
+    }
+
+    /// Tells a member where it stands, and what it has missed since a position.
+    pub(crate) fn come_back(&self, since: Option<Position>, slow: SlowConsumer) -> Result<(), Superseded> {
+        self.sessions.come_back(&self.session, self.generation, since, slow)
+    }
+
+    /// Repeats its own enter to a plain member.
+    pub(crate) fn repeat_enter(&self, body: &Body<'_>) -> Result<(), Superseded> {
+        self.sessions.repeat_enter(&self.session, self.generation, body)
+    }
+
+    /// Publishes a message; `None` if the client is in no room.
+    pub(crate) fn publish(
+        &self,
+        body: &Body<'_>,
+        cid: Option<&str>,
+    ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
+        self.sessions.publish(&self.session, self.generation, body, cid)
+    }
+
+    /// Makes a message look as if it had been published; returns its `seq`.
+    pub(crate) fn pretend_published(&self, cid: Option<&str>) -> Result<u64, Superseded> {
+        self.sessions.pretend_published(&self.session, self.generation, cid)
+    }
+
+    /// Takes the member out of its room; the connection stays.
+    pub(crate) fn leave_room(&self, reason: LeaveReason) -> Result<(), Superseded> {
+        self.sessions.leave_room(&self.session, self.generation, reason)
+    }
+
+    /// Calls the host's callbacks that are due.
+    pub(crate) fn run_callbacks(&self) -> Result<(), Panicked> {
+        self.sessions.run_callbacks(&self.session)
+    }
+
+    /// Resumes the session for which one of these tokens was given, if there is one with a membership. What
+    /// else the tokens stand for are other connections of the same client: they end.
+    pub(crate) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, Superseded> {
+        let mut has_resumed = false;
+        for token in tokens {
+            let Some(target) = self.sessions.by_token(token) else { continue };
+            if Arc::ptr_eq(&target, &self.session) {
+                continue;
+            }
+            if !has_resumed && self.attach_to(&target, *token)? {
+                has_resumed = true;
+            } else if target.user().map(|user| user.id().to_owned())
+                == self.session.user().map(|user| user.id().to_owned())
+            {
+                self.sessions.close(&target, LeaveReason::Replaced);
+            }
+        }
+        Ok(has_resumed)
+    }
+
+    /// Moves this connection to another session, under its lock.
+    fn attach_to(&mut self, target: &Arc<Session>, token: ResumeToken) -> Result<bool, Superseded> {
+        let own = self.session.state_of(self.generation)?;
+        if own.membership.is_some() || own.verdict.is_some() {
+            return Ok(false);
+        }
+        let new = Opened { token: own.token, peer: own.peer, user: own.user.clone() };
+        drop(own);
+        let Some(socket) = self.session.take_socket(self.generation) else { return Err(Superseded) };
+        match self.sessions.attach(target, token, socket, new) {
+            Ok(generation) => {
+                let (old, id) = (std::mem::replace(&mut self.session, target.clone()), target.id());
+                self.generation = generation;
+                tracing::debug!(connection = %old.id(), resumed = %id, "session resumed");
+                // The old session's token is the new one's now.
+                old.state().token = None;
+                if let Some(verdict) = self.sessions.discard(&old) {
+                    self.sessions.close(target, verdict);
+                }
+                Ok(true)
+            }
+            Err(socket) => {
+                self.session.put_back(socket);
+                if let Some(verdict) = self.session.state().verdict {
+                    self.session.with_socket(|socket| socket.close(verdict));
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Ends the connection: the session is kept, if it may be resumed, or ends. Then the socket is closed.
+    pub(crate) async fn finish(mut self, reason: LeaveReason, delay: Duration, limit: Duration) {
+        let socket = self.detach(reason);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if let Some(mut socket) = socket {
+            socket.finish(reason, limit).await;
+        }
+    }
+
+    fn detach(&mut self, reason: LeaveReason) -> Option<Box<Socket>> {
+        if std::mem::replace(&mut self.is_detached, true) {
+            return None;
+        }
+        let wants_session_kept = reason == LeaveReason::Closed
+            && self.session.with_socket_of(self.generation, |socket| socket.wants_session_kept()) == Ok(true);
+        let _ = self.sessions.detach(&self.session, self.generation, reason, wants_session_kept);
+        self.session.take_socket(self.generation)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.detach(LeaveReason::Dropped))));
+    }
+}

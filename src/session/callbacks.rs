@@ -1,0 +1,54 @@
+//! The host's callbacks of one session, in the order in which they happened.
+//!
+//! They are queued under the session's lock and called outside of it. Two tasks may be at work on a
+//! session, one whose connection was replaced and its successor: whoever finds callbacks calls them,
+//! one at a time.
+
+use std::collections::VecDeque;
+
+use crate::hooks::events::{Entered, Left, RoomEvents};
+use crate::hooks::guard::{self, Panicked};
+
+#[derive(Default)]
+pub(super) struct Callbacks {
+    queue: VecDeque<Callback>,
+    is_running: bool,
+}
+
+pub(super) enum Callback {
+    Entered(Entered),
+    Left(Left),
+}
+
+impl Callbacks {
+    pub(super) fn push(&mut self, callback: Callback) {
+        self.queue.push_back(callback);
+    }
+
+    /// The next callback, if no other task is calling one. [`Callbacks::finish`] has to follow.
+    pub(super) fn begin(&mut self) -> Option<Callback> {
+        if self.is_running {
+            return None;
+        }
+        let next = self.queue.pop_front()?;
+        self.is_running = true;
+        Some(next)
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.is_running = false;
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.is_running
+    }
+}
+
+impl Callback {
+    pub(super) fn call(&self, events: &dyn RoomEvents) -> Result<(), Panicked> {
+        match self {
+            Callback::Entered(event) => guard::call("entered", || events.entered(event)),
+            Callback::Left(event) => guard::call("left", || events.left(event)),
+        }
+    }
+}

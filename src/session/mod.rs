@@ -1,0 +1,15 @@
+//! Sessions: one client across its connections. A session is one object; connections attach to it and
+//! detach from it.
+
+mod attachment;
+mod callbacks;
+mod message_ids;
+#[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
+mod session;
+mod sessions;
+mod table;
+
+pub(crate) use attachment::Attachment;
+pub(crate) use session::{Membership, Published, Session, Superseded};
+pub(crate) use sessions::{EnterCommand, Opening, Sessions};
+pub(crate) use table::SLOTS;

@@ -1,0 +1,242 @@
+//! One session, and every change of its state.
+//!
+//! A connection attaches and gets a generation. Whatever it does later carries that generation, and is
+//! refused once a newer connection has attached. Resuming is one attach under one lock. Lock order:
+//! state, registry shard, room, slot.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::admission::AbsencePermit;
+use crate::delivery::{Batch, LiveRoom, Recipient};
+use crate::hooks::user::User;
+use crate::ids::{ConnectionId, Name};
+use crate::protocol::close::LeaveReason;
+use crate::protocol::resume::ResumeToken;
+use crate::protocol::subprotocol::Subprotocol;
+use crate::session::callbacks::Callbacks;
+use crate::session::message_ids::MessageIds;
+use crate::socket::Socket;
+use crate::sync::{Mutex, MutexGuard, lock};
+
+pub(crate) struct Session {
+    id: ConnectionId,
+    subprotocol: Subprotocol,
+    state: Mutex<State>,
+    slot: Mutex<Slot>,
+}
+
+/// Counts the connections that have attached to a session.
+pub(super) type Generation = u32;
+
+/// A newer connection has attached, or the session has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Superseded;
+
+/// A member's presence in a room.
+pub(crate) struct Membership {
+    pub(crate) room: Arc<LiveRoom>,
+    pub(crate) name: Name,
+    /// What each of the member's frames gets appended.
+    pub(crate) tail: Box<str>,
+}
+
+/// A message that is in the room's order.
+pub(crate) struct Published {
+    pub(crate) seq: u64,
+    pub(crate) membership: Arc<Membership>,
+    /// It was published before, under the same id.
+    pub(crate) is_repeated: bool,
+}
+
+/// What the state's lock guards.
+pub(super) struct State {
+    pub(super) generation: Generation,
+    pub(super) phase: Phase,
+    /// The reason for which the session ends with its connection, whatever ends that.
+    pub(super) verdict: Option<LeaveReason>,
+    pub(super) token: Option<ResumeToken>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) user: Option<Arc<User>>,
+    pub(super) membership: Option<Arc<Membership>>,
+    pub(super) message_ids: Option<Box<MessageIds>>,
+    pub(super) callbacks: Option<Box<Callbacks>>,
+}
+
+pub(super) enum Phase {
+    /// A connection is attached.
+    Attached,
+    /// The connection is lost, and the session is kept for it to be resumed.
+    Detached(Box<Absence>),
+    Ended,
+}
+
+/// How long a session without a connection is kept.
+pub(super) struct Absence {
+    pub(super) deadline: Duration,
+    /// Why it ends then.
+    pub(super) reason: LeaveReason,
+    pub(super) _permit: AbsencePermit,
+}
+
+/// The current connection's socket.
+struct Slot {
+    generation: Generation,
+    socket: Option<Box<Socket>>,
+    /// Sockets of connections that were replaced, until their own tasks close them.
+    replaced: Vec<(Generation, Box<Socket>)>,
+}
+
+impl Session {
+    pub(super) fn new(
+        id: ConnectionId,
+        subprotocol: Subprotocol,
+        socket: Box<Socket>,
+        token: Option<ResumeToken>,
+        peer: Option<SocketAddr>,
+        user: Option<Arc<User>>,
+    ) -> Session {
+        Session {
+            id,
+            subprotocol,
+            state: Mutex::new(State {
+                generation: 0,
+                phase: Phase::Attached,
+                verdict: None,
+                token,
+                peer,
+                user,
+                membership: None,
+                message_ids: None,
+                callbacks: None,
+            }),
+            slot: Mutex::new(Slot { generation: 0, socket: Some(socket), replaced: Vec::new() }),
+        }
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    pub(crate) fn user(&self) -> Option<Arc<User>> {
+        self.state().user.clone()
+    }
+
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.state().peer
+    }
+
+    pub(crate) fn membership(&self) -> Option<Arc<Membership>> {
+        self.state().membership.clone()
+    }
+
+    /// Writes frames that are for this client only. Returns whether there is a connection.
+    pub(crate) fn send(&self, frames: &Bytes) -> bool {
+        self.with_socket(|socket| {
+            socket.send(frames);
+            !socket.is_mute()
+        })
+        .unwrap_or(false)
+    }
+
+    /// Sends a heartbeat and starts to wait for a sign of life.
+    pub(crate) fn beat(&self) {
+        self.with_socket(Socket::beat);
+    }
+
+    /// The time for a sign of life is over.
+    pub(crate) fn check_alive(&self) {
+        self.with_socket(Socket::check_alive);
+    }
+
+    /// Works on the current connection's socket, if there is one.
+    pub(super) fn with_socket<R>(&self, work: impl FnOnce(&mut Socket) -> R) -> Option<R> {
+        lock(&self.slot).socket.as_deref_mut().map(work)
+    }
+
+    /// Works on the socket of one connection, unless another has attached since.
+    pub(super) fn with_socket_of<R>(
+        &self,
+        generation: Generation,
+        work: impl FnOnce(&mut Socket) -> R,
+    ) -> Result<R, Superseded> {
+        let mut slot = lock(&self.slot);
+        if slot.generation != generation {
+            return Err(Superseded);
+        }
+        slot.socket.as_deref_mut().map(work).ok_or(Superseded)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// The state, for one connection, unless another has attached since.
+    pub(super) fn state_of(&self, generation: Generation) -> Result<MutexGuard<'_, State>, Superseded> {
+        let state = self.state();
+        if state.generation != generation || matches!(state.phase, Phase::Ended) {
+            return Err(Superseded);
+        }
+        Ok(state)
+    }
+
+    /// The socket of one connection, for its task to close it, whether it was replaced or not.
+    pub(super) fn take_socket(&self, generation: Generation) -> Option<Box<Socket>> {
+        let mut slot = lock(&self.slot);
+        if slot.generation == generation {
+            return slot.socket.take();
+        }
+        let at = slot.replaced.iter().position(|(replaced, _)| *replaced == generation)?;
+        Some(slot.replaced.swap_remove(at).1)
+    }
+
+    /// Puts a socket back that was taken.
+    pub(super) fn put_back(&self, socket: Box<Socket>) {
+        lock(&self.slot).socket = Some(socket);
+    }
+
+    /// Makes this the current connection's socket. The one before is closed by its own task.
+    pub(super) fn replace_socket(&self, generation: Generation, socket: Box<Socket>) {
+        let mut slot = lock(&self.slot);
+        let old_generation = std::mem::replace(&mut slot.generation, generation);
+        if let Some(mut old) = slot.socket.replace(socket) {
+            old.unsubscribe();
+            old.close(LeaveReason::Replaced);
+            old.wake();
+            slot.replaced.push((old_generation, old));
+        }
+    }
+}
+
+impl Recipient for Session {
+    fn subprotocol(&self) -> Subprotocol {
+        self.subprotocol
+    }
+
+    fn user(&self) -> Option<Arc<User>> {
+        Session::user(self)
+    }
+
+    fn is_connected(&self) -> bool {
+        self.with_socket(|socket| !socket.is_mute()).unwrap_or(false)
+    }
+
+    fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64) {
+        self.with_socket(|socket| socket.subscribe(room, seq));
+    }
+
+    fn pause(&self) {
+        self.with_socket(Socket::pause);
+    }
+
+    fn deliver(&self, room: &LiveRoom, batch: &Batch) {
+        self.with_socket(|socket| socket.deliver(room, batch));
+    }
+
+    fn fail(&self) {
+        self.with_socket(|socket| socket.close(LeaveReason::Lost));
+    }
+}

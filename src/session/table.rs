@@ -1,0 +1,153 @@
+//! All sessions: by id, in the slots over which their heartbeats are spread, for each subprotocol; by resume
+//! token; and those without a connection by their deadline.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::delivery::Recipient;
+use crate::ids::ConnectionId;
+use crate::protocol::resume::ResumeToken;
+use crate::protocol::subprotocol::Subprotocol;
+use crate::session::session::Session;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, lock};
+
+/// The heartbeat's interval is cut into so many parts: all heartbeats in one tick would delay messages by
+/// the time that it takes to write to every connection.
+pub(crate) const SLOTS: usize = 50;
+
+type Slot = HashMap<ConnectionId, Arc<Session>>;
+
+pub(super) struct Table {
+    next_id: AtomicU64,
+    plain: Wheel,
+    v1: Wheel,
+    tokens: Mutex<HashMap<ResumeToken, Arc<Session>>>,
+    deadlines: Mutex<BTreeSet<(Duration, ConnectionId)>>,
+}
+
+/// The sessions that share a heartbeat.
+struct Wheel(Box<[Padded]>);
+
+/// Slots are locked from many cores; each has its own cache line.
+#[derive(Default)]
+#[repr(align(64))]
+struct Padded(Mutex<Slot>);
+
+impl Default for Table {
+    fn default() -> Table {
+        Table {
+            next_id: AtomicU64::new(0),
+            plain: Wheel::new(),
+            v1: Wheel::new(),
+            tokens: Mutex::default(),
+            deadlines: Mutex::default(),
+        }
+    }
+}
+
+impl Table {
+    /// An id that no connection has had.
+    pub(super) fn new_id(&self) -> ConnectionId {
+        ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) fn insert(&self, session: &Arc<Session>) {
+        self.wheel(session.subprotocol()).slot(session.id()).insert(session.id(), session.clone());
+    }
+
+    pub(super) fn remove(&self, session: &Session) {
+        let mut slot = self.wheel(session.subprotocol()).slot(session.id());
+        slot.remove(&session.id());
+        if slot.is_empty() {
+            slot.shrink_to_fit();
+        }
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<Arc<Session>> {
+        // The first lock is released before the second is taken.
+        let plain = self.plain.slot(id).get(&id).cloned();
+        plain.or_else(|| self.v1.slot(id).get(&id).cloned())
+    }
+
+    /// The sessions of one slot.
+    pub(super) fn in_slot(&self, subprotocol: Subprotocol, at: usize, into: &mut Vec<Arc<Session>>) {
+        into.extend(lock(&self.wheel(subprotocol).0[at % SLOTS].0).values().cloned());
+    }
+
+    /// All sessions, each slot at its own moment.
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+        let mut all = Vec::new();
+        for subprotocol in [Subprotocol::Plain, Subprotocol::V1] {
+            for at in 0..SLOTS {
+                self.in_slot(subprotocol, at, &mut all);
+            }
+        }
+        all
+    }
+
+    pub(super) fn is_empty(&self, subprotocol: Subprotocol) -> bool {
+        self.wheel(subprotocol).0.iter().all(|slot| lock(&slot.0).is_empty())
+    }
+
+    pub(super) fn add_token(&self, token: ResumeToken, session: &Arc<Session>) {
+        lock(&self.tokens).insert(token, session.clone());
+    }
+
+    pub(super) fn remove_token(&self, token: &ResumeToken) {
+        let mut tokens = lock(&self.tokens);
+        tokens.remove(token);
+        if tokens.is_empty() {
+            tokens.shrink_to_fit();
+        }
+    }
+
+    pub(super) fn by_token(&self, token: &ResumeToken) -> Option<Arc<Session>> {
+        lock(&self.tokens).get(token).cloned()
+    }
+
+    /// The sessions that a token stands for.
+    pub(super) fn with_tokens(&self) -> Vec<Arc<Session>> {
+        lock(&self.tokens).values().cloned().collect()
+    }
+
+    /// A session is kept until then. Returns whether no other ends before it.
+    pub(super) fn add_deadline(&self, at: Duration, id: ConnectionId) -> bool {
+        let mut deadlines = lock(&self.deadlines);
+        deadlines.insert((at, id));
+        deadlines.first() == Some(&(at, id))
+    }
+
+    pub(super) fn remove_deadline(&self, at: Duration, id: ConnectionId) {
+        lock(&self.deadlines).remove(&(at, id));
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        lock(&self.deadlines).first().map(|(at, _)| *at)
+    }
+
+    /// One session whose deadline has passed.
+    pub(super) fn pop_due(&self, now: Duration) -> Option<ConnectionId> {
+        let mut deadlines = lock(&self.deadlines);
+        deadlines.first().filter(|(at, _)| *at <= now)?;
+        deadlines.pop_first().map(|(_, id)| id)
+    }
+
+    fn wheel(&self, subprotocol: Subprotocol) -> &Wheel {
+        match subprotocol {
+            Subprotocol::Plain => &self.plain,
+            Subprotocol::V1 => &self.v1,
+        }
+    }
+}
+
+impl Wheel {
+    fn new() -> Wheel {
+        Wheel((0..SLOTS).map(|_| Padded::default()).collect())
+    }
+
+    fn slot(&self, id: ConnectionId) -> MutexGuard<'_, Slot> {
+        lock(&self.0[id.0 as usize % SLOTS].0)
+    }
+}

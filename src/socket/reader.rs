@@ -1,0 +1,183 @@
+//! Reads and checks what the client sends. tungstenite does the work; between two messages its state is
+//! dropped, so that an idle connection holds no buffer.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use crate::protocol::close::LeaveReason;
+use crate::protocol::frame::Boundary;
+use crate::socket::send_queue::SendQueue;
+
+/// Bytes taken from the socket at once, on the stack.
+const CHUNK: usize = 4096;
+
+/// tungstenite's own buffer grows beyond it where a message is longer.
+const READ_BUFFER: usize = 512;
+
+/// A flood of pings is answered only as far as the client reads the answers.
+const MAX_CONTROL: usize = 1024;
+
+/// What was read and is not handled yet.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) texts: VecDeque<Utf8Bytes>,
+    /// Pings, pongs, and parts of messages but for the last.
+    pub(crate) others: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    /// Present while a message or the closing handshake is unfinished.
+    context: Option<Box<WebSocketContext>>,
+    boundary: Boundary,
+    /// What was read before this reader existed.
+    first: Bytes,
+    /// Answers wait inside of the context, for the queue had no room.
+    refused: bool,
+    /// The code with which the client closed the connection.
+    close_code: Option<u16>,
+}
+
+impl Reader {
+    pub(crate) fn new(first: Bytes) -> Reader {
+        Reader { first, ..Reader::default() }
+    }
+
+    /// The code with which the client closed the connection, if it has and gave one.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        self.close_code
+    }
+
+    /// Reads until there is a message, or nothing more. Answers to pings and to a close go
+    /// into the queue. On an error the messages before it are in the inbox.
+    pub(crate) fn poll_read<IO: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut IO,
+        queue: &mut SendQueue,
+        max_message_bytes: usize,
+        inbox: &mut Inbox,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Received, LeaveReason>> {
+        if !self.first.is_empty() {
+            let first = std::mem::take(&mut self.first);
+            self.feed(&first, queue, max_message_bytes, inbox)?;
+            return Poll::Ready(Ok(Received));
+        }
+        let mut chunk = [const { MaybeUninit::uninit() }; CHUNK];
+        let mut buf = ReadBuf::uninit(&mut chunk);
+        ready!(Pin::new(io).poll_read(cx, &mut buf)).map_err(|_| LeaveReason::Lost)?;
+        if buf.filled().is_empty() {
+            return Poll::Ready(Err(LeaveReason::Lost));
+        }
+        self.feed(buf.filled(), queue, max_message_bytes, inbox)?;
+        Poll::Ready(Ok(Received))
+    }
+
+    fn feed(
+        &mut self,
+        bytes: &[u8],
+        queue: &mut SendQueue,
+        max_message_bytes: usize,
+        inbox: &mut Inbox,
+    ) -> Result<(), LeaveReason> {
+        self.boundary.advance(bytes);
+        inbox.others += self.boundary.take_others();
+        let context = self.context.get_or_insert_with(|| {
+            let config = WebSocketConfig::default()
+                .read_buffer_size(READ_BUFFER)
+                .write_buffer_size(0)
+                .max_write_buffer_size(MAX_CONTROL)
+                .max_message_size(Some(max_message_bytes))
+                .max_frame_size(Some(max_message_bytes));
+            Box::new(WebSocketContext::new(Role::Server, Some(config)))
+        });
+        let mut feed = Feed { bytes, queue, refused: false };
+        loop {
+            match context.read(&mut feed) {
+                Ok(Message::Text(text)) => inbox.texts.push_back(text),
+                Ok(Message::Binary(_)) => return Err(LeaveReason::Binary),
+                Ok(Message::Close(Some(frame))) => self.close_code = Some(frame.code.into()),
+                // Pings and the close are answered by the next read.
+                Ok(_) => {}
+                Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(reason(&e)),
+            }
+        }
+        self.refused = feed.refused;
+        if self.boundary.is_clean() && context.can_write() && !self.refused {
+            self.context = None;
+        }
+        Ok(())
+    }
+
+    /// Answers that found no room in the queue are put there now, where there is some.
+    pub(crate) fn retry_answers(&mut self, queue: &mut SendQueue) -> Result<(), LeaveReason> {
+        if !self.refused || queue.control_len() > MAX_CONTROL {
+            return Ok(());
+        }
+        let Some(context) = &mut self.context else { return Ok(()) };
+        let mut feed = Feed { bytes: &[], queue, refused: false };
+        let flushed = context.flush(&mut feed);
+        self.refused = feed.refused;
+        match flushed {
+            // The answer to a close is the last.
+            Err(e) if !matches!(&e, Error::Io(io) if io.kind() == io::ErrorKind::WouldBlock) => {
+                Err(reason(&e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Something came.
+pub(crate) struct Received;
+
+fn reason(error: &Error) -> LeaveReason {
+    match error {
+        Error::ConnectionClosed | Error::AlreadyClosed => LeaveReason::Closed,
+        Error::Capacity(_) => LeaveReason::TooBig,
+        Error::Utf8(_) => LeaveReason::NotUtf8,
+        Error::Io(_) => LeaveReason::Lost,
+        _ => LeaveReason::ProtocolViolation,
+    }
+}
+
+/// The socket as tungstenite sees it: the bytes that were read, and the queue to write to.
+struct Feed<'a> {
+    bytes: &'a [u8],
+    queue: &'a mut SendQueue,
+    refused: bool,
+}
+
+impl io::Read for Feed<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.bytes.read(buf)
+    }
+}
+
+impl io::Write for Feed<'_> {
+    fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
+        if self.queue.control_len() > MAX_CONTROL {
+            self.refused = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.queue.push_control(frames);
+        Ok(frames.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

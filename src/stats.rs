@@ -1,0 +1,126 @@
+//! Counters of what the engine has done.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter that many tasks add to.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) refused_handshake: Counter,
+    pub(crate) refused_origin: Counter,
+    pub(crate) refused_auth: Counter,
+    pub(crate) refused_full: Counter,
+    pub(crate) refused_per_ip: Counter,
+    pub(crate) entered: Counter,
+    pub(crate) left: Counter,
+    pub(crate) messages: Counter,
+    pub(crate) errors: Counter,
+    pub(crate) heartbeats_missed: Counter,
+    pub(crate) slow: Counter,
+    pub(crate) resumed: Counter,
+    pub(crate) rate_limited: Counter,
+    pub(crate) flooded: Counter,
+    pub(crate) auth_failed: Counter,
+    pub(crate) lagged: Counter,
+    pub(crate) write_timeouts: Counter,
+    pub(crate) lifetime_over: Counter,
+}
+
+/// What an engine is doing and has done since it was built.
+///
+/// Taken from counters one after the other, not at one instant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that are open or being opened now.
+    pub connections: usize,
+    /// Those of them that have not entered a room yet.
+    pub pending: usize,
+    /// Rooms in which somebody is now.
+    pub rooms: usize,
+    /// Upgrades that became connections.
+    pub accepted: u64,
+    /// Upgrades refused, for whatever reason: one of those that follow, or a shutdown.
+    pub refused: u64,
+    /// Upgrades refused as their handshake was malformed, or was none.
+    pub refused_handshake: u64,
+    /// Upgrades refused as they came from pages of other origins.
+    pub refused_origin: u64,
+    /// Upgrades refused by the auth hook, or as it gave no answer.
+    pub refused_auth: u64,
+    /// Upgrades refused as there were `max_connections`, or `max_pending`.
+    pub refused_full: u64,
+    /// Upgrades refused as their address had `max_connections_per_ip`.
+    pub refused_per_ip: u64,
+    /// Memberships begun.
+    pub entered: u64,
+    /// Memberships ended.
+    pub left: u64,
+    /// Messages of members that went out to their rooms.
+    pub messages: u64,
+    /// Error and `noAuth` frames sent.
+    pub errors: u64,
+    /// Connections closed because no sign of life came.
+    pub heartbeats_missed: u64,
+    /// Connections closed because they read too slowly.
+    pub slow: u64,
+    /// Sessions without a connection, which are kept for their clients to resume.
+    pub absent: usize,
+    /// Sessions that were resumed.
+    pub resumed: u64,
+    /// Messages, enters and other frames that were beyond a rate.
+    pub rate_limited: u64,
+    /// Connections closed because they went on regardless.
+    pub flooded: u64,
+    /// Connections closed because they failed to authenticate too often.
+    pub auth_failed: u64,
+    /// Frames of rooms that slow members have missed ([`SlowConsumer`](crate::SlowConsumer)).
+    pub lagged: u64,
+    /// Connections closed because they took nothing for the `write_timeout`; in `slow`, too.
+    pub write_timeouts: u64,
+    /// Connections closed because they had lasted their time.
+    pub lifetime_over: u64,
+}
+
+impl Counters {
+    /// What is counted; how many there are now is for the engine to say.
+    pub(crate) fn read(&self) -> Stats {
+        Stats {
+            accepted: self.accepted.read(),
+            refused: self.refused.read(),
+            refused_handshake: self.refused_handshake.read(),
+            refused_origin: self.refused_origin.read(),
+            refused_auth: self.refused_auth.read(),
+            refused_full: self.refused_full.read(),
+            refused_per_ip: self.refused_per_ip.read(),
+            entered: self.entered.read(),
+            left: self.left.read(),
+            messages: self.messages.read(),
+            errors: self.errors.read(),
+            heartbeats_missed: self.heartbeats_missed.read(),
+            slow: self.slow.read(),
+            resumed: self.resumed.read(),
+            rate_limited: self.rate_limited.read(),
+            flooded: self.flooded.read(),
+            auth_failed: self.auth_failed.read(),
+            lagged: self.lagged.read(),
+            write_timeouts: self.write_timeouts.read(),
+            lifetime_over: self.lifetime_over.read(),
+            ..Stats::default()
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The engine's own tasks: a shutdown waits for all of them.
+
+use std::sync::OnceLock;
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    tracker: TaskTracker,
+    /// The runtime of the first connection.
+    runtime: OnceLock<Handle>,
+}
+
+impl Tasks {
+    /// Remembers the runtime in which connections run.
+    pub(crate) fn remember_runtime(&self) {
+        if let Ok(runtime) = Handle::try_current() {
+            self.runtime.get_or_init(|| runtime);
+        }
+    }
+
+    /// Spawns a task: in this runtime, or in that of the first connection. Before that there is nothing to
+    /// spawn.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(Handle::try_current().ok().as_ref().or(self.runtime.get()), task);
+    }
+
+    /// Spawns a task for the host: in the runtime of the first connection, since the host's own may not be
+    /// driven for long.
+    pub(crate) fn spawn_for_host(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(self.runtime.get().or(Handle::try_current().ok().as_ref()), task);
+    }
+
+    fn spawn_on(&self, runtime: Option<&Handle>, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = runtime {
+            self.tracker.spawn_on(task, runtime);
+        }
+    }
+
+    /// Makes [`Tasks::wait`] wait until the token is dropped.
+    pub(crate) fn token(&self) -> TaskTrackerToken {
+        self.tracker.token()
+    }
+
+    /// Lets [`Tasks::wait`] return once nothing runs.
+    pub(crate) fn close(&self) {
+        self.tracker.close();
+    }
+
+    /// Waits until no task and no token is left.
+    pub(crate) async fn wait(&self) {
+        self.tracker.wait().await;
+    }
+}

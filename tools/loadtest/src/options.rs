@@ -1,0 +1,188 @@
+//! The flags, and what they mean for each scenario.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+use http::Uri;
+
+/// Loads chat rooms, and measures throughput, latency and losses.
+///
+/// Without --url a server without limits runs in this process, on a free port of 127.0.0.1. The
+/// latency of a message counts from the time at which it was due, so that a server that falls
+/// behind can't hide it.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "loadtest", version)]
+pub(crate) struct Options {
+    /// URL of the server to load; ws:// only [default: a server in this process]
+    #[arg(long)]
+    pub(crate) url: Option<Uri>,
+
+    /// The kind of load
+    #[arg(long, value_enum, default_value_t = Scenario::Rate)]
+    pub(crate) scenario: Scenario,
+
+    /// Rooms [default: 20; enter: 1]
+    #[arg(long, value_parser = at_least_one)]
+    rooms: Option<usize>,
+
+    /// Members of each room, each with its own connection [default: 20; enter: 400]
+    #[arg(long, value_parser = at_least_one)]
+    members: Option<usize>,
+
+    /// How many members of each room send
+    #[arg(long, default_value = "1", value_parser = at_least_one)]
+    senders: usize,
+
+    /// Messages per second, of all senders together [rate, burst]
+    #[arg(long, default_value_t = 500.0, value_parser = rate)]
+    pub(crate) rate: f64,
+
+    /// Messages that each room receives at once; --rate determines how often [burst]
+    #[arg(long, default_value = "10", value_parser = at_least_one)]
+    pub(crate) burst: usize,
+
+    /// Unanswered messages of each sender [flood]
+    #[arg(long, default_value = "1", value_parser = at_least_one)]
+    pub(crate) window: usize,
+
+    /// Bytes of a message's text, at least the 30 or so of its time stamp
+    #[arg(long, default_value_t = 64)]
+    pub(crate) size: usize,
+
+    /// Time to measure; for enter, the longest that it may take
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+
+    /// Time under load before measuring
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    pub(crate) warmup: Duration,
+
+    /// Threads of the load generator [default: half of the cores]
+    #[arg(long, value_parser = at_least_one)]
+    threads: Option<usize>,
+
+    /// Heartbeat interval of the server in this process
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, conflicts_with = "url")]
+    pub(crate) heartbeat: Duration,
+
+    /// Process id of the server at --url, just started, to measure its memory per connection and
+    /// its CPU time per delivery (Linux)
+    #[arg(long, requires = "url")]
+    pub(crate) pid: Option<u32>,
+
+    /// Also write the results to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Append the results to this file as one line of key=value tokens, for tools/plot
+    #[arg(long, value_name = "FILE")]
+    pub(crate) line: Option<PathBuf>,
+
+    /// A token at the end of that line, for example peer=NAME
+    #[arg(long = "tag", value_name = "KEY=VALUE", requires = "line", value_parser = tag)]
+    pub(crate) tags: Vec<String>,
+
+    /// Load a server that is not on this machine; only ever one of your own
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+}
+
+/// The load once all have connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// All have entered; messages are due at a constant rate, whatever the server does (open loop)
+    Rate,
+    /// The same rate in bursts, in all rooms at the same time
+    Burst,
+    /// Each sender sends again as soon as its own message has arrived (closed loop)
+    Flood,
+    /// All have entered, and there are only heartbeats
+    Idle,
+    /// All are connected and enter at the same time; each receives the enters after its own
+    Enter,
+}
+
+impl Options {
+    /// Parses the flags of this process. Exits if they are invalid.
+    pub(crate) fn read() -> Options {
+        let options = Options::parse();
+        if let Err(text) = options.check() {
+            Options::command().error(ErrorKind::ValueValidation, text).exit();
+        }
+        options
+    }
+
+    pub(crate) fn rooms(&self) -> usize {
+        self.rooms.unwrap_or(if self.scenario == Scenario::Enter { 1 } else { 20 })
+    }
+
+    pub(crate) fn members(&self) -> usize {
+        self.members.unwrap_or(if self.scenario == Scenario::Enter { 400 } else { 20 })
+    }
+
+    pub(crate) fn senders(&self) -> usize {
+        self.senders.min(self.members())
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.rooms() * self.members()
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or((cores / 2).max(1))
+    }
+
+    /// The scenario in words.
+    pub(crate) fn describe(&self) -> String {
+        let (rooms, members) = (self.rooms(), self.members());
+        let what = match self.scenario {
+            Scenario::Rate => format!("{} messages/s of {} bytes", self.rate, self.size),
+            Scenario::Burst => format!(
+                "{} messages/s of {} bytes in bursts of {} per room",
+                self.rate, self.size, self.burst
+            ),
+            Scenario::Flood => format!(
+                "{} sender(s) per room with {} unanswered message(s) of {} bytes each",
+                self.senders(),
+                self.window,
+                self.size
+            ),
+            Scenario::Idle => "heartbeats only".into(),
+            Scenario::Enter => "all enter at once".into(),
+        };
+        format!("{}: {rooms} room(s) of {members}, {what}", self.scenario.name())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Some(url) = &self.url else { return Ok(()) };
+        match url.scheme_str() {
+            Some("ws") if url.host().is_some() => Ok(()),
+            Some("wss") => Err("wss:// is not supported: load the server behind its TLS proxy".into()),
+            _ => Err(format!("{url} is not a WebSocket URL; use one such as ws://127.0.0.1:3000/")),
+        }
+    }
+}
+
+impl Scenario {
+    /// Its name in the flag.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+    }
+}
+
+fn tag(text: &str) -> Result<String, String> {
+    let is_token = text.contains('=') && !text.contains(char::is_whitespace);
+    is_token.then(|| text.to_owned()).ok_or_else(|| "must be KEY=VALUE without spaces".into())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a number, at least 1".into())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "must be a number above 0".into())
+}

@@ -1,0 +1,119 @@
+//! The server under test, and what is left of it when all are gone.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tower_chat_rooms::{ChatRooms, History, Recovery, RoomEvent};
+
+/// Longer than a heartbeat, the grace and a closing handshake take together.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Server {
+    runtime: Runtime,
+    rooms: ChatRooms,
+    address: SocketAddr,
+    /// Enters less leaves, by the callbacks.
+    open: Arc<AtomicI64>,
+}
+
+/// What there is when nobody is there.
+pub(crate) struct Rest {
+    pub(crate) rooms: usize,
+    pub(crate) members: usize,
+    pub(crate) connections: usize,
+    pub(crate) absent: usize,
+    pub(crate) open: usize,
+    pub(crate) tasks: usize,
+    pub(crate) files: usize,
+    /// Bytes that are resident (Linux; 0 elsewhere).
+    pub(crate) memory: usize,
+    pub(crate) findings: Vec<String>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Server {
+        let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let open = Arc::new(AtomicI64::new(0));
+        let count = open.clone();
+        let rooms = ChatRooms::builder()
+            .recovery(Recovery::default().resume_window(Duration::from_secs(3)).history(History::last(50)))
+            .events(move |event: RoomEvent<'_>| {
+                match event {
+                    RoomEvent::Entered(_) => count.fetch_add(1, Ordering::Relaxed),
+                    RoomEvent::Left(_) => count.fetch_sub(1, Ordering::Relaxed),
+                    _ => 0,
+                };
+            })
+            .build()
+            .expect("sound settings");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let app = Router::new().route_service("/", rooms.service());
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        Server { runtime, rooms, address, open }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until everybody is out, and looks at what is left.
+    pub(crate) fn at_rest(&self) -> Rest {
+        let begun = Instant::now();
+        let mut rest = self.look();
+        while !rest.is_quiet() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(100));
+            rest = self.look();
+        }
+        rest
+    }
+
+    fn look(&self) -> Rest {
+        let (audit, stats) = (self.rooms.check_consistency(), self.rooms.stats());
+        Rest {
+            rooms: audit.rooms,
+            members: audit.members,
+            connections: stats.connections.max(audit.connections),
+            absent: stats.absent,
+            open: self.open.load(Ordering::Relaxed).unsigned_abs() as usize,
+            tasks: self.runtime.metrics().num_alive_tasks(),
+            files: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+            memory: resident(),
+            findings: audit.faults.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl Rest {
+    /// Nobody is there, and but for the sweep, which ends a moment later, only the listener runs.
+    fn is_quiet(&self) -> bool {
+        self.rooms + self.members + self.connections + self.absent + self.open == 0 && self.tasks <= 1
+    }
+}
+
+/// From /proc/self/statm, in pages of 4 KiB.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+}
+
+impl fmt::Display for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} rooms, {} members, {} connections, {} tasks, {} open files, {} KiB",
+            self.rooms,
+            self.members,
+            self.connections,
+            self.tasks,
+            self.files,
+            self.memory / 1024
+        )
+    }
+}
