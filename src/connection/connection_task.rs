@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer, Panicked};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::inbound::{Inbound, Publish};
+use crate::protocol::inbound::{self, Inbound, Publish};
 use crate::protocol::resume::{self, ResumeToken};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -28,6 +28,9 @@ use crate::socket::{Inbox, Io, Socket, Turn};
 /// How long a connection that the client closed during a stall is kept, so that what it has opened instead
 /// is in use before it hears of the end.
 const LATE_CLOSE: Duration = Duration::from_millis(250);
+
+/// Bytes of an answer to a heartbeat.
+const MAX_PONG: usize = 128;
 
 /// The task's own state.
 pub(super) struct Connection {
@@ -116,11 +119,7 @@ impl Connection {
             subprotocol,
             pending_auth,
             faults: Faults::default(),
-            rates: Box::new(RateLimiter::new(
-                engine.config(),
-                engine.context.heartbeat_of(subprotocol),
-                engine.context.clock.now(),
-            )),
+            rates: Box::new(RateLimiter::new(engine.context.clone(), subprotocol)),
             deadline: Deadline::new(id, engine.config().timeouts.max_lifetime),
             token_expiry: None,
             permit,
@@ -147,7 +146,11 @@ impl Connection {
             LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
             _ => {}
         }
-        let limit = self.engine.config().timeouts.close_timeout;
+        let timeouts = &self.engine.config().timeouts;
+        let limit = match reason {
+            LeaveReason::Shutdown => timeouts.shutdown_timeout.min(timeouts.close_timeout),
+            _ => timeouts.close_timeout,
+        };
         // After a stall the tutorial's page opens a new connection while the old one ends. It closes the new one
         // then, and reconnects only if that one has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && self.engine.has_stalled();
@@ -198,16 +201,8 @@ impl Connection {
         }
     }
 
-    /// Checks an enter against the rate limits.
-    pub(super) fn check_enter_rate(&mut self) -> Result<(), Exceeded> {
-        let clock = self.engine.context.clock;
-        self.rates.check_enter(&self.engine.config().rate_limits, || clock.now())
-    }
-
-    /// Checks a room that is about to be opened against the rate limits.
-    pub(super) fn check_new_room_rate(&mut self) -> Result<(), Exceeded> {
-        let clock = self.engine.context.clock;
-        self.rates.check_new_room(&self.engine.config().rate_limits, || clock.now())
+    pub(super) fn rates(&mut self) -> &mut RateLimiter {
+        &mut self.rates
     }
 
     /// Waits for an async hook. `None` if it took too long.
@@ -285,7 +280,7 @@ impl Connection {
         self.engine.context.counters.errors.add(1);
         let retry = self.is_v1().then_some(millis as u64);
         self.send(&outbound::error(ErrorCode::RateLimited.as_str(), &text, cid, retry));
-        self.count_violations(1)
+        Ok(self.rates.add_violations(1)?)
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
@@ -298,7 +293,7 @@ impl Connection {
             }
             let others = std::mem::take(&mut self.inbox.others);
             if others > 0 {
-                self.charge_others(others)?;
+                self.rates.check_others(others)?;
             }
             while let Some(text) = self.inbox.texts.pop_front() {
                 if let Some(rest) = self.on_text(text.as_str())? {
@@ -337,13 +332,13 @@ impl Connection {
     /// have room for the largest of these futures.
     fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
         let inbound = Inbound::parse(text, self.config().limits.max_depth);
-        if matches!(inbound, Ok(Inbound::Pong)) {
+        // One that carries more is charged as a message.
+        if matches!(inbound, Ok(Inbound::Pong)) && text.len() <= MAX_PONG {
             self.faults.reset_bad_frames();
-            self.charge_others(1)?;
+            self.rates.check_others(1)?;
             return Ok(None);
         }
-        let clock = self.engine.context.clock;
-        let rate = self.rates.check_message(text.len(), &self.engine.config().rate_limits, || clock.now());
+        let rate = self.rates.check_message(text.len());
         let inbound = match inbound {
             Ok(inbound) => inbound,
             Err(error) => return self.refuse(error, None).map(|()| None),
@@ -358,6 +353,11 @@ impl Connection {
         self.faults.reset_bad_frames();
         match inbound {
             Inbound::Pong => Ok(None),
+            Inbound::Ping if self.is_v1() => {
+                self.send(outbound::PONG);
+                Ok(None)
+            }
+            Inbound::Ping => self.refuse(inbound::reserved("heartbeat"), None).map(|()| None),
             Inbound::Auth(token) => Ok(Some(Box::pin(auth::authenticate(self, token)))),
             _ if self.pending_auth => {
                 self.send_no_auth("authenticate first: send {\"event\":\"auth\",\"message\":TOKEN}");
@@ -371,23 +371,6 @@ impl Connection {
                 }
             },
         }
-    }
-
-    /// Charges frames that are no messages to the rate limits; there is nothing to say to them.
-    fn charge_others(&mut self, n: u32) -> Result<(), End> {
-        let clock = self.engine.context.clock;
-        let heartbeat = self.engine.context.heartbeat_of(self.subprotocol);
-        let limits = &self.engine.config().rate_limits;
-        let exceeding = self.rates.check_others(n, limits, heartbeat, || clock.now());
-        if exceeding > 0 { self.count_violations(exceeding) } else { Ok(()) }
-    }
-
-    fn count_violations(&mut self, n: u32) -> Result<(), End> {
-        self.engine.context.counters.rate_limited.add(n.into());
-        if self.rates.add_violations(n, &self.engine.config().rate_limits) {
-            return Ok(());
-        }
-        Err(End(LeaveReason::Flooded))
     }
 
     /// The user's authentication has expired.

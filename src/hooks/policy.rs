@@ -10,6 +10,7 @@ use crate::config::SlowConsumer;
 use crate::error::SendError;
 use crate::hooks::user::{Denied, User};
 use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::host_frame;
 
 /// Decides who may enter a room, and what happens to each message.
 ///
@@ -115,6 +116,7 @@ pub struct EnterRequest<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
     pub(crate) from: Option<&'a RoomId>,
+    pub(crate) body: Option<&'a str>,
     pub(crate) is_renewal: bool,
 }
 
@@ -142,6 +144,12 @@ impl EnterRequest<'_> {
     /// The room.
     pub fn room(&self) -> &RoomId {
         self.room
+    }
+
+    /// The enter frame, a JSON object, with all keys that the client has added: they are relayed to the room.
+    /// `None` where the client is in the room already.
+    pub fn body(&self) -> Option<&str> {
+        self.body
     }
 
     /// The room that the connection would leave.
@@ -244,13 +252,9 @@ impl Verdict {
     ///
     /// # Errors
     ///
-    /// If the value does not serialize to a JSON object.
+    /// If the value does not serialize to a JSON object with a string `event`.
     pub fn replace(value: &impl Serialize) -> Result<Verdict, SendError> {
-        let text = serde_json::to_string(value).map_err(|e| SendError::Json(e.into()))?;
-        if !text.starts_with('{') {
-            return Err(SendError::NotAnObject);
-        }
-        Ok(Verdict(Ruling::Replace(text)))
+        Ok(Verdict(Ruling::Replace(host_frame::serialize(value)?)))
     }
 
     /// Drops the message without telling the sender.

@@ -3,9 +3,11 @@
 pub(crate) mod close;
 pub(crate) mod error_code;
 pub(crate) mod frame;
+pub(crate) mod host_frame;
 pub(crate) mod inbound;
 pub(crate) mod json;
 pub(crate) mod outbound;
 pub(crate) mod position;
 pub(crate) mod resume;
+pub(crate) mod splitter;
 pub(crate) mod subprotocol;
