@@ -796,8 +796,9 @@ class Connection {
   }
 
   send(frame) {
+    this.#seeProgress();
     this.#socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame));
-    this.#buffered = this.#socket.bufferedAmount ?? 0;
+    this.#buffered = this.#socket.bufferedAmount;
   }
 
   close(code, reason) {
@@ -840,9 +841,7 @@ class Connection {
   /** Looks at time stamps: that the timer fired says nothing, browsers slow timers down and suspend
    * them. One that is late may have overtaken frames, so it gives them and a probe some time. */
   #look(isLate) {
-    const { bufferedAmount = 0, readyState } = this.#socket ?? {};
-    if (bufferedAmount < this.#buffered) this.#heardAt = this.#now(); // The network takes what was sent.
-    this.#buffered = bufferedAmount;
+    this.#seeProgress();
     const wasProbed = this.#probedAt !== null;
     const isUnanswered = wasProbed && this.#heardAt < this.#probedAt;
     this.#probedAt = null;
@@ -852,8 +851,16 @@ class Connection {
       this.#patience = Math.min(MAX_PATIENCE, this.#patience * 2);
       return this.#on.dead();
     }
-    if (readyState === 1) this.probe();
+    if (this.#socket?.readyState === 1) this.probe();
     else this.#giveSecondLook();
+  }
+
+  /** That the network takes what is sent is a sign of life as long as more is waiting: the system's own buffer
+   * takes some from every sender. */
+  #seeProgress() {
+    const buffered = this.#socket?.bufferedAmount ?? 0;
+    if (buffered > 0 && buffered < this.#buffered) this.#heardAt = this.#now();
+    this.#buffered = buffered;
   }
 
   #receive(data) {
