@@ -93,7 +93,7 @@ test('the time of the return is random between the bounds that the server gives'
   }
 });
 
-test('who is sent away again and again comes back more and more rarely', async () => {
+test('a client that is sent away again and again comes back more and more rarely', async () => {
   const world = new World();
   const { room } = await enter(world);
   world.random = 0.5;
