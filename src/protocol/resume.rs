@@ -11,7 +11,7 @@ use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::unquote;
 use crate::protocol::position::{Epoch, Position};
 
-/// What a connection's seat can be taken over with: 128 bits that nobody can guess.
+/// What a session can be resumed with: 128 bits that nobody can guess.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ResumeToken([u8; 16]);
 
