@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
-use crate::admission::Permit;
+use crate::admission::{Action, Permit};
 use crate::connection::{Opening, refuse, serve};
 use crate::hooks::auth::{Admission, AuthRefusal};
 use crate::hooks::guard::{self, NoAnswer};
@@ -69,6 +69,10 @@ impl Upgrade {
             None => Refusal::new(RefusalKind::ShuttingDown),
         };
         refusal.count(engine);
+        if refusal.kind() == RefusalKind::Auth {
+            // The next attempt beyond the rate is refused before the hook is asked.
+            let _ = engine.admission.take(self.peer.map(|peer| peer.ip()), None, Action::FailedAuth);
+        }
         if refusal.kind() == RefusalKind::Auth && self.accept.subprotocol() == Subprotocol::V1 {
             self.not_authenticated = Some(refusal.text().to_owned());
             return Ok((self, Admission::anonymous()));
