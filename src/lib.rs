@@ -101,9 +101,9 @@
 //! slowly delays nobody: its send queue is limited, and when it is full, the client is closed or misses frames, as you
 //! choose ([`SlowConsumer`]).
 //!
-//! By default, browsers may connect only from pages of the same host ([`Origins`]). The number of connections per
-//! address is limited **only if you supply the address**, as a [`PeerAddr`] in each request's extensions. Behind a
-//! proxy, also set [`TrustedProxies`].
+//! By default, browsers may connect only from pages of the same host ([`Origins`]). Limits per address apply **only if
+//! you supply the address**, as a [`PeerAddr`] in each request's extensions. Behind a proxy, also set
+//! [`TrustedProxies`].
 //!
 //! # Logs
 //!

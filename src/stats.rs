@@ -66,7 +66,8 @@ pub struct Stats {
     /// Upgrades refused because of [`max_connections`](crate::Limits::max_connections) or
     /// [`max_pending`](crate::Limits::max_pending).
     pub refused_full: u64,
-    /// Upgrades refused because of [`max_connections_per_ip`](crate::Limits::max_connections_per_ip).
+    /// Upgrades refused because their address has [`max_connections_per_ip`](crate::Limits::max_connections_per_ip), or
+    /// connects or fails to authenticate too often ([`RateLimits`](crate::RateLimits)).
     pub refused_per_ip: u64,
     /// Memberships that have begun.
     pub entered: u64,
