@@ -36,6 +36,7 @@ mod rooms;
 mod script;
 mod secrets;
 mod slow;
+mod slow_lines;
 mod stress;
 mod takeover;
 mod transcripts;
