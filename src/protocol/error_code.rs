@@ -83,7 +83,7 @@ impl ErrorCode {
     }
 }
 
-/// A refusal that the offender is told.
+/// A refusal that is sent to the client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PeerError {
     pub(crate) code: ErrorCode,
