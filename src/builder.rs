@@ -35,7 +35,7 @@ use crate::http::proxies::TrustedProxies;
 ///
 /// ```
 /// # use tower_chat_rooms::{ChatRooms, Limits};
-/// let limits = Limits::default().max_message_bytes(512 * 1024);
+/// let limits = Limits::default().max_message_bytes(2 << 20);
 /// let error = ChatRooms::builder().limits(limits).build().unwrap_err();
 /// assert!(error.to_string().contains("Limits::max_queue_bytes"));
 /// ```

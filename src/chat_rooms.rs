@@ -1,4 +1,4 @@
-//! The host's handle on its chat rooms.
+//! `ChatRooms`, the host's handle.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::frame;
 use crate::protocol::inbound::Body;
 use crate::protocol::subprotocol::Subprotocol;
+use crate::protocol::{frame, host_frame};
 use crate::stats::Stats;
 
-/// Live chat rooms: the handle through which the host mounts them, speaks in them, looks at
-/// them and ends them.
+/// A handle to a set of chat rooms.
 ///
-/// All clones, and all layers and services made from them, share one engine.
+/// It creates the service or layer that clients connect to, sends messages, lists rooms and members, removes
+/// members, and shuts down. All clones, layers and services share the same rooms.
 ///
 /// ```
 /// use serde_json::json;
@@ -39,10 +39,10 @@ use crate::stats::Stats;
 ///
 /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
 /// let rooms = ChatRooms::builder().build()?;
-/// let service = rooms.service(); // for a route of its own
-/// let layer = rooms.layer("/chat"); // in front of an existing stack
+/// let service = rooms.service(); // for a route of a router
+/// let layer = rooms.layer("/chat"); // around another service
 ///
-/// // Nobody has entered yet:
+/// // No client has entered yet:
 /// assert!(rooms.rooms().is_empty());
 /// let sent = rooms.send("lobby", &json!({"event": "notice", "message": "hi"}));
 /// assert!(matches!(sent, Err(SendError::NoSuchRoom)));
@@ -57,7 +57,7 @@ pub struct ChatRooms {
 }
 
 impl ChatRooms {
-    /// Begins with the defaults.
+    /// Returns a builder with default settings.
     pub fn builder() -> ChatRoomsBuilder {
         ChatRoomsBuilder::default()
     }
@@ -83,9 +83,10 @@ impl ChatRooms {
         ChatRoomsLayer::new(self.edge.clone(), path)
     }
 
-    /// A service that serves the browser client, an ES module: mount it beside the chat, and a
-    /// page imports `connect` from there. `GET` and `HEAD` are answered, whatever the path; browsers
-    /// ask each time whether it has changed.
+    /// Returns a service that serves the browser client, an ES module.
+    ///
+    /// Mount it next to the chat, and import `connect` from it in your page. It answers `GET` and `HEAD` at any path.
+    /// Browsers check each time whether it has changed.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -111,12 +112,11 @@ impl ChatRooms {
         ClientScript::new()
     }
 
-    /// Serves a connection whose WebSocket handshake the host has made itself, over any I/O,
-    /// until it ends. Inside a tokio runtime. Where the subprotocol `chat-rooms.v1` was chosen, the
-    /// admission has to say so ([`Admission::with_protocol`]).
+    /// Serves a connection over any I/O, after you have completed its WebSocket handshake, until it ends.
     ///
-    /// Dropping the future ends the connection without a closing handshake; callbacks and
-    /// counts stay exact.
+    /// If you have chosen the subprotocol `chat-rooms.v1`, say so with [`Admission::with_protocol`]. The future must
+    /// run within a tokio runtime. Dropping it ends the connection without a closing handshake; callbacks and counts
+    /// stay correct.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -138,8 +138,8 @@ impl ChatRooms {
         self.serve_from(io, admission, None).await;
     }
 
-    /// The same with the client's address, which the hooks then see, and by which
-    /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip) counts.
+    /// Serves a connection as [`serve`](ChatRooms::serve) does, with the client's address, for hooks and
+    /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip).
     pub async fn serve_from<IO>(&self, io: IO, mut admission: Admission, peer: Option<SocketAddr>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -154,12 +154,15 @@ impl ChatRooms {
         serve(self.engine.clone(), Box::new(io), opening).await;
     }
 
-    /// Sends a JSON object to all members of a room, in one order with what the members say.
-    /// It is given the room's count as `num`; a `name` in it is the host's to choose.
+    /// Sends a JSON object to all members of a room.
+    ///
+    /// All members receive it at the same place among the room's other frames. It needs a string `event`. Its `num`
+    /// is set to the number of members; you may choose a `name`.
     ///
     /// # Errors
-    /// If nobody is in that room, the value is not an object or too big, or the room is so crowded with
-    /// messages that this one would have to wait ([`SendError::Busy`]).
+    ///
+    /// If the room has no members, if the value is not an object with an `event`, or is too big, or if too many frames
+    /// of the room are waiting ([`SendError::Busy`]).
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
@@ -171,11 +174,15 @@ impl ChatRooms {
         }
     }
 
-    /// Sends a JSON object to one connection, as it is. A client of `chat-rooms.v1` takes what has a
-    /// `seq` for a frame of its room: use another key.
+    /// Sends a JSON object to one connection.
+    ///
+    /// It needs a string `event` and is sent unchanged. Do not use the key `seq`: a `chat-rooms.v1` client takes such
+    /// an object for a frame of its room.
     ///
     /// # Errors
-    /// If the connection is not open any more, or was lost and its seat is kept, or the value is not an object or too big.
+    ///
+    /// If the connection is not open (even if its session is kept), or if the value is not an object with an `event`,
+    /// or is too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let session = self.engine.sessions.get(connection).ok_or(SendError::NoSuchConnection)?;
@@ -185,13 +192,15 @@ impl ChatRooms {
         }
     }
 
-    /// Sends a JSON object to every open connection, as it is, whether it has entered a room or
-    /// not. Returns to how many it was sent. Other tasks run in between; each room's own order
-    /// is not kept with it.
+    /// Sends a JSON object to every open connection, in a room or not, and returns their number.
+    ///
+    /// It needs a string `event` and is sent unchanged. It has no defined place among the frames of a room. Other tasks
+    /// run in between.
     ///
     /// # Errors
-    /// If the value is not an object or too big.
-    pub async fn send_all(&self, value: &impl Serialize) -> Result<usize, SendError> {
+    ///
+    /// If the value is not an object with an `event`, or is too big.
+    pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
         let frame = frame::text(self.serialize(value)?.as_bytes());
         let mut reached = 0;
         for (n, session) in self.engine.sessions.all().iter().enumerate() {
@@ -203,13 +212,13 @@ impl ChatRooms {
         Ok(reached)
     }
 
-    /// The rooms in which somebody is, in no order.
+    /// Returns the rooms that have members, in no particular order.
     pub fn rooms(&self) -> Vec<RoomInfo> {
         let rooms = self.engine.rooms.all();
         rooms.iter().map(|room| RoomInfo { id: room.id().clone(), online: room.online() }).collect()
     }
 
-    /// The members of a room in the order in which they came; none if there is no such room.
+    /// Returns the members of a room in the order of their enters; none if the room does not exist.
     pub fn members(&self, room: impl AsRef<str>) -> Vec<MemberInfo> {
         let Some(room) = self.engine.rooms.get(room.as_ref()) else { return Vec::new() };
         room.members()
@@ -223,21 +232,23 @@ impl ChatRooms {
             .collect()
     }
 
-    /// Closes a connection with 4500, which tells the client to stay away. A member whose
-    /// connection is lost loses his seat. Returns whether there was one.
+    /// Closes a connection with 4500, which tells the client to stay away.
+    ///
+    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one.
     pub fn kick(&self, connection: ConnectionId) -> bool {
         let session = self.engine.sessions.get(connection);
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
     }
 
-    /// Closes a room: its members' connections end with 4501, and nothing more is said there.
-    /// Who enters the same id from now on opens a new room; to prevent that, have the
-    /// [`RoomPolicy`](crate::RoomPolicy) say no. Returns how many members it had.
+    /// Closes a room: the connections of its members are closed with 4501. Returns the number of members.
+    ///
+    /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
+    /// [`RoomPolicy`](crate::RoomPolicy).
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
         self.engine.close_room(room.as_ref())
     }
 
-    /// Counters of what is and what has been.
+    /// Returns current numbers and counters.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
@@ -258,18 +269,18 @@ impl ChatRooms {
         self.engine.check_consistency()
     }
 
-    /// Refuses further upgrades, closes every connection with 1012 ("come back"), and waits
-    /// until all have ended, at most about `close_timeout`. Every member has been told of as
-    /// `left` then, and no task of the engine is left. It can't be taken back.
+    /// Shuts down: refuses further upgrades, closes every connection with 1012, which tells clients to come back, and
+    /// waits until all have ended.
+    ///
+    /// It takes at most about [`close_timeout`](crate::Timeouts::close_timeout). Afterwards
+    /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. A shutdown cannot be
+    /// undone.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
     }
 
     fn serialize(&self, value: &impl Serialize) -> Result<String, SendError> {
-        let text = serde_json::to_string(value).map_err(|e| SendError::Json(e.into()))?;
-        if !text.starts_with('{') {
-            return Err(SendError::NotAnObject);
-        }
+        let text = host_frame::serialize(value)?;
         if self.engine.config().limits.is_too_big(text.len()) {
             return Err(SendError::TooBig);
         }
@@ -278,10 +289,11 @@ impl ChatRooms {
 }
 
 impl ChatRoomsBuilder {
-    /// Checks the settings against each other.
+    /// Builds the chat rooms.
     ///
     /// # Errors
-    /// If they contradict each other or can't work; the error names them.
+    ///
+    /// If settings are invalid or contradict each other. The error says which ones and what to change.
     pub fn build(mut self) -> Result<ChatRooms, BuildError> {
         let (origins, proxies) = (std::mem::take(&mut self.origins), std::mem::take(&mut self.proxies));
         let engine = Arc::new(self.into_engine()?);
@@ -293,9 +305,9 @@ impl ChatRoomsBuilder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RoomInfo {
-    /// Its id.
+    /// The id.
     pub id: RoomId,
-    /// How many are in it.
+    /// The number of members.
     pub online: usize,
 }
 
@@ -307,9 +319,9 @@ pub struct MemberInfo {
     pub connection: ConnectionId,
     /// The member's name in the room.
     pub name: Name,
-    /// The user, where one was authenticated when he entered.
+    /// The user, if authenticated.
     pub user: Option<Arc<User>>,
-    /// Whether he has a connection now. If not, it was lost, and his seat is kept for
+    /// Whether the connection is open. If not, it was lost, and the session is kept for
     /// [`resume_window`](crate::Recovery::resume_window).
     pub is_connected: bool,
 }

@@ -1,19 +1,44 @@
 //! What every part of one engine reads: its settings, its clock, and its counters.
 
+use std::ops::RangeInclusive;
+
 use crate::clock::Clock;
 use crate::config::{Config, Heartbeat};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::stats::Counters;
+use crate::sync::atomic::{AtomicU32, Ordering};
+
+/// A restart is over after so many seconds, the shutdown included.
+const RESTART_SECONDS: u32 = 2;
+
+/// After a restart, clients come back at this rate ...
+const RECONNECTS_PER_SECOND: usize = 500;
+
+/// ... but none has to wait for more seconds than these.
+const MAX_RESTART_SPREAD: usize = 30;
 
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
+    /// Up to how many seconds after a shutdown clients may reconnect.
+    restart_until: AtomicU32,
 }
 
 impl Context {
     pub(crate) fn new(config: Config) -> Context {
-        Context { config, clock: Clock::new(), counters: Counters::default() }
+        Context { config, clock: Clock::new(), counters: Counters::default(), restart_until: AtomicU32::new(0) }
+    }
+
+    /// A shutdown begins: so many clients are told to reconnect, and are spread over some time.
+    pub(crate) fn spread_restart(&self, clients: usize) {
+        let seconds = (clients / RECONNECTS_PER_SECOND).clamp(1, MAX_RESTART_SPREAD) as u32;
+        self.restart_until.store(RESTART_SECONDS + seconds, Ordering::Relaxed);
+    }
+
+    /// In how many seconds clients may reconnect after a shutdown.
+    pub(crate) fn restart(&self) -> RangeInclusive<u32> {
+        RESTART_SECONDS..=self.restart_until.load(Ordering::Relaxed).max(RESTART_SECONDS + 1)
     }
 
     /// The heartbeat of connections that speak this subprotocol.

@@ -1,8 +1,8 @@
-//! Errors of the host's own calls. What a peer does wrong never reaches the host as an error.
+//! Errors of the host's calls. A peer's mistakes are never errors for the host.
 
 use std::fmt;
 
-/// The settings of a builder contradict each other or can't work.
+/// Settings are invalid, or contradict each other. The text names the setting and what to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildError {
     text: String,
@@ -22,37 +22,41 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Why something the host wanted to send was not sent.
+/// Why a frame of yours was not sent.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Nobody is in a room of that id, so the room does not exist.
+    /// The room does not exist, because it has no members.
     NoSuchRoom,
-    /// No connection of that id is open.
+    /// The connection is not open.
     NoSuchConnection,
-    /// The value does not serialize to a JSON object; only objects go over the wire.
+    /// The value does not serialize to a JSON object.
     NotAnObject,
+    /// The value has no string `event`, which clients need to handle it.
+    NoEvent,
     /// The value could not be serialized.
     Json(Box<dyn std::error::Error + Send + Sync>),
-    /// The value is larger than what may wait for a member (`max_queue_bytes`), so that whoever
-    /// doesn't read at once would be closed for it.
+    /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)).
     TooBig,
-    /// More is queued for the room than its members may hold (`max_queue_bytes`): send again
-    /// once the room has caught up.
+    /// Too many frames of the room are waiting to be delivered
+    /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SendError::NoSuchRoom => f.write_str("no such room: nobody is in it"),
+            SendError::NoSuchRoom => f.write_str("no such room: it has no members"),
             SendError::NoSuchConnection => f.write_str("no such connection: it has ended"),
-            SendError::NotAnObject => f.write_str("the value is not a JSON object; give a map or a struct"),
+            SendError::NotAnObject => f.write_str("the value is not a JSON object; use a map or a struct"),
+            SendError::NoEvent => f.write_str("the value has no \"event\" that is a string; add one"),
             SendError::Json(e) => write!(f, "the value could not be serialized: {e}"),
             SendError::TooBig => {
-                f.write_str("the value is larger than max_queue_bytes; send less or raise it")
+                f.write_str("the value does not fit into a send queue; send less, or raise `max_queue_bytes`")
             }
-            SendError::Busy => f.write_str("the room's queue is full (max_queue_bytes); send again later"),
+            SendError::Busy => {
+                f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")
+            }
         }
     }
 }

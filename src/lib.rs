@@ -1,15 +1,13 @@
-//! Live chat rooms over WebSocket for tower: one layer, mounted in a hyper or axum service.
+//! Live chat rooms over WebSocket, as a tower layer or service for hyper and axum.
 //!
-//! [`ChatRooms`] takes WebSocket upgrade requests out of an application's traffic and runs rooms
-//! on them: clients enter a room under a name, everyone in it hears everything said there and
-//! knows how many are online, and whoever is gone is out within two heartbeats. The host decides
-//! who may connect ([`Authenticate`]), who may enter and speak where ([`RoomPolicy`]), and is
-//! called back on every enter and leave ([`RoomEvents`]). It can speak, look, kick and shut down
-//! through the same handle.
+//! Clients connect to [`ChatRooms`] and enter a room under a name. Every member of the room receives every message and
+//! knows how many members are online. A client that is gone is removed within two heartbeats. You decide who may
+//! connect ([`Authenticate`]) and who may enter and send ([`RoomPolicy`]), and are called on every enter and leave
+//! ([`RoomEvents`]). The handle also lets you send messages, list members, remove members and shut down.
 //!
-//! # First use
+//! # Getting started
 //!
-//! In axum, as a route's service:
+//! In axum, mount the service at a route:
 //!
 //! ```no_run
 //! use axum::Router;
@@ -25,7 +23,7 @@
 //! }
 //! ```
 //!
-//! In any tower stack, in front of what is there already:
+//! In any other tower stack, put the layer around your service:
 //!
 //! ```
 //! # use std::convert::Infallible;
@@ -44,80 +42,71 @@
 //! # }
 //! ```
 //!
-//! Under plain hyper the connection must be served `with_upgrades`. In axum prefer
-//! `route_service`: `Router::layer` does not reach routers that are merged into it later, nor
-//! does it see the whole path when it is nested.
+//! With hyper, serve connections `with_upgrades`. In axum prefer `route_service`: `Router::layer` does not apply to
+//! routers that are merged later, and a nested router sees only a part of the path.
 //!
 //! # The wire
 //!
-//! JSON objects in text frames:
+//! Frames are JSON objects in text frames:
 //!
-//! | from | frame |
+//! | direction | frame |
 //! |---|---|
-//! | client | `{"event":"enter","message":NAME,"roomId":ROOM}`: go into a room (out of any other) |
-//! | client | `{"event":"message","message":ANY,...}`: say something; any other event goes the same way |
-//! | client | `{"event":"heartbeat","message":"pong"}`: I am alive |
-//! | client | `{"event":"auth","message":TOKEN}`: who I am; never relayed |
-//! | to the room | what came in, byte by byte, with `"name"` and `"num"` (members online) added |
-//! | to the room | `{"event":"out","name":NAME,"num":N}` |
-//! | to each | `{"event":"heartbeat","message":"ping","num":N}` |
-//! | to an offender | `{"event":"noAuth","message":REASON}`, `{"event":"error","code":CODE,"message":TEXT}` ([`ErrorCode`]) |
+//! | client → | `{"event":"enter","message":NAME,"roomId":ROOM}`: enters a room and leaves the previous one |
+//! | client → | `{"event":"message","message":ANY,...}`: sends a message; any other event is relayed in the same way |
+//! | client → | `{"event":"heartbeat","message":"pong"}`: answers a heartbeat |
+//! | client → | `{"event":"auth","message":TOKEN}`: authenticates; never relayed |
+//! | → room | what a member has sent, unchanged, with `"name"` and `"num"` (members online) added |
+//! | → room | `{"event":"out","name":NAME,"num":N}`: a member has left |
+//! | → each | `{"event":"heartbeat","message":"ping","num":N}` |
+//! | → sender | `{"event":"noAuth","message":REASON}`, `{"event":"error","code":CODE,"message":TEXT}` ([`ErrorCode`]) |
 //!
-//! ROOM is a string or a number; without one, it is the room of the empty name. A client leaves
-//! by closing its connection. Why the server closes one is in the table of [`LeaveReason`].
+//! ROOM is a string or a number; without one, it is the room with the empty id. A client leaves by closing its
+//! connection. [`LeaveReason`] lists the close codes.
 //!
-//! # Coming back
+//! # Session resumption
 //!
-//! Clients that offer the subprotocol `chat-rooms.v1` can come back after their connection was
-//! lost, to the seat that [`Recovery::resume_window`] keeps for them, and get the frames that they
-//! have missed from the [`History`]. Nobody else notices, and [`RoomEvents`] hear
-//! of one enter and one leave, however often a connection breaks in between. The frames are
-//! described in `docs/protocol.md`.
+//! A client that offers the subprotocol `chat-rooms.v1` can resume its session after its connection was lost, within
+//! [`Recovery::resume_window`], and receives the frames that it has missed from the [`History`]. Other members do not
+//! notice, and [`RoomEvents`] see one enter and one leave, however often the connection breaks in between.
+//! `docs/protocol.md` describes the frames.
 //!
 //! # Clients
 //!
-//! [`ChatRooms::client_script`] serves one for browsers, and the crate
-//! `tower-chat-rooms-client` is one for Rust. Both speak the subprotocol `chat-rooms.v1`, come back by themselves, and miss nothing where
-//! the host keeps what was said ([`Recovery::history`]) and the seats of those who are lost
-//! ([`Recovery::resume_window`]).
+//! [`ChatRooms::client_script`] serves a client for browsers, and the crate `tower-chat-rooms-client` is one for Rust.
+//! Both use `chat-rooms.v1` and reconnect by themselves. With [`Recovery`] they resume without losing messages.
 //!
-//! # The hooks
+//! # Hooks
 //!
-//! - [`Authenticate`]: cookies, headers and the rest of the upgrade request, and tokens that
-//!   clients send in band. `JwtAuth` (feature `jwt`) is one that is ready to use. A [`User`] may
-//!   have an end, when a newer token is due ([`OnExpiry`]).
-//! - [`RoomPolicy`]: may this user enter this room, and stay when he has authenticated anew; may
-//!   this message go out.
-//! - [`RoomEvents`]: `entered`, `left` with its reason, and `message`. [`event_channel`] turns
-//!   it into a stream.
+//! - [`Authenticate`] checks upgrade requests and tokens. `JwtAuth` (feature `jwt`) is an implementation. A [`User`] can
+//!   expire, unless the client sends a new token ([`OnExpiry`]).
+//! - [`RoomPolicy`] decides whether a user may enter a room and what happens to each message.
+//! - [`RoomEvents`] is called when members enter and leave, and for messages. [`event_channel`] makes a channel of it.
 //!
-//! No hook is called under a lock, a hook that hangs is given up after a time, and one that
-//! panics ends at most its own connection.
+//! No hook is called under a lock. A hook that takes too long is given up, and a panic ends at most its own connection.
 //!
 //! # Limits
 //!
-//! Everything that a peer may cost has a limit with a safe default: [`Limits`], [`RateLimits`],
-//! [`Timeouts`]. A client that sends too much gets errors `rate_limited`, and is closed if it goes on. One
-//! that reads too slowly delays nobody: its queue is bounded, and when that is full it is closed
-//! with a code that tells it to come back, or misses something, as the host has chosen
-//! ([`SlowConsumer`]).
+//! Everything that a client can cost has a limit with a safe default: see [`Limits`], [`RateLimits`] and [`Timeouts`].
+//! A client that sends too much gets errors `rate_limited`, and is closed if it continues. A client that reads too
+//! slowly delays nobody: its send queue is limited, and when it is full, the client is closed or misses frames, as you
+//! choose ([`SlowConsumer`]).
 //!
-//! Browsers connect from pages of the same host alone ([`Origins`]). How many connections an address
-//! may have is limited **only where the host tells the address**, by a [`PeerAddr`] in each request's
-//! extensions; behind a proxy it has to be named ([`TrustedProxies`]).
+//! By default, browsers may connect only from pages of the same host ([`Origins`]). The number of connections per
+//! address is limited **only if you supply the address**, as a [`PeerAddr`] in each request's extensions. Behind a
+//! proxy, also set [`TrustedProxies`].
 //!
 //! # Logs
 //!
-//! This crate logs by `tracing`, and never a token, a secret or what is said; nor does the `Debug`
-//! of its types show them. tungstenite, which reads the frames, logs them at the level `trace`:
-//! keep it at `debug`, as by the filter `trace,tungstenite=debug`.
+//! The crate logs with `tracing`. Neither its logs nor the `Debug` output of its types contain tokens, secrets or
+//! messages. tungstenite, which parses frames, logs them at the level `trace`: keep it at `debug`, for example with the
+//! filter `trace,tungstenite=debug`.
 //!
 //! # Features
 //!
-//! | feature | what it adds |
+//! | feature | adds |
 //! |---|---|
-//! | `http2` | WebSocket over HTTP/2 (RFC 8441), too; the host enables it by `enable_connect_protocol`, axum does by itself |
-//! | `jwt` | `JwtAuth`, `JwtKeys`; the host adds `jsonwebtoken` with the crypto of its choice |
+//! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it by `enable_connect_protocol`; axum does so by itself |
+//! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the cryptography of your choice |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admission;

@@ -35,8 +35,14 @@ options! {
         /// A call that takes longer counts as a refusal.
         hook_timeout: Duration = Duration::from_secs(10);
 
-        /// Time for the closing handshake, and thus for a shutdown.
+        /// Time for the closing handshake.
         close_timeout: Duration = Duration::from_secs(5);
+
+        /// Time for the closing handshakes of a shutdown.
+        ///
+        /// A client that does not answer its close frame holds up a restart for no longer than this. All others
+        /// are told to come back after two seconds at the earliest.
+        shutdown_timeout: Duration = Duration::from_secs(1);
 
         /// Time within which a socket must take some of what waits in its send queue.
         ///

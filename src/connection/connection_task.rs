@@ -116,11 +116,7 @@ impl Connection {
             subprotocol,
             pending_auth,
             faults: Faults::default(),
-            rates: Box::new(RateLimiter::new(
-                engine.config(),
-                engine.context.heartbeat_of(subprotocol),
-                engine.context.clock.now(),
-            )),
+            rates: Box::new(RateLimiter::new(engine.context.clone(), subprotocol)),
             deadline: Deadline::new(id, engine.config().timeouts.max_lifetime),
             token_expiry: None,
             permit,
@@ -147,7 +143,11 @@ impl Connection {
             LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
             _ => {}
         }
-        let limit = self.engine.config().timeouts.close_timeout;
+        let timeouts = &self.engine.config().timeouts;
+        let limit = match reason {
+            LeaveReason::Shutdown => timeouts.shutdown_timeout.min(timeouts.close_timeout),
+            _ => timeouts.close_timeout,
+        };
         // After a stall the tutorial's page opens a new connection while the old one ends. It closes the new one
         // then, and reconnects only if that one has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && self.engine.has_stalled();
@@ -198,16 +198,8 @@ impl Connection {
         }
     }
 
-    /// Checks an enter against the rate limits.
-    pub(super) fn check_enter_rate(&mut self) -> Result<(), Exceeded> {
-        let clock = self.engine.context.clock;
-        self.rates.check_enter(&self.engine.config().rate_limits, || clock.now())
-    }
-
-    /// Checks a room that is about to be opened against the rate limits.
-    pub(super) fn check_new_room_rate(&mut self) -> Result<(), Exceeded> {
-        let clock = self.engine.context.clock;
-        self.rates.check_new_room(&self.engine.config().rate_limits, || clock.now())
+    pub(super) fn rates(&mut self) -> &mut RateLimiter {
+        &mut self.rates
     }
 
     /// Waits for an async hook. `None` if it took too long.
@@ -285,7 +277,7 @@ impl Connection {
         self.engine.context.counters.errors.add(1);
         let retry = self.is_v1().then_some(millis as u64);
         self.send(&outbound::error(ErrorCode::RateLimited.as_str(), &text, cid, retry));
-        self.count_violations(1)
+        Ok(self.rates.add_violations(1)?)
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
@@ -298,7 +290,7 @@ impl Connection {
             }
             let others = std::mem::take(&mut self.inbox.others);
             if others > 0 {
-                self.charge_others(others)?;
+                self.rates.check_others(others)?;
             }
             while let Some(text) = self.inbox.texts.pop_front() {
                 if let Some(rest) = self.on_text(text.as_str())? {
@@ -339,11 +331,10 @@ impl Connection {
         let inbound = Inbound::parse(text, self.config().limits.max_depth);
         if matches!(inbound, Ok(Inbound::Pong)) {
             self.faults.reset_bad_frames();
-            self.charge_others(1)?;
+            self.rates.check_others(1)?;
             return Ok(None);
         }
-        let clock = self.engine.context.clock;
-        let rate = self.rates.check_message(text.len(), &self.engine.config().rate_limits, || clock.now());
+        let rate = self.rates.check_message(text.len());
         let inbound = match inbound {
             Ok(inbound) => inbound,
             Err(error) => return self.refuse(error, None).map(|()| None),
@@ -371,23 +362,6 @@ impl Connection {
                 }
             },
         }
-    }
-
-    /// Charges frames that are no messages to the rate limits; there is nothing to say to them.
-    fn charge_others(&mut self, n: u32) -> Result<(), End> {
-        let clock = self.engine.context.clock;
-        let heartbeat = self.engine.context.heartbeat_of(self.subprotocol);
-        let limits = &self.engine.config().rate_limits;
-        let exceeding = self.rates.check_others(n, limits, heartbeat, || clock.now());
-        if exceeding > 0 { self.count_violations(exceeding) } else { Ok(()) }
-    }
-
-    fn count_violations(&mut self, n: u32) -> Result<(), End> {
-        self.engine.context.counters.rate_limited.add(n.into());
-        if self.rates.add_violations(n, &self.engine.config().rate_limits) {
-            return Ok(());
-        }
-        Err(End(LeaveReason::Flooded))
     }
 
     /// The user's authentication has expired.

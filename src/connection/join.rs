@@ -29,7 +29,7 @@ struct Checked<'a> {
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
-    if let Err(exceeded) = connection.check_enter_rate() {
+    if let Err(exceeded) = connection.rates().check_enter() {
         return connection.refuse_excess(exceeded, None);
     }
     let resumption = match resumption(connection, &enter) {
@@ -61,7 +61,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         return Ok(());
     }
     if connection.engine().rooms.get(room.as_str()).is_none()
-        && let Err(exceeded) = connection.check_new_room_rate()
+        && let Err(exceeded) = connection.rates().check_new_room()
     {
         return connection.refuse_excess(exceeded, None);
     }

@@ -1,13 +1,18 @@
 //! The rate limits of one connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Heartbeat, RateLimits};
+use crate::config::{Heartbeat, RateLimits};
 use crate::connection::token_bucket::{Rate, TokenBucket};
+use crate::context::Context;
+use crate::protocol::close::LeaveReason;
+use crate::protocol::subprotocol::Subprotocol;
 
 /// The token buckets of one connection.
-#[derive(Debug)]
 pub(super) struct RateLimiter {
+    context: Arc<Context>,
+    subprotocol: Subprotocol,
     messages: TokenBucket,
     bytes: TokenBucket,
     /// Answers to heartbeats, pings, pongs, parts of messages.
@@ -28,30 +33,29 @@ pub(super) struct Exceeded {
 }
 
 impl RateLimiter {
-    pub(super) fn new(config: &Config, heartbeat: &Heartbeat, now: Duration) -> RateLimiter {
-        let limits = &config.rate_limits;
+    pub(super) fn new(context: Arc<Context>, subprotocol: Subprotocol) -> RateLimiter {
+        let (limits, now) = (&context.config.rate_limits, context.clock.now());
         RateLimiter {
             messages: TokenBucket::new(messages(limits), now),
             bytes: TokenBucket::new(bytes(limits), now),
-            others: TokenBucket::new(others(limits, heartbeat), now),
+            others: TokenBucket::new(others(limits, context.heartbeat_of(subprotocol)), now),
             enters: TokenBucket::new(enters(limits), now),
             rooms: TokenBucket::new(rooms(limits), now),
             violations: 0,
+            subprotocol,
+            context,
         }
     }
 
     /// A message of so many bytes.
-    pub(super) fn check_message(
-        &mut self,
-        len: usize,
-        limits: &RateLimits,
-        now: impl Fn() -> Duration,
-    ) -> Result<(), Exceeded> {
-        self.messages.take(1, messages(limits), &now).map_err(|wait| Exceeded {
+    pub(super) fn check_message(&mut self, len: usize) -> Result<(), Exceeded> {
+        let Context { config, clock, .. } = &*self.context;
+        let limits = &config.rate_limits;
+        self.messages.take(1, messages(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} messages per second", limits.max_messages_per_second),
             wait,
         })?;
-        self.bytes.take(clamp(len), bytes(limits), &now).map_err(|wait| Exceeded {
+        self.bytes.take(clamp(len), bytes(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} bytes per second", limits.max_bytes_per_second),
             wait,
         })?;
@@ -59,36 +63,31 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// Frames that are no messages. Returns how many were beyond the rate: there is no answer to them.
-    pub(super) fn check_others(
-        &mut self,
-        n: u32,
-        limits: &RateLimits,
-        heartbeat: &Heartbeat,
-        now: impl Fn() -> Duration,
-    ) -> u32 {
-        self.others.take_most(n, others(limits, heartbeat), now)
+    /// Frames that are no messages, to which there is no answer.
+    pub(super) fn check_others(&mut self, n: u32) -> Result<(), LeaveReason> {
+        let Context { config, clock, .. } = &*self.context;
+        let rate = others(&config.rate_limits, self.context.heartbeat_of(self.subprotocol));
+        match self.others.take_most(n, rate, || clock.now()) {
+            0 => Ok(()),
+            exceeding => self.add_violations(exceeding),
+        }
     }
 
     /// An enter.
-    pub(super) fn check_enter(
-        &mut self,
-        limits: &RateLimits,
-        now: impl Fn() -> Duration,
-    ) -> Result<(), Exceeded> {
-        self.enters.take(1, enters(limits), now).map_err(|wait| Exceeded {
+    pub(super) fn check_enter(&mut self) -> Result<(), Exceeded> {
+        let Context { config, clock, .. } = &*self.context;
+        let limits = &config.rate_limits;
+        self.enters.take(1, enters(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} enters per minute", limits.max_enters_per_minute),
             wait,
         })
     }
 
     /// A room that is about to be opened.
-    pub(super) fn check_new_room(
-        &mut self,
-        limits: &RateLimits,
-        now: impl Fn() -> Duration,
-    ) -> Result<(), Exceeded> {
-        self.rooms.take(1, rooms(limits), now).map_err(|wait| Exceeded {
+    pub(super) fn check_new_room(&mut self) -> Result<(), Exceeded> {
+        let Context { config, clock, .. } = &*self.context;
+        let limits = &config.rate_limits;
+        self.rooms.take(1, rooms(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!(
                 "more than {} new rooms per minute; enter one that exists, or wait",
                 limits.max_new_rooms_per_minute
@@ -97,11 +96,12 @@ impl RateLimiter {
         })
     }
 
-    /// Counts frames beyond a rate. False if a client goes on regardless, and is to be closed.
-    #[must_use]
-    pub(super) fn add_violations(&mut self, n: u32, limits: &RateLimits) -> bool {
+    /// Counts frames beyond a rate. An error if a client goes on regardless, and is to be closed.
+    pub(super) fn add_violations(&mut self, n: u32) -> Result<(), LeaveReason> {
+        self.context.counters.rate_limited.add(n.into());
         self.violations = self.violations.saturating_add(n);
-        self.violations < limits.max_rate_violations
+        let max = self.context.config.rate_limits.max_rate_violations;
+        if self.violations < max { Ok(()) } else { Err(LeaveReason::Flooded) }
     }
 }
 

@@ -105,7 +105,9 @@ impl Engine {
         self.admission.close();
         self.tasks.close();
         self.rooms.close_all();
-        for session in self.sessions.all() {
+        let sessions = self.sessions.all();
+        self.context.spread_restart(sessions.len());
+        for session in sessions {
             self.sessions.close(&session, LeaveReason::Shutdown);
         }
         self.tasks.wait().await;

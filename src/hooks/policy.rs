@@ -10,6 +10,7 @@ use crate::config::SlowConsumer;
 use crate::error::SendError;
 use crate::hooks::user::{Denied, User};
 use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::host_frame;
 
 /// Decides who may enter a room, and what happens to each message.
 ///
@@ -244,13 +245,9 @@ impl Verdict {
     ///
     /// # Errors
     ///
-    /// If the value does not serialize to a JSON object.
+    /// If the value does not serialize to a JSON object with a string `event`.
     pub fn replace(value: &impl Serialize) -> Result<Verdict, SendError> {
-        let text = serde_json::to_string(value).map_err(|e| SendError::Json(e.into()))?;
-        if !text.starts_with('{') {
-            return Err(SendError::NotAnObject);
-        }
-        Ok(Verdict(Ruling::Replace(text)))
+        Ok(Verdict(Ruling::Replace(host_frame::serialize(value)?)))
     }
 
     /// Drops the message without telling the sender.

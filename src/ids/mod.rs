@@ -1,4 +1,4 @@
-//! Names of things, parsed once: connections, rooms, members.
+//! Ids of connections and rooms, and names of members.
 
 mod text;
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::ids::text::Fault;
 
-/// Identifies one connection for as long as the process lives; never used twice.
+/// Identifies a connection. Unique within the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) u64);
 
@@ -19,22 +19,22 @@ impl fmt::Display for ConnectionId {
 
 /// The id of a room. Cheap to clone.
 ///
-/// Of the ids that clients give, those are refused in which something can't be seen, as for a
-/// [`Name`]. On the wire a room id is a string or a number; `42` and `"42"` name the same room. The
-/// empty id is a room as well: clients that name none are in it.
+/// On the wire a room id is a string or a number; `42` and `"42"` are the same room. The empty id is a room as well,
+/// that of clients that send none. Ids of clients are refused if they contain characters that a [`Name`] may not
+/// contain, or start or end with white space.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(Arc<str>);
 
-/// The name under which a member is in a room. Cheap to clone, never empty.
+/// The name of a member in a room. Cheap to clone.
 ///
-/// It holds no control characters, no separators of lines, nothing that changes the direction of
-/// the text around it, no characters that can't be seen but where a script or an emoji needs them,
-/// and no white space at its ends. Names that are written differently are different, even if they
-/// look alike: `é` in one character and in two, or `а` of two alphabets.
+/// A name is not empty and not only white space. White space at its ends is kept. A name contains no control
+/// characters, no line separators, no characters that change the direction of the text, and no invisible characters
+/// except where a script or an emoji needs them. Names that are encoded differently are different names, even if
+/// they look the same: `é` as one character or two, or `а` of two alphabets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
-/// How long a text may be.
+/// The maximum length of a text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MaxLen {
     pub(crate) bytes: usize,
@@ -43,34 +43,46 @@ pub(crate) struct MaxLen {
 }
 
 impl MaxLen {
-    /// Any length.
     #[cfg_attr(not(any(feature = "jwt", test)), expect(dead_code, reason = "only tokens are checked for it"))]
     pub(crate) const ANY: MaxLen = MaxLen { bytes: usize::MAX, chars: usize::MAX };
 }
 
-/// Why a text can't be a name or a room id.
+/// Why a text is not a name or a room id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdError {
     Empty,
-    TooManyBytes { bytes: usize, max: usize },
-    TooManyChars { chars: usize, max: usize },
+    /// A name of white space only.
+    Blank,
+    /// A room id with white space at its ends.
+    OuterSpace,
+    TooManyBytes {
+        bytes: usize,
+        max: usize,
+    },
+    TooManyChars {
+        chars: usize,
+        max: usize,
+    },
     Text(Fault),
 }
 
 impl RoomId {
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     pub(crate) fn parse(text: &str, max: MaxLen) -> Result<RoomId, IdError> {
         check(text, max)?;
+        if text.starts_with(text::is_blank) || text.ends_with(text::is_blank) {
+            return Err(IdError::OuterSpace);
+        }
         Ok(RoomId(text.into()))
     }
 }
 
 impl Name {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,7 +92,15 @@ impl Name {
             return Err(IdError::Empty);
         }
         check(text, max)?;
+        if text.chars().all(text::is_blank) {
+            return Err(IdError::Blank);
+        }
         Ok(Name(text.into()))
+    }
+
+    /// The name without white space at its ends.
+    pub(crate) fn trimmed(&self) -> &str {
+        self.0.trim_matches(text::is_blank)
     }
 }
 
@@ -88,7 +108,7 @@ fn check(text: &str, max: MaxLen) -> Result<(), IdError> {
     if text.len() > max.bytes {
         return Err(IdError::TooManyBytes { bytes: text.len(), max: max.bytes });
     }
-    // There are no more characters than bytes.
+    // A text has no more characters than bytes.
     if text.len() > max.chars {
         let chars = text.chars().count();
         if chars > max.chars {
@@ -144,6 +164,8 @@ impl fmt::Display for IdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             IdError::Empty => f.write_str("is empty"),
+            IdError::Blank => f.write_str("is only white space"),
+            IdError::OuterSpace => f.write_str("starts or ends with white space"),
             IdError::TooManyBytes { bytes, max } => {
                 write!(f, "has {bytes} bytes, at most {max} are allowed")
             }
@@ -171,8 +193,21 @@ mod tests {
     }
 
     #[test]
+    fn names_keep_white_space_at_their_ends() {
+        for text in [" ann", "ann ", "\u{3000}ann", "ann\u{a0}", "  ann lee  ", "\u{2800}ann"] {
+            let name = Name::parse(text, MaxLen::ANY).unwrap();
+            assert_eq!(name.as_str(), text);
+            assert!(["ann", "ann lee"].contains(&name.trimmed()), "{text:?}");
+            assert_eq!(RoomId::parse(text, MaxLen::ANY), Err(IdError::OuterSpace), "{text:?}");
+        }
+        for text in [" ", "   ", "\u{3000}\u{a0}", "\u{2800}"] {
+            assert_eq!(Name::parse(text, MaxLen::ANY), Err(IdError::Blank), "{text:?}");
+        }
+    }
+
+    #[test]
     fn the_empty_room_is_a_room() {
         assert_eq!(RoomId::parse("", MaxLen { bytes: 8, chars: 8 }), Ok(RoomId::from("")));
-        assert!(RoomId::parse(" ", MaxLen::ANY).is_err());
+        assert_eq!(RoomId::parse(" ", MaxLen::ANY), Err(IdError::OuterSpace));
     }
 }

@@ -1,12 +1,13 @@
 //! Why memberships and connections end, and the close code each reason has on the wire.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 pub(crate) use tower_chat_rooms_protocol::close::keeps_session;
 pub use tower_chat_rooms_protocol::close::may_reconnect;
 use tower_chat_rooms_protocol::close::{
     AUTH_EXPIRED, HEARTBEAT_MISSED, KICKED, LIFETIME_OVER, NEVER_AUTHENTICATED, NEVER_ENTERED, REPLACED,
-    RESTART, ROOM_CLOSED, SLOW, TOO_BIG,
+    NOT_AUTHENTICATED, RESTART, ROOM_CLOSED, SLOW, TOO_BIG,
 };
 
 /// Why a member has left a room, or a connection was closed.
@@ -50,6 +51,9 @@ pub enum LeaveReason {
     Replaced,
     /// The user's time was over, and no newer token had come (4504).
     AuthExpired,
+    /// The auth hook refused the upgrade request of a `chat-rooms.v1` client, which is let in only to be told
+    /// so (4505). Other clients get the HTTP status.
+    NotAuthenticated,
     /// The user authenticated anew, and the host's policy took the member out of the room.
     Denied,
     /// The client broke the WebSocket protocol (1002).
@@ -93,8 +97,17 @@ impl LeaveReason {
         matches!(self, Lost | HeartbeatMissed | Slow | LifetimeOver | Replaced)
     }
 
+    /// Code and text of the close frame, with the times in which a client may reconnect, in seconds.
+    pub(crate) fn frame(self, retry: RangeInclusive<u32>) -> Option<(u16, String)> {
+        let (code, text) = self.row()?;
+        Some(match self {
+            LeaveReason::Shutdown => (code, format!("{text}; retry in {}-{} s", retry.start(), retry.end())),
+            _ => (code, text.into()),
+        })
+    }
+
     /// Code and text of the close frame (RFC 6455 §7.4). The text is at most 123 bytes.
-    pub(crate) fn row(self) -> Option<(u16, &'static str)> {
+    fn row(self) -> Option<(u16, &'static str)> {
         Some(match self {
             LeaveReason::Closed
             | LeaveReason::Lost
@@ -110,7 +123,7 @@ impl LeaveReason {
             LeaveReason::AuthFailed => (1008, "too many failed authentications"),
             LeaveReason::TooBig => (TOO_BIG, "message too big"),
             LeaveReason::HookFailed => (1011, "internal error"),
-            LeaveReason::Shutdown => (RESTART, "the server restarts; retry in 2 s"),
+            LeaveReason::Shutdown => (RESTART, "the server restarts"),
             LeaveReason::HeartbeatMissed => (HEARTBEAT_MISSED, "no heartbeat came"),
             LeaveReason::Slow => (SLOW, "the connection reads too slowly; retry in 1 s"),
             LeaveReason::NeverEntered => (NEVER_ENTERED, "no room was entered in time"),
@@ -120,6 +133,7 @@ impl LeaveReason {
             LeaveReason::NeverAuthenticated => (NEVER_AUTHENTICATED, "nobody authenticated in time"),
             LeaveReason::Replaced => (REPLACED, "resumed by another connection"),
             LeaveReason::AuthExpired => (AUTH_EXPIRED, "the token has expired"),
+            LeaveReason::NotAuthenticated => (NOT_AUTHENTICATED, "not authenticated"),
         })
     }
 }
@@ -140,6 +154,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::NeverAuthenticated => "never authenticated",
             LeaveReason::Replaced => "replaced by another connection",
             LeaveReason::AuthExpired => "authentication expired",
+            LeaveReason::NotAuthenticated => "not authenticated",
             LeaveReason::Denied => "denied by the policy",
             LeaveReason::ProtocolViolation => "protocol violation",
             LeaveReason::Binary => "binary frame",

@@ -19,10 +19,11 @@ pub enum ErrorCode {
     ReservedEvent,
     /// `not_entered`: only members of a room may send; enter first.
     NotEntered,
-    /// `bad_name`: the name is empty, too long, or no string, begins or ends with white space, or
-    /// holds control characters or others that can't be seen.
+    /// `bad_name`: the name is empty, only white space, too long, or not a string, or it contains control
+    /// characters or invisible characters.
     BadName,
-    /// `bad_room_id`: the same for a room id, which may be empty, and a number.
+    /// `bad_room_id`: the room id is too long, neither a string nor a number, starts or ends with white space, or
+    /// contains control characters or invisible characters.
     BadRoomId,
     /// `denied`: the host's policy refused it. By `chat-rooms.v1` with a `roomId` if a member was put
     /// out of that room, for his user's rights have changed.

@@ -3,6 +3,7 @@
 pub(crate) mod close;
 pub(crate) mod error_code;
 pub(crate) mod frame;
+pub(crate) mod host_frame;
 pub(crate) mod inbound;
 pub(crate) mod json;
 pub(crate) mod outbound;

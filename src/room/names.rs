@@ -68,11 +68,12 @@ impl NameRegistry {
     }
 
     fn key<'a>(&self, name: &'a Name) -> Cow<'a, str> {
+        let name = name.trimmed();
         if self.any_case {
-            // By way of the capitals, for some letters share them: ß and ss, s and ſ, σ and ς.
-            return name.as_str().to_uppercase().to_lowercase().into();
+            // First to upper case, because some letters differ only in lower case: ß and ss, s and ſ, σ and ς.
+            return name.to_uppercase().to_lowercase().into();
         }
-        name.as_str().into()
+        name.into()
     }
 }
 

@@ -16,8 +16,9 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::inbound::Body;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
+use crate::session::memberships::EnterCommand;
 use crate::session::session::{Generation, Membership, Published, Session, Superseded};
-use crate::session::sessions::{EnterCommand, Opened, Opening, Sessions};
+use crate::session::sessions::{Opened, Opening, Sessions};
 use crate::socket::{Inbox, Socket, Turn};
 
 pub(crate) struct Attachment {
@@ -93,7 +94,7 @@ impl Attachment {
 
     /// Repeats its own enter to a plain member.
     pub(crate) fn repeat_enter(&self, body: &Body<'_>) -> Result<(), Superseded> {
-        self.sessions.repeat_enter(&self.session, self.generation, body)
+        self.sessions.memberships().repeat_enter(&self.session, self.generation, body)
     }
 
     /// Publishes a message; `None` if the client is in no room.
@@ -102,12 +103,12 @@ impl Attachment {
         body: &Body<'_>,
         cid: Option<&str>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
-        self.sessions.publish(&self.session, self.generation, body, cid)
+        self.sessions.memberships().publish(&self.session, self.generation, body, cid)
     }
 
     /// Makes a message look as if it had been published; returns its `seq`.
     pub(crate) fn pretend_published(&self, cid: Option<&str>) -> Result<u64, Superseded> {
-        self.sessions.pretend_published(&self.session, self.generation, cid)
+        self.sessions.memberships().pretend_published(&self.session, self.generation, cid)
     }
 
     /// Takes the member out of its room; the connection stays.

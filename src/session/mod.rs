@@ -3,6 +3,7 @@
 
 mod attachment;
 mod callbacks;
+mod memberships;
 mod message_ids;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
 mod session;
@@ -10,6 +11,7 @@ mod sessions;
 mod table;
 
 pub(crate) use attachment::Attachment;
+pub(crate) use memberships::EnterCommand;
 pub(crate) use session::{Membership, Published, Session, Superseded};
-pub(crate) use sessions::{EnterCommand, Opening, Sessions};
+pub(crate) use sessions::{Opening, Sessions};
 pub(crate) use table::SLOTS;

@@ -9,30 +9,24 @@ use tokio::sync::Notify;
 use crate::admission::Admission;
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{
-    Departure, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint,
-};
-use crate::hooks::events::{Entered, Left, RoomEvents};
+use crate::delivery::{Refused, Rooms};
+use crate::hooks::events::RoomEvents;
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
-use crate::protocol::frame;
-use crate::protocol::inbound::Body;
-use crate::protocol::outbound::{self, EnteredFrame};
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::callbacks::Callback;
-use crate::session::session::{
-    Absence, Generation, Membership, Phase, Published, Session, State, Superseded,
-};
+use crate::session::memberships::{Ended, EnterCommand, Memberships};
+use crate::session::session::{Absence, Generation, Membership, Phase, Session, State, Superseded};
 use crate::session::table::Table;
 use crate::socket::Socket;
 
 pub(crate) struct Sessions {
     context: Arc<Context>,
     rooms: Arc<Rooms>,
+    memberships: Memberships,
     admission: Arc<Admission>,
     events: Option<Box<dyn RoomEvents>>,
     table: Table,
@@ -50,23 +44,6 @@ pub(crate) struct Opening {
     pub(crate) user: Option<Arc<User>>,
 }
 
-/// A client enters a room.
-pub(crate) struct EnterCommand<'a> {
-    pub(crate) name: &'a Name,
-    pub(crate) room: &'a RoomId,
-    pub(crate) body: &'a Body<'a>,
-    /// Up to where it has had the room's frames.
-    pub(crate) since: Option<Position>,
-    /// What happens if it reads the room too slowly.
-    pub(crate) slow: SlowConsumer,
-}
-
-/// A membership has ended: what is left to do without a lock.
-struct Ended {
-    room: Arc<LiveRoom>,
-    departure: Departure,
-}
-
 impl Sessions {
     pub(crate) fn new(
         context: Arc<Context>,
@@ -74,9 +51,11 @@ impl Sessions {
         admission: Arc<Admission>,
         events: Option<Box<dyn RoomEvents>>,
     ) -> Sessions {
+        let memberships = Memberships::new(context.clone(), rooms.clone(), events.is_some());
         Sessions {
             context,
             rooms,
+            memberships,
             admission,
             events,
             table: Table::default(),
@@ -267,6 +246,10 @@ impl Sessions {
         self.table.by_token(token)
     }
 
+    pub(super) fn memberships(&self) -> &Memberships {
+        &self.memberships
+    }
+
     /// A client enters a room, out of the one that it is in. If it can't, it stays where it is.
     pub(super) fn enter(
         &self,
@@ -274,46 +257,8 @@ impl Sessions {
         generation: Generation,
         enter: &EnterCommand<'_>,
     ) -> Result<Result<(), Refused>, Superseded> {
-        let mut state = session.state_of(generation)?;
-        let handle: Handle = session.clone();
-        let entrant = Entrant {
-            id: session.id(),
-            name: enter.name.clone(),
-            owner: state.user.clone(),
-            handle,
-            since: enter.since,
-        };
-        let tail = outbound::name_and_num(enter.name.as_str());
-        let frame = enter.body.frame(&tail, session.id());
-        let entered = match &state.membership {
-            None => self.rooms.enter(entrant, enter.room, &frame).map(|at| (at, None)),
-            Some(old) => self
-                .rooms
-                .change(entrant, enter.room, &frame, &old.room, &old.name)
-                .map(|(at, left)| (at, Some((old.clone(), left)))),
-        };
-        let (standpoint, left) = match entered {
-            Ok(entered) => entered,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let membership =
-            Arc::new(Membership { room: standpoint.room.clone(), name: enter.name.clone(), tail });
-        state.membership = Some(membership.clone());
-        if let Some((old, num)) = left {
-            let is_same = old.room.id() == enter.room;
-            let reason = if is_same { LeaveReason::Renamed } else { LeaveReason::Moved };
-            self.context.counters.left.add(1);
-            self.queue_left(session, &mut state, &old, reason, num);
-        }
-        self.context.counters.entered.add(1);
-        self.queue_entered(session, &mut state, &membership, standpoint.num);
-        drop(state);
-        self.answer(session, generation, standpoint, &membership, enter.slow, false);
-        if self.rooms.is_closed(&membership.room) {
-            // It was closed while the client was about to enter, so nobody else tells it.
-            self.close(session, self.closed_reason());
-        }
-        Ok(Ok(()))
+        let entered = self.memberships.enter(session, generation, enter)?;
+        Ok(entered.map(|membership| self.check_closed(session, &membership)))
     }
 
     /// A member asks again for what it has missed, or is back: nobody else notices.
@@ -324,67 +269,10 @@ impl Sessions {
         since: Option<Position>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
-        let state = session.state_of(generation)?;
-        let Some(membership) = state.membership.clone() else { return Ok(()) };
-        let handle: Handle = session.clone();
-        let standpoint = self.rooms.come_back(&membership.room, &handle, since);
-        drop(state);
-        self.answer(session, generation, standpoint, &membership, slow, true);
-        if self.rooms.is_closed(&membership.room) {
-            self.close(session, self.closed_reason());
+        if let Some(membership) = self.memberships.come_back(session, generation, since, slow)? {
+            self.check_closed(session, &membership);
         }
         Ok(())
-    }
-
-    /// Repeats its own enter to a plain member, in its place among the room's frames.
-    pub(super) fn repeat_enter(
-        &self,
-        session: &Arc<Session>,
-        generation: Generation,
-        body: &Body<'_>,
-    ) -> Result<(), Superseded> {
-        let Some(membership) = session.state_of(generation)?.membership.clone() else { return Ok(()) };
-        let handle: Handle = session.clone();
-        let (before, num) = self.rooms.pause(&membership.room, &handle);
-        let text = format!("{}{}{num}}}", body.as_str(), membership.tail);
-        let enter = frame::text(text.as_bytes());
-        session.with_socket_of(generation, |socket| socket.repeat_enter(&before, &enter))
-    }
-
-    /// Publishes a member's message, once for each id.
-    pub(super) fn publish(
-        &self,
-        session: &Arc<Session>,
-        generation: Generation,
-        body: &Body<'_>,
-        cid: Option<&str>,
-    ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
-        let mut state = session.state_of(generation)?;
-        let Some(membership) = state.membership.clone() else { return Ok(None) };
-        if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.seq_of(cid)) {
-            return Ok(Some(Ok(Published { seq, membership, is_repeated: true })));
-        }
-        let frame = body.frame(&membership.tail, session.id());
-        Ok(Some(match self.rooms.publish(&membership.room, &frame) {
-            Ok(stamp) => {
-                remember(&mut state, cid, stamp.seq);
-                Ok(Published { seq: stamp.seq, membership, is_repeated: false })
-            }
-            Err(error) => Err(error),
-        }))
-    }
-
-    /// Makes a message look as if it had been published.
-    pub(super) fn pretend_published(
-        &self,
-        session: &Session,
-        generation: Generation,
-        cid: Option<&str>,
-    ) -> Result<u64, Superseded> {
-        let mut state = session.state_of(generation)?;
-        let seq = state.membership.as_ref().map_or(0, |membership| self.rooms.seq(&membership.room));
-        remember(&mut state, cid, seq);
-        Ok(seq)
     }
 
     /// Takes a member out of its room; its connection stays.
@@ -395,11 +283,10 @@ impl Sessions {
         reason: LeaveReason,
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
-        let ended = self.end_membership(session, &mut state, reason);
+        let ended = self.memberships.end(session, &mut state, reason);
         drop(state);
         if let Some(ended) = ended {
-            self.rooms.deliver_rest(&ended.room, &ended.departure, &**session);
-            session.with_socket(Socket::unsubscribe);
+            self.memberships.deliver_rest(session, &ended);
         }
         Ok(())
     }
@@ -456,102 +343,24 @@ impl Sessions {
         state.message_ids = None;
         self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
-        self.end_membership(session, state, reason)
+        self.memberships.end(session, state, reason)
     }
 
-    fn end_membership(
-        &self,
-        session: &Arc<Session>,
-        state: &mut State,
-        reason: LeaveReason,
-    ) -> Option<Ended> {
-        let membership = state.membership.take()?;
-        let handle: Handle = session.clone();
-        let departure = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
-        self.context.counters.left.add(1);
-        self.queue_left(session, state, &membership, reason, departure.num);
-        Some(Ended { room: membership.room.clone(), departure })
+    /// A room may be closed while a client is about to enter it, so that nothing else tells the client.
+    fn check_closed(&self, session: &Arc<Session>, membership: &Membership) {
+        if self.rooms.is_closed(&membership.room) {
+            let is_shutdown = self.admission.is_closing();
+            self.close(session, if is_shutdown { LeaveReason::Shutdown } else { LeaveReason::RoomClosed });
+        }
     }
 
     /// What follows the end of a session, without its lock.
     fn after_end(&self, session: &Arc<Session>, ended: Option<Ended>) {
         if let Some(ended) = ended {
-            self.rooms.deliver_rest(&ended.room, &ended.departure, &**session);
+            self.memberships.deliver_rest(session, &ended);
         }
         // A panic in a callback would end what is ending anyway.
         let _ = self.run_callbacks(session);
-    }
-
-    /// Tells a client where it stands, and what it has missed; then come the room's frames.
-    fn answer(
-        &self,
-        session: &Session,
-        generation: Generation,
-        standpoint: Standpoint,
-        membership: &Membership,
-        slow: SlowConsumer,
-        is_resumed: bool,
-    ) {
-        let answer = (session.subprotocol() == Subprotocol::V1).then(|| {
-            let replay = standpoint.replay.as_ref();
-            let frame = EnteredFrame {
-                room: membership.room.id().as_str(),
-                name: membership.name.as_str(),
-                member: session.id(),
-                epoch: standpoint.epoch,
-                seq: standpoint.seq,
-                num: standpoint.num,
-                resumed: is_resumed,
-                recovered: replay.is_some_and(|replay| replay.is_complete),
-                replayed: replay.map_or(0, |replay| standpoint.seq - replay.start),
-            };
-            frame::text(frame.encode().as_bytes())
-        });
-        let _ = session.with_socket_of(generation, |socket| {
-            socket.answer_enter(answer, standpoint.replay, slow);
-        });
-    }
-
-    fn closed_reason(&self) -> LeaveReason {
-        if self.admission.is_closing() { LeaveReason::Shutdown } else { LeaveReason::RoomClosed }
-    }
-
-    fn queue_entered(&self, session: &Session, state: &mut State, membership: &Membership, num: u64) {
-        if self.events.is_none() {
-            return;
-        }
-        let event = Entered {
-            connection: session.id(),
-            peer: state.peer,
-            room: membership.room.id().clone(),
-            name: membership.name.clone(),
-            user: state.user.clone(),
-            online: num as usize,
-        };
-        state.callbacks.get_or_insert_default().push(Callback::Entered(event));
-    }
-
-    fn queue_left(
-        &self,
-        session: &Session,
-        state: &mut State,
-        membership: &Membership,
-        reason: LeaveReason,
-        num: u64,
-    ) {
-        if self.events.is_none() {
-            return;
-        }
-        let event = Left {
-            connection: session.id(),
-            peer: state.peer,
-            room: membership.room.id().clone(),
-            name: membership.name.clone(),
-            user: state.user.clone(),
-            online: num as usize,
-            reason,
-        };
-        state.callbacks.get_or_insert_default().push(Callback::Left(event));
     }
 }
 
@@ -560,11 +369,4 @@ pub(super) struct Opened {
     pub(super) token: Option<ResumeToken>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) user: Option<Arc<User>>,
-}
-
-/// A message of this id is not published again.
-fn remember(state: &mut State, cid: Option<&str>, seq: u64) {
-    if let Some(cid) = cid {
-        state.message_ids.get_or_insert_default().add(cid, seq);
-    }
 }

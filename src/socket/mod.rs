@@ -1,9 +1,29 @@
 //! One WebSocket: its I/O, what was read from it, and what waits to be written to it.
 
+mod outlet;
 mod reader;
 mod send_queue;
 #[allow(clippy::module_inception, reason = "the socket is what the folder is named after")]
 mod socket;
+mod subscription;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::protocol::close::LeaveReason;
 
 pub(crate) use reader::Inbox;
-pub(crate) use socket::{Io, Socket, Turn};
+pub(crate) use socket::Socket;
+
+/// The I/O below a WebSocket.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// What the connection's task has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Messages are in the inbox.
+    Messages,
+    /// End the connection.
+    End(LeaveReason),
+}

@@ -1,4 +1,4 @@
-//! The auth hook, at the upgrade and in band, with and without tokens.
+//! The auth hook: upgrade requests and tokens.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn guest(rooms: &ChatRooms) -> Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_done_before_somebody_has_authenticated() {
+async fn nothing_is_done_before_authentication() {
     let rooms = guarded();
     let mut ann = guest(&rooms).await;
     for event in ["enter", "message", "draw"] {
@@ -51,7 +51,7 @@ async fn nothing_is_done_before_somebody_has_authenticated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_reaches_nobody() {
+async fn tokens_are_not_relayed() {
     let rooms = guarded();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let mut bob = Client::enter(&rooms, "bob", "r").await;
@@ -63,7 +63,7 @@ async fn a_token_reaches_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_never_authenticates_is_closed() {
+async fn a_connection_that_never_authenticates_is_closed() {
     let rooms = ChatRooms::builder()
         .auth(by_token)
         .timeouts(Timeouts::default().auth_timeout(Duration::from_secs(3)))
@@ -73,7 +73,7 @@ async fn who_never_authenticates_is_closed() {
     let begin = Instant::now();
     assert_eq!(ann.closed().await, 4502);
     assert_eq!(begin.elapsed(), Duration::from_secs(3));
-    // Authenticated in time, the time to enter begins.
+    // After authentication, the time to enter begins.
     let mut bob = guest(&rooms).await;
     bob.say(json!({"event": "auth", "message": "u2:"})).await;
     let begin = Instant::now();
@@ -82,7 +82,7 @@ async fn who_never_authenticates_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn guessing_tokens_ends_the_connection() {
+async fn too_many_wrong_tokens_close_the_connection() {
     let rooms = guarded();
     let mut eve = guest(&rooms).await;
     for n in 0..8 {
@@ -93,7 +93,7 @@ async fn guessing_tokens_ends_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_users_own_name_wins() {
+async fn the_users_name_overrides_the_clients() {
     let rooms = guarded();
     let mut eve = guest(&rooms).await;
     eve.say(json!({"event": "auth", "message": "u3:Eve"})).await;
@@ -102,7 +102,7 @@ async fn the_users_own_name_wins() {
         eve.next_text().await,
         r#"{"event":"enter","roomId":1,"color":"red","message":"Eve","name":"Eve","num":1}"#
     );
-    // Another user can't take the connection over; the same one may renew.
+    // A token of another user is refused; one of the same user is accepted.
     eve.say(json!({"event": "auth", "message": "u4:Ann"})).await;
     assert_eq!(eve.next().await["event"], "noAuth");
     eve.say(json!({"event": "auth", "message": "u3:Eve"})).await;
@@ -110,9 +110,9 @@ async fn the_users_own_name_wins() {
     assert_eq!(eve.next().await["name"], "Eve");
 }
 
-struct Odd;
+struct MyAuth;
 
-impl Authenticate for Odd {
+impl Authenticate for MyAuth {
     async fn on_token(&self, token: &str) -> Result<User, Denied> {
         match token {
             "panic" => panic!("on purpose"),
@@ -125,8 +125,8 @@ impl Authenticate for Odd {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_panics_ends_its_own_connection_alone() {
-    let rooms = ChatRooms::builder().auth(Odd).build().unwrap();
+async fn a_hook_that_panics_ends_only_its_connection() {
+    let rooms = ChatRooms::builder().auth(MyAuth).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let mut eve = guest(&rooms).await;
     eve.say(json!({"event": "auth", "message": "panic"})).await;
@@ -136,15 +136,15 @@ async fn a_hook_that_panics_ends_its_own_connection_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_is_slow_keeps_nobody_from_living() {
+async fn a_slow_hook_does_not_delay_heartbeats() {
     let rooms = ChatRooms::builder()
-        .auth(Odd)
+        .auth(MyAuth)
         .timeouts(Timeouts::default().auth_timeout(Duration::from_secs(60)))
         .build()
         .unwrap();
     let mut ann = guest(&rooms).await;
     ann.say(json!({"event": "auth", "message": "late"})).await;
-    // What is said meanwhile waits for the answer, much of it even unread.
+    // Messages sent meanwhile wait for the answer, most of them unread.
     ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     for n in 0..40 {
         ann.say(json!({"event": "message", "message": n})).await;
@@ -153,7 +153,7 @@ async fn a_hook_that_is_slow_keeps_nobody_from_living() {
     for n in 0..40 {
         assert_eq!(ann.next().await["message"], n);
     }
-    // One that never answers counts as a refusal in the end.
+    // A hook that never answers counts as a refusal after a while.
     ann.say(json!({"event": "auth", "message": "hang"})).await;
     let begin = Instant::now();
     assert_eq!(ann.next().await["event"], "noAuth");
@@ -164,8 +164,8 @@ async fn a_hook_that_is_slow_keeps_nobody_from_living() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_gone_while_a_hook_hangs_is_noticed() {
-    let rooms = ChatRooms::builder().auth(Odd).build().unwrap();
+async fn a_client_that_is_gone_while_a_hook_hangs_is_noticed() {
+    let rooms = ChatRooms::builder().auth(MyAuth).build().unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     assert_eq!(bob.next().await["name"], "ann");
@@ -202,7 +202,7 @@ async fn user_of(auth: &JwtAuth, request: &Parts) -> Result<String, AuthRefusal>
 }
 
 #[tokio::test(start_paused = true)]
-async fn jwt_is_found_wherever_it_may_be() {
+async fn tokens_are_found_in_every_source() {
     let auth = JwtAuth::hs256(SECRET).unwrap().with_cookie("sid").with_query("token");
     let good = token(json!({"sub": "u1", "name": "Ann", "exp": soon()}));
     for (header, value) in [
@@ -223,7 +223,7 @@ async fn jwt_is_found_wherever_it_may_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jwt_refuses_what_is_not_right() {
+async fn invalid_tokens_are_refused() {
     let auth = JwtAuth::hs256(SECRET).unwrap().with_issuer("me").with_audience("chat");
     let right = json!({"sub": "u1", "exp": soon(), "iss": "me", "aud": "chat"});
     assert!(auth.on_token(&token(right.clone())).await.is_ok());
@@ -260,14 +260,14 @@ async fn jwt_refuses_what_is_not_right() {
     }
     let refusal = auth.on_upgrade(&request("authorization", &format!("Bearer {forged}"))).await.unwrap_err();
     assert_eq!(refusal.status(), 401);
-    // The token of another algorithm, signed with the same secret.
+    // A token of another algorithm, signed with the same secret.
     let hs512 = Header::new(jsonwebtoken::Algorithm::HS512);
     let other = encode(&hs512, &right, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
     assert!(auth.on_token(&other).await.unwrap_err().reason().contains("algorithm"));
 }
 
 #[test]
-fn jwt_misconfigured_fails_at_once() {
+fn an_invalid_configuration_is_an_error() {
     assert!(JwtAuth::hs256("x".repeat(31)).unwrap_err().to_string().contains("32 bytes"));
     assert!(JwtAuth::hs384("x".repeat(47)).unwrap_err().to_string().contains("48 bytes"));
     assert!(JwtAuth::hs512("x".repeat(63)).unwrap_err().to_string().contains("64 bytes"));
@@ -277,7 +277,7 @@ fn jwt_misconfigured_fails_at_once() {
 }
 
 #[tokio::test]
-async fn jwt_by_public_keys() {
+async fn tokens_are_verified_with_public_keys() {
     use JwtAlgorithm::*;
     use jsonwebtoken::Algorithm;
     let rsa = (include_str!("keys/rsa.pem"), include_str!("keys/rsa.pub.pem"));
@@ -304,7 +304,7 @@ async fn jwt_by_public_keys() {
         let token = encode(&Header::new(theirs), &claims, &key.unwrap()).unwrap();
         let auth = JwtAuth::from_pem(ours, public).unwrap();
         assert_eq!(auth.on_token(&token).await.unwrap().id(), "17", "{ours:?}");
-        // The public key as an HMAC secret: the classic confusion of algorithms.
+        // The public key as an HMAC secret: algorithm confusion.
         let mixed = EncodingKey::from_secret(public.as_bytes());
         let token = encode(&Header::default(), &claims, &mixed).unwrap();
         assert!(auth.on_token(&token).await.is_err(), "{ours:?}");
@@ -312,7 +312,7 @@ async fn jwt_by_public_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn claims_reach_the_hosts_hooks() {
+async fn hooks_see_the_claims() {
     #[derive(serde::Deserialize)]
     struct Mine {
         role: String,

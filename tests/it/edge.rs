@@ -24,7 +24,7 @@ use tower_chat_rooms::{
 
 use crate::capture::Capture;
 use crate::client::{assert_empty, default_rooms};
-use crate::door::{HANDSHAKE, ask, open};
+use crate::hyper_server::{HANDSHAKE, ask, open};
 
 type Ws = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
 
@@ -40,7 +40,7 @@ async fn serve_axum(app: Router) -> SocketAddr {
     address
 }
 
-/// A hyper server of one kind or the other for any tower service.
+/// A hyper server for any tower service, by hyper itself or by hyper-util.
 async fn serve_hyper<S>(service: S, http1_only: bool) -> SocketAddr
 where
     S: Service<
@@ -77,8 +77,8 @@ where
     address
 }
 
-async fn own(request: Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(Response::new(Full::new(format!("own {}", request.uri().path()).into())))
+async fn page(request: Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::new(format!("page {}", request.uri().path()).into())))
 }
 
 async fn connect(address: SocketAddr, path: &str) -> Result<Ws, Error> {
@@ -114,7 +114,7 @@ async fn chat(address: SocketAddr, path: &str) {
     while let Some(Ok(_)) = ann.next().await {}
 }
 
-/// A raw request, for what no client library would send; returns head and body as far as told.
+/// Sends a raw request that no client library would send, and returns the response.
 async fn raw(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -128,7 +128,7 @@ fn handshake(headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn axum_by_route_service_nested_and_merged() {
+async fn axum_routes_can_be_nested_and_merged() {
     let rooms = default_rooms();
     let inside = Router::new().route_service("/chat", rooms.service());
     let app = Router::new()
@@ -150,26 +150,26 @@ async fn axum_by_route_service_nested_and_merged() {
 }
 
 #[tokio::test]
-async fn axum_by_layer_reaches_what_is_there_when_it_is_added() {
+async fn an_axum_layer_covers_earlier_routes_only() {
     let rooms = default_rooms();
     let app = Router::new()
         .route("/", get(|| async { "home" }))
         .nest("/deep", Router::new().route("/x", get(|| async { "x" })))
-        // A path that no route knows is answered by the fallback, which is layered too.
+        // A path without a route reaches the fallback, which the layer covers too.
         .layer(rooms.layer("/chat"));
     let address = serve_axum(app.clone()).await;
     chat(address, "/chat").await;
     assert!(
         raw(address, "GET /deep/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.ends_with("x")
     );
-    // What is merged into it later brings its own fallback, and the layer is out of reach.
+    // A router that is merged later has a fallback of its own, which the layer does not cover.
     let late = Router::new().route("/late", get(|| async { "late" }));
     let merged = serve_axum(app.clone().merge(late)).await;
     assert!(matches!(connect(merged, "/chat").await, Err(Error::Http(r)) if r.status() == 404));
-    // So is one that is nested: the path it sees is another.
+    // A nested router sees another path.
     let nested = serve_axum(Router::new().nest("/api", app.clone())).await;
     assert!(matches!(connect(nested, "/api/chat").await, Err(Error::Http(r)) if r.status() == 404));
-    // Around the whole router, as a service, nothing is missed.
+    // Around the whole router, as a service, the layer covers everything.
     let around = Router::new().fallback_service(rooms.layer("/chat").layer(app));
     chat(serve_axum(around).await, "/chat").await;
 }
@@ -178,13 +178,13 @@ async fn axum_by_layer_reaches_what_is_there_when_it_is_added() {
 async fn hyper_alone_and_in_a_stack() {
     let rooms = default_rooms();
     for http1_only in [true, false] {
-        let address = serve_hyper(rooms.layer("/chat").layer(service_fn(own)), http1_only).await;
+        let address = serve_hyper(rooms.layer("/chat").layer(service_fn(page)), http1_only).await;
         chat(address, "/chat").await;
         chat(address, "/chat/?token=x").await;
         let other = raw(address, "GET /chats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        assert!(other.ends_with("own /chats"), "{other}");
+        assert!(other.ends_with("page /chats"), "{other}");
         let plain = raw(address, "GET /chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        assert!(plain.ends_with("own /chat"), "{plain}");
+        assert!(plain.ends_with("page /chat"), "{plain}");
         assert!(matches!(connect(address, "/elsewhere").await, Err(Error::Http(r)) if r.status() == 200));
     }
     rooms.shutdown().await;
@@ -192,10 +192,10 @@ async fn hyper_alone_and_in_a_stack() {
 }
 
 #[tokio::test]
-async fn bytes_behind_the_handshake_are_not_lost() {
+async fn bytes_after_the_handshake_are_not_lost() {
     let rooms = default_rooms();
     for http1_only in [true, false] {
-        let address = serve_hyper(rooms.layer("/chat").layer(service_fn(own)), http1_only).await;
+        let address = serve_hyper(rooms.layer("/chat").layer(service_fn(page)), http1_only).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut bytes = handshake(
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
@@ -215,9 +215,9 @@ async fn bytes_behind_the_handshake_are_not_lost() {
 }
 
 #[tokio::test]
-async fn refusals_name_what_is_missing() {
+async fn refusals_say_what_is_missing() {
     let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
-    let address = serve_hyper(rooms.layer("/chat").layer(service_fn(own)), true).await;
+    let address = serve_hyper(rooms.layer("/chat").layer(service_fn(page)), true).await;
     let good = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (from, to, status, text) in [
@@ -250,7 +250,7 @@ fn upgrade_request() -> Request<()> {
 }
 
 #[tokio::test]
-async fn a_host_without_upgrades_is_told() {
+async fn a_request_without_an_upgrade_is_refused_with_the_fix() {
     let rooms = default_rooms();
     let response = rooms.service().oneshot(upgrade_request()).await.unwrap();
     assert_eq!(response.status(), 500);
@@ -321,9 +321,9 @@ fn a_layer_with_a_path_that_never_matches_panics() {
     default_rooms().layer("/a/{id}");
 }
 
-struct Door;
+struct MyAuth;
 
-impl Authenticate for Door {
+impl Authenticate for MyAuth {
     async fn on_upgrade(&self, request: &http::request::Parts) -> Result<Admission, AuthRefusal> {
         tokio::task::yield_now().await;
         let peer = request.extensions.get::<PeerAddr>().map(|p| p.0.ip().to_string()).unwrap_or_default();
@@ -337,9 +337,9 @@ impl Authenticate for Door {
 }
 
 #[tokio::test]
-async fn the_auth_hook_sees_the_request_and_its_refusal_is_the_answer() {
-    let rooms = ChatRooms::builder().auth(Door).build().unwrap();
-    let address = serve_hyper(rooms.layer("/chat").layer(service_fn(own)), false).await;
+async fn the_auth_hook_sees_the_request_and_its_refusal_is_the_response() {
+    let rooms = ChatRooms::builder().auth(MyAuth).build().unwrap();
+    let address = serve_hyper(rooms.layer("/chat").layer(service_fn(page)), false).await;
     let mut ann = connect(address, "/chat").await.unwrap();
     ann.send(Message::text(r#"{"event":"enter","message":"?"}"#)).await.unwrap();
     assert_eq!(next(&mut ann).await["name"], "127.0.0.1");
@@ -356,7 +356,7 @@ async fn the_auth_hook_sees_the_request_and_its_refusal_is_the_answer() {
 }
 
 #[tokio::test]
-async fn the_inner_services_readiness_is_kept() {
+async fn readiness_is_that_of_the_inner_service() {
     let rooms = default_rooms();
     let (mut inner, handle) = tower_pair();
     let mut service = rooms.layer("/chat").layer(&mut inner);
@@ -367,7 +367,7 @@ async fn the_inner_services_readiness_is_kept() {
     assert!(Service::<Request<()>>::poll_ready(&mut service, &mut cx).is_ready());
 }
 
-/// A service that is ready when told so.
+/// A service that is ready after a message.
 struct Gate(tokio::sync::mpsc::Receiver<()>);
 
 fn tower_pair() -> (Gate, tokio::sync::mpsc::Sender<()>) {
@@ -396,5 +396,5 @@ async fn services_are_clone_send_and_sync() {
     check(&rooms);
     check(&rooms.service());
     check(&rooms.layer("/"));
-    check(&rooms.layer("/").layer(service_fn(own)));
+    check(&rooms.layer("/").layer(service_fn(page)));
 }

@@ -1,4 +1,4 @@
-//! The host's handle: speaking, looking, kicking, closing, shutting down.
+//! The host's handle: sending, listing, kicking, closing, shutting down.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tower_chat_rooms::{Admission, ChatRooms, SendError, Timeouts};
 use crate::client::{Client, assert_empty, default_rooms};
 
 #[tokio::test(start_paused = true)]
-async fn the_host_speaks_to_a_room_to_one_and_to_all() {
+async fn the_host_sends_to_a_room_to_one_connection_and_to_all() {
     let rooms = default_rooms();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "b").await;
@@ -20,20 +20,26 @@ async fn the_host_speaks_to_a_room_to_one_and_to_all() {
     let id = rooms.members("b")[0].connection;
     rooms.send_to(id, &json!({"event": "hint", "num": 7})).unwrap();
     assert_eq!(bob.next_text().await, r#"{"event":"hint","num":7}"#);
-    assert_eq!(rooms.send_all(&json!({"event": "bye"})).await.unwrap(), 3);
+    assert_eq!(rooms.broadcast(&json!({"event": "bye"})).await.unwrap(), 3);
     for client in [&mut ann, &mut bob, &mut cid] {
         assert_eq!(client.next().await["event"], "bye");
     }
 
-    assert!(matches!(rooms.send("c", &json!({})), Err(SendError::NoSuchRoom)));
+    let frame = json!({"event": "notice"});
+    assert!(matches!(rooms.send("c", &frame), Err(SendError::NoSuchRoom)));
     assert!(matches!(rooms.send("a", &json!([1])), Err(SendError::NotAnObject)));
+    for value in [json!({}), json!({"message": "hi"}), json!({"event": 7})] {
+        assert!(matches!(rooms.send("a", &value), Err(SendError::NoEvent)), "{value}");
+        assert!(matches!(rooms.send_to(id, &value), Err(SendError::NoEvent)), "{value}");
+        assert!(matches!(rooms.broadcast(&value).await, Err(SendError::NoEvent)), "{value}");
+    }
     bob.leave().await;
-    assert!(matches!(rooms.send_to(id, &json!({})), Err(SendError::NoSuchConnection)));
+    assert!(matches!(rooms.send_to(id, &frame), Err(SendError::NoSuchConnection)));
     assert!(!rooms.kick(id));
 }
 
 #[tokio::test]
-async fn the_host_may_speak_from_any_thread() {
+async fn the_host_can_send_from_any_thread() {
     let rooms = default_rooms();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let handle = rooms.clone();
@@ -59,7 +65,7 @@ async fn rooms_and_members_can_be_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_kicked_gets_what_was_said_before() {
+async fn a_kicked_client_gets_earlier_messages() {
     let rooms = default_rooms();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
@@ -73,7 +79,7 @@ async fn who_is_kicked_gets_what_was_said_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_room_is_silent_and_its_id_free() {
+async fn a_closed_room_is_silent_and_its_id_is_free() {
     let rooms = default_rooms();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
@@ -125,7 +131,7 @@ async fn after_a_shutdown_no_task_is_left() {
     }
     assert_eq!(heard, 8);
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
-    // Nobody comes in any more.
+    // No further connection is accepted.
     let mut late = Client::connect(&rooms).await;
     assert_eq!(late.closed().await, 1006);
     assert_eq!(rooms.stats().refused, 1);
@@ -133,7 +139,7 @@ async fn after_a_shutdown_no_task_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_answer_the_close_holds_nobody_up_for_long() {
+async fn a_client_that_does_not_answer_the_close_delays_the_shutdown_briefly() {
     let rooms = ChatRooms::builder()
         .timeouts(Timeouts::default().close_timeout(Duration::from_secs(2)))
         .build()

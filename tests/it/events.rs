@@ -1,4 +1,4 @@
-//! The callbacks: each `entered` has its `left`, on every way out.
+//! The callbacks: each `entered` has one `left`, on every way out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use tower_chat_rooms::{
 use crate::client::{Client, assert_empty, logged};
 
 #[tokio::test(start_paused = true)]
-async fn every_way_out_is_told_once() {
+async fn each_enter_has_one_left_on_every_way_out() {
     let (rooms, log) = logged();
     let mut told = Vec::new();
     let out = |log: &crate::client::Log| {
@@ -69,14 +69,14 @@ async fn every_way_out_is_told_once() {
     assert_empty(&rooms);
 }
 
-/// Panics where it is told to, and counts what it hears.
+/// Counts its calls, and panics for some names.
 #[derive(Default, Clone)]
-struct Nervous {
+struct Panicking {
     entered: Arc<AtomicUsize>,
     left: Arc<AtomicUsize>,
 }
 
-impl RoomEvents for Nervous {
+impl RoomEvents for Panicking {
     fn entered(&self, event: &Entered) {
         self.entered.fetch_add(1, Ordering::SeqCst);
         assert_ne!(event.name.as_str(), "in", "on purpose");
@@ -89,9 +89,9 @@ impl RoomEvents for Nervous {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callbacks_that_panic_end_their_own_connection_and_are_told_once() {
-    let nervous = Nervous::default();
-    let rooms = ChatRooms::builder().events(nervous.clone()).build().unwrap();
+async fn callbacks_that_panic_end_only_their_connection() {
+    let panicking = Panicking::default();
+    let rooms = ChatRooms::builder().events(panicking.clone()).build().unwrap();
     let mut calm = Client::enter(&rooms, "calm", "r").await;
 
     let mut first = Client::enter(&rooms, "in", "r").await;
@@ -103,7 +103,7 @@ async fn callbacks_that_panic_end_their_own_connection_and_are_told_once() {
     assert_eq!(calm.next().await["event"], "enter");
     assert_eq!(calm.next().await["event"], "out");
 
-    // On the way from one room to another.
+    // While moving from one room to another.
     let mut mover = Client::enter(&rooms, "out", "r").await;
     mover.say(json!({"event": "enter", "message": "out", "roomId": "s"})).await;
     assert_eq!(mover.closed().await, 1011);
@@ -111,12 +111,12 @@ async fn callbacks_that_panic_end_their_own_connection_and_are_told_once() {
 
     calm.leave().await;
     assert_empty(&rooms);
-    let (entered, left) = (nervous.entered.load(Ordering::SeqCst), nervous.left.load(Ordering::SeqCst));
+    let (entered, left) = (panicking.entered.load(Ordering::SeqCst), panicking.left.load(Ordering::SeqCst));
     assert_eq!((entered, left), (5, 5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn callbacks_may_call_the_rooms() {
+async fn callbacks_can_call_the_rooms() {
     let handle = Arc::new(std::sync::OnceLock::<ChatRooms>::new());
     let inside = handle.clone();
     let rooms = ChatRooms::builder()
@@ -135,7 +135,7 @@ async fn callbacks_may_call_the_rooms() {
     let mut ann = Client::connect(&rooms).await;
     ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     let mut frames = vec![ann.next_text().await, ann.next_text().await, ann.next_text().await];
-    // What is for one alone is not in the order of the room.
+    // A frame for one connection has no place in the room's order.
     frames.sort_by_key(|f| f.contains("hint"));
     assert_eq!(
         frames,
@@ -148,7 +148,7 @@ async fn callbacks_may_call_the_rooms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_channel_tells_all_in_order_and_what_was_lost() {
+async fn the_channel_has_all_events_in_order_and_the_lost_ones() {
     let (events, mut receiver) = event_channel(3);
     let rooms = ChatRooms::builder().events(events).build().unwrap();
     let mut ann = Client::connect_as(&rooms, Admission::anonymous(), 4096).await;

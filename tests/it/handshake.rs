@@ -1,4 +1,4 @@
-//! Handshakes as nobody should make them, through hyper.
+//! Unusual and malformed handshakes, through hyper.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower_chat_rooms::{ChatRooms, Limits, Origins};
 
 use crate::client::{default_rooms, unhurried};
-use crate::door::{HANDSHAKE, HEAD_WITHIN, ask, ask_and, ask_with, open};
+use crate::hyper_server::{HANDSHAKE, HEAD_WITHIN, ask, ask_and, ask_with, open};
 
-/// A text frame, masked by zeros.
+/// A text frame with a mask of zeros.
 fn text(text: &str) -> Vec<u8> {
     let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0];
     frame.extend(text.as_bytes());
@@ -19,7 +19,7 @@ fn text(text: &str) -> Vec<u8> {
 async fn malformed_headers_are_refused_one_by_one() {
     let rooms = default_rooms();
     let cases = [
-        // Missing, wrong and given twice.
+        // Missing, wrong and repeated headers.
         ("Host: example.com\r\n", "", 400, "`Host`"),
         ("Host: example.com", "Host: example.com\r\nHost: example.com", 400, "`Host`"),
         ("Host: example.com", "Host: ", 400, "`Host`"),
@@ -41,7 +41,7 @@ async fn malformed_headers_are_refused_one_by_one() {
         ("GET", "POST", 405, "GET"),
         ("GET", "get", 405, "GET"),
         ("HTTP/1.1", "HTTP/1.0", 505, "HTTP/1.1"),
-        // A body would be taken for frames.
+        // A body could be mistaken for frames.
         ("Upgrade:", "Content-Length: 2\r\nUpgrade:", 400, "no body"),
         ("Upgrade:", "Transfer-Encoding: chunked\r\nUpgrade:", 400, "no body"),
     ];
@@ -58,7 +58,7 @@ async fn malformed_headers_are_refused_one_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn odd_but_sound_handshakes_are_taken() {
+async fn unusual_but_valid_handshakes_are_accepted() {
     let rooms = default_rooms();
     for (from, to) in [
         ("Host", "hOST"),
@@ -81,7 +81,7 @@ async fn odd_but_sound_handshakes_are_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn extensions_and_strange_protocols_are_not_taken() {
+async fn extensions_and_unknown_subprotocols_are_not_chosen() {
     let rooms = default_rooms();
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-webkit-deflate-frame\r\n\
                  Sec-WebSocket-Protocol: soap, mqtt\r\n";
@@ -94,7 +94,7 @@ async fn extensions_and_strange_protocols_are_not_taken() {
     let answer =
         ask_and(&rooms, "Sec-WebSocket-Protocol: soap\r\nSec-WebSocket-Protocol: , chat-rooms\r\n").await;
     assert!(answer.head.contains("\r\nsec-websocket-protocol: chat-rooms\r\n"), "{answer:?}");
-    // A frame that is compressed all the same is an error.
+    // A compressed frame is an error.
     let mut io = open(&rooms, None);
     ask(&mut io, format!("{HANDSHAKE}{offer}\r\n").as_bytes()).await;
     io.write_all(&[0xc1, 0x80, 0, 0, 0, 0]).await.unwrap();
@@ -106,21 +106,21 @@ async fn extensions_and_strange_protocols_are_not_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn huge_heads_are_hypers_to_refuse_and_hold_no_place() {
+async fn huge_heads_are_refused_by_hyper_and_take_no_permit() {
     let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let long = format!("Cookie: {}\r\n", "x".repeat(1 << 20));
     let many = "X: y\r\n".repeat(200);
     for more in [long, many] {
         assert_eq!(ask_and(&rooms, &more).await.status, 431);
     }
-    // As large as hyper lets through.
+    // As large as hyper accepts.
     let large =
         format!("Cookie: {}\r\nSec-WebSocket-Protocol: {}\r\n", "x".repeat(100_000), "a,".repeat(50_000));
     assert_eq!(ask_and(&rooms, &large).await.status, 101);
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_heads_hold_no_place() {
+async fn slow_heads_take_no_permit() {
     let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let mut slow = open(&rooms, None);
     slow.write_all(&HANDSHAKE.as_bytes()[..100]).await.unwrap();
@@ -133,7 +133,7 @@ async fn slow_heads_hold_no_place() {
         tokio::time::advance(HEAD_WITHIN / 2 / bytes.len() as u32).await;
     }
     assert_eq!(ask(&mut other, &[*last]).await.status, 101);
-    // The other one is ended by hyper.
+    // hyper ends the other one.
     let mut rest = Vec::new();
     let begin = tokio::time::Instant::now();
     slow.read_to_end(&mut rest).await.unwrap();
@@ -142,7 +142,7 @@ async fn slow_heads_hold_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frames_right_behind_the_handshake_count() {
+async fn frames_sent_with_the_handshake_are_handled() {
     let rooms = unhurried().build().unwrap();
     let mut io = open(&rooms, None);
     let mut bytes = format!("{HANDSHAKE}\r\n").into_bytes();
@@ -150,7 +150,7 @@ async fn frames_right_behind_the_handshake_count() {
     for n in 0..500 {
         bytes.extend(text(&format!(r#"{{"event":"message","message":{n}}}"#)));
     }
-    // The last one comes in two halves.
+    // The last frame comes in two parts.
     let half = bytes.len() - 5;
     assert_eq!(ask(&mut io, &bytes[..half]).await.status, 101);
     io.write_all(&bytes[half..]).await.unwrap();
@@ -164,7 +164,7 @@ async fn frames_right_behind_the_handshake_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_is_never_taken_for_frames_and_the_connection_goes_on() {
+async fn a_body_is_not_mistaken_for_frames_and_the_connection_continues() {
     let rooms = default_rooms();
     let mut io = open(&rooms, None);
     let enter = text(r#"{"event":"enter","message":"ann"}"#);
@@ -177,12 +177,12 @@ async fn a_body_is_never_taken_for_frames_and_the_connection_goes_on() {
     chunked.extend(b"\r\n0\r\n\r\n");
     assert_eq!(ask(&mut io, &chunked).await.status, 400);
     assert_eq!(rooms.stats().entered, 0);
-    // What was refused has left nothing behind on the connection.
+    // The refused requests have left nothing on the connection.
     assert_eq!(ask(&mut io, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
 }
 
 #[tokio::test(start_paused = true)]
-async fn foreign_pages_are_refused() {
+async fn pages_of_other_origins_are_refused() {
     let rooms = default_rooms();
     for (origin, status) in [
         ("https://example.com", 101),

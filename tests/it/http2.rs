@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tower_chat_rooms::{ChatRooms, Limits, Origins, RateLimits};
 
 use crate::client::{Client, assert_empty, default_rooms};
-use crate::door::open;
+use crate::hyper_server::open;
 
 type Ws = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 

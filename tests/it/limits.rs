@@ -1,4 +1,4 @@
-//! Every limit holds, and says so; contradictions are refused when the engine is built.
+//! Limits, and settings that contradict each other.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::comer::{Comer, resumed};
 
 #[test]
-fn contradictions_are_named() {
+fn contradictions_are_build_errors_that_name_the_setting() {
     let ms = Duration::from_millis;
     let cases: [(ChatRoomsBuilder, &str); 20] = [
         (ChatRooms::builder().heartbeat(Heartbeat::every(ms(49))), "interval"),
@@ -56,7 +56,7 @@ fn contradictions_are_named() {
 }
 
 #[test]
-fn no_limit_at_all_is_no_contradiction() {
+fn all_limits_can_be_removed() {
     ChatRooms::builder()
         .limits(
             Limits::default()
@@ -96,7 +96,7 @@ fn no_limit_at_all_is_no_contradiction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_rooms_depth_and_messages_are_bounded() {
+async fn names_rooms_depth_and_messages_are_limited() {
     let rooms = ChatRooms::builder()
         .limits(Limits::default().max_name_bytes(6).max_room_id_bytes(4).max_depth(3).max_message_bytes(300))
         .build()
@@ -122,7 +122,7 @@ async fn names_rooms_depth_and_messages_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_never_enters_is_closed() {
+async fn a_connection_that_never_enters_is_closed() {
     let rooms = ChatRooms::builder()
         .timeouts(Timeouts::default().enter_timeout(Duration::from_secs(4)))
         .build()
@@ -137,7 +137,7 @@ async fn who_never_enters_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_are_bounded_and_places_given_back() {
+async fn connections_are_limited_and_permits_returned() {
     let rooms = ChatRooms::builder().limits(Limits::default().max_connections(2)).build().unwrap();
     for _ in 0..5 {
         let ann = Client::enter(&rooms, "ann", "r").await;

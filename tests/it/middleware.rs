@@ -29,7 +29,7 @@ use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::client::{assert_empty, default_rooms};
-use crate::door::{HANDSHAKE, ask};
+use crate::hyper_server::{HANDSHAKE, ask};
 
 /// Upgrades a connection, enters a room, leaves it, and requests the page on another connection.
 async fn check<S, B>(at: &str, rooms: &ChatRooms, service: S)

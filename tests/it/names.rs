@@ -1,4 +1,4 @@
-//! What may be a name and a room id, and whose a name is.
+//! Names and room ids, and unique names.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn connect(rooms: &ChatRooms, user: Option<&str>) -> Client {
     Client::connect_as(rooms, admission, 64 * 1024).await
 }
 
-/// Somebody who has entered the room "r".
+/// A client that has entered the room "r".
 async fn member(rooms: &ChatRooms, name: &str, user: Option<&str>) -> Client {
     let mut client = connect(rooms, user).await;
     assert_eq!(enter(&mut client, name, "r").await["event"], "enter");
@@ -29,16 +29,16 @@ fn unique() -> ChatRoomsBuilder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_name_is_told_why() {
+async fn invalid_names_are_refused_with_the_reason() {
     let rooms = default_rooms();
     let mut ann = Client::connect(&rooms).await;
     let long = ["x".repeat(65), "x".repeat(129), "小".repeat(43)];
     for (text, why) in [
         ("a\u{202e}nna", "U+202E, which changes the direction of the text"),
-        ("ann\u{200b}", "U+200B, which can't be seen there"),
+        ("ann\u{200b}", "U+200B, which is invisible there"),
         ("ann\u{2028}", "U+2028"),
         ("a\tb", "the control character U+0009"),
-        ("ann ", "white space"),
+        ("   ", "white space"),
         ("\u{feff}ann", "U+FEFF"),
         ("🏴\u{e0067}", "U+E0067"),
         (&long[0], "has 65 characters, at most 64"),
@@ -48,7 +48,7 @@ async fn what_is_no_name_is_told_why() {
         let answer = enter(&mut ann, text, "r").await;
         assert_eq!(answer["code"], "bad_name", "{text:?}");
         assert!(answer["message"].as_str().unwrap().contains(why), "{answer}");
-        // A room id is checked in the same way, only that it may have more characters.
+        // A room id is checked in the same way, but may have more characters.
         if text.len() != 65 {
             let answer = enter(&mut ann, "ann", text).await;
             assert_eq!(answer["code"], "bad_room_id", "{text:?}");
@@ -58,12 +58,12 @@ async fn what_is_no_name_is_told_why() {
     assert_eq!(enter(&mut ann, "", "r").await["code"], "bad_name");
     assert_eq!(enter(&mut ann, "ann", "").await["num"], 1);
     assert_eq!(enter(&mut ann, "علی\u{200c}رضا 👩\u{200d}💻", "r").await["num"], 1);
-    // Malformed names are mistakes, not misbehaviour: it is still open.
+    // Invalid names do not count as malformed frames: the connection is still open.
     assert_eq!(rooms.stats().connections, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn characters_are_bounded_as_bytes_are() {
+async fn characters_are_limited_as_bytes_are() {
     let rooms = ChatRooms::builder()
         .limits(Limits::default().max_name_chars(3).max_room_id_chars(2))
         .build()
@@ -85,7 +85,7 @@ async fn characters_are_bounded_as_bytes_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_may_be_shared_unless_the_host_says_no() {
+async fn by_default_names_may_be_shared() {
     let rooms = default_rooms();
     let _ann = member(&rooms, "ann", None).await;
     let _other = member(&rooms, "ann", None).await;
@@ -93,29 +93,29 @@ async fn names_may_be_shared_unless_the_host_says_no() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_is_there_once() {
+async fn a_unique_name_occurs_once() {
     let rooms = unique().build().unwrap();
     let mut ann = member(&rooms, "ann", None).await;
     let mut eve = connect(&rooms, None).await;
     let taken = enter(&mut eve, "ann", "r").await;
     assert_eq!((taken["event"].as_str(), taken["code"].as_str()), (Some("error"), Some("name_taken")));
     assert_eq!(rooms.members("r").len(), 1);
-    // In another room it is free, and from there he can't come either: he stays where he is.
+    // It is free in another room, but one cannot move with it: the connection stays where it is.
     assert_eq!(enter(&mut eve, "ann", "s").await["num"], 1);
     assert_eq!(enter(&mut eve, "ann", "r").await["code"], "name_taken");
     assert_eq!(rooms.members("s").len(), 1);
     assert_eq!(enter(&mut eve, "Ann", "r").await["num"], 2);
     assert_eq!(ann.next().await["name"], "Ann");
-    // Nor by a change of name.
+    // One cannot change to it either.
     assert_eq!(enter(&mut eve, "ann", "r").await["code"], "name_taken");
-    // One's own may be entered again, and changed, and is free then.
+    // A member can enter with its own name again, and change it, which makes it free.
     assert_eq!(enter(&mut ann, "ann", "r").await["event"], "enter");
     assert_eq!(enter(&mut ann, "bob", "r").await["name"], "bob");
     for event in ["out", "enter"] {
         assert_eq!(eve.next().await["event"], event);
     }
     assert_eq!(enter(&mut eve, "ann", "r").await["name"], "ann");
-    // Whoever goes leaves it behind.
+    // Leaving makes it free.
     eve.leave().await;
     let mut cid = member(&rooms, "ann", None).await;
     assert_eq!(enter(&mut cid, "ann", "t").await["num"], 1);
@@ -127,18 +127,18 @@ async fn a_name_is_there_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn capitals_can_be_no_difference() {
+async fn names_can_be_unique_in_any_case() {
     let rooms = ChatRooms::builder().unique_names(UniqueNames::AnyCase).build().unwrap();
     let mut ann = member(&rooms, "Straße", None).await;
     let mut eve = connect(&rooms, None).await;
     assert_eq!(enter(&mut eve, "STRASSE", "r").await["code"], "name_taken");
-    // His own he may write as he likes.
+    // A member can change the case of its own name.
     assert_eq!(enter(&mut ann, "STRASSE", "r").await["name"], "STRASSE");
     assert_eq!(enter(&mut eve, "Straße", "r").await["code"], "name_taken");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_shares_his_name_with_himself_alone() {
+async fn only_the_connections_of_one_user_share_a_name() {
     let rooms = unique().build().unwrap();
     let first = member(&rooms, "ann", Some("u1")).await;
     let second = member(&rooms, "ann", Some("u1")).await;
@@ -154,7 +154,7 @@ async fn a_user_shares_his_name_with_himself_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_seat_keeps_its_name_for_who_comes_back() {
+async fn a_kept_session_keeps_its_name() {
     let log = Log::default();
     let rooms = unique()
         .recovery(Recovery::default().resume_window(Duration::from_secs(20)))
@@ -172,7 +172,51 @@ async fn a_kept_seat_keeps_its_name_for_who_comes_back() {
     assert_eq!(enter(&mut eve, "ann", "r").await["code"], "name_taken");
     ann.vanish().await;
     assert_eq!(enter(&mut eve, "eve", "r").await["num"], 2);
-    // The grace is over.
+    // The resume window is over.
     assert_eq!(eve.next().await["event"], "out");
     assert_eq!(enter(&mut eve, "ann", "r").await["name"], "ann");
+}
+
+/// The tutorial's page sends names as typed and compares them literally.
+#[tokio::test(start_paused = true)]
+async fn names_keep_white_space_at_their_ends() {
+    let rooms = default_rooms();
+    let mut ann = connect(&rooms, None).await;
+    let entered = enter(&mut ann, " ann  ", "r").await;
+    assert_eq!((&entered["message"], &entered["name"]), (&json!(" ann  "), &json!(" ann  ")));
+    assert_eq!(rooms.members("r")[0].name.as_str(), " ann  ");
+    ann.say(json!({"event": "message", "message": "hi"})).await;
+    assert_eq!(ann.next().await["name"], " ann  ");
+    let mut bob = connect(&rooms, None).await;
+    assert_eq!(enter(&mut bob, "ann", "r").await["num"], 2);
+    assert_eq!(ann.next().await["name"], "ann");
+    ann.leave().await;
+    assert_eq!(bob.next().await, json!({"event": "out", "name": " ann  ", "num": 1}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unique_names_are_compared_without_white_space_at_their_ends() {
+    for unique in [UniqueNames::Exact, UniqueNames::AnyCase] {
+        let rooms = ChatRooms::builder().unique_names(unique).build().unwrap();
+        let ann = member(&rooms, "ann ", None).await;
+        let mut eve = connect(&rooms, None).await;
+        for name in ["ann", " ann", "\u{3000}ann\u{a0}", "\u{2800}ann"] {
+            assert_eq!(enter(&mut eve, name, "r").await["code"], "name_taken", "{name:?}");
+        }
+        assert_eq!(enter(&mut eve, "a nn", "r").await["num"], 2);
+        ann.leave().await;
+        assert_eq!(eve.next().await["name"], "ann ");
+        assert_eq!(enter(&mut eve, "ann", "r").await["name"], "ann");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn flags_of_subdivisions_can_be_in_names() {
+    let rooms = default_rooms();
+    for tags in ["gbeng", "gbsct", "gbwls"] {
+        let tags = tags.chars().map(|c| char::from_u32(0xe0000 + u32::from(c)).unwrap());
+        let flag: String = std::iter::once('🏴').chain(tags).chain(['\u{e007f}']).collect();
+        let mut ann = connect(&rooms, None).await;
+        assert_eq!(enter(&mut ann, &format!("ann {flag}"), &flag).await["num"], 1);
+    }
 }

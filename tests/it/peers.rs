@@ -1,4 +1,4 @@
-//! How many connections one address may have, and who is behind a proxy.
+//! Limits per address, pending connections, and proxies.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tower_chat_rooms::{
 };
 
 use crate::client::{Client, Log, assert_empty};
-use crate::door::{Answer, HANDSHAKE, ask, open};
+use crate::hyper_server::{Answer, HANDSHAKE, ask, open};
 
 fn peer(text: &str) -> SocketAddr {
     SocketAddr::new(text.parse().unwrap(), 7)
@@ -32,7 +32,7 @@ async fn status(rooms: &ChatRooms, from: &str) -> u16 {
 }
 
 /// Waits until no connection is left.
-async fn settled(rooms: &ChatRooms) {
+async fn until_empty(rooms: &ChatRooms) {
     while rooms.stats().connections > 0 {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -41,19 +41,19 @@ async fn settled(rooms: &ChatRooms) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_has_so_many_places_and_no_more() {
+async fn connections_per_address_are_limited() {
     let rooms = ChatRooms::builder().limits(Limits::default().max_connections_per_ip(2)).build().unwrap();
     let (_, one) = connect(&rooms, "192.0.2.1", "").await;
     let (_, _two) = connect(&rooms, "::ffff:192.0.2.1", "").await;
     let (refused, _) = connect(&rooms, "192.0.2.1", "").await;
     assert_eq!(refused.status, 429);
     assert!(refused.head.contains("\r\nretry-after: 5\r\n") && refused.body.contains("your address"));
-    // Others are not concerned, nor is who has no address.
+    // Other addresses are not affected, nor are connections without an address.
     assert_eq!(status(&rooms, "192.0.2.2").await, 101);
     for _ in 0..5 {
         assert_eq!(ask(&mut open(&rooms, None), format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
     }
-    // A network of IPv6 is one address.
+    // An IPv6 /64 network counts as one address.
     let (_, _three) = connect(&rooms, "2001:db8::1", "").await;
     let (_, _four) = connect(&rooms, "2001:db8::ffff:0:0:2", "").await;
     assert_eq!(status(&rooms, "2001:db8::3").await, 429);
@@ -66,12 +66,12 @@ async fn an_address_has_so_many_places_and_no_more() {
     }
 }
 
-/// Asks, and lets in, refuses, panics or never answers.
-struct Door;
+/// Accepts, refuses, panics or never answers, as the request says.
+struct MyAuth;
 
-impl Authenticate for Door {
+impl Authenticate for MyAuth {
     async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
-        match request.headers.get("x-door").and_then(|door| door.to_str().ok()) {
+        match request.headers.get("x-auth").and_then(|value| value.to_str().ok()) {
             Some("no") => Err(AuthRefusal::forbidden("no")),
             Some("panic") => panic!("on purpose"),
             Some("never") => std::future::pending().await,
@@ -80,34 +80,34 @@ impl Authenticate for Door {
     }
 }
 
-fn one_place(builder: ChatRoomsBuilder) -> ChatRooms {
+fn one_connection(builder: ChatRoomsBuilder) -> ChatRooms {
     builder.limits(Limits::default().max_connections_per_ip(1).max_pending(1)).build().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_is_given_back_once_on_every_way_out() {
-    let rooms = one_place(ChatRooms::builder().auth(Door));
-    // Each of these takes the only place, so that the next one shows that it is free again.
-    for (door, status) in [("no", 403), ("panic", 500), ("never", 503), ("no", 403)] {
-        assert_eq!(connect(&rooms, "192.0.2.1", &format!("X-Door: {door}\r\n")).await.0.status, status);
-        settled(&rooms).await;
+async fn a_permit_is_returned_once_on_every_way_out() {
+    let rooms = one_connection(ChatRooms::builder().auth(MyAuth));
+    // Each of these takes the only permit, so the next one shows that it was returned.
+    for (answer, status) in [("no", 403), ("panic", 500), ("never", 503), ("no", 403)] {
+        assert_eq!(connect(&rooms, "192.0.2.1", &format!("X-Auth: {answer}\r\n")).await.0.status, status);
+        until_empty(&rooms).await;
     }
     assert_eq!(rooms.stats().refused_auth, 4);
-    // Gone while the hook is asked.
+    // The client is gone while the hook runs.
     let mut io = open(&rooms, Some(peer("192.0.2.1")));
-    io.write_all(format!("{HANDSHAKE}X-Door: never\r\n\r\n").as_bytes()).await.unwrap();
+    io.write_all(format!("{HANDSHAKE}X-Auth: never\r\n\r\n").as_bytes()).await.unwrap();
     while rooms.stats().connections == 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!(status(&rooms, "192.0.2.1").await, 429);
     drop(io);
-    settled(&rooms).await;
-    // Gone when the answer is written.
+    until_empty(&rooms).await;
+    // The client is gone when the response is written.
     let mut io = open(&rooms, Some(peer("192.0.2.1")));
     io.write_all(format!("{HANDSHAKE}\r\n").as_bytes()).await.unwrap();
     drop(io);
-    settled(&rooms).await;
-    // A host without upgrades.
+    until_empty(&rooms).await;
+    // The server does not support upgrades.
     let mut request = Request::builder().uri("/").extension(PeerAddr(peer("192.0.2.1")));
     for line in HANDSHAKE.lines().skip(1) {
         let (name, value) = line.split_once(": ").unwrap();
@@ -115,21 +115,21 @@ async fn a_place_is_given_back_once_on_every_way_out() {
     }
     let answer = rooms.service().oneshot(request.body(()).unwrap()).await.unwrap();
     assert_eq!(answer.status(), 500);
-    settled(&rooms).await;
-    // Entered, and then: a close, a reset, a kick, a shutdown.
+    until_empty(&rooms).await;
+    // The client has entered, and then: a close, a reset, a kick, a shutdown.
     let enter = async |rooms: &ChatRooms| Client::enter_from(rooms, "ann", peer("192.0.2.1")).await;
     enter(&rooms).await.leave().await;
-    settled(&rooms).await;
+    until_empty(&rooms).await;
     enter(&rooms).await.vanish().await;
-    settled(&rooms).await;
+    until_empty(&rooms).await;
     let mut ann = enter(&rooms).await;
     assert!(rooms.kick(rooms.members("r")[0].connection));
     assert_eq!(ann.closed().await, 4500);
-    settled(&rooms).await;
-    // Its task is gone.
+    until_empty(&rooms).await;
+    // Its task is aborted.
     let ann = enter(&rooms).await;
     ann.task.abort();
-    settled(&rooms).await;
+    until_empty(&rooms).await;
     let mut ann = enter(&rooms).await;
     let (down, code) = tokio::join!(rooms.shutdown(), ann.closed());
     assert_eq!((down, code), ((), 1012));
@@ -137,7 +137,7 @@ async fn a_place_is_given_back_once_on_every_way_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_not_entered_is_pending() {
+async fn connections_are_pending_until_they_enter() {
     let rooms = ChatRooms::builder()
         .limits(Limits::default().max_pending(2))
         .timeouts(Timeouts::default().enter_timeout(Duration::from_secs(3)))
@@ -149,7 +149,7 @@ async fn who_has_not_entered_is_pending() {
     assert_eq!(refused.status, 503);
     assert!(refused.head.contains("\r\nretry-after: ") && refused.body.contains("entered"), "{refused:?}");
     assert_eq!((rooms.stats().pending, rooms.stats().refused_full), (2, 1));
-    // Who enters makes room; he may enter again and again.
+    // A connection that enters is no longer pending, however often it enters again.
     let enter = br#"{"event":"enter","message":"ann"}"#;
     for _ in 0..3 {
         two.write_all(&[0x81, 0x80 | enter.len() as u8, 0, 0, 0, 0]).await.unwrap();
@@ -161,14 +161,14 @@ async fn who_has_not_entered_is_pending() {
     assert_eq!(rooms.stats().pending, 1);
     let (_, _three) = connect(&rooms, "192.0.2.3", "").await;
     assert_eq!(status(&rooms, "192.0.2.4").await, 503);
-    // Who never enters is closed, and makes room too.
+    // A connection that never enters is closed.
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(rooms.stats().pending, 0);
     assert_eq!(status(&rooms, "192.0.2.4").await, 101);
 }
 
 #[tokio::test(start_paused = true)]
-async fn behind_a_trusted_proxy_the_client_counts() {
+async fn behind_a_trusted_proxy_the_clients_address_counts() {
     let log = Log::default();
     let seen = log.clone();
     let rooms = ChatRooms::builder()
@@ -185,7 +185,7 @@ async fn behind_a_trusted_proxy_the_client_counts() {
     let (_, _bob) = connect(&rooms, "10.0.0.1", "X-Forwarded-For: 192.0.2.2\r\n").await;
     let (again, _) = connect(&rooms, "10.0.0.9", "X-Forwarded-For: 6.6.6.6, 192.0.2.2\r\n").await;
     assert_eq!(again.status, 429);
-    // Nobody else is believed.
+    // Headers from elsewhere are ignored.
     let (_, _mal) = connect(&rooms, "198.51.100.1", "X-Forwarded-For: 192.0.2.7\r\n").await;
     let (mal, _) = connect(&rooms, "198.51.100.1", "X-Forwarded-For: 192.0.2.8\r\n").await;
     assert_eq!(mal.status, 429);
@@ -201,7 +201,7 @@ async fn behind_a_trusted_proxy_the_client_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_limit_is_no_limit() {
+async fn limits_can_be_removed() {
     let rooms = ChatRooms::builder()
         .limits(Limits::default().max_connections_per_ip(usize::MAX).max_pending(usize::MAX))
         .build()
@@ -221,13 +221,13 @@ async fn no_limit_is_no_limit() {
     }
 }
 
-/// Or somebody could fill a room with absent members, one connection after the other.
+/// Otherwise a client could fill a room with lost members, one connection after the other.
 #[tokio::test(start_paused = true)]
-async fn an_address_keeps_so_many_seats_and_no_more() {
-    let grace = Duration::from_secs(60);
+async fn kept_sessions_per_address_are_limited() {
+    let window = Duration::from_secs(60);
     let rooms = ChatRooms::builder()
         .limits(Limits::default().max_connections_per_ip(2))
-        .recovery(Recovery::default().resume_window(grace))
+        .recovery(Recovery::default().resume_window(window))
         .build()
         .unwrap();
     for (n, from) in ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"].into_iter().enumerate() {
@@ -240,8 +240,8 @@ async fn an_address_keeps_so_many_seats_and_no_more() {
     let names = || rooms.members("r").iter().map(|member| member.name.to_string()).collect::<Vec<_>>();
     assert_eq!(names(), ["n0", "n1", "n3"]);
     assert_eq!((rooms.stats().absent, rooms.stats().connections), (3, 0));
-    // The places are given back as the time is up.
-    tokio::time::sleep(2 * grace).await;
+    // The permits are returned after the resume window.
+    tokio::time::sleep(2 * window).await;
     assert_empty(&rooms);
     assert_eq!(rooms.stats().absent, 0);
     let admission = Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tower_chat_rooms::{ChatRooms, Denied, EnterRequest, MessageRequest, RoomPolicy, Verdict};
+use tower_chat_rooms::{ChatRooms, Denied, EnterRequest, MessageRequest, RoomPolicy, SendError, Verdict};
 
-use crate::client::{Client, Log, default_rooms};
+use crate::client::{Client, Log};
 
-struct House;
+struct MyPolicy;
 
-impl RoomPolicy for House {
+impl RoomPolicy for MyPolicy {
     async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
         match request.room().as_str() {
             "closed" => return Err(Denied::new("closed today")),
@@ -43,7 +43,7 @@ impl RoomPolicy for House {
 
 fn guarded() -> (ChatRooms, Log) {
     let log = Log::default();
-    (ChatRooms::builder().policy(House).events(log.hook()).build().unwrap(), log)
+    (ChatRooms::builder().policy(MyPolicy).events(log.hook()).build().unwrap(), log)
 }
 
 async fn try_enter(client: &mut Client, room: &str) -> serde_json::Value {
@@ -52,7 +52,7 @@ async fn try_enter(client: &mut Client, room: &str) -> serde_json::Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn entering_can_be_denied_and_the_old_place_is_kept() {
+async fn a_denied_client_stays_in_its_room() {
     let (rooms, log) = guarded();
     let mut ann = Client::enter(&rooms, "ann", "garden").await;
     let denied = try_enter(&mut ann, "closed").await;
@@ -74,7 +74,7 @@ async fn entering_can_be_denied_and_the_old_place_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_policy_is_waited_for_and_a_dead_one_is_not() {
+async fn a_slow_policy_is_awaited_and_a_hanging_one_is_not() {
     let (rooms, _) = guarded();
     let mut ann = Client::enter(&rooms, "ann", "garden").await;
     assert_eq!(try_enter(&mut ann, "slow").await["num"], 1);
@@ -98,7 +98,7 @@ async fn a_message_can_be_replaced_dropped_and_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_panics_ends_its_own_connection_alone() {
+async fn a_policy_that_panics_ends_only_its_connection() {
     let (rooms, log) = guarded();
     let mut bob = Client::enter(&rooms, "bob", "garden").await;
     let mut ann = Client::enter(&rooms, "ann", "garden").await;
@@ -113,8 +113,8 @@ async fn a_policy_that_panics_ends_its_own_connection_alone() {
 }
 
 #[test]
-fn only_objects_replace_a_message() {
-    assert!(Verdict::replace(&"text").is_err());
-    assert!(Verdict::replace(&json!([1])).is_err());
-    let _ = default_rooms();
+fn only_objects_with_an_event_replace_a_message() {
+    assert!(matches!(Verdict::replace(&"text"), Err(SendError::NotAnObject)));
+    assert!(matches!(Verdict::replace(&json!([1])), Err(SendError::NotAnObject)));
+    assert!(matches!(Verdict::replace(&json!({"message": "hi"})), Err(SendError::NoEvent)));
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
-use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, Recovery, RoomPolicy, User};
+use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, Recovery, RoomPolicy, SendError, User};
 
 use crate::client::{Client, Log, default_rooms, logged};
 
@@ -53,15 +53,16 @@ async fn a_closure_that_panics_is_a_failed_hook() {
     bob.task.await.unwrap();
 }
 
-/// The count was put behind a comma that stood alone.
+/// An object without an event was relayed, and the count was put after a comma that stood alone.
 #[tokio::test(start_paused = true)]
-async fn an_empty_object_of_the_hosts_is_json() {
+async fn an_object_of_the_host_needs_an_event() {
     let rooms = default_rooms();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
-    rooms.send("r", &json!({})).unwrap();
-    assert_eq!(ann.next_text().await, r#"{"num":1}"#);
-    rooms.send("r", &json!({"num": 9})).unwrap();
-    assert_eq!(ann.next_text().await, r#"{"num":1}"#);
+    for value in [json!({}), json!({"num": 9}), json!({"seq": 7})] {
+        assert!(matches!(rooms.send("r", &value), Err(SendError::NoEvent)), "{value}");
+    }
+    rooms.send("r", &json!({"event": "x", "num": 9})).unwrap();
+    assert_eq!(ann.next_text().await, r#"{"event":"x","num":1}"#);
 }
 
 /// The sweep went down with the runtime that it had been started in, and was never missed.

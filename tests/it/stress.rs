@@ -70,7 +70,7 @@ async fn whatever_happens_at_once_the_books_agree() {
                     host.kick(members[dice.roll(members.len() as u64) as usize].connection);
                 }
                 2 => drop(host.send(&room, &json!({"event": "notice"}))),
-                3 => drop(host.send_all(&json!({"event": "notice"})).await),
+                3 => drop(host.broadcast(&json!({"event": "notice"})).await),
                 _ => drop(host.check_consistency()),
             }
             tokio::task::yield_now().await;

@@ -5,6 +5,9 @@
 /// The client has left on purpose (RFC 6455).
 pub const NORMAL: u16 = 1000;
 
+/// One end goes away: a page that is left, a proxy that reloads (RFC 6455).
+pub const GOING_AWAY: u16 = 1001;
+
 /// A close frame without a code. Never sent (RFC 6455).
 pub const NO_CODE: u16 = 1005;
 
@@ -45,6 +48,9 @@ pub const REPLACED: u16 = 4503;
 /// The user's authentication has expired.
 pub const AUTH_EXPIRED: u16 = 4504;
 
+/// The client was not authenticated at the upgrade.
+pub const NOT_AUTHENTICATED: u16 = 4505;
+
 /// Whether a client may reconnect after its connection was closed with this code. Use
 /// [`ABNORMAL`] for a connection that ended without a close frame.
 ///
@@ -59,14 +65,15 @@ pub const fn may_reconnect(code: u16) -> bool {
 }
 
 /// Whether a client that closes its connection with this code wants its session kept, in order to
-/// resume it. Not 1001: browsers send it when the user leaves the page.
+/// resume it. So does [`GOING_AWAY`]: proxies send it when they reload. A client that leaves closes with
+/// [`NORMAL`].
 ///
 /// ```
 /// use tower_chat_rooms_protocol::close::{self, keeps_session};
 ///
-/// assert!(keeps_session(close::HEARTBEAT_MISSED));
-/// assert!(!keeps_session(close::NORMAL) && !keeps_session(1001));
+/// assert!(keeps_session(close::HEARTBEAT_MISSED) && keeps_session(close::GOING_AWAY));
+/// assert!(!keeps_session(close::NORMAL));
 /// ```
 pub const fn keeps_session(code: u16) -> bool {
-    matches!(code, 4000..=4499)
+    matches!(code, GOING_AWAY | 4000..=4499)
 }

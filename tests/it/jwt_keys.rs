@@ -1,4 +1,4 @@
-//! Keys: each is good for one algorithm, a token can't choose another, and they can be replaced.
+//! Key sets: each key has one algorithm, which a token cannot change, and sets can be replaced.
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
@@ -27,7 +27,7 @@ fn ed() -> EncodingKey {
     EncodingKey::from_ed_pem(include_bytes!("keys/ed25519.pem")).unwrap()
 }
 
-/// The public half of a key as it stands in a set.
+/// The public key of a key pair, as in a set.
 fn jwk(key: &EncodingKey, algorithm: Algorithm, kid: &str) -> Value {
     let mut jwk = serde_json::to_value(Jwk::from_encoding_key(key, algorithm).unwrap()).unwrap();
     jwk["kid"] = kid.into();
@@ -51,7 +51,7 @@ fn signed(header: &Header, key: &EncodingKey) -> String {
     encode(header, &claims(), key).unwrap()
 }
 
-/// A token with a header as it stands here, signed all the same.
+/// A token with this header, correctly signed.
 fn with_header(header: &str, key: &EncodingKey, algorithm: Algorithm) -> String {
     let message = format!("{}.{}", base64url(header), base64url(&claims().to_string()));
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, algorithm).unwrap();
@@ -68,7 +68,7 @@ fn base64url(text: &str) -> String {
     out
 }
 
-/// Whom it lets in, or why not.
+/// The user, or the reason of the refusal.
 async fn check(auth: &JwtAuth, token: &str) -> Result<String, String> {
     match auth.on_token(token).await {
         Ok(user) => Ok(user.id().into()),
@@ -80,7 +80,7 @@ async fn check(auth: &JwtAuth, token: &str) -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn each_key_of_a_set_does_its_own() {
+async fn each_key_verifies_its_own_tokens() {
     use Algorithm::*;
     let of_set = [
         jwk(&rsa(), RS256, "a"),
@@ -105,7 +105,7 @@ async fn each_key_of_a_set_does_its_own() {
             Ok("u1".into()),
             "{kid}"
         );
-        // By another's id, whatever that one is for.
+        // With the id of another key.
         for (other, theirs, _) in right.iter().filter(|(other, ..)| other != kid) {
             let why = check(&auth, &signed(&header(*algorithm, Some(other)), key)).await.unwrap_err();
             let want = if algorithm == theirs { "signature" } else { "another algorithm" };
@@ -116,7 +116,7 @@ async fn each_key_of_a_set_does_its_own() {
         let why = check(&auth, &signed(&header(ES256, kid), &p256())).await.unwrap_err();
         assert!(why.contains(want), "{why}");
     }
-    // The same key, another algorithm of its family.
+    // With the same key, but another algorithm of its family.
     for algorithm in [RS512, PS256] {
         let why = check(&auth, &signed(&header(algorithm, Some("a")), &rsa())).await.unwrap_err();
         assert!(why.contains("another algorithm"), "{algorithm:?}: {why}");
@@ -124,7 +124,7 @@ async fn each_key_of_a_set_does_its_own() {
 }
 
 #[tokio::test]
-async fn a_key_without_an_algorithm_has_the_one_that_it_implies() {
+async fn a_key_without_an_algorithm_has_the_one_of_its_type() {
     let mut of_set = [
         jwk(&rsa(), Algorithm::RS256, "a"),
         jwk(&p384(), Algorithm::ES384, "b"),
@@ -165,14 +165,14 @@ async fn keys_are_replaced_while_the_server_runs() {
     keys.replace(set(&[jwk(&ed(), Algorithm::EdDSA, "new")])).unwrap();
     assert!(try_token(&new).await);
     assert!(!try_token(&old).await);
-    // What can't be used leaves everything as it is.
+    // A set that is refused changes nothing.
     keys.replace("{}").unwrap_err();
     assert!(try_token(&new).await);
     assert_eq!(format!("{keys:?}"), r#"JwtKeys { ids: ["new"], .. }"#);
 }
 
 #[test]
-fn sets_that_cannot_be_meant_are_refused() {
+fn invalid_sets_are_refused() {
     let good = jwk(&p256(), Algorithm::ES256, "a");
     let change = |key: &str, value: Value| {
         let mut jwk = good.clone();
@@ -214,26 +214,26 @@ fn sets_that_cannot_be_meant_are_refused() {
         assert!(error.contains(why), "{why}: {error}");
         assert!(!error.contains(&base64url(SECRET)), "{error}");
     }
-    // Others stand beside it and are left out.
+    // Keys of other kinds are ignored.
     let mixed =
         set(&[json!({"kty": "new"}), change("use", json!("enc")), change("alg", json!("X")), good.clone()]);
     assert_eq!(JwtKeys::parse(mixed).unwrap().ids(), ["a"]);
 }
 
 #[tokio::test]
-async fn a_token_does_not_choose_how_it_is_checked() {
+async fn a_token_does_not_choose_how_it_is_verified() {
     let by_secret = JwtAuth::hs256(SECRET).unwrap();
     let by_key = JwtAuth::from_pem(JwtAlgorithm::Rs256, RSA.1).unwrap();
     let by_set = JwtAuth::from_keys(JwtKeys::parse(set(&[jwk(&rsa(), Algorithm::RS256, "a")])).unwrap());
     let secret = EncodingKey::from_secret(SECRET.as_bytes());
-    // Of the right kind, all three let in.
+    // Tokens of the right kind are accepted.
     assert!(check(&by_secret, &with_header(r#"{"alg":"HS256"}"#, &secret, Algorithm::HS256)).await.is_ok());
     for auth in [&by_key, &by_set] {
         assert!(
             check(auth, &with_header(r#"{"alg":"RS256","kid":"a"}"#, &rsa(), Algorithm::RS256)).await.is_ok()
         );
     }
-    // What an attacker has: the public key, in every form, as the secret of an HMAC.
+    // An attacker knows the public key, and uses it in every form as the secret of an HMAC.
     let public = serde_json::from_str::<Value>(&set(&[jwk(&rsa(), Algorithm::RS256, "a")])).unwrap();
     let n = public["keys"][0]["n"].as_str().unwrap().to_owned();
     for forged in [RSA.1.as_bytes(), RSA.1.trim().as_bytes(), n.as_bytes(), b""] {
@@ -247,7 +247,7 @@ async fn a_token_does_not_choose_how_it_is_checked() {
             }
         }
     }
-    // Algorithms that are none, or are written oddly, or are another's. The signature is right each time.
+    // Algorithms that do not exist, are misspelled, or are another key's. The signature is correct each time.
     let by_ed = JwtAuth::from_pem(JwtAlgorithm::EdDsa, include_str!("keys/ed25519.pub.pem")).unwrap();
     let by_set = JwtAuth::from_keys(JwtKeys::parse(set(&[jwk(&ed(), Algorithm::EdDSA, "a")])).unwrap());
     let with_alg = |alg: &str| with_header(&format!(r#"{{{alg}"kid":"a"}}"#), &ed(), Algorithm::EdDSA);
@@ -283,7 +283,7 @@ async fn a_token_does_not_choose_how_it_is_checked() {
             }
         }
     }
-    // Odd ids of keys are unknown ids.
+    // Unusual key ids are unknown.
     for kid in
         [r#""A""#, r#""a ""#, r#""../a""#, r#""a\u0000""#, r#""' OR 1=1""#, "7", r#"["a"]"#, r#"{"a":1}"#]
     {
@@ -293,9 +293,9 @@ async fn a_token_does_not_choose_how_it_is_checked() {
 }
 
 #[tokio::test]
-async fn keys_in_a_tokens_header_are_not_looked_at() {
+async fn keys_in_a_tokens_header_are_ignored() {
     let auth = JwtAuth::from_keys(JwtKeys::parse(set(&[jwk(&p256(), Algorithm::ES256, "a")])).unwrap());
-    // A key of the attacker's own, on the curve of ours.
+    // The attacker's key, on the same curve.
     let own = EncodingKey::from_ed_pem(include_bytes!("keys/ed25519.pem")).unwrap();
     let mut head = header(Algorithm::EdDSA, Some("a"));
     head.jwk = Some(Jwk::from_encoding_key(&own, Algorithm::EdDSA).unwrap());
@@ -305,11 +305,11 @@ async fn keys_in_a_tokens_header_are_not_looked_at() {
     assert!(check(&auth, &signed(&head, &own)).await.unwrap_err().contains("another algorithm"));
     head.kid = None;
     assert!(check(&auth, &signed(&head, &own)).await.unwrap_err().contains("does not name its key"));
-    // On a good token they do no harm.
+    // A valid token with such a key is accepted.
     head.kid = Some("a".into());
     head.alg = Algorithm::ES256;
     assert_eq!(check(&auth, &signed(&head, &p256())).await, Ok("u1".into()));
-    // What is critical is not understood, and may not be passed over.
+    // Critical headers are not supported, so they must not be ignored.
     for crit in [vec![], vec!["exp".into()], vec!["b64".into()]] {
         head.crit = Some(crit);
         assert!(check(&auth, &signed(&head, &p256())).await.unwrap_err().contains("\"crit\""));

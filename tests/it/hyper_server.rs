@@ -15,14 +15,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_chat_rooms::{ChatRooms, PeerAddr};
 
-/// What hyper waits for a request's head.
+/// How long hyper waits for a request's head.
 pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
 pub(crate) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
                                     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// A connection to a host with chat rooms at `/chat`, and with a page everywhere else.
+/// Connects to a server with chat rooms at `/chat` and a page everywhere else.
 pub(crate) fn open(rooms: &ChatRooms, peer: Option<SocketAddr>) -> DuplexStream {
     let (theirs, ours) = tokio::io::duplex(64 * 1024);
     let service = ServiceBuilder::new()
@@ -36,7 +36,7 @@ pub(crate) fn open(rooms: &ChatRooms, peer: Option<SocketAddr>) -> DuplexStream 
         server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
         server.http2().enable_connect_protocol();
         let service = TowerToHyperService::new(service);
-        // What the client does wrong is for the test to see on its own side.
+        // Tests see a client's errors on the client's side.
         let _ = server.serve_connection_with_upgrades(TokioIo::new(theirs), service).await;
     });
     ours
@@ -63,7 +63,7 @@ pub(crate) struct Answer {
 
 /// Sends bytes and reads one response. The connection stays open.
 pub(crate) async fn ask(io: &mut DuplexStream, bytes: &[u8]) -> Answer {
-    // The server may have closed before it has read it all.
+    // The server may close before it has read everything.
     let _ = io.write_all(bytes).await;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -80,14 +80,14 @@ pub(crate) async fn ask(io: &mut DuplexStream, bytes: &[u8]) -> Answer {
     Answer { status, head, body: String::from_utf8(body).unwrap() }
 }
 
-/// The usual handshake with one thing changed.
+/// Sends the usual handshake with one change.
 pub(crate) async fn ask_with(rooms: &ChatRooms, from: &str, to: &str) -> Answer {
     assert!(HANDSHAKE.contains(from));
     let request = HANDSHAKE.replacen(from, to, 1) + "\r\n";
     ask(&mut open(rooms, None), request.as_bytes()).await
 }
 
-/// The usual handshake with more headers.
+/// Sends the usual handshake with more headers.
 pub(crate) async fn ask_and(rooms: &ChatRooms, more: &str) -> Answer {
     let request = format!("{HANDSHAKE}{more}\r\n");
     ask(&mut open(rooms, None), request.as_bytes()).await

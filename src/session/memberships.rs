@@ -1,0 +1,260 @@
+//! What a session does in its room: it enters, publishes, comes back and leaves.
+
+use std::sync::Arc;
+
+use crate::config::SlowConsumer;
+use crate::context::Context;
+use crate::delivery::{
+    Departure, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint,
+};
+use crate::hooks::events::{Entered, Left};
+use crate::ids::{Name, RoomId};
+use crate::protocol::close::LeaveReason;
+use crate::protocol::frame;
+use crate::protocol::inbound::Body;
+use crate::protocol::outbound::{self, EnteredFrame};
+use crate::protocol::position::Position;
+use crate::protocol::subprotocol::Subprotocol;
+use crate::session::callbacks::Callback;
+use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
+use crate::socket::Socket;
+
+/// A client enters a room.
+pub(crate) struct EnterCommand<'a> {
+    pub(crate) name: &'a Name,
+    pub(crate) room: &'a RoomId,
+    pub(crate) body: &'a Body<'a>,
+    /// Up to where it has had the room's frames.
+    pub(crate) since: Option<Position>,
+    /// What happens if it reads the room too slowly.
+    pub(crate) slow: SlowConsumer,
+}
+
+/// A membership has ended: what is left to do without a lock.
+pub(super) struct Ended {
+    room: Arc<LiveRoom>,
+    departure: Departure,
+}
+
+pub(super) struct Memberships {
+    context: Arc<Context>,
+    rooms: Arc<Rooms>,
+    /// The host wants to be told of enters and leaves.
+    has_events: bool,
+}
+
+impl Memberships {
+    pub(super) fn new(context: Arc<Context>, rooms: Arc<Rooms>, has_events: bool) -> Memberships {
+        Memberships { context, rooms, has_events }
+    }
+
+    /// A client enters a room, out of the one that it is in. If it can't, it stays where it is.
+    pub(super) fn enter(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        enter: &EnterCommand<'_>,
+    ) -> Result<Result<Arc<Membership>, Refused>, Superseded> {
+        let mut state = session.state_of(generation)?;
+        let handle: Handle = session.clone();
+        let entrant = Entrant {
+            id: session.id(),
+            name: enter.name.clone(),
+            owner: state.user.clone(),
+            handle,
+            since: enter.since,
+        };
+        let tail = outbound::name_and_num(enter.name.as_str());
+        let frame = enter.body.frame(&tail, session.id());
+        let entered = match &state.membership {
+            None => self.rooms.enter(entrant, enter.room, &frame).map(|at| (at, None)),
+            Some(old) => self
+                .rooms
+                .change(entrant, enter.room, &frame, &old.room, &old.name)
+                .map(|(at, left)| (at, Some((old.clone(), left)))),
+        };
+        let (standpoint, left) = match entered {
+            Ok(entered) => entered,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let membership =
+            Arc::new(Membership { room: standpoint.room.clone(), name: enter.name.clone(), tail });
+        state.membership = Some(membership.clone());
+        if let Some((old, num)) = left {
+            let is_same = old.room.id() == enter.room;
+            let reason = if is_same { LeaveReason::Renamed } else { LeaveReason::Moved };
+            self.context.counters.left.add(1);
+            self.queue_left(session, &mut state, &old, reason, num);
+        }
+        self.context.counters.entered.add(1);
+        self.queue_entered(session, &mut state, &membership, standpoint.num);
+        drop(state);
+        self.answer(session, generation, standpoint, &membership, enter.slow, false);
+        Ok(Ok(membership))
+    }
+
+    /// A member asks again for what it has missed, or is back: nobody else notices.
+    pub(super) fn come_back(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        since: Option<Position>,
+        slow: SlowConsumer,
+    ) -> Result<Option<Arc<Membership>>, Superseded> {
+        let state = session.state_of(generation)?;
+        let Some(membership) = state.membership.clone() else { return Ok(None) };
+        let handle: Handle = session.clone();
+        let standpoint = self.rooms.come_back(&membership.room, &handle, since);
+        drop(state);
+        self.answer(session, generation, standpoint, &membership, slow, true);
+        Ok(Some(membership))
+    }
+
+    /// Repeats its own enter to a plain member, in its place among the room's frames.
+    pub(super) fn repeat_enter(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        body: &Body<'_>,
+    ) -> Result<(), Superseded> {
+        let Some(membership) = session.state_of(generation)?.membership.clone() else { return Ok(()) };
+        let handle: Handle = session.clone();
+        let (before, num) = self.rooms.pause(&membership.room, &handle);
+        let text = format!("{}{}{num}}}", body.as_str(), membership.tail);
+        let enter = frame::text(text.as_bytes());
+        session.with_socket_of(generation, |socket| socket.repeat_enter(&before, &enter))
+    }
+
+    /// Publishes a member's message, once for each id.
+    pub(super) fn publish(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        body: &Body<'_>,
+        cid: Option<&str>,
+    ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
+        let mut state = session.state_of(generation)?;
+        let Some(membership) = state.membership.clone() else { return Ok(None) };
+        if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.seq_of(cid)) {
+            return Ok(Some(Ok(Published { seq, membership, is_repeated: true })));
+        }
+        let frame = body.frame(&membership.tail, session.id());
+        Ok(Some(match self.rooms.publish(&membership.room, &frame) {
+            Ok(stamp) => {
+                remember(&mut state, cid, stamp.seq);
+                Ok(Published { seq: stamp.seq, membership, is_repeated: false })
+            }
+            Err(error) => Err(error),
+        }))
+    }
+
+    /// Makes a message look as if it had been published.
+    pub(super) fn pretend_published(
+        &self,
+        session: &Session,
+        generation: Generation,
+        cid: Option<&str>,
+    ) -> Result<u64, Superseded> {
+        let mut state = session.state_of(generation)?;
+        let seq = state.membership.as_ref().map_or(0, |membership| self.rooms.seq(&membership.room));
+        remember(&mut state, cid, seq);
+        Ok(seq)
+    }
+
+    /// Ends the membership of a session, if it has one. [`Memberships::deliver_rest`] has to follow, without
+    /// the session's lock.
+    pub(super) fn end(
+        &self,
+        session: &Arc<Session>,
+        state: &mut State,
+        reason: LeaveReason,
+    ) -> Option<Ended> {
+        let membership = state.membership.take()?;
+        let handle: Handle = session.clone();
+        let departure = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
+        self.context.counters.left.add(1);
+        self.queue_left(session, state, &membership, reason, departure.num);
+        Some(Ended { room: membership.room.clone(), departure })
+    }
+
+    /// Writes what the room published before the member left.
+    pub(super) fn deliver_rest(&self, session: &Session, ended: &Ended) {
+        self.rooms.deliver_rest(&ended.room, &ended.departure, session);
+        session.with_socket(Socket::unsubscribe);
+    }
+
+    /// Tells a client where it stands, and what it has missed; then come the room's frames.
+    fn answer(
+        &self,
+        session: &Session,
+        generation: Generation,
+        standpoint: Standpoint,
+        membership: &Membership,
+        slow: SlowConsumer,
+        is_resumed: bool,
+    ) {
+        let answer = (session.subprotocol() == Subprotocol::V1).then(|| {
+            let replay = standpoint.replay.as_ref();
+            let frame = EnteredFrame {
+                room: membership.room.id().as_str(),
+                name: membership.name.as_str(),
+                member: session.id(),
+                epoch: standpoint.epoch,
+                seq: standpoint.seq,
+                num: standpoint.num,
+                resumed: is_resumed,
+                recovered: replay.is_some_and(|replay| replay.is_complete),
+                replayed: replay.map_or(0, |replay| standpoint.seq - replay.start),
+            };
+            frame::text(frame.encode().as_bytes())
+        });
+        let _ = session.with_socket_of(generation, |socket| {
+            socket.answer_enter(answer, standpoint.replay, slow);
+        });
+    }
+
+    fn queue_entered(&self, session: &Session, state: &mut State, membership: &Membership, num: u64) {
+        if !self.has_events {
+            return;
+        }
+        let event = Entered {
+            connection: session.id(),
+            peer: state.peer,
+            room: membership.room.id().clone(),
+            name: membership.name.clone(),
+            user: state.user.clone(),
+            online: num as usize,
+        };
+        state.callbacks.get_or_insert_default().push(Callback::Entered(event));
+    }
+
+    fn queue_left(
+        &self,
+        session: &Session,
+        state: &mut State,
+        membership: &Membership,
+        reason: LeaveReason,
+        num: u64,
+    ) {
+        if !self.has_events {
+            return;
+        }
+        let event = Left {
+            connection: session.id(),
+            peer: state.peer,
+            room: membership.room.id().clone(),
+            name: membership.name.clone(),
+            user: state.user.clone(),
+            online: num as usize,
+            reason,
+        };
+        state.callbacks.get_or_insert_default().push(Callback::Left(event));
+    }
+}
+
+/// A message of this id is not published again.
+fn remember(state: &mut State, cid: Option<&str>, seq: u64) {
+    if let Some(cid) = cid {
+        state.message_ids.get_or_insert_default().add(cid, seq);
+    }
+}

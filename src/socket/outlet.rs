@@ -1,0 +1,226 @@
+//! The writing half of a socket: what the I/O takes is written at once, the rest waits in the send queue.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::socket::Io;
+use crate::socket::send_queue::{Bounds, Kind, Overflow, SendQueue};
+
+pub(super) struct Outlet {
+    io: Box<dyn Io>,
+    /// Largest single write: I/O that takes any amount hides from the send queue how slow it is.
+    max_write: usize,
+    queue: SendQueue,
+    /// Wakes the connection's own task, whichever task polls the I/O.
+    waker: Waker,
+    /// The I/O holds bytes that it has yet to flush (TLS).
+    has_unflushed: bool,
+    /// Writing failed; what the client sent before can still be read.
+    is_broken: bool,
+    /// Since when the I/O has taken nothing although something waits.
+    stuck_since: Option<Duration>,
+}
+
+impl Outlet {
+    pub(super) fn new(io: Box<dyn Io>, max_write: usize) -> Outlet {
+        Outlet {
+            io,
+            max_write,
+            queue: SendQueue::default(),
+            waker: Waker::noop().clone(),
+            has_unflushed: false,
+            is_broken: false,
+            stuck_since: None,
+        }
+    }
+
+    /// From now on this task is woken when the I/O can go on.
+    pub(super) fn set_waker(&mut self, waker: &Waker) {
+        if !self.waker.will_wake(waker) {
+            self.waker.clone_from(waker);
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        self.waker.wake_by_ref();
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    pub(super) fn has_unflushed(&self) -> bool {
+        self.has_unflushed
+    }
+
+    pub(super) fn queue(&self) -> &SendQueue {
+        &self.queue
+    }
+
+    pub(super) fn queue_mut(&mut self) -> &mut SendQueue {
+        &mut self.queue
+    }
+
+    /// The I/O to read from, and the queue for answers to what is read.
+    pub(super) fn read_parts(&mut self) -> (&mut Box<dyn Io>, &mut SendQueue) {
+        (&mut self.io, &mut self.queue)
+    }
+
+    /// How long the I/O has taken nothing although something waits.
+    pub(super) fn stuck_for(&self, now: Duration) -> Duration {
+        self.stuck_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
+    /// Writes whole frames, those of `frames` from `skip` on. Returns how many of the room's frames were
+    /// dropped for them.
+    pub(super) fn write(
+        &mut self,
+        kind: Kind,
+        frames: &Bytes,
+        skip: usize,
+        bounds: impl FnOnce() -> (Bounds, Duration),
+    ) -> Result<u64, Overflow> {
+        let rest = &frames[skip..];
+        let written = if self.queue.is_empty() { self.write_now(rest) } else { 0 };
+        if written == rest.len() {
+            return Ok(0);
+        }
+        // All is shared; a part would keep the whole in memory for as long as it waits.
+        let rest = if skip == 0 { frames.clone() } else { Bytes::copy_from_slice(rest) };
+        let (bounds, now) = bounds();
+        self.keep(kind, rest, written, &bounds, now)
+    }
+
+    /// Writes whole frames of which the first `own` bytes are for this client only, and the others are the
+    /// room's.
+    pub(super) fn write_first(
+        &mut self,
+        all: &Bytes,
+        own: usize,
+        bounds: impl FnOnce() -> (Bounds, Duration),
+    ) -> Result<u64, Overflow> {
+        let written = if self.queue.is_empty() { self.write_now(all) } else { 0 };
+        if written == all.len() {
+            return Ok(0);
+        }
+        let (bounds, now) = bounds();
+        let mut lost = 0;
+        if written < own {
+            lost += self.keep(Kind::Own, all.slice(..own), written, &bounds, now)?;
+        }
+        lost += self.keep(Kind::Room, all.slice(own..), written.saturating_sub(own), &bounds, now)?;
+        Ok(lost)
+    }
+
+    /// Writes a heartbeat, unless one waits already.
+    pub(super) fn write_heartbeat(&mut self, heartbeat: &[u8]) {
+        if !self.queue.is_empty() {
+            return self.queue.push_heartbeat(heartbeat);
+        }
+        let written = self.write_now(heartbeat);
+        self.queue.push_control(&heartbeat[written..]);
+    }
+
+    /// Writes what waits. Returns whether the I/O took any of it.
+    pub(super) fn drain(&mut self, now: impl FnOnce() -> Duration) -> bool {
+        if self.is_broken {
+            return false;
+        }
+        let mut has_progress = false;
+        while !self.queue.is_empty() {
+            let next = self.queue.next();
+            let next = &next[..next.len().min(self.max_write)];
+            match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), next) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.queue.advance(n);
+                    self.has_unflushed = true;
+                    has_progress = true;
+                }
+                Poll::Ready(_) => {
+                    self.fail();
+                    return has_progress;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if has_progress {
+            self.stuck_since = (!self.queue.is_empty()).then(now);
+        }
+        if self.has_unflushed {
+            self.flush();
+        }
+        has_progress
+    }
+
+    /// Everything was written; ready when the I/O has shut its writing half down.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.queue.is_empty() || self.has_unflushed {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.io).poll_shutdown(cx).map(|_| ())
+    }
+
+    /// Reads what nobody wants to know any more; ready when the client has closed its side.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut chunk = [0; 1024];
+        loop {
+            let mut buf = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Keeps what the I/O didn't take.
+    #[cold]
+    fn keep(
+        &mut self,
+        kind: Kind,
+        frames: Bytes,
+        written: usize,
+        bounds: &Bounds,
+        now: Duration,
+    ) -> Result<u64, Overflow> {
+        self.stuck_since.get_or_insert(now);
+        self.queue.push(kind, frames, written, bounds)
+    }
+
+    /// Writes as much as the I/O takes; for the rest, the I/O wakes the task when there is room.
+    fn write_now(&mut self, frames: &[u8]) -> usize {
+        let mut written = 0;
+        while written < frames.len() {
+            let next = &frames[written..];
+            let next = &next[..next.len().min(self.max_write)];
+            match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), next) {
+                Poll::Ready(Ok(n)) if n > 0 => written += n,
+                Poll::Ready(_) => {
+                    self.fail();
+                    return frames.len();
+                }
+                Poll::Pending => break,
+            }
+        }
+        self.flush();
+        written
+    }
+
+    fn flush(&mut self) {
+        match Pin::new(&mut self.io).poll_flush(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(Ok(())) => self.has_unflushed = false,
+            Poll::Ready(Err(_)) => self.fail(),
+            Poll::Pending => self.has_unflushed = true,
+        }
+    }
+
+    /// Writing failed. The client may have sent something before it went: the task reads to the end.
+    fn fail(&mut self) {
+        self.is_broken = true;
+        self.waker.wake_by_ref();
+    }
+}

@@ -1,0 +1,87 @@
+//! The room whose frames are for a socket, and how far it has had them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::SlowConsumer;
+use crate::delivery::{Batch, LiveRoom};
+use crate::protocol::outbound;
+use crate::protocol::subprotocol::Subprotocol;
+
+pub(super) struct Subscription {
+    room: Arc<LiveRoom>,
+    /// The `seq` of the latest frame that the socket has had.
+    seq: u64,
+    slow: SlowConsumer,
+    /// A heartbeat follows the first frame, which is the member's own enter.
+    wants_heartbeat: bool,
+    /// Batches that came before something that has to be written first.
+    waiting: Option<Vec<Batch>>,
+}
+
+impl Subscription {
+    /// To the room's frames after this `seq`. They wait until [`Subscription::go_on`].
+    pub(super) fn new(room: Arc<LiveRoom>, seq: u64) -> Subscription {
+        let slow = SlowConsumer::default();
+        Subscription { room, seq, slow, wants_heartbeat: true, waiting: Some(Vec::new()) }
+    }
+
+    pub(super) fn is_of(&self, room: &LiveRoom) -> bool {
+        std::ptr::eq(&*self.room, room)
+    }
+
+    /// Members of the room.
+    pub(super) fn online(&self) -> usize {
+        self.room.online()
+    }
+
+    /// What happens if the client reads the room too slowly.
+    pub(super) fn slow_consumer(&self) -> SlowConsumer {
+        self.slow
+    }
+
+    pub(super) fn set_slow_consumer(&mut self, slow: SlowConsumer) {
+        self.slow = slow;
+    }
+
+    /// The client is behind and makes progress: the room's senders wait for a moment.
+    pub(super) fn hold_senders(&self, now: Duration) {
+        self.room.hold_senders(now);
+    }
+
+    /// The room's next batches wait.
+    pub(super) fn pause(&mut self) {
+        self.waiting.get_or_insert_default();
+    }
+
+    /// The batches that have waited, to be delivered now.
+    pub(super) fn go_on(&mut self) -> Vec<Batch> {
+        self.waiting.take().unwrap_or_default()
+    }
+
+    /// The frames of a batch, and how many bytes of them the socket has had; `None` if it has had all, or if
+    /// they wait.
+    pub(super) fn next<'b>(
+        &mut self,
+        batch: &'b Batch,
+        subprotocol: Subprotocol,
+    ) -> Option<(&'b Bytes, usize)> {
+        if batch.end() <= self.seq {
+            return None;
+        }
+        if let Some(waiting) = &mut self.waiting {
+            waiting.push(batch.clone());
+            return None;
+        }
+        let frames = batch.frames(self.seq, subprotocol);
+        self.seq = batch.end();
+        Some(frames)
+    }
+
+    /// The heartbeat that follows the first frame, once.
+    pub(super) fn first_heartbeat(&mut self) -> Option<String> {
+        std::mem::take(&mut self.wants_heartbeat).then(|| outbound::heartbeat(self.room.online()))
+    }
+}
