@@ -101,6 +101,12 @@ impl Pending {
         self.taken
     }
 
+    /// Whether all frames after this `seq` are among those that wait, as `chat-rooms.v1` has them: where no
+    /// member spoke it, they were not encoded for it.
+    pub(crate) fn has_v1_after(&self, seq: u64) -> bool {
+        seq == self.seq || !self.v1.bytes.is_empty() && (self.v1.start..self.seq).contains(&seq)
+    }
+
     /// Bytes that wait for the flush task.
     pub(crate) fn len(&self) -> usize {
         self.plain.bytes.len().max(self.v1.bytes.len())
@@ -288,6 +294,8 @@ mod tests {
         push(&mut pending, "c", 1);
         set_audience(&mut pending, 0, 1);
         push(&mut pending, "d", 1);
+        let has_after: Vec<bool> = (0..6).map(|seq| pending.has_v1_after(seq)).collect();
+        assert_eq!(has_after, [false, true, true, true, true, false]);
         let batch = pending.take();
         check(&batch, 0, Subprotocol::Plain, &["a:1}", "b:1}", "c:1}", "d:1}"]);
         check(&batch, 1, Subprotocol::V1, &["b:1,\"seq\":2}", "c:1,\"seq\":3}", "d:1,\"seq\":4}"]);

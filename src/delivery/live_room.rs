@@ -185,7 +185,7 @@ impl RoomState {
             replay.trim(now);
         }
         let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
-        if since.epoch == self.epoch() && (taken..=seq).contains(&since.seq) {
+        if since.epoch == self.epoch() && self.pending.has_v1_after(since.seq) {
             return Replay { chunks: Vec::new(), start: since.seq, end: since.seq, is_complete: true };
         }
         if since.epoch == self.epoch()
