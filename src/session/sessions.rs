@@ -22,6 +22,7 @@ use crate::session::memberships::{Ended, EnterCommand, Memberships};
 use crate::session::session::{Absence, Generation, Membership, Phase, Session, State, Superseded};
 use crate::session::table::Table;
 use crate::socket::Socket;
+use crate::sync::MutexGuard;
 
 pub(crate) struct Sessions {
     context: Arc<Context>,
@@ -110,14 +111,36 @@ impl Sessions {
     /// Ends a connection. An attached one is told to; a session without a connection ends here, unless the
     /// reason lets it be resumed. Returns whether there was one.
     pub(crate) fn close(&self, session: &Arc<Session>, reason: LeaveReason) -> bool {
-        let mut state = session.state();
+        self.close_locked(session, session.state(), reason)
+    }
+
+    /// A client that names the token of a session has another connection: the one of the session ends, if it
+    /// is the same user's. Returns false if the token does not stand for the session any more.
+    pub(super) fn replace(&self, session: &Arc<Session>, token: ResumeToken, user: Option<&User>) -> bool {
+        let state = session.state();
+        if state.token != Some(token) {
+            return false;
+        }
+        if state.user.as_ref().map(|user| user.id()) == user.map(User::id) {
+            self.close_locked(session, state, LeaveReason::Replaced);
+        }
+        true
+    }
+
+    fn close_locked(
+        &self,
+        session: &Arc<Session>,
+        mut state: MutexGuard<'_, State>,
+        reason: LeaveReason,
+    ) -> bool {
         match &state.phase {
             Phase::Ended => false,
             Phase::Attached => {
-                if !reason.keeps_session() {
+                let is_told = session.with_socket(|socket| socket.close(reason)).is_some();
+                // Without a socket the connection is just resuming another session.
+                if !reason.keeps_session() || !is_told {
                     state.verdict.get_or_insert(reason);
                 }
-                session.with_socket(|socket| socket.close(reason));
                 true
             }
             Phase::Detached(_) if reason.keeps_session() => true,
@@ -216,12 +239,11 @@ impl Sessions {
         new: Opened,
     ) -> Result<Generation, Box<Socket>> {
         let mut state = session.state();
-        let user = new.user.as_ref().map(|user| user.id());
         let is_allowed = !matches!(state.phase, Phase::Ended)
             && state.verdict.is_none()
             && state.token == Some(token)
             && state.membership.is_some()
-            && state.user.as_ref().map(|user| user.id()) == user;
+            && state.user.as_ref().map(|user| user.id()) == new.user.as_ref().map(|user| user.id());
         if !is_allowed {
             return Err(socket);
         }
@@ -333,8 +355,9 @@ impl Sessions {
     }
 
     /// The one place in which a session ends. Its membership has left the room afterwards.
-    fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Option<Ended> {
-        if let Phase::Detached(absence) = std::mem::replace(&mut state.phase, Phase::Ended) {
+    fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> EndedSession {
+        let phase = std::mem::replace(&mut state.phase, Phase::Ended);
+        if let Phase::Detached(absence) = &phase {
             self.table.remove_deadline(absence.deadline, session.id());
         }
         if let Some(token) = state.token.take() {
@@ -343,7 +366,7 @@ impl Sessions {
         state.message_ids = None;
         self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
-        self.memberships.end(session, state, reason)
+        EndedSession { membership: self.memberships.end(session, state, reason), _phase: phase }
     }
 
     /// A room may be closed while a client is about to enter it, so that nothing else tells the client.
@@ -355,13 +378,20 @@ impl Sessions {
     }
 
     /// What follows the end of a session, without its lock.
-    fn after_end(&self, session: &Arc<Session>, ended: Option<Ended>) {
-        if let Some(ended) = ended {
-            self.memberships.deliver_rest(session, &ended);
+    fn after_end(&self, session: &Arc<Session>, ended: EndedSession) {
+        if let Some(membership) = &ended.membership {
+            self.memberships.deliver_rest(session, membership);
         }
         // A panic in a callback would end what is ending anyway.
         let _ = self.run_callbacks(session);
     }
+}
+
+/// A session has ended: what is left to do without its lock.
+struct EndedSession {
+    membership: Option<Ended>,
+    /// That of an absent session holds its permit: a shutdown waits until the host was told.
+    _phase: Phase,
 }
 
 /// What a connection brings to the session that it resumes.
