@@ -150,7 +150,7 @@ async fn a_client_that_does_not_answer_the_close_delays_the_shutdown_briefly() {
     let deaf = Client::connect(&rooms).await;
     let begin = Instant::now();
     rooms.shutdown().await;
-    assert_eq!(begin.elapsed(), Duration::from_secs(2));
+    assert_eq!(begin.elapsed(), Duration::from_secs(1), "shutdown_timeout");
     assert_empty(&rooms);
     drop((stuck, deaf));
 }
