@@ -217,6 +217,7 @@ fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
 mod tests {
     use super::*;
     use crate::ids::ConnectionId;
+    use crate::protocol::position::Epoch;
 
     fn frame(text: &str) -> RoomFrame<'_> {
         RoomFrame { plain: text, v1: text, tail: ":", member: None }
@@ -232,9 +233,13 @@ mod tests {
         pending.audience = Audience { plain, v1 };
     }
 
+    fn stamp(seq: u64, num: u64) -> Stamp {
+        Stamp { epoch: Epoch(0), seq, num }
+    }
+
     fn push(pending: &mut Pending, text: &str, num: u64) {
         let seq = pending.seq + 1;
-        pending.push(Stamp { seq, num }, &frame(text));
+        pending.push(stamp(seq, num), &frame(text));
     }
 
     fn texts(bytes: &[u8]) -> Vec<String> {
@@ -309,7 +314,7 @@ mod tests {
     fn a_members_frame_says_whose_it_is_in_v1() {
         let mut pending = pending(1, 1);
         let frame = RoomFrame { member: Some(ConnectionId(17)), ..frame("a") };
-        pending.push(Stamp { seq: 1, num: 2 }, &frame);
+        pending.push(stamp(1, 2), &frame);
         let batch = pending.take();
         check(&batch, 0, Subprotocol::Plain, &["a:2}"]);
         check(&batch, 0, Subprotocol::V1, &["a:2,\"member\":\"17\",\"seq\":1}"]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::unconstrained;
 
-use crate::broker::{EventKind, MemoryBroker, Stamp};
+use crate::broker::{Broker, EventKind, MemoryBroker, Stamp};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::batch::Batch;
@@ -105,7 +105,7 @@ impl Rooms {
         let history = config.recovery.history;
         Rooms {
             registry: Registry::new(config.limits.max_rooms, history, config.unique_names),
-            broker: MemoryBroker,
+            broker: MemoryBroker::default(),
             clock,
             tasks,
             max_members: config.limits.max_room_members,
@@ -135,10 +135,14 @@ impl Rooms {
         id: &RoomId,
         frame: &RoomFrame<'_>,
     ) -> Result<Standpoint, Refused> {
-        let standpoint = self.registry.open(id, |room, state| {
-            self.reserve_in(state, &entrant, self.max_members)?;
-            Ok(self.enter_in(room, state, entrant, frame))
-        })?;
+        let standpoint = self.registry.open(
+            id,
+            || self.broker.open(),
+            |room, state| {
+                self.reserve_in(state, &entrant, self.max_members)?;
+                Ok(self.enter_in(room, state, entrant, frame))
+            },
+        )?;
         standpoint
             .inspect(|standpoint: &Standpoint| self.start_flush(&standpoint.room))
             .map_err(EnterError::into)
@@ -160,8 +164,11 @@ impl Rooms {
             self.registry
                 .visit(old, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))?
         } else {
-            self.registry
-                .open(id, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))??
+            self.registry.open(
+                id,
+                || self.broker.open(),
+                |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()),
+            )??
         };
         let departure = self.leave(old, entrant.id, old_name, &entrant.handle);
         self.deliver_rest(old, &departure, &*entrant.handle);
