@@ -165,3 +165,22 @@ fn a_member_that_enters_again_is_recovered_or_told_that_it_is_not() {
         world.assert_empty();
     });
 }
+
+/// Another client's task ends the membership: it must not end the one that follows.
+#[test]
+fn a_member_that_is_put_out_while_it_moves_hears_its_new_room() {
+    check(|| {
+        let world = World::new();
+        let (mut client, speaker) = (world.connect(), world.connect());
+        assert!(client.enter("r") && speaker.enter("q"));
+        read_entered(&mut client.wire);
+        let (id, host) = (client.id(), world.clone());
+        let putting_out = thread::spawn(move || host.put_out(id, "r"));
+        assert!(client.enter("q"));
+        putting_out.join().unwrap();
+        assert!(speaker.publish("hello", None).is_some());
+        while block_on(client.wire.next()).unwrap()["message"] != "hello" {}
+        [speaker, client].into_iter().for_each(|client| client.end(LeaveReason::Closed));
+        world.assert_empty();
+    });
+}

@@ -14,7 +14,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
 /// So many orders of each model by each scheduler.
-const ORDERS: usize = 2_000;
+const ORDERS: usize = 1_000;
 
 /// A bug shows in an order in which so many steps come as they must not. More are found by chance only.
 const DEPTH: usize = 3;

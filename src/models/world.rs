@@ -20,7 +20,7 @@ use crate::engine::{Engine, Hooks};
 use crate::hooks::events::{Entered, Left, RoomEvents};
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::frame::{frame_len, payload};
+use crate::protocol::frame::{self, frame_len, payload};
 use crate::protocol::inbound::{Body, Inbound};
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
@@ -109,6 +109,14 @@ impl World {
     pub(super) fn kick(&self, id: ConnectionId) -> bool {
         let session = self.engine.sessions.get(id);
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
+    }
+
+    /// As for a user whose name the member has.
+    pub(super) fn put_out(&self, id: ConnectionId, room: &str) {
+        let frames = frame::text(br#"{"event":"error"}"#);
+        if let Some(session) = self.engine.sessions.get(id) {
+            self.engine.sessions.put_out(&session, &RoomId::from(room), LeaveReason::NameTaken, &frames);
+        }
     }
 
     /// The time for all clients to come back is over.

@@ -18,7 +18,7 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::memberships::{Ended, EnterCommand, Memberships};
+use crate::session::memberships::{EnterCommand, Memberships};
 use crate::session::session::{
     Absence, Generation, Membership, Opening, Phase, Resumption, Session, State, Superseded,
 };
@@ -138,9 +138,9 @@ impl Sessions {
             }
             Phase::Detached(_) if reason.keeps_session() => true,
             Phase::Detached(_) => {
-                let ended = self.end(session, &mut state, reason);
+                let absence = self.end(session, &mut state, reason);
                 drop(state);
-                self.after_end(session, ended);
+                self.after_end(session, absence);
                 true
             }
         }
@@ -152,12 +152,15 @@ impl Sessions {
         if state.membership.as_ref().is_none_or(|membership| membership.room.id() != room) {
             return;
         }
-        let ended = match state.phase {
+        let absence = match state.phase {
             Phase::Detached(_) => self.end(session, &mut state, reason),
-            _ => Ending { membership: self.memberships.end(session, &mut state, reason), _absence: None },
+            _ => {
+                self.memberships.end(session, &mut state, reason);
+                None
+            }
         };
         drop(state);
-        self.after_end(session, ended);
+        self.after_end(session, absence);
         session.send(frames);
     }
 
@@ -185,9 +188,9 @@ impl Sessions {
                 Phase::Detached(absence) if absence.deadline <= now => absence.reason,
                 _ => continue,
             };
-            let ended = self.end(&session, &mut state, reason);
+            let absence = self.end(&session, &mut state, reason);
             drop(state);
-            self.after_end(&session, ended);
+            self.after_end(&session, absence);
         }
     }
 
@@ -228,9 +231,9 @@ impl Sessions {
         };
         let Some(permit) = permit else {
             let reason = state.verdict.filter(|_| reason.keeps_session()).unwrap_or(reason);
-            let ended = self.end(session, &mut state, reason);
+            let absence = self.end(session, &mut state, reason);
             drop(state);
-            self.after_end(session, ended);
+            self.after_end(session, absence);
             return Ok(false);
         };
         let now = self.context.clock.now();
@@ -328,11 +331,7 @@ impl Sessions {
         reason: LeaveReason,
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
-        let ended = self.memberships.end(session, &mut state, reason);
-        drop(state);
-        if let Some(ended) = ended {
-            self.memberships.deliver_rest(session, &ended);
-        }
+        self.memberships.end(session, &mut state, reason);
         Ok(())
     }
 
@@ -372,14 +371,14 @@ impl Sessions {
     pub(super) fn discard(&self, session: &Arc<Session>) -> Option<LeaveReason> {
         let mut state = session.state();
         let verdict = state.verdict;
-        let ended = self.end(session, &mut state, LeaveReason::Replaced);
+        let absence = self.end(session, &mut state, LeaveReason::Replaced);
         drop(state);
-        self.after_end(session, ended);
+        self.after_end(session, absence);
         verdict
     }
 
     /// The one place in which a session ends. Its membership has left the room afterwards.
-    fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Ending {
+    fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Option<Box<Absence>> {
         let absence = match std::mem::replace(&mut state.phase, Phase::Ended) {
             Phase::Detached(absence) => Some(absence),
             _ => None,
@@ -393,7 +392,8 @@ impl Sessions {
         state.message_ids = None;
         self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
-        Ending { membership: self.memberships.end(session, state, reason), _absence: absence }
+        self.memberships.end(session, state, reason);
+        absence
     }
 
     /// A room may be closed while a client is about to enter it, so that nothing else tells the client.
@@ -404,19 +404,11 @@ impl Sessions {
         }
     }
 
-    /// What follows the end of a session or a membership, without the session's lock.
-    fn after_end(&self, session: &Arc<Session>, ending: Ending) {
-        if let Some(membership) = &ending.membership {
-            self.memberships.deliver_rest(session, membership);
-        }
+    /// Tells the host, without the session's lock. A shutdown waits for the permit of the absence, if there is
+    /// no connection whose permit it waits for.
+    fn after_end(&self, session: &Arc<Session>, absence: Option<Box<Absence>>) {
         // A panic in a callback would end what is ending anyway.
         let _ = self.run_callbacks(session);
+        drop(absence);
     }
-}
-
-/// A session or its membership has ended: what is left to do without the session's lock.
-struct Ending {
-    membership: Option<Ended>,
-    /// Holds the permit of a session without a connection: a shutdown waits until the host was told.
-    _absence: Option<Box<Absence>>,
 }
