@@ -20,6 +20,7 @@ mod http2;
 mod hyper_server;
 mod jwt_keys;
 mod lagging;
+mod last_words;
 mod layers;
 mod limits;
 mod middleware;

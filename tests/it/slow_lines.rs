@@ -89,7 +89,8 @@ async fn say(ws: &mut Ws, frame: Value) {
 async fn messages(mut ws: Ws, who: String) -> Vec<u64> {
     let mut heard = Vec::new();
     while heard.len() < MESSAGES {
-        let next = timeout(PATIENCE, ws.next()).await.unwrap_or_else(|_| panic!("{who} heard only {heard:?}"));
+        let next =
+            timeout(PATIENCE, ws.next()).await.unwrap_or_else(|_| panic!("{who} heard only {heard:?}"));
         match next {
             Some(Ok(Message::Text(text))) => {
                 let frame: Value = serde_json::from_str(&text).unwrap();
