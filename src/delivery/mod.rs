@@ -1,6 +1,8 @@
 //! Rooms at work: who is in which room, in which order frames go out, and how they reach the members.
 
 mod batch;
+#[cfg(feature = "__bench")]
+pub(crate) mod bench_cases;
 mod flush;
 mod hold;
 mod live_room;

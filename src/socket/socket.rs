@@ -307,7 +307,8 @@ impl Socket {
         let (mut unwanted, mut answers) = (Inbox::default(), SendQueue::default());
         let max_message_bytes = self.context.config.limits.max_message_bytes;
         let (io, _) = self.outlet.read_parts();
-        match std::task::ready!(self.reader.poll_read(io, &mut answers, max_message_bytes, &mut unwanted, cx)) {
+        match std::task::ready!(self.reader.poll_read(io, &mut answers, max_message_bytes, &mut unwanted, cx))
+        {
             Ok(_) => {}
             Err(reason @ (LeaveReason::Closed | LeaveReason::Lost)) => self.ended = Some(reason),
             Err(_) => self.is_unreadable = true,
