@@ -69,9 +69,9 @@ impl Socket {
         first: Bytes,
     ) -> Socket {
         Socket {
+            reader: Reader::new(first, context.config.limits.max_message_bytes),
             context,
             subprotocol,
-            reader: Reader::new(first),
             outlet: Outlet::new(io, max_write),
             subscription: None,
             order: None,
