@@ -71,13 +71,18 @@ impl Subscription {
         if batch.end() <= self.seq {
             return None;
         }
-        if let Some(waiting) = &mut self.waiting {
-            waiting.push(batch.clone());
+        if self.waiting.is_some() {
+            self.keep_waiting(batch);
             return None;
         }
         let frames = batch.frames(self.seq, subprotocol);
         self.seq = batch.end();
         Some(frames)
+    }
+
+    #[cold]
+    fn keep_waiting(&mut self, batch: &Batch) {
+        self.waiting.get_or_insert_default().push(batch.clone());
     }
 
     /// The heartbeat that follows the first frame, once.
