@@ -2,6 +2,7 @@
 
 #[cfg(feature = "__bench")]
 pub(crate) mod bench_cases;
+mod liveness;
 mod outlet;
 mod reader;
 mod send_queue;

@@ -13,10 +13,11 @@ use crate::delivery::{Batch, LiveRoom, Replay};
 use crate::protocol::close::{self, LeaveReason};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
+use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
-use crate::socket::send_queue::{Bounds, Kind, Overflow, SendQueue};
-use crate::socket::subscription::Subscription;
+use crate::socket::send_queue::{Kind, Overflow, SendQueue};
+use crate::socket::subscription::{Subscription, bounds};
 use crate::socket::{Io, Turn};
 
 /// While a hook keeps the connection waiting, so many messages are read ahead, and no more bytes than
@@ -46,17 +47,6 @@ pub(crate) struct Socket {
     liveness: Liveness,
     /// The send queue holds back the room's senders.
     is_behind: bool,
-}
-
-/// What is known of the client being alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Liveness {
-    /// Something came since the last heartbeat, or something was taken.
-    Seen,
-    /// A heartbeat went out, and nothing came since.
-    Asked,
-    /// The client is kept waiting, and what it sends is not read: silence says nothing.
-    Unread,
 }
 
 impl Socket {
@@ -178,9 +168,7 @@ impl Socket {
             // Its task has had the time to read what the client sent before.
             return self.close(LeaveReason::Lost);
         }
-        if self.liveness == Liveness::Seen {
-            self.liveness = Liveness::Asked;
-        }
+        self.liveness.ask();
         if self.is_mute() || self.ended.is_some() {
             return;
         }
@@ -240,9 +228,7 @@ impl Socket {
                 Poll::Ready(Ok(_)) => self.liveness = Liveness::Seen,
                 Poll::Ready(Err(reason)) => self.end(reason),
                 Poll::Pending => {
-                    if self.liveness == Liveness::Unread {
-                        self.liveness = Liveness::Seen;
-                    }
+                    self.liveness.note_all_read();
                     return if inbox.texts.is_empty() { Poll::Pending } else { Poll::Ready(Turn::Messages) };
                 }
             }
@@ -340,12 +326,8 @@ impl Socket {
     /// Writes frames of the room, those of `frames` from `skip` on.
     #[inline]
     fn write_room(&mut self, frames: &Bytes, skip: usize) {
-        match self
-            .subscription
-            .as_mut()
-            .filter(|_| skip < frames.len())
-            .and_then(Subscription::first_heartbeat)
-        {
+        let subscription = self.subscription.as_mut().filter(|_| skip < frames.len());
+        match subscription.and_then(Subscription::first_heartbeat) {
             None => self.write(Kind::Room, frames, skip),
             Some(heartbeat) => self.write_first(&frames[skip..], &heartbeat),
         }
@@ -391,16 +373,11 @@ impl Socket {
     /// Keeps what the I/O didn't take.
     #[cold]
     fn keep(&mut self, kind: Kind, frames: Bytes, written: usize) {
-        let limits = &self.context.config.limits;
-        let bounds = Bounds {
-            frames: limits.max_queue_frames,
-            bytes: limits.max_queue_bytes,
-            slow: self.subscription.as_ref().map_or(SlowConsumer::Close, Subscription::slow_consumer),
-            announces_gaps: self.subprotocol == Subprotocol::V1,
-        };
-        match self.outlet.keep(kind, frames, written, &bounds, self.context.clock.now()) {
+        let Context { config, clock, counters, .. } = &*self.context;
+        let bounds = bounds(&config.limits, self.subprotocol, self.subscription.as_ref());
+        match self.outlet.keep(kind, frames, written, &bounds, clock.now()) {
             Ok(0) => {}
-            Ok(lost) => self.context.counters.lagged.add(lost),
+            Ok(lost) => counters.lagged.add(lost),
             Err(Overflow) => return self.close(LeaveReason::Slow),
         }
         // Senders are held back when this socket makes progress: a client that reads nothing delays nobody.
@@ -419,9 +396,7 @@ impl Socket {
         if !self.outlet.drain(|| clock.now()) {
             return;
         }
-        if self.liveness == Liveness::Asked {
-            self.liveness = Liveness::Seen;
-        }
+        self.liveness.note_progress();
         if self.is_behind {
             self.is_behind = self.is_fuller_than(BEHIND * 2);
             if let Some(subscription) = self.subscription.as_ref().filter(|_| self.is_behind) {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::SlowConsumer;
+use crate::config::{Limits, SlowConsumer};
 use crate::delivery::{Batch, LiveRoom};
 use crate::protocol::outbound;
 use crate::protocol::subprotocol::Subprotocol;
+use crate::socket::send_queue::Bounds;
 
 pub(super) struct Subscription {
     room: Arc<LiveRoom>,
@@ -88,5 +89,19 @@ impl Subscription {
     /// The heartbeat that follows the first frame, once.
     pub(super) fn first_heartbeat(&mut self) -> Option<String> {
         std::mem::take(&mut self.wants_heartbeat).then(|| outbound::heartbeat(self.room.online()))
+    }
+}
+
+/// How much may wait for a socket.
+pub(super) fn bounds(
+    limits: &Limits,
+    subprotocol: Subprotocol,
+    subscription: Option<&Subscription>,
+) -> Bounds {
+    Bounds {
+        frames: limits.max_queue_frames,
+        bytes: limits.max_queue_bytes,
+        slow: subscription.map_or(SlowConsumer::Close, Subscription::slow_consumer),
+        announces_gaps: subprotocol == Subprotocol::V1,
     }
 }
