@@ -42,8 +42,8 @@ pub(crate) struct Reader {
     boundary: Boundary,
     /// Where messages may be large.
     splitter: Option<Box<Splitter>>,
-    /// What was read before this reader existed.
-    first: Bytes,
+    /// What was read before this reader existed. Boxed, for it is rare.
+    first: Option<Box<Bytes>>,
     /// Answers wait inside of the context, for the queue had no room.
     refused: bool,
     /// The code with which the client closed the connection.
@@ -52,6 +52,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(first: Bytes, max_message_bytes: usize) -> Reader {
+        let first = (!first.is_empty()).then(|| Box::new(first));
         Reader { first, splitter: Splitter::new(max_message_bytes).map(Box::new), ..Reader::default() }
     }
 
@@ -70,8 +71,7 @@ impl Reader {
         inbox: &mut Inbox,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received, LeaveReason>> {
-        if !self.first.is_empty() {
-            let first = std::mem::take(&mut self.first);
+        if let Some(first) = self.first.take() {
             self.feed(&first, queue, max_message_bytes, inbox)?;
             return Poll::Ready(Ok(Received));
         }
