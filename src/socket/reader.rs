@@ -23,6 +23,10 @@ const CHUNK: usize = 4096;
 /// tungstenite's own buffer grows beyond it where a message is longer.
 const READ_BUFFER: usize = 512;
 
+/// tungstenite allocates the announced length of a frame at once. Longer frames are held until they are complete, so
+/// that a length alone costs nothing.
+const MAX_ANNOUNCED: u64 = 64 * 1024;
+
 /// A flood of pings is answered only as far as the client reads the answers.
 const MAX_CONTROL: usize = 1024;
 
@@ -39,6 +43,8 @@ pub(crate) struct Reader {
     /// Present while a message or the closing handshake is unfinished.
     context: Option<Box<WebSocketContext>>,
     boundary: Boundary,
+    /// The beginning of a long frame.
+    held: Vec<u8>,
     /// What was read before this reader existed.
     first: Bytes,
     /// Answers wait inside of the context, for the queue had no room.
@@ -91,6 +97,32 @@ impl Reader {
     ) -> Result<(), LeaveReason> {
         self.boundary.advance(bytes);
         inbox.others += self.boundary.take_others();
+        let hold = match self.boundary.partial() {
+            // What is longer than a message may be is refused at once.
+            Some((len, seen)) if len > MAX_ANNOUNCED && len <= max_message_bytes as u64 => seen,
+            _ => 0,
+        };
+        if self.held.is_empty() && hold == 0 {
+            return self.parse(bytes, queue, max_message_bytes, inbox);
+        }
+        self.held.extend_from_slice(bytes);
+        // The first bytes of the header may have been parsed when its length was not known yet.
+        let complete = self.held.len().saturating_sub(hold);
+        if complete == 0 {
+            return Ok(());
+        }
+        let rest = self.held.split_off(complete);
+        let complete = std::mem::replace(&mut self.held, rest);
+        self.parse(&complete, queue, max_message_bytes, inbox)
+    }
+
+    fn parse(
+        &mut self,
+        bytes: &[u8],
+        queue: &mut SendQueue,
+        max_message_bytes: usize,
+        inbox: &mut Inbox,
+    ) -> Result<(), LeaveReason> {
         let context = self.context.get_or_insert_with(|| {
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ_BUFFER)
@@ -181,3 +213,6 @@ impl io::Write for Feed<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
