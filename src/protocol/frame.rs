@@ -79,10 +79,6 @@ pub(crate) struct Boundary {
     header_len: u8,
     /// Bytes of mask and payload still to come.
     rest: u64,
-    /// Bytes seen so far of the frame that has begun.
-    seen: usize,
-    /// Length of that frame's payload, once its header is complete.
-    payload: u64,
     /// A fragmented message is unfinished.
     fragmented: bool,
     /// Control frames, and parts of messages but for the last.
@@ -95,12 +91,6 @@ impl Boundary {
         self.header_len == 0 && self.rest == 0 && !self.fragmented
     }
 
-    /// The frame whose header is complete and whose payload is not: the payload's length, and how many bytes have been
-    /// seen, header included.
-    pub(crate) fn partial(&self) -> Option<(u64, usize)> {
-        (self.rest > 0).then_some((self.payload, self.seen))
-    }
-
     /// Frames so far that neither were a message nor ended one; counted anew from now on.
     pub(crate) fn take_others(&mut self) -> u32 {
         std::mem::take(&mut self.others)
@@ -111,7 +101,6 @@ impl Boundary {
             if self.rest > 0 {
                 let n = self.rest.min(bytes.len() as u64);
                 self.rest -= n;
-                self.seen = self.seen.saturating_add(n as usize);
                 bytes = &bytes[n as usize..];
                 continue;
             }
@@ -141,8 +130,6 @@ impl Boundary {
         }
         let mask = if second & 0x80 != 0 { 4 } else { 0 };
         self.header_len = 0;
-        self.seen = usize::from(need);
-        self.payload = len;
         self.rest = len.saturating_add(mask);
         // Control frames may stand between the fragments of a message (RFC 6455 §5.4).
         let is_control = first & 0x08 != 0;

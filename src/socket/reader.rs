@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame::Boundary;
+use crate::protocol::splitter::{PART, Splitter, TooLong};
 use crate::socket::send_queue::SendQueue;
 
 /// Bytes taken from the socket at once, on the stack.
@@ -22,10 +23,6 @@ const CHUNK: usize = 4096;
 
 /// tungstenite's own buffer grows beyond it where a message is longer.
 const READ_BUFFER: usize = 512;
-
-/// tungstenite allocates the announced length of a frame at once. Longer frames are held until they are complete, so
-/// that a length alone costs nothing.
-const MAX_ANNOUNCED: u64 = 64 * 1024;
 
 /// A flood of pings is answered only as far as the client reads the answers.
 const MAX_CONTROL: usize = 1024;
@@ -43,8 +40,8 @@ pub(crate) struct Reader {
     /// Present while a message or the closing handshake is unfinished.
     context: Option<Box<WebSocketContext>>,
     boundary: Boundary,
-    /// The beginning of a long frame.
-    held: Vec<u8>,
+    /// Where messages may be large.
+    splitter: Option<Box<Splitter>>,
     /// What was read before this reader existed.
     first: Bytes,
     /// Answers wait inside of the context, for the queue had no room.
@@ -54,8 +51,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(first: Bytes) -> Reader {
-        Reader { first, ..Reader::default() }
+    pub(crate) fn new(first: Bytes, max_message_bytes: usize) -> Reader {
+        Reader { first, splitter: Splitter::new(max_message_bytes).map(Box::new), ..Reader::default() }
     }
 
     /// The code with which the client closed the connection, if it has and gave one.
@@ -97,41 +94,24 @@ impl Reader {
     ) -> Result<(), LeaveReason> {
         self.boundary.advance(bytes);
         inbox.others += self.boundary.take_others();
-        let hold = match self.boundary.partial() {
-            // What is longer than a message may be is refused at once.
-            Some((len, seen)) if len > MAX_ANNOUNCED && len <= max_message_bytes as u64 => seen,
-            _ => 0,
-        };
-        if self.held.is_empty() && hold == 0 {
-            return self.parse(bytes, queue, max_message_bytes, inbox);
-        }
-        self.held.extend_from_slice(bytes);
-        // The first bytes of the header may have been parsed when its length was not known yet.
-        let complete = self.held.len().saturating_sub(hold);
-        if complete == 0 {
-            return Ok(());
-        }
-        let rest = self.held.split_off(complete);
-        let complete = std::mem::replace(&mut self.held, rest);
-        self.parse(&complete, queue, max_message_bytes, inbox)
-    }
-
-    fn parse(
-        &mut self,
-        bytes: &[u8],
-        queue: &mut SendQueue,
-        max_message_bytes: usize,
-        inbox: &mut Inbox,
-    ) -> Result<(), LeaveReason> {
+        let max_frame_bytes = if self.splitter.is_some() { PART } else { max_message_bytes };
         let context = self.context.get_or_insert_with(|| {
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ_BUFFER)
                 .write_buffer_size(0)
                 .max_write_buffer_size(MAX_CONTROL)
                 .max_message_size(Some(max_message_bytes))
-                .max_frame_size(Some(max_message_bytes));
+                .max_frame_size(Some(max_frame_bytes));
             Box::new(WebSocketContext::new(Role::Server, Some(config)))
         });
+        let split;
+        let bytes = match &mut self.splitter {
+            Some(splitter) => {
+                split = splitter.split(bytes).map_err(|TooLong| LeaveReason::TooBig)?;
+                &split
+            }
+            None => bytes,
+        };
         let mut feed = Feed { bytes, queue, refused: false };
         loop {
             match context.read(&mut feed) {
@@ -213,6 +193,3 @@ impl io::Write for Feed<'_> {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -39,5 +39,6 @@ mod slow;
 mod stress;
 mod takeover;
 mod transcripts;
+mod trust;
 mod v1;
 mod wire;
