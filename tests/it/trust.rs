@@ -171,7 +171,9 @@ async fn a_client_may_ask_whether_its_connection_works() {
     let (mut ann, _) = Client::connect_v1(&rooms, v1()).await;
     ann.say(json!({"event": "heartbeat", "message": "ping"})).await;
     // The server's own heartbeats are in between.
-    while ann.ws.next().await.unwrap().unwrap() != Message::text(r#"{"event":"heartbeat","message":"pong"}"#) {}
+    while ann.ws.next().await.unwrap().unwrap() != Message::text(r#"{"event":"heartbeat","message":"pong"}"#)
+    {
+    }
     // Plain clients have no such frame.
     let mut bob = Client::connect(&rooms).await;
     bob.say(json!({"event": "heartbeat", "message": "ping"})).await;
@@ -339,4 +341,42 @@ async fn a_client_of_an_earlier_epoch_gets_what_the_new_one_holds() {
     cid.say(enter("cid", "r")).await;
     assert_eq!(cid.next().await["replayed"], 0);
     assert_eq!(cid.next().await["name"], "cid");
+}
+
+/// Reconnecting refilled every token bucket.
+#[tokio::test(start_paused = true)]
+async fn rates_do_not_end_with_the_connection() {
+    let rooms = ChatRooms::builder()
+        .rate_limits(
+            RateLimits::default().max_new_rooms_per_minute_per_ip(30).max_failed_auths_per_minute_per_ip(3),
+        )
+        .auth(|token: String| async move {
+            if token == "right" { Ok(User::new("u-1")) } else { Err(Denied::new("wrong")) }
+        })
+        .build()
+        .unwrap();
+    let peer = |n: u8| format!("192.0.2.{n}:999").parse().unwrap();
+    let mut opened = 0;
+    for n in 0..100 {
+        let mut client = Client::connect_from(&rooms, Admission::anonymous(), peer(1)).await;
+        client.say(enter("ann", &format!("r{n}"))).await;
+        opened += u32::from(client.next().await["event"] == "enter");
+        client.leave().await;
+    }
+    assert_eq!(opened, 30);
+    // Another address is not affected; guessing tokens ends soon, over all connections.
+    for _ in 0..3 {
+        let mut client = Client::connect_from(&rooms, Admission::pending_auth(), peer(2)).await;
+        client.say(json!({"event": "auth", "message": "guess"})).await;
+        assert_eq!(client.next().await["event"], "noAuth");
+        client.leave().await;
+    }
+    assert_eq!(Client::connect_from(&rooms, Admission::pending_auth(), peer(2)).await.closed().await, 1006);
+    assert_eq!(rooms.stats().refused_per_ip, 1);
+    // So does connecting again and again.
+    let accepted = rooms.stats().accepted;
+    for _ in 0..650 {
+        Client::connect_from(&rooms, Admission::anonymous(), peer(3)).await.vanish().await;
+    }
+    assert_eq!(rooms.stats().accepted - accepted, 600);
 }
