@@ -50,7 +50,7 @@ impl Proxy {
             .spawn()
             .unwrap_or_else(|e| panic!("{} does not start: {e}", program.binary));
         let mut proxy = Proxy { program, process, folder, ports };
-        proxy.until_listening(proxy.address()).await;
+        proxy.until_listening(None).await;
         proxy
     }
 
@@ -64,15 +64,20 @@ impl Proxy {
     pub(crate) async fn reload(&mut self) {
         self.ports.push(free_port().await);
         write_config(&self.program, &self.folder, &self.ports);
-        if let Some(signal) = self.program.reload_signal {
-            self.kill(signal, "");
-        }
-        self.until_listening(self.address()).await;
+        self.until_listening(self.program.reload_signal).await;
     }
 
-    async fn until_listening(&mut self, address: SocketAddr) {
+    /// Waits until it listens on its address. Sends the signal until then, because HAProxy ignores it while it starts.
+    async fn until_listening(&mut self, signal: Option<&str>) {
+        let address = self.address();
         let listening = async {
-            while TcpStream::connect(address).await.is_err() {
+            for attempt in 0_u32.. {
+                if let (Some(signal), 0) = (signal, attempt % 50) {
+                    self.kill(signal, "");
+                }
+                if TcpStream::connect(address).await.is_ok() {
+                    return;
+                }
                 if let Ok(Some(status)) = self.process.try_wait() {
                     panic!("{} has ended: {status}", self.program.binary);
                 }
