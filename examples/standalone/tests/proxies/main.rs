@@ -27,86 +27,74 @@ const MAX_PER_IP: usize = 4;
 
 #[tokio::test]
 async fn nginx() {
-    let server = start_server().await;
-    let upstream = server.address().to_string();
-    let config = move |ports: &[u16]| {
+    fn config(ports: &[u16], upstream: &str) -> String {
         let [main, location] = blocks("nginx").try_into().expect("two nginx blocks");
         let main = adapt(main, &[("10m", "1s")]);
-        let location = adapt(location, &[("127.0.0.1:3000", &upstream)]);
+        let location = adapt(location, &[("127.0.0.1:3000", upstream)]);
         let listen: String = ports.iter().map(|port| format!("listen 127.0.0.1:{port};\n")).collect();
         format!(
             "daemon off;\npid pid;\nuser www-data;\nerror_log stderr;\n{main}\nevents {{}}\nhttp {{\n\
              access_log off;\nclient_body_temp_path body;\nproxy_temp_path proxy;\nfastcgi_temp_path fastcgi;\n\
              uwsgi_temp_path uwsgi;\nscgi_temp_path scgi;\nserver {{\n{listen}{location}\n}}\n}}\n"
         )
-    };
+    }
     let program = Program {
         binary: "nginx",
         arguments: &["-p", ".", "-c", "config", "-e", "stderr"],
         reload_signal: Some("HUP"),
-        config: Box::new(config),
+        config,
     };
-    check(&server, Proxy::start(program).await, OnReload::Closes).await;
+    check(program, OnReload::Closes).await;
 }
 
 #[tokio::test]
 async fn caddy() {
-    let version = std::process::Command::new("caddy").arg("version").output().expect("caddy is installed");
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let [plain, delayed] = blocks("caddyfile").try_into().expect("two caddyfile blocks");
-    caddy_with(plain, OnReload::Closes).await;
-    let mut numbers =
-        version.trim_start_matches('v').split('.').map_while(|number| number.parse::<u32>().ok());
-    if (numbers.next(), numbers.next()) >= (Some(2), Some(7)) {
-        caddy_with(delayed, OnReload::Keeps).await;
-    } else {
-        eprintln!("Caddy {} has no stream_close_delay, so that is not tested", version.trim());
-    }
-}
-
-async fn caddy_with(block: &'static str, on_reload: OnReload) {
-    let server = start_server().await;
-    let upstream = server.address().to_string();
-    let config = move |ports: &[u16]| {
+    fn config(block: &str, ports: &[u16], upstream: &str) -> String {
         let sites: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
-        let site = adapt(block, &[("127.0.0.1:3000", &upstream), ("example.com", &sites.join(", "))]);
+        let site = adapt(block, &[("127.0.0.1:3000", upstream), ("example.com", &sites.join(", "))]);
         format!("{{\nadmin off\nauto_https off\n}}\n{site}\n")
-    };
-    let program = Program {
+    }
+    let program = |config| Program {
         binary: "caddy",
         arguments: &["run", "--config", "config", "--adapter", "caddyfile", "--watch"],
         reload_signal: None,
-        config: Box::new(config),
+        config,
     };
-    check(&server, Proxy::start(program).await, on_reload).await;
+    check(program(|ports, upstream| config(blocks("caddyfile")[0], ports, upstream)), OnReload::Closes).await;
+
+    let version = std::process::Command::new("caddy").arg("version").output().expect("caddy is installed");
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let mut numbers =
+        version.trim_start_matches('v').split('.').map_while(|number| number.parse::<u32>().ok());
+    if (numbers.next(), numbers.next()) < (Some(2), Some(7)) {
+        eprintln!("Caddy {} has no stream_close_delay, so that is not tested", version.trim());
+        return;
+    }
+    check(program(|ports, upstream| config(blocks("caddyfile")[1], ports, upstream)), OnReload::Keeps).await;
 }
 
 #[tokio::test]
 async fn haproxy() {
-    let server = start_server().await;
-    let upstream = server.address().to_string();
-    let config = move |ports: &[u16]| {
+    fn config(ports: &[u16], upstream: &str) -> String {
         let [block] = blocks("haproxy").try_into().expect("one haproxy block");
         let bind: Vec<String> = ports.iter().map(|port| format!("bind 127.0.0.1:{port}")).collect();
         let bind = bind.join("\n    ");
-        adapt(block, &[("127.0.0.1:3000", &upstream), ("bind :80", &bind), ("10m", "1s")]) + "\n"
-    };
+        adapt(block, &[("127.0.0.1:3000", upstream), ("bind :80", &bind), ("10m", "1s")]) + "\n"
+    }
     let program = Program {
         binary: "haproxy",
         arguments: &["-W", "-f", "config"],
         reload_signal: Some("USR2"),
-        config: Box::new(config),
+        config,
     };
-    check(&server, Proxy::start(program).await, OnReload::Closes).await;
+    check(program, OnReload::Closes).await;
 }
 
 #[tokio::test]
 async fn apache() {
-    let server = start_server().await;
-    let upstream = server.address().to_string();
-    let config = move |ports: &[u16]| {
+    fn config(ports: &[u16], upstream: &str) -> String {
         let [block] = blocks("apache").try_into().expect("one apache block");
-        let block = adapt(block, &[("127.0.0.1:3000", &upstream)]);
+        let block = adapt(block, &[("127.0.0.1:3000", upstream)]);
         let modules: String = ["mpm_event", "authz_core", "proxy", "proxy_http"]
             .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
             .concat();
@@ -115,14 +103,14 @@ async fn apache() {
             "{modules}DefaultRuntimeDir .\nPidFile pid\nServerName localhost\nErrorLog /dev/stderr\nUser www-data\n\
              Group www-data\n{listen}{block}\n"
         )
-    };
+    }
     let program = Program {
         binary: "apache2",
         arguments: &["-D", "FOREGROUND", "-d", ".", "-f", "config"],
         reload_signal: Some("USR1"),
-        config: Box::new(config),
+        config,
     };
-    check(&server, Proxy::start(program).await, OnReload::Keeps).await;
+    check(program, OnReload::Keeps).await;
 }
 
 /// What a proxy does to WebSockets when it reads its configuration again.
@@ -132,13 +120,11 @@ enum OnReload {
     Keeps,
 }
 
-async fn start_server() -> Standalone {
+async fn check(program: Program, on_reload: OnReload) {
     let max = MAX_PER_IP.to_string();
     let flags = ["--path", "/chat", "--trusted-proxy", "127.0.0.1", "--resume-window", "5m"];
-    Standalone::start(&[&flags[..], &["--max-connections-per-ip", &max]].concat()).await
-}
-
-async fn check(server: &Standalone, mut proxy: Proxy, on_reload: OnReload) {
+    let server = Standalone::start(&[&flags[..], &["--max-connections-per-ip", &max]].concat()).await;
+    let mut proxy = Proxy::start(program, server.address()).await;
     check_page(proxy.address()).await;
 
     let mut direct = enter(server.address(), "direct").await;

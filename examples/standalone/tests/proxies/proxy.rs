@@ -18,8 +18,8 @@ pub(crate) struct Program {
     pub(crate) arguments: &'static [&'static str],
     /// The signal by which it reads its configuration again; none if it watches the file.
     pub(crate) reload_signal: Option<&'static str>,
-    /// Writes a configuration that listens on these ports of 127.0.0.1.
-    pub(crate) config: Box<dyn Fn(&[u16]) -> String>,
+    /// Writes a configuration that listens on these ports of 127.0.0.1 and passes requests on to this address.
+    pub(crate) config: fn(&[u16], &str) -> String,
 }
 
 pub(crate) struct Proxy {
@@ -27,16 +27,18 @@ pub(crate) struct Proxy {
     process: Child,
     folder: PathBuf,
     ports: Vec<u16>,
+    upstream: String,
 }
 
 impl Proxy {
     /// Starts a proxy and waits until it accepts connections.
-    pub(crate) async fn start(program: Program) -> Proxy {
+    pub(crate) async fn start(program: Program, upstream: SocketAddr) -> Proxy {
         let ports = vec![free_port().await];
         let id = std::process::id();
         let folder = std::env::temp_dir().join(format!("chat-rooms-{}-{id}-{}", program.binary, ports[0]));
         std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
-        write_config(&program, &folder, &ports);
+        let upstream = upstream.to_string();
+        write_config(&program, &folder, &ports, &upstream);
         let log = std::fs::File::create(folder.join("log")).expect("a log can be made");
         let process = Command::new(find(program.binary))
             .args(program.arguments)
@@ -49,7 +51,7 @@ impl Proxy {
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|e| panic!("{} does not start: {e}", program.binary));
-        let mut proxy = Proxy { program, process, folder, ports };
+        let mut proxy = Proxy { program, process, folder, ports, upstream };
         proxy.until_listening(None).await;
         proxy
     }
@@ -63,7 +65,7 @@ impl Proxy {
     /// Lets it read a configuration with one more port, which becomes its address, and waits until it listens there.
     pub(crate) async fn reload(&mut self) {
         self.ports.push(free_port().await);
-        write_config(&self.program, &self.folder, &self.ports);
+        write_config(&self.program, &self.folder, &self.ports, &self.upstream);
         self.until_listening(self.program.reload_signal).await;
     }
 
@@ -109,10 +111,10 @@ impl Drop for Proxy {
     }
 }
 
-fn write_config(program: &Program, folder: &Path, ports: &[u16]) {
+fn write_config(program: &Program, folder: &Path, ports: &[u16], upstream: &str) {
     // Written in one step, because a proxy may be watching.
     let (new, path) = (folder.join("config.new"), folder.join("config"));
-    std::fs::write(&new, (program.config)(ports)).expect("the configuration can be written");
+    std::fs::write(&new, (program.config)(ports, upstream)).expect("the configuration can be written");
     std::fs::rename(new, path).expect("the configuration can be renamed");
 }
 
