@@ -178,7 +178,7 @@ impl Sessions {
         self.deadlines_changed.notified().await;
     }
 
-    /// Lets whoever waits for a deadline look again.
+    /// Wakes the task that waits for the next deadline.
     pub(crate) fn recheck_deadlines(&self) {
         self.deadlines_changed.notify_one();
     }
@@ -284,7 +284,7 @@ impl Sessions {
         Ok(entered.map(|membership| self.check_closed(session, &membership)))
     }
 
-    /// A member asks again for what it has missed, or is back: nobody else notices.
+    /// A member is back, or asks again for what it has missed. The other members do not notice.
     pub(super) fn come_back(
         &self,
         session: &Arc<Session>,
