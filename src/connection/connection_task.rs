@@ -126,18 +126,14 @@ impl Connection {
             LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
             _ => {}
         }
-        let timeouts = &self.engine.config().timeouts;
-        let limit = match reason {
-            LeaveReason::Shutdown => timeouts.shutdown_timeout.min(timeouts.close_timeout),
-            _ => timeouts.close_timeout,
-        };
         // After a stall the tutorial's page opens a new connection while the old one ends. It closes the new one
         // then, and reconnects only if that one has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && self.engine.has_stalled();
         let delay = if is_late { LATE_CLOSE } else { Duration::ZERO };
-        let Connection { attachment, permit, .. } = self;
+        let Connection { engine, attachment, permit, .. } = self;
+        let limit = engine.config().timeouts.close_timeout;
         // Boxed for the same reason as the rest of a frame's work.
-        Box::pin(attachment.finish(reason, delay, limit)).await;
+        Box::pin(engine.finish(attachment.finish(reason, delay, limit))).await;
         drop(permit);
     }
 
