@@ -290,8 +290,7 @@ impl ChatRooms {
     /// Shuts down: refuses further upgrades, closes every connection with 1012, which tells clients to come back, and
     /// waits until all have ended.
     ///
-    /// It takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout), or
-    /// [`close_timeout`](crate::Timeouts::close_timeout) if connections are being closed already. Afterwards
+    /// It takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout). Afterwards
     /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to come
     /// back at different times, from two seconds on. A shutdown cannot be undone.
     pub async fn shutdown(&self) {

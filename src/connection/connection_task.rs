@@ -138,16 +138,12 @@ impl Connection {
             LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
             _ => {}
         }
-        let timeouts = &engine.config().timeouts;
-        let limit = match reason {
-            LeaveReason::Shutdown => timeouts.shutdown_timeout.min(timeouts.close_timeout),
-            _ => timeouts.close_timeout,
-        };
         // After a stall the tutorial's page opens a new connection while the old one ends. It closes the new one
         // then, and reconnects only if it has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && engine.has_stalled();
         let delay = if is_late { LATE_CLOSE } else { Duration::ZERO };
-        attachment.finish(reason, delay, limit).await;
+        let limit = engine.config().timeouts.close_timeout;
+        engine.finish(attachment.finish(reason, delay, limit)).await;
         drop(permit);
     }
 
