@@ -119,7 +119,7 @@ impl Client {
         self.sender.clone()
     }
 
-    /// Returns the next event; `None` after [`Closed`](ClientEvent::Closed). Also available as a
+    /// Returns the next event; `None` after [`Closed`](crate::ClientState::Closed). Also available as a
     /// [`Stream`].
     pub async fn recv(&mut self) -> Option<ClientEvent> {
         std::future::poll_fn(|cx| self.events.poll_next(cx)).await
@@ -178,6 +178,14 @@ impl ClientSender {
         self.publish(object_body(object))
     }
 
+    /// Enters the room again where the client is [`Outside`](crate::ClientState::Outside) of it, for example after
+    /// the application has asked the server for more rights. An event tells what comes of it. Does nothing in any
+    /// other state.
+    pub async fn enter(&self) {
+        // Fails only if the client is closed.
+        let _ = self.commands.send(Command::Enter).await;
+    }
+
     /// Leaves the room for good and closes the connection with a closing handshake. The client's
     /// stream ends once its last events are taken. Messages not acknowledged by then fail.
     pub async fn leave(&self) {
@@ -207,7 +215,7 @@ fn object_body(value: &(impl Serialize + ?Sized)) -> Result<String, ClientError>
         Ok(_) => return refuse("the value is not a JSON object; pass a map or a struct".into()),
         Err(e) => return refuse(e.to_string()),
     };
-    for key in ["cid", "name", "num", "seq"] {
+    for key in ["cid", "member", "name", "num", "seq"] {
         if object.contains_key(key) {
             return refuse(format!("the key {key:?} is reserved by the protocol"));
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::event::ClientEvent;
+use crate::event::{ClientEvent, ClientState};
 
 /// The task's half.
 pub(crate) struct EventSender {
@@ -43,6 +43,10 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
+fn is_reconnecting(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::State(ClientState::Reconnecting { .. }))
+}
+
 impl Shared {
     fn has_capacity(&self) -> bool {
         self.events.len() <= self.capacity / 2
@@ -55,6 +59,10 @@ impl EventSender {
         let mut shared = lock(&self.shared);
         if shared.receiver_dropped {
             return;
+        }
+        if is_reconnecting(&event) && shared.events.back().is_some_and(is_reconnecting) {
+            // An attempt that failed is of no interest once the next one has.
+            shared.events.pop_back();
         }
         shared.events.push_back(event);
         let receiver = shared.receiver.take();

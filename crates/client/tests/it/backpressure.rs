@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 use tower_chat_rooms::{ChatRooms, History, Limits, Recovery};
-use tower_chat_rooms_client::ClientEvent;
+use tower_chat_rooms_client::{ClientEvent, ClientState};
 
 use crate::reconnecting::next_message;
 use crate::scripted_server::{PATIENCE, scripted_server};
@@ -78,5 +78,5 @@ async fn an_application_that_never_takes_events_stays_connected() {
     }
     assert!(events.len() < 80, "{}", events.len());
     assert!(events.iter().any(|event| matches!(event, ClientEvent::Overflow { lost: 50.., .. })));
-    assert!(matches!(events.last(), Some(ClientEvent::Closed { code: 1000, .. })));
+    assert!(matches!(events.last(), Some(ClientEvent::State(ClientState::Closed { .. }))));
 }
