@@ -30,7 +30,7 @@ pub(crate) struct Connection {
 }
 
 enum Command {
-    Send(Value),
+    Send(Message),
     Close(u16, String),
     Break,
 }
@@ -121,7 +121,11 @@ impl ScriptedServer {
 
 impl Connection {
     pub(crate) fn send(&self, frame: Value) {
-        self.command(Command::Send(frame));
+        self.send_raw(Message::text(frame.to_string()));
+    }
+
+    pub(crate) fn send_raw(&self, message: Message) {
+        self.command(Command::Send(message));
     }
 
     pub(crate) fn close(&self, code: u16, reason: &str) {
@@ -161,7 +165,7 @@ async fn serve(
     let closed = loop {
         let sent = tokio::select! {
             command = commands.recv() => match command {
-                Some(Command::Send(frame)) => ws.send(Message::text(frame.to_string())).await,
+                Some(Command::Send(message)) => ws.send(message).await,
                 Some(Command::Close(code, reason)) => {
                     ws.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).await
                 }
