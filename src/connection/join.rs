@@ -1,16 +1,21 @@
 //! A client enters a room: for the first time, from another one, or coming back.
 
+use crate::admission::Action;
 use crate::config::SlowConsumer;
 use crate::connection::auth::may_stay;
-use crate::connection::connection_task::{Connection, End};
-use crate::delivery::Refused;
+use crate::connection::connection_task::Connection;
+use crate::connection::end::End;
+use crate::delivery::{Recipient, Refused};
 use crate::hooks::guard;
 use crate::hooks::policy::EnterRequest;
-use crate::ids::{IdError, Name, RoomId};
+use crate::ids::{ConnectionId, IdError, Name, RoomId};
+use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
 use crate::protocol::position::Position;
 use crate::protocol::resume::{self, ResumeToken};
+use crate::protocol::subprotocol::Subprotocol;
+use crate::protocol::{frame, outbound};
 use crate::room::EnterError;
 use crate::session::EnterCommand;
 
@@ -29,7 +34,8 @@ struct Checked<'a> {
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
-    if let Err(exceeded) = connection.rates().check_enter() {
+    let rate = connection.rates().check_enter().and_then(|()| connection.check_shared(Action::Enter));
+    if let Err(exceeded) = rate {
         return connection.refuse_excess(exceeded, None);
     }
     let resumption = match resumption(connection, &enter) {
@@ -57,16 +63,24 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         // It wants to be elsewhere now, and goes there from where it was.
         connection.attachment().come_back(None, slow)?;
     }
-    if !is_allowed(connection, &room, &name).await? {
+    if !is_allowed(connection, &room, &name, &body).await? {
         return Ok(());
     }
     if connection.engine().rooms.get(room.as_str()).is_none()
-        && let Err(exceeded) = connection.rates().check_new_room()
+        && let Err(exceeded) =
+            connection.rates().check_new_room().and_then(|()| connection.check_shared(Action::NewRoom))
     {
         return connection.refuse_excess(exceeded, None);
     }
     let command = EnterCommand { name: &name, room: &room, body: &body, since: resumption.since, slow };
-    match connection.attachment().enter(&command)? {
+    let mut entered = connection.attachment().enter(&command)?;
+    if let Err(Refused::Room(EnterError::NameTaken { anonymous: Some(holder) })) = entered
+        && is_own_name(connection, &name)
+    {
+        put_out(connection, holder, &room);
+        entered = connection.attachment().enter(&command)?;
+    }
+    match entered {
         Ok(()) => {
             connection.has_entered();
             Ok(connection.attachment().run_callbacks()?)
@@ -83,6 +97,23 @@ fn is_in(connection: &Connection, room: &RoomId, name: &Name) -> bool {
     membership.is_some_and(|membership| membership.name == *name && membership.room.id() == room)
 }
 
+/// Whether the name is the user's own, not one that the client has chosen.
+fn is_own_name(connection: &Connection, name: &Name) -> bool {
+    let user = connection.attachment().session().user();
+    user.is_some_and(|user| user.name() == Some(name.as_str()))
+}
+
+/// Puts an anonymous member out of the room whose name is that of a user.
+fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId) {
+    let engine = connection.engine();
+    let Some(session) = engine.sessions.get(holder) else { return };
+    let room_id = (session.subprotocol() == Subprotocol::V1).then_some(room.as_str());
+    let text = "the user whose name this is has entered the room; choose another";
+    let frame = outbound::put_out(ErrorCode::NameTaken.as_str(), text, room_id);
+    engine.context.counters.errors.add(1);
+    engine.sessions.put_out(&session, room, LeaveReason::NameTaken, &frame::text(frame.as_bytes()));
+}
+
 fn resumption(connection: &Connection, enter: &Enter<'_>) -> Result<Resumption, PeerError> {
     let mut resumption = Resumption::default();
     if connection.is_v1() {
@@ -97,11 +128,17 @@ fn resumption(connection: &Connection, enter: &Enter<'_>) -> Result<Resumption, 
 }
 
 /// Asks the policy; if it says no, the client is told.
-async fn is_allowed(connection: &mut Connection, room: &RoomId, name: &Name) -> Result<bool, End> {
+async fn is_allowed(
+    connection: &mut Connection,
+    room: &RoomId,
+    name: &Name,
+    body: &Body<'_>,
+) -> Result<bool, End> {
     let engine = connection.engine().clone();
     let Some(policy) = engine.policy() else { return Ok(true) };
     let session = connection.attachment().session().clone();
     let (user, from) = (session.user(), session.membership().map(|m| m.room.id().clone()));
+    let body = format!("{}}}", body.as_str());
     let request = EnterRequest {
         connection: session.id(),
         peer: session.peer(),
@@ -109,6 +146,7 @@ async fn is_allowed(connection: &mut Connection, room: &RoomId, name: &Name) -> 
         name,
         room,
         from: from.as_ref(),
+        body: Some(&body),
         is_renewal: false,
     };
     let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
@@ -136,6 +174,11 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     let claimed = enter.name.as_deref();
     let has_resumption = enter.since.or(enter.resume).is_some();
     let body = if connection.is_v1() && has_resumption { enter.body.without_resume() } else { enter.body };
+    if body.as_str().len() >= limits.max_enter_bytes {
+        let max = limits.max_enter_bytes;
+        let text = format!("the enter has {} bytes; at most {max} are relayed", body.as_str().len() + 1);
+        return Err(PeerError::new(ErrorCode::BadShape, text));
+    }
     let user = connection.attachment().session().user();
     let (name, body) = match user.as_ref().and_then(|user| user.name()) {
         Some(own) if claimed != Some(own) => (Some(own), body.with_message(own)),
@@ -165,7 +208,7 @@ fn explain(refused: &Refused, connection: &Connection) -> PeerError {
             let text = format!("the room is full ({max} members); try another, or again later");
             PeerError::new(ErrorCode::RoomFull, text)
         }
-        Refused::Room(EnterError::NameTaken) => {
+        Refused::Room(EnterError::NameTaken { .. }) => {
             PeerError::new(ErrorCode::NameTaken, "another member of the room has this name; choose another")
         }
         Refused::Room(EnterError::Closed) => PeerError::new(ErrorCode::Denied, "the room is closed"),

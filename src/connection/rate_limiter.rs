@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::token_bucket::{Rate, TokenBucket};
 use crate::config::{Heartbeat, RateLimits};
-use crate::connection::token_bucket::{Rate, TokenBucket};
 use crate::context::Context;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
@@ -19,6 +19,7 @@ pub(super) struct RateLimiter {
     others: TokenBucket,
     enters: TokenBucket,
     rooms: TokenBucket,
+    auths: TokenBucket,
     /// Frames beyond the rates, less those since that were within.
     violations: u32,
 }
@@ -33,14 +34,17 @@ pub(super) struct Exceeded {
 }
 
 impl RateLimiter {
-    pub(super) fn new(context: Arc<Context>, subprotocol: Subprotocol) -> RateLimiter {
+    /// `is_fresh` lets the client send a burst at once.
+    pub(super) fn new(context: Arc<Context>, subprotocol: Subprotocol, is_fresh: bool) -> RateLimiter {
         let (limits, now) = (&context.config.rate_limits, context.clock.now());
+        let of = |rate| if is_fresh { TokenBucket::new(rate, now) } else { TokenBucket::empty(now) };
         RateLimiter {
-            messages: TokenBucket::new(messages(limits), now),
-            bytes: TokenBucket::new(bytes(limits), now),
+            messages: of(messages(limits)),
+            bytes: of(bytes(limits)),
             others: TokenBucket::new(others(limits, context.heartbeat_of(subprotocol)), now),
             enters: TokenBucket::new(enters(limits), now),
             rooms: TokenBucket::new(rooms(limits), now),
+            auths: TokenBucket::new(auths(limits), now),
             violations: 0,
             subprotocol,
             context,
@@ -79,6 +83,16 @@ impl RateLimiter {
         let limits = &config.rate_limits;
         self.enters.take(1, enters(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} enters per minute", limits.max_enters_per_minute),
+            wait,
+        })
+    }
+
+    /// A token that is to be checked.
+    pub(super) fn check_auth(&mut self) -> Result<(), Exceeded> {
+        let Context { config, clock, .. } = &*self.context;
+        let limits = &config.rate_limits;
+        self.auths.take(1, auths(limits), || clock.now()).map_err(|wait| Exceeded {
+            limit: format!("more than {} tokens per minute", limits.max_auths_per_minute),
             wait,
         })
     }
@@ -122,6 +136,10 @@ fn others(limits: &RateLimits, heartbeat: &Heartbeat) -> Rate {
 
 fn enters(limits: &RateLimits) -> Rate {
     Rate::per_minute(limits.max_enters_per_minute)
+}
+
+fn auths(limits: &RateLimits) -> Rate {
+    Rate::per_minute(limits.max_auths_per_minute)
 }
 
 fn rooms(limits: &RateLimits) -> Rate {

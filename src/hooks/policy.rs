@@ -108,7 +108,6 @@ where
 }
 
 /// A request to enter a room.
-#[derive(Debug)]
 pub struct EnterRequest<'a> {
     pub(crate) connection: ConnectionId,
     pub(crate) peer: Option<SocketAddr>,
@@ -116,7 +115,23 @@ pub struct EnterRequest<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
     pub(crate) from: Option<&'a RoomId>,
+    pub(crate) body: Option<&'a str>,
     pub(crate) is_renewal: bool,
+}
+
+/// Without the frame, which may hold a secret.
+impl fmt::Debug for EnterRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnterRequest")
+            .field("connection", &self.connection)
+            .field("peer", &self.peer)
+            .field("user", &self.user)
+            .field("name", &self.name)
+            .field("room", &self.room)
+            .field("from", &self.from)
+            .field("is_renewal", &self.is_renewal)
+            .finish_non_exhaustive()
+    }
 }
 
 impl EnterRequest<'_> {
@@ -143,6 +158,12 @@ impl EnterRequest<'_> {
     /// The room.
     pub fn room(&self) -> &RoomId {
         self.room
+    }
+
+    /// The enter frame, a JSON object, with all keys that the client has added: they are relayed to the room.
+    /// `None` where the client is in the room already.
+    pub fn body(&self) -> Option<&str> {
+        self.body
     }
 
     /// The room that the connection would leave.

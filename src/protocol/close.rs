@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 pub(crate) use tower_chat_rooms_protocol::close::keeps_session;
 pub use tower_chat_rooms_protocol::close::may_reconnect;
 use tower_chat_rooms_protocol::close::{
-    AUTH_EXPIRED, HEARTBEAT_MISSED, KICKED, LIFETIME_OVER, NEVER_AUTHENTICATED, NEVER_ENTERED, REPLACED,
-    NOT_AUTHENTICATED, RESTART, ROOM_CLOSED, SLOW, TOO_BIG,
+    AUTH_EXPIRED, HEARTBEAT_MISSED, KICKED, LIFETIME_OVER, NEVER_AUTHENTICATED, NEVER_ENTERED,
+    NOT_AUTHENTICATED, REPLACED, RESTART, ROOM_CLOSED, SLOW, TOO_BIG,
 };
 
 /// Why a member has left a room, or a connection was closed.
@@ -54,6 +54,8 @@ pub enum LeaveReason {
     /// The auth hook refused the upgrade request of a `chat-rooms.v1` client, which is let in only to be told
     /// so (4505). Other clients get the HTTP status.
     NotAuthenticated,
+    /// The user whose name the member had has entered the room, where names are unique.
+    NameTaken,
     /// The user authenticated anew, and the host's policy took the member out of the room.
     Denied,
     /// The client broke the WebSocket protocol (1002).
@@ -114,6 +116,7 @@ impl LeaveReason {
             | LeaveReason::Moved
             | LeaveReason::Renamed
             | LeaveReason::Denied
+            | LeaveReason::NameTaken
             | LeaveReason::Dropped => return None,
             LeaveReason::ProtocolViolation => (1002, "protocol error"),
             LeaveReason::Binary => (1003, "only text frames are understood"),
@@ -156,6 +159,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::AuthExpired => "authentication expired",
             LeaveReason::NotAuthenticated => "not authenticated",
             LeaveReason::Denied => "denied by the policy",
+            LeaveReason::NameTaken => "name taken by its user",
             LeaveReason::ProtocolViolation => "protocol violation",
             LeaveReason::Binary => "binary frame",
             LeaveReason::NotUtf8 => "invalid UTF-8",

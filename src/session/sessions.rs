@@ -1,9 +1,9 @@
 //! All sessions of the engine: they begin, enter and leave rooms, are resumed, and end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::admission::Admission;
@@ -13,13 +13,15 @@ use crate::delivery::{Refused, Rooms};
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::memberships::{Ended, EnterCommand, Memberships};
-use crate::session::session::{Absence, Generation, Membership, Phase, Session, State, Superseded};
+use crate::session::session::{
+    Absence, Generation, Membership, Opening, Phase, Resumption, Session, State, Superseded,
+};
 use crate::session::table::Table;
 use crate::socket::Socket;
 
@@ -32,16 +34,6 @@ pub(crate) struct Sessions {
     table: Table,
     /// Told when the next deadline has become an earlier one, or no session is left.
     deadlines_changed: Notify,
-}
-
-/// What is known of a session when it begins.
-pub(crate) struct Opening {
-    pub(crate) id: ConnectionId,
-    pub(crate) subprotocol: Subprotocol,
-    pub(crate) socket: Box<Socket>,
-    pub(crate) token: Option<ResumeToken>,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) user: Option<Arc<User>>,
 }
 
 impl Sessions {
@@ -92,6 +84,7 @@ impl Sessions {
     }
 
     /// The sessions that a resume token stands for.
+    #[cfg(feature = "test-util")]
     pub(crate) fn with_tokens(&self) -> Vec<Arc<Session>> {
         self.table.with_tokens()
     }
@@ -128,6 +121,36 @@ impl Sessions {
                 true
             }
         }
+    }
+
+    /// Takes a member out of a room for the sake of another one. Its connection stays, and gets these frames.
+    pub(crate) fn put_out(&self, session: &Arc<Session>, room: &RoomId, reason: LeaveReason, frames: &Bytes) {
+        let mut state = session.state();
+        if state.membership.as_ref().is_none_or(|membership| membership.room.id() != room) {
+            return;
+        }
+        let ended = match state.phase {
+            Phase::Detached(_) => self.end(session, &mut state, reason),
+            _ => self.memberships.end(session, &mut state, reason),
+        };
+        drop(state);
+        self.after_end(session, ended);
+        session.send(frames);
+    }
+
+    /// The client is this user from now on; only that user can resume the session.
+    pub(super) fn set_user(
+        &self,
+        session: &Session,
+        generation: Generation,
+        user: User,
+    ) -> Result<(), Superseded> {
+        let mut state = session.state_of(generation)?;
+        if let Some(membership) = &state.membership {
+            self.rooms.set_owner(&membership.room, &membership.name, session.id(), user.id());
+        }
+        state.user = Some(Arc::new(user));
+        Ok(())
     }
 
     /// Ends the sessions whose clients did not come back in time.
@@ -213,7 +236,7 @@ impl Sessions {
         session: &Arc<Session>,
         token: ResumeToken,
         socket: Box<Socket>,
-        new: Opened,
+        new: Resumption,
     ) -> Result<Generation, Box<Socket>> {
         let mut state = session.state();
         let user = new.user.as_ref().map(|user| user.id());
@@ -318,6 +341,7 @@ impl Sessions {
     }
 
     /// Compares one session with the table, for the consistency check.
+    #[cfg(feature = "test-util")]
     pub(crate) fn holds(&self, session: &Arc<Session>) -> bool {
         self.table.get(session.id()).is_some_and(|other| Arc::ptr_eq(&other, session))
     }
@@ -362,11 +386,4 @@ impl Sessions {
         // A panic in a callback would end what is ending anyway.
         let _ = self.run_callbacks(session);
     }
-}
-
-/// What a connection brings to the session that it resumes.
-pub(super) struct Opened {
-    pub(super) token: Option<ResumeToken>,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) user: Option<Arc<User>>,
 }

@@ -77,7 +77,7 @@ async fn a_warning_then_the_end() {
     assert_eq!(begin.elapsed().as_secs(), 30);
     assert_eq!(
         ann.next().await,
-        json!({"event": "noAuth", "message": "the token has expired; get a new one"})
+        json!({"event": "noAuth", "message": "the token has expired; get a new one", "roomId": "r"})
     );
     assert_eq!(ann.closed().await, 4504);
     assert_eq!(begin.elapsed().as_secs(), 60);
