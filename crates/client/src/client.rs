@@ -51,9 +51,10 @@ use crate::events::EventReceiver;
 ///
 /// At most [`max_events`](ClientBuilder::max_events) events wait for the application. When that
 /// many do, the client stops reading its connection, so that the server has to wait, and still
-/// tells the server that it is alive. If this lasts longer than the server's heartbeat timeout, the
-/// client reads on to receive acknowledgements and heartbeats, and drops the room's frames. Once
-/// half of the events are taken, it reconnects to have the dropped frames replayed.
+/// tells the server that it is alive. If this lasts longer than ten seconds or the server's
+/// heartbeat timeout, the client reads on to receive acknowledgements and heartbeats, and drops
+/// the room's frames. Once half of the events are taken, it reconnects to have the dropped frames
+/// replayed.
 ///
 /// So a program that takes no events can still send, memory is bounded, and no frame is missed
 /// without a [`Gap`](ClientEvent::Gap) or an [`Overflow`](ClientEvent::Overflow).
@@ -141,9 +142,10 @@ impl Stream for Client {
 
 impl ClientSender {
     /// Publishes `message` in the room. The returned future resolves to its sequence number once
-    /// the server has acknowledged it. While the client is not connected the message waits, for as
+    /// the server has acknowledged it. While the client is not in its room the message waits, for as
     /// long as that takes, and it is sent again until it is acknowledged. Messages keep the order of
-    /// these calls.
+    /// these calls, and are sent at most as fast as the server allows. One that the server refuses
+    /// only for the moment is sent again later, before those that have not been sent yet.
     ///
     /// The server publishes it once. Only if the server has forgotten the session meanwhile, because
     /// of a restart or because it has neither a resume window nor a room log, may a message whose

@@ -187,7 +187,7 @@ fn failure(error: Error) -> Failure {
         Error::Http(response) => Failure::Http {
             status: response.status().as_u16(),
             body: explanation(&response),
-            retry: header(&response, RETRY_AFTER).and_then(RetryHint::after),
+            retry: header(&response, RETRY_AFTER).and_then(RetryHint::in_header),
         },
         Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
             Failure::Permanent("the server does not speak chat-rooms.v1".into())

@@ -60,8 +60,9 @@ impl EventSender {
         if shared.receiver_dropped {
             return;
         }
-        if is_reconnecting(&event) && shared.events.back().is_some_and(is_reconnecting) {
-            // An attempt that failed is of no interest once the next one has.
+        let is_attempt = is_reconnecting(&event) && shared.events.iter().rev().take(2).all(is_reconnecting);
+        if is_attempt && shared.events.len() >= 2 {
+            // Of the attempts that fail after a connection was lost, the latest is of interest.
             shared.events.pop_back();
         }
         shared.events.push_back(event);

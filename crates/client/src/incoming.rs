@@ -23,7 +23,11 @@ pub(crate) enum Incoming {
     Authenticated,
     /// The user's authentication expires after this time.
     Expiring(Duration),
-    NoAuth(String),
+    NoAuth {
+        why: String,
+        /// The client is out of its room.
+        has_room: bool,
+    },
     Error(ServerError),
     /// The server dropped this many of the room's frames, because the client reads too slowly.
     Lagged(u64),
@@ -121,7 +125,10 @@ impl Incoming {
                 let left = number(&object, "in").map(Duration::from_millis);
                 left.map_or(Incoming::Malformed("expiring"), Incoming::Expiring)
             }
-            Some("noAuth") => Incoming::NoAuth(string(&object, "message").unwrap_or_default()),
+            Some("noAuth") => Incoming::NoAuth {
+                why: string(&object, "message").unwrap_or_default(),
+                has_room: object.contains_key("roomId"),
+            },
             Some("error") => Incoming::Error(ServerError::of(&object)),
             Some("lagged") => match number(&object, "missed") {
                 Some(missed @ 1..) => Incoming::Lagged(missed),
@@ -222,7 +229,7 @@ impl RetryHint {
     pub(crate) fn in_reason(reason: &str) -> Option<RetryHint> {
         let (_, hint) = reason.strip_suffix(" s")?.rsplit_once("retry in ")?;
         match hint.split_once('-') {
-            None => RetryHint::after(hint),
+            None => seconds(hint).map(RetryHint::after),
             Some((from, to)) => {
                 let (wait, to) = (seconds(from)?, seconds(to)?);
                 Some(RetryHint { wait, spread: to.saturating_sub(wait) })
@@ -230,9 +237,14 @@ impl RetryHint {
         }
     }
 
-    /// The hint of a `Retry-After` header in seconds. Half of the time more is for the clients to spread over.
-    pub(crate) fn after(text: &str) -> Option<RetryHint> {
-        seconds(text).map(|wait| RetryHint { wait, spread: wait / 2 })
+    /// The hint of a `Retry-After` header in seconds.
+    pub(crate) fn in_header(text: &str) -> Option<RetryHint> {
+        seconds(text).map(RetryHint::after)
+    }
+
+    /// After this time. Half of it more is for the clients to spread over.
+    pub(crate) fn after(wait: Duration) -> RetryHint {
+        RetryHint { wait, spread: wait / 2 }
     }
 }
 

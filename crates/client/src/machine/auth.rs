@@ -60,10 +60,11 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The server does not take the client for authenticated.
-    pub(super) fn on_no_auth(&mut self, now: Now, why: String) {
+    /// The server does not take the client for authenticated. `has_room` says that it is out of its room for it.
+    pub(super) fn on_no_auth(&mut self, now: Now, why: String, has_room: bool) {
         let Some(link) = &mut self.link else { return };
-        let answered = link.questions.answer_oldest();
+        // Where the authentication has expired, nothing is answered.
+        let answered = if has_room { None } else { link.questions.answer_oldest() };
         match answered {
             // It was refused along with the token before it.
             Some(Question::Message) => return,
@@ -77,7 +78,7 @@ impl<T> Machine<T> {
             return self.on_renewal_refused(now, error);
         }
         if link.membership.is_some() {
-            // The authentication has expired. What is in flight will be refused, too.
+            // What is in flight will be refused, too.
             (0..self.outgoing.in_flight()).for_each(|_| link.questions.ask(Question::Message));
             self.refused_tokens = 0;
             self.leave_room();
@@ -90,7 +91,7 @@ impl<T> Machine<T> {
             if was_in {
                 self.become_outside(error, None);
             }
-            if may_try_again {
+            if may_try_again && !self.has_sent_token() {
                 self.ask_for_token(now);
             }
         } else {
@@ -98,8 +99,16 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The client is in its room, and the old token still counts. Should this be its end, then the enter after the
-    /// next token makes up for it.
+    /// The server takes no token at the moment.
+    pub(super) fn on_token_postponed(&mut self, now: Now, wait: Duration) {
+        let Some(link) = &mut self.link else { return };
+        link.questions.answer(Question::Auth);
+        link.auth.is_needed |= link.membership.is_none();
+        link.auth.ask_at = Some(now.saturating_add(wait));
+    }
+
+    /// The client is in its room, and the old token still counts. Should this be its end, as an older server may say
+    /// it, then the enter after the next token makes up for it.
     fn on_renewal_refused(&mut self, now: Now, error: ClientError) {
         self.refused_tokens += 1;
         if self.may_try_another_token()
@@ -128,6 +137,11 @@ impl<T> Machine<T> {
         let why = link.auth.refusal.take().unwrap_or_else(|| format!("{reason} ({code})"));
         self.refused_tokens = self.refused_tokens.saturating_sub(u32::from(is_counted));
         self.on_token_refused(now, ClientError::NoAuth(why));
+    }
+
+    /// Whether a token is on its way.
+    fn has_sent_token(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.questions.has(Question::Auth))
     }
 
     fn may_try_another_token(&self) -> bool {

@@ -10,7 +10,7 @@ use super::membership::Membership;
 use super::{Machine, Now, Output, Position, STABLE, State};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
-use crate::incoming::{Entered, ServerError, Welcome};
+use crate::incoming::{Entered, RetryHint, ServerError, Welcome};
 
 /// Refusals of an enter that no later attempt can change.
 const PERMANENT: [&str; 7] =
@@ -140,6 +140,8 @@ impl<T> Machine<T> {
         };
         if let Some(cid) = cid {
             self.on_message_refused(now, &cid, refusal);
+        } else if refusal.is_any_of(&["rate_limited"]) && link.questions.is_next(Question::Auth) {
+            self.on_token_postponed(now, retry_after.unwrap_or(DEFAULT_RETRY));
         } else if link.questions.has(Question::Enter) {
             self.on_enter_refused(now, refusal);
         } else if has_room && link.membership.is_some() {
@@ -201,7 +203,8 @@ impl<T> Machine<T> {
             return;
         }
         let random = self.random_part();
-        let wait = refusal.retry_after.unwrap_or_default() + self.backoff.wait(Retry::Backoff, random);
+        let hint = refusal.retry_after.map(RetryHint::after);
+        let wait = self.backoff.wait(hint.map_or(Retry::Backoff, Retry::Hint), random);
         let at = self.not_too_late(now.saturating_add(wait), &refusal.error);
         if let Some(link) = &mut self.link {
             link.enter_at = at;

@@ -73,6 +73,11 @@ impl Questions {
         self.0.contains(&question)
     }
 
+    /// Whether this is what the server answers next.
+    pub(super) fn is_next(&self, question: Question) -> bool {
+        self.0.front() == Some(&question)
+    }
+
     /// This was answered, and with it what was asked before.
     pub(super) fn answer(&mut self, question: Question) {
         if let Some(at) = self.0.iter().position(|asked| *asked == question) {

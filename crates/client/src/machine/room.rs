@@ -23,7 +23,7 @@ impl<T> Machine<T> {
             Incoming::Ack { cid, seq } => self.on_acknowledged(now, &cid, seq),
             Incoming::Authenticated => self.on_authenticated(now),
             Incoming::Expiring(left) => self.on_expiring(now, left),
-            Incoming::NoAuth(why) => self.on_no_auth(now, why),
+            Incoming::NoAuth { why, has_room } => self.on_no_auth(now, why, has_room),
             Incoming::Error(error) => self.on_error(now, error),
             Incoming::Lagged(missed) => self.on_lagged(now, missed),
             Incoming::Frame(object) => self.on_frame(now, object),

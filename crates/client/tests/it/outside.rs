@@ -76,7 +76,7 @@ async fn a_first_enter_that_is_refused_for_the_moment_is_repeated() {
         }
         let refused = Instant::now();
         assert_eq!(connection.frame().await["event"], "enter");
-        assert_eq!(refused.elapsed().as_secs(), 3);
+        assert!((3.0..4.5).contains(&refused.elapsed().as_secs_f64()), "{:?}", refused.elapsed());
         connection.send(entered(0));
         connection
     });

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::accept_hdr_async;
+use tower_chat_rooms::{ChatRooms, Heartbeat};
 use tower_chat_rooms_client::{Client, ClientError, ClientEvent, ClientState};
 
 use crate::scripted_server::{
@@ -89,6 +90,71 @@ async fn a_frame_that_arrives_slowly_is_a_sign_of_life() {
     };
     let (took, _io) = tokio::join!(receive, trickle);
     assert!(took > Duration::from_secs(100), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_message_arrives_on_a_slow_line() {
+    // With default settings, and a heartbeat as fast as that of plain clients.
+    for heartbeat in [Heartbeat::wide_internet(), Heartbeat::every(Duration::from_secs(4))] {
+        let rooms = ChatRooms::builder().v1_heartbeat(heartbeat).build().unwrap();
+        let server = Replaceable::new(rooms.clone());
+        let mut client = server.client().name("ann").await.unwrap();
+        server.slow_down(20_000);
+        for seq in 2..6 {
+            let text = "x".repeat(60_000);
+            rooms.send("r", &json!({"event": "notice", "message": text})).unwrap();
+            let sent = Instant::now();
+            assert_eq!(next_message(&mut client).await, seq);
+            assert!((2.5..4.0).contains(&sent.elapsed().as_secs_f64()), "{:?}", sent.elapsed());
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        assert_eq!(rooms.stats().accepted, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn comes_back_when_the_restarting_server_says() {
+    let (old, _) = logged();
+    let (new, _) = logged();
+    let server = Replaceable::new(old.clone());
+    let mut client = server.client().name("ann").await.unwrap();
+    server.replace(new);
+    let begin = Instant::now();
+    old.shutdown().await;
+    let ended = begin.elapsed();
+    loop {
+        match client.recv().await.unwrap() {
+            ClientEvent::State(ClientState::Reconnecting { reason, retry_in, .. }) => {
+                assert!(reason.to_string().contains("retry in 2-3 s"), "{reason}");
+                assert!((2.0..3.0).contains(&retry_in.as_secs_f64()), "{retry_in:?}");
+            }
+            ClientEvent::Gap { missed: None, .. } => break,
+            _ => {}
+        }
+    }
+    let took = (begin.elapsed() - ended).as_secs_f64();
+    assert!((1.9..3.1).contains(&took), "{took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_up_after_so_many_failed_attempts_and_says_why() {
+    let (rooms, _) = logged();
+    let server = Replaceable::new(rooms);
+    let mut client = server.client().name("ann").max_attempts(5).await.unwrap();
+    server.cut();
+    let sending = client.sender().send("lost");
+    let mut reasons = Vec::new();
+    while let Some(event) = client.recv().await {
+        match event {
+            ClientEvent::State(ClientState::Reconnecting { reason, .. }) => reasons.push(reason.to_string()),
+            ClientEvent::State(ClientState::Closed { reason, .. }) => reasons.push(reason.to_string()),
+            _ => {}
+        }
+    }
+    assert_eq!(reasons[1], "can't connect: the network is down");
+    assert_eq!(reasons[5], "gave up after 5 attempts: can't connect: the network is down");
+    assert_eq!(reasons.len(), 6);
+    assert!(matches!(sending.await, Err(ClientError::Closed { .. })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,14 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::SinkExt;
 use http::HeaderValue;
-use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, split};
 use tokio::task::AbortHandle;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
+use tokio_tungstenite::accept_hdr_async;
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, RateLimits, RoomEvent};
 use tower_chat_rooms_client::{Client, ClientBuilder};
 
@@ -149,26 +145,6 @@ impl Network {
                 return;
             }
         }
-    }
-}
-
-/// A member of a room on the plain wire, which may send anything.
-pub(crate) struct RawMember(WebSocketStream<DuplexStream>);
-
-/// Enters a room. What the member is sent is not read.
-pub(crate) async fn raw_member(rooms: &ChatRooms, name: &str, room: &str) -> RawMember {
-    let (theirs, ours) = tokio::io::duplex(64 * 1024);
-    let rooms = rooms.clone();
-    tokio::spawn(async move { rooms.serve(theirs, Admission::anonymous()).await });
-    let mut member = RawMember(WebSocketStream::from_raw_socket(ours, Role::Client, None).await);
-    let enter = json!({"event": "enter", "message": name, "roomId": room});
-    member.send(Message::text(enter.to_string())).await;
-    member
-}
-
-impl RawMember {
-    pub(crate) async fn send(&mut self, message: Message) {
-        self.0.send(message).await.unwrap();
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 fn http(status: u16, retry: Option<&str>) -> Failure {
-    let retry = retry.and_then(RetryHint::after);
+    let retry = retry.and_then(RetryHint::in_header);
     Failure::Http { status, body: "text".into(), retry }
 }
 

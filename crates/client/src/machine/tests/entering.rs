@@ -32,7 +32,7 @@ fn most_refusals_of_the_first_enter_are_final() {
 #[test]
 fn refusals_of_the_first_enter_that_pass_are_tried_again_on_the_same_connection() {
     for (code, retry_after, wait) in
-        [("internal", None, 500), ("unavailable", None, 500), ("rate_limited", Some(300), 800)]
+        [("internal", None, 500), ("unavailable", None, 500), ("rate_limited", Some(300), 450)]
     {
         let mut bench = Bench::new(settings());
         bench.open("s1");

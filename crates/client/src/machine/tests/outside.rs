@@ -47,8 +47,8 @@ fn put_out_for_a_reason_that_passes_it_enters_again_by_itself() {
     for code in ["internal", "unavailable", "rate_limited"] {
         let mut bench = Bench::online();
         bench.say(error(code, json!({"roomId": "r", "retryAfter": 200})));
-        assert_eq!(bench.lines(), [format!("outside for 0.7 s: refused: so it is ({code})")]);
-        bench.pass(700);
+        assert_eq!(bench.lines(), [format!("outside for 0.3 s: refused: so it is ({code})")]);
+        bench.pass(300);
         assert_eq!(bench.lines(), [AGAIN]);
         bench.say(resumed(1, 0));
         assert_eq!(bench.lines()[0], "online");
