@@ -148,7 +148,8 @@ impl ClientBuilder {
     }
 
     /// Most messages that may wait to be sent for the first time, as they do while the client is
-    /// not connected. Further ones fail with [`ClientError::QueueFull`]. Default: 128.
+    /// not in its room, and if there are more than the server takes in a time. Further ones fail
+    /// with [`ClientError::QueueFull`]. Default: 128.
     pub fn max_unsent(mut self, messages: usize) -> Self {
         self.max_unsent = messages;
         self

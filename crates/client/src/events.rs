@@ -146,3 +146,30 @@ impl Drop for EventReceiver {
         wake(sender);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::ClientError;
+
+    #[test]
+    fn of_attempts_that_fail_in_a_row_the_first_and_the_latest_are_kept() {
+        let (sender, receiver) = channel(10);
+        let failed = |why: &str| {
+            let (reason, retry_in) = (ClientError::Unreachable(why.into()), Duration::ZERO);
+            ClientEvent::State(ClientState::Reconnecting { reason, retry_in })
+        };
+        let online = ClientEvent::State(ClientState::Online);
+        for event in [&online, &failed("1"), &failed("2"), &failed("3"), &online, &failed("4")] {
+            sender.push(event.clone());
+        }
+        drop(sender);
+        let mut cx = Context::from_waker(Waker::noop());
+        for expected in [online.clone(), failed("1"), failed("3"), online, failed("4")] {
+            assert_eq!(receiver.poll_next(&mut cx), Poll::Ready(Some(expected)));
+        }
+        assert_eq!(receiver.poll_next(&mut cx), Poll::Ready(None));
+    }
+}

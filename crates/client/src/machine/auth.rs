@@ -39,6 +39,19 @@ impl<T> Machine<T> {
         self.outputs.push_back(Output::AskToken);
     }
 
+    /// Asks for a token at this time, unless one is on its way.
+    fn ask_for_token_at(&mut self, now: Now, at: Now) {
+        let Some(link) = &mut self.link else { return };
+        if link.questions.has(Question::Auth) {
+            return;
+        }
+        if at <= now {
+            self.ask_for_token(now);
+        } else {
+            link.auth.ask_at = Some(at);
+        }
+    }
+
     /// The user's authentication expires after this time.
     pub(super) fn on_expiring(&mut self, now: Now, left: Duration) {
         if self.settings.credential == Credential::Fixed {
@@ -55,6 +68,10 @@ impl<T> Machine<T> {
     pub(super) fn on_authenticated(&mut self, now: Now) {
         let Some(link) = &mut self.link else { return };
         link.questions.answer(Question::Auth);
+        if link.membership.is_some() {
+            // It was a renewal. Otherwise the enter tells whether the token was of any use.
+            self.refused_tokens = 0;
+        }
         if std::mem::take(&mut link.auth.is_needed) && link.welcome.is_some() {
             self.enter(now);
         }
@@ -77,9 +94,12 @@ impl<T> Machine<T> {
         if link.membership.is_some() && answered == Some(Question::Auth) {
             return self.on_renewal_refused(now, error);
         }
+        // The next token is asked for at once, unless the last one has hardly lived.
+        let mut ask_at = now;
         if link.membership.is_some() {
             // What is in flight will be refused, too.
             (0..self.outgoing.in_flight()).for_each(|_| link.questions.ask(Question::Message));
+            ask_at = now.max(link.auth.used_at.saturating_add(TOKEN_PAUSE));
             self.refused_tokens = 0;
             self.leave_room();
         } else {
@@ -91,8 +111,8 @@ impl<T> Machine<T> {
             if was_in {
                 self.become_outside(error, None);
             }
-            if may_try_again && !self.has_sent_token() {
-                self.ask_for_token(now);
+            if may_try_again {
+                self.ask_for_token_at(now, ask_at);
             }
         } else {
             self.close(error);
@@ -137,11 +157,6 @@ impl<T> Machine<T> {
         let why = link.auth.refusal.take().unwrap_or_else(|| format!("{reason} ({code})"));
         self.refused_tokens = self.refused_tokens.saturating_sub(u32::from(is_counted));
         self.on_token_refused(now, ClientError::NoAuth(why));
-    }
-
-    /// Whether a token is on its way.
-    fn has_sent_token(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.questions.has(Question::Auth))
     }
 
     fn may_try_another_token(&self) -> bool {

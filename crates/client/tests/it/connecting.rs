@@ -17,7 +17,9 @@ use crate::support::{Replaceable, assert_empty};
 async fn rejects_invalid_settings() {
     for (builder, what) in [
         (Client::connect("http://x"), "ws://"),
-        (Client::connect("ws://"), "URL"),
+        (Client::connect("ws://"), "the host is missing"),
+        (Client::connect("ws://x:99999/"), "port"),
+        (Client::connect("ws://x").max_attempts(0), "max_attempts"),
         (Client::connect("ws://x").max_events(0), "max_events"),
         (Client::connect("ws://x").backoff(Duration::ZERO, Duration::ZERO), "backoff"),
         (Client::connect("ws://x").connect_timeout(Duration::ZERO), "connect_timeout"),
@@ -89,6 +91,25 @@ async fn a_refused_token_ends_the_client() {
     let (refused, request) = tokio::join!(builder.open(), answer(&mut server, "401 Unauthorized"));
     assert_eq!(refused.unwrap_err(), ClientError::NoAuth("HTTP 401: because".into()));
     assert!(request.contains("authorization: Bearer t\r\n"), "{request}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_without_a_path_has_one_in_the_request() {
+    let (dialed, mut connections) = tokio::sync::mpsc::unbounded_channel();
+    let dial = move || {
+        let (theirs, ours) = tokio::io::duplex(4096);
+        dialed.send(theirs).unwrap();
+        std::future::ready(Ok(ours))
+    };
+    let request = async {
+        let mut io = connections.recv().await.unwrap();
+        let mut request = vec![0; 64];
+        io.read_exact(&mut request).await.unwrap();
+        String::from_utf8(request).unwrap()
+    };
+    let connecting = Client::over("WS://test:81?x=1", dial).max_attempts(1).open();
+    let (_, request) = tokio::join!(connecting, request);
+    assert!(request.starts_with("GET /?x=1 HTTP/1.1\r\nHost: test:81\r\n"), "{request}");
 }
 
 #[tokio::test(start_paused = true)]

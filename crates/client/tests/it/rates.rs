@@ -68,6 +68,23 @@ async fn what_has_waited_during_an_outage_arrives_once_and_in_order() {
     }
 }
 
+#[tokio::test]
+async fn so_it_is_over_real_sockets() {
+    let rooms = ChatRooms::builder().build().unwrap();
+    let app = axum::Router::new().route_service("/chat", rooms.service());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/chat", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut bob = Client::connect(&url).name("bob").room("r").await.unwrap();
+    let ann = Client::connect(&url).name("ann").room("r").await.unwrap();
+    let sendings = send_all(&ann, 6_000);
+    assert_eq!(words(&mut bob, 128).await, (0..128).collect::<Vec<_>>());
+    for sending in sendings {
+        assert!(sending.await.is_ok());
+    }
+    assert_eq!((rooms.stats().rate_limited, rooms.stats().messages), (0, 128));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_program_that_sends_for_long_is_never_refused() {
     let rooms = ChatRooms::builder().build().unwrap();

@@ -159,6 +159,27 @@ fn a_renewal_that_is_refused_is_told_and_tried_again_while_the_old_token_counts(
 }
 
 #[test]
+fn refusals_count_in_a_row() {
+    let mut bench = Bench::online_with(renewable());
+    for _ in 0..5 {
+        bench.beats(30);
+        bench.say(expiring(30_000));
+        bench.pass(0);
+        bench.provide("bad");
+        bench.say(no_auth("no such token"));
+        bench.beats(6);
+        bench.provide("good");
+        bench.say(authenticated());
+        let lines = bench.lines();
+        assert_eq!(lines.iter().filter(|line| *line == ASK).count(), 2, "{lines:?}");
+        // A renewal that was refused may have been the end of the old token.
+        assert!(lines.last().unwrap().contains(r#""event":"enter""#));
+        bench.say(resumed(1, 0));
+        bench.lines();
+    }
+}
+
+#[test]
 fn a_token_function_that_fails_on_renewal_is_told_and_called_again() {
     let mut bench = Bench::online_with(renewable());
     bench.beats(30);
@@ -173,6 +194,7 @@ fn a_token_function_that_fails_on_renewal_is_told_and_called_again() {
 #[test]
 fn out_of_the_room_for_an_expired_token_it_authenticates_and_enters_again() {
     let mut bench = Bench::online_with(renewable());
+    bench.beats(2);
     bench.send(1);
     bench.lines();
     bench.say(expired());
@@ -314,8 +336,25 @@ fn a_token_that_expires_as_soon_as_it_is_accepted_does_not_hammer_the_server() {
 }
 
 #[test]
+fn tokens_that_end_as_soon_as_they_are_used_are_asked_for_once_a_second() {
+    let mut bench = Bench::online_with(renewable());
+    for _ in 0..5 {
+        bench.say(expired());
+        bench.pass(999);
+        assert_eq!(bench.lines(), ["outside: not authenticated: the token has expired"]);
+        bench.pass(1);
+        assert_eq!(bench.lines(), [ASK]);
+        bench.provide("T");
+        bench.say(authenticated());
+        bench.say(resumed(1, 0));
+        bench.lines();
+    }
+}
+
+#[test]
 fn a_token_that_takes_too_long_is_not_waited_for() {
     let mut bench = Bench::online_with(renewable());
+    bench.beats(2);
     bench.say(no_auth("the token has expired"));
     bench.lines();
     bench.beats(10);
