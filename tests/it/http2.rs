@@ -17,8 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tower_chat_rooms::{ChatRooms, Limits, Origins, RateLimits};
 
-use crate::client::{Client, assert_empty, default_rooms};
-use crate::hyper_server::open;
+use crate::support::{Client, assert_empty, default_rooms, open_http};
 
 type Ws = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
@@ -111,13 +110,13 @@ async fn closed(ws: &mut Ws) -> u16 {
 #[tokio::test(start_paused = true)]
 async fn clients_on_one_connection_and_on_http1_chat_and_leave() {
     let rooms = default_rooms();
-    let mut http2 = Http2::over(open(&rooms, None)).await;
+    let mut http2 = Http2::over(open_http(&rooms, None)).await;
     let mut ann = http2.enter("ann").await;
     let mut bob = http2.enter("bob").await;
     assert_eq!(next(&mut ann).await["num"], 2);
-    let mut cid = Client::enter(&rooms, "cid", "r").await;
+    let mut carol = Client::enter(&rooms, "carol", "r").await;
     for ws in [&mut ann, &mut bob] {
-        assert_eq!(next(ws).await["name"], "cid");
+        assert_eq!(next(ws).await["name"], "carol");
     }
     // Larger than a frame of HTTP/2.
     let long = "x".repeat(60_000);
@@ -125,8 +124,8 @@ async fn clients_on_one_connection_and_on_http1_chat_and_leave() {
     for ws in [&mut ann, &mut bob] {
         assert_eq!(next(ws).await, json!({"event": "message", "message": long, "name": "ann", "num": 3}));
     }
-    assert_eq!(cid.next().await["message"], long);
-    cid.say(json!({"event": "message", "message": "hi"})).await;
+    assert_eq!(carol.next().await["message"], long);
+    carol.send(json!({"event": "message", "message": "hi"})).await;
     for ws in [&mut ann, &mut bob] {
         assert_eq!(next(ws).await["message"], "hi");
     }
@@ -149,18 +148,18 @@ async fn clients_on_one_connection_and_on_http1_chat_and_leave() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_reset_is_out_and_so_are_all_of_a_lost_connection() {
     let rooms = default_rooms();
-    let mut http2 = Http2::over(open(&rooms, None)).await;
-    let mut other = Http2::over(open(&rooms, None)).await;
+    let mut http2 = Http2::over(open_http(&rooms, None)).await;
+    let mut other = Http2::over(open_http(&rooms, None)).await;
     let mut ann = http2.enter("ann").await;
     let bob = other.enter("bob").await;
-    let cid = other.enter("cid").await;
-    for name in ["bob", "cid"] {
+    let carol = other.enter("carol").await;
+    for name in ["bob", "carol"] {
         assert_eq!(next(&mut ann).await["name"], name);
     }
     drop(bob);
     assert_eq!(next(&mut ann).await, json!({"event": "out", "name": "bob", "num": 2}));
-    drop((cid, other));
-    assert_eq!(next(&mut ann).await, json!({"event": "out", "name": "cid", "num": 1}));
+    drop((carol, other));
+    assert_eq!(next(&mut ann).await, json!({"event": "out", "name": "carol", "num": 1}));
     drop((ann, http2));
     while rooms.stats().connections > 0 {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -176,7 +175,7 @@ async fn who_does_not_read_his_stream_delays_nobody_and_is_closed() {
         .heartbeat(tower_chat_rooms::Heartbeat::wide_internet())
         .build()
         .unwrap();
-    let mut http2 = Http2::over(open(&rooms, None)).await;
+    let mut http2 = Http2::over(open_http(&rooms, None)).await;
     let mut ann = http2.enter("ann").await;
     // On the same connection: what is held up is his stream alone.
     let _slow = http2.enter("slow").await;
@@ -205,7 +204,7 @@ async fn who_does_not_read_his_stream_delays_nobody_and_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn refusals_are_answers_of_http2() {
     let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
-    let mut http2 = Http2::over(open(&rooms, None)).await;
+    let mut http2 = Http2::over(open_http(&rooms, None)).await;
     let header = |name: &'static str, value: &'static str| {
         move |request: &mut Request<Empty<Bytes>>| {
             drop(request.headers_mut().insert(name, value.parse().unwrap()))

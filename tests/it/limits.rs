@@ -9,8 +9,7 @@ use tower_chat_rooms::{
     Timeouts, User,
 };
 
-use crate::client::Client;
-use crate::comer::{Comer, resumed};
+use crate::support::{Client, V1Client, resumed_and_recovered};
 
 #[test]
 fn contradictions_are_build_errors_that_name_the_setting() {
@@ -105,20 +104,20 @@ async fn names_rooms_depth_and_messages_are_limited() {
     for (name, room, code) in
         [("seven77", "r", "bad_name"), ("小明小", "r", "bad_name"), ("ann", "rooms", "bad_room_id")]
     {
-        ann.say(json!({"event": "enter", "message": name, "roomId": room})).await;
+        ann.send(json!({"event": "enter", "message": name, "roomId": room})).await;
         assert_eq!(ann.next().await["code"], code);
     }
-    ann.say(json!({"event": "enter", "message": "小明", "roomId": "1234"})).await;
+    ann.send(json!({"event": "enter", "message": "小明", "roomId": "1234"})).await;
     assert_eq!(ann.next().await["num"], 1);
-    ann.say(json!({"event": "x", "a": [[1]]})).await;
+    ann.send(json!({"event": "x", "a": [[1]]})).await;
     assert_eq!(ann.next().await["event"], "x");
-    ann.say(json!({"event": "x", "a": [[[1]]]})).await;
+    ann.send(json!({"event": "x", "a": [[[1]]]})).await;
     assert_eq!(ann.next().await["code"], "too_deep");
     let long = |n: usize| format!(r#"{{"event":"x","a":"{}"}}"#, "x".repeat(n - 20));
-    ann.text(long(300)).await;
+    ann.send_text(long(300)).await;
     assert_eq!(ann.next().await["event"], "x");
-    ann.text(long(301)).await;
-    assert_eq!(ann.closed().await, 1009);
+    ann.send_text(long(301)).await;
+    assert_eq!(ann.close_code().await, 1009);
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +128,7 @@ async fn a_connection_that_never_enters_is_closed() {
         .unwrap();
     let mut idle = Client::connect(&rooms).await;
     let begin = Instant::now();
-    assert_eq!(idle.closed().await, 4002);
+    assert_eq!(idle.close_code().await, 4002);
     assert_eq!(begin.elapsed(), Duration::from_secs(4));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     tokio::time::timeout(Duration::from_secs(20), ann.next()).await.unwrap_err();
@@ -142,14 +141,14 @@ async fn connections_are_limited_and_permits_returned() {
     for _ in 0..5 {
         let ann = Client::enter(&rooms, "ann", "r").await;
         let bob = Client::connect(&rooms).await;
-        let mut cid = Client::connect(&rooms).await;
-        assert_eq!(cid.closed().await, 1006);
-        ann.leave().await;
-        let mut cid = Client::enter(&rooms, "cid", "r").await;
-        cid.say(json!({"event": "message"})).await;
-        assert_eq!(cid.next().await["event"], "message");
-        cid.vanish().await;
-        bob.leave().await;
+        let mut carol = Client::connect(&rooms).await;
+        assert_eq!(carol.close_code().await, 1006);
+        ann.close().await;
+        let mut carol = Client::enter(&rooms, "carol", "r").await;
+        carol.send(json!({"event": "message"})).await;
+        assert_eq!(carol.next().await["event"], "message");
+        carol.disconnect().await;
+        bob.close().await;
     }
     assert_eq!(rooms.stats().refused, 5);
 }
@@ -172,14 +171,14 @@ async fn the_longest_times_are_no_error() {
             .auth(move |token: String| async move { Ok::<_, Denied>(User::new(token).expires_in(time)) })
             .build()
             .unwrap();
-        let mut ann = Comer::enter(&rooms, "ann").await;
-        ann.client.say(json!({"event": "auth", "message": "u-1"})).await;
-        ann.lose().await;
-        let back = ann.back_as(&rooms, Admission::user(User::new("u-1").expires_in(time))).await;
-        assert_eq!(resumed(&back), (true, true));
-        ann.say("hi").await;
-        ann.hears("hi").await;
+        let mut ann = V1Client::enter(&rooms, "ann").await;
+        ann.connection.send(json!({"event": "auth", "message": "u-1"})).await;
+        ann.disconnect().await;
+        let back = ann.reconnect_as(&rooms, Admission::user(User::new("u-1").expires_in(time))).await;
+        assert_eq!(resumed_and_recovered(&back), (true, true));
+        ann.send_message("hi").await;
+        ann.expect_message("hi").await;
         assert_eq!(rooms.stats().connections, 1);
-        tokio::join!(rooms.shutdown(), ann.client.closed());
+        tokio::join!(rooms.shutdown(), ann.connection.close_code());
     }
 }

@@ -28,8 +28,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use crate::client::{assert_empty, default_rooms};
-use crate::hyper_server::{HANDSHAKE, ask};
+use crate::support::{HANDSHAKE, assert_empty, default_rooms, send_request};
 
 /// Upgrades a connection, enters a room, leaves it, and requests the page on another connection.
 async fn check<S, B>(at: &str, rooms: &ChatRooms, service: S)
@@ -50,7 +49,7 @@ where
         ours
     };
     let mut socket = connect();
-    let answer = ask(&mut socket, format!("{HANDSHAKE}\r\n").as_bytes()).await;
+    let answer = send_request(&mut socket, format!("{HANDSHAKE}\r\n").as_bytes()).await;
     assert_eq!(answer.status, 101, "{at}: {answer:?}");
     enter(&mut socket).await;
     assert_eq!(rooms.members("r").len(), 1, "{at}");
@@ -61,7 +60,7 @@ where
     assert_empty(rooms);
 
     let request = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n";
-    let answer = ask(&mut connect(), request).await;
+    let answer = send_request(&mut connect(), request).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "page"), "{at}");
 }
 

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tower_chat_rooms::{ChatRooms, Denied, EnterRequest, MessageRequest, RoomPolicy, SendError, Verdict};
+use tower_chat_rooms::{
+    ChatRooms, Denied, EnterRequest, MessageRequest, RoomPolicy, SendError, User, Verdict,
+};
 
-use crate::client::{Client, Log};
+use crate::support::{Client, EventLog};
 
 struct MyPolicy;
 
@@ -41,13 +43,13 @@ impl RoomPolicy for MyPolicy {
     }
 }
 
-fn guarded() -> (ChatRooms, Log) {
-    let log = Log::default();
+fn guarded() -> (ChatRooms, EventLog) {
+    let log = EventLog::default();
     (ChatRooms::builder().policy(MyPolicy).events(log.hook()).build().unwrap(), log)
 }
 
 async fn try_enter(client: &mut Client, room: &str) -> serde_json::Value {
-    client.say(json!({"event": "enter", "message": "ann", "roomId": room})).await;
+    client.send(json!({"event": "enter", "message": "ann", "roomId": room})).await;
     client.next().await
 }
 
@@ -87,11 +89,11 @@ async fn a_message_can_be_replaced_dropped_and_refused() {
     let (rooms, log) = guarded();
     let mut ann = Client::enter(&rooms, "ann", "garden").await;
     for event in ["secret", "shout"] {
-        ann.say(json!({"event": event, "message": "x"})).await;
+        ann.send(json!({"event": event, "message": "x"})).await;
     }
     let replaced = r#"{"event":"message","message":"(shouting)","was":"ann","name":"ann","num":1}"#;
     assert_eq!(ann.next_text().await, replaced);
-    ann.say(json!({"event": "rude", "message": "x"})).await;
+    ann.send(json!({"event": "rude", "message": "x"})).await;
     assert_eq!(ann.next().await, json!({"event": "error", "code": "denied", "message": "be nice"}));
     assert_eq!(rooms.stats().messages, 1);
     assert_eq!(log.take().len(), 2);
@@ -103,12 +105,12 @@ async fn a_policy_that_panics_ends_only_its_connection() {
     let mut bob = Client::enter(&rooms, "bob", "garden").await;
     let mut ann = Client::enter(&rooms, "ann", "garden").await;
     bob.next().await;
-    ann.say(json!({"event": "panic"})).await;
-    assert_eq!(ann.closed().await, 1011);
+    ann.send(json!({"event": "panic"})).await;
+    assert_eq!(ann.close_code().await, 1011);
     assert_eq!(bob.next().await["event"], "out");
-    let mut cid = Client::enter(&rooms, "cid", "garden").await;
-    cid.say(json!({"event": "enter", "message": "cid", "roomId": "panic"})).await;
-    assert_eq!(cid.closed().await, 1011);
+    let mut carol = Client::enter(&rooms, "carol", "garden").await;
+    carol.send(json!({"event": "enter", "message": "carol", "roomId": "panic"})).await;
+    assert_eq!(carol.close_code().await, 1011);
     assert_eq!(log.take().iter().filter(|l| l.contains("a hook failed")).count(), 2);
 }
 
@@ -117,4 +119,28 @@ fn only_objects_with_an_event_replace_a_message() {
     assert!(matches!(Verdict::replace(&"text"), Err(SendError::NotAnObject)));
     assert!(matches!(Verdict::replace(&json!([1])), Err(SendError::NotAnObject)));
     assert!(matches!(Verdict::replace(&json!({"message": "hi"})), Err(SendError::NoEvent)));
+}
+
+/// A closure runs before there is a future. Its panic used to end the task without a close frame.
+#[tokio::test(start_paused = true)]
+async fn closures_that_panic_end_only_their_connection() {
+    let log = EventLog::default();
+    let rooms = ChatRooms::builder()
+        .policy(|request: &EnterRequest<'_>| -> Result<(), Denied> {
+            assert_ne!(request.room().as_str(), "bad", "on purpose");
+            Ok(())
+        })
+        .auth(|_: String| -> std::future::Ready<Result<User, Denied>> { panic!("on purpose") })
+        .events(log.hook())
+        .build()
+        .unwrap();
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "bad"})).await;
+    assert_eq!(ann.close_code().await, 1011);
+    ann.task.await.unwrap();
+    assert_eq!(log.take().pop().unwrap(), "- ann r 0 a hook failed");
+    let mut bob = Client::enter(&rooms, "bob", "r").await;
+    bob.send(json!({"event": "auth", "message": "x"})).await;
+    assert_eq!(bob.close_code().await, 1011);
+    bob.task.await.unwrap();
 }

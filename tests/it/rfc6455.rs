@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower_chat_rooms::{Admission, ChatRooms};
 
-use crate::client::{default_rooms, unhurried};
+use crate::support::{default_rooms, unlimited};
 
 /// A client that speaks bytes.
 struct Raw {
@@ -111,7 +111,7 @@ impl Raw {
 async fn check(what: &str, bytes: &[u8], answers: &[Answer]) {
     let small = bytes.len().div_ceil(300);
     for piece in [usize::MAX, small, 7 * small] {
-        let rooms = unhurried().build().unwrap();
+        let rooms = unlimited().build().unwrap();
         let mut raw = Raw::enter(&rooms).await;
         for piece in bytes.chunks(piece.min(bytes.len())) {
             raw.send(piece).await;

@@ -3,21 +3,21 @@
 use serde_json::json;
 use tower_chat_rooms::{ChatRooms, Limits};
 
-use crate::client::{Client, assert_empty, default_rooms, logged};
+use crate::support::{Client, assert_empty, default_rooms, rooms_with_log};
 
 async fn enter(client: &mut Client, name: &str, room: &str) {
-    client.say(json!({"event": "enter", "message": name, "roomId": room})).await;
+    client.send(json!({"event": "enter", "message": name, "roomId": room})).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn moving_is_out_of_the_old_and_into_the_new() {
-    let (rooms, log) = logged();
+    let (rooms, log) = rooms_with_log();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
-    let mut cid = Client::enter(&rooms, "cid", "b").await;
+    let mut carol = Client::enter(&rooms, "carol", "b").await;
     ann.next().await;
     log.take();
-    ann.say(json!({"event": "message", "message": "bye"})).await;
+    ann.send(json!({"event": "message", "message": "bye"})).await;
     enter(&mut ann, "ann", "b").await;
     // What was said before still reaches who has left, and nothing from after.
     assert_eq!(ann.next().await["message"], "bye");
@@ -25,9 +25,9 @@ async fn moving_is_out_of_the_old_and_into_the_new() {
     assert_eq!((&hello["event"], &hello["num"]), (&json!("enter"), &json!(2)));
     assert_eq!(bob.next().await["message"], "bye");
     assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
-    assert_eq!(cid.next().await["num"], 2);
-    bob.say(json!({"event": "message", "message": "to a"})).await;
-    cid.say(json!({"event": "message", "message": "to b"})).await;
+    assert_eq!(carol.next().await["num"], 2);
+    bob.send(json!({"event": "message", "message": "to a"})).await;
+    carol.send(json!({"event": "message", "message": "to b"})).await;
     assert_eq!(ann.next().await["message"], "to b");
     assert_eq!(
         log.take(),
@@ -36,14 +36,14 @@ async fn moving_is_out_of_the_old_and_into_the_new() {
             "- ann a 1 moved to another room",
             "+ ann b 2",
             r#"bob a: {"event":"message","message":"to a"}"#,
-            r#"cid b: {"event":"message","message":"to b"}"#,
+            r#"carol b: {"event":"message","message":"to b"}"#,
         ]
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_name_is_out_and_in_again() {
-    let (rooms, log) = logged();
+    let (rooms, log) = rooms_with_log();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
     ann.next().await;
@@ -60,7 +60,7 @@ async fn another_name_is_out_and_in_again() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_enter_again_answers_its_sender_alone() {
-    let (rooms, log) = logged();
+    let (rooms, log) = rooms_with_log();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
     ann.next().await;
@@ -72,7 +72,7 @@ async fn the_same_enter_again_answers_its_sender_alone() {
             (&json!("enter"), &json!("ann"), &json!(2))
         );
     }
-    ann.say(json!({"event": "message", "message": "next"})).await;
+    ann.send(json!({"event": "message", "message": "next"})).await;
     assert_eq!(bob.next().await["message"], "next");
     assert_eq!(log.take().len(), 3);
 }
@@ -92,7 +92,7 @@ async fn who_cannot_enter_stays_where_he_is() {
     // Full of himself: another name in the same room is fine.
     enter(&mut ann, "anne", "a").await;
     assert_eq!(ann.next().await["num"], 1);
-    ann.say(json!({"event": "message", "message": "still here"})).await;
+    ann.send(json!({"event": "message", "message": "still here"})).await;
     assert_eq!(ann.next().await["message"], "still here");
 }
 
@@ -103,12 +103,12 @@ async fn names_of_javascript_are_names() {
         let mut ann = Client::enter(&rooms, name, name).await;
         let mut bob = Client::enter(&rooms, name, name).await;
         assert_eq!(ann.next().await["num"], 2);
-        bob.say(json!({"event": name, "__proto__": {"num": 7}})).await;
+        bob.send(json!({"event": name, "__proto__": {"num": 7}})).await;
         let frame = ann.next().await;
         assert_eq!((&frame["name"], &frame["num"]), (&json!(name), &json!(2)));
-        bob.leave().await;
+        bob.close().await;
         assert_eq!(ann.next().await["num"], 1);
-        ann.leave().await;
+        ann.close().await;
     }
     assert_empty(&rooms);
 }
@@ -120,7 +120,7 @@ async fn every_member_sees_one_order_and_counts_step_by_one() {
     let mut observers = Vec::new();
     for n in 0..3 {
         let mut client = Client::enter(&rooms, &format!("observer{n}"), "r").await;
-        client.polite = true;
+        client.answers_heartbeats = true;
         observers.push(client);
     }
     // Many tasks come, talk and go at once.
@@ -131,11 +131,11 @@ async fn every_member_sees_one_order_and_counts_step_by_one() {
             let name = format!("m{n}");
             let mut client = Client::enter(&rooms, &name, "r").await;
             for k in 0..3 {
-                client.say(json!({"event": "message", "message": format!("{n}.{k}")})).await;
+                client.send(json!({"event": "message", "message": format!("{n}.{k}")})).await;
                 // Its own frames come in their order, among those of others.
                 while client.next().await["message"] != format!("{n}.{k}") {}
             }
-            if n % 2 == 0 { client.leave().await } else { client.vanish().await }
+            if n % 2 == 0 { client.close().await } else { client.disconnect().await }
         }));
     }
     for task in tasks {
@@ -178,7 +178,7 @@ async fn every_member_sees_one_order_and_counts_step_by_one() {
     }
     assert_eq!(num, 3);
     for observer in observers {
-        observer.leave().await;
+        observer.close().await;
     }
     assert_empty(&rooms);
 }
@@ -190,9 +190,9 @@ async fn an_empty_room_costs_nothing() {
         let client = Client::enter(&rooms, "x", &format!("room{round}")).await;
         assert_eq!(rooms.stats().rooms, 1);
         if round % 2 == 0 {
-            client.leave().await
+            client.close().await
         } else {
-            client.vanish().await
+            client.disconnect().await
         }
         assert_empty(&rooms);
     }

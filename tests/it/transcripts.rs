@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, History, Recovery};
 
-use crate::client::{Client, Next};
+use crate::support::{Client, Next};
 
 /// Whether a value is what the transcript says, where `$name` stands for any text at first.
 fn matches(want: &Value, got: &Value, names: &mut HashMap<String, String>) -> bool {
@@ -92,23 +92,23 @@ async fn play(file: &str, text: &str) {
                     frame = fill(&frame, &names);
                 }
             }
-            clients.get_mut(&name).expect(&at).say(frame).await;
+            clients.get_mut(&name).expect(&at).send(frame).await;
         } else if let Some(name) = of("to") {
-            match clients.get_mut(&name).expect(&at).next_or_end().await {
+            match clients.get_mut(&name).expect(&at).next_or_close().await {
                 Next::Frame(got) => {
                     assert!(matches(&step["frame"], &got, &mut names), "{at}\ngot {got}\nnames {names:?}");
                 }
-                Next::End(code) => panic!("{at}\nclosed with {code}"),
+                Next::Closed(code) => panic!("{at}\nclosed with {code}"),
             }
         } else if let Some(name) = of("cut") {
-            clients.remove(&name).expect(&at).vanish().await;
+            clients.remove(&name).expect(&at).disconnect().await;
         } else if let Some(name) = of("close") {
             let code = step["code"].as_u64().unwrap() as u16;
             let mut client = clients.remove(&name).expect(&at);
             if step["by"] == "client" {
                 client.close_with(code).await;
             } else {
-                assert_eq!(client.closed().await, code, "{at}");
+                assert_eq!(client.close_code().await, code, "{at}");
             }
         } else if let Some(millis) = step["pass"].as_u64() {
             pass(&mut clients, Duration::from_millis(millis)).await;

@@ -6,11 +6,11 @@ use std::sync::{Arc, LazyLock, Mutex};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Log output, and the `Debug` output of whatever is shown to it.
+/// Log output, and the `Debug` output of what is passed to [`show`](LogCapture::show).
 #[derive(Clone, Default)]
-pub(crate) struct Capture(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct LogCapture(Arc<Mutex<Vec<u8>>>);
 
-impl Capture {
+impl LogCapture {
     /// Captures what this thread logs until the guard is dropped.
     pub(crate) fn listen(&self, filter: &str) -> tracing::subscriber::DefaultGuard {
         // With a single subscriber, tracing caches whether an event is enabled by the subscriber of the thread that
@@ -43,7 +43,7 @@ impl Capture {
     }
 }
 
-impl io::Write for Capture {
+impl io::Write for LogCapture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())

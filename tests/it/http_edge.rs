@@ -22,9 +22,7 @@ use tower_chat_rooms::{
     TrustedProxies, User,
 };
 
-use crate::capture::Capture;
-use crate::client::{assert_empty, default_rooms};
-use crate::hyper_server::{HANDSHAKE, ask, open};
+use crate::support::{HANDSHAKE, LogCapture, assert_empty, default_rooms, open_http, send_request};
 
 type Ws = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
 
@@ -268,7 +266,7 @@ async fn connect_without_upgrades(rooms: &ChatRooms, times: usize) {
         let service = TowerToHyperService::new(rooms.service());
         let server = hyper::server::conn::http1::Builder::new();
         let served = tokio::spawn(server.serve_connection(TokioIo::new(theirs), service));
-        assert_eq!(ask(&mut ours, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
+        assert_eq!(send_request(&mut ours, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
         served.await.unwrap().unwrap();
         while rooms.stats().connections > 0 {
             tokio::task::yield_now().await;
@@ -278,7 +276,7 @@ async fn connect_without_upgrades(rooms: &ChatRooms, times: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_without_upgrades_is_reported_once() {
-    let capture = Capture::default();
+    let capture = LogCapture::default();
     let _guard = capture.listen("debug");
     let rooms = default_rooms();
     connect_without_upgrades(&rooms, 3).await;
@@ -302,12 +300,13 @@ async fn a_missing_peer_address_is_reported_once_where_it_is_needed() {
         (unlimited().trusted_proxies(proxies()), None, 1),
         (unlimited().trusted_proxies(proxies()), Some("127.0.0.1:7"), 0),
     ] {
-        let capture = Capture::default();
+        let capture = LogCapture::default();
         let _guard = capture.listen("info");
         let rooms = builder.build().unwrap();
         for _ in 0..3 {
             let peer = peer.map(|peer| peer.parse().unwrap());
-            let answer = ask(&mut open(&rooms, peer), format!("{HANDSHAKE}\r\n").as_bytes()).await;
+            let answer =
+                send_request(&mut open_http(&rooms, peer), format!("{HANDSHAKE}\r\n").as_bytes()).await;
             assert_eq!(answer.status, 101);
         }
         assert_eq!(capture.count("PeerAddr"), reports, "{}", capture.text());

@@ -4,29 +4,29 @@ use futures_util::SinkExt;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::client::{Client, assert_empty, default_rooms};
+use crate::support::{Client, assert_empty, default_rooms};
 
 #[tokio::test(start_paused = true)]
 async fn two_members_hear_each_other_and_themselves() {
     let rooms = default_rooms();
     let mut ann = Client::connect(&rooms).await;
-    ann.text(r#"{"event":"enter","message":"ann","roomId":"7"}"#).await;
+    ann.send_text(r#"{"event":"enter","message":"ann","roomId":"7"}"#).await;
     assert_eq!(
         ann.next_text().await,
         r#"{"event":"enter","message":"ann","roomId":"7","name":"ann","num":1}"#
     );
     let mut bob = Client::connect(&rooms).await;
-    bob.text(r#"{"event":"enter","message":"bob","roomId":7}"#).await;
+    bob.send_text(r#"{"event":"enter","message":"bob","roomId":7}"#).await;
     let hello = r#"{"event":"enter","message":"bob","roomId":7,"name":"bob","num":2}"#;
     assert_eq!(bob.next_text().await, hello);
     assert_eq!(ann.next_text().await, hello);
-    ann.text(r#"{"event":"message","message":"hi"}"#).await;
+    ann.send_text(r#"{"event":"message","message":"hi"}"#).await;
     let hi = r#"{"event":"message","message":"hi","name":"ann","num":2}"#;
     assert_eq!(ann.next_text().await, hi);
     assert_eq!(bob.next_text().await, hi);
-    ann.leave().await;
+    ann.close().await;
     assert_eq!(bob.next_text().await, r#"{"event":"out","name":"ann","num":1}"#);
-    bob.leave().await;
+    bob.close().await;
     assert_empty(&rooms);
 }
 
@@ -38,7 +38,7 @@ async fn any_event_is_relayed_byte_by_byte() {
         r#"{"event":"draw","to":[1.50,1e300,{"a":null}],"x":"\u0041"}"#,
         "{ \"message\":{},\t\"event\":\"\u{5c0f}\" }",
     ] {
-        ann.text(text).await;
+        ann.send_text(text).await;
         let open = text.strip_suffix('}').unwrap().trim_end();
         assert_eq!(ann.next_text().await, format!(r#"{open},"name":"ann","num":1}}"#));
     }
@@ -51,11 +51,12 @@ async fn what_is_the_servers_cannot_be_forged() {
     let mut ann = Client::enter(&rooms, "ann", "").await;
     assert_eq!(eve.next().await["name"], "ann");
     for event in ["out", "noAuth", "error", "heartbeat"] {
-        eve.say(json!({"event": event, "name": "ann", "num": 0, "message": "ping"})).await;
+        eve.send(json!({"event": event, "name": "ann", "num": 0, "message": "ping"})).await;
         let answer = eve.next().await;
         assert_eq!((&answer["event"], &answer["code"]), (&json!("error"), &json!("reserved_event")));
     }
-    eve.text(r#"{"name":"ann","event":"message","num":99,"message":"I am Ann","n\u0061me":"ann"}"#).await;
+    eve.send_text(r#"{"name":"ann","event":"message","num":99,"message":"I am Ann","n\u0061me":"ann"}"#)
+        .await;
     assert_eq!(ann.next_text().await, r#"{"event":"message","message":"I am Ann","name":"eve","num":2}"#);
 }
 
@@ -75,16 +76,16 @@ async fn errors_have_exactly_three_keys_and_harm_nobody() {
         (r#"{"event":"enter","message":"a","roomId":[7]}"#, "bad_room_id"),
         (r#"{"event":"enter","message":"a","roomId":"\n"}"#, "bad_room_id"),
     ] {
-        ann.text(text).await;
+        ann.send_text(text).await;
         let answer = ann.next().await;
         assert_eq!(answer["code"], code, "{text}");
         assert_eq!(answer["event"], "error");
         assert!(answer["message"].as_str().is_some_and(|m| m.len() > 5));
         assert_eq!(answer.as_object().unwrap().len(), 3);
     }
-    ann.text("[".repeat(60_000)).await;
+    ann.send_text("[".repeat(60_000)).await;
     assert_eq!(ann.next().await["code"], "too_deep");
-    ann.say(json!({"event": "enter", "message": "ann", "roomId": "7"})).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "7"})).await;
     assert_eq!(ann.next().await["num"], 1);
 }
 
@@ -94,17 +95,17 @@ async fn malformed_frames_in_a_row_end_the_connection() {
     let mut ann = Client::enter(&rooms, "ann", "7").await;
     for _ in 0..3 {
         for _ in 0..7 {
-            ann.text("{").await;
+            ann.send_text("{").await;
             assert_eq!(ann.next().await["code"], "bad_json");
         }
         // A good frame in between is forgiving.
-        ann.say(json!({"event": "message", "message": "sorry"})).await;
+        ann.send(json!({"event": "message", "message": "sorry"})).await;
         assert_eq!(ann.next().await["message"], "sorry");
     }
     for _ in 0..8 {
-        ann.text("{").await;
+        ann.send_text("{").await;
     }
-    let (before, code) = ann.closed_after().await;
+    let (before, code) = ann.frames_until_close().await;
     assert_eq!((before.len(), code), (8, 1008));
     ann.task.await.unwrap();
     assert_empty(&rooms);
@@ -130,14 +131,14 @@ async fn each_kind_of_bad_frame_has_its_close_code() {
     for (frame, code) in cases {
         let mut ann = Client::enter(&rooms, "ann", "7").await;
         tokio::io::AsyncWriteExt::write_all(ann.ws.get_mut(), &frame).await.unwrap();
-        assert_eq!(ann.closed().await, code, "{frame:?}");
+        assert_eq!(ann.close_code().await, code, "{frame:?}");
         drop(ann.ws);
         ann.task.await.unwrap();
         assert_empty(&rooms);
     }
     let mut ann = Client::enter(&rooms, "ann", "7").await;
     ann.ws.send(Message::text("x".repeat(65 * 1024))).await.unwrap();
-    assert_eq!(ann.closed().await, 1009);
+    assert_eq!(ann.close_code().await, 1009);
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,19 +172,19 @@ async fn a_room_is_the_same_by_number_and_by_text() {
     let mut members = Vec::new();
     for (n, id) in [json!(42), json!("42"), json!(42.0)].into_iter().enumerate() {
         let mut client = Client::connect(&rooms).await;
-        client.say(json!({"event": "enter", "message": "x", "roomId": id})).await;
+        client.send(json!({"event": "enter", "message": "x", "roomId": id})).await;
         let hello = client.next().await;
         assert_eq!(hello["num"], n + 1);
         assert_eq!(hello["roomId"], id);
         members.push(client);
     }
     let mut nowhere = Client::connect(&rooms).await;
-    nowhere.say(json!({"event": "enter", "message": "x"})).await;
+    nowhere.send(json!({"event": "enter", "message": "x"})).await;
     assert_eq!(nowhere.next().await["num"], 1);
     let mut null = Client::connect(&rooms).await;
-    null.say(json!({"event": "enter", "message": "x", "roomId": null})).await;
+    null.send(json!({"event": "enter", "message": "x", "roomId": null})).await;
     assert_eq!(null.next().await["num"], 2);
     let mut undefined = Client::connect(&rooms).await;
-    undefined.say(json!({"event": "enter", "message": "x", "roomId": "undefined"})).await;
+    undefined.send(json!({"event": "enter", "message": "x", "roomId": "undefined"})).await;
     assert_eq!(undefined.next().await["num"], 1);
 }

@@ -16,14 +16,14 @@ use tower::{Layer, ServiceBuilder, service_fn};
 use tower_chat_rooms::{ChatRooms, PeerAddr};
 
 /// How long hyper waits for a request's head.
-pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
                                     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// Connects to a server with chat rooms at `/chat` and a page everywhere else.
-pub(crate) fn open(rooms: &ChatRooms, peer: Option<SocketAddr>) -> DuplexStream {
+pub(crate) fn open_http(rooms: &ChatRooms, peer: Option<SocketAddr>) -> DuplexStream {
     let (theirs, ours) = tokio::io::duplex(64 * 1024);
     let service = ServiceBuilder::new()
         .map_request(move |mut request: Request<Incoming>| {
@@ -33,7 +33,7 @@ pub(crate) fn open(rooms: &ChatRooms, peer: Option<SocketAddr>) -> DuplexStream 
         .service(rooms.layer("/chat").layer(service_fn(page)));
     tokio::spawn(async move {
         let mut server = Builder::new(TokioExecutor::new());
-        server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+        server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
         server.http2().enable_connect_protocol();
         let service = TowerToHyperService::new(service);
         // Tests see a client's errors on the client's side.
@@ -54,7 +54,7 @@ async fn page(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible>
 
 /// A response of HTTP/1.1.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     /// In lower case.
     pub(crate) head: String,
@@ -62,7 +62,7 @@ pub(crate) struct Answer {
 }
 
 /// Sends bytes and reads one response. The connection stays open.
-pub(crate) async fn ask(io: &mut DuplexStream, bytes: &[u8]) -> Answer {
+pub(crate) async fn send_request(io: &mut DuplexStream, bytes: &[u8]) -> HttpResponse {
     // The server may close before it has read everything.
     let _ = io.write_all(bytes).await;
     let mut head = Vec::new();
@@ -77,18 +77,18 @@ pub(crate) async fn ask(io: &mut DuplexStream, bytes: &[u8]) -> Answer {
         .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
     let mut body = vec![0; length];
     io.read_exact(&mut body).await.unwrap();
-    Answer { status, head, body: String::from_utf8(body).unwrap() }
+    HttpResponse { status, head, body: String::from_utf8(body).unwrap() }
 }
 
 /// Sends the usual handshake with one change.
-pub(crate) async fn ask_with(rooms: &ChatRooms, from: &str, to: &str) -> Answer {
+pub(crate) async fn handshake_with_replacement(rooms: &ChatRooms, from: &str, to: &str) -> HttpResponse {
     assert!(HANDSHAKE.contains(from));
     let request = HANDSHAKE.replacen(from, to, 1) + "\r\n";
-    ask(&mut open(rooms, None), request.as_bytes()).await
+    send_request(&mut open_http(rooms, None), request.as_bytes()).await
 }
 
 /// Sends the usual handshake with more headers.
-pub(crate) async fn ask_and(rooms: &ChatRooms, more: &str) -> Answer {
+pub(crate) async fn handshake_with_headers(rooms: &ChatRooms, more: &str) -> HttpResponse {
     let request = format!("{HANDSHAKE}{more}\r\n");
-    ask(&mut open(rooms, None), request.as_bytes()).await
+    send_request(&mut open_http(rooms, None), request.as_bytes()).await
 }

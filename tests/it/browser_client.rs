@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use tower::{Service, ServiceExt};
 use tower_chat_rooms::ClientScript;
 
-use crate::client::default_rooms;
+use crate::support::default_rooms;
 
 const SCRIPT: &str = include_str!("../../src/browser/chat-rooms.js");
 

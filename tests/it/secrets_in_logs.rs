@@ -19,15 +19,14 @@ use tower_chat_rooms::{
     Refusal, RoomPolicy, Verdict, event_channel,
 };
 
-use crate::capture::Capture;
-use crate::client::Client;
+use crate::support::{Client, LogCapture};
 
 const SIGNING: &str = "the-signing-secret-of-thirty-two-bytes";
 const PASSWORD: &str = "correct-horse-battery-staple";
 const CLAIM: &str = "a-private-claim";
 
 /// Looks at whatever it is asked about.
-struct Nosy(Capture);
+struct Nosy(LogCapture);
 
 impl RoomPolicy for Nosy {
     async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
@@ -54,7 +53,12 @@ fn token(key: &str) -> String {
 }
 
 /// Makes an upgrade request with these headers, and returns the line to the server and its answer.
-async fn request(rooms: &ChatRooms, seen: &Capture, target: &str, headers: &str) -> (DuplexStream, String) {
+async fn request(
+    rooms: &ChatRooms,
+    seen: &LogCapture,
+    target: &str,
+    headers: &str,
+) -> (DuplexStream, String) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (service, seen) = (rooms.service(), seen.clone());
     seen.show(&service);
@@ -89,7 +93,7 @@ async fn request(rooms: &ChatRooms, seen: &Capture, target: &str, headers: &str)
 
 async fn client(line: DuplexStream) -> Client {
     let ws = WebSocketStream::from_raw_socket(line, Role::Client, None).await;
-    Client { ws, task: tokio::spawn(async {}), polite: true }
+    Client { ws, task: tokio::spawn(async {}), answers_heartbeats: true }
 }
 
 /// The next frame of this event.
@@ -104,7 +108,7 @@ async fn until(client: &mut Client, event: &str) -> Value {
 
 /// A whole session, with everything that is secret in every place where it can be. Returns what
 /// must not have been seen.
-async fn session(seen: &Capture) -> Vec<String> {
+async fn session(seen: &LogCapture) -> Vec<String> {
     let auth = JwtAuth::hs256(SIGNING).unwrap().with_cookie("sid").with_query("token");
     seen.show(&auth);
     let (good, bad) = (token(SIGNING), token("another secret, of an attacker, of 32 bytes"));
@@ -164,20 +168,20 @@ async fn session(seen: &Capture) -> Vec<String> {
             let welcome = until(&mut ann, "welcome").await;
             resume.push(welcome["resume"].as_str().unwrap().into());
         }
-        ann.say(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume})).await;
+        ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume})).await;
         until(&mut ann, if headers.contains("v1") { "entered" } else { "enter" }).await;
         for event in ["message", "replace", "refuse", "drop"] {
-            ann.say(json!({"event": event, "message": PASSWORD, "cid": "c"})).await;
+            ann.send(json!({"event": event, "message": PASSWORD, "cid": "c"})).await;
         }
         for text in
             [format!("{{\"event\":\"message\",\"password\":{PASSWORD}}}"), format!("[\"{PASSWORD}\"]")]
         {
-            ann.text(text).await;
+            ann.send_text(text).await;
         }
-        ann.say(json!({"event": "auth", "message": bad})).await;
+        ann.send(json!({"event": "auth", "message": bad})).await;
         until(&mut ann, "noAuth").await;
-        ann.say(json!({"event": "auth", "message": good})).await;
-        ann.say(json!({"event": "enter", "message": "ann", "roomId": PASSWORD.repeat(9)})).await;
+        ann.send(json!({"event": "auth", "message": good})).await;
+        ann.send(json!({"event": "enter", "message": "ann", "roomId": PASSWORD.repeat(9)})).await;
         until(&mut ann, "error").await;
         for member in rooms.members("r") {
             seen.show(&member);
@@ -190,12 +194,12 @@ async fn session(seen: &Capture) -> Vec<String> {
     for end in ["panic", "too big"] {
         let (line, _) = request(&rooms, seen, "/chat", "").await;
         let mut ann = client(line).await;
-        ann.say(json!({"event": "auth", "message": good})).await;
+        ann.send(json!({"event": "auth", "message": good})).await;
         match end {
-            "panic" => ann.say(json!({"event": "enter", "message": "ann", "roomId": "panic"})).await,
-            _ => ann.say(json!({"event": "auth", "message": PASSWORD.repeat(400)})).await,
+            "panic" => ann.send(json!({"event": "enter", "message": "ann", "roomId": "panic"})).await,
+            _ => ann.send(json!({"event": "auth", "message": PASSWORD.repeat(400)})).await,
         }
-        assert!([1009, 1011].contains(&ann.closed().await));
+        assert!([1009, 1011].contains(&ann.close_code().await));
     }
     rooms.shutdown().await;
     let mut messages = 0;
@@ -210,7 +214,7 @@ async fn session(seen: &Capture) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_secret_is_seen() {
-    let seen = Capture::default();
+    let seen = LogCapture::default();
     // tungstenite logs whole frames at that level; the documentation says so.
     let guard = seen.listen("trace,tungstenite=debug");
     let secrets = session(&seen).await;
@@ -237,7 +241,7 @@ async fn nothing_secret_is_seen() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_seen_is_found() {
-    let seen = Capture::default();
+    let seen = LogCapture::default();
     let guard = seen.listen("trace");
     let secrets = session(&seen).await;
     drop(guard);

@@ -13,7 +13,7 @@ use tower_chat_rooms::{
     Timeouts, User,
 };
 
-use crate::client::{Client, Log, Next, assert_empty, unhurried};
+use crate::support::{Client, EventLog, Next, assert_empty, unlimited};
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -33,7 +33,7 @@ async fn flood(client: &mut Client, message: Message) -> (Vec<Value>, u16) {
             tokio::task::yield_now().await;
         }
     }
-    client.closed_after().await
+    client.frames_until_close().await
 }
 
 #[tokio::test(start_paused = true)]
@@ -45,19 +45,19 @@ async fn messages_beyond_the_rate_are_dropped_and_the_sender_is_told() {
     assert_eq!(bob.next().await["name"], "ann");
     // Two seconds' worth, of which the enter was one.
     for n in 0..19 {
-        ann.say(json!({"event": "message", "message": n})).await;
+        ann.send(json!({"event": "message", "message": n})).await;
         assert_eq!(ann.next().await["message"], n);
         assert_eq!(bob.next().await["message"], n);
     }
     for _ in 0..3 {
-        ann.say(json!({"event": "message", "message": "lost"})).await;
+        ann.send(json!({"event": "message", "message": "lost"})).await;
         assert_eq!(ann.next().await, limited("more than 10 messages per second; try again in 100 ms"));
     }
     advance(ms(60)).await;
-    ann.say(json!({"event": "message", "message": "lost"})).await;
+    ann.send(json!({"event": "message", "message": "lost"})).await;
     assert_eq!(ann.next().await, limited("more than 10 messages per second; try again in 40 ms"));
     advance(ms(40)).await;
-    ann.say(json!({"event": "message", "message": "again"})).await;
+    ann.send(json!({"event": "message", "message": "again"})).await;
     assert_eq!(ann.next().await["message"], "again");
     assert_eq!(bob.next().await["message"], "again");
     assert_eq!((rooms.stats().rate_limited, rooms.stats().errors, rooms.stats().messages), (4, 4, 20));
@@ -68,26 +68,26 @@ async fn by_v1_the_error_has_the_cid_and_the_time() {
     let rooms =
         ChatRooms::builder().rate_limits(RateLimits::default().max_messages_per_second(1)).build().unwrap();
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     assert_eq!(ann.next().await["event"], "entered");
     assert_eq!(ann.next().await["event"], "enter");
     let message = |cid: &str| json!({"event": "message", "message": "hi", "cid": cid});
-    ann.say(message("a")).await;
+    ann.send(message("a")).await;
     assert_eq!(ann.next().await["event"], "ack");
     assert_eq!(ann.next().await["event"], "message");
-    ann.say(message("b")).await;
+    ann.send(message("b")).await;
     let error = ann.next().await;
     assert_eq!(
         (&error["code"], &error["cid"], &error["retryAfter"]),
         (&json!("rate_limited"), &json!("b"), &json!(1000))
     );
     // Without an id, or with one that is none, it is refused all the same.
-    ann.say(json!({"event": "message", "message": "hi", "cid": 7})).await;
+    ann.send(json!({"event": "message", "message": "hi", "cid": 7})).await;
     let error = ann.next().await;
     assert_eq!((&error["code"], error.get("cid")), (&json!("rate_limited"), None));
     // After that time it goes out under the same id.
     tokio::time::sleep(ms(1000)).await;
-    ann.say(message("b")).await;
+    ann.send(message("b")).await;
     let ack = ann.next().await;
     assert_eq!((&ack["event"], &ack["cid"]), (&json!("ack"), &json!("b")));
     let message = ann.next().await;
@@ -96,7 +96,7 @@ async fn by_v1_the_error_has_the_cid_and_the_time() {
 
 #[tokio::test(start_paused = true)]
 async fn who_goes_on_regardless_is_closed() {
-    let log = Log::default();
+    let log = EventLog::default();
     let rooms = ChatRooms::builder()
         .rate_limits(RateLimits::default().max_messages_per_second(10).max_rate_violations(5))
         .events(log.hook())
@@ -110,7 +110,7 @@ async fn who_goes_on_regardless_is_closed() {
     assert_eq!(log.take().last().unwrap(), "- ann r 0 too much too fast");
     let stats = rooms.stats();
     assert_eq!((stats.messages, stats.rate_limited, stats.flooded), (19, 5, 1));
-    ann.vanish().await;
+    ann.disconnect().await;
     assert_empty(&rooms);
 }
 
@@ -122,26 +122,26 @@ async fn what_is_within_the_rate_makes_up_for_what_was_not() {
         .unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     for _ in 0..19 {
-        ann.say(json!({"event": "message"})).await;
+        ann.send(json!({"event": "message"})).await;
         ann.next().await;
     }
     // Half of it is too much, for ever.
     for _ in 0..200 {
-        ann.say(json!({"event": "message"})).await;
+        ann.send(json!({"event": "message"})).await;
         assert_eq!(ann.next().await["code"], "rate_limited");
         advance(ms(100)).await;
-        ann.say(json!({"event": "message"})).await;
+        ann.send(json!({"event": "message"})).await;
         assert_eq!(ann.next().await["event"], "message");
     }
     // Two thirds are more than that.
     let mut closed = None;
     for _ in 0..100 {
-        ann.say(json!({"event": "message"})).await;
-        ann.say(json!({"event": "message"})).await;
+        ann.send(json!({"event": "message"})).await;
+        ann.send(json!({"event": "message"})).await;
         advance(ms(100)).await;
-        ann.say(json!({"event": "message"})).await;
+        ann.send(json!({"event": "message"})).await;
         for _ in 0..3 {
-            if let Next::End(code) = ann.next_or_end().await {
+            if let Next::Closed(code) = ann.next_or_close().await {
                 closed.get_or_insert(code);
                 break;
             }
@@ -162,19 +162,19 @@ async fn bytes_have_a_rate_of_their_own() {
         .unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let message = |n: usize| format!(r#"{{"event":"x","a":"{}"}}"#, "x".repeat(n - 20));
-    ann.text(message(900)).await;
+    ann.send_text(message(900)).await;
     assert_eq!(ann.next().await["event"], "x");
-    ann.text(message(900)).await;
+    ann.send_text(message(900)).await;
     assert_eq!(ann.next().await["event"], "x");
-    ann.text(message(900)).await;
+    ann.send_text(message(900)).await;
     let error = ann.next().await;
     assert_eq!(error["code"], "rate_limited");
     assert!(error["message"].as_str().unwrap().starts_with("more than 1000 bytes per second; "), "{error}");
     // What is smaller still passes.
-    ann.text(message(100)).await;
+    ann.send_text(message(100)).await;
     assert_eq!(ann.next().await["event"], "x");
     tokio::time::sleep(ms(900)).await;
-    ann.text(message(900)).await;
+    ann.send_text(message(900)).await;
     assert_eq!(ann.next().await["event"], "x");
 }
 
@@ -188,18 +188,18 @@ async fn frames_that_say_nothing_are_paid_for() {
     for (first, then) in [(&ping, &ping), (&pong, &pong), (&begin, &go_on), (&beat, &beat)] {
         let rooms = ChatRooms::builder().build().unwrap();
         let mut eve = Client::connect_as(&rooms, Admission::anonymous(), 1024).await;
-        eve.say(json!({"event": "enter", "message": "eve", "roomId": "r"})).await;
+        eve.send(json!({"event": "enter", "message": "eve", "roomId": "r"})).await;
         assert_eq!(eve.next().await["event"], "enter");
         eve.ws.send(first.clone()).await.unwrap();
         let begin = Instant::now();
-        eve.polite = false;
+        eve.answers_heartbeats = false;
         let (before, code) = flood(&mut eve, then.clone()).await;
         assert_eq!((code, before), (1008, Vec::new()), "{then:?}");
         // No more than what is allowed beyond, and what was read with the last of it.
         let stats = rooms.stats();
         assert!((100..=100 + 64 + 700).contains(&stats.rate_limited), "{then:?}: {stats:?}");
         assert_eq!((stats.flooded, begin.elapsed()), (1, Duration::ZERO));
-        eve.vanish().await;
+        eve.disconnect().await;
         assert_empty(&rooms);
     }
 }
@@ -215,7 +215,7 @@ async fn heartbeats_are_answered_whatever_the_rate() {
         .unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     for n in 0..60 {
-        ann.say(json!({"event": "message", "message": n})).await;
+        ann.send(json!({"event": "message", "message": n})).await;
         assert_eq!(ann.next().await["message"], n);
         for _ in 0..40 {
             advance(ms(25)).await;
@@ -243,7 +243,7 @@ async fn enters_and_new_rooms_have_rates() {
         ("d", Some("more than 2 new rooms per minute; enter one that exists, or wait")),
         ("old", Some("more than 6 enters per minute")),
     ] {
-        ann.say(enter(room)).await;
+        ann.send(enter(room)).await;
         let frame = ann.next().await;
         match code {
             None => assert_eq!(frame["event"], "enter", "{room}: {frame}"),
@@ -259,21 +259,21 @@ async fn enters_and_new_rooms_have_rates() {
         advance(ms(1000)).await;
         ann.answer_heartbeats().await;
     }
-    ann.say(enter("d")).await;
+    ann.send(enter("d")).await;
     assert_eq!(ann.next().await["event"], "enter");
     assert_eq!(rooms.stats().rate_limited, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_limits_everything_passes() {
-    let rooms = unhurried().build().unwrap();
+    let rooms = unlimited().build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     for n in 0..1000 {
-        ann.say(json!({"event": "message", "message": n})).await;
+        ann.send(json!({"event": "message", "message": n})).await;
         assert_eq!(ann.next().await["message"], n);
     }
     for n in 0..100 {
-        ann.say(json!({"event": "enter", "message": "ann", "roomId": n})).await;
+        ann.send(json!({"event": "enter", "message": "ann", "roomId": n})).await;
         assert_eq!(ann.next().await["roomId"], n);
     }
     assert_eq!(rooms.stats().rate_limited, 0);
@@ -297,22 +297,22 @@ async fn guesses_are_counted_whatever_is_between_them() {
     let rooms = ChatRooms::builder().auth(Door).build().unwrap();
     let mut eve = Client::enter(&rooms, "eve", "r").await;
     for n in 1..=8 {
-        eve.say(json!({"event": "auth", "message": format!("guess {n}")})).await;
+        eve.send(json!({"event": "auth", "message": format!("guess {n}")})).await;
         assert_eq!(eve.next().await, json!({"event": "noAuth", "message": "wrong"}));
         if n < 8 {
             // Neither good manners nor a token of his own make up for it.
-            eve.say(json!({"event": "auth", "message": "good"})).await;
-            eve.say(json!({"event": "message", "message": n})).await;
+            eve.send(json!({"event": "auth", "message": "good"})).await;
+            eve.send(json!({"event": "message", "message": n})).await;
             assert_eq!(eve.next().await["message"], n);
         }
     }
-    assert_eq!(eve.closed().await, 1008);
+    assert_eq!(eve.close_code().await, 1008);
     assert_eq!(rooms.stats().auth_failed, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_lasts_its_time_and_its_seat_is_kept() {
-    let log = Log::default();
+    let log = EventLog::default();
     let rooms = ChatRooms::builder()
         .timeouts(Timeouts::default().max_lifetime(Duration::from_secs(100)))
         .heartbeat(Heartbeat::every(Duration::from_secs(10)))
@@ -325,17 +325,17 @@ async fn a_connection_lasts_its_time_and_its_seat_is_kept() {
     let mut v1 = Vec::new();
     for n in 0..20 {
         let (mut client, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-        client.say(json!({"event": "enter", "message": n.to_string(), "roomId": n})).await;
+        client.send(json!({"event": "enter", "message": n.to_string(), "roomId": n})).await;
         assert_eq!(client.next().await["event"], "entered");
         v1.push((client, welcome["resume"].clone()));
     }
     log.take();
     let ends = futures_util::future::join_all(v1.iter_mut().map(|(client, _)| async {
-        assert_eq!(client.closed().await, 4003);
+        assert_eq!(client.close_code().await, 4003);
         begin.elapsed()
     }));
     // Who has not entered in time doesn't last that long.
-    let (ends, code) = tokio::join!(ends, plain.closed());
+    let (ends, code) = tokio::join!(ends, plain.close_code());
     assert_eq!((code, log.take()), (4002, Vec::new()));
     let (first, last) = (ends.iter().min().unwrap(), ends.iter().max().unwrap());
     assert!(*first >= Duration::from_secs(90) && *last <= Duration::from_secs(101), "{ends:?}");
@@ -344,7 +344,7 @@ async fn a_connection_lasts_its_time_and_its_seat_is_kept() {
     // Whose time was over last is still expected.
     let at = ends.iter().position(|end| end == last).unwrap();
     let (mut back, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    back.say(json!({"event": "enter", "message": at.to_string(), "roomId": at, "resume": v1[at].1})).await;
+    back.send(json!({"event": "enter", "message": at.to_string(), "roomId": at, "resume": v1[at].1})).await;
     let entered = back.next().await;
     assert_eq!((&entered["event"], &entered["resumed"]), (&json!("entered"), &json!(true)));
 }

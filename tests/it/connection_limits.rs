@@ -14,16 +14,15 @@ use tower_chat_rooms::{
     Timeouts, TrustedProxies,
 };
 
-use crate::client::{Client, Log, assert_empty};
-use crate::hyper_server::{Answer, HANDSHAKE, ask, open};
+use crate::support::{Client, EventLog, HANDSHAKE, HttpResponse, assert_empty, open_http, send_request};
 
 fn peer(text: &str) -> SocketAddr {
     SocketAddr::new(text.parse().unwrap(), 7)
 }
 
-async fn connect(rooms: &ChatRooms, from: &str, headers: &str) -> (Answer, DuplexStream) {
-    let mut io = open(rooms, Some(peer(from)));
-    let answer = ask(&mut io, format!("{HANDSHAKE}{headers}\r\n").as_bytes()).await;
+async fn connect(rooms: &ChatRooms, from: &str, headers: &str) -> (HttpResponse, DuplexStream) {
+    let mut io = open_http(rooms, Some(peer(from)));
+    let answer = send_request(&mut io, format!("{HANDSHAKE}{headers}\r\n").as_bytes()).await;
     (answer, io)
 }
 
@@ -51,7 +50,10 @@ async fn connections_per_address_are_limited() {
     // Other addresses are not affected, nor are connections without an address.
     assert_eq!(status(&rooms, "192.0.2.2").await, 101);
     for _ in 0..5 {
-        assert_eq!(ask(&mut open(&rooms, None), format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
+        assert_eq!(
+            send_request(&mut open_http(&rooms, None), format!("{HANDSHAKE}\r\n").as_bytes()).await.status,
+            101
+        );
     }
     // An IPv6 /64 network counts as one address.
     let (_, _three) = connect(&rooms, "2001:db8::1", "").await;
@@ -94,7 +96,7 @@ async fn a_permit_is_returned_once_on_every_way_out() {
     }
     assert_eq!(rooms.stats().refused_auth, 4);
     // The client is gone while the hook runs.
-    let mut io = open(&rooms, Some(peer("192.0.2.1")));
+    let mut io = open_http(&rooms, Some(peer("192.0.2.1")));
     io.write_all(format!("{HANDSHAKE}X-Auth: never\r\n\r\n").as_bytes()).await.unwrap();
     while rooms.stats().connections == 0 {
         tokio::task::yield_now().await;
@@ -103,7 +105,7 @@ async fn a_permit_is_returned_once_on_every_way_out() {
     drop(io);
     until_empty(&rooms).await;
     // The client is gone when the response is written.
-    let mut io = open(&rooms, Some(peer("192.0.2.1")));
+    let mut io = open_http(&rooms, Some(peer("192.0.2.1")));
     io.write_all(format!("{HANDSHAKE}\r\n").as_bytes()).await.unwrap();
     drop(io);
     until_empty(&rooms).await;
@@ -118,20 +120,20 @@ async fn a_permit_is_returned_once_on_every_way_out() {
     until_empty(&rooms).await;
     // The client has entered, and then: a close, a reset, a kick, a shutdown.
     let enter = async |rooms: &ChatRooms| Client::enter_from(rooms, "ann", peer("192.0.2.1")).await;
-    enter(&rooms).await.leave().await;
+    enter(&rooms).await.close().await;
     until_empty(&rooms).await;
-    enter(&rooms).await.vanish().await;
+    enter(&rooms).await.disconnect().await;
     until_empty(&rooms).await;
     let mut ann = enter(&rooms).await;
     assert!(rooms.kick(rooms.members("r")[0].connection));
-    assert_eq!(ann.closed().await, 4500);
+    assert_eq!(ann.close_code().await, 4500);
     until_empty(&rooms).await;
     // Its task is aborted.
     let ann = enter(&rooms).await;
     ann.task.abort();
     until_empty(&rooms).await;
     let mut ann = enter(&rooms).await;
-    let (down, code) = tokio::join!(rooms.shutdown(), ann.closed());
+    let (down, code) = tokio::join!(rooms.shutdown(), ann.close_code());
     assert_eq!((down, code), ((), 1012));
     assert_empty(&rooms);
 }
@@ -169,7 +171,7 @@ async fn connections_are_pending_until_they_enter() {
 
 #[tokio::test(start_paused = true)]
 async fn behind_a_trusted_proxy_the_clients_address_counts() {
-    let log = Log::default();
+    let log = EventLog::default();
     let seen = log.clone();
     let rooms = ChatRooms::builder()
         .limits(Limits::default().max_connections_per_ip(1))
@@ -233,9 +235,9 @@ async fn kept_sessions_per_address_are_limited() {
     for (n, from) in ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"].into_iter().enumerate() {
         let admission = Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());
         let mut client = Client::connect_from(&rooms, admission, peer(from)).await;
-        client.say(json!({"event": "enter", "message": format!("n{n}"), "roomId": "r"})).await;
+        client.send(json!({"event": "enter", "message": format!("n{n}"), "roomId": "r"})).await;
         while client.next().await["event"] != "entered" {}
-        client.vanish().await;
+        client.disconnect().await;
     }
     let names = || rooms.members("r").iter().map(|member| member.name.to_string()).collect::<Vec<_>>();
     assert_eq!(names(), ["n0", "n1", "n3"]);
@@ -246,8 +248,8 @@ async fn kept_sessions_per_address_are_limited() {
     assert_eq!(rooms.stats().absent, 0);
     let admission = Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());
     let mut client = Client::connect_from(&rooms, admission, peer("192.0.2.1")).await;
-    client.say(json!({"event": "enter", "message": "n", "roomId": "r"})).await;
+    client.send(json!({"event": "enter", "message": "n", "roomId": "r"})).await;
     while client.next().await["event"] != "entered" {}
-    client.vanish().await;
+    client.disconnect().await;
     assert_eq!(names(), ["n"]);
 }
