@@ -27,7 +27,12 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(config: Config) -> Context {
-        Context { config, clock: Clock::new(), counters: Counters::default(), restart_until: AtomicU32::new(0) }
+        Context {
+            config,
+            clock: Clock::new(),
+            counters: Counters::default(),
+            restart_until: AtomicU32::new(0),
+        }
     }
 
     /// A shutdown begins: so many clients are told to reconnect, and are spread over some time.

@@ -22,10 +22,16 @@ options! {
         /// A longer message closes the connection with 1009 before it is read.
         max_message_bytes: usize = 64 * 1024;
 
+        /// Bytes of an enter, without `since` and `resume`.
+        ///
+        /// The frame is relayed to the room with all keys that the client adds. A longer one is answered with an
+        /// error `bad_shape`.
+        max_enter_bytes: usize = 2048;
+
         /// Nesting depth of arrays and objects in a message.
         ///
         /// It protects the JSON parsers of the other members. A deeper message is answered with an error
-        /// `too_deep`.
+        /// `too_deep`. At most 127 counts, which is as much as common JSON parsers read.
         max_depth: usize = 64;
 
         /// Bytes of a member's name in UTF-8.

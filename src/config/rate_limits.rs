@@ -52,5 +52,11 @@ options! {
         /// Each frame within the rates makes up for one beyond them. The default is one second of sending at
         /// twice the allowed rate.
         max_rate_violations: u32 = 100;
+
+        /// Tokens that one connection may send within a minute.
+        ///
+        /// Each of them is checked by the auth hook, and by the policy for the room that the client is in. Beyond
+        /// it the client gets an error `rate_limited`.
+        max_auths_per_minute: u32 = 20;
     }
 }

@@ -12,6 +12,9 @@ use crate::protocol::outbound;
 pub(super) async fn authenticate(connection: &mut Connection, token: Cow<'_, str>) -> Result<(), End> {
     let engine = connection.engine().clone();
     let Some(auth) = engine.auth() else { return Ok(()) };
+    if let Err(exceeded) = connection.rates().check_auth() {
+        return connection.refuse_excess(exceeded, None);
+    }
     match connection.ask("on_token", async { auth.on_token(&token).await }).await? {
         Some(Ok(user)) => accept(connection, user).await,
         Some(Err(denied)) => connection.refuse_token(denied.reason()),
@@ -54,6 +57,7 @@ pub(super) async fn may_stay(connection: &mut Connection) -> Result<bool, End> {
         name: &membership.name,
         room,
         from: None,
+        body: None,
         is_renewal: true,
     };
     let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {

@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer, Panicked};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::inbound::{Inbound, Publish};
+use crate::protocol::inbound::{self, Inbound, Publish};
 use crate::protocol::resume::{self, ResumeToken};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -28,6 +28,9 @@ use crate::socket::{Inbox, Io, Socket, Turn};
 /// How long a connection that the client closed during a stall is kept, so that what it has opened instead
 /// is in use before it hears of the end.
 const LATE_CLOSE: Duration = Duration::from_millis(250);
+
+/// Bytes of an answer to a heartbeat.
+const MAX_PONG: usize = 128;
 
 /// The task's own state.
 pub(super) struct Connection {
@@ -329,7 +332,8 @@ impl Connection {
     /// have room for the largest of these futures.
     fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
         let inbound = Inbound::parse(text, self.config().limits.max_depth);
-        if matches!(inbound, Ok(Inbound::Pong)) {
+        // One that carries more is charged as a message.
+        if matches!(inbound, Ok(Inbound::Pong)) && text.len() <= MAX_PONG {
             self.faults.reset_bad_frames();
             self.rates.check_others(1)?;
             return Ok(None);
@@ -349,6 +353,11 @@ impl Connection {
         self.faults.reset_bad_frames();
         match inbound {
             Inbound::Pong => Ok(None),
+            Inbound::Ping if self.is_v1() => {
+                self.send(outbound::PONG);
+                Ok(None)
+            }
+            Inbound::Ping => self.refuse(inbound::reserved("heartbeat"), None).map(|()| None),
             Inbound::Auth(token) => Ok(Some(Box::pin(auth::authenticate(self, token)))),
             _ if self.pending_auth => {
                 self.send_no_auth("authenticate first: send {\"event\":\"auth\",\"message\":TOKEN}");

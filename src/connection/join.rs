@@ -57,7 +57,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         // It wants to be elsewhere now, and goes there from where it was.
         connection.attachment().come_back(None, slow)?;
     }
-    if !is_allowed(connection, &room, &name).await? {
+    if !is_allowed(connection, &room, &name, &body).await? {
         return Ok(());
     }
     if connection.engine().rooms.get(room.as_str()).is_none()
@@ -97,11 +97,17 @@ fn resumption(connection: &Connection, enter: &Enter<'_>) -> Result<Resumption, 
 }
 
 /// Asks the policy; if it says no, the client is told.
-async fn is_allowed(connection: &mut Connection, room: &RoomId, name: &Name) -> Result<bool, End> {
+async fn is_allowed(
+    connection: &mut Connection,
+    room: &RoomId,
+    name: &Name,
+    body: &Body<'_>,
+) -> Result<bool, End> {
     let engine = connection.engine().clone();
     let Some(policy) = engine.policy() else { return Ok(true) };
     let session = connection.attachment().session().clone();
     let (user, from) = (session.user(), session.membership().map(|m| m.room.id().clone()));
+    let body = format!("{}}}", body.as_str());
     let request = EnterRequest {
         connection: session.id(),
         peer: session.peer(),
@@ -109,6 +115,7 @@ async fn is_allowed(connection: &mut Connection, room: &RoomId, name: &Name) -> 
         name,
         room,
         from: from.as_ref(),
+        body: Some(&body),
         is_renewal: false,
     };
     let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
@@ -136,6 +143,11 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     let claimed = enter.name.as_deref();
     let has_resumption = enter.since.or(enter.resume).is_some();
     let body = if connection.is_v1() && has_resumption { enter.body.without_resume() } else { enter.body };
+    if body.as_str().len() >= limits.max_enter_bytes {
+        let max = limits.max_enter_bytes;
+        let text = format!("the enter has {} bytes; at most {max} are relayed", body.as_str().len() + 1);
+        return Err(PeerError::new(ErrorCode::BadShape, text));
+    }
     let user = connection.attachment().session().user();
     let (name, body) = match user.as_ref().and_then(|user| user.name()) {
         Some(own) if claimed != Some(own) => (Some(own), body.with_message(own)),

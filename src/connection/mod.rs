@@ -19,8 +19,10 @@ use crate::admission::Permit;
 use crate::connection::connection_task::Connection;
 use crate::engine::Engine;
 use crate::hooks::auth::Admission;
+use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::socket::Io;
+use crate::protocol::{frame, outbound};
+use crate::socket::{Io, Socket};
 
 /// What is known of a connection when it opens.
 pub(crate) struct Opening {
@@ -44,4 +46,13 @@ pub(crate) fn serve(
     opening: Opening,
 ) -> impl Future<Output = ()> + Send + 'static {
     Connection::open(engine, io, opening).serve()
+}
+
+/// Tells a `chat-rooms.v1` client that it is not authenticated, and closes the connection.
+pub(crate) async fn refuse(engine: Arc<Engine>, io: Box<dyn Io>, opening: Opening, reason: String) {
+    let Opening { permit, subprotocol, first, max_write, .. } = opening;
+    let mut socket = Socket::new(io, max_write, engine.context.clone(), subprotocol, first);
+    socket.send(&frame::text(outbound::no_auth(&reason).as_bytes()));
+    socket.finish(LeaveReason::NotAuthenticated, engine.config().timeouts.close_timeout).await;
+    drop(permit);
 }

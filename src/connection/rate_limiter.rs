@@ -19,6 +19,7 @@ pub(super) struct RateLimiter {
     others: TokenBucket,
     enters: TokenBucket,
     rooms: TokenBucket,
+    auths: TokenBucket,
     /// Frames beyond the rates, less those since that were within.
     violations: u32,
 }
@@ -41,6 +42,7 @@ impl RateLimiter {
             others: TokenBucket::new(others(limits, context.heartbeat_of(subprotocol)), now),
             enters: TokenBucket::new(enters(limits), now),
             rooms: TokenBucket::new(rooms(limits), now),
+            auths: TokenBucket::new(auths(limits), now),
             violations: 0,
             subprotocol,
             context,
@@ -79,6 +81,16 @@ impl RateLimiter {
         let limits = &config.rate_limits;
         self.enters.take(1, enters(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} enters per minute", limits.max_enters_per_minute),
+            wait,
+        })
+    }
+
+    /// A token that is to be checked.
+    pub(super) fn check_auth(&mut self) -> Result<(), Exceeded> {
+        let Context { config, clock, .. } = &*self.context;
+        let limits = &config.rate_limits;
+        self.auths.take(1, auths(limits), || clock.now()).map_err(|wait| Exceeded {
+            limit: format!("more than {} tokens per minute", limits.max_auths_per_minute),
             wait,
         })
     }
@@ -122,6 +134,10 @@ fn others(limits: &RateLimits, heartbeat: &Heartbeat) -> Rate {
 
 fn enters(limits: &RateLimits) -> Rate {
     Rate::per_minute(limits.max_enters_per_minute)
+}
+
+fn auths(limits: &RateLimits) -> Rate {
+    Rate::per_minute(limits.max_auths_per_minute)
 }
 
 fn rooms(limits: &RateLimits) -> Rate {

@@ -116,6 +116,7 @@ pub struct EnterRequest<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
     pub(crate) from: Option<&'a RoomId>,
+    pub(crate) body: Option<&'a str>,
     pub(crate) is_renewal: bool,
 }
 
@@ -143,6 +144,12 @@ impl EnterRequest<'_> {
     /// The room.
     pub fn room(&self) -> &RoomId {
         self.room
+    }
+
+    /// The enter frame, a JSON object, with all keys that the client has added: they are relayed to the room.
+    /// `None` where the client is in the room already.
+    pub fn body(&self) -> Option<&str> {
+        self.body
     }
 
     /// The room that the connection would leave.

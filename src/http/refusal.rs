@@ -121,6 +121,10 @@ impl Refusal {
         tracing::debug!(kind = ?self.kind, "connection refused");
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Returns the kind.
     pub fn kind(&self) -> RefusalKind {
         self.kind

@@ -12,13 +12,14 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
 use crate::admission::Permit;
-use crate::connection::{Opening, serve};
+use crate::connection::{Opening, refuse, serve};
 use crate::hooks::auth::{Admission, AuthRefusal};
 use crate::hooks::guard::{self, NoAnswer};
 use crate::http::body::ResponseBody;
 use crate::http::edge::Edge;
 use crate::http::handshake::Accept;
 use crate::http::refusal::{Refusal, RefusalKind};
+use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Io;
 
 /// Largest single write over HTTP/2.
@@ -32,6 +33,9 @@ pub(crate) struct Upgrade {
     parts: Parts,
     accept: Accept,
     on_upgrade: OnUpgrade,
+    /// Why a `chat-rooms.v1` client is let in only to be told that it is refused: a browser hides the HTTP
+    /// status from the page.
+    not_authenticated: Option<String>,
 }
 
 impl Upgrade {
@@ -41,7 +45,7 @@ impl Upgrade {
         let peer = edge.client_address(&mut parts);
         let permit = edge.engine.admission.admit(peer.map(|peer| peer.ip()))?;
         let on_upgrade = parts.extensions.remove().ok_or_else(|| Refusal::new(RefusalKind::NotUpgradable))?;
-        Ok(Upgrade { edge, permit, peer, parts, accept, on_upgrade })
+        Ok(Upgrade { edge, permit, peer, parts, accept, on_upgrade, not_authenticated: None })
     }
 
     pub(crate) fn needs_auth(&self) -> bool {
@@ -49,7 +53,7 @@ impl Upgrade {
     }
 
     /// Asks the auth hook.
-    pub(crate) async fn authenticate(self) -> Result<(Upgrade, Admission), Refusal> {
+    pub(crate) async fn authenticate(mut self) -> Result<(Upgrade, Admission), Refusal> {
         let engine = &self.edge.engine;
         let Some(auth) = engine.auth() else { return Ok((self, Admission::anonymous())) };
         let limit = engine.config().timeouts.hook_timeout;
@@ -65,6 +69,10 @@ impl Upgrade {
             None => Refusal::new(RefusalKind::ShuttingDown),
         };
         refusal.count(engine);
+        if refusal.kind() == RefusalKind::Auth && self.accept.subprotocol() == Subprotocol::V1 {
+            self.not_authenticated = Some(refusal.text().to_owned());
+            return Ok((self, Admission::anonymous()));
+        }
         Err(refusal.over(self.parts.version))
     }
 
@@ -77,7 +85,7 @@ impl Upgrade {
         }
         self.accept.choose(admission.take_protocol());
         let subprotocol = self.accept.subprotocol();
-        let Upgrade { edge, permit, peer, on_upgrade, accept, parts } = self;
+        let Upgrade { edge, permit, peer, on_upgrade, accept, parts, not_authenticated } = self;
         // hyper's HTTP/2 takes writes of any size, and keeps them in memory of its own.
         let max_write = if parts.version == Version::HTTP_2 { MAX_HTTP2_WRITE } else { usize::MAX };
         // The headers keep hyper's read buffer alive.
@@ -92,7 +100,10 @@ impl Upgrade {
                 Ok((stream, first)) => (Box::new(stream), first),
                 Err(upgraded) => (Box::new(TokioIo::new(upgraded)), Bytes::new()),
             };
-            engine.tasks.spawn(serve(engine.clone(), io, opening(first)));
+            match not_authenticated {
+                Some(reason) => engine.tasks.spawn(refuse(engine.clone(), io, opening(first), reason)),
+                None => engine.tasks.spawn(serve(engine.clone(), io, opening(first))),
+            }
         });
         accept.into_response()
     }

@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 pub(crate) use tower_chat_rooms_protocol::close::keeps_session;
 pub use tower_chat_rooms_protocol::close::may_reconnect;
 use tower_chat_rooms_protocol::close::{
-    AUTH_EXPIRED, HEARTBEAT_MISSED, KICKED, LIFETIME_OVER, NEVER_AUTHENTICATED, NEVER_ENTERED, REPLACED,
-    NOT_AUTHENTICATED, RESTART, ROOM_CLOSED, SLOW, TOO_BIG,
+    AUTH_EXPIRED, HEARTBEAT_MISSED, KICKED, LIFETIME_OVER, NEVER_AUTHENTICATED, NEVER_ENTERED,
+    NOT_AUTHENTICATED, REPLACED, RESTART, ROOM_CLOSED, SLOW, TOO_BIG,
 };
 
 /// Why a member has left a room, or a connection was closed.

@@ -20,6 +20,9 @@ pub(crate) enum Inbound<'a> {
     Enter(Enter<'a>),
     /// `{"event":"heartbeat","message":"pong"}`
     Pong,
+    /// `{"event":"heartbeat","message":"ping"}`, by which a `chat-rooms.v1` client asks whether the connection
+    /// still works.
+    Ping,
     /// `{"event":"auth","message":TOKEN}`
     Auth(Cow<'a, str>),
     /// Any other event, to be relayed.
@@ -68,6 +71,9 @@ pub(crate) struct Body<'a> {
 /// Keys that only the server may give in `chat-rooms.v1`; plain clients may use them as they like.
 const V1_KEYS: [&str; 2] = ["seq", "member"];
 
+/// Common JSON parsers read no deeper nesting, serde_json's among them.
+const MAX_DEPTH: usize = 127;
+
 /// The answer to a heartbeat as nearly every client writes it.
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 
@@ -77,6 +83,7 @@ impl<'a> Inbound<'a> {
         if text == PONG {
             return Ok(Inbound::Pong);
         }
+        let max_depth = max_depth.min(MAX_DEPTH);
         if is_deeper(text, max_depth) {
             let text = format!("arrays and objects are nested more than {max_depth} deep");
             return Err(PeerError::new(ErrorCode::TooDeep, text));
@@ -101,14 +108,12 @@ impl<'a> Inbound<'a> {
                 resume: envelope.resume.map(RawValue::get),
             })),
             "heartbeat" if message.and_then(string).as_deref() == Some("pong") => Ok(Inbound::Pong),
+            "heartbeat" if message.and_then(string).as_deref() == Some("ping") => Ok(Inbound::Ping),
             "auth" => match message.and_then(string) {
                 Some(token) => Ok(Inbound::Auth(token)),
                 None => Err(PeerError::new(ErrorCode::BadShape, "\"auth\" needs a token as \"message\"")),
             },
-            name if SERVER_EVENTS.contains(&name) => {
-                let text = format!("the event \"{name}\" is sent by the server only");
-                Err(PeerError::new(ErrorCode::ReservedEvent, text))
-            }
+            name if SERVER_EVENTS.contains(&name) => Err(reserved(name)),
             _ => Ok(Inbound::Publish(Publish {
                 body: body(text, &envelope)?,
                 event,
@@ -208,6 +213,11 @@ fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerErro
     let object = text.trim_matches([' ', '\t', '\n', '\r']);
     let open = object.strip_suffix('}').unwrap_or(object);
     Ok(Body { text: open.trim_end_matches([' ', '\t', '\n', '\r']).into(), v1: None })
+}
+
+/// A client sent an event that only the server may send.
+pub(crate) fn reserved(event: &str) -> PeerError {
+    PeerError::new(ErrorCode::ReservedEvent, format!("the event \"{event}\" is sent by the server only"))
 }
 
 fn explain(text: &str, error: &serde_json::Error) -> PeerError {

@@ -9,4 +9,5 @@ pub(crate) mod json;
 pub(crate) mod outbound;
 pub(crate) mod position;
 pub(crate) mod resume;
+pub(crate) mod splitter;
 pub(crate) mod subprotocol;

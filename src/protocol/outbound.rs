@@ -22,6 +22,9 @@ pub(crate) fn heartbeat(num: usize) -> String {
     format!(r#"{{"event":"heartbeat","message":"ping","num":{num}}}"#)
 }
 
+/// The answer to a client's `ping`.
+pub(crate) const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
+
 /// `{"event":"out","name":NAME,"num":`, to be closed by the count and a brace.
 pub(crate) fn out(name: &str) -> String {
     format!(r#"{{"event":"out","name":{},"num":"#, quote(name))

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame::Boundary;
+use crate::protocol::splitter::{PART, Splitter, TooLong};
 use crate::socket::send_queue::SendQueue;
 
 /// Bytes taken from the socket at once, on the stack.
@@ -39,6 +40,8 @@ pub(crate) struct Reader {
     /// Present while a message or the closing handshake is unfinished.
     context: Option<Box<WebSocketContext>>,
     boundary: Boundary,
+    /// Where messages may be large.
+    splitter: Option<Box<Splitter>>,
     /// What was read before this reader existed.
     first: Bytes,
     /// Answers wait inside of the context, for the queue had no room.
@@ -48,8 +51,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(first: Bytes) -> Reader {
-        Reader { first, ..Reader::default() }
+    pub(crate) fn new(first: Bytes, max_message_bytes: usize) -> Reader {
+        Reader { first, splitter: Splitter::new(max_message_bytes).map(Box::new), ..Reader::default() }
     }
 
     /// The code with which the client closed the connection, if it has and gave one.
@@ -91,15 +94,24 @@ impl Reader {
     ) -> Result<(), LeaveReason> {
         self.boundary.advance(bytes);
         inbox.others += self.boundary.take_others();
+        let max_frame_bytes = if self.splitter.is_some() { PART } else { max_message_bytes };
         let context = self.context.get_or_insert_with(|| {
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ_BUFFER)
                 .write_buffer_size(0)
                 .max_write_buffer_size(MAX_CONTROL)
                 .max_message_size(Some(max_message_bytes))
-                .max_frame_size(Some(max_message_bytes));
+                .max_frame_size(Some(max_frame_bytes));
             Box::new(WebSocketContext::new(Role::Server, Some(config)))
         });
+        let split;
+        let bytes = match &mut self.splitter {
+            Some(splitter) => {
+                split = splitter.split(bytes).map_err(|TooLong| LeaveReason::TooBig)?;
+                &split
+            }
+            None => bytes,
+        };
         let mut feed = Feed { bytes, queue, refused: false };
         loop {
             match context.read(&mut feed) {

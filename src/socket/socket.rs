@@ -69,9 +69,9 @@ impl Socket {
         first: Bytes,
     ) -> Socket {
         Socket {
+            reader: Reader::new(first, context.config.limits.max_message_bytes),
             context,
             subprotocol,
-            reader: Reader::new(first),
             outlet: Outlet::new(io, max_write),
             subscription: None,
             order: None,
@@ -307,7 +307,8 @@ impl Socket {
         let (mut unwanted, mut answers) = (Inbox::default(), SendQueue::default());
         let max_message_bytes = self.context.config.limits.max_message_bytes;
         let (io, _) = self.outlet.read_parts();
-        match std::task::ready!(self.reader.poll_read(io, &mut answers, max_message_bytes, &mut unwanted, cx)) {
+        match std::task::ready!(self.reader.poll_read(io, &mut answers, max_message_bytes, &mut unwanted, cx))
+        {
             Ok(_) => {}
             Err(reason @ (LeaveReason::Closed | LeaveReason::Lost)) => self.ended = Some(reason),
             Err(_) => self.is_unreadable = true,
