@@ -35,7 +35,7 @@ async fn ask(method: Method, headers: &[(&str, &str)]) -> Answer {
 }
 
 #[tokio::test]
-async fn it_is_served_as_a_module_that_browsers_take() {
+async fn it_is_served_as_an_es_module() {
     let answer = ask(Method::GET, &[]).await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.body, SCRIPT);
@@ -44,18 +44,18 @@ async fn it_is_served_as_a_module_that_browsers_take() {
     assert_eq!(answer.header("cache-control"), "no-cache");
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
     let tag = answer.header("etag");
-    assert!(tag.len() > 10 && tag.starts_with('"') && tag.ends_with('"'), "{tag} is no strong tag");
+    assert!(tag.len() > 10 && tag.starts_with('"') && tag.ends_with('"'), "{tag} is not a strong tag");
 }
 
 #[tokio::test]
-async fn head_tells_the_same_without_the_script() {
+async fn head_has_the_same_headers_and_no_body() {
     let (get, head) = (ask(Method::GET, &[]).await, ask(Method::HEAD, &[]).await);
     assert_eq!((head.status, head.headers), (get.status, get.headers));
     assert_eq!(head.body, "");
 }
 
 #[tokio::test]
-async fn who_has_it_does_not_get_it_again() {
+async fn a_known_etag_is_not_modified() {
     let tag = ask(Method::GET, &[]).await.header("etag").to_owned();
     let weak = format!("W/{tag}");
     let list = format!("\"a\" ,{tag}");
@@ -86,12 +86,12 @@ async fn other_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn any_request_body_will_do_and_axum_too() {
-    fn takes<B>(_: &impl Service<Request<B>>) {}
+async fn it_accepts_any_request_body_and_works_in_axum() {
+    fn accepts<B>(_: &impl Service<Request<B>>) {}
     let script: ClientScript = default_rooms().client_script();
-    takes::<()>(&script);
-    takes::<Full<Bytes>>(&script);
-    takes::<hyper::body::Incoming>(&script);
+    accepts::<()>(&script);
+    accepts::<Full<Bytes>>(&script);
+    accepts::<hyper::body::Incoming>(&script);
 
     let app: Router = Router::new().route_service("/chat-rooms.js", script);
     let request = Request::head("/chat-rooms.js").body(axum::body::Body::empty()).unwrap();

@@ -14,7 +14,11 @@ use tower_chat_rooms::{
     Timeouts, TrustedProxies,
 };
 
-use crate::support::{Client, EventLog, HANDSHAKE, HttpResponse, assert_empty, open_http, send_request};
+use crate::support::{
+    Client, EventLog, HANDSHAKE, HttpResponse, assert_empty, open_http, send_request, text_frame,
+};
+
+const ENTER: &str = r#"{"event":"enter","message":"ann"}"#;
 
 fn peer(text: &str) -> SocketAddr {
     SocketAddr::new(text.parse().unwrap(), 7)
@@ -152,10 +156,8 @@ async fn connections_are_pending_until_they_enter() {
     assert!(refused.head.contains("\r\nretry-after: ") && refused.body.contains("entered"), "{refused:?}");
     assert_eq!((rooms.stats().pending, rooms.stats().refused_full), (2, 1));
     // A connection that enters is no longer pending, however often it enters again.
-    let enter = br#"{"event":"enter","message":"ann"}"#;
     for _ in 0..3 {
-        two.write_all(&[0x81, 0x80 | enter.len() as u8, 0, 0, 0, 0]).await.unwrap();
-        two.write_all(enter).await.unwrap();
+        two.write_all(&text_frame(ENTER)).await.unwrap();
     }
     while rooms.stats().pending == 2 {
         two.read_u8().await.unwrap();
@@ -192,9 +194,7 @@ async fn behind_a_trusted_proxy_the_clients_address_counts() {
     let (mal, _) = connect(&rooms, "198.51.100.1", "X-Forwarded-For: 192.0.2.8\r\n").await;
     assert_eq!(mal.status, 429);
     // The hooks see the client.
-    let enter = br#"{"event":"enter","message":"ann"}"#;
-    ann.write_all(&[0x81, 0x80 | enter.len() as u8, 0, 0, 0, 0]).await.unwrap();
-    ann.write_all(enter).await.unwrap();
+    ann.write_all(&text_frame(ENTER)).await.unwrap();
     while rooms.stats().entered == 0 {
         ann.read_u8().await.unwrap();
     }

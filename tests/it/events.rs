@@ -15,7 +15,7 @@ use crate::support::{Client, assert_empty, rooms_with_log};
 #[tokio::test(start_paused = true)]
 async fn each_enter_has_one_left_on_every_way_out() {
     let (rooms, log) = rooms_with_log();
-    let mut told = Vec::new();
+    let mut logged = Vec::new();
     let out = |log: &crate::support::EventLog| {
         let lines = log.take();
         assert_eq!(lines.len(), 2, "{lines:?}");
@@ -24,36 +24,36 @@ async fn each_enter_has_one_left_on_every_way_out() {
     };
 
     Client::enter(&rooms, "ann", "r").await.close().await;
-    told.push(out(&log));
+    logged.push(out(&log));
     Client::enter(&rooms, "ann", "r").await.disconnect().await;
-    told.push(out(&log));
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     ann.answers_heartbeats = false;
     assert_eq!(ann.close_code().await, 4000);
     ann.task.await.unwrap();
-    told.push(out(&log));
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     assert!(rooms.kick(rooms.members("r")[0].connection));
     assert_eq!(ann.close_code().await, 4500);
-    told.push(out(&log));
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     assert_eq!(rooms.close_room("r"), 1);
     assert_eq!(ann.close_code().await, 4501);
-    told.push(out(&log));
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     ann.ws.send(Message::binary(vec![1])).await.unwrap();
     assert_eq!(ann.close_code().await, 1003);
-    told.push(out(&log));
+    logged.push(out(&log));
     let ann = Client::enter(&rooms, "ann", "r").await;
     ann.task.abort();
     assert!(ann.task.await.unwrap_err().is_cancelled());
-    told.push(out(&log));
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let handle = rooms.clone();
     let down = tokio::spawn(async move { handle.shutdown().await });
     assert_eq!(ann.close_code().await, 1012);
     down.await.unwrap();
-    told.push(out(&log));
+    logged.push(out(&log));
 
     let reasons = [
         LeaveReason::Closed,
@@ -65,7 +65,7 @@ async fn each_enter_has_one_left_on_every_way_out() {
         LeaveReason::Dropped,
         LeaveReason::Shutdown,
     ];
-    assert_eq!(told, reasons.map(|r| r.to_string()));
+    assert_eq!(logged, reasons.map(|r| r.to_string()));
     assert_empty(&rooms);
 }
 

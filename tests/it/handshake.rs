@@ -7,15 +7,8 @@ use tower_chat_rooms::{ChatRooms, Limits, Origins};
 
 use crate::support::{
     HANDSHAKE, HEAD_TIMEOUT, default_rooms, handshake_with_headers, handshake_with_replacement, open_http,
-    send_request, unlimited,
+    send_request, text_frame, unlimited,
 };
-
-/// A text frame with a mask of zeros.
-fn text(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0];
-    frame.extend(text.as_bytes());
-    frame
-}
 
 #[tokio::test(start_paused = true)]
 async fn malformed_headers_are_refused_one_by_one() {
@@ -151,20 +144,20 @@ async fn frames_sent_with_the_handshake_are_handled() {
     let rooms = unlimited().build().unwrap();
     let mut io = open_http(&rooms, None);
     let mut bytes = format!("{HANDSHAKE}\r\n").into_bytes();
-    bytes.extend(text(r#"{"event":"enter","message":"ann","roomId":"r"}"#));
+    bytes.extend(text_frame(r#"{"event":"enter","message":"ann","roomId":"r"}"#));
     for n in 0..500 {
-        bytes.extend(text(&format!(r#"{{"event":"message","message":{n}}}"#)));
+        bytes.extend(text_frame(&format!(r#"{{"event":"message","message":{n}}}"#)));
     }
     // The last frame comes in two parts.
     let half = bytes.len() - 5;
     assert_eq!(send_request(&mut io, &bytes[..half]).await.status, 101);
     io.write_all(&bytes[half..]).await.unwrap();
-    let mut heard = Vec::new();
-    while !String::from_utf8_lossy(&heard).contains(r#""message":499,"name":"ann""#) {
-        assert_ne!(io.read_buf(&mut heard).await.unwrap(), 0);
+    let mut received = Vec::new();
+    while !String::from_utf8_lossy(&received).contains(r#""message":499,"name":"ann""#) {
+        assert_ne!(io.read_buf(&mut received).await.unwrap(), 0);
     }
-    let heard = String::from_utf8_lossy(&heard);
-    let places: Vec<_> = (0..500).map(|n| heard.find(&format!(r#""message":{n},"#)).unwrap()).collect();
+    let received = String::from_utf8_lossy(&received);
+    let places: Vec<_> = (0..500).map(|n| received.find(&format!(r#""message":{n},"#)).unwrap()).collect();
     assert!(places.is_sorted());
 }
 
@@ -172,7 +165,7 @@ async fn frames_sent_with_the_handshake_are_handled() {
 async fn a_body_is_not_mistaken_for_frames_and_the_connection_continues() {
     let rooms = default_rooms();
     let mut io = open_http(&rooms, None);
-    let enter = text(r#"{"event":"enter","message":"ann"}"#);
+    let enter = text_frame(r#"{"event":"enter","message":"ann"}"#);
     let mut bytes = format!("{HANDSHAKE}Content-Length: {}\r\n\r\n", enter.len()).into_bytes();
     bytes.extend(&enter);
     assert_eq!(send_request(&mut io, &bytes).await.status, 400);

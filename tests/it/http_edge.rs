@@ -22,7 +22,9 @@ use tower_chat_rooms::{
     TrustedProxies, User,
 };
 
-use crate::support::{HANDSHAKE, LogCapture, assert_empty, default_rooms, open_http, send_request};
+use crate::support::{
+    HANDSHAKE, LogCapture, assert_empty, default_rooms, open_http, send_request, text_frame,
+};
 
 type Ws = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
 
@@ -173,7 +175,7 @@ async fn an_axum_layer_covers_earlier_routes_only() {
 }
 
 #[tokio::test]
-async fn hyper_alone_and_in_a_stack() {
+async fn hyper_alone_and_with_hyper_util() {
     let rooms = default_rooms();
     for http1_only in [true, false] {
         let address = serve_hyper(rooms.layer("/chat").layer(service_fn(page)), http1_only).await;
@@ -200,15 +202,13 @@ async fn bytes_after_the_handshake_are_not_lost() {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
         )
         .into_bytes();
-        let enter = br#"{"event":"enter","message":"ann","roomId":"r"}"#;
-        bytes.extend([0x81, 0x80 | enter.len() as u8, 0, 0, 0, 0]);
-        bytes.extend(enter);
+        bytes.extend(text_frame(r#"{"event":"enter","message":"ann","roomId":"r"}"#));
         stream.write_all(&bytes).await.unwrap();
-        let mut answer = Vec::new();
-        while !String::from_utf8_lossy(&answer).contains(r#""num":1}"#) {
-            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        let mut received = Vec::new();
+        while !String::from_utf8_lossy(&received).contains(r#""num":1}"#) {
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
         }
-        assert!(answer.starts_with(b"HTTP/1.1 101"));
+        assert!(received.starts_with(b"HTTP/1.1 101"));
     }
 }
 
@@ -262,11 +262,11 @@ async fn a_request_without_an_upgrade_is_refused_with_the_fix() {
 /// Sends handshakes to a hyper server without upgrades until each connection has ended.
 async fn connect_without_upgrades(rooms: &ChatRooms, times: usize) {
     for _ in 0..times {
-        let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (mut client_io, server_io) = tokio::io::duplex(64 * 1024);
         let service = TowerToHyperService::new(rooms.service());
         let server = hyper::server::conn::http1::Builder::new();
-        let served = tokio::spawn(server.serve_connection(TokioIo::new(theirs), service));
-        assert_eq!(send_request(&mut ours, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
+        let served = tokio::spawn(server.serve_connection(TokioIo::new(server_io), service));
+        assert_eq!(send_request(&mut client_io, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
         served.await.unwrap().unwrap();
         while rooms.stats().connections > 0 {
             tokio::task::yield_now().await;

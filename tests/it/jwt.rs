@@ -15,7 +15,7 @@ fn token(claims: Value) -> String {
     encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
-fn soon() -> u64 {
+fn in_ten_minutes() -> u64 {
     jsonwebtoken::get_current_timestamp() + 600
 }
 
@@ -30,7 +30,7 @@ async fn user_of(auth: &JwtAuth, request: &Parts) -> Result<String, AuthRefusal>
     client.send(json!({"event": "enter", "message": "claimed", "roomId": "r"})).await;
     let answer = client.next().await;
     if answer["event"] == "noAuth" {
-        return Ok("nobody".into());
+        return Ok("not authenticated".into());
     }
     let user = rooms.members("r")[0].user.clone();
     Ok(format!("{} as {}", user.unwrap().id(), answer["name"].as_str().unwrap()))
@@ -39,7 +39,7 @@ async fn user_of(auth: &JwtAuth, request: &Parts) -> Result<String, AuthRefusal>
 #[tokio::test(start_paused = true)]
 async fn tokens_are_found_in_every_source() {
     let auth = JwtAuth::hs256(SECRET).unwrap().with_cookie("sid").with_query("token");
-    let good = token(json!({"sub": "u1", "name": "Ann", "exp": soon()}));
+    let good = token(json!({"sub": "u1", "name": "Ann", "exp": in_ten_minutes()}));
     for (header, value) in [
         ("authorization", format!("Bearer {good}")),
         ("authorization", format!("bearer {good}")),
@@ -52,15 +52,15 @@ async fn tokens_are_found_in_every_source() {
     let mut in_query = request("host", "x");
     in_query.uri = format!("/chat?x=1&token={good}").parse().unwrap();
     assert_eq!(user_of(&auth, &in_query).await.unwrap(), "u1 as Ann");
-    assert_eq!(user_of(&auth, &request("authorization", "Basic eDp5")).await.unwrap(), "nobody");
+    assert_eq!(user_of(&auth, &request("authorization", "Basic eDp5")).await.unwrap(), "not authenticated");
     let plain = JwtAuth::hs256(SECRET).unwrap();
-    assert_eq!(user_of(&plain, &in_query).await.unwrap(), "nobody");
+    assert_eq!(user_of(&plain, &in_query).await.unwrap(), "not authenticated");
 }
 
 #[tokio::test(start_paused = true)]
 async fn invalid_tokens_are_refused() {
     let auth = JwtAuth::hs256(SECRET).unwrap().with_issuer("me").with_audience("chat");
-    let right = json!({"sub": "u1", "exp": soon(), "iss": "me", "aud": "chat"});
+    let right = json!({"sub": "u1", "exp": in_ten_minutes(), "iss": "me", "aud": "chat"});
     assert!(auth.on_token(&token(right.clone())).await.is_ok());
     let with = |key: &str, value: Value| {
         let mut claims = right.clone();
@@ -79,7 +79,7 @@ async fn invalid_tokens_are_refused() {
         (with("exp", json!(1_000_000)), "expired"),
         (with("iss", json!("you")), "issuer"),
         (with("aud", json!("mail")), "audience"),
-        (with("nbf", json!(soon())), "not valid yet"),
+        (with("nbf", json!(in_ten_minutes())), "not valid yet"),
         (without("exp"), "\"exp\""),
         (without("iss"), "\"iss\""),
         (without("aud"), "\"aud\""),
@@ -119,7 +119,7 @@ async fn tokens_are_verified_with_public_keys() {
     let p256 = (include_str!("keys/p256.pem"), include_str!("keys/p256.pub.pem"));
     let p384 = (include_str!("keys/p384.pem"), include_str!("keys/p384.pub.pem"));
     let ed = (include_str!("keys/ed25519.pem"), include_str!("keys/ed25519.pub.pem"));
-    for (ours, theirs, (private, public)) in [
+    for (algorithm, header_algorithm, (private, public)) in [
         (Rs256, Algorithm::RS256, rsa),
         (Rs384, Algorithm::RS384, rsa),
         (Rs512, Algorithm::RS512, rsa),
@@ -130,19 +130,19 @@ async fn tokens_are_verified_with_public_keys() {
         (Es384, Algorithm::ES384, p384),
         (EdDsa, Algorithm::EdDSA, ed),
     ] {
-        let key = match ours {
+        let key = match algorithm {
             EdDsa => EncodingKey::from_ed_pem(private.as_bytes()),
             Es256 | Es384 => EncodingKey::from_ec_pem(private.as_bytes()),
             _ => EncodingKey::from_rsa_pem(private.as_bytes()),
         };
-        let claims = json!({"sub": 17, "exp": soon()});
-        let token = encode(&Header::new(theirs), &claims, &key.unwrap()).unwrap();
-        let auth = JwtAuth::from_pem(ours, public).unwrap();
-        assert_eq!(auth.on_token(&token).await.unwrap().id(), "17", "{ours:?}");
+        let claims = json!({"sub": 17, "exp": in_ten_minutes()});
+        let token = encode(&Header::new(header_algorithm), &claims, &key.unwrap()).unwrap();
+        let auth = JwtAuth::from_pem(algorithm, public).unwrap();
+        assert_eq!(auth.on_token(&token).await.unwrap().id(), "17", "{algorithm:?}");
         // The public key as an HMAC secret: algorithm confusion.
         let mixed = EncodingKey::from_secret(public.as_bytes());
         let token = encode(&Header::default(), &claims, &mixed).unwrap();
-        assert!(auth.on_token(&token).await.is_err(), "{ours:?}");
+        assert!(auth.on_token(&token).await.is_err(), "{algorithm:?}");
     }
 }
 
@@ -165,7 +165,7 @@ async fn hooks_see_the_claims() {
         .unwrap();
     for (role, event) in [("staff", "enter"), ("guest", "error")] {
         let mut client = Client::connect_as(&rooms, Admission::pending_auth(), 4096).await;
-        let token = token(json!({"sub": "u1", "exp": soon(), "role": role}));
+        let token = token(json!({"sub": "u1", "exp": in_ten_minutes(), "role": role}));
         client.send(json!({"event": "auth", "message": token})).await;
         client.send(json!({"event": "enter", "message": "x", "roomId": "r"})).await;
         assert_eq!(client.next().await["event"], event);

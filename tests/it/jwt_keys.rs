@@ -106,9 +106,9 @@ async fn each_key_verifies_its_own_tokens() {
             "{kid}"
         );
         // With the id of another key.
-        for (other, theirs, _) in right.iter().filter(|(other, ..)| other != kid) {
+        for (other, other_algorithm, _) in right.iter().filter(|(other, ..)| other != kid) {
             let why = check(&auth, &signed(&header(*algorithm, Some(other)), key)).await.unwrap_err();
-            let want = if algorithm == theirs { "signature" } else { "another algorithm" };
+            let want = if algorithm == other_algorithm { "signature" } else { "another algorithm" };
             assert!(why.contains(want), "{kid} as {other}: {why}");
         }
     }

@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::Instant;
-use tower_chat_rooms::{
-    Admission, ChatRooms, ChatRoomsBuilder, Denied, Heartbeat, History, Limits, RateLimits, Recovery,
-    Timeouts, User,
-};
+use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, Heartbeat, Limits, RateLimits, Timeouts};
 
-use crate::support::{Client, V1Client, resumed_and_recovered};
+use crate::support::Client;
 
 #[test]
 fn contradictions_are_build_errors_that_name_the_setting() {
@@ -121,21 +117,6 @@ async fn names_rooms_depth_and_messages_are_limited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_never_enters_is_closed() {
-    let rooms = ChatRooms::builder()
-        .timeouts(Timeouts::default().enter_timeout(Duration::from_secs(4)))
-        .build()
-        .unwrap();
-    let mut idle = Client::connect(&rooms).await;
-    let begin = Instant::now();
-    assert_eq!(idle.close_code().await, 4002);
-    assert_eq!(begin.elapsed(), Duration::from_secs(4));
-    let mut ann = Client::enter(&rooms, "ann", "r").await;
-    tokio::time::timeout(Duration::from_secs(20), ann.next()).await.unwrap_err();
-    assert_eq!(rooms.stats().connections, 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn connections_are_limited_and_permits_returned() {
     let rooms = ChatRooms::builder().limits(Limits::default().max_connections(2)).build().unwrap();
     for _ in 0..5 {
@@ -151,34 +132,4 @@ async fn connections_are_limited_and_permits_returned() {
         bob.close().await;
     }
     assert_eq!(rooms.stats().refused, 5);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_longest_times_are_no_error() {
-    for time in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(i64::MAX as u64)] {
-        let timeouts = Timeouts::default()
-            .enter_timeout(time)
-            .auth_timeout(time)
-            .hook_timeout(time)
-            .close_timeout(time)
-            .write_timeout(time)
-            .max_lifetime(time)
-            .token_warning(time);
-        let rooms = ChatRooms::builder()
-            .heartbeat(Heartbeat::every(time))
-            .timeouts(timeouts)
-            .recovery(Recovery::default().resume_window(time).history(History::last(9).for_at_most(time)))
-            .auth(move |token: String| async move { Ok::<_, Denied>(User::new(token).expires_in(time)) })
-            .build()
-            .unwrap();
-        let mut ann = V1Client::enter(&rooms, "ann").await;
-        ann.connection.send(json!({"event": "auth", "message": "u-1"})).await;
-        ann.disconnect().await;
-        let back = ann.reconnect_as(&rooms, Admission::user(User::new("u-1").expires_in(time))).await;
-        assert_eq!(resumed_and_recovered(&back), (true, true));
-        ann.send_message("hi").await;
-        ann.expect_message("hi").await;
-        assert_eq!(rooms.stats().connections, 1);
-        tokio::join!(rooms.shutdown(), ann.connection.close_code());
-    }
 }

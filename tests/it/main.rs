@@ -37,6 +37,7 @@ mod slow_consumer;
 mod slow_consumer_policy;
 mod stress;
 mod support;
+mod timeouts;
 mod token_expiry;
 mod transcripts;
 mod unusual_io;

@@ -28,7 +28,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use crate::support::{HANDSHAKE, assert_empty, default_rooms, send_request};
+use crate::support::{HANDSHAKE, assert_empty, default_rooms, send_request, text_frame};
 
 /// Upgrades a connection, enters a room, leaves it, and requests the page on another connection.
 async fn check<S, B>(at: &str, rooms: &ChatRooms, service: S)
@@ -40,13 +40,13 @@ where
     B::Error: Into<BoxError>,
 {
     let connect = || {
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (client_io, server_io) = tokio::io::duplex(64 * 1024);
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
             let builder = Builder::new(TokioExecutor::new());
-            let _ = builder.serve_connection_with_upgrades(TokioIo::new(theirs), service).await;
+            let _ = builder.serve_connection_with_upgrades(TokioIo::new(server_io), service).await;
         });
-        ours
+        client_io
     };
     let mut socket = connect();
     let answer = send_request(&mut socket, format!("{HANDSHAKE}\r\n").as_bytes()).await;
@@ -65,9 +65,7 @@ where
 }
 
 async fn enter(socket: &mut DuplexStream) {
-    let enter = br#"{"event":"enter","message":"ann","roomId":"r"}"#;
-    socket.write_all(&[0x81, 0x80 | enter.len() as u8, 0, 0, 0, 0]).await.unwrap();
-    socket.write_all(enter).await.unwrap();
+    socket.write_all(&text_frame(r#"{"event":"enter","message":"ann","roomId":"r"}"#)).await.unwrap();
     let mut frames = Vec::new();
     while !String::from_utf8_lossy(&frames).contains(r#""name":"ann","num":1}"#) {
         assert_ne!(socket.read_buf(&mut frames).await.unwrap(), 0);

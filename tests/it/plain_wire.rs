@@ -1,13 +1,14 @@
-//! The frames, as the protocol's table has them.
+//! The plain wire: its frames, byte by byte.
 
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::support::{Client, assert_empty, default_rooms};
+use crate::support::{Client, assert_empty, default_rooms, frame};
 
 #[tokio::test(start_paused = true)]
-async fn two_members_hear_each_other_and_themselves() {
+async fn members_receive_each_others_frames_and_their_own() {
     let rooms = default_rooms();
     let mut ann = Client::connect(&rooms).await;
     ann.send_text(r#"{"event":"enter","message":"ann","roomId":"7"}"#).await;
@@ -45,7 +46,7 @@ async fn any_event_is_relayed_byte_by_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_the_servers_cannot_be_forged() {
+async fn clients_cannot_forge_the_servers_events_and_values() {
     let rooms = default_rooms();
     let mut eve = Client::enter(&rooms, "eve", "").await;
     let mut ann = Client::enter(&rooms, "ann", "").await;
@@ -61,7 +62,7 @@ async fn what_is_the_servers_cannot_be_forged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_have_exactly_three_keys_and_harm_nobody() {
+async fn errors_have_exactly_three_keys_and_keep_the_connection() {
     let rooms = default_rooms();
     let mut ann = Client::connect(&rooms).await;
     for (text, code) in [
@@ -90,7 +91,7 @@ async fn errors_have_exactly_three_keys_and_harm_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn malformed_frames_in_a_row_end_the_connection() {
+async fn malformed_frames_in_a_row_close_the_connection() {
     let rooms = default_rooms();
     let mut ann = Client::enter(&rooms, "ann", "7").await;
     for _ in 0..3 {
@@ -98,7 +99,7 @@ async fn malformed_frames_in_a_row_end_the_connection() {
             ann.send_text("{").await;
             assert_eq!(ann.next().await["code"], "bad_json");
         }
-        // A good frame in between is forgiving.
+        // A valid frame resets the count.
         ann.send(json!({"event": "message", "message": "sorry"})).await;
         assert_eq!(ann.next().await["message"], "sorry");
     }
@@ -114,24 +115,18 @@ async fn malformed_frames_in_a_row_end_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn each_kind_of_bad_frame_has_its_close_code() {
     let rooms = default_rooms();
-    let mask = [1, 2, 3, 4];
-    let raw = |first: u8, payload: &[u8]| {
-        let mut frame = vec![first, 0x80 | payload.len() as u8];
-        frame.extend(mask);
-        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
-        frame
-    };
+
     let cases: [(Vec<u8>, u16); 5] = [
-        (raw(0x82, b"binary"), 1003),
-        (raw(0x81, b"\xff\xfe"), 1007),
-        (raw(0xc1, b"{}"), 1002),
+        (frame(0x82, b"binary"), 1003),
+        (frame(0x81, b"\xff\xfe"), 1007),
+        (frame(0xc1, b"{}"), 1002),
         (vec![0x81, 2, b'{', b'}'], 1002),
-        (raw(0x80, b"continued"), 1002),
+        (frame(0x80, b"continued"), 1002),
     ];
-    for (frame, code) in cases {
+    for (bytes, code) in cases {
         let mut ann = Client::enter(&rooms, "ann", "7").await;
-        tokio::io::AsyncWriteExt::write_all(ann.ws.get_mut(), &frame).await.unwrap();
-        assert_eq!(ann.close_code().await, code, "{frame:?}");
+        ann.ws.get_mut().write_all(&bytes).await.unwrap();
+        assert_eq!(ann.close_code().await, code, "{bytes:?}");
         drop(ann.ws);
         ann.task.await.unwrap();
         assert_empty(&rooms);
@@ -142,21 +137,18 @@ async fn each_kind_of_bad_frame_has_its_close_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_are_answered_and_fragments_put_together() {
+async fn pings_are_answered_between_fragments() {
     let rooms = default_rooms();
     let mut ann = Client::enter(&rooms, "ann", "7").await;
     ann.ws.send(Message::Ping(Bytes::from_static(b"there?"))).await.unwrap();
     let text = br#"{"event":"message","message":"in pieces"}"#;
     for (n, piece) in text.chunks(9).enumerate() {
         let fin = if (n + 1) * 9 >= text.len() { 0x80 } else { 0 };
-        let mut frame = vec![fin | if n == 0 { 1 } else { 0 }, 0x80 | piece.len() as u8, 0, 0, 0, 0];
-        frame.extend(piece);
-        tokio::io::AsyncWriteExt::write_all(ann.ws.get_mut(), &frame).await.unwrap();
+        ann.ws.get_mut().write_all(&frame(fin | u8::from(n == 0), piece)).await.unwrap();
         ann.ws.send(Message::Ping(Bytes::from_static(b"still?"))).await.unwrap();
     }
     let mut pongs = 0;
     loop {
-        use futures_util::StreamExt;
         match ann.ws.next().await.unwrap().unwrap() {
             Message::Pong(_) => pongs += 1,
             Message::Text(t) if t.contains("in pieces") => break,
@@ -167,7 +159,7 @@ async fn pings_are_answered_and_fragments_put_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_room_is_the_same_by_number_and_by_text() {
+async fn a_room_id_can_be_a_number_or_a_string() {
     let rooms = default_rooms();
     let mut members = Vec::new();
     for (n, id) in [json!(42), json!("42"), json!(42.0)].into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Entering, moving, renaming, leaving: counts, order, and what each member hears.
+//! Entering, moving, renaming, leaving: counts, order, and what each member receives.
 
 use serde_json::json;
 use tower_chat_rooms::{ChatRooms, Limits};
@@ -10,7 +10,7 @@ async fn enter(client: &mut Client, name: &str, room: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn moving_is_out_of_the_old_and_into_the_new() {
+async fn a_move_is_an_out_and_an_enter() {
     let (rooms, log) = rooms_with_log();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
@@ -19,7 +19,7 @@ async fn moving_is_out_of_the_old_and_into_the_new() {
     log.take();
     ann.send(json!({"event": "message", "message": "bye"})).await;
     enter(&mut ann, "ann", "b").await;
-    // What was said before still reaches who has left, and nothing from after.
+    // The messages from before the move still arrive, and none from after it.
     assert_eq!(ann.next().await["message"], "bye");
     let hello = ann.next().await;
     assert_eq!((&hello["event"], &hello["num"]), (&json!("enter"), &json!(2)));
@@ -42,7 +42,7 @@ async fn moving_is_out_of_the_old_and_into_the_new() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_name_is_out_and_in_again() {
+async fn a_rename_is_an_out_and_an_enter() {
     let (rooms, log) = rooms_with_log();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
@@ -59,7 +59,7 @@ async fn another_name_is_out_and_in_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_enter_again_answers_its_sender_alone() {
+async fn a_repeated_enter_is_answered_to_its_sender_only() {
     let (rooms, log) = rooms_with_log();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
@@ -78,7 +78,7 @@ async fn the_same_enter_again_answers_its_sender_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_enter_stays_where_he_is() {
+async fn a_member_that_cannot_move_stays_in_its_room() {
     let rooms =
         ChatRooms::builder().limits(Limits::default().max_room_members(1).max_rooms(2)).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
@@ -89,7 +89,7 @@ async fn who_cannot_enter_stays_where_he_is() {
     assert_eq!(ann.next().await["code"], "too_many_rooms");
     enter(&mut ann, "", "b").await;
     assert_eq!(ann.next().await["code"], "bad_name");
-    // Full of himself: another name in the same room is fine.
+    // A member of a full room can be renamed.
     enter(&mut ann, "anne", "a").await;
     assert_eq!(ann.next().await["num"], 1);
     ann.send(json!({"event": "message", "message": "still here"})).await;
@@ -97,7 +97,7 @@ async fn who_cannot_enter_stays_where_he_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_of_javascript_are_names() {
+async fn names_with_a_meaning_in_javascript_are_ordinary_names() {
     let rooms = default_rooms();
     for name in ["__proto__", "constructor", "toString", "undefined"] {
         let mut ann = Client::enter(&rooms, name, name).await;
@@ -114,16 +114,14 @@ async fn names_of_javascript_are_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_member_sees_one_order_and_counts_step_by_one() {
+async fn all_members_see_the_same_order_and_counts_change_by_one() {
     use std::collections::BTreeMap;
     let rooms = default_rooms();
     let mut observers = Vec::new();
     for n in 0..3 {
-        let mut client = Client::enter(&rooms, &format!("observer{n}"), "r").await;
-        client.answers_heartbeats = true;
-        observers.push(client);
+        observers.push(Client::enter(&rooms, &format!("observer{n}"), "r").await);
     }
-    // Many tasks come, talk and go at once.
+    // Many clients enter, send and leave at once.
     let mut tasks = Vec::new();
     for n in 0..40 {
         let rooms = rooms.clone();
@@ -132,7 +130,7 @@ async fn every_member_sees_one_order_and_counts_step_by_one() {
             let mut client = Client::enter(&rooms, &name, "r").await;
             for k in 0..3 {
                 client.send(json!({"event": "message", "message": format!("{n}.{k}")})).await;
-                // Its own frames come in their order, among those of others.
+                // Its own messages arrive in order, among those of others.
                 while client.next().await["message"] != format!("{n}.{k}") {}
             }
             if n % 2 == 0 { client.close().await } else { client.disconnect().await }
@@ -184,7 +182,7 @@ async fn every_member_sees_one_order_and_counts_step_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_room_costs_nothing() {
+async fn an_empty_room_is_removed() {
     let rooms = default_rooms();
     for round in 0..200 {
         let client = Client::enter(&rooms, "x", &format!("room{round}")).await;

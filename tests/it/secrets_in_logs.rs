@@ -1,4 +1,4 @@
-//! Nothing that is secret stands in a log, a span, a `Debug` or an error, at whatever level.
+//! No secret appears in a log, a span, a `Debug` output or an error, at any level.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,8 +11,6 @@ use hyper_util::service::TowerToHyperService;
 use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
 use tower::ServiceExt;
 use tower_chat_rooms::{
     Authenticate, ChannelEvent, ChatRooms, Denied, EnterRequest, JwtAuth, Limits, MessageRequest, Recovery,
@@ -25,10 +23,10 @@ const SIGNING: &str = "the-signing-secret-of-thirty-two-bytes";
 const PASSWORD: &str = "correct-horse-battery-staple";
 const CLAIM: &str = "a-private-claim";
 
-/// Looks at whatever it is asked about.
-struct Nosy(LogCapture);
+/// Captures the `Debug` output of each request.
+struct MyPolicy(LogCapture);
 
-impl RoomPolicy for Nosy {
+impl RoomPolicy for MyPolicy {
     async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
         self.0.show(request);
         if request.room().as_str() == "panic" { panic!("on purpose") } else { Ok(()) }
@@ -52,21 +50,21 @@ fn token(key: &str) -> String {
     encode(&Header::default(), &claims, &EncodingKey::from_secret(key.as_bytes())).unwrap()
 }
 
-/// Makes an upgrade request with these headers, and returns the line to the server and its answer.
-async fn request(
+/// Sends an upgrade request with these headers. Returns the connection and the head of the response.
+async fn upgrade(
     rooms: &ChatRooms,
     seen: &LogCapture,
     target: &str,
     headers: &str,
 ) -> (DuplexStream, String) {
-    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let (mut io, server_io) = tokio::io::duplex(64 * 1024);
     let (service, seen) = (rooms.service(), seen.clone());
     seen.show(&service);
     let service = tower::service_fn(move |request: Request<Incoming>| {
         let (service, seen) = (service.clone(), seen.clone());
         async move {
             let response: Response<_> = service.oneshot(request).await?;
-            // A middleware that logs what is answered.
+            // As a middleware that logs responses does.
             seen.show(response.headers());
             seen.show(&response.extensions().get::<Refusal>());
             Ok::<_, Infallible>(response)
@@ -74,30 +72,28 @@ async fn request(
     });
     tokio::spawn(async move {
         let builder = Builder::new(TokioExecutor::new());
-        let served =
-            builder.serve_connection_with_upgrades(TokioIo::new(theirs), TowerToHyperService::new(service));
+        let served = builder
+            .serve_connection_with_upgrades(TokioIo::new(server_io), TowerToHyperService::new(service));
         let _ = served.await;
     });
-    let mut line = ours;
     let request = format!(
         "GET {target} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
-    line.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(line.read_u8().await.unwrap());
+    io.write_all(request.as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    while !response.ends_with(b"\r\n\r\n") {
+        response.push(io.read_u8().await.unwrap());
     }
-    (line, String::from_utf8(answer).unwrap())
+    (io, String::from_utf8(response).unwrap())
 }
 
-async fn client(line: DuplexStream) -> Client {
-    let ws = WebSocketStream::from_raw_socket(line, Role::Client, None).await;
-    Client { ws, task: tokio::spawn(async {}), answers_heartbeats: true }
+async fn client(io: DuplexStream) -> Client {
+    Client::new(io, tokio::spawn(async {})).await
 }
 
-/// The next frame of this event.
-async fn until(client: &mut Client, event: &str) -> Value {
+/// Reads up to the next frame of this event.
+async fn read_to(client: &mut Client, event: &str) -> Value {
     loop {
         let frame = client.next().await;
         if frame["event"] == event {
@@ -106,17 +102,16 @@ async fn until(client: &mut Client, event: &str) -> Value {
     }
 }
 
-/// A whole session, with everything that is secret in every place where it can be. Returns what
-/// must not have been seen.
-async fn session(seen: &LogCapture) -> Vec<String> {
+/// Has conversations with secrets in every place where they can be. Returns the secrets.
+async fn use_secrets(seen: &LogCapture) -> Vec<String> {
     let auth = JwtAuth::hs256(SIGNING).unwrap().with_cookie("sid").with_query("token");
     seen.show(&auth);
-    let (good, bad) = (token(SIGNING), token("another secret, of an attacker, of 32 bytes"));
+    let (valid, invalid) = (token(SIGNING), token("another secret, of an attacker, of 32 bytes"));
     let mut secrets = vec![SIGNING.into(), PASSWORD.into(), CLAIM.into()];
-    for token in [&good, &bad] {
+    for token in [&valid, &invalid] {
         secrets.extend(token.split('.').skip(1).map(str::to_owned));
     }
-    for token in [&good, &bad] {
+    for token in [&valid, &invalid] {
         let mut parts = Request::new(()).into_parts().0;
         parts.headers.insert("sec-websocket-protocol", format!("bearer.{token}").parse().unwrap());
         match auth.on_upgrade(&parts).await {
@@ -127,49 +122,77 @@ async fn session(seen: &LogCapture) -> Vec<String> {
     }
     seen.show(&JwtAuth::hs256(PASSWORD));
 
-    let (events, mut heard) = event_channel(1000);
+    let (events, mut receiver) = event_channel(1000);
     let builder = ChatRooms::builder()
         .auth(auth)
-        .policy(Nosy(seen.clone()))
+        .policy(MyPolicy(seen.clone()))
         .events(events)
         .recovery(Recovery::default().resume_window(Duration::from_secs(60)))
         .limits(Limits::default().max_message_bytes(4096));
     seen.show(&builder);
     let rooms = builder.build().unwrap();
-
-    // Refused at the upgrade, in every place.
-    for (target, headers) in [
-        (format!("/chat?token={bad}"), String::new()),
-        ("/chat".into(), format!("cookie: sid={bad}\r\n")),
-        ("/chat".into(), format!("authorization: Bearer {bad}\r\n")),
-        ("/chat".into(), format!("sec-websocket-protocol: chat-rooms.v1, bearer.{bad}\r\n")),
-        (format!("/chat?token={good}"), "sec-websocket-version: 12\r\n".into()),
-        (format!("/chat?token={good}"), format!("origin: https://evil.example\r\ncookie: sid={good}\r\n")),
-    ] {
-        let (_, answer) = request(&rooms, seen, &target, &headers).await;
-        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+    refused_handshakes(&rooms, seen, &valid, &invalid).await;
+    secrets.extend(accepted_handshakes(&rooms, seen, &valid, &invalid).await);
+    connections_with_errors(&rooms, seen, &valid).await;
+    rooms.shutdown().await;
+    let mut messages = 0;
+    while let Some(event) = receiver.recv().await {
+        messages += usize::from(matches!(event, ChannelEvent::Message { .. }));
+        seen.show(&event);
     }
-    // Let in, in every place; the last one is the plain wire, whose protocol is the token itself.
-    let mut resume: Vec<String> = Vec::new();
+    assert!(messages > 0, "no message was published");
+    secrets
+}
+
+/// Handshakes with a token in every place, all of which are refused.
+async fn refused_handshakes(rooms: &ChatRooms, seen: &LogCapture, valid: &str, invalid: &str) {
     for (target, headers) in [
-        (format!("/chat?token={good}"), "sec-websocket-protocol: chat-rooms.v1\r\n".into()),
-        ("/chat".into(), format!("cookie: sid={good}\r\nsec-websocket-protocol: chat-rooms.v1\r\n")),
+        (format!("/chat?token={invalid}"), String::new()),
+        ("/chat".into(), format!("cookie: sid={invalid}\r\n")),
+        ("/chat".into(), format!("authorization: Bearer {invalid}\r\n")),
+        ("/chat".into(), format!("sec-websocket-protocol: bearer.{invalid}\r\n")),
+        (format!("/chat?token={valid}"), "sec-websocket-version: 12\r\n".into()),
+        (format!("/chat?token={valid}"), format!("origin: https://evil.example\r\ncookie: sid={valid}\r\n")),
+    ] {
+        let (_, response) = upgrade(rooms, seen, &target, &headers).await;
+        assert!(response.starts_with("HTTP/1.1 4"), "{response}");
+    }
+    // A chat-rooms.v1 client is told after the upgrade.
+    let headers = format!("sec-websocket-protocol: chat-rooms.v1, bearer.{invalid}\r\n");
+    let (io, response) = upgrade(rooms, seen, "/chat", &headers).await;
+    assert!(response.starts_with("HTTP/1.1 101"), "{response}");
+    let (frames, code) = client(io).await.frames_until_close().await;
+    assert_eq!((&frames[frames.len() - 1]["event"], code), (&json!("noAuth"), 4505));
+}
+
+/// Conversations after handshakes with a token in every place. Returns the resume tokens.
+async fn accepted_handshakes(
+    rooms: &ChatRooms,
+    seen: &LogCapture,
+    valid: &str,
+    invalid: &str,
+) -> Vec<String> {
+    let mut resume_tokens: Vec<String> = Vec::new();
+    for (target, headers) in [
+        (format!("/chat?token={valid}"), "sec-websocket-protocol: chat-rooms.v1\r\n".into()),
+        ("/chat".into(), format!("cookie: sid={valid}\r\nsec-websocket-protocol: chat-rooms.v1\r\n")),
         (
             "/chat".into(),
-            format!("authorization: Bearer {good}\r\nsec-websocket-protocol: chat-rooms.v1\r\n"),
+            format!("authorization: Bearer {valid}\r\nsec-websocket-protocol: chat-rooms.v1\r\n"),
         ),
-        ("/chat".into(), format!("sec-websocket-protocol: chat-rooms.v1, bearer.{good}\r\n")),
-        ("/chat".into(), format!("sec-websocket-protocol: bearer.{good}\r\n")),
+        ("/chat".into(), format!("sec-websocket-protocol: chat-rooms.v1, bearer.{valid}\r\n")),
+        // The plain wire, with the token as the subprotocol.
+        ("/chat".into(), format!("sec-websocket-protocol: bearer.{valid}\r\n")),
     ] {
-        let (line, answer) = request(&rooms, seen, &target, &headers).await;
-        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
-        let mut ann = client(line).await;
+        let (io, response) = upgrade(rooms, seen, &target, &headers).await;
+        assert!(response.starts_with("HTTP/1.1 101"), "{response}");
+        let mut ann = client(io).await;
         if headers.contains("v1") {
-            let welcome = until(&mut ann, "welcome").await;
-            resume.push(welcome["resume"].as_str().unwrap().into());
+            let welcome = read_to(&mut ann, "welcome").await;
+            resume_tokens.push(welcome["resume"].as_str().unwrap().into());
         }
-        ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume})).await;
-        until(&mut ann, if headers.contains("v1") { "entered" } else { "enter" }).await;
+        ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume_tokens})).await;
+        read_to(&mut ann, if headers.contains("v1") { "entered" } else { "enter" }).await;
         for event in ["message", "replace", "refuse", "drop"] {
             ann.send(json!({"event": event, "message": PASSWORD, "cid": "c"})).await;
         }
@@ -178,49 +201,43 @@ async fn session(seen: &LogCapture) -> Vec<String> {
         {
             ann.send_text(text).await;
         }
-        ann.send(json!({"event": "auth", "message": bad})).await;
-        until(&mut ann, "noAuth").await;
-        ann.send(json!({"event": "auth", "message": good})).await;
+        ann.send(json!({"event": "auth", "message": invalid})).await;
+        read_to(&mut ann, "noAuth").await;
+        ann.send(json!({"event": "auth", "message": valid})).await;
         ann.send(json!({"event": "enter", "message": "ann", "roomId": PASSWORD.repeat(9)})).await;
-        until(&mut ann, "error").await;
+        read_to(&mut ann, "error").await;
         for member in rooms.members("r") {
             seen.show(&member);
         }
-        seen.show(&(&rooms, rooms.rooms(), rooms.check_consistency(), rooms.layer("/chat")));
-        // Lost, so that the next one takes the seat over.
+        seen.show(&(rooms, rooms.rooms(), rooms.check_consistency(), rooms.layer("/chat")));
+        // The next connection resumes the session.
         drop(ann);
     }
-    // In band alone; a hook that panics and a message that is too big end it.
-    for end in ["panic", "too big"] {
-        let (line, _) = request(&rooms, seen, "/chat", "").await;
-        let mut ann = client(line).await;
-        ann.send(json!({"event": "auth", "message": good})).await;
-        match end {
-            "panic" => ann.send(json!({"event": "enter", "message": "ann", "roomId": "panic"})).await,
-            _ => ann.send(json!({"event": "auth", "message": PASSWORD.repeat(400)})).await,
-        }
-        assert!([1009, 1011].contains(&ann.close_code().await));
+    resume_tokens
+}
+
+/// Connections that authenticate in band, and end with a hook that panics or a message that is too big.
+async fn connections_with_errors(rooms: &ChatRooms, seen: &LogCapture, valid: &str) {
+    let panic = json!({"event": "enter", "message": "ann", "roomId": "panic"});
+    let too_big = json!({"event": "auth", "message": PASSWORD.repeat(400)});
+    for (frame, code) in [(panic, 1011), (too_big, 1009)] {
+        let (io, _) = upgrade(rooms, seen, "/chat", "").await;
+        let mut ann = client(io).await;
+        ann.send(json!({"event": "auth", "message": valid})).await;
+        ann.send(frame).await;
+        assert_eq!(ann.close_code().await, code);
     }
-    rooms.shutdown().await;
-    let mut messages = 0;
-    while let Some(event) = heard.recv().await {
-        messages += usize::from(matches!(event, ChannelEvent::Message { .. }));
-        seen.show(&event);
-    }
-    assert!(messages > 0, "nothing was said");
-    secrets.extend(resume);
-    secrets
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_secret_is_seen() {
+async fn no_secret_is_logged() {
     let seen = LogCapture::default();
-    // tungstenite logs whole frames at that level; the documentation says so.
+    // At the level trace, tungstenite logs whole frames, as the crate's documentation says.
     let guard = seen.listen("trace,tungstenite=debug");
-    let secrets = session(&seen).await;
+    let secrets = use_secrets(&seen).await;
     drop(guard);
     let text = seen.text();
-    // It has been listened to.
+    // The log was captured.
     for known in [
         "connection open",
         "connection refused",
@@ -234,16 +251,17 @@ async fn nothing_secret_is_seen() {
     for secret in &secrets {
         if let Some(at) = text.find(secret.as_str()) {
             let from = text[..at].rfind('\n').map_or(0, |at| at + 1);
-            panic!("{secret} was seen: {}", &text[from..(at + secret.len())]);
+            panic!("{secret} was logged: {}", &text[from..(at + secret.len())]);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_seen_is_found() {
+async fn a_logged_secret_would_be_found() {
     let seen = LogCapture::default();
+    // With the frames that tungstenite logs.
     let guard = seen.listen("trace");
-    let secrets = session(&seen).await;
+    let secrets = use_secrets(&seen).await;
     drop(guard);
     assert!(secrets.iter().any(|secret| seen.text().contains(secret.as_str())));
 }

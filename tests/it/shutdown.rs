@@ -55,14 +55,14 @@ async fn a_client_that_does_not_answer_the_close_delays_the_shutdown_briefly() {
         .build()
         .unwrap();
     // Its pipe does not hold even the close frame.
-    let mut stuck = Client::connect_as(&rooms, Admission::anonymous(), 16).await;
-    stuck.send(json!({"event": "enter", "message": "stuck"})).await;
+    let mut slow = Client::connect_as(&rooms, Admission::anonymous(), 16).await;
+    slow.send(json!({"event": "enter", "message": "slow"})).await;
     let silent = Client::connect(&rooms).await;
     let begin = Instant::now();
     rooms.shutdown().await;
     assert_eq!(begin.elapsed(), Duration::from_secs(1), "shutdown_timeout");
     assert_empty(&rooms);
-    drop((stuck, silent));
+    drop((slow, silent));
 }
 
 /// A shutdown used to be over while the `left` of a dropped connection was still to come.
@@ -81,10 +81,10 @@ async fn a_shutdown_waits_for_the_callback_of_a_dropped_connection() {
         .build()
         .unwrap();
     *host.lock().unwrap() = Some(rooms.clone());
-    let (theirs, mut ours) = tokio::io::duplex(1024);
+    let (server_io, mut client_io) = tokio::io::duplex(1024);
     let enter = text_frame(r#"{"event":"enter","message":"ann","roomId":"r"}"#);
-    tokio::io::AsyncWriteExt::write_all(&mut ours, &enter).await.unwrap();
-    let mut serve = Box::pin(rooms.serve(theirs, Admission::anonymous()));
+    tokio::io::AsyncWriteExt::write_all(&mut client_io, &enter).await.unwrap();
+    let mut serve = Box::pin(rooms.serve(server_io, Admission::anonymous()));
     assert!(futures_util::poll!(serve.as_mut()).is_pending());
     // The shutdown ends every connection but this one, which is not polled.
     assert!(rooms.shutdown().now_or_never().is_none());

@@ -235,7 +235,7 @@ async fn a_client_that_has_kept_up_gets_a_burst_larger_than_its_send_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_has_kept_up_gets_a_burst_as_large_as_its_send_queue() {
+async fn a_client_that_has_kept_up_gets_a_burst_that_fills_its_send_queue() {
     let rooms = unlimited().limits(Limits::default().max_queue_bytes(4 * 61_000)).build().unwrap();
     let mut ann = member(&rooms, "ann", 512).await;
     let mut others = Vec::new();

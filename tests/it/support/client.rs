@@ -47,9 +47,9 @@ pub(crate) fn serve(
     admission: Admission,
     buffer: usize,
 ) -> (DuplexStream, JoinHandle<()>) {
-    let (theirs, ours) = tokio::io::duplex(buffer);
+    let (server_io, client_io) = tokio::io::duplex(buffer);
     let rooms = rooms.clone();
-    (ours, tokio::spawn(async move { rooms.serve(theirs, admission).await }))
+    (client_io, tokio::spawn(async move { rooms.serve(server_io, admission).await }))
 }
 
 impl Client {
@@ -66,10 +66,10 @@ impl Client {
 
     /// Connects from an address.
     pub(crate) async fn connect_from(rooms: &ChatRooms, admission: Admission, peer: SocketAddr) -> Client {
-        let (theirs, ours) = tokio::io::duplex(BUFFER);
+        let (server_io, client_io) = tokio::io::duplex(BUFFER);
         let rooms = rooms.clone();
-        let task = tokio::spawn(async move { rooms.serve_from(theirs, admission, Some(peer)).await });
-        Client::new(ours, task).await
+        let task = tokio::spawn(async move { rooms.serve_from(server_io, admission, Some(peer)).await });
+        Client::new(client_io, task).await
     }
 
     /// Connects to a server whose end of the pipe is wrapped into other I/O. The pipe holds a few frames.
@@ -81,10 +81,10 @@ impl Client {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (theirs, ours) = tokio::io::duplex(1024);
-        let (rooms, io) = (rooms.clone(), wrap(theirs));
+        let (server_io, client_io) = tokio::io::duplex(1024);
+        let (rooms, io) = (rooms.clone(), wrap(server_io));
         let task = tokio::spawn(async move { rooms.serve(io, admission).await });
-        Client::new(ours, task).await
+        Client::new(client_io, task).await
     }
 
     /// Connects as a `chat-rooms.v1` client, and reads the welcome.

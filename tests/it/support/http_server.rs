@@ -24,7 +24,7 @@ pub(crate) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: example.com\r\nU
 
 /// Connects to a server with chat rooms at `/chat` and a page everywhere else.
 pub(crate) fn open_http(rooms: &ChatRooms, peer: Option<SocketAddr>) -> DuplexStream {
-    let (theirs, ours) = tokio::io::duplex(64 * 1024);
+    let (server_io, client_io) = tokio::io::duplex(64 * 1024);
     let service = ServiceBuilder::new()
         .map_request(move |mut request: Request<Incoming>| {
             request.extensions_mut().extend(peer.map(PeerAddr).map(extensions).unwrap_or_default());
@@ -37,9 +37,9 @@ pub(crate) fn open_http(rooms: &ChatRooms, peer: Option<SocketAddr>) -> DuplexSt
         server.http2().enable_connect_protocol();
         let service = TowerToHyperService::new(service);
         // Tests see a client's errors on the client's side.
-        let _ = server.serve_connection_with_upgrades(TokioIo::new(theirs), service).await;
+        let _ = server.serve_connection_with_upgrades(TokioIo::new(server_io), service).await;
     });
-    ours
+    client_io
 }
 
 fn extensions(peer: PeerAddr) -> http::Extensions {

@@ -23,10 +23,10 @@ pub(crate) struct SteppedConnection {
 
 impl SteppedConnection {
     pub(crate) async fn connect(rooms: &ChatRooms) -> SteppedConnection {
-        let (theirs, ours) = tokio::io::duplex(64 * 1024);
+        let (server_io, client_io) = tokio::io::duplex(64 * 1024);
         let rooms = rooms.clone();
-        let serve = Box::pin(async move { rooms.serve(theirs, v1_admission()).await });
-        let ws = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        let serve = Box::pin(async move { rooms.serve(server_io, v1_admission()).await });
+        let ws = WebSocketStream::from_raw_socket(client_io, Role::Client, None).await;
         let mut connection = SteppedConnection { ws, serve, resume_token: Value::Null };
         connection.step().await;
         connection.resume_token = connection.next().await["resume"].clone();
