@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
-use tower_chat_rooms::{Admission, ChatRooms, History, Limits, Recovery, RoomEvent};
+use tower_chat_rooms::{Admission, ChatRooms, History, Limits, RateLimits, Recovery, RoomEvent};
 
 /// Runs a case from its beginning, with time of its own.
 pub fn run(case: impl Future<Output = ()>) {
@@ -24,8 +24,21 @@ pub fn rooms() -> (ChatRooms, Arc<Mutex<i64>>) {
     let inside = Arc::new(Mutex::new(0));
     let count = inside.clone();
     let rooms = ChatRooms::builder()
-        .limits(Limits::default().max_rooms(3).max_room_members(3).max_message_bytes(2048).max_queue_bytes(4096).max_queue_frames(16))
-        .recovery(Recovery::default().resume_window(Duration::from_secs(5)).history(History::last(8).max_bytes(2048)))
+        // A limited rate would need larger send queues.
+        .rate_limits(RateLimits::default().max_bytes_per_second(usize::MAX))
+        .limits(
+            Limits::default()
+                .max_rooms(3)
+                .max_room_members(3)
+                .max_message_bytes(2048)
+                .max_queue_bytes(4096)
+                .max_queue_frames(16),
+        )
+        .recovery(
+            Recovery::default()
+                .resume_window(Duration::from_secs(5))
+                .history(History::last(8).max_bytes(2048)),
+        )
         .events(move |event: RoomEvent<'_>| {
             let mut count = count.lock().expect("no panic while it is held");
             match event {
@@ -44,9 +57,9 @@ pub fn rooms() -> (ChatRooms, Arc<Mutex<i64>>) {
 pub async fn assert_empty(rooms: &ChatRooms, inside: &Mutex<i64>) {
     // Past the grace, the heartbeats and the closing handshakes.
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let audit = rooms.check_consistency();
-    assert_eq!((audit.connections, audit.rooms, audit.members), (0, 0, 0), "{audit:?}");
-    assert!(audit.faults.is_empty(), "{audit:?}");
+    let report = rooms.check_consistency();
+    assert_eq!((report.sessions, report.rooms, report.members), (0, 0, 0), "{report:?}");
+    assert!(report.faults.is_empty(), "{report:?}");
     let stats = rooms.stats();
     assert_eq!((stats.connections, stats.absent, stats.entered), (0, 0, stats.left), "{stats:?}");
     assert_eq!(*inside.lock().expect("no panic while it is held"), 0);
@@ -138,9 +151,10 @@ impl Client {
             }
             "entered" => {
                 self.num = None;
-                if frame["recovered"] == false {
-                    self.seq = frame["seq"].as_u64();
-                }
+                let seq = frame["seq"].as_u64().expect("a position");
+                let start = seq - frame["replayed"].as_u64().expect("a number of frames");
+                assert!(frame["recovered"] == false || self.seq == Some(start), "{frame}");
+                self.seq = Some(start);
                 return;
             }
             _ => {}

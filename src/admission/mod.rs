@@ -142,6 +142,7 @@ impl Admission {
     }
 
     /// The connections that are counted for peers.
+    #[cfg(feature = "test-util")]
     pub(crate) fn peer_connections(&self) -> usize {
         self.peers.totals().0
     }

@@ -53,6 +53,7 @@ impl Peers {
     }
 
     /// How many connections are counted, and of how many peers.
+    #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn totals(&self) -> (usize, usize) {
         let counts = self.lock();
         (counts.values().sum(), counts.len())

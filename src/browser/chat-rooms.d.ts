@@ -109,8 +109,9 @@ export interface ConnectOptions {
   /** How long an attempt may take, from asking for the token to having entered. Twice and four times as much
    * after attempts that were not answered. Default: 15,000. */
   attemptTimeout?: number;
-  /** Before attempt `n` it waits a random time up to `base * 2 ** n`, at most `cap`, unless the server has said
-   * when to come back. `n` starts from 0 after ten seconds in the room. Defaults: 500 and 10,000. */
+  /** Before attempt `n` it waits a random time up to `base * 2 ** n`, at most `cap`; `n` starts from 0 after ten
+   * seconds in the room. The first time after a connection was lost it is up to a second. If the server has said
+   * when to come back, it waits for that first. Defaults: 500 and 10,000. */
   backoff?: { base?: number; cap?: number };
   /** What stands in for `globalThis`, in tests. */
   global?: object;

@@ -96,24 +96,18 @@ class Room {
   #entering;
   /** The one attempt or connection there is, or null; see `#attempt`. */
   #link = null;
-  /** For the next attempt, or the next enter on a connection that is outside of the room. */
-  #retryTimer;
-  /** For the next question for a token. */
+  /** Of the next attempt, or the next enter on a connection that is outside of the room. */
+  #retry;
+  /** Of the next question for a token. */
   #tokenTimer;
-
-  /** Attempts since a connection was stable: the exponent of the backoff. */
-  #attempts = 0;
   /** Attempts in a row that did not end in the room. */
   #failures = 0;
   /** Refused tokens in a row. */
   #refusals = 0;
-  /** Before this no attempt is made, whatever happens: the server has asked for it. */
-  #notBefore = 0;
   #patience = 1;
 
   #state = 'connecting';
   #reason = null;
-  #retryAt = null;
   #name = null;
   #online = 0;
   #member = null;
@@ -126,12 +120,12 @@ class Room {
 
   constructor(url, options, entering) {
     const { global = globalThis, on = {}, signal, name, room, token, protocols = [], maxQueue = 128 } = options;
-    const { attemptTimeout = 15_000, maxAttempts = Infinity, backoff: { base = 500, cap = 10_000 } = {} } = options;
-    this.#options = { name, room, token, protocols, maxQueue, attemptTimeout, maxAttempts, base, cap };
+    const { attemptTimeout = 15_000, maxAttempts = Infinity, backoff } = options;
+    this.#options = { name, room, token, protocols, maxQueue, attemptTimeout, maxAttempts };
     this.#world = global;
     this.#entering = entering;
     this.#url = parseUrl(url, global.location?.href);
-    this.#retryTimer = new Timer(global);
+    this.#retry = new Retry(global, backoff);
     this.#tokenTimer = new Timer(global);
     this.#outbox = new Outbox(global);
     for (const [type, handler] of Object.entries(on)) if (handler) this.on(type, handler);
@@ -148,7 +142,7 @@ class Room {
 
   get state() { return this.#state; }
   get reason() { return this.#reason; }
-  get retryAt() { return this.#retryAt; }
+  get retryAt() { return this.#retry.at; }
   get online() { return this.#online; }
   get name() { return this.#name; }
   get member() { return this.#member; }
@@ -186,7 +180,7 @@ class Room {
     const { attemptTimeout, protocols, token: given } = this.#options;
     const link = new Link(this.#now());
     this.#link = link;
-    this.#stopRetry();
+    this.#retry.stop();
     link.connection = new Connection(this.#world, this.#patience, {
       opened: (protocol) => this.#opened(link, protocol, token),
       frame: (frame) => this.#receive(link, frame),
@@ -230,13 +224,11 @@ class Room {
       return this.#comeBack(new ChatError('unreachable', text, { closeCode: code }));
     }
     const error = new ChatError('lost', reason || 'the connection was lost', { closeCode: code });
-    const [, from, to = from * 1.5] = /retry in (\d+)(?:-(\d+))? s$/.exec(reason) ?? [];
-    if (from) {
-      const wait = Math.min(from * 1000, MAX_WAIT);
-      return this.#comeBack(error, { wait, spread: Math.max(0, Math.min(to * 1000, 1.5 * MAX_WAIT) - wait) });
-    }
+    const [, from, to] = /retry in (\d+)(?:-(\d+))? s$/.exec(reason) ?? [];
+    const [wait, latest] = [from, to].map((seconds) => Math.min(seconds * 1000, MAX_WAIT));
+    if (from) return this.#comeBack(error, { wait, spread: to && Math.max(0, latest - wait) });
     // The others in the room may have lost their connections as well.
-    this.#comeBack(error, { spread: link.wasIn ? Math.min(BREAK_SPREAD, this.#options.cap) : 0 });
+    this.#comeBack(error, { spread: link.wasIn ? BREAK_SPREAD : 0 });
   }
 
   /** Another token may help, unless too many were refused. */
@@ -248,18 +240,14 @@ class Room {
     this.#comeBack(error, { isImmediate: true });
   }
 
-  /** Drops the link and tries again after `wait` and a random part of the backoff, at least of `spread`. */
-  #comeBack(reason, { wait = 0, spread = 0, isImmediate = false, code = GIVEN_UP } = {}) {
+  /** Drops the link and tries again. For `when` see {@link Retry}. */
+  #comeBack(reason, when = {}, code = GIVEN_UP) {
     const { wasIn, enteredAt } = this.#link;
     // A server that lets a client in only to close again is not to be hammered.
-    if (wasIn && this.#now() - enteredAt > STABLE) this.#attempts = 0;
+    if (wasIn && this.#now() - enteredAt > STABLE) this.#retry.reset();
     this.#drop(code, reason.message);
     if (!wasIn && reason.code !== 'hidden' && this.#failed(reason)) return;
-    const isFirst = this.#attempts === 0;
-    const backoff = this.#backoff();
-    const random = this.#world.Math.random() * (isFirst && (wait || spread) ? spread : Math.max(spread, backoff));
-    this.#notBefore = this.#now() + wait;
-    this.#retry(isImmediate ? 0 : wait + random, () => this.#attempt());
+    this.#retry.arm(() => this.#attempt(), when);
     this.#become(this.#awayState(), reason);
   }
 
@@ -272,33 +260,16 @@ class Room {
     return true;
   }
 
-  /** The longest time until the next attempt. */
-  #backoff() {
-    const { base, cap } = this.#options;
-    this.#attempts += 1;
-    return Math.min(cap, base * 2 ** (this.#attempts - 1));
-  }
-
-  #retry(delay, task) {
-    this.#retryAt = this.#now() + delay;
-    this.#retryTimer.arm(delay, task);
-  }
-
-  #stopRetry() {
-    this.#retryAt = null;
-    this.#retryTimer.stop();
-  }
-
   /** There is reason to believe that the network or the page is back. */
   #hurry() {
     if (this.#link) this.#link.connection.probe();
-    else if (this.#now() >= this.#notBefore) this.#attempt();
+    else if (this.#retry.mayHurry) this.#attempt();
   }
 
   /** A page that is left says goodbye. One that the browser may restore keeps its session for a while. */
   #hide(mayBeRestored) {
     if (!this.#link) return;
-    this.#comeBack(new ChatError('hidden', 'the page was left'), { code: mayBeRestored ? GIVEN_UP : LEFT });
+    this.#comeBack(new ChatError('hidden', 'the page was left'), {}, mayBeRestored ? GIVEN_UP : LEFT);
   }
 
   #end(reason) {
@@ -315,7 +286,7 @@ class Room {
     this.#link?.connection.close(code, text);
     this.#patience = this.#link?.connection.patience ?? this.#patience;
     this.#link = null;
-    this.#stopRetry();
+    this.#retry.stop();
     this.#tokenTimer.stop();
     this.#outbox.stop();
   }
@@ -411,7 +382,7 @@ class Room {
     const resume = this.#resumeTokens.filter((token) => token !== link.welcome.resume);
     if (resume.length) frame.resume = resume;
     link.asked.push('enter');
-    this.#stopRetry();
+    this.#retry.stop();
     link.connection.expectAnswer(this.#options.attemptTimeout);
     link.connection.send(frame);
   }
@@ -450,7 +421,7 @@ class Room {
 
   #refused(link, { code, message, cid, roomId, retryAfter }) {
     const error = new ChatError(String(code), String(message));
-    const wait = Number.isFinite(retryAfter) ? Math.min(Math.max(retryAfter, 0), MAX_WAIT) : null;
+    const wait = retryAfter >= 0 ? Math.min(retryAfter, MAX_WAIT) : null;
     if (cid !== undefined) return this.#messageRefused(link, cid, error, wait);
     if (link.asked.includes('enter')) return this.#enterRefused(link, error, wait);
     if (link.entered && roomId !== undefined) return this.#putOut(link, error, { isTemporary: TEMPORARY.has(error.code), wait });
@@ -482,7 +453,7 @@ class Room {
     this.#stayOutside(link);
     if (isTemporary) {
       if (this.#failed(error)) return;
-      this.#retry((wait ?? 0) + this.#world.Math.random() * this.#backoff(), () => this.#enter(link));
+      this.#retry.arm(() => this.#enter(link), { wait: wait ?? 0 });
     }
     this.#become(this.#entering ? this.#awayState() : 'outside', error);
   }
@@ -570,7 +541,7 @@ class Room {
   #become(state, reason) {
     this.#state = state;
     this.#reason = reason;
-    this.#events.emit('state', { state, reason, retryAt: this.#retryAt });
+    this.#events.emit('state', { state, reason, retryAt: this.retryAt });
   }
 
   #awayState() {
@@ -825,8 +796,9 @@ class Connection {
   }
 
   send(frame) {
+    this.#seeProgress();
     this.#socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame));
-    this.#buffered = this.#socket.bufferedAmount ?? 0;
+    this.#buffered = this.#socket.bufferedAmount;
   }
 
   close(code, reason) {
@@ -869,9 +841,7 @@ class Connection {
   /** Looks at time stamps: that the timer fired says nothing, browsers slow timers down and suspend
    * them. One that is late may have overtaken frames, so it gives them and a probe some time. */
   #look(isLate) {
-    const { bufferedAmount = 0, readyState } = this.#socket ?? {};
-    if (bufferedAmount < this.#buffered) this.#heardAt = this.#now(); // The network takes what was sent.
-    this.#buffered = bufferedAmount;
+    this.#seeProgress();
     const wasProbed = this.#probedAt !== null;
     const isUnanswered = wasProbed && this.#heardAt < this.#probedAt;
     this.#probedAt = null;
@@ -881,8 +851,16 @@ class Connection {
       this.#patience = Math.min(MAX_PATIENCE, this.#patience * 2);
       return this.#on.dead();
     }
-    if (readyState === 1) this.probe();
+    if (this.#socket?.readyState === 1) this.probe();
     else this.#giveSecondLook();
+  }
+
+  /** That the network takes what is sent is a sign of life as long as more is waiting: the system's own buffer
+   * takes some from every sender. */
+  #seeProgress() {
+    const buffered = this.#socket?.bufferedAmount ?? 0;
+    if (buffered > 0 && buffered < this.#buffered) this.#heardAt = this.#now();
+    this.#buffered = buffered;
   }
 
   #receive(data) {
@@ -925,6 +903,50 @@ class Timer {
   }
 
   stop() { this.#world.clearTimeout(this.#id); }
+}
+
+/** When to try again: with exponential backoff and full jitter, unless a time is given. */
+class Retry {
+  #world;
+  #timer;
+  #base;
+  #cap;
+  /** How often since the last reset. */
+  #count = 0;
+  #notBefore = 0;
+  #at = null;
+
+  constructor(world, { base = 500, cap = 10_000 } = {}) {
+    this.#world = world;
+    this.#timer = new Timer(world);
+    this.#base = base;
+    this.#cap = cap;
+  }
+
+  /** When the next attempt is due; null if none is. */
+  get at() { return this.#at; }
+
+  /** Whether the server has not asked to wait longer. */
+  get mayHurry() { return this.#world.performance.now() >= this.#notBefore; }
+
+  /** Runs the task after `wait` and a random part of `spread`, or of the backoff, whichever is longer. The first
+   * time it is the spread, where there is something to go by: a wait without a spread has half of it. */
+  arm(task, { wait = 0, spread = wait / 2, isImmediate = false } = {}) {
+    const backoff = Math.min(this.#cap, this.#base * 2 ** this.#count);
+    const longest = this.#count === 0 && wait + spread > 0 ? spread : Math.max(spread, backoff);
+    const now = this.#world.performance.now();
+    this.#count += 1;
+    this.#notBefore = now + wait;
+    this.#at = isImmediate ? now : now + wait + this.#world.Math.random() * longest;
+    this.#timer.arm(this.#at - now, task);
+  }
+
+  stop() {
+    this.#at = null;
+    this.#timer.stop();
+  }
+
+  reset() { this.#count = 0; }
 }
 
 /** Filled continuously. Keeps half of the server's capacity unused: what is sent evenly may arrive in lumps. */

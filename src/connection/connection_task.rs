@@ -252,8 +252,13 @@ impl Connection {
 
     /// Tells the client that it has to authenticate, or why it has not.
     pub(super) fn send_no_auth(&self, reason: &str) {
+        self.send_no_auth_for(reason, None);
+    }
+
+    /// The same, with the room that the client is out of for it.
+    fn send_no_auth_for(&self, reason: &str, room: Option<&str>) {
         self.engine.context.counters.errors.add(1);
-        self.send(&outbound::no_auth(reason));
+        self.send(&outbound::no_auth(reason, room.filter(|_| self.is_v1())));
     }
 
     /// Tells the client what was wrong, for a message with its id.
@@ -376,8 +381,10 @@ impl Connection {
     /// The user's authentication has expired.
     fn expire(&mut self) -> Result<(), End> {
         self.token_expiry = None;
+        let membership = self.attachment.membership();
+        let room = membership.as_ref().map(|membership| membership.room.id().as_str());
         if self.config().on_expiry == OnExpiry::Close {
-            self.send_no_auth("the token has expired; get a new one");
+            self.send_no_auth_for("the token has expired; get a new one", room);
             return Err(End(LeaveReason::AuthExpired));
         }
         self.attachment.leave_room(LeaveReason::AuthExpired)?;

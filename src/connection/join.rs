@@ -3,14 +3,17 @@
 use crate::config::SlowConsumer;
 use crate::connection::auth::may_stay;
 use crate::connection::connection_task::{Connection, End};
-use crate::delivery::Refused;
+use crate::delivery::{Recipient, Refused};
 use crate::hooks::guard;
 use crate::hooks::policy::EnterRequest;
-use crate::ids::{IdError, Name, RoomId};
+use crate::ids::{ConnectionId, IdError, Name, RoomId};
+use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
 use crate::protocol::position::Position;
 use crate::protocol::resume::{self, ResumeToken};
+use crate::protocol::subprotocol::Subprotocol;
+use crate::protocol::{frame, outbound};
 use crate::room::EnterError;
 use crate::session::EnterCommand;
 
@@ -66,7 +69,14 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         return connection.refuse_excess(exceeded, None);
     }
     let command = EnterCommand { name: &name, room: &room, body: &body, since: resumption.since, slow };
-    match connection.attachment().enter(&command)? {
+    let mut entered = connection.attachment().enter(&command)?;
+    if let Err(Refused::Room(EnterError::NameTaken { anonymous: Some(holder) })) = entered
+        && is_own_name(connection, &name)
+    {
+        put_out(connection, holder, &room);
+        entered = connection.attachment().enter(&command)?;
+    }
+    match entered {
         Ok(()) => {
             connection.has_entered();
             Ok(connection.attachment().run_callbacks()?)
@@ -81,6 +91,23 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
 fn is_in(connection: &Connection, room: &RoomId, name: &Name) -> bool {
     let membership = connection.attachment().membership();
     membership.is_some_and(|membership| membership.name == *name && membership.room.id() == room)
+}
+
+/// Whether the name is the user's own, not one that the client has chosen.
+fn is_own_name(connection: &Connection, name: &Name) -> bool {
+    let user = connection.attachment().session().user();
+    user.is_some_and(|user| user.name() == Some(name.as_str()))
+}
+
+/// Puts an anonymous member out of the room whose name is that of a user.
+fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId) {
+    let engine = connection.engine();
+    let Some(session) = engine.sessions.get(holder) else { return };
+    let room_id = (session.subprotocol() == Subprotocol::V1).then_some(room.as_str());
+    let text = "the user whose name this is has entered the room; choose another";
+    let frame = outbound::put_out(ErrorCode::NameTaken.as_str(), text, room_id);
+    engine.context.counters.errors.add(1);
+    engine.sessions.put_out(&session, room, LeaveReason::NameTaken, &frame::text(frame.as_bytes()));
 }
 
 fn resumption(connection: &Connection, enter: &Enter<'_>) -> Result<Resumption, PeerError> {
@@ -177,7 +204,7 @@ fn explain(refused: &Refused, connection: &Connection) -> PeerError {
             let text = format!("the room is full ({max} members); try another, or again later");
             PeerError::new(ErrorCode::RoomFull, text)
         }
-        Refused::Room(EnterError::NameTaken) => {
+        Refused::Room(EnterError::NameTaken { .. }) => {
             PeerError::new(ErrorCode::NameTaken, "another member of the room has this name; choose another")
         }
         Refused::Room(EnterError::Closed) => PeerError::new(ErrorCode::Denied, "the room is closed"),

@@ -52,7 +52,7 @@ pub(crate) fn serve(
 pub(crate) async fn refuse(engine: Arc<Engine>, io: Box<dyn Io>, opening: Opening, reason: String) {
     let Opening { permit, subprotocol, first, max_write, .. } = opening;
     let mut socket = Socket::new(io, max_write, engine.context.clone(), subprotocol, first);
-    socket.send(&frame::text(outbound::no_auth(&reason).as_bytes()));
+    socket.send(&frame::text(outbound::no_auth(&reason, None).as_bytes()));
     socket.finish(LeaveReason::NotAuthenticated, engine.config().timeouts.close_timeout).await;
     drop(permit);
 }

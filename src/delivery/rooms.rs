@@ -236,6 +236,11 @@ impl Rooms {
         Ok(stamp)
     }
 
+    /// A member has authenticated as this user, whose connections may share its name from now on.
+    pub(crate) fn set_owner(&self, room: &LiveRoom, name: &Name, id: ConnectionId, owner: &str) {
+        room.lock().room.set_owner(name, id, owner);
+    }
+
     /// The room's position, as for a frame that looks as if it had been published.
     pub(crate) fn seq(&self, room: &LiveRoom) -> u64 {
         room.lock().seq()

@@ -54,6 +54,8 @@ pub enum LeaveReason {
     /// The auth hook refused the upgrade request of a `chat-rooms.v1` client, which is let in only to be told
     /// so (4505). Other clients get the HTTP status.
     NotAuthenticated,
+    /// The user whose name the member had has entered the room, where names are unique.
+    NameTaken,
     /// The user authenticated anew, and the host's policy took the member out of the room.
     Denied,
     /// The client broke the WebSocket protocol (1002).
@@ -114,6 +116,7 @@ impl LeaveReason {
             | LeaveReason::Moved
             | LeaveReason::Renamed
             | LeaveReason::Denied
+            | LeaveReason::NameTaken
             | LeaveReason::Dropped => return None,
             LeaveReason::ProtocolViolation => (1002, "protocol error"),
             LeaveReason::Binary => (1003, "only text frames are understood"),
@@ -156,6 +159,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::AuthExpired => "authentication expired",
             LeaveReason::NotAuthenticated => "not authenticated",
             LeaveReason::Denied => "denied by the policy",
+            LeaveReason::NameTaken => "name taken by its user",
             LeaveReason::ProtocolViolation => "protocol violation",
             LeaveReason::Binary => "binary frame",
             LeaveReason::NotUtf8 => "invalid UTF-8",

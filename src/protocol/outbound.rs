@@ -108,9 +108,10 @@ fn limit(n: usize) -> String {
     if n == usize::MAX { "null".into() } else { n.to_string() }
 }
 
-/// `{"event":"noAuth","message":REASON}`
-pub(crate) fn no_auth(reason: &str) -> String {
-    format!(r#"{{"event":"noAuth","message":{}}}"#, quote(reason))
+/// `{"event":"noAuth","message":REASON}`, in `chat-rooms.v1` with the room that the client is out of for it.
+pub(crate) fn no_auth(reason: &str, room: Option<&str>) -> String {
+    let room = room.map_or(String::new(), |room| format!(r#","roomId":{}"#, quote(room)));
+    format!(r#"{{"event":"noAuth","message":{}{room}}}"#, quote(reason))
 }
 
 /// `{"event":"error","code":CODE,"message":TEXT}`, by v1 with the `cid` of what was refused and
@@ -157,7 +158,8 @@ mod tests {
             (relayed, json!({"event": "x", "name": name, "num": 7})),
             (out, json!({"event": "out", "name": name, "num": 7})),
             (heartbeat(3), json!({"event": "heartbeat", "message": "ping", "num": 3})),
-            (no_auth(name), json!({"event": "noAuth", "message": name})),
+            (no_auth(name, None), json!({"event": "noAuth", "message": name})),
+            (no_auth("x", Some(name)), json!({"event": "noAuth", "message": "x", "roomId": name})),
             (
                 error("bad_json", name, None, None),
                 json!({"event": "error", "code": "bad_json", "message": name}),

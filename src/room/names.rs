@@ -24,7 +24,10 @@ struct Holder {
 
 /// Another member has the name.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NameTaken;
+pub(crate) struct NameTaken {
+    /// The member, if it is no user's: a user whose own name it is comes before it.
+    pub(crate) anonymous: Option<ConnectionId>,
+}
 
 impl NameRegistry {
     pub(crate) fn new(unique_names: UniqueNames) -> Option<NameRegistry> {
@@ -48,7 +51,8 @@ impl NameRegistry {
             let is_own =
                 holder.connection == connection || owner.is_some() && holder.owner.as_deref() == owner;
             if !is_own {
-                return Err(NameTaken);
+                let anonymous = holder.owner.is_none().then_some(holder.connection);
+                return Err(NameTaken { anonymous });
             }
             holder.times += 1;
             return Ok(());
@@ -56,6 +60,14 @@ impl NameRegistry {
         let (key, owner) = (key.into_owned().into(), owner.map(Into::into));
         self.holders.insert(key, Holder { connection, owner, times: 1 });
         Ok(())
+    }
+
+    /// The member that holds a name has authenticated as this user.
+    pub(crate) fn set_owner(&mut self, name: &Name, connection: ConnectionId, owner: &str) {
+        let key = self.key(name);
+        if let Some(holder) = self.holders.get_mut(&*key).filter(|holder| holder.connection == connection) {
+            holder.owner = Some(owner.into());
+        }
     }
 
     pub(crate) fn release(&mut self, name: &Name) {
@@ -82,6 +94,10 @@ mod tests {
     use super::*;
     use crate::ids::MaxLen;
 
+    const BY_ANONYMOUS: NameTaken = NameTaken { anonymous: Some(ConnectionId(1)) };
+
+    const BY_USER: NameTaken = NameTaken { anonymous: None };
+
     fn name(text: &str) -> Name {
         Name::parse(text, MaxLen::ANY).unwrap()
     }
@@ -93,15 +109,15 @@ mod tests {
         let [one, two, three] = [1, 2, 3].map(ConnectionId);
         let (ann, bob) = ("ann", "bob");
         assert_eq!(names.take(&name("x"), one, None), Ok(()));
-        assert_eq!(names.take(&name("x"), two, None), Err(NameTaken));
-        assert_eq!(names.take(&name("x"), two, Some(ann)), Err(NameTaken));
+        assert_eq!(names.take(&name("x"), two, None), Err(BY_ANONYMOUS));
+        assert_eq!(names.take(&name("x"), two, Some(ann)), Err(BY_ANONYMOUS));
         assert_eq!(names.take(&name("x"), one, None), Ok(()));
         names.release(&name("x"));
-        assert_eq!(names.take(&name("x"), two, None), Err(NameTaken));
+        assert_eq!(names.take(&name("x"), two, None), Err(BY_ANONYMOUS));
         names.release(&name("x"));
         assert_eq!(names.take(&name("x"), two, Some(ann)), Ok(()));
         assert_eq!(names.take(&name("x"), three, Some(ann)), Ok(()));
-        assert_eq!(names.take(&name("x"), three, Some(bob)), Err(NameTaken));
+        assert_eq!(names.take(&name("x"), three, Some(bob)), Err(BY_USER));
         assert_eq!(names.take(&name("X"), three, Some(bob)), Ok(()));
         names.release(&name("never taken"));
         for text in ["x", "x", "X"] {
@@ -117,7 +133,7 @@ mod tests {
         {
             let mut names = NameRegistry::new(UniqueNames::AnyCase).unwrap();
             assert_eq!(names.take(&name(a), ConnectionId(1), None), Ok(()));
-            assert_eq!(names.take(&name(b), ConnectionId(2), None), Err(NameTaken), "{a} {b}");
+            assert_eq!(names.take(&name(b), ConnectionId(2), None), Err(BY_ANONYMOUS), "{a} {b}");
             names.release(&name(b));
             assert!(names.holders.is_empty());
         }

@@ -19,7 +19,10 @@ pub(crate) struct Member<H> {
 pub(crate) enum EnterError {
     Full,
     Closed,
-    NameTaken,
+    NameTaken {
+        /// The member that has the name, if it is no user's.
+        anonymous: Option<ConnectionId>,
+    },
 }
 
 /// Shared with whoever delivers a batch, and copied if a member enters or leaves meanwhile.
@@ -76,10 +79,19 @@ impl<H> Room<H> {
             return Err(EnterError::Full);
         }
         if let Some(names) = &mut self.names {
-            names.take(name, id, owner).map_err(|NameTaken| EnterError::NameTaken)?;
+            names
+                .take(name, id, owner)
+                .map_err(|NameTaken { anonymous }| EnterError::NameTaken { anonymous })?;
         }
         self.reserved += 1;
         Ok(())
+    }
+
+    /// A member has authenticated as this user, whose connections may share its name from now on.
+    pub(crate) fn set_owner(&mut self, name: &Name, id: ConnectionId, owner: &str) {
+        if let Some(names) = &mut self.names {
+            names.set_owner(name, id, owner);
+        }
     }
 
     /// Takes a member in, to the place that was reserved for it. If the room was closed meanwhile,

@@ -68,8 +68,7 @@ impl Attachment {
 
     /// The client is this user from now on; only that user can resume the session.
     pub(crate) fn set_user(&self, user: User) -> Result<(), Superseded> {
-        self.session.state_of(self.generation)?.user = Some(Arc::new(user));
-        Ok(())
+        self.sessions.set_user(&self.session, self.generation, user)
     }
 
     /// The `seq` of a message that was published before under this id.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::admission::Admission;
@@ -13,7 +14,7 @@ use crate::delivery::{Refused, Rooms};
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
@@ -92,6 +93,7 @@ impl Sessions {
     }
 
     /// The sessions that a resume token stands for.
+    #[cfg(feature = "test-util")]
     pub(crate) fn with_tokens(&self) -> Vec<Arc<Session>> {
         self.table.with_tokens()
     }
@@ -128,6 +130,36 @@ impl Sessions {
                 true
             }
         }
+    }
+
+    /// Takes a member out of a room for the sake of another one. Its connection stays, and gets these frames.
+    pub(crate) fn put_out(&self, session: &Arc<Session>, room: &RoomId, reason: LeaveReason, frames: &Bytes) {
+        let mut state = session.state();
+        if state.membership.as_ref().is_none_or(|membership| membership.room.id() != room) {
+            return;
+        }
+        let ended = match state.phase {
+            Phase::Detached(_) => self.end(session, &mut state, reason),
+            _ => self.memberships.end(session, &mut state, reason),
+        };
+        drop(state);
+        self.after_end(session, ended);
+        session.send(frames);
+    }
+
+    /// The client is this user from now on; only that user can resume the session.
+    pub(super) fn set_user(
+        &self,
+        session: &Session,
+        generation: Generation,
+        user: User,
+    ) -> Result<(), Superseded> {
+        let mut state = session.state_of(generation)?;
+        if let Some(membership) = &state.membership {
+            self.rooms.set_owner(&membership.room, &membership.name, session.id(), user.id());
+        }
+        state.user = Some(Arc::new(user));
+        Ok(())
     }
 
     /// Ends the sessions whose clients did not come back in time.
@@ -318,6 +350,7 @@ impl Sessions {
     }
 
     /// Compares one session with the table, for the consistency check.
+    #[cfg(feature = "test-util")]
     pub(crate) fn holds(&self, session: &Arc<Session>) -> bool {
         self.table.get(session.id()).is_some_and(|other| Arc::ptr_eq(&other, session))
     }

@@ -108,6 +108,7 @@ impl Table {
     }
 
     /// The sessions that a token stands for.
+    #[cfg(feature = "test-util")]
     pub(super) fn with_tokens(&self) -> Vec<Arc<Session>> {
         lock(&self.tokens).values().cloned().collect()
     }

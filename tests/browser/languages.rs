@@ -1,5 +1,7 @@
 //! The page speaks English and Chinese, each for itself.
 
+use serde_json::json;
+
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
@@ -35,4 +37,19 @@ async fn the_address_may_choose_the_language() {
     let (server, browser) = (Server::start().await, Browser::new().await);
     let page = Page::open_at(&browser, &format!("{}?lang=zh", server.url())).await;
     assert_eq!(page.value("document.querySelector('#enter').textContent").await, "进入房间");
+}
+
+#[tokio::test]
+async fn a_browser_without_a_valid_language_gets_a_page() {
+    let (server, browser) = (Server::start().await, Browser::new().await);
+    let page = Page { tab: browser.tab().await };
+    let source = "Object.defineProperty(Navigator.prototype, 'language', { get: () => 'C' })";
+    page.tab.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source })).await;
+    page.tab.goto(server.url()).await;
+    assert_eq!(page.value("navigator.language").await, "C");
+
+    page.enter("Ann", "tea").await;
+    page.say("hello").await;
+    page.until_texts(&["You joined as Ann", "Ann: hello"]).await;
+    page.assert_no_complaints().await;
 }

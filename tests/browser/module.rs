@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{ChatRooms, History, Recovery};
+use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, Heartbeat, History, Recovery};
 
 use crate::devtools::{Browser, Tab};
 use crate::host::Host;
@@ -15,7 +15,7 @@ const CUTS: usize = 20;
 
 #[tokio::test]
 async fn every_message_arrives_once_and_in_order_through_many_cuts() {
-    let (host, browser) = (start(GRACE).await, Browser::new().await);
+    let (host, browser) = (Host::start(recovery(LONG)).await, Browser::new().await);
     let proxy = Proxy::start(host.address()).await;
     let (ann, bob) = (browser.tab().await, browser.tab().await);
     enter(&bob, host.address(), "bob").await;
@@ -55,7 +55,7 @@ async fn every_message_arrives_once_and_in_order_through_many_cuts() {
 
 #[tokio::test]
 async fn a_frozen_tab_finds_what_came_meanwhile() {
-    let (host, browser) = (start(GRACE).await, Browser::new().await);
+    let (host, browser) = (Host::start(recovery(LONG)).await, Browser::new().await);
     let (ann, bob) = (browser.tab().await, browser.tab().await);
     enter(&ann, host.address(), "ann").await;
     enter(&bob, host.address(), "bob").await;
@@ -72,7 +72,8 @@ async fn a_frozen_tab_finds_what_came_meanwhile() {
 
 #[tokio::test]
 async fn a_tab_that_was_frozen_for_too_long_comes_back() {
-    let (host, browser) = (start(Duration::ZERO).await, Browser::new().await);
+    let rooms = recovery(Duration::ZERO).v1_heartbeat(Heartbeat::every(Duration::from_secs(1)));
+    let (host, browser) = (Host::start(rooms).await, Browser::new().await);
     let (ann, bob) = (browser.tab().await, browser.tab().await);
     enter(&ann, host.address(), "ann").await;
     enter(&bob, host.address(), "bob").await;
@@ -88,14 +89,12 @@ async fn a_tab_that_was_frozen_for_too_long_comes_back() {
     bob.until("heard.at(-1).message === 'back'").await;
 }
 
-/// A busy machine may need long to come back.
-const GRACE: Duration = Duration::from_secs(300);
+/// A resume window for a busy machine, which may need long to come back.
+const LONG: Duration = Duration::from_secs(300);
 
-async fn start(grace: Duration) -> Host {
-    Host::start(
-        ChatRooms::builder().recovery(Recovery::default().history(History::last(100)).resume_window(grace)),
-    )
-    .await
+fn recovery(resume_window: Duration) -> ChatRoomsBuilder {
+    let recovery = Recovery::default().history(History::last(100)).resume_window(resume_window);
+    ChatRooms::builder().recovery(recovery)
 }
 
 /// Loads the module from a page of that host, and enters.

@@ -49,6 +49,8 @@ async fn a_connection_that_is_only_half_open_is_given_up() {
     proxy.silence();
     ann.say("into the void").await;
     bob.say("is anybody there?").await;
+    // The client asks the server, which is quicker than waiting for a heartbeat that doesn't come.
+    ann.value("dispatchEvent(new Event('online'))").await;
 
     bob.until_text("Ann: into the void").await;
     ann.until_text("Bob: is anybody there?").await;

@@ -29,6 +29,8 @@ async fn a_server_that_hangs_is_given_up_and_found_again() {
 
     server.freeze();
     for page in [&ann, &bob] {
+        // The client asks the server, which is quicker than waiting for a heartbeat that doesn't come.
+        page.value("dispatchEvent(new Event('online'))").await;
         page.until_text("Connection lost. Reconnecting…").await;
     }
     ann.say("you there?").await;
@@ -51,8 +53,9 @@ async fn who_asks_before_the_server_is_up_gets_in_later() {
     server.kill().await;
 
     ann.submit("Ann", "tea").await;
-    ann.until_state("reconnecting").await;
+    ann.tab.until("document.querySelector('#problem').textContent").await;
     assert_eq!(ann.problem().await, "Can’t reach the server. Trying again…");
+    assert_eq!(ann.state().await, "connecting");
     server.start_again().await;
 
     ann.until_state("online").await;

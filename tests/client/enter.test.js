@@ -96,7 +96,7 @@ test('most refusals of the first enter are final', async () => {
 });
 
 test('refusals of the first enter that pass are tried again on the same connection', async () => {
-  for (const [code, retryAfter, delay] of [['internal', undefined, 500], ['unavailable', undefined, 500], ['rate_limited', 300, 800]]) {
+  for (const [code, retryAfter, delay] of [['internal', undefined, 500], ['unavailable', undefined, 500], ['rate_limited', 300, 450]]) {
     const world = new World();
     const { promise, states } = begin(world);
     world.socket.accept();

@@ -56,13 +56,33 @@ test('a network that takes what is sent is a sign of life', async () => {
   room.send('x'.repeat(60_000)).catch(() => {});
   world.socket.bufferedAmount = 60_000;
   room.send('y').catch(() => {});
-  for (let left = 50_000; left >= 0; left -= 10_000) {
+  for (let left = 50_000; left > 0; left -= 10_000) {
     await world.pass(1_500);
     world.socket.bufferedAmount = left;
     assert.equal(room.state, 'online', `${left} bytes are left`);
   }
   await world.pass(4_001);
   assert.equal(room.state, 'reconnecting');
+});
+
+test('what the system takes into its own buffer is none', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  for (let n = 0; n < 4; n += 1) {
+    world.socket.bufferedAmount = 40;
+    room.send('into the void').catch(() => {});
+    await world.pass(400);
+    world.socket.bufferedAmount = 0;
+    await world.pass(100);
+  }
+  assert.equal(room.state, 'reconnecting', 'two seconds after the last frame');
+
+  await comeBack(world, '2', entered(1, { resumed: true, recovered: true }));
+  world.socket.bufferedAmount = 40;
+  world.tell('online');
+  world.socket.bufferedAmount = 0;
+  await world.pass(6_000);
+  assert.equal(room.state, 'reconnecting', 'nor is that a probe is sent');
 });
 
 test('each connection that fell silent makes the next one more patient', async () => {

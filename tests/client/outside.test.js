@@ -42,8 +42,8 @@ test('put out for a reason that passes, it enters again by itself', async () => 
     const world = new World();
     const { room } = await enter(world);
     world.socket.say(PUT_OUT(code, { retryAfter: 200 }));
-    assert.deepEqual([room.state, room.retryAt], ['outside', world.now + 700], code);
-    await world.pass(700);
+    assert.deepEqual([room.state, room.retryAt], ['outside', world.now + 300], code);
+    await world.pass(300);
     assert.equal(room.retryAt, null);
     assert.deepEqual(world.socket.take(), [AGAIN]);
     world.socket.say(entered(1, { member: '2', recovered: true, replayed: 0 }));

@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-use tower_chat_rooms::{ChatRooms, Denied, EnterRequest, Heartbeat, RoomPolicy, Timeouts};
+use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, Heartbeat, RoomPolicy, Timeouts};
 
 use crate::support::{Client, assert_empty, default_rooms, rooms_with_log};
 
@@ -221,4 +221,19 @@ async fn silence_is_noticed_while_enters_wait_for_the_policy() {
     let begin = Instant::now();
     assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
     assert!(begin.elapsed() <= Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_heartbeat_of_a_v1_client_is_answered() {
+    let rooms = default_rooms();
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    ann.send(json!({"event": "heartbeat", "message": "ping"})).await;
+    // The server's own heartbeats may come before.
+    while ann.ws.next().await.unwrap().unwrap() != Message::text(r#"{"event":"heartbeat","message":"pong"}"#)
+    {
+    }
+    // The plain wire has no such frame.
+    let mut bob = Client::connect(&rooms).await;
+    bob.send(json!({"event": "heartbeat", "message": "ping"})).await;
+    assert_eq!(bob.next().await["code"], "reserved_event");
 }

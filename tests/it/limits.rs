@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, Heartbeat, Limits, RateLimits, Timeouts};
+use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Heartbeat, Limits, RateLimits, Timeouts};
 
 use crate::support::Client;
 
@@ -132,4 +132,14 @@ async fn connections_are_limited_and_permits_returned() {
         bob.close().await;
     }
     assert_eq!(rooms.stats().refused, 5);
+}
+
+/// The resume tokens and the position do not count against the limit of an enter's other keys.
+#[tokio::test(start_paused = true)]
+async fn resume_tokens_do_not_count_as_part_of_an_enter() {
+    let rooms = ChatRooms::builder().limits(Limits::default().max_enter_bytes(64)).build().unwrap();
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    let tokens = vec!["x".repeat(32); 8];
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": tokens})).await;
+    assert_eq!(ann.next().await["event"], "entered");
 }

@@ -220,3 +220,27 @@ async fn flags_of_subdivisions_can_be_in_names() {
         assert_eq!(enter(&mut ann, &format!("ann {flag}"), &flag).await["num"], 1);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_user_takes_its_name_from_an_anonymous_member() {
+    let log = EventLog::default();
+    let rooms = ChatRooms::builder().unique_names(UniqueNames::AnyCase).events(log.hook()).build().unwrap();
+    let (mut eve, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    assert_eq!(enter(&mut eve, "ANN", "r").await["event"], "entered");
+    assert_eq!(eve.next().await["event"], "enter");
+    let ann = || Admission::user(User::new("u-1").with_name("Ann"));
+    let mut first = Client::connect_as(&rooms, ann(), 64 * 1024).await;
+    assert_eq!(enter(&mut first, "whatever", "r").await["name"], "Ann");
+    let put_out = eve.next().await;
+    assert_eq!((&put_out["code"], &put_out["roomId"]), (&json!("name_taken"), &json!("r")));
+    // Its connection stays open, and can enter under another name.
+    assert_eq!(enter(&mut eve, "Ann", "r").await["code"], "name_taken");
+    assert_eq!(enter(&mut eve, "Eve", "r").await["event"], "entered");
+    // Another connection of the same user shares the name. Another user does not get it.
+    let mut second = Client::connect_as(&rooms, ann(), 64 * 1024).await;
+    assert_eq!(enter(&mut second, "", "r").await["name"], "Ann");
+    let admission = Admission::user(User::new("u-2").with_name("ann"));
+    let mut other = Client::connect_as(&rooms, admission, 64 * 1024).await;
+    assert_eq!(enter(&mut other, "", "r").await["code"], "name_taken");
+    assert_eq!(log.take()[..3], ["+ ANN r 1", "- ANN r 0 name taken by its user", "+ Ann r 1"]);
+}

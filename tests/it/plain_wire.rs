@@ -180,3 +180,19 @@ async fn a_room_id_can_be_a_number_or_a_string() {
     undefined.send(json!({"event": "enter", "message": "x", "roomId": "undefined"})).await;
     assert_eq!(undefined.next().await["num"], 1);
 }
+
+/// Clients that cannot parse such a frame used to take it for a gap.
+#[tokio::test(start_paused = true)]
+async fn json_that_some_clients_cannot_parse_is_not_relayed() {
+    let rooms = default_rooms();
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    for text in [
+        r#"{"event":"message","message":"\ud83d"}"#.to_owned(),
+        r#"{"event":"message","message":[1e400]}"#.to_owned(),
+        format!(r#"{{"event":"message","message":{}{}}}"#, "[".repeat(200), "]".repeat(200)),
+    ] {
+        ann.send_text(text.as_str()).await;
+        let answer = ann.next().await;
+        assert!(answer["code"] == "bad_json" || answer["code"] == "too_deep", "{text}: {answer}");
+    }
+}

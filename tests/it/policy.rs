@@ -1,13 +1,14 @@
 //! The room policy.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tower_chat_rooms::{
-    ChatRooms, Denied, EnterRequest, MessageRequest, RoomPolicy, SendError, User, Verdict,
+    ChatRooms, Denied, EnterRequest, MessageRequest, RoomEvent, RoomPolicy, SendError, User, Verdict,
 };
 
-use crate::support::{Client, EventLog};
+use crate::support::{Client, EventLog, assert_empty};
 
 struct MyPolicy;
 
@@ -48,7 +49,7 @@ fn guarded() -> (ChatRooms, EventLog) {
     (ChatRooms::builder().policy(MyPolicy).events(log.hook()).build().unwrap(), log)
 }
 
-async fn try_enter(client: &mut Client, room: &str) -> serde_json::Value {
+async fn try_enter(client: &mut Client, room: &str) -> Value {
     client.send(json!({"event": "enter", "message": "ann", "roomId": room})).await;
     client.next().await
 }
@@ -143,4 +144,69 @@ async fn closures_that_panic_end_only_their_connection() {
     bob.send(json!({"event": "auth", "message": "x"})).await;
     assert_eq!(bob.close_code().await, 1011);
     bob.task.await.unwrap();
+}
+
+/// A client whose connection ended while the policy was asked used to enter and leave.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_disconnects_while_the_policy_is_asked_does_not_enter() {
+    let (rooms, log) = guarded();
+    let mut ann = Client::connect(&rooms).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "slow"})).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ann.disconnect().await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(log.take().is_empty());
+    assert_empty(&rooms);
+}
+
+/// The `name` and `num` that a client had put into its message used to be in the body that hooks see.
+#[tokio::test(start_paused = true)]
+async fn hooks_see_no_forged_name() {
+    #[derive(Clone, Default)]
+    struct Bodies(Arc<Mutex<Vec<String>>>);
+    impl RoomPolicy for Bodies {
+        fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
+            self.0.lock().unwrap().push(request.body().to_owned());
+            Verdict::allow()
+        }
+    }
+    let bodies = Bodies::default();
+    let of_events = bodies.0.clone();
+    let rooms = ChatRooms::builder()
+        .policy(bodies.clone())
+        .events(move |event: RoomEvent<'_>| {
+            if let RoomEvent::Message(message) = event {
+                of_events.lock().unwrap().push(message.body.to_owned());
+            }
+        })
+        .build()
+        .unwrap();
+    let mut eve = Client::enter(&rooms, "eve", "r").await;
+    eve.send_text(r#"{"name":"ann","event":"message","message":"It was me","num":9}"#).await;
+    assert_eq!(eve.next().await["name"], "eve");
+    let body = r#"{"event":"message","message":"It was me"}"#;
+    assert_eq!(*bodies.0.lock().unwrap(), [body, body]);
+}
+
+/// An enter can have more keys, which are relayed. The policy used not to see them, and they had no limit.
+#[tokio::test(start_paused = true)]
+async fn the_policy_sees_an_enter_with_all_its_keys() {
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let seen = bodies.clone();
+    let rooms = ChatRooms::builder()
+        .policy(move |request: &EnterRequest<'_>| {
+            seen.lock().unwrap().push(request.body().unwrap().to_owned());
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    let mut ann = Client::connect(&rooms).await;
+    let enter = |avatar: &str| json!({"event": "enter", "message": "ann", "roomId": "r", "avatar": avatar});
+    ann.send(enter(&"x".repeat(3000))).await;
+    assert_eq!(ann.next().await["code"], "bad_shape");
+    assert!(bodies.lock().unwrap().is_empty());
+    ann.send(enter("cat")).await;
+    assert_eq!(ann.next().await["avatar"], "cat");
+    let body: Value = serde_json::from_str(&bodies.lock().unwrap()[0]).unwrap();
+    assert_eq!(body, enter("cat"));
 }

@@ -1,5 +1,7 @@
 //! Rate limits: messages, bytes, other frames, enters, new rooms, and failed authentications.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::SinkExt;
@@ -9,10 +11,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tower_chat_rooms::{
-    Admission, AuthRefusal, Authenticate, ChatRooms, Denied, Heartbeat, Limits, RateLimits, Timeouts, User,
+    Admission, AuthRefusal, Authenticate, ChatRooms, Denied, EnterRequest, Heartbeat, Limits, RateLimits,
+    Timeouts, User,
 };
 
-use crate::support::{Client, EventLog, Next, assert_empty, unlimited};
+use crate::support::{Client, EventLog, Next, assert_empty, default_rooms, unlimited};
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -306,4 +309,41 @@ async fn accepted_tokens_and_messages_do_not_offset_failed_authentications() {
     }
     assert_eq!(eve.close_code().await, 1008);
     assert_eq!(rooms.stats().auth_failed, 1);
+}
+
+/// Each accepted token has the policy asked again, which used to have no limit.
+#[tokio::test(start_paused = true)]
+async fn tokens_have_a_rate() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let rooms = ChatRooms::builder()
+        .policy(move |_: &EnterRequest<'_>| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+        .auth(|token: String| async move { Ok::<_, Denied>(User::new(token)) })
+        .rate_limits(RateLimits::default().max_auths_per_minute(5))
+        .build()
+        .unwrap();
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    for _ in 0..50 {
+        ann.send(json!({"event": "auth", "message": "u-1"})).await;
+    }
+    for _ in 5..50 {
+        assert_eq!(ann.next().await["code"], "rate_limited");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1 + 5);
+}
+
+/// An answer to a heartbeat does not count, so it used to be a way to send any number of bytes.
+#[tokio::test(start_paused = true)]
+async fn a_padded_answer_to_a_heartbeat_counts_as_a_message() {
+    let rooms = default_rooms();
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    let pong = json!({"event": "heartbeat", "message": "pong", "pad": "x".repeat(60_000)});
+    for _ in 0..40 {
+        ann.send(pong.clone()).await;
+    }
+    let refused = ann.next().await;
+    assert_eq!(refused["code"], "rate_limited", "{refused}");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tower_chat_rooms::{Admission, Denied, EnterRequest, Recovery, RoomPolicy, User};
 
-use crate::support::{Client, EventLog, enter_with_token, user_of, with_expiring_tokens};
+use crate::support::{Client, EventLog, enter_with_token, recovering, user_of, with_expiring_tokens};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -102,4 +102,43 @@ async fn a_policy_that_does_not_answer_counts_as_denial() {
     let answer = ann.next().await;
     assert_eq!((answer["code"].as_str(), answer.as_object().unwrap().len()), (Some("internal"), 3));
     assert!(rooms.rooms().is_empty());
+}
+
+/// A client that asked for another room or name when it resumed used to get its membership back without the policy
+/// being asked.
+#[tokio::test(start_paused = true)]
+async fn a_denied_client_cannot_resume_by_asking_for_another_room_or_name() {
+    for (name, room) in [("ann", "r"), ("ann", "other"), ("anna", "r")] {
+        let (policy, log) = (MyPolicy::default(), EventLog::default());
+        let rooms = recovering(&log).policy(policy.clone()).build().unwrap();
+        let mut bob = Client::enter(&rooms, "bob", "r").await;
+        let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+        ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+        let entered = ann.next().await;
+        assert_eq!(bob.next().await["name"], "ann");
+        ann.disconnect().await;
+        policy.denies.store(true, Ordering::Relaxed);
+        rooms.send("r", &json!({"event": "secret"})).unwrap();
+        assert_eq!(bob.next().await["event"], "secret");
+
+        let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+        ann.send(json!({
+            "event": "enter", "message": name, "roomId": room, "resume": welcome["resume"],
+            "since": {"epoch": entered["epoch"], "seq": 2},
+        }))
+        .await;
+        let answer = ann.next().await;
+        assert_eq!((&answer["event"], &answer["code"]), (&json!("error"), &json!("denied")), "{name} {room}");
+        assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
+        rooms.send("r", &json!({"event": "secret"})).unwrap();
+        assert_eq!(bob.next().await["event"], "secret");
+        ann.send(json!({"event": "message", "message": "?"})).await;
+        loop {
+            match ann.next().await {
+                frame if frame["code"] == "not_entered" => break,
+                frame => assert_eq!(frame["code"], "denied", "{name} {room}: {frame}"),
+            }
+        }
+        assert_eq!(log.take().last().unwrap(), "- ann r 1 denied by the policy");
+    }
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{Admission, ChatRooms, History, Limits, Recovery};
+use tokio::time::sleep;
+use tower_chat_rooms::{Admission, ChatRooms, History, Limits, RateLimits, Recovery};
 
-use crate::support::{Client, RESUME_WINDOW, V1Client, assert_empty, resumed_and_recovered, v1_admission};
+use crate::support::{
+    Client, Next, RESUME_WINDOW, V1Client, assert_empty, resumed_and_recovered, v1_admission,
+};
 
 #[tokio::test(start_paused = true)]
 async fn history_is_limited_by_frames_bytes_and_age() {
@@ -107,7 +110,7 @@ async fn a_replay_does_not_fill_the_send_queue() {
     let resume = &welcome["resume"];
     ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "since": since, "resume": resume}))
         .await;
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    sleep(Duration::from_millis(1)).await;
     for n in 63..100 {
         rooms.send("r", &json!({"event": "notice", "message": n})).unwrap();
         tokio::task::yield_now().await;
@@ -125,4 +128,92 @@ async fn epoch(rooms: &ChatRooms) -> Value {
     let epoch = client.next().await["epoch"].clone();
     client.close().await;
     epoch
+}
+
+/// A slow client used to miss frames for good if the history was larger than its send queue.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_closed_as_slow_recovers_more_than_its_send_queue_holds() {
+    let history = History::last(10_000).max_bytes(8 * 1024 * 1024);
+    let rooms = ChatRooms::builder()
+        .limits(Limits::default().max_queue_bytes(64 * 1024).max_message_bytes(16 * 1024))
+        .rate_limits(RateLimits::default().max_bytes_per_second(16 * 1024))
+        .recovery(Recovery::default().resume_window(Duration::from_secs(60)).history(history))
+        .build()
+        .unwrap();
+    let publish = async |n: u64| {
+        rooms.send("r", &json!({"event": "notice", "n": n, "text": "x".repeat(8000)})).unwrap();
+        sleep(Duration::from_millis(1)).await;
+    };
+    // A pipe that holds less than a frame.
+    let mut ann = Client::connect_as(&rooms, v1_admission(), 4096).await;
+    let welcome = ann.next().await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    let entered = ann.next().await;
+    let mut sent = 0;
+    while rooms.stats().slow == 0 {
+        publish(sent).await;
+        sent += 1;
+        assert!(sent < 500, "the client is never slow");
+    }
+    let mut since = json!({"epoch": entered["epoch"], "seq": entered["seq"]});
+    let mut received = 0;
+    loop {
+        match ann.next_or_close().await {
+            Next::Frame(frame) => {
+                since["seq"] = frame["seq"].clone();
+                received += u64::from(frame["event"] == "notice");
+            }
+            Next::Closed(code) => break assert_eq!(code, 4001),
+        }
+    }
+    for n in sent..sent + 100 {
+        publish(n).await;
+    }
+    assert!(sent - received + 100 > 64 * 1024 / 8000 * 2, "the replay is larger than the send queue");
+    let mut ann = Client::connect_as(&rooms, v1_admission(), 4096).await;
+    assert_eq!(ann.next().await["event"], "welcome");
+    let resume = &welcome["resume"];
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume, "since": since}))
+        .await;
+    assert_eq!(resumed_and_recovered(&ann.next().await), (true, true));
+    for n in received..sent + 100 {
+        assert_eq!(ann.next().await["n"], n);
+    }
+}
+
+/// What was published right after a restart used to be lost to the members that reconnected later.
+#[tokio::test(start_paused = true)]
+async fn a_client_with_a_position_of_an_earlier_epoch_gets_the_history_of_the_new_one() {
+    let rooms =
+        || ChatRooms::builder().recovery(Recovery::default().history(History::last(100))).build().unwrap();
+    let (old, new) = (rooms(), rooms());
+    let enter = |name: &str| json!({"event": "enter", "message": name, "roomId": "r"});
+    let (mut ann, _) = Client::connect_v1(&old, Admission::anonymous()).await;
+    ann.send(enter("ann")).await;
+    let since = json!({"epoch": ann.next().await["epoch"], "seq": 17});
+    drop((ann, old));
+    let (mut bob, _) = Client::connect_v1(&new, Admission::anonymous()).await;
+    bob.send(enter("bob")).await;
+    bob.send(json!({"event": "message", "message": "first"})).await;
+    for event in ["entered", "enter", "message"] {
+        assert_eq!(bob.next().await["event"], event);
+    }
+    let (mut ann, _) = Client::connect_v1(&new, Admission::anonymous()).await;
+    let mut enter_again = enter("ann");
+    enter_again["since"] = since;
+    ann.send(enter_again).await;
+    let entered = ann.next().await;
+    assert_eq!(
+        (&entered["recovered"], &entered["seq"], &entered["replayed"]),
+        (&json!(false), &json!(2), &json!(2))
+    );
+    for (seq, event) in [(1, "enter"), (2, "message"), (3, "enter")] {
+        let frame = ann.next().await;
+        assert_eq!((&frame["seq"], &frame["event"]), (&json!(seq), &json!(event)));
+    }
+    // A client without a position gets only the frames from its own enter on.
+    let (mut carol, _) = Client::connect_v1(&new, Admission::anonymous()).await;
+    carol.send(enter("carol")).await;
+    assert_eq!(carol.next().await["replayed"], 0);
+    assert_eq!(carol.next().await["name"], "carol");
 }

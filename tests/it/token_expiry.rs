@@ -27,7 +27,7 @@ async fn a_client_is_warned_and_closed_when_its_token_expires() {
     assert_eq!(begin.elapsed().as_secs(), 30);
     assert_eq!(
         ann.next().await,
-        json!({"event": "noAuth", "message": "the token has expired; get a new one"})
+        json!({"event": "noAuth", "message": "the token has expired; get a new one", "roomId": "r"})
     );
     assert_eq!(ann.close_code().await, 4504);
     assert_eq!(begin.elapsed().as_secs(), 60);
@@ -44,9 +44,10 @@ async fn plain_clients_are_not_warned() {
     let rooms = with_expiring_tokens().build().unwrap();
     let mut ann = Client::connect_as(&rooms, Admission::user(user_of("u1:60")), 4096).await;
     ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
-    let (before, code) = ann.frames_until_close().await;
-    let events: Vec<_> = before.iter().map(|frame| frame["event"].as_str().unwrap()).collect();
+    let (frames, code) = ann.frames_until_close().await;
+    let events: Vec<_> = frames.iter().map(|frame| frame["event"].as_str().unwrap()).collect();
     assert_eq!((events, code), (vec!["enter", "noAuth"], 4504));
+    assert_eq!(frames[1].as_object().unwrap().len(), 2, "{}", frames[1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,8 +185,8 @@ async fn an_expired_user_is_closed_at_once() {
     for time in [SystemTime::UNIX_EPOCH, SystemTime::now()] {
         let user = User::new("u1").expires_at(time);
         let mut ann = Client::connect_as(&rooms, Admission::user(user), 4096).await;
-        let (before, code) = ann.frames_until_close().await;
-        assert_eq!((before.len(), before[0]["event"].as_str(), code), (1, Some("noAuth"), 4504));
+        let (frames, code) = ann.frames_until_close().await;
+        assert_eq!((frames.len(), frames[0]["event"].as_str(), code), (1, Some("noAuth"), 4504));
     }
 }
 

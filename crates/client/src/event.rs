@@ -13,8 +13,9 @@ pub enum ClientEvent {
     Entered {
         /// The client's name in the room. Some servers assign another than the one asked for.
         name: String,
-        /// The id of the session. It stays the same when the session is resumed.
-        connection: String,
+        /// The client's member id, which is in every frame from it. It stays the same when the
+        /// session is resumed.
+        member: String,
         /// Number of members in the room.
         num: u64,
         /// The session was resumed: no other member has noticed the lost connection.
@@ -108,12 +109,17 @@ impl RoomFrame {
         self.object.get("num")?.as_u64()
     }
 
+    /// The id of the member that it is from; `None` if the host sent it.
+    pub fn member(&self) -> Option<&str> {
+        self.text("member")
+    }
+
     /// The sequence number in the room log; `None` for a frame sent to this client only.
     pub fn seq(&self) -> Option<u64> {
         self.object.get("seq")?.as_u64()
     }
 
-    /// Whether this client published it, or it is this client's own enter.
+    /// Whether the frame is from this client, be it from an earlier session.
     pub fn is_own(&self) -> bool {
         self.own
     }

@@ -15,6 +15,7 @@ pub(crate) enum Incoming {
         seq: u64,
     },
     NoAuth(String),
+    Authenticated,
     Error {
         code: String,
         message: String,
@@ -45,12 +46,15 @@ pub(crate) struct Welcome {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entered {
     pub(crate) name: String,
-    pub(crate) connection: String,
+    /// The id of the session as a member of the room.
+    pub(crate) member: String,
     pub(crate) epoch: String,
     pub(crate) seq: u64,
     pub(crate) num: u64,
     pub(crate) resumed: bool,
     pub(crate) recovered: bool,
+    /// How many frames up to `seq` follow.
+    pub(crate) replayed: u64,
 }
 
 /// Heartbeat interval and timeout in milliseconds, for a welcome without them.
@@ -73,6 +77,7 @@ impl Incoming {
                 let seq = object.get("seq")?.as_u64()?;
                 Incoming::Ack { cid: string(&object, "cid")?, seq }
             }
+            "authenticated" => Incoming::Authenticated,
             "noAuth" => Incoming::NoAuth(string(&object, "message").unwrap_or_default()),
             "error" => Incoming::Error {
                 code: string(&object, "code").unwrap_or_default(),
@@ -112,12 +117,13 @@ impl Entered {
         let flag = |key| object.get(key).and_then(Value::as_bool).unwrap_or(false);
         Some(Entered {
             name: string(object, "name").unwrap_or_default(),
-            connection: string(object, "connection").unwrap_or_default(),
+            member: string(object, "member").unwrap_or_default(),
             epoch: string(object, "epoch")?,
             seq: object.get("seq")?.as_u64()?,
             num: object.get("num").and_then(Value::as_u64).unwrap_or(0),
             resumed: flag("resumed"),
             recovered: flag("recovered"),
+            replayed: object.get("replayed").and_then(Value::as_u64).unwrap_or(0),
         })
     }
 }
@@ -165,7 +171,7 @@ mod tests {
     #[test]
     fn a_limit_that_is_missing_or_null_is_no_limit() {
         let text = r#"{"event":"welcome","heartbeat":{"interval":2000,"timeout":500},
-                       "limits":{"messageBytes":null,"cids":7},"grace":0}"#;
+                       "limits":{"messageBytes":null,"cids":7},"resumeWindow":0}"#;
         let Some(Incoming::Welcome(welcome)) = Incoming::parse(text) else { panic!() };
         assert_eq!((welcome.resume_token, welcome.timeout), (None, Duration::from_millis(2500)));
         assert_eq!((welcome.message_bytes, welcome.cid_bytes, welcome.window), (usize::MAX, usize::MAX, 7));

@@ -19,6 +19,9 @@ const MAX_REFUSED_TOKENS: u32 = 3;
 /// Unacknowledged messages if the server sets no limit.
 const MAX_WINDOW: usize = 1024;
 
+/// How many of its member ids the client remembers, to recognize its own frames in a replay.
+const MAX_MEMBERS: usize = 16;
+
 /// Errors on entering that will not go away. Any other may be temporary.
 const PERMANENT_REFUSALS: [&str; 7] =
     ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
@@ -112,16 +115,14 @@ pub(crate) struct Machine<T> {
     /// Tokens of the connections that may hold the session, the oldest first.
     resume_tokens: Vec<String>,
     position: Option<Position>,
-    /// The id of the session.
-    session: String,
+    /// The client's member ids in the room's epoch, the current one last.
+    members: VecDeque<String>,
     /// No message is sent before the frame with this `seq` has arrived.
     send_after: u64,
     outgoing: Outgoing<T>,
     /// This and the following fields are about the current connection.
     welcome: Option<Welcome>,
     last_received: Now,
-    /// The `seq` of the `entered` frame, and whether the session was resumed.
-    entered: (u64, bool),
     /// The `seq` of the room's last frame that arrived.
     last_seq: u64,
     /// The application takes no events: since when, and when the next sign of life is due.
@@ -146,12 +147,11 @@ impl<T> Machine<T> {
             refused_tokens: 0,
             resume_tokens: Vec::new(),
             position: None,
-            session: String::new(),
+            members: VecDeque::new(),
             send_after: 0,
             outgoing: Outgoing::new(),
             welcome: None,
             last_received: Now::ZERO,
-            entered: (0, false),
             last_seq: 0,
             paused: None,
             drops_frames: false,

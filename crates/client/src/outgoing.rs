@@ -2,17 +2,12 @@
 
 use std::collections::VecDeque;
 
-/// How many acknowledged messages are remembered until the room's frame of each arrives.
-const MAX_RECENT: usize = 256;
-
 /// `T` waits for the acknowledgement of a message.
 #[derive(Debug)]
 pub(crate) struct Outgoing<T> {
     items: VecDeque<Item<T>>,
     /// How many items, from the front, were sent on the current connection.
     sent: usize,
-    /// The ids of messages that were acknowledged and whose room frame has not arrived.
-    recent: VecDeque<String>,
 }
 
 #[derive(Debug)]
@@ -26,7 +21,7 @@ struct Item<T> {
 
 impl<T> Outgoing<T> {
     pub(crate) fn new() -> Outgoing<T> {
-        Outgoing { items: VecDeque::new(), sent: 0, recent: VecDeque::new() }
+        Outgoing { items: VecDeque::new(), sent: 0 }
     }
 
     pub(crate) fn push(&mut self, cid: String, text: String, waiting: T) {
@@ -73,20 +68,6 @@ impl<T> Outgoing<T> {
     pub(crate) fn take_oldest(&mut self) -> Option<T> {
         self.sent = self.sent.checked_sub(1)?;
         self.items.pop_front().map(|item| item.waiting)
-    }
-
-    /// Remembers the id of an acknowledged message, to recognize its room frame.
-    pub(crate) fn remember(&mut self, cid: String) {
-        if self.recent.len() == MAX_RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(cid);
-    }
-
-    /// Whether this is the id of an acknowledged message. Forgets the id.
-    pub(crate) fn recall(&mut self, cid: &str) -> bool {
-        let at = self.recent.iter().position(|recent| recent == cid);
-        at.is_some_and(|at| self.recent.remove(at).is_some())
     }
 
     /// Removes all messages.

@@ -57,7 +57,7 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_PROXY_HEADER", value_enum, default_value_t = ProxyHeader::XForwardedFor)]
     proxy_header: ProxyHeader,
 
-    /// What happens to who reads too slowly: close, drop-oldest, drop-newest, latest
+    /// Slow-consumer policy: close, drop-oldest, drop-newest, latest
     #[arg(long, env = "CHAT_SLOW_CONSUMER", default_value = "close", value_parser = slow_consumer)]
     slow_consumer: SlowConsumer,
 

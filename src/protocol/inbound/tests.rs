@@ -77,7 +77,7 @@ fn what_is_refused() {
         ("{\"event\":\"welcome\"}", ReservedEvent),
         ("{\"event\":\"entered\"}", ReservedEvent),
         ("{\"event\":\"ack\",\"cid\":\"x\"}", ReservedEvent),
-        ("{\"event\":\"heartbeat\",\"message\":\"ping\"}", ReservedEvent),
+        ("{\"event\":\"heartbeat\",\"message\":\"beat\"}", ReservedEvent),
         ("{\"event\":\"heartbe\\u0061t\",\"num\":1}", ReservedEvent),
         ("{\"event\":\"auth\",\"message\":{}}", BadShape),
     ] {

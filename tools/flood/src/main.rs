@@ -1,8 +1,8 @@
-//! Floods a room of which most members read nothing, and looks at what that costs the server and
-//! the others: `cargo run --release --example flood`.
+//! Floods a room in which most members read nothing, and measures what that costs the server and the
+//! other members: `cargo run --release -p flood`.
 //!
-//! The server is a process of its own on a free port of 127.0.0.1, so that its memory can be read
-//! (Linux). All of it ends by itself within two minutes.
+//! The server is a process of its own on a free port of 127.0.0.1, so that its memory can be measured
+//! (Linux). The run ends by itself within two minutes.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -31,29 +31,29 @@ use tower_chat_rooms::{ChatRooms, Heartbeat, RateLimits, SlowConsumer};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// The socket buffers, which are the kernel's memory and not counted.
+/// Size of the socket buffers, which are the kernel's memory and not counted.
 const SOCKET_BYTES: u32 = 16 * 1024;
 /// `max_queue_bytes`.
 const QUEUE_BYTES: usize = 256 * 1024;
-/// A connection's own memory, its queue's pointers included, generously.
+/// A generous bound for a connection's own memory, including its send queue's pointers.
 const BASE_BYTES: usize = 40 * 1024;
-/// Answers to heartbeats, masked with zeros, from those who read none.
+/// An answer to a heartbeat as a masked frame, with a mask of zeros.
 const PONG: &[u8] = b"\x81\xa6\0\0\0\0{\"event\":\"heartbeat\",\"message\":\"pong\"}";
-/// All of it takes no longer.
-const LIMIT: Duration = Duration::from_secs(120);
+/// Most time for the whole run.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// Floods a room of which most members read nothing.
+/// Floods a room in which most members read nothing.
 #[derive(Debug, Clone, Parser)]
 struct Options {
-    /// Members of the flooded room who read nothing
+    /// Members of the flooded room that read nothing
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     stuck: u16,
 
-    /// Members of the flooded room, and of a room beside it, who read everything
+    /// Members of the flooded room, and of another room, that read everything
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
     healthy: u16,
 
-    /// Messages per second, in each of the two rooms
+    /// Messages per second in each of the two rooms
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rate: u16,
 
@@ -65,11 +65,11 @@ struct Options {
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=40))]
     seconds: u16,
 
-    /// What happens to who reads nothing: close, drop-oldest, drop-newest, latest
+    /// Slow-consumer policy: close, drop-oldest, drop-newest, latest
     #[arg(long, default_value = "drop-oldest", value_parser = slow_consumer)]
     slow: SlowConsumer,
 
-    /// Be the server
+    /// Run the server
     #[arg(long, hide = true)]
     serve: bool,
 }
@@ -78,10 +78,10 @@ struct Options {
 async fn main() {
     let options = Options::parse();
     let done = async { if options.serve { serve(options.slow).await } else { run(&options).await } };
-    match timeout(LIMIT, done).await {
+    match timeout(TIME_LIMIT, done).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => fail(&error.to_string()),
-        Err(_) => fail("it took too long"),
+        Err(_) => fail("the run took too long"),
     }
 }
 
@@ -92,25 +92,25 @@ fn fail(text: &str) -> ! {
 
 async fn run(options: &Options) -> Result<(), Failure> {
     let mut server = Server::start(options)?;
-    let tally = Arc::new(Tally::default());
+    let counters = Arc::new(Counters::default());
     let mut healthy = JoinSet::new();
-    for room in ["flooded", "beside"] {
+    for room in ["flooded", "other"] {
         for n in 0..options.healthy {
             let ws = enter(server.address, room, &format!("{room} {n}"), None).await?;
-            healthy.spawn(listen(ws, tally.clone()));
+            healthy.spawn(receive(ws, counters.clone()));
         }
     }
-    println!("{} members read everything, half of them in a room beside", 2 * options.healthy);
-    let alone = server.resident();
-    phase("alone", options, &server, &tally).await?;
+    println!("{} members read everything, half of them in the other room", 2 * options.healthy);
+    let before = server.resident();
+    phase("before", options, &server, &counters).await?;
 
     let mut stuck = Vec::new();
     for n in 0..options.stuck {
         let ws = enter(server.address, "flooded", &format!("stuck {n}"), Some(SOCKET_BYTES)).await?;
         stuck.push(ws.into_inner());
     }
-    println!("{} members who read nothing have come", options.stuck);
-    // They stay alive, as far as the server knows.
+    println!("{} members that read nothing have entered", options.stuck);
+    // They still answer heartbeats, so that the server doesn't take them for dead.
     let alive = tokio::spawn(async move {
         loop {
             sleep(Duration::from_secs(5)).await;
@@ -119,58 +119,59 @@ async fn run(options: &Options) -> Result<(), Failure> {
             }
         }
     });
-    let before = server.resident();
-    let most = phase("flooded", options, &server, &tally).await?;
+    let with_all = server.resident();
+    let most = phase("flooded", options, &server, &counters).await?;
     alive.abort();
     let _ = alive.await;
     let connections = usize::from(options.stuck) + 2 * usize::from(options.healthy);
-    let bound = alone as usize + connections * (QUEUE_BYTES + BASE_BYTES);
+    let bound = before as usize + connections * (QUEUE_BYTES + BASE_BYTES);
     println!(
-        "server's memory: {} KiB alone, {} KiB with all, {} KiB at most",
-        kib(alone),
+        "server's memory: {} KiB before, {} KiB with all members, {} KiB at most",
         kib(before),
+        kib(with_all),
         kib(most)
     );
     println!(
-        "bound: {} KiB = {connections} x ({QUEUE_BYTES} + {BASE_BYTES}) bytes and what it had alone",
+        "bound: {} KiB = {connections} x ({QUEUE_BYTES} + {BASE_BYTES}) bytes and the memory before",
         bound / 1024
     );
     println!("server: {}", server.stop()?);
-    let lost = tally.expected.load(Relaxed) - tally.heard.load(Relaxed);
-    println!("healthy members heard {} messages, and missed {lost}", tally.heard.load(Relaxed));
+    let lost = counters.expected.load(Relaxed) - counters.received.load(Relaxed);
+    println!("healthy members received {} messages and missed {lost}", counters.received.load(Relaxed));
     healthy.shutdown().await;
     if most as usize > bound || lost > 0 {
-        return Err("the bound was broken, or a healthy member missed something".into());
+        return Err("memory exceeded the bound, or a healthy member missed a message".into());
     }
     Ok(())
 }
 
-/// Speaks in both rooms for a time, and returns the most memory that the server had.
-async fn phase(name: &str, options: &Options, server: &Server, tally: &Tally) -> Result<u64, Failure> {
-    // These hear what they say, too, but aren't counted.
-    let mut speakers = Vec::new();
-    for room in ["flooded", "beside"] {
-        speakers.push(enter(server.address, room, "speaker", None).await?.split());
+/// Sends to both rooms for a time. Returns the most memory that the server used.
+async fn phase(name: &str, options: &Options, server: &Server, counters: &Counters) -> Result<u64, Failure> {
+    // The senders also receive their messages, which are not counted.
+    let mut senders = Vec::new();
+    for room in ["flooded", "other"] {
+        senders.push(enter(server.address, room, "sender", None).await?.split());
     }
     let mut tick = interval(Duration::from_secs(1) / u32::from(options.rate));
     let (begin, mut most) = (Instant::now(), 0);
     let pad = "x".repeat(options.size.into());
     while begin.elapsed() < Duration::from_secs(options.seconds.into()) {
         tick.tick().await;
-        for (speaker, own) in &mut speakers {
-            let sent = tally.born.elapsed().as_nanos() as u64;
+        for (sender, receiver) in &mut senders {
+            let sent = counters.start.elapsed().as_nanos() as u64;
             let text = json!({"event": "message", "message": pad, "sent": sent}).to_string();
-            speaker.send(Message::text(text)).await?;
-            tally.expected.fetch_add(options.healthy.into(), Relaxed);
-            while let Ok(Some(_)) = timeout(Duration::ZERO, own.next()).await {}
+            sender.send(Message::text(text)).await?;
+            counters.expected.fetch_add(options.healthy.into(), Relaxed);
+            while let Ok(Some(_)) = timeout(Duration::ZERO, receiver.next()).await {}
         }
         most = most.max(server.resident());
     }
     let waiting = Instant::now();
-    while tally.heard.load(Relaxed) < tally.expected.load(Relaxed) && waiting.elapsed().as_secs() < 5 {
+    while counters.received.load(Relaxed) < counters.expected.load(Relaxed) && waiting.elapsed().as_secs() < 5
+    {
         sleep(Duration::from_millis(10)).await;
     }
-    let mut times = std::mem::take(&mut *tally.times.lock().unwrap_or_else(|e| e.into_inner()));
+    let mut times = std::mem::take(&mut *counters.times.lock().unwrap_or_else(|e| e.into_inner()));
     times.sort_unstable();
     let at = |share: f64| match times.len() {
         0 => f64::NAN,
@@ -186,26 +187,26 @@ async fn phase(name: &str, options: &Options, server: &Server, tally: &Tally) ->
     Ok(most)
 }
 
-/// What the healthy members hear.
-struct Tally {
-    born: Instant,
+/// What the healthy members receive.
+struct Counters {
+    start: Instant,
     expected: AtomicU64,
-    heard: AtomicU64,
+    received: AtomicU64,
     times: std::sync::Mutex<Vec<u64>>,
 }
 
-impl Default for Tally {
-    fn default() -> Tally {
-        Tally {
-            born: Instant::now(),
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            start: Instant::now(),
             expected: AtomicU64::new(0),
-            heard: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             times: Default::default(),
         }
     }
 }
 
-async fn listen(mut ws: WebSocketStream<TcpStream>, tally: Arc<Tally>) {
+async fn receive(mut ws: WebSocketStream<TcpStream>, counters: Arc<Counters>) {
     while let Some(Ok(message)) = ws.next().await {
         let Message::Text(text) = message else { continue };
         let Ok(frame) = serde_json::from_str::<Value>(&text) else { continue };
@@ -216,9 +217,9 @@ async fn listen(mut ws: WebSocketStream<TcpStream>, tally: Arc<Tally>) {
             }
         }
         if let Some(sent) = frame["sent"].as_u64() {
-            let time = (tally.born.elapsed().as_nanos() as u64).saturating_sub(sent);
-            tally.times.lock().unwrap_or_else(|e| e.into_inner()).push(time);
-            tally.heard.fetch_add(1, Relaxed);
+            let time = (counters.start.elapsed().as_nanos() as u64).saturating_sub(sent);
+            counters.times.lock().unwrap_or_else(|e| e.into_inner()).push(time);
+            counters.received.fetch_add(1, Relaxed);
         }
     }
 }
@@ -240,7 +241,7 @@ async fn enter(
     Ok(ws)
 }
 
-/// The server's process, which ends when this is dropped.
+/// The server's process, killed when this is dropped.
 struct Server {
     process: Child,
     out: BufReader<std::process::ChildStdout>,
@@ -260,13 +261,13 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let mut out = BufReader::new(process.stdout.take().ok_or("the server says nothing")?);
+        let mut out = BufReader::new(process.stdout.take().ok_or("the server has no output")?);
         let mut line = String::new();
         out.read_line(&mut line)?;
         Ok(Server { process, out, address: line.trim().parse()? })
     }
 
-    /// Bytes of its memory; 0 where that can't be known.
+    /// Resident memory in bytes; 0 if unknown.
     fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.unwrap_or_default();
@@ -274,7 +275,7 @@ impl Server {
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
     }
 
-    /// Ends it, and returns its statistics.
+    /// Stops it and returns its statistics.
     fn stop(&mut self) -> Result<String, Failure> {
         self.process.stdin.take().ok_or("stopped before")?.write_all(b"\n")?;
         let mut line = String::new();
@@ -293,7 +294,7 @@ impl Drop for Server {
 async fn serve(slow: SlowConsumer) -> Result<(), Failure> {
     let rooms = ChatRooms::builder()
         .slow_consumer(slow)
-        // Those who read nothing are not to be found dead.
+        // Members that read nothing must not miss heartbeats.
         .heartbeat(Heartbeat::wide_internet())
         .rate_limits(RateLimits::default().max_messages_per_second(u32::MAX).max_bytes_per_second(usize::MAX))
         .build()?;
@@ -302,11 +303,11 @@ async fn serve(slow: SlowConsumer) -> Result<(), Failure> {
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let listener = socket.listen(1024)?;
     println!("{}", listener.local_addr()?);
-    let (told, mut order) = tokio::sync::oneshot::channel();
+    let (stop, mut stopped) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
-        // Ends with the parent, too.
+        // Also ends if the parent process does.
         let _ = std::io::stdin().lock().read_line(&mut String::new());
-        let _ = told.send(());
+        let _ = stop.send(());
     });
     let service = ServiceBuilder::new().layer(rooms.layer("/")).service(service_fn(|_| async {
         Ok::<_, Infallible>(http::Response::new(Full::<bytes::Bytes>::default()))
@@ -314,7 +315,7 @@ async fn serve(slow: SlowConsumer) -> Result<(), Failure> {
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted?.0,
-            _ = &mut order => break,
+            _ = &mut stopped => break,
         };
         stream.set_nodelay(true)?;
         let service = TowerToHyperService::new(service.clone());
@@ -333,7 +334,7 @@ fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
         "drop-oldest" => Ok(SlowConsumer::DropOldest),
         "drop-newest" => Ok(SlowConsumer::DropNewest),
         "latest" => Ok(SlowConsumer::Latest),
-        _ => Err("give close, drop-oldest, drop-newest or latest".into()),
+        _ => Err("use close, drop-oldest, drop-newest or latest".into()),
     }
 }
 

@@ -7,11 +7,11 @@ use crate::scale::Scale;
 use crate::svg::{MARGIN, Svg};
 
 const ROW: f64 = 18.0;
-/// Where the panels lie.
+/// Horizontal ranges of the panels.
 const LEFT: (f64, f64) = (184.0, 500.0);
 const RIGHT: (f64, f64) = (590.0, 896.0);
-/// Bars beyond this many times the baseline are broken off.
-const MOST: f64 = 3.0;
+/// Bars longer than this many times the baseline are cut short.
+const MAX_RATIO: f64 = 3.0;
 
 const CPU: [&str; 2] = ["cpu_us", "cpu_us_per_conn"];
 const P99: [&str; 1] = ["p99_us"];
@@ -34,7 +34,7 @@ pub(crate) fn bars(options: &Options, results: &Results) -> Result<String, Strin
         return Err(format!("no CPU per delivery together with that of {base:?}; see --baseline"));
     }
     let all = || groups.iter().flat_map(|(_, rows)| rows);
-    let most = all().map(|(_, cpu, _)| *cpu).fold(1.0, f64::max).min(MOST);
+    let most = all().map(|(_, cpu, _)| *cpu).fold(1.0, f64::max).min(MAX_RATIO);
     let cpu_scale = Scale::linear(LEFT, most);
     let p99_scale = Scale::log(RIGHT, all().filter_map(|(_, _, p99)| *p99).chain([0.5, 2.0]));
 
@@ -72,7 +72,7 @@ pub(crate) fn bars(options: &Options, results: &Results) -> Result<String, Strin
     Ok(svg.finish())
 }
 
-/// The panel of memory per connection, if that was measured.
+/// The panel with memory per connection, if that was measured.
 fn memory(svg: &mut Svg, options: &Options, results: &Results, peers: &[&str]) {
     let scenarios = results.values("scenario");
     let of = |peer| scenarios.iter().find_map(|s| results.median(s, peer, &MEMORY));

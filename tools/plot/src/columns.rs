@@ -1,4 +1,4 @@
-//! Medians as a table: a row for each peer, the columns as chosen.
+//! A table of medians with a row per peer and the chosen columns.
 
 use clap::ValueEnum;
 
@@ -7,14 +7,14 @@ use crate::number::short;
 use crate::options::Options;
 use crate::results::Results;
 
-/// One figure of one scenario.
+/// A figure of a scenario.
 #[derive(Debug, Clone)]
 pub(crate) struct Column {
     scenario: String,
     figure: Figure,
 }
 
-/// What of a measurement is shown.
+/// The figure of a measurement to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Figure {
     Cpu,
@@ -28,7 +28,7 @@ enum Figure {
 }
 
 impl Column {
-    /// From `SCENARIO:FIGURE`.
+    /// Parses `SCENARIO:FIGURE`.
     pub(crate) fn parse(text: &str) -> Result<Column, String> {
         let (scenario, figure) = text.split_once(':').ok_or("must be SCENARIO:FIGURE")?;
         let figure = Figure::from_str(figure, false).map_err(|_| format!("no such figure: {figure}"))?;
@@ -49,7 +49,7 @@ impl Column {
         format!("{} {unit}", self.scenario)
     }
 
-    /// What was lost, of one scenario or of all.
+    /// What was lost in one scenario or in all.
     fn lost(&self, results: &Results, peer: &str) -> f64 {
         match self.scenario.as_str() {
             "all" => results.values("scenario").iter().map(|scenario| results.lost(scenario, peer)).sum(),
@@ -57,7 +57,7 @@ impl Column {
         }
     }
 
-    /// The median; for CPU with its ratio to the baseline's.
+    /// The median; CPU time also relative to the baseline.
     fn cell(&self, results: &Results, peer: &str, baseline: &str) -> String {
         let of = |peer| results.median(&self.scenario, peer, self.figure.keys());
         let value = match (self.figure, of(peer)) {
@@ -76,7 +76,7 @@ impl Column {
 }
 
 impl Figure {
-    /// Where it stands in a result: under the first of these.
+    /// The keys of a result that may hold it. The first one present counts.
     fn keys(self) -> &'static [&'static str] {
         match self {
             Figure::Cpu => &["cpu_us", "cpu_us_per_conn"],
@@ -91,7 +91,7 @@ impl Figure {
     }
 }
 
-/// A row for each peer; what stands out is bold.
+/// A row per peer; the highlighted one is bold.
 pub(crate) fn table(options: &Options, results: &Results) -> Table {
     let mut rows = vec![vec![String::new()]];
     rows[0].extend(options.columns.iter().map(Column::head));
@@ -114,7 +114,7 @@ mod tests {
     use crate::results::Line;
 
     #[test]
-    fn a_row_for_each_peer() {
+    fn has_a_row_per_peer() {
         let columns = "load:cpu,load:p99,load:lost,all:lost,idle:idle-cpu";
         let flags = "plot file --table x#y --highlight ours --baseline raw --columns";
         let options = Options::parse_from(flags.split(' ').chain([columns]));

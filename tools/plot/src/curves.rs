@@ -1,4 +1,4 @@
-//! Curves on logarithmic axes, and the powers that they follow.
+//! Curves on logarithmic axes, with the power laws that they follow.
 
 use crate::number::{exponent, round};
 use crate::options::Options;
@@ -16,7 +16,7 @@ impl Curves<'_> {
         let up = Scale::log((top + height, top), self.all_points().map(|p| p.1));
         svg.grid(across, up, self.x, self.y);
 
-        // The names stand beside the ends of their curves, apart from each other.
+        // Each name is beside the end of its curve, without overlapping another.
         let mut ends: Vec<_> = self.series.iter().enumerate().map(|(n, s)| (up.at(s.end()), n)).collect();
         ends.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut free = top;
@@ -38,7 +38,7 @@ impl Curves<'_> {
 }
 
 impl Svg {
-    /// Both axes of a panel of curves.
+    /// Both axes.
     fn grid(&mut self, across: Scale, up: Scale, x: &str, y: &str) {
         for tick in across.ticks() {
             let at = across.at(tick);
@@ -54,7 +54,7 @@ impl Svg {
         self.text(MARGIN, up.to - 14.0, "head", y);
     }
 
-    /// The points, and the power that they follow.
+    /// The points, and the power law that they follow.
     fn curve(&mut self, series: &Series<'_>, class: &str, across: Scale, up: Scale) {
         if let (Some(power), Some(last)) = (series.power, series.points.last()) {
             let place = |x: f64| (across.at(x), up.at(power.at(x)));

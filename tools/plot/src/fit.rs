@@ -1,4 +1,4 @@
-//! The power of x that y follows.
+//! Fits a power law.
 
 /// y = factor * x ^ exponent
 #[derive(Debug, Clone, Copy)]
@@ -8,7 +8,7 @@ pub(crate) struct Power {
 }
 
 impl Power {
-    /// Least squares on the logarithms; none without two different x.
+    /// Least squares on the logarithms. Returns `None` without two different x.
     pub(crate) fn fit(points: &[(f64, f64)]) -> Option<Power> {
         let n = points.len() as f64;
         let logs = || points.iter().map(|(x, y)| (x.ln(), y.ln()));
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_power() {
+    fn finds_the_power_law() {
         for (factor, exponent) in [(3.0, 0.0), (0.5, 1.0), (7.0, 2.0), (9.0, -0.5)] {
             let points = [1.0, 10.0, 30.0, 1000.0].map(|x: f64| (x, factor * x.powf(exponent)));
             let power = Power::fit(&points).unwrap();
@@ -39,13 +39,13 @@ mod tests {
     }
 
     #[test]
-    fn scatter_to_both_sides_changes_nothing() {
+    fn ignores_symmetric_scatter() {
         let power = Power::fit(&[(1.0, 2.0), (1.0, 0.5), (100.0, 200.0), (100.0, 50.0)]).unwrap();
         assert!((power.exponent - 1.0).abs() < 1e-9 && (power.factor - 1.0).abs() < 1e-9, "{power:?}");
     }
 
     #[test]
-    fn one_place_has_no_power() {
+    fn needs_two_different_x() {
         for points in [&[][..], &[(5.0, 1.0)], &[(5.0, 1.0), (5.0, 2.0)]] {
             assert!(Power::fit(points).is_none());
         }

@@ -1,10 +1,10 @@
-//! Draws measurements as an SVG, for a README: `cargo run --example plot -- RESULTS... -o FILE.svg`.
+//! Draws measurements as an SVG for a README: `cargo run -p plot -- RESULTS... -o FILE.svg`.
 //!
 //! A result is a line of `key=value` tokens. Bars need `peer` and `scenario`, and `cpu_us` or
-//! `cpu_us_per_conn`, `p99_us`, `kb_per_conn`; with `--curve X Y` the lines that have `series`
-//! and both keys become curves on logarithmic axes. Other lines are skipped. Of several lines
-//! about the same, such as rounds, the median counts. With `--table` the figures also go into a
-//! table of a Markdown file.
+//! `cpu_us_per_conn`, `p99_us`, `kb_per_conn`. With `--curve X Y`, lines with `series` and both keys
+//! become curves on logarithmic axes. Other lines are skipped. Where there are several results for the
+//! same point, such as rounds, the median counts. `--table` also writes the figures into a table in a
+//! Markdown file.
 
 mod bars;
 mod columns;

@@ -1,4 +1,4 @@
-//! Tables in a Markdown file, each between two comments.
+//! Writes tables into a Markdown file, each between two comments.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ pub(crate) struct Section {
 pub(crate) struct Table(pub(crate) Vec<Vec<String>>);
 
 impl Section {
-    /// From `FILE#NAME`.
+    /// Parses `FILE#NAME`.
     pub(crate) fn parse(text: &str) -> Result<Section, String> {
         let (file, name) = text.split_once('#').ok_or("must be FILE#NAME")?;
         Ok(Section { file: file.into(), name: name.into() })
     }
 
-    /// Puts a table there, in place of what was there before.
+    /// Replaces the section's content by a table.
     pub(crate) fn write(&self, table: &Table) -> Result<(), String> {
         let explain = |e| format!("{}: {e}", self.file.display());
         let text = std::fs::read_to_string(&self.file).map_err(explain)?;
@@ -36,7 +36,7 @@ impl Table {
         let mut rows = self.0.iter().map(row);
         let head = rows.next().unwrap_or_default();
         let columns = self.0.first().map_or(0, Vec::len);
-        // Names to the left, numbers to the right.
+        // Names are left-aligned, numbers right-aligned.
         let rule = format!("|---|{}\n", "---:|".repeat(columns.saturating_sub(1)));
         head + &rule + &rows.collect::<String>()
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_takes_the_place_of_the_old_one() {
+    fn replaces_the_old_table() {
         let cells = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect();
         let table = Table(vec![cells(&["", "x"]), cells(&["a", "1"])]).to_markdown();
         assert_eq!(table, "|  | x |\n|---|---:|\n| a | 1 |\n");

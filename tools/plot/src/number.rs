@@ -1,6 +1,6 @@
-//! Numbers as short texts.
+//! Formats numbers.
 
-/// A number of about two digits, thousands as k and M.
+/// A number with about two digits, in units of k and M.
 pub(crate) fn short(value: f64) -> String {
     match value {
         0.0..0.995 => format!("{value:.2}"),
@@ -11,7 +11,7 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// The same for a round number.
+/// A round number, in units of k and M.
 pub(crate) fn round(value: f64) -> String {
     match value {
         0.0..1e3 => format!("{}", (value * 1e9).round() / 1e9),
@@ -20,7 +20,7 @@ pub(crate) fn round(value: f64) -> String {
     }
 }
 
-/// An exponent; what is next to nothing has no sign.
+/// An exponent. One that rounds to 0 has no sign.
 pub(crate) fn exponent(value: f64) -> String {
     format!("{:.2}", (value * 100.0).round() / 100.0 + 0.0)
 }
@@ -44,12 +44,12 @@ mod tests {
     }
 
     #[test]
-    fn exponents_have_a_sign_only_if_it_shows() {
+    fn an_exponent_that_rounds_to_zero_has_no_sign() {
         assert_eq!([-0.001, -0.05, 0.996].map(exponent), ["0.00", "-0.05", "1.00"]);
     }
 
     #[test]
-    fn round_numbers_have_no_needless_digits() {
+    fn round_numbers_have_no_superfluous_digits() {
         for (value, want) in [(0.001, "0.001"), (0.5, "0.5"), (20.0, "20"), (5e3, "5k"), (1e7, "10M")] {
             assert_eq!(round(value), want);
         }

@@ -15,7 +15,7 @@ pub(crate) struct Options {
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
 
-    /// The picture; none with --table unless given
+    /// Output file of the picture; with --table there is none by default
     #[arg(
         short,
         long,
@@ -30,12 +30,12 @@ pub(crate) struct Options {
     #[arg(long, default_value = "")]
     pub(crate) subtitle: String,
 
-    /// Peer or series that stands out
+    /// Peer or series to highlight
     #[arg(long)]
     pub(crate) highlight: Option<String>,
 
-    /// Gives a peer, scenario, series or axis another name; --only, --highlight and --baseline
-    /// mean the new ones
+    /// Rename a peer, scenario, series or axis; --only, --highlight and --baseline use the new
+    /// names
     #[arg(long, value_name = "OLD=NEW", value_parser = rename)]
     pub(crate) rename: Vec<(String, String)>,
 
@@ -43,15 +43,15 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
 
-    /// The peer that the others are compared to
+    /// Peer to compare the others with
     #[arg(long, default_value = "rawlimit")]
     pub(crate) baseline: String,
 
-    /// Curves of Y over X, one for each `series`
+    /// Draw curves of Y over X, one per `series`
     #[arg(long, num_args = 2, value_names = ["X", "Y"])]
     pub(crate) curve: Option<Vec<String>>,
 
-    /// Leave smaller X out of the exponents
+    /// Ignore smaller X when fitting exponents
     #[arg(long, value_name = "X", default_value_t = 0.0)]
     pub(crate) fit_from: f64,
 
@@ -59,8 +59,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE#NAME", value_parser = Section::parse)]
     pub(crate) table: Option<Section>,
 
-    /// The table's columns beside the bars: of each SCENARIO the FIGURE cpu, p50, p99, p999,
-    /// deliveries, memory, idle-cpu or lost; lost also of SCENARIO all
+    /// Columns of the table; FIGURE is cpu, p50, p99, p999, deliveries, memory, idle-cpu or lost. For
+    /// lost, SCENARIO may be all
     #[arg(long, value_name = "SCENARIO:FIGURE", value_delimiter = ',', value_parser = Column::parse)]
     pub(crate) columns: Vec<Column>,
 }
@@ -79,7 +79,7 @@ impl Options {
         self.highlight.as_deref() == Some(name)
     }
 
-    /// The wanted ones of these, in the order wanted; else what stands out first.
+    /// The names chosen by --only in its order or, without it, all with the highlighted one first.
     pub(crate) fn choose<'a>(&self, mut names: Vec<&'a str>) -> Vec<&'a str> {
         let place = |name: &str| self.only.iter().position(|wanted| wanted == name);
         names.retain(|name| self.only.is_empty() || place(name).is_some());

@@ -1,15 +1,15 @@
-//! The parts of a panel of bars.
+//! Parts of a panel of bars.
 
 use crate::number::round;
 use crate::options::Options;
 use crate::scale::Scale;
 use crate::svg::{BAR, MARGIN, Svg};
 
-/// Where the names of the bars end.
+/// Right edge of the bars' names.
 const NAMES: f64 = 172.0;
 
 impl Svg {
-    /// What the colours and the broken line mean.
+    /// The legend of colours and of the broken line.
     pub(crate) fn legend(&mut self, options: &Options, baseline: &str) {
         self.y += 32.0;
         let (y, mut x) = (self.y, MARGIN);
@@ -23,14 +23,14 @@ impl Svg {
         self.text(x + 17.0, y, "", baseline);
     }
 
-    /// The name of a row of bars, and the class of these.
+    /// Writes the name of a row of bars. Returns the bars' class.
     pub(crate) fn name(&mut self, options: &Options, peer: &str) -> &'static str {
         let (class, weight) = if options.is_highlight(peer) { ("hot", "strong") } else { ("cold", "") };
         self.text(NAMES, self.y + 10.0, &format!("end {weight}"), peer);
         class
     }
 
-    /// A bar from one value to another, with the value beside it.
+    /// A bar between two values, with a label beside it.
     pub(crate) fn bar(&mut self, scale: Scale, from: f64, to: f64, class: &str, label: &str) {
         let (start, end) = (scale.at(from), scale.at(to));
         let (left, right) = (start.min(end), start.max(end));
@@ -47,7 +47,7 @@ impl Svg {
         }
     }
 
-    /// Head, ticks and lines of a panel, behind its bars.
+    /// Heading, ticks and grid of a panel, behind its bars.
     pub(crate) fn axis(&mut self, scale: Scale, top: f64, bottom: f64, head: &str, note: &str) {
         self.behind(|svg| {
             svg.text(scale.from, top - 6.0, "head", head);
@@ -60,7 +60,7 @@ impl Svg {
         });
     }
 
-    /// The broken line at 1, over the bars.
+    /// The broken line at 1, in front of the bars.
     pub(crate) fn baseline(&mut self, scale: Scale, top: f64, bottom: f64) {
         self.line("one", (scale.at(1.0), top + 18.0), (scale.at(1.0), bottom));
     }

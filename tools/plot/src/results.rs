@@ -1,4 +1,4 @@
-//! Lines of `key=value` tokens, and the medians over them.
+//! Parses lines of `key=value` tokens and computes medians.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::options::Options;
 /// Keys whose values are names.
 const NAMES_IN: [&str; 3] = ["peer", "scenario", "series"];
 
-/// One measurement.
+/// A measurement.
 pub(crate) struct Line(HashMap<String, String>);
 
 #[derive(Default)]
@@ -27,12 +27,12 @@ impl Line {
         self.0.get(key).map_or("", String::as_str)
     }
 
-    /// A number above zero; others have no place on a logarithmic scale.
+    /// A number above zero, as logarithmic scales need.
     pub(crate) fn number(&self, key: &str) -> Option<f64> {
         self.0.get(key)?.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0)
     }
 
-    /// Other work on the machine took more than a tenth of what was measured.
+    /// Whether other processes took more than a tenth of the measured CPU time.
     pub(crate) fn is_disturbed(&self) -> bool {
         let percent = |key| self.number(key).unwrap_or(0.0);
         percent("lg_wait_pct") > 10.0
@@ -43,7 +43,7 @@ impl Line {
 }
 
 impl Results {
-    /// The different values of a key, in the order in which they first came.
+    /// The distinct values of a key, in order of first occurrence.
     pub(crate) fn values(&self, key: &str) -> Vec<&str> {
         let mut values = vec![];
         for value in self.0.iter().map(|line| line.text(key)) {
@@ -54,7 +54,7 @@ impl Results {
         values
     }
 
-    /// The median of the first of these keys that is there, over a peer's undisturbed rounds.
+    /// The median of the first of these keys that is present, over a peer's undisturbed rounds.
     pub(crate) fn median(&self, scenario: &str, peer: &str, keys: &[&str]) -> Option<f64> {
         let all = || self.0.iter().filter(|l| l.text("scenario") == scenario && l.text("peer") == peer);
         keys.iter().find_map(|key| {
@@ -63,13 +63,13 @@ impl Results {
         })
     }
 
-    /// The same relative to another peer.
+    /// The median relative to another peer's.
     pub(crate) fn ratio(&self, scenario: &str, peer: &str, baseline: &str, keys: &[&str]) -> Option<f64> {
         let base = self.median(scenario, baseline, keys)?;
         Some(self.median(scenario, peer, keys)? / base)
     }
 
-    /// What a peer lost in all rounds: messages, or connections.
+    /// Number of messages or connections that a peer lost in all rounds.
     pub(crate) fn lost(&self, scenario: &str, peer: &str) -> f64 {
         let lines = self.0.iter().filter(|l| l.text("scenario") == scenario && l.text("peer") == peer);
         lines.flat_map(|l| ["lost", "missing", "failed"].map(|key| l.number(key).unwrap_or(0.0))).sum()
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_of_undisturbed_rounds() {
+    fn medians_use_undisturbed_rounds() {
         let results = results(&[
             "# a remark",
             "peer=raw scenario=load cpu_us=2",

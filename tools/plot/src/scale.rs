@@ -1,6 +1,6 @@
-//! Numbers to places on the picture.
+//! Maps numbers to positions in the picture.
 
-/// Numbers to places on the picture.
+/// Maps the numbers `low..=high` to the positions `from..=to`.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale {
     pub(crate) from: f64,
@@ -11,12 +11,12 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// From 0 to a bit more than this.
+    /// From 0 to slightly above `high`.
     pub(crate) fn linear((from, to): (f64, f64), high: f64) -> Scale {
         Scale { from, to, low: 0.0, high: (high * 4.0).ceil() / 4.0, is_log: false }
     }
 
-    /// Around these values, with round ends.
+    /// Covers these values, with round ends.
     pub(crate) fn log((from, to): (f64, f64), values: impl Iterator<Item = f64>) -> Scale {
         let (low, high) = values.fold((f64::MAX, 0.0), |(low, high), v| (v.min(low), v.max(high)));
         let [mut before, mut after] = [low, high];
@@ -41,7 +41,7 @@ impl Scale {
         self.from + (self.to - self.from) * share.clamp(0.0, 1.0)
     }
 
-    /// Round numbers in between, not too many.
+    /// A few round numbers within the scale.
     pub(crate) fn ticks(self) -> Vec<f64> {
         let is_inside = |n: &f64| (self.low * 0.999..=self.high * 1.001).contains(n);
         if !self.is_log {
@@ -52,7 +52,7 @@ impl Scale {
     }
 }
 
-/// Numbers that begin with these digits, from small to large.
+/// Numbers that start with these digits, in increasing order.
 fn steps(digits: &[f64]) -> impl Iterator<Item = f64> {
     (-9..15).flat_map(move |power| digits.iter().map(move |digit| digit * 10_f64.powi(power)))
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_round_and_all_values_inside() {
+    fn has_round_ends_and_contains_all_values() {
         let scale = Scale::log((0.0, 100.0), [3.0, 70.0].into_iter());
         assert!((scale.low - 2.0).abs() < 1e-9 && (scale.high - 100.0).abs() < 1e-9);
         assert!(scale.at(2.0).abs() < 1e-9 && (scale.at(100.0) - 100.0).abs() < 1e-9);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_stays_on_the_edge() {
+    fn clamps_values_outside() {
         let scale = Scale::linear((10.0, 20.0), 1.3);
         assert_eq!((scale.high, scale.at(-1.0), scale.at(0.75), scale.at(9.0)), (1.5, 10.0, 15.0, 20.0));
         assert_eq!(scale.ticks(), [0.0, 0.5, 1.0, 1.5]);

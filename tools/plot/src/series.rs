@@ -1,4 +1,4 @@
-//! The points of several series, and the power of x that each follows.
+//! The points of several series, and the power law that each follows.
 
 use crate::fit::Power;
 use crate::markdown::Table;
@@ -6,7 +6,7 @@ use crate::number::{exponent, round, short};
 use crate::options::Options;
 use crate::results::{Results, median};
 
-/// What is drawn as curves.
+/// Series to draw as curves.
 pub(crate) struct Curves<'a> {
     pub(crate) x: &'a str,
     pub(crate) y: &'a str,
@@ -17,12 +17,12 @@ pub(crate) struct Series<'a> {
     pub(crate) name: &'a str,
     pub(crate) points: Vec<(f64, f64)>,
     pub(crate) power: Option<Power>,
-    /// Of the points whose power it is, the first.
+    /// x of the first point that was used for fitting.
     pub(crate) fit_from: f64,
 }
 
 impl<'a> Curves<'a> {
-    /// The wanted series over these two keys.
+    /// The chosen series of `y` over `x`.
     pub(crate) fn of(
         options: &'a Options,
         results: &'a Results,
@@ -44,7 +44,7 @@ impl<'a> Curves<'a> {
         self.series.iter().flat_map(|s| s.points.iter().copied())
     }
 
-    /// A row for each series, a column for each x.
+    /// A table with a row per series and a column per x.
     pub(crate) fn table(&self) -> Table {
         let mut places: Vec<f64> = self.all_points().map(|(x, _)| x).collect();
         places.sort_by(f64::total_cmp);
@@ -81,7 +81,7 @@ impl<'a> Series<'a> {
         Series { name, power: Power::fit(fitted), fit_from, points }
     }
 
-    /// The height at which it ends.
+    /// y of the last point.
     pub(crate) fn end(&self) -> f64 {
         self.points.last().map_or(0.0, |p| p.1)
     }
@@ -95,7 +95,7 @@ mod tests {
     use crate::results::Line;
 
     #[test]
-    fn a_row_for_each_series() {
+    fn has_a_row_per_series() {
         let options = Options::parse_from(["plot", "file", "--rename", "n=members"]);
         let lines = [
             "series=rooms n=1 us=5 ",

@@ -1,4 +1,4 @@
-//! A picture as SVG text.
+//! Writes SVG.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ pub(crate) const MARGIN: f64 = 32.0;
 /// Height of a bar.
 pub(crate) const BAR: f64 = 12.0;
 
-/// Its own ground, so that it is readable on any page; dark where the reader's system is.
+/// Has its own background, to be readable on any page, and follows the reader's colour scheme.
 const STYLE: &str = "
   text { font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; fill: #1f2937 }
   .ground { fill: #fff; stroke: #d5dae1 } .title { font-size: 22px; font-weight: 700 } .subtitle { font-size: 14px }
@@ -32,13 +32,13 @@ const STYLE: &str = "
 /// A picture that grows downwards.
 pub(crate) struct Svg {
     body: String,
-    /// What stands over everything else.
+    /// Drawn in front of everything else.
     labels: String,
     pub(crate) y: f64,
 }
 
 impl Svg {
-    /// With title and subtitle.
+    /// Starts with title and subtitle.
     pub(crate) fn new(options: &Options) -> Svg {
         let mut svg = Svg { body: String::new(), labels: String::new(), y: 46.0 };
         svg.text(MARGIN, svg.y, "title", &options.title);
@@ -50,7 +50,7 @@ impl Svg {
     }
 
     pub(crate) fn add(&mut self, element: std::fmt::Arguments<'_>) {
-        // A String takes everything.
+        // Writing to a String can't fail.
         let _ = writeln!(self.body, "  {element}");
     }
 
@@ -79,7 +79,7 @@ impl Svg {
         self.labels += &std::mem::replace(&mut self.body, body);
     }
 
-    /// Draws behind everything that is there.
+    /// Draws behind everything drawn so far.
     pub(crate) fn behind(&mut self, draw: impl FnOnce(&mut Svg)) {
         let front = std::mem::take(&mut self.body);
         draw(self);

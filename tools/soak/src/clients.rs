@@ -1,4 +1,4 @@
-//! Clients that come, talk and go, in every way in which clients go.
+//! Clients that connect, send messages, and leave in every way in which clients leave.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,59 +17,61 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// All of them, on a runtime of their own.
-pub(crate) struct Crowd {
+/// The clients, on a runtime of their own.
+pub(crate) struct Clients {
     runtime: Runtime,
     address: SocketAddr,
     clients: usize,
     rooms: usize,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
 }
 
 #[derive(Default)]
-struct Tally {
+struct Counters {
     connections: AtomicU64,
-    returns: AtomicU64,
-    heard: AtomicU64,
+    resumptions: AtomicU64,
+    received: AtomicU64,
 }
 
-/// How a client goes.
+/// How a client leaves.
 #[derive(Clone, Copy)]
-enum Way {
+enum Exit {
     /// With a closing handshake.
-    Closes,
-    /// Without a word.
-    Vanishes,
-    /// It says nothing more, and doesn't answer heartbeats.
-    FallsSilent,
+    Close,
+    /// Without a closing handshake.
+    Disconnect,
+    /// It sends nothing more, not even answers to heartbeats.
+    StopSending,
     /// It reads nothing more.
-    StopsReading,
-    /// It sends what is no WebSocket.
-    Misbehaves,
+    StopReading,
+    /// It violates the WebSocket protocol.
+    ProtocolError,
 }
 
-const WAYS: [Way; 5] = [Way::Closes, Way::Vanishes, Way::FallsSilent, Way::StopsReading, Way::Misbehaves];
+const EXITS: [Exit; 5] =
+    [Exit::Close, Exit::Disconnect, Exit::StopSending, Exit::StopReading, Exit::ProtocolError];
 
-impl Crowd {
-    pub(crate) fn new(address: SocketAddr, clients: usize, rooms: usize) -> Crowd {
+impl Clients {
+    pub(crate) fn new(address: SocketAddr, clients: usize, rooms: usize) -> Clients {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        Crowd { runtime, address, clients, rooms: rooms.max(1), tally: Arc::default() }
+        Clients { runtime, address, clients, rooms: rooms.max(1), counters: Arc::default() }
     }
 
-    /// All come and go again and again for so long, then the last are gone.
-    pub(crate) fn wave(&self, time: Duration) {
+    /// Lets all clients connect and leave again and again for this time, until the last has left.
+    pub(crate) fn run(&self, time: Duration) {
         self.runtime.block_on(async {
             let until = Instant::now() + time;
             let mut all = JoinSet::new();
             for n in 0..self.clients {
-                let (address, tally) = (self.address, self.tally.clone());
-                let mut dice = Dice::new(n as u64 ^ self.tally.connections.load(Ordering::Relaxed) << 16);
+                let (address, counters) = (self.address, self.counters.clone());
+                let mut random =
+                    Random::new(n as u64 ^ self.counters.connections.load(Ordering::Relaxed) << 16);
                 let rooms = self.rooms as u64;
                 all.spawn(async move {
                     while Instant::now() < until {
-                        let room = dice.roll(rooms);
-                        // A server that is short of something is asked again.
-                        if visit(address, room, &mut dice, &tally, until).await.is_err() {
+                        let room = random.below(rooms);
+                        // The server may be at a limit; try again.
+                        if visit(address, room, &mut random, &counters, until).await.is_err() {
                             sleep(Duration::from_millis(50)).await;
                         }
                     }
@@ -79,13 +81,13 @@ impl Crowd {
         });
     }
 
-    pub(crate) fn tally(&self) -> String {
+    pub(crate) fn counts(&self) -> String {
         let of = |n: &AtomicU64| n.load(Ordering::Relaxed);
         format!(
-            "{} connections, {} of them coming back, {} frames heard",
-            of(&self.tally.connections),
-            of(&self.tally.returns),
-            of(&self.tally.heard)
+            "{} connections, {} of them resumed, {} frames received",
+            of(&self.counters.connections),
+            of(&self.counters.resumptions),
+            of(&self.counters.received)
         )
     }
 }
@@ -94,33 +96,34 @@ impl Crowd {
 async fn visit(
     address: SocketAddr,
     room: u64,
-    dice: &mut Dice,
-    tally: &Tally,
+    random: &mut Random,
+    counters: &Counters,
     until: Instant,
 ) -> Result<(), Error> {
-    let is_v1 = dice.roll(2) == 0;
-    let mut secret = Value::Null;
+    let is_v1 = random.below(2) == 0;
+    let mut resume_token = Value::Null;
     loop {
         let (mut socket, welcome) = connect(address, is_v1).await?;
-        tally.connections.fetch_add(1, Ordering::Relaxed);
-        let mut enter = json!({"event": "enter", "message": format!("n{}", dice.roll(1000)), "roomId": room});
-        if !secret.is_null() {
-            enter["resume"] = secret.clone();
-            tally.returns.fetch_add(1, Ordering::Relaxed);
+        counters.connections.fetch_add(1, Ordering::Relaxed);
+        let mut enter =
+            json!({"event": "enter", "message": format!("n{}", random.below(1000)), "roomId": room});
+        if !resume_token.is_null() {
+            enter["resume"] = resume_token.clone();
+            counters.resumptions.fetch_add(1, Ordering::Relaxed);
         }
         socket.send(Message::text(enter.to_string())).await?;
-        for _ in 0..dice.roll(8) {
-            let say = json!({"event": "message", "message": "x".repeat(dice.roll(400) as usize)});
+        for _ in 0..random.below(8) {
+            let say = json!({"event": "message", "message": "x".repeat(random.below(400) as usize)});
             socket.send(Message::text(say.to_string())).await?;
-            listen(&mut socket, Duration::from_millis(dice.roll(300)), tally).await?;
+            receive(&mut socket, Duration::from_millis(random.below(300)), counters).await?;
         }
-        let comes_back = is_v1 && dice.roll(2) == 0 && Instant::now() < until;
-        if !comes_back {
-            return go(socket, WAYS[dice.roll(WAYS.len() as u64) as usize], tally).await;
+        let resumes = is_v1 && random.below(2) == 0 && Instant::now() < until;
+        if !resumes {
+            return exit(socket, EXITS[random.below(EXITS.len() as u64) as usize], counters).await;
         }
-        secret = welcome["resume"].clone();
+        resume_token = welcome["resume"].clone();
         drop(socket);
-        sleep(Duration::from_millis(dice.roll(500))).await;
+        sleep(Duration::from_millis(random.below(500))).await;
     }
 }
 
@@ -139,13 +142,13 @@ async fn connect(address: SocketAddr, is_v1: bool) -> Result<(Socket, Value), Er
     Ok((socket, welcome))
 }
 
-/// Hears what comes, and answers heartbeats.
-async fn listen(socket: &mut Socket, time: Duration, tally: &Tally) -> Result<(), Error> {
+/// Receives frames and answers heartbeats.
+async fn receive(socket: &mut Socket, time: Duration, counters: &Counters) -> Result<(), Error> {
     let until = Instant::now() + time;
     while let Ok(Some(message)) =
         timeout(until.saturating_duration_since(Instant::now()), socket.next()).await
     {
-        tally.heard.fetch_add(1, Ordering::Relaxed);
+        counters.received.fetch_add(1, Ordering::Relaxed);
         if message?.to_text().is_ok_and(|text| text.starts_with(r#"{"event":"heartbeat""#)) {
             socket.send(Message::text(r#"{"event":"heartbeat","message":"pong"}"#)).await?;
         }
@@ -153,20 +156,20 @@ async fn listen(socket: &mut Socket, time: Duration, tally: &Tally) -> Result<()
     Ok(())
 }
 
-async fn go(mut socket: Socket, way: Way, tally: &Tally) -> Result<(), Error> {
-    match way {
-        Way::Closes => {
+async fn exit(mut socket: Socket, exit: Exit, counters: &Counters) -> Result<(), Error> {
+    match exit {
+        Exit::Close => {
             socket.close(None).await?;
             while let Some(Ok(_)) = socket.next().await {}
         }
-        Way::Vanishes => {}
-        Way::FallsSilent => {
-            // It hears the end: nobody waits for it beyond two heartbeats.
+        Exit::Disconnect => {}
+        Exit::StopSending => {
+            // Until the server closes the connection, within two heartbeats.
             while let Some(Ok(_)) = socket.next().await {
-                tally.heard.fetch_add(1, Ordering::Relaxed);
+                counters.received.fetch_add(1, Ordering::Relaxed);
             }
         }
-        Way::StopsReading => {
+        Exit::StopReading => {
             for _ in 0..3 {
                 sleep(Duration::from_millis(500)).await;
                 let pong = Message::text(r#"{"event":"heartbeat","message":"pong"}"#);
@@ -175,7 +178,7 @@ async fn go(mut socket: Socket, way: Way, tally: &Tally) -> Result<(), Error> {
                 }
             }
         }
-        Way::Misbehaves => {
+        Exit::ProtocolError => {
             use tokio::io::AsyncWriteExt;
             socket.get_mut().write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
             while let Some(Ok(_)) = socket.next().await {}
@@ -184,16 +187,16 @@ async fn go(mut socket: Socket, way: Way, tally: &Tally) -> Result<(), Error> {
     Ok(())
 }
 
-/// Numbers without a pattern (xorshift).
-struct Dice(u64);
+/// Pseudo-random numbers (xorshift).
+struct Random(u64);
 
-impl Dice {
-    fn new(seed: u64) -> Dice {
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+impl Random {
+    fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// From 0 up to, not including, `n`.
-    fn roll(&mut self, n: u64) -> u64 {
+    /// A number below `n`.
+    fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

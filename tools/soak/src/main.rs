@@ -1,9 +1,9 @@
-//! Lets clients of every kind come and go for a long time, and looks whether anything stays behind:
-//! `cargo run --release --example soak`, 20 minutes; `-- --duration 1m` for a shorter one.
+//! Lets clients of every kind connect and leave for a long time, and checks that nothing leaks:
+//! `cargo run --release -p soak`, 20 minutes; `-- --duration 1m` for a shorter run.
 //!
-//! The server runs in this process, on a free port of 127.0.0.1 and a runtime of its own. At the
-//! end there must be no room, no member and no connection, as many tasks and open files as at the
-//! beginning, and no more than 10 % more memory. The exit code is 1 if not.
+//! The server runs in this process, on a free port of 127.0.0.1 and a runtime of its own. At the end
+//! there must be no rooms, members or connections, no more tasks or open files than at the beginning,
+//! and at most 10 % more memory. Otherwise the exit code is 1.
 
 mod clients;
 mod server;
@@ -13,88 +13,84 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use crate::clients::Crowd;
-use crate::server::{Rest, Server};
+use crate::clients::Clients;
+use crate::server::{Leftovers, Server};
 
-/// Lets clients come and go, and looks whether anything stays behind.
+/// Lets clients connect and leave, and checks that nothing leaks.
 #[derive(Debug, Parser)]
 struct Options {
-    /// For how long
+    /// Duration of the run
     #[arg(long, default_value = "20m", value_parser = humantime::parse_duration)]
     duration: Duration,
 
-    /// Clients at once
+    /// Concurrent clients
     #[arg(long, default_value_t = 500)]
     clients: usize,
 
-    /// Rooms that they are in
+    /// Number of rooms
     #[arg(long, default_value_t = 50)]
     rooms: usize,
 }
 
-/// Time of the first wave, after which everything is measured.
-const FIRST_WAVE: Duration = Duration::from_secs(60);
+/// Duration of the warmup, after which everything is measured.
+const WARMUP: Duration = Duration::from_secs(60);
 
-/// After so long all go, and what is left is looked at.
-const WAVE: Duration = Duration::from_secs(60);
+/// After this time all clients leave, and the leftovers are checked.
+const ROUND: Duration = Duration::from_secs(60);
 
-/// So much more memory may be in use at the end: what an allocator keeps is not exact.
-const MEMORY: f64 = 1.10;
+/// How much more memory may be in use at the end, as allocators keep some.
+const MEMORY_FACTOR: f64 = 1.10;
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let server = Server::start();
-    let crowd = Crowd::new(server.address(), options.clients, options.rooms);
-    // The first wave pays for what is allocated once and kept, by the allocator too.
-    println!("a first wave of {} clients ...", options.clients);
-    crowd.wave(FIRST_WAVE.min(options.duration));
-    let before = server.at_rest();
-    println!("at rest: {before}");
+    let clients = Clients::new(server.address(), options.clients, options.rooms);
+    // Memory that is allocated once and kept counts as used before.
+    println!("warming up with {} clients ...", options.clients);
+    clients.run(WARMUP.min(options.duration));
+    let before = server.leftovers();
+    println!("left: {before}");
 
     let begun = Instant::now();
     while begun.elapsed() < options.duration {
-        crowd.wave(WAVE.min(options.duration.saturating_sub(begun.elapsed())));
+        clients.run(ROUND.min(options.duration.saturating_sub(begun.elapsed())));
         println!(
-            "after {:>4} s: {}; at rest: {}",
+            "after {:>4} s: {}; left: {}",
             begun.elapsed().as_secs(),
-            crowd.tally(),
-            server.at_rest()
+            clients.counts(),
+            server.leftovers()
         );
     }
-    let after = server.at_rest();
-    let complaints = complaints(&before, &after);
-    for complaint in &complaints {
-        println!("! {complaint}");
+    let after = server.leftovers();
+    let leaks = leaks(&before, &after);
+    for leak in &leaks {
+        println!("! {leak}");
     }
-    if complaints.is_empty() {
-        println!("nothing stays behind");
+    if leaks.is_empty() {
+        println!("nothing leaks");
         return ExitCode::SUCCESS;
     }
     ExitCode::FAILURE
 }
 
-fn complaints(before: &Rest, after: &Rest) -> Vec<String> {
+fn leaks(before: &Leftovers, after: &Leftovers) -> Vec<String> {
     let mut all = after.findings.clone();
     let counts = [
         ("rooms", 0, after.rooms),
         ("members", 0, after.members),
         ("connections", 0, after.connections),
-        ("absent members", 0, after.absent),
-        ("memberships that were not ended", 0, after.open),
+        ("sessions", 0, after.sessions),
+        ("memberships without a `left`", 0, after.open),
         ("tasks", before.tasks, after.tasks),
         ("open files", before.files, after.files),
     ];
     for (what, want, got) in counts {
         if got > want {
-            all.push(format!("{got} {what}, and not {want}"));
+            all.push(format!("{got} {what} instead of {want}"));
         }
     }
-    if after.memory as f64 > before.memory as f64 * MEMORY {
-        all.push(format!(
-            "{} KiB of memory, and not {} as before",
-            after.memory / 1024,
-            before.memory / 1024
-        ));
+    if after.memory as f64 > before.memory as f64 * MEMORY_FACTOR {
+        all.push(format!("{} KiB of memory instead of {}", after.memory / 1024, before.memory / 1024));
     }
     all
 }

@@ -1,4 +1,4 @@
-//! The server under test, and what is left of it when all are gone.
+//! The server under test, and what is left in it once all clients have left.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,27 +11,27 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tower_chat_rooms::{ChatRooms, History, Recovery, RoomEvent};
 
-/// Longer than a heartbeat, the grace and a closing handshake take together.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than a heartbeat, the resume window and a closing handshake together.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
     runtime: Runtime,
     rooms: ChatRooms,
     address: SocketAddr,
-    /// Enters less leaves, by the callbacks.
+    /// `entered` callbacks without their `left`.
     open: Arc<AtomicI64>,
 }
 
-/// What there is when nobody is there.
-pub(crate) struct Rest {
+/// What exists while no client is connected.
+pub(crate) struct Leftovers {
     pub(crate) rooms: usize,
     pub(crate) members: usize,
     pub(crate) connections: usize,
-    pub(crate) absent: usize,
+    pub(crate) sessions: usize,
     pub(crate) open: usize,
     pub(crate) tasks: usize,
     pub(crate) files: usize,
-    /// Bytes that are resident (Linux; 0 elsewhere).
+    /// Resident memory in bytes (Linux; 0 elsewhere).
     pub(crate) memory: usize,
     pub(crate) findings: Vec<String>,
 }
@@ -63,47 +63,47 @@ impl Server {
         self.address
     }
 
-    /// Waits until everybody is out, and looks at what is left.
-    pub(crate) fn at_rest(&self) -> Rest {
+    /// Waits until all clients have left, and returns what is left.
+    pub(crate) fn leftovers(&self) -> Leftovers {
         let begun = Instant::now();
-        let mut rest = self.look();
-        while !rest.is_quiet() && begun.elapsed() < PATIENCE {
+        let mut leftovers = self.look();
+        while !leftovers.is_empty() && begun.elapsed() < TIMEOUT {
             std::thread::sleep(Duration::from_millis(100));
-            rest = self.look();
+            leftovers = self.look();
         }
-        rest
+        leftovers
     }
 
-    fn look(&self) -> Rest {
-        let (audit, stats) = (self.rooms.check_consistency(), self.rooms.stats());
-        Rest {
-            rooms: audit.rooms,
-            members: audit.members,
-            connections: stats.connections.max(audit.connections),
-            absent: stats.absent,
+    fn look(&self) -> Leftovers {
+        let (report, stats) = (self.rooms.check_consistency(), self.rooms.stats());
+        Leftovers {
+            rooms: report.rooms,
+            members: report.members,
+            connections: stats.connections,
+            sessions: report.sessions,
             open: self.open.load(Ordering::Relaxed).unsigned_abs() as usize,
             tasks: self.runtime.metrics().num_alive_tasks(),
             files: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
             memory: resident(),
-            findings: audit.faults.iter().map(ToString::to_string).collect(),
+            findings: report.faults.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
-impl Rest {
-    /// Nobody is there, and but for the sweep, which ends a moment later, only the listener runs.
-    fn is_quiet(&self) -> bool {
-        self.rooms + self.members + self.connections + self.absent + self.open == 0 && self.tasks <= 1
+impl Leftovers {
+    /// Whether all clients have left and only the listener's task runs.
+    fn is_empty(&self) -> bool {
+        self.rooms + self.members + self.connections + self.sessions + self.open == 0 && self.tasks <= 1
     }
 }
 
-/// From /proc/self/statm, in pages of 4 KiB.
+/// Reads /proc/self/statm, which counts pages of 4 KiB.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }
 
-impl fmt::Display for Rest {
+impl fmt::Display for Leftovers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

@@ -23,7 +23,7 @@ fn frame() -> impl Strategy<Value = String> {
     let number = prop_oneof![0u64..4, Just(u64::MAX), Just(u64::MAX - 1)];
     (event, number, any::<[bool; 3]>(), "[EF]").prop_map(|(event, n, [a, b, c], epoch)| {
         let object = json!({"event": event, "epoch": epoch, "cid": format!("{n:016x}"), "resumed": a,
-            "recovered": b, "connection": "1", "resume": "s", "limits": {"cids": n, "cidBytes": n},
+            "recovered": b, "member": "1", "resume": "s", "limits": {"cids": n, "cidBytes": n},
             "heartbeat": {"interval": n, "timeout": n}, "message": "m", "code": "room_full"});
         let mut object = object;
         if c {

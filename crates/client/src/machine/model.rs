@@ -78,7 +78,7 @@ impl Server {
     fn open(&mut self) -> usize {
         let n = self.connections.len();
         let welcome = json!({"event": "welcome", "resume": n.to_string(),
-            "heartbeat": {"interval": 1000, "timeout": 1000}, "limits": {"cids": CIDS}, "grace": 10_000});
+            "heartbeat": {"interval": 1000, "timeout": 1000}, "limits": {"cids": CIDS}, "resumeWindow": 10_000});
         self.connections
             .push(Connection { to_client: [welcome.to_string()].into(), ..Connection::default() });
         n
@@ -146,16 +146,15 @@ impl Server {
         }
         let (resumed, recovered) = (session.is_some(), frame["since"].is_object());
         let session = session.unwrap_or_else(|| Session { id: n, cids: Vec::new() });
-        let entered = json!({"event": "entered", "name": "ann", "connection": session.id.to_string(), "epoch": "E", "seq": self.log.len(),
-            "resumed": resumed, "recovered": recovered});
+        let since = if recovered { frame["since"]["seq"].as_u64().unwrap() as usize } else { self.log.len() };
+        let replay = self.log[since..].to_vec();
+        let entered = json!({"event": "entered", "name": "ann", "member": session.id.to_string(), "epoch": "E", "seq": self.log.len(),
+            "resumed": resumed, "recovered": recovered, "replayed": replay.len()});
         self.sessions.insert(n.to_string(), session);
         let connection = &mut self.connections[n];
         connection.entered = true;
         connection.to_client.push_back(entered.to_string());
-        if recovered {
-            let since = frame["since"]["seq"].as_u64().unwrap() as usize;
-            connection.to_client.extend(self.log[since..].iter().map(Value::to_string));
-        }
+        connection.to_client.extend(replay.iter().map(Value::to_string));
         if !resumed {
             self.publish(json!({"event": "enter", "message": "ann", "name": "ann"}));
         }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tower_chat_rooms_protocol::{MAX_RESUME_TOKENS, close};
 
-use super::{MAX_WINDOW, Machine, Now, Output, PERMANENT_REFUSALS, Phase, Position, UNREADABLE};
+use super::{MAX_MEMBERS, MAX_WINDOW, Machine, Now, Output, PERMANENT_REFUSALS, Phase, Position, UNREADABLE};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState, RoomFrame};
 use crate::incoming::{Entered, Incoming, Welcome};
@@ -22,10 +22,11 @@ impl<T> Machine<T> {
             Some(Incoming::Ack { cid, seq }) => {
                 if let Some(waiting) = self.outgoing.take(&cid) {
                     self.outputs.push_back(Output::Resolve(waiting, Ok(seq)));
-                    self.outgoing.remember(cid);
                     self.flush();
                 }
             }
+            // The user is of no concern to the client.
+            Some(Incoming::Authenticated) => {}
             Some(Incoming::NoAuth(reason)) => self.on_token_refused(now, reason),
             Some(Incoming::Error { code, message, cid }) => self.on_error(now, code, message, cid),
             Some(Incoming::Lagged(missed)) => self.on_lagged(missed),
@@ -64,29 +65,31 @@ impl<T> Machine<T> {
         self.was_online = true;
         self.online_since = now;
         self.refused_tokens = 0;
-        let Entered { name, connection, epoch, seq, num, resumed, recovered } = entered;
-        self.entered = (seq, resumed);
+        let Entered { name, member, epoch, seq, num, resumed, recovered, replayed } = entered;
+        let start = seq.saturating_sub(replayed);
+        let missed = match &self.position {
+            None => Some(0),
+            Some(before) if before.epoch == epoch => start.checked_sub(before.seq),
+            Some(_) => None,
+        };
+        if self.position.as_ref().is_some_and(|before| before.epoch != epoch) {
+            self.members.clear();
+        }
+        self.last_seq = start;
+        self.position = Some(Position { epoch, seq: start });
         // An earlier enter whose answer was lost may have started another session.
-        let same_room = self.position.as_ref().is_some_and(|position| position.epoch == epoch);
-        let resumed = resumed && same_room && connection == self.session;
-        self.session.clone_from(&connection);
-        self.outputs.push_back(Output::Emit(ClientEvent::State(ClientState::Online)));
-        let event = ClientEvent::Entered { name, connection, num, resumed, recovered };
-        self.outputs.push_back(Output::Emit(event));
-        match &self.position {
-            Some(position) if recovered => self.last_seq = position.seq,
-            before => {
-                let missed = match before {
-                    None => Some(0),
-                    Some(before) if before.epoch == epoch => seq.checked_sub(before.seq),
-                    Some(_) => None,
-                };
-                if missed != Some(0) {
-                    self.outputs.push_back(Output::Emit(ClientEvent::Gap { missed }));
-                }
-                self.last_seq = seq;
-                self.position = Some(Position { epoch, seq });
+        let resumed = resumed && self.members.back() == Some(&member);
+        if !resumed {
+            if self.members.len() == MAX_MEMBERS {
+                self.members.pop_front();
             }
+            self.members.push_back(member.clone());
+        }
+        self.outputs.push_back(Output::Emit(ClientEvent::State(ClientState::Online)));
+        let event = ClientEvent::Entered { name, member, num, resumed, recovered };
+        self.outputs.push_back(Output::Emit(event));
+        if missed != Some(0) {
+            self.outputs.push_back(Output::Emit(ClientEvent::Gap { missed }));
         }
         // A resumed session knows the ids of the messages sent before. A new one doesn't, so the
         // replay has to show which of them were published, if need be on a later connection.
@@ -124,13 +127,11 @@ impl<T> Machine<T> {
         if self.phase != Phase::Online {
             return;
         }
-        let mut own = false;
-        if let Some(cid) = object.get("cid").and_then(Value::as_str) {
-            own = self.outgoing.recall(cid);
-            if let Some(waiting) = self.outgoing.take(cid) {
-                own = true;
-                self.outputs.push_back(Output::Resolve(waiting, Ok(seq)));
-            }
+        let text = |key| object.get(key).and_then(Value::as_str);
+        let mut own = text("member").is_some_and(|member| self.members.iter().any(|own| own == member));
+        if let Some(waiting) = text("cid").and_then(|cid| self.outgoing.take(cid)) {
+            own = true;
+            self.outputs.push_back(Output::Resolve(waiting, Ok(seq)));
         }
         if seq > self.last_seq.saturating_add(1) {
             return self.reconnect(now, "frames of the room are missing");
@@ -166,13 +167,12 @@ impl<T> Machine<T> {
         if let Some(position) = &mut self.position {
             position.seq = seq;
         }
-        let event = match object.get("event").and_then(Value::as_str) {
-            // The client's own enter directly follows the position at which it entered.
-            Some("enter") => ClientEvent::Enter(RoomFrame::new(object, self.entered == (seq - 1, false))),
-            Some("out") => ClientEvent::Out(RoomFrame::new(object, false)),
-            _ => ClientEvent::Message(RoomFrame::new(object, own)),
+        let variant = match object.get("event").and_then(Value::as_str) {
+            Some("enter") => ClientEvent::Enter,
+            Some("out") => ClientEvent::Out,
+            _ => ClientEvent::Message,
         };
-        self.outputs.push_back(Output::Emit(event));
+        self.outputs.push_back(Output::Emit(variant(RoomFrame::new(object, own))));
     }
 
     /// Emits an event that no replay contains.

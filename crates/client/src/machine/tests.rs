@@ -64,13 +64,18 @@ fn outputs(m: &mut Machine<u32>) -> Vec<String> {
 fn welcome(token: &str) -> String {
     json!({"event": "welcome", "connection": "1", "resume": token,
            "heartbeat": {"interval": 1000, "timeout": 500},
-           "limits": {"messageBytes": 100, "cidBytes": 64, "cids": 2}, "history": true, "grace": 9000})
+           "limits": {"messageBytes": 100, "cidBytes": 64, "cids": 2}, "history": true, "resumeWindow": 9000})
     .to_string()
 }
 
+/// An answer to an enter, without a replay.
 fn entered(epoch: &str, seq: u64, resumed: bool, recovered: bool) -> String {
-    json!({"event": "entered", "roomId": "r", "name": "ann", "connection": "1", "epoch": epoch, "seq": seq,
-           "num": 2, "resumed": resumed, "recovered": recovered})
+    replaying(epoch, seq, 0, resumed, recovered)
+}
+
+fn replaying(epoch: &str, seq: u64, replayed: u64, resumed: bool, recovered: bool) -> String {
+    json!({"event": "entered", "roomId": "r", "name": "ann", "member": "1", "epoch": epoch, "seq": seq,
+           "num": 2, "resumed": resumed, "recovered": recovered, "replayed": replayed})
     .to_string()
 }
 
@@ -171,8 +176,9 @@ fn emits_each_frame_once_and_in_order() {
 fn recognizes_its_own_enter() {
     let mut m = machine(settings());
     online(&mut m);
-    for seq in [6, 7] {
-        m.on_text(ms(1), &format!(r#"{{"event":"enter","message":"ann","name":"ann","seq":{seq}}}"#));
+    for (member, seq) in [("1", 6), ("2", 7)] {
+        let enter = json!({"event": "enter", "message": "ann", "name": "ann", "member": member, "seq": seq});
+        m.on_text(ms(1), &enter.to_string());
     }
     assert_eq!(outputs(&mut m), [r#"own enter "ann" Some(6)"#, r#"enter "ann" Some(7)"#]);
 }
@@ -183,7 +189,8 @@ fn emits_a_gap_where_frames_were_missed() {
         (entered("E", 9, false, false), Some("Gap { missed: Some(4) }")),
         (entered("E", 5, false, false), None),
         (entered("F", 9, false, false), Some("Gap { missed: None }")),
-        (entered("E", 9, true, true), None),
+        (replaying("E", 9, 2, false, false), Some("Gap { missed: Some(2) }")),
+        (replaying("E", 9, 4, true, true), None),
     ] {
         let mut m = machine(settings());
         online(&mut m);
@@ -205,7 +212,10 @@ fn sends_unacknowledged_messages_again() {
     m.on_text(ms(1), r#"{"event":"ack","cid":"0000000000000001","seq":6}"#);
     assert_eq!(outputs(&mut m), ["0: Ok(6)".into(), frame(2, 3)]);
     m.on_text(ms(1), r#"{"event":"ack","cid":"0000000000000001","seq":6}"#);
-    m.on_text(ms(1), r#"{"event":"message","message":0,"cid":"0000000000000001","name":"ann","seq":6}"#);
+    m.on_text(
+        ms(1),
+        r#"{"event":"message","message":0,"cid":"0000000000000001","name":"ann","member":"1","seq":6}"#,
+    );
     assert_eq!(outputs(&mut m), ["own message 0 Some(6)"]);
 
     m.on_closed(ms(2), 1006, "");
@@ -224,7 +234,7 @@ fn a_replay_acknowledges_its_messages() {
         m.publish(&format!(r#"{{"event":"message","message":{n}"#), n);
     }
     m.on_closed(ms(1), 1006, "");
-    let emitted = enter(&mut m, ms(200), "s2", &entered("E", 7, false, true));
+    let emitted = enter(&mut m, ms(200), "s2", &replaying("E", 7, 2, false, true));
     assert_eq!(emitted.len(), 2, "sent before the replay was over: {emitted:?}");
     m.on_text(ms(201), r#"{"event":"message","message":0,"cid":"0000000000000001","name":"ann","seq":6}"#);
     m.on_text(ms(201), &message(7, "b"));
@@ -246,7 +256,7 @@ fn a_resumed_session_may_not_be_the_one_from_before() {
     online(&mut m);
     m.publish(r#"{"event":"x""#, 1);
     m.on_closed(ms(1), 1006, "");
-    let other = entered("E", 6, true, true).replace(r#""connection":"1""#, r#""connection":"2""#);
+    let other = replaying("E", 6, 1, true, true).replace(r#""member":"1""#, r#""member":"2""#);
     let emitted = enter(&mut m, ms(200), "s2", &other);
     assert!(emitted.len() == 2 && emitted[1].contains("resumed: false"), "{emitted:?}");
     m.on_text(ms(201), r#"{"event":"x","cid":"0000000000000001","name":"ann","num":2,"seq":6}"#);

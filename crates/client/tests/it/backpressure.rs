@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::timeout;
-use tower_chat_rooms::{ChatRooms, History};
+use tower_chat_rooms::{ChatRooms, History, Limits, Recovery};
 use tower_chat_rooms_client::ClientEvent;
 
 use crate::reconnecting::next_message;
@@ -16,10 +16,10 @@ fn recovering() -> (ChatRooms, Log) {
     let log = Log::default();
     let rooms = ChatRooms::builder()
         .events(log.hook())
-        .grace(PATIENCE)
-        .history(History::last(10_000).max_bytes(4 << 20))
-        .max_queue_frames(20_000)
-        .max_queue_bytes(8 << 20)
+        .recovery(
+            Recovery::default().resume_window(PATIENCE).history(History::last(10_000).max_bytes(4 << 20)),
+        )
+        .limits(Limits::default().max_queue_frames(20_000).max_queue_bytes(8 << 20))
         .build()
         .unwrap();
     (rooms, log)

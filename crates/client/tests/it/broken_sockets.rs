@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tower_chat_rooms::{ChatRooms, History, RoomEvent};
+use tower_chat_rooms::{ChatRooms, History, Limits, Recovery, RoomEvent};
 use tower_chat_rooms_client::{Client, ClientBuilder, ClientEvent};
 
 use crate::support::{assert_empty, unlimited};
@@ -45,10 +45,8 @@ async fn server() -> (ChatRooms, Visits, SocketAddr) {
     let visits = Visits::default();
     let rooms = unlimited()
         .events(visits.hook())
-        .grace(PATIENCE)
-        .history(History::last(2000).max_bytes(1 << 20))
-        .max_queue_frames(4000)
-        .max_queue_bytes(2 << 20)
+        .recovery(Recovery::default().resume_window(PATIENCE).history(History::last(2000).max_bytes(1 << 20)))
+        .limits(Limits::default().max_queue_frames(4000).max_queue_bytes(2 << 20))
         .build()
         .unwrap();
     let app = Router::new().route_service("/chat", rooms.service());
@@ -59,10 +57,10 @@ async fn server() -> (ChatRooms, Visits, SocketAddr) {
 }
 
 /// After how many bytes each connection breaks: to the server, and to the client.
-type Limits = Arc<Mutex<Vec<(u64, u64)>>>;
+type BreakAfter = Arc<Mutex<Vec<(u64, u64)>>>;
 
 /// Forwards connections, and breaks as many as there are limits. Later ones hold.
-async fn breaking_proxy(server: SocketAddr, limits: &Limits) -> SocketAddr {
+async fn breaking_proxy(server: SocketAddr, limits: &BreakAfter) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limits = limits.clone();
@@ -160,7 +158,7 @@ async fn twenty_broken_connections_lose_nothing_and_go_unnoticed() {
     let mut random = random();
     // 500 messages are 40 kB to the server and more than 100 kB to the client. The handshake is 250
     // bytes, so some connections break within it.
-    let limits: Limits = Arc::new(Mutex::new((0..20).map(|_| (random(3000), random(6000))).collect()));
+    let limits: BreakAfter = Arc::new(Mutex::new((0..20).map(|_| (random(3000), random(6000))).collect()));
     let proxy = breaking_proxy(address, &limits).await;
     let ann = client(proxy, "ann", "r").await.unwrap();
 
@@ -187,7 +185,8 @@ async fn fifty_clients_lose_connections_at_once() {
         let observer = client(address, "observer", &room).await.unwrap();
         let receiving = tokio::spawn(receive(observer, 5 * MESSAGES, false));
         for n in 0..5 {
-            let limits: Limits = Arc::new(Mutex::new((0..4).map(|_| (random(1500), random(3000))).collect()));
+            let limits: BreakAfter =
+                Arc::new(Mutex::new((0..4).map(|_| (random(1500), random(3000))).collect()));
             let proxy = breaking_proxy(address, &limits).await;
             let (name, room) = (format!("{room}.{n}"), room.clone());
             let counting = async move {

@@ -129,11 +129,11 @@ async fn a_server_with_only_the_plain_wire_is_an_error() {
 struct Daily(Arc<AtomicU32>);
 
 impl Authenticate for Daily {
-    async fn at_upgrade(&self, _: &http::request::Parts) -> Result<Admission, AuthRefusal> {
-        Ok(Admission::auth_first())
+    async fn on_upgrade(&self, _: &http::request::Parts) -> Result<Admission, AuthRefusal> {
+        Ok(Admission::pending_auth())
     }
 
-    async fn in_band(&self, token: &str) -> Result<User, Denied> {
+    async fn on_token(&self, token: &str) -> Result<User, Denied> {
         let today = format!("day {}", self.0.load(Ordering::Relaxed));
         if token == today { Ok(User::new("u").with_name("Ann")) } else { Err(Denied::new("expired")) }
     }
@@ -143,7 +143,7 @@ impl Authenticate for Daily {
 async fn authenticates_in_band() {
     let day = Arc::new(AtomicU32::new(1));
     let rooms = ChatRooms::builder().auth(Daily(day.clone())).build().unwrap();
-    let server = Replaceable::auth_first(rooms.clone());
+    let server = Replaceable::pending_auth(rooms.clone());
     let refused = server.client().token("day 0").await;
     assert_eq!(refused.unwrap_err(), ClientError::NoAuth("expired".into()));
 

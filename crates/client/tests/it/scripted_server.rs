@@ -67,12 +67,12 @@ pub(crate) async fn online() -> (Client, Connection, ScriptedServer) {
 
 pub(crate) fn welcome() -> Value {
     json!({"event": "welcome", "connection": "1", "resume": "s", "heartbeat": {"interval": 1000, "timeout": 1000},
-           "limits": {"messageBytes": 65536, "cidBytes": 64, "cids": 128}, "history": true, "grace": 10000})
+           "limits": {"messageBytes": 65536, "cidBytes": 64, "cids": 128}, "history": true, "resumeWindow": 10000})
 }
 
 pub(crate) fn entered(seq: u64) -> Value {
-    json!({"event": "entered", "roomId": "r", "name": "ann", "connection": "1", "epoch": "E", "seq": seq,
-           "num": 1, "resumed": seq > 0, "recovered": seq > 0})
+    json!({"event": "entered", "roomId": "r", "name": "ann", "member": "1", "epoch": "E", "seq": seq,
+           "num": 1, "resumed": seq > 0, "recovered": seq > 0, "replayed": 0})
 }
 
 pub(crate) fn message(seq: u64) -> Value {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use http::HeaderValue;
 use tokio_tungstenite::accept_hdr_async;
-use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, RoomEvent};
+use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, RateLimits, RoomEvent};
 use tower_chat_rooms_client::{Client, ClientBuilder};
 
 use crate::scripted_server::choose_v1;
@@ -40,11 +40,12 @@ pub(crate) fn logged() -> (ChatRooms, Log) {
 
 /// Chat rooms without rate limits.
 pub(crate) fn unlimited() -> ChatRoomsBuilder {
-    ChatRooms::builder()
+    let rate_limits = RateLimits::default()
         .max_messages_per_second(u32::MAX)
         .max_bytes_per_second(usize::MAX)
         .max_enters_per_minute(u32::MAX)
-        .max_new_rooms_per_minute(u32::MAX)
+        .max_new_rooms_per_minute(u32::MAX);
+    ChatRooms::builder().rate_limits(rate_limits)
 }
 
 /// A server that can be replaced by another one, to which a client then reconnects.
@@ -60,8 +61,8 @@ impl Replaceable {
     }
 
     /// Clients have to authenticate in band.
-    pub(crate) fn auth_first(rooms: ChatRooms) -> Replaceable {
-        Replaceable { admission: Admission::auth_first, ..Replaceable::new(rooms) }
+    pub(crate) fn pending_auth(rooms: ChatRooms) -> Replaceable {
+        Replaceable { admission: Admission::pending_auth, ..Replaceable::new(rooms) }
     }
 
     pub(crate) fn replace(&self, rooms: ChatRooms) {
@@ -91,6 +92,6 @@ pub(crate) fn assert_empty(rooms: &ChatRooms) {
     assert_eq!((stats.connections, stats.rooms), (0, 0), "{stats:?}");
     assert_eq!(stats.entered, stats.left, "{stats:?}");
     assert!(rooms.rooms().is_empty());
-    let audit = rooms.check_consistency();
-    assert_eq!((audit.connections, audit.members, audit.faults), (0, 0, Vec::new()));
+    let report = rooms.check_consistency();
+    assert_eq!((report.sessions, report.members, report.faults), (0, 0, Vec::new()));
 }
