@@ -161,7 +161,7 @@ impl ChatRooms {
     ///
     /// # Errors
     ///
-    /// If the room has no members, if the value is not an object with an `event`, or is too big, or if too many frames
+    /// If the room has no members, if the value is not an object with an `event` or is too big, or if too many frames
     /// of the room are waiting ([`SendError::Busy`]).
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
@@ -181,7 +181,7 @@ impl ChatRooms {
     ///
     /// # Errors
     ///
-    /// If the connection is not open (even if its session is kept), or if the value is not an object with an `event`,
+    /// If the connection is not open (even if its session is kept), or if the value is not an object with an `event`
     /// or is too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
@@ -253,8 +253,10 @@ impl ChatRooms {
         self.engine.stats()
     }
 
-    /// Compares rosters, counts, sessions and resume tokens with each other. For tests: on an engine that is
-    /// at rest nothing may be found. While members enter and leave, what is just being done can show up.
+    /// Compares members, counts, sessions and resume tokens with each other, for tests.
+    ///
+    /// While nothing happens in the engine, the report has no faults. While members enter and leave, it can have some
+    /// that are about to disappear.
     ///
     /// ```
     /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
@@ -272,9 +274,10 @@ impl ChatRooms {
     /// Shuts down: refuses further upgrades, closes every connection with 1012, which tells clients to come back, and
     /// waits until all have ended.
     ///
-    /// It takes at most about [`close_timeout`](crate::Timeouts::close_timeout). Afterwards
-    /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. A shutdown cannot be
-    /// undone.
+    /// It takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout), or
+    /// [`close_timeout`](crate::Timeouts::close_timeout) if connections are being closed already. Afterwards
+    /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to come
+    /// back at different times, from two seconds on. A shutdown cannot be undone.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
     }

@@ -1,17 +1,22 @@
 //! Who may connect: the limits on connections, in all and of one address, and the shutdown that ends it.
 
 mod peers;
+mod shared_rates;
+pub(crate) mod token_bucket;
 
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::admission::peers::{Peer, Peers};
+use crate::admission::shared_rates::SharedRates;
+pub(crate) use crate::admission::shared_rates::{Action, Key};
 use crate::context::Context;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::tasks::Tasks;
@@ -23,6 +28,7 @@ pub(crate) struct Admission {
     /// Connections that have not entered a room yet.
     pending: AtomicUsize,
     peers: Peers,
+    rates: SharedRates,
     /// Sessions without a connection.
     absent: AtomicUsize,
     /// The peers that those sessions were connected from.
@@ -37,6 +43,7 @@ pub(crate) struct Permit {
     admission: Arc<Admission>,
     peer: Option<Peer>,
     is_pending: bool,
+    is_fresh: bool,
     _task: TaskTrackerToken,
 }
 
@@ -54,12 +61,15 @@ pub(crate) enum NoPermit {
     TooManyPending,
     /// This peer has too many connections.
     PeerFull,
+    /// This peer connects, or fails to authenticate, too often.
+    TooFast,
     ShuttingDown,
 }
 
 impl Admission {
     pub(crate) fn new(context: Arc<Context>, tasks: Arc<Tasks>) -> Admission {
         Admission {
+            rates: SharedRates::new(context.clone()),
             context,
             tasks,
             connections: AtomicUsize::new(0),
@@ -84,7 +94,8 @@ impl Admission {
             return Err(NoPermit::Full);
         }
         // From here on it gives back what it has.
-        let mut permit = Permit { admission: self.clone(), peer: None, is_pending: false, _task: task };
+        let mut permit =
+            Permit { admission: self.clone(), peer: None, is_pending: false, is_fresh: true, _task: task };
         if let Some(peer) = self.peer(address) {
             if !self.peers.take(peer, limits.max_connections_per_ip) {
                 if self.context.counters.refused_per_ip.read() == 0 {
@@ -98,6 +109,13 @@ impl Admission {
                 return Err(NoPermit::PeerFull);
             }
             permit.peer = Some(peer);
+            let key = Key::Peer(peer);
+            if !self.rates.is_allowed(&key, Action::FailedAuth)
+                || self.rates.take(&key, Action::Connect).is_err()
+            {
+                return Err(NoPermit::TooFast);
+            }
+            permit.is_fresh = self.rates.take(&key, Action::Burst).is_ok();
         }
         if !take(&self.pending, limits.max_pending) {
             return Err(NoPermit::TooManyPending);
@@ -124,6 +142,20 @@ impl Admission {
             permit.peer = Some(peer);
         }
         Some(permit)
+    }
+
+    /// Counts an action of an address and of a user. An error says after what time it is allowed.
+    pub(crate) fn take(
+        &self,
+        address: Option<IpAddr>,
+        user: Option<&str>,
+        action: Action,
+    ) -> Result<(), Duration> {
+        let keys = self.peer(address).map(Key::Peer).into_iter().chain(user.map(|id| Key::User(id.into())));
+        for key in keys {
+            self.rates.take(&key, action)?;
+        }
+        Ok(())
     }
 
     /// Connections that are open or being opened.
@@ -188,6 +220,11 @@ fn take(places: &AtomicUsize, max: usize) -> bool {
 }
 
 impl Permit {
+    /// Whether the connection starts with full token buckets.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
     /// The connection has entered a room.
     pub(crate) fn set_entered(&mut self) {
         if std::mem::take(&mut self.is_pending) {

@@ -58,5 +58,24 @@ options! {
         /// Each of them is checked by the auth hook, and by the policy for the room that the client is in. Beyond
         /// it the client gets an error `rate_limited`.
         max_auths_per_minute: u32 = 20;
+
+        /// Connections that one IP address may open within a minute.
+        ///
+        /// Further upgrade requests are refused with 429 before a hook is asked. This and the following rates count
+        /// where [`max_connections_per_ip`](crate::Limits::max_connections_per_ip) does: they need the client's
+        /// address, and are off without that limit.
+        max_connects_per_minute_per_ip: u32 = 600;
+
+        /// Enters per minute of one IP address, and of one user, over all connections.
+        max_enters_per_minute_per_ip: u32 = 600;
+
+        /// Rooms that one IP address, or one user, may open per minute over all connections.
+        max_new_rooms_per_minute_per_ip: u32 = 60;
+
+        /// Failed authentications per minute of one IP address.
+        ///
+        /// Further upgrade requests are refused with 429 before the auth hook is asked, and connections that send
+        /// another wrong token are closed with 1008.
+        max_failed_auths_per_minute_per_ip: u32 = 60;
     }
 }

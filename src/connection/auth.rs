@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::connection::connection_task::{Connection, End};
+use crate::config::OnExpiry;
+use crate::connection::connection_task::Connection;
+use crate::connection::end::End;
 use crate::hooks::policy::EnterRequest;
 use crate::hooks::user::User;
 use crate::protocol::close::LeaveReason;
@@ -41,6 +43,22 @@ async fn accept(connection: &mut Connection, user: User) -> Result<(), End> {
         connection.send(&outbound::authenticated(left));
     }
     may_stay(connection).await.map(|_| ())
+}
+
+/// The user's authentication has expired.
+pub(super) fn expire(connection: &mut Connection) -> Result<(), End> {
+    let membership = connection.attachment().membership();
+    let room = membership.as_ref().map(|membership| membership.room.id().as_str());
+    if connection.config().on_expiry == OnExpiry::Close {
+        connection.send_no_auth_for("the token has expired; get a new one", room);
+        return Err(End(LeaveReason::AuthExpired));
+    }
+    connection.attachment().leave_room(LeaveReason::AuthExpired)?;
+    connection.attachment().run_callbacks()?;
+    let text = "the token has expired: send {\"event\":\"auth\",\"message\":TOKEN} with a new one";
+    connection.send_no_auth_for(text, room);
+    connection.require_auth();
+    Ok(())
 }
 
 /// Asks the policy whether a member may be in its room, as the user that it is now. If not, it is put out of

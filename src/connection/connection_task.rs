@@ -6,23 +6,24 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::admission::Permit;
-use crate::config::{Config, OnExpiry};
+use crate::admission::{Action, Permit};
+use crate::config::Config;
 use crate::connection::deadline::Deadline;
+use crate::connection::end::End;
 use crate::connection::faults::Faults;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::{Exceeded, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
 use crate::connection::{Opening, auth, join, publish};
 use crate::engine::Engine;
-use crate::hooks::guard::{self, NoAnswer, Panicked};
+use crate::hooks::guard::{self, NoAnswer};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{self, Inbound, Publish};
 use crate::protocol::resume::{self, ResumeToken};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
-use crate::session::{self, Attachment, Superseded};
+use crate::session::{self, Attachment};
 use crate::socket::{Inbox, Io, Socket, Turn};
 
 /// How long a connection that the client closed during a stall is kept, so that what it has opened instead
@@ -50,9 +51,6 @@ pub(super) struct Connection {
     permit: Permit,
 }
 
-/// The connection has to end.
-pub(super) struct End(pub(super) LeaveReason);
-
 /// What is left to do for a frame.
 type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + Send + 'a>>;
 
@@ -62,24 +60,6 @@ enum Event {
     /// The user's authentication expires in so long.
     Expiring(Duration),
     Expired,
-}
-
-impl From<Panicked> for End {
-    fn from(_: Panicked) -> End {
-        End(LeaveReason::HookFailed)
-    }
-}
-
-impl From<Superseded> for End {
-    fn from(_: Superseded) -> End {
-        End(LeaveReason::Replaced)
-    }
-}
-
-impl From<LeaveReason> for End {
-    fn from(reason: LeaveReason) -> End {
-        End(reason)
-    }
 }
 
 impl Connection {
@@ -119,7 +99,7 @@ impl Connection {
             subprotocol,
             pending_auth,
             faults: Faults::default(),
-            rates: Box::new(RateLimiter::new(engine.context.clone(), subprotocol)),
+            rates: Box::new(RateLimiter::new(engine.context.clone(), subprotocol, permit.is_fresh())),
             deadline: Deadline::new(id, engine.config().timeouts.max_lifetime),
             token_expiry: None,
             permit,
@@ -201,6 +181,17 @@ impl Connection {
         }
     }
 
+    /// Counts an enter or a new room for the client's address and user.
+    pub(super) fn check_shared(&self, action: Action) -> Result<(), Exceeded> {
+        let session = self.attachment.session();
+        let (address, user) = (session.peer().map(|peer| peer.ip()), session.user());
+        let user = user.as_ref().map(|user| user.id());
+        self.engine.admission.take(address, user, action).map_err(|wait| Exceeded {
+            limit: "too much from this address or user, over all connections".into(),
+            wait,
+        })
+    }
+
     pub(super) fn rates(&mut self) -> &mut RateLimiter {
         &mut self.rates
     }
@@ -256,7 +247,7 @@ impl Connection {
     }
 
     /// The same, with the room that the client is out of for it.
-    fn send_no_auth_for(&self, reason: &str, room: Option<&str>) {
+    pub(super) fn send_no_auth_for(&self, reason: &str, room: Option<&str>) {
         self.engine.context.counters.errors.add(1);
         self.send(&outbound::no_auth(reason, room.filter(|_| self.is_v1())));
     }
@@ -274,6 +265,10 @@ impl Connection {
     /// A token was refused.
     pub(super) fn refuse_token(&mut self, reason: &str) -> Result<(), End> {
         self.send_no_auth(reason);
+        let address = self.attachment.session().peer().map(|peer| peer.ip());
+        if self.engine.admission.take(address, None, Action::FailedAuth).is_err() {
+            return Err(End(LeaveReason::AuthFailed));
+        }
         Ok(self.faults.add_failed_auth(&self.engine.config().limits)?)
     }
 
@@ -294,7 +289,7 @@ impl Connection {
                 Event::Turn(Turn::Messages) => {}
                 Event::Turn(Turn::End(reason)) => return Err(End(reason)),
                 Event::Expiring(left) => self.send(&outbound::expiring(left)),
-                Event::Expired => self.expire()?,
+                Event::Expired => auth::expire(self)?,
             }
             let others = std::mem::take(&mut self.inbox.others);
             if others > 0 {
@@ -378,23 +373,11 @@ impl Connection {
         }
     }
 
-    /// The user's authentication has expired.
-    fn expire(&mut self) -> Result<(), End> {
+    /// The user's authentication has expired, and the client has to send a new token.
+    pub(super) fn require_auth(&mut self) {
         self.token_expiry = None;
-        let membership = self.attachment.membership();
-        let room = membership.as_ref().map(|membership| membership.room.id().as_str());
-        if self.config().on_expiry == OnExpiry::Close {
-            self.send_no_auth_for("the token has expired; get a new one", room);
-            return Err(End(LeaveReason::AuthExpired));
-        }
-        self.attachment.leave_room(LeaveReason::AuthExpired)?;
-        self.attachment.run_callbacks()?;
-        self.send_no_auth(
-            "the token has expired: send {\"event\":\"auth\",\"message\":TOKEN} with a new one",
-        );
         self.pending_auth = true;
         self.restart_deadline();
-        Ok(())
     }
 
     fn restart_token_expiry(&mut self) {

@@ -1,8 +1,10 @@
 //! A client enters a room: for the first time, from another one, or coming back.
 
+use crate::admission::Action;
 use crate::config::SlowConsumer;
 use crate::connection::auth::may_stay;
-use crate::connection::connection_task::{Connection, End};
+use crate::connection::connection_task::Connection;
+use crate::connection::end::End;
 use crate::delivery::{Recipient, Refused};
 use crate::hooks::guard;
 use crate::hooks::policy::EnterRequest;
@@ -32,7 +34,8 @@ struct Checked<'a> {
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
-    if let Err(exceeded) = connection.rates().check_enter() {
+    let rate = connection.rates().check_enter().and_then(|()| connection.check_shared(Action::Enter));
+    if let Err(exceeded) = rate {
         return connection.refuse_excess(exceeded, None);
     }
     let resumption = match resumption(connection, &enter) {
@@ -64,7 +67,8 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         return Ok(());
     }
     if connection.engine().rooms.get(room.as_str()).is_none()
-        && let Err(exceeded) = connection.rates().check_new_room()
+        && let Err(exceeded) =
+            connection.rates().check_new_room().and_then(|()| connection.check_shared(Action::NewRoom))
     {
         return connection.refuse_excess(exceeded, None);
     }

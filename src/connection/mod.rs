@@ -3,11 +3,11 @@
 mod auth;
 mod connection_task;
 mod deadline;
+mod end;
 mod faults;
 mod join;
 mod publish;
 mod rate_limiter;
-mod token_bucket;
 mod token_expiry;
 
 use std::net::SocketAddr;

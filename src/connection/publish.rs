@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::connection::connection_task::{Connection, End};
+use crate::connection::connection_task::Connection;
+use crate::connection::end::End;
 use crate::delivery::NotPublished;
 use crate::hooks::events;
 use crate::hooks::guard;

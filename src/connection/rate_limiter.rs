@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::token_bucket::{Rate, TokenBucket};
 use crate::config::{Heartbeat, RateLimits};
-use crate::connection::token_bucket::{Rate, TokenBucket};
 use crate::context::Context;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
@@ -34,11 +34,13 @@ pub(super) struct Exceeded {
 }
 
 impl RateLimiter {
-    pub(super) fn new(context: Arc<Context>, subprotocol: Subprotocol) -> RateLimiter {
+    /// `is_fresh` lets the client send a burst at once.
+    pub(super) fn new(context: Arc<Context>, subprotocol: Subprotocol, is_fresh: bool) -> RateLimiter {
         let (limits, now) = (&context.config.rate_limits, context.clock.now());
+        let of = |rate| if is_fresh { TokenBucket::new(rate, now) } else { TokenBucket::empty(now) };
         RateLimiter {
-            messages: TokenBucket::new(messages(limits), now),
-            bytes: TokenBucket::new(bytes(limits), now),
+            messages: of(messages(limits)),
+            bytes: of(bytes(limits)),
             others: TokenBucket::new(others(limits, context.heartbeat_of(subprotocol)), now),
             enters: TokenBucket::new(enters(limits), now),
             rooms: TokenBucket::new(rooms(limits), now),

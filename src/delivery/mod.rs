@@ -1,4 +1,4 @@
-//! Rooms at work: who is in which room, in which order frames go out, and how they reach the members.
+//! Rooms in use: their members, the order of their frames, and the delivery to the members.
 
 mod batch;
 mod flush;

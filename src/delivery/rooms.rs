@@ -201,7 +201,7 @@ impl Rooms {
         }
     }
 
-    /// A member is back, or asks where the room stands: nobody else notices.
+    /// A member is back, or asks for the room's position. The other members do not notice.
     pub(crate) fn come_back(
         &self,
         room: &Arc<LiveRoom>,

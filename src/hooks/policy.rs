@@ -54,8 +54,9 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
     /// refusal.
     ///
-    /// When a member sends a new token, the policy is asked again for its room, because its rights may have changed
-    /// ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its connection stays open.
+    /// When a member sends a new token or resumes its session, the policy is asked again for its room, because its
+    /// rights may have changed ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its
+    /// connection stays open.
     ///
     /// # Errors
     ///
@@ -108,7 +109,6 @@ where
 }
 
 /// A request to enter a room.
-#[derive(Debug)]
 pub struct EnterRequest<'a> {
     pub(crate) connection: ConnectionId,
     pub(crate) peer: Option<SocketAddr>,
@@ -118,6 +118,21 @@ pub struct EnterRequest<'a> {
     pub(crate) from: Option<&'a RoomId>,
     pub(crate) body: Option<&'a str>,
     pub(crate) is_renewal: bool,
+}
+
+/// Without the frame, which may hold a secret.
+impl fmt::Debug for EnterRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnterRequest")
+            .field("connection", &self.connection)
+            .field("peer", &self.peer)
+            .field("user", &self.user)
+            .field("name", &self.name)
+            .field("room", &self.room)
+            .field("from", &self.from)
+            .field("is_renewal", &self.is_renewal)
+            .finish_non_exhaustive()
+    }
 }
 
 impl EnterRequest<'_> {
@@ -157,7 +172,8 @@ impl EnterRequest<'_> {
         self.from
     }
 
-    /// Whether the connection is a member already and has sent a new token. A refusal removes it from the room.
+    /// Whether the connection is a member already, and has sent a new token or resumed its session. A refusal removes
+    /// it from the room.
     pub fn is_renewal(&self) -> bool {
         self.is_renewal
     }

@@ -73,6 +73,9 @@ pub enum RefusalKind {
     TooManyPending,
     /// 429: the client's address has [`max_connections_per_ip`](crate::Limits::max_connections_per_ip).
     TooManyFromAddress,
+    /// 429: the client's address connects, or fails to authenticate, too often
+    /// ([`max_connects_per_minute_per_ip`](crate::RateLimits::max_connects_per_minute_per_ip)).
+    TooFast,
     /// 503: the server is shutting down.
     ShuttingDown,
 }
@@ -105,7 +108,7 @@ impl Refusal {
             RefusalKind::Origin => counters.refused_origin.add(1),
             RefusalKind::Auth | RefusalKind::AuthFailed => counters.refused_auth.add(1),
             RefusalKind::TooManyConnections | RefusalKind::TooManyPending => counters.refused_full.add(1),
-            RefusalKind::TooManyFromAddress => counters.refused_per_ip.add(1),
+            RefusalKind::TooManyFromAddress | RefusalKind::TooFast => counters.refused_per_ip.add(1),
             RefusalKind::ShuttingDown => {}
             RefusalKind::NotAnUpgrade
             | RefusalKind::Method
@@ -180,6 +183,7 @@ impl From<NoPermit> for Refusal {
             NoPermit::Full => RefusalKind::TooManyConnections,
             NoPermit::TooManyPending => RefusalKind::TooManyPending,
             NoPermit::PeerFull => RefusalKind::TooManyFromAddress,
+            NoPermit::TooFast => RefusalKind::TooFast,
             NoPermit::ShuttingDown => RefusalKind::ShuttingDown,
         })
     }
@@ -199,7 +203,7 @@ impl RefusalKind {
             | RefusalKind::Body => StatusCode::BAD_REQUEST,
             RefusalKind::NotUpgradable => StatusCode::INTERNAL_SERVER_ERROR,
             RefusalKind::Auth | RefusalKind::Origin => StatusCode::FORBIDDEN,
-            RefusalKind::TooManyFromAddress => StatusCode::TOO_MANY_REQUESTS,
+            RefusalKind::TooManyFromAddress | RefusalKind::TooFast => StatusCode::TOO_MANY_REQUESTS,
             RefusalKind::AuthFailed
             | RefusalKind::TooManyConnections
             | RefusalKind::TooManyPending
@@ -243,6 +247,7 @@ impl RefusalKind {
             RefusalKind::TooManyPending => {
                 "too many connections have not entered a room yet; try again later"
             }
+            RefusalKind::TooFast => "too many attempts from this address; try again in a minute",
             RefusalKind::TooManyFromAddress => {
                 "your address has too many connections; close some, or try again later"
             }

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
-use crate::admission::Permit;
+use crate::admission::{Action, Permit};
 use crate::connection::{Opening, refuse, serve};
 use crate::hooks::auth::{Admission, AuthRefusal};
 use crate::hooks::guard::{self, NoAnswer};
@@ -69,6 +69,10 @@ impl Upgrade {
             None => Refusal::new(RefusalKind::ShuttingDown),
         };
         refusal.count(engine);
+        if refusal.kind() == RefusalKind::Auth {
+            // The next attempt beyond the rate is refused before the hook is asked.
+            let _ = engine.admission.take(self.peer.map(|peer| peer.ip()), None, Action::FailedAuth);
+        }
         if refusal.kind() == RefusalKind::Auth && self.accept.subprotocol() == Subprotocol::V1 {
             self.not_authenticated = Some(refusal.text().to_owned());
             return Ok((self, Admission::anonymous()));
@@ -125,7 +129,25 @@ fn plain_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "could not set TCP_NODELAY");
     }
+    limit_unsent(&stream);
     // Even an empty slice keeps hyper's whole buffer alive.
     let first = if first.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&first) };
     Ok((stream, first))
 }
+
+/// Bytes that the kernel may keep for a client before it sends them.
+///
+/// What waits in the kernel is invisible: a client on a slow line would seem dead behind megabytes of it, and
+/// fast senders would not notice that they have to wait.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAX_UNSENT: u32 = 64 * 1024;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn limit_unsent(stream: &TcpStream) {
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT) {
+        tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT");
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn limit_unsent(_: &TcpStream) {}

@@ -17,8 +17,8 @@ use crate::protocol::inbound::Body;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::session::memberships::EnterCommand;
-use crate::session::session::{Generation, Membership, Published, Session, Superseded};
-use crate::session::sessions::{Opened, Opening, Sessions};
+use crate::session::session::{Generation, Membership, Opening, Published, Resumption, Session, Superseded};
+use crate::session::sessions::Sessions;
 use crate::socket::{Inbox, Socket, Turn};
 
 pub(crate) struct Attachment {
@@ -146,7 +146,7 @@ impl Attachment {
         if own.membership.is_some() || own.verdict.is_some() {
             return Ok(false);
         }
-        let new = Opened { token: own.token, peer: own.peer, user: own.user.clone() };
+        let new = Resumption { token: own.token, peer: own.peer, user: own.user.clone() };
         drop(own);
         let Some(socket) = self.session.take_socket(self.generation) else { return Err(Superseded) };
         match self.sessions.attach(target, token, socket, new) {

@@ -93,7 +93,7 @@ impl Memberships {
         Ok(Ok(membership))
     }
 
-    /// A member asks again for what it has missed, or is back: nobody else notices.
+    /// A member is back, or asks again for what it has missed. The other members do not notice.
     pub(super) fn come_back(
         &self,
         session: &Arc<Session>,

@@ -12,6 +12,6 @@ mod table;
 
 pub(crate) use attachment::Attachment;
 pub(crate) use memberships::EnterCommand;
-pub(crate) use session::{Membership, Published, Session, Superseded};
-pub(crate) use sessions::{Opening, Sessions};
+pub(crate) use session::{Membership, Opening, Published, Session, Superseded};
+pub(crate) use sessions::Sessions;
 pub(crate) use table::SLOTS;

@@ -52,6 +52,23 @@ pub(crate) struct Published {
     pub(crate) is_repeated: bool,
 }
 
+/// What is known of a session when it begins.
+pub(crate) struct Opening {
+    pub(crate) id: ConnectionId,
+    pub(crate) subprotocol: Subprotocol,
+    pub(crate) socket: Box<Socket>,
+    pub(crate) token: Option<ResumeToken>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) user: Option<Arc<User>>,
+}
+
+/// What a connection brings to the session that it resumes.
+pub(super) struct Resumption {
+    pub(super) token: Option<ResumeToken>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) user: Option<Arc<User>>,
+}
+
 /// What the state's lock guards.
 pub(super) struct State {
     pub(super) generation: Generation,

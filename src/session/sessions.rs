@@ -1,6 +1,5 @@
 //! All sessions of the engine: they begin, enter and leave rooms, are resumed, and end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,9 @@ use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::memberships::{Ended, EnterCommand, Memberships};
-use crate::session::session::{Absence, Generation, Membership, Phase, Session, State, Superseded};
+use crate::session::session::{
+    Absence, Generation, Membership, Opening, Phase, Resumption, Session, State, Superseded,
+};
 use crate::session::table::Table;
 use crate::socket::Socket;
 
@@ -33,16 +34,6 @@ pub(crate) struct Sessions {
     table: Table,
     /// Told when the next deadline has become an earlier one, or no session is left.
     deadlines_changed: Notify,
-}
-
-/// What is known of a session when it begins.
-pub(crate) struct Opening {
-    pub(crate) id: ConnectionId,
-    pub(crate) subprotocol: Subprotocol,
-    pub(crate) socket: Box<Socket>,
-    pub(crate) token: Option<ResumeToken>,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) user: Option<Arc<User>>,
 }
 
 impl Sessions {
@@ -187,7 +178,7 @@ impl Sessions {
         self.deadlines_changed.notified().await;
     }
 
-    /// Lets whoever waits for a deadline look again.
+    /// Wakes the task that waits for the next deadline.
     pub(crate) fn recheck_deadlines(&self) {
         self.deadlines_changed.notify_one();
     }
@@ -245,7 +236,7 @@ impl Sessions {
         session: &Arc<Session>,
         token: ResumeToken,
         socket: Box<Socket>,
-        new: Opened,
+        new: Resumption,
     ) -> Result<Generation, Box<Socket>> {
         let mut state = session.state();
         let user = new.user.as_ref().map(|user| user.id());
@@ -293,7 +284,7 @@ impl Sessions {
         Ok(entered.map(|membership| self.check_closed(session, &membership)))
     }
 
-    /// A member asks again for what it has missed, or is back: nobody else notices.
+    /// A member is back, or asks again for what it has missed. The other members do not notice.
     pub(super) fn come_back(
         &self,
         session: &Arc<Session>,
@@ -395,11 +386,4 @@ impl Sessions {
         // A panic in a callback would end what is ending anyway.
         let _ = self.run_callbacks(session);
     }
-}
-
-/// What a connection brings to the session that it resumes.
-pub(super) struct Opened {
-    pub(super) token: Option<ResumeToken>,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) user: Option<Arc<User>>,
 }

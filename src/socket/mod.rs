@@ -1,5 +1,6 @@
 //! One WebSocket: its I/O, what was read from it, and what waits to be written to it.
 
+mod liveness;
 mod outlet;
 mod reader;
 mod send_queue;

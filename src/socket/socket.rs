@@ -13,10 +13,11 @@ use crate::delivery::{Batch, LiveRoom, Replay};
 use crate::protocol::close::{self, LeaveReason};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
+use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
-use crate::socket::send_queue::{Bounds, Kind, Overflow, SendQueue};
-use crate::socket::subscription::Subscription;
+use crate::socket::send_queue::{Kind, Overflow, SendQueue};
+use crate::socket::subscription::{Subscription, bounds};
 use crate::socket::{Io, Turn};
 
 /// While a hook keeps the connection waiting, so many messages are read ahead, and no more bytes than
@@ -46,17 +47,6 @@ pub(crate) struct Socket {
     liveness: Liveness,
     /// The send queue holds back the room's senders.
     is_behind: bool,
-}
-
-/// What is known of the client being alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Liveness {
-    /// Something came since the last heartbeat, or something was taken.
-    Seen,
-    /// A heartbeat went out, and nothing came since.
-    Asked,
-    /// The client is kept waiting, and what it sends is not read: silence says nothing.
-    Unread,
 }
 
 impl Socket {
@@ -177,9 +167,7 @@ impl Socket {
             // Its task has had the time to read what the client sent before.
             return self.close(LeaveReason::Lost);
         }
-        if self.liveness == Liveness::Seen {
-            self.liveness = Liveness::Asked;
-        }
+        self.liveness.ask();
         if self.is_mute() || self.ended.is_some() {
             return;
         }
@@ -239,9 +227,7 @@ impl Socket {
                 Poll::Ready(Ok(_)) => self.liveness = Liveness::Seen,
                 Poll::Ready(Err(reason)) => self.end(reason),
                 Poll::Pending => {
-                    if self.liveness == Liveness::Unread {
-                        self.liveness = Liveness::Seen;
-                    }
+                    self.liveness.note_all_read();
                     return if inbox.texts.is_empty() { Poll::Pending } else { Poll::Ready(Turn::Messages) };
                 }
             }
@@ -389,9 +375,7 @@ impl Socket {
         if !self.outlet.drain(|| clock.now()) {
             return;
         }
-        if self.liveness == Liveness::Asked {
-            self.liveness = Liveness::Seen;
-        }
+        self.liveness.note_progress();
         if self.is_behind {
             self.is_behind = self.is_fuller_than(BEHIND * 2);
             if let Some(subscription) = self.subscription.as_ref().filter(|_| self.is_behind) {
@@ -404,23 +388,5 @@ impl Socket {
     fn is_fuller_than(&self, part: usize) -> bool {
         let (limits, queue) = (&self.context.config.limits, self.outlet.queue());
         queue.bytes() > limits.max_queue_bytes / part || queue.frames() > limits.max_queue_frames / part
-    }
-}
-
-/// How much may wait, and the time: both are asked for only when something has to wait.
-fn bounds(
-    context: &Context,
-    subprotocol: Subprotocol,
-    subscription: &Option<Subscription>,
-) -> impl FnOnce() -> (Bounds, Duration) {
-    move || {
-        let limits = &context.config.limits;
-        let bounds = Bounds {
-            frames: limits.max_queue_frames,
-            bytes: limits.max_queue_bytes,
-            slow: subscription.as_ref().map_or(SlowConsumer::Close, Subscription::slow_consumer),
-            announces_gaps: subprotocol == Subprotocol::V1,
-        };
-        (bounds, context.clock.now())
     }
 }

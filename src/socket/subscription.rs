@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
+use crate::context::Context;
 use crate::delivery::{Batch, LiveRoom};
 use crate::protocol::outbound;
 use crate::protocol::subprotocol::Subprotocol;
+use crate::socket::send_queue::Bounds;
 
 pub(super) struct Subscription {
     room: Arc<LiveRoom>,
@@ -83,5 +85,23 @@ impl Subscription {
     /// The heartbeat that follows the first frame, once.
     pub(super) fn first_heartbeat(&mut self) -> Option<String> {
         std::mem::take(&mut self.wants_heartbeat).then(|| outbound::heartbeat(self.room.online()))
+    }
+}
+
+/// How much may wait, and the time: both are asked for only when something has to wait.
+pub(super) fn bounds(
+    context: &Context,
+    subprotocol: Subprotocol,
+    subscription: &Option<Subscription>,
+) -> impl FnOnce() -> (Bounds, Duration) {
+    move || {
+        let limits = &context.config.limits;
+        let bounds = Bounds {
+            frames: limits.max_queue_frames,
+            bytes: limits.max_queue_bytes,
+            slow: subscription.as_ref().map_or(SlowConsumer::Close, Subscription::slow_consumer),
+            announces_gaps: subprotocol == Subprotocol::V1,
+        };
+        (bounds, context.clock.now())
     }
 }

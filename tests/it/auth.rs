@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use futures_util::SinkExt;
+use http::request::Parts;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
+use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
-use tower_chat_rooms::{Admission, Authenticate, ChatRooms, Denied, Timeouts, User};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tower_chat_rooms::{Admission, AuthRefusal, Authenticate, ChatRooms, Denied, Timeouts, User};
 
-use crate::support::{Client, assert_empty};
+use crate::support::{Client, Next, assert_empty, open_http};
 
 async fn by_token(token: String) -> Result<User, Denied> {
     match token.split_once(':') {
@@ -184,4 +187,27 @@ async fn authenticating_again_does_not_postpone_the_enter() {
         }
     };
     assert_eq!((code, begin.elapsed()), (4002, Duration::from_secs(10)));
+}
+
+/// A browser hides the HTTP status of a refused handshake from the page, which used to retry forever.
+#[tokio::test(start_paused = true)]
+async fn a_refused_v1_client_is_told_why_after_the_upgrade() {
+    struct NoAuth;
+    impl Authenticate for NoAuth {
+        async fn on_upgrade(&self, _: &Parts) -> Result<Admission, AuthRefusal> {
+            Err(AuthRefusal::unauthorized("log in first"))
+        }
+    }
+    let rooms = ChatRooms::builder().auth(NoAuth).build().unwrap();
+    let mut request = "ws://host/chat".into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "chat-rooms.v1".parse().unwrap());
+    let (ws, response) = client_async(request, open_http(&rooms, None)).await.unwrap();
+    assert_eq!(response.headers()["sec-websocket-protocol"], "chat-rooms.v1");
+    let mut ann = Client { ws, task: tokio::spawn(async {}), answers_heartbeats: true };
+    assert_eq!(ann.next().await, json!({"event": "noAuth", "message": "log in first"}));
+    assert_eq!(ann.next_or_close().await, Next::Closed(4505));
+    assert_eq!((rooms.stats().refused_auth, rooms.stats().accepted), (1, 0));
+    // Other clients get the status.
+    let refused = client_async("ws://host/chat", open_http(&rooms, None)).await.unwrap_err();
+    assert!(refused.to_string().contains("401"), "{refused}");
 }

@@ -1,4 +1,4 @@
-//! Limits per address, pending connections, and proxies.
+//! Limits and rates per address, pending connections, and proxies.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::ServiceExt;
 use tower_chat_rooms::{
-    Admission, AuthRefusal, Authenticate, ChatRooms, ChatRoomsBuilder, Limits, PeerAddr, Recovery, RoomEvent,
-    Timeouts, TrustedProxies,
+    Admission, AuthRefusal, Authenticate, ChatRooms, ChatRoomsBuilder, Denied, Limits, PeerAddr, RateLimits,
+    Recovery, RoomEvent, Timeouts, TrustedProxies, User,
 };
 
 use crate::support::{
@@ -252,4 +252,44 @@ async fn kept_sessions_per_address_are_limited() {
     while client.next().await["event"] != "entered" {}
     client.disconnect().await;
     assert_eq!(names(), ["n"]);
+}
+
+/// Reconnecting used to start with full token buckets.
+#[tokio::test(start_paused = true)]
+async fn some_rates_count_all_connections_of_an_address() {
+    let rates =
+        RateLimits::default().max_new_rooms_per_minute_per_ip(30).max_failed_auths_per_minute_per_ip(3);
+    let rooms = ChatRooms::builder()
+        .rate_limits(rates)
+        .auth(|token: String| async move {
+            if token == "right" { Ok(User::new("u-1")) } else { Err(Denied::new("wrong")) }
+        })
+        .build()
+        .unwrap();
+    // New rooms.
+    let mut opened = 0;
+    for n in 0..100 {
+        let mut client = Client::connect_from(&rooms, Admission::anonymous(), peer("192.0.2.1")).await;
+        client.send(json!({"event": "enter", "message": "ann", "roomId": format!("r{n}")})).await;
+        opened += u32::from(client.next().await["event"] == "enter");
+        client.close().await;
+    }
+    assert_eq!(opened, 30);
+    // Failed authentications. Another address is not affected.
+    for _ in 0..3 {
+        let mut client = Client::connect_from(&rooms, Admission::pending_auth(), peer("192.0.2.2")).await;
+        client.send(json!({"event": "auth", "message": "guess"})).await;
+        assert_eq!(client.next().await["event"], "noAuth");
+        client.close().await;
+    }
+    let mut refused = Client::connect_from(&rooms, Admission::pending_auth(), peer("192.0.2.2")).await;
+    assert_eq!(refused.close_code().await, 1006);
+    assert_eq!(rooms.stats().refused_per_ip, 1);
+    // Connections.
+    let accepted = rooms.stats().accepted;
+    for _ in 0..650 {
+        let client = Client::connect_from(&rooms, Admission::anonymous(), peer("192.0.2.3")).await;
+        client.disconnect().await;
+    }
+    assert_eq!(rooms.stats().accepted - accepted, 600);
 }

@@ -35,6 +35,7 @@ mod secrets_in_logs;
 mod shutdown;
 mod slow_consumer;
 mod slow_consumer_policy;
+mod slow_network;
 mod stress;
 mod support;
 mod timeouts;

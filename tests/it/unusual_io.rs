@@ -1,11 +1,17 @@
-//! I/O that takes a few bytes at a time, delays writes, or panics.
+//! I/O that takes a few bytes at a time, delays writes, fails, or panics.
 
-use std::task::Poll;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower_chat_rooms::{Admission, ChatRooms};
 
-use crate::support::{Client, TestIo, assert_empty, default_rooms, v1_admission};
+use crate::support::{
+    Client, TestIo, assert_empty, close_frame, default_rooms, rooms_with_log, text_frame, v1_admission,
+};
 
 #[tokio::test(start_paused = true)]
 async fn frames_arrive_whole_and_in_order_through_a_few_bytes_at_a_time() {
@@ -84,4 +90,64 @@ async fn io_that_panics_leaves_no_member() {
         tokio::task::yield_now().await;
         assert_empty(&rooms);
     }
+}
+
+/// A connection that the client has reset: writes fail, and what the client sent before can still be read.
+struct ResetIo {
+    received: Bytes,
+    /// The first read is pending.
+    is_delayed: bool,
+}
+
+impl AsyncRead for ResetIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.is_delayed) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let n = self.received.len().min(buf.remaining()).min(50);
+        buf.put_slice(&self.received.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ResetIo {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A failed write used to end the connection before everything that the client had sent was read.
+#[tokio::test(start_paused = true)]
+async fn frames_that_were_sent_before_a_reset_are_handled() {
+    let (rooms, log) = rooms_with_log();
+    let mut bob = Client::enter(&rooms, "bob", "r").await;
+    let frames = [
+        text_frame(r#"{"event":"enter","message":"ann","roomId":"r"}"#),
+        text_frame(r#"{"event":"message","message":"good bye"}"#),
+        close_frame(1000),
+    ];
+    let io = ResetIo { received: frames.concat().into(), is_delayed: true };
+    rooms.serve(io, Admission::anonymous()).await;
+    assert_eq!(bob.next().await["name"], "ann");
+    assert_eq!(bob.next().await["message"], "good bye");
+    assert_eq!(bob.next().await["event"], "out");
+    assert_eq!(
+        log.take()[1..],
+        ["+ ann r 2", r#"ann r: {"event":"message","message":"good bye"}"#, "- ann r 1 closed by the client"]
+    );
+    bob.close().await;
+    assert_empty(&rooms);
 }

@@ -33,6 +33,11 @@ impl Rate {
     pub(crate) fn per_minute(count: u32) -> Rate {
         Rate { count, period: Duration::from_secs(60), burst: count }
     }
+
+    /// The same with so much at once.
+    pub(crate) fn with_burst(self, burst: u32) -> Rate {
+        Rate { burst, ..self }
+    }
 }
 
 impl TokenBucket {
@@ -41,6 +46,27 @@ impl TokenBucket {
         let mut bucket = TokenBucket { left: rate.burst, since: (0, 0) };
         bucket.set_since(micros(now));
         bucket
+    }
+
+    /// An empty one.
+    pub(crate) fn empty(now: Duration) -> TokenBucket {
+        let mut bucket = TokenBucket { left: 0, since: (0, 0) };
+        bucket.set_since(micros(now));
+        bucket
+    }
+
+    /// Whether that much could be taken.
+    pub(crate) fn has(&mut self, n: u32, rate: Rate, now: Duration) -> bool {
+        if rate.count == u32::MAX {
+            return true;
+        }
+        self.fill(rate, micros(now));
+        self.left >= n
+    }
+
+    /// Whether nothing was taken lately.
+    pub(crate) fn is_full(&mut self, rate: Rate, now: Duration) -> bool {
+        self.has(rate.burst, rate, now)
     }
 
     /// Takes that much. An error says after what time it can be had, and nothing is taken.

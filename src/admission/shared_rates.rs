@@ -1,0 +1,168 @@
+//! Rates of what one address or one user may do over all its connections: reconnecting must not refill a
+//! token bucket.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admission::peers::Peer;
+use crate::admission::token_bucket::{Rate, TokenBucket};
+use crate::config::RateLimits;
+use crate::context::Context;
+use crate::sync::{Mutex, lock};
+
+/// Addresses and users that are remembered. More are let in without a rate of their own.
+const MAX_KEYS: usize = 65_536;
+
+/// So many connections of one address may start with full token buckets at once ...
+const BURSTS: u32 = 256;
+
+/// ... and so many more in a minute. The others start with empty ones.
+const BURSTS_PER_MINUTE: u32 = 30;
+
+/// Whom a rate is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Peer(Peer),
+    User(Box<str>),
+}
+
+/// What has a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A connection is opened.
+    Connect,
+    /// A connection starts with full token buckets.
+    Burst,
+    Enter,
+    NewRoom,
+    /// A token was refused.
+    FailedAuth,
+}
+
+const ACTIONS: [Action; 5] =
+    [Action::Connect, Action::Burst, Action::Enter, Action::NewRoom, Action::FailedAuth];
+
+pub(crate) struct SharedRates {
+    context: Arc<Context>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    buckets: HashMap<Key, [TokenBucket; ACTIONS.len()]>,
+    /// When it was last looked for keys that can be forgotten.
+    cleaned: Duration,
+}
+
+impl SharedRates {
+    pub(crate) fn new(context: Arc<Context>) -> SharedRates {
+        SharedRates { context, table: Mutex::default() }
+    }
+
+    /// Counts an action. An error says after what time it is allowed, and nothing is counted.
+    pub(crate) fn take(&self, key: &Key, action: Action) -> Result<(), Duration> {
+        let (limits, now) = (&self.context.config.rate_limits, self.context.clock.now());
+        let mut table = lock(&self.table);
+        let Some(buckets) = table.of(key, limits, now) else { return Ok(()) };
+        buckets[action as usize].take(1, action.rate(limits), || now)
+    }
+
+    /// Whether an action would be allowed now.
+    pub(crate) fn is_allowed(&self, key: &Key, action: Action) -> bool {
+        let (limits, now) = (&self.context.config.rate_limits, self.context.clock.now());
+        match lock(&self.table).buckets.get_mut(key) {
+            Some(buckets) => buckets[action as usize].has(1, action.rate(limits), now),
+            None => true,
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        lock(&self.table).buckets.len()
+    }
+}
+
+impl Table {
+    /// The buckets of a key; `None` if there is no room for more keys.
+    fn of(
+        &mut self,
+        key: &Key,
+        limits: &RateLimits,
+        now: Duration,
+    ) -> Option<&mut [TokenBucket; ACTIONS.len()]> {
+        if !self.buckets.contains_key(key) {
+            if self.buckets.len() >= MAX_KEYS {
+                self.clean(limits, now);
+            }
+            if self.buckets.len() >= MAX_KEYS {
+                return None;
+            }
+            let full = ACTIONS.map(|action| TokenBucket::new(action.rate(limits), now));
+            self.buckets.insert(key.clone(), full);
+        }
+        self.buckets.get_mut(key)
+    }
+
+    /// Forgets the keys whose buckets are full: a new one would be the same.
+    fn clean(&mut self, limits: &RateLimits, now: Duration) {
+        if now.saturating_sub(self.cleaned) < Duration::from_secs(1) {
+            return;
+        }
+        self.cleaned = now;
+        self.buckets.retain(|_, buckets| {
+            ACTIONS.iter().any(|action| !buckets[*action as usize].is_full(action.rate(limits), now))
+        });
+    }
+}
+
+impl Action {
+    fn rate(self, limits: &RateLimits) -> Rate {
+        match self {
+            Action::Connect => Rate::per_minute(limits.max_connects_per_minute_per_ip),
+            Action::Burst => Rate::per_minute(BURSTS_PER_MINUTE).with_burst(BURSTS),
+            Action::Enter => Rate::per_minute(limits.max_enters_per_minute_per_ip),
+            Action::NewRoom => Rate::per_minute(limits.max_new_rooms_per_minute_per_ip),
+            Action::FailedAuth => Rate::per_minute(limits.max_failed_auths_per_minute_per_ip),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn rates() -> SharedRates {
+        SharedRates::new(Arc::new(Context::new(Config::default())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_and_a_user_have_rates_of_their_own() {
+        let rates = rates();
+        let peer = Key::Peer(Peer::of([192, 0, 2, 1].into()));
+        let max = RateLimits::default().max_new_rooms_per_minute_per_ip;
+        for _ in 0..max {
+            assert_eq!(rates.take(&peer, Action::NewRoom), Ok(()));
+        }
+        assert!(rates.take(&peer, Action::NewRoom).is_err());
+        assert!(!rates.is_allowed(&peer, Action::NewRoom));
+        assert_eq!(rates.take(&peer, Action::Enter), Ok(()));
+        assert_eq!(rates.take(&Key::User("ann".into()), Action::NewRoom), Ok(()));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(rates.is_allowed(&peer, Action::NewRoom));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded_and_used_keys_are_forgotten() {
+        let rates = rates();
+        let key = |n: u32| Key::Peer(Peer::of(std::net::Ipv4Addr::from_bits(n).into()));
+        for n in 0..MAX_KEYS as u32 + 10 {
+            assert_eq!(rates.take(&key(n), Action::Connect), Ok(()));
+        }
+        assert_eq!(rates.len(), MAX_KEYS);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(rates.take(&key(u32::MAX), Action::Connect), Ok(()));
+        assert_eq!(rates.len(), 1);
+    }
+}
