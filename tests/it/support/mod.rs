@@ -9,6 +9,7 @@ mod log_capture;
 mod raw_frames;
 mod rooms;
 mod stepped_connection;
+mod tcp_server;
 mod test_io;
 mod v1_client;
 
@@ -24,5 +25,6 @@ pub(crate) use log_capture::LogCapture;
 pub(crate) use raw_frames::{close_code_of, close_frame, frame, server_frames, text_frame};
 pub(crate) use rooms::{assert_empty, default_rooms, rooms_with_log, unlimited};
 pub(crate) use stepped_connection::{SteppedConnection, run_other_tasks};
+pub(crate) use tcp_server::{connect_tcp, next_frame, path_page, raw_request, serve_axum, serve_hyper};
 pub(crate) use test_io::TestIo;
 pub(crate) use v1_client::{RESUME_WINDOW, V1Client, recovering, recovering_rooms, resumed_and_recovered};
