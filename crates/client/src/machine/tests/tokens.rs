@@ -241,11 +241,14 @@ fn an_expiry_that_looks_like_a_refused_renewal_is_made_up_for() {
     bench.provide("T2");
     bench.lines();
     bench.say(no_auth("the token has expired"));
+    bench.send(1); // The server is not going to take it.
     bench.say(authenticated());
     let lines = bench.lines();
-    assert!(lines[0].starts_with("error: ") && lines[1].contains(r#""event":"enter""#), "{lines:?}");
+    assert!(lines[0].starts_with("error: ") && lines[2].contains(r#""event":"enter""#), "{lines:?}");
     bench.say(entered(2, json!({"recovered": true, "replayed": 1})));
     assert_eq!(bench.lines(), ["entered as 1, resumed false, recovered true"]);
+    bench.say(json!({"event": "out", "name": "ann", "num": 0, "member": "1", "seq": 2}));
+    assert_eq!(numbers(&bench.lines()), [1]);
 }
 
 #[test]
