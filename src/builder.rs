@@ -69,8 +69,8 @@ impl ChatRoomsBuilder {
         self
     }
 
-    /// Sets the origins whose pages may connect. Default: [`Origins::same_host`], the pages of the host
-    /// that they connect to, and all clients that are no browsers.
+    /// Sets the origins whose pages may connect. Default: [`Origins::same_host`], pages of the host that
+    /// they connect to, and clients that are not browsers.
     pub fn origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
         self
@@ -85,14 +85,15 @@ impl ChatRoomsBuilder {
         self
     }
 
-    /// Sets the heartbeat of plain clients. Default: every second, which the tutorial's page needs.
+    /// Sets the heartbeat of plain clients. Default: every second, which the tutorial's page needs. For plain
+    /// clients of your own, [`Heartbeat::wide_internet`] costs less.
     pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
         self.config.heartbeat = heartbeat;
         self
     }
 
     /// Sets the heartbeat of `chat-rooms.v1` clients, which learn it from the server. Default:
-    /// [`Heartbeat::wide_internet`], for phones and slow lines.
+    /// [`Heartbeat::wide_internet`], every 25 s, for phones and slow networks.
     pub fn v1_heartbeat(mut self, heartbeat: Heartbeat) -> Self {
         self.config.v1_heartbeat = heartbeat;
         self
@@ -132,7 +133,9 @@ impl ChatRoomsBuilder {
 
     /// Sets whether a name may be in a room only once. Default: [`UniqueNames::Off`].
     ///
-    /// A client that enters with a taken name gets an error `name_taken`.
+    /// A client that enters with a taken name gets an error `name_taken`. A user's own name
+    /// ([`User::with_name`](crate::User::with_name)) takes precedence: an anonymous member that has it is removed from
+    /// the room.
     pub fn unique_names(mut self, unique_names: UniqueNames) -> Self {
         self.config.unique_names = unique_names;
         self

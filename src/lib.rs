@@ -1,9 +1,9 @@
 //! Live chat rooms over WebSocket, as a tower layer or service for hyper and axum.
 //!
-//! Clients connect to [`ChatRooms`] and enter a room under a name. Every member of the room receives every message and
+//! Clients connect to [`ChatRooms`] and enter a room under a name. Every member receives every message of its room and
 //! knows how many members are online. A client that is gone is removed within two heartbeats. You decide who may
 //! connect ([`Authenticate`]) and who may enter and send ([`RoomPolicy`]), and are called on every enter and leave
-//! ([`RoomEvents`]). The handle also lets you send messages, list members, remove members and shut down.
+//! ([`RoomEvents`]). With the handle you send messages, list members, remove members and shut down.
 //!
 //! # Getting started
 //!
@@ -16,7 +16,9 @@
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let rooms = ChatRooms::builder().build()?;
-//!     let app = Router::new().route_service("/chat", rooms.service());
+//!     let app = Router::new()
+//!         .route_service("/chat", rooms.service())
+//!         .route_service("/chat-rooms.js", rooms.client_script());
 //!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 //!     axum::serve(listener, app).await?;
 //!     Ok(())
@@ -31,23 +33,29 @@
 //! use tower_chat_rooms::ChatRooms;
 //!
 //! # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+//! # let site = tower::service_fn(|_: http::Request<hyper::body::Incoming>| async {
+//! #     Ok::<_, Infallible>(http::Response::new(http_body_util::Empty::<bytes::Bytes>::new()))
+//! # });
 //! let rooms = ChatRooms::builder().build()?;
-//! let service = ServiceBuilder::new().layer(rooms.layer("/chat")).service(
-//!     tower::service_fn(|_: http::Request<hyper::body::Incoming>| async {
-//!         Ok::<_, Infallible>(http::Response::new(http_body_util::Empty::<bytes::Bytes>::new()))
-//!     }),
-//! );
+//! let service = ServiceBuilder::new().layer(rooms.layer("/chat")).service(site);
 //! # drop(service);
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! With hyper, serve connections `with_upgrades`. In axum prefer `route_service`: `Router::layer` does not apply to
-//! routers that are merged later, and a nested router sees only a part of the path.
+//! routers that are merged later, and a nested router sees only the rest of the path.
 //!
-//! # The wire
+//! # Clients
 //!
-//! Frames are JSON objects in text frames:
+//! [`ChatRooms::client_script`] serves a client for browsers, and the crate `tower-chat-rooms-client` is one for Rust.
+//! Both speak the subprotocol `chat-rooms.v1` and reconnect by themselves. Any other WebSocket client can speak the
+//! plain protocol.
+//!
+//! # The plain protocol
+//!
+//! Frames are JSON objects in text frames. They are those of a tutorial on heartbeats and reconnection for the `ws`
+//! package on Node, whose browser page works unchanged:
 //!
 //! | direction | frame |
 //! |---|---|
@@ -63,17 +71,12 @@
 //! ROOM is a string or a number; without one, it is the room with the empty id. A client leaves by closing its
 //! connection. [`LeaveReason`] lists the close codes.
 //!
-//! # Session resumption
+//! # Recovery
 //!
-//! A client that offers the subprotocol `chat-rooms.v1` can resume its session after its connection was lost, within
+//! A client that speaks `chat-rooms.v1` resumes its session after its connection was lost, within
 //! [`Recovery::resume_window`], and receives the frames that it has missed from the [`History`]. Other members do not
-//! notice, and [`RoomEvents`] see one enter and one leave, however often the connection breaks in between.
-//! `docs/protocol.md` describes the frames.
-//!
-//! # Clients
-//!
-//! [`ChatRooms::client_script`] serves a client for browsers, and the crate `tower-chat-rooms-client` is one for Rust.
-//! Both use `chat-rooms.v1` and reconnect by themselves. With [`Recovery`] they resume without losing messages.
+//! notice, and [`RoomEvents`] see one enter and one leave, however often the connection breaks in between. Both are off
+//! by default. `docs/protocol.md` in the repository describes the frames.
 //!
 //! # Hooks
 //!
@@ -84,6 +87,13 @@
 //!
 //! No hook is called under a lock. A hook that takes too long is given up, and a panic ends at most its own connection.
 //!
+//! # Heartbeats
+//!
+//! The server pings each client and removes it if nothing comes back. Plain clients are pinged every second, which the
+//! tutorial's page needs ([`heartbeat`](ChatRoomsBuilder::heartbeat)). Clients that speak `chat-rooms.v1` are pinged
+//! every 25 s ([`v1_heartbeat`](ChatRoomsBuilder::v1_heartbeat)), which suits phones and the wide internet; use
+//! [`Heartbeat::wide_internet`] for plain clients of your own, too.
+//!
 //! # Limits
 //!
 //! Everything that a client can cost has a limit with a safe default: see [`Limits`], [`RateLimits`] and [`Timeouts`].
@@ -91,9 +101,9 @@
 //! slowly delays nobody: its send queue is limited, and when it is full, the client is closed or misses frames, as you
 //! choose ([`SlowConsumer`]).
 //!
-//! By default, browsers may connect only from pages of the same host ([`Origins`]). The number of connections per
-//! address is limited **only if you supply the address**, as a [`PeerAddr`] in each request's extensions. Behind a
-//! proxy, also set [`TrustedProxies`].
+//! By default, browsers may connect only from pages of the same host ([`Origins`]). Limits per address apply **only if
+//! you supply the address**, as a [`PeerAddr`] in each request's extensions. Behind a proxy, also set
+//! [`TrustedProxies`].
 //!
 //! # Logs
 //!
@@ -105,11 +115,32 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it by `enable_connect_protocol`; axum does so by itself |
+//! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it by `enable_connect_protocol`; axum does so with its own feature `http2` |
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the cryptography of your choice |
+//! | `test-util` | `ChatRooms::check_consistency`, for tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+/// Compiles and runs the examples in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 mod admission;
+/// What `benches/` measures: code that needs the crate's private types. Not public API.
+///
+/// Each case prepares what it needs, and returns a closure that does the work once.
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub mod bench_cases {
+    pub use crate::delivery::bench_cases::{
+        join_leave, join_leave_while_delivering, message, open_and_leave,
+    };
+    pub use crate::protocol::bench_cases::{
+        ENTER, FORGED, MESSAGE, PONG, boundary, encode, long_message, parse, pong,
+    };
+    pub use crate::session::bench_cases::{deliver, read, resume};
+    pub use crate::socket::bench_cases::{leftover, leftover_in_parts};
+}
 mod broker;
 mod browser;
 mod builder;
@@ -124,6 +155,8 @@ mod error;
 mod hooks;
 mod http;
 mod ids;
+#[cfg(all(test, shuttle))]
+mod models;
 mod protocol;
 mod room;
 mod session;

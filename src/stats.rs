@@ -40,64 +40,67 @@ pub(crate) struct Counters {
     pub(crate) lifetime_over: Counter,
 }
 
-/// What an engine is doing and has done since it was built.
+/// Current numbers of an engine, and counters since it was built.
 ///
-/// Taken from counters one after the other, not at one instant.
+/// They are read one after the other, not at one instant. Created by [`ChatRooms::stats`](crate::ChatRooms::stats).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Connections that are open or being opened now.
     pub connections: usize,
-    /// Those of them that have not entered a room yet.
+    /// Connections that have not entered a room yet.
     pub pending: usize,
-    /// Rooms in which somebody is now.
+    /// Rooms that have members now.
     pub rooms: usize,
     /// Upgrades that became connections.
     pub accepted: u64,
-    /// Upgrades refused, for whatever reason: one of those that follow, or a shutdown.
+    /// Refused upgrades: all of the following, and those during a shutdown.
     pub refused: u64,
-    /// Upgrades refused as their handshake was malformed, or was none.
+    /// Upgrades refused because the request was not a valid WebSocket handshake.
     pub refused_handshake: u64,
-    /// Upgrades refused as they came from pages of other origins.
+    /// Upgrades refused because of the page's origin ([`Origins`](crate::Origins)).
     pub refused_origin: u64,
-    /// Upgrades refused by the auth hook, or as it gave no answer.
+    /// Upgrades refused by the auth hook, or because it failed. They include `chat-rooms.v1` clients, whose connection
+    /// is opened to tell them.
     pub refused_auth: u64,
-    /// Upgrades refused as there were `max_connections`, or `max_pending`.
+    /// Upgrades refused because of [`max_connections`](crate::Limits::max_connections) or
+    /// [`max_pending`](crate::Limits::max_pending).
     pub refused_full: u64,
-    /// Upgrades refused as their address had `max_connections_per_ip`.
+    /// Upgrades refused because their address has [`max_connections_per_ip`](crate::Limits::max_connections_per_ip), or
+    /// connects or fails to authenticate too often ([`RateLimits`](crate::RateLimits)).
     pub refused_per_ip: u64,
-    /// Memberships begun.
+    /// Memberships that have begun.
     pub entered: u64,
-    /// Memberships ended.
+    /// Memberships that have ended.
     pub left: u64,
-    /// Messages of members that went out to their rooms.
+    /// Messages of members that were published.
     pub messages: u64,
-    /// Error and `noAuth` frames sent.
+    /// `error` and `noAuth` frames sent.
     pub errors: u64,
     /// Connections closed because no sign of life came.
     pub heartbeats_missed: u64,
     /// Connections closed because they read too slowly.
     pub slow: u64,
-    /// Sessions without a connection, which are kept for their clients to resume.
+    /// Sessions without a connection now, kept for their clients to resume.
     pub absent: usize,
     /// Sessions that were resumed.
     pub resumed: u64,
-    /// Messages, enters and other frames that were beyond a rate.
+    /// Frames that were beyond a rate ([`RateLimits`](crate::RateLimits)).
     pub rate_limited: u64,
-    /// Connections closed because they went on regardless.
+    /// Connections closed because they continued to exceed a rate.
     pub flooded: u64,
-    /// Connections closed because they failed to authenticate too often.
+    /// Connections closed because of too many failed authentications.
     pub auth_failed: u64,
-    /// Frames of rooms that slow members have missed ([`SlowConsumer`](crate::SlowConsumer)).
+    /// Room frames that slow members have missed ([`SlowConsumer`](crate::SlowConsumer)).
     pub lagged: u64,
-    /// Connections closed because they took nothing for the `write_timeout`; in `slow`, too.
+    /// Connections closed because of the [`write_timeout`](crate::Timeouts::write_timeout). `slow` includes them.
     pub write_timeouts: u64,
-    /// Connections closed because they had lasted their time.
+    /// Connections closed because of [`max_lifetime`](crate::Timeouts::max_lifetime).
     pub lifetime_over: u64,
 }
 
 impl Counters {
-    /// What is counted; how many there are now is for the engine to say.
+    /// The counters. The engine adds the current numbers.
     pub(crate) fn read(&self) -> Stats {
         Stats {
             accepted: self.accepted.read(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What counts as one peer: an IPv4 address, or the 64 bits of an IPv6 address that are the network's,
-/// as whoever has one such address has all of that network.
+/// since one host usually has all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Peer {
     V4(u32),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain list of who is there.
+        /// Compared with a plain list of the connections.
         #[test]
         fn counts_are_exact(steps in proptest::collection::vec((any::<bool>(), 0u32..4), 0..200), max in 1usize..5) {
             let (peers, mut there) = (Peers::default(), Vec::new());

@@ -33,9 +33,8 @@ options! {
 
         /// Frames that each room keeps for members who come back.
         ///
-        /// A returning member receives the frames that it has missed. The history's frames and bytes may be
-        /// at most half of [`max_queue_frames`](crate::Limits::max_queue_frames) and
-        /// [`max_queue_bytes`](crate::Limits::max_queue_bytes).
+        /// A returning member receives the frames that it has missed. The limits of the send queue do not
+        /// apply to them.
         history: Option<History> as impl Into<Option<History>> = None;
     }
 }

@@ -1,6 +1,8 @@
-//! Rooms at work: who is in which room, in which order frames go out, and how they reach the members.
+//! Rooms in use: their members, the order of their frames, and the delivery to the members.
 
 mod batch;
+#[cfg(feature = "__bench")]
+pub(crate) mod bench_cases;
 mod flush;
 mod hold;
 mod live_room;
@@ -11,4 +13,4 @@ mod rooms;
 pub(crate) use batch::Batch;
 pub(crate) use live_room::{Handle, LiveRoom, Replay};
 pub(crate) use recipient::Recipient;
-pub(crate) use rooms::{Departure, Entrant, NotPublished, Refused, Rooms, Standpoint};
+pub(crate) use rooms::{Entrant, NotPublished, Refused, Rooms, Standpoint};

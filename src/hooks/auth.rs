@@ -57,7 +57,8 @@ pub trait Authenticate: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If the request is refused. The refusal is the response.
+    /// If the request is refused. The refusal is the response. A client that offers `chat-rooms.v1` gets the reason
+    /// over a connection instead, which is closed with 4505, because a browser hides the response from the page.
     fn on_upgrade(&self, request: &Parts) -> impl Future<Output = Result<Admission, AuthRefusal>> + Send {
         let _ = request;
         async { Ok(Admission::pending_auth()) }

@@ -54,8 +54,9 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
     /// refusal.
     ///
-    /// When a member sends a new token, the policy is asked again for its room, because its rights may have changed
-    /// ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its connection stays open.
+    /// When a member sends a new token or resumes its session, the policy is asked again for its room, because its
+    /// rights may have changed ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its
+    /// connection stays open.
     ///
     /// # Errors
     ///
@@ -171,7 +172,8 @@ impl EnterRequest<'_> {
         self.from
     }
 
-    /// Whether the connection is a member already and has sent a new token. A refusal removes it from the room.
+    /// Whether the connection is a member already, and has sent a new token or resumed its session. A refusal removes
+    /// it from the room.
     pub fn is_renewal(&self) -> bool {
         self.is_renewal
     }

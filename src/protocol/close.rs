@@ -10,10 +10,10 @@ use tower_chat_rooms_protocol::close::{
     NOT_AUTHENTICATED, REPLACED, RESTART, ROOM_CLOSED, SLOW, TOO_BIG,
 };
 
-/// Why a member has left a room, or a connection was closed.
+/// Why a member has left a room, or why a connection was closed.
 ///
-/// Close codes 4000 to 4499 (and 1001, 1006, 1011, 1012, 1013) mean "come back", 1008 and
-/// 4500 to 4999 "stay away" ([`may_reconnect`]).
+/// A client may reconnect after the close codes 4000 to 4499, 1001, 1006, 1011, 1012 and 1013. It should stay away
+/// after 1008, 4500 to 4999 and all others ([`may_reconnect`]).
 ///
 /// ```
 /// use tower_chat_rooms::{LeaveReason, may_reconnect};
@@ -25,63 +25,64 @@ use tower_chat_rooms_protocol::close::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LeaveReason {
-    /// The client closed the connection on purpose.
+    /// The client closed the connection.
     Closed,
-    /// The connection broke: reset, or ended without a close frame.
+    /// The connection was reset, or ended without a close frame.
     Lost,
-    /// Nothing came from the client for the heartbeat's timeout (4000).
+    /// Nothing was received for the heartbeat's timeout (4000).
     HeartbeatMissed,
-    /// The client did not read fast enough; its queue was full (4001).
+    /// The client read too slowly: its send queue was full, or its socket took nothing for the
+    /// [`write_timeout`](crate::Timeouts::write_timeout) (4001).
     Slow,
-    /// The client entered no room in the time allowed (4002).
+    /// The client did not enter a room within the [`enter_timeout`](crate::Timeouts::enter_timeout) (4002).
     NeverEntered,
-    /// The connection has lasted as long as the host lets it (4003).
+    /// The connection reached its [`max_lifetime`](crate::Timeouts::max_lifetime) (4003).
     LifetimeOver,
-    /// The member went to another room on the same connection.
+    /// The member entered another room on the same connection.
     Moved,
     /// The member entered the same room under another name.
     Renamed,
-    /// The host kicked the connection (4500).
+    /// You called [`kick`](crate::ChatRooms::kick) (4500).
     Kicked,
-    /// The host closed the room (4501).
+    /// You called [`close_room`](crate::ChatRooms::close_room) (4501).
     RoomClosed,
-    /// Nobody authenticated on the connection in the time allowed (4502).
+    /// The client did not authenticate within the [`auth_timeout`](crate::Timeouts::auth_timeout) (4502).
     NeverAuthenticated,
-    /// The client has come back by another connection (4503).
+    /// Another connection has resumed the session (4503).
     Replaced,
-    /// The user's time was over, and no newer token had come (4504).
+    /// The user expired before the client sent a new token (4504).
     AuthExpired,
-    /// The auth hook refused the upgrade request of a `chat-rooms.v1` client, which is let in only to be told
-    /// so (4505). Other clients get the HTTP status.
+    /// The auth hook refused the upgrade request of a `chat-rooms.v1` client, whose connection is opened only to
+    /// tell it (4505). Other clients get the HTTP status.
     NotAuthenticated,
-    /// The user whose name the member had has entered the room, where names are unique.
+    /// Names are unique, and the user whose own name the member had has entered the room.
     NameTaken,
-    /// The user authenticated anew, and the host's policy took the member out of the room.
+    /// The policy refused the member when it was asked again, after a new token or a resumption.
     Denied,
-    /// The client broke the WebSocket protocol (1002).
+    /// The client violated the WebSocket protocol (1002).
     ProtocolViolation,
     /// The client sent a binary frame (1003).
     Binary,
-    /// The client sent a text that is not UTF-8 (1007).
+    /// The client sent text that is not UTF-8 (1007).
     NotUtf8,
-    /// The client sent too many frames that make no sense (1008).
+    /// The client sent too many malformed frames in a row (1008).
     Misbehaved,
-    /// The client went on sending more than it may (1008).
+    /// The client continued to exceed its rates (1008).
     Flooded,
     /// The client failed to authenticate too often (1008).
     AuthFailed,
     /// The client sent a message over the limit (1009).
     TooBig,
-    /// A hook of the host panicked (1011).
+    /// One of your hooks panicked (1011).
     HookFailed,
-    /// The server shuts down (1012).
+    /// The server was shut down (1012).
     Shutdown,
-    /// The server dropped the connection's task, for example with its runtime.
+    /// The connection's task was dropped, for example with its runtime.
     Dropped,
 }
 
 impl LeaveReason {
-    /// The close code that the client is sent; `None` where none is sent.
+    /// Returns the close code that is sent to the client, or `None` if none is sent.
     ///
     /// ```
     /// use tower_chat_rooms::LeaveReason;

@@ -2,22 +2,31 @@
 
 use std::borrow::Cow;
 
-/// What was wrong with something a client sent. The text of [`ErrorCode::as_str`] stands in
-/// the `code` of the error frame and never changes its meaning.
+/// What was wrong with something that a client sent: the `code` of an error frame.
+///
+/// Codes do not change their meaning between versions.
+///
+/// ```
+/// use tower_chat_rooms::ErrorCode;
+///
+/// assert_eq!(ErrorCode::RoomFull.as_str(), "room_full");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// `bad_json`: the frame is not valid JSON.
+    /// `bad_json`: the frame is not valid JSON, or not every client could read it (lone surrogates, numbers beyond the
+    /// range of a double).
     BadJson,
     /// `not_an_object`: the frame is JSON, but not an object.
     NotAnObject,
-    /// `bad_shape`: no `event`, one that is not a string, or a key of the protocol twice.
+    /// `bad_shape`: the frame has no `event` that is a string, a key of the protocol occurs twice or has a wrong value,
+    /// or an enter is longer than [`max_enter_bytes`](crate::Limits::max_enter_bytes).
     BadShape,
     /// `too_deep`: arrays and objects are nested too deeply.
     TooDeep,
-    /// `reserved_event`: the event's name belongs to the server.
+    /// `reserved_event`: only the server sends this event.
     ReservedEvent,
-    /// `not_entered`: only members of a room may send; enter first.
+    /// `not_entered`: the client is not in a room, and has to enter one first.
     NotEntered,
     /// `bad_name`: the name is empty, only white space, too long, or not a string, or it contains control
     /// characters or invisible characters.
@@ -25,23 +34,23 @@ pub enum ErrorCode {
     /// `bad_room_id`: the room id is too long, neither a string nor a number, starts or ends with white space, or
     /// contains control characters or invisible characters.
     BadRoomId,
-    /// `denied`: the host's policy refused it. By `chat-rooms.v1` with a `roomId` if a member was put
-    /// out of that room, for his user's rights have changed.
+    /// `denied`: the policy refused it. In `chat-rooms.v1` it has a `roomId` if it removes a member from that room.
     Denied,
-    /// `name_taken`: somebody else in the room has the name.
+    /// `name_taken`: another member of the room has the name. In `chat-rooms.v1` it has a `roomId` if it removes a
+    /// member whose name is a user's own.
     NameTaken,
-    /// `room_full`: the room has no free place.
+    /// `room_full`: the room has [`max_room_members`](crate::Limits::max_room_members).
     RoomFull,
-    /// `too_many_rooms`: the server opens no further room.
+    /// `too_many_rooms`: there are [`max_rooms`](crate::Limits::max_rooms).
     TooManyRooms,
-    /// `rate_limited`: more than the client may send, enter or open in a time; it was dropped.
+    /// `rate_limited`: a message, an enter or a token was beyond a [rate](crate::RateLimits) and was dropped.
     RateLimited,
-    /// `internal`: a hook of the host failed; try again later.
+    /// `internal`: a hook gave no usable answer. The client may try again later.
     Internal,
 }
 
 impl ErrorCode {
-    /// The code as it stands on the wire.
+    /// Returns the code as it is sent.
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorCode::BadJson => "bad_json",
@@ -74,7 +83,7 @@ impl ErrorCode {
     }
 }
 
-/// A refusal that the offender is told.
+/// A refusal that is sent to the client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PeerError {
     pub(crate) code: ErrorCode,

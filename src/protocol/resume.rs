@@ -4,26 +4,26 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
-use tower_chat_rooms_protocol::MAX_RESUME_TOKENS as MAX_SECRETS;
+use tower_chat_rooms_protocol::MAX_RESUME_TOKENS;
 pub(crate) use tower_chat_rooms_protocol::{MAX_CID_BYTES, MAX_CIDS};
 
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::unquote;
 use crate::protocol::position::{Epoch, Position};
 
-/// What a connection's seat can be taken over with: 128 bits that nobody can guess.
+/// What a session can be resumed with: 128 bits that nobody can guess.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ResumeToken([u8; 16]);
 
 impl ResumeToken {
-    /// `None` if the system has no randomness to give; the connection then has no token.
+    /// `None` if the system has no randomness to give; the session then can't be resumed.
     pub(crate) fn new() -> Option<ResumeToken> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).ok()?;
         Some(ResumeToken(bytes))
     }
 
-    /// As it stands in the welcome, and nowhere else.
+    /// For the `welcome`, and nothing else.
     pub(crate) fn reveal(&self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
     }
@@ -40,20 +40,20 @@ impl fmt::Debug for ResumeToken {
     }
 }
 
-/// The `resume` of an enter: a token or some. What can't be one of ours is as good as unknown.
+/// The `resume` of an enter: a token, or an array of them. Those that can't be this server's are left out.
 pub(crate) fn tokens(json: &str) -> Result<Vec<ResumeToken>, PeerError> {
     let wrong = || bad("\"resume\" must be a token from a \"welcome\", or an array of at most 8");
     let all: Vec<Cow<'_, str>> = match unquote(json) {
         Some(one) => vec![one],
         None => serde_json::from_str(json).map_err(|_| wrong())?,
     };
-    if all.len() > MAX_SECRETS {
+    if all.len() > MAX_RESUME_TOKENS {
         return Err(wrong());
     }
     Ok(all.iter().filter_map(|text| ResumeToken::parse(text)).collect())
 }
 
-/// The `since` of an enter; `None` if its epoch can't be one of ours.
+/// The `since` of an enter; `None` if its epoch can't be this server's.
 pub(crate) fn since(json: &str) -> Result<Option<Position>, PeerError> {
     let value: Value = serde_json::from_str(json).unwrap_or_default();
     match (value["epoch"].as_str(), value["seq"].as_u64()) {

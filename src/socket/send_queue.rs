@@ -222,8 +222,8 @@ impl SendQueue {
         lost
     }
 
-    /// Drops the room's frames until the queue is half full, so that this is not to be done for
-    /// each further frame. Returns how many are lost.
+    /// Drops the room's frames until the queue is half full, so that this is not repeated for each further
+    /// frame. Returns how many are lost.
     fn thin(&mut self, bounds: &Bounds) -> u64 {
         let mut lost = 0;
         if bounds.slow == SlowConsumer::Latest {

@@ -86,7 +86,7 @@ fn what_is_refused() {
 }
 
 #[test]
-fn a_hundred_thousand_brackets_are_refused_and_harm_nobody() {
+fn a_hundred_thousand_brackets_are_refused() {
     for text in ["[".repeat(100_000), format!("{{\"event\":\"x\",\"a\":{}", "[".repeat(100_000))] {
         assert_eq!(parse(&text).unwrap_err(), ErrorCode::TooDeep);
     }
@@ -163,7 +163,7 @@ proptest! {
 }
 
 #[test]
-fn a_seq_is_kept_by_the_plain_wire_and_is_the_servers_by_v1() {
+fn a_seq_is_the_clients_own_on_the_plain_wire_and_the_servers_in_v1() {
     let Ok(Inbound::Publish(publish)) = parse(r#"{"event":"x","seq":7,"cid":"c"}"#) else { panic!() };
     let frame = publish.body.frame("", ConnectionId(1));
     assert_eq!((frame.plain, frame.v1), (r#"{"event":"x","seq":7,"cid":"c""#, r#"{"event":"x","cid":"c""#));
@@ -174,7 +174,7 @@ fn a_seq_is_kept_by_the_plain_wire_and_is_the_servers_by_v1() {
 }
 
 #[test]
-fn what_a_client_comes_back_by_is_for_the_server_alone() {
+fn what_a_client_resumes_by_is_not_relayed() {
     let text = r#"{"event":"enter","since":{"epoch":"e","seq":1},"message":"a","resume":"s","seq":3,"x":1}"#;
     let Ok(Inbound::Enter(enter)) = parse(text) else { panic!() };
     assert_eq!((enter.since, enter.resume), (Some(r#"{"epoch":"e","seq":1}"#), Some("\"s\"")));
@@ -185,7 +185,7 @@ fn what_a_client_comes_back_by_is_for_the_server_alone() {
 }
 
 #[test]
-fn what_goes_out_in_place_of_a_message_has_its_cid() {
+fn a_replaced_message_keeps_its_cid() {
     for (json, plain, v1) in [
         (r#"{"a":1}"#, r#"{"a":1,"cid":"c""#, r#"{"a":1,"cid":"c""#),
         (r#"{"cid":7}"#, r#"{"cid":"c""#, r#"{"cid":"c""#),

@@ -19,7 +19,7 @@ fn bounds(frames: usize, bytes: usize) -> Bounds {
 }
 
 #[test]
-fn control_passes_data_at_the_next_frame() {
+fn control_frames_overtake_data_between_frames() {
     let mut queue = SendQueue::default();
     queue.push(Kind::Room, frames(&["one", "two", "three"]), 3, &bounds(9, 999)).unwrap();
     queue.push_heartbeat(b"BEAT");
@@ -43,7 +43,7 @@ fn control_passes_data_at_the_next_frame() {
 }
 
 #[test]
-fn bounds_hold_in_frames_and_bytes_for_who_is_behind() {
+fn frames_and_bytes_are_bounded_for_a_client_that_is_behind() {
     let mut queue = SendQueue::default();
     queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds(3, 99)).unwrap();
     assert_eq!(queue.push(Kind::Room, frames(&["c", "d"]), 0, &bounds(3, 99)), Err(Overflow));
@@ -54,13 +54,13 @@ fn bounds_hold_in_frames_and_bytes_for_who_is_behind() {
     queue.advance(3);
     queue.advance(3);
     assert!(queue.is_empty());
-    // Who was not behind gets what was said at once, however many frames it is.
+    // A client that was up to date gets a whole burst, however many frames it has.
     queue.push(Kind::Room, frames(&["a", "b", "c", "d", "e"]), 4, &bounds(3, 9)).unwrap();
     assert_eq!(queue.push(Kind::Room, frames(&["f"]), 0, &bounds(3, 9)), Err(Overflow));
 }
 
 #[test]
-fn a_frame_that_was_begun_is_finished_whatever_happens() {
+fn a_frame_that_has_begun_is_finished() {
     let mut queue = SendQueue::default();
     queue.push(Kind::Room, frames(&["one", "two"]), 3, &bounds(9, 99)).unwrap();
     queue.drop_data();
@@ -74,7 +74,7 @@ fn lossy(slow: SlowConsumer, frames: usize, bytes: usize) -> Bounds {
     Bounds { frames, bytes, slow, announces_gaps: true }
 }
 
-fn said(event: &str) -> String {
+fn frame_of(event: &str) -> String {
     format!(r#"{{"event":"{event}"}}"#)
 }
 
@@ -99,7 +99,7 @@ fn texts(mut bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn the_older_half_is_dropped_behind_a_frame_that_was_begun() {
+fn the_older_half_is_dropped_but_not_a_frame_that_has_begun() {
     let mut queue = SendQueue::default();
     let bounds = lossy(SlowConsumer::DropOldest, 6, 999);
     queue.push(Kind::Room, frames(&["a", "b", "c"]), 1, &bounds).unwrap();
@@ -119,7 +119,7 @@ fn what_does_not_fit_is_dropped() {
     queue.push(Kind::Room, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
     assert_eq!(queue.push(Kind::Room, frames(&["d", "e", "f", "g", "h"]), 0, &bounds), Ok(2));
     assert_eq!(queue.push(Kind::Room, frames(&["i"]), 0, &bounds), Ok(1));
-    // There is room left for what is his own, but not for more than that.
+    // There is room left for the client's own frames, but not for more than that.
     queue.push(Kind::Own, frames(&["mine", "too"]), 0, &bounds).unwrap();
     assert_eq!(queue.push(Kind::Own, frames(&["more"]), 0, &bounds), Err(Overflow));
     assert_eq!(drain(&mut queue), ["a", "b", "c", "d", "e", "f", &outbound::lagged(3), "mine", "too"]);
@@ -129,13 +129,13 @@ fn what_does_not_fit_is_dropped() {
 fn the_latest_of_each_event_is_kept() {
     let mut queue = SendQueue::default();
     let bounds = lossy(SlowConsumer::Latest, 6, 999);
-    let [tea, oil] = [said("tea"), said("oil")];
+    let [tea, oil] = [frame_of("tea"), frame_of("oil")];
     queue.push(Kind::Room, frames(&[&tea, &oil, &tea, &oil, "no JSON"]), 0, &bounds).unwrap();
     assert_eq!(queue.push(Kind::Room, frames(&[&oil, &oil]), 0, &bounds), Ok(4));
     let lagged = outbound::lagged;
     assert_eq!(drain(&mut queue), [lagged(2), tea, lagged(1), "no JSON".into(), lagged(1), oil.clone()]);
     // Where all differ, the older ones go.
-    let many: Vec<String> = (0..9).map(|n| said(&format!("e{n}"))).collect();
+    let many: Vec<String> = (0..9).map(|n| frame_of(&format!("e{n}"))).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     queue.push(Kind::Room, frames(&many), 0, &bounds).unwrap();
     assert_eq!(queue.push(Kind::Room, frames(&[&oil]), 0, &bounds), Ok(7));
@@ -143,7 +143,7 @@ fn the_latest_of_each_event_is_kept() {
 }
 
 #[test]
-fn who_is_told_nothing_just_misses() {
+fn gaps_are_not_announced_to_plain_clients() {
     let mut queue = SendQueue::default();
     let bounds = Bounds { announces_gaps: false, ..lossy(SlowConsumer::DropOldest, 2, 999) };
     queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds).unwrap();
@@ -152,7 +152,7 @@ fn who_is_told_nothing_just_misses() {
 }
 
 #[test]
-fn what_is_his_own_alone_can_be_too_much() {
+fn the_clients_own_frames_can_be_too_much() {
     for slow in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Latest] {
         let mut queue = SendQueue::default();
         let bounds = lossy(slow, 3, 999);
@@ -162,10 +162,10 @@ fn what_is_his_own_alone_can_be_too_much() {
 }
 
 proptest! {
-    /// Whatever is dropped: frames come whole and in order, what is his own comes all, and the
+    /// Whatever is dropped, frames come whole and in order, all of the client's own come, and the
     /// gaps are exactly what the client is told.
     #[test]
-    fn gaps_are_what_is_told(
+    fn a_gap_counts_what_was_dropped(
         slow in prop::sample::select(vec![
             SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Latest,
         ]),
