@@ -16,7 +16,7 @@ use crate::incoming::{Entered, RetryHint, ServerError, Welcome};
 const PERMANENT: [&str; 7] =
     ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
 
-/// Refusals that pass.
+/// Refusals that pass. So does every one that says when to try again.
 const TEMPORARY: [&str; 3] = ["internal", "rate_limited", "unavailable"];
 
 /// Refusals of a frame that the server could not read, and so could not find the `cid` of.
@@ -137,7 +137,7 @@ impl<T> Machine<T> {
         let Some(link) = &self.link else { return };
         let ServerError { code, message, cid, has_room, retry_after } = error;
         let refusal = Refusal {
-            is_temporary: TEMPORARY.contains(&&*code),
+            is_temporary: TEMPORARY.contains(&&*code) || retry_after.is_some(),
             retry_after,
             error: ClientError::Refused { code, message },
         };
