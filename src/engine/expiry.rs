@@ -12,7 +12,7 @@ use crate::engine::engine::Engine;
 use crate::engine::sweep::RunGuard;
 use crate::protocol::subprotocol::Subprotocol;
 
-/// Looks at least this often whether there is still something to do.
+/// The longest wait before the task looks again whether there is anything to do.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Starts the task if it isn't running. It ends with the last session.

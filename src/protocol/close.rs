@@ -1,4 +1,4 @@
-//! Why memberships and connections end, and the close code each reason has on the wire.
+//! Why memberships and connections end, and the close code of each reason on the wire.
 
 use std::fmt;
 use std::ops::RangeInclusive;
