@@ -193,7 +193,7 @@ impl Connection {
         let (address, user) = (session.peer().map(|peer| peer.ip()), session.user());
         let user = user.as_ref().map(|user| user.id());
         self.engine.admission.take(address, user, action).map_err(|wait| Exceeded {
-            limit: "too much from this address or user, over all connections".into(),
+            limit: "too many requests from this address or user, over all connections".into(),
             wait,
         })
     }

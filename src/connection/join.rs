@@ -179,7 +179,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     let body = if connection.is_v1() && has_resumption { enter.body.without_resume() } else { enter.body };
     if body.as_str().len() >= limits.max_enter_bytes {
         let max = limits.max_enter_bytes;
-        let text = format!("the enter has {} bytes; at most {max} are relayed", body.as_str().len() + 1);
+        let text = format!("the enter has {} bytes; at most {max} are allowed", body.as_str().len() + 1);
         return Err(PeerError::new(ErrorCode::BadShape, text));
     }
     let user = connection.attachment().session().user();
@@ -203,12 +203,12 @@ fn explain(refused: &Refused, connection: &Connection) -> PeerError {
         Refused::TooManyRooms => {
             let max = limits.max_rooms;
             let text =
-                format!("there are {max} rooms, and no further one can be opened; enter one that exists");
+                format!("there are {max} rooms already, and no more can be opened; enter an existing one");
             PeerError::new(ErrorCode::TooManyRooms, text)
         }
         Refused::Room(EnterError::Full) => {
             let max = limits.max_room_members;
-            let text = format!("the room is full ({max} members); try another, or again later");
+            let text = format!("the room is full ({max} members); enter another one, or try again later");
             PeerError::new(ErrorCode::RoomFull, text)
         }
         Refused::Room(EnterError::NameTaken { .. }) => {

@@ -130,7 +130,7 @@ fn check<'a>(
             },
             None => {
                 tracing::error!(
-                    "the policy's replacement is no JSON object or too big; the message is dropped"
+                    "the policy's replacement is not a JSON object or is too big; the message is dropped"
                 );
                 let error = PeerError::new(ErrorCode::Internal, "the message could not be sent");
                 return connection.refuse(error, cid.as_deref()).map(|()| None);

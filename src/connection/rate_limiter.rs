@@ -103,7 +103,7 @@ impl RateLimiter {
         let limits = &config.rate_limits;
         self.rooms.take(1, rooms(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!(
-                "more than {} new rooms per minute; enter one that exists, or wait",
+                "more than {} new rooms per minute; enter an existing one, or wait",
                 limits.max_new_rooms_per_minute
             ),
             wait,
