@@ -132,19 +132,3 @@ async fn a_room_delivers_what_is_sent_from_a_runtime_that_has_ended() {
     std::thread::spawn(send).join().unwrap();
     assert_eq!(ann.next().await["event"], "notice");
 }
-
-/// It waited for the whole close_timeout of a connection that was being closed already.
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_is_being_closed_delays_the_shutdown_no_longer() {
-    let rooms = default_rooms();
-    let silent = Client::connect(&rooms).await;
-    let closing = Client::enter(&rooms, "closing", "r").await;
-    assert_eq!(rooms.close_room("r"), 1);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(rooms.stats().connections, 2, "its close frame is not answered");
-    let begin = Instant::now();
-    rooms.shutdown().await;
-    assert_eq!(begin.elapsed(), Duration::from_secs(1), "shutdown_timeout");
-    assert_empty(&rooms);
-    drop((silent, closing));
-}
