@@ -11,6 +11,9 @@ use crate::token_bucket::TokenBucket;
 /// Unacknowledged messages if the server sets no limit.
 const MAX_IN_FLIGHT: usize = 1024;
 
+/// Messages in flight on a connection that has not proved to take more.
+const FIRST_WINDOW: usize = 16;
+
 /// Time since the client was created.
 type Now = Duration;
 
@@ -28,8 +31,8 @@ pub(crate) struct Outgoing<T> {
     bytes: Option<TokenBucket>,
     /// The server has refused a message, and takes it from then on.
     not_before: Now,
-    /// Most messages in flight since a refusal: first only the refused one, so that no other overtakes it,
-    /// then one more with each acknowledgement.
+    /// Most messages in flight: few at first, since the server may start with empty token buckets, and only the
+    /// refused one after a refusal, so that no other overtakes it; then one more with each acknowledgement.
     window: usize,
     /// When [`next`](Outgoing::next) has something again, if nothing else happens.
     deadline: Option<Now>,
@@ -70,7 +73,7 @@ impl<T> Outgoing<T> {
             messages: None,
             bytes: None,
             not_before: Now::ZERO,
-            window: usize::MAX,
+            window: FIRST_WINDOW,
             deadline: None,
         }
     }
@@ -111,6 +114,9 @@ impl<T> Outgoing<T> {
 
     /// From now on messages may be sent, by this member.
     pub(crate) fn start(&mut self, member: Arc<str>) {
+        if self.member.is_none() {
+            self.window = self.window.min(FIRST_WINDOW);
+        }
         self.member = Some(member);
     }
 

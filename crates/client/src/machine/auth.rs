@@ -97,8 +97,7 @@ impl<T> Machine<T> {
         // The next token is asked for at once, unless the last one has hardly lived.
         let mut ask_at = now;
         if link.membership.is_some() {
-            // What is in flight will be refused, too.
-            (0..self.outgoing.in_flight()).for_each(|_| link.questions.ask(Question::Message));
+            link.questions.expect_refusals(self.outgoing.in_flight());
             ask_at = now.max(link.auth.used_at.saturating_add(TOKEN_PAUSE));
             self.refused_tokens = 0;
             self.leave_room();

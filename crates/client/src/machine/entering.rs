@@ -16,7 +16,7 @@ use crate::incoming::{Entered, RetryHint, ServerError, Welcome};
 const PERMANENT: [&str; 7] =
     ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
 
-/// Refusals that pass.
+/// Refusals that pass. So does every one that says when to try again.
 const TEMPORARY: [&str; 3] = ["internal", "rate_limited", "unavailable"];
 
 /// Refusals of a frame that the server could not read, and so could not find the `cid` of.
@@ -68,26 +68,15 @@ impl<T> Machine<T> {
     }
 
     pub(super) fn on_entered(&mut self, now: Now, entered: Entered) {
+        let (last, missed) = self.go_on_from(&entered);
         let Some(link) = &mut self.link else { return };
         let Some(welcome) = &link.welcome else { return };
         self.resume_tokens.replace(welcome.resume_token.as_deref());
-        let Entered { name, member, epoch, seq, num, resumed, recovered, replayed } = entered;
-        let same_room = self.position.as_ref().filter(|position| position.epoch == epoch);
-        let before = same_room.map(|position| position.seq);
-        // Older servers don't tell how much is replayed.
-        let replayed = replayed.unwrap_or_else(|| match before {
-            Some(before) if recovered => seq.saturating_sub(before),
-            _ => 0,
-        });
-        // More may be replayed than was asked for.
-        let last = match before {
-            Some(before) if before <= seq => before.max(seq.saturating_sub(replayed)),
-            _ => seq.saturating_sub(replayed),
-        };
+        let Entered { name, member, epoch, seq, num, resumed, recovered, .. } = entered;
+        let is_same_epoch = self.position.as_ref().is_some_and(|before| before.epoch == epoch);
         // An earlier enter whose answer was lost may have begun another session.
-        let is_known = self.members.back().is_some_and(|present| **present == *member);
-        let session = resumed.then_some(member.as_str());
-        let are_messages_known = self.outgoing.are_known_to(session);
+        let is_same_session = self.members.back().is_some_and(|present| **present == *member);
+        let are_messages_known = self.outgoing.are_known_to(resumed.then_some(&member));
         link.questions.answer(Question::Enter);
         link.auth.is_needed = false;
         link.membership = Some(Membership::new(seq, last, are_messages_known));
@@ -97,7 +86,7 @@ impl<T> Machine<T> {
         self.outgoing.stop();
         self.backoff.succeed();
         self.refused_tokens = 0;
-        if same_room.is_none() {
+        if !is_same_epoch {
             self.members.clear();
         }
         self.add_member(&member);
@@ -105,18 +94,32 @@ impl<T> Machine<T> {
             self.state = State::Online;
             self.emit(ClientEvent::State(ClientState::Online));
         }
-        let resumed = resumed && is_known && before.is_some();
+        let resumed = resumed && is_same_session && is_same_epoch;
         self.emit(ClientEvent::Entered { name, member, num, resumed, recovered });
-        let missed = match (&self.position, before) {
-            (None, _) => Some(0),
-            (Some(_), Some(before)) => last.checked_sub(before),
-            (Some(_), None) => None,
-        };
         if missed != Some(0) {
             self.emit(ClientEvent::Gap { missed });
         }
         self.position = Some(Position { epoch, seq: last });
         self.start_sending(now);
+    }
+
+    /// The position from which the client goes on, and how many frames it has missed for good.
+    fn go_on_from(&self, entered: &Entered) -> (u64, Option<u64>) {
+        let seq = entered.seq;
+        let before = self.position.as_ref().filter(|before| before.epoch == entered.epoch);
+        let before = before.map(|before| before.seq);
+        // A server may not tell how much is replayed.
+        let replayed = entered.replayed.unwrap_or_else(|| match before {
+            Some(before) if entered.recovered => seq.saturating_sub(before),
+            _ => 0,
+        });
+        let start = seq.saturating_sub(replayed);
+        match before {
+            // More may be replayed than was asked for.
+            Some(before) if before <= seq => (start.max(before), Some(start.saturating_sub(before))),
+            None if self.position.is_none() => (start, Some(0)),
+            _ => (start, None),
+        }
     }
 
     /// Messages may be sent once none of them can be in the replay any more.
@@ -134,7 +137,7 @@ impl<T> Machine<T> {
         let Some(link) = &self.link else { return };
         let ServerError { code, message, cid, has_room, retry_after } = error;
         let refusal = Refusal {
-            is_temporary: TEMPORARY.contains(&&*code),
+            is_temporary: TEMPORARY.contains(&&*code) || retry_after.is_some(),
             retry_after,
             error: ClientError::Refused { code, message },
         };

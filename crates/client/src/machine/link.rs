@@ -69,6 +69,11 @@ impl Questions {
         self.0.push_back(question);
     }
 
+    /// So many messages in flight will be answered by `noAuth`, before all that is asked next.
+    pub(super) fn expect_refusals(&mut self, messages: usize) {
+        (0..messages).for_each(|_| self.0.push_front(Question::Message));
+    }
+
     pub(super) fn has(&self, question: Question) -> bool {
         self.0.contains(&question)
     }

@@ -135,7 +135,8 @@ async fn check(program: Program, on_reload: OnReload) {
 
     proxy.reload().await;
     if on_reload == OnReload::Closes {
-        until(&mut proxied, |event| *event == ClientEvent::State(ClientState::Reconnecting)).await;
+        until(&mut proxied, |event| matches!(event, ClientEvent::State(ClientState::Reconnecting { .. })))
+            .await;
         until(&mut proxied, |event| matches!(event, ClientEvent::Entered { resumed: true, .. })).await;
     }
     // The other member has not noticed.

@@ -44,7 +44,7 @@ fn the_application_may_have_it_enter_again() {
 
 #[test]
 fn put_out_for_a_reason_that_passes_it_enters_again_by_itself() {
-    for code in ["internal", "unavailable", "rate_limited"] {
+    for code in ["internal", "unavailable", "rate_limited", "new_code"] {
         let mut bench = Bench::online();
         bench.say(error(code, json!({"roomId": "r", "retryAfter": 200})));
         assert_eq!(bench.lines(), [format!("outside for 0.3 s: refused: so it is ({code})")]);

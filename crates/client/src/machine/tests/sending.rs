@@ -11,12 +11,13 @@ struct Server {
     refused: u32,
     /// Refused, less those since that were accepted. With 100 the server closes a connection for good.
     excess: u32,
+    max_excess: u32,
 }
 
 impl Server {
     fn new(rates: [f64; 2]) -> Server {
         let left = rates.map(|rate| rate * 2.0);
-        Server { rates, left, filled_at: ms(0), accepted: Vec::new(), refused: 0, excess: 0 }
+        Server { rates, left, filled_at: ms(0), accepted: Vec::new(), refused: 0, excess: 0, max_excess: 0 }
     }
 
     /// Answers what the client sends, until nothing is left to be done.
@@ -49,6 +50,7 @@ impl Server {
         if wait > 0.0 {
             self.refused += 1;
             self.excess += 1;
+            self.max_excess = self.max_excess.max(self.excess);
             assert!(self.excess < 100, "the server has closed the connection");
             let retry_after = (wait * 1000.0).ceil() as u64;
             return bench.say(error("rate_limited", json!({"cid": cid, "retryAfter": retry_after})));
@@ -115,6 +117,22 @@ fn a_server_that_takes_less_than_it_says_loses_nothing_and_gets_it_in_order() {
     assert!(server.refused > 0 && bench.state() == State::Online);
 }
 
+/// As where many connections of one address were opened before.
+#[test]
+fn a_server_that_starts_with_empty_buckets_closes_nobody() {
+    let mut bench = back_with_queue(128, 10, json!({"messages": 100, "bytes": null, "burst": 2}));
+    let mut server = Server { left: [0.0, 1e9], ..Server::new([100.0, 1e9]) };
+    server.filled_at = bench.now;
+    server.serve(&mut bench);
+    assert_eq!(server.accepted, (0..128).collect::<Vec<_>>());
+    assert!(
+        server.refused > 0 && server.max_excess < 30,
+        "{} refused, {} at once",
+        server.refused,
+        server.max_excess
+    );
+}
+
 #[test]
 fn coming_back_often_does_not_fill_the_bucket() {
     let slow = json!({"rates": {"messages": 10, "bytes": null, "burst": 2}});
@@ -167,7 +185,7 @@ fn a_refused_message_goes_first_and_alone() {
 
 #[test]
 fn a_server_that_is_unavailable_for_the_moment_gets_the_message_later() {
-    for code in ["unavailable", "internal", "rate_limited"] {
+    for code in ["unavailable", "internal", "rate_limited", "new_code"] {
         let mut bench = Bench::online();
         bench.send(1);
         bench.lines();
