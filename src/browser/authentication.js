@@ -41,6 +41,9 @@ export class Authentication {
   /** The text of the last `noAuth`; null if there was none. */
   get refusal() { return this.#refusal; }
 
+  /** Whether a token is asked for, or is sent and not answered. */
+  get isPending() { return this.#isAsking || this.isExpecting('auth'); }
+
   send(token) {
     this.expect('auth');
     this.#sentAt = this.#now();
@@ -94,7 +97,7 @@ export class Authentication {
     this.#renewIn(Math.max(0, TOKEN_PAUSE - used, Math.min(left / 2, MAX_WAIT) - used));
   }
 
-  /** A renewal was refused, and the old token is still valid. */
+  /** Renews after a pause, unless too many tokens were refused. */
   renewLater() {
     if (this.#tokens.hasAnother) this.#renewIn(TOKEN_RETRY);
   }

@@ -18,6 +18,8 @@ const DEFAULT_RETRY = 1_000;
 
 /** Close codes that ask for another token: never authenticated, token expired, refused at the upgrade. */
 const AUTH_CODES = new Set([4502, 4504, 4505]);
+/** Those after which the server reads nothing. */
+const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
 /** Refusals of an enter that no later attempt can change. */
 const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
 /** Refusals that pass. */
@@ -150,6 +152,7 @@ export class Connection {
     const error = new ChatError('no_auth', refusal ?? (reason || 'authentication is needed'), { closeCode: code });
     if (refusal === null || this.hasEntered) this.#tokens.countRefusal();
     if (!this.#tokens.hasAnother) return this.#on.ended(error);
+    if (UNREAD_TOKEN_CODES.has(code) && this.#auth.isPending) this.#tokens.repeat();
     this.#on.lost(error, { isImmediate: true });
   }
 
@@ -162,7 +165,7 @@ export class Connection {
       case 'entered': return this.#entered(frame);
       case 'authenticated': return this.#authenticated();
       case 'expiring': return this.#auth.expiring(frame.in);
-      case 'noAuth': return this.#notAuthenticated(String(frame.message));
+      case 'noAuth': return this.#notAuthenticated(frame);
       case 'error': return this.#refused(frame);
       case 'ack': return void this.#outbox.acknowledge(frame.cid, frame.seq);
       case 'lagged': return this.#membership?.lagged(frame.missed);
@@ -265,25 +268,26 @@ export class Connection {
     if (this.#auth.accepted() && this.#welcome) this.enter();
   }
 
-  #notAuthenticated(text) {
-    const error = new ChatError('no_auth', text);
-    if (this.#membership && !this.#auth.isExpecting('auth')) {
+  #notAuthenticated({ message, roomId }) {
+    const error = new ChatError('no_auth', String(message));
+    if (this.#membership && roomId !== undefined) {
+      // The token has expired. This answers nothing, and no token was refused.
       this.#tokens.resetRefusals();
-      this.#auth.require(text, this.#outbox.inFlight);
+      this.#auth.require(error.message, this.#outbox.inFlight);
       this.#leaveRoom();
+    } else if (!this.#auth.refused()) {
+      return;
+    } else if (this.#membership) {
+      // A renewal was refused, and the old token is still valid.
+      this.#auth.renewLater();
+      return this.#events.emit('error', error);
     } else {
-      if (!this.#auth.refused()) return;
-      this.#auth.require(text);
-      if (this.#membership) {
-        // The old token is still valid. If it is not, the enter after the next token makes up for it.
-        this.#auth.renewLater();
-        return this.#events.emit('error', error);
-      }
+      this.#auth.require(error.message);
     }
     const { isFunction, hasAnother } = this.#tokens;
     if (!hasAnother && (isFunction || !this.hasEntered)) return this.#on.ended(error);
     if (this.hasEntered) this.#on.outside(error, null);
-    if (hasAnother) this.#auth.renew();
+    if (hasAnother && !this.#auth.isExpecting('auth')) this.#auth.renew();
   }
 
   #expectAnswer() { this.#socket.expectAnswer(this.#options.attemptTimeout); }
