@@ -155,6 +155,8 @@ mod error;
 mod hooks;
 mod http;
 mod ids;
+#[cfg(all(test, shuttle))]
+mod models;
 mod protocol;
 mod room;
 mod session;

@@ -1,9 +1,9 @@
-//! Locks and atomics of what many tasks share. Under `--cfg shuttle` they are shuttle's, so that the
-//! concurrency models run this crate's own code.
+//! Locks and atomics of what many tasks share. The concurrency models (`--cfg shuttle`) run with shuttle's,
+//! which pick the order in which tasks get them.
 
-#[cfg(shuttle)]
+#[cfg(all(test, shuttle))]
 pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
-#[cfg(not(shuttle))]
+#[cfg(not(all(test, shuttle)))]
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
 
 use std::sync::PoisonError;

@@ -33,10 +33,17 @@ impl Tasks {
         self.spawn_on(self.runtime.get().or(Handle::try_current().ok().as_ref()), task);
     }
 
+    #[cfg(not(all(test, shuttle)))]
     fn spawn_on(&self, runtime: Option<&Handle>, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = runtime {
             self.tracker.spawn_on(task, runtime);
         }
+    }
+
+    /// In a concurrency model shuttle is the runtime.
+    #[cfg(all(test, shuttle))]
+    fn spawn_on(&self, _: Option<&Handle>, task: impl Future<Output = ()> + Send + 'static) {
+        drop(shuttle::future::spawn(self.tracker.track_future(task)));
     }
 
     /// Makes [`Tasks::wait`] wait until the token is dropped.

@@ -47,10 +47,11 @@ pub(crate) struct Permit {
     _task: TaskTrackerToken,
 }
 
-/// The share of the limits of a session without a connection, given back when dropped.
+/// The share of the limits of a session without a connection, given back when dropped. A shutdown waits for it.
 pub(crate) struct AbsencePermit {
     admission: Arc<Admission>,
     peer: Option<Peer>,
+    _task: TaskTrackerToken,
 }
 
 /// Why no further connection is taken.
@@ -128,13 +129,14 @@ impl Admission {
     /// connections, in all or of its address.
     pub(crate) fn keep_absent(self: &Arc<Admission>, address: Option<IpAddr>) -> Option<AbsencePermit> {
         let config = &self.context.config;
+        let task = self.tasks.token();
         if config.recovery.resume_window.is_zero() || self.is_closing() {
             return None;
         }
         if !take(&self.absent, config.limits.max_connections) {
             return None;
         }
-        let mut permit = AbsencePermit { admission: self.clone(), peer: None };
+        let mut permit = AbsencePermit { admission: self.clone(), peer: None, _task: task };
         if let Some(peer) = self.peer(address) {
             if !self.absent_peers.take(peer, config.limits.max_connections_per_ip) {
                 return None;

@@ -1,13 +1,21 @@
-//! The ordering seam. Every event of a room goes to a broker, which gives it a place in the room's
-//! order, and comes back to the room's replica on each node, which applies it.
+//! The ordering seam. Every event of a room is submitted to a broker, which puts it in the room's order, and
+//! comes back to the room's replica on each node, which applies it.
 //!
-//! In one process the broker is [`MemoryBroker`]: the room itself, under its lock. A broker between
-//! processes sends the command away and calls [`Replica::apply`] when the event arrives; the rest of
-//! the crate does not see the difference. `conformance` is the contract as tests.
+//! The order of a room is a row of [`Stamp`]s, each of which follows from the one before by [`Stamp::next`].
+//! A replica knows the latest one that it has applied, so it can tell an event that comes next from one that
+//! comes twice, and from one before which others are missing.
+//!
+//! In one process the broker is [`MemoryBroker`]: the room itself, under its lock, and `submit` returns when
+//! the event was applied. A broker between processes sends the event away and has it applied when it arrives
+//! on each node; its submitter waits for that. `conformance` has what holds for both.
 
+#[cfg(test)]
+mod conformance;
 mod memory;
 
-pub(crate) use memory::{MemoryBroker, RoomOrder};
+use crate::protocol::position::Epoch;
+
+pub(crate) use memory::MemoryBroker;
 
 /// What happens in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,20 +31,46 @@ pub(crate) enum EventKind {
 /// An event's place in its room's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
+    /// Tells this order from that of an earlier room of the same id. A room that was empty has another one.
+    pub(crate) epoch: Epoch,
     /// One more than that of the event before, from 1 on.
     pub(crate) seq: u64,
     /// Members of the room right after this event, on all nodes.
     pub(crate) num: u64,
 }
 
-/// The state of a room on one node. It applies each event once, in the order of their stamps.
+impl Stamp {
+    /// Where a room begins: before its first event.
+    pub(crate) fn start(epoch: Epoch) -> Stamp {
+        Stamp { epoch, seq: 0, num: 0 }
+    }
+
+    /// The stamp of an event that comes right after this one.
+    pub(crate) fn next(self, kind: EventKind) -> Stamp {
+        let num = match kind {
+            EventKind::Enter => self.num + 1,
+            EventKind::Leave => self.num.saturating_sub(1),
+            EventKind::Publish => self.num,
+        };
+        Stamp { seq: self.seq + 1, num, ..self }
+    }
+}
+
+/// The state of a room on one node.
 pub(crate) trait Replica {
+    /// The stamp of the latest event that was applied.
+    fn latest(&self) -> Stamp;
+
+    /// Applies the event that comes next.
     fn apply(&mut self, kind: EventKind, stamp: Stamp);
 }
 
 /// Puts the events of rooms in order.
 pub(crate) trait Broker: Send + Sync {
-    /// Orders one event and applies it to the replica, before it returns the event's stamp. Whoever
-    /// sent the event is told only after that.
-    fn submit(&self, order: &mut RoomOrder, kind: EventKind, replica: &mut impl Replica) -> Stamp;
+    /// Where a room begins that is about to get its first member, under an epoch of its own.
+    fn open(&self) -> Stamp;
+
+    /// Puts an event behind all others of its room, and applies it to the replica before it returns the stamp:
+    /// nobody hears of an event that its own node has not applied.
+    fn submit(&self, kind: EventKind, replica: &mut impl Replica) -> Stamp;
 }

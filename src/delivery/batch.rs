@@ -101,6 +101,12 @@ impl Pending {
         self.taken
     }
 
+    /// Whether all frames after this `seq` are among those that wait, as `chat-rooms.v1` has them: where no
+    /// member spoke it, they were not encoded for it.
+    pub(crate) fn has_v1_after(&self, seq: u64) -> bool {
+        seq == self.seq || !self.v1.bytes.is_empty() && (self.v1.start..self.seq).contains(&seq)
+    }
+
     /// Bytes that wait for the flush task.
     pub(crate) fn len(&self) -> usize {
         self.plain.bytes.len().max(self.v1.bytes.len())
@@ -211,6 +217,7 @@ fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
 mod tests {
     use super::*;
     use crate::ids::ConnectionId;
+    use crate::protocol::position::Epoch;
 
     fn frame(text: &str) -> RoomFrame<'_> {
         RoomFrame { plain: text, v1: text, tail: ":", member: None }
@@ -226,9 +233,13 @@ mod tests {
         pending.audience = Audience { plain, v1 };
     }
 
+    fn stamp(seq: u64, num: u64) -> Stamp {
+        Stamp { epoch: Epoch(0), seq, num }
+    }
+
     fn push(pending: &mut Pending, text: &str, num: u64) {
         let seq = pending.seq + 1;
-        pending.push(Stamp { seq, num }, &frame(text));
+        pending.push(stamp(seq, num), &frame(text));
     }
 
     fn texts(bytes: &[u8]) -> Vec<String> {
@@ -288,6 +299,8 @@ mod tests {
         push(&mut pending, "c", 1);
         set_audience(&mut pending, 0, 1);
         push(&mut pending, "d", 1);
+        let has_after: Vec<bool> = (0..6).map(|seq| pending.has_v1_after(seq)).collect();
+        assert_eq!(has_after, [false, true, true, true, true, false]);
         let batch = pending.take();
         check(&batch, 0, Subprotocol::Plain, &["a:1}", "b:1}", "c:1}", "d:1}"]);
         check(&batch, 1, Subprotocol::V1, &["b:1,\"seq\":2}", "c:1,\"seq\":3}", "d:1,\"seq\":4}"]);
@@ -301,7 +314,7 @@ mod tests {
     fn a_members_frame_says_whose_it_is_in_v1() {
         let mut pending = pending(1, 1);
         let frame = RoomFrame { member: Some(ConnectionId(17)), ..frame("a") };
-        pending.push(Stamp { seq: 1, num: 2 }, &frame);
+        pending.push(stamp(1, 2), &frame);
         let batch = pending.take();
         check(&batch, 0, Subprotocol::Plain, &["a:2}"]);
         check(&batch, 0, Subprotocol::V1, &["a:2,\"member\":\"17\",\"seq\":1}"]);

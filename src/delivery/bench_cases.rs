@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::MemoryBroker;
+use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::config::UniqueNames;
 use crate::delivery::batch::Batch;
 use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
@@ -23,45 +23,54 @@ const NOW: Duration = Duration::ZERO;
 
 /// A message goes from the client's text to the room's next batch.
 pub fn message(text: &str) -> impl FnMut() {
-    let (tail, mut room) = (outbound::name_and_num("Ann"), room_of(10));
+    let broker = MemoryBroker::default();
+    let (tail, mut room) = (outbound::name_and_num("Ann"), room_of(&broker, 10));
     move || {
-        publish(&mut room, black_box(text), &tail);
+        publish(&broker, &mut room, black_box(text), &tail);
         black_box(room.take(NOW));
     }
 }
 
 /// A member enters a room of so many and leaves it.
 pub fn join_leave(members: u64) -> impl FnMut() {
-    let mut room = room_of(members);
+    let broker = MemoryBroker::default();
+    let mut room = room_of(&broker, members);
     let (handle, enter, out) = (no_recipient(), enter(), outbound::out("Ann"));
     move || {
-        join(&mut room, members, &handle, &enter);
-        room.leave(&MemoryBroker, ConnectionId(members), black_box(&out));
+        join(&broker, &mut room, members, &handle, &enter);
+        room.leave(&broker, ConnectionId(members), black_box(&out));
         black_box(room.take(NOW));
     }
 }
 
 /// The same while the flush task is at work, so that the members have to be copied.
 pub fn join_leave_while_delivering(members: u64) -> impl FnMut() {
-    let mut room = room_of(members);
+    let broker = MemoryBroker::default();
+    let mut room = room_of(&broker, members);
     let (handle, enter, out) = (no_recipient(), enter(), outbound::out("Ann"));
     move || {
         let at_work = room.take(NOW);
-        join(&mut room, members, &handle, &enter);
-        room.leave(&MemoryBroker, ConnectionId(members), black_box(&out));
+        join(&broker, &mut room, members, &handle, &enter);
+        room.leave(&broker, ConnectionId(members), black_box(&out));
         black_box(at_work);
     }
 }
 
 /// A client opens a room, and the room is gone when it leaves, among so many others.
 pub fn open_and_leave(others: u64) -> impl FnMut() {
+    let broker = Arc::new(MemoryBroker::default());
     let registry = Registry::new(usize::MAX, None, UniqueNames::Off);
     let (handle, frame, out) = (no_recipient(), enter(), outbound::out("Ann"));
+    let opener = broker.clone();
     let enter = move |registry: &Registry, id: &RoomId| {
-        let room = registry.open(id, |room, state| {
-            join(state, 0, &handle, &frame);
-            room.clone()
-        });
+        let room = registry.open(
+            id,
+            || opener.open(),
+            |room, state| {
+                join(&opener, state, 0, &handle, &frame);
+                room.clone()
+            },
+        );
         room.expect("there is no bound")
     };
     for id in 0..others {
@@ -70,37 +79,40 @@ pub fn open_and_leave(others: u64) -> impl FnMut() {
     let lobby = RoomId::from("lobby");
     move || {
         let room = enter(&registry, black_box(&lobby));
-        registry.visit(&room, |_, state| state.leave(&MemoryBroker, ConnectionId(0), &out));
+        registry.visit(&room, |_, state| state.leave(&*broker, ConnectionId(0), &out));
     }
 }
 
 /// So many messages in one batch.
 pub(crate) fn batch_of(messages: usize) -> Batch {
-    let (tail, mut room) = (outbound::name_and_num("Ann"), room_of(10));
+    let broker = MemoryBroker::default();
+    let (tail, mut room) = (outbound::name_and_num("Ann"), room_of(&broker, 10));
     for _ in 0..messages {
-        publish(&mut room, MESSAGE, &tail);
+        publish(&broker, &mut room, MESSAGE, &tail);
     }
     room.take(NOW).1
 }
 
 /// A room with these members, which have subscribed to it.
 pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> {
-    let room = Arc::new(LiveRoom::new("lobby".into(), Epoch(1), None, UniqueNames::Off));
+    let broker = MemoryBroker::default();
+    let room = Arc::new(LiveRoom::new("lobby".into(), Stamp::start(Epoch(1)), None, UniqueNames::Off));
     for (id, handle) in members.enumerate() {
         let mut state = room.lock();
         handle.subscribe(&room, state.seq());
-        join(&mut state, id as u64, &handle, &enter());
+        join(&broker, &mut state, id as u64, &handle, &enter());
     }
     room
 }
 
 /// A message that was parsed goes to all members of a room.
 pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
+    let broker = MemoryBroker::default();
     let (tail, body) = (outbound::name_and_num("Ann"), parse_message(MESSAGE).body);
     move || {
         let (members, batch) = {
             let mut state = room.lock();
-            state.publish(&MemoryBroker, &body.frame(&tail, ConnectionId(0)));
+            state.publish(&broker, &body.frame(&tail, ConnectionId(0)));
             state.take(NOW)
         };
         for member in members.iter() {
@@ -111,25 +123,25 @@ pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
 }
 
 /// A room in which nothing waits to be delivered.
-fn room_of(members: u64) -> RoomState {
-    let mut room = RoomState::new(Epoch(1), None, UniqueNames::Off);
+fn room_of(broker: &MemoryBroker, members: u64) -> RoomState {
+    let mut room = RoomState::new(Stamp::start(Epoch(1)), None, UniqueNames::Off);
     for id in 0..members {
-        join(&mut room, id, &no_recipient(), &enter());
+        join(broker, &mut room, id, &no_recipient(), &enter());
     }
     room.take(NOW);
     room
 }
 
-fn join(room: &mut RoomState, id: u64, handle: &Handle, frame: &RoomFrame<'_>) {
+fn join(broker: &MemoryBroker, room: &mut RoomState, id: u64, handle: &Handle, frame: &RoomFrame<'_>) {
     let name = Name::parse("Ann", MaxLen::ANY).expect("a good name");
     let id = ConnectionId(id);
     room.room.reserve(id, &name, None, usize::MAX).expect("the room takes everybody");
-    room.enter(&MemoryBroker, Member { id, name, handle: handle.clone() }, frame);
+    room.enter(broker, Member { id, name, handle: handle.clone() }, frame);
 }
 
-fn publish(room: &mut RoomState, text: &str, tail: &str) {
+fn publish(broker: &MemoryBroker, room: &mut RoomState, text: &str, tail: &str) {
     let message = parse_message(text);
-    room.publish(&MemoryBroker, &message.body.frame(tail, ConnectionId(0)));
+    room.publish(broker, &message.body.frame(tail, ConnectionId(0)));
 }
 
 fn enter() -> RoomFrame<'static> {
@@ -158,6 +170,8 @@ impl Recipient for NoRecipient {
     }
 
     fn subscribe(&self, _: &Arc<LiveRoom>, _: u64) {}
+
+    fn unsubscribe(&self) {}
 
     fn pause(&self) {}
 

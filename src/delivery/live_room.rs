@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::{Broker, EventKind, MemoryBroker, Replica, RoomOrder, Stamp};
+use crate::broker::{Broker, EventKind, Replica, Stamp};
 use crate::config::{History, UniqueNames};
 use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::{HOLD, HoldBudget};
@@ -35,7 +35,8 @@ pub(crate) struct LiveRoom {
 
 /// What the room's lock guards.
 pub(crate) struct RoomState {
-    order: RoomOrder,
+    /// The stamp of the latest event.
+    latest: Stamp,
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
     replay: Option<Box<ReplayBuffer>>,
@@ -57,12 +58,19 @@ pub(crate) struct Replay {
 
 /// Applies a room's events to its state, on behalf of the broker.
 struct Apply<'a, 'f> {
+    latest: &'a mut Stamp,
     pending: &'a mut Pending,
+    /// `None` where nobody is to hear of the event.
     frame: Option<&'a RoomFrame<'f>>,
 }
 
 impl Replica for Apply<'_, '_> {
+    fn latest(&self) -> Stamp {
+        *self.latest
+    }
+
     fn apply(&mut self, _: EventKind, stamp: Stamp) {
+        *self.latest = stamp;
         if let Some(frame) = self.frame {
             self.pending.push(stamp, frame);
         }
@@ -72,7 +80,7 @@ impl Replica for Apply<'_, '_> {
 impl LiveRoom {
     pub(super) fn new(
         id: RoomId,
-        epoch: Epoch,
+        start: Stamp,
         history: Option<History>,
         unique_names: UniqueNames,
     ) -> LiveRoom {
@@ -81,7 +89,7 @@ impl LiveRoom {
             online: AtomicUsize::new(0),
             flushing: AtomicBool::new(false),
             hold_until: AtomicU64::new(0),
-            state: Mutex::new(RoomState::new(epoch, history, unique_names)),
+            state: Mutex::new(RoomState::new(start, history, unique_names)),
         }
     }
 
@@ -134,9 +142,9 @@ impl LiveRoom {
 }
 
 impl RoomState {
-    pub(super) fn new(epoch: Epoch, history: Option<History>, unique_names: UniqueNames) -> RoomState {
+    pub(super) fn new(start: Stamp, history: Option<History>, unique_names: UniqueNames) -> RoomState {
         RoomState {
-            order: RoomOrder::new(epoch),
+            latest: start,
             room: Room::new(unique_names),
             pending: Pending::new(history.is_some()),
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
@@ -145,17 +153,17 @@ impl RoomState {
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
-        self.order.epoch()
+        self.latest.epoch
     }
 
     /// The `seq` of the latest event.
     pub(crate) fn seq(&self) -> u64 {
-        self.order.seq()
+        self.latest.seq
     }
 
     /// Members of the room, as the latest event has them.
     pub(crate) fn num(&self) -> u64 {
-        self.order.num()
+        self.latest.num
     }
 
     pub(super) fn room(&self) -> &Room<Handle> {
@@ -165,7 +173,7 @@ impl RoomState {
     /// Takes a member in, to the place that was reserved for it, and publishes its enter.
     pub(super) fn enter(
         &mut self,
-        broker: &MemoryBroker,
+        broker: &impl Broker,
         member: Member<Handle>,
         frame: &RoomFrame<'_>,
     ) -> Stamp {
@@ -175,7 +183,7 @@ impl RoomState {
     }
 
     /// Takes a member out, if it is one, and publishes that.
-    pub(super) fn leave(&mut self, broker: &MemoryBroker, id: ConnectionId, out: &str) {
+    pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
         let Some(member) = self.room.leave(id) else { return };
         self.pending.remove_listener(member.handle.subprotocol());
         let frame = RoomFrame { plain: "", v1: "", tail: out, member: Some(id) };
@@ -183,14 +191,14 @@ impl RoomState {
     }
 
     /// Publishes a frame.
-    pub(super) fn publish(&mut self, broker: &MemoryBroker, frame: &RoomFrame<'_>) -> Stamp {
+    pub(super) fn publish(&mut self, broker: &impl Broker, frame: &RoomFrame<'_>) -> Stamp {
         self.submit(broker, EventKind::Publish, frame)
     }
 
     /// Has the broker order an event, and applies it. A closed room is silent.
-    fn submit(&mut self, broker: &MemoryBroker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
+    fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
         let frame = (!self.room.is_closed()).then_some(frame);
-        broker.submit(&mut self.order, kind, &mut Apply { pending: &mut self.pending, frame })
+        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
     }
 
     /// Whether a sender may be held back now; counts the time for which it is.
@@ -214,7 +222,7 @@ impl RoomState {
             replay.trim(now);
         }
         let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
-        if since.epoch == self.epoch() && (taken..=seq).contains(&since.seq) {
+        if since.epoch == self.epoch() && self.pending.has_v1_after(since.seq) {
             return Replay { chunks: Vec::new(), start: since.seq, end: since.seq, is_complete: true };
         }
         if since.epoch == self.epoch()

@@ -13,4 +13,4 @@ mod rooms;
 pub(crate) use batch::Batch;
 pub(crate) use live_room::{Handle, LiveRoom, Replay};
 pub(crate) use recipient::Recipient;
-pub(crate) use rooms::{Departure, Entrant, NotPublished, Refused, Rooms, Standpoint};
+pub(crate) use rooms::{Entrant, NotPublished, Refused, Rooms, Standpoint};

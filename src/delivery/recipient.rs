@@ -21,6 +21,9 @@ pub(crate) trait Recipient: Send + Sync {
     /// lock: it writes nothing.
     fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64);
 
+    /// No room's frames are for this member any more.
+    fn unsubscribe(&self);
+
     /// The room's next frames wait, for something that has to be written before them. Called under the
     /// room's lock: it writes nothing.
     fn pause(&self);

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use crate::broker::Stamp;
 use crate::config::{History, UniqueNames};
 use crate::delivery::live_room::{LiveRoom, RoomState};
 use crate::ids::RoomId;
-use crate::protocol::position::Epoch;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
-pub(crate) const SHARDS: usize = 64;
+pub(crate) const SHARDS: usize = if cfg!(all(test, shuttle)) { 2 } else { 64 };
 
 type Shard = HashMap<RoomId, Arc<LiveRoom>>;
 
@@ -20,8 +20,6 @@ pub(crate) struct Registry {
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
     len: AtomicUsize,
-    /// Rooms that have ever been opened.
-    opened: AtomicU64,
     max_rooms: usize,
     history: Option<History>,
     unique_names: UniqueNames,
@@ -37,7 +35,6 @@ impl Registry {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
-            opened: AtomicU64::new(0),
             max_rooms,
             history,
             unique_names,
@@ -63,11 +60,12 @@ impl Registry {
         self.shard_at(at).values().cloned().collect()
     }
 
-    /// Works on the room of that id, opening it where there is none. A room without members is
+    /// Works on the room of that id, opening it at `start` where there is none. A room without members is
     /// removed afterwards.
     pub(crate) fn open<R>(
         &self,
         id: &RoomId,
+        start: impl FnOnce() -> Stamp,
         work: impl FnOnce(&Arc<LiveRoom>, &mut RoomState) -> R,
     ) -> Result<R, TooManyRooms> {
         let mut shard = self.shard(id.as_str());
@@ -79,7 +77,7 @@ impl Registry {
                         (n < self.max_rooms).then_some(n + 1)
                     })
                     .map_err(|_| TooManyRooms)?;
-                let room = LiveRoom::new(id.clone(), self.new_epoch(), self.history, self.unique_names);
+                let room = LiveRoom::new(id.clone(), start(), self.history, self.unique_names);
                 let room = Arc::new(room);
                 shard.insert(id.clone(), room.clone());
                 room
@@ -140,10 +138,5 @@ impl Registry {
 
     fn shard_at(&self, at: usize) -> MutexGuard<'_, Shard> {
         lock(&self.shards[at % SHARDS])
-    }
-
-    /// Different for each room, and, the hasher's keys being random, in each process.
-    fn new_epoch(&self) -> Epoch {
-        Epoch(self.hasher.hash_one(self.opened.fetch_add(1, Ordering::Relaxed)))
     }
 }

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use tokio::task::unconstrained;
 
-use crate::broker::{MemoryBroker, Stamp};
+use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::batch::Batch;
 use crate::delivery::flush::{flush, guarded};
 use crate::delivery::live_room::{Handle, LiveRoom, Replay, RoomState};
-use crate::delivery::recipient::Recipient;
 use crate::delivery::registry::{Registry, TooManyRooms};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
@@ -62,14 +61,6 @@ pub(crate) struct Standpoint {
     pub(crate) replay: Option<Replay>,
 }
 
-/// A room that a member has left.
-pub(crate) struct Departure {
-    /// Members that remain.
-    pub(crate) num: u64,
-    /// What was published before and has not reached the member yet.
-    undelivered: Vec<Batch>,
-}
-
 /// Why a member is not in the room that it wanted to enter.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -105,7 +96,7 @@ impl Rooms {
         let history = config.recovery.history;
         Rooms {
             registry: Registry::new(config.limits.max_rooms, history, config.unique_names),
-            broker: MemoryBroker,
+            broker: MemoryBroker::default(),
             clock,
             tasks,
             max_members: config.limits.max_room_members,
@@ -135,10 +126,14 @@ impl Rooms {
         id: &RoomId,
         frame: &RoomFrame<'_>,
     ) -> Result<Standpoint, Refused> {
-        let standpoint = self.registry.open(id, |room, state| {
-            self.reserve_in(state, &entrant, self.max_members)?;
-            Ok(self.enter_in(room, state, entrant, frame))
-        })?;
+        let standpoint = self.registry.open(
+            id,
+            || self.broker.open(),
+            |room, state| {
+                self.reserve_in(state, &entrant, self.max_members)?;
+                Ok(self.enter_in(room, state, entrant, frame))
+            },
+        )?;
         standpoint
             .inspect(|standpoint: &Standpoint| self.start_flush(&standpoint.room))
             .map_err(EnterError::into)
@@ -160,41 +155,34 @@ impl Rooms {
             self.registry
                 .visit(old, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))?
         } else {
-            self.registry
-                .open(id, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))??
+            self.registry.open(
+                id,
+                || self.broker.open(),
+                |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()),
+            )??
         };
-        let departure = self.leave(old, entrant.id, old_name, &entrant.handle);
-        self.deliver_rest(old, &departure, &*entrant.handle);
+        let left = self.leave(old, entrant.id, old_name, &entrant.handle);
         let standpoint = self.registry.visit(&room, |room, state| self.enter_in(room, state, entrant, frame));
         self.start_flush(&room);
-        Ok((standpoint, departure.num))
+        Ok((standpoint, left))
     }
 
-    /// Takes a member out, and publishes that. The caller has [`Rooms::deliver_rest`] write what the
-    /// member has yet to get.
-    pub(crate) fn leave(
-        &self,
-        room: &Arc<LiveRoom>,
-        id: ConnectionId,
-        name: &Name,
-        handle: &Handle,
-    ) -> Departure {
+    /// Takes a member out, and publishes that. It gets what was published before, and nothing more. Returns how
+    /// many members remain.
+    pub(crate) fn leave(&self, room: &Arc<LiveRoom>, id: ConnectionId, name: &Name, handle: &Handle) -> u64 {
         let out = outbound::out(name.as_str());
         let is_connected = handle.is_connected();
-        let departure = self.registry.visit(room, |_, state| {
+        let (num, undelivered) = self.registry.visit(room, |_, state| {
             let undelivered = if is_connected { state.pending.undelivered() } else { Vec::new() };
             state.leave(&self.broker, id, &out);
-            Departure { num: state.num(), undelivered }
+            (state.num(), undelivered)
         });
         self.start_flush(room);
-        departure
-    }
-
-    /// Writes what was published before a member left, to that member.
-    pub(crate) fn deliver_rest(&self, room: &LiveRoom, departure: &Departure, member: &dyn Recipient) {
-        for batch in &departure.undelivered {
-            guarded(member, |member| member.deliver(room, batch));
+        for batch in &undelivered {
+            guarded(&**handle, |member| member.deliver(room, batch));
         }
+        handle.unsubscribe();
+        num
     }
 
     /// A member is back, or asks for the room's position. The other members do not notice.

@@ -87,8 +87,12 @@ impl ReplayBuffer {
         self.end - self.frames as u64
     }
 
-    /// All frames after this `seq`, in chunks; `None` if they are not all kept.
+    /// All frames after this `seq`, in chunks; `None` if they are not all kept, or if there was no such frame
+    /// yet.
     pub(crate) fn after(&self, seq: u64) -> Option<Vec<Bytes>> {
+        if seq > self.end {
+            return None;
+        }
         let mut skip = seq.checked_sub(self.start())? as usize;
         let mut replay = Vec::new();
         for chunk in &self.chunks {
@@ -143,6 +147,7 @@ mod tests {
         check(&buffer, 0, Some(&[1, 2, 3, 4]));
         check(&buffer, 2, Some(&[3, 4]));
         check(&buffer, 4, Some(&[]));
+        check(&buffer, 5, None);
     }
 
     #[test]

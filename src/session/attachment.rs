@@ -125,16 +125,16 @@ impl Attachment {
     pub(crate) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, Superseded> {
         let mut has_resumed = false;
         for token in tokens {
-            let Some(target) = self.sessions.by_token(token) else { continue };
-            if Arc::ptr_eq(&target, &self.session) {
-                continue;
-            }
-            if !has_resumed && self.attach_to(&target, *token)? {
-                has_resumed = true;
-            } else if target.user().map(|user| user.id().to_owned())
-                == self.session.user().map(|user| user.id().to_owned())
-            {
-                self.sessions.close(&target, LeaveReason::Replaced);
+            // It may come to stand for another session before that is told to end.
+            while let Some(target) = self.sessions.by_token(token) {
+                if Arc::ptr_eq(&target, &self.session) {
+                    break;
+                }
+                if !has_resumed && self.attach_to(&target, *token)? {
+                    has_resumed = true;
+                } else if self.sessions.replace(&target, *token, self.session.user().as_deref()) {
+                    break;
+                }
             }
         }
         Ok(has_resumed)

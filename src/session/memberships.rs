@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{
-    Departure, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint,
-};
+use crate::delivery::{Entrant, Handle, NotPublished, Recipient, Refused, Rooms, Standpoint};
 use crate::hooks::events::{Entered, Left};
 use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
@@ -17,7 +15,6 @@ use crate::protocol::position::Position;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callback;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
-use crate::socket::Socket;
 
 /// A client enters a room.
 pub(crate) struct EnterCommand<'a> {
@@ -28,12 +25,6 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) since: Option<Position>,
     /// What happens if it reads the room too slowly.
     pub(crate) slow: SlowConsumer,
-}
-
-/// A membership has ended: what is left to do without a lock.
-pub(super) struct Ended {
-    room: Arc<LiveRoom>,
-    departure: Departure,
 }
 
 pub(super) struct Memberships {
@@ -161,26 +152,13 @@ impl Memberships {
         Ok(seq)
     }
 
-    /// Ends the membership of a session, if it has one. [`Memberships::deliver_rest`] has to follow, without
-    /// the session's lock.
-    pub(super) fn end(
-        &self,
-        session: &Arc<Session>,
-        state: &mut State,
-        reason: LeaveReason,
-    ) -> Option<Ended> {
-        let membership = state.membership.take()?;
+    /// Ends the membership of a session, if it has one.
+    pub(super) fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) {
+        let Some(membership) = state.membership.take() else { return };
         let handle: Handle = session.clone();
-        let departure = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
+        let num = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
         self.context.counters.left.add(1);
-        self.queue_left(session, state, &membership, reason, departure.num);
-        Some(Ended { room: membership.room.clone(), departure })
-    }
-
-    /// Writes what the room published before the member left.
-    pub(super) fn deliver_rest(&self, session: &Session, ended: &Ended) {
-        self.rooms.deliver_rest(&ended.room, &ended.departure, session);
-        session.with_socket(Socket::unsubscribe);
+        self.queue_left(session, state, &membership, reason, num);
     }
 
     /// Tells a client where it stands, and what it has missed; then come the room's frames.

@@ -245,6 +245,10 @@ impl Recipient for Session {
         self.with_socket(|socket| socket.subscribe(room, seq));
     }
 
+    fn unsubscribe(&self) {
+        self.with_socket(Socket::unsubscribe);
+    }
+
     fn pause(&self) {
         self.with_socket(Socket::pause);
     }

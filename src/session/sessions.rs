@@ -18,12 +18,13 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::memberships::{Ended, EnterCommand, Memberships};
+use crate::session::memberships::{EnterCommand, Memberships};
 use crate::session::session::{
     Absence, Generation, Membership, Opening, Phase, Resumption, Session, State, Superseded,
 };
 use crate::session::table::Table;
 use crate::socket::Socket;
+use crate::sync::MutexGuard;
 
 pub(crate) struct Sessions {
     context: Arc<Context>,
@@ -103,21 +104,43 @@ impl Sessions {
     /// Ends a connection. An attached one is told to; a session without a connection ends here, unless the
     /// reason lets it be resumed. Returns whether there was one.
     pub(crate) fn close(&self, session: &Arc<Session>, reason: LeaveReason) -> bool {
-        let mut state = session.state();
+        self.close_locked(session, session.state(), reason)
+    }
+
+    /// A client that names the token of a session has another connection: the one of the session ends, if it
+    /// is the same user's. Returns false if the token does not stand for the session any more.
+    pub(super) fn replace(&self, session: &Arc<Session>, token: ResumeToken, user: Option<&User>) -> bool {
+        let state = session.state();
+        if state.token != Some(token) {
+            return false;
+        }
+        if state.user.as_ref().map(|user| user.id()) == user.map(User::id) {
+            self.close_locked(session, state, LeaveReason::Replaced);
+        }
+        true
+    }
+
+    fn close_locked(
+        &self,
+        session: &Arc<Session>,
+        mut state: MutexGuard<'_, State>,
+        reason: LeaveReason,
+    ) -> bool {
         match &state.phase {
             Phase::Ended => false,
             Phase::Attached => {
-                if !reason.keeps_session() {
+                let is_told = session.with_socket(|socket| socket.close(reason)).is_some();
+                // Without a socket the connection is just resuming another session.
+                if !reason.keeps_session() || !is_told {
                     state.verdict.get_or_insert(reason);
                 }
-                session.with_socket(|socket| socket.close(reason));
                 true
             }
             Phase::Detached(_) if reason.keeps_session() => true,
             Phase::Detached(_) => {
-                let ended = self.end(session, &mut state, reason);
+                let absence = self.end(session, &mut state, reason);
                 drop(state);
-                self.after_end(session, ended);
+                self.after_end(session, absence);
                 true
             }
         }
@@ -129,12 +152,15 @@ impl Sessions {
         if state.membership.as_ref().is_none_or(|membership| membership.room.id() != room) {
             return;
         }
-        let ended = match state.phase {
+        let absence = match state.phase {
             Phase::Detached(_) => self.end(session, &mut state, reason),
-            _ => self.memberships.end(session, &mut state, reason),
+            _ => {
+                self.memberships.end(session, &mut state, reason);
+                None
+            }
         };
         drop(state);
-        self.after_end(session, ended);
+        self.after_end(session, absence);
         session.send(frames);
     }
 
@@ -162,9 +188,9 @@ impl Sessions {
                 Phase::Detached(absence) if absence.deadline <= now => absence.reason,
                 _ => continue,
             };
-            let ended = self.end(&session, &mut state, reason);
+            let absence = self.end(&session, &mut state, reason);
             drop(state);
-            self.after_end(&session, ended);
+            self.after_end(&session, absence);
         }
     }
 
@@ -205,9 +231,9 @@ impl Sessions {
         };
         let Some(permit) = permit else {
             let reason = state.verdict.filter(|_| reason.keeps_session()).unwrap_or(reason);
-            let ended = self.end(session, &mut state, reason);
+            let absence = self.end(session, &mut state, reason);
             drop(state);
-            self.after_end(session, ended);
+            self.after_end(session, absence);
             return Ok(false);
         };
         let now = self.context.clock.now();
@@ -239,12 +265,11 @@ impl Sessions {
         new: Resumption,
     ) -> Result<Generation, Box<Socket>> {
         let mut state = session.state();
-        let user = new.user.as_ref().map(|user| user.id());
         let is_allowed = !matches!(state.phase, Phase::Ended)
             && state.verdict.is_none()
             && state.token == Some(token)
             && state.membership.is_some()
-            && state.user.as_ref().map(|user| user.id()) == user;
+            && state.user.as_ref().map(|user| user.id()) == new.user.as_ref().map(|user| user.id());
         if !is_allowed {
             return Err(socket);
         }
@@ -306,11 +331,7 @@ impl Sessions {
         reason: LeaveReason,
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
-        let ended = self.memberships.end(session, &mut state, reason);
-        drop(state);
-        if let Some(ended) = ended {
-            self.memberships.deliver_rest(session, &ended);
-        }
+        self.memberships.end(session, &mut state, reason);
         Ok(())
     }
 
@@ -350,15 +371,19 @@ impl Sessions {
     pub(super) fn discard(&self, session: &Arc<Session>) -> Option<LeaveReason> {
         let mut state = session.state();
         let verdict = state.verdict;
-        let ended = self.end(session, &mut state, LeaveReason::Replaced);
+        let absence = self.end(session, &mut state, LeaveReason::Replaced);
         drop(state);
-        self.after_end(session, ended);
+        self.after_end(session, absence);
         verdict
     }
 
     /// The one place in which a session ends. Its membership has left the room afterwards.
-    fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Option<Ended> {
-        if let Phase::Detached(absence) = std::mem::replace(&mut state.phase, Phase::Ended) {
+    fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Option<Box<Absence>> {
+        let absence = match std::mem::replace(&mut state.phase, Phase::Ended) {
+            Phase::Detached(absence) => Some(absence),
+            _ => None,
+        };
+        if let Some(absence) = &absence {
             self.table.remove_deadline(absence.deadline, session.id());
         }
         if let Some(token) = state.token.take() {
@@ -367,7 +392,8 @@ impl Sessions {
         state.message_ids = None;
         self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
-        self.memberships.end(session, state, reason)
+        self.memberships.end(session, state, reason);
+        absence
     }
 
     /// A room may be closed while a client is about to enter it, so that nothing else tells the client.
@@ -378,12 +404,11 @@ impl Sessions {
         }
     }
 
-    /// What follows the end of a session, without its lock.
-    fn after_end(&self, session: &Arc<Session>, ended: Option<Ended>) {
-        if let Some(ended) = ended {
-            self.memberships.deliver_rest(session, &ended);
-        }
+    /// Tells the host, without the session's lock. A shutdown waits for the permit of the absence, if there is
+    /// no connection whose permit it waits for.
+    fn after_end(&self, session: &Arc<Session>, absence: Option<Box<Absence>>) {
         // A panic in a callback would end what is ending anyway.
         let _ = self.run_callbacks(session);
+        drop(absence);
     }
 }

@@ -1,0 +1,73 @@
+//! Several nodes to which events come late, as from a broker between processes: the suite's own test.
+
+use std::collections::HashMap;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
+
+use crate::broker::conformance::{Applied, Nodes, conformance_tests};
+use crate::broker::{Broker, EventKind, MemoryBroker, Stamp};
+use crate::sync::{Mutex, lock};
+
+const NODES: usize = 3;
+
+/// One order for all rooms, of which each node gets everything.
+#[derive(Default)]
+struct LateNodes {
+    broker: MemoryBroker,
+    rooms: Mutex<HashMap<String, Stamp>>,
+    nodes: [Node; NODES],
+}
+
+struct Node {
+    arriving: mpsc::UnboundedSender<(String, Applied)>,
+    applied: watch::Receiver<Vec<(String, Applied)>>,
+}
+
+impl Default for Node {
+    fn default() -> Node {
+        let (arriving, mut events) = mpsc::unbounded_channel();
+        let (apply, applied) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                yield_now().await;
+                apply.send_modify(|all| all.push(event));
+            }
+        });
+        Node { arriving, applied }
+    }
+}
+
+impl Nodes for LateNodes {
+    fn count(&self) -> usize {
+        NODES
+    }
+
+    async fn submit(&self, node: usize, room: &str, kind: EventKind, id: u64) -> Stamp {
+        let stamp = {
+            let mut rooms = lock(&self.rooms);
+            let before = rooms.remove(room).filter(|latest| latest.num > 0);
+            let stamp = before.unwrap_or_else(|| self.broker.open()).next(kind);
+            rooms.insert(room.to_owned(), stamp);
+            for node in &self.nodes {
+                node.arriving.send((room.to_owned(), Applied { id, kind, stamp })).unwrap();
+            }
+            stamp
+        };
+        self.until_applied(node, room, stamp).await;
+        stamp
+    }
+
+    fn applied(&self, node: usize, room: &str) -> Vec<Applied> {
+        let all = self.nodes[node].applied.borrow();
+        all.iter().filter(|(of, _)| of == room).map(|(_, event)| *event).collect()
+    }
+
+    async fn until_applied(&self, node: usize, room: &str, stamp: Stamp) {
+        let is_there =
+            |all: &Vec<(String, Applied)>| all.iter().any(|(of, event)| of == room && event.stamp == stamp);
+        self.nodes[node].applied.clone().wait_for(is_there).await.unwrap();
+    }
+}
+
+conformance_tests!(LateNodes::default);

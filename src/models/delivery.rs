@@ -1,0 +1,186 @@
+//! Delivery: whatever is published reaches every member once and in order.
+
+use serde_json::Value;
+use shuttle::future::block_on;
+use shuttle::thread;
+
+use super::check;
+use super::world::{Client, Wire, World, at_once};
+use crate::config::History;
+use crate::protocol::close::LeaveReason;
+use crate::protocol::position::{Epoch, Position};
+use crate::protocol::subprotocol::Subprotocol;
+
+/// Reads a room's frames up to the last of so many messages, each of which has to be the next one after a
+/// `seq`. A frame that nobody delivers keeps it waiting, which shuttle reports as a deadlock.
+fn read_messages(wire: &mut Wire, mut seq: u64, messages: usize) {
+    for _ in 0..messages {
+        loop {
+            let frame = block_on(wire.next()).unwrap();
+            seq += 1;
+            assert_eq!(frame["seq"], seq, "{frame}");
+            if frame["event"] == "message" {
+                break;
+            }
+        }
+    }
+}
+
+fn position(entered: &Value) -> Position {
+    let epoch = Epoch::parse(entered["epoch"].as_str().unwrap()).unwrap();
+    Position { epoch, seq: entered["seq"].as_u64().unwrap() }
+}
+
+/// Reads the answer to an enter, which comes before anything else of the room.
+fn read_entered(wire: &mut Wire) -> Value {
+    let entered = block_on(wire.next()).unwrap();
+    assert_eq!(entered["event"], "entered");
+    entered
+}
+
+#[test]
+fn everything_published_is_delivered_once_and_in_order() {
+    check(|| {
+        let world = World::new();
+        let mut listener = world.connect();
+        assert!(listener.enter("r"));
+        let speaker = |client: Client| {
+            let speak = move || {
+                assert!(client.enter("r"));
+                for _ in 0..2 {
+                    assert!(client.publish("hello", None).is_some());
+                }
+                client.end(LeaveReason::Closed);
+            };
+            Box::new(speak) as Box<dyn FnOnce() + Send>
+        };
+        at_once(vec![speaker(world.connect()), speaker(world.connect())]);
+        let seq = position(&read_entered(&mut listener.wire)).seq;
+        read_messages(&mut listener.wire, seq, 4);
+        listener.end(LeaveReason::Closed);
+        world.assert_empty();
+    });
+}
+
+fn frames_wait_for_the_answer_to_an_enter(history: Option<History>) {
+    let world = World::with_history(history);
+    let speaker = world.connect();
+    assert!(speaker.enter("r"));
+    let mut entrant = world.connect();
+    let speaking = thread::spawn(move || {
+        for _ in 0..3 {
+            assert!(speaker.publish("hello", None).is_some());
+        }
+        speaker
+    });
+    assert!(entrant.enter("r"));
+    let speaker = speaking.join().unwrap();
+    assert!(speaker.publish("the last", None).is_some());
+    let seq = position(&read_entered(&mut entrant.wire)).seq;
+    let frame = block_on(entrant.wire.next()).unwrap();
+    assert_eq!((frame["event"].as_str(), frame["seq"].as_u64()), (Some("enter"), Some(seq + 1)));
+    let mut next = seq + 2;
+    loop {
+        let frame = block_on(entrant.wire.next()).unwrap();
+        assert_eq!(frame["seq"], next);
+        next += 1;
+        if frame["message"] == "the last" {
+            break;
+        }
+    }
+    [speaker, entrant].into_iter().for_each(|client| client.end(LeaveReason::Closed));
+    world.assert_empty();
+}
+
+#[test]
+fn frames_wait_for_the_answer_to_an_enter_without_a_history() {
+    check(|| frames_wait_for_the_answer_to_an_enter(None));
+}
+
+#[test]
+fn frames_wait_for_the_answer_to_an_enter_with_a_history() {
+    check(|| frames_wait_for_the_answer_to_an_enter(Some(History::last(100))));
+}
+
+#[test]
+fn a_member_that_comes_back_misses_nothing_and_gets_nothing_twice() {
+    check(|| {
+        let world = World::with_history(Some(History::last(100)));
+        let (mut first, mut second, speaker) = (world.connect(), world.connect(), world.connect());
+        assert!(speaker.enter("r") && first.enter("r"));
+        let since = position(&read_entered(&mut first.wire));
+        let token = first.token;
+        let speaking = thread::spawn(move || {
+            for _ in 0..3 {
+                assert!(speaker.publish("hello", None).is_some());
+            }
+            speaker
+        });
+        let losing = thread::spawn(move || first.lose());
+        assert!(second.resume(token, Some(since)));
+        losing.join().unwrap();
+        let speaker = speaking.join().unwrap();
+        let entered = read_entered(&mut second.wire);
+        assert_eq!((&entered["resumed"], &entered["recovered"]), (&true.into(), &true.into()));
+        assert_eq!(entered["replayed"], position(&entered).seq - since.seq);
+        read_messages(&mut second.wire, since.seq, 3);
+        [speaker, second].into_iter().for_each(|client| client.end(LeaveReason::Closed));
+        world.assert_empty();
+    });
+}
+
+/// Whether or not anybody hears the room in the subprotocol in which it is recovered.
+#[test]
+fn a_member_that_enters_again_is_recovered_or_told_that_it_is_not() {
+    check(|| {
+        let world = World::new();
+        let (mut client, speaker) = (world.connect(), world.connect_by(Subprotocol::Plain));
+        assert!(speaker.enter("r") && client.enter("r"));
+        let mut since = position(&read_entered(&mut client.wire));
+        since.seq += 1;
+        client.leave();
+        client.wire.arrived();
+        since.seq += 1;
+        let speaking = thread::spawn(move || {
+            for _ in 0..2 {
+                assert!(speaker.publish("hello", None).is_some());
+            }
+            speaker
+        });
+        assert!(client.enter_since("r", Some(since)));
+        let speaker = speaking.join().unwrap();
+        assert!(speaker.publish("the last", None).is_some());
+        let entered = read_entered(&mut client.wire);
+        let seq = if entered["recovered"] == true { since.seq } else { position(&entered).seq };
+        let mut next = seq + 1;
+        loop {
+            let frame = block_on(client.wire.next()).unwrap();
+            assert_eq!(frame["seq"], next, "{entered}");
+            next += 1;
+            if frame["message"] == "the last" {
+                break;
+            }
+        }
+        [speaker, client].into_iter().for_each(|client| client.end(LeaveReason::Closed));
+        world.assert_empty();
+    });
+}
+
+/// Another client's task ends the membership: it must not end the one that follows.
+#[test]
+fn a_member_that_is_put_out_while_it_moves_hears_its_new_room() {
+    check(|| {
+        let world = World::new();
+        let (mut client, speaker) = (world.connect(), world.connect());
+        assert!(client.enter("r") && speaker.enter("q"));
+        read_entered(&mut client.wire);
+        let (id, host) = (client.id(), world.clone());
+        let putting_out = thread::spawn(move || host.put_out(id, "r"));
+        assert!(client.enter("q"));
+        putting_out.join().unwrap();
+        assert!(speaker.publish("hello", None).is_some());
+        while block_on(client.wire.next()).unwrap()["message"] != "hello" {}
+        [speaker, client].into_iter().for_each(|client| client.end(LeaveReason::Closed));
+        world.assert_empty();
+    });
+}

@@ -1,0 +1,364 @@
+//! An engine, its clients, and what its host is told.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use shuttle::future::block_on;
+use shuttle::thread;
+use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+
+use crate::admission::Permit;
+use crate::config::{Config, History, Recovery, SlowConsumer};
+use crate::delivery::LiveRoom;
+use crate::engine::{Engine, Hooks};
+use crate::hooks::events::{Entered, Left, RoomEvents};
+use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
+use crate::protocol::close::LeaveReason;
+use crate::protocol::frame::{self, frame_len, payload};
+use crate::protocol::inbound::{Body, Inbound};
+use crate::protocol::position::Position;
+use crate::protocol::resume::ResumeToken;
+use crate::protocol::subprotocol::Subprotocol;
+use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded};
+use crate::socket::{Inbox, Socket, Turn};
+use crate::sync::{Mutex, lock};
+
+/// What one connection may have unread.
+const BUFFER: usize = 64 * 1024;
+
+/// What the host was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Callback {
+    Entered(ConnectionId, RoomId),
+    Left(ConnectionId, RoomId, LeaveReason),
+    Ended,
+}
+
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<Callback>>>);
+
+impl Recorder {
+    fn push(&self, callback: Callback) {
+        // Time for another callback to overtake this one.
+        thread::yield_now();
+        lock(&self.0).push(callback);
+    }
+}
+
+impl RoomEvents for Recorder {
+    fn entered(&self, event: &Entered) {
+        self.push(Callback::Entered(event.connection, event.room.clone()));
+    }
+
+    fn left(&self, event: &Left) {
+        self.push(Callback::Left(event.connection, event.room.clone(), event.reason));
+    }
+
+    fn ended(&self) {
+        self.push(Callback::Ended);
+    }
+}
+
+/// An engine that keeps sessions, and its host.
+#[derive(Clone)]
+pub(super) struct World {
+    engine: Arc<Engine>,
+    recorder: Recorder,
+}
+
+impl World {
+    pub(super) fn new() -> World {
+        World::with_history(None)
+    }
+
+    pub(super) fn with_history(history: Option<History>) -> World {
+        let recorder = Recorder::default();
+        let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(history);
+        let config = Config { recovery, ..Config::default() };
+        let hooks = Hooks { events: Some(Box::new(recorder.clone())), ..Hooks::default() };
+        World { engine: Arc::new(Engine::new(config, hooks)), recorder }
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// A client of `chat-rooms.v1` connects.
+    pub(super) fn connect(&self) -> Client {
+        self.connect_by(Subprotocol::V1)
+    }
+
+    pub(super) fn connect_by(&self, subprotocol: Subprotocol) -> Client {
+        let permit = self.engine.admission.admit(None).ok().unwrap();
+        let (io, wire) = duplex(BUFFER);
+        let (context, id) = (self.engine.context.clone(), self.engine.sessions.new_id());
+        let socket = Box::new(Socket::new(Box::new(io), usize::MAX, context, subprotocol, Bytes::new()));
+        let token = (subprotocol == Subprotocol::V1).then(|| ResumeToken::new().unwrap());
+        let opening = Opening { id, subprotocol, socket, token, peer: None, user: None };
+        let attachment = Attachment::begin(self.engine.sessions.clone(), opening);
+        Client { attachment, token, wire: Wire::new(wire), _permit: permit }
+    }
+
+    /// As `ChatRooms::kick` does.
+    pub(super) fn kick(&self, id: ConnectionId) -> bool {
+        let session = self.engine.sessions.get(id);
+        session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
+    }
+
+    /// As for a user whose name the member has.
+    pub(super) fn put_out(&self, id: ConnectionId, room: &str) {
+        let frames = frame::text(br#"{"event":"error"}"#);
+        if let Some(session) = self.engine.sessions.get(id) {
+            self.engine.sessions.put_out(&session, &RoomId::from(room), LeaveReason::NameTaken, &frames);
+        }
+    }
+
+    /// The time for all clients to come back is over.
+    pub(super) fn expire(&self) {
+        self.engine.sessions.expire(Duration::MAX);
+    }
+
+    pub(super) fn shut_down(&self) {
+        block_on(self.engine.shutdown());
+    }
+
+    pub(super) fn room(&self, id: &str) -> Option<Arc<LiveRoom>> {
+        self.engine.rooms.get(id)
+    }
+
+    /// What the host was told of one connection, in order.
+    pub(super) fn told_of(&self, connection: ConnectionId) -> Vec<Callback> {
+        let is_of = |callback: &&Callback| match callback {
+            Callback::Entered(id, _) | Callback::Left(id, ..) => *id == connection,
+            Callback::Ended => false,
+        };
+        lock(&self.recorder.0).iter().filter(is_of).cloned().collect()
+    }
+
+    /// Why a connection's last membership ended, if it has.
+    pub(super) fn end_of(&self, connection: ConnectionId) -> Option<LeaveReason> {
+        match self.told_of(connection).last() {
+            Some(Callback::Left(_, _, reason)) => Some(*reason),
+            _ => None,
+        }
+    }
+
+    /// Nothing contradicts itself, and each membership that the host was told of has ended once, or goes on.
+    pub(super) fn assert_consistent(&self) {
+        let report = self.engine.check_consistency();
+        assert!(report.faults.is_empty(), "{report:?}");
+        let mut open = HashMap::new();
+        let told = lock(&self.recorder.0).clone();
+        for (at, callback) in told.iter().enumerate() {
+            let is_paired = match callback {
+                Callback::Entered(id, room) => open.insert(*id, room.clone()).is_none(),
+                Callback::Left(id, room, _) => open.remove(id).as_ref() == Some(room),
+                Callback::Ended => at + 1 == told.len(),
+            };
+            assert!(is_paired, "{callback:?} does not follow from what the host was told before: {told:?}");
+        }
+        for (id, room) in &open {
+            let session = self.engine.sessions.get(*id);
+            let is_in = session.and_then(|session| session.membership()).map(|m| m.room.id().clone());
+            assert_eq!(is_in.as_ref(), Some(room), "the host was not told of the end: {told:?}");
+        }
+        assert_eq!(open.len(), report.members, "the host was not told of a member: {told:?}");
+    }
+
+    /// Nothing is left of anything, once no task and no connection is.
+    pub(super) fn assert_empty(&self) {
+        self.engine.tasks.close();
+        block_on(self.engine.tasks.wait());
+        self.assert_consistent();
+        let Engine { sessions, rooms, admission, .. } = &*self.engine;
+        assert_eq!((sessions.all().len(), sessions.with_tokens().len()), (0, 0));
+        assert_eq!((rooms.len(), rooms.all().len()), (0, 0));
+        assert_eq!(sessions.next_deadline(), None);
+        assert_eq!((admission.connections(), admission.pending(), admission.absent()), (0, 0, 0));
+    }
+}
+
+/// A client and the connection that serves it, without the task: its steps are called directly.
+pub(super) struct Client {
+    attachment: Attachment,
+    pub(super) token: Option<ResumeToken>,
+    pub(super) wire: Wire,
+    _permit: Permit,
+}
+
+impl Client {
+    /// That of the session that the connection is attached to.
+    pub(super) fn id(&self) -> ConnectionId {
+        self.attachment.id()
+    }
+
+    /// Enters a room; false if it can't.
+    pub(super) fn enter(&self, room: &str) -> bool {
+        self.enter_since(room, None)
+    }
+
+    pub(super) fn enter_since(&self, room: &str, since: Option<Position>) -> bool {
+        let name = Name::parse(&format!("n{}", self.id()), MaxLen::ANY).unwrap();
+        let (room, body) = (RoomId::from(room), body(r#"{"event":"enter"}"#));
+        let command =
+            EnterCommand { name: &name, room: &room, body: &body, since, slow: SlowConsumer::default() };
+        let has_entered = matches!(self.attachment.enter(&command), Ok(Ok(())));
+        self.run_callbacks();
+        has_entered
+    }
+
+    /// Takes over the session that this token stands for, and goes on in its room.
+    pub(super) fn resume(&mut self, token: Option<ResumeToken>, since: Option<Position>) -> bool {
+        self.resume_any(&[token], since)
+    }
+
+    pub(super) fn resume_any(&mut self, tokens: &[Option<ResumeToken>], since: Option<Position>) -> bool {
+        let tokens: Vec<_> = tokens.iter().flatten().copied().collect();
+        let has_resumed = self.attachment.resume(&tokens) == Ok(true);
+        if has_resumed {
+            let _ = self.attachment.come_back(since, SlowConsumer::default());
+        }
+        has_resumed
+    }
+
+    /// Leaves the room; the connection stays.
+    pub(super) fn leave(&self) {
+        let _ = self.attachment.leave_room(LeaveReason::Denied);
+        self.run_callbacks();
+    }
+
+    /// Publishes a message, if the client is in a room that takes it.
+    pub(super) fn publish(&self, text: &str, cid: Option<&str>) -> Option<Published> {
+        let text = format!(r#"{{"event":"message","message":"{text}"}}"#);
+        match self.attachment.publish(&body(&text), cid) {
+            Ok(published) => published?.ok(),
+            Err(Superseded) => None,
+        }
+    }
+
+    pub(super) fn room(&self) -> Option<Arc<LiveRoom>> {
+        Some(self.attachment.membership()?.room.clone())
+    }
+
+    /// Why the connection has to end, if it has to.
+    pub(super) fn order(&self) -> Option<LeaveReason> {
+        match self.poll_turn(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Turn::End(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Waits until the connection has to end, and ends it.
+    pub(super) fn serve(self) -> LeaveReason {
+        let end = block_on(poll_fn(|cx| match self.poll_turn(cx) {
+            Poll::Ready(Turn::End(reason)) => Poll::Ready(reason),
+            _ => Poll::Pending,
+        }));
+        self.end(end);
+        end
+    }
+
+    /// The connection is lost.
+    pub(super) fn lose(self) {
+        self.end(LeaveReason::Lost);
+    }
+
+    /// Ends the connection, to a client that waits for no closing handshake.
+    pub(super) fn end(self, reason: LeaveReason) {
+        let Client { attachment, wire, _permit, .. } = self;
+        drop(wire);
+        block_on(attachment.finish(reason, Duration::ZERO, Duration::MAX));
+    }
+
+    fn run_callbacks(&self) {
+        self.attachment.run_callbacks().unwrap();
+    }
+
+    fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Turn> {
+        self.attachment.poll_turn(cx, &mut Inbox::default())
+    }
+}
+
+/// The client's end of a connection.
+pub(super) struct Wire {
+    io: DuplexStream,
+    bytes: Vec<u8>,
+}
+
+impl Wire {
+    pub(super) fn new(io: DuplexStream) -> Wire {
+        Wire { io, bytes: Vec::new() }
+    }
+
+    /// Sends a short frame.
+    pub(super) async fn send(&mut self, frame: &Value) {
+        let text = frame.to_string();
+        let mut bytes = vec![0x81, 0x80 | 126];
+        bytes.extend((text.len() as u16).to_be_bytes());
+        // A mask of zeros changes nothing.
+        bytes.extend([0; 4]);
+        bytes.extend(text.as_bytes());
+        // A server that has gone hears nothing more.
+        let _ = self.io.write_all(&bytes).await;
+    }
+
+    /// The next frame that is no heartbeat; `None` at a close frame or the end of the stream.
+    pub(super) async fn next(&mut self) -> Option<Value> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// What has arrived.
+    pub(super) fn arrived(&mut self) -> Vec<Value> {
+        let mut all = Vec::new();
+        while let Poll::Ready(Some(frame)) = self.poll_next(&mut Context::from_waker(Waker::noop())) {
+            all.push(frame);
+        }
+        all
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Value>> {
+        loop {
+            if let Some(frame) = self.take_frame() {
+                let is_text = frame[0] == 0x81;
+                let value = is_text.then(|| serde_json::from_slice::<Value>(payload(&frame)).unwrap());
+                if value.as_ref().is_some_and(|value| value["event"] == "heartbeat") {
+                    continue;
+                }
+                return Poll::Ready(value);
+            }
+            let mut chunk = [0; 1024];
+            let mut buf = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.bytes.extend_from_slice(buf.filled()),
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn take_frame(&mut self) -> Option<Vec<u8>> {
+        let is_header = self.bytes.len() >= 2 && (self.bytes[1] < 126 || self.bytes.len() >= 4);
+        let len = is_header.then(|| frame_len(&self.bytes)).filter(|len| *len <= self.bytes.len())?;
+        Some(self.bytes.drain(..len).collect())
+    }
+}
+
+fn body(text: &str) -> Body<'_> {
+    match Inbound::parse(text, 8).unwrap() {
+        Inbound::Enter(enter) => enter.body,
+        Inbound::Publish(publish) => publish.body,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs these at once, and waits for all.
+pub(super) fn at_once(parts: Vec<Box<dyn FnOnce() + Send>>) {
+    let threads: Vec<_> = parts.into_iter().map(thread::spawn).collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
