@@ -1,7 +1,7 @@
-//! Chat rooms in an axum app, beside routes of its own that look into the rooms and speak there.
+//! Chat rooms in an axum app, with routes that list the rooms and send to them.
 //!
-//! `cargo run --example axum` (`PORT=8080` for another port), open the address that it prints in
-//! two tabs, and from a terminal:
+//! `cargo run --example axum` (`PORT=8080` for another port), open the address that it prints in two tabs, and in a
+//! terminal:
 //!
 //! ```sh
 //! curl http://127.0.0.1:3000/rooms
@@ -19,7 +19,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tower_chat_rooms::{ChatRooms, PeerAddr, RoomEvent, SendError};
@@ -28,11 +28,8 @@ use tower_chat_rooms::{ChatRooms, PeerAddr, RoomEvent, SendError};
 async fn main() -> Result<(), Box<dyn Error>> {
     let rooms = ChatRooms::builder().events(log).build()?;
 
-    // A service on a route of its own stays reachable however routers are nested and merged.
-    // `.layer(rooms.layer("/chat"))` works through the router's fallback, which axum drops when
-    // that router is nested, and replaces when another is merged into it or a fallback is set
-    // later; `.route_layer` never gets there. To have the layer anyway, make it the last thing,
-    // around the finished app.
+    // A service on a route of its own stays reachable when routers are nested or merged. A layer, as in
+    // `.layer(rooms.layer("/chat"))`, would not: it has to be the last call on the outermost router.
     let app = Router::new()
         .route("/", get(Html(PAGE)))
         .route("/rooms", get(list))
@@ -41,13 +38,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(from_fn(peer_addr))
         .with_state(rooms.clone());
 
-    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".into());
-    let address = format!("127.0.0.1:{port}");
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|e| format!("can't listen on {address}: {e}; choose another port with PORT"))?;
+    let listener = listen()?;
     println!("open http://{} in two tabs; ctrl-c ends it", listener.local_addr()?);
 
+    // `axum::serve` waits for a request's head without a time limit: put a proxy in front of it, or serve the app as
+    // the example `hyper` does.
     let (stop, stopped) = oneshot::channel::<()>();
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
@@ -55,18 +50,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     tokio::signal::ctrl_c().await?;
     println!("draining {} chat connections", rooms.stats().connections);
-    // First the chat, whose clients are told to come back in a few seconds; axum knows nothing of
-    // them. Then axum, but not for ever: a client may never finish its request.
-    rooms.shutdown().await;
+    // The rooms end the WebSockets, axum the other connections, which may never end by themselves.
     drop(stop);
-    if let Ok(ended) = timeout(Duration::from_secs(5), server).await {
+    let (_, ended) = tokio::join!(rooms.shutdown(), timeout(Duration::from_secs(1), server));
+    if let Ok(ended) = ended {
         ended??;
     }
     Ok(())
 }
 
-/// Tells the chat's hooks who is there, as they don't know axum's own type. Behind a proxy, take
-/// the address from the header that the proxy sets.
+/// `TcpListener::bind` would let only 128 clients wait to be accepted, too few for those that come back after a
+/// restart.
+fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    let port = std::env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    let bound = socket.bind(SocketAddr::from(([127, 0, 0, 1], port)));
+    bound.map_err(|e| format!("can't listen on port {port}: {e}; choose another one with PORT"))?;
+    Ok(socket.listen(4096)?)
+}
+
+/// Passes the client's address on to the chat rooms. Behind a proxy, also set `trusted_proxies`.
 async fn peer_addr(ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(PeerAddr(peer));
     next.run(request).await
@@ -88,8 +92,8 @@ async fn list(State(rooms): State<ChatRooms>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], Value::Array(list).to_string())
 }
 
-/// The host speaks. In earnest this would be for admins only. The chat's limits bind its clients,
-/// not the host; so the length is bounded here.
+/// Sends a notice to a room. In production, allow this only for administrators. The limits of the chat rooms apply to
+/// clients only, so this route has a limit of its own.
 async fn notice(
     State(rooms): State<ChatRooms>,
     Path(room): Path<String>,
@@ -102,20 +106,20 @@ async fn notice(
     }
 }
 
-/// What others say goes in by `textContent` alone, so that it is never taken for markup.
+/// The page shows messages by `textContent`, so that they are never interpreted as markup.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>chat rooms on axum</title>
-<form id="door"><input placeholder="name" required> <input value="lobby"> <button>enter</button></form>
+<form id="enter"><input placeholder="name" required> <input value="lobby"> <button>enter</button></form>
 <form id="say" hidden><input placeholder="message" required> <button>send</button></form>
 <p id="count"></p><pre id="log"></pre>
 <script>
   const $ = id => document.getElementById(id);
   const line = text => $("log").textContent += text + "\n";
-  $("door").onsubmit = submitted => {
+  $("enter").onsubmit = submitted => {
     submitted.preventDefault();
     const [name, room] = submitted.target;
     const ws = new WebSocket(location.origin.replace("http", "ws") + "/chat");
     const send = (event, message, more) => ws.send(JSON.stringify({event, message, ...more}));
-    const open = is => { $("say").hidden = !is; $("door").hidden = is; };
+    const open = is => { $("say").hidden = !is; $("enter").hidden = is; };
     ws.onopen = () => { open(true); send("enter", name.value, {roomId: room.value}); };
     ws.onclose = e => { open(false); line(`closed: ${e.code} ${e.reason}`); };
     ws.onmessage = ({data}) => {

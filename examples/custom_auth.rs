@@ -1,8 +1,7 @@
-//! An auth hook of one's own: a session cookie that is looked up in a store. Who has none, or
-//! one that the store doesn't know, is refused with 401 before there is any connection.
+//! An auth hook of your own: it looks up a session cookie. A request without a valid cookie is refused with 401.
 //!
-//! `cargo run --example custom_auth` (`PORT=8080` for another port), then open the address that
-//! it prints. By hand:
+//! `cargo run --example custom_auth` (`PORT=8080` for another port), then open the address that it prints. In a
+//! terminal:
 //!
 //! ```sh
 //! curl -i -d name=Ann http://127.0.0.1:3000/login    # shows the cookie
@@ -12,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -21,19 +21,19 @@ use axum::response::{Html, IntoResponse};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tower_chat_rooms::{Admission, AuthRefusal, Authenticate, ChatRooms, User};
 
-/// Who is logged in, by session. Stands for a database, so its calls are async; a real one would
-/// also let sessions end.
+/// The users that are logged in, by session. It stands for a database, so its methods are async. A real one would
+/// also let sessions expire.
 #[derive(Clone, Default)]
 struct Sessions(Arc<Mutex<HashMap<String, String>>>);
 
 impl Sessions {
     async fn begin(&self, name: String) -> String {
-        // 16 random bytes in base64; the crate `getrandom` is the straight way to them.
+        // 16 random bytes in base64. In your application, use the crate `getrandom`.
         let session = generate_key();
         self.0.lock().await.insert(session.clone(), name);
         session
@@ -46,12 +46,11 @@ impl Sessions {
 
 impl Authenticate for Sessions {
     async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
-        // Browsers send cookies along with a WebSocket that any page opens; but pages of other hosts
-        // and ports have been refused before this is asked.
+        // Browsers send cookies with WebSockets of any page. Pages of other origins are refused before this is called.
         let session =
             cookie(request, "session").ok_or(AuthRefusal::unauthorized("log in first: POST /login"))?;
         match self.find(session).await {
-            // Whatever name the client enters with, this is the one that the others see.
+            // The other members see this name, whatever name the client enters with.
             Some(name) => Ok(Admission::user(User::new(&name).with_name(&name))),
             None => Err(AuthRefusal::unauthorized("the session has ended; log in again: POST /login")),
         }
@@ -71,11 +70,22 @@ struct Login {
     name: String,
 }
 
-/// Believes everybody; this is where a password would be checked. Over HTTPS add `Secure`.
+/// Accepts every name. In production, check a password here, and add `Secure` to the cookie.
 async fn login(State(sessions): State<Sessions>, Form(login): Form<Login>) -> impl IntoResponse {
     let session = sessions.begin(login.name).await;
     let cookie = format!("session={session}; HttpOnly; SameSite=Strict; Path=/");
     (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)])
+}
+
+/// `TcpListener::bind` would let only 128 clients wait to be accepted, too few for those that come back after a
+/// restart.
+fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    let port = std::env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    let bound = socket.bind(SocketAddr::from(([127, 0, 0, 1], port)));
+    bound.map_err(|e| format!("can't listen on port {port}: {e}; choose another one with PORT"))?;
+    Ok(socket.listen(4096)?)
 }
 
 #[tokio::main]
@@ -88,11 +98,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route_service("/chat", rooms.service())
         .with_state(sessions);
 
-    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".into());
-    let address = format!("127.0.0.1:{port}");
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|e| format!("can't listen on {address}: {e}; choose another port with PORT"))?;
+    let listener = listen()?;
     println!("open http://{}; ctrl-c ends it", listener.local_addr()?);
     tokio::select! {
         served = axum::serve(listener, app).into_future() => served?,
@@ -102,7 +108,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Logs in first: of a refused WebSocket a script sees no status, only close code 1006.
+/// The page logs in before it connects, because a script sees a refused WebSocket only as close code 1006.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>chat rooms with a login</title>
 <form><input placeholder="name" required> <button>log in and chat</button></form><pre></pre>
 <script>

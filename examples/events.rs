@@ -1,18 +1,19 @@
-//! The callbacks as a stream: a task of its own hears of every enter and out, prints it with the
-//! count and the reason, and keeps a roster of who is where.
+//! The event hook as a channel: a task receives every enter and leave, prints it with the count and the reason, and
+//! keeps a roster of each room.
 //!
-//! `cargo run --example events` (`PORT=8080` for another port), then open the address that it
-//! prints in a few tabs, enter other rooms, close and reload tabs, and look at the terminal.
+//! `cargo run --example events` (`PORT=8080` for another port), then open the address that it prints in a few tabs,
+//! enter other rooms, close and reload tabs, and watch the terminal.
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tower_chat_rooms::{ChannelEvent, ChatRooms, ConnectionId, EventReceiver, Name, RoomId, event_channel};
@@ -21,29 +22,37 @@ use tower_chat_rooms::{ChannelEvent, ChatRooms, ConnectionId, EventReceiver, Nam
 async fn main() -> Result<(), Box<dyn Error>> {
     let (events, receiver) = event_channel(1024);
     let rooms = Arc::new(ChatRooms::builder().events(events).build()?);
-    // The channel ends with the last handle on the rooms, so its reader must not hold one.
+    // The channel ends with the last handle to the rooms, so the task that reads it must not hold one.
     let reader = tokio::spawn(read(receiver, Arc::downgrade(&rooms)));
     let app = Router::new().route("/", get(Html(PAGE))).route_service("/chat", rooms.service());
 
-    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".into());
-    let address = format!("127.0.0.1:{port}");
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|e| format!("can't listen on {address}: {e}; choose another port with PORT"))?;
+    let listener = listen()?;
     println!("open http://{} in a few tabs; ctrl-c ends it", listener.local_addr()?);
     let (stop, stopped) = oneshot::channel::<()>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
     tokio::spawn(server.into_future());
 
     tokio::signal::ctrl_c().await?;
+    drop(stop);
     rooms.shutdown().await;
-    drop((stop, rooms));
-    // Every member has left by now, and the reader says so to the last one. But a client that
-    // never finishes its request keeps axum, and the channel with it: not for ever.
-    if let Ok(read) = timeout(Duration::from_secs(5), reader).await {
+    drop(rooms);
+    // Every member has left, and the channel has all of the events. It does not end while a client that never
+    // finishes its request keeps axum running.
+    if let Ok(read) = timeout(Duration::from_secs(1), reader).await {
         read?;
     }
     Ok(())
+}
+
+/// `TcpListener::bind` would let only 128 clients wait to be accepted, too few for those that come back after a
+/// restart.
+fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    let port = std::env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    let bound = socket.bind(SocketAddr::from(([127, 0, 0, 1], port)));
+    bound.map_err(|e| format!("can't listen on port {port}: {e}; choose another one with PORT"))?;
+    Ok(socket.listen(4096)?)
 }
 
 async fn read(mut events: EventReceiver, rooms: Weak<ChatRooms>) {
@@ -62,7 +71,7 @@ async fn read(mut events: EventReceiver, rooms: Weak<ChatRooms>) {
             }
             ChannelEvent::Message { room, name, event, .. } => println!("  {name} sent {room} a {event:?}"),
             ChannelEvent::Lost(n) => {
-                println!("! {n} events came too fast for this task; taking stock");
+                println!("! {n} events were lost because this task was too slow; listing the members anew");
                 roster = rooms.upgrade().map_or_else(Roster::default, |rooms| Roster::of(&rooms));
             }
             _ => {}
@@ -71,8 +80,8 @@ async fn read(mut events: EventReceiver, rooms: Weak<ChatRooms>) {
     println!("the rooms are closed");
 }
 
-/// Members by connection, as two may bear one name. The events of one connection come in order,
-/// those of different ones may overtake each other; a roster by connection comes out the same.
+/// The members of each room by connection, because two may have the same name. The events of one connection come in
+/// order, those of different connections may overtake each other.
 #[derive(Default)]
 struct Roster(BTreeMap<RoomId, BTreeMap<ConnectionId, Name>>);
 
@@ -118,7 +127,7 @@ const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>chat rooms wit
   form.onsubmit = e => {
     e.preventDefault();
     if (ws?.readyState === WebSocket.OPEN) return enter();
-    // Not before: who connects has ten seconds to enter a room.
+    // Not earlier, because a connection has to enter a room within ten seconds.
     ws = new WebSocket(location.origin.replace("http", "ws") + "/chat");
     ws.onopen = enter;
     ws.onclose = e => line(`closed: ${e.code} ${e.reason}`);

@@ -1,12 +1,15 @@
-//! Chat rooms as a layer in front of an own service, on plain hyper: requests to `/chat` that
-//! mean WebSocket become chat connections, all others go on to the service.
+//! Chat rooms as a layer in front of your own service, on plain hyper: WebSocket handshakes at `/chat` become chat
+//! connections, all other requests go to the service.
 //!
-//! `cargo run --example hyper` (`PORT=8080` for another port), then open the address that it
-//! prints in two tabs. `curl http://127.0.0.1:3000/chat` shows that plain requests pass through.
+//! `cargo run --example hyper` (`PORT=8080` for another port), then open the address that it prints in two tabs.
+//! `curl http://127.0.0.1:3000/chat` shows that other requests reach the service.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -15,58 +18,75 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tower::{ServiceBuilder, service_fn};
 use tower_chat_rooms::{ChatRooms, PeerAddr};
+
+/// Time for the head of a request, and between two pings of an HTTP/2 connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP connections of one address. The chat rooms have a limit of their own for WebSockets.
+const MAX_PER_ADDRESS: usize = 256;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let rooms = ChatRooms::builder().build()?;
     let service = ServiceBuilder::new().layer(rooms.layer("/chat")).service(service_fn(site));
-
-    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".into());
-    let address = format!("127.0.0.1:{port}");
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|e| format!("can't listen on {address}: {e}; choose another port with PORT"))?;
+    let listener = listen()?;
     println!("open http://{} in two tabs; ctrl-c ends it", listener.local_addr()?);
 
-    let mut server = Builder::new(TokioExecutor::new());
-    // Without a timer hyper waits for the rest of a request for ever.
-    server.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    let mut http = Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    // Pings end a connection whose client is gone; one that answers them may stay.
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).enable_connect_protocol();
     let open = GracefulShutdown::new();
+    let mut addresses: HashMap<IpAddr, Arc<()>> = HashMap::new();
     let mut stop = pin!(tokio::signal::ctrl_c());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             stopped = &mut stop => break stopped?,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // One client's bad luck, or too many open files: some of those will end.
-                eprintln!("accept failed: {error}");
-                sleep(Duration::from_millis(50)).await;
-                continue;
-            }
+        let Ok((stream, peer)) = accepted else {
+            // The client is gone again, or too many files are open and some will be closed.
+            sleep(Duration::from_millis(50)).await;
+            continue;
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            eprintln!("{peer}: answers may be late, as TCP_NODELAY can't be set: {error}");
+        // Each connection holds a clone of its address's `Arc`.
+        addresses.retain(|_, count| Arc::strong_count(count) > 1);
+        let permit = addresses.entry(peer.ip()).or_default().clone();
+        if Arc::strong_count(&permit) > MAX_PER_ADDRESS + 1 {
+            continue;
         }
+        let has_request = Arc::new(Notify::new());
+        let first_request = has_request.clone();
         let service = ServiceBuilder::new()
             .map_request(move |mut request: Request<_>| {
+                has_request.notify_one();
                 request.extensions_mut().insert(PeerAddr(peer));
                 request
             })
             .service(service.clone());
-        // With `serve_connection` instead, every upgrade would be refused with 500.
-        let connection = server
+        // With `serve_connection`, every upgrade would be refused with 500.
+        let connection = http
             .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
             .into_owned();
         let connection = open.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            // An upgrade to WebSocket ends the connection for hyper, and so gives the permit back.
+            let _permit = permit;
+            let mut connection = pin!(connection);
+            // hyper's own time limits begin when it knows the version of HTTP, which is never if the client is silent.
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                begun = timeout(HEAD_TIMEOUT, first_request.notified()) => match begun {
+                    Ok(()) => connection.await,
+                    Err(_) => return,
+                },
+            };
+            if let Err(error) = ended {
                 eprintln!("{peer}: {error}");
             }
         });
@@ -74,18 +94,28 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     println!("draining {} chat connections", rooms.stats().connections);
     drop(listener);
-    // An upgraded connection is hyper's no more: the rooms end those, `open` the plain ones, which
-    // may take their time.
-    let _ = tokio::join!(rooms.shutdown(), timeout(Duration::from_secs(5), open.shutdown()));
+    // The rooms end the WebSockets, `open` the other connections, which may never end by themselves.
+    let _ = tokio::join!(rooms.shutdown(), timeout(Duration::from_secs(1), open.shutdown()));
     Ok(())
 }
 
-/// Stands for the host's own application, and never sees a chat connection.
+/// `TcpListener::bind` would let only 128 clients wait to be accepted, too few for those that come back after a
+/// restart.
+fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    let port = std::env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    let bound = socket.bind(SocketAddr::from(([127, 0, 0, 1], port)));
+    bound.map_err(|e| format!("can't listen on port {port}: {e}; choose another one with PORT"))?;
+    Ok(socket.listen(4096)?)
+}
+
+/// Stands for your application. Chat connections never reach it.
 async fn site<B>(request: Request<B>) -> Result<Response<String>, Infallible> {
     let (status, kind, body) = match request.uri().path() {
         "/" => (StatusCode::OK, "text/html; charset=utf-8", PAGE),
-        "/chat" => (StatusCode::UPGRADE_REQUIRED, "text/plain", "WebSocket only; a page is at /\n"),
-        _ => (StatusCode::NOT_FOUND, "text/plain", "nothing here; a page is at /\n"),
+        "/chat" => (StatusCode::UPGRADE_REQUIRED, "text/plain", "WebSocket only; the page is at /\n"),
+        _ => (StatusCode::NOT_FOUND, "text/plain", "the page is at /\n"),
     };
     let mut response = Response::new(body.to_owned());
     *response.status_mut() = status;

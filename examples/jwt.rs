@@ -1,22 +1,22 @@
-//! Chat for the holders of JSON Web Tokens, in every way that `JwtAuth` takes one, and a policy
-//! that reads a claim of its own: only `role=staff` may enter the room "staff".
+//! JSON Web Tokens, in every way that `JwtAuth` accepts one, and a policy that reads a claim: only `role=staff` may
+//! enter the room "staff".
 //!
-//! `cargo run --example jwt` (`PORT=8080` for another port), then open the address that it
-//! prints. By hand, get a token from `/token?name=Ann&role=staff` and give it as one of
+//! `cargo run --example jwt` (`PORT=8080` for another port), then open the address that it prints. In a program, get
+//! a token from `/token?name=Ann&role=staff` and send it as one of
 //!
 //! ```text
 //! Authorization: Bearer TOKEN            programs; browsers can't set headers on a WebSocket
 //! Sec-WebSocket-Protocol: bearer.TOKEN   browsers: new WebSocket(url, ["bearer." + token])
-//! Cookie: token=TOKEN                    where the chat is on the same site as the login
-//! /chat?token=TOKEN                      where nothing else works: proxies log it
+//! Cookie: token=TOKEN                    if the chat is on the same site as the login
+//! /chat?token=TOKEN                      if nothing else works: proxies log it
 //! {"event":"auth","message":"TOKEN"}     after connecting, before entering
 //! ```
 //!
-//! A token is good for ten minutes, and the connection with it; a newer one that is sent in band
-//! prolongs it. Where an issuer publishes its keys, `JwtAuth::from_keys` takes the place of
-//! `JwtAuth::hs256`, with a task that fetches them anew: see `JwtKeys`.
+//! A token expires after ten minutes, and so does the connection, unless the client sends a newer token by an `auth`
+//! event. If your issuer publishes its keys, use `JwtAuth::from_keys` and a task that fetches them: see `JwtKeys`.
 
 use std::error::Error;
+use std::net::SocketAddr;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -25,11 +25,11 @@ use axum::response::Html;
 use axum::routing::get;
 use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tower_chat_rooms::{ChatRooms, Claims, Denied, EnterRequest, JwtAuth};
 
-/// What the token says, beyond what `JwtAuth` asks for.
+/// The claims of a token. `JwtAuth` itself reads `sub`, `name` and `exp`.
 #[derive(Deserialize, Serialize)]
 struct Token {
     sub: String,
@@ -40,12 +40,11 @@ struct Token {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // New at each start, so old tokens end with the process. A real one comes from the
-    // configuration. (tungstenite's handshake key is 16 random bytes in base64, and here anyway;
-    // the crate `getrandom` is the straight way.)
+    // A new secret at each start. In production it comes from your configuration. (tungstenite's handshake key is 16
+    // random bytes in base64. In your application, use the crate `getrandom`.)
     let secret = generate_key() + &generate_key();
 
-    // Browsers send a cookie from whatever page; those of other origins are refused by default.
+    // Browsers send cookies with WebSockets of any page. Pages of other origins are refused by default.
     let auth = JwtAuth::hs256(&secret)?.with_cookie("token").with_query("token");
     let rooms = ChatRooms::builder().auth(auth).policy(staff_only).build()?;
     let app = Router::new()
@@ -54,11 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route_service("/chat", rooms.service())
         .with_state(EncodingKey::from_secret(secret.as_bytes()));
 
-    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".into());
-    let address = format!("127.0.0.1:{port}");
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|e| format!("can't listen on {address}: {e}; choose another port with PORT"))?;
+    let listener = listen()?;
     let here = listener.local_addr()?;
     println!("open http://{here}, or get a token: curl 'http://{here}/token?name=Ann&role=staff'");
     tokio::select! {
@@ -69,7 +64,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `JwtAuth` has checked signature and expiry; what the other claims mean is the host's affair.
+/// `TcpListener::bind` would let only 128 clients wait to be accepted, too few for those that come back after a
+/// restart.
+fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    let port = std::env::var("PORT").map_or(Ok(3000), |port| port.parse())?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    let bound = socket.bind(SocketAddr::from(([127, 0, 0, 1], port)));
+    bound.map_err(|e| format!("can't listen on port {port}: {e}; choose another one with PORT"))?;
+    Ok(socket.listen(4096)?)
+}
+
+/// `JwtAuth` has checked the signature and the expiry. The meaning of the other claims is yours.
 fn staff_only(request: &EnterRequest<'_>) -> Result<(), Denied> {
     if request.room().as_str() != "staff" {
         return Ok(());
@@ -82,16 +88,17 @@ fn staff_only(request: &EnterRequest<'_>) -> Result<(), Denied> {
 }
 
 #[derive(Deserialize)]
-struct Wish {
+struct TokenRequest {
     name: String,
     #[serde(default)]
     role: String,
 }
 
-/// Believes everybody. A real issuer would look at a password first, and into its own books for
-/// the role.
-async fn issue(State(key): State<EncodingKey>, Query(wish): Query<Wish>) -> Result<String, StatusCode> {
-    let Wish { name, role } = wish;
+/// Accepts every name and role. In production, check a password and look up the role.
+async fn issue(
+    State(key): State<EncodingKey>,
+    Query(TokenRequest { name, role }): Query<TokenRequest>,
+) -> Result<String, StatusCode> {
     let token = Token { sub: format!("user:{name}"), name, role, exp: get_current_timestamp() + 600 };
     encode(&Header::default(), &token, &key).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }

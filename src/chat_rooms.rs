@@ -1,11 +1,13 @@
 //! `ChatRooms`, the host's handle.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::either::Either;
 
 use crate::browser::script::ClientScript;
 use crate::builder::ChatRoomsBuilder;
@@ -26,6 +28,7 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::inbound::Body;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, host_frame};
+use crate::socket::Io;
 use crate::stats::Stats;
 
 /// A handle to a set of chat rooms.
@@ -131,27 +134,40 @@ impl ChatRooms {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn serve<IO>(&self, io: IO, admission: Admission)
+    pub fn serve<IO>(&self, io: IO, admission: Admission) -> impl Future<Output = ()> + Send
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.serve_from(io, admission, None).await;
+        self.serve_from(io, admission, None)
     }
 
     /// Serves a connection as [`serve`](ChatRooms::serve) does, with the client's address, for hooks and
     /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip).
-    pub async fn serve_from<IO>(&self, io: IO, mut admission: Admission, peer: Option<SocketAddr>)
+    pub async fn serve_from<IO>(&self, io: IO, admission: Admission, peer: Option<SocketAddr>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.open(Box::new(io), admission, peer).await;
+    }
+
+    /// Opens a connection, and returns the future that leads it to its end.
+    fn open(
+        &self,
+        io: Box<dyn Io>,
+        mut admission: Admission,
+        peer: Option<SocketAddr>,
+    ) -> impl Future<Output = ()> + use<> {
         let permit = match self.engine.admission.admit(peer.map(|peer| peer.ip())) {
             Ok(permit) => permit,
-            Err(error) => return Refusal::from(error).count(&self.engine),
+            Err(error) => {
+                Refusal::from(error).count(&self.engine);
+                return Either::Left(ready(()));
+            }
         };
         let subprotocol = Subprotocol::of(admission.take_protocol().as_ref());
         let (first, max_write) = (Bytes::new(), usize::MAX);
         let opening = Opening { permit, admission, peer, subprotocol, first, max_write };
-        serve(self.engine.clone(), Box::new(io), opening).await;
+        Either::Right(serve(self.engine.clone(), io, opening))
     }
 
     /// Sends a JSON object to all members of a room.
@@ -274,8 +290,7 @@ impl ChatRooms {
     /// Shuts down: refuses further upgrades, closes every connection with 1012, which tells clients to come back, and
     /// waits until all have ended.
     ///
-    /// It takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout), or
-    /// [`close_timeout`](crate::Timeouts::close_timeout) if connections are being closed already. Afterwards
+    /// It takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout). Afterwards
     /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to come
     /// back at different times, from two seconds on. A shutdown cannot be undone.
     pub async fn shutdown(&self) {

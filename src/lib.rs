@@ -126,6 +126,21 @@
 pub struct Readme;
 
 mod admission;
+/// What `benches/` measures: code that needs the crate's private types. Not public API.
+///
+/// Each case prepares what it needs, and returns a closure that does the work once.
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub mod bench_cases {
+    pub use crate::delivery::bench_cases::{
+        join_leave, join_leave_while_delivering, message, open_and_leave,
+    };
+    pub use crate::protocol::bench_cases::{
+        ENTER, FORGED, MESSAGE, PONG, boundary, encode, long_message, parse, pong,
+    };
+    pub use crate::session::bench_cases::{deliver, read, resume};
+    pub use crate::socket::bench_cases::{leftover, leftover_in_parts};
+}
 mod broker;
 mod browser;
 mod builder;

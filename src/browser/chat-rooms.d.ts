@@ -36,7 +36,7 @@ export interface Position {
 /**
  * * `connecting`: the first attempts are under way;
  * * `online`: in the room;
- * * `outside`: connected, but not in the room: put out of it, refused on coming back, or without a valid
+ * * `outside`: connected, but not in the room: removed from it, refused on coming back, or without a valid
  *   token. With `retryAt` it enters again by itself, as it does when it has got another token; otherwise
  *   see {@link Room.enter};
  * * `reconnecting`: the connection was lost, and the client tries to come back;
@@ -91,9 +91,10 @@ export interface ConnectOptions {
   /** The room's id; without one, the room of the empty id. */
   room?: string | number;
   /**
-   * Sent in band before entering. Give a function where tokens expire: it is asked anew for each attempt, when
-   * the server warns that the token expires soon, and when the server refuses a token. Three refusals in a row
-   * end the room with `no_auth`, as does a refused string, or a function that has no token any more.
+   * Sent in band before entering. Give a function where tokens expire: it is called for each attempt, when the
+   * server warns that the token expires soon, when the token has expired, and when the server refuses a token.
+   * Three refusals in a row end the room with `no_auth`, as does a refused string, or a function that returns no
+   * token.
    */
   token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
   /** Gives up entering, or leaves. */

@@ -15,7 +15,32 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tower::Service;
 
-const SCRIPT: &str = include_str!("../browser/chat-rooms.js");
+macro_rules! modules {
+    ($($file:literal),* $(,)?) => { &[$(($file, include_str!($file))),*] };
+}
+
+/// The modules of the client, each after those that it imports. The last one is the package's entry.
+const MODULES: &[(&str, &str)] = modules![
+    "errors.js",
+    "events.js",
+    "timer.js",
+    "retry.js",
+    "token-bucket.js",
+    "outbox.js",
+    "page.js",
+    "session.js",
+    "token-source.js",
+    "socket.js",
+    "authentication.js",
+    "membership.js",
+    "connection.js",
+    "room.js",
+    "chat-rooms.js",
+];
+
+/// The client as one module.
+static SCRIPT: LazyLock<String> = LazyLock::new(|| join(MODULES));
+
 const REFUSAL: &str = "GET only\n";
 
 /// Changes with the script, and with nothing else.
@@ -45,7 +70,7 @@ impl ClientScript {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response
         } else {
-            respond(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT)
+            respond(StatusCode::OK, "text/javascript; charset=utf-8", &SCRIPT)
         };
         if request.method() == Method::HEAD {
             *response.body_mut() = ScriptBody(None);
@@ -55,6 +80,21 @@ impl ClientScript {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         response
     }
+}
+
+/// Joins modules that import each other into one that imports nothing and exports what the last one does. For this,
+/// an `import` is a line of its own, an `export` starts its line, and no name is declared in two modules.
+fn join(modules: &[(&str, &str)]) -> String {
+    let mut joined = String::new();
+    for (n, (_, text)) in modules.iter().enumerate() {
+        let is_entry = n + 1 == modules.len();
+        for line in text.lines().filter(|line| !line.starts_with("import ")) {
+            let line = if is_entry { line } else { line.strip_prefix("export ").unwrap_or(line) };
+            joined.push_str(line);
+            joined.push('\n');
+        }
+    }
+    joined
 }
 
 fn respond(status: StatusCode, kind: &'static str, text: &'static str) -> Response<ScriptBody> {
@@ -117,5 +157,46 @@ impl Body for ScriptBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MODULES, SCRIPT};
+
+    fn lines_with<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+        text.lines().filter(|line| line.trim_start().starts_with(start)).collect()
+    }
+
+    #[test]
+    fn the_script_exports_what_the_entry_exports_and_imports_nothing() {
+        let (_, entry) = MODULES[MODULES.len() - 1];
+        assert_eq!(lines_with(&SCRIPT, "import"), [""; 0]);
+        assert_eq!(lines_with(&SCRIPT, "export"), lines_with(entry, "export"));
+        assert!(!SCRIPT.contains("from './"));
+    }
+
+    #[test]
+    fn modules_follow_those_that_they_import() {
+        for (n, (file, text)) in MODULES.iter().enumerate() {
+            for import in lines_with(text, "import") {
+                let from = import.split_once(" } from './").and_then(|(_, rest)| rest.strip_suffix("';"));
+                let from = from.unwrap_or_else(|| panic!("{file}: {import}"));
+                assert!(MODULES[..n].iter().any(|(earlier, _)| *earlier == from), "{file} imports {from}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_module_is_in_the_script() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/browser");
+        let files = std::fs::read_dir(folder).expect("the folder is there").map(|entry| {
+            entry.expect("its entries can be read").file_name().into_string().expect("names are UTF-8")
+        });
+        let mut files: Vec<String> = files.filter(|name| name.ends_with(".js")).collect();
+        files.sort();
+        let mut modules: Vec<&str> = MODULES.iter().map(|(file, _)| *file).collect();
+        modules.sort_unstable();
+        assert_eq!(files, modules);
     }
 }

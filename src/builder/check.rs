@@ -114,3 +114,35 @@ fn check_burst(
 fn refuse(text: String) -> Result<(), BuildError> {
     Err(BuildError::new(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_fit_together() {
+        assert_eq!(check(&Config::default()), Ok(()));
+    }
+
+    #[test]
+    fn what_a_member_may_send_at_once_must_fit_the_others_queues() {
+        let with = |queue, rate, slow_consumer| {
+            check(&Config {
+                limits: Limits::default().max_queue_bytes(queue),
+                rate_limits: RateLimits::default().max_bytes_per_second(rate),
+                slow_consumer,
+                ..Config::default()
+            })
+        };
+        const KIB: usize = 1024;
+        let error = with(512 * KIB, 256 * KIB, SlowConsumer::Close).unwrap_err().to_string();
+        assert!(error.contains("Limits::max_queue_bytes") && error.contains("1048576"), "{error}");
+        for (queue, rate, slow) in [
+            (512 * KIB, 128 * KIB, SlowConsumer::Close),
+            (512 * KIB, usize::MAX, SlowConsumer::Close),
+            (512 * KIB, 256 * KIB, SlowConsumer::DropOldest),
+        ] {
+            assert_eq!(with(queue, rate, slow), Ok(()), "{queue} {rate} {slow:?}");
+        }
+    }
+}

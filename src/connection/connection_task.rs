@@ -1,9 +1,10 @@
 //! A connection's task: what the client sends, one frame after the other, to the end.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::admission::{Action, Permit};
@@ -112,12 +113,23 @@ impl Connection {
     }
 
     /// Leads the connection to its end.
-    pub(super) async fn serve(mut self) {
-        let End(reason) = match self.run().await {
-            Ok(never) => match never {},
-            Err(end) => end,
-        };
-        let counters = &self.engine.context.counters;
+    ///
+    /// Not an async fn: its future would have room for the connection twice.
+    pub(super) fn serve(self) -> impl Future<Output = ()> + Send + 'static {
+        let mut connection = self;
+        async move {
+            let End(reason) = match connection.run().await {
+                Ok(never) => match never {},
+                Err(end) => end,
+            };
+            // Boxed for the same reason as the rest of a frame's work.
+            Box::pin(connection.finish(reason)).await;
+        }
+    }
+
+    async fn finish(self, reason: LeaveReason) {
+        let Connection { engine, attachment, permit, .. } = self;
+        let counters = &engine.context.counters;
         match reason {
             LeaveReason::HeartbeatMissed => counters.heartbeats_missed.add(1),
             LeaveReason::Slow => counters.slow.add(1),
@@ -126,18 +138,12 @@ impl Connection {
             LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
             _ => {}
         }
-        let timeouts = &self.engine.config().timeouts;
-        let limit = match reason {
-            LeaveReason::Shutdown => timeouts.shutdown_timeout.min(timeouts.close_timeout),
-            _ => timeouts.close_timeout,
-        };
         // After a stall the tutorial's page opens a new connection while the old one ends. It closes the new one
-        // then, and reconnects only if that one has had a heartbeat.
-        let is_late = reason == LeaveReason::Closed && self.engine.has_stalled();
+        // then, and reconnects only if it has had a heartbeat.
+        let is_late = reason == LeaveReason::Closed && engine.has_stalled();
         let delay = if is_late { LATE_CLOSE } else { Duration::ZERO };
-        let Connection { attachment, permit, .. } = self;
-        // Boxed for the same reason as the rest of a frame's work.
-        Box::pin(attachment.finish(reason, delay, limit)).await;
+        let limit = engine.config().timeouts.close_timeout;
+        engine.finish(attachment.finish(reason, delay, limit)).await;
         drop(permit);
     }
 
@@ -215,7 +221,7 @@ impl Connection {
     pub(super) async fn watch<T>(&mut self, future: impl Future<Output = T>) -> Result<T, End> {
         let mut future = pin!(future);
         let (attachment, inbox) = (&self.attachment, &mut self.inbox);
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(value));
             }
@@ -230,7 +236,7 @@ impl Connection {
     /// Looks whether the client is still there, or has left something to handle.
     pub(super) async fn look(&mut self) -> Result<(), End> {
         let (attachment, inbox) = (&self.attachment, &mut self.inbox);
-        std::future::poll_fn(|cx| match attachment.poll_turn(cx, inbox) {
+        poll_fn(|cx| match attachment.poll_turn(cx, inbox) {
             Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
             _ => Poll::Ready(Ok(())),
         })
@@ -285,7 +291,7 @@ impl Connection {
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
         loop {
-            match self.next().await {
+            match poll_fn(|cx| self.poll_next(cx)).await {
                 Event::Turn(Turn::Messages) => {}
                 Event::Turn(Turn::End(reason)) => return Err(End(reason)),
                 Event::Expiring(left) => self.send(&outbound::expiring(left)),
@@ -295,37 +301,33 @@ impl Connection {
             if others > 0 {
                 self.rates.check_others(others)?;
             }
-            while let Some(text) = self.inbox.texts.pop_front() {
-                if let Some(rest) = self.on_text(text.as_str())? {
-                    rest.await?;
-                }
+            #[allow(clippy::while_let_loop, reason = "the task would have room for the text twice")]
+            loop {
+                let Some(text) = self.inbox.texts.pop_front() else { break };
+                let Some(rest) = self.on_text(text.as_str())? else { continue };
+                rest.await?;
             }
-            // A burst's worth of memory is not kept while idle.
-            if self.inbox.texts.capacity() > 4 {
-                self.inbox.texts = VecDeque::new();
+            // A burst's worth of memory is not kept while idle, but one message's.
+            if self.inbox.texts.capacity() > 1 {
+                self.inbox.texts = VecDeque::with_capacity(1);
             }
         }
     }
 
-    async fn next(&mut self) -> Event {
-        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
-        let (deadline, token_expiry) = (&mut self.deadline, &mut self.token_expiry);
-        std::future::poll_fn(|cx| {
-            // First, for a flood must not postpone it.
-            if let Poll::Ready(reason) = deadline.poll(cx) {
-                return Poll::Ready(Event::Turn(Turn::End(reason)));
-            }
-            if let Some(expiry) = token_expiry
-                && let Poll::Ready(step) = expiry.poll(cx)
-            {
-                return Poll::Ready(match step {
-                    Step::Warn(left) => Event::Expiring(left),
-                    Step::Expire => Event::Expired,
-                });
-            }
-            attachment.poll_turn(cx, inbox).map(Event::Turn)
-        })
-        .await
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        // First, for a flood must not postpone it.
+        if let Poll::Ready(reason) = self.deadline.poll(cx) {
+            return Poll::Ready(Event::Turn(Turn::End(reason)));
+        }
+        if let Some(expiry) = &mut self.token_expiry
+            && let Poll::Ready(step) = expiry.poll(cx)
+        {
+            return Poll::Ready(match step {
+                Step::Warn(left) => Event::Expiring(left),
+                Step::Expire => Event::Expired,
+            });
+        }
+        self.attachment.poll_turn(cx, &mut self.inbox).map(Event::Turn)
     }
 
     /// Does at once what can be done at once. What has to wait is boxed: it is rare, and every connection would

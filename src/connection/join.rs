@@ -54,10 +54,13 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         return Ok(());
     }
     if is_there {
-        return Ok(match connection.is_v1() {
-            true => connection.attachment().come_back(resumption.since, slow)?,
-            false => connection.attachment().repeat_enter(&body)?,
-        });
+        let attachment = connection.attachment();
+        if connection.is_v1() {
+            attachment.come_back(resumption.since, slow)?;
+        } else {
+            attachment.repeat_enter(&body)?;
+        }
+        return Ok(());
     }
     if is_back && connection.attachment().membership().is_some() {
         // It wants to be elsewhere now, and goes there from where it was.

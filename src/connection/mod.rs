@@ -53,6 +53,7 @@ pub(crate) async fn refuse(engine: Arc<Engine>, io: Box<dyn Io>, opening: Openin
     let Opening { permit, subprotocol, first, max_write, .. } = opening;
     let mut socket = Socket::new(io, max_write, engine.context.clone(), subprotocol, first);
     socket.send(&frame::text(outbound::no_auth(&reason, None).as_bytes()));
-    socket.finish(LeaveReason::NotAuthenticated, engine.config().timeouts.close_timeout).await;
+    let limit = engine.config().timeouts.close_timeout;
+    engine.finish(socket.finish(LeaveReason::NotAuthenticated, limit)).await;
     drop(permit);
 }

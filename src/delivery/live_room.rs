@@ -10,11 +10,11 @@ use crate::config::{History, UniqueNames};
 use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::{HOLD, HoldBudget};
 use crate::delivery::recipient::Recipient;
-use crate::ids::RoomId;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::position::{Epoch, Position};
-use crate::room::{Members, ReplayBuffer, Room};
+use crate::room::{Member, Members, ReplayBuffer, Room};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
@@ -89,13 +89,7 @@ impl LiveRoom {
             online: AtomicUsize::new(0),
             flushing: AtomicBool::new(false),
             hold_until: AtomicU64::new(0),
-            state: Mutex::new(RoomState {
-                latest: start,
-                room: Room::new(unique_names),
-                pending: Pending::new(history.is_some()),
-                replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
-                hold: HoldBudget::new(),
-            }),
+            state: Mutex::new(RoomState::new(start, history, unique_names)),
         }
     }
 
@@ -148,6 +142,16 @@ impl LiveRoom {
 }
 
 impl RoomState {
+    pub(super) fn new(start: Stamp, history: Option<History>, unique_names: UniqueNames) -> RoomState {
+        RoomState {
+            latest: start,
+            room: Room::new(unique_names),
+            pending: Pending::new(history.is_some()),
+            replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
+            hold: HoldBudget::new(),
+        }
+    }
+
     pub(crate) fn epoch(&self) -> Epoch {
         self.latest.epoch
     }
@@ -166,8 +170,33 @@ impl RoomState {
         &self.room
     }
 
+    /// Takes a member in, to the place that was reserved for it, and publishes its enter.
+    pub(super) fn enter(
+        &mut self,
+        broker: &impl Broker,
+        member: Member<Handle>,
+        frame: &RoomFrame<'_>,
+    ) -> Stamp {
+        self.pending.add_listener(member.handle.subprotocol());
+        self.room.enter(member);
+        self.submit(broker, EventKind::Enter, frame)
+    }
+
+    /// Takes a member out, if it is one, and publishes that.
+    pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
+        let Some(member) = self.room.leave(id) else { return };
+        self.pending.remove_listener(member.handle.subprotocol());
+        let frame = RoomFrame { plain: "", v1: "", tail: out, member: Some(id) };
+        self.submit(broker, EventKind::Leave, &frame);
+    }
+
+    /// Publishes a frame.
+    pub(super) fn publish(&mut self, broker: &impl Broker, frame: &RoomFrame<'_>) -> Stamp {
+        self.submit(broker, EventKind::Publish, frame)
+    }
+
     /// Has the broker order an event, and applies it. A closed room is silent.
-    pub(super) fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
+    fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
         let frame = (!self.room.is_closed()).then_some(frame);
         broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
     }

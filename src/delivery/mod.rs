@@ -1,6 +1,8 @@
 //! Rooms in use: their members, the order of their frames, and the delivery to the members.
 
 mod batch;
+#[cfg(feature = "__bench")]
+pub(crate) mod bench_cases;
 mod flush;
 mod hold;
 mod live_room;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::unconstrained;
 
-use crate::broker::{Broker, EventKind, MemoryBroker, Stamp};
+use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::batch::Batch;
@@ -174,11 +174,7 @@ impl Rooms {
         let is_connected = handle.is_connected();
         let (num, undelivered) = self.registry.visit(room, |_, state| {
             let undelivered = if is_connected { state.pending.undelivered() } else { Vec::new() };
-            if state.room.leave(id).is_some() {
-                state.pending.remove_listener(handle.subprotocol());
-                let frame = RoomFrame { plain: "", v1: "", tail: &out, member: Some(id) };
-                state.submit(&self.broker, EventKind::Leave, &frame);
-            }
+            state.leave(&self.broker, id, &out);
             (state.num(), undelivered)
         });
         self.start_flush(room);
@@ -215,7 +211,7 @@ impl Rooms {
     pub(crate) fn publish(&self, room: &Arc<LiveRoom>, frame: &RoomFrame<'_>) -> Result<Stamp, NotPublished> {
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
-        let stamp = state.submit(&self.broker, EventKind::Publish, frame);
+        let stamp = state.publish(&self.broker, frame);
         let is_claimed = room.claim_flush(&state);
         drop(state);
         if is_claimed {
@@ -281,9 +277,7 @@ impl Rooms {
         let seq = state.seq();
         let replay = since.map(|since| state.replay(since, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
-        state.pending.add_listener(handle.subprotocol());
-        state.room.enter(Member { id, name, handle });
-        let stamp = state.submit(&self.broker, EventKind::Enter, frame);
+        let stamp = state.enter(&self.broker, Member { id, name, handle }, frame);
         Standpoint { room: room.clone(), epoch: state.epoch(), seq, num: stamp.num, replay }
     }
 

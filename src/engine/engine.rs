@@ -1,5 +1,6 @@
 //! The engine's parts, and what takes several of them.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use crate::admission::Admission;
@@ -98,6 +99,14 @@ impl Engine {
             }
         }
         members.len()
+    }
+
+    /// Waits for a closing handshake, but no longer than a shutdown waits for it.
+    pub(crate) async fn finish(&self, handshake: impl Future<Output = ()>) {
+        let mut handshake = pin!(handshake);
+        if self.admission.unless_closing(handshake.as_mut()).await.is_none() {
+            let _ = tokio::time::timeout(self.config().timeouts.shutdown_timeout, handshake).await;
+        }
     }
 
     /// Ends all sessions, and waits until no task of the engine is left.

@@ -210,9 +210,10 @@ fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerErro
         let members: Members<'_> = serde_json::from_str(text).map_err(|e| explain(text, &e))?;
         return Ok(members.body(&["name", "num"]));
     }
-    let object = text.trim_matches([' ', '\t', '\n', '\r']);
+    // It is valid JSON: around it and its members there is no other white space than JSON's.
+    let object = text.trim_ascii();
     let open = object.strip_suffix('}').unwrap_or(object);
-    Ok(Body { text: open.trim_end_matches([' ', '\t', '\n', '\r']).into(), v1: None })
+    Ok(Body { text: open.trim_ascii_end().into(), v1: None })
 }
 
 /// A client sent an event that only the server may send.
@@ -312,20 +313,20 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut found = Envelope::default();
-                while let Some(key) = map.next_key::<&'de RawValue>()? {
+                while let Some(key) = map.next_key()? {
                     let value = map.next_value::<&'de RawValue>()?;
-                    let (slot, key) = match &*string(key).unwrap_or_default() {
-                        "event" => (&mut found.event, "event"),
-                        "message" => (&mut found.message, "message"),
-                        "roomId" => (&mut found.room_id, "roomId"),
-                        "since" => (&mut found.since, "since"),
-                        "resume" => (&mut found.resume, "resume"),
-                        "cid" => (&mut found.cid, "cid"),
-                        "name" | "num" | "seq" | "member" => {
+                    let (slot, key) = match key {
+                        Key::Event => (&mut found.event, "event"),
+                        Key::Message => (&mut found.message, "message"),
+                        Key::RoomId => (&mut found.room_id, "roomId"),
+                        Key::Since => (&mut found.since, "since"),
+                        Key::Resume => (&mut found.resume, "resume"),
+                        Key::Cid => (&mut found.cid, "cid"),
+                        Key::OfServer => {
                             found.forged = true;
                             continue;
                         }
-                        _ => continue,
+                        Key::Other => continue,
                     };
                     if slot.replace(value).is_some() {
                         found.twice = Some(key);
@@ -335,6 +336,46 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
             }
         }
         d.deserialize_map(V)
+    }
+}
+
+/// The key of a member.
+enum Key {
+    Event,
+    Message,
+    RoomId,
+    Since,
+    Resume,
+    Cid,
+    /// The server's to give, if only in v1.
+    OfServer,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Key, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+                Ok(match key {
+                    "event" => Key::Event,
+                    "message" => Key::Message,
+                    "roomId" => Key::RoomId,
+                    "since" => Key::Since,
+                    "resume" => Key::Resume,
+                    "cid" => Key::Cid,
+                    "name" | "num" | "seq" | "member" => Key::OfServer,
+                    _ => Key::Other,
+                })
+            }
+        }
+        d.deserialize_identifier(V)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The wire: what clients send, what they are sent, and with which codes a connection ends.
 
+#[cfg(feature = "__bench")]
+pub(crate) mod bench_cases;
 pub(crate) mod close;
 pub(crate) mod error_code;
 pub(crate) mod frame;

@@ -2,6 +2,8 @@
 //! detach from it.
 
 mod attachment;
+#[cfg(feature = "__bench")]
+pub(crate) mod bench_cases;
 mod callbacks;
 mod memberships;
 mod message_ids;

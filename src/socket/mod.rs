@@ -1,5 +1,7 @@
 //! One WebSocket: its I/O, what was read from it, and what waits to be written to it.
 
+#[cfg(feature = "__bench")]
+pub(crate) mod bench_cases;
 mod liveness;
 mod outlet;
 mod reader;

@@ -75,45 +75,24 @@ impl Outlet {
         self.stuck_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
-    /// Writes whole frames, those of `frames` from `skip` on. Returns how many of the room's frames were
-    /// dropped for them.
-    pub(super) fn write(
-        &mut self,
-        kind: Kind,
-        frames: &Bytes,
-        skip: usize,
-        bounds: impl FnOnce() -> (Bounds, Duration),
-    ) -> Result<u64, Overflow> {
-        let rest = &frames[skip..];
-        let written = if self.queue.is_empty() { self.write_now(rest) } else { 0 };
-        if written == rest.len() {
-            return Ok(0);
-        }
-        // All is shared; a part would keep the whole in memory for as long as it waits.
-        let rest = if skip == 0 { frames.clone() } else { Bytes::copy_from_slice(rest) };
-        let (bounds, now) = bounds();
-        self.keep(kind, rest, written, &bounds, now)
+    /// Writes as much as the I/O takes, unless something waits already. For the rest, the I/O wakes the task
+    /// when there is room.
+    pub(super) fn write(&mut self, frames: &[u8]) -> usize {
+        if self.queue.is_empty() { self.write_now(frames) } else { 0 }
     }
 
-    /// Writes whole frames of which the first `own` bytes are for this client only, and the others are the
-    /// room's.
-    pub(super) fn write_first(
+    /// Keeps whole frames of which so many bytes were written. Returns how many of the room's frames were
+    /// dropped for them.
+    pub(super) fn keep(
         &mut self,
-        all: &Bytes,
-        own: usize,
-        bounds: impl FnOnce() -> (Bounds, Duration),
+        kind: Kind,
+        frames: Bytes,
+        written: usize,
+        bounds: &Bounds,
+        now: Duration,
     ) -> Result<u64, Overflow> {
-        let written = if self.queue.is_empty() { self.write_now(all) } else { 0 };
-        if written == all.len() {
-            return Ok(0);
-        }
-        let (bounds, now) = bounds();
-        let mut lost = 0;
-        if written < own {
-            lost += self.keep(Kind::Own, all.slice(..own), written, &bounds, now)?;
-        }
-        lost += self.keep(Kind::Room, all.slice(own..), written.saturating_sub(own), &bounds, now)?;
-        Ok(lost)
+        self.stuck_since.get_or_insert(now);
+        self.queue.push(kind, frames, written, bounds)
     }
 
     /// Writes a heartbeat, unless one waits already.
@@ -177,21 +156,6 @@ impl Outlet {
         }
     }
 
-    /// Keeps what the I/O didn't take.
-    #[cold]
-    fn keep(
-        &mut self,
-        kind: Kind,
-        frames: Bytes,
-        written: usize,
-        bounds: &Bounds,
-        now: Duration,
-    ) -> Result<u64, Overflow> {
-        self.stuck_since.get_or_insert(now);
-        self.queue.push(kind, frames, written, bounds)
-    }
-
-    /// Writes as much as the I/O takes; for the rest, the I/O wakes the task when there is room.
     fn write_now(&mut self, frames: &[u8]) -> usize {
         let mut written = 0;
         while written < frames.len() {
@@ -219,6 +183,7 @@ impl Outlet {
     }
 
     /// Writing failed. The client may have sent something before it went: the task reads to the end.
+    #[cold]
     fn fail(&mut self) {
         self.is_broken = true;
         self.waker.wake_by_ref();

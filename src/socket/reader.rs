@@ -9,9 +9,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tower_chat_rooms_protocol::close::GOING_AWAY;
 
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame::Boundary;
@@ -26,6 +27,10 @@ const READ_BUFFER: usize = 512;
 
 /// A flood of pings is answered only as far as the client reads the answers.
 const MAX_CONTROL: usize = 1024;
+
+/// The close frame that Caddy before 2.6.3 sends in the client's name when it reloads. It is not masked, which is a
+/// violation of the protocol, but not one of the client's.
+const UNMASKED_GOING_AWAY: [u8; 4] = [0x88, 2, (GOING_AWAY >> 8) as u8, GOING_AWAY as u8];
 
 /// What was read and is not handled yet.
 #[derive(Debug, Default)]
@@ -42,8 +47,8 @@ pub(crate) struct Reader {
     boundary: Boundary,
     /// Where messages may be large.
     splitter: Option<Box<Splitter>>,
-    /// What was read before this reader existed.
-    first: Bytes,
+    /// What was read before this reader existed. Boxed, for it is rare.
+    first: Option<Box<Bytes>>,
     /// Answers wait inside of the context, for the queue had no room.
     refused: bool,
     /// The code with which the client closed the connection.
@@ -52,6 +57,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(first: Bytes, max_message_bytes: usize) -> Reader {
+        let first = (!first.is_empty()).then(|| Box::new(first));
         Reader { first, splitter: Splitter::new(max_message_bytes).map(Box::new), ..Reader::default() }
     }
 
@@ -70,8 +76,7 @@ impl Reader {
         inbox: &mut Inbox,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received, LeaveReason>> {
-        if !self.first.is_empty() {
-            let first = std::mem::take(&mut self.first);
+        if let Some(first) = self.first.take() {
             self.feed(&first, queue, max_message_bytes, inbox)?;
             return Poll::Ready(Ok(Received));
         }
@@ -87,12 +92,12 @@ impl Reader {
 
     fn feed(
         &mut self,
-        bytes: &[u8],
+        received: &[u8],
         queue: &mut SendQueue,
         max_message_bytes: usize,
         inbox: &mut Inbox,
     ) -> Result<(), LeaveReason> {
-        self.boundary.advance(bytes);
+        self.boundary.advance(received);
         inbox.others += self.boundary.take_others();
         let max_frame_bytes = if self.splitter.is_some() { PART } else { max_message_bytes };
         let context = self.context.get_or_insert_with(|| {
@@ -107,10 +112,10 @@ impl Reader {
         let split;
         let bytes = match &mut self.splitter {
             Some(splitter) => {
-                split = splitter.split(bytes).map_err(|TooLong| LeaveReason::TooBig)?;
+                split = splitter.split(received).map_err(|TooLong| LeaveReason::TooBig)?;
                 &split
             }
-            None => bytes,
+            None => received,
         };
         let mut feed = Feed { bytes, queue, refused: false };
         loop {
@@ -121,6 +126,12 @@ impl Reader {
                 // Pings and the close are answered by the next read.
                 Ok(_) => {}
                 Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(Error::Protocol(ProtocolError::UnmaskedFrameFromClient))
+                    if received.ends_with(&UNMASKED_GOING_AWAY) =>
+                {
+                    self.close_code = Some(GOING_AWAY);
+                    return Err(LeaveReason::Closed);
+                }
                 Err(e) => return Err(reason(&e)),
             }
         }
@@ -191,5 +202,27 @@ impl io::Write for Feed<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unmasked_going_away_closes_as_a_masked_one_does() {
+        const MESSAGE: &[u8] = b"\x81\x82\0\0\0\0hi";
+        for (close, reason, code) in [
+            (&b"\x88\x82\0\0\0\0\x03\xe9"[..], LeaveReason::Closed, Some(1001)),
+            (b"\x88\x02\x03\xe9", LeaveReason::Closed, Some(1001)),
+            (b"\x88\x02\x03\xe8", LeaveReason::ProtocolViolation, None),
+            (b"\x81\x02hi", LeaveReason::ProtocolViolation, None),
+        ] {
+            let (mut reader, mut inbox) = (Reader::default(), Inbox::default());
+            let bytes = [MESSAGE, close].concat();
+            let ended = reader.feed(&bytes, &mut SendQueue::default(), 64, &mut inbox);
+            assert_eq!((ended, reader.close_code()), (Err(reason), code), "{close:?}");
+            assert_eq!(inbox.texts, ["hi"]);
+        }
     }
 }

@@ -148,6 +148,7 @@ impl Socket {
     }
 
     /// Writes what the client has not had yet of a batch of the room that it is subscribed to.
+    #[inline]
     pub(crate) fn deliver(&mut self, room: &LiveRoom, batch: &Batch) {
         if let Some(subscription) = self.subscription.as_mut().filter(|s| s.is_of(room))
             && let Some((frames, skip)) = subscription.next(batch, self.subprotocol)
@@ -322,41 +323,61 @@ impl Socket {
         }
     }
 
+    /// Writes frames of the room, those of `frames` from `skip` on.
+    #[inline]
     fn write_room(&mut self, frames: &Bytes, skip: usize) {
-        let Some(subscription) = self.subscription.as_mut().filter(|_| skip < frames.len()) else { return };
-        let Some(heartbeat) = subscription.first_heartbeat() else {
-            return self.write(Kind::Room, frames, skip);
-        };
+        let subscription = self.subscription.as_mut().filter(|_| skip < frames.len());
+        match subscription.and_then(Subscription::first_heartbeat) {
+            None => self.write(Kind::Room, frames, skip),
+            Some(heartbeat) => self.write_first(&frames[skip..], &heartbeat),
+        }
+    }
+
+    /// Writes the first frames of a room. The very first is the member's own enter: it and the heartbeat go out
+    /// in one write, and must not be lost, however slow the client is.
+    #[cold]
+    fn write_first(&mut self, frames: &[u8], heartbeat: &str) {
         if self.is_mute() {
             return;
         }
-        // The first frame is the member's own enter. It and the first heartbeat go out in one write, and must
-        // not be lost, however slow the client is.
-        let frames = &frames[skip..];
         let (enter, others) = frames.split_at(frame::frame_len(frames));
         let mut all = Vec::with_capacity(frames.len() + heartbeat.len() + 4);
         all.extend_from_slice(enter);
         frame::push_text(&mut all, &[heartbeat.as_bytes()]);
         let own = all.len();
         all.extend_from_slice(others);
-        let bounds = bounds(&self.context, self.subprotocol, &self.subscription);
-        let result = self.outlet.write_first(&all.into(), own, bounds);
-        self.note_written(result);
+        let all = Bytes::from(all);
+        let written = self.outlet.write(&all);
+        if written < own {
+            self.keep(Kind::Own, all.slice(..own), written);
+        }
+        if written < all.len() {
+            self.keep(Kind::Room, all.slice(own..), written.saturating_sub(own));
+        }
     }
 
+    /// Writes whole frames, those of `frames` from `skip` on.
     fn write(&mut self, kind: Kind, frames: &Bytes, skip: usize) {
-        if skip == frames.len() || self.is_mute() {
+        let rest = &frames[skip..];
+        if rest.is_empty() || self.is_mute() {
             return;
         }
-        let bounds = bounds(&self.context, self.subprotocol, &self.subscription);
-        let result = self.outlet.write(kind, frames, skip, bounds);
-        self.note_written(result);
+        let written = self.outlet.write(rest);
+        if written < rest.len() {
+            // All is shared; a part would keep the whole in memory for as long as it waits.
+            let rest = if skip == 0 { frames.clone() } else { Bytes::copy_from_slice(rest) };
+            self.keep(kind, rest, written);
+        }
     }
 
-    fn note_written(&mut self, result: Result<u64, Overflow>) {
-        match result {
+    /// Keeps what the I/O didn't take.
+    #[cold]
+    fn keep(&mut self, kind: Kind, frames: Bytes, written: usize) {
+        let Context { config, clock, counters, .. } = &*self.context;
+        let bounds = bounds(&config.limits, self.subprotocol, self.subscription.as_ref());
+        match self.outlet.keep(kind, frames, written, &bounds, clock.now()) {
             Ok(0) => {}
-            Ok(lost) => self.context.counters.lagged.add(lost),
+            Ok(lost) => counters.lagged.add(lost),
             Err(Overflow) => return self.close(LeaveReason::Slow),
         }
         // Senders are held back when this socket makes progress: a client that reads nothing delays nobody.

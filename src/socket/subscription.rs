@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::SlowConsumer;
-use crate::context::Context;
+use crate::config::{Limits, SlowConsumer};
 use crate::delivery::{Batch, LiveRoom};
 use crate::protocol::outbound;
 use crate::protocol::subprotocol::Subprotocol;
@@ -73,13 +72,18 @@ impl Subscription {
         if batch.end() <= self.seq {
             return None;
         }
-        if let Some(waiting) = &mut self.waiting {
-            waiting.push(batch.clone());
+        if self.waiting.is_some() {
+            self.keep_waiting(batch);
             return None;
         }
         let frames = batch.frames(self.seq, subprotocol);
         self.seq = batch.end();
         Some(frames)
+    }
+
+    #[cold]
+    fn keep_waiting(&mut self, batch: &Batch) {
+        self.waiting.get_or_insert_default().push(batch.clone());
     }
 
     /// The heartbeat that follows the first frame, once.
@@ -88,20 +92,16 @@ impl Subscription {
     }
 }
 
-/// How much may wait, and the time: both are asked for only when something has to wait.
+/// How much may wait for a socket.
 pub(super) fn bounds(
-    context: &Context,
+    limits: &Limits,
     subprotocol: Subprotocol,
-    subscription: &Option<Subscription>,
-) -> impl FnOnce() -> (Bounds, Duration) {
-    move || {
-        let limits = &context.config.limits;
-        let bounds = Bounds {
-            frames: limits.max_queue_frames,
-            bytes: limits.max_queue_bytes,
-            slow: subscription.as_ref().map_or(SlowConsumer::Close, Subscription::slow_consumer),
-            announces_gaps: subprotocol == Subprotocol::V1,
-        };
-        (bounds, context.clock.now())
+    subscription: Option<&Subscription>,
+) -> Bounds {
+    Bounds {
+        frames: limits.max_queue_frames,
+        bytes: limits.max_queue_bytes,
+        slow: subscription.map_or(SlowConsumer::Close, Subscription::slow_consumer),
+        announces_gaps: subprotocol == Subprotocol::V1,
     }
 }

@@ -98,7 +98,7 @@ async fn down_and_up(server: &mut Server, ann: &Page, bob: &Page, notice: &str) 
         // Of two who come back, the first sees the second.
         log.retain(|line| !line.ends_with(" joined"));
         let welcome = format!("You joined as {name}");
-        let gap = "What was said meanwhile may be missing here.";
+        let gap = "Some messages may be missing here.";
         let expected =
             [&welcome, "Ann: one", "Bob: two", notice, "Reconnected", gap, "Ann: three", "Bob: four"];
         assert_eq!(log, expected);

@@ -32,7 +32,7 @@ test('a server that leaves out what has a default is understood', async () => {
   world.socket.accept();
   world.socket.say({ event: 'welcome', connection: '1' });
   world.socket.say({ event: 'welcome', connection: '1' }); // Once is enough.
-  world.socket.say({ event: 'entered', roomId: 'tea', name: 'ann', connection: '1', epoch: 'E', seq: 3, num: 1, resumed: false, recovered: false });
+  world.socket.say({ event: 'entered', roomId: 'tea', name: 'ann', member: '1', epoch: 'E', seq: 3, num: 1, resumed: false, recovered: false });
   const room = await promise;
   assert.deepEqual([room.member, room.position.seq], ['1', 3]);
   assert.equal(world.socket.take().length, 1);

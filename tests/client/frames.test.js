@@ -156,7 +156,7 @@ test('frames of a room that has not been entered yet are not its frames', async 
 test('a handler may leave, whatever it is told', async () => {
   for (const [type, frame] of [
     ['message', said(2, 'x')], ['*', said(2, 'x')], ['gap', { event: 'lagged', missed: 1 }], ['error', { event: 'error', code: 'x', message: 'y' }],
-    ['state', { event: 'noAuth', message: 'expired' }], ['error', null],
+    ['state', { event: 'noAuth', message: 'expired', roomId: 'tea' }], ['error', null],
   ]) {
     const world = new World();
     const { room } = await enter(world);

@@ -10,50 +10,50 @@ use tower_chat_rooms::{
     Admission, ChannelEvent, ChatRooms, Entered, LeaveReason, Left, RoomEvents, event_channel,
 };
 
-use crate::client::{Client, assert_empty, logged};
+use crate::support::{Client, assert_empty, rooms_with_log};
 
 #[tokio::test(start_paused = true)]
 async fn each_enter_has_one_left_on_every_way_out() {
-    let (rooms, log) = logged();
-    let mut told = Vec::new();
-    let out = |log: &crate::client::Log| {
+    let (rooms, log) = rooms_with_log();
+    let mut logged = Vec::new();
+    let out = |log: &crate::support::EventLog| {
         let lines = log.take();
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert_eq!(lines[0], "+ ann r 1");
         lines[1].strip_prefix("- ann r 0 ").unwrap().to_owned()
     };
 
-    Client::enter(&rooms, "ann", "r").await.leave().await;
-    told.push(out(&log));
-    Client::enter(&rooms, "ann", "r").await.vanish().await;
-    told.push(out(&log));
+    Client::enter(&rooms, "ann", "r").await.close().await;
+    logged.push(out(&log));
+    Client::enter(&rooms, "ann", "r").await.disconnect().await;
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
-    ann.polite = false;
-    assert_eq!(ann.closed().await, 4000);
+    ann.answers_heartbeats = false;
+    assert_eq!(ann.close_code().await, 4000);
     ann.task.await.unwrap();
-    told.push(out(&log));
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     assert!(rooms.kick(rooms.members("r")[0].connection));
-    assert_eq!(ann.closed().await, 4500);
-    told.push(out(&log));
+    assert_eq!(ann.close_code().await, 4500);
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     assert_eq!(rooms.close_room("r"), 1);
-    assert_eq!(ann.closed().await, 4501);
-    told.push(out(&log));
+    assert_eq!(ann.close_code().await, 4501);
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     ann.ws.send(Message::binary(vec![1])).await.unwrap();
-    assert_eq!(ann.closed().await, 1003);
-    told.push(out(&log));
+    assert_eq!(ann.close_code().await, 1003);
+    logged.push(out(&log));
     let ann = Client::enter(&rooms, "ann", "r").await;
     ann.task.abort();
     assert!(ann.task.await.unwrap_err().is_cancelled());
-    told.push(out(&log));
+    logged.push(out(&log));
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let handle = rooms.clone();
     let down = tokio::spawn(async move { handle.shutdown().await });
-    assert_eq!(ann.closed().await, 1012);
+    assert_eq!(ann.close_code().await, 1012);
     down.await.unwrap();
-    told.push(out(&log));
+    logged.push(out(&log));
 
     let reasons = [
         LeaveReason::Closed,
@@ -65,7 +65,7 @@ async fn each_enter_has_one_left_on_every_way_out() {
         LeaveReason::Dropped,
         LeaveReason::Shutdown,
     ];
-    assert_eq!(told, reasons.map(|r| r.to_string()));
+    assert_eq!(logged, reasons.map(|r| r.to_string()));
     assert_empty(&rooms);
 }
 
@@ -95,21 +95,21 @@ async fn callbacks_that_panic_end_only_their_connection() {
     let mut calm = Client::enter(&rooms, "calm", "r").await;
 
     let mut first = Client::enter(&rooms, "in", "r").await;
-    assert_eq!(first.closed().await, 1011);
+    assert_eq!(first.close_code().await, 1011);
     assert_eq!(calm.next().await["event"], "enter");
     assert_eq!(calm.next().await["event"], "out");
 
-    Client::enter(&rooms, "out", "r").await.leave().await;
+    Client::enter(&rooms, "out", "r").await.close().await;
     assert_eq!(calm.next().await["event"], "enter");
     assert_eq!(calm.next().await["event"], "out");
 
     // While moving from one room to another.
     let mut mover = Client::enter(&rooms, "out", "r").await;
-    mover.say(json!({"event": "enter", "message": "out", "roomId": "s"})).await;
-    assert_eq!(mover.closed().await, 1011);
+    mover.send(json!({"event": "enter", "message": "out", "roomId": "s"})).await;
+    assert_eq!(mover.close_code().await, 1011);
     mover.task.await.unwrap();
 
-    calm.leave().await;
+    calm.close().await;
     assert_empty(&rooms);
     let (entered, left) = (panicking.entered.load(Ordering::SeqCst), panicking.left.load(Ordering::SeqCst));
     assert_eq!((entered, left), (5, 5));
@@ -133,7 +133,7 @@ async fn callbacks_can_call_the_rooms() {
         .unwrap();
     handle.set(rooms.clone()).unwrap();
     let mut ann = Client::connect(&rooms).await;
-    ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     let mut frames = vec![ann.next_text().await, ann.next_text().await, ann.next_text().await];
     // A frame for one connection has no place in the room's order.
     frames.sort_by_key(|f| f.contains("hint"));
@@ -152,10 +152,10 @@ async fn the_channel_has_all_events_in_order_and_the_lost_ones() {
     let (events, mut receiver) = event_channel(3);
     let rooms = ChatRooms::builder().events(events).build().unwrap();
     let mut ann = Client::connect_as(&rooms, Admission::anonymous(), 4096).await;
-    ann.say(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     ann.next().await;
     for n in 0..5 {
-        ann.say(json!({"event": "draw", "n": n})).await;
+        ann.send(json!({"event": "draw", "n": n})).await;
         ann.next().await;
     }
     let mut kinds = Vec::new();
@@ -171,7 +171,7 @@ async fn the_channel_has_all_events_in_order_and_the_lost_ones() {
         kinds,
         ["entered 1", r#"draw {"event":"draw","n":0}"#, r#"draw {"event":"draw","n":1}"#, "lost 3"]
     );
-    ann.leave().await;
+    ann.close().await;
     let Some(ChannelEvent::Left(left)) = receiver.recv().await else { panic!() };
     assert_eq!((left.reason, left.online), (LeaveReason::Closed, 0));
     drop(rooms);

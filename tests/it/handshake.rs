@@ -5,15 +5,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower_chat_rooms::{ChatRooms, Limits, Origins};
 
-use crate::client::{default_rooms, unhurried};
-use crate::hyper_server::{HANDSHAKE, HEAD_WITHIN, ask, ask_and, ask_with, open};
-
-/// A text frame with a mask of zeros.
-fn text(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0];
-    frame.extend(text.as_bytes());
-    frame
-}
+use crate::support::{
+    HANDSHAKE, HEAD_TIMEOUT, default_rooms, handshake_with_headers, handshake_with_replacement, open_http,
+    send_request, text_frame, unlimited,
+};
 
 #[tokio::test(start_paused = true)]
 async fn malformed_headers_are_refused_one_by_one() {
@@ -46,7 +41,7 @@ async fn malformed_headers_are_refused_one_by_one() {
         ("Upgrade:", "Transfer-Encoding: chunked\r\nUpgrade:", 400, "no body"),
     ];
     for (from, to, status, text) in cases {
-        let answer = ask_with(&rooms, from, to).await;
+        let answer = handshake_with_replacement(&rooms, from, to).await;
         assert_eq!(answer.status, status, "{to:?}: {answer:?}");
         assert!(answer.body.contains(text), "{to:?}: {answer:?}");
         assert_eq!(answer.head.contains("\r\nsec-websocket-version: 13\r\n"), status == 426, "{answer:?}");
@@ -71,7 +66,7 @@ async fn unusual_but_valid_handshakes_are_accepted() {
         ("Host", "Content-Length: 0\r\nHost"),
         ("GET", "\r\n\r\nGET"),
     ] {
-        let answer = ask_with(&rooms, from, to).await;
+        let answer = handshake_with_replacement(&rooms, from, to).await;
         assert_eq!(answer.status, 101, "{to:?}: {answer:?}");
         assert!(
             answer.head.contains("\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"),
@@ -85,18 +80,21 @@ async fn extensions_and_unknown_subprotocols_are_not_chosen() {
     let rooms = default_rooms();
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-webkit-deflate-frame\r\n\
                  Sec-WebSocket-Protocol: soap, mqtt\r\n";
-    let answer = ask_and(&rooms, offer).await;
+    let answer = handshake_with_headers(&rooms, offer).await;
     assert_eq!(answer.status, 101);
     assert!(
         !answer.head.contains("sec-websocket-ext") && !answer.head.contains("sec-websocket-proto"),
         "{answer:?}"
     );
-    let answer =
-        ask_and(&rooms, "Sec-WebSocket-Protocol: soap\r\nSec-WebSocket-Protocol: , chat-rooms\r\n").await;
+    let answer = handshake_with_headers(
+        &rooms,
+        "Sec-WebSocket-Protocol: soap\r\nSec-WebSocket-Protocol: , chat-rooms\r\n",
+    )
+    .await;
     assert!(answer.head.contains("\r\nsec-websocket-protocol: chat-rooms\r\n"), "{answer:?}");
     // A compressed frame is an error.
-    let mut io = open(&rooms, None);
-    ask(&mut io, format!("{HANDSHAKE}{offer}\r\n").as_bytes()).await;
+    let mut io = open_http(&rooms, None);
+    send_request(&mut io, format!("{HANDSHAKE}{offer}\r\n").as_bytes()).await;
     io.write_all(&[0xc1, 0x80, 0, 0, 0, 0]).await.unwrap();
     io.shutdown().await.unwrap();
     let mut rest = Vec::new();
@@ -111,74 +109,74 @@ async fn huge_heads_are_refused_by_hyper_and_take_no_permit() {
     let long = format!("Cookie: {}\r\n", "x".repeat(1 << 20));
     let many = "X: y\r\n".repeat(200);
     for more in [long, many] {
-        assert_eq!(ask_and(&rooms, &more).await.status, 431);
+        assert_eq!(handshake_with_headers(&rooms, &more).await.status, 431);
     }
     // As large as hyper accepts.
     let large =
         format!("Cookie: {}\r\nSec-WebSocket-Protocol: {}\r\n", "x".repeat(100_000), "a,".repeat(50_000));
-    assert_eq!(ask_and(&rooms, &large).await.status, 101);
+    assert_eq!(handshake_with_headers(&rooms, &large).await.status, 101);
 }
 
 #[tokio::test(start_paused = true)]
 async fn slow_heads_take_no_permit() {
     let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
-    let mut slow = open(&rooms, None);
+    let mut slow = open_http(&rooms, None);
     slow.write_all(&HANDSHAKE.as_bytes()[..100]).await.unwrap();
     // Byte by byte, but in time.
-    let mut other = open(&rooms, None);
+    let mut other = open_http(&rooms, None);
     let request = format!("{HANDSHAKE}\r\n");
     let (last, bytes) = request.as_bytes().split_last().unwrap();
     for byte in bytes {
         other.write_all(&[*byte]).await.unwrap();
-        tokio::time::advance(HEAD_WITHIN / 2 / bytes.len() as u32).await;
+        tokio::time::advance(HEAD_TIMEOUT / 2 / bytes.len() as u32).await;
     }
-    assert_eq!(ask(&mut other, &[*last]).await.status, 101);
+    assert_eq!(send_request(&mut other, &[*last]).await.status, 101);
     // hyper ends the other one.
     let mut rest = Vec::new();
     let begin = tokio::time::Instant::now();
     slow.read_to_end(&mut rest).await.unwrap();
-    assert!(begin.elapsed() <= HEAD_WITHIN + Duration::from_secs(1));
+    assert!(begin.elapsed() <= HEAD_TIMEOUT + Duration::from_secs(1));
     assert_eq!((rooms.stats().accepted, rooms.stats().refused), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn frames_sent_with_the_handshake_are_handled() {
-    let rooms = unhurried().build().unwrap();
-    let mut io = open(&rooms, None);
+    let rooms = unlimited().build().unwrap();
+    let mut io = open_http(&rooms, None);
     let mut bytes = format!("{HANDSHAKE}\r\n").into_bytes();
-    bytes.extend(text(r#"{"event":"enter","message":"ann","roomId":"r"}"#));
+    bytes.extend(text_frame(r#"{"event":"enter","message":"ann","roomId":"r"}"#));
     for n in 0..500 {
-        bytes.extend(text(&format!(r#"{{"event":"message","message":{n}}}"#)));
+        bytes.extend(text_frame(&format!(r#"{{"event":"message","message":{n}}}"#)));
     }
     // The last frame comes in two parts.
     let half = bytes.len() - 5;
-    assert_eq!(ask(&mut io, &bytes[..half]).await.status, 101);
+    assert_eq!(send_request(&mut io, &bytes[..half]).await.status, 101);
     io.write_all(&bytes[half..]).await.unwrap();
-    let mut heard = Vec::new();
-    while !String::from_utf8_lossy(&heard).contains(r#""message":499,"name":"ann""#) {
-        assert_ne!(io.read_buf(&mut heard).await.unwrap(), 0);
+    let mut received = Vec::new();
+    while !String::from_utf8_lossy(&received).contains(r#""message":499,"name":"ann""#) {
+        assert_ne!(io.read_buf(&mut received).await.unwrap(), 0);
     }
-    let heard = String::from_utf8_lossy(&heard);
-    let places: Vec<_> = (0..500).map(|n| heard.find(&format!(r#""message":{n},"#)).unwrap()).collect();
+    let received = String::from_utf8_lossy(&received);
+    let places: Vec<_> = (0..500).map(|n| received.find(&format!(r#""message":{n},"#)).unwrap()).collect();
     assert!(places.is_sorted());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_is_not_mistaken_for_frames_and_the_connection_continues() {
     let rooms = default_rooms();
-    let mut io = open(&rooms, None);
-    let enter = text(r#"{"event":"enter","message":"ann"}"#);
+    let mut io = open_http(&rooms, None);
+    let enter = text_frame(r#"{"event":"enter","message":"ann"}"#);
     let mut bytes = format!("{HANDSHAKE}Content-Length: {}\r\n\r\n", enter.len()).into_bytes();
     bytes.extend(&enter);
-    assert_eq!(ask(&mut io, &bytes).await.status, 400);
+    assert_eq!(send_request(&mut io, &bytes).await.status, 400);
     let mut chunked =
         format!("{HANDSHAKE}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", enter.len()).into_bytes();
     chunked.extend(&enter);
     chunked.extend(b"\r\n0\r\n\r\n");
-    assert_eq!(ask(&mut io, &chunked).await.status, 400);
+    assert_eq!(send_request(&mut io, &chunked).await.status, 400);
     assert_eq!(rooms.stats().entered, 0);
     // The refused requests have left nothing on the connection.
-    assert_eq!(ask(&mut io, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
+    assert_eq!(send_request(&mut io, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,11 +191,11 @@ async fn pages_of_other_origins_are_refused() {
         ("null", 403),
         ("", 403),
     ] {
-        let answer = ask_and(&rooms, &format!("Origin: {origin}\r\n")).await;
+        let answer = handshake_with_headers(&rooms, &format!("Origin: {origin}\r\n")).await;
         assert_eq!(answer.status, status, "{origin}: {answer:?}");
         assert_eq!(status == 403, answer.body.contains("origin"), "{answer:?}");
     }
-    assert_eq!(ask_and(&rooms, "").await.status, 101);
+    assert_eq!(handshake_with_headers(&rooms, "").await.status, 101);
     let stats = rooms.stats();
     assert_eq!((stats.refused, stats.refused_origin, stats.accepted), (5, 5, 3));
 
@@ -206,8 +204,8 @@ async fn pages_of_other_origins_are_refused() {
     for (header, status) in
         [("Origin: https://app.example\r\n", 101), ("Origin: https://example.com\r\n", 403), ("", 403)]
     {
-        assert_eq!(ask_and(&rooms, header).await.status, status, "{header}");
+        assert_eq!(handshake_with_headers(&rooms, header).await.status, status, "{header}");
     }
     let rooms = ChatRooms::builder().origins(Origins::any()).build().unwrap();
-    assert_eq!(ask_and(&rooms, "Origin: null\r\n").await.status, 101);
+    assert_eq!(handshake_with_headers(&rooms, "Origin: null\r\n").await.status, 101);
 }

@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp
 use serde_json::{Value, json};
 use tower_chat_rooms::{Authenticate, ChatRooms, JwtAlgorithm, JwtAuth, JwtKeys};
 
-use crate::client::Client;
+use crate::support::Client;
 
 const SECRET: &str = "thirty-two bytes of secret, or so";
 
@@ -106,9 +106,9 @@ async fn each_key_verifies_its_own_tokens() {
             "{kid}"
         );
         // With the id of another key.
-        for (other, theirs, _) in right.iter().filter(|(other, ..)| other != kid) {
+        for (other, other_algorithm, _) in right.iter().filter(|(other, ..)| other != kid) {
             let why = check(&auth, &signed(&header(*algorithm, Some(other)), key)).await.unwrap_err();
-            let want = if algorithm == theirs { "signature" } else { "another algorithm" };
+            let want = if algorithm == other_algorithm { "signature" } else { "another algorithm" };
             assert!(why.contains(want), "{kid} as {other}: {why}");
         }
     }
@@ -152,8 +152,8 @@ async fn keys_are_replaced_while_the_server_runs() {
     );
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let mut try_token = async |token: &str| {
-        ann.say(json!({"event": "auth", "message": token})).await;
-        ann.say(json!({"event": "message", "message": "next"})).await;
+        ann.send(json!({"event": "auth", "message": token})).await;
+        ann.send(json!({"event": "message", "message": "next"})).await;
         let answer = ann.next().await;
         if answer["event"] == "noAuth" {
             ann.next().await;

@@ -3,14 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::Instant;
-use tower_chat_rooms::{
-    Admission, ChatRooms, ChatRoomsBuilder, Denied, Heartbeat, History, Limits, RateLimits, Recovery,
-    Timeouts, User,
-};
+use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Heartbeat, Limits, RateLimits, Timeouts};
 
-use crate::client::Client;
-use crate::comer::{Comer, resumed};
+use crate::support::Client;
 
 #[test]
 fn contradictions_are_build_errors_that_name_the_setting() {
@@ -105,35 +100,20 @@ async fn names_rooms_depth_and_messages_are_limited() {
     for (name, room, code) in
         [("seven77", "r", "bad_name"), ("小明小", "r", "bad_name"), ("ann", "rooms", "bad_room_id")]
     {
-        ann.say(json!({"event": "enter", "message": name, "roomId": room})).await;
+        ann.send(json!({"event": "enter", "message": name, "roomId": room})).await;
         assert_eq!(ann.next().await["code"], code);
     }
-    ann.say(json!({"event": "enter", "message": "小明", "roomId": "1234"})).await;
+    ann.send(json!({"event": "enter", "message": "小明", "roomId": "1234"})).await;
     assert_eq!(ann.next().await["num"], 1);
-    ann.say(json!({"event": "x", "a": [[1]]})).await;
+    ann.send(json!({"event": "x", "a": [[1]]})).await;
     assert_eq!(ann.next().await["event"], "x");
-    ann.say(json!({"event": "x", "a": [[[1]]]})).await;
+    ann.send(json!({"event": "x", "a": [[[1]]]})).await;
     assert_eq!(ann.next().await["code"], "too_deep");
     let long = |n: usize| format!(r#"{{"event":"x","a":"{}"}}"#, "x".repeat(n - 20));
-    ann.text(long(300)).await;
+    ann.send_text(long(300)).await;
     assert_eq!(ann.next().await["event"], "x");
-    ann.text(long(301)).await;
-    assert_eq!(ann.closed().await, 1009);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_never_enters_is_closed() {
-    let rooms = ChatRooms::builder()
-        .timeouts(Timeouts::default().enter_timeout(Duration::from_secs(4)))
-        .build()
-        .unwrap();
-    let mut idle = Client::connect(&rooms).await;
-    let begin = Instant::now();
-    assert_eq!(idle.closed().await, 4002);
-    assert_eq!(begin.elapsed(), Duration::from_secs(4));
-    let mut ann = Client::enter(&rooms, "ann", "r").await;
-    tokio::time::timeout(Duration::from_secs(20), ann.next()).await.unwrap_err();
-    assert_eq!(rooms.stats().connections, 1);
+    ann.send_text(long(301)).await;
+    assert_eq!(ann.close_code().await, 1009);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,44 +122,24 @@ async fn connections_are_limited_and_permits_returned() {
     for _ in 0..5 {
         let ann = Client::enter(&rooms, "ann", "r").await;
         let bob = Client::connect(&rooms).await;
-        let mut cid = Client::connect(&rooms).await;
-        assert_eq!(cid.closed().await, 1006);
-        ann.leave().await;
-        let mut cid = Client::enter(&rooms, "cid", "r").await;
-        cid.say(json!({"event": "message"})).await;
-        assert_eq!(cid.next().await["event"], "message");
-        cid.vanish().await;
-        bob.leave().await;
+        let mut carol = Client::connect(&rooms).await;
+        assert_eq!(carol.close_code().await, 1006);
+        ann.close().await;
+        let mut carol = Client::enter(&rooms, "carol", "r").await;
+        carol.send(json!({"event": "message"})).await;
+        assert_eq!(carol.next().await["event"], "message");
+        carol.disconnect().await;
+        bob.close().await;
     }
     assert_eq!(rooms.stats().refused, 5);
 }
 
+/// The resume tokens and the position do not count against the limit of an enter's other keys.
 #[tokio::test(start_paused = true)]
-async fn the_longest_times_are_no_error() {
-    for time in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(i64::MAX as u64)] {
-        let timeouts = Timeouts::default()
-            .enter_timeout(time)
-            .auth_timeout(time)
-            .hook_timeout(time)
-            .close_timeout(time)
-            .write_timeout(time)
-            .max_lifetime(time)
-            .token_warning(time);
-        let rooms = ChatRooms::builder()
-            .heartbeat(Heartbeat::every(time))
-            .timeouts(timeouts)
-            .recovery(Recovery::default().resume_window(time).history(History::last(9).for_at_most(time)))
-            .auth(move |token: String| async move { Ok::<_, Denied>(User::new(token).expires_in(time)) })
-            .build()
-            .unwrap();
-        let mut ann = Comer::enter(&rooms, "ann").await;
-        ann.client.say(json!({"event": "auth", "message": "u-1"})).await;
-        ann.lose().await;
-        let back = ann.back_as(&rooms, Admission::user(User::new("u-1").expires_in(time))).await;
-        assert_eq!(resumed(&back), (true, true));
-        ann.say("hi").await;
-        ann.hears("hi").await;
-        assert_eq!(rooms.stats().connections, 1);
-        tokio::join!(rooms.shutdown(), ann.client.closed());
-    }
+async fn resume_tokens_do_not_count_as_part_of_an_enter() {
+    let rooms = ChatRooms::builder().limits(Limits::default().max_enter_bytes(64)).build().unwrap();
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    let tokens = vec!["x".repeat(32); 8];
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": tokens})).await;
+    assert_eq!(ann.next().await["event"], "entered");
 }

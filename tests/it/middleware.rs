@@ -28,8 +28,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use crate::client::{assert_empty, default_rooms};
-use crate::hyper_server::{HANDSHAKE, ask};
+use crate::support::{HANDSHAKE, assert_empty, default_rooms, send_request, text_frame};
 
 /// Upgrades a connection, enters a room, leaves it, and requests the page on another connection.
 async fn check<S, B>(at: &str, rooms: &ChatRooms, service: S)
@@ -41,16 +40,16 @@ where
     B::Error: Into<BoxError>,
 {
     let connect = || {
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (client_io, server_io) = tokio::io::duplex(64 * 1024);
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
             let builder = Builder::new(TokioExecutor::new());
-            let _ = builder.serve_connection_with_upgrades(TokioIo::new(theirs), service).await;
+            let _ = builder.serve_connection_with_upgrades(TokioIo::new(server_io), service).await;
         });
-        ours
+        client_io
     };
     let mut socket = connect();
-    let answer = ask(&mut socket, format!("{HANDSHAKE}\r\n").as_bytes()).await;
+    let answer = send_request(&mut socket, format!("{HANDSHAKE}\r\n").as_bytes()).await;
     assert_eq!(answer.status, 101, "{at}: {answer:?}");
     enter(&mut socket).await;
     assert_eq!(rooms.members("r").len(), 1, "{at}");
@@ -61,14 +60,12 @@ where
     assert_empty(rooms);
 
     let request = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n";
-    let answer = ask(&mut connect(), request).await;
+    let answer = send_request(&mut connect(), request).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "page"), "{at}");
 }
 
 async fn enter(socket: &mut DuplexStream) {
-    let enter = br#"{"event":"enter","message":"ann","roomId":"r"}"#;
-    socket.write_all(&[0x81, 0x80 | enter.len() as u8, 0, 0, 0, 0]).await.unwrap();
-    socket.write_all(enter).await.unwrap();
+    socket.write_all(&text_frame(r#"{"event":"enter","message":"ann","roomId":"r"}"#)).await.unwrap();
     let mut frames = Vec::new();
     while !String::from_utf8_lossy(&frames).contains(r#""name":"ann","num":1}"#) {
         assert_ne!(socket.read_buf(&mut frames).await.unwrap(), 0);

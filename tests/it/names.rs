@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Limits, Recovery, UniqueNames, User};
 
-use crate::client::{Client, Log, assert_empty, default_rooms};
+use crate::support::{Client, EventLog, assert_empty, default_rooms};
 
 async fn enter(client: &mut Client, name: &str, room: &str) -> Value {
-    client.say(json!({"event": "enter", "message": name, "roomId": room})).await;
+    client.send(json!({"event": "enter", "message": name, "roomId": room})).await;
     client.next().await
 }
 
@@ -116,13 +116,13 @@ async fn a_unique_name_occurs_once() {
     }
     assert_eq!(enter(&mut eve, "ann", "r").await["name"], "ann");
     // Leaving makes it free.
-    eve.leave().await;
-    let mut cid = member(&rooms, "ann", None).await;
-    assert_eq!(enter(&mut cid, "ann", "t").await["num"], 1);
+    eve.close().await;
+    let mut carol = member(&rooms, "ann", None).await;
+    assert_eq!(enter(&mut carol, "ann", "t").await["num"], 1);
     let dan = member(&rooms, "ann", None).await;
-    dan.vanish().await;
-    cid.leave().await;
-    ann.leave().await;
+    dan.disconnect().await;
+    carol.close().await;
+    ann.close().await;
     assert_empty(&rooms);
 }
 
@@ -146,16 +146,16 @@ async fn only_the_connections_of_one_user_share_a_name() {
         let mut eve = connect(&rooms, other).await;
         assert_eq!(enter(&mut eve, "ann", "r").await["code"], "name_taken");
     }
-    first.vanish().await;
+    first.disconnect().await;
     let mut eve = connect(&rooms, None).await;
     assert_eq!(enter(&mut eve, "ann", "r").await["code"], "name_taken");
-    second.vanish().await;
+    second.disconnect().await;
     assert_eq!(enter(&mut eve, "ann", "r").await["num"], 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_kept_session_keeps_its_name() {
-    let log = Log::default();
+    let log = EventLog::default();
     let rooms = unique()
         .recovery(Recovery::default().resume_window(Duration::from_secs(20)))
         .events(log.hook())
@@ -163,14 +163,14 @@ async fn a_kept_session_keeps_its_name() {
         .unwrap();
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     assert_eq!(enter(&mut ann, "ann", "r").await["event"], "entered");
-    ann.vanish().await;
+    ann.disconnect().await;
     let mut eve = connect(&rooms, None).await;
     assert_eq!(enter(&mut eve, "ann", "r").await["code"], "name_taken");
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    ann.say(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": welcome["resume"]})).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": welcome["resume"]})).await;
     assert_eq!(ann.next().await["resumed"], true);
     assert_eq!(enter(&mut eve, "ann", "r").await["code"], "name_taken");
-    ann.vanish().await;
+    ann.disconnect().await;
     assert_eq!(enter(&mut eve, "eve", "r").await["num"], 2);
     // The resume window is over.
     assert_eq!(eve.next().await["event"], "out");
@@ -185,12 +185,12 @@ async fn names_keep_white_space_at_their_ends() {
     let entered = enter(&mut ann, " ann  ", "r").await;
     assert_eq!((&entered["message"], &entered["name"]), (&json!(" ann  "), &json!(" ann  ")));
     assert_eq!(rooms.members("r")[0].name.as_str(), " ann  ");
-    ann.say(json!({"event": "message", "message": "hi"})).await;
+    ann.send(json!({"event": "message", "message": "hi"})).await;
     assert_eq!(ann.next().await["name"], " ann  ");
     let mut bob = connect(&rooms, None).await;
     assert_eq!(enter(&mut bob, "ann", "r").await["num"], 2);
     assert_eq!(ann.next().await["name"], "ann");
-    ann.leave().await;
+    ann.close().await;
     assert_eq!(bob.next().await, json!({"event": "out", "name": " ann  ", "num": 1}));
 }
 
@@ -204,7 +204,7 @@ async fn unique_names_are_compared_without_white_space_at_their_ends() {
             assert_eq!(enter(&mut eve, name, "r").await["code"], "name_taken", "{name:?}");
         }
         assert_eq!(enter(&mut eve, "a nn", "r").await["num"], 2);
-        ann.leave().await;
+        ann.close().await;
         assert_eq!(eve.next().await["name"], "ann ");
         assert_eq!(enter(&mut eve, "ann", "r").await["name"], "ann");
     }
@@ -219,4 +219,28 @@ async fn flags_of_subdivisions_can_be_in_names() {
         let mut ann = connect(&rooms, None).await;
         assert_eq!(enter(&mut ann, &format!("ann {flag}"), &flag).await["num"], 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_takes_its_name_from_an_anonymous_member() {
+    let log = EventLog::default();
+    let rooms = ChatRooms::builder().unique_names(UniqueNames::AnyCase).events(log.hook()).build().unwrap();
+    let (mut eve, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    assert_eq!(enter(&mut eve, "ANN", "r").await["event"], "entered");
+    assert_eq!(eve.next().await["event"], "enter");
+    let ann = || Admission::user(User::new("u-1").with_name("Ann"));
+    let mut first = Client::connect_as(&rooms, ann(), 64 * 1024).await;
+    assert_eq!(enter(&mut first, "whatever", "r").await["name"], "Ann");
+    let put_out = eve.next().await;
+    assert_eq!((&put_out["code"], &put_out["roomId"]), (&json!("name_taken"), &json!("r")));
+    // Its connection stays open, and can enter under another name.
+    assert_eq!(enter(&mut eve, "Ann", "r").await["code"], "name_taken");
+    assert_eq!(enter(&mut eve, "Eve", "r").await["event"], "entered");
+    // Another connection of the same user shares the name. Another user does not get it.
+    let mut second = Client::connect_as(&rooms, ann(), 64 * 1024).await;
+    assert_eq!(enter(&mut second, "", "r").await["name"], "Ann");
+    let admission = Admission::user(User::new("u-2").with_name("ann"));
+    let mut other = Client::connect_as(&rooms, admission, 64 * 1024).await;
+    assert_eq!(enter(&mut other, "", "r").await["code"], "name_taken");
+    assert_eq!(log.take()[..3], ["+ ANN r 1", "- ANN r 0 name taken by its user", "+ Ann r 1"]);
 }

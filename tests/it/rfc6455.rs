@@ -1,46 +1,27 @@
-//! RFC 6455, frame by frame, on a connection that stands in a room and hears its own echo.
-//! Sections are named as in the Autobahn testsuite.
+//! RFC 6455, frame by frame, with a member that receives its own messages. Sections are named as in the Autobahn
+//! testsuite.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower_chat_rooms::{Admission, ChatRooms};
 
-use crate::client::{default_rooms, unhurried};
+use crate::support::{default_rooms, frame, serve, text_frame, unlimited};
 
-/// A client that speaks bytes.
-struct Raw {
+/// A member that sends and receives bytes.
+struct RawClient {
     io: DuplexStream,
 }
 
-/// What comes back.
+/// A frame of the server.
 #[derive(Debug, PartialEq)]
 enum Answer {
-    /// The `message` of the echo.
+    /// A text frame with this `message`.
     Echo(String),
     Pong(Vec<u8>),
     Close(u16),
 }
 
 use Answer::{Close, Echo, Pong};
-
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut out = vec![first];
-    match payload.len() {
-        n @ 0..=125 => out.push(0x80 | n as u8),
-        n @ 126..=65_535 => {
-            out.push(0x80 | 126);
-            out.extend((n as u16).to_be_bytes());
-        }
-        n => {
-            out.push(0x80 | 127);
-            out.extend((n as u64).to_be_bytes());
-        }
-    }
-    let mask = [0x12, 0x34, 0x56, 0x78];
-    out.extend(mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
-    out
-}
 
 fn message(text: &str) -> String {
     json!({"event": "message", "message": text}).to_string()
@@ -52,24 +33,22 @@ fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     payload
 }
 
-impl Raw {
-    async fn enter(rooms: &ChatRooms) -> Raw {
-        let (theirs, io) = tokio::io::duplex(1 << 20);
-        let rooms = rooms.clone();
-        tokio::spawn(async move { rooms.serve(theirs, Admission::anonymous()).await });
-        let mut raw = Raw { io };
+impl RawClient {
+    async fn enter(rooms: &ChatRooms) -> RawClient {
+        let (io, _task) = serve(rooms, Admission::anonymous(), 1 << 20);
+        let mut raw = RawClient { io };
         raw.send(&frame(0x81, br#"{"event":"enter","message":"a"}"#)).await;
-        // Its own enter has no `message` of an echo but the name.
+        // The `message` of its own enter is its name.
         assert_eq!(raw.answer().await, Echo("a".into()));
         raw
     }
 
     async fn send(&mut self, bytes: &[u8]) {
-        // The server may have closed before it has seen the last byte.
+        // The server may close before it has read the last byte.
         let _ = self.io.write_all(bytes).await;
     }
 
-    /// The next answer but heartbeats.
+    /// The next frame that is not a heartbeat.
     async fn answer(&mut self) -> Answer {
         loop {
             let mut head = [0; 2];
@@ -97,8 +76,8 @@ impl Raw {
         }
     }
 
-    /// After a close frame of the server's the stream ends.
-    async fn ends(mut self) {
+    /// Asserts that the stream ends after the server's close frame.
+    async fn assert_end(mut self) {
         self.io.shutdown().await.unwrap();
         let mut rest = Vec::new();
         self.io.read_to_end(&mut rest).await.unwrap();
@@ -106,13 +85,13 @@ impl Raw {
     }
 }
 
-/// Sends the bytes at once, byte by byte where they are few, and in pieces, and expects the same answers. A close
-/// is the last of them.
+/// Sends these bytes at once and in pieces, byte by byte if they are few, and expects the same answers each time. The
+/// connection stays open unless the last answer is a close.
 async fn check(what: &str, bytes: &[u8], answers: &[Answer]) {
     let small = bytes.len().div_ceil(300);
     for piece in [usize::MAX, small, 7 * small] {
-        let rooms = unhurried().build().unwrap();
-        let mut raw = Raw::enter(&rooms).await;
+        let rooms = unlimited().build().unwrap();
+        let mut raw = RawClient::enter(&rooms).await;
         for piece in bytes.chunks(piece.min(bytes.len())) {
             raw.send(piece).await;
             tokio::task::yield_now().await;
@@ -121,9 +100,9 @@ async fn check(what: &str, bytes: &[u8], answers: &[Answer]) {
             assert_eq!(raw.answer().await, *answer, "{what}, in pieces of {piece}");
         }
         if let Some(Close(_)) = answers.last() {
-            raw.ends().await;
+            raw.assert_end().await;
         } else {
-            raw.send(&frame(0x81, message("alive").as_bytes())).await;
+            raw.send(&text_frame(&message("alive"))).await;
             assert_eq!(raw.answer().await, Echo("alive".into()), "{what}");
         }
     }
@@ -133,17 +112,17 @@ async fn check(what: &str, bytes: &[u8], answers: &[Answer]) {
 async fn section_1_framing() {
     for len in [0, 90, 91, 92, 125, 126, 127, 128, 4095, 4096, 65_000] {
         let text = "x".repeat(len);
-        let bytes = frame(0x81, message(&text).as_bytes());
+        let bytes = text_frame(&message(&text));
         check(&format!("text of {len}"), &bytes, &[Echo(text)]).await;
     }
-    // Frames of exactly so many bytes, about the sizes where the length is written in another way.
+    // Frames about the sizes at which the length is written in another way.
     let empty = message("").len();
     for len in [125, 126, 127, 65_535, 65_536] {
         let text = "x".repeat(len - empty);
-        check(&format!("a frame of {len}"), &frame(0x81, message(&text).as_bytes()), &[Echo(text)]).await;
+        check(&format!("a frame of {len}"), &text_frame(&message(&text)), &[Echo(text)]).await;
     }
-    check("an empty text is no JSON", &frame(0x81, b""), &[Echo(ERROR.into())]).await;
-    check("binary is not spoken here", &frame(0x82, b"x"), &[Close(1003)]).await;
+    check("an empty text is not JSON", &frame(0x81, b""), &[Echo(ERROR.into())]).await;
+    check("binary is not supported", &frame(0x82, b"x"), &[Close(1003)]).await;
     check("over the limit", &frame(0x81, &[b'x'; 65_537])[..14], &[Close(1009)]).await;
     let mut huge = vec![0x81, 0x80 | 127];
     huge.extend(u64::MAX.to_be_bytes());
@@ -167,9 +146,9 @@ async fn section_2_pings_and_pongs() {
     )
     .await;
     check("pong of 126", &frame(0x8a, &[0; 126]), &[Close(1002)]).await;
-    // Each is answered when it comes alone; of a heap of them at least the last (RFC 6455 §5.5.3).
+    // Each ping that comes alone is answered, and at least the last of several (RFC 6455 §5.5.3).
     let rooms = default_rooms();
-    let mut raw = Raw::enter(&rooms).await;
+    let mut raw = RawClient::enter(&rooms).await;
     for n in 0..10 {
         raw.send(&frame(0x89, &[n])).await;
         assert_eq!(raw.answer().await, Pong(vec![n]));
@@ -184,7 +163,7 @@ async fn section_3_reserved_bits() {
         for opcode in [0x1, 0x2, 0x8, 0x9] {
             check("reserved bits", &frame(0x80 | bits | opcode, b""), &[Close(1002)]).await;
             let bad = frame(0x80 | bits | opcode, b"x");
-            let between = [frame(0x81, message("first").as_bytes()), bad, frame(0x89, b"late")].concat();
+            let between = [text_frame(&message("first")), bad, frame(0x89, b"late")].concat();
             check("reserved bits", &between, &[Echo("first".into()), Close(1002)]).await;
         }
     }
@@ -195,7 +174,7 @@ async fn section_4_opcodes() {
     for opcode in (0x3..=0x7).chain(0xb..=0xf) {
         check("reserved opcode", &frame(0x80 | opcode, b"x"), &[Close(1002)]).await;
         check("reserved opcode, empty", &frame(0x80 | opcode, b""), &[Close(1002)]).await;
-        let mut after = frame(0x81, message("first").as_bytes());
+        let mut after = text_frame(&message("first"));
         after.extend(frame(0x80 | opcode, b"x"));
         check("reserved opcode", &after, &[Echo("first".into()), Close(1002)]).await;
     }
@@ -227,7 +206,7 @@ async fn section_5_fragmentation() {
     let mut pongs: Vec<Answer> = (0..text.len()).map(|n| Pong(vec![n as u8])).collect();
     pongs.push(whole());
     let rooms = default_rooms();
-    let mut raw = Raw::enter(&rooms).await;
+    let mut raw = RawClient::enter(&rooms).await;
     for (piece, pong) in pings.chunks(pings.len() / text.len()).zip(&pongs) {
         raw.send(piece).await;
         assert_eq!(raw.answer().await, *pong, "a ping after each byte");
@@ -255,8 +234,8 @@ async fn section_5_fragmentation() {
 #[tokio::test(start_paused = true)]
 async fn section_6_utf8() {
     let text = "κόσμε 小明 🦀";
-    check("valid", &frame(0x81, message(text).as_bytes()), &[Echo(text.into())]).await;
-    // Cut inside of a character.
+    check("valid", &text_frame(&message(text)), &[Echo(text.into())]).await;
+    // Cut inside a character.
     let bytes = message(text).into_bytes();
     for cut in [30, 31, 32, 42, 43, 52] {
         let cut = cut.min(bytes.len() - 1);
@@ -272,8 +251,8 @@ async fn section_6_utf8() {
     }
 }
 
-/// The borders of what UTF-8 can say, after Markus Kuhn's test file.
-const SOUND: [&str; 15] = [
+/// The limits of UTF-8, after Markus Kuhn's test file.
+const VALID: [&str; 15] = [
     "\u{7f}",
     "\u{80}",
     "\u{7ff}",
@@ -291,7 +270,7 @@ const SOUND: [&str; 15] = [
     "\u{10ffff}",
 ];
 
-const BROKEN: [&[u8]; 24] = [
+const INVALID: [&[u8]; 24] = [
     b"\x80",
     b"\xbf",
     b"\x80\xbf",
@@ -318,7 +297,7 @@ const BROKEN: [&[u8]; 24] = [
     b"\xff",
 ];
 
-/// A message whose text is these bytes, in fragments of so many.
+/// A message with this text, in fragments of this size.
 fn fragments(text: &[u8], size: usize) -> Vec<u8> {
     let message = [br#"{"event":"message","message":""#, text, br#""}"#].concat();
     let last = message.chunks(size).len() - 1;
@@ -327,13 +306,13 @@ fn fragments(text: &[u8], size: usize) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn section_6_utf8_at_its_borders() {
+async fn section_6_utf8_at_its_limits() {
     for size in [1, 2, 3, usize::MAX] {
-        for text in SOUND {
-            check("sound", &fragments(text.as_bytes(), size), &[Echo(text.into())]).await;
+        for text in VALID {
+            check("valid", &fragments(text.as_bytes(), size), &[Echo(text.into())]).await;
         }
-        for text in BROKEN {
-            check("broken", &fragments(text, size), &[Close(1007)]).await;
+        for text in INVALID {
+            check("invalid", &fragments(text, size), &[Close(1007)]).await;
         }
     }
 }
@@ -349,7 +328,7 @@ async fn section_9_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn section_10_fragments_as_a_network_cuts_them() {
+async fn section_10_fragments_of_the_size_of_network_packets() {
     let text = "*".repeat(60_000);
     check("fragments of 1300", &fragments(text.as_bytes(), 1300), &[Echo(text)]).await;
 }
@@ -370,18 +349,18 @@ async fn section_7_close() {
     bad.extend(b"\xce\xba\xff");
     check("a reason that is not UTF-8", &frame(0x88, &bad), &[Close(1007)]).await;
     let mut after = frame(0x88, &close_payload(1000, ""));
-    after.extend(frame(0x81, message("too late").as_bytes()));
+    after.extend(text_frame(&message("too late")));
     after.extend(frame(0x89, b"too late"));
-    check("nothing counts after a close", &after, &[Close(1000)]).await;
+    check("frames after a close are ignored", &after, &[Close(1000)]).await;
     let twice = [frame(0x88, &close_payload(1000, "")), frame(0x88, &close_payload(1001, ""))].concat();
     check("two closes", &twice, &[Close(1000)]).await;
     let within = [frame(0x01, b"{"), frame(0x88, &close_payload(1000, "")), frame(0x80, b"}")].concat();
     check("a close between fragments", &within, &[Close(1000)]).await;
     let long = message(&"x".repeat(60_000));
-    let behind = [frame(0x81, long.as_bytes()), frame(0x88, &close_payload(1000, ""))].concat();
+    let behind = [text_frame(&long), frame(0x88, &close_payload(1000, ""))].concat();
     let rooms = default_rooms();
-    let (mut raw, mut other) = (Raw::enter(&rooms).await, Raw::enter(&rooms).await);
+    let (mut raw, mut other) = (RawClient::enter(&rooms).await, RawClient::enter(&rooms).await);
     raw.send(&behind).await;
-    assert_eq!(other.answer().await, Echo("x".repeat(60_000)), "what was said before the close counts");
+    assert_eq!(other.answer().await, Echo("x".repeat(60_000)), "a message before the close is published");
     check("an unmasked frame", &[0x81, 2, b'{', b'}'], &[Close(1002)]).await;
 }

@@ -1,33 +1,33 @@
-//! Entering, moving, renaming, leaving: counts, order, and what each member hears.
+//! Entering, moving, renaming, leaving: counts, order, and what each member receives.
 
 use serde_json::json;
 use tower_chat_rooms::{ChatRooms, Limits};
 
-use crate::client::{Client, assert_empty, default_rooms, logged};
+use crate::support::{Client, assert_empty, default_rooms, rooms_with_log};
 
 async fn enter(client: &mut Client, name: &str, room: &str) {
-    client.say(json!({"event": "enter", "message": name, "roomId": room})).await;
+    client.send(json!({"event": "enter", "message": name, "roomId": room})).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn moving_is_out_of_the_old_and_into_the_new() {
-    let (rooms, log) = logged();
+async fn a_move_is_an_out_and_an_enter() {
+    let (rooms, log) = rooms_with_log();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
-    let mut cid = Client::enter(&rooms, "cid", "b").await;
+    let mut carol = Client::enter(&rooms, "carol", "b").await;
     ann.next().await;
     log.take();
-    ann.say(json!({"event": "message", "message": "bye"})).await;
+    ann.send(json!({"event": "message", "message": "bye"})).await;
     enter(&mut ann, "ann", "b").await;
-    // What was said before still reaches who has left, and nothing from after.
+    // The messages from before the move still arrive, and none from after it.
     assert_eq!(ann.next().await["message"], "bye");
     let hello = ann.next().await;
     assert_eq!((&hello["event"], &hello["num"]), (&json!("enter"), &json!(2)));
     assert_eq!(bob.next().await["message"], "bye");
     assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
-    assert_eq!(cid.next().await["num"], 2);
-    bob.say(json!({"event": "message", "message": "to a"})).await;
-    cid.say(json!({"event": "message", "message": "to b"})).await;
+    assert_eq!(carol.next().await["num"], 2);
+    bob.send(json!({"event": "message", "message": "to a"})).await;
+    carol.send(json!({"event": "message", "message": "to b"})).await;
     assert_eq!(ann.next().await["message"], "to b");
     assert_eq!(
         log.take(),
@@ -36,14 +36,14 @@ async fn moving_is_out_of_the_old_and_into_the_new() {
             "- ann a 1 moved to another room",
             "+ ann b 2",
             r#"bob a: {"event":"message","message":"to a"}"#,
-            r#"cid b: {"event":"message","message":"to b"}"#,
+            r#"carol b: {"event":"message","message":"to b"}"#,
         ]
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_name_is_out_and_in_again() {
-    let (rooms, log) = logged();
+async fn a_rename_is_an_out_and_an_enter() {
+    let (rooms, log) = rooms_with_log();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
     ann.next().await;
@@ -59,8 +59,8 @@ async fn another_name_is_out_and_in_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_enter_again_answers_its_sender_alone() {
-    let (rooms, log) = logged();
+async fn a_repeated_enter_is_answered_to_its_sender_only() {
+    let (rooms, log) = rooms_with_log();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let mut bob = Client::enter(&rooms, "bob", "a").await;
     ann.next().await;
@@ -72,13 +72,13 @@ async fn the_same_enter_again_answers_its_sender_alone() {
             (&json!("enter"), &json!("ann"), &json!(2))
         );
     }
-    ann.say(json!({"event": "message", "message": "next"})).await;
+    ann.send(json!({"event": "message", "message": "next"})).await;
     assert_eq!(bob.next().await["message"], "next");
     assert_eq!(log.take().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_enter_stays_where_he_is() {
+async fn a_member_that_cannot_move_stays_in_its_room() {
     let rooms =
         ChatRooms::builder().limits(Limits::default().max_room_members(1).max_rooms(2)).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
@@ -89,41 +89,39 @@ async fn who_cannot_enter_stays_where_he_is() {
     assert_eq!(ann.next().await["code"], "too_many_rooms");
     enter(&mut ann, "", "b").await;
     assert_eq!(ann.next().await["code"], "bad_name");
-    // Full of himself: another name in the same room is fine.
+    // A member of a full room can be renamed.
     enter(&mut ann, "anne", "a").await;
     assert_eq!(ann.next().await["num"], 1);
-    ann.say(json!({"event": "message", "message": "still here"})).await;
+    ann.send(json!({"event": "message", "message": "still here"})).await;
     assert_eq!(ann.next().await["message"], "still here");
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_of_javascript_are_names() {
+async fn names_with_a_meaning_in_javascript_are_ordinary_names() {
     let rooms = default_rooms();
     for name in ["__proto__", "constructor", "toString", "undefined"] {
         let mut ann = Client::enter(&rooms, name, name).await;
         let mut bob = Client::enter(&rooms, name, name).await;
         assert_eq!(ann.next().await["num"], 2);
-        bob.say(json!({"event": name, "__proto__": {"num": 7}})).await;
+        bob.send(json!({"event": name, "__proto__": {"num": 7}})).await;
         let frame = ann.next().await;
         assert_eq!((&frame["name"], &frame["num"]), (&json!(name), &json!(2)));
-        bob.leave().await;
+        bob.close().await;
         assert_eq!(ann.next().await["num"], 1);
-        ann.leave().await;
+        ann.close().await;
     }
     assert_empty(&rooms);
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_member_sees_one_order_and_counts_step_by_one() {
+async fn all_members_see_the_same_order_and_counts_change_by_one() {
     use std::collections::BTreeMap;
     let rooms = default_rooms();
     let mut observers = Vec::new();
     for n in 0..3 {
-        let mut client = Client::enter(&rooms, &format!("observer{n}"), "r").await;
-        client.polite = true;
-        observers.push(client);
+        observers.push(Client::enter(&rooms, &format!("observer{n}"), "r").await);
     }
-    // Many tasks come, talk and go at once.
+    // Many clients enter, send and leave at once.
     let mut tasks = Vec::new();
     for n in 0..40 {
         let rooms = rooms.clone();
@@ -131,11 +129,11 @@ async fn every_member_sees_one_order_and_counts_step_by_one() {
             let name = format!("m{n}");
             let mut client = Client::enter(&rooms, &name, "r").await;
             for k in 0..3 {
-                client.say(json!({"event": "message", "message": format!("{n}.{k}")})).await;
-                // Its own frames come in their order, among those of others.
+                client.send(json!({"event": "message", "message": format!("{n}.{k}")})).await;
+                // Its own messages arrive in order, among those of others.
                 while client.next().await["message"] != format!("{n}.{k}") {}
             }
-            if n % 2 == 0 { client.leave().await } else { client.vanish().await }
+            if n % 2 == 0 { client.close().await } else { client.disconnect().await }
         }));
     }
     for task in tasks {
@@ -178,21 +176,21 @@ async fn every_member_sees_one_order_and_counts_step_by_one() {
     }
     assert_eq!(num, 3);
     for observer in observers {
-        observer.leave().await;
+        observer.close().await;
     }
     assert_empty(&rooms);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_room_costs_nothing() {
+async fn an_empty_room_is_removed() {
     let rooms = default_rooms();
     for round in 0..200 {
         let client = Client::enter(&rooms, "x", &format!("room{round}")).await;
         assert_eq!(rooms.stats().rooms, 1);
         if round % 2 == 0 {
-            client.leave().await
+            client.close().await
         } else {
-            client.vanish().await
+            client.disconnect().await
         }
         assert_empty(&rooms);
     }

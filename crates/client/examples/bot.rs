@@ -8,7 +8,7 @@ use std::error::Error;
 
 use clap::Parser;
 use serde_json::Value;
-use tower_chat_rooms_client::{Client, ClientEvent, ClientSender, RoomFrame};
+use tower_chat_rooms_client::{Client, ClientEvent, ClientSender, ClientState, RoomFrame};
 
 /// A bot for a chat room
 #[derive(Parser)]
@@ -53,10 +53,11 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         match event {
             Some(ClientEvent::Message(frame)) if frame.is_own() => {}
             Some(ClientEvent::Message(frame)) => answer(&sender, &frame),
-            Some(ClientEvent::Closed { code, reason, .. }) => {
-                return Err(format!("closed by the server: {reason} ({code})").into());
+            Some(ClientEvent::State(ClientState::Closed { reason, .. })) => return Err(reason.into()),
+            Some(ClientEvent::State(ClientState::Outside { reason, .. })) => println!("outside: {reason}"),
+            Some(ClientEvent::State(ClientState::Reconnecting { reason, .. })) => {
+                println!("reconnecting: {reason}");
             }
-            Some(ClientEvent::State(state)) => println!("{state:?}"),
             Some(ClientEvent::Enter(frame)) => println!("+ {}", frame.name().unwrap_or_default()),
             Some(ClientEvent::Out(frame)) => println!("- {}", frame.name().unwrap_or_default()),
             Some(other) => println!("{other:?}"),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::Client;
@@ -13,6 +13,7 @@ use crate::driver::Driver;
 use crate::error::ClientError;
 use crate::events;
 use crate::machine::Settings;
+use crate::target::Target;
 
 /// Builds a [`Client`]. Awaiting the builder connects; it completes once the client is in its room.
 #[must_use = "a client connects when its builder is awaited"]
@@ -27,6 +28,7 @@ pub struct ClientBuilder {
     backoff: (Duration, Duration),
     connect_timeout: Duration,
     first_timeout: Duration,
+    max_attempts: Option<u32>,
     max_unsent: usize,
     max_events: usize,
     max_frame_bytes: usize,
@@ -45,9 +47,10 @@ impl ClientBuilder {
             token: Token::None,
             token_in_header: false,
             headers: HeaderMap::new(),
-            backoff: (Duration::from_millis(500), Duration::from_secs(30)),
+            backoff: (Duration::from_millis(500), Duration::from_secs(10)),
             connect_timeout: Duration::from_secs(10),
             first_timeout: Duration::from_secs(30),
+            max_attempts: None,
             max_unsent: 128,
             max_events: 1024,
             max_frame_bytes: 1024 * 1024,
@@ -68,14 +71,19 @@ impl ClientBuilder {
     }
 
     /// A token that authenticates the client, also when it reconnects. If the server refuses the
-    /// token, the client is closed for good.
+    /// token, the client is closed for good. For tokens that expire, use
+    /// [`token_with`](ClientBuilder::token_with).
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Token::Fixed(token.into());
         self
     }
 
-    /// A function that provides a token for each attempt to connect, for tokens that expire. An
-    /// error fails the attempt. After three refused tokens in a row the client is closed for good.
+    /// A function that provides tokens, for tokens that expire.
+    ///
+    /// It is called for each attempt to connect, when the server warns that the token expires soon, and when it
+    /// has refused one. A new token is sent on the present connection; other members notice nothing. If the
+    /// function fails, it is called again later. After three refused tokens in a row the client is closed for
+    /// good.
     ///
     /// ```
     /// use tower_chat_rooms_client::Client;
@@ -109,30 +117,39 @@ impl ClientBuilder {
         self
     }
 
-    /// How long to wait between attempts to connect: a random time up to a bound that starts at
-    /// `first`, doubles with each failure and never exceeds `longest`. A connection that lasts
-    /// longer than `longest` resets it. The wait that the server asks for (`retry in N s`,
-    /// `Retry-After`) is added. Default: 500 ms and 30 s.
+    /// How long to wait between attempts: a random time up to a bound that starts at `first`, doubles with each
+    /// attempt and never exceeds `longest`. Ten seconds in the room reset it. If the server says when to
+    /// reconnect (`retry in A-B s`, `Retry-After`), that counts. After a connection that broke, the first bound
+    /// is one second. Default: 500 ms and 10 s.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self
     }
 
-    /// Time allowed for an attempt to connect, and then for entering the room. Default: 10 s.
+    /// Time allowed for an attempt to connect, and then for each answer until the client is in its room. It is up
+    /// to four times longer after attempts that were not answered. Default: 10 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;
         self
     }
 
     /// Time allowed for entering the room for the first time. Later the client tries to reconnect
-    /// until it is dropped. Default: 30 s.
+    /// until it is dropped, or for [`max_attempts`](ClientBuilder::max_attempts). Default: 30 s.
     pub fn first_timeout(mut self, time: Duration) -> Self {
         self.first_timeout = time;
         self
     }
 
+    /// After so many failed attempts in a row the client is closed for good, with
+    /// [`ClientError::GaveUp`]. Default: unlimited.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = Some(attempts);
+        self
+    }
+
     /// Most messages that may wait to be sent for the first time, as they do while the client is
-    /// not connected. Further ones fail with [`ClientError::QueueFull`]. Default: 128.
+    /// not in its room, and if there are more than the server takes in a time. Further ones fail
+    /// with [`ClientError::QueueFull`]. Default: 128.
     pub fn max_unsent(mut self, messages: usize) -> Self {
         self.max_unsent = messages;
         self
@@ -164,10 +181,11 @@ impl ClientBuilder {
     ///
     /// Outside of a tokio runtime.
     pub async fn open(self) -> Result<Client, ClientError> {
-        let uri = self.check()?;
+        self.check()?;
+        let target = Target::parse(&self.url)?;
         let dial = match self.dial {
             Some(dial) => dial,
-            None => Box::new(Tcp::to(&uri).await?),
+            None => Box::new(Tcp::to(&target).await?),
         };
         let settings = Settings {
             name: self.name,
@@ -176,10 +194,11 @@ impl ClientBuilder {
             backoff: self.backoff,
             step_timeout: self.connect_timeout,
             first_timeout: self.first_timeout,
+            max_attempts: self.max_attempts.unwrap_or(u32::MAX),
             max_unsent: self.max_unsent,
         };
         let connector = Connector {
-            uri,
+            uri: target.uri().clone(),
             headers: self.headers,
             token: self.token,
             token_in_header: self.token_in_header,
@@ -195,12 +214,13 @@ impl ClientBuilder {
         first_enter.await.unwrap_or_else(ended).map(|()| client)
     }
 
-    fn check(&self) -> Result<Uri, ClientError> {
+    fn check(&self) -> Result<(), ClientError> {
         let refuse = |text: String| Err(ClientError::Config(text));
         for (name, value) in [
             ("max_unsent", self.max_unsent),
             ("max_events", self.max_events),
             ("max_frame_bytes", self.max_frame_bytes),
+            ("max_attempts", self.max_attempts.map_or(1, |attempts| attempts as usize)),
         ] {
             if value == 0 {
                 return refuse(format!("{name} must be at least 1"));
@@ -219,7 +239,7 @@ impl ClientBuilder {
                 return refuse(format!("{name} must be more than zero"));
             }
         }
-        self.url.parse().map_err(|e| ClientError::Config(format!("{:?} is not a URL: {e}", self.url)))
+        Ok(())
     }
 }
 

@@ -51,9 +51,10 @@ use crate::events::EventReceiver;
 ///
 /// At most [`max_events`](ClientBuilder::max_events) events wait for the application. When that
 /// many do, the client stops reading its connection, so that the server has to wait, and still
-/// tells the server that it is alive. If this lasts longer than the server's heartbeat timeout, the
-/// client reads on to receive acknowledgements and heartbeats, and drops the room's frames. Once
-/// half of the events are taken, it reconnects to have the dropped frames replayed.
+/// tells the server that it is alive. If this lasts longer than ten seconds or the server's
+/// heartbeat timeout, the client reads on to receive acknowledgements and heartbeats, and drops
+/// the room's frames. Once half of the events are taken, it reconnects to have the dropped frames
+/// replayed.
 ///
 /// So a program that takes no events can still send, memory is bounded, and no frame is missed
 /// without a [`Gap`](ClientEvent::Gap) or an [`Overflow`](ClientEvent::Overflow).
@@ -119,7 +120,7 @@ impl Client {
         self.sender.clone()
     }
 
-    /// Returns the next event; `None` after [`Closed`](ClientEvent::Closed). Also available as a
+    /// Returns the next event; `None` after [`Closed`](crate::ClientState::Closed). Also available as a
     /// [`Stream`].
     pub async fn recv(&mut self) -> Option<ClientEvent> {
         std::future::poll_fn(|cx| self.events.poll_next(cx)).await
@@ -141,9 +142,10 @@ impl Stream for Client {
 
 impl ClientSender {
     /// Publishes `message` in the room. The returned future resolves to its sequence number once
-    /// the server has acknowledged it. While the client is not connected the message waits, for as
+    /// the server has acknowledged it. While the client is not in its room the message waits, for as
     /// long as that takes, and it is sent again until it is acknowledged. Messages keep the order of
-    /// these calls.
+    /// these calls, and are sent at most as fast as the server allows. One that the server refuses
+    /// only for the moment is sent again later, before those that have not been sent yet.
     ///
     /// The server publishes it once. Only if the server has forgotten the session meanwhile, because
     /// of a restart or because it has neither a resume window nor a room log, may a message whose
@@ -178,6 +180,14 @@ impl ClientSender {
         self.publish(object_body(object))
     }
 
+    /// Enters the room again where the client is [`Outside`](crate::ClientState::Outside) of it, for example after
+    /// the application has asked the server for more rights. An event tells what comes of it. Does nothing in any
+    /// other state.
+    pub async fn enter(&self) {
+        // Fails only if the client is closed.
+        let _ = self.commands.send(Command::Enter).await;
+    }
+
     /// Leaves the room for good and closes the connection with a closing handshake. The client's
     /// stream ends once its last events are taken. Messages not acknowledged by then fail.
     pub async fn leave(&self) {
@@ -207,7 +217,7 @@ fn object_body(value: &(impl Serialize + ?Sized)) -> Result<String, ClientError>
         Ok(_) => return refuse("the value is not a JSON object; pass a map or a struct".into()),
         Err(e) => return refuse(e.to_string()),
     };
-    for key in ["cid", "name", "num", "seq"] {
+    for key in ["cid", "member", "name", "num", "seq"] {
         if object.contains_key(key) {
             return refuse(format!("the key {key:?} is reserved by the protocol"));
         }

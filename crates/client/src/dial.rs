@@ -2,10 +2,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, Uri};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, Response, Uri};
 use tokio::net::TcpStream;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error;
@@ -15,13 +14,17 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tower_chat_rooms_protocol::SUBPROTOCOL_V1;
 
 use crate::error::ClientError;
-use crate::incoming::retry_after;
+use crate::incoming::RetryHint;
 use crate::machine::{Credential, Failure};
 use crate::socket::{Io, Observed, Socket, config};
+use crate::target::Target;
 #[cfg(feature = "rustls")]
 use crate::tls::Tls;
 
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static(SUBPROTOCOL_V1);
+
+/// How much of a refusal's text is reported, in characters.
+const MAX_BODY: usize = 300;
 
 /// Opens a connection, as often as needed.
 pub(crate) struct Connector {
@@ -53,6 +56,14 @@ impl Token {
         match self {
             Token::None | Token::Fixed(_) => Credential::Fixed,
             Token::Provided(_) => Credential::Renewable,
+        }
+    }
+
+    async fn get(&self) -> Result<Option<String>, String> {
+        match self {
+            Token::None => Ok(None),
+            Token::Fixed(token) => Ok(Some(token.clone())),
+            Token::Provided(provider) => provider.provide().0.await.map(Some),
         }
     }
 }
@@ -103,27 +114,18 @@ pub(crate) struct Tcp {
 impl Tcp {
     /// # Errors
     ///
-    /// If the URL is not a WebSocket URL, or needs TLS and the feature `rustls` is off.
-    pub(crate) async fn to(uri: &Uri) -> Result<Tcp, ClientError> {
-        let secure = match uri.scheme_str() {
-            Some("ws") => false,
-            Some("wss") => true,
-            _ => return Err(ClientError::Config(format!("{uri:?} starts with neither ws:// nor wss://"))),
-        };
-        let host = uri.host().unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned();
-        if host.is_empty() {
-            return Err(ClientError::Config(format!("{uri:?} has no host")));
-        }
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    /// If the URL needs TLS, and the feature `rustls` is off or no certificate is trusted.
+    pub(crate) async fn to(target: &Target) -> Result<Tcp, ClientError> {
+        let (host, port) = (target.host().to_owned(), target.port());
         #[cfg(feature = "rustls")]
         {
-            let tls = if secure { Some(Tls::load(&host).await?) } else { None };
+            let tls = if target.is_secure() { Some(Tls::load(&host).await?) } else { None };
             Ok(Tcp { host, port, tls })
         }
         #[cfg(not(feature = "rustls"))]
-        if secure {
-            let text = "wss:// needs the feature `rustls` of tower-chat-rooms-client, or `Client::over`";
+        if target.is_secure() {
+            let text =
+                "for wss://, enable the feature `rustls` of tower-chat-rooms-client or use `Client::over`";
             Err(ClientError::Config(text.into()))
         } else {
             Ok(Tcp { host, port })
@@ -148,14 +150,7 @@ impl Dial for Tcp {
 impl Connector {
     /// Makes one attempt.
     pub(crate) async fn connect(&self) -> Result<Box<Opened>, Failure> {
-        let token = match &self.token {
-            Token::None => None,
-            Token::Fixed(token) => Some(token.clone()),
-            Token::Provided(provider) => {
-                let token = provider.provide().0.await;
-                Some(token.map_err(|e| Failure::Transient(format!("no token: {e}")))?)
-            }
-        };
+        let token = self.token.get().await.map_err(Failure::Token)?;
         let (in_header, in_band) = if self.token_in_header { (token, None) } else { (None, token) };
         let request = self.request(in_header.as_deref()).map_err(Failure::Permanent)?;
         let io = self.dial.dial().0.await.map_err(|e| Failure::Transient(e.to_string()))?;
@@ -163,6 +158,11 @@ impl Connector {
             client_async_with_config(request, Observed::new(io), Some(config(self.max_frame_bytes))).await;
         let (socket, _) = opened.map_err(failure)?;
         Ok(Box::new(Opened { socket: Socket::new(socket), token: in_band }))
+    }
+
+    /// A token for the connection that there is.
+    pub(crate) async fn renew_token(&self) -> Result<String, String> {
+        self.token.get().await?.ok_or_else(|| "there is none".into())
     }
 
     fn request(&self, token: Option<&str>) -> Result<Request, String> {
@@ -184,14 +184,35 @@ impl Connector {
 
 fn failure(error: Error) -> Failure {
     match error {
-        Error::Http(response) => {
-            let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-            let after: Option<Duration> = after.and_then(retry_after);
-            Failure::Http(response.status().as_u16(), after)
-        }
+        Error::Http(response) => Failure::Http {
+            status: response.status().as_u16(),
+            body: explanation(&response),
+            retry: header(&response, RETRY_AFTER).and_then(RetryHint::in_header),
+        },
         Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
             Failure::Permanent("the server does not speak chat-rooms.v1".into())
         }
         error => Failure::Transient(error.to_string()),
     }
+}
+
+/// What a response that is no upgrade says to people.
+fn explanation(response: &Response<Option<Vec<u8>>>) -> String {
+    if let Some(location) = header(response, LOCATION) {
+        return format!("redirected to {location}; connect to that address");
+    }
+    let text = String::from_utf8_lossy(response.body().as_deref().unwrap_or_default());
+    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
+    words
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(MAX_BODY)
+        .collect()
+}
+
+fn header<B>(response: &Response<B>, name: HeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
 }

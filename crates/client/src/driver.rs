@@ -26,6 +26,8 @@ pub(crate) enum Command {
         body: String,
         ack: Ack,
     },
+    /// Enter again.
+    Enter,
     Leave {
         done: oneshot::Sender<()>,
     },
@@ -45,6 +47,8 @@ pub(crate) struct Driver {
     leaving: Vec<oneshot::Sender<()>>,
     attempt: Option<Boxed<'static, Result<Box<Opened>, Failure>>>,
     socket: Option<Socket>,
+    /// The application's token function, called for the present connection.
+    token: Option<Boxed<'static, Result<String, String>>>,
     /// The closing handshake of an earlier connection.
     finishing: Option<Boxed<'static, ()>>,
     /// Alternates, so that neither the socket nor the commands can starve the other.
@@ -58,6 +62,7 @@ enum Input {
     Capacity,
     Attempted(Result<Box<Opened>, Failure>),
     Received(Received),
+    Token(Result<String, String>),
     Command(Command),
     Tick,
 }
@@ -89,6 +94,7 @@ impl Driver {
             leaving: Vec::new(),
             attempt: None,
             socket: None,
+            token: None,
             finishing: None,
             commands_first: false,
         }
@@ -126,6 +132,10 @@ impl Driver {
                     let connector = self.connector.clone();
                     self.attempt = Some(Boxed(Box::pin(async move { connector.connect().await })));
                 }
+                Output::AskToken => {
+                    let connector = self.connector.clone();
+                    self.token = Some(Boxed(Box::pin(async move { connector.renew_token().await })));
+                }
                 Output::Send(text) => self.socket.iter_mut().for_each(|socket| socket.send(text.clone())),
                 Output::Pong => self.socket.iter_mut().for_each(Socket::pong),
                 Output::Close(code) => {
@@ -148,7 +158,7 @@ impl Driver {
     }
 
     fn emit(&mut self, event: ClientEvent) {
-        let is_last = matches!(event, ClientEvent::State(ClientState::Closed) | ClientEvent::Closed { .. });
+        let is_last = matches!(event, ClientEvent::State(ClientState::Closed { .. }));
         if self.events.excess() >= MAX_EXCESS && !is_last {
             self.dropped += 1;
             return;
@@ -160,6 +170,7 @@ impl Driver {
     }
 
     fn finish(&mut self, code: Option<u16>) {
+        self.token = None;
         if let Some(socket) = self.socket.take() {
             self.finishing = Some(Boxed(Box::pin(socket.finish(code))));
         }
@@ -177,7 +188,8 @@ impl Driver {
                 self.leaving.push(done);
                 self.machine.leave();
             }
-            Input::Command(Command::Publish { body, ack }) => self.machine.publish(&body, ack),
+            Input::Command(Command::Publish { body, ack }) => self.machine.publish(now, &body, ack),
+            Input::Command(Command::Enter) => self.machine.enter_again(now),
             Input::Capacity => self.machine.on_capacity(now),
             Input::Attempted(Ok(opened)) => {
                 self.socket = Some(opened.socket);
@@ -185,6 +197,8 @@ impl Driver {
             }
             Input::Attempted(Err(failure)) => self.machine.on_failed(now, failure),
             Input::Received(Received::Text(text)) => self.machine.on_text(now, text.as_str()),
+            Input::Token(token) => self.machine.on_token(now, token),
+            Input::Received(Received::Binary) => self.machine.on_binary(now),
             Input::Received(Received::Alive) => self.machine.on_alive(now),
             Input::Received(Received::Closed { code, reason }) => {
                 self.finish(None);
@@ -203,13 +217,12 @@ impl Driver {
         } else if self.machine.is_paused() && self.events.poll_capacity(cx).is_ready() {
             return Poll::Ready(Input::Capacity);
         }
-        if let Some(finishing) = &mut self.finishing
-            && finishing.0.as_mut().poll(cx).is_ready()
-        {
-            self.finishing = None;
-        }
-        if let Poll::Ready(attempted) = self.poll_attempt(cx) {
+        let _ = poll_once(&mut self.finishing, cx);
+        if let Poll::Ready(attempted) = poll_once(&mut self.attempt, cx) {
             return Poll::Ready(Input::Attempted(attempted));
+        }
+        if let Poll::Ready(token) = poll_once(&mut self.token, cx) {
+            return Poll::Ready(Input::Token(token));
         }
         self.commands_first = !self.commands_first;
         for commands in [self.commands_first, !self.commands_first] {
@@ -219,15 +232,6 @@ impl Driver {
             }
         }
         self.poll_timer(cx)
-    }
-
-    fn poll_attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Opened>, Failure>> {
-        let Some(attempt) = &mut self.attempt else { return Poll::Pending };
-        let attempted = attempt.0.as_mut().poll(cx);
-        if attempted.is_ready() {
-            self.attempt = None;
-        }
-        attempted
     }
 
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
@@ -255,7 +259,17 @@ impl Driver {
     }
 }
 
-/// Random enough for backoff, and hard enough to guess for message ids.
+/// Polls a future, if there is one, and drops it once it is ready.
+fn poll_once<T>(future: &mut Option<Boxed<'static, T>>, cx: &mut Context<'_>) -> Poll<T> {
+    let Some(pending) = future else { return Poll::Pending };
+    let polled = pending.0.as_mut().poll(cx);
+    if polled.is_ready() {
+        *future = None;
+    }
+    polled
+}
+
+/// For backoff and message ids, which nobody may guess.
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     getrandom::u64().unwrap_or_else(|_| RandomState::new().build_hasher().finish())

@@ -1,6 +1,10 @@
 //! What a client reports to its application.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
+
+use crate::error::ClientError;
 
 /// An event of a [`Client`](crate::Client).
 #[derive(Debug, Clone, PartialEq)]
@@ -13,15 +17,15 @@ pub enum ClientEvent {
     Entered {
         /// The client's name in the room. Some servers assign another than the one asked for.
         name: String,
-        /// The client's member id, which is in every frame from it. It stays the same when the
-        /// session is resumed.
+        /// The id of this member. It stays the same when the session is resumed.
         member: String,
         /// Number of members in the room.
         num: u64,
         /// The session was resumed: no other member has noticed the lost connection.
         resumed: bool,
         /// All missed frames follow. If `false` after a lost connection, a
-        /// [`Gap`](ClientEvent::Gap) follows where frames may have been missed.
+        /// [`Gap`](ClientEvent::Gap) follows where frames were missed. Those that the server still has come after
+        /// it.
         recovered: bool,
     },
     /// A member has entered the room.
@@ -45,51 +49,62 @@ pub enum ClientEvent {
         /// How many were dropped.
         lost: u64,
     },
-    /// The server reported an error that does not concern a [`send`](crate::ClientSender::send).
-    #[non_exhaustive]
-    Error {
-        /// The code, one of the server's [`ErrorCode`]s.
-        ///
-        /// [`ErrorCode`]: https://docs.rs/tower-chat-rooms/latest/tower_chat_rooms/enum.ErrorCode.html
-        code: String,
-        /// A description for people.
-        message: String,
-    },
-    /// The client is closed for good. This is the last event.
-    #[non_exhaustive]
-    Closed {
-        /// The close code: 1000 if the client left, or was not allowed to enter its room.
-        code: u16,
-        /// The reason.
-        reason: String,
-    },
+    /// Something went wrong that does not concern a [`send`](crate::ClientSender::send) and changes no state.
+    ///
+    /// The server reports an error ([`Refused`](ClientError::Refused)), sends something that can't be read
+    /// ([`BadFrame`](ClientError::BadFrame)) or refuses a renewed token ([`NoAuth`](ClientError::NoAuth)), or the
+    /// token function fails ([`Token`](ClientError::Token)).
+    Error(ClientError),
 }
 
 /// The state of a [`Client`](crate::Client).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+///
+/// A state may be reported again with another reason, as when a further attempt to connect fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientState {
     /// It is in its room.
     Online,
-    /// It has lost its connection and is reconnecting. Messages wait to be sent.
-    Reconnecting,
-    /// It is closed for good.
-    Closed,
+    /// It is connected, but not in its room: it was put out of it, was refused, or has to authenticate anew.
+    /// Messages wait to be sent.
+    #[non_exhaustive]
+    Outside {
+        /// Why.
+        reason: ClientError,
+        /// When it enters again by itself. `None` if it waits for a token, or for
+        /// [`ClientSender::enter`](crate::ClientSender::enter).
+        retry_in: Option<Duration>,
+    },
+    /// It has no connection, and is reconnecting. Messages wait to be sent.
+    #[non_exhaustive]
+    Reconnecting {
+        /// Why the last connection was lost, or the last attempt failed.
+        reason: ClientError,
+        /// When the next attempt begins.
+        retry_in: Duration,
+    },
+    /// It is closed for good. This is the last event.
+    #[non_exhaustive]
+    Closed {
+        /// Why: [`Closed`](ClientError::Closed) with code 1000 if the application left.
+        reason: ClientError,
+    },
 }
 
 /// A JSON object sent by the room or the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoomFrame {
     object: Map<String, Value>,
-    own: bool,
+    is_own: bool,
+    is_replayed: bool,
 }
 
 impl RoomFrame {
-    pub(crate) fn new(object: Map<String, Value>, own: bool) -> RoomFrame {
-        RoomFrame { object, own }
+    pub(crate) fn new(object: Map<String, Value>, is_own: bool, is_replayed: bool) -> RoomFrame {
+        RoomFrame { object, is_own, is_replayed }
     }
 
-    /// The event's name, usually `message`.
+    /// The event's name, usually `message`; empty if the host sent an object without one.
     pub fn event(&self) -> &str {
         self.text("event").unwrap_or_default()
     }
@@ -97,6 +112,11 @@ impl RoomFrame {
     /// The member that published it, entered or left; `None` if the host sent it.
     pub fn name(&self) -> Option<&str> {
         self.text("name")
+    }
+
+    /// The id of that member, unique in the room; `None` if the host sent it.
+    pub fn member(&self) -> Option<&str> {
+        self.text("member")
     }
 
     /// The message; `null` if there is none.
@@ -109,19 +129,19 @@ impl RoomFrame {
         self.object.get("num")?.as_u64()
     }
 
-    /// The id of the member that it is from; `None` if the host sent it.
-    pub fn member(&self) -> Option<&str> {
-        self.text("member")
-    }
-
     /// The sequence number in the room log; `None` for a frame sent to this client only.
     pub fn seq(&self) -> Option<u64> {
         self.object.get("seq")?.as_u64()
     }
 
-    /// Whether the frame is from this client, be it from an earlier session.
+    /// Whether this client published it, or it is this client's own enter or out.
     pub fn is_own(&self) -> bool {
-        self.own
+        self.is_own
+    }
+
+    /// Whether it was missed while the connection was lost, and comes now.
+    pub fn is_replayed(&self) -> bool {
+        self.is_replayed
     }
 
     /// The whole object.

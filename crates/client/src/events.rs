@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::event::ClientEvent;
+use crate::event::{ClientEvent, ClientState};
 
 /// The task's half.
 pub(crate) struct EventSender {
@@ -43,6 +43,10 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
+fn is_reconnecting(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::State(ClientState::Reconnecting { .. }))
+}
+
 impl Shared {
     fn has_capacity(&self) -> bool {
         self.events.len() <= self.capacity / 2
@@ -55,6 +59,11 @@ impl EventSender {
         let mut shared = lock(&self.shared);
         if shared.receiver_dropped {
             return;
+        }
+        let is_attempt = is_reconnecting(&event) && shared.events.iter().rev().take(2).all(is_reconnecting);
+        if is_attempt && shared.events.len() >= 2 {
+            // Of the attempts that fail after a connection was lost, the latest is of interest.
+            shared.events.pop_back();
         }
         shared.events.push_back(event);
         let receiver = shared.receiver.take();
@@ -135,5 +144,32 @@ impl Drop for EventReceiver {
         drop(shared);
         drop(events);
         wake(sender);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::ClientError;
+
+    #[test]
+    fn of_attempts_that_fail_in_a_row_the_first_and_the_latest_are_kept() {
+        let (sender, receiver) = channel(10);
+        let failed = |why: &str| {
+            let (reason, retry_in) = (ClientError::Unreachable(why.into()), Duration::ZERO);
+            ClientEvent::State(ClientState::Reconnecting { reason, retry_in })
+        };
+        let online = ClientEvent::State(ClientState::Online);
+        for event in [&online, &failed("1"), &failed("2"), &failed("3"), &online, &failed("4")] {
+            sender.push(event.clone());
+        }
+        drop(sender);
+        let mut cx = Context::from_waker(Waker::noop());
+        for expected in [online.clone(), failed("1"), failed("3"), online, failed("4")] {
+            assert_eq!(receiver.poll_next(&mut cx), Poll::Ready(Some(expected)));
+        }
+        assert_eq!(receiver.poll_next(&mut cx), Poll::Ready(None));
     }
 }

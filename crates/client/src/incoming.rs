@@ -1,30 +1,45 @@
 //! Parses what the server sends.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// A frame from the server.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Incoming {
+    /// To be answered.
     Heartbeat,
+    /// The answer to a heartbeat of this client.
+    Pong,
     Welcome(Welcome),
     Entered(Entered),
     Ack {
         cid: String,
         seq: u64,
     },
-    NoAuth(String),
+    /// A token was accepted.
     Authenticated,
-    Error {
-        code: String,
-        message: String,
-        cid: Option<String>,
+    /// The user's authentication expires after this time.
+    Expiring(Duration),
+    NoAuth {
+        why: String,
+        /// The client is out of its room.
+        has_room: bool,
     },
+    Error(ServerError),
     /// The server dropped this many of the room's frames, because the client reads too slowly.
     Lagged(u64),
     /// A frame of the room or, without a `seq`, of the host to this connection only.
     Frame(Map<String, Value>),
+    /// A text that is no JSON object as this client can hold it, perhaps a frame of the room.
+    Unreadable {
+        seq: Option<u64>,
+        why: String,
+    },
+    /// A frame of the protocol that lacks what belongs to it.
+    Malformed(&'static str),
 }
 
 /// The first frame of a connection.
@@ -32,82 +47,128 @@ pub(crate) enum Incoming {
 pub(crate) struct Welcome {
     /// Resumes the session, if the server has a resume window.
     pub(crate) resume_token: Option<String>,
-    /// A connection is dead once nothing was received for this long.
-    pub(crate) timeout: Duration,
-    /// How often the server expects a sign of life.
+    /// How often the server sends a heartbeat.
     pub(crate) interval: Duration,
+    /// A connection is dead once nothing was received for this long.
+    pub(crate) silence: Duration,
     pub(crate) message_bytes: usize,
-    pub(crate) cid_bytes: usize,
-    /// Most messages that may be unacknowledged.
-    pub(crate) window: usize,
+    /// How many message ids the server remembers: most messages that may be unacknowledged.
+    pub(crate) cids: usize,
+    pub(crate) rates: Rates,
+}
+
+/// How much a client may send.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rates {
+    /// Messages per second.
+    pub(crate) messages: Option<f64>,
+    /// Bytes of messages per second.
+    pub(crate) bytes: Option<f64>,
+    /// So many seconds' worth may be sent at once.
+    pub(crate) burst: f64,
 }
 
 /// The answer to an enter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entered {
     pub(crate) name: String,
-    /// The id of the session as a member of the room.
     pub(crate) member: String,
     pub(crate) epoch: String,
     pub(crate) seq: u64,
     pub(crate) num: u64,
     pub(crate) resumed: bool,
     pub(crate) recovered: bool,
-    /// How many frames up to `seq` follow.
-    pub(crate) replayed: u64,
+    /// How many frames follow as a replay, where the server says so.
+    pub(crate) replayed: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ServerError {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    /// The message that it is about.
+    pub(crate) cid: Option<String>,
+    /// The client is out of its room.
+    pub(crate) has_room: bool,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// Heartbeat interval and timeout in milliseconds, for a welcome without them.
-const DEFAULT_HEARTBEAT: u64 = 1000;
+const DEFAULT_HEARTBEAT: (u64, u64) = (25_000, 20_000);
 
-/// Longest wait that the client grants a server, in seconds.
-const MAX_RETRY: u64 = 24 * 60 * 60;
+/// For a welcome without rates.
+const DEFAULT_RATES: Rates = Rates { messages: Some(100.0), bytes: Some(262_144.0), burst: 2.0 };
+
+/// Longest wait that the client grants a server.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
 
 impl Incoming {
-    /// Returns `None` if the text is not a JSON object with an `event`, or lacks a key that its event
-    /// needs.
-    pub(crate) fn parse(text: &str) -> Option<Incoming> {
-        let object: Map<String, Value> = serde_json::from_str(text).ok()?;
-        let event = object.get("event")?.as_str()?;
-        Some(match event {
-            "heartbeat" => Incoming::Heartbeat,
-            "welcome" => Incoming::Welcome(Welcome::of(&object)),
-            "entered" => Incoming::Entered(Entered::of(&object)?),
-            "ack" => {
-                let seq = object.get("seq")?.as_u64()?;
-                Incoming::Ack { cid: string(&object, "cid")?, seq }
+    /// Parses a text. A frame with an unknown event is a [`Frame`](Incoming::Frame).
+    pub(crate) fn parse(text: &str) -> Incoming {
+        let object: Map<String, Value> = match serde_json::from_str(text) {
+            Ok(object) => object,
+            Err(error) => return Incoming::Unreadable { seq: seq_of(text), why: error.to_string() },
+        };
+        match object.get("event").and_then(Value::as_str) {
+            Some("heartbeat") if object.get("message").is_some_and(|message| message == "pong") => {
+                Incoming::Pong
             }
-            "authenticated" => Incoming::Authenticated,
-            "noAuth" => Incoming::NoAuth(string(&object, "message").unwrap_or_default()),
-            "error" => Incoming::Error {
-                code: string(&object, "code").unwrap_or_default(),
-                message: string(&object, "message").unwrap_or_default(),
-                cid: string(&object, "cid"),
+            Some("heartbeat") => Incoming::Heartbeat,
+            Some("welcome") => Incoming::Welcome(Welcome::of(&object)),
+            Some("entered") => Entered::of(&object).map_or(Incoming::Malformed("entered"), Incoming::Entered),
+            Some("ack") => match (string(&object, "cid"), number(&object, "seq")) {
+                (Some(cid), Some(seq)) => Incoming::Ack { cid, seq },
+                _ => Incoming::Malformed("ack"),
             },
-            "lagged" => Incoming::Lagged(object.get("missed")?.as_u64()?),
+            Some("authenticated") => Incoming::Authenticated,
+            Some("expiring") => {
+                let left = number(&object, "in").map(Duration::from_millis);
+                left.map_or(Incoming::Malformed("expiring"), Incoming::Expiring)
+            }
+            Some("noAuth") => Incoming::NoAuth {
+                why: string(&object, "message").unwrap_or_default(),
+                has_room: object.contains_key("roomId"),
+            },
+            Some("error") => Incoming::Error(ServerError::of(&object)),
+            Some("lagged") => match number(&object, "missed") {
+                Some(missed @ 1..) => Incoming::Lagged(missed),
+                _ => Incoming::Malformed("lagged"),
+            },
             _ => Incoming::Frame(object),
-        })
+        }
     }
 }
 
 impl Welcome {
     fn of(object: &Map<String, Value>) -> Welcome {
-        let time = |key| {
-            let ms = object.get("heartbeat").and_then(|h| h.get(key)).and_then(Value::as_u64);
-            Duration::from_millis(ms.unwrap_or(DEFAULT_HEARTBEAT))
+        let time = |key, default| {
+            let ms = object.get("heartbeat").and_then(|heartbeat| heartbeat.get(key)).and_then(Value::as_u64);
+            Duration::from_millis(ms.unwrap_or(default))
         };
         // `null` means no limit.
         let limit = |key| {
-            let limit = object.get("limits").and_then(|l| l.get(key)).and_then(Value::as_u64);
+            let limit = object.get("limits").and_then(|limits| limits.get(key)).and_then(Value::as_u64);
             limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
         };
+        let interval = time("interval", DEFAULT_HEARTBEAT.0);
         Welcome {
             resume_token: string(object, "resume"),
-            timeout: time("interval").saturating_add(time("timeout")),
-            interval: time("interval"),
+            interval,
+            silence: interval.saturating_add(time("timeout", DEFAULT_HEARTBEAT.1)),
             message_bytes: limit("messageBytes"),
-            cid_bytes: limit("cidBytes"),
-            window: limit("cids"),
+            cids: limit("cids"),
+            rates: object.get("rates").and_then(Value::as_object).map_or(DEFAULT_RATES, Rates::of),
+        }
+    }
+}
+
+impl Rates {
+    fn of(object: &Map<String, Value>) -> Rates {
+        let rate = |key| object.get(key).and_then(Value::as_f64).filter(|rate| *rate > 0.0);
+        Rates {
+            messages: rate("messages"),
+            bytes: rate("bytes"),
+            burst: rate("burst").unwrap_or(DEFAULT_RATES.burst),
         }
     }
 }
@@ -119,12 +180,24 @@ impl Entered {
             name: string(object, "name").unwrap_or_default(),
             member: string(object, "member").unwrap_or_default(),
             epoch: string(object, "epoch")?,
-            seq: object.get("seq")?.as_u64()?,
-            num: object.get("num").and_then(Value::as_u64).unwrap_or(0),
+            seq: number(object, "seq")?,
+            num: number(object, "num").unwrap_or(0),
             resumed: flag("resumed"),
             recovered: flag("recovered"),
-            replayed: object.get("replayed").and_then(Value::as_u64).unwrap_or(0),
+            replayed: number(object, "replayed"),
         })
+    }
+}
+
+impl ServerError {
+    fn of(object: &Map<String, Value>) -> ServerError {
+        ServerError {
+            code: string(object, "code").unwrap_or_default(),
+            message: string(object, "message").unwrap_or_default(),
+            cid: string(object, "cid"),
+            has_room: object.contains_key("roomId"),
+            retry_after: number(object, "retryAfter").map(|ms| Duration::from_millis(ms).min(MAX_WAIT)),
+        }
     }
 }
 
@@ -132,22 +205,53 @@ fn string(object: &Map<String, Value>, key: &str) -> Option<String> {
     object.get(key)?.as_str().map(Into::into)
 }
 
-/// The wait that a close frame asks for at the end of its reason: `retry in N s`.
-pub(crate) fn retry_in(reason: &str) -> Option<Duration> {
-    let (before, seconds) = reason.strip_suffix(" s")?.rsplit_once(' ')?;
-    if !before.ends_with("retry in") {
-        return None;
-    }
-    retry_after(seconds)
+fn number(object: &Map<String, Value>, key: &str) -> Option<u64> {
+    object.get(key)?.as_u64()
 }
 
-/// The wait in a `Retry-After` header in seconds.
-pub(crate) fn retry_after(seconds: &str) -> Option<Duration> {
-    if !seconds.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
+/// The `seq` of an object that holds values for which this client has no type: a number beyond all bounds, a
+/// lone surrogate, too many brackets.
+fn seq_of(text: &str) -> Option<u64> {
+    let object: HashMap<&str, &RawValue> = serde_json::from_str(text).ok()?;
+    object.get("seq")?.get().parse().ok()
+}
+
+/// When a server wants its clients back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RetryHint {
+    pub(crate) wait: Duration,
+    /// Clients add a random time up to this.
+    pub(crate) spread: Duration,
+}
+
+impl RetryHint {
+    /// The hint at the end of a close frame's reason: `retry in N s`, or `retry in A-B s`.
+    pub(crate) fn in_reason(reason: &str) -> Option<RetryHint> {
+        let (_, hint) = reason.strip_suffix(" s")?.rsplit_once("retry in ")?;
+        match hint.split_once('-') {
+            None => seconds(hint).map(RetryHint::after),
+            Some((from, to)) => {
+                let (wait, to) = (seconds(from)?, seconds(to)?);
+                Some(RetryHint { wait, spread: to.saturating_sub(wait) })
+            }
+        }
     }
-    let seconds: u64 = seconds.parse().ok()?;
-    Some(Duration::from_secs(seconds.min(MAX_RETRY)))
+
+    /// The hint of a `Retry-After` header in seconds.
+    pub(crate) fn in_header(text: &str) -> Option<RetryHint> {
+        seconds(text).map(RetryHint::after)
+    }
+
+    /// After this time. Half of it more is for the clients to spread over.
+    pub(crate) fn after(wait: Duration) -> RetryHint {
+        RetryHint { wait, spread: wait / 2 }
+    }
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    // So many digits that they don't fit are a very long time.
+    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)).min(MAX_WAIT))
 }
 
 #[cfg(test)]
@@ -157,39 +261,84 @@ mod tests {
 
     #[test]
     fn a_close_reason_may_ask_for_a_wait() {
-        let secs = |n| Some(Duration::from_secs(n));
-        assert_eq!(retry_in("the server restarts; retry in 5 s"), secs(5));
-        assert_eq!(retry_in("retry in 0 s"), secs(0));
-        assert_eq!(retry_in("retry in 99999999999 s"), secs(MAX_RETRY));
+        let hint = |wait, spread| {
+            Some(RetryHint { wait: Duration::from_millis(wait), spread: Duration::from_millis(spread) })
+        };
+        for (reason, expected) in [
+            ("the server restarts; retry in 5 s", hint(5000, 2500)),
+            ("the server restarts; retry in 4-10 s", hint(4000, 6000)),
+            ("retry in 4-4 s", hint(4000, 0)),
+            ("retry in 4-2 s", hint(4000, 0)),
+            ("retry in 0 s", hint(0, 0)),
+            ("retry in 99999999999 s", hint(3_600_000, 1_800_000)),
+            ("retry in 99999999999999999999999 s", hint(3_600_000, 1_800_000)),
+            ("retry in 1-99999999999999999999999 s", hint(1000, 3_599_000)),
+        ] {
+            assert_eq!(RetryHint::in_reason(reason), expected, "{reason}");
+        }
         for none in
-            ["", "retry in s", "retry in -1 s", "retry in 5 s.", "5 s", "retry in 99999999999999999999 s"]
+            ["", "retry in s", "retry in -1 s", "retry in 5 s.", "5 s", "retry in 4- s", "retry in 4-1-2 s"]
         {
-            assert_eq!(retry_in(none), None, "{none}");
+            assert_eq!(RetryHint::in_reason(none), None, "{none}");
         }
     }
 
     #[test]
     fn a_limit_that_is_missing_or_null_is_no_limit() {
         let text = r#"{"event":"welcome","heartbeat":{"interval":2000,"timeout":500},
-                       "limits":{"messageBytes":null,"cids":7},"resumeWindow":0}"#;
-        let Some(Incoming::Welcome(welcome)) = Incoming::parse(text) else { panic!() };
-        assert_eq!((welcome.resume_token, welcome.timeout), (None, Duration::from_millis(2500)));
-        assert_eq!((welcome.message_bytes, welcome.cid_bytes, welcome.window), (usize::MAX, usize::MAX, 7));
+                       "limits":{"messageBytes":null,"cids":7},"rates":{"messages":null,"bytes":5.5}}"#;
+        let Incoming::Welcome(welcome) = Incoming::parse(text) else { panic!() };
+        assert_eq!((welcome.resume_token, welcome.silence), (None, Duration::from_millis(2500)));
+        assert_eq!((welcome.message_bytes, welcome.cids), (usize::MAX, 7));
+        assert_eq!(welcome.rates, Rates { messages: None, bytes: Some(5.5), burst: 2.0 });
     }
 
     #[test]
-    fn invalid_frames_are_none() {
-        for text in ["", "null", "[]", "{}", r#"{"event":1}"#, r#"{"event":"ack","cid":"c"}"#] {
-            assert_eq!(Incoming::parse(text), None, "{text}");
+    fn a_welcome_without_them_has_the_default_heartbeat_and_rates() {
+        let Incoming::Welcome(welcome) = Incoming::parse(r#"{"event":"welcome"}"#) else { panic!() };
+        assert_eq!((welcome.interval.as_secs(), welcome.silence.as_secs()), (25, 45));
+        assert_eq!(welcome.rates, Rates { messages: Some(100.0), bytes: Some(262_144.0), burst: 2.0 });
+    }
+
+    #[test]
+    fn what_can_not_be_read_may_have_a_place_in_the_room() {
+        let deep = format!(r#"{{"event":"x","a":{}{},"seq":7}}"#, "[".repeat(500), "]".repeat(500));
+        for (text, expected) in [
+            (r#"{"event":"message","message":"\ud800","seq":7}"#, Some(7)),
+            (r#"{"event":"message","message":1e400,"seq":7}"#, Some(7)),
+            (&deep, Some(7)),
+            (r#"{"event":"message","message":1e400}"#, None),
+            ("null", None),
+            ("[]", None),
+            ("{", None),
+            ("", None),
+        ] {
+            let Incoming::Unreadable { seq, .. } = Incoming::parse(text) else { panic!("{text}") };
+            assert_eq!(seq, expected, "{text}");
         }
-        assert!(matches!(Incoming::parse(r#"{"event":"new","a":1}"#), Some(Incoming::Frame(_))));
+    }
+
+    #[test]
+    fn frames_of_the_protocol_have_what_belongs_to_them() {
+        for text in [
+            r#"{"event":"ack","cid":"c"}"#,
+            r#"{"event":"entered","seq":1}"#,
+            r#"{"event":"lagged","missed":0}"#,
+            r#"{"event":"lagged","missed":-3}"#,
+            r#"{"event":"expiring"}"#,
+        ] {
+            assert!(matches!(Incoming::parse(text), Incoming::Malformed(_)), "{text}");
+        }
+        for text in ["{}", r#"{"event":1}"#, r#"{"event":"new","a":1}"#] {
+            assert!(matches!(Incoming::parse(text), Incoming::Frame(_)), "{text}");
+        }
     }
 
     proptest! {
         #[test]
-        fn nothing_panics(text in r#"\{"event":"(welcome|entered|ack|error|noAuth)",.{0,40}\}"#, any in ".{0,30}") {
+        fn nothing_panics(text in r#"\{"event":"(welcome|entered|ack|error|noAuth|expiring|lagged)",.{0,40}\}"#, any in ".{0,30}") {
             let _ = Incoming::parse(&text);
-            let _ = retry_in(&any);
+            let _ = RetryHint::in_reason(&any);
         }
     }
 }

@@ -12,8 +12,10 @@ mod incoming;
 mod machine;
 mod outgoing;
 mod socket;
+mod target;
 #[cfg(feature = "rustls")]
 mod tls;
+mod token_bucket;
 
 pub use crate::builder::ClientBuilder;
 pub use crate::client::{Client, ClientSender, Sending};

@@ -2,32 +2,38 @@
 //! does no I/O and reads no clock.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tower_chat_rooms_protocol::close;
 
 use crate::error::ClientError;
 use crate::event::ClientEvent;
-use crate::incoming::Welcome;
-use crate::outgoing::Outgoing;
+use crate::incoming::{RetryHint, Welcome};
+use crate::machine::backoff::Backoff;
+use crate::machine::link::Questions;
+use crate::machine::liveness::Liveness;
+use crate::machine::membership::Membership;
+use crate::machine::pause::Pause;
+use crate::machine::resume_tokens::ResumeTokens;
+use crate::outgoing::{Next, Outgoing};
 
+mod auth;
+mod backoff;
 mod connection;
+mod entering;
+mod link;
+mod liveness;
+mod membership;
+mod pause;
+mod resume_tokens;
 mod room;
+
+/// A connection that was in the room for longer has worked: the next backoff starts from the beginning.
+const STABLE: Duration = Duration::from_secs(10);
 
 /// Refused tokens in a row, each provided anew, after which the client gives up.
 const MAX_REFUSED_TOKENS: u32 = 3;
-/// Unacknowledged messages if the server sets no limit.
-const MAX_WINDOW: usize = 1024;
-
-/// How many of its member ids the client remembers, to recognize its own frames in a replay.
-const MAX_MEMBERS: usize = 16;
-
-/// Errors on entering that will not go away. Any other may be temporary.
-const PERMANENT_REFUSALS: [&str; 7] =
-    ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
-
-/// Errors about a frame that the server could not read, and so could not find the `cid` of.
-const UNREADABLE: [&str; 5] = ["bad_json", "bad_shape", "not_an_object", "too_deep", "reserved_event"];
 
 /// Time since the client was created.
 type Now = Duration;
@@ -39,10 +45,12 @@ pub(crate) struct Settings {
     pub(crate) credential: Credential,
     /// Bound of the first wait between attempts, and of the longest.
     pub(crate) backoff: (Duration, Duration),
-    /// For connecting until the welcome, and then for entering.
+    /// For connecting until the welcome, and then for each answer.
     pub(crate) step_timeout: Duration,
     /// For entering the room for the first time.
     pub(crate) first_timeout: Duration,
+    /// Failed attempts in a row after which the client gives up.
+    pub(crate) max_attempts: u32,
     pub(crate) max_unsent: usize,
 }
 
@@ -51,7 +59,7 @@ pub(crate) struct Settings {
 pub(crate) enum Credential {
     /// No token, or always the same.
     Fixed,
-    /// Provided for each attempt.
+    /// Provided anew each time.
     Renewable,
 }
 
@@ -60,6 +68,8 @@ pub(crate) enum Credential {
 pub(crate) enum Output<T> {
     /// Start to connect.
     Connect,
+    /// Ask the application for a token, to be sent in band.
+    AskToken,
     Send(String),
     /// Answer a heartbeat. One answer is enough for all heartbeats that wait for one.
     Pong,
@@ -74,23 +84,12 @@ pub(crate) enum Output<T> {
 pub(crate) enum Failure {
     /// Another attempt may succeed.
     Transient(String),
-    /// The server answered with this status, and perhaps asked for a wait.
-    Http(u16, Option<Duration>),
+    /// The application had no token.
+    Token(String),
+    /// The server answered with this status and text, and perhaps asked for a wait.
+    Http { status: u16, body: String, retry: Option<RetryHint> },
     /// No attempt will succeed.
     Permanent(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Connects at this time.
-    Waiting(Now),
-    /// Gives up at this time, as in the next two phases.
-    Connecting(Now),
-    /// The WebSocket is open, and the welcome has not arrived.
-    Connected(Now),
-    Entering(Now),
-    Online,
-    Ended,
 }
 
 #[derive(Debug, Clone)]
@@ -100,62 +99,90 @@ struct Position {
     seq: u64,
 }
 
+/// What the application was last told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing: the room was not entered yet.
+    Connecting,
+    Online,
+    Outside,
+    Reconnecting,
+    Closed,
+}
+
+/// One attempt to connect, and the connection that comes of it.
+#[derive(Debug)]
+struct Link {
+    liveness: Liveness,
+    /// The WebSocket handshake is done.
+    is_open: bool,
+    welcome: Option<Welcome>,
+    /// `None` outside of the room.
+    membership: Option<Membership>,
+    /// When the room was last entered on this connection.
+    entered_at: Option<Now>,
+    /// When to enter again, after a refusal that may pass.
+    enter_at: Option<Now>,
+    questions: Questions,
+    auth: LinkAuth,
+    /// The application takes no events.
+    pause: Option<Pause>,
+}
+
+/// How a connection is authenticated.
+#[derive(Debug)]
+struct LinkAuth {
+    /// Why the server has last refused it.
+    refusal: Option<String>,
+    /// The client has to authenticate, and then to enter.
+    is_needed: bool,
+    /// The application was asked for a token.
+    is_asking: bool,
+    /// When to ask for the next token.
+    ask_at: Option<Now>,
+    /// When the last token was used.
+    used_at: Now,
+}
+
 /// `T` waits for a message's acknowledgement.
 pub(crate) struct Machine<T> {
     settings: Settings,
     random: Box<dyn FnMut() -> u64 + Send>,
-    phase: Phase,
-    /// The client has entered its room at least once.
-    was_online: bool,
-    online_since: Now,
-    /// Attempts that failed and connections that did not last, in a row.
-    failures: u32,
+    state: State,
+    /// The one attempt or connection that there is.
+    link: Option<Link>,
+    /// When to make the next attempt.
+    connect_at: Option<Now>,
+    backoff: Backoff,
+    /// By how much the next attempt is given more time: see [`Liveness`].
+    patience: u32,
     /// Refused tokens in a row.
     refused_tokens: u32,
-    /// Tokens of the connections that may hold the session, the oldest first.
-    resume_tokens: Vec<String>,
+    resume_tokens: ResumeTokens,
     position: Option<Position>,
-    /// The client's member ids in the room's epoch, the current one last.
-    members: VecDeque<String>,
-    /// No message is sent before the frame with this `seq` has arrived.
-    send_after: u64,
+    /// The latest member ids of this client in the present epoch, the last one its present.
+    members: VecDeque<Arc<str>>,
     outgoing: Outgoing<T>,
-    /// This and the following fields are about the current connection.
-    welcome: Option<Welcome>,
-    last_received: Now,
-    /// The `seq` of the room's last frame that arrived.
-    last_seq: u64,
-    /// The application takes no events: since when, and when the next sign of life is due.
-    paused: Option<(Now, Now)>,
-    /// The room's frames are read and dropped, to be replayed later.
-    drops_frames: bool,
-    /// Dropped events that no replay contains.
-    lost: u64,
     outputs: VecDeque<Output<T>>,
     ended: Option<ClientError>,
 }
 
 impl<T> Machine<T> {
     pub(crate) fn new(settings: Settings, random: Box<dyn FnMut() -> u64 + Send>) -> Machine<T> {
+        let backoff = Backoff::new(settings.backoff.0, settings.backoff.1);
         let mut machine = Machine {
             settings,
             random,
-            phase: Phase::Ended,
-            was_online: false,
-            online_since: Now::ZERO,
-            failures: 0,
+            state: State::Connecting,
+            link: None,
+            connect_at: None,
+            backoff,
+            patience: 1,
             refused_tokens: 0,
-            resume_tokens: Vec::new(),
+            resume_tokens: ResumeTokens::default(),
             position: None,
             members: VecDeque::new(),
-            send_after: 0,
             outgoing: Outgoing::new(),
-            welcome: None,
-            last_received: Now::ZERO,
-            last_seq: 0,
-            paused: None,
-            drops_frames: false,
-            lost: 0,
             outputs: VecDeque::new(),
             ended: None,
         };
@@ -172,73 +199,42 @@ impl<T> Machine<T> {
         self.ended.as_ref()
     }
 
-    /// Whether the connection should be read.
-    pub(crate) fn may_read(&self) -> bool {
-        self.paused.is_none() || self.drops_frames
-    }
-
-    /// Whether the application takes no events.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.paused.is_some()
-    }
-
     /// When to call [`tick`](Machine::tick).
     pub(crate) fn deadline(&self) -> Option<Now> {
-        let step = match self.phase {
-            Phase::Waiting(at) | Phase::Connecting(at) | Phase::Connected(at) | Phase::Entering(at) => {
-                Some(at)
-            }
-            Phase::Online | Phase::Ended => None,
-        };
-        [self.heartbeat_deadline(), step].into_iter().flatten().min()
+        let link = self.link.as_ref().and_then(Link::deadline);
+        [self.connect_at, link, self.outgoing.deadline()].into_iter().flatten().min()
     }
 
-    /// When the server counts as dead or, while nothing is read, when something is due.
-    fn heartbeat_deadline(&self) -> Option<Now> {
-        let welcome = self.welcome.as_ref()?;
-        match self.paused {
-            Some((since, pong)) if !self.drops_frames => {
-                Some(pong.min(since.saturating_add(welcome.timeout)))
-            }
-            _ => Some(self.last_received.saturating_add(welcome.timeout)),
-        }
-    }
-
+    /// Does what is due.
     pub(crate) fn tick(&mut self, now: Now) {
-        match self.phase {
-            Phase::Waiting(at) if at <= now => return self.connect(now),
-            Phase::Connecting(at) if at <= now => return self.reconnect(now, "connecting timed out"),
-            Phase::Connected(at) if at <= now => return self.reconnect(now, "no welcome in time"),
-            Phase::Entering(at) if at <= now => return self.reconnect(now, "entering timed out"),
-            _ => {}
+        let is_due = |at: &mut Option<Now>| at.take_if(|at| *at <= now).is_some();
+        if is_due(&mut self.connect_at) {
+            return self.connect(now);
         }
-        if self.heartbeat_deadline().is_none_or(|at| at > now) {
-            return;
+        let Some(link) = &mut self.link else { return };
+        let (enters, asks) = (is_due(&mut link.enter_at), is_due(&mut link.auth.ask_at));
+        if self.may_read() && self.link.as_ref().is_some_and(|link| link.liveness.is_over(now)) {
+            return self.give_up(now);
         }
-        let Some(welcome) = &self.welcome else { return };
-        match &mut self.paused {
-            Some((since, pong)) if !self.drops_frames => {
-                if *pong <= now {
-                    *pong = now.saturating_add(welcome.interval);
-                    self.outputs.push_back(Output::Pong);
-                }
-                if since.saturating_add(welcome.timeout) <= now {
-                    tracing::debug!("the application takes no events; dropping the room's frames");
-                    self.drops_frames = true;
-                    self.last_received = now;
-                }
-            }
-            _ => self.reconnect(now, "no heartbeat from the server"),
+        self.tick_pause(now);
+        if enters {
+            self.enter(now);
         }
+        if asks {
+            self.ask_for_token(now);
+        }
+        self.flush(now);
     }
 
-    /// Something other than a text was received.
+    /// Something was received, if only a part of a frame.
     pub(crate) fn on_alive(&mut self, now: Now) {
-        self.last_received = now;
+        if let Some(link) = &mut self.link {
+            link.liveness.receive(now);
+        }
     }
 
     /// Publishes an object, given without its closing brace.
-    pub(crate) fn publish(&mut self, body: &str, waiting: T) {
+    pub(crate) fn publish(&mut self, now: Now, body: &str, waiting: T) {
         if let Some(error) = &self.ended {
             let closed = error.as_closed();
             return self.outputs.push_back(Output::Resolve(waiting, Err(closed)));
@@ -246,39 +242,44 @@ impl<T> Machine<T> {
         if self.outgoing.unsent() >= self.settings.max_unsent {
             return self.outputs.push_back(Output::Resolve(waiting, Err(ClientError::QueueFull)));
         }
-        // Random, so that no other member can have a message taken for acknowledged.
-        let mut cid = format!("{:016x}", (self.random)());
-        if let Some(welcome) = &self.welcome {
-            cid.truncate(welcome.cid_bytes);
-        }
+        // Nobody can guess it, and so use it before the message is in the room.
+        let cid = format!("{:016x}{:016x}", (self.random)(), (self.random)());
         let text = format!(r#"{body},"cid":"{cid}"}}"#);
         self.outgoing.push(cid, text, waiting);
-        self.flush();
+        self.flush(now);
+    }
+
+    /// The application wants to be in the room again.
+    pub(crate) fn enter_again(&mut self, now: Now) {
+        let is_entering = self.link.as_ref().is_some_and(|link| link.questions.has(link::Question::Enter));
+        if self.state == State::Outside && !is_entering {
+            self.enter(now);
+        }
     }
 
     pub(crate) fn leave(&mut self) {
-        if self.phase != Phase::Ended {
-            self.outputs.push_back(Output::Close(close::NORMAL));
-            self.end(ClientError::Closed { code: close::NORMAL, reason: "left".into() });
+        self.close(ClientError::Closed { code: close::NORMAL, reason: "left".into() });
+    }
+
+    /// Sends as many messages as the server allows.
+    fn flush(&mut self, now: Now) {
+        while let Some(next) = self.outgoing.next(now) {
+            self.outputs.push_back(match next {
+                Next::Send(text) => Output::Send(text),
+                Next::TooBig { waiting, bytes, max } => {
+                    Output::Resolve(waiting, Err(ClientError::TooBig { bytes, max }))
+                }
+            });
         }
     }
 
-    /// The application takes no events, and the queue is full.
-    pub(crate) fn on_full(&mut self, now: Now) {
-        if let (Phase::Online, None, Some(welcome)) = (self.phase, self.paused, &self.welcome) {
-            self.paused = Some((now, now.saturating_add(welcome.interval)));
-        }
+    fn emit(&mut self, event: ClientEvent) {
+        self.outputs.push_back(Output::Emit(event));
     }
 
-    /// The application takes events again.
-    pub(crate) fn on_capacity(&mut self, now: Now) {
-        if self.paused.take().is_none() {
-            return;
-        }
-        self.last_received = now;
-        if self.drops_frames {
-            self.reconnect(now, "the application took no events for a while");
-        }
+    /// A random number from 0 to 1.
+    fn random_part(&mut self) -> f64 {
+        ((self.random)() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

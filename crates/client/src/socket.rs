@@ -70,6 +70,7 @@ pub(crate) struct Socket {
 /// What was received.
 pub(crate) enum Received {
     Text(Utf8Bytes),
+    Binary,
     /// Another frame or a part of one, which only shows that the server is alive.
     Alive,
     /// The connection has ended.
@@ -81,6 +82,9 @@ pub(crate) enum Received {
 
 /// Time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A text is not UTF-8 (RFC 6455).
+const NOT_UTF8: u16 = 1007;
 
 const PONG: Utf8Bytes = Utf8Bytes::from_static(r#"{"event":"heartbeat","message":"pong"}"#);
 
@@ -168,10 +172,13 @@ fn received(next: Option<Result<Message, Error>>) -> Received {
     let closed = |code, reason: &str| Received::Closed { code, reason: reason.into() };
     match next {
         Some(Ok(Message::Text(text))) => Received::Text(text),
+        Some(Ok(Message::Binary(_))) => Received::Binary,
         Some(Ok(Message::Close(Some(frame)))) => closed(frame.code.into(), frame.reason.as_str()),
         Some(Ok(Message::Close(None))) => closed(close::NO_CODE, ""),
         Some(Ok(_)) => Received::Alive,
+        // The connection can't be read any further, and a replay would bring the same frame again.
         Some(Err(Error::Capacity(e))) => closed(close::TOO_BIG, &e.to_string()),
+        Some(Err(Error::Utf8(e))) => closed(NOT_UTF8, &e),
         Some(Err(e)) => closed(close::ABNORMAL, &e.to_string()),
         None => closed(close::ABNORMAL, ""),
     }

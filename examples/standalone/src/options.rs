@@ -10,11 +10,14 @@ use tower_chat_rooms::{
 };
 use tracing_subscriber::filter::Targets;
 
+use crate::server::HttpLimits;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
 
-/// A chat server with its page. Every flag can also be set by an environment variable. Numbers and times
-/// can be `unlimited`.
+/// A chat server with its page.
+///
+/// Every flag can also be set by an environment variable. `unlimited` removes a limit, and so does `0`, except for
+/// --max-room-id-bytes, --max-room-id-chars, --resume-window, --history and --token-warning.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Options {
@@ -26,13 +29,29 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_PATH", default_value = "/", value_parser = path)]
     pub(crate) path: String,
 
-    /// Time between two heartbeats of a connection
+    /// Time between two heartbeats of a plain client; the tutorial's page needs the default
     #[arg(long, env = "CHAT_HEARTBEAT", default_value = "1s", value_parser = humantime::parse_duration)]
     heartbeat: Duration,
 
-    /// Time in which a heartbeat must be answered [default: the heartbeat's]
+    /// Time within which a plain client must answer a heartbeat [default: as --heartbeat]
     #[arg(long, env = "CHAT_HEARTBEAT_TIMEOUT", value_parser = humantime::parse_duration)]
     heartbeat_timeout: Option<Duration>,
+
+    /// Time between two heartbeats of a client that speaks `chat-rooms.v1`, such as this server's page
+    #[arg(long, env = "CHAT_V1_HEARTBEAT", default_value = "25s", value_parser = humantime::parse_duration)]
+    v1_heartbeat: Duration,
+
+    /// Time within which such a client must answer a heartbeat [default: as --v1-heartbeat, at most 20s]
+    #[arg(long, env = "CHAT_V1_HEARTBEAT_TIMEOUT", value_parser = humantime::parse_duration)]
+    v1_heartbeat_timeout: Option<Duration>,
+
+    /// Time within which a client must send the head of a request
+    #[arg(long, env = "CHAT_HEAD_TIMEOUT", default_value = "10s", value_parser = time_limit)]
+    head_timeout: Duration,
+
+    /// Time after which a connection has to end, unless it has become a WebSocket
+    #[arg(long, env = "CHAT_HTTP_TIMEOUT", default_value = "1m", value_parser = time_limit)]
+    http_timeout: Duration,
 
     #[command(flatten)]
     tokens: Tokens,
@@ -68,11 +87,11 @@ pub(crate) struct Options {
 /// [`UniqueNames`] as a flag.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Unique {
-    /// As often as anybody likes
+    /// Any number of times
     Off,
-    /// Once as it is written
+    /// Once, as it is written
     Exact,
-    /// Once, whether in capitals or not
+    /// Once, in upper or lower case
     AnyCase,
 }
 
@@ -86,14 +105,13 @@ impl Options {
     /// The chat rooms that the flags describe.
     pub(crate) fn chat_rooms(&self) -> Result<ChatRooms, Box<dyn Error + Send + Sync>> {
         let heartbeat = Heartbeat::every(self.heartbeat);
-        let heartbeat = match self.heartbeat_timeout {
-            Some(timeout) => heartbeat.with_timeout(timeout),
-            None => heartbeat,
-        };
+        let v1_heartbeat = Heartbeat::every(self.v1_heartbeat);
+        let v1_timeout = self.v1_heartbeat.min(Heartbeat::wide_internet().timeout());
         let builder = self
             .settings
             .apply(ChatRooms::builder())
-            .heartbeat(heartbeat)
+            .heartbeat(heartbeat.with_timeout(self.heartbeat_timeout.unwrap_or(self.heartbeat)))
+            .v1_heartbeat(v1_heartbeat.with_timeout(self.v1_heartbeat_timeout.unwrap_or(v1_timeout)))
             .origins(self.origins()?)
             .trusted_proxies(self.proxies()?)
             .slow_consumer(self.slow_consumer)
@@ -104,6 +122,21 @@ impl Options {
                 Unique::AnyCase => UniqueNames::AnyCase,
             });
         Ok(self.tokens.apply(builder)?.build()?)
+    }
+
+    /// What HTTP connections may cost.
+    pub(crate) fn http_limits(&self) -> HttpLimits {
+        // Trusted proxies have connections for all of their clients.
+        let has_proxy = !self.trusted_proxy.is_empty();
+        HttpLimits {
+            head_timeout: self.head_timeout,
+            http_timeout: self.http_timeout,
+            max_sockets_per_address: if has_proxy {
+                usize::MAX
+            } else {
+                self.settings.max_connections_per_ip()
+            },
+        }
     }
 
     fn origins(&self) -> Result<Origins, BuildError> {
@@ -124,6 +157,14 @@ impl Options {
     /// What to log.
     pub(crate) fn log_filter(&self) -> Result<Targets, Box<dyn Error + Send + Sync>> {
         self.log.parse().map_err(|e| format!("--log {:?}: {e}", self.log).into())
+    }
+}
+
+/// A time, or none for no limit.
+fn time_limit(text: &str) -> Result<Duration, humantime::DurationError> {
+    match text {
+        "0" | "unlimited" => Ok(Duration::MAX),
+        text => humantime::parse_duration(text).map(|time| if time.is_zero() { Duration::MAX } else { time }),
     }
 }
 

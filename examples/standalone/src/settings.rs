@@ -7,8 +7,22 @@ use tower_chat_rooms::{BuildError, ChatRoomsBuilder, Limits, OptionInfo, RateLim
 /// Defaults that differ from the crate's: the page of this server resumes.
 const DEFAULTS: [(&str, &str); 2] = [("resume_window", "10s"), ("history", "100")];
 
-#[derive(Debug, Default)]
+/// Options in which zero means zero, and how they read it. In all others it would allow nothing, so it stands for no
+/// limit.
+const ZEROS: [(&str, &str); 5] = [
+    ("max_room_id_bytes", "0"),
+    ("max_room_id_chars", "0"),
+    ("resume_window", "0s"),
+    ("history", "0"),
+    ("token_warning", "0s"),
+];
+
+/// Also limits the sockets that are no WebSockets yet, which the chat rooms do not see.
+const MAX_PER_IP: &str = "max_connections_per_ip";
+
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Settings {
+    max_connections_per_ip: usize,
     limits: Limits,
     rate_limits: RateLimits,
     timeouts: Timeouts,
@@ -16,6 +30,10 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    pub(crate) fn max_connections_per_ip(&self) -> usize {
+        self.max_connections_per_ip
+    }
+
     pub(crate) fn apply(&self, builder: ChatRoomsBuilder) -> ChatRoomsBuilder {
         builder
             .limits(self.limits.clone())
@@ -27,8 +45,7 @@ impl Settings {
 
 impl Args for Settings {
     fn augment_args(command: Command) -> Command {
-        let tables = [Limits::options(), RateLimits::options(), Timeouts::options(), Recovery::options()];
-        command.args(tables.into_iter().flatten().map(flag))
+        command.args(all_options().map(flag))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -44,11 +61,19 @@ impl FromArgMatches for Settings {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        if let Some(text) = matches.get_one::<String>(MAX_PER_IP) {
+            // `unlimited` is not a number, and whatever else is not one is refused below.
+            self.max_connections_per_ip = read_zero(MAX_PER_IP, text).parse().unwrap_or(usize::MAX);
+        }
         set(Limits::options(), matches, |name, text| self.limits.set(name, text))?;
         set(RateLimits::options(), matches, |name, text| self.rate_limits.set(name, text))?;
         set(Timeouts::options(), matches, |name, text| self.timeouts.set(name, text))?;
         set(Recovery::options(), matches, |name, text| self.recovery.set(name, text))
     }
+}
+
+fn all_options() -> impl Iterator<Item = &'static OptionInfo> {
+    [Limits::options(), RateLimits::options(), Timeouts::options(), Recovery::options()].into_iter().flatten()
 }
 
 /// The option `max_rooms` is the flag `--max-rooms` and the variable `CHAT_MAX_ROOMS`.
@@ -69,8 +94,48 @@ fn set(
 ) -> Result<(), clap::Error> {
     for option in options {
         if let Some(text) = matches.get_one::<String>(option.name()) {
+            let text = read_zero(option.name(), text);
             set(option.name(), text).map_err(|e| clap::Error::raw(ErrorKind::ValueValidation, e))?;
         }
     }
     Ok(())
+}
+
+/// What a zero stands for.
+fn read_zero<'a>(name: &str, text: &'a str) -> &'a str {
+    if !matches!(text.trim(), "0" | "0ms" | "0s") {
+        return text;
+    }
+    ZEROS.iter().find(|(zero, _)| *zero == name).map_or("unlimited", |(_, text)| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_chat_rooms::ChatRooms;
+
+    use super::*;
+
+    /// Every option's flag with this value.
+    fn parse(value: fn(&OptionInfo) -> &'static str) -> Settings {
+        let flags = all_options().map(|o| format!("--{}={}", o.name().replace('_', "-"), value(o)));
+        let command = Settings::augment_args(Command::new("standalone").no_binary_name(true));
+        let matches = command.try_get_matches_from(flags).expect("the flags exist");
+        Settings::from_arg_matches(&matches).expect("the values are valid")
+    }
+
+    #[test]
+    fn zero_is_no_limit_where_it_would_allow_nothing() {
+        let settings = parse(|_| "0");
+        assert_eq!(settings, parse(|option| read_zero(option.name(), "0s")));
+        assert_eq!(settings.max_connections_per_ip(), usize::MAX);
+        assert_eq!(settings.recovery, Recovery::default());
+        settings.apply(ChatRooms::builder()).build().expect("no limits contradict each other");
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let matches = Settings::augment_args(Command::new("standalone")).get_matches_from(["standalone"]);
+        let settings = Settings::from_arg_matches(&matches).expect("the defaults are valid");
+        assert_eq!((settings.max_connections_per_ip(), settings.limits), (256, Limits::default()));
+    }
 }

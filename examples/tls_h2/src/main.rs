@@ -1,12 +1,13 @@
-//! Chat rooms over TLS, by HTTP/2 where the client speaks it and by HTTP/1.1 where it doesn't: a
-//! browser has its page and all its chat connections on one TCP connection.
+//! Chat rooms over TLS, by HTTP/2 if the client speaks it, otherwise by HTTP/1.1. A browser has its page and all of its
+//! chat connections on one TCP connection.
 //!
-//! `cargo run -p tls_h2` (`PORT=8080` for another port), then open the address that it prints and let
-//! the browser accept the certificate, which is self-signed and made at each start. In production use
-//! one from an authority, or leave TLS to a proxy.
+//! `cargo run -p tls_h2` (`PORT=8080` for another port), then open the address that it prints and let the browser
+//! accept the certificate, which is self-signed and new at each start. In production use one of a certificate authority,
+//! or leave TLS to a proxy.
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
@@ -29,52 +31,66 @@ use tower_chat_rooms::{ChatRooms, PeerAddr};
 
 const PAGE: &str = include_str!("../../standalone/page.html");
 
-/// Time for the TLS handshake, and for a request's head.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// Time for the TLS handshake and the head of the first request, and between two pings of an HTTP/2 connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let rooms = ChatRooms::builder().build()?;
     let tls = TlsAcceptor::from(Arc::new(tls_config()?));
-    let port = std::env::var("PORT").unwrap_or_else(|_| "3443".into());
-    let address = format!("127.0.0.1:{port}");
-    let listener = TcpListener::bind(&address)
-        .await
-        .map_err(|e| format!("can't listen on {address}: {e}; choose another port with PORT"))?;
+    let listener = listen()?;
     println!("chat rooms on https://localhost:{}/", listener.local_addr()?.port());
 
-    let mut server = Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_WITHIN);
-    // Without it browsers open an HTTP/1.1 connection for each WebSocket.
-    server.http2().enable_connect_protocol();
-    // The heartbeat ends a WebSocket whose client is gone; this ends the HTTP/2 connection below it.
-    server.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
+    let mut http = Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    // Without the CONNECT protocol, browsers open an HTTP/1.1 connection for each WebSocket. The heartbeat ends a
+    // WebSocket whose client is gone, and pings end the HTTP/2 connection below it.
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).enable_connect_protocol();
     let open = GracefulShutdown::new();
     let site = Router::new()
         .route("/", get(async || Html(PAGE)))
         .route_service("/chat-rooms.js", rooms.client_script());
     let service = ServiceBuilder::new().layer(rooms.layer("/")).service(site);
-    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut stop = pin!(tokio::signal::ctrl_c());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             stopped = &mut stop => break stopped?,
         };
         let Ok((stream, peer)) = accepted else {
-            // The client has gone again, or too many files are open; some of those will end.
+            // The client is gone again, or too many files are open and some will be closed.
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        // The chat rooms see only the TLS stream, and so can't do it.
-        stream.set_nodelay(true)?;
-        let service = ServiceBuilder::new().map_request(move |r| seen(r, peer)).service(service.clone());
-        let (tls, server, watcher) = (tls.clone(), server.clone(), open.watcher());
+        // The chat rooms see the TLS stream only, so they cannot do this themselves.
+        if let Err(error) = stream.set_nodelay(true) {
+            eprintln!("{peer}: frames may be late, because TCP_NODELAY cannot be set: {error}");
+        }
+        let deadline = tokio::time::Instant::now() + HEAD_TIMEOUT;
+        let has_request = Arc::new(Notify::new());
+        let first_request = has_request.clone();
+        let service = ServiceBuilder::new()
+            .map_request(move |request| {
+                has_request.notify_one();
+                with_peer(request, peer)
+            })
+            .service(service.clone());
+        let (tls, http, watcher) = (tls.clone(), http.clone(), open.watcher());
         tokio::spawn(async move {
-            let Ok(Ok(stream)) = timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await else { return };
-            let connection = server
+            let Ok(Ok(stream)) = timeout_at(deadline, tls.accept(stream)).await else { return };
+            let connection = http
                 .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
                 .into_owned();
-            if let Err(error) = watcher.watch(connection).await {
+            let mut connection = pin!(watcher.watch(connection));
+            // hyper's own time limits begin with the first bytes of HTTP.
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                begun = timeout_at(deadline, first_request.notified()) => match begun {
+                    Ok(()) => connection.await,
+                    Err(_) => return,
+                },
+            };
+            if let Err(error) = ended {
                 eprintln!("{peer}: {error}");
             }
         });
@@ -82,13 +98,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     println!("draining {} chat connections", rooms.stats().connections);
     drop(listener);
-    // An HTTP/2 connection can end once its WebSockets have.
+    // An HTTP/2 connection can end after its WebSockets have ended.
     rooms.shutdown().await;
-    let _ = timeout(Duration::from_secs(5), open.shutdown()).await;
+    let _ = timeout(Duration::from_secs(1), open.shutdown()).await;
     Ok(())
 }
 
-/// A self-signed certificate for this machine, and both HTTP versions for the client to choose from.
+/// `TcpListener::bind` would let only 128 clients wait to be accepted, too few for those that come back after a
+/// restart.
+fn listen() -> Result<TcpListener, Box<dyn Error>> {
+    let port = std::env::var("PORT").map_or(Ok(3443), |port| port.parse())?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    let bound = socket.bind(SocketAddr::from(([127, 0, 0, 1], port)));
+    bound.map_err(|e| format!("can't listen on port {port}: {e}; choose another one with PORT"))?;
+    Ok(socket.listen(4096)?)
+}
+
+/// A self-signed certificate for this machine, and both versions of HTTP for the client to choose from.
 fn tls_config() -> Result<ServerConfig, Box<dyn Error>> {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
@@ -99,8 +126,8 @@ fn tls_config() -> Result<ServerConfig, Box<dyn Error>> {
     Ok(config)
 }
 
-/// Prints each request's HTTP version, and tells the chat rooms the client's address.
-fn seen(mut request: Request<Incoming>, peer: SocketAddr) -> Request<Incoming> {
+/// Prints the request's version of HTTP, and passes the client's address on to the chat rooms.
+fn with_peer(mut request: Request<Incoming>, peer: SocketAddr) -> Request<Incoming> {
     println!("{:?} {} {}", request.version(), request.method(), request.uri().path());
     request.extensions_mut().insert(PeerAddr(peer));
     request

@@ -12,13 +12,11 @@ const MAX_DIGITS: usize = 300;
 /// Whether the text may hold what many parsers refuse. Most texts need no further look.
 pub(super) fn needs_check(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let is_rare = |pair: &[u8]| {
-        (pair[0] == b'\\' && pair[1] == b'u') || (pair[0].is_ascii_digit() && pair[1] | 0x20 == b'e')
-    };
-    let mut found = false;
-    // Without an early return, so that it is done for many bytes at once.
-    for pair in bytes.windows(2) {
-        found |= is_rare(pair);
+    let (mut before, mut found) = (0, false);
+    // Without a branch, so that it is done for many bytes at once.
+    for &byte in bytes {
+        found |= (before == b'\\') & (byte == b'u') | before.is_ascii_digit() & (byte | 0x20 == b'e');
+        before = byte;
     }
     found || (bytes.len() > MAX_DIGITS && has_long_number(bytes))
 }

@@ -1,9 +1,8 @@
-//! Whatever a server sends and whenever it does, nothing panics, there is one connection at a time, and
-//! memory stays bounded.
+//! Whatever a server sends and whenever it does, nothing panics, memory stays bounded, and there is always
+//! something to wait for.
 
 use proptest::prelude::*;
-use serde_json::json;
-use tower_chat_rooms_protocol::MAX_RESUME_TOKENS;
+use serde_json::{Value, json};
 
 use super::tests::{ms, settings};
 use super::*;
@@ -15,19 +14,38 @@ fn frame() -> impl Strategy<Value = String> {
         "ack",
         "error",
         "noAuth",
+        "authenticated",
+        "expiring",
+        "lagged",
         "heartbeat",
         "message",
         "enter",
         "out",
     ]);
     let number = prop_oneof![0u64..4, Just(u64::MAX), Just(u64::MAX - 1)];
-    (event, number, any::<[bool; 3]>(), "[EF]").prop_map(|(event, n, [a, b, c], epoch)| {
-        let object = json!({"event": event, "epoch": epoch, "cid": format!("{n:016x}"), "resumed": a,
-            "recovered": b, "member": "1", "resume": "s", "limits": {"cids": n, "cidBytes": n},
-            "heartbeat": {"interval": n, "timeout": n}, "message": "m", "code": "room_full"});
-        let mut object = object;
-        if c {
-            object["seq"] = json!(n);
+    let code = prop::sample::select(vec![
+        "room_full",
+        "internal",
+        "rate_limited",
+        "denied",
+        "not_entered",
+        "too_deep",
+    ]);
+    let rate =
+        prop::sample::select(vec![json!(null), json!(0), json!(-1), json!(1e-300), json!(1e300), json!(3)]);
+    (event, number, any::<[bool; 6]>(), "[EF]", code, rate).prop_map(|(event, n, flags, epoch, code, rate)| {
+        let mut object = json!({"event": event, "epoch": epoch, "resumed": flags[0], "recovered": flags[1],
+            "member": "1", "resume": "s", "limits": {"cids": n, "messageBytes": if n == 0 { 0 } else { 999 }},
+            "rates": {"messages": rate, "bytes": rate, "burst": rate}, "in": n, "missed": n, "retryAfter": n,
+            "heartbeat": {"interval": n, "timeout": n}, "message": "m", "code": code});
+        let optional = [
+            (flags[2], "seq", json!(n)),
+            (flags[3], "replayed", json!(n)),
+            (flags[4], "cid", json!(format!("{:016x}{:016x}", 1, 1))),
+            (flags[5], "roomId", json!("r")),
+        ];
+        for (_, key, value) in optional.into_iter().filter(|(is_there, ..)| *is_there) {
+            object[key] = value;
         }
         object.to_string()
     })
@@ -36,63 +54,86 @@ fn frame() -> impl Strategy<Value = String> {
 #[derive(Debug, Clone)]
 enum Input {
     Open,
+    Token(bool),
     Frame(String),
     Text(String),
+    Binary,
     Closed(u16, String),
     Fail(u16),
     Tick,
     Full,
-    Room,
+    Capacity,
     Send,
+    Enter,
 }
 
 fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Open),
-        12 => frame().prop_map(Input::Frame),
+        2 => any::<bool>().prop_map(Input::Token),
+        16 => frame().prop_map(Input::Frame),
         1 => ".{0,20}".prop_map(Input::Text),
-        1 => (prop::sample::select(vec![1006, 1012, 4000]), "(retry in [0-9]{1,30} s)?")
+        1 => Just(Input::Binary),
+        1 => (prop::sample::select(vec![1006, 1012, 4000, 4504]), "(retry in [0-9]{1,30}(-[0-9]{1,30})? s)?")
             .prop_map(|(code, reason)| Input::Closed(code, reason)),
-        1 => (400u16..600).prop_map(Input::Fail),
-        4 => Just(Input::Tick),
+        1 => (300u16..600).prop_map(Input::Fail),
+        5 => Just(Input::Tick),
         1 => Just(Input::Full),
-        1 => Just(Input::Room),
+        1 => Just(Input::Capacity),
         3 => Just(Input::Send),
+        1 => Just(Input::Enter),
     ]
+}
+
+/// What a machine is told, and what must be true after it.
+fn step(m: &mut Machine<u32>, now: &mut Now, input: Input) -> Result<(), TestCaseError> {
+    match input {
+        Input::Open => m.on_open(*now, Some("t")),
+        Input::Token(is_there) => {
+            m.on_token(*now, if is_there { Ok("t".into()) } else { Err("none".into()) });
+        }
+        Input::Frame(text) | Input::Text(text) => m.on_text(*now, &text),
+        Input::Binary => m.on_binary(*now),
+        Input::Closed(code, reason) => m.on_closed(*now, code, &reason),
+        Input::Fail(status) => {
+            m.on_failed(*now, Failure::Http { status, body: String::new(), retry: None });
+        }
+        Input::Tick => {
+            *now = m.deadline().unwrap_or(*now).max(*now);
+            let mut ticks = 0;
+            while m.deadline().is_some_and(|at| at <= *now) && *now < Now::MAX {
+                m.tick(*now);
+                ticks += 1;
+                prop_assert!(ticks < 10, "always due: {:?}", m.link);
+            }
+        }
+        Input::Full => m.on_full(*now),
+        Input::Capacity => m.on_capacity(*now),
+        Input::Send => m.publish(*now, r#"{"event":"x""#, 0),
+        Input::Enter => m.enter_again(*now),
+    }
+    Ok(())
 }
 
 proptest! {
     #[test]
-    fn any_input_is_handled(inputs in prop::collection::vec(input(), 0..60)) {
-        let mut m = Machine::new(Settings { first_timeout: Now::MAX, ..settings() }, Box::new(|| 1));
+    fn any_input_is_handled(inputs in prop::collection::vec(input(), 0..80), renewable in any::<bool>()) {
+        let credential = if renewable { Credential::Renewable } else { Credential::Fixed };
+        let settings = Settings { first_timeout: Now::MAX, credential, ..settings() };
+        let max_unsent = settings.max_unsent;
+        let mut m = Machine::new(settings, Box::new(|| 1));
         let mut now = ms(0);
-        let mut connecting = 0i32;
         for input in inputs {
-            match input {
-                Input::Open => m.on_open(now, Some("t")),
-                Input::Frame(text) | Input::Text(text) => m.on_text(now, &text),
-                Input::Closed(code, reason) => m.on_closed(now, code, &reason),
-                Input::Fail(status) => m.on_failed(now, Failure::Http(status, None)),
-                Input::Tick => {
-                    now = m.deadline().unwrap_or(now).max(now);
-                    m.tick(now);
-                }
-                Input::Full => m.on_full(now),
-                Input::Room => m.on_capacity(now),
-                Input::Send => m.publish(r#"{"event":"x""#, 0),
-            }
+            step(&mut m, &mut now, input)?;
             while let Some(output) = m.poll_output() {
-                if let Output::Connect = output {
-                    connecting += 1;
+                if let Output::Send(text) = output {
+                    prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
                 }
             }
-            if matches!(m.phase, Phase::Waiting(_) | Phase::Ended) {
-                connecting = 0;
-            }
-            prop_assert!(connecting <= 1);
-            prop_assert!(m.resume_tokens.len() <= MAX_RESUME_TOKENS);
-            prop_assert!(m.outgoing.unsent() <= settings().max_unsent);
-            prop_assert_eq!(m.deadline().is_none(), m.phase == Phase::Ended, "{:?}", m.phase);
+            prop_assert!(m.members.len() <= 16);
+            prop_assert!(m.outgoing.unsent() <= max_unsent);
+            prop_assert_eq!(m.deadline().is_none(), m.ended().is_some(), "{:?}", m.link);
+            prop_assert_eq!(m.link.is_none() && m.connect_at.is_none(), m.ended().is_some());
         }
     }
 }

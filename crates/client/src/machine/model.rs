@@ -1,48 +1,23 @@
-//! The machine against a small model of a server, with connections that break at any moment: each
-//! message is published once and in order, and each frame of the room reaches the application once
-//! and in order.
+//! The machine against a small model of a server, with connections that break at any moment, a server that
+//! refuses messages and puts members out, and frames that can't be read: each message is published once and in
+//! order, and each frame of the room reaches the application once and in order, or is told to be missed.
+
+mod server;
 
 use std::collections::HashMap;
 
 use proptest::prelude::*;
 use serde_json::{Value, from_str, json};
-use tower_chat_rooms_protocol::MAX_RESUME_TOKENS;
 
+use self::server::{Connection, Server, is_refused, is_unreadable};
 use super::*;
-
-/// How many message ids the server remembers per session.
-const CIDS: usize = 3;
-
-/// A server with one room, whose log is never truncated.
-#[derive(Default)]
-struct Server {
-    log: Vec<Value>,
-    connections: Vec<Connection>,
-    /// By resume token.
-    sessions: HashMap<String, Session>,
-}
-
-struct Session {
-    /// The number of its first connection.
-    id: usize,
-    /// The ids of its latest messages, and the `seq` of each.
-    cids: Vec<(String, u64)>,
-}
-
-/// A connection, with the frames under way in both directions. Its number is its resume token.
-#[derive(Default)]
-struct Connection {
-    to_server: VecDeque<String>,
-    to_client: VecDeque<String>,
-    entered: bool,
-    /// The server has ended it.
-    ended: bool,
-}
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
     Publish,
     OtherPublishes,
+    /// Another member publishes what this client can't read, with or without a `seq` that it can.
+    OtherPublishesUnreadable(bool),
     /// The server handles one frame, and acknowledges before or after it publishes.
     Serve(bool),
     /// The client handles one frame.
@@ -53,6 +28,10 @@ enum Op {
     BreakServed,
     /// The session's resume window ends.
     Expire,
+    /// The server puts the client out of the room.
+    PutOut,
+    /// The server refuses the next message for some time.
+    Throttle,
     /// Time passes until the client's deadline.
     Wait,
     /// The application takes no events.
@@ -69,101 +48,12 @@ struct Simulation {
     connection: Option<usize>,
     published: u64,
     resolved: HashMap<u64, Result<u64, ClientError>>,
-    /// The `seq` of each room frame that the application received.
-    received: Vec<u64>,
-    gaps: usize,
-}
-
-impl Server {
-    fn open(&mut self) -> usize {
-        let n = self.connections.len();
-        let welcome = json!({"event": "welcome", "resume": n.to_string(),
-            "heartbeat": {"interval": 1000, "timeout": 1000}, "limits": {"cids": CIDS}, "resumeWindow": 10_000});
-        self.connections
-            .push(Connection { to_client: [welcome.to_string()].into(), ..Connection::default() });
-        n
-    }
-
-    fn publish(&mut self, mut frame: Value) -> u64 {
-        let seq = self.log.len() as u64 + 1;
-        frame["seq"] = json!(seq);
-        for connection in
-            self.connections.iter_mut().filter(|connection| connection.entered && !connection.ended)
-        {
-            connection.to_client.push_back(frame.to_string());
-        }
-        self.log.push(frame);
-        seq
-    }
-
-    /// Handles the next frame of a connection. Returns `false` if there is none.
-    fn serve(&mut self, n: usize, ack_first: bool) -> bool {
-        let connection = &mut self.connections[n];
-        let Some(text) = connection.to_server.pop_front().filter(|_| !connection.ended) else { return false };
-        let mut frame: Value = from_str(&text).unwrap();
-        match frame["event"].as_str().unwrap() {
-            "heartbeat" => {}
-            "enter" => self.enter(n, &frame),
-            _ => {
-                let cid = frame["cid"].as_str().unwrap().to_owned();
-                let known = &self.sessions[&n.to_string()].cids;
-                let ack = |seq| json!({"event": "ack", "cid": cid, "seq": seq}).to_string();
-                if let Some((_, seq)) = known.iter().find(|(known, _)| *known == cid) {
-                    let answer = ack(*seq);
-                    self.connections[n].to_client.push_back(answer);
-                } else if is_refused(frame["message"].as_u64().unwrap()) {
-                    let error = json!({"event": "error", "code": "denied", "message": "no", "cid": cid});
-                    self.connections[n].to_client.push_back(error.to_string());
-                } else {
-                    frame["name"] = json!("ann");
-                    let seq = self.log.len() as u64 + 1;
-                    if ack_first {
-                        self.connections[n].to_client.push_back(ack(seq));
-                    }
-                    self.publish(frame);
-                    if !ack_first {
-                        self.connections[n].to_client.push_back(ack(seq));
-                    }
-                    let known = &mut self.sessions.get_mut(&n.to_string()).unwrap().cids;
-                    known.push((cid, seq));
-                    if known.len() > CIDS {
-                        known.remove(0);
-                    }
-                }
-            }
-        }
-        true
-    }
-
-    fn enter(&mut self, n: usize, frame: &Value) {
-        let resume_tokens: Vec<&str> =
-            frame["resume"].as_array().into_iter().flatten().map(|s| s.as_str().unwrap()).collect();
-        assert!(resume_tokens.len() <= MAX_RESUME_TOKENS);
-        let token = resume_tokens.into_iter().find(|s| self.sessions.contains_key(*s));
-        let session = token.and_then(|token| self.sessions.remove(token));
-        if let Some(token) = token {
-            self.connections[token.parse::<usize>().unwrap()].ended = true;
-        }
-        let (resumed, recovered) = (session.is_some(), frame["since"].is_object());
-        let session = session.unwrap_or_else(|| Session { id: n, cids: Vec::new() });
-        let since = if recovered { frame["since"]["seq"].as_u64().unwrap() as usize } else { self.log.len() };
-        let replay = self.log[since..].to_vec();
-        let entered = json!({"event": "entered", "name": "ann", "member": session.id.to_string(), "epoch": "E", "seq": self.log.len(),
-            "resumed": resumed, "recovered": recovered, "replayed": replay.len()});
-        self.sessions.insert(n.to_string(), session);
-        let connection = &mut self.connections[n];
-        connection.entered = true;
-        connection.to_client.push_back(entered.to_string());
-        connection.to_client.extend(replay.iter().map(Value::to_string));
-        if !resumed {
-            self.publish(json!({"event": "enter", "message": "ann", "name": "ann"}));
-        }
-    }
-}
-
-/// Whether the server refuses this message.
-fn is_refused(message: u64) -> bool {
-    message % 5 == 3
+    was_in: bool,
+    /// The last position that the application was told.
+    last: u64,
+    /// The `seq` of each frame that it was told to have missed.
+    missed: Vec<u64>,
+    throttles: bool,
 }
 
 impl Simulation {
@@ -182,6 +72,7 @@ impl Simulation {
             backoff: (Now::from_millis(10), Now::from_millis(100)),
             step_timeout: Now::from_secs(10),
             first_timeout: Now::MAX,
+            max_attempts: u32::MAX,
             max_unsent: usize::MAX,
         };
         let mut simulation = Simulation {
@@ -191,8 +82,10 @@ impl Simulation {
             connection: None,
             published: 0,
             resolved: HashMap::new(),
-            received: Vec::new(),
-            gaps: 0,
+            was_in: false,
+            last: 0,
+            missed: Vec::new(),
+            throttles: false,
         };
         simulation.perform();
         simulation
@@ -206,19 +99,28 @@ impl Simulation {
                     self.connection = Some(self.server.open());
                     self.machine.on_open(self.now, None);
                 }
+                Output::AskToken => panic!("there is no token function"),
                 Output::Send(text) => self.connection().to_server.push_back(text),
                 Output::Pong => self.connection().to_server.push_back(r#"{"event":"heartbeat"}"#.into()),
                 Output::Close(code) => {
                     assert_eq!(code, close::HEARTBEAT_MISSED);
                     self.serve_all();
-                    self.connection().to_client.clear();
-                    self.connection = None;
+                    self.connection.take().into_iter().for_each(|n| self.server.lose(n));
                 }
                 Output::Resolve(n, result) => assert_eq!(self.resolved.insert(n, result), None),
-                Output::Emit(ClientEvent::Enter(f) | ClientEvent::Message(f)) => {
-                    self.received.push(f.seq().unwrap());
+                Output::Emit(ClientEvent::Enter(f) | ClientEvent::Out(f) | ClientEvent::Message(f)) => {
+                    self.last += 1;
+                    assert_eq!(f.seq(), Some(self.last), "the order of frames");
                 }
-                Output::Emit(ClientEvent::Gap { .. }) => self.gaps += 1,
+                Output::Emit(ClientEvent::Gap { missed }) => {
+                    let before = self.last;
+                    self.last += missed.unwrap();
+                    self.missed.extend(before + 1..=self.last);
+                }
+                Output::Emit(ClientEvent::Entered { .. }) if !self.was_in => {
+                    self.was_in = true;
+                    self.last = self.machine.position.as_ref().unwrap().seq;
+                }
                 Output::Emit(_) => {}
             }
         }
@@ -228,13 +130,19 @@ impl Simulation {
         &mut self.server.connections[self.connection.unwrap()]
     }
 
+    fn serve(&mut self, ack_first: bool) -> bool {
+        let Some(n) = self.connection else { return false };
+        let throttles = std::mem::take(&mut self.throttles);
+        self.server.serve(n, self.now, throttles, ack_first)
+    }
+
     fn serve_all(&mut self) {
-        while self.connection.is_some_and(|n| self.server.serve(n, true)) {}
+        while self.serve(true) {}
     }
 
     fn break_connection(&mut self) {
         if let Some(n) = self.connection.take() {
-            self.server.connections[n].to_server.clear();
+            self.server.lose(n);
             self.machine.on_closed(self.now, close::ABNORMAL, "");
         }
     }
@@ -250,15 +158,21 @@ impl Simulation {
     fn step(&mut self, op: Op) {
         match op {
             Op::Publish => {
-                self.machine
-                    .publish(&format!(r#"{{"event":"message","message":{}"#, self.published), self.published);
+                let body = format!(r#"{{"event":"message","message":{}"#, self.published);
+                self.machine.publish(self.now, &body, self.published);
                 self.published += 1;
             }
             Op::OtherPublishes => {
-                self.server.publish(json!({"event": "message", "message": "hi", "name": "bob"}));
+                let frame = json!({"event": "message", "message": "hi", "name": "bob", "member": "b"});
+                self.server.publish(frame);
+            }
+            Op::OtherPublishesUnreadable(has_seq) => {
+                let seq = self.server.log.len() + 1;
+                let text = if has_seq { format!(r#"{{"message":1e999,"seq":{seq}}}"#) } else { "{".into() };
+                self.server.publish_text(text);
             }
             Op::Serve(ack_first) => {
-                self.connection.map(|n| self.server.serve(n, ack_first));
+                self.serve(ack_first);
             }
             Op::Receive => {
                 self.receive();
@@ -268,11 +182,10 @@ impl Simulation {
                 self.serve_all();
                 self.break_connection();
             }
-            Op::Expire if self.connection.is_none() => {
-                self.server.sessions.clear();
-                self.server.connections.iter_mut().for_each(|connection| connection.ended = true);
-            }
+            Op::Expire if self.connection.is_none() => self.server.expire(),
             Op::Expire => {}
+            Op::PutOut => self.connection.into_iter().for_each(|n| self.server.put_out(n)),
+            Op::Throttle => self.throttles = true,
             Op::Wait => {
                 self.now = self.machine.deadline().unwrap();
                 self.machine.tick(self.now);
@@ -286,21 +199,20 @@ impl Simulation {
     /// Runs until every message is resolved and every frame received.
     fn finish(&mut self) {
         self.step(Op::Capacity);
-        for _ in 0..100 {
-            if self.connection.is_none() {
-                self.step(Op::Wait);
-            }
+        for _ in 0..200 {
             let mut idle = false;
             while !idle {
                 self.serve_all();
                 idle = !self.receive();
                 self.perform();
             }
-            if self.connection.is_some() && self.resolved.len() as u64 == self.published {
+            let is_in = self.connection.is_some_and(|n| self.server.has_member(n));
+            if is_in && self.machine.state == State::Online && self.resolved.len() as u64 == self.published {
                 return;
             }
+            self.step(Op::Wait);
         }
-        panic!("it does not finish");
+        panic!("it does not finish: {:?}", self.machine.link);
     }
 }
 
@@ -308,11 +220,14 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         4 => Just(Op::Publish),
         2 => Just(Op::OtherPublishes),
+        1 => any::<bool>().prop_map(Op::OtherPublishesUnreadable),
         6 => any::<bool>().prop_map(Op::Serve),
         8 => Just(Op::Receive),
         1 => Just(Op::Break),
         1 => Just(Op::BreakServed),
         1 => Just(Op::Expire),
+        1 => Just(Op::PutOut),
+        1 => Just(Op::Throttle),
         3 => Just(Op::Wait),
         1 => Just(Op::Full),
         1 => Just(Op::Capacity),
@@ -332,18 +247,19 @@ proptest! {
         simulation.finish();
 
         let log = &simulation.server.log;
-        let own: Vec<u64> = log.iter().filter_map(|frame| frame["message"].as_u64()).collect();
+        let frames: Vec<Value> = log.iter().map(|frame| from_str(frame).unwrap_or_default()).collect();
+        let own: Vec<u64> = frames.iter().filter_map(|frame| frame["message"].as_u64()).collect();
         let expected: Vec<u64> = (0..simulation.published).filter(|n| !is_refused(*n)).collect();
         prop_assert_eq!(own, expected);
         for (n, result) in &simulation.resolved {
             match result {
-                Ok(seq) => prop_assert_eq!(&log[*seq as usize - 1]["message"], *n),
+                Ok(seq) => prop_assert_eq!(&frames[*seq as usize - 1]["message"], *n),
                 Err(_) => prop_assert!(is_refused(*n)),
             }
         }
-        prop_assert_eq!(simulation.gaps, 0);
-        let first = simulation.received[0];
-        let all: Vec<u64> = (first..=log.len() as u64).collect();
-        prop_assert_eq!(&simulation.received, &all);
+        prop_assert_eq!(simulation.last, log.len() as u64);
+        for seq in &simulation.missed {
+            prop_assert!(is_unreadable(&log[*seq as usize - 1]), "{} was there", seq);
+        }
     }
 }

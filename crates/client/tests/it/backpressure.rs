@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 use tower_chat_rooms::{ChatRooms, History, Limits, Recovery};
-use tower_chat_rooms_client::ClientEvent;
+use tower_chat_rooms_client::{ClientEvent, ClientState};
 
 use crate::reconnecting::next_message;
 use crate::scripted_server::{PATIENCE, scripted_server};
@@ -14,14 +14,10 @@ use crate::support::{Log, Replaceable};
 /// Chat rooms with a long resume window and room log.
 fn recovering() -> (ChatRooms, Log) {
     let log = Log::default();
-    let rooms = ChatRooms::builder()
-        .events(log.hook())
-        .recovery(
-            Recovery::default().resume_window(PATIENCE).history(History::last(10_000).max_bytes(4 << 20)),
-        )
-        .limits(Limits::default().max_queue_frames(20_000).max_queue_bytes(8 << 20))
-        .build()
-        .unwrap();
+    let history = History::last(10_000).max_bytes(4 << 20);
+    let recovery = Recovery::default().resume_window(PATIENCE).history(history);
+    let limits = Limits::default().max_queue_frames(20_000).max_queue_bytes(8 << 20);
+    let rooms = ChatRooms::builder().events(log.hook()).recovery(recovery).limits(limits).build().unwrap();
     (rooms, log)
 }
 
@@ -82,5 +78,5 @@ async fn an_application_that_never_takes_events_stays_connected() {
     }
     assert!(events.len() < 80, "{}", events.len());
     assert!(events.iter().any(|event| matches!(event, ClientEvent::Overflow { lost: 50.., .. })));
-    assert!(matches!(events.last(), Some(ClientEvent::Closed { code: 1000, .. })));
+    assert!(matches!(events.last(), Some(ClientEvent::State(ClientState::Closed { .. }))));
 }

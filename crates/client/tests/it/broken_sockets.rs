@@ -43,12 +43,10 @@ impl Visits {
 /// Chat rooms with a resume window and a room log, on a port of their own.
 async fn server() -> (ChatRooms, Visits, SocketAddr) {
     let visits = Visits::default();
-    let rooms = unlimited()
-        .events(visits.hook())
-        .recovery(Recovery::default().resume_window(PATIENCE).history(History::last(2000).max_bytes(1 << 20)))
-        .limits(Limits::default().max_queue_frames(4000).max_queue_bytes(2 << 20))
-        .build()
-        .unwrap();
+    let history = History::last(2000).max_bytes(1 << 20);
+    let recovery = Recovery::default().resume_window(PATIENCE).history(history);
+    let limits = Limits::default().max_queue_frames(4000).max_queue_bytes(2 << 20);
+    let rooms = unlimited().events(visits.hook()).recovery(recovery).limits(limits).build().unwrap();
     let app = Router::new().route_service("/chat", rooms.service());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -57,16 +55,16 @@ async fn server() -> (ChatRooms, Visits, SocketAddr) {
 }
 
 /// After how many bytes each connection breaks: to the server, and to the client.
-type BreakAfter = Arc<Mutex<Vec<(u64, u64)>>>;
+type Breaks = Arc<Mutex<Vec<(u64, u64)>>>;
 
-/// Forwards connections, and breaks as many as there are limits. Later ones hold.
-async fn breaking_proxy(server: SocketAddr, limits: &BreakAfter) -> SocketAddr {
+/// Forwards connections. The first ones break, and later ones hold.
+async fn breaking_proxy(server: SocketAddr, breaks: &Breaks) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = limits.clone();
+    let breaks = breaks.clone();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let (to_server, to_client) = limits.lock().unwrap().pop().unwrap_or((u64::MAX, u64::MAX));
+            let (to_server, to_client) = breaks.lock().unwrap().pop().unwrap_or((u64::MAX, u64::MAX));
             tokio::spawn(async move {
                 let server = TcpStream::connect(server).await.unwrap();
                 let (client_read, client_write) = client.into_split();
@@ -158,8 +156,8 @@ async fn twenty_broken_connections_lose_nothing_and_go_unnoticed() {
     let mut random = random();
     // 500 messages are 40 kB to the server and more than 100 kB to the client. The handshake is 250
     // bytes, so some connections break within it.
-    let limits: BreakAfter = Arc::new(Mutex::new((0..20).map(|_| (random(3000), random(6000))).collect()));
-    let proxy = breaking_proxy(address, &limits).await;
+    let breaks: Breaks = Arc::new(Mutex::new((0..20).map(|_| (random(3000), random(6000))).collect()));
+    let proxy = breaking_proxy(address, &breaks).await;
     let ann = client(proxy, "ann", "r").await.unwrap();
 
     let receiving = tokio::spawn(receive(bob, 500, false));
@@ -167,7 +165,7 @@ async fn twenty_broken_connections_lose_nothing_and_go_unnoticed() {
     let received = receiving.await.unwrap();
     let expected: Vec<(String, Value)> = (0..500).map(|n| ("ann".into(), n.into())).collect();
     assert_eq!(received, expected);
-    assert!(limits.lock().unwrap().is_empty());
+    assert!(breaks.lock().unwrap().is_empty());
     assert_eq!((visits.of("ann"), visits.of("bob")), ((1, 1), (1, 1)));
     rooms.shutdown().await;
     assert_empty(&rooms);
@@ -185,9 +183,8 @@ async fn fifty_clients_lose_connections_at_once() {
         let observer = client(address, "observer", &room).await.unwrap();
         let receiving = tokio::spawn(receive(observer, 5 * MESSAGES, false));
         for n in 0..5 {
-            let limits: BreakAfter =
-                Arc::new(Mutex::new((0..4).map(|_| (random(1500), random(3000))).collect()));
-            let proxy = breaking_proxy(address, &limits).await;
+            let breaks: Breaks = Arc::new(Mutex::new((0..4).map(|_| (random(1500), random(3000))).collect()));
+            let proxy = breaking_proxy(address, &breaks).await;
             let (name, room) = (format!("{room}.{n}"), room.clone());
             let counting = async move {
                 let client = client(proxy, &name, &room).await.unwrap();

@@ -17,7 +17,9 @@ use crate::support::{Replaceable, assert_empty};
 async fn rejects_invalid_settings() {
     for (builder, what) in [
         (Client::connect("http://x"), "ws://"),
-        (Client::connect("ws://"), "URL"),
+        (Client::connect("ws://"), "the host is missing"),
+        (Client::connect("ws://x:99999/"), "port"),
+        (Client::connect("ws://x").max_attempts(0), "max_attempts"),
         (Client::connect("ws://x").max_events(0), "max_events"),
         (Client::connect("ws://x").backoff(Duration::ZERO, Duration::ZERO), "backoff"),
         (Client::connect("ws://x").connect_timeout(Duration::ZERO), "connect_timeout"),
@@ -32,7 +34,11 @@ async fn gives_up_if_it_cannot_enter_in_time() {
     let begin = Instant::now();
     let dial = || async { Err::<tokio::io::DuplexStream, _>(std::io::Error::other("no route")) };
     let refused = Client::over("ws://test", dial).first_timeout(Duration::from_secs(9)).await;
-    assert_eq!(refused.unwrap_err(), ClientError::Unreachable("no route".into()));
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.starts_with("gave up after ") && refused.ends_with("can't connect: no route"),
+        "{refused}"
+    );
     assert!(begin.elapsed() <= Duration::from_secs(9));
 }
 
@@ -44,7 +50,7 @@ async fn tries_again_until_it_has_entered() {
         server.accept(HEARTBEAT).await.close(1013, "busy; retry in 3 s");
         let closed = Instant::now();
         let connection = server.let_enter(0).await;
-        assert_eq!(closed.elapsed().as_secs(), 3);
+        assert!((3.0..4.5).contains(&closed.elapsed().as_secs_f64()), "{:?}", closed.elapsed());
         connection
     });
     drop(client.unwrap());
@@ -66,14 +72,15 @@ async fn dropping_the_attempt_to_connect_ends_it() {
     assert_eq!(connection.receive().await, Received::Closed(1000));
 }
 
-/// Answers one handshake with this status line and headers. Returns the request.
+/// Answers one handshake with this status line and headers, and a text. Returns the request.
 async fn answer(server: &mut ScriptedServer, answer: &str) -> String {
     let mut io = server.accept_raw().await;
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         request.push(io.read_u8().await.unwrap());
     }
-    io.write_all(format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+    let response = format!("HTTP/1.1 {answer}\r\ncontent-length: 7\r\n\r\nbecause");
+    io.write_all(response.as_bytes()).await.unwrap();
     String::from_utf8(request).unwrap()
 }
 
@@ -82,8 +89,27 @@ async fn a_refused_token_ends_the_client() {
     let (builder, mut server) = scripted_server();
     let builder = builder.token("t").token_in_header();
     let (refused, request) = tokio::join!(builder.open(), answer(&mut server, "401 Unauthorized"));
-    assert_eq!(refused.unwrap_err(), ClientError::NoAuth("HTTP 401".into()));
+    assert_eq!(refused.unwrap_err(), ClientError::NoAuth("HTTP 401: because".into()));
     assert!(request.contains("authorization: Bearer t\r\n"), "{request}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_without_a_path_has_one_in_the_request() {
+    let (dialed, mut connections) = tokio::sync::mpsc::unbounded_channel();
+    let dial = move || {
+        let (theirs, ours) = tokio::io::duplex(4096);
+        dialed.send(theirs).unwrap();
+        std::future::ready(Ok(ours))
+    };
+    let request = async {
+        let mut io = connections.recv().await.unwrap();
+        let mut request = vec![0; 64];
+        io.read_exact(&mut request).await.unwrap();
+        String::from_utf8(request).unwrap()
+    };
+    let connecting = Client::over("WS://test:81?x=1", dial).max_attempts(1).open();
+    let (_, request) = tokio::join!(connecting, request);
+    assert!(request.starts_with("GET /?x=1 HTTP/1.1\r\nHost: test:81\r\n"), "{request}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +126,7 @@ async fn three_refused_tokens_that_were_provided_anew_end_the_client() {
             assert!(request.contains(&format!("authorization: Bearer t{n}\r\n")), "{request}");
         }
     });
-    assert_eq!(refused.unwrap_err(), ClientError::NoAuth("HTTP 403".into()));
+    assert_eq!(refused.unwrap_err(), ClientError::NoAuth("HTTP 403: because".into()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +136,7 @@ async fn waits_as_long_as_retry_after_asks() {
         answer(&mut server, "503 Service Unavailable\r\nretry-after: 5").await;
         let refused = Instant::now();
         let connection = server.let_enter(0).await;
-        assert_eq!(refused.elapsed().as_secs(), 5);
+        assert!((5.0..7.5).contains(&refused.elapsed().as_secs_f64()), "{:?}", refused.elapsed());
         connection
     });
     drop(client.unwrap());

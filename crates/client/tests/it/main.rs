@@ -6,10 +6,14 @@
 mod backpressure;
 mod broken_sockets;
 mod connecting;
+mod outside;
 mod purity;
+mod rates;
 mod reconnecting;
 mod scripted_server;
 mod sending;
 mod support;
 mod tls;
+mod tokens;
 mod transcripts;
+mod unreadable;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::accept_hdr_async;
+use tower_chat_rooms::{ChatRooms, Heartbeat};
 use tower_chat_rooms_client::{Client, ClientError, ClientEvent, ClientState};
 
 use crate::scripted_server::{
@@ -92,6 +93,71 @@ async fn a_frame_that_arrives_slowly_is_a_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_large_message_arrives_on_a_slow_line() {
+    // With default settings, and a heartbeat as fast as that of plain clients.
+    for heartbeat in [Heartbeat::wide_internet(), Heartbeat::every(Duration::from_secs(4))] {
+        let rooms = ChatRooms::builder().v1_heartbeat(heartbeat).build().unwrap();
+        let server = Replaceable::new(rooms.clone());
+        let mut client = server.client().name("ann").await.unwrap();
+        server.slow_down(20_000);
+        for seq in 2..6 {
+            let text = "x".repeat(60_000);
+            rooms.send("r", &json!({"event": "notice", "message": text})).unwrap();
+            let sent = Instant::now();
+            assert_eq!(next_message(&mut client).await, seq);
+            assert!((2.5..4.0).contains(&sent.elapsed().as_secs_f64()), "{:?}", sent.elapsed());
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        assert_eq!(rooms.stats().accepted, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn comes_back_when_the_restarting_server_says() {
+    let (old, _) = logged();
+    let (new, _) = logged();
+    let server = Replaceable::new(old.clone());
+    let mut client = server.client().name("ann").await.unwrap();
+    server.replace(new);
+    let begin = Instant::now();
+    old.shutdown().await;
+    let ended = begin.elapsed();
+    loop {
+        match client.recv().await.unwrap() {
+            ClientEvent::State(ClientState::Reconnecting { reason, retry_in, .. }) => {
+                assert!(reason.to_string().contains("retry in 2-3 s"), "{reason}");
+                assert!((2.0..3.0).contains(&retry_in.as_secs_f64()), "{retry_in:?}");
+            }
+            ClientEvent::Gap { missed: None, .. } => break,
+            _ => {}
+        }
+    }
+    let took = (begin.elapsed() - ended).as_secs_f64();
+    assert!((1.9..3.1).contains(&took), "{took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_up_after_so_many_failed_attempts_and_says_why() {
+    let (rooms, _) = logged();
+    let server = Replaceable::new(rooms);
+    let mut client = server.client().name("ann").max_attempts(5).await.unwrap();
+    server.cut();
+    let sending = client.sender().send("lost");
+    let mut reasons = Vec::new();
+    while let Some(event) = client.recv().await {
+        match event {
+            ClientEvent::State(ClientState::Reconnecting { reason, .. }) => reasons.push(reason.to_string()),
+            ClientEvent::State(ClientState::Closed { reason, .. }) => reasons.push(reason.to_string()),
+            _ => {}
+        }
+    }
+    assert_eq!(reasons[1], "can't connect: the network is down");
+    assert_eq!(reasons[5], "gave up after 5 attempts: can't connect: the network is down");
+    assert_eq!(reasons.len(), 6);
+    assert!(matches!(sending.await, Err(ClientError::Closed { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_a_client_leaves_the_room_and_ends_its_task() {
     let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let (client, mut connection, server) = online().await;
@@ -121,8 +187,10 @@ async fn a_kicked_client_does_not_reconnect() {
     while let Some(event) = client.next().await {
         events.push(event);
     }
-    let closed = format!("{:?}", events.last().unwrap());
-    assert_eq!(closed, r#"Closed { code: 4500, reason: "kicked" }"#);
+    let Some(ClientEvent::State(ClientState::Closed { reason, .. })) = events.last() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(reason.to_string(), "closed: kicked (4500)");
     let sent = sender.send("again").await;
     assert!(matches!(sent, Err(ClientError::Closed { .. })), "{sent:?}");
     assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 kicked"]);

@@ -30,7 +30,7 @@ pub(crate) struct Connection {
 }
 
 enum Command {
-    Send(Value),
+    Send(Message),
     Close(u16, String),
     Break,
 }
@@ -67,7 +67,8 @@ pub(crate) async fn online() -> (Client, Connection, ScriptedServer) {
 
 pub(crate) fn welcome() -> Value {
     json!({"event": "welcome", "connection": "1", "resume": "s", "heartbeat": {"interval": 1000, "timeout": 1000},
-           "limits": {"messageBytes": 65536, "cidBytes": 64, "cids": 128}, "history": true, "resumeWindow": 10000})
+           "limits": {"messageBytes": 65536, "cidBytes": 64, "cids": 128},
+           "rates": {"messages": 100, "bytes": 262_144, "burst": 2}, "history": true, "resumeWindow": 10000})
 }
 
 pub(crate) fn entered(seq: u64) -> Value {
@@ -76,7 +77,7 @@ pub(crate) fn entered(seq: u64) -> Value {
 }
 
 pub(crate) fn message(seq: u64) -> Value {
-    json!({"event": "message", "message": seq, "name": "bob", "num": 2, "seq": seq})
+    json!({"event": "message", "message": seq, "name": "bob", "num": 2, "member": "2", "seq": seq})
 }
 
 /// Chooses `chat-rooms.v1`, which must have been offered.
@@ -120,7 +121,11 @@ impl ScriptedServer {
 
 impl Connection {
     pub(crate) fn send(&self, frame: Value) {
-        self.command(Command::Send(frame));
+        self.send_raw(Message::text(frame.to_string()));
+    }
+
+    pub(crate) fn send_raw(&self, message: Message) {
+        self.command(Command::Send(message));
     }
 
     pub(crate) fn close(&self, code: u16, reason: &str) {
@@ -160,7 +165,7 @@ async fn serve(
     let closed = loop {
         let sent = tokio::select! {
             command = commands.recv() => match command {
-                Some(Command::Send(frame)) => ws.send(Message::text(frame.to_string())).await,
+                Some(Command::Send(message)) => ws.send(message).await,
                 Some(Command::Close(code, reason)) => {
                     ws.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).await
                 }

@@ -1,0 +1,108 @@
+//! The time between attempts, and how many there may be.
+
+use std::time::Duration;
+
+use crate::incoming::RetryHint;
+
+/// How long to wait before the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// A random time up to the backoff.
+    Backoff,
+    /// At once, unless it was tried before. For another token.
+    AtOnce,
+    /// A random time up to this, since others may have lost their connections as well.
+    Spread(Duration),
+    /// As the server says.
+    Hint(RetryHint),
+}
+
+#[derive(Debug)]
+pub(super) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    /// Attempts since a connection has lived long enough.
+    attempts: u32,
+    /// Attempts in a row that did not end in the room.
+    failures: u32,
+}
+
+impl Backoff {
+    /// The bound of the random wait starts at `first`, and doubles with each attempt up to `longest`.
+    pub(super) fn new(first: Duration, longest: Duration) -> Backoff {
+        Backoff { first, longest, attempts: 0, failures: 0 }
+    }
+
+    /// A connection has lived long enough.
+    pub(super) fn reset(&mut self) {
+        self.attempts = 0;
+    }
+
+    /// The client is in its room.
+    pub(super) fn succeed(&mut self) {
+        self.failures = 0;
+    }
+
+    /// An attempt did not end in the room. Returns how many there were in a row.
+    pub(super) fn fail(&mut self) -> u32 {
+        self.failures = self.failures.saturating_add(1);
+        self.failures
+    }
+
+    /// Attempts in a row that did not end in the room.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The wait before the next attempt; `random` is from 0 to 1.
+    pub(super) fn wait(&mut self, retry: Retry, random: f64) -> Duration {
+        let is_first = self.attempts == 0;
+        let bound = self.first.saturating_mul(1 << self.attempts.min(30)).min(self.longest);
+        self.attempts = self.attempts.saturating_add(1);
+        let (wait, spread) = match retry {
+            Retry::Backoff => (Duration::ZERO, None),
+            Retry::AtOnce => (Duration::ZERO, Some(Duration::ZERO)),
+            Retry::Spread(spread) => (Duration::ZERO, Some(spread.min(self.longest))),
+            Retry::Hint(RetryHint { wait, spread }) => (wait, Some(spread)),
+        };
+        let spread = match spread {
+            Some(spread) if is_first => spread,
+            Some(spread) => spread.max(bound),
+            None => bound,
+        };
+        wait + spread.mul_f64(random)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn the_bound_doubles_and_is_drawn_from() {
+        let mut backoff = Backoff::new(ms(100), ms(500));
+        let waits = [(); 6].map(|()| backoff.wait(Retry::Backoff, 1.0));
+        assert_eq!(waits, [ms(100), ms(200), ms(400), ms(500), ms(500), ms(500)]);
+        assert_eq!(backoff.wait(Retry::Backoff, 0.25), ms(125));
+        backoff.reset();
+        assert_eq!(backoff.wait(Retry::Backoff, 1.0), ms(100));
+        let mut backoff = Backoff { attempts: u32::MAX, ..Backoff::new(ms(100), Duration::MAX) };
+        assert!(backoff.wait(Retry::Backoff, 0.0).is_zero());
+    }
+
+    #[test]
+    fn hints_count_and_those_who_are_sent_away_again_come_back_later() {
+        let hint = Retry::Hint(RetryHint { wait: ms(1000), spread: ms(600) });
+        let mut backoff = Backoff::new(ms(500), ms(4000));
+        let waits = [(); 5].map(|()| backoff.wait(hint, 0.5));
+        assert_eq!(waits, [ms(1300), ms(1500), ms(2000), ms(3000), ms(3000)]);
+        for (retry, first, second) in [(Retry::AtOnce, 0, 1000), (Retry::Spread(ms(1200)), 1200, 1200)] {
+            let mut backoff = Backoff::new(ms(500), ms(4000));
+            assert_eq!([(); 2].map(|()| backoff.wait(retry, 1.0)), [ms(first), ms(second)]);
+        }
+    }
+}

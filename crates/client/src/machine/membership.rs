@@ -1,0 +1,108 @@
+//! Being in the room: the order of its frames, and when messages may be sent.
+
+/// From an `entered` until the room is left or the connection is lost.
+#[derive(Debug)]
+pub(super) struct Membership {
+    /// The room's position when it was entered. What comes up to it is a replay.
+    entered_at: u64,
+    /// The last frame that arrived.
+    last: u64,
+    /// Frames since then that could not be read and had no `seq`.
+    unread: u64,
+    /// The server remembers all unacknowledged messages, so that they can be sent before the replay has shown
+    /// which of them are in the room.
+    are_messages_known: bool,
+}
+
+/// What a frame's `seq` says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It has come before.
+    Old,
+    /// It is the next frame, after so many that could not be read.
+    Next { unread: u64 },
+    /// Frames before it are missing.
+    TooEarly,
+}
+
+impl Membership {
+    pub(super) fn new(entered_at: u64, last: u64, are_messages_known: bool) -> Membership {
+        Membership { entered_at, last, unread: 0, are_messages_known }
+    }
+
+    /// The last frame that arrived.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// A frame arrives.
+    pub(super) fn receive(&mut self, seq: u64) -> Place {
+        let Some(missing) = seq.checked_sub(self.last).and_then(|distance| distance.checked_sub(1)) else {
+            return Place::Old;
+        };
+        if missing > self.unread {
+            return Place::TooEarly;
+        }
+        self.last = seq;
+        self.unread = 0;
+        Place::Next { unread: missing }
+    }
+
+    /// Something arrives that can't be read and has no `seq`. In a replay it has the next one, which is returned.
+    /// Otherwise the frame after it tells whether it was one of the room.
+    pub(super) fn receive_unreadable(&mut self) -> Option<u64> {
+        if self.last < self.entered_at {
+            self.last += 1;
+            return Some(self.last);
+        }
+        self.unread += 1;
+        None
+    }
+
+    /// So many frames will not come.
+    pub(super) fn skip(&mut self, missed: u64) {
+        self.last = self.last.saturating_add(missed);
+    }
+
+    /// Whether the frame with this `seq` is of the replay.
+    pub(super) fn is_replayed(&self, seq: u64) -> bool {
+        seq <= self.entered_at
+    }
+
+    /// Whether messages may be sent. One that is in the replay must not be sent again.
+    pub(super) fn may_send(&self) -> bool {
+        self.are_messages_known || self.last >= self.entered_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_in_order_and_once() {
+        let mut membership = Membership::new(5, 3, false);
+        assert!(!membership.may_send() && membership.is_replayed(5) && !membership.is_replayed(6));
+        assert_eq!(membership.receive(3), Place::Old);
+        assert_eq!(membership.receive(0), Place::Old);
+        assert_eq!(membership.receive(4), Place::Next { unread: 0 });
+        assert!(!membership.may_send());
+        assert_eq!(membership.receive(5), Place::Next { unread: 0 });
+        assert!(membership.may_send());
+        assert_eq!(membership.receive(7), Place::TooEarly);
+        assert_eq!(membership.receive(6), Place::Next { unread: 0 });
+        assert_eq!(membership.receive(u64::MAX), Place::TooEarly);
+        membership.skip(u64::MAX);
+        assert_eq!(membership.receive(u64::MAX), Place::Old);
+    }
+
+    #[test]
+    fn unreadable_frames_account_for_a_jump_once() {
+        let mut membership = Membership::new(5, 4, true);
+        let unreadable = [(); 3].map(|()| membership.receive_unreadable());
+        assert_eq!(unreadable, [Some(5), None, None], "the end of the replay, and two more");
+        assert_eq!(membership.receive(9), Place::TooEarly);
+        assert_eq!(membership.receive(7), Place::Next { unread: 1 });
+        assert_eq!(membership.receive(9), Place::TooEarly);
+    }
+}

@@ -1,0 +1,272 @@
+//! The machine, driven step by step.
+
+mod connecting;
+mod entering;
+mod frames;
+mod liveness;
+mod outside;
+mod pause;
+mod reconnecting;
+mod sending;
+mod tokens;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::event::ClientState;
+
+/// A machine, its clock, and its randomness.
+struct Bench {
+    machine: Machine<u32>,
+    now: Now,
+    /// From 0 to 100: which part of each random wait is waited.
+    percent: Arc<AtomicU64>,
+    /// The message ids in the order in which they were sent. A test calls them `c1`, `c2` and so on.
+    cids: Mutex<Vec<String>>,
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        name: "ann".into(),
+        room: "r".into(),
+        credential: Credential::Fixed,
+        backoff: (ms(500), ms(10_000)),
+        step_timeout: ms(10_000),
+        first_timeout: ms(30_000),
+        max_attempts: u32::MAX,
+        max_unsent: 128,
+    }
+}
+
+fn renewable() -> Settings {
+    Settings { credential: Credential::Renewable, ..settings() }
+}
+
+pub(super) fn ms(n: u64) -> Now {
+    Now::from_millis(n)
+}
+
+fn welcome(token: &str) -> Value {
+    json!({"event": "welcome", "connection": "1", "resume": token,
+           "heartbeat": {"interval": 1000, "timeout": 1000},
+           "limits": {"messageBytes": 65536, "cidBytes": 64, "cids": 128},
+           "rates": {"messages": 100, "bytes": 262_144, "burst": 2}, "history": true, "resumeWindow": 9000})
+}
+
+/// The answer to an enter. `more` overwrites its keys.
+fn entered(seq: u64, more: Value) -> Value {
+    let frame = json!({"event": "entered", "roomId": "r", "name": "ann", "member": "1", "epoch": "E", "seq": seq,
+                       "num": 2, "resumed": false, "recovered": false, "replayed": 0});
+    merged(frame, more)
+}
+
+/// The answer to an enter by which the session is resumed.
+fn resumed(seq: u64, replayed: u64) -> Value {
+    entered(seq, json!({"resumed": true, "recovered": true, "replayed": replayed}))
+}
+
+fn said(seq: u64, message: &str) -> Value {
+    json!({"event": "message", "message": message, "name": "bob", "num": 2, "member": "b", "seq": seq})
+}
+
+/// A message of this client.
+fn own(seq: u64, message: &str, cid: &str) -> Value {
+    json!({"event": "message", "message": message, "cid": cid, "name": "ann", "num": 2, "member": "1", "seq": seq})
+}
+
+fn ack(cid: &str, seq: u64) -> Value {
+    json!({"event": "ack", "cid": cid, "seq": seq})
+}
+
+fn error(code: &str, more: Value) -> Value {
+    merged(json!({"event": "error", "code": code, "message": "so it is"}), more)
+}
+
+fn no_auth(why: &str) -> Value {
+    json!({"event": "noAuth", "message": why})
+}
+
+fn heartbeat() -> Value {
+    json!({"event": "heartbeat", "message": "ping", "num": 1})
+}
+
+fn merged(mut frame: Value, more: Value) -> Value {
+    for (key, value) in more.as_object().into_iter().flatten() {
+        frame[key] = value.clone();
+    }
+    frame
+}
+
+impl Bench {
+    /// All random waits are as long as they can be.
+    fn new(settings: Settings) -> Bench {
+        let percent = Arc::new(AtomicU64::new(100));
+        let (random, mut n) = (percent.clone(), 0);
+        let random = move || {
+            n += 1;
+            (u64::MAX / 100 * random.load(Ordering::Relaxed)) & !0x7ff | n
+        };
+        let machine = Machine::new(settings, Box::new(random));
+        let mut bench = Bench { machine, now: ms(0), percent, cids: Mutex::default() };
+        assert_eq!(bench.lines(), ["connect"]);
+        bench
+    }
+
+    /// In its room at position 1 since the time 0.
+    fn online_with(settings: Settings) -> Bench {
+        let mut bench = Bench::new(settings);
+        bench.open("s1");
+        bench.say(entered(1, json!({})));
+        assert_eq!(bench.lines()[0], "online");
+        bench
+    }
+
+    fn online() -> Bench {
+        Bench::online_with(settings())
+    }
+
+    /// The connection opens, and the server sends a welcome.
+    fn open(&mut self, token: &str) -> Vec<String> {
+        self.machine.on_open(self.now, None);
+        self.say(welcome(token));
+        self.lines()
+    }
+
+    /// Waits for the next attempt, which succeeds. Returns what was sent.
+    fn reconnect(&mut self, token: &str) -> Vec<String> {
+        self.wait();
+        assert_eq!(self.lines(), ["connect"]);
+        self.open(token)
+    }
+
+    /// The connection breaks, and the client comes back.
+    fn come_back(&mut self, token: &str, answer: Value) -> Vec<String> {
+        self.machine.on_closed(self.now, 1006, "");
+        self.lines();
+        self.reconnect(token);
+        self.say(answer);
+        self.lines()
+    }
+
+    fn say(&mut self, frame: Value) {
+        let mut text = frame.to_string();
+        for (n, cid) in self.cids.lock().unwrap().iter().enumerate() {
+            text = text.replace(&format!(r#""c{}""#, n + 1), &format!("{cid:?}"));
+        }
+        self.say_text(&text);
+    }
+
+    fn say_text(&mut self, text: &str) {
+        self.machine.on_text(self.now, text);
+    }
+
+    fn send(&mut self, n: u32) {
+        self.send_text(n, &n.to_string());
+    }
+
+    fn send_text(&mut self, n: u32, message: &str) {
+        self.machine.publish(self.now, &format!(r#"{{"event":"message","message":"{message}""#), n);
+    }
+
+    /// Time passes, and all that is due is done.
+    fn pass(&mut self, ms: u64) {
+        let end = self.now + Now::from_millis(ms);
+        while let Some(at) = self.machine.deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.machine.tick(self.now);
+        }
+        self.now = end;
+    }
+
+    /// Time passes until the next thing is due.
+    fn wait(&mut self) -> u64 {
+        let at = self.machine.deadline().unwrap();
+        let wait = at.saturating_sub(self.now);
+        self.pass(wait.as_millis() as u64 + 1);
+        wait.as_millis() as u64
+    }
+
+    /// Time passes while heartbeats come.
+    fn beats(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.say(heartbeat());
+            self.pass(1000);
+        }
+        let pongs = |output: &Output<u32>| !matches!(output, Output::Pong);
+        self.machine.outputs.retain(pongs);
+    }
+
+    fn state(&self) -> State {
+        self.machine.state
+    }
+
+    /// How long until the next attempt to connect.
+    fn retry_in(&self) -> u64 {
+        let wait = self.machine.connect_at.unwrap() - self.now;
+        // Randomness is almost 1, at most.
+        (wait.as_secs_f64() * 1000.0).round() as u64
+    }
+
+    /// The outputs as lines of text.
+    fn lines(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(output) = self.machine.poll_output() {
+            lines.push(match output {
+                Output::Connect => "connect".into(),
+                Output::AskToken => "ask for a token".into(),
+                Output::Send(text) => self.with_short_ids(text),
+                Output::Pong => "pong".into(),
+                Output::Close(code) => format!("close {code}"),
+                Output::Emit(event) => describe(event),
+                Output::Resolve(n, Ok(seq)) => format!("{n}: ok {seq}"),
+                Output::Resolve(n, Err(error)) => format!("{n}: {error}"),
+            });
+        }
+        lines
+    }
+
+    fn with_short_ids(&self, text: String) -> String {
+        let frame: Value = serde_json::from_str(&text).unwrap();
+        let Some(cid) = frame["cid"].as_str() else { return text };
+        let mut cids = self.cids.lock().unwrap();
+        let n = cids.iter().position(|known| known == cid).unwrap_or_else(|| {
+            cids.push(cid.into());
+            cids.len() - 1
+        });
+        text.replace(cid, &format!("c{}", n + 1))
+    }
+}
+
+/// Numbers that were sent as messages, of outputs as lines.
+fn numbers(lines: &[String]) -> Vec<u32> {
+    let frames = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    frames.filter_map(|frame| frame["message"].as_str()?.split(' ').next()?.parse().ok()).collect()
+}
+
+fn describe(event: ClientEvent) -> String {
+    match event {
+        ClientEvent::State(ClientState::Online) => "online".into(),
+        ClientEvent::State(ClientState::Outside { reason, retry_in: None }) => format!("outside: {reason}"),
+        ClientEvent::State(ClientState::Outside { reason, retry_in: Some(time) }) => {
+            format!("outside for {:.1} s: {reason}", time.as_secs_f64())
+        }
+        ClientEvent::State(ClientState::Reconnecting { reason, .. }) => format!("reconnecting: {reason}"),
+        ClientEvent::State(ClientState::Closed { reason }) => format!("closed: {reason}"),
+        ClientEvent::Enter(f) | ClientEvent::Out(f) | ClientEvent::Message(f) | ClientEvent::Direct(f) => {
+            let own = if f.is_own() { "own " } else { "" };
+            let replayed = if f.is_replayed() { "replayed " } else { "" };
+            let seq = f.seq().map_or(String::new(), |seq| format!(" {seq}"));
+            format!("{own}{replayed}{} {}{seq}", f.event(), f.message())
+        }
+        ClientEvent::Entered { member, resumed, recovered, .. } => {
+            format!("entered as {member}, resumed {resumed}, recovered {recovered}")
+        }
+        ClientEvent::Gap { missed: Some(missed) } => format!("gap of {missed}"),
+        ClientEvent::Gap { missed: None } => "gap".into(),
+        ClientEvent::Overflow { lost } => format!("overflow of {lost}"),
+        ClientEvent::Error(error) => format!("error: {error}"),
+    }
+}

@@ -1,0 +1,163 @@
+//! Connected, but not in the room.
+
+use super::*;
+
+const AGAIN: &str = r#"{"event":"enter","message":"ann","roomId":"r","since":{"epoch":"E","seq":1}}"#;
+
+#[test]
+fn a_member_that_is_put_out_of_the_room_stays_outside() {
+    let mut bench = Bench::online();
+    bench.say(error("denied", json!({"roomId": "r"})));
+    assert_eq!(bench.lines(), ["outside: refused: so it is (denied)"]);
+    bench.say(said(2, "late"));
+    bench.say(json!({"event": "notice"}));
+    assert_eq!(bench.lines(), ["notice null"]);
+    bench.beats(60);
+    assert_eq!(bench.lines(), [""; 0]);
+}
+
+#[test]
+fn the_application_may_have_it_enter_again() {
+    let mut bench = Bench::online();
+    bench.machine.enter_again(ms(0));
+    assert_eq!(bench.lines(), [""; 0], "it is in the room");
+    bench.say(error("denied", json!({"roomId": "r"})));
+    bench.lines();
+    bench.machine.enter_again(ms(0));
+    bench.machine.enter_again(ms(0));
+    assert_eq!(bench.lines(), [AGAIN]);
+    bench.say(error("denied", json!({"message": "still"})));
+    assert_eq!(bench.lines(), ["outside: refused: still (denied)"]);
+    bench.machine.enter_again(ms(0));
+    assert_eq!(bench.lines(), [AGAIN]);
+    bench.say(entered(3, json!({"recovered": true, "replayed": 2})));
+    bench.say(said(2, "missed"));
+    assert_eq!(
+        bench.lines(),
+        ["online", "entered as 1, resumed false, recovered true", r#"replayed message "missed" 2"#]
+    );
+    bench.machine.on_closed(ms(0), 1006, "");
+    bench.lines();
+    bench.machine.enter_again(ms(0));
+    assert_eq!(bench.lines(), [""; 0], "there is no connection");
+}
+
+#[test]
+fn put_out_for_a_reason_that_passes_it_enters_again_by_itself() {
+    for code in ["internal", "unavailable", "rate_limited", "new_code"] {
+        let mut bench = Bench::online();
+        bench.say(error(code, json!({"roomId": "r", "retryAfter": 200})));
+        assert_eq!(bench.lines(), [format!("outside for 0.3 s: refused: so it is ({code})")]);
+        bench.pass(300);
+        assert_eq!(bench.lines(), [AGAIN]);
+        bench.say(resumed(1, 0));
+        assert_eq!(bench.lines()[0], "online");
+    }
+}
+
+#[test]
+fn on_coming_back_only_what_can_not_pass_is_final() {
+    for (code, is_final) in [
+        ("denied", true),
+        ("bad_name", true),
+        ("bad_room_id", true),
+        ("name_taken", false),
+        ("room_full", false),
+        ("too_many_rooms", false),
+        ("internal", false),
+        ("new_code", false),
+    ] {
+        let mut bench = Bench::online();
+        bench.machine.on_closed(ms(0), 1006, "");
+        bench.lines();
+        bench.reconnect("s2");
+        bench.say(error(code, json!({})));
+        let reason = format!("refused: so it is ({code})");
+        if is_final {
+            assert_eq!(bench.lines(), ["close 1000".into(), format!("closed: {reason}")]);
+        } else {
+            assert_eq!(bench.lines(), [format!("outside for 1.0 s: {reason}")]);
+            bench.pass(1000);
+            assert!(bench.lines()[0].contains(r#""event":"enter""#), "on the same connection");
+        }
+    }
+}
+
+#[test]
+fn an_enter_that_is_refused_again_and_again_is_tried_more_and_more_rarely() {
+    let mut bench = Bench::online();
+    bench.machine.on_closed(ms(0), 1006, "");
+    bench.lines();
+    bench.reconnect("s2");
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        bench.say(error("room_full", json!({})));
+        let at = bench.machine.link.as_ref().unwrap().enter_at.unwrap();
+        waits.push((at - bench.now).as_secs_f64().round());
+        while bench.machine.link.as_ref().unwrap().enter_at.is_some() {
+            bench.beats(1);
+        }
+        bench.lines();
+    }
+    assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]);
+}
+
+#[test]
+fn what_is_sent_outside_waits_and_what_was_under_way_is_sent_again() {
+    let mut bench = Bench::online();
+    bench.send(1);
+    bench.lines();
+    bench.say(error("internal", json!({"roomId": "r"})));
+    bench.say(error("not_entered", json!({"cid": "c1"})));
+    bench.send(2);
+    assert_eq!(bench.lines(), ["outside for 0.5 s: refused: so it is (internal)"]);
+    bench.pass(500);
+    bench.lines();
+    bench.say(entered(2, json!({"recovered": true, "replayed": 1})));
+    assert_eq!(numbers(&bench.lines()), [0; 0], "it may be in the replay");
+    bench.say(json!({"event": "out", "name": "ann", "num": 0, "member": "1", "seq": 2}));
+    assert_eq!(numbers(&bench.lines()), [1, 2]);
+    bench.say(ack("c1", 4));
+    bench.say(ack("c2", 5));
+    assert_eq!(bench.lines(), ["1: ok 4", "2: ok 5"]);
+}
+
+#[test]
+fn a_message_that_finds_the_room_left_without_a_notice_makes_it_enter_again() {
+    let mut bench = Bench::online();
+    bench.send(1);
+    bench.lines();
+    bench.say(error("not_entered", json!({"cid": "c1"})));
+    assert_eq!(bench.lines(), ["outside for 0.5 s: refused: so it is (not_entered)"]);
+    bench.pass(500);
+    assert_eq!(bench.lines(), [AGAIN]);
+    bench.say(entered(1, json!({"recovered": true})));
+    assert_eq!(numbers(&bench.lines()), [1]);
+}
+
+#[test]
+fn a_lost_connection_brings_it_back_into_the_room_or_ends_it() {
+    let mut bench = Bench::online();
+    bench.say(error("denied", json!({"roomId": "r"})));
+    bench.machine.on_closed(ms(0), 4002, "no room was entered in time");
+    bench.lines();
+    bench.reconnect("s2");
+    bench.say(entered(1, json!({"member": "2"})));
+    assert_eq!(bench.lines()[0], "online");
+    bench.say(error("denied", json!({"roomId": "r"})));
+    bench.machine.on_closed(bench.now, 1006, "");
+    bench.lines();
+    bench.reconnect("s3");
+    bench.say(error("denied", json!({})));
+    assert_eq!(bench.lines(), ["close 1000", "closed: refused: so it is (denied)"]);
+}
+
+#[test]
+fn an_enter_that_is_not_answered_is_given_up() {
+    let mut bench = Bench::online();
+    bench.say(error("denied", json!({"roomId": "r"})));
+    bench.machine.enter_again(ms(0));
+    bench.lines();
+    bench.beats(10);
+    assert_eq!(bench.lines(), ["close 4000", "reconnecting: connection lost: entering timed out (4000)"]);
+}

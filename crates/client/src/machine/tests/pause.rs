@@ -1,0 +1,89 @@
+//! Applications that take no events.
+
+use super::*;
+
+/// With a heartbeat as it is by default.
+fn online_with_slow_heartbeat() -> Bench {
+    let mut bench = Bench::new(settings());
+    bench.machine.on_open(ms(0), None);
+    bench.say(merged(welcome("s1"), json!({"heartbeat": {"interval": 25_000, "timeout": 20_000}})));
+    bench.say(entered(1, json!({})));
+    bench.lines();
+    bench
+}
+
+#[test]
+fn an_application_that_takes_no_events_stays_connected_and_misses_nothing() {
+    let mut bench = Bench::online();
+    bench.machine.on_full(ms(0));
+    assert!(!bench.machine.may_read());
+    bench.machine.on_full(ms(0));
+    bench.pass(1000);
+    assert_eq!(bench.lines(), ["pong"], "without having read the heartbeat");
+    bench.pass(1000);
+    assert!(bench.machine.may_read() && bench.machine.is_paused());
+    bench.lines();
+    // From now on frames are left to the replay, but acknowledgements are not.
+    bench.send(1);
+    bench.lines();
+    bench.say(said(2, "a"));
+    bench.say_text("{");
+    bench.say(json!({"event": "lagged", "missed": 2}));
+    bench.say(heartbeat());
+    bench.say(json!({"event": "notice"}));
+    bench.say(ack("c1", 7));
+    assert_eq!(bench.lines(), ["pong", "1: ok 7"]);
+    bench.machine.on_capacity(bench.now);
+    let lost = "reconnecting: connection lost: the application took no events for a while (4000)";
+    assert_eq!(bench.lines(), ["overflow of 2", "close 4000", lost]);
+    assert!(bench.reconnect("s2")[0].contains(r#""since":{"epoch":"E","seq":1}"#));
+}
+
+#[test]
+fn the_server_does_not_have_to_wait_for_long() {
+    let mut bench = online_with_slow_heartbeat();
+    bench.machine.on_full(ms(0));
+    bench.pass(9_999);
+    assert!(!bench.machine.may_read());
+    bench.pass(1);
+    assert!(bench.machine.may_read());
+}
+
+#[test]
+fn a_short_pause_needs_no_reconnect() {
+    let mut bench = Bench::online();
+    bench.machine.on_full(ms(0));
+    bench.pass(1900);
+    bench.machine.on_capacity(bench.now);
+    assert!(bench.machine.may_read());
+    bench.pass(1999);
+    assert_eq!(bench.lines(), ["pong"]);
+    bench.pass(1);
+    assert_eq!(bench.state(), State::Reconnecting);
+}
+
+#[test]
+fn out_of_the_room_nothing_is_missed() {
+    let mut bench = Bench::online();
+    bench.machine.on_full(ms(0));
+    bench.pass(2000);
+    bench.say(said(2, "a"));
+    bench.say(error("denied", json!({"roomId": "r"})));
+    bench.lines();
+    bench.machine.on_capacity(bench.now);
+    assert_eq!((bench.lines().len(), bench.state()), (0, State::Outside));
+    bench.machine.enter_again(bench.now);
+    assert!(bench.lines()[0].contains(r#""since":{"epoch":"E","seq":1}"#));
+}
+
+#[test]
+fn a_connection_that_is_lost_meanwhile_tells_what_else_was() {
+    let mut bench = Bench::online();
+    bench.machine.on_full(ms(0));
+    bench.pass(2000);
+    bench.say(json!({"event": "notice"}));
+    bench.lines();
+    bench.machine.on_closed(bench.now, 1006, "");
+    assert_eq!(bench.lines(), ["overflow of 1", "reconnecting: connection lost (1006)"]);
+    assert!(!bench.machine.is_paused());
+}

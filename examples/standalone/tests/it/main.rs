@@ -1,0 +1,59 @@
+//! The standalone from outside, over real sockets and signals.
+
+#[path = "../support/standalone.rs"]
+mod standalone;
+
+mod backlog;
+mod shutdown;
+mod sockets;
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::standalone::Standalone;
+
+/// For what takes a moment, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection that has sent these bytes.
+async fn connect(server: &Standalone, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address()).await.expect("the server accepts");
+    stream.write_all(bytes).await.expect("the server reads");
+    stream
+}
+
+/// The head of a WebSocket handshake.
+const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A connection whose handshake was answered, and the status of the answer; none if the server has closed it.
+async fn try_upgrade(server: &Standalone) -> Option<(TcpStream, String)> {
+    let mut stream = connect(server, UPGRADE).await;
+    let mut start = *b"HTTP/1.1 101";
+    let answered = timeout(PATIENCE, stream.read_exact(&mut start)).await.expect("in time").is_ok();
+    answered.then(|| (stream, String::from_utf8_lossy(&start["HTTP/1.1 ".len()..]).into_owned()))
+}
+
+/// A WebSocket whose client is silent. The server may still count a socket of this address that has just ended.
+async fn upgrade(server: &Standalone) -> TcpStream {
+    let answered = async {
+        loop {
+            if let Some(answered) = try_upgrade(server).await {
+                return answered;
+            }
+        }
+    };
+    let (stream, status) = timeout(PATIENCE, answered).await.expect("the server accepts in time");
+    assert_eq!(status, "101");
+    stream
+}
+
+/// Reads until the server has closed the connection.
+async fn until_closed(stream: &mut TcpStream) {
+    let mut buffer = [0; 4096];
+    let closed = async { while let Ok(1..) = stream.read(&mut buffer).await {} };
+    timeout(PATIENCE, closed).await.expect("the server closes the connection");
+}

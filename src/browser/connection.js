@@ -1,0 +1,296 @@
+// One attempt to enter the room, and the connection that comes of it.
+
+import { Authentication } from './authentication.js';
+import { ChatError, CLOSE_LOST, mayReturn } from './errors.js';
+import { Membership } from './membership.js';
+import { MAX_WAIT, readRetry } from './retry.js';
+import { Socket } from './socket.js';
+
+const PROTOCOL = 'chat-rooms.v1';
+
+// Times are milliseconds.
+/** A connection that was in the room for this long has worked: the next backoff starts from the beginning. */
+const STABLE_AFTER = 10_000;
+/** Clients spread their return over this time if the server does not say when to come back. */
+const RETURN_SPREAD = 1_000;
+/** The wait if a server says "later", but not when. */
+const DEFAULT_RETRY = 1_000;
+
+/** Close codes that ask for another token: never authenticated, token expired, refused at the upgrade. */
+const AUTH_CODES = new Set([4502, 4504, 4505]);
+/** Those after which the server reads nothing. */
+const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
+/** Refusals of an enter that no later attempt can change. */
+const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
+/** Refusals that pass. */
+const TEMPORARY = new Set(['internal', 'rate_limited', 'unavailable']);
+/** Refusals of a frame that the server could not read, not even its cid. */
+const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep', 'bad_cid']);
+
+/** Opens a socket, authenticates, enters, and handles what the server says. After `close` it reports nothing. */
+export class Connection {
+  #env;
+  #options;
+  #session;
+  #tokens;
+  #outbox;
+  #events;
+  #on;
+  #socket;
+  #auth;
+  /** Sent as soon as the socket is open. */
+  #firstToken;
+  #isOpen = false;
+  #isClosed = false;
+  #welcome = null;
+  /** Null outside of the room. */
+  #membership = null;
+  /** When it last entered; null if it has never been in the room. */
+  #enteredAt = null;
+
+  /**
+   * `shared` is what the connections of a room share. `on` has these handlers:
+   *
+   * * `entering()`: an enter is sent;
+   * * `entered(gap)`: the client is in the room;
+   * * `outside(error, wait)`: it is not in the room. The connection stays, and should enter again after `wait`
+   *   milliseconds; if that is null, only when the application says so;
+   * * `lost(error, when)`: the connection is of no more use; `when` says when to try again, see {@link Retry};
+   * * `ended(error)`: there is no use in trying again.
+   */
+  constructor(shared, timeoutFactor, on) {
+    const { env, options, session, tokens, outbox, events } = shared;
+    this.#env = env;
+    this.#options = options;
+    this.#session = session;
+    this.#tokens = tokens;
+    this.#outbox = outbox;
+    this.#events = events;
+    this.#on = on;
+    this.#socket = new Socket(env, timeoutFactor, {
+      opened: (protocol) => this.#opened(protocol),
+      frame: (frame) => this.#receive(frame),
+      unreadable: () => this.#unreadable(),
+      closed: (code, reason) => this.#closed(code, reason),
+      dead: () => on.lost(new ChatError('timeout', 'the server did not answer in time', { closeCode: CLOSE_LOST })),
+    });
+    this.#auth = new Authentication({ env, tokens, events }, {
+      send: (frame) => this.#socket.send(frame),
+      asking: () => this.#membership ?? this.#expectAnswer(),
+      failed: (error) => this.#membership ?? on.ended(error),
+    });
+  }
+
+  /** Whether it is or was in the room. */
+  get hasEntered() { return this.#enteredAt !== null; }
+
+  /** Whether it was in the room for long enough to call it a success. */
+  get isStable() { return this.hasEntered && this.#now() - this.#enteredAt > STABLE_AFTER; }
+
+  /** By what the timeouts of the next connection are multiplied. */
+  get timeoutFactor() { return this.#socket.timeoutFactor; }
+
+  probe() { this.#socket.probe(); }
+
+  // ---- Opening and closing ---------------------------------------------------------------------
+
+  async open() {
+    const { url, protocols } = this.#options;
+    this.#expectAnswer();
+    let token = this.#tokens.next();
+    if (this.#tokens.isFunction) {
+      try {
+        token = await token;
+      } catch (cause) {
+        if (!this.#isClosed) this.#on.lost(new ChatError('token', 'the token function failed', { cause }));
+        return;
+      }
+      if (this.#isClosed) return;
+    }
+    this.#firstToken = token;
+    try {
+      this.#socket.open(url, [PROTOCOL, ...protocols]);
+    } catch (cause) {
+      this.#on.ended(new ChatError('bad_url', `no WebSocket can be opened to ${url}: ${cause.message}`, { cause }));
+    }
+  }
+
+  close(code, reason) {
+    this.#isClosed = true;
+    this.#socket.close(code, reason);
+    this.#auth.end();
+    this.#membership?.end();
+  }
+
+  #opened(protocol) {
+    if (protocol !== PROTOCOL) {
+      const text = `the server at ${this.#options.url} does not speak ${PROTOCOL}`;
+      return this.#on.ended(new ChatError('protocol', text));
+    }
+    this.#isOpen = true;
+    if (this.#firstToken) this.#auth.send(this.#firstToken);
+  }
+
+  #closed(code, reason) {
+    if (AUTH_CODES.has(code)) return this.#closedForAuth(code, reason);
+    if (!mayReturn(code)) {
+      const text = reason || 'the server closed the connection';
+      return this.#on.ended(new ChatError('closed', text, { closeCode: code }));
+    }
+    if (!this.#isOpen && code === 1006) {
+      const text = "the server is unreachable or refuses this page; a browser can't tell which";
+      return this.#on.lost(new ChatError('unreachable', `no connection to ${this.#options.url}: ${text}`, { closeCode: code }));
+    }
+    // The others in the room may have lost their connections as well.
+    const when = readRetry(reason) ?? { spread: this.hasEntered ? RETURN_SPREAD : 0 };
+    this.#on.lost(new ChatError('lost', reason || 'the connection was lost', { closeCode: code }), when);
+  }
+
+  /** Another token may help, unless too many were refused. */
+  #closedForAuth(code, reason) {
+    const { refusal } = this.#auth;
+    const error = new ChatError('no_auth', refusal ?? (reason || 'authentication is needed'), { closeCode: code });
+    if (refusal === null || this.hasEntered) this.#tokens.countRefusal();
+    if (!this.#tokens.hasAnother) return this.#on.ended(error);
+    if (UNREAD_TOKEN_CODES.has(code) && this.#auth.isPending) this.#tokens.repeat();
+    this.#on.lost(error, { isImmediate: true });
+  }
+
+  // ---- Frames ----------------------------------------------------------------------------------
+
+  #receive(frame) {
+    switch (frame.event) {
+      case 'heartbeat': if (this.#membership) this.#session.setOnline(frame.num); return;
+      case 'welcome': return this.#welcomed(frame);
+      case 'entered': return this.#entered(frame);
+      case 'authenticated': return this.#authenticated();
+      case 'expiring': return this.#auth.expiring(frame.in);
+      case 'noAuth': return this.#notAuthenticated(frame);
+      case 'error': return this.#refused(frame);
+      case 'ack': return void this.#outbox.acknowledge(frame.cid, frame.seq);
+      case 'lagged': return this.#membership?.lagged(frame.missed);
+      default:
+        // A frame without a seq comes from the host, to this connection alone.
+        if (!Number.isInteger(frame.seq)) this.#events.emitFrame(frame, { own: false, replayed: false });
+        else if (this.#membership?.receive(frame) === false) {
+          this.#on.lost(new ChatError('gap', 'a frame is missing', { closeCode: CLOSE_LOST }));
+        }
+    }
+  }
+
+  #unreadable() {
+    this.#events.emit('error', new ChatError('bad_frame', 'the server sent a frame that is no JSON object'));
+    this.#membership?.unreadable();
+  }
+
+  // ---- Entering --------------------------------------------------------------------------------
+
+  #welcomed(welcome) {
+    if (this.#welcome) return;
+    const { resume, heartbeat, limits, rates } = welcome;
+    this.#welcome = welcome;
+    this.#socket.setHeartbeat(heartbeat);
+    this.#outbox.configure(limits, rates);
+    this.enter();
+    this.#session.addResumeToken(resume);
+  }
+
+  /** Does nothing while an enter is under way. */
+  enter() {
+    if (this.#auth.isExpecting('enter')) return;
+    const { name, room } = this.#options;
+    this.#auth.expect('enter');
+    this.#expectAnswer();
+    this.#on.entering();
+    const resumption = this.#session.resumption(this.#welcome.resume);
+    this.#socket.send({ event: 'enter', message: name, roomId: room, ...resumption });
+  }
+
+  #entered(answer) {
+    this.#auth.entered();
+    this.#tokens.resetRefusals();
+    this.#socket.expectAnswer(null);
+    this.#enteredAt = this.#now();
+    const isAllKnown = this.#outbox.isKnownTo(answer.resumed ? answer.member : null);
+    const gap = this.#session.enter(answer, this.#welcome.resume);
+    const membership = new Membership({ session: this.#session, outbox: this.#outbox, events: this.#events }, {
+      replayEnd: answer.seq, isAllKnown, transmit: (text) => this.#socket.send(text),
+    });
+    this.#membership = membership;
+    this.#on.entered(gap);
+    membership.startSending();
+  }
+
+  #refused({ code, message, cid, roomId, retryAfter }) {
+    const error = new ChatError(String(code), String(message));
+    const wait = retryAfter >= 0 ? Math.min(retryAfter, MAX_WAIT) : null;
+    if (cid !== undefined) return this.#messageRefused(cid, error, wait);
+    if (this.#auth.isExpecting('enter')) return this.#enterRefused(error, wait);
+    if (this.#membership && roomId !== undefined) return this.#removed(error, TEMPORARY.has(error.code), wait);
+    if (UNREAD.has(error.code) && this.#outbox.rejectOldest(error)) return;
+    this.#events.emit('error', error);
+  }
+
+  #messageRefused(cid, error, wait) {
+    if (error.code === 'not_entered') {
+      // It was under way when the room was left, and is sent again in the room.
+      if (this.#membership) this.#removed(error, true, wait);
+    } else if (error.code === 'rate_limited' || (TEMPORARY.has(error.code) && wait !== null)) {
+      this.#outbox.postpone(cid, wait ?? DEFAULT_RETRY);
+    } else if (!this.#outbox.reject(cid, error)) {
+      this.#events.emit('error', error);
+    }
+  }
+
+  #enterRefused(error, wait) {
+    this.#auth.answered('enter');
+    // A room that the client was in may be full of its own lost connection: that passes as well.
+    const isTemporary = TEMPORARY.has(error.code) || (this.#session.hasEntered && !FINAL.has(error.code));
+    if (!isTemporary && !this.hasEntered) return this.#on.ended(error);
+    this.#removed(error, isTemporary, wait);
+  }
+
+  /** The connection stays, outside of the room. */
+  #removed(error, isTemporary, wait) {
+    this.#leaveRoom();
+    this.#on.outside(error, isTemporary ? wait ?? 0 : null);
+  }
+
+  #leaveRoom() {
+    this.#membership?.end();
+    this.#membership = null;
+    this.#socket.expectAnswer(null);
+  }
+
+  // ---- Authentication --------------------------------------------------------------------------
+
+  #authenticated() {
+    if (this.#auth.accepted() && this.#welcome) this.enter();
+  }
+
+  #notAuthenticated({ message, roomId }) {
+    const error = new ChatError('no_auth', String(message));
+    if (this.#membership && roomId !== undefined) {
+      // The token has expired. This answers nothing, and no token was refused.
+      this.#tokens.resetRefusals();
+      this.#auth.require(error.message, this.#outbox.inFlight);
+      this.#leaveRoom();
+    } else if (!this.#auth.refused()) {
+      return;
+    } else if (this.#membership) {
+      // A renewal was refused, and the old token is still valid.
+      this.#auth.renewLater();
+      return this.#events.emit('error', error);
+    } else {
+      this.#auth.require(error.message);
+    }
+    const { isFunction, hasAnother } = this.#tokens;
+    if (!hasAnother && (isFunction || !this.hasEntered)) return this.#on.ended(error);
+    if (this.hasEntered) this.#on.outside(error, null);
+    if (hasAnother && !this.#auth.isExpecting('auth')) this.#auth.renew();
+  }
+
+  #expectAnswer() { this.#socket.expectAnswer(this.#options.attemptTimeout); }
+
+  #now() { return this.#env.performance.now(); }
+}

@@ -1,0 +1,83 @@
+// The presence in the room on one connection.
+
+/** Brings the frames of the room in order, and lets the outbox send when it is time. */
+export class Membership {
+  #session;
+  #outbox;
+  #events;
+  #transmit;
+  /** The seq of the last frame of the replay. */
+  #replayEnd;
+  /** Whether the server remembers all unacknowledged messages: then they do not have to wait for the replay. */
+  #isAllKnown;
+  #isSending = false;
+  #hasEnded = false;
+  /** Frames since the last one of the room that could not be read. */
+  #unread = 0;
+
+  /** `transmit` sends a text on the connection. */
+  constructor({ session, outbox, events }, { replayEnd, isAllKnown, transmit }) {
+    this.#session = session;
+    this.#outbox = outbox;
+    this.#events = events;
+    this.#transmit = transmit;
+    this.#replayEnd = replayEnd;
+    this.#isAllKnown = isAllKnown;
+  }
+
+  /** Takes a frame of the room. Returns false if a frame before it is missing. */
+  receive(frame) {
+    const { seq, cid, num, member } = frame;
+    const missing = seq - this.#session.seq - 1;
+    if (missing < 0) return true;
+    if (missing > this.#unread) return false;
+    if (missing > 0) this.#skip(missing);
+    if (this.#hasEnded) return true; // A handler has left.
+    this.#unread = 0;
+    this.#session.advance(seq);
+    const replayed = seq <= this.#replayEnd;
+    if (!replayed) this.#session.setOnline(num);
+    const isOwn = this.#session.isOwn(member);
+    // Nobody else knows a cid before the room has seen it.
+    const isAcknowledged = (isOwn || member === undefined) && this.#outbox.acknowledge(cid, seq);
+    this.#events.emitFrame(frame, { own: isOwn || isAcknowledged, replayed });
+    this.startSending();
+    return true;
+  }
+
+  /** The server has dropped frames. */
+  lagged(missed) {
+    if (!Number.isInteger(missed) || missed < 1) return;
+    this.#skip(missed);
+    this.startSending();
+  }
+
+  /** A frame could not be read. Whether it was one of the room is known in a replay only; else the next seq tells. */
+  unreadable() {
+    if (this.#session.seq < this.#replayEnd) {
+      this.lagged(1);
+    } else {
+      this.#unread += 1;
+    }
+  }
+
+  /** Sends as soon as no message can be in the replay any more: what is there must not be sent again. */
+  startSending() {
+    if (this.#hasEnded || this.#isSending) return;
+    if (!this.#isAllKnown && this.#session.seq < this.#replayEnd) return;
+    this.#isSending = true;
+    this.#outbox.start(this.#transmit, this.#session.member);
+  }
+
+  end() {
+    this.#hasEnded = true;
+    this.#outbox.stop();
+  }
+
+  /** Frames are gone for good. */
+  #skip(count) {
+    const before = this.#session.position;
+    this.#session.advance(before.seq + count);
+    this.#events.emit('gap', { before, after: this.#session.position });
+  }
+}

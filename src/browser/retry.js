@@ -1,0 +1,58 @@
+// When to try again.
+
+import { Timer } from './timer.js';
+
+/** The longest time, in milliseconds, that a server can ask a client to wait. */
+export const MAX_WAIT = 3_600_000;
+
+/** Exponential backoff with full jitter, unless a time is given. Times are milliseconds. */
+export class Retry {
+  #env;
+  #timer;
+  #base;
+  #cap;
+  /** Retries since the last reset. */
+  #count = 0;
+  #notBefore = 0;
+  #at = null;
+
+  constructor(env, { base = 500, cap = 10_000 } = {}) {
+    this.#env = env;
+    this.#timer = new Timer(env);
+    this.#base = base;
+    this.#cap = cap;
+  }
+
+  /** When the next attempt is due; null if none is. */
+  get at() { return this.#at; }
+
+  /** Whether the next attempt may be made now. False while the server has asked to wait. */
+  get mayRunNow() { return this.#env.performance.now() >= this.#notBefore; }
+
+  /** Runs the task after `wait` and a random part of `spread` or of the backoff, whichever is longer. The first
+   * retry ignores the backoff if there is a wait or a spread. Without a spread it is half of the wait. */
+  arm(task, { wait = 0, spread = wait / 2, isImmediate = false } = {}) {
+    const backoff = Math.min(this.#cap, this.#base * 2 ** this.#count);
+    const longest = this.#count === 0 && wait + spread > 0 ? spread : Math.max(spread, backoff);
+    const now = this.#env.performance.now();
+    this.#count += 1;
+    this.#notBefore = now + wait;
+    this.#at = isImmediate ? now : now + wait + this.#env.Math.random() * longest;
+    this.#timer.arm(this.#at - now, task);
+  }
+
+  stop() {
+    this.#at = null;
+    this.#timer.stop();
+  }
+
+  reset() { this.#count = 0; }
+}
+
+/** When to come back, as the reason of a close frame says it; null if it does not. */
+export function readRetry(reason) {
+  const [, from, to] = /retry in (\d+)(?:-(\d+))? s$/.exec(reason) ?? [];
+  if (from === undefined) return null;
+  const [wait, latest] = [from, to].map((seconds) => Math.min(seconds * 1000, MAX_WAIT));
+  return to === undefined ? { wait } : { wait, spread: Math.max(0, latest - wait) };
+}

@@ -1,0 +1,58 @@
+// The session: what the client keeps across its connections.
+
+/** The most resume tokens that a server reads. */
+const MAX_RESUME_TOKENS = 8;
+
+/** The client's place in the room: who it is there, and up to where it knows the room's frames. */
+export class Session {
+  #name = null;
+  #online = 0;
+  #member = null;
+  /** The member ids of this client in the present epoch. */
+  #members = new Set();
+  /** Epoch and seq of the last frame of the room; null before the first enter. */
+  #position = null;
+  /** Of connections that may have the session, oldest first. */
+  #resumeTokens = [];
+
+  get name() { return this.#name; }
+  get online() { return this.#online; }
+  get member() { return this.#member; }
+  get position() { return this.#position && { ...this.#position }; }
+  get seq() { return this.#position.seq; }
+  get hasEntered() { return this.#position !== null; }
+
+  isOwn(member) { return this.#members.has(member); }
+
+  setOnline(num) { if (Number.isInteger(num)) this.#online = num; }
+
+  advance(seq) { this.#position.seq = seq; }
+
+  /** What an enter has to say about the session, on a connection with this resume token. */
+  resumption(ownToken) {
+    const resume = this.#resumeTokens.filter((token) => token !== ownToken);
+    return { ...(this.#position && { since: this.position }), ...(resume.length && { resume }) };
+  }
+
+  /** An enter is under way on the connection with this resume token. */
+  addResumeToken(token) {
+    if (!token) return;
+    this.#resumeTokens.push(token);
+    // The first token is of the last connection that is known to have had the session, which it still has if none of
+    // the enters since then has arrived. Otherwise one of the latest connections has it.
+    if (this.#resumeTokens.length > MAX_RESUME_TOKENS) this.#resumeTokens.splice(1, 1);
+  }
+
+  /** Takes the answer to an enter. Returns the positions before and after a gap, or null if nothing is missing. */
+  enter({ member, name, num, epoch, seq, recovered, replayed }, resumeToken) {
+    const before = this.position;
+    replayed ??= recovered && before ? seq - before.seq : 0;
+    if (before?.epoch !== epoch) this.#members.clear();
+    this.#members.add(member);
+    this.#position = { epoch, seq: seq - replayed };
+    [this.#member, this.#name, this.#online] = [member, name, num];
+    this.#resumeTokens = resumeToken ? [resumeToken] : [];
+    const hasGap = before && (before.epoch !== epoch || before.seq !== this.seq);
+    return hasGap ? { before, after: this.position } : null;
+  }
+}

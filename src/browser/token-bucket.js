@@ -1,0 +1,32 @@
+// A rate limit.
+
+/** Filled continuously. Uses half of the server's capacity, because messages that are sent evenly may arrive in
+ * bursts. */
+export class TokenBucket {
+  #perMs;
+  #capacity;
+  #level;
+  #filledAt;
+
+  constructor(perSecond, capacity, now) {
+    this.#perMs = perSecond / 1000;
+    this.#capacity = Math.max(1, capacity / 2);
+    this.#level = this.#capacity;
+    this.#filledAt = now;
+  }
+
+  /** How many milliseconds until so much can be taken. A full bucket lends what is more than its capacity. */
+  wait(amount, now) {
+    this.#level = Math.min(this.#capacity, this.#level + (now - this.#filledAt) * this.#perMs);
+    this.#filledAt = now;
+    const missing = Math.min(amount, this.#capacity) - this.#level;
+    return missing > 0 ? Math.ceil(missing / this.#perMs) : 0;
+  }
+
+  take(amount) { this.#level -= amount; }
+
+  drain(now) {
+    this.#filledAt = now;
+    this.#level = Math.min(0, this.#level);
+  }
+}

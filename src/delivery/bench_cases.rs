@@ -1,0 +1,181 @@
+//! What the benches measure of rooms.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::{Broker, MemoryBroker, Stamp};
+use crate::config::UniqueNames;
+use crate::delivery::batch::Batch;
+use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
+use crate::delivery::recipient::Recipient;
+use crate::delivery::registry::Registry;
+use crate::hooks::user::User;
+use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
+use crate::protocol::bench_cases::{ENTER, MESSAGE, parse_message};
+use crate::protocol::outbound::{self, RoomFrame};
+use crate::protocol::position::Epoch;
+use crate::protocol::subprotocol::Subprotocol;
+use crate::room::Member;
+
+/// Rooms without a history don't look at the time.
+const NOW: Duration = Duration::ZERO;
+
+/// A message goes from the client's text to the room's next batch.
+pub fn message(text: &str) -> impl FnMut() {
+    let broker = MemoryBroker::default();
+    let (tail, mut room) = (outbound::name_and_num("Ann"), room_of(&broker, 10));
+    move || {
+        publish(&broker, &mut room, black_box(text), &tail);
+        black_box(room.take(NOW));
+    }
+}
+
+/// A member enters a room of so many and leaves it.
+pub fn join_leave(members: u64) -> impl FnMut() {
+    let broker = MemoryBroker::default();
+    let mut room = room_of(&broker, members);
+    let (handle, enter, out) = (no_recipient(), enter(), outbound::out("Ann"));
+    move || {
+        join(&broker, &mut room, members, &handle, &enter);
+        room.leave(&broker, ConnectionId(members), black_box(&out));
+        black_box(room.take(NOW));
+    }
+}
+
+/// The same while the flush task is at work, so that the members have to be copied.
+pub fn join_leave_while_delivering(members: u64) -> impl FnMut() {
+    let broker = MemoryBroker::default();
+    let mut room = room_of(&broker, members);
+    let (handle, enter, out) = (no_recipient(), enter(), outbound::out("Ann"));
+    move || {
+        let at_work = room.take(NOW);
+        join(&broker, &mut room, members, &handle, &enter);
+        room.leave(&broker, ConnectionId(members), black_box(&out));
+        black_box(at_work);
+    }
+}
+
+/// A client opens a room, and the room is gone when it leaves, among so many others.
+pub fn open_and_leave(others: u64) -> impl FnMut() {
+    let broker = Arc::new(MemoryBroker::default());
+    let registry = Registry::new(usize::MAX, None, UniqueNames::Off);
+    let (handle, frame, out) = (no_recipient(), enter(), outbound::out("Ann"));
+    let opener = broker.clone();
+    let enter = move |registry: &Registry, id: &RoomId| {
+        let room = registry.open(
+            id,
+            || opener.open(),
+            |room, state| {
+                join(&opener, state, 0, &handle, &frame);
+                room.clone()
+            },
+        );
+        room.expect("there is no bound")
+    };
+    for id in 0..others {
+        enter(&registry, &format!("other {id}").into());
+    }
+    let lobby = RoomId::from("lobby");
+    move || {
+        let room = enter(&registry, black_box(&lobby));
+        registry.visit(&room, |_, state| state.leave(&*broker, ConnectionId(0), &out));
+    }
+}
+
+/// So many messages in one batch.
+pub(crate) fn batch_of(messages: usize) -> Batch {
+    let broker = MemoryBroker::default();
+    let (tail, mut room) = (outbound::name_and_num("Ann"), room_of(&broker, 10));
+    for _ in 0..messages {
+        publish(&broker, &mut room, MESSAGE, &tail);
+    }
+    room.take(NOW).1
+}
+
+/// A room with these members, which have subscribed to it.
+pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> {
+    let broker = MemoryBroker::default();
+    let room = Arc::new(LiveRoom::new("lobby".into(), Stamp::start(Epoch(1)), None, UniqueNames::Off));
+    for (id, handle) in members.enumerate() {
+        let mut state = room.lock();
+        handle.subscribe(&room, state.seq());
+        join(&broker, &mut state, id as u64, &handle, &enter());
+    }
+    room
+}
+
+/// A message that was parsed goes to all members of a room.
+pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
+    let broker = MemoryBroker::default();
+    let (tail, body) = (outbound::name_and_num("Ann"), parse_message(MESSAGE).body);
+    move || {
+        let (members, batch) = {
+            let mut state = room.lock();
+            state.publish(&broker, &body.frame(&tail, ConnectionId(0)));
+            state.take(NOW)
+        };
+        for member in members.iter() {
+            member.handle.deliver(&room, black_box(&batch));
+        }
+        room.lock().pending.finish();
+    }
+}
+
+/// A room in which nothing waits to be delivered.
+fn room_of(broker: &MemoryBroker, members: u64) -> RoomState {
+    let mut room = RoomState::new(Stamp::start(Epoch(1)), None, UniqueNames::Off);
+    for id in 0..members {
+        join(broker, &mut room, id, &no_recipient(), &enter());
+    }
+    room.take(NOW);
+    room
+}
+
+fn join(broker: &MemoryBroker, room: &mut RoomState, id: u64, handle: &Handle, frame: &RoomFrame<'_>) {
+    let name = Name::parse("Ann", MaxLen::ANY).expect("a good name");
+    let id = ConnectionId(id);
+    room.room.reserve(id, &name, None, usize::MAX).expect("the room takes everybody");
+    room.enter(broker, Member { id, name, handle: handle.clone() }, frame);
+}
+
+fn publish(broker: &MemoryBroker, room: &mut RoomState, text: &str, tail: &str) {
+    let message = parse_message(text);
+    room.publish(broker, &message.body.frame(tail, ConnectionId(0)));
+}
+
+fn enter() -> RoomFrame<'static> {
+    let body = &ENTER[..ENTER.len() - 1];
+    RoomFrame { plain: body, v1: body, tail: r#","name":"Ann","num":"#, member: Some(ConnectionId(0)) }
+}
+
+fn no_recipient() -> Handle {
+    Arc::new(NoRecipient)
+}
+
+/// A member that hears nothing.
+struct NoRecipient;
+
+impl Recipient for NoRecipient {
+    fn subprotocol(&self) -> Subprotocol {
+        Subprotocol::Plain
+    }
+
+    fn user(&self) -> Option<Arc<User>> {
+        None
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    fn subscribe(&self, _: &Arc<LiveRoom>, _: u64) {}
+
+    fn unsubscribe(&self) {}
+
+    fn pause(&self) {}
+
+    fn deliver(&self, _: &LiveRoom, _: &Batch) {}
+
+    fn fail(&self) {}
+}

@@ -1,0 +1,144 @@
+//! Renewed authorization: whenever a user authenticates again, the policy is asked again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tower_chat_rooms::{Admission, Denied, EnterRequest, Recovery, RoomPolicy, User};
+
+use crate::support::{Client, EventLog, enter_with_token, recovering, user_of, with_expiring_tokens};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Logs each request, and denies all of them once told so. Never answers for the user "hang".
+#[derive(Clone, Default)]
+struct MyPolicy {
+    denies: Arc<AtomicBool>,
+    log: EventLog,
+}
+
+impl RoomPolicy for MyPolicy {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+        let user = request.user().map_or("anonymous", User::id);
+        self.log.push(format!("{user} {} {} {}", request.name(), request.room(), request.is_renewal()));
+        if user == "hang" {
+            std::future::pending::<()>().await;
+        }
+        if self.denies.load(Ordering::Relaxed) { Err(Denied::new("banned")) } else { Ok(()) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_is_asked_again_after_each_accepted_token() {
+    let (policy, log) = (MyPolicy::default(), EventLog::default());
+    let rooms = with_expiring_tokens().policy(policy.clone()).events(log.hook()).build().unwrap();
+    let mut bob = Client::enter(&rooms, "bob", "r").await;
+    let (mut ann, _) = enter_with_token(&rooms, "u1").await;
+    assert_eq!(bob.next().await["name"], "ann");
+    ann.authenticate("u1").await;
+    ann.round_trip().await;
+    assert_eq!(bob.next().await["message"], "round trip");
+    assert_eq!(policy.log.take(), ["anonymous bob r false", "u1 ann r false", "u1 ann r true"]);
+    policy.denies.store(true, Ordering::Relaxed);
+    ann.send(json!({"event": "message", "message": "still here"})).await;
+    assert_eq!(ann.next().await["message"], "still here");
+    ann.authenticate("u1").await;
+    assert_eq!(
+        ann.next().await,
+        json!({"event": "error", "code": "denied", "message": "banned", "roomId": "r"})
+    );
+    assert_eq!(bob.next().await["message"], "still here");
+    assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
+    assert_eq!(log.take().last().unwrap(), "- ann r 1 denied by the policy");
+    // The connection stays open, for longer than the time to enter.
+    ann.send(json!({"event": "message", "message": "?"})).await;
+    assert_eq!(ann.next().await["code"], "not_entered");
+    tokio::time::timeout(SECOND * 30, ann.next()).await.unwrap_err();
+    policy.denies.store(false, Ordering::Relaxed);
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    assert_eq!(ann.next().await["num"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_is_asked_again_when_an_authenticated_client_resumes() {
+    let (policy, log) = (MyPolicy::default(), EventLog::default());
+    let rooms = with_expiring_tokens()
+        .policy(policy.clone())
+        .events(log.hook())
+        .recovery(Recovery::default().resume_window(SECOND * 60))
+        .build()
+        .unwrap();
+    let mut bob = Client::enter(&rooms, "bob", "r").await;
+    let (ann, token) = enter_with_token(&rooms, "u1").await;
+    assert_eq!(bob.next().await["name"], "ann");
+    policy.log.take();
+    ann.disconnect().await;
+    let resume = async |token: &str| {
+        let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::user(user_of("u1"))).await;
+        ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": token})).await;
+        let answer = ann.next().await;
+        (ann, welcome["resume"].as_str().unwrap().to_owned(), answer)
+    };
+    let (ann, token, answer) = resume(&token).await;
+    assert_eq!(answer["resumed"], true);
+    assert_eq!(policy.log.take(), ["u1 ann r true"]);
+    ann.disconnect().await;
+    policy.denies.store(true, Ordering::Relaxed);
+    let (mut ann, _, answer) = resume(&token).await;
+    assert_eq!(answer, json!({"event": "error", "code": "denied", "message": "banned", "roomId": "r"}));
+    assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
+    assert_eq!(log.take().last().unwrap(), "- ann r 1 denied by the policy");
+    ann.send(json!({"event": "message", "message": "?"})).await;
+    assert_eq!(ann.next().await["code"], "not_entered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_does_not_answer_counts_as_denial() {
+    let rooms = with_expiring_tokens().policy(MyPolicy::default()).build().unwrap();
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    ann.send_token("hang").await;
+    // A plain client gets an error frame of the plain wire.
+    let answer = ann.next().await;
+    assert_eq!((answer["code"].as_str(), answer.as_object().unwrap().len()), (Some("internal"), 3));
+    assert!(rooms.rooms().is_empty());
+}
+
+/// A client that asked for another room or name when it resumed used to get its membership back without the policy
+/// being asked.
+#[tokio::test(start_paused = true)]
+async fn a_denied_client_cannot_resume_by_asking_for_another_room_or_name() {
+    for (name, room) in [("ann", "r"), ("ann", "other"), ("anna", "r")] {
+        let (policy, log) = (MyPolicy::default(), EventLog::default());
+        let rooms = recovering(&log).policy(policy.clone()).build().unwrap();
+        let mut bob = Client::enter(&rooms, "bob", "r").await;
+        let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+        ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+        let entered = ann.next().await;
+        assert_eq!(bob.next().await["name"], "ann");
+        ann.disconnect().await;
+        policy.denies.store(true, Ordering::Relaxed);
+        rooms.send("r", &json!({"event": "secret"})).unwrap();
+        assert_eq!(bob.next().await["event"], "secret");
+
+        let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+        ann.send(json!({
+            "event": "enter", "message": name, "roomId": room, "resume": welcome["resume"],
+            "since": {"epoch": entered["epoch"], "seq": 2},
+        }))
+        .await;
+        let answer = ann.next().await;
+        assert_eq!((&answer["event"], &answer["code"]), (&json!("error"), &json!("denied")), "{name} {room}");
+        assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
+        rooms.send("r", &json!({"event": "secret"})).unwrap();
+        assert_eq!(bob.next().await["event"], "secret");
+        ann.send(json!({"event": "message", "message": "?"})).await;
+        loop {
+            match ann.next().await {
+                frame if frame["code"] == "not_entered" => break,
+                frame => assert_eq!(frame["code"], "denied", "{name} {room}: {frame}"),
+            }
+        }
+        assert_eq!(log.take().last().unwrap(), "- ann r 1 denied by the policy");
+    }
+}

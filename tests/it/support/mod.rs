@@ -1,0 +1,30 @@
+//! What the tests share: clients, servers, and a log of the callbacks.
+
+mod client;
+mod event_log;
+mod expiring_tokens;
+mod http_server;
+mod load;
+mod log_capture;
+mod raw_frames;
+mod rooms;
+mod stepped_connection;
+mod tcp_server;
+mod test_io;
+mod v1_client;
+
+pub(crate) use client::{Client, Next, serve, v1_admission};
+pub(crate) use event_log::EventLog;
+pub(crate) use expiring_tokens::{enter_with_token, user_of, with_expiring_tokens};
+pub(crate) use http_server::{
+    HANDSHAKE, HEAD_TIMEOUT, HttpResponse, handshake_with_headers, handshake_with_replacement, open_http,
+    send_request,
+};
+pub(crate) use load::{MembershipRecord, Random};
+pub(crate) use log_capture::LogCapture;
+pub(crate) use raw_frames::{close_code_of, close_frame, frame, server_frames, text_frame};
+pub(crate) use rooms::{assert_empty, default_rooms, rooms_with_log, unlimited};
+pub(crate) use stepped_connection::{SteppedConnection, run_other_tasks};
+pub(crate) use tcp_server::{connect_tcp, next_frame, path_page, raw_request, serve_axum, serve_hyper};
+pub(crate) use test_io::TestIo;
+pub(crate) use v1_client::{RESUME_WINDOW, V1Client, recovering, recovering_rooms, resumed_and_recovered};

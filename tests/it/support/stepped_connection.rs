@@ -1,0 +1,66 @@
+//! A connection whose server side runs only when the test lets it.
+
+use std::pin::Pin;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::io::DuplexStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tower_chat_rooms::ChatRooms;
+
+use super::v1_admission;
+
+/// A `chat-rooms.v1` connection whose server side is polled by [`step`](SteppedConnection::step) alone, so that a
+/// test can choose the order of events.
+pub(crate) struct SteppedConnection {
+    ws: WebSocketStream<DuplexStream>,
+    serve: Pin<Box<dyn Future<Output = ()>>>,
+    /// From the welcome.
+    pub(crate) resume_token: Value,
+}
+
+impl SteppedConnection {
+    pub(crate) async fn connect(rooms: &ChatRooms) -> SteppedConnection {
+        let (server_io, client_io) = tokio::io::duplex(64 * 1024);
+        let rooms = rooms.clone();
+        let serve = Box::pin(async move { rooms.serve(server_io, v1_admission()).await });
+        let ws = WebSocketStream::from_raw_socket(client_io, Role::Client, None).await;
+        let mut connection = SteppedConnection { ws, serve, resume_token: Value::Null };
+        connection.step().await;
+        connection.resume_token = connection.next().await["resume"].clone();
+        connection
+    }
+
+    /// Polls the server side once.
+    pub(crate) async fn step(&mut self) {
+        let _ = futures_util::poll!(self.serve.as_mut());
+    }
+
+    /// Sends a frame, and polls the server side once.
+    pub(crate) async fn send(&mut self, frame: Value) {
+        self.ws.send(Message::text(frame.to_string())).await.unwrap();
+        self.step().await;
+    }
+
+    /// The next frame that is not a heartbeat.
+    pub(crate) async fn next(&mut self) -> Value {
+        loop {
+            let Some(Ok(Message::Text(text))) = self.ws.next().await else {
+                panic!("the connection has ended")
+            };
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            if frame["event"] != "heartbeat" {
+                return frame;
+            }
+        }
+    }
+}
+
+/// Lets all other tasks run until they wait for something.
+pub(crate) async fn run_other_tasks() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
