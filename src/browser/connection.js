@@ -179,7 +179,7 @@ export class Connection {
   }
 
   #unreadable() {
-    this.#events.emit('error', new ChatError('bad_frame', 'the server sent a frame that is no JSON object'));
+    this.#events.emit('error', new ChatError('bad_frame', 'the server sent a frame that is not a JSON object'));
     this.#membership?.unreadable();
   }
 
