@@ -41,6 +41,9 @@ export class Authentication {
   /** The text of the last `noAuth`; null if there was none. */
   get refusal() { return this.#refusal; }
 
+  /** Whether a token is asked for, or is sent and not answered. */
+  get isPending() { return this.#isAsking || this.isExpecting('auth'); }
+
   send(token) {
     this.expect('auth');
     this.#sentAt = this.#now();
@@ -57,6 +60,12 @@ export class Authentication {
     this.#unanswered.splice(0, this.#unanswered.indexOf(what) + 1);
   }
 
+  /** One message is answered. It may have been resolved before, by a frame of the room. */
+  messageAnswered() {
+    const index = this.#unanswered.indexOf('message');
+    if (index >= 0) this.#unanswered.splice(index, 1);
+  }
+
   /** The client is in the room. */
   entered() {
     this.answered('enter');
@@ -71,19 +80,26 @@ export class Authentication {
     return wasNeeded;
   }
 
-  /** A `noAuth` has come. Returns whether a token was refused, and not what was sent along with it. */
-  refused() {
+  /** A `noAuth` has come outside of the room. Returns false if it only refuses what was sent without a token. */
+  refused(reason) {
     const what = this.#unanswered.shift();
     if (what === 'message' || (what === 'enter' && this.#isNeeded)) return false;
     this.#tokens.countRefusal();
+    this.#require(reason);
     return true;
   }
 
-  /** Nothing else is accepted before another token. These messages in flight are refused as well. */
-  require(reason, messages = 0) {
-    this.#refusal = reason;
-    this.#isNeeded = true;
-    this.#unanswered.unshift(...Array(messages).fill('message'));
+  /** The token has expired. This answers nothing, and no token was refused. */
+  expired(reason) {
+    this.#tokens.resetRefusals();
+    this.#require(reason);
+  }
+
+  /** A token was refused in the room. The old one is still valid. */
+  renewalRefused() {
+    this.answered('auth');
+    this.#tokens.countRefusal();
+    if (this.#tokens.hasAnother) this.#renewIn(TOKEN_RETRY);
   }
 
   /** The token expires in this many milliseconds. */
@@ -92,11 +108,6 @@ export class Authentication {
     // A token that lives no longer than the warning is warned of as soon as it is accepted.
     const used = this.#now() - this.#sentAt;
     this.#renewIn(Math.max(0, TOKEN_PAUSE - used, Math.min(left / 2, MAX_WAIT) - used));
-  }
-
-  /** A renewal was refused, and the old token is still valid. */
-  renewLater() {
-    if (this.#tokens.hasAnother) this.#renewIn(TOKEN_RETRY);
   }
 
   /** Asks for a fresh token and sends it. */
@@ -126,6 +137,12 @@ export class Authentication {
   end() {
     this.#hasEnded = true;
     this.#timer.stop();
+  }
+
+  /** Nothing else is accepted before another token. */
+  #require(reason) {
+    this.#refusal = reason;
+    this.#isNeeded = true;
   }
 
   #renewIn(delay) {

@@ -92,9 +92,9 @@ export interface ConnectOptions {
   room?: string | number;
   /**
    * A token, which the client sends over the connection before it enters. If tokens expire, give a function: the
-   * client calls it for each attempt, when the server warns that the token expires soon, and when the server refuses
-   * a token. Three refusals in a row close the room with `no_auth`, as does a refused string, or a function that has
-   * no token any more.
+   * client calls it for each attempt, when the server warns that the token expires soon, when the token has expired,
+   * and when the server refuses a token. Three refusals in a row close the room with `no_auth`, as does a refused
+   * string, or a function that returns no token.
    */
   token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
   /** Aborts entering, or leaves the room. */

@@ -18,6 +18,8 @@ const DEFAULT_RETRY = 1_000;
 
 /** Close codes that ask for another token: never authenticated, token expired, refused at the upgrade. */
 const AUTH_CODES = new Set([4502, 4504, 4505]);
+/** Those after which the server reads nothing. */
+const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
 /** Refusals of an enter that no later attempt can change. */
 const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
 /** Temporary refusals. */
@@ -148,8 +150,9 @@ export class Connection {
   #closedForAuth(code, reason) {
     const { refusal } = this.#auth;
     const error = new ChatError('no_auth', refusal ?? (reason || 'authentication is needed'), { closeCode: code });
-    if (refusal === null || this.hasEntered) this.#tokens.countRefusal();
+    if (refusal === null) this.#tokens.countRefusal();
     if (!this.#tokens.hasAnother) return this.#on.ended(error);
+    if (UNREAD_TOKEN_CODES.has(code) && this.#auth.isPending) this.#tokens.repeat();
     this.#on.lost(error, { isImmediate: true });
   }
 
@@ -162,9 +165,9 @@ export class Connection {
       case 'entered': return this.#entered(frame);
       case 'authenticated': return this.#authenticated();
       case 'expiring': return this.#auth.expiring(frame.in);
-      case 'noAuth': return this.#notAuthenticated(String(frame.message));
+      case 'noAuth': return this.#notAuthenticated(frame);
       case 'error': return this.#refused(frame);
-      case 'ack': return void this.#outbox.acknowledge(frame.cid, frame.seq);
+      case 'ack': return this.#acknowledged(frame);
       case 'lagged': return this.#membership?.lagged(frame.missed);
       default:
         // The host sent a frame without a seq to this connection only.
@@ -211,11 +214,21 @@ export class Connection {
     const isAllKnown = this.#outbox.isKnownTo(answer.resumed ? answer.member : null);
     const gap = this.#session.enter(answer, this.#welcome.resume);
     const membership = new Membership({ session: this.#session, outbox: this.#outbox, events: this.#events }, {
-      replayEnd: answer.seq, isAllKnown, transmit: (text) => this.#socket.send(text),
+      replayEnd: answer.seq, isAllKnown, transmit: (text) => this.#transmit(text),
     });
     this.#membership = membership;
     this.#on.entered(gap);
     membership.startSending();
+  }
+
+  #transmit(message) {
+    this.#auth.expect('message');
+    this.#socket.send(message);
+  }
+
+  #acknowledged({ cid, seq }) {
+    this.#auth.messageAnswered();
+    this.#outbox.acknowledge(cid, seq);
   }
 
   #refused({ code, message, cid, roomId, retryAfter }) {
@@ -224,11 +237,15 @@ export class Connection {
     if (cid !== undefined) return this.#messageRefused(cid, error, wait);
     if (this.#auth.isExpecting('enter')) return this.#enterRefused(error, wait);
     if (this.#membership && roomId !== undefined) return this.#removed(error, TEMPORARY.has(error.code), wait);
-    if (UNREAD.has(error.code) && this.#outbox.rejectOldest(error)) return;
+    if (UNREAD.has(error.code)) {
+      this.#auth.messageAnswered();
+      if (this.#outbox.rejectOldest(error)) return;
+    }
     this.#events.emit('error', error);
   }
 
   #messageRefused(cid, error, wait) {
+    this.#auth.messageAnswered();
     if (error.code === 'not_entered') {
       // It was in flight when the client left the room, and is sent again in the room.
       if (this.#membership) this.#removed(error, true, wait);
@@ -265,25 +282,21 @@ export class Connection {
     if (this.#auth.accepted() && this.#welcome) this.enter();
   }
 
-  #notAuthenticated(text) {
-    const error = new ChatError('no_auth', text);
-    if (this.#membership && !this.#auth.isExpecting('auth')) {
-      this.#tokens.resetRefusals();
-      this.#auth.require(text, this.#outbox.inFlight);
+  #notAuthenticated({ message, roomId }) {
+    const error = new ChatError('no_auth', String(message));
+    if (this.#membership && roomId !== undefined) {
+      this.#auth.expired(error.message);
       this.#leaveRoom();
-    } else {
-      if (!this.#auth.refused()) return;
-      this.#auth.require(text);
-      if (this.#membership) {
-        // The old token is still valid. If it is not, the enter after the next token makes up for it.
-        this.#auth.renewLater();
-        return this.#events.emit('error', error);
-      }
+    } else if (this.#membership) {
+      this.#auth.renewalRefused();
+      return this.#events.emit('error', error);
+    } else if (!this.#auth.refused(error.message)) {
+      return;
     }
     const { isFunction, hasAnother } = this.#tokens;
     if (!hasAnother && (isFunction || !this.hasEntered)) return this.#on.ended(error);
     if (this.hasEntered) this.#on.outside(error, null);
-    if (hasAnother) this.#auth.renew();
+    if (hasAnother && !this.#auth.isExpecting('auth')) this.#auth.renew();
   }
 
   #expectAnswer() { this.#socket.expectAnswer(this.#options.attemptTimeout); }

@@ -8,6 +8,9 @@ export class TokenSource {
   #given;
   /** Refused tokens in a row. */
   #refusals = 0;
+  /** The promise of the last token. */
+  #last = null;
+  #isRepeating = false;
 
   /** `given` is a token, a function that returns one, or nothing. */
   constructor(given) { this.#given = given; }
@@ -17,8 +20,16 @@ export class TokenSource {
   /** Whether there is another token after one that was refused. */
   get hasAnother() { return this.isFunction && this.#refusals < MAX_REFUSALS; }
 
-  /** A token, or a promise of one if the application gave a function. */
-  next() { return this.isFunction ? this.#ask() : this.#given; }
+  /** Returns a token, or a promise of one if the application gave a function. */
+  next() {
+    if (!this.isFunction) return this.#given;
+    if (!this.#isRepeating) this.#last = this.#ask();
+    this.#isRepeating = false;
+    return this.#last;
+  }
+
+  /** No server has read the last token: it is the next one, too. */
+  repeat() { this.#isRepeating = true; }
 
   countRefusal() { this.#refusals += 1; }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::engine::engine::Engine;
@@ -14,6 +15,9 @@ use crate::protocol::subprotocol::Subprotocol;
 
 /// The longest wait before the task looks again whether there is anything to do.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// After so many sessions the other tasks get a turn: each leaves a room that may be large.
+const SESSIONS_PER_TURN: usize = 64;
 
 /// Starts the task if it isn't running. It ends with the last session.
 pub(super) fn ensure(engine: &Arc<Engine>) {
@@ -31,7 +35,13 @@ async fn expire(mut guard: RunGuard) {
     loop {
         let engine = guard.engine().clone();
         let now = engine.context.clock.now();
-        engine.sessions.expire(now);
+        let mut ended = 0;
+        while engine.sessions.expire_next(now) {
+            ended += 1;
+            if ended % SESSIONS_PER_TURN == 0 {
+                yield_now().await;
+            }
+        }
         if is_idle(&engine) && guard.release_if(is_idle) {
             return;
         }

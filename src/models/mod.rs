@@ -3,6 +3,7 @@
 //! Shuttle's locks and atomics take the place of the standard library's, and its scheduler that of tokio's
 //! runtime: it picks another order at each of them. Nothing here knows how the code under test works; each
 //! model connects clients to an engine, lets them do several things at once, and checks what became of it.
+#![allow(clippy::unwrap_used, reason = "a model that can't go on has failed")]
 
 mod connections;
 mod delivery;

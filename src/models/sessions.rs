@@ -205,3 +205,29 @@ fn nothing_is_told_after_a_shutdown() {
         world.assert_empty();
     });
 }
+
+/// The old connection's task is just telling the host of the enter, when others end the membership.
+#[test]
+fn a_left_follows_its_entered_whoever_calls_them() {
+    check(|| {
+        let world = World::new();
+        let (first, mut second) = (world.connect(), world.connect());
+        let (id, token, host) = (first.id(), first.token, world.clone());
+        at_once(vec![
+            Box::new(move || {
+                first.enter("r");
+                first.lose();
+            }),
+            Box::new(move || {
+                if second.resume(token, None) {
+                    second.leave();
+                }
+                second.end(LeaveReason::Closed);
+            }),
+            Box::new(move || host.put_out(id, "r")),
+        ]);
+        world.expire();
+        assert!(world.end_of(id).is_some());
+        world.assert_empty();
+    });
+}

@@ -121,7 +121,7 @@ impl World {
 
     /// The time for all clients to come back is over.
     pub(super) fn expire(&self) {
-        self.engine.sessions.expire(Duration::MAX);
+        while self.engine.sessions.expire_next(Duration::MAX) {}
     }
 
     pub(super) fn shut_down(&self) {

@@ -179,19 +179,21 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends the sessions whose clients did not come back in time.
-    pub(crate) fn expire(&self, now: Duration) {
-        while let Some(id) = self.table.pop_due(now) {
-            let Some(session) = self.table.get(id) else { continue };
-            let mut state = session.state();
-            let reason = match &state.phase {
-                Phase::Detached(absence) if absence.deadline <= now => absence.reason,
-                _ => continue,
-            };
+    /// Ends one session whose client did not come back in time. Returns false if there is none.
+    pub(crate) fn expire_next(&self, now: Duration) -> bool {
+        let Some(id) = self.table.pop_due(now) else { return false };
+        let Some(session) = self.table.get(id) else { return true };
+        let mut state = session.state();
+        // Its client may have come back since.
+        if let Phase::Detached(absence) = &state.phase
+            && absence.deadline <= now
+        {
+            let reason = absence.reason;
             let absence = self.end(&session, &mut state, reason);
             drop(state);
             self.after_end(&session, absence);
         }
+        true
     }
 
     /// When the next session without a connection ends.

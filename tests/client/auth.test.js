@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ChatError } from '../../src/browser/chat-rooms.js';
-import { attempted, beats, begin, came, enter, entered, said, settled, welcome, World } from './world.js';
+import { attempted, beats, begin, came, comeBack, enter, entered, own, said, settled, welcome, World } from './world.js';
 
 const NO_AUTH = (message) => ({ event: 'noAuth', message });
+/** The member is out of its room. */
+const EXPIRED = { event: 'noAuth', message: 'the token has expired', roomId: 'tea' };
 const AUTH = (message) => ({ event: 'auth', message });
 
 /** A token function that counts: T1, T2, ... */
@@ -121,7 +123,7 @@ test('a function that has no token any more ends it', async () => {
   let token = 'T1';
   const { room } = await enter(world, { token: () => token });
   token = null;
-  world.socket.say(NO_AUTH('the token has expired'));
+  world.socket.say(EXPIRED);
   assert.equal(room.state, 'outside');
   await settled();
   assert.deepEqual([room.state, room.reason.code, room.reason.message], ['closed', 'no_auth', 'the token has expired']);
@@ -220,6 +222,19 @@ test('a renewal that is refused is told, and tried again while the old token cou
   assert.deepEqual([room.state, heard.map(({ type, value }) => `${type}: ${value.code}`)], ['online', Array(3).fill('error: no_auth')]);
 });
 
+test('after a renewal that was refused, the next token changes nothing in the room', async () => {
+  const world = new World();
+  const { room, states } = await enter(world, { token: tokens() });
+  await world.pass(1_500);
+  world.socket.say({ event: 'expiring', in: 10 });
+  await world.pass(0);
+  world.socket.say(NO_AUTH('not yet valid'));
+  await beats(world, 6);
+  assert.deepEqual(world.socket.take(), [AUTH('T2'), AUTH('T3')]);
+  world.socket.say({ event: 'authenticated' });
+  assert.deepEqual([world.socket.take(), states, room.state], [[], ['online'], 'online'], 'no enter');
+});
+
 test('a token function that fails on renewal is told, and asked again', async () => {
   const world = new World();
   let asked = 0;
@@ -237,7 +252,7 @@ test('out of the room for an expired token, it authenticates and enters again wi
   const { room, heard, states } = await enter(world, { token: tokens() });
   const sending = room.send('under way');
   const [message] = world.socket.take();
-  world.socket.say(NO_AUTH('the token has expired'));
+  world.socket.say(EXPIRED);
   assert.deepEqual([room.state, room.reason.code], ['outside', 'no_auth']);
   await settled();
   assert.deepEqual(world.socket.take(), [AUTH('T2')]);
@@ -260,22 +275,109 @@ test('out of the room for an expired token, it authenticates and enters again wi
 
 test('a token that expires while the next one is on its way', async () => {
   const world = new World();
-  const { room } = await enter(world, { token: tokens() });
+  const token = tokens();
+  const { room } = await enter(world, { token });
   await world.pass(1_500);
   world.socket.say({ event: 'expiring', in: 10 });
   await world.pass(100);
   assert.deepEqual(world.socket.take(), [AUTH('T2')]);
-  world.socket.say(NO_AUTH('the token has expired')); // Said before the new one arrived.
+  world.socket.say(EXPIRED); // Said before the new one arrived.
   world.socket.say({ event: 'authenticated' });
   assert.deepEqual(world.socket.take(), [{ event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } }]);
   world.socket.say(entered(2, { member: '2', recovered: true, replayed: 1 }));
-  assert.deepEqual([room.state, room.member], ['online', '2']);
+  assert.deepEqual([room.state, room.member, token.asked], ['online', '2', 2]);
+});
+
+test('the room was left for an expired token, and so was the next one refused', async () => {
+  const world = new World();
+  const { room } = await enter(world, { token: tokens() });
+  room.send('acknowledged');
+  const [{ cid }] = world.socket.take();
+  world.socket.say({ event: 'ack', cid, seq: 2 });
+  await world.pass(1_500);
+  room.send('under way').catch(() => {});
+  world.socket.say({ event: 'expiring', in: 10 });
+  await world.pass(0);
+  const [message, auth] = world.socket.take();
+  assert.deepEqual([message.message, auth], ['under way', AUTH('T2')]);
+  world.socket.say(EXPIRED);
+  world.socket.say(NO_AUTH('authenticate first')); // The answer to the message.
+  await settled();
+  assert.deepEqual(world.socket.take(), []);
+  world.socket.say(NO_AUTH('bad signature')); // The answer to the token.
+  await settled();
+  assert.deepEqual([world.socket.take(), room.reason.message], [[AUTH('T3')], 'bad signature']);
+});
+
+test('a message that is under way may have come with the replay', async () => {
+  const world = new World();
+  const { room } = await enter(world, { token: tokens() });
+  const sending = room.send('a');
+  const [a] = world.socket.take();
+  world.socket.end();
+  await comeBack(world, '2', entered(2, { resumed: true, recovered: true, replayed: 1 }));
+  assert.deepEqual(world.socket.take(), [a], 'the session knows it');
+  world.socket.say(own(2, 'a', a.cid));
+  await sending;
+  world.socket.say(EXPIRED);
+  await settled();
+  assert.deepEqual(world.socket.take(), [AUTH('T3')]);
+  world.socket.say(NO_AUTH('authenticate first')); // The answer to the message.
+  await settled();
+  assert.deepEqual(world.socket.take(), [], 'no token was refused');
+});
+
+test('closed for an expired token, it asks for one token and comes back with it', async () => {
+  for (const answersAfter of ['the frame', 'the close', 'the next attempt']) {
+    const world = new World();
+    const waiting = [];
+    const token = () => (waiting.push(null) === 1 ? 'T1' : new Promise((resolve) => { waiting[waiting.length - 1] = resolve; }));
+    const { room, states } = await enter(world, { token });
+    const answerAfter = async (moment) => {
+      if (moment === answersAfter) waiting[1]('T2');
+      await settled();
+    };
+    world.socket.say(EXPIRED);
+    await answerAfter('the frame');
+    assert.deepEqual(world.socket.take(), answersAfter === 'the frame' ? [AUTH('T2')] : []);
+    world.socket.end(4504, 'the token has expired');
+    await answerAfter('the close');
+    await world.pass(0);
+    await answerAfter('the next attempt');
+    assert.equal(world.sockets.length, 2);
+    world.socket.accept();
+    assert.deepEqual(world.socket.take(), [AUTH('T2')]);
+    world.socket.say({ event: 'authenticated' });
+    world.socket.say(welcome('2'));
+    world.socket.say(entered(2, { member: '2', recovered: true, replayed: 1 }));
+    assert.deepEqual([room.state, waiting.length], ['online', 2], answersAfter);
+    assert.deepEqual(states, ['online', 'outside: no_auth', 'reconnecting: no_auth', 'online']);
+  }
+});
+
+test('a renewal that is under way when the server closes is not wasted', async () => {
+  const world = new World();
+  const token = tokens();
+  await enter(world, { token });
+  await world.pass(1_500);
+  world.socket.say({ event: 'expiring', in: 10 });
+  await world.pass(0);
+  assert.deepEqual(world.socket.take(), [AUTH('T2')]);
+  world.socket.say(EXPIRED);
+  world.socket.end(4504, 'the token has expired');
+  await attempted(world);
+  world.socket.accept();
+  assert.deepEqual([world.socket.take(), token.asked], [[AUTH('T2')], 2]);
+  world.socket.end();
+  await attempted(world);
+  world.socket.accept();
+  assert.deepEqual([world.socket.take(), token.asked], [[AUTH('T3')], 3], 'a lost token may have been read');
 });
 
 test('without a function it stays outside until the server closes', async () => {
   const world = new World();
   const { room, states } = await enter(world, { token: 'T' });
-  world.socket.say(NO_AUTH('the token has expired'));
+  world.socket.say(EXPIRED);
   world.socket.end(4502, 'never authenticated');
   assert.deepEqual(states, ['online', 'outside: no_auth', 'closed: no_auth']);
   assert.deepEqual([room.reason.closeCode, room.reason.message], [4502, 'the token has expired']);

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { begin, LIMITS, NO_RATES, settled, World } from './world.js';
 
-const ROUNDS = Number(process.env.CHAT_ROUNDS ?? 400);
+const ROUNDS = Number(process.env.CHAT_ROUNDS ?? 500);
 const MESSAGES = 40;
 
 /** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
@@ -22,13 +22,16 @@ function generator(seed) {
 /** One room with its history, and one session of the client under test. */
 class Server {
   log = []; // Frames, by seq - 1.
+  refusals = 0;
+  expiries = 0; // And warnings of them.
+  tokens = new Map(); // By token, the connection that it came on last.
   cids = new Map(); // Of the session: cid to seq, as many as `remembers`.
   session = null; // { token, member, link }
   entries = 0;
   connections = 0;
 
-  constructor(random, { cids, resumes }) {
-    Object.assign(this, { random, remembers: cids, resumes });
+  constructor(random, { cids, resumes, needsTokens }) {
+    Object.assign(this, { random, remembers: cids, resumes, needsTokens });
   }
 
   publish(frame) {
@@ -46,8 +49,13 @@ class Server {
   }
 
   receive(link, frame) {
-    if (frame.event === 'enter') return this.enter(link, frame);
     if (frame.event === 'heartbeat') return;
+    if (frame.event === 'auth') return this.authenticate(link, frame);
+    if (this.needsTokens && !link.isAuthenticated) {
+      link.out.push({ event: 'noAuth', message: 'authenticate first' });
+      return;
+    }
+    if (frame.event === 'enter') return this.enter(link, frame);
     if (this.session?.link !== link) {
       link.out.push({ event: 'error', code: 'not_entered', message: 'enter first', cid: frame.cid });
       return;
@@ -61,6 +69,16 @@ class Server {
     this.publish({ event: 'message', message: frame.message, cid: frame.cid, name: 'ann', member: this.session.member });
     // Somebody else repeats every cid that the room has seen.
     if (this.random() < 0.1) this.publish({ event: 'message', message: 'x', cid: frame.cid, name: 'bob', member: 'b' });
+  }
+
+  /** The client gives up after three refusals in a row. */
+  authenticate(link, { message: token }) {
+    assert.ok(!this.tokens.has(token) || link.token !== this.tokens.get(token), 'each token once on a connection');
+    this.tokens.set(token, link.token);
+    const isAccepted = this.refusals === 2 || this.random() >= 0.2;
+    if (!isAccepted) this.refusals += 1;
+    link.isAuthenticated ||= isAccepted;
+    link.out.push(isAccepted ? { event: 'authenticated' } : { event: 'noAuth', message: 'refused' });
   }
 
   enter(link, { since, resume = [] }) {
@@ -92,6 +110,17 @@ class Server {
     link.out.push({ event: 'error', code: 'internal', message: 'enter again', roomId: 'tea' });
   }
 
+  /** The member's token expires soon, or has expired: then its connection is closed, or waits for another one. */
+  expireToken() {
+    const { link } = this.session;
+    this.expiries += 1;
+    if (this.random() < 0.5) return link.out.push({ event: 'expiring', in: 100 });
+    this.expire();
+    link.out.push({ event: 'noAuth', message: 'the token has expired', roomId: 'tea' });
+    link.isAuthenticated = false;
+    if (this.random() < 0.5) link.closesWith = 4504;
+  }
+
   /** The resume window is over. */
   expire() {
     const { member } = this.session;
@@ -112,7 +141,7 @@ class Network {
   adopt() {
     for (const socket of this.world.sockets) {
       if (this.links.has(socket)) continue;
-      const link = { socket, in: [], out: [], token: null };
+      const link = { socket, in: [], out: [], token: null, isAuthenticated: false, closesWith: null };
       socket.onsent = (frame) => link.in.push(frame);
       socket.onclosedbyclient = () => this.cut(link);
       this.links.set(socket, link);
@@ -130,6 +159,8 @@ class Network {
       this.server.open(link);
     } else if (chance < 0.03) {
       this.cut(link);
+    } else if (link.closesWith !== null) {
+      this.close(link);
     } else if (chance < 0.5) {
       const frame = link.in.shift();
       if (frame) this.server.receive(link, frame);
@@ -139,9 +170,17 @@ class Network {
     }
   }
 
+  /** The server has closed: it reads nothing more, and what it has said still arrives. */
+  close(link) {
+    const frame = link.out.shift();
+    if (frame && link.socket.readyState === 1) return link.socket.say(frame);
+    if (link.socket.readyState < 2) link.socket.end(link.closesWith, 'the token has expired');
+    link.socket.readyState = 3;
+  }
+
   /** Some of what is under way to the server still arrives, and what is under way from it doesn't. */
   cut(link) {
-    const arrive = Math.floor(this.random() * (link.in.length + 1));
+    const arrive = link.closesWith === null ? Math.floor(this.random() * (link.in.length + 1)) : 0;
     for (const frame of link.in.splice(0).slice(0, arrive)) this.server.receive(link, frame);
     this.server.lost(link);
     if (link.socket.readyState < 2) link.socket.end();
@@ -149,13 +188,15 @@ class Network {
   }
 }
 
-async function run(seed, { resumes, expires, putsOut }) {
+async function run(seed, { resumes, expires, putsOut, needsTokens }) {
   const random = generator(seed);
   const world = new World();
   world.random = random();
-  const server = new Server(random, { cids: 1 + Math.floor(random() * 6), resumes });
+  const server = new Server(random, { cids: 1 + Math.floor(random() * 6), resumes, needsTokens });
   const network = new Network(world, server, random);
-  const { outcome, heard } = begin(world, { maxQueue: MESSAGES, backoff: { base: 50, cap: 400 } });
+  let asked = 0;
+  const token = needsTokens && (async () => `T${asked += 1}`);
+  const { outcome, heard } = begin(world, { maxQueue: MESSAGES, backoff: { base: 50, cap: 400 }, token });
   const settledWith = [];
   for (let sent = 0, steps = 0; settledWith.filter(Boolean).length < MESSAGES; steps += 1) {
     assert.ok(steps < 20_000, 'it never comes to an end');
@@ -168,14 +209,17 @@ async function run(seed, { resumes, expires, putsOut }) {
     if (random() < 0.05) server.publish({ event: 'message', message: 'x', name: 'bob', member: 'b' });
     if (expires && server.session && !server.session.link && random() < 0.1) server.expire();
     if (putsOut && server.session?.link && random() < 0.02) server.putOut();
+    if (needsTokens && server.session?.link && random() < 0.02) server.expireToken();
     if (random() < 0.2) await world.pass(Math.floor(random() * 400));
     await settled();
   }
   // What is still under way to the client.
-  while (outcome.room.position.seq < server.log.length || outcome.room.state !== 'online') {
+  for (let steps = 0; outcome.room.position.seq < server.log.length || outcome.room.state !== 'online'; steps += 1) {
+    assert.ok(steps < 20_000, 'it is never online again');
     network.step();
     await world.pass(100);
   }
+  assert.ok(asked <= world.sockets.length + server.refusals + server.expiries, 'no token too many');
   return { server, heard, settledWith };
 }
 
@@ -184,7 +228,8 @@ async function check(seed, settings) {
   const own = server.log.filter(({ name, event }) => name === 'ann' && event === 'message');
   assert.deepEqual(own.map(({ message }) => message), Array.from({ length: MESSAGES }, (_, n) => n), 'once each, in order');
   assert.deepEqual(settledWith, own.map(({ seq }) => seq), 'each was told its place');
-  const told = heard.map(({ value }) => value);
+  const isRefusedRenewal = ({ type, value }) => type === 'error' && value.code === 'no_auth';
+  const told = heard.filter((event) => !isRefusedRenewal(event)).map(({ value }) => value);
   assert.deepEqual(told, server.log.slice(server.log.length - told.length), 'the room as it was, without a gap');
   // An enter whose answer was lost may have gone by before the first that was answered.
   assert.ok(told[0].seq <= own[0].seq);
@@ -198,10 +243,11 @@ for (const [what, settings] of Object.entries({
   'sessions expire': { resumes: true, expires: true },
   'there is no resumption': { resumes: false, expires: false },
   'members are put out': { resumes: true, expires: true, putsOut: true },
+  'tokens expire': { resumes: true, expires: true, needsTokens: true },
 })) {
   test(`messages arrive once and in order where ${what}`, async () => {
     let entries = 0;
-    for (let seed = 1; seed <= ROUNDS / 4; seed += 1) {
+    for (let seed = 1; seed <= ROUNDS / 5; seed += 1) {
       const server = await check(seed, settings).catch((error) => {
         error.message = `seed ${seed}: ${error.message}`;
         throw error;
@@ -209,6 +255,6 @@ for (const [what, settings] of Object.entries({
       if (settings.resumes && !settings.expires) assert.equal(server.entries, 1, `seed ${seed}: the room saw one enter`);
       entries += server.entries;
     }
-    if (settings.expires || !settings.resumes) assert.ok(entries > ROUNDS / 2, 'sessions end now and then');
+    if (settings.expires || !settings.resumes) assert.ok(entries > ROUNDS * 2 / 5, 'sessions end now and then');
   });
 }

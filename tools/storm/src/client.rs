@@ -1,0 +1,152 @@
+//! Clients that connect through memory, and resume their sessions.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use http::HeaderValue;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tower_chat_rooms::{Admission, ChatRooms};
+
+use crate::probe::Timed;
+
+/// The room that all of them are in.
+pub(crate) const ROOM: &str = "r";
+
+/// A client's session, whether it is connected or not.
+pub(crate) struct Session {
+    name: String,
+    token: Value,
+    epoch: Value,
+    /// That of the latest frame that it has had.
+    pub(crate) seq: u64,
+}
+
+/// A client in its room.
+pub(crate) struct Client {
+    connection: Connection,
+    session: Session,
+    /// The time up to the answer to its enter.
+    pub(crate) answered: Duration,
+    /// The time up to the last frame that it had missed.
+    pub(crate) caught_up: Duration,
+}
+
+pub(crate) struct Connection {
+    io: DuplexStream,
+    served: JoinHandle<()>,
+    /// What was read and not taken yet.
+    bytes: BytesMut,
+    /// By which its session can be resumed.
+    token: Value,
+}
+
+impl Client {
+    /// Enters the room for the first time.
+    pub(crate) async fn enter(mut connection: Connection, name: String) -> Client {
+        let begun = Instant::now();
+        connection.send(&json!({"event": "enter", "message": name, "roomId": ROOM})).await;
+        let entered = connection.read("entered").await;
+        let answered = begun.elapsed();
+        // Its own enter.
+        connection.read_room_frame().await;
+        let seq = entered["seq"].as_u64().expect("a number") + 1;
+        let session = Session { name, token: connection.token.clone(), epoch: entered["epoch"].clone(), seq };
+        Client { connection, session, answered, caught_up: begun.elapsed() }
+    }
+
+    /// Comes back to its session as soon as all may, which is when its times begin.
+    pub(crate) async fn come_back(
+        mut connection: Connection,
+        mut session: Session,
+        mut start: watch::Receiver<Option<Instant>>,
+    ) -> Client {
+        let begun = start.wait_for(Option::is_some).await.expect("a start").expect("a time");
+        let since = json!({"epoch": session.epoch, "seq": session.seq});
+        let (name, token) = (&session.name, &session.token);
+        let enter =
+            json!({"event": "enter", "message": name, "roomId": ROOM, "resume": token, "since": since});
+        connection.send(&enter).await;
+        let entered = connection.read("entered").await;
+        let answered = begun.elapsed();
+        assert_eq!((&entered["resumed"], &entered["recovered"]), (&json!(true), &json!(true)));
+        let seq = entered["seq"].as_u64().expect("a number");
+        for _ in session.seq..seq {
+            connection.read_room_frame().await;
+        }
+        session.seq = seq;
+        session.token = connection.token.clone();
+        Client { connection, session, answered, caught_up: begun.elapsed() }
+    }
+
+    /// Loses the connection, and waits until the server has noticed.
+    pub(crate) async fn lose(self) -> Session {
+        let Connection { io, served, .. } = self.connection;
+        drop(io);
+        served.await.expect("the connection's task");
+        self.session
+    }
+}
+
+impl Connection {
+    pub(crate) async fn open(rooms: ChatRooms, buffer: usize) -> Connection {
+        let (theirs, io) = duplex(buffer);
+        let admission = Admission::anonymous().with_protocol(HeaderValue::from_static("chat-rooms.v1"));
+        let serve = async move { rooms.serve(theirs, admission).await };
+        let served = tokio::spawn(Timed::new(serve));
+        let mut connection = Connection { io, served, bytes: BytesMut::new(), token: Value::Null };
+        connection.token = connection.read("welcome").await["resume"].clone();
+        connection
+    }
+
+    /// Sends a short frame.
+    async fn send(&mut self, frame: &Value) {
+        let text = frame.to_string();
+        let len = u16::try_from(text.len()).expect("a short frame");
+        let mut frame = vec![0x81, 0x80 | 126];
+        frame.extend(len.to_be_bytes());
+        // A mask of zeros changes nothing.
+        frame.extend([0; 4]);
+        frame.extend(text.as_bytes());
+        self.io.write_all(&frame).await.expect("the connection is open");
+    }
+
+    /// Reads up to the next frame of an event.
+    async fn read(&mut self, event: &str) -> Value {
+        loop {
+            let frame: Value = serde_json::from_slice(&self.next().await).expect("a JSON frame");
+            if frame["event"] == event {
+                return frame;
+            }
+        }
+    }
+
+    async fn read_room_frame(&mut self) {
+        while self.next().await.starts_with(br#"{"event":"heartbeat""#) {}
+    }
+
+    /// The payload of the next frame.
+    async fn next(&mut self) -> BytesMut {
+        loop {
+            if let Some((header, len)) = self.frame_len()
+                && self.bytes.len() >= header + len
+            {
+                self.bytes.advance(header);
+                return self.bytes.split_to(len);
+            }
+            self.bytes.reserve(4096);
+            let n = self.io.read_buf(&mut self.bytes).await.expect("memory");
+            assert!(n > 0, "the server has closed the connection");
+        }
+    }
+
+    fn frame_len(&self) -> Option<(usize, usize)> {
+        match *self.bytes {
+            [_, len @ ..126, ..] => Some((2, len.into())),
+            [_, 126, high, low, ..] => Some((4, u16::from_be_bytes([high, low]).into())),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! How long the server holds up what else runs on its workers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use cpu_time::ThreadTime;
+use tokio::task::{JoinHandle, yield_now};
+
+/// With so many probes for each worker, one at least sees a worker that stands still.
+const PROBES_PER_WORKER: usize = 4;
+
+/// Tasks that do nothing but notice how long they have to wait for their next turn.
+pub(crate) struct Probes {
+    is_over: Arc<AtomicBool>,
+    probes: Vec<JoinHandle<Duration>>,
+}
+
+impl Probes {
+    pub(crate) fn start(workers: usize) -> Probes {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let probe = || {
+            let (is_over, mut longest, mut last) = (is_over.clone(), Duration::ZERO, Instant::now());
+            tokio::spawn(async move {
+                while !is_over.load(Relaxed) {
+                    yield_now().await;
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+                longest
+            })
+        };
+        let probes = (0..workers * PROBES_PER_WORKER).map(|_| probe()).collect();
+        Probes { is_over, probes }
+    }
+
+    /// The longest time between two turns of one of them.
+    pub(crate) async fn stop(self) -> Duration {
+        self.is_over.store(true, Relaxed);
+        let mut longest = Duration::ZERO;
+        for probe in self.probes {
+            longest = longest.max(probe.await.expect("a probe"));
+        }
+        longest
+    }
+}
+
+/// The longest turn of the tasks of connections, in nanoseconds of CPU time: other processes do not count.
+static LONGEST_TURN: AtomicU64 = AtomicU64::new(0);
+
+/// The longest turn since this was asked for.
+pub(crate) fn take_longest_turn() -> Duration {
+    Duration::from_nanos(LONGEST_TURN.swap(0, Relaxed))
+}
+
+/// A task whose turns are measured.
+pub(crate) struct Timed<F>(Pin<Box<F>>);
+
+impl<F: Future> Timed<F> {
+    pub(crate) fn new(task: F) -> Timed<F> {
+        Timed(Box::pin(task))
+    }
+}
+
+impl<F: Future> Future for Timed<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let begun = ThreadTime::now();
+        let polled = self.0.as_mut().poll(cx);
+        LONGEST_TURN.fetch_max(begun.elapsed().as_nanos() as u64, Relaxed);
+        polled
+    }
+}
