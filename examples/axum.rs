@@ -28,7 +28,7 @@ use tower_chat_rooms::{ChatRooms, PeerAddr, RoomEvent, SendError};
 async fn main() -> Result<(), Box<dyn Error>> {
     let rooms = ChatRooms::builder().events(log).build()?;
 
-    // A service on a route of its own stays reachable when routers are nested or merged. A layer, as in
+    // A service on its own route stays reachable when routers are nested or merged. A layer, as in
     // `.layer(rooms.layer("/chat"))`, would not: it has to be the last call on the outermost router.
     let app = Router::new()
         .route("/", get(Html(PAGE)))
@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     tokio::signal::ctrl_c().await?;
     println!("draining {} chat connections", rooms.stats().connections);
-    // The rooms end the WebSockets, axum the other connections, which may never end by themselves.
+    // `shutdown` ends the WebSockets, axum the other connections, which may never end by themselves.
     drop(stop);
     let (_, ended) = tokio::join!(rooms.shutdown(), timeout(Duration::from_secs(1), server));
     if let Ok(ended) = ended {
@@ -92,8 +92,8 @@ async fn list(State(rooms): State<ChatRooms>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], Value::Array(list).to_string())
 }
 
-/// Sends a notice to a room. In production, allow this only for administrators. The limits of the chat rooms apply to
-/// clients only, so this route has a limit of its own.
+/// Sends a notice to a room. In production, allow this only for administrators. The limits of the chat rooms apply only
+/// to clients, so this route has its own limit.
 async fn notice(
     State(rooms): State<ChatRooms>,
     Path(room): Path<String>,
@@ -106,7 +106,7 @@ async fn notice(
     }
 }
 
-/// The page shows messages by `textContent`, so that they are never interpreted as markup.
+/// The page shows messages through `textContent`, so that they are never interpreted as markup.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>chat rooms on axum</title>
 <form id="enter"><input placeholder="name" required> <input value="lobby"> <button>enter</button></form>
 <form id="say" hidden><input placeholder="message" required> <button>send</button></form>

@@ -1,4 +1,4 @@
-//! An auth hook of your own: it looks up a session cookie. A request without a valid cookie is refused with 401.
+//! A custom auth hook that looks up a session cookie. A request without a valid cookie is refused with 401.
 //!
 //! `cargo run --example custom_auth` (`PORT=8080` for another port), then open the address that it prints. In a
 //! terminal:
@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tower_chat_rooms::{Admission, AuthRefusal, Authenticate, ChatRooms, User};
 
-/// The users that are logged in, by session. It stands for a database, so its methods are async. A real one would
+/// The users that are logged in, by session. This stands for a database, so its methods are async. A real one would
 /// also let sessions expire.
 #[derive(Clone, Default)]
 struct Sessions(Arc<Mutex<HashMap<String, String>>>);
@@ -46,7 +46,7 @@ impl Sessions {
 
 impl Authenticate for Sessions {
     async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
-        // Browsers send cookies with WebSockets of any page. Pages of other origins are refused before this is called.
+        // Browsers send cookies with WebSockets from any page. Pages of other origins are refused before this is called.
         let session =
             cookie(request, "session").ok_or(AuthRefusal::unauthorized("log in first: POST /login"))?;
         match self.find(session).await {

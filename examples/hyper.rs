@@ -27,7 +27,7 @@ use tower_chat_rooms::{ChatRooms, PeerAddr};
 /// Time for the head of a request, and between two pings of an HTTP/2 connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// HTTP connections of one address. The chat rooms have a limit of their own for WebSockets.
+/// HTTP connections of one address. The chat rooms have their own limit for WebSockets.
 const MAX_PER_ADDRESS: usize = 256;
 
 #[tokio::main]
@@ -75,10 +75,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .into_owned();
         let connection = open.watch(connection);
         tokio::spawn(async move {
-            // An upgrade to WebSocket ends the connection for hyper, and so gives the permit back.
+            // An upgrade to WebSocket ends the connection for hyper, and so releases the permit.
             let _permit = permit;
             let mut connection = pin!(connection);
-            // hyper's own time limits begin when it knows the version of HTTP, which is never if the client is silent.
+            // hyper's own time limits start when it knows the HTTP version, which is never if the client is silent.
             let ended = tokio::select! {
                 ended = &mut connection => ended,
                 begun = timeout(HEAD_TIMEOUT, first_request.notified()) => match begun {
@@ -94,7 +94,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     println!("draining {} chat connections", rooms.stats().connections);
     drop(listener);
-    // The rooms end the WebSockets, `open` the other connections, which may never end by themselves.
+    // `rooms` ends the WebSockets, `open` the other connections, which may never end by themselves.
     let _ = tokio::join!(rooms.shutdown(), timeout(Duration::from_secs(1), open.shutdown()));
     Ok(())
 }

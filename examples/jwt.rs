@@ -12,7 +12,7 @@
 //! {"event":"auth","message":"TOKEN"}     after connecting, before entering
 //! ```
 //!
-//! A token expires after ten minutes, and so does the connection, unless the client sends a newer token by an `auth`
+//! A token expires after ten minutes, and so does the connection, unless the client sends a newer token in an `auth`
 //! event. If your issuer publishes its keys, use `JwtAuth::from_keys` and a task that fetches them: see `JwtKeys`.
 
 use std::error::Error;
@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // random bytes in base64. In your application, use the crate `getrandom`.)
     let secret = generate_key() + &generate_key();
 
-    // Browsers send cookies with WebSockets of any page. Pages of other origins are refused by default.
+    // Browsers send cookies with WebSockets from any page. Pages of other origins are refused by default.
     let auth = JwtAuth::hs256(&secret)?.with_cookie("token").with_query("token");
     let rooms = ChatRooms::builder().auth(auth).policy(staff_only).build()?;
     let app = Router::new()
@@ -75,7 +75,7 @@ fn listen() -> Result<TcpListener, Box<dyn Error>> {
     Ok(socket.listen(4096)?)
 }
 
-/// `JwtAuth` has checked the signature and the expiry. The meaning of the other claims is yours.
+/// `JwtAuth` has checked the signature and the expiry. What the other claims mean is up to you.
 fn staff_only(request: &EnterRequest<'_>) -> Result<(), Denied> {
     if request.room().as_str() != "staff" {
         return Ok(());

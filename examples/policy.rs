@@ -19,7 +19,7 @@ use tower_chat_rooms::{
     ChatRooms, Denied, EnterRequest, MessageRequest, RoomId, RoomPolicy, SlowConsumer, Verdict,
 };
 
-/// The rooms that exist. It stands for a database, which is why it is asked asynchronously.
+/// The rooms that exist. This stands for a database, so the policy awaits its answer.
 struct KnownRooms(Arc<RwLock<HashSet<String>>>);
 
 impl RoomPolicy for KnownRooms {
@@ -44,7 +44,7 @@ impl RoomPolicy for KnownRooms {
         }
     }
 
-    // A member who reads too slowly is disconnected, except where only the latest value matters.
+    // A member that reads too slowly is disconnected, except where only the latest value matters.
     fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer> {
         (room.as_str() == "ticker").then_some(SlowConsumer::Latest)
     }

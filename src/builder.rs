@@ -31,7 +31,7 @@ use crate::http::proxies::TrustedProxies;
 /// # }
 /// ```
 ///
-/// Settings that contradict each other are errors of [`build`](ChatRoomsBuilder::build):
+/// Settings that contradict each other make [`build`](ChatRoomsBuilder::build) fail:
 ///
 /// ```
 /// # use tower_chat_rooms::{ChatRooms, Limits};
@@ -49,8 +49,7 @@ pub struct ChatRoomsBuilder {
 }
 
 impl ChatRoomsBuilder {
-    /// Sets the hook that authenticates connections. Default: none; every client may connect,
-    /// anonymously.
+    /// Sets the hook that authenticates connections. Default: none; any client may connect anonymously.
     pub fn auth(mut self, auth: impl Authenticate) -> Self {
         self.hooks.auth = Some(Box::new(auth));
         self
@@ -105,13 +104,13 @@ impl ChatRoomsBuilder {
         self
     }
 
-    /// Sets the limits on what one connection may send per time.
+    /// Sets the limits on how fast one connection, address or user may send.
     pub fn rate_limits(mut self, rate_limits: RateLimits) -> Self {
         self.config.rate_limits = rate_limits;
         self
     }
 
-    /// Sets how long things may take.
+    /// Sets how long operations may take.
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.config.timeouts = timeouts;
         self
@@ -131,7 +130,7 @@ impl ChatRoomsBuilder {
         self
     }
 
-    /// Sets whether a name may be in a room only once. Default: [`UniqueNames::Off`].
+    /// Sets whether members of a room must have different names. Default: [`UniqueNames::Off`].
     ///
     /// A client that enters with a taken name gets an error `name_taken`. A user's own name
     /// ([`User::with_name`](crate::User::with_name)) takes precedence: an anonymous member that has it is removed from

@@ -67,20 +67,20 @@ impl ChatRooms {
 
     /// Returns a service that serves chat connections, for a router to mount at any path.
     ///
-    /// Every request to it must be a WebSocket handshake; others get 426.
+    /// Every request to it must be a WebSocket handshake; other requests get 426.
     pub fn service(&self) -> ChatRoomsService<NoService> {
         ChatRoomsService::new(self.edge.clone(), Route::All, NoService(()))
     }
 
-    /// Returns a layer that serves chat connections at one path and passes all other requests on, including those
+    /// Returns a layer that serves chat connections at one path and passes on all other requests, including those
     /// to the path that are not WebSocket handshakes.
     ///
     /// Paths are compared by their segments, so `/chat` and `/chat/` are the same.
     ///
     /// # Panics
     ///
-    /// If no request can have this path: it must start with `/`, has no query, captures or wildcards, and is
-    /// percent-encoded as browsers send it.
+    /// If no request can have this path: it must start with `/`, must not have a query, captures or wildcards, and must
+    /// be percent-encoded as browsers send it.
     #[track_caller]
     pub fn layer(&self, path: &str) -> ChatRoomsLayer {
         ChatRoomsLayer::new(self.edge.clone(), path)
@@ -89,7 +89,7 @@ impl ChatRooms {
     /// Returns a service that serves the browser client, an ES module.
     ///
     /// Mount it next to the chat, and import `connect` from it in your page. It answers `GET` and `HEAD` at any path.
-    /// Browsers check each time whether it has changed.
+    /// Browsers check each time whether the script has changed.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -115,7 +115,7 @@ impl ChatRooms {
         ClientScript::new()
     }
 
-    /// Serves a connection over any I/O, after you have completed its WebSocket handshake, until it ends.
+    /// Serves a connection over any I/O until it ends, after you have completed its WebSocket handshake.
     ///
     /// If you have chosen the subprotocol `chat-rooms.v1`, say so with [`Admission::with_protocol`]. The future must
     /// run within a tokio runtime. Dropping it ends the connection without a closing handshake; callbacks and counts
@@ -141,7 +141,7 @@ impl ChatRooms {
         self.serve_from(io, admission, None)
     }
 
-    /// Serves a connection as [`serve`](ChatRooms::serve) does, with the client's address, for hooks and
+    /// Serves a connection as [`serve`](ChatRooms::serve) does, and passes the client's address to the hooks and to
     /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip).
     pub async fn serve_from<IO>(&self, io: IO, admission: Admission, peer: Option<SocketAddr>)
     where
@@ -150,7 +150,7 @@ impl ChatRooms {
         self.open(Box::new(io), admission, peer).await;
     }
 
-    /// Opens a connection, and returns the future that leads it to its end.
+    /// Opens a connection, and returns the future that runs it until it ends.
     fn open(
         &self,
         io: Box<dyn Io>,
@@ -172,8 +172,8 @@ impl ChatRooms {
 
     /// Sends a JSON object to all members of a room.
     ///
-    /// All members receive it at the same place among the room's other frames. It needs a string `event`. Its `num`
-    /// is set to the number of members; you may choose a `name`.
+    /// All members receive it at the same place among the room's other frames. The object needs a string `event`. Its
+    /// `num` is set to the number of members; you may choose a `name`.
     ///
     /// # Errors
     ///
@@ -192,8 +192,8 @@ impl ChatRooms {
 
     /// Sends a JSON object to one connection.
     ///
-    /// It needs a string `event` and is sent unchanged. Do not use the key `seq`: a `chat-rooms.v1` client takes such
-    /// an object for a frame of its room.
+    /// The object needs a string `event` and is sent unchanged. Do not use the key `seq`: a `chat-rooms.v1` client
+    /// would take such an object for a frame of its room.
     ///
     /// # Errors
     ///
@@ -208,10 +208,10 @@ impl ChatRooms {
         }
     }
 
-    /// Sends a JSON object to every open connection, in a room or not, and returns their number.
+    /// Sends a JSON object to every open connection, in a room or not, and returns the number of connections.
     ///
-    /// It needs a string `event` and is sent unchanged. It has no defined place among the frames of a room. Other tasks
-    /// run in between.
+    /// The object needs a string `event` and is sent unchanged. It has no defined place among the frames of a room.
+    /// Other tasks can run between two sends.
     ///
     /// # Errors
     ///
@@ -234,7 +234,7 @@ impl ChatRooms {
         rooms.iter().map(|room| RoomInfo { id: room.id().clone(), online: room.online() }).collect()
     }
 
-    /// Returns the members of a room in the order of their enters; none if the room does not exist.
+    /// Returns the members of a room in the order in which they entered; none if the room does not exist.
     pub fn members(&self, room: impl AsRef<str>) -> Vec<MemberInfo> {
         let Some(room) = self.engine.rooms.get(room.as_ref()) else { return Vec::new() };
         room.members()
@@ -250,7 +250,7 @@ impl ChatRooms {
 
     /// Closes a connection with 4500, which tells the client to stay away.
     ///
-    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one.
+    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two.
     pub fn kick(&self, connection: ConnectionId) -> bool {
         let session = self.engine.sessions.get(connection);
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
@@ -271,8 +271,7 @@ impl ChatRooms {
 
     /// Compares members, counts, sessions and resume tokens with each other, for tests.
     ///
-    /// While nothing happens in the engine, the report has no faults. While members enter and leave, it can have some
-    /// that are about to disappear.
+    /// While the engine is idle, the report has no faults. While members enter and leave, it can have transient ones.
     ///
     /// ```
     /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
@@ -290,9 +289,9 @@ impl ChatRooms {
     /// Shuts down: refuses further upgrades, closes every connection with 1012, which tells clients to come back, and
     /// waits until all have ended.
     ///
-    /// It takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout). Afterwards
+    /// This takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout). Afterwards,
     /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to come
-    /// back at different times, from two seconds on. A shutdown cannot be undone.
+    /// back at different times, after two seconds at the earliest. A shutdown cannot be undone.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
     }

@@ -1,4 +1,4 @@
-//! What every part of one engine reads: its settings, its clock, and its counters.
+//! What all parts of one engine use: its settings, its clock, and its counters.
 
 use std::ops::RangeInclusive;
 
@@ -8,20 +8,20 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::stats::Counters;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
-/// A restart is over after so many seconds, the shutdown included.
+/// How many seconds a restart takes, including the shutdown.
 const RESTART_SECONDS: u32 = 2;
 
 /// After a restart, clients come back at this rate ...
 const RECONNECTS_PER_SECOND: usize = 500;
 
-/// ... but none has to wait for more seconds than these.
+/// ... but none has to wait for more seconds than this.
 const MAX_RESTART_SPREAD: usize = 30;
 
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
-    /// Up to how many seconds after a shutdown clients may reconnect.
+    /// How many seconds after a shutdown the last clients may reconnect.
     restart_until: AtomicU32,
 }
 
@@ -35,13 +35,13 @@ impl Context {
         }
     }
 
-    /// A shutdown begins: so many clients are told to reconnect, and are spread over some time.
+    /// A shutdown begins: this many clients will be told to reconnect, spread over some time.
     pub(crate) fn spread_restart(&self, clients: usize) {
         let seconds = (clients / RECONNECTS_PER_SECOND).clamp(1, MAX_RESTART_SPREAD) as u32;
         self.restart_until.store(RESTART_SECONDS + seconds, Ordering::Relaxed);
     }
 
-    /// In how many seconds clients may reconnect after a shutdown.
+    /// The range of seconds after which clients may reconnect after a shutdown.
     pub(crate) fn restart(&self) -> RangeInclusive<u32> {
         RESTART_SECONDS..=self.restart_until.load(Ordering::Relaxed).max(RESTART_SECONDS + 1)
     }

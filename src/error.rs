@@ -1,4 +1,4 @@
-//! Errors of the host's calls. A peer's mistakes are never errors for the host.
+//! Errors of the host's calls. A peer's mistakes never become errors for the host.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Why a frame of yours was not sent.
+/// Why your frame was not sent.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError {

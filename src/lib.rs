@@ -2,12 +2,12 @@
 //!
 //! Clients connect to [`ChatRooms`] and enter a room under a name. Every member receives every message of its room and
 //! knows how many members are online. A client that is gone is removed within two heartbeats. You decide who may
-//! connect ([`Authenticate`]) and who may enter and send ([`RoomPolicy`]), and are called on every enter and leave
-//! ([`RoomEvents`]). With the handle you send messages, list members, remove members and shut down.
+//! connect ([`Authenticate`]) and who may enter and send ([`RoomPolicy`]), and your callbacks are called on every enter
+//! and leave ([`RoomEvents`]). With the handle you send messages, list members, remove members and shut down.
 //!
 //! # Getting started
 //!
-//! In axum, mount the service at a route:
+//! With axum, mount the service at a route:
 //!
 //! ```no_run
 //! use axum::Router;
@@ -43,7 +43,7 @@
 //! # }
 //! ```
 //!
-//! With hyper, serve connections `with_upgrades`. In axum prefer `route_service`: `Router::layer` does not apply to
+//! With hyper, serve connections `with_upgrades`. With axum, prefer `route_service`: `Router::layer` does not apply to
 //! routers that are merged later, and a nested router sees only the rest of the path.
 //!
 //! # Clients
@@ -54,8 +54,8 @@
 //!
 //! # The plain protocol
 //!
-//! Frames are JSON objects in text frames. They are those of a tutorial on heartbeats and reconnection for the `ws`
-//! package on Node, whose browser page works unchanged:
+//! Frames are JSON objects in text frames. They come from a tutorial on heartbeats and reconnection for the `ws`
+//! package for Node.js, whose browser page works unchanged:
 //!
 //! | direction | frame |
 //! |---|---|
@@ -65,18 +65,18 @@
 //! | client → | `{"event":"auth","message":TOKEN}`: authenticates; never relayed |
 //! | → room | what a member has sent, unchanged, with `"name"` and `"num"` (members online) added |
 //! | → room | `{"event":"out","name":NAME,"num":N}`: a member has left |
-//! | → each | `{"event":"heartbeat","message":"ping","num":N}` |
+//! | → each client | `{"event":"heartbeat","message":"ping","num":N}` |
 //! | → sender | `{"event":"noAuth","message":REASON}`, `{"event":"error","code":CODE,"message":TEXT}` ([`ErrorCode`]) |
 //!
-//! ROOM is a string or a number; without one, it is the room with the empty id. A client leaves by closing its
-//! connection. [`LeaveReason`] lists the close codes.
+//! ROOM is a string or a number; if it is missing, the client enters the room with the empty id. A client leaves by
+//! closing its connection. [`LeaveReason`] lists the close codes.
 //!
 //! # Recovery
 //!
-//! A client that speaks `chat-rooms.v1` resumes its session after its connection was lost, within
+//! A client that speaks `chat-rooms.v1` resumes its session after a lost connection, within
 //! [`Recovery::resume_window`], and receives the frames that it has missed from the [`History`]. Other members do not
-//! notice, and [`RoomEvents`] see one enter and one leave, however often the connection breaks in between. Both are off
-//! by default. `docs/protocol.md` in the repository describes the frames.
+//! notice, and [`RoomEvents`] see one enter and one leave, no matter how often the connection breaks in between. Both
+//! are off by default. `docs/protocol.md` in the repository describes the frames.
 //!
 //! # Hooks
 //!
@@ -85,21 +85,21 @@
 //! - [`RoomPolicy`] decides whether a user may enter a room and what happens to each message.
 //! - [`RoomEvents`] is called when members enter and leave, and for messages. [`event_channel`] makes a channel of it.
 //!
-//! No hook is called under a lock. A hook that takes too long is given up, and a panic ends at most its own connection.
+//! No hook is called under a lock. A hook that takes too long is cancelled. A panic ends at most its own connection.
 //!
 //! # Heartbeats
 //!
 //! The server pings each client and removes it if nothing comes back. Plain clients are pinged every second, which the
 //! tutorial's page needs ([`heartbeat`](ChatRoomsBuilder::heartbeat)). Clients that speak `chat-rooms.v1` are pinged
-//! every 25 s ([`v1_heartbeat`](ChatRoomsBuilder::v1_heartbeat)), which suits phones and the wide internet; use
-//! [`Heartbeat::wide_internet`] for plain clients of your own, too.
+//! every 25 s ([`v1_heartbeat`](ChatRoomsBuilder::v1_heartbeat)), which suits phones and the wide internet. Use
+//! [`Heartbeat::wide_internet`] for plain clients of your own as well.
 //!
 //! # Limits
 //!
-//! Everything that a client can cost has a limit with a safe default: see [`Limits`], [`RateLimits`] and [`Timeouts`].
-//! A client that sends too much gets errors `rate_limited`, and is closed if it continues. A client that reads too
-//! slowly delays nobody: its send queue is limited, and when it is full, the client is closed or misses frames, as you
-//! choose ([`SlowConsumer`]).
+//! Every resource that a client can use has a limit with a safe default: see [`Limits`], [`RateLimits`] and
+//! [`Timeouts`]. A client that sends too much gets `rate_limited` errors, and is disconnected if it continues. A client
+//! that reads too slowly delays nobody else: its send queue is limited, and when it is full, the client is disconnected
+//! or misses frames, as you choose ([`SlowConsumer`]).
 //!
 //! By default, browsers may connect only from pages of the same host ([`Origins`]). Limits per address apply **only if
 //! you supply the address**, as a [`PeerAddr`] in each request's extensions. Behind a proxy, also set
@@ -115,8 +115,8 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it by `enable_connect_protocol`; axum does so with its own feature `http2` |
-//! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the cryptography of your choice |
+//! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it with `enable_connect_protocol`; with axum, enable axum's feature `http2` |
+//! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
 //! | `test-util` | `ChatRooms::check_consistency`, for tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

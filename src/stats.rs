@@ -54,14 +54,14 @@ pub struct Stats {
     pub rooms: usize,
     /// Upgrades that became connections.
     pub accepted: u64,
-    /// Refused upgrades: all of the following, and those during a shutdown.
+    /// Refused upgrades: all of the following, and those refused during a shutdown.
     pub refused: u64,
     /// Upgrades refused because the request was not a valid WebSocket handshake.
     pub refused_handshake: u64,
     /// Upgrades refused because of the page's origin ([`Origins`](crate::Origins)).
     pub refused_origin: u64,
-    /// Upgrades refused by the auth hook, or because it failed. They include `chat-rooms.v1` clients, whose connection
-    /// is opened to tell them.
+    /// Upgrades refused by the auth hook, or because it failed. They include those of `chat-rooms.v1` clients, whose
+    /// connection is opened only to tell them.
     pub refused_auth: u64,
     /// Upgrades refused because of [`max_connections`](crate::Limits::max_connections) or
     /// [`max_pending`](crate::Limits::max_pending).
@@ -77,21 +77,21 @@ pub struct Stats {
     pub messages: u64,
     /// `error` and `noAuth` frames sent.
     pub errors: u64,
-    /// Connections closed because no sign of life came.
+    /// Connections closed because nothing was received within the heartbeat's timeout.
     pub heartbeats_missed: u64,
     /// Connections closed because they read too slowly.
     pub slow: u64,
-    /// Sessions without a connection now, kept for their clients to resume.
+    /// Sessions that have no connection now and are kept for their clients to resume.
     pub absent: usize,
     /// Sessions that were resumed.
     pub resumed: u64,
-    /// Frames that were beyond a rate ([`RateLimits`](crate::RateLimits)).
+    /// Frames that exceeded a rate ([`RateLimits`](crate::RateLimits)).
     pub rate_limited: u64,
     /// Connections closed because they continued to exceed a rate.
     pub flooded: u64,
     /// Connections closed because of too many failed authentications.
     pub auth_failed: u64,
-    /// Room frames that slow members have missed ([`SlowConsumer`](crate::SlowConsumer)).
+    /// Room frames that slow consumers have missed ([`SlowConsumer`](crate::SlowConsumer)).
     pub lagged: u64,
     /// Connections closed because of the [`write_timeout`](crate::Timeouts::write_timeout). `slow` includes them.
     pub write_timeouts: u64,

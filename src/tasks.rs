@@ -14,21 +14,21 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Remembers the runtime in which connections run.
+    /// Remembers the runtime that connections run in.
     pub(crate) fn remember_runtime(&self) {
         if let Ok(runtime) = Handle::try_current() {
             self.runtime.get_or_init(|| runtime);
         }
     }
 
-    /// Spawns a task: in this runtime, or in that of the first connection. Before that there is nothing to
-    /// spawn.
+    /// Spawns a task: in this runtime, or in that of the first connection. Before the first connection there is nothing
+    /// to spawn.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.spawn_on(Handle::try_current().ok().as_ref().or(self.runtime.get()), task);
     }
 
-    /// Spawns a task for the host: in the runtime of the first connection, since the host's own may not be
-    /// driven for long.
+    /// Spawns a task for the host: in the runtime of the first connection, since the host's current runtime may not run
+    /// for long.
     pub(crate) fn spawn_for_host(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.spawn_on(self.runtime.get().or(Handle::try_current().ok().as_ref()), task);
     }
@@ -40,7 +40,7 @@ impl Tasks {
         }
     }
 
-    /// In a concurrency model shuttle is the runtime.
+    /// In a concurrency model, shuttle is the runtime.
     #[cfg(all(test, shuttle))]
     fn spawn_on(&self, _: Option<&Handle>, task: impl Future<Output = ()> + Send + 'static) {
         drop(shuttle::future::spawn(self.tracker.track_future(task)));

@@ -1,4 +1,4 @@
-//! Who may connect: the limits on connections, in all and of one address, and the shutdown that ends it.
+//! Who may connect: the limits on connections, in total and per address, and the shutdown that ends it.
 
 mod peers;
 mod shared_rates;
@@ -34,7 +34,7 @@ pub(crate) struct Admission {
     /// The peers that those sessions were connected from.
     absent_peers: Peers,
     closing: AtomicBool,
-    /// Told when the engine begins to shut down.
+    /// Notified when the engine begins to shut down.
     closed: Notify,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct AbsencePermit {
     _task: TaskTrackerToken,
 }
 
-/// Why no further connection is taken.
+/// Why no further connection is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPermit {
     Full,
@@ -83,9 +83,9 @@ impl Admission {
         }
     }
 
-    /// A permit for one connection. Where the address is not known, it counts for no peer.
+    /// A permit for one connection. If the address is not known, no peer is counted.
     pub(crate) fn admit(self: &Arc<Admission>, address: Option<IpAddr>) -> Result<Permit, NoPermit> {
-        // In this order: whoever finds the engine open is waited for.
+        // In this order: a shutdown waits for every caller that finds the engine open.
         let task = self.tasks.token();
         if self.is_closing() {
             return Err(NoPermit::ShuttingDown);
@@ -94,7 +94,7 @@ impl Admission {
         if !take(&self.connections, limits.max_connections) {
             return Err(NoPermit::Full);
         }
-        // From here on it gives back what it has.
+        // From here on, dropping the permit gives back what it has taken.
         let mut permit =
             Permit { admission: self.clone(), peer: None, is_pending: false, is_fresh: true, _task: task };
         if let Some(peer) = self.peer(address) {
@@ -125,8 +125,8 @@ impl Admission {
         Ok(permit)
     }
 
-    /// A permit for a session without a connection, unless none may be kept, or as many are as there may be
-    /// connections, in all or of its address.
+    /// A permit for a session without a connection; `None` if none may be kept, or if as many are kept as there may be
+    /// connections, in total or from its address.
     pub(crate) fn keep_absent(self: &Arc<Admission>, address: Option<IpAddr>) -> Option<AbsencePermit> {
         let config = &self.context.config;
         let task = self.tasks.token();
@@ -146,7 +146,7 @@ impl Admission {
         Some(permit)
     }
 
-    /// Counts an action of an address and of a user. An error says after what time it is allowed.
+    /// Counts an action of an address and of a user. The error says how long until it is allowed.
     pub(crate) fn take(
         &self,
         address: Option<IpAddr>,
@@ -181,7 +181,7 @@ impl Admission {
         self.peers.totals().0
     }
 
-    /// From now on no connection is taken.
+    /// From now on, no connection is accepted.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.closed.notify_waiters();
@@ -192,7 +192,7 @@ impl Admission {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// Done when a shutdown begins.
+    /// Completes when a shutdown begins.
     pub(crate) async fn until_closing(&self) {
         let told = self.closed.notified();
         if !self.is_closing() {
@@ -210,13 +210,13 @@ impl Admission {
         .await
     }
 
-    /// What an address counts for, if it counts.
+    /// The peer that an address counts for, if it counts.
     fn peer(&self, address: Option<IpAddr>) -> Option<Peer> {
         address.map(Peer::of).filter(|_| self.context.config.limits.max_connections_per_ip < usize::MAX)
     }
 }
 
-/// Takes one of so many places.
+/// Takes one of a limited number of places.
 fn take(places: &AtomicUsize, max: usize) -> bool {
     places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
 }

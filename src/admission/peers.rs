@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What counts as one peer: an IPv4 address, or the 64 bits of an IPv6 address that are the network's,
-/// since one host usually has all of them.
+/// What counts as one peer: an IPv4 address, or the 64-bit network prefix of an IPv6 address,
+/// because one host usually has the whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Peer {
     V4(u32),
     V6(u64),
 }
 
-/// The peers that have connections now, and no others.
+/// The peers that have connections now.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     counts: Mutex<HashMap<Peer, usize>>,
@@ -28,7 +28,7 @@ impl Peer {
 }
 
 impl Peers {
-    /// Counts one more connection of this peer, unless it has as many as it may.
+    /// Counts one more connection of this peer, unless it has as many as it may have.
     pub(crate) fn take(&self, peer: Peer, max: usize) -> bool {
         let mut counts = self.lock();
         let count = counts.entry(peer).or_insert(0);
@@ -37,14 +37,14 @@ impl Peers {
         is_free
     }
 
-    /// A connection that was counted has ended.
+    /// Removes a connection that was counted and has ended.
     pub(crate) fn give_back(&self, peer: Peer) {
         let mut counts = self.lock();
         let Some(count) = counts.get_mut(&peer) else { return };
         *count -= 1;
         if *count == 0 {
             counts.remove(&peer);
-            // After a rush the memory is given back, too.
+            // After a rush, the memory is given back as well.
             if counts.capacity() > 64 && counts.len() < counts.capacity() / 4 {
                 let keep = counts.len() * 2;
                 counts.shrink_to(keep);

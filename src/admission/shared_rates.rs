@@ -11,23 +11,23 @@ use crate::config::RateLimits;
 use crate::context::Context;
 use crate::sync::{Mutex, lock};
 
-/// Addresses and users that are remembered. More are let in without a rate of their own.
+/// How many addresses and users are remembered. Further ones are let in without a rate of their own.
 const MAX_KEYS: usize = 65_536;
 
-/// So many connections of one address may start with full token buckets at once ...
+/// This many connections of one address may start with full token buckets in one burst ...
 const BURSTS: u32 = 256;
 
-/// ... and so many more in a minute. The others start with empty ones.
+/// ... and this many more per minute. The others start with empty ones.
 const BURSTS_PER_MINUTE: u32 = 30;
 
-/// Whom a rate is for.
+/// Who a rate applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     Peer(Peer),
     User(Box<str>),
 }
 
-/// What has a rate.
+/// The actions that have a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// A connection is opened.
@@ -51,7 +51,7 @@ pub(crate) struct SharedRates {
 #[derive(Default)]
 struct Table {
     buckets: HashMap<Key, [TokenBucket; ACTIONS.len()]>,
-    /// When it was last looked for keys that can be forgotten.
+    /// When the keys were last checked for ones that can be forgotten.
     cleaned: Duration,
 }
 
@@ -60,7 +60,7 @@ impl SharedRates {
         SharedRates { context, table: Mutex::default() }
     }
 
-    /// Counts an action. An error says after what time it is allowed, and nothing is counted.
+    /// Counts an action. The error says how long until it is allowed; in that case nothing is counted.
     pub(crate) fn take(&self, key: &Key, action: Action) -> Result<(), Duration> {
         let (limits, now) = (&self.context.config.rate_limits, self.context.clock.now());
         let mut table = lock(&self.table);
@@ -104,7 +104,7 @@ impl Table {
         self.buckets.get_mut(key)
     }
 
-    /// Forgets the keys whose buckets are full: a new one would be the same.
+    /// Forgets the keys whose buckets are full: a new bucket would be the same.
     fn clean(&mut self, limits: &RateLimits, now: Duration) {
         if now.saturating_sub(self.cleaned) < Duration::from_secs(1) {
             return;

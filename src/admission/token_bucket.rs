@@ -1,11 +1,11 @@
-//! Token buckets. Pure: the caller brings the time.
+//! Token buckets. Pure: the caller supplies the time.
 
 use std::time::Duration;
 
-/// So many in a period, and at least `burst` at once after a pause.
+/// A number per period, of which at least `burst` may come at the same time after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
-    /// `u32::MAX` is no limit.
+    /// `u32::MAX` means no limit.
     count: u32,
     period: Duration,
     burst: u32,
@@ -13,49 +13,49 @@ pub(crate) struct Rate {
 
 /// What is left of a rate.
 ///
-/// It is refilled only when it is found empty, so that the clock is hardly ever asked. That lets up to twice
-/// the burst pass at once, and never less than a bucket that is refilled all the time would.
+/// The bucket is refilled only when it is found empty, so that the clock is hardly ever read. This lets up to twice
+/// the burst pass, and never less than a bucket that is refilled continuously would.
 // Packed, for every connection has several.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     left: u32,
-    /// Up to when it has been filled, in microseconds: the low and the high half.
+    /// The time up to which it has been filled, in microseconds: the low and the high half.
     since: (u32, u32),
 }
 
 impl Rate {
-    /// With two seconds' worth at once. `u32::MAX` is no limit.
+    /// With a burst of two seconds' worth. `u32::MAX` means no limit.
     pub(crate) fn per_second(count: u32) -> Rate {
         Rate { count, period: Duration::from_secs(1), burst: count.saturating_mul(2) }
     }
 
-    /// With a minute's worth at once. `u32::MAX` is no limit.
+    /// With a burst of a minute's worth. `u32::MAX` means no limit.
     pub(crate) fn per_minute(count: u32) -> Rate {
         Rate { count, period: Duration::from_secs(60), burst: count }
     }
 
-    /// The same with so much at once.
+    /// The same rate with another burst.
     pub(crate) fn with_burst(self, burst: u32) -> Rate {
         Rate { burst, ..self }
     }
 }
 
 impl TokenBucket {
-    /// A full one.
+    /// A full bucket.
     pub(crate) fn new(rate: Rate, now: Duration) -> TokenBucket {
         let mut bucket = TokenBucket { left: rate.burst, since: (0, 0) };
         bucket.set_since(micros(now));
         bucket
     }
 
-    /// An empty one.
+    /// An empty bucket.
     pub(crate) fn empty(now: Duration) -> TokenBucket {
         let mut bucket = TokenBucket { left: 0, since: (0, 0) };
         bucket.set_since(micros(now));
         bucket
     }
 
-    /// Whether that much could be taken.
+    /// Whether this much could be taken.
     pub(crate) fn has(&mut self, n: u32, rate: Rate, now: Duration) -> bool {
         if rate.count == u32::MAX {
             return true;
@@ -64,12 +64,12 @@ impl TokenBucket {
         self.left >= n
     }
 
-    /// Whether nothing was taken lately.
+    /// Whether nothing was taken recently.
     pub(crate) fn is_full(&mut self, rate: Rate, now: Duration) -> bool {
         self.has(rate.burst, rate, now)
     }
 
-    /// Takes that much. An error says after what time it can be had, and nothing is taken.
+    /// Takes this much. The error says how long until it is available; in that case nothing is taken.
     pub(crate) fn take(
         &mut self,
         n: u32,
@@ -90,7 +90,7 @@ impl TokenBucket {
         Ok(())
     }
 
-    /// Takes that much or what there is, and returns how much was not there.
+    /// Takes this much or as much as there is, and returns how much was missing.
     pub(crate) fn take_most(&mut self, n: u32, rate: Rate, now: impl FnOnce() -> Duration) -> u32 {
         if rate.count == u32::MAX {
             return 0;
@@ -111,7 +111,7 @@ impl TokenBucket {
             self.set_since(now);
         } else {
             self.left += earned as u32;
-            // What is no whole one yet goes on growing.
+            // Fractions of a token keep accumulating.
             self.set_since(since + (earned * period / u128::from(rate.count)) as u64);
         }
     }
@@ -189,8 +189,8 @@ mod tests {
     }
 
     proptest! {
-        /// In any time no more passes than twice the burst and what the rate allows, and never less
-        /// than a bucket that is filled at every moment would let pass.
+        /// In any period, no more passes than twice the burst plus what the rate allows, and never less
+        /// than a bucket that is filled continuously would let pass.
         #[test]
         fn rate_and_burst_hold(
             count in 1u32..200,
@@ -199,7 +199,7 @@ mod tests {
             let rate = Rate::per_second(count);
             let mut bucket = TokenBucket::new(rate, ms(0));
             let (mut now, mut passed) = (0u64, 0u64);
-            // An exact one, in millionths.
+            // An exact bucket, in millionths.
             let full = u128::from(rate.burst) * 1_000_000;
             let mut exact = full;
             for (pause, n) in steps {

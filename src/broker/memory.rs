@@ -6,7 +6,7 @@ use crate::broker::{Broker, EventKind, Replica, Stamp};
 use crate::protocol::position::Epoch;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// There is one replica of each room, so what it has applied is all that has happened.
+/// There is one replica of each room, so its latest applied event is the latest event.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryBroker {
     /// Its keys are random, so that epochs differ from those of other processes.
@@ -35,7 +35,7 @@ mod tests {
     use crate::broker::conformance::{Applied, Nodes, conformance_tests};
     use crate::sync::{Mutex, lock};
 
-    /// One node. It opens a room for the first member, and forgets an empty one, as the engine does.
+    /// One node. It opens a room for the first member, and removes an empty one, as the engine does.
     #[derive(Default)]
     struct OneNode {
         broker: MemoryBroker,

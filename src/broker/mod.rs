@@ -1,13 +1,13 @@
-//! The ordering seam. Every event of a room is submitted to a broker, which puts it in the room's order, and
-//! comes back to the room's replica on each node, which applies it.
+//! The ordering of events. Every event of a room is submitted to a broker. The broker puts it in the room's order
+//! and hands it to the room's replica on each node, which applies it.
 //!
-//! The order of a room is a row of [`Stamp`]s, each of which follows from the one before by [`Stamp::next`].
-//! A replica knows the latest one that it has applied, so it can tell an event that comes next from one that
-//! comes twice, and from one before which others are missing.
+//! The order of a room is a sequence of [`Stamp`]s, each of which follows from the one before by [`Stamp::next`].
+//! A replica knows the latest stamp that it has applied, so it can tell the next event from a repeated one, and from
+//! one that arrives while others before it are missing.
 //!
 //! In one process the broker is [`MemoryBroker`]: the room itself, under its lock, and `submit` returns when
-//! the event was applied. A broker between processes sends the event away and has it applied when it arrives
-//! on each node; its submitter waits for that. `conformance` has what holds for both.
+//! the event has been applied. A broker between processes sends the event away, and it is applied when it arrives
+//! on each node; the submitter waits for that. `conformance` tests what holds for both.
 
 #[cfg(test)]
 mod conformance;
@@ -31,21 +31,21 @@ pub(crate) enum EventKind {
 /// An event's place in its room's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// Tells this order from that of an earlier room of the same id. A room that was empty has another one.
+    /// Distinguishes this order from that of an earlier room with the same id. A room that was empty gets a new epoch.
     pub(crate) epoch: Epoch,
-    /// One more than that of the event before, from 1 on.
+    /// One more than that of the event before, starting at 1.
     pub(crate) seq: u64,
     /// Members of the room right after this event, on all nodes.
     pub(crate) num: u64,
 }
 
 impl Stamp {
-    /// Where a room begins: before its first event.
+    /// Where a room begins, before its first event.
     pub(crate) fn start(epoch: Epoch) -> Stamp {
         Stamp { epoch, seq: 0, num: 0 }
     }
 
-    /// The stamp of an event that comes right after this one.
+    /// The stamp of the event right after this one.
     pub(crate) fn next(self, kind: EventKind) -> Stamp {
         let num = match kind {
             EventKind::Enter => self.num + 1,
@@ -61,16 +61,16 @@ pub(crate) trait Replica {
     /// The stamp of the latest event that was applied.
     fn latest(&self) -> Stamp;
 
-    /// Applies the event that comes next.
+    /// Applies the next event.
     fn apply(&mut self, kind: EventKind, stamp: Stamp);
 }
 
 /// Puts the events of rooms in order.
 pub(crate) trait Broker: Send + Sync {
-    /// Where a room begins that is about to get its first member, under an epoch of its own.
+    /// Where a room begins that is about to get its first member, in an epoch of its own.
     fn open(&self) -> Stamp;
 
-    /// Puts an event behind all others of its room, and applies it to the replica before it returns the stamp:
+    /// Puts an event after all others of its room, and applies it to the replica before it returns the stamp:
     /// nobody hears of an event that its own node has not applied.
     fn submit(&self, kind: EventKind, replica: &mut impl Replica) -> Stamp;
 }

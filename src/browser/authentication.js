@@ -60,6 +60,12 @@ export class Authentication {
     this.#unanswered.splice(0, this.#unanswered.indexOf(what) + 1);
   }
 
+  /** One message is answered. It may have been resolved before, by a frame of the room. */
+  messageAnswered() {
+    const index = this.#unanswered.indexOf('message');
+    if (index >= 0) this.#unanswered.splice(index, 1);
+  }
+
   /** The client is in the room. */
   entered() {
     this.answered('enter');
@@ -74,19 +80,26 @@ export class Authentication {
     return wasNeeded;
   }
 
-  /** A `noAuth` has come. Returns whether a token was refused, and not what was sent along with it. */
-  refused() {
+  /** A `noAuth` has come outside of the room. Returns false if it only refuses what was sent without a token. */
+  refused(reason) {
     const what = this.#unanswered.shift();
     if (what === 'message' || (what === 'enter' && this.#isNeeded)) return false;
     this.#tokens.countRefusal();
+    this.#require(reason);
     return true;
   }
 
-  /** Nothing else is accepted before another token. These messages under way are refused as well. */
-  require(reason, messages = 0) {
-    this.#refusal = reason;
-    this.#isNeeded = true;
-    this.#unanswered.unshift(...Array(messages).fill('message'));
+  /** The token has expired. This answers nothing, and no token was refused. */
+  expired(reason) {
+    this.#tokens.resetRefusals();
+    this.#require(reason);
+  }
+
+  /** A token was refused in the room. The old one is still valid. */
+  renewalRefused() {
+    this.answered('auth');
+    this.#tokens.countRefusal();
+    if (this.#tokens.hasAnother) this.#renewIn(TOKEN_RETRY);
   }
 
   /** The token expires in so many milliseconds. */
@@ -95,11 +108,6 @@ export class Authentication {
     // A token that lives no longer than the warning is warned of as soon as it is accepted.
     const used = this.#now() - this.#sentAt;
     this.#renewIn(Math.max(0, TOKEN_PAUSE - used, Math.min(left / 2, MAX_WAIT) - used));
-  }
-
-  /** Renews after a pause, unless too many tokens were refused. */
-  renewLater() {
-    if (this.#tokens.hasAnother) this.#renewIn(TOKEN_RETRY);
   }
 
   /** Asks for a fresh token and sends it. */
@@ -129,6 +137,12 @@ export class Authentication {
   end() {
     this.#hasEnded = true;
     this.#timer.stop();
+  }
+
+  /** Nothing else is accepted before another token. */
+  #require(reason) {
+    this.#refusal = reason;
+    this.#isNeeded = true;
   }
 
   #renewIn(delay) {

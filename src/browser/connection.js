@@ -150,7 +150,7 @@ export class Connection {
   #closedForAuth(code, reason) {
     const { refusal } = this.#auth;
     const error = new ChatError('no_auth', refusal ?? (reason || 'authentication is needed'), { closeCode: code });
-    if (refusal === null || this.hasEntered) this.#tokens.countRefusal();
+    if (refusal === null) this.#tokens.countRefusal();
     if (!this.#tokens.hasAnother) return this.#on.ended(error);
     if (UNREAD_TOKEN_CODES.has(code) && this.#auth.isPending) this.#tokens.repeat();
     this.#on.lost(error, { isImmediate: true });
@@ -167,7 +167,7 @@ export class Connection {
       case 'expiring': return this.#auth.expiring(frame.in);
       case 'noAuth': return this.#notAuthenticated(frame);
       case 'error': return this.#refused(frame);
-      case 'ack': return void this.#outbox.acknowledge(frame.cid, frame.seq);
+      case 'ack': return this.#acknowledged(frame);
       case 'lagged': return this.#membership?.lagged(frame.missed);
       default:
         // A frame without a seq comes from the host, to this connection alone.
@@ -179,7 +179,7 @@ export class Connection {
   }
 
   #unreadable() {
-    this.#events.emit('error', new ChatError('bad_frame', 'the server sent a frame that is no JSON object'));
+    this.#events.emit('error', new ChatError('bad_frame', 'the server sent a frame that is not a JSON object'));
     this.#membership?.unreadable();
   }
 
@@ -214,11 +214,21 @@ export class Connection {
     const isAllKnown = this.#outbox.isKnownTo(answer.resumed ? answer.member : null);
     const gap = this.#session.enter(answer, this.#welcome.resume);
     const membership = new Membership({ session: this.#session, outbox: this.#outbox, events: this.#events }, {
-      replayEnd: answer.seq, isAllKnown, transmit: (text) => this.#socket.send(text),
+      replayEnd: answer.seq, isAllKnown, transmit: (text) => this.#transmit(text),
     });
     this.#membership = membership;
     this.#on.entered(gap);
     membership.startSending();
+  }
+
+  #transmit(message) {
+    this.#auth.expect('message');
+    this.#socket.send(message);
+  }
+
+  #acknowledged({ cid, seq }) {
+    this.#auth.messageAnswered();
+    this.#outbox.acknowledge(cid, seq);
   }
 
   #refused({ code, message, cid, roomId, retryAfter }) {
@@ -227,11 +237,15 @@ export class Connection {
     if (cid !== undefined) return this.#messageRefused(cid, error, wait);
     if (this.#auth.isExpecting('enter')) return this.#enterRefused(error, wait);
     if (this.#membership && roomId !== undefined) return this.#removed(error, TEMPORARY.has(error.code), wait);
-    if (UNREAD.has(error.code) && this.#outbox.rejectOldest(error)) return;
+    if (UNREAD.has(error.code)) {
+      this.#auth.messageAnswered();
+      if (this.#outbox.rejectOldest(error)) return;
+    }
     this.#events.emit('error', error);
   }
 
   #messageRefused(cid, error, wait) {
+    this.#auth.messageAnswered();
     if (error.code === 'not_entered') {
       // It was under way when the room was left, and is sent again in the room.
       if (this.#membership) this.#removed(error, true, wait);
@@ -271,18 +285,13 @@ export class Connection {
   #notAuthenticated({ message, roomId }) {
     const error = new ChatError('no_auth', String(message));
     if (this.#membership && roomId !== undefined) {
-      // The token has expired. This answers nothing, and no token was refused.
-      this.#tokens.resetRefusals();
-      this.#auth.require(error.message, this.#outbox.inFlight);
+      this.#auth.expired(error.message);
       this.#leaveRoom();
-    } else if (!this.#auth.refused()) {
-      return;
     } else if (this.#membership) {
-      // A renewal was refused, and the old token is still valid.
-      this.#auth.renewLater();
+      this.#auth.renewalRefused();
       return this.#events.emit('error', error);
-    } else {
-      this.#auth.require(error.message);
+    } else if (!this.#auth.refused(error.message)) {
+      return;
     }
     const { isFunction, hasAnother } = this.#tokens;
     if (!hasAnother && (isFunction || !this.hasEntered)) return this.#on.ended(error);

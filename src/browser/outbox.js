@@ -35,7 +35,7 @@ export class Outbox {
   get size() { return this.#messages.size; }
 
   /** How many messages are sent and not answered. */
-  get inFlight() { return [...this.#messages.values()].filter(({ isSent }) => isSent).length; }
+  get #inFlight() { return [...this.#messages.values()].filter(({ isSent }) => isSent).length; }
 
   /** Whether the session of this member remembers every message here that was ever sent. */
   isKnownTo(session) {
@@ -120,7 +120,7 @@ export class Outbox {
   #flush() {
     if (!this.#transmit) return;
     const now = this.#now();
-    let free = Math.min(this.#window, this.#maxInFlight) - this.inFlight;
+    let free = Math.min(this.#window, this.#maxInFlight) - this.#inFlight;
     for (const [cid, message] of this.#messages) {
       if (message.bytes > this.#maxBytes) {
         this.#take(cid).reject(tooBig()); // This server takes less than the last one.

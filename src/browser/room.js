@@ -77,7 +77,7 @@ export class Room {
       if (RESERVED.has(event)) return reject(new ChatError('reserved_event', `"${event}" is an event of the protocol`));
       if (this.#outbox.size >= this.#options.maxQueue) {
         this.#events.emit('overflow', { event, message });
-        return reject(new ChatError('overflow', 'too many messages wait to be sent'));
+        return reject(new ChatError('overflow', 'too many messages are waiting to be sent'));
       }
       const cid = randomId(this.#env.crypto);
       this.#outbox.add(cid, JSON.stringify({ ...extra, event, message, cid }), { resolve, reject });
@@ -200,11 +200,11 @@ function webSocketUrl(text, base) {
   try {
     url = new URL(text, base);
   } catch (cause) {
-    throw new ChatError('bad_url', `"${text}" is no URL`, { cause });
+    throw new ChatError('bad_url', `"${text}" is not a URL`, { cause });
   }
   url.protocol = url.protocol.replace(/^http/, 'ws');
   url.hash = '';
-  if (!/^wss?:$/.test(url.protocol)) throw new ChatError('bad_url', `"${text}" is no URL of a WebSocket`);
+  if (!/^wss?:$/.test(url.protocol)) throw new ChatError('bad_url', `"${text}" is not a WebSocket URL`);
   return url.href;
 }
 

@@ -43,13 +43,13 @@ static SCRIPT: LazyLock<String> = LazyLock::new(|| join(MODULES));
 
 const REFUSAL: &str = "GET only\n";
 
-/// Changes with the script, and with nothing else.
+/// Changes exactly when the script changes.
 static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     let tag = format!("\"{:016x}\"", fnv1a(SCRIPT.as_bytes()));
     HeaderValue::from_str(&tag).expect("hex digits may stand in a header")
 });
 
-/// Serves the browser client, an ES module, whatever the request's path. Made by
+/// Serves the browser client, an ES module, at any path. Created by
 /// [`ChatRooms::client_script`](crate::ChatRooms::client_script).
 #[derive(Debug, Clone, Copy)]
 pub struct ClientScript(());
@@ -82,8 +82,9 @@ impl ClientScript {
     }
 }
 
-/// Joins modules that import each other into one that imports nothing and exports what the last one does. For this,
-/// an `import` is a line of its own, an `export` starts its line, and no name is declared in two modules.
+/// Joins modules that import each other into one that imports nothing and exports what the last one does. This
+/// requires that an `import` is a line of its own, that an `export` starts its line, and that no two modules declare
+/// the same name.
 fn join(modules: &[(&str, &str)]) -> String {
     let mut joined = String::new();
     for (n, (_, text)) in modules.iter().enumerate() {
@@ -107,8 +108,8 @@ fn respond(status: StatusCode, kind: &'static str, text: &'static str) -> Respon
     response
 }
 
-/// Whether the client says that it has this script (RFC 9110 §13.1.2). Tags are compared weakly:
-/// a proxy that compresses on the way makes them so.
+/// Whether the client has this script already (RFC 9110 §13.1.2). Tags are compared weakly, because
+/// a proxy that compresses the response makes them weak.
 fn has_it(headers: &HeaderMap) -> bool {
     let values = headers.get_all(IF_NONE_MATCH);
     let tags = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
@@ -136,7 +137,7 @@ impl<B> Service<Request<B>> for ClientScript {
     }
 }
 
-/// The body of a response of [`ClientScript`].
+/// Response body of [`ClientScript`].
 #[derive(Debug)]
 pub struct ScriptBody(Option<Bytes>);
 

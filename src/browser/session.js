@@ -3,7 +3,7 @@
 /** The most resume tokens that a server reads. */
 const MAX_RESUME_TOKENS = 8;
 
-/** The client's place in the room: who it is there, and up to where it knows the room's frames. */
+/** The client's place in the room: its name and member id, and the frames that it knows. */
 export class Session {
   #name = null;
   #online = 0;

@@ -7,7 +7,7 @@ use crate::error::BuildError;
 
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Options that may be zero. A zero in any other makes the server useless, so it is taken for a mistake.
+/// Options that may be zero. A zero in any other one makes the server useless, so it is treated as a mistake.
 const MAY_BE_ZERO: [&str; 5] =
     ["max_room_id_bytes", "max_room_id_chars", "token_warning", "resume_window", "history"];
 
@@ -68,7 +68,7 @@ fn check_enter(limits: &Limits) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// Whether one message of the greatest size can be sent and delivered.
+/// Whether a message of the maximum size can be sent and delivered.
 fn check_message(limits: &Limits, rate_limits: &RateLimits) -> Result<(), BuildError> {
     let message = limits.max_message_bytes;
     let frame = message.saturating_add(limits.overhead());
@@ -90,8 +90,8 @@ fn check_message(limits: &Limits, rate_limits: &RateLimits) -> Result<(), BuildE
     Ok(())
 }
 
-/// Whether what one member may send at once fits the other members' send queues: otherwise a member that
-/// keeps to its rate gets steady readers closed as slow.
+/// Whether what one member may send in one burst fits into the other members' send queues. Otherwise a member that
+/// keeps to its rate could get steady readers closed as slow.
 fn check_burst(
     limits: &Limits,
     rate_limits: &RateLimits,
@@ -100,7 +100,7 @@ fn check_burst(
     let rate = rate_limits.max_bytes_per_second;
     // A token bucket may let twice its burst of two seconds' worth pass.
     let burst = rate.saturating_mul(4);
-    // Who lifts the rate has senders of its own trust.
+    // A host that lifts the rate trusts its senders.
     if *slow_consumer == SlowConsumer::Close && rate < usize::MAX && limits.max_queue_bytes < burst {
         return refuse(format!(
             "Limits::max_queue_bytes is {}, too small for what a member may send at once by \

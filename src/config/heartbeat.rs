@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The server sends `{"event":"heartbeat","message":"ping","num":N}` to every connection once per
 /// interval, and also when a connection has opened and when it has entered a room. The connections are
 /// spread over the interval. Any inbound frame counts as a sign of life. If nothing arrives within
-/// `timeout` after a heartbeat, the connection is closed and the room sees the member leave: at most
+/// `timeout` after a heartbeat, the server closes the connection and the member leaves its room: at most
 /// `interval + timeout` after the client's last sign of life.
 ///
 /// ```

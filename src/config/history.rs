@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::config::options::OptionValue;
 
-/// How many of a room's frames are kept for members who resume.
+/// How many of a room's frames are kept for members that return.
 ///
 /// A room drops its oldest frames as soon as any of the three bounds is exceeded. It frees all of them when
 /// they are too old, and when the last member leaves.
@@ -29,13 +29,13 @@ impl History {
         History { frames, bytes: 64 * 1024, age: Duration::from_secs(5 * 60) }
     }
 
-    /// Replaces the age up to which a frame is kept.
+    /// Replaces the maximum age of the frames.
     #[must_use]
     pub fn for_at_most(self, age: Duration) -> History {
         History { age, ..self }
     }
 
-    /// Replaces the bytes of frames that a room keeps. It allocates up to twice as much.
+    /// Replaces the bytes of frames that a room keeps. The room allocates up to twice as much.
     #[must_use]
     pub fn max_bytes(self, bytes: usize) -> History {
         History { bytes, ..self }
@@ -51,7 +51,7 @@ impl History {
         self.bytes
     }
 
-    /// The age up to which a frame is kept.
+    /// The maximum age of the frames.
     pub fn age(&self) -> Duration {
         self.age
     }

@@ -19,19 +19,19 @@ options! {
     pub struct Limits {
         /// Bytes of one message from a client, all fragments together.
         ///
-        /// A longer message closes the connection with 1009 before it is read.
+        /// A longer message closes the connection with 1009 before it is read completely.
         max_message_bytes: usize = 64 * 1024;
 
         /// Bytes of an enter, without `since` and `resume`.
         ///
-        /// The frame is relayed to the room with all keys that the client adds. A longer one is answered with an
-        /// error `bad_shape`.
+        /// The frame is relayed to the room with all keys that the client adds. A longer one is answered with a
+        /// `bad_shape` error.
         max_enter_bytes: usize = 2048;
 
         /// Nesting depth of arrays and objects in a message.
         ///
-        /// It protects the JSON parsers of the other members. A deeper message is answered with an error
-        /// `too_deep`. At most 127 counts, which is as much as common JSON parsers read.
+        /// It protects the JSON parsers of the other members. A deeper message is answered with a `too_deep`
+        /// error. Values above 127 count as 127, which is the depth that common JSON parsers accept.
         max_depth: usize = 64;
 
         /// Bytes of a member's name in UTF-8.
@@ -53,35 +53,35 @@ options! {
 
         /// Members of one room.
         ///
-        /// A client that enters a full room gets an error `room_full`. Each message costs one write per
+        /// A client that enters a full room gets a `room_full` error. Each message costs one write per
         /// member.
         max_room_members: usize = 10_000;
 
-        /// Rooms that exist at once.
+        /// Rooms that exist at the same time.
         ///
         /// A room exists while it has members.
         max_rooms: usize = 65_536;
 
-        /// Connections at once.
+        /// Simultaneous connections.
         ///
         /// Connections whose upgrade has not completed yet are included. Further upgrade requests are
         /// refused with 503.
         max_connections: usize = 65_536;
 
-        /// Connections at once from one IP address, or from one IPv6 /64 network.
+        /// Simultaneous connections from one IP address, or from one IPv6 /64 network.
         ///
-        /// Further upgrade requests are refused with 429. Behind a proxy, name it with
-        /// [`trusted_proxies`](crate::ChatRoomsBuilder::trusted_proxies), or all clients share the proxy's
-        /// address and thus this limit.
+        /// Further upgrade requests are refused with 429. Behind a proxy, name the proxy with
+        /// [`trusted_proxies`](crate::ChatRoomsBuilder::trusted_proxies). Otherwise all clients share the
+        /// proxy's address and thus this limit.
         ///
         /// **The limit needs the client's address.** Put a [`PeerAddr`](crate::PeerAddr) into the extensions
-        /// of each request. Without it there is no limit per address.
+        /// of each request. Without it there are no limits per address.
         ///
         /// The default leaves room for a school or an office behind one address, and gives one machine no
         /// more than a 256th of the default [`max_connections`](Limits::max_connections).
         max_connections_per_ip: usize = 256;
 
-        /// Connections at once that have not entered a room yet, or not authenticated.
+        /// Simultaneous connections that have not entered a room yet, or not authenticated.
         ///
         /// Further upgrade requests are refused with 503; connections that have entered a room are not
         /// affected. If your clients stay connected without entering a room, set it to
@@ -91,18 +91,19 @@ options! {
 
         /// Frames that may wait in a connection's send queue.
         ///
-        /// The send queue holds what the kernel's socket buffer does not take. When it is full, the
+        /// The send queue holds frames that the kernel's socket buffer does not accept. When it is full, the
         /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer) policy applies.
         max_queue_frames: usize = 1024;
 
         /// Bytes that may wait in a connection's send queue.
         ///
-        /// The first burst that a socket does not take is kept whatever its size, so that a client that has
-        /// kept up so far does not count as slow at once. If it still reads nothing while more than this
-        /// arrives, it does. A slow connection therefore holds at most this and one burst, twice this in all,
-        /// and shares most of it with the other slow members.
+        /// The first burst that a socket does not accept is kept whatever its size, so that a client that has
+        /// kept up so far does not immediately count as slow. It counts as slow if it reads nothing while
+        /// more than this limit arrives. A slow connection therefore holds at most this limit and one burst,
+        /// twice the limit in total, and shares most of that memory with the other slow members.
         ///
-        /// This also bounds what a room may gather between two deliveries: beyond it, senders have to wait.
+        /// This limit also bounds what a room may gather between two deliveries. Beyond it, senders have to
+        /// wait.
         max_queue_bytes: usize = 1024 * 1024;
 
         /// Malformed frames in a row that close a connection with 1008.
@@ -110,13 +111,13 @@ options! {
 
         /// Failed authentications that close a connection with 1008.
         ///
-        /// All failures of a connection count, whatever succeeds in between.
+        /// All failures of a connection count, no matter what succeeds in between.
         max_failed_auths: u32 = 8;
     }
 }
 
 impl Limits {
-    /// Whether an object of so many bytes, with name and count added, does not fit into an empty queue.
+    /// Whether an object of this many bytes, with name and count added, does not fit into an empty queue.
     pub(crate) fn is_too_big(&self, bytes: usize) -> bool {
         bytes > self.max_queue_bytes.saturating_sub(self.overhead())
     }

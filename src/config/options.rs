@@ -40,7 +40,7 @@ impl OptionInfo {
 
 /// A type that an option can have.
 pub(super) trait OptionValue: Sized + Debug {
-    /// What the text has to look like.
+    /// Describes the texts that can be parsed.
     const EXPECTED: &'static str;
 
     fn from_text(text: &str) -> Option<Self>;
@@ -128,7 +128,7 @@ impl OptionValue for Duration {
 /// Declares a struct of options.
 ///
 /// Each option is a line `name: type = default;` below its documentation, and gets a private field, its
-/// default, a setter and an [`OptionInfo`]. `name: type as argument = default;` lets the setter take
+/// default, a setter and an [`OptionInfo`]. With `name: type as argument = default;`, the setter accepts
 /// anything that converts into the type.
 macro_rules! options {
     (
@@ -180,7 +180,7 @@ macro_rules! options {
             ///
             /// # Errors
             ///
-            /// If there is no such option, or the text is no value of its type.
+            /// If there is no such option, or the text is not a value of its type.
             #[doc(hidden)]
             pub fn set(&mut self, name: &str, text: &str) -> Result<(), $crate::error::BuildError> {
                 match name {

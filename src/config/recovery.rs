@@ -21,17 +21,18 @@ options! {
     /// # }
     /// ```
     pub struct Recovery {
-        /// How long the session of a lost connection is kept; zero for not at all.
+        /// How long the session of a lost connection is kept; zero keeps no sessions.
         ///
         /// A client that comes back within this time resumes its session: the other members see it neither
         /// leave nor enter, the count does not change, and [`RoomEvents`](crate::RoomEvents) are not called.
-        /// A session whose connection was closed on purpose, by the client or for what it did, is not kept.
+        /// A session is not kept if the client closed its connection on purpose, or the server closed it because
+        /// of what the client did.
         ///
         /// At most [`max_connections`](crate::Limits::max_connections) sessions are kept, and at most
-        /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip) of one address.
+        /// [`max_connections_per_ip`](crate::Limits::max_connections_per_ip) per address.
         resume_window: Duration = Duration::ZERO;
 
-        /// Frames that each room keeps for members who come back.
+        /// Frames that each room keeps for members that return.
         ///
         /// A returning member receives the frames that it has missed. The limits of the send queue do not
         /// apply to them.

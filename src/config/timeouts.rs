@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::config::options::options;
 
 options! {
-    /// How long things may take.
+    /// How long operations may take.
     ///
     /// `Duration::MAX` removes a limit.
     ///
@@ -25,7 +25,7 @@ options! {
         /// is closed with 4002.
         enter_timeout: Duration = Duration::from_secs(10);
 
-        /// Time within which a client must send its token, where one is required.
+        /// Time within which a client must send its token, if one is required.
         ///
         /// A connection that takes longer is closed with 4502.
         auth_timeout: Duration = Duration::from_secs(10);
@@ -44,23 +44,24 @@ options! {
         /// are told to come back after two seconds at the earliest.
         shutdown_timeout: Duration = Duration::from_secs(1);
 
-        /// Time within which a socket must take some of what waits in its send queue.
+        /// Time within which a socket must accept some of what waits in its send queue.
         ///
-        /// A client that takes nothing for longer is closed with 4001, even if it answers heartbeats. This
-        /// is checked with each heartbeat. The default is enough for a phone between two cells.
+        /// If a socket accepts nothing for longer, its connection is closed with 4001, even if the client
+        /// answers heartbeats. This is checked with each heartbeat. The default is enough for a phone between
+        /// two cells.
         write_timeout: Duration = Duration::from_secs(30);
 
         /// Time after which a connection has to reconnect.
         ///
         /// It is closed with 4003, which tells the client to come back. The time is up to a tenth shorter for
-        /// each connection, so that connections that came together do not end together. Use it to spread
-        /// connections over your servers anew, or to have credentials checked again.
+        /// each connection, so that connections that opened at the same time do not end at the same time. Use
+        /// it to rebalance connections over your servers, or to have credentials checked again.
         max_lifetime: Duration = Duration::MAX;
 
         /// How long before its token expires a client is warned; zero for no warning.
         ///
-        /// Only clients of the `chat-rooms.v1` subprotocol are. The default leaves time to fetch a new token
-        /// over a slow network.
+        /// Only clients of the `chat-rooms.v1` subprotocol are warned. The default leaves time to fetch a new
+        /// token over a slow network.
         token_warning: Duration = Duration::from_secs(30);
     }
 }

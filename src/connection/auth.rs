@@ -1,4 +1,4 @@
-//! A client authenticates with a token.
+//! Authentication with a token that the client sends.
 
 use std::borrow::Cow;
 
@@ -61,8 +61,8 @@ pub(super) fn expire(connection: &mut Connection) -> Result<(), End> {
     Ok(())
 }
 
-/// Asks the policy whether a member may be in its room, as the user that it is now. If not, it is put out of
-/// the room, and told so.
+/// Asks the policy whether a member may stay in its room as the user that it is now. If not, removes it from
+/// the room, and tells it so.
 pub(super) async fn may_stay(connection: &mut Connection) -> Result<bool, End> {
     let engine = connection.engine().clone();
     let session = connection.attachment().session().clone();

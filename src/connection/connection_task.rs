@@ -1,4 +1,4 @@
-//! A connection's task: what the client sends, one frame after the other, to the end.
+//! A connection's task: handles what the client sends, one frame after the other, until the connection ends.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -27,8 +27,8 @@ use crate::protocol::{frame, outbound};
 use crate::session::{self, Attachment};
 use crate::socket::{Inbox, Io, Socket, Turn};
 
-/// How long a connection that the client closed during a stall is kept, so that what it has opened instead
-/// is in use before it hears of the end.
+/// How long the end of a connection that the client closed during a stall is delayed, so that the connection that
+/// the client has opened instead is in use before the client learns of the end.
 const LATE_CLOSE: Duration = Duration::from_millis(250);
 
 /// Bytes of an answer to a heartbeat.
@@ -43,12 +43,12 @@ pub(super) struct Connection {
     /// Nothing is done for the client before it has authenticated.
     pending_auth: bool,
     faults: Faults,
-    /// Boxed, for tasks come in sizes of 128 bytes.
+    /// Boxed, because the sizes of tasks are multiples of 128 bytes.
     rates: Box<RateLimiter>,
     deadline: Deadline,
-    /// Where the user's authentication expires.
+    /// Present if the user's authentication expires.
     token_expiry: Option<Box<TokenExpiry>>,
-    /// The last to be dropped: a shutdown waits for it, and so for the end of the session.
+    /// Dropped last: a shutdown waits for it, and so for the end of the session.
     permit: Permit,
 }
 
@@ -58,7 +58,7 @@ type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + Send + 'a>>;
 /// What comes next.
 enum Event {
     Turn(Turn),
-    /// The user's authentication expires in so long.
+    /// The user's authentication expires after this time.
     Expiring(Duration),
     Expired,
 }
@@ -73,10 +73,10 @@ impl Connection {
         let keeps_sessions = is_v1 && !config.recovery.resume_window.is_zero();
         let token = keeps_sessions.then(ResumeToken::new).flatten();
         let mut socket = Box::new(Socket::new(io, max_write, context, subprotocol, first));
-        // A client that replaces a connection may hear of the old one's end only now. The tutorial's page closes
-        // the new one then, and reconnects only if it has had a heartbeat: so one comes first of all.
+        // A client that replaces a connection may learn of the old one's end only now. The tutorial's page then closes
+        // the new one, and reconnects only if it has had a heartbeat. So a heartbeat is sent first.
         if is_v1 {
-            // In one write, since a heartbeat would overtake a welcome that has to wait.
+            // In one write, because a heartbeat would overtake a welcome that has to wait.
             let mut both = Vec::new();
             for text in [outbound::welcome(id, token, config), outbound::heartbeat(0)] {
                 frame::push_text(&mut both, &[text.as_bytes()]);
@@ -112,7 +112,7 @@ impl Connection {
         connection
     }
 
-    /// Leads the connection to its end.
+    /// Runs the connection until it ends.
     ///
     /// Not an async fn: its future would have room for the connection twice.
     pub(super) fn serve(self) -> impl Future<Output = ()> + Send + 'static {
@@ -138,8 +138,8 @@ impl Connection {
             LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
             _ => {}
         }
-        // After a stall the tutorial's page opens a new connection while the old one ends. It closes the new one
-        // then, and reconnects only if it has had a heartbeat.
+        // After a stall, the tutorial's page opens a new connection while the old one ends. It then closes the new
+        // one, and reconnects only if it has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && engine.has_stalled();
         let delay = if is_late { LATE_CLOSE } else { Duration::ZERO };
         let limit = engine.config().timeouts.close_timeout;
@@ -163,7 +163,7 @@ impl Connection {
         self.subprotocol == Subprotocol::V1
     }
 
-    /// Resumes the session that one of these tokens stands for.
+    /// Resumes the session that one of these tokens belongs to.
     pub(super) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, End> {
         let has_resumed = self.attachment.resume(tokens)?;
         if has_resumed {
@@ -173,13 +173,13 @@ impl Connection {
         Ok(has_resumed)
     }
 
-    /// The client is in a room: no time to enter runs for it, and it does not count as pending.
+    /// Notes that the client is in a room: its time to enter stops, and it no longer counts as pending.
     pub(super) fn has_entered(&mut self) {
         self.restart_deadline();
         self.permit.set_entered();
     }
 
-    /// The client has authenticated.
+    /// Notes that the client has authenticated.
     pub(super) fn has_authenticated(&mut self) {
         self.restart_token_expiry();
         if std::mem::take(&mut self.pending_auth) {
@@ -193,7 +193,7 @@ impl Connection {
         let (address, user) = (session.peer().map(|peer| peer.ip()), session.user());
         let user = user.as_ref().map(|user| user.id());
         self.engine.admission.take(address, user, action).map_err(|wait| Exceeded {
-            limit: "too much from this address or user, over all connections".into(),
+            limit: "too many requests from this address or user, over all connections".into(),
             wait,
         })
     }
@@ -202,7 +202,7 @@ impl Connection {
         &mut self.rates
     }
 
-    /// Waits for an async hook. `None` if it took too long.
+    /// Waits for an async hook. Returns `None` if it took too long.
     pub(super) async fn ask<T>(
         &mut self,
         hook: &'static str,
@@ -216,8 +216,8 @@ impl Connection {
         }
     }
 
-    /// Waits for something; meanwhile the connection is read, written and watched. Messages stay in the inbox,
-    /// and when that is full the client has to wait.
+    /// Waits for something. Meanwhile the connection is read, written and checked. Messages stay in the inbox;
+    /// when that is full, the client has to wait.
     pub(super) async fn watch<T>(&mut self, future: impl Future<Output = T>) -> Result<T, End> {
         let mut future = pin!(future);
         let (attachment, inbox) = (&self.attachment, &mut self.inbox);
@@ -233,7 +233,7 @@ impl Connection {
         .await
     }
 
-    /// Looks whether the client is still there, or has left something to handle.
+    /// Checks whether the client is still there, or has sent something to handle.
     pub(super) async fn look(&mut self) -> Result<(), End> {
         let (attachment, inbox) = (&self.attachment, &mut self.inbox);
         poll_fn(|cx| match attachment.poll_turn(cx, inbox) {
@@ -247,18 +247,18 @@ impl Connection {
         self.attachment.send(&frame::text(text.as_bytes()));
     }
 
-    /// Tells the client that it has to authenticate, or why it has not.
+    /// Tells the client that it has to authenticate, or why a token was refused.
     pub(super) fn send_no_auth(&self, reason: &str) {
         self.send_no_auth_for(reason, None);
     }
 
-    /// The same, with the room that the client is out of for it.
+    /// The same, with the room that the client is removed from.
     pub(super) fn send_no_auth_for(&self, reason: &str, room: Option<&str>) {
         self.engine.context.counters.errors.add(1);
         self.send(&outbound::no_auth(reason, room.filter(|_| self.is_v1())));
     }
 
-    /// Tells the client what was wrong, for a message with its id.
+    /// Tells the client what was wrong, with the id of the message if it has one.
     pub(super) fn refuse(&mut self, error: PeerError, cid: Option<&str>) -> Result<(), End> {
         self.engine.context.counters.errors.add(1);
         self.send(&outbound::error(error.code.as_str(), &error.text, cid, None));
@@ -268,7 +268,7 @@ impl Connection {
         Ok(())
     }
 
-    /// A token was refused.
+    /// Tells the client why its token was refused, and counts the failure.
     pub(super) fn refuse_token(&mut self, reason: &str) -> Result<(), End> {
         self.send_no_auth(reason);
         let address = self.attachment.session().peer().map(|peer| peer.ip());
@@ -280,7 +280,7 @@ impl Connection {
 
     /// Tells the client that something was dropped, and when it may try again.
     pub(super) fn refuse_excess(&mut self, exceeded: Exceeded, cid: Option<&str>) -> Result<(), End> {
-        // Whole milliseconds, and none too few.
+        // In whole milliseconds, rounded up.
         let millis = exceeded.wait.as_micros().div_ceil(1000);
         let text = format!("{}; try again in {millis} ms", exceeded.limit);
         self.engine.context.counters.errors.add(1);
@@ -307,7 +307,7 @@ impl Connection {
                 let Some(rest) = self.on_text(text.as_str())? else { continue };
                 rest.await?;
             }
-            // A burst's worth of memory is not kept while idle, but one message's.
+            // While idle, keep memory for one message only, not for a burst.
             if self.inbox.texts.capacity() > 1 {
                 self.inbox.texts = VecDeque::with_capacity(1);
             }
@@ -315,7 +315,7 @@ impl Connection {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        // First, for a flood must not postpone it.
+        // First, because a flood must not postpone it.
         if let Poll::Ready(reason) = self.deadline.poll(cx) {
             return Poll::Ready(Event::Turn(Turn::End(reason)));
         }
@@ -330,11 +330,11 @@ impl Connection {
         self.attachment.poll_turn(cx, &mut self.inbox).map(Event::Turn)
     }
 
-    /// Does at once what can be done at once. What has to wait is boxed: it is rare, and every connection would
-    /// have room for the largest of these futures.
+    /// Does immediately what does not have to wait. Work that has to wait is boxed: it is rare, and otherwise every
+    /// connection would reserve memory for the largest of these futures.
     fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
         let inbound = Inbound::parse(text, self.config().limits.max_depth);
-        // One that carries more is charged as a message.
+        // One that carries more counts as a message.
         if matches!(inbound, Ok(Inbound::Pong)) && text.len() <= MAX_PONG {
             self.faults.reset_bad_frames();
             self.rates.check_others(1)?;
@@ -388,7 +388,7 @@ impl Connection {
         self.token_expiry = expiry.and_then(|expiry| TokenExpiry::begin(expiry, warning)).map(Box::new);
     }
 
-    /// The time to authenticate, then to enter, runs from now on.
+    /// Restarts the time to authenticate or, after that, to enter.
     fn restart_deadline(&mut self) {
         let timeouts = &self.engine.config().timeouts;
         let limit = match (self.pending_auth, self.attachment.membership()) {

@@ -1,4 +1,4 @@
-//! The times in which a client has to authenticate, to enter a room, and to go.
+//! The deadlines by which a client has to authenticate, to enter a room, and to reconnect.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,9 +9,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
 
-/// One timer for whichever comes first. Boxed, as most connections have none.
+/// One timer for whichever comes first. Boxed, because most connections have none.
 pub(super) struct Deadline {
-    /// When the connection has lasted as long as the host lets it.
+    /// When the connection reaches its maximum lifetime.
     end_of_life: Option<Box<Instant>>,
     timer: Option<Box<Timer>>,
 }
@@ -27,7 +27,7 @@ impl Deadline {
         Deadline { end_of_life: end_of_life.map(Box::new), timer: None }
     }
 
-    /// From now on the client has so much time for something; `None` where it has done everything.
+    /// Starts the time for something; `None` if the client has done everything.
     pub(super) fn start(&mut self, limit: Option<(Duration, LeaveReason)>) {
         let step = limit
             .filter(|(limit, _)| *limit < Duration::MAX)
@@ -46,12 +46,12 @@ impl Deadline {
     }
 }
 
-/// Up to a tenth before the limit, so that clients that came together don't go together.
+/// Up to a tenth before the limit, so that connections that opened together don't end together.
 fn end_of_life(id: ConnectionId, max_lifetime: Duration) -> Option<Instant> {
     if max_lifetime == Duration::MAX {
         return None;
     }
-    // The golden ratio spreads numbers that follow each other evenly.
+    // The golden ratio spreads consecutive numbers evenly.
     let early = (id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
     let early = (max_lifetime / 10).checked_mul(early >> 16)? / (1 << 16);
     Instant::now().checked_add(max_lifetime - early)

@@ -7,8 +7,8 @@ use crate::protocol::close::LeaveReason;
 pub(super) struct Faults {
     /// Malformed frames in a row.
     bad_frames: u32,
-    /// Failed authentications, all of them: a token that was guessed opens doors, and nothing makes up for
-    /// guessing.
+    /// All failed authentications. Nothing reduces the number, because a client that guesses tokens might guess right
+    /// in between.
     failed_auths: u32,
 }
 

@@ -1,4 +1,4 @@
-//! A client enters a room: for the first time, from another one, or coming back.
+//! Entering a room: for the first time, from another one, or when a client returns.
 
 use crate::admission::Action;
 use crate::config::SlowConsumer;
@@ -19,7 +19,7 @@ use crate::protocol::{frame, outbound};
 use crate::room::EnterError;
 use crate::session::EnterCommand;
 
-/// What a `chat-rooms.v1` client wants to go on from.
+/// What a `chat-rooms.v1` client wants to continue from.
 #[derive(Default)]
 struct Resumption {
     since: Option<Position>,
@@ -49,7 +49,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     let slow = slow_consumer(connection, &room)?;
     let is_back = connection.attachment().membership().is_none() && connection.resume(&resumption.tokens)?;
     let is_there = is_in(connection, &room, &name);
-    // Whatever brings a member back asks the policy first: its rights may have changed.
+    // However a member returns, the policy is asked first: its rights may have changed.
     if is_back && !may_stay(connection).await? && is_there {
         return Ok(());
     }
@@ -63,7 +63,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         return Ok(());
     }
     if is_back && connection.attachment().membership().is_some() {
-        // It wants to be elsewhere now, and goes there from where it was.
+        // It wants to be elsewhere now, and moves there from where it was.
         connection.attachment().come_back(None, slow)?;
     }
     if !is_allowed(connection, &room, &name, &body).await? {
@@ -100,13 +100,13 @@ fn is_in(connection: &Connection, room: &RoomId, name: &Name) -> bool {
     membership.is_some_and(|membership| membership.name == *name && membership.room.id() == room)
 }
 
-/// Whether the name is the user's own, not one that the client has chosen.
+/// Whether the name is the user's own and not one that the client has chosen.
 fn is_own_name(connection: &Connection, name: &Name) -> bool {
     let user = connection.attachment().session().user();
     user.is_some_and(|user| user.name() == Some(name.as_str()))
 }
 
-/// Puts an anonymous member out of the room whose name is that of a user.
+/// Removes an anonymous member whose name is a user's own from the room.
 fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId) {
     let engine = connection.engine();
     let Some(session) = engine.sessions.get(holder) else { return };
@@ -130,7 +130,7 @@ fn resumption(connection: &Connection, enter: &Enter<'_>) -> Result<Resumption, 
     Ok(resumption)
 }
 
-/// Asks the policy; if it says no, the client is told.
+/// Asks the policy, and tells the client if it refuses.
 async fn is_allowed(
     connection: &mut Connection,
     room: &RoomId,
@@ -153,7 +153,7 @@ async fn is_allowed(
         is_renewal: false,
     };
     let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
-        // A client that has gone meanwhile does not enter.
+        // A client that is gone meanwhile does not enter.
         Some(Ok(())) => return connection.look().await.map(|()| true),
         Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
         None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
@@ -170,7 +170,7 @@ fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer,
     Ok(own.unwrap_or(connection.config().slow_consumer))
 }
 
-/// Name and room within the limits. The user's own name counts more than the claimed one.
+/// Checks that name and room are within the limits. The user's own name takes precedence over the claimed one.
 fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, PeerError> {
     let limits = &connection.config().limits;
     let bad_name = |why: &str| PeerError::new(ErrorCode::BadName, format!("the name {why}"));
@@ -179,7 +179,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     let body = if connection.is_v1() && has_resumption { enter.body.without_resume() } else { enter.body };
     if body.as_str().len() >= limits.max_enter_bytes {
         let max = limits.max_enter_bytes;
-        let text = format!("the enter has {} bytes; at most {max} are relayed", body.as_str().len() + 1);
+        let text = format!("the enter has {} bytes; at most {max} are allowed", body.as_str().len() + 1);
         return Err(PeerError::new(ErrorCode::BadShape, text));
     }
     let user = connection.attachment().session().user();
@@ -203,12 +203,12 @@ fn explain(refused: &Refused, connection: &Connection) -> PeerError {
         Refused::TooManyRooms => {
             let max = limits.max_rooms;
             let text =
-                format!("there are {max} rooms, and no further one can be opened; enter one that exists");
+                format!("there are {max} rooms already, and no more can be opened; enter an existing one");
             PeerError::new(ErrorCode::TooManyRooms, text)
         }
         Refused::Room(EnterError::Full) => {
             let max = limits.max_room_members;
-            let text = format!("the room is full ({max} members); try another, or again later");
+            let text = format!("the room is full ({max} members); enter another one, or try again later");
             PeerError::new(ErrorCode::RoomFull, text)
         }
         Refused::Room(EnterError::NameTaken { .. }) => {

@@ -1,4 +1,4 @@
-//! One task per connection: it reads what the client sends, and does it.
+//! One task per connection: it reads what the client sends, and acts on it.
 
 mod auth;
 mod connection_task;
@@ -24,22 +24,22 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::socket::{Io, Socket};
 
-/// What is known of a connection when it opens.
+/// What is known about a connection when it opens.
 pub(crate) struct Opening {
     pub(crate) permit: Permit,
     pub(crate) admission: Admission,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) subprotocol: Subprotocol,
-    /// What came behind the handshake before the socket was read.
+    /// Bytes that arrived after the handshake, before the socket was read.
     pub(crate) first: Bytes,
     /// Largest single write.
     pub(crate) max_write: usize,
 }
 
-/// Opens a connection over any I/O whose handshake is done, and returns the task that leads it to its end.
-/// The first heartbeat is written at once, before any other task runs.
+/// Opens a connection over any I/O whose handshake is done, and returns the task that runs it until it ends.
+/// The first heartbeat is written immediately, before any other task runs.
 ///
-/// Dropping the future ends the connection at once; its membership ends in good order.
+/// Dropping the future ends the connection immediately; its membership ends correctly.
 pub(crate) fn serve(
     engine: Arc<Engine>,
     io: Box<dyn Io>,

@@ -1,4 +1,4 @@
-//! A member sends a message to its room.
+//! Publishing: a member sends a message to its room.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::protocol::outbound;
 use crate::protocol::resume;
 use crate::session::{Membership, Published};
 
-/// While readers catch up, the sender looks this often whether they have.
+/// While readers catch up, the sender checks this often whether they have.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What has become of a message.
+/// The outcome of an attempt to publish.
 pub(super) enum Attempt<'a> {
     /// It was published, or refused.
     Done,
@@ -33,12 +33,12 @@ pub(super) enum Attempt<'a> {
 pub(super) struct Message<'a> {
     event: Cow<'a, str>,
     body: Body<'a>,
-    /// What the policy has put in its place, as a whole.
+    /// The whole object that the policy has replaced the message with.
     replaced: Option<String>,
     cid: Option<Cow<'a, str>>,
 }
 
-/// No future, for every connection would have room for it.
+/// Not an async fn, because every connection would reserve memory for its future.
 pub(super) fn publish<'a>(
     connection: &mut Connection,
     text: &'a str,
@@ -51,7 +51,7 @@ pub(super) fn publish<'a>(
     }
 }
 
-/// A sender that fills a room faster than it empties has to wait. Its own frames still reach it.
+/// Makes a sender wait that fills a room faster than it empties. Its own frames still reach it.
 pub(super) async fn publish_later(
     connection: &mut Connection,
     text: &str,
@@ -72,7 +72,7 @@ pub(super) async fn publish_later(
     }
 }
 
-/// Publishes a message. Returns why it has to wait, if it has to.
+/// Publishes a message. If it has to wait, returns why.
 fn attempt(
     connection: &mut Connection,
     text: &str,
@@ -88,7 +88,7 @@ fn attempt(
     }
 }
 
-/// What is to be published; `None` if nothing is, and the client has had its answer.
+/// Returns what is to be published; `None` if nothing is, and the client has had its answer.
 fn check<'a>(
     connection: &mut Connection,
     text: &'a str,
@@ -130,14 +130,14 @@ fn check<'a>(
             },
             None => {
                 tracing::error!(
-                    "the policy's replacement is no JSON object or too big; the message is dropped"
+                    "the policy's replacement is not a JSON object or is too big; the message is dropped"
                 );
                 let error = PeerError::new(ErrorCode::Internal, "the message could not be sent");
                 return connection.refuse(error, cid.as_deref()).map(|()| None);
             }
         },
         Ruling::Drop => {
-            // The sender is not to know: it looks as if it had been published.
+            // The sender must not notice, so it looks as if the message had been published.
             let seq = connection.attachment().pretend_published(cid.as_deref())?;
             if let Some(cid) = cid.as_deref() {
                 connection.send(&outbound::ack(cid, seq));
@@ -161,7 +161,7 @@ fn not_entered(connection: &mut Connection, cid: Option<&str>) -> Result<(), End
     connection.refuse(PeerError::new(ErrorCode::NotEntered, text), cid)
 }
 
-/// The message is in the room's order: its sender and the host are told.
+/// Tells the sender and the host that the message has its place in the room's order.
 fn conclude(
     connection: &Connection,
     text: &str,

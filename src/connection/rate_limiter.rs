@@ -15,26 +15,26 @@ pub(super) struct RateLimiter {
     subprotocol: Subprotocol,
     messages: TokenBucket,
     bytes: TokenBucket,
-    /// Answers to heartbeats, pings, pongs, parts of messages.
+    /// For answers to heartbeats, pings, pongs, and parts of messages.
     others: TokenBucket,
     enters: TokenBucket,
     rooms: TokenBucket,
     auths: TokenBucket,
-    /// Frames beyond the rates, less those since that were within.
+    /// Frames beyond the rates, minus later ones within the rates.
     violations: u32,
 }
 
-/// Something was beyond its rate.
+/// A rate was exceeded.
 #[derive(Debug)]
 pub(super) struct Exceeded {
     /// What is allowed.
     pub(super) limit: String,
-    /// When it can be tried again.
+    /// How long until the client can try again.
     pub(super) wait: Duration,
 }
 
 impl RateLimiter {
-    /// `is_fresh` lets the client send a burst at once.
+    /// `is_fresh` allows a burst at the start.
     pub(super) fn new(context: Arc<Context>, subprotocol: Subprotocol, is_fresh: bool) -> RateLimiter {
         let (limits, now) = (&context.config.rate_limits, context.clock.now());
         let of = |rate| if is_fresh { TokenBucket::new(rate, now) } else { TokenBucket::empty(now) };
@@ -51,7 +51,7 @@ impl RateLimiter {
         }
     }
 
-    /// A message of so many bytes.
+    /// Counts a message with this many bytes.
     pub(super) fn check_message(&mut self, len: usize) -> Result<(), Exceeded> {
         let Context { config, clock, .. } = &*self.context;
         let limits = &config.rate_limits;
@@ -67,7 +67,7 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// Frames that are no messages, to which there is no answer.
+    /// Counts frames that are not messages. They get no answer.
     pub(super) fn check_others(&mut self, n: u32) -> Result<(), LeaveReason> {
         let Context { config, clock, .. } = &*self.context;
         let rate = others(&config.rate_limits, self.context.heartbeat_of(self.subprotocol));
@@ -77,7 +77,7 @@ impl RateLimiter {
         }
     }
 
-    /// An enter.
+    /// Counts an enter.
     pub(super) fn check_enter(&mut self) -> Result<(), Exceeded> {
         let Context { config, clock, .. } = &*self.context;
         let limits = &config.rate_limits;
@@ -87,7 +87,7 @@ impl RateLimiter {
         })
     }
 
-    /// A token that is to be checked.
+    /// Counts a token that is to be checked.
     pub(super) fn check_auth(&mut self) -> Result<(), Exceeded> {
         let Context { config, clock, .. } = &*self.context;
         let limits = &config.rate_limits;
@@ -97,20 +97,20 @@ impl RateLimiter {
         })
     }
 
-    /// A room that is about to be opened.
+    /// Counts a room that is about to be opened.
     pub(super) fn check_new_room(&mut self) -> Result<(), Exceeded> {
         let Context { config, clock, .. } = &*self.context;
         let limits = &config.rate_limits;
         self.rooms.take(1, rooms(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!(
-                "more than {} new rooms per minute; enter one that exists, or wait",
+                "more than {} new rooms per minute; enter an existing one, or wait",
                 limits.max_new_rooms_per_minute
             ),
             wait,
         })
     }
 
-    /// Counts frames beyond a rate. An error if a client goes on regardless, and is to be closed.
+    /// Counts frames beyond a rate. Returns an error if the client continues regardless and is to be closed.
     pub(super) fn add_violations(&mut self, n: u32) -> Result<(), LeaveReason> {
         self.context.counters.rate_limited.add(n.into());
         self.violations = self.violations.saturating_add(n);
@@ -124,11 +124,11 @@ fn messages(limits: &RateLimits) -> Rate {
 }
 
 fn bytes(limits: &RateLimits) -> Rate {
-    // More than 4 GB a second is no limit.
+    // More than 4 GB per second is no limit.
     Rate::per_second(clamp(limits.max_bytes_per_second))
 }
 
-/// As many as messages, and two for each heartbeat, which the client has to answer.
+/// The same rate as for messages, plus two for each heartbeat, which the client has to answer.
 fn others(limits: &RateLimits, heartbeat: &Heartbeat) -> Rate {
     let beats = 1_000_u128.div_ceil(heartbeat.interval().as_millis().max(1)) as u32;
     Rate::per_second(limits.max_messages_per_second.saturating_add(2 * beats))

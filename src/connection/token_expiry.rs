@@ -1,4 +1,4 @@
-//! When a user's authentication expires, by two clocks: one only goes forward, the other may be set.
+//! When a user's authentication expires, by two clocks: one only goes forward, the other can be set.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,8 +8,8 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::hooks::user::Expiry;
 
-/// A clock that was set back delays the expiry by no more than this: more than clocks are wrong by in
-/// practice, and after a jump of a year no user stays for a year.
+/// A clock that is set back delays the expiry by no more than this. Clocks are rarely wrong by more, and after a
+/// jump of a year no user stays for a year.
 const MAX_SETBACK: Duration = Duration::from_secs(60 * 60);
 
 /// The timer of one connection.
@@ -21,26 +21,26 @@ pub(super) struct TokenExpiry {
 /// What is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It expires in so long.
+    /// It expires after this time.
     Warn(Duration),
     /// It has expired.
     Expire,
 }
 
-/// When, without a clock.
+/// The times, independent of a clock.
 struct Plan {
-    /// Until then the wall clock is not looked at: set forward, it would end every connection.
+    /// Before this, the wall clock is ignored: if it were set forward, it would end every connection.
     due: Instant,
-    /// The expiry by the wall clock, where that counts.
+    /// The expiry by the wall clock, if that clock counts.
     wall: Option<SystemTime>,
-    /// After this the wall clock is not believed any more: set back, it would let every user stay.
+    /// After this, the wall clock is ignored: if it were set back, every user could stay.
     last: Instant,
-    /// So long before the expiry the client is warned; `None` once it was.
+    /// How long before the expiry the client is warned; `None` once it was.
     warning: Option<Duration>,
 }
 
 impl TokenExpiry {
-    /// `None` if the expiry is too far away to come. A warning of zero is none.
+    /// `None` if the expiry is too far away to be reached. A warning of zero means no warning.
     pub(super) fn begin(expiry: Expiry, warning: Duration) -> Option<TokenExpiry> {
         let plan = Plan::new(expiry, warning, Instant::now(), SystemTime::now())?;
         Some(TokenExpiry { plan, timer: Box::pin(sleep(Duration::ZERO)) })
@@ -100,7 +100,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-    /// The steps and when they come, if the wall clock runs `drift` apart from the start on.
+    /// The steps and when they happen, if the wall clock is off by `drift` from the start on.
     fn steps(
         expiry: impl Fn(Instant, SystemTime) -> Expiry,
         drift: impl Fn(SystemTime) -> SystemTime,
@@ -131,7 +131,7 @@ mod tests {
         let want = [(Step::Warn(MINUTE), 540), (Step::Expire, 600)];
         assert_eq!(steps(|_, wall| Expiry::At(wall + 10 * MINUTE), |wall| wall), want);
         assert_eq!(steps(|now, _| Expiry::On(now + 10 * MINUTE), |wall| wall), want);
-        // A user with less time left is warned at once; one whose time is over is not.
+        // A user with less time left is warned immediately; one whose time is over is not.
         let short = [(Step::Warn(MINUTE / 2), 0), (Step::Expire, 30)];
         assert_eq!(steps(|_, wall| Expiry::At(wall + MINUTE / 2), |wall| wall), short);
         assert_eq!(steps(|_, wall| Expiry::At(wall - YEAR), |wall| wall), [(Step::Expire, 0)]);

@@ -8,7 +8,7 @@ use crate::protocol::frame::{self, frame_len};
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::subprotocol::Subprotocol;
 
-/// Frames that are written to every member at once.
+/// Frames that are written to every member in one go.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     plain: Run<Bytes>,
@@ -16,7 +16,7 @@ pub(crate) struct Batch {
     end: u64,
 }
 
-/// Frames of one subprotocol, one behind the other.
+/// Consecutive frames in one subprotocol.
 #[derive(Debug, Clone, Default)]
 struct Run<B> {
     /// The `seq` before the first of them.
@@ -24,7 +24,7 @@ struct Run<B> {
     bytes: B,
 }
 
-/// How many members speak which subprotocol: frames are encoded only for those that are there.
+/// How many members speak which subprotocol. Frames are encoded only for the subprotocols that are in use.
 #[derive(Debug, Default)]
 struct Audience {
     plain: usize,
@@ -62,7 +62,7 @@ impl Batch {
         (&run.bytes, skip)
     }
 
-    /// All of its frames as `chat-rooms.v1` has them.
+    /// All of its frames in `chat-rooms.v1`.
     pub(crate) fn v1(&self) -> &Bytes {
         &self.v1.bytes
     }
@@ -76,7 +76,7 @@ pub(crate) struct Pending {
     /// The `seq` of the latest frame that was taken.
     taken: u64,
     audience: Audience,
-    /// Frames are encoded for `chat-rooms.v1` in any case, for the replay buffer.
+    /// Frames are always encoded for `chat-rooms.v1`, for the replay buffer.
     keeps_v1: bool,
     plain: Run<Vec<u8>>,
     v1: Run<Vec<u8>>,
@@ -96,13 +96,13 @@ impl Pending {
         }
     }
 
-    /// The `seq` of the latest frame that was taken: what comes after it is still to be delivered.
+    /// The `seq` of the latest frame that was taken: the frames after it are still to be delivered.
     pub(crate) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Whether all frames after this `seq` are among those that wait, as `chat-rooms.v1` has them: where no
-    /// member spoke it, they were not encoded for it.
+    /// Whether all frames after this `seq` are waiting in `chat-rooms.v1` form. If no member spoke it, they were
+    /// not encoded for it.
     pub(crate) fn has_v1_after(&self, seq: u64) -> bool {
         seq == self.seq || !self.v1.bytes.is_empty() && (self.v1.start..self.seq).contains(&seq)
     }
@@ -122,13 +122,13 @@ impl Pending {
         *self.audience.of(subprotocol) -= 1;
     }
 
-    /// Queues one frame for all members. Without one, as in a closed room, only the `seq` counts.
+    /// Queues one frame for all members. Without a frame, as in a closed room, only the `seq` advances.
     pub(crate) fn push(&mut self, stamp: Stamp, frame: &RoomFrame<'_>) {
         let mut digits = [0; 20];
         let num = decimal(stamp.num, &mut digits);
         self.seq = stamp.seq;
         let before = stamp.seq - 1;
-        // A run has no holes: once begun, it goes on until it is taken.
+        // A run has no holes: once begun, it continues until it is taken.
         if let Some(bytes) = self.plain.begin(before, self.audience.plain > 0) {
             frame::push_text(bytes, &[frame.plain.as_bytes(), frame.tail.as_bytes(), num, b"}"]);
         }
@@ -155,7 +155,7 @@ impl Pending {
         batch
     }
 
-    /// The batch is delivered. Returns whether nothing waits.
+    /// Notes that the batch is delivered. Returns whether nothing waits.
     pub(crate) fn finish(&mut self) -> bool {
         self.in_flight = None;
         self.len() == 0
@@ -188,7 +188,7 @@ impl Run<Vec<u8>> {
             return Run::default();
         }
         let mut bytes = std::mem::take(&mut self.bytes);
-        // A slow member or the replay buffer may keep it for long.
+        // A slow consumer or the replay buffer may keep it for a long time.
         if bytes.capacity() - bytes.len() > bytes.len() / 4 + 1024 {
             bytes.shrink_to_fit();
         }

@@ -31,7 +31,7 @@ pub fn message(text: &str) -> impl FnMut() {
     }
 }
 
-/// A member enters a room of so many and leaves it.
+/// A member enters a room with this many members and leaves it.
 pub fn join_leave(members: u64) -> impl FnMut() {
     let broker = MemoryBroker::default();
     let mut room = room_of(&broker, members);
@@ -56,7 +56,7 @@ pub fn join_leave_while_delivering(members: u64) -> impl FnMut() {
     }
 }
 
-/// A client opens a room, and the room is gone when it leaves, among so many others.
+/// A client opens a room and leaves it, which removes the room, among this many others.
 pub fn open_and_leave(others: u64) -> impl FnMut() {
     let broker = Arc::new(MemoryBroker::default());
     let registry = Registry::new(usize::MAX, None, UniqueNames::Off);
@@ -83,7 +83,7 @@ pub fn open_and_leave(others: u64) -> impl FnMut() {
     }
 }
 
-/// So many messages in one batch.
+/// This many messages in one batch.
 pub(crate) fn batch_of(messages: usize) -> Batch {
     let broker = MemoryBroker::default();
     let (tail, mut room) = (outbound::name_and_num("Ann"), room_of(&broker, 10));
@@ -105,7 +105,7 @@ pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> 
     room
 }
 
-/// A message that was parsed goes to all members of a room.
+/// A parsed message goes to all members of a room.
 pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
     let broker = MemoryBroker::default();
     let (tail, body) = (outbound::name_and_num("Ann"), parse_message(MESSAGE).body);

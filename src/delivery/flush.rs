@@ -1,4 +1,4 @@
-//! The flush task: one per room, for as long as something is queued there.
+//! The flush task: one per room, which runs while something is queued there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use tokio::task::yield_now;
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::recipient::Recipient;
 
-/// After so many members the other tasks get a turn.
+/// After this many members, the other tasks get a turn.
 const MEMBERS_PER_TURN: usize = 256;
 
 /// Writes what a room has queued to each of its members, until nothing is queued.
 ///
-/// It first lets the other tasks run: whatever they add goes out with the same writes.
+/// It first lets the other tasks run: everything that they add goes out with the same writes.
 pub(super) fn flush(
     room: Arc<LiveRoom>,
     now: impl Fn() -> Duration + Send,
@@ -32,11 +32,11 @@ pub(super) fn flush(
                 }
                 guarded(&*member.handle, |member| member.deliver(&flushing.room, &batch));
             }
-            // To yield before this look would keep one task per busy room in the run queue, which
+            // Yielding before this check would keep one task per busy room in the run queue, which
             // overflows at 256 and then starves some rooms.
             let mut state = flushing.room.lock();
             if state.pending.finish() {
-                // Under the lock: whoever queues the next frame has to find no task at work.
+                // Under the lock: whoever queues the next frame must find that no task is at work.
                 flushing.room.release_flush();
                 flushing.is_over = true;
             }
@@ -44,7 +44,7 @@ pub(super) fn flush(
     }
 }
 
-/// Works on a member whose I/O may be the host's own, and panic: that ends its own connection alone.
+/// Works on a member whose I/O may be the host's own and may panic. A panic ends only the member's own connection.
 pub(crate) fn guarded(member: &dyn Recipient, work: impl FnOnce(&dyn Recipient)) {
     if catch_unwind(AssertUnwindSafe(|| work(member))).is_err() {
         tracing::error!("the I/O of a connection panicked; the connection is closed");
@@ -52,7 +52,7 @@ pub(crate) fn guarded(member: &dyn Recipient, work: impl FnOnce(&dyn Recipient))
     }
 }
 
-/// If the flush task is dropped, be it before it has begun, the room's next frame starts another.
+/// If the flush task is dropped, even before its first poll, the room's next frame starts another.
 struct Flushing {
     room: Arc<LiveRoom>,
     is_over: bool,
@@ -61,7 +61,7 @@ struct Flushing {
 impl Drop for Flushing {
     fn drop(&mut self) {
         if !self.is_over {
-            // Without the room's lock, which is held where a runtime that ends drops what is spawned.
+            // Without the room's lock: when a runtime ends, it drops spawned tasks while that lock may be held.
             self.room.release_flush();
         }
     }

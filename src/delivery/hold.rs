@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-/// After a reader that is behind has taken something, senders wait for so long.
+/// After a reader that is behind has made progress, senders wait for this long.
 pub(crate) const HOLD: Duration = Duration::from_millis(250);
 
-/// In so much time ...
+/// Within this time ...
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// ... readers may hold back a room's senders for this long. Beyond that a reader that is behind is
-/// treated as slow, so that no member can delay a room for ever.
+/// ... readers may hold back a room's senders for this long. Beyond that, a reader that is behind is
+/// treated as slow, so that no member can delay a room forever.
 const BUDGET: Duration = Duration::from_secs(10);
 
-/// What is left of the time for which a room's senders may be held back.
+/// How much longer a room's senders may be held back.
 #[derive(Debug)]
 pub(crate) struct HoldBudget {
     left: Duration,
     /// When a sender last asked.
     at: Duration,
-    /// It was made to wait then.
+    /// Whether it was made to wait then.
     is_holding: bool,
 }
 
@@ -34,7 +34,7 @@ impl HoldBudget {
         let earned = past.min(WINDOW) / (WINDOW.as_secs() / BUDGET.as_secs()) as u32;
         self.left = (self.left + earned).min(BUDGET).saturating_sub(spent);
         self.at = now;
-        // Once it is used up, a whole wait has to be earned.
+        // Once the time is used up, enough for a whole wait has to accumulate first.
         let least = if self.is_holding { Duration::ZERO } else { HOLD };
         self.is_holding = self.left > least;
         self.is_holding
@@ -56,7 +56,7 @@ mod tests {
             now += ms(10);
             held += u64::from(budget.spend(now)) * 10;
         }
-        // In two minutes: what there was at first, and a sixth of the time.
+        // In two minutes: the initial budget, and a sixth of the time.
         assert!((25_000..32_000).contains(&held), "{held}");
     }
 

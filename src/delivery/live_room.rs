@@ -26,9 +26,9 @@ pub(crate) struct LiveRoom {
     id: RoomId,
     /// The room's count, to be read without its lock.
     online: AtomicUsize,
-    /// A flush task is at work. It may end while another thread holds the lock.
+    /// Whether a flush task is at work. It may end while another thread holds the lock.
     flushing: AtomicBool,
-    /// Until then, in microseconds, senders wait for readers that are behind and catching up.
+    /// Until this time, in microseconds, senders wait for readers that are behind and catching up.
     hold_until: AtomicU64,
     state: Mutex<RoomState>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct RoomState {
     hold: HoldBudget,
 }
 
-/// What a member that comes back gets.
+/// The replay for a returning member.
 #[derive(Debug)]
 pub(crate) struct Replay {
     /// The missed frames, in chunks. Those that follow are in the room's next batch.
@@ -52,7 +52,7 @@ pub(crate) struct Replay {
     pub(crate) start: u64,
     /// The `seq` of the last of them.
     pub(crate) end: u64,
-    /// They are all frames since the position that the member had.
+    /// Whether they are all frames since the member's position.
     pub(crate) is_complete: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Replay {
 struct Apply<'a, 'f> {
     latest: &'a mut Stamp,
     pending: &'a mut Pending,
-    /// `None` where nobody is to hear of the event.
+    /// `None` if nobody is to hear of the event.
     frame: Option<&'a RoomFrame<'f>>,
 }
 
@@ -110,7 +110,7 @@ impl LiveRoom {
         self.lock().room.members().clone()
     }
 
-    /// A reader that is behind makes progress: senders wait for it, for a moment.
+    /// Makes senders wait for a moment for a reader that is behind and makes progress.
     pub(crate) fn hold_senders(&self, now: Duration) {
         self.hold_until.fetch_max((now + HOLD).as_micros() as u64, Ordering::Relaxed);
     }
@@ -161,7 +161,7 @@ impl RoomState {
         self.latest.seq
     }
 
-    /// Members of the room, as the latest event has them.
+    /// Members of the room after the latest event.
     pub(crate) fn num(&self) -> u64 {
         self.latest.num
     }
@@ -170,7 +170,7 @@ impl RoomState {
         &self.room
     }
 
-    /// Takes a member in, to the place that was reserved for it, and publishes its enter.
+    /// Adds a member, for which a place was reserved, and publishes its enter.
     pub(super) fn enter(
         &mut self,
         broker: &impl Broker,
@@ -182,7 +182,7 @@ impl RoomState {
         self.submit(broker, EventKind::Enter, frame)
     }
 
-    /// Takes a member out, if it is one, and publishes that.
+    /// Removes a member, if it is one, and publishes its leave.
     pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
         let Some(member) = self.room.leave(id) else { return };
         self.pending.remove_listener(member.handle.subprotocol());
@@ -195,7 +195,7 @@ impl RoomState {
         self.submit(broker, EventKind::Publish, frame)
     }
 
-    /// Has the broker order an event, and applies it. A closed room is silent.
+    /// Lets the broker order an event, and applies it. A closed room is silent.
     fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
         let frame = (!self.room.is_closed()).then_some(frame);
         broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
@@ -206,7 +206,7 @@ impl RoomState {
         self.hold.spend(now)
     }
 
-    /// What is to be delivered next, and to whom.
+    /// What is to be delivered next, and to which members.
     pub(super) fn take(&mut self, now: Duration) -> (Members<Handle>, Batch) {
         let batch = self.pending.take();
         if let Some(replay) = &mut self.replay {
@@ -215,8 +215,8 @@ impl RoomState {
         (self.room.members().clone(), batch)
     }
 
-    /// The frames after a position up to the latest that was taken. Where some of them are not kept,
-    /// and for a position of an earlier room of this id, it is what there is.
+    /// The frames after a position up to the latest that was taken. If some of them are not kept, or if the position
+    /// is from an earlier room with this id, it is what there is.
     pub(super) fn replay(&mut self, since: Position, now: Duration) -> Replay {
         if let Some(replay) = &mut self.replay {
             replay.trim(now);
@@ -231,7 +231,7 @@ impl RoomState {
             return Replay { chunks, start: since.seq, end: taken, is_complete: true };
         }
         match replay {
-            // After a restart a client has had nothing of this room yet: it gets all that is kept.
+            // After a restart, a client has had nothing of this room yet: it gets everything that is kept.
             Some(replay) if since.epoch != self.epoch() => {
                 let start = replay.start();
                 Replay {
@@ -245,7 +245,7 @@ impl RoomState {
         }
     }
 
-    /// Forgets frames that have become too old.
+    /// Drops frames that have become too old.
     pub(super) fn trim(&mut self, now: Duration) {
         if let Some(replay) = &mut self.replay {
             replay.trim(now);

@@ -1,4 +1,4 @@
-//! What a room needs of a member: the session behind it.
+//! What a room needs from a member: the session behind it.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ pub(crate) trait Recipient: Send + Sync {
     /// The authenticated user, if any.
     fn user(&self) -> Option<Arc<User>>;
 
-    /// Whether something that is written can still arrive.
+    /// Whether something that is written now can still arrive.
     fn is_connected(&self) -> bool;
 
-    /// From now on the room's frames after this `seq` are for this member. Called under the room's
-    /// lock: it writes nothing.
+    /// Subscribes this member to the room's frames after this `seq`. Called under the room's
+    /// lock, so it writes nothing.
     fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64);
 
-    /// No room's frames are for this member any more.
+    /// Ends the subscription.
     fn unsubscribe(&self);
 
-    /// The room's next frames wait, for something that has to be written before them. Called under the
-    /// room's lock: it writes nothing.
+    /// Makes the room's next frames wait, because something has to be written before them. Called under the
+    /// room's lock, so it writes nothing.
     fn pause(&self);
 
     /// Writes the frames of a batch that the member has not had yet.
     fn deliver(&self, room: &LiveRoom, batch: &Batch);
 
-    /// The member's I/O panicked: its connection is lost.
+    /// Ends the member's connection as lost, because its I/O panicked.
     fn fail(&self);
 }

@@ -60,7 +60,7 @@ impl Registry {
         self.shard_at(at).values().cloned().collect()
     }
 
-    /// Works on the room of that id, opening it at `start` where there is none. A room without members is
+    /// Works on the room with this id, and opens it at `start` if there is none. A room without members is
     /// removed afterwards.
     pub(crate) fn open<R>(
         &self,
@@ -86,7 +86,7 @@ impl Registry {
         Ok(self.work(&mut shard, &room, work))
     }
 
-    /// Works on a room that is known. A room without members is removed afterwards.
+    /// Works on a known room. A room without members is removed afterwards.
     pub(crate) fn visit<R>(
         &self,
         room: &Arc<LiveRoom>,
@@ -122,7 +122,7 @@ impl Registry {
     }
 
     fn remove(&self, shard: &mut Shard, room: &Arc<LiveRoom>) {
-        // Under the same id there may already be another room.
+        // There may already be another room with this id.
         if shard.get(room.id()).is_some_and(|other| Arc::ptr_eq(other, room)) {
             shard.remove(room.id());
             self.len.fetch_sub(1, Ordering::Relaxed);

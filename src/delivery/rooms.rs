@@ -1,7 +1,7 @@
 //! All rooms of the engine: members enter and leave, frames are published and delivered.
 //!
-//! Under a room's lock nothing is written, no hook is called and no replay is copied: what has to be
-//! written is returned, and the caller writes it afterwards.
+//! Under a room's lock, nothing is written, no hook is called and no replay is copied. Functions return what
+//! has to be written, and the caller writes it afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::protocol::position::{Epoch, Position};
 use crate::room::{EnterError, Member};
 use crate::tasks::Tasks;
 
-/// More than this of the send queue's bound is not gathered in one batch, so that a member that was up
-/// to date can take it.
+/// A batch gathers no more than this fraction of the send queue's bound, so that a member that is up to date
+/// can accept it.
 const BATCH_SHARE: usize = 2;
 
 /// Bytes that a frame grows by: its header, `num`, `member` and `seq`.
@@ -45,23 +45,23 @@ pub(crate) struct Entrant {
     /// The user whose connections may share the name.
     pub(crate) owner: Option<Arc<crate::hooks::user::User>>,
     pub(crate) handle: Handle,
-    /// Up to where it has had the room's frames.
+    /// The position of the last frame of the room that it has received.
     pub(crate) since: Option<Position>,
 }
 
-/// Where a member stands in a room it has just entered, or come back to.
+/// A member's position in a room that it has just entered or returned to.
 pub(crate) struct Standpoint {
     pub(crate) room: Arc<LiveRoom>,
     pub(crate) epoch: Epoch,
-    /// The room's position: before the member's own enter, or now if it has come back.
+    /// The room's position: before the member's own enter, or now if it has returned.
     pub(crate) seq: u64,
     /// Members of the room.
     pub(crate) num: u64,
-    /// What the member has missed.
+    /// The frames that the member has missed.
     pub(crate) replay: Option<Replay>,
 }
 
-/// Why a member is not in the room that it wanted to enter.
+/// Why a member could not enter a room.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Room(EnterError),
@@ -73,7 +73,7 @@ pub(crate) enum Refused {
 pub(crate) enum NotPublished {
     /// The room was closed.
     Closed,
-    /// The room has as much queued as its members' send queues may hold: it is delivered first.
+    /// The room has as much queued as its members' send queues may hold: it has to be delivered first.
     BatchFull,
     /// Readers have to catch up first.
     Held,
@@ -119,7 +119,7 @@ impl Rooms {
         self.registry.all()
     }
 
-    /// Takes a member into a room, and publishes its enter.
+    /// Adds a member to a room, and publishes its enter.
     pub(crate) fn enter(
         &self,
         entrant: Entrant,
@@ -139,8 +139,8 @@ impl Rooms {
             .map_err(EnterError::into)
     }
 
-    /// Takes a member out of one room and into another, or into the same one under another name. Where
-    /// it can't enter, it stays in the old room.
+    /// Moves a member from one room to another, or to the same room under another name. If it can't enter, it stays
+    /// in the old room.
     pub(crate) fn change(
         &self,
         entrant: Entrant,
@@ -167,7 +167,7 @@ impl Rooms {
         Ok((standpoint, left))
     }
 
-    /// Takes a member out, and publishes that. It gets what was published before, and nothing more. Returns how
+    /// Removes a member, and publishes its leave. It gets what was published before, and nothing more. Returns how
     /// many members remain.
     pub(crate) fn leave(&self, room: &Arc<LiveRoom>, id: ConnectionId, name: &Name, handle: &Handle) -> u64 {
         let out = outbound::out(name.as_str());
@@ -185,7 +185,7 @@ impl Rooms {
         num
     }
 
-    /// A member is back, or asks for the room's position. The other members do not notice.
+    /// Lets a member return, or ask for the room's position. The other members do not notice.
     pub(crate) fn come_back(
         &self,
         room: &Arc<LiveRoom>,
@@ -199,8 +199,8 @@ impl Rooms {
         Standpoint { room: room.clone(), epoch: state.epoch(), seq: state.seq(), num: state.num(), replay }
     }
 
-    /// What a member has yet to get, and the room's count: the room's next frames wait until the member has
-    /// got it.
+    /// Pauses a member. Returns what it has yet to get, and the room's count. The room's next frames wait until the
+    /// member has got it.
     pub(crate) fn pause(&self, room: &LiveRoom, handle: &Handle) -> (Vec<Batch>, u64) {
         let state = room.lock();
         handle.pause();
@@ -220,17 +220,17 @@ impl Rooms {
         Ok(stamp)
     }
 
-    /// A member has authenticated as this user, whose connections may share its name from now on.
+    /// Notes that a member has authenticated as this user, whose connections may share its name from now on.
     pub(crate) fn set_owner(&self, room: &LiveRoom, name: &Name, id: ConnectionId, owner: &str) {
         room.lock().room.set_owner(name, id, owner);
     }
 
-    /// The room's position, as for a frame that looks as if it had been published.
+    /// The room's position, for a frame that should look as if it had been published.
     pub(crate) fn seq(&self, room: &LiveRoom) -> u64 {
         room.lock().seq()
     }
 
-    /// Closes a room: it is silent, and free for a new one of the same id. Its members are still to be
+    /// Closes a room: it becomes silent, and its id is free for a new one. Its members still have to be
     /// told.
     pub(crate) fn close(&self, id: &str) -> Option<Arc<LiveRoom>> {
         self.registry.close(id)
@@ -247,7 +247,7 @@ impl Rooms {
         room.lock().room.is_closed()
     }
 
-    /// Forgets what has become too old in a part of the rooms. Called with 0, 1, 2, ... it visits all
+    /// Drops frames that have become too old in a part of the rooms. Called with 0, 1, 2, ..., it visits all
     /// of them.
     pub(crate) fn trim_histories(&self, turn: usize) {
         if !self.has_history {
@@ -264,7 +264,7 @@ impl Rooms {
         state.room.reserve(entrant.id, &entrant.name, owner, max)
     }
 
-    /// The enter of a member for which there is a reserved place.
+    /// Enters a member for which a place is reserved.
     fn enter_in(
         &self,
         room: &Arc<LiveRoom>,
@@ -281,8 +281,8 @@ impl Rooms {
         Standpoint { room: room.clone(), epoch: state.epoch(), seq, num: stamp.num, replay }
     }
 
-    /// What is gathered for one write has to fit the send queue of a member that is up to date, and
-    /// readers that are a little behind may catch up first.
+    /// Checks that a batch still fits into the send queue of a member that is up to date, and lets
+    /// readers that are a little behind catch up first.
     fn check_backpressure(
         &self,
         room: &LiveRoom,
@@ -296,7 +296,7 @@ impl Rooms {
         if pending > 0 && pending.saturating_add(more) > self.max_batch_bytes {
             return Err(NotPublished::BatchFull);
         }
-        // A host has no connection that could wait.
+        // The host has no connection that could wait.
         if frame.member.is_none() {
             return Ok(());
         }
@@ -317,13 +317,13 @@ impl Rooms {
     fn spawn_flush(&self, room: &Arc<LiveRoom>, is_for_host: bool) {
         let (clock, has_history) = (self.clock, self.has_history);
         let now = move || if has_history { clock.now() } else { Duration::ZERO };
-        // It yields by itself. Out of tokio's budget, which is 128 writes, sockets would seem full, and each
-        // member's task be woken to write what is left.
+        // The task yields by itself. With tokio's budget, which is 128 writes, sockets would seem full once it is used
+        // up, and each member's task would be woken to write the rest.
         let task = unconstrained(flush(room.clone(), now));
         if is_for_host { self.tasks.spawn_for_host(task) } else { self.tasks.spawn(task) }
     }
 
-    /// The time for replay buffers. Where there are none, the clock is not asked.
+    /// The time for replay buffers. Without them, the clock is not read.
     fn now(&self) -> Duration {
         if self.has_history { self.clock.now() } else { Duration::ZERO }
     }

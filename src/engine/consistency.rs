@@ -1,4 +1,4 @@
-//! The consistency check: what several parts of the engine know, compared with each other.
+//! The consistency check: compares what several parts of the engine know.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,11 +16,11 @@ pub struct ConsistencyReport {
     pub rooms: usize,
     /// Members of all rooms.
     pub members: usize,
-    /// What does not agree.
+    /// All inconsistencies that were found.
     pub faults: Vec<Inconsistency>,
 }
 
-/// Something that does not agree.
+/// Two parts of the engine do not agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Inconsistency {
@@ -52,11 +52,11 @@ pub enum Inconsistency {
         /// The room.
         room: RoomId,
     },
-    /// The connections of all peer addresses are more than there are.
+    /// The connections counted for all peer addresses are more than there are.
     WrongPeerCount {
         /// The connections of all peer addresses.
         counted: usize,
-        /// The connections.
+        /// The connections that exist.
         connections: usize,
     },
     /// A resume token whose session has ended.
@@ -68,13 +68,13 @@ pub enum Inconsistency {
     WrongRoomCount {
         /// The rooms.
         rooms: usize,
-        /// The number.
+        /// The number that the limit is compared with.
         counted: usize,
     },
 }
 
 impl Engine {
-    /// Compares rosters, counts, sessions and resume tokens with each other.
+    /// Compares members, counts, sessions and resume tokens with each other.
     pub(crate) fn check_consistency(&self) -> ConsistencyReport {
         let rooms = self.rooms.all();
         let mut faults = Vec::new();

@@ -1,4 +1,4 @@
-//! The engine's parts, and what takes several of them.
+//! The engine's parts, and the operations that need several of them.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Engine {
         self.policy.as_deref()
     }
 
-    /// Starts what runs while there are sessions that speak this subprotocol.
+    /// Starts the tasks that run while there are sessions that speak this subprotocol.
     pub(crate) fn start(self: &Arc<Engine>, subprotocol: Subprotocol) {
         self.tasks.remember_runtime();
         sweep::ensure(self, subprotocol);
@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Whether the whole process stands still, or did a moment ago.
+    /// Whether the whole process has stalled, or did a moment ago.
     pub(crate) fn has_stalled(&self) -> bool {
         self.stall.has_stalled(self.context.clock.now(), sweep::longest_tick(&self.context))
     }

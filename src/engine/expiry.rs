@@ -13,7 +13,7 @@ use crate::engine::engine::Engine;
 use crate::engine::sweep::RunGuard;
 use crate::protocol::subprotocol::Subprotocol;
 
-/// Looks at least this often whether there is still something to do.
+/// The longest wait before the task looks again whether there is anything to do.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// After so many sessions the other tasks get a turn: each leaves a room that may be large.

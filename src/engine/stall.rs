@@ -1,12 +1,12 @@
-//! Whether the process has stood still: stopped, suspended, or starved of its cores.
+//! Detects that the process has stalled: it was stopped, suspended, or starved of its cores.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// So long without a tick is a stall.
+/// This long without a tick is a stall.
 const STALL: Duration = Duration::from_millis(500);
 
-/// So long a stall has its effects: what clients did meanwhile comes all at once.
+/// How long a stall has effects: everything that clients did meanwhile arrives at the same time.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// Times of the sweep's ticks, in milliseconds since the engine was built.
@@ -17,7 +17,7 @@ pub(crate) struct StallDetector {
 }
 
 impl StallDetector {
-    /// The sweep is at work at this time.
+    /// Notes that the sweep was at work at this time.
     pub(crate) fn tick(&self, now: Duration, interval: Duration) {
         if self.is_late(now, interval) {
             self.stalled.store(millis(now), Ordering::Relaxed);
@@ -25,7 +25,7 @@ impl StallDetector {
         self.last.store(millis(now).max(1), Ordering::Relaxed);
     }
 
-    /// Whether the process stands still, or did a moment ago.
+    /// Whether the process has stalled, or did a moment ago.
     pub(crate) fn has_stalled(&self, now: Duration, interval: Duration) -> bool {
         let stalled = self.stalled.load(Ordering::Relaxed);
         let recently = stalled > 0 && millis(now).saturating_sub(stalled) < millis(AFTERMATH);

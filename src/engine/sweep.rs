@@ -18,14 +18,14 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::session::{SLOTS, Session};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// After so many connections the other tasks get a turn.
+/// After this many connections, the other tasks get a turn.
 const CONNECTIONS_PER_TURN: usize = 64;
 
-/// Whether a task runs of which there is at most one.
+/// Whether a task is running of which there is at most one.
 #[derive(Debug, Default)]
 pub(crate) struct Running(AtomicBool);
 
-/// The right to run such a task. If it is dropped, as with its runtime, the next connection starts another.
+/// The right to run such a task. If it is dropped, for example with its runtime, the next connection starts another.
 pub(super) struct RunGuard {
     engine: Arc<Engine>,
     running: fn(&Engine) -> &Running,
@@ -43,11 +43,11 @@ impl RunGuard {
         &self.engine
     }
 
-    /// Releases the right, unless there is something to do after all. Returns whether the task is over.
+    /// Releases the right, unless there is something to do after all. Returns whether the task should end.
     pub(super) fn release_if(&mut self, is_idle: impl Fn(&Engine) -> bool) -> bool {
         let running = &(self.running)(&self.engine).0;
         running.store(false, Ordering::SeqCst);
-        // Something may have come between the look and the release.
+        // Something may have arrived between the check and the release.
         self.is_released = is_idle(&self.engine) || running.swap(true, Ordering::SeqCst);
         self.is_released
     }
@@ -63,8 +63,8 @@ impl Drop for RunGuard {
 
 /// Which slots have their turn at a tick.
 ///
-/// Slot `s` gets its heartbeats at every tick `t` with `t % SLOTS == s`, and is looked at when the timeout,
-/// rounded up to whole ticks, has passed since.
+/// Slot `s` gets its heartbeats at every tick `t` with `t % SLOTS == s`. It is checked once the timeout, rounded up
+/// to whole ticks, has passed since.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
     tick: Duration,
@@ -109,7 +109,7 @@ async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
     let engine = guard.engine().clone();
     let schedule = Schedule::new(engine.context.heartbeat_of(subprotocol));
     let mut ticks = interval(schedule.tick);
-    // After a stall of the whole process clients must get their time all the same.
+    // After a stall of the whole process, clients must still get their full time.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut due = Vec::new();
     let mut closing = pin!(engine.admission.until_closing());
@@ -123,7 +123,7 @@ async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
         }
         engine.stall().tick(engine.context.clock.now(), longest_tick(&engine.context));
         engine.rooms.trim_histories(tick);
-        // A client that was late is looked at before it is asked again.
+        // A late client is checked before it is asked again.
         engine.sessions.in_slot(subprotocol, schedule.checked_at(tick), &mut due);
         for session in due.drain(..) {
             guarded(&session, Session::check_alive);
@@ -145,7 +145,7 @@ async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
     }
 }
 
-/// Works on a session whose I/O may be the host's own, and panic: that ends its connection alone.
+/// Works on a session whose I/O may be the host's own and may panic. A panic ends only that connection.
 fn guarded(session: &Session, work: fn(&Session)) {
     if catch_unwind(AssertUnwindSafe(|| work(session))).is_err() {
         tracing::error!("the I/O of a connection panicked; the connection is closed");

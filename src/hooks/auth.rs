@@ -1,4 +1,4 @@
-//! The auth hook: who is behind a connection.
+//! The auth hook: which user a connection belongs to.
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use crate::hooks::user::{Denied, User};
 
 /// Authenticates connections.
 ///
-/// There are two ways, of which you implement one or both. [`on_upgrade`](Authenticate::on_upgrade) sees the upgrade
+/// There are two ways; implement one or both. [`on_upgrade`](Authenticate::on_upgrade) sees the upgrade
 /// request, with its headers, cookies, URI and extensions. [`on_token`](Authenticate::on_token) gets the token of
 /// `{"event":"auth","message":TOKEN}`, because browsers cannot set headers on a WebSocket.
 ///
@@ -36,7 +36,7 @@ use crate::hooks::user::{Denied, User};
 /// ChatRooms::builder().auth(Sessions).build().unwrap();
 /// ```
 ///
-/// A closure checks tokens only, and makes them required:
+/// A closure checks tokens only, and makes a token required:
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Denied, User};
@@ -58,13 +58,14 @@ pub trait Authenticate: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the request is refused. The refusal is the response. A client that offers `chat-rooms.v1` gets the reason
-    /// over a connection instead, which is closed with 4505, because a browser hides the response from the page.
+    /// over a connection instead, because a browser hides the response from the page. That connection is then closed
+    /// with 4505.
     fn on_upgrade(&self, request: &Parts) -> impl Future<Output = Result<Admission, AuthRefusal>> + Send {
         let _ = request;
         async { Ok(Admission::pending_auth()) }
     }
 
-    /// Authenticates by a token that the client has sent over the connection. Default: refuses every token.
+    /// Authenticates with a token that the client has sent over the connection. Default: refuses every token.
     ///
     /// A client can send a token at any time. Re-authentication extends the session ([`User::expires_at`]); it
     /// cannot change the user. The [`RoomPolicy`](crate::RoomPolicy) is asked again about the current room.
@@ -115,10 +116,10 @@ impl Admission {
         Admission { user: None, pending_auth: true, protocol: None }
     }
 
-    /// Chooses a subprotocol (`Sec-WebSocket-Protocol`) of those that the client has offered.
+    /// Chooses one of the subprotocols (`Sec-WebSocket-Protocol`) that the client has offered.
     ///
-    /// It is used if the client has offered none of the crate's own, `chat-rooms.v1` and `chat-rooms`. Browsers
-    /// refuse a connection if they have offered subprotocols and none was chosen.
+    /// It is used if the client has offered none of the crate's own subprotocols, `chat-rooms.v1` and `chat-rooms`.
+    /// Browsers refuse a connection if they have offered subprotocols and none was chosen.
     #[must_use]
     pub fn with_protocol(mut self, mut protocol: HeaderValue) -> Admission {
         // It may hold a token.
@@ -145,7 +146,7 @@ pub struct AuthRefusal {
 }
 
 impl AuthRefusal {
-    /// Creates a refusal with any status. Browsers hide it from scripts, which see close code 1006.
+    /// Creates a refusal with any status. Browsers hide the status from scripts, which see close code 1006.
     pub fn new(status: StatusCode, reason: impl Into<Cow<'static, str>>) -> AuthRefusal {
         AuthRefusal { status, reason: reason.into(), challenge: None }
     }

@@ -1,4 +1,4 @@
-//! The callbacks as a bounded channel.
+//! The callbacks through a bounded channel.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -60,9 +60,9 @@ pub struct EventReceiver {
 struct Queue {
     /// At most the capacity, and one [`ChannelEvent::Lost`] at the end.
     events: VecDeque<ChannelEvent>,
-    /// Nothing is added any more, or nothing is received.
+    /// The other half is gone: nothing more is added, or nothing more is received.
     is_closed: bool,
-    /// The receiver waits for an event.
+    /// Wakes the receiver when there is an event.
     waker: Option<Waker>,
 }
 
@@ -87,7 +87,7 @@ pub enum ChannelEvent {
         user: Option<Arc<User>>,
         /// The name of the event, usually `message`.
         event: String,
-        /// The frame as the sender wrote it (or as the policy replaced it), a JSON object.
+        /// The frame as the sender sent it (or as the policy replaced it), a JSON object.
         body: String,
     },
     /// The number of events that were dropped here, because the channel was full.
@@ -126,7 +126,7 @@ impl EventSender {
         if queue.is_closed {
             return;
         }
-        // A dropped event is dropped after the lock: it may hold values with a `Drop` of the host.
+        // A dropped event is dropped outside of the lock, because it may hold host values that implement `Drop`.
         let _dropped = if queue.events.len() < self.capacity {
             queue.events.push_back(event);
             None
@@ -191,7 +191,7 @@ impl Drop for EventSender {
 }
 
 impl EventReceiver {
-    /// Receives the next event. Returns `None` after the engine has been shut down or dropped, when all events have
+    /// Receives the next event. Returns `None` once the engine has been shut down or dropped and all events have
     /// been received.
     pub async fn recv(&mut self) -> Option<ChannelEvent> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await

@@ -10,10 +10,10 @@ use crate::protocol::close::LeaveReason;
 
 /// Callbacks for enters, leaves and messages.
 ///
-/// Each `entered` is followed by exactly one `left` for the same membership, whatever ends it. Both are called by the
-/// task of the member's connection and under no lock, so you can call [`ChatRooms`](crate::ChatRooms) from them. They
-/// must not block: spawn a task for longer work, or use [`event_channel`](crate::event_channel). A panic in one ends
-/// at most its own connection. Calls for different connections may overlap.
+/// Each `entered` is followed by exactly one `left` for the same membership, no matter what ends it. Both are called by
+/// the task of the member's connection and under no lock, so you can call [`ChatRooms`](crate::ChatRooms) from them.
+/// They must not block: spawn a task for longer work, or use [`event_channel`](crate::event_channel). A panic in one
+/// ends at most its own connection. Calls for different connections may overlap.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -127,7 +127,7 @@ pub struct Left {
     pub user: Option<Arc<User>>,
     /// The number of members that remained.
     pub online: usize,
-    /// Why it has left.
+    /// Why the member has left.
     pub reason: LeaveReason,
 }
 
@@ -145,7 +145,7 @@ pub struct Message<'a> {
     pub user: Option<&'a Arc<User>>,
     /// The name of the event, usually `message`.
     pub event: &'a str,
-    /// The frame as the sender wrote it (or as the policy replaced it), a JSON object.
+    /// The frame as the sender sent it (or as the policy replaced it), a JSON object.
     pub body: &'a str,
 }
 

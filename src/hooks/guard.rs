@@ -1,4 +1,4 @@
-//! Calls of hooks, which may panic or take too long.
+//! Calls hooks, which may panic or take too long.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -18,7 +18,7 @@ pub(crate) enum NoAnswer {
 
 /// Calls a sync hook.
 pub(crate) fn call<T>(hook: &'static str, work: impl FnOnce() -> T) -> Result<T, Panicked> {
-    // Unwind safety concerns the hook's own state only; the crate's is not touched inside.
+    // Unwind safety concerns only the hook's own state; the crate's state is not touched inside.
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         tracing::error!(hook, "a hook panicked; the connection is closed");
         Panicked

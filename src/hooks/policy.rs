@@ -35,7 +35,7 @@ use crate::protocol::host_frame;
 /// ChatRooms::builder().policy(MyPolicy).build().unwrap();
 /// ```
 ///
-/// A closure decides about entering only:
+/// A closure only decides who may enter:
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Denied, EnterRequest};
@@ -54,8 +54,8 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
     /// refusal.
     ///
-    /// When a member sends a new token or resumes its session, the policy is asked again for its room, because its
-    /// rights may have changed ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its
+    /// When a member sends a new token or resumes its session, its rights may have changed, so the policy is asked
+    /// again for its room ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its
     /// connection stays open.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ pub trait RoomPolicy: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// Decides what happens to a message. Default: it is sent.
+    /// Decides what happens to a message. Default: the message is sent.
     ///
     /// This is called for every message, so it must be fast.
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
@@ -120,7 +120,7 @@ pub struct EnterRequest<'a> {
     pub(crate) is_renewal: bool,
 }
 
-/// Without the frame, which may hold a secret.
+/// Leaves out the frame, which may hold a secret.
 impl fmt::Debug for EnterRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EnterRequest")
@@ -162,7 +162,7 @@ impl EnterRequest<'_> {
     }
 
     /// The enter frame, a JSON object, with all keys that the client has added: they are relayed to the room.
-    /// `None` where the client is in the room already.
+    /// `None` if the client is in the room already.
     pub fn body(&self) -> Option<&str> {
         self.body
     }
@@ -172,8 +172,8 @@ impl EnterRequest<'_> {
         self.from
     }
 
-    /// Whether the connection is a member already, and has sent a new token or resumed its session. A refusal removes
-    /// it from the room.
+    /// Whether the connection is a member already and has sent a new token or resumed its session. A refusal then
+    /// removes it from the room.
     pub fn is_renewal(&self) -> bool {
         self.is_renewal
     }
@@ -245,7 +245,7 @@ pub(crate) enum Ruling {
     Refuse(Denied),
 }
 
-/// Without the message.
+/// Leaves out the message.
 impl fmt::Debug for Ruling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -263,8 +263,8 @@ impl Verdict {
         Verdict(Ruling::Allow)
     }
 
-    /// Sends another message instead. It gets `name` and `num` as any other, and the original's `cid` in
-    /// `chat-rooms.v1`.
+    /// Sends another message instead. Like any other message, it gets `name` and `num`, and in `chat-rooms.v1` the
+    /// original's `cid`.
     ///
     /// # Errors
     ///

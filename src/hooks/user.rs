@@ -31,7 +31,7 @@ pub struct User {
 /// When a user expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expiry {
-    /// By the system clock, which may be set.
+    /// By the system clock, which can be set.
     At(SystemTime),
     /// By the monotonic clock.
     On(Instant),
@@ -52,7 +52,7 @@ impl User {
 
     /// Sets when the user expires. By default it never does.
     ///
-    /// Before that, the client has to send a new token or to reconnect. [`OnExpiry`](crate::OnExpiry) says what
+    /// Before that, the client has to send a new token or to reconnect. [`OnExpiry`](crate::OnExpiry) decides what
     /// happens otherwise.
     ///
     /// The remaining time is computed when the user is accepted. Setting the system clock forward does not shorten
@@ -63,7 +63,7 @@ impl User {
         self
     }
 
-    /// Sets how long from now the user expires, whatever the system clock says. Replaces
+    /// Sets how long from now the user expires, independently of the system clock. Replaces
     /// [`User::expires_at`].
     ///
     /// ```
@@ -131,12 +131,12 @@ impl fmt::Debug for User {
 
 /// The client's address, in the extensions of a request.
 ///
-/// Insert it into each request where you accept connections. The hooks find it in the request's `Parts` and in what
-/// they are told about a connection. **Without it there is no limit of connections per address**
+/// Insert it into each request where you accept connections. The hooks find it in the request's `Parts` and in the
+/// events and requests that they get. **Without it there are no limits per address**
 /// ([`max_connections_per_ip`](crate::Limits::max_connections_per_ip)). If it is the address of one of the
-/// [`TrustedProxies`](crate::TrustedProxies), it is replaced with the client's.
+/// [`TrustedProxies`](crate::TrustedProxies), it is replaced with the client's address.
 ///
-/// axum has a type of its own for this, `ConnectInfo`. A middleware can convert it:
+/// axum has its own type for this, `ConnectInfo`. A middleware can convert it:
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -170,7 +170,7 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// Creates a refusal. The reason is sent to the client: say what it can do, and nothing secret.
+    /// Creates a refusal. The reason is sent to the client: say what it can do, and reveal no secrets.
     pub fn new(reason: impl Into<Cow<'static, str>>) -> Denied {
         Denied { reason: reason.into() }
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-/// Response body of [`ChatRoomsService`](crate::ChatRoomsService): the inner service's, unchanged, or a short text
-/// that says why an upgrade was refused.
+/// Response body of [`ChatRoomsService`](crate::ChatRoomsService): the inner service's body, unchanged, or a short
+/// text that says why an upgrade was refused.
 #[derive(Debug)]
 #[pin_project]
 pub struct ResponseBody<B> {
@@ -21,7 +21,7 @@ pub struct ResponseBody<B> {
 #[pin_project(project = KindProj)]
 enum Kind<B> {
     Inner(#[pin] B),
-    /// `None` if it is empty or was read.
+    /// `None` if it is empty or was read already.
     Text(Option<Bytes>),
 }
 
@@ -35,7 +35,7 @@ impl<B> ResponseBody<B> {
     }
 }
 
-/// An empty body, which middleware needs for responses of its own.
+/// An empty body, which middleware needs for its own responses.
 impl<B> Default for ResponseBody<B> {
     fn default() -> ResponseBody<B> {
         ResponseBody { kind: Kind::Text(None) }

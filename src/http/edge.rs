@@ -21,7 +21,7 @@ pub(crate) struct Edge {
     reported: Reported,
 }
 
-/// Which mistakes of the host have been logged. Each is logged once; repeating it with every request would
+/// Which mistakes of the host have been logged. Each is logged once, because repeating it with every request would
 /// flood the log.
 #[derive(Default)]
 struct Reported {
@@ -34,7 +34,7 @@ struct Reported {
 struct Once(AtomicBool);
 
 impl Once {
-    /// Returns `true` at the first call.
+    /// Returns `true` on the first call.
     fn is_first(&self) -> bool {
         !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::Relaxed)
     }

@@ -30,8 +30,8 @@ fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
-/// Parses a line of `Forwarded` into the `for` of each element (RFC 7239 §4). A malformed line has one node that is
-/// not an address, because no part of it can be trusted.
+/// Parses a line of `Forwarded` into the `for` of each element (RFC 7239 §4). A malformed line becomes one node that
+/// is not an address, because no part of it can be trusted.
 pub(super) fn parse_forwarded(line: &str) -> Vec<Option<SocketAddr>> {
     let mut rest = line;
     let mut nodes = Vec::new();
@@ -41,7 +41,7 @@ pub(super) fn parse_forwarded(line: &str) -> Vec<Option<SocketAddr>> {
         rest = rest.trim_start_matches([' ', '\t']);
         let Some(next) = rest.chars().next() else { break };
         match next {
-            // An element without `for` is an unknown node; an empty element is none.
+            // An element without `for` is an unknown node; an empty element is not a node.
             ',' => {
                 if !std::mem::replace(&mut is_empty, true) {
                     nodes.push(current.take().flatten());

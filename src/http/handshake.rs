@@ -22,7 +22,7 @@ pub(crate) struct Accept {
     protocol: Option<HeaderValue>,
 }
 
-/// Whether a request is meant as an upgrade to WebSocket, valid or not.
+/// Whether a request is meant to be an upgrade to WebSocket, valid or not.
 pub(crate) fn is_meant<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     has_token(headers, &UPGRADE, "websocket")
@@ -34,7 +34,7 @@ pub(crate) fn is_meant<B>(request: &Request<B>) -> bool {
             && is_websocket(request.extensions()))
 }
 
-/// Whether an extended CONNECT is for WebSocket. Without the feature `http2` it may be.
+/// Whether an extended CONNECT is for WebSocket. Without the feature `http2`, there is no way to tell, so it may be.
 fn is_websocket(extensions: &Extensions) -> bool {
     #[cfg(feature = "http2")]
     return extensions
@@ -102,7 +102,7 @@ fn verify_key(headers: &HeaderMap) -> Result<&[u8], RefusalKind> {
     key.filter(|key| is_key(key)).ok_or(RefusalKind::Key)
 }
 
-/// The host that a request is for: the URI's authority (HTTP/2 and the absolute form), else `Host`.
+/// The host that a request is for: the URI's authority (HTTP/2 and the absolute form), or else `Host`.
 pub(crate) fn authority(parts: &Parts) -> Option<Authority> {
     match parts.uri.authority() {
         Some(authority) => Some(authority.clone()),
@@ -114,7 +114,7 @@ fn host(value: &HeaderValue) -> Option<Authority> {
     Authority::try_from(value.as_bytes()).ok().filter(|authority| !authority.as_str().contains('@'))
 }
 
-/// A body could be mistaken for frames, here or in a proxy.
+/// Whether there is a body. It could be mistaken for frames, here or in a proxy.
 fn has_body(headers: &HeaderMap) -> bool {
     let is_zero = |length: &HeaderValue| length.to_str().is_ok_and(|l| l.trim().parse() == Ok(0u64));
     headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).into_iter().all(is_zero)
@@ -174,8 +174,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
     all.next().filter(|_| all.next().is_none())
 }
 
-/// Whether it is 16 bytes in base64: 22 digits and two padding characters. The unused bits of the last digit are
-/// not checked, because not every client sets them to zero.
+/// Whether the text is 16 bytes in base64: 22 digits and two padding characters. The unused bits of the last digit
+/// are not checked, because not every client sets them to zero.
 fn is_key(key: &[u8]) -> bool {
     key.len() == 24
         && key.ends_with(b"==")

@@ -8,7 +8,7 @@ use crate::http::edge::Edge;
 use crate::http::path::MountPath;
 use crate::http::service::{ChatRoomsService, Route};
 
-/// Layer that serves WebSocket upgrade requests on one path and passes all others on.
+/// Layer that serves WebSocket upgrade requests on one path and passes on all others.
 ///
 /// Created by [`ChatRooms::layer`](crate::ChatRooms::layer).
 #[derive(Clone)]

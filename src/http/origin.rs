@@ -12,7 +12,7 @@ use crate::http::handshake;
 ///
 /// A browser lets any page open a WebSocket to any server and sends the user's cookies along, but it names the
 /// page's origin in the `Origin` header. Checking that header protects your users from foreign pages. It does not
-/// replace authentication: programs other than browsers send no `Origin`, or any they like.
+/// replace authentication: programs other than browsers send no `Origin`, or any value they like.
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Origins};
@@ -55,11 +55,11 @@ struct Origin {
 impl Origins {
     /// Pages of the host and port that the request is for. The default.
     ///
-    /// These are in the request's `Host` header (`:authority` in HTTP/2); without a port there, it is the default
-    /// port of the origin's scheme. Pages without an origin of their own (`null`: files, sandboxed frames) are
-    /// refused.
+    /// Host and port come from the request's `Host` header (`:authority` in HTTP/2). Without a port there, the port is
+    /// the default port of the origin's scheme. Pages without an origin of their own (`null`: files, sandboxed frames)
+    /// are refused.
     ///
-    /// A proxy must pass `Host` on unchanged, with its port. On `localhost` and in private networks prefer
+    /// A proxy must pass on `Host` unchanged, with its port. On `localhost` and in private networks, prefer
     /// [`Origins::list`]: there, a foreign page can make its own name resolve to the server's address (DNS
     /// rebinding), and then has the same host.
     pub fn same_host() -> Origins {
@@ -92,8 +92,8 @@ impl Origins {
         Origins { same_host: true, ..self }
     }
 
-    /// Refuses requests without an `Origin` header, which programs other than browsers do not send by
-    /// themselves. By default they may connect.
+    /// Refuses requests without an `Origin` header. Programs other than browsers do not send one by themselves.
+    /// By default they may connect.
     #[must_use]
     pub fn require_header(self) -> Origins {
         Origins { require_header: true, ..self }
@@ -172,8 +172,8 @@ impl Origin {
 
     /// Whether the origin is a web page's and has this host and port.
     ///
-    /// Whether the request came over TLS is unknown, because a proxy may have terminated it. So a host without a
-    /// port has the default port of the origin's scheme.
+    /// A proxy may have terminated TLS, so it is unknown whether the request came over TLS. A host without a
+    /// port therefore has the default port of the origin's scheme.
     fn has_host(&self, authority: &Authority) -> bool {
         let Some((host, port)) = host_and_port(authority.as_str()) else { return false };
         let own = default_port(&self.scheme);
@@ -189,7 +189,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Host in lower case and port of an authority that has no user.
+/// Host in lower case, and port, of an authority without user info.
 fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     if text.contains(['@', '*', ',']) {
         return None;

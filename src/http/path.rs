@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A path as browsers send it. Paths are equal if their segments are; empty segments do not count.
+/// A path as browsers send it. Two paths are equal if their segments are; empty segments do not count.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct MountPath(Arc<str>);
 

@@ -13,11 +13,11 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Reverse proxies whose forwarding headers are trusted.
 ///
 /// When a request comes from one of these networks, the client is the last address in the header that is not in
-/// any of them; everything before it may be forged. Headers of requests from elsewhere are ignored. If the header
+/// any of them; everything before it may be forged. The header is ignored in requests from elsewhere. If the header
 /// is missing, or ends in something that is not an address, the client is the proxy itself.
 ///
-/// The client's address replaces the request's [`PeerAddr`](crate::PeerAddr), which you have to insert; its port
-/// is 0 if the header has none. Hooks and limits then see the client's.
+/// You have to insert a [`PeerAddr`](crate::PeerAddr) into the request; the client's address replaces it. Its port
+/// is 0 if the header has none. Hooks and limits then see the client's address.
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, TrustedProxies};
@@ -39,7 +39,7 @@ pub struct TrustedProxies {
     header: Header,
 }
 
-/// Only one header is read, because a proxy that sets one may pass the other on as the client wrote it.
+/// Only one header is read, because a proxy that sets one may pass on the other as the client sent it.
 #[derive(Debug, Clone, Copy, Default)]
 enum Header {
     #[default]
@@ -73,7 +73,7 @@ impl TrustedProxies {
 
     /// Reads `Forwarded` (RFC 7239) instead of `X-Forwarded-For`.
     ///
-    /// `X-Forwarded-For` is then ignored, because a proxy that sets `Forwarded` may pass it on as the client wrote
+    /// `X-Forwarded-For` is then ignored, because a proxy that sets `Forwarded` may pass it on as the client sent
     /// it.
     #[must_use]
     pub fn with_forwarded_header(self) -> TrustedProxies {
@@ -90,7 +90,7 @@ impl TrustedProxies {
             Header::XForwardedFor => X_FORWARDED_FOR,
             Header::Forwarded => FORWARDED,
         };
-        // Each line is parsed by itself: the proxies' lines are well-formed, whatever the client has sent.
+        // Each line is parsed by itself: the proxies' lines are well-formed, no matter what the client has sent.
         let mut lines = headers.get_all(name).into_iter().rev();
         let mut named = Vec::new();
         let mut client = peer;

@@ -16,7 +16,7 @@ use crate::http::body::ResponseBody;
 
 /// Why an upgrade request was refused.
 ///
-/// Responses that refuse an upgrade have one in their extensions, so that your own middleware can log or count it.
+/// A response that refuses an upgrade has one in its extensions, so that your own middleware can log or count it.
 /// Its text is the body of the response.
 ///
 /// ```
@@ -63,15 +63,15 @@ pub enum RefusalKind {
     Origin,
     /// 500: the server does not support upgrades.
     NotUpgradable,
-    /// The auth hook's status: it refused.
+    /// The auth hook refused. The status is the hook's.
     Auth,
     /// The auth hook panicked (500), or did not answer in time (503).
     AuthFailed,
-    /// 503: there are [`max_connections`](crate::Limits::max_connections).
+    /// 503: [`max_connections`](crate::Limits::max_connections) is reached.
     TooManyConnections,
-    /// 503: there are [`max_pending`](crate::Limits::max_pending) connections that have not entered a room yet.
+    /// 503: [`max_pending`](crate::Limits::max_pending) connections have not entered a room yet.
     TooManyPending,
-    /// 429: the client's address has [`max_connections_per_ip`](crate::Limits::max_connections_per_ip).
+    /// 429: [`max_connections_per_ip`](crate::Limits::max_connections_per_ip) is reached for the client's address.
     TooManyFromAddress,
     /// 429: the client's address connects, or fails to authenticate, too often
     /// ([`max_connects_per_minute_per_ip`](crate::RateLimits::max_connects_per_minute_per_ip)).
@@ -85,7 +85,7 @@ impl Refusal {
         Refusal { kind, text: kind.text().into(), auth: None, is_http2: false }
     }
 
-    /// The auth hook has refused.
+    /// The auth hook has refused the request.
     pub(crate) fn by_auth(auth: AuthRefusal) -> Refusal {
         let text = auth.reason().to_owned().into();
         Refusal { text, auth: Some(auth), ..Refusal::new(RefusalKind::Auth) }

@@ -24,7 +24,7 @@ enum Kind<F> {
     /// The inner service answers.
     Inner(#[pin] F),
     Refused(Option<Refusal>),
-    /// The auth hook decides. Its future is boxed, because its type is the host's.
+    /// The auth hook decides. Its future is boxed, because the host chooses its type.
     Authenticating(Authenticating),
     Accepted(Option<Box<Upgrade>>),
 }

@@ -1,4 +1,4 @@
-//! The service: answers upgrade requests and passes all others on.
+//! The service: answers upgrade requests and passes on all others.
 
 use std::convert::Infallible;
 use std::future::Ready;
@@ -18,8 +18,8 @@ use crate::http::upgrade::Upgrade;
 
 /// Service that serves chat connections and passes all other requests to an inner service.
 ///
-/// A request with `Upgrade: websocket` or `Sec-WebSocket-Key`, and in HTTP/2 an extended CONNECT for WebSocket,
-/// is answered with 101 (200 in HTTP/2) or with a [`Refusal`]. All clones share one engine.
+/// A request with `Upgrade: websocket` or `Sec-WebSocket-Key`, or an extended CONNECT for WebSocket in HTTP/2, is
+/// answered with 101 (200 in HTTP/2) or with a [`Refusal`]. All clones share one engine.
 ///
 /// Created by [`ChatRooms::service`](crate::ChatRooms::service) and [`ChatRooms::layer`](crate::ChatRooms::layer).
 #[derive(Clone)]
@@ -32,9 +32,9 @@ pub struct ChatRoomsService<S> {
 /// Which requests can become connections.
 #[derive(Debug, Clone)]
 pub(crate) enum Route {
-    /// All requests. Those that are no upgrade requests are refused.
+    /// All requests. Those that are not upgrade requests are refused.
     All,
-    /// Requests to this path. Those that are no upgrade requests are passed on.
+    /// Requests to this path. Those that are not upgrade requests are passed on.
     Path(MountPath),
 }
 

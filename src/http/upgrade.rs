@@ -33,8 +33,8 @@ pub(crate) struct Upgrade {
     parts: Parts,
     accept: Accept,
     on_upgrade: OnUpgrade,
-    /// Why a `chat-rooms.v1` client is let in only to be told that it is refused: a browser hides the HTTP
-    /// status from the page.
+    /// Why the auth hook refused a `chat-rooms.v1` client. It is let in only to be told so, because a browser hides
+    /// the HTTP status from the page.
     not_authenticated: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl Upgrade {
         };
         refusal.count(engine);
         if refusal.kind() == RefusalKind::Auth {
-            // The next attempt beyond the rate is refused before the hook is asked.
+            // The next attempt beyond the rate is refused before the hook is called.
             let _ = engine.admission.take(self.peer.map(|peer| peer.ip()), None, Action::FailedAuth);
         }
         if refusal.kind() == RefusalKind::Auth && self.accept.subprotocol() == Subprotocol::V1 {
@@ -90,7 +90,7 @@ impl Upgrade {
         self.accept.choose(admission.take_protocol());
         let subprotocol = self.accept.subprotocol();
         let Upgrade { edge, permit, peer, on_upgrade, accept, parts, not_authenticated } = self;
-        // hyper's HTTP/2 takes writes of any size, and keeps them in memory of its own.
+        // hyper's HTTP/2 accepts writes of any size, and keeps them in its own memory.
         let max_write = if parts.version == Version::HTTP_2 { MAX_HTTP2_WRITE } else { usize::MAX };
         // The headers keep hyper's read buffer alive.
         drop(parts);
@@ -137,8 +137,8 @@ fn plain_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
 
 /// Bytes that the kernel may keep for a client before it sends them.
 ///
-/// What waits in the kernel is invisible: a client on a slow line would seem dead behind megabytes of it, and
-/// fast senders would not notice that they have to wait.
+/// The server cannot see what waits in the kernel. A client on a slow line would seem dead behind megabytes of it,
+/// and fast senders would not notice that they have to wait.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const MAX_UNSENT: u32 = 64 * 1024;
 

@@ -19,9 +19,9 @@ impl fmt::Display for ConnectionId {
 
 /// The id of a room. Cheap to clone.
 ///
-/// On the wire a room id is a string or a number; `42` and `"42"` are the same room. The empty id is a room as well,
-/// that of clients that send none. Ids of clients are refused if they contain characters that a [`Name`] may not
-/// contain, or start or end with white space.
+/// On the wire a room id is a string or a number; `42` and `"42"` are the same room. The empty id is a room as well:
+/// clients that send no id enter it. An id from a client is refused if it contains characters that a [`Name`] may not
+/// contain, or starts or ends with white space.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(Arc<str>);
 
@@ -30,7 +30,7 @@ pub struct RoomId(Arc<str>);
 /// A name is not empty and not only white space. White space at its ends is kept. A name contains no control
 /// characters, no line separators, no characters that change the direction of the text, and no invisible characters
 /// except where a script or an emoji needs them. Names that are encoded differently are different names, even if
-/// they look the same: `é` as one character or two, or `а` of two alphabets.
+/// they look the same: `é` as one character or two, or `а` in the Latin and the Cyrillic alphabet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 

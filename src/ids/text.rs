@@ -1,7 +1,7 @@
-//! Which texts can be a name or a room id: those without characters that nobody can see.
+//! Which texts can be a name or a room id: those without invisible characters.
 //!
 //! Invisible characters make different names look the same, and some change the direction of the text around them.
-//! But words and emoji need a few of them, which are therefore accepted in their place: joiners in Indic and Arabic
+//! But words and emoji need a few of them, which are accepted where they belong: joiners in Indic and Arabic
 //! scripts and within emoji, variation selectors after a character that has variants, and the tags of flags.
 
 use std::fmt;
@@ -79,8 +79,8 @@ fn is_invisible(c: char) -> bool {
         || c as u32 & 0xfffe == 0xfffe
 }
 
-/// Whether a joiner is in its place: next to a virama (RFC 5892, appendix A), or between two characters that it can
-/// join.
+/// Whether a joiner is where it belongs: next to a virama (RFC 5892, appendix A), or between two characters that it
+/// can join.
 fn joins(before: Option<char>, after: Option<char>, can_be_joined: fn(char) -> bool) -> bool {
     before.is_some_and(is_virama)
         || after.is_some_and(is_virama) && before.is_some_and(char::is_alphabetic)

@@ -1,4 +1,4 @@
-//! Why memberships and connections end, and the close code each reason has on the wire.
+//! Why memberships and connections end, and the close code of each reason on the wire.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -120,21 +120,25 @@ impl LeaveReason {
             | LeaveReason::NameTaken
             | LeaveReason::Dropped => return None,
             LeaveReason::ProtocolViolation => (1002, "protocol error"),
-            LeaveReason::Binary => (1003, "only text frames are understood"),
-            LeaveReason::NotUtf8 => (1007, "a text frame held invalid UTF-8"),
+            LeaveReason::Binary => (1003, "only text frames are accepted"),
+            LeaveReason::NotUtf8 => (1007, "a text frame contained invalid UTF-8"),
             LeaveReason::Misbehaved => (1008, "too many malformed frames"),
             LeaveReason::Flooded => (1008, "too much too fast: send less"),
             LeaveReason::AuthFailed => (1008, "too many failed authentications"),
             LeaveReason::TooBig => (TOO_BIG, "message too big"),
             LeaveReason::HookFailed => (1011, "internal error"),
             LeaveReason::Shutdown => (RESTART, "the server restarts"),
-            LeaveReason::HeartbeatMissed => (HEARTBEAT_MISSED, "no heartbeat came"),
-            LeaveReason::Slow => (SLOW, "the connection reads too slowly; retry in 1 s"),
+            LeaveReason::HeartbeatMissed => (HEARTBEAT_MISSED, "a heartbeat was not answered in time"),
+            LeaveReason::Slow => (SLOW, "the client reads too slowly; retry in 1 s"),
             LeaveReason::NeverEntered => (NEVER_ENTERED, "no room was entered in time"),
-            LeaveReason::LifetimeOver => (LIFETIME_OVER, "the connection has lasted its time; come back"),
+            LeaveReason::LifetimeOver => {
+                (LIFETIME_OVER, "the connection has reached its maximum age; reconnect")
+            }
             LeaveReason::Kicked => (KICKED, "kicked"),
             LeaveReason::RoomClosed => (ROOM_CLOSED, "the room was closed"),
-            LeaveReason::NeverAuthenticated => (NEVER_AUTHENTICATED, "nobody authenticated in time"),
+            LeaveReason::NeverAuthenticated => {
+                (NEVER_AUTHENTICATED, "the client did not authenticate in time")
+            }
             LeaveReason::Replaced => (REPLACED, "resumed by another connection"),
             LeaveReason::AuthExpired => (AUTH_EXPIRED, "the token has expired"),
             LeaveReason::NotAuthenticated => (NOT_AUTHENTICATED, "not authenticated"),
@@ -152,7 +156,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::NeverEntered => "never entered",
             LeaveReason::Moved => "moved to another room",
             LeaveReason::Renamed => "renamed",
-            LeaveReason::LifetimeOver => "lasted its time",
+            LeaveReason::LifetimeOver => "maximum age reached",
             LeaveReason::Kicked => "kicked",
             LeaveReason::RoomClosed => "room closed",
             LeaveReason::NeverAuthenticated => "never authenticated",

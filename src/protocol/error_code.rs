@@ -34,16 +34,17 @@ pub enum ErrorCode {
     /// `bad_room_id`: the room id is too long, neither a string nor a number, starts or ends with white space, or
     /// contains control characters or invisible characters.
     BadRoomId,
-    /// `denied`: the policy refused it. In `chat-rooms.v1` it has a `roomId` if it removes a member from that room.
+    /// `denied`: the policy refused the request, or the room was closed. In `chat-rooms.v1` the error has a `roomId` if
+    /// it removes a member from that room.
     Denied,
-    /// `name_taken`: another member of the room has the name. In `chat-rooms.v1` it has a `roomId` if it removes a
-    /// member whose name is a user's own.
+    /// `name_taken`: another member of the room has the name. In `chat-rooms.v1` the error has a `roomId` if it removes
+    /// a member from that room because its name is a user's own.
     NameTaken,
-    /// `room_full`: the room has [`max_room_members`](crate::Limits::max_room_members).
+    /// `room_full`: the room has [`max_room_members`](crate::Limits::max_room_members) members.
     RoomFull,
-    /// `too_many_rooms`: there are [`max_rooms`](crate::Limits::max_rooms).
+    /// `too_many_rooms`: there are [`max_rooms`](crate::Limits::max_rooms) rooms.
     TooManyRooms,
-    /// `rate_limited`: a message, an enter or a token was beyond a [rate](crate::RateLimits) and was dropped.
+    /// `rate_limited`: a message, an enter or a token exceeded a [rate](crate::RateLimits) and was dropped.
     RateLimited,
     /// `internal`: a hook gave no usable answer. The client may try again later.
     Internal,

@@ -48,7 +48,7 @@ fn push_header(out: &mut Vec<u8>, first: u8, len: usize) {
     }
 }
 
-/// Length, header included, of the frame of ours that begins at `bytes[0]`.
+/// The length, including the header, of the server's frame that begins at `bytes[0]`.
 pub(crate) fn frame_len(bytes: &[u8]) -> usize {
     match bytes[1] {
         126 => 4 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),
@@ -61,7 +61,7 @@ pub(crate) fn frame_len(bytes: &[u8]) -> usize {
     }
 }
 
-/// The payload of one frame of ours.
+/// The payload of one of the server's frames.
 pub(crate) fn payload(frame: &[u8]) -> &[u8] {
     match frame[1] {
         126 => &frame[4..],
@@ -70,8 +70,8 @@ pub(crate) fn payload(frame: &[u8]) -> &[u8] {
     }
 }
 
-/// Follows the frames of a client's byte stream by their headers alone, to know when nothing
-/// of an unfinished message is on the way, and counts those that are no message. It checks nothing.
+/// Follows the frames of a client's byte stream by their headers alone. It tells when no unfinished message is under
+/// way, and counts the frames that are not messages. It checks nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Boundary {
     /// Header bytes seen so far of the frame that has begun.
@@ -81,7 +81,7 @@ pub(crate) struct Boundary {
     rest: u64,
     /// A fragmented message is unfinished.
     fragmented: bool,
-    /// Control frames, and parts of messages but for the last.
+    /// Control frames, and all parts of messages except the last.
     others: u32,
 }
 
@@ -91,7 +91,7 @@ impl Boundary {
         self.header_len == 0 && self.rest == 0 && !self.fragmented
     }
 
-    /// Frames so far that neither were a message nor ended one; counted anew from now on.
+    /// Frames since the last call that neither were a message nor ended one.
     pub(crate) fn take_others(&mut self) -> u32 {
         std::mem::take(&mut self.others)
     }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut, the boundary is clean exactly between messages.
+        /// No matter how the bytes are cut, the boundary is clean exactly between messages.
         #[test]
         fn boundary_follows_any_cut(
             frames in prop::collection::vec((0usize..300, any::<bool>(), any::<bool>()), 1..8),

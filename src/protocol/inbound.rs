@@ -1,5 +1,5 @@
-//! What a client may send, parsed no further than needed: the envelope's own keys are looked
-//! at, everything else is relayed as it came, byte by byte.
+//! Parses what a client sends, no further than needed: only the envelope's own keys are read,
+//! everything else is relayed unchanged, byte for byte.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,7 +20,7 @@ pub(crate) enum Inbound<'a> {
     Enter(Enter<'a>),
     /// `{"event":"heartbeat","message":"pong"}`
     Pong,
-    /// `{"event":"heartbeat","message":"ping"}`, by which a `chat-rooms.v1` client asks whether the connection
+    /// `{"event":"heartbeat","message":"ping"}`. A `chat-rooms.v1` client sends it to ask whether the connection
     /// still works.
     Ping,
     /// `{"event":"auth","message":TOKEN}`
@@ -29,25 +29,25 @@ pub(crate) enum Inbound<'a> {
     Publish(Publish<'a>),
 }
 
-/// Something for the room.
+/// A frame for the room.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Publish<'a> {
     pub(crate) event: Cow<'a, str>,
     pub(crate) body: Body<'a>,
-    /// The `cid` of v1 as it stands there; to plain clients it may mean something else.
+    /// The `cid` of `chat-rooms.v1`, unparsed; to plain clients the key may mean something else.
     pub(crate) cid: Option<&'a str>,
 }
 
-/// The wish to enter a room.
+/// A request to enter a room.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Enter<'a> {
-    /// `None` where it is missing or no string.
+    /// `None` if it is missing or not a string.
     pub(crate) name: Option<Cow<'a, str>>,
     pub(crate) room: RoomField<'a>,
     pub(crate) body: Body<'a>,
-    /// The `since` of v1 as it stands there.
+    /// The `since` of `chat-rooms.v1`, unparsed.
     pub(crate) since: Option<&'a str>,
-    /// The `resume` of v1 as it stands there.
+    /// The `resume` of `chat-rooms.v1`, unparsed.
     pub(crate) resume: Option<&'a str>,
 }
 
@@ -59,22 +59,22 @@ pub(crate) enum RoomField<'a> {
     Invalid,
 }
 
-/// An object as the client wrote it, without its closing brace and without the keys that are
-/// the server's to give (`name`, `num`). Never empty: an `event` is always in it.
+/// An object as the client sent it, without its closing brace and without the keys that only
+/// the server sets (`name`, `num`). Never empty: it always contains an `event`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Body<'a> {
     text: Cow<'a, str>,
-    /// The same for v1 where it differs: there `seq` is the server's, too.
+    /// The text for `chat-rooms.v1` if it differs: there, only the server sets `seq` and `member` as well.
     v1: Option<String>,
 }
 
-/// Keys that only the server may give in `chat-rooms.v1`; plain clients may use them as they like.
+/// Keys that only the server sets in `chat-rooms.v1`; plain clients may use them as they like.
 const V1_KEYS: [&str; 2] = ["seq", "member"];
 
-/// Common JSON parsers read no deeper nesting, serde_json's among them.
+/// The depth of nesting that common JSON parsers accept, serde_json among them.
 const MAX_DEPTH: usize = 127;
 
-/// The answer to a heartbeat as nearly every client writes it.
+/// The answer to a heartbeat as nearly every client sends it.
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 
 impl<'a> Inbound<'a> {
@@ -124,7 +124,7 @@ impl<'a> Inbound<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// The whole object as hooks see it: what the client wrote, without keys that are the server's.
+    /// The whole object as hooks see it: what the client sent, without the keys that only the server sets.
     pub(crate) fn for_hooks<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match &self.text {
             Cow::Borrowed(_) => text.into(),
@@ -137,12 +137,12 @@ impl<'a> Body<'a> {
         &self.text
     }
 
-    /// A member's frame of it, with this tail.
+    /// A room frame from a member with this body and tail.
     pub(crate) fn frame<'b>(&'b self, tail: &'b str, member: ConnectionId) -> RoomFrame<'b> {
         RoomFrame { plain: &self.text, v1: self.v1(), tail, member: Some(member) }
     }
 
-    /// The host's frame of it.
+    /// A room frame from the host with this body.
     pub(crate) fn host_frame(&self) -> RoomFrame<'_> {
         let tail = if self.as_str() == "{" { "\"num\":" } else { ",\"num\":" };
         RoomFrame { plain: &self.text, v1: self.v1(), tail, member: None }
@@ -152,16 +152,16 @@ impl<'a> Body<'a> {
         self.v1.as_deref().unwrap_or(&self.text)
     }
 
-    /// The body of an object that the host wrote; `num` is the room's to give.
+    /// The body of an object from the host; the room sets `num`.
     pub(crate) fn of_host(json: &str) -> Option<Body<'static>> {
-        // With `seq` as its only key it would be empty by v1 alone, and need another tail there.
+        // With `seq` as its only key, the body would be empty for v1 only, and need another tail there.
         Body::without(json, &["num"])
             .map(|body| if body.v1() == "{" { Body { text: "{".into(), v1: None } } else { body })
     }
 
-    /// The body of an object that the host wrote in a member's name.
+    /// The body of an object that the host sends in a member's name.
     pub(crate) fn of_host_for_member(json: &str) -> Option<Body<'static>> {
-        // Alone they would need no comma, and say nothing.
+        // An empty body would need no comma before the tail, and would say nothing.
         Body::without(json, &["name", "num"]).filter(|body| body.v1() != "{")
     }
 
@@ -170,24 +170,24 @@ impl<'a> Body<'a> {
         Some(members.body(keys))
     }
 
-    /// The same without the keys by which a `chat-rooms.v1` client resumes: they are for the server only.
+    /// The same without the keys that a `chat-rooms.v1` client resumes with: they are for the server only.
     pub(crate) fn without_resume(&self) -> Body<'static> {
         self.change(&["since", "resume"], "")
     }
 
-    /// The same with another value for `message`: for names that are not the claimed one.
+    /// The same with another value for `message`, for names that are not the claimed one.
     pub(crate) fn with_message(&self, message: &str) -> Body<'static> {
         self.change(&["message"], &format!("\"message\":{}", quote(message)))
     }
 
-    /// The same with the `cid` of the message in whose place it goes out.
+    /// The same with the `cid` of the message that it replaces.
     pub(crate) fn with_cid(&self, cid: &str) -> Body<'static> {
         self.change(&["cid"], &format!("\"cid\":{}", quote(cid)))
     }
 
     fn change(&self, drop: &[&str], append: &str) -> Body<'static> {
         let closed = format!("{}}}", self.text);
-        // It was parsed as an object once.
+        // It was parsed as an object before.
         let members = serde_json::from_str(&closed).unwrap_or(Members(Vec::new()));
         let mut body = members.body(drop);
         for text in body.v1.iter_mut().chain([body.text.to_mut()]).filter(|_| !append.is_empty()) {
@@ -200,7 +200,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The event's name of a frame that was made here.
+/// The event's name of a frame that the server has made.
 pub(crate) fn event_of(frame: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Envelope<'_>>(frame).ok()?.event.and_then(string)
 }
@@ -210,7 +210,7 @@ fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerErro
         let members: Members<'_> = serde_json::from_str(text).map_err(|e| explain(text, &e))?;
         return Ok(members.body(&["name", "num"]));
     }
-    // It is valid JSON: around it and its members there is no other white space than JSON's.
+    // It is valid JSON, so only JSON's own white space can surround it and its members.
     let object = text.trim_ascii();
     let open = object.strip_suffix('}').unwrap_or(object);
     Ok(Body { text: open.trim_ascii_end().into(), v1: None })
@@ -222,7 +222,7 @@ pub(crate) fn reserved(event: &str) -> PeerError {
 }
 
 fn explain(text: &str, error: &serde_json::Error) -> PeerError {
-    // A value that parses as JSON, only not as an object, is told apart from broken text.
+    // A value that parses as JSON but is not an object gets another error than broken text.
     let is_object = text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{');
     if !is_object && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
         return PeerError::new(ErrorCode::NotAnObject, "a frame must be a JSON object");
@@ -246,7 +246,7 @@ fn room_field(raw: Option<&RawValue>) -> RoomField<'_> {
     }
 }
 
-/// The decimal text that a number has as a room id: integers as they stand, others as the
+/// The decimal text that a number has as a room id: integers unchanged, others as the
 /// shortest decimal, so that `42`, `42.0` and `4.2e1` are one room.
 fn number(text: &str) -> RoomField<'_> {
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -261,8 +261,8 @@ fn number(text: &str) -> RoomField<'_> {
 }
 
 fn is_deeper(text: &str, max: usize) -> bool {
-    // Most frames hold fewer brackets than may be nested; then no scan for strings is needed.
-    // '[' and '{' differ in one bit; counted in bytes, so that it is done many at once.
+    // Most frames hold fewer brackets than may be nested, and then need no scan for strings.
+    // '[' and '{' differ in one bit. Counting in bytes lets the compiler process many at a time.
     let brackets = |part: &[u8]| part.iter().map(|b| u8::from(b | 0x20 == b'{')).sum::<u8>();
     if text.as_bytes().chunks(255).map(|part| usize::from(brackets(part))).sum::<usize>() <= max {
         return false;
@@ -286,7 +286,7 @@ fn is_deeper(text: &str, max: usize) -> bool {
     false
 }
 
-/// The keys that matter, their values still raw.
+/// The keys that the server reads, their values still unparsed.
 #[derive(Default)]
 struct Envelope<'a> {
     event: Option<&'a RawValue>,
@@ -295,9 +295,9 @@ struct Envelope<'a> {
     since: Option<&'a RawValue>,
     resume: Option<&'a RawValue>,
     cid: Option<&'a RawValue>,
-    /// The client gave keys that are the server's, if only in v1.
+    /// The client set a key that only the server may set, perhaps only in v1.
     forged: bool,
-    /// A key that occurs twice: parsers disagree which counts, so none does.
+    /// A key that occurs twice: parsers disagree on which one counts, so neither does.
     twice: Option<&'static str>,
 }
 
@@ -347,7 +347,7 @@ enum Key {
     Since,
     Resume,
     Cid,
-    /// The server's to give, if only in v1.
+    /// Only the server may set it, perhaps only in v1.
     OfServer,
     Other,
 }
@@ -379,7 +379,7 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// All members of an object, raw.
+/// All members of an object, unparsed.
 struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl Members<'_> {

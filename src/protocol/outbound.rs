@@ -1,4 +1,4 @@
-//! The frames that the server makes itself, and the fragment it adds to relayed ones.
+//! The frames that the server creates, and the fragment that it adds to relayed ones.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::protocol::json::quote;
 use crate::protocol::position::Epoch;
 use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, ResumeToken};
 
-/// So many seconds' worth of a rate may be sent at once.
+/// How many seconds' worth of a rate may be sent in one burst.
 pub(crate) const BURST_SECONDS: u32 = 2;
 
-/// What a relayed frame gets appended before `num`: `,"name":"…","num":`, to stand between
-/// the sender's object without its closing brace and the count.
+/// The tail of a relayed frame up to `num`: `,"name":"…","num":`, to stand between the sender's object without its
+/// closing brace and the count.
 pub(crate) fn name_and_num(name: &str) -> Box<str> {
     format!(r#","name":{},"num":"#, quote(name)).into()
 }
@@ -25,12 +25,12 @@ pub(crate) fn heartbeat(num: usize) -> String {
 /// The answer to a client's `ping`.
 pub(crate) const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 
-/// `{"event":"out","name":NAME,"num":`, to be closed by the count and a brace.
+/// `{"event":"out","name":NAME,"num":`, to be followed by the count and a brace.
 pub(crate) fn out(name: &str) -> String {
     format!(r#"{{"event":"out","name":{},"num":"#, quote(name))
 }
 
-/// A frame of a room, but for what the room adds when it is published: `num`, and in `chat-rooms.v1`
+/// A frame of a room, without what the room adds when it publishes the frame: `num`, and in `chat-rooms.v1`
 /// `member` and `seq`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoomFrame<'a> {
@@ -40,18 +40,18 @@ pub(crate) struct RoomFrame<'a> {
     pub(crate) v1: &'a str,
     /// What follows, up to `"num":`.
     pub(crate) tail: &'a str,
-    /// The member that it is from; `None` for the host.
+    /// The member that sent it; `None` for the host.
     pub(crate) member: Option<ConnectionId>,
 }
 
 impl RoomFrame<'_> {
-    /// Bytes without what the room adds.
+    /// Its length in bytes, without what the room adds.
     pub(crate) fn len(&self) -> usize {
         self.plain.len() + self.tail.len()
     }
 }
 
-/// `{"event":"welcome",...}`, the first frame by v1.
+/// `{"event":"welcome",...}`, the first frame in `chat-rooms.v1`.
 pub(crate) fn welcome(connection: ConnectionId, token: Option<ResumeToken>, config: &Config) -> String {
     let Config { v1_heartbeat: heartbeat, limits, rate_limits, recovery, .. } = config;
     let resume = token.map_or(String::new(), |token| format!(r#""resume":"{}","#, token.reveal()));
@@ -70,7 +70,7 @@ pub(crate) fn welcome(connection: ConnectionId, token: Option<ResumeToken>, conf
     )
 }
 
-/// The answer to an enter by v1.
+/// The answer to an enter in `chat-rooms.v1`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EnteredFrame<'a> {
     pub(crate) room: &'a str,
@@ -108,14 +108,14 @@ fn limit(n: usize) -> String {
     if n == usize::MAX { "null".into() } else { n.to_string() }
 }
 
-/// `{"event":"noAuth","message":REASON}`, in `chat-rooms.v1` with the room that the client is out of for it.
+/// `{"event":"noAuth","message":REASON}`, in `chat-rooms.v1` with the room that the client is removed from.
 pub(crate) fn no_auth(reason: &str, room: Option<&str>) -> String {
     let room = room.map_or(String::new(), |room| format!(r#","roomId":{}"#, quote(room)));
     format!(r#"{{"event":"noAuth","message":{}{room}}}"#, quote(reason))
 }
 
-/// `{"event":"error","code":CODE,"message":TEXT}`, by v1 with the `cid` of what was refused and
-/// the milliseconds after which it may be tried again.
+/// `{"event":"error","code":CODE,"message":TEXT}`, in `chat-rooms.v1` with the `cid` of the refused message and
+/// the milliseconds after which the client may try again.
 pub(crate) fn error(code: &str, text: &str, cid: Option<&str>, retry: Option<u64>) -> String {
     let cid = cid.map_or(String::new(), |cid| format!(r#","cid":{}"#, quote(cid)));
     let retry = retry.map_or(String::new(), |millis| format!(r#","retryAfter":{millis}"#));
@@ -127,13 +127,13 @@ pub(crate) fn lagged(missed: u64) -> String {
     format!(r#"{{"event":"lagged","missed":{missed}}}"#)
 }
 
-/// The error by which a member is put out of a room, by v1 with that room.
+/// The error that removes a member from a room, in `chat-rooms.v1` with that room.
 pub(crate) fn put_out(code: &str, text: &str, room: Option<&str>) -> String {
     let room = room.map_or(String::new(), |room| format!(r#","roomId":{}"#, quote(room)));
     format!(r#"{{"event":"error","code":"{code}","message":{}{room}}}"#, quote(text))
 }
 
-/// `{"event":"authenticated"}`, with `expiresIn` where the user's authentication expires.
+/// `{"event":"authenticated"}`, with `expiresIn` if the user's authentication expires.
 pub(crate) fn authenticated(left: Option<Duration>) -> String {
     let left = left.map_or(String::new(), |left| format!(r#","expiresIn":{}"#, millis(left)));
     format!(r#"{{"event":"authenticated"{left}}}"#)

@@ -1,13 +1,13 @@
 //! Positions in a room's log.
 
-/// A place in a room's log: that of the latest frame that a client has had.
+/// A place in a room's log: that of the latest frame that a client has received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) epoch: Epoch,
     pub(crate) seq: u64,
 }
 
-/// Tells a room's log from that of an earlier room of the same id. On the wire 16 hexadecimal digits.
+/// Distinguishes a room's log from that of an earlier room with the same id. On the wire, 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch(pub(crate) u64);
 

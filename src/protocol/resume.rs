@@ -1,4 +1,4 @@
-//! What a `chat-rooms.v1` client resumes by: resume tokens, positions, and the ids of its messages.
+//! What a `chat-rooms.v1` client resumes with: resume tokens, positions, and the ids of its messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,19 +11,19 @@ use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::unquote;
 use crate::protocol::position::{Epoch, Position};
 
-/// What a session can be resumed with: 128 bits that nobody can guess.
+/// The secret that resumes a session: 128 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ResumeToken([u8; 16]);
 
 impl ResumeToken {
-    /// `None` if the system has no randomness to give; the session then can't be resumed.
+    /// `None` if the system provides no randomness; the session then can't be resumed.
     pub(crate) fn new() -> Option<ResumeToken> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).ok()?;
         Some(ResumeToken(bytes))
     }
 
-    /// For the `welcome`, and nothing else.
+    /// The text for the `welcome`. Do not use it for anything else.
     pub(crate) fn reveal(&self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
     }
@@ -40,7 +40,7 @@ impl fmt::Debug for ResumeToken {
     }
 }
 
-/// The `resume` of an enter: a token, or an array of them. Those that can't be this server's are left out.
+/// The `resume` of an enter: a token, or an array of them. Tokens that can't be from this server are left out.
 pub(crate) fn tokens(json: &str) -> Result<Vec<ResumeToken>, PeerError> {
     let wrong = || bad("\"resume\" must be a token from a \"welcome\", or an array of at most 8");
     let all: Vec<Cow<'_, str>> = match unquote(json) {
@@ -53,7 +53,7 @@ pub(crate) fn tokens(json: &str) -> Result<Vec<ResumeToken>, PeerError> {
     Ok(all.iter().filter_map(|text| ResumeToken::parse(text)).collect())
 }
 
-/// The `since` of an enter; `None` if its epoch can't be this server's.
+/// The `since` of an enter; `None` if its epoch can't be from this server.
 pub(crate) fn since(json: &str) -> Result<Option<Position>, PeerError> {
     let value: Value = serde_json::from_str(json).unwrap_or_default();
     match (value["epoch"].as_str(), value["seq"].as_u64()) {

@@ -1,14 +1,14 @@
 //! Cuts large frames of a client into fragments.
 //!
-//! A WebSocket library reserves memory for a frame as soon as its header has announced the length, which costs
-//! a client nothing. A message in fragments (RFC 6455 §5.4) grows as it arrives.
+//! A WebSocket library reserves memory for a frame as soon as its header announces the length, and an announcement
+//! costs a client nothing. A message in fragments (RFC 6455 §5.4) grows as it arrives.
 
 use bytes::Bytes;
 
-/// Payload bytes of a fragment: a multiple of the mask's length, so that the mask goes on across fragments.
+/// Payload bytes of a fragment: a multiple of the mask's length, so that the mask continues across fragments.
 pub(crate) const PART: usize = 0xfffc;
 
-/// Messages up to this length are not cut: what their headers reserve does no harm.
+/// Messages up to this length are not cut: the memory that their headers reserve does no harm.
 const HARMLESS: usize = 1024 * 1024;
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Splitter {
     frame: Frame,
 }
 
-/// The frame whose payload is coming.
+/// The frame whose payload is arriving.
 #[derive(Debug, Default)]
 struct Frame {
     /// FIN, the reserved bits and the opcode of what follows.
@@ -38,7 +38,7 @@ struct Frame {
 pub(crate) struct TooLong;
 
 impl Splitter {
-    /// `None` where messages are so short that their frames need not be cut.
+    /// `None` if messages are so short that their frames need not be cut.
     pub(crate) fn new(max_message_bytes: usize) -> Option<Splitter> {
         (max_message_bytes > HARMLESS).then(|| Splitter {
             max_message_bytes: max_message_bytes as u64,
@@ -100,7 +100,7 @@ impl Splitter {
         }
         if is_control || len <= PART as u64 {
             out.extend_from_slice(&self.header[..end]);
-            // A control frame is short; one that is not is refused by its header.
+            // A control frame is short. If it is not, tungstenite refuses it because of its header.
             (self.frame.part, self.frame.rest) = (len as usize, 0);
         }
         Ok(())
@@ -118,7 +118,7 @@ impl Splitter {
         if *is_masked {
             out.extend_from_slice(mask);
         }
-        // What follows is a continuation, and without reserved bits.
+        // A continuation follows, without reserved bits.
         *first &= 0x80;
     }
 }

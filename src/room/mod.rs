@@ -1,4 +1,4 @@
-//! Rooms as pure state: no I/O, no clock, no task, no JSON, no hook.
+//! Rooms as pure state: no I/O, no clock, no tasks, no JSON, no hooks.
 
 mod names;
 mod replay;

@@ -1,4 +1,4 @@
-//! The names in a room, where each may be in use only once.
+//! The names in a room where each may be used only once.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,14 +18,14 @@ struct Holder {
     connection: ConnectionId,
     /// The user whose connections may share it.
     owner: Option<Box<str>>,
-    /// How often it is held: by several connections of the user, or by one that changes its name.
+    /// How often it is held: by several connections of the user, or by one that is changing its name.
     times: usize,
 }
 
 /// Another member has the name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NameTaken {
-    /// The member, if it is no user's: a user whose own name it is comes before it.
+    /// The member, if it is anonymous: a user takes precedence over it if the name is the user's own.
     pub(crate) anonymous: Option<ConnectionId>,
 }
 
@@ -39,7 +39,7 @@ impl NameRegistry {
         Some(NameRegistry { any_case, holders: HashMap::new() })
     }
 
-    /// Takes a name for a connection, until it has been released as often.
+    /// Takes a name for a connection, until it has been released the same number of times.
     pub(crate) fn take(
         &mut self,
         name: &Name,
@@ -62,7 +62,7 @@ impl NameRegistry {
         Ok(())
     }
 
-    /// The member that holds a name has authenticated as this user.
+    /// Notes that the member with this name has authenticated as this user.
     pub(crate) fn set_owner(&mut self, name: &Name, connection: ConnectionId, owner: &str) {
         let key = self.key(name);
         if let Some(holder) = self.holders.get_mut(&*key).filter(|holder| holder.connection == connection) {

@@ -1,4 +1,4 @@
-//! A room's latest frames, for members that come back. Bounded in frames, bytes and age.
+//! A room's latest frames, for returning members. Bounded in frames, bytes and age.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::config::History;
 
-/// The frames of a room up to the latest one that was added, without a hole.
+/// The frames of a room up to the latest one that was added, without gaps.
 ///
 /// It keeps them in the chunks in which they were sent, so that adding and replaying copies nothing.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct Chunk {
     at: Duration,
     frames: usize,
     bytes: Bytes,
-    /// Bytes that the chunk keeps alive: more than `bytes.len()` once its front was cut off.
+    /// Bytes that the chunk keeps alive: more than `bytes.len()` once its front has been cut off.
     allocated: usize,
 }
 
@@ -46,7 +46,7 @@ impl ReplayBuffer {
         self.trim(now);
     }
 
-    /// Forgets what is beyond the bounds.
+    /// Drops what exceeds the bounds.
     pub(crate) fn trim(&mut self, now: Duration) {
         while let Some(oldest) = self.chunks.front_mut() {
             let is_old = now.saturating_sub(oldest.at) > self.bounds.age();
@@ -87,7 +87,7 @@ impl ReplayBuffer {
         self.end - self.frames as u64
     }
 
-    /// All frames after this `seq`, in chunks; `None` if they are not all kept, or if there was no such frame
+    /// All frames after this `seq`, in chunks; `None` if they are not all kept, or if there was no frame with this `seq`
     /// yet.
     pub(crate) fn after(&self, seq: u64) -> Option<Vec<Bytes>> {
         if seq > self.end {
@@ -118,7 +118,7 @@ mod tests {
         Duration::from_secs(n)
     }
 
-    /// Frames of a length byte and as many bytes more.
+    /// Frames that consist of a length byte and that many bytes.
     fn frame_len(bytes: &[u8]) -> usize {
         usize::from(bytes[0]) + 1
     }

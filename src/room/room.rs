@@ -6,7 +6,7 @@ use crate::config::UniqueNames;
 use crate::ids::{ConnectionId, Name};
 use crate::room::names::{NameRegistry, NameTaken};
 
-/// A member and the handle by which it is reached.
+/// A member and the handle through which it is reached.
 #[derive(Debug)]
 pub(crate) struct Member<H> {
     pub(crate) id: ConnectionId,
@@ -20,20 +20,20 @@ pub(crate) enum EnterError {
     Full,
     Closed,
     NameTaken {
-        /// The member that has the name, if it is no user's.
+        /// The member that has the name, if it is anonymous.
         anonymous: Option<ConnectionId>,
     },
 }
 
-/// Shared with whoever delivers a batch, and copied if a member enters or leaves meanwhile.
+/// Shared with the flush task while it delivers a batch, and copied if a member enters or leaves meanwhile.
 pub(crate) type Members<H> = Arc<Vec<Arc<Member<H>>>>;
 
 #[derive(Debug)]
 pub(crate) struct Room<H> {
     members: Members<H>,
-    /// Present where each name may be in the room only once.
+    /// Present if each name may be used only once in the room.
     names: Option<Box<NameRegistry>>,
-    /// Places of members that are moving here from another room.
+    /// Places reserved for members that are moving here from another room.
     reserved: usize,
     closed: bool,
 }
@@ -53,7 +53,7 @@ impl<H> Room<H> {
         self.members.len()
     }
 
-    /// No member is in it, and none is about to enter.
+    /// Whether no member is in it and none is about to enter.
     pub(crate) fn is_unused(&self) -> bool {
         self.members.is_empty() && self.reserved == 0
     }
@@ -62,7 +62,7 @@ impl<H> Room<H> {
         &self.members
     }
 
-    /// Keeps a place and a name for a member: [`Room::enter`] follows.
+    /// Reserves a place and a name for a member. The caller must call [`Room::enter`] afterwards.
     ///
     /// `owner` is the user whose connections may share the name.
     pub(crate) fn reserve(
@@ -87,21 +87,21 @@ impl<H> Room<H> {
         Ok(())
     }
 
-    /// A member has authenticated as this user, whose connections may share its name from now on.
+    /// Notes that a member has authenticated as this user, whose connections may share its name from now on.
     pub(crate) fn set_owner(&mut self, name: &Name, id: ConnectionId, owner: &str) {
         if let Some(names) = &mut self.names {
             names.set_owner(name, id, owner);
         }
     }
 
-    /// Takes a member in, to the place that was reserved for it. If the room was closed meanwhile,
-    /// it is in a silent room.
+    /// Adds a member, for which a place was reserved. If the room was closed meanwhile, the member is in a silent
+    /// room.
     pub(crate) fn enter(&mut self, member: Member<H>) {
         self.reserved -= 1;
         self.members_mut().push(Arc::new(member));
     }
 
-    /// Takes a member out; `None` if it is none.
+    /// Removes a member; `None` if it is not one.
     pub(crate) fn leave(&mut self, id: ConnectionId) -> Option<Arc<Member<H>>> {
         let at = self.members.iter().position(|member| member.id == id)?;
         let member = self.members_mut().remove(at);
@@ -109,7 +109,7 @@ impl<H> Room<H> {
         Some(member)
     }
 
-    /// Nobody may enter any more, and nothing is published.
+    /// Closes the room: nobody may enter any more, and nothing is published.
     pub(crate) fn close(&mut self) {
         self.closed = true;
     }

@@ -43,7 +43,7 @@ impl Attachment {
         &self.session
     }
 
-    /// Reads and writes as far as the socket lets it.
+    /// Reads and writes as much as the socket allows.
     pub(crate) fn poll_turn(&self, cx: &mut Cx<'_>, inbox: &mut Inbox) -> Poll<Turn> {
         match self.session.with_socket_of(self.generation, |socket| socket.poll_turn(cx, inbox)) {
             Ok(turn) => turn,
@@ -56,7 +56,7 @@ impl Attachment {
         let _ = self.session.with_socket_of(self.generation, |socket| socket.send(frames));
     }
 
-    /// The client is kept waiting, so its silence says nothing.
+    /// Notes that the client is kept waiting, so its silence says nothing.
     pub(crate) fn keep_waiting(&self) {
         let _ = self.session.with_socket_of(self.generation, Socket::keep_waiting);
     }
@@ -66,7 +66,7 @@ impl Attachment {
         self.sessions.close(&self.session, reason);
     }
 
-    /// The client is this user from now on; only that user can resume the session.
+    /// Sets the client's user; from now on, only that user can resume the session.
     pub(crate) fn set_user(&self, user: User) -> Result<(), Superseded> {
         self.sessions.set_user(&self.session, self.generation, user)
     }
@@ -81,17 +81,17 @@ impl Attachment {
         self.session.state_of(self.generation).ok()?.membership.clone()
     }
 
-    /// Enters a room, out of the one that the client is in.
+    /// Enters a room and leaves the one that the client is in.
     pub(crate) fn enter(&self, enter: &EnterCommand<'_>) -> Result<Result<(), Refused>, Superseded> {
         self.sessions.enter(&self.session, self.generation, enter)
     }
 
-    /// Tells a member where it stands, and what it has missed since a position.
+    /// Sends a member the room's position and the frames that it has missed since a position.
     pub(crate) fn come_back(&self, since: Option<Position>, slow: SlowConsumer) -> Result<(), Superseded> {
         self.sessions.come_back(&self.session, self.generation, since, slow)
     }
 
-    /// Repeats its own enter to a plain member.
+    /// Repeats a plain member's own enter to it.
     pub(crate) fn repeat_enter(&self, body: &Body<'_>) -> Result<(), Superseded> {
         self.sessions.memberships().repeat_enter(&self.session, self.generation, body)
     }
@@ -110,7 +110,7 @@ impl Attachment {
         self.sessions.memberships().pretend_published(&self.session, self.generation, cid)
     }
 
-    /// Takes the member out of its room; the connection stays.
+    /// Removes the member from its room; the connection stays.
     pub(crate) fn leave_room(&self, reason: LeaveReason) -> Result<(), Superseded> {
         self.sessions.leave_room(&self.session, self.generation, reason)
     }
@@ -120,12 +120,12 @@ impl Attachment {
         self.sessions.run_callbacks(&self.session)
     }
 
-    /// Resumes the session for which one of these tokens was given, if there is one with a membership. What
-    /// else the tokens stand for are other connections of the same client: they end.
+    /// Resumes the session that one of these tokens belongs to, if there is one with a membership. The other tokens
+    /// belong to other connections of the same client: those end.
     pub(crate) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, Superseded> {
         let mut has_resumed = false;
         for token in tokens {
-            // It may come to stand for another session before that is told to end.
+            // The token may come to belong to another session before this one is told to end.
             while let Some(target) = self.sessions.by_token(token) {
                 if Arc::ptr_eq(&target, &self.session) {
                     break;
@@ -154,7 +154,7 @@ impl Attachment {
                 let (old, id) = (std::mem::replace(&mut self.session, target.clone()), target.id());
                 self.generation = generation;
                 tracing::debug!(connection = %old.id(), resumed = %id, "session resumed");
-                // The old session's token is the new one's now.
+                // The old session's token belongs to the new one now.
                 old.state().token = None;
                 if let Some(verdict) = self.sessions.discard(&old) {
                     self.sessions.close(target, verdict);
@@ -171,7 +171,7 @@ impl Attachment {
         }
     }
 
-    /// Ends the connection: the session is kept, if it may be resumed, or ends. Then the socket is closed.
+    /// Ends the connection: the session is kept if it may be resumed, or else ends. Then the socket is closed.
     pub(crate) async fn finish(mut self, reason: LeaveReason, delay: Duration, limit: Duration) {
         let socket = self.detach(reason);
         if !delay.is_zero() {

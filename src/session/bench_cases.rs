@@ -35,7 +35,7 @@ pub fn read() -> impl FnMut() {
     }
 }
 
-/// A message that was parsed goes to the sockets of 100 members, which take all of it.
+/// A parsed message goes to the sockets of 100 members, which accept all of it.
 pub fn deliver() -> impl FnMut() {
     let context = context(Config::default());
     let sessions: Vec<_> = (0..100).map(|id| session(&context, id, b"")).collect();
@@ -48,8 +48,8 @@ pub fn deliver() -> impl FnMut() {
 
 /// A session is detached from its connection and resumed by another, which gets a replay of 20 frames.
 ///
-/// It looks sessions up by hashes of new keys each time, so that the counts of many times are about the
-/// same from run to run.
+/// It looks up sessions by hashes with new keys each time, so that the average over many runs is about the same
+/// each time.
 pub fn resume() -> impl FnMut() {
     const FRAMES: usize = 20;
     let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(History::last(FRAMES));
@@ -93,7 +93,7 @@ pub fn resume() -> impl FnMut() {
     let mut attached = Some(attachment);
     move || {
         if let Some(attachment) = attached.take() {
-            // It waits for nothing where the connection is lost.
+            // It waits for nothing if the connection is lost.
             let end = pin!(attachment.finish(LeaveReason::Lost, Duration::ZERO, Duration::ZERO));
             assert!(end.poll(&mut Context::from_waker(Waker::noop())).is_ready());
         }

@@ -1,8 +1,7 @@
 //! The host's callbacks of one session, in the order in which they happened.
 //!
-//! They are queued under the session's lock and called outside of it. Two tasks may be at work on a
-//! session, one whose connection was replaced and its successor: whoever finds callbacks calls them,
-//! one at a time.
+//! They are queued under the session's lock and called outside of it. Two tasks may work on a session: that of a
+//! connection that was replaced, and that of its successor. Whichever finds callbacks calls them, one at a time.
 
 use std::collections::VecDeque;
 
@@ -25,7 +24,7 @@ impl Callbacks {
         self.queue.push_back(callback);
     }
 
-    /// The next callback, if no other task is calling one. [`Callbacks::finish`] has to follow.
+    /// The next callback, if no other task is calling one. The caller must call [`Callbacks::finish`] afterwards.
     pub(super) fn begin(&mut self) -> Option<Callback> {
         if self.is_running {
             return None;

@@ -16,12 +16,12 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callback;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
 
-/// A client enters a room.
+/// A request to enter a room.
 pub(crate) struct EnterCommand<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
     pub(crate) body: &'a Body<'a>,
-    /// Up to where it has had the room's frames.
+    /// The position of the last frame of the room that the client has received.
     pub(crate) since: Option<Position>,
     /// What happens if it reads the room too slowly.
     pub(crate) slow: SlowConsumer,
@@ -30,7 +30,7 @@ pub(crate) struct EnterCommand<'a> {
 pub(super) struct Memberships {
     context: Arc<Context>,
     rooms: Arc<Rooms>,
-    /// The host wants to be told of enters and leaves.
+    /// Whether the host wants to be told of enters and leaves.
     has_events: bool,
 }
 
@@ -39,7 +39,7 @@ impl Memberships {
         Memberships { context, rooms, has_events }
     }
 
-    /// A client enters a room, out of the one that it is in. If it can't, it stays where it is.
+    /// Enters a room and leaves the one that the client is in. If the client can't enter, it stays where it is.
     pub(super) fn enter(
         &self,
         session: &Arc<Session>,
@@ -84,7 +84,7 @@ impl Memberships {
         Ok(Ok(membership))
     }
 
-    /// A member is back, or asks again for what it has missed. The other members do not notice.
+    /// Lets a member return, or ask again for the frames that it has missed. The other members do not notice.
     pub(super) fn come_back(
         &self,
         session: &Arc<Session>,
@@ -101,7 +101,7 @@ impl Memberships {
         Ok(Some(membership))
     }
 
-    /// Repeats its own enter to a plain member, in its place among the room's frames.
+    /// Repeats a plain member's own enter to it, in its place among the room's frames.
     pub(super) fn repeat_enter(
         &self,
         session: &Arc<Session>,
@@ -161,7 +161,7 @@ impl Memberships {
         self.queue_left(session, state, &membership, reason, num);
     }
 
-    /// Tells a client where it stands, and what it has missed; then come the room's frames.
+    /// Sends a client the room's position and the frames that it has missed; then the room's frames follow.
     fn answer(
         &self,
         session: &Session,
@@ -230,7 +230,7 @@ impl Memberships {
     }
 }
 
-/// A message of this id is not published again.
+/// Remembers a message id, so that no message with this id is published again.
 fn remember(state: &mut State, cid: Option<&str>, seq: u64) {
     if let Some(cid) = cid {
         state.message_ids.get_or_insert_default().add(cid, seq);

@@ -8,7 +8,7 @@ use crate::protocol::resume::MAX_CIDS;
 #[derive(Debug, Default)]
 pub(super) struct MessageIds {
     hasher: RandomState,
-    /// A hash of 64 bits stands for each id, with keys that no client knows.
+    /// Each id is represented by a 64-bit hash, with keys that no client knows.
     seen: VecDeque<(u64, u64)>,
 }
 

@@ -1,6 +1,6 @@
 //! One session, and every change of its state.
 //!
-//! A connection attaches and gets a generation. Whatever it does later carries that generation, and is
+//! A connection attaches and gets a generation. All its later calls carry that generation, and are
 //! refused once a newer connection has attached. Resuming is one attach under one lock. Lock order:
 //! state, registry shard, room, slot.
 
@@ -40,11 +40,11 @@ pub(crate) struct Superseded;
 pub(crate) struct Membership {
     pub(crate) room: Arc<LiveRoom>,
     pub(crate) name: Name,
-    /// What each of the member's frames gets appended.
+    /// The tail that is appended to each of the member's frames.
     pub(crate) tail: Box<str>,
 }
 
-/// A message that is in the room's order.
+/// A message that has its place in the room's order.
 pub(crate) struct Published {
     pub(crate) seq: u64,
     pub(crate) membership: Arc<Membership>,
@@ -52,7 +52,7 @@ pub(crate) struct Published {
     pub(crate) is_repeated: bool,
 }
 
-/// What is known of a session when it begins.
+/// What is known about a session when it begins.
 pub(crate) struct Opening {
     pub(crate) id: ConnectionId,
     pub(crate) subprotocol: Subprotocol,
@@ -62,7 +62,7 @@ pub(crate) struct Opening {
     pub(crate) user: Option<Arc<User>>,
 }
 
-/// What a connection brings to the session that it resumes.
+/// What a connection hands over to the session that it resumes.
 pub(super) struct Resumption {
     pub(super) token: Option<ResumeToken>,
     pub(super) peer: Option<SocketAddr>,
@@ -73,7 +73,7 @@ pub(super) struct Resumption {
 pub(super) struct State {
     pub(super) generation: Generation,
     pub(super) phase: Phase,
-    /// The reason for which the session ends with its connection, whatever ends that.
+    /// The reason why the session ends with its connection, no matter why the connection ends.
     pub(super) verdict: Option<LeaveReason>,
     pub(super) token: Option<ResumeToken>,
     pub(super) peer: Option<SocketAddr>,
@@ -94,7 +94,7 @@ pub(super) enum Phase {
 /// How long a session without a connection is kept.
 pub(super) struct Absence {
     pub(super) deadline: Duration,
-    /// Why it ends then.
+    /// Why it ends at the deadline.
     pub(super) reason: LeaveReason,
     pub(super) _permit: AbsencePermit,
 }
@@ -164,7 +164,7 @@ impl Session {
         self.with_socket(Socket::beat);
     }
 
-    /// The time for a sign of life is over.
+    /// Checks for a sign of life. The time for it is over.
     pub(crate) fn check_alive(&self) {
         self.with_socket(Socket::check_alive);
     }
@@ -210,12 +210,12 @@ impl Session {
         Some(slot.replaced.swap_remove(at).1)
     }
 
-    /// Puts a socket back that was taken.
+    /// Puts back a socket that was taken.
     pub(super) fn put_back(&self, socket: Box<Socket>) {
         lock(&self.slot).socket = Some(socket);
     }
 
-    /// Makes this the current connection's socket. The one before is closed by its own task.
+    /// Makes this the current connection's socket. The previous one is closed by its own task.
     pub(super) fn replace_socket(&self, generation: Generation, socket: Box<Socket>) {
         let mut slot = lock(&self.slot);
         let old_generation = std::mem::replace(&mut slot.generation, generation);

@@ -33,7 +33,7 @@ pub(crate) struct Sessions {
     admission: Arc<Admission>,
     events: Option<Box<dyn RoomEvents>>,
     table: Table,
-    /// Told when the next deadline has become an earlier one, or no session is left.
+    /// Notified when there is an earlier deadline, or no session is left.
     deadlines_changed: Notify,
 }
 
@@ -84,7 +84,7 @@ impl Sessions {
         self.table.is_empty(subprotocol)
     }
 
-    /// The sessions that a resume token stands for.
+    /// The sessions that resume tokens belong to.
     #[cfg(feature = "test-util")]
     pub(crate) fn with_tokens(&self) -> Vec<Arc<Session>> {
         self.table.with_tokens()
@@ -101,14 +101,14 @@ impl Sessions {
         session
     }
 
-    /// Ends a connection. An attached one is told to; a session without a connection ends here, unless the
-    /// reason lets it be resumed. Returns whether there was one.
+    /// Ends a connection. An attached connection is told to end; a session without one ends here, unless the
+    /// reason allows it to be resumed. Returns whether there was one of the two.
     pub(crate) fn close(&self, session: &Arc<Session>, reason: LeaveReason) -> bool {
         self.close_locked(session, session.state(), reason)
     }
 
-    /// A client that names the token of a session has another connection: the one of the session ends, if it
-    /// is the same user's. Returns false if the token does not stand for the session any more.
+    /// Ends the connection of a session whose client names its token on another connection, if both have the same
+    /// user. Returns false if the token does not belong to the session any more.
     pub(super) fn replace(&self, session: &Arc<Session>, token: ResumeToken, user: Option<&User>) -> bool {
         let state = session.state();
         if state.token != Some(token) {
@@ -130,7 +130,7 @@ impl Sessions {
             Phase::Ended => false,
             Phase::Attached => {
                 let is_told = session.with_socket(|socket| socket.close(reason)).is_some();
-                // Without a socket the connection is just resuming another session.
+                // Without a socket, the connection is just resuming another session.
                 if !reason.keeps_session() || !is_told {
                     state.verdict.get_or_insert(reason);
                 }
@@ -146,7 +146,7 @@ impl Sessions {
         }
     }
 
-    /// Takes a member out of a room for the sake of another one. Its connection stays, and gets these frames.
+    /// Removes a member from a room in favour of another one. Its connection stays, and gets these frames.
     pub(crate) fn put_out(&self, session: &Arc<Session>, room: &RoomId, reason: LeaveReason, frames: &Bytes) {
         let mut state = session.state();
         if state.membership.as_ref().is_none_or(|membership| membership.room.id() != room) {
@@ -164,7 +164,7 @@ impl Sessions {
         session.send(frames);
     }
 
-    /// The client is this user from now on; only that user can resume the session.
+    /// Sets the client's user; from now on, only that user can resume the session.
     pub(super) fn set_user(
         &self,
         session: &Session,
@@ -201,7 +201,7 @@ impl Sessions {
         self.table.next_deadline()
     }
 
-    /// Done when the next deadline has become an earlier one, or no session is left.
+    /// Completes when there is an earlier deadline, or no session is left.
     pub(crate) async fn until_deadlines_change(&self) {
         self.deadlines_changed.notified().await;
     }
@@ -211,7 +211,7 @@ impl Sessions {
         self.deadlines_changed.notify_one();
     }
 
-    /// A connection is over: its session is kept, if it may be resumed, or ends. Returns whether it is kept.
+    /// Ends a connection: its session is kept if it may be resumed, or else ends. Returns whether it is kept.
     pub(super) fn detach(
         &self,
         session: &Arc<Session>,
@@ -257,8 +257,8 @@ impl Sessions {
         Ok(true)
     }
 
-    /// Attaches a connection to a session that it may resume: under one lock, so that of two attempts only
-    /// one succeeds. Otherwise it gives the socket back.
+    /// Attaches a connection to a session that it may resume. This happens under one lock, so that of two attempts
+    /// only one succeeds. The other gets its socket back.
     pub(super) fn attach(
         &self,
         session: &Arc<Session>,
@@ -291,7 +291,7 @@ impl Sessions {
         Ok(state.generation)
     }
 
-    /// The session for which a token was given.
+    /// The session that a token belongs to.
     pub(super) fn by_token(&self, token: &ResumeToken) -> Option<Arc<Session>> {
         self.table.by_token(token)
     }
@@ -300,7 +300,7 @@ impl Sessions {
         &self.memberships
     }
 
-    /// A client enters a room, out of the one that it is in. If it can't, it stays where it is.
+    /// Enters a room and leaves the one that the client is in. If the client can't enter, it stays where it is.
     pub(super) fn enter(
         &self,
         session: &Arc<Session>,
@@ -311,7 +311,7 @@ impl Sessions {
         Ok(entered.map(|membership| self.check_closed(session, &membership)))
     }
 
-    /// A member is back, or asks again for what it has missed. The other members do not notice.
+    /// Lets a member return, or ask again for the frames that it has missed. The other members do not notice.
     pub(super) fn come_back(
         &self,
         session: &Arc<Session>,
@@ -325,7 +325,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Takes a member out of its room; its connection stays.
+    /// Removes a member from its room; its connection stays.
     pub(super) fn leave_room(
         &self,
         session: &Arc<Session>,
@@ -340,7 +340,7 @@ impl Sessions {
     /// Calls the host's callbacks that are queued for a session.
     ///
     /// # Errors
-    /// If one of them panicked. The session's connection has been told to end then.
+    /// If one of them panicked. In that case the session's connection has been told to end.
     pub(crate) fn run_callbacks(&self, session: &Arc<Session>) -> Result<(), Panicked> {
         let Some(events) = self.events() else { return Ok(()) };
         let mut result = Ok(());
@@ -369,7 +369,7 @@ impl Sessions {
         self.table.get(session.id()).is_some_and(|other| Arc::ptr_eq(&other, session))
     }
 
-    /// A session that has moved on to another one has nothing left to end but itself.
+    /// Ends a session whose connection has moved to another one. It has nothing else to end.
     pub(super) fn discard(&self, session: &Arc<Session>) -> Option<LeaveReason> {
         let mut state = session.state();
         let verdict = state.verdict;
@@ -379,7 +379,7 @@ impl Sessions {
         verdict
     }
 
-    /// The one place in which a session ends. Its membership has left the room afterwards.
+    /// The only place where a session ends. Afterwards its membership has left the room.
     fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Option<Box<Absence>> {
         let absence = match std::mem::replace(&mut state.phase, Phase::Ended) {
             Phase::Detached(absence) => Some(absence),
@@ -398,7 +398,7 @@ impl Sessions {
         absence
     }
 
-    /// A room may be closed while a client is about to enter it, so that nothing else tells the client.
+    /// Tells a client if its room was closed while it was entering, because nothing else does.
     fn check_closed(&self, session: &Arc<Session>, membership: &Membership) {
         if self.rooms.is_closed(&membership.room) {
             let is_shutdown = self.admission.is_closing();
@@ -406,10 +406,10 @@ impl Sessions {
         }
     }
 
-    /// Tells the host, without the session's lock. A shutdown waits for the permit of the absence, if there is
+    /// Calls the host's callbacks, without the session's lock. A shutdown waits for the absence's permit, if there is
     /// no connection whose permit it waits for.
     fn after_end(&self, session: &Arc<Session>, absence: Option<Box<Absence>>) {
-        // A panic in a callback would end what is ending anyway.
+        // A panic in a callback could only end what is ending anyway.
         let _ = self.run_callbacks(session);
         drop(absence);
     }

@@ -13,7 +13,7 @@ use crate::session::session::Session;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
-/// The heartbeat's interval is cut into so many parts: all heartbeats in one tick would delay messages by
+/// The heartbeat's interval is divided into this many parts. All heartbeats in one tick would delay messages by
 /// the time that it takes to write to every connection.
 pub(crate) const SLOTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 50 };
 
@@ -30,7 +30,7 @@ pub(super) struct Table {
 /// The sessions that share a heartbeat.
 struct Wheel(Box<[Padded]>);
 
-/// Slots are locked from many cores; each has its own cache line.
+/// Slots are locked from many cores, so each has its own cache line.
 #[derive(Default)]
 #[repr(align(64))]
 struct Padded(Mutex<Slot>);
@@ -107,13 +107,13 @@ impl Table {
         lock(&self.tokens).get(token).cloned()
     }
 
-    /// The sessions that a token stands for.
+    /// The sessions that tokens belong to.
     #[cfg(feature = "test-util")]
     pub(super) fn with_tokens(&self) -> Vec<Arc<Session>> {
         lock(&self.tokens).values().cloned().collect()
     }
 
-    /// A session is kept until then. Returns whether no other ends before it.
+    /// Keeps a session until this time. Returns whether no other one ends before it.
     pub(super) fn add_deadline(&self, at: Duration, id: ConnectionId) -> bool {
         let mut deadlines = lock(&self.deadlines);
         deadlines.insert((at, id));

@@ -1,24 +1,24 @@
-//! Whether a client is alive, as far as heartbeats tell.
+//! Whether a client is alive, judged by heartbeats.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Liveness {
-    /// Something came since the last heartbeat, or something was taken.
+    /// Something was received since the last heartbeat, or the socket accepted something.
     Seen,
-    /// A heartbeat went out, and nothing came since.
+    /// A heartbeat was sent, and nothing was received since.
     Asked,
-    /// The client is kept waiting, and what it sends is not read: silence says nothing.
+    /// The client is kept waiting and not read, so its silence says nothing.
     Unread,
 }
 
 impl Liveness {
-    /// A heartbeat goes out.
+    /// A heartbeat is sent.
     pub(super) fn ask(&mut self) {
         if *self == Liveness::Seen {
             *self = Liveness::Asked;
         }
     }
 
-    /// The client takes what it was too slow for: it is slow, not dead.
+    /// The socket accepts what has waited: the client is slow, not dead.
     pub(super) fn note_progress(&mut self) {
         if *self == Liveness::Asked {
             *self = Liveness::Seen;

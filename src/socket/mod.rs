@@ -1,4 +1,4 @@
-//! One WebSocket: its I/O, what was read from it, and what waits to be written to it.
+//! One WebSocket: its I/O, the messages read from it, and the frames that wait to be written to it.
 
 #[cfg(feature = "__bench")]
 pub(crate) mod bench_cases;

@@ -1,4 +1,4 @@
-//! The writing half of a socket: what the I/O takes is written at once, the rest waits in the send queue.
+//! The writing half of a socket: bytes that the I/O accepts are written immediately, the rest waits in the send queue.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -12,7 +12,7 @@ use crate::socket::send_queue::{Bounds, Kind, Overflow, SendQueue};
 
 pub(super) struct Outlet {
     io: Box<dyn Io>,
-    /// Largest single write: I/O that takes any amount hides from the send queue how slow it is.
+    /// Largest single write: I/O that accepts any amount hides from the send queue how slow it is.
     max_write: usize,
     queue: SendQueue,
     /// Wakes the connection's own task, whichever task polls the I/O.
@@ -21,7 +21,7 @@ pub(super) struct Outlet {
     has_unflushed: bool,
     /// Writing failed; what the client sent before can still be read.
     is_broken: bool,
-    /// Since when the I/O has taken nothing although something waits.
+    /// Since when the I/O has accepted nothing although something waits.
     stuck_since: Option<Duration>,
 }
 
@@ -38,7 +38,7 @@ impl Outlet {
         }
     }
 
-    /// From now on this task is woken when the I/O can go on.
+    /// From now on, this task is woken when the I/O can continue.
     pub(super) fn set_waker(&mut self, waker: &Waker) {
         if !self.waker.will_wake(waker) {
             self.waker.clone_from(waker);
@@ -70,18 +70,18 @@ impl Outlet {
         (&mut self.io, &mut self.queue)
     }
 
-    /// How long the I/O has taken nothing although something waits.
+    /// How long the I/O has accepted nothing although something waits.
     pub(super) fn stuck_for(&self, now: Duration) -> Duration {
         self.stuck_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
-    /// Writes as much as the I/O takes, unless something waits already. For the rest, the I/O wakes the task
-    /// when there is room.
+    /// Writes as much as the I/O accepts, unless something waits already. The I/O wakes the task when there is room
+    /// for the rest.
     pub(super) fn write(&mut self, frames: &[u8]) -> usize {
         if self.queue.is_empty() { self.write_now(frames) } else { 0 }
     }
 
-    /// Keeps whole frames of which so many bytes were written. Returns how many of the room's frames were
+    /// Keeps whole frames of which this many bytes were written. Returns how many of the room's frames were
     /// dropped for them.
     pub(super) fn keep(
         &mut self,
@@ -104,7 +104,7 @@ impl Outlet {
         self.queue.push_control(&heartbeat[written..]);
     }
 
-    /// Writes what waits. Returns whether the I/O took any of it.
+    /// Writes what waits. Returns whether the I/O accepted any of it.
     pub(super) fn drain(&mut self, now: impl FnOnce() -> Duration) -> bool {
         if self.is_broken {
             return false;
@@ -135,7 +135,7 @@ impl Outlet {
         has_progress
     }
 
-    /// Everything was written; ready when the I/O has shut its writing half down.
+    /// Shuts down the I/O's writing half after everything was written.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.queue.is_empty() || self.has_unflushed {
             return Poll::Pending;
@@ -143,7 +143,7 @@ impl Outlet {
         Pin::new(&mut self.io).poll_shutdown(cx).map(|_| ())
     }
 
-    /// Reads what nobody wants to know any more; ready when the client has closed its side.
+    /// Reads and discards the rest; ready when the client has closed its side.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut chunk = [0; 1024];
         loop {
@@ -182,7 +182,7 @@ impl Outlet {
         }
     }
 
-    /// Writing failed. The client may have sent something before it went: the task reads to the end.
+    /// Writing failed. The client may have sent something before it disconnected: the task reads to the end.
     #[cold]
     fn fail(&mut self) {
         self.is_broken = true;

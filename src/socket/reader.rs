@@ -1,4 +1,4 @@
-//! Reads and checks what the client sends. tungstenite does the work; between two messages its state is
+//! Reads and checks what the client sends. tungstenite does the work. Between two messages its state is
 //! dropped, so that an idle connection holds no buffer.
 
 use std::collections::VecDeque;
@@ -19,24 +19,24 @@ use crate::protocol::frame::Boundary;
 use crate::protocol::splitter::{PART, Splitter, TooLong};
 use crate::socket::send_queue::SendQueue;
 
-/// Bytes taken from the socket at once, on the stack.
+/// Bytes read from the socket at a time, on the stack.
 const CHUNK: usize = 4096;
 
-/// tungstenite's own buffer grows beyond it where a message is longer.
+/// tungstenite's own buffer grows beyond this only if a message is longer.
 const READ_BUFFER: usize = 512;
 
-/// A flood of pings is answered only as far as the client reads the answers.
+/// Limits answers to pings: a flood of pings is answered only as fast as the client reads the answers.
 const MAX_CONTROL: usize = 1024;
 
-/// The close frame that Caddy before 2.6.3 sends in the client's name when it reloads. It is not masked, which is a
-/// violation of the protocol, but not one of the client's.
+/// The close frame that Caddy before 2.6.3 sends on behalf of the client when it reloads. It is not masked, which
+/// violates the protocol, but the violation is not the client's.
 const UNMASKED_GOING_AWAY: [u8; 4] = [0x88, 2, (GOING_AWAY >> 8) as u8, GOING_AWAY as u8];
 
-/// What was read and is not handled yet.
+/// What was read and not handled yet.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) texts: VecDeque<Utf8Bytes>,
-    /// Pings, pongs, and parts of messages but for the last.
+    /// Pings, pongs, and all parts of messages except the last.
     pub(crate) others: u32,
 }
 
@@ -45,13 +45,13 @@ pub(crate) struct Reader {
     /// Present while a message or the closing handshake is unfinished.
     context: Option<Box<WebSocketContext>>,
     boundary: Boundary,
-    /// Where messages may be large.
+    /// Present if messages may be large.
     splitter: Option<Box<Splitter>>,
-    /// What was read before this reader existed. Boxed, for it is rare.
+    /// What was read before this reader existed. Boxed, because it is rare.
     first: Option<Box<Bytes>>,
-    /// Answers wait inside of the context, for the queue had no room.
+    /// Answers wait inside of the context, because the queue had no room.
     refused: bool,
-    /// The code with which the client closed the connection.
+    /// The code that the client closed the connection with.
     close_code: Option<u16>,
 }
 
@@ -61,13 +61,13 @@ impl Reader {
         Reader { first, splitter: Splitter::new(max_message_bytes).map(Box::new), ..Reader::default() }
     }
 
-    /// The code with which the client closed the connection, if it has and gave one.
+    /// The code that the client closed the connection with, if it did and gave one.
     pub(crate) fn close_code(&self) -> Option<u16> {
         self.close_code
     }
 
-    /// Reads until there is a message, or nothing more. Answers to pings and to a close go
-    /// into the queue. On an error the messages before it are in the inbox.
+    /// Reads until there is a message, or nothing more to read. Answers to pings and to a close go
+    /// into the queue. On an error, the messages before it are in the inbox.
     pub(crate) fn poll_read<IO: AsyncRead + Unpin>(
         &mut self,
         io: &mut IO,
@@ -123,7 +123,7 @@ impl Reader {
                 Ok(Message::Text(text)) => inbox.texts.push_back(text),
                 Ok(Message::Binary(_)) => return Err(LeaveReason::Binary),
                 Ok(Message::Close(Some(frame))) => self.close_code = Some(frame.code.into()),
-                // Pings and the close are answered by the next read.
+                // tungstenite answers pings and the close on its next read.
                 Ok(_) => {}
                 Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(Error::Protocol(ProtocolError::UnmaskedFrameFromClient))
@@ -142,7 +142,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Answers that found no room in the queue are put there now, where there is some.
+    /// Puts answers that found no room in the queue there now, if there is room.
     pub(crate) fn retry_answers(&mut self, queue: &mut SendQueue) -> Result<(), LeaveReason> {
         if !self.refused || queue.control_len() > MAX_CONTROL {
             return Ok(());
@@ -161,7 +161,7 @@ impl Reader {
     }
 }
 
-/// Something came.
+/// Something was received.
 pub(crate) struct Received;
 
 fn reason(error: &Error) -> LeaveReason {

@@ -8,13 +8,13 @@ use crate::config::SlowConsumer;
 use crate::protocol::frame::{self, frame_len};
 use crate::protocol::{inbound, outbound};
 
-/// What a socket has not taken yet.
+/// Frames that a socket has not accepted yet.
 ///
-/// Data keeps its order. Control frames (heartbeat, pong, close) pass it, though never inside
-/// of a frame that has been written in part.
+/// Data keeps its order. Control frames (heartbeat, pong, close) overtake it, but never inside
+/// a frame that has been written in part.
 ///
-/// Pieces share the memory of what they were cut from, and keep all of it: only the first, which
-/// was written in part, is less than that. So the send queue holds no more than its bounds, one batch
+/// A piece shares the memory of the buffer that it was cut from, and keeps all of it alive. Only the first piece,
+/// which was written in part, is shorter than its buffer. So the send queue holds no more than its bounds, one batch
 /// of a room, and the replay, which the room's replay buffer bounds.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
@@ -23,24 +23,24 @@ pub(crate) struct SendQueue {
     has_heartbeat: bool,
     /// Never begins with a gap.
     data: VecDeque<Piece>,
-    /// Bytes up to the end of the frame inside of which the first data begins.
+    /// Bytes up to the end of the frame that the first data begins in.
     rest: usize,
     bytes: usize,
     frames: usize,
 }
 
-/// Whole frames, but for the first piece, which may begin inside of a frame.
+/// Whole frames, except for the first piece, which may begin inside of a frame.
 #[derive(Debug)]
 enum Piece {
     Frames(Kind, Bytes),
-    /// So many frames of the room were here.
+    /// This many frames of the room were dropped here.
     Gap(u64),
 }
 
-/// Whose frames they are.
+/// Which frames they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// All members get them; a slow one may miss them.
+    /// All members get them; a slow consumer may miss them.
     Room,
     /// They are for this client only.
     Own,
@@ -49,7 +49,7 @@ pub(crate) enum Kind {
     Replay,
 }
 
-/// How much may wait, and what happens when that is not enough.
+/// How much may wait, and what happens if more does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) frames: usize,
@@ -68,12 +68,12 @@ impl SendQueue {
         self.control.is_empty() && self.data.is_empty()
     }
 
-    /// Bytes of data that wait, but for a replay.
+    /// Bytes of data that wait, except for a replay.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Frames that wait, but for a replay.
+    /// Frames that wait, except for a replay.
     pub(crate) fn frames(&self) -> usize {
         self.frames
     }
@@ -83,9 +83,9 @@ impl SendQueue {
         self.control.len()
     }
 
-    /// Queues whole frames of which the first `written` bytes are on the wire already, which
-    /// may only be if the send queue is empty. Returns how many of the room's frames were dropped
-    /// for it.
+    /// Queues whole frames. The first `written` bytes of them are on the wire already, which is
+    /// possible only if the send queue is empty. Returns how many of the room's frames were dropped
+    /// for them.
     pub(crate) fn push(
         &mut self,
         kind: Kind,
@@ -96,7 +96,7 @@ impl SendQueue {
         let (rest, count) = cut(&frames, written);
         debug_assert!(written == 0 || self.is_empty());
         let left = frames.len() - written;
-        // A client that has kept up so far gets a whole burst; rooms gather no more in one batch than the
+        // A client that has kept up so far gets a whole burst. A room gathers no more in one batch than the
         // queue may hold.
         if self.data.is_empty()
             || kind == Kind::Replay
@@ -116,7 +116,7 @@ impl SendQueue {
         }
     }
 
-    /// Queues whole control frames, or, if the send queue is empty, the unwritten rest of them.
+    /// Queues whole control frames or, if the send queue is empty, the unwritten rest of them.
     pub(crate) fn push_control(&mut self, frames: &[u8]) {
         self.control.extend_from_slice(frames);
     }
@@ -129,12 +129,12 @@ impl SendQueue {
         }
     }
 
-    /// Queues the last frame behind everything else, whatever the bounds.
+    /// Queues the last frame behind everything else, regardless of the bounds.
     pub(crate) fn push_last(&mut self, frame: Vec<u8>) {
         self.keep(Kind::Own, frame.into(), 0, 1);
     }
 
-    /// Forgets all data but a frame that is on the wire in part.
+    /// Drops all data except a frame that is on the wire in part.
     pub(crate) fn drop_data(&mut self) {
         let begun = match self.data.front() {
             Some(Piece::Frames(kind, first)) if self.rest > 0 => Some((*kind, first.slice(..self.rest))),
@@ -148,7 +148,7 @@ impl SendQueue {
         }
     }
 
-    /// What to write next; empty when there is nothing.
+    /// The bytes to write next; empty if there are none.
     pub(crate) fn next(&self) -> &[u8] {
         match self.data.front() {
             Some(Piece::Frames(_, first)) if self.rest > 0 => &first[..self.rest],
@@ -158,7 +158,7 @@ impl SendQueue {
         }
     }
 
-    /// So many bytes of [`SendQueue::next`] have been written.
+    /// Removes this many bytes of [`SendQueue::next`], which have been written.
     pub(crate) fn advance(&mut self, n: usize) {
         if self.rest == 0 && !self.control.is_empty() {
             self.control.drain(..n);
@@ -205,7 +205,7 @@ impl SendQueue {
         self.data.push_back(Piece::Frames(kind, bytes));
     }
 
-    /// Queues those of a room's frames for which there is room, and returns how many are lost.
+    /// Queues as many of a room's frames as fit, and returns how many are lost.
     fn keep_what_fits(&mut self, frames: &Bytes, bounds: &Bounds) -> u64 {
         let bounds = bounds.of(Kind::Room);
         let (mut end, mut n) = (0, 0);
@@ -236,7 +236,7 @@ impl SendQueue {
         lost
     }
 
-    /// Drops frames of the room, but for one that was begun, and leaves gaps in their places.
+    /// Drops frames of the room, except one that was begun, and leaves gaps in their places.
     fn drop_where(&mut self, bounds: &Bounds, mut goes: impl FnMut(&SendQueue) -> bool) -> u64 {
         let mut lost = 0;
         let mut at = self.rest;
@@ -272,7 +272,7 @@ impl SendQueue {
         lost
     }
 
-    /// For each frame of the room that was not begun, whether a later one is of the same event.
+    /// For each frame of the room that was not begun, whether a later one has the same event.
     fn superseded(&self) -> Vec<bool> {
         let mut latest = HashMap::new();
         let mut stale = Vec::new();
@@ -296,7 +296,7 @@ impl SendQueue {
         stale
     }
 
-    /// Puts frames of the room back that are counted already.
+    /// Puts back frames of the room that are counted already.
     fn put_back(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.data.push_back(Piece::Frames(Kind::Room, bytes));
@@ -311,7 +311,7 @@ impl SendQueue {
         }
     }
 
-    /// Where the queue begins with a gap, the client is told of it.
+    /// Tells the client about a gap, if the queue begins with one.
     fn announce_gap(&mut self) {
         if let Some(&Piece::Gap(missed)) = self.data.front() {
             let notice = frame::text(outbound::lagged(missed).as_bytes());
@@ -327,7 +327,7 @@ impl Bounds {
         bytes <= self.bytes && frames <= self.frames
     }
 
-    /// Those for frames of this kind.
+    /// The bounds for frames of this kind.
     fn of(&self, kind: Kind) -> Bounds {
         if kind == Kind::Own || self.slow != SlowConsumer::DropNewest {
             return *self;
@@ -336,12 +336,12 @@ impl Bounds {
     }
 }
 
-/// Of whole frames those from one byte to another, which keep no more memory than they need.
+/// Copies a part of whole frames, so that it keeps no more memory alive than it needs.
 fn part(frames: &Bytes, from: usize, to: usize) -> Bytes {
     if to - from == frames.len() { frames.clone() } else { Bytes::copy_from_slice(&frames[from..to]) }
 }
 
-/// For whole frames of which `written` bytes are gone: how much of the frame that was begun is
+/// For whole frames of which `written` bytes are gone: how many bytes of the frame that was begun are
 /// left, and how many frames are not finished.
 fn cut(frames: &[u8], written: usize) -> (usize, usize) {
     let mut end = 0;

@@ -1,5 +1,5 @@
 //! A socket and everything that its session's lock guards. The connection's own task reads from it and
-//! writes what was left over; every other task writes straight to it.
+//! writes what waits; every other task writes directly to it.
 
 use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
@@ -20,14 +20,14 @@ use crate::socket::send_queue::{Kind, Overflow, SendQueue};
 use crate::socket::subscription::{Subscription, bounds};
 use crate::socket::{Io, Turn};
 
-/// While a hook keeps the connection waiting, so many messages are read ahead, and no more bytes than
+/// While a hook keeps the connection waiting, this many messages are read ahead, but no more bytes than
 /// one message may have.
 const MAX_INBOX: usize = 16;
 
-/// So many frames that are no messages are read before they are charged to the rate limits.
+/// This many frames that are not messages are read before they count against the rate limits.
 const MAX_OTHERS: u32 = 64;
 
-/// Above this part of its bounds a send queue holds back the room's senders, until it is half as full.
+/// A send queue that is fuller than this fraction of its bounds holds back the room's senders, until it is half as full.
 const BEHIND: usize = 4;
 
 pub(crate) struct Socket {
@@ -36,13 +36,13 @@ pub(crate) struct Socket {
     reader: Reader,
     outlet: Outlet,
     subscription: Option<Subscription>,
-    /// Why the task is to end the connection.
+    /// Why the task should end the connection.
     order: Option<LeaveReason>,
     /// The close frame is queued or sent.
     is_closing: bool,
-    /// Reading is over, once the messages that came before are handled.
+    /// Reading is over, once the messages that arrived before are handled.
     ended: Option<LeaveReason>,
-    /// What the client sends makes no sense any more.
+    /// The bytes that the client sends can't be parsed any more.
     is_unreadable: bool,
     liveness: Liveness,
     /// The send queue holds back the room's senders.
@@ -50,7 +50,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// `first` was read behind the handshake.
+    /// `first` was read after the handshake.
     pub(crate) fn new(
         io: Box<dyn Io>,
         max_write: usize,
@@ -83,7 +83,7 @@ impl Socket {
         matches!(self.ended, Some(LeaveReason::Closed | LeaveReason::Lost))
     }
 
-    /// Nothing more is to be written. A client that is kicked still gets what was published before.
+    /// Whether nothing more is to be written. A client that is kicked still gets what was published before.
     pub(crate) fn is_mute(&self) -> bool {
         use LeaveReason::{HeartbeatMissed, Lost, Slow};
         self.outlet.is_broken()
@@ -104,13 +104,13 @@ impl Socket {
         self.outlet.wake();
     }
 
-    /// From now on the room's frames after this `seq` are for this socket; they wait until
+    /// Subscribes this socket to the room's frames after this `seq`; they wait until
     /// [`Socket::answer_enter`].
     pub(crate) fn subscribe(&mut self, room: &Arc<LiveRoom>, seq: u64) {
         self.subscription = Some(Subscription::new(room.clone(), seq));
     }
 
-    /// The room's next frames wait until [`Socket::repeat_enter`].
+    /// Makes the room's next frames wait until [`Socket::repeat_enter`].
     pub(crate) fn pause(&mut self) {
         if let Some(subscription) = &mut self.subscription {
             subscription.pause();
@@ -138,7 +138,7 @@ impl Socket {
         self.deliver_all(&waiting);
     }
 
-    /// Writes what the room published before, the member's own enter once more, and then what the room has
+    /// Writes what the room published before, the member's own enter again, and then what the room has
     /// published since.
     pub(crate) fn repeat_enter(&mut self, before: &[Batch], enter: &Bytes) {
         let waiting = self.subscription.as_mut().map(Subscription::go_on).unwrap_or_default();
@@ -147,7 +147,7 @@ impl Socket {
         self.deliver_all(&waiting);
     }
 
-    /// Writes what the client has not had yet of a batch of the room that it is subscribed to.
+    /// Writes the part of a batch that the client has not had yet. The socket is subscribed to the batch's room.
     #[inline]
     pub(crate) fn deliver(&mut self, room: &LiveRoom, batch: &Batch) {
         if let Some(subscription) = self.subscription.as_mut().filter(|s| s.is_of(room))
@@ -162,10 +162,10 @@ impl Socket {
         self.write(Kind::Own, frames, 0);
     }
 
-    /// Sends a heartbeat that asks for a sign of life, unless the client takes nothing any more.
+    /// Sends a heartbeat that asks for a sign of life, unless the socket accepts nothing any more.
     pub(crate) fn beat(&mut self) {
         if self.outlet.is_broken() && self.ended.is_none() && self.liveness == Liveness::Asked {
-            // Its task has had the time to read what the client sent before.
+            // Its task has had enough time to read what the client sent before.
             return self.close(LeaveReason::Lost);
         }
         self.liveness.ask();
@@ -179,7 +179,7 @@ impl Socket {
         self.send_heartbeat();
     }
 
-    /// Sends a heartbeat that asks for nothing yet.
+    /// Sends a heartbeat that does not ask for a sign of life yet.
     pub(crate) fn send_heartbeat(&mut self) {
         let num = self.subscription.as_ref().map_or(0, Subscription::online);
         let mut heartbeat = Vec::with_capacity(64);
@@ -187,19 +187,19 @@ impl Socket {
         self.outlet.write_heartbeat(&heartbeat);
     }
 
-    /// The time for a sign of life is over.
+    /// Checks for a sign of life. The time for it is over.
     pub(crate) fn check_alive(&mut self) {
         if self.liveness == Liveness::Asked && self.ended.is_none() {
             self.close(LeaveReason::HeartbeatMissed);
         }
     }
 
-    /// The client is kept waiting, so its silence says nothing.
+    /// Notes that the client is kept waiting, so its silence says nothing.
     pub(crate) fn keep_waiting(&mut self) {
         self.liveness = Liveness::Unread;
     }
 
-    /// Writes what was left over, obeys orders, and reads into the inbox. With `Messages` the I/O has been
+    /// Writes what waits, obeys orders, and reads into the inbox. If it returns `Messages`, the I/O has been
     /// read until it had no more, or until the inbox was full.
     pub(crate) fn poll_turn(&mut self, cx: &mut Cx<'_>, inbox: &mut Inbox) -> Poll<Turn> {
         self.outlet.set_waker(cx.waker());
@@ -235,8 +235,8 @@ impl Socket {
         }
     }
 
-    /// Ends the connection in good order: queued frames, a close frame, the end of the stream, and the
-    /// client's part of it, all within `limit`.
+    /// Ends the connection cleanly: queued frames, a close frame, the end of the stream, and the
+    /// client's answers to these, all within `limit`.
     pub(crate) async fn finish(&mut self, reason: LeaveReason, limit: Duration) {
         if !self.begin_finish(reason) {
             return;
@@ -274,9 +274,9 @@ impl Socket {
         if self.outlet.is_broken() {
             return Poll::Ready(());
         }
-        // A client that waits to be read doesn't read itself. A socket closed with unread bytes is reset, and the
-        // close frame lost with it. And to some browsers a stream that ends before they have answered the close
-        // frame was not closed in good order.
+        // A client that waits to be read does not read. A socket that is closed with unread bytes is reset, and the
+        // close frame is lost. And some browsers treat a stream that ends before they have answered the close frame
+        // as not cleanly closed.
         while !self.is_gone() {
             if std::task::ready!(self.poll_rest(cx)) {
                 break;
@@ -285,7 +285,7 @@ impl Socket {
         self.outlet.poll_shutdown(cx)
     }
 
-    /// Reads what nobody wants to know any more. Returns whether the client has closed its side.
+    /// Reads and discards what is left. Returns whether the client has closed its side.
     fn poll_rest(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
         if self.is_unreadable {
             return self.outlet.poll_discard(cx).map(|()| true);
@@ -323,7 +323,7 @@ impl Socket {
         }
     }
 
-    /// Writes frames of the room, those of `frames` from `skip` on.
+    /// Writes the frames of a room in `frames` from `skip` on.
     #[inline]
     fn write_room(&mut self, frames: &Bytes, skip: usize) {
         let subscription = self.subscription.as_mut().filter(|_| skip < frames.len());
@@ -334,7 +334,7 @@ impl Socket {
     }
 
     /// Writes the first frames of a room. The very first is the member's own enter: it and the heartbeat go out
-    /// in one write, and must not be lost, however slow the client is.
+    /// in one write, and must not be lost, no matter how slow the client is.
     #[cold]
     fn write_first(&mut self, frames: &[u8], heartbeat: &str) {
         if self.is_mute() {
@@ -356,7 +356,7 @@ impl Socket {
         }
     }
 
-    /// Writes whole frames, those of `frames` from `skip` on.
+    /// Writes the whole frames in `frames` from `skip` on.
     fn write(&mut self, kind: Kind, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
         if rest.is_empty() || self.is_mute() {
@@ -364,13 +364,13 @@ impl Socket {
         }
         let written = self.outlet.write(rest);
         if written < rest.len() {
-            // All is shared; a part would keep the whole in memory for as long as it waits.
+            // The buffer is shared; a slice would keep all of it in memory while it waits.
             let rest = if skip == 0 { frames.clone() } else { Bytes::copy_from_slice(rest) };
             self.keep(kind, rest, written);
         }
     }
 
-    /// Keeps what the I/O didn't take.
+    /// Keeps what the I/O did not accept.
     #[cold]
     fn keep(&mut self, kind: Kind, frames: Bytes, written: usize) {
         let Context { config, clock, counters, .. } = &*self.context;
@@ -380,14 +380,14 @@ impl Socket {
             Ok(lost) => counters.lagged.add(lost),
             Err(Overflow) => return self.close(LeaveReason::Slow),
         }
-        // Senders are held back when this socket makes progress: a client that reads nothing delays nobody.
+        // Senders are held back only when this socket makes progress: a client that reads nothing delays nobody else.
         if !self.is_behind && self.is_fuller_than(BEHIND) {
             let slow = self.subscription.as_ref().map(Subscription::slow_consumer);
             self.is_behind = slow == Some(SlowConsumer::Close);
         }
     }
 
-    /// Writes what waits. A client that takes what it was too slow for is slow, not dead.
+    /// Writes what waits. If the I/O accepts any of it, the client is slow, not dead.
     fn drain(&mut self) {
         if self.outlet.queue().is_empty() && !self.outlet.has_unflushed() {
             return;
@@ -405,7 +405,7 @@ impl Socket {
         }
     }
 
-    /// Whether the send queue is fuller than this part of its bounds.
+    /// Whether the send queue is fuller than this fraction of its bounds.
     fn is_fuller_than(&self, part: usize) -> bool {
         let (limits, queue) = (&self.context.config.limits, self.outlet.queue());
         queue.bytes() > limits.max_queue_bytes / part || queue.frames() > limits.max_queue_frames / part

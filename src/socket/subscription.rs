@@ -1,4 +1,4 @@
-//! The room whose frames are for a socket, and how far it has had them.
+//! The room that a socket is subscribed to, and how much of it the socket has had.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ pub(super) struct Subscription {
     slow: SlowConsumer,
     /// A heartbeat follows the first frame, which is the member's own enter.
     wants_heartbeat: bool,
-    /// Batches that came before something that has to be written first.
+    /// Batches that arrived before something that has to be written first.
     waiting: Option<Vec<Batch>>,
 }
 
 impl Subscription {
-    /// To the room's frames after this `seq`. They wait until [`Subscription::go_on`].
+    /// Subscribes to the room's frames after this `seq`. They wait until [`Subscription::go_on`].
     pub(super) fn new(room: Arc<LiveRoom>, seq: u64) -> Subscription {
         let slow = SlowConsumer::default();
         Subscription { room, seq, slow, wants_heartbeat: true, waiting: Some(Vec::new()) }
@@ -47,17 +47,17 @@ impl Subscription {
         self.slow = slow;
     }
 
-    /// The client is behind and makes progress: the room's senders wait for a moment.
+    /// Makes the room's senders wait for a moment, because the client is behind and makes progress.
     pub(super) fn hold_senders(&self, now: Duration) {
         self.room.hold_senders(now);
     }
 
-    /// The room's next batches wait.
+    /// Makes the room's next batches wait.
     pub(super) fn pause(&mut self) {
         self.waiting.get_or_insert_default();
     }
 
-    /// The batches that have waited, to be delivered now.
+    /// Ends the wait, and returns the batches that have waited, to be delivered now.
     pub(super) fn go_on(&mut self) -> Vec<Batch> {
         self.waiting.take().unwrap_or_default()
     }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ChatError } from '../../src/browser/chat-rooms.js';
-import { attempted, beats, begin, came, enter, entered, said, settled, welcome, World } from './world.js';
+import { attempted, beats, begin, came, comeBack, enter, entered, own, said, settled, welcome, World } from './world.js';
 
 const NO_AUTH = (message) => ({ event: 'noAuth', message });
 /** The member is out of its room. */
@@ -291,6 +291,9 @@ test('a token that expires while the next one is on its way', async () => {
 test('the room was left for an expired token, and so was the next one refused', async () => {
   const world = new World();
   const { room } = await enter(world, { token: tokens() });
+  room.send('acknowledged');
+  const [{ cid }] = world.socket.take();
+  world.socket.say({ event: 'ack', cid, seq: 2 });
   await world.pass(1_500);
   room.send('under way').catch(() => {});
   world.socket.say({ event: 'expiring', in: 10 });
@@ -304,6 +307,24 @@ test('the room was left for an expired token, and so was the next one refused', 
   world.socket.say(NO_AUTH('bad signature')); // The answer to the token.
   await settled();
   assert.deepEqual([world.socket.take(), room.reason.message], [[AUTH('T3')], 'bad signature']);
+});
+
+test('a message that is under way may have come with the replay', async () => {
+  const world = new World();
+  const { room } = await enter(world, { token: tokens() });
+  const sending = room.send('a');
+  const [a] = world.socket.take();
+  world.socket.end();
+  await comeBack(world, '2', entered(2, { resumed: true, recovered: true, replayed: 1 }));
+  assert.deepEqual(world.socket.take(), [a], 'the session knows it');
+  world.socket.say(own(2, 'a', a.cid));
+  await sending;
+  world.socket.say(EXPIRED);
+  await settled();
+  assert.deepEqual(world.socket.take(), [AUTH('T3')]);
+  world.socket.say(NO_AUTH('authenticate first')); // The answer to the message.
+  await settled();
+  assert.deepEqual(world.socket.take(), [], 'no token was refused');
 });
 
 test('closed for an expired token, it asks for one token and comes back with it', async () => {

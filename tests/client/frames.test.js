@@ -153,6 +153,15 @@ test('frames of a room that has not been entered yet are not its frames', async 
   assert.deepEqual(heard, []);
 });
 
+test('after a handler has left, no frame comes', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  room.on('gap', () => room.leave());
+  world.socket.sayText('{');
+  world.socket.say(said(3, 'after the gap'));
+  assert.deepEqual([room.state, heard.map(({ type }) => type)], ['closed', ['error', 'gap']]);
+});
+
 test('a handler may leave, whatever it is told', async () => {
   for (const [type, frame] of [
     ['message', said(2, 'x')], ['*', said(2, 'x')], ['gap', { event: 'lagged', missed: 1 }], ['error', { event: 'error', code: 'x', message: 'y' }],

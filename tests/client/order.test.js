@@ -22,7 +22,8 @@ function generator(seed) {
 /** One room with its history, and one session of the client under test. */
 class Server {
   log = []; // Frames, by seq - 1.
-  hasRefused = false;
+  refusals = 0;
+  expiries = 0; // And warnings of them.
   tokens = new Map(); // By token, the connection that it came on last.
   cids = new Map(); // Of the session: cid to seq, as many as `remembers`.
   session = null; // { token, member, link }
@@ -70,12 +71,12 @@ class Server {
     if (this.random() < 0.1) this.publish({ event: 'message', message: 'x', cid: frame.cid, name: 'bob', member: 'b' });
   }
 
-  /** Now and then a token is refused, but not the next one. */
+  /** The client gives up after three refusals in a row. */
   authenticate(link, { message: token }) {
     assert.ok(!this.tokens.has(token) || link.token !== this.tokens.get(token), 'each token once on a connection');
     this.tokens.set(token, link.token);
-    const isAccepted = this.hasRefused || this.random() >= 0.1;
-    this.hasRefused = !isAccepted;
+    const isAccepted = this.refusals === 2 || this.random() >= 0.2;
+    if (!isAccepted) this.refusals += 1;
     link.isAuthenticated ||= isAccepted;
     link.out.push(isAccepted ? { event: 'authenticated' } : { event: 'noAuth', message: 'refused' });
   }
@@ -109,9 +110,11 @@ class Server {
     link.out.push({ event: 'error', code: 'internal', message: 'enter again', roomId: 'tea' });
   }
 
-  /** The member's token has expired. The connection is closed, or waits for another one. */
+  /** The member's token expires soon, or has expired: then its connection is closed, or waits for another one. */
   expireToken() {
     const { link } = this.session;
+    this.expiries += 1;
+    if (this.random() < 0.5) return link.out.push({ event: 'expiring', in: 100 });
     this.expire();
     link.out.push({ event: 'noAuth', message: 'the token has expired', roomId: 'tea' });
     link.isAuthenticated = false;
@@ -211,10 +214,12 @@ async function run(seed, { resumes, expires, putsOut, needsTokens }) {
     await settled();
   }
   // What is still under way to the client.
-  while (outcome.room.position.seq < server.log.length || outcome.room.state !== 'online') {
+  for (let steps = 0; outcome.room.position.seq < server.log.length || outcome.room.state !== 'online'; steps += 1) {
+    assert.ok(steps < 20_000, 'it is never online again');
     network.step();
     await world.pass(100);
   }
+  assert.ok(asked <= world.sockets.length + server.refusals + server.expiries, 'no token too many');
   return { server, heard, settledWith };
 }
 
@@ -223,7 +228,8 @@ async function check(seed, settings) {
   const own = server.log.filter(({ name, event }) => name === 'ann' && event === 'message');
   assert.deepEqual(own.map(({ message }) => message), Array.from({ length: MESSAGES }, (_, n) => n), 'once each, in order');
   assert.deepEqual(settledWith, own.map(({ seq }) => seq), 'each was told its place');
-  const told = heard.map(({ value }) => value);
+  const isRefusedRenewal = ({ type, value }) => type === 'error' && value.code === 'no_auth';
+  const told = heard.filter((event) => !isRefusedRenewal(event)).map(({ value }) => value);
   assert.deepEqual(told, server.log.slice(server.log.length - told.length), 'the room as it was, without a gap');
   // An enter whose answer was lost may have gone by before the first that was answered.
   assert.ok(told[0].seq <= own[0].seq);

@@ -239,10 +239,10 @@ async fn enters_and_new_rooms_have_rates() {
     for (room, code) in [
         ("a", None),
         ("b", None),
-        ("c", Some("more than 2 new rooms per minute; enter one that exists, or wait")),
+        ("c", Some("more than 2 new rooms per minute; enter an existing one, or wait")),
         ("b", None),
         ("old", None),
-        ("d", Some("more than 2 new rooms per minute; enter one that exists, or wait")),
+        ("d", Some("more than 2 new rooms per minute; enter an existing one, or wait")),
         ("old", Some("more than 6 enters per minute")),
     ] {
         ann.send(enter(room)).await;

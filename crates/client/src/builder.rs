@@ -70,7 +70,7 @@ impl ClientBuilder {
         self
     }
 
-    /// A token that authenticates the client, also when it reconnects. If the server refuses the
+    /// A token that authenticates the client, each time it connects. If the server refuses the
     /// token, the client is closed for good. For tokens that expire, use
     /// [`token_with`](ClientBuilder::token_with).
     pub fn token(mut self, token: impl Into<String>) -> Self {
@@ -80,9 +80,9 @@ impl ClientBuilder {
 
     /// A function that provides tokens, for tokens that expire.
     ///
-    /// It is called for each attempt to connect, when the server warns that the token expires soon, and when it
-    /// has refused one. A new token is sent on the present connection; other members notice nothing. If the
-    /// function fails, it is called again later. After three refused tokens in a row the client is closed for
+    /// The client calls it for each attempt to connect, when the server warns that the token expires soon, and when the
+    /// server has refused a token. It sends a new token on the current connection; other members notice nothing. If the
+    /// function fails, the client calls it again later. After three refused tokens in a row, the client is closed for
     /// good.
     ///
     /// ```
@@ -105,7 +105,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Sends the token in the handshake as `Authorization: Bearer`. Default: in band.
+    /// Sends the token in the handshake as `Authorization: Bearer`. Default: over the open connection.
     pub fn token_in_header(mut self) -> Self {
         self.token_in_header = true;
         self
@@ -118,58 +118,58 @@ impl ClientBuilder {
     }
 
     /// How long to wait between attempts: a random time up to a bound that starts at `first`, doubles with each
-    /// attempt and never exceeds `longest`. Ten seconds in the room reset it. If the server says when to
-    /// reconnect (`retry in A-B s`, `Retry-After`), that counts. After a connection that broke, the first bound
-    /// is one second. Default: 500 ms and 10 s.
+    /// attempt and never exceeds `longest`. The bound is reset after ten seconds in the room. If the server says when
+    /// to reconnect (`retry in A-B s`, `Retry-After`), the client follows that instead. After a connection that broke,
+    /// the first bound is one second. Default: 500 ms and 10 s.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self
     }
 
-    /// Time allowed for an attempt to connect, and then for each answer until the client is in its room. It is up
-    /// to four times longer after attempts that were not answered. Default: 10 s.
+    /// Time allowed for an attempt to connect, and then for each answer until the client is in its room. After attempts
+    /// without an answer, the client allows up to four times as long. Default: 10 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;
         self
     }
 
-    /// Time allowed for entering the room for the first time. Later the client tries to reconnect
+    /// Time allowed for entering the room for the first time. After that, the client tries to reconnect
     /// until it is dropped, or for [`max_attempts`](ClientBuilder::max_attempts). Default: 30 s.
     pub fn first_timeout(mut self, time: Duration) -> Self {
         self.first_timeout = time;
         self
     }
 
-    /// After so many failed attempts in a row the client is closed for good, with
+    /// The number of failed attempts in a row after which the client is closed for good, with
     /// [`ClientError::GaveUp`]. Default: unlimited.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = Some(attempts);
         self
     }
 
-    /// Most messages that may wait to be sent for the first time, as they do while the client is
-    /// not in its room, and if there are more than the server takes in a time. Further ones fail
+    /// The maximum number of messages that may wait to be sent for the first time. Messages wait while the client is
+    /// not in its room, and if the application sends faster than the server allows. Further messages fail
     /// with [`ClientError::QueueFull`]. Default: 128.
     pub fn max_unsent(mut self, messages: usize) -> Self {
         self.max_unsent = messages;
         self
     }
 
-    /// Most events that may wait for the application. [`Client`] describes what happens at the
+    /// The maximum number of events that may wait for the application. [`Client`] describes what happens at the
     /// limit. Default: 1,024.
     pub fn max_events(mut self, events: usize) -> Self {
         self.max_events = events;
         self
     }
 
-    /// Largest frame that the client accepts, in bytes. A larger one closes the client for good,
-    /// since it would be replayed after a reconnect. Default: 1 MiB.
+    /// The largest frame that the client accepts, in bytes. A larger one closes the client for good,
+    /// because the server would replay it after each reconnect. Default: 1 MiB.
     pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
         self.max_frame_bytes = bytes;
         self
     }
 
-    /// Connects, as awaiting the builder does. The client's task is spawned on the current tokio
+    /// Connects, just as awaiting the builder does. The client's task is spawned on the current tokio
     /// runtime; dropping this future ends it.
     ///
     /// # Errors

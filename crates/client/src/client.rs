@@ -16,11 +16,11 @@ use crate::error::ClientError;
 use crate::event::ClientEvent;
 use crate::events::EventReceiver;
 
-/// A member of a room, over the network, by the `chat-rooms.v1` subprotocol.
+/// A member of a room, over the network, through the `chat-rooms.v1` subprotocol.
 ///
 /// The client is a stream of [events](ClientEvent). When its connection breaks, it reconnects by
-/// itself, resumes its session and receives the missed frames where the server keeps both, and
-/// sends unacknowledged messages again. A [`Gap`](ClientEvent::Gap) tells where frames were missed.
+/// itself, resumes its session and receives the missed frames if the server keeps both, and
+/// sends unacknowledged messages again. A [`Gap`](ClientEvent::Gap) tells you that frames were missed.
 /// Dropping the client leaves the room and ends its task.
 ///
 /// ```
@@ -49,14 +49,14 @@ use crate::events::EventReceiver;
 ///
 /// # Backpressure
 ///
-/// At most [`max_events`](ClientBuilder::max_events) events wait for the application. When that
-/// many do, the client stops reading its connection, so that the server has to wait, and still
+/// At most [`max_events`](ClientBuilder::max_events) events wait for the application. When this
+/// limit is reached, the client stops reading its connection, so that the server has to wait, but still
 /// tells the server that it is alive. If this lasts longer than ten seconds or the server's
 /// heartbeat timeout, the client reads on to receive acknowledgements and heartbeats, and drops
-/// the room's frames. Once half of the events are taken, it reconnects to have the dropped frames
-/// replayed.
+/// the room's frames. Once the application has taken half of the events, the client reconnects to have
+/// the dropped frames replayed.
 ///
-/// So a program that takes no events can still send, memory is bounded, and no frame is missed
+/// So a program that takes no events can still send, its memory is bounded, and it misses no frame
 /// without a [`Gap`](ClientEvent::Gap) or an [`Overflow`](ClientEvent::Overflow).
 #[derive(Debug)]
 #[must_use = "a client that is dropped leaves its room"]
@@ -80,14 +80,14 @@ pub struct ClientSender {
 pub struct Sending(Result<oneshot::Receiver<Result<u64, ClientError>>, ClientError>);
 
 impl Client {
-    /// Starts to build a client of the server at this `ws://` or `wss://` URL. `wss` needs the
+    /// Starts to build a client of the server at this `ws://` or `wss://` URL. `wss://` needs the
     /// feature `rustls`.
     pub fn connect(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(url.into(), None)
     }
 
     /// Like [`connect`](Client::connect), over connections that the application opens: a Unix
-    /// socket, a proxy's tunnel, another kind of TLS. `dial` is called for every attempt. The URL
+    /// socket, a proxy's tunnel, another TLS implementation. `dial` is called for every attempt. The URL
     /// is used only for the WebSocket handshake, which the client performs.
     ///
     /// ```no_run
@@ -115,7 +115,7 @@ impl Client {
         Client { events, sender: ClientSender { commands } }
     }
 
-    /// Returns a handle to send messages with.
+    /// Returns a handle for sending messages.
     pub fn sender(&self) -> ClientSender {
         self.sender.clone()
     }
@@ -142,19 +142,19 @@ impl Stream for Client {
 
 impl ClientSender {
     /// Publishes `message` in the room. The returned future resolves to its sequence number once
-    /// the server has acknowledged it. While the client is not in its room the message waits, for as
-    /// long as that takes, and it is sent again until it is acknowledged. Messages keep the order of
-    /// these calls, and are sent at most as fast as the server allows. One that the server refuses
-    /// only for the moment is sent again later, before those that have not been sent yet.
+    /// the server has acknowledged it. While the client is not in its room, the message waits, for as
+    /// long as that takes. The client sends it again until it is acknowledged. Messages keep the order of
+    /// these calls, and are sent at most as fast as the server allows. If the server refuses a message only
+    /// temporarily, the client sends it again later, before those that have not been sent yet.
     ///
-    /// The server publishes it once. Only if the server has forgotten the session meanwhile, because
-    /// of a restart or because it has neither a resume window nor a room log, may a message whose
-    /// acknowledgement was lost be published twice.
+    /// The server publishes the message once. There is one exception: if the server has forgotten the session
+    /// meanwhile, because of a restart or because it has neither a resume window nor a history, a message whose
+    /// acknowledgement was lost may be published twice.
     ///
     /// # Errors
     ///
     /// If the value can't be serialized, the message is too long for the server or refused by it,
-    /// too many messages wait to be sent, or the client is closed before the acknowledgement.
+    /// too many messages are waiting to be sent, or the client is closed before the acknowledgement.
     pub fn send(&self, message: &(impl Serialize + ?Sized)) -> Sending {
         self.send_event("message", message)
     }
@@ -170,7 +170,7 @@ impl ClientSender {
         self.publish(object.and_then(|object| body(event, object)))
     }
 
-    /// Like [`send`](Self::send), with an object of any keys. Without an `event` it is a `message`.
+    /// Like [`send`](Self::send), with an object with any keys. If it has no `event`, it is a `message`.
     ///
     /// # Errors
     ///
@@ -180,8 +180,8 @@ impl ClientSender {
         self.publish(object_body(object))
     }
 
-    /// Enters the room again where the client is [`Outside`](crate::ClientState::Outside) of it, for example after
-    /// the application has asked the server for more rights. An event tells what comes of it. Does nothing in any
+    /// Enters the room again if the client is [`Outside`](crate::ClientState::Outside) of it, for example after
+    /// the application has asked the server for more rights. An event reports the result. Does nothing in any
     /// other state.
     pub async fn enter(&self) {
         // Fails only if the client is closed.
@@ -189,7 +189,7 @@ impl ClientSender {
     }
 
     /// Leaves the room for good and closes the connection with a closing handshake. The client's
-    /// stream ends once its last events are taken. Messages not acknowledged by then fail.
+    /// stream ends once its last events are taken. Messages that are not acknowledged by then fail.
     pub async fn leave(&self) {
         let (done, left) = oneshot::channel();
         // Fails only if the client is closed already.

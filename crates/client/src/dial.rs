@@ -23,7 +23,7 @@ use crate::tls::Tls;
 
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static(SUBPROTOCOL_V1);
 
-/// How much of a refusal's text is reported, in characters.
+/// How many characters of a refusal's text are reported.
 const MAX_BODY: usize = 300;
 
 /// Opens a connection, as often as needed.
@@ -31,7 +31,7 @@ pub(crate) struct Connector {
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) token: Token,
-    /// The token is sent in a header of the handshake, not in band.
+    /// Whether the token is sent in a header of the handshake instead of over the open connection.
     pub(crate) token_in_header: bool,
     pub(crate) max_frame_bytes: usize,
     pub(crate) dial: Box<dyn Dial>,
@@ -40,7 +40,7 @@ pub(crate) struct Connector {
 /// A connection whose handshake is done.
 pub(crate) struct Opened {
     pub(crate) socket: Socket,
-    /// The token, if it is to be sent in band.
+    /// The token, if it is to be sent over the open connection.
     pub(crate) token: Option<String>,
 }
 
@@ -160,9 +160,9 @@ impl Connector {
         Ok(Box::new(Opened { socket: Socket::new(socket), token: in_band }))
     }
 
-    /// A token for the connection that there is.
+    /// A token for the current connection.
     pub(crate) async fn renew_token(&self) -> Result<String, String> {
-        self.token.get().await?.ok_or_else(|| "there is none".into())
+        self.token.get().await?.ok_or_else(|| "the application has none".into())
     }
 
     fn request(&self, token: Option<&str>) -> Result<Request, String> {
@@ -196,7 +196,7 @@ fn failure(error: Error) -> Failure {
     }
 }
 
-/// What a response that is no upgrade says to people.
+/// What a response that is not an upgrade says, for people to read.
 fn explanation(response: &Response<Option<Vec<u8>>>) -> String {
     if let Some(location) = header(response, LOCATION) {
         return format!("redirected to {location}; connect to that address");

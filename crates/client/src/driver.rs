@@ -47,7 +47,7 @@ pub(crate) struct Driver {
     leaving: Vec<oneshot::Sender<()>>,
     attempt: Option<Boxed<'static, Result<Box<Opened>, Failure>>>,
     socket: Option<Socket>,
-    /// The application's token function, called for the present connection.
+    /// The application's token function, called for the current connection.
     token: Option<Boxed<'static, Result<String, String>>>,
     /// The closing handshake of an earlier connection.
     finishing: Option<Boxed<'static, ()>>,
@@ -67,7 +67,7 @@ enum Input {
     Tick,
 }
 
-/// Events queued beyond the queue's capacity, as connections that are lost and made cause them.
+/// Events that may be queued beyond the queue's capacity, as when connections are lost and made.
 const MAX_EXCESS: usize = 64;
 
 /// How far ahead the timer is set if there is no deadline.
@@ -128,7 +128,7 @@ impl Driver {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Connect => {
-                    // The machine has closed any connection before.
+                    // The machine has closed any earlier connection.
                     let connector = self.connector.clone();
                     self.attempt = Some(Boxed(Box::pin(async move { connector.connect().await })));
                 }
@@ -269,7 +269,7 @@ fn poll_once<T>(future: &mut Option<Boxed<'static, T>>, cx: &mut Context<'_>) ->
     polled
 }
 
-/// For backoff and message ids, which nobody may guess.
+/// For backoff and message ids, which must be unguessable.
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     getrandom::u64().unwrap_or_else(|_| RandomState::new().build_hasher().finish())

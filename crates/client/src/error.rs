@@ -13,7 +13,7 @@ pub enum ClientError {
     /// No connection could be made: the server can't be reached, does not answer in time, or does not speak
     /// `chat-rooms.v1`.
     Unreachable(String),
-    /// The server, or something before it, answered the handshake with an HTTP error.
+    /// The server, or a proxy in front of it, answered the handshake with an HTTP error.
     ///
     /// Statuses 401 and 403 are reported as [`NoAuth`](ClientError::NoAuth).
     #[non_exhaustive]
@@ -63,7 +63,7 @@ pub enum ClientError {
         /// The error of the last one.
         last: Box<ClientError>,
     },
-    /// Too many messages wait to be sent ([`max_unsent`](crate::ClientBuilder::max_unsent)).
+    /// Too many messages are waiting to be sent ([`max_unsent`](crate::ClientBuilder::max_unsent)).
     QueueFull,
     /// The message is longer than the server allows.
     #[non_exhaustive]
@@ -81,7 +81,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The error of messages that wait when the client ends by this one.
+    /// The error of messages that are waiting when the client ends with this one.
     pub(crate) fn as_closed(&self) -> ClientError {
         let (code, reason) = match self {
             ClientError::Closed { code, reason } => (*code, reason.clone()),
@@ -109,7 +109,9 @@ impl fmt::Display for ClientError {
             ClientError::Closed { code, reason } if reason.is_empty() => write!(f, "closed ({code})"),
             ClientError::Closed { code, reason } => write!(f, "closed: {reason} ({code})"),
             ClientError::GaveUp { attempts, last } => write!(f, "gave up after {attempts} attempts: {last}"),
-            ClientError::QueueFull => f.write_str("too many messages wait to be sent; send again later"),
+            ClientError::QueueFull => {
+                f.write_str("too many messages are waiting to be sent; send again later")
+            }
             ClientError::TooBig { bytes, max } => {
                 write!(f, "the message has {bytes} bytes, the server accepts at most {max}")
             }

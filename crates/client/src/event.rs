@@ -15,7 +15,7 @@ pub enum ClientEvent {
     /// The client has entered its room, for the first time or after a lost connection.
     #[non_exhaustive]
     Entered {
-        /// The client's name in the room. Some servers assign another than the one asked for.
+        /// The client's name in the room. Some servers assign another name than the requested one.
         name: String,
         /// The id of this member. It stays the same when the session is resumed.
         member: String,
@@ -23,9 +23,8 @@ pub enum ClientEvent {
         num: u64,
         /// The session was resumed: no other member has noticed the lost connection.
         resumed: bool,
-        /// All missed frames follow. If `false` after a lost connection, a
-        /// [`Gap`](ClientEvent::Gap) follows where frames were missed. Those that the server still has come after
-        /// it.
+        /// Whether all missed frames follow. If `false` after a lost connection, a
+        /// [`Gap`](ClientEvent::Gap) reports any missed frames, followed by those that the server still has.
         recovered: bool,
     },
     /// A member has entered the room.
@@ -39,7 +38,7 @@ pub enum ClientEvent {
     /// Frames of the room were missed and can't be recovered.
     #[non_exhaustive]
     Gap {
-        /// How many; `None` if unknown, as after a restart of the server.
+        /// How many; `None` if unknown, for example after a restart of the server.
         missed: Option<u64>,
     },
     /// The application took no events for too long, and some that can't be recovered were
@@ -59,13 +58,13 @@ pub enum ClientEvent {
 
 /// The state of a [`Client`](crate::Client).
 ///
-/// A state may be reported again with another reason, as when a further attempt to connect fails.
+/// A state may be reported again with another reason, for example when a further attempt to connect fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientState {
     /// It is in its room.
     Online,
-    /// It is connected, but not in its room: it was put out of it, was refused, or has to authenticate anew.
+    /// It is connected, but not in its room: it was removed from the room, was refused, or has to authenticate again.
     /// Messages wait to be sent.
     #[non_exhaustive]
     Outside {
@@ -139,7 +138,7 @@ impl RoomFrame {
         self.is_own
     }
 
-    /// Whether it was missed while the connection was lost, and comes now.
+    /// Whether it was missed while the connection was lost, and is part of a replay.
     pub fn is_replayed(&self) -> bool {
         self.is_replayed
     }

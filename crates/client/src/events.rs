@@ -54,7 +54,7 @@ impl Shared {
 }
 
 impl EventSender {
-    /// Adds an event, even to a full queue. The caller is responsible for stopping then.
+    /// Adds an event, even to a full queue. The caller is responsible for stopping when it is full.
     pub(crate) fn push(&self, event: ClientEvent) {
         let mut shared = lock(&self.shared);
         if shared.receiver_dropped {
@@ -62,7 +62,7 @@ impl EventSender {
         }
         let is_attempt = is_reconnecting(&event) && shared.events.iter().rev().take(2).all(is_reconnecting);
         if is_attempt && shared.events.len() >= 2 {
-            // Of the attempts that fail after a connection was lost, the latest is of interest.
+            // Of the attempts that fail after a connection was lost, only the latest matters.
             shared.events.pop_back();
         }
         shared.events.push_back(event);

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 /// A frame from the server.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Incoming {
-    /// To be answered.
+    /// A heartbeat, to be answered.
     Heartbeat,
     /// The answer to a heartbeat of this client.
     Pong,
@@ -25,20 +25,20 @@ pub(crate) enum Incoming {
     Expiring(Duration),
     NoAuth {
         why: String,
-        /// The client is out of its room.
+        /// Whether it removes the client from its room.
         has_room: bool,
     },
     Error(ServerError),
     /// The server dropped this many of the room's frames, because the client reads too slowly.
     Lagged(u64),
-    /// A frame of the room or, without a `seq`, of the host to this connection only.
+    /// A frame of the room or, without a `seq`, a frame from the host to this connection only.
     Frame(Map<String, Value>),
-    /// A text that is no JSON object as this client can hold it, perhaps a frame of the room.
+    /// A text that is not a JSON object that this client can represent. It may be a frame of the room.
     Unreadable {
         seq: Option<u64>,
         why: String,
     },
-    /// A frame of the protocol that lacks what belongs to it.
+    /// A frame of the protocol that lacks required keys.
     Malformed(&'static str),
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Welcome {
     /// A connection is dead once nothing was received for this long.
     pub(crate) silence: Duration,
     pub(crate) message_bytes: usize,
-    /// How many message ids the server remembers: most messages that may be unacknowledged.
+    /// How many message ids the server remembers: the maximum number of unacknowledged messages.
     pub(crate) cids: usize,
     pub(crate) rates: Rates,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Rates {
     pub(crate) messages: Option<f64>,
     /// Bytes of messages per second.
     pub(crate) bytes: Option<f64>,
-    /// So many seconds' worth may be sent at once.
+    /// How many seconds' worth may be sent in one burst.
     pub(crate) burst: f64,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Entered {
     pub(crate) num: u64,
     pub(crate) resumed: bool,
     pub(crate) recovered: bool,
-    /// How many frames follow as a replay, where the server says so.
+    /// How many frames follow as a replay, if the server says so.
     pub(crate) replayed: Option<u64>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct ServerError {
     pub(crate) message: String,
     /// The message that it is about.
     pub(crate) cid: Option<String>,
-    /// The client is out of its room.
+    /// Whether it removes the client from its room.
     pub(crate) has_room: bool,
     pub(crate) retry_after: Option<Duration>,
 }
@@ -99,7 +99,7 @@ const DEFAULT_HEARTBEAT: (u64, u64) = (25_000, 20_000);
 /// For a welcome without rates.
 const DEFAULT_RATES: Rates = Rates { messages: Some(100.0), bytes: Some(262_144.0), burst: 2.0 };
 
-/// Longest wait that the client grants a server.
+/// The longest wait that a server may ask for.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
 
 impl Incoming {
@@ -209,14 +209,14 @@ fn number(object: &Map<String, Value>, key: &str) -> Option<u64> {
     object.get(key)?.as_u64()
 }
 
-/// The `seq` of an object that holds values for which this client has no type: a number beyond all bounds, a
-/// lone surrogate, too many brackets.
+/// The `seq` of an object that holds values for which this client has no type: a number that is out of range, a
+/// lone surrogate, or too deeply nested values.
 fn seq_of(text: &str) -> Option<u64> {
     let object: HashMap<&str, &RawValue> = serde_json::from_str(text).ok()?;
     object.get("seq")?.get().parse().ok()
 }
 
-/// When a server wants its clients back.
+/// When a server wants its clients to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RetryHint {
     pub(crate) wait: Duration,
@@ -242,7 +242,7 @@ impl RetryHint {
         seconds(text).map(RetryHint::after)
     }
 
-    /// After this time. Half of it more is for the clients to spread over.
+    /// After this time. Clients add up to half of it, to spread out.
     pub(crate) fn after(wait: Duration) -> RetryHint {
         RetryHint { wait, spread: wait / 2 }
     }
@@ -250,7 +250,7 @@ impl RetryHint {
 
 fn seconds(text: &str) -> Option<Duration> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    // So many digits that they don't fit are a very long time.
+    // A number with too many digits is a very long time.
     is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)).min(MAX_WAIT))
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) room: String,
     pub(crate) credential: Credential,
-    /// Bound of the first wait between attempts, and of the longest.
+    /// The bound of the first wait between attempts, and that of the longest.
     pub(crate) backoff: (Duration, Duration),
     /// For connecting until the welcome, and then for each answer.
     pub(crate) step_timeout: Duration,
@@ -59,7 +59,7 @@ pub(crate) struct Settings {
 pub(crate) enum Credential {
     /// No token, or always the same.
     Fixed,
-    /// Provided anew each time.
+    /// Each attempt gets a token from the application.
     Renewable,
 }
 
@@ -68,12 +68,12 @@ pub(crate) enum Credential {
 pub(crate) enum Output<T> {
     /// Start to connect.
     Connect,
-    /// Ask the application for a token, to be sent in band.
+    /// Ask the application for a token, to be sent over the open connection.
     AskToken,
     Send(String),
     /// Answer a heartbeat. One answer is enough for all heartbeats that wait for one.
     Pong,
-    /// Close the connection or give up the attempt to connect, and report nothing more of it.
+    /// Close the connection or give up the attempt to connect, and report nothing more about it.
     Close(u16),
     Emit(ClientEvent),
     Resolve(T, Result<u64, ClientError>),
@@ -110,7 +110,7 @@ enum State {
     Closed,
 }
 
-/// One attempt to connect, and the connection that comes of it.
+/// One attempt to connect, and the connection that results from it.
 #[derive(Debug)]
 struct Link {
     liveness: Liveness,
@@ -121,7 +121,7 @@ struct Link {
     membership: Option<Membership>,
     /// When the room was last entered on this connection.
     entered_at: Option<Now>,
-    /// When to enter again, after a refusal that may pass.
+    /// When to enter again, after a temporary refusal.
     enter_at: Option<Now>,
     questions: Questions,
     auth: LinkAuth,
@@ -132,7 +132,7 @@ struct Link {
 /// How a connection is authenticated.
 #[derive(Debug)]
 struct LinkAuth {
-    /// Why the server has last refused it.
+    /// Why the server last refused it.
     refusal: Option<String>,
     /// The client has to authenticate, and then to enter.
     is_needed: bool,
@@ -149,18 +149,18 @@ pub(crate) struct Machine<T> {
     settings: Settings,
     random: Box<dyn FnMut() -> u64 + Send>,
     state: State,
-    /// The one attempt or connection that there is.
+    /// The only attempt or connection.
     link: Option<Link>,
     /// When to make the next attempt.
     connect_at: Option<Now>,
     backoff: Backoff,
-    /// By how much the next attempt is given more time: see [`Liveness`].
+    /// The factor by which the next attempt is given more time: see [`Liveness`].
     patience: u32,
     /// Refused tokens in a row.
     refused_tokens: u32,
     resume_tokens: ResumeTokens,
     position: Option<Position>,
-    /// The latest member ids of this client in the present epoch, the last one its present.
+    /// The latest member ids of this client in the current epoch. The last one is its current id.
     members: VecDeque<Arc<str>>,
     outgoing: Outgoing<T>,
     outputs: VecDeque<Output<T>>,
@@ -226,7 +226,7 @@ impl<T> Machine<T> {
         self.flush(now);
     }
 
-    /// Something was received, if only a part of a frame.
+    /// Something was received, even if only a part of a frame.
     pub(crate) fn on_alive(&mut self, now: Now) {
         if let Some(link) = &mut self.link {
             link.liveness.receive(now);
@@ -242,7 +242,7 @@ impl<T> Machine<T> {
         if self.outgoing.unsent() >= self.settings.max_unsent {
             return self.outputs.push_back(Output::Resolve(waiting, Err(ClientError::QueueFull)));
         }
-        // Nobody can guess it, and so use it before the message is in the room.
+        // Nobody can guess it, so nobody can use it before the message is in the room.
         let cid = format!("{:016x}{:016x}", (self.random)(), (self.random)());
         let text = format!(r#"{body},"cid":"{cid}"}}"#);
         self.outgoing.push(cid, text, waiting);

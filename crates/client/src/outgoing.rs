@@ -11,7 +11,7 @@ use crate::token_bucket::TokenBucket;
 /// Unacknowledged messages if the server sets no limit.
 const MAX_IN_FLIGHT: usize = 1024;
 
-/// Messages in flight on a connection that has not proved to take more.
+/// Messages in flight on a connection that has not yet shown that the server accepts more.
 const FIRST_WINDOW: usize = 16;
 
 /// Time since the client was created.
@@ -29,10 +29,11 @@ pub(crate) struct Outgoing<T> {
     rates: Option<Rates>,
     messages: Option<TokenBucket>,
     bytes: Option<TokenBucket>,
-    /// The server has refused a message, and takes it from then on.
+    /// The server has refused a message, and accepts it from this time on.
     not_before: Now,
-    /// Most messages in flight: few at first, since the server may start with empty token buckets, and only the
-    /// refused one after a refusal, so that no other overtakes it; then one more with each acknowledgement.
+    /// The maximum number of messages in flight. It is small at first, because the server may start with empty token
+    /// buckets. After a refusal, only the refused message is in flight, so that no other overtakes it. Each
+    /// acknowledgement raises the number by one.
     window: usize,
     /// When [`next`](Outgoing::next) has something again, if nothing else happens.
     deadline: Option<Now>,
@@ -43,9 +44,9 @@ struct Item<T> {
     cid: String,
     text: String,
     waiting: T,
-    /// Sent on this connection, and not answered.
+    /// It was sent on this connection and not answered.
     is_in_flight: bool,
-    /// The member that has sent it last.
+    /// The member that sent it last.
     member: Option<Arc<str>>,
 }
 
@@ -53,7 +54,7 @@ struct Item<T> {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Next<T> {
     Send(String),
-    /// It has more bytes than the server takes, and was removed.
+    /// It has more bytes than the server accepts, and was removed.
     TooBig {
         waiting: T,
         bytes: usize,
@@ -97,12 +98,12 @@ impl<T> Outgoing<T> {
         self.items.iter().filter_map(|item| item.member.as_deref()).all(|sender| Some(sender) == member)
     }
 
-    /// Sets the limits of the present server.
+    /// Sets the limits of the current server.
     pub(crate) fn set_limits(&mut self, welcome: &Welcome, now: Now) {
         self.max_bytes = welcome.message_bytes;
         // A limit of 0 would stop the client from ever sending.
         self.max_in_flight = welcome.cids.clamp(1, MAX_IN_FLIGHT);
-        // A client that reconnects often gets no more than one that stays.
+        // A client that reconnects often must not get more than one that stays connected.
         if self.rates != Some(welcome.rates) {
             let Rates { messages, bytes, burst } = welcome.rates;
             let bucket = |rate: f64| TokenBucket::new(rate, rate * burst, now);
@@ -112,7 +113,7 @@ impl<T> Outgoing<T> {
         }
     }
 
-    /// From now on messages may be sent, by this member.
+    /// From now on, messages may be sent by this member.
     pub(crate) fn start(&mut self, member: Arc<str>) {
         if self.member.is_none() {
             self.window = self.window.min(FIRST_WINDOW);
@@ -181,7 +182,7 @@ impl<T> Outgoing<T> {
         self.remove(at)
     }
 
-    /// The server has refused a message, and takes it after this time. It is sent before all others.
+    /// The server has refused a message, and accepts it after this time. It is sent before all others.
     pub(crate) fn postpone(&mut self, cid: &str, wait: Duration, now: Now) {
         let Some(item) = self.items.iter_mut().find(|item| item.cid == cid) else { return };
         self.in_flight -= usize::from(std::mem::take(&mut item.is_in_flight));

@@ -61,7 +61,7 @@ impl AsyncWrite for Observed {
 pub(crate) struct Socket {
     stream: WebSocketStream<Observed>,
     unsent: VecDeque<Utf8Bytes>,
-    /// A heartbeat is to be answered, before anything else is sent.
+    /// A heartbeat is to be answered before anything else is sent.
     pong: bool,
     /// Writing has failed. Frames that were received before may still be read.
     write_failed: bool,

@@ -7,7 +7,7 @@ use crate::error::ClientError;
 /// A WebSocket URL, taken apart.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// For the handshake: with a scheme in lower case and a path.
+    /// For the handshake: with a lower-case scheme and a path.
     uri: Uri,
     is_secure: bool,
     /// Without the brackets of an IPv6 address.
@@ -20,20 +20,21 @@ impl Target {
     ///
     /// If the URL can't be one of a WebSocket. The text says what to change.
     pub(crate) fn parse(url: &str) -> Result<Target, ClientError> {
-        let refuse = |why: &str| Err(ClientError::Config(format!("{url:?} is no URL to connect to: {why}")));
+        let refuse =
+            |why: &str| Err(ClientError::Config(format!("{url:?} is not a URL to connect to: {why}")));
         let Some((scheme, rest)) = url.trim().split_once("://") else {
             return refuse("write ws://HOST/PATH or wss://HOST/PATH");
         };
         let is_secure = match scheme.to_ascii_lowercase().as_str() {
             "ws" => false,
             "wss" => true,
-            "http" => return refuse("write ws:// in place of http://"),
-            "https" => return refuse("write wss:// in place of https://"),
+            "http" => return refuse("write ws:// instead of http://"),
+            "https" => return refuse("write wss:// instead of https://"),
             _ => return refuse("it must begin with ws:// or wss://"),
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if authority.contains('@') {
-            return refuse("leave out the user, and pass credentials by `token` or `add_header`");
+            return refuse("leave out the user, and pass credentials with `token` or `add_header`");
         }
         let host_end = authority.rfind(']').map_or_else(|| authority.find(':'), |at| Some(at + 1));
         let (host, port) = authority.split_at(host_end.unwrap_or(authority.len()));
@@ -56,7 +57,7 @@ impl Target {
         let scheme = if is_secure { "wss" } else { "ws" };
         match format!("{scheme}://{}{}", authority.trim_end_matches(':'), origin_form(path)).parse() {
             Ok(uri) => Ok(Target { uri, is_secure, host: host.to_owned(), port }),
-            Err(error) => refuse(&format!("{error}; percent-encode what is no letter or digit")),
+            Err(error) => refuse(&format!("{error}; percent-encode everything except letters and digits")),
         }
     }
 
@@ -126,8 +127,8 @@ mod tests {
             ("h", "write ws://HOST"),
             ("/chat", "write ws://HOST"),
             ("ws:h", "write ws://HOST"),
-            ("http://h", "write ws:// in place"),
-            ("HTTPS://h", "write wss:// in place"),
+            ("http://h", "write ws:// instead"),
+            ("HTTPS://h", "write wss:// instead"),
             ("ftp://h", "begin with ws:// or wss://"),
             ("ws://", "the host is missing"),
             ("ws:///chat", "the host is missing"),

@@ -24,7 +24,7 @@ impl Tls {
     ///
     /// If the system trusts no certificate, or the host is not a valid name for one.
     pub(crate) async fn load(host: &str) -> Result<Tls, ClientError> {
-        // Reads files, so not on the runtime's own threads.
+        // Reads files, so it does not run on the runtime's own threads.
         let loading = tokio::task::spawn_blocking(load_native_certs);
         let loaded = loading.await.map_err(|e| ClientError::Config(e.to_string()))?;
         let mut roots = RootCertStore::empty();
@@ -39,7 +39,7 @@ impl Tls {
     }
 
     fn with(host: &str, roots: RootCertStore) -> Result<Tls, ClientError> {
-        let refuse = |e: String| ClientError::Config(format!("no TLS to {host:?}: {e}"));
+        let refuse = |e: String| ClientError::Config(format!("can't use TLS with {host:?}: {e}"));
         let name = ServerName::try_from(host.to_owned()).map_err(|e| refuse(e.to_string()))?;
         // The application may have installed a provider. rustls panics if it has to choose one of two.
         let crypto = CryptoProvider::get_default().cloned();

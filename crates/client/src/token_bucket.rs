@@ -1,10 +1,10 @@
-//! Token buckets. Pure: the caller brings the time.
+//! Token buckets. Pure: the caller supplies the time.
 
 use std::time::Duration;
 
-/// Filled continuously, and full in the beginning.
+/// Filled continuously, and full at the beginning.
 ///
-/// It keeps half of the server's capacity unused, since what is sent evenly may arrive in lumps.
+/// It leaves half of the server's capacity unused, because messages that are sent evenly may arrive in lumps.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     per_ms: f64,
@@ -14,19 +14,19 @@ pub(crate) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket, of which `capacity` is what the server lets pass at once.
+    /// A full bucket, where `capacity` is the burst that the server allows.
     pub(crate) fn new(per_second: f64, capacity: f64, now: Duration) -> TokenBucket {
         let capacity = (capacity / 2.0).max(1.0);
         TokenBucket { per_ms: per_second / 1000.0, capacity, level: capacity, filled_at: now }
     }
 
-    /// How long until so much can be taken. A full bucket lends what is more than its capacity.
+    /// How long until this much can be taken. A full bucket lends what exceeds its capacity.
     pub(crate) fn wait(&mut self, amount: f64, now: Duration) -> Duration {
         let passed = now.saturating_sub(self.filled_at).as_secs_f64() * 1000.0;
         self.level = (self.level + passed * self.per_ms).min(self.capacity);
         self.filled_at = now;
         let missing = amount.min(self.capacity) - self.level;
-        // Rounded up, or the last bit would be waited for again and again.
+        // Rounded up, because otherwise the client would wait for the last bit again and again.
         if missing > 0.0 {
             Duration::from_millis((missing / self.per_ms).ceil() as u64)
         } else {
@@ -76,7 +76,7 @@ mod tests {
         bucket.take(25.0);
         assert_eq!(bucket.wait(1.0, ms(0)), ms(1600));
         assert_eq!(bucket.wait(25.0, ms(0)), ms(2500));
-        // A rate that is hardly any is no reason to panic.
+        // Even a rate of almost nothing must not cause a panic.
         assert_eq!(TokenBucket::new(1e-300, 0.0, ms(0)).wait(5.0, ms(0)), ms(0));
         let mut bucket = TokenBucket::new(1e-300, 0.0, ms(0));
         bucket.take(1.0);

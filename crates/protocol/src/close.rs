@@ -5,7 +5,7 @@
 /// The client has left on purpose (RFC 6455).
 pub const NORMAL: u16 = 1000;
 
-/// One end goes away: a page that is left, a proxy that reloads (RFC 6455).
+/// One end is going away: a page that is left, a proxy that reloads (RFC 6455).
 pub const GOING_AWAY: u16 = 1001;
 
 /// A close frame without a code. Never sent (RFC 6455).
@@ -17,11 +17,11 @@ pub const ABNORMAL: u16 = 1006;
 /// A message was over the limit (RFC 6455).
 pub const TOO_BIG: u16 = 1009;
 
-/// The server shuts down; reconnect when its reason says so.
+/// The server shuts down. Reconnect when its reason says so.
 pub const RESTART: u16 = 1012;
 
 /// Nothing was received for the heartbeat's timeout. A client that gives up a connection in order
-/// to reconnect closes it with this code, too.
+/// to reconnect closes it with this code as well.
 pub const HEARTBEAT_MISSED: u16 = 4000;
 
 /// The client reads too slowly.
@@ -64,9 +64,9 @@ pub const fn may_reconnect(code: u16) -> bool {
     matches!(code, 1001 | 1006 | 1011..=1013 | 4000..=4499)
 }
 
-/// Whether a client that closes its connection with this code wants its session kept, in order to
-/// resume it. So does [`GOING_AWAY`]: proxies send it when they reload. A client that leaves closes with
-/// [`NORMAL`].
+/// Whether a client that closes its connection with this code wants its session to be kept, in order to
+/// resume it. [`GOING_AWAY`] keeps it as well, because proxies send it when they reload. A client that leaves
+/// closes with [`NORMAL`].
 ///
 /// ```
 /// use tower_chat_rooms_protocol::close::{self, keeps_session};

@@ -8,15 +8,15 @@
 
 pub mod close;
 
-/// The WebSocket subprotocol of the plain wire. A server chooses it where a client offers it and
-/// does not offer [`SUBPROTOCOL_V1`]. A connection without a subprotocol uses the plain wire, too.
+/// The WebSocket subprotocol of the plain protocol. A server chooses it if a client offers it and
+/// does not offer [`SUBPROTOCOL_V1`]. A connection without a subprotocol uses the plain protocol as well.
 pub const SUBPROTOCOL_PLAIN: &str = "chat-rooms";
 
 /// The WebSocket subprotocol with positions, acknowledgements and session resumption.
 pub const SUBPROTOCOL_V1: &str = "chat-rooms.v1";
 
 /// Events that only the server sends. A client that sends one of them receives the error
-/// `reserved_event`; `heartbeat` is allowed as the answer to a heartbeat.
+/// `reserved_event`. A `heartbeat` is allowed as the answer to a heartbeat or, in `chat-rooms.v1`, to ask for one.
 pub const SERVER_EVENTS: [&str; 10] = [
     "out",
     "noAuth",
@@ -30,12 +30,12 @@ pub const SERVER_EVENTS: [&str; 10] = [
     "lagged",
 ];
 
-/// Longest `cid`, the id that a client gives to a message, in bytes.
+/// The maximum length of a `cid`, the id that a client gives to a message, in bytes.
 pub const MAX_CID_BYTES: usize = 64;
 
 /// How many of a session's most recent message ids the server remembers. A client that keeps more
 /// messages than this unacknowledged may have one published twice after a lost connection.
 pub const MAX_CIDS: usize = 128;
 
-/// Most resume tokens in one enter.
+/// The maximum number of resume tokens in one enter.
 pub const MAX_RESUME_TOKENS: usize = 8;

@@ -7,7 +7,7 @@ use tower_chat_rooms::{JwtAlgorithm, JwtAuth, JwtKeys};
 
 use crate::tokens::Tokens;
 
-/// Makes the hook, and reads its keys again at every SIGHUP where they come from a key set.
+/// Creates the hook. If its keys come from a key set, they are read again on every SIGHUP.
 pub(crate) fn auth(flags: &Tokens) -> Result<JwtAuth, Box<dyn Error + Send + Sync>> {
     let in_file = |path: &Path| {
         let path = path.display().to_string();
@@ -35,20 +35,20 @@ pub(crate) fn auth(flags: &Tokens) -> Result<JwtAuth, Box<dyn Error + Send + Syn
     Ok(auth)
 }
 
-/// Reads the key set again at every SIGHUP.
+/// Reads the key set again on every SIGHUP.
 #[cfg(unix)]
 async fn watch(path: PathBuf, keys: JwtKeys) -> std::io::Result<()> {
     let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     while hangups.recv().await.is_some() {
         match read(&path).and_then(|json| Ok(keys.replace(json)?)) {
             Ok(()) => tracing::info!(keys = ?keys.ids(), "the keys were read again"),
-            Err(error) => tracing::error!(%error, "the keys could not be read; the old ones stay"),
+            Err(error) => tracing::error!(%error, "the keys could not be read; the old ones stay in use"),
         }
     }
     Ok(())
 }
 
-/// There is no such signal.
+/// There is no SIGHUP here.
 #[cfg(not(unix))]
 async fn watch(_: PathBuf, _: JwtKeys) {}
 

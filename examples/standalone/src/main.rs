@@ -1,5 +1,5 @@
 //! A chat server with its page: `cargo run -p standalone`, then open the address that it prints in
-//! two tabs. `--help` lists the flags; each may come from the environment.
+//! two tabs. `--help` lists the flags; each can also be set in the environment.
 
 #[cfg(feature = "jwt")]
 mod jwt;
@@ -47,7 +47,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     let server = Server::new(listener, service, &options.http_limits());
     server.run_until(signals.next()).await;
 
-    println!("draining; a second signal ends it at once");
+    println!("draining; a second signal ends it immediately");
     tokio::select! {
         _ = async { tokio::join!(server.drain(), rooms.shutdown()) } => {}
         () = signals.next() => {}

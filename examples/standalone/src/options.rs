@@ -49,14 +49,14 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_HEAD_TIMEOUT", default_value = "10s", value_parser = time_limit)]
     head_timeout: Duration,
 
-    /// Time after which a connection has to end, unless it has become a WebSocket
+    /// Time after which a connection is closed, unless it has become a WebSocket
     #[arg(long, env = "CHAT_HTTP_TIMEOUT", default_value = "1m", value_parser = time_limit)]
     http_timeout: Duration,
 
     #[command(flatten)]
     tokens: Tokens,
 
-    /// Whether a name may be in a room only once
+    /// Whether members of a room must have different names
     #[arg(long, env = "CHAT_UNIQUE_NAMES", default_value = "off")]
     unique_names: Unique,
 
@@ -64,7 +64,7 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_LOG", default_value = "info")]
     log: String,
 
-    /// Origin whose pages may connect, beside this server's own; `any` for all [repeatable]
+    /// Origin whose pages may connect, besides this server's own; `any` for all [repeatable]
     #[arg(long, env = "CHAT_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     allow_origin: Vec<String>,
 
@@ -72,7 +72,7 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_TRUSTED_PROXY", value_delimiter = ',', value_name = "ADDRESS[/BITS]")]
     trusted_proxy: Vec<String>,
 
-    /// Header by which trusted proxies name the client
+    /// Header in which trusted proxies name the client
     #[arg(long, env = "CHAT_PROXY_HEADER", value_enum, default_value_t = ProxyHeader::XForwardedFor)]
     proxy_header: ProxyHeader,
 
@@ -87,11 +87,11 @@ pub(crate) struct Options {
 /// [`UniqueNames`] as a flag.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Unique {
-    /// Any number of times
+    /// Several members may have the same name
     Off,
-    /// Once, as it is written
+    /// Names are unique as they are written
     Exact,
-    /// Once, in upper or lower case
+    /// Names are unique regardless of case
     AnyCase,
 }
 
@@ -124,7 +124,7 @@ impl Options {
         Ok(self.tokens.apply(builder)?.build()?)
     }
 
-    /// What HTTP connections may cost.
+    /// The limits of HTTP connections.
     pub(crate) fn http_limits(&self) -> HttpLimits {
         // Trusted proxies have connections for all of their clients.
         let has_proxy = !self.trusted_proxy.is_empty();
@@ -160,7 +160,7 @@ impl Options {
     }
 }
 
-/// A time, or none for no limit.
+/// A time; zero or `unlimited` means no limit.
 fn time_limit(text: &str) -> Result<Duration, humantime::DurationError> {
     match text {
         "0" | "unlimited" => Ok(Duration::MAX),
@@ -174,14 +174,14 @@ fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
         "drop-oldest" => Ok(SlowConsumer::DropOldest),
         "drop-newest" => Ok(SlowConsumer::DropNewest),
         "latest" => Ok(SlowConsumer::Latest),
-        _ => Err("give close, drop-oldest, drop-newest or latest".into()),
+        _ => Err("use close, drop-oldest, drop-newest or latest".into()),
     }
 }
 
 /// A path without characters that would have to be encoded in the page or in a request.
 fn path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
-        return Err("a path starts with a slash".into());
+        return Err("the path must start with a slash".into());
     }
     if text.contains(|c: char| !c.is_ascii_alphanumeric() && !"/-_~".contains(c)) {
         return Err("use letters, digits and / - _ ~ only".into());

@@ -1,5 +1,5 @@
 //! Accepts connections and serves HTTP on them. A connection that does not become a WebSocket lasts for a limited
-//! time, whatever its client does.
+//! time, no matter what its client does.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,19 +19,19 @@ use tower_chat_rooms::{ChatRoomsService, PeerAddr};
 use crate::site::Site;
 use crate::sockets::{Permit, Sockets};
 
-/// Connections that can wait to be accepted. With `TcpListener::bind` it would be 128, fewer than the clients that
-/// come back at the same moment after a restart.
+/// Connections that can wait to be accepted. With `TcpListener::bind` it would be 128, too few for the clients that
+/// come back at the same time after a restart.
 const BACKLOG: u32 = 4096;
 
-/// Time for the answers that are under way when a connection has to end.
+/// Time for responses in progress when a connection has to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What HTTP connections may cost.
+/// The limits of HTTP connections.
 #[derive(Debug)]
 pub(crate) struct HttpLimits {
     /// Time within which a client must send the head of a request.
     pub(crate) head_timeout: Duration,
-    /// Time after which a connection has to end, unless it has become a WebSocket.
+    /// Time after which a connection is closed, unless it has become a WebSocket.
     pub(crate) http_timeout: Duration,
     /// Sockets of one address that have not become WebSockets.
     pub(crate) max_sockets_per_address: usize,
@@ -51,7 +51,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(listener: TcpListener, service: ChatRoomsService<Site>, limits: &HttpLimits) -> Server {
         let mut http = http1::Builder::new();
-        // It begins when the connection is accepted, and anew after each answer.
+        // It starts when the connection is accepted, and again after each response.
         let head_timeout = Some(limits.head_timeout).filter(|timeout| *timeout < Duration::MAX);
         http.timer(TokioTimer::new()).header_read_timeout(head_timeout);
         Server {
@@ -76,7 +76,7 @@ impl Server {
             match accepted {
                 Ok((stream, peer)) => self.serve(stream, peer),
                 Err(error) => {
-                    // Usually there are too many open files. Open connections go on, and some of them will end.
+                    // Usually there are too many open files. Open connections continue, and some of them will end.
                     tracing::warn!(%error, "accept failed");
                     sleep(Duration::from_millis(50)).await;
                 }
@@ -127,7 +127,7 @@ impl Server {
     }
 }
 
-/// Binds a listener whose clients can wait in great numbers.
+/// Binds a listener that lets many clients wait to be accepted.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restarted server can bind the port while connections of the previous one are still in TIME_WAIT. On Windows

@@ -7,8 +7,8 @@ use tower_chat_rooms::{BuildError, ChatRoomsBuilder, Limits, OptionInfo, RateLim
 /// Defaults that differ from the crate's: the page of this server resumes.
 const DEFAULTS: [(&str, &str); 2] = [("resume_window", "10s"), ("history", "100")];
 
-/// Options in which zero means zero, and how they read it. In all others it would allow nothing, so it stands for no
-/// limit.
+/// Options where zero means zero, and how to write it for them. For all others it would allow nothing, so it stands
+/// for no limit.
 const ZEROS: [(&str, &str); 5] = [
     ("max_room_id_bytes", "0"),
     ("max_room_id_chars", "0"),
@@ -17,7 +17,7 @@ const ZEROS: [(&str, &str); 5] = [
     ("token_warning", "0s"),
 ];
 
-/// Also limits the sockets that are no WebSockets yet, which the chat rooms do not see.
+/// Also limits the sockets that are not WebSockets yet, which the chat rooms do not see.
 const MAX_PER_IP: &str = "max_connections_per_ip";
 
 #[derive(Debug, Default, PartialEq)]

@@ -14,8 +14,8 @@ use tower_chat_rooms::{ClientScript, ScriptBody};
 
 const PAGE: &str = include_str!("../page.html");
 
-/// The page runs its own script and style and the server's scripts, talks to its own server, and
-/// nothing else.
+/// The page uses its own script and style and the server's scripts, and connects to its own server.
+/// Nothing else is allowed.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; \
                       connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
@@ -30,7 +30,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// The page at this path, where the WebSocket is too.
+    /// The page at this path, which is also that of the WebSocket.
     pub(crate) fn new(path: &str, script: ClientScript) -> Site {
         let script_path = format!("{}/chat-rooms.js", path.trim_end_matches('/'));
         let here = format!(r#"<meta name="chat-path" content="{path}""#);

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tower_chat_rooms::{ChatRoomsBuilder, OnExpiry};
 
-/// Which tokens are accepted. Without a key everyone may connect.
+/// Which tokens are accepted. Without a key, anyone may connect.
 #[derive(Debug, Args)]
 pub(crate) struct Tokens {
-    /// Require JSON Web Tokens signed with this secret by HS256 (at least 32 bytes)
+    /// Require JSON Web Tokens signed with HS256 and this secret (at least 32 bytes)
     #[arg(long, env = "CHAT_JWT_SECRET", hide_env_values = true, group = "key")]
     pub(crate) jwt_secret: Option<String>,
 
-    /// Require JSON Web Tokens signed with the key of this public one, a PEM file
+    /// Require JSON Web Tokens that this public key verifies, a PEM file
     #[arg(long, env = "CHAT_JWT_PUBLIC_KEY", value_name = "FILE", group = "key", requires = "jwt_algorithm")]
     pub(crate) jwt_public_key: Option<PathBuf>,
 
@@ -21,16 +21,16 @@ pub(crate) struct Tokens {
     #[arg(long, env = "CHAT_JWT_ALGORITHM", requires = "jwt_public_key")]
     pub(crate) jwt_algorithm: Option<String>,
 
-    /// Require JSON Web Tokens signed with one of the keys in this JSON Web Key Set, a file that is
-    /// read again on SIGHUP
+    /// Require JSON Web Tokens that a key of this JSON Web Key Set verifies, a file that is read
+    /// again on SIGHUP
     #[arg(long, env = "CHAT_JWT_JWKS", value_name = "FILE", group = "key")]
     pub(crate) jwt_jwks: Option<PathBuf>,
 
-    /// The issuer that tokens must be from
+    /// The issuer that tokens must come from
     #[arg(long, env = "CHAT_JWT_ISSUER", requires = "key")]
     pub(crate) jwt_issuer: Option<String>,
 
-    /// The audience that tokens must be for
+    /// The audience that tokens must be meant for
     #[arg(long, env = "CHAT_JWT_AUDIENCE", requires = "key")]
     pub(crate) jwt_audience: Option<String>,
 
@@ -44,7 +44,7 @@ pub(crate) struct Tokens {
 pub(crate) enum Expiry {
     /// It is closed
     Close,
-    /// It leaves its room and may send a new one
+    /// It leaves its room and may send a new token
     WaitForAuth,
 }
 

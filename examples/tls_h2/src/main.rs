@@ -1,9 +1,9 @@
-//! Chat rooms over TLS, by HTTP/2 if the client speaks it, otherwise by HTTP/1.1. A browser has its page and all of its
-//! chat connections on one TCP connection.
+//! Chat rooms over TLS, with HTTP/2 if the client speaks it, otherwise with HTTP/1.1. A browser has its page and all of
+//! its chat connections on one TCP connection.
 //!
 //! `cargo run -p tls_h2` (`PORT=8080` for another port), then open the address that it prints and let the browser
-//! accept the certificate, which is self-signed and new at each start. In production use one of a certificate authority,
-//! or leave TLS to a proxy.
+//! accept the certificate, which is self-signed and new at each start. In production, use one from a certificate
+//! authority, or leave TLS to a proxy.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -82,7 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
                 .into_owned();
             let mut connection = pin!(watcher.watch(connection));
-            // hyper's own time limits begin with the first bytes of HTTP.
+            // hyper's own time limits start with the first bytes of HTTP.
             let ended = tokio::select! {
                 ended = &mut connection => ended,
                 begun = timeout_at(deadline, first_request.notified()) => match begun {

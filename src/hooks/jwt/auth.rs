@@ -22,14 +22,14 @@ use crate::hooks::user::{Denied, User};
 ///
 /// The upgrade request can carry the token in `Authorization: Bearer`, in a `Sec-WebSocket-Protocol` entry
 /// `bearer.TOKEN`, and, if configured, in a cookie or in the query. If that token is not valid, the upgrade is
-/// refused with 401. If there is none, the client has to send one over the connection, as
+/// refused with 401. If there is none, the client has to send a token over the connection, as
 /// `{"event":"auth","message":TOKEN}`.
 ///
-/// A token needs an expiry (`exp`) in the future, and names the user in `sub`. A time in `nbf` must have passed. A
+/// A token needs an expiry (`exp`) in the future, and a user in `sub`. A time in `nbf` must have passed. A
 /// `name` claim becomes the user's name in every room. All claims are attached to the [`User`] as
 /// [`Claims`](crate::Claims).
 ///
-/// The user expires with the token, plus the leeway. A client can send a new token before that: see
+/// The user expires with the token, plus the leeway. The client can send a new token before that: see
 /// [`OnExpiry`](crate::OnExpiry).
 ///
 /// ```
@@ -50,7 +50,7 @@ use crate::hooks::user::{Denied, User};
 /// # }
 /// ```
 ///
-/// **You choose the cryptography**: depend on `jsonwebtoken` with exactly one of its features `rust_crypto` and
+/// **You choose the crypto backend**: depend on `jsonwebtoken` with exactly one of its features `rust_crypto` and
 /// `aws_lc_rs`, or call its `CryptoProvider::install_default` before the constructors below. They return an error if
 /// there is no provider.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl JwtAuth {
         Ok(JwtAuth::new(Keyring::One(Arc::new(Key::from_pem(algorithm, pem.as_ref())?))))
     }
 
-    /// Verifies with an issuer's key set. Each token names its key.
+    /// Verifies with an issuer's key set. Each token names its key (`kid`).
     pub fn from_keys(keys: JwtKeys) -> JwtAuth {
         JwtAuth::new(Keyring::ById(keys))
     }
@@ -133,7 +133,7 @@ impl JwtAuth {
         self.add_required("iss")
     }
 
-    /// Requires this audience (`aud`). Without an audience here, tokens that name one are refused (RFC 7519 §4.1.3).
+    /// Requires this audience (`aud`). Without it, tokens that name an audience are refused (RFC 7519 §4.1.3).
     #[must_use]
     pub fn with_audience(mut self, audience: impl Into<String>) -> JwtAuth {
         self.validation.set_audience(&[audience.into()]);
@@ -168,8 +168,8 @@ impl JwtAuth {
         self
     }
 
-    /// Sets the claim that becomes the user's name in every room. Default: `name`. If a token has none, the client
-    /// chooses its name.
+    /// Sets the claim that becomes the user's name in every room. Default: `name`. If a token does not have it, the
+    /// client chooses its name.
     #[must_use]
     pub fn with_name_claim(mut self, claim: impl Into<String>) -> JwtAuth {
         self.name_claim = claim.into().into();
@@ -178,15 +178,15 @@ impl JwtAuth {
 
     /// Accepts the token in a cookie as well.
     ///
-    /// Browsers send cookies with requests of any page. So pages of other origins may not connect, unless
-    /// [`Origins`](crate::Origins) allows them.
+    /// Browsers send cookies with requests from any page. For this reason, pages of other origins may not connect
+    /// unless [`Origins`](crate::Origins) allows them.
     #[must_use]
     pub fn with_cookie(mut self, name: impl Into<String>) -> JwtAuth {
         self.sources.cookie = Some(name.into());
         self
     }
 
-    /// Accepts the token in a query parameter as well. Proxies usually log URLs, and with them the token.
+    /// Accepts the token in a query parameter as well. Proxies usually log URLs, and thus the token.
     #[must_use]
     pub fn with_query(mut self, key: impl Into<String>) -> JwtAuth {
         self.sources.query = Some(key.into());

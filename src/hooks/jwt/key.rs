@@ -103,7 +103,7 @@ impl fmt::Display for JwtConfigError {
 
 impl std::error::Error for JwtConfigError {}
 
-/// A key that has been tried once with its algorithm. It is used with no other.
+/// A key that has been tried once with its algorithm. It is not used with any other.
 pub(super) struct Key {
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
@@ -140,7 +140,7 @@ impl Key {
         Key::new(algorithm, key)
     }
 
-    /// `None` for a kind of key that is not supported. Those are ignored in a set (RFC 7517 §5).
+    /// `None` for a kind of key that is not supported. A set may contain such keys; they are ignored (RFC 7517 §5).
     pub(super) fn from_jwk(jwk: &Jwk) -> Option<Result<Key, JwtConfigError>> {
         let natural = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,
@@ -172,7 +172,7 @@ impl Key {
     fn new(algorithm: Algorithm, key: DecodingKey) -> Result<Key, JwtConfigError> {
         let mismatch =
             |why: &str| Err(JwtConfigError::new(format!("the key does not work with {algorithm:?}: {why}")));
-        // jsonwebtoken would truncate a longer key and panic at a shorter one.
+        // jsonwebtoken would truncate a longer key and panic on a shorter one.
         if key.family() == AlgorithmFamily::Ed && !key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == 32)
         {
             return mismatch("an Ed25519 key has 32 bytes");
@@ -186,7 +186,7 @@ impl Key {
         if !provider::is_active() {
             return no_provider();
         }
-        // A provider may lack what jsonwebtoken needs; it panics then.
+        // A provider may lack what jsonwebtoken needs; jsonwebtoken then panics.
         let tried = catch_unwind(AssertUnwindSafe(|| {
             let bits = rsa_bits(&key)?;
             jsonwebtoken::crypto::verify("AAAA", b"x", &key, algorithm)?;

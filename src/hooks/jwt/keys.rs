@@ -20,11 +20,11 @@ type ById = HashMap<Box<str>, Arc<Key>>;
 
 /// An issuer's public keys: a JSON Web Key Set (RFC 7517).
 ///
-/// Clones share the keys. Keep one to [`replace`](JwtKeys::replace) them when the issuer does.
+/// Clones share the keys. Keep a clone to [`replace`](JwtKeys::replace) them when the issuer does.
 ///
-/// A token has to name its key (`kid`) and is verified with that key and the key's algorithm only. That is the key's
-/// `alg`, or else the one of its curve, or else RS256 for RSA. Keys in a token's header (`jwk`, `jku`, `x5c`, `x5u`)
-/// are never used.
+/// A token has to name its key (`kid`) and is verified with that key and the key's algorithm only. The algorithm is
+/// the key's `alg`, or else the one of its curve, or else RS256 for RSA. Keys in a token's header (`jwk`, `jku`, `x5c`,
+/// `x5u`) are never used.
 ///
 /// Supported keys are RSA of at least 2,048 bits, EC on P-256 and P-384, and Ed25519. Keys of other types and keys for
 /// encryption are ignored. A set is refused if it holds a secret (`"kty":"oct"`, or a private key), a key without
@@ -50,8 +50,8 @@ type ById = HashMap<Box<str>, Arc<Key>>;
 /// # }
 /// ```
 ///
-/// This crate does not fetch key sets. Let a task fetch the set over HTTPS from time to time; issuers publish a key
-/// hours before they sign with it:
+/// This crate does not fetch key sets. Run a task that fetches the set over HTTPS from time to time. Issuers publish a
+/// key hours before they sign with it:
 ///
 /// ```
 /// # use tower_chat_rooms::JwtKeys;
@@ -72,7 +72,7 @@ type ById = HashMap<Box<str>, Arc<Key>>;
 /// # let _ = refresh;
 /// ```
 ///
-/// Removing a key ends no connection. Users expire with the token that they came with.
+/// Removing a key ends no connection. A user expires with its token.
 #[derive(Clone)]
 pub struct JwtKeys {
     by_id: Arc<RwLock<Arc<ById>>>,
@@ -83,7 +83,7 @@ impl JwtKeys {
     ///
     /// # Errors
     ///
-    /// If it is refused (see above), or no crypto provider is active.
+    /// If the set is refused (see above), or no crypto provider is active.
     pub fn parse(json: impl AsRef<[u8]>) -> Result<JwtKeys, JwtConfigError> {
         Ok(JwtKeys { by_id: Arc::new(RwLock::new(Arc::new(parse(json.as_ref())?))) })
     }

@@ -1,7 +1,7 @@
 //! Whether jsonwebtoken has a crypto provider.
 //!
 //! jsonwebtoken uses the provider that the host has installed, or else the one of its crate features, if exactly one
-//! of them is enabled. Otherwise it panics when it is first used, and it cannot be asked beforehand.
+//! of them is enabled. Otherwise it panics on first use, and there is no way to ask it beforehand.
 
 use std::any::TypeId;
 use std::sync::OnceLock;
@@ -28,8 +28,8 @@ static NO_PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Returns whether jsonwebtoken can be used. From the first call on, the host can no longer install a provider, as
-/// from the first use of jsonwebtoken.
+/// Returns whether jsonwebtoken can be used. After the first call, the host can no longer install a provider, just as
+/// after the first use of jsonwebtoken.
 pub(super) fn is_active() -> bool {
     static IS_ACTIVE: OnceLock<bool> = OnceLock::new();
     // Installing fails if there is a provider.

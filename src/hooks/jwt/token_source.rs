@@ -37,7 +37,7 @@ impl TokenSources {
             let key = self.query.as_deref()?;
             pick(request.uri.query()?.split('&'), key)
         };
-        // An empty cookie or parameter is no token.
+        // An empty cookie or parameter does not count as a token.
         let found = cookie.filter(|t| !t.is_empty()).or_else(|| query().filter(|t| !t.is_empty()));
         found.map(|token| FoundToken { token, protocol: None })
     }

@@ -1,19 +1,19 @@
-//! Which JSON is valid on this wire. A frame is relayed byte by byte, so every client has to be able
-//! to read whatever one of them sends: strings without lone surrogates (RFC 8259 §8.2), and numbers
+//! Which JSON is valid on this wire. A frame is relayed byte for byte, so every client must be able
+//! to read what any other client sends: strings without lone surrogates (RFC 8259 §8.2), and numbers
 //! within the range of a double (§6).
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Longer numbers may be out of range without an exponent.
+/// Longer numbers may be out of range even without an exponent.
 const MAX_DIGITS: usize = 300;
 
-/// Whether the text may hold what many parsers refuse. Most texts need no further look.
+/// Whether the text may contain something that many parsers refuse. Most texts need no further check.
 pub(super) fn needs_check(text: &str) -> bool {
     let bytes = text.as_bytes();
     let (mut before, mut found) = (0, false);
-    // Without a branch, so that it is done for many bytes at once.
+    // Without a branch, so that the compiler can process many bytes at a time.
     for &byte in bytes {
         found |= (before == b'\\') & (byte == b'u') | before.is_ascii_digit() & (byte | 0x20 == b'e');
         before = byte;

@@ -11,7 +11,7 @@ use crate::incoming::MAX_WAIT;
 /// A token function that failed is called again after this, and a refused token is replaced.
 const TOKEN_RETRY: Duration = Duration::from_secs(5);
 
-/// Between two tokens lies at least this, however short they live.
+/// The shortest time between two tokens, however short their lifetimes.
 const TOKEN_PAUSE: Duration = Duration::from_secs(1);
 
 impl<T> Machine<T> {
@@ -28,7 +28,7 @@ impl<T> Machine<T> {
         }
     }
 
-    /// Asks the application for a token, to be sent on the present connection.
+    /// Asks the application for a token, to be sent on the current connection.
     pub(super) fn ask_for_token(&mut self, now: Now) {
         let by = self.step_deadline(now);
         let Some(link) = self.link.as_mut().filter(|link| !link.auth.is_asking) else { return };
@@ -39,7 +39,7 @@ impl<T> Machine<T> {
         self.outputs.push_back(Output::AskToken);
     }
 
-    /// Asks for a token at this time, unless one is on its way.
+    /// Asks for a token at this time, unless one is being provided.
     fn ask_for_token_at(&mut self, now: Now, at: Now) {
         let Some(link) = &mut self.link else { return };
         if link.questions.has(Question::Auth) {
@@ -69,7 +69,7 @@ impl<T> Machine<T> {
         let Some(link) = &mut self.link else { return };
         link.questions.answer(Question::Auth);
         if link.membership.is_some() {
-            // It was a renewal. Otherwise the enter tells whether the token was of any use.
+            // It was a renewal. Otherwise, the enter shows whether the token was of any use.
             self.refused_tokens = 0;
         }
         if std::mem::take(&mut link.auth.is_needed) && link.welcome.is_some() {
@@ -77,10 +77,10 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The server does not take the client for authenticated. `has_room` says that it is out of its room for it.
+    /// The server treats the client as not authenticated. `has_room` says that this removes it from its room.
     pub(super) fn on_no_auth(&mut self, now: Now, why: String, has_room: bool) {
         let Some(link) = &mut self.link else { return };
-        // Where the authentication has expired, nothing is answered.
+        // If the authentication has expired, this answers nothing.
         let answered = if has_room { None } else { link.questions.answer_oldest() };
         match answered {
             // It was refused along with the token before it.
@@ -94,7 +94,7 @@ impl<T> Machine<T> {
         if link.membership.is_some() && answered == Some(Question::Auth) {
             return self.on_renewal_refused(now, error);
         }
-        // The next token is asked for at once, unless the last one has hardly lived.
+        // The next token is asked for immediately, unless the last one was used only a moment ago.
         let mut ask_at = now;
         if link.membership.is_some() {
             link.questions.expect_refusals(self.outgoing.in_flight());
@@ -118,7 +118,7 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The server takes no token at the moment.
+    /// The server accepts no token at the moment.
     pub(super) fn on_token_postponed(&mut self, now: Now, wait: Duration) {
         let Some(link) = &mut self.link else { return };
         link.questions.answer(Question::Auth);
@@ -126,8 +126,8 @@ impl<T> Machine<T> {
         link.auth.ask_at = Some(now.saturating_add(wait));
     }
 
-    /// The client is in its room, and the old token still counts. Should this be its end, as an older server may say
-    /// it, then the enter after the next token makes up for it.
+    /// The client is in its room, and the old token is still valid. Should an older server mean that the old token has
+    /// expired, the enter after the next token makes up for it.
     fn on_renewal_refused(&mut self, now: Now, error: ClientError) {
         self.refused_tokens += 1;
         if self.may_try_another_token()
@@ -138,7 +138,7 @@ impl<T> Machine<T> {
         self.emit_error(error);
     }
 
-    /// The handshake was refused, for want of a valid token.
+    /// The handshake was refused because there was no valid token.
     pub(super) fn on_token_refused(&mut self, now: Now, error: ClientError) {
         self.refused_tokens += 1;
         if self.may_try_another_token() {
@@ -148,10 +148,10 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The server has closed the connection, for want of a valid token.
+    /// The server has closed the connection because there was no valid token.
     pub(super) fn on_closed_for_auth(&mut self, now: Now, code: u16, reason: &str) {
         let Some(link) = &mut self.link else { return };
-        // A refusal that came before it was counted.
+        // An earlier refusal was counted already.
         let is_counted = link.auth.refusal.is_some() && !link.was_in();
         let why = link.auth.refusal.take().unwrap_or_else(|| format!("{reason} ({code})"));
         self.refused_tokens = self.refused_tokens.saturating_sub(u32::from(is_counted));

@@ -9,9 +9,9 @@ use crate::incoming::RetryHint;
 pub(super) enum Retry {
     /// A random time up to the backoff.
     Backoff,
-    /// At once, unless it was tried before. For another token.
+    /// Immediately, unless that was tried before. For another token.
     AtOnce,
-    /// A random time up to this, since others may have lost their connections as well.
+    /// A random time up to this, because others may have lost their connections as well.
     Spread(Duration),
     /// As the server says.
     Hint(RetryHint),
@@ -21,7 +21,7 @@ pub(super) enum Retry {
 pub(super) struct Backoff {
     first: Duration,
     longest: Duration,
-    /// Attempts since a connection has lived long enough.
+    /// Attempts since the last connection that lived long enough.
     attempts: u32,
     /// Attempts in a row that did not end in the room.
     failures: u32,

@@ -13,7 +13,7 @@ use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::incoming::RetryHint;
 
-/// Over this time clients spread if the server does not say when to reconnect.
+/// The time over which clients spread if the server does not say when to reconnect.
 const BREAK_SPREAD: Duration = Duration::from_secs(1);
 
 impl<T> Machine<T> {
@@ -24,7 +24,7 @@ impl<T> Machine<T> {
         self.outputs.push_back(Output::Connect);
     }
 
-    /// The WebSocket handshake is done. `token` is to be sent in band.
+    /// The WebSocket handshake is done. `token` is to be sent over the open connection.
     pub(crate) fn on_open(&mut self, now: Now, token: Option<&str>) {
         let by = self.step_deadline(now);
         let Some(link) = self.link.as_mut().filter(|link| !link.is_open) else { return };
@@ -56,7 +56,7 @@ impl<T> Machine<T> {
                 match status {
                     401 | 403 => self.on_token_refused(now, ClientError::NoAuth(error.to_string())),
                     408 | 425 | 429 => self.lose_connection(now, error, Retry::after(retry)),
-                    // The path is wrong, or the server is no server of chat rooms.
+                    // The path is wrong, or the server does not serve chat rooms.
                     300..=499 if is_first => self.end(error),
                     _ => self.lose_connection(now, error, Retry::after(retry)),
                 }
@@ -104,7 +104,7 @@ impl<T> Machine<T> {
     /// The connection has ended or could not be made.
     pub(super) fn lose_connection(&mut self, now: Now, reason: ClientError, retry: Retry) {
         let Some(link) = self.drop_link() else { return };
-        // A server that lets a client in only to close again is not to be hammered.
+        // Do not hammer a server that lets a client in only to close the connection again.
         if link.has_lived(STABLE, now) {
             self.backoff.reset();
         }
@@ -141,7 +141,7 @@ impl<T> Machine<T> {
         Some(at)
     }
 
-    /// By when the server has to have done the next step.
+    /// The time by which the server must have done the next step.
     pub(super) fn step_deadline(&self, now: Now) -> Now {
         let patience = self.link.as_ref().map_or(self.patience, |link| link.liveness.patience());
         let end = now.saturating_add(self.settings.step_timeout.saturating_mul(patience));

@@ -1,4 +1,4 @@
-//! Enters the room: what is sent, what may come of it, and what puts the client out of it again.
+//! Enters the room: what is sent, how the server may answer, and what removes the client from the room again.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use crate::incoming::{Entered, RetryHint, ServerError, Welcome};
 const PERMANENT: [&str; 7] =
     ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
 
-/// Refusals that pass. So does every one that says when to try again.
+/// Temporary refusals. So is any refusal that says when to try again.
 const TEMPORARY: [&str; 3] = ["internal", "rate_limited", "unavailable"];
 
-/// Refusals of a frame that the server could not read, and so could not find the `cid` of.
+/// Refusals of a frame that the server could not read, so that it could not find the `cid`.
 const UNREADABLE: [&str; 5] = ["bad_json", "bad_shape", "not_an_object", "too_deep", "reserved_event"];
 
-/// Where a server says that a refusal passes, but not when.
+/// The wait if a server says that a refusal is temporary, but not when to try again.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
-/// Member ids that are remembered, to recognize own frames in a replay.
+/// How many member ids are remembered, to recognize the client's own frames in a replay.
 const MAX_MEMBERS: usize = 16;
 
 /// The server has refused something.
@@ -103,19 +103,19 @@ impl<T> Machine<T> {
         self.start_sending(now);
     }
 
-    /// The position from which the client goes on, and how many frames it has missed for good.
+    /// The position from which the client continues, and how many frames it has missed for good.
     fn go_on_from(&self, entered: &Entered) -> (u64, Option<u64>) {
         let seq = entered.seq;
         let before = self.position.as_ref().filter(|before| before.epoch == entered.epoch);
         let before = before.map(|before| before.seq);
-        // A server may not tell how much is replayed.
+        // A server may not say how much is replayed.
         let replayed = entered.replayed.unwrap_or_else(|| match before {
             Some(before) if entered.recovered => seq.saturating_sub(before),
             _ => 0,
         });
         let start = seq.saturating_sub(replayed);
         match before {
-            // More may be replayed than was asked for.
+            // More may be replayed than was requested.
             Some(before) if before <= seq => (start.max(before), Some(start.saturating_sub(before))),
             None if self.position.is_none() => (start, Some(0)),
             _ => (start, None),
@@ -162,7 +162,7 @@ impl<T> Machine<T> {
 
     fn on_message_refused(&mut self, now: Now, cid: &str, refusal: Refusal) {
         if refusal.is_any_of(&["not_entered"]) {
-            // It was under way when the room was left. It is sent again in the room.
+            // It was in flight when the client left the room. It is sent again in the room.
             if self.link.as_ref().is_some_and(|link| link.membership.is_some()) {
                 self.put_out(now, Refusal { is_temporary: true, ..refusal });
             }
@@ -182,7 +182,7 @@ impl<T> Machine<T> {
     fn on_enter_refused(&mut self, now: Now, refusal: Refusal) {
         let Some(link) = &mut self.link else { return };
         link.questions.answer(Question::Enter);
-        // When it reconnects, the room may be full of the client's own lost connection: that passes as well.
+        // On a reconnect, the room may be full because of the client's own lost connection: that is temporary as well.
         let passes_later = self.state != State::Connecting && !refusal.is_any_of(&PERMANENT);
         let refusal = Refusal { is_temporary: refusal.is_temporary || passes_later, ..refusal };
         if refusal.is_temporary || link.was_in() {
@@ -192,7 +192,7 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The connection stays, and the client is out of its room. It enters again if the reason may pass.
+    /// The connection stays, but the client is out of its room. It enters again if the reason is temporary.
     fn put_out(&mut self, now: Now, refusal: Refusal) {
         let Some(link) = &self.link else { return };
         if link.membership.is_some() && link.has_lived(STABLE, now) {

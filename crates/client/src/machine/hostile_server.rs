@@ -1,4 +1,4 @@
-//! Whatever a server sends and whenever it does, nothing panics, memory stays bounded, and there is always
+//! No matter what a server sends and when, nothing panics, memory stays bounded, and there is always
 //! something to wait for.
 
 use proptest::prelude::*;

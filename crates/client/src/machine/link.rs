@@ -1,4 +1,4 @@
-//! One attempt to connect, and the connection that comes of it.
+//! One attempt to connect, and the connection that results from it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::liveness::Liveness;
 use super::{Link, LinkAuth, Now};
 
-/// What the server answers, as far as the answer may be a `noAuth`. It answers in order.
+/// What the server will answer, as far as the answer may be a `noAuth`. It answers in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
     Auth,
@@ -33,12 +33,12 @@ impl Link {
         }
     }
 
-    /// Whether it was ever in the room.
+    /// Whether the client was ever in the room on it.
     pub(super) fn was_in(&self) -> bool {
         self.entered_at.is_some()
     }
 
-    /// Whether it has last entered longer ago than this.
+    /// Whether the last enter on it was longer ago than this.
     pub(super) fn has_lived(&self, time: Duration, now: Now) -> bool {
         self.entered_at.is_some_and(|at| now.saturating_sub(at) > time)
     }
@@ -69,7 +69,7 @@ impl Questions {
         self.0.push_back(question);
     }
 
-    /// So many messages in flight will be answered by `noAuth`, before all that is asked next.
+    /// This many messages in flight will be answered with `noAuth`, before everything that is asked next.
     pub(super) fn expect_refusals(&mut self, messages: usize) {
         (0..messages).for_each(|_| self.0.push_front(Question::Message));
     }
@@ -78,12 +78,12 @@ impl Questions {
         self.0.contains(&question)
     }
 
-    /// Whether this is what the server answers next.
+    /// Whether this is what the server will answer next.
     pub(super) fn is_next(&self, question: Question) -> bool {
         self.0.front() == Some(&question)
     }
 
-    /// This was answered, and with it what was asked before.
+    /// This was answered, and with it everything that was asked before.
     pub(super) fn answer(&mut self, question: Question) {
         if let Some(at) = self.0.iter().position(|asked| *asked == question) {
             self.0.drain(..=at);

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use super::{Now, STABLE};
 
-/// How many times longer than announced a silence may last, where connections turned out to be slow.
+/// How many times longer than announced a silence may last if connections have turned out to be slow.
 const MAX_PATIENCE: u32 = 4;
 
 /// One attempt or connection.
 #[derive(Debug)]
 pub(super) struct Liveness {
-    /// By how much all times are longer than asked for.
+    /// The factor by which all times are longer than requested.
     patience: u32,
     opened_at: Now,
     last_received: Now,
-    /// How long nothing may be received, as the server has announced.
+    /// How long the server may be silent, according to its announcement.
     silence: Option<Duration>,
-    /// By when the server has to have answered, whatever else it sends.
+    /// The time by which the server must have answered, no matter what else it sends.
     answer_by: Option<Now>,
-    /// Nothing has come later than announced.
+    /// Nothing has arrived later than announced.
     is_prompt: bool,
 }
 
@@ -28,7 +28,7 @@ impl Liveness {
         Liveness { patience, opened_at: now, last_received: now, silence, answer_by, is_prompt: true }
     }
 
-    /// By how much the times of the next connection have to be longer than asked for.
+    /// The factor by which the times of the next connection have to be longer than requested.
     pub(super) fn patience(&self) -> u32 {
         self.patience
     }
@@ -43,19 +43,19 @@ impl Liveness {
         self.silence = Some(silence);
     }
 
-    /// From now on the server has to answer by this time. `None`: anything within the heartbeat will do.
+    /// From now on, the server has to answer by this time. `None`: anything within the heartbeat will do.
     pub(super) fn expect_answer(&mut self, by: Option<Now>) {
         self.answer_by = by;
     }
 
-    /// Something was received, if only a part of a frame.
+    /// Something was received, even if only a part of a frame.
     pub(super) fn receive(&mut self, now: Now) {
         let silence = now.saturating_sub(self.last_received);
         self.is_prompt &= self.silence.is_none_or(|announced| silence <= announced);
         self.last_received = now;
     }
 
-    /// A heartbeat was received. Patience ends where heartbeats come in time.
+    /// A heartbeat was received. Patience ends when heartbeats arrive in time.
     pub(super) fn receive_heartbeat(&mut self, now: Now) {
         if self.is_prompt && now.saturating_sub(self.opened_at) > STABLE {
             self.patience = 1;

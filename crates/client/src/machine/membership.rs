@@ -1,25 +1,25 @@
-//! Being in the room: the order of its frames, and when messages may be sent.
+//! The membership in the room: the order of its frames, and when messages may be sent.
 
 /// From an `entered` until the room is left or the connection is lost.
 #[derive(Debug)]
 pub(super) struct Membership {
-    /// The room's position when it was entered. What comes up to it is a replay.
+    /// The room's position when it was entered. The frames up to it are a replay.
     entered_at: u64,
     /// The last frame that arrived.
     last: u64,
     /// Frames since then that could not be read and had no `seq`.
     unread: u64,
-    /// The server remembers all unacknowledged messages, so that they can be sent before the replay has shown
+    /// The server remembers all unacknowledged messages, so they can be sent before the replay has shown
     /// which of them are in the room.
     are_messages_known: bool,
 }
 
-/// What a frame's `seq` says.
+/// What a frame's `seq` tells about its place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It has come before.
+    /// It has arrived before.
     Old,
-    /// It is the next frame, after so many that could not be read.
+    /// It is the next frame, after this many that could not be read.
     Next { unread: u64 },
     /// Frames before it are missing.
     TooEarly,
@@ -48,8 +48,8 @@ impl Membership {
         Place::Next { unread: missing }
     }
 
-    /// Something arrives that can't be read and has no `seq`. In a replay it has the next one, which is returned.
-    /// Otherwise the frame after it tells whether it was one of the room.
+    /// Something arrives that can't be read and has no `seq`. In a replay it has the next `seq`, which is returned.
+    /// Otherwise the frame after it shows whether it was one of the room.
     pub(super) fn receive_unreadable(&mut self) -> Option<u64> {
         if self.last < self.entered_at {
             self.last += 1;

@@ -1,6 +1,6 @@
-//! The machine against a small model of a server, with connections that break at any moment, a server that
-//! refuses messages and puts members out, and frames that can't be read: each message is published once and in
-//! order, and each frame of the room reaches the application once and in order, or is told to be missed.
+//! Tests the machine against a small model of a server. Connections break at any moment, the server refuses
+//! messages and removes members, and some frames can't be read. Each message is published once and in order, and
+//! each frame of the room reaches the application once and in order, or is reported as missed.
 
 mod server;
 
@@ -28,7 +28,7 @@ enum Op {
     BreakServed,
     /// The session's resume window ends.
     Expire,
-    /// The server puts the client out of the room.
+    /// The server removes the client from the room.
     PutOut,
     /// The server refuses the next message for some time.
     Throttle,
@@ -51,7 +51,7 @@ struct Simulation {
     was_in: bool,
     /// The last position that the application was told.
     last: u64,
-    /// The `seq` of each frame that it was told to have missed.
+    /// The `seq` of each frame that the application was told to have missed.
     missed: Vec<u64>,
     throttles: bool,
 }

@@ -1,7 +1,7 @@
 //! Backpressure: the application takes no events, and the queue is full.
 //!
 //! At first nothing is read, so that the server has to wait. If this lasts, the client reads on to receive
-//! acknowledgements and heartbeats, and drops the room's frames: it has them replayed later.
+//! acknowledgements and heartbeats, and drops the room's frames. It has them replayed later.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Machine, Now, Output};
 use crate::error::ClientError;
 use crate::event::ClientEvent;
 
-/// Nothing is read for at most this long. The server takes a client for dead or too slow after longer.
+/// Nothing is read for at most this long. After longer, the server considers the client dead or too slow.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl<T> Machine<T> {
         self.emit_unrecoverable(ClientEvent::Error(error));
     }
 
-    /// Whether the room's frames are left to a replay.
+    /// Whether the room's frames are dropped, to be replayed later.
     pub(super) fn drops_frames(&self) -> bool {
         self.pause().is_some_and(Pause::drops_frames)
     }

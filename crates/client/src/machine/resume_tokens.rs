@@ -1,4 +1,4 @@
-//! The secrets by which a session is resumed.
+//! The secrets that resume a session.
 
 use tower_chat_rooms_protocol::MAX_RESUME_TOKENS;
 
@@ -7,10 +7,10 @@ use tower_chat_rooms_protocol::MAX_RESUME_TOKENS;
 pub(super) struct ResumeTokens(Vec<String>);
 
 impl ResumeTokens {
-    /// An enter was sent on the connection with this token. From now on it may hold the session, whether an
+    /// An enter was sent on the connection with this token. From now on this connection may hold the session, whether an
     /// answer arrives or not.
     pub(super) fn add(&mut self, token: &str) {
-        // The first token is of the last connection that is known to have held the session. It is the right one
+        // The first token is that of the last connection that is known to have held the session. It is the right one
         // if no enter since has arrived; otherwise one of the latest is.
         if self.0.len() == MAX_RESUME_TOKENS {
             self.0.remove(1);

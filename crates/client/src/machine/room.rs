@@ -35,7 +35,7 @@ impl<T> Machine<T> {
         }
     }
 
-    /// Something was received that is no text.
+    /// Something was received that is not text.
     pub(crate) fn on_binary(&mut self, now: Now) {
         let Some(link) = self.link.as_mut().filter(|link| link.is_open) else { return };
         link.liveness.receive(now);
@@ -70,7 +70,7 @@ impl<T> Machine<T> {
         self.start_sending(now);
     }
 
-    /// A frame that this client can't hold. If it is one of the room, then it is missed.
+    /// A frame that this client can't represent. If it is a frame of the room, it is missed.
     fn on_unreadable(&mut self, now: Now, seq: Option<u64>, why: &str) {
         self.emit_error(ClientError::BadFrame(format!("the server sent a frame that can't be read: {why}")));
         let missed = match seq {
@@ -83,7 +83,7 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The server has dropped the next frames of the room on purpose. They are not asked for again.
+    /// The server has dropped the next frames of the room on purpose. The client does not request them again.
     fn on_lagged(&mut self, now: Now, missed: u64) {
         let Some(membership) = self.membership() else { return };
         membership.skip(missed);
@@ -92,7 +92,7 @@ impl<T> Machine<T> {
         self.start_sending(now);
     }
 
-    /// Gives a frame its place in the room. Returns whether it is of the replay; `None` if it is to be ignored.
+    /// Gives a frame its place in the room. Returns whether it is part of the replay; `None` if it is to be ignored.
     fn receive_place(&mut self, now: Now, seq: u64) -> Option<bool> {
         let membership = self.membership()?;
         match membership.receive(seq) {
@@ -111,15 +111,15 @@ impl<T> Machine<T> {
         }
     }
 
-    /// So many frames up to this one will not come.
+    /// This many frames up to this one will not arrive.
     fn miss(&mut self, up_to: u64, missed: u64) {
-        // If the client itself drops frames, then a replay is going to start before these.
+        // If the client itself drops frames, a replay will start before these.
         if self.advance(up_to) {
             self.emit(ClientEvent::Gap { missed: Some(missed) });
         }
     }
 
-    /// The application is told of the frames up to this one, unless they are left to a replay.
+    /// The application is told of the frames up to this one, unless they are to be replayed later.
     fn advance(&mut self, seq: u64) -> bool {
         let emits = !self.drops_frames();
         if emits && let Some(position) = &mut self.position {

@@ -17,7 +17,7 @@ pub(super) struct Server {
     pub(super) connections: Vec<Connection>,
     /// By resume token: the number of the connection that holds the session.
     sessions: BTreeMap<usize, Session>,
-    /// Messages from this number on are refused until this one comes again, after this time.
+    /// Messages from this number on are refused until this one is sent again, after this time.
     throttled: Option<(u64, Now)>,
 }
 
@@ -185,7 +185,7 @@ impl Server {
         self.connections.iter_mut().for_each(|connection| connection.is_ended = true);
     }
 
-    /// Puts the client out of the room, if it is in there.
+    /// Removes the client from the room, if it is in it.
     pub(super) fn put_out(&mut self, n: usize) {
         if self.has_member(n) {
             self.leave(n);

@@ -308,7 +308,7 @@ fn limits_the_queue_and_the_message_size() {
     bench.machine.on_closed(ms(0), 1006, "");
     bench.lines();
     (1..=5).for_each(|n| bench.send(n));
-    assert_eq!(bench.lines(), ["5: too many messages wait to be sent; send again later"]);
+    assert_eq!(bench.lines(), ["5: too many messages are waiting to be sent; send again later"]);
 }
 
 #[test]

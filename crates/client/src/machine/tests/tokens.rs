@@ -285,7 +285,7 @@ fn a_server_that_takes_no_token_at_the_moment_gets_it_later() {
 fn without_a_token_function_it_stays_outside_until_the_server_closes() {
     let mut bench = Bench::online();
     bench.say(no_auth("the token has expired"));
-    bench.machine.on_closed(ms(0), 4502, "nobody authenticated in time");
+    bench.machine.on_closed(ms(0), 4502, "the client did not authenticate in time");
     assert_eq!(
         bench.lines(),
         [
