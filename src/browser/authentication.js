@@ -7,7 +7,7 @@ import { Timer } from './timer.js';
 // Times are milliseconds.
 /** A token function that failed is asked again after this time, and so is one whose renewed token was refused. */
 const TOKEN_RETRY = 5_000;
-/** The least time between two tokens, however short they live. */
+/** The shortest time between two tokens, however short their lifetimes. */
 const TOKEN_PAUSE = 1_000;
 
 /** Sends tokens, renews them before they expire, and replaces refused ones. */
@@ -102,7 +102,7 @@ export class Authentication {
     if (this.#tokens.hasAnother) this.#renewIn(TOKEN_RETRY);
   }
 
-  /** The token expires in so many milliseconds. */
+  /** The token expires in this many milliseconds. */
   expiring(left) {
     if (!this.#tokens.isFunction) return;
     // A token that lives no longer than the warning is warned of as soon as it is accepted.

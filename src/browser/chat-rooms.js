@@ -1,5 +1,5 @@
 // The browser client of the `chat-rooms.v1` subprotocol. It enters a room and stays in it through lost connections,
-// restarts of the server and sleeping tabs. What is sent arrives once and in order.
+// restarts of the server and sleeping tabs. Each message arrives once and in order.
 //
 //     const room = await connect('/chat', { name: 'ann', room: 'tea' });
 //     room.on('message', (frame) => console.log(frame.name, frame.message));

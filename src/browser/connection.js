@@ -1,4 +1,4 @@
-// One attempt to enter the room, and the connection that comes of it.
+// One attempt to enter the room, and the connection that results from it.
 
 import { Authentication } from './authentication.js';
 import { ChatError, CLOSE_LOST, mayReturn } from './errors.js';
@@ -22,7 +22,7 @@ const AUTH_CODES = new Set([4502, 4504, 4505]);
 const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
 /** Refusals of an enter that no later attempt can change. */
 const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
-/** Refusals that pass. */
+/** Temporary refusals. */
 const TEMPORARY = new Set(['internal', 'rate_limited', 'unavailable']);
 /** Refusals of a frame that the server could not read, not even its cid. */
 const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep', 'bad_cid']);
@@ -55,8 +55,8 @@ export class Connection {
    * * `entered(gap)`: the client is in the room;
    * * `outside(error, wait)`: it is not in the room. The connection stays, and should enter again after `wait`
    *   milliseconds; if that is null, only when the application says so;
-   * * `lost(error, when)`: the connection is of no more use; `when` says when to try again, see {@link Retry};
-   * * `ended(error)`: there is no use in trying again.
+   * * `lost(error, when)`: the connection is lost; `when` says when to try again, see {@link Retry};
+   * * `ended(error)`: it is pointless to try again.
    */
   constructor(shared, timeoutFactor, on) {
     const { env, options, session, tokens, outbox, events } = shared;
@@ -87,7 +87,7 @@ export class Connection {
   /** Whether it was in the room for long enough to call it a success. */
   get isStable() { return this.hasEntered && this.#now() - this.#enteredAt > STABLE_AFTER; }
 
-  /** By what the timeouts of the next connection are multiplied. */
+  /** The factor by which the timeouts of the next connection are multiplied. */
   get timeoutFactor() { return this.#socket.timeoutFactor; }
 
   probe() { this.#socket.probe(); }
@@ -170,7 +170,7 @@ export class Connection {
       case 'ack': return this.#acknowledged(frame);
       case 'lagged': return this.#membership?.lagged(frame.missed);
       default:
-        // A frame without a seq comes from the host, to this connection alone.
+        // The host sent a frame without a seq to this connection only.
         if (!Number.isInteger(frame.seq)) this.#events.emitFrame(frame, { own: false, replayed: false });
         else if (this.#membership?.receive(frame) === false) {
           this.#on.lost(new ChatError('gap', 'a frame is missing', { closeCode: CLOSE_LOST }));
@@ -247,7 +247,7 @@ export class Connection {
   #messageRefused(cid, error, wait) {
     this.#auth.messageAnswered();
     if (error.code === 'not_entered') {
-      // It was under way when the room was left, and is sent again in the room.
+      // It was in flight when the client left the room, and is sent again in the room.
       if (this.#membership) this.#removed(error, true, wait);
     } else if (error.code === 'rate_limited' || (TEMPORARY.has(error.code) && wait !== null)) {
       this.#outbox.postpone(cid, wait ?? DEFAULT_RETRY);
@@ -258,7 +258,7 @@ export class Connection {
 
   #enterRefused(error, wait) {
     this.#auth.answered('enter');
-    // A room that the client was in may be full of its own lost connection: that passes as well.
+    // A room that the client was in may be full because of its own lost connection: that is temporary as well.
     const isTemporary = TEMPORARY.has(error.code) || (this.#session.hasEntered && !FINAL.has(error.code));
     if (!isTemporary && !this.hasEntered) return this.#on.ended(error);
     this.#removed(error, isTemporary, wait);

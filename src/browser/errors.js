@@ -10,12 +10,12 @@ export class ChatError extends Error {
   }
 }
 
-/** The client leaves: its session ends at once. */
+/** The client leaves: its session ends immediately. */
 export const CLOSE_LEFT = 1000;
 /** The client drops the connection and comes back: its session is kept for the resume window. */
 export const CLOSE_LOST = 4000;
 
-/** Whether a client whose connection was closed with this code may come back as it is. */
+/** Whether a client whose connection was closed with this code may come back. */
 export function mayReturn(code) {
   return [1001, 1006, 1011, 1012, 1013].includes(code) || (code >= 4000 && code <= 4499);
 }

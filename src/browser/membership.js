@@ -1,6 +1,6 @@
-// The presence in the room on one connection.
+// The membership in the room on one connection.
 
-/** Brings the frames of the room in order, and lets the outbox send when it is time. */
+/** Checks the order of the room's frames, and lets the outbox send when it may. */
 export class Membership {
   #session;
   #outbox;
@@ -52,7 +52,7 @@ export class Membership {
     this.startSending();
   }
 
-  /** A frame could not be read. Whether it was one of the room is known in a replay only; else the next seq tells. */
+  /** A frame could not be read. In a replay, it was one of the room; otherwise the next seq shows whether it was. */
   unreadable() {
     if (this.#session.seq < this.#replayEnd) {
       this.lagged(1);
@@ -61,7 +61,7 @@ export class Membership {
     }
   }
 
-  /** Sends as soon as no message can be in the replay any more: what is there must not be sent again. */
+  /** Sends as soon as no message can be in the replay any more: messages in the replay must not be sent again. */
   startSending() {
     if (this.#hasEnded || this.#isSending) return;
     if (!this.#isAllKnown && this.#session.seq < this.#replayEnd) return;

@@ -4,7 +4,7 @@ import { ChatError } from './errors.js';
 import { Timer } from './timer.js';
 import { TokenBucket } from './token-bucket.js';
 
-/** The server's rate limits, where it does not name them. */
+/** The server's rate limits, if it does not announce them. */
 const DEFAULT_RATES = { messages: 100, bytes: 262_144, burst: 2 };
 
 /** Keeps messages until they are acknowledged. Sends them in order, each once on a connection, and within the
@@ -55,7 +55,7 @@ export class Outbox {
     this.#maxInFlight = limits?.cids ?? Infinity;
     const { messages, bytes, burst = DEFAULT_RATES.burst } = rates ?? DEFAULT_RATES;
     const key = JSON.stringify([messages, bytes, burst]);
-    if (this.#rates === key) return; // Coming back does not fill the buckets.
+    if (this.#rates === key) return; // A reconnect does not fill the buckets.
     this.#rates = key;
     const bucket = (rate) => (rate > 0 ? new TokenBucket(rate, rate * burst, this.#now()) : null);
     this.#buckets = [[bucket(messages), () => 1], [bucket(bytes), (message) => message.bytes]].filter(([it]) => it);
@@ -94,7 +94,7 @@ export class Outbox {
     return cid !== undefined && this.reject(cid, error);
   }
 
-  /** The server takes this message later. Until then nothing is sent. */
+  /** The server accepts this message later. Until then nothing is sent. */
   postpone(cid, wait) {
     const message = this.#messages.get(cid);
     if (!message) return;
@@ -123,7 +123,7 @@ export class Outbox {
     let free = Math.min(this.#window, this.#maxInFlight) - this.#inFlight;
     for (const [cid, message] of this.#messages) {
       if (message.bytes > this.#maxBytes) {
-        this.#take(cid).reject(tooBig()); // This server takes less than the last one.
+        this.#take(cid).reject(tooBig()); // This server accepts less than the last one.
         continue;
       }
       if (message.isSent) continue;

@@ -1,4 +1,4 @@
-// The network and the page, as the browser tells of them.
+// The network and the page, as the browser reports them.
 
 export class Page {
   #env;

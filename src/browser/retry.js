@@ -30,7 +30,7 @@ export class Retry {
   get mayRunNow() { return this.#env.performance.now() >= this.#notBefore; }
 
   /** Runs the task after `wait` and a random part of `spread` or of the backoff, whichever is longer. The first
-   * retry ignores the backoff if there is a wait or a spread. Without a spread it is half of the wait. */
+   * retry ignores the backoff if there is a wait or a spread. The default spread is half of the wait. */
   arm(task, { wait = 0, spread = wait / 2, isImmediate = false } = {}) {
     const backoff = Math.min(this.#cap, this.#base * 2 ** this.#count);
     const longest = this.#count === 0 && wait + spread > 0 ? spread : Math.max(spread, backoff);
@@ -49,7 +49,7 @@ export class Retry {
   reset() { this.#count = 0; }
 }
 
-/** When to come back, as the reason of a close frame says it; null if it does not. */
+/** When to come back, according to the reason of a close frame; null if it does not say. */
 export function readRetry(reason) {
   const [, from, to] = /retry in (\d+)(?:-(\d+))? s$/.exec(reason) ?? [];
   if (from === undefined) return null;

@@ -130,7 +130,7 @@ export class Room {
   /** Drops the connection and tries again. For `when` see {@link Retry}. */
   #reconnect(reason, when, code = CLOSE_LOST) {
     const { hasEntered, isStable } = this.#connection;
-    // A server that lets clients in only to close again gets them less and less often.
+    // If a server lets clients in only to close the connection again, they try less and less often.
     if (isStable) this.#retry.reset();
     this.#drop(code, reason.message);
     if (!hasEntered && reason.code !== 'hidden' && this.#failed(reason)) return;
@@ -208,7 +208,7 @@ function webSocketUrl(text, base) {
   return url.href;
 }
 
-/** 96 bits that nobody can guess: others must not be able to use a cid before its message is in the room. */
+/** 96 random bits: others must not be able to guess and use a cid before its message is in the room. */
 function randomId(crypto) {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }

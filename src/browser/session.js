@@ -1,6 +1,6 @@
 // The session: what the client keeps across its connections.
 
-/** The most resume tokens that a server reads. */
+/** The maximum number of resume tokens that a server reads. */
 const MAX_RESUME_TOKENS = 8;
 
 /** The client's place in the room: its name and member id, and the frames that it knows. */

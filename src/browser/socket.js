@@ -6,13 +6,13 @@ import { Timer } from './timer.js';
 const DEFAULT_HEARTBEAT = { interval: 25_000, timeout: 20_000 };
 /** A probe has to be answered within this time. */
 const PROBE_TIMEOUT = 3_000;
-/** The most that timeouts are multiplied by where connections turned out to be slow. */
+/** The highest factor for timeouts if connections have turned out to be slow. */
 const MAX_TIMEOUT_FACTOR = 4;
 /** Heartbeats that come in time for this long show that the connection is not slow any more. */
 const PROMPT_AFTER = 10_000;
 
 /** One WebSocket from before it is opened until it is dropped. Answers heartbeats, and finds out whether the other
- * end is still there. After `close` it reports nothing, whatever the WebSocket does. */
+ * end is still there. After `close` it reports nothing, no matter what the WebSocket does. */
 export class Socket {
   #env;
   #timeoutFactor;
@@ -24,7 +24,7 @@ export class Socket {
   #openedAt;
   /** Nothing has come too late for a timeout factor of 1. */
   #isPrompt = true;
-  /** By when the server has to have answered; null if any frame will do. */
+  /** The time by which the server must have answered; null if any frame will do. */
   #answerBy = null;
   #probedAt = null;
   #buffered = 0;
@@ -38,7 +38,7 @@ export class Socket {
     this.#heardAt = this.#now();
   }
 
-  /** By what the timeouts of the next connection are multiplied. */
+  /** The factor by which the timeouts of the next connection are multiplied. */
   get timeoutFactor() { return this.#timeoutFactor; }
 
   open(url, protocols) {
@@ -96,7 +96,7 @@ export class Socket {
     return (this.#answerBy ?? this.#heardAt + this.#maxSilence * this.#timeoutFactor) - this.#now();
   }
 
-  /** Compares times. That the timer fired proves nothing: browsers slow timers down and suspend them. A late timer
+  /** Compares times. A timer that fires proves nothing, because browsers slow down and suspend timers. A late timer
    * may have overtaken frames, so these and a probe get some more time. */
   #check(isLate) {
     this.#noteProgress();
@@ -113,7 +113,7 @@ export class Socket {
     else this.#awaitProbe();
   }
 
-  /** A network that takes data shows that the other end is there, as long as more data waits. The last of it may
+  /** If the network accepts data while more data waits, the other end is there. The last of it may
    * just have moved into the system's own buffer. */
   #noteProgress() {
     const buffered = this.#socket?.bufferedAmount ?? 0;

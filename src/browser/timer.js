@@ -2,7 +2,7 @@
 
 /** A timer that fires this many milliseconds late was held up, and so were the frames behind it. */
 const LATE = 500;
-/** Browsers keep a delay in 31 bits. */
+/** Browsers store a delay in 31 bits. */
 const MAX_DELAY = 0x7fff_ffff;
 
 export class Timer {
@@ -11,7 +11,7 @@ export class Timer {
 
   constructor(env) { this.#env = env; }
 
-  /** Replaces what was armed before. The task is told whether it comes late. */
+  /** Replaces the previous timer. The task is told whether it runs late. */
   arm(delay, task) {
     this.stop();
     const due = this.#env.performance.now() + delay;

@@ -15,7 +15,7 @@ export class TokenBucket {
     this.#filledAt = now;
   }
 
-  /** How many milliseconds until so much can be taken. A full bucket lends what is more than its capacity. */
+  /** How many milliseconds until this much can be taken. A full bucket lends what exceeds its capacity. */
   wait(amount, now) {
     this.#level = Math.min(this.#capacity, this.#level + (now - this.#filledAt) * this.#perMs);
     this.#filledAt = now;

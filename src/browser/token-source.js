@@ -1,9 +1,9 @@
-// The tokens that the application gives.
+// The tokens that the application provides.
 
 /** Refused tokens in a row after which the client gives up. */
 const MAX_REFUSALS = 3;
 
-/** Gives tokens, and counts how many of them the server refuses. */
+/** Provides tokens, and counts how many of them the server refuses. */
 export class TokenSource {
   #given;
   /** Refused tokens in a row. */

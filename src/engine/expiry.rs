@@ -16,7 +16,7 @@ use crate::protocol::subprotocol::Subprotocol;
 /// The longest wait before the task looks again whether there is anything to do.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// After so many sessions the other tasks get a turn: each leaves a room that may be large.
+/// After this many sessions, the other tasks get a turn: each session leaves a room that may be large.
 const SESSIONS_PER_TURN: usize = 64;
 
 /// Starts the task if it isn't running. It ends with the last session.

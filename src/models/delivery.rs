@@ -1,4 +1,4 @@
-//! Delivery: whatever is published reaches every member once and in order.
+//! Delivery: everything that is published reaches every member once and in order.
 
 use serde_json::Value;
 use shuttle::future::block_on;
@@ -11,8 +11,8 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::position::{Epoch, Position};
 use crate::protocol::subprotocol::Subprotocol;
 
-/// Reads a room's frames up to the last of so many messages, each of which has to be the next one after a
-/// `seq`. A frame that nobody delivers keeps it waiting, which shuttle reports as a deadlock.
+/// Reads a room's frames up to the last of this many messages, and checks that each is the next one after a
+/// `seq`. A frame that is not delivered keeps it waiting, which shuttle reports as a deadlock.
 fn read_messages(wire: &mut Wire, mut seq: u64, messages: usize) {
     for _ in 0..messages {
         loop {
@@ -129,7 +129,7 @@ fn a_member_that_comes_back_misses_nothing_and_gets_nothing_twice() {
     });
 }
 
-/// Whether or not anybody hears the room in the subprotocol in which it is recovered.
+/// Whether or not any member speaks the subprotocol in which the room is recovered.
 #[test]
 fn a_member_that_enters_again_is_recovered_or_told_that_it_is_not() {
     check(|| {
@@ -166,7 +166,7 @@ fn a_member_that_enters_again_is_recovered_or_told_that_it_is_not() {
     });
 }
 
-/// Another client's task ends the membership: it must not end the one that follows.
+/// Another client's task ends the membership. It must not end the one that follows.
 #[test]
 fn a_member_that_is_put_out_while_it_moves_hears_its_new_room() {
     check(|| {

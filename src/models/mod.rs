@@ -1,8 +1,8 @@
 //! Concurrency models: the crate's own code under many orders of its steps. Run them with `tests/models`.
 //!
-//! Shuttle's locks and atomics take the place of the standard library's, and its scheduler that of tokio's
-//! runtime: it picks another order at each of them. Nothing here knows how the code under test works; each
-//! model connects clients to an engine, lets them do several things at once, and checks what became of it.
+//! Shuttle's locks and atomics replace those of the standard library, and its scheduler replaces tokio's
+//! runtime: it chooses another order at each of them. The models do not know how the code under test works. Each
+//! one connects clients to an engine, lets them do several things at the same time, and checks the outcome.
 #![allow(clippy::unwrap_used, reason = "a model that can't go on has failed")]
 
 mod connections;
@@ -14,10 +14,11 @@ mod world;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
-/// So many orders of each model by each scheduler.
+/// How many orders of each model each scheduler tries.
 const ORDERS: usize = 1_000;
 
-/// A bug shows in an order in which so many steps come as they must not. More are found by chance only.
+/// The number of steps that must happen in a certain order to reveal a bug. Bugs that need more steps are found only
+/// by chance.
 const DEPTH: usize = 3;
 
 /// Runs a model in many orders. An order in which it fails is printed, for `shuttle::replay`.

@@ -1,4 +1,4 @@
-//! Rooms: whichever way members enter, leave, move and are sent away, nothing is left of an empty room.
+//! Rooms: no matter how members enter, leave, move and are removed, nothing is left of an empty room.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ fn a_member_that_moves_finds_its_reserved_place() {
                 assert!(Arc::ptr_eq(&room, &own), "it is in the room that others find");
                 mover.end(LeaveReason::Closed);
             }),
-            // The other way, so that both hold one room and want the other.
+            // In the other direction, so that both hold one room and want the other.
             Box::new(move || {
                 assert!(other.enter("a"));
                 other.end(LeaveReason::Closed);
@@ -68,7 +68,7 @@ fn a_closed_room_is_forgotten_and_its_id_is_free() {
                 if world.room("r").is_some_and(|room| Arc::ptr_eq(&room, &own)) {
                     client.end(LeaveReason::Closed);
                 } else {
-                    // Whenever it entered, it is told.
+                    // It is told, no matter when it entered.
                     assert_eq!(client.serve(), LeaveReason::RoomClosed);
                 }
             };

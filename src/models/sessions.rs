@@ -1,5 +1,5 @@
-//! Sessions: whoever loses a connection, comes back, gives up or is kicked at the same moment, a session is
-//! in one hand and ends once.
+//! Sessions: no matter which connections are lost, return, give up or are kicked at the same time, a session has
+//! one connection at most and ends once.
 
 use shuttle::thread;
 
@@ -150,7 +150,7 @@ fn a_message_that_a_new_connection_repeats_goes_out_once() {
         assert!(second.resume(token, None));
         let repeated = second.publish("hello", Some("c1")).unwrap();
         let published = publishing.join().unwrap();
-        // If the old connection's came first, the new one is told of that.
+        // If the message of the old connection came first, the new one is told of that one.
         assert_eq!(repeated.is_repeated, published.is_some());
         assert!(published.is_none_or(|seq| seq == repeated.seq));
         second.end(LeaveReason::Closed);
@@ -162,7 +162,7 @@ fn a_message_that_a_new_connection_repeats_goes_out_once() {
     });
 }
 
-/// A client that has never heard what became of its last try presents the tokens of both sessions.
+/// A client that has not heard the result of its last attempt sends the tokens of both sessions.
 #[test]
 fn a_connection_that_is_replaced_while_it_resumes_ends() {
     check(|| {
@@ -206,7 +206,7 @@ fn nothing_is_told_after_a_shutdown() {
     });
 }
 
-/// The old connection's task is just telling the host of the enter, when others end the membership.
+/// The old connection's task is telling the host of the enter while others end the membership.
 #[test]
 fn a_left_follows_its_entered_whoever_calls_them() {
     check(|| {

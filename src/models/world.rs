@@ -111,7 +111,7 @@ impl World {
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
     }
 
-    /// As for a user whose name the member has.
+    /// As when the user enters whose name the member has.
     pub(super) fn put_out(&self, id: ConnectionId, room: &str) {
         let frames = frame::text(br#"{"event":"error"}"#);
         if let Some(session) = self.engine.sessions.get(id) {
@@ -149,7 +149,8 @@ impl World {
         }
     }
 
-    /// Nothing contradicts itself, and each membership that the host was told of has ended once, or goes on.
+    /// Checks that nothing contradicts itself, and that each membership that the host was told of has ended once or
+    /// continues.
     pub(super) fn assert_consistent(&self) {
         let report = self.engine.check_consistency();
         assert!(report.faults.is_empty(), "{report:?}");
@@ -171,7 +172,7 @@ impl World {
         assert_eq!(open.len(), report.members, "the host was not told of a member: {told:?}");
     }
 
-    /// Nothing is left of anything, once no task and no connection is.
+    /// Checks that nothing is left once there is no task and no connection.
     pub(super) fn assert_empty(&self) {
         self.engine.tasks.close();
         block_on(self.engine.tasks.wait());
@@ -213,7 +214,7 @@ impl Client {
         has_entered
     }
 
-    /// Takes over the session that this token stands for, and goes on in its room.
+    /// Resumes the session that this token belongs to, and continues in its room.
     pub(super) fn resume(&mut self, token: Option<ResumeToken>, since: Option<Position>) -> bool {
         self.resume_any(&[token], since)
     }
@@ -233,7 +234,7 @@ impl Client {
         self.run_callbacks();
     }
 
-    /// Publishes a message, if the client is in a room that takes it.
+    /// Publishes a message, if the client is in a room that accepts it.
     pub(super) fn publish(&self, text: &str, cid: Option<&str>) -> Option<Published> {
         let text = format!(r#"{{"event":"message","message":"{text}"}}"#);
         match self.attachment.publish(&body(&text), cid) {
@@ -269,7 +270,7 @@ impl Client {
         self.end(LeaveReason::Lost);
     }
 
-    /// Ends the connection, to a client that waits for no closing handshake.
+    /// Ends the connection of a client that does not wait for a closing handshake.
     pub(super) fn end(self, reason: LeaveReason) {
         let Client { attachment, wire, _permit, .. } = self;
         drop(wire);
@@ -304,11 +305,11 @@ impl Wire {
         // A mask of zeros changes nothing.
         bytes.extend([0; 4]);
         bytes.extend(text.as_bytes());
-        // A server that has gone hears nothing more.
+        // A server that is gone hears nothing more.
         let _ = self.io.write_all(&bytes).await;
     }
 
-    /// The next frame that is no heartbeat; `None` at a close frame or the end of the stream.
+    /// The next frame that is not a heartbeat; `None` at a close frame or the end of the stream.
     pub(super) async fn next(&mut self) -> Option<Value> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -357,7 +358,7 @@ fn body(text: &str) -> Body<'_> {
     }
 }
 
-/// Runs these at once, and waits for all.
+/// Runs these at the same time, and waits for all.
 pub(super) fn at_once(parts: Vec<Box<dyn FnOnce() + Send>>) {
     let threads: Vec<_> = parts.into_iter().map(thread::spawn).collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());

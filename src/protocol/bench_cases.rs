@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> impl FnMut() {
     move || assert!(black_box(Inbound::parse(black_box(text), MAX_DEPTH)).is_ok())
 }
 
-/// A payload of so many bytes is put in a frame.
+/// A payload of this many bytes is put in a frame.
 pub fn encode(bytes: usize) -> impl FnMut() {
     let (payload, mut out) = (vec![b'x'; bytes], Vec::new());
     move || {

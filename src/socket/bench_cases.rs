@@ -21,7 +21,7 @@ pub fn leftover() -> impl FnMut() {
     push_and_advance(2, 50, |next| next)
 }
 
-/// A batch of so many messages of which the socket took a few bytes at first, then the rest in parts.
+/// A batch of this many messages, of which the socket accepts a few bytes at first, then the rest in parts.
 pub fn leftover_in_parts(messages: usize) -> impl FnMut() {
     push_and_advance(messages, 5, |next| next.div_ceil(2))
 }

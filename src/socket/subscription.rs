@@ -62,7 +62,7 @@ impl Subscription {
         self.waiting.take().unwrap_or_default()
     }
 
-    /// The frames of a batch, and how many bytes of them the socket has had; `None` if it has had all, or if
+    /// The frames of a batch, and how many bytes of them the socket already has; `None` if it has all of them, or if
     /// they wait.
     pub(super) fn next<'b>(
         &mut self,

@@ -26,7 +26,7 @@ const SUBPROTOCOL: HeaderValue = HeaderValue::from_static(SUBPROTOCOL_V1);
 /// How many characters of a refusal's text are reported.
 const MAX_BODY: usize = 300;
 
-/// Opens a connection, as often as needed.
+/// Opens a connection, as many times as needed.
 pub(crate) struct Connector {
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,

@@ -62,7 +62,7 @@ impl FromArgMatches for Settings {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         if let Some(text) = matches.get_one::<String>(MAX_PER_IP) {
-            // `unlimited` is not a number, and whatever else is not one is refused below.
+            // `unlimited` is not a number, and everything else that is not one is refused below.
             self.max_connections_per_ip = read_zero(MAX_PER_IP, text).parse().unwrap_or(usize::MAX);
         }
         set(Limits::options(), matches, |name, text| self.limits.set(name, text))?;

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An event that the replica of a room has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Applied {
-    /// Which event it was, whatever its place is.
+    /// Which event it was, regardless of its place.
     pub(super) id: u64,
     pub(super) kind: EventKind,
     pub(super) stamp: Stamp,
@@ -96,7 +96,7 @@ pub(super) async fn rooms_are_independent(nodes: impl Nodes) {
     log.check(&nodes).await;
 }
 
-/// Each node with several members, which enter, publish and leave at once.
+/// Several nodes, each with several members, which enter, publish and leave at the same time.
 pub(super) async fn concurrent_submitters_get_one_order(nodes: impl Nodes) {
     const MEMBERS: usize = 4;
     const MESSAGES: u64 = 25;

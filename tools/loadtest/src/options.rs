@@ -39,7 +39,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 500.0, value_parser = rate)]
     pub(crate) rate: f64,
 
-    /// Messages that each room receives at once; --rate determines how often [burst]
+    /// Messages that each room receives at the same time; --rate determines how often [burst]
     #[arg(long, default_value = "10", value_parser = at_least_one)]
     pub(crate) burst: usize,
 
@@ -92,7 +92,7 @@ pub(crate) struct Options {
 /// The load once all have connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// All have entered; messages are due at a constant rate, whatever the server does (open loop)
+    /// All have entered; messages are due at a constant rate, no matter what the server does (open loop)
     Rate,
     /// The same rate in bursts, in all rooms at the same time
     Burst,
@@ -151,7 +151,7 @@ impl Options {
                 self.size
             ),
             Scenario::Idle => "heartbeats only".into(),
-            Scenario::Enter => "all enter at once".into(),
+            Scenario::Enter => "all enter at the same time".into(),
         };
         format!("{}: {rooms} room(s) of {members}, {what}", self.scenario.name())
     }

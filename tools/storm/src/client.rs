@@ -20,7 +20,7 @@ pub(crate) struct Session {
     name: String,
     token: Value,
     epoch: Value,
-    /// That of the latest frame that it has had.
+    /// The `seq` of the latest frame that it has received.
     pub(crate) seq: u64,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Client {
     session: Session,
     /// The time up to the answer to its enter.
     pub(crate) answered: Duration,
-    /// The time up to the last frame that it had missed.
+    /// The time up to the last of the frames that it had missed.
     pub(crate) caught_up: Duration,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     served: JoinHandle<()>,
     /// What was read and not taken yet.
     bytes: BytesMut,
-    /// By which its session can be resumed.
+    /// The token that resumes its session.
     token: Value,
 }
 
@@ -57,7 +57,7 @@ impl Client {
         Client { connection, session, answered, caught_up: begun.elapsed() }
     }
 
-    /// Comes back to its session as soon as all may, which is when its times begin.
+    /// Comes back to its session as soon as all clients may, which is when its times begin.
     pub(crate) async fn come_back(
         mut connection: Connection,
         mut session: Session,

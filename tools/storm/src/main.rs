@@ -1,4 +1,4 @@
-//! Lets all members of a large room lose their connections, come back at once, and go again for good:
+//! Lets all members of a large room lose their connections, come back at the same time, and leave for good:
 //! `cargo run --release -p storm`. It measures how long the clients wait, and how long the server holds up
 //! everything else that runs on its workers.
 //!
@@ -21,7 +21,7 @@ use tower_chat_rooms::{ChatRooms, History, Limits, Recovery};
 use crate::client::{Client, Connection, ROOM, Session};
 use crate::probe::{Probes, take_longest_turn};
 
-/// Lets all members of a large room come back at once.
+/// Lets all members of a large room come back at the same time.
 #[derive(Debug, Clone, Parser)]
 struct Options {
     /// Members of the room
@@ -40,7 +40,7 @@ struct Options {
     #[arg(long, default_value_t = 512)]
     message: usize,
 
-    /// Bytes that a connection takes before its client reads
+    /// Bytes that a connection accepts before its client reads
     #[arg(long, default_value_t = 16 * 1024)]
     buffer: usize,
 
@@ -49,7 +49,7 @@ struct Options {
     resume_window: Duration,
 }
 
-/// So many tasks are spawned in one turn.
+/// How many tasks are spawned in one turn.
 const SPAWNS_PER_TURN: usize = 32;
 
 fn main() {

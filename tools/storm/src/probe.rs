@@ -1,4 +1,4 @@
-//! How long the server holds up what else runs on its workers.
+//! Measures how long the server holds up everything else that runs on its workers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use cpu_time::ThreadTime;
 use tokio::task::{JoinHandle, yield_now};
 
-/// With so many probes for each worker, one at least sees a worker that stands still.
+/// With this many probes per worker, at least one notices a worker that stands still.
 const PROBES_PER_WORKER: usize = 4;
 
-/// Tasks that do nothing but notice how long they have to wait for their next turn.
+/// Tasks that only measure how long they have to wait for their next turn.
 pub(crate) struct Probes {
     is_over: Arc<AtomicBool>,
     probes: Vec<JoinHandle<Duration>>,
@@ -50,7 +50,7 @@ impl Probes {
 /// The longest turn of the tasks of connections, in nanoseconds of CPU time: other processes do not count.
 static LONGEST_TURN: AtomicU64 = AtomicU64::new(0);
 
-/// The longest turn since this was asked for.
+/// The longest turn since the last call.
 pub(crate) fn take_longest_turn() -> Duration {
     Duration::from_nanos(LONGEST_TURN.swap(0, Relaxed))
 }

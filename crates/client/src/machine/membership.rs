@@ -59,7 +59,7 @@ impl Membership {
         None
     }
 
-    /// So many frames will not come.
+    /// This many frames will not arrive.
     pub(super) fn skip(&mut self, missed: u64) {
         self.last = self.last.saturating_add(missed);
     }

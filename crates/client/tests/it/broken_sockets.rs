@@ -119,7 +119,7 @@ async fn receive(mut client: Client, messages: usize, own: bool) -> Vec<(String,
     received
 }
 
-/// Sends the numbers from 0, up to 20 at once. Each is acknowledged once.
+/// Sends the numbers from 0, up to 20 at the same time. Each is acknowledged once.
 async fn count(client: Client, messages: usize) {
     let sender = client.sender();
     let receiving = tokio::spawn(receive(client, messages, true));

@@ -20,7 +20,7 @@ pub(crate) async fn reach(client: &mut Client, is_wanted: impl Fn(&ClientState) 
     }
 }
 
-/// The first words of so many messages of another member.
+/// The first words of this many messages of another member.
 async fn words(client: &mut Client, count: usize) -> Vec<usize> {
     let mut words = Vec::new();
     while words.len() < count {

@@ -96,7 +96,7 @@ impl Replaceable {
         self.network.is_down.store(false, Ordering::Relaxed);
     }
 
-    /// From now on so many bytes per second reach a client.
+    /// From now on, this many bytes per second reach a client.
     pub(crate) fn slow_down(&self, bytes_per_second: u64) {
         self.network.nanos_per_byte.store(1_000_000_000 / bytes_per_second, Ordering::Relaxed);
     }

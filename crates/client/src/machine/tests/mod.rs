@@ -63,7 +63,7 @@ fn entered(seq: u64, more: Value) -> Value {
     merged(frame, more)
 }
 
-/// The answer to an enter by which the session is resumed.
+/// The answer to an enter that resumes the session.
 fn resumed(seq: u64, replayed: u64) -> Value {
     entered(seq, json!({"resumed": true, "recovered": true, "replayed": replayed}))
 }

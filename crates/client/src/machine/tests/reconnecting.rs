@@ -9,7 +9,7 @@ impl Bench {
         self.retry_in()
     }
 
-    /// Is back, and stays for so long.
+    /// Is back, and stays for this long.
     fn stay(&mut self, seconds: u64) {
         self.wait();
         self.lines();

@@ -64,7 +64,7 @@ impl Server {
 
 const RATES: [f64; 2] = [100.0, 262_144.0];
 
-/// Has queued so many messages while its connection was lost, and comes back to a server that says these rates.
+/// Has queued this many messages while its connection was lost, and returns to a server that announces these rates.
 fn back_with_queue(count: u32, bytes: usize, rates: Value) -> Bench {
     let mut bench = Bench::online();
     bench.machine.on_closed(ms(0), 1006, "");
