@@ -69,7 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 request
             })
             .service(service.clone());
-        // With `serve_connection`, every upgrade would be refused with 500.
+        // With `serve_connection`, clients would get a 101 and then the end of the connection.
         let connection = http
             .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
             .into_owned();

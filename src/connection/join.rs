@@ -187,7 +187,11 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
         Some(own) if claimed != Some(own) => (Some(own), body.with_message(own)),
         own => (own.or(claimed), body),
     };
-    let name = name.ok_or_else(|| bad_name("must be a string, as \"message\""))?;
+    let name = name.ok_or_else(|| {
+        bad_name(
+            "is missing: send {\"event\":\"enter\",\"message\":NAME,\"roomId\":ROOM}, NAME being a string",
+        )
+    })?;
     let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
     let bad_room = |why: &str| PeerError::new(ErrorCode::BadRoomId, format!("the room id {why}"));
     let RoomField::Id(room) = enter.room else {

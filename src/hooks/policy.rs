@@ -1,5 +1,6 @@
 //! The room policy: who may enter a room, and what may be sent there.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use crate::error::SendError;
 use crate::hooks::user::{Denied, User};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::host_frame;
+use crate::protocol::inbound::message_of;
 
 /// Decides who may enter a room, and what happens to each message.
 ///
@@ -28,7 +30,7 @@ use crate::protocol::host_frame;
 ///     }
 ///
 ///     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
-///         if request.body().contains("spam") { Verdict::refuse("no spam") } else { Verdict::allow() }
+///         if request.text().is_some_and(|text| text.contains("spam")) { Verdict::refuse("no spam") } else { Verdict::allow() }
 ///     }
 /// }
 ///
@@ -218,6 +220,11 @@ impl MessageRequest<'_> {
     /// The frame as the client sent it, a JSON object.
     pub fn body(&self) -> &str {
         self.body
+    }
+
+    /// The text of the message, if `message` is a string: what its readers see, without JSON's escapes.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        message_of(self.body)
     }
 }
 

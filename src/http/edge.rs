@@ -54,10 +54,11 @@ impl Edge {
                 tracing::warn!(
                     origin,
                     ?host,
-                    "refused a page of another origin; if it is yours, allow it with `ChatRoomsBuilder::origins`"
+                    "refused a page whose origin is not allowed; if it is yours, allow it with \
+                     `ChatRoomsBuilder::origins`"
                 );
             } else {
-                tracing::debug!(origin, ?host, "refused a page of another origin");
+                tracing::debug!(origin, ?host, "refused a page whose origin is not allowed");
             }
             return Err(RefusalKind::Origin.into());
         }
@@ -81,8 +82,8 @@ impl Edge {
         let is_limited = self.engine.config().limits.max_connections_per_ip < usize::MAX;
         if (is_limited || !self.proxies.is_empty()) && self.reported.missing_peer_addr.is_first() {
             tracing::warn!(
-                "a request has no `PeerAddr` extension, so `Limits::max_connections_per_ip` and \
-                 `ChatRoomsBuilder::trusted_proxies` have no effect; insert it where you accept connections, or \
+                "a request has no `PeerAddr` extension, so `Limits::max_connections_per_ip`, the \
+                 rates per address and `ChatRoomsBuilder::trusted_proxies` have no effect; insert it where you accept connections, or \
                  set `max_connections_per_ip` to `usize::MAX`"
             );
         }

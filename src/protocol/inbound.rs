@@ -200,6 +200,11 @@ impl<'a> Body<'a> {
     }
 }
 
+/// The `message` of an object, if it is a string.
+pub(crate) fn message_of(object: &str) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Envelope<'_>>(object).ok()?.message.and_then(string)
+}
+
 /// The event's name of a frame that the server has made.
 pub(crate) fn event_of(frame: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Envelope<'_>>(frame).ok()?.event.and_then(string)

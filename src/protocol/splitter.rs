@@ -100,7 +100,7 @@ impl Splitter {
         }
         if is_control || len <= PART as u64 {
             out.extend_from_slice(&self.header[..end]);
-            // A control frame is short. If it is not, tungstenite refuses it because of its header.
+            // A control frame is short. If it is not, the parser refuses it because of its header.
             (self.frame.part, self.frame.rest) = (len as usize, 0);
         }
         Ok(())

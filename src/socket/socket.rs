@@ -277,19 +277,16 @@ impl Socket {
         // A client that waits to be read does not read. A socket that is closed with unread bytes is reset, and the
         // close frame is lost. And some browsers treat a stream that ends before they have answered the close frame
         // as not cleanly closed.
-        while !self.is_gone() {
-            if std::task::ready!(self.poll_rest(cx)) {
-                break;
-            }
+        while !self.is_gone() && !self.is_unreadable {
+            std::task::ready!(self.poll_rest(cx));
         }
-        self.outlet.poll_shutdown(cx)
+        std::task::ready!(self.outlet.poll_shutdown(cx));
+        // Its answer cannot be recognized any more, so the end of the stream has to do.
+        if self.is_unreadable { self.outlet.poll_discard(cx) } else { Poll::Ready(()) }
     }
 
-    /// Reads and discards what is left. Returns whether the client has closed its side.
-    fn poll_rest(&mut self, cx: &mut Cx<'_>) -> Poll<bool> {
-        if self.is_unreadable {
-            return self.outlet.poll_discard(cx).map(|()| true);
-        }
+    /// Reads and discards what is left.
+    fn poll_rest(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
         // tungstenite's answer to the close frame is dropped: ours was sent already.
         let (mut unwanted, mut answers) = (Inbox::default(), SendQueue::default());
         let max_message_bytes = self.context.config.limits.max_message_bytes;
@@ -300,7 +297,7 @@ impl Socket {
             Err(reason @ (LeaveReason::Closed | LeaveReason::Lost)) => self.ended = Some(reason),
             Err(_) => self.is_unreadable = true,
         }
-        Poll::Ready(self.ended.is_some())
+        Poll::Ready(())
     }
 
     /// Nothing more is read.

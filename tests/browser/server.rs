@@ -95,9 +95,11 @@ impl Server {
         *self = Server::listen(&self.address().to_string(), self.flags.clone(), self.files).await;
     }
 
-    /// Stops it in the middle of what it does; to others it seems to hang.
+    /// Stops it in the middle of what it does; to others it seems to hang. On a busy machine it runs on for a
+    /// moment after the signal, so this waits until it has stopped.
     pub(crate) fn freeze(&self) {
         self.signal("STOP");
+        self.shell("until ps -o state= -p $ID | grep -q T; do sleep 0.01; done");
     }
 
     pub(crate) fn thaw(&self) {
@@ -105,9 +107,14 @@ impl Server {
     }
 
     fn signal(&self, name: &str) {
+        self.shell(&format!("kill -s {name} $ID"));
+    }
+
+    /// Runs a command that knows the process as `$ID`.
+    fn shell(&self, command: &str) {
         let id = self.process.id().expect("the server is running");
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -s {name} {id}")).status();
-        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} can't be sent");
+        let status = Command::new("sh").arg("-c").arg(command).env("ID", id.to_string()).status();
+        assert!(status.is_ok_and(|status| status.success()), "`{command}` failed");
     }
 
     async fn listen(address: &str, flags: Vec<String>, files: Option<usize>) -> Server {

@@ -10,6 +10,7 @@ mod probe;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use cpu_time::ProcessTime;
 use serde_json::json;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -173,18 +174,19 @@ async fn join<T: 'static>(all: &mut JoinSet<T>) -> Vec<T> {
 struct Phase {
     name: &'static str,
     begun: Instant,
+    cpu: ProcessTime,
     probes: Probes,
 }
 
 impl Phase {
     fn begin(name: &'static str, options: &Options) -> Phase {
         take_longest_turn();
-        Phase { name, begun: Instant::now(), probes: Probes::start(options.workers) }
+        Phase { name, begun: Instant::now(), cpu: ProcessTime::now(), probes: Probes::start(options.workers) }
     }
 
     async fn end(self) {
         let took = self.begun.elapsed();
-        println!("\n{}: {took:.1?}", self.name);
+        println!("\n{}: {took:.1?}, {:.1?} of CPU time", self.name, self.cpu.elapsed());
         println!("  longest wait for a turn: {:.1?}", self.probes.stop().await);
         println!("  longest turn of a connection's task (CPU time): {:.2?}", take_longest_turn());
     }
