@@ -27,6 +27,9 @@ use tower_chat_rooms::{ChatRooms, PeerAddr};
 /// Time for the head of a request, and between two pings of an HTTP/2 connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes of the head of a request; hyper's default is 400 KiB.
+const MAX_HEAD: usize = 32 * 1024;
+
 /// HTTP connections of one address. The chat rooms have their own limit for WebSockets.
 const MAX_PER_ADDRESS: usize = 256;
 
@@ -38,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("open http://{} in two tabs; ctrl-c ends it", listener.local_addr()?);
 
     let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     // Pings end a connection whose client is gone; one that answers them may stay.
     http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).enable_connect_protocol();
     let open = GracefulShutdown::new();

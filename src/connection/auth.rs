@@ -17,6 +17,7 @@ pub(super) async fn authenticate(connection: &mut Connection, token: Cow<'_, str
     if let Err(exceeded) = connection.rates().check_auth() {
         return connection.refuse_excess(exceeded, None);
     }
+    connection.rates().forgive();
     match connection.ask("on_token", async { auth.on_token(&token).await }).await? {
         Some(Ok(user)) => accept(connection, user).await,
         Some(Err(denied)) => connection.refuse_token(denied.reason()),

@@ -353,6 +353,10 @@ impl Connection {
             return self.refuse_excess(exceeded, cid.as_deref()).map(|()| None);
         }
         self.faults.reset_bad_frames();
+        // Enters and tokens have rates of their own, which are checked later.
+        if !matches!(inbound, Inbound::Enter(_) | Inbound::Auth(_)) {
+            self.rates.forgive();
+        }
         match inbound {
             Inbound::Pong => Ok(None),
             Inbound::Ping if self.is_v1() => {

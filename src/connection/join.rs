@@ -38,6 +38,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     if let Err(exceeded) = rate {
         return connection.refuse_excess(exceeded, None);
     }
+    connection.rates().forgive();
     let resumption = match resumption(connection, &enter) {
         Ok(resumption) => resumption,
         Err(error) => return connection.refuse(error, None),

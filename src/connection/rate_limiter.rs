@@ -62,9 +62,12 @@ impl RateLimiter {
         self.bytes.take(clamp(len), bytes(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} bytes per second", limits.max_bytes_per_second),
             wait,
-        })?;
+        })
+    }
+
+    /// A frame was within all of its rates.
+    pub(super) fn forgive(&mut self) {
         self.violations = self.violations.saturating_sub(1);
-        Ok(())
     }
 
     /// Counts frames that are not messages. They get no answer.

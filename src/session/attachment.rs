@@ -132,7 +132,8 @@ impl Attachment {
                 }
                 if !has_resumed && self.attach_to(&target, *token)? {
                     has_resumed = true;
-                } else if self.sessions.replace(&target, *token, self.session.user().as_deref()) {
+                } else if self.sessions.replace(&target, *token, self.session.user().as_deref(), has_resumed)
+                {
                     break;
                 }
             }

@@ -104,18 +104,25 @@ impl Sessions {
     /// Ends a connection. An attached connection is told to end; a session without one ends here, unless the
     /// reason allows it to be resumed. Returns whether there was one of the two.
     pub(crate) fn close(&self, session: &Arc<Session>, reason: LeaveReason) -> bool {
-        self.close_locked(session, session.state(), reason)
+        self.close_locked(session, session.state(), reason, reason.keeps_session())
     }
 
-    /// Ends the connection of a session whose client names its token on another connection, if both have the same
-    /// user. Returns false if the token does not belong to the session any more.
-    pub(super) fn replace(&self, session: &Arc<Session>, token: ResumeToken, user: Option<&User>) -> bool {
+    /// A client that names the token of a session has another connection: the one of the session ends, if it
+    /// is the same user's. So does the session, if the client goes on with another one. Returns false if the
+    /// token does not stand for the session any more.
+    pub(super) fn replace(
+        &self,
+        session: &Arc<Session>,
+        token: ResumeToken,
+        user: Option<&User>,
+        has_resumed: bool,
+    ) -> bool {
         let state = session.state();
         if state.token != Some(token) {
             return false;
         }
         if state.user.as_ref().map(|user| user.id()) == user.map(User::id) {
-            self.close_locked(session, state, LeaveReason::Replaced);
+            self.close_locked(session, state, LeaveReason::Replaced, !has_resumed);
         }
         true
     }
@@ -125,18 +132,19 @@ impl Sessions {
         session: &Arc<Session>,
         mut state: MutexGuard<'_, State>,
         reason: LeaveReason,
+        keeps_session: bool,
     ) -> bool {
         match &state.phase {
             Phase::Ended => false,
             Phase::Attached => {
                 let is_told = session.with_socket(|socket| socket.close(reason)).is_some();
-                // Without a socket, the connection is just resuming another session.
-                if !reason.keeps_session() || !is_told {
+                // Without a socket the connection is just resuming another session.
+                if !keeps_session || !is_told {
                     state.verdict.get_or_insert(reason);
                 }
                 true
             }
-            Phase::Detached(_) if reason.keeps_session() => true,
+            Phase::Detached(_) if keeps_session => true,
             Phase::Detached(_) => {
                 let absence = self.end(session, &mut state, reason);
                 drop(state);

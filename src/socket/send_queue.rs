@@ -15,7 +15,8 @@ use crate::protocol::{inbound, outbound};
 ///
 /// A piece shares the memory of the buffer that it was cut from, and keeps all of it alive. Only the first piece,
 /// which was written in part, is shorter than its buffer. So the send queue holds no more than its bounds, one batch
-/// of a room, and the replay, which the room's replay buffer bounds.
+/// of a room, and the replay, which the room's replay buffer bounds. A client that asks
+/// for replay after replay without reading them is recognized by [`SendQueue::replay_bytes`].
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     control: Vec<u8>,
@@ -27,6 +28,8 @@ pub(crate) struct SendQueue {
     rest: usize,
     bytes: usize,
     frames: usize,
+    /// Bytes of replays, which do not count among `bytes`.
+    replay_bytes: usize,
 }
 
 /// Whole frames, except for the first piece, which may begin inside of a frame.
@@ -76,6 +79,11 @@ impl SendQueue {
     /// Frames that wait, except for a replay.
     pub(crate) fn frames(&self) -> usize {
         self.frames
+    }
+
+    /// Bytes of replays that wait.
+    pub(crate) fn replay_bytes(&self) -> usize {
+        self.replay_bytes
     }
 
     /// Bytes of control frames that wait.
@@ -141,7 +149,7 @@ impl SendQueue {
             _ => None,
         };
         self.data.clear();
-        (self.bytes, self.frames) = (0, 0);
+        (self.bytes, self.frames, self.replay_bytes) = (0, 0, 0);
         if let Some((kind, begun)) = begun {
             let rest = self.rest;
             self.keep(kind, begun, rest, 1);
@@ -178,7 +186,9 @@ impl SendQueue {
         };
         first.advance(n);
         self.rest = rest;
-        if *kind != Kind::Replay {
+        if *kind == Kind::Replay {
+            self.replay_bytes -= n;
+        } else {
             self.bytes -= n;
             self.frames -= done;
         }
@@ -198,7 +208,9 @@ impl SendQueue {
         if self.data.is_empty() {
             self.rest = rest;
         }
-        if kind != Kind::Replay {
+        if kind == Kind::Replay {
+            self.replay_bytes += bytes.len();
+        } else {
             self.bytes += bytes.len();
             self.frames += frames;
         }

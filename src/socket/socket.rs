@@ -125,6 +125,12 @@ impl Socket {
     /// Writes the answer to an enter, the replay, and then what the room has published since. `slow`
     /// is what happens if the client reads the room too slowly.
     pub(crate) fn answer_enter(&mut self, answer: Option<Bytes>, replay: Option<Replay>, slow: SlowConsumer) {
+        // A replay may be of any length, but a client that reads none of them gets no further one: each would keep
+        // the memory of another room's history, or of the same one at another time.
+        let has_more = replay.as_ref().is_some_and(|replay| !replay.chunks.is_empty());
+        if has_more && self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
+            return self.close(LeaveReason::Slow);
+        }
         if let Some(subscription) = &mut self.subscription {
             subscription.set_slow_consumer(slow);
         }

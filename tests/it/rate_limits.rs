@@ -116,6 +116,30 @@ async fn too_many_rate_violations_close_the_connection() {
     assert_empty(&rooms);
 }
 
+/// They are within the rate of messages, and so used to offset each violation.
+#[tokio::test(start_paused = true)]
+async fn enters_and_tokens_beyond_their_own_rates_close_the_connection() {
+    let rates = RateLimits::default().max_enters_per_minute(3).max_auths_per_minute(3).max_rate_violations(5);
+    for frame in [
+        json!({"event": "enter", "message": "ann", "roomId": "r"}),
+        json!({"event": "auth", "message": "token"}),
+    ] {
+        let rooms = ChatRooms::builder()
+            .rate_limits(rates.clone())
+            .auth(|_: String| std::future::ready(Ok::<_, Denied>(User::new("ann"))))
+            .build()
+            .unwrap();
+        let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+        for _ in 0..20 {
+            ann.send(frame.clone()).await;
+            advance(ms(20)).await;
+        }
+        let (frames, code) = ann.frames_until_close().await;
+        assert_eq!(code, 1008, "{frame}");
+        assert_eq!(frames.iter().filter(|frame| frame["code"] == "rate_limited").count(), 5, "{frame}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_accepted_message_offsets_a_rate_violation() {
     let rooms = ChatRooms::builder()

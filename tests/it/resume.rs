@@ -138,6 +138,33 @@ async fn a_resume_closes_other_attempts_of_the_same_client() {
     assert_eq!(other.next_or_close().await, Next::Closed(4503));
 }
 
+/// The other session used to be kept for the resume window, and its member to stay in the room.
+#[tokio::test(start_paused = true)]
+async fn a_resume_ends_the_other_sessions_of_the_same_client() {
+    for is_connected in [true, false] {
+        let (rooms, log) = recovering_rooms();
+        let mut ann = V1Client::enter(&rooms, "ann").await;
+        let mut other = V1Client::enter(&rooms, "other").await;
+        ann.expect_message("other").await;
+        ann.resume_tokens.append(&mut other.resume_tokens);
+        ann.disconnect().await;
+        if is_connected {
+            assert_eq!(resumed_and_recovered(&ann.reconnect(&rooms).await), (true, true));
+            assert_eq!(other.connection.next_or_close().await, Next::Closed(4503));
+        } else {
+            other.disconnect().await;
+            assert_eq!(resumed_and_recovered(&ann.reconnect(&rooms).await), (true, true));
+        }
+        assert_eq!(ann.next().await["event"], "out");
+        assert_eq!(
+            log.take_moves(),
+            ["+ ann r 1", "+ other r 2", "- other r 1 replaced by another connection"],
+            "{is_connected}"
+        );
+        assert_eq!((rooms.members("r").len(), rooms.stats().absent), (1, 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_resume_token_works_once_and_only_for_its_user() {
     let (rooms, log) = recovering_rooms();

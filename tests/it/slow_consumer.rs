@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::Message;
-use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, ConnectionId, Limits, SlowConsumer};
+use tower_chat_rooms::{
+    Admission, ChatRooms, ChatRoomsBuilder, ConnectionId, History, Limits, Recovery, SlowConsumer,
+};
 
-use crate::support::{Client, EventLog, assert_empty, default_rooms, unlimited};
+use crate::support::{Client, EventLog, assert_empty, default_rooms, unlimited, v1_admission};
 
 /// A member of the room "r" with a pipe that holds this many bytes. It has read nothing.
 async fn unread_member(rooms: &ChatRooms, name: &str, buffer: usize) -> Client {
@@ -61,6 +63,33 @@ async fn a_client_that_reads_nothing_is_closed_and_delays_nobody() {
     assert!(!frames.is_empty() && frames.len() < 10, "{}", frames.len());
     assert!(log.take().iter().any(|line| line == "- slow r 1 too slow"));
     assert_eq!(rooms.stats().slow, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_none_of_its_replays_is_closed() {
+    let rooms = unlimited()
+        .limits(Limits::default().max_message_bytes(4096).max_queue_bytes(8 * 1024))
+        .recovery(Recovery::default().history(History::last(100)))
+        .build()
+        .unwrap();
+    let mut ann = Client::enter(&rooms, "ann", "r").await;
+    let _bob = Client::enter(&rooms, "bob", "other").await;
+    for n in 0..50 {
+        ann.send(json!({"event": "message", "message": n, "pad": "x".repeat(100)})).await;
+        assert_eq!(ann.next().await["message"], n);
+    }
+    let mut slow = Client::connect_as(&rooms, v1_admission(), 1024).await;
+    for _ in 0..20 {
+        // A position of another epoch: all that is kept is replayed.
+        let since = json!({"epoch": "0123456789abcdef", "seq": 0});
+        slow.send(json!({"event": "enter", "message": "slow", "roomId": "r", "since": since})).await;
+        slow.send(json!({"event": "enter", "message": "slow", "roomId": "other"})).await;
+    }
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(rooms.stats().slow, 1);
+    let (frames, code) = slow.frames_until_close().await;
+    assert_eq!(code, 4001);
+    assert!(frames.len() < 20, "{}", frames.len());
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,10 @@ use crate::sockets::{Permit, Sockets};
 /// come back at the same time after a restart.
 const BACKLOG: u32 = 4096;
 
+/// Bytes of the head of a request. hyper's default is 400 KiB, which each socket of an address could hold until its
+/// time is over.
+const MAX_HEAD: usize = 32 * 1024;
+
 /// Time for responses in progress when a connection has to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -53,7 +57,7 @@ impl Server {
         let mut http = http1::Builder::new();
         // It starts when the connection is accepted, and again after each response.
         let head_timeout = Some(limits.head_timeout).filter(|timeout| *timeout < Duration::MAX);
-        http.timer(TokioTimer::new()).header_read_timeout(head_timeout);
+        http.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(MAX_HEAD);
         Server {
             listener,
             http,

@@ -66,3 +66,13 @@ async fn a_trusted_proxy_may_have_any_number_of_sockets() {
     let _silent = [connect(&server, b"").await, connect(&server, b"").await, connect(&server, b"").await];
     upgrade(&server).await;
 }
+
+/// Without a limit of its own, hyper would read 400 KiB of it and hold them.
+#[tokio::test]
+async fn a_request_with_a_long_head_is_refused_at_once() {
+    let server = Standalone::start(&["--head-timeout", "1h", "--http-timeout", "1h"]).await;
+    let mut stream = connect(&server, b"GET / HTTP/1.1\r\nHost: x\r\nX: ").await;
+    // The server may close the connection while the rest is on its way.
+    let _ = stream.write_all(&[b'a'; 64 * 1024]).await;
+    until_closed(&mut stream).await;
+}
