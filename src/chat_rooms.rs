@@ -201,7 +201,7 @@ impl ChatRooms {
     /// or is too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
-        let session = self.engine.sessions.get(connection).ok_or(SendError::NoSuchConnection)?;
+        let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
         match session.send(&frame::text(text.as_bytes())) {
             true => Ok(()),
             false => Err(SendError::NoSuchConnection),
@@ -219,7 +219,7 @@ impl ChatRooms {
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
         let frame = frame::text(self.serialize(value)?.as_bytes());
         let mut reached = 0;
-        for (n, session) in self.engine.sessions.all().iter().enumerate() {
+        for (n, session) in self.engine.sessions.table().all().iter().enumerate() {
             if n > 0 && n % 64 == 0 {
                 tokio::task::yield_now().await;
             }
@@ -252,7 +252,7 @@ impl ChatRooms {
     ///
     /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two.
     pub fn kick(&self, connection: ConnectionId) -> bool {
-        let session = self.engine.sessions.get(connection);
+        let session = self.engine.sessions.table().get(connection);
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
     }
 

@@ -67,7 +67,7 @@ impl Connection {
     pub(super) fn open(engine: Arc<Engine>, io: Box<dyn Io>, opening: Opening) -> Connection {
         let Opening { permit, admission, peer, subprotocol, first, max_write } = opening;
         let (user, pending_auth) = admission.into_parts();
-        let (context, id) = (engine.context.clone(), engine.sessions.new_id());
+        let (context, id) = (engine.context.clone(), engine.sessions.table().new_id());
         let config = engine.config();
         let is_v1 = subprotocol == Subprotocol::V1;
         let keeps_sessions = is_v1 && !config.recovery.resume_window.is_zero();

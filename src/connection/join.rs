@@ -110,7 +110,7 @@ fn is_own_name(connection: &Connection, name: &Name) -> bool {
 /// Removes an anonymous member whose name is a user's own from the room.
 fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId) {
     let engine = connection.engine();
-    let Some(session) = engine.sessions.get(holder) else { return };
+    let Some(session) = engine.sessions.table().get(holder) else { return };
     let room_id = (session.subprotocol() == Subprotocol::V1).then_some(room.as_str());
     let text = "the user whose name this is has entered the room; choose another";
     let frame = outbound::put_out(ErrorCode::NameTaken.as_str(), text, room_id);

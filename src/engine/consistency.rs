@@ -91,7 +91,7 @@ impl Engine {
                 faults.push(Inconsistency::WrongCount { room: room.clone(), online, members: list.len() });
             }
             for member in list.iter() {
-                if self.sessions.get(member.id).is_none() {
+                if self.sessions.table().get(member.id).is_none() {
                     faults.push(Inconsistency::NoSession { connection: member.id, room: room.clone() });
                 }
                 if memberships.insert(member.id, room.clone()).is_some() {
@@ -99,8 +99,8 @@ impl Engine {
                 }
             }
         }
-        for session in self.sessions.with_tokens() {
-            if !self.sessions.holds(&session) {
+        for session in self.sessions.table().with_tokens() {
+            if !self.sessions.table().holds(&session) {
                 faults.push(Inconsistency::StaleToken { connection: session.id() });
             }
         }
@@ -112,7 +112,7 @@ impl Engine {
         if counted > connections {
             faults.push(Inconsistency::WrongPeerCount { counted, connections });
         }
-        ConsistencyReport { sessions: self.sessions.all().len(), rooms: rooms.len(), members, faults }
+        ConsistencyReport { sessions: self.sessions.table().all().len(), rooms: rooms.len(), members, faults }
     }
 }
 

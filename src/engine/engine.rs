@@ -94,7 +94,7 @@ impl Engine {
         let Some(room) = self.rooms.close(id) else { return 0 };
         let members = room.members();
         for member in members.iter() {
-            if let Some(session) = self.sessions.get(member.id) {
+            if let Some(session) = self.sessions.table().get(member.id) {
                 self.sessions.close(&session, LeaveReason::RoomClosed);
             }
         }
@@ -114,7 +114,7 @@ impl Engine {
         self.admission.close();
         self.tasks.close();
         self.rooms.close_all();
-        let sessions = self.sessions.all();
+        let sessions = self.sessions.table().all();
         self.context.spread_restart(sessions.len());
         for session in sessions {
             self.sessions.close(&session, LeaveReason::Shutdown);

@@ -28,7 +28,7 @@ pub(super) fn ensure(engine: &Arc<Engine>) {
 
 /// Only `chat-rooms.v1` sessions can be resumed.
 fn is_idle(engine: &Engine) -> bool {
-    engine.sessions.is_empty(Subprotocol::V1)
+    engine.sessions.table().is_empty(Subprotocol::V1)
 }
 
 async fn expire(mut guard: RunGuard) {

@@ -124,21 +124,21 @@ async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
         engine.stall().tick(engine.context.clock.now(), longest_tick(&engine.context));
         engine.rooms.trim_histories(tick);
         // A late client is checked before it is asked again.
-        engine.sessions.in_slot(subprotocol, schedule.checked_at(tick), &mut due);
+        engine.sessions.table().in_slot(subprotocol, schedule.checked_at(tick), &mut due);
         for session in due.drain(..) {
             guarded(&session, Session::check_alive);
         }
-        engine.sessions.in_slot(subprotocol, schedule.asked_at(tick), &mut due);
+        engine.sessions.table().in_slot(subprotocol, schedule.asked_at(tick), &mut due);
         for (n, session) in due.drain(..).enumerate() {
             if n > 0 && n % CONNECTIONS_PER_TURN == 0 {
                 yield_now().await;
             }
             guarded(&session, Session::beat);
         }
-        if tick % SLOTS == 0 && engine.sessions.is_empty(subprotocol) {
+        if tick % SLOTS == 0 && engine.sessions.table().is_empty(subprotocol) {
             engine.stall().rest();
             engine.sessions.recheck_deadlines();
-            if guard.release_if(|engine| engine.sessions.is_empty(subprotocol)) {
+            if guard.release_if(|engine| engine.sessions.table().is_empty(subprotocol)) {
                 return;
             }
         }

@@ -97,7 +97,7 @@ impl World {
     pub(super) fn connect_by(&self, subprotocol: Subprotocol) -> Client {
         let permit = self.engine.admission.admit(None).ok().unwrap();
         let (io, wire) = duplex(BUFFER);
-        let (context, id) = (self.engine.context.clone(), self.engine.sessions.new_id());
+        let (context, id) = (self.engine.context.clone(), self.engine.sessions.table().new_id());
         let socket = Box::new(Socket::new(Box::new(io), usize::MAX, context, subprotocol, Bytes::new()));
         let token = (subprotocol == Subprotocol::V1).then(|| ResumeToken::new().unwrap());
         let opening = Opening { id, subprotocol, socket, token, peer: None, user: None };
@@ -107,14 +107,14 @@ impl World {
 
     /// As `ChatRooms::kick` does.
     pub(super) fn kick(&self, id: ConnectionId) -> bool {
-        let session = self.engine.sessions.get(id);
+        let session = self.engine.sessions.table().get(id);
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
     }
 
     /// As when the user enters whose name the member has.
     pub(super) fn put_out(&self, id: ConnectionId, room: &str) {
         let frames = frame::text(br#"{"event":"error"}"#);
-        if let Some(session) = self.engine.sessions.get(id) {
+        if let Some(session) = self.engine.sessions.table().get(id) {
             self.engine.sessions.put_out(&session, &RoomId::from(room), LeaveReason::NameTaken, &frames);
         }
     }
@@ -165,7 +165,7 @@ impl World {
             assert!(is_paired, "{callback:?} does not follow from what the host was told before: {told:?}");
         }
         for (id, room) in &open {
-            let session = self.engine.sessions.get(*id);
+            let session = self.engine.sessions.table().get(*id);
             let is_in = session.and_then(|session| session.membership()).map(|m| m.room.id().clone());
             assert_eq!(is_in.as_ref(), Some(room), "the host was not told of the end: {told:?}");
         }
@@ -178,7 +178,7 @@ impl World {
         block_on(self.engine.tasks.wait());
         self.assert_consistent();
         let Engine { sessions, rooms, admission, .. } = &*self.engine;
-        assert_eq!((sessions.all().len(), sessions.with_tokens().len()), (0, 0));
+        assert_eq!((sessions.table().all().len(), sessions.table().with_tokens().len()), (0, 0));
         assert_eq!((rooms.len(), rooms.all().len()), (0, 0));
         assert_eq!(sessions.next_deadline(), None);
         assert_eq!((admission.connections(), admission.pending(), admission.absent()), (0, 0, 0));

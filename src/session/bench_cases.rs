@@ -60,7 +60,7 @@ pub fn resume() -> impl FnMut() {
     let sessions = Arc::new(Sessions::new(context.clone(), rooms.clone(), admission, None));
     let connect = move |token| {
         let socket = socket(&context, Subprotocol::V1, b"");
-        let (id, subprotocol, token) = (sessions.new_id(), Subprotocol::V1, Some(token));
+        let (id, subprotocol, token) = (sessions.table().new_id(), Subprotocol::V1, Some(token));
         let opening = Opening { id, subprotocol, socket, token, peer: None, user: None };
         Attachment::begin(sessions.clone(), opening)
     };

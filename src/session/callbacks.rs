@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::hooks::events::{Entered, Left, RoomEvents};
 use crate::hooks::guard::{self, Panicked};
+use crate::session::session::Session;
 
 #[derive(Default)]
 pub(super) struct Callbacks {
@@ -48,6 +49,30 @@ impl Callback {
         match self {
             Callback::Entered(event) => guard::call("entered", || events.entered(event)),
             Callback::Left(event) => guard::call("left", || events.left(event)),
+        }
+    }
+}
+
+/// Calls the callbacks of a session, unless another task is calling them.
+///
+/// # Errors
+/// If one of them panicked. The others have been called all the same.
+pub(super) fn run(session: &Session, events: &dyn RoomEvents) -> Result<(), Panicked> {
+    let mut result = Ok(());
+    loop {
+        let next = session.state().callbacks.as_mut().and_then(|callbacks| callbacks.begin());
+        let Some(callback) = next else { return result };
+        let called = callback.call(events);
+        let mut state = session.state();
+        if let Some(callbacks) = &mut state.callbacks {
+            callbacks.finish();
+            if callbacks.is_idle() {
+                state.callbacks = None;
+            }
+        }
+        drop(state);
+        if called.is_err() {
+            result = called;
         }
     }
 }

@@ -13,11 +13,11 @@ use crate::delivery::{Refused, Rooms};
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
-use crate::protocol::subprotocol::Subprotocol;
+use crate::session::callbacks;
 use crate::session::memberships::{EnterCommand, Memberships};
 use crate::session::session::{
     Absence, Generation, Membership, Opening, Phase, Resumption, Session, State, Superseded,
@@ -60,34 +60,8 @@ impl Sessions {
         self.events.as_deref()
     }
 
-    /// An id that no connection has had.
-    pub(crate) fn new_id(&self) -> ConnectionId {
-        self.table.new_id()
-    }
-
-    pub(crate) fn get(&self, id: ConnectionId) -> Option<Arc<Session>> {
-        self.table.get(id)
-    }
-
-    /// All sessions, each slot at its own moment.
-    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
-        self.table.all()
-    }
-
-    /// The sessions of one slot of the heartbeat's interval.
-    pub(crate) fn in_slot(&self, subprotocol: Subprotocol, at: usize, into: &mut Vec<Arc<Session>>) {
-        self.table.in_slot(subprotocol, at, into);
-    }
-
-    /// Whether there is no session that speaks this subprotocol.
-    pub(crate) fn is_empty(&self, subprotocol: Subprotocol) -> bool {
-        self.table.is_empty(subprotocol)
-    }
-
-    /// The sessions that resume tokens belong to.
-    #[cfg(feature = "test-util")]
-    pub(crate) fn with_tokens(&self) -> Vec<Arc<Session>> {
-        self.table.with_tokens()
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Begins a session with its first connection attached.
@@ -350,31 +324,14 @@ impl Sessions {
     /// # Errors
     /// If one of them panicked. In that case the session's connection has been told to end.
     pub(crate) fn run_callbacks(&self, session: &Arc<Session>) -> Result<(), Panicked> {
-        let Some(events) = self.events() else { return Ok(()) };
-        let mut result = Ok(());
-        loop {
-            let next = session.state().callbacks.as_mut().and_then(|callbacks| callbacks.begin());
-            let Some(callback) = next else { return result };
-            let called = callback.call(events);
-            let mut state = session.state();
-            if let Some(callbacks) = &mut state.callbacks {
-                callbacks.finish();
-                if callbacks.is_idle() {
-                    state.callbacks = None;
-                }
-            }
-            drop(state);
-            if called.is_err() {
-                self.close(session, LeaveReason::HookFailed);
-                result = called;
-            }
+        let called = match self.events() {
+            Some(events) => callbacks::run(session, events),
+            None => Ok(()),
+        };
+        if called.is_err() {
+            self.close(session, LeaveReason::HookFailed);
         }
-    }
-
-    /// Compares one session with the table, for the consistency check.
-    #[cfg(feature = "test-util")]
-    pub(crate) fn holds(&self, session: &Arc<Session>) -> bool {
-        self.table.get(session.id()).is_some_and(|other| Arc::ptr_eq(&other, session))
+        called
     }
 
     /// Ends a session whose connection has moved to another one. It has nothing else to end.

@@ -19,7 +19,7 @@ pub(crate) const SLOTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 50 };
 
 type Slot = HashMap<ConnectionId, Arc<Session>>;
 
-pub(super) struct Table {
+pub(crate) struct Table {
     next_id: AtomicU64,
     plain: Wheel,
     v1: Wheel,
@@ -49,7 +49,7 @@ impl Default for Table {
 
 impl Table {
     /// An id that no connection has had.
-    pub(super) fn new_id(&self) -> ConnectionId {
+    pub(crate) fn new_id(&self) -> ConnectionId {
         ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -65,19 +65,19 @@ impl Table {
         }
     }
 
-    pub(super) fn get(&self, id: ConnectionId) -> Option<Arc<Session>> {
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<Arc<Session>> {
         // The first lock is released before the second is taken.
         let plain = self.plain.slot(id).get(&id).cloned();
         plain.or_else(|| self.v1.slot(id).get(&id).cloned())
     }
 
     /// The sessions of one slot.
-    pub(super) fn in_slot(&self, subprotocol: Subprotocol, at: usize, into: &mut Vec<Arc<Session>>) {
+    pub(crate) fn in_slot(&self, subprotocol: Subprotocol, at: usize, into: &mut Vec<Arc<Session>>) {
         into.extend(lock(&self.wheel(subprotocol).0[at % SLOTS].0).values().cloned());
     }
 
     /// All sessions, each slot at its own moment.
-    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
         let mut all = Vec::new();
         for subprotocol in [Subprotocol::Plain, Subprotocol::V1] {
             for at in 0..SLOTS {
@@ -87,8 +87,14 @@ impl Table {
         all
     }
 
-    pub(super) fn is_empty(&self, subprotocol: Subprotocol) -> bool {
+    pub(crate) fn is_empty(&self, subprotocol: Subprotocol) -> bool {
         self.wheel(subprotocol).0.iter().all(|slot| lock(&slot.0).is_empty())
+    }
+
+    /// Whether the session is the one that its id stands for, for the consistency check.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn holds(&self, session: &Arc<Session>) -> bool {
+        self.get(session.id()).is_some_and(|other| Arc::ptr_eq(&other, session))
     }
 
     pub(super) fn add_token(&self, token: ResumeToken, session: &Arc<Session>) {
@@ -109,7 +115,7 @@ impl Table {
 
     /// The sessions that tokens belong to.
     #[cfg(feature = "test-util")]
-    pub(super) fn with_tokens(&self) -> Vec<Arc<Session>> {
+    pub(crate) fn with_tokens(&self) -> Vec<Arc<Session>> {
         lock(&self.tokens).values().cloned().collect()
     }
 
