@@ -216,7 +216,7 @@ impl RoomState {
     }
 
     /// The frames after a position up to the latest that was taken. If some of them are not kept, or if the position
-    /// is from an earlier room with this id, it is what there is.
+    /// is from an earlier room with this id, it is all that are kept.
     pub(super) fn replay(&mut self, since: Position, now: Duration) -> Replay {
         if let Some(replay) = &mut self.replay {
             replay.trim(now);
@@ -231,8 +231,8 @@ impl RoomState {
             return Replay { chunks, start: since.seq, end: taken, is_complete: true };
         }
         match replay {
-            // After a restart, a client has had nothing of this room yet: it gets everything that is kept.
-            Some(replay) if since.epoch != self.epoch() => {
+            // Frames are missing in between. What is kept is what a client would otherwise lose as well.
+            Some(replay) if since.epoch != self.epoch() || since.seq < replay.start() => {
                 let start = replay.start();
                 Replay {
                     chunks: replay.after(start).unwrap_or_default(),

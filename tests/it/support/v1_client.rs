@@ -67,9 +67,9 @@ impl V1Client {
         let entered = self.connection.next().await;
         assert_eq!(entered["event"], "entered", "{entered}");
         self.resume_tokens = resume_tokens_in(&welcome);
-        if entered["recovered"] == false {
-            self.position = position_in(&entered);
-        }
+        let start = position_in(&entered);
+        assert!(entered["recovered"] == false || start == self.position, "{entered}");
+        self.position = start;
         entered
     }
 
@@ -115,7 +115,8 @@ fn resume_tokens_in(welcome: &Value) -> Vec<Value> {
 }
 
 fn position_in(entered: &Value) -> Value {
-    json!({"epoch": entered["epoch"], "seq": entered["seq"]})
+    let seq = entered["seq"].as_u64().unwrap() - entered["replayed"].as_u64().unwrap();
+    json!({"epoch": entered["epoch"], "seq": seq})
 }
 
 /// Whether the session was resumed, and whether the frames missed meanwhile follow.
