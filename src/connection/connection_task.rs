@@ -13,15 +13,15 @@ use crate::connection::deadline::Deadline;
 use crate::connection::end::End;
 use crate::connection::faults::Faults;
 use crate::connection::publish::Attempt;
-use crate::connection::rate_limiter::{Exceeded, RateLimiter};
+use crate::connection::rate_limiter::{Exceeded, MAX_PONG, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
 use crate::connection::{Opening, auth, join, publish};
 use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::inbound::{self, Inbound, Publish};
-use crate::protocol::resume::{self, ResumeToken};
+use crate::protocol::inbound::{self, Inbound};
+use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::session::{self, Attachment};
@@ -30,9 +30,6 @@ use crate::socket::{Inbox, Io, Socket, Turn};
 /// How long the end of a connection that the client closed during a stall is delayed, so that the connection that
 /// the client has opened instead is in use before the client learns of the end.
 const LATE_CLOSE: Duration = Duration::from_millis(250);
-
-/// Bytes of an answer to a heartbeat.
-const MAX_PONG: usize = 128;
 
 /// The task's own state.
 pub(super) struct Connection {
@@ -334,7 +331,6 @@ impl Connection {
     /// connection would reserve memory for the largest of these futures.
     fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
         let inbound = Inbound::parse(text, self.config().limits.max_depth);
-        // One that carries more counts as a message.
         if matches!(inbound, Ok(Inbound::Pong)) && text.len() <= MAX_PONG {
             self.faults.reset_bad_frames();
             self.rates.check_others(1)?;
@@ -346,10 +342,7 @@ impl Connection {
             Err(error) => return self.refuse(error, None).map(|()| None),
         };
         if let Err(exceeded) = rate {
-            let cid = match &inbound {
-                Inbound::Publish(Publish { cid: Some(cid), .. }) if self.is_v1() => resume::cid(cid).ok(),
-                _ => None,
-            };
+            let cid = inbound.cid().filter(|_| self.is_v1());
             return self.refuse_excess(exceeded, cid.as_deref()).map(|()| None);
         }
         self.faults.reset_bad_frames();

@@ -9,6 +9,9 @@ use crate::context::Context;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
 
+/// Bytes of an answer to a heartbeat. One that is longer counts as a message.
+pub(super) const MAX_PONG: usize = 128;
+
 /// The token buckets of one connection.
 pub(super) struct RateLimiter {
     context: Arc<Context>,

@@ -12,6 +12,8 @@ use crate::ids::ConnectionId;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::{quote, unquote};
 use crate::protocol::outbound::RoomFrame;
+use crate::protocol::resume;
+use members::Members;
 
 /// One message of a client.
 #[derive(Debug, PartialEq)]
@@ -78,6 +80,12 @@ const MAX_DEPTH: usize = 127;
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 
 impl<'a> Inbound<'a> {
+    /// The valid `cid` of a message.
+    pub(crate) fn cid(&self) -> Option<Cow<'a, str>> {
+        let Inbound::Publish(publish) = self else { return None };
+        resume::cid(publish.cid?).ok()
+    }
+
     /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.
     pub(crate) fn parse(text: &'a str, max_depth: usize) -> Result<Inbound<'a>, PeerError> {
         if text == PONG {
@@ -188,7 +196,7 @@ impl<'a> Body<'a> {
     fn change(&self, drop: &[&str], append: &str) -> Body<'static> {
         let closed = format!("{}}}", self.text);
         // It was parsed as an object before.
-        let members = serde_json::from_str(&closed).unwrap_or(Members(Vec::new()));
+        let members: Members<'_> = serde_json::from_str(&closed).unwrap_or_default();
         let mut body = members.body(drop);
         for text in body.v1.iter_mut().chain([body.text.to_mut()]).filter(|_| !append.is_empty()) {
             if text.len() > 1 {
@@ -384,58 +392,7 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// All members of an object, unparsed.
-struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-impl Members<'_> {
-    /// Without these keys, and for `chat-rooms.v1` without its own as well.
-    fn body(&self, drop: &[&str]) -> Body<'static> {
-        let is_v1 = |key: &RawValue| string(key).is_some_and(|key| V1_KEYS.contains(&&*key));
-        let has_v1_keys = self.0.iter().any(|(key, _)| is_v1(key));
-        let v1 = has_v1_keys.then(|| self.without(&[drop, &V1_KEYS].concat()));
-        Body { text: self.without(drop).into(), v1 }
-    }
-
-    /// The object's text without its closing brace and without these keys.
-    fn without(&self, drop: &[&str]) -> String {
-        let mut text = String::from("{");
-        for (key, value) in &self.0 {
-            if drop.contains(&&*string(key).unwrap_or_default()) {
-                continue;
-            }
-            if text.len() > 1 {
-                text.push(',');
-            }
-            text.push_str(key.get());
-            text.push(':');
-            text.push_str(value.get());
-        }
-        text
-    }
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut all = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    all.push(member);
-                }
-                Ok(Members(all))
-            }
-        }
-        d.deserialize_map(V)
-    }
-}
-
+mod members;
 mod text;
 
 #[cfg(test)]

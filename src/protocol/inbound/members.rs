@@ -1,0 +1,61 @@
+//! An object of a client whose keys are kept except for some.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Body, V1_KEYS, string};
+
+/// All members of an object, unparsed.
+#[derive(Default)]
+pub(super) struct Members<'a>(pub(super) Vec<(&'a RawValue, &'a RawValue)>);
+
+impl Members<'_> {
+    /// Without these keys, and for `chat-rooms.v1` without its own as well.
+    pub(super) fn body(&self, drop: &[&str]) -> Body<'static> {
+        let is_v1 = |key: &RawValue| string(key).is_some_and(|key| V1_KEYS.contains(&&*key));
+        let has_v1_keys = self.0.iter().any(|(key, _)| is_v1(key));
+        let v1 = has_v1_keys.then(|| self.without(&[drop, &V1_KEYS].concat()));
+        Body { text: self.without(drop).into(), v1 }
+    }
+
+    /// The object's text without its closing brace and without these keys.
+    fn without(&self, drop: &[&str]) -> String {
+        let mut text = String::from("{");
+        for (key, value) in &self.0 {
+            if drop.contains(&&*string(key).unwrap_or_default()) {
+                continue;
+            }
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(key.get());
+            text.push(':');
+            text.push_str(value.get());
+        }
+        text
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    all.push(member);
+                }
+                Ok(Members(all))
+            }
+        }
+        d.deserialize_map(V)
+    }
+}
