@@ -162,6 +162,23 @@ fn a_message_that_a_new_connection_repeats_goes_out_once() {
     });
 }
 
+/// Its task waits for a client that sends nothing more, so it has to be woken.
+#[test]
+fn a_replaced_connection_ends() {
+    check(|| {
+        let world = World::new();
+        let (first, mut second) = (world.connect(), world.connect());
+        assert!(first.enter("r"));
+        let token = first.token;
+        let serving = thread::spawn(move || first.serve());
+        assert!(second.resume(token, None));
+        assert_eq!(serving.join().unwrap(), LeaveReason::Replaced);
+        assert!(second.room().is_some());
+        second.end(LeaveReason::Closed);
+        world.assert_empty();
+    });
+}
+
 /// A client that has not heard the result of its last attempt sends the tokens of both sessions.
 #[test]
 fn a_connection_that_is_replaced_while_it_resumes_ends() {
