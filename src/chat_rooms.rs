@@ -28,7 +28,7 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::inbound::Body;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, host_frame};
-use crate::socket::Io;
+use crate::socket::Transport;
 use crate::stats::Stats;
 
 /// A handle to a set of chat rooms.
@@ -147,13 +147,13 @@ impl ChatRooms {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.open(Box::new(io), admission, peer).await;
+        self.open(Transport::Other(Box::new(io)), admission, peer).await;
     }
 
     /// Opens a connection, and returns the future that runs it until it ends.
     fn open(
         &self,
-        io: Box<dyn Io>,
+        io: Transport,
         mut admission: Admission,
         peer: Option<SocketAddr>,
     ) -> impl Future<Output = ()> + use<> {

@@ -25,7 +25,7 @@ use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::session::{self, Attachment};
-use crate::socket::{Inbox, Io, Socket, Turn};
+use crate::socket::{Inbox, Socket, Transport, Turn};
 
 /// How long the end of a connection that the client closed during a stall is delayed, so that the connection that
 /// the client has opened instead is in use before the client learns of the end.
@@ -61,7 +61,7 @@ enum Event {
 }
 
 impl Connection {
-    pub(super) fn open(engine: Arc<Engine>, io: Box<dyn Io>, opening: Opening) -> Connection {
+    pub(super) fn open(engine: Arc<Engine>, io: Transport, opening: Opening) -> Connection {
         let Opening { permit, admission, peer, subprotocol, first, max_write } = opening;
         let (user, pending_auth) = admission.into_parts();
         let (context, id) = (engine.context.clone(), engine.sessions.table().new_id());

@@ -22,7 +22,7 @@ use crate::hooks::auth::Admission;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
-use crate::socket::{Io, Socket};
+use crate::socket::{Socket, Transport};
 
 /// What is known about a connection when it opens.
 pub(crate) struct Opening {
@@ -42,14 +42,14 @@ pub(crate) struct Opening {
 /// Dropping the future ends the connection immediately; its membership ends correctly.
 pub(crate) fn serve(
     engine: Arc<Engine>,
-    io: Box<dyn Io>,
+    io: Transport,
     opening: Opening,
 ) -> impl Future<Output = ()> + Send + 'static {
     Connection::open(engine, io, opening).serve()
 }
 
 /// Tells a `chat-rooms.v1` client that it is not authenticated, and closes the connection.
-pub(crate) async fn refuse(engine: Arc<Engine>, io: Box<dyn Io>, opening: Opening, reason: String) {
+pub(crate) async fn refuse(engine: Arc<Engine>, io: Transport, opening: Opening, reason: String) {
     let Opening { permit, subprotocol, first, max_write, .. } = opening;
     let mut socket = Socket::new(io, max_write, engine.context.clone(), subprotocol, first);
     socket.send(&frame::text(outbound::no_auth(&reason, None).as_bytes()));

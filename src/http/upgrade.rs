@@ -20,7 +20,7 @@ use crate::http::edge::Edge;
 use crate::http::handshake::Accept;
 use crate::http::refusal::{Refusal, RefusalKind};
 use crate::protocol::subprotocol::Subprotocol;
-use crate::socket::Io;
+use crate::socket::Transport;
 
 /// Largest single write over HTTP/2.
 const MAX_HTTP2_WRITE: usize = 16 * 1024;
@@ -100,9 +100,9 @@ impl Upgrade {
             let engine = &edge.engine;
             let opening = |first| Opening { permit, admission, peer, subprotocol, first, max_write };
             // The connection gets a task of its own, which is smaller than this one.
-            let (io, first): (Box<dyn Io>, _) = match plain_tcp(upgraded) {
-                Ok((stream, first)) => (Box::new(stream), first),
-                Err(upgraded) => (Box::new(TokioIo::new(upgraded)), Bytes::new()),
+            let (io, first) = match plain_tcp(upgraded) {
+                Ok((stream, first)) => (Transport::Tcp(stream), first),
+                Err(upgraded) => (Transport::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
             };
             match not_authenticated {
                 Some(reason) => engine.tasks.spawn(refuse(engine.clone(), io, opening(first), reason)),

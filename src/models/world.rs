@@ -26,7 +26,7 @@ use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded};
-use crate::socket::{Inbox, Socket, Turn};
+use crate::socket::{Inbox, Socket, Transport, Turn};
 use crate::sync::{Mutex, lock};
 
 /// What one connection may have unread.
@@ -98,7 +98,13 @@ impl World {
         let permit = self.engine.admission.admit(None).ok().unwrap();
         let (io, wire) = duplex(BUFFER);
         let (context, id) = (self.engine.context.clone(), self.engine.sessions.table().new_id());
-        let socket = Box::new(Socket::new(Box::new(io), usize::MAX, context, subprotocol, Bytes::new()));
+        let socket = Box::new(Socket::new(
+            Transport::Other(Box::new(io)),
+            usize::MAX,
+            context,
+            subprotocol,
+            Bytes::new(),
+        ));
         let token = (subprotocol == Subprotocol::V1).then(|| ResumeToken::new().unwrap());
         let opening = Opening { id, subprotocol, socket, token, peer: None, user: None };
         let attachment = Attachment::begin(self.engine.sessions.clone(), opening);

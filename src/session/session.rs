@@ -102,7 +102,8 @@ pub(super) struct Absence {
 /// The current connection's socket.
 struct Slot {
     generation: Generation,
-    socket: Option<Box<Socket>>,
+    /// Not boxed, for each frame of the room is written to it.
+    socket: Option<Socket>,
     /// Sockets of connections that were replaced, until their own tasks close them.
     replaced: Vec<(Generation, Box<Socket>)>,
 }
@@ -130,7 +131,7 @@ impl Session {
                 message_ids: None,
                 callbacks: None,
             }),
-            slot: Mutex::new(Slot { generation: 0, socket: Some(socket), replaced: Vec::new() }),
+            slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: Vec::new() }),
         }
     }
 
@@ -171,7 +172,7 @@ impl Session {
 
     /// Works on the current connection's socket, if there is one.
     pub(super) fn with_socket<R>(&self, work: impl FnOnce(&mut Socket) -> R) -> Option<R> {
-        lock(&self.slot).socket.as_deref_mut().map(work)
+        lock(&self.slot).socket.as_mut().map(work)
     }
 
     /// Works on the socket of one connection, unless another has attached since.
@@ -184,7 +185,7 @@ impl Session {
         if slot.generation != generation {
             return Err(Superseded);
         }
-        slot.socket.as_deref_mut().map(work).ok_or(Superseded)
+        slot.socket.as_mut().map(work).ok_or(Superseded)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -204,7 +205,7 @@ impl Session {
     pub(super) fn take_socket(&self, generation: Generation) -> Option<Box<Socket>> {
         let mut slot = lock(&self.slot);
         if slot.generation == generation {
-            return slot.socket.take();
+            return slot.socket.take().map(Box::new);
         }
         let at = slot.replaced.iter().position(|(replaced, _)| *replaced == generation)?;
         Some(slot.replaced.swap_remove(at).1)
@@ -212,18 +213,18 @@ impl Session {
 
     /// Puts back a socket that was taken.
     pub(super) fn put_back(&self, socket: Box<Socket>) {
-        lock(&self.slot).socket = Some(socket);
+        lock(&self.slot).socket = Some(*socket);
     }
 
     /// Makes this the current connection's socket. The previous one is closed by its own task.
     pub(super) fn replace_socket(&self, generation: Generation, socket: Box<Socket>) {
         let mut slot = lock(&self.slot);
         let old_generation = std::mem::replace(&mut slot.generation, generation);
-        if let Some(mut old) = slot.socket.replace(socket) {
+        if let Some(mut old) = slot.socket.replace(*socket) {
             old.unsubscribe();
             old.close(LeaveReason::Replaced);
             old.wake();
-            slot.replaced.push((old_generation, old));
+            slot.replaced.push((old_generation, Box::new(old)));
         }
     }
 }

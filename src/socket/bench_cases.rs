@@ -13,8 +13,8 @@ use crate::config::SlowConsumer;
 use crate::context;
 use crate::delivery::bench_cases::batch_of;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::socket::Socket;
 use crate::socket::send_queue::{Bounds, Kind, SendQueue};
+use crate::socket::{Socket, Transport};
 
 /// A batch of two messages waits for a member whose socket took a part of it, and then takes the rest.
 pub fn leftover() -> impl FnMut() {
@@ -43,7 +43,7 @@ fn push_and_advance(messages: usize, written: usize, takes: impl Fn(usize) -> us
 /// A socket from which these bytes come, again and again.
 pub(crate) fn socket(context: &Arc<context::Context>, subprotocol: Subprotocol, gives: &[u8]) -> Box<Socket> {
     let io = Box::new(BenchIo { gives: gives.into(), has_given: false });
-    Box::new(Socket::new(io, usize::MAX, context.clone(), subprotocol, Bytes::new()))
+    Box::new(Socket::new(Transport::Other(io), usize::MAX, context.clone(), subprotocol, Bytes::new()))
 }
 
 /// I/O that takes everything and gives the same bytes at every second read.

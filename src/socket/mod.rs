@@ -9,18 +9,13 @@ mod send_queue;
 #[allow(clippy::module_inception, reason = "the socket is what the folder is named after")]
 mod socket;
 mod subscription;
-
-use tokio::io::{AsyncRead, AsyncWrite};
+mod transport;
 
 use crate::protocol::close::LeaveReason;
 
 pub(crate) use reader::Inbox;
 pub(crate) use socket::Socket;
-
-/// The I/O below a WebSocket.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+pub(crate) use transport::Transport;
 
 /// What the connection's task has to do next.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::socket::Io;
+use crate::socket::Transport;
 use crate::socket::send_queue::{Bounds, Kind, Overflow, SendQueue};
 
 pub(super) struct Outlet {
-    io: Box<dyn Io>,
+    io: Transport,
     /// Largest single write: I/O that accepts any amount hides from the send queue how slow it is.
     max_write: usize,
     queue: SendQueue,
@@ -26,7 +26,7 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn new(io: Box<dyn Io>, max_write: usize) -> Outlet {
+    pub(super) fn new(io: Transport, max_write: usize) -> Outlet {
         Outlet {
             io,
             max_write,
@@ -66,7 +66,7 @@ impl Outlet {
     }
 
     /// The I/O to read from, and the queue for answers to what is read.
-    pub(super) fn read_parts(&mut self) -> (&mut Box<dyn Io>, &mut SendQueue) {
+    pub(super) fn read_parts(&mut self) -> (&mut Transport, &mut SendQueue) {
         (&mut self.io, &mut self.queue)
     }
 

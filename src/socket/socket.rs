@@ -19,7 +19,7 @@ use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
 use crate::socket::send_queue::{Kind, Overflow};
 use crate::socket::subscription::{Subscription, bounds};
-use crate::socket::{Io, Turn};
+use crate::socket::{Transport, Turn};
 
 /// While a hook keeps the connection waiting, this many messages are read ahead, but no more bytes than
 /// one message may have.
@@ -53,7 +53,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// `first` was read after the handshake.
     pub(crate) fn new(
-        io: Box<dyn Io>,
+        io: Transport,
         max_write: usize,
         context: Arc<Context>,
         subprotocol: Subprotocol,
