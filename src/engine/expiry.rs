@@ -17,7 +17,7 @@ use crate::protocol::subprotocol::Subprotocol;
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// After this many sessions, the other tasks get a turn: each session leaves a room that may be large.
-const SESSIONS_PER_TURN: usize = 64;
+const SESSIONS_PER_TURN: usize = 16;
 
 /// Starts the task if it isn't running. It ends with the last session.
 pub(super) fn ensure(engine: &Arc<Engine>) {

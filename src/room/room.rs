@@ -31,6 +31,8 @@ pub(crate) type Members<H> = Arc<Vec<Arc<Member<H>>>>;
 #[derive(Debug)]
 pub(crate) struct Room<H> {
     members: Members<H>,
+    /// The members' ids in the same order: to find one, no other member's memory is touched.
+    ids: Vec<ConnectionId>,
     /// Present if each name may be used only once in the room.
     names: Option<Box<NameRegistry>>,
     /// Places reserved for members that are moving here from another room.
@@ -42,6 +44,7 @@ impl<H> Room<H> {
     pub(crate) fn new(unique_names: UniqueNames) -> Room<H> {
         Room {
             members: Arc::default(),
+            ids: Vec::new(),
             names: NameRegistry::new(unique_names).map(Box::new),
             reserved: 0,
             closed: false,
@@ -98,12 +101,14 @@ impl<H> Room<H> {
     /// room.
     pub(crate) fn enter(&mut self, member: Member<H>) {
         self.reserved -= 1;
+        self.ids.push(member.id);
         self.members_mut().push(Arc::new(member));
     }
 
     /// Removes a member; `None` if it is not one.
     pub(crate) fn leave(&mut self, id: ConnectionId) -> Option<Arc<Member<H>>> {
-        let at = self.members.iter().position(|member| member.id == id)?;
+        let at = self.ids.iter().position(|member| *member == id)?;
+        self.ids.remove(at);
         let member = self.members_mut().remove(at);
         self.release(&member.name);
         Some(member)

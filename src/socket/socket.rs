@@ -296,6 +296,7 @@ impl Socket {
     }
 
     /// Writes the whole frames in `frames` from `skip` on.
+    #[inline]
     fn write(&mut self, kind: Kind, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
         if rest.is_empty() || self.is_mute() {

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tower_chat_rooms::{ChatRooms, History, Limits, Recovery};
 
 use crate::client::{Client, Connection, ROOM, Session};
@@ -52,6 +52,9 @@ struct Options {
 /// How many tasks are spawned in one turn.
 const SPAWNS_PER_TURN: usize = 32;
 
+/// How long before the first session ends its end is waited for.
+const SHORTLY: Duration = Duration::from_millis(20);
+
 fn main() {
     let options = Options::parse();
     let mut builder = Builder::new_multi_thread();
@@ -66,12 +69,16 @@ async fn run(options: Options) {
 
     let clients = come_back(&rooms, &options, lost).await;
     let phase = Phase::begin("all lose their connections", &options);
+    let begun = phase.begun;
     lose(clients).await;
     phase.end().await;
 
+    // The probes never rest, so they start only shortly before.
+    sleep_until((begun + options.resume_window - SHORTLY).into()).await;
+    assert_eq!(rooms.stats().absent, options.members, "no session has ended yet");
     let phase = Phase::begin("all sessions expire", &options);
     while rooms.stats().absent > 0 {
-        sleep(Duration::from_millis(10)).await;
+        yield_now().await;
     }
     phase.end().await;
 
@@ -187,7 +194,12 @@ impl Phase {
     async fn end(self) {
         let took = self.begun.elapsed();
         println!("\n{}: {took:.1?}, {:.1?} of CPU time", self.name, self.cpu.elapsed());
-        println!("  longest wait for a turn: {:.1?}", self.probes.stop().await);
+        let waits = self.probes.stop().await;
+        println!("  longest wait of a task for its turn: {:.1?}", waits.turn);
+        println!(
+            "  longest time without a turn for a waiting task on a worker (CPU time): {:.1?}",
+            waits.worker
+        );
         println!("  longest turn of a connection's task (CPU time): {:.2?}", take_longest_turn());
     }
 }

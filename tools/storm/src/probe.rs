@@ -1,5 +1,6 @@
 //! Measures how long the server holds up everything else that runs on its workers.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -15,20 +16,39 @@ const PROBES_PER_WORKER: usize = 4;
 /// Tasks that only measure how long they have to wait for their next turn.
 pub(crate) struct Probes {
     is_over: Arc<AtomicBool>,
-    probes: Vec<JoinHandle<Duration>>,
+    probes: Vec<JoinHandle<Waits>>,
+}
+
+/// The longest waits of the probes.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    /// Between two turns of one probe, by the clock.
+    pub(crate) turn: Duration,
+    /// Between two turns of probes on the same worker, in CPU time: other processes do not count.
+    pub(crate) worker: Duration,
+}
+
+thread_local! {
+    /// The end of the latest turn of a probe on this worker.
+    static LAST_TURN: Cell<Option<ThreadTime>> = const { Cell::new(None) };
 }
 
 impl Probes {
     pub(crate) fn start(workers: usize) -> Probes {
         let is_over = Arc::new(AtomicBool::new(false));
         let probe = || {
-            let (is_over, mut longest, mut last) = (is_over.clone(), Duration::ZERO, Instant::now());
+            let is_over = is_over.clone();
             tokio::spawn(async move {
+                let (mut longest, mut last) = (Waits::default(), Instant::now());
+                LAST_TURN.set(Some(ThreadTime::now()));
                 while !is_over.load(Relaxed) {
                     yield_now().await;
-                    longest = longest.max(last.elapsed());
+                    let worker = LAST_TURN.get().map_or(Duration::ZERO, |last| last.elapsed());
+                    longest = longest.max(Waits { turn: last.elapsed(), worker });
                     last = Instant::now();
+                    LAST_TURN.set(Some(ThreadTime::now()));
                 }
+                LAST_TURN.set(None);
                 longest
             })
         };
@@ -36,14 +56,19 @@ impl Probes {
         Probes { is_over, probes }
     }
 
-    /// The longest time between two turns of one of them.
-    pub(crate) async fn stop(self) -> Duration {
+    pub(crate) async fn stop(self) -> Waits {
         self.is_over.store(true, Relaxed);
-        let mut longest = Duration::ZERO;
+        let mut longest = Waits::default();
         for probe in self.probes {
             longest = longest.max(probe.await.expect("a probe"));
         }
         longest
+    }
+}
+
+impl Waits {
+    fn max(self, other: Waits) -> Waits {
+        Waits { turn: self.turn.max(other.turn), worker: self.worker.max(other.worker) }
     }
 }
 
