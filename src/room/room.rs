@@ -107,7 +107,8 @@ impl<H> Room<H> {
 
     /// Removes a member; `None` if it is not one.
     pub(crate) fn leave(&mut self, id: ConnectionId) -> Option<Arc<Member<H>>> {
-        let at = self.ids.iter().position(|member| *member == id)?;
+        // Most members that leave have entered lately.
+        let at = self.ids.iter().rposition(|member| *member == id)?;
         self.ids.remove(at);
         let member = self.members_mut().remove(at);
         self.release(&member.name);
