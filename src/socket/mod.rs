@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::protocol::close::LeaveReason;
 
 pub(crate) use reader::Inbox;
-pub(crate) use socket::Socket;
+pub(crate) use socket::{Answer, Socket};
 
 /// The I/O below a WebSocket.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
