@@ -159,6 +159,16 @@ test('a stale socket may say what it likes', async () => {
   assert.deepEqual(heard.map(({ value }) => value.message), ['from now']);
 });
 
+test('an error of a socket is handled, also after the client has closed it', async () => {
+  const world = new World();
+  const { outcome } = begin(world, { attemptTimeout: 1_000 });
+  world.socket.fail();
+  assert.equal(outcome.error, null, 'the close that follows says more');
+  await world.pass(1_000);
+  assert.equal(world.socket.closedWith, 4000);
+  world.socket.fail();
+});
+
 test('codes say whether to come back', async () => {
   const back = [1001, 1006, 1011, 1012, 1013, 4000, 4001, 4002, 4242, 4499];
   const away = [1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010, 1014, 1015, 3000, 3999, 4500, 4501, 4502, 4503, 4999, 5000];
