@@ -20,7 +20,7 @@ export interface Frame {
 }
 
 export interface FrameInfo {
-  /** Whether this client sent it: `frame.member` is its member id, or was before it had to enter anew. */
+  /** Whether this client sent it: `frame.member` is its member id or, in a replay, was before it had to enter anew. */
   readonly own: boolean;
   /** Whether it was missed while the connection was lost, and is part of a replay. */
   readonly replayed: boolean;

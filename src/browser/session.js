@@ -22,7 +22,11 @@ export class Session {
   get seq() { return this.#position.seq; }
   get hasEntered() { return this.#position !== null; }
 
-  isOwn(member) { return this.#members.has(member); }
+  /** Whether a frame of this member is the client's own. In a replay, it may be of an earlier membership. */
+  isOwn(member, isReplayed) {
+    if (typeof member !== 'string') return false;
+    return isReplayed ? this.#members.has(member) : member === this.#member;
+  }
 
   setOnline(num) { if (Number.isInteger(num)) this.#online = num; }
 
