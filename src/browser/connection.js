@@ -55,6 +55,7 @@ export class Connection {
    * * `entered(gap)`: the client is in the room;
    * * `outside(error, wait)`: it is not in the room. The connection stays, and should enter again after `wait`
    *   milliseconds; if that is null, only when the application says so;
+   * * `postponed(error)`: it is not in the room, and sends a token later;
    * * `lost(error, when)`: the connection is lost; `when` says when to try again, see {@link Retry};
    * * `ended(error)`: it is pointless to try again.
    */
@@ -235,6 +236,7 @@ export class Connection {
     const error = new ChatError(String(code), String(message));
     const wait = retryAfter >= 0 ? Math.min(retryAfter, MAX_WAIT) : null;
     if (cid !== undefined) return this.#messageRefused(cid, error, wait);
+    if (this.#auth.isNext && error.code === 'rate_limited') return this.#tokenPostponed(error, wait ?? DEFAULT_RETRY);
     if (this.#auth.isExpecting('enter')) return this.#enterRefused(error, wait);
     if (this.#membership && roomId !== undefined) return this.#removed(error, TEMPORARY.has(error.code), wait);
     if (UNREAD.has(error.code)) {
@@ -297,6 +299,13 @@ export class Connection {
     if (!hasAnother && (isFunction || !this.hasEntered)) return this.#on.ended(error);
     if (this.hasEntered) this.#on.outside(error, null);
     if (hasAnother && !this.#auth.isExpecting('auth')) this.#auth.renew();
+  }
+
+  #tokenPostponed(error, wait) {
+    this.#auth.postponed(wait, this.#membership !== null);
+    if (this.#membership) return;
+    this.#socket.expectAnswer(null);
+    this.#on.postponed(error);
   }
 
   #expectAnswer() { this.#socket.expectAnswer(this.#options.attemptTimeout); }

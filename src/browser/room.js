@@ -104,6 +104,7 @@ export class Room {
       entering: () => this.#retry.stop(),
       entered: (gap) => this.#entered(gap),
       outside: (error, wait) => this.#outside(error, wait),
+      postponed: (error) => this.#failed(error) || this.#becomeOutside(error),
       lost: (error, when) => this.#reconnect(error, when),
       ended: (error) => this.#end(error),
     });
@@ -124,7 +125,7 @@ export class Room {
       if (this.#failed(error)) return;
       this.#retry.arm(() => this.#connection.enter(), { wait });
     }
-    this.#become(this.#entering ? this.#awayState() : 'outside', error);
+    this.#becomeOutside(error);
   }
 
   /** Drops the connection and tries again. For `when` see {@link Retry}. */
@@ -187,6 +188,9 @@ export class Room {
     if (this.#page.isOffline) return 'offline';
     return this.#entering ? 'connecting' : 'reconnecting';
   }
+
+  /** There is a connection, but it is not in the room. */
+  #becomeOutside(reason) { this.#become(this.#entering ? this.#awayState() : 'outside', reason); }
 
   #become(state, reason) {
     this.#state = state;

@@ -144,7 +144,7 @@ impl<T> Machine<T> {
         if let Some(cid) = cid {
             self.on_message_refused(now, &cid, refusal);
         } else if refusal.is_any_of(&["rate_limited"]) && link.questions.is_next(Question::Auth) {
-            self.on_token_postponed(now, retry_after.unwrap_or(DEFAULT_RETRY));
+            self.on_token_postponed(now, refusal.error, retry_after.unwrap_or(DEFAULT_RETRY));
         } else if link.questions.has(Question::Enter) {
             self.on_enter_refused(now, refusal);
         } else if has_room && link.membership.is_some() {
