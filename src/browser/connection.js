@@ -9,8 +9,6 @@ import { Socket } from './socket.js';
 const PROTOCOL = 'chat-rooms.v1';
 
 // Times are milliseconds.
-/** A connection that was in the room for this long has worked: the next backoff starts from the beginning. */
-const STABLE_AFTER = 10_000;
 /** Clients spread their return over this time if the server does not say when to come back. */
 const RETURN_SPREAD = 1_000;
 /** The wait if a server says "later", but not when. */
@@ -29,7 +27,6 @@ const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep', 'b
 
 /** Opens a socket, authenticates, enters, and handles what the server says. After `close` it reports nothing. */
 export class Connection {
-  #env;
   #options;
   #session;
   #tokens;
@@ -45,8 +42,7 @@ export class Connection {
   #welcome = null;
   /** Null outside of the room. */
   #membership = null;
-  /** When it last entered; null if it has never been in the room. */
-  #enteredAt = null;
+  #hasEntered = false;
 
   /**
    * `shared` is what the connections of a room share. `on` has these handlers:
@@ -61,7 +57,6 @@ export class Connection {
    */
   constructor(shared, timeoutFactor, on) {
     const { env, options, session, tokens, outbox, events } = shared;
-    this.#env = env;
     this.#options = options;
     this.#session = session;
     this.#tokens = tokens;
@@ -83,10 +78,7 @@ export class Connection {
   }
 
   /** Whether it is or was in the room. */
-  get hasEntered() { return this.#enteredAt !== null; }
-
-  /** Whether it was in the room for long enough to call it a success. */
-  get isStable() { return this.hasEntered && this.#now() - this.#enteredAt > STABLE_AFTER; }
+  get hasEntered() { return this.#hasEntered; }
 
   /** The factor by which the timeouts of the next connection are multiplied. */
   get timeoutFactor() { return this.#socket.timeoutFactor; }
@@ -211,7 +203,7 @@ export class Connection {
     this.#auth.entered();
     this.#tokens.resetRefusals();
     this.#socket.expectAnswer(null);
-    this.#enteredAt = this.#now();
+    this.#hasEntered = true;
     const isAllKnown = this.#outbox.isKnownTo(answer.resumed ? answer.member : null);
     const gap = this.#session.enter(answer, this.#welcome.resume);
     const membership = new Membership({ session: this.#session, outbox: this.#outbox, events: this.#events }, {
@@ -309,6 +301,4 @@ export class Connection {
   }
 
   #expectAnswer() { this.#socket.expectAnswer(this.#options.attemptTimeout); }
-
-  #now() { return this.#env.performance.now(); }
 }

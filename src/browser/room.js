@@ -115,7 +115,10 @@ export class Room {
     const entering = this.#entering;
     this.#entering = null;
     this.#failures = 0;
-    if (this.#state !== 'online') this.#become('online', null);
+    if (this.#state !== 'online') {
+      this.#retry.succeed();
+      this.#become('online', null);
+    }
     if (gap) this.#events.emit('gap', gap);
     entering?.resolve(this);
   }
@@ -130,9 +133,7 @@ export class Room {
 
   /** Drops the connection and tries again. For `when` see {@link Retry}. */
   #reconnect(reason, when, code = CLOSE_LOST) {
-    const { hasEntered, isStable } = this.#connection;
-    // If a server lets clients in only to close the connection again, they try less and less often.
-    if (isStable) this.#retry.reset();
+    const { hasEntered } = this.#connection;
     this.#drop(code, reason.message);
     if (!hasEntered && reason.code !== 'hidden' && this.#failed(reason)) return;
     this.#retry.arm(() => this.#attempt(), when);

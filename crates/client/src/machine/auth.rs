@@ -104,7 +104,7 @@ impl<T> Machine<T> {
         } else {
             self.refused_tokens += 1;
         }
-        let was_in = self.link.as_ref().is_some_and(|link| link.was_in());
+        let was_in = self.link.as_ref().is_some_and(|link| link.was_in);
         let may_try_again = self.may_try_another_token();
         if may_try_again || (self.settings.credential == Credential::Fixed && was_in) {
             if was_in {
@@ -165,7 +165,7 @@ impl<T> Machine<T> {
     pub(super) fn on_closed_for_auth(&mut self, now: Now, code: u16, reason: &str) {
         let Some(link) = &mut self.link else { return };
         // An earlier refusal was counted already.
-        let is_counted = link.auth.refusal.is_some() && !link.was_in();
+        let is_counted = link.auth.refusal.is_some() && !link.was_in;
         let why = link.auth.refusal.take().unwrap_or_else(|| format!("{reason} ({code})"));
         self.refused_tokens = self.refused_tokens.saturating_sub(u32::from(is_counted));
         self.on_token_refused(now, ClientError::NoAuth(why));
