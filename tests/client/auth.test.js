@@ -141,6 +141,19 @@ test('a token function that fails is asked again', async () => {
   assert.deepEqual(states, ['connecting: token', 'connecting: token']);
 });
 
+test('a token function that returns no text fails', async () => {
+  const tokens = [7, { token: 'T' }, true, 'T'];
+  for (const isLate of [false, true]) {
+    const world = new World();
+    const left = [...tokens];
+    const { states } = begin(world, { token: () => (isLate ? Promise.resolve(left.shift()) : left.shift()) });
+    await world.pass(5_000);
+    assert.deepEqual(states, Array(3).fill('connecting: token'));
+    world.socket.accept();
+    assert.deepEqual(world.socket.take(), [AUTH('T')]);
+  }
+});
+
 test('a token function that fails too late changes nothing', async () => {
   const world = new World();
   const waiting = [];

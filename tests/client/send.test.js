@@ -279,13 +279,14 @@ test('the next server may take less', async () => {
   assert.deepEqual(seen, ['too_big', 'waits']);
 });
 
-test('the protocol\'s own events can\'t be sent', async () => {
+test('the protocol\'s own events and wrong options can\'t be sent', async () => {
   const world = new World();
   const { room } = await enter(world);
   const reserved = ['enter', 'out', 'heartbeat', 'auth', 'noAuth', 'error', 'welcome', 'entered', 'ack', 'expiring', 'lagged', 'authenticated'];
   for (const event of reserved) {
     await assert.rejects(room.send('x', { event }), { code: 'reserved_event' });
   }
+  for (const options of [null, 'note', 7, { event: 7 }, { event: null }]) await assert.rejects(room.send('x', options), { code: 'bad_options' });
   const circle = {};
   circle.self = circle;
   await assert.rejects(room.send(circle), TypeError);
