@@ -57,7 +57,7 @@ impl<T> Machine<T> {
                     401 | 403 => self.on_token_refused(now, ClientError::NoAuth(error.to_string())),
                     408 | 425 | 429 => self.lose_connection(now, error, Retry::after(retry)),
                     // The path is wrong, or the server does not serve chat rooms.
-                    300..=499 if is_first => self.end(error),
+                    200..=499 if is_first => self.end(error),
                     _ => self.lose_connection(now, error, Retry::after(retry)),
                 }
             }
