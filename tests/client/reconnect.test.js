@@ -379,6 +379,52 @@ test('back under another name, it has entered twice', async () => {
   assert.deepEqual(states, ['online', 'reconnecting: lost', 'online']);
 });
 
+test('every enter after the first says where the client is', async () => {
+  const world = new World();
+  let asked = 0;
+  const { room } = await enter(world, { token: async () => `T${asked += 1}` });
+  const last = () => ({ epoch: 'E', seq: room.position.seq });
+  const answer = (seq, more) => world.socket.say(entered(seq, { resumed: true, recovered: true, replayed: 0, ...more }));
+  world.socket.say(said(2, 'x'));
+  world.socket.say({ event: 'error', code: 'internal', message: 'put out', roomId: 'tea' });
+  await world.pass(500);
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [last()], 'put out');
+  world.socket.say({ event: 'error', code: 'internal', message: 'no' });
+  await world.pass(1_000);
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [last()], 'refused');
+  answer(3, { replayed: 1 });
+  world.socket.say(said(3, 'x'));
+  world.socket.say({ event: 'noAuth', message: 'expired', roomId: 'tea' });
+  await settled();
+  world.socket.say({ event: 'authenticated' });
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [undefined, last()], 'expired');
+  answer(3);
+  world.socket.say({ event: 'error', code: 'denied', message: 'put out', roomId: 'tea' });
+  room.enter();
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [last()], 'by the application');
+  answer(3);
+  world.socket.end();
+  await attempted(world);
+  world.socket.accept();
+  world.socket.say(welcome('2'));
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [undefined, last()], 'lost');
+});
+
+test('an answer to an enter in the room repeats no frame and skips none', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  const listen = () => heard.splice(0).map(({ type, value }) => `${type} ${value.seq ?? value.after.seq}`);
+  for (const seq of [2, 3]) world.socket.say(said(seq, 'while it was under way'));
+  world.socket.say(entered(4, { resumed: true, recovered: true, replayed: 3 }));
+  for (const seq of [2, 3, 4, 5]) world.socket.say(said(seq, 'x'));
+  assert.deepEqual([listen(), room.position.seq], [['message 2', 'message 3', 'message 4', 'message 5'], 5]);
+  world.socket.say(entered(9, { resumed: true, replayed: 2 }));
+  for (const seq of [8, 9]) world.socket.say(said(seq, 'x'));
+  assert.deepEqual(listen(), ['gap 7', 'message 8', 'message 9']);
+  world.socket.say(entered(3, { resumed: true, recovered: true }));
+  assert.deepEqual([listen(), room.position.seq], [['gap 3'], 3], 'a server that has lost frames');
+});
+
 test('its own enter is told from those of others with the same name', async () => {
   const world = new World();
   const { heard } = await enter(world);
