@@ -55,6 +55,9 @@ export class Authentication {
 
   isExpecting(what) { return this.#unanswered.includes(what); }
 
+  /** Whether the next refusal that names no message is the answer to a token. */
+  get isNext() { return this.#unanswered.find((what) => what !== 'message') === 'auth'; }
+
   /** The server answers in order: with this, what was sent before it is answered too. */
   answered(what) {
     this.#unanswered.splice(0, this.#unanswered.indexOf(what) + 1);
@@ -100,6 +103,13 @@ export class Authentication {
     this.answered('auth');
     this.#tokens.countRefusal();
     if (this.#tokens.hasAnother) this.#renewIn(TOKEN_RETRY);
+  }
+
+  /** The server has not read a token. It takes one after `wait` milliseconds. */
+  postponed(wait, isInRoom) {
+    this.answered('auth');
+    if (!isInRoom) this.#isNeeded = true;
+    this.#renewIn(wait);
   }
 
   /** The token expires in this many milliseconds. */

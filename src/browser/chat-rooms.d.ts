@@ -20,7 +20,7 @@ export interface Frame {
 }
 
 export interface FrameInfo {
-  /** Whether this client sent it: `frame.member` is its member id, or was before it had to enter anew. */
+  /** Whether this client sent it: `frame.member` is its member id or, in a replay, was before it had to enter anew. */
   readonly own: boolean;
   /** Whether it was missed while the connection was lost, and is part of a replay. */
   readonly replayed: boolean;
@@ -96,7 +96,7 @@ export interface ConnectOptions {
    * and when the server refuses a token. Three refusals in a row close the room with `no_auth`, as does a refused
    * string, or a function that returns no token.
    */
-  token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
+  token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);
   /** Aborts entering, or leaves the room. */
   signal?: AbortSignal;
   /** Handlers that are registered before the first event. */
@@ -153,7 +153,8 @@ export interface Room {
    * Messages are sent in the order of the calls, at most as fast as the server allows. They wait while the
    * client isn't online. If the server refuses one only temporarily, the client sends it again later.
    *
-   * Rejects with a {@link ChatError}: `too_big`, `overflow`, `reserved_event`, `closed`, or the server's code.
+   * Rejects with a {@link ChatError}: `too_big`, `overflow`, `reserved_event`, `bad_options`, `closed`, or the
+   * server's code.
    */
   send(message: Json, options?: SendOptions): Promise<{ readonly seq: number }>;
 
@@ -186,6 +187,7 @@ export interface Room {
  * | `left`, `aborted` | the application left or aborted |
  * | `protocol` | the server doesn't speak `chat-rooms.v1` |
  * | `bad_url` | no WebSocket can be opened to this address |
+ * | `bad_options` | an option is missing or of the wrong type |
  * | `bad_frame` | the server has sent something that is not a JSON object |
  * | `too_big`, `overflow`, `reserved_event` | the message was not sent |
  */
@@ -203,8 +205,8 @@ export function mayReturn(code: number): boolean;
 /**
  * Enters a room. Resolves when the room has been entered for the first time. Tries again while the server can't be
  * reached or refuses temporarily (`internal`, `rate_limited`, `unavailable`); the handler `on.state` gets
- * the reasons. Rejects with a {@link ChatError} if the client was refused for good, the application aborted, or
- * `maxAttempts` have failed.
+ * the reasons. Rejects with a {@link ChatError} if the client was refused for good, the application aborted,
+ * `maxAttempts` have failed, or an option is missing or wrong.
  *
  * A browser doesn't tell a page why a handshake was refused. A `chat-rooms.v1` server therefore refuses a
  * token after the handshake (`no_auth`). A server that answers 401 or 403 looks `unreachable`, and in Chromium so

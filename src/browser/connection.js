@@ -9,8 +9,6 @@ import { Socket } from './socket.js';
 const PROTOCOL = 'chat-rooms.v1';
 
 // Times are milliseconds.
-/** A connection that was in the room for this long has worked: the next backoff starts from the beginning. */
-const STABLE_AFTER = 10_000;
 /** Clients spread their return over this time if the server does not say when to come back. */
 const RETURN_SPREAD = 1_000;
 /** The wait if a server says "later", but not when. */
@@ -29,7 +27,6 @@ const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep', 'b
 
 /** Opens a socket, authenticates, enters, and handles what the server says. After `close` it reports nothing. */
 export class Connection {
-  #env;
   #options;
   #session;
   #tokens;
@@ -45,8 +42,7 @@ export class Connection {
   #welcome = null;
   /** Null outside of the room. */
   #membership = null;
-  /** When it last entered; null if it has never been in the room. */
-  #enteredAt = null;
+  #hasEntered = false;
 
   /**
    * `shared` is what the connections of a room share. `on` has these handlers:
@@ -55,12 +51,12 @@ export class Connection {
    * * `entered(gap)`: the client is in the room;
    * * `outside(error, wait)`: it is not in the room. The connection stays, and should enter again after `wait`
    *   milliseconds; if that is null, only when the application says so;
+   * * `postponed(error)`: it is not in the room, and sends a token later;
    * * `lost(error, when)`: the connection is lost; `when` says when to try again, see {@link Retry};
    * * `ended(error)`: it is pointless to try again.
    */
   constructor(shared, timeoutFactor, on) {
     const { env, options, session, tokens, outbox, events } = shared;
-    this.#env = env;
     this.#options = options;
     this.#session = session;
     this.#tokens = tokens;
@@ -82,10 +78,7 @@ export class Connection {
   }
 
   /** Whether it is or was in the room. */
-  get hasEntered() { return this.#enteredAt !== null; }
-
-  /** Whether it was in the room for long enough to call it a success. */
-  get isStable() { return this.hasEntered && this.#now() - this.#enteredAt > STABLE_AFTER; }
+  get hasEntered() { return this.#hasEntered; }
 
   /** The factor by which the timeouts of the next connection are multiplied. */
   get timeoutFactor() { return this.#socket.timeoutFactor; }
@@ -210,7 +203,7 @@ export class Connection {
     this.#auth.entered();
     this.#tokens.resetRefusals();
     this.#socket.expectAnswer(null);
-    this.#enteredAt = this.#now();
+    this.#hasEntered = true;
     const isAllKnown = this.#outbox.isKnownTo(answer.resumed ? answer.member : null);
     const gap = this.#session.enter(answer, this.#welcome.resume);
     const membership = new Membership({ session: this.#session, outbox: this.#outbox, events: this.#events }, {
@@ -235,6 +228,7 @@ export class Connection {
     const error = new ChatError(String(code), String(message));
     const wait = retryAfter >= 0 ? Math.min(retryAfter, MAX_WAIT) : null;
     if (cid !== undefined) return this.#messageRefused(cid, error, wait);
+    if (this.#auth.isNext && error.code === 'rate_limited') return this.#tokenPostponed(error, wait ?? DEFAULT_RETRY);
     if (this.#auth.isExpecting('enter')) return this.#enterRefused(error, wait);
     if (this.#membership && roomId !== undefined) return this.#removed(error, TEMPORARY.has(error.code), wait);
     if (UNREAD.has(error.code)) {
@@ -299,7 +293,12 @@ export class Connection {
     if (hasAnother && !this.#auth.isExpecting('auth')) this.#auth.renew();
   }
 
-  #expectAnswer() { this.#socket.expectAnswer(this.#options.attemptTimeout); }
+  #tokenPostponed(error, wait) {
+    this.#auth.postponed(wait, this.#membership !== null);
+    if (this.#membership) return;
+    this.#socket.expectAnswer(null);
+    this.#on.postponed(error);
+  }
 
-  #now() { return this.#env.performance.now(); }
+  #expectAnswer() { this.#socket.expectAnswer(this.#options.attemptTimeout); }
 }

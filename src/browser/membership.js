@@ -37,10 +37,9 @@ export class Membership {
     this.#session.advance(seq);
     const replayed = seq <= this.#replayEnd;
     if (!replayed) this.#session.setOnline(num);
-    const isOwn = this.#session.isOwn(member);
-    // Nobody else knows a cid before the room has seen it.
-    const isAcknowledged = (isOwn || member === undefined) && this.#outbox.acknowledge(cid, seq);
-    this.#events.emitFrame(frame, { own: isOwn || isAcknowledged, replayed });
+    const own = this.#session.isOwn(member, replayed);
+    if (own) this.#outbox.acknowledge(cid, seq);
+    this.#events.emitFrame(frame, { own, replayed });
     this.startSending();
     return true;
   }

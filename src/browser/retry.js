@@ -4,6 +4,8 @@ import { Timer } from './timer.js';
 
 /** The longest time, in milliseconds, that a server can ask a client to wait. */
 export const MAX_WAIT = 3_600_000;
+/** A success that lasts longer than this, in milliseconds, begins the backoff anew. */
+const STABLE_AFTER = 10_000;
 
 /** Exponential backoff with full jitter, unless a time is given. Times are milliseconds. */
 export class Retry {
@@ -11,8 +13,10 @@ export class Retry {
   #timer;
   #base;
   #cap;
-  /** Retries since the last reset. */
+  /** Retries since the last success that lasted. */
   #count = 0;
+  /** When the last attempt succeeded; null if it failed. */
+  #succeededAt = null;
   #notBefore = 0;
   #at = null;
 
@@ -29,12 +33,17 @@ export class Retry {
   /** Whether the next attempt may be made now. False while the server has asked to wait. */
   get mayRunNow() { return this.#env.performance.now() >= this.#notBefore; }
 
+  /** The client is in the room. A server that lets clients in only to remove them again is tried less and less often. */
+  succeed() { this.#succeededAt = this.#env.performance.now(); }
+
   /** Runs the task after `wait` and a random part of `spread` or of the backoff, whichever is longer. The first
    * retry ignores the backoff if there is a wait or a spread. The default spread is half of the wait. */
   arm(task, { wait = 0, spread = wait / 2, isImmediate = false } = {}) {
+    const now = this.#env.performance.now();
+    if (this.#succeededAt !== null && now - this.#succeededAt > STABLE_AFTER) this.#count = 0;
+    this.#succeededAt = null;
     const backoff = Math.min(this.#cap, this.#base * 2 ** this.#count);
     const longest = this.#count === 0 && wait + spread > 0 ? spread : Math.max(spread, backoff);
-    const now = this.#env.performance.now();
     this.#count += 1;
     this.#notBefore = now + wait;
     this.#at = isImmediate ? now : now + wait + this.#env.Math.random() * longest;
@@ -45,8 +54,6 @@ export class Retry {
     this.#at = null;
     this.#timer.stop();
   }
-
-  reset() { this.#count = 0; }
 }
 
 /** When to come back, according to the reason of a close frame; null if it does not say. */

@@ -3,6 +3,7 @@
 import { Connection } from './connection.js';
 import { ChatError, CLOSE_LEFT, CLOSE_LOST } from './errors.js';
 import { Events } from './events.js';
+import { readOptions, readSendOptions, readUrl } from './options.js';
 import { Outbox } from './outbox.js';
 import { Page } from './page.js';
 import { Retry } from './retry.js';
@@ -38,11 +39,9 @@ export class Room {
   #reason = null;
 
   constructor(url, options, entering) {
-    const { global: env = globalThis, on = {}, signal, name, room, token, protocols = [] } = options;
-    const { maxQueue = 128, attemptTimeout = 15_000, maxAttempts = Infinity, backoff } = options;
+    const { env, on, signal, token, backoff, ...rest } = readOptions(options);
     this.#env = env;
-    const href = webSocketUrl(url, env.location?.href);
-    this.#options = { url: href, name, room, protocols, maxQueue, attemptTimeout, maxAttempts };
+    this.#options = { url: readUrl(url, env.location?.href), ...rest };
     this.#entering = entering;
     this.#tokens = new TokenSource(token);
     this.#outbox = new Outbox(env);
@@ -69,8 +68,9 @@ export class Room {
 
   on(type, handler) { return this.#events.on(type, handler); }
 
-  send(message, { event = 'message', ...extra } = {}) {
+  send(message, options) {
     return new Promise((resolve, reject) => {
+      const { event, extra } = readSendOptions(options);
       if (this.#state === 'closed') {
         return reject(new ChatError('closed', 'the room was left', { cause: this.#reason }));
       }
@@ -104,6 +104,7 @@ export class Room {
       entering: () => this.#retry.stop(),
       entered: (gap) => this.#entered(gap),
       outside: (error, wait) => this.#outside(error, wait),
+      postponed: (error) => this.#failed(error) || this.#becomeOutside(error),
       lost: (error, when) => this.#reconnect(error, when),
       ended: (error) => this.#end(error),
     });
@@ -114,7 +115,10 @@ export class Room {
     const entering = this.#entering;
     this.#entering = null;
     this.#failures = 0;
-    if (this.#state !== 'online') this.#become('online', null);
+    if (this.#state !== 'online') {
+      this.#retry.succeed();
+      this.#become('online', null);
+    }
     if (gap) this.#events.emit('gap', gap);
     entering?.resolve(this);
   }
@@ -124,14 +128,12 @@ export class Room {
       if (this.#failed(error)) return;
       this.#retry.arm(() => this.#connection.enter(), { wait });
     }
-    this.#become(this.#entering ? this.#awayState() : 'outside', error);
+    this.#becomeOutside(error);
   }
 
   /** Drops the connection and tries again. For `when` see {@link Retry}. */
   #reconnect(reason, when, code = CLOSE_LOST) {
-    const { hasEntered, isStable } = this.#connection;
-    // If a server lets clients in only to close the connection again, they try less and less often.
-    if (isStable) this.#retry.reset();
+    const { hasEntered } = this.#connection;
     this.#drop(code, reason.message);
     if (!hasEntered && reason.code !== 'hidden' && this.#failed(reason)) return;
     this.#retry.arm(() => this.#attempt(), when);
@@ -188,24 +190,14 @@ export class Room {
     return this.#entering ? 'connecting' : 'reconnecting';
   }
 
+  /** There is a connection, but it is not in the room. */
+  #becomeOutside(reason) { this.#become(this.#entering ? this.#awayState() : 'outside', reason); }
+
   #become(state, reason) {
     this.#state = state;
     this.#reason = reason;
     this.#events.emit('state', { state, reason, retryAt: this.retryAt });
   }
-}
-
-function webSocketUrl(text, base) {
-  let url;
-  try {
-    url = new URL(text, base);
-  } catch (cause) {
-    throw new ChatError('bad_url', `"${text}" is not a URL`, { cause });
-  }
-  url.protocol = url.protocol.replace(/^http/, 'ws');
-  url.hash = '';
-  if (!/^wss?:$/.test(url.protocol)) throw new ChatError('bad_url', `"${text}" is not a WebSocket URL`);
-  return url.href;
 }
 
 /** 96 random bits: others must not be able to guess and use a cid before its message is in the room. */

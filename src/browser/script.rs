@@ -26,6 +26,7 @@ const MODULES: &[(&str, &str)] = modules![
     "timer.js",
     "retry.js",
     "token-bucket.js",
+    "options.js",
     "outbox.js",
     "page.js",
     "session.js",

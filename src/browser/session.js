@@ -22,7 +22,11 @@ export class Session {
   get seq() { return this.#position.seq; }
   get hasEntered() { return this.#position !== null; }
 
-  isOwn(member) { return this.#members.has(member); }
+  /** Whether a frame of this member is the client's own. In a replay, it may be of an earlier membership. */
+  isOwn(member, isReplayed) {
+    if (typeof member !== 'string') return false;
+    return isReplayed ? this.#members.has(member) : member === this.#member;
+  }
 
   setOnline(num) { if (Number.isInteger(num)) this.#online = num; }
 
@@ -46,10 +50,12 @@ export class Session {
   /** Takes the answer to an enter. Returns the positions before and after a gap, or null if nothing is missing. */
   enter({ member, name, num, epoch, seq, recovered, replayed }, resumeToken) {
     const before = this.position;
-    replayed ??= recovered && before ? seq - before.seq : 0;
+    replayed ??= recovered && before ? Math.max(0, seq - before.seq) : 0;
     if (before?.epoch !== epoch) this.#members.clear();
     this.#members.add(member);
-    this.#position = { epoch, seq: seq - replayed };
+    // Frames may have come while the enter was under way. They are replayed as well.
+    const isAhead = before?.epoch === epoch && before.seq <= seq && before.seq > seq - replayed;
+    this.#position = isAhead ? before : { epoch, seq: seq - replayed };
     [this.#member, this.#name, this.#online] = [member, name, num];
     this.#resumeTokens = resumeToken ? [resumeToken] : [];
     const hasGap = before && (before.epoch !== epoch || before.seq !== this.seq);

@@ -50,6 +50,8 @@ export class Socket {
     };
     socket.onmessage = ({ data }) => this.#on && this.#receive(data);
     socket.onclose = ({ code, reason }) => this.#on?.closed(code, reason ?? '');
+    // A close follows. Without a handler, the WebSockets of Node's `ws` throw their errors.
+    socket.onerror = () => {};
   }
 
   send(frame) {

@@ -35,5 +35,9 @@ export class TokenSource {
 
   resetRefusals() { this.#refusals = 0; }
 
-  async #ask() { return this.#given(); }
+  async #ask() {
+    const token = await this.#given();
+    if (token && typeof token !== 'string') throw new TypeError(`the token must be a string, not ${typeof token}`);
+    return token;
+  }
 }

@@ -19,6 +19,9 @@ use crate::protocol::{frame, outbound};
 use crate::room::EnterError;
 use crate::session::EnterCommand;
 
+/// How many anonymous members may lose a name to the user whose own it is in one enter.
+const MAX_PUT_OUTS: usize = 8;
+
 /// What a `chat-rooms.v1` client wants to continue from.
 #[derive(Default)]
 struct Resumption {
@@ -59,7 +62,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         if connection.is_v1() {
             attachment.come_back(resumption.since, slow)?;
         } else {
-            attachment.repeat_enter(&body)?;
+            attachment.repeat_enter(&body, slow)?;
         }
         return Ok(());
     }
@@ -78,10 +81,13 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     }
     let command = EnterCommand { name: &name, room: &room, body: &body, since: resumption.since, slow };
     let mut entered = connection.attachment().enter(&command)?;
-    if let Err(Refused::Room(EnterError::NameTaken { anonymous: Some(holder) })) = entered
+    // Another anonymous client may take the name as soon as it is free.
+    let mut attempts = 0..MAX_PUT_OUTS;
+    while let Err(Refused::Room(EnterError::NameTaken { anonymous: Some(holder) })) = entered
         && is_own_name(connection, &name)
+        && attempts.next().is_some()
     {
-        put_out(connection, holder, &room);
+        put_out(connection, holder, &room, &name);
         entered = connection.attachment().enter(&command)?;
     }
     match entered {
@@ -108,14 +114,14 @@ fn is_own_name(connection: &Connection, name: &Name) -> bool {
 }
 
 /// Removes an anonymous member whose name is a user's own from the room.
-fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId) {
+fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId, name: &Name) {
     let engine = connection.engine();
     let Some(session) = engine.sessions.table().get(holder) else { return };
     let room_id = (session.subprotocol() == Subprotocol::V1).then_some(room.as_str());
     let text = "the user whose name this is has entered the room; choose another";
     let frame = outbound::put_out(ErrorCode::NameTaken.as_str(), text, room_id);
     engine.context.counters.errors.add(1);
-    engine.sessions.put_out(&session, room, LeaveReason::NameTaken, &frame::text(frame.as_bytes()));
+    engine.sessions.put_out(&session, room, name, LeaveReason::NameTaken, &frame::text(frame.as_bytes()));
 }
 
 fn resumption(connection: &Connection, enter: &Enter<'_>) -> Result<Resumption, PeerError> {

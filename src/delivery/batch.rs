@@ -75,6 +75,8 @@ pub(crate) struct Pending {
     seq: u64,
     /// The `seq` of the latest frame that was taken.
     taken: u64,
+    /// The `seq` of the latest frame that was delivered to all members.
+    delivered: u64,
     audience: Audience,
     /// Frames are always encoded for `chat-rooms.v1`, for the replay buffer.
     keeps_v1: bool,
@@ -88,6 +90,7 @@ impl Pending {
         Pending {
             seq: 0,
             taken: 0,
+            delivered: 0,
             audience: Audience::default(),
             keeps_v1,
             plain: Run::default(),
@@ -99,6 +102,11 @@ impl Pending {
     /// The `seq` of the latest frame that was taken: the frames after it are still to be delivered.
     pub(crate) fn taken(&self) -> u64 {
         self.taken
+    }
+
+    /// The `seq` of the latest frame that was delivered to all members: [`Pending::undelivered`] holds those after it.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered
     }
 
     /// Whether all frames after this `seq` are waiting in `chat-rooms.v1` form. If no member spoke it, they were
@@ -158,10 +166,11 @@ impl Pending {
     /// Notes that the batch is delivered. Returns whether nothing waits.
     pub(crate) fn finish(&mut self) -> bool {
         self.in_flight = None;
+        self.delivered = self.taken;
         self.len() == 0
     }
 
-    /// Everything that is in flight or waits, for a member that leaves.
+    /// Everything that is in flight or waits, for a member that leaves or enters again.
     pub(crate) fn undelivered(&self) -> Vec<Batch> {
         let mut all: Vec<Batch> = self.in_flight.iter().cloned().collect();
         if self.len() > 0 {

@@ -169,11 +169,11 @@ impl Recipient for NoRecipient {
         true
     }
 
-    fn subscribe(&self, _: &Arc<LiveRoom>, _: u64) {}
+    fn subscribe(&self, _: &Arc<LiveRoom>, _: u64) -> bool {
+        false
+    }
 
     fn unsubscribe(&self) {}
-
-    fn pause(&self) {}
 
     fn deliver(&self, _: &LiveRoom, _: &Batch) {}
 

@@ -17,16 +17,13 @@ pub(crate) trait Recipient: Send + Sync {
     /// Whether something that is written now can still arrive.
     fn is_connected(&self) -> bool;
 
-    /// Subscribes this member to the room's frames after this `seq`. Called under the room's
-    /// lock, so it writes nothing.
-    fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64);
+    /// Subscribes this member to the room's frames after this `seq`. They wait until the member has got the answer to
+    /// its enter. If it is subscribed to the room already, the frames that follow those that it has had wait. Returns
+    /// whether it is. Called under the room's lock, so it writes nothing.
+    fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64) -> bool;
 
     /// Ends the subscription.
     fn unsubscribe(&self);
-
-    /// Makes the room's next frames wait, because something has to be written before them. Called under the
-    /// room's lock, so it writes nothing.
-    fn pause(&self);
 
     /// Writes the frames of a batch that the member has not had yet.
     fn deliver(&self, room: &LiveRoom, batch: &Batch);

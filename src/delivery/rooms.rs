@@ -57,8 +57,25 @@ pub(crate) struct Standpoint {
     pub(crate) seq: u64,
     /// Members of the room.
     pub(crate) num: u64,
+    /// What was on its way to the member when it entered again. It gets this before the answer.
+    pub(crate) before: Vec<Batch>,
     /// The frames that the member has missed.
     pub(crate) replay: Option<Replay>,
+}
+
+impl Standpoint {
+    /// The `seq` of the last frame that the member has had after the answer and the replay.
+    pub(crate) fn start(&self) -> u64 {
+        self.replay.as_ref().map_or(self.seq, |replay| replay.end)
+    }
+
+    /// Has a connected member get what is on its way to it before the answer, unless the replay contains it. All
+    /// members have had the frames up to `delivered`.
+    fn keep(&mut self, undelivered: Vec<Batch>, delivered: u64) {
+        if self.replay.as_ref().is_none_or(|replay| !replay.is_complete && replay.start > delivered) {
+            (self.before, self.replay) = (undelivered, None);
+        }
+    }
 }
 
 /// Why a member could not enter a room.
@@ -139,8 +156,7 @@ impl Rooms {
             .map_err(EnterError::into)
     }
 
-    /// Moves a member from one room to another, or to the same room under another name. If it can't enter, it stays
-    /// in the old room.
+    /// Moves a member from one room to another. If it can't enter, it stays in the old room.
     pub(crate) fn change(
         &self,
         entrant: Entrant,
@@ -149,22 +165,39 @@ impl Rooms {
         old: &Arc<LiveRoom>,
         old_name: &Name,
     ) -> Result<(Standpoint, u64), Refused> {
-        // The member itself does not count against the limit of the room that it is in.
-        let max = if old.id() == id { usize::MAX } else { self.max_members };
-        let room = if old.id() == id {
-            self.registry
-                .visit(old, |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()))?
-        } else {
-            self.registry.open(
-                id,
-                || self.broker.open(),
-                |room, state| self.reserve_in(state, &entrant, max).map(|()| room.clone()),
-            )??
-        };
+        let room = self.registry.open(
+            id,
+            || self.broker.open(),
+            |room, state| self.reserve_in(state, &entrant, self.max_members).map(|()| room.clone()),
+        )??;
         let left = self.leave(old, entrant.id, old_name, &entrant.handle);
         let standpoint = self.registry.visit(&room, |room, state| self.enter_in(room, state, entrant, frame));
         self.start_flush(&room);
         Ok((standpoint, left))
+    }
+
+    /// Gives a member another name: it leaves the room and enters it at once, so that it misses no frame in between. It
+    /// gets what was published before, but not its own leave.
+    pub(crate) fn rename(
+        &self,
+        entrant: Entrant,
+        frame: &RoomFrame<'_>,
+        room: &Arc<LiveRoom>,
+        old_name: &Name,
+    ) -> Result<(Standpoint, u64), Refused> {
+        let out = outbound::out(old_name.as_str());
+        let renamed = self.registry.visit(room, |room, state| {
+            // The member itself does not count against the limit of the room that it is in.
+            self.reserve_in(state, &entrant, usize::MAX)?;
+            let undelivered = state.pending.undelivered();
+            state.leave(&self.broker, entrant.id, &out);
+            let left = state.num();
+            let mut standpoint = self.enter_in(room, state, entrant, frame);
+            standpoint.keep(undelivered, state.pending.delivered());
+            Ok::<_, EnterError>((standpoint, left))
+        })?;
+        self.start_flush(room);
+        Ok(renamed)
     }
 
     /// Removes a member, and publishes its leave. It gets what was published before, and nothing more. Returns how
@@ -195,16 +228,12 @@ impl Rooms {
         let now = self.now();
         let mut state = room.lock();
         let replay = since.map(|since| state.replay(since, now));
-        handle.subscribe(room, replay.as_ref().map_or(state.seq(), |replay| replay.end));
-        Standpoint { room: room.clone(), epoch: state.epoch(), seq: state.seq(), num: state.num(), replay }
-    }
-
-    /// Pauses a member. Returns what it has yet to get, and the room's count. The room's next frames wait until the
-    /// member has got it.
-    pub(crate) fn pause(&self, room: &LiveRoom, handle: &Handle) -> (Vec<Batch>, u64) {
-        let state = room.lock();
-        handle.pause();
-        (state.pending.undelivered(), state.num())
+        let (epoch, seq, num) = (state.epoch(), state.seq(), state.num());
+        let mut standpoint = Standpoint { room: room.clone(), epoch, seq, num, before: Vec::new(), replay };
+        if handle.subscribe(room, standpoint.start()) {
+            standpoint.keep(state.pending.undelivered(), state.pending.delivered());
+        }
+        standpoint
     }
 
     /// Publishes a frame.
@@ -218,6 +247,11 @@ impl Rooms {
             self.spawn_flush(room, frame.member.is_none());
         }
         Ok(stamp)
+    }
+
+    /// Whether a name is used by this member, and the member is anonymous.
+    pub(crate) fn is_anonymous_holder(&self, room: &LiveRoom, name: &Name, id: ConnectionId) -> bool {
+        room.lock().room.anonymous_holder(name) == Some(id)
     }
 
     /// Notes that a member has authenticated as this user, whose connections may share its name from now on.
@@ -278,7 +312,8 @@ impl Rooms {
         let replay = since.map(|since| state.replay(since, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
         let stamp = state.enter(&self.broker, Member { id, name, handle }, frame);
-        Standpoint { room: room.clone(), epoch: state.epoch(), seq, num: stamp.num, replay }
+        let (room, epoch) = (room.clone(), state.epoch());
+        Standpoint { room, epoch, seq, num: stamp.num, before: Vec::new(), replay }
     }
 
     /// Checks that a batch still fits into the send queue of a member that is up to date, and lets

@@ -166,6 +166,98 @@ fn a_member_that_enters_again_is_recovered_or_told_that_it_is_not() {
     });
 }
 
+/// A member enters again while frames are on their way to it, and gets each of them once, in order.
+fn nothing_is_missed_when_a_member_enters_again(
+    history: Option<History>,
+    has_since: bool,
+    enter_again: impl FnOnce(&Client, Option<Position>) + Send + 'static,
+) {
+    let world = World::with_history(history);
+    let (mut client, speaker) = (world.connect(), world.connect());
+    assert!(client.enter("r") && speaker.enter("r"));
+    let entered = read_entered(&mut client.wire);
+    let mut seq = position(&entered).seq;
+    let speaking = thread::spawn(move || {
+        for _ in 0..3 {
+            assert!(speaker.publish("hello", None).is_some());
+        }
+        speaker
+    });
+    enter_again(&client, has_since.then(|| position(&entered)));
+    let speaker = speaking.join().unwrap();
+    assert!(speaker.publish("the last", None).is_some());
+    loop {
+        let frame = block_on(client.wire.next()).unwrap();
+        if frame["event"] == "entered" {
+            let start = position(&frame).seq - frame["replayed"].as_u64().unwrap();
+            // A member that changes its name does not get its own `out`.
+            let expected = seq + u64::from(frame["resumed"] == false);
+            assert!(start == expected || has_since && start < expected, "{frame} after {seq}");
+            seq = start;
+            continue;
+        }
+        seq += 1;
+        assert_eq!(frame["seq"], seq, "{frame}");
+        if frame["message"] == "the last" {
+            break;
+        }
+    }
+    [speaker, client].into_iter().for_each(|client| client.end(LeaveReason::Closed));
+    world.assert_empty();
+}
+
+fn with_all_histories(enter_again: fn(&Client, Option<Position>)) {
+    for history in [None, Some(History::last(1)), Some(History::last(100))] {
+        for has_since in [false, true] {
+            check(move || nothing_is_missed_when_a_member_enters_again(history, has_since, enter_again));
+        }
+    }
+}
+
+#[test]
+fn a_member_that_enters_again_while_it_is_connected_misses_nothing() {
+    with_all_histories(|client, since| client.enter_again(since));
+}
+
+#[test]
+fn a_member_that_changes_its_name_misses_nothing() {
+    with_all_histories(|client, since| assert!(client.enter_as("r", "another name", since)));
+}
+
+/// A client that is told last that it is in the room would wait for frames that never come.
+#[test]
+fn a_member_that_is_put_out_while_it_enters_again_is_told_so_last() {
+    check(|| {
+        let world = World::new();
+        let mut client = world.connect();
+        assert!(client.enter("r"));
+        let (id, host) = (client.id(), world.clone());
+        let putting_out = thread::spawn(move || host.put_out(id, "r"));
+        client.enter_again(None);
+        putting_out.join().unwrap();
+        assert_eq!(client.wire.arrived().last().unwrap()["event"], "error");
+        client.end(LeaveReason::Closed);
+        world.assert_empty();
+    });
+}
+
+/// The user takes the name. It must not take the member out of the room if that has another name by then.
+#[test]
+fn a_member_that_changes_its_name_is_not_put_out_for_the_old_one() {
+    check(|| {
+        let world = World::new();
+        let client = world.connect();
+        assert!(client.enter("r"));
+        let (id, host) = (client.id(), world.clone());
+        let putting_out = thread::spawn(move || host.put_out(id, "r"));
+        assert!(client.enter_as("r", "another name", None));
+        putting_out.join().unwrap();
+        assert!(client.room().is_some());
+        client.end(LeaveReason::Closed);
+        world.assert_empty();
+    });
+}
+
 /// Another client's task ends the membership. It must not end the one that follows.
 #[test]
 fn a_member_that_is_put_out_while_it_moves_hears_its_new_room() {

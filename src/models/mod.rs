@@ -22,7 +22,7 @@ const ORDERS: usize = 1_000;
 const DEPTH: usize = 3;
 
 /// Runs a model in many orders. An order in which it fails is printed, for `shuttle::replay`.
-fn check(model: fn()) {
+fn check(model: impl Fn() + Clone + Send + Sync + 'static) {
     // Timers need a runtime. Nothing drives this one, so time stands still and no timer ends.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -31,6 +31,6 @@ fn check(model: fn()) {
     config.stack_size = 512 * 1024;
     config.silence_warnings = true;
     let orders = std::env::var("ORDERS").map_or(ORDERS, |orders| orders.parse().unwrap());
-    Runner::new(RandomScheduler::new(orders), config.clone()).run(model);
+    Runner::new(RandomScheduler::new(orders), config.clone()).run(model.clone());
     Runner::new(PctScheduler::new(DEPTH, orders), config).run(model);
 }

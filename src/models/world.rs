@@ -14,7 +14,7 @@ use shuttle::thread;
 use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use crate::admission::Permit;
-use crate::config::{Config, History, Recovery, SlowConsumer};
+use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
 use crate::delivery::LiveRoom;
 use crate::engine::{Engine, Hooks};
 use crate::hooks::events::{Entered, Left, RoomEvents};
@@ -80,7 +80,7 @@ impl World {
     pub(super) fn with_history(history: Option<History>) -> World {
         let recorder = Recorder::default();
         let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(history);
-        let config = Config { recovery, ..Config::default() };
+        let config = Config { recovery, unique_names: UniqueNames::Exact, ..Config::default() };
         let hooks = Hooks { events: Some(Box::new(recorder.clone())), ..Hooks::default() };
         World { engine: Arc::new(Engine::new(config, hooks)), recorder }
     }
@@ -117,11 +117,12 @@ impl World {
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
     }
 
-    /// As when the user enters whose name the member has.
+    /// As when the user enters whose name the member had when it entered for the first time.
     pub(super) fn put_out(&self, id: ConnectionId, room: &str) {
+        let (room, name) = (RoomId::from(room), name_of(id));
         let frames = frame::text(br#"{"event":"error"}"#);
         if let Some(session) = self.engine.sessions.table().get(id) {
-            self.engine.sessions.put_out(&session, &RoomId::from(room), LeaveReason::NameTaken, &frames);
+            self.engine.sessions.put_out(&session, &room, &name, LeaveReason::NameTaken, &frames);
         }
     }
 
@@ -211,7 +212,12 @@ impl Client {
     }
 
     pub(super) fn enter_since(&self, room: &str, since: Option<Position>) -> bool {
-        let name = Name::parse(&format!("n{}", self.id()), MaxLen::ANY).unwrap();
+        self.enter_as(room, name_of(self.id()).as_str(), since)
+    }
+
+    /// Enters a room under a name.
+    pub(super) fn enter_as(&self, room: &str, name: &str, since: Option<Position>) -> bool {
+        let name = Name::parse(name, MaxLen::ANY).unwrap();
         let (room, body) = (RoomId::from(room), body(r#"{"event":"enter"}"#));
         let command =
             EnterCommand { name: &name, room: &room, body: &body, since, slow: SlowConsumer::default() };
@@ -229,9 +235,14 @@ impl Client {
         let tokens: Vec<_> = tokens.iter().flatten().copied().collect();
         let has_resumed = self.attachment.resume(&tokens) == Ok(true);
         if has_resumed {
-            let _ = self.attachment.come_back(since, SlowConsumer::default());
+            self.enter_again(since);
         }
         has_resumed
+    }
+
+    /// Enters the room that it is in, if it is in one.
+    pub(super) fn enter_again(&self, since: Option<Position>) {
+        let _ = self.attachment.come_back(since, SlowConsumer::default());
     }
 
     /// Leaves the room; the connection stays.
@@ -354,6 +365,11 @@ impl Wire {
         let len = is_header.then(|| frame_len(&self.bytes)).filter(|len| *len <= self.bytes.len())?;
         Some(self.bytes.drain(..len).collect())
     }
+}
+
+/// The name under which a client enters.
+fn name_of(id: ConnectionId) -> Name {
+    Name::parse(&format!("n{id}"), MaxLen::ANY).unwrap()
 }
 
 fn body(text: &str) -> Body<'_> {

@@ -62,6 +62,12 @@ impl NameRegistry {
         Ok(())
     }
 
+    /// The member that has a name, if it is anonymous.
+    pub(crate) fn anonymous_holder(&self, name: &Name) -> Option<ConnectionId> {
+        let holder = self.holders.get(&*self.key(name))?;
+        holder.owner.is_none().then_some(holder.connection)
+    }
+
     /// Notes that the member with this name has authenticated as this user.
     pub(crate) fn set_owner(&mut self, name: &Name, connection: ConnectionId, owner: &str) {
         let key = self.key(name);
@@ -114,8 +120,11 @@ mod tests {
         assert_eq!(names.take(&name("x"), one, None), Ok(()));
         names.release(&name("x"));
         assert_eq!(names.take(&name("x"), two, None), Err(BY_ANONYMOUS));
+        assert_eq!(names.anonymous_holder(&name("x")), Some(one));
         names.release(&name("x"));
+        assert_eq!(names.anonymous_holder(&name("x")), None);
         assert_eq!(names.take(&name("x"), two, Some(ann)), Ok(()));
+        assert_eq!(names.anonymous_holder(&name("x")), None);
         assert_eq!(names.take(&name("x"), three, Some(ann)), Ok(()));
         assert_eq!(names.take(&name("x"), three, Some(bob)), Err(BY_USER));
         assert_eq!(names.take(&name("X"), three, Some(bob)), Ok(()));

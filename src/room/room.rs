@@ -90,6 +90,11 @@ impl<H> Room<H> {
         Ok(())
     }
 
+    /// The member that has a name, if it is anonymous and each name may be used only once.
+    pub(crate) fn anonymous_holder(&self, name: &Name) -> Option<ConnectionId> {
+        self.names.as_ref()?.anonymous_holder(name)
+    }
+
     /// Notes that a member has authenticated as this user, whose connections may share its name from now on.
     pub(crate) fn set_owner(&mut self, name: &Name, id: ConnectionId, owner: &str) {
         if let Some(names) = &mut self.names {

@@ -92,8 +92,8 @@ impl Attachment {
     }
 
     /// Repeats a plain member's own enter to it.
-    pub(crate) fn repeat_enter(&self, body: &Body<'_>) -> Result<(), Superseded> {
-        self.sessions.memberships().repeat_enter(&self.session, self.generation, body)
+    pub(crate) fn repeat_enter(&self, body: &Body<'_>, slow: SlowConsumer) -> Result<(), Superseded> {
+        self.sessions.memberships().repeat_enter(&self.session, self.generation, body, slow)
     }
 
     /// Publishes a message; `None` if the client is in no room.

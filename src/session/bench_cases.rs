@@ -21,7 +21,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::session::session::Session;
 use crate::session::{Attachment, EnterCommand, Opening, Sessions};
 use crate::socket::bench_cases::socket;
-use crate::socket::{Inbox, Turn};
+use crate::socket::{Answer, Inbox, Turn};
 use crate::tasks::Tasks;
 
 /// A message is read from the socket, tungstenite included.
@@ -40,8 +40,16 @@ pub fn deliver() -> impl FnMut() {
     let context = context(Config::default());
     let sessions: Vec<_> = (0..100).map(|id| session(&context, id, b"")).collect();
     let room = live_room(sessions.iter().map(|session| session.clone() as Handle));
-    for session in &sessions {
-        session.with_socket(|socket| socket.answer_enter(None, None, SlowConsumer::Close));
+    for (at, session) in sessions.iter().enumerate() {
+        let answer = Answer {
+            before: Vec::new(),
+            frame: None,
+            replay: None,
+            start: at as u64,
+            is_new: false,
+            slow: SlowConsumer::Close,
+        };
+        session.with_socket(|socket| socket.answer_enter(answer));
     }
     deliver_to(room)
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::config::SlowConsumer;
 use crate::context::Context;
 use crate::delivery::{Entrant, Handle, NotPublished, Recipient, Refused, Rooms, Standpoint};
@@ -15,6 +17,7 @@ use crate::protocol::position::Position;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callback;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
+use crate::socket::Answer;
 
 /// A request to enter a room.
 pub(crate) struct EnterCommand<'a> {
@@ -59,6 +62,10 @@ impl Memberships {
         let frame = enter.body.frame(&tail, session.id());
         let entered = match &state.membership {
             None => self.rooms.enter(entrant, enter.room, &frame).map(|at| (at, None)),
+            Some(old) if old.room.id() == enter.room => self
+                .rooms
+                .rename(entrant, &frame, &old.room, &old.name)
+                .map(|(at, left)| (at, Some((old.clone(), left)))),
             Some(old) => self
                 .rooms
                 .change(entrant, enter.room, &frame, &old.room, &old.name)
@@ -79,8 +86,8 @@ impl Memberships {
         }
         self.context.counters.entered.add(1);
         self.queue_entered(session, &mut state, &membership, standpoint.num);
-        drop(state);
-        self.answer(session, generation, standpoint, &membership, enter.slow, false);
+        let frame = entered_frame(session, &standpoint, &membership, false);
+        answer(session, generation, standpoint, frame, true, enter.slow);
         Ok(Ok(membership))
     }
 
@@ -96,8 +103,8 @@ impl Memberships {
         let Some(membership) = state.membership.clone() else { return Ok(None) };
         let handle: Handle = session.clone();
         let standpoint = self.rooms.come_back(&membership.room, &handle, since);
-        drop(state);
-        self.answer(session, generation, standpoint, &membership, slow, true);
+        let frame = entered_frame(session, &standpoint, &membership, true);
+        answer(session, generation, standpoint, frame, false, slow);
         Ok(Some(membership))
     }
 
@@ -107,13 +114,15 @@ impl Memberships {
         session: &Arc<Session>,
         generation: Generation,
         body: &Body<'_>,
+        slow: SlowConsumer,
     ) -> Result<(), Superseded> {
-        let Some(membership) = session.state_of(generation)?.membership.clone() else { return Ok(()) };
+        let state = session.state_of(generation)?;
+        let Some(membership) = &state.membership else { return Ok(()) };
         let handle: Handle = session.clone();
-        let (before, num) = self.rooms.pause(&membership.room, &handle);
-        let text = format!("{}{}{num}}}", body.as_str(), membership.tail);
-        let enter = frame::text(text.as_bytes());
-        session.with_socket_of(generation, |socket| socket.repeat_enter(&before, &enter))
+        let standpoint = self.rooms.come_back(&membership.room, &handle, None);
+        let text = format!("{}{}{}}}", body.as_str(), membership.tail, standpoint.num);
+        answer(session, generation, standpoint, Some(frame::text(text.as_bytes())), false, slow);
+        Ok(())
     }
 
     /// Publishes a member's message, once for each id.
@@ -161,36 +170,6 @@ impl Memberships {
         self.queue_left(session, state, &membership, reason, num);
     }
 
-    /// Sends a client the room's position and the frames that it has missed; then the room's frames follow.
-    fn answer(
-        &self,
-        session: &Session,
-        generation: Generation,
-        standpoint: Standpoint,
-        membership: &Membership,
-        slow: SlowConsumer,
-        is_resumed: bool,
-    ) {
-        let answer = (session.subprotocol() == Subprotocol::V1).then(|| {
-            let replay = standpoint.replay.as_ref();
-            let frame = EnteredFrame {
-                room: membership.room.id().as_str(),
-                name: membership.name.as_str(),
-                member: session.id(),
-                epoch: standpoint.epoch,
-                seq: standpoint.seq,
-                num: standpoint.num,
-                resumed: is_resumed,
-                recovered: replay.is_some_and(|replay| replay.is_complete),
-                replayed: replay.map_or(0, |replay| standpoint.seq - replay.start),
-            };
-            frame::text(frame.encode().as_bytes())
-        });
-        let _ = session.with_socket_of(generation, |socket| {
-            socket.answer_enter(answer, standpoint.replay, slow);
-        });
-    }
-
     fn queue_entered(&self, session: &Session, state: &mut State, membership: &Membership, num: u64) {
         if !self.has_events {
             return;
@@ -228,6 +207,46 @@ impl Memberships {
         };
         state.callbacks.get_or_insert_default().push(Callback::Left(event));
     }
+}
+
+/// The answer to an enter, for clients that expect one.
+fn entered_frame(
+    session: &Session,
+    standpoint: &Standpoint,
+    membership: &Membership,
+    is_resumed: bool,
+) -> Option<Bytes> {
+    let Subprotocol::V1 = session.subprotocol() else { return None };
+    let replay = standpoint.replay.as_ref();
+    let frame = EnteredFrame {
+        room: membership.room.id().as_str(),
+        name: membership.name.as_str(),
+        member: session.id(),
+        epoch: standpoint.epoch,
+        seq: standpoint.seq,
+        num: standpoint.num,
+        resumed: is_resumed,
+        recovered: replay.is_some_and(|replay| replay.is_complete),
+        replayed: replay.map_or(0, |replay| standpoint.seq - replay.start),
+    };
+    Some(frame::text(frame.encode().as_bytes()))
+}
+
+/// Sends a client the answer to its enter and the frames that it has missed; then the room's frames follow. The caller
+/// holds the state's lock, so that a client that is removed from the room meanwhile is told so afterwards.
+fn answer(
+    session: &Session,
+    generation: Generation,
+    standpoint: Standpoint,
+    frame: Option<Bytes>,
+    is_new: bool,
+    slow: SlowConsumer,
+) {
+    let start = standpoint.start();
+    let Standpoint { before, replay, .. } = standpoint;
+    let _ = session.with_socket_of(generation, |socket| {
+        socket.answer_enter(Answer { before, frame, replay, start, is_new, slow });
+    });
 }
 
 /// Remembers a message id, so that no message with this id is published again.

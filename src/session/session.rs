@@ -242,16 +242,12 @@ impl Recipient for Session {
         self.with_socket(|socket| !socket.is_mute()).unwrap_or(false)
     }
 
-    fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64) {
-        self.with_socket(|socket| socket.subscribe(room, seq));
+    fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64) -> bool {
+        self.with_socket(|socket| socket.subscribe(room, seq)).unwrap_or(false)
     }
 
     fn unsubscribe(&self) {
         self.with_socket(Socket::unsubscribe);
-    }
-
-    fn pause(&self) {
-        self.with_socket(Socket::pause);
     }
 
     fn deliver(&self, room: &LiveRoom, batch: &Batch) {

@@ -13,7 +13,7 @@ use crate::delivery::{Refused, Rooms};
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
-use crate::ids::RoomId;
+use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
@@ -128,10 +128,22 @@ impl Sessions {
         }
     }
 
-    /// Removes a member from a room in favour of another one. Its connection stays, and gets these frames.
-    pub(crate) fn put_out(&self, session: &Arc<Session>, room: &RoomId, reason: LeaveReason, frames: &Bytes) {
+    /// Removes an anonymous member from a room in favour of the user whose name it has. Its connection stays, and gets
+    /// these frames. It may have left, changed its name, or authenticated meanwhile; then it stays.
+    pub(crate) fn put_out(
+        &self,
+        session: &Arc<Session>,
+        room: &RoomId,
+        name: &Name,
+        reason: LeaveReason,
+        frames: &Bytes,
+    ) {
         let mut state = session.state();
-        if state.membership.as_ref().is_none_or(|membership| membership.room.id() != room) {
+        let has_name = state.membership.as_ref().is_some_and(|membership| {
+            let Membership { room: own, .. } = &**membership;
+            own.id() == room && self.rooms.is_anonymous_holder(own, name, session.id())
+        });
+        if !has_name {
             return;
         }
         let absence = match state.phase {
@@ -141,9 +153,10 @@ impl Sessions {
                 None
             }
         };
+        // Before the member can enter again.
+        session.send(frames);
         drop(state);
         self.after_end(session, absence);
-        session.send(frames);
     }
 
     /// Sets the client's user; from now on, only that user can resume the session.

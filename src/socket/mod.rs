@@ -14,7 +14,7 @@ mod transport;
 use crate::protocol::close::LeaveReason;
 
 pub(crate) use reader::Inbox;
-pub(crate) use socket::Socket;
+pub(crate) use socket::{Answer, Socket};
 pub(crate) use transport::Transport;
 
 /// What the connection's task has to do next.

@@ -50,6 +50,21 @@ pub(crate) struct Socket {
     is_behind: bool,
 }
 
+/// What a client gets when it has entered a room.
+pub(crate) struct Answer {
+    /// What was on its way to the client when it entered again.
+    pub(crate) before: Vec<Batch>,
+    /// The answer itself, if there is one in this subprotocol.
+    pub(crate) frame: Option<Bytes>,
+    pub(crate) replay: Option<Replay>,
+    /// The `seq` after which the room's frames follow.
+    pub(crate) start: u64,
+    /// Whether the first of them is the client's own enter.
+    pub(crate) is_new: bool,
+    /// What happens if the client reads the room too slowly.
+    pub(crate) slow: SlowConsumer,
+}
+
 impl Socket {
     /// `first` was read after the handshake.
     pub(crate) fn new(
@@ -105,17 +120,15 @@ impl Socket {
         self.outlet.wake();
     }
 
-    /// Subscribes this socket to the room's frames after this `seq`; they wait until
-    /// [`Socket::answer_enter`].
-    pub(crate) fn subscribe(&mut self, room: &Arc<LiveRoom>, seq: u64) {
-        self.subscription = Some(Subscription::new(room.clone(), seq));
-    }
-
-    /// Makes the room's next frames wait until [`Socket::repeat_enter`].
-    pub(crate) fn pause(&mut self) {
-        if let Some(subscription) = &mut self.subscription {
-            subscription.pause();
+    /// Subscribes this socket to the room's frames after this `seq`. If it is subscribed to the room already, it goes on
+    /// after those that it has had, and returns true. The frames wait until [`Socket::answer_enter`].
+    pub(crate) fn subscribe(&mut self, room: &Arc<LiveRoom>, seq: u64) -> bool {
+        let subscription = self.subscription.as_mut().filter(|subscription| subscription.is_of(room));
+        let is_subscribed = subscription.map(Subscription::pause).is_some();
+        if !is_subscribed {
+            self.subscription = Some(Subscription::new(room.clone(), seq));
         }
+        is_subscribed
     }
 
     pub(crate) fn unsubscribe(&mut self) {
@@ -123,34 +136,28 @@ impl Socket {
         self.is_behind = false;
     }
 
-    /// Writes the answer to an enter, the replay, and then what the room has published since. `slow`
-    /// is what happens if the client reads the room too slowly.
-    pub(crate) fn answer_enter(&mut self, answer: Option<Bytes>, replay: Option<Replay>, slow: SlowConsumer) {
+    /// Writes what the room published before, the answer to an enter, the replay, and then what the room has published
+    /// since.
+    pub(crate) fn answer_enter(&mut self, answer: Answer) {
+        let Answer { before, frame, replay, start, is_new, slow } = answer;
         // A replay may be of any length, but a client that reads none of them gets no further one: each would keep
         // the memory of another room's history, or of the same one at another time.
         let has_more = replay.as_ref().is_some_and(|replay| !replay.chunks.is_empty());
         if has_more && self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
             return self.close(LeaveReason::Slow);
         }
+        let waiting = self.subscription.as_mut().map(Subscription::go_on).unwrap_or_default();
+        self.deliver_all(&before);
         if let Some(subscription) = &mut self.subscription {
+            subscription.restart(start, is_new);
             subscription.set_slow_consumer(slow);
         }
-        if let Some(answer) = answer {
-            self.write(Kind::Own, &answer, 0);
+        if let Some(frame) = frame {
+            self.write(Kind::Own, &frame, 0);
         }
         for chunk in replay.into_iter().flat_map(|replay| replay.chunks) {
             self.write(Kind::Replay, &chunk, 0);
         }
-        let waiting = self.subscription.as_mut().map(Subscription::go_on).unwrap_or_default();
-        self.deliver_all(&waiting);
-    }
-
-    /// Writes what the room published before, the member's own enter again, and then what the room has
-    /// published since.
-    pub(crate) fn repeat_enter(&mut self, before: &[Batch], enter: &Bytes) {
-        let waiting = self.subscription.as_mut().map(Subscription::go_on).unwrap_or_default();
-        self.deliver_all(before);
-        self.write(Kind::Own, enter, 0);
         self.deliver_all(&waiting);
     }
 

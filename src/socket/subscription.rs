@@ -57,9 +57,15 @@ impl Subscription {
         self.waiting.get_or_insert_default();
     }
 
-    /// Ends the wait, and returns the batches that have waited, to be delivered now.
+    /// Ends the wait, and returns the batches that have waited.
     pub(super) fn go_on(&mut self) -> Vec<Batch> {
         self.waiting.take().unwrap_or_default()
+    }
+
+    /// Continues after this `seq`. If the next frame is the member's own enter, a heartbeat follows it.
+    pub(super) fn restart(&mut self, seq: u64, is_new: bool) {
+        self.seq = seq;
+        self.wants_heartbeat |= is_new;
     }
 
     /// The frames of a batch, and how many bytes of them the socket already has; `None` if it has all of them, or if

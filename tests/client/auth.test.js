@@ -141,6 +141,19 @@ test('a token function that fails is asked again', async () => {
   assert.deepEqual(states, ['connecting: token', 'connecting: token']);
 });
 
+test('a token function that returns no text fails', async () => {
+  const tokens = [7, { token: 'T' }, true, 'T'];
+  for (const isLate of [false, true]) {
+    const world = new World();
+    const left = [...tokens];
+    const { states } = begin(world, { token: () => (isLate ? Promise.resolve(left.shift()) : left.shift()) });
+    await world.pass(5_000);
+    assert.deepEqual(states, Array(3).fill('connecting: token'));
+    world.socket.accept();
+    assert.deepEqual(world.socket.take(), [AUTH('T')]);
+  }
+});
+
 test('a token function that fails too late changes nothing', async () => {
   const world = new World();
   const waiting = [];
@@ -372,6 +385,129 @@ test('a renewal that is under way when the server closes is not wasted', async (
   await attempted(world);
   world.socket.accept();
   assert.deepEqual([world.socket.take(), token.asked], [[AUTH('T3')], 3], 'a lost token may have been read');
+});
+
+/** The server reads no token at the moment. */
+const LATER = (retryAfter) => ({ event: 'error', code: 'rate_limited', message: 'too many tokens', retryAfter });
+
+test('a token that the server does not read at the moment is sent later, and then the enter', async () => {
+  for (const [isFunction, second] of [[false, 'T1'], [true, 'T2']]) {
+    for (const answersEnter of [true, false]) {
+      const world = new World();
+      const { promise, states } = begin(world, { token: isFunction ? tokens() : 'T1' });
+      await settled();
+      world.socket.accept();
+      world.socket.say(welcome('1'));
+      world.socket.take();
+      world.socket.say(LATER(700));
+      if (answersEnter) world.socket.say(NO_AUTH('authenticate first'));
+      await world.pass(699);
+      assert.deepEqual(world.socket.take(), []);
+      await world.pass(1);
+      assert.deepEqual(world.socket.take(), [AUTH(second)]);
+      if (!answersEnter) world.socket.say(NO_AUTH('authenticate first'));
+      world.socket.say({ event: 'authenticated' });
+      assert.deepEqual(world.socket.take(), [{ event: 'enter', message: 'ann', roomId: 'tea' }]);
+      world.socket.say(entered(0));
+      await promise;
+      assert.deepEqual(states, ['connecting: rate_limited', 'online']);
+      assert.equal(world.sockets.length, 1);
+    }
+  }
+});
+
+test('without a time the token is sent again after a second, and as often as the server asks for it', async () => {
+  const world = new World();
+  const { promise } = begin(world, { token: 'T' });
+  world.socket.accept();
+  world.socket.say(welcome('1'));
+  assert.equal(world.socket.take().length, 2);
+  world.socket.say(LATER());
+  world.socket.say(NO_AUTH('authenticate first'));
+  for (let n = 0; n < 5; n += 1) {
+    await world.pass(1_000);
+    assert.deepEqual(world.socket.take(), [AUTH('T')]);
+    world.socket.say(LATER(undefined));
+  }
+  await world.pass(1_000);
+  world.socket.say({ event: 'authenticated' });
+  world.socket.say(entered(0));
+  assert.equal((await promise).state, 'online');
+});
+
+test('a token is waited for as long as the server says, and then for its answer', async () => {
+  const world = new World();
+  begin(world, { token: 'T', attemptTimeout: 5_000 });
+  world.socket.accept();
+  world.socket.say(welcome('1'));
+  world.socket.say(LATER(30_000));
+  world.socket.say(NO_AUTH('authenticate first'));
+  world.socket.take();
+  await beats(world, 30);
+  assert.deepEqual([world.socket.take(), world.sockets.length], [[AUTH('T')], 1]);
+  await beats(world, 5);
+  assert.equal(world.sockets[0].closedWith, 4000);
+});
+
+test('a token that is put off is an attempt too', async () => {
+  const world = new World();
+  const { promise } = begin(world, { token: 'T', maxAttempts: 2 });
+  world.socket.accept();
+  world.socket.say(welcome('1'));
+  world.socket.say(LATER(100));
+  world.socket.say(NO_AUTH('authenticate first'));
+  await world.pass(100);
+  world.socket.say(LATER(100));
+  await assert.rejects(promise, { code: 'gave_up', message: 'gave up after 2 attempts: too many tokens' });
+  assert.equal(world.timers, 0);
+});
+
+test('an enter that is put off is not mistaken for a token', async () => {
+  const world = new World();
+  const { promise } = begin(world, { token: 'T' });
+  world.socket.accept();
+  world.socket.say(welcome('1'));
+  world.socket.take();
+  world.socket.say({ event: 'authenticated' });
+  world.socket.say(LATER(200));
+  await world.pass(300);
+  assert.deepEqual(world.socket.take(), [{ event: 'enter', message: 'ann', roomId: 'tea' }]);
+  world.socket.say(entered(0));
+  assert.equal((await promise).state, 'online');
+});
+
+test('a renewal that is put off is sent later, and nobody notices', async () => {
+  const world = new World();
+  const { room, heard, states } = await enter(world, { token: tokens() });
+  await beats(world, 30);
+  const sending = room.send('under way');
+  const [{ cid }] = world.socket.take();
+  world.socket.say({ event: 'expiring', in: 30_000 });
+  await world.pass(0);
+  assert.deepEqual(world.socket.take(), [AUTH('T2')]);
+  world.socket.say({ event: 'ack', cid, seq: 2 });
+  world.socket.say(LATER(700));
+  await world.pass(700);
+  assert.deepEqual(world.socket.take(), [AUTH('T3')]);
+  world.socket.say({ event: 'authenticated' });
+  await sending;
+  assert.deepEqual([heard, states, room.state, world.socket.take()], [[], ['online'], 'online', []], 'no enter');
+});
+
+test('out of the room for an expired token, one that is put off is sent later', async () => {
+  const world = new World();
+  const { room, states } = await enter(world, { token: tokens() });
+  world.socket.say(EXPIRED);
+  await settled();
+  world.socket.take();
+  world.socket.say(LATER(700));
+  await world.pass(700);
+  assert.deepEqual(world.socket.take(), [AUTH('T3')]);
+  world.socket.say({ event: 'authenticated' });
+  assert.deepEqual(world.socket.take(), [{ event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } }]);
+  world.socket.say(entered(1, { member: '2', recovered: true, replayed: 0 }));
+  assert.equal(room.state, 'online');
+  assert.deepEqual(states, ['online', 'outside: no_auth', 'outside: rate_limited', 'online']);
 });
 
 test('without a function it stays outside until the server closes', async () => {

@@ -70,6 +70,49 @@ test('an address that makes no sense is refused with a clear error', async () =>
   await assert.rejects(connect('/chat', { name: 'ann', global: refusing }), { code: 'bad_url', message: /ws:\/\/chat.test\/chat: mixed content/ });
 });
 
+test('options that are missing or wrong are refused with a clear error', async () => {
+  const rejects = (begun, says) => assert.rejects(begun, (error) => {
+    assert.ok(error instanceof ChatError && error.code === 'bad_options', String(error));
+    assert.match(error.message, /connect\(url, \{ name, room \}\)/);
+    assert.ok(error.message.includes(says), error.message);
+    return true;
+  });
+  await rejects(connect('/chat'), '`name` is missing');
+  await rejects(connect('/chat', {}), '`name` is missing');
+  for (const options of [null, 'ann', 7, ['ann'], () => {}]) await rejects(connect('/chat', options), 'options must be an object');
+  const wrong = {
+    name: [null, 7, {}, ['ann'], Symbol('ann')],
+    room: [null, {}, [], NaN, Infinity, true],
+    token: [7, {}, true],
+    signal: [null, {}, 'abort', new AbortController()],
+    on: [null, 'message', () => {}, [], { message: 'hi' }, { message: 7 }],
+    protocols: [null, 'bearer.T', [7], {}],
+    maxQueue: [null, 0, -1, NaN, '128'],
+    maxAttempts: [null, 0, NaN, '3'],
+    attemptTimeout: [null, 0, -1, NaN, '15000'],
+    backoff: [null, 500, [], { base: 0 }, { base: '500' }, { cap: NaN }, { cap: null }],
+    global: [null, 'window', 7],
+  };
+  for (const [option, values] of Object.entries(wrong)) {
+    const world = new World();
+    for (const value of values) await rejects(connect('/chat', { name: 'ann', global: world, [option]: value }), `\`${option}\` must be`);
+    assert.deepEqual([world.sockets.length, world.timers], [0, 0], option);
+  }
+  for (const url of [undefined, null, 7, {}]) await assert.rejects(connect(url, { name: 'ann', global: new World() }), { code: 'bad_url', message: /must be a string or a URL/ });
+});
+
+test('options may be left out as undefined, and a token and handlers as null too', async () => {
+  for (const missing of [undefined, null]) {
+    const world = new World();
+    const { promise } = begin(world, { room: undefined, token: missing, on: { message: missing }, signal: undefined, protocols: undefined, maxQueue: undefined, backoff: { base: undefined } });
+    await settled();
+    world.socket.accept();
+    world.socket.say(welcome('1'));
+    world.socket.say(entered(0));
+    assert.equal((await promise).state, 'online');
+  }
+});
+
 test('room numbers stay numbers, and no room is no key', async () => {
   for (const [room, expected] of [[42, { roomId: 42 }], [undefined, {}], ['', { roomId: '' }]]) {
     const world = new World();

@@ -133,6 +133,34 @@ test('an enter that is refused again and again is tried more and more rarely', a
   assert.deepEqual(delays, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
 });
 
+test('after ten seconds in the room, the backoff begins anew for enters too', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const delays = [];
+  for (const seconds of [9, 9, 9, 11, 9]) {
+    world.socket.say(PUT_OUT('internal'));
+    delays.push(room.retryAt - world.now);
+    while (room.retryAt) await beats(world, 1);
+    world.socket.say(entered(1, { member: '2', recovered: true, replayed: 0 }));
+    await beats(world, seconds);
+  }
+  assert.deepEqual([delays, world.sockets.length], [[500, 1_000, 2_000, 4_000, 500], 1]);
+});
+
+test('time outside of the room does not begin the backoff anew', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const delays = [];
+  for (let n = 0; n < 5; n += 1) {
+    world.socket.say(n === 0 ? PUT_OUT('internal') : { event: 'error', code: 'internal', message: 'no' });
+    delays.push(room.retryAt - world.now);
+    while (room.retryAt) await beats(world, 1);
+  }
+  world.socket.end();
+  delays.push(room.retryAt - world.now);
+  assert.deepEqual(delays, [500, 1_000, 2_000, 4_000, 8_000, 10_000], 'it was in the room for a moment only');
+});
+
 test('a silent server is noticed outside of the room too', async () => {
   const world = new World();
   const { room } = await enter(world);

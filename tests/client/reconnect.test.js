@@ -159,6 +159,16 @@ test('a stale socket may say what it likes', async () => {
   assert.deepEqual(heard.map(({ value }) => value.message), ['from now']);
 });
 
+test('an error of a socket is handled, also after the client has closed it', async () => {
+  const world = new World();
+  const { outcome } = begin(world, { attemptTimeout: 1_000 });
+  world.socket.fail();
+  assert.equal(outcome.error, null, 'the close that follows says more');
+  await world.pass(1_000);
+  assert.equal(world.socket.closedWith, 4000);
+  world.socket.fail();
+});
+
 test('codes say whether to come back', async () => {
   const back = [1001, 1006, 1011, 1012, 1013, 4000, 4001, 4002, 4242, 4499];
   const away = [1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010, 1014, 1015, 3000, 3999, 4500, 4501, 4502, 4503, 4999, 5000];
@@ -367,6 +377,52 @@ test('back under another name, it has entered twice', async () => {
   assert.deepEqual([room.state, room.name, room.member, room.position.seq], ['online', 'Ann', '2', 3]);
   assert.deepEqual(heard.map(({ type, info }) => [type, info.own]), [['out', true], ['enter', true]]);
   assert.deepEqual(states, ['online', 'reconnecting: lost', 'online']);
+});
+
+test('every enter after the first says where the client is', async () => {
+  const world = new World();
+  let asked = 0;
+  const { room } = await enter(world, { token: async () => `T${asked += 1}` });
+  const last = () => ({ epoch: 'E', seq: room.position.seq });
+  const answer = (seq, more) => world.socket.say(entered(seq, { resumed: true, recovered: true, replayed: 0, ...more }));
+  world.socket.say(said(2, 'x'));
+  world.socket.say({ event: 'error', code: 'internal', message: 'put out', roomId: 'tea' });
+  await world.pass(500);
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [last()], 'put out');
+  world.socket.say({ event: 'error', code: 'internal', message: 'no' });
+  await world.pass(1_000);
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [last()], 'refused');
+  answer(3, { replayed: 1 });
+  world.socket.say(said(3, 'x'));
+  world.socket.say({ event: 'noAuth', message: 'expired', roomId: 'tea' });
+  await settled();
+  world.socket.say({ event: 'authenticated' });
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [undefined, last()], 'expired');
+  answer(3);
+  world.socket.say({ event: 'error', code: 'denied', message: 'put out', roomId: 'tea' });
+  room.enter();
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [last()], 'by the application');
+  answer(3);
+  world.socket.end();
+  await attempted(world);
+  world.socket.accept();
+  world.socket.say(welcome('2'));
+  assert.deepEqual(world.socket.take().map(({ since }) => since), [undefined, last()], 'lost');
+});
+
+test('an answer to an enter in the room repeats no frame and skips none', async () => {
+  const world = new World();
+  const { room, heard } = await enter(world);
+  const listen = () => heard.splice(0).map(({ type, value }) => `${type} ${value.seq ?? value.after.seq}`);
+  for (const seq of [2, 3]) world.socket.say(said(seq, 'while it was under way'));
+  world.socket.say(entered(4, { resumed: true, recovered: true, replayed: 3 }));
+  for (const seq of [2, 3, 4, 5]) world.socket.say(said(seq, 'x'));
+  assert.deepEqual([listen(), room.position.seq], [['message 2', 'message 3', 'message 4', 'message 5'], 5]);
+  world.socket.say(entered(9, { resumed: true, replayed: 2 }));
+  for (const seq of [8, 9]) world.socket.say(said(seq, 'x'));
+  assert.deepEqual(listen(), ['gap 7', 'message 8', 'message 9']);
+  world.socket.say(entered(3, { resumed: true, recovered: true }));
+  assert.deepEqual([listen(), room.position.seq], [['gap 3'], 3], 'a server that has lost frames');
 });
 
 test('its own enter is told from those of others with the same name', async () => {

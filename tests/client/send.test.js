@@ -75,15 +75,35 @@ test('what the client has sent is its own, and nobody can pretend to have sent i
   ]);
 });
 
-test('where frames name no member, the cid tells', async () => {
+test('a frame that names no member is not its own, and acknowledges nothing', async () => {
+  for (const member of ['1', undefined]) { // As `entered` names it.
+    const world = new World();
+    const { room, heard } = await enter(world);
+    world.socket.end();
+    await comeBack(world, '2', entered(3, { member, recovered: true, replayed: 2 }));
+    const seen = outcomes([room.send('a')]);
+    const [{ cid }] = world.socket.take();
+    const frames = [undefined, null, 1, '', {}].map((named, n) => said(n + 2, 'a', { cid, member: named }));
+    for (const frame of frames) world.socket.say(frame);
+    await settled();
+    assert.deepEqual([seen, heard.map(({ info }) => info.own)], [['waits'], frames.map(() => false)]);
+  }
+});
+
+test('a frame of an earlier membership is its own in a replay only', async () => {
   const world = new World();
   const { room, heard } = await enter(world);
-  const seen = outcomes([room.send('a')]);
-  const [{ cid }] = world.socket.take();
-  world.socket.say(said(2, 'a', { cid, member: undefined }));
-  world.socket.say(said(3, 'a', { cid, member: undefined }));
+  const seen = outcomes([room.send('a'), room.send('b')]);
+  const [a, b] = world.socket.take();
+  world.socket.end();
+  await comeBack(world, '2', entered(2, { member: '2', recovered: true, replayed: 1 }));
+  world.socket.say(own(2, 'a', a.cid));
+  world.socket.say(own(3, 'b', b.cid));
   await settled();
-  assert.deepEqual([seen, heard.map(({ info }) => info.own)], [[2], [true, false]]);
+  assert.deepEqual([seen, heard.map(({ info }) => info.own)], [[2, 'waits'], [true, false]]);
+  world.socket.say(own(4, 'b', b.cid, { member: '2' }));
+  await settled();
+  assert.deepEqual([seen, heard.at(-1).info.own], [[2, 4], true]);
 });
 
 test('what the host drops is acknowledged with the place of the message before it', async () => {
@@ -259,13 +279,14 @@ test('the next server may take less', async () => {
   assert.deepEqual(seen, ['too_big', 'waits']);
 });
 
-test('the protocol\'s own events can\'t be sent', async () => {
+test('the protocol\'s own events and wrong options can\'t be sent', async () => {
   const world = new World();
   const { room } = await enter(world);
   const reserved = ['enter', 'out', 'heartbeat', 'auth', 'noAuth', 'error', 'welcome', 'entered', 'ack', 'expiring', 'lagged', 'authenticated'];
   for (const event of reserved) {
     await assert.rejects(room.send('x', { event }), { code: 'reserved_event' });
   }
+  for (const options of [null, 'note', 7, { event: 7 }, { event: null }]) await assert.rejects(room.send('x', options), { code: 'bad_options' });
   const circle = {};
   circle.self = circle;
   await assert.rejects(room.send(circle), TypeError);

@@ -46,6 +46,9 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
   await connect('/chat', { name: 'ann', on: { state: (state: string) => show(state) } });
   // @ts-expect-error: it has to enter under a name
   await connect('/chat', { room: 'tea' });
+  // @ts-expect-error: it has to have options
+  await connect('/chat');
+  await connect('/chat', { name: 'ann', token: localStorage.getItem('token') });
   // @ts-expect-error: a misspelt option
   await connect('/chat', { name: 'ann', rooms: 'tea' });
   // @ts-expect-error: JSON has no functions

@@ -130,8 +130,15 @@ class FakeSocket {
   }
 
   end(code = 1006, reason = '') {
+    if (code === 1006) this.fail();
     this.readyState = 3;
     this.onclose({ code, reason });
+  }
+
+  /** An error without a handler is thrown, as by an event emitter. */
+  fail() {
+    if (!this.onerror) throw new Error('an error that nobody handles');
+    this.onerror({});
   }
 
   /** What the client has said since it was last asked; answers to heartbeats are left out. */

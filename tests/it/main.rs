@@ -9,6 +9,7 @@ mod auth;
 mod browser_client;
 mod closing_handshake;
 mod connection_limits;
+mod enter_again;
 mod events;
 mod handshake;
 mod heartbeat;

@@ -201,6 +201,9 @@ fn explanation(response: &Response<Option<Vec<u8>>>) -> String {
     if let Some(location) = header(response, LOCATION) {
         return format!("redirected to {location}; connect to that address");
     }
+    if response.status().is_success() {
+        return "no WebSocket at this path; check the URL".into();
+    }
     let text = String::from_utf8_lossy(response.body().as_deref().unwrap_or_default());
     let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
     words

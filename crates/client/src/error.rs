@@ -13,9 +13,10 @@ pub enum ClientError {
     /// No connection could be made: the server can't be reached, does not answer in time, or does not speak
     /// `chat-rooms.v1`.
     Unreachable(String),
-    /// The server, or a proxy in front of it, answered the handshake with an HTTP error.
+    /// The server, or a proxy in front of it, answered the handshake with an HTTP error, or with a page.
     ///
-    /// Statuses 401 and 403 are reported as [`NoAuth`](ClientError::NoAuth).
+    /// A status from 200 to 499 ends the first attempt to connect, except for 408, 425 and 429. Statuses 401 and 403 are
+    /// reported as [`NoAuth`](ClientError::NoAuth).
     #[non_exhaustive]
     Http {
         /// The status.

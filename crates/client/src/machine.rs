@@ -29,9 +29,6 @@ mod pause;
 mod resume_tokens;
 mod room;
 
-/// A connection that was in the room for longer has worked: the next backoff starts from the beginning.
-const STABLE: Duration = Duration::from_secs(10);
-
 /// Refused tokens in a row, each provided anew, after which the client gives up.
 const MAX_REFUSED_TOKENS: u32 = 3;
 
@@ -119,8 +116,8 @@ struct Link {
     welcome: Option<Welcome>,
     /// `None` outside of the room.
     membership: Option<Membership>,
-    /// When the room was last entered on this connection.
-    entered_at: Option<Now>,
+    /// The client was in the room on this connection.
+    was_in: bool,
     /// When to enter again, after a temporary refusal.
     enter_at: Option<Now>,
     questions: Questions,

@@ -104,7 +104,7 @@ impl<T> Machine<T> {
         } else {
             self.refused_tokens += 1;
         }
-        let was_in = self.link.as_ref().is_some_and(|link| link.was_in());
+        let was_in = self.link.as_ref().is_some_and(|link| link.was_in);
         let may_try_again = self.may_try_another_token();
         if may_try_again || (self.settings.credential == Credential::Fixed && was_in) {
             if was_in {
@@ -118,12 +118,25 @@ impl<T> Machine<T> {
         }
     }
 
-    /// The server accepts no token at the moment.
-    pub(super) fn on_token_postponed(&mut self, now: Now, wait: Duration) {
+    /// The server has not read a token. It accepts one after this time.
+    pub(super) fn on_token_postponed(&mut self, now: Now, reason: ClientError, wait: Duration) {
         let Some(link) = &mut self.link else { return };
         link.questions.answer(Question::Auth);
-        link.auth.is_needed |= link.membership.is_none();
-        link.auth.ask_at = Some(now.saturating_add(wait));
+        let at = now.saturating_add(wait);
+        if link.membership.is_some() {
+            link.auth.ask_at = Some(at);
+            return;
+        }
+        link.auth.is_needed = true;
+        link.liveness.expect_answer(None);
+        if self.has_failed_too_often(&reason) {
+            return;
+        }
+        let at = self.not_too_late(at, &reason);
+        if let Some(link) = &mut self.link {
+            link.auth.ask_at = at;
+            self.become_outside(reason, Some(wait));
+        }
     }
 
     /// The client is in its room, and the old token is still valid. Should an older server mean that the old token has
@@ -152,7 +165,7 @@ impl<T> Machine<T> {
     pub(super) fn on_closed_for_auth(&mut self, now: Now, code: u16, reason: &str) {
         let Some(link) = &mut self.link else { return };
         // An earlier refusal was counted already.
-        let is_counted = link.auth.refusal.is_some() && !link.was_in();
+        let is_counted = link.auth.refusal.is_some() && !link.was_in;
         let why = link.auth.refusal.take().unwrap_or_else(|| format!("{reason} ({code})"));
         self.refused_tokens = self.refused_tokens.saturating_sub(u32::from(is_counted));
         self.on_token_refused(now, ClientError::NoAuth(why));

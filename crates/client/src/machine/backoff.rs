@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Now;
 use crate::incoming::RetryHint;
 
 /// How long to wait before the next attempt.
@@ -17,12 +18,17 @@ pub(super) enum Retry {
     Hint(RetryHint),
 }
 
+/// A success that lasts longer than this begins the backoff anew.
+const STABLE: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
     longest: Duration,
-    /// Attempts since the last connection that lived long enough.
+    /// Attempts since the last success that lasted.
     attempts: u32,
+    /// When the last attempt succeeded; `None` if it failed.
+    succeeded_at: Option<Now>,
     /// Attempts in a row that did not end in the room.
     failures: u32,
 }
@@ -30,17 +36,13 @@ pub(super) struct Backoff {
 impl Backoff {
     /// The bound of the random wait starts at `first`, and doubles with each attempt up to `longest`.
     pub(super) fn new(first: Duration, longest: Duration) -> Backoff {
-        Backoff { first, longest, attempts: 0, failures: 0 }
+        Backoff { first, longest, attempts: 0, succeeded_at: None, failures: 0 }
     }
 
-    /// A connection has lived long enough.
-    pub(super) fn reset(&mut self) {
-        self.attempts = 0;
-    }
-
-    /// The client is in its room.
-    pub(super) fn succeed(&mut self) {
+    /// The client is in its room. A server that lets it in only to remove it again is tried less and less often.
+    pub(super) fn succeed(&mut self, now: Now) {
         self.failures = 0;
+        self.succeeded_at = Some(now);
     }
 
     /// An attempt did not end in the room. Returns how many there were in a row.
@@ -55,7 +57,10 @@ impl Backoff {
     }
 
     /// The wait before the next attempt; `random` is from 0 to 1.
-    pub(super) fn wait(&mut self, retry: Retry, random: f64) -> Duration {
+    pub(super) fn wait(&mut self, retry: Retry, random: f64, now: Now) -> Duration {
+        if self.succeeded_at.take().is_some_and(|at| now.saturating_sub(at) > STABLE) {
+            self.attempts = 0;
+        }
         let is_first = self.attempts == 0;
         let bound = self.first.saturating_mul(1 << self.attempts.min(30)).min(self.longest);
         self.attempts = self.attempts.saturating_add(1);
@@ -85,24 +90,34 @@ mod tests {
     #[test]
     fn the_bound_doubles_and_is_drawn_from() {
         let mut backoff = Backoff::new(ms(100), ms(500));
-        let waits = [(); 6].map(|()| backoff.wait(Retry::Backoff, 1.0));
+        let waits = [(); 6].map(|()| backoff.wait(Retry::Backoff, 1.0, ms(0)));
         assert_eq!(waits, [ms(100), ms(200), ms(400), ms(500), ms(500), ms(500)]);
-        assert_eq!(backoff.wait(Retry::Backoff, 0.25), ms(125));
-        backoff.reset();
-        assert_eq!(backoff.wait(Retry::Backoff, 1.0), ms(100));
+        assert_eq!(backoff.wait(Retry::Backoff, 0.25, ms(0)), ms(125));
         let mut backoff = Backoff { attempts: u32::MAX, ..Backoff::new(ms(100), Duration::MAX) };
-        assert!(backoff.wait(Retry::Backoff, 0.0).is_zero());
+        assert!(backoff.wait(Retry::Backoff, 0.0, ms(0)).is_zero());
+    }
+
+    #[test]
+    fn a_success_that_lasts_begins_anew() {
+        let mut backoff = Backoff::new(ms(100), ms(500));
+        backoff.succeed(ms(0));
+        let mut wait = |now| backoff.wait(Retry::Backoff, 1.0, ms(now));
+        assert_eq!([wait(10_001), wait(30_000)], [ms(100), ms(200)], "the time of a success counts once");
+        backoff.succeed(ms(30_000));
+        assert_eq!(backoff.wait(Retry::Backoff, 1.0, ms(40_000)), ms(400));
+        backoff.succeed(ms(40_000));
+        assert_eq!(backoff.wait(Retry::Backoff, 1.0, ms(50_001)), ms(100));
     }
 
     #[test]
     fn hints_count_and_those_who_are_sent_away_again_come_back_later() {
         let hint = Retry::Hint(RetryHint { wait: ms(1000), spread: ms(600) });
         let mut backoff = Backoff::new(ms(500), ms(4000));
-        let waits = [(); 5].map(|()| backoff.wait(hint, 0.5));
+        let waits = [(); 5].map(|()| backoff.wait(hint, 0.5, ms(0)));
         assert_eq!(waits, [ms(1300), ms(1500), ms(2000), ms(3000), ms(3000)]);
         for (retry, first, second) in [(Retry::AtOnce, 0, 1000), (Retry::Spread(ms(1200)), 1200, 1200)] {
             let mut backoff = Backoff::new(ms(500), ms(4000));
-            assert_eq!([(); 2].map(|()| backoff.wait(retry, 1.0)), [ms(first), ms(second)]);
+            assert_eq!([(); 2].map(|()| backoff.wait(retry, 1.0, ms(0))), [ms(first), ms(second)]);
         }
     }
 }

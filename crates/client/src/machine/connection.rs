@@ -8,7 +8,7 @@ use tower_chat_rooms_protocol::close::{self, may_reconnect};
 use super::backoff::Retry;
 use super::link::Question;
 use super::liveness::Liveness;
-use super::{Failure, Link, Machine, Now, Output, STABLE, State};
+use super::{Failure, Link, Machine, Now, Output, State};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::incoming::RetryHint;
@@ -57,7 +57,7 @@ impl<T> Machine<T> {
                     401 | 403 => self.on_token_refused(now, ClientError::NoAuth(error.to_string())),
                     408 | 425 | 429 => self.lose_connection(now, error, Retry::after(retry)),
                     // The path is wrong, or the server does not serve chat rooms.
-                    300..=499 if is_first => self.end(error),
+                    200..=499 if is_first => self.end(error),
                     _ => self.lose_connection(now, error, Retry::after(retry)),
                 }
             }
@@ -76,7 +76,7 @@ impl<T> Machine<T> {
         let retry = match RetryHint::in_reason(reason) {
             Some(hint) => Retry::Hint(hint),
             // Others may have lost their connections as well.
-            None if link.was_in() => Retry::Spread(BREAK_SPREAD),
+            None if link.was_in => Retry::Spread(BREAK_SPREAD),
             None => Retry::Backoff,
         };
         self.lose_connection(now, ClientError::Lost { code, reason: reason.into() }, retry);
@@ -104,15 +104,11 @@ impl<T> Machine<T> {
     /// The connection has ended or could not be made.
     pub(super) fn lose_connection(&mut self, now: Now, reason: ClientError, retry: Retry) {
         let Some(link) = self.drop_link() else { return };
-        // Do not hammer a server that lets a client in only to close the connection again.
-        if link.has_lived(STABLE, now) {
-            self.backoff.reset();
-        }
-        if !link.was_in() && self.has_failed_too_often(&reason) {
+        if !link.was_in && self.has_failed_too_often(&reason) {
             return;
         }
         let random = self.random_part();
-        let wait = self.backoff.wait(retry, random);
+        let wait = self.backoff.wait(retry, random, now);
         tracing::debug!(%reason, ?wait, "not connected");
         self.connect_at = self.not_too_late(now.saturating_add(wait), &reason);
         if self.connect_at.is_some() && self.state != State::Connecting {

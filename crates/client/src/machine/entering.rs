@@ -7,7 +7,7 @@ use serde_json::json;
 use super::backoff::Retry;
 use super::link::Question;
 use super::membership::Membership;
-use super::{Machine, Now, Output, Position, STABLE, State};
+use super::{Machine, Now, Output, Position, State};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::incoming::{Entered, RetryHint, ServerError, Welcome};
@@ -80,17 +80,17 @@ impl<T> Machine<T> {
         link.questions.answer(Question::Enter);
         link.auth.is_needed = false;
         link.membership = Some(Membership::new(seq, last, are_messages_known));
-        link.entered_at = Some(now);
+        link.was_in = true;
         link.enter_at = None;
         link.liveness.expect_answer(None);
         self.outgoing.stop();
-        self.backoff.succeed();
         self.refused_tokens = 0;
         if !is_same_epoch {
             self.members.clear();
         }
         self.add_member(&member);
         if self.state != State::Online {
+            self.backoff.succeed(now);
             self.state = State::Online;
             self.emit(ClientEvent::State(ClientState::Online));
         }
@@ -144,7 +144,7 @@ impl<T> Machine<T> {
         if let Some(cid) = cid {
             self.on_message_refused(now, &cid, refusal);
         } else if refusal.is_any_of(&["rate_limited"]) && link.questions.is_next(Question::Auth) {
-            self.on_token_postponed(now, retry_after.unwrap_or(DEFAULT_RETRY));
+            self.on_token_postponed(now, refusal.error, retry_after.unwrap_or(DEFAULT_RETRY));
         } else if link.questions.has(Question::Enter) {
             self.on_enter_refused(now, refusal);
         } else if has_room && link.membership.is_some() {
@@ -185,7 +185,7 @@ impl<T> Machine<T> {
         // On a reconnect, the room may be full because of the client's own lost connection: that is temporary as well.
         let passes_later = self.state != State::Connecting && !refusal.is_any_of(&PERMANENT);
         let refusal = Refusal { is_temporary: refusal.is_temporary || passes_later, ..refusal };
-        if refusal.is_temporary || link.was_in() {
+        if refusal.is_temporary || link.was_in {
             self.put_out(now, refusal);
         } else {
             self.close(refusal.error);
@@ -194,10 +194,6 @@ impl<T> Machine<T> {
 
     /// The connection stays, but the client is out of its room. It enters again if the reason is temporary.
     fn put_out(&mut self, now: Now, refusal: Refusal) {
-        let Some(link) = &self.link else { return };
-        if link.membership.is_some() && link.has_lived(STABLE, now) {
-            self.backoff.reset();
-        }
         self.leave_room();
         if !refusal.is_temporary {
             return self.become_outside(refusal.error, None);
@@ -207,7 +203,7 @@ impl<T> Machine<T> {
         }
         let random = self.random_part();
         let hint = refusal.retry_after.map(RetryHint::after);
-        let wait = self.backoff.wait(hint.map_or(Retry::Backoff, Retry::Hint), random);
+        let wait = self.backoff.wait(hint.map_or(Retry::Backoff, Retry::Hint), random, now);
         let at = self.not_too_late(now.saturating_add(wait), &refusal.error);
         if let Some(link) = &mut self.link {
             link.enter_at = at;

@@ -1,7 +1,6 @@
 //! One attempt to connect, and the connection that results from it.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use super::liveness::Liveness;
 use super::{Link, LinkAuth, Now};
@@ -25,22 +24,12 @@ impl Link {
             is_open: false,
             welcome: None,
             membership: None,
-            entered_at: None,
+            was_in: false,
             enter_at: None,
             questions: Questions::default(),
             auth: LinkAuth { refusal: None, is_needed: false, is_asking: false, ask_at: None, used_at: now },
             pause: None,
         }
-    }
-
-    /// Whether the client was ever in the room on it.
-    pub(super) fn was_in(&self) -> bool {
-        self.entered_at.is_some()
-    }
-
-    /// Whether the last enter on it was longer ago than this.
-    pub(super) fn has_lived(&self, time: Duration, now: Now) -> bool {
-        self.entered_at.is_some_and(|at| now.saturating_sub(at) > time)
     }
 
     /// What the server did not do in time.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Now, STABLE};
+use super::Now;
 
 /// How many times longer than announced a silence may last if connections have turned out to be slow.
 const MAX_PATIENCE: u32 = 4;
+
+/// Heartbeats that arrive in time for this long show that the connection is not slow any more.
+const PROMPT_AFTER: Duration = Duration::from_secs(10);
 
 /// One attempt or connection.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ impl Liveness {
 
     /// A heartbeat was received. Patience ends when heartbeats arrive in time.
     pub(super) fn receive_heartbeat(&mut self, now: Now) {
-        if self.is_prompt && now.saturating_sub(self.opened_at) > STABLE {
+        if self.is_prompt && now.saturating_sub(self.opened_at) > PROMPT_AFTER {
             self.patience = 1;
         }
     }

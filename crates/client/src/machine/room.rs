@@ -54,8 +54,7 @@ impl<T> Machine<T> {
             return self.emit_unrecoverable(ClientEvent::Direct(RoomFrame::new(object, false, false)));
         };
         let Some(is_replayed) = self.receive_place(now, seq) else { return };
-        let member = object.get("member").and_then(Value::as_str);
-        let is_own = member.is_some_and(|member| self.members.iter().any(|own| **own == *member));
+        let is_own = self.is_own(object.get("member"), is_replayed);
         if is_own && let Some(cid) = object.get("cid").and_then(Value::as_str) {
             self.on_acknowledged(now, cid, seq);
         }
@@ -68,6 +67,19 @@ impl<T> Machine<T> {
             });
         }
         self.start_sending(now);
+    }
+
+    /// Whether a frame of this member is the client's own. In a replay, it may be of an earlier membership.
+    fn is_own(&self, member: Option<&Value>, is_replayed: bool) -> bool {
+        let Some(member) = member.and_then(Value::as_str).filter(|member| !member.is_empty()) else {
+            return false;
+        };
+        let mut latest_first = self.members.iter().rev();
+        if is_replayed {
+            latest_first.any(|own| **own == *member)
+        } else {
+            latest_first.next().is_some_and(|own| **own == *member)
+        }
     }
 
     /// A frame that this client can't represent. If it is a frame of the room, it is missed.

@@ -93,6 +93,25 @@ async fn a_refused_token_ends_the_client() {
     assert!(request.contains("authorization: Bearer t\r\n"), "{request}");
 }
 
+/// The path is wrong, and the server has a page for every path.
+#[tokio::test(start_paused = true)]
+async fn a_page_instead_of_a_websocket_ends_the_client() {
+    for status in ["200 OK", "204 No Content", "302 Found\r\nlocation: /chat/", "404 Not Found"] {
+        let (builder, mut server) = scripted_server();
+        let (refused, _) = tokio::join!(builder.open(), answer(&mut server, status));
+        let Err(ClientError::Http { status: code, body, .. }) = refused else {
+            panic!("{status}: {refused:?}")
+        };
+        assert!(status.starts_with(&code.to_string()), "{status}");
+        let says = match code {
+            200 | 204 => "no WebSocket at this path; check the URL",
+            302 => "redirected to /chat/; connect to that address",
+            _ => "because",
+        };
+        assert_eq!(body, says, "{status}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_url_without_a_path_has_one_in_the_request() {
     let (dialed, mut connections) = tokio::sync::mpsc::unbounded_channel();

@@ -42,7 +42,7 @@ fn without_success_it_gives_up_in_the_end() {
 
 #[test]
 fn a_wrong_address_ends_the_first_attempt() {
-    for status in [301, 400, 404, 405, 426] {
+    for status in [200, 204, 226, 301, 400, 404, 405, 426] {
         let mut bench = Bench::new(settings());
         bench.machine.on_failed(ms(0), http(status, None));
         assert_eq!(bench.machine.ended().unwrap().to_string(), format!("HTTP {status}: text"));
@@ -58,7 +58,7 @@ fn a_wrong_address_ends_the_first_attempt() {
 
 #[test]
 fn an_overloaded_server_is_tried_again_when_it_says() {
-    for status in [429, 500, 502, 503] {
+    for status in [408, 425, 429, 500, 501, 502, 503, 599] {
         let mut bench = Bench::new(settings());
         bench.machine.on_failed(ms(0), http(status, None));
         assert_eq!(bench.retry_in(), 500, "{status}");

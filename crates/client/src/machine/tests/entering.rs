@@ -121,6 +121,67 @@ fn keeps_resume_tokens_until_an_enter_is_answered() {
     assert!(bench.reconnect("s11")[0].contains(r#""resume":["s10"]"#));
 }
 
+/// The `since` of the only enter among what was sent.
+fn since(lines: &[String]) -> Value {
+    let frames = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let enters: Vec<Value> = frames.filter(|frame| frame["event"] == "enter").collect();
+    assert_eq!(enters.len(), 1, "{lines:?}");
+    enters[0]["since"].clone()
+}
+
+#[test]
+fn every_enter_after_the_first_says_where_the_client_is() {
+    let mut bench = Bench::online_with(Settings { credential: Credential::Renewable, ..settings() });
+    bench.pass(1000);
+    bench.say(said(2, "x"));
+    bench.say(error("internal", json!({"roomId": "r"})));
+    bench.pass(500);
+    assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 2}), "put out");
+    bench.say(error("internal", json!({})));
+    bench.pass(1000);
+    assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 2}), "refused");
+    bench.say(resumed(3, 1));
+    bench.say(said(3, "x"));
+    bench.say(json!({"event": "noAuth", "message": "expired", "roomId": "r"}));
+    bench.machine.on_token(bench.now, Ok("T".into()));
+    bench.say(json!({"event": "authenticated"}));
+    assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 3}), "expired");
+    bench.say(resumed(3, 0));
+    bench.say(error("denied", json!({"roomId": "r"})));
+    bench.machine.enter_again(bench.now);
+    assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 3}), "by the application");
+    bench.say(resumed(3, 0));
+    bench.machine.on_closed(bench.now, 1006, "");
+    bench.lines();
+    assert_eq!(since(&bench.reconnect("s2")), json!({"epoch": "E", "seq": 3}), "lost");
+}
+
+#[test]
+fn an_enter_in_the_room_repeats_no_frame_and_skips_none() {
+    let mut bench = Bench::online_with(Settings { credential: Credential::Renewable, ..settings() });
+    bench.pass(1500);
+    bench.say(json!({"event": "expiring", "in": 10}));
+    bench.pass(0);
+    bench.machine.on_token(bench.now, Ok("T2".into()));
+    bench.say(no_auth("not yet valid"));
+    bench.say(said(2, "before"));
+    bench.lines();
+    bench.say(json!({"event": "authenticated"}));
+    assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 2}));
+    bench.say(said(3, "while it was under way"));
+    bench.say(resumed(4, 2));
+    (3..=5).for_each(|seq| bench.say(said(seq, "x")));
+    assert_eq!(
+        bench.lines(),
+        [
+            r#"message "while it was under way" 3"#,
+            "entered as 1, resumed true, recovered true",
+            r#"replayed message "x" 4"#,
+            r#"message "x" 5"#
+        ]
+    );
+}
+
 #[test]
 fn an_answer_may_be_of_the_session_from_before() {
     // Under another name, the server first tells where the kept session stands.

@@ -102,6 +102,58 @@ fn an_enter_that_is_refused_again_and_again_is_tried_more_and_more_rarely() {
     assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]);
 }
 
+/// How long until the next enter.
+fn enter_in(bench: &Bench) -> u64 {
+    let at = bench.machine.link.as_ref().unwrap().enter_at.unwrap();
+    ((at - bench.now).as_secs_f64() * 1000.0).round() as u64
+}
+
+#[test]
+fn after_ten_seconds_in_the_room_the_backoff_begins_anew_for_enters_too() {
+    let mut bench = Bench::online();
+    let mut waits = Vec::new();
+    for seconds in [9, 9, 9, 11, 9] {
+        bench.say(error("internal", json!({"roomId": "r"})));
+        waits.push(enter_in(&bench));
+        while bench.machine.link.as_ref().unwrap().enter_at.is_some() {
+            bench.beats(1);
+        }
+        bench.say(entered(1, json!({"member": "2", "recovered": true})));
+        bench.beats(seconds);
+    }
+    assert_eq!(waits, [500, 1000, 2000, 4000, 500]);
+}
+
+#[test]
+fn time_outside_of_the_room_does_not_begin_the_backoff_anew() {
+    let mut bench = Bench::online();
+    let mut waits = Vec::new();
+    for n in 0..5 {
+        bench.say(error("internal", if n == 0 { json!({"roomId": "r"}) } else { json!({}) }));
+        waits.push(enter_in(&bench));
+        while bench.machine.link.as_ref().unwrap().enter_at.is_some() {
+            bench.beats(1);
+        }
+    }
+    bench.machine.on_closed(bench.now, 1006, "");
+    waits.push(bench.retry_in());
+    assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 10_000], "it was in the room for a moment only");
+}
+
+/// Its token has expired after a long time in the room.
+#[test]
+fn a_removal_without_a_retry_ends_the_time_in_the_room_as_well() {
+    let mut bench = Bench::online();
+    bench.machine.on_closed(ms(0), 1013, "");
+    bench.stay(9);
+    bench.machine.on_closed(bench.now, 1013, "");
+    bench.stay(11);
+    bench.say(json!({"event": "noAuth", "message": "the token has expired", "roomId": "r"}));
+    bench.beats(1);
+    bench.machine.on_closed(bench.now, 1013, "");
+    assert_eq!(bench.retry_in(), 1000);
+}
+
 #[test]
 fn what_is_sent_outside_waits_and_what_was_under_way_is_sent_again() {
     let mut bench = Bench::online();

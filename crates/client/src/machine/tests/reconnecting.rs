@@ -10,7 +10,7 @@ impl Bench {
     }
 
     /// Is back, and stays for this long.
-    fn stay(&mut self, seconds: u64) {
+    pub(super) fn stay(&mut self, seconds: u64) {
         self.wait();
         self.lines();
         self.open("s");

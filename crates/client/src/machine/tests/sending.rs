@@ -271,6 +271,52 @@ fn an_own_frame_acknowledges_and_a_replay_has_to_be_heard_first() {
     );
 }
 
+#[test]
+fn only_a_frame_of_this_member_acknowledges() {
+    let mut bench = Bench::online();
+    bench.send(1);
+    bench.lines();
+    for (n, member) in [json!("b"), json!(null), json!(1), json!("")].into_iter().enumerate() {
+        bench.say(merged(own(n as u64 + 2, "forged", "c1"), json!({"member": member})));
+    }
+    let mut without = own(6, "forged", "c1");
+    without.as_object_mut().unwrap().remove("member");
+    bench.say(without);
+    let lines = bench.lines();
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(lines.iter().all(|line| line.starts_with("message ")), "{lines:?}");
+    bench.say(own(7, "1", "c1"));
+    assert_eq!(bench.lines(), ["1: ok 7", r#"own message "1" 7"#]);
+}
+
+#[test]
+fn a_server_that_names_no_member_only_acknowledges_with_acks() {
+    let mut bench = Bench::new(settings());
+    bench.open("s1");
+    bench.say(entered(1, json!({"member": null})));
+    bench.send(1);
+    bench.lines();
+    bench.say(merged(own(2, "forged", "c1"), json!({"member": ""})));
+    assert_eq!(bench.lines(), [r#"message "forged" 2"#]);
+    bench.say(ack("c1", 3));
+    assert_eq!(bench.lines(), ["1: ok 3"]);
+}
+
+#[test]
+fn a_frame_of_an_earlier_membership_is_own_in_a_replay_only() {
+    let mut bench = Bench::online();
+    (1..=2).for_each(|n| bench.send(n));
+    bench.lines();
+    bench.come_back("s2", entered(2, json!({"member": "2", "recovered": true, "replayed": 1})));
+    bench.say(own(2, "1", "c1"));
+    bench.say(own(3, "2", "c2"));
+    let lines = bench.lines();
+    assert_eq!(lines[..2], ["1: ok 2", r#"own replayed message "1" 2"#]);
+    assert_eq!(lines.last().unwrap(), r#"message "2" 3"#);
+    bench.say(merged(own(4, "2", "c2"), json!({"member": "2"})));
+    assert_eq!(bench.lines(), ["2: ok 4", r#"own message "2" 4"#]);
+}
+
 /// An earlier enter whose answer was lost began another session, which knows no message ids.
 #[test]
 fn a_resumed_session_may_not_be_the_one_from_before() {

@@ -282,6 +282,50 @@ fn a_server_that_takes_no_token_at_the_moment_gets_it_later() {
 }
 
 #[test]
+fn a_token_is_waited_for_as_long_as_the_server_says() {
+    let mut bench = welcomed(settings());
+    bench.say(error("rate_limited", json!({"retryAfter": 20_000})));
+    bench.say(no_auth("authenticate first")); // The answer to the enter.
+    bench.beats(20);
+    assert_eq!(bench.lines(), [ASK]);
+    // It must not take longer than entering for the first time may take.
+    bench.provide("T1");
+    bench.say(error("rate_limited", json!({"retryAfter": 20_000})));
+    let ended = bench.machine.ended().unwrap().to_string();
+    assert_eq!(ended, "gave up after 2 attempts: refused: so it is (rate_limited)");
+}
+
+#[test]
+fn a_token_that_is_put_off_is_an_attempt_too() {
+    let mut bench = welcomed(Settings { max_attempts: 2, ..settings() });
+    bench.say(error("rate_limited", json!({})));
+    bench.say(no_auth("authenticate first"));
+    bench.pass(1000);
+    assert_eq!(bench.lines(), [ASK]);
+    bench.provide("T1");
+    bench.say(error("rate_limited", json!({})));
+    let ended = bench.machine.ended().unwrap().to_string();
+    assert_eq!(ended, "gave up after 2 attempts: refused: so it is (rate_limited)");
+}
+
+#[test]
+fn out_of_the_room_for_an_expired_token_one_that_is_put_off_is_sent_later() {
+    let mut bench = Bench::online_with(renewable());
+    bench.beats(2);
+    bench.say(expired());
+    bench.provide("T2");
+    bench.lines();
+    bench.say(error("rate_limited", json!({"retryAfter": 700})));
+    assert_eq!(bench.lines(), ["outside for 0.7 s: refused: so it is (rate_limited)"]);
+    bench.pass(700);
+    bench.provide("T3");
+    bench.say(authenticated());
+    let lines = bench.lines();
+    assert_eq!(lines[..2], [ASK.into(), auth("T3")]);
+    assert!(lines[2].contains(r#""event":"enter""#), "{lines:?}");
+}
+
+#[test]
 fn without_a_token_function_it_stays_outside_until_the_server_closes() {
     let mut bench = Bench::online();
     bench.say(no_auth("the token has expired"));
