@@ -183,7 +183,7 @@ impl ChatRooms {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
         let room = self.engine.rooms.get(room.as_ref()).ok_or(SendError::NoSuchRoom)?;
-        match self.engine.rooms.publish(&room, &body.host_frame()) {
+        match self.engine.rooms.publish(&room, &body.host_frame(room.id())) {
             Ok(_) => Ok(()),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
             Err(NotPublished::BatchFull | NotPublished::Held) => Err(SendError::Busy),
@@ -202,7 +202,7 @@ impl ChatRooms {
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
-        match session.send(&frame::text(text.as_bytes())) {
+        match session.send(None, &frame::text(text.as_bytes())) {
             true => Ok(()),
             false => Err(SendError::NoSuchConnection),
         }
@@ -223,7 +223,7 @@ impl ChatRooms {
             if n > 0 && n % 64 == 0 {
                 tokio::task::yield_now().await;
             }
-            reached += usize::from(session.send(&frame));
+            reached += usize::from(session.send(None, &frame));
         }
         Ok(reached)
     }

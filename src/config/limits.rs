@@ -22,7 +22,7 @@ options! {
         /// A longer message closes the connection with 1009 before it is read completely.
         max_message_bytes: usize = 64 * 1024;
 
-        /// Bytes of an enter, without `since` and `resume`.
+        /// Bytes of an enter, without `since`.
         ///
         /// The frame is relayed to the room with all keys that the client adds. A longer one is answered with a
         /// `bad_shape` error.
@@ -61,6 +61,11 @@ options! {
         ///
         /// A room exists while it has members.
         max_rooms: usize = 65_536;
+
+        /// Rooms that one `chat-rooms.v1` client may be in at the same time.
+        ///
+        /// A client that enters a further one gets a `too_many_memberships` error. Plain clients are in one room.
+        max_memberships: usize = 64;
 
         /// Simultaneous connections.
         ///
@@ -130,9 +135,9 @@ impl Limits {
         MaxLen { bytes: self.max_room_id_bytes, chars: self.max_room_id_chars }
     }
 
-    /// How much a relayed object can grow: by the frame's header, the count, and the name, each byte of which
-    /// may take six in JSON.
+    /// How much a relayed object can grow: by the frame's header, counters, and the name and the room id, each byte of
+    /// which may take six in JSON.
     pub(crate) fn overhead(&self) -> usize {
-        self.max_name_bytes.saturating_mul(6).saturating_add(64)
+        self.max_name_bytes.saturating_add(self.max_room_id_bytes).saturating_mul(6).saturating_add(128)
     }
 }

@@ -2,20 +2,27 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use crate::config::OnExpiry;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::hooks::policy::EnterRequest;
 use crate::hooks::user::User;
+use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::outbound;
+use crate::protocol::outbound::About;
+use crate::protocol::{frame, outbound};
+
+/// Why a client whose authentication has expired is removed from its rooms.
+const EXPIRED: (&str, &str) = ("token_expired", "the token has expired");
 
 pub(super) async fn authenticate(connection: &mut Connection, token: Cow<'_, str>) -> Result<(), End> {
     let engine = connection.engine().clone();
     let Some(auth) = engine.auth() else { return Ok(()) };
     if let Err(exceeded) = connection.rates().check_auth() {
-        return connection.refuse_excess(exceeded, None);
+        return connection.refuse_excess(exceeded, About::Nothing);
     }
     connection.rates().forgive();
     match connection.ask("on_token", async { auth.on_token(&token).await }).await? {
@@ -43,32 +50,42 @@ async fn accept(connection: &mut Connection, user: User) -> Result<(), End> {
     if connection.is_v1() {
         connection.send(&outbound::authenticated(left));
     }
-    may_stay(connection).await.map(|_| ())
+    for membership in connection.attachment().memberships() {
+        may_stay(connection, membership.room.id()).await?;
+    }
+    Ok(())
 }
 
 /// The user's authentication has expired.
 pub(super) fn expire(connection: &mut Connection) -> Result<(), End> {
-    let membership = connection.attachment().membership();
-    let room = membership.as_ref().map(|membership| membership.room.id().as_str());
     if connection.config().on_expiry == OnExpiry::Close {
-        connection.send_no_auth_for("the token has expired; get a new one", room);
+        connection.send_no_auth("the token has expired; get a new one");
         return Err(End(LeaveReason::AuthExpired));
     }
-    connection.attachment().leave_room(LeaveReason::AuthExpired)?;
+    for membership in connection.attachment().memberships() {
+        let room = membership.room.id();
+        let frames = match connection.is_v1() {
+            true => frame::text(outbound::left(room.as_str(), Some(EXPIRED)).as_bytes()),
+            false => Bytes::new(),
+        };
+        connection.attachment().leave_room(room, LeaveReason::AuthExpired, &frames)?;
+    }
     connection.attachment().run_callbacks()?;
-    let text = "the token has expired: send {\"event\":\"auth\",\"message\":TOKEN} with a new one";
-    connection.send_no_auth_for(text, room);
+    connection.send_no_auth(
+        "the token has expired: send {\"event\":\"auth\",\"message\":TOKEN} with a new one",
+    );
     connection.require_auth();
     Ok(())
 }
 
-/// Asks the policy whether a member may stay in its room as the user that it is now. If not, removes it from
-/// the room, and tells it so.
-pub(super) async fn may_stay(connection: &mut Connection) -> Result<bool, End> {
+/// Asks the policy whether a member may stay in a room as the user that it is now. If not, removes it from the room, and
+/// tells it so.
+pub(super) async fn may_stay(connection: &mut Connection, room: &RoomId) -> Result<bool, End> {
     let engine = connection.engine().clone();
     let session = connection.attachment().session().clone();
-    let (Some(policy), Some(membership)) = (engine.policy(), session.membership()) else { return Ok(true) };
-    let (user, room) = (session.user(), membership.room.id());
+    let membership = connection.attachment().membership(Some(room.as_str()));
+    let (Some(policy), Some(membership)) = (engine.policy(), membership) else { return Ok(true) };
+    let user = session.user();
     let request = EnterRequest {
         connection: session.id(),
         peer: session.peer(),
@@ -84,10 +101,6 @@ pub(super) async fn may_stay(connection: &mut Connection) -> Result<bool, End> {
         Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
         None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; enter again"),
     };
-    connection.attachment().leave_room(LeaveReason::Denied)?;
-    connection.attachment().run_callbacks()?;
-    engine.context.counters.errors.add(1);
-    let room = connection.is_v1().then_some(room.as_str());
-    connection.send(&outbound::put_out(error.code.as_str(), &error.text, room));
+    connection.remove(room, LeaveReason::Denied, &error)?;
     Ok(false)
 }

@@ -15,12 +15,14 @@ use crate::connection::faults::Faults;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::{Exceeded, MAX_PONG, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
-use crate::connection::{Opening, auth, join, publish};
+use crate::connection::{Opening, auth, join, leave, publish, resume};
 use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::ids::RoomId;
 use crate::protocol::inbound::{self, Inbound};
+use crate::protocol::outbound::About;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -75,10 +77,10 @@ impl Connection {
         if is_v1 {
             // In one write, because a heartbeat would overtake a welcome that has to wait.
             let mut both = Vec::new();
-            for text in [outbound::welcome(id, token, config), outbound::heartbeat(0)] {
+            for text in [&*outbound::welcome(id, token, config), outbound::PING] {
                 frame::push_text(&mut both, &[text.as_bytes()]);
             }
-            socket.send(&both.into());
+            socket.send(None, &both.into());
         } else {
             socket.send_heartbeat();
         }
@@ -246,19 +248,14 @@ impl Connection {
 
     /// Tells the client that it has to authenticate, or why a token was refused.
     pub(super) fn send_no_auth(&self, reason: &str) {
-        self.send_no_auth_for(reason, None);
+        self.engine.context.counters.errors.add(1);
+        self.send(&outbound::no_auth(reason));
     }
 
-    /// The same, with the room that the client is removed from.
-    pub(super) fn send_no_auth_for(&self, reason: &str, room: Option<&str>) {
+    /// Tells the client what was wrong.
+    pub(super) fn refuse(&mut self, error: PeerError, about: About<'_>) -> Result<(), End> {
         self.engine.context.counters.errors.add(1);
-        self.send(&outbound::no_auth(reason, room.filter(|_| self.is_v1())));
-    }
-
-    /// Tells the client what was wrong, with the id of the message if it has one.
-    pub(super) fn refuse(&mut self, error: PeerError, cid: Option<&str>) -> Result<(), End> {
-        self.engine.context.counters.errors.add(1);
-        self.send(&outbound::error(error.code.as_str(), &error.text, cid, None));
+        self.send(&outbound::error(error.code.as_str(), &error.text, self.known(about), None));
         if error.code.is_malformed() {
             self.faults.add_bad_frame(&self.engine.config().limits)?;
         }
@@ -276,14 +273,31 @@ impl Connection {
     }
 
     /// Tells the client that something was dropped, and when it may try again.
-    pub(super) fn refuse_excess(&mut self, exceeded: Exceeded, cid: Option<&str>) -> Result<(), End> {
+    pub(super) fn refuse_excess(&mut self, exceeded: Exceeded, about: About<'_>) -> Result<(), End> {
         // In whole milliseconds, rounded up.
         let millis = exceeded.wait.as_micros().div_ceil(1000);
         let text = format!("{}; try again in {millis} ms", exceeded.limit);
         self.engine.context.counters.errors.add(1);
         let retry = self.is_v1().then_some(millis as u64);
-        self.send(&outbound::error(ErrorCode::RateLimited.as_str(), &text, cid, retry));
+        self.send(&outbound::error(ErrorCode::RateLimited.as_str(), &text, self.known(about), retry));
         Ok(self.rates.add_violations(1)?)
+    }
+
+    /// Plain clients are not told what an error is about.
+    fn known<'a>(&self, about: About<'a>) -> About<'a> {
+        if self.is_v1() { about } else { About::Nothing }
+    }
+
+    /// Removes the client from a room, and tells it why.
+    pub(super) fn remove(&self, room: &RoomId, reason: LeaveReason, error: &PeerError) -> Result<(), End> {
+        let code = error.code.as_str();
+        let text = match self.subprotocol {
+            Subprotocol::Plain => outbound::error(code, &error.text, About::Nothing, None),
+            Subprotocol::V1 => outbound::left(room.as_str(), Some((code, &error.text))),
+        };
+        self.engine.context.counters.errors.add(1);
+        self.attachment.leave_room(room, reason, &frame::text(text.as_bytes()))?;
+        Ok(self.attachment.run_callbacks()?)
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
@@ -330,7 +344,7 @@ impl Connection {
     /// Does immediately what does not have to wait. Work that has to wait is boxed: it is rare, and otherwise every
     /// connection would reserve memory for the largest of these futures.
     fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
-        let inbound = Inbound::parse(text, self.config().limits.max_depth);
+        let inbound = Inbound::parse(text, self.subprotocol, self.config().limits.max_depth);
         if matches!(inbound, Ok(Inbound::Pong)) && text.len() <= MAX_PONG {
             self.faults.reset_bad_frames();
             self.rates.check_others(1)?;
@@ -339,11 +353,12 @@ impl Connection {
         let rate = self.rates.check_message(text.len());
         let inbound = match inbound {
             Ok(inbound) => inbound,
-            Err(error) => return self.refuse(error, None).map(|()| None),
+            Err(error) => return self.refuse(error, About::Nothing).map(|()| None),
         };
         if let Err(exceeded) = rate {
-            let cid = inbound.cid().filter(|_| self.is_v1());
-            return self.refuse_excess(exceeded, cid.as_deref()).map(|()| None);
+            let cid = inbound.cid();
+            let about = cid.as_deref().map_or(About::Nothing, About::Message);
+            return self.refuse_excess(exceeded, about).map(|()| None);
         }
         self.faults.reset_bad_frames();
         // Enters and tokens have rates of their own, which are checked later.
@@ -356,13 +371,15 @@ impl Connection {
                 self.send(outbound::PONG);
                 Ok(None)
             }
-            Inbound::Ping => self.refuse(inbound::reserved("heartbeat"), None).map(|()| None),
+            Inbound::Ping => self.refuse(inbound::reserved("heartbeat"), About::Nothing).map(|()| None),
             Inbound::Auth(token) => Ok(Some(Box::pin(auth::authenticate(self, token)))),
             _ if self.pending_auth => {
                 self.send_no_auth("authenticate first: send {\"event\":\"auth\",\"message\":TOKEN}");
                 Ok(None)
             }
             Inbound::Enter(enter) => Ok(Some(Box::pin(join::join(self, enter)))),
+            Inbound::Leave(room) => leave::leave(self, room).map(|()| None),
+            Inbound::Resume(tokens) => resume::resume(self, tokens).map(|()| None),
             Inbound::Publish(message) => match publish::publish(self, text, message)? {
                 Attempt::Done => Ok(None),
                 Attempt::Wait(message, why) => {
@@ -388,10 +405,10 @@ impl Connection {
     /// Restarts the time to authenticate or, after that, to enter.
     fn restart_deadline(&mut self) {
         let timeouts = &self.engine.config().timeouts;
-        let limit = match (self.pending_auth, self.attachment.membership()) {
+        let limit = match (self.pending_auth, self.attachment.is_in_a_room()) {
             (true, _) => Some((timeouts.auth_timeout, LeaveReason::NeverAuthenticated)),
-            (false, None) => Some((timeouts.enter_timeout, LeaveReason::NeverEntered)),
-            (false, Some(_)) => None,
+            (false, false) => Some((timeouts.enter_timeout, LeaveReason::NeverEntered)),
+            (false, true) => None,
         };
         self.deadline.start(limit);
     }

@@ -13,62 +13,61 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
 use crate::protocol::position::Position;
-use crate::protocol::resume::{self, ResumeToken};
+use crate::protocol::outbound::About;
+use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::room::EnterError;
-use crate::session::EnterCommand;
+use crate::session::{CantEnter, EnterCommand};
 
 /// How many anonymous members may lose a name to the user whose own it is in one enter.
 const MAX_PUT_OUTS: usize = 8;
-
-/// What a `chat-rooms.v1` client wants to continue from.
-#[derive(Default)]
-struct Resumption {
-    since: Option<Position>,
-    tokens: Vec<ResumeToken>,
-}
 
 /// What a client wants to enter, checked.
 struct Checked<'a> {
     name: Name,
     room: RoomId,
     body: Body<'a>,
+    since: Option<Position>,
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
-    let rate = connection.rates().check_enter().and_then(|()| connection.check_shared(Action::Enter));
-    if let Err(exceeded) = rate {
-        return connection.refuse_excess(exceeded, None);
+    let id = match &enter.room {
+        RoomField::Id(id) => Some(id.clone()),
+        RoomField::Invalid => None,
+    };
+    let about = id.as_deref().map_or(About::Nothing, About::Enter);
+    let is_back = id.as_deref().is_some_and(|id| is_back(connection, id));
+    // A session may be in more rooms than a client may enter in a minute.
+    if !is_back
+        && let Err(exceeded) =
+            connection.rates().check_enter().and_then(|()| connection.check_shared(Action::Enter))
+    {
+        return connection.refuse_excess(exceeded, about);
     }
     connection.rates().forgive();
-    let resumption = match resumption(connection, &enter) {
-        Ok(resumption) => resumption,
-        Err(error) => return connection.refuse(error, None),
-    };
-    let Checked { name, room, body } = match check(connection, enter) {
+    let Checked { name, room, body, since } = match check(connection, enter) {
         Ok(checked) => checked,
-        Err(error) => return connection.refuse(error, None),
+        Err(error) => return connection.refuse(error, about),
     };
     let slow = slow_consumer(connection, &room)?;
-    let is_back = connection.attachment().membership().is_none() && connection.resume(&resumption.tokens)?;
     let is_there = is_in(connection, &room, &name);
     // However a member returns, the policy is asked first: its rights may have changed.
-    if is_back && !may_stay(connection).await? && is_there {
+    if is_back && !may_stay(connection, &room).await? && is_there {
         return Ok(());
     }
     if is_there {
         let attachment = connection.attachment();
         if connection.is_v1() {
-            attachment.come_back(resumption.since, slow)?;
+            attachment.come_back(&room, since, slow)?;
         } else {
             attachment.repeat_enter(&body, slow)?;
         }
         return Ok(());
     }
-    if is_back && connection.attachment().membership().is_some() {
-        // It wants to be elsewhere now, and moves there from where it was.
-        connection.attachment().come_back(None, slow)?;
+    if is_back {
+        // It wants another name, and gets it as a member that is there.
+        connection.attachment().come_back(&room, None, slow)?;
     }
     if !is_allowed(connection, &room, &name, &body).await? {
         return Ok(());
@@ -77,13 +76,14 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         && let Err(exceeded) =
             connection.rates().check_new_room().and_then(|()| connection.check_shared(Action::NewRoom))
     {
-        return connection.refuse_excess(exceeded, None);
+        return connection.refuse_excess(exceeded, about);
     }
-    let command = EnterCommand { name: &name, room: &room, body: &body, since: resumption.since, slow };
+    let command = EnterCommand { name: &name, room: &room, body: &body, since, slow };
     let mut entered = connection.attachment().enter(&command)?;
     // Another anonymous client may take the name as soon as it is free.
     let mut attempts = 0..MAX_PUT_OUTS;
-    while let Err(Refused::Room(EnterError::NameTaken { anonymous: Some(holder) })) = entered
+    while let Err(CantEnter::Refused(Refused::Room(EnterError::NameTaken { anonymous: Some(holder) }))) =
+        entered
         && is_own_name(connection, &name)
         && attempts.next().is_some()
     {
@@ -97,14 +97,21 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         }
         Err(refused) => {
             let error = explain(&refused, connection);
-            connection.refuse(error, None)
+            connection.refuse(error, about)
         }
     }
 }
 
+/// Whether the client is in the room by a session that it has resumed, and has not entered the room again since.
+fn is_back(connection: &Connection, room: &str) -> bool {
+    let attachment = connection.attachment();
+    let membership = attachment.membership(Some(room));
+    membership.is_some_and(|membership| !attachment.is_subscribed(&membership.room))
+}
+
 fn is_in(connection: &Connection, room: &RoomId, name: &Name) -> bool {
-    let membership = connection.attachment().membership();
-    membership.is_some_and(|membership| membership.name == *name && membership.room.id() == room)
+    let membership = connection.attachment().membership(Some(room.as_str()));
+    membership.is_some_and(|membership| membership.name == *name)
 }
 
 /// Whether the name is the user's own and not one that the client has chosen.
@@ -117,24 +124,14 @@ fn is_own_name(connection: &Connection, name: &Name) -> bool {
 fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId, name: &Name) {
     let engine = connection.engine();
     let Some(session) = engine.sessions.table().get(holder) else { return };
-    let room_id = (session.subprotocol() == Subprotocol::V1).then_some(room.as_str());
-    let text = "the user whose name this is has entered the room; choose another";
-    let frame = outbound::put_out(ErrorCode::NameTaken.as_str(), text, room_id);
+    let (code, text) =
+        (ErrorCode::NameTaken.as_str(), "the user whose name this is has entered the room; choose another");
+    let frame = match session.subprotocol() {
+        Subprotocol::Plain => outbound::error(code, text, About::Nothing, None),
+        Subprotocol::V1 => outbound::left(room.as_str(), Some((code, text))),
+    };
     engine.context.counters.errors.add(1);
     engine.sessions.put_out(&session, room, name, LeaveReason::NameTaken, &frame::text(frame.as_bytes()));
-}
-
-fn resumption(connection: &Connection, enter: &Enter<'_>) -> Result<Resumption, PeerError> {
-    let mut resumption = Resumption::default();
-    if connection.is_v1() {
-        if let Some(since) = enter.since {
-            resumption.since = resume::since(since)?;
-        }
-        if let Some(tokens) = enter.resume {
-            resumption.tokens = resume::tokens(tokens)?;
-        }
-    }
-    Ok(resumption)
 }
 
 /// Asks the policy, and tells the client if it refuses.
@@ -147,7 +144,11 @@ async fn is_allowed(
     let engine = connection.engine().clone();
     let Some(policy) = engine.policy() else { return Ok(true) };
     let session = connection.attachment().session().clone();
-    let (user, from) = (session.user(), session.membership().map(|m| m.room.id().clone()));
+    let user = session.user();
+    let from = match connection.is_v1() {
+        true => connection.attachment().membership(Some(room.as_str())),
+        false => connection.attachment().membership(None),
+    };
     let body = format!("{}}}", body.as_str());
     let request = EnterRequest {
         connection: session.id(),
@@ -155,7 +156,7 @@ async fn is_allowed(
         user: user.as_deref(),
         name,
         room,
-        from: from.as_ref(),
+        from: from.as_ref().map(|membership| membership.room.id()),
         body: Some(&body),
         is_renewal: false,
     };
@@ -165,7 +166,7 @@ async fn is_allowed(
         Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
         None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
     };
-    connection.refuse(error, None).map(|()| false)
+    connection.refuse(error, About::Enter(room.as_str())).map(|()| false)
 }
 
 /// What happens if the client reads this room too slowly.
@@ -182,8 +183,9 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     let limits = &connection.config().limits;
     let bad_name = |why: &str| PeerError::new(ErrorCode::BadName, format!("the name {why}"));
     let claimed = enter.name.as_deref();
-    let has_resumption = enter.since.or(enter.resume).is_some();
-    let body = if connection.is_v1() && has_resumption { enter.body.without_resume() } else { enter.body };
+    let since = enter.since.filter(|_| connection.is_v1());
+    let body = if since.is_some() { enter.body.without_since() } else { enter.body };
+    let since = since.map(resume::since).transpose()?.flatten();
     if body.as_str().len() >= limits.max_enter_bytes {
         let max = limits.max_enter_bytes;
         let text = format!("the enter has {} bytes; at most {max} are allowed", body.as_str().len() + 1);
@@ -200,16 +202,29 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
         )
     })?;
     let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
-    let bad_room = |why: &str| PeerError::new(ErrorCode::BadRoomId, format!("the room id {why}"));
-    let RoomField::Id(room) = enter.room else {
-        return Err(bad_room("must be a string or a number, as \"roomId\""));
-    };
-    let room = RoomId::parse(&room, limits.room_id()).map_err(|e: IdError| bad_room(&e.to_string()))?;
-    Ok(Checked { name, room, body })
+    let room = room_id(connection, &enter.room)?;
+    Ok(Checked { name, room, body, since })
 }
 
-fn explain(refused: &Refused, connection: &Connection) -> PeerError {
+/// Checks that a room id is within the limits.
+pub(super) fn room_id(connection: &Connection, room: &RoomField<'_>) -> Result<RoomId, PeerError> {
+    let bad = |why: &str| PeerError::new(ErrorCode::BadRoomId, format!("the room id {why}"));
+    let RoomField::Id(room) = room else {
+        return Err(bad("must be a string or a number, as \"roomId\""));
+    };
+    RoomId::parse(room, connection.config().limits.room_id()).map_err(|e: IdError| bad(&e.to_string()))
+}
+
+fn explain(refused: &CantEnter, connection: &Connection) -> PeerError {
     let limits = &connection.config().limits;
+    let refused = match refused {
+        CantEnter::Refused(refused) => refused,
+        CantEnter::TooManyMemberships => {
+            let max = limits.max_memberships;
+            let text = format!("a client may be in {max} rooms at the same time; leave one first");
+            return PeerError::new(ErrorCode::TooManyMemberships, text);
+        }
+    };
     match refused {
         Refused::TooManyRooms => {
             let max = limits.max_rooms;

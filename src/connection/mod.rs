@@ -6,8 +6,10 @@ mod deadline;
 mod end;
 mod faults;
 mod join;
+mod leave;
 mod publish;
 mod rate_limiter;
+mod resume;
 mod token_expiry;
 
 use std::net::SocketAddr;
@@ -52,7 +54,7 @@ pub(crate) fn serve(
 pub(crate) async fn refuse(engine: Arc<Engine>, io: Transport, opening: Opening, reason: String) {
     let Opening { permit, subprotocol, first, max_write, .. } = opening;
     let mut socket = Socket::new(io, max_write, engine.context.clone(), subprotocol, first);
-    socket.send(&frame::text(outbound::no_auth(&reason, None).as_bytes()));
+    socket.send(None, &frame::text(outbound::no_auth(&reason).as_bytes()));
     let limit = engine.config().timeouts.close_timeout;
     engine.finish(socket.finish(LeaveReason::NotAuthenticated, limit)).await;
     drop(permit);

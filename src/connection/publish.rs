@@ -13,8 +13,8 @@ use crate::hooks::events;
 use crate::hooks::guard;
 use crate::hooks::policy::{MessageRequest, Ruling};
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::inbound::{Body, Publish};
-use crate::protocol::outbound;
+use crate::protocol::inbound::{Body, Publish, RoomField};
+use crate::protocol::outbound::{self, About};
 use crate::protocol::resume;
 use crate::session::{Membership, Published};
 
@@ -32,6 +32,8 @@ pub(super) enum Attempt<'a> {
 /// A message that may be published.
 pub(super) struct Message<'a> {
     event: Cow<'a, str>,
+    /// Without it, the message is for the only room that the client is in.
+    room: Option<Cow<'a, str>>,
     body: Body<'a>,
     /// The whole object that the policy has replaced the message with.
     replaced: Option<String>,
@@ -79,12 +81,12 @@ fn attempt(
     message: &Message<'_>,
 ) -> Result<Option<NotPublished>, End> {
     let cid = message.cid.as_deref();
-    match connection.attachment().publish(&message.body, cid)? {
+    match connection.attachment().publish(message.room.as_deref(), &message.body, cid)? {
         Some(Ok(published)) => conclude(connection, text, message, &published).map(|()| None),
         // The room was closed, and the connection is about to end.
         Some(Err(NotPublished::Closed)) => Ok(None),
         Some(Err(why)) => Ok(Some(why)),
-        None => not_entered(connection, cid).map(|()| None),
+        None => not_entered(connection, message.room.as_deref(), cid).map(|()| None),
     }
 }
 
@@ -94,14 +96,23 @@ fn check<'a>(
     text: &'a str,
     message: Publish<'a>,
 ) -> Result<Option<Message<'a>>, End> {
-    let Publish { event, body, cid } = message;
+    let Publish { event, room, body, cid } = message;
     let cid = match cid.filter(|_| connection.is_v1()).map(resume::cid).transpose() {
         Ok(cid) => cid,
-        Err(error) => return connection.refuse(error, None).map(|()| None),
+        Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
+    };
+    let about = cid.as_deref().map_or(About::Nothing, About::Message);
+    let room = match room.filter(|_| connection.is_v1()) {
+        None => None,
+        Some(RoomField::Id(room)) => Some(room),
+        Some(RoomField::Invalid) => {
+            let error = PeerError::new(ErrorCode::BadRoomId, "the room id must be a string or a number");
+            return connection.refuse(error, about).map(|()| None);
+        }
     };
     let engine = connection.engine().clone();
     let Some(policy) = engine.policy() else {
-        return Ok(Some(Message { event, body, replaced: None, cid }));
+        return Ok(Some(Message { event, room, body, replaced: None, cid }));
     };
     if let Some(cid) = cid.as_deref()
         && let Some(seq) = connection.attachment().seq_of(cid)?
@@ -109,8 +120,8 @@ fn check<'a>(
         connection.send(&outbound::ack(cid, seq));
         return Ok(None);
     }
-    let Some(membership) = connection.attachment().membership() else {
-        return not_entered(connection, cid.as_deref()).map(|()| None);
+    let Some(membership) = connection.attachment().membership(room.as_deref()) else {
+        return not_entered(connection, room.as_deref(), cid.as_deref()).map(|()| None);
     };
     let user = connection.attachment().session().user();
     let request = MessageRequest {
@@ -133,12 +144,12 @@ fn check<'a>(
                     "the policy's replacement is not a JSON object or is too big; the message is dropped"
                 );
                 let error = PeerError::new(ErrorCode::Internal, "the message could not be sent");
-                return connection.refuse(error, cid.as_deref()).map(|()| None);
+                return connection.refuse(error, about).map(|()| None);
             }
         },
         Ruling::Drop => {
             // The sender must not notice, so it looks as if the message had been published.
-            let seq = connection.attachment().pretend_published(cid.as_deref())?;
+            let seq = connection.attachment().pretend_published(room.as_deref(), cid.as_deref())?;
             if let Some(cid) = cid.as_deref() {
                 connection.send(&outbound::ack(cid, seq));
             }
@@ -146,19 +157,25 @@ fn check<'a>(
         }
         Ruling::Refuse(denied) => {
             let error = PeerError::new(ErrorCode::Denied, denied.into_reason());
-            return connection.refuse(error, cid.as_deref()).map(|()| None);
+            return connection.refuse(error, about).map(|()| None);
         }
     };
-    Ok(Some(Message { event, body, replaced, cid }))
+    Ok(Some(Message { event, room, body, replaced, cid }))
 }
 
 fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
     if connection.config().limits.is_too_big(text.len()) { None } else { Body::of_host_for_member(text) }
 }
 
-fn not_entered(connection: &mut Connection, cid: Option<&str>) -> Result<(), End> {
-    let text = "enter a room first: send {\"event\":\"enter\",\"message\":NAME,\"roomId\":ROOM}";
-    connection.refuse(PeerError::new(ErrorCode::NotEntered, text), cid)
+fn not_entered(connection: &mut Connection, room: Option<&str>, cid: Option<&str>) -> Result<(), End> {
+    let text = match room {
+        None if connection.attachment().is_in_a_room() => {
+            "you are in several rooms: name the one that the message is for as \"roomId\""
+        }
+        _ => "enter the room first: send {\"event\":\"enter\",\"message\":NAME,\"roomId\":ROOM}",
+    };
+    let about = cid.map_or(About::Nothing, About::Message);
+    connection.refuse(PeerError::new(ErrorCode::NotEntered, text), about)
 }
 
 /// Tells the sender and the host that the message has its place in the room's order.

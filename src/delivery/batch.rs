@@ -5,7 +5,8 @@ use bytes::Bytes;
 
 use crate::broker::Stamp;
 use crate::protocol::frame::{self, frame_len};
-use crate::protocol::outbound::RoomFrame;
+use crate::ids::RoomId;
+use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::subprotocol::Subprotocol;
 
 /// Frames that are written to every member in one go.
@@ -83,11 +84,14 @@ pub(crate) struct Pending {
     plain: Run<Vec<u8>>,
     v1: Run<Vec<u8>>,
     in_flight: Option<Batch>,
+    /// The end of a frame in `chat-rooms.v1`, up to `seq`.
+    room_and_seq: Box<str>,
 }
 
 impl Pending {
-    pub(crate) fn new(keeps_v1: bool) -> Pending {
+    pub(crate) fn new(room: &RoomId, keeps_v1: bool) -> Pending {
         Pending {
+            room_and_seq: outbound::room_and_seq(room.as_str()),
             seq: 0,
             taken: 0,
             delivered: 0,
@@ -144,14 +148,24 @@ impl Pending {
         let mut digits = [0; 20];
         let seq = decimal(stamp.seq, &mut digits);
         let mut digits = [0; 20];
-        let (key, member): (&[u8], &[u8]) = match frame.member {
-            Some(id) => (b",\"member\":\"", decimal(id.0, &mut digits)),
-            None => (b",\"seq\":", b""),
+        let (key, member, end): (&[u8], &[u8], &[u8]) = match frame.member {
+            Some(id) => (b",\"member\":\"", decimal(id.0, &mut digits), b"\""),
+            None => (b"", b"", b""),
         };
-        let end: &[u8] = if frame.member.is_some() { b"\",\"seq\":" } else { b"" };
+        let before_seq = if frame.has_room { ",\"seq\":" } else { &*self.room_and_seq };
         frame::push_text(
             bytes,
-            &[frame.v1.as_bytes(), frame.tail.as_bytes(), num, key, member, end, seq, b"}"],
+            &[
+                frame.v1.as_bytes(),
+                frame.tail.as_bytes(),
+                num,
+                key,
+                member,
+                end,
+                before_seq.as_bytes(),
+                seq,
+                b"}",
+            ],
         );
     }
 

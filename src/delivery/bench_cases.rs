@@ -173,7 +173,7 @@ impl Recipient for NoRecipient {
         false
     }
 
-    fn unsubscribe(&self) {}
+    fn unsubscribe(&self, _: &LiveRoom) {}
 
     fn deliver(&self, _: &LiveRoom, _: &Batch) {}
 

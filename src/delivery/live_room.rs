@@ -84,12 +84,13 @@ impl LiveRoom {
         history: Option<History>,
         unique_names: UniqueNames,
     ) -> LiveRoom {
+        let state = RoomState::new(&id, start, history, unique_names);
         LiveRoom {
             id,
             online: AtomicUsize::new(0),
             flushing: AtomicBool::new(false),
             hold_until: AtomicU64::new(0),
-            state: Mutex::new(RoomState::new(start, history, unique_names)),
+            state: Mutex::new(state),
         }
     }
 
@@ -142,11 +143,16 @@ impl LiveRoom {
 }
 
 impl RoomState {
-    pub(super) fn new(start: Stamp, history: Option<History>, unique_names: UniqueNames) -> RoomState {
+    pub(super) fn new(
+        id: &RoomId,
+        start: Stamp,
+        history: Option<History>,
+        unique_names: UniqueNames,
+    ) -> RoomState {
         RoomState {
             latest: start,
             room: Room::new(unique_names),
-            pending: Pending::new(history.is_some()),
+            pending: Pending::new(id, history.is_some()),
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
             hold: HoldBudget::new(),
         }
@@ -186,7 +192,7 @@ impl RoomState {
     pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
         let Some(member) = self.room.leave(id) else { return };
         self.pending.remove_listener(member.handle.subprotocol());
-        let frame = RoomFrame { plain: "", v1: "", tail: out, member: Some(id) };
+        let frame = RoomFrame { plain: "", v1: "".into(), has_room: false, tail: out, member: Some(id) };
         self.submit(broker, EventKind::Leave, &frame);
     }
 

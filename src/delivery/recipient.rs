@@ -22,8 +22,8 @@ pub(crate) trait Recipient: Send + Sync {
     /// whether it is. Called under the room's lock, so it writes nothing.
     fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64) -> bool;
 
-    /// Ends the subscription.
-    fn unsubscribe(&self);
+    /// Ends the subscription to a room.
+    fn unsubscribe(&self, room: &LiveRoom);
 
     /// Writes the frames of a batch that the member has not had yet.
     fn deliver(&self, room: &LiveRoom, batch: &Batch);

@@ -25,7 +25,7 @@ use crate::tasks::Tasks;
 /// can accept it.
 const BATCH_SHARE: usize = 2;
 
-/// Bytes that a frame grows by: its header, `num`, `member` and `seq`.
+/// Bytes that a frame grows by, besides the room's id: its header, `num`, `member` and `seq`.
 const FRAME_OVERHEAD: usize = 128;
 
 pub(crate) struct Rooms {
@@ -214,7 +214,7 @@ impl Rooms {
         for batch in &undelivered {
             guarded(&**handle, |member| member.deliver(room, batch));
         }
-        handle.unsubscribe();
+        handle.unsubscribe(room);
         num
     }
 
@@ -327,7 +327,7 @@ impl Rooms {
         if state.room().is_closed() {
             return Err(NotPublished::Closed);
         }
-        let (pending, more) = (state.pending.len(), frame.len() + FRAME_OVERHEAD);
+        let (pending, more) = (state.pending.len(), frame.len() + room.id().as_str().len() + FRAME_OVERHEAD);
         if pending > 0 && pending.saturating_add(more) > self.max_batch_bytes {
             return Err(NotPublished::BatchFull);
         }

@@ -89,13 +89,13 @@ impl Engine {
         self.stall.has_stalled(self.context.clock.now(), sweep::longest_tick(&self.context))
     }
 
-    /// Closes a room and its members' connections. Returns how many members it had.
+    /// Closes a room. Returns how many members it had.
     pub(crate) fn close_room(&self, id: &str) -> usize {
         let Some(room) = self.rooms.close(id) else { return 0 };
         let members = room.members();
         for member in members.iter() {
             if let Some(session) = self.sessions.table().get(member.id) {
-                self.sessions.close(&session, LeaveReason::RoomClosed);
+                self.sessions.expel(&session, &room);
             }
         }
         members.len()

@@ -38,7 +38,9 @@ pub enum LeaveReason {
     NeverEntered,
     /// The connection reached its [`max_lifetime`](crate::Timeouts::max_lifetime) (4003).
     LifetimeOver,
-    /// The member entered another room on the same connection.
+    /// The client left the room, and its connection stays open.
+    Left,
+    /// A plain client entered another room on the same connection.
     Moved,
     /// The member entered the same room under another name.
     Renamed,
@@ -114,6 +116,7 @@ impl LeaveReason {
         Some(match self {
             LeaveReason::Closed
             | LeaveReason::Lost
+            | LeaveReason::Left
             | LeaveReason::Moved
             | LeaveReason::Renamed
             | LeaveReason::Denied
@@ -154,6 +157,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::HeartbeatMissed => "heartbeat missed",
             LeaveReason::Slow => "too slow",
             LeaveReason::NeverEntered => "never entered",
+            LeaveReason::Left => "left the room",
             LeaveReason::Moved => "moved to another room",
             LeaveReason::Renamed => "renamed",
             LeaveReason::LifetimeOver => "maximum age reached",

@@ -26,7 +26,7 @@ pub enum ErrorCode {
     TooDeep,
     /// `reserved_event`: only the server sends this event.
     ReservedEvent,
-    /// `not_entered`: the client is not in a room, and has to enter one first.
+    /// `not_entered`: the client is not in the room, or in none, and has to enter it first.
     NotEntered,
     /// `bad_name`: the name is empty, only white space, too long, or not a string, or it contains control
     /// characters or invisible characters.
@@ -34,16 +34,16 @@ pub enum ErrorCode {
     /// `bad_room_id`: the room id is too long, neither a string nor a number, starts or ends with white space, or
     /// contains control characters or invisible characters.
     BadRoomId,
-    /// `denied`: the policy refused the request, or the room was closed. In `chat-rooms.v1` the error has a `roomId` if
-    /// it removes a member from that room.
+    /// `denied`: the policy refused the request, or the room was closed.
     Denied,
-    /// `name_taken`: another member of the room has the name. In `chat-rooms.v1` the error has a `roomId` if it removes
-    /// a member from that room because its name is a user's own.
+    /// `name_taken`: another member of the room has the name.
     NameTaken,
     /// `room_full`: the room has [`max_room_members`](crate::Limits::max_room_members) members.
     RoomFull,
     /// `too_many_rooms`: there are [`max_rooms`](crate::Limits::max_rooms) rooms.
     TooManyRooms,
+    /// `too_many_memberships`: the client is in [`max_memberships`](crate::Limits::max_memberships) rooms.
+    TooManyMemberships,
     /// `rate_limited`: a message, an enter or a token exceeded a [rate](crate::RateLimits) and was dropped.
     RateLimited,
     /// `internal`: a hook gave no usable answer. The client may try again later.
@@ -66,6 +66,7 @@ impl ErrorCode {
             ErrorCode::NameTaken => "name_taken",
             ErrorCode::RoomFull => "room_full",
             ErrorCode::TooManyRooms => "too_many_rooms",
+            ErrorCode::TooManyMemberships => "too_many_memberships",
             ErrorCode::RateLimited => "rate_limited",
             ErrorCode::Internal => "internal",
         }

@@ -8,11 +8,12 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tower_chat_rooms_protocol::SERVER_EVENTS;
 
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::{quote, unquote};
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::resume;
+use crate::protocol::subprotocol::Subprotocol;
 use members::Members;
 
 /// One message of a client.
@@ -27,6 +28,10 @@ pub(crate) enum Inbound<'a> {
     Ping,
     /// `{"event":"auth","message":TOKEN}`
     Auth(Cow<'a, str>),
+    /// `{"event":"leave","roomId":ROOM}` in `chat-rooms.v1`
+    Leave(RoomField<'a>),
+    /// `{"event":"resume","message":[TOKEN]}` in `chat-rooms.v1`; the tokens are unparsed.
+    Resume(&'a str),
     /// Any other event, to be relayed.
     Publish(Publish<'a>),
 }
@@ -35,6 +40,8 @@ pub(crate) enum Inbound<'a> {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Publish<'a> {
     pub(crate) event: Cow<'a, str>,
+    /// The room that a `chat-rooms.v1` client names; to plain clients the key may mean something else.
+    pub(crate) room: Option<RoomField<'a>>,
     pub(crate) body: Body<'a>,
     /// The `cid` of `chat-rooms.v1`, unparsed; to plain clients the key may mean something else.
     pub(crate) cid: Option<&'a str>,
@@ -49,8 +56,6 @@ pub(crate) struct Enter<'a> {
     pub(crate) body: Body<'a>,
     /// The `since` of `chat-rooms.v1`, unparsed.
     pub(crate) since: Option<&'a str>,
-    /// The `resume` of `chat-rooms.v1`, unparsed.
-    pub(crate) resume: Option<&'a str>,
 }
 
 /// The `roomId` of an enter.
@@ -68,6 +73,8 @@ pub(crate) struct Body<'a> {
     text: Cow<'a, str>,
     /// The text for `chat-rooms.v1` if it differs: there, only the server sets `seq` and `member` as well.
     v1: Option<String>,
+    /// The `roomId` in the text, unparsed.
+    room: Option<Cow<'a, str>>,
 }
 
 /// Keys that only the server sets in `chat-rooms.v1`; plain clients may use them as they like.
@@ -87,7 +94,11 @@ impl<'a> Inbound<'a> {
     }
 
     /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.
-    pub(crate) fn parse(text: &'a str, max_depth: usize) -> Result<Inbound<'a>, PeerError> {
+    pub(crate) fn parse(
+        text: &'a str,
+        subprotocol: Subprotocol,
+        max_depth: usize,
+    ) -> Result<Inbound<'a>, PeerError> {
         if text == PONG {
             return Ok(Inbound::Pong);
         }
@@ -113,7 +124,6 @@ impl<'a> Inbound<'a> {
                 room: room_field(envelope.room_id),
                 body: body(text, &envelope)?,
                 since: envelope.since.map(RawValue::get),
-                resume: envelope.resume.map(RawValue::get),
             })),
             "heartbeat" if message.and_then(string).as_deref() == Some("pong") => Ok(Inbound::Pong),
             "heartbeat" if message.and_then(string).as_deref() == Some("ping") => Ok(Inbound::Ping),
@@ -121,10 +131,15 @@ impl<'a> Inbound<'a> {
                 Some(token) => Ok(Inbound::Auth(token)),
                 None => Err(PeerError::new(ErrorCode::BadShape, "\"auth\" needs a token as \"message\"")),
             },
+            "leave" if subprotocol == Subprotocol::V1 => Ok(Inbound::Leave(room_field(envelope.room_id))),
+            "resume" if subprotocol == Subprotocol::V1 => {
+                Ok(Inbound::Resume(message.map_or("null", RawValue::get)))
+            }
             name if SERVER_EVENTS.contains(&name) => Err(reserved(name)),
             _ => Ok(Inbound::Publish(Publish {
                 body: body(text, &envelope)?,
                 event,
+                room: envelope.room_id.map(|raw| room_field(Some(raw))),
                 cid: envelope.cid.map(RawValue::get),
             })),
         }
@@ -145,15 +160,37 @@ impl<'a> Body<'a> {
         &self.text
     }
 
-    /// A room frame from a member with this body and tail.
-    pub(crate) fn frame<'b>(&'b self, tail: &'b str, member: ConnectionId) -> RoomFrame<'b> {
-        RoomFrame { plain: &self.text, v1: self.v1(), tail, member: Some(member) }
+    /// A frame of this room from a member with this body and tail.
+    pub(crate) fn frame<'b>(
+        &'b self,
+        tail: &'b str,
+        member: ConnectionId,
+        room: &RoomId,
+    ) -> RoomFrame<'b> {
+        let (v1, has_room) = self.v1_in(room);
+        RoomFrame { plain: &self.text, v1, has_room, tail, member: Some(member) }
     }
 
-    /// A room frame from the host with this body.
-    pub(crate) fn host_frame(&self) -> RoomFrame<'_> {
+    /// A frame of this room from the host with this body.
+    pub(crate) fn host_frame(&self, room: &RoomId) -> RoomFrame<'_> {
         let tail = if self.as_str() == "{" { "\"num\":" } else { ",\"num\":" };
-        RoomFrame { plain: &self.text, v1: self.v1(), tail, member: None }
+        let (v1, has_room) = self.v1_in(room);
+        RoomFrame { plain: &self.text, v1, has_room, tail, member: None }
+    }
+
+    /// The text for `chat-rooms.v1`, and whether it contains the room's id as this server writes it. Another `roomId` is
+    /// left out.
+    fn v1_in(&self, room: &RoomId) -> (Cow<'_, str>, bool) {
+        match &self.room {
+            None => (self.v1().into(), false),
+            Some(json) if is_json_of(json, room.as_str()) => (self.v1().into(), true),
+            Some(_) => {
+                let closed = format!("{}}}", self.v1());
+                // It was parsed as an object before.
+                let members: Members<'_> = serde_json::from_str(&closed).unwrap_or_default();
+                (members.without(&["roomId"]).into(), false)
+            }
+        }
     }
 
     fn v1(&self) -> &str {
@@ -164,7 +201,7 @@ impl<'a> Body<'a> {
     pub(crate) fn of_host(json: &str) -> Option<Body<'static>> {
         // With `seq` as its only key, the body would be empty for v1 only, and need another tail there.
         Body::without(json, &["num"])
-            .map(|body| if body.v1() == "{" { Body { text: "{".into(), v1: None } } else { body })
+            .map(|body| if body.v1() == "{" { Body { text: "{".into(), v1: None, ..body } } else { body })
     }
 
     /// The body of an object that the host sends in a member's name.
@@ -178,9 +215,9 @@ impl<'a> Body<'a> {
         Some(members.body(keys))
     }
 
-    /// The same without the keys that a `chat-rooms.v1` client resumes with: they are for the server only.
-    pub(crate) fn without_resume(&self) -> Body<'static> {
-        self.change(&["since", "resume"], "")
+    /// The same without the position that a `chat-rooms.v1` client returns with: it is for the server only.
+    pub(crate) fn without_since(&self) -> Body<'static> {
+        self.change(&["since"], "")
     }
 
     /// The same with another value for `message`, for names that are not the claimed one.
@@ -226,7 +263,8 @@ fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerErro
     // It is valid JSON, so only JSON's own white space can surround it and its members.
     let object = text.trim_ascii();
     let open = object.strip_suffix('}').unwrap_or(object);
-    Ok(Body { text: open.trim_ascii_end().into(), v1: None })
+    let room = envelope.room_id.map(|raw| raw.get().into());
+    Ok(Body { text: open.trim_ascii_end().into(), v1: None, room })
 }
 
 /// A client sent an event that only the server may send.
@@ -241,6 +279,13 @@ fn explain(text: &str, error: &serde_json::Error) -> PeerError {
         return PeerError::new(ErrorCode::NotAnObject, "a frame must be a JSON object");
     }
     PeerError::new(ErrorCode::BadJson, format!("the frame is not JSON: {error}"))
+}
+
+/// Whether this is the room's id in the shortest form of a JSON string.
+fn is_json_of(json: &str, room: &str) -> bool {
+    // A room id contains no control characters, so only a quote and a backslash would be escaped.
+    let inner = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner == Some(room) && !room.contains(['\\', '"'])
 }
 
 fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
@@ -306,7 +351,6 @@ struct Envelope<'a> {
     message: Option<&'a RawValue>,
     room_id: Option<&'a RawValue>,
     since: Option<&'a RawValue>,
-    resume: Option<&'a RawValue>,
     cid: Option<&'a RawValue>,
     /// The client set a key that only the server may set, perhaps only in v1.
     forged: bool,
@@ -333,7 +377,6 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
                         Key::Message => (&mut found.message, "message"),
                         Key::RoomId => (&mut found.room_id, "roomId"),
                         Key::Since => (&mut found.since, "since"),
-                        Key::Resume => (&mut found.resume, "resume"),
                         Key::Cid => (&mut found.cid, "cid"),
                         Key::OfServer => {
                             found.forged = true;
@@ -358,7 +401,6 @@ enum Key {
     Message,
     RoomId,
     Since,
-    Resume,
     Cid,
     /// Only the server may set it, perhaps only in v1.
     OfServer,
@@ -381,7 +423,6 @@ impl<'de> Deserialize<'de> for Key {
                     "message" => Key::Message,
                     "roomId" => Key::RoomId,
                     "since" => Key::Since,
-                    "resume" => Key::Resume,
                     "cid" => Key::Cid,
                     "name" | "num" | "seq" | "member" => Key::OfServer,
                     _ => Key::Other,

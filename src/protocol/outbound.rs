@@ -1,5 +1,6 @@
 //! The frames that the server creates, and the fragment that it adds to relayed ones.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -17,10 +18,13 @@ pub(crate) fn name_and_num(name: &str) -> Box<str> {
     format!(r#","name":{},"num":"#, quote(name)).into()
 }
 
-/// `{"event":"heartbeat","message":"ping","num":N}`
+/// `{"event":"heartbeat","message":"ping","num":N}`, as plain clients get it.
 pub(crate) fn heartbeat(num: usize) -> String {
     format!(r#"{{"event":"heartbeat","message":"ping","num":{num}}}"#)
 }
+
+/// The heartbeat in `chat-rooms.v1`.
+pub(crate) const PING: &str = r#"{"event":"heartbeat","message":"ping"}"#;
 
 /// The answer to a client's `ping`.
 pub(crate) const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
@@ -31,13 +35,15 @@ pub(crate) fn out(name: &str) -> String {
 }
 
 /// A frame of a room, without what the room adds when it publishes the frame: `num`, and in `chat-rooms.v1`
-/// `member` and `seq`.
-#[derive(Debug, Clone, Copy)]
+/// `member`, `roomId` and `seq`.
+#[derive(Debug, Clone)]
 pub(crate) struct RoomFrame<'a> {
     /// The object up to the tail, as plain clients get it.
     pub(crate) plain: &'a str,
     /// The same for `chat-rooms.v1`.
-    pub(crate) v1: &'a str,
+    pub(crate) v1: Cow<'a, str>,
+    /// Whether it contains the `roomId` already.
+    pub(crate) has_room: bool,
     /// What follows, up to `"num":`.
     pub(crate) tail: &'a str,
     /// The member that sent it; `None` for the host.
@@ -49,6 +55,11 @@ impl RoomFrame<'_> {
     pub(crate) fn len(&self) -> usize {
         self.plain.len() + self.tail.len()
     }
+}
+
+/// What stands between a room frame's `member` and its `seq` in `chat-rooms.v1`: `,"roomId":ROOM,"seq":`.
+pub(crate) fn room_and_seq(room: &str) -> Box<str> {
+    format!(r#","roomId":{},"seq":"#, quote(room)).into()
 }
 
 /// `{"event":"welcome",...}`, the first frame in `chat-rooms.v1`.
@@ -64,9 +75,10 @@ pub(crate) fn welcome(connection: ConnectionId, token: Option<ResumeToken>, conf
     ]
     .map(limit);
     let messages = limit(usize::try_from(rate_limits.max_messages_per_second).unwrap_or(usize::MAX));
+    let rooms = limit(limits.max_memberships);
     let (history, window) = (recovery.history.is_some(), millis(recovery.resume_window));
     format!(
-        r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS}}},"rates":{{"messages":{messages},"bytes":{bytes},"burst":{BURST_SECONDS}}},"history":{history},"resumeWindow":{window}}}"#
+        r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS},"rooms":{rooms}}},"rates":{{"messages":{messages},"bytes":{bytes},"burst":{BURST_SECONDS}}},"history":{history},"resumeWindow":{window}}}"#
     )
 }
 
@@ -99,6 +111,16 @@ pub(crate) fn ack(cid: &str, seq: u64) -> String {
     format!(r#"{{"event":"ack","cid":{},"seq":{seq}}}"#, quote(cid))
 }
 
+/// What an error is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum About<'a> {
+    Nothing,
+    /// The message with this `cid`.
+    Message(&'a str),
+    /// The enter into this room.
+    Enter(&'a str),
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -108,29 +130,47 @@ fn limit(n: usize) -> String {
     if n == usize::MAX { "null".into() } else { n.to_string() }
 }
 
-/// `{"event":"noAuth","message":REASON}`, in `chat-rooms.v1` with the room that the client is removed from.
-pub(crate) fn no_auth(reason: &str, room: Option<&str>) -> String {
-    let room = room.map_or(String::new(), |room| format!(r#","roomId":{}"#, quote(room)));
-    format!(r#"{{"event":"noAuth","message":{}{room}}}"#, quote(reason))
+/// `{"event":"noAuth","message":REASON}`
+pub(crate) fn no_auth(reason: &str) -> String {
+    format!(r#"{{"event":"noAuth","message":{}}}"#, quote(reason))
 }
 
-/// `{"event":"error","code":CODE,"message":TEXT}`, in `chat-rooms.v1` with the `cid` of the refused message and
-/// the milliseconds after which the client may try again.
-pub(crate) fn error(code: &str, text: &str, cid: Option<&str>, retry: Option<u64>) -> String {
-    let cid = cid.map_or(String::new(), |cid| format!(r#","cid":{}"#, quote(cid)));
+/// `{"event":"error","code":CODE,"message":TEXT}`, in `chat-rooms.v1` with what it is about and the milliseconds after
+/// which the client may try again.
+pub(crate) fn error(code: &str, text: &str, about: About<'_>, retry: Option<u64>) -> String {
+    let cid = match about {
+        About::Nothing => String::new(),
+        About::Message(cid) => format!(r#","cid":{}"#, quote(cid)),
+        About::Enter(room) => format!(r#","roomId":{}"#, quote(room)),
+    };
     let retry = retry.map_or(String::new(), |millis| format!(r#","retryAfter":{millis}"#));
     format!(r#"{{"event":"error","code":"{code}","message":{}{cid}{retry}}}"#, quote(text))
+}
+
+/// `{"event":"left","roomId":ROOM}`, with the reason if the server has removed the client from the room.
+pub(crate) fn left(room: &str, reason: Option<(&str, &str)>) -> String {
+    let room = quote(room);
+    match reason {
+        None => format!(r#"{{"event":"left","roomId":{room}}}"#),
+        Some((code, text)) => {
+            format!(r#"{{"event":"left","roomId":{room},"code":"{code}","message":{}}}"#, quote(text))
+        }
+    }
+}
+
+/// `{"event":"resumed","member":ID,"rooms":[{"roomId":ROOM,"name":NAME}]}`, without `member` if no session was resumed.
+pub(crate) fn resumed<'a>(
+    member: Option<ConnectionId>,
+    rooms: impl Iterator<Item = (&'a str, &'a str)>,
+) -> String {
+    let member = member.map_or(String::new(), |id| format!(r#","member":"{id}""#));
+    let room = |(room, name)| format!(r#"{{"roomId":{},"name":{}}}"#, quote(room), quote(name));
+    format!(r#"{{"event":"resumed"{member},"rooms":[{}]}}"#, rooms.map(room).collect::<Vec<_>>().join(","))
 }
 
 /// `{"event":"lagged","missed":N}`
 pub(crate) fn lagged(missed: u64) -> String {
     format!(r#"{{"event":"lagged","missed":{missed}}}"#)
-}
-
-/// The error that removes a member from a room, in `chat-rooms.v1` with that room.
-pub(crate) fn put_out(code: &str, text: &str, room: Option<&str>) -> String {
-    let room = room.map_or(String::new(), |room| format!(r#","roomId":{}"#, quote(room)));
-    format!(r#"{{"event":"error","code":"{code}","message":{}{room}}}"#, quote(text))
 }
 
 /// `{"event":"authenticated"}`, with `expiresIn` if the user's authentication expires.
@@ -158,19 +198,31 @@ mod tests {
             (relayed, json!({"event": "x", "name": name, "num": 7})),
             (out, json!({"event": "out", "name": name, "num": 7})),
             (heartbeat(3), json!({"event": "heartbeat", "message": "ping", "num": 3})),
-            (no_auth(name, None), json!({"event": "noAuth", "message": name})),
-            (no_auth("x", Some(name)), json!({"event": "noAuth", "message": "x", "roomId": name})),
+            (PING.into(), json!({"event": "heartbeat", "message": "ping"})),
+            (no_auth(name), json!({"event": "noAuth", "message": name})),
             (
-                error("bad_json", name, None, None),
+                error("bad_json", name, About::Nothing, None),
                 json!({"event": "error", "code": "bad_json", "message": name}),
             ),
             (
-                error("denied", "x", Some(name), Some(7)),
+                error("denied", "x", About::Message(name), Some(7)),
                 json!({"event": "error", "code": "denied", "message": "x", "cid": name, "retryAfter": 7}),
             ),
             (
-                put_out("denied", "x", Some(name)),
+                error("denied", "x", About::Enter(name), None),
                 json!({"event": "error", "code": "denied", "message": "x", "roomId": name}),
+            ),
+            (left(name, None), json!({"event": "left", "roomId": name})),
+            (
+                left(name, Some(("denied", name))),
+                json!({"event": "left", "roomId": name, "code": "denied", "message": name}),
+            ),
+            (resumed(None, [].into_iter()), json!({"event": "resumed", "rooms": []})),
+            (
+                resumed(Some(ConnectionId(7)), [(name, "x"), ("y", name)].into_iter()),
+                json!({"event": "resumed", "member": "7", "rooms": [
+                    {"roomId": name, "name": "x"}, {"roomId": "y", "name": name},
+                ]}),
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
             (lagged(3), json!({"event": "lagged", "missed": 3})),

@@ -40,13 +40,10 @@ impl fmt::Debug for ResumeToken {
     }
 }
 
-/// The `resume` of an enter: a token, or an array of them. Tokens that can't be from this server are left out.
+/// The `message` of a `resume`: an array of tokens. Tokens that can't be from this server are left out.
 pub(crate) fn tokens(json: &str) -> Result<Vec<ResumeToken>, PeerError> {
-    let wrong = || bad("\"resume\" must be a token from a \"welcome\", or an array of at most 8");
-    let all: Vec<Cow<'_, str>> = match unquote(json) {
-        Some(one) => vec![one],
-        None => serde_json::from_str(json).map_err(|_| wrong())?,
-    };
+    let wrong = || bad("\"resume\" needs as \"message\" an array of at most 8 tokens from \"welcome\"");
+    let all: Vec<Cow<'_, str>> = serde_json::from_str(json).map_err(|_| wrong())?;
     if all.len() > MAX_RESUME_TOKENS {
         return Err(wrong());
     }
@@ -83,10 +80,10 @@ mod tests {
         let token = ResumeToken::new().unwrap();
         assert_ne!(token, ResumeToken::new().unwrap());
         let json = format!("\"{}\"", token.reveal());
-        assert_eq!(tokens(&json), Ok(vec![token]));
+        assert_eq!(tokens(&format!("[{json}]")), Ok(vec![token]));
         assert_eq!(tokens(&format!("[\"x\",{json}]")), Ok(vec![token]));
         assert_eq!(format!("{token:?}"), "ResumeToken(..)");
-        for json in ["7", "null", "[7]", "{}", &format!("[{}]", ["\"\""; 9].join(","))] {
+        for json in ["7", "null", "[7]", "{}", &json, &format!("[{}]", ["\"\""; 9].join(","))] {
             assert_eq!(tokens(json).unwrap_err().code, ErrorCode::BadShape, "{json}");
         }
     }

@@ -8,15 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{NotPublished, Refused};
+use crate::delivery::{LiveRoom, NotPublished};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::inbound::Body;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
-use crate::session::memberships::EnterCommand;
+use crate::session::memberships::{CantEnter, EnterCommand};
 use crate::session::session::{Generation, Membership, Opening, Published, Resumption, Session, Superseded};
 use crate::session::sessions::Sessions;
 use crate::socket::{Inbox, Socket, Turn};
@@ -53,7 +53,7 @@ impl Attachment {
 
     /// Writes frames that are for this client only.
     pub(crate) fn send(&self, frames: &Bytes) {
-        let _ = self.session.with_socket_of(self.generation, |socket| socket.send(frames));
+        let _ = self.session.with_socket_of(self.generation, |socket| socket.send(None, frames));
     }
 
     /// Notes that the client is kept waiting, so its silence says nothing.
@@ -77,18 +77,40 @@ impl Attachment {
         Ok(state.message_ids.as_ref().and_then(|ids| ids.seq_of(cid)))
     }
 
-    pub(crate) fn membership(&self) -> Option<Arc<Membership>> {
-        self.session.state_of(self.generation).ok()?.membership.clone()
+    /// The membership in a room. Without a room, that in the only one.
+    pub(crate) fn membership(&self, room: Option<&str>) -> Option<Arc<Membership>> {
+        self.session.state_of(self.generation).ok()?.membership(room).cloned()
     }
 
-    /// Enters a room and leaves the one that the client is in.
-    pub(crate) fn enter(&self, enter: &EnterCommand<'_>) -> Result<Result<(), Refused>, Superseded> {
+    /// The memberships in all rooms.
+    pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
+        self.session.state_of(self.generation).map(|state| state.memberships.clone()).unwrap_or_default()
+    }
+
+    /// Whether the client is in a room.
+    pub(crate) fn is_in_a_room(&self) -> bool {
+        self.session.state_of(self.generation).is_ok_and(|state| !state.memberships.is_empty())
+    }
+
+    /// Whether this connection gets the frames of a room. After the session was resumed, it does not before the
+    /// client has entered the room again.
+    pub(crate) fn is_subscribed(&self, room: &LiveRoom) -> bool {
+        self.session.with_socket_of(self.generation, |socket| socket.is_subscribed(room)) == Ok(true)
+    }
+
+    /// Enters a room; a plain client leaves the one that it is in.
+    pub(crate) fn enter(&self, enter: &EnterCommand<'_>) -> Result<Result<(), CantEnter>, Superseded> {
         self.sessions.enter(&self.session, self.generation, enter)
     }
 
     /// Sends a member the room's position and the frames that it has missed since a position.
-    pub(crate) fn come_back(&self, since: Option<Position>, slow: SlowConsumer) -> Result<(), Superseded> {
-        self.sessions.come_back(&self.session, self.generation, since, slow)
+    pub(crate) fn come_back(
+        &self,
+        room: &RoomId,
+        since: Option<Position>,
+        slow: SlowConsumer,
+    ) -> Result<(), Superseded> {
+        self.sessions.come_back(&self.session, self.generation, room, since, slow)
     }
 
     /// Repeats a plain member's own enter to it.
@@ -96,23 +118,33 @@ impl Attachment {
         self.sessions.memberships().repeat_enter(&self.session, self.generation, body, slow)
     }
 
-    /// Publishes a message; `None` if the client is in no room.
+    /// Publishes a message; `None` if the client is not in this room or, without a room, not in exactly one.
     pub(crate) fn publish(
         &self,
+        room: Option<&str>,
         body: &Body<'_>,
         cid: Option<&str>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
-        self.sessions.memberships().publish(&self.session, self.generation, body, cid)
+        self.sessions.memberships().publish(&self.session, self.generation, room, body, cid)
     }
 
     /// Makes a message look as if it had been published; returns its `seq`.
-    pub(crate) fn pretend_published(&self, cid: Option<&str>) -> Result<u64, Superseded> {
-        self.sessions.memberships().pretend_published(&self.session, self.generation, cid)
+    pub(crate) fn pretend_published(
+        &self,
+        room: Option<&str>,
+        cid: Option<&str>,
+    ) -> Result<u64, Superseded> {
+        self.sessions.memberships().pretend_published(&self.session, self.generation, room, cid)
     }
 
-    /// Removes the member from its room; the connection stays.
-    pub(crate) fn leave_room(&self, reason: LeaveReason) -> Result<(), Superseded> {
-        self.sessions.leave_room(&self.session, self.generation, reason)
+    /// Ends the membership in a room, if there is one, and sends the client these frames; the connection stays.
+    pub(crate) fn leave_room(
+        &self,
+        room: &RoomId,
+        reason: LeaveReason,
+        frames: &Bytes,
+    ) -> Result<(), Superseded> {
+        self.sessions.leave_room(&self.session, self.generation, room, reason, frames)
     }
 
     /// Calls the host's callbacks that are due.
@@ -144,7 +176,7 @@ impl Attachment {
     /// Moves this connection to another session, under its lock.
     fn attach_to(&mut self, target: &Arc<Session>, token: ResumeToken) -> Result<bool, Superseded> {
         let own = self.session.state_of(self.generation)?;
-        if own.membership.is_some() || own.verdict.is_some() {
+        if !own.memberships.is_empty() || own.verdict.is_some() {
             return Ok(false);
         }
         let new = Resumption { token: own.token, peer: own.peer, user: own.user.clone() };

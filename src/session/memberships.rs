@@ -1,4 +1,4 @@
-//! What a session does in its room: it enters, publishes, comes back and leaves.
+//! What a session does in its rooms: it enters, publishes, comes back and leaves.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Entrant, Handle, NotPublished, Recipient, Refused, Rooms, Standpoint};
+use crate::delivery::{Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint};
 use crate::hooks::events::{Entered, Left};
 use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
@@ -30,6 +30,14 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) slow: SlowConsumer,
 }
 
+/// Why a client can't enter a room.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum CantEnter {
+    Refused(Refused),
+    /// It is in as many rooms as it may be.
+    TooManyMemberships,
+}
+
 pub(super) struct Memberships {
     context: Arc<Context>,
     rooms: Arc<Rooms>,
@@ -42,13 +50,13 @@ impl Memberships {
         Memberships { context, rooms, has_events }
     }
 
-    /// Enters a room and leaves the one that the client is in. If the client can't enter, it stays where it is.
+    /// Enters a room; a plain client leaves the one that it is in. If the client can't enter, it stays where it is.
     pub(super) fn enter(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         enter: &EnterCommand<'_>,
-    ) -> Result<Result<Arc<Membership>, Refused>, Superseded> {
+    ) -> Result<Result<Arc<Membership>, CantEnter>, Superseded> {
         let mut state = session.state_of(generation)?;
         let handle: Handle = session.clone();
         let entrant = Entrant {
@@ -59,31 +67,40 @@ impl Memberships {
             since: enter.since,
         };
         let tail = outbound::name_and_num(enter.name.as_str());
-        let frame = enter.body.frame(&tail, session.id());
-        let entered = match &state.membership {
-            None => self.rooms.enter(entrant, enter.room, &frame).map(|at| (at, None)),
-            Some(old) if old.room.id() == enter.room => self
-                .rooms
-                .rename(entrant, &frame, &old.room, &old.name)
-                .map(|(at, left)| (at, Some((old.clone(), left)))),
-            Some(old) => self
-                .rooms
-                .change(entrant, enter.room, &frame, &old.room, &old.name)
-                .map(|(at, left)| (at, Some((old.clone(), left)))),
+        let frame = enter.body.frame(&tail, session.id(), enter.room);
+        let same = state.membership(Some(enter.room.as_str())).cloned();
+        let old = match session.subprotocol() {
+            Subprotocol::Plain => same.or_else(|| state.memberships.first().cloned()),
+            Subprotocol::V1 => same,
+        };
+        let entered = match &old {
+            None if state.memberships.len() >= self.context.config.limits.max_memberships => {
+                return Ok(Err(CantEnter::TooManyMemberships));
+            }
+            None => self.rooms.enter(entrant, enter.room, &frame).map(|at| (at, 0)),
+            Some(old) if old.room.id() == enter.room => {
+                self.rooms.rename(entrant, &frame, &old.room, &old.name)
+            }
+            Some(old) => self.rooms.change(entrant, enter.room, &frame, &old.room, &old.name),
         };
         let (standpoint, left) = match entered {
             Ok(entered) => entered,
-            Err(refused) => return Ok(Err(refused)),
+            Err(refused) => return Ok(Err(CantEnter::Refused(refused))),
         };
         let membership =
             Arc::new(Membership { room: standpoint.room.clone(), name: enter.name.clone(), tail });
-        state.membership = Some(membership.clone());
-        if let Some((old, num)) = left {
+        if let Some(old) = old {
+            state.take_membership(old.room.id().as_str());
             let is_same = old.room.id() == enter.room;
             let reason = if is_same { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.context.counters.left.add(1);
-            self.queue_left(session, &mut state, &old, reason, num);
+            self.queue_left(session, &mut state, &old, reason, left);
         }
+        if state.memberships.is_empty() {
+            // Most clients are in one room only.
+            state.memberships = Vec::with_capacity(1);
+        }
+        state.memberships.push(membership.clone());
         self.context.counters.entered.add(1);
         self.queue_entered(session, &mut state, &membership, standpoint.num);
         let frame = entered_frame(session, &standpoint, &membership, false);
@@ -96,11 +113,12 @@ impl Memberships {
         &self,
         session: &Arc<Session>,
         generation: Generation,
+        room: &RoomId,
         since: Option<Position>,
         slow: SlowConsumer,
     ) -> Result<Option<Arc<Membership>>, Superseded> {
         let state = session.state_of(generation)?;
-        let Some(membership) = state.membership.clone() else { return Ok(None) };
+        let Some(membership) = state.membership(Some(room.as_str())).cloned() else { return Ok(None) };
         let handle: Handle = session.clone();
         let standpoint = self.rooms.come_back(&membership.room, &handle, since);
         let frame = entered_frame(session, &standpoint, &membership, true);
@@ -117,7 +135,7 @@ impl Memberships {
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
         let state = session.state_of(generation)?;
-        let Some(membership) = &state.membership else { return Ok(()) };
+        let Some(membership) = state.membership(None) else { return Ok(()) };
         let handle: Handle = session.clone();
         let standpoint = self.rooms.come_back(&membership.room, &handle, None);
         let text = format!("{}{}{}}}", body.as_str(), membership.tail, standpoint.num);
@@ -125,20 +143,22 @@ impl Memberships {
         Ok(())
     }
 
-    /// Publishes a member's message, once for each id.
+    /// Publishes a member's message, once for each id. `None` if it is not in this room or, without a room, not in
+    /// exactly one.
     pub(super) fn publish(
         &self,
         session: &Arc<Session>,
         generation: Generation,
+        room: Option<&str>,
         body: &Body<'_>,
         cid: Option<&str>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
         let mut state = session.state_of(generation)?;
-        let Some(membership) = state.membership.clone() else { return Ok(None) };
+        let Some(membership) = state.membership(room).cloned() else { return Ok(None) };
         if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.seq_of(cid)) {
             return Ok(Some(Ok(Published { seq, membership, is_repeated: true })));
         }
-        let frame = body.frame(&membership.tail, session.id());
+        let frame = body.frame(&membership.tail, session.id(), membership.room.id());
         Ok(Some(match self.rooms.publish(&membership.room, &frame) {
             Ok(stamp) => {
                 remember(&mut state, cid, stamp.seq);
@@ -153,21 +173,36 @@ impl Memberships {
         &self,
         session: &Session,
         generation: Generation,
+        room: Option<&str>,
         cid: Option<&str>,
     ) -> Result<u64, Superseded> {
         let mut state = session.state_of(generation)?;
-        let seq = state.membership.as_ref().map_or(0, |membership| self.rooms.seq(&membership.room));
+        let seq = state.membership(room).map_or(0, |membership| self.rooms.seq(&membership.room));
         remember(&mut state, cid, seq);
         Ok(seq)
     }
 
-    /// Ends the membership of a session, if it has one.
-    pub(super) fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) {
-        let Some(membership) = state.membership.take() else { return };
+    /// Ends the membership in a room, and returns that room; `None` if there was none.
+    pub(super) fn end(
+        &self,
+        session: &Arc<Session>,
+        state: &mut State,
+        room: &str,
+        reason: LeaveReason,
+    ) -> Option<Arc<LiveRoom>> {
+        let membership = state.take_membership(room)?;
         let handle: Handle = session.clone();
         let num = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
         self.context.counters.left.add(1);
         self.queue_left(session, state, &membership, reason, num);
+        Some(membership.room.clone())
+    }
+
+    /// Ends all memberships of a session.
+    pub(super) fn end_all(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) {
+        for membership in state.memberships.clone() {
+            self.end(session, state, membership.room.id().as_str(), reason);
+        }
     }
 
     fn queue_entered(&self, session: &Session, state: &mut State, membership: &Membership, num: u64) {
@@ -243,9 +278,9 @@ fn answer(
     slow: SlowConsumer,
 ) {
     let start = standpoint.start();
-    let Standpoint { before, replay, .. } = standpoint;
+    let Standpoint { room, before, replay, .. } = standpoint;
     let _ = session.with_socket_of(generation, |socket| {
-        socket.answer_enter(Answer { before, frame, replay, start, is_new, slow });
+        socket.answer_enter(&room, Answer { before, frame, replay, start, is_new, slow });
     });
 }
 

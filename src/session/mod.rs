@@ -13,7 +13,7 @@ mod sessions;
 mod table;
 
 pub(crate) use attachment::Attachment;
-pub(crate) use memberships::EnterCommand;
+pub(crate) use memberships::{CantEnter, EnterCommand};
 pub(crate) use session::{Membership, Opening, Published, Session, Superseded};
 pub(crate) use sessions::Sessions;
 pub(crate) use table::SLOTS;

@@ -78,7 +78,8 @@ pub(super) struct State {
     pub(super) token: Option<ResumeToken>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) user: Option<Arc<User>>,
-    pub(super) membership: Option<Arc<Membership>>,
+    /// The rooms that the session is in: at most one for a plain client.
+    pub(super) memberships: Vec<Arc<Membership>>,
     pub(super) message_ids: Option<Box<MessageIds>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
 }
@@ -127,7 +128,7 @@ impl Session {
                 token,
                 peer,
                 user,
-                membership: None,
+                memberships: Vec::new(),
                 message_ids: None,
                 callbacks: None,
             }),
@@ -147,14 +148,15 @@ impl Session {
         self.state().peer
     }
 
-    pub(crate) fn membership(&self) -> Option<Arc<Membership>> {
-        self.state().membership.clone()
+    pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
+        self.state().memberships.clone()
     }
 
-    /// Writes frames that are for this client only. Returns whether there is a connection.
-    pub(crate) fn send(&self, frames: &Bytes) -> bool {
+    /// Writes frames that are for this client only. If they concern a room, they follow those of the room. Returns
+    /// whether there is a connection.
+    pub(crate) fn send(&self, room: Option<&LiveRoom>, frames: &Bytes) -> bool {
         self.with_socket(|socket| {
-            socket.send(frames);
+            socket.send(room, frames);
             !socket.is_mute()
         })
         .unwrap_or(false)
@@ -221,11 +223,28 @@ impl Session {
         let mut slot = lock(&self.slot);
         let old_generation = std::mem::replace(&mut slot.generation, generation);
         if let Some(mut old) = slot.socket.replace(*socket) {
-            old.unsubscribe();
+            old.unsubscribe_all();
             old.close(LeaveReason::Replaced);
             old.wake();
             slot.replaced.push((old_generation, Box::new(old)));
         }
+    }
+}
+
+impl State {
+    /// The membership in a room. Without a room, that in the only one.
+    pub(super) fn membership(&self, room: Option<&str>) -> Option<&Arc<Membership>> {
+        match (room, &self.memberships[..]) {
+            (None, [only]) => Some(only),
+            (None, _) => None,
+            (Some(room), all) => all.iter().find(|membership| membership.room.id().as_str() == room),
+        }
+    }
+
+    /// Removes the membership in a room.
+    pub(super) fn take_membership(&mut self, room: &str) -> Option<Arc<Membership>> {
+        let at = self.memberships.iter().position(|membership| membership.room.id().as_str() == room)?;
+        Some(self.memberships.remove(at))
     }
 }
 
@@ -246,8 +265,8 @@ impl Recipient for Session {
         self.with_socket(|socket| socket.subscribe(room, seq)).unwrap_or(false)
     }
 
-    fn unsubscribe(&self) {
-        self.with_socket(Socket::unsubscribe);
+    fn unsubscribe(&self, room: &LiveRoom) {
+        self.with_socket(|socket| socket.unsubscribe(room));
     }
 
     fn deliver(&self, room: &LiveRoom, batch: &Batch) {

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::admission::Admission;
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Refused, Rooms};
+use crate::delivery::{LiveRoom, Recipient, Rooms};
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
@@ -17,8 +17,10 @@ use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
+use crate::protocol::subprotocol::Subprotocol;
+use crate::protocol::{frame, outbound};
 use crate::session::callbacks;
-use crate::session::memberships::{EnterCommand, Memberships};
+use crate::session::memberships::{CantEnter, EnterCommand, Memberships};
 use crate::session::session::{
     Absence, Generation, Membership, Opening, Phase, Resumption, Session, State, Superseded,
 };
@@ -138,23 +140,44 @@ impl Sessions {
         reason: LeaveReason,
         frames: &Bytes,
     ) {
-        let mut state = session.state();
-        let has_name = state.membership.as_ref().is_some_and(|membership| {
-            let Membership { room: own, .. } = &**membership;
-            own.id() == room && self.rooms.is_anonymous_holder(own, name, session.id())
-        });
-        if !has_name {
+        let state = session.state();
+        let has_name = state
+            .membership(Some(room.as_str()))
+            .is_some_and(|own| self.rooms.is_anonymous_holder(&own.room, name, session.id()));
+        if has_name {
+            self.remove_locked(session, state, room, reason, frames);
+        }
+    }
+
+    /// Removes a member from a room that was closed. The connection of a plain client is closed.
+    pub(crate) fn expel(&self, session: &Arc<Session>, room: &LiveRoom) {
+        if session.subprotocol() == Subprotocol::Plain {
+            self.close(session, LeaveReason::RoomClosed);
             return;
         }
-        let absence = match state.phase {
-            Phase::Detached(_) => self.end(session, &mut state, reason),
-            _ => {
-                self.memberships.end(session, &mut state, reason);
-                None
-            }
-        };
-        // Before the member can enter again.
-        session.send(frames);
+        let left = outbound::left(room.id().as_str(), Some(("room_closed", "the room was closed")));
+        let state = session.state();
+        // It may be in a new room with the same id by now.
+        if state.memberships.iter().any(|membership| std::ptr::eq(&*membership.room, room)) {
+            let frames = frame::text(left.as_bytes());
+            self.remove_locked(session, state, room.id(), LeaveReason::RoomClosed, &frames);
+        }
+    }
+
+    /// Removes a member from a room. Its connection gets these frames, before the member can enter again. A session
+    /// without a connection that was in no other room ends.
+    fn remove_locked(
+        &self,
+        session: &Arc<Session>,
+        mut state: MutexGuard<'_, State>,
+        room: &RoomId,
+        reason: LeaveReason,
+        frames: &Bytes,
+    ) {
+        let Some(left) = self.memberships.end(session, &mut state, room.as_str(), reason) else { return };
+        session.send(Some(&left), frames);
+        let is_over = matches!(state.phase, Phase::Detached(_)) && state.memberships.is_empty();
+        let absence = if is_over { self.end(session, &mut state, reason) } else { None };
         drop(state);
         self.after_end(session, absence);
     }
@@ -167,7 +190,7 @@ impl Sessions {
         user: User,
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
-        if let Some(membership) = &state.membership {
+        for membership in &state.memberships {
             self.rooms.set_owner(&membership.room, &membership.name, session.id(), user.id());
         }
         state.user = Some(Arc::new(user));
@@ -221,7 +244,7 @@ impl Sessions {
         let may_keep = state.verdict.is_none()
             && (reason.keeps_session() || wants_session_kept)
             && state.token.is_some()
-            && state.membership.is_some();
+            && !state.memberships.is_empty();
         let permit = match may_keep {
             true => self.admission.keep_absent(state.peer.map(|peer| peer.ip())),
             false => None,
@@ -242,7 +265,7 @@ impl Sessions {
         };
         let deadline = now.saturating_add(window);
         state.phase = Phase::Detached(Box::new(Absence { deadline, reason, _permit: permit }));
-        session.with_socket(Socket::unsubscribe);
+        session.with_socket(Socket::unsubscribe_all);
         let is_earliest = self.table.add_deadline(deadline, session.id());
         drop(state);
         if is_earliest {
@@ -265,7 +288,7 @@ impl Sessions {
         let is_allowed = !matches!(state.phase, Phase::Ended)
             && state.verdict.is_none()
             && state.token == Some(token)
-            && state.membership.is_some()
+            && !state.memberships.is_empty()
             && state.user.as_ref().map(|user| user.id()) == new.user.as_ref().map(|user| user.id());
         if !is_allowed {
             return Err(socket);
@@ -295,13 +318,13 @@ impl Sessions {
         &self.memberships
     }
 
-    /// Enters a room and leaves the one that the client is in. If the client can't enter, it stays where it is.
+    /// Enters a room; a plain client leaves the one that it is in. If the client can't enter, it stays where it is.
     pub(super) fn enter(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         enter: &EnterCommand<'_>,
-    ) -> Result<Result<(), Refused>, Superseded> {
+    ) -> Result<Result<(), CantEnter>, Superseded> {
         let entered = self.memberships.enter(session, generation, enter)?;
         Ok(entered.map(|membership| self.check_closed(session, &membership)))
     }
@@ -311,24 +334,28 @@ impl Sessions {
         &self,
         session: &Arc<Session>,
         generation: Generation,
+        room: &RoomId,
         since: Option<Position>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
-        if let Some(membership) = self.memberships.come_back(session, generation, since, slow)? {
+        if let Some(membership) = self.memberships.come_back(session, generation, room, since, slow)? {
             self.check_closed(session, &membership);
         }
         Ok(())
     }
 
-    /// Removes a member from its room; its connection stays.
+    /// Ends the membership in a room, if there is one, and sends the client these frames; its connection stays.
     pub(super) fn leave_room(
         &self,
         session: &Arc<Session>,
         generation: Generation,
+        room: &RoomId,
         reason: LeaveReason,
+        frames: &Bytes,
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
-        self.memberships.end(session, &mut state, reason);
+        let left = self.memberships.end(session, &mut state, room.as_str(), reason);
+        session.send(left.as_deref(), frames);
         Ok(())
     }
 
@@ -372,15 +399,18 @@ impl Sessions {
         state.message_ids = None;
         self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
-        self.memberships.end(session, state, reason);
+        self.memberships.end_all(session, state, reason);
         absence
     }
 
     /// Tells a client if its room was closed while it was entering, because nothing else does.
     fn check_closed(&self, session: &Arc<Session>, membership: &Membership) {
-        if self.rooms.is_closed(&membership.room) {
-            let is_shutdown = self.admission.is_closing();
-            self.close(session, if is_shutdown { LeaveReason::Shutdown } else { LeaveReason::RoomClosed });
+        if !self.rooms.is_closed(&membership.room) {
+            return;
+        }
+        match self.admission.is_closing() {
+            true => drop(self.close(session, LeaveReason::Shutdown)),
+            false => self.expel(session, &membership.room),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
 use crate::socket::send_queue::{Kind, Overflow};
-use crate::socket::subscription::{Subscription, bounds};
+use crate::socket::subscription::{Subscription, Subscriptions, bounds};
 use crate::socket::{Transport, Turn};
 
 /// While a hook keeps the connection waiting, this many messages are read ahead, but no more bytes than
@@ -36,7 +36,7 @@ pub(crate) struct Socket {
     subprotocol: Subprotocol,
     reader: Reader,
     outlet: Outlet,
-    subscription: Option<Subscription>,
+    subscriptions: Subscriptions,
     /// Why the task should end the connection.
     order: Option<LeaveReason>,
     /// The close frame is queued or sent.
@@ -79,7 +79,7 @@ impl Socket {
             context,
             subprotocol,
             outlet: Outlet::new(io, max_write),
-            subscription: None,
+            subscriptions: Subscriptions::default(),
             order: None,
             is_closing: false,
             ended: None,
@@ -123,22 +123,28 @@ impl Socket {
     /// Subscribes this socket to the room's frames after this `seq`. If it is subscribed to the room already, it goes on
     /// after those that it has had, and returns true. The frames wait until [`Socket::answer_enter`].
     pub(crate) fn subscribe(&mut self, room: &Arc<LiveRoom>, seq: u64) -> bool {
-        let subscription = self.subscription.as_mut().filter(|subscription| subscription.is_of(room));
-        let is_subscribed = subscription.map(Subscription::pause).is_some();
+        let is_subscribed = self.subscriptions.find(room).map(Subscription::pause).is_some();
         if !is_subscribed {
-            self.subscription = Some(Subscription::new(room.clone(), seq));
+            self.subscriptions.add(Subscription::new(room.clone(), seq));
         }
         is_subscribed
     }
 
-    pub(crate) fn unsubscribe(&mut self) {
-        self.subscription = None;
-        self.is_behind = false;
+    pub(crate) fn is_subscribed(&self, room: &LiveRoom) -> bool {
+        self.subscriptions.contain(room)
+    }
+
+    pub(crate) fn unsubscribe(&mut self, room: &LiveRoom) {
+        self.subscriptions.remove(room);
+    }
+
+    pub(crate) fn unsubscribe_all(&mut self) {
+        self.subscriptions.clear();
     }
 
     /// Writes what the room published before, the answer to an enter, the replay, and then what the room has published
     /// since.
-    pub(crate) fn answer_enter(&mut self, answer: Answer) {
+    pub(crate) fn answer_enter(&mut self, room: &LiveRoom, answer: Answer) {
         let Answer { before, frame, replay, start, is_new, slow } = answer;
         // A replay may be of any length, but a client that reads none of them gets no further one: each would keep
         // the memory of another room's history, or of the same one at another time.
@@ -146,34 +152,38 @@ impl Socket {
         if has_more && self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
             return self.close(LeaveReason::Slow);
         }
-        let waiting = self.subscription.as_mut().map(Subscription::go_on).unwrap_or_default();
-        self.deliver_all(&before);
-        if let Some(subscription) = &mut self.subscription {
+        let waiting = self.subscriptions.find(room).map(Subscription::go_on).unwrap_or_default();
+        self.deliver_all(room, &before);
+        if let Some(subscription) = self.subscriptions.find(room) {
             subscription.restart(start, is_new);
             subscription.set_slow_consumer(slow);
         }
         if let Some(frame) = frame {
-            self.write(Kind::Own, &frame, 0);
+            self.write(Kind::Own, Some(room), &frame, 0);
         }
         for chunk in replay.into_iter().flat_map(|replay| replay.chunks) {
-            self.write(Kind::Replay, &chunk, 0);
+            self.write(Kind::Replay, Some(room), &chunk, 0);
         }
-        self.deliver_all(&waiting);
+        self.deliver_all(room, &waiting);
     }
 
     /// Writes the part of a batch that the client has not had yet. The socket is subscribed to the batch's room.
     #[inline]
     pub(crate) fn deliver(&mut self, room: &LiveRoom, batch: &Batch) {
-        if let Some(subscription) = self.subscription.as_mut().filter(|s| s.is_of(room))
+        if let Some(subscription) = self.subscriptions.find(room)
             && let Some((frames, skip)) = subscription.next(batch, self.subprotocol)
+            && skip < frames.len()
         {
-            self.write_room(frames, skip);
+            if subscription.take_is_new() {
+                return self.write_first(room, &frames[skip..]);
+            }
+            self.write(Kind::Room, Some(room), frames, skip);
         }
     }
 
-    /// Writes frames that are for this client only.
-    pub(crate) fn send(&mut self, frames: &Bytes) {
-        self.write(Kind::Own, frames, 0);
+    /// Writes frames that are for this client only. If they concern a room, they follow those of the room.
+    pub(crate) fn send(&mut self, room: Option<&LiveRoom>, frames: &Bytes) {
+        self.write(Kind::Own, room, frames, 0);
     }
 
     /// Sends a heartbeat that asks for a sign of life, unless the socket accepts nothing any more.
@@ -195,9 +205,8 @@ impl Socket {
 
     /// Sends a heartbeat that does not ask for a sign of life yet.
     pub(crate) fn send_heartbeat(&mut self) {
-        let num = self.subscription.as_ref().map_or(0, Subscription::online);
         let mut heartbeat = Vec::with_capacity(64);
-        frame::push_text(&mut heartbeat, &[outbound::heartbeat(num).as_bytes()]);
+        self.push_heartbeat(&mut heartbeat, self.subscriptions.online());
         self.outlet.write_heartbeat(&heartbeat);
     }
 
@@ -259,52 +268,47 @@ impl Socket {
         }
     }
 
-    fn deliver_all(&mut self, batches: &[Batch]) {
+    fn deliver_all(&mut self, room: &LiveRoom, batches: &[Batch]) {
         for batch in batches {
-            if let Some(subscription) = &mut self.subscription
-                && let Some((frames, skip)) = subscription.next(batch, self.subprotocol)
-            {
-                self.write_room(frames, skip);
-            }
+            self.deliver(room, batch);
         }
     }
 
-    /// Writes the frames of a room in `frames` from `skip` on.
-    #[inline]
-    fn write_room(&mut self, frames: &Bytes, skip: usize) {
-        let subscription = self.subscription.as_mut().filter(|_| skip < frames.len());
-        match subscription.and_then(Subscription::first_heartbeat) {
-            None => self.write(Kind::Room, frames, skip),
-            Some(heartbeat) => self.write_first(&frames[skip..], &heartbeat),
+    fn push_heartbeat(&self, out: &mut Vec<u8>, online: usize) {
+        match self.subprotocol {
+            Subprotocol::Plain => frame::push_text(out, &[outbound::heartbeat(online).as_bytes()]),
+            Subprotocol::V1 => frame::push_text(out, &[outbound::PING.as_bytes()]),
         }
     }
 
-    /// Writes the first frames of a room. The very first is the member's own enter: it and the heartbeat go out
-    /// in one write, and must not be lost, no matter how slow the client is.
+    /// Writes the first frames of a room. The very first is the member's own enter: it, and for plain clients a heartbeat,
+    /// go out in one write, and must not be lost, no matter how slow the client is.
     #[cold]
-    fn write_first(&mut self, frames: &[u8], heartbeat: &str) {
+    fn write_first(&mut self, room: &LiveRoom, frames: &[u8]) {
         if self.is_mute() {
             return;
         }
         let (enter, others) = frames.split_at(frame::frame_len(frames));
-        let mut all = Vec::with_capacity(frames.len() + heartbeat.len() + 4);
+        let mut all = Vec::with_capacity(frames.len() + 64);
         all.extend_from_slice(enter);
-        frame::push_text(&mut all, &[heartbeat.as_bytes()]);
+        if self.subprotocol == Subprotocol::Plain {
+            self.push_heartbeat(&mut all, room.online());
+        }
         let own = all.len();
         all.extend_from_slice(others);
         let all = Bytes::from(all);
         let written = self.outlet.write(&all);
         if written < own {
-            self.keep(Kind::Own, all.slice(..own), written);
+            self.keep(Kind::Own, Some(room), all.slice(..own), written);
         }
         if written < all.len() {
-            self.keep(Kind::Room, all.slice(own..), written.saturating_sub(own));
+            self.keep(Kind::Room, Some(room), all.slice(own..), written.saturating_sub(own));
         }
     }
 
     /// Writes the whole frames in `frames` from `skip` on.
     #[inline]
-    fn write(&mut self, kind: Kind, frames: &Bytes, skip: usize) {
+    fn write(&mut self, kind: Kind, room: Option<&LiveRoom>, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
         if rest.is_empty() || self.is_mute() {
             return;
@@ -313,15 +317,17 @@ impl Socket {
         if written < rest.len() {
             // The buffer is shared; a slice would keep all of it in memory while it waits.
             let rest = if skip == 0 { frames.clone() } else { Bytes::copy_from_slice(rest) };
-            self.keep(kind, rest, written);
+            self.keep(kind, room, rest, written);
         }
     }
 
     /// Keeps what the I/O did not accept.
     #[cold]
-    fn keep(&mut self, kind: Kind, frames: Bytes, written: usize) {
+    fn keep(&mut self, kind: Kind, room: Option<&LiveRoom>, frames: Bytes, written: usize) {
         let Context { config, clock, counters, .. } = &*self.context;
-        let bounds = bounds(&config.limits, self.subprotocol, self.subscription.as_ref());
+        let subscription = room.and_then(|room| self.subscriptions.find(room));
+        let slow = subscription.map_or(SlowConsumer::Close, |subscription| subscription.slow_consumer());
+        let bounds = bounds(&config.limits, self.subprotocol, slow);
         match self.outlet.keep(kind, frames, written, &bounds, clock.now()) {
             Ok(0) => {}
             Ok(lost) => counters.lagged.add(lost),
@@ -329,8 +335,7 @@ impl Socket {
         }
         // Senders are held back only when this socket makes progress: a client that reads nothing delays nobody else.
         if !self.is_behind && self.is_fuller_than(BEHIND) {
-            let slow = self.subscription.as_ref().map(Subscription::slow_consumer);
-            self.is_behind = slow == Some(SlowConsumer::Close);
+            self.is_behind = room.is_some() && slow == SlowConsumer::Close;
         }
     }
 
@@ -346,7 +351,7 @@ impl Socket {
         self.liveness.note_progress();
         if self.is_behind {
             self.is_behind = self.is_fuller_than(BEHIND * 2);
-            if let Some(subscription) = self.subscription.as_ref().filter(|_| self.is_behind) {
+            for subscription in self.subscriptions.iter().filter(|_| self.is_behind) {
                 subscription.hold_senders(clock.now());
             }
         }

@@ -7,35 +7,72 @@ use bytes::Bytes;
 
 use crate::config::{Limits, SlowConsumer};
 use crate::delivery::{Batch, LiveRoom};
-use crate::protocol::outbound;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::send_queue::Bounds;
+
+/// All rooms that a socket is subscribed to.
+#[derive(Default)]
+pub(super) struct Subscriptions(Vec<Subscription>);
 
 pub(super) struct Subscription {
     room: Arc<LiveRoom>,
     /// The `seq` of the latest frame that the socket has had.
     seq: u64,
     slow: SlowConsumer,
-    /// A heartbeat follows the first frame, which is the member's own enter.
-    wants_heartbeat: bool,
+    /// The next frame is the member's own enter.
+    is_new: bool,
     /// Batches that arrived before something that has to be written first.
     waiting: Option<Vec<Batch>>,
+}
+
+impl Subscriptions {
+    #[inline]
+    pub(super) fn find(&mut self, room: &LiveRoom) -> Option<&mut Subscription> {
+        self.0.iter_mut().find(|subscription| subscription.is_of(room))
+    }
+
+    pub(super) fn contain(&self, room: &LiveRoom) -> bool {
+        self.0.iter().any(|subscription| subscription.is_of(room))
+    }
+
+    pub(super) fn add(&mut self, subscription: Subscription) {
+        if self.0.is_empty() {
+            // Most clients are in one room only.
+            self.0 = Vec::with_capacity(1);
+        }
+        self.0.push(subscription);
+    }
+
+    pub(super) fn remove(&mut self, room: &LiveRoom) {
+        self.0.retain(|subscription| !subscription.is_of(room));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0 = Vec::new();
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        self.0.iter()
+    }
+
+    /// Members of the room, if there is exactly one.
+    pub(super) fn online(&self) -> usize {
+        match &self.0[..] {
+            [only] => only.room.online(),
+            _ => 0,
+        }
+    }
 }
 
 impl Subscription {
     /// Subscribes to the room's frames after this `seq`. They wait until [`Subscription::go_on`].
     pub(super) fn new(room: Arc<LiveRoom>, seq: u64) -> Subscription {
         let slow = SlowConsumer::default();
-        Subscription { room, seq, slow, wants_heartbeat: true, waiting: Some(Vec::new()) }
+        Subscription { room, seq, slow, is_new: true, waiting: Some(Vec::new()) }
     }
 
-    pub(super) fn is_of(&self, room: &LiveRoom) -> bool {
+    fn is_of(&self, room: &LiveRoom) -> bool {
         std::ptr::eq(&*self.room, room)
-    }
-
-    /// Members of the room.
-    pub(super) fn online(&self) -> usize {
-        self.room.online()
     }
 
     /// What happens if the client reads the room too slowly.
@@ -62,10 +99,10 @@ impl Subscription {
         self.waiting.take().unwrap_or_default()
     }
 
-    /// Continues after this `seq`. If the next frame is the member's own enter, a heartbeat follows it.
+    /// Continues after this `seq`; the next frame may be the member's own enter.
     pub(super) fn restart(&mut self, seq: u64, is_new: bool) {
         self.seq = seq;
-        self.wants_heartbeat |= is_new;
+        self.is_new |= is_new;
     }
 
     /// The frames of a batch, and how many bytes of them the socket already has; `None` if it has all of them, or if
@@ -92,9 +129,9 @@ impl Subscription {
         self.waiting.get_or_insert_default().push(batch.clone());
     }
 
-    /// The heartbeat that follows the first frame, once.
-    pub(super) fn first_heartbeat(&mut self) -> Option<String> {
-        std::mem::take(&mut self.wants_heartbeat).then(|| outbound::heartbeat(self.room.online()))
+    /// Whether the next frame is the member's own enter; says so once.
+    pub(super) fn take_is_new(&mut self) -> bool {
+        std::mem::take(&mut self.is_new)
     }
 }
 
@@ -102,12 +139,12 @@ impl Subscription {
 pub(super) fn bounds(
     limits: &Limits,
     subprotocol: Subprotocol,
-    subscription: Option<&Subscription>,
+    slow: SlowConsumer,
 ) -> Bounds {
     Bounds {
         frames: limits.max_queue_frames,
         bytes: limits.max_queue_bytes,
-        slow: subscription.map_or(SlowConsumer::Close, Subscription::slow_consumer),
+        slow,
         announces_gaps: subprotocol == Subprotocol::V1,
     }
 }

@@ -17,13 +17,15 @@ pub const SUBPROTOCOL_V1: &str = "chat-rooms.v1";
 
 /// Events that only the server sends. A client that sends one of them receives the error
 /// `reserved_event`. A `heartbeat` is allowed as the answer to a heartbeat or, in `chat-rooms.v1`, to ask for one.
-pub const SERVER_EVENTS: [&str; 10] = [
+pub const SERVER_EVENTS: [&str; 12] = [
     "out",
     "noAuth",
     "error",
     "heartbeat",
     "welcome",
     "entered",
+    "left",
+    "resumed",
     "ack",
     "expiring",
     "authenticated",
@@ -37,5 +39,5 @@ pub const MAX_CID_BYTES: usize = 64;
 /// messages than this unacknowledged may have one published twice after a lost connection.
 pub const MAX_CIDS: usize = 128;
 
-/// The maximum number of resume tokens in one enter.
+/// The maximum number of resume tokens in one `resume`.
 pub const MAX_RESUME_TOKENS: usize = 8;

@@ -17,11 +17,13 @@ impl Members<'_> {
         let is_v1 = |key: &RawValue| string(key).is_some_and(|key| V1_KEYS.contains(&&*key));
         let has_v1_keys = self.0.iter().any(|(key, _)| is_v1(key));
         let v1 = has_v1_keys.then(|| self.without(&[drop, &V1_KEYS].concat()));
-        Body { text: self.without(drop).into(), v1 }
+        let is_room = |key: &RawValue| string(key).is_some_and(|key| key == "roomId");
+        let room = self.0.iter().find(|(key, _)| is_room(key)).filter(|_| !drop.contains(&"roomId"));
+        Body { text: self.without(drop).into(), v1, room: room.map(|(_, id)| id.get().to_owned().into()) }
     }
 
     /// The object's text without its closing brace and without these keys.
-    fn without(&self, drop: &[&str]) -> String {
+    pub(super) fn without(&self, drop: &[&str]) -> String {
         let mut text = String::from("{");
         for (key, value) in &self.0 {
             if drop.contains(&&*string(key).unwrap_or_default()) {

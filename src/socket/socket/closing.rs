@@ -24,7 +24,7 @@ impl Socket {
 
     /// Whether there is anything to wait for.
     fn begin_finish(&mut self, reason: LeaveReason) -> bool {
-        self.unsubscribe();
+        self.unsubscribe_all();
         self.is_closing = true;
         if let Some((code, text)) = reason.frame(self.context.restart()) {
             if reason == LeaveReason::Slow {
