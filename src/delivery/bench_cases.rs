@@ -112,7 +112,7 @@ pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
     move || {
         let (members, batch) = {
             let mut state = room.lock();
-            state.publish(&broker, &body.frame(&tail, ConnectionId(0)));
+            state.publish(&broker, &body.frame(&tail, ConnectionId(0), room.id()));
             state.take(NOW)
         };
         for member in members.iter() {
@@ -124,7 +124,7 @@ pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
 
 /// A room in which nothing waits to be delivered.
 fn room_of(broker: &MemoryBroker, members: u64) -> RoomState {
-    let mut room = RoomState::new(Stamp::start(Epoch(1)), None, UniqueNames::Off);
+    let mut room = RoomState::new(&"lobby".into(), Stamp::start(Epoch(1)), None, UniqueNames::Off);
     for id in 0..members {
         join(broker, &mut room, id, &no_recipient(), &enter());
     }
@@ -141,12 +141,13 @@ fn join(broker: &MemoryBroker, room: &mut RoomState, id: u64, handle: &Handle, f
 
 fn publish(broker: &MemoryBroker, room: &mut RoomState, text: &str, tail: &str) {
     let message = parse_message(text);
-    room.publish(broker, &message.body.frame(tail, ConnectionId(0)));
+    room.publish(broker, &message.body.frame(tail, ConnectionId(0), &"lobby".into()));
 }
 
 fn enter() -> RoomFrame<'static> {
     let body = &ENTER[..ENTER.len() - 1];
-    RoomFrame { plain: body, v1: body, tail: r#","name":"Ann","num":"#, member: Some(ConnectionId(0)) }
+    let (tail, member) = (r#","name":"Ann","num":"#, Some(ConnectionId(0)));
+    RoomFrame { plain: body, v1: body.into(), has_room: false, tail, member }
 }
 
 fn no_recipient() -> Handle {

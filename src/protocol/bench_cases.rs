@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use crate::protocol::frame::{self, Boundary};
+use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::inbound::{Inbound, Publish};
 
 const MAX_DEPTH: usize = 64;
@@ -27,12 +28,12 @@ pub fn long_message() -> String {
 
 /// The answer to a heartbeat is parsed.
 pub fn pong() -> impl FnMut() {
-    || assert_eq!(black_box(Inbound::parse(black_box(PONG), MAX_DEPTH)), Ok(Inbound::Pong))
+    || assert_eq!(black_box(Inbound::parse(black_box(PONG), Subprotocol::Plain, MAX_DEPTH)), Ok(Inbound::Pong))
 }
 
 /// A frame is parsed.
 pub fn parse(text: &str) -> impl FnMut() {
-    move || assert!(black_box(Inbound::parse(black_box(text), MAX_DEPTH)).is_ok())
+    move || assert!(black_box(Inbound::parse(black_box(text), Subprotocol::Plain, MAX_DEPTH)).is_ok())
 }
 
 /// A payload of this many bytes is put in a frame.
@@ -54,7 +55,7 @@ pub fn boundary(text: &str) -> impl FnMut() {
 }
 
 pub(crate) fn parse_message(text: &str) -> Publish<'_> {
-    match Inbound::parse(text, MAX_DEPTH) {
+    match Inbound::parse(text, Subprotocol::Plain, MAX_DEPTH) {
         Ok(Inbound::Publish(message)) => message,
         _ => panic!("not a message: {text}"),
     }

@@ -49,7 +49,7 @@ pub fn deliver() -> impl FnMut() {
             is_new: false,
             slow: SlowConsumer::Close,
         };
-        session.with_socket(|socket| socket.answer_enter(answer));
+        session.with_socket(|socket| socket.answer_enter(&room, answer));
     }
     deliver_to(room)
 }
@@ -84,14 +84,14 @@ pub fn resume() -> impl FnMut() {
         let entered = attachment.enter(&command).expect("it is attached");
         entered.expect("the room takes everybody");
         for _ in 0..FRAMES {
-            let published = attachment.publish(&body, None).expect("it is attached");
+            let published = attachment.publish(None, &body, None).expect("it is attached");
             assert!(published.is_some_and(|published| published.is_ok()));
             // Each frame is a batch of its own.
             yield_now().await;
             yield_now().await;
         }
     });
-    let membership = attachment.membership().expect("it has entered");
+    let membership = attachment.membership(None).expect("it has entered");
     let handle: Handle = attachment.session().clone();
     let now = rooms.come_back(&membership.room, &handle, None);
     let since = Position { epoch: now.epoch, seq: now.seq - FRAMES as u64 };
@@ -108,7 +108,7 @@ pub fn resume() -> impl FnMut() {
         let old = std::mem::replace(&mut token, new_token());
         let mut attachment = connect(token);
         assert_eq!(attachment.resume(&[old]), Ok(true));
-        assert_eq!(attachment.come_back(Some(since), SlowConsumer::Close), Ok(()));
+        assert_eq!(attachment.come_back(membership.room.id(), Some(since), SlowConsumer::Close), Ok(()));
         attached = Some(attachment);
     }
 }

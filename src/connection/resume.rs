@@ -1,0 +1,25 @@
+//! Resuming a session in `chat-rooms.v1`.
+
+use crate::connection::connection_task::Connection;
+use crate::connection::end::End;
+use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::outbound::{self, About};
+use crate::protocol::resume;
+
+/// Continues the session that one of these tokens belongs to. The client gets no frame of the session's rooms before it
+/// enters them again; only then is the policy asked.
+pub(super) fn resume(connection: &mut Connection, tokens: &str) -> Result<(), End> {
+    let tokens = match resume::tokens(tokens) {
+        Ok(tokens) => tokens,
+        Err(error) => return connection.refuse(error, About::Nothing),
+    };
+    if connection.attachment().is_in_a_room() {
+        let text = "a session can be resumed only before a room is entered";
+        return connection.refuse(PeerError::new(ErrorCode::BadShape, text), About::Nothing);
+    }
+    let member = connection.resume(&tokens)?.then(|| connection.attachment().id());
+    let memberships = connection.attachment().memberships();
+    let rooms = memberships.iter().map(|m| (m.room.id().as_str(), m.name.as_str()));
+    connection.send(&outbound::resumed(member, rooms));
+    Ok(())
+}
