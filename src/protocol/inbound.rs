@@ -161,12 +161,7 @@ impl<'a> Body<'a> {
     }
 
     /// A frame of this room from a member with this body and tail.
-    pub(crate) fn frame<'b>(
-        &'b self,
-        tail: &'b str,
-        member: ConnectionId,
-        room: &RoomId,
-    ) -> RoomFrame<'b> {
+    pub(crate) fn frame<'b>(&'b self, tail: &'b str, member: ConnectionId, room: &RoomId) -> RoomFrame<'b> {
         let (v1, has_room) = self.v1_in(room);
         RoomFrame { plain: &self.text, v1, has_room, tail, member: Some(member) }
     }

@@ -129,11 +129,7 @@ impl Attachment {
     }
 
     /// Makes a message look as if it had been published; returns its `seq`.
-    pub(crate) fn pretend_published(
-        &self,
-        room: Option<&str>,
-        cid: Option<&str>,
-    ) -> Result<u64, Superseded> {
+    pub(crate) fn pretend_published(&self, room: Option<&str>, cid: Option<&str>) -> Result<u64, Superseded> {
         self.sessions.memberships().pretend_published(&self.session, self.generation, room, cid)
     }
 

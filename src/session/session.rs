@@ -148,6 +148,7 @@ impl Session {
         self.state().peer
     }
 
+    #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
         self.state().memberships.clone()
     }

@@ -136,11 +136,7 @@ impl Subscription {
 }
 
 /// How much may wait for a socket.
-pub(super) fn bounds(
-    limits: &Limits,
-    subprotocol: Subprotocol,
-    slow: SlowConsumer,
-) -> Bounds {
+pub(super) fn bounds(limits: &Limits, subprotocol: Subprotocol, slow: SlowConsumer) -> Bounds {
     Bounds {
         frames: limits.max_queue_frames,
         bytes: limits.max_queue_bytes,
