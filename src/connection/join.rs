@@ -201,8 +201,10 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     })?;
     let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
     let bad_room = |why: &str| PeerError::new(ErrorCode::BadRoomId, format!("the room id {why}"));
-    let RoomField::Id(room) = enter.room else {
-        return Err(bad_room("must be a string or a number, as \"roomId\""));
+    let room = match enter.room {
+        RoomField::Id(room) => room,
+        RoomField::Invalid => return Err(bad_room("must be a string or a number, as \"roomId\"")),
+        RoomField::OtherKey => return Err(bad_room("is missing: its key is \"roomId\", not \"room\"")),
     };
     let room = RoomId::parse(&room, limits.room_id()).map_err(|e: IdError| bad_room(&e.to_string()))?;
     Ok(Checked { name, room, body })
