@@ -37,6 +37,7 @@ struct Checked<'a> {
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
+    end_if_closing(connection)?;
     let rate = connection.rates().check_enter().and_then(|()| connection.check_shared(Action::Enter));
     if let Err(exceeded) = rate {
         return connection.refuse_excess(exceeded, None);
@@ -96,9 +97,18 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
             Ok(connection.attachment().run_callbacks()?)
         }
         Err(refused) => {
+            end_if_closing(connection)?;
             let error = explain(&refused, connection);
             connection.refuse(error, None)
         }
+    }
+}
+
+/// During a shutdown, rooms are closed before all clients are told. A client that was refused by one would stay away.
+fn end_if_closing(connection: &Connection) -> Result<(), End> {
+    match connection.engine().admission.is_closing() {
+        true => Err(End(LeaveReason::Shutdown)),
+        false => Ok(()),
     }
 }
 
