@@ -292,6 +292,9 @@ impl ChatRooms {
     /// This takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout). Afterwards,
     /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to come
     /// back at different times, after two seconds at the earliest. A shutdown cannot be undone.
+    ///
+    /// Other tasks get a turn while many sessions end. If the future is dropped before it completes, some clients may
+    /// not have been told; call it again.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
     }

@@ -20,7 +20,7 @@ const AUTH_CODES = new Set([4502, 4504, 4505]);
 const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
 /** Refusals of an enter that no later attempt can change. */
 const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
-/** Temporary refusals. */
+/** Temporary refusals. `unavailable` is reserved: no server sends it yet. */
 const TEMPORARY = new Set(['internal', 'rate_limited', 'unavailable']);
 /** Refusals of a frame that the server could not read, not even its cid. */
 const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep', 'bad_cid']);

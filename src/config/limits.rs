@@ -4,7 +4,8 @@ use crate::ids::MaxLen;
 options! {
     /// Limits on sizes and counts.
     ///
-    /// Every limit has a safe default. `usize::MAX` or `u32::MAX` removes a limit.
+    /// Every limit has a safe default. `usize::MAX` or `u32::MAX` removes a limit, except for
+    /// [`max_depth`](Limits::max_depth).
     ///
     /// ```
     /// use tower_chat_rooms::{ChatRooms, Limits};
@@ -31,7 +32,7 @@ options! {
         /// Nesting depth of arrays and objects in a message.
         ///
         /// It protects the JSON parsers of the other members. A deeper message is answered with a `too_deep`
-        /// error. Values above 127 count as 127, which is the depth that common JSON parsers accept.
+        /// error. At most 127, which is the depth that common JSON parsers accept: this limit can't be removed.
         max_depth: usize = 64;
 
         /// Bytes of a member's name in UTF-8.

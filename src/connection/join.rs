@@ -32,9 +32,10 @@ struct Checked<'a> {
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
+    end_if_closing(connection)?;
     let id = match &enter.room {
         RoomField::Id(id) => Some(id.clone()),
-        RoomField::Invalid => None,
+        RoomField::Invalid | RoomField::OtherKey => None,
     };
     let about = id.as_deref().map_or(About::Nothing, About::Enter);
     let is_back = id.as_deref().is_some_and(|id| is_back(connection, id));
@@ -96,6 +97,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
             Ok(connection.attachment().run_callbacks()?)
         }
         Err(refused) => {
+            end_if_closing(connection)?;
             let error = explain(&refused, connection);
             connection.refuse(error, about)
         }
@@ -107,6 +109,14 @@ fn is_back(connection: &Connection, room: &str) -> bool {
     let attachment = connection.attachment();
     let membership = attachment.membership(Some(room));
     membership.is_some_and(|membership| !attachment.is_subscribed(&membership.room))
+}
+
+/// During a shutdown, rooms are closed before all clients are told. A client that was refused by one would stay away.
+fn end_if_closing(connection: &Connection) -> Result<(), End> {
+    match connection.engine().admission.is_closing() {
+        true => Err(End(LeaveReason::Shutdown)),
+        false => Ok(()),
+    }
 }
 
 fn is_in(connection: &Connection, room: &RoomId, name: &Name) -> bool {
@@ -209,8 +219,10 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
 /// Checks that a room id is within the limits.
 pub(super) fn room_id(connection: &Connection, room: &RoomField<'_>) -> Result<RoomId, PeerError> {
     let bad = |why: &str| PeerError::new(ErrorCode::BadRoomId, format!("the room id {why}"));
-    let RoomField::Id(room) = room else {
-        return Err(bad("must be a string or a number, as \"roomId\""));
+    let room = match room {
+        RoomField::Id(room) => room,
+        RoomField::Invalid => return Err(bad("must be a string or a number, as \"roomId\"")),
+        RoomField::OtherKey => return Err(bad("is missing: its key is \"roomId\", not \"room\"")),
     };
     RoomId::parse(room, connection.config().limits.room_id()).map_err(|e: IdError| bad(&e.to_string()))
 }

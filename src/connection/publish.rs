@@ -105,7 +105,7 @@ fn check<'a>(
     let room = match room.filter(|_| connection.is_v1()) {
         None => None,
         Some(RoomField::Id(room)) => Some(room),
-        Some(RoomField::Invalid) => {
+        Some(RoomField::Invalid | RoomField::OtherKey) => {
             let error = PeerError::new(ErrorCode::BadRoomId, "the room id must be a string or a number");
             return connection.refuse(error, about).map(|()| None);
         }

@@ -15,6 +15,7 @@ use crate::protocol::outbound::RoomFrame;
 use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
 use members::Members;
+pub(crate) use room_field::RoomField;
 
 /// One message of a client.
 #[derive(Debug, PartialEq)]
@@ -58,14 +59,6 @@ pub(crate) struct Enter<'a> {
     pub(crate) since: Option<&'a str>,
 }
 
-/// The `roomId` of an enter.
-#[derive(Debug, PartialEq)]
-pub(crate) enum RoomField<'a> {
-    Id(Cow<'a, str>),
-    /// Neither string nor number nor null.
-    Invalid,
-}
-
 /// An object as the client sent it, without its closing brace and without the keys that only
 /// the server sets (`name`, `num`). Never empty: it always contains an `event`.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +74,7 @@ pub(crate) struct Body<'a> {
 const V1_KEYS: [&str; 2] = ["seq", "member"];
 
 /// The depth of nesting that common JSON parsers accept, serde_json among them.
-const MAX_DEPTH: usize = 127;
+pub(crate) const MAX_DEPTH: usize = 127;
 
 /// The answer to a heartbeat as nearly every client sends it.
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
@@ -93,7 +86,7 @@ impl<'a> Inbound<'a> {
         resume::cid(publish.cid?).ok()
     }
 
-    /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.
+    /// Parses a text frame. `max_depth`, at most [`MAX_DEPTH`], bounds how deeply arrays and objects may be nested.
     pub(crate) fn parse(
         text: &'a str,
         subprotocol: Subprotocol,
@@ -102,7 +95,6 @@ impl<'a> Inbound<'a> {
         if text == PONG {
             return Ok(Inbound::Pong);
         }
-        let max_depth = max_depth.min(MAX_DEPTH);
         if is_deeper(text, max_depth) {
             let text = format!("arrays and objects are nested more than {max_depth} deep");
             return Err(PeerError::new(ErrorCode::TooDeep, text));
@@ -121,7 +113,7 @@ impl<'a> Inbound<'a> {
         match &*event {
             "enter" => Ok(Inbound::Enter(Enter {
                 name: message.and_then(string),
-                room: room_field(envelope.room_id),
+                room: RoomField::of(envelope.room_id, envelope.has_room),
                 body: body(text, &envelope)?,
                 since: envelope.since.map(RawValue::get),
             })),
@@ -131,7 +123,9 @@ impl<'a> Inbound<'a> {
                 Some(token) => Ok(Inbound::Auth(token)),
                 None => Err(PeerError::new(ErrorCode::BadShape, "\"auth\" needs a token as \"message\"")),
             },
-            "leave" if subprotocol == Subprotocol::V1 => Ok(Inbound::Leave(room_field(envelope.room_id))),
+            "leave" if subprotocol == Subprotocol::V1 => {
+                Ok(Inbound::Leave(RoomField::of(envelope.room_id, envelope.has_room)))
+            }
             "resume" if subprotocol == Subprotocol::V1 => {
                 Ok(Inbound::Resume(message.map_or("null", RawValue::get)))
             }
@@ -139,7 +133,7 @@ impl<'a> Inbound<'a> {
             _ => Ok(Inbound::Publish(Publish {
                 body: body(text, &envelope)?,
                 event,
-                room: envelope.room_id.map(|raw| room_field(Some(raw))),
+                room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
                 cid: envelope.cid.map(RawValue::get),
             })),
         }
@@ -287,32 +281,6 @@ fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     unquote(raw.get())
 }
 
-fn room_field(raw: Option<&RawValue>) -> RoomField<'_> {
-    let Some(raw) = raw else { return RoomField::Id("".into()) };
-    if let Some(text) = string(raw) {
-        return RoomField::Id(text);
-    }
-    match raw.get() {
-        "null" => RoomField::Id("".into()),
-        text if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => number(text),
-        _ => RoomField::Invalid,
-    }
-}
-
-/// The decimal text that a number has as a room id: integers unchanged, others as the
-/// shortest decimal, so that `42`, `42.0` and `4.2e1` are one room.
-fn number(text: &str) -> RoomField<'_> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.bytes().all(|b| b.is_ascii_digit()) {
-        return RoomField::Id(if text == "-0" { "0".into() } else { text.into() });
-    }
-    match text.parse::<f64>() {
-        // Adding zero turns -0.0 into 0.0.
-        Ok(n) if n.is_finite() => RoomField::Id((n + 0.0).to_string().into()),
-        _ => RoomField::Invalid,
-    }
-}
-
 fn is_deeper(text: &str, max: usize) -> bool {
     // Most frames hold fewer brackets than may be nested, and then need no scan for strings.
     // '[' and '{' differ in one bit. Counting in bytes lets the compiler process many at a time.
@@ -347,6 +315,8 @@ struct Envelope<'a> {
     room_id: Option<&'a RawValue>,
     since: Option<&'a RawValue>,
     cid: Option<&'a RawValue>,
+    /// There is a key that may be meant to be `roomId`.
+    has_room: bool,
     /// The client set a key that only the server may set, perhaps only in v1.
     forged: bool,
     /// A key that occurs twice: parsers disagree on which one counts, so neither does.
@@ -373,6 +343,10 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
                         Key::RoomId => (&mut found.room_id, "roomId"),
                         Key::Since => (&mut found.since, "since"),
                         Key::Cid => (&mut found.cid, "cid"),
+                        Key::Room => {
+                            found.has_room = true;
+                            continue;
+                        }
                         Key::OfServer => {
                             found.forged = true;
                             continue;
@@ -397,6 +371,8 @@ enum Key {
     RoomId,
     Since,
     Cid,
+    /// May be meant to be `roomId`.
+    Room,
     /// Only the server may set it, perhaps only in v1.
     OfServer,
     Other,
@@ -419,6 +395,7 @@ impl<'de> Deserialize<'de> for Key {
                     "roomId" => Key::RoomId,
                     "since" => Key::Since,
                     "cid" => Key::Cid,
+                    "room" | "room_id" => Key::Room,
                     "name" | "num" | "seq" | "member" => Key::OfServer,
                     _ => Key::Other,
                 })
@@ -429,6 +406,7 @@ impl<'de> Deserialize<'de> for Key {
 }
 
 mod members;
+mod room_field;
 mod text;
 
 #[cfg(test)]

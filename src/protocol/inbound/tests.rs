@@ -50,8 +50,16 @@ fn room_ids() {
         let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{text}") };
         assert_eq!(enter.room, RoomField::Invalid, "{text}");
     }
-    let Ok(Inbound::Enter(enter)) = parse(r#"{"event":"enter","message":"a"}"#) else { panic!() };
-    assert_eq!(enter.room, RoomField::Id("".into()));
+    for (keys, room) in [
+        ("", RoomField::Id("".into())),
+        (r#","room":"lobby""#, RoomField::OtherKey),
+        (r#","room_id":7"#, RoomField::OtherKey),
+        (r#","room":"lobby","roomId":"7""#, RoomField::Id("7".into())),
+    ] {
+        let frame = format!(r#"{{"event":"enter","message":"a"{keys}}}"#);
+        let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{keys}") };
+        assert_eq!(enter.room, room, "{keys}");
+    }
 }
 
 #[test]
