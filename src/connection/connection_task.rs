@@ -21,6 +21,7 @@ use crate::hooks::guard::{self, NoAnswer};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{self, Inbound};
+use crate::protocol::outbound::WelcomeFrame;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -75,7 +76,8 @@ impl Connection {
         if is_v1 {
             // In one write, because a heartbeat would overtake a welcome that has to wait.
             let mut both = Vec::new();
-            for text in [outbound::welcome(id, token, config), outbound::heartbeat(0)] {
+            let welcome = WelcomeFrame { connection: id, token, config, is_fresh: permit.is_fresh() };
+            for text in [welcome.encode(), outbound::heartbeat(0)] {
                 frame::push_text(&mut both, &[text.as_bytes()]);
             }
             socket.send(&both.into());
