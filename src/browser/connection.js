@@ -180,12 +180,10 @@ export class Connection {
 
   #welcomed(welcome) {
     if (this.#welcome) return;
-    const { resume, heartbeat, limits, rates } = welcome;
     this.#welcome = welcome;
-    this.#socket.setHeartbeat(heartbeat);
-    this.#outbox.configure(limits, rates);
+    this.#socket.setHeartbeat(welcome.heartbeat);
     this.enter();
-    this.#session.addResumeToken(resume);
+    this.#session.addResumeToken(welcome.resume);
   }
 
   /** Does nothing while an enter is under way. */
@@ -203,6 +201,8 @@ export class Connection {
     this.#auth.entered();
     this.#tokens.resetRefusals();
     this.#socket.expectAnswer(null);
+    // The server's token buckets have paid for the enter: from now on, they hold no less than those of the outbox.
+    if (!this.#hasEntered) this.#outbox.configure(this.#welcome.limits, this.#welcome.rates);
     this.#hasEntered = true;
     const isAllKnown = this.#outbox.isKnownTo(answer.resumed ? answer.member : null);
     const gap = this.#session.enter(answer, this.#welcome.resume);

@@ -22,7 +22,7 @@ use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{self, Inbound};
-use crate::protocol::outbound::About;
+use crate::protocol::outbound::{About, WelcomeFrame};
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -77,7 +77,8 @@ impl Connection {
         if is_v1 {
             // In one write, because a heartbeat would overtake a welcome that has to wait.
             let mut both = Vec::new();
-            for text in [&*outbound::welcome(id, token, config), outbound::PING] {
+            let welcome = WelcomeFrame { connection: id, token, config, is_fresh: permit.is_fresh() };
+            for text in [&*welcome.encode(), outbound::PING] {
                 frame::push_text(&mut both, &[text.as_bytes()]);
             }
             socket.send(None, &both.into());
