@@ -5,9 +5,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::client::Client;
+use crate::chat::Chat;
+use crate::client::{Client, task_ended};
+use crate::commands::Commands;
 use crate::dial::{Connector, Dial, Tcp, Token};
 use crate::driver::Driver;
 use crate::error::ClientError;
@@ -15,13 +17,13 @@ use crate::events;
 use crate::machine::Settings;
 use crate::target::Target;
 
-/// Builds a [`Client`]. Awaiting the builder connects; it completes once the client is in its room.
+/// Builds a [`Client`], or with [`ManyRooms`] a [`Chat`]. Awaiting the builder connects; it completes once the client is
+/// in its room, or the chat is connected.
 #[must_use = "a client connects when its builder is awaited"]
-pub struct ClientBuilder {
+pub struct ClientBuilder<R = OneRoom> {
+    rooms: R,
     url: String,
     dial: Option<Box<dyn Dial>>,
-    name: String,
-    room: String,
     token: Token,
     token_in_header: bool,
     headers: HeaderMap,
@@ -34,16 +36,96 @@ pub struct ClientBuilder {
     max_frame_bytes: usize,
 }
 
+/// A connection for one room: see [`Client::connect`].
+#[derive(Debug, Default)]
+pub struct OneRoom {
+    name: String,
+    room: String,
+}
+
+/// A connection for any number of rooms: see [`Chat::connect`].
+#[derive(Debug, Default)]
+pub struct ManyRooms(());
+
 /// The longest accepted wait between two attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl ClientBuilder {
-    pub(crate) fn new(url: String, dial: Option<Box<dyn Dial>>) -> ClientBuilder {
+    /// The name in the room. A server refuses a client without a name, unless it takes the name
+    /// from the client's authentication.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.rooms.name = name.into();
+        self
+    }
+
+    /// The room. Default: the room with the empty id.
+    pub fn room(mut self, room: impl Into<String>) -> Self {
+        self.rooms.room = room.into();
+        self
+    }
+
+    /// Connects and enters the room, just as awaiting the builder does. The client's task is spawned on the current tokio
+    /// runtime; dropping this future ends it.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is invalid, the server refuses the client for good, or the client does not
+    /// enter its room in time.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn open(self) -> Result<Client, ClientError> {
+        let (settings, connector, OneRoom { name, room }, limits) = self.finish().await?;
+        let (commands, receiver) = Commands::new();
+        let key = commands.next_key();
+        let (client, join, entered) =
+            Client::joining(key, &commands, room, name, limits.max_unsent, limits.max_events);
+        tokio::spawn(Driver::with_room(settings, connector, receiver, join).run());
+        entered.await.unwrap_or_else(|_| Err(task_ended())).map(|()| client)
+    }
+}
+
+impl ClientBuilder<ManyRooms> {
+    /// Connects, just as awaiting the builder does. The chat's task is spawned on the current tokio runtime; dropping this
+    /// future ends it.
+    ///
+    /// A token that is sent over the open connection is not checked yet when this completes. If the server refuses it,
+    /// the chat is closed, and the first [`join`](Chat::join) fails.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is invalid, the server refuses the connection for good, or there is no connection in time.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn open(self) -> Result<Chat, ClientError> {
+        let (settings, connector, ManyRooms(()), limits) = self.finish().await?;
+        let (commands, receiver) = Commands::new();
+        let (event_sender, events) = events::channel(limits.max_events);
+        let (connected, first_connection) = oneshot::channel();
+        let chat = Chat::new(events, commands, limits.max_unsent, limits.max_events);
+        tokio::spawn(Driver::new(settings, connector, receiver, event_sender, connected).run());
+        first_connection.await.unwrap_or_else(|_| Err(task_ended())).map(|()| chat)
+    }
+}
+
+/// How much may wait in a room.
+struct Limits {
+    max_unsent: usize,
+    max_events: usize,
+}
+
+impl<R> ClientBuilder<R> {
+    pub(crate) fn new(url: String, dial: Option<Box<dyn Dial>>) -> ClientBuilder<R>
+    where
+        R: Default,
+    {
         ClientBuilder {
+            rooms: R::default(),
             url,
             dial,
-            name: String::new(),
-            room: String::new(),
             token: Token::None,
             token_in_header: false,
             headers: HeaderMap::new(),
@@ -55,19 +137,6 @@ impl ClientBuilder {
             max_events: 1024,
             max_frame_bytes: 1024 * 1024,
         }
-    }
-
-    /// The name in the room. A server refuses a client without a name, unless it takes the name
-    /// from the client's authentication.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// The room. Default: the room with the empty id.
-    pub fn room(mut self, room: impl Into<String>) -> Self {
-        self.room = room.into();
-        self
     }
 
     /// A token that authenticates the client, each time it connects. If the server refuses the
@@ -133,21 +202,21 @@ impl ClientBuilder {
         self
     }
 
-    /// Time allowed for entering the room for the first time. After that, the client tries to reconnect
-    /// until it is dropped, or for [`max_attempts`](ClientBuilder::max_attempts). Default: 30 s.
+    /// Time allowed for connecting for the first time, and for entering a room for the first time. After that, the client
+    /// tries to reconnect until it is dropped, or for [`max_attempts`](ClientBuilder::max_attempts). Default: 30 s.
     pub fn first_timeout(mut self, time: Duration) -> Self {
         self.first_timeout = time;
         self
     }
 
     /// The number of failed attempts in a row after which the client is closed for good, with
-    /// [`ClientError::GaveUp`]. Default: unlimited.
+    /// [`ClientError::GaveUp`]. In a [`Chat`], attempts to enter a room count for that room only. Default: unlimited.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = Some(attempts);
         self
     }
 
-    /// The maximum number of messages that may wait to be sent for the first time. Messages wait while the client is
+    /// The maximum number of messages to a room that may wait to be sent for the first time. Messages wait while the client is
     /// not in its room, and if the application sends faster than the server allows. Further messages fail
     /// with [`ClientError::QueueFull`]. Default: 128.
     pub fn max_unsent(mut self, messages: usize) -> Self {
@@ -155,8 +224,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The maximum number of events that may wait for the application. [`Client`] describes what happens at the
-    /// limit. Default: 1,024.
+    /// The maximum number of events of a room that may wait for the application. [`Client`] and [`Chat`] describe what
+    /// happens at the limit. Default: 1,024.
     pub fn max_events(mut self, events: usize) -> Self {
         self.max_events = events;
         self
@@ -169,18 +238,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects, just as awaiting the builder does. The client's task is spawned on the current tokio
-    /// runtime; dropping this future ends it.
-    ///
-    /// # Errors
-    ///
-    /// If a setting is invalid, the server refuses the client for good, or the client does not
-    /// enter its room in time.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    pub async fn open(self) -> Result<Client, ClientError> {
+    async fn finish(self) -> Result<(Settings, Connector, R, Limits), ClientError> {
         self.check()?;
         let target = Target::parse(&self.url)?;
         let dial = match self.dial {
@@ -188,8 +246,6 @@ impl ClientBuilder {
             None => Box::new(Tcp::to(&target).await?),
         };
         let settings = Settings {
-            name: self.name,
-            room: self.room,
             credential: self.token.credential(),
             backoff: self.backoff,
             step_timeout: self.connect_timeout,
@@ -205,13 +261,8 @@ impl ClientBuilder {
             max_frame_bytes: self.max_frame_bytes,
             dial,
         };
-        let (commands, command_receiver) = mpsc::channel(self.max_unsent);
-        let (event_sender, events) = events::channel(self.max_events);
-        let (entered, first_enter) = oneshot::channel();
-        let client = Client::new(events, commands);
-        tokio::spawn(Driver::new(settings, connector, command_receiver, event_sender, entered).run());
-        let ended = |_| Err(ClientError::Unreachable("the client's task has ended".into()));
-        first_enter.await.unwrap_or_else(ended).map(|()| client)
+        let limits = Limits { max_unsent: self.max_unsent, max_events: self.max_events };
+        Ok((settings, connector, self.rooms, limits))
     }
 
     fn check(&self) -> Result<(), ClientError> {
@@ -252,13 +303,21 @@ impl IntoFuture for ClientBuilder {
     }
 }
 
+impl IntoFuture for ClientBuilder<ManyRooms> {
+    type Output = Result<Chat, ClientError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.open())
+    }
+}
+
 /// Leaves out the token.
-impl fmt::Debug for ClientBuilder {
+impl<R: fmt::Debug> fmt::Debug for ClientBuilder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("url", &self.url)
-            .field("name", &self.name)
-            .field("room", &self.room)
+            .field("rooms", &self.rooms)
             .finish_non_exhaustive()
     }
 }

@@ -1,27 +1,32 @@
 //! The application's handles to a client.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tower_chat_rooms_protocol::{SERVER_EVENTS, close};
 
 use crate::builder::ClientBuilder;
+use crate::commands::{Command, Commands, Join, Outlet, Status};
 use crate::dial::Dial;
-use crate::driver::Command;
 use crate::error::ClientError;
-use crate::event::ClientEvent;
-use crate::events::EventReceiver;
+use crate::event::{ClientEvent, ClientState, Position};
+use crate::events::{self, EventReceiver};
+use crate::machine::RoomKey;
 
 /// A member of a room, over the network, through the `chat-rooms.v1` subprotocol.
 ///
 /// The client is a stream of [events](ClientEvent). When its connection breaks, it reconnects by
 /// itself, resumes its session and receives the missed frames if the server keeps both, and
 /// sends unacknowledged messages again. A [`Gap`](ClientEvent::Gap) tells you that frames were missed.
-/// Dropping the client leaves the room and ends its task.
+///
+/// A client has a connection of its own if you [`connect`](Client::connect) it. Dropping it then leaves the room, closes
+/// the connection and ends its task. For several rooms on one connection, use a [`Chat`](crate::Chat), which has a client
+/// for each of its rooms. Dropping one of these only leaves its room.
 ///
 /// ```
 /// use tower_chat_rooms_client::{Client, ClientEvent};
@@ -53,22 +58,26 @@ use crate::events::EventReceiver;
 /// limit is reached, the client stops reading its connection, so that the server has to wait, but still
 /// tells the server that it is alive. If this lasts longer than ten seconds or the server's
 /// heartbeat timeout, the client reads on to receive acknowledgements and heartbeats, and drops
-/// the room's frames. Once the application has taken half of the events, the client reconnects to have
-/// the dropped frames replayed.
+/// the room's frames. Once the application has taken half of the events, the client has the dropped frames
+/// replayed. (With several rooms, see [`Chat`](crate::Chat).)
 ///
 /// So a program that takes no events can still send, its memory is bounded, and it misses no frame
 /// without a [`Gap`](ClientEvent::Gap) or an [`Overflow`](ClientEvent::Overflow).
 #[derive(Debug)]
 #[must_use = "a client that is dropped leaves its room"]
 pub struct Client {
-    events: EventReceiver,
+    events: EventReceiver<ClientEvent>,
     sender: ClientSender,
+    status: watch::Receiver<Status>,
 }
 
 /// Sends messages for a [`Client`]. Clones send for the same client and don't keep it alive.
 #[derive(Debug, Clone)]
 pub struct ClientSender {
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
+    room: RoomKey,
+    /// For messages that wait for the client's task.
+    permits: Arc<Semaphore>,
 }
 
 /// The future of a message's acknowledgement. It resolves to the message's sequence number in the
@@ -111,8 +120,22 @@ impl Client {
         ClientBuilder::new(url.into(), Some(Box::new(dial) as Box<dyn Dial>))
     }
 
-    pub(crate) fn new(events: EventReceiver, commands: mpsc::Sender<Command>) -> Client {
-        Client { events, sender: ClientSender { commands } }
+    /// A client that is to enter a room, what its task has to know, and the result of entering.
+    pub(crate) fn joining(
+        key: RoomKey,
+        commands: &Commands,
+        room: String,
+        name: String,
+        max_unsent: usize,
+        max_events: usize,
+    ) -> (Client, Join, oneshot::Receiver<Result<(), ClientError>>) {
+        let (event_sender, events) = events::channel(max_events);
+        let (status_sender, status) = watch::channel(Status::default());
+        let (entered, first_enter) = oneshot::channel();
+        let permits = Arc::new(Semaphore::new(max_unsent.min(Semaphore::MAX_PERMITS)));
+        let sender = ClientSender { commands: commands.clone(), room: key, permits };
+        let outlet = Outlet { events: event_sender, status: status_sender, entered: Some(entered) };
+        (Client { events, sender, status }, Join { key, room, name, outlet }, first_enter)
     }
 
     /// Returns a handle for sending messages.
@@ -126,7 +149,24 @@ impl Client {
         std::future::poll_fn(|cx| self.events.poll_next(cx)).await
     }
 
-    /// Leaves the room and closes the connection with a closing handshake.
+    /// The client's state. It may be newer than the last event that was taken.
+    pub fn state(&self) -> ClientState {
+        // There is one, because the application gets a client only once it has entered.
+        self.status.borrow().state.clone().unwrap_or(ClientState::Online)
+    }
+
+    /// The position of the last frame of the room that was received. Its event may not have been taken yet.
+    pub fn position(&self) -> Option<Position> {
+        self.status.borrow().standing.position.clone()
+    }
+
+    /// The id of this member, the same as that of [`RoomFrame::member`](crate::RoomFrame::member). It changes if the
+    /// session could not be resumed.
+    pub fn member(&self) -> Option<String> {
+        self.status.borrow().standing.member.as_deref().map(str::to_owned)
+    }
+
+    /// Leaves the room, as [`ClientSender::leave`] does.
     pub async fn leave(self) {
         self.sender.leave().await;
     }
@@ -144,8 +184,9 @@ impl ClientSender {
     /// Publishes `message` in the room. The returned future resolves to its sequence number once
     /// the server has acknowledged it. While the client is not in its room, the message waits, for as
     /// long as that takes. The client sends it again until it is acknowledged. Messages keep the order of
-    /// these calls, and are sent at most as fast as the server allows. If the server refuses a message only
-    /// temporarily, the client sends it again later, before those that have not been sent yet.
+    /// these calls, also over all rooms of a [`Chat`](crate::Chat), and are sent at most as fast as the server allows. If
+    /// the server refuses a message only temporarily, the client sends it again later, before those to the same room that
+    /// have not been sent yet.
     ///
     /// The server publishes the message once. There is one exception: if the server has forgotten the session
     /// meanwhile, because of a restart or because it has neither a resume window nor a history, a message whose
@@ -185,15 +226,19 @@ impl ClientSender {
     /// other state.
     pub async fn enter(&self) {
         // Fails only if the client is closed.
-        let _ = self.commands.send(Command::Enter).await;
+        self.commands.send(Command::Enter(self.room));
     }
 
-    /// Leaves the room for good and closes the connection with a closing handshake. The client's
-    /// stream ends once its last events are taken. Messages that are not acknowledged by then fail.
+    /// Leaves the room for good. The client's stream ends once its last events are taken. Messages that are not
+    /// acknowledged by then fail.
+    ///
+    /// If the client has a connection of its own, this closes it with a closing handshake. Otherwise, it completes once
+    /// the server has answered. While there is no connection, it completes immediately, and the next connection leaves the
+    /// room.
     pub async fn leave(&self) {
         let (done, left) = oneshot::channel();
         // Fails only if the client is closed already.
-        if self.commands.send(Command::Leave { done }).await.is_ok() {
+        if self.commands.send(Command::Leave { room: self.room, done }) {
             let _ = left.await;
         }
     }
@@ -201,11 +246,9 @@ impl ClientSender {
     fn publish(&self, body: Result<String, ClientError>) -> Sending {
         let (ack, acknowledged) = oneshot::channel();
         Sending(body.and_then(|body| {
-            let sent = self.commands.try_send(Command::Publish { body, ack });
-            sent.map(|()| acknowledged).map_err(|e| match e {
-                mpsc::error::TrySendError::Full(_) => ClientError::QueueFull,
-                mpsc::error::TrySendError::Closed(_) => task_ended(),
-            })
+            let permit = self.permits.clone().try_acquire_owned().map_err(|_| ClientError::QueueFull)?;
+            let command = Command::Publish { room: self.room, body, ack, permit };
+            if self.commands.send(command) { Ok(acknowledged) } else { Err(task_ended()) }
         }))
     }
 }
@@ -217,7 +260,7 @@ fn object_body(value: &(impl Serialize + ?Sized)) -> Result<String, ClientError>
         Ok(_) => return refuse("the value is not a JSON object; pass a map or a struct".into()),
         Err(e) => return refuse(e.to_string()),
     };
-    for key in ["cid", "member", "name", "num", "seq"] {
+    for key in ["cid", "member", "name", "num", "roomId", "seq"] {
         if object.contains_key(key) {
             return refuse(format!("the key {key:?} is reserved by the protocol"));
         }
@@ -231,7 +274,7 @@ fn object_body(value: &(impl Serialize + ?Sized)) -> Result<String, ClientError>
 
 /// Serializes an object without its closing brace, the event first.
 fn body(event: &str, rest: Map<String, Value>) -> Result<String, ClientError> {
-    if ["auth", "enter"].contains(&event) || SERVER_EVENTS.contains(&event) {
+    if ["auth", "enter", "leave", "resume"].contains(&event) || SERVER_EVENTS.contains(&event) {
         return Err(ClientError::Value(format!("the event {event:?} is reserved by the protocol")));
     }
     let mut text = format!(r#"{{"event":{}"#, Value::from(event));
@@ -241,7 +284,7 @@ fn body(event: &str, rest: Map<String, Value>) -> Result<String, ClientError> {
     Ok(text)
 }
 
-fn task_ended() -> ClientError {
+pub(crate) fn task_ended() -> ClientError {
     ClientError::Closed { code: close::ABNORMAL, reason: "the client's task has ended".into() }
 }
 

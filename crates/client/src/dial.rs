@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tower_chat_rooms_protocol::SUBPROTOCOL_V1;
 
 use crate::error::ClientError;
-use crate::incoming::RetryHint;
 use crate::machine::{Credential, Failure};
+use crate::retry_hint::RetryHint;
 use crate::socket::{Io, Observed, Socket, config};
 use crate::target::Target;
 #[cfg(feature = "rustls")]

@@ -1,5 +1,6 @@
 //! The client's task: connects the state machine with the clock, the socket and the application.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,42 +10,29 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
+use crate::commands::{Ack, Command, Join, Outlet};
 use crate::dial::{Boxed, Connector, Opened};
 use crate::error::ClientError;
-use crate::event::{ClientEvent, ClientState};
+use crate::event::{ChatEvent, ChatState, ClientEvent, ClientState};
 use crate::events::EventSender;
-use crate::machine::{Failure, Machine, Output, Settings};
+use crate::machine::{Failure, Machine, Output, RoomKey, Settings};
 use crate::socket::{Received, Socket};
-
-/// Resolves a message's acknowledgement.
-type Ack = oneshot::Sender<Result<u64, ClientError>>;
-
-/// A command from the application.
-pub(crate) enum Command {
-    /// Publish an object, given without its closing brace.
-    Publish {
-        body: String,
-        ack: Ack,
-    },
-    /// Enter again.
-    Enter,
-    Leave {
-        done: oneshot::Sender<()>,
-    },
-}
 
 pub(crate) struct Driver {
     machine: Machine<Ack>,
     start: Instant,
     timer: Pin<Box<Sleep>>,
     connector: Arc<Connector>,
-    commands: mpsc::Receiver<Command>,
-    events: EventSender,
-    /// Events dropped because the application takes none.
-    dropped: u64,
-    /// Resolved once, with the result of entering for the first time.
-    entered: Option<oneshot::Sender<Result<(), ClientError>>>,
-    leaving: Vec<oneshot::Sender<()>>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// The connection's own events; `None` if the application has dropped the chat, or has only a room.
+    chat: Option<EventSender<ChatEvent>>,
+    /// Resolved once, with the result of connecting for the first time.
+    connected: Option<oneshot::Sender<Result<(), ClientError>>>,
+    rooms: BTreeMap<RoomKey, Outlet>,
+    /// Who waits for a room to be left.
+    leaving: Vec<(RoomKey, oneshot::Sender<()>)>,
+    /// Who waits for the end.
+    closing: Vec<oneshot::Sender<()>>,
     attempt: Option<Boxed<'static, Result<Box<Opened>, Failure>>>,
     socket: Option<Socket>,
     /// The application's token function, called for the current connection.
@@ -56,10 +44,12 @@ pub(crate) struct Driver {
 }
 
 enum Input {
-    /// The application has dropped the client.
-    Dropped,
-    /// The event queue has capacity again.
-    Capacity,
+    /// The application has dropped the chat.
+    ChatDropped,
+    /// The application has dropped the client of a room.
+    Dropped(RoomKey),
+    /// The event queue of a room has capacity again.
+    Capacity(RoomKey),
     Attempted(Result<Box<Opened>, Failure>),
     Received(Received),
     Token(Result<String, String>),
@@ -67,31 +57,49 @@ enum Input {
     Tick,
 }
 
-/// Events that may be queued beyond the queue's capacity, as when connections are lost and made.
-const MAX_EXCESS: usize = 64;
-
 /// How far ahead the timer is set if there is no deadline.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Driver {
+    /// A connection for any number of rooms.
     pub(crate) fn new(
         settings: Settings,
         connector: Connector,
-        commands: mpsc::Receiver<Command>,
-        events: EventSender,
-        entered: oneshot::Sender<Result<(), ClientError>>,
+        commands: mpsc::UnboundedReceiver<Command>,
+        chat: EventSender<ChatEvent>,
+        connected: oneshot::Sender<Result<(), ClientError>>,
     ) -> Driver {
+        let machine = Machine::new(settings, Box::new(random));
+        let driver = Driver::of(machine, connector, commands);
+        Driver { chat: Some(chat), connected: Some(connected), ..driver }
+    }
+
+    /// A connection for one room.
+    pub(crate) fn with_room(
+        settings: Settings,
+        connector: Connector,
+        commands: mpsc::UnboundedReceiver<Command>,
+        join: Join,
+    ) -> Driver {
+        let Join { key, room, name, outlet } = join;
+        let machine = Machine::with_room(settings, Box::new(random), key, room, name);
+        let driver = Driver::of(machine, connector, commands);
+        Driver { rooms: BTreeMap::from([(key, outlet)]), ..driver }
+    }
+
+    fn of(machine: Machine<Ack>, connector: Connector, commands: mpsc::UnboundedReceiver<Command>) -> Driver {
         let start = Instant::now();
         Driver {
-            machine: Machine::new(settings, Box::new(random)),
+            machine,
             start,
             timer: Box::pin(tokio::time::sleep_until(start)),
             connector: Arc::new(connector),
             commands,
-            events,
-            dropped: 0,
-            entered: Some(entered),
+            chat: None,
+            connected: None,
+            rooms: BTreeMap::new(),
             leaving: Vec::new(),
+            closing: Vec::new(),
             attempt: None,
             socket: None,
             token: None,
@@ -118,7 +126,7 @@ impl Driver {
             self.handle(Input::Command(command));
             self.perform();
         }
-        for done in self.leaving {
+        for done in self.leaving.into_iter().map(|(_, done)| done).chain(self.closing) {
             let _ = done.send(());
         }
     }
@@ -142,31 +150,43 @@ impl Driver {
                     self.attempt = None;
                     self.finish(Some(code));
                 }
-                Output::Emit(event) => {
-                    if event == ClientEvent::State(ClientState::Online) {
-                        self.entered.take().map(|entered| entered.send(Ok(())));
+                Output::Emit(room, event) => self.emit(room, event),
+                Output::EmitChat(event) => {
+                    if event == ChatEvent::State(ChatState::Online) {
+                        self.connected.take().map(|connected| connected.send(Ok(())));
                     }
-                    self.emit(event);
+                    self.chat.iter_mut().for_each(|chat| chat.push(event.clone()));
+                }
+                Output::Closed(room, error) => {
+                    let entered = self.rooms.remove(&room).and_then(|outlet| outlet.entered);
+                    entered.map(|entered| entered.send(Err(error)));
+                }
+                Output::Left(room) => {
+                    for (_, done) in self.leaving.extract_if(.., |(left, _)| *left == room) {
+                        let _ = done.send(());
+                    }
                 }
                 // Fails if the application has dropped its future.
                 Output::Resolve(ack, result) => drop(ack.send(result)),
             }
         }
         if let Some(error) = self.machine.ended() {
-            self.entered.take().map(|entered| entered.send(Err(error.clone())));
+            self.connected.take().map(|connected| connected.send(Err(error.clone())));
         }
     }
 
-    fn emit(&mut self, event: ClientEvent) {
-        let is_last = matches!(event, ClientEvent::State(ClientState::Closed { .. }));
-        if self.events.excess() >= MAX_EXCESS && !is_last {
-            self.dropped += 1;
-            return;
+    fn emit(&mut self, room: RoomKey, event: ClientEvent) {
+        let Some(outlet) = self.rooms.get_mut(&room) else { return };
+        let standing = self.machine.standing(room);
+        let state = if let ClientEvent::State(state) = &event { Some(state.clone()) } else { None };
+        if state == Some(ClientState::Online) {
+            outlet.entered.take().map(|entered| entered.send(Ok(())));
         }
-        if self.dropped > 0 {
-            self.events.push(ClientEvent::Overflow { lost: std::mem::take(&mut self.dropped) });
-        }
-        self.events.push(event);
+        outlet.status.send_modify(|status| {
+            status.standing = standing;
+            status.state = state.or(status.state.take());
+        });
+        outlet.events.push(event);
     }
 
     fn finish(&mut self, code: Option<u16>) {
@@ -183,14 +203,13 @@ impl Driver {
     fn handle(&mut self, input: Input) {
         let now = self.now();
         match input {
-            Input::Dropped => self.machine.leave(),
-            Input::Command(Command::Leave { done }) => {
-                self.leaving.push(done);
-                self.machine.leave();
+            Input::ChatDropped => {
+                self.chat = None;
+                self.machine.release(now);
             }
-            Input::Command(Command::Publish { body, ack }) => self.machine.publish(now, &body, ack),
-            Input::Command(Command::Enter) => self.machine.enter_again(now),
-            Input::Capacity => self.machine.on_capacity(now),
+            Input::Dropped(room) => self.machine.leave(now, room),
+            Input::Command(command) => self.obey(now, command),
+            Input::Capacity(room) => self.machine.on_capacity(now, room),
             Input::Attempted(Ok(opened)) => {
                 self.socket = Some(opened.socket);
                 self.machine.on_open(now, opened.token.as_deref());
@@ -208,14 +227,42 @@ impl Driver {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        if self.events.poll_closed(cx).is_ready() {
-            return Poll::Ready(Input::Dropped);
+    fn obey(&mut self, now: Duration, command: Command) {
+        match command {
+            Command::Join(join) => {
+                let Join { key, room, name, outlet } = *join;
+                self.rooms.insert(key, outlet);
+                self.machine.join(now, key, room, name);
+            }
+            Command::Publish { room, body, ack, permit } => {
+                drop(permit);
+                self.machine.publish(now, room, &body, ack);
+            }
+            Command::Enter(room) => self.machine.enter_again(now, room),
+            Command::Leave { room, done } => {
+                self.leaving.push((room, done));
+                self.machine.leave(now, room);
+            }
+            Command::Close { done } => {
+                self.closing.push(done);
+                self.machine.leave_all(now);
+            }
         }
-        if self.events.is_full() {
-            self.machine.on_full(self.now());
-        } else if self.machine.is_paused() && self.events.poll_capacity(cx).is_ready() {
-            return Poll::Ready(Input::Capacity);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        if self.chat.as_ref().is_some_and(|chat| chat.poll_closed(cx).is_ready()) {
+            return Poll::Ready(Input::ChatDropped);
+        }
+        for (room, Outlet { events, .. }) in &self.rooms {
+            if events.poll_closed(cx).is_ready() {
+                return Poll::Ready(Input::Dropped(*room));
+            }
+            if events.is_full() {
+                self.machine.on_full(self.start.elapsed(), *room);
+            } else if self.machine.is_full(*room) && events.poll_capacity(cx).is_ready() {
+                return Poll::Ready(Input::Capacity(*room));
+            }
         }
         let _ = poll_once(&mut self.finishing, cx);
         if let Poll::Ready(attempted) = poll_once(&mut self.attempt, cx) {

@@ -1,5 +1,6 @@
 //! What a client reports to its application.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -33,7 +34,8 @@ pub enum ClientEvent {
     Out(RoomFrame),
     /// A message was published in the room. [`RoomFrame::event`] is its event name.
     Message(RoomFrame),
-    /// The host has sent a frame to this client only. It is not part of the room log.
+    /// The host has sent a frame to this connection only. It is not part of the room log. A client of a
+    /// [`Chat`](crate::Chat) does not get it: see [`ChatEvent::Direct`].
     Direct(RoomFrame),
     /// Frames of the room were missed and can't be recovered.
     #[non_exhaustive]
@@ -52,11 +54,93 @@ pub enum ClientEvent {
     ///
     /// The server reports an error ([`Refused`](ClientError::Refused)), sends something that can't be read
     /// ([`BadFrame`](ClientError::BadFrame)) or refuses a renewed token ([`NoAuth`](ClientError::NoAuth)), or the
-    /// token function fails ([`Token`](ClientError::Token)).
+    /// token function fails ([`Token`](ClientError::Token)). A client of a [`Chat`](crate::Chat) only gets the errors that
+    /// concern its room: see [`ChatEvent::Error`].
     Error(ClientError),
 }
 
-/// The state of a [`Client`](crate::Client).
+/// An event of a [`Chat`](crate::Chat): something that concerns its connection, and not one of its rooms.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ChatEvent {
+    /// The state of the connection has changed.
+    State(ChatState),
+    /// The host has sent a frame to this connection only. It is not part of a room log.
+    Direct(RoomFrame),
+    /// The application took no events for too long, and some were dropped.
+    #[non_exhaustive]
+    Overflow {
+        /// How many were dropped.
+        lost: u64,
+    },
+    /// Something went wrong that concerns neither a room nor a [`send`](crate::ClientSender::send), as for
+    /// [`ClientEvent::Error`]. If the server requires another token, the rooms are
+    /// [`Outside`](ClientState::Outside) meanwhile.
+    Error(ClientError),
+}
+
+impl ChatEvent {
+    /// The same event of a client in one room, whose state is that of the room.
+    pub(crate) fn of_room(self) -> Option<ClientEvent> {
+        match self {
+            ChatEvent::State(_) => None,
+            ChatEvent::Direct(frame) => Some(ClientEvent::Direct(frame)),
+            ChatEvent::Overflow { lost } => Some(ClientEvent::Overflow { lost }),
+            ChatEvent::Error(error) => Some(ClientEvent::Error(error)),
+        }
+    }
+}
+
+/// The state of a [`Chat`](crate::Chat)'s connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChatState {
+    /// It is connected.
+    Online,
+    /// It has no connection, and is reconnecting.
+    #[non_exhaustive]
+    Reconnecting {
+        /// Why the last connection was lost, or the last attempt failed.
+        reason: ClientError,
+        /// When the next attempt begins.
+        retry_in: Duration,
+    },
+    /// It is closed for good, and so are its rooms. This is the last event.
+    #[non_exhaustive]
+    Closed {
+        /// Why: [`Closed`](ClientError::Closed) with code 1000 if the application closed it.
+        reason: ClientError,
+    },
+}
+
+/// A position in a room log: the last frame that a client has received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    epoch: Arc<str>,
+    seq: u64,
+}
+
+impl Position {
+    pub(crate) fn new(epoch: Arc<str>, seq: u64) -> Position {
+        Position { epoch, seq }
+    }
+
+    /// Which numbers these are. It changes whenever the room is created anew.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The sequence number of the frame.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub(crate) fn advance(&mut self, seq: u64) {
+        self.seq = seq;
+    }
+}
+
+/// The state of a [`Client`](crate::Client), which is that of its room.
 ///
 /// A state may be reported again with another reason, for example when a further attempt to connect fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +166,7 @@ pub enum ClientState {
         /// When the next attempt begins.
         retry_in: Duration,
     },
-    /// It is closed for good. This is the last event.
+    /// It is closed for good: the connection, or the room. This is the last event.
     #[non_exhaustive]
     Closed {
         /// Why: [`Closed`](ClientError::Closed) with code 1000 if the application left.

@@ -1,25 +1,43 @@
-//! The queue of events between the client's task and the application.
+//! A queue of events between the client's task and the application: one for each room, and one for the connection.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::event::{ClientEvent, ClientState};
+use crate::event::{ChatEvent, ChatState, ClientEvent, ClientState};
 
 /// The task's half.
-pub(crate) struct EventSender {
-    shared: Arc<Mutex<Shared>>,
+#[derive(Debug)]
+pub(crate) struct EventSender<E> {
+    shared: Arc<Mutex<Shared<E>>>,
+    /// Events dropped because the application takes none.
+    dropped: u64,
 }
 
 /// The application's half.
 #[derive(Debug)]
-pub(crate) struct EventReceiver {
-    shared: Arc<Mutex<Shared>>,
+pub(crate) struct EventReceiver<E> {
+    shared: Arc<Mutex<Shared<E>>>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    events: VecDeque<ClientEvent>,
+/// What waits in a queue.
+pub(crate) trait Event: Sized {
+    /// Whether it reports an attempt to connect that has failed.
+    fn is_reconnecting(&self) -> bool;
+
+    /// Whether no event follows.
+    fn is_last(&self) -> bool;
+
+    /// Reports that this many events were dropped.
+    fn overflow(lost: u64) -> Self;
+}
+
+/// Events that may be queued beyond the capacity, as when connections are lost and made.
+const MAX_EXCESS: usize = 64;
+
+#[derive(Debug)]
+struct Shared<E> {
+    events: VecDeque<E>,
     capacity: usize,
     receiver: Option<Waker>,
     sender: Option<Waker>,
@@ -28,12 +46,19 @@ struct Shared {
 }
 
 /// Creates a queue that is full at `capacity` events.
-pub(crate) fn channel(capacity: usize) -> (EventSender, EventReceiver) {
-    let shared = Arc::new(Mutex::new(Shared { capacity, ..Shared::default() }));
-    (EventSender { shared: shared.clone() }, EventReceiver { shared })
+pub(crate) fn channel<E>(capacity: usize) -> (EventSender<E>, EventReceiver<E>) {
+    let shared = Arc::new(Mutex::new(Shared {
+        events: VecDeque::new(),
+        capacity,
+        receiver: None,
+        sender: None,
+        sender_dropped: false,
+        receiver_dropped: false,
+    }));
+    (EventSender { shared: shared.clone(), dropped: 0 }, EventReceiver { shared })
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock<E>(shared: &Mutex<Shared<E>>) -> MutexGuard<'_, Shared<E>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -43,24 +68,58 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-fn is_reconnecting(event: &ClientEvent) -> bool {
-    matches!(event, ClientEvent::State(ClientState::Reconnecting { .. }))
+impl Event for ClientEvent {
+    fn is_reconnecting(&self) -> bool {
+        matches!(self, ClientEvent::State(ClientState::Reconnecting { .. }))
+    }
+
+    fn is_last(&self) -> bool {
+        matches!(self, ClientEvent::State(ClientState::Closed { .. }))
+    }
+
+    fn overflow(lost: u64) -> ClientEvent {
+        ClientEvent::Overflow { lost }
+    }
 }
 
-impl Shared {
+impl Event for ChatEvent {
+    fn is_reconnecting(&self) -> bool {
+        matches!(self, ChatEvent::State(ChatState::Reconnecting { .. }))
+    }
+
+    fn is_last(&self) -> bool {
+        matches!(self, ChatEvent::State(ChatState::Closed { .. }))
+    }
+
+    fn overflow(lost: u64) -> ChatEvent {
+        ChatEvent::Overflow { lost }
+    }
+}
+
+impl<E> Shared<E> {
     fn has_capacity(&self) -> bool {
         self.events.len() <= self.capacity / 2
     }
 }
 
-impl EventSender {
-    /// Adds an event, even to a full queue. The caller is responsible for stopping when it is full.
-    pub(crate) fn push(&self, event: ClientEvent) {
+impl<E: Event> EventSender<E> {
+    /// Adds an event, even to a full queue. The caller is responsible for stopping when it is full. If it does not, events
+    /// are dropped, and the next one that is added tells how many.
+    pub(crate) fn push(&mut self, event: E) {
         let mut shared = lock(&self.shared);
         if shared.receiver_dropped {
             return;
         }
-        let is_attempt = is_reconnecting(&event) && shared.events.iter().rev().take(2).all(is_reconnecting);
+        let is_overfull = shared.events.len() >= shared.capacity.saturating_add(MAX_EXCESS);
+        if is_overfull && !event.is_last() {
+            self.dropped += 1;
+            return;
+        }
+        if self.dropped > 0 {
+            shared.events.push_back(E::overflow(std::mem::take(&mut self.dropped)));
+        }
+        let is_attempt =
+            event.is_reconnecting() && shared.events.iter().rev().take(2).all(E::is_reconnecting);
         if is_attempt && shared.events.len() >= 2 {
             // Of the attempts that fail after a connection was lost, only the latest matters.
             shared.events.pop_back();
@@ -69,12 +128,6 @@ impl EventSender {
         let receiver = shared.receiver.take();
         drop(shared);
         wake(receiver);
-    }
-
-    /// How many events wait beyond the capacity.
-    pub(crate) fn excess(&self) -> usize {
-        let shared = lock(&self.shared);
-        shared.events.len().saturating_sub(shared.capacity)
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -92,7 +145,7 @@ impl EventSender {
         self.poll(cx, |shared| shared.receiver_dropped)
     }
 
-    fn poll(&self, cx: &mut Context<'_>, is_ready: impl FnOnce(&Shared) -> bool) -> Poll<()> {
+    fn poll(&self, cx: &mut Context<'_>, is_ready: impl FnOnce(&Shared<E>) -> bool) -> Poll<()> {
         let mut shared = lock(&self.shared);
         if is_ready(&shared) {
             return Poll::Ready(());
@@ -102,7 +155,7 @@ impl EventSender {
     }
 }
 
-impl Drop for EventSender {
+impl<E> Drop for EventSender<E> {
     fn drop(&mut self) {
         let mut shared = lock(&self.shared);
         shared.sender_dropped = true;
@@ -112,9 +165,9 @@ impl Drop for EventSender {
     }
 }
 
-impl EventReceiver {
+impl<E> EventReceiver<E> {
     /// The next event; `None` once there will be no more.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<E>> {
         let mut shared = lock(&self.shared);
         let had_capacity = shared.has_capacity();
         match shared.events.pop_front() {
@@ -135,7 +188,7 @@ impl EventReceiver {
     }
 }
 
-impl Drop for EventReceiver {
+impl<E> Drop for EventReceiver<E> {
     fn drop(&mut self) {
         let mut shared = lock(&self.shared);
         shared.receiver_dropped = true;
@@ -156,7 +209,7 @@ mod tests {
 
     #[test]
     fn of_attempts_that_fail_in_a_row_the_first_and_the_latest_are_kept() {
-        let (sender, receiver) = channel(10);
+        let (mut sender, receiver) = channel(10);
         let failed = |why: &str| {
             let (reason, retry_in) = (ClientError::Unreachable(why.into()), Duration::ZERO);
             ClientEvent::State(ClientState::Reconnecting { reason, retry_in })

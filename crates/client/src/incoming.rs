@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::retry_hint::MAX_WAIT;
+
 /// A frame from the server.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Incoming {
@@ -15,6 +17,9 @@ pub(crate) enum Incoming {
     Pong,
     Welcome(Welcome),
     Entered(Entered),
+    Left(Left),
+    /// The answer to a resume.
+    Resumed(Resumed),
     Ack {
         cid: String,
         seq: u64,
@@ -23,18 +28,18 @@ pub(crate) enum Incoming {
     Authenticated,
     /// The user's authentication expires after this time.
     Expiring(Duration),
-    NoAuth {
-        why: String,
-        /// Whether it removes the client from its room.
-        has_room: bool,
-    },
+    NoAuth(String),
     Error(ServerError),
-    /// The server dropped this many of the room's frames, because the client reads too slowly.
-    Lagged(u64),
-    /// A frame of the room or, without a `seq`, a frame from the host to this connection only.
+    /// The server dropped frames of a room, because the client reads too slowly.
+    Lagged {
+        room: Option<String>,
+        missed: u64,
+    },
+    /// A frame of a room or, without a `seq`, a frame from the host to this connection only.
     Frame(Map<String, Value>),
-    /// A text that is not a JSON object that this client can represent. It may be a frame of the room.
+    /// A text that is not a JSON object that this client can represent. It may be a frame of a room.
     Unreadable {
+        room: Option<String>,
         seq: Option<u64>,
         why: String,
     },
@@ -73,6 +78,7 @@ pub(crate) struct Rates {
 /// The answer to an enter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entered {
+    pub(crate) room: Option<String>,
     pub(crate) name: String,
     pub(crate) member: String,
     pub(crate) epoch: String,
@@ -84,14 +90,35 @@ pub(crate) struct Entered {
     pub(crate) replayed: Option<u64>,
 }
 
+/// The client is no longer in a room.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Left {
+    pub(crate) room: Option<String>,
+    /// Why the server has removed it; `None` if it has asked to leave.
+    pub(crate) removal: Option<Removal>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Removal {
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+/// The answer to a resume.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Resumed {
+    /// The rooms that the session is in.
+    pub(crate) rooms: Vec<String>,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ServerError {
     pub(crate) code: String,
     pub(crate) message: String,
     /// The message that it is about.
     pub(crate) cid: Option<String>,
-    /// Whether it removes the client from its room.
-    pub(crate) has_room: bool,
+    /// The room whose enter it is about.
+    pub(crate) room: Option<String>,
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -102,15 +129,12 @@ const DEFAULT_HEARTBEAT: (u64, u64) = (25_000, 20_000);
 const DEFAULT_RATES: Rates =
     Rates { messages: Some(100.0), bytes: Some(262_144.0), burst: 2.0, is_empty: false };
 
-/// The longest wait that a server may ask for.
-pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
-
 impl Incoming {
     /// Parses a text. A frame with an unknown event is a [`Frame`](Incoming::Frame).
     pub(crate) fn parse(text: &str) -> Incoming {
         let object: Map<String, Value> = match serde_json::from_str(text) {
             Ok(object) => object,
-            Err(error) => return Incoming::Unreadable { seq: seq_of(text), why: error.to_string() },
+            Err(error) => return Incoming::unreadable(text, error.to_string()),
         };
         match object.get("event").and_then(Value::as_str) {
             Some("heartbeat") if object.get("message").is_some_and(|message| message == "pong") => {
@@ -119,6 +143,8 @@ impl Incoming {
             Some("heartbeat") => Incoming::Heartbeat,
             Some("welcome") => Incoming::Welcome(Welcome::of(&object)),
             Some("entered") => Entered::of(&object).map_or(Incoming::Malformed("entered"), Incoming::Entered),
+            Some("left") => Incoming::Left(Left::of(&object)),
+            Some("resumed") => Incoming::Resumed(Resumed::of(&object)),
             Some("ack") => match (string(&object, "cid"), number(&object, "seq")) {
                 (Some(cid), Some(seq)) => Incoming::Ack { cid, seq },
                 _ => Incoming::Malformed("ack"),
@@ -128,17 +154,23 @@ impl Incoming {
                 let left = number(&object, "in").map(Duration::from_millis);
                 left.map_or(Incoming::Malformed("expiring"), Incoming::Expiring)
             }
-            Some("noAuth") => Incoming::NoAuth {
-                why: string(&object, "message").unwrap_or_default(),
-                has_room: object.contains_key("roomId"),
-            },
+            Some("noAuth") => Incoming::NoAuth(string(&object, "message").unwrap_or_default()),
             Some("error") => Incoming::Error(ServerError::of(&object)),
             Some("lagged") => match number(&object, "missed") {
-                Some(missed @ 1..) => Incoming::Lagged(missed),
+                Some(missed @ 1..) => Incoming::Lagged { room: string(&object, "roomId"), missed },
                 _ => Incoming::Malformed("lagged"),
             },
             _ => Incoming::Frame(object),
         }
+    }
+
+    /// An object that holds values for which this client has no type: a number that is out of range, a lone surrogate,
+    /// or too deeply nested values. Its place in the room may be readable.
+    fn unreadable(text: &str, why: String) -> Incoming {
+        let object: HashMap<&str, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+        let room = object.get("roomId").and_then(|room| serde_json::from_str(room.get()).ok());
+        let seq = object.get("seq").and_then(|seq| seq.get().parse().ok());
+        Incoming::Unreadable { room, seq, why }
     }
 }
 
@@ -181,6 +213,7 @@ impl Entered {
     fn of(object: &Map<String, Value>) -> Option<Entered> {
         let flag = |key| object.get(key).and_then(Value::as_bool).unwrap_or(false);
         Some(Entered {
+            room: string(object, "roomId"),
             name: string(object, "name").unwrap_or_default(),
             member: string(object, "member").unwrap_or_default(),
             epoch: string(object, "epoch")?,
@@ -193,13 +226,29 @@ impl Entered {
     }
 }
 
+impl Left {
+    fn of(object: &Map<String, Value>) -> Left {
+        let removal = string(object, "code");
+        let message = string(object, "message").unwrap_or_default();
+        Left { room: string(object, "roomId"), removal: removal.map(|code| Removal { code, message }) }
+    }
+}
+
+impl Resumed {
+    fn of(object: &Map<String, Value>) -> Resumed {
+        let rooms = object.get("rooms").and_then(Value::as_array).into_iter().flatten();
+        let id = |room: &Value| room.get("roomId").and_then(Value::as_str).map(str::to_owned);
+        Resumed { rooms: rooms.filter_map(id).collect() }
+    }
+}
+
 impl ServerError {
     fn of(object: &Map<String, Value>) -> ServerError {
         ServerError {
             code: string(object, "code").unwrap_or_default(),
             message: string(object, "message").unwrap_or_default(),
             cid: string(object, "cid"),
-            has_room: object.contains_key("roomId"),
+            room: string(object, "roomId"),
             retry_after: number(object, "retryAfter").map(|ms| Duration::from_millis(ms).min(MAX_WAIT)),
         }
     }
@@ -213,79 +262,10 @@ fn number(object: &Map<String, Value>, key: &str) -> Option<u64> {
     object.get(key)?.as_u64()
 }
 
-/// The `seq` of an object that holds values for which this client has no type: a number that is out of range, a
-/// lone surrogate, or too deeply nested values.
-fn seq_of(text: &str) -> Option<u64> {
-    let object: HashMap<&str, &RawValue> = serde_json::from_str(text).ok()?;
-    object.get("seq")?.get().parse().ok()
-}
-
-/// When a server wants its clients to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RetryHint {
-    pub(crate) wait: Duration,
-    /// Clients add a random time up to this.
-    pub(crate) spread: Duration,
-}
-
-impl RetryHint {
-    /// The hint at the end of a close frame's reason: `retry in N s`, or `retry in A-B s`.
-    pub(crate) fn in_reason(reason: &str) -> Option<RetryHint> {
-        let (_, hint) = reason.strip_suffix(" s")?.rsplit_once("retry in ")?;
-        match hint.split_once('-') {
-            None => seconds(hint).map(RetryHint::after),
-            Some((from, to)) => {
-                let (wait, to) = (seconds(from)?, seconds(to)?);
-                Some(RetryHint { wait, spread: to.saturating_sub(wait) })
-            }
-        }
-    }
-
-    /// The hint of a `Retry-After` header in seconds.
-    pub(crate) fn in_header(text: &str) -> Option<RetryHint> {
-        seconds(text).map(RetryHint::after)
-    }
-
-    /// After this time. Clients add up to half of it, to spread out.
-    pub(crate) fn after(wait: Duration) -> RetryHint {
-        RetryHint { wait, spread: wait / 2 }
-    }
-}
-
-fn seconds(text: &str) -> Option<Duration> {
-    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    // A number with too many digits is a very long time.
-    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)).min(MAX_WAIT))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn a_close_reason_may_ask_for_a_wait() {
-        let hint = |wait, spread| {
-            Some(RetryHint { wait: Duration::from_millis(wait), spread: Duration::from_millis(spread) })
-        };
-        for (reason, expected) in [
-            ("the server restarts; retry in 5 s", hint(5000, 2500)),
-            ("the server restarts; retry in 4-10 s", hint(4000, 6000)),
-            ("retry in 4-4 s", hint(4000, 0)),
-            ("retry in 4-2 s", hint(4000, 0)),
-            ("retry in 0 s", hint(0, 0)),
-            ("retry in 99999999999 s", hint(3_600_000, 1_800_000)),
-            ("retry in 99999999999999999999999 s", hint(3_600_000, 1_800_000)),
-            ("retry in 1-99999999999999999999999 s", hint(1000, 3_599_000)),
-        ] {
-            assert_eq!(RetryHint::in_reason(reason), expected, "{reason}");
-        }
-        for none in
-            ["", "retry in s", "retry in -1 s", "retry in 5 s.", "5 s", "retry in 4- s", "retry in 4-1-2 s"]
-        {
-            assert_eq!(RetryHint::in_reason(none), None, "{none}");
-        }
-    }
 
     #[test]
     fn a_limit_that_is_missing_or_null_is_no_limit() {
@@ -308,6 +288,36 @@ mod tests {
     }
 
     #[test]
+    fn a_left_without_a_code_answers_a_leave() {
+        for (text, removal) in [
+            (r#"{"event":"left","roomId":"r"}"#, None),
+            (
+                r#"{"event":"left","roomId":"r","code":"denied","message":"banned"}"#,
+                Some(("denied", "banned")),
+            ),
+        ] {
+            let removal =
+                removal.map(|(code, message)| Removal { code: code.into(), message: message.into() });
+            assert_eq!(Incoming::parse(text), Incoming::Left(Left { room: Some("r".into()), removal }));
+        }
+    }
+
+    #[test]
+    fn a_resumed_names_the_rooms_of_the_session() {
+        for (text, rooms) in [
+            (r#"{"event":"resumed","rooms":[]}"#, vec![]),
+            (r#"{"event":"resumed"}"#, vec![]),
+            (
+                r#"{"event":"resumed","member":"1","rooms":[{"roomId":"a","name":"n"},7,{"roomId":"b","name":"n"}]}"#,
+                vec!["a", "b"],
+            ),
+        ] {
+            let rooms = rooms.into_iter().map(str::to_owned).collect();
+            assert_eq!(Incoming::parse(text), Incoming::Resumed(Resumed { rooms }));
+        }
+    }
+
+    #[test]
     fn what_can_not_be_read_may_have_a_place_in_the_room() {
         let deep = format!(r#"{{"event":"x","a":{}{},"seq":7}}"#, "[".repeat(500), "]".repeat(500));
         for (text, expected) in [
@@ -323,6 +333,9 @@ mod tests {
             let Incoming::Unreadable { seq, .. } = Incoming::parse(text) else { panic!("{text}") };
             assert_eq!(seq, expected, "{text}");
         }
+        let text = r#"{"message":1e400,"roomId":"r","seq":7}"#;
+        let Incoming::Unreadable { room, .. } = Incoming::parse(text) else { panic!() };
+        assert_eq!(room.as_deref(), Some("r"));
     }
 
     #[test]
@@ -343,9 +356,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics(text in r#"\{"event":"(welcome|entered|ack|error|noAuth|expiring|lagged)",.{0,40}\}"#, any in ".{0,30}") {
+        fn nothing_panics(
+            text in r#"\{"event":"(welcome|entered|left|resumed|ack|error|noAuth|expiring|lagged)",.{0,40}\}"#,
+        ) {
             let _ = Incoming::parse(&text);
-            let _ = RetryHint::in_reason(&any);
         }
     }
 }

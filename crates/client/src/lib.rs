@@ -2,7 +2,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
+mod chat;
 mod client;
+mod commands;
 mod dial;
 mod driver;
 mod error;
@@ -11,13 +13,15 @@ mod events;
 mod incoming;
 mod machine;
 mod outgoing;
+mod retry_hint;
 mod socket;
 mod target;
 #[cfg(feature = "rustls")]
 mod tls;
 mod token_bucket;
 
-pub use crate::builder::ClientBuilder;
+pub use crate::builder::{ClientBuilder, ManyRooms, OneRoom};
+pub use crate::chat::{Chat, ChatHandle};
 pub use crate::client::{Client, ClientSender, Sending};
 pub use crate::error::ClientError;
-pub use crate::event::{ClientEvent, ClientState, RoomFrame};
+pub use crate::event::{ChatEvent, ChatState, ClientEvent, ClientState, Position, RoomFrame};

@@ -1,194 +1,131 @@
-//! The client as a pure state machine. It is told what happens and when, and returns what to do. It
+//! A connection and its rooms as a pure state machine. It is told what happens and when, and returns what to do. It
 //! does no I/O and reads no clock.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tower_chat_rooms_protocol::close;
 
 use crate::error::ClientError;
-use crate::event::ClientEvent;
-use crate::incoming::{RetryHint, Welcome};
-use crate::machine::backoff::Backoff;
-use crate::machine::link::Questions;
-use crate::machine::liveness::Liveness;
-use crate::machine::membership::Membership;
+use crate::event::{ChatEvent, ChatState, Position};
+use crate::machine::attempts::Attempts;
+use crate::machine::context::Context;
+use crate::machine::leaving::Leaving;
+use crate::machine::link::Link;
+use crate::machine::outputs::Outputs;
 use crate::machine::pause::Pause;
+use crate::machine::random::Random;
 use crate::machine::resume_tokens::ResumeTokens;
+use crate::machine::room::{JoinLimits, Outcome, Room, State};
+use crate::machine::rooms::Rooms;
 use crate::outgoing::{Next, Outgoing};
 
+mod attempts;
 mod auth;
+mod backlog;
 mod backoff;
-mod connection;
+mod connecting;
+mod context;
 mod entering;
+mod frames;
+mod leaving;
 mod link;
 mod liveness;
 mod membership;
+mod outputs;
+mod own_members;
 mod pause;
+mod questions;
+mod random;
+mod refusal;
 mod resume_tokens;
 mod room;
+mod room_log;
+mod rooms;
+mod settings;
+mod tokens;
 
-/// Refused tokens in a row, each provided anew, after which the client gives up.
-const MAX_REFUSED_TOKENS: u32 = 3;
+pub(crate) use crate::machine::outputs::Output;
+pub(crate) use crate::machine::settings::{Credential, Failure, Settings};
 
 /// Time since the client was created.
 type Now = Duration;
 
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) name: String,
-    pub(crate) room: String,
-    pub(crate) credential: Credential,
-    /// The bound of the first wait between attempts, and that of the longest.
-    pub(crate) backoff: (Duration, Duration),
-    /// For connecting until the welcome, and then for each answer.
-    pub(crate) step_timeout: Duration,
-    /// For entering the room for the first time.
-    pub(crate) first_timeout: Duration,
-    /// Failed attempts in a row after which the client gives up.
-    pub(crate) max_attempts: u32,
-    pub(crate) max_unsent: usize,
+/// A room that was joined. The same room has another key when it is joined again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RoomKey(pub(crate) u64);
+
+/// Where a client is in a room.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Standing {
+    pub(crate) position: Option<Position>,
+    /// The client's member id.
+    pub(crate) member: Option<Arc<str>>,
 }
 
-/// Whether another attempt may use another token.
+/// For whom the connection exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Credential {
-    /// No token, or always the same.
-    Fixed,
-    /// Each attempt gets a token from the application.
-    Renewable,
-}
-
-/// What the driver has to do. `T` waits for a message's acknowledgement.
-#[derive(Debug)]
-pub(crate) enum Output<T> {
-    /// Start to connect.
-    Connect,
-    /// Ask the application for a token, to be sent over the open connection.
-    AskToken,
-    Send(String),
-    /// Answer a heartbeat. One answer is enough for all heartbeats that wait for one.
-    Pong,
-    /// Close the connection or give up the attempt to connect, and report nothing more about it.
-    Close(u16),
-    Emit(ClientEvent),
-    Resolve(T, Result<u64, ClientError>),
-}
-
-/// Why an attempt to connect failed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// Another attempt may succeed.
-    Transient(String),
-    /// The application had no token.
-    Token(String),
-    /// The server answered with this status and text, and perhaps asked for a wait.
-    Http { status: u16, body: String, retry: Option<RetryHint> },
-    /// No attempt will succeed.
-    Permanent(String),
-}
-
-#[derive(Debug, Clone)]
-struct Position {
-    epoch: String,
-    /// The last frame that was emitted.
-    seq: u64,
-}
-
-/// What the application was last told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nothing: the room was not entered yet.
-    Connecting,
-    Online,
-    Outside,
-    Reconnecting,
-    Closed,
-}
-
-/// One attempt to connect, and the connection that results from it.
-#[derive(Debug)]
-struct Link {
-    liveness: Liveness,
-    /// The WebSocket handshake is done.
-    is_open: bool,
-    welcome: Option<Welcome>,
-    /// `None` outside of the room.
-    membership: Option<Membership>,
-    /// The client was in the room on this connection.
-    was_in: bool,
-    /// When to enter again, after a temporary refusal.
-    enter_at: Option<Now>,
-    questions: Questions,
-    auth: LinkAuth,
-    /// The application takes no events.
-    pause: Option<Pause>,
-}
-
-/// How a connection is authenticated.
-#[derive(Debug)]
-struct LinkAuth {
-    /// Why the server last refused it.
-    refusal: Option<String>,
-    /// The client has to authenticate, and then to enter.
-    is_needed: bool,
-    /// The application was asked for a token.
-    is_asking: bool,
-    /// When to ask for the next token.
-    ask_at: Option<Now>,
-    /// When the last token was used.
-    used_at: Now,
+enum Owner {
+    /// It stays open without rooms.
+    Chat,
+    /// Nobody but its rooms.
+    Rooms,
+    /// This room, which gets the connection's events, too.
+    Room(RoomKey),
 }
 
 /// `T` waits for a message's acknowledgement.
 pub(crate) struct Machine<T> {
     settings: Settings,
-    random: Box<dyn FnMut() -> u64 + Send>,
-    state: State,
-    /// The only attempt or connection.
-    link: Option<Link>,
-    /// When to make the next attempt.
-    connect_at: Option<Now>,
-    backoff: Backoff,
-    /// The factor by which the next attempt is given more time: see [`Liveness`].
-    patience: u32,
+    owner: Owner,
+    attempts: Attempts,
     /// Refused tokens in a row.
     refused_tokens: u32,
+    /// The only attempt or connection.
+    link: Option<Link>,
     resume_tokens: ResumeTokens,
-    position: Option<Position>,
-    /// The latest member ids of this client in the current epoch. The last one is its current id.
-    members: VecDeque<Arc<str>>,
-    outgoing: Outgoing<T>,
-    outputs: VecDeque<Output<T>>,
+    rooms: Rooms,
+    leaving: Leaving,
+    cx: Context<T>,
     ended: Option<ClientError>,
 }
 
 impl<T> Machine<T> {
+    /// A connection that exists until the application closes it.
     pub(crate) fn new(settings: Settings, random: Box<dyn FnMut() -> u64 + Send>) -> Machine<T> {
-        let backoff = Backoff::new(settings.backoff.0, settings.backoff.1);
+        let (now, random) = (Now::ZERO, Random::new(random));
         let mut machine = Machine {
+            owner: Owner::Chat,
+            attempts: Attempts::new(&settings),
             settings,
-            random,
-            state: State::Connecting,
-            link: None,
-            connect_at: None,
-            backoff,
-            patience: 1,
             refused_tokens: 0,
+            link: None,
             resume_tokens: ResumeTokens::default(),
-            position: None,
-            members: VecDeque::new(),
-            outgoing: Outgoing::new(),
-            outputs: VecDeque::new(),
+            rooms: Rooms::default(),
+            leaving: Leaving::default(),
+            cx: Context { now, random, outgoing: Outgoing::new(), outputs: Outputs::new() },
             ended: None,
         };
-        machine.connect(Now::ZERO);
+        machine.connect();
+        machine
+    }
+
+    /// A connection that exists for one room, and is closed with it.
+    pub(crate) fn with_room(
+        settings: Settings,
+        random: Box<dyn FnMut() -> u64 + Send>,
+        key: RoomKey,
+        id: String,
+        name: String,
+    ) -> Machine<T> {
+        let mut machine = Machine::new(settings, random);
+        machine.owner = Owner::Room(key);
+        machine.join(Now::ZERO, key, id, name);
         machine
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output<T>> {
-        self.outputs.pop_front()
+        self.cx.outputs.pop()
     }
 
     /// Why the client is closed for good, once it is.
@@ -196,31 +133,47 @@ impl<T> Machine<T> {
         self.ended.as_ref()
     }
 
+    pub(crate) fn standing(&self, room: RoomKey) -> Standing {
+        self.rooms.get(room).map(Room::standing).unwrap_or_default()
+    }
+
     /// When to call [`tick`](Machine::tick).
     pub(crate) fn deadline(&self) -> Option<Now> {
         let link = self.link.as_ref().and_then(Link::deadline);
-        [self.connect_at, link, self.outgoing.deadline()].into_iter().flatten().min()
+        let outgoing = self.cx.outgoing.deadline();
+        let deadlines =
+            [self.attempts.deadline(), link, self.rooms.deadline(), self.leaving.deadline(), outgoing];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Now) {
-        let is_due = |at: &mut Option<Now>| at.take_if(|at| *at <= now).is_some();
-        if is_due(&mut self.connect_at) {
-            return self.connect(now);
+        self.cx.now = now;
+        if self.attempts.is_due(now) {
+            return self.connect();
         }
-        let Some(link) = &mut self.link else { return };
-        let (enters, asks) = (is_due(&mut link.enter_at), is_due(&mut link.auth.ask_at));
         if self.may_read() && self.link.as_ref().is_some_and(|link| link.liveness.is_over(now)) {
-            return self.give_up(now);
+            return self.give_up();
         }
-        self.tick_pause(now);
-        if enters {
-            self.enter(now);
+        for key in self.rooms.keys() {
+            self.check_join(key);
         }
-        if asks {
-            self.ask_for_token(now);
+        if self.link.is_some() {
+            self.tick_pause();
+            self.tick_rooms();
+            if self.link.as_mut().is_some_and(|link| link.auth.is_due(now)) {
+                self.ask_for_token();
+            }
         }
-        self.flush(now);
+        self.flush();
+    }
+
+    /// Closes a room that was not entered in time.
+    fn check_join(&mut self, key: RoomKey) {
+        let Some(room) = self.rooms.get(key).filter(|room| room.must_be_in_by(self.cx.now)) else { return };
+        let why = self.link.as_ref().map_or("there is no connection", Link::overdue);
+        let error = room.gave_up(ClientError::Unreachable(why.into()));
+        self.end_room(key, error);
     }
 
     /// Something was received, even if only a part of a frame.
@@ -230,53 +183,191 @@ impl<T> Machine<T> {
         }
     }
 
-    /// Publishes an object, given without its closing brace.
-    pub(crate) fn publish(&mut self, now: Now, body: &str, waiting: T) {
-        if let Some(error) = &self.ended {
-            let closed = error.as_closed();
-            return self.outputs.push_back(Output::Resolve(waiting, Err(closed)));
+    /// The application wants to be in a room.
+    pub(crate) fn join(&mut self, now: Now, key: RoomKey, id: String, name: String) {
+        self.cx.now = now;
+        let refused = match &self.ended {
+            Some(error) => Some(error.as_closed()),
+            None if self.rooms.contains(&id) => {
+                Some(ClientError::Config(format!("the room {id:?} was joined already; leave it first")))
+            }
+            None => None,
+        };
+        if let Some(error) = refused {
+            return self.cx.outputs.push(Output::Closed(key, error));
         }
-        if self.outgoing.unsent() >= self.settings.max_unsent {
-            return self.outputs.push_back(Output::Resolve(waiting, Err(ClientError::QueueFull)));
-        }
-        // Nobody can guess it, so nobody can use it before the message is in the room.
-        let cid = format!("{:016x}{:016x}", (self.random)(), (self.random)());
-        let text = format!(r#"{body},"cid":"{cid}"}}"#);
-        self.outgoing.push(cid, text, waiting);
-        self.flush(now);
+        let join_by = now.saturating_add(self.settings.first_timeout);
+        let limits = JoinLimits { join_by, max_attempts: self.settings.max_attempts };
+        self.rooms.add(Room::new(key, id, name, limits, self.attempts.backoff().clone()));
+        self.enter(key);
+        self.check_pause();
     }
 
-    /// The application wants to be in the room again.
-    pub(crate) fn enter_again(&mut self, now: Now) {
-        let is_entering = self.link.as_ref().is_some_and(|link| link.questions.has(link::Question::Enter));
-        if self.state == State::Outside && !is_entering {
-            self.enter(now);
+    /// The application does not want to be in a room any more.
+    pub(crate) fn leave(&mut self, now: Now, key: RoomKey) {
+        self.cx.now = now;
+        let error = ClientError::Closed { code: close::NORMAL, reason: "left".into() };
+        if self.rooms.get(key).is_none() {
+            return self.cx.outputs.push(Output::Left(key));
+        }
+        let is_last = self.rooms.iter().count() == 1;
+        if self.owner != Owner::Chat && is_last {
+            return self.close(error);
+        }
+        self.remove_room(key, error, Some(key));
+    }
+
+    /// The application does not need the connection any more, except for its rooms.
+    pub(crate) fn release(&mut self, now: Now) {
+        self.cx.now = now;
+        if self.owner == Owner::Chat {
+            self.owner = Owner::Rooms;
+            self.close_if_unused(ClientError::Closed { code: close::NORMAL, reason: "left".into() });
         }
     }
 
-    pub(crate) fn leave(&mut self) {
+    /// The application closes the connection.
+    pub(crate) fn leave_all(&mut self, now: Now) {
+        self.cx.now = now;
         self.close(ClientError::Closed { code: close::NORMAL, reason: "left".into() });
     }
 
-    /// Sends as many messages as the server allows.
-    fn flush(&mut self, now: Now) {
-        while let Some(next) = self.outgoing.next(now) {
-            self.outputs.push_back(match next {
-                Next::Send(text) => Output::Send(text),
-                Next::TooBig { waiting, bytes, max } => {
-                    Output::Resolve(waiting, Err(ClientError::TooBig { bytes, max }))
-                }
-            });
+    /// Publishes an object in a room, given without its closing brace.
+    pub(crate) fn publish(&mut self, now: Now, key: RoomKey, body: &str, waiting: T) {
+        self.cx.now = now;
+        let refused = match (&self.ended, self.rooms.get(key)) {
+            (Some(error), _) => Some(error.as_closed()),
+            (None, None) => {
+                Some(ClientError::Closed { code: close::NORMAL, reason: "the room was left".into() })
+            }
+            _ if self.cx.outgoing.unsent(key) >= self.settings.max_unsent => Some(ClientError::QueueFull),
+            _ => None,
+        };
+        if let Some(error) = refused {
+            return self.cx.outputs.resolve(waiting, Err(error));
+        }
+        let Some(room) = self.rooms.get(key) else { return };
+        let cid = self.cx.random.message_id();
+        let id = serde_json::Value::from(room.id());
+        let text = format!(r#"{body},"roomId":{id},"cid":"{cid}"}}"#);
+        self.cx.outgoing.push(key, cid, text, waiting);
+        self.flush();
+    }
+
+    /// The application wants to be in a room again.
+    pub(crate) fn enter_again(&mut self, now: Now, key: RoomKey) {
+        self.cx.now = now;
+        let is_outside = |room: &Room| room.state() == State::Outside && !room.is_entering();
+        if self.rooms.get(key).is_some_and(is_outside) {
+            self.enter(key);
         }
     }
 
-    fn emit(&mut self, event: ClientEvent) {
-        self.outputs.push_back(Output::Emit(event));
+    /// Whether the connection should be read.
+    pub(crate) fn may_read(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| link.pause.is_none())
     }
 
-    /// A random number from 0 to 1.
-    fn random_part(&mut self) -> f64 {
-        ((self.random)() >> 11) as f64 / (1u64 << 53) as f64
+    /// Whether the application takes no events of a room.
+    pub(crate) fn is_full(&self, key: RoomKey) -> bool {
+        self.rooms.get(key).is_some_and(Room::is_full)
+    }
+
+    /// The application takes no events of a room, and the queue is full.
+    pub(crate) fn on_full(&mut self, now: Now, key: RoomKey) {
+        self.cx.now = now;
+        let is_news = self.rooms.get_mut(key).is_some_and(Room::on_full);
+        if is_news
+            && self.rooms.are_full()
+            && let Some(link) = &mut self.link
+            && let Some(welcome) = link.welcome()
+        {
+            link.pause = Some(Pause::begin(welcome, now));
+        }
+    }
+
+    /// The application takes events of a room again.
+    pub(crate) fn on_capacity(&mut self, now: Now, key: RoomKey) {
+        self.cx.now = now;
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        if room.on_capacity(&mut self.cx) {
+            self.enter(key);
+        }
+        self.check_pause();
+    }
+
+    /// Reads on if there is a room that has to be read.
+    fn check_pause(&mut self) {
+        if !self.rooms.are_full()
+            && let Some(link) = &mut self.link
+            && link.pause.take().is_some()
+        {
+            link.liveness.restart(self.cx.now);
+        }
+    }
+
+    /// Does what is due while nothing is read.
+    fn tick_pause(&mut self) {
+        let now = self.cx.now;
+        let Some(link) = &mut self.link else { return };
+        let Some(pause) = &mut link.pause else { return };
+        if pause.is_pong_due(now) {
+            self.cx.outputs.push(Output::Pong);
+        }
+        if pause.is_over(now) {
+            tracing::debug!("the application takes no events; dropping the frames of its rooms");
+            link.pause = None;
+            link.liveness.restart(now);
+        }
+    }
+
+    /// Sends as many messages as the server allows.
+    fn flush(&mut self) {
+        let Context { now, outgoing, outputs, .. } = &mut self.cx;
+        let Some(link) = &mut self.link else { return };
+        while let Some(next) = outgoing.next(*now, link.next_frame()) {
+            match next {
+                Next::Send(text) => {
+                    link.count_frame();
+                    outputs.push(Output::Send(text));
+                }
+                Next::TooBig { waiting, bytes, max } => {
+                    outputs.resolve(waiting, Err(ClientError::TooBig { bytes, max }));
+                }
+            }
+        }
+    }
+
+    /// Does what follows from something that has happened in a room.
+    fn conclude(&mut self, key: RoomKey, outcome: Outcome) {
+        match outcome {
+            Outcome::Nothing => self.flush(),
+            Outcome::IsBroken => self.reconnect("frames of the room are missing"),
+            Outcome::IsOver(error) => self.end_room(key, error),
+        }
+    }
+
+    /// Emits an event of the connection that can't be recovered.
+    fn emit_unrecoverable(&mut self, event: ChatEvent) {
+        match self.owner {
+            Owner::Chat => self.cx.outputs.push(Output::EmitChat(event)),
+            Owner::Rooms => {}
+            Owner::Room(key) => {
+                if let (Some(room), Some(event)) = (self.rooms.get_mut(key), event.of_room()) {
+                    room.emit_unrecoverable(event, &mut self.cx);
+                }
+            }
+        }
+    }
+
+    fn emit_error(&mut self, error: ClientError) {
+        self.emit_unrecoverable(ChatEvent::Error(error));
+    }
+
+    fn emit_state(&mut self, state: ChatState) {
+        if self.owner == Owner::Chat {
+            self.cx.outputs.push(Output::EmitChat(ChatEvent::State(state)));
+        }
     }
 }
 

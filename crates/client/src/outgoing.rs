@@ -1,14 +1,18 @@
-//! The application's messages in order, until they are acknowledged. They are sent within the server's
-//! limits, each once on a connection.
+//! The application's messages to all rooms, until they are acknowledged. They are sent within the server's limits, in
+//! the order in which the application has sent them, each once on a connection.
 
-use std::collections::VecDeque;
+mod room_queue;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::room_queue::{Candidate, RoomQueue};
 use crate::incoming::{Rates, Welcome};
+use crate::machine::RoomKey;
 use crate::token_bucket::TokenBucket;
 
-/// Unacknowledged messages if the server sets no limit.
+/// Message ids that may be unacknowledged if the server sets no limit.
 const MAX_IN_FLIGHT: usize = 1024;
 
 /// Messages in flight on a connection that has not yet shown that the server accepts more.
@@ -20,33 +24,21 @@ type Now = Duration;
 /// `T` waits for the acknowledgement of a message.
 #[derive(Debug)]
 pub(crate) struct Outgoing<T> {
-    items: VecDeque<Item<T>>,
-    /// The member that sends; `None` while nothing may be sent.
-    member: Option<Arc<str>>,
+    rooms: BTreeMap<RoomKey, RoomQueue<T>>,
+    /// How many messages there were.
+    pushed: u64,
+    /// How many message ids were used.
+    used: u64,
     max_bytes: usize,
-    max_in_flight: usize,
-    in_flight: usize,
+    /// How many of the latest message ids the server remembers.
+    max_ids: usize,
     messages: Option<TokenBucket>,
     bytes: Option<TokenBucket>,
-    /// The server has refused a message, and accepts it from this time on.
-    not_before: Now,
     /// The maximum number of messages in flight. It is small at first: a server that knows better must not have to refuse
-    /// many at the same time. After a refusal, only the refused message is in flight, so that no other overtakes it. Each
-    /// acknowledgement raises the number by one.
+    /// many at the same time. Each acknowledgement raises the number by one.
     window: usize,
     /// When [`next`](Outgoing::next) has something again, if nothing else happens.
     deadline: Option<Now>,
-}
-
-#[derive(Debug)]
-struct Item<T> {
-    cid: String,
-    text: String,
-    waiting: T,
-    /// It was sent on this connection and not answered.
-    is_in_flight: bool,
-    /// The member that sent it last.
-    member: Option<Arc<str>>,
 }
 
 /// What is to be done with the next message.
@@ -64,43 +56,45 @@ pub(crate) enum Next<T> {
 impl<T> Outgoing<T> {
     pub(crate) fn new() -> Outgoing<T> {
         Outgoing {
-            items: VecDeque::new(),
-            member: None,
+            rooms: BTreeMap::new(),
+            pushed: 0,
+            used: 0,
             max_bytes: usize::MAX,
-            max_in_flight: MAX_IN_FLIGHT,
-            in_flight: 0,
+            max_ids: MAX_IN_FLIGHT,
             messages: None,
             bytes: None,
-            not_before: Now::ZERO,
             window: FIRST_WINDOW,
             deadline: None,
         }
     }
 
-    pub(crate) fn push(&mut self, cid: String, text: String, waiting: T) {
-        self.items.push_back(Item { cid, text, waiting, is_in_flight: false, member: None });
+    pub(crate) fn push(&mut self, room: RoomKey, cid: String, text: String, waiting: T) {
+        let order = self.pushed;
+        self.pushed += 1;
+        self.queue(room).push(order, cid, text, waiting);
     }
 
-    /// How many messages were never sent.
-    pub(crate) fn unsent(&self) -> usize {
-        self.items.iter().rev().take_while(|item| item.member.is_none()).count()
+    /// How many messages of a room were never sent.
+    pub(crate) fn unsent(&self, room: RoomKey) -> usize {
+        self.rooms.get(&room).map_or(0, RoomQueue::unsent)
     }
 
     /// How many messages are sent and not answered.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
+        self.rooms.values().map(RoomQueue::in_flight).sum()
     }
 
-    /// Whether the server remembers all messages that were ever sent, in the session of this member.
-    pub(crate) fn are_known_to(&self, member: Option<&str>) -> bool {
-        self.items.iter().filter_map(|item| item.member.as_deref()).all(|sender| Some(sender) == member)
+    /// Whether the server remembers all messages of a room that were ever sent, in the session of this member.
+    pub(crate) fn are_known_to(&self, room: RoomKey, member: &str) -> bool {
+        self.rooms.get(&room).is_none_or(|queue| queue.are_known_to(member, self.remembered_since()))
     }
 
     /// A connection has entered for the first time: sets the limits of its server.
     pub(crate) fn set_limits(&mut self, welcome: &Welcome, now: Now) {
         self.max_bytes = welcome.message_bytes;
         // A limit of 0 would stop the client from ever sending.
-        self.max_in_flight = welcome.cids.clamp(1, MAX_IN_FLIGHT);
+        self.max_ids = welcome.cids.clamp(1, MAX_IN_FLIGHT);
+        self.window = self.window.min(FIRST_WINDOW);
         let Rates { messages, bytes, burst, is_empty } = welcome.rates;
         let bucket = |rate: f64| TokenBucket::new(rate, rate * burst, now);
         self.messages = messages.map(bucket);
@@ -114,49 +108,86 @@ impl<T> Outgoing<T> {
         self.messages.iter_mut().chain(&mut self.bytes).for_each(|bucket| bucket.drain(now));
     }
 
-    /// From now on, messages may be sent by this member.
-    pub(crate) fn start(&mut self, member: Arc<str>) {
-        if self.member.is_none() {
-            self.window = self.window.min(FIRST_WINDOW);
-        }
-        self.member = Some(member);
+    /// Something that is not a message was sent. It counts for the rates as well.
+    pub(crate) fn charge(&mut self, bytes: usize) {
+        self.messages.iter_mut().for_each(|bucket| bucket.take(1.0));
+        self.bytes.iter_mut().for_each(|bucket| bucket.take(bytes as f64));
     }
 
-    /// Nothing may be sent. What was not answered is sent again later.
-    pub(crate) fn stop(&mut self) {
-        self.member = None;
-        self.deadline = None;
-        self.in_flight = 0;
-        self.items.iter_mut().for_each(|item| item.is_in_flight = false);
+    /// From now on, messages to this room may be sent by this member.
+    pub(crate) fn start(&mut self, room: RoomKey, member: Arc<str>) {
+        let since = self.remembered_since();
+        self.queue(room).start(member, since);
     }
 
-    /// The next message that may be sent at this time.
-    pub(crate) fn next(&mut self, now: Now) -> Option<Next<T>> {
+    /// Nothing may be sent to this room. What was not answered is sent again later.
+    pub(crate) fn stop(&mut self, room: RoomKey) {
+        self.rooms.get_mut(&room).into_iter().for_each(RoomQueue::stop);
+    }
+
+    /// The connection is lost.
+    pub(crate) fn stop_all(&mut self) {
         self.deadline = None;
-        let member = self.member.as_ref()?;
-        let at = self.items.iter().position(|item| !item.is_in_flight)?;
-        let (item, max) = (&mut self.items[at], self.max_bytes);
-        let bytes = item.text.len();
+        self.messages = None;
+        self.bytes = None;
+        self.rooms.values_mut().for_each(RoomQueue::stop);
+    }
+
+    /// The next message that may be sent at this time, as the connection's frame with this number.
+    pub(crate) fn next(&mut self, now: Now, frame: u64) -> Option<Next<T>> {
+        self.deadline = None;
+        let (key, candidate) = self.candidate(now)?;
+        let (bytes, max) = (candidate.bytes, self.max_bytes);
         if bytes > max {
-            let waiting = self.items.remove(at)?.waiting;
+            let waiting = self.rooms.get_mut(&key)?.remove_candidate(candidate)?;
             return Some(Next::TooBig { waiting, bytes, max });
         }
-        if self.in_flight >= self.window.min(self.max_in_flight) {
+        if self.in_flight() >= self.window || (candidate.is_new && self.is_memory_full()) {
             return None;
         }
         let costs = [(&mut self.messages, 1.0), (&mut self.bytes, bytes as f64)];
         let waits = costs.map(|(bucket, cost)| bucket.as_mut().map(|bucket| bucket.wait(cost, now)));
-        let wait = waits.into_iter().flatten().fold(self.not_before.saturating_sub(now), Duration::max);
+        let wait = waits.into_iter().flatten().max().unwrap_or_default();
         if !wait.is_zero() {
             self.deadline = Some(now.saturating_add(wait));
             return None;
         }
-        self.messages.iter_mut().for_each(|bucket| bucket.take(1.0));
-        self.bytes.iter_mut().for_each(|bucket| bucket.take(bytes as f64));
-        item.is_in_flight = true;
-        item.member = Some(member.clone());
-        self.in_flight += 1;
-        Some(Next::Send(item.text.clone()))
+        let text = self.rooms.get_mut(&key)?.send(candidate, frame, self.used)?;
+        self.used += u64::from(candidate.is_new);
+        self.charge(bytes);
+        Some(Next::Send(text))
+    }
+
+    /// The first message of those rooms to which something may be sent.
+    fn candidate(&mut self, now: Now) -> Option<(RoomKey, Candidate)> {
+        let (mut first, since) = (None::<(RoomKey, Candidate)>, self.remembered_since());
+        for (key, queue) in &self.rooms {
+            let Some(candidate) = queue.candidate(since) else { continue };
+            let is_too_big = candidate.bytes > self.max_bytes;
+            if !is_too_big && !queue.has_room() {
+                continue;
+            }
+            if !is_too_big && queue.not_before() > now {
+                let at = queue.not_before();
+                self.deadline = Some(self.deadline.map_or(at, |other| other.min(at)));
+                continue;
+            }
+            if first.is_none_or(|(_, other)| candidate.order < other.order) {
+                first = Some((*key, candidate));
+            }
+        }
+        first
+    }
+
+    /// The number of the oldest message id that the server remembers.
+    fn remembered_since(&self) -> u64 {
+        self.used.saturating_sub(self.max_ids as u64)
+    }
+
+    /// Whether another message id would make the server forget one that is not acknowledged.
+    fn is_memory_full(&self) -> bool {
+        let oldest = self.used.checked_sub(self.max_ids as u64);
+        oldest.is_some_and(|oldest| self.rooms.values().any(|queue| queue.needs(oldest)))
     }
 
     /// When to ask for the [`next`](Outgoing::next) message, if nothing else happens.
@@ -166,41 +197,46 @@ impl<T> Outgoing<T> {
 
     /// The server has accepted a message. `None` if it is unknown.
     pub(crate) fn acknowledge(&mut self, cid: &str) -> Option<T> {
-        let waiting = self.take(cid)?;
+        let waiting = self.rooms.values_mut().find_map(|queue| queue.acknowledge(cid))?;
         self.window = self.window.saturating_add(1);
         Some(waiting)
     }
 
+    /// The room of the message with this id.
+    pub(crate) fn room_of(&self, cid: &str) -> Option<RoomKey> {
+        self.rooms.iter().find(|(_, queue)| queue.contains(cid)).map(|(key, _)| *key)
+    }
+
     /// Removes the message with this id.
     pub(crate) fn take(&mut self, cid: &str) -> Option<T> {
-        let at = self.items.iter().position(|item| item.cid == cid)?;
-        self.remove(at)
+        self.rooms.values_mut().find_map(|queue| queue.take(cid))
+    }
+
+    /// The place of the oldest message in flight among the connection's frames.
+    pub(crate) fn oldest_in_flight(&self) -> Option<u64> {
+        self.rooms.values().filter_map(RoomQueue::oldest_in_flight).min()
     }
 
     /// Removes the oldest message in flight.
     pub(crate) fn take_oldest(&mut self) -> Option<T> {
-        let at = self.items.iter().position(|item| item.is_in_flight)?;
-        self.remove(at)
+        let frame = self.oldest_in_flight()?;
+        self.rooms.values_mut().find_map(|queue| queue.take_in_flight(frame))
     }
 
-    /// The server has refused a message, and accepts it after this time. It is sent before all others.
+    /// The server has refused a message, and accepts it after this time. It is sent before all others of its room.
     pub(crate) fn postpone(&mut self, cid: &str, wait: Duration, now: Now) {
-        let Some(item) = self.items.iter_mut().find(|item| item.cid == cid) else { return };
-        self.in_flight -= usize::from(std::mem::take(&mut item.is_in_flight));
-        self.not_before = self.not_before.max(now.saturating_add(wait));
-        self.window = 1;
-        self.drain_buckets(now);
+        let until = now.saturating_add(wait);
+        if self.rooms.values_mut().any(|queue| queue.postpone(cid, until)) {
+            self.drain_buckets(now);
+        }
     }
 
-    /// Removes all messages.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> {
-        self.stop();
-        self.items.drain(..).map(|item| item.waiting)
+    /// Removes all messages of a room.
+    pub(crate) fn drain(&mut self, room: RoomKey) -> impl Iterator<Item = T> {
+        self.rooms.remove(&room).into_iter().flat_map(|mut queue| queue.drain().collect::<Vec<_>>())
     }
 
-    fn remove(&mut self, at: usize) -> Option<T> {
-        let item = self.items.remove(at)?;
-        self.in_flight -= usize::from(item.is_in_flight);
-        Some(item.waiting)
+    fn queue(&mut self, room: RoomKey) -> &mut RoomQueue<T> {
+        self.rooms.entry(room).or_insert_with(RoomQueue::new)
     }
 }

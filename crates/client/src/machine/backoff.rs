@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Now;
-use crate::incoming::RetryHint;
+use crate::retry_hint::RetryHint;
 
 /// How long to wait before the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) enum Retry {
 /// A success that lasts longer than this begins the backoff anew.
 const STABLE: Duration = Duration::from_secs(10);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Backoff {
     first: Duration,
     longest: Duration,
@@ -45,6 +45,23 @@ impl Backoff {
         self.succeeded_at = Some(now);
     }
 
+    /// The client has been in its room up to now, if at all.
+    pub(super) fn end_success(&mut self, now: Now) {
+        if self.succeeded_at.take().is_some_and(|at| now.saturating_sub(at) > STABLE) {
+            self.attempts = 0;
+        }
+    }
+
+    /// Makes the next wait at least as long as that of the other one.
+    pub(super) fn raise_to(&mut self, other: &Backoff) {
+        self.attempts = self.attempts.max(other.attempts);
+    }
+
+    /// Attempts since the last success that lasted.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
     /// An attempt did not end in the room. Returns how many there were in a row.
     pub(super) fn fail(&mut self) -> u32 {
         self.failures = self.failures.saturating_add(1);
@@ -58,9 +75,7 @@ impl Backoff {
 
     /// The wait before the next attempt; `random` is from 0 to 1.
     pub(super) fn wait(&mut self, retry: Retry, random: f64, now: Now) -> Duration {
-        if self.succeeded_at.take().is_some_and(|at| now.saturating_sub(at) > STABLE) {
-            self.attempts = 0;
-        }
+        self.end_success(now);
         let is_first = self.attempts == 0;
         let bound = self.first.saturating_mul(1 << self.attempts.min(30)).min(self.longest);
         self.attempts = self.attempts.saturating_add(1);

@@ -1,246 +1,252 @@
-//! Enters the room: what is sent, how the server may answer, and what removes the client from the room again.
-
-use std::time::Duration;
+//! Resumes the session, enters rooms and leaves them.
 
 use serde_json::json;
 
-use super::backoff::Retry;
-use super::link::Question;
-use super::membership::Membership;
-use super::{Machine, Now, Output, Position, State};
+use super::link::{Link, Resumption};
+use super::questions::Question;
+use super::refusal::Refusal;
+use super::{Machine, Output, Owner, RoomKey};
 use crate::error::ClientError;
-use crate::event::{ClientEvent, ClientState};
-use crate::incoming::{Entered, RetryHint, ServerError, Welcome};
-
-/// Refusals of an enter that no later attempt can change.
-const PERMANENT: [&str; 7] =
-    ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
-
-/// Temporary refusals. So is any refusal that says when to try again.
-///
-/// `unavailable` is reserved: no server sends it yet.
-const TEMPORARY: [&str; 3] = ["internal", "rate_limited", "unavailable"];
-
-/// Refusals of a frame that the server could not read, so that it could not find the `cid`.
-const UNREADABLE: [&str; 5] = ["bad_json", "bad_shape", "not_an_object", "too_deep", "reserved_event"];
-
-/// The wait if a server says that a refusal is temporary, but not when to try again.
-const DEFAULT_RETRY: Duration = Duration::from_secs(1);
-
-/// How many member ids are remembered, to recognize the client's own frames in a replay.
-const MAX_MEMBERS: usize = 16;
-
-/// The server has refused something.
-struct Refusal {
-    error: ClientError,
-    is_temporary: bool,
-    retry_after: Option<Duration>,
-}
+use crate::event::ChatState;
+use crate::incoming::{Entered, Left, Removal, Resumed, Welcome};
 
 impl<T> Machine<T> {
-    pub(super) fn on_welcome(&mut self, now: Now, welcome: Welcome) {
-        let Some(link) = self.link.as_mut().filter(|link| link.welcome.is_none()) else { return };
-        link.liveness.expect_heartbeats(welcome.silence);
-        let token = welcome.resume_token.clone();
-        link.welcome = Some(welcome);
-        self.enter(now);
-        if let Some(token) = token {
-            self.resume_tokens.add(&token);
-        }
-    }
-
-    pub(super) fn enter(&mut self, now: Now) {
-        let by = self.step_deadline(now);
+    pub(super) fn on_welcome(&mut self, welcome: Welcome) {
         let Some(link) = &mut self.link else { return };
-        link.enter_at = None;
-        link.questions.ask(Question::Enter);
-        link.liveness.expect_answer(Some(by));
-        let own_token = link.welcome.as_ref().and_then(|welcome| welcome.resume_token.as_deref());
-        let mut frame =
-            json!({"event": "enter", "message": self.settings.name, "roomId": self.settings.room});
-        if let Some(Position { epoch, seq }) = &self.position {
-            frame["since"] = json!({"epoch": epoch, "seq": seq});
-        }
-        let tokens = self.resume_tokens.to_enter(own_token);
-        if !tokens.is_empty() {
-            frame["resume"] = json!(tokens);
-        }
-        self.send_frame(&frame);
-    }
-
-    pub(super) fn on_entered(&mut self, now: Now, entered: Entered) {
-        let (last, missed) = self.go_on_from(&entered);
-        let Some(link) = &mut self.link else { return };
-        let Some(welcome) = &link.welcome else { return };
-        self.resume_tokens.replace(welcome.resume_token.as_deref());
-        let Entered { name, member, epoch, seq, num, resumed, recovered, .. } = entered;
-        let is_same_epoch = self.position.as_ref().is_some_and(|before| before.epoch == epoch);
-        // An earlier enter whose answer was lost may have begun another session.
-        let is_same_session = self.members.back().is_some_and(|present| **present == *member);
-        let are_messages_known = self.outgoing.are_known_to(resumed.then_some(&member));
-        link.questions.answer(Question::Enter);
-        link.auth.is_needed = false;
-        link.membership = Some(Membership::new(seq, last, are_messages_known));
-        // The server's token buckets have paid for the enter: from now on, they hold no less than the client's.
-        if !std::mem::replace(&mut link.was_in, true) {
-            self.outgoing.set_limits(welcome, now);
-        }
-        link.enter_at = None;
-        link.liveness.expect_answer(None);
-        self.outgoing.stop();
-        self.refused_tokens = 0;
-        if !is_same_epoch {
-            self.members.clear();
-        }
-        self.add_member(&member);
-        if self.state != State::Online {
-            self.backoff.succeed(now);
-            self.state = State::Online;
-            self.emit(ClientEvent::State(ClientState::Online));
-        }
-        let resumed = resumed && is_same_session && is_same_epoch;
-        self.emit(ClientEvent::Entered { name, member, num, resumed, recovered });
-        if missed != Some(0) {
-            self.emit(ClientEvent::Gap { missed });
-        }
-        self.position = Some(Position { epoch, seq: last });
-        self.start_sending(now);
-    }
-
-    /// The position from which the client continues, and how many frames it has missed for good.
-    fn go_on_from(&self, entered: &Entered) -> (u64, Option<u64>) {
-        let seq = entered.seq;
-        let before = self.position.as_ref().filter(|before| before.epoch == entered.epoch);
-        let before = before.map(|before| before.seq);
-        // A server may not say how much is replayed.
-        let replayed = entered.replayed.unwrap_or_else(|| match before {
-            Some(before) if entered.recovered => seq.saturating_sub(before),
-            _ => 0,
-        });
-        let start = seq.saturating_sub(replayed);
-        match before {
-            // More may be replayed than was requested.
-            Some(before) if before <= seq => (start.max(before), Some(start.saturating_sub(before))),
-            None if self.position.is_none() => (start, Some(0)),
-            _ => (start, None),
-        }
-    }
-
-    /// Messages may be sent once none of them can be in the replay any more.
-    pub(super) fn start_sending(&mut self, now: Now) {
-        let membership = self.link.as_ref().and_then(|link| link.membership.as_ref());
-        if membership.is_some_and(Membership::may_send)
-            && let Some(member) = self.members.back()
-        {
-            self.outgoing.start(member.clone());
-        }
-        self.flush(now);
-    }
-
-    pub(super) fn on_error(&mut self, now: Now, error: ServerError) {
-        let Some(link) = &self.link else { return };
-        let ServerError { code, message, cid, has_room, retry_after } = error;
-        let refusal = Refusal {
-            is_temporary: TEMPORARY.contains(&&*code) || retry_after.is_some(),
-            retry_after,
-            error: ClientError::Refused { code, message },
-        };
-        if let Some(cid) = cid {
-            self.on_message_refused(now, &cid, refusal);
-        } else if refusal.is_any_of(&["rate_limited"]) && link.questions.is_next(Question::Auth) {
-            self.on_token_postponed(now, refusal.error, retry_after.unwrap_or(DEFAULT_RETRY));
-        } else if link.questions.has(Question::Enter) {
-            self.on_enter_refused(now, refusal);
-        } else if has_room && link.membership.is_some() {
-            self.put_out(now, refusal);
-        } else if let Some(waiting) =
-            refusal.is_any_of(&UNREADABLE).then(|| self.outgoing.take_oldest()).flatten()
-        {
-            // Messages are answered in order.
-            self.outputs.push_back(Output::Resolve(waiting, Err(refusal.error)));
-            self.flush(now);
-        } else {
-            self.emit_error(refusal.error);
-        }
-    }
-
-    fn on_message_refused(&mut self, now: Now, cid: &str, refusal: Refusal) {
-        if refusal.is_any_of(&["not_entered"]) {
-            // It was in flight when the client left the room. It is sent again in the room.
-            if self.link.as_ref().is_some_and(|link| link.membership.is_some()) {
-                self.put_out(now, Refusal { is_temporary: true, ..refusal });
-            }
-        } else if refusal.is_any_of(&["rate_limited"])
-            || (refusal.is_temporary && refusal.retry_after.is_some())
-        {
-            self.outgoing.postpone(cid, refusal.retry_after.unwrap_or(DEFAULT_RETRY), now);
-            self.flush(now);
-        } else if let Some(waiting) = self.outgoing.take(cid) {
-            self.outputs.push_back(Output::Resolve(waiting, Err(refusal.error)));
-            self.flush(now);
-        } else {
-            self.emit_error(refusal.error);
-        }
-    }
-
-    fn on_enter_refused(&mut self, now: Now, refusal: Refusal) {
-        let Some(link) = &mut self.link else { return };
-        link.questions.answer(Question::Enter);
-        // On a reconnect, the room may be full because of the client's own lost connection: that is temporary as well.
-        let passes_later = self.state != State::Connecting && !refusal.is_any_of(&PERMANENT);
-        let refusal = Refusal { is_temporary: refusal.is_temporary || passes_later, ..refusal };
-        if refusal.is_temporary || link.was_in {
-            self.put_out(now, refusal);
-        } else {
-            self.close(refusal.error);
-        }
-    }
-
-    /// The connection stays, but the client is out of its room. It enters again if the reason is temporary.
-    fn put_out(&mut self, now: Now, refusal: Refusal) {
-        self.leave_room();
-        if !refusal.is_temporary {
-            return self.become_outside(refusal.error, None);
-        }
-        if self.has_failed_too_often(&refusal.error) {
+        if !link.set_welcome(welcome) {
             return;
         }
-        let random = self.random_part();
-        let hint = refusal.retry_after.map(RetryHint::after);
-        let wait = self.backoff.wait(hint.map_or(Retry::Backoff, Retry::Hint), random, now);
-        let at = self.not_too_late(now.saturating_add(wait), &refusal.error);
-        if let Some(link) = &mut self.link {
-            link.enter_at = at;
-            self.become_outside(refusal.error, Some(wait));
+        if !matches!(self.owner, Owner::Room(_)) {
+            self.attempts.end_first();
+            if self.rooms.is_empty() {
+                link.become_useful();
+                self.attempts.succeed(self.cx.now);
+            }
+            self.emit_state(ChatState::Online);
         }
+        self.begin();
+        self.expect_answer();
     }
 
-    pub(super) fn leave_room(&mut self) {
+    /// Resumes the session from before, and enters all rooms.
+    pub(super) fn begin(&mut self) {
+        self.resume();
+        self.enter_rooms();
+    }
+
+    fn resume(&mut self) {
+        let Some(link) = self.link.as_mut() else { return };
+        if !matches!(link.resumption, Resumption::Unasked | Resumption::Postponed(_)) {
+            return;
+        }
+        let own = link.token().map(str::to_owned);
+        let tokens = self.resume_tokens.to_resume(own.as_deref());
+        if tokens.is_empty() {
+            link.resumption = Resumption::Done;
+            return self.leaving.retain(&[]);
+        }
+        link.resumption = Resumption::Asked;
+        let frame = json!({"event": "resume", "message": tokens});
+        own.iter().for_each(|own| self.resume_tokens.add(own));
+        self.ask(Question::Resume, &frame);
+    }
+
+    pub(super) fn on_resumed(&mut self, resumed: &Resumed) {
+        self.end_resumption();
+        self.leaving.retain(&resumed.rooms);
+        for id in &resumed.rooms {
+            if self.leaving.is_unsent(id) || !(self.rooms.contains(id) || self.leaving.contains(id)) {
+                self.send_leave(id.clone(), None);
+            }
+        }
+        self.enter_rooms();
+        self.expect_answer();
+    }
+
+    /// The server has not resumed the session.
+    pub(super) fn on_resume_refused(&mut self, refusal: Refusal) {
         let Some(link) = &mut self.link else { return };
-        link.membership = None;
-        link.liveness.expect_answer(None);
-        self.outgoing.stop();
-    }
-
-    /// Tells the application that the client is connected, but not in its room.
-    pub(super) fn become_outside(&mut self, reason: ClientError, retry_in: Option<Duration>) {
-        if self.state != State::Connecting {
-            self.state = State::Outside;
-            self.emit(ClientEvent::State(ClientState::Outside { reason, retry_in }));
+        if refusal.is_postponement() {
+            link.questions.answer(&Question::Resume);
+            link.resumption = Resumption::Postponed(self.cx.now.saturating_add(refusal.wait()));
+            self.expect_answer();
+        } else {
+            self.emit_error(refusal.error());
+            self.on_resumed(&Resumed { rooms: Vec::new() });
         }
     }
 
-    fn add_member(&mut self, member: &str) {
-        self.members.retain(|known| **known != *member);
-        self.members.push_back(member.into());
-        if self.members.len() > MAX_MEMBERS {
-            self.members.pop_front();
+    /// It is known whether this connection continues the session from before.
+    fn end_resumption(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        link.questions.answer(&Question::Resume);
+        link.resumption = Resumption::Done;
+        self.resume_tokens.replace(link.token());
+    }
+
+    fn enter_rooms(&mut self) {
+        for key in self.rooms.keys() {
+            if self.rooms.get(key).is_some_and(|room| !room.is_in() && !room.is_entering()) {
+                self.enter(key);
+            }
         }
     }
-}
 
-impl Refusal {
-    fn is_any_of(&self, codes: &[&str]) -> bool {
-        matches!(&self.error, ClientError::Refused { code, .. } if codes.contains(&code.as_str()))
+    pub(super) fn enter(&mut self, key: RoomKey) {
+        let Some(link) = self.link.as_ref().filter(|link| link.may_enter()) else { return };
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        // It was joined again, and has to be left first.
+        if self.leaving.contains(room.id()) {
+            return;
+        }
+        link.token().into_iter().for_each(|own| self.resume_tokens.add(own));
+        let frame = room.enter();
+        self.ask(Question::Enter(key), &frame);
+        self.check_pause();
+    }
+
+    /// Does what is due in the rooms.
+    pub(super) fn tick_rooms(&mut self) {
+        let now = self.cx.now;
+        if self.link.as_ref().is_some_and(|link| link.is_resume_due(now)) {
+            self.begin();
+        }
+        for key in self.rooms.take_due(now) {
+            self.enter(key);
+        }
+        for id in self.leaving.due(now) {
+            self.send_leave(id, None);
+        }
+    }
+
+    pub(super) fn on_entered(&mut self, entered: Entered) {
+        let id = entered.room.clone();
+        let Some(key) = self.rooms.find(id.as_deref()).map(|room| room.key()) else {
+            // It was entered for the application, which has left it meanwhile.
+            return id.into_iter().for_each(|id| self.leave_unwanted(id));
+        };
+        if id.is_some_and(|id| self.leaving.contains(&id)) {
+            return;
+        }
+        let Some(link) = self.link.as_mut().filter(|link| link.welcome().is_some()) else { return };
+        link.questions.answer(&Question::Enter(key));
+        link.become_useful();
+        // The server's token buckets have paid for this enter: from now on, they hold no less than the client's.
+        if let Some(welcome) = link.take_limits() {
+            self.cx.outgoing.set_limits(welcome, self.cx.now);
+            (0..link.questions.enters()).for_each(|_| self.cx.outgoing.charge(0));
+        }
+        link.auth.accept();
+        if link.resumption != Resumption::Asked {
+            self.end_resumption();
+        }
+        if !self.rooms.is_in_any() {
+            self.attempts.succeed(self.cx.now);
+        }
+        self.refused_tokens = 0;
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.on_entered(entered, &mut self.cx);
+        }
+        self.expect_answer();
+        self.flush();
+    }
+
+    fn leave_unwanted(&mut self, id: String) {
+        if !self.leaving.contains(&id) {
+            self.send_leave(id, None);
+        }
+    }
+
+    pub(super) fn on_enter_refused(&mut self, key: RoomKey, refusal: Refusal) {
+        let Some(link) = &mut self.link else { return };
+        link.questions.answer(&Question::Enter(key));
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        let outcome = room.on_enter_refused(refusal, &mut self.cx);
+        self.expect_answer();
+        self.postpone_attempts();
+        self.conclude(key, outcome);
+    }
+
+    /// If no room lets the client in, the connection is of no use.
+    pub(super) fn postpone_attempts(&mut self) {
+        if !self.rooms.is_in_any()
+            && let Some(backoff) = self.rooms.backoff()
+        {
+            self.attempts.postpone(self.cx.now, backoff);
+        }
+    }
+
+    pub(super) fn on_left(&mut self, left: Left) {
+        let Left { room: Some(id), removal } = left else { return };
+        let key = self.rooms.find(Some(&id)).map(|room| room.key());
+        match (removal, key) {
+            (None, key) if self.leaving.contains(&id) => {
+                self.finish_leave(&id);
+                // It may have been joined again.
+                key.into_iter().for_each(|key| self.enter(key));
+            }
+            (Some(removal), Some(key)) if !self.leaving.contains(&id) => self.on_removed(key, removal),
+            // A repeated answer to a leave, or a removal before that answer.
+            _ => {}
+        }
+        self.expect_answer();
+    }
+
+    /// The client is no longer in a room that it wanted to leave.
+    pub(super) fn finish_leave(&mut self, id: &str) {
+        if let Some(link) = &mut self.link {
+            link.questions.answer(&Question::Leave(id.to_owned()));
+        }
+        for key in self.leaving.finish(id) {
+            self.cx.outputs.push(Output::Left(key));
+        }
+    }
+
+    fn on_removed(&mut self, key: RoomKey, removal: Removal) {
+        if removal.code == "token_expired" {
+            return self.on_room_expired(key, removal.message);
+        }
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        let outcome = room.on_removed(Refusal::of_removal(removal), &mut self.cx);
+        if let Some(link) = self.link.as_mut().filter(|_| !room.is_entering()) {
+            link.questions.answer(&Question::Enter(key));
+        }
+        self.postpone_attempts();
+        self.conclude(key, outcome);
+    }
+
+    /// Leaves a room, and closes it for good. `waiting` is told once the server knows.
+    pub(super) fn remove_room(&mut self, key: RoomKey, error: ClientError, waiting: Option<RoomKey>) {
+        let Some(room) = self.rooms.remove(key) else { return };
+        for message in self.cx.outgoing.drain(key) {
+            self.cx.outputs.resolve(message, Err(error.as_closed()));
+        }
+        let (id, is_there) = (room.id().to_owned(), room.is_in() || room.is_entering());
+        room.close(error.clone(), &mut self.cx.outputs);
+        if is_there {
+            self.send_leave(id, waiting);
+        } else {
+            if self.link.as_ref().is_none_or(Link::may_resume) {
+                // The session from before may be in the room.
+                self.leaving.add(&id, None);
+            }
+            waiting.into_iter().for_each(|key| self.cx.outputs.push(Output::Left(key)));
+        }
+        self.check_pause();
+        self.close_if_unused(error);
+    }
+
+    /// A room is closed for good, though the application has not left it.
+    pub(super) fn end_room(&mut self, key: RoomKey, error: ClientError) {
+        if self.owner == Owner::Room(key) { self.close(error) } else { self.remove_room(key, error, None) }
+    }
+
+    fn send_leave(&mut self, id: String, waiting: Option<RoomKey>) {
+        let Some(link) = &self.link else { return };
+        let repeat_at = self.attempts.step_deadline(self.cx.now, link.liveness.patience());
+        self.leaving.add(&id, waiting);
+        self.leaving.send(&id, repeat_at);
+        let frame = json!({"event": "leave", "roomId": id});
+        self.ask(Question::Leave(id), &frame);
     }
 }

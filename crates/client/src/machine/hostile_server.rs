@@ -4,13 +4,15 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::tests::{ms, settings};
+use super::tests::{R, ms, settings};
 use super::*;
 
 fn frame() -> impl Strategy<Value = String> {
     let event = prop::sample::select(vec![
         "welcome",
         "entered",
+        "left",
+        "resumed",
         "ack",
         "error",
         "noAuth",
@@ -30,19 +32,25 @@ fn frame() -> impl Strategy<Value = String> {
         "denied",
         "not_entered",
         "too_deep",
+        "token_expired",
+        "room_closed",
     ]);
     let rate =
         prop::sample::select(vec![json!(null), json!(0), json!(-1), json!(1e-300), json!(1e300), json!(3)]);
-    (event, number, any::<[bool; 6]>(), "[EF]", code, rate).prop_map(|(event, n, flags, epoch, code, rate)| {
+    let room = prop::sample::select(vec!["r", "q", "s"]);
+    let frame = (event, number, any::<[bool; 7]>(), "[EF]", code, rate, room);
+    frame.prop_map(|(event, n, flags, epoch, code, rate, room)| {
         let mut object = json!({"event": event, "epoch": epoch, "resumed": flags[0], "recovered": flags[1],
             "member": "1", "resume": "s", "limits": {"cids": n, "messageBytes": if n == 0 { 0 } else { 999 }},
             "rates": {"messages": rate, "bytes": rate, "burst": rate}, "in": n, "missed": n, "retryAfter": n,
-            "heartbeat": {"interval": n, "timeout": n}, "message": "m", "code": code});
+            "heartbeat": {"interval": n, "timeout": n}, "message": "m",
+            "rooms": [{"roomId": "q"}, {"roomId": "s"}]});
         let optional = [
             (flags[2], "seq", json!(n)),
             (flags[3], "replayed", json!(n)),
             (flags[4], "cid", json!(format!("{:016x}{:016x}", 1, 1))),
-            (flags[5], "roomId", json!("r")),
+            (flags[5], "roomId", json!(room)),
+            (flags[6], "code", json!(code)),
         ];
         for (_, key, value) in optional.into_iter().filter(|(is_there, ..)| *is_there) {
             object[key] = value;
@@ -61,13 +69,19 @@ enum Input {
     Closed(u16, String),
     Fail(u16),
     Tick,
-    Full,
-    Capacity,
-    Send,
-    Enter,
+    Full(RoomKey),
+    Capacity(RoomKey),
+    Send(RoomKey),
+    Enter(RoomKey),
+    Join,
+    Leave,
+    Release,
 }
 
+const Q: RoomKey = RoomKey(1);
+
 fn input() -> impl Strategy<Value = Input> {
+    let room = prop::sample::select(vec![R, Q]);
     prop_oneof![
         4 => Just(Input::Open),
         2 => any::<bool>().prop_map(Input::Token),
@@ -78,10 +92,13 @@ fn input() -> impl Strategy<Value = Input> {
             .prop_map(|(code, reason)| Input::Closed(code, reason)),
         1 => (300u16..600).prop_map(Input::Fail),
         5 => Just(Input::Tick),
-        1 => Just(Input::Full),
-        1 => Just(Input::Capacity),
-        3 => Just(Input::Send),
-        1 => Just(Input::Enter),
+        1 => room.clone().prop_map(Input::Full),
+        1 => room.clone().prop_map(Input::Capacity),
+        3 => room.clone().prop_map(Input::Send),
+        1 => room.prop_map(Input::Enter),
+        1 => Just(Input::Join),
+        1 => Just(Input::Leave),
+        1 => Just(Input::Release),
     ]
 }
 
@@ -104,24 +121,33 @@ fn step(m: &mut Machine<u32>, now: &mut Now, input: Input) -> Result<(), TestCas
             while m.deadline().is_some_and(|at| at <= *now) && *now < Now::MAX {
                 m.tick(*now);
                 ticks += 1;
-                prop_assert!(ticks < 10, "always due: {:?}", m.link);
+                prop_assert!(ticks < 20, "always due: {:?} {:?} {:?}", m.link, m.rooms, m.leaving);
             }
         }
-        Input::Full => m.on_full(*now),
-        Input::Capacity => m.on_capacity(*now),
-        Input::Send => m.publish(*now, r#"{"event":"x""#, 0),
-        Input::Enter => m.enter_again(*now),
+        Input::Full(room) => m.on_full(*now, room),
+        Input::Capacity(room) => m.on_capacity(*now, room),
+        Input::Send(room) => m.publish(*now, room, r#"{"event":"x""#, 0),
+        Input::Enter(room) => m.enter_again(*now, room),
+        Input::Join => m.join(*now, Q, "q".into(), "ann".into()),
+        Input::Leave => m.leave(*now, Q),
+        Input::Release => m.release(*now),
     }
     Ok(())
 }
 
 proptest! {
     #[test]
-    fn any_input_is_handled(inputs in prop::collection::vec(input(), 0..80), renewable in any::<bool>()) {
+    fn any_input_is_handled(
+        inputs in prop::collection::vec(input(), 0..80), renewable in any::<bool>(), is_chat in any::<bool>(),
+    ) {
         let credential = if renewable { Credential::Renewable } else { Credential::Fixed };
         let settings = Settings { first_timeout: Now::MAX, credential, ..settings() };
         let max_unsent = settings.max_unsent;
-        let mut m = Machine::new(settings, Box::new(|| 1));
+        let mut m = if is_chat {
+            Machine::new(settings, Box::new(|| 1))
+        } else {
+            Machine::with_room(settings, Box::new(|| 1), R, "r".into(), "ann".into())
+        };
         let mut now = ms(0);
         for input in inputs {
             step(&mut m, &mut now, input)?;
@@ -130,10 +156,9 @@ proptest! {
                     prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
                 }
             }
-            prop_assert!(m.members.len() <= 16);
-            prop_assert!(m.outgoing.unsent() <= max_unsent);
+            prop_assert!([R, Q].iter().all(|room| m.cx.outgoing.unsent(*room) <= max_unsent));
             prop_assert_eq!(m.deadline().is_none(), m.ended().is_some(), "{:?}", m.link);
-            prop_assert_eq!(m.link.is_none() && m.connect_at.is_none(), m.ended().is_some());
+            prop_assert_eq!(m.link.is_none() && m.attempts.deadline().is_none(), m.ended().is_some());
         }
     }
 }

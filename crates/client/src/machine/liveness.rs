@@ -51,6 +51,11 @@ impl Liveness {
         self.answer_by = by;
     }
 
+    /// Whether the server has to answer by some time.
+    pub(super) fn expects_answer(&self) -> bool {
+        self.answer_by.is_some()
+    }
+
     /// Something was received, even if only a part of a frame.
     pub(super) fn receive(&mut self, now: Now) {
         let silence = now.saturating_sub(self.last_received);

@@ -51,12 +51,18 @@ impl Membership {
     /// Something arrives that can't be read and has no `seq`. In a replay it has the next `seq`, which is returned.
     /// Otherwise the frame after it shows whether it was one of the room.
     pub(super) fn receive_unreadable(&mut self) -> Option<u64> {
-        if self.last < self.entered_at {
+        if self.is_replaying() {
             self.last += 1;
             return Some(self.last);
         }
         self.unread += 1;
         None
+    }
+
+    /// Something arrives that can't be read, and that may be a frame of this room or of another one. The next frame shows
+    /// it.
+    pub(super) fn note_unreadable(&mut self) {
+        self.unread += 1;
     }
 
     /// This many frames will not arrive.
@@ -69,9 +75,14 @@ impl Membership {
         seq <= self.entered_at
     }
 
+    /// Whether frames from before it are still to come.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.last < self.entered_at
+    }
+
     /// Whether messages may be sent. One that is in the replay must not be sent again.
     pub(super) fn may_send(&self) -> bool {
-        self.are_messages_known || self.last >= self.entered_at
+        self.are_messages_known || !self.is_replaying()
     }
 }
 

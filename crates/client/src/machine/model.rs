@@ -1,6 +1,7 @@
-//! Tests the machine against a small model of a server. Connections break at any moment, the server refuses
-//! messages and removes members, and some frames can't be read. Each message is published once and in order, and
-//! each frame of the room reaches the application once and in order, or is reported as missed.
+//! Tests the machine against a small model of a server with two rooms. Connections break at any moment, the server refuses
+//! messages and removes members, the application leaves one of the rooms and joins it again, and some frames can't be
+//! read. Each message is published once and in order, each frame of a room reaches the application once and in order, or
+//! is reported as missed, and the session is in no room that was left.
 
 mod server;
 
@@ -9,15 +10,19 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use serde_json::{Value, from_str, json};
 
-use self::server::{Connection, Server, is_refused, is_unreadable};
+use self::server::{Connection, ROOMS, Server, is_refused, is_unreadable};
 use super::*;
+use crate::event::{ClientEvent, ClientState};
+
+/// The application leaves this room and joins it again. It is always in the other one.
+const VISITED: usize = 1;
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
-    Publish,
-    OtherPublishes,
+    Publish(usize),
+    OtherPublishes(usize),
     /// Another member publishes what this client can't read, with or without a `seq` that it can.
-    OtherPublishesUnreadable(bool),
+    OtherPublishesUnreadable(usize, bool),
     /// The server handles one frame, and acknowledges before or after it publishes.
     Serve(bool),
     /// The client handles one frame.
@@ -28,16 +33,31 @@ enum Op {
     BreakServed,
     /// The session's resume window ends.
     Expire,
-    /// The server removes the client from the room.
-    PutOut,
-    /// The server refuses the next message for some time.
-    Throttle,
+    /// The server removes the client from a room.
+    PutOut(usize),
+    /// The server refuses the next message to a room for some time.
+    Throttle(usize),
     /// Time passes until the client's deadline.
     Wait,
-    /// The application takes no events.
-    Full,
-    /// The application takes events again.
-    Capacity,
+    /// The application takes no events of a room.
+    Full(usize),
+    /// The application takes events of a room again.
+    Capacity(usize),
+    Join,
+    Leave,
+}
+
+/// What the application knows of a room.
+#[derive(Debug, Default)]
+struct Told {
+    /// `None` if it is not to be in the room.
+    key: Option<RoomKey>,
+    is_online: bool,
+    was_in: bool,
+    /// The last position.
+    last: u64,
+    /// The `seq` of each frame that was missed.
+    missed: Vec<u64>,
 }
 
 struct Simulation {
@@ -46,14 +66,12 @@ struct Simulation {
     server: Server,
     /// The client's connection.
     connection: Option<usize>,
-    published: u64,
+    joined: u64,
+    told: [Told; ROOMS],
+    /// The room of each message.
+    published: Vec<usize>,
     resolved: HashMap<u64, Result<u64, ClientError>>,
-    was_in: bool,
-    /// The last position that the application was told.
-    last: u64,
-    /// The `seq` of each frame that the application was told to have missed.
-    missed: Vec<u64>,
-    throttles: bool,
+    throttles: [bool; ROOMS],
 }
 
 impl Simulation {
@@ -66,8 +84,6 @@ impl Simulation {
             state
         };
         let settings = Settings {
-            name: "ann".into(),
-            room: "r".into(),
             credential: Credential::Fixed,
             backoff: (Now::from_millis(10), Now::from_millis(100)),
             step_timeout: Now::from_secs(10),
@@ -80,15 +96,22 @@ impl Simulation {
             now: Now::ZERO,
             server: Server::default(),
             connection: None,
-            published: 0,
+            joined: 0,
+            told: Default::default(),
+            published: Vec::new(),
             resolved: HashMap::new(),
-            was_in: false,
-            last: 0,
-            missed: Vec::new(),
-            throttles: false,
+            throttles: [false; ROOMS],
         };
-        simulation.perform();
+        (0..ROOMS).for_each(|room| simulation.join(room));
         simulation
+    }
+
+    fn join(&mut self, room: usize) {
+        let key = RoomKey(self.joined);
+        self.joined += 1;
+        self.told[room] = Told { key: Some(key), ..Told::default() };
+        self.machine.join(self.now, key, room.to_string(), "ann".into());
+        self.perform();
     }
 
     fn perform(&mut self) {
@@ -108,20 +131,16 @@ impl Simulation {
                     self.connection.take().into_iter().for_each(|n| self.server.lose(n));
                 }
                 Output::Resolve(n, result) => assert_eq!(self.resolved.insert(n, result), None),
-                Output::Emit(ClientEvent::Enter(f) | ClientEvent::Out(f) | ClientEvent::Message(f)) => {
-                    self.last += 1;
-                    assert_eq!(f.seq(), Some(self.last), "the order of frames");
+                Output::Emit(key, event) => {
+                    if let Some(room) = self.told.iter_mut().find(|room| room.key == Some(key)) {
+                        room.hear(event, self.machine.standing(key));
+                    }
                 }
-                Output::Emit(ClientEvent::Gap { missed }) => {
-                    let before = self.last;
-                    self.last += missed.unwrap();
-                    self.missed.extend(before + 1..=self.last);
+                Output::EmitChat(_) | Output::Left(_) => {}
+                Output::Closed(key, error) => {
+                    let room = self.told.iter().position(|room| room.key == Some(key));
+                    assert_eq!(room, None, "closed: {error}");
                 }
-                Output::Emit(ClientEvent::Entered { .. }) if !self.was_in => {
-                    self.was_in = true;
-                    self.last = self.machine.position.as_ref().unwrap().seq;
-                }
-                Output::Emit(_) => {}
             }
         }
     }
@@ -132,8 +151,7 @@ impl Simulation {
 
     fn serve(&mut self, ack_first: bool) -> bool {
         let Some(n) = self.connection else { return false };
-        let throttles = std::mem::take(&mut self.throttles);
-        self.server.serve(n, self.now, throttles, ack_first)
+        self.server.serve(n, self.now, &mut self.throttles, ack_first)
     }
 
     fn serve_all(&mut self) {
@@ -157,19 +175,23 @@ impl Simulation {
 
     fn step(&mut self, op: Op) {
         match op {
-            Op::Publish => {
-                let body = format!(r#"{{"event":"message","message":{}"#, self.published);
-                self.machine.publish(self.now, &body, self.published);
-                self.published += 1;
+            Op::Publish(room) => {
+                let Some(key) = self.told[room].key else { return };
+                let n = self.published.len() as u64;
+                self.published.push(room);
+                self.machine.publish(self.now, key, &format!(r#"{{"event":"message","message":{n}"#), n);
             }
-            Op::OtherPublishes => {
+            Op::OtherPublishes(room) => {
                 let frame = json!({"event": "message", "message": "hi", "name": "bob", "member": "b"});
-                self.server.publish(frame);
+                self.server.publish(room, frame);
             }
-            Op::OtherPublishesUnreadable(has_seq) => {
-                let seq = self.server.log.len() + 1;
-                let text = if has_seq { format!(r#"{{"message":1e999,"seq":{seq}}}"#) } else { "{".into() };
-                self.server.publish_text(text);
+            Op::OtherPublishesUnreadable(room, has_seq) => {
+                let seq = self.server.logs[room].len() + 1;
+                let text = match has_seq {
+                    true => format!(r#"{{"message":1e999,"roomId":"{room}","seq":{seq}}}"#),
+                    false => "{".into(),
+                };
+                self.server.publish_text(room, text);
             }
             Op::Serve(ack_first) => {
                 self.serve(ack_first);
@@ -184,53 +206,117 @@ impl Simulation {
             }
             Op::Expire if self.connection.is_none() => self.server.expire(),
             Op::Expire => {}
-            Op::PutOut => self.connection.into_iter().for_each(|n| self.server.put_out(n)),
-            Op::Throttle => self.throttles = true,
+            Op::PutOut(room) => self.connection.into_iter().for_each(|n| self.server.put_out(n, room)),
+            Op::Throttle(room) => self.throttles[room] = true,
             Op::Wait => {
                 self.now = self.machine.deadline().unwrap();
                 self.machine.tick(self.now);
             }
-            Op::Full => self.machine.on_full(self.now),
-            Op::Capacity => self.machine.on_capacity(self.now),
+            Op::Full(room) => {
+                self.told[room].key.into_iter().for_each(|key| self.machine.on_full(self.now, key))
+            }
+            Op::Capacity(room) => {
+                self.told[room].key.into_iter().for_each(|key| self.machine.on_capacity(self.now, key));
+            }
+            Op::Join if self.told[VISITED].key.is_none() => self.join(VISITED),
+            Op::Join => {}
+            Op::Leave => {
+                if let Some(key) = self.told[VISITED].key.take() {
+                    self.machine.leave(self.now, key);
+                }
+            }
         }
         self.perform();
     }
 
-    /// Runs until every message is resolved and every frame received.
+    /// Runs until every message is resolved, every frame received, and every room left that was to be left.
     fn finish(&mut self) {
-        self.step(Op::Capacity);
-        for _ in 0..200 {
+        (0..ROOMS).for_each(|room| self.step(Op::Capacity(room)));
+        for _ in 0..300 {
             let mut idle = false;
             while !idle {
                 self.serve_all();
                 idle = !self.receive();
                 self.perform();
             }
-            let is_in = self.connection.is_some_and(|n| self.server.has_member(n));
-            if is_in && self.machine.state == State::Online && self.resolved.len() as u64 == self.published {
+            let is_there = (0..ROOMS).all(|room| {
+                let is_member = self.connection.is_some_and(|n| self.server.is_member(n, room));
+                let told = &self.told[room];
+                is_member == told.key.is_some() && (told.key.is_none() || told.is_online)
+            });
+            if is_there && self.connection.is_some() && self.resolved.len() == self.published.len() {
                 return;
             }
             self.step(Op::Wait);
         }
-        panic!("it does not finish: {:?}", self.machine.link);
+        panic!("it does not finish: {:?} {:?}", self.machine.link, self.machine.rooms);
+    }
+
+    /// Checks what was published in a room, and what the application knows of it.
+    fn check(&self, room: usize) -> Result<(), TestCaseError> {
+        let log = &self.server.logs[room];
+        let frames: Vec<Value> = log.iter().map(|frame| from_str(frame).unwrap_or_default()).collect();
+        let own: Vec<u64> = frames.iter().filter_map(|frame| frame["message"].as_u64()).collect();
+        prop_assert!(own.is_sorted_by(|a, b| a < b), "each once and in order: {:?}", own);
+        for (n, _) in self.published.iter().enumerate().filter(|(_, of)| **of == room) {
+            let n = n as u64;
+            match &self.resolved[&n] {
+                Ok(seq) => prop_assert_eq!(&frames[*seq as usize - 1]["message"], n),
+                Err(ClientError::Refused { .. }) => prop_assert!(is_refused(n) && !own.contains(&n)),
+                Err(error) => prop_assert!(room == VISITED, "not published: {}", error),
+            }
+        }
+        let told = &self.told[room];
+        if told.key.is_some() {
+            prop_assert_eq!(told.last, log.len() as u64);
+        }
+        for seq in &told.missed {
+            prop_assert!(is_unreadable(&log[*seq as usize - 1]), "{} was there", seq);
+        }
+        Ok(())
+    }
+}
+
+impl Told {
+    fn hear(&mut self, event: ClientEvent, standing: Standing) {
+        match event {
+            ClientEvent::Enter(frame) | ClientEvent::Out(frame) | ClientEvent::Message(frame) => {
+                self.last += 1;
+                assert_eq!(frame.seq(), Some(self.last), "the order of frames");
+            }
+            ClientEvent::Gap { missed } => {
+                let before = self.last;
+                self.last += missed.unwrap();
+                self.missed.extend(before + 1..=self.last);
+            }
+            ClientEvent::Entered { .. } if !self.was_in => {
+                self.was_in = true;
+                self.last = standing.position.unwrap().seq();
+            }
+            ClientEvent::State(state) => self.is_online = state == ClientState::Online,
+            _ => {}
+        }
     }
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let room = 0..ROOMS;
     let op = prop_oneof![
-        4 => Just(Op::Publish),
-        2 => Just(Op::OtherPublishes),
-        1 => any::<bool>().prop_map(Op::OtherPublishesUnreadable),
-        6 => any::<bool>().prop_map(Op::Serve),
-        8 => Just(Op::Receive),
+        4 => room.clone().prop_map(Op::Publish),
+        2 => room.clone().prop_map(Op::OtherPublishes),
+        1 => (room.clone(), any::<bool>()).prop_map(|(room, has_seq)| Op::OtherPublishesUnreadable(room, has_seq)),
+        8 => any::<bool>().prop_map(Op::Serve),
+        10 => Just(Op::Receive),
         1 => Just(Op::Break),
         1 => Just(Op::BreakServed),
         1 => Just(Op::Expire),
-        1 => Just(Op::PutOut),
-        1 => Just(Op::Throttle),
+        1 => room.clone().prop_map(Op::PutOut),
+        1 => room.clone().prop_map(Op::Throttle),
         3 => Just(Op::Wait),
-        1 => Just(Op::Full),
-        1 => Just(Op::Capacity),
+        1 => room.clone().prop_map(Op::Full),
+        1 => room.prop_map(Op::Capacity),
+        1 => Just(Op::Join),
+        1 => Just(Op::Leave),
     ];
     prop::collection::vec(op, 0..150)
 }
@@ -243,23 +329,10 @@ proptest! {
             simulation.step(op);
         }
         simulation.finish();
-        simulation.step(Op::OtherPublishes);
+        (0..ROOMS).for_each(|room| simulation.step(Op::OtherPublishes(room)));
         simulation.finish();
-
-        let log = &simulation.server.log;
-        let frames: Vec<Value> = log.iter().map(|frame| from_str(frame).unwrap_or_default()).collect();
-        let own: Vec<u64> = frames.iter().filter_map(|frame| frame["message"].as_u64()).collect();
-        let expected: Vec<u64> = (0..simulation.published).filter(|n| !is_refused(*n)).collect();
-        prop_assert_eq!(own, expected);
-        for (n, result) in &simulation.resolved {
-            match result {
-                Ok(seq) => prop_assert_eq!(&frames[*seq as usize - 1]["message"], *n),
-                Err(_) => prop_assert!(is_refused(*n)),
-            }
-        }
-        prop_assert_eq!(simulation.last, log.len() as u64);
-        for seq in &simulation.missed {
-            prop_assert!(is_unreadable(&log[*seq as usize - 1]), "{} was there", seq);
+        for room in 0..ROOMS {
+            simulation.check(room)?;
         }
     }
 }

@@ -7,11 +7,14 @@ use tower_chat_rooms_protocol::MAX_RESUME_TOKENS;
 pub(super) struct ResumeTokens(Vec<String>);
 
 impl ResumeTokens {
-    /// An enter was sent on the connection with this token. From now on this connection may hold the session, whether an
-    /// answer arrives or not.
+    /// The server was asked on the connection with this token to resume the session or to enter. From now on this
+    /// connection may hold the session, whether an answer arrives or not.
     pub(super) fn add(&mut self, token: &str) {
+        if self.0.iter().any(|known| known == token) {
+            return;
+        }
         // The first token is that of the last connection that is known to have held the session. It is the right one
-        // if no enter since has arrived; otherwise one of the latest is.
+        // if nothing since has arrived; otherwise one of the latest is.
         if self.0.len() == MAX_RESUME_TOKENS {
             self.0.remove(1);
         }
@@ -23,8 +26,8 @@ impl ResumeTokens {
         self.0 = token.map(str::to_owned).into_iter().collect();
     }
 
-    /// The tokens to enter with on the connection that has this one.
-    pub(super) fn to_enter(&self, own: Option<&str>) -> Vec<&str> {
+    /// The tokens to resume with on the connection that has this one.
+    pub(super) fn to_resume(&self, own: Option<&str>) -> Vec<&str> {
         self.0.iter().map(String::as_str).filter(|token| Some(*token) != own).collect()
     }
 }
@@ -34,17 +37,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_and_the_latest_are_kept_until_an_enter_is_answered() {
+    fn the_first_and_the_latest_are_kept_until_the_server_has_answered() {
         let mut tokens = ResumeTokens::default();
-        assert!(tokens.to_enter(None).is_empty());
+        assert!(tokens.to_resume(None).is_empty());
         for n in 1..=10 {
             tokens.add(&n.to_string());
         }
-        assert_eq!(tokens.to_enter(Some("10")), ["1", "4", "5", "6", "7", "8", "9"]);
+        assert_eq!(tokens.to_resume(Some("10")), ["1", "4", "5", "6", "7", "8", "9"]);
         tokens.replace(Some("10"));
-        assert!(tokens.to_enter(Some("10")).is_empty());
-        assert_eq!(tokens.to_enter(Some("11")), ["10"]);
+        assert!(tokens.to_resume(Some("10")).is_empty());
+        assert_eq!(tokens.to_resume(Some("11")), ["10"]);
         tokens.replace(None);
-        assert!(tokens.to_enter(None).is_empty());
+        assert!(tokens.to_resume(None).is_empty());
     }
 }

@@ -1,146 +1,357 @@
-//! Handles the server's frames.
+//! One room of a connection: when it is entered, and what happens if it can't be.
 
-use serde_json::{Map, Value};
+use std::time::Duration;
 
-use super::membership::{Membership, Place};
-use super::{Machine, Now, Output};
+use serde_json::{Map, Value, json};
+
+use super::backoff::{Backoff, Retry};
+use super::context::Context;
+use super::outputs::{Output, Outputs};
+use super::refusal::Refusal;
+use super::room_log::{FramesMissing, RoomLog};
+use super::{Now, RoomKey, Standing};
 use crate::error::ClientError;
-use crate::event::{ClientEvent, RoomFrame};
-use crate::incoming::Incoming;
+use crate::event::{ClientEvent, ClientState};
+use crate::incoming::Entered;
+use crate::retry_hint::RetryHint;
 
-impl<T> Machine<T> {
-    pub(crate) fn on_text(&mut self, now: Now, text: &str) {
-        let Some(link) = self.link.as_mut().filter(|link| link.is_open) else { return };
-        link.liveness.receive(now);
-        match Incoming::parse(text) {
-            Incoming::Heartbeat => {
-                link.liveness.receive_heartbeat(now);
-                self.outputs.push_back(Output::Pong);
+#[derive(Debug)]
+pub(super) struct Room {
+    key: RoomKey,
+    id: String,
+    name: String,
+    state: State,
+    limits: JoinLimits,
+    log: RoomLog,
+    /// The client was in the room on this connection.
+    was_in: bool,
+    /// An enter is not answered yet.
+    is_entering: bool,
+    /// When to enter again, after a temporary refusal.
+    enter_at: Option<Now>,
+    backoff: Backoff,
+}
+
+/// What the application was last told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing: the room was not entered yet.
+    Joining,
+    Online,
+    Outside,
+    Reconnecting,
+}
+
+/// When a room is given up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JoinLimits {
+    /// When it must have been entered for the first time.
+    pub(super) join_by: Now,
+    /// Failed attempts in a row.
+    pub(super) max_attempts: u32,
+}
+
+/// What the connection has to do after something has happened in a room.
+#[derive(Debug, PartialEq)]
+#[must_use]
+pub(super) enum Outcome {
+    Nothing,
+    /// Frames are missing that the server should have sent. They can be had on another connection.
+    IsBroken,
+    /// The room is to be closed for good.
+    IsOver(ClientError),
+}
+
+impl Room {
+    /// `backoff` is that of the connection.
+    pub(super) fn new(key: RoomKey, id: String, name: String, limits: JoinLimits, backoff: Backoff) -> Room {
+        Room {
+            key,
+            id,
+            name,
+            state: State::Joining,
+            limits,
+            log: RoomLog::new(key),
+            was_in: false,
+            is_entering: false,
+            enter_at: None,
+            backoff,
+        }
+    }
+
+    pub(super) fn key(&self) -> RoomKey {
+        self.key
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing { position: self.log.position().cloned(), member: self.log.member().cloned() }
+    }
+
+    pub(super) fn backoff(&self) -> &Backoff {
+        &self.backoff
+    }
+
+    /// Whether the client is in the room, on this connection.
+    pub(super) fn is_in(&self) -> bool {
+        self.log.is_in()
+    }
+
+    /// Whether the client was in the room, on this connection.
+    pub(super) fn was_in(&self) -> bool {
+        self.was_in
+    }
+
+    pub(super) fn is_entering(&self) -> bool {
+        self.is_entering
+    }
+
+    /// When something is due.
+    pub(super) fn deadline(&self) -> Option<Now> {
+        let join_by = (self.state == State::Joining).then_some(self.limits.join_by);
+        [join_by, self.enter_at].into_iter().flatten().min()
+    }
+
+    /// Whether it is time to enter again.
+    pub(super) fn is_enter_due(&mut self, now: Now) -> bool {
+        self.enter_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// Whether the application must have been told by this time that the room was entered.
+    pub(super) fn must_be_in_by(&self, at: Now) -> bool {
+        self.state == State::Joining && at >= self.limits.join_by
+    }
+
+    /// The error of a room that is given up.
+    pub(super) fn gave_up(&self, last: ClientError) -> ClientError {
+        ClientError::GaveUp { attempts: self.backoff.failures(), last: last.into() }
+    }
+
+    /// Returns the frame that enters the room.
+    pub(super) fn enter(&mut self) -> Value {
+        self.enter_at = None;
+        self.is_entering = true;
+        let mut frame = json!({"event": "enter", "message": self.name, "roomId": self.id});
+        if let Some(position) = self.log.position() {
+            frame["since"] = json!({"epoch": position.epoch(), "seq": position.seq()});
+        }
+        frame
+    }
+
+    pub(super) fn on_entered<T>(&mut self, entered: Entered, cx: &mut Context<T>) {
+        self.is_entering = false;
+        self.enter_at = None;
+        self.was_in = true;
+        if self.state != State::Online {
+            self.backoff.succeed(cx.now);
+            self.state = State::Online;
+            cx.outputs.emit(self.key, ClientEvent::State(ClientState::Online));
+        }
+        self.log.enter(entered, cx);
+    }
+
+    pub(super) fn on_frame<T>(
+        &mut self,
+        seq: u64,
+        object: Map<String, Value>,
+        cx: &mut Context<T>,
+    ) -> Outcome {
+        self.log.on_frame(seq, object, cx).into()
+    }
+
+    /// Whether frames from before the client was in the room are still to come.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.log.is_replaying()
+    }
+
+    pub(super) fn on_unreadable<T>(&mut self, seq: Option<u64>, cx: &mut Context<T>) -> Outcome {
+        self.log.on_unreadable(seq, cx).into()
+    }
+
+    /// Something that can't be read may be a frame of this room, or of another one.
+    pub(super) fn note_unreadable(&mut self) {
+        self.log.note_unreadable();
+    }
+
+    pub(super) fn on_lagged<T>(&mut self, missed: u64, cx: &mut Context<T>) {
+        self.log.on_lagged(missed, cx);
+    }
+
+    /// Emits an event that no replay contains.
+    pub(super) fn emit_unrecoverable<T>(&mut self, event: ClientEvent, cx: &mut Context<T>) {
+        self.log.emit_unrecoverable(event, cx);
+    }
+
+    /// The application takes no events, and the queue is full. Returns `false` if this is known, or does not matter.
+    pub(super) fn on_full(&mut self) -> bool {
+        self.log.on_full()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.log.is_full()
+    }
+
+    /// The application takes events again. Returns whether the room has to be entered again for dropped frames.
+    pub(super) fn on_capacity<T>(&mut self, cx: &mut Context<T>) -> bool {
+        self.log.on_capacity(cx) && !self.is_entering
+    }
+
+    /// The server has not looked at the enter, because the client has to authenticate first.
+    pub(super) fn on_enter_ignored(&mut self) {
+        self.is_entering = false;
+    }
+
+    pub(super) fn on_enter_refused<T>(&mut self, refusal: Refusal, cx: &mut Context<T>) -> Outcome {
+        self.is_entering = false;
+        if self.is_in() {
+            // It was for the frames that were dropped.
+            if !refusal.is_temporary() {
+                return Outcome::IsBroken;
             }
-            Incoming::Pong => {}
-            Incoming::Welcome(welcome) => self.on_welcome(now, welcome),
-            Incoming::Entered(entered) => self.on_entered(now, entered),
-            Incoming::Ack { cid, seq } => self.on_acknowledged(now, &cid, seq),
-            Incoming::Authenticated => self.on_authenticated(now),
-            Incoming::Expiring(left) => self.on_expiring(now, left),
-            Incoming::NoAuth { why, has_room } => self.on_no_auth(now, why, has_room),
-            Incoming::Error(error) => self.on_error(now, error),
-            Incoming::Lagged(missed) => self.on_lagged(now, missed),
-            Incoming::Frame(object) => self.on_frame(now, object),
-            Incoming::Unreadable { seq, why } => self.on_unreadable(now, seq, &why),
-            Incoming::Malformed(event) => {
-                let why = format!("a frame {event:?} of the protocol lacks a key");
-                self.emit_error(ClientError::BadFrame(why));
-            }
+            self.enter_at = Some(cx.now.saturating_add(refusal.wait()));
+            return Outcome::Nothing;
         }
-    }
-
-    /// Something was received that is not text.
-    pub(crate) fn on_binary(&mut self, now: Now) {
-        let Some(link) = self.link.as_mut().filter(|link| link.is_open) else { return };
-        link.liveness.receive(now);
-        self.on_unreadable(now, None, "it is binary");
-    }
-
-    fn on_acknowledged(&mut self, now: Now, cid: &str, seq: u64) {
-        if let Some(waiting) = self.outgoing.acknowledge(cid) {
-            self.outputs.push_back(Output::Resolve(waiting, Ok(seq)));
-            self.flush(now);
-        }
-    }
-
-    fn on_frame(&mut self, now: Now, object: Map<String, Value>) {
-        let Some(seq) = object.get("seq").and_then(Value::as_u64) else {
-            return self.emit_unrecoverable(ClientEvent::Direct(RoomFrame::new(object, false, false)));
-        };
-        let Some(is_replayed) = self.receive_place(now, seq) else { return };
-        let is_own = self.is_own(object.get("member"), is_replayed);
-        if is_own && let Some(cid) = object.get("cid").and_then(Value::as_str) {
-            self.on_acknowledged(now, cid, seq);
-        }
-        if self.advance(seq) {
-            let frame = RoomFrame::new(object, is_own, is_replayed);
-            self.emit(match frame.event() {
-                "enter" => ClientEvent::Enter(frame),
-                "out" => ClientEvent::Out(frame),
-                _ => ClientEvent::Message(frame),
-            });
-        }
-        self.start_sending(now);
-    }
-
-    /// Whether a frame of this member is the client's own. In a replay, it may be of an earlier membership.
-    fn is_own(&self, member: Option<&Value>, is_replayed: bool) -> bool {
-        let Some(member) = member.and_then(Value::as_str).filter(|member| !member.is_empty()) else {
-            return false;
-        };
-        let mut latest_first = self.members.iter().rev();
-        if is_replayed {
-            latest_first.any(|own| **own == *member)
+        // On a reconnect, the room may be full because of the client's own lost connection: that is temporary as well.
+        let passes_later = self.state != State::Joining && !refusal.is_permanent();
+        if refusal.is_temporary() || passes_later {
+            self.try_again_later(refusal, cx)
+        } else if self.was_in {
+            self.wait_outside(refusal.error(), None, cx);
+            Outcome::Nothing
         } else {
-            latest_first.next().is_some_and(|own| **own == *member)
+            Outcome::IsOver(refusal.error())
         }
     }
 
-    /// A frame that this client can't represent. If it is a frame of the room, it is missed.
-    fn on_unreadable(&mut self, now: Now, seq: Option<u64>, why: &str) {
-        self.emit_error(ClientError::BadFrame(format!("the server sent a frame that can't be read: {why}")));
-        let missed = match seq {
-            Some(seq) => self.receive_place(now, seq).map(|_| seq),
-            None => self.membership().and_then(Membership::receive_unreadable),
-        };
-        if let Some(seq) = missed {
-            self.miss(seq, 1);
-            self.start_sending(now);
+    /// The server has removed the client from the room, or has not let it come back.
+    pub(super) fn on_removed<T>(&mut self, refusal: Refusal, cx: &mut Context<T>) -> Outcome {
+        if !self.is_in() && !self.is_entering {
+            return Outcome::Nothing;
+        }
+        // An enter that was sent before the removal is still going to be answered.
+        self.is_entering &= self.is_in();
+        if refusal.has_code("room_closed") {
+            self.log.leave(cx);
+            return Outcome::IsOver(refusal.error());
+        }
+        if refusal.is_temporary() {
+            return self.try_again_later(refusal, cx);
+        }
+        self.wait_outside(refusal.error(), None, cx);
+        Outcome::Nothing
+    }
+
+    /// The server does not know that the client is in the room.
+    pub(super) fn on_not_entered<T>(&mut self, refusal: Refusal, cx: &mut Context<T>) -> Outcome {
+        if self.is_in() { self.try_again_later(refusal, cx) } else { Outcome::Nothing }
+    }
+
+    /// The connection stays, but the client is out of the room until it enters again by itself.
+    fn try_again_later<T>(&mut self, refusal: Refusal, cx: &mut Context<T>) -> Outcome {
+        self.log.leave(cx);
+        let retry = refusal.retry_after().map_or(Retry::Backoff, |wait| Retry::Hint(RetryHint::after(wait)));
+        let reason = refusal.error();
+        if self.backoff.fail() >= self.limits.max_attempts {
+            return Outcome::IsOver(self.gave_up(reason));
+        }
+        let wait = self.backoff.wait(retry, cx.random.part(), cx.now);
+        let at = cx.now.saturating_add(wait);
+        if self.must_be_in_by(at) {
+            return Outcome::IsOver(self.gave_up(reason));
+        }
+        self.enter_at = Some(at);
+        self.become_outside(reason, Some(wait), cx);
+        Outcome::Nothing
+    }
+
+    /// The server has not read the token that the client needs. It does after this time.
+    pub(super) fn on_token_postponed<T>(
+        &mut self,
+        reason: &ClientError,
+        wait: Duration,
+        cx: &mut Context<T>,
+    ) {
+        self.backoff.fail();
+        self.become_outside(reason.clone(), Some(wait), cx);
+    }
+
+    /// The connection stays, but the client is out of the room.
+    pub(super) fn wait_outside<T>(
+        &mut self,
+        reason: ClientError,
+        retry_in: Option<Duration>,
+        cx: &mut Context<T>,
+    ) {
+        self.log.leave(cx);
+        self.become_outside(reason, retry_in, cx);
+    }
+
+    fn become_outside<T>(&mut self, reason: ClientError, retry_in: Option<Duration>, cx: &mut Context<T>) {
+        if self.state != State::Joining {
+            self.state = State::Outside;
+            cx.outputs.emit(self.key, ClientEvent::State(ClientState::Outside { reason, retry_in }));
         }
     }
 
-    /// The server has dropped the next frames of the room on purpose. The client does not request them again.
-    fn on_lagged(&mut self, now: Now, missed: u64) {
-        let Some(membership) = self.membership() else { return };
-        membership.skip(missed);
-        let last = membership.last();
-        self.miss(last, missed);
-        self.start_sending(now);
-    }
-
-    /// Gives a frame its place in the room. Returns whether it is part of the replay; `None` if it is to be ignored.
-    fn receive_place(&mut self, now: Now, seq: u64) -> Option<bool> {
-        let membership = self.membership()?;
-        match membership.receive(seq) {
-            Place::Old => None,
-            Place::TooEarly => {
-                self.reconnect(now, "frames of the room are missing");
-                None
-            }
-            Place::Next { unread } => {
-                let is_replayed = membership.is_replayed(seq);
-                if unread > 0 {
-                    self.miss(seq - 1, unread);
-                }
-                Some(is_replayed)
-            }
+    /// The connection has ended or could not be made.
+    pub(super) fn on_lost<T>(&mut self, reason: &ClientError, cx: &mut Context<T>) -> Outcome {
+        self.log.on_lost(cx);
+        self.is_entering = false;
+        self.enter_at = None;
+        let was_in = std::mem::take(&mut self.was_in);
+        if !was_in && self.backoff.fail() >= self.limits.max_attempts {
+            return Outcome::IsOver(self.gave_up(reason.clone()));
         }
+        Outcome::Nothing
     }
 
-    /// This many frames up to this one will not arrive.
-    fn miss(&mut self, up_to: u64, missed: u64) {
-        // If the client itself drops frames, a replay will start before these.
-        if self.advance(up_to) {
-            self.emit(ClientEvent::Gap { missed: Some(missed) });
+    /// The next attempt to connect is made after this time. `backoff` is that of the connection.
+    pub(super) fn on_retry<T>(
+        &mut self,
+        reason: &ClientError,
+        retry_in: Duration,
+        backoff: &Backoff,
+        cx: &mut Context<T>,
+    ) -> Outcome {
+        self.backoff.end_success(cx.now);
+        self.backoff.raise_to(backoff);
+        if self.must_be_in_by(cx.now.saturating_add(retry_in)) {
+            return Outcome::IsOver(self.gave_up(reason.clone()));
         }
-    }
-
-    /// The application is told of the frames up to this one, unless they are to be replayed later.
-    fn advance(&mut self, seq: u64) -> bool {
-        let emits = !self.drops_frames();
-        if emits && let Some(position) = &mut self.position {
-            position.seq = seq;
+        if self.state != State::Joining {
+            self.state = State::Reconnecting;
+            let reason = reason.clone();
+            cx.outputs.emit(self.key, ClientEvent::State(ClientState::Reconnecting { reason, retry_in }));
         }
-        emits
+        Outcome::Nothing
     }
 
-    fn membership(&mut self) -> Option<&mut Membership> {
-        self.link.as_mut()?.membership.as_mut()
+    /// The connection is closed for good.
+    pub(super) fn on_end<T>(&mut self, cx: &mut Context<T>) {
+        self.log.on_lost(cx);
+    }
+
+    /// Tells the application that the room is closed for good.
+    pub(super) fn close<T>(self, reason: ClientError, outputs: &mut Outputs<T>) {
+        if self.state != State::Joining {
+            outputs.emit(self.key, ClientEvent::State(ClientState::Closed { reason: reason.clone() }));
+        }
+        outputs.push(Output::Closed(self.key, reason));
+    }
+}
+
+impl From<Result<(), FramesMissing>> for Outcome {
+    fn from(result: Result<(), FramesMissing>) -> Outcome {
+        match result {
+            Ok(()) => Outcome::Nothing,
+            Err(FramesMissing) => Outcome::IsBroken,
+        }
     }
 }

@@ -68,7 +68,7 @@ async fn a_first_enter_that_is_refused_for_the_moment_is_repeated() {
         connection.send(welcome());
         for (code, retry_after) in [("internal", None), ("rate_limited", Some(3000))] {
             assert_eq!(connection.frame().await["event"], "enter");
-            let mut error = json!({"event": "error", "code": code, "message": "later"});
+            let mut error = json!({"event": "error", "code": code, "message": "later", "roomId": "r"});
             if let Some(ms) = retry_after {
                 error["retryAfter"] = json!(ms);
             }
@@ -90,7 +90,7 @@ async fn outside_of_the_room_its_frames_do_not_count() {
     let (client, connection) = tokio::join!(builder.open(), server.let_enter(0));
     let (mut client, mut connection) = (client.unwrap(), connection);
     connection
-        .send(json!({"event": "error", "code": "internal", "message": "the policy failed", "roomId": "r"}));
+        .send(json!({"event": "left", "roomId": "r", "code": "internal", "message": "the policy failed"}));
     connection.send(message(1));
     let outside = reach(&mut client, |state| matches!(state, ClientState::Outside { .. })).await;
     assert!(outside.contains("the policy failed") && outside.contains("Some("), "{outside}");

@@ -76,7 +76,7 @@ async fn a_frame_that_arrives_slowly_is_a_sign_of_life() {
         };
         io.write_all(&text(welcome())).await.unwrap();
         io.write_all(&text(entered(0))).await.unwrap();
-        for byte in text(json!({"event": "notice", "seq": 1, "message": "x".repeat(100)})) {
+        for byte in text(json!({"event": "notice", "roomId": "r", "seq": 1, "message": "x".repeat(100)})) {
             io.write_all(&[byte]).await.unwrap();
             tokio::time::sleep(Duration::from_millis(900)).await;
         }

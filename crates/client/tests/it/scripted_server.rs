@@ -1,6 +1,8 @@
 //! A `chat-rooms.v1` server that does what a test tells it, over duplex I/O.
 
+use std::future::{Ready, ready};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -12,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
-use tower_chat_rooms_client::{Client, ClientBuilder};
+use tower_chat_rooms_client::{Chat, Client, ClientBuilder, ManyRooms};
 
 /// Longer than any test in paused time has to wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
@@ -45,17 +47,28 @@ pub(crate) enum Received {
 
 /// Returns a client's builder and the server that its connections reach.
 pub(crate) fn scripted_server() -> (ClientBuilder, ScriptedServer) {
+    let (dial, server) = dialed_server();
+    let builder = Client::over("ws://test/chat", dial).name("ann").room("r");
+    (builder.backoff(FIRST_BACKOFF, LONGEST_BACKOFF), server)
+}
+
+/// Returns a chat's builder and the server that its connections reach.
+pub(crate) fn scripted_server_of_chat() -> (ClientBuilder<ManyRooms>, ScriptedServer) {
+    let (dial, server) = dialed_server();
+    (Chat::over("ws://test/chat", dial).backoff(FIRST_BACKOFF, LONGEST_BACKOFF), server)
+}
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+const LONGEST_BACKOFF: Duration = Duration::from_millis(100);
+
+fn dialed_server() -> (impl Fn() -> Ready<io::Result<DuplexStream>> + Send + Sync + 'static, ScriptedServer) {
     let (tx, rx) = unbounded_channel();
     let dial = move || {
         let (theirs, ours) = tokio::io::duplex(64 * 1024);
         let sent = tx.send(theirs);
-        async move { sent.map(|()| ours).map_err(|_| io::Error::other("the test is over")) }
+        ready(sent.map(|()| ours).map_err(|_| io::Error::other("the test is over")))
     };
-    let builder = Client::over("ws://test/chat", dial)
-        .backoff(Duration::from_millis(10), Duration::from_millis(100))
-        .name("ann")
-        .room("r");
-    (builder, ScriptedServer(rx))
+    (dial, ScriptedServer(rx))
 }
 
 /// A client in its room, with its connection.
@@ -66,8 +79,10 @@ pub(crate) async fn online() -> (Client, Connection, ScriptedServer) {
 }
 
 pub(crate) fn welcome() -> Value {
-    json!({"event": "welcome", "connection": "1", "resume": "s", "heartbeat": {"interval": 1000, "timeout": 1000},
-           "limits": {"messageBytes": 65536, "cidBytes": 64, "cids": 128},
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+    let token = format!("s{}", CONNECTIONS.fetch_add(1, Ordering::Relaxed));
+    json!({"event": "welcome", "connection": "1", "resume": token, "heartbeat": {"interval": 1000, "timeout": 1000},
+           "limits": {"messageBytes": 65536, "cidBytes": 64, "cids": 128, "rooms": 64},
            "rates": {"messages": 100, "bytes": 262_144, "burst": 2}, "history": true, "resumeWindow": 10000})
 }
 
@@ -77,7 +92,13 @@ pub(crate) fn entered(seq: u64) -> Value {
 }
 
 pub(crate) fn message(seq: u64) -> Value {
-    json!({"event": "message", "message": seq, "name": "bob", "num": 2, "member": "2", "seq": seq})
+    json!({"event": "message", "message": seq, "roomId": "r", "name": "bob", "num": 2, "member": "2", "seq": seq})
+}
+
+/// The answer to a resume.
+pub(crate) fn resumed(rooms: &[&str]) -> Value {
+    let rooms: Vec<Value> = rooms.iter().map(|room| json!({"roomId": room, "name": "ann"})).collect();
+    json!({"event": "resumed", "member": "1", "rooms": rooms})
 }
 
 /// Chooses `chat-rooms.v1`, which must have been offered.
@@ -113,7 +134,12 @@ impl ScriptedServer {
     pub(crate) async fn let_enter(&mut self, seq: u64) -> Connection {
         let mut connection = self.accept(HEARTBEAT).await;
         connection.send(welcome());
-        assert_eq!(connection.frame().await["event"], "enter");
+        let mut frame = connection.frame().await;
+        if frame["event"] == "resume" {
+            connection.send(resumed(&["r"]));
+            frame = connection.frame().await;
+        }
+        assert_eq!(frame["event"], "enter");
         connection.send(entered(seq));
         connection
     }
@@ -159,7 +185,7 @@ async fn serve(
     mut commands: UnboundedReceiver<Command>,
     receives: UnboundedSender<Received>,
 ) {
-    let ping = r#"{"event":"heartbeat","message":"ping","num":1}"#;
+    let ping = r#"{"event":"heartbeat","message":"ping"}"#;
     let mut heartbeats = interval(heartbeat);
     // The test may have stopped to wait for frames, so failures to pass them on are ignored.
     let closed = loop {

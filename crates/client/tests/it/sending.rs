@@ -17,9 +17,9 @@ async fn a_message_is_sent_even_if_its_future_is_dropped() {
     let third = sender.send_object(&json!({"message": 3, "to": ["bob"]}));
     let mut cids = Vec::new();
     for expected in [
-        json!({"event": "message", "message": "first"}),
-        json!({"event": "typing", "message": true}),
-        json!({"event": "message", "message": 3, "to": ["bob"]}),
+        json!({"event": "message", "message": "first", "roomId": "r"}),
+        json!({"event": "typing", "message": true, "roomId": "r"}),
+        json!({"event": "message", "message": 3, "to": ["bob"], "roomId": "r"}),
     ] {
         let mut frame = connection.frame().await;
         cids.push(frame.as_object_mut().unwrap().remove("cid").unwrap());
@@ -35,10 +35,16 @@ async fn a_message_is_sent_even_if_its_future_is_dropped() {
 async fn rejects_reserved_events_and_keys() {
     let (client, _connection, _server) = online().await;
     let sender = client.sender();
-    for object in [json!({"event": "enter"}), json!({"event": 7}), json!({"cid": "x"}), json!([])] {
+    for object in [
+        json!({"event": "enter"}),
+        json!({"event": 7}),
+        json!({"cid": "x"}),
+        json!({"roomId": "q"}),
+        json!([]),
+    ] {
         assert!(matches!(sender.send_object(&object).await, Err(ClientError::Value(_))), "{object}");
     }
-    for event in ["ack", "auth", "expiring", "lagged"] {
+    for event in ["ack", "auth", "expiring", "lagged", "leave", "left", "resume", "resumed"] {
         assert!(matches!(sender.send_event(event, &1).await, Err(ClientError::Value(_))), "{event}");
     }
 }
@@ -74,7 +80,7 @@ async fn a_restarted_server_receives_what_was_not_acknowledged() {
     // Sent while there is no server.
     assert_eq!(sender.send("second").await, Ok(2));
     let cid = cid_of_second(&mut client).await;
-    let expected = format!(r#"ann r: {{"event":"message","message":"second","cid":{cid}}}"#);
+    let expected = format!(r#"ann r: {{"event":"message","message":"second","roomId":"r","cid":{cid}}}"#);
     assert_eq!(log.take()[1], expected);
     assert_eq!(new.members("r").len(), 1);
 }

@@ -88,13 +88,13 @@ fn a_server_that_speaks_something_else_ends_the_first_attempt() {
 #[test]
 fn leaves_from_every_state() {
     let mut bench = Bench::new(settings());
-    bench.machine.leave();
+    bench.leave();
     assert_eq!(bench.lines(), ["close 1000"]);
     let mut bench = Bench::online();
     bench.send(1);
     bench.lines();
-    bench.machine.leave();
-    bench.machine.leave();
+    bench.leave();
+    bench.leave();
     bench.send(2);
     let closed = "closed: left (1000)";
     assert_eq!(
@@ -105,6 +105,6 @@ fn leaves_from_every_state() {
     let mut bench = Bench::online();
     bench.machine.on_closed(ms(0), 1006, "");
     bench.lines();
-    bench.machine.leave();
+    bench.leave();
     assert_eq!(bench.lines(), ["closed: closed: left (1000)"]);
 }

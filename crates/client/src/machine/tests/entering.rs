@@ -2,6 +2,8 @@
 
 use super::*;
 
+const AGAIN: &str = r#"{"event":"enter","message":"ann","roomId":"r","since":{"epoch":"E","seq":1}}"#;
+
 #[test]
 fn sends_the_token_first_and_enters_after_the_welcome() {
     let mut bench = Bench::new(settings());
@@ -84,7 +86,7 @@ fn gives_up_after_so_many_failed_attempts() {
         bench.wait();
         bench.machine.on_failed(bench.now, Failure::Transient("no route".into()));
         bench.lines();
-        bench.reconnect("s");
+        bench.reconnect(&bench.fresh_token());
         bench.say(resumed(1, 0));
         assert_eq!(bench.lines()[0], "online");
     }
@@ -103,22 +105,65 @@ fn gives_up_after_so_many_failed_attempts() {
 }
 
 #[test]
-fn keeps_resume_tokens_until_an_enter_is_answered() {
+fn keeps_resume_tokens_until_the_server_has_answered() {
     let mut bench = Bench::online();
     let mut resume = Vec::new();
     for n in 2..=10 {
         bench.machine.on_closed(bench.now, 1006, "");
         bench.lines();
-        let sent: Value = serde_json::from_str(&bench.reconnect(&format!("s{n}"))[0]).unwrap();
-        assert_eq!(sent["since"], json!({"epoch": "E", "seq": 1}));
-        resume.push(sent["resume"].clone());
+        let sent = bench.reconnect_unanswered(&format!("s{n}"));
+        assert_eq!(sent[1..], [AGAIN], "the enter does not wait for the answer to the resume");
+        resume.push(sent[0].clone());
     }
-    assert_eq!(resume[0], json!(["s1"]));
-    assert_eq!(resume[8], json!(["s1", "s3", "s4", "s5", "s6", "s7", "s8", "s9"]));
-    bench.say(resumed(1, 0));
+    assert_eq!(resume[0], r#"{"event":"resume","message":["s1"]}"#);
+    assert_eq!(resume[8], r#"{"event":"resume","message":["s1","s3","s4","s5","s6","s7","s8","s9"]}"#);
+    bench.say(session_resumed(&["r"]));
     bench.machine.on_closed(bench.now, 1006, "");
     bench.lines();
-    assert!(bench.reconnect("s11")[0].contains(r#""resume":["s10"]"#));
+    assert_eq!(bench.reconnect_unanswered("s11")[0], r#"{"event":"resume","message":["s10"]}"#);
+    bench.say(json!({"event": "resumed", "rooms": []}));
+    bench.say(entered(1, json!({"member": "11"})));
+    bench.machine.on_closed(bench.now, 1006, "");
+    bench.lines();
+    assert_eq!(bench.reconnect_unanswered("s12")[0], r#"{"event":"resume","message":["s11"]}"#);
+}
+
+#[test]
+fn a_resume_that_the_server_has_not_looked_at_is_repeated_before_the_rooms_are_entered() {
+    let mut bench = Bench::online();
+    bench.machine.on_closed(ms(0), 1006, "");
+    bench.wait();
+    bench.lines();
+    bench.machine.on_open(bench.now, None);
+    bench.say(merged(
+        welcome("s2"),
+        json!({"rates": {"messages": 10, "bytes": null, "burst": 2, "empty": true}}),
+    ));
+    let resume = r#"{"event":"resume","message":["s1"]}"#;
+    assert_eq!(bench.lines(), [resume], "an enter that is accepted instead would end the session");
+    bench.say(error("rate_limited", json!({"retryAfter": 100})));
+    bench.pass(99);
+    assert_eq!(bench.lines(), [""; 0]);
+    bench.pass(1);
+    assert_eq!(bench.lines(), [resume]);
+    bench.say(session_resumed(&["r"]));
+    assert_eq!(bench.lines(), [AGAIN]);
+    bench.say(resumed(1, 0));
+    assert_eq!(bench.lines()[0], "online");
+}
+
+#[test]
+fn a_resume_that_is_refused_for_good_is_reported_and_the_rooms_entered_anew() {
+    let mut bench = Bench::online();
+    bench.machine.on_closed(ms(0), 1006, "");
+    bench.lines();
+    bench.reconnect_unanswered("s2");
+    bench.say(error("bad_shape", json!({})));
+    bench.say(entered(1, json!({"member": "2"})));
+    assert_eq!(
+        bench.lines(),
+        ["error: refused: so it is (bad_shape)", "online", "entered as 2, resumed false, recovered false"]
+    );
 }
 
 /// The `since` of the only enter among what was sent.
@@ -134,7 +179,7 @@ fn every_enter_after_the_first_says_where_the_client_is() {
     let mut bench = Bench::online_with(Settings { credential: Credential::Renewable, ..settings() });
     bench.pass(1000);
     bench.say(said(2, "x"));
-    bench.say(error("internal", json!({"roomId": "r"})));
+    bench.say(removed("internal"));
     bench.pass(500);
     assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 2}), "put out");
     bench.say(error("internal", json!({})));
@@ -142,13 +187,14 @@ fn every_enter_after_the_first_says_where_the_client_is() {
     assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 2}), "refused");
     bench.say(resumed(3, 1));
     bench.say(said(3, "x"));
-    bench.say(json!({"event": "noAuth", "message": "expired", "roomId": "r"}));
+    bench.say(removed("token_expired"));
+    bench.say(no_auth("expired"));
     bench.machine.on_token(bench.now, Ok("T".into()));
     bench.say(json!({"event": "authenticated"}));
     assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 3}), "expired");
     bench.say(resumed(3, 0));
-    bench.say(error("denied", json!({"roomId": "r"})));
-    bench.machine.enter_again(bench.now);
+    bench.say(removed("denied"));
+    bench.enter_again();
     assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 3}), "by the application");
     bench.say(resumed(3, 0));
     bench.machine.on_closed(bench.now, 1006, "");
@@ -158,28 +204,30 @@ fn every_enter_after_the_first_says_where_the_client_is() {
 
 #[test]
 fn an_enter_in_the_room_repeats_no_frame_and_skips_none() {
-    let mut bench = Bench::online_with(Settings { credential: Credential::Renewable, ..settings() });
-    bench.pass(1500);
-    bench.say(json!({"event": "expiring", "in": 10}));
-    bench.pass(0);
-    bench.machine.on_token(bench.now, Ok("T2".into()));
-    bench.say(no_auth("not yet valid"));
+    let mut bench = Bench::online();
+    bench.send(1);
     bench.say(said(2, "before"));
+    bench.fill();
+    bench.pass(2000);
+    bench.say(said(3, "dropped"));
     bench.lines();
-    bench.say(json!({"event": "authenticated"}));
+    bench.free();
     assert_eq!(since(&bench.lines()), json!({"epoch": "E", "seq": 2}));
-    bench.say(said(3, "while it was under way"));
+    bench.say(said(4, "while it was under way"));
     bench.say(resumed(4, 2));
     (3..=5).for_each(|seq| bench.say(said(seq, "x")));
     assert_eq!(
         bench.lines(),
         [
-            r#"message "while it was under way" 3"#,
             "entered as 1, resumed true, recovered true",
+            r#"replayed message "x" 3"#,
             r#"replayed message "x" 4"#,
             r#"message "x" 5"#
-        ]
+        ],
+        "and the message is not sent again"
     );
+    bench.say(ack("c1", 6));
+    assert_eq!(bench.lines(), ["1: ok 6"]);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn each_connection_that_fell_silent_makes_the_next_one_more_patient() {
         bench.pass(1);
         assert_eq!(bench.state(), State::Reconnecting, "after {silence} ms");
         bench.lines();
-        bench.reconnect("s");
+        bench.reconnect(&bench.fresh_token());
         bench.say(resumed(1, 0));
     }
     // Once heartbeats come in time, the patience ends.
@@ -83,7 +83,7 @@ fn an_attempt_may_take_longer_where_connections_were_slow() {
 #[test]
 fn a_silent_server_is_noticed_outside_of_the_room_too() {
     let mut bench = Bench::online();
-    bench.say(error("denied", json!({"roomId": "r"})));
+    bench.say(removed("denied"));
     bench.pass(2000);
     assert_eq!(bench.state(), State::Reconnecting);
 }

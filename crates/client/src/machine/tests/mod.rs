@@ -16,7 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::ClientState;
+use crate::event::{ClientEvent, ClientState};
+
+/// The room of a machine with one room.
+pub(super) const R: RoomKey = RoomKey(0);
 
 /// A machine, its clock, and its randomness.
 struct Bench {
@@ -30,8 +33,6 @@ struct Bench {
 
 pub(super) fn settings() -> Settings {
     Settings {
-        name: "ann".into(),
-        room: "r".into(),
         credential: Credential::Fixed,
         backoff: (ms(500), ms(10_000)),
         step_timeout: ms(10_000),
@@ -52,7 +53,7 @@ pub(super) fn ms(n: u64) -> Now {
 fn welcome(token: &str) -> Value {
     json!({"event": "welcome", "connection": "1", "resume": token,
            "heartbeat": {"interval": 1000, "timeout": 1000},
-           "limits": {"messageBytes": 65536, "cidBytes": 64, "cids": 128},
+           "limits": {"messageBytes": 65536, "cidBytes": 64, "cids": 128, "rooms": 64},
            "rates": {"messages": 100, "bytes": 262_144, "burst": 2}, "history": true, "resumeWindow": 9000})
 }
 
@@ -81,6 +82,17 @@ fn ack(cid: &str, seq: u64) -> Value {
     json!({"event": "ack", "cid": cid, "seq": seq})
 }
 
+/// The answer to a resume.
+fn session_resumed(rooms: &[&str]) -> Value {
+    let rooms: Vec<Value> = rooms.iter().map(|room| json!({"roomId": room, "name": "ann"})).collect();
+    json!({"event": "resumed", "member": "1", "rooms": rooms})
+}
+
+/// The server has removed the client from its room.
+fn removed(code: &str) -> Value {
+    json!({"event": "left", "roomId": "r", "code": code, "message": "so it is"})
+}
+
 fn error(code: &str, more: Value) -> Value {
     merged(json!({"event": "error", "code": code, "message": "so it is"}), more)
 }
@@ -90,7 +102,7 @@ fn no_auth(why: &str) -> Value {
 }
 
 fn heartbeat() -> Value {
-    json!({"event": "heartbeat", "message": "ping", "num": 1})
+    json!({"event": "heartbeat", "message": "ping"})
 }
 
 fn merged(mut frame: Value, more: Value) -> Value {
@@ -109,7 +121,7 @@ impl Bench {
             n += 1;
             (u64::MAX / 100 * random.load(Ordering::Relaxed)) & !0x7ff | n
         };
-        let machine = Machine::new(settings, Box::new(random));
+        let machine = Machine::with_room(settings, Box::new(random), R, "r".into(), "ann".into());
         let mut bench = Bench { machine, now: ms(0), percent, cids: Mutex::default() };
         assert_eq!(bench.lines(), ["connect"]);
         bench
@@ -135,11 +147,24 @@ impl Bench {
         self.lines()
     }
 
+    /// A resume token that no other connection has.
+    fn fresh_token(&self) -> String {
+        format!("s at {:?}", self.now)
+    }
+
     /// Waits for the next attempt, which succeeds. Returns what was sent.
-    fn reconnect(&mut self, token: &str) -> Vec<String> {
+    fn reconnect_unanswered(&mut self, token: &str) -> Vec<String> {
         self.wait();
         assert_eq!(self.lines(), ["connect"]);
         self.open(token)
+    }
+
+    /// Waits for the next attempt, which succeeds, and the session is resumed. Returns what else was sent.
+    fn reconnect(&mut self, token: &str) -> Vec<String> {
+        let mut lines = self.reconnect_unanswered(token);
+        assert!(lines.remove(0).starts_with(r#"{"event":"resume","message":["#));
+        self.say(session_resumed(&["r"]));
+        lines
     }
 
     /// The connection breaks, and the client comes back.
@@ -151,7 +176,12 @@ impl Bench {
         self.lines()
     }
 
-    fn say(&mut self, frame: Value) {
+    /// A frame of a room gets the id of the room, unless it has one.
+    fn say(&mut self, mut frame: Value) {
+        let has_place = (frame["event"] != "ack" && frame["seq"].is_u64()) || frame["event"] == "lagged";
+        if has_place && frame["roomId"].is_null() {
+            frame["roomId"] = json!("r");
+        }
         let mut text = frame.to_string();
         for (n, cid) in self.cids.lock().unwrap().iter().enumerate() {
             text = text.replace(&format!(r#""c{}""#, n + 1), &format!("{cid:?}"));
@@ -168,7 +198,7 @@ impl Bench {
     }
 
     fn send_text(&mut self, n: u32, message: &str) {
-        self.machine.publish(self.now, &format!(r#"{{"event":"message","message":"{message}""#), n);
+        self.machine.publish(self.now, R, &format!(r#"{{"event":"message","message":"{message}""#), n);
     }
 
     /// Time passes, and all that is due is done.
@@ -196,16 +226,40 @@ impl Bench {
             self.pass(1000);
         }
         let pongs = |output: &Output<u32>| !matches!(output, Output::Pong);
-        self.machine.outputs.retain(pongs);
+        self.machine.cx.outputs.retain(pongs);
     }
 
     fn state(&self) -> State {
-        self.machine.state
+        self.machine.rooms.get(R).unwrap().state()
+    }
+
+    fn enter_again(&mut self) {
+        self.machine.enter_again(self.now, R);
+    }
+
+    fn leave(&mut self) {
+        self.machine.leave(self.now, R);
+    }
+
+    /// The application takes no events.
+    fn fill(&mut self) {
+        self.machine.on_full(self.now, R);
+    }
+
+    /// The application takes events again.
+    fn free(&mut self) {
+        self.machine.on_capacity(self.now, R);
+    }
+
+    /// How long until the next enter.
+    fn enter_in(&self) -> Option<u64> {
+        let at = self.machine.rooms.deadline()?;
+        Some(((at - self.now).as_secs_f64() * 1000.0).round() as u64)
     }
 
     /// How long until the next attempt to connect.
     fn retry_in(&self) -> u64 {
-        let wait = self.machine.connect_at.unwrap() - self.now;
+        let wait = self.machine.attempts.deadline().unwrap() - self.now;
         // Randomness is almost 1, at most.
         (wait.as_secs_f64() * 1000.0).round() as u64
     }
@@ -220,7 +274,13 @@ impl Bench {
                 Output::Send(text) => self.with_short_ids(text),
                 Output::Pong => "pong".into(),
                 Output::Close(code) => format!("close {code}"),
-                Output::Emit(event) => describe(event),
+                Output::Emit(R, event) => describe(event),
+                Output::Emit(RoomKey(key), event) => format!("{key}: {}", describe(event)),
+                Output::EmitChat(event) => format!("chat: {}", describe_chat(event)),
+                // A machine with one room ends with it, and the last event has told why.
+                Output::Closed(R, _) | Output::Left(R) => continue,
+                Output::Closed(RoomKey(key), error) => format!("{key} is over: {error}"),
+                Output::Left(RoomKey(key)) => format!("{key} is left"),
                 Output::Resolve(n, Ok(seq)) => format!("{n}: ok {seq}"),
                 Output::Resolve(n, Err(error)) => format!("{n}: {error}"),
             });
@@ -244,6 +304,15 @@ impl Bench {
 fn numbers(lines: &[String]) -> Vec<u32> {
     let frames = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     frames.filter_map(|frame| frame["message"].as_str()?.split(' ').next()?.parse().ok()).collect()
+}
+
+fn describe_chat(event: ChatEvent) -> String {
+    match event {
+        ChatEvent::State(ChatState::Online) => "online".into(),
+        ChatEvent::State(ChatState::Reconnecting { reason, .. }) => format!("reconnecting: {reason}"),
+        ChatEvent::State(ChatState::Closed { reason }) => format!("closed: {reason}"),
+        other => describe(other.of_room().unwrap()),
+    }
 }
 
 fn describe(event: ClientEvent) -> String {

@@ -15,13 +15,13 @@ fn online_with_slow_heartbeat() -> Bench {
 #[test]
 fn an_application_that_takes_no_events_stays_connected_and_misses_nothing() {
     let mut bench = Bench::online();
-    bench.machine.on_full(ms(0));
+    bench.fill();
     assert!(!bench.machine.may_read());
-    bench.machine.on_full(ms(0));
+    bench.fill();
     bench.pass(1000);
     assert_eq!(bench.lines(), ["pong"], "without having read the heartbeat");
     bench.pass(1000);
-    assert!(bench.machine.may_read() && bench.machine.is_paused());
+    assert!(bench.machine.may_read() && bench.machine.is_full(R));
     bench.lines();
     // From now on frames are left to the replay, but acknowledgements are not.
     bench.send(1);
@@ -33,16 +33,37 @@ fn an_application_that_takes_no_events_stays_connected_and_misses_nothing() {
     bench.say(json!({"event": "notice"}));
     bench.say(ack("c1", 7));
     assert_eq!(bench.lines(), ["pong", "1: ok 7"]);
-    bench.machine.on_capacity(bench.now);
-    let lost = "reconnecting: connection lost: the application took no events for a while (4000)";
-    assert_eq!(bench.lines(), ["overflow of 2", "close 4000", lost]);
-    assert!(bench.reconnect("s2")[0].contains(r#""since":{"epoch":"E","seq":1}"#));
+    bench.free();
+    let again = r#"{"event":"enter","message":"ann","roomId":"r","since":{"epoch":"E","seq":1}}"#;
+    assert_eq!(bench.lines(), ["overflow of 2", again]);
+    bench.say(resumed(8, 7));
+    (2..=8).for_each(|seq| bench.say(said(seq, "x")));
+    assert_eq!(bench.lines().len(), 8);
+}
+
+#[test]
+fn an_enter_for_dropped_frames_that_is_refused_for_the_moment_is_repeated() {
+    let mut bench = Bench::online();
+    bench.fill();
+    bench.pass(2000);
+    bench.say(said(2, "a"));
+    bench.free();
+    bench.lines();
+    bench.say(error("rate_limited", json!({"roomId": "r", "retryAfter": 500})));
+    bench.say(said(3, "b"));
+    bench.pass(499);
+    assert_eq!((bench.lines().len(), bench.state()), (0, State::Online));
+    bench.pass(1);
+    assert!(bench.lines()[0].contains(r#""since":{"epoch":"E","seq":1}"#));
+    bench.say(resumed(3, 2));
+    bench.say(said(2, "a"));
+    assert_eq!(bench.lines()[1..], [r#"replayed message "a" 2"#]);
 }
 
 #[test]
 fn the_server_does_not_have_to_wait_for_long() {
     let mut bench = online_with_slow_heartbeat();
-    bench.machine.on_full(ms(0));
+    bench.fill();
     bench.pass(9_999);
     assert!(!bench.machine.may_read());
     bench.pass(1);
@@ -52,9 +73,9 @@ fn the_server_does_not_have_to_wait_for_long() {
 #[test]
 fn a_short_pause_needs_no_reconnect() {
     let mut bench = Bench::online();
-    bench.machine.on_full(ms(0));
+    bench.fill();
     bench.pass(1900);
-    bench.machine.on_capacity(bench.now);
+    bench.free();
     assert!(bench.machine.may_read());
     bench.pass(1999);
     assert_eq!(bench.lines(), ["pong"]);
@@ -65,25 +86,25 @@ fn a_short_pause_needs_no_reconnect() {
 #[test]
 fn out_of_the_room_nothing_is_missed() {
     let mut bench = Bench::online();
-    bench.machine.on_full(ms(0));
+    bench.fill();
     bench.pass(2000);
     bench.say(said(2, "a"));
-    bench.say(error("denied", json!({"roomId": "r"})));
+    bench.say(removed("denied"));
     bench.lines();
-    bench.machine.on_capacity(bench.now);
+    bench.free();
     assert_eq!((bench.lines().len(), bench.state()), (0, State::Outside));
-    bench.machine.enter_again(bench.now);
+    bench.enter_again();
     assert!(bench.lines()[0].contains(r#""since":{"epoch":"E","seq":1}"#));
 }
 
 #[test]
 fn a_connection_that_is_lost_meanwhile_tells_what_else_was() {
     let mut bench = Bench::online();
-    bench.machine.on_full(ms(0));
+    bench.fill();
     bench.pass(2000);
     bench.say(json!({"event": "notice"}));
     bench.lines();
     bench.machine.on_closed(bench.now, 1006, "");
     assert_eq!(bench.lines(), ["overflow of 1", "reconnecting: connection lost (1006)"]);
-    assert!(!bench.machine.is_paused());
+    assert!(!bench.machine.is_full(R));
 }

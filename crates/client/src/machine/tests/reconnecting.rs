@@ -11,9 +11,8 @@ impl Bench {
 
     /// Is back, and stays for this long.
     pub(super) fn stay(&mut self, seconds: u64) {
-        self.wait();
         self.lines();
-        self.open("s");
+        self.reconnect(&self.fresh_token());
         self.say(resumed(1, 0));
         self.beats(seconds);
         self.lines();
@@ -46,7 +45,7 @@ fn attempts_that_fail_are_told_with_their_reason() {
     bench.wait();
     bench.machine.on_open(bench.now, None);
     bench.machine.on_closed(bench.now, 1011, "internal error");
-    bench.machine.outputs.retain(|output| matches!(output, Output::Emit(_)));
+    bench.machine.cx.outputs.retain(|output| matches!(output, Output::Emit(..)));
     assert_eq!(
         bench.lines(),
         [

@@ -1,0 +1,174 @@
+//! The application's handle to a connection with any number of rooms.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use tokio::sync::oneshot;
+
+use crate::builder::{ClientBuilder, ManyRooms};
+use crate::client::{Client, task_ended};
+use crate::commands::{Command, Commands};
+use crate::dial::Dial;
+use crate::error::ClientError;
+use crate::event::ChatEvent;
+use crate::events::EventReceiver;
+
+/// A connection that can be in several rooms at the same time.
+///
+/// [`join`](Chat::join) enters a room and returns a [`Client`] for it, with its own events. The connection has
+/// events of its own, too: the chat is a stream of [them](ChatEvent). You can ignore them.
+///
+/// When the connection breaks, all rooms reconnect together. They share a session, and the server's rates: messages to
+/// different rooms are sent in the order of the calls. If one room refuses the client, removes it or puts off a message,
+/// the others are not affected.
+///
+/// Dropping a client leaves its room. The connection is closed when the chat and all of its clients are
+/// dropped, or by [`close`](Chat::close). A server closes connections that stay without a room for long (by default,
+/// for half a minute); the chat then reconnects.
+///
+/// ```
+/// use tower_chat_rooms_client::{Chat, ClientEvent};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let rooms = tower_chat_rooms::ChatRooms::builder().build()?;
+/// # let app = axum::Router::new().route_service("/chat", rooms.service());
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let url = format!("ws://{}/chat", listener.local_addr()?);
+/// # tokio::spawn(async move { axum::serve(listener, app).await });
+/// let chat = Chat::connect(url).await?;
+/// let mut tea = chat.join("tea", "ann").await?;
+/// let coffee = chat.join("coffee", "ann").await?;
+/// coffee.leave().await;
+/// tea.sender().send("hello").await?;
+/// while let Some(event) = tea.recv().await {
+///     if let ClientEvent::Message(frame) = event {
+///         assert_eq!(frame.message(), "hello");
+///         break;
+///     }
+/// }
+/// chat.close().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Backpressure
+///
+/// Each room has a queue of events, and so has the chat, with [`max_events`](ClientBuilder::max_events) each. A program
+/// that takes no events of one room does not block the others: while the queue of that room is full, the client drops the
+/// room's frames. Once the application has taken half of the events, the client has the dropped frames replayed. If the
+/// queues of all rooms are full, the client first stops reading for a while, as [`Client`] describes. Of the chat's own
+/// events, those that find their queue full are dropped, and an [`Overflow`](ChatEvent::Overflow) tells how many.
+#[derive(Debug)]
+#[must_use = "a chat that is dropped closes its connection, unless there are rooms"]
+pub struct Chat {
+    events: EventReceiver<ChatEvent>,
+    handle: ChatHandle,
+}
+
+/// Joins rooms for a [`Chat`]. Clones join for the same chat and don't keep it alive.
+#[derive(Debug, Clone)]
+pub struct ChatHandle {
+    commands: Commands,
+    max_unsent: usize,
+    max_events: usize,
+}
+
+impl Chat {
+    /// Starts to build a connection to the server at this `ws://` or `wss://` URL. `wss://` needs the feature
+    /// `rustls`.
+    pub fn connect(url: impl Into<String>) -> ClientBuilder<ManyRooms> {
+        ClientBuilder::new(url.into(), None)
+    }
+
+    /// Like [`connect`](Chat::connect), over connections that the application opens: see [`Client::over`].
+    pub fn over<F, Fut, IO>(url: impl Into<String>, dial: F) -> ClientBuilder<ManyRooms>
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::io::Result<IO>> + Send + 'static,
+        IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        ClientBuilder::new(url.into(), Some(Box::new(dial) as Box<dyn Dial>))
+    }
+
+    pub(crate) fn new(
+        events: EventReceiver<ChatEvent>,
+        commands: Commands,
+        max_unsent: usize,
+        max_events: usize,
+    ) -> Chat {
+        Chat { events, handle: ChatHandle { commands, max_unsent, max_events } }
+    }
+
+    /// Returns a handle for joining rooms.
+    pub fn handle(&self) -> ChatHandle {
+        self.handle.clone()
+    }
+
+    /// Enters a room: see [`ChatHandle::join`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`ChatHandle::join`].
+    pub async fn join(
+        &self,
+        room: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Result<Client, ClientError> {
+        self.handle.join(room, name).await
+    }
+
+    /// Returns the next event of the connection; `None` after [`Closed`](crate::ChatState::Closed). Also available as
+    /// a [`Stream`].
+    pub async fn recv(&mut self) -> Option<ChatEvent> {
+        std::future::poll_fn(|cx| self.events.poll_next(cx)).await
+    }
+
+    /// Leaves all rooms and closes the connection with a closing handshake.
+    pub async fn close(self) {
+        self.handle.close().await;
+    }
+}
+
+impl Stream for Chat {
+    type Item = ChatEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ChatEvent>> {
+        self.events.poll_next(cx)
+    }
+}
+
+impl ChatHandle {
+    /// Enters a room under this name, and completes once the client is in the room. While there is no connection, it
+    /// waits for one. If the server refuses the client only temporarily, it tries again. Dropping the future leaves the
+    /// room.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses the client for good, the client does not enter the room within
+    /// [`first_timeout`](ClientBuilder::first_timeout), the chat is in the room already, or the chat is closed.
+    pub async fn join(
+        &self,
+        room: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Result<Client, ClientError> {
+        let key = self.commands.next_key();
+        let (client, join, entered) =
+            Client::joining(key, &self.commands, room.into(), name.into(), self.max_unsent, self.max_events);
+        if !self.commands.send(Command::Join(Box::new(join))) {
+            return Err(task_ended());
+        }
+        entered.await.unwrap_or_else(|_| Err(task_ended())).map(|()| client)
+    }
+
+    /// Leaves all rooms and closes the connection for good, with a closing handshake. Messages that are not
+    /// acknowledged by then fail.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        // Fails only if the chat is closed already.
+        if self.commands.send(Command::Close { done }) {
+            let _ = closed.await;
+        }
+    }
+}

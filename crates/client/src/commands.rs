@@ -1,0 +1,84 @@
+//! What the application's handles tell the client's task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use crate::error::ClientError;
+use crate::event::{ClientEvent, ClientState};
+use crate::events::EventSender;
+use crate::machine::{RoomKey, Standing};
+
+/// Resolves a message's acknowledgement.
+pub(crate) type Ack = oneshot::Sender<Result<u64, ClientError>>;
+
+/// A command from the application.
+pub(crate) enum Command {
+    Join(Box<Join>),
+    /// Publish an object in a room, given without its closing brace.
+    Publish {
+        room: RoomKey,
+        body: String,
+        ack: Ack,
+        /// Limits how many of a room's messages wait for the task.
+        permit: OwnedSemaphorePermit,
+    },
+    /// Enter a room again.
+    Enter(RoomKey),
+    Leave {
+        room: RoomKey,
+        done: oneshot::Sender<()>,
+    },
+    Close {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// A room that the application wants to be in.
+pub(crate) struct Join {
+    pub(crate) key: RoomKey,
+    pub(crate) room: String,
+    pub(crate) name: String,
+    pub(crate) outlet: Outlet,
+}
+
+/// The task's half of a room.
+pub(crate) struct Outlet {
+    pub(crate) events: EventSender<ClientEvent>,
+    pub(crate) status: watch::Sender<Status>,
+    /// Resolved once, with the result of entering for the first time.
+    pub(crate) entered: Option<oneshot::Sender<Result<(), ClientError>>>,
+}
+
+/// What a handle can tell about its room.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    /// `None` before the room was entered for the first time.
+    pub(crate) state: Option<ClientState>,
+    pub(crate) standing: Standing,
+}
+
+/// Where commands are sent. Clones don't keep the client alive.
+#[derive(Debug, Clone)]
+pub(crate) struct Commands {
+    sender: mpsc::UnboundedSender<Command>,
+    next_room: Arc<AtomicU64>,
+}
+
+impl Commands {
+    pub(crate) fn new() -> (Commands, mpsc::UnboundedReceiver<Command>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Commands { sender, next_room: Arc::default() }, receiver)
+    }
+
+    /// A key for a room that is joined.
+    pub(crate) fn next_key(&self) -> RoomKey {
+        RoomKey(self.next_room.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns `false` if the task has ended.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.sender.send(command).is_ok()
+    }
+}

@@ -1,0 +1,160 @@
+//! Handles the server's frames.
+
+use serde_json::{Map, Value};
+
+use super::questions::Question;
+use super::refusal::Refusal;
+use super::{Machine, Now, Output};
+use crate::error::ClientError;
+use crate::event::{ChatEvent, ClientEvent, RoomFrame};
+use crate::incoming::{Incoming, ServerError};
+
+impl<T> Machine<T> {
+    pub(crate) fn on_text(&mut self, now: Now, text: &str) {
+        self.cx.now = now;
+        let Some(link) = self.link.as_mut().filter(|link| link.is_open()) else { return };
+        link.liveness.receive(now);
+        match Incoming::parse(text) {
+            Incoming::Heartbeat => {
+                link.liveness.receive_heartbeat(now);
+                self.cx.outputs.push(Output::Pong);
+            }
+            Incoming::Pong => {}
+            Incoming::Welcome(welcome) => self.on_welcome(welcome),
+            Incoming::Entered(entered) => self.on_entered(entered),
+            Incoming::Left(left) => self.on_left(left),
+            Incoming::Resumed(resumed) => self.on_resumed(&resumed),
+            Incoming::Ack { cid, seq } => self.on_acknowledged(&cid, seq),
+            Incoming::Authenticated => self.on_authenticated(),
+            Incoming::Expiring(left) => self.on_expiring(left),
+            Incoming::NoAuth(why) => self.on_no_auth(why),
+            Incoming::Error(error) => self.on_error(error),
+            Incoming::Lagged { room, missed } => self.on_lagged(room.as_deref(), missed),
+            Incoming::Frame(object) => self.on_frame(object),
+            Incoming::Unreadable { room, seq, why } => self.on_unreadable(room.as_deref(), seq, &why),
+            Incoming::Malformed(event) => {
+                let why = format!("a frame {event:?} of the protocol lacks a key");
+                self.emit_error(ClientError::BadFrame(why));
+            }
+        }
+    }
+
+    /// Something was received that is not text.
+    pub(crate) fn on_binary(&mut self, now: Now) {
+        self.cx.now = now;
+        let Some(link) = self.link.as_mut().filter(|link| link.is_open()) else { return };
+        link.liveness.receive(now);
+        self.on_unreadable(None, None, "it is binary");
+    }
+
+    fn on_acknowledged(&mut self, cid: &str, seq: u64) {
+        if let Some(waiting) = self.cx.outgoing.acknowledge(cid) {
+            self.cx.outputs.resolve(waiting, Ok(seq));
+            self.flush();
+        }
+    }
+
+    fn on_frame(&mut self, object: Map<String, Value>) {
+        let Some(seq) = object.get("seq").and_then(Value::as_u64) else {
+            return self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false, false)));
+        };
+        let Some(room) = self.rooms.find(object.get("roomId").and_then(Value::as_str)) else { return };
+        let (key, outcome) = (room.key(), room.on_frame(seq, object, &mut self.cx));
+        self.conclude(key, outcome);
+    }
+
+    /// A frame that this client can't represent. If it is a frame of a room, it is missed there.
+    fn on_unreadable(&mut self, id: Option<&str>, seq: Option<u64>, why: &str) {
+        let error = ClientError::BadFrame(format!("the server sent a frame that can't be read: {why}"));
+        match self.rooms.find(id).filter(|_| id.is_some()) {
+            Some(room) => room.emit_unrecoverable(ClientEvent::Error(error), &mut self.cx),
+            None => self.emit_error(error),
+        }
+        let only = self.rooms.only_one(|room| room.is_in());
+        let key = match (id, seq) {
+            (Some(_), _) | (_, Some(_)) => self.rooms.find(id).map(|room| room.key()),
+            (None, None) => only.or_else(|| self.rooms.only_one(|room| room.is_replaying())),
+        };
+        match key.and_then(|key| self.rooms.get_mut(key)) {
+            Some(room) => {
+                let (key, outcome) = (room.key(), room.on_unreadable(seq, &mut self.cx));
+                self.conclude(key, outcome);
+            }
+            // It may be a frame of any room. The next frame of that room shows it.
+            None if seq.is_none() => self.rooms.iter_mut().for_each(|room| room.note_unreadable()),
+            None => {}
+        }
+    }
+
+    fn on_lagged(&mut self, id: Option<&str>, missed: u64) {
+        let Some(room) = self.rooms.find(id) else { return };
+        room.on_lagged(missed, &mut self.cx);
+        self.flush();
+    }
+
+    fn on_error(&mut self, error: ServerError) {
+        let (cid, id) = (error.cid.clone(), error.room.clone());
+        let refusal = Refusal::of(error);
+        if let Some(cid) = cid {
+            return self.on_message_refused(&cid, refusal);
+        }
+        let Some(id) = id else { return self.on_unnamed_error(refusal) };
+        match self.rooms.find(Some(&id)).filter(|room| room.is_entering()).map(|room| room.key()) {
+            Some(key) => self.on_enter_refused(key, refusal),
+            // It is about an enter of a room that was left meanwhile.
+            None if self.leaving.contains(&id) => {}
+            None => self.emit_error(refusal.error()),
+        }
+    }
+
+    fn on_message_refused(&mut self, cid: &str, refusal: Refusal) {
+        if refusal.has_code("not_entered") {
+            // It was in flight when the client left the room. It is sent again in the room.
+            let Some(key) = self.cx.outgoing.room_of(cid) else { return };
+            let Some(room) = self.rooms.get_mut(key) else { return };
+            let outcome = room.on_not_entered(refusal, &mut self.cx);
+            self.postpone_attempts();
+            self.conclude(key, outcome);
+        } else if refusal.is_postponement() {
+            self.cx.outgoing.postpone(cid, refusal.wait(), self.cx.now);
+            self.flush();
+        } else if let Some(waiting) = self.cx.outgoing.take(cid) {
+            self.cx.outputs.resolve(waiting, Err(refusal.error()));
+            self.flush();
+        } else {
+            self.emit_error(refusal.error());
+        }
+    }
+
+    /// The server does not say what it has refused. It answers in order.
+    fn on_unnamed_error(&mut self, refusal: Refusal) {
+        let oldest = self.link.as_ref().and_then(|link| link.questions.oldest());
+        let message = self.cx.outgoing.oldest_in_flight();
+        let asked_first = match (oldest, message) {
+            (Some((question, frame)), message) if message.is_none_or(|message| frame < message) => {
+                Some(question)
+            }
+            _ => None,
+        };
+        match asked_first.cloned() {
+            Some(Question::Auth) if refusal.is_postponement() => self.on_token_postponed(refusal),
+            Some(Question::Resume) => self.on_resume_refused(refusal),
+            Some(Question::Enter(key)) => self.on_enter_refused(key, refusal),
+            Some(Question::Leave(id)) if refusal.is_postponement() => self.postpone_leave(&id, refusal),
+            _ if refusal.is_of_unreadable() && message.is_some() => {
+                if let Some(waiting) = self.cx.outgoing.take_oldest() {
+                    self.cx.outputs.resolve(waiting, Err(refusal.error()));
+                }
+                self.flush();
+            }
+            _ => self.emit_error(refusal.error()),
+        }
+    }
+
+    fn postpone_leave(&mut self, id: &str, refusal: Refusal) {
+        let Some(link) = &mut self.link else { return };
+        link.questions.answer(&Question::Leave(id.to_owned()));
+        self.leaving.send(id, self.cx.now.saturating_add(refusal.wait()));
+        self.expect_answer();
+    }
+}

@@ -1,0 +1,42 @@
+//! What the application wants of a connection, and why an attempt to connect may fail.
+
+use std::time::Duration;
+
+use crate::retry_hint::RetryHint;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) credential: Credential,
+    /// The bound of the first wait between attempts, and that of the longest.
+    pub(crate) backoff: (Duration, Duration),
+    /// For connecting until the welcome, and then for each answer.
+    pub(crate) step_timeout: Duration,
+    /// For connecting, and for entering a room, for the first time.
+    pub(crate) first_timeout: Duration,
+    /// Failed attempts in a row after which the client gives up.
+    pub(crate) max_attempts: u32,
+    /// Of each room.
+    pub(crate) max_unsent: usize,
+}
+
+/// Whether another attempt may use another token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// No token, or always the same.
+    Fixed,
+    /// Each attempt gets a token from the application.
+    Renewable,
+}
+
+/// Why an attempt to connect failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Another attempt may succeed.
+    Transient(String),
+    /// The application had no token.
+    Token(String),
+    /// The server answered with this status and text, and perhaps asked for a wait.
+    Http { status: u16, body: String, retry: Option<RetryHint> },
+    /// No attempt will succeed.
+    Permanent(String),
+}
