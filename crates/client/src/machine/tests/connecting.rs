@@ -1,6 +1,7 @@
 //! Attempts that fail, and their time limits.
 
 use super::*;
+use crate::retry_hint::RetryHint;
 
 fn http(status: u16, retry: Option<&str>) -> Failure {
     let retry = retry.and_then(RetryHint::in_header);

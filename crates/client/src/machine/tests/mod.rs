@@ -7,7 +7,9 @@ mod liveness;
 mod outside;
 mod pause;
 mod reconnecting;
+mod rooms;
 mod sending;
+mod sending_to_rooms;
 mod tokens;
 
 use std::sync::Mutex;
@@ -113,16 +115,20 @@ fn merged(mut frame: Value, more: Value) -> Value {
 }
 
 impl Bench {
-    /// All random waits are as long as they can be.
+    /// A machine with one room. All random waits are as long as they can be.
     fn new(settings: Settings) -> Bench {
+        Bench::with(|random| Machine::with_room(settings, random, R, "r".into(), "ann".into()))
+    }
+
+    fn with(machine: impl FnOnce(Box<dyn FnMut() -> u64 + Send>) -> Machine<u32>) -> Bench {
         let percent = Arc::new(AtomicU64::new(100));
         let (random, mut n) = (percent.clone(), 0);
         let random = move || {
             n += 1;
             (u64::MAX / 100 * random.load(Ordering::Relaxed)) & !0x7ff | n
         };
-        let machine = Machine::with_room(settings, Box::new(random), R, "r".into(), "ann".into());
-        let mut bench = Bench { machine, now: ms(0), percent, cids: Mutex::default() };
+        let mut bench =
+            Bench { machine: machine(Box::new(random)), now: ms(0), percent, cids: Mutex::default() };
         assert_eq!(bench.lines(), ["connect"]);
         bench
     }
@@ -162,8 +168,10 @@ impl Bench {
     /// Waits for the next attempt, which succeeds, and the session is resumed. Returns what else was sent.
     fn reconnect(&mut self, token: &str) -> Vec<String> {
         let mut lines = self.reconnect_unanswered(token);
+        lines.retain(|line| line != "chat: online");
         assert!(lines.remove(0).starts_with(r#"{"event":"resume","message":["#));
-        self.say(session_resumed(&["r"]));
+        let rooms: Vec<String> = self.machine.rooms.iter().map(|room| room.id().to_owned()).collect();
+        self.say(session_resumed(&rooms.iter().map(String::as_str).collect::<Vec<_>>()));
         lines
     }
 
