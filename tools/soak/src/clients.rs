@@ -92,7 +92,10 @@ impl Clients {
     }
 }
 
-/// One client's visit to a room.
+/// How many rooms a client is in at the most.
+const MAX_ROOMS: u64 = 3;
+
+/// One client's visit to a room and, with `chat-rooms.v1`, to the rooms after it.
 async fn visit(
     address: SocketAddr,
     room: u64,
@@ -105,17 +108,23 @@ async fn visit(
     loop {
         let (mut socket, welcome) = connect(address, is_v1).await?;
         counters.connections.fetch_add(1, Ordering::Relaxed);
-        let mut enter =
-            json!({"event": "enter", "message": format!("n{}", random.below(1000)), "roomId": room});
         if !resume_token.is_null() {
-            enter["resume"] = resume_token.clone();
+            send(&mut socket, json!({"event": "resume", "message": [resume_token]})).await?;
             counters.resumptions.fetch_add(1, Ordering::Relaxed);
         }
-        socket.send(Message::text(enter.to_string())).await?;
+        let rooms = if is_v1 { 1 + random.below(MAX_ROOMS) } else { 1 };
+        let name = format!("n{}", random.below(1000));
+        for room in room..room + rooms {
+            send(&mut socket, json!({"event": "enter", "message": name, "roomId": room})).await?;
+        }
         for _ in 0..random.below(8) {
-            let say = json!({"event": "message", "message": "x".repeat(random.below(400) as usize)});
-            socket.send(Message::text(say.to_string())).await?;
+            let room = room + random.below(rooms);
+            let text = "x".repeat(random.below(400) as usize);
+            send(&mut socket, json!({"event": "message", "message": text, "roomId": room})).await?;
             receive(&mut socket, Duration::from_millis(random.below(300)), counters).await?;
+        }
+        if is_v1 && random.below(2) == 0 {
+            send(&mut socket, json!({"event": "leave", "roomId": room})).await?;
         }
         let resumes = is_v1 && random.below(2) == 0 && Instant::now() < until;
         if !resumes {
@@ -125,6 +134,10 @@ async fn visit(
         drop(socket);
         sleep(Duration::from_millis(random.below(500))).await;
     }
+}
+
+async fn send(socket: &mut Socket, frame: Value) -> Result<(), Error> {
+    socket.send(Message::text(frame.to_string())).await
 }
 
 async fn connect(address: SocketAddr, is_v1: bool) -> Result<(Socket, Value), Error> {

@@ -66,9 +66,8 @@ impl Client {
         let begun = start.wait_for(Option::is_some).await.expect("a start").expect("a time");
         let since = json!({"epoch": session.epoch, "seq": session.seq});
         let (name, token) = (&session.name, &session.token);
-        let enter =
-            json!({"event": "enter", "message": name, "roomId": ROOM, "resume": token, "since": since});
-        connection.send(&enter).await;
+        connection.send(&json!({"event": "resume", "message": [token]})).await;
+        connection.send(&json!({"event": "enter", "message": name, "roomId": ROOM, "since": since})).await;
         let entered = connection.read("entered").await;
         let answered = begun.elapsed();
         assert_eq!((&entered["resumed"], &entered["recovered"]), (&json!(true), &json!(true)));

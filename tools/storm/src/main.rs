@@ -115,7 +115,7 @@ async fn fill(rooms: &ChatRooms, options: &Options) -> Vec<Session> {
 async fn publish(rooms: &ChatRooms, options: &Options, mut lost: Vec<Session>) -> Vec<Session> {
     let message = json!({"event": "message", "message": "x".repeat(options.message)});
     // What the server adds, at most.
-    let frame = message.to_string().len() + r#","num":10000,"seq":10000"#.len() + 4;
+    let frame = message.to_string().len() + r#","num":10000,"roomId":"r","seq":10000"#.len() + 4;
     let frames = options.history / frame;
     for _ in 0..frames {
         rooms.send(ROOM, &message).expect("the room takes it");
