@@ -24,8 +24,8 @@ use crate::events::EventReceiver;
 /// the others are not affected.
 ///
 /// Dropping a client leaves its room. The connection is closed when the chat and all of its clients are
-/// dropped, or by [`close`](Chat::close). A server closes connections that stay without a room for long (by default,
-/// for half a minute); the chat then reconnects.
+/// dropped, or by [`close`](Chat::close). Most servers close a connection that has been in no room for a while. The chat
+/// then is [`Idle`](crate::ChatState::Idle) until you join a room.
 ///
 /// ```
 /// use tower_chat_rooms_client::{Chat, ClientEvent};

@@ -97,6 +97,9 @@ impl ChatEvent {
 pub enum ChatState {
     /// It is connected.
     Online,
+    /// The server has closed the connection, because the chat was in no room. [`Chat::join`](crate::Chat::join)
+    /// connects again.
+    Idle,
     /// It has no connection, and is reconnecting.
     #[non_exhaustive]
     Reconnecting {

@@ -26,6 +26,7 @@ mod backlog;
 mod backoff;
 mod connecting;
 mod context;
+mod enter_gate;
 mod entering;
 mod frames;
 mod leaving;
@@ -140,10 +141,9 @@ impl<T> Machine<T> {
     /// When to call [`tick`](Machine::tick).
     pub(crate) fn deadline(&self) -> Option<Now> {
         let link = self.link.as_ref().and_then(Link::deadline);
-        let outgoing = self.cx.outgoing.deadline();
-        let deadlines =
-            [self.attempts.deadline(), link, self.rooms.deadline(), self.leaving.deadline(), outgoing];
-        deadlines.into_iter().flatten().min()
+        let enter = self.rooms.enter_deadline().and_then(|due| self.link.as_ref()?.enter_time(due));
+        let rooms = [self.rooms.join_deadline(), enter, self.leaving.deadline(), self.cx.outgoing.deadline()];
+        rooms.into_iter().chain([self.attempts.deadline(), link]).flatten().min()
     }
 
     /// Does what is due.
@@ -199,8 +199,16 @@ impl<T> Machine<T> {
         let join_by = now.saturating_add(self.settings.first_timeout);
         let limits = JoinLimits { join_by, max_attempts: self.settings.max_attempts };
         self.rooms.add(Room::new(key, id, name, limits, self.attempts.backoff().clone()));
+        if self.is_idle() {
+            self.connect();
+        }
         self.enter(key);
         self.check_pause();
+    }
+
+    /// Whether there is no connection because nobody needs one.
+    fn is_idle(&self) -> bool {
+        self.link.is_none() && self.attempts.deadline().is_none() && self.ended.is_none()
     }
 
     /// The application does not want to be in a room any more.

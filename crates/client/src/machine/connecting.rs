@@ -66,6 +66,9 @@ impl<T> Machine<T> {
         if matches!(code, close::NEVER_AUTHENTICATED | close::AUTH_EXPIRED | close::NOT_AUTHENTICATED) {
             return self.on_closed_for_auth(code, reason);
         }
+        if code == close::NEVER_ENTERED && self.owner == Owner::Chat && self.rooms.is_empty() {
+            return self.rest();
+        }
         if !may_reconnect(code) {
             return self.end(ClientError::Closed { code, reason: reason.into() });
         }
@@ -76,6 +79,12 @@ impl<T> Machine<T> {
             None => Retry::Backoff,
         };
         self.lose_connection(ClientError::Lost { code, reason: reason.into() }, retry);
+    }
+
+    /// The server has closed the connection because the client is in no room. The next room needs one.
+    fn rest(&mut self) {
+        self.drop_link();
+        self.emit_state(ChatState::Idle);
     }
 
     /// The server took too long.

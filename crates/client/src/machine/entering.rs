@@ -93,11 +93,15 @@ impl<T> Machine<T> {
     }
 
     pub(super) fn enter(&mut self, key: RoomKey) {
-        let Some(link) = self.link.as_ref().filter(|link| link.may_enter()) else { return };
         let Some(room) = self.rooms.get_mut(key) else { return };
+        room.enter_at(None);
+        let Some(link) = self.link.as_ref().filter(|link| link.may_enter()) else { return };
         // It was joined again, and has to be left first.
         if self.leaving.contains(room.id()) {
             return;
+        }
+        if link.enter_time(self.cx.now) != Some(self.cx.now) {
+            return room.enter_at(Some(self.cx.now));
         }
         link.token().into_iter().for_each(|own| self.resume_tokens.add(own));
         let frame = room.enter();
@@ -111,11 +115,19 @@ impl<T> Machine<T> {
         if self.link.as_ref().is_some_and(|link| link.is_resume_due(now)) {
             self.begin();
         }
-        for key in self.rooms.take_due(now) {
-            self.enter(key);
-        }
+        self.enter_due();
         for id in self.leaving.due(now) {
             self.send_leave(id, None);
+        }
+    }
+
+    /// Enters the rooms that have to be entered by now, as far as the server accepts it.
+    fn enter_due(&mut self) {
+        let now = self.cx.now;
+        while self.link.as_ref().is_some_and(|link| link.enter_time(now) == Some(now))
+            && let Some(key) = self.rooms.next_due(now)
+        {
+            self.enter(key);
         }
     }
 
@@ -130,6 +142,7 @@ impl<T> Machine<T> {
         }
         let Some(link) = self.link.as_mut().filter(|link| link.welcome().is_some()) else { return };
         link.questions.answer(&Question::Enter(key));
+        link.enters.accept();
         link.become_useful();
         // The server's token buckets have paid for this enter: from now on, they hold no less than the client's.
         if let Some(welcome) = link.take_limits() {
@@ -147,6 +160,7 @@ impl<T> Machine<T> {
         if let Some(room) = self.rooms.get_mut(key) {
             room.on_entered(entered, &mut self.cx);
         }
+        self.enter_due();
         self.expect_answer();
         self.flush();
     }
@@ -160,11 +174,15 @@ impl<T> Machine<T> {
     pub(super) fn on_enter_refused(&mut self, key: RoomKey, refusal: Refusal) {
         let Some(link) = &mut self.link else { return };
         link.questions.answer(&Question::Enter(key));
+        if refusal.has_code("rate_limited") {
+            link.enters.refuse(self.cx.now.saturating_add(refusal.wait()));
+        }
         let Some(room) = self.rooms.get_mut(key) else { return };
         let outcome = room.on_enter_refused(refusal, &mut self.cx);
-        self.expect_answer();
         self.postpone_attempts();
         self.conclude(key, outcome);
+        self.enter_due();
+        self.expect_answer();
     }
 
     /// If no room lets the client in, the connection is of no use.

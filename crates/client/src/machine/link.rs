@@ -2,6 +2,7 @@
 
 use super::Now;
 use super::auth::Auth;
+use super::enter_gate::EnterGate;
 use super::liveness::Liveness;
 use super::pause::Pause;
 use super::questions::{Question, Questions};
@@ -15,6 +16,7 @@ pub(super) struct Link {
     /// The application takes no events.
     pub(super) pause: Option<Pause>,
     pub(super) resumption: Resumption,
+    pub(super) enters: EnterGate,
     /// The WebSocket handshake is done.
     is_open: bool,
     welcome: Option<Welcome>,
@@ -45,6 +47,7 @@ impl Link {
             auth: Auth::new(now),
             pause: None,
             resumption: Resumption::Unasked,
+            enters: EnterGate::new(),
             is_open: false,
             welcome: None,
             is_useful: false,
@@ -99,6 +102,11 @@ impl Link {
     /// Whether it is time to try again to resume the session.
     pub(super) fn is_resume_due(&self, now: Now) -> bool {
         matches!(self.resumption, Resumption::Postponed(at) if at <= now)
+    }
+
+    /// When an enter that is due at this time may be sent.
+    pub(super) fn enter_time(&self, due: Now) -> Option<Now> {
+        self.enters.time_of(due, self.questions.enters())
     }
 
     pub(super) fn is_useful(&self) -> bool {

@@ -113,15 +113,19 @@ impl Room {
         self.is_entering
     }
 
-    /// When something is due.
-    pub(super) fn deadline(&self) -> Option<Now> {
-        let join_by = (self.state == State::Joining).then_some(self.limits.join_by);
-        [join_by, self.enter_at].into_iter().flatten().min()
+    /// When it must have been entered for the first time.
+    pub(super) fn join_deadline(&self) -> Option<Now> {
+        (self.state == State::Joining).then_some(self.limits.join_by)
     }
 
-    /// Whether it is time to enter again.
-    pub(super) fn is_enter_due(&mut self, now: Now) -> bool {
-        self.enter_at.take_if(|at| *at <= now).is_some()
+    /// When it is to be entered again.
+    pub(super) fn enter_deadline(&self) -> Option<Now> {
+        self.enter_at
+    }
+
+    /// It is to be entered at this time, or not until something happens.
+    pub(super) fn enter_at(&mut self, at: Option<Now>) {
+        self.enter_at = at;
     }
 
     /// Whether the application must have been told by this time that the room was entered.

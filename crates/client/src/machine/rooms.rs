@@ -90,13 +90,20 @@ impl Rooms {
         self.iter().map(Room::backoff).min_by_key(|backoff| backoff.attempts())
     }
 
-    pub(super) fn deadline(&self) -> Option<Now> {
-        self.iter().filter_map(Room::deadline).min()
+    /// When the first room must have been entered.
+    pub(super) fn join_deadline(&self) -> Option<Now> {
+        self.iter().filter_map(Room::join_deadline).min()
     }
 
-    /// Those whose enter is due.
-    pub(super) fn take_due(&mut self, now: Now) -> Vec<RoomKey> {
-        self.iter_mut().filter_map(|room| room.is_enter_due(now).then_some(room.key())).collect()
+    /// When the first room is to be entered again.
+    pub(super) fn enter_deadline(&self) -> Option<Now> {
+        self.iter().filter_map(Room::enter_deadline).min()
+    }
+
+    /// A room that is to be entered by this time.
+    pub(super) fn next_due(&self, now: Now) -> Option<RoomKey> {
+        let is_due = |room: &&Room| room.enter_deadline().is_some_and(|at| at <= now);
+        self.iter().filter(is_due).min_by_key(|room| room.enter_deadline()).map(Room::key)
     }
 
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Room> {

@@ -151,3 +151,25 @@ async fn what_is_refused_all_the_same_keeps_its_place() {
         assert_eq!(sending.await, Ok(n as u64 + 1));
     }
 }
+
+/// More than may be entered in a minute, and more than may be opened.
+#[tokio::test(start_paused = true)]
+async fn a_chat_in_many_rooms_keeps_to_the_rate_of_enters() {
+    const ROOMS: usize = 64;
+    let (old, new) = (ChatRooms::builder().build().unwrap(), ChatRooms::builder().build().unwrap());
+    let server = Replaceable::new(old.clone());
+    let chat = server.chat().first_timeout(PATIENCE).await.unwrap();
+    let ids: Vec<String> = (0..ROOMS).map(|n| n.to_string()).collect();
+    let mut clients =
+        futures_util::future::try_join_all(ids.iter().map(|id| chat.join(id, "ann"))).await.unwrap();
+    assert_eq!((old.rooms().len(), old.stats().accepted), (ROOMS, 1));
+    server.replace(new.clone());
+    old.shutdown().await;
+    for client in &mut clients {
+        reach(client, |state| matches!(state, ClientState::Reconnecting { .. })).await;
+        reach(client, |state| *state == ClientState::Online).await;
+    }
+    let stats = new.stats();
+    assert_eq!((new.rooms().len(), stats.accepted, stats.flooded), (ROOMS, 1, 0));
+    assert!(stats.rate_limited < 2 * ROOMS as u64, "{}", stats.rate_limited);
+}

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::task::AbortHandle;
 use tokio_tungstenite::accept_hdr_async;
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, RateLimits, RoomEvent};
-use tower_chat_rooms_client::{Client, ClientBuilder};
+use tower_chat_rooms_client::{Chat, Client, ClientBuilder, ManyRooms};
 
 use crate::scripted_server::choose_v1;
 
@@ -113,6 +113,13 @@ impl Replaceable {
         let server = self.clone();
         let dial = move || std::future::ready(server.dial());
         Client::over("ws://test/chat", dial).room("r")
+    }
+
+    /// Builds a chat that connects over duplex I/O.
+    pub(crate) fn chat(&self) -> ClientBuilder<ManyRooms> {
+        let server = self.clone();
+        let dial = move || std::future::ready(server.dial());
+        Chat::over("ws://test/chat", dial)
     }
 
     fn dial(&self) -> io::Result<DuplexStream> {

@@ -8,6 +8,7 @@ mod outside;
 mod pause;
 mod reconnecting;
 mod rooms;
+mod rooms_reconnecting;
 mod sending;
 mod sending_to_rooms;
 mod tokens;
@@ -261,7 +262,7 @@ impl Bench {
 
     /// How long until the next enter.
     fn enter_in(&self) -> Option<u64> {
-        let at = self.machine.rooms.deadline()?;
+        let at = self.machine.rooms.enter_deadline()?;
         Some(((at - self.now).as_secs_f64() * 1000.0).round() as u64)
     }
 
@@ -317,6 +318,7 @@ fn numbers(lines: &[String]) -> Vec<u32> {
 fn describe_chat(event: ChatEvent) -> String {
     match event {
         ChatEvent::State(ChatState::Online) => "online".into(),
+        ChatEvent::State(ChatState::Idle) => "idle".into(),
         ChatEvent::State(ChatState::Reconnecting { reason, .. }) => format!("reconnecting: {reason}"),
         ChatEvent::State(ChatState::Closed { reason }) => format!("closed: {reason}"),
         other => describe(other.of_room().unwrap()),
