@@ -182,7 +182,8 @@ impl ChatRooms {
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
-        let room = self.engine.rooms.get(room.as_ref()).ok_or(SendError::NoSuchRoom)?;
+        let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.online() > 0);
+        let room = room.ok_or(SendError::NoSuchRoom)?;
         match self.engine.rooms.publish(&room, &body.host_frame(room.id())) {
             Ok(_) => Ok(()),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
@@ -231,7 +232,11 @@ impl ChatRooms {
     /// Returns the rooms that have members, in no particular order.
     pub fn rooms(&self) -> Vec<RoomInfo> {
         let rooms = self.engine.rooms.all();
-        rooms.iter().map(|room| RoomInfo { id: room.id().clone(), online: room.online() }).collect()
+        rooms
+            .iter()
+            .filter(|room| room.online() > 0)
+            .map(|room| RoomInfo { id: room.id().clone(), online: room.online() })
+            .collect()
     }
 
     /// Returns the members of a room in the order in which they entered; none if the room does not exist.

@@ -181,7 +181,7 @@ pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_
 pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents};
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
-pub use crate::hooks::policy::{EnterRequest, MessageRequest, RoomPolicy, Verdict};
+pub use crate::hooks::policy::{EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::http::body::{NoBody, ResponseBody};
 pub use crate::http::layer::ChatRoomsLayer;

@@ -10,6 +10,7 @@ use crate::config::{History, UniqueNames};
 use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::{HOLD, HoldBudget};
 use crate::delivery::recipient::Recipient;
+use crate::delivery::replay_request::ReplayRequest;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
@@ -40,20 +41,30 @@ pub(crate) struct RoomState {
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
     replay: Option<Box<ReplayBuffer>>,
+    /// Until when the room is kept without members.
+    kept_until: Option<Duration>,
     hold: HoldBudget,
 }
 
 /// The replay for a returning member.
 #[derive(Debug)]
 pub(crate) struct Replay {
+    /// Frames from before those, among which are the messages that a client wants to see.
+    pub(crate) history: Vec<Bytes>,
     /// The missed frames, in chunks. Those that follow are in the room's next batch.
     pub(crate) chunks: Vec<Bytes>,
     /// The `seq` before the first of them.
     pub(crate) start: u64,
     /// The `seq` of the last of them.
     pub(crate) end: u64,
-    /// Whether they are all frames since the member's position.
+    /// Whether they are all frames since the position that the client has named.
     pub(crate) is_complete: bool,
+}
+
+impl Replay {
+    fn nothing_after(seq: u64) -> Replay {
+        Replay { history: Vec::new(), chunks: Vec::new(), start: seq, end: seq, is_complete: false }
+    }
 }
 
 /// Applies a room's events to its state, on behalf of the broker.
@@ -107,6 +118,12 @@ impl LiveRoom {
         self.online.store(online, Ordering::Relaxed);
     }
 
+    /// Whether the room is kept without members.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn is_kept(&self) -> bool {
+        self.lock().is_kept()
+    }
+
     pub(crate) fn members(&self) -> Members<Handle> {
         self.lock().room.members().clone()
     }
@@ -153,6 +170,7 @@ impl RoomState {
             latest: start,
             room: Room::new(unique_names),
             pending: Pending::new(id, history.is_some()),
+            kept_until: None,
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
             hold: HoldBudget::new(),
         }
@@ -221,34 +239,77 @@ impl RoomState {
         (self.room.members().clone(), batch)
     }
 
-    /// The frames after a position up to the latest that was taken. If some of them are not kept, or if the position
-    /// is from an earlier room with this id, it is all that are kept.
-    pub(super) fn replay(&mut self, since: Position, now: Duration) -> Replay {
+    /// The frames that a client wants to have, up to the latest that was taken.
+    pub(super) fn replay(&mut self, wants: ReplayRequest, now: Duration) -> Replay {
         if let Some(replay) = &mut self.replay {
             replay.trim(now);
         }
+        match wants {
+            ReplayRequest::Since(since) => self.replay_since(since),
+            ReplayRequest::PartSince(since) => Replay { is_complete: false, ..self.replay_since(since) },
+            ReplayRequest::Last(_) => match self.replay.as_deref() {
+                // What was not taken yet follows in any case.
+                Some(replay) => {
+                    let history = replay.after(replay.start()).unwrap_or_default();
+                    Replay { history, ..Replay::nothing_after(self.pending.taken()) }
+                }
+                None => Replay::nothing_after(self.seq()),
+            },
+        }
+    }
+
+    /// The frames after a position. If some of them are not kept, or if the position is from an earlier room with this
+    /// id, it is all that are kept.
+    fn replay_since(&self, since: Position) -> Replay {
         let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
+        let all =
+            |chunks, start, end, is_complete| Replay { history: Vec::new(), chunks, start, end, is_complete };
         if since.epoch == self.epoch() && self.pending.has_v1_after(since.seq) {
-            return Replay { chunks: Vec::new(), start: since.seq, end: since.seq, is_complete: true };
+            return all(Vec::new(), since.seq, since.seq, true);
         }
         if since.epoch == self.epoch()
             && let Some(chunks) = replay.and_then(|replay| replay.after(since.seq))
         {
-            return Replay { chunks, start: since.seq, end: taken, is_complete: true };
+            return all(chunks, since.seq, taken, true);
         }
         match replay {
             // Frames are missing in between. What is kept is what a client would otherwise lose as well.
             Some(replay) if since.epoch != self.epoch() || since.seq < replay.start() => {
                 let start = replay.start();
-                Replay {
-                    chunks: replay.after(start).unwrap_or_default(),
-                    start,
-                    end: taken,
-                    is_complete: false,
-                }
+                all(replay.after(start).unwrap_or_default(), start, taken, false)
             }
-            _ => Replay { chunks: Vec::new(), start: seq, end: seq, is_complete: false },
+            _ => Replay::nothing_after(seq),
         }
+    }
+
+    /// Keeps the room without members for this long, from the first time that it is asked to. Returns whether it is
+    /// kept: only if there are frames to keep.
+    pub(super) fn keep(&mut self, time: Duration, now: impl FnOnce() -> Duration) -> bool {
+        let may_keep = !time.is_zero() && !self.room.is_closed() && self.has_frames();
+        if may_keep && self.kept_until.is_none() {
+            self.kept_until = Some(now().saturating_add(time));
+        }
+        may_keep
+    }
+
+    /// The room has members again, or is removed.
+    pub(super) fn keep_no_longer(&mut self) {
+        self.kept_until = None;
+    }
+
+    /// Whether the room is kept without members.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept_until.is_some()
+    }
+
+    /// Whether the room was kept long enough.
+    pub(super) fn is_expired(&mut self, now: Duration) -> bool {
+        self.trim(now);
+        self.kept_until.is_some_and(|until| until <= now || !self.has_frames())
+    }
+
+    fn has_frames(&self) -> bool {
+        self.pending.len() > 0 || self.replay.as_ref().is_some_and(|replay| !replay.is_empty())
     }
 
     /// Drops frames that have become too old.

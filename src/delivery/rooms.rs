@@ -15,9 +15,10 @@ use crate::delivery::batch::Batch;
 use crate::delivery::flush::{flush, guarded};
 use crate::delivery::live_room::{Handle, LiveRoom, Replay, RoomState};
 use crate::delivery::registry::{Registry, TooManyRooms};
+use crate::delivery::replay_request::ReplayRequest;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
-use crate::protocol::position::{Epoch, Position};
+use crate::protocol::position::Epoch;
 use crate::room::{EnterError, Member};
 use crate::tasks::Tasks;
 
@@ -45,8 +46,7 @@ pub(crate) struct Entrant {
     /// The user whose connections may share the name.
     pub(crate) owner: Option<Arc<crate::hooks::user::User>>,
     pub(crate) handle: Handle,
-    /// The position of the last frame of the room that it has received.
-    pub(crate) since: Option<Position>,
+    pub(crate) wants: Option<ReplayRequest>,
 }
 
 /// A member's position in a room that it has just entered or returned to.
@@ -112,7 +112,7 @@ impl Rooms {
     pub(crate) fn new(config: &Config, clock: Clock, tasks: Arc<Tasks>) -> Rooms {
         let history = config.recovery.history;
         Rooms {
-            registry: Registry::new(config.limits.max_rooms, history, config.unique_names),
+            registry: Registry::new(config.limits.max_rooms, history, config.unique_names, clock),
             broker: MemoryBroker::default(),
             clock,
             tasks,
@@ -223,11 +223,11 @@ impl Rooms {
         &self,
         room: &Arc<LiveRoom>,
         handle: &Handle,
-        since: Option<Position>,
+        wants: Option<ReplayRequest>,
     ) -> Standpoint {
         let now = self.now();
         let mut state = room.lock();
-        let replay = since.map(|since| state.replay(since, now));
+        let replay = wants.map(|wants| state.replay(wants, now));
         let (epoch, seq, num) = (state.epoch(), state.seq(), state.num());
         let mut standpoint = Standpoint { room: room.clone(), epoch, seq, num, before: Vec::new(), replay };
         if handle.subscribe(room, standpoint.start()) {
@@ -273,7 +273,7 @@ impl Rooms {
     /// Closes all rooms, for a shutdown.
     pub(crate) fn close_all(&self) {
         for room in self.registry.all() {
-            room.lock().room.close();
+            self.registry.visit(&room, |_, state| state.room.close());
         }
     }
 
@@ -291,6 +291,12 @@ impl Rooms {
         for room in self.registry.in_shard(turn) {
             room.lock().trim(now);
         }
+        self.registry.remove_expired(turn);
+    }
+
+    /// Whether there are rooms without members.
+    pub(crate) fn has_empty(&self) -> bool {
+        self.registry.has_empty()
     }
 
     fn reserve_in(&self, state: &mut RoomState, entrant: &Entrant, max: usize) -> Result<(), EnterError> {
@@ -306,10 +312,10 @@ impl Rooms {
         entrant: Entrant,
         frame: &RoomFrame<'_>,
     ) -> Standpoint {
-        let Entrant { id, name, handle, since, .. } = entrant;
+        let Entrant { id, name, handle, wants, .. } = entrant;
         let now = self.now();
         let seq = state.seq();
-        let replay = since.map(|since| state.replay(since, now));
+        let replay = wants.map(|wants| state.replay(wants, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
         let stamp = state.enter(&self.broker, Member { id, name, handle }, frame);
         let (room, epoch) = (room.clone(), state.epoch());

@@ -68,6 +68,39 @@ pub trait RoomPolicy: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Decides whether a client that enters a room may read what was published there before. Default: yes.
+    ///
+    /// This is asked only if the builder keeps a [`history`](crate::Recovery::history), and only about frames that the
+    /// client has not been there for: if a `chat-rooms.v1` client asks for the latest messages, returns after its
+    /// session has ended, or returns after the room was empty or the server has restarted. What was published while a
+    /// client was a member is its own to recover.
+    ///
+    /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
+    /// refusal.
+    ///
+    /// ```
+    /// use tower_chat_rooms::{ChatRooms, Denied, History, ReadRequest, Recovery, RoomPolicy};
+    ///
+    /// struct OnlyUsers;
+    ///
+    /// impl RoomPolicy for OnlyUsers {
+    ///     async fn may_read(&self, request: &ReadRequest<'_>) -> Result<(), Denied> {
+    ///         request.user().map(|_| ()).ok_or(Denied::new("log in to read what was said before"))
+    ///     }
+    /// }
+    ///
+    /// let recovery = Recovery::default().history(History::last(100));
+    /// ChatRooms::builder().recovery(recovery).policy(OnlyUsers).build().unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the client may not read them. It enters nevertheless, and gets the frames from its enter on.
+    fn may_read(&self, request: &ReadRequest<'_>) -> impl Future<Output = Result<(), Denied>> + Send {
+        let _ = request;
+        async { Ok(()) }
+    }
+
     /// Decides what happens to a message. Default: the message is sent.
     ///
     /// This is called for every message, so it must be fast.
@@ -178,6 +211,49 @@ impl EnterRequest<'_> {
     /// removes it from the room.
     pub fn is_renewal(&self) -> bool {
         self.is_renewal
+    }
+}
+
+/// A request to read what was published in a room before.
+#[derive(Debug)]
+pub struct ReadRequest<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) user: Option<&'a User>,
+    pub(crate) name: &'a Name,
+    pub(crate) room: &'a RoomId,
+    pub(crate) last: Option<usize>,
+}
+
+impl ReadRequest<'_> {
+    /// The connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// The client's address, if you supply a [`PeerAddr`](crate::PeerAddr).
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The user, if authenticated.
+    pub fn user(&self) -> Option<&User> {
+        self.user
+    }
+
+    /// The name in the room.
+    pub fn name(&self) -> &Name {
+        self.name
+    }
+
+    /// The room.
+    pub fn room(&self) -> &RoomId {
+        self.room
+    }
+
+    /// How many of the latest messages the client has asked for. `None` if it wants to continue from where it was.
+    pub fn last(&self) -> Option<usize> {
+        self.last
     }
 }
 
@@ -296,6 +372,7 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// `RoomPolicy` as a trait object.
 pub(crate) trait ErasedPolicy: Send + Sync {
     fn may_enter<'a>(&'a self, request: &'a EnterRequest<'a>) -> BoxFuture<'a, Result<(), Denied>>;
+    fn may_read<'a>(&'a self, request: &'a ReadRequest<'a>) -> BoxFuture<'a, Result<(), Denied>>;
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict;
     fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer>;
 }
@@ -303,6 +380,10 @@ pub(crate) trait ErasedPolicy: Send + Sync {
 impl<P: RoomPolicy> ErasedPolicy for P {
     fn may_enter<'a>(&'a self, request: &'a EnterRequest<'a>) -> BoxFuture<'a, Result<(), Denied>> {
         Box::pin(RoomPolicy::may_enter(self, request))
+    }
+
+    fn may_read<'a>(&'a self, request: &'a ReadRequest<'a>) -> BoxFuture<'a, Result<(), Denied>> {
+        Box::pin(RoomPolicy::may_read(self, request))
     }
 
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {

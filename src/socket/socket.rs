@@ -148,7 +148,8 @@ impl Socket {
         let Answer { before, frame, replay, start, is_new, slow } = answer;
         // A replay may be of any length, but a client that reads none of them gets no further one: each would keep
         // the memory of another room's history, or of the same one at another time.
-        let has_more = replay.as_ref().is_some_and(|replay| !replay.chunks.is_empty());
+        let has_more =
+            replay.as_ref().is_some_and(|replay| !replay.chunks.is_empty() || !replay.history.is_empty());
         if has_more && self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
             return self.close(LeaveReason::Slow);
         }
@@ -161,7 +162,7 @@ impl Socket {
         if let Some(frame) = frame {
             self.write(Kind::Own, Some(room), &frame, 0);
         }
-        for chunk in replay.into_iter().flat_map(|replay| replay.chunks) {
+        for chunk in replay.into_iter().flat_map(|replay| replay.history.into_iter().chain(replay.chunks)) {
             self.write(Kind::Replay, Some(room), &chunk, 0);
         }
         self.deliver_all(room, &waiting);
