@@ -166,7 +166,7 @@ mod sync;
 mod tasks;
 
 pub use crate::browser::script::{ClientScript, ScriptBody};
-pub use crate::builder::ChatRoomsBuilder;
+pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
