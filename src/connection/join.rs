@@ -1,5 +1,7 @@
 //! Entering a room: for the first time, from another one, or when a client returns.
 
+use tokio::task::yield_now;
+
 use crate::admission::Action;
 use crate::config::SlowConsumer;
 use crate::connection::auth::may_stay;
@@ -174,7 +176,7 @@ async fn is_allowed(
     };
     let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
         // A client that is gone meanwhile does not enter.
-        Some(Ok(())) => return connection.look().await.map(|()| true),
+        Some(Ok(())) => return connection.watch(yield_now()).await.map(|()| true),
         Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
         None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
     };

@@ -148,14 +148,14 @@ impl Registry {
         self.history.map_or(Duration::ZERO, |history| history.kept_for())
     }
 
-    /// Whether there are rooms without members.
-    pub(crate) fn has_empty(&self) -> bool {
-        self.empty.load(Ordering::Relaxed) > 0
+    /// Rooms without members, which are kept for their frames.
+    pub(crate) fn empty(&self) -> usize {
+        self.empty.load(Ordering::Relaxed)
     }
 
     /// Removes the rooms of one shard that were kept long enough.
     pub(crate) fn remove_expired(&self, at: usize) {
-        if !self.has_empty() {
+        if self.empty() == 0 {
             return;
         }
         let now = self.clock.now();
@@ -170,7 +170,7 @@ impl Registry {
 
     /// Makes place for another room. Returns false if all have members.
     fn remove_an_empty_one(&self) -> bool {
-        (0..SHARDS).filter(|_| self.has_empty()).any(|at| {
+        (0..SHARDS).filter(|_| self.empty() > 0).any(|at| {
             let mut shard = self.shard_at(at);
             let kept = shard.values().find(|room| room.lock().is_kept()).cloned();
             kept.inspect(|room| self.remove_kept(&mut shard, room)).is_some()

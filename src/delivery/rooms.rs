@@ -294,9 +294,9 @@ impl Rooms {
         self.registry.remove_expired(turn);
     }
 
-    /// Whether there are rooms without members.
-    pub(crate) fn has_empty(&self) -> bool {
-        self.registry.has_empty()
+    /// Rooms without members, which are kept for their frames.
+    pub(crate) fn empty(&self) -> usize {
+        self.registry.empty()
     }
 
     fn reserve_in(&self, state: &mut RoomState, entrant: &Entrant, max: usize) -> Result<(), EnterError> {

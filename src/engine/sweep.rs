@@ -136,7 +136,7 @@ async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
             guarded(&session, Session::beat);
         }
         let is_idle =
-            |engine: &Engine| engine.sessions.table().is_empty(subprotocol) && !engine.rooms.has_empty();
+            |engine: &Engine| engine.sessions.table().is_empty(subprotocol) && engine.rooms.empty() == 0;
         if tick % SLOTS == 0 && is_idle(&engine) {
             engine.stall().rest();
             engine.sessions.recheck_deadlines();
