@@ -5,12 +5,13 @@ mod closing;
 
 use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Batch, LiveRoom, Replay};
+use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, Replay};
 use crate::protocol::close::{self, LeaveReason};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -46,8 +47,9 @@ pub(crate) struct Socket {
     /// The bytes that the client sends can't be parsed any more.
     is_unreadable: bool,
     liveness: Liveness,
-    /// The send queue holds back the room's senders.
-    is_behind: bool,
+    /// How much longer the room's senders may be held back for this client. Present once its socket has not accepted
+    /// everything.
+    hold_budget: Option<Box<HoldBudget>>,
 }
 
 impl Socket {
@@ -70,7 +72,7 @@ impl Socket {
             ended: None,
             is_unreadable: false,
             liveness: Liveness::Seen,
-            is_behind: false,
+            hold_budget: None,
         }
     }
 
@@ -97,6 +99,9 @@ impl Socket {
     pub(crate) fn close(&mut self, reason: LeaveReason) {
         if self.order.is_none() {
             self.order = Some(reason);
+            if let Some(subscription) = &mut self.subscription {
+                subscription.hold_senders(false);
+            }
             self.outlet.wake();
         }
     }
@@ -120,7 +125,6 @@ impl Socket {
 
     pub(crate) fn unsubscribe(&mut self) {
         self.subscription = None;
-        self.is_behind = false;
     }
 
     /// Writes the answer to an enter, the replay, and then what the room has published since. `slow`
@@ -312,18 +316,19 @@ impl Socket {
     /// Keeps what the I/O did not accept.
     #[cold]
     fn keep(&mut self, kind: Kind, frames: Bytes, written: usize) {
-        let Context { config, clock, counters, .. } = &*self.context;
-        let bounds = bounds(&config.limits, self.subprotocol, self.subscription.as_ref());
-        match self.outlet.keep(kind, frames, written, &bounds, clock.now()) {
+        let now = self.context.clock.now();
+        let may_hold = self.may_hold_senders(now);
+        let mut bounds = bounds(&self.context.config.limits, self.subprotocol, self.subscription.as_ref());
+        if may_hold {
+            // What counts is its progress, not the size of a burst. The bytes are limited in any case.
+            bounds.frames = usize::MAX;
+        }
+        match self.outlet.keep(kind, frames, written, &bounds, now) {
             Ok(0) => {}
-            Ok(lost) => counters.lagged.add(lost),
+            Ok(lost) => self.context.counters.lagged.add(lost),
             Err(Overflow) => return self.close(LeaveReason::Slow),
         }
-        // Senders are held back only when this socket makes progress: a client that reads nothing delays nobody else.
-        if !self.is_behind && self.is_fuller_than(BEHIND) {
-            let slow = self.subscription.as_ref().map(Subscription::slow_consumer);
-            self.is_behind = slow == Some(SlowConsumer::Close);
-        }
+        self.hold_senders(may_hold);
     }
 
     /// Writes what waits. If the I/O accepts any of it, the client is slow, not dead.
@@ -336,11 +341,29 @@ impl Socket {
             return;
         }
         self.liveness.note_progress();
-        if self.is_behind {
-            self.is_behind = self.is_fuller_than(BEHIND * 2);
-            if let Some(subscription) = self.subscription.as_ref().filter(|_| self.is_behind) {
-                subscription.hold_senders(clock.now());
-            }
+        if self.subscription.as_ref().is_some_and(Subscription::holds_senders) {
+            let may_hold = self.may_hold_senders(clock.now());
+            self.hold_senders(may_hold);
+        }
+    }
+
+    /// Whether the room's senders may be held back for this client if it is behind: it makes progress.
+    fn may_hold_senders(&mut self, now: Duration) -> bool {
+        let Some(subscription) = &self.subscription else { return false };
+        if subscription.slow_consumer() != SlowConsumer::Close {
+            return false;
+        }
+        let (accepted, rate) = (self.outlet.accepted(), MinRate::new(&self.context.config.limits));
+        let budget = self.hold_budget.get_or_insert_default();
+        budget.update(now, accepted, rate, subscription.holds_senders())
+    }
+
+    /// Holds back the room's senders as long as the client is behind, if they may be held back.
+    fn hold_senders(&mut self, may_hold: bool) {
+        let Some(holds) = self.subscription.as_ref().map(Subscription::holds_senders) else { return };
+        let is_behind = self.is_fuller_than(if holds { 2 * BEHIND } else { BEHIND });
+        if let Some(subscription) = &mut self.subscription {
+            subscription.hold_senders(may_hold && is_behind);
         }
     }
 

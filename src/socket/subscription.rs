@@ -1,12 +1,11 @@
 //! The room that a socket is subscribed to, and how much of it the socket has had.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::config::{Limits, SlowConsumer};
-use crate::delivery::{Batch, LiveRoom};
+use crate::delivery::{Batch, LiveRoom, SenderHold};
 use crate::protocol::outbound;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::send_queue::Bounds;
@@ -20,13 +19,15 @@ pub(super) struct Subscription {
     wants_heartbeat: bool,
     /// Batches that arrived before something that has to be written first.
     waiting: Option<Vec<Batch>>,
+    /// Present while the room's senders are held back, because the client is behind.
+    hold: Option<SenderHold>,
 }
 
 impl Subscription {
     /// Subscribes to the room's frames after this `seq`. They wait until [`Subscription::go_on`].
     pub(super) fn new(room: Arc<LiveRoom>, seq: u64) -> Subscription {
         let slow = SlowConsumer::default();
-        Subscription { room, seq, slow, wants_heartbeat: true, waiting: Some(Vec::new()) }
+        Subscription { room, seq, slow, wants_heartbeat: true, waiting: Some(Vec::new()), hold: None }
     }
 
     pub(super) fn is_of(&self, room: &LiveRoom) -> bool {
@@ -47,9 +48,18 @@ impl Subscription {
         self.slow = slow;
     }
 
-    /// Makes the room's senders wait for a moment, because the client is behind and makes progress.
-    pub(super) fn hold_senders(&self, now: Duration) {
-        self.room.hold_senders(now);
+    /// Whether the room's senders are held back for this client.
+    pub(super) fn holds_senders(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    /// Holds back the room's senders for this client, or does so no longer.
+    pub(super) fn hold_senders(&mut self, hold: bool) {
+        if !hold {
+            self.hold = None;
+        } else if self.hold.is_none() {
+            self.hold = Some(self.room.hold_senders());
+        }
     }
 
     /// Makes the room's next batches wait.
