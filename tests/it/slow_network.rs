@@ -137,7 +137,8 @@ async fn check_burst(senders: usize, more: usize, megabits: &[u64]) {
     }
     let mut members = Vec::new();
     for from in 0..senders {
-        members.push(enter(server, &format!("sender {from}"), None).await);
+        let subprotocol = (from % 2 == 1).then_some("chat-rooms.v1");
+        members.push(enter(server, &format!("sender {from}"), subprotocol).await);
     }
     while rooms.members("r").len() < readers.len() + senders {
         sleep(Duration::from_millis(5)).await;
