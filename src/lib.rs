@@ -98,8 +98,8 @@
 //!
 //! Every resource that a client can use has a limit with a safe default: see [`Limits`], [`RateLimits`] and
 //! [`Timeouts`]. A client that sends too much gets `rate_limited` errors, and is disconnected if it continues. A client
-//! that reads too slowly delays nobody else: its send queue is limited, and when it is full, the client is disconnected
-//! or misses frames, as you choose ([`SlowConsumer`]).
+//! that reads too slowly delays nobody else for long: its send queue is limited, and when it is full, the client is
+//! disconnected or misses frames, as you choose ([`SlowConsumer`]).
 //!
 //! By default, browsers may connect only from pages of the same host ([`Origins`]). Limits per address apply **only if
 //! you supply the address**, as a [`PeerAddr`] in each request's extensions. Behind a proxy, also set

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::admission::{Action, Permit};
 use crate::config::Config;
 use crate::connection::deadline::Deadline;
@@ -339,6 +341,9 @@ impl Connection {
             Err(error) => return self.refuse(error, About::Nothing).map(|()| None),
         };
         if let Err(exceeded) = rate {
+            if self.rates.is_catching_up() {
+                return Ok(Some(Box::pin(self.on_text_later(text, exceeded.wait))));
+            }
             let cid = inbound.cid();
             let about = cid.as_deref().map_or(About::Nothing, About::Message);
             return self.refuse_excess(exceeded, about).map(|()| None);
@@ -372,6 +377,16 @@ impl Connection {
                     Ok(Some(Box::pin(publish::decide(self, text, draft, verdict))))
                 }
             },
+        }
+    }
+
+    /// Handles a frame after some time. Meanwhile the client has to wait.
+    async fn on_text_later(&mut self, text: &str, wait: Duration) -> Result<(), End> {
+        self.attachment.keep_waiting();
+        self.watch(sleep(wait)).await?;
+        match self.on_text(text)? {
+            Some(rest) => rest.await,
+            None => Ok(()),
         }
     }
 

@@ -112,6 +112,7 @@ pub(super) async fn publish_later(
 ) -> Result<(), End> {
     loop {
         connection.attachment().keep_waiting();
+        connection.rates().keep_waiting();
         match why {
             NotPublished::Closed => return Ok(()),
             NotPublished::BatchFull => connection.watch(yield_now()).await?,

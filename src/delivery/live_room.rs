@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::broker::{Broker, EventKind, Replica, Stamp};
 use crate::config::{History, UniqueNames};
 use crate::delivery::batch::{Batch, Pending};
-use crate::delivery::hold::{HOLD, HoldBudget};
+use crate::delivery::hold::Pacer;
 use crate::delivery::recipient::Recipient;
 use crate::delivery::replay_request::ReplayRequest;
 use crate::ids::{ConnectionId, RoomId};
@@ -16,7 +16,7 @@ use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::position::{Epoch, Position};
 use crate::room::{Member, Members, ReplayBuffer, Room};
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// A member's handle.
@@ -29,8 +29,8 @@ pub(crate) struct LiveRoom {
     online: AtomicUsize,
     /// Whether a flush task is at work. It may end while another thread holds the lock.
     flushing: AtomicBool,
-    /// Until this time, in microseconds, senders wait for readers that are behind and catching up.
-    hold_until: AtomicU64,
+    /// How many readers hold back the senders.
+    holds: AtomicUsize,
     state: Mutex<RoomState>,
 }
 
@@ -43,7 +43,12 @@ pub(crate) struct RoomState {
     replay: Option<Box<ReplayBuffer>>,
     /// Until when the room is kept without members.
     kept_until: Option<Duration>,
-    hold: HoldBudget,
+    pacer: Pacer,
+}
+
+/// While it exists, a room's senders are held back for a reader that is behind.
+pub(crate) struct SenderHold {
+    room: Arc<LiveRoom>,
 }
 
 /// The replay for a returning member.
@@ -100,7 +105,7 @@ impl LiveRoom {
             id,
             online: AtomicUsize::new(0),
             flushing: AtomicBool::new(false),
-            hold_until: AtomicU64::new(0),
+            holds: AtomicUsize::new(0),
             state: Mutex::new(state),
         }
     }
@@ -128,19 +133,15 @@ impl LiveRoom {
         self.lock().room.members().clone()
     }
 
-    /// Makes senders wait for a moment for a reader that is behind and makes progress.
-    pub(crate) fn hold_senders(&self, now: Duration) {
-        self.hold_until.fetch_max((now + HOLD).as_micros() as u64, Ordering::Relaxed);
+    /// Limits the senders to the minimum rate, until the result is dropped.
+    pub(crate) fn hold_senders(self: &Arc<LiveRoom>) -> SenderHold {
+        self.holds.fetch_add(1, Ordering::Relaxed);
+        SenderHold { room: self.clone() }
     }
 
-    /// Whether senders should wait for readers.
-    pub(super) fn is_held(&self, now: impl FnOnce() -> Duration) -> Option<Duration> {
-        let until = self.hold_until.load(Ordering::Relaxed);
-        if until == 0 {
-            return None;
-        }
-        let now = now();
-        ((now.as_micros() as u64) < until).then_some(now)
+    /// Whether senders are limited to the minimum rate.
+    pub(super) fn is_held(&self) -> bool {
+        self.holds.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the caller, which holds the lock, must start the flush task: something waits, and none
@@ -159,6 +160,12 @@ impl LiveRoom {
     }
 }
 
+impl Drop for SenderHold {
+    fn drop(&mut self) {
+        self.room.holds.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl RoomState {
     pub(super) fn new(
         id: &RoomId,
@@ -172,7 +179,7 @@ impl RoomState {
             pending: Pending::new(id, history.is_some()),
             kept_until: None,
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
-            hold: HoldBudget::new(),
+            pacer: Pacer::default(),
         }
     }
 
@@ -225,9 +232,9 @@ impl RoomState {
         broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
     }
 
-    /// Whether a sender may be held back now; counts the time for which it is.
-    pub(super) fn may_hold(&mut self, now: Duration) -> bool {
-        self.hold.spend(now)
+    /// Whether a message that takes this long at the minimum rate may pass although senders are limited to it.
+    pub(super) fn pass(&mut self, now: Duration, time: Duration) -> bool {
+        self.pacer.pass(now, time)
     }
 
     /// What is to be delivered next, and to which members.

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::batch::Batch;
 use crate::delivery::flush::{flush, guarded};
+use crate::delivery::hold::MinRate;
 use crate::delivery::live_room::{Handle, LiveRoom, Replay, RoomState};
 use crate::delivery::registry::{Registry, TooManyRooms};
 use crate::delivery::replay_request::ReplayRequest;
@@ -26,6 +27,10 @@ use crate::tasks::Tasks;
 /// can accept it.
 const BATCH_SHARE: usize = 2;
 
+/// Members' messages use no more than this fraction of the bound: when senders learn that a reader is behind, two
+/// batches can be on their way to it.
+const MEMBERS_SHARE: usize = 8;
+
 /// Bytes that a frame grows by, besides the room's id: its header, `num`, `member` and `seq`.
 const FRAME_OVERHEAD: usize = 128;
 
@@ -35,7 +40,8 @@ pub(crate) struct Rooms {
     clock: Clock,
     tasks: Arc<Tasks>,
     max_members: usize,
-    max_batch_bytes: usize,
+    max_queue_bytes: usize,
+    min_rate: MinRate,
     has_history: bool,
 }
 
@@ -117,7 +123,8 @@ impl Rooms {
             clock,
             tasks,
             max_members: config.limits.max_room_members,
-            max_batch_bytes: config.limits.max_queue_bytes / BATCH_SHARE,
+            max_queue_bytes: config.limits.max_queue_bytes,
+            min_rate: MinRate::new(&config.limits),
             has_history: history.is_some(),
         }
     }
@@ -322,8 +329,8 @@ impl Rooms {
         Standpoint { room, epoch, seq, num: stamp.num, before: Vec::new(), replay }
     }
 
-    /// Checks that a batch still fits into the send queue of a member that is up to date, and lets
-    /// readers that are a little behind catch up first.
+    /// Checks that a batch still fits into the send queues of the members, and that readers which are behind
+    /// can catch up.
     fn check_backpressure(
         &self,
         room: &LiveRoom,
@@ -333,18 +340,17 @@ impl Rooms {
         if state.room().is_closed() {
             return Err(NotPublished::Closed);
         }
+        let is_of_host = frame.member.is_none();
         let (pending, more) = (state.pending.len(), frame.len() + room.id().as_str().len() + FRAME_OVERHEAD);
-        if pending > 0 && pending.saturating_add(more) > self.max_batch_bytes {
+        let max = self.max_queue_bytes / if is_of_host { BATCH_SHARE } else { MEMBERS_SHARE };
+        if pending > 0 && pending.saturating_add(more) > max {
             return Err(NotPublished::BatchFull);
         }
         // The host has no connection that could wait.
-        if frame.member.is_none() {
-            return Ok(());
+        if !is_of_host && room.is_held() && !state.pass(self.clock.now(), self.min_rate.time_of_frame(more)) {
+            return Err(NotPublished::Held);
         }
-        match room.is_held(|| self.clock.now()) {
-            Some(now) if state.may_hold(now) => Err(NotPublished::Held),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Starts the flush task if it is needed.
