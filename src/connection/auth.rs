@@ -49,7 +49,7 @@ async fn accept(connection: &mut Connection, user: User) -> Result<(), End> {
 /// The user's authentication has expired.
 pub(super) fn expire(connection: &mut Connection) -> Result<(), End> {
     let membership = connection.attachment().membership();
-    let room = membership.as_ref().map(|membership| membership.room.id().as_str());
+    let room = membership.as_ref().map(|membership| &*membership.room);
     if connection.config().on_expiry == OnExpiry::Close {
         connection.send_no_auth_for("the token has expired; get a new one", room);
         return Err(End(LeaveReason::AuthExpired));
@@ -88,6 +88,6 @@ pub(super) async fn may_stay(connection: &mut Connection) -> Result<bool, End> {
     connection.attachment().run_callbacks()?;
     engine.context.counters.errors.add(1);
     let room = connection.is_v1().then_some(room.as_str());
-    connection.send(&outbound::put_out(error.code.as_str(), &error.text, room));
+    connection.send_about(&membership.room, &outbound::put_out(error.code.as_str(), &error.text, room));
     Ok(false)
 }

@@ -16,6 +16,7 @@ use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::{Exceeded, MAX_PONG, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
 use crate::connection::{Opening, auth, join, publish};
+use crate::delivery::LiveRoom;
 use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::protocol::close::LeaveReason;
@@ -244,15 +245,25 @@ impl Connection {
         self.attachment.send(&frame::text(text.as_bytes()));
     }
 
+    /// Sends a frame about a room, which follows what the room has published before.
+    pub(super) fn send_about(&self, room: &LiveRoom, text: &str) {
+        self.attachment.send_about(room, &frame::text(text.as_bytes()));
+    }
+
     /// Tells the client that it has to authenticate, or why a token was refused.
     pub(super) fn send_no_auth(&self, reason: &str) {
         self.send_no_auth_for(reason, None);
     }
 
     /// The same, with the room that the client is removed from.
-    pub(super) fn send_no_auth_for(&self, reason: &str, room: Option<&str>) {
+    pub(super) fn send_no_auth_for(&self, reason: &str, room: Option<&LiveRoom>) {
         self.engine.context.counters.errors.add(1);
-        self.send(&outbound::no_auth(reason, room.filter(|_| self.is_v1())));
+        let id = room.filter(|_| self.is_v1()).map(|room| room.id().as_str());
+        let text = outbound::no_auth(reason, id);
+        match room {
+            Some(room) => self.send_about(room, &text),
+            None => self.send(&text),
+        }
     }
 
     /// Tells the client what was wrong, with the id of the message if it has one.

@@ -122,9 +122,9 @@ pub(crate) fn error(code: &str, text: &str, cid: Option<&str>, retry: Option<u64
     format!(r#"{{"event":"error","code":"{code}","message":{}{cid}{retry}}}"#, quote(text))
 }
 
-/// `{"event":"lagged","missed":N}`
-pub(crate) fn lagged(missed: u64) -> String {
-    format!(r#"{{"event":"lagged","missed":{missed}}}"#)
+/// `{"event":"lagged","roomId":ROOM,"missed":N}`
+pub(crate) fn lagged(room: &str, missed: u64) -> String {
+    format!(r#"{{"event":"lagged","roomId":{},"missed":{missed}}}"#, quote(room))
 }
 
 /// The error that removes a member from a room, in `chat-rooms.v1` with that room.
@@ -173,7 +173,7 @@ mod tests {
                 json!({"event": "error", "code": "denied", "message": "x", "roomId": name}),
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
-            (lagged(3), json!({"event": "lagged", "missed": 3})),
+            (lagged(name, 3), json!({"event": "lagged", "roomId": name, "missed": 3})),
             (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{NotPublished, Refused};
+use crate::delivery::{LiveRoom, NotPublished, Refused};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::ConnectionId;
@@ -51,9 +51,14 @@ impl Attachment {
         }
     }
 
-    /// Writes frames that are for this client only.
+    /// Writes frames that are for this client only and concern no room.
     pub(crate) fn send(&self, frames: &Bytes) {
         let _ = self.session.with_socket_of(self.generation, |socket| socket.send(frames));
+    }
+
+    /// Writes frames that are for this client only, behind what waits of this room.
+    pub(crate) fn send_about(&self, room: &LiveRoom, frames: &Bytes) {
+        let _ = self.session.with_socket_of(self.generation, |socket| socket.send_about(room, frames));
     }
 
     /// Notes that the client is kept waiting, so its silence says nothing.

@@ -139,13 +139,10 @@ impl Sessions {
         frames: &Bytes,
     ) {
         let mut state = session.state();
-        let has_name = state.membership.as_ref().is_some_and(|membership| {
-            let Membership { room: own, .. } = &**membership;
-            own.id() == room && self.rooms.is_anonymous_holder(own, name, session.id())
-        });
-        if !has_name {
-            return;
-        }
+        let own = state.membership.as_ref().map(|membership| membership.room.clone());
+        let own =
+            own.filter(|own| own.id() == room && self.rooms.is_anonymous_holder(own, name, session.id()));
+        let Some(own) = own else { return };
         let absence = match state.phase {
             Phase::Detached(_) => self.end(session, &mut state, reason),
             _ => {
@@ -154,7 +151,7 @@ impl Sessions {
             }
         };
         // Before the member can enter again.
-        session.send(frames);
+        session.with_socket(|socket| socket.send_about(&own, frames));
         drop(state);
         self.after_end(session, absence);
     }

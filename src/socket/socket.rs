@@ -17,8 +17,8 @@ use crate::protocol::{frame, outbound};
 use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
-use crate::socket::send_queue::{Kind, Overflow};
-use crate::socket::subscription::{Subscription, bounds};
+use crate::socket::send_queue::{Kind, Lane, Overflow, Size};
+use crate::socket::subscription::{Subscription, lane};
 use crate::socket::{Transport, Turn};
 
 /// While a hook keeps the connection waiting, this many messages are read ahead, but no more bytes than
@@ -171,9 +171,14 @@ impl Socket {
         }
     }
 
-    /// Writes frames that are for this client only.
+    /// Writes frames that are for this client only and concern no room.
     pub(crate) fn send(&mut self, frames: &Bytes) {
-        self.write(Kind::Own, frames, 0);
+        self.write_to(&Lane::own(), frames);
+    }
+
+    /// Writes frames that are for this client only, behind what waits of this room.
+    pub(crate) fn send_about(&mut self, room: &LiveRoom, frames: &Bytes) {
+        self.write_to(&lane(room, self.subprotocol, SlowConsumer::default()), frames);
     }
 
     /// Sends a heartbeat that asks for a sign of life, unless the socket accepts nothing any more.
@@ -269,8 +274,8 @@ impl Socket {
         }
     }
 
-    /// Writes the frames of a room in `frames` from `skip` on.
-    #[inline]
+    /// Writes the frames of a room in `frames` from `skip` on. Always inlined, because it is called for each member.
+    #[inline(always)]
     fn write_room(&mut self, frames: &Bytes, skip: usize) {
         let subscription = self.subscription.as_mut().filter(|_| skip < frames.len());
         match subscription.and_then(Subscription::first_heartbeat) {
@@ -295,14 +300,14 @@ impl Socket {
         let all = Bytes::from(all);
         let written = self.outlet.write(&all);
         if written < own {
-            self.keep(Kind::Own, all.slice(..own), written);
+            self.keep(&self.room_lane(), Kind::Own, all.slice(..own), written);
         }
-        if written < all.len() {
-            self.keep(Kind::Room, all.slice(own..), written.saturating_sub(own));
+        if written < all.len() && own < all.len() {
+            self.keep(&self.room_lane(), Kind::Room, all.slice(own..), written.saturating_sub(own));
         }
     }
 
-    /// Writes the whole frames in `frames` from `skip` on.
+    /// Writes the whole frames in `frames` from `skip` on, which concern the room that the socket is subscribed to.
     #[inline]
     fn write(&mut self, kind: Kind, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
@@ -311,18 +316,40 @@ impl Socket {
         }
         let written = self.outlet.write(rest);
         if written < rest.len() {
-            // The buffer is shared; a slice would keep all of it in memory while it waits.
-            let rest = if skip == 0 { frames.clone() } else { Bytes::copy_from_slice(rest) };
-            self.keep(kind, rest, written);
+            self.keep_rest(kind, frames, skip, written);
         }
+    }
+
+    /// Writes whole frames that are for this client only. What the I/O does not accept waits in this lane.
+    fn write_to(&mut self, lane: &Lane, frames: &Bytes) {
+        if self.is_mute() {
+            return;
+        }
+        let written = self.outlet.write(frames);
+        if written < frames.len() {
+            self.keep(lane, Kind::Own, frames.clone(), written);
+        }
+    }
+
+    /// Keeps what the I/O did not accept of the frames from `skip` on.
+    #[cold]
+    fn keep_rest(&mut self, kind: Kind, frames: &Bytes, skip: usize, written: usize) {
+        // The buffer is shared; a slice would keep all of it in memory while it waits.
+        let rest = if skip == 0 { frames.clone() } else { Bytes::copy_from_slice(&frames[skip..]) };
+        self.keep(&self.room_lane(), kind, rest, written);
+    }
+
+    /// Where the frames of the room wait that the socket is subscribed to.
+    fn room_lane(&self) -> Lane {
+        self.subscription.as_ref().map_or_else(Lane::own, |subscription| subscription.lane(self.subprotocol))
     }
 
     /// Keeps what the I/O did not accept.
     #[cold]
-    fn keep(&mut self, kind: Kind, frames: Bytes, written: usize) {
+    fn keep(&mut self, lane: &Lane, kind: Kind, frames: Bytes, written: usize) {
         let Context { config, clock, counters, .. } = &*self.context;
-        let bounds = bounds(&config.limits, self.subprotocol, self.subscription.as_ref());
-        match self.outlet.keep(kind, frames, written, &bounds, clock.now()) {
+        let bounds = Size { bytes: config.limits.max_queue_bytes, frames: config.limits.max_queue_frames };
+        match self.outlet.keep(lane, kind, frames, written, bounds, clock.now()) {
             Ok(0) => {}
             Ok(lost) => counters.lagged.add(lost),
             Err(Overflow) => return self.close(LeaveReason::Slow),
@@ -354,7 +381,7 @@ impl Socket {
 
     /// Whether the send queue is fuller than this fraction of its bounds.
     fn is_fuller_than(&self, part: usize) -> bool {
-        let (limits, queue) = (&self.context.config.limits, self.outlet.queue());
-        queue.bytes() > limits.max_queue_bytes / part || queue.frames() > limits.max_queue_frames / part
+        let (limits, size) = (&self.context.config.limits, self.outlet.queue().size());
+        size.bytes > limits.max_queue_bytes / part || size.frames > limits.max_queue_frames / part
     }
 }

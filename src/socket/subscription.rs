@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::{Limits, SlowConsumer};
+use crate::config::SlowConsumer;
 use crate::delivery::{Batch, LiveRoom};
 use crate::protocol::outbound;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::socket::send_queue::Bounds;
+use crate::socket::send_queue::{Lane, LaneKey};
 
 pub(super) struct Subscription {
     room: Arc<LiveRoom>,
@@ -41,6 +41,11 @@ impl Subscription {
     /// What happens if the client reads the room too slowly.
     pub(super) fn slow_consumer(&self) -> SlowConsumer {
         self.slow
+    }
+
+    /// Where the room's frames wait.
+    pub(super) fn lane(&self, subprotocol: Subprotocol) -> Lane {
+        lane(&self.room, subprotocol, self.slow)
     }
 
     pub(super) fn set_slow_consumer(&mut self, slow: SlowConsumer) {
@@ -98,16 +103,13 @@ impl Subscription {
     }
 }
 
-/// How much may wait for a socket.
-pub(super) fn bounds(
-    limits: &Limits,
-    subprotocol: Subprotocol,
-    subscription: Option<&Subscription>,
-) -> Bounds {
-    Bounds {
-        frames: limits.max_queue_frames,
-        bytes: limits.max_queue_bytes,
-        slow: subscription.map_or(SlowConsumer::Close, Subscription::slow_consumer),
-        announces_gaps: subprotocol == Subprotocol::V1,
+/// Where frames of a room wait. A plain client has one lane for everything: its frames do not say which room they are
+/// of, so none may overtake another.
+pub(super) fn lane(room: &LiveRoom, subprotocol: Subprotocol, slow: SlowConsumer) -> Lane {
+    match subprotocol {
+        Subprotocol::Plain => Lane { slow, ..Lane::own() },
+        Subprotocol::V1 => {
+            Lane { key: LaneKey::of_room(room.id_hash()), room: Some(room.id().clone()), slow }
+        }
     }
 }
