@@ -50,7 +50,7 @@ impl Attachment {
         }
     }
 
-    /// Writes frames that are for this client only.
+    /// Writes frames that are for this client only and concern no room.
     pub(crate) fn send(&self, frames: &Bytes) {
         let _ = self.session.with_socket_of(self.generation, |socket| socket.send(None, frames));
     }
