@@ -30,6 +30,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of the head of a request; hyper's default is 400 KiB.
 const MAX_HEAD: usize = 32 * 1024;
 
+/// Bytes that hyper keeps for a WebSocket over HTTP/2 whose client does not read; hyper's default is 400 KiB.
+const MAX_SEND: usize = 64 * 1024;
+
 /// HTTP connections of one address. The chat rooms have their own limit for WebSockets.
 const MAX_PER_ADDRESS: usize = 256;
 
@@ -43,7 +46,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut http = Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     // Pings end a connection whose client is gone; one that answers them may stay.
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).enable_connect_protocol();
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD_TIMEOUT)
+        .max_send_buf_size(MAX_SEND)
+        .enable_connect_protocol();
     let open = GracefulShutdown::new();
     let mut addresses: HashMap<IpAddr, Arc<()>> = HashMap::new();
     let mut stop = pin!(tokio::signal::ctrl_c());

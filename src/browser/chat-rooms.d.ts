@@ -204,9 +204,9 @@ export function mayReturn(code: number): boolean;
 
 /**
  * Enters a room. Resolves when the room has been entered for the first time. Tries again while the server can't be
- * reached or refuses temporarily (`internal`, `rate_limited`, `unavailable`); the handler `on.state` gets
- * the reasons. Rejects with a {@link ChatError} if the client was refused for good, the application aborted,
- * `maxAttempts` have failed, or an option is missing or wrong.
+ * reached or refuses temporarily (`internal`, `rate_limited`, or `unavailable`, which is reserved); the handler
+ * `on.state` gets the reasons. Rejects with a {@link ChatError} if the client was refused for good, the application
+ * aborted, `maxAttempts` have failed, or an option is missing or wrong.
  *
  * A browser doesn't tell a page why a handshake was refused. A `chat-rooms.v1` server therefore refuses a
  * token after the handshake (`no_auth`). A server that answers 401 or 403 looks `unreachable`, and in Chromium so

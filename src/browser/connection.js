@@ -20,7 +20,7 @@ const AUTH_CODES = new Set([4502, 4504, 4505]);
 const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
 /** Refusals of an enter that no later attempt can change. */
 const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
-/** Temporary refusals. */
+/** Temporary refusals. `unavailable` is reserved: no server sends it yet. */
 const TEMPORARY = new Set(['internal', 'rate_limited', 'unavailable']);
 /** Refusals of a frame that the server could not read, not even its cid. */
 const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep', 'bad_cid']);
@@ -180,12 +180,10 @@ export class Connection {
 
   #welcomed(welcome) {
     if (this.#welcome) return;
-    const { resume, heartbeat, limits, rates } = welcome;
     this.#welcome = welcome;
-    this.#socket.setHeartbeat(heartbeat);
-    this.#outbox.configure(limits, rates);
+    this.#socket.setHeartbeat(welcome.heartbeat);
     this.enter();
-    this.#session.addResumeToken(resume);
+    this.#session.addResumeToken(welcome.resume);
   }
 
   /** Does nothing while an enter is under way. */
@@ -203,6 +201,8 @@ export class Connection {
     this.#auth.entered();
     this.#tokens.resetRefusals();
     this.#socket.expectAnswer(null);
+    // The server's token buckets have paid for the enter: from now on, they hold no less than those of the outbox.
+    if (!this.#hasEntered) this.#outbox.configure(this.#welcome.limits, this.#welcome.rates);
     this.#hasEntered = true;
     const isAllKnown = this.#outbox.isKnownTo(answer.resumed ? answer.member : null);
     const gap = this.#session.enter(answer, this.#welcome.resume);

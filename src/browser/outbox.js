@@ -6,6 +6,8 @@ import { TokenBucket } from './token-bucket.js';
 
 /** The server's rate limits, if it does not announce them. */
 const DEFAULT_RATES = { messages: 100, bytes: 262_144, burst: 2 };
+/** Messages in flight on a connection that has not shown yet that the server accepts more. */
+const FIRST_WINDOW = 16;
 
 /** Keeps messages until they are acknowledged. Sends them in order, each once on a connection, and within the
  * server's rate limits. */
@@ -20,12 +22,11 @@ export class Outbox {
   #member = null;
   #maxBytes = Infinity;
   #maxInFlight = Infinity;
-  #rates = null;
   #buckets = [];
   #notBefore = 0;
-  /** How many messages may be in flight since a refusal. At first only the refused one, so that none overtakes it,
-   * then one more with each that is accepted. */
-  #window = Infinity;
+  /** How many messages may be in flight. After a refusal only the refused one, so that none overtakes it, then one
+   * more with each that is accepted. */
+  #window = FIRST_WINDOW;
 
   constructor(env) {
     this.#env = env;
@@ -49,16 +50,18 @@ export class Outbox {
     this.#flush();
   }
 
-  /** Takes the limits of the server. A rate or limit that is null means none. */
+  /** A connection has entered for the first time: takes the limits of its server. A rate or limit that is null means
+   * none. */
   configure(limits, rates) {
     this.#maxBytes = limits?.messageBytes ?? Infinity;
     this.#maxInFlight = limits?.cids ?? Infinity;
-    const { messages, bytes, burst = DEFAULT_RATES.burst } = rates ?? DEFAULT_RATES;
-    const key = JSON.stringify([messages, bytes, burst]);
-    if (this.#rates === key) return; // A reconnect does not fill the buckets.
-    this.#rates = key;
-    const bucket = (rate) => (rate > 0 ? new TokenBucket(rate, rate * burst, this.#now()) : null);
+    const { messages, bytes, burst = DEFAULT_RATES.burst, empty } = rates ?? DEFAULT_RATES;
+    const now = this.#now();
+    const bucket = (rate) => (rate > 0 ? new TokenBucket(rate, rate * burst, now) : null);
     this.#buckets = [[bucket(messages), () => 1], [bucket(bytes), (message) => message.bytes]].filter(([it]) => it);
+    if (empty) this.#drain(now);
+    // If the server knows better, it must not have to refuse many at the same time.
+    this.#window = this.#buckets.length > 0 ? Math.min(this.#window, FIRST_WINDOW) : Infinity;
   }
 
   start(transmit, member) {
@@ -102,13 +105,17 @@ export class Outbox {
     const now = this.#now();
     this.#notBefore = Math.max(this.#notBefore, now + wait);
     this.#window = 1;
-    for (const [bucket] of this.#buckets) bucket.drain(now);
+    this.#drain(now);
     this.#flush();
   }
 
   fail(error) {
     for (const { reject } of this.#messages.values()) reject(error);
     this.#messages.clear();
+  }
+
+  #drain(now) {
+    for (const [bucket] of this.#buckets) bucket.drain(now);
   }
 
   #take(cid) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Heartbeat, Limits, RateLimits, SlowConsumer};
 use crate::error::BuildError;
+use crate::protocol::inbound::MAX_DEPTH;
 
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -15,26 +16,29 @@ const MAY_BE_ZERO: [&str; 5] =
 pub(super) fn check(config: &Config) -> Result<(), BuildError> {
     let Config { heartbeat, v1_heartbeat, limits, rate_limits, timeouts, recovery, slow_consumer, .. } =
         config;
-    check_heartbeat(heartbeat)?;
-    check_heartbeat(v1_heartbeat)?;
+    check_heartbeat("heartbeat", heartbeat)?;
+    check_heartbeat("v1_heartbeat", v1_heartbeat)?;
     check_zeros("Limits", limits.zeros())?;
     check_zeros("RateLimits", rate_limits.zeros())?;
     check_zeros("Timeouts", timeouts.zeros())?;
     check_zeros("Recovery", recovery.zeros())?;
+    check_depth(limits)?;
     check_enter(limits)?;
     check_message(limits, rate_limits)?;
     check_burst(limits, rate_limits, slow_consumer)
 }
 
-fn check_heartbeat(heartbeat: &Heartbeat) -> Result<(), BuildError> {
+fn check_heartbeat(setter: &str, heartbeat: &Heartbeat) -> Result<(), BuildError> {
     let (interval, timeout) = (heartbeat.interval(), heartbeat.timeout());
     if interval < MIN_INTERVAL {
-        return refuse(format!("the heartbeat's interval is {interval:?}; use at least {MIN_INTERVAL:?}"));
+        return refuse(format!(
+            "the interval of ChatRoomsBuilder::{setter} is {interval:?}; use at least {MIN_INTERVAL:?}"
+        ));
     }
     if timeout.is_zero() || timeout > interval {
         return refuse(format!(
-            "the heartbeat's timeout is {timeout:?}; use more than zero and at most the interval of \
-             {interval:?}"
+            "the timeout of ChatRoomsBuilder::{setter} is {timeout:?}; use more than zero and at most its \
+             interval, {interval:?}"
         ));
     }
     Ok(())
@@ -48,6 +52,15 @@ fn check_zeros(options: &str, zeros: impl Iterator<Item = &'static str>) -> Resu
                  `unlimited`"
             ));
         }
+    }
+    Ok(())
+}
+
+fn check_depth(limits: &Limits) -> Result<(), BuildError> {
+    if limits.max_depth > MAX_DEPTH {
+        return refuse(format!(
+            "Limits::max_depth is more than common JSON parsers accept; use at most {MAX_DEPTH}"
+        ));
     }
     Ok(())
 }

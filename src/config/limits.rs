@@ -4,7 +4,8 @@ use crate::ids::MaxLen;
 options! {
     /// Limits on sizes and counts.
     ///
-    /// Every limit has a safe default. `usize::MAX` or `u32::MAX` removes a limit.
+    /// Every limit has a safe default. `usize::MAX` or `u32::MAX` removes a limit, except for
+    /// [`max_depth`](Limits::max_depth).
     ///
     /// ```
     /// use tower_chat_rooms::{ChatRooms, Limits};
@@ -31,7 +32,7 @@ options! {
         /// Nesting depth of arrays and objects in a message.
         ///
         /// It protects the JSON parsers of the other members. A deeper message is answered with a `too_deep`
-        /// error. Values above 127 count as 127, which is the depth that common JSON parsers accept.
+        /// error. At most 127, which is the depth that common JSON parsers accept: this limit can't be removed.
         max_depth: usize = 64;
 
         /// Bytes of a member's name in UTF-8.
@@ -97,7 +98,8 @@ options! {
         /// Frames that may wait in a connection's send queue.
         ///
         /// The send queue holds frames that the kernel's socket buffer does not accept. When it is full, the
-        /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer) policy applies.
+        /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer) policy applies. A client for which its room waits
+        /// ([`SlowConsumer::Close`](crate::SlowConsumer::Close)) may have more frames, but not more bytes.
         max_queue_frames: usize = 1024;
 
         /// Bytes that may wait in a connection's send queue.
@@ -107,8 +109,9 @@ options! {
         /// more than this limit arrives. A slow connection therefore holds at most this limit and one burst,
         /// twice the limit in total, and shares most of that memory with the other slow members.
         ///
-        /// This limit also bounds what a room may gather between two deliveries. Beyond it, senders have to
-        /// wait.
+        /// This limit also bounds what a room may gather between two deliveries: an eighth of it from members, and
+        /// half of it from you. Beyond that, members have to wait, and you get
+        /// [`SendError::Busy`](crate::SendError::Busy).
         max_queue_bytes: usize = 1024 * 1024;
 
         /// Malformed frames in a row that close a connection with 1008.

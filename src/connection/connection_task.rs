@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::admission::{Action, Permit};
 use crate::config::Config;
 use crate::connection::deadline::Deadline;
-use crate::connection::end::End;
+use crate::connection::end::{self, End};
 use crate::connection::faults::Faults;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::{Exceeded, MAX_PONG, RateLimiter};
@@ -18,11 +20,11 @@ use crate::connection::token_expiry::{Step, TokenExpiry};
 use crate::connection::{Opening, auth, join, leave, publish, resume};
 use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer};
+use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::ids::RoomId;
 use crate::protocol::inbound::{self, Inbound};
-use crate::protocol::outbound::About;
+use crate::protocol::outbound::{About, WelcomeFrame};
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -77,7 +79,8 @@ impl Connection {
         if is_v1 {
             // In one write, because a heartbeat would overtake a welcome that has to wait.
             let mut both = Vec::new();
-            for text in [&*outbound::welcome(id, token, config), outbound::PING] {
+            let welcome = WelcomeFrame { connection: id, token, config, is_fresh: permit.is_fresh() };
+            for text in [&*welcome.encode(), outbound::PING] {
                 frame::push_text(&mut both, &[text.as_bytes()]);
             }
             socket.send(None, &both.into());
@@ -128,15 +131,7 @@ impl Connection {
 
     async fn finish(self, reason: LeaveReason) {
         let Connection { engine, attachment, permit, .. } = self;
-        let counters = &engine.context.counters;
-        match reason {
-            LeaveReason::HeartbeatMissed => counters.heartbeats_missed.add(1),
-            LeaveReason::Slow => counters.slow.add(1),
-            LeaveReason::Flooded => counters.flooded.add(1),
-            LeaveReason::AuthFailed => counters.auth_failed.add(1),
-            LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
-            _ => {}
-        }
+        end::count(&engine.context.counters, reason);
         // After a stall, the tutorial's page opens a new connection while the old one ends. It then closes the new
         // one, and reconnects only if it has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && engine.has_stalled();
@@ -228,16 +223,6 @@ impl Connection {
                 Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
                 _ => Poll::Pending,
             }
-        })
-        .await
-    }
-
-    /// Checks whether the client is still there, or has sent something to handle.
-    pub(super) async fn look(&mut self) -> Result<(), End> {
-        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
-        poll_fn(|cx| match attachment.poll_turn(cx, inbox) {
-            Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
-            _ => Poll::Ready(Ok(())),
         })
         .await
     }
@@ -356,6 +341,9 @@ impl Connection {
             Err(error) => return self.refuse(error, About::Nothing).map(|()| None),
         };
         if let Err(exceeded) = rate {
+            if self.rates.is_catching_up() {
+                return Ok(Some(Box::pin(self.on_text_later(text, exceeded.wait))));
+            }
             let cid = inbound.cid();
             let about = cid.as_deref().map_or(About::Nothing, About::Message);
             return self.refuse_excess(exceeded, about).map(|()| None);
@@ -385,7 +373,20 @@ impl Connection {
                 Attempt::Wait(message, why) => {
                     Ok(Some(Box::pin(publish::publish_later(self, text, message, why))))
                 }
+                Attempt::Undecided(draft, verdict) => {
+                    Ok(Some(Box::pin(publish::decide(self, text, draft, verdict))))
+                }
             },
+        }
+    }
+
+    /// Handles a frame after some time. Meanwhile the client has to wait.
+    async fn on_text_later(&mut self, text: &str, wait: Duration) -> Result<(), End> {
+        self.attachment.keep_waiting();
+        self.watch(sleep(wait)).await?;
+        match self.on_text(text)? {
+            Some(rest) => rest.await,
+            None => Ok(()),
         }
     }
 

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use crate::broker::Stamp;
-use crate::protocol::frame::{self, frame_len};
 use crate::ids::RoomId;
+use crate::protocol::frame::{self, frame_len};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::subprotocol::Subprotocol;
 
@@ -243,11 +243,11 @@ mod tests {
     use crate::protocol::position::Epoch;
 
     fn frame(text: &str) -> RoomFrame<'_> {
-        RoomFrame { plain: text, v1: text, tail: ":", member: None }
+        RoomFrame { plain: text, v1: text.into(), has_room: false, tail: ":", member: None }
     }
 
     fn pending(plain: usize, v1: usize) -> Pending {
-        let mut pending = Pending::new(false);
+        let mut pending = Pending::new(&"r".into(), false);
         set_audience(&mut pending, plain, v1);
         pending
     }
@@ -299,7 +299,7 @@ mod tests {
         let batch = pending.take();
         check(&batch, 0, Subprotocol::Plain, &["one:7}", "two:7}"]);
         check(&batch, 1, Subprotocol::Plain, &["two:7}"]);
-        check(&batch, 1, Subprotocol::V1, &["two:7,\"seq\":2}"]);
+        check(&batch, 1, Subprotocol::V1, &["two:7,\"roomId\":\"r\",\"seq\":2}"]);
         assert!(after(&batch, batch.end(), Subprotocol::Plain).is_empty());
         assert!(after(&batch, batch.end() + 9, Subprotocol::V1).is_empty());
         push(&mut pending, "three", 7);
@@ -326,28 +326,40 @@ mod tests {
         assert_eq!(has_after, [false, true, true, true, true, false]);
         let batch = pending.take();
         check(&batch, 0, Subprotocol::Plain, &["a:1}", "b:1}", "c:1}", "d:1}"]);
-        check(&batch, 1, Subprotocol::V1, &["b:1,\"seq\":2}", "c:1,\"seq\":3}", "d:1,\"seq\":4}"]);
-        check(&batch, 3, Subprotocol::V1, &["d:1,\"seq\":4}"]);
+        check(
+            &batch,
+            1,
+            Subprotocol::V1,
+            &[
+                "b:1,\"roomId\":\"r\",\"seq\":2}",
+                "c:1,\"roomId\":\"r\",\"seq\":3}",
+                "d:1,\"roomId\":\"r\",\"seq\":4}",
+            ],
+        );
+        check(&batch, 3, Subprotocol::V1, &["d:1,\"roomId\":\"r\",\"seq\":4}"]);
         set_audience(&mut pending, 1, 0);
         push(&mut pending, "e", 1);
         check(&pending.take(), 4, Subprotocol::V1, &[]);
     }
 
     #[test]
-    fn a_members_frame_says_whose_it_is_in_v1() {
+    fn a_frame_says_in_v1_which_member_and_room_it_is_from() {
         let mut pending = pending(1, 1);
         let frame = RoomFrame { member: Some(ConnectionId(17)), ..frame("a") };
         pending.push(stamp(1, 2), &frame);
         let batch = pending.take();
         check(&batch, 0, Subprotocol::Plain, &["a:2}"]);
-        check(&batch, 0, Subprotocol::V1, &["a:2,\"member\":\"17\",\"seq\":1}"]);
+        check(&batch, 0, Subprotocol::V1, &["a:2,\"member\":\"17\",\"roomId\":\"r\",\"seq\":1}"]);
+        let frame = RoomFrame { has_room: true, ..frame };
+        pending.push(stamp(2, 2), &frame);
+        check(&pending.take(), 1, Subprotocol::V1, &["a:2,\"member\":\"17\",\"seq\":2}"]);
     }
 
     #[test]
     fn frames_are_kept_where_no_member_speaks_v1() {
-        let mut pending = Pending::new(true);
+        let mut pending = Pending::new(&"r".into(), true);
         set_audience(&mut pending, 1, 0);
         push(&mut pending, "a", 1);
-        assert_eq!(texts(pending.take().v1()), ["a:1,\"seq\":1}"]);
+        assert_eq!(texts(pending.take().v1()), ["a:1,\"roomId\":\"r\",\"seq\":1}"]);
     }
 }

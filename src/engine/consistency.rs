@@ -1,10 +1,13 @@
 //! The consistency check: compares what several parts of the engine know.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
+use crate::delivery::LiveRoom;
 use crate::engine::Engine;
 use crate::ids::{ConnectionId, RoomId};
+use crate::session::Membership;
 
 /// What [`ChatRooms::check_consistency`](crate::ChatRooms::check_consistency) has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +34,18 @@ pub enum Inconsistency {
         /// The room that it is still in.
         room: RoomId,
     },
-    /// A session that is in two rooms.
-    TwoRooms {
+    /// A member of a room whose session does not know that it is in the room.
+    NoMembership {
         /// The session's connection.
         connection: ConnectionId,
-        /// One of the rooms.
+        /// The room.
+        room: RoomId,
+    },
+    /// A session that believes to be in a room of which it is no member.
+    NoMember {
+        /// The session's connection.
+        connection: ConnectionId,
+        /// The room.
         room: RoomId,
     },
     /// A room whose count is not the number of its members.
@@ -78,24 +88,36 @@ impl Engine {
     pub(crate) fn check_consistency(&self) -> ConsistencyReport {
         let rooms = self.rooms.all();
         let mut faults = Vec::new();
-        let mut memberships: HashMap<ConnectionId, RoomId> = HashMap::new();
+        // By the addresses of rooms: a room that was closed and its successor have the same id.
+        let mut members_of: HashSet<(ConnectionId, *const LiveRoom)> = HashSet::new();
         let mut members = 0;
-        for room in &rooms {
-            let (online, list) = (room.online(), room.members());
-            let room = room.id().clone();
+        for live in &rooms {
+            let (online, list) = (live.online(), live.members());
+            let room = live.id().clone();
             members += list.len();
-            if list.is_empty() {
+            if list.is_empty() && !live.is_kept() {
                 faults.push(Inconsistency::EmptyRoom { room: room.clone() });
             }
             if online != list.len() {
                 faults.push(Inconsistency::WrongCount { room: room.clone(), online, members: list.len() });
             }
             for member in list.iter() {
-                if self.sessions.table().get(member.id).is_none() {
-                    faults.push(Inconsistency::NoSession { connection: member.id, room: room.clone() });
+                let (connection, room) = (member.id, room.clone());
+                members_of.insert((connection, Arc::as_ptr(live)));
+                match self.sessions.table().get(connection) {
+                    None => faults.push(Inconsistency::NoSession { connection, room }),
+                    Some(session) if !session.memberships().iter().any(|m| Arc::ptr_eq(&m.room, live)) => {
+                        faults.push(Inconsistency::NoMembership { connection, room });
+                    }
+                    Some(_) => {}
                 }
-                if memberships.insert(member.id, room.clone()).is_some() {
-                    faults.push(Inconsistency::TwoRooms { connection: member.id, room: room.clone() });
+            }
+        }
+        for session in self.sessions.table().all() {
+            for Membership { room, .. } in session.memberships().iter().map(|membership| &**membership) {
+                if !members_of.contains(&(session.id(), Arc::as_ptr(room))) {
+                    let room = room.id().clone();
+                    faults.push(Inconsistency::NoMember { connection: session.id(), room });
                 }
             }
         }
@@ -122,8 +144,14 @@ impl fmt::Display for Inconsistency {
             Inconsistency::NoSession { connection, room } => {
                 write!(f, "connection {connection} has no session and is still in room {room:?}")
             }
-            Inconsistency::TwoRooms { connection, room } => {
-                write!(f, "connection {connection} is in room {room:?} and in another one")
+            Inconsistency::NoMembership { connection, room } => {
+                write!(
+                    f,
+                    "connection {connection} is a member of room {room:?}, and its session does not know it"
+                )
+            }
+            Inconsistency::NoMember { connection, room } => {
+                write!(f, "the session of connection {connection} is not a member of its room {room:?}")
             }
             Inconsistency::WrongCount { room, online, members } => {
                 write!(f, "room {room:?} counts {online} members and has {members}")

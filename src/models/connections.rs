@@ -11,6 +11,7 @@ use super::world::{Wire, World, at_once};
 use crate::connection::{Opening, serve};
 use crate::hooks::auth::Admission;
 use crate::protocol::subprotocol::Subprotocol;
+use crate::socket::Transport;
 
 const BUFFER: usize = 64 * 1024;
 
@@ -31,7 +32,7 @@ impl Peer {
             first: Bytes::new(),
             max_write: usize::MAX,
         };
-        let task = serve(world.engine().clone(), Box::new(io), opening);
+        let task = serve(world.engine().clone(), Transport::Other(Box::new(io)), opening);
         Peer { wire: Wire::new(wire), served: spawn(task) }
     }
 
@@ -103,8 +104,8 @@ fn a_client_comes_back_before_its_old_connection_is_gone() {
         old.send(&message);
         let losing = thread::spawn(move || old.lose());
         let mut new = Peer::connect(&world);
+        new.send(&json!({"event": "resume", "message": [welcome["resume"]]}));
         let mut back = enter("n");
-        back["resume"] = welcome["resume"].clone();
         back["since"] = json!({"epoch": entered["epoch"], "seq": entered["seq"]});
         new.send(&back);
         let resumed = new.read("entered").unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::check;
 use super::world::{Client, World, at_once};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::subprotocol::Subprotocol;
 
 #[test]
 fn a_room_ends_with_its_last_member() {
@@ -32,7 +33,7 @@ fn a_room_ends_with_its_last_member() {
 fn a_member_that_moves_finds_its_reserved_place() {
     check(|| {
         let world = World::new();
-        let [mover, other, third] = [world.connect(), world.connect(), world.connect()];
+        let [mover, other, third] = [Subprotocol::Plain; 3].map(|plain| world.connect_by(plain));
         assert!(mover.enter("a") && other.enter("b"));
         let moved = world.clone();
         at_once(vec![
@@ -74,13 +75,21 @@ fn a_closed_room_is_forgotten_and_its_id_is_free() {
             };
             Box::new(visit) as Box<dyn FnOnce() + Send>
         };
-        let (first, mover) = (world.connect(), world.connect());
+        let [first, mover] = [Subprotocol::Plain; 2].map(|plain| world.connect_by(plain));
         assert!(mover.enter("a"));
+        let several = world.connect();
+        assert!(several.enter("a"));
         let closer = world.clone();
         let close = Box::new(move || {
             closer.engine().close_room("r");
         });
-        at_once(vec![visitor(first), visitor(mover), close]);
+        let visit_too = Box::new(move || {
+            // It stays connected, and in its other room.
+            assert!(several.enter("r"));
+            assert_eq!(several.order(), None);
+            several.end(LeaveReason::Closed);
+        });
+        at_once(vec![visitor(first), visitor(mover), visit_too, close]);
         world.assert_empty();
         let next = world.connect();
         assert!(next.enter("r"));

@@ -1,6 +1,6 @@
 //! An engine, its clients, and what its host is told.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,13 +15,14 @@ use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use crate::admission::Permit;
 use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
-use crate::delivery::LiveRoom;
+use crate::delivery::{LiveRoom, ReplayRequest};
 use crate::engine::{Engine, Hooks};
 use crate::hooks::events::{Entered, Left, RoomEvents};
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame::{self, frame_len, payload};
 use crate::protocol::inbound::{Body, Inbound};
+use crate::protocol::outbound;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
@@ -161,20 +162,21 @@ impl World {
     pub(super) fn assert_consistent(&self) {
         let report = self.engine.check_consistency();
         assert!(report.faults.is_empty(), "{report:?}");
-        let mut open = HashMap::new();
+        let mut open = HashSet::new();
         let told = lock(&self.recorder.0).clone();
         for (at, callback) in told.iter().enumerate() {
             let is_paired = match callback {
-                Callback::Entered(id, room) => open.insert(*id, room.clone()).is_none(),
-                Callback::Left(id, room, _) => open.remove(id).as_ref() == Some(room),
+                Callback::Entered(id, room) => open.insert((*id, room.clone())),
+                Callback::Left(id, room, _) => open.remove(&(*id, room.clone())),
                 Callback::Ended => at + 1 == told.len(),
             };
             assert!(is_paired, "{callback:?} does not follow from what the host was told before: {told:?}");
         }
         for (id, room) in &open {
             let session = self.engine.sessions.table().get(*id);
-            let is_in = session.and_then(|session| session.membership()).map(|m| m.room.id().clone());
-            assert_eq!(is_in.as_ref(), Some(room), "the host was not told of the end: {told:?}");
+            let memberships = session.map(|session| session.memberships()).unwrap_or_default();
+            let is_in = memberships.iter().any(|membership| membership.room.id() == room);
+            assert!(is_in, "the host was not told of the end: {told:?}");
         }
         assert_eq!(open.len(), report.members, "the host was not told of a member: {told:?}");
     }
@@ -219,8 +221,13 @@ impl Client {
     pub(super) fn enter_as(&self, room: &str, name: &str, since: Option<Position>) -> bool {
         let name = Name::parse(name, MaxLen::ANY).unwrap();
         let (room, body) = (RoomId::from(room), body(r#"{"event":"enter"}"#));
-        let command =
-            EnterCommand { name: &name, room: &room, body: &body, since, slow: SlowConsumer::default() };
+        let command = EnterCommand {
+            name: &name,
+            room: &room,
+            body: &body,
+            wants: since.map(ReplayRequest::Since),
+            slow: SlowConsumer::default(),
+        };
         let has_entered = matches!(self.attachment.enter(&command), Ok(Ok(())));
         self.run_callbacks();
         has_entered
@@ -240,28 +247,37 @@ impl Client {
         has_resumed
     }
 
-    /// Enters the room that it is in, if it is in one.
+    /// Enters all rooms again that it is in.
     pub(super) fn enter_again(&self, since: Option<Position>) {
-        let _ = self.attachment.come_back(since, SlowConsumer::default());
+        for membership in self.attachment.memberships() {
+            let _ = self.attachment.come_back(
+                membership.room.id(),
+                since.map(ReplayRequest::Since),
+                SlowConsumer::default(),
+            );
+        }
     }
 
-    /// Leaves the room; the connection stays.
+    /// Leaves all rooms; the connection stays.
     pub(super) fn leave(&self) {
-        let _ = self.attachment.leave_room(LeaveReason::Denied);
+        for membership in self.attachment.memberships() {
+            let left = frame::text(outbound::left(membership.room.id().as_str(), None).as_bytes());
+            let _ = self.attachment.leave_room(membership.room.id(), LeaveReason::Left, &left);
+        }
         self.run_callbacks();
     }
 
     /// Publishes a message, if the client is in a room that accepts it.
     pub(super) fn publish(&self, text: &str, cid: Option<&str>) -> Option<Published> {
         let text = format!(r#"{{"event":"message","message":"{text}"}}"#);
-        match self.attachment.publish(&body(&text), cid) {
+        match self.attachment.publish(None, &body(&text), cid) {
             Ok(published) => published?.ok(),
             Err(Superseded) => None,
         }
     }
 
     pub(super) fn room(&self) -> Option<Arc<LiveRoom>> {
-        Some(self.attachment.membership()?.room.clone())
+        Some(self.attachment.membership(None)?.room.clone())
     }
 
     /// Why the connection has to end, if it has to.
@@ -373,7 +389,7 @@ fn name_of(id: ConnectionId) -> Name {
 }
 
 fn body(text: &str) -> Body<'_> {
-    match Inbound::parse(text, 8).unwrap() {
+    match Inbound::parse(text, Subprotocol::V1, 8).unwrap() {
         Inbound::Enter(enter) => enter.body,
         Inbound::Publish(publish) => publish.body,
         other => panic!("{other:?}"),

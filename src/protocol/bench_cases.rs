@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use crate::protocol::frame::{self, Boundary};
-use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::inbound::{Inbound, Publish};
+use crate::protocol::subprotocol::Subprotocol;
 
 const MAX_DEPTH: usize = 64;
 
@@ -28,7 +28,12 @@ pub fn long_message() -> String {
 
 /// The answer to a heartbeat is parsed.
 pub fn pong() -> impl FnMut() {
-    || assert_eq!(black_box(Inbound::parse(black_box(PONG), Subprotocol::Plain, MAX_DEPTH)), Ok(Inbound::Pong))
+    || {
+        assert_eq!(
+            black_box(Inbound::parse(black_box(PONG), Subprotocol::Plain, MAX_DEPTH)),
+            Ok(Inbound::Pong)
+        )
+    }
 }
 
 /// A frame is parsed.

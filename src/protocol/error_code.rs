@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 /// What was wrong with something that a client sent: the `code` of an error frame.
 ///
-/// Codes do not change their meaning between versions.
+/// Codes do not change their meaning between versions. The code `unavailable` is reserved for brokers and message
+/// stores that cannot be reached; the server does not send it yet.
 ///
 /// ```
 /// use tower_chat_rooms::ErrorCode;
@@ -32,7 +33,7 @@ pub enum ErrorCode {
     /// characters or invisible characters.
     BadName,
     /// `bad_room_id`: the room id is too long, neither a string nor a number, starts or ends with white space, or
-    /// contains control characters or invisible characters.
+    /// contains control characters or invisible characters, or the client has sent `room` instead of `roomId`.
     BadRoomId,
     /// `denied`: the policy refused the request, or the room was closed.
     Denied,

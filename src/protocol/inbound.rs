@@ -2,9 +2,7 @@
 //! everything else is relayed unchanged, byte for byte.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tower_chat_rooms_protocol::SERVER_EVENTS;
 
@@ -14,7 +12,9 @@ use crate::protocol::json::{quote, unquote};
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
+use envelope::Envelope;
 use members::Members;
+pub(crate) use room_field::RoomField;
 
 /// One message of a client.
 #[derive(Debug, PartialEq)]
@@ -56,14 +56,8 @@ pub(crate) struct Enter<'a> {
     pub(crate) body: Body<'a>,
     /// The `since` of `chat-rooms.v1`, unparsed.
     pub(crate) since: Option<&'a str>,
-}
-
-/// The `roomId` of an enter.
-#[derive(Debug, PartialEq)]
-pub(crate) enum RoomField<'a> {
-    Id(Cow<'a, str>),
-    /// Neither string nor number nor null.
-    Invalid,
+    /// The `last` of `chat-rooms.v1`, unparsed.
+    pub(crate) last: Option<&'a str>,
 }
 
 /// An object as the client sent it, without its closing brace and without the keys that only
@@ -81,7 +75,7 @@ pub(crate) struct Body<'a> {
 const V1_KEYS: [&str; 2] = ["seq", "member"];
 
 /// The depth of nesting that common JSON parsers accept, serde_json among them.
-const MAX_DEPTH: usize = 127;
+pub(crate) const MAX_DEPTH: usize = 127;
 
 /// The answer to a heartbeat as nearly every client sends it.
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
@@ -93,7 +87,7 @@ impl<'a> Inbound<'a> {
         resume::cid(publish.cid?).ok()
     }
 
-    /// Parses a text frame. `max_depth` bounds how deeply arrays and objects may be nested.
+    /// Parses a text frame. `max_depth`, at most [`MAX_DEPTH`], bounds how deeply arrays and objects may be nested.
     pub(crate) fn parse(
         text: &'a str,
         subprotocol: Subprotocol,
@@ -102,7 +96,6 @@ impl<'a> Inbound<'a> {
         if text == PONG {
             return Ok(Inbound::Pong);
         }
-        let max_depth = max_depth.min(MAX_DEPTH);
         if is_deeper(text, max_depth) {
             let text = format!("arrays and objects are nested more than {max_depth} deep");
             return Err(PeerError::new(ErrorCode::TooDeep, text));
@@ -121,9 +114,10 @@ impl<'a> Inbound<'a> {
         match &*event {
             "enter" => Ok(Inbound::Enter(Enter {
                 name: message.and_then(string),
-                room: room_field(envelope.room_id),
+                room: RoomField::of(envelope.room_id, envelope.has_room),
                 body: body(text, &envelope)?,
                 since: envelope.since.map(RawValue::get),
+                last: envelope.last.map(RawValue::get),
             })),
             "heartbeat" if message.and_then(string).as_deref() == Some("pong") => Ok(Inbound::Pong),
             "heartbeat" if message.and_then(string).as_deref() == Some("ping") => Ok(Inbound::Ping),
@@ -131,7 +125,9 @@ impl<'a> Inbound<'a> {
                 Some(token) => Ok(Inbound::Auth(token)),
                 None => Err(PeerError::new(ErrorCode::BadShape, "\"auth\" needs a token as \"message\"")),
             },
-            "leave" if subprotocol == Subprotocol::V1 => Ok(Inbound::Leave(room_field(envelope.room_id))),
+            "leave" if subprotocol == Subprotocol::V1 => {
+                Ok(Inbound::Leave(RoomField::of(envelope.room_id, envelope.has_room)))
+            }
             "resume" if subprotocol == Subprotocol::V1 => {
                 Ok(Inbound::Resume(message.map_or("null", RawValue::get)))
             }
@@ -139,7 +135,7 @@ impl<'a> Inbound<'a> {
             _ => Ok(Inbound::Publish(Publish {
                 body: body(text, &envelope)?,
                 event,
-                room: envelope.room_id.map(|raw| room_field(Some(raw))),
+                room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
                 cid: envelope.cid.map(RawValue::get),
             })),
         }
@@ -161,12 +157,7 @@ impl<'a> Body<'a> {
     }
 
     /// A frame of this room from a member with this body and tail.
-    pub(crate) fn frame<'b>(
-        &'b self,
-        tail: &'b str,
-        member: ConnectionId,
-        room: &RoomId,
-    ) -> RoomFrame<'b> {
+    pub(crate) fn frame<'b>(&'b self, tail: &'b str, member: ConnectionId, room: &RoomId) -> RoomFrame<'b> {
         let (v1, has_room) = self.v1_in(room);
         RoomFrame { plain: &self.text, v1, has_room, tail, member: Some(member) }
     }
@@ -215,9 +206,9 @@ impl<'a> Body<'a> {
         Some(members.body(keys))
     }
 
-    /// The same without the position that a `chat-rooms.v1` client returns with: it is for the server only.
-    pub(crate) fn without_since(&self) -> Body<'static> {
-        self.change(&["since"], "")
+    /// The same without what a `chat-rooms.v1` client wants to have of earlier frames: it is for the server only.
+    pub(crate) fn without_wishes(&self) -> Body<'static> {
+        self.change(&["since", "last"], "")
     }
 
     /// The same with another value for `message`, for names that are not the claimed one.
@@ -292,32 +283,6 @@ fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     unquote(raw.get())
 }
 
-fn room_field(raw: Option<&RawValue>) -> RoomField<'_> {
-    let Some(raw) = raw else { return RoomField::Id("".into()) };
-    if let Some(text) = string(raw) {
-        return RoomField::Id(text);
-    }
-    match raw.get() {
-        "null" => RoomField::Id("".into()),
-        text if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => number(text),
-        _ => RoomField::Invalid,
-    }
-}
-
-/// The decimal text that a number has as a room id: integers unchanged, others as the
-/// shortest decimal, so that `42`, `42.0` and `4.2e1` are one room.
-fn number(text: &str) -> RoomField<'_> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.bytes().all(|b| b.is_ascii_digit()) {
-        return RoomField::Id(if text == "-0" { "0".into() } else { text.into() });
-    }
-    match text.parse::<f64>() {
-        // Adding zero turns -0.0 into 0.0.
-        Ok(n) if n.is_finite() => RoomField::Id((n + 0.0).to_string().into()),
-        _ => RoomField::Invalid,
-    }
-}
-
 fn is_deeper(text: &str, max: usize) -> bool {
     // Most frames hold fewer brackets than may be nested, and then need no scan for strings.
     // '[' and '{' differ in one bit. Counting in bytes lets the compiler process many at a time.
@@ -344,97 +309,9 @@ fn is_deeper(text: &str, max: usize) -> bool {
     false
 }
 
-/// The keys that the server reads, their values still unparsed.
-#[derive(Default)]
-struct Envelope<'a> {
-    event: Option<&'a RawValue>,
-    message: Option<&'a RawValue>,
-    room_id: Option<&'a RawValue>,
-    since: Option<&'a RawValue>,
-    cid: Option<&'a RawValue>,
-    /// The client set a key that only the server may set, perhaps only in v1.
-    forged: bool,
-    /// A key that occurs twice: parsers disagree on which one counts, so neither does.
-    twice: Option<&'static str>,
-}
-
-impl<'de> Deserialize<'de> for Envelope<'de> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Envelope<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut found = Envelope::default();
-                while let Some(key) = map.next_key()? {
-                    let value = map.next_value::<&'de RawValue>()?;
-                    let (slot, key) = match key {
-                        Key::Event => (&mut found.event, "event"),
-                        Key::Message => (&mut found.message, "message"),
-                        Key::RoomId => (&mut found.room_id, "roomId"),
-                        Key::Since => (&mut found.since, "since"),
-                        Key::Cid => (&mut found.cid, "cid"),
-                        Key::OfServer => {
-                            found.forged = true;
-                            continue;
-                        }
-                        Key::Other => continue,
-                    };
-                    if slot.replace(value).is_some() {
-                        found.twice = Some(key);
-                    }
-                }
-                Ok(found)
-            }
-        }
-        d.deserialize_map(V)
-    }
-}
-
-/// The key of a member.
-enum Key {
-    Event,
-    Message,
-    RoomId,
-    Since,
-    Cid,
-    /// Only the server may set it, perhaps only in v1.
-    OfServer,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Key, D::Error> {
-        struct V;
-        impl Visitor<'_> for V {
-            type Value = Key;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-                Ok(match key {
-                    "event" => Key::Event,
-                    "message" => Key::Message,
-                    "roomId" => Key::RoomId,
-                    "since" => Key::Since,
-                    "cid" => Key::Cid,
-                    "name" | "num" | "seq" | "member" => Key::OfServer,
-                    _ => Key::Other,
-                })
-            }
-        }
-        d.deserialize_identifier(V)
-    }
-}
-
+mod envelope;
 mod members;
-mod text;
-
+mod room_field;
 #[cfg(test)]
 mod tests;
+mod text;

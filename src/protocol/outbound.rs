@@ -63,23 +63,36 @@ pub(crate) fn room_and_seq(room: &str) -> Box<str> {
 }
 
 /// `{"event":"welcome",...}`, the first frame in `chat-rooms.v1`.
-pub(crate) fn welcome(connection: ConnectionId, token: Option<ResumeToken>, config: &Config) -> String {
-    let Config { v1_heartbeat: heartbeat, limits, rate_limits, recovery, .. } = config;
-    let resume = token.map_or(String::new(), |token| format!(r#""resume":"{}","#, token.reveal()));
-    let (interval, timeout) = (millis(heartbeat.interval()), millis(heartbeat.timeout()));
-    let [message, name, room, bytes] = [
-        limits.max_message_bytes,
-        limits.max_name_bytes,
-        limits.max_room_id_bytes,
-        rate_limits.max_bytes_per_second,
-    ]
-    .map(limit);
-    let messages = limit(usize::try_from(rate_limits.max_messages_per_second).unwrap_or(usize::MAX));
-    let rooms = limit(limits.max_memberships);
-    let (history, window) = (recovery.history.is_some(), millis(recovery.resume_window));
-    format!(
-        r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS},"rooms":{rooms}}},"rates":{{"messages":{messages},"bytes":{bytes},"burst":{BURST_SECONDS}}},"history":{history},"resumeWindow":{window}}}"#
-    )
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WelcomeFrame<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) token: Option<ResumeToken>,
+    pub(crate) config: &'a Config,
+    /// Whether the connection starts with full token buckets.
+    pub(crate) is_fresh: bool,
+}
+
+impl WelcomeFrame<'_> {
+    pub(crate) fn encode(self) -> String {
+        let WelcomeFrame { connection, token, config, is_fresh } = self;
+        let Config { v1_heartbeat: heartbeat, limits, rate_limits, recovery, .. } = config;
+        let resume = token.map_or(String::new(), |token| format!(r#""resume":"{}","#, token.reveal()));
+        let (interval, timeout) = (millis(heartbeat.interval()), millis(heartbeat.timeout()));
+        let [message, name, room, bytes] = [
+            limits.max_message_bytes,
+            limits.max_name_bytes,
+            limits.max_room_id_bytes,
+            rate_limits.max_bytes_per_second,
+        ]
+        .map(limit);
+        let messages = limit(usize::try_from(rate_limits.max_messages_per_second).unwrap_or(usize::MAX));
+        let rooms = limit(limits.max_memberships);
+        let empty = if is_fresh { "" } else { r#","empty":true"# };
+        let (history, window) = (recovery.history.is_some(), millis(recovery.resume_window));
+        format!(
+            r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS},"rooms":{rooms}}},"rates":{{"messages":{messages},"bytes":{bytes},"burst":{BURST_SECONDS}{empty}}},"history":{history},"resumeWindow":{window}}}"#
+        )
+    }
 }
 
 /// The answer to an enter in `chat-rooms.v1`.
@@ -94,14 +107,17 @@ pub(crate) struct EnteredFrame<'a> {
     pub(crate) resumed: bool,
     pub(crate) recovered: bool,
     pub(crate) replayed: u64,
+    /// How many messages of the history follow, if the client has asked for them.
+    pub(crate) history: Option<usize>,
 }
 
 impl EnteredFrame<'_> {
     pub(crate) fn encode(self) -> String {
         let EnteredFrame { member, epoch, seq, num, resumed, recovered, replayed, .. } = self;
         let (room, name) = (quote(self.room), quote(self.name));
+        let history = self.history.map_or(String::new(), |n| format!(r#","history":{n}"#));
         format!(
-            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}}}"#
+            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history}}}"#
         )
     }
 }

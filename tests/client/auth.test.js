@@ -476,6 +476,29 @@ test('an enter that is put off is not mistaken for a token', async () => {
   assert.equal((await promise).state, 'online');
 });
 
+test('a token and the enter behind it may both be put off', async () => {
+  for (const [token, enterAfter] of [[700, 300], [300, 700]]) {
+    const world = new World();
+    const { promise } = begin(world, { token: 'T' });
+    world.socket.accept();
+    world.socket.say(welcome('1'));
+    world.socket.take();
+    world.socket.say(LATER(token));
+    world.socket.say(LATER(enterAfter));
+    let enters = 0;
+    let isAuthenticated = false;
+    world.socket.onsent = ({ event }) => world.setTimeout(() => {
+      if (event === 'auth') isAuthenticated = true;
+      if (event === 'enter') enters += 1;
+      if (event === 'auth') world.socket.say({ event: 'authenticated' });
+      else world.socket.say(isAuthenticated ? entered(0) : NO_AUTH('authenticate first'));
+    }, 10);
+    await world.pass(1_500);
+    assert.equal((await promise).state, 'online');
+    assert.deepEqual([world.sockets.length, enters], [1, token > enterAfter ? 2 : 1]);
+  }
+});
+
 test('a renewal that is put off is sent later, and nobody notices', async () => {
   const world = new World();
   const { room, heard, states } = await enter(world, { token: tokens() });

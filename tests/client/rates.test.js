@@ -3,25 +3,26 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { beats, comeBack, enter, entered, LIMITS, NO_RATES, RATES, settled, World } from './world.js';
+import { beats, comeBack, enter, entered, LIMITS, NO_RATES, ping, RATES, settled, World } from './world.js';
 
-/** How a server limits rates: a bucket for messages and one for bytes. It answers after some time. */
+/** How a server limits rates: a bucket for messages and one for bytes on each connection. It answers after some time. */
 class Server {
   accepted = [];
   refused = 0;
   /** Refused, less those since that were accepted. With 100 the server closes a connection for good. */
   excess = 0;
+  maxExcess = 0;
   #seq = 1;
   #buckets;
   #filledAt;
 
-  constructor(world, rates, delay = 50) {
-    Object.assign(this, { world, rates, delay });
-    this.#buckets = this.#full();
-    this.#filledAt = world.now;
+  constructor(world, rates, { delay = 50, isEmpty = false } = {}) {
+    Object.assign(this, { world, rates, delay, isEmpty });
   }
 
   serve(socket) {
+    this.#buckets = this.#full().map((level) => (this.isEmpty && level < Infinity ? 0 : level));
+    this.#filledAt = this.world.now;
     socket.onsent = ({ event, ...frame }) => event === 'message' && this.world.setTimeout(() => this.#receive(socket, { event, ...frame }), this.delay);
   }
 
@@ -42,6 +43,7 @@ class Server {
     if (wait > 0) {
       this.refused += 1;
       this.excess += 1;
+      this.maxExcess = Math.max(this.maxExcess, this.excess);
       assert.ok(this.excess < 100, 'the server has closed the connection');
       return socket.say({ event: 'error', code: 'rate_limited', message: 'too fast', cid: frame.cid, retryAfter: Math.ceil(wait * 1000) });
     }
@@ -53,14 +55,14 @@ class Server {
 }
 
 /** Has queued so many messages of this size while the connection was lost, and is back. */
-async function backWithQueue(world, count, bytes, { told = RATES, actual = RATES } = {}) {
+async function backWithQueue(world, count, bytes, { told = RATES, actual = RATES, ...how } = {}) {
   const { room } = await enter(world, {}, { rates: told });
   world.socket.end();
   const results = {};
   for (let n = 0; n < count; n += 1) {
     room.send(`${n} ${'x'.repeat(bytes)}`).then(() => 'ok', ({ code }) => code).then((what) => { results[what] = (results[what] ?? 0) + 1; });
   }
-  const server = new Server(world, actual);
+  const server = new Server(world, actual, how);
   await comeBack(world, '2', entered(1, { resumed: true, recovered: true }), { rates: told }, (socket) => server.serve(socket));
   return { room, server, results };
 }
@@ -90,18 +92,64 @@ test('other rates are kept as well, and none is no limit', async () => {
   }
 });
 
-test('coming back often does not fill the bucket', async () => {
+test('where the buckets are empty at the start, nothing is refused, and nothing waits longer than it has to', async () => {
+  for (const delay of [0, 1, 50, 300]) {
+    for (const [rates, count, bytes, within] of [
+      [RATES, 128, 10, 1_300], [RATES, 128, 6_000, 3_100], [RATES, 20, 60_000, 5_000], [{ messages: 1, bytes: null, burst: 2 }, 5, 10, 5_000],
+      [{ messages: 10, bytes: 1_000, burst: 2 }, 20, 200, 6_000],
+    ]) {
+      const world = new World();
+      const { server, results } = await backWithQueue(world, count, bytes, { told: { ...rates, empty: true }, actual: rates, delay, isEmpty: true });
+      const begin = world.now;
+      while (results.ok !== count && world.now < begin + 20_000) {
+        await world.pass(50);
+        world.socket.say(ping(1));
+      }
+      assert.deepEqual([server.refused, results, numbers(server)], [0, { ok: count }, upTo(count)]);
+      assert.ok(world.now - begin <= within + 4 * delay + 200, `${count} of ${bytes} bytes took ${world.now - begin} ms`);
+    }
+  }
+});
+
+test('each connection has full buckets, whatever was sent on the one before', async () => {
   const world = new World();
-  const { room } = await enter(world, {}, { rates: { messages: 10, bytes: null, burst: 2 } });
+  const { room } = await enter(world, { maxQueue: 300 });
+  const server = new Server(world, RATES);
+  server.serve(world.socket);
   const sent = [];
+  for (let n = 0; n < 100; n += 1) sent.push(room.send(`${n} first`));
+  await world.pass(200);
+  await Promise.all(sent);
+  world.random = 0;
+  world.socket.end();
+  for (let n = 100; n < 200; n += 1) room.send(`${n} second`);
+  await comeBack(world, '2', entered(1, { resumed: true, recovered: true }), {}, (socket) => server.serve(socket));
+  await world.pass(500);
+  assert.deepEqual([server.refused, numbers(server)], [0, upTo(200)]);
+});
+
+test('an enter on the same connection does not fill the buckets', async () => {
+  const world = new World();
+  const rates = { messages: 10, bytes: null, burst: 2 };
+  const { room } = await enter(world, {}, { rates });
+  let sent = 0;
   for (let n = 0; n < 5; n += 1) {
     for (let m = 0; m < 10; m += 1) room.send(m).catch(() => {});
-    sent.push(...world.socket.take());
-    world.socket.end();
-    world.random = 0.1;
-    await comeBack(world, '2', entered(1, { resumed: true, recovered: true }), { rates: { messages: 10, bytes: null, burst: 2 } });
+    world.socket.say({ event: 'error', code: 'denied', message: 'put out', roomId: 'tea' });
+    sent += world.socket.take().length;
+    room.enter();
+    world.socket.take();
+    world.socket.say(entered(1, { resumed: true, recovered: true, replayed: 0 }));
   }
-  assert.ok(sent.length < 30, `${sent.length} messages in half a second`);
+  assert.equal(sent, 10);
+});
+
+test('a server that does not say that its buckets are empty closes nobody', async () => {
+  const world = new World();
+  const { server, results } = await backWithQueue(world, 128, 10, { delay: 5, isEmpty: true });
+  await beats(world, 3);
+  assert.deepEqual([results, numbers(server)], [{ ok: 128 }, upTo(128)]);
+  assert.ok(server.refused > 0 && server.maxExcess < 30, `${server.refused} refused, ${server.maxExcess} at once`);
 });
 
 test('a message that is bigger than the bucket goes when the bucket is full', async () => {

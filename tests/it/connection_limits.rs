@@ -293,3 +293,35 @@ async fn some_rates_count_all_connections_of_an_address() {
     }
     assert_eq!(rooms.stats().accepted - accepted, 600);
 }
+
+/// The client has to know, because it sends as much as a full bucket allows.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_starts_with_empty_token_buckets_is_told_so() {
+    let rooms = ChatRooms::builder().build().unwrap();
+    let v1 = || Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());
+    let full = json!({"messages": 100, "bytes": 262_144, "burst": 2});
+    let empty = json!({"messages": 100, "bytes": 262_144, "burst": 2, "empty": true});
+    for n in 0..300 {
+        let mut client = Client::connect_from(&rooms, v1(), peer("192.0.2.1")).await;
+        let expected = if n < 256 { &full } else { &empty };
+        assert_eq!(client.next().await["rates"], *expected, "connection {n}");
+        client.disconnect().await;
+    }
+    // Another address is not affected.
+    let mut client = Client::connect_from(&rooms, v1(), peer("192.0.2.2")).await;
+    assert_eq!(client.next().await["rates"], full);
+    // A client that sends no faster than the rate is never refused.
+    let mut client = Client::connect_from(&rooms, v1(), peer("192.0.2.1")).await;
+    assert_eq!(client.next().await["rates"], empty);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    client.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    assert_eq!(client.next().await["event"], "entered");
+    assert_eq!(client.next().await["event"], "enter");
+    for n in 0..200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        client.send(json!({"event": "message", "message": n, "cid": n.to_string()})).await;
+        assert_eq!(client.next().await["event"], "ack");
+        assert_eq!(client.next().await["event"], "message");
+    }
+    assert_eq!(rooms.stats().rate_limited, 0);
+}

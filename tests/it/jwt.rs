@@ -7,7 +7,7 @@ use tower_chat_rooms::{
     Admission, AuthRefusal, Authenticate, ChatRooms, Claims, Denied, EnterRequest, JwtAlgorithm, JwtAuth,
 };
 
-use crate::support::Client;
+use crate::support::{Client, LogCapture};
 
 const SECRET: &str = "thirty-two bytes of secret, or so";
 
@@ -170,4 +170,23 @@ async fn hooks_see_the_claims() {
         client.send(json!({"event": "enter", "message": "x", "roomId": "r"})).await;
         assert_eq!(client.next().await["event"], event);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_token_is_logged_with_the_places_where_it_could_be() {
+    let (plain, log) = (JwtAuth::hs256(SECRET).unwrap(), LogCapture::default());
+    let auth = plain.clone().with_cookie("sid").with_query("token");
+    let _listening = log.listen("tower_chat_rooms=debug");
+    // Not a bearer token, and not the cookie.
+    for (header, value) in [("authorization", "Basic c2VjcmV0"), ("cookie", "other=c2VjcmV0")] {
+        auth.on_upgrade(&request(header, value)).await.unwrap();
+    }
+    let places = "`Authorization: Bearer`, a subprotocol `bearer.TOKEN`";
+    let all = format!("looked_in={places}, the cookie \"sid\", the query parameter \"token\"");
+    assert_eq!((log.count(&all), log.count("no token in the request")), (2, 2), "{}", log.text());
+    plain.on_upgrade(&request("cookie", "sid=c2VjcmV0")).await.unwrap();
+    let good = token(json!({"sub": "u1", "exp": in_ten_minutes()}));
+    plain.on_upgrade(&request("authorization", &format!("Bearer {good}"))).await.unwrap();
+    assert_eq!((log.count(places), log.count("cookie")), (3, 2), "{}", log.text());
+    assert!(!log.text().contains("c2VjcmV0") && !log.text().contains(&good));
 }

@@ -10,10 +10,26 @@ use crate::support::{Client, enter_since};
 #[test]
 fn contradictions_are_build_errors_that_name_the_setting() {
     let ms = Duration::from_millis;
-    let cases: [(ChatRoomsBuilder, &str); 20] = [
-        (ChatRooms::builder().heartbeat(Heartbeat::every(ms(49))), "interval"),
-        (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))), "timeout"),
-        (ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(0))), "timeout"),
+    let cases: [(ChatRoomsBuilder, &str); 24] = [
+        (ChatRooms::builder().heartbeat(Heartbeat::every(ms(49))), "interval of ChatRoomsBuilder::heartbeat"),
+        (
+            ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))),
+            "timeout of ChatRoomsBuilder::heartbeat",
+        ),
+        (
+            ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(0))),
+            "timeout of ChatRoomsBuilder::heartbeat",
+        ),
+        (
+            ChatRooms::builder().v1_heartbeat(Heartbeat::every(ms(49))),
+            "interval of ChatRoomsBuilder::v1_heartbeat",
+        ),
+        (
+            ChatRooms::builder().v1_heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))),
+            "timeout of ChatRoomsBuilder::v1_heartbeat",
+        ),
+        (ChatRooms::builder().limits(Limits::default().max_depth(128)), "Limits::max_depth"),
+        (ChatRooms::builder().limits(Limits::default().max_depth(usize::MAX)), "use at most 127"),
         (ChatRooms::builder().limits(Limits::default().max_message_bytes(0)), "max_message_bytes"),
         (ChatRooms::builder().limits(Limits::default().max_message_bytes(100)), "max_name_bytes"),
         (ChatRooms::builder().limits(Limits::default().max_message_bytes(1 << 20)), "max_queue_bytes"),
@@ -56,7 +72,6 @@ fn all_limits_can_be_removed() {
         .limits(
             Limits::default()
                 .max_message_bytes(usize::MAX)
-                .max_depth(usize::MAX)
                 .max_name_bytes(usize::MAX)
                 .max_room_id_bytes(usize::MAX)
                 .max_room_members(usize::MAX)
@@ -88,6 +103,24 @@ fn all_limits_can_be_removed() {
         )
         .build()
         .unwrap();
+}
+
+/// A frame of the greatest depth that can be configured used to be the deepest of any configuration.
+#[tokio::test(start_paused = true)]
+async fn the_greatest_depth_can_be_sent_and_received() {
+    let rooms = ChatRooms::builder().limits(Limits::default().max_depth(127)).build().unwrap();
+    let mut ann = Client::connect(&rooms).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    assert_eq!(ann.next().await["num"], 1);
+    let nested = |depth: usize| {
+        let arrays = depth - 1;
+        // The escape makes the server parse the whole frame.
+        format!(r#"{{"event":"x","b":"\u0061","a":{}{}}}"#, "[".repeat(arrays), "]".repeat(arrays))
+    };
+    ann.send_text(nested(127)).await;
+    assert_eq!(ann.next().await["event"], "x");
+    ann.send_text(nested(128)).await;
+    assert_eq!(ann.next().await["code"], "too_deep");
 }
 
 #[tokio::test(start_paused = true)]

@@ -247,3 +247,28 @@ async fn a_user_takes_its_name_from_an_anonymous_member() {
     assert_eq!(enter(&mut other, "", "r").await["code"], "name_taken");
     assert_eq!(log.take()[..3], ["+ ANN r 1", "- ANN r 0 name taken by its user", "+ Ann r 1"]);
 }
+
+/// Such a client used to be in the room with the empty id, without knowing.
+#[tokio::test(start_paused = true)]
+async fn an_enter_with_room_instead_of_room_id_is_refused_with_a_hint() {
+    let rooms = default_rooms();
+    let mut ann = Client::connect(&rooms).await;
+    for key in ["room", "room_id"] {
+        ann.send(json!({"event": "enter", "message": "ann", key: "lobby"})).await;
+        let error = ann.next().await;
+        assert_eq!(
+            (&error["code"], &error["message"]),
+            (&json!("bad_room_id"), &json!("the room id is missing: its key is \"roomId\", not \"room\""))
+        );
+    }
+    // With a `roomId`, it is a key of the application.
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "room": {"color": "red"}})).await;
+    assert_eq!(ann.next().await["room"]["color"], "red");
+    ann.send(json!({"event": "enter", "message": "ann"})).await;
+    assert_eq!(ann.next().await["num"], 1);
+    assert_eq!(rooms.members("").len(), 1);
+    // The name has another key than in what the server sends.
+    ann.send(json!({"event": "enter", "name": "ann", "roomId": "r"})).await;
+    let error = ann.next().await;
+    assert!(error["message"].as_str().unwrap().contains("\"message\":NAME"), "{error}");
+}

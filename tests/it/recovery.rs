@@ -47,6 +47,26 @@ async fn history_is_limited_by_frames_bytes_and_age() {
     }
 }
 
+/// The default bound on bytes used to be 64 KiB, no matter how many frames were to be kept.
+#[tokio::test(start_paused = true)]
+async fn as_many_messages_of_ordinary_size_are_kept_as_were_asked_for() {
+    for frames in [100, 1000] {
+        let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(frames));
+        // With the default limits, among them those of the send queue.
+        let rooms = ChatRooms::builder().recovery(recovery).build().unwrap();
+        let mut ann = V1Client::enter(&rooms, "ann").await;
+        ann.disconnect().await;
+        for n in 0..frames {
+            rooms.send("r", &json!({"event": "notice", "message": n, "text": "x".repeat(900)})).unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(resumed_and_recovered(&ann.reconnect(&rooms).await), (true, true), "{frames}");
+        for n in 0..frames {
+            ann.expect_message(n).await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_history_a_client_recovers_if_nothing_was_sent_meanwhile() {
     let rooms =

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde_json::json;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
-use tower_chat_rooms::{Admission, ChatRooms, RoomEvent, Timeouts};
+use tower_chat_rooms::{Admission, ChatRooms, Recovery, RoomEvent, Timeouts};
 
-use crate::support::{Client, assert_empty, default_rooms, text_frame};
+use crate::support::{Client, assert_empty, default_rooms, text_frame, unlimited};
 
 #[tokio::test(start_paused = true)]
 async fn after_a_shutdown_no_task_is_left() {
@@ -109,4 +110,57 @@ async fn a_connection_that_is_being_closed_does_not_delay_the_shutdown() {
     assert_eq!(begin.elapsed(), Duration::from_secs(1), "shutdown_timeout");
     assert_empty(&rooms);
     drop((silent, closing));
+}
+
+/// All sessions used to end in one turn, which kept every other task waiting.
+#[tokio::test(start_paused = true)]
+async fn other_tasks_get_a_turn_while_many_sessions_end() {
+    const SESSIONS: usize = 1000;
+    let recovery = Recovery::default().resume_window(Duration::from_secs(60));
+    let rooms = unlimited().recovery(recovery).build().unwrap();
+    for n in 0..SESSIONS {
+        let (mut client, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+        client.send(json!({"event": "enter", "message": "ann", "roomId": n % 10})).await;
+        assert_eq!(client.next().await["event"], "entered");
+        client.disconnect().await;
+    }
+    assert_eq!(rooms.stats().absent, SESSIONS);
+    let watched = rooms.clone();
+    let watching = tokio::spawn(async move {
+        let (mut before, mut most) = (SESSIONS, 0);
+        while before > 0 {
+            let left = watched.stats().absent;
+            most = most.max(before - left);
+            before = left;
+            yield_now().await;
+        }
+        most
+    });
+    rooms.shutdown().await;
+    assert!((1..=64).contains(&watching.await.unwrap()));
+    assert_empty(&rooms);
+}
+
+/// Rooms are closed before all clients are told of the shutdown. `denied` would make them stay away.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_enters_during_a_shutdown_is_told_to_come_back() {
+    let rooms = unlimited().build().unwrap();
+    let _member = Client::enter(&rooms, "ann", "r").await;
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        clients.push(Client::connect_v1(&rooms, Admission::anonymous()).await.0);
+    }
+    // Not all of them are told in its first turn.
+    assert!(rooms.shutdown().now_or_never().is_none());
+    for client in &mut clients {
+        client.send(json!({"event": "enter", "message": "bob", "roomId": "r"})).await;
+    }
+    let readers: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| tokio::spawn(async move { client.frames_until_close().await }))
+        .collect();
+    rooms.shutdown().await;
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), (Vec::new(), 1012));
+    }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Rates {
     pub(crate) bytes: Option<f64>,
     /// How many seconds' worth may be sent in one burst.
     pub(crate) burst: f64,
+    /// The connection starts without a burst.
+    pub(crate) is_empty: bool,
 }
 
 /// The answer to an enter.
@@ -97,7 +99,8 @@ pub(crate) struct ServerError {
 const DEFAULT_HEARTBEAT: (u64, u64) = (25_000, 20_000);
 
 /// For a welcome without rates.
-const DEFAULT_RATES: Rates = Rates { messages: Some(100.0), bytes: Some(262_144.0), burst: 2.0 };
+const DEFAULT_RATES: Rates =
+    Rates { messages: Some(100.0), bytes: Some(262_144.0), burst: 2.0, is_empty: false };
 
 /// The longest wait that a server may ask for.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
@@ -169,6 +172,7 @@ impl Rates {
             messages: rate("messages"),
             bytes: rate("bytes"),
             burst: rate("burst").unwrap_or(DEFAULT_RATES.burst),
+            is_empty: object.get("empty").and_then(Value::as_bool).unwrap_or(false),
         }
     }
 }
@@ -290,14 +294,17 @@ mod tests {
         let Incoming::Welcome(welcome) = Incoming::parse(text) else { panic!() };
         assert_eq!((welcome.resume_token, welcome.silence), (None, Duration::from_millis(2500)));
         assert_eq!((welcome.message_bytes, welcome.cids), (usize::MAX, 7));
-        assert_eq!(welcome.rates, Rates { messages: None, bytes: Some(5.5), burst: 2.0 });
+        assert_eq!(welcome.rates, Rates { messages: None, bytes: Some(5.5), burst: 2.0, is_empty: false });
+        let text = r#"{"event":"welcome","rates":{"messages":7,"burst":3,"empty":true}}"#;
+        let Incoming::Welcome(welcome) = Incoming::parse(text) else { panic!() };
+        assert_eq!(welcome.rates, Rates { messages: Some(7.0), bytes: None, burst: 3.0, is_empty: true });
     }
 
     #[test]
     fn a_welcome_without_them_has_the_default_heartbeat_and_rates() {
         let Incoming::Welcome(welcome) = Incoming::parse(r#"{"event":"welcome"}"#) else { panic!() };
         assert_eq!((welcome.interval.as_secs(), welcome.silence.as_secs()), (25, 45));
-        assert_eq!(welcome.rates, Rates { messages: Some(100.0), bytes: Some(262_144.0), burst: 2.0 });
+        assert_eq!(welcome.rates, DEFAULT_RATES);
     }
 
     #[test]

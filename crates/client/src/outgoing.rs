@@ -26,13 +26,12 @@ pub(crate) struct Outgoing<T> {
     max_bytes: usize,
     max_in_flight: usize,
     in_flight: usize,
-    rates: Option<Rates>,
     messages: Option<TokenBucket>,
     bytes: Option<TokenBucket>,
     /// The server has refused a message, and accepts it from this time on.
     not_before: Now,
-    /// The maximum number of messages in flight. It is small at first, because the server may start with empty token
-    /// buckets. After a refusal, only the refused message is in flight, so that no other overtakes it. Each
+    /// The maximum number of messages in flight. It is small at first: a server that knows better must not have to refuse
+    /// many at the same time. After a refusal, only the refused message is in flight, so that no other overtakes it. Each
     /// acknowledgement raises the number by one.
     window: usize,
     /// When [`next`](Outgoing::next) has something again, if nothing else happens.
@@ -70,7 +69,6 @@ impl<T> Outgoing<T> {
             max_bytes: usize::MAX,
             max_in_flight: MAX_IN_FLIGHT,
             in_flight: 0,
-            rates: None,
             messages: None,
             bytes: None,
             not_before: Now::ZERO,
@@ -98,19 +96,22 @@ impl<T> Outgoing<T> {
         self.items.iter().filter_map(|item| item.member.as_deref()).all(|sender| Some(sender) == member)
     }
 
-    /// Sets the limits of the current server.
+    /// A connection has entered for the first time: sets the limits of its server.
     pub(crate) fn set_limits(&mut self, welcome: &Welcome, now: Now) {
         self.max_bytes = welcome.message_bytes;
         // A limit of 0 would stop the client from ever sending.
         self.max_in_flight = welcome.cids.clamp(1, MAX_IN_FLIGHT);
-        // A client that reconnects often must not get more than one that stays connected.
-        if self.rates != Some(welcome.rates) {
-            let Rates { messages, bytes, burst } = welcome.rates;
-            let bucket = |rate: f64| TokenBucket::new(rate, rate * burst, now);
-            self.rates = Some(welcome.rates);
-            self.messages = messages.map(bucket);
-            self.bytes = bytes.map(bucket);
+        let Rates { messages, bytes, burst, is_empty } = welcome.rates;
+        let bucket = |rate: f64| TokenBucket::new(rate, rate * burst, now);
+        self.messages = messages.map(bucket);
+        self.bytes = bytes.map(bucket);
+        if is_empty {
+            self.drain_buckets(now);
         }
+    }
+
+    fn drain_buckets(&mut self, now: Now) {
+        self.messages.iter_mut().chain(&mut self.bytes).for_each(|bucket| bucket.drain(now));
     }
 
     /// From now on, messages may be sent by this member.
@@ -188,7 +189,7 @@ impl<T> Outgoing<T> {
         self.in_flight -= usize::from(std::mem::take(&mut item.is_in_flight));
         self.not_before = self.not_before.max(now.saturating_add(wait));
         self.window = 1;
-        self.messages.iter_mut().chain(&mut self.bytes).for_each(|bucket| bucket.drain(now));
+        self.drain_buckets(now);
     }
 
     /// Removes all messages.

@@ -14,7 +14,7 @@ pub(crate) fn auth(flags: &Tokens) -> Result<JwtAuth, Box<dyn Error + Send + Syn
         move |e| format!("{path}: {e}")
     };
     let mut auth = if let Some(secret) = &flags.jwt_secret {
-        JwtAuth::hs256(secret)?
+        JwtAuth::hs256(secret).map_err(|e| format!("--jwt-secret: {e}"))?
     } else if let (Some(path), Some(algorithm)) = (&flags.jwt_public_key, &flags.jwt_algorithm) {
         let algorithm: JwtAlgorithm = algorithm.parse().map_err(|e| format!("--jwt-algorithm: {e}"))?;
         JwtAuth::from_pem(algorithm, read(path)?).map_err(in_file(path))?

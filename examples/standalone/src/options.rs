@@ -5,19 +5,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tower_chat_rooms::{
-    BuildError, ChatRooms, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames,
-};
+use tower_chat_rooms::{ChatRooms, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames};
 use tracing_subscriber::filter::Targets;
 
 use crate::server::HttpLimits;
-use crate::settings::Settings;
+use crate::settings::{Settings, with_flags};
 use crate::tokens::Tokens;
 
 /// A chat server with its page.
 ///
 /// Every flag can also be set by an environment variable. `unlimited` removes a limit, and so does `0`, except for
-/// --max-room-id-bytes, --max-room-id-chars, --resume-window, --history and --token-warning.
+/// --max-room-id-bytes, --max-room-id-chars, --resume-window, --history and --token-warning, and for --max-depth, which
+/// is at most 127.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Options {
@@ -121,7 +120,7 @@ impl Options {
                 Unique::Exact => UniqueNames::Exact,
                 Unique::AnyCase => UniqueNames::AnyCase,
             });
-        Ok(self.tokens.apply(builder)?.build()?)
+        Ok(self.tokens.apply(builder)?.build().map_err(|error| with_flags(&error))?)
     }
 
     /// The limits of HTTP connections.
@@ -139,15 +138,17 @@ impl Options {
         }
     }
 
-    fn origins(&self) -> Result<Origins, BuildError> {
+    fn origins(&self) -> Result<Origins, String> {
         if self.allow_origin.iter().any(|origin| origin == "any") {
             return Ok(Origins::any());
         }
-        Ok(Origins::list(&self.allow_origin)?.and_same_host())
+        let origins = Origins::list(&self.allow_origin);
+        Ok(origins.map_err(|error| format!("--allow-origin: {}", with_flags(&error)))?.and_same_host())
     }
 
-    fn proxies(&self) -> Result<TrustedProxies, BuildError> {
-        let proxies = TrustedProxies::new(&self.trusted_proxy)?;
+    fn proxies(&self) -> Result<TrustedProxies, String> {
+        let proxies = TrustedProxies::new(&self.trusted_proxy)
+            .map_err(|error| format!("--trusted-proxy: {}", with_flags(&error)))?;
         Ok(match self.proxy_header {
             ProxyHeader::XForwardedFor => proxies,
             ProxyHeader::Forwarded => proxies.with_forwarded_header(),

@@ -76,6 +76,37 @@ fn all_options() -> impl Iterator<Item = &'static OptionInfo> {
     [Limits::options(), RateLimits::options(), Timeouts::options(), Recovery::options()].into_iter().flatten()
 }
 
+/// Flags for settings of the crate that are not in its tables.
+const OTHER_FLAGS: [(&str, &str); 5] = [
+    ("Origins::any()", "--allow-origin=any"),
+    ("the interval of ChatRoomsBuilder::heartbeat", "--heartbeat"),
+    ("the timeout of ChatRoomsBuilder::heartbeat", "--heartbeat-timeout"),
+    ("the interval of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat"),
+    ("the timeout of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat-timeout"),
+];
+
+/// The text of an error of the crate, with flags in place of the crate's settings.
+pub(crate) fn with_flags(error: &BuildError) -> String {
+    let mut text = error.to_string();
+    for (setting, flag) in OTHER_FLAGS {
+        text = text.replace(setting, flag);
+    }
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    text.split_inclusive(|c| !is_in_name(c))
+        .map(|part| {
+            let word = part.trim_end_matches(|c| !is_in_name(c));
+            let name = word.rsplit("::").next().unwrap_or(word);
+            // An option such as `history` may also occur as an ordinary word.
+            let is_option = word.contains(['_', ':']) && all_options().any(|option| option.name() == name);
+            if is_option { part.replace(word, &long_flag(name)) } else { part.to_owned() }
+        })
+        .collect()
+}
+
+fn long_flag(name: &str) -> String {
+    format!("--{}", name.replace('_', "-"))
+}
+
 /// The option `max_rooms` is the flag `--max-rooms` and the variable `CHAT_MAX_ROOMS`.
 fn flag(option: &'static OptionInfo) -> Arg {
     let own = DEFAULTS.iter().find(|(name, _)| *name == option.name());
@@ -95,7 +126,8 @@ fn set(
     for option in options {
         if let Some(text) = matches.get_one::<String>(option.name()) {
             let text = read_zero(option.name(), text);
-            set(option.name(), text).map_err(|e| clap::Error::raw(ErrorKind::ValueValidation, e))?;
+            set(option.name(), text)
+                .map_err(|e| clap::Error::raw(ErrorKind::ValueValidation, with_flags(&e)))?;
         }
     }
     Ok(())
@@ -111,13 +143,15 @@ fn read_zero<'a>(name: &str, text: &'a str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use tower_chat_rooms::ChatRooms;
+    use std::time::Duration;
+
+    use tower_chat_rooms::{ChatRooms, Heartbeat};
 
     use super::*;
 
     /// Every option's flag with this value.
     fn parse(value: fn(&OptionInfo) -> &'static str) -> Settings {
-        let flags = all_options().map(|o| format!("--{}={}", o.name().replace('_', "-"), value(o)));
+        let flags = all_options().map(|o| format!("{}={}", long_flag(o.name()), value(o)));
         let command = Settings::augment_args(Command::new("standalone").no_binary_name(true));
         let matches = command.try_get_matches_from(flags).expect("the flags exist");
         Settings::from_arg_matches(&matches).expect("the values are valid")
@@ -125,11 +159,77 @@ mod tests {
 
     #[test]
     fn zero_is_no_limit_where_it_would_allow_nothing() {
-        let settings = parse(|_| "0");
-        assert_eq!(settings, parse(|option| read_zero(option.name(), "0s")));
+        // A limit that can't be removed.
+        let zero = |option: &OptionInfo| if option.name() == "max_depth" { "64" } else { "0" };
+        let settings = parse(zero);
+        assert_eq!(
+            settings,
+            parse(|option| match option.name() {
+                "max_depth" => "64",
+                name => read_zero(name, "0s"),
+            })
+        );
         assert_eq!(settings.max_connections_per_ip(), usize::MAX);
         assert_eq!(settings.recovery, Recovery::default());
         settings.apply(ChatRooms::builder()).build().expect("no limits contradict each other");
+    }
+
+    /// The error of settings that contradict each other, as it is printed.
+    fn contradiction(flags: &[&str]) -> String {
+        let command = Settings::augment_args(Command::new("standalone").no_binary_name(true));
+        let matches = command.try_get_matches_from(flags).expect("the flags exist");
+        let settings = Settings::from_arg_matches(&matches).expect("the values are valid");
+        with_flags(&settings.apply(ChatRooms::builder()).build().expect_err("they contradict each other"))
+    }
+
+    #[test]
+    fn errors_name_flags() {
+        for (flags, named) in [
+            (
+                vec!["--max-message-bytes=2097152"],
+                vec!["--max-queue-bytes is", "of --max-message-bytes (2097152)"],
+            ),
+            (
+                vec!["--max-message-bytes=200"],
+                vec!["--max-message-bytes is", "--max-name-bytes (128)", "--max-room-id-bytes (128)"],
+            ),
+            (
+                vec!["--max-bytes-per-second=1000000"],
+                vec!["--max-queue-bytes is", "--max-bytes-per-second (1000000)"],
+            ),
+            (
+                vec!["--max-bytes-per-second=1000"],
+                vec!["--max-bytes-per-second is", "--max-message-bytes (65536)"],
+            ),
+            (vec!["--max-depth=0"], vec!["--max-depth is", "at most 127"]),
+        ] {
+            let error = contradiction(&flags);
+            assert!(named.iter().all(|text| error.contains(text)), "{error}");
+            assert!(!error.contains("::") && !error.contains('_'), "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_about_heartbeats_name_flags() {
+        let (short, long) = (Duration::from_millis(1), Duration::from_secs(1));
+        let mut flags = Vec::new();
+        for heartbeat in [Heartbeat::every(short), Heartbeat::every(long).with_timeout(long * 2)] {
+            for builder in
+                [ChatRooms::builder().heartbeat(heartbeat), ChatRooms::builder().v1_heartbeat(heartbeat)]
+            {
+                let error = with_flags(&builder.build().expect_err("the heartbeat is not valid"));
+                flags.push(error.split(' ').next().unwrap_or_default().to_owned());
+            }
+        }
+        assert_eq!(flags, ["--heartbeat", "--v1-heartbeat", "--heartbeat-timeout", "--v1-heartbeat-timeout"]);
+    }
+
+    #[test]
+    fn errors_of_values_name_flags() {
+        let command = Settings::augment_args(Command::new("standalone").no_binary_name(true));
+        let matches = command.try_get_matches_from(["--write-timeout=soon"]).expect("the flag exists");
+        let error = Settings::from_arg_matches(&matches).expect_err("it is not a time").to_string();
+        assert!(error.contains("--write-timeout is \"soon\"; expected a time"), "{error}");
     }
 
     #[test]

@@ -34,6 +34,12 @@ const PAGE: &str = include_str!("../../standalone/page.html");
 /// Time for the TLS handshake and the head of the first request, and between two pings of an HTTP/2 connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes of the head of an HTTP/1.1 request; hyper's default is 400 KiB.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// Bytes that hyper keeps for a WebSocket over HTTP/2 whose client does not read; hyper's default is 400 KiB.
+const MAX_SEND: usize = 64 * 1024;
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let rooms = ChatRooms::builder().build()?;
@@ -42,10 +48,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("chat rooms on https://localhost:{}/", listener.local_addr()?.port());
 
     let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     // Without the CONNECT protocol, browsers open an HTTP/1.1 connection for each WebSocket. The heartbeat ends a
     // WebSocket whose client is gone, and pings end the HTTP/2 connection below it.
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).enable_connect_protocol();
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD_TIMEOUT)
+        .max_send_buf_size(MAX_SEND)
+        .enable_connect_protocol();
     let open = GracefulShutdown::new();
     let site = Router::new()
         .route("/", get(async || Html(PAGE)))

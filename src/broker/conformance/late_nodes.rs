@@ -12,12 +12,15 @@ use crate::sync::{Mutex, lock};
 const NODES: usize = 3;
 
 /// One order for all rooms, of which each node gets everything.
-#[derive(Default)]
-struct LateNodes {
+pub(super) struct LateNodes {
     broker: MemoryBroker,
     rooms: Mutex<HashMap<String, Stamp>>,
     nodes: [Node; NODES],
+    is_lost: Box<IsLost>,
 }
+
+/// Whether an event does not reach the first of these nodes; the second one has submitted it.
+type IsLost = dyn Fn(usize, usize, &Applied) -> bool + Send + Sync;
 
 struct Node {
     arriving: mpsc::UnboundedSender<(String, Applied)>,
@@ -38,6 +41,19 @@ impl Default for Node {
     }
 }
 
+impl LateNodes {
+    fn new() -> LateNodes {
+        LateNodes::losing(|_, _, _| false)
+    }
+
+    pub(super) fn losing(
+        is_lost: impl Fn(usize, usize, &Applied) -> bool + Send + Sync + 'static,
+    ) -> LateNodes {
+        let (broker, rooms, nodes) = Default::default();
+        LateNodes { broker, rooms, nodes, is_lost: Box::new(is_lost) }
+    }
+}
+
 impl Nodes for LateNodes {
     fn count(&self) -> usize {
         NODES
@@ -49,8 +65,11 @@ impl Nodes for LateNodes {
             let before = rooms.remove(room).filter(|latest| latest.num > 0);
             let stamp = before.unwrap_or_else(|| self.broker.open()).next(kind);
             rooms.insert(room.to_owned(), stamp);
-            for node in &self.nodes {
-                node.arriving.send((room.to_owned(), Applied { id, kind, stamp })).unwrap();
+            let event = Applied { id, kind, stamp };
+            for (at, to) in self.nodes.iter().enumerate() {
+                if !(self.is_lost)(at, node, &event) {
+                    to.arriving.send((room.to_owned(), event)).unwrap();
+                }
             }
             stamp
         };
@@ -70,4 +89,4 @@ impl Nodes for LateNodes {
     }
 }
 
-conformance_tests!(LateNodes::default);
+conformance_tests!(LateNodes::new);

@@ -213,7 +213,11 @@ impl JwtAuth {
 
 impl Authenticate for JwtAuth {
     async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
-        let Some(found) = self.sources.find(request) else { return Ok(Admission::pending_auth()) };
+        let Some(found) = self.sources.find(request) else {
+            let looked_in = &self.sources;
+            tracing::debug!(%looked_in, "no token in the request; the client has to send one over the connection");
+            return Ok(Admission::pending_auth());
+        };
         match self.check(found.token) {
             Ok(user) => Ok(match found.protocol {
                 Some(protocol) => Admission::user(user).with_protocol(protocol),

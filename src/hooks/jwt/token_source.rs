@@ -1,5 +1,7 @@
 //! Where an upgrade request carries its token.
 
+use std::fmt;
+
 use http::header::{AUTHORIZATION, COOKIE, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 
@@ -40,6 +42,20 @@ impl TokenSources {
         // An empty cookie or parameter does not count as a token.
         let found = cookie.filter(|t| !t.is_empty()).or_else(|| query().filter(|t| !t.is_empty()));
         found.map(|token| FoundToken { token, protocol: None })
+    }
+}
+
+/// The places, for logs.
+impl fmt::Display for TokenSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`Authorization: Bearer`, a subprotocol `bearer.TOKEN`")?;
+        if let Some(name) = &self.cookie {
+            write!(f, ", the cookie {name:?}")?;
+        }
+        if let Some(key) = &self.query {
+            write!(f, ", the query parameter {key:?}")?;
+        }
+        Ok(())
     }
 }
 

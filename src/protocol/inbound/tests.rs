@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 
 fn parse(text: &str) -> Result<Inbound<'_>, ErrorCode> {
-    Inbound::parse(text, 64).map_err(|e| e.code)
+    Inbound::parse(text, Subprotocol::V1, 64).map_err(|e| e.code)
 }
 
 fn body_of(text: &str) -> String {
@@ -50,8 +50,16 @@ fn room_ids() {
         let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{text}") };
         assert_eq!(enter.room, RoomField::Invalid, "{text}");
     }
-    let Ok(Inbound::Enter(enter)) = parse(r#"{"event":"enter","message":"a"}"#) else { panic!() };
-    assert_eq!(enter.room, RoomField::Id("".into()));
+    for (keys, room) in [
+        ("", RoomField::Id("".into())),
+        (r#","room":"lobby""#, RoomField::OtherKey),
+        (r#","room_id":7"#, RoomField::OtherKey),
+        (r#","room":"lobby","roomId":"7""#, RoomField::Id("7".into())),
+    ] {
+        let frame = format!(r#"{{"event":"enter","message":"a"{keys}}}"#);
+        let Ok(Inbound::Enter(enter)) = parse(&frame) else { panic!("{keys}") };
+        assert_eq!(enter.room, room, "{keys}");
+    }
 }
 
 #[test]
@@ -76,6 +84,8 @@ fn what_is_refused() {
         ("{\"event\":\"error\"}", ReservedEvent),
         ("{\"event\":\"welcome\"}", ReservedEvent),
         ("{\"event\":\"entered\"}", ReservedEvent),
+        ("{\"event\":\"left\"}", ReservedEvent),
+        ("{\"event\":\"resumed\"}", ReservedEvent),
         ("{\"event\":\"ack\",\"cid\":\"x\"}", ReservedEvent),
         ("{\"event\":\"heartbeat\",\"message\":\"beat\"}", ReservedEvent),
         ("{\"event\":\"heartbe\\u0061t\",\"num\":1}", ReservedEvent),
@@ -153,33 +163,34 @@ proptest! {
 
     #[test]
     fn no_text_panics(text in any::<String>()) {
-        let _ = Inbound::parse(&text, 8);
+        let _ = Inbound::parse(&text, Subprotocol::V1, 8);
     }
 
     #[test]
     fn no_nearly_json_panics(text in "[\\[\\]{}\",:\\\\a-e0-9u ]{0,40}") {
-        let _ = Inbound::parse(&text, 8);
+        let _ = Inbound::parse(&text, Subprotocol::V1, 8);
     }
 }
 
 #[test]
 fn a_seq_is_the_clients_own_on_the_plain_wire_and_the_servers_in_v1() {
     let Ok(Inbound::Publish(publish)) = parse(r#"{"event":"x","seq":7,"cid":"c"}"#) else { panic!() };
-    let frame = publish.body.frame("", ConnectionId(1));
-    assert_eq!((frame.plain, frame.v1), (r#"{"event":"x","seq":7,"cid":"c""#, r#"{"event":"x","cid":"c""#));
+    let frame = publish.body.frame("", ConnectionId(1), &"r".into());
+    assert_eq!((frame.plain, &*frame.v1), (r#"{"event":"x","seq":7,"cid":"c""#, r#"{"event":"x","cid":"c""#));
     assert_eq!(publish.cid, Some("\"c\""));
     let alone = Body::of_host(r#"{"seq":7,"num":1}"#).unwrap();
-    let frame = alone.host_frame();
-    assert_eq!((frame.plain, frame.v1, frame.tail), ("{", "{", "\"num\":"));
+    let room = "r".into();
+    let frame = alone.host_frame(&room);
+    assert_eq!((frame.plain, &*frame.v1, frame.tail), ("{", "{", "\"num\":"));
 }
 
 #[test]
-fn what_a_client_resumes_by_is_not_relayed() {
-    let text = r#"{"event":"enter","since":{"epoch":"e","seq":1},"message":"a","resume":"s","seq":3,"x":1}"#;
+fn the_position_that_a_client_returns_with_is_not_relayed() {
+    let text = r#"{"event":"enter","since":{"epoch":"e","seq":1},"message":"a","seq":3,"x":1}"#;
     let Ok(Inbound::Enter(enter)) = parse(text) else { panic!() };
-    assert_eq!((enter.since, enter.resume), (Some(r#"{"epoch":"e","seq":1}"#), Some("\"s\"")));
-    let named = enter.body.without_resume().with_message("b");
-    let frame = named.frame("", ConnectionId(1));
+    assert_eq!(enter.since, Some(r#"{"epoch":"e","seq":1}"#));
+    let named = enter.body.without_wishes().with_message("b");
+    let frame = named.frame("", ConnectionId(1), &"r".into());
     assert_eq!(frame.plain, r#"{"event":"enter","seq":3,"x":1,"message":"b""#);
     assert_eq!(frame.v1, r#"{"event":"enter","x":1,"message":"b""#);
 }
@@ -193,5 +204,41 @@ fn a_replaced_message_keeps_its_cid() {
     ] {
         let body = Body::of_host_for_member(json).unwrap().with_cid("c");
         assert_eq!((body.as_str(), body.v1()), (plain, v1), "{json}");
+    }
+}
+
+#[test]
+fn each_v1_frame_has_the_rooms_id_once_and_as_the_server_writes_it() {
+    for (room, text, v1, has_room) in [
+        ("r", r#"{"event":"x"}"#, r#"{"event":"x""#, false),
+        ("r", r#"{"event":"x","roomId":"r","a":1}"#, r#"{"event":"x","roomId":"r","a":1"#, true),
+        ("r", r#"{"event":"x","roomId":"\u0072","a":1}"#, r#"{"event":"x","a":1"#, false),
+        ("r", r#"{"event":"x","room\u0049d":"\u0072","a":1}"#, r#"{"event":"x","a":1"#, false),
+        ("r", r#"{"event":"x","roomId":"other","name":"forged"}"#, r#"{"event":"x""#, false),
+        ("r", r#"{"roomId":"r","event":"x","name":"forged"}"#, r#"{"roomId":"r","event":"x""#, true),
+        ("42", r#"{"roomId":42,"event":"x"}"#, r#"{"event":"x""#, false),
+        ("42", r#"{"roomId":"42","seq":1,"event":"x"}"#, r#"{"roomId":"42","event":"x""#, true),
+        (r"a\u0072", r#"{"roomId":"a\u0072","event":"x"}"#, r#"{"event":"x""#, false),
+    ] {
+        let Ok(Inbound::Publish(publish)) = parse(text) else { panic!() };
+        let frame = publish.body.frame("", ConnectionId(1), &room.into());
+        assert_eq!((&*frame.v1, frame.has_room), (v1, has_room), "{text}");
+    }
+    let host = Body::of_host(r#"{"event":"x","roomId":"elsewhere"}"#).unwrap();
+    let room = "r".into();
+    let frame = host.host_frame(&room);
+    assert_eq!((frame.plain, &*frame.v1), (r#"{"event":"x","roomId":"elsewhere""#, r#"{"event":"x""#));
+}
+
+#[test]
+fn leaving_and_resuming_are_for_v1_only() {
+    let leave = r#"{"event":"leave","roomId":7}"#;
+    let resume = r#"{"event":"resume","message":["t"]}"#;
+    assert_eq!(parse(leave), Ok(Inbound::Leave(RoomField::Id("7".into()))));
+    assert_eq!(parse(r#"{"event":"leave"}"#), Ok(Inbound::Leave(RoomField::Id("".into()))));
+    assert_eq!(parse(resume), Ok(Inbound::Resume(r#"["t"]"#)));
+    assert_eq!(parse(r#"{"event":"resume"}"#), Ok(Inbound::Resume("null")));
+    for text in [leave, resume] {
+        assert!(matches!(Inbound::parse(text, Subprotocol::Plain, 8), Ok(Inbound::Publish(_))), "{text}");
     }
 }

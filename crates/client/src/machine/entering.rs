@@ -17,6 +17,8 @@ const PERMANENT: [&str; 7] =
     ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
 
 /// Temporary refusals. So is any refusal that says when to try again.
+///
+/// `unavailable` is reserved: no server sends it yet.
 const TEMPORARY: [&str; 3] = ["internal", "rate_limited", "unavailable"];
 
 /// Refusals of a frame that the server could not read, so that it could not find the `cid`.
@@ -39,7 +41,6 @@ impl<T> Machine<T> {
     pub(super) fn on_welcome(&mut self, now: Now, welcome: Welcome) {
         let Some(link) = self.link.as_mut().filter(|link| link.welcome.is_none()) else { return };
         link.liveness.expect_heartbeats(welcome.silence);
-        self.outgoing.set_limits(&welcome, now);
         let token = welcome.resume_token.clone();
         link.welcome = Some(welcome);
         self.enter(now);
@@ -80,7 +81,10 @@ impl<T> Machine<T> {
         link.questions.answer(Question::Enter);
         link.auth.is_needed = false;
         link.membership = Some(Membership::new(seq, last, are_messages_known));
-        link.was_in = true;
+        // The server's token buckets have paid for the enter: from now on, they hold no less than the client's.
+        if !std::mem::replace(&mut link.was_in, true) {
+            self.outgoing.set_limits(welcome, now);
+        }
         link.enter_at = None;
         link.liveness.expect_answer(None);
         self.outgoing.stop();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
-use tower_chat_rooms::ChatRooms;
+use tower_chat_rooms::{Admission, ChatRooms};
 use tower_chat_rooms_client::{Client, ClientEvent, ClientState, Sending};
 
 use crate::scripted_server::{PATIENCE, online};
@@ -65,6 +65,31 @@ async fn what_has_waited_during_an_outage_arrives_once_and_in_order() {
         bob.leave().await;
         rooms.shutdown().await;
         assert_empty(&rooms);
+    }
+}
+
+/// The server gives no burst to an address from which many connections are opened.
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_burst_keeps_the_order() {
+    for (bytes, within) in [(10, 2), (6_000, 4)] {
+        let rooms = ChatRooms::builder().build().unwrap();
+        let peer = "192.0.2.1:1".parse().unwrap();
+        for _ in 0..256 {
+            let (_, io) = tokio::io::duplex(4096);
+            rooms.serve_from(io, Admission::anonymous(), Some(peer)).await;
+        }
+        let mut bob = Replaceable::new(rooms.clone()).client().name("bob").await.unwrap();
+        let ann = Replaceable::from_peer(rooms.clone(), peer).client().name("ann").await.unwrap();
+        // The bucket was empty when the enter arrived.
+        assert_eq!(rooms.stats().rate_limited, 1);
+        let begin = Instant::now();
+        let sendings = send_all(&ann, bytes);
+        assert_eq!(words(&mut bob, 128).await, (0..128).collect::<Vec<_>>(), "messages of {bytes} bytes");
+        for sending in sendings {
+            assert!(sending.await.is_ok());
+        }
+        assert!(begin.elapsed().as_secs() < within, "{:?}", begin.elapsed());
+        assert_eq!(rooms.stats().rate_limited, 1);
     }
 }
 

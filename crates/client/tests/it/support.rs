@@ -1,6 +1,7 @@
 //! Real servers for a client to connect to.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -60,6 +61,7 @@ pub(crate) fn unlimited() -> ChatRoomsBuilder {
 pub(crate) struct Replaceable {
     rooms: Arc<Mutex<ChatRooms>>,
     admission: fn() -> Admission,
+    peer: Option<SocketAddr>,
     network: Arc<Network>,
 }
 
@@ -74,12 +76,17 @@ struct Network {
 impl Replaceable {
     pub(crate) fn new(rooms: ChatRooms) -> Replaceable {
         let rooms = Arc::new(Mutex::new(rooms));
-        Replaceable { rooms, admission: Admission::anonymous, network: Arc::default() }
+        Replaceable { rooms, admission: Admission::anonymous, peer: None, network: Arc::default() }
     }
 
     /// Clients have to authenticate in band.
     pub(crate) fn pending_auth(rooms: ChatRooms) -> Replaceable {
         Replaceable { admission: Admission::pending_auth, ..Replaceable::new(rooms) }
+    }
+
+    /// All connections come from this address.
+    pub(crate) fn from_peer(rooms: ChatRooms, peer: SocketAddr) -> Replaceable {
+        Replaceable { peer: Some(peer), ..Replaceable::new(rooms) }
     }
 
     pub(crate) fn replace(&self, rooms: ChatRooms) {
@@ -116,9 +123,10 @@ impl Replaceable {
         let v1 = (self.admission)().with_protocol(HeaderValue::from_static("chat-rooms.v1"));
         let (theirs, far) = tokio::io::duplex(4096);
         let (near, ours) = tokio::io::duplex(4096);
+        let peer = self.peer;
         tokio::spawn(async move {
             let Ok(ws) = accept_hdr_async(theirs, choose_v1).await else { return };
-            rooms.serve(ws.into_inner(), v1).await;
+            rooms.serve_from(ws.into_inner(), v1, peer).await;
         });
         let network = self.network.clone();
         let link = tokio::spawn(async move {

@@ -28,7 +28,8 @@ impl Server {
             for line in lines {
                 let Ok(frame) = serde_json::from_str::<Value>(&line) else { continue };
                 let Some(cid) = frame["cid"].as_str() else { continue };
-                self.receive(bench, &frame, cid, line.len() + 30);
+                // A message id has 32 bytes.
+                self.receive(bench, &frame, cid, line.len() - cid.len() + 32);
             }
             if bench.machine.outgoing.deadline().is_some() {
                 bench.say(heartbeat());
@@ -119,7 +120,26 @@ fn a_server_that_takes_less_than_it_says_loses_nothing_and_gets_it_in_order() {
 
 /// As where many connections of one address were opened before.
 #[test]
-fn a_server_that_starts_with_empty_buckets_closes_nobody() {
+fn where_the_buckets_are_empty_at_the_start_nothing_is_refused() {
+    for (rates, count, bytes, within) in [
+        ([100.0, 262_144.0], 128, 10, 1_400),
+        ([100.0, 262_144.0], 128, 6_000, 3_200),
+        ([100.0, 262_144.0], 20, 60_000, 5_000),
+        ([1.0, 1e9], 5, 10, 5_100),
+        ([10.0, 1000.0], 20, 200, 6_000),
+    ] {
+        let told = json!({"messages": rates[0], "bytes": rates[1], "burst": 2, "empty": true});
+        let mut bench = back_with_queue(count, bytes, told);
+        let mut server = Server { left: [0.0; 2], filled_at: bench.now, ..Server::new(rates) };
+        let begin = bench.now;
+        server.serve(&mut bench);
+        assert_eq!((server.refused, server.accepted), (0, (0..count).collect()), "messages of {bytes} bytes");
+        assert!(bench.now - begin < ms(within), "{bytes} bytes: {:?}", bench.now - begin);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_say_that_its_buckets_are_empty_closes_nobody() {
     let mut bench = back_with_queue(128, 10, json!({"messages": 100, "bytes": null, "burst": 2}));
     let mut server = Server { left: [0.0, 1e9], ..Server::new([100.0, 1e9]) };
     server.filled_at = bench.now;
@@ -134,27 +154,39 @@ fn a_server_that_starts_with_empty_buckets_closes_nobody() {
 }
 
 #[test]
-fn coming_back_often_does_not_fill_the_bucket() {
-    let slow = json!({"rates": {"messages": 10, "bytes": null, "burst": 2}});
+fn each_connection_has_full_buckets_whatever_was_sent_on_the_one_before() {
     let mut bench = Bench::online();
     bench.percent.store(0, Ordering::Relaxed);
-    let mut sent = 0;
-    for n in 0..50 {
+    for round in 0..3 {
+        let mut server = Server { filled_at: bench.now, ..Server::new(RATES) };
+        let begin = bench.now;
+        (0..100).for_each(|n| bench.send(n));
+        server.serve(&mut bench);
+        assert_eq!((server.refused, server.accepted.len()), (0, 100), "round {round}");
+        assert_eq!(bench.now, begin, "round {round}");
         bench.machine.on_closed(bench.now, 1006, "");
-        bench.send(n);
-        bench.wait();
         bench.lines();
-        bench.machine.on_open(bench.now, None);
-        bench.say(merged(welcome("s"), slow.clone()));
+        bench.reconnect("s");
         bench.say(resumed(1, 0));
-        let numbers = numbers(&bench.lines());
-        sent += numbers.len();
-        for n in numbers {
-            bench.say(ack(&format!("c{}", n + 1), 2));
-        }
-        bench.lines();
     }
-    assert!(sent < 15, "{sent} messages in {:?}", bench.now);
+}
+
+#[test]
+fn an_enter_on_the_same_connection_does_not_fill_the_buckets() {
+    let mut bench = Bench::new(settings());
+    bench.machine.on_open(ms(0), None);
+    bench.say(merged(welcome("s1"), json!({"rates": {"messages": 10, "bytes": null, "burst": 2}})));
+    bench.say(entered(1, json!({})));
+    let mut sent = 0;
+    for _ in 0..5 {
+        (0..10).for_each(|n| bench.send(n));
+        bench.say(error("denied", json!({"roomId": "r"})));
+        sent += numbers(&bench.lines()).len();
+        bench.machine.enter_again(ms(0));
+        bench.lines();
+        bench.say(resumed(1, 0));
+    }
+    assert_eq!(sent, 10);
 }
 
 #[test]

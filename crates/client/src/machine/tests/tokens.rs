@@ -296,6 +296,35 @@ fn a_token_is_waited_for_as_long_as_the_server_says() {
 }
 
 #[test]
+fn a_token_and_the_enter_behind_it_may_both_be_put_off() {
+    let later = |wait: u64| error("rate_limited", json!({"retryAfter": wait}));
+    let mut bench = welcomed(settings());
+    bench.say(later(700));
+    bench.say(later(300));
+    bench.pass(450);
+    assert_eq!(bench.lines(), [ENTER]);
+    bench.say(no_auth("authenticate first"));
+    bench.pass(250);
+    assert_eq!(bench.lines(), [ASK]);
+    bench.provide("T1");
+    bench.say(authenticated());
+    assert_eq!(bench.lines(), [auth("T1"), ENTER.into()]);
+    bench.say(entered(1, json!({})));
+    assert_eq!(bench.lines()[0], "online");
+    // The enter is put off for longer.
+    let mut bench = welcomed(settings());
+    bench.say(later(300));
+    bench.say(later(700));
+    bench.pass(300);
+    bench.provide("T1");
+    bench.say(authenticated());
+    assert_eq!(bench.lines(), [ASK.into(), auth("T1"), ENTER.into()]);
+    bench.say(entered(1, json!({})));
+    bench.pass(1000);
+    assert!(!bench.lines().contains(&ENTER.into()), "one enter");
+}
+
+#[test]
 fn a_token_that_is_put_off_is_an_attempt_too() {
     let mut bench = welcomed(Settings { max_attempts: 2, ..settings() });
     bench.say(error("rate_limited", json!({})));
