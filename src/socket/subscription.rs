@@ -32,10 +32,6 @@ impl Subscriptions {
         self.0.iter_mut().find(|subscription| subscription.is_of(room))
     }
 
-    pub(super) fn contain(&self, room: &LiveRoom) -> bool {
-        self.0.iter().any(|subscription| subscription.is_of(room))
-    }
-
     pub(super) fn add(&mut self, subscription: Subscription) {
         if self.0.is_empty() {
             // Most clients are in one room only.
