@@ -24,21 +24,41 @@ fn two_sessions_of_a_user_begin_and_end_at_the_same_time() {
     });
 }
 
-/// The task that tells the host of the begin of one session must go on with those that have waited for it.
+/// The callbacks of the one that stays may have to wait for those of the others, which then must go on with them.
 #[test]
-fn a_user_stays_online_while_one_of_its_sessions_is_there() {
+fn a_session_that_begins_while_another_one_ends_is_told() {
     check(|| {
         let world = World::new();
-        let (first, second) = (world.clone(), world.clone());
-        let connecting = thread::spawn(move || second.connect_user("u"));
-        let staying = first.connect_user("u");
-        let leaving = connecting.join().unwrap();
-        let other = world.clone();
-        at_once(vec![Box::new(move || visit(leaving)), Box::new(move || visit(other.connect_user("u")))]);
+        let (first, second) = (world.connect_user("u"), world.connect_user("u"));
+        let staying = thread::spawn(move || {
+            assert!(second.enter("r"));
+            second
+        });
+        visit(first);
+        let second = staying.join().unwrap();
         assert_eq!(world.times_online("u"), 1);
         world.assert_consistent();
-        staying.end(LeaveReason::Closed);
+        second.end(LeaveReason::Closed);
         assert_eq!(world.times_online("u"), 1);
+        world.assert_empty();
+    });
+}
+
+/// As above, but the user may be offline in between.
+#[test]
+fn a_user_that_comes_back_while_it_leaves_is_online() {
+    check(|| {
+        let world = World::new();
+        let (first, other) = (world.connect_user("u"), world.clone());
+        let coming = thread::spawn(move || {
+            let second = other.connect_user("u");
+            assert!(second.enter("r"));
+            second
+        });
+        first.end(LeaveReason::Closed);
+        let second = coming.join().unwrap();
+        world.assert_consistent();
+        second.end(LeaveReason::Closed);
         world.assert_empty();
     });
 }

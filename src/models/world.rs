@@ -114,11 +114,9 @@ impl World {
         self.connect_as(subprotocol, None)
     }
 
-    /// A client connects that was authenticated at the upgrade. The host is told.
+    /// A client connects that was authenticated at the upgrade. The host is told when it does something.
     pub(super) fn connect_user(&self, user: &str) -> Client {
-        let client = self.connect_as(Subprotocol::V1, Some(Arc::new(User::new(user))));
-        client.run_callbacks();
-        client
+        self.connect_as(Subprotocol::V1, Some(Arc::new(User::new(user))))
     }
 
     fn connect_as(&self, subprotocol: Subprotocol, user: Option<Arc<User>>) -> Client {
