@@ -150,3 +150,81 @@ fn forget_if_gone(shard: &mut Shard, user: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::context::Context;
+    use crate::protocol::subprotocol::Subprotocol;
+    use crate::socket::{Socket, Transport};
+
+    fn sessions<const N: usize>() -> [Arc<Session>; N] {
+        let context = Arc::new(Context::new(Config::default()));
+        std::array::from_fn(|id| {
+            let io = Transport::Other(Box::new(tokio::io::duplex(1).0));
+            let socket = Socket::new(io, usize::MAX, context.clone(), Subprotocol::V1, Bytes::new());
+            let id = ConnectionId(id as u64);
+            Arc::new(Session::new(id, Subprotocol::V1, Box::new(socket), None, None, None))
+        })
+    }
+
+    fn ids(sessions: &[Arc<Session>]) -> Vec<u64> {
+        sessions.iter().map(|session| session.id().0).collect()
+    }
+
+    #[test]
+    fn the_first_and_the_last_session_of_a_user_are_announced() {
+        let (users, [first, second]) = (Users::default(), sessions());
+        users.add("u", &second);
+        users.add("u", &first);
+        assert_eq!(ids(&users.sessions_of("u")), [0, 1]);
+        assert_eq!(users.announce_begin("u", &first), Announcement::Call);
+        assert!(users.called("u").is_empty());
+        assert_eq!(users.announce_begin("u", &second), Announcement::Skip);
+        users.remove("u", first.id());
+        assert_eq!(users.announce_end("u"), Announcement::Skip);
+        assert!(users.has_sessions("u") && !users.has_sessions("U"));
+        users.remove("u", second.id());
+        assert!(!users.has_sessions("u"));
+        assert_eq!(users.announce_end("u"), Announcement::Call);
+        assert_eq!(users.len(), 1);
+        assert!(users.called("u").is_empty());
+        assert_eq!(users.len(), 0);
+    }
+
+    #[test]
+    fn a_session_that_is_not_announced_yet_keeps_the_user_online() {
+        let (users, [first, second]) = (Users::default(), sessions());
+        users.add("u", &first);
+        assert_eq!(users.announce_begin("u", &first), Announcement::Call);
+        users.add("u", &second);
+        assert_eq!(users.announce_begin("u", &second), Announcement::Wait);
+        assert_eq!(ids(&users.called("u")), [1]);
+        users.remove("u", first.id());
+        assert_eq!(users.announce_end("u"), Announcement::Skip);
+        // It ends before its begin is announced.
+        users.remove("u", second.id());
+        assert_eq!(users.announce_begin("u", &second), Announcement::Skip);
+        assert_eq!(users.announce_end("u"), Announcement::Call);
+        // While the host is told that the user is offline, it comes back.
+        users.add("u", &first);
+        assert_eq!(users.announce_begin("u", &first), Announcement::Wait);
+        assert_eq!(ids(&users.called("u")), [0]);
+        assert_eq!(users.announce_begin("u", &first), Announcement::Call);
+    }
+
+    #[test]
+    fn memory_follows_the_users_that_are_there() {
+        let (users, [session]) = (Users::default(), sessions());
+        let names: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
+        names.iter().for_each(|user| users.add(user, &session));
+        assert_eq!(users.len(), names.len());
+        names.iter().for_each(|user| users.remove(user, session.id()));
+        let capacity: usize = users.shards.iter().map(|shard| lock(shard).capacity()).sum();
+        assert!(users.len() == 0 && capacity <= SHARDS * 8, "{capacity}");
+        assert_eq!(Arc::strong_count(&session), 1);
+    }
+}
