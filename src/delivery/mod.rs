@@ -12,6 +12,6 @@ mod rooms;
 
 pub(crate) use batch::Batch;
 pub(crate) use hold::{HoldBudget, MinRate};
-pub(crate) use live_room::{Handle, LiveRoom, Replay, SenderHold};
+pub(crate) use live_room::{Handle, LiveRoom, Replay};
 pub(crate) use recipient::Recipient;
 pub(crate) use rooms::{Entrant, NotPublished, Refused, Rooms, Standpoint};

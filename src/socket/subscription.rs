@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::{Limits, SlowConsumer};
-use crate::delivery::{Batch, LiveRoom, SenderHold};
+use crate::delivery::{Batch, LiveRoom};
 use crate::protocol::outbound;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::send_queue::Bounds;
@@ -19,15 +19,22 @@ pub(super) struct Subscription {
     wants_heartbeat: bool,
     /// Batches that arrived before something that has to be written first.
     waiting: Option<Vec<Batch>>,
-    /// Present while the room's senders are held back, because the client is behind.
-    hold: Option<SenderHold>,
+    /// The room's senders are held back, because the client is behind.
+    holds_senders: bool,
 }
 
 impl Subscription {
     /// Subscribes to the room's frames after this `seq`. They wait until [`Subscription::go_on`].
     pub(super) fn new(room: Arc<LiveRoom>, seq: u64) -> Subscription {
         let slow = SlowConsumer::default();
-        Subscription { room, seq, slow, wants_heartbeat: true, waiting: Some(Vec::new()), hold: None }
+        Subscription {
+            room,
+            seq,
+            slow,
+            wants_heartbeat: true,
+            waiting: Some(Vec::new()),
+            holds_senders: false,
+        }
     }
 
     pub(super) fn is_of(&self, room: &LiveRoom) -> bool {
@@ -50,16 +57,16 @@ impl Subscription {
 
     /// Whether the room's senders are held back for this client.
     pub(super) fn holds_senders(&self) -> bool {
-        self.hold.is_some()
+        self.holds_senders
     }
 
     /// Holds back the room's senders for this client, or does so no longer.
     pub(super) fn hold_senders(&mut self, hold: bool) {
-        if !hold {
-            self.hold = None;
-        } else if self.hold.is_none() {
-            self.hold = Some(self.room.hold_senders());
+        if hold == self.holds_senders {
+            return;
         }
+        self.holds_senders = hold;
+        if hold { self.room.hold_senders() } else { self.room.release_senders() }
     }
 
     /// Makes the room's next batches wait.
@@ -99,6 +106,12 @@ impl Subscription {
     /// The heartbeat that follows the first frame, once.
     pub(super) fn first_heartbeat(&mut self) -> Option<String> {
         std::mem::take(&mut self.wants_heartbeat).then(|| outbound::heartbeat(self.room.online()))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.hold_senders(false);
     }
 }
 
