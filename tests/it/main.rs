@@ -18,6 +18,8 @@ mod host_handle;
 mod http2;
 mod jwt;
 mod jwt_keys;
+mod late_joiners;
+mod late_verdicts;
 mod limits;
 mod middleware;
 mod module_dependencies;
