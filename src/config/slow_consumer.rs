@@ -9,7 +9,7 @@
 /// Only whole frames of the room are dropped, and the remaining ones keep their order. The member's own enter,
 /// messages that you send to it alone, and answers to its frames are never dropped; if those alone fill the
 /// queue, the connection is closed. A client of the `chat-rooms.v1` subprotocol gets
-/// `{"event":"lagged","missed":N}` in place of `N` dropped frames; other clients are told nothing. After a
+/// `{"event":"lagged","roomId":ROOM,"missed":N}` in place of `N` dropped frames; other clients are told nothing. After a
 /// dropped enter or leave, a member sees `num` jump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]

@@ -82,7 +82,7 @@ pub(super) fn expire(connection: &mut Connection) -> Result<(), End> {
 pub(super) async fn may_stay(connection: &mut Connection, room: &RoomId) -> Result<bool, End> {
     let engine = connection.engine().clone();
     let session = connection.attachment().session().clone();
-    let membership = connection.attachment().membership(Some(room.as_str()));
+    let membership = connection.attachment().membership(room.as_str());
     let (Some(policy), Some(membership)) = (engine.policy(), membership) else { return Ok(true) };
     let user = session.user();
     let request = EnterRequest {

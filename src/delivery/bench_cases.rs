@@ -97,7 +97,7 @@ pub(crate) fn batch_of(messages: usize) -> Batch {
 /// A room with these members, which have subscribed to it.
 pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> {
     let broker = MemoryBroker::default();
-    let room = Arc::new(LiveRoom::new("lobby".into(), Stamp::start(Epoch(1)), None, UniqueNames::Off));
+    let room = Arc::new(LiveRoom::new("lobby".into(), 0, Stamp::start(Epoch(1)), None, UniqueNames::Off));
     for (id, handle) in members.enumerate() {
         let mut state = room.lock();
         handle.subscribe(&room, state.seq());

@@ -25,6 +25,7 @@ pub(crate) type Handle = Arc<dyn Recipient>;
 /// A room that many tasks share. Lock order: session state, registry shard, room, session slot.
 pub(crate) struct LiveRoom {
     id: RoomId,
+    id_hash: u64,
     /// The room's count, to be read without its lock.
     online: AtomicUsize,
     /// Whether a flush task is at work. It may end while another thread holds the lock.
@@ -96,6 +97,7 @@ impl Replica for Apply<'_, '_> {
 impl LiveRoom {
     pub(super) fn new(
         id: RoomId,
+        id_hash: u64,
         start: Stamp,
         history: Option<History>,
         unique_names: UniqueNames,
@@ -103,6 +105,7 @@ impl LiveRoom {
         let state = RoomState::new(&id, start, history, unique_names);
         LiveRoom {
             id,
+            id_hash,
             online: AtomicUsize::new(0),
             flushing: AtomicBool::new(false),
             holds: AtomicUsize::new(0),
@@ -112,6 +115,11 @@ impl LiveRoom {
 
     pub(crate) fn id(&self) -> &RoomId {
         &self.id
+    }
+
+    /// A hash of the id: the same for each room with this id, one after the other.
+    pub(crate) fn id_hash(&self) -> u64 {
+        self.id_hash
     }
 
     /// Members of the room.

@@ -87,7 +87,8 @@ impl Registry {
             }
             let may_add = |n| (n < self.max_rooms).then_some(n + 1);
             if self.len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may_add).is_ok() {
-                let room = LiveRoom::new(id.clone(), start(), self.history, self.unique_names);
+                let hash = self.hash(id.as_str());
+                let room = LiveRoom::new(id.clone(), hash, start(), self.history, self.unique_names);
                 let room = Arc::new(room);
                 shard.insert(id.clone(), room.clone());
                 return Ok(self.work(&mut shard, &room, work));
@@ -198,7 +199,11 @@ impl Registry {
     }
 
     fn shard(&self, id: &str) -> MutexGuard<'_, Shard> {
-        self.shard_at(self.hasher.hash_one(id) as usize)
+        self.shard_at(self.hash(id) as usize)
+    }
+
+    fn hash(&self, id: &str) -> u64 {
+        self.hasher.hash_one(id)
     }
 
     fn shard_at(&self, at: usize) -> MutexGuard<'_, Shard> {

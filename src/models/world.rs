@@ -277,7 +277,7 @@ impl Client {
     }
 
     pub(super) fn room(&self) -> Option<Arc<LiveRoom>> {
-        Some(self.attachment.membership(None)?.room.clone())
+        Some(self.attachment.active_membership(None)?.room.clone())
     }
 
     /// Why the connection has to end, if it has to.

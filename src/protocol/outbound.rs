@@ -184,9 +184,9 @@ pub(crate) fn resumed<'a>(
     format!(r#"{{"event":"resumed"{member},"rooms":[{}]}}"#, rooms.map(room).collect::<Vec<_>>().join(","))
 }
 
-/// `{"event":"lagged","missed":N}`
-pub(crate) fn lagged(missed: u64) -> String {
-    format!(r#"{{"event":"lagged","missed":{missed}}}"#)
+/// `{"event":"lagged","roomId":ROOM,"missed":N}`
+pub(crate) fn lagged(room: &str, missed: u64) -> String {
+    format!(r#"{{"event":"lagged","roomId":{},"missed":{missed}}}"#, quote(room))
 }
 
 /// `{"event":"authenticated"}`, with `expiresIn` if the user's authentication expires.
@@ -241,7 +241,7 @@ mod tests {
                 ]}),
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
-            (lagged(3), json!({"event": "lagged", "missed": 3})),
+            (lagged(name, 3), json!({"event": "lagged", "roomId": name, "missed": 3})),
             (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);

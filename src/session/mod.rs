@@ -5,6 +5,7 @@ mod attachment;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench_cases;
 mod callbacks;
+mod membership_list;
 mod memberships;
 mod message_ids;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]

@@ -141,7 +141,8 @@ impl Sessions {
     ) {
         let state = session.state();
         let has_name = state
-            .membership(Some(room.as_str()))
+            .memberships
+            .find(room.as_str())
             .is_some_and(|own| self.rooms.is_anonymous_holder(&own.room, name, session.id()));
         if has_name {
             self.remove_locked(session, state, room, reason, frames);
@@ -157,7 +158,7 @@ impl Sessions {
         let left = outbound::left(room.id().as_str(), Some(("room_closed", "the room was closed")));
         let state = session.state();
         // It may be in a new room with the same id by now.
-        if state.memberships.iter().any(|membership| std::ptr::eq(&*membership.room, room)) {
+        if state.memberships.all().iter().any(|membership| std::ptr::eq(&*membership.room, room)) {
             let frames = frame::text(left.as_bytes());
             self.remove_locked(session, state, room.id(), LeaveReason::RoomClosed, &frames);
         }
@@ -175,7 +176,7 @@ impl Sessions {
     ) {
         let Some(left) = self.memberships.end(session, &mut state, room.as_str(), reason) else { return };
         session.send(Some(&left), frames);
-        let is_over = matches!(state.phase, Phase::Detached(_)) && state.memberships.is_empty();
+        let is_over = matches!(state.phase, Phase::Detached(_)) && state.memberships.all().is_empty();
         let absence = if is_over { self.end(session, &mut state, reason) } else { None };
         drop(state);
         self.after_end(session, absence);
@@ -189,7 +190,7 @@ impl Sessions {
         user: User,
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
-        for membership in &state.memberships {
+        for membership in state.memberships.all() {
             self.rooms.set_owner(&membership.room, &membership.name, session.id(), user.id());
         }
         state.user = Some(Arc::new(user));
@@ -243,7 +244,7 @@ impl Sessions {
         let may_keep = state.verdict.is_none()
             && (reason.keeps_session() || wants_session_kept)
             && state.token.is_some()
-            && !state.memberships.is_empty();
+            && !state.memberships.all().is_empty();
         let permit = match may_keep {
             true => self.admission.keep_absent(state.peer.map(|peer| peer.ip())),
             false => None,
@@ -287,7 +288,7 @@ impl Sessions {
         let is_allowed = !matches!(state.phase, Phase::Ended)
             && state.verdict.is_none()
             && state.token == Some(token)
-            && !state.memberships.is_empty()
+            && !state.memberships.all().is_empty()
             && state.user.as_ref().map(|user| user.id()) == new.user.as_ref().map(|user| user.id());
         if !is_allowed {
             return Err(socket);
@@ -296,6 +297,7 @@ impl Sessions {
             self.table.remove_deadline(absence.deadline, session.id());
         }
         state.generation = state.generation.wrapping_add(1);
+        state.memberships.set_away();
         state.token = new.token;
         state.peer = new.peer.or(state.peer);
         state.user = new.user.or(state.user.take());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::socket::Transport;
-use crate::socket::send_queue::{Bounds, Kind, Overflow, SendQueue};
+use crate::socket::send_queue::{Kind, Lane, Overflow, SendQueue, Size};
 
 pub(super) struct Outlet {
     io: Transport,
@@ -90,18 +90,19 @@ impl Outlet {
         if self.queue.is_empty() { self.write_now(frames) } else { 0 }
     }
 
-    /// Keeps whole frames of which this many bytes were written. Returns how many of the room's frames were
+    /// Keeps whole frames of which this many bytes were written. Returns how many frames of rooms were
     /// dropped for them.
     pub(super) fn keep(
         &mut self,
+        lane: &Lane,
         kind: Kind,
         frames: Bytes,
         written: usize,
-        bounds: &Bounds,
+        bounds: Size,
         now: Duration,
     ) -> Result<u64, Overflow> {
         self.stuck_since.get_or_insert(now);
-        self.queue.push(kind, frames, written, bounds)
+        self.queue.push(lane, kind, frames, written, bounds)
     }
 
     /// Writes a heartbeat, unless one waits already.

@@ -18,8 +18,8 @@ use crate::protocol::{frame, outbound};
 use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
-use crate::socket::send_queue::{Kind, Overflow};
-use crate::socket::subscription::{Subscription, Subscriptions, bounds};
+use crate::socket::send_queue::{Kind, Overflow, Size};
+use crate::socket::subscription::{Subscription, Subscriptions, lane};
 use crate::socket::{Transport, Turn};
 
 /// While a hook keeps the connection waiting, this many messages are read ahead, but no more bytes than
@@ -131,10 +131,6 @@ impl Socket {
             self.subscriptions.add(Subscription::new(room.clone(), seq));
         }
         is_subscribed
-    }
-
-    pub(crate) fn is_subscribed(&self, room: &LiveRoom) -> bool {
-        self.subscriptions.contain(room)
     }
 
     pub(crate) fn unsubscribe(&mut self, room: &LiveRoom) {
@@ -305,12 +301,12 @@ impl Socket {
         if written < own {
             self.keep(Kind::Own, Some(room), all.slice(..own), written);
         }
-        if written < all.len() {
+        if written < all.len() && own < all.len() {
             self.keep(Kind::Room, Some(room), all.slice(own..), written.saturating_sub(own));
         }
     }
 
-    /// Writes the whole frames in `frames` from `skip` on.
+    /// Writes the whole frames in `frames` from `skip` on, which may concern a room.
     #[inline]
     fn write(&mut self, kind: Kind, room: Option<&LiveRoom>, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
@@ -331,14 +327,16 @@ impl Socket {
         let now = self.context.clock.now();
         let subscription = room.and_then(|room| self.subscriptions.find(room));
         let slow = subscription.map_or(SlowConsumer::Close, |subscription| subscription.slow_consumer());
+        let lane = lane(room, self.subprotocol, slow);
         let room = room.filter(|_| slow == SlowConsumer::Close);
         let may_hold = room.is_some() && self.may_hold_senders(now);
-        let mut bounds = bounds(&self.context.config.limits, self.subprotocol, slow);
+        let limits = &self.context.config.limits;
+        let mut bounds = Size { bytes: limits.max_queue_bytes, frames: limits.max_queue_frames };
         if may_hold {
             // What counts is its progress, not the size of a burst. The bytes are limited in any case.
             bounds.frames = usize::MAX;
         }
-        match self.outlet.keep(kind, frames, written, &bounds, now) {
+        match self.outlet.keep(&lane, kind, frames, written, bounds, now) {
             Ok(0) => {}
             Ok(lost) => self.context.counters.lagged.add(lost),
             Err(Overflow) => return self.close(LeaveReason::Slow),
@@ -376,7 +374,7 @@ impl Socket {
 
     /// Whether the send queue is fuller than this fraction of its bounds.
     fn is_fuller_than(&self, part: usize) -> bool {
-        let (limits, queue) = (&self.context.config.limits, self.outlet.queue());
-        queue.bytes() > limits.max_queue_bytes / part || queue.frames() > limits.max_queue_frames / part
+        let (limits, size) = (&self.context.config.limits, self.outlet.queue().size());
+        size.bytes > limits.max_queue_bytes / part || size.frames > limits.max_queue_frames / part
     }
 }

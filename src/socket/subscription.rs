@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::{Limits, SlowConsumer};
+use crate::config::SlowConsumer;
 use crate::delivery::{Batch, LiveRoom, SenderHold};
 use crate::protocol::subprotocol::Subprotocol;
-use crate::socket::send_queue::Bounds;
+use crate::socket::send_queue::{Lane, LaneKey};
 
 /// All rooms that a socket is subscribed to.
 #[derive(Default)]
@@ -30,10 +30,6 @@ impl Subscriptions {
     #[inline]
     pub(super) fn find(&mut self, room: &LiveRoom) -> Option<&mut Subscription> {
         self.0.iter_mut().find(|subscription| subscription.is_of(room))
-    }
-
-    pub(super) fn contain(&self, room: &LiveRoom) -> bool {
-        self.0.iter().any(|subscription| subscription.is_of(room))
     }
 
     pub(super) fn add(&mut self, subscription: Subscription) {
@@ -145,12 +141,13 @@ impl Subscription {
     }
 }
 
-/// How much may wait for a socket.
-pub(super) fn bounds(limits: &Limits, subprotocol: Subprotocol, slow: SlowConsumer) -> Bounds {
-    Bounds {
-        frames: limits.max_queue_frames,
-        bytes: limits.max_queue_bytes,
-        slow,
-        announces_gaps: subprotocol == Subprotocol::V1,
+/// Where frames that concern a room, or none, wait. A plain client has one lane for everything: its frames do not say
+/// which room they are of, so none may overtake another.
+pub(super) fn lane(room: Option<&LiveRoom>, subprotocol: Subprotocol, slow: SlowConsumer) -> Lane {
+    match (room, subprotocol) {
+        (Some(room), Subprotocol::V1) => {
+            Lane { key: LaneKey::of_room(room.id_hash()), room: Some(room.id().clone()), slow }
+        }
+        _ => Lane { slow, ..Lane::own() },
     }
 }
