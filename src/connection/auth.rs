@@ -50,6 +50,7 @@ async fn accept(connection: &mut Connection, user: User) -> Result<(), End> {
     if connection.is_v1() {
         connection.send(&outbound::authenticated(left));
     }
+    connection.attachment().run_callbacks()?;
     for membership in connection.attachment().memberships() {
         may_stay(connection, membership.room.id()).await?;
     }

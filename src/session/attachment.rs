@@ -65,7 +65,8 @@ impl Attachment {
         self.sessions.close(&self.session, reason);
     }
 
-    /// Sets the client's user; from now on, only that user can resume the session.
+    /// Sets the client's user, which must be the same as before, if there was one. From now on, only that user can resume
+    /// the session.
     pub(crate) fn set_user(&self, user: User) -> Result<(), Superseded> {
         self.sessions.set_user(&self.session, self.generation, user)
     }
@@ -154,7 +155,7 @@ impl Attachment {
         self.sessions.run_callbacks(&self.session)
     }
 
-    /// Resumes the session that one of these tokens belongs to, if there is one with a membership. The other tokens
+    /// Resumes the session that one of these tokens belongs to, if there is one that can be resumed. The other tokens
     /// belong to other connections of the same client: those end.
     pub(crate) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, Superseded> {
         let mut has_resumed = false;

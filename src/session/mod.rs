@@ -12,6 +12,7 @@ mod message_ids;
 mod session;
 mod sessions;
 mod table;
+mod users;
 
 pub(crate) use attachment::Attachment;
 pub(crate) use memberships::{CantEnter, EnterCommand};

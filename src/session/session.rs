@@ -2,7 +2,7 @@
 //!
 //! A connection attaches and gets a generation. All its later calls carry that generation, and are
 //! refused once a newer connection has attached. Resuming is one attach under one lock. Lock order:
-//! state, registry shard, room, slot.
+//! state, registry shard, room, slot; the locks of the table and of the users follow the state's as well.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -232,6 +232,13 @@ impl Session {
             old.wake();
             slot.replaced.push((old_generation, Box::new(old)));
         }
+    }
+}
+
+impl State {
+    /// Whether there is anything to come back to: a room, or a user that stays online meanwhile.
+    pub(super) fn is_worth_resuming(&self) -> bool {
+        !self.memberships.all().is_empty() || self.user.is_some()
     }
 }
 

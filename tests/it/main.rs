@@ -49,4 +49,5 @@ mod timeouts;
 mod token_expiry;
 mod transcripts;
 mod unusual_io;
+mod users;
 mod write_timeout;
