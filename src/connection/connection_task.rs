@@ -348,7 +348,10 @@ impl Connection {
                 return Ok(Some(Box::pin(self.on_text_later(text, exceeded.wait))));
             }
             let cid = inbound.cid();
-            let about = cid.as_deref().map_or(About::Nothing, About::Message);
+            let about = match &inbound {
+                Inbound::Enter(enter) => enter.room.id().map_or(About::Nothing, About::Enter),
+                _ => cid.as_deref().map_or(About::Nothing, About::Message),
+            };
             return self.refuse_excess(exceeded, about).map(|()| None);
         }
         self.faults.reset_bad_frames();
