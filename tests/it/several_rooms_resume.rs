@@ -234,7 +234,7 @@ async fn returning_to_many_rooms_does_not_exceed_the_rate_of_enters() {
         .recovery(Recovery::default().resume_window(RESUME_WINDOW).history(History::last(9)))
         .build()
         .unwrap();
-    let ids: Vec<String> = (0..64).map(|n| format!("r{n}")).collect();
+    let ids: Vec<String> = (0..64).map(|n| format!("r{n:02}")).collect();
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     for (n, id) in ids.iter().enumerate() {
         if n == 60 {

@@ -33,12 +33,14 @@ pub(crate) fn resume_frame<'a>(tokens: impl IntoIterator<Item = &'a Value>) -> V
     json!({"event": "resume", "message": tokens.into_iter().collect::<Vec<_>>()})
 }
 
-/// The rooms in the answer to a resume. They are empty if no session was resumed.
+/// The rooms in the answer to a resume, sorted. There are none if no session was resumed.
 pub(crate) fn rooms_in(resumed: &Value) -> Vec<&str> {
     assert_eq!(resumed["event"], "resumed", "{resumed}");
     let rooms = resumed["rooms"].as_array().unwrap();
     assert_eq!(resumed["member"].is_string(), !rooms.is_empty(), "{resumed}");
-    rooms.iter().map(|room| room["roomId"].as_str().unwrap()).collect()
+    let mut ids: Vec<&str> = rooms.iter().map(|room| room["roomId"].as_str().unwrap()).collect();
+    ids.sort();
+    ids
 }
 
 pub(crate) fn message_frame(room: &str, message: impl Into<Value>) -> Value {
