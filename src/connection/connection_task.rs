@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::admission::{Action, Permit};
 use crate::config::Config;
 use crate::connection::deadline::Deadline;
-use crate::connection::end::End;
+use crate::connection::end::{self, End};
 use crate::connection::faults::Faults;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::{Exceeded, MAX_PONG, RateLimiter};
@@ -129,15 +131,7 @@ impl Connection {
 
     async fn finish(self, reason: LeaveReason) {
         let Connection { engine, attachment, permit, .. } = self;
-        let counters = &engine.context.counters;
-        match reason {
-            LeaveReason::HeartbeatMissed => counters.heartbeats_missed.add(1),
-            LeaveReason::Slow => counters.slow.add(1),
-            LeaveReason::Flooded => counters.flooded.add(1),
-            LeaveReason::AuthFailed => counters.auth_failed.add(1),
-            LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
-            _ => {}
-        }
+        end::count(&engine.context.counters, reason);
         // After a stall, the tutorial's page opens a new connection while the old one ends. It then closes the new
         // one, and reconnects only if it has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && engine.has_stalled();
@@ -229,16 +223,6 @@ impl Connection {
                 Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
                 _ => Poll::Pending,
             }
-        })
-        .await
-    }
-
-    /// Checks whether the client is still there, or has sent something to handle.
-    pub(super) async fn look(&mut self) -> Result<(), End> {
-        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
-        poll_fn(|cx| match attachment.poll_turn(cx, inbox) {
-            Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
-            _ => Poll::Ready(Ok(())),
         })
         .await
     }
@@ -357,6 +341,9 @@ impl Connection {
             Err(error) => return self.refuse(error, About::Nothing).map(|()| None),
         };
         if let Err(exceeded) = rate {
+            if self.rates.is_catching_up() {
+                return Ok(Some(Box::pin(self.on_text_later(text, exceeded.wait))));
+            }
             let cid = inbound.cid();
             let about = cid.as_deref().map_or(About::Nothing, About::Message);
             return self.refuse_excess(exceeded, about).map(|()| None);
@@ -386,7 +373,20 @@ impl Connection {
                 Attempt::Wait(message, why) => {
                     Ok(Some(Box::pin(publish::publish_later(self, text, message, why))))
                 }
+                Attempt::Undecided(draft, verdict) => {
+                    Ok(Some(Box::pin(publish::decide(self, text, draft, verdict))))
+                }
             },
+        }
+    }
+
+    /// Handles a frame after some time. Meanwhile the client has to wait.
+    async fn on_text_later(&mut self, text: &str, wait: Duration) -> Result<(), End> {
+        self.attachment.keep_waiting();
+        self.watch(sleep(wait)).await?;
+        match self.on_text(text)? {
+            Some(rest) => rest.await,
+            None => Ok(()),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::connection::end::End;
 use crate::delivery::NotPublished;
 use crate::hooks::events;
 use crate::hooks::guard;
-use crate::hooks::policy::{MessageRequest, Ruling};
+use crate::hooks::policy::{BoxFuture, Decision, MessageRequest, Ruling, Verdict};
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Publish, RoomField};
 use crate::protocol::outbound::{self, About};
@@ -27,6 +27,17 @@ pub(super) enum Attempt<'a> {
     Done,
     /// The room has to catch up first.
     Wait(Message<'a>, NotPublished),
+    /// The policy decides later.
+    Undecided(Draft<'a>, BoxFuture<'static, Verdict>),
+}
+
+/// A message that the policy has yet to decide on.
+pub(super) struct Draft<'a> {
+    event: Cow<'a, str>,
+    /// Without it, the message is for the only room that the client is in.
+    room: Option<Cow<'a, str>>,
+    body: Body<'a>,
+    cid: Option<Cow<'a, str>>,
 }
 
 /// A message that may be published.
@@ -46,7 +57,46 @@ pub(super) fn publish<'a>(
     text: &'a str,
     message: Publish<'a>,
 ) -> Result<Attempt<'a>, End> {
-    let Some(message) = check(connection, text, message)? else { return Ok(Attempt::Done) };
+    let Some(draft) = check(connection, message)? else { return Ok(Attempt::Done) };
+    let Some((draft, verdict)) = ask(connection, text, draft)? else { return Ok(Attempt::Done) };
+    match verdict.0 {
+        Decision::Later(verdict) => Ok(Attempt::Undecided(draft, verdict)),
+        Decision::Now(ruling) => obey(connection, text, draft, ruling),
+    }
+}
+
+/// Waits for the policy's decision. The client's next messages wait in the inbox.
+pub(super) async fn decide(
+    connection: &mut Connection,
+    text: &str,
+    draft: Draft<'_>,
+    mut verdict: BoxFuture<'static, Verdict>,
+) -> Result<(), End> {
+    let ruling = loop {
+        match connection.ask("may_send", verdict).await? {
+            Some(Verdict(Decision::Later(next))) => verdict = next,
+            Some(Verdict(Decision::Now(ruling))) => break ruling,
+            None => {
+                let about = draft.cid.as_deref().map_or(About::Nothing, About::Message);
+                let text = "the room's policy gave no answer; try again";
+                return connection.refuse(PeerError::new(ErrorCode::Internal, text), about);
+            }
+        }
+    };
+    match obey(connection, text, draft, ruling)? {
+        Attempt::Wait(message, why) => publish_later(connection, text, message, why).await,
+        Attempt::Done | Attempt::Undecided(..) => Ok(()),
+    }
+}
+
+/// Does what the policy has decided.
+fn obey<'a>(
+    connection: &mut Connection,
+    text: &'a str,
+    draft: Draft<'a>,
+    ruling: Ruling,
+) -> Result<Attempt<'a>, End> {
+    let Some(message) = apply(connection, draft, ruling)? else { return Ok(Attempt::Done) };
     match attempt(connection, text, &message)? {
         None => Ok(Attempt::Done),
         Some(why) => Ok(Attempt::Wait(message, why)),
@@ -62,6 +112,7 @@ pub(super) async fn publish_later(
 ) -> Result<(), End> {
     loop {
         connection.attachment().keep_waiting();
+        connection.rates().keep_waiting();
         match why {
             NotPublished::Closed => return Ok(()),
             NotPublished::BatchFull => connection.watch(yield_now()).await?,
@@ -90,38 +141,41 @@ fn attempt(
     }
 }
 
-/// Returns what is to be published; `None` if nothing is, and the client has had its answer.
-fn check<'a>(
-    connection: &mut Connection,
-    text: &'a str,
-    message: Publish<'a>,
-) -> Result<Option<Message<'a>>, End> {
+/// Checks the keys of the protocol. `None` if the client has had its answer.
+fn check<'a>(connection: &mut Connection, message: Publish<'a>) -> Result<Option<Draft<'a>>, End> {
     let Publish { event, room, body, cid } = message;
     let cid = match cid.filter(|_| connection.is_v1()).map(resume::cid).transpose() {
         Ok(cid) => cid,
         Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
     };
-    let about = cid.as_deref().map_or(About::Nothing, About::Message);
     let room = match room.filter(|_| connection.is_v1()) {
         None => None,
         Some(RoomField::Id(room)) => Some(room),
         Some(RoomField::Invalid | RoomField::OtherKey) => {
             let error = PeerError::new(ErrorCode::BadRoomId, "the room id must be a string or a number");
+            let about = cid.as_deref().map_or(About::Nothing, About::Message);
             return connection.refuse(error, about).map(|()| None);
         }
     };
+    Ok(Some(Draft { event, room, body, cid }))
+}
+
+/// Asks the policy. `None` if the client has had its answer.
+fn ask<'a>(
+    connection: &mut Connection,
+    text: &str,
+    draft: Draft<'a>,
+) -> Result<Option<(Draft<'a>, Verdict)>, End> {
     let engine = connection.engine().clone();
-    let Some(policy) = engine.policy() else {
-        return Ok(Some(Message { event, room, body, replaced: None, cid }));
-    };
-    if let Some(cid) = cid.as_deref()
+    let Some(policy) = engine.policy() else { return Ok(Some((draft, Verdict::allow()))) };
+    if let Some(cid) = draft.cid.as_deref()
         && let Some(seq) = connection.attachment().seq_of(cid)?
     {
         connection.send(&outbound::ack(cid, seq));
         return Ok(None);
     }
-    let Some(membership) = connection.attachment().membership(room.as_deref()) else {
-        return not_entered(connection, room.as_deref(), cid.as_deref()).map(|()| None);
+    let Some(membership) = connection.attachment().membership(draft.room.as_deref()) else {
+        return not_entered(connection, draft.room.as_deref(), draft.cid.as_deref()).map(|()| None);
     };
     let user = connection.attachment().session().user();
     let request = MessageRequest {
@@ -129,10 +183,22 @@ fn check<'a>(
         user: user.as_deref(),
         name: &membership.name,
         room: membership.room.id(),
-        event: &event,
-        body: &body.for_hooks(text),
+        event: &draft.event,
+        body: &draft.body.for_hooks(text),
     };
-    let (body, replaced) = match guard::call("may_send", || policy.may_send(&request))?.0 {
+    let verdict = guard::call("may_send", || policy.may_send(&request))?;
+    Ok(Some((draft, verdict)))
+}
+
+/// Returns what is to be published; `None` if nothing is, and the client has had its answer.
+fn apply<'a>(
+    connection: &mut Connection,
+    draft: Draft<'a>,
+    ruling: Ruling,
+) -> Result<Option<Message<'a>>, End> {
+    let Draft { event, room, body, cid } = draft;
+    let about = cid.as_deref().map_or(About::Nothing, About::Message);
+    let (body, replaced) = match ruling {
         Ruling::Allow => (body, None),
         Ruling::Replace(text) => match replacement(connection, &text) {
             Some(body) => match cid.as_deref() {

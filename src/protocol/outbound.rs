@@ -107,14 +107,17 @@ pub(crate) struct EnteredFrame<'a> {
     pub(crate) resumed: bool,
     pub(crate) recovered: bool,
     pub(crate) replayed: u64,
+    /// How many messages of the history follow, if the client has asked for them.
+    pub(crate) history: Option<usize>,
 }
 
 impl EnteredFrame<'_> {
     pub(crate) fn encode(self) -> String {
         let EnteredFrame { member, epoch, seq, num, resumed, recovered, replayed, .. } = self;
         let (room, name) = (quote(self.room), quote(self.name));
+        let history = self.history.map_or(String::new(), |n| format!(r#","history":{n}"#));
         format!(
-            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}}}"#
+            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history}}}"#
         )
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Outlet {
     /// Largest single write: I/O that accepts any amount hides from the send queue how slow it is.
     max_write: usize,
     queue: SendQueue,
+    /// Bytes that the I/O has accepted so far.
+    accepted: u64,
     /// Wakes the connection's own task, whichever task polls the I/O.
     waker: Waker,
     /// The I/O holds bytes that it has yet to flush (TLS).
@@ -31,6 +33,7 @@ impl Outlet {
             io,
             max_write,
             queue: SendQueue::default(),
+            accepted: 0,
             waker: Waker::noop().clone(),
             has_unflushed: false,
             is_broken: false,
@@ -63,6 +66,11 @@ impl Outlet {
 
     pub(super) fn queue_mut(&mut self) -> &mut SendQueue {
         &mut self.queue
+    }
+
+    /// Bytes that the I/O has accepted so far.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
     }
 
     /// The I/O to read from, and the queue for answers to what is read.
@@ -117,6 +125,7 @@ impl Outlet {
             match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), next) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.queue.advance(n);
+                    self.accepted += n as u64;
                     self.has_unflushed = true;
                     has_progress = true;
                 }
@@ -172,6 +181,7 @@ impl Outlet {
                 Poll::Pending => break,
             }
         }
+        self.accepted += written as u64;
         self.flush();
         written
     }
