@@ -22,6 +22,8 @@ const AUTH_CODES = new Set([4502, 4504, 4505]);
 const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
 /** Refusals of a message that pass if the server says when. `unavailable` is reserved: no server sends it yet. */
 const PASSING = new Set(['internal', 'unavailable']);
+/** What a server may say before its welcome, besides heartbeats: it may refuse a token. */
+const BEFORE_WELCOME = new Set(['welcome', 'authenticated', 'noAuth', 'error']);
 /** Refusals of a frame that the server could not read, not even its cid. */
 const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep']);
 
@@ -163,6 +165,8 @@ export class Connection {
   // ---- Frames ----------------------------------------------------------------------------------
 
   #receive(frame) {
+    // Only a refused token may come before the welcome.
+    if (!this.#welcome && !BEFORE_WELCOME.has(frame.event)) return;
     switch (frame.event) {
       case 'heartbeat': return frame.message === 'pong' ? this.#ponged() : undefined;
       case 'welcome': return this.#welcomed(frame);
@@ -203,7 +207,8 @@ export class Connection {
     });
     this.#enterAll();
     if (!this.#auth.isSent) this.#becomeReady();
-    else if (!this.#isAsking) this.#requests.add('ping'); // A server without authentication ignores tokens.
+    // A server without authentication ignores the token, but answers this.
+    else if (this.#requests.isEmpty) this.#requests.add('ping');
     this.#requests.flush();
     this.#noteAnswer();
   }
@@ -225,15 +230,15 @@ export class Connection {
   /** The client is not in this room any more. Before there is a connection, there is nothing to say: if the session is
    * resumed, the server says that the client is in the room. */
   leave(id) {
-    this.#requests?.cancel('enter', id);
-    if (!this.#requests || this.#auth.isNeeded || this.#requests.has('leave', id)) return;
-    this.#requests.add('leave', id);
+    if (!this.#requests) return;
+    this.#requests.cancel('enter', id);
+    if (this.#auth.isNeeded) return;
+    this.#requests.addLeave(id);
     this.#requests.flush();
   }
 
   #addEnter(id) {
-    if (this.#requests.has('enter', id) || this.#unanswered.isEntering(id)) return;
-    this.#requests.add('enter', id);
+    if (!this.#requests.addEnter(id)) return;
     this.#rooms.get(id).entersNow();
     this.#expectAnswer();
   }
@@ -250,23 +255,23 @@ export class Connection {
 
   #resumed({ rooms }) {
     this.#unanswered.answered('resume');
-    this.#session.keepOnly(this.#welcome?.resume);
+    this.#session.keepOnly(this.#welcome.resume);
     this.#accepted();
     this.#noteAnswer();
     if (!Array.isArray(rooms)) return;
-    for (const { roomId } of rooms) if (!this.#rooms.has(roomId) && !this.#isLeaving(roomId)) this.leave(roomId);
+    for (const { roomId } of rooms) if (!this.#rooms.has(roomId) && !this.#requests.isLeaving(roomId)) this.leave(roomId);
   }
 
   #entered(answer) {
     const { roomId } = answer;
-    const isStale = this.#isLeaving(roomId);
+    const isStale = this.#requests.isLeaving(roomId);
     if (isStale) this.#unanswered.remove('enter', roomId);
     else this.#unanswered.answered('enter', roomId);
-    this.#session.keepOnly(this.#welcome?.resume);
-    this.#requests?.cancel('resume');
+    this.#session.keepOnly(this.#welcome.resume);
+    this.#requests.cancel('resume');
     this.#accepted();
     this.#noteAnswer();
-    this.#requests?.accepted();
+    this.#requests.accepted();
     if (isStale) return;
     const membership = this.#rooms.get(roomId);
     if (!membership) return this.leave(roomId);
@@ -278,7 +283,7 @@ export class Connection {
 
   #left({ roomId, code, message, retryAfter }) {
     if (code === 'token_expired') this.#auth.expired();
-    if (this.#isLeaving(roomId)) {
+    if (this.#requests.isLeaving(roomId)) {
       if (code === undefined) this.#unanswered.remove('leave', roomId);
       return;
     }
@@ -291,9 +296,6 @@ export class Connection {
     const error = new ChatError(String(code ?? 'internal'), String(message ?? 'removed from the room'));
     membership.removed(error, readWait(retryAfter));
   }
-
-  /** Whether the client has left the room, and what comes from it belongs to the time before. */
-  #isLeaving(id) { return this.#unanswered.has('leave', id) || Boolean(this.#requests?.has('leave', id)); }
 
   // ---- Messages and refusals -------------------------------------------------------------------
 
@@ -311,7 +313,7 @@ export class Connection {
     const error = new ChatError(String(code), String(message));
     const wait = readWait(retryAfter);
     if (cid !== undefined) return this.#messageRefused(cid, error, wait);
-    if (roomId !== undefined) return this.#enterRefused(roomId, error, wait);
+    if (roomId !== undefined && this.#requests) return this.#enterRefused(roomId, error, wait);
     const { next } = this.#unanswered;
     if (error.code === 'rate_limited' && next) return this.#requestPostponed(next, error, wait ?? DEFAULT_RETRY);
     if (UNREAD.has(error.code) && this.#unreadByServer(error)) return;
@@ -332,18 +334,18 @@ export class Connection {
   }
 
   #enterRefused(id, error, wait) {
-    if (this.#isLeaving(id)) {
+    if (this.#requests.isLeaving(id)) {
       this.#unanswered.remove('enter', id);
       return this.#noteAnswer();
     }
     const isRate = error.code === 'rate_limited';
     if (isRate) {
       this.#unanswered.remove('enter', id); // The server may not have read a token before it.
-      this.#requests?.postpone(wait ?? DEFAULT_RETRY);
+      this.#requests.postpone(wait ?? DEFAULT_RETRY);
     } else {
       this.#unanswered.answered('enter', id);
       this.#accepted();
-      this.#requests?.flush();
+      this.#requests.flush();
     }
     this.#noteAnswer();
     this.#rooms.get(id)?.refused(error, wait);

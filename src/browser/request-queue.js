@@ -25,10 +25,26 @@ export class RequestQueue {
     this.#on = on;
   }
 
-  has(kind, id = null) { return this.#requests.some((request) => request.kind === kind && request.id === id); }
+  get isEmpty() { return this.#requests.length === 0; }
 
   /** Adds a request, which `flush` sends. */
   add(kind, id = null) { this.#requests.push({ kind, id }); }
+
+  /** Adds an enter, unless one is under way. Returns whether it has. */
+  addEnter(id) {
+    if (this.#has('enter', id) || this.#unanswered.isEntering(id)) return false;
+    this.add('enter', id);
+    return true;
+  }
+
+  /** Adds a leave, unless one waits. An enter that waits is not sent. */
+  addLeave(id) {
+    this.cancel('enter', id);
+    if (!this.#has('leave', id)) this.add('leave', id);
+  }
+
+  /** Whether the client leaves this room, and what comes from it belongs to the time before. */
+  isLeaving(id) { return this.#has('leave', id) || this.#unanswered.has('leave', id); }
 
   cancel(kind, id = null) {
     this.#requests = this.#requests.filter((request) => request.kind !== kind || request.id !== id);
@@ -78,4 +94,6 @@ export class RequestQueue {
     this.#requests = [];
     this.#timer.stop();
   }
+
+  #has(kind, id) { return this.#requests.some((request) => request.kind === kind && request.id === id); }
 }
