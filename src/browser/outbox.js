@@ -154,21 +154,17 @@ export class Outbox {
     const inFlight = this.#inFlight();
     let free = Math.min(this.#window, this.#maxInFlight) - [...inFlight.values()].reduce((sum, count) => sum + count, 0);
     let next = Infinity;
-    const waiting = new Set();
     for (const [cid, message] of [...this.#messages]) {
       const { lane, size } = message;
-      if (message.isSent || !lane.transmit || waiting.has(lane)) continue;
+      if (message.isSent || !lane.transmit) continue;
       if (size > this.#maxSize) {
         this.#take(cid).reject(tooBig()); // This server accepts less than the last one.
         continue;
       }
       if (free <= 0) break;
       const count = inFlight.get(lane) ?? 0;
-      if (count >= lane.window || lane.notBefore > now) {
-        if (lane.notBefore > now) next = Math.min(next, lane.notBefore - now);
-        waiting.add(lane);
-        continue;
-      }
+      if (lane.notBefore > now) next = Math.min(next, lane.notBefore - now);
+      if (count >= lane.window || lane.notBefore > now) continue;
       const wait = this.#budget.wait(size);
       if (wait > 0) {
         next = Math.min(next, wait);

@@ -3,21 +3,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { generator } from './server.js';
 import { begin, LIMITS, NO_RATES, settled, World } from './world.js';
 
 const ROUNDS = Number(process.env.CHAT_ROUNDS ?? 500);
 const MESSAGES = 40;
-
-/** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
-function generator(seed) {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** One room with its history, and one session of the client under test. */
 class Server {
