@@ -117,10 +117,11 @@ export class Membership {
   /** It is in the room. `transmit` sends a text on the connection. */
   entered(answer, transmit) {
     const isAllKnown = this.#outbox.isKnownTo(this.#lane, answer.resumed ? answer.member : null);
+    const isFirst = this.#progress.position === null;
     const gap = this.#progress.enter(answer);
     const shared = { progress: this.#progress, outbox: this.#outbox, lane: this.#lane, events: this.#events };
     const subscription = new Subscription(shared, {
-      replayEnd: answer.seq, isAllKnown, history: answer.history ?? 0, transmit,
+      replayEnd: answer.seq, isAllKnown, history: answer.history ?? 0, isFirst, transmit,
     });
     this.#subscription = subscription;
     this.#hasEntered = true;

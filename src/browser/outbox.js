@@ -28,7 +28,7 @@ export class Outbox {
   #timer;
   /**
    * By cid, in order: `{ lane, text, size, isSent, member, number, resolve, reject }`. `member` is the member id under
-   * which the message was sent last, `number` its place among all messages.
+   * which the message was sent last, `number` how many were sent until it was sent under this id for the first time.
    */
   #messages = new Map();
   /** Null without a connection. */
@@ -37,7 +37,7 @@ export class Outbox {
   #maxInFlight = Infinity;
   /** As that of a lane, for all rooms. */
   #window = FIRST_WINDOW;
-  /** How many messages were sent. */
+  /** How many messages were sent, each time counted. */
   #count = 0;
 
   constructor(env) {
@@ -180,7 +180,9 @@ export class Outbox {
 
   #send(cid, message) {
     const { lane } = message;
-    if (message.member !== lane.member) message.number = this.#count += 1;
+    // If it was sent before, the server may have received it then, or only now.
+    this.#count += 1;
+    if (message.member !== lane.member) message.number = this.#count;
     Object.assign(message, { isSent: true, member: lane.member });
     lane.transmit(message.text, cid);
   }

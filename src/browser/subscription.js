@@ -13,13 +13,15 @@ export class Subscription {
   #isAllKnown;
   /** How many messages of the history are still to come. */
   #history;
+  /** Whether the room was entered for the first time. A later history repeats what the application has had. */
+  #isFirst;
   #isSending = false;
   #hasEnded = false;
   /** Frames since the last one of the room that could not be read. */
   #unread = 0;
 
   /** `transmit` sends a text on the connection. */
-  constructor({ progress, outbox, lane, events }, { replayEnd, isAllKnown, history, transmit }) {
+  constructor({ progress, outbox, lane, events }, { replayEnd, isAllKnown, history, isFirst, transmit }) {
     this.#progress = progress;
     this.#outbox = outbox;
     this.#lane = lane;
@@ -28,6 +30,7 @@ export class Subscription {
     this.#replayEnd = replayEnd;
     this.#isAllKnown = isAllKnown;
     this.#history = history;
+    this.#isFirst = isFirst;
   }
 
   /** Takes a frame of the room. Returns false if a frame before it is missing. */
@@ -92,7 +95,7 @@ export class Subscription {
   #receiveHistory(frame) {
     this.#history -= 1;
     const own = this.#progress.isOwn(frame.member, true);
-    this.#events.emitFrame(frame, { own, replayed: false, history: true });
+    if (this.#isFirst) this.#events.emitFrame(frame, { own, replayed: false, history: true });
     return true;
   }
 

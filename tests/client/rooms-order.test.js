@@ -112,13 +112,13 @@ class Run {
       await settled();
     }
     // What is still under way arrives, and sessions that were lost end.
+    await this.network.pump();
     for (let n = 0; this.chat.state !== 'online' || this.talks.some(({ isDone }) => !isDone); n += 1) {
       assert.ok(n < 200, 'it never comes to an end');
       for (const { room, isOver } of this.talks) if (!isOver) room?.enter();
-      await this.network.pump();
       await this.world.pass(100);
+      await this.network.pump();
     }
-    await this.network.pump();
     this.server.expire();
     await this.network.pump();
   }
