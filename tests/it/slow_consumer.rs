@@ -10,7 +10,10 @@ use tower_chat_rooms::{
     Admission, ChatRooms, ChatRoomsBuilder, ConnectionId, History, Limits, Recovery, SlowConsumer,
 };
 
-use crate::support::{Client, EventLog, assert_empty, default_rooms, unlimited, v1_admission};
+use crate::support::{
+    Client, EventLog, assert_empty, default_rooms, enter_frame, enter_since, leave_frame, unlimited,
+    v1_admission,
+};
 
 /// A member of the room "r" with a pipe that holds this many bytes. It has read nothing.
 async fn unread_member(rooms: &ChatRooms, name: &str, buffer: usize) -> Client {
@@ -82,8 +85,10 @@ async fn a_client_that_reads_none_of_its_replays_is_closed() {
     for _ in 0..20 {
         // A position of another epoch: all that is kept is replayed.
         let since = json!({"epoch": "0123456789abcdef", "seq": 0});
-        slow.send(json!({"event": "enter", "message": "slow", "roomId": "r", "since": since})).await;
-        slow.send(json!({"event": "enter", "message": "slow", "roomId": "other"})).await;
+        slow.send(enter_since("slow", "r", &since)).await;
+        slow.send(leave_frame("r")).await;
+        slow.send(enter_frame("slow", "other")).await;
+        slow.send(leave_frame("other")).await;
     }
     sleep(Duration::from_millis(10)).await;
     assert_eq!(rooms.stats().slow, 1);
