@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
+
 use crate::admission::{Action, Permit};
 use crate::config::Config;
 use crate::connection::deadline::Deadline;
@@ -15,7 +17,7 @@ use crate::connection::faults::Faults;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::{Exceeded, MAX_PONG, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
-use crate::connection::{Opening, auth, join, leave, publish, resume};
+use crate::connection::{Opening, auth, join, leave, publish, resume, transient};
 use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::ids::RoomId;
@@ -351,7 +353,11 @@ impl Connection {
             self.rates.check_others(1)?;
             return Ok(None);
         }
-        let rate = self.rates.check_message(text.len());
+        let rate = match self.is_transient(&inbound) && text.len() <= MAX_TRANSIENT_BYTES {
+            true if !self.rates.check_transient()? => return Ok(None),
+            true => Ok(()),
+            false => self.rates.check_message(text.len()),
+        };
         let inbound = match inbound {
             Ok(inbound) => inbound,
             Err(error) => return self.refuse(error, About::Nothing).map(|()| None),
@@ -360,6 +366,13 @@ impl Connection {
             let cid = inbound.cid();
             let about = cid.as_deref().map_or(About::Nothing, About::Message);
             return self.refuse_excess(exceeded, about).map(|()| None);
+        }
+        if let Inbound::Publish(message) = &inbound
+            && self.config().events.is_of_host(&message.event)
+        {
+            let cid = inbound.cid();
+            let about = cid.as_deref().map_or(About::Nothing, About::Message);
+            return self.refuse(inbound::reserved(&message.event), about).map(|()| None);
         }
         self.faults.reset_bad_frames();
         // Enters and tokens have rates of their own, which are checked later.
@@ -381,6 +394,9 @@ impl Connection {
             Inbound::Enter(enter) => Ok(Some(Box::pin(join::join(self, enter)))),
             Inbound::Leave(room) => leave::leave(self, room).map(|()| None),
             Inbound::Resume(tokens) => resume::resume(self, tokens).map(|()| None),
+            Inbound::Publish(message) if self.config().events.is_transient(&message.event) => {
+                transient::send(self, text, message).map(|()| None)
+            }
             Inbound::Publish(message) => match publish::publish(self, text, message)? {
                 Attempt::Done => Ok(None),
                 Attempt::Wait(message, why) => {
@@ -388,6 +404,11 @@ impl Connection {
                 }
             },
         }
+    }
+
+    fn is_transient(&self, inbound: &Result<Inbound<'_>, PeerError>) -> bool {
+        let Ok(Inbound::Publish(message)) = inbound else { return false };
+        self.config().events.is_transient(&message.event)
     }
 
     /// The user's authentication has expired, and the client has to send a new token.

@@ -11,6 +11,7 @@ mod publish;
 mod rate_limiter;
 mod resume;
 mod token_expiry;
+mod transient;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -102,50 +102,30 @@ fn check<'a>(
         Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
     };
     let about = cid.as_deref().map_or(About::Nothing, About::Message);
-    let room = match room.filter(|_| connection.is_v1()) {
-        None => None,
-        Some(RoomField::Id(room)) => Some(room),
-        Some(RoomField::Invalid | RoomField::OtherKey) => {
-            let error = PeerError::new(ErrorCode::BadRoomId, "the room id must be a string or a number");
-            return connection.refuse(error, about).map(|()| None);
-        }
+    let room = match room_of(connection, room) {
+        Ok(room) => room,
+        Err(error) => return connection.refuse(error, about).map(|()| None),
     };
-    let engine = connection.engine().clone();
-    let Some(policy) = engine.policy() else {
+    if connection.engine().policy().is_none() {
         return Ok(Some(Message { event, room, body, replaced: None, cid }));
-    };
+    }
     if let Some(cid) = cid.as_deref()
         && let Some(seq) = connection.attachment().seq_of(cid)?
     {
         connection.send(&outbound::ack(cid, seq));
         return Ok(None);
     }
-    let Some(membership) = connection.attachment().membership(room.as_deref()) else {
+    let Some(ruling) = ask_policy(connection, room.as_deref(), &event, &body.for_hooks(text))? else {
         return not_entered(connection, room.as_deref(), cid.as_deref()).map(|()| None);
     };
-    let user = connection.attachment().session().user();
-    let request = MessageRequest {
-        connection: connection.attachment().id(),
-        user: user.as_deref(),
-        name: &membership.name,
-        room: membership.room.id(),
-        event: &event,
-        body: &body.for_hooks(text),
-    };
-    let (body, replaced) = match guard::call("may_send", || policy.may_send(&request))?.0 {
+    let (body, replaced) = match ruling {
         Ruling::Allow => (body, None),
         Ruling::Replace(text) => match replacement(connection, &text) {
             Some(body) => match cid.as_deref() {
                 Some(cid) => (body.with_cid(cid), Some(text)),
                 None => (body, Some(text)),
             },
-            None => {
-                tracing::error!(
-                    "the policy's replacement is not a JSON object or is too big; the message is dropped"
-                );
-                let error = PeerError::new(ErrorCode::Internal, "the message could not be sent");
-                return connection.refuse(error, about).map(|()| None);
-            }
+            None => return connection.refuse(bad_replacement(), about).map(|()| None),
         },
         Ruling::Drop => {
             // The sender must not notice, so it looks as if the message had been published.
@@ -163,11 +143,57 @@ fn check<'a>(
     Ok(Some(Message { event, room, body, replaced, cid }))
 }
 
-fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
+/// The room that a `chat-rooms.v1` client names.
+pub(super) fn room_of<'a>(
+    connection: &Connection,
+    room: Option<RoomField<'a>>,
+) -> Result<Option<Cow<'a, str>>, PeerError> {
+    match room.filter(|_| connection.is_v1()) {
+        None => Ok(None),
+        Some(RoomField::Id(room)) => Ok(Some(room)),
+        Some(RoomField::Invalid | RoomField::OtherKey) => {
+            Err(PeerError::new(ErrorCode::BadRoomId, "the room id must be a string or a number"))
+        }
+    }
+}
+
+/// Asks the policy about a message. `None` if the client is not in this room or, without a room, not in exactly one.
+pub(super) fn ask_policy(
+    connection: &Connection,
+    room: Option<&str>,
+    event: &str,
+    body: &str,
+) -> Result<Option<Ruling>, End> {
+    let Some(policy) = connection.engine().policy() else { return Ok(Some(Ruling::Allow)) };
+    let Some(membership) = connection.attachment().membership(room) else { return Ok(None) };
+    let user = connection.attachment().session().user();
+    let request = MessageRequest {
+        connection: connection.attachment().id(),
+        user: user.as_deref(),
+        name: &membership.name,
+        room: membership.room.id(),
+        event,
+        body,
+    };
+    Ok(Some(guard::call("may_send", || policy.may_send(&request))?.0))
+}
+
+/// The body of the policy's replacement, if it can be sent.
+pub(super) fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
     if connection.config().limits.is_too_big(text.len()) { None } else { Body::of_host_for_member(text) }
 }
 
-fn not_entered(connection: &mut Connection, room: Option<&str>, cid: Option<&str>) -> Result<(), End> {
+/// Logs that the policy's replacement can't be sent.
+pub(super) fn bad_replacement() -> PeerError {
+    tracing::error!("the policy's replacement is not a JSON object or is too big; the message is dropped");
+    PeerError::new(ErrorCode::Internal, "the message could not be sent")
+}
+
+pub(super) fn not_entered(
+    connection: &mut Connection,
+    room: Option<&str>,
+    cid: Option<&str>,
+) -> Result<(), End> {
     let text = match room {
         None if connection.attachment().is_in_a_room() => {
             "you are in several rooms: name the one that the message is for as \"roomId\""

@@ -10,6 +10,7 @@ use crate::config::{History, UniqueNames};
 use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::{HOLD, HoldBudget};
 use crate::delivery::recipient::Recipient;
+use crate::delivery::transient::{TransientBatch, Transients};
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
@@ -39,6 +40,7 @@ pub(crate) struct RoomState {
     latest: Stamp,
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
+    pub(super) transients: Transients,
     replay: Option<Box<ReplayBuffer>>,
     hold: HoldBudget,
 }
@@ -129,7 +131,8 @@ impl LiveRoom {
     /// Whether the caller, which holds the lock, must start the flush task: something waits, and none
     /// is at work.
     pub(super) fn claim_flush(&self, state: &RoomState) -> bool {
-        state.pending.len() > 0 && !self.flushing.swap(true, Ordering::AcqRel)
+        (state.pending.len() > 0 || !state.transients.is_empty())
+            && !self.flushing.swap(true, Ordering::AcqRel)
     }
 
     /// The flush task has ended.
@@ -153,6 +156,7 @@ impl RoomState {
             latest: start,
             room: Room::new(unique_names),
             pending: Pending::new(id, history.is_some()),
+            transients: Transients::default(),
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
             hold: HoldBudget::new(),
         }
@@ -192,6 +196,7 @@ impl RoomState {
     pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
         let Some(member) = self.room.leave(id) else { return };
         self.pending.remove_listener(member.handle.subprotocol());
+        self.transients.remove(id);
         let frame = RoomFrame { plain: "", v1: "".into(), has_room: false, tail: out, member: Some(id) };
         self.submit(broker, EventKind::Leave, &frame);
     }
@@ -215,10 +220,26 @@ impl RoomState {
     /// What is to be delivered next, and to which members.
     pub(super) fn take(&mut self, now: Duration) -> (Members<Handle>, Batch) {
         let batch = self.pending.take();
-        if let Some(replay) = &mut self.replay {
+        if let Some(replay) = &mut self.replay
+            && !batch.is_empty()
+        {
             replay.push(now, batch.end(), batch.v1().clone());
         }
         (self.room.members().clone(), batch)
+    }
+
+    /// The transient frames that are to be delivered after the batch that was just taken.
+    pub(super) fn take_transients(&mut self) -> Option<Box<TransientBatch>> {
+        if self.transients.is_empty() {
+            return None;
+        }
+        let batch = self.transients.take(self.seq(), self.num());
+        (!self.room.is_closed()).then(|| Box::new(batch))
+    }
+
+    /// Notes that what was taken is delivered. Returns whether nothing waits.
+    pub(super) fn finish(&mut self) -> bool {
+        self.pending.finish() && self.transients.is_empty()
     }
 
     /// The frames after a position up to the latest that was taken. If some of them are not kept, or if the position

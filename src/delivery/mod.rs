@@ -9,8 +9,10 @@ mod live_room;
 mod recipient;
 mod registry;
 mod rooms;
+mod transient;
 
 pub(crate) use batch::Batch;
 pub(crate) use live_room::{Handle, LiveRoom, Replay};
 pub(crate) use recipient::Recipient;
 pub(crate) use rooms::{Entrant, NotPublished, Refused, Rooms, Standpoint};
+pub(crate) use transient::TransientBatch;

@@ -43,5 +43,6 @@ mod support;
 mod timeouts;
 mod token_expiry;
 mod transcripts;
+mod transient;
 mod unusual_io;
 mod write_timeout;
