@@ -1,6 +1,7 @@
 //! The builder: collects hooks and settings, and checks that they fit together.
 
 mod check;
+mod weak;
 
 use crate::config::{
     Config, Heartbeat, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
@@ -12,6 +13,8 @@ use crate::hooks::events::RoomEvents;
 use crate::hooks::policy::RoomPolicy;
 use crate::http::origin::Origins;
 use crate::http::proxies::TrustedProxies;
+
+pub use weak::WeakChatRooms;
 
 /// Builds [`ChatRooms`](crate::ChatRooms).
 ///
@@ -44,11 +47,17 @@ use crate::http::proxies::TrustedProxies;
 pub struct ChatRoomsBuilder {
     config: Config,
     hooks: Hooks,
+    pub(crate) handle: WeakChatRooms,
     pub(crate) origins: Origins,
     pub(crate) proxies: TrustedProxies,
 }
 
 impl ChatRoomsBuilder {
+    /// Returns a handle to the chat rooms that this builder will build, for hooks that call them.
+    pub fn handle(&self) -> WeakChatRooms {
+        self.handle.clone()
+    }
+
     /// Sets the hook that authenticates connections. Default: none; any client may connect anonymously.
     pub fn auth(mut self, auth: impl Authenticate) -> Self {
         self.hooks.auth = Some(Box::new(auth));

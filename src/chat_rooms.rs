@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
 use crate::browser::script::ClientScript;
-use crate::builder::ChatRoomsBuilder;
+use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 use crate::connection::{Opening, serve};
 use crate::delivery::NotPublished;
 use crate::engine::Engine;
@@ -20,7 +20,7 @@ use crate::engine::consistency::ConsistencyReport;
 use crate::error::{BuildError, SendError};
 use crate::hooks::auth::Admission;
 use crate::hooks::user::User;
-use crate::http::edge::Edge;
+use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
 use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
@@ -35,7 +35,8 @@ use crate::stats::Stats;
 /// A handle to a set of chat rooms.
 ///
 /// It creates the service or layer that clients connect to, sends messages, lists rooms and members, removes
-/// members, and shuts down. All clones, layers and services share the same rooms.
+/// members, and shuts down. All clones, layers and services share the same rooms. Hooks get a
+/// [`WeakChatRooms`](crate::WeakChatRooms).
 ///
 /// ```
 /// use serde_json::json;
@@ -61,6 +62,10 @@ pub struct ChatRooms {
 }
 
 impl ChatRooms {
+    fn new(engine: Arc<Engine>, gate: Arc<Gate>) -> ChatRooms {
+        ChatRooms { edge: Arc::new(Edge::new(engine.clone(), gate)), engine }
+    }
+
     /// Returns a builder with default settings.
     pub fn builder() -> ChatRoomsBuilder {
         ChatRoomsBuilder::default()
@@ -183,7 +188,8 @@ impl ChatRooms {
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
-        let room = self.engine.rooms.get(room.as_ref()).ok_or(SendError::NoSuchRoom)?;
+        let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.online() > 0);
+        let room = room.ok_or(SendError::NoSuchRoom)?;
         let frame = body.host_frame(room.id());
         let sent = match self.transient_event(&text) {
             Some(event) => self.engine.rooms.send_transient(&room, &event, &frame),
@@ -237,7 +243,11 @@ impl ChatRooms {
     /// Returns the rooms that have members, in no particular order.
     pub fn rooms(&self) -> Vec<RoomInfo> {
         let rooms = self.engine.rooms.all();
-        rooms.iter().map(|room| RoomInfo { id: room.id().clone(), online: room.online() }).collect()
+        rooms
+            .iter()
+            .filter(|room| room.online() > 0)
+            .map(|room| RoomInfo { id: room.id().clone(), online: room.online() })
+            .collect()
     }
 
     /// Returns the members of a room in the order in which they entered; none if the room does not exist.
@@ -331,8 +341,18 @@ impl ChatRoomsBuilder {
     /// If settings are invalid or contradict each other. The error says which ones and what to change.
     pub fn build(mut self) -> Result<ChatRooms, BuildError> {
         let (origins, proxies) = (std::mem::take(&mut self.origins), std::mem::take(&mut self.proxies));
-        let engine = Arc::new(self.into_engine()?);
-        Ok(ChatRooms { edge: Arc::new(Edge::new(engine.clone(), origins, proxies)), engine })
+        let handle = self.handle.clone();
+        let (engine, gate) = (Arc::new(self.into_engine()?), Arc::new(Gate::new(origins, proxies)));
+        handle.set(&engine, &gate);
+        Ok(ChatRooms::new(engine, gate))
+    }
+}
+
+impl WeakChatRooms {
+    /// Returns the chat rooms. `None` before they are built, and after they were dropped: all handles, layers and
+    /// services are gone, and no connection is left.
+    pub fn upgrade(&self) -> Option<ChatRooms> {
+        self.get().map(|(engine, gate)| ChatRooms::new(engine, gate))
     }
 }
 

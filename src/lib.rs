@@ -98,8 +98,8 @@
 //!
 //! Every resource that a client can use has a limit with a safe default: see [`Limits`], [`RateLimits`] and
 //! [`Timeouts`]. A client that sends too much gets `rate_limited` errors, and is disconnected if it continues. A client
-//! that reads too slowly delays nobody else: its send queue is limited, and when it is full, the client is disconnected
-//! or misses frames, as you choose ([`SlowConsumer`]).
+//! that reads too slowly delays nobody else for long: its send queue is limited, and when it is full, the client is
+//! disconnected or misses frames, as you choose ([`SlowConsumer`]).
 //!
 //! By default, browsers may connect only from pages of the same host ([`Origins`]). Limits per address apply **only if
 //! you supply the address**, as a [`PeerAddr`] in each request's extensions. Behind a proxy, also set
@@ -166,7 +166,7 @@ mod sync;
 mod tasks;
 
 pub use crate::browser::script::{ClientScript, ScriptBody};
-pub use crate::builder::ChatRoomsBuilder;
+pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
@@ -181,7 +181,7 @@ pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_
 pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents};
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
-pub use crate::hooks::policy::{EnterRequest, MessageRequest, RoomPolicy, Verdict};
+pub use crate::hooks::policy::{EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::http::body::{NoBody, ResponseBody};
 pub use crate::http::layer::ChatRoomsLayer;

@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
 use crate::admission::{Action, Permit};
 use crate::config::Config;
 use crate::connection::deadline::Deadline;
-use crate::connection::end::End;
+use crate::connection::end::{self, End};
 use crate::connection::faults::Faults;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::{Exceeded, MAX_PONG, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
-use crate::connection::{Opening, auth, join, leave, publish, resume, transient};
+use crate::connection::{Opening, auth, join, leave, publish, resume};
 use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::ids::RoomId;
@@ -131,15 +132,7 @@ impl Connection {
 
     async fn finish(self, reason: LeaveReason) {
         let Connection { engine, attachment, permit, .. } = self;
-        let counters = &engine.context.counters;
-        match reason {
-            LeaveReason::HeartbeatMissed => counters.heartbeats_missed.add(1),
-            LeaveReason::Slow => counters.slow.add(1),
-            LeaveReason::Flooded => counters.flooded.add(1),
-            LeaveReason::AuthFailed => counters.auth_failed.add(1),
-            LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
-            _ => {}
-        }
+        end::count(&engine.context.counters, reason);
         // After a stall, the tutorial's page opens a new connection while the old one ends. It then closes the new
         // one, and reconnects only if it has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && engine.has_stalled();
@@ -231,16 +224,6 @@ impl Connection {
                 Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
                 _ => Poll::Pending,
             }
-        })
-        .await
-    }
-
-    /// Checks whether the client is still there, or has sent something to handle.
-    pub(super) async fn look(&mut self) -> Result<(), End> {
-        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
-        poll_fn(|cx| match attachment.poll_turn(cx, inbox) {
-            Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
-            _ => Poll::Ready(Ok(())),
         })
         .await
     }
@@ -363,6 +346,9 @@ impl Connection {
             Err(error) => return self.refuse(error, About::Nothing).map(|()| None),
         };
         if let Err(exceeded) = rate {
+            if self.rates.is_catching_up() {
+                return Ok(Some(Box::pin(self.on_text_later(text, exceeded.wait))));
+            }
             let cid = inbound.cid();
             let about = cid.as_deref().map_or(About::Nothing, About::Message);
             return self.refuse_excess(exceeded, about).map(|()| None);
@@ -394,13 +380,13 @@ impl Connection {
             Inbound::Enter(enter) => Ok(Some(Box::pin(join::join(self, enter)))),
             Inbound::Leave(room) => leave::leave(self, room).map(|()| None),
             Inbound::Resume(tokens) => resume::resume(self, tokens).map(|()| None),
-            Inbound::Publish(message) if self.config().events.is_transient(&message.event) => {
-                transient::send(self, text, message).map(|()| None)
-            }
             Inbound::Publish(message) => match publish::publish(self, text, message)? {
                 Attempt::Done => Ok(None),
                 Attempt::Wait(message, why) => {
                     Ok(Some(Box::pin(publish::publish_later(self, text, message, why))))
+                }
+                Attempt::Undecided(draft, verdict) => {
+                    Ok(Some(Box::pin(publish::decide(self, text, draft, verdict))))
                 }
             },
         }
@@ -409,6 +395,16 @@ impl Connection {
     fn is_transient(&self, inbound: &Result<Inbound<'_>, PeerError>) -> bool {
         let Ok(Inbound::Publish(message)) = inbound else { return false };
         self.config().events.is_transient(&message.event)
+    }
+
+    /// Handles a frame after some time. Meanwhile the client has to wait.
+    async fn on_text_later(&mut self, text: &str, wait: Duration) -> Result<(), End> {
+        self.attachment.keep_waiting();
+        self.watch(sleep(wait)).await?;
+        match self.on_text(text)? {
+            Some(rest) => rest.await,
+            None => Ok(()),
+        }
     }
 
     /// The user's authentication has expired, and the client has to send a new token.

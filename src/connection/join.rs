@@ -1,11 +1,14 @@
 //! Entering a room: for the first time, from another one, or when a client returns.
 
+use tokio::task::yield_now;
+
 use crate::admission::Action;
 use crate::config::SlowConsumer;
 use crate::connection::auth::may_stay;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
-use crate::delivery::{Recipient, Refused};
+use crate::connection::history;
+use crate::delivery::{Recipient, Refused, ReplayRequest};
 use crate::hooks::guard;
 use crate::hooks::policy::EnterRequest;
 use crate::ids::{ConnectionId, IdError, Name, RoomId};
@@ -13,7 +16,6 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
 use crate::protocol::outbound::About;
-use crate::protocol::position::Position;
 use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -28,7 +30,7 @@ struct Checked<'a> {
     name: Name,
     room: RoomId,
     body: Body<'a>,
-    since: Option<Position>,
+    wants: Option<ReplayRequest>,
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
@@ -47,7 +49,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         return connection.refuse_excess(exceeded, about);
     }
     connection.rates().forgive();
-    let Checked { name, room, body, since } = match check(connection, enter) {
+    let Checked { name, room, body, wants } = match check(connection, enter) {
         Ok(checked) => checked,
         Err(error) => return connection.refuse(error, about),
     };
@@ -60,7 +62,8 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     if is_there {
         let attachment = connection.attachment();
         if connection.is_v1() {
-            attachment.come_back(&room, since, slow)?;
+            let wants = history::may_have(connection, &room, &name, wants).await?;
+            connection.attachment().come_back(&room, wants, slow)?;
         } else {
             attachment.repeat_enter(&body, slow)?;
         }
@@ -73,13 +76,14 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     if !is_allowed(connection, &room, &name, &body).await? {
         return Ok(());
     }
+    let wants = history::may_have(connection, &room, &name, wants).await?;
     if connection.engine().rooms.get(room.as_str()).is_none()
         && let Err(exceeded) =
             connection.rates().check_new_room().and_then(|()| connection.check_shared(Action::NewRoom))
     {
         return connection.refuse_excess(exceeded, about);
     }
-    let command = EnterCommand { name: &name, room: &room, body: &body, since, slow };
+    let command = EnterCommand { name: &name, room: &room, body: &body, wants, slow };
     let mut entered = connection.attachment().enter(&command)?;
     // Another anonymous client may take the name as soon as it is free.
     let mut attempts = 0..MAX_PUT_OUTS;
@@ -172,7 +176,7 @@ async fn is_allowed(
     };
     let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
         // A client that is gone meanwhile does not enter.
-        Some(Ok(())) => return connection.look().await.map(|()| true),
+        Some(Ok(())) => return connection.watch(yield_now()).await.map(|()| true),
         Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
         None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
     };
@@ -193,9 +197,15 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     let limits = &connection.config().limits;
     let bad_name = |why: &str| PeerError::new(ErrorCode::BadName, format!("the name {why}"));
     let claimed = enter.name.as_deref();
-    let since = enter.since.filter(|_| connection.is_v1());
-    let body = if since.is_some() { enter.body.without_since() } else { enter.body };
-    let since = since.map(resume::since).transpose()?.flatten();
+    let (since, last) = match connection.is_v1() {
+        true => (enter.since, enter.last),
+        false => (None, None),
+    };
+    let body = if since.or(last).is_some() { enter.body.without_wishes() } else { enter.body };
+    let wants = match (since, last) {
+        (Some(since), _) => resume::since(since)?.map(ReplayRequest::Since),
+        (None, last) => last.map(resume::last).transpose()?.map(ReplayRequest::Last),
+    };
     if body.as_str().len() >= limits.max_enter_bytes {
         let max = limits.max_enter_bytes;
         let text = format!("the enter has {} bytes; at most {max} are allowed", body.as_str().len() + 1);
@@ -213,7 +223,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     })?;
     let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
     let room = room_id(connection, &enter.room)?;
-    Ok(Checked { name, room, body, since })
+    Ok(Checked { name, room, body, wants })
 }
 
 /// Checks that a room id is within the limits.

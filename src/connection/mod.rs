@@ -5,13 +5,13 @@ mod connection_task;
 mod deadline;
 mod end;
 mod faults;
+mod history;
 mod join;
 mod leave;
 mod publish;
 mod rate_limiter;
 mod resume;
 mod token_expiry;
-mod transient;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::task::yield_now;
 use tokio::time::sleep;
+use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::delivery::NotPublished;
 use crate::hooks::events;
 use crate::hooks::guard;
-use crate::hooks::policy::{MessageRequest, Ruling};
+use crate::hooks::policy::{BoxFuture, Decision, MessageRequest, Ruling, Verdict};
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Publish, RoomField};
 use crate::protocol::outbound::{self, About};
@@ -27,17 +28,37 @@ pub(super) enum Attempt<'a> {
     Done,
     /// The room has to catch up first.
     Wait(Message<'a>, NotPublished),
+    /// The policy decides later.
+    Undecided(Draft<'a>, BoxFuture<'static, Verdict>),
 }
 
-/// A message that may be published.
-pub(super) struct Message<'a> {
+/// A message that the policy has yet to decide on.
+pub(super) struct Draft<'a> {
     event: Cow<'a, str>,
     /// Without it, the message is for the only room that the client is in.
     room: Option<Cow<'a, str>>,
     body: Body<'a>,
+    cid: Option<Cow<'a, str>>,
+    /// It has no place in the room log: nobody is told that it was sent, and its `cid` is not remembered.
+    is_transient: bool,
+}
+
+/// A message that may be published.
+pub(super) struct Message<'a> {
+    draft: Draft<'a>,
     /// The whole object that the policy has replaced the message with.
     replaced: Option<String>,
-    cid: Option<Cow<'a, str>>,
+}
+
+impl Draft<'_> {
+    fn about(&self) -> About<'_> {
+        self.cid.as_deref().map_or(About::Nothing, About::Message)
+    }
+
+    /// The id under which it is remembered.
+    fn id(&self) -> Option<&str> {
+        self.cid.as_deref().filter(|_| !self.is_transient)
+    }
 }
 
 /// Not an async fn, because every connection would reserve memory for its future.
@@ -46,7 +67,45 @@ pub(super) fn publish<'a>(
     text: &'a str,
     message: Publish<'a>,
 ) -> Result<Attempt<'a>, End> {
-    let Some(message) = check(connection, text, message)? else { return Ok(Attempt::Done) };
+    let Some(draft) = check(connection, text, message)? else { return Ok(Attempt::Done) };
+    let Some((draft, verdict)) = ask(connection, text, draft)? else { return Ok(Attempt::Done) };
+    match verdict.0 {
+        Decision::Later(verdict) => Ok(Attempt::Undecided(draft, verdict)),
+        Decision::Now(ruling) => obey(connection, text, draft, ruling),
+    }
+}
+
+/// Waits for the policy's decision. The client's next messages wait in the inbox.
+pub(super) async fn decide(
+    connection: &mut Connection,
+    text: &str,
+    draft: Draft<'_>,
+    mut verdict: BoxFuture<'static, Verdict>,
+) -> Result<(), End> {
+    let ruling = loop {
+        match connection.ask("may_send", verdict).await? {
+            Some(Verdict(Decision::Later(next))) => verdict = next,
+            Some(Verdict(Decision::Now(ruling))) => break ruling,
+            None => {
+                let text = "the room's policy gave no answer; try again";
+                return connection.refuse(PeerError::new(ErrorCode::Internal, text), draft.about());
+            }
+        }
+    };
+    match obey(connection, text, draft, ruling)? {
+        Attempt::Wait(message, why) => publish_later(connection, text, message, why).await,
+        Attempt::Done | Attempt::Undecided(..) => Ok(()),
+    }
+}
+
+/// Does what the policy has decided.
+fn obey<'a>(
+    connection: &mut Connection,
+    text: &'a str,
+    draft: Draft<'a>,
+    ruling: Ruling,
+) -> Result<Attempt<'a>, End> {
+    let Some(message) = apply(connection, draft, ruling)? else { return Ok(Attempt::Done) };
     match attempt(connection, text, &message)? {
         None => Ok(Attempt::Done),
         Some(why) => Ok(Attempt::Wait(message, why)),
@@ -62,6 +121,7 @@ pub(super) async fn publish_later(
 ) -> Result<(), End> {
     loop {
         connection.attachment().keep_waiting();
+        connection.rates().keep_waiting();
         match why {
             NotPublished::Closed => return Ok(()),
             NotPublished::BatchFull => connection.watch(yield_now()).await?,
@@ -80,128 +140,134 @@ fn attempt(
     text: &str,
     message: &Message<'_>,
 ) -> Result<Option<NotPublished>, End> {
-    let cid = message.cid.as_deref();
-    match connection.attachment().publish(message.room.as_deref(), &message.body, cid)? {
+    let Draft { event, room, body, is_transient, .. } = &message.draft;
+    if *is_transient {
+        return match connection.attachment().send_transient(room.as_deref(), event, body)? {
+            true => Ok(None),
+            false => not_entered(connection, &message.draft).map(|()| None),
+        };
+    }
+    match connection.attachment().publish(room.as_deref(), body, message.draft.id())? {
         Some(Ok(published)) => conclude(connection, text, message, &published).map(|()| None),
         // The room was closed, and the connection is about to end.
         Some(Err(NotPublished::Closed)) => Ok(None),
         Some(Err(why)) => Ok(Some(why)),
-        None => not_entered(connection, message.room.as_deref(), cid).map(|()| None),
+        None => not_entered(connection, &message.draft).map(|()| None),
     }
 }
 
-/// Returns what is to be published; `None` if nothing is, and the client has had its answer.
+/// Checks the keys of the protocol. `None` if the client has had its answer.
 fn check<'a>(
     connection: &mut Connection,
-    text: &'a str,
+    text: &str,
     message: Publish<'a>,
-) -> Result<Option<Message<'a>>, End> {
+) -> Result<Option<Draft<'a>>, End> {
     let Publish { event, room, body, cid } = message;
+    let is_transient = connection.config().events.is_transient(&event);
     let cid = match cid.filter(|_| connection.is_v1()).map(resume::cid).transpose() {
         Ok(cid) => cid,
+        Err(_) if is_transient => None,
         Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
     };
     let about = cid.as_deref().map_or(About::Nothing, About::Message);
-    let room = match room_of(connection, room) {
-        Ok(room) => room,
-        Err(error) => return connection.refuse(error, about).map(|()| None),
-    };
-    if connection.engine().policy().is_none() {
-        return Ok(Some(Message { event, room, body, replaced: None, cid }));
+    if is_transient && text.len() > MAX_TRANSIENT_BYTES {
+        let text = format!("a transient frame may have at most {MAX_TRANSIENT_BYTES} bytes");
+        return connection.refuse(PeerError::new(ErrorCode::TooBig, text), about).map(|()| None);
     }
-    if let Some(cid) = cid.as_deref()
+    let room = match room.filter(|_| connection.is_v1()) {
+        None => None,
+        Some(RoomField::Id(room)) => Some(room),
+        Some(RoomField::Invalid | RoomField::OtherKey) => {
+            let error = PeerError::new(ErrorCode::BadRoomId, "the room id must be a string or a number");
+            return connection.refuse(error, about).map(|()| None);
+        }
+    };
+    Ok(Some(Draft { event, room, body, cid, is_transient }))
+}
+
+/// Asks the policy. `None` if the client has had its answer.
+fn ask<'a>(
+    connection: &mut Connection,
+    text: &str,
+    draft: Draft<'a>,
+) -> Result<Option<(Draft<'a>, Verdict)>, End> {
+    let engine = connection.engine().clone();
+    let Some(policy) = engine.policy() else { return Ok(Some((draft, Verdict::allow()))) };
+    if let Some(cid) = draft.id()
         && let Some(seq) = connection.attachment().seq_of(cid)?
     {
         connection.send(&outbound::ack(cid, seq));
         return Ok(None);
     }
-    let Some(ruling) = ask_policy(connection, room.as_deref(), &event, &body.for_hooks(text))? else {
-        return not_entered(connection, room.as_deref(), cid.as_deref()).map(|()| None);
+    let Some(membership) = connection.attachment().membership(draft.room.as_deref()) else {
+        return not_entered(connection, &draft).map(|()| None);
     };
-    let (body, replaced) = match ruling {
-        Ruling::Allow => (body, None),
-        Ruling::Replace(text) => match replacement(connection, &text) {
-            Some(body) => match cid.as_deref() {
-                Some(cid) => (body.with_cid(cid), Some(text)),
-                None => (body, Some(text)),
-            },
-            None => return connection.refuse(bad_replacement(), about).map(|()| None),
-        },
-        Ruling::Drop => {
-            // The sender must not notice, so it looks as if the message had been published.
-            let seq = connection.attachment().pretend_published(room.as_deref(), cid.as_deref())?;
-            if let Some(cid) = cid.as_deref() {
-                connection.send(&outbound::ack(cid, seq));
-            }
-            return Ok(None);
-        }
-        Ruling::Refuse(denied) => {
-            let error = PeerError::new(ErrorCode::Denied, denied.into_reason());
-            return connection.refuse(error, about).map(|()| None);
-        }
-    };
-    Ok(Some(Message { event, room, body, replaced, cid }))
-}
-
-/// The room that a `chat-rooms.v1` client names.
-pub(super) fn room_of<'a>(
-    connection: &Connection,
-    room: Option<RoomField<'a>>,
-) -> Result<Option<Cow<'a, str>>, PeerError> {
-    match room.filter(|_| connection.is_v1()) {
-        None => Ok(None),
-        Some(RoomField::Id(room)) => Ok(Some(room)),
-        Some(RoomField::Invalid | RoomField::OtherKey) => {
-            Err(PeerError::new(ErrorCode::BadRoomId, "the room id must be a string or a number"))
-        }
-    }
-}
-
-/// Asks the policy about a message. `None` if the client is not in this room or, without a room, not in exactly one.
-pub(super) fn ask_policy(
-    connection: &Connection,
-    room: Option<&str>,
-    event: &str,
-    body: &str,
-) -> Result<Option<Ruling>, End> {
-    let Some(policy) = connection.engine().policy() else { return Ok(Some(Ruling::Allow)) };
-    let Some(membership) = connection.attachment().membership(room) else { return Ok(None) };
     let user = connection.attachment().session().user();
     let request = MessageRequest {
         connection: connection.attachment().id(),
         user: user.as_deref(),
         name: &membership.name,
         room: membership.room.id(),
-        event,
-        body,
+        event: &draft.event,
+        body: &draft.body.for_hooks(text),
     };
-    Ok(Some(guard::call("may_send", || policy.may_send(&request))?.0))
+    let verdict = guard::call("may_send", || policy.may_send(&request))?;
+    Ok(Some((draft, verdict)))
 }
 
-/// The body of the policy's replacement, if it can be sent.
-pub(super) fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
+/// Returns what is to be published; `None` if nothing is, and the client has had its answer.
+fn apply<'a>(
+    connection: &mut Connection,
+    mut draft: Draft<'a>,
+    ruling: Ruling,
+) -> Result<Option<Message<'a>>, End> {
+    let replaced = match ruling {
+        Ruling::Allow => None,
+        Ruling::Replace(text) => match replacement(connection, &text) {
+            Some(body) => {
+                draft.body = match draft.id() {
+                    Some(cid) => body.with_cid(cid),
+                    None => body,
+                };
+                Some(text)
+            }
+            None => {
+                tracing::error!(
+                    "the policy's replacement is not a JSON object or is too big; the message is dropped"
+                );
+                let error = PeerError::new(ErrorCode::Internal, "the message could not be sent");
+                return connection.refuse(error, draft.about()).map(|()| None);
+            }
+        },
+        Ruling::Drop if draft.is_transient => return Ok(None),
+        Ruling::Drop => {
+            // The sender must not notice, so it looks as if the message had been published.
+            let seq = connection.attachment().pretend_published(draft.room.as_deref(), draft.id())?;
+            if let Some(cid) = draft.id() {
+                connection.send(&outbound::ack(cid, seq));
+            }
+            return Ok(None);
+        }
+        Ruling::Refuse(denied) => {
+            let error = PeerError::new(ErrorCode::Denied, denied.into_reason());
+            return connection.refuse(error, draft.about()).map(|()| None);
+        }
+    };
+    Ok(Some(Message { draft, replaced }))
+}
+
+fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
     if connection.config().limits.is_too_big(text.len()) { None } else { Body::of_host_for_member(text) }
 }
 
-/// Logs that the policy's replacement can't be sent.
-pub(super) fn bad_replacement() -> PeerError {
-    tracing::error!("the policy's replacement is not a JSON object or is too big; the message is dropped");
-    PeerError::new(ErrorCode::Internal, "the message could not be sent")
-}
-
-pub(super) fn not_entered(
-    connection: &mut Connection,
-    room: Option<&str>,
-    cid: Option<&str>,
-) -> Result<(), End> {
-    let text = match room {
+fn not_entered(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {
+    let text = match draft.room {
         None if connection.attachment().is_in_a_room() => {
             "you are in several rooms: name the one that the message is for as \"roomId\""
         }
         _ => "enter the room first: send {\"event\":\"enter\",\"message\":NAME,\"roomId\":ROOM}",
     };
-    let about = cid.map_or(About::Nothing, About::Message);
-    connection.refuse(PeerError::new(ErrorCode::NotEntered, text), about)
+    connection.refuse(PeerError::new(ErrorCode::NotEntered, text), draft.about())
 }
 
 /// Tells the sender and the host that the message has its place in the room's order.
@@ -211,7 +277,8 @@ fn conclude(
     message: &Message<'_>,
     published: &Published,
 ) -> Result<(), End> {
-    if let Some(cid) = message.cid.as_deref() {
+    let draft = &message.draft;
+    if let Some(cid) = draft.id() {
         connection.send(&outbound::ack(cid, published.seq));
     }
     if published.is_repeated {
@@ -223,14 +290,14 @@ fn conclude(
     let user = connection.attachment().session().user();
     let body = match &message.replaced {
         Some(replaced) => Cow::Borrowed(replaced.as_str()),
-        None => message.body.for_hooks(text),
+        None => draft.body.for_hooks(text),
     };
     let event = events::Message {
         connection: connection.attachment().id(),
         room: room.id(),
         name,
         user: user.as_ref(),
-        event: &message.event,
+        event: &draft.event,
         body: &body,
     };
     Ok(guard::call("message", || events.message(&event))?)

@@ -12,6 +12,9 @@ use crate::protocol::subprotocol::Subprotocol;
 /// Bytes of an answer to a heartbeat. One that is longer counts as a message.
 pub(super) const MAX_PONG: usize = 128;
 
+/// After a pause of this length, the token buckets of messages are full again.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// The token buckets of one connection.
 pub(super) struct RateLimiter {
     context: Arc<Context>,
@@ -26,6 +29,8 @@ pub(super) struct RateLimiter {
     auths: TokenBucket,
     /// Frames beyond the rates, minus later ones within the rates.
     violations: u32,
+    /// When the last message came, if the client was kept waiting and has sent without a pause since.
+    catching_up: Option<Duration>,
 }
 
 /// A rate was exceeded.
@@ -51,6 +56,7 @@ impl RateLimiter {
             rooms: TokenBucket::new(rooms(limits), now),
             auths: TokenBucket::new(auths(limits), now),
             violations: 0,
+            catching_up: None,
             subprotocol,
             context,
         }
@@ -60,6 +66,10 @@ impl RateLimiter {
     pub(super) fn check_message(&mut self, len: usize) -> Result<(), Exceeded> {
         let Context { config, clock, .. } = &*self.context;
         let limits = &config.rate_limits;
+        if let Some(last) = self.catching_up {
+            let now = clock.now();
+            self.catching_up = (now.saturating_sub(last) < PAUSE).then_some(now);
+        }
         self.messages.take(1, messages(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} messages per second", limits.max_messages_per_second),
             wait,
@@ -84,6 +94,16 @@ impl RateLimiter {
             Err(_) => self.add_violations(1)?,
         }
         Ok(false)
+    }
+
+    /// Notes that the client was kept waiting. What it sent meanwhile comes faster than it was sent.
+    pub(super) fn keep_waiting(&mut self) {
+        self.catching_up = Some(self.context.clock.now());
+    }
+
+    /// Whether a message beyond a rate should wait, because the client may have sent it within the rate.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.catching_up.is_some()
     }
 
     /// A frame was within all of its rates.

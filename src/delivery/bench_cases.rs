@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::{Broker, MemoryBroker, Stamp};
+use crate::clock::Clock;
 use crate::config::UniqueNames;
 use crate::delivery::batch::Batch;
 use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
@@ -60,7 +61,7 @@ pub fn join_leave_while_delivering(members: u64) -> impl FnMut() {
 /// A client opens a room and leaves it, which removes the room, among this many others.
 pub fn open_and_leave(others: u64) -> impl FnMut() {
     let broker = Arc::new(MemoryBroker::default());
-    let registry = Registry::new(usize::MAX, None, UniqueNames::Off);
+    let registry = Registry::new(usize::MAX, None, UniqueNames::Off, Clock::new());
     let (handle, frame, out) = (no_recipient(), enter(), outbound::out("Ann"));
     let opener = broker.clone();
     let enter = move |registry: &Registry, id: &RoomId| {
@@ -97,7 +98,7 @@ pub(crate) fn batch_of(messages: usize) -> Batch {
 /// A room with these members, which have subscribed to it.
 pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> {
     let broker = MemoryBroker::default();
-    let room = Arc::new(LiveRoom::new("lobby".into(), Stamp::start(Epoch(1)), None, UniqueNames::Off));
+    let room = Arc::new(LiveRoom::new("lobby".into(), 0, Stamp::start(Epoch(1)), None, UniqueNames::Off));
     for (id, handle) in members.enumerate() {
         let mut state = room.lock();
         handle.subscribe(&room, state.seq());

@@ -8,11 +8,14 @@ mod hold;
 mod live_room;
 mod recipient;
 mod registry;
+mod replay_request;
 mod rooms;
 mod transient;
 
 pub(crate) use batch::Batch;
-pub(crate) use live_room::{Handle, LiveRoom, Replay};
+pub(crate) use hold::{HoldBudget, MinRate};
+pub(crate) use live_room::{Handle, LiveRoom, Replay, SenderHold};
 pub(crate) use recipient::Recipient;
+pub(crate) use replay_request::ReplayRequest;
 pub(crate) use rooms::{Entrant, NotPublished, Refused, Rooms, Standpoint};
 pub(crate) use transient::TransientBatch;

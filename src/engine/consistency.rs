@@ -95,7 +95,7 @@ impl Engine {
             let (online, list) = (live.online(), live.members());
             let room = live.id().clone();
             members += list.len();
-            if list.is_empty() {
+            if list.is_empty() && !live.is_kept() {
                 faults.push(Inconsistency::EmptyRoom { room: room.clone() });
             }
             if online != list.len() {

@@ -138,7 +138,7 @@ impl Engine {
         Stats {
             connections: self.admission.connections(),
             pending: self.admission.pending(),
-            rooms: self.rooms.len(),
+            rooms: self.rooms.len().saturating_sub(self.rooms.empty()),
             absent: self.admission.absent(),
             ..self.context.counters.read()
         }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use crate::admission::Permit;
 use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
-use crate::delivery::LiveRoom;
+use crate::delivery::{LiveRoom, ReplayRequest};
 use crate::engine::{Engine, Hooks};
 use crate::hooks::events::{Entered, Left, RoomEvents};
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
@@ -221,8 +221,13 @@ impl Client {
     pub(super) fn enter_as(&self, room: &str, name: &str, since: Option<Position>) -> bool {
         let name = Name::parse(name, MaxLen::ANY).unwrap();
         let (room, body) = (RoomId::from(room), body(r#"{"event":"enter"}"#));
-        let command =
-            EnterCommand { name: &name, room: &room, body: &body, since, slow: SlowConsumer::default() };
+        let command = EnterCommand {
+            name: &name,
+            room: &room,
+            body: &body,
+            wants: since.map(ReplayRequest::Since),
+            slow: SlowConsumer::default(),
+        };
         let has_entered = matches!(self.attachment.enter(&command), Ok(Ok(())));
         self.run_callbacks();
         has_entered
@@ -245,7 +250,11 @@ impl Client {
     /// Enters all rooms again that it is in.
     pub(super) fn enter_again(&self, since: Option<Position>) {
         for membership in self.attachment.memberships() {
-            let _ = self.attachment.come_back(membership.room.id(), since, SlowConsumer::default());
+            let _ = self.attachment.come_back(
+                membership.room.id(),
+                since.map(ReplayRequest::Since),
+                SlowConsumer::default(),
+            );
         }
     }
 

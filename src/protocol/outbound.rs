@@ -122,14 +122,17 @@ pub(crate) struct EnteredFrame<'a> {
     pub(crate) resumed: bool,
     pub(crate) recovered: bool,
     pub(crate) replayed: u64,
+    /// How many messages of the history follow, if the client has asked for them.
+    pub(crate) history: Option<usize>,
 }
 
 impl EnteredFrame<'_> {
     pub(crate) fn encode(self) -> String {
         let EnteredFrame { member, epoch, seq, num, resumed, recovered, replayed, .. } = self;
         let (room, name) = (quote(self.room), quote(self.name));
+        let history = self.history.map_or(String::new(), |n| format!(r#","history":{n}"#));
         format!(
-            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}}}"#
+            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history}}}"#
         )
     }
 }
@@ -201,9 +204,9 @@ pub(crate) fn resumed<'a>(
     format!(r#"{{"event":"resumed"{member},"rooms":[{}]}}"#, rooms.map(room).collect::<Vec<_>>().join(","))
 }
 
-/// `{"event":"lagged","missed":N}`
-pub(crate) fn lagged(missed: u64) -> String {
-    format!(r#"{{"event":"lagged","missed":{missed}}}"#)
+/// `{"event":"lagged","roomId":ROOM,"missed":N}`
+pub(crate) fn lagged(room: &str, missed: u64) -> String {
+    format!(r#"{{"event":"lagged","roomId":{},"missed":{missed}}}"#, quote(room))
 }
 
 /// `{"event":"authenticated"}`, with `expiresIn` if the user's authentication expires.
@@ -258,7 +261,7 @@ mod tests {
                 ]}),
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
-            (lagged(3), json!({"event": "lagged", "missed": 3})),
+            (lagged(name, 3), json!({"event": "lagged", "roomId": name, "missed": 3})),
             (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);

@@ -8,13 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{LiveRoom, NotPublished};
+use crate::delivery::{LiveRoom, NotPublished, ReplayRequest};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::inbound::Body;
-use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::session::memberships::{CantEnter, EnterCommand};
 use crate::session::session::{Generation, Membership, Opening, Published, Resumption, Session, Superseded};
@@ -51,7 +50,7 @@ impl Attachment {
         }
     }
 
-    /// Writes frames that are for this client only.
+    /// Writes frames that are for this client only and concern no room.
     pub(crate) fn send(&self, frames: &Bytes) {
         let _ = self.session.with_socket_of(self.generation, |socket| socket.send(None, frames));
     }
@@ -103,14 +102,14 @@ impl Attachment {
         self.sessions.enter(&self.session, self.generation, enter)
     }
 
-    /// Sends a member the room's position and the frames that it has missed since a position.
+    /// Sends a member the room's position and the frames that it wants to have.
     pub(crate) fn come_back(
         &self,
         room: &RoomId,
-        since: Option<Position>,
+        wants: Option<ReplayRequest>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
-        self.sessions.come_back(&self.session, self.generation, room, since, slow)
+        self.sessions.come_back(&self.session, self.generation, room, wants, slow)
     }
 
     /// Repeats a plain member's own enter to it.

@@ -6,15 +6,17 @@ use bytes::Bytes;
 
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint};
+use crate::delivery::{
+    Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest, Rooms, Standpoint,
+};
 use crate::hooks::events::{Entered, Left};
 use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::frame;
 use crate::protocol::inbound::Body;
 use crate::protocol::outbound::{self, EnteredFrame};
 use crate::protocol::position::Position;
 use crate::protocol::subprotocol::Subprotocol;
+use crate::protocol::{frame, history};
 use crate::session::callbacks::Callback;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
 use crate::socket::Answer;
@@ -24,8 +26,8 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
     pub(crate) body: &'a Body<'a>,
-    /// The position of the last frame of the room that the client has received.
-    pub(crate) since: Option<Position>,
+    /// The frames that it wants to have from before its enter, and may have.
+    pub(crate) wants: Option<ReplayRequest>,
     /// What happens if it reads the room too slowly.
     pub(crate) slow: SlowConsumer,
 }
@@ -64,7 +66,7 @@ impl Memberships {
             name: enter.name.clone(),
             owner: state.user.clone(),
             handle,
-            since: enter.since,
+            wants: enter.wants,
         };
         let tail = outbound::name_and_num(enter.name.as_str());
         let frame = enter.body.frame(&tail, session.id(), enter.room);
@@ -83,12 +85,16 @@ impl Memberships {
             }
             Some(old) => self.rooms.change(entrant, enter.room, &frame, &old.room, &old.name),
         };
-        let (standpoint, left) = match entered {
+        let (mut standpoint, left) = match entered {
             Ok(entered) => entered,
             Err(refused) => return Ok(Err(CantEnter::Refused(refused))),
         };
+        let start = match &old {
+            Some(old) if old.room.id() == enter.room => old.start,
+            _ => Position { epoch: standpoint.epoch, seq: standpoint.seq },
+        };
         let membership =
-            Arc::new(Membership { room: standpoint.room.clone(), name: enter.name.clone(), tail });
+            Arc::new(Membership { room: standpoint.room.clone(), name: enter.name.clone(), tail, start });
         if let Some(old) = old {
             state.take_membership(old.room.id().as_str());
             let is_same = old.room.id() == enter.room;
@@ -103,7 +109,7 @@ impl Memberships {
         state.memberships.push(membership.clone());
         self.context.counters.entered.add(1);
         self.queue_entered(session, &mut state, &membership, standpoint.num);
-        let frame = entered_frame(session, &standpoint, &membership, false);
+        let frame = entered_frame(session, &mut standpoint, &membership, enter.wants, false);
         answer(session, generation, standpoint, frame, true, enter.slow);
         Ok(Ok(membership))
     }
@@ -114,14 +120,14 @@ impl Memberships {
         session: &Arc<Session>,
         generation: Generation,
         room: &RoomId,
-        since: Option<Position>,
+        wants: Option<ReplayRequest>,
         slow: SlowConsumer,
     ) -> Result<Option<Arc<Membership>>, Superseded> {
         let state = session.state_of(generation)?;
         let Some(membership) = state.membership(Some(room.as_str())).cloned() else { return Ok(None) };
         let handle: Handle = session.clone();
-        let standpoint = self.rooms.come_back(&membership.room, &handle, since);
-        let frame = entered_frame(session, &standpoint, &membership, true);
+        let mut standpoint = self.rooms.come_back(&membership.room, &handle, wants);
+        let frame = entered_frame(session, &mut standpoint, &membership, wants, true);
         answer(session, generation, standpoint, frame, false, slow);
         Ok(Some(membership))
     }
@@ -262,14 +268,23 @@ impl Memberships {
     }
 }
 
-/// The answer to an enter, for clients that expect one.
+/// The answer to an enter, for clients that expect one. Leaves only the messages that the client wants in the history.
 fn entered_frame(
     session: &Session,
-    standpoint: &Standpoint,
+    standpoint: &mut Standpoint,
     membership: &Membership,
+    wants: Option<ReplayRequest>,
     is_resumed: bool,
 ) -> Option<Bytes> {
     let Subprotocol::V1 = session.subprotocol() else { return None };
+    let history = match wants {
+        Some(ReplayRequest::Last(n)) => Some(standpoint.replay.as_mut().map_or(0, |replay| {
+            let (messages, len) = history::last_messages(&replay.history, n);
+            replay.history = vec![messages];
+            len
+        })),
+        _ => None,
+    };
     let replay = standpoint.replay.as_ref();
     let frame = EnteredFrame {
         room: membership.room.id().as_str(),
@@ -281,6 +296,7 @@ fn entered_frame(
         resumed: is_resumed,
         recovered: replay.is_some_and(|replay| replay.is_complete),
         replayed: replay.map_or(0, |replay| standpoint.seq - replay.start),
+        history,
     };
     Some(frame::text(frame.encode().as_bytes()))
 }

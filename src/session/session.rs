@@ -15,6 +15,7 @@ use crate::delivery::{Batch, LiveRoom, Recipient, TransientBatch};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callbacks;
@@ -42,6 +43,8 @@ pub(crate) struct Membership {
     pub(crate) name: Name,
     /// The tail that is appended to each of the member's frames.
     pub(crate) tail: Box<str>,
+    /// The room's position before the member's first enter. It has had, or could have had, all frames since.
+    pub(crate) start: Position,
 }
 
 /// A message that has its place in the room's order.

@@ -9,13 +9,12 @@ use tokio::sync::Notify;
 use crate::admission::Admission;
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{LiveRoom, Recipient, Rooms};
+use crate::delivery::{LiveRoom, Recipient, ReplayRequest, Rooms};
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -335,10 +334,10 @@ impl Sessions {
         session: &Arc<Session>,
         generation: Generation,
         room: &RoomId,
-        since: Option<Position>,
+        wants: Option<ReplayRequest>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
-        if let Some(membership) = self.memberships.come_back(session, generation, room, since, slow)? {
+        if let Some(membership) = self.memberships.come_back(session, generation, room, wants, slow)? {
             self.check_closed(session, &membership);
         }
         Ok(())

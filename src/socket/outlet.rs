@@ -9,13 +9,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::protocol::frame::frame_len;
 use crate::socket::Transport;
-use crate::socket::send_queue::{Bounds, Kind, Overflow, SendQueue};
+use crate::socket::send_queue::{Kind, Lane, Overflow, SendQueue, Size};
 
 pub(super) struct Outlet {
     io: Transport,
     /// Largest single write: I/O that accepts any amount hides from the send queue how slow it is.
     max_write: usize,
     queue: SendQueue,
+    /// Bytes that the I/O has accepted so far.
+    accepted: u64,
     /// Wakes the connection's own task, whichever task polls the I/O.
     waker: Waker,
     /// The I/O holds bytes that it has yet to flush (TLS).
@@ -32,6 +34,7 @@ impl Outlet {
             io,
             max_write,
             queue: SendQueue::default(),
+            accepted: 0,
             waker: Waker::noop().clone(),
             has_unflushed: false,
             is_broken: false,
@@ -64,6 +67,11 @@ impl Outlet {
 
     pub(super) fn queue_mut(&mut self) -> &mut SendQueue {
         &mut self.queue
+    }
+
+    /// Bytes that the I/O has accepted so far.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
     }
 
     /// The I/O to read from, and the queue for answers to what is read.
@@ -101,18 +109,19 @@ impl Outlet {
         dropped
     }
 
-    /// Keeps whole frames of which this many bytes were written. Returns how many of the room's frames were
+    /// Keeps whole frames of which this many bytes were written. Returns how many frames of rooms were
     /// dropped for them.
     pub(super) fn keep(
         &mut self,
+        lane: &Lane,
         kind: Kind,
         frames: Bytes,
         written: usize,
-        bounds: &Bounds,
+        bounds: Size,
         now: Duration,
     ) -> Result<u64, Overflow> {
         self.stuck_since.get_or_insert(now);
-        self.queue.push(kind, frames, written, bounds)
+        self.queue.push(lane, kind, frames, written, bounds)
     }
 
     /// Writes a heartbeat, unless one waits already.
@@ -136,6 +145,7 @@ impl Outlet {
             match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), next) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.queue.advance(n);
+                    self.accepted += n as u64;
                     self.has_unflushed = true;
                     has_progress = true;
                 }
@@ -191,6 +201,7 @@ impl Outlet {
                 Poll::Pending => break,
             }
         }
+        self.accepted += written as u64;
         self.flush();
         written
     }

@@ -6,6 +6,7 @@
 mod acknowledgements;
 mod attach_races;
 mod auth;
+mod backpressure;
 mod browser_client;
 mod closing_handshake;
 mod connection_limits;

@@ -61,6 +61,34 @@ async fn the_policy_is_asked_again_after_each_accepted_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_frame_that_removes_a_member_follows_the_rooms_backlog() {
+    let policy = MyPolicy::default();
+    let rooms = with_expiring_tokens().policy(policy.clone()).build().unwrap();
+    let mut bob = Client::enter(&rooms, "bob", "r").await;
+    let user = Admission::user(user_of("u1")).with_protocol("chat-rooms.v1".parse().unwrap());
+    let mut ann = Client::connect_as(&rooms, user, 256).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    assert_eq!(bob.next().await["name"], "ann");
+    for n in 0..60 {
+        bob.send(json!({"event": "message", "message": n, "pad": "x".repeat(1000)})).await;
+        assert_eq!(bob.next().await["message"], n);
+    }
+    policy.denies.store(true, Ordering::Relaxed);
+    ann.send_token("u1").await;
+    assert_eq!(bob.next().await["event"], "out");
+    let mut messages = 0;
+    let error = loop {
+        let frame = ann.next().await;
+        match frame["event"].as_str() {
+            Some("message") => messages += 1,
+            Some("error") => break frame,
+            _ => {}
+        }
+    };
+    assert_eq!((error["roomId"].as_str(), messages), (Some("r"), 60));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_policy_is_asked_again_when_an_authenticated_client_resumes() {
     let (policy, log) = (MyPolicy::default(), EventLog::default());
     let rooms = with_expiring_tokens()

@@ -133,6 +133,40 @@ async fn heartbeats_overtake_a_full_send_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn frames_that_concern_no_room_do_not_wait_for_its_backlog() {
+    for (admission, waits) in [(v1_admission(), false), (Admission::anonymous(), true)] {
+        let rooms = unlimited().build().unwrap();
+        let mut ann = Client::enter(&rooms, "ann", "r").await;
+        let mut slow = Client::connect_as(&rooms, admission, 256).await;
+        slow.send(json!({"event": "enter", "message": "slow", "roomId": "r"})).await;
+        assert_eq!(ann.next().await["name"], "slow");
+        let id = id_of(&rooms, "slow");
+        for n in 0..60 {
+            ann.send(json!({"event": "message", "message": n, "pad": "x".repeat(1000)})).await;
+            assert_eq!(ann.next().await["message"], n);
+        }
+        rooms.send_to(id, &json!({"event": "note"})).unwrap();
+        let (mut before, mut has_note) = (0, false);
+        let mut messages = Vec::new();
+        while messages.len() < 60 || !has_note {
+            let frame = slow.next().await;
+            match frame["event"].as_str() {
+                Some("message") => messages.push(frame["message"].as_u64().unwrap()),
+                Some("note") => (before, has_note) = (messages.len(), true),
+                _ => {}
+            }
+        }
+        assert_eq!(messages, (0..60).collect::<Vec<u64>>());
+        // The frames of a plain client keep their order, because they do not say which room they are of.
+        if waits {
+            assert_eq!(before, 60);
+        } else {
+            assert!(before <= 20, "{before}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_with_a_full_pipe_can_be_kicked() {
     let rooms = default_rooms();
     let mut ann = Client::enter(&rooms, "ann", "r").await;

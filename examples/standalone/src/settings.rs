@@ -214,10 +214,9 @@ mod tests {
         let (short, long) = (Duration::from_millis(1), Duration::from_secs(1));
         let mut flags = Vec::new();
         for heartbeat in [Heartbeat::every(short), Heartbeat::every(long).with_timeout(long * 2)] {
-            for builder in [
-                ChatRooms::builder().heartbeat(heartbeat.clone()),
-                ChatRooms::builder().v1_heartbeat(heartbeat.clone()),
-            ] {
+            for builder in
+                [ChatRooms::builder().heartbeat(heartbeat), ChatRooms::builder().v1_heartbeat(heartbeat)]
+            {
                 let error = with_flags(&builder.build().expect_err("the heartbeat is not valid"));
                 flags.push(error.split(' ').next().unwrap_or_default().to_owned());
             }
