@@ -1,5 +1,7 @@
 //! `ChatRooms`, the host's handle.
 
+mod users;
+
 use std::borrow::Cow;
 use std::future::ready;
 use std::net::SocketAddr;
@@ -240,14 +242,10 @@ impl ChatRooms {
         Ok(reached)
     }
 
-    /// Returns the rooms that have members, in no particular order.
+    /// Returns the rooms that have members, in no particular order. To count their users, it visits all members.
     pub fn rooms(&self) -> Vec<RoomInfo> {
         let rooms = self.engine.rooms.all();
-        rooms
-            .iter()
-            .filter(|room| room.online() > 0)
-            .map(|room| RoomInfo { id: room.id().clone(), online: room.online() })
-            .collect()
+        rooms.iter().filter(|room| room.online() > 0).map(|room| RoomInfo::of(room)).collect()
     }
 
     /// Returns the members of a room in the order in which they entered; none if the room does not exist.
@@ -285,7 +283,7 @@ impl ChatRooms {
         self.engine.stats()
     }
 
-    /// Compares members, counts, sessions and resume tokens with each other, for tests.
+    /// Compares members, counts, sessions, users and resume tokens with each other, for tests.
     ///
     /// While the engine is idle, the report has no faults. While members enter and leave, it can have transient ones.
     ///
@@ -364,6 +362,9 @@ pub struct RoomInfo {
     pub id: RoomId,
     /// The number of members.
     pub online: usize,
+    /// The number of different users among the members, by their ids. A user with several connections in the room counts
+    /// once; anonymous members do not count.
+    pub users: usize,
 }
 
 /// A member of a room.

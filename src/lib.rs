@@ -89,7 +89,8 @@
 //! - [`Authenticate`] checks upgrade requests and tokens. `JwtAuth` (feature `jwt`) is an implementation. A [`User`] can
 //!   expire, unless the client sends a new token ([`OnExpiry`]).
 //! - [`RoomPolicy`] decides whether a user may enter a room and what happens to each message.
-//! - [`RoomEvents`] is called when members enter and leave, and for messages. [`event_channel`] makes a channel of it.
+//! - [`RoomEvents`] is called when members enter and leave, for messages, and when users are online and offline.
+//!   [`event_channel`] makes a channel of it.
 //!
 //! No hook is called under a lock. A hook that takes too long is cancelled. A panic ends at most its own connection.
 //!
@@ -184,7 +185,7 @@ pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
 pub use crate::error::{BuildError, SendError};
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
-pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents};
+pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline};
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
 pub use crate::hooks::policy::{EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict};
@@ -196,7 +197,7 @@ pub use crate::http::proxies::TrustedProxies;
 pub use crate::http::refusal::{Refusal, RefusalKind};
 pub use crate::http::response_future::ResponseFuture;
 pub use crate::http::service::{ChatRoomsService, NoService};
-pub use crate::ids::{ConnectionId, Name, RoomId};
+pub use crate::ids::{ConnectionId, Name, ParseConnectionIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 pub use crate::stats::Stats;

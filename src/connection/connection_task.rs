@@ -162,7 +162,9 @@ impl Connection {
     pub(super) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, End> {
         let has_resumed = self.attachment.resume(tokens)?;
         if has_resumed {
-            self.has_entered();
+            if self.attachment.is_in_a_room() {
+                self.has_entered();
+            }
             self.restart_token_expiry();
         }
         Ok(has_resumed)
@@ -287,6 +289,7 @@ impl Connection {
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+        self.attachment.run_callbacks()?;
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await {
                 Event::Turn(Turn::Messages) => {}

@@ -15,7 +15,7 @@ pub(super) async fn may_have(
     wants: Option<ReplayRequest>,
 ) -> Result<Option<ReplayRequest>, End> {
     let Some(wants) = wants else { return Ok(None) };
-    let start = connection.attachment().membership(Some(room.as_str())).map(|membership| membership.start);
+    let start = connection.attachment().membership(room.as_str()).map(|membership| membership.start);
     if let (ReplayRequest::Since(since), Some(start)) = (wants, start)
         && since.epoch == start.epoch
         && since.seq >= start.seq

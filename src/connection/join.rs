@@ -40,7 +40,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         RoomField::Invalid | RoomField::OtherKey => None,
     };
     let about = id.as_deref().map_or(About::Nothing, About::Enter);
-    let is_back = id.as_deref().is_some_and(|id| is_back(connection, id));
+    let is_back = id.as_deref().is_some_and(|id| connection.attachment().is_away(id));
     // A session may be in more rooms than a client may enter in a minute.
     if !is_back
         && let Err(exceeded) =
@@ -108,13 +108,6 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     }
 }
 
-/// Whether the client is in the room by a session that it has resumed, and has not entered the room again since.
-fn is_back(connection: &Connection, room: &str) -> bool {
-    let attachment = connection.attachment();
-    let membership = attachment.membership(Some(room));
-    membership.is_some_and(|membership| !attachment.is_subscribed(&membership.room))
-}
-
 /// During a shutdown, rooms are closed before all clients are told. A client that was refused by one would stay away.
 fn end_if_closing(connection: &Connection) -> Result<(), End> {
     match connection.engine().admission.is_closing() {
@@ -124,7 +117,7 @@ fn end_if_closing(connection: &Connection) -> Result<(), End> {
 }
 
 fn is_in(connection: &Connection, room: &RoomId, name: &Name) -> bool {
-    let membership = connection.attachment().membership(Some(room.as_str()));
+    let membership = connection.attachment().membership(room.as_str());
     membership.is_some_and(|membership| membership.name == *name)
 }
 
@@ -160,8 +153,8 @@ async fn is_allowed(
     let session = connection.attachment().session().clone();
     let user = session.user();
     let from = match connection.is_v1() {
-        true => connection.attachment().membership(Some(room.as_str())),
-        false => connection.attachment().membership(None),
+        true => connection.attachment().membership(room.as_str()),
+        false => connection.attachment().active_membership(None),
     };
     let body = format!("{}}}", body.as_str());
     let request = EnterRequest {

@@ -199,7 +199,7 @@ fn ask<'a>(
         connection.send(&outbound::ack(cid, seq));
         return Ok(None);
     }
-    let Some(membership) = connection.attachment().membership(draft.room.as_deref()) else {
+    let Some(membership) = connection.attachment().active_membership(draft.room.as_deref()) else {
         return not_entered(connection, &draft).map(|()| None);
     };
     let user = connection.attachment().session().user();
@@ -262,7 +262,7 @@ fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
 
 fn not_entered(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {
     let text = match draft.room {
-        None if connection.attachment().is_in_a_room() => {
+        None if connection.attachment().memberships().len() > 1 => {
             "you are in several rooms: name the one that the message is for as \"roomId\""
         }
         _ => "enter the room first: send {\"event\":\"enter\",\"message\":NAME,\"roomId\":ROOM}",

@@ -12,8 +12,8 @@ use crate::protocol::subprotocol::Subprotocol;
 /// Bytes of an answer to a heartbeat. One that is longer counts as a message.
 pub(super) const MAX_PONG: usize = 128;
 
-/// After a pause of this length, the token buckets of messages are full again.
-const PAUSE: Duration = Duration::from_secs(2);
+/// After a pause of this many seconds, the token buckets of messages are full again.
+const PAUSE: u8 = 2;
 
 /// The token buckets of one connection.
 pub(super) struct RateLimiter {
@@ -29,8 +29,9 @@ pub(super) struct RateLimiter {
     auths: TokenBucket,
     /// Frames beyond the rates, minus later ones within the rates.
     violations: u32,
-    /// When the last message came, if the client was kept waiting and has sent without a pause since.
-    catching_up: Option<Duration>,
+    /// The second, modulo 256, in which the last message came, if the client was kept waiting and has sent without a
+    /// pause since.
+    catching_up: Option<u8>,
 }
 
 /// A rate was exceeded.
@@ -67,8 +68,8 @@ impl RateLimiter {
         let Context { config, clock, .. } = &*self.context;
         let limits = &config.rate_limits;
         if let Some(last) = self.catching_up {
-            let now = clock.now();
-            self.catching_up = (now.saturating_sub(last) < PAUSE).then_some(now);
+            let now = clock.now().as_secs() as u8;
+            self.catching_up = (now.wrapping_sub(last) <= PAUSE).then_some(now);
         }
         self.messages.take(1, messages(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} messages per second", limits.max_messages_per_second),
@@ -98,7 +99,7 @@ impl RateLimiter {
 
     /// Notes that the client was kept waiting. What it sent meanwhile comes faster than it was sent.
     pub(super) fn keep_waiting(&mut self) {
-        self.catching_up = Some(self.context.clock.now());
+        self.catching_up = Some(self.context.clock.now().as_secs() as u8);
     }
 
     /// Whether a message beyond a rate should wait, because the client may have sent it within the rate.

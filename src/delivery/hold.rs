@@ -72,8 +72,8 @@ impl Pacer {
 pub(crate) struct HoldBudget {
     /// When it was last updated.
     at: Duration,
-    /// Bytes that the reader had accepted then.
-    accepted: u64,
+    /// Bytes that the reader had accepted then, modulo 2^32.
+    accepted: u32,
     /// What is left of the time that its progress is worth: that of the accepted bytes at the minimum rate.
     progress: Duration,
     /// What is left of the time in total.
@@ -88,14 +88,15 @@ impl Default for HoldBudget {
 
 impl HoldBudget {
     /// Counts the time since the last call, in which the reader was holding back senders or not, and the bytes that
-    /// it has accepted. Returns whether it may hold them back from now on.
-    pub(crate) fn update(&mut self, now: Duration, accepted: u64, rate: MinRate, was_holding: bool) -> bool {
+    /// it has accepted so far, modulo 2^32. Returns whether it may hold them back from now on.
+    pub(crate) fn update(&mut self, now: Duration, accepted: u32, rate: MinRate, was_holding: bool) -> bool {
         let past = now.saturating_sub(self.at);
         let held = if was_holding { past } else { Duration::ZERO };
         self.progress = self.progress.saturating_sub(held);
         self.total = (self.total + past / RENEWAL).min(BUDGET).saturating_sub(held);
         let is_used_up = self.progress.min(self.total).is_zero();
-        self.progress = (self.progress + rate.time_of(accepted - self.accepted)).min(MAX_PAUSE);
+        self.progress =
+            (self.progress + rate.time_of(accepted.wrapping_sub(self.accepted).into())).min(MAX_PAUSE);
         (self.at, self.accepted) = (now, accepted);
         // Once used up, enough for a while has to accumulate first.
         let least = if was_holding && !is_used_up { Duration::ZERO } else { MIN_HOLD };
@@ -107,7 +108,7 @@ impl HoldBudget {
 mod tests {
     use super::*;
 
-    const KIB: u64 = 1024;
+    const KIB: u32 = 1024;
 
     const fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -118,7 +119,7 @@ mod tests {
     }
 
     /// How many milliseconds of `time` a reader holds back senders that accepts `bytes` every `interval` milliseconds.
-    fn held(time: u64, interval: u64, bytes: u64) -> u64 {
+    fn held(time: u64, interval: u64, bytes: u32) -> u64 {
         let (mut budget, mut accepted, mut is_holding, mut held) = (HoldBudget::default(), 0, false, 0);
         // It has kept up for a while.
         budget.update(ms(1_000_000), 10 << 20, min_rate(), false);
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn the_minimum_rate_fits_the_send_queue() {
         for (queue, rate) in [(1 << 20, 64 * KIB), (16 * 1024, KIB), (1 << 30, 64 * KIB), (1, 1)] {
-            assert_eq!(MinRate::new(&Limits::default().max_queue_bytes(queue)), MinRate(rate));
+            assert_eq!(MinRate::new(&Limits::default().max_queue_bytes(queue)), MinRate(rate.into()));
         }
     }
 }

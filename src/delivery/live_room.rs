@@ -49,11 +49,6 @@ pub(crate) struct RoomState {
     pacer: Pacer,
 }
 
-/// While it exists, a room's senders are held back for a reader that is behind.
-pub(crate) struct SenderHold {
-    room: Arc<LiveRoom>,
-}
-
 /// The replay for a returning member.
 #[derive(Debug)]
 pub(crate) struct Replay {
@@ -143,10 +138,14 @@ impl LiveRoom {
         self.lock().room.members().clone()
     }
 
-    /// Limits the senders to the minimum rate, until the result is dropped.
-    pub(crate) fn hold_senders(self: &Arc<LiveRoom>) -> SenderHold {
+    /// Limits the senders to the minimum rate, until as many [`LiveRoom::release_senders`] have followed.
+    pub(crate) fn hold_senders(&self) {
         self.holds.fetch_add(1, Ordering::Relaxed);
-        SenderHold { room: self.clone() }
+    }
+
+    /// Ends one [`LiveRoom::hold_senders`].
+    pub(crate) fn release_senders(&self) {
+        self.holds.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether senders are limited to the minimum rate.
@@ -168,12 +167,6 @@ impl LiveRoom {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, RoomState> {
         lock(&self.state)
-    }
-}
-
-impl Drop for SenderHold {
-    fn drop(&mut self) {
-        self.room.holds.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

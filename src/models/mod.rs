@@ -9,6 +9,7 @@ mod connections;
 mod delivery;
 mod rooms;
 mod sessions;
+mod users;
 mod world;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};

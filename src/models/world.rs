@@ -17,7 +17,8 @@ use crate::admission::Permit;
 use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
 use crate::delivery::{LiveRoom, ReplayRequest};
 use crate::engine::{Engine, Hooks};
-use crate::hooks::events::{Entered, Left, RoomEvents};
+use crate::hooks::events::{Entered, Left, RoomEvents, UserOffline, UserOnline};
+use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame::{self, frame_len, payload};
@@ -38,31 +39,45 @@ const BUFFER: usize = 64 * 1024;
 pub(super) enum Callback {
     Entered(ConnectionId, RoomId),
     Left(ConnectionId, RoomId, LeaveReason),
+    Online,
+    Offline,
     Ended,
 }
 
+/// A callback, and whose it is, if that is a user.
+type Told = (Option<Box<str>>, Callback);
+
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<Callback>>>);
+struct Recorder(Arc<Mutex<Vec<Told>>>);
 
 impl Recorder {
-    fn push(&self, callback: Callback) {
+    fn push(&self, user: Option<&Arc<User>>, callback: Callback) {
         // Time for another callback to overtake this one.
         thread::yield_now();
-        lock(&self.0).push(callback);
+        lock(&self.0).push((user.map(|user| user.id().into()), callback));
+        thread::yield_now();
     }
 }
 
 impl RoomEvents for Recorder {
     fn entered(&self, event: &Entered) {
-        self.push(Callback::Entered(event.connection, event.room.clone()));
+        self.push(event.user.as_ref(), Callback::Entered(event.connection, event.room.clone()));
     }
 
     fn left(&self, event: &Left) {
-        self.push(Callback::Left(event.connection, event.room.clone(), event.reason));
+        self.push(event.user.as_ref(), Callback::Left(event.connection, event.room.clone(), event.reason));
+    }
+
+    fn online(&self, event: &UserOnline) {
+        self.push(Some(&event.user), Callback::Online);
+    }
+
+    fn offline(&self, event: &UserOffline) {
+        self.push(Some(&event.user), Callback::Offline);
     }
 
     fn ended(&self) {
-        self.push(Callback::Ended);
+        self.push(None, Callback::Ended);
     }
 }
 
@@ -96,6 +111,15 @@ impl World {
     }
 
     pub(super) fn connect_by(&self, subprotocol: Subprotocol) -> Client {
+        self.connect_as(subprotocol, None)
+    }
+
+    /// A client connects that was authenticated at the upgrade. The host is told when it does something.
+    pub(super) fn connect_user(&self, user: &str) -> Client {
+        self.connect_as(Subprotocol::V1, Some(Arc::new(User::new(user))))
+    }
+
+    fn connect_as(&self, subprotocol: Subprotocol, user: Option<Arc<User>>) -> Client {
         let permit = self.engine.admission.admit(None).ok().unwrap();
         let (io, wire) = duplex(BUFFER);
         let (context, id) = (self.engine.context.clone(), self.engine.sessions.table().new_id());
@@ -107,7 +131,7 @@ impl World {
             Bytes::new(),
         ));
         let token = (subprotocol == Subprotocol::V1).then(|| ResumeToken::new().unwrap());
-        let opening = Opening { id, subprotocol, socket, token, peer: None, user: None };
+        let opening = Opening { id, subprotocol, socket, token, peer: None, user };
         let attachment = Attachment::begin(self.engine.sessions.clone(), opening);
         Client { attachment, token, wire: Wire::new(wire), _permit: permit }
     }
@@ -116,6 +140,13 @@ impl World {
     pub(super) fn kick(&self, id: ConnectionId) -> bool {
         let session = self.engine.sessions.table().get(id);
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
+    }
+
+    /// As `ChatRooms::kick_user` does.
+    pub(super) fn kick_user(&self, user: &str) {
+        for session in self.engine.sessions.users().sessions_of(user) {
+            self.engine.sessions.close(&session, LeaveReason::Kicked);
+        }
     }
 
     /// As when the user enters whose name the member had when it entered for the first time.
@@ -144,9 +175,15 @@ impl World {
     pub(super) fn told_of(&self, connection: ConnectionId) -> Vec<Callback> {
         let is_of = |callback: &&Callback| match callback {
             Callback::Entered(id, _) | Callback::Left(id, ..) => *id == connection,
-            Callback::Ended => false,
+            Callback::Online | Callback::Offline | Callback::Ended => false,
         };
-        lock(&self.recorder.0).iter().filter(is_of).cloned().collect()
+        lock(&self.recorder.0).iter().map(|(_, callback)| callback).filter(is_of).cloned().collect()
+    }
+
+    /// How often the host was told that a user is online.
+    pub(super) fn times_online(&self, user: &str) -> usize {
+        let is_online = |told: &&Told| (told.0.as_deref(), &told.1) == (Some(user), &Callback::Online);
+        lock(&self.recorder.0).iter().filter(is_online).count()
     }
 
     /// Why a connection's last membership ended, if it has.
@@ -162,12 +199,15 @@ impl World {
     pub(super) fn assert_consistent(&self) {
         let report = self.engine.check_consistency();
         assert!(report.faults.is_empty(), "{report:?}");
-        let mut open = HashSet::new();
+        let (mut open, mut online) = (HashSet::new(), HashSet::new());
         let told = lock(&self.recorder.0).clone();
-        for (at, callback) in told.iter().enumerate() {
+        for (at, (user, callback)) in told.iter().enumerate() {
+            let is_there = user.as_ref().is_none_or(|user| online.contains(user));
             let is_paired = match callback {
-                Callback::Entered(id, room) => open.insert((*id, room.clone())),
-                Callback::Left(id, room, _) => open.remove(&(*id, room.clone())),
+                Callback::Entered(id, room) => is_there && open.insert((*id, room.clone())),
+                Callback::Left(id, room, _) => is_there && open.remove(&(*id, room.clone())),
+                Callback::Online => online.insert(user.clone().unwrap()),
+                Callback::Offline => online.remove(user.as_ref().unwrap()),
                 Callback::Ended => at + 1 == told.len(),
             };
             assert!(is_paired, "{callback:?} does not follow from what the host was told before: {told:?}");
@@ -179,6 +219,10 @@ impl World {
             assert!(is_in, "the host was not told of the end: {told:?}");
         }
         assert_eq!(open.len(), report.members, "the host was not told of a member: {told:?}");
+        assert_eq!(online.len(), self.engine.sessions.users().len(), "{online:?}: {told:?}");
+        for user in &online {
+            assert!(self.engine.sessions.users().has_sessions(user), "{user} is not offline: {told:?}");
+        }
     }
 
     /// Checks that nothing is left once there is no task and no connection.
@@ -267,6 +311,13 @@ impl Client {
         self.run_callbacks();
     }
 
+    /// Authenticates with a token; false if the connection was replaced.
+    pub(super) fn authenticate(&self, user: &str) -> bool {
+        let is_set = self.attachment.set_user(User::new(user)).is_ok();
+        self.run_callbacks();
+        is_set
+    }
+
     /// Publishes a message, if the client is in a room that accepts it.
     pub(super) fn publish(&self, text: &str, cid: Option<&str>) -> Option<Published> {
         let text = format!(r#"{{"event":"message","message":"{text}"}}"#);
@@ -277,7 +328,7 @@ impl Client {
     }
 
     pub(super) fn room(&self) -> Option<Arc<LiveRoom>> {
-        Some(self.attachment.membership(None)?.room.clone())
+        Some(self.attachment.active_membership(None)?.room.clone())
     }
 
     /// Why the connection has to end, if it has to.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{LiveRoom, NotPublished, ReplayRequest};
+use crate::delivery::{NotPublished, ReplayRequest};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
@@ -65,7 +65,8 @@ impl Attachment {
         self.sessions.close(&self.session, reason);
     }
 
-    /// Sets the client's user; from now on, only that user can resume the session.
+    /// Sets the client's user, which must be the same as before, if there was one. From now on, only that user can resume
+    /// the session.
     pub(crate) fn set_user(&self, user: User) -> Result<(), Superseded> {
         self.sessions.set_user(&self.session, self.generation, user)
     }
@@ -76,25 +77,32 @@ impl Attachment {
         Ok(state.message_ids.as_ref().and_then(|ids| ids.seq_of(cid)))
     }
 
-    /// The membership in a room. Without a room, that in the only one.
-    pub(crate) fn membership(&self, room: Option<&str>) -> Option<Arc<Membership>> {
-        self.session.state_of(self.generation).ok()?.membership(room).cloned()
+    /// The membership in a room, even if the client is away from it.
+    pub(crate) fn membership(&self, room: &str) -> Option<Arc<Membership>> {
+        self.session.state_of(self.generation).ok()?.memberships.find(room).cloned()
+    }
+
+    /// The membership in a room that the client is not away from. Without a room, that in the only one.
+    pub(crate) fn active_membership(&self, room: Option<&str>) -> Option<Arc<Membership>> {
+        self.session.state_of(self.generation).ok()?.memberships.active(room).cloned()
     }
 
     /// The memberships in all rooms.
     pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
-        self.session.state_of(self.generation).map(|state| state.memberships.clone()).unwrap_or_default()
+        self.session
+            .state_of(self.generation)
+            .map(|state| state.memberships.all().to_vec())
+            .unwrap_or_default()
     }
 
     /// Whether the client is in a room.
     pub(crate) fn is_in_a_room(&self) -> bool {
-        self.session.state_of(self.generation).is_ok_and(|state| !state.memberships.is_empty())
+        self.session.state_of(self.generation).is_ok_and(|state| !state.memberships.all().is_empty())
     }
 
-    /// Whether this connection gets the frames of a room. After the session was resumed, it does not before the
-    /// client has entered the room again.
-    pub(crate) fn is_subscribed(&self, room: &LiveRoom) -> bool {
-        self.session.with_socket_of(self.generation, |socket| socket.is_subscribed(room)) == Ok(true)
+    /// Whether the client is in the room by a session that it has resumed, and has not entered the room again since.
+    pub(crate) fn is_away(&self, room: &str) -> bool {
+        self.session.state_of(self.generation).is_ok_and(|state| state.memberships.is_away(room))
     }
 
     /// Enters a room; a plain client leaves the one that it is in.
@@ -157,7 +165,7 @@ impl Attachment {
         self.sessions.run_callbacks(&self.session)
     }
 
-    /// Resumes the session that one of these tokens belongs to, if there is one with a membership. The other tokens
+    /// Resumes the session that one of these tokens belongs to, if there is one that can be resumed. The other tokens
     /// belong to other connections of the same client: those end.
     pub(crate) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, Superseded> {
         let mut has_resumed = false;
@@ -181,7 +189,7 @@ impl Attachment {
     /// Moves this connection to another session, under its lock.
     fn attach_to(&mut self, target: &Arc<Session>, token: ResumeToken) -> Result<bool, Superseded> {
         let own = self.session.state_of(self.generation)?;
-        if !own.memberships.is_empty() || own.verdict.is_some() {
+        if !own.memberships.all().is_empty() || own.verdict.is_some() {
             return Ok(false);
         }
         let new = Resumption { token: own.token, peer: own.peer, user: own.user.clone() };

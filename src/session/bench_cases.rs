@@ -91,7 +91,7 @@ pub fn resume() -> impl FnMut() {
             yield_now().await;
         }
     });
-    let membership = attachment.membership(None).expect("it has entered");
+    let membership = attachment.active_membership(None).expect("it has entered");
     let handle: Handle = attachment.session().clone();
     let now = rooms.come_back(&membership.room, &handle, None);
     let since = ReplayRequest::Since(Position { epoch: now.epoch, seq: now.seq - FRAMES as u64 });

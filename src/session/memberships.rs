@@ -70,13 +70,13 @@ impl Memberships {
         };
         let tail = outbound::name_and_num(enter.name.as_str());
         let frame = enter.body.frame(&tail, session.id(), enter.room);
-        let same = state.membership(Some(enter.room.as_str())).cloned();
+        let same = state.memberships.find(enter.room.as_str()).cloned();
         let old = match session.subprotocol() {
-            Subprotocol::Plain => same.or_else(|| state.memberships.first().cloned()),
+            Subprotocol::Plain => same.or_else(|| state.memberships.all().first().cloned()),
             Subprotocol::V1 => same,
         };
         let entered = match &old {
-            None if state.memberships.len() >= self.context.config.limits.max_memberships => {
+            None if state.memberships.all().len() >= self.context.config.limits.max_memberships => {
                 return Ok(Err(CantEnter::TooManyMemberships));
             }
             None => self.rooms.enter(entrant, enter.room, &frame).map(|at| (at, 0)),
@@ -96,17 +96,13 @@ impl Memberships {
         let membership =
             Arc::new(Membership { room: standpoint.room.clone(), name: enter.name.clone(), tail, start });
         if let Some(old) = old {
-            state.take_membership(old.room.id().as_str());
+            state.memberships.remove(old.room.id().as_str());
             let is_same = old.room.id() == enter.room;
             let reason = if is_same { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.context.counters.left.add(1);
             self.queue_left(session, &mut state, &old, reason, left);
         }
-        if state.memberships.is_empty() {
-            // Most clients are in one room only.
-            state.memberships = Vec::with_capacity(1);
-        }
-        state.memberships.push(membership.clone());
+        state.memberships.add(membership.clone());
         self.context.counters.entered.add(1);
         self.queue_entered(session, &mut state, &membership, standpoint.num);
         let frame = entered_frame(session, &mut standpoint, &membership, enter.wants, false);
@@ -123,8 +119,9 @@ impl Memberships {
         wants: Option<ReplayRequest>,
         slow: SlowConsumer,
     ) -> Result<Option<Arc<Membership>>, Superseded> {
-        let state = session.state_of(generation)?;
-        let Some(membership) = state.membership(Some(room.as_str())).cloned() else { return Ok(None) };
+        let mut state = session.state_of(generation)?;
+        let Some(membership) = state.memberships.find(room.as_str()).cloned() else { return Ok(None) };
+        state.memberships.set_back(room.as_str());
         let handle: Handle = session.clone();
         let mut standpoint = self.rooms.come_back(&membership.room, &handle, wants);
         let frame = entered_frame(session, &mut standpoint, &membership, wants, true);
@@ -141,7 +138,7 @@ impl Memberships {
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
         let state = session.state_of(generation)?;
-        let Some(membership) = state.membership(None) else { return Ok(()) };
+        let Some(membership) = state.memberships.active(None) else { return Ok(()) };
         let handle: Handle = session.clone();
         let standpoint = self.rooms.come_back(&membership.room, &handle, None);
         let text = format!("{}{}{}}}", body.as_str(), membership.tail, standpoint.num);
@@ -160,7 +157,7 @@ impl Memberships {
         cid: Option<&str>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
         let mut state = session.state_of(generation)?;
-        let Some(membership) = state.membership(room).cloned() else { return Ok(None) };
+        let Some(membership) = state.memberships.active(room).cloned() else { return Ok(None) };
         if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.seq_of(cid)) {
             return Ok(Some(Ok(Published { seq, membership, is_repeated: true })));
         }
@@ -184,7 +181,7 @@ impl Memberships {
         body: &Body<'_>,
     ) -> Result<bool, Superseded> {
         let state = session.state_of(generation)?;
-        let Some(membership) = state.membership(room) else { return Ok(false) };
+        let Some(membership) = state.memberships.active(room) else { return Ok(false) };
         let frame = body.frame(&membership.tail, session.id(), membership.room.id());
         if self.rooms.send_transient(&membership.room, event, &frame) == Err(NotPublished::BatchFull) {
             self.context.counters.transient_dropped.add(1);
@@ -201,7 +198,7 @@ impl Memberships {
         cid: Option<&str>,
     ) -> Result<u64, Superseded> {
         let mut state = session.state_of(generation)?;
-        let seq = state.membership(room).map_or(0, |membership| self.rooms.seq(&membership.room));
+        let seq = state.memberships.active(room).map_or(0, |membership| self.rooms.seq(&membership.room));
         remember(&mut state, cid, seq);
         Ok(seq)
     }
@@ -214,7 +211,7 @@ impl Memberships {
         room: &str,
         reason: LeaveReason,
     ) -> Option<Arc<LiveRoom>> {
-        let membership = state.take_membership(room)?;
+        let membership = state.memberships.remove(room)?;
         let handle: Handle = session.clone();
         let num = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
         self.context.counters.left.add(1);
@@ -224,7 +221,7 @@ impl Memberships {
 
     /// Ends all memberships of a session.
     pub(super) fn end_all(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) {
-        for membership in state.memberships.clone() {
+        for membership in state.memberships.all().to_vec() {
             self.end(session, state, membership.room.id().as_str(), reason);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A connection attaches and gets a generation. All its later calls carry that generation, and are
 //! refused once a newer connection has attached. Resuming is one attach under one lock. Lock order:
-//! state, registry shard, room, slot.
+//! state, registry shard, room, slot; the locks of the table and of the users follow the state's as well.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callbacks;
+use crate::session::membership_list::MembershipList;
 use crate::session::message_ids::MessageIds;
 use crate::socket::Socket;
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -81,8 +82,7 @@ pub(super) struct State {
     pub(super) token: Option<ResumeToken>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) user: Option<Arc<User>>,
-    /// The rooms that the session is in: at most one for a plain client.
-    pub(super) memberships: Vec<Arc<Membership>>,
+    pub(super) memberships: MembershipList,
     pub(super) message_ids: Option<Box<MessageIds>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
 }
@@ -131,7 +131,7 @@ impl Session {
                 token,
                 peer,
                 user,
-                memberships: Vec::new(),
+                memberships: MembershipList::default(),
                 message_ids: None,
                 callbacks: None,
             }),
@@ -153,7 +153,7 @@ impl Session {
 
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
-        self.state().memberships.clone()
+        self.state().memberships.all().to_vec()
     }
 
     /// Writes frames that are for this client only. If they concern a room, they follow those of the room. Returns
@@ -236,19 +236,9 @@ impl Session {
 }
 
 impl State {
-    /// The membership in a room. Without a room, that in the only one.
-    pub(super) fn membership(&self, room: Option<&str>) -> Option<&Arc<Membership>> {
-        match (room, &self.memberships[..]) {
-            (None, [only]) => Some(only),
-            (None, _) => None,
-            (Some(room), all) => all.iter().find(|membership| membership.room.id().as_str() == room),
-        }
-    }
-
-    /// Removes the membership in a room.
-    pub(super) fn take_membership(&mut self, room: &str) -> Option<Arc<Membership>> {
-        let at = self.memberships.iter().position(|membership| membership.room.id().as_str() == room)?;
-        Some(self.memberships.remove(at))
+    /// Whether there is anything to come back to: a room, or a user that stays online meanwhile.
+    pub(super) fn is_worth_resuming(&self) -> bool {
+        !self.memberships.all().is_empty() || self.user.is_some()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::admission::Admission;
 use crate::config::SlowConsumer;
 use crate::context::Context;
 use crate::delivery::{LiveRoom, Recipient, ReplayRequest, Rooms};
-use crate::hooks::events::RoomEvents;
+use crate::hooks::events::{RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{Name, RoomId};
@@ -18,12 +18,13 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
-use crate::session::callbacks;
+use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::{CantEnter, EnterCommand, Memberships};
 use crate::session::session::{
     Absence, Generation, Membership, Opening, Phase, Resumption, Session, State, Superseded,
 };
 use crate::session::table::Table;
+use crate::session::users::Users;
 use crate::socket::Socket;
 use crate::sync::MutexGuard;
 
@@ -34,6 +35,7 @@ pub(crate) struct Sessions {
     admission: Arc<Admission>,
     events: Option<Box<dyn RoomEvents>>,
     table: Table,
+    users: Users,
     /// Notified when there is an earlier deadline, or no session is left.
     deadlines_changed: Notify,
 }
@@ -53,6 +55,7 @@ impl Sessions {
             admission,
             events,
             table: Table::default(),
+            users: Users::default(),
             deadlines_changed: Notify::new(),
         }
     }
@@ -65,11 +68,18 @@ impl Sessions {
         &self.table
     }
 
+    pub(crate) fn users(&self) -> &Users {
+        &self.users
+    }
+
     /// Begins a session with its first connection attached.
     pub(super) fn begin(&self, opening: Opening) -> Arc<Session> {
         let Opening { id, subprotocol, socket, token, peer, user } = opening;
-        let session = Arc::new(Session::new(id, subprotocol, socket, token, peer, user));
+        let session = Arc::new(Session::new(id, subprotocol, socket, token, peer, user.clone()));
         self.table.insert(&session);
+        if let Some(user) = user {
+            self.begin_of_user(&session, &mut session.state(), user);
+        }
         if let Some(token) = token {
             self.table.add_token(token, &session);
         }
@@ -141,7 +151,8 @@ impl Sessions {
     ) {
         let state = session.state();
         let has_name = state
-            .membership(Some(room.as_str()))
+            .memberships
+            .find(room.as_str())
             .is_some_and(|own| self.rooms.is_anonymous_holder(&own.room, name, session.id()));
         if has_name {
             self.remove_locked(session, state, room, reason, frames);
@@ -157,14 +168,14 @@ impl Sessions {
         let left = outbound::left(room.id().as_str(), Some(("room_closed", "the room was closed")));
         let state = session.state();
         // It may be in a new room with the same id by now.
-        if state.memberships.iter().any(|membership| std::ptr::eq(&*membership.room, room)) {
+        if state.memberships.all().iter().any(|membership| std::ptr::eq(&*membership.room, room)) {
             let frames = frame::text(left.as_bytes());
             self.remove_locked(session, state, room.id(), LeaveReason::RoomClosed, &frames);
         }
     }
 
     /// Removes a member from a room. Its connection gets these frames, before the member can enter again. A session
-    /// without a connection that was in no other room ends.
+    /// without a connection ends if there is nothing else to come back to.
     fn remove_locked(
         &self,
         session: &Arc<Session>,
@@ -175,25 +186,37 @@ impl Sessions {
     ) {
         let Some(left) = self.memberships.end(session, &mut state, room.as_str(), reason) else { return };
         session.send(Some(&left), frames);
-        let is_over = matches!(state.phase, Phase::Detached(_)) && state.memberships.is_empty();
+        let is_over = matches!(state.phase, Phase::Detached(_)) && !state.is_worth_resuming();
         let absence = if is_over { self.end(session, &mut state, reason) } else { None };
         drop(state);
         self.after_end(session, absence);
     }
 
-    /// Sets the client's user; from now on, only that user can resume the session.
+    /// Sets the client's user, which must be the same as before, if there was one. From now on, only that user can resume
+    /// the session.
     pub(super) fn set_user(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         generation: Generation,
         user: User,
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
-        for membership in &state.memberships {
+        for membership in state.memberships.all() {
             self.rooms.set_owner(&membership.room, &membership.name, session.id(), user.id());
         }
-        state.user = Some(Arc::new(user));
+        let user = Arc::new(user);
+        if state.user.replace(user.clone()).is_none() {
+            self.begin_of_user(session, &mut state, user);
+        }
         Ok(())
+    }
+
+    /// The session is one of its user from now on.
+    fn begin_of_user(&self, session: &Arc<Session>, state: &mut State, user: Arc<User>) {
+        self.users.add(user.id(), session);
+        if self.events.is_some() {
+            state.callbacks.get_or_insert_default().push(Callback::Online(UserOnline { user }));
+        }
     }
 
     /// Ends one session whose client did not come back in time. Returns false if there is none.
@@ -243,7 +266,7 @@ impl Sessions {
         let may_keep = state.verdict.is_none()
             && (reason.keeps_session() || wants_session_kept)
             && state.token.is_some()
-            && !state.memberships.is_empty();
+            && state.is_worth_resuming();
         let permit = match may_keep {
             true => self.admission.keep_absent(state.peer.map(|peer| peer.ip())),
             false => None,
@@ -287,7 +310,7 @@ impl Sessions {
         let is_allowed = !matches!(state.phase, Phase::Ended)
             && state.verdict.is_none()
             && state.token == Some(token)
-            && !state.memberships.is_empty()
+            && state.is_worth_resuming()
             && state.user.as_ref().map(|user| user.id()) == new.user.as_ref().map(|user| user.id());
         if !is_allowed {
             return Err(socket);
@@ -296,6 +319,7 @@ impl Sessions {
             self.table.remove_deadline(absence.deadline, session.id());
         }
         state.generation = state.generation.wrapping_add(1);
+        state.memberships.set_away();
         state.token = new.token;
         state.peer = new.peer.or(state.peer);
         state.user = new.user.or(state.user.take());
@@ -358,17 +382,25 @@ impl Sessions {
         Ok(())
     }
 
-    /// Calls the host's callbacks that are queued for a session.
+    /// Calls the host's callbacks that are queued for a session, and those of other sessions that have waited for them.
     ///
     /// # Errors
-    /// If one of them panicked. In that case the session's connection has been told to end.
+    /// If one of the session's own panicked. In that case the session's connection has been told to end.
     pub(crate) fn run_callbacks(&self, session: &Arc<Session>) -> Result<(), Panicked> {
-        let called = match self.events() {
-            Some(events) => callbacks::run(session, events),
-            None => Ok(()),
+        let Some(events) = self.events() else { return Ok(()) };
+        // The task that queued them may have ended meanwhile.
+        let _token = self.admission.hold_shutdown();
+        let mut waiting = Vec::new();
+        let run = |session: &Arc<Session>, waiting: &mut Vec<_>| {
+            let called = callbacks::run(session, events, &self.users, waiting);
+            if called.is_err() {
+                self.close(session, LeaveReason::HookFailed);
+            }
+            called
         };
-        if called.is_err() {
-            self.close(session, LeaveReason::HookFailed);
+        let called = run(session, &mut waiting);
+        while let Some(other) = waiting.pop() {
+            let _ = run(&other, &mut waiting);
         }
         called
     }
@@ -399,6 +431,12 @@ impl Sessions {
         self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
         self.memberships.end_all(session, state, reason);
+        if let Some(user) = state.user.clone() {
+            self.users.remove(user.id(), session.id());
+            if self.events.is_some() {
+                state.callbacks.get_or_insert_default().push(Callback::Offline(UserOffline { user }));
+            }
+        }
         absence
     }
 

@@ -16,8 +16,8 @@ pub(super) struct Outlet {
     /// Largest single write: I/O that accepts any amount hides from the send queue how slow it is.
     max_write: usize,
     queue: SendQueue,
-    /// Bytes that the I/O has accepted so far.
-    accepted: u64,
+    /// Bytes that the I/O has accepted so far, modulo 2^32.
+    accepted: u32,
     /// Wakes the connection's own task, whichever task polls the I/O.
     waker: Waker,
     /// The I/O holds bytes that it has yet to flush (TLS).
@@ -69,8 +69,8 @@ impl Outlet {
         &mut self.queue
     }
 
-    /// Bytes that the I/O has accepted so far.
-    pub(super) fn accepted(&self) -> u64 {
+    /// Bytes that the I/O has accepted so far, modulo 2^32.
+    pub(super) fn accepted(&self) -> u32 {
         self.accepted
     }
 
@@ -145,7 +145,7 @@ impl Outlet {
             match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), next) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.queue.advance(n);
-                    self.accepted += n as u64;
+                    self.accepted = self.accepted.wrapping_add(n as u32);
                     self.has_unflushed = true;
                     has_progress = true;
                 }
@@ -201,7 +201,7 @@ impl Outlet {
                 Poll::Pending => break,
             }
         }
-        self.accepted += written as u64;
+        self.accepted = self.accepted.wrapping_add(written as u32);
         self.flush();
         written
     }

@@ -133,10 +133,6 @@ impl Socket {
         is_subscribed
     }
 
-    pub(crate) fn is_subscribed(&self, room: &LiveRoom) -> bool {
-        self.subscriptions.contain(room)
-    }
-
     pub(crate) fn unsubscribe(&mut self, room: &LiveRoom) {
         self.subscriptions.remove(room);
     }

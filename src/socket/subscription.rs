@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{Batch, LiveRoom, SenderHold};
+use crate::delivery::{Batch, LiveRoom};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::send_queue::{Lane, LaneKey};
 
@@ -22,18 +22,14 @@ pub(super) struct Subscription {
     is_new: bool,
     /// Batches that arrived before something that has to be written first.
     waiting: Option<Vec<Batch>>,
-    /// Present while the room's senders are held back, because the client is behind.
-    hold: Option<SenderHold>,
+    /// The room's senders are held back, because the client is behind.
+    holds_senders: bool,
 }
 
 impl Subscriptions {
     #[inline]
     pub(super) fn find(&mut self, room: &LiveRoom) -> Option<&mut Subscription> {
         self.0.iter_mut().find(|subscription| subscription.is_of(room))
-    }
-
-    pub(super) fn contain(&self, room: &LiveRoom) -> bool {
-        self.0.iter().any(|subscription| subscription.is_of(room))
     }
 
     pub(super) fn add(&mut self, subscription: Subscription) {
@@ -54,7 +50,7 @@ impl Subscriptions {
 
     /// Whether the senders of a room are held back for this client.
     pub(super) fn hold_senders(&self) -> bool {
-        self.0.iter().any(|subscription| subscription.hold.is_some())
+        self.0.iter().any(|subscription| subscription.holds_senders)
     }
 
     pub(super) fn release_senders(&mut self) {
@@ -74,7 +70,7 @@ impl Subscription {
     /// Subscribes to the room's frames after this `seq`. They wait until [`Subscription::go_on`].
     pub(super) fn new(room: Arc<LiveRoom>, seq: u64) -> Subscription {
         let slow = SlowConsumer::default();
-        Subscription { room, seq, slow, is_new: true, waiting: Some(Vec::new()), hold: None }
+        Subscription { room, seq, slow, is_new: true, waiting: Some(Vec::new()), holds_senders: false }
     }
 
     fn is_of(&self, room: &LiveRoom) -> bool {
@@ -92,11 +88,11 @@ impl Subscription {
 
     /// Holds back the room's senders for this client, or does so no longer.
     pub(super) fn hold_senders(&mut self, hold: bool) {
-        if !hold {
-            self.hold = None;
-        } else if self.hold.is_none() {
-            self.hold = Some(self.room.hold_senders());
+        if hold == self.holds_senders {
+            return;
         }
+        self.holds_senders = hold;
+        if hold { self.room.hold_senders() } else { self.room.release_senders() }
     }
 
     /// Makes the room's next batches wait.
@@ -147,6 +143,12 @@ impl Subscription {
     /// Whether the next frame is the member's own enter; says so once.
     pub(super) fn take_is_new(&mut self) -> bool {
         std::mem::take(&mut self.is_new)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.hold_senders(false);
     }
 }
 

@@ -46,4 +46,5 @@ mod token_expiry;
 mod transcripts;
 mod transient;
 mod unusual_io;
+mod users;
 mod write_timeout;

@@ -77,15 +77,15 @@ async fn the_frame_that_removes_a_member_follows_the_rooms_backlog() {
     ann.send_token("u1").await;
     assert_eq!(bob.next().await["event"], "out");
     let mut messages = 0;
-    let error = loop {
+    let left = loop {
         let frame = ann.next().await;
         match frame["event"].as_str() {
             Some("message") => messages += 1,
-            Some("error") => break frame,
+            Some("left") => break frame,
             _ => {}
         }
     };
-    assert_eq!((error["roomId"].as_str(), messages), (Some("r"), 60));
+    assert_eq!((left["roomId"].as_str(), messages), (Some("r"), 60));
 }
 
 #[tokio::test(start_paused = true)]
