@@ -50,6 +50,7 @@ mod support;
 mod timeouts;
 mod token_expiry;
 mod transcripts;
+mod transient;
 mod unusual_io;
 mod users;
 mod write_timeout;
