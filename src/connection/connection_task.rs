@@ -2,29 +2,24 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-use tokio::time::sleep;
-use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
 use crate::admission::{Action, Permit};
 use crate::config::Config;
 use crate::connection::deadline::Deadline;
 use crate::connection::end::{self, End};
 use crate::connection::faults::Faults;
-use crate::connection::publish::Attempt;
-use crate::connection::rate_limiter::{Exceeded, MAX_PONG, RateLimiter};
+use crate::connection::rate_limiter::{Exceeded, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
-use crate::connection::{Opening, auth, join, leave, publish, resume};
+use crate::connection::{Opening, auth, frames};
 use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::inbound::{self, Inbound};
 use crate::protocol::outbound::{About, WelcomeFrame};
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
@@ -53,9 +48,6 @@ pub(super) struct Connection {
     /// Dropped last: a shutdown waits for it, and so for the end of the session.
     permit: Permit,
 }
-
-/// What is left to do for a frame.
-type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + Send + 'a>>;
 
 /// What comes next.
 enum Event {
@@ -199,6 +191,19 @@ impl Connection {
         &mut self.rates
     }
 
+    pub(super) fn faults(&mut self) -> &mut Faults {
+        &mut self.faults
+    }
+
+    /// Whether nothing is done for the client before it has authenticated.
+    pub(super) fn is_auth_pending(&self) -> bool {
+        self.pending_auth
+    }
+
+    pub(super) fn subprotocol(&self) -> Subprotocol {
+        self.subprotocol
+    }
+
     /// Waits for an async hook. Returns `None` if it took too long.
     pub(super) async fn ask<T>(
         &mut self,
@@ -304,7 +309,7 @@ impl Connection {
             #[allow(clippy::while_let_loop, reason = "the task would have room for the text twice")]
             loop {
                 let Some(text) = self.inbox.texts.pop_front() else { break };
-                let Some(rest) = self.on_text(text.as_str())? else { continue };
+                let Some(rest) = frames::handle(self, text.as_str())? else { continue };
                 rest.await?;
             }
             // While idle, keep memory for one message only, not for a burst.
@@ -328,89 +333,6 @@ impl Connection {
             });
         }
         self.attachment.poll_turn(cx, &mut self.inbox).map(Event::Turn)
-    }
-
-    /// Does immediately what does not have to wait. Work that has to wait is boxed: it is rare, and otherwise every
-    /// connection would reserve memory for the largest of these futures.
-    fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
-        let inbound = Inbound::parse(text, self.subprotocol, self.config().limits.max_depth);
-        if matches!(inbound, Ok(Inbound::Pong)) && text.len() <= MAX_PONG {
-            self.faults.reset_bad_frames();
-            self.rates.check_others(1)?;
-            return Ok(None);
-        }
-        let rate = match self.is_transient(&inbound) && text.len() <= MAX_TRANSIENT_BYTES {
-            true if !self.rates.check_transient()? => return Ok(None),
-            true => Ok(()),
-            false => self.rates.check_message(text.len()),
-        };
-        let inbound = match inbound {
-            Ok(inbound) => inbound,
-            Err(error) => return self.refuse(error, About::Nothing).map(|()| None),
-        };
-        if let Err(exceeded) = rate {
-            if self.rates.is_catching_up() {
-                return Ok(Some(Box::pin(self.on_text_later(text, exceeded.wait))));
-            }
-            let cid = inbound.cid();
-            let about = match &inbound {
-                Inbound::Enter(enter) => enter.room.id().map_or(About::Nothing, About::Enter),
-                _ => cid.as_deref().map_or(About::Nothing, About::Message),
-            };
-            return self.refuse_excess(exceeded, about).map(|()| None);
-        }
-        if let Inbound::Publish(message) = &inbound
-            && self.config().events.is_of_host(&message.event)
-        {
-            let cid = inbound.cid();
-            let about = cid.as_deref().map_or(About::Nothing, About::Message);
-            return self.refuse(inbound::reserved(&message.event), about).map(|()| None);
-        }
-        self.faults.reset_bad_frames();
-        // Enters and tokens have rates of their own, which are checked later.
-        if !matches!(inbound, Inbound::Enter(_) | Inbound::Auth(_)) {
-            self.rates.forgive();
-        }
-        match inbound {
-            Inbound::Pong => Ok(None),
-            Inbound::Ping if self.is_v1() => {
-                self.send(outbound::PONG);
-                Ok(None)
-            }
-            Inbound::Ping => self.refuse(inbound::reserved("heartbeat"), About::Nothing).map(|()| None),
-            Inbound::Auth(token) => Ok(Some(Box::pin(auth::authenticate(self, token)))),
-            _ if self.pending_auth => {
-                self.send_no_auth("authenticate first: send {\"event\":\"auth\",\"message\":TOKEN}");
-                Ok(None)
-            }
-            Inbound::Enter(enter) => Ok(Some(Box::pin(join::join(self, enter)))),
-            Inbound::Leave(room) => leave::leave(self, room).map(|()| None),
-            Inbound::Resume(tokens) => resume::resume(self, tokens).map(|()| None),
-            Inbound::Publish(message) => match publish::publish(self, text, message)? {
-                Attempt::Done => Ok(None),
-                Attempt::Wait(message, why) => {
-                    Ok(Some(Box::pin(publish::publish_later(self, text, message, why))))
-                }
-                Attempt::Undecided(draft, verdict) => {
-                    Ok(Some(Box::pin(publish::decide(self, text, draft, verdict))))
-                }
-            },
-        }
-    }
-
-    fn is_transient(&self, inbound: &Result<Inbound<'_>, PeerError>) -> bool {
-        let Ok(Inbound::Publish(message)) = inbound else { return false };
-        self.config().events.is_transient(&message.event)
-    }
-
-    /// Handles a frame after some time. Meanwhile the client has to wait.
-    async fn on_text_later(&mut self, text: &str, wait: Duration) -> Result<(), End> {
-        self.attachment.keep_waiting();
-        self.watch(sleep(wait)).await?;
-        match self.on_text(text)? {
-            Some(rest) => rest.await,
-            None => Ok(()),
-        }
     }
 
     /// The user's authentication has expired, and the client has to send a new token.

@@ -20,7 +20,7 @@ use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::room::EnterError;
-use crate::session::{CantEnter, EnterCommand};
+use crate::session::{CantEnter, EnterCommand, removal};
 
 /// How many anonymous members may lose a name to the user whose own it is in one enter.
 const MAX_PUT_OUTS: usize = 8;
@@ -135,7 +135,14 @@ fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId, name: &
         Subprotocol::V1 => outbound::left(room.as_str(), Some((code, text))),
     };
     engine.context.counters.errors.add(1);
-    engine.sessions.put_out(&session, room, name, LeaveReason::NameTaken, &frame::text(frame.as_bytes()));
+    removal::put_out(
+        &engine.sessions,
+        &session,
+        room,
+        name,
+        LeaveReason::NameTaken,
+        &frame::text(frame.as_bytes()),
+    );
 }
 
 /// Asks the policy, and tells the client if it refuses.

@@ -5,6 +5,7 @@ mod connection_task;
 mod deadline;
 mod end;
 mod faults;
+mod frames;
 mod history;
 mod join;
 mod leave;

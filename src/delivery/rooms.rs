@@ -11,16 +11,16 @@ use tokio::task::unconstrained;
 use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::delivery::batch::Batch;
 use crate::delivery::flush::{flush, guarded};
 use crate::delivery::hold::MinRate;
-use crate::delivery::live_room::{Handle, LiveRoom, Replay, RoomState};
+use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
 use crate::delivery::registry::{Registry, TooManyRooms};
 use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::standpoint::Standpoint;
 use crate::delivery::transient::TooMany;
+use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
-use crate::protocol::position::Epoch;
 use crate::room::{EnterError, Member};
 use crate::tasks::Tasks;
 
@@ -51,38 +51,9 @@ pub(crate) struct Entrant {
     pub(crate) id: ConnectionId,
     pub(crate) name: Name,
     /// The user whose connections may share the name.
-    pub(crate) owner: Option<Arc<crate::hooks::user::User>>,
+    pub(crate) owner: Option<Arc<User>>,
     pub(crate) handle: Handle,
     pub(crate) wants: Option<ReplayRequest>,
-}
-
-/// A member's position in a room that it has just entered or returned to.
-pub(crate) struct Standpoint {
-    pub(crate) room: Arc<LiveRoom>,
-    pub(crate) epoch: Epoch,
-    /// The room's position: before the member's own enter, or now if it has returned.
-    pub(crate) seq: u64,
-    /// Members of the room.
-    pub(crate) num: u64,
-    /// What was on its way to the member when it entered again. It gets this before the answer.
-    pub(crate) before: Vec<Batch>,
-    /// The frames that the member has missed.
-    pub(crate) replay: Option<Replay>,
-}
-
-impl Standpoint {
-    /// The `seq` of the last frame that the member has had after the answer and the replay.
-    pub(crate) fn start(&self) -> u64 {
-        self.replay.as_ref().map_or(self.seq, |replay| replay.end)
-    }
-
-    /// Has a connected member get what is on its way to it before the answer, unless the replay contains it. All
-    /// members have had the frames up to `delivered`.
-    fn keep(&mut self, undelivered: Vec<Batch>, delivered: u64) {
-        if self.replay.as_ref().is_none_or(|replay| !replay.is_complete && replay.start > delivered) {
-            (self.before, self.replay) = (undelivered, None);
-        }
-    }
 }
 
 /// Why a member could not enter a room.

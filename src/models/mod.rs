@@ -10,6 +10,7 @@ mod delivery;
 mod rooms;
 mod sessions;
 mod users;
+mod wire;
 mod world;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};

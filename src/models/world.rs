@@ -2,17 +2,16 @@
 
 use std::collections::HashSet;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
 use shuttle::future::block_on;
 use shuttle::thread;
-use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::io::duplex;
 
+use super::wire::Wire;
 use crate::admission::Permit;
 use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
 use crate::delivery::{LiveRoom, ReplayRequest};
@@ -21,13 +20,13 @@ use crate::hooks::events::{Entered, Left, RoomEvents, UserOffline, UserOnline};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::frame::{self, frame_len, payload};
+use crate::protocol::frame;
 use crate::protocol::inbound::{Body, Inbound};
 use crate::protocol::outbound;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded};
+use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded, removal};
 use crate::socket::{Inbox, Socket, Transport, Turn};
 use crate::sync::{Mutex, lock};
 
@@ -154,7 +153,7 @@ impl World {
         let (room, name) = (RoomId::from(room), name_of(id));
         let frames = frame::text(br#"{"event":"error"}"#);
         if let Some(session) = self.engine.sessions.table().get(id) {
-            self.engine.sessions.put_out(&session, &room, &name, LeaveReason::NameTaken, &frames);
+            removal::put_out(&self.engine.sessions, &session, &room, &name, LeaveReason::NameTaken, &frames);
         }
     }
 
@@ -367,70 +366,6 @@ impl Client {
 
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.attachment.poll_turn(cx, &mut Inbox::default())
-    }
-}
-
-/// The client's end of a connection.
-pub(super) struct Wire {
-    io: DuplexStream,
-    bytes: Vec<u8>,
-}
-
-impl Wire {
-    pub(super) fn new(io: DuplexStream) -> Wire {
-        Wire { io, bytes: Vec::new() }
-    }
-
-    /// Sends a short frame.
-    pub(super) async fn send(&mut self, frame: &Value) {
-        let text = frame.to_string();
-        let mut bytes = vec![0x81, 0x80 | 126];
-        bytes.extend((text.len() as u16).to_be_bytes());
-        // A mask of zeros changes nothing.
-        bytes.extend([0; 4]);
-        bytes.extend(text.as_bytes());
-        // A server that is gone hears nothing more.
-        let _ = self.io.write_all(&bytes).await;
-    }
-
-    /// The next frame that is not a heartbeat; `None` at a close frame or the end of the stream.
-    pub(super) async fn next(&mut self) -> Option<Value> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// What has arrived.
-    pub(super) fn arrived(&mut self) -> Vec<Value> {
-        let mut all = Vec::new();
-        while let Poll::Ready(Some(frame)) = self.poll_next(&mut Context::from_waker(Waker::noop())) {
-            all.push(frame);
-        }
-        all
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Value>> {
-        loop {
-            if let Some(frame) = self.take_frame() {
-                let is_text = frame[0] == 0x81;
-                let value = is_text.then(|| serde_json::from_slice::<Value>(payload(&frame)).unwrap());
-                if value.as_ref().is_some_and(|value| value["event"] == "heartbeat") {
-                    continue;
-                }
-                return Poll::Ready(value);
-            }
-            let mut chunk = [0; 1024];
-            let mut buf = ReadBuf::new(&mut chunk);
-            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.bytes.extend_from_slice(buf.filled()),
-                Poll::Ready(_) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    fn take_frame(&mut self) -> Option<Vec<u8>> {
-        let is_header = self.bytes.len() >= 2 && (self.bytes[1] < 126 || self.bytes.len() >= 4);
-        let len = is_header.then(|| frame_len(&self.bytes)).filter(|len| *len <= self.bytes.len())?;
-        Some(self.bytes.drain(..len).collect())
     }
 }
 

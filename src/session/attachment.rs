@@ -16,6 +16,7 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::inbound::Body;
 use crate::protocol::resume::ResumeToken;
 use crate::session::memberships::{CantEnter, EnterCommand};
+use crate::session::removal;
 use crate::session::session::{Generation, Membership, Opening, Published, Resumption, Session, Superseded};
 use crate::session::sessions::Sessions;
 use crate::socket::{Inbox, Socket, Turn};
@@ -107,7 +108,8 @@ impl Attachment {
 
     /// Enters a room; a plain client leaves the one that it is in.
     pub(crate) fn enter(&self, enter: &EnterCommand<'_>) -> Result<Result<(), CantEnter>, Superseded> {
-        self.sessions.enter(&self.session, self.generation, enter)
+        let entered = self.sessions.memberships().enter(&self.session, self.generation, enter)?;
+        Ok(entered.map(|entered| removal::check_closed(&self.sessions, &self.session, &entered.room)))
     }
 
     /// Sends a member the room's position and the frames that it wants to have.
@@ -117,7 +119,11 @@ impl Attachment {
         wants: Option<ReplayRequest>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
-        self.sessions.come_back(&self.session, self.generation, room, wants, slow)
+        let memberships = self.sessions.memberships();
+        if let Some(back) = memberships.come_back(&self.session, self.generation, room, wants, slow)? {
+            removal::check_closed(&self.sessions, &self.session, &back.room);
+        }
+        Ok(())
     }
 
     /// Repeats a plain member's own enter to it.

@@ -7,22 +7,17 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::admission::Admission;
-use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{LiveRoom, Recipient, ReplayRequest, Rooms};
+use crate::delivery::Rooms;
 use crate::hooks::events::{RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
-use crate::ids::{Name, RoomId};
+use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::resume::ResumeToken;
-use crate::protocol::subprotocol::Subprotocol;
-use crate::protocol::{frame, outbound};
 use crate::session::callbacks::{self, Callback};
-use crate::session::memberships::{CantEnter, EnterCommand, Memberships};
-use crate::session::session::{
-    Absence, Generation, Membership, Opening, Phase, Resumption, Session, State, Superseded,
-};
+use crate::session::memberships::Memberships;
+use crate::session::session::{Absence, Generation, Opening, Phase, Resumption, Session, State, Superseded};
 use crate::session::table::Table;
 use crate::session::users::Users;
 use crate::socket::Socket;
@@ -137,59 +132,6 @@ impl Sessions {
                 true
             }
         }
-    }
-
-    /// Removes an anonymous member from a room in favour of the user whose name it has. Its connection stays, and gets
-    /// these frames. It may have left, changed its name, or authenticated meanwhile; then it stays.
-    pub(crate) fn put_out(
-        &self,
-        session: &Arc<Session>,
-        room: &RoomId,
-        name: &Name,
-        reason: LeaveReason,
-        frames: &Bytes,
-    ) {
-        let state = session.state();
-        let has_name = state
-            .memberships
-            .find(room.as_str())
-            .is_some_and(|own| self.rooms.is_anonymous_holder(&own.room, name, session.id()));
-        if has_name {
-            self.remove_locked(session, state, room, reason, frames);
-        }
-    }
-
-    /// Removes a member from a room that was closed. The connection of a plain client is closed.
-    pub(crate) fn expel(&self, session: &Arc<Session>, room: &LiveRoom) {
-        if session.subprotocol() == Subprotocol::Plain {
-            self.close(session, LeaveReason::RoomClosed);
-            return;
-        }
-        let left = outbound::left(room.id().as_str(), Some(("room_closed", "the room was closed")));
-        let state = session.state();
-        // It may be in a new room with the same id by now.
-        if state.memberships.all().iter().any(|membership| std::ptr::eq(&*membership.room, room)) {
-            let frames = frame::text(left.as_bytes());
-            self.remove_locked(session, state, room.id(), LeaveReason::RoomClosed, &frames);
-        }
-    }
-
-    /// Removes a member from a room. Its connection gets these frames, before the member can enter again. A session
-    /// without a connection ends if there is nothing else to come back to.
-    fn remove_locked(
-        &self,
-        session: &Arc<Session>,
-        mut state: MutexGuard<'_, State>,
-        room: &RoomId,
-        reason: LeaveReason,
-        frames: &Bytes,
-    ) {
-        let Some(left) = self.memberships.end(session, &mut state, room.as_str(), reason) else { return };
-        session.send(Some(&left), frames);
-        let is_over = matches!(state.phase, Phase::Detached(_)) && !state.is_worth_resuming();
-        let absence = if is_over { self.end(session, &mut state, reason) } else { None };
-        drop(state);
-        self.after_end(session, absence);
     }
 
     /// Sets the client's user, which must be the same as before, if there was one. From now on, only that user can resume
@@ -341,30 +283,12 @@ impl Sessions {
         &self.memberships
     }
 
-    /// Enters a room; a plain client leaves the one that it is in. If the client can't enter, it stays where it is.
-    pub(super) fn enter(
-        &self,
-        session: &Arc<Session>,
-        generation: Generation,
-        enter: &EnterCommand<'_>,
-    ) -> Result<Result<(), CantEnter>, Superseded> {
-        let entered = self.memberships.enter(session, generation, enter)?;
-        Ok(entered.map(|membership| self.check_closed(session, &membership)))
+    pub(super) fn admission(&self) -> &Admission {
+        &self.admission
     }
 
-    /// Lets a member return, or ask again for the frames that it has missed. The other members do not notice.
-    pub(super) fn come_back(
-        &self,
-        session: &Arc<Session>,
-        generation: Generation,
-        room: &RoomId,
-        wants: Option<ReplayRequest>,
-        slow: SlowConsumer,
-    ) -> Result<(), Superseded> {
-        if let Some(membership) = self.memberships.come_back(session, generation, room, wants, slow)? {
-            self.check_closed(session, &membership);
-        }
-        Ok(())
+    pub(super) fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     /// Ends the membership in a room, if there is one, and sends the client these frames; its connection stays.
@@ -416,7 +340,12 @@ impl Sessions {
     }
 
     /// The only place where a session ends. Afterwards its membership has left the room.
-    fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Option<Box<Absence>> {
+    pub(super) fn end(
+        &self,
+        session: &Arc<Session>,
+        state: &mut State,
+        reason: LeaveReason,
+    ) -> Option<Box<Absence>> {
         let absence = match std::mem::replace(&mut state.phase, Phase::Ended) {
             Phase::Detached(absence) => Some(absence),
             _ => None,
@@ -440,20 +369,9 @@ impl Sessions {
         absence
     }
 
-    /// Tells a client if its room was closed while it was entering, because nothing else does.
-    fn check_closed(&self, session: &Arc<Session>, membership: &Membership) {
-        if !self.rooms.is_closed(&membership.room) {
-            return;
-        }
-        match self.admission.is_closing() {
-            true => drop(self.close(session, LeaveReason::Shutdown)),
-            false => self.expel(session, &membership.room),
-        }
-    }
-
     /// Calls the host's callbacks, without the session's lock. A shutdown waits for the absence's permit, if there is
     /// no connection whose permit it waits for.
-    fn after_end(&self, session: &Arc<Session>, absence: Option<Box<Absence>>) {
+    pub(super) fn after_end(&self, session: &Arc<Session>, absence: Option<Box<Absence>>) {
         // A panic in a callback could only end what is ending anyway.
         let _ = self.run_callbacks(session);
         drop(absence);
