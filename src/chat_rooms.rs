@@ -1,5 +1,8 @@
 //! `ChatRooms`, the host's handle.
 
+mod users;
+
+use std::borrow::Cow;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
 use crate::browser::script::ClientScript;
-use crate::builder::ChatRoomsBuilder;
+use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 use crate::connection::{Opening, serve};
 use crate::delivery::NotPublished;
 use crate::engine::Engine;
@@ -19,13 +22,13 @@ use crate::engine::consistency::ConsistencyReport;
 use crate::error::{BuildError, SendError};
 use crate::hooks::auth::Admission;
 use crate::hooks::user::User;
-use crate::http::edge::Edge;
+use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
 use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::inbound::Body;
+use crate::protocol::inbound::{self, Body};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, host_frame};
 use crate::socket::Transport;
@@ -34,7 +37,8 @@ use crate::stats::Stats;
 /// A handle to a set of chat rooms.
 ///
 /// It creates the service or layer that clients connect to, sends messages, lists rooms and members, removes
-/// members, and shuts down. All clones, layers and services share the same rooms.
+/// members, and shuts down. All clones, layers and services share the same rooms. Hooks get a
+/// [`WeakChatRooms`](crate::WeakChatRooms).
 ///
 /// ```
 /// use serde_json::json;
@@ -60,6 +64,10 @@ pub struct ChatRooms {
 }
 
 impl ChatRooms {
+    fn new(engine: Arc<Engine>, gate: Arc<Gate>) -> ChatRooms {
+        ChatRooms { edge: Arc::new(Edge::new(engine.clone(), gate)), engine }
+    }
+
     /// Returns a builder with default settings.
     pub fn builder() -> ChatRoomsBuilder {
         ChatRoomsBuilder::default()
@@ -182,9 +190,15 @@ impl ChatRooms {
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
-        let room = self.engine.rooms.get(room.as_ref()).ok_or(SendError::NoSuchRoom)?;
-        match self.engine.rooms.publish(&room, &body.host_frame(room.id())) {
-            Ok(_) => Ok(()),
+        let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.online() > 0);
+        let room = room.ok_or(SendError::NoSuchRoom)?;
+        let frame = body.host_frame(room.id());
+        let sent = match self.transient_event(&text) {
+            Some(event) => self.engine.rooms.send_transient(&room, &event, &frame),
+            None => self.engine.rooms.publish(&room, &frame).map(drop),
+        };
+        match sent {
+            Ok(()) => Ok(()),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
             Err(NotPublished::BatchFull | NotPublished::Held) => Err(SendError::Busy),
         }
@@ -228,10 +242,10 @@ impl ChatRooms {
         Ok(reached)
     }
 
-    /// Returns the rooms that have members, in no particular order.
+    /// Returns the rooms that have members, in no particular order. To count their users, it visits all members.
     pub fn rooms(&self) -> Vec<RoomInfo> {
         let rooms = self.engine.rooms.all();
-        rooms.iter().map(|room| RoomInfo { id: room.id().clone(), online: room.online() }).collect()
+        rooms.iter().filter(|room| room.online() > 0).map(|room| RoomInfo::of(room)).collect()
     }
 
     /// Returns the members of a room in the order in which they entered; none if the room does not exist.
@@ -269,7 +283,7 @@ impl ChatRooms {
         self.engine.stats()
     }
 
-    /// Compares members, counts, sessions and resume tokens with each other, for tests.
+    /// Compares members, counts, sessions, users and resume tokens with each other, for tests.
     ///
     /// While the engine is idle, the report has no faults. While members enter and leave, it can have transient ones.
     ///
@@ -299,6 +313,15 @@ impl ChatRooms {
         self.engine.shutdown().await;
     }
 
+    /// The event of a frame, if it is a transient one.
+    fn transient_event<'a>(&self, frame: &'a str) -> Option<Cow<'a, str>> {
+        let events = &self.engine.config().events;
+        if events.transient.is_empty() {
+            return None;
+        }
+        inbound::event_of(frame).filter(|event| events.is_transient(event))
+    }
+
     fn serialize(&self, value: &impl Serialize) -> Result<String, SendError> {
         let text = host_frame::serialize(value)?;
         if self.engine.config().limits.is_too_big(text.len()) {
@@ -316,8 +339,18 @@ impl ChatRoomsBuilder {
     /// If settings are invalid or contradict each other. The error says which ones and what to change.
     pub fn build(mut self) -> Result<ChatRooms, BuildError> {
         let (origins, proxies) = (std::mem::take(&mut self.origins), std::mem::take(&mut self.proxies));
-        let engine = Arc::new(self.into_engine()?);
-        Ok(ChatRooms { edge: Arc::new(Edge::new(engine.clone(), origins, proxies)), engine })
+        let handle = self.handle.clone();
+        let (engine, gate) = (Arc::new(self.into_engine()?), Arc::new(Gate::new(origins, proxies)));
+        handle.set(&engine, &gate);
+        Ok(ChatRooms::new(engine, gate))
+    }
+}
+
+impl WeakChatRooms {
+    /// Returns the chat rooms. `None` before they are built, and after they were dropped: all handles, layers and
+    /// services are gone, and no connection is left.
+    pub fn upgrade(&self) -> Option<ChatRooms> {
+        self.get().map(|(engine, gate)| ChatRooms::new(engine, gate))
     }
 }
 
@@ -329,6 +362,9 @@ pub struct RoomInfo {
     pub id: RoomId,
     /// The number of members.
     pub online: usize,
+    /// The number of different users among the members, by their ids. A user with several connections in the room counts
+    /// once; anonymous members do not count.
+    pub users: usize,
 }
 
 /// A member of a room.

@@ -78,12 +78,19 @@
 //! notice, and [`RoomEvents`] see one enter and one leave, no matter how often the connection breaks in between. Both
 //! are off by default. `docs/protocol.md` in the repository describes the frames.
 //!
+//! # Events of your own
+//!
+//! Members may send any event. Name those that only you may send with
+//! [`host_events`](ChatRoomsBuilder::host_events), and those that are of no use later, such as typing, with
+//! [`transient_events`](ChatRoomsBuilder::transient_events): they take no place in the history, and are dropped first.
+//!
 //! # Hooks
 //!
 //! - [`Authenticate`] checks upgrade requests and tokens. `JwtAuth` (feature `jwt`) is an implementation. A [`User`] can
 //!   expire, unless the client sends a new token ([`OnExpiry`]).
 //! - [`RoomPolicy`] decides whether a user may enter a room and what happens to each message.
-//! - [`RoomEvents`] is called when members enter and leave, and for messages. [`event_channel`] makes a channel of it.
+//! - [`RoomEvents`] is called when members enter and leave, for messages, and when users are online and offline.
+//!   [`event_channel`] makes a channel of it.
 //!
 //! No hook is called under a lock. A hook that takes too long is cancelled. A panic ends at most its own connection.
 //!
@@ -98,8 +105,8 @@
 //!
 //! Every resource that a client can use has a limit with a safe default: see [`Limits`], [`RateLimits`] and
 //! [`Timeouts`]. A client that sends too much gets `rate_limited` errors, and is disconnected if it continues. A client
-//! that reads too slowly delays nobody else: its send queue is limited, and when it is full, the client is disconnected
-//! or misses frames, as you choose ([`SlowConsumer`]).
+//! that reads too slowly delays nobody else for long: its send queue is limited, and when it is full, the client is
+//! disconnected or misses frames, as you choose ([`SlowConsumer`]).
 //!
 //! By default, browsers may connect only from pages of the same host ([`Origins`]). Limits per address apply **only if
 //! you supply the address**, as a [`PeerAddr`] in each request's extensions. Behind a proxy, also set
@@ -166,7 +173,7 @@ mod sync;
 mod tasks;
 
 pub use crate::browser::script::{ClientScript, ScriptBody};
-pub use crate::builder::ChatRoomsBuilder;
+pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
@@ -178,10 +185,10 @@ pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
 pub use crate::error::{BuildError, SendError};
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
-pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents};
+pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline};
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
-pub use crate::hooks::policy::{EnterRequest, MessageRequest, RoomPolicy, Verdict};
+pub use crate::hooks::policy::{EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::http::body::{NoBody, ResponseBody};
 pub use crate::http::layer::ChatRoomsLayer;
@@ -190,7 +197,7 @@ pub use crate::http::proxies::TrustedProxies;
 pub use crate::http::refusal::{Refusal, RefusalKind};
 pub use crate::http::response_future::ResponseFuture;
 pub use crate::http::service::{ChatRoomsService, NoService};
-pub use crate::ids::{ConnectionId, Name, RoomId};
+pub use crate::ids::{ConnectionId, Name, ParseConnectionIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 pub use crate::stats::Stats;

@@ -181,6 +181,11 @@ impl Admission {
         self.peers.totals().0
     }
 
+    /// Makes a shutdown wait until the token is dropped.
+    pub(crate) fn hold_shutdown(&self) -> TaskTrackerToken {
+        self.tasks.token()
+    }
+
     /// From now on, no connection is accepted.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);

@@ -11,7 +11,7 @@ const MIN_BYTES: usize = 64 * 1024;
 /// How many of a room's frames are kept for members that return.
 ///
 /// A room drops its oldest frames as soon as any of the three bounds is exceeded. It frees all of them when
-/// they are too old, and when the last member leaves.
+/// they are too old, and, unless you say [`keep_for`](History::keep_for), when the last member leaves.
 ///
 /// **Memory.** A room keeps at most [`bytes`](History::bytes) of frames, and allocates up to twice as much. With
 /// `History::last(100)`, that is 100 KiB and at most 200 KiB for each room in which that much was sent within the last
@@ -30,6 +30,7 @@ pub struct History {
     frames: usize,
     bytes: usize,
     age: Duration,
+    kept_for: Duration,
 }
 
 impl History {
@@ -40,7 +41,7 @@ impl History {
     /// average, set [`max_bytes`](History::max_bytes) as well.
     pub fn last(frames: usize) -> History {
         let bytes = frames.saturating_mul(BYTES_PER_FRAME).max(MIN_BYTES);
-        History { frames, bytes, age: Duration::from_secs(5 * 60) }
+        History { frames, bytes, age: Duration::from_secs(5 * 60), kept_for: Duration::ZERO }
     }
 
     /// Replaces the maximum age of the frames.
@@ -53,6 +54,17 @@ impl History {
     #[must_use]
     pub fn max_bytes(self, bytes: usize) -> History {
         History { bytes, ..self }
+    }
+
+    /// Keeps the frames of a room for this long after its last member has left, so that the next member finds them.
+    /// Default: zero, which frees them with the last member.
+    ///
+    /// The room keeps its epoch, so a client that returns recovers what it has missed. An empty room that is kept counts
+    /// against [`Limits::max_rooms`](crate::Limits::max_rooms), and is the first to go if there are too many. Frames
+    /// older than [`age`](History::age) are freed in any case; without frames, no room is kept.
+    #[must_use]
+    pub fn keep_for(self, time: Duration) -> History {
+        History { kept_for: time, ..self }
     }
 
     /// The number of frames that a room keeps.
@@ -68,6 +80,11 @@ impl History {
     /// The maximum age of the frames.
     pub fn age(&self) -> Duration {
         self.age
+    }
+
+    /// How long a room keeps its frames after its last member has left.
+    pub fn kept_for(&self) -> Duration {
+        self.kept_for
     }
 }
 

@@ -98,7 +98,8 @@ options! {
         /// Frames that may wait in a connection's send queue.
         ///
         /// The send queue holds frames that the kernel's socket buffer does not accept. When it is full, the
-        /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer) policy applies.
+        /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer) policy applies. A client for which its room waits
+        /// ([`SlowConsumer::Close`](crate::SlowConsumer::Close)) may have more frames, but not more bytes.
         max_queue_frames: usize = 1024;
 
         /// Bytes that may wait in a connection's send queue.
@@ -108,8 +109,9 @@ options! {
         /// more than this limit arrives. A slow connection therefore holds at most this limit and one burst,
         /// twice the limit in total, and shares most of that memory with the other slow members.
         ///
-        /// This limit also bounds what a room may gather between two deliveries. Beyond it, senders have to
-        /// wait.
+        /// This limit also bounds what a room may gather between two deliveries: an eighth of it from members, and
+        /// half of it from you. Beyond that, members have to wait, and you get
+        /// [`SendError::Busy`](crate::SendError::Busy).
         max_queue_bytes: usize = 1024 * 1024;
 
         /// Malformed frames in a row that close a connection with 1008.

@@ -50,6 +50,7 @@ async fn accept(connection: &mut Connection, user: User) -> Result<(), End> {
     if connection.is_v1() {
         connection.send(&outbound::authenticated(left));
     }
+    connection.attachment().run_callbacks()?;
     for membership in connection.attachment().memberships() {
         may_stay(connection, membership.room.id()).await?;
     }
@@ -82,7 +83,7 @@ pub(super) fn expire(connection: &mut Connection) -> Result<(), End> {
 pub(super) async fn may_stay(connection: &mut Connection, room: &RoomId) -> Result<bool, End> {
     let engine = connection.engine().clone();
     let session = connection.attachment().session().clone();
-    let membership = connection.attachment().membership(Some(room.as_str()));
+    let membership = connection.attachment().membership(room.as_str());
     let (Some(policy), Some(membership)) = (engine.policy(), membership) else { return Ok(true) };
     let user = session.user();
     let request = EnterRequest {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,18 +10,16 @@ use std::time::Duration;
 use crate::admission::{Action, Permit};
 use crate::config::Config;
 use crate::connection::deadline::Deadline;
-use crate::connection::end::End;
+use crate::connection::end::{self, End};
 use crate::connection::faults::Faults;
-use crate::connection::publish::Attempt;
-use crate::connection::rate_limiter::{Exceeded, MAX_PONG, RateLimiter};
+use crate::connection::rate_limiter::{Exceeded, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
-use crate::connection::{Opening, auth, join, leave, publish, resume};
+use crate::connection::{Opening, auth, frames};
 use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::inbound::{self, Inbound};
 use crate::protocol::outbound::{About, WelcomeFrame};
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
@@ -50,9 +48,6 @@ pub(super) struct Connection {
     /// Dropped last: a shutdown waits for it, and so for the end of the session.
     permit: Permit,
 }
-
-/// What is left to do for a frame.
-type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + Send + 'a>>;
 
 /// What comes next.
 enum Event {
@@ -129,15 +124,7 @@ impl Connection {
 
     async fn finish(self, reason: LeaveReason) {
         let Connection { engine, attachment, permit, .. } = self;
-        let counters = &engine.context.counters;
-        match reason {
-            LeaveReason::HeartbeatMissed => counters.heartbeats_missed.add(1),
-            LeaveReason::Slow => counters.slow.add(1),
-            LeaveReason::Flooded => counters.flooded.add(1),
-            LeaveReason::AuthFailed => counters.auth_failed.add(1),
-            LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
-            _ => {}
-        }
+        end::count(&engine.context.counters, reason);
         // After a stall, the tutorial's page opens a new connection while the old one ends. It then closes the new
         // one, and reconnects only if it has had a heartbeat.
         let is_late = reason == LeaveReason::Closed && engine.has_stalled();
@@ -167,7 +154,9 @@ impl Connection {
     pub(super) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, End> {
         let has_resumed = self.attachment.resume(tokens)?;
         if has_resumed {
-            self.has_entered();
+            if self.attachment.is_in_a_room() {
+                self.has_entered();
+            }
             self.restart_token_expiry();
         }
         Ok(has_resumed)
@@ -202,6 +191,19 @@ impl Connection {
         &mut self.rates
     }
 
+    pub(super) fn faults(&mut self) -> &mut Faults {
+        &mut self.faults
+    }
+
+    /// Whether nothing is done for the client before it has authenticated.
+    pub(super) fn is_auth_pending(&self) -> bool {
+        self.pending_auth
+    }
+
+    pub(super) fn subprotocol(&self) -> Subprotocol {
+        self.subprotocol
+    }
+
     /// Waits for an async hook. Returns `None` if it took too long.
     pub(super) async fn ask<T>(
         &mut self,
@@ -229,16 +231,6 @@ impl Connection {
                 Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
                 _ => Poll::Pending,
             }
-        })
-        .await
-    }
-
-    /// Checks whether the client is still there, or has sent something to handle.
-    pub(super) async fn look(&mut self) -> Result<(), End> {
-        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
-        poll_fn(|cx| match attachment.poll_turn(cx, inbox) {
-            Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
-            _ => Poll::Ready(Ok(())),
         })
         .await
     }
@@ -302,6 +294,7 @@ impl Connection {
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+        self.attachment.run_callbacks()?;
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await {
                 Event::Turn(Turn::Messages) => {}
@@ -316,7 +309,7 @@ impl Connection {
             #[allow(clippy::while_let_loop, reason = "the task would have room for the text twice")]
             loop {
                 let Some(text) = self.inbox.texts.pop_front() else { break };
-                let Some(rest) = self.on_text(text.as_str())? else { continue };
+                let Some(rest) = frames::handle(self, text.as_str())? else { continue };
                 rest.await?;
             }
             // While idle, keep memory for one message only, not for a burst.
@@ -340,54 +333,6 @@ impl Connection {
             });
         }
         self.attachment.poll_turn(cx, &mut self.inbox).map(Event::Turn)
-    }
-
-    /// Does immediately what does not have to wait. Work that has to wait is boxed: it is rare, and otherwise every
-    /// connection would reserve memory for the largest of these futures.
-    fn on_text<'a>(&'a mut self, text: &'a str) -> Result<Option<Rest<'a>>, End> {
-        let inbound = Inbound::parse(text, self.subprotocol, self.config().limits.max_depth);
-        if matches!(inbound, Ok(Inbound::Pong)) && text.len() <= MAX_PONG {
-            self.faults.reset_bad_frames();
-            self.rates.check_others(1)?;
-            return Ok(None);
-        }
-        let rate = self.rates.check_message(text.len());
-        let inbound = match inbound {
-            Ok(inbound) => inbound,
-            Err(error) => return self.refuse(error, About::Nothing).map(|()| None),
-        };
-        if let Err(exceeded) = rate {
-            let cid = inbound.cid();
-            let about = cid.as_deref().map_or(About::Nothing, About::Message);
-            return self.refuse_excess(exceeded, about).map(|()| None);
-        }
-        self.faults.reset_bad_frames();
-        // Enters and tokens have rates of their own, which are checked later.
-        if !matches!(inbound, Inbound::Enter(_) | Inbound::Auth(_)) {
-            self.rates.forgive();
-        }
-        match inbound {
-            Inbound::Pong => Ok(None),
-            Inbound::Ping if self.is_v1() => {
-                self.send(outbound::PONG);
-                Ok(None)
-            }
-            Inbound::Ping => self.refuse(inbound::reserved("heartbeat"), About::Nothing).map(|()| None),
-            Inbound::Auth(token) => Ok(Some(Box::pin(auth::authenticate(self, token)))),
-            _ if self.pending_auth => {
-                self.send_no_auth("authenticate first: send {\"event\":\"auth\",\"message\":TOKEN}");
-                Ok(None)
-            }
-            Inbound::Enter(enter) => Ok(Some(Box::pin(join::join(self, enter)))),
-            Inbound::Leave(room) => leave::leave(self, room).map(|()| None),
-            Inbound::Resume(tokens) => resume::resume(self, tokens).map(|()| None),
-            Inbound::Publish(message) => match publish::publish(self, text, message)? {
-                Attempt::Done => Ok(None),
-                Attempt::Wait(message, why) => {
-                    Ok(Some(Box::pin(publish::publish_later(self, text, message, why))))
-                }
-            },
-        }
     }
 
     /// The user's authentication has expired, and the client has to send a new token.

@@ -1,11 +1,14 @@
 //! Entering a room: for the first time, from another one, or when a client returns.
 
+use tokio::task::yield_now;
+
 use crate::admission::Action;
 use crate::config::SlowConsumer;
 use crate::connection::auth::may_stay;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
-use crate::delivery::{Recipient, Refused};
+use crate::connection::history;
+use crate::delivery::{Recipient, Refused, ReplayRequest};
 use crate::hooks::guard;
 use crate::hooks::policy::EnterRequest;
 use crate::ids::{ConnectionId, IdError, Name, RoomId};
@@ -13,12 +16,11 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
 use crate::protocol::outbound::About;
-use crate::protocol::position::Position;
 use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::room::EnterError;
-use crate::session::{CantEnter, EnterCommand};
+use crate::session::{CantEnter, EnterCommand, removal};
 
 /// How many anonymous members may lose a name to the user whose own it is in one enter.
 const MAX_PUT_OUTS: usize = 8;
@@ -28,17 +30,14 @@ struct Checked<'a> {
     name: Name,
     room: RoomId,
     body: Body<'a>,
-    since: Option<Position>,
+    wants: Option<ReplayRequest>,
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
     end_if_closing(connection)?;
-    let id = match &enter.room {
-        RoomField::Id(id) => Some(id.clone()),
-        RoomField::Invalid | RoomField::OtherKey => None,
-    };
+    let id = enter.room.id().map(str::to_owned);
     let about = id.as_deref().map_or(About::Nothing, About::Enter);
-    let is_back = id.as_deref().is_some_and(|id| is_back(connection, id));
+    let is_back = id.as_deref().is_some_and(|id| connection.attachment().is_away(id));
     // A session may be in more rooms than a client may enter in a minute.
     if !is_back
         && let Err(exceeded) =
@@ -47,7 +46,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         return connection.refuse_excess(exceeded, about);
     }
     connection.rates().forgive();
-    let Checked { name, room, body, since } = match check(connection, enter) {
+    let Checked { name, room, body, wants } = match check(connection, enter) {
         Ok(checked) => checked,
         Err(error) => return connection.refuse(error, about),
     };
@@ -60,7 +59,8 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     if is_there {
         let attachment = connection.attachment();
         if connection.is_v1() {
-            attachment.come_back(&room, since, slow)?;
+            let wants = history::may_have(connection, &room, &name, wants).await?;
+            connection.attachment().come_back(&room, wants, slow)?;
         } else {
             attachment.repeat_enter(&body, slow)?;
         }
@@ -73,13 +73,14 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     if !is_allowed(connection, &room, &name, &body).await? {
         return Ok(());
     }
+    let wants = history::may_have(connection, &room, &name, wants).await?;
     if connection.engine().rooms.get(room.as_str()).is_none()
         && let Err(exceeded) =
             connection.rates().check_new_room().and_then(|()| connection.check_shared(Action::NewRoom))
     {
         return connection.refuse_excess(exceeded, about);
     }
-    let command = EnterCommand { name: &name, room: &room, body: &body, since, slow };
+    let command = EnterCommand { name: &name, room: &room, body: &body, wants, slow };
     let mut entered = connection.attachment().enter(&command)?;
     // Another anonymous client may take the name as soon as it is free.
     let mut attempts = 0..MAX_PUT_OUTS;
@@ -104,13 +105,6 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     }
 }
 
-/// Whether the client is in the room by a session that it has resumed, and has not entered the room again since.
-fn is_back(connection: &Connection, room: &str) -> bool {
-    let attachment = connection.attachment();
-    let membership = attachment.membership(Some(room));
-    membership.is_some_and(|membership| !attachment.is_subscribed(&membership.room))
-}
-
 /// During a shutdown, rooms are closed before all clients are told. A client that was refused by one would stay away.
 fn end_if_closing(connection: &Connection) -> Result<(), End> {
     match connection.engine().admission.is_closing() {
@@ -120,7 +114,7 @@ fn end_if_closing(connection: &Connection) -> Result<(), End> {
 }
 
 fn is_in(connection: &Connection, room: &RoomId, name: &Name) -> bool {
-    let membership = connection.attachment().membership(Some(room.as_str()));
+    let membership = connection.attachment().membership(room.as_str());
     membership.is_some_and(|membership| membership.name == *name)
 }
 
@@ -141,7 +135,14 @@ fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId, name: &
         Subprotocol::V1 => outbound::left(room.as_str(), Some((code, text))),
     };
     engine.context.counters.errors.add(1);
-    engine.sessions.put_out(&session, room, name, LeaveReason::NameTaken, &frame::text(frame.as_bytes()));
+    removal::put_out(
+        &engine.sessions,
+        &session,
+        room,
+        name,
+        LeaveReason::NameTaken,
+        &frame::text(frame.as_bytes()),
+    );
 }
 
 /// Asks the policy, and tells the client if it refuses.
@@ -156,8 +157,8 @@ async fn is_allowed(
     let session = connection.attachment().session().clone();
     let user = session.user();
     let from = match connection.is_v1() {
-        true => connection.attachment().membership(Some(room.as_str())),
-        false => connection.attachment().membership(None),
+        true => connection.attachment().membership(room.as_str()),
+        false => connection.attachment().active_membership(None),
     };
     let body = format!("{}}}", body.as_str());
     let request = EnterRequest {
@@ -172,7 +173,7 @@ async fn is_allowed(
     };
     let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
         // A client that is gone meanwhile does not enter.
-        Some(Ok(())) => return connection.look().await.map(|()| true),
+        Some(Ok(())) => return connection.watch(yield_now()).await.map(|()| true),
         Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
         None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
     };
@@ -193,9 +194,15 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     let limits = &connection.config().limits;
     let bad_name = |why: &str| PeerError::new(ErrorCode::BadName, format!("the name {why}"));
     let claimed = enter.name.as_deref();
-    let since = enter.since.filter(|_| connection.is_v1());
-    let body = if since.is_some() { enter.body.without_since() } else { enter.body };
-    let since = since.map(resume::since).transpose()?.flatten();
+    let (since, last) = match connection.is_v1() {
+        true => (enter.since, enter.last),
+        false => (None, None),
+    };
+    let body = if since.or(last).is_some() { enter.body.without_wishes() } else { enter.body };
+    let wants = match (since, last) {
+        (Some(since), _) => resume::since(since)?.map(ReplayRequest::Since),
+        (None, last) => last.map(resume::last).transpose()?.map(ReplayRequest::Last),
+    };
     if body.as_str().len() >= limits.max_enter_bytes {
         let max = limits.max_enter_bytes;
         let text = format!("the enter has {} bytes; at most {max} are allowed", body.as_str().len() + 1);
@@ -213,7 +220,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     })?;
     let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
     let room = room_id(connection, &enter.room)?;
-    Ok(Checked { name, room, body, since })
+    Ok(Checked { name, room, body, wants })
 }
 
 /// Checks that a room id is within the limits.

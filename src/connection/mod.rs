@@ -5,6 +5,8 @@ mod connection_task;
 mod deadline;
 mod end;
 mod faults;
+mod frames;
+mod history;
 mod join;
 mod leave;
 mod publish;

@@ -12,6 +12,9 @@ use crate::protocol::subprotocol::Subprotocol;
 /// Bytes of an answer to a heartbeat. One that is longer counts as a message.
 pub(super) const MAX_PONG: usize = 128;
 
+/// After a pause of this many seconds, the token buckets of messages are full again.
+const PAUSE: u8 = 2;
+
 /// The token buckets of one connection.
 pub(super) struct RateLimiter {
     context: Arc<Context>,
@@ -20,11 +23,15 @@ pub(super) struct RateLimiter {
     bytes: TokenBucket,
     /// For answers to heartbeats, pings, pongs, and parts of messages.
     others: TokenBucket,
+    transients: TokenBucket,
     enters: TokenBucket,
     rooms: TokenBucket,
     auths: TokenBucket,
     /// Frames beyond the rates, minus later ones within the rates.
     violations: u32,
+    /// The second, modulo 256, in which the last message came, if the client was kept waiting and has sent without a
+    /// pause since.
+    catching_up: Option<u8>,
 }
 
 /// A rate was exceeded.
@@ -45,10 +52,12 @@ impl RateLimiter {
             messages: of(messages(limits)),
             bytes: of(bytes(limits)),
             others: TokenBucket::new(others(limits, context.heartbeat_of(subprotocol)), now),
+            transients: of(transients(limits)),
             enters: TokenBucket::new(enters(limits), now),
             rooms: TokenBucket::new(rooms(limits), now),
             auths: TokenBucket::new(auths(limits), now),
             violations: 0,
+            catching_up: None,
             subprotocol,
             context,
         }
@@ -58,6 +67,10 @@ impl RateLimiter {
     pub(super) fn check_message(&mut self, len: usize) -> Result<(), Exceeded> {
         let Context { config, clock, .. } = &*self.context;
         let limits = &config.rate_limits;
+        if let Some(last) = self.catching_up {
+            let now = clock.now().as_secs() as u8;
+            self.catching_up = (now.wrapping_sub(last) <= PAUSE).then_some(now);
+        }
         self.messages.take(1, messages(limits), || clock.now()).map_err(|wait| Exceeded {
             limit: format!("more than {} messages per second", limits.max_messages_per_second),
             wait,
@@ -66,6 +79,32 @@ impl RateLimiter {
             limit: format!("more than {} bytes per second", limits.max_bytes_per_second),
             wait,
         })
+    }
+
+    /// Counts a transient frame. Returns whether it is within its rate. One that is not gets no answer, and counts as a
+    /// frame that is not a message.
+    pub(super) fn check_transient(&mut self) -> Result<bool, LeaveReason> {
+        let Context { config, clock, counters, .. } = &*self.context;
+        let limits = &config.rate_limits;
+        if self.transients.take(1, transients(limits), || clock.now()).is_ok() {
+            return Ok(true);
+        }
+        let rate = others(limits, self.context.heartbeat_of(self.subprotocol));
+        match self.others.take(1, rate, || clock.now()) {
+            Ok(()) => counters.rate_limited.add(1),
+            Err(_) => self.add_violations(1)?,
+        }
+        Ok(false)
+    }
+
+    /// Notes that the client was kept waiting. What it sent meanwhile comes faster than it was sent.
+    pub(super) fn keep_waiting(&mut self) {
+        self.catching_up = Some(self.context.clock.now().as_secs() as u8);
+    }
+
+    /// Whether a message beyond a rate should wait, because the client may have sent it within the rate.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.catching_up.is_some()
     }
 
     /// A frame was within all of its rates.
@@ -127,6 +166,10 @@ impl RateLimiter {
 
 fn messages(limits: &RateLimits) -> Rate {
     Rate::per_second(limits.max_messages_per_second)
+}
+
+fn transients(limits: &RateLimits) -> Rate {
+    Rate::per_second(limits.max_transient_per_second)
 }
 
 fn bytes(limits: &RateLimits) -> Rate {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::{Broker, MemoryBroker, Stamp};
+use crate::clock::Clock;
 use crate::config::UniqueNames;
 use crate::delivery::batch::Batch;
 use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
 use crate::delivery::recipient::Recipient;
 use crate::delivery::registry::Registry;
+use crate::delivery::transient::TransientBatch;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::bench_cases::{ENTER, MESSAGE, parse_message};
@@ -59,7 +61,7 @@ pub fn join_leave_while_delivering(members: u64) -> impl FnMut() {
 /// A client opens a room and leaves it, which removes the room, among this many others.
 pub fn open_and_leave(others: u64) -> impl FnMut() {
     let broker = Arc::new(MemoryBroker::default());
-    let registry = Registry::new(usize::MAX, None, UniqueNames::Off);
+    let registry = Registry::new(usize::MAX, None, UniqueNames::Off, Clock::new());
     let (handle, frame, out) = (no_recipient(), enter(), outbound::out("Ann"));
     let opener = broker.clone();
     let enter = move |registry: &Registry, id: &RoomId| {
@@ -96,7 +98,7 @@ pub(crate) fn batch_of(messages: usize) -> Batch {
 /// A room with these members, which have subscribed to it.
 pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> {
     let broker = MemoryBroker::default();
-    let room = Arc::new(LiveRoom::new("lobby".into(), Stamp::start(Epoch(1)), None, UniqueNames::Off));
+    let room = Arc::new(LiveRoom::new("lobby".into(), 0, Stamp::start(Epoch(1)), None, UniqueNames::Off));
     for (id, handle) in members.enumerate() {
         let mut state = room.lock();
         handle.subscribe(&room, state.seq());
@@ -177,6 +179,8 @@ impl Recipient for NoRecipient {
     fn unsubscribe(&self, _: &LiveRoom) {}
 
     fn deliver(&self, _: &LiveRoom, _: &Batch) {}
+
+    fn deliver_transients(&self, _: &LiveRoom, _: &TransientBatch) {}
 
     fn fail(&self) {}
 }

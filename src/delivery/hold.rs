@@ -1,43 +1,106 @@
-//! How long a room's readers may hold back its senders.
+//! How long a reader may hold back its room's senders, and how fast they may send meanwhile.
 
 use std::time::Duration;
 
-/// After a reader that is behind has made progress, senders wait for this long.
-pub(crate) const HOLD: Duration = Duration::from_millis(250);
+use crate::config::Limits;
 
-/// Within this time ...
-const WINDOW: Duration = Duration::from_secs(60);
+/// Readers that accept this many bytes per second are not slow, and a room's senders may always send as many together ...
+const MIN_BYTES_PER_SECOND: usize = 64 * 1024;
 
-/// ... readers may hold back a room's senders for this long. Beyond that, a reader that is behind is
-/// treated as slow, so that no member can delay a room forever.
-const BUDGET: Duration = Duration::from_secs(10);
+/// ... unless that would fill a send queue in less than this many seconds.
+const FILL_SECONDS: usize = 16;
 
-/// How much longer a room's senders may be held back.
+/// A frame counts as at least this many bytes.
+const MIN_FRAME: usize = 256;
+
+/// This much may pass at once, so that a room with little traffic notices nothing.
+const BURST: Duration = Duration::from_millis(250);
+
+/// A reader holds back senders for at least this long, or not at all.
+const MIN_HOLD: Duration = Duration::from_millis(250);
+
+/// A reader holds back senders for at most this long without progress. A kernel with a large send buffer accepts nothing
+/// for several seconds, and then a lot.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// A reader holds back senders for at most this long in total. If it is still behind then, they send more than it can
+/// read. Eight members that send a burst of 480 kB each take half of it on a line of 1 Mbit/s.
+const BUDGET: Duration = Duration::from_secs(60);
+
+/// One second of the budget comes back in this many seconds.
+const RENEWAL: u32 = 6;
+
+/// The rate, in bytes per second, that a reader has to keep up with, and that a room's senders can always use together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MinRate(u64);
+
+impl MinRate {
+    pub(crate) fn new(limits: &Limits) -> MinRate {
+        MinRate((limits.max_queue_bytes / FILL_SECONDS).clamp(1, MIN_BYTES_PER_SECOND) as u64)
+    }
+
+    /// How long a frame takes at this rate.
+    pub(super) fn time_of_frame(self, len: usize) -> Duration {
+        self.time_of(len.max(MIN_FRAME) as u64)
+    }
+
+    fn time_of(self, bytes: u64) -> Duration {
+        Duration::from_micros(bytes.saturating_mul(1_000_000) / self.0)
+    }
+}
+
+/// Lets the messages of a room's senders pass at the minimum rate while they are held back.
+#[derive(Debug, Default)]
+pub(super) struct Pacer {
+    /// When everything that has passed would have passed at the rate.
+    passed_at: Duration,
+}
+
+impl Pacer {
+    /// Whether a message that takes this long may pass now.
+    pub(super) fn pass(&mut self, now: Duration, time: Duration) -> bool {
+        let may_pass = self.passed_at <= now + BURST;
+        if may_pass {
+            self.passed_at = self.passed_at.max(now) + time;
+        }
+        may_pass
+    }
+}
+
+/// How much longer one reader may hold back senders.
 #[derive(Debug)]
 pub(crate) struct HoldBudget {
-    left: Duration,
-    /// When a sender last asked.
+    /// When it was last updated.
     at: Duration,
-    /// Whether it was made to wait then.
-    is_holding: bool,
+    /// Bytes that the reader had accepted then, modulo 2^32.
+    accepted: u32,
+    /// What is left of the time that its progress is worth: that of the accepted bytes at the minimum rate.
+    progress: Duration,
+    /// What is left of the time in total.
+    total: Duration,
+}
+
+impl Default for HoldBudget {
+    fn default() -> HoldBudget {
+        HoldBudget { at: Duration::ZERO, accepted: 0, progress: Duration::ZERO, total: BUDGET }
+    }
 }
 
 impl HoldBudget {
-    pub(crate) fn new() -> HoldBudget {
-        HoldBudget { left: BUDGET, at: Duration::ZERO, is_holding: false }
-    }
-
-    /// Whether a sender may be made to wait now. Counts the time since the last one was.
-    pub(crate) fn spend(&mut self, now: Duration) -> bool {
+    /// Counts the time since the last call, in which the reader was holding back senders or not, and the bytes that
+    /// it has accepted so far, modulo 2^32. Returns whether it may hold them back from now on.
+    pub(crate) fn update(&mut self, now: Duration, accepted: u32, rate: MinRate, was_holding: bool) -> bool {
         let past = now.saturating_sub(self.at);
-        let spent = if self.is_holding { past.min(HOLD) } else { Duration::ZERO };
-        let earned = past.min(WINDOW) / (WINDOW.as_secs() / BUDGET.as_secs()) as u32;
-        self.left = (self.left + earned).min(BUDGET).saturating_sub(spent);
-        self.at = now;
-        // Once the time is used up, enough for a whole wait has to accumulate first.
-        let least = if self.is_holding { Duration::ZERO } else { HOLD };
-        self.is_holding = self.left > least;
-        self.is_holding
+        let held = if was_holding { past } else { Duration::ZERO };
+        self.progress = self.progress.saturating_sub(held);
+        self.total = (self.total + past / RENEWAL).min(BUDGET).saturating_sub(held);
+        let is_used_up = self.progress.min(self.total).is_zero();
+        self.progress =
+            (self.progress + rate.time_of(accepted.wrapping_sub(self.accepted).into())).min(MAX_PAUSE);
+        (self.at, self.accepted) = (now, accepted);
+        // Once used up, enough for a while has to accumulate first.
+        let least = if was_holding && !is_used_up { Duration::ZERO } else { MIN_HOLD };
+        self.progress.min(self.total) > least
     }
 }
 
@@ -45,28 +108,91 @@ impl HoldBudget {
 mod tests {
     use super::*;
 
+    const KIB: u32 = 1024;
+
     const fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
     }
 
-    #[test]
-    fn senders_are_held_back_for_a_part_of_the_time() {
-        let (mut budget, mut now, mut held) = (HoldBudget::new(), ms(500_000), 0);
-        for _ in 0..12_000 {
-            now += ms(10);
-            held += u64::from(budget.spend(now)) * 10;
+    fn min_rate() -> MinRate {
+        MinRate::new(&Limits::default())
+    }
+
+    /// How many milliseconds of `time` a reader holds back senders that accepts `bytes` every `interval` milliseconds.
+    fn held(time: u64, interval: u64, bytes: u32) -> u64 {
+        let (mut budget, mut accepted, mut is_holding, mut held) = (HoldBudget::default(), 0, false, 0);
+        // It has kept up for a while.
+        budget.update(ms(1_000_000), 10 << 20, min_rate(), false);
+        for now in (0..time).step_by(10) {
+            if now > 0 && now % interval == 0 {
+                accepted += bytes;
+            }
+            is_holding = budget.update(ms(1_000_000 + now), (10 << 20) + accepted, min_rate(), is_holding);
+            held += u64::from(is_holding) * 10;
         }
-        // In two minutes: the initial budget, and a sixth of the time.
-        assert!((25_000..32_000).contains(&held), "{held}");
+        held
+    }
+
+    #[test]
+    fn a_reader_that_keeps_up_with_the_minimum_rate_holds_back_senders_until_its_budget_is_used_up() {
+        for (interval, bytes) in [(100, 7 * KIB), (1000, 64 * KIB), (7000, 448 * KIB), (100, 1000 * KIB)] {
+            assert_eq!(held(60_000, interval, bytes), 60_000, "{bytes} every {interval} ms");
+            // In five minutes: the budget, and a sixth of the time.
+            let held = held(300_000, interval, bytes);
+            assert!((100_000..111_000).contains(&held), "{bytes} every {interval} ms: {held}");
+        }
+    }
+
+    #[test]
+    fn a_reader_below_the_minimum_rate_soon_holds_back_nobody() {
+        for (interval, bytes) in [(1000, 0), (1000, 10), (250, 100), (20, 1)] {
+            let held = held(300_000, interval, bytes);
+            assert!((10_000..12_000).contains(&held), "{bytes} every {interval} ms: {held}");
+        }
+        // At half of the rate, each second of progress is used up in two.
+        let held = held(60_000, 1000, 32 * KIB);
+        assert!((20_000..41_000).contains(&held), "{held}");
+    }
+
+    #[test]
+    fn a_reader_that_has_accepted_hardly_anything_holds_back_nobody() {
+        let mut budget = HoldBudget::default();
+        assert!(!budget.update(ms(1000), 15 * KIB, min_rate(), false));
+        assert!(budget.update(ms(1000), 17 * KIB, min_rate(), false));
     }
 
     #[test]
     fn the_budget_comes_back() {
-        let (mut budget, mut now) = (HoldBudget::new(), ms(10));
-        while budget.spend(now) {
-            now += ms(10);
+        let (mut budget, mut now, mut accepted) = (HoldBudget::default(), ms(0), 0);
+        let mut second = |budget: &mut HoldBudget, was_holding| {
+            now += ms(1000);
+            accepted += 640 * KIB;
+            budget.update(now, accepted, min_rate(), was_holding)
+        };
+        assert!(second(&mut budget, false));
+        while second(&mut budget, true) {}
+        assert_eq!(budget.total, Duration::ZERO);
+        for _ in 0..=60 * RENEWAL {
+            second(&mut budget, false);
         }
-        assert!((10_000..13_000).contains(&(now.as_millis() as u64)), "{now:?}");
-        assert!(budget.spend(now + WINDOW));
+        assert_eq!(budget.total, BUDGET);
+    }
+
+    #[test]
+    fn messages_pass_at_the_minimum_rate() {
+        for (len, expected) in [(10, 256 * 60), (1024, 64 * 60), (64 * 1024, 60)] {
+            let (mut pacer, mut passed) = (Pacer::default(), 0);
+            for now in 0..60_000 {
+                passed += u64::from(pacer.pass(ms(now), min_rate().time_of_frame(len)));
+            }
+            assert!((expected..=expected + expected / 50 + 1).contains(&passed), "{passed} of {len} bytes");
+        }
+    }
+
+    #[test]
+    fn the_minimum_rate_fits_the_send_queue() {
+        for (queue, rate) in [(1 << 20, 64 * KIB), (16 * 1024, KIB), (1 << 30, 64 * KIB), (1, 1)] {
+            assert_eq!(MinRate::new(&Limits::default().max_queue_bytes(queue)), MinRate(rate.into()));
+        }
     }
 }

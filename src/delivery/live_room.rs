@@ -8,14 +8,16 @@ use bytes::Bytes;
 use crate::broker::{Broker, EventKind, Replica, Stamp};
 use crate::config::{History, UniqueNames};
 use crate::delivery::batch::{Batch, Pending};
-use crate::delivery::hold::{HOLD, HoldBudget};
+use crate::delivery::hold::Pacer;
 use crate::delivery::recipient::Recipient;
+use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::transient::{TransientBatch, Transients};
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::position::{Epoch, Position};
 use crate::room::{Member, Members, ReplayBuffer, Room};
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// A member's handle.
@@ -24,12 +26,13 @@ pub(crate) type Handle = Arc<dyn Recipient>;
 /// A room that many tasks share. Lock order: session state, registry shard, room, session slot.
 pub(crate) struct LiveRoom {
     id: RoomId,
+    id_hash: u64,
     /// The room's count, to be read without its lock.
     online: AtomicUsize,
     /// Whether a flush task is at work. It may end while another thread holds the lock.
     flushing: AtomicBool,
-    /// Until this time, in microseconds, senders wait for readers that are behind and catching up.
-    hold_until: AtomicU64,
+    /// How many readers hold back the senders.
+    holds: AtomicUsize,
     state: Mutex<RoomState>,
 }
 
@@ -39,21 +42,32 @@ pub(crate) struct RoomState {
     latest: Stamp,
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
+    pub(super) transients: Transients,
     replay: Option<Box<ReplayBuffer>>,
-    hold: HoldBudget,
+    /// Until when the room is kept without members.
+    kept_until: Option<Duration>,
+    pacer: Pacer,
 }
 
 /// The replay for a returning member.
 #[derive(Debug)]
 pub(crate) struct Replay {
+    /// Frames from before those, among which are the messages that a client wants to see.
+    pub(crate) history: Vec<Bytes>,
     /// The missed frames, in chunks. Those that follow are in the room's next batch.
     pub(crate) chunks: Vec<Bytes>,
     /// The `seq` before the first of them.
     pub(crate) start: u64,
     /// The `seq` of the last of them.
     pub(crate) end: u64,
-    /// Whether they are all frames since the member's position.
+    /// Whether they are all frames since the position that the client has named.
     pub(crate) is_complete: bool,
+}
+
+impl Replay {
+    fn nothing_after(seq: u64) -> Replay {
+        Replay { history: Vec::new(), chunks: Vec::new(), start: seq, end: seq, is_complete: false }
+    }
 }
 
 /// Applies a room's events to its state, on behalf of the broker.
@@ -80,6 +94,7 @@ impl Replica for Apply<'_, '_> {
 impl LiveRoom {
     pub(super) fn new(
         id: RoomId,
+        id_hash: u64,
         start: Stamp,
         history: Option<History>,
         unique_names: UniqueNames,
@@ -87,15 +102,21 @@ impl LiveRoom {
         let state = RoomState::new(&id, start, history, unique_names);
         LiveRoom {
             id,
+            id_hash,
             online: AtomicUsize::new(0),
             flushing: AtomicBool::new(false),
-            hold_until: AtomicU64::new(0),
+            holds: AtomicUsize::new(0),
             state: Mutex::new(state),
         }
     }
 
     pub(crate) fn id(&self) -> &RoomId {
         &self.id
+    }
+
+    /// A hash of the id: the same for each room with this id, one after the other.
+    pub(crate) fn id_hash(&self) -> u64 {
+        self.id_hash
     }
 
     /// Members of the room.
@@ -107,29 +128,36 @@ impl LiveRoom {
         self.online.store(online, Ordering::Relaxed);
     }
 
+    /// Whether the room is kept without members.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn is_kept(&self) -> bool {
+        self.lock().is_kept()
+    }
+
     pub(crate) fn members(&self) -> Members<Handle> {
         self.lock().room.members().clone()
     }
 
-    /// Makes senders wait for a moment for a reader that is behind and makes progress.
-    pub(crate) fn hold_senders(&self, now: Duration) {
-        self.hold_until.fetch_max((now + HOLD).as_micros() as u64, Ordering::Relaxed);
+    /// Limits the senders to the minimum rate, until as many [`LiveRoom::release_senders`] have followed.
+    pub(crate) fn hold_senders(&self) {
+        self.holds.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether senders should wait for readers.
-    pub(super) fn is_held(&self, now: impl FnOnce() -> Duration) -> Option<Duration> {
-        let until = self.hold_until.load(Ordering::Relaxed);
-        if until == 0 {
-            return None;
-        }
-        let now = now();
-        ((now.as_micros() as u64) < until).then_some(now)
+    /// Ends one [`LiveRoom::hold_senders`].
+    pub(crate) fn release_senders(&self) {
+        self.holds.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether senders are limited to the minimum rate.
+    pub(super) fn is_held(&self) -> bool {
+        self.holds.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the caller, which holds the lock, must start the flush task: something waits, and none
     /// is at work.
     pub(super) fn claim_flush(&self, state: &RoomState) -> bool {
-        state.pending.len() > 0 && !self.flushing.swap(true, Ordering::AcqRel)
+        (state.pending.len() > 0 || !state.transients.is_empty())
+            && !self.flushing.swap(true, Ordering::AcqRel)
     }
 
     /// The flush task has ended.
@@ -153,8 +181,10 @@ impl RoomState {
             latest: start,
             room: Room::new(unique_names),
             pending: Pending::new(id, history.is_some()),
+            transients: Transients::default(),
+            kept_until: None,
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
-            hold: HoldBudget::new(),
+            pacer: Pacer::default(),
         }
     }
 
@@ -192,6 +222,7 @@ impl RoomState {
     pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
         let Some(member) = self.room.leave(id) else { return };
         self.pending.remove_listener(member.handle.subprotocol());
+        self.transients.remove(id);
         let frame = RoomFrame { plain: "", v1: "".into(), has_room: false, tail: out, member: Some(id) };
         self.submit(broker, EventKind::Leave, &frame);
     }
@@ -207,48 +238,107 @@ impl RoomState {
         broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
     }
 
-    /// Whether a sender may be held back now; counts the time for which it is.
-    pub(super) fn may_hold(&mut self, now: Duration) -> bool {
-        self.hold.spend(now)
+    /// Whether a message that takes this long at the minimum rate may pass although senders are limited to it.
+    pub(super) fn pass(&mut self, now: Duration, time: Duration) -> bool {
+        self.pacer.pass(now, time)
     }
 
     /// What is to be delivered next, and to which members.
     pub(super) fn take(&mut self, now: Duration) -> (Members<Handle>, Batch) {
         let batch = self.pending.take();
-        if let Some(replay) = &mut self.replay {
+        if let Some(replay) = &mut self.replay
+            && !batch.is_empty()
+        {
             replay.push(now, batch.end(), batch.v1().clone());
         }
         (self.room.members().clone(), batch)
     }
 
-    /// The frames after a position up to the latest that was taken. If some of them are not kept, or if the position
-    /// is from an earlier room with this id, it is all that are kept.
-    pub(super) fn replay(&mut self, since: Position, now: Duration) -> Replay {
+    /// The transient frames that are to be delivered after the batch that was just taken.
+    pub(super) fn take_transients(&mut self) -> Option<Box<TransientBatch>> {
+        if self.transients.is_empty() {
+            return None;
+        }
+        let batch = self.transients.take(self.seq(), self.num());
+        (!self.room.is_closed()).then(|| Box::new(batch))
+    }
+
+    /// Notes that what was taken is delivered. Returns whether nothing waits.
+    pub(super) fn finish(&mut self) -> bool {
+        self.pending.finish() && self.transients.is_empty()
+    }
+
+    /// The frames that a client wants to have, up to the latest that was taken.
+    pub(super) fn replay(&mut self, wants: ReplayRequest, now: Duration) -> Replay {
         if let Some(replay) = &mut self.replay {
             replay.trim(now);
         }
+        match wants {
+            ReplayRequest::Since(since) => self.replay_since(since),
+            ReplayRequest::PartSince(since) => Replay { is_complete: false, ..self.replay_since(since) },
+            ReplayRequest::Last(_) => match self.replay.as_deref() {
+                // What was not taken yet follows in any case.
+                Some(replay) => {
+                    let history = replay.after(replay.start()).unwrap_or_default();
+                    Replay { history, ..Replay::nothing_after(self.pending.taken()) }
+                }
+                None => Replay::nothing_after(self.seq()),
+            },
+        }
+    }
+
+    /// The frames after a position. If some of them are not kept, or if the position is from an earlier room with this
+    /// id, it is all that are kept.
+    fn replay_since(&self, since: Position) -> Replay {
         let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
+        let all =
+            |chunks, start, end, is_complete| Replay { history: Vec::new(), chunks, start, end, is_complete };
         if since.epoch == self.epoch() && self.pending.has_v1_after(since.seq) {
-            return Replay { chunks: Vec::new(), start: since.seq, end: since.seq, is_complete: true };
+            return all(Vec::new(), since.seq, since.seq, true);
         }
         if since.epoch == self.epoch()
             && let Some(chunks) = replay.and_then(|replay| replay.after(since.seq))
         {
-            return Replay { chunks, start: since.seq, end: taken, is_complete: true };
+            return all(chunks, since.seq, taken, true);
         }
         match replay {
             // Frames are missing in between. What is kept is what a client would otherwise lose as well.
             Some(replay) if since.epoch != self.epoch() || since.seq < replay.start() => {
                 let start = replay.start();
-                Replay {
-                    chunks: replay.after(start).unwrap_or_default(),
-                    start,
-                    end: taken,
-                    is_complete: false,
-                }
+                all(replay.after(start).unwrap_or_default(), start, taken, false)
             }
-            _ => Replay { chunks: Vec::new(), start: seq, end: seq, is_complete: false },
+            _ => Replay::nothing_after(seq),
         }
+    }
+
+    /// Keeps the room without members for this long, from the first time that it is asked to. Returns whether it is
+    /// kept: only if there are frames to keep.
+    pub(super) fn keep(&mut self, time: Duration, now: impl FnOnce() -> Duration) -> bool {
+        let may_keep = !time.is_zero() && !self.room.is_closed() && self.has_frames();
+        if may_keep && self.kept_until.is_none() {
+            self.kept_until = Some(now().saturating_add(time));
+        }
+        may_keep
+    }
+
+    /// The room has members again, or is removed.
+    pub(super) fn keep_no_longer(&mut self) {
+        self.kept_until = None;
+    }
+
+    /// Whether the room is kept without members.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept_until.is_some()
+    }
+
+    /// Whether the room was kept long enough.
+    pub(super) fn is_expired(&mut self, now: Duration) -> bool {
+        self.trim(now);
+        self.kept_until.is_some_and(|until| until <= now || !self.has_frames())
+    }
+
+    fn has_frames(&self) -> bool {
+        self.pending.len() > 0 || self.replay.as_ref().is_some_and(|replay| !replay.is_empty())
     }
 
     /// Drops frames that have become too old.

@@ -1,11 +1,13 @@
-//! The rooms by their ids. A room is in the registry exactly as long as it has a member, or one that
-//! is moving there.
+//! The rooms by their ids. A room is in the registry as long as it has a member or one that is moving there, and longer
+//! only if its frames are kept for a while.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::broker::Stamp;
+use crate::clock::Clock;
 use crate::config::{History, UniqueNames};
 use crate::delivery::live_room::{LiveRoom, RoomState};
 use crate::ids::RoomId;
@@ -20,7 +22,10 @@ pub(crate) struct Registry {
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
     len: AtomicUsize,
+    /// Rooms without members.
+    empty: AtomicUsize,
     max_rooms: usize,
+    clock: Clock,
     history: Option<History>,
     unique_names: UniqueNames,
 }
@@ -30,12 +35,19 @@ pub(crate) struct Registry {
 pub(crate) struct TooManyRooms;
 
 impl Registry {
-    pub(crate) fn new(max_rooms: usize, history: Option<History>, unique_names: UniqueNames) -> Registry {
+    pub(crate) fn new(
+        max_rooms: usize,
+        history: Option<History>,
+        unique_names: UniqueNames,
+        clock: Clock,
+    ) -> Registry {
         Registry {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
+            empty: AtomicUsize::new(0),
             max_rooms,
+            clock,
             history,
             unique_names,
         }
@@ -61,32 +73,34 @@ impl Registry {
     }
 
     /// Works on the room with this id, and opens it at `start` if there is none. A room without members is
-    /// removed afterwards.
+    /// removed afterwards, unless its frames are kept.
     pub(crate) fn open<R>(
         &self,
         id: &RoomId,
         start: impl FnOnce() -> Stamp,
         work: impl FnOnce(&Arc<LiveRoom>, &mut RoomState) -> R,
     ) -> Result<R, TooManyRooms> {
-        let mut shard = self.shard(id.as_str());
-        let room = match shard.get(id) {
-            Some(room) => room.clone(),
-            None => {
-                self.len
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                        (n < self.max_rooms).then_some(n + 1)
-                    })
-                    .map_err(|_| TooManyRooms)?;
-                let room = LiveRoom::new(id.clone(), start(), self.history, self.unique_names);
+        loop {
+            let mut shard = self.shard(id.as_str());
+            if let Some(room) = shard.get(id).cloned() {
+                return Ok(self.work(&mut shard, &room, work));
+            }
+            let may_add = |n| (n < self.max_rooms).then_some(n + 1);
+            if self.len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may_add).is_ok() {
+                let hash = self.hash(id.as_str());
+                let room = LiveRoom::new(id.clone(), hash, start(), self.history, self.unique_names);
                 let room = Arc::new(room);
                 shard.insert(id.clone(), room.clone());
-                room
+                return Ok(self.work(&mut shard, &room, work));
             }
-        };
-        Ok(self.work(&mut shard, &room, work))
+            drop(shard);
+            if !self.remove_an_empty_one() {
+                return Err(TooManyRooms);
+            }
+        }
     }
 
-    /// Works on a known room. A room without members is removed afterwards.
+    /// Works on a known room. A room without members is removed afterwards, unless its frames are kept.
     pub(crate) fn visit<R>(
         &self,
         room: &Arc<LiveRoom>,
@@ -101,7 +115,7 @@ impl Registry {
     pub(crate) fn close(&self, id: &str) -> Option<Arc<LiveRoom>> {
         let mut shard = self.shard(id);
         let room = shard.get(id)?.clone();
-        room.lock().room.close();
+        self.work(&mut shard, &room, |_, state| state.room.close());
         self.remove(&mut shard, &room);
         Some(room)
     }
@@ -113,12 +127,64 @@ impl Registry {
         work: impl FnOnce(&Arc<LiveRoom>, &mut RoomState) -> R,
     ) -> R {
         let mut state = room.lock();
+        let was_kept = state.is_kept();
         let result = work(room, &mut state);
         room.set_online(state.room().online());
-        if state.room().is_unused() {
-            self.remove(shard, room);
+        let is_kept = state.room().is_unused() && state.keep(self.kept_for(), || self.clock.now());
+        if !is_kept {
+            state.keep_no_longer();
+            if state.room().is_unused() {
+                self.remove(shard, room);
+            }
+        }
+        match (was_kept, is_kept) {
+            (false, true) => drop(self.empty.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.empty.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
         }
         result
+    }
+
+    fn kept_for(&self) -> Duration {
+        self.history.map_or(Duration::ZERO, |history| history.kept_for())
+    }
+
+    /// Rooms without members, which are kept for their frames.
+    pub(crate) fn empty(&self) -> usize {
+        self.empty.load(Ordering::Relaxed)
+    }
+
+    /// Removes the rooms of one shard that were kept long enough.
+    pub(crate) fn remove_expired(&self, at: usize) {
+        if self.empty() == 0 {
+            return;
+        }
+        let now = self.clock.now();
+        let mut shard = self.shard_at(at);
+        let empty: Vec<_> = shard.values().filter(|room| room.online() == 0).cloned().collect();
+        for room in empty {
+            if room.lock().is_expired(now) {
+                self.remove_kept(&mut shard, &room);
+            }
+        }
+    }
+
+    /// Makes place for another room. Returns false if all have members.
+    fn remove_an_empty_one(&self) -> bool {
+        (0..SHARDS).filter(|_| self.empty() > 0).any(|at| {
+            let mut shard = self.shard_at(at);
+            let kept = shard.values().find(|room| room.lock().is_kept()).cloned();
+            kept.inspect(|room| self.remove_kept(&mut shard, room)).is_some()
+        })
+    }
+
+    fn remove_kept(&self, shard: &mut Shard, room: &Arc<LiveRoom>) {
+        // Whoever holds the room still finds it closed.
+        let mut state = room.lock();
+        state.room.close();
+        state.keep_no_longer();
+        self.empty.fetch_sub(1, Ordering::Relaxed);
+        self.remove(shard, room);
     }
 
     fn remove(&self, shard: &mut Shard, room: &Arc<LiveRoom>) {
@@ -133,7 +199,11 @@ impl Registry {
     }
 
     fn shard(&self, id: &str) -> MutexGuard<'_, Shard> {
-        self.shard_at(self.hasher.hash_one(id) as usize)
+        self.shard_at(self.hash(id) as usize)
+    }
+
+    fn hash(&self, id: &str) -> u64 {
+        self.hasher.hash_one(id)
     }
 
     fn shard_at(&self, at: usize) -> MutexGuard<'_, Shard> {

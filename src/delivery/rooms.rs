@@ -11,19 +11,26 @@ use tokio::task::unconstrained;
 use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::delivery::batch::Batch;
 use crate::delivery::flush::{flush, guarded};
-use crate::delivery::live_room::{Handle, LiveRoom, Replay, RoomState};
+use crate::delivery::hold::MinRate;
+use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
 use crate::delivery::registry::{Registry, TooManyRooms};
+use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::standpoint::Standpoint;
+use crate::delivery::transient::TooMany;
+use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
-use crate::protocol::position::{Epoch, Position};
 use crate::room::{EnterError, Member};
 use crate::tasks::Tasks;
 
 /// A batch gathers no more than this fraction of the send queue's bound, so that a member that is up to date
 /// can accept it.
 const BATCH_SHARE: usize = 2;
+
+/// Members' messages use no more than this fraction of the bound: when senders learn that a reader is behind, two
+/// batches can be on their way to it.
+const MEMBERS_SHARE: usize = 8;
 
 /// Bytes that a frame grows by, besides the room's id: its header, `num`, `member` and `seq`.
 const FRAME_OVERHEAD: usize = 128;
@@ -34,7 +41,8 @@ pub(crate) struct Rooms {
     clock: Clock,
     tasks: Arc<Tasks>,
     max_members: usize,
-    max_batch_bytes: usize,
+    max_queue_bytes: usize,
+    min_rate: MinRate,
     has_history: bool,
 }
 
@@ -43,39 +51,9 @@ pub(crate) struct Entrant {
     pub(crate) id: ConnectionId,
     pub(crate) name: Name,
     /// The user whose connections may share the name.
-    pub(crate) owner: Option<Arc<crate::hooks::user::User>>,
+    pub(crate) owner: Option<Arc<User>>,
     pub(crate) handle: Handle,
-    /// The position of the last frame of the room that it has received.
-    pub(crate) since: Option<Position>,
-}
-
-/// A member's position in a room that it has just entered or returned to.
-pub(crate) struct Standpoint {
-    pub(crate) room: Arc<LiveRoom>,
-    pub(crate) epoch: Epoch,
-    /// The room's position: before the member's own enter, or now if it has returned.
-    pub(crate) seq: u64,
-    /// Members of the room.
-    pub(crate) num: u64,
-    /// What was on its way to the member when it entered again. It gets this before the answer.
-    pub(crate) before: Vec<Batch>,
-    /// The frames that the member has missed.
-    pub(crate) replay: Option<Replay>,
-}
-
-impl Standpoint {
-    /// The `seq` of the last frame that the member has had after the answer and the replay.
-    pub(crate) fn start(&self) -> u64 {
-        self.replay.as_ref().map_or(self.seq, |replay| replay.end)
-    }
-
-    /// Has a connected member get what is on its way to it before the answer, unless the replay contains it. All
-    /// members have had the frames up to `delivered`.
-    fn keep(&mut self, undelivered: Vec<Batch>, delivered: u64) {
-        if self.replay.as_ref().is_none_or(|replay| !replay.is_complete && replay.start > delivered) {
-            (self.before, self.replay) = (undelivered, None);
-        }
-    }
+    pub(crate) wants: Option<ReplayRequest>,
 }
 
 /// Why a member could not enter a room.
@@ -112,12 +90,13 @@ impl Rooms {
     pub(crate) fn new(config: &Config, clock: Clock, tasks: Arc<Tasks>) -> Rooms {
         let history = config.recovery.history;
         Rooms {
-            registry: Registry::new(config.limits.max_rooms, history, config.unique_names),
+            registry: Registry::new(config.limits.max_rooms, history, config.unique_names, clock),
             broker: MemoryBroker::default(),
             clock,
             tasks,
             max_members: config.limits.max_room_members,
-            max_batch_bytes: config.limits.max_queue_bytes / BATCH_SHARE,
+            max_queue_bytes: config.limits.max_queue_bytes,
+            min_rate: MinRate::new(&config.limits),
             has_history: history.is_some(),
         }
     }
@@ -223,11 +202,11 @@ impl Rooms {
         &self,
         room: &Arc<LiveRoom>,
         handle: &Handle,
-        since: Option<Position>,
+        wants: Option<ReplayRequest>,
     ) -> Standpoint {
         let now = self.now();
         let mut state = room.lock();
-        let replay = since.map(|since| state.replay(since, now));
+        let replay = wants.map(|wants| state.replay(wants, now));
         let (epoch, seq, num) = (state.epoch(), state.seq(), state.num());
         let mut standpoint = Standpoint { room: room.clone(), epoch, seq, num, before: Vec::new(), replay };
         if handle.subscribe(room, standpoint.start()) {
@@ -240,6 +219,10 @@ impl Rooms {
     pub(crate) fn publish(&self, room: &Arc<LiveRoom>, frame: &RoomFrame<'_>) -> Result<Stamp, NotPublished> {
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
+        if let Some(member) = frame.member {
+            // They would follow what the member has sent after them.
+            state.transients.remove(member);
+        }
         let stamp = state.publish(&self.broker, frame);
         let is_claimed = room.claim_flush(&state);
         drop(state);
@@ -247,6 +230,27 @@ impl Rooms {
             self.spawn_flush(room, frame.member.is_none());
         }
         Ok(stamp)
+    }
+
+    /// Sends a transient frame: it has no place in the room log, and only members that have nothing else to read get it.
+    pub(crate) fn send_transient(
+        &self,
+        room: &Arc<LiveRoom>,
+        event: &str,
+        frame: &RoomFrame<'_>,
+    ) -> Result<(), NotPublished> {
+        let mut state = room.lock();
+        if state.room().is_closed() {
+            return Err(NotPublished::Closed);
+        }
+        let id = room.id().as_str();
+        state.transients.push(id, event, frame).map_err(|TooMany| NotPublished::BatchFull)?;
+        let is_claimed = room.claim_flush(&state);
+        drop(state);
+        if is_claimed {
+            self.spawn_flush(room, frame.member.is_none());
+        }
+        Ok(())
     }
 
     /// Whether a name is used by this member, and the member is anonymous.
@@ -273,7 +277,7 @@ impl Rooms {
     /// Closes all rooms, for a shutdown.
     pub(crate) fn close_all(&self) {
         for room in self.registry.all() {
-            room.lock().room.close();
+            self.registry.visit(&room, |_, state| state.room.close());
         }
     }
 
@@ -291,6 +295,12 @@ impl Rooms {
         for room in self.registry.in_shard(turn) {
             room.lock().trim(now);
         }
+        self.registry.remove_expired(turn);
+    }
+
+    /// Rooms without members, which are kept for their frames.
+    pub(crate) fn empty(&self) -> usize {
+        self.registry.empty()
     }
 
     fn reserve_in(&self, state: &mut RoomState, entrant: &Entrant, max: usize) -> Result<(), EnterError> {
@@ -306,18 +316,18 @@ impl Rooms {
         entrant: Entrant,
         frame: &RoomFrame<'_>,
     ) -> Standpoint {
-        let Entrant { id, name, handle, since, .. } = entrant;
+        let Entrant { id, name, handle, wants, .. } = entrant;
         let now = self.now();
         let seq = state.seq();
-        let replay = since.map(|since| state.replay(since, now));
+        let replay = wants.map(|wants| state.replay(wants, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
         let stamp = state.enter(&self.broker, Member { id, name, handle }, frame);
         let (room, epoch) = (room.clone(), state.epoch());
         Standpoint { room, epoch, seq, num: stamp.num, before: Vec::new(), replay }
     }
 
-    /// Checks that a batch still fits into the send queue of a member that is up to date, and lets
-    /// readers that are a little behind catch up first.
+    /// Checks that a batch still fits into the send queues of the members, and that readers which are behind
+    /// can catch up.
     fn check_backpressure(
         &self,
         room: &LiveRoom,
@@ -327,18 +337,17 @@ impl Rooms {
         if state.room().is_closed() {
             return Err(NotPublished::Closed);
         }
+        let is_of_host = frame.member.is_none();
         let (pending, more) = (state.pending.len(), frame.len() + room.id().as_str().len() + FRAME_OVERHEAD);
-        if pending > 0 && pending.saturating_add(more) > self.max_batch_bytes {
+        let max = self.max_queue_bytes / if is_of_host { BATCH_SHARE } else { MEMBERS_SHARE };
+        if pending > 0 && pending.saturating_add(more) > max {
             return Err(NotPublished::BatchFull);
         }
         // The host has no connection that could wait.
-        if frame.member.is_none() {
-            return Ok(());
+        if !is_of_host && room.is_held() && !state.pass(self.clock.now(), self.min_rate.time_of_frame(more)) {
+            return Err(NotPublished::Held);
         }
-        match room.is_held(|| self.clock.now()) {
-            Some(now) if state.may_hold(now) => Err(NotPublished::Held),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Starts the flush task if it is needed.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::delivery::LiveRoom;
 use crate::engine::Engine;
 use crate::ids::{ConnectionId, RoomId};
-use crate::session::Membership;
+use crate::session::{Membership, Session};
 
 /// What [`ChatRooms::check_consistency`](crate::ChatRooms::check_consistency) has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,16 @@ pub enum Inconsistency {
         /// The session's connection.
         connection: ConnectionId,
     },
+    /// A session that is not among those of its user.
+    NotOfItsUser {
+        /// The session's connection.
+        connection: ConnectionId,
+    },
+    /// A session that has ended, and is still among those of its user.
+    StaleSession {
+        /// The session's connection.
+        connection: ConnectionId,
+    },
     /// The number of rooms is not the one that the limit is compared with.
     WrongRoomCount {
         /// The rooms.
@@ -84,7 +94,7 @@ pub enum Inconsistency {
 }
 
 impl Engine {
-    /// Compares members, counts, sessions and resume tokens with each other.
+    /// Compares members, counts, sessions, users and resume tokens with each other.
     pub(crate) fn check_consistency(&self) -> ConsistencyReport {
         let rooms = self.rooms.all();
         let mut faults = Vec::new();
@@ -95,7 +105,7 @@ impl Engine {
             let (online, list) = (live.online(), live.members());
             let room = live.id().clone();
             members += list.len();
-            if list.is_empty() {
+            if list.is_empty() && !live.is_kept() {
                 faults.push(Inconsistency::EmptyRoom { room: room.clone() });
             }
             if online != list.len() {
@@ -113,7 +123,12 @@ impl Engine {
                 }
             }
         }
+        let users = self.sessions.users();
         for session in self.sessions.table().all() {
+            let is_same = |other: &Arc<Session>| Arc::ptr_eq(other, &session);
+            if session.user().is_some_and(|user| !users.sessions_of(user.id()).iter().any(is_same)) {
+                faults.push(Inconsistency::NotOfItsUser { connection: session.id() });
+            }
             for Membership { room, .. } in session.memberships().iter().map(|membership| &**membership) {
                 if !members_of.contains(&(session.id(), Arc::as_ptr(room))) {
                     let room = room.id().clone();
@@ -124,6 +139,11 @@ impl Engine {
         for session in self.sessions.table().with_tokens() {
             if !self.sessions.table().holds(&session) {
                 faults.push(Inconsistency::StaleToken { connection: session.id() });
+            }
+        }
+        for session in users.all() {
+            if !self.sessions.table().holds(&session) {
+                faults.push(Inconsistency::StaleSession { connection: session.id() });
             }
         }
         let counted = self.rooms.len();
@@ -162,6 +182,12 @@ impl fmt::Display for Inconsistency {
             }
             Inconsistency::StaleToken { connection } => {
                 write!(f, "connection {connection} has no session, and a resume token for it is kept")
+            }
+            Inconsistency::NotOfItsUser { connection } => {
+                write!(f, "the session of connection {connection} is not among those of its user")
+            }
+            Inconsistency::StaleSession { connection } => {
+                write!(f, "connection {connection} has no session, and its user still has one for it")
             }
             Inconsistency::WrongRoomCount { rooms, counted } => {
                 write!(f, "there are {rooms} rooms, and {counted} are counted")

@@ -17,7 +17,7 @@ use crate::hooks::guard;
 use crate::hooks::policy::ErasedPolicy;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::Sessions;
+use crate::session::{Sessions, removal};
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 
@@ -100,7 +100,7 @@ impl Engine {
         let members = room.members();
         for member in members.iter() {
             if let Some(session) = self.sessions.table().get(member.id) {
-                self.sessions.expel(&session, &room);
+                removal::expel(&self.sessions, &session, &room);
             }
         }
         members.len()
@@ -138,7 +138,7 @@ impl Engine {
         Stats {
             connections: self.admission.connections(),
             pending: self.admission.pending(),
-            rooms: self.rooms.len(),
+            rooms: self.rooms.len().saturating_sub(self.rooms.empty()),
             absent: self.admission.absent(),
             ..self.context.counters.read()
         }

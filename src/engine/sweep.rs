@@ -88,7 +88,7 @@ impl Schedule {
 }
 
 /// Starts the sweep of the connections that speak this subprotocol, if it isn't running. It ends with the
-/// last of them.
+/// last of them, and with the last room that is kept without members.
 pub(super) fn ensure(engine: &Arc<Engine>, subprotocol: Subprotocol) {
     let running = match subprotocol {
         Subprotocol::Plain => Engine::plain_heartbeats,
@@ -135,10 +135,12 @@ async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
             }
             guarded(&session, Session::beat);
         }
-        if tick % SLOTS == 0 && engine.sessions.table().is_empty(subprotocol) {
+        let is_idle =
+            |engine: &Engine| engine.sessions.table().is_empty(subprotocol) && engine.rooms.empty() == 0;
+        if tick % SLOTS == 0 && is_idle(&engine) {
             engine.stall().rest();
             engine.sessions.recheck_deadlines();
-            if guard.release_if(|engine| engine.sessions.table().is_empty(subprotocol)) {
+            if guard.release_if(is_idle) {
                 return;
             }
         }

@@ -5,15 +5,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::hooks::events::{Entered, Left, Message, RoomEvents};
+use crate::hooks::events::{Entered, Left, Message, RoomEvents, UserOffline, UserOnline};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 
 /// Creates a [`RoomEvents`] hook and the receiver of its events.
 ///
 /// At most `capacity` events are queued. Events that do not fit are dropped and counted. The receiver gets a
-/// [`ChannelEvent::Lost`] in their place, and can call [`ChatRooms::members`](crate::ChatRooms::members) to find out
-/// who is in a room.
+/// [`ChannelEvent::Lost`] in their place, and can call [`ChatRooms::members`](crate::ChatRooms::members) and
+/// [`ChatRooms::is_online`](crate::ChatRooms::is_online) to find out who is there.
 ///
 /// ```
 /// use tower_chat_rooms::{ChannelEvent, ChatRooms, event_channel};
@@ -90,6 +90,10 @@ pub enum ChannelEvent {
         /// The frame as the sender sent it (or as the policy replaced it), a JSON object.
         body: String,
     },
+    /// A user is online.
+    Online(UserOnline),
+    /// A user is offline.
+    Offline(UserOffline),
     /// The number of events that were dropped here, because the channel was full.
     Lost(u64),
 }
@@ -108,13 +112,15 @@ impl fmt::Debug for ChannelEvent {
                 .field("user", user)
                 .field("event", event)
                 .finish_non_exhaustive(),
+            ChannelEvent::Online(event) => event.fmt(f),
+            ChannelEvent::Offline(event) => event.fmt(f),
             ChannelEvent::Lost(n) => f.debug_tuple("Lost").field(n).finish(),
         }
     }
 }
 
 impl EventSender {
-    /// Leaves out messages, so that a busy room does not displace enters and leaves.
+    /// Leaves out messages, so that a busy room does not displace the other events.
     #[must_use]
     pub fn without_messages(mut self) -> EventSender {
         self.messages = false;
@@ -177,6 +183,14 @@ impl RoomEvents for EventSender {
             event: event.event.into(),
             body: event.body.into(),
         });
+    }
+
+    fn online(&self, event: &UserOnline) {
+        self.push(ChannelEvent::Online(event.clone()));
+    }
+
+    fn offline(&self, event: &UserOffline) {
+        self.push(ChannelEvent::Offline(event.clone()));
     }
 
     fn ended(&self) {

@@ -1,4 +1,4 @@
-//! The callbacks for enters, leaves and messages.
+//! The callbacks for enters, leaves, messages and users.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,12 +8,13 @@ use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 
-/// Callbacks for enters, leaves and messages.
+/// Callbacks for enters, leaves, messages and users.
 ///
-/// Each `entered` is followed by exactly one `left` for the same membership, no matter what ends it. Both are called by
-/// the task of the member's connection and under no lock, so you can call [`ChatRooms`](crate::ChatRooms) from them.
-/// They must not block: spawn a task for longer work, or use [`event_channel`](crate::event_channel). A panic in one
-/// ends at most its own connection. Calls for different connections may overlap.
+/// Each `entered` is followed by exactly one `left` for the same membership, no matter what ends it. Each `online` is
+/// followed by exactly one `offline` for the same user, and everything that the user does is between them. The callbacks
+/// are called under no lock, so you can call [`ChatRooms`](crate::ChatRooms) from them. They are called by the task of
+/// the connection, and must not block: spawn a task for longer work, or use [`event_channel`](crate::event_channel). A
+/// panic in one ends at most its own connection. Calls for different connections may overlap.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,8 +56,32 @@ pub trait RoomEvents: Send + Sync + 'static {
         let _ = event;
     }
 
-    /// Called when a member's message was sent to its room.
+    /// Called when a member's message was sent to its room. It is not called for
+    /// [transient events](crate::ChatRoomsBuilder::transient_events); [`RoomPolicy::may_send`] sees those.
+    ///
+    /// [`RoomPolicy::may_send`]: crate::RoomPolicy::may_send
     fn message(&self, event: &Message<'_>) {
+        let _ = event;
+    }
+
+    /// Called when a user is online: with its first session.
+    ///
+    /// A session of a user begins when its connection opens, if it was authenticated at the upgrade, or when its client
+    /// has authenticated over the connection. It need not enter a room. See also
+    /// [`ChatRooms::is_online`](crate::ChatRooms::is_online).
+    ///
+    /// For one user, calls of `online` and `offline` alternate and do not overlap. `online` is called before `entered`
+    /// for any room that is entered as this user. A connection that was in a room before it authenticated has entered it
+    /// anonymously.
+    fn online(&self, event: &UserOnline) {
+        let _ = event;
+    }
+
+    /// Called when a user is offline: after its last session has ended, and after `left` for all of its memberships.
+    ///
+    /// A session whose connection is lost ends after the [`resume_window`](crate::Recovery::resume_window), unless the
+    /// client comes back.
+    fn offline(&self, event: &UserOffline) {
         let _ = event;
     }
 
@@ -79,6 +104,14 @@ where
     fn message(&self, event: &Message<'_>) {
         self(RoomEvent::Message(event));
     }
+
+    fn online(&self, event: &UserOnline) {
+        self(RoomEvent::Online(event));
+    }
+
+    fn offline(&self, event: &UserOffline) {
+        self(RoomEvent::Offline(event));
+    }
 }
 
 /// An event, for closures.
@@ -91,6 +124,10 @@ pub enum RoomEvent<'a> {
     Left(&'a Left),
     /// See [`RoomEvents::message`].
     Message(&'a Message<'a>),
+    /// See [`RoomEvents::online`].
+    Online(&'a UserOnline),
+    /// See [`RoomEvents::offline`].
+    Offline(&'a UserOffline),
 }
 
 /// A connection has entered a room.
@@ -160,4 +197,20 @@ impl fmt::Debug for Message<'_> {
             .field("event", &self.event)
             .finish_non_exhaustive()
     }
+}
+
+/// A user is online.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct UserOnline {
+    /// The user, as authenticated for the first session.
+    pub user: Arc<User>,
+}
+
+/// A user is offline.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct UserOffline {
+    /// The user, as last authenticated for the last session.
+    pub user: Arc<User>,
 }

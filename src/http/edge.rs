@@ -16,9 +16,20 @@ use crate::http::refusal::{Refusal, RefusalKind};
 
 pub(crate) struct Edge {
     pub(crate) engine: Arc<Engine>,
+    gate: Arc<Gate>,
+}
+
+/// What does not depend on the engine.
+pub(crate) struct Gate {
     origins: Origins,
     proxies: TrustedProxies,
     reported: Reported,
+}
+
+impl Gate {
+    pub(crate) fn new(origins: Origins, proxies: TrustedProxies) -> Gate {
+        Gate { origins, proxies, reported: Reported::default() }
+    }
 }
 
 /// Which mistakes of the host have been logged. Each is logged once, because repeating it with every request would
@@ -41,16 +52,16 @@ impl Once {
 }
 
 impl Edge {
-    pub(crate) fn new(engine: Arc<Engine>, origins: Origins, proxies: TrustedProxies) -> Edge {
-        Edge { engine, origins, proxies, reported: Reported::default() }
+    pub(crate) fn new(engine: Arc<Engine>, gate: Arc<Gate>) -> Edge {
+        Edge { engine, gate }
     }
 
     /// Checks whether the request's head allows an upgrade.
     pub(crate) fn verify(&self, parts: &Parts) -> Result<Accept, Refusal> {
         let accept = handshake::verify(parts)?;
-        if !self.origins.allow(parts) {
+        if !self.gate.origins.allow(parts) {
             let (origin, host) = (origin::for_log(&parts.headers), handshake::authority(parts));
-            if self.reported.foreign_origin.is_first() {
+            if self.gate.reported.foreign_origin.is_first() {
                 tracing::warn!(
                     origin,
                     ?host,
@@ -71,7 +82,7 @@ impl Edge {
             self.report_missing_peer_addr();
             return None;
         };
-        let client = self.proxies.client(peer, &parts.headers);
+        let client = self.gate.proxies.client(peer, &parts.headers);
         if client != peer {
             parts.extensions.insert(PeerAddr(client));
         }
@@ -80,7 +91,7 @@ impl Edge {
 
     fn report_missing_peer_addr(&self) {
         let is_limited = self.engine.config().limits.max_connections_per_ip < usize::MAX;
-        if (is_limited || !self.proxies.is_empty()) && self.reported.missing_peer_addr.is_first() {
+        if (is_limited || !self.gate.proxies.is_empty()) && self.gate.reported.missing_peer_addr.is_first() {
             tracing::warn!(
                 "a request has no `PeerAddr` extension, so `Limits::max_connections_per_ip`, the \
                  rates per address and `ChatRoomsBuilder::trusted_proxies` have no effect; insert it where you accept connections, or \
@@ -96,7 +107,7 @@ impl Edge {
             Ok(Ok(upgraded)) => return Some(upgraded),
             // hyper has given the connection back to the host.
             Ok(Err(error)) if error.is_user() => {
-                if self.reported.missing_upgrades.is_first() {
+                if self.gate.reported.missing_upgrades.is_first() {
                     tracing::error!(
                         "a connection was accepted, but the server does not support upgrades: serve it with \
                          `with_upgrades()` (hyper) or `serve_connection_with_upgrades` (hyper-util)"

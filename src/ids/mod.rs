@@ -3,11 +3,23 @@
 mod text;
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::ids::text::Fault;
 
-/// Identifies a connection. Unique within the process.
+/// Identifies a connection, or the session that began with it. Unique within the process.
+///
+/// Clients of `chat-rooms.v1` know it as text, and so may your application. It can be parsed:
+///
+/// ```
+/// use tower_chat_rooms::ConnectionId;
+///
+/// let id: ConnectionId = "17".parse()?;
+/// assert_eq!(id.to_string(), "17");
+/// assert!("017".parse::<ConnectionId>().is_err());
+/// # Ok::<(), tower_chat_rooms::ParseConnectionIdError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) u64);
 
@@ -16,6 +28,30 @@ impl fmt::Display for ConnectionId {
         write!(f, "{}", self.0)
     }
 }
+
+impl FromStr for ConnectionId {
+    type Err = ParseConnectionIdError;
+
+    /// Parses what `to_string` returns. No other text stands for the same id.
+    fn from_str(text: &str) -> Result<ConnectionId, ParseConnectionIdError> {
+        let id = text.parse().map(ConnectionId).map_err(|_| ParseConnectionIdError(()))?;
+        if id.to_string() == text { Ok(id) } else { Err(ParseConnectionIdError(())) }
+    }
+}
+
+/// The text is not a [`ConnectionId`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseConnectionIdError(());
+
+impl fmt::Display for ParseConnectionIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "not a connection id: it must be a decimal number below 2^64 without sign or leading zeros",
+        )
+    }
+}
+
+impl std::error::Error for ParseConnectionIdError {}
 
 /// The id of a room. Cheap to clone.
 ///
@@ -180,6 +216,17 @@ impl fmt::Display for IdError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_id_is_the_number_as_it_is_shown() {
+        for id in [0, 17, u64::MAX].map(ConnectionId) {
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in ["", " 1", "1 ", "+1", "-1", "01", "00", "1.0", "0x1", "１", "a", "18446744073709551616"]
+        {
+            assert_eq!(text.parse::<ConnectionId>(), Err(ParseConnectionIdError(())), "{text:?}");
+        }
+    }
 
     #[test]
     fn names_are_checked() {

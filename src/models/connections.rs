@@ -7,7 +7,8 @@ use shuttle::thread;
 use tokio::io::duplex;
 
 use super::check;
-use super::world::{Wire, World, at_once};
+use super::wire::Wire;
+use super::world::{World, at_once};
 use crate::connection::{Opening, serve};
 use crate::hooks::auth::Admission;
 use crate::protocol::subprotocol::Subprotocol;

@@ -5,7 +5,8 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use super::check;
-use super::world::{Client, Wire, World, at_once};
+use super::wire::Wire;
+use super::world::{Client, World, at_once};
 use crate::config::History;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::{Epoch, Position};

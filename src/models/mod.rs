@@ -9,6 +9,8 @@ mod connections;
 mod delivery;
 mod rooms;
 mod sessions;
+mod users;
+mod wire;
 mod world;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};

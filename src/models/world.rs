@@ -2,31 +2,31 @@
 
 use std::collections::HashSet;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
 use shuttle::future::block_on;
 use shuttle::thread;
-use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::io::duplex;
 
+use super::wire::Wire;
 use crate::admission::Permit;
 use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
-use crate::delivery::LiveRoom;
+use crate::delivery::{LiveRoom, ReplayRequest};
 use crate::engine::{Engine, Hooks};
-use crate::hooks::events::{Entered, Left, RoomEvents};
+use crate::hooks::events::{Entered, Left, RoomEvents, UserOffline, UserOnline};
+use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::frame::{self, frame_len, payload};
+use crate::protocol::frame;
 use crate::protocol::inbound::{Body, Inbound};
 use crate::protocol::outbound;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded};
+use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded, removal};
 use crate::socket::{Inbox, Socket, Transport, Turn};
 use crate::sync::{Mutex, lock};
 
@@ -38,31 +38,45 @@ const BUFFER: usize = 64 * 1024;
 pub(super) enum Callback {
     Entered(ConnectionId, RoomId),
     Left(ConnectionId, RoomId, LeaveReason),
+    Online,
+    Offline,
     Ended,
 }
 
+/// A callback, and whose it is, if that is a user.
+type Told = (Option<Box<str>>, Callback);
+
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<Callback>>>);
+struct Recorder(Arc<Mutex<Vec<Told>>>);
 
 impl Recorder {
-    fn push(&self, callback: Callback) {
+    fn push(&self, user: Option<&Arc<User>>, callback: Callback) {
         // Time for another callback to overtake this one.
         thread::yield_now();
-        lock(&self.0).push(callback);
+        lock(&self.0).push((user.map(|user| user.id().into()), callback));
+        thread::yield_now();
     }
 }
 
 impl RoomEvents for Recorder {
     fn entered(&self, event: &Entered) {
-        self.push(Callback::Entered(event.connection, event.room.clone()));
+        self.push(event.user.as_ref(), Callback::Entered(event.connection, event.room.clone()));
     }
 
     fn left(&self, event: &Left) {
-        self.push(Callback::Left(event.connection, event.room.clone(), event.reason));
+        self.push(event.user.as_ref(), Callback::Left(event.connection, event.room.clone(), event.reason));
+    }
+
+    fn online(&self, event: &UserOnline) {
+        self.push(Some(&event.user), Callback::Online);
+    }
+
+    fn offline(&self, event: &UserOffline) {
+        self.push(Some(&event.user), Callback::Offline);
     }
 
     fn ended(&self) {
-        self.push(Callback::Ended);
+        self.push(None, Callback::Ended);
     }
 }
 
@@ -96,6 +110,15 @@ impl World {
     }
 
     pub(super) fn connect_by(&self, subprotocol: Subprotocol) -> Client {
+        self.connect_as(subprotocol, None)
+    }
+
+    /// A client connects that was authenticated at the upgrade. The host is told when it does something.
+    pub(super) fn connect_user(&self, user: &str) -> Client {
+        self.connect_as(Subprotocol::V1, Some(Arc::new(User::new(user))))
+    }
+
+    fn connect_as(&self, subprotocol: Subprotocol, user: Option<Arc<User>>) -> Client {
         let permit = self.engine.admission.admit(None).ok().unwrap();
         let (io, wire) = duplex(BUFFER);
         let (context, id) = (self.engine.context.clone(), self.engine.sessions.table().new_id());
@@ -107,7 +130,7 @@ impl World {
             Bytes::new(),
         ));
         let token = (subprotocol == Subprotocol::V1).then(|| ResumeToken::new().unwrap());
-        let opening = Opening { id, subprotocol, socket, token, peer: None, user: None };
+        let opening = Opening { id, subprotocol, socket, token, peer: None, user };
         let attachment = Attachment::begin(self.engine.sessions.clone(), opening);
         Client { attachment, token, wire: Wire::new(wire), _permit: permit }
     }
@@ -118,12 +141,19 @@ impl World {
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
     }
 
+    /// As `ChatRooms::kick_user` does.
+    pub(super) fn kick_user(&self, user: &str) {
+        for session in self.engine.sessions.users().sessions_of(user) {
+            self.engine.sessions.close(&session, LeaveReason::Kicked);
+        }
+    }
+
     /// As when the user enters whose name the member had when it entered for the first time.
     pub(super) fn put_out(&self, id: ConnectionId, room: &str) {
         let (room, name) = (RoomId::from(room), name_of(id));
         let frames = frame::text(br#"{"event":"error"}"#);
         if let Some(session) = self.engine.sessions.table().get(id) {
-            self.engine.sessions.put_out(&session, &room, &name, LeaveReason::NameTaken, &frames);
+            removal::put_out(&self.engine.sessions, &session, &room, &name, LeaveReason::NameTaken, &frames);
         }
     }
 
@@ -144,9 +174,15 @@ impl World {
     pub(super) fn told_of(&self, connection: ConnectionId) -> Vec<Callback> {
         let is_of = |callback: &&Callback| match callback {
             Callback::Entered(id, _) | Callback::Left(id, ..) => *id == connection,
-            Callback::Ended => false,
+            Callback::Online | Callback::Offline | Callback::Ended => false,
         };
-        lock(&self.recorder.0).iter().filter(is_of).cloned().collect()
+        lock(&self.recorder.0).iter().map(|(_, callback)| callback).filter(is_of).cloned().collect()
+    }
+
+    /// How often the host was told that a user is online.
+    pub(super) fn times_online(&self, user: &str) -> usize {
+        let is_online = |told: &&Told| (told.0.as_deref(), &told.1) == (Some(user), &Callback::Online);
+        lock(&self.recorder.0).iter().filter(is_online).count()
     }
 
     /// Why a connection's last membership ended, if it has.
@@ -162,12 +198,15 @@ impl World {
     pub(super) fn assert_consistent(&self) {
         let report = self.engine.check_consistency();
         assert!(report.faults.is_empty(), "{report:?}");
-        let mut open = HashSet::new();
+        let (mut open, mut online) = (HashSet::new(), HashSet::new());
         let told = lock(&self.recorder.0).clone();
-        for (at, callback) in told.iter().enumerate() {
+        for (at, (user, callback)) in told.iter().enumerate() {
+            let is_there = user.as_ref().is_none_or(|user| online.contains(user));
             let is_paired = match callback {
-                Callback::Entered(id, room) => open.insert((*id, room.clone())),
-                Callback::Left(id, room, _) => open.remove(&(*id, room.clone())),
+                Callback::Entered(id, room) => is_there && open.insert((*id, room.clone())),
+                Callback::Left(id, room, _) => is_there && open.remove(&(*id, room.clone())),
+                Callback::Online => online.insert(user.clone().unwrap()),
+                Callback::Offline => online.remove(user.as_ref().unwrap()),
                 Callback::Ended => at + 1 == told.len(),
             };
             assert!(is_paired, "{callback:?} does not follow from what the host was told before: {told:?}");
@@ -179,6 +218,10 @@ impl World {
             assert!(is_in, "the host was not told of the end: {told:?}");
         }
         assert_eq!(open.len(), report.members, "the host was not told of a member: {told:?}");
+        assert_eq!(online.len(), self.engine.sessions.users().len(), "{online:?}: {told:?}");
+        for user in &online {
+            assert!(self.engine.sessions.users().has_sessions(user), "{user} is not offline: {told:?}");
+        }
     }
 
     /// Checks that nothing is left once there is no task and no connection.
@@ -221,8 +264,13 @@ impl Client {
     pub(super) fn enter_as(&self, room: &str, name: &str, since: Option<Position>) -> bool {
         let name = Name::parse(name, MaxLen::ANY).unwrap();
         let (room, body) = (RoomId::from(room), body(r#"{"event":"enter"}"#));
-        let command =
-            EnterCommand { name: &name, room: &room, body: &body, since, slow: SlowConsumer::default() };
+        let command = EnterCommand {
+            name: &name,
+            room: &room,
+            body: &body,
+            wants: since.map(ReplayRequest::Since),
+            slow: SlowConsumer::default(),
+        };
         let has_entered = matches!(self.attachment.enter(&command), Ok(Ok(())));
         self.run_callbacks();
         has_entered
@@ -245,7 +293,11 @@ impl Client {
     /// Enters all rooms again that it is in.
     pub(super) fn enter_again(&self, since: Option<Position>) {
         for membership in self.attachment.memberships() {
-            let _ = self.attachment.come_back(membership.room.id(), since, SlowConsumer::default());
+            let _ = self.attachment.come_back(
+                membership.room.id(),
+                since.map(ReplayRequest::Since),
+                SlowConsumer::default(),
+            );
         }
     }
 
@@ -258,6 +310,13 @@ impl Client {
         self.run_callbacks();
     }
 
+    /// Authenticates with a token; false if the connection was replaced.
+    pub(super) fn authenticate(&self, user: &str) -> bool {
+        let is_set = self.attachment.set_user(User::new(user)).is_ok();
+        self.run_callbacks();
+        is_set
+    }
+
     /// Publishes a message, if the client is in a room that accepts it.
     pub(super) fn publish(&self, text: &str, cid: Option<&str>) -> Option<Published> {
         let text = format!(r#"{{"event":"message","message":"{text}"}}"#);
@@ -268,7 +327,7 @@ impl Client {
     }
 
     pub(super) fn room(&self) -> Option<Arc<LiveRoom>> {
-        Some(self.attachment.membership(None)?.room.clone())
+        Some(self.attachment.active_membership(None)?.room.clone())
     }
 
     /// Why the connection has to end, if it has to.
@@ -307,70 +366,6 @@ impl Client {
 
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.attachment.poll_turn(cx, &mut Inbox::default())
-    }
-}
-
-/// The client's end of a connection.
-pub(super) struct Wire {
-    io: DuplexStream,
-    bytes: Vec<u8>,
-}
-
-impl Wire {
-    pub(super) fn new(io: DuplexStream) -> Wire {
-        Wire { io, bytes: Vec::new() }
-    }
-
-    /// Sends a short frame.
-    pub(super) async fn send(&mut self, frame: &Value) {
-        let text = frame.to_string();
-        let mut bytes = vec![0x81, 0x80 | 126];
-        bytes.extend((text.len() as u16).to_be_bytes());
-        // A mask of zeros changes nothing.
-        bytes.extend([0; 4]);
-        bytes.extend(text.as_bytes());
-        // A server that is gone hears nothing more.
-        let _ = self.io.write_all(&bytes).await;
-    }
-
-    /// The next frame that is not a heartbeat; `None` at a close frame or the end of the stream.
-    pub(super) async fn next(&mut self) -> Option<Value> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// What has arrived.
-    pub(super) fn arrived(&mut self) -> Vec<Value> {
-        let mut all = Vec::new();
-        while let Poll::Ready(Some(frame)) = self.poll_next(&mut Context::from_waker(Waker::noop())) {
-            all.push(frame);
-        }
-        all
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Value>> {
-        loop {
-            if let Some(frame) = self.take_frame() {
-                let is_text = frame[0] == 0x81;
-                let value = is_text.then(|| serde_json::from_slice::<Value>(payload(&frame)).unwrap());
-                if value.as_ref().is_some_and(|value| value["event"] == "heartbeat") {
-                    continue;
-                }
-                return Poll::Ready(value);
-            }
-            let mut chunk = [0; 1024];
-            let mut buf = ReadBuf::new(&mut chunk);
-            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.bytes.extend_from_slice(buf.filled()),
-                Poll::Ready(_) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    fn take_frame(&mut self) -> Option<Vec<u8>> {
-        let is_header = self.bytes.len() >= 2 && (self.bytes[1] < 126 || self.bytes.len() >= 4);
-        let len = is_header.then(|| frame_len(&self.bytes)).filter(|len| *len <= self.bytes.len())?;
-        Some(self.bytes.drain(..len).collect())
     }
 }
 

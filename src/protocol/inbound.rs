@@ -2,9 +2,7 @@
 //! everything else is relayed unchanged, byte for byte.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tower_chat_rooms_protocol::SERVER_EVENTS;
 
@@ -14,6 +12,7 @@ use crate::protocol::json::{quote, unquote};
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
+use envelope::Envelope;
 use members::Members;
 pub(crate) use room_field::RoomField;
 
@@ -57,6 +56,8 @@ pub(crate) struct Enter<'a> {
     pub(crate) body: Body<'a>,
     /// The `since` of `chat-rooms.v1`, unparsed.
     pub(crate) since: Option<&'a str>,
+    /// The `last` of `chat-rooms.v1`, unparsed.
+    pub(crate) last: Option<&'a str>,
 }
 
 /// An object as the client sent it, without its closing brace and without the keys that only
@@ -116,6 +117,7 @@ impl<'a> Inbound<'a> {
                 room: RoomField::of(envelope.room_id, envelope.has_room),
                 body: body(text, &envelope)?,
                 since: envelope.since.map(RawValue::get),
+                last: envelope.last.map(RawValue::get),
             })),
             "heartbeat" if message.and_then(string).as_deref() == Some("pong") => Ok(Inbound::Pong),
             "heartbeat" if message.and_then(string).as_deref() == Some("ping") => Ok(Inbound::Ping),
@@ -204,9 +206,9 @@ impl<'a> Body<'a> {
         Some(members.body(keys))
     }
 
-    /// The same without the position that a `chat-rooms.v1` client returns with: it is for the server only.
-    pub(crate) fn without_since(&self) -> Body<'static> {
-        self.change(&["since"], "")
+    /// The same without what a `chat-rooms.v1` client wants to have of earlier frames: it is for the server only.
+    pub(crate) fn without_wishes(&self) -> Body<'static> {
+        self.change(&["since", "last"], "")
     }
 
     /// The same with another value for `message`, for names that are not the claimed one.
@@ -254,6 +256,11 @@ fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerErro
     let open = object.strip_suffix('}').unwrap_or(object);
     let room = envelope.room_id.map(|raw| raw.get().into());
     Ok(Body { text: open.trim_ascii_end().into(), v1: None, room })
+}
+
+/// Whether an event belongs to the protocol, in one direction or the other.
+pub(crate) fn is_of_protocol(event: &str) -> bool {
+    SERVER_EVENTS.contains(&event) || ["enter", "auth", "leave", "resume"].contains(&event)
 }
 
 /// A client sent an event that only the server may send.
@@ -307,107 +314,9 @@ fn is_deeper(text: &str, max: usize) -> bool {
     false
 }
 
-/// The keys that the server reads, their values still unparsed.
-#[derive(Default)]
-struct Envelope<'a> {
-    event: Option<&'a RawValue>,
-    message: Option<&'a RawValue>,
-    room_id: Option<&'a RawValue>,
-    since: Option<&'a RawValue>,
-    cid: Option<&'a RawValue>,
-    /// There is a key that may be meant to be `roomId`.
-    has_room: bool,
-    /// The client set a key that only the server may set, perhaps only in v1.
-    forged: bool,
-    /// A key that occurs twice: parsers disagree on which one counts, so neither does.
-    twice: Option<&'static str>,
-}
-
-impl<'de> Deserialize<'de> for Envelope<'de> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Envelope<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut found = Envelope::default();
-                while let Some(key) = map.next_key()? {
-                    let value = map.next_value::<&'de RawValue>()?;
-                    let (slot, key) = match key {
-                        Key::Event => (&mut found.event, "event"),
-                        Key::Message => (&mut found.message, "message"),
-                        Key::RoomId => (&mut found.room_id, "roomId"),
-                        Key::Since => (&mut found.since, "since"),
-                        Key::Cid => (&mut found.cid, "cid"),
-                        Key::Room => {
-                            found.has_room = true;
-                            continue;
-                        }
-                        Key::OfServer => {
-                            found.forged = true;
-                            continue;
-                        }
-                        Key::Other => continue,
-                    };
-                    if slot.replace(value).is_some() {
-                        found.twice = Some(key);
-                    }
-                }
-                Ok(found)
-            }
-        }
-        d.deserialize_map(V)
-    }
-}
-
-/// The key of a member.
-enum Key {
-    Event,
-    Message,
-    RoomId,
-    Since,
-    Cid,
-    /// May be meant to be `roomId`.
-    Room,
-    /// Only the server may set it, perhaps only in v1.
-    OfServer,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Key, D::Error> {
-        struct V;
-        impl Visitor<'_> for V {
-            type Value = Key;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-                Ok(match key {
-                    "event" => Key::Event,
-                    "message" => Key::Message,
-                    "roomId" => Key::RoomId,
-                    "since" => Key::Since,
-                    "cid" => Key::Cid,
-                    "room" | "room_id" => Key::Room,
-                    "name" | "num" | "seq" | "member" => Key::OfServer,
-                    _ => Key::Other,
-                })
-            }
-        }
-        d.deserialize_identifier(V)
-    }
-}
-
+mod envelope;
 mod members;
 mod room_field;
-mod text;
-
 #[cfg(test)]
 mod tests;
+mod text;

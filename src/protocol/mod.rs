@@ -5,6 +5,7 @@ pub(crate) mod bench_cases;
 pub(crate) mod close;
 pub(crate) mod error_code;
 pub(crate) mod frame;
+pub(crate) mod history;
 pub(crate) mod host_frame;
 pub(crate) mod inbound;
 pub(crate) mod json;

@@ -57,9 +57,14 @@ impl RoomFrame<'_> {
     }
 }
 
+/// `,"roomId":ROOM`, for a frame in `chat-rooms.v1`.
+pub(crate) fn room_key(room: &str) -> String {
+    format!(r#","roomId":{}"#, quote(room))
+}
+
 /// What stands between a room frame's `member` and its `seq` in `chat-rooms.v1`: `,"roomId":ROOM,"seq":`.
 pub(crate) fn room_and_seq(room: &str) -> Box<str> {
-    format!(r#","roomId":{},"seq":"#, quote(room)).into()
+    format!(r#"{},"seq":"#, room_key(room)).into()
 }
 
 /// `{"event":"welcome",...}`, the first frame in `chat-rooms.v1`.
@@ -75,7 +80,7 @@ pub(crate) struct WelcomeFrame<'a> {
 impl WelcomeFrame<'_> {
     pub(crate) fn encode(self) -> String {
         let WelcomeFrame { connection, token, config, is_fresh } = self;
-        let Config { v1_heartbeat: heartbeat, limits, rate_limits, recovery, .. } = config;
+        let Config { v1_heartbeat: heartbeat, limits, rate_limits, recovery, events, .. } = config;
         let resume = token.map_or(String::new(), |token| format!(r#""resume":"{}","#, token.reveal()));
         let (interval, timeout) = (millis(heartbeat.interval()), millis(heartbeat.timeout()));
         let [message, name, room, bytes] = [
@@ -85,12 +90,22 @@ impl WelcomeFrame<'_> {
             rate_limits.max_bytes_per_second,
         ]
         .map(limit);
-        let messages = limit(usize::try_from(rate_limits.max_messages_per_second).unwrap_or(usize::MAX));
+        let messages = rate(rate_limits.max_messages_per_second);
         let rooms = limit(limits.max_memberships);
         let empty = if is_fresh { "" } else { r#","empty":true"# };
+        let (transient_rate, transient) = match &events.transient[..] {
+            [] => Default::default(),
+            names => (
+                format!(r#","transient":{}"#, rate(rate_limits.max_transient_per_second)),
+                format!(
+                    r#","transient":[{}]"#,
+                    names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(",")
+                ),
+            ),
+        };
         let (history, window) = (recovery.history.is_some(), millis(recovery.resume_window));
         format!(
-            r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS},"rooms":{rooms}}},"rates":{{"messages":{messages},"bytes":{bytes},"burst":{BURST_SECONDS}{empty}}},"history":{history},"resumeWindow":{window}}}"#
+            r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS},"rooms":{rooms}}},"rates":{{"messages":{messages},"bytes":{bytes},"burst":{BURST_SECONDS}{transient_rate}{empty}}},"history":{history},"resumeWindow":{window}{transient}}}"#
         )
     }
 }
@@ -107,14 +122,17 @@ pub(crate) struct EnteredFrame<'a> {
     pub(crate) resumed: bool,
     pub(crate) recovered: bool,
     pub(crate) replayed: u64,
+    /// How many messages of the history follow, if the client has asked for them.
+    pub(crate) history: Option<usize>,
 }
 
 impl EnteredFrame<'_> {
     pub(crate) fn encode(self) -> String {
         let EnteredFrame { member, epoch, seq, num, resumed, recovered, replayed, .. } = self;
         let (room, name) = (quote(self.room), quote(self.name));
+        let history = self.history.map_or(String::new(), |n| format!(r#","history":{n}"#));
         format!(
-            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}}}"#
+            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history}}}"#
         )
     }
 }
@@ -136,6 +154,11 @@ pub(crate) enum About<'a> {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A rate that is not limited is `null`.
+fn rate(n: u32) -> String {
+    if n == u32::MAX { "null".into() } else { n.to_string() }
 }
 
 /// A limit that is not set is `null`.
@@ -181,9 +204,9 @@ pub(crate) fn resumed<'a>(
     format!(r#"{{"event":"resumed"{member},"rooms":[{}]}}"#, rooms.map(room).collect::<Vec<_>>().join(","))
 }
 
-/// `{"event":"lagged","missed":N}`
-pub(crate) fn lagged(missed: u64) -> String {
-    format!(r#"{{"event":"lagged","missed":{missed}}}"#)
+/// `{"event":"lagged","roomId":ROOM,"missed":N}`
+pub(crate) fn lagged(room: &str, missed: u64) -> String {
+    format!(r#"{{"event":"lagged","roomId":{},"missed":{missed}}}"#, quote(room))
 }
 
 /// `{"event":"authenticated"}`, with `expiresIn` if the user's authentication expires.
@@ -238,7 +261,7 @@ mod tests {
                 ]}),
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
-            (lagged(3), json!({"event": "lagged", "missed": 3})),
+            (lagged(name, 3), json!({"event": "lagged", "roomId": name, "missed": 3})),
             (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);

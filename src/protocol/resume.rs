@@ -59,6 +59,11 @@ pub(crate) fn since(json: &str) -> Result<Option<Position>, PeerError> {
     }
 }
 
+/// The `last` of an enter.
+pub(crate) fn last(json: &str) -> Result<usize, PeerError> {
+    json.parse().map_err(|_| bad("\"last\" must be a number of messages"))
+}
+
 /// The `cid` of a message.
 pub(crate) fn cid(json: &str) -> Result<Cow<'_, str>, PeerError> {
     match unquote(json) {

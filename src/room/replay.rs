@@ -82,6 +82,10 @@ impl ReplayBuffer {
         self.chunks = VecDeque::new();
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames == 0
+    }
+
     /// The `seq` before the oldest frame that is kept.
     pub(crate) fn start(&self) -> u64 {
         self.end - self.frames as u64

@@ -8,15 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{LiveRoom, NotPublished};
+use crate::delivery::{NotPublished, ReplayRequest};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::inbound::Body;
-use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::session::memberships::{CantEnter, EnterCommand};
+use crate::session::removal;
 use crate::session::session::{Generation, Membership, Opening, Published, Resumption, Session, Superseded};
 use crate::session::sessions::Sessions;
 use crate::socket::{Inbox, Socket, Turn};
@@ -51,7 +51,7 @@ impl Attachment {
         }
     }
 
-    /// Writes frames that are for this client only.
+    /// Writes frames that are for this client only and concern no room.
     pub(crate) fn send(&self, frames: &Bytes) {
         let _ = self.session.with_socket_of(self.generation, |socket| socket.send(None, frames));
     }
@@ -66,7 +66,8 @@ impl Attachment {
         self.sessions.close(&self.session, reason);
     }
 
-    /// Sets the client's user; from now on, only that user can resume the session.
+    /// Sets the client's user, which must be the same as before, if there was one. From now on, only that user can resume
+    /// the session.
     pub(crate) fn set_user(&self, user: User) -> Result<(), Superseded> {
         self.sessions.set_user(&self.session, self.generation, user)
     }
@@ -77,40 +78,52 @@ impl Attachment {
         Ok(state.message_ids.as_ref().and_then(|ids| ids.seq_of(cid)))
     }
 
-    /// The membership in a room. Without a room, that in the only one.
-    pub(crate) fn membership(&self, room: Option<&str>) -> Option<Arc<Membership>> {
-        self.session.state_of(self.generation).ok()?.membership(room).cloned()
+    /// The membership in a room, even if the client is away from it.
+    pub(crate) fn membership(&self, room: &str) -> Option<Arc<Membership>> {
+        self.session.state_of(self.generation).ok()?.memberships.find(room).cloned()
+    }
+
+    /// The membership in a room that the client is not away from. Without a room, that in the only one.
+    pub(crate) fn active_membership(&self, room: Option<&str>) -> Option<Arc<Membership>> {
+        self.session.state_of(self.generation).ok()?.memberships.active(room).cloned()
     }
 
     /// The memberships in all rooms.
     pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
-        self.session.state_of(self.generation).map(|state| state.memberships.clone()).unwrap_or_default()
+        self.session
+            .state_of(self.generation)
+            .map(|state| state.memberships.all().to_vec())
+            .unwrap_or_default()
     }
 
     /// Whether the client is in a room.
     pub(crate) fn is_in_a_room(&self) -> bool {
-        self.session.state_of(self.generation).is_ok_and(|state| !state.memberships.is_empty())
+        self.session.state_of(self.generation).is_ok_and(|state| !state.memberships.all().is_empty())
     }
 
-    /// Whether this connection gets the frames of a room. After the session was resumed, it does not before the
-    /// client has entered the room again.
-    pub(crate) fn is_subscribed(&self, room: &LiveRoom) -> bool {
-        self.session.with_socket_of(self.generation, |socket| socket.is_subscribed(room)) == Ok(true)
+    /// Whether the client is in the room by a session that it has resumed, and has not entered the room again since.
+    pub(crate) fn is_away(&self, room: &str) -> bool {
+        self.session.state_of(self.generation).is_ok_and(|state| state.memberships.is_away(room))
     }
 
     /// Enters a room; a plain client leaves the one that it is in.
     pub(crate) fn enter(&self, enter: &EnterCommand<'_>) -> Result<Result<(), CantEnter>, Superseded> {
-        self.sessions.enter(&self.session, self.generation, enter)
+        let entered = self.sessions.memberships().enter(&self.session, self.generation, enter)?;
+        Ok(entered.map(|entered| removal::check_closed(&self.sessions, &self.session, &entered.room)))
     }
 
-    /// Sends a member the room's position and the frames that it has missed since a position.
+    /// Sends a member the room's position and the frames that it wants to have.
     pub(crate) fn come_back(
         &self,
         room: &RoomId,
-        since: Option<Position>,
+        wants: Option<ReplayRequest>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
-        self.sessions.come_back(&self.session, self.generation, room, since, slow)
+        let memberships = self.sessions.memberships();
+        if let Some(back) = memberships.come_back(&self.session, self.generation, room, wants, slow)? {
+            removal::check_closed(&self.sessions, &self.session, &back.room);
+        }
+        Ok(())
     }
 
     /// Repeats a plain member's own enter to it.
@@ -126,6 +139,16 @@ impl Attachment {
         cid: Option<&str>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
         self.sessions.memberships().publish(&self.session, self.generation, room, body, cid)
+    }
+
+    /// Sends a transient frame. Returns whether the client is in this room or, without a room, in exactly one.
+    pub(crate) fn send_transient(
+        &self,
+        room: Option<&str>,
+        event: &str,
+        body: &Body<'_>,
+    ) -> Result<bool, Superseded> {
+        self.sessions.memberships().send_transient(&self.session, self.generation, room, event, body)
     }
 
     /// Makes a message look as if it had been published; returns its `seq`.
@@ -148,7 +171,7 @@ impl Attachment {
         self.sessions.run_callbacks(&self.session)
     }
 
-    /// Resumes the session that one of these tokens belongs to, if there is one with a membership. The other tokens
+    /// Resumes the session that one of these tokens belongs to, if there is one that can be resumed. The other tokens
     /// belong to other connections of the same client: those end.
     pub(crate) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, Superseded> {
         let mut has_resumed = false;
@@ -172,7 +195,7 @@ impl Attachment {
     /// Moves this connection to another session, under its lock.
     fn attach_to(&mut self, target: &Arc<Session>, token: ResumeToken) -> Result<bool, Superseded> {
         let own = self.session.state_of(self.generation)?;
-        if !own.memberships.is_empty() || own.verdict.is_some() {
+        if !own.memberships.all().is_empty() || own.verdict.is_some() {
             return Ok(false);
         }
         let new = Resumption { token: own.token, peer: own.peer, user: own.user.clone() };

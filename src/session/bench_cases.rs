@@ -11,7 +11,7 @@ use crate::admission::Admission;
 use crate::config::{Config, History, Recovery, SlowConsumer};
 use crate::context;
 use crate::delivery::bench_cases::{deliver as deliver_to, live_room};
-use crate::delivery::{Handle, Rooms};
+use crate::delivery::{Handle, ReplayRequest, Rooms};
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::bench_cases::{MESSAGE, masked, parse_message};
 use crate::protocol::close::LeaveReason;
@@ -80,7 +80,7 @@ pub fn resume() -> impl FnMut() {
     runtime.block_on(async {
         let (name, room) = (Name::parse("Ann", MaxLen::ANY).expect("a good name"), RoomId::from("lobby"));
         let slow = SlowConsumer::Close;
-        let command = EnterCommand { name: &name, room: &room, body: &body, since: None, slow };
+        let command = EnterCommand { name: &name, room: &room, body: &body, wants: None, slow };
         let entered = attachment.enter(&command).expect("it is attached");
         entered.expect("the room takes everybody");
         for _ in 0..FRAMES {
@@ -91,10 +91,10 @@ pub fn resume() -> impl FnMut() {
             yield_now().await;
         }
     });
-    let membership = attachment.membership(None).expect("it has entered");
+    let membership = attachment.active_membership(None).expect("it has entered");
     let handle: Handle = attachment.session().clone();
     let now = rooms.come_back(&membership.room, &handle, None);
-    let since = Position { epoch: now.epoch, seq: now.seq - FRAMES as u64 };
+    let since = ReplayRequest::Since(Position { epoch: now.epoch, seq: now.seq - FRAMES as u64 });
     let replay = rooms.come_back(&membership.room, &handle, Some(since)).replay;
     assert_eq!(replay.map(|replay| (replay.is_complete, replay.chunks.len())), Some((true, FRAMES)));
 

@@ -2,12 +2,18 @@
 //!
 //! They are queued under the session's lock and called outside of it. Two tasks may work on a session: that of a
 //! connection that was replaced, and that of its successor. Whichever finds callbacks calls them, one at a time.
+//!
+//! The first and the last callback of a user's session may concern its other sessions too. They are called only if it
+//! is the user's first or last session. While one of them is being called, the callbacks of the user's next sessions
+//! wait, and the task that has called it goes on with those.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::hooks::events::{Entered, Left, RoomEvents};
+use crate::hooks::events::{Entered, Left, RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::{self, Panicked};
 use crate::session::session::Session;
+use crate::session::users::{Announcement, Users};
 
 #[derive(Default)]
 pub(super) struct Callbacks {
@@ -16,8 +22,12 @@ pub(super) struct Callbacks {
 }
 
 pub(super) enum Callback {
+    /// The session is one of its user from now on. Called if it is the first.
+    Online(UserOnline),
     Entered(Entered),
     Left(Left),
+    /// The session has ended. Called if it was the user's last.
+    Offline(UserOffline),
 }
 
 impl Callbacks {
@@ -25,54 +35,85 @@ impl Callbacks {
         self.queue.push_back(callback);
     }
 
-    /// The next callback, if no other task is calling one. The caller must call [`Callbacks::finish`] afterwards.
-    pub(super) fn begin(&mut self) -> Option<Callback> {
-        if self.is_running {
-            return None;
+    /// The next callback, if no other task is calling one, and if it need not wait for one of the same user. The caller
+    /// must call [`Callbacks::finish`] afterwards.
+    fn begin(&mut self, session: &Arc<Session>, users: &Users) -> Option<Callback> {
+        while !self.is_running {
+            let announcement = match self.queue.front()? {
+                Callback::Online(event) => users.announce_begin(event.user.id(), session),
+                Callback::Offline(event) => users.announce_end(event.user.id()),
+                Callback::Entered(_) | Callback::Left(_) => Announcement::Call,
+            };
+            match announcement {
+                Announcement::Call => {
+                    self.is_running = true;
+                    return self.queue.pop_front();
+                }
+                Announcement::Skip => drop(self.queue.pop_front()),
+                Announcement::Wait => return None,
+            }
         }
-        let next = self.queue.pop_front()?;
-        self.is_running = true;
-        Some(next)
+        None
     }
 
-    pub(super) fn finish(&mut self) {
+    fn finish(&mut self) {
         self.is_running = false;
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.is_running
     }
 }
 
 impl Callback {
-    pub(super) fn call(&self, events: &dyn RoomEvents) -> Result<(), Panicked> {
+    fn call(&self, events: &dyn RoomEvents) -> Result<(), Panicked> {
         match self {
+            Callback::Online(event) => guard::call("online", || events.online(event)),
             Callback::Entered(event) => guard::call("entered", || events.entered(event)),
             Callback::Left(event) => guard::call("left", || events.left(event)),
+            Callback::Offline(event) => guard::call("offline", || events.offline(event)),
+        }
+    }
+
+    /// The sessions that have waited for this callback.
+    fn waiting(&self, users: &Users) -> Vec<Arc<Session>> {
+        match self {
+            Callback::Online(UserOnline { user }) | Callback::Offline(UserOffline { user }) => {
+                users.called(user.id())
+            }
+            Callback::Entered(_) | Callback::Left(_) => Vec::new(),
         }
     }
 }
 
-/// Calls the callbacks of a session, unless another task is calling them.
+/// Calls the callbacks of a session, unless another task is calling them. Sessions whose callbacks have waited for
+/// these are added to `waiting`; the caller must go on with them.
 ///
 /// # Errors
 /// If one of them panicked. The others have been called all the same.
-pub(super) fn run(session: &Session, events: &dyn RoomEvents) -> Result<(), Panicked> {
+pub(super) fn run(
+    session: &Arc<Session>,
+    events: &dyn RoomEvents,
+    users: &Users,
+    waiting: &mut Vec<Arc<Session>>,
+) -> Result<(), Panicked> {
     let mut result = Ok(());
-    loop {
-        let next = session.state().callbacks.as_mut().and_then(|callbacks| callbacks.begin());
-        let Some(callback) = next else { return result };
-        let called = callback.call(events);
-        let mut state = session.state();
-        if let Some(callbacks) = &mut state.callbacks {
+    while let Some(callback) = next(session, users) {
+        result = callback.call(events).and(result);
+        waiting.append(&mut callback.waiting(users));
+        if let Some(callbacks) = &mut session.state().callbacks {
             callbacks.finish();
-            if callbacks.is_idle() {
-                state.callbacks = None;
-            }
-        }
-        drop(state);
-        if called.is_err() {
-            result = called;
         }
     }
+    result
+}
+
+fn next(session: &Arc<Session>, users: &Users) -> Option<Callback> {
+    let mut state = session.state();
+    let callbacks = state.callbacks.as_mut()?;
+    let next = callbacks.begin(session, users);
+    if callbacks.is_idle() {
+        state.callbacks = None;
+    }
+    next
 }

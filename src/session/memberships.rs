@@ -6,15 +6,17 @@ use bytes::Bytes;
 
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, Rooms, Standpoint};
+use crate::delivery::{
+    Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest, Rooms, Standpoint,
+};
 use crate::hooks::events::{Entered, Left};
 use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::frame;
 use crate::protocol::inbound::Body;
 use crate::protocol::outbound::{self, EnteredFrame};
 use crate::protocol::position::Position;
 use crate::protocol::subprotocol::Subprotocol;
+use crate::protocol::{frame, history};
 use crate::session::callbacks::Callback;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
 use crate::socket::Answer;
@@ -24,8 +26,8 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
     pub(crate) body: &'a Body<'a>,
-    /// The position of the last frame of the room that the client has received.
-    pub(crate) since: Option<Position>,
+    /// The frames that it wants to have from before its enter, and may have.
+    pub(crate) wants: Option<ReplayRequest>,
     /// What happens if it reads the room too slowly.
     pub(crate) slow: SlowConsumer,
 }
@@ -64,17 +66,17 @@ impl Memberships {
             name: enter.name.clone(),
             owner: state.user.clone(),
             handle,
-            since: enter.since,
+            wants: enter.wants,
         };
         let tail = outbound::name_and_num(enter.name.as_str());
         let frame = enter.body.frame(&tail, session.id(), enter.room);
-        let same = state.membership(Some(enter.room.as_str())).cloned();
+        let same = state.memberships.find(enter.room.as_str()).cloned();
         let old = match session.subprotocol() {
-            Subprotocol::Plain => same.or_else(|| state.memberships.first().cloned()),
+            Subprotocol::Plain => same.or_else(|| state.memberships.all().first().cloned()),
             Subprotocol::V1 => same,
         };
         let entered = match &old {
-            None if state.memberships.len() >= self.context.config.limits.max_memberships => {
+            None if state.memberships.all().len() >= self.context.config.limits.max_memberships => {
                 return Ok(Err(CantEnter::TooManyMemberships));
             }
             None => self.rooms.enter(entrant, enter.room, &frame).map(|at| (at, 0)),
@@ -83,27 +85,27 @@ impl Memberships {
             }
             Some(old) => self.rooms.change(entrant, enter.room, &frame, &old.room, &old.name),
         };
-        let (standpoint, left) = match entered {
+        let (mut standpoint, left) = match entered {
             Ok(entered) => entered,
             Err(refused) => return Ok(Err(CantEnter::Refused(refused))),
         };
+        let start = match &old {
+            Some(old) if old.room.id() == enter.room => old.start,
+            _ => Position { epoch: standpoint.epoch, seq: standpoint.seq },
+        };
         let membership =
-            Arc::new(Membership { room: standpoint.room.clone(), name: enter.name.clone(), tail });
+            Arc::new(Membership { room: standpoint.room.clone(), name: enter.name.clone(), tail, start });
         if let Some(old) = old {
-            state.take_membership(old.room.id().as_str());
+            state.memberships.remove(old.room.id().as_str());
             let is_same = old.room.id() == enter.room;
             let reason = if is_same { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.context.counters.left.add(1);
             self.queue_left(session, &mut state, &old, reason, left);
         }
-        if state.memberships.is_empty() {
-            // Most clients are in one room only.
-            state.memberships = Vec::with_capacity(1);
-        }
-        state.memberships.push(membership.clone());
+        state.memberships.add(membership.clone());
         self.context.counters.entered.add(1);
         self.queue_entered(session, &mut state, &membership, standpoint.num);
-        let frame = entered_frame(session, &standpoint, &membership, false);
+        let frame = entered_frame(session, &mut standpoint, &membership, enter.wants, false);
         answer(session, generation, standpoint, frame, true, enter.slow);
         Ok(Ok(membership))
     }
@@ -114,14 +116,15 @@ impl Memberships {
         session: &Arc<Session>,
         generation: Generation,
         room: &RoomId,
-        since: Option<Position>,
+        wants: Option<ReplayRequest>,
         slow: SlowConsumer,
     ) -> Result<Option<Arc<Membership>>, Superseded> {
-        let state = session.state_of(generation)?;
-        let Some(membership) = state.membership(Some(room.as_str())).cloned() else { return Ok(None) };
+        let mut state = session.state_of(generation)?;
+        let Some(membership) = state.memberships.find(room.as_str()).cloned() else { return Ok(None) };
+        state.memberships.set_back(room.as_str());
         let handle: Handle = session.clone();
-        let standpoint = self.rooms.come_back(&membership.room, &handle, since);
-        let frame = entered_frame(session, &standpoint, &membership, true);
+        let mut standpoint = self.rooms.come_back(&membership.room, &handle, wants);
+        let frame = entered_frame(session, &mut standpoint, &membership, wants, true);
         answer(session, generation, standpoint, frame, false, slow);
         Ok(Some(membership))
     }
@@ -135,7 +138,7 @@ impl Memberships {
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
         let state = session.state_of(generation)?;
-        let Some(membership) = state.membership(None) else { return Ok(()) };
+        let Some(membership) = state.memberships.active(None) else { return Ok(()) };
         let handle: Handle = session.clone();
         let standpoint = self.rooms.come_back(&membership.room, &handle, None);
         let text = format!("{}{}{}}}", body.as_str(), membership.tail, standpoint.num);
@@ -154,7 +157,7 @@ impl Memberships {
         cid: Option<&str>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
         let mut state = session.state_of(generation)?;
-        let Some(membership) = state.membership(room).cloned() else { return Ok(None) };
+        let Some(membership) = state.memberships.active(room).cloned() else { return Ok(None) };
         if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.seq_of(cid)) {
             return Ok(Some(Ok(Published { seq, membership, is_repeated: true })));
         }
@@ -168,6 +171,24 @@ impl Memberships {
         }))
     }
 
+    /// Sends a member's transient frame. Returns whether the member is in this room or, without a room, in exactly one.
+    pub(super) fn send_transient(
+        &self,
+        session: &Session,
+        generation: Generation,
+        room: Option<&str>,
+        event: &str,
+        body: &Body<'_>,
+    ) -> Result<bool, Superseded> {
+        let state = session.state_of(generation)?;
+        let Some(membership) = state.memberships.active(room) else { return Ok(false) };
+        let frame = body.frame(&membership.tail, session.id(), membership.room.id());
+        if self.rooms.send_transient(&membership.room, event, &frame) == Err(NotPublished::BatchFull) {
+            self.context.counters.transient_dropped.add(1);
+        }
+        Ok(true)
+    }
+
     /// Makes a message look as if it had been published.
     pub(super) fn pretend_published(
         &self,
@@ -177,7 +198,7 @@ impl Memberships {
         cid: Option<&str>,
     ) -> Result<u64, Superseded> {
         let mut state = session.state_of(generation)?;
-        let seq = state.membership(room).map_or(0, |membership| self.rooms.seq(&membership.room));
+        let seq = state.memberships.active(room).map_or(0, |membership| self.rooms.seq(&membership.room));
         remember(&mut state, cid, seq);
         Ok(seq)
     }
@@ -190,7 +211,7 @@ impl Memberships {
         room: &str,
         reason: LeaveReason,
     ) -> Option<Arc<LiveRoom>> {
-        let membership = state.take_membership(room)?;
+        let membership = state.memberships.remove(room)?;
         let handle: Handle = session.clone();
         let num = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
         self.context.counters.left.add(1);
@@ -200,7 +221,7 @@ impl Memberships {
 
     /// Ends all memberships of a session.
     pub(super) fn end_all(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) {
-        for membership in state.memberships.clone() {
+        for membership in state.memberships.all().to_vec() {
             self.end(session, state, membership.room.id().as_str(), reason);
         }
     }
@@ -244,14 +265,23 @@ impl Memberships {
     }
 }
 
-/// The answer to an enter, for clients that expect one.
+/// The answer to an enter, for clients that expect one. Leaves only the messages that the client wants in the history.
 fn entered_frame(
     session: &Session,
-    standpoint: &Standpoint,
+    standpoint: &mut Standpoint,
     membership: &Membership,
+    wants: Option<ReplayRequest>,
     is_resumed: bool,
 ) -> Option<Bytes> {
     let Subprotocol::V1 = session.subprotocol() else { return None };
+    let history = match wants {
+        Some(ReplayRequest::Last(n)) => Some(standpoint.replay.as_mut().map_or(0, |replay| {
+            let (messages, len) = history::last_messages(&replay.history, n);
+            replay.history = vec![messages];
+            len
+        })),
+        _ => None,
+    };
     let replay = standpoint.replay.as_ref();
     let frame = EnteredFrame {
         room: membership.room.id().as_str(),
@@ -263,6 +293,7 @@ fn entered_frame(
         resumed: is_resumed,
         recovered: replay.is_some_and(|replay| replay.is_complete),
         replayed: replay.map_or(0, |replay| standpoint.seq - replay.start),
+        history,
     };
     Some(frame::text(frame.encode().as_bytes()))
 }

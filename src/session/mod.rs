@@ -5,12 +5,15 @@ mod attachment;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench_cases;
 mod callbacks;
+mod membership_list;
 mod memberships;
 mod message_ids;
+pub(crate) mod removal;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
 mod session;
 mod sessions;
 mod table;
+mod users;
 
 pub(crate) use attachment::Attachment;
 pub(crate) use memberships::{CantEnter, EnterCommand};

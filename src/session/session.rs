@@ -2,7 +2,7 @@
 //!
 //! A connection attaches and gets a generation. All its later calls carry that generation, and are
 //! refused once a newer connection has attached. Resuming is one attach under one lock. Lock order:
-//! state, registry shard, room, slot.
+//! state, registry shard, room, slot; the locks of the table and of the users follow the state's as well.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,13 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
-use crate::delivery::{Batch, LiveRoom, Recipient};
+use crate::delivery::{Batch, LiveRoom, Recipient, TransientBatch};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callbacks;
+use crate::session::membership_list::MembershipList;
 use crate::session::message_ids::MessageIds;
 use crate::socket::Socket;
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -42,6 +44,8 @@ pub(crate) struct Membership {
     pub(crate) name: Name,
     /// The tail that is appended to each of the member's frames.
     pub(crate) tail: Box<str>,
+    /// The room's position before the member's first enter. It has had, or could have had, all frames since.
+    pub(crate) start: Position,
 }
 
 /// A message that has its place in the room's order.
@@ -78,8 +82,7 @@ pub(super) struct State {
     pub(super) token: Option<ResumeToken>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) user: Option<Arc<User>>,
-    /// The rooms that the session is in: at most one for a plain client.
-    pub(super) memberships: Vec<Arc<Membership>>,
+    pub(super) memberships: MembershipList,
     pub(super) message_ids: Option<Box<MessageIds>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
 }
@@ -128,7 +131,7 @@ impl Session {
                 token,
                 peer,
                 user,
-                memberships: Vec::new(),
+                memberships: MembershipList::default(),
                 message_ids: None,
                 callbacks: None,
             }),
@@ -150,7 +153,7 @@ impl Session {
 
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
-        self.state().memberships.clone()
+        self.state().memberships.all().to_vec()
     }
 
     /// Writes frames that are for this client only. If they concern a room, they follow those of the room. Returns
@@ -233,19 +236,9 @@ impl Session {
 }
 
 impl State {
-    /// The membership in a room. Without a room, that in the only one.
-    pub(super) fn membership(&self, room: Option<&str>) -> Option<&Arc<Membership>> {
-        match (room, &self.memberships[..]) {
-            (None, [only]) => Some(only),
-            (None, _) => None,
-            (Some(room), all) => all.iter().find(|membership| membership.room.id().as_str() == room),
-        }
-    }
-
-    /// Removes the membership in a room.
-    pub(super) fn take_membership(&mut self, room: &str) -> Option<Arc<Membership>> {
-        let at = self.memberships.iter().position(|membership| membership.room.id().as_str() == room)?;
-        Some(self.memberships.remove(at))
+    /// Whether there is anything to come back to: a room, or a user that stays online meanwhile.
+    pub(super) fn is_worth_resuming(&self) -> bool {
+        !self.memberships.all().is_empty() || self.user.is_some()
     }
 }
 
@@ -272,6 +265,11 @@ impl Recipient for Session {
 
     fn deliver(&self, room: &LiveRoom, batch: &Batch) {
         self.with_socket(|socket| socket.deliver(room, batch));
+    }
+
+    fn deliver_transients(&self, room: &LiveRoom, batch: &TransientBatch) {
+        let frames = batch.for_member(self.id, self.subprotocol);
+        self.with_socket(|socket| socket.deliver_transients(room, batch.seq(), frames));
     }
 
     fn fail(&self) {

@@ -7,24 +7,19 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::admission::Admission;
-use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{LiveRoom, Recipient, Rooms};
-use crate::hooks::events::RoomEvents;
+use crate::delivery::Rooms;
+use crate::hooks::events::{RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
-use crate::ids::{Name, RoomId};
+use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
-use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
-use crate::protocol::subprotocol::Subprotocol;
-use crate::protocol::{frame, outbound};
-use crate::session::callbacks;
-use crate::session::memberships::{CantEnter, EnterCommand, Memberships};
-use crate::session::session::{
-    Absence, Generation, Membership, Opening, Phase, Resumption, Session, State, Superseded,
-};
+use crate::session::callbacks::{self, Callback};
+use crate::session::memberships::Memberships;
+use crate::session::session::{Absence, Generation, Opening, Phase, Resumption, Session, State, Superseded};
 use crate::session::table::Table;
+use crate::session::users::Users;
 use crate::socket::Socket;
 use crate::sync::MutexGuard;
 
@@ -35,6 +30,7 @@ pub(crate) struct Sessions {
     admission: Arc<Admission>,
     events: Option<Box<dyn RoomEvents>>,
     table: Table,
+    users: Users,
     /// Notified when there is an earlier deadline, or no session is left.
     deadlines_changed: Notify,
 }
@@ -54,6 +50,7 @@ impl Sessions {
             admission,
             events,
             table: Table::default(),
+            users: Users::default(),
             deadlines_changed: Notify::new(),
         }
     }
@@ -66,11 +63,18 @@ impl Sessions {
         &self.table
     }
 
+    pub(crate) fn users(&self) -> &Users {
+        &self.users
+    }
+
     /// Begins a session with its first connection attached.
     pub(super) fn begin(&self, opening: Opening) -> Arc<Session> {
         let Opening { id, subprotocol, socket, token, peer, user } = opening;
-        let session = Arc::new(Session::new(id, subprotocol, socket, token, peer, user));
+        let session = Arc::new(Session::new(id, subprotocol, socket, token, peer, user.clone()));
         self.table.insert(&session);
+        if let Some(user) = user {
+            self.begin_of_user(&session, &mut session.state(), user);
+        }
         if let Some(token) = token {
             self.table.add_token(token, &session);
         }
@@ -130,71 +134,31 @@ impl Sessions {
         }
     }
 
-    /// Removes an anonymous member from a room in favour of the user whose name it has. Its connection stays, and gets
-    /// these frames. It may have left, changed its name, or authenticated meanwhile; then it stays.
-    pub(crate) fn put_out(
-        &self,
-        session: &Arc<Session>,
-        room: &RoomId,
-        name: &Name,
-        reason: LeaveReason,
-        frames: &Bytes,
-    ) {
-        let state = session.state();
-        let has_name = state
-            .membership(Some(room.as_str()))
-            .is_some_and(|own| self.rooms.is_anonymous_holder(&own.room, name, session.id()));
-        if has_name {
-            self.remove_locked(session, state, room, reason, frames);
-        }
-    }
-
-    /// Removes a member from a room that was closed. The connection of a plain client is closed.
-    pub(crate) fn expel(&self, session: &Arc<Session>, room: &LiveRoom) {
-        if session.subprotocol() == Subprotocol::Plain {
-            self.close(session, LeaveReason::RoomClosed);
-            return;
-        }
-        let left = outbound::left(room.id().as_str(), Some(("room_closed", "the room was closed")));
-        let state = session.state();
-        // It may be in a new room with the same id by now.
-        if state.memberships.iter().any(|membership| std::ptr::eq(&*membership.room, room)) {
-            let frames = frame::text(left.as_bytes());
-            self.remove_locked(session, state, room.id(), LeaveReason::RoomClosed, &frames);
-        }
-    }
-
-    /// Removes a member from a room. Its connection gets these frames, before the member can enter again. A session
-    /// without a connection that was in no other room ends.
-    fn remove_locked(
-        &self,
-        session: &Arc<Session>,
-        mut state: MutexGuard<'_, State>,
-        room: &RoomId,
-        reason: LeaveReason,
-        frames: &Bytes,
-    ) {
-        let Some(left) = self.memberships.end(session, &mut state, room.as_str(), reason) else { return };
-        session.send(Some(&left), frames);
-        let is_over = matches!(state.phase, Phase::Detached(_)) && state.memberships.is_empty();
-        let absence = if is_over { self.end(session, &mut state, reason) } else { None };
-        drop(state);
-        self.after_end(session, absence);
-    }
-
-    /// Sets the client's user; from now on, only that user can resume the session.
+    /// Sets the client's user, which must be the same as before, if there was one. From now on, only that user can resume
+    /// the session.
     pub(super) fn set_user(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         generation: Generation,
         user: User,
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
-        for membership in &state.memberships {
+        for membership in state.memberships.all() {
             self.rooms.set_owner(&membership.room, &membership.name, session.id(), user.id());
         }
-        state.user = Some(Arc::new(user));
+        let user = Arc::new(user);
+        if state.user.replace(user.clone()).is_none() {
+            self.begin_of_user(session, &mut state, user);
+        }
         Ok(())
+    }
+
+    /// The session is one of its user from now on.
+    fn begin_of_user(&self, session: &Arc<Session>, state: &mut State, user: Arc<User>) {
+        self.users.add(user.id(), session);
+        if self.events.is_some() {
+            state.callbacks.get_or_insert_default().push(Callback::Online(UserOnline { user }));
+        }
     }
 
     /// Ends one session whose client did not come back in time. Returns false if there is none.
@@ -244,7 +208,7 @@ impl Sessions {
         let may_keep = state.verdict.is_none()
             && (reason.keeps_session() || wants_session_kept)
             && state.token.is_some()
-            && !state.memberships.is_empty();
+            && state.is_worth_resuming();
         let permit = match may_keep {
             true => self.admission.keep_absent(state.peer.map(|peer| peer.ip())),
             false => None,
@@ -288,7 +252,7 @@ impl Sessions {
         let is_allowed = !matches!(state.phase, Phase::Ended)
             && state.verdict.is_none()
             && state.token == Some(token)
-            && !state.memberships.is_empty()
+            && state.is_worth_resuming()
             && state.user.as_ref().map(|user| user.id()) == new.user.as_ref().map(|user| user.id());
         if !is_allowed {
             return Err(socket);
@@ -297,6 +261,7 @@ impl Sessions {
             self.table.remove_deadline(absence.deadline, session.id());
         }
         state.generation = state.generation.wrapping_add(1);
+        state.memberships.set_away();
         state.token = new.token;
         state.peer = new.peer.or(state.peer);
         state.user = new.user.or(state.user.take());
@@ -318,30 +283,12 @@ impl Sessions {
         &self.memberships
     }
 
-    /// Enters a room; a plain client leaves the one that it is in. If the client can't enter, it stays where it is.
-    pub(super) fn enter(
-        &self,
-        session: &Arc<Session>,
-        generation: Generation,
-        enter: &EnterCommand<'_>,
-    ) -> Result<Result<(), CantEnter>, Superseded> {
-        let entered = self.memberships.enter(session, generation, enter)?;
-        Ok(entered.map(|membership| self.check_closed(session, &membership)))
+    pub(super) fn admission(&self) -> &Admission {
+        &self.admission
     }
 
-    /// Lets a member return, or ask again for the frames that it has missed. The other members do not notice.
-    pub(super) fn come_back(
-        &self,
-        session: &Arc<Session>,
-        generation: Generation,
-        room: &RoomId,
-        since: Option<Position>,
-        slow: SlowConsumer,
-    ) -> Result<(), Superseded> {
-        if let Some(membership) = self.memberships.come_back(session, generation, room, since, slow)? {
-            self.check_closed(session, &membership);
-        }
-        Ok(())
+    pub(super) fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     /// Ends the membership in a room, if there is one, and sends the client these frames; its connection stays.
@@ -359,17 +306,25 @@ impl Sessions {
         Ok(())
     }
 
-    /// Calls the host's callbacks that are queued for a session.
+    /// Calls the host's callbacks that are queued for a session, and those of other sessions that have waited for them.
     ///
     /// # Errors
-    /// If one of them panicked. In that case the session's connection has been told to end.
+    /// If one of the session's own panicked. In that case the session's connection has been told to end.
     pub(crate) fn run_callbacks(&self, session: &Arc<Session>) -> Result<(), Panicked> {
-        let called = match self.events() {
-            Some(events) => callbacks::run(session, events),
-            None => Ok(()),
+        let Some(events) = self.events() else { return Ok(()) };
+        // The task that queued them may have ended meanwhile.
+        let _token = self.admission.hold_shutdown();
+        let mut waiting = Vec::new();
+        let run = |session: &Arc<Session>, waiting: &mut Vec<_>| {
+            let called = callbacks::run(session, events, &self.users, waiting);
+            if called.is_err() {
+                self.close(session, LeaveReason::HookFailed);
+            }
+            called
         };
-        if called.is_err() {
-            self.close(session, LeaveReason::HookFailed);
+        let called = run(session, &mut waiting);
+        while let Some(other) = waiting.pop() {
+            let _ = run(&other, &mut waiting);
         }
         called
     }
@@ -385,7 +340,12 @@ impl Sessions {
     }
 
     /// The only place where a session ends. Afterwards its membership has left the room.
-    fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Option<Box<Absence>> {
+    pub(super) fn end(
+        &self,
+        session: &Arc<Session>,
+        state: &mut State,
+        reason: LeaveReason,
+    ) -> Option<Box<Absence>> {
         let absence = match std::mem::replace(&mut state.phase, Phase::Ended) {
             Phase::Detached(absence) => Some(absence),
             _ => None,
@@ -400,23 +360,18 @@ impl Sessions {
         self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
         self.memberships.end_all(session, state, reason);
+        if let Some(user) = state.user.clone() {
+            self.users.remove(user.id(), session.id());
+            if self.events.is_some() {
+                state.callbacks.get_or_insert_default().push(Callback::Offline(UserOffline { user }));
+            }
+        }
         absence
-    }
-
-    /// Tells a client if its room was closed while it was entering, because nothing else does.
-    fn check_closed(&self, session: &Arc<Session>, membership: &Membership) {
-        if !self.rooms.is_closed(&membership.room) {
-            return;
-        }
-        match self.admission.is_closing() {
-            true => drop(self.close(session, LeaveReason::Shutdown)),
-            false => self.expel(session, &membership.room),
-        }
     }
 
     /// Calls the host's callbacks, without the session's lock. A shutdown waits for the absence's permit, if there is
     /// no connection whose permit it waits for.
-    fn after_end(&self, session: &Arc<Session>, absence: Option<Box<Absence>>) {
+    pub(super) fn after_end(&self, session: &Arc<Session>, absence: Option<Box<Absence>>) {
         // A panic in a callback could only end what is ending anyway.
         let _ = self.run_callbacks(session);
         drop(absence);

@@ -9,11 +9,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::config::SlowConsumer;
 use crate::context;
 use crate::delivery::bench_cases::batch_of;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::socket::send_queue::{Bounds, Kind, SendQueue};
+use crate::socket::send_queue::{Kind, Lane, SendQueue, Size};
 use crate::socket::{Socket, Transport};
 
 /// A batch of two messages waits for a member whose socket took a part of it, and then takes the rest.
@@ -29,11 +28,10 @@ pub fn leftover_in_parts(messages: usize) -> impl FnMut() {
 fn push_and_advance(messages: usize, written: usize, takes: impl Fn(usize) -> usize) -> impl FnMut() {
     let (batch, mut queue) = (batch_of(messages), SendQueue::default());
     let seq = batch.end() - messages as u64;
-    let bounds =
-        Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, announces_gaps: false };
+    let (lane, bounds) = (Lane::own(), Size { bytes: usize::MAX, frames: usize::MAX });
     move || {
         let (frames, skip) = black_box(&batch).frames(black_box(seq), Subprotocol::Plain);
-        queue.push(Kind::Room, frames.slice(skip..), written, &bounds).expect("there is no bound");
+        queue.push(&lane, Kind::Room, frames.slice(skip..), written, bounds).expect("there is no bound");
         while !queue.is_empty() {
             queue.advance(takes(queue.next().len()));
         }

@@ -7,14 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::protocol::frame::frame_len;
 use crate::socket::Transport;
-use crate::socket::send_queue::{Bounds, Kind, Overflow, SendQueue};
+use crate::socket::send_queue::{Kind, Lane, Overflow, SendQueue, Size};
 
 pub(super) struct Outlet {
     io: Transport,
     /// Largest single write: I/O that accepts any amount hides from the send queue how slow it is.
     max_write: usize,
     queue: SendQueue,
+    /// Bytes that the I/O has accepted so far, modulo 2^32.
+    accepted: u32,
     /// Wakes the connection's own task, whichever task polls the I/O.
     waker: Waker,
     /// The I/O holds bytes that it has yet to flush (TLS).
@@ -31,6 +34,7 @@ impl Outlet {
             io,
             max_write,
             queue: SendQueue::default(),
+            accepted: 0,
             waker: Waker::noop().clone(),
             has_unflushed: false,
             is_broken: false,
@@ -65,6 +69,11 @@ impl Outlet {
         &mut self.queue
     }
 
+    /// Bytes that the I/O has accepted so far, modulo 2^32.
+    pub(super) fn accepted(&self) -> u32 {
+        self.accepted
+    }
+
     /// The I/O to read from, and the queue for answers to what is read.
     pub(super) fn read_parts(&mut self) -> (&mut Transport, &mut SendQueue) {
         (&mut self.io, &mut self.queue)
@@ -82,18 +91,37 @@ impl Outlet {
         if self.queue.is_empty() { self.write_now(frames) } else { 0 }
     }
 
-    /// Keeps whole frames of which this many bytes were written. Returns how many of the room's frames were
+    /// Writes whole frames, and drops those that the I/O does not accept. Returns how many.
+    pub(super) fn write_or_drop(&mut self, frames: &[u8]) -> u64 {
+        if frames.is_empty() {
+            return 0;
+        }
+        let (written, mut end, mut dropped) = (self.write(frames), 0, 0);
+        while end < written {
+            end += frame_len(&frames[end..]);
+        }
+        // A frame that was begun has to be finished.
+        self.queue.push_control(&frames[written..end]);
+        while end < frames.len() {
+            end += frame_len(&frames[end..]);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Keeps whole frames of which this many bytes were written. Returns how many frames of rooms were
     /// dropped for them.
     pub(super) fn keep(
         &mut self,
+        lane: &Lane,
         kind: Kind,
         frames: Bytes,
         written: usize,
-        bounds: &Bounds,
+        bounds: Size,
         now: Duration,
     ) -> Result<u64, Overflow> {
         self.stuck_since.get_or_insert(now);
-        self.queue.push(kind, frames, written, bounds)
+        self.queue.push(lane, kind, frames, written, bounds)
     }
 
     /// Writes a heartbeat, unless one waits already.
@@ -117,6 +145,7 @@ impl Outlet {
             match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), next) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.queue.advance(n);
+                    self.accepted = self.accepted.wrapping_add(n as u32);
                     self.has_unflushed = true;
                     has_progress = true;
                 }
@@ -172,6 +201,7 @@ impl Outlet {
                 Poll::Pending => break,
             }
         }
+        self.accepted = self.accepted.wrapping_add(written as u32);
         self.flush();
         written
     }

@@ -5,20 +5,21 @@ mod closing;
 
 use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Batch, LiveRoom, Replay};
+use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, Replay};
 use crate::protocol::close::{self, LeaveReason};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
-use crate::socket::send_queue::{Kind, Overflow};
-use crate::socket::subscription::{Subscription, Subscriptions, bounds};
+use crate::socket::send_queue::{Kind, Overflow, Size};
+use crate::socket::subscription::{Subscription, Subscriptions, lane};
 use crate::socket::{Transport, Turn};
 
 /// While a hook keeps the connection waiting, this many messages are read ahead, but no more bytes than
@@ -46,8 +47,9 @@ pub(crate) struct Socket {
     /// The bytes that the client sends can't be parsed any more.
     is_unreadable: bool,
     liveness: Liveness,
-    /// The send queue holds back the room's senders.
-    is_behind: bool,
+    /// How much longer the room's senders may be held back for this client. Present once its socket has not accepted
+    /// everything.
+    hold_budget: Option<Box<HoldBudget>>,
 }
 
 /// What a client gets when it has entered a room.
@@ -85,7 +87,7 @@ impl Socket {
             ended: None,
             is_unreadable: false,
             liveness: Liveness::Seen,
-            is_behind: false,
+            hold_budget: None,
         }
     }
 
@@ -112,6 +114,7 @@ impl Socket {
     pub(crate) fn close(&mut self, reason: LeaveReason) {
         if self.order.is_none() {
             self.order = Some(reason);
+            self.subscriptions.release_senders();
             self.outlet.wake();
         }
     }
@@ -130,10 +133,6 @@ impl Socket {
         is_subscribed
     }
 
-    pub(crate) fn is_subscribed(&self, room: &LiveRoom) -> bool {
-        self.subscriptions.contain(room)
-    }
-
     pub(crate) fn unsubscribe(&mut self, room: &LiveRoom) {
         self.subscriptions.remove(room);
     }
@@ -148,7 +147,8 @@ impl Socket {
         let Answer { before, frame, replay, start, is_new, slow } = answer;
         // A replay may be of any length, but a client that reads none of them gets no further one: each would keep
         // the memory of another room's history, or of the same one at another time.
-        let has_more = replay.as_ref().is_some_and(|replay| !replay.chunks.is_empty());
+        let has_more =
+            replay.as_ref().is_some_and(|replay| !replay.chunks.is_empty() || !replay.history.is_empty());
         if has_more && self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
             return self.close(LeaveReason::Slow);
         }
@@ -161,7 +161,7 @@ impl Socket {
         if let Some(frame) = frame {
             self.write(Kind::Own, Some(room), &frame, 0);
         }
-        for chunk in replay.into_iter().flat_map(|replay| replay.chunks) {
+        for chunk in replay.into_iter().flat_map(|replay| replay.history.into_iter().chain(replay.chunks)) {
             self.write(Kind::Replay, Some(room), &chunk, 0);
         }
         self.deliver_all(room, &waiting);
@@ -178,6 +178,15 @@ impl Socket {
                 return self.write_first(room, &frames[skip..]);
             }
             self.write(Kind::Room, Some(room), frames, skip);
+        }
+    }
+
+    /// Writes transient frames, which follow the room's frame with this `seq`, as far as the I/O accepts them now.
+    pub(crate) fn deliver_transients(&mut self, room: &LiveRoom, seq: u64, frames: [&[u8]; 2]) {
+        let is_next = self.subscriptions.find(room).is_some_and(|subscription| subscription.is_at(seq));
+        if is_next && !self.is_mute() {
+            let dropped = frames.map(|frames| self.outlet.write_or_drop(frames)).iter().sum();
+            self.context.counters.transient_dropped.add(dropped);
         }
     }
 
@@ -301,12 +310,12 @@ impl Socket {
         if written < own {
             self.keep(Kind::Own, Some(room), all.slice(..own), written);
         }
-        if written < all.len() {
+        if written < all.len() && own < all.len() {
             self.keep(Kind::Room, Some(room), all.slice(own..), written.saturating_sub(own));
         }
     }
 
-    /// Writes the whole frames in `frames` from `skip` on.
+    /// Writes the whole frames in `frames` from `skip` on, which may concern a room.
     #[inline]
     fn write(&mut self, kind: Kind, room: Option<&LiveRoom>, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
@@ -324,18 +333,27 @@ impl Socket {
     /// Keeps what the I/O did not accept.
     #[cold]
     fn keep(&mut self, kind: Kind, room: Option<&LiveRoom>, frames: Bytes, written: usize) {
-        let Context { config, clock, counters, .. } = &*self.context;
+        let now = self.context.clock.now();
         let subscription = room.and_then(|room| self.subscriptions.find(room));
         let slow = subscription.map_or(SlowConsumer::Close, |subscription| subscription.slow_consumer());
-        let bounds = bounds(&config.limits, self.subprotocol, slow);
-        match self.outlet.keep(kind, frames, written, &bounds, clock.now()) {
+        let lane = lane(room, self.subprotocol, slow);
+        let room = room.filter(|_| slow == SlowConsumer::Close);
+        let may_hold = room.is_some() && self.may_hold_senders(now);
+        let limits = &self.context.config.limits;
+        let mut bounds = Size { bytes: limits.max_queue_bytes, frames: limits.max_queue_frames };
+        if may_hold {
+            // What counts is its progress, not the size of a burst. The bytes are limited in any case.
+            bounds.frames = usize::MAX;
+        }
+        match self.outlet.keep(&lane, kind, frames, written, bounds, now) {
             Ok(0) => {}
-            Ok(lost) => counters.lagged.add(lost),
+            Ok(lost) => self.context.counters.lagged.add(lost),
             Err(Overflow) => return self.close(LeaveReason::Slow),
         }
-        // Senders are held back only when this socket makes progress: a client that reads nothing delays nobody else.
-        if !self.is_behind && self.is_fuller_than(BEHIND) {
-            self.is_behind = room.is_some() && slow == SlowConsumer::Close;
+        let holds = may_hold
+            && self.is_fuller_than(if self.subscriptions.hold_senders() { 2 * BEHIND } else { BEHIND });
+        if let Some(subscription) = room.and_then(|room| self.subscriptions.find(room)) {
+            subscription.hold_senders(holds);
         }
     }
 
@@ -349,17 +367,23 @@ impl Socket {
             return;
         }
         self.liveness.note_progress();
-        if self.is_behind {
-            self.is_behind = self.is_fuller_than(BEHIND * 2);
-            for subscription in self.subscriptions.iter().filter(|_| self.is_behind) {
-                subscription.hold_senders(clock.now());
-            }
+        if self.subscriptions.hold_senders()
+            && !(self.may_hold_senders(clock.now()) && self.is_fuller_than(2 * BEHIND))
+        {
+            self.subscriptions.release_senders();
         }
+    }
+
+    /// Whether senders may be held back for this client if it is behind: it makes progress.
+    fn may_hold_senders(&mut self, now: Duration) -> bool {
+        let (accepted, rate) = (self.outlet.accepted(), MinRate::new(&self.context.config.limits));
+        let budget = self.hold_budget.get_or_insert_default();
+        budget.update(now, accepted, rate, self.subscriptions.hold_senders())
     }
 
     /// Whether the send queue is fuller than this fraction of its bounds.
     fn is_fuller_than(&self, part: usize) -> bool {
-        let (limits, queue) = (&self.context.config.limits, self.outlet.queue());
-        queue.bytes() > limits.max_queue_bytes / part || queue.frames() > limits.max_queue_frames / part
+        let (limits, size) = (&self.context.config.limits, self.outlet.queue().size());
+        size.bytes > limits.max_queue_bytes / part || size.frames > limits.max_queue_frames / part
     }
 }

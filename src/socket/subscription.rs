@@ -1,14 +1,13 @@
 //! The room that a socket is subscribed to, and how much of it the socket has had.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::{Limits, SlowConsumer};
+use crate::config::SlowConsumer;
 use crate::delivery::{Batch, LiveRoom};
 use crate::protocol::subprotocol::Subprotocol;
-use crate::socket::send_queue::Bounds;
+use crate::socket::send_queue::{Lane, LaneKey};
 
 /// All rooms that a socket is subscribed to.
 #[derive(Default)]
@@ -23,16 +22,14 @@ pub(super) struct Subscription {
     is_new: bool,
     /// Batches that arrived before something that has to be written first.
     waiting: Option<Vec<Batch>>,
+    /// The room's senders are held back, because the client is behind.
+    holds_senders: bool,
 }
 
 impl Subscriptions {
     #[inline]
     pub(super) fn find(&mut self, room: &LiveRoom) -> Option<&mut Subscription> {
         self.0.iter_mut().find(|subscription| subscription.is_of(room))
-    }
-
-    pub(super) fn contain(&self, room: &LiveRoom) -> bool {
-        self.0.iter().any(|subscription| subscription.is_of(room))
     }
 
     pub(super) fn add(&mut self, subscription: Subscription) {
@@ -51,8 +48,13 @@ impl Subscriptions {
         self.0 = Vec::new();
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Subscription> {
-        self.0.iter()
+    /// Whether the senders of a room are held back for this client.
+    pub(super) fn hold_senders(&self) -> bool {
+        self.0.iter().any(|subscription| subscription.holds_senders)
+    }
+
+    pub(super) fn release_senders(&mut self) {
+        self.0.iter_mut().for_each(|subscription| subscription.hold_senders(false));
     }
 
     /// Members of the room, if there is exactly one.
@@ -68,7 +70,7 @@ impl Subscription {
     /// Subscribes to the room's frames after this `seq`. They wait until [`Subscription::go_on`].
     pub(super) fn new(room: Arc<LiveRoom>, seq: u64) -> Subscription {
         let slow = SlowConsumer::default();
-        Subscription { room, seq, slow, is_new: true, waiting: Some(Vec::new()) }
+        Subscription { room, seq, slow, is_new: true, waiting: Some(Vec::new()), holds_senders: false }
     }
 
     fn is_of(&self, room: &LiveRoom) -> bool {
@@ -84,9 +86,13 @@ impl Subscription {
         self.slow = slow;
     }
 
-    /// Makes the room's senders wait for a moment, because the client is behind and makes progress.
-    pub(super) fn hold_senders(&self, now: Duration) {
-        self.room.hold_senders(now);
+    /// Holds back the room's senders for this client, or does so no longer.
+    pub(super) fn hold_senders(&mut self, hold: bool) {
+        if hold == self.holds_senders {
+            return;
+        }
+        self.holds_senders = hold;
+        if hold { self.room.hold_senders() } else { self.room.release_senders() }
     }
 
     /// Makes the room's next batches wait.
@@ -124,6 +130,11 @@ impl Subscription {
         Some(frames)
     }
 
+    /// Whether the latest frame that the socket has had is the one with this `seq`.
+    pub(super) fn is_at(&self, seq: u64) -> bool {
+        self.waiting.is_none() && self.seq == seq
+    }
+
     #[cold]
     fn keep_waiting(&mut self, batch: &Batch) {
         self.waiting.get_or_insert_default().push(batch.clone());
@@ -135,12 +146,19 @@ impl Subscription {
     }
 }
 
-/// How much may wait for a socket.
-pub(super) fn bounds(limits: &Limits, subprotocol: Subprotocol, slow: SlowConsumer) -> Bounds {
-    Bounds {
-        frames: limits.max_queue_frames,
-        bytes: limits.max_queue_bytes,
-        slow,
-        announces_gaps: subprotocol == Subprotocol::V1,
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.hold_senders(false);
+    }
+}
+
+/// Where frames that concern a room, or none, wait. A plain client has one lane for everything: its frames do not say
+/// which room they are of, so none may overtake another.
+pub(super) fn lane(room: Option<&LiveRoom>, subprotocol: Subprotocol, slow: SlowConsumer) -> Lane {
+    match (room, subprotocol) {
+        (Some(room), Subprotocol::V1) => {
+            Lane { key: LaneKey::of_room(room.id_hash()), room: Some(room.id().clone()), slow }
+        }
+        _ => Lane { slow, ..Lane::own() },
     }
 }

@@ -8,33 +8,39 @@ use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Denied, Limits, RoomEvent, User};
 
 use crate::support::{
-    Client, EventLog, Next, SteppedConnection, assert_empty, recovering, recovering_rooms, run_other_tasks,
+    Client, EventLog, Next, SteppedConnection, assert_empty, enter_frame, recovering, recovering_rooms,
+    removed_frame, resume_frame, run_other_tasks,
 };
 
-fn enter(room: &str, resume_tokens: &[&Value]) -> Value {
-    json!({"event": "enter", "message": "ann", "roomId": room, "resume": resume_tokens})
+fn enter() -> Value {
+    enter_frame("ann", "r")
 }
 
 /// A member of the room "r" whose server side the test polls.
 async fn stepped_member(rooms: &ChatRooms) -> SteppedConnection {
     let mut connection = SteppedConnection::connect(rooms).await;
-    connection.send(enter("r", &[])).await;
+    connection.send(enter()).await;
     assert_eq!(connection.next().await["event"], "entered");
     connection
 }
 
-/// Connects, and sends an enter for the room "r" with these resume tokens.
+/// Connects, and sends a resume with these tokens and an enter for the room "r".
 async fn resume(rooms: &ChatRooms, resume_tokens: &[&Value]) -> Client {
     let (mut client, _) = Client::connect_v1(rooms, Admission::anonymous()).await;
-    client.send(enter("r", resume_tokens)).await;
+    client.send_at_once([resume_frame(resume_tokens.iter().copied()), enter()]).await;
     run_other_tasks().await;
     client
+}
+
+/// Whether the client's enter of the room "r" has continued its membership, according to the next two frames.
+async fn is_back(client: &mut Client) -> bool {
+    client.next_return(&json!("r")).await["resumed"].as_bool().unwrap()
 }
 
 /// A member of the room "r" that is disconnected. Returns its resume token.
 async fn disconnected_member(rooms: &ChatRooms) -> Value {
     let (mut client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
-    client.send(enter("r", &[])).await;
+    client.send(enter()).await;
     assert_eq!(client.next().await["event"], "entered");
     client.disconnect().await;
     welcome["resume"].clone()
@@ -46,22 +52,23 @@ fn first_member(rooms: &ChatRooms) -> ConnectionId {
 
 /// A kick used to reach the replaced connection, and to be lost with it.
 #[tokio::test(start_paused = true)]
-async fn a_kick_or_a_closed_room_ends_the_new_connection() {
+async fn a_kick_or_a_closed_room_reaches_the_new_connection() {
     type Action = fn(&ChatRooms);
-    let actions: [(Action, u16, &str); 2] = [
-        (|rooms| assert!(rooms.kick(first_member(rooms))), 4500, "- ann r 0 kicked"),
-        (|rooms| assert_eq!(rooms.close_room("r"), 1), 4501, "- ann r 0 room closed"),
+    let closed = removed_frame("r", "room_closed", "the room was closed");
+    let actions: [(Action, Next, &str); 2] = [
+        (|rooms| assert!(rooms.kick(first_member(rooms))), Next::Closed(4500), "- ann r 0 kicked"),
+        (|rooms| assert_eq!(rooms.close_room("r"), 1), Next::Frame(closed), "- ann r 0 room closed"),
     ];
-    for (action, code, line) in actions {
+    for (action, next, line) in actions {
         let (rooms, log) = recovering_rooms();
         let mut old = stepped_member(&rooms).await;
         let mut new = resume(&rooms, &[&old.resume_token]).await;
         action(&rooms);
         old.step().await;
         run_other_tasks().await;
-        assert_eq!(log.take(), ["+ ann r 1", line], "{code}");
-        assert_eq!(new.next().await["resumed"], true, "{code}");
-        assert_eq!(new.next_or_close().await, Next::Closed(code));
+        assert_eq!(log.take(), ["+ ann r 1", line]);
+        assert!(is_back(&mut new).await, "{line}");
+        assert_eq!(new.next_or_close().await, next);
         drop((old, new));
     }
 }
@@ -71,7 +78,7 @@ async fn a_kick_before_the_answer_ends_the_membership() {
     let (rooms, log) = recovering_rooms();
     let token = disconnected_member(&rooms).await;
     let mut new = SteppedConnection::connect(&rooms).await;
-    new.send(enter("r", &[&token])).await;
+    new.send(resume_frame([&token])).await;
     run_other_tasks().await;
     assert!(rooms.kick(first_member(&rooms)));
     new.step().await;
@@ -82,7 +89,7 @@ async fn a_kick_before_the_answer_ends_the_membership() {
 
 /// The room is closed before the other connection of the same client has ended.
 #[tokio::test(start_paused = true)]
-async fn a_room_that_closes_during_a_resume_closes_the_connection() {
+async fn a_room_that_closes_during_a_resume_ends_the_membership() {
     let (rooms, log) = recovering_rooms();
     let token = disconnected_member(&rooms).await;
     let mut other = SteppedConnection::connect(&rooms).await;
@@ -90,8 +97,8 @@ async fn a_room_that_closes_during_a_resume_closes_the_connection() {
     assert_eq!(rooms.stats().resumed, 1);
     assert_eq!(rooms.close_room("r"), 1);
     other.step().await;
-    assert_eq!(new.next().await["resumed"], true);
-    assert_eq!(new.next_or_close().await, Next::Closed(4501));
+    assert!(is_back(&mut new).await);
+    assert_eq!(new.next().await, removed_frame("r", "room_closed", "the room was closed"));
     drop((new, other));
     run_other_tasks().await;
     assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 room closed"]);
@@ -104,15 +111,16 @@ async fn a_resume_token_works_once_in_a_chain_of_resumes() {
     let (rooms, log) = recovering_rooms();
     let mut first = stepped_member(&rooms).await;
     let mut second = SteppedConnection::connect(&rooms).await;
-    second.send(enter("r", &[&first.resume_token])).await;
+    second.send(resume_frame([&first.resume_token])).await;
+    second.send(enter()).await;
     let mut third = resume(&rooms, &[&second.resume_token]).await;
     first.step().await;
     run_other_tasks().await;
     second.step().await;
     run_other_tasks().await;
-    assert_eq!(third.next().await["resumed"], true);
+    assert!(is_back(&mut third).await);
     let mut thief = resume(&rooms, &[&second.resume_token]).await;
-    assert_eq!(thief.next().await["resumed"], false);
+    assert!(!is_back(&mut thief).await);
     assert_eq!(third.next().await["event"], "enter", "the thief enters as a new member");
     assert_eq!(log.take(), ["+ ann r 1", "+ ann r 2"]);
 }
@@ -137,10 +145,9 @@ async fn an_authentication_on_a_replaced_connection_does_not_change_the_session(
     let mut new = resume(&rooms, &[&old.resume_token]).await;
     old.step().await;
     run_other_tasks().await;
-    assert_eq!(new.next().await["resumed"], true);
+    assert!(is_back(&mut new).await);
     let (mut user, _) = Client::connect_v1(&rooms, Admission::user(User::new("u-1"))).await;
-    user.send(enter("r", &[&old.resume_token])).await;
-    assert_eq!(user.next().await["resumed"], false);
+    assert_eq!(user.resume_and_enter([&old.resume_token], enter()).await["resumed"], false);
     user.close().await;
     new.close().await;
     drop(old);
@@ -154,7 +161,7 @@ async fn a_session_that_is_not_resumed_is_not_kept() {
     let (rooms, log) = recovering_rooms();
     let (one, other) = (disconnected_member(&rooms).await, disconnected_member(&rooms).await);
     let mut new = resume(&rooms, &[&one, &other]).await;
-    let entered = new.next().await;
+    let entered = new.next_return(&json!("r")).await;
     assert_eq!((&entered["resumed"], &entered["num"]), (&json!(true), &json!(1)));
     assert_eq!(rooms.stats().absent, 0);
     assert_eq!(log.take(), ["+ ann r 1", "+ ann r 2", "- ann r 1 replaced by another connection"]);
@@ -176,8 +183,7 @@ async fn a_resumed_session_has_the_user_that_authenticated_last() {
     let (ann, welcome) = Client::enter_v1(&rooms, admission(1)).await;
     ann.disconnect().await;
     let (mut ann, _) = Client::connect_v1(&rooms, admission(2)).await;
-    ann.send(enter("r", &[&welcome["resume"]])).await;
-    assert_eq!(ann.next().await["resumed"], true);
+    assert_eq!(ann.resume_and_enter([&welcome["resume"]], enter()).await["resumed"], true);
     let user = rooms.members("r")[0].user.clone().unwrap();
     assert_eq!(user.get::<u8>(), Some(&2));
     ann.close().await;
@@ -189,8 +195,7 @@ async fn another_user_with_the_resume_token_does_not_disturb_the_session() {
     let (rooms, _) = recovering_rooms();
     let mut ann = stepped_member(&rooms).await;
     let (mut eve, _) = Client::connect_v1(&rooms, Admission::user(User::new("eve"))).await;
-    eve.send(enter("r", &[&ann.resume_token])).await;
-    assert_eq!(eve.next().await["resumed"], false);
+    assert_eq!(eve.resume_and_enter([&ann.resume_token], enter()).await["resumed"], false);
     ann.step().await;
     assert_eq!(ann.next().await["event"], "enter", "its own");
     ann.send(json!({"event": "still here"})).await;

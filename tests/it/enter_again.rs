@@ -1,22 +1,26 @@
-//! A member that enters while it is in a room already: no frame of a room is lost or received twice.
+//! A member that enters and leaves rooms while it is in rooms already: no frame of a room is lost or received twice.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, History, Recovery};
 
-use crate::support::{Client, SteppedConnection, unlimited};
+use crate::support::{Client, SteppedConnection, enter_frame, enter_since, leave_frame, unlimited};
 
 /// With more members than the flush task writes to in one turn, a batch can be on its way to the last of them.
 const CROWD: usize = 256;
+
+const ROOMS: [&str; 2] = ["a", "b"];
 
 /// A step of a run.
 #[derive(Debug, Clone)]
 enum Step {
     /// Ann enters a room under a name, with the position of what it has read or without a position.
     Enter { room: &'static str, name: &'static str, has_since: bool },
+    /// Ann leaves a room, whether it is in there or not.
+    Leave(&'static str),
     /// The host sends a message to a room.
     Publish(&'static str),
     /// The flush tasks get a turn.
@@ -32,6 +36,7 @@ fn any_step(sends_since: bool) -> impl Strategy<Value = Step> {
         3 => (room(), name, any::<bool>()).prop_map(move |(room, name, has_since)| {
             Step::Enter { room, name, has_since: has_since && sends_since }
         }),
+        1 => room().prop_map(Step::Leave),
         4 => room().prop_map(Step::Publish),
         3 => Just(Step::Turn),
         1 => Just(Step::Read),
@@ -42,61 +47,87 @@ fn any_history() -> impl Strategy<Value = Option<History>> {
     prop_oneof![Just(None), Just(Some(History::last(2))), Just(Some(History::last(100)))]
 }
 
-/// Ann, whose server side the test polls.
-struct Ann {
-    connection: SteppedConnection,
-    room: String,
-    epoch: Value,
-    seq: u64,
+/// What ann knows of a room.
+#[derive(Default)]
+struct Room {
+    /// Present while ann is a member.
+    position: Option<Position>,
     /// For each enter without an answer, whether it has sent a position.
     unanswered: VecDeque<bool>,
     messages: Vec<u64>,
 }
 
+/// An epoch and the `seq` of the last frame received.
+type Position = (Value, u64);
+
+/// Ann, whose server side the test polls.
+struct Ann {
+    connection: SteppedConnection,
+    rooms: BTreeMap<&'static str, Room>,
+}
+
 impl Ann {
     async fn connect(rooms: &ChatRooms) -> Ann {
-        let connection = SteppedConnection::connect(rooms).await;
-        let (room, unanswered, messages) = (String::new(), VecDeque::new(), Vec::new());
-        Ann { connection, room, epoch: Value::Null, seq: 0, unanswered, messages }
+        let rooms_of_ann = ROOMS.map(|id| (id, Room::default()));
+        Ann { connection: SteppedConnection::connect(rooms).await, rooms: rooms_of_ann.into() }
     }
 
-    async fn enter(&mut self, room: &str, name: &str, has_since: bool) {
-        let mut enter = json!({"event": "enter", "message": name, "roomId": room});
-        if has_since && !self.epoch.is_null() {
-            enter["since"] = json!({"epoch": self.epoch, "seq": self.seq});
-        }
-        self.unanswered.push_back(has_since);
+    async fn enter(&mut self, id: &'static str, name: &str, has_since: bool) {
+        let room = self.rooms.get_mut(id).unwrap();
+        let enter = match &room.position {
+            Some((epoch, seq)) if has_since => enter_since(name, id, &json!({"epoch": epoch, "seq": seq})),
+            _ => enter_frame(name, id),
+        };
+        room.unanswered.push_back(has_since);
         self.connection.send(enter).await;
+    }
+
+    async fn leave(&mut self, id: &str) {
+        self.connection.send(leave_frame(id)).await;
     }
 
     fn read(&mut self) {
         while let Some(frame) = self.connection.next().now_or_never() {
-            if frame["event"] == "entered" {
-                self.on_entered(&frame);
-            } else {
-                assert_eq!(frame["seq"], self.seq + 1, "{frame}");
-                self.seq += 1;
-                self.messages.extend(frame["message"].as_u64());
+            let room = self.rooms.get_mut(frame["roomId"].as_str().unwrap()).unwrap();
+            match frame["event"].as_str() {
+                Some("entered") => room.on_entered(&frame),
+                Some("left") => {
+                    assert_eq!(frame.as_object().unwrap().len(), 2, "{frame}");
+                    room.position = None;
+                }
+                _ => room.on_frame(&frame),
             }
         }
+    }
+}
+
+impl Room {
+    fn on_frame(&mut self, frame: &Value) {
+        let Some((_, seq)) = &mut self.position else { panic!("{frame} of a room that ann is not in") };
+        assert_eq!(frame["seq"], *seq + 1, "{frame}");
+        *seq += 1;
+        self.messages.extend(frame["message"].as_u64());
     }
 
     fn on_entered(&mut self, entered: &Value) {
         let start = entered["seq"].as_u64().unwrap() - entered["replayed"].as_u64().unwrap();
         let has_since = self.unanswered.pop_front().unwrap();
-        if entered["roomId"] == self.room.as_str() {
+        if let Some((epoch, seq)) = &self.position {
             // A member that changes its name does not get its own `out`.
-            let expected = self.seq + u64::from(entered["resumed"] == false);
-            assert_eq!(entered["epoch"], self.epoch);
-            assert!(start == expected || has_since && start < expected, "{entered} after {}", self.seq);
+            let expected = seq + u64::from(entered["resumed"] == false);
+            assert_eq!(entered["epoch"], *epoch);
+            assert!(start == expected || has_since && start < expected, "{entered} after {seq}");
         }
-        self.room = entered["roomId"].as_str().unwrap().to_owned();
-        (self.epoch, self.seq) = (entered["epoch"].clone(), start);
+        self.position = Some((entered["epoch"].clone(), start));
     }
 }
 
-/// Runs these steps. Returns the messages that were published where ann was, and those that it has received.
-fn run(steps: Vec<Step>, history: Option<History>, crowd: usize) -> (Vec<u64>, Vec<u64>) {
+/// For each room, the numbers of its messages.
+type Messages = BTreeMap<&'static str, Vec<u64>>;
+
+/// Runs these steps. Returns the messages that were published while ann was in their room, and those that it has
+/// received.
+fn run(steps: Vec<Step>, history: Option<History>, crowd: usize) -> (Messages, Messages) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -104,7 +135,7 @@ fn run(steps: Vec<Step>, history: Option<History>, crowd: usize) -> (Vec<u64>, V
         let mut others = Vec::new();
         for room in std::iter::repeat_n("a", crowd).chain(["b"]) {
             let mut client = Client::connect_as(&rooms, Admission::anonymous(), 1 << 20).await;
-            client.send(json!({"event": "enter", "message": "bob", "roomId": room})).await;
+            client.send(enter_frame("bob", room)).await;
             others.push(client);
         }
         while rooms.stats().entered < others.len() as u64 {
@@ -112,16 +143,23 @@ fn run(steps: Vec<Step>, history: Option<History>, crowd: usize) -> (Vec<u64>, V
         }
         let mut ann = Ann::connect(&rooms).await;
         ann.enter("a", "ann", false).await;
-        let (mut is_in, mut published, mut expected) = ("a", 0, Vec::new());
+        let (mut is_in, mut published) = (BTreeSet::from(["a"]), 0);
+        let mut expected = Messages::from(ROOMS.map(|id| (id, Vec::new())));
         for step in steps {
             match step {
                 Step::Enter { room, name, has_since } => {
                     ann.enter(room, name, has_since).await;
-                    is_in = room;
+                    is_in.insert(room);
+                }
+                Step::Leave(room) => {
+                    ann.leave(room).await;
+                    is_in.remove(room);
                 }
                 Step::Publish(room) => {
                     rooms.send(room, &json!({"event": "notice", "message": published})).unwrap();
-                    expected.extend((room == is_in).then_some(published));
+                    if is_in.contains(room) {
+                        expected.get_mut(room).unwrap().push(published);
+                    }
                     published += 1;
                 }
                 Step::Turn => tokio::task::yield_now().await,
@@ -132,8 +170,8 @@ fn run(steps: Vec<Step>, history: Option<History>, crowd: usize) -> (Vec<u64>, V
             tokio::task::yield_now().await;
         }
         ann.read();
-        assert!(ann.unanswered.is_empty());
-        (expected, ann.messages)
+        assert!(ann.rooms.values().all(|room| room.unanswered.is_empty()));
+        (expected, ann.rooms.into_iter().map(|(id, room)| (id, room.messages)).collect())
     })
 }
 
@@ -142,12 +180,14 @@ fn check_without_positions(steps: Vec<Step>, history: Option<History>, crowd: us
     assert_eq!(received, expected);
 }
 
-/// A client that sends a position before it has read everything gets some frames again, and the history of a room that
-/// it moves to.
+/// A client that sends a position before it has read everything gets some frames again, and what was published while it
+/// was not in the room.
 fn check_with_positions(steps: Vec<Step>, history: Option<History>, crowd: usize) {
     let (expected, mut received) = run(steps, history, crowd);
-    let mut seen = std::collections::HashSet::new();
-    received.retain(|message| expected.contains(message) && seen.insert(*message));
+    for (id, messages) in &mut received {
+        let mut seen = BTreeSet::new();
+        messages.retain(|message| expected[id].contains(message) && seen.insert(*message));
+    }
     assert_eq!(received, expected);
 }
 

@@ -117,11 +117,11 @@ async fn callbacks_that_panic_end_only_their_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn callbacks_can_call_the_rooms() {
-    let handle = Arc::new(std::sync::OnceLock::<ChatRooms>::new());
-    let inside = handle.clone();
-    let rooms = ChatRooms::builder()
+    let builder = ChatRooms::builder();
+    let handle = builder.handle();
+    let rooms = builder
         .events(move |event: tower_chat_rooms::RoomEvent<'_>| {
-            let rooms = inside.get().unwrap();
+            let rooms = handle.upgrade().unwrap();
             if let tower_chat_rooms::RoomEvent::Entered(e) = event {
                 let welcome = json!({"event": "welcome", "to": e.name.as_str(), "name": "host"});
                 rooms.send(&e.room, &welcome).unwrap();
@@ -131,7 +131,6 @@ async fn callbacks_can_call_the_rooms() {
         })
         .build()
         .unwrap();
-    handle.set(rooms.clone()).unwrap();
     let mut ann = Client::connect(&rooms).await;
     ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     let mut frames = vec![ann.next_text().await, ann.next_text().await, ann.next_text().await];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Heartbeat, Limits, RateLimits, Timeouts};
 
-use crate::support::Client;
+use crate::support::{Client, enter_since};
 
 #[test]
 fn contradictions_are_build_errors_that_name_the_setting() {
@@ -167,12 +167,13 @@ async fn connections_are_limited_and_permits_returned() {
     assert_eq!(rooms.stats().refused, 5);
 }
 
-/// The resume tokens and the position do not count against the limit of an enter's other keys.
+/// Resume tokens and positions do not count against the limit of an enter's other keys.
 #[tokio::test(start_paused = true)]
-async fn resume_tokens_do_not_count_as_part_of_an_enter() {
+async fn resume_tokens_and_positions_do_not_count_as_part_of_an_enter() {
     let rooms = ChatRooms::builder().limits(Limits::default().max_enter_bytes(64)).build().unwrap();
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    let tokens = vec!["x".repeat(32); 8];
-    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": tokens})).await;
-    assert_eq!(ann.next().await["event"], "entered");
+    let tokens = vec![json!("x".repeat(32)); 8];
+    let since = json!({"epoch": "x".repeat(32), "seq": 1});
+    let entered = ann.resume_and_enter(&tokens, enter_since("ann", "r", &since)).await;
+    assert_eq!(entered["event"], "entered");
 }

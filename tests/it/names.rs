@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Limits, Recovery, UniqueNames, User};
 
-use crate::support::{Client, EventLog, assert_empty, default_rooms};
+use crate::support::{Client, EventLog, assert_empty, default_rooms, enter_frame};
 
 async fn enter(client: &mut Client, name: &str, room: &str) -> Value {
-    client.send(json!({"event": "enter", "message": name, "roomId": room})).await;
+    client.send(enter_frame(name, room)).await;
     client.next().await
 }
 
@@ -167,8 +167,8 @@ async fn a_kept_session_keeps_its_name() {
     let mut eve = connect(&rooms, None).await;
     assert_eq!(enter(&mut eve, "ann", "r").await["code"], "name_taken");
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": welcome["resume"]})).await;
-    assert_eq!(ann.next().await["resumed"], true);
+    let entered = ann.resume_and_enter([&welcome["resume"]], enter_frame("ann", "r")).await;
+    assert_eq!(entered["resumed"], true);
     assert_eq!(enter(&mut eve, "ann", "r").await["code"], "name_taken");
     ann.disconnect().await;
     assert_eq!(enter(&mut eve, "eve", "r").await["num"], 2);
@@ -232,7 +232,10 @@ async fn a_user_takes_its_name_from_an_anonymous_member() {
     let mut first = Client::connect_as(&rooms, ann(), 64 * 1024).await;
     assert_eq!(enter(&mut first, "whatever", "r").await["name"], "Ann");
     let put_out = eve.next().await;
-    assert_eq!((&put_out["code"], &put_out["roomId"]), (&json!("name_taken"), &json!("r")));
+    assert_eq!(
+        (&put_out["event"], &put_out["code"], &put_out["roomId"]),
+        (&json!("left"), &json!("name_taken"), &json!("r"))
+    );
     // Its connection stays open, and can enter under another name.
     assert_eq!(enter(&mut eve, "Ann", "r").await["code"], "name_taken");
     assert_eq!(enter(&mut eve, "Eve", "r").await["event"], "entered");

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, Denied, EnterRequest, Recovery, RoomPolicy, User};
 
-use crate::support::{Client, EventLog, enter_with_token, recovering, user_of, with_expiring_tokens};
+use crate::support::{
+    Client, EventLog, enter_frame, enter_since, enter_with_token, message_frame, recovering, removed_frame,
+    rooms_in, user_of, with_expiring_tokens,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,10 +47,7 @@ async fn the_policy_is_asked_again_after_each_accepted_token() {
     ann.send(json!({"event": "message", "message": "still here"})).await;
     assert_eq!(ann.next().await["message"], "still here");
     ann.authenticate("u1").await;
-    assert_eq!(
-        ann.next().await,
-        json!({"event": "error", "code": "denied", "message": "banned", "roomId": "r"})
-    );
+    assert_eq!(ann.next().await, removed_frame("r", "denied", "banned"));
     assert_eq!(bob.next().await["message"], "still here");
     assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
     assert_eq!(log.take().last().unwrap(), "- ann r 1 denied by the policy");
@@ -58,6 +58,34 @@ async fn the_policy_is_asked_again_after_each_accepted_token() {
     policy.denies.store(false, Ordering::Relaxed);
     ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     assert_eq!(ann.next().await["num"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_frame_that_removes_a_member_follows_the_rooms_backlog() {
+    let policy = MyPolicy::default();
+    let rooms = with_expiring_tokens().policy(policy.clone()).build().unwrap();
+    let mut bob = Client::enter(&rooms, "bob", "r").await;
+    let user = Admission::user(user_of("u1")).with_protocol("chat-rooms.v1".parse().unwrap());
+    let mut ann = Client::connect_as(&rooms, user, 256).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    assert_eq!(bob.next().await["name"], "ann");
+    for n in 0..60 {
+        bob.send(json!({"event": "message", "message": n, "pad": "x".repeat(1000)})).await;
+        assert_eq!(bob.next().await["message"], n);
+    }
+    policy.denies.store(true, Ordering::Relaxed);
+    ann.send_token("u1").await;
+    assert_eq!(bob.next().await["event"], "out");
+    let mut messages = 0;
+    let left = loop {
+        let frame = ann.next().await;
+        match frame["event"].as_str() {
+            Some("message") => messages += 1,
+            Some("left") => break frame,
+            _ => {}
+        }
+    };
+    assert_eq!((left["roomId"].as_str(), messages), (Some("r"), 60));
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,11 +102,10 @@ async fn the_policy_is_asked_again_when_an_authenticated_client_resumes() {
     assert_eq!(bob.next().await["name"], "ann");
     policy.log.take();
     ann.disconnect().await;
-    let resume = async |token: &str| {
+    let resume = async |token: &Value| {
         let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::user(user_of("u1"))).await;
-        ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": token})).await;
-        let answer = ann.next().await;
-        (ann, welcome["resume"].as_str().unwrap().to_owned(), answer)
+        let answer = ann.resume_and_enter([token], enter_frame("ann", "r")).await;
+        (ann, welcome["resume"].clone(), answer)
     };
     let (ann, token, answer) = resume(&token).await;
     assert_eq!(answer["resumed"], true);
@@ -86,7 +113,7 @@ async fn the_policy_is_asked_again_when_an_authenticated_client_resumes() {
     ann.disconnect().await;
     policy.denies.store(true, Ordering::Relaxed);
     let (mut ann, _, answer) = resume(&token).await;
-    assert_eq!(answer, json!({"event": "error", "code": "denied", "message": "banned", "roomId": "r"}));
+    assert_eq!(answer, removed_frame("r", "denied", "banned"));
     assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
     assert_eq!(log.take().last().unwrap(), "- ann r 1 denied by the policy");
     ann.send(json!({"event": "message", "message": "?"})).await;
@@ -122,17 +149,23 @@ async fn a_denied_client_cannot_resume_by_asking_for_another_room_or_name() {
         assert_eq!(bob.next().await["event"], "secret");
 
         let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-        ann.send(json!({
-            "event": "enter", "message": name, "roomId": room, "resume": welcome["resume"],
-            "since": {"epoch": entered["epoch"], "seq": 2},
-        }))
-        .await;
-        let answer = ann.next().await;
-        assert_eq!((&answer["event"], &answer["code"]), (&json!("error"), &json!("denied")), "{name} {room}");
+        assert_eq!(rooms_in(&ann.resume([&welcome["resume"]]).await), ["r"]);
+        let since = json!({"epoch": entered["epoch"], "seq": 2});
+        ann.send(enter_since(name, room, &since)).await;
+        if room == "other" {
+            let denied = ann.next().await;
+            assert_eq!((&denied["code"], &denied["roomId"]), (&json!("denied"), &json!("other")));
+            // It gets no frame of the room that it was in.
+            rooms.send("r", &json!({"event": "secret"})).unwrap();
+            assert_eq!(bob.next().await["event"], "secret");
+            ann.assert_quiet().await;
+            ann.send(enter_since("ann", "r", &since)).await;
+        }
+        assert_eq!(ann.next().await, removed_frame("r", "denied", "banned"), "{name} {room}");
         assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
         rooms.send("r", &json!({"event": "secret"})).unwrap();
         assert_eq!(bob.next().await["event"], "secret");
-        ann.send(json!({"event": "message", "message": "?"})).await;
+        ann.send(message_frame("r", "?")).await;
         loop {
             match ann.next().await {
                 frame if frame["code"] == "not_entered" => break,

@@ -7,7 +7,8 @@ use tokio::time::sleep;
 use tower_chat_rooms::{Admission, ChatRooms, History, Limits, RateLimits, Recovery};
 
 use crate::support::{
-    Client, Next, RESUME_WINDOW, V1Client, assert_empty, resumed_and_recovered, v1_admission,
+    Client, Next, RESUME_WINDOW, V1Client, assert_empty, enter_frame, enter_since, resume_frame,
+    resumed_and_recovered, v1_admission,
 };
 
 #[tokio::test(start_paused = true)]
@@ -16,8 +17,8 @@ async fn history_is_limited_by_frames_bytes_and_age() {
     for (history, wait, kept) in [
         (History::last(3), Duration::ZERO, 3),
         (History::last(2), Duration::ZERO, 2),
-        (History::last(9).max_bytes(300), Duration::ZERO, 3),
-        (History::last(9).max_bytes(200), Duration::ZERO, 2),
+        (History::last(9).max_bytes(350), Duration::ZERO, 3),
+        (History::last(9).max_bytes(240), Duration::ZERO, 2),
         (History::last(9).for_at_most(minute), minute - Duration::from_secs(1), 3),
         (History::last(9).for_at_most(minute), minute + Duration::from_secs(1), 0),
     ] {
@@ -98,7 +99,7 @@ async fn a_room_that_is_opened_again_has_another_epoch() {
     // A position of the earlier epoch is not one of this room.
     let old = json!({"epoch": epoch, "seq": 0});
     let (mut bob, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    bob.send(json!({"event": "enter", "message": "bob", "roomId": "r", "since": old})).await;
+    bob.send(enter_since("bob", "r", &old)).await;
     assert!(!resumed_and_recovered(&bob.next().await).1);
     bob.close().await;
     assert_eq!(ann.next().await["event"], "enter");
@@ -126,15 +127,13 @@ async fn a_replay_does_not_fill_the_send_queue() {
     // A pipe that holds a few frames.
     let mut ann = Client::connect_as(&rooms, v1_admission(), 512).await;
     assert_eq!(ann.next().await["event"], "welcome");
-    let resume = &welcome["resume"];
-    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "since": since, "resume": resume}))
-        .await;
+    ann.send_at_once([resume_frame([&welcome["resume"]]), enter_since("ann", "r", &since)]).await;
     sleep(Duration::from_millis(1)).await;
     for n in 63..100 {
         rooms.send("r", &json!({"event": "notice", "message": n})).unwrap();
         tokio::task::yield_now().await;
     }
-    assert_eq!(resumed_and_recovered(&ann.next().await), (true, true));
+    assert_eq!(resumed_and_recovered(&ann.next_return(&json!("r")).await), (true, true));
     for n in 0..100 {
         assert_eq!(ann.next().await["message"], n);
     }
@@ -143,7 +142,7 @@ async fn a_replay_does_not_fill_the_send_queue() {
 /// The epoch of the room "r", from the answer to an enter. The client leaves again.
 async fn epoch(rooms: &ChatRooms) -> Value {
     let (mut client, _) = Client::connect_v1(rooms, Admission::anonymous()).await;
-    client.send(json!({"event": "enter", "message": "bob", "roomId": "r"})).await;
+    client.send(enter_frame("bob", "r")).await;
     let epoch = client.next().await["epoch"].clone();
     client.close().await;
     epoch
@@ -166,7 +165,7 @@ async fn a_client_that_was_closed_as_slow_recovers_more_than_its_send_queue_hold
     // A pipe that holds less than a frame.
     let mut ann = Client::connect_as(&rooms, v1_admission(), 4096).await;
     let welcome = ann.next().await;
-    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    ann.send(enter_frame("ann", "r")).await;
     let entered = ann.next().await;
     let mut sent = 0;
     while rooms.stats().slow == 0 {
@@ -191,10 +190,8 @@ async fn a_client_that_was_closed_as_slow_recovers_more_than_its_send_queue_hold
     assert!(sent - received + 100 > 64 * 1024 / 8000 * 2, "the replay is larger than the send queue");
     let mut ann = Client::connect_as(&rooms, v1_admission(), 4096).await;
     assert_eq!(ann.next().await["event"], "welcome");
-    let resume = &welcome["resume"];
-    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume, "since": since}))
-        .await;
-    assert_eq!(resumed_and_recovered(&ann.next().await), (true, true));
+    let entered = ann.resume_and_enter([&welcome["resume"]], enter_since("ann", "r", &since)).await;
+    assert_eq!(resumed_and_recovered(&entered), (true, true));
     for n in received..sent + 100 {
         assert_eq!(ann.next().await["n"], n);
     }
@@ -206,7 +203,7 @@ async fn a_client_with_a_position_of_an_earlier_epoch_gets_the_history_of_the_ne
     let rooms =
         || ChatRooms::builder().recovery(Recovery::default().history(History::last(100))).build().unwrap();
     let (old, new) = (rooms(), rooms());
-    let enter = |name: &str| json!({"event": "enter", "message": name, "roomId": "r"});
+    let enter = |name: &str| enter_frame(name, "r");
     let (mut ann, _) = Client::connect_v1(&old, Admission::anonymous()).await;
     ann.send(enter("ann")).await;
     let since = json!({"epoch": ann.next().await["epoch"], "seq": 17});
@@ -218,9 +215,7 @@ async fn a_client_with_a_position_of_an_earlier_epoch_gets_the_history_of_the_ne
         assert_eq!(bob.next().await["event"], event);
     }
     let (mut ann, _) = Client::connect_v1(&new, Admission::anonymous()).await;
-    let mut enter_again = enter("ann");
-    enter_again["since"] = since;
-    ann.send(enter_again).await;
+    ann.send(enter_since("ann", "r", &since)).await;
     let entered = ann.next().await;
     assert_eq!(
         (&entered["recovered"], &entered["seq"], &entered["replayed"]),

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, MemberInfo, User};
 
 use crate::support::{
-    Client, EventLog, Next, RESUME_WINDOW, V1Client, assert_empty, recovering, recovering_rooms,
-    resumed_and_recovered,
+    Client, EventLog, Next, RESUME_WINDOW, V1Client, assert_empty, enter_frame, recovering, recovering_rooms,
+    resume_frame, resumed_and_recovered, rooms_in,
 };
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +131,7 @@ async fn a_resume_closes_other_attempts_of_the_same_client() {
     let (rooms, _) = recovering_rooms();
     let mut ann = V1Client::enter(&rooms, "ann").await;
     ann.disconnect().await;
-    // An attempt that has not sent its enter.
+    // An attempt that has sent neither a resume nor an enter.
     let (mut other, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     ann.resume_tokens.push(welcome["resume"].clone());
     assert_eq!(resumed_and_recovered(&ann.reconnect(&rooms).await), (true, true));
@@ -172,13 +172,11 @@ async fn a_resume_token_works_once_and_only_for_its_user() {
     let mut ann = V1Client::enter(&rooms, "ann").await;
     let good = ann.resume_tokens.clone();
     ann.disconnect().await;
-    for wrong in [json!("0".repeat(32)), json!("nonsense"), json!([])] {
+    for wrong in [Some(json!("0".repeat(32))), Some(json!("nonsense")), None] {
         let mut eve = V1Client::enter(&rooms, "eve").await;
         eve.disconnect().await;
-        let enter = json!({"event": "enter", "message": "ann", "roomId": "r", "resume": wrong});
         let (mut client, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-        client.send(enter).await;
-        let entered = client.next().await;
+        let entered = client.resume_and_enter(&wrong, enter_frame("ann", "r")).await;
         assert_eq!(resumed_and_recovered(&entered), (false, false));
         client.close().await;
     }
@@ -203,7 +201,7 @@ async fn a_resume_token_works_only_for_the_user_that_authenticated_in_band() {
     let auth = |token: &str| json!({"event": "auth", "message": token});
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::pending_auth()).await;
     ann.send(auth("u-1")).await;
-    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+    ann.send(enter_frame("ann", "r")).await;
     assert_eq!(ann.next().await, json!({"event": "authenticated"}));
     assert_eq!(ann.next().await["event"], "entered");
     ann.disconnect().await;
@@ -211,9 +209,8 @@ async fn a_resume_token_works_only_for_the_user_that_authenticated_in_band() {
         let (mut client, _) = Client::connect_v1(&rooms, Admission::pending_auth()).await;
         client.send(auth(token)).await;
         assert_eq!(client.next().await["event"], "authenticated");
-        let resume = &welcome["resume"];
-        client.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume})).await;
-        assert_eq!(client.next().await["resumed"], works, "{token}");
+        let entered = client.resume_and_enter([&welcome["resume"]], enter_frame("ann", "r")).await;
+        assert_eq!(entered["resumed"], works, "{token}");
         client.close().await;
     }
 }
@@ -308,10 +305,8 @@ async fn a_resume_token_is_not_relayed_or_logged() {
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     let token = welcome["resume"].as_str().unwrap();
     let since = json!({"epoch": "x", "seq": 1});
-    ann.send(json!({
-        "event": "enter", "message": "ann", "roomId": "r", "resume": [token], "since": since, "x": 1,
-    }))
-    .await;
+    ann.send(resume_frame([&welcome["resume"]])).await;
+    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "since": since, "x": 1})).await;
     assert_eq!(
         bob.next().await,
         json!({
@@ -337,10 +332,11 @@ async fn a_client_that_resumes_and_is_denied_another_room_stays_a_member() {
     ann.disconnect().await;
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     assert_eq!(rooms.stats().pending, 1);
-    let resume = [&welcome["resume"]];
-    ann.send(json!({"event": "enter", "message": "ann", "roomId": "elsewhere", "resume": resume})).await;
-    assert_eq!(ann.next().await["resumed"], true);
-    assert_eq!(ann.next().await["code"], "denied");
+    let resumed = ann.resume([&welcome["resume"]]).await;
+    assert_eq!(rooms_in(&resumed), ["r"]);
+    ann.send(enter_frame("ann", "elsewhere")).await;
+    let denied = ann.next().await;
+    assert_eq!((&denied["code"], &denied["roomId"]), (&json!("denied"), &json!("elsewhere")));
     assert_eq!((rooms.stats().resumed, rooms.stats().pending), (1, 0));
     // Longer than the time to enter.
     let more = tokio::time::timeout(Duration::from_secs(60), ann.next_or_close()).await;

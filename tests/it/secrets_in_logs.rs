@@ -17,7 +17,7 @@ use tower_chat_rooms::{
     Refusal, RoomPolicy, Verdict, event_channel,
 };
 
-use crate::support::{Client, LogCapture};
+use crate::support::{Client, LogCapture, resume_frame};
 
 const SIGNING: &str = "the-signing-secret-of-thirty-two-bytes";
 const PASSWORD: &str = "correct-horse-battery-staple";
@@ -172,7 +172,7 @@ async fn accepted_handshakes(
     valid: &str,
     invalid: &str,
 ) -> Vec<String> {
-    let mut resume_tokens: Vec<String> = Vec::new();
+    let mut resume_tokens: Vec<Value> = Vec::new();
     for (target, headers) in [
         (format!("/chat?token={valid}"), "sec-websocket-protocol: chat-rooms.v1\r\n".into()),
         ("/chat".into(), format!("cookie: sid={valid}\r\nsec-websocket-protocol: chat-rooms.v1\r\n")),
@@ -189,8 +189,10 @@ async fn accepted_handshakes(
         let mut ann = client(io).await;
         if headers.contains("v1") {
             let welcome = read_to(&mut ann, "welcome").await;
-            resume_tokens.push(welcome["resume"].as_str().unwrap().into());
+            resume_tokens.push(welcome["resume"].clone());
         }
+        // To the plain wire, it is an event like any other, and that before the client has entered.
+        ann.send(resume_frame(&resume_tokens)).await;
         ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume_tokens})).await;
         read_to(&mut ann, if headers.contains("v1") { "entered" } else { "enter" }).await;
         for event in ["message", "replace", "refuse", "drop"] {
@@ -213,7 +215,7 @@ async fn accepted_handshakes(
         // The next connection resumes the session.
         drop(ann);
     }
-    resume_tokens
+    resume_tokens.iter().map(|token| token.as_str().unwrap().to_owned()).collect()
 }
 
 /// Connections that authenticate in band, and end with a hook that panics or a message that is too big.

@@ -10,7 +10,10 @@ use tower_chat_rooms::{
     Admission, ChatRooms, ChatRoomsBuilder, ConnectionId, History, Limits, Recovery, SlowConsumer,
 };
 
-use crate::support::{Client, EventLog, assert_empty, default_rooms, unlimited, v1_admission};
+use crate::support::{
+    Client, EventLog, assert_empty, default_rooms, enter_frame, enter_since, leave_frame, unlimited,
+    v1_admission,
+};
 
 /// A member of the room "r" with a pipe that holds this many bytes. It has read nothing.
 async fn unread_member(rooms: &ChatRooms, name: &str, buffer: usize) -> Client {
@@ -82,8 +85,10 @@ async fn a_client_that_reads_none_of_its_replays_is_closed() {
     for _ in 0..20 {
         // A position of another epoch: all that is kept is replayed.
         let since = json!({"epoch": "0123456789abcdef", "seq": 0});
-        slow.send(json!({"event": "enter", "message": "slow", "roomId": "r", "since": since})).await;
-        slow.send(json!({"event": "enter", "message": "slow", "roomId": "other"})).await;
+        slow.send(enter_since("slow", "r", &since)).await;
+        slow.send(leave_frame("r")).await;
+        slow.send(enter_frame("slow", "other")).await;
+        slow.send(leave_frame("other")).await;
     }
     sleep(Duration::from_millis(10)).await;
     assert_eq!(rooms.stats().slow, 1);
@@ -124,6 +129,40 @@ async fn heartbeats_overtake_a_full_send_queue() {
     // The first frame was its own enter.
     for n in frames - 1..200 - dropped {
         assert_eq!(slow.next().await["message"], n);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_concern_no_room_do_not_wait_for_its_backlog() {
+    for (admission, waits) in [(v1_admission(), false), (Admission::anonymous(), true)] {
+        let rooms = unlimited().build().unwrap();
+        let mut ann = Client::enter(&rooms, "ann", "r").await;
+        let mut slow = Client::connect_as(&rooms, admission, 256).await;
+        slow.send(json!({"event": "enter", "message": "slow", "roomId": "r"})).await;
+        assert_eq!(ann.next().await["name"], "slow");
+        let id = id_of(&rooms, "slow");
+        for n in 0..60 {
+            ann.send(json!({"event": "message", "message": n, "pad": "x".repeat(1000)})).await;
+            assert_eq!(ann.next().await["message"], n);
+        }
+        rooms.send_to(id, &json!({"event": "note"})).unwrap();
+        let (mut before, mut has_note) = (0, false);
+        let mut messages = Vec::new();
+        while messages.len() < 60 || !has_note {
+            let frame = slow.next().await;
+            match frame["event"].as_str() {
+                Some("message") => messages.push(frame["message"].as_u64().unwrap()),
+                Some("note") => (before, has_note) = (messages.len(), true),
+                _ => {}
+            }
+        }
+        assert_eq!(messages, (0..60).collect::<Vec<u64>>());
+        // The frames of a plain client keep their order, because they do not say which room they are of.
+        if waits {
+            assert_eq!(before, 60);
+        } else {
+            assert!(before <= 20, "{before}");
+        }
     }
 }
 

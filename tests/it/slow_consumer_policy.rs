@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Limits, RoomId, RoomPolicy, SlowConsumer};
 
-use crate::support::{Client, assert_empty, unlimited, v1_admission};
+use crate::support::{Client, assert_empty, enter_frame, leave_frame, unlimited, v1_admission};
 
 const DROPPING: [SlowConsumer; 3] =
     [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Latest];
@@ -39,7 +39,7 @@ async fn read_to(client: &mut Client, last: &str) -> (Vec<Value>, u64) {
             "welcome" => {}
             "entered" => seq = frame["seq"].as_u64(),
             "lagged" => {
-                assert_eq!(frame.as_object().unwrap().len(), 2, "{frame}");
+                assert_eq!((frame.as_object().unwrap().len(), &frame["roomId"]), (3, &json!("r")), "{frame}");
                 let n = frame["missed"].as_u64().unwrap();
                 assert!(n > 0);
                 missed += n;
@@ -196,7 +196,8 @@ async fn a_room_can_have_its_own_slow_consumer_policy() {
         assert_eq!(gone, !stays, "{room}");
         if stays {
             // The policy is the room's: in another room the client is closed.
-            slow.send(json!({"event": "enter", "message": "slow", "roomId": "elsewhere"})).await;
+            slow.send(leave_frame(room)).await;
+            slow.send(enter_frame("slow", "elsewhere")).await;
             assert_eq!(ann.next().await["event"], "out");
             ann.send(json!({"event": "enter", "message": "ann", "roomId": "elsewhere"})).await;
             while ann.next().await["event"] != "out" {

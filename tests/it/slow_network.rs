@@ -23,7 +23,11 @@ const DELAY: Duration = Duration::from_millis(100);
 /// Bytes that the client's kernel receives before the client reads them.
 const RECEIVE_WINDOW: u32 = 32 * 1024;
 
-const MESSAGES: usize = 16;
+/// Messages of this many bytes ...
+const MESSAGE: usize = 60_000;
+
+/// ... are a burst within the default rate limits if there are this many.
+const BURST: usize = 8;
 
 /// Longer than a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,56 +91,89 @@ async fn send(ws: &mut Ws, frame: Value) {
     ws.send(Message::text(frame.to_string())).await.unwrap();
 }
 
-/// Receives all messages, and answers heartbeats. Returns the `n` of each.
-async fn receive(mut ws: Ws, name: String) -> Vec<u64> {
-    let mut received = Vec::new();
-    while received.len() < MESSAGES {
+/// Receives `messages` messages of each sender, and answers heartbeats. Panics if one is missing or out of order.
+async fn receive(mut ws: Ws, name: String, senders: usize, messages: usize) -> Ws {
+    let mut received = vec![0; senders];
+    while received.iter().any(|n| *n < messages) {
         let next = timeout(PATIENCE, ws.next())
             .await
             .unwrap_or_else(|_| panic!("{name} received only {received:?}"));
         match next {
             Some(Ok(Message::Text(text))) => {
                 let frame: Value = serde_json::from_str(&text).unwrap();
-                if frame["event"] == "heartbeat" {
-                    send(&mut ws, json!({"event": "heartbeat", "message": "pong"})).await;
+                match frame["event"].as_str() {
+                    Some("heartbeat") => {
+                        send(&mut ws, json!({"event": "heartbeat", "message": "pong"})).await;
+                    }
+                    Some("message") => {
+                        let from = &mut received[frame["from"].as_u64().unwrap() as usize];
+                        assert_eq!(frame["n"], *from, "{name}");
+                        *from += 1;
+                    }
+                    Some("error" | "out") => panic!("{name} received {frame} after {received:?}"),
+                    _ => {}
                 }
-                received.extend(frame["n"].as_u64());
             }
             other => panic!("{name} was closed after {received:?}: {other:?}"),
         }
     }
-    received
+    ws
 }
 
-#[tokio::test]
-async fn a_burst_within_the_rate_closes_no_client_that_reads_steadily() {
+/// A plain client and a `chat-rooms.v1` client at each of these rates receive everything that the senders send: each
+/// sends a burst, and then `more` messages at the rate.
+async fn check_burst(senders: usize, more: usize, megabits: &[u64]) {
     let rooms = default_rooms();
     let server = serve(&rooms).await;
+    let messages = BURST + more;
     let mut readers = Vec::new();
-    for megabits in [1, 10, 100] {
+    for megabits in megabits {
         for subprotocol in [None, Some("chat-rooms.v1")] {
             let port = slow_proxy(server, megabits * 1_000_000).await;
             let name = format!("a reader at {megabits} Mbit/s with {subprotocol:?}");
             let ws = enter(port, &name, subprotocol).await;
-            readers.push(tokio::spawn(receive(ws, name)));
+            readers.push(tokio::spawn(receive(ws, name, senders, messages)));
         }
     }
-    while rooms.members("r").len() < readers.len() {
+    let mut members = Vec::new();
+    for from in 0..senders {
+        let subprotocol = (from % 2 == 1).then_some("chat-rooms.v1");
+        members.push(enter(server, &format!("sender {from}"), subprotocol).await);
+    }
+    while rooms.members("r").len() < readers.len() + senders {
         sleep(Duration::from_millis(5)).await;
     }
-    let mut ann = enter(server, "ann", None).await;
-    let text = "x".repeat(60_000);
-    for n in 0..MESSAGES {
-        // Half of them at once, as a burst may be, and the others at the rate.
-        if n >= MESSAGES / 2 {
-            sleep(Duration::from_millis(250)).await;
-        }
-        send(&mut ann, json!({"event": "message", "n": n, "message": text})).await;
+    let text = "x".repeat(MESSAGE);
+    for (from, mut ws) in members.into_iter().enumerate() {
+        let (name, text) = (format!("sender {from}"), text.clone());
+        readers.push(tokio::spawn(async move {
+            for n in 0..messages {
+                if n >= BURST {
+                    sleep(Duration::from_millis(250)).await;
+                }
+                send(&mut ws, json!({"event": "message", "from": from, "n": n, "text": text})).await;
+            }
+            receive(ws, name, senders, messages).await
+        }));
     }
-    let own = receive(ann, "the sender".into());
-    assert_eq!(own.await, (0..MESSAGES as u64).collect::<Vec<_>>());
+    let mut open = Vec::new();
     for reader in readers {
-        assert_eq!(reader.await.unwrap(), (0..MESSAGES as u64).collect::<Vec<_>>());
+        open.push(reader.await.unwrap());
     }
-    assert_eq!(rooms.stats().slow, 0);
+    assert_eq!((rooms.stats().slow, rooms.stats().rate_limited), (0, 0));
+}
+
+#[tokio::test]
+async fn a_burst_within_the_rate_closes_no_client_that_reads_steadily() {
+    check_burst(1, 8, &[1, 10, 100]).await;
+}
+
+#[tokio::test]
+async fn bursts_of_several_members_close_no_client_that_reads_steadily() {
+    check_burst(4, 0, &[1, 2, 100]).await;
+}
+
+#[tokio::test]
+async fn bursts_of_many_members_close_no_client_that_reads_steadily() {
+    check_burst(8, 0, &[1, 2]).await;
 }

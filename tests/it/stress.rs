@@ -68,7 +68,7 @@ async fn run_host(rooms: ChatRooms, stop: Arc<AtomicBool>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_left_after_many_connections_at_once() {
-    let record = Arc::new(Mutex::new(MembershipRecord::default()));
+    let record = Arc::new(Mutex::new(MembershipRecord::new(1)));
     let recording = record.clone();
     let rooms = ChatRooms::builder()
         .limits(Limits::default().max_room_members(12).max_rooms(3).max_queue_frames(20))

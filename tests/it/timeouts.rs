@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tower_chat_rooms::{Admission, ChatRooms, Denied, Heartbeat, History, Recovery, Timeouts, User};
 
-use crate::support::{Client, EventLog, V1Client, resumed_and_recovered};
+use crate::support::{Client, EventLog, V1Client, enter_frame, resumed_and_recovered};
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_ends_after_its_lifetime_and_its_session_is_kept() {
@@ -24,7 +24,7 @@ async fn a_connection_ends_after_its_lifetime_and_its_session_is_kept() {
     let mut v1 = Vec::new();
     for n in 0..20 {
         let (mut client, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-        client.send(json!({"event": "enter", "message": n.to_string(), "roomId": n})).await;
+        client.send(enter_frame(&n.to_string(), &n.to_string())).await;
         assert_eq!(client.next().await["event"], "entered");
         v1.push((client, welcome["resume"].clone()));
     }
@@ -43,8 +43,7 @@ async fn a_connection_ends_after_its_lifetime_and_its_session_is_kept() {
     // The last one to be closed can still resume.
     let at = ends.iter().position(|end| end == last).unwrap();
     let (mut client, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    client.send(json!({"event": "enter", "message": at.to_string(), "roomId": at, "resume": v1[at].1})).await;
-    let entered = client.next().await;
+    let entered = client.resume_and_enter([&v1[at].1], enter_frame(&at.to_string(), &at.to_string())).await;
     assert_eq!((&entered["event"], &entered["resumed"]), (&json!("entered"), &json!(true)));
 }
 

@@ -8,7 +8,10 @@ use serde_json::json;
 use tokio::time::Instant;
 use tower_chat_rooms::{Admission, Authenticate, ChatRooms, JwtAuth, OnExpiry, Recovery, Timeouts, User};
 
-use crate::support::{Client, EventLog, Next, assert_empty, enter_with_token, user_of, with_expiring_tokens};
+use crate::support::{
+    Client, EventLog, Next, assert_empty, enter_frame, enter_with_token, removed_frame, user_of,
+    with_expiring_tokens,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,7 +30,7 @@ async fn a_client_is_warned_and_closed_when_its_token_expires() {
     assert_eq!(begin.elapsed().as_secs(), 30);
     assert_eq!(
         ann.next().await,
-        json!({"event": "noAuth", "message": "the token has expired; get a new one", "roomId": "r"})
+        json!({"event": "noAuth", "message": "the token has expired; get a new one"})
     );
     assert_eq!(ann.close_code().await, 4504);
     assert_eq!(begin.elapsed().as_secs(), 60);
@@ -102,7 +105,9 @@ async fn a_connection_can_wait_for_a_newer_token() {
     let log = EventLog::default();
     let rooms = with_expiring_tokens().events(log.hook()).on_expiry(OnExpiry::WaitForAuth).build().unwrap();
     let (mut ann, _) = enter_with_token(&rooms, "u1:40").await;
+    let removed = removed_frame("r", "token_expired", "the token has expired");
     assert_eq!(ann.next().await["event"], "expiring");
+    assert_eq!(ann.next().await, removed);
     assert_eq!(ann.next().await["event"], "noAuth");
     assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 authentication expired"]);
     assert!(rooms.rooms().is_empty());
@@ -122,6 +127,7 @@ async fn a_connection_can_wait_for_a_newer_token() {
     assert_eq!(ann.next().await["event"], "enter");
     // After the second expiry no token is sent.
     assert_eq!(ann.next().await["event"], "expiring");
+    assert_eq!(ann.next().await, removed);
     assert_eq!(ann.next().await["event"], "noAuth");
     let begin = Instant::now();
     assert_eq!(ann.close_code().await, 4502);
@@ -251,8 +257,8 @@ async fn resuming_does_not_postpone_the_expiry() {
     ann.disconnect().await;
     // The same token expires at the same time.
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::user(until(end))).await;
-    ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": welcome["resume"]})).await;
-    assert_eq!(ann.next().await["resumed"], true);
+    let entered = ann.resume_and_enter([&welcome["resume"]], enter_frame("ann", "r")).await;
+    assert_eq!(entered["resumed"], true);
     assert_eq!(ann.next().await["event"], "expiring");
     assert_eq!(ann.close_code().await, 4504);
     assert!(Instant::now() - end < SECOND);

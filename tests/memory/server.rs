@@ -59,6 +59,14 @@ impl Server {
         self.wait(Duration::from_millis(1));
     }
 
+    /// The same, until this many messages were sent to rooms: senders may have to wait for a slow member.
+    pub(crate) fn run_until_sent(&self, messages: u64) {
+        self.run();
+        while self.rooms.stats().messages < messages {
+            self.wait(Duration::from_millis(100));
+        }
+    }
+
     pub(crate) fn wait(&self, time: Duration) {
         self.runtime.block_on(async { tokio::time::sleep(time).await });
     }

@@ -77,12 +77,13 @@ fn all_options() -> impl Iterator<Item = &'static OptionInfo> {
 }
 
 /// Flags for settings of the crate that are not in its tables.
-const OTHER_FLAGS: [(&str, &str); 5] = [
+const OTHER_FLAGS: [(&str, &str); 6] = [
     ("Origins::any()", "--allow-origin=any"),
     ("the interval of ChatRoomsBuilder::heartbeat", "--heartbeat"),
     ("the timeout of ChatRoomsBuilder::heartbeat", "--heartbeat-timeout"),
     ("the interval of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat"),
     ("the timeout of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat-timeout"),
+    ("ChatRoomsBuilder::transient_events", "--transient-events"),
 ];
 
 /// The text of an error of the crate, with flags in place of the crate's settings.
@@ -214,10 +215,9 @@ mod tests {
         let (short, long) = (Duration::from_millis(1), Duration::from_secs(1));
         let mut flags = Vec::new();
         for heartbeat in [Heartbeat::every(short), Heartbeat::every(long).with_timeout(long * 2)] {
-            for builder in [
-                ChatRooms::builder().heartbeat(heartbeat.clone()),
-                ChatRooms::builder().v1_heartbeat(heartbeat.clone()),
-            ] {
+            for builder in
+                [ChatRooms::builder().heartbeat(heartbeat), ChatRooms::builder().v1_heartbeat(heartbeat)]
+            {
                 let error = with_flags(&builder.build().expect_err("the heartbeat is not valid"));
                 flags.push(error.split(' ').next().unwrap_or_default().to_owned());
             }

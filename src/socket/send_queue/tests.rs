@@ -1,7 +1,11 @@
+mod lanes;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::frame;
+use crate::config::SlowConsumer;
+use crate::protocol::frame::{self, frame_len};
+use crate::protocol::outbound;
 
 fn frames(texts: &[&str]) -> Bytes {
     let mut out = Vec::new();
@@ -11,17 +15,22 @@ fn frames(texts: &[&str]) -> Bytes {
     out.into()
 }
 
-const OPEN: Bounds =
-    Bounds { frames: usize::MAX, bytes: usize::MAX, slow: SlowConsumer::Close, announces_gaps: true };
+const OPEN: Size = Size { frames: usize::MAX, bytes: usize::MAX };
 
-fn bounds(frames: usize, bytes: usize) -> Bounds {
-    Bounds { frames, bytes, ..OPEN }
+fn bounds(frames: usize, bytes: usize) -> Size {
+    Size { frames, bytes }
+}
+
+/// The lane of a room whose id is a letter.
+fn lane(room: char, slow: SlowConsumer) -> Lane {
+    let id = String::from(room).into();
+    Lane { key: LaneKey::of_room(room.into()), room: Some(id), slow }
 }
 
 #[test]
 fn control_frames_overtake_data_between_frames() {
-    let mut queue = SendQueue::default();
-    queue.push(Kind::Room, frames(&["one", "two", "three"]), 3, &bounds(9, 999)).unwrap();
+    let (mut queue, room) = (SendQueue::default(), lane('r', SlowConsumer::Close));
+    queue.push(&room, Kind::Room, frames(&["one", "two", "three"]), 3, bounds(9, 999)).unwrap();
     queue.push_heartbeat(b"BEAT");
     queue.push_heartbeat(b"BEAT");
     assert_eq!(queue.next(), b"ne");
@@ -44,34 +53,30 @@ fn control_frames_overtake_data_between_frames() {
 
 #[test]
 fn frames_and_bytes_are_bounded_for_a_client_that_is_behind() {
-    let mut queue = SendQueue::default();
-    queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds(3, 99)).unwrap();
-    assert_eq!(queue.push(Kind::Room, frames(&["c", "d"]), 0, &bounds(3, 99)), Err(Overflow));
-    queue.push(Kind::Room, frames(&["c"]), 0, &bounds(3, 99)).unwrap();
-    assert_eq!(queue.push(Kind::Room, frames(&["d"]), 0, &bounds(4, 11)), Err(Overflow));
+    let (mut queue, room) = (SendQueue::default(), lane('r', SlowConsumer::Close));
+    queue.push(&room, Kind::Room, frames(&["a", "b"]), 0, bounds(3, 99)).unwrap();
+    assert_eq!(queue.push(&room, Kind::Room, frames(&["c", "d"]), 0, bounds(3, 99)), Err(Overflow));
+    queue.push(&room, Kind::Room, frames(&["c"]), 0, bounds(3, 99)).unwrap();
+    assert_eq!(queue.push(&room, Kind::Room, frames(&["d"]), 0, bounds(4, 11)), Err(Overflow));
     queue.advance(6);
-    queue.push(Kind::Room, frames(&["d"]), 0, &bounds(3, 99)).unwrap();
+    queue.push(&room, Kind::Room, frames(&["d"]), 0, bounds(3, 99)).unwrap();
     queue.advance(3);
     queue.advance(3);
     assert!(queue.is_empty());
     // A client that was up to date gets a whole burst, however many frames it has.
-    queue.push(Kind::Room, frames(&["a", "b", "c", "d", "e"]), 4, &bounds(3, 9)).unwrap();
-    assert_eq!(queue.push(Kind::Room, frames(&["f"]), 0, &bounds(3, 9)), Err(Overflow));
+    queue.push(&room, Kind::Room, frames(&["a", "b", "c", "d", "e"]), 4, bounds(3, 9)).unwrap();
+    assert_eq!(queue.push(&room, Kind::Room, frames(&["f"]), 0, bounds(3, 9)), Err(Overflow));
 }
 
 #[test]
 fn a_frame_that_has_begun_is_finished() {
-    let mut queue = SendQueue::default();
-    queue.push(Kind::Room, frames(&["one", "two"]), 3, &bounds(9, 99)).unwrap();
+    let (mut queue, room) = (SendQueue::default(), lane('r', SlowConsumer::Close));
+    queue.push(&room, Kind::Room, frames(&["one", "two"]), 3, bounds(9, 99)).unwrap();
     queue.drop_data();
     queue.push_last(b"LAST".to_vec());
     assert_eq!(queue.next(), b"ne");
     queue.advance(2);
     assert_eq!(queue.next(), b"LAST");
-}
-
-fn lossy(slow: SlowConsumer, frames: usize, bytes: usize) -> Bounds {
-    Bounds { frames, bytes, slow, announces_gaps: true }
 }
 
 fn frame_of(event: &str) -> String {
@@ -100,64 +105,65 @@ fn texts(mut bytes: &[u8]) -> Vec<String> {
 
 #[test]
 fn the_older_half_is_dropped_but_not_a_frame_that_has_begun() {
-    let mut queue = SendQueue::default();
-    let bounds = lossy(SlowConsumer::DropOldest, 6, 999);
-    queue.push(Kind::Room, frames(&["a", "b", "c"]), 1, &bounds).unwrap();
-    queue.push(Kind::Own, frames(&["mine"]), 0, &bounds).unwrap();
-    queue.push(Kind::Room, frames(&["d", "e"]), 0, &bounds).unwrap();
-    assert_eq!(queue.push(Kind::Room, frames(&["f"]), 0, &bounds), Ok(4));
+    let (mut queue, room) = (SendQueue::default(), lane('r', SlowConsumer::DropOldest));
+    let bounds = bounds(6, 999);
+    queue.push(&room, Kind::Room, frames(&["a", "b", "c"]), 1, bounds).unwrap();
+    queue.push(&room, Kind::Own, frames(&["mine"]), 0, bounds).unwrap();
+    queue.push(&room, Kind::Room, frames(&["d", "e"]), 0, bounds).unwrap();
+    assert_eq!(queue.push(&room, Kind::Room, frames(&["f"]), 0, bounds), Ok(4));
     // The rest of "a", and then what is left.
     queue.advance(2);
-    let lagged = |n| outbound::lagged(n);
+    let lagged = |n| outbound::lagged("r", n);
     assert_eq!(drain(&mut queue), [lagged(2), "mine".into(), lagged(2), "f".into()]);
 }
 
 #[test]
 fn what_does_not_fit_is_dropped() {
-    let mut queue = SendQueue::default();
-    let bounds = lossy(SlowConsumer::DropNewest, 8, 999);
-    queue.push(Kind::Room, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
-    assert_eq!(queue.push(Kind::Room, frames(&["d", "e", "f", "g", "h"]), 0, &bounds), Ok(2));
-    assert_eq!(queue.push(Kind::Room, frames(&["i"]), 0, &bounds), Ok(1));
+    let (mut queue, room) = (SendQueue::default(), lane('r', SlowConsumer::DropNewest));
+    let bounds = bounds(8, 999);
+    queue.push(&room, Kind::Room, frames(&["a", "b", "c"]), 0, bounds).unwrap();
+    assert_eq!(queue.push(&room, Kind::Room, frames(&["d", "e", "f", "g", "h"]), 0, bounds), Ok(2));
+    assert_eq!(queue.push(&room, Kind::Room, frames(&["i"]), 0, bounds), Ok(1));
     // There is room left for the client's own frames, but not for more than that.
-    queue.push(Kind::Own, frames(&["mine", "too"]), 0, &bounds).unwrap();
-    assert_eq!(queue.push(Kind::Own, frames(&["more"]), 0, &bounds), Err(Overflow));
-    assert_eq!(drain(&mut queue), ["a", "b", "c", "d", "e", "f", &outbound::lagged(3), "mine", "too"]);
+    queue.push(&room, Kind::Own, frames(&["mine", "too"]), 0, bounds).unwrap();
+    assert_eq!(queue.push(&room, Kind::Own, frames(&["more"]), 0, bounds), Err(Overflow));
+    assert_eq!(drain(&mut queue), ["a", "b", "c", "d", "e", "f", &outbound::lagged("r", 3), "mine", "too"]);
 }
 
 #[test]
 fn the_latest_of_each_event_is_kept() {
-    let mut queue = SendQueue::default();
-    let bounds = lossy(SlowConsumer::Latest, 6, 999);
+    let (mut queue, room) = (SendQueue::default(), lane('r', SlowConsumer::Latest));
+    let bounds = bounds(6, 999);
     let [tea, oil] = [frame_of("tea"), frame_of("oil")];
-    queue.push(Kind::Room, frames(&[&tea, &oil, &tea, &oil, "no JSON"]), 0, &bounds).unwrap();
-    assert_eq!(queue.push(Kind::Room, frames(&[&oil, &oil]), 0, &bounds), Ok(4));
-    let lagged = outbound::lagged;
+    queue.push(&room, Kind::Room, frames(&[&tea, &oil, &tea, &oil, "no JSON"]), 0, bounds).unwrap();
+    assert_eq!(queue.push(&room, Kind::Room, frames(&[&oil, &oil]), 0, bounds), Ok(4));
+    let lagged = |n| outbound::lagged("r", n);
     assert_eq!(drain(&mut queue), [lagged(2), tea, lagged(1), "no JSON".into(), lagged(1), oil.clone()]);
     // Where all differ, the older ones go.
     let many: Vec<String> = (0..9).map(|n| frame_of(&format!("e{n}"))).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    queue.push(Kind::Room, frames(&many), 0, &bounds).unwrap();
-    assert_eq!(queue.push(Kind::Room, frames(&[&oil]), 0, &bounds), Ok(7));
+    queue.push(&room, Kind::Room, frames(&many), 0, bounds).unwrap();
+    assert_eq!(queue.push(&room, Kind::Room, frames(&[&oil]), 0, bounds), Ok(7));
     assert_eq!(drain(&mut queue), [&lagged(7), many[7], many[8], &oil]);
 }
 
 #[test]
 fn gaps_are_not_announced_to_plain_clients() {
     let mut queue = SendQueue::default();
-    let bounds = Bounds { announces_gaps: false, ..lossy(SlowConsumer::DropOldest, 2, 999) };
-    queue.push(Kind::Room, frames(&["a", "b"]), 0, &bounds).unwrap();
-    assert_eq!(queue.push(Kind::Room, frames(&["c"]), 0, &bounds), Ok(2));
+    let room = Lane { slow: SlowConsumer::DropOldest, ..Lane::own() };
+    let bounds = bounds(2, 999);
+    queue.push(&room, Kind::Room, frames(&["a", "b"]), 0, bounds).unwrap();
+    assert_eq!(queue.push(&room, Kind::Room, frames(&["c"]), 0, bounds), Ok(2));
     assert_eq!(drain(&mut queue), ["c"]);
 }
 
 #[test]
 fn the_clients_own_frames_can_be_too_much() {
     for slow in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Latest] {
-        let mut queue = SendQueue::default();
-        let bounds = lossy(slow, 3, 999);
-        queue.push(Kind::Own, frames(&["a", "b", "c"]), 0, &bounds).unwrap();
-        assert_eq!(queue.push(Kind::Own, frames(&["d"]), 0, &bounds), Err(Overflow), "{slow:?}");
+        let (mut queue, room) = (SendQueue::default(), lane('r', slow));
+        let bounds = bounds(3, 999);
+        queue.push(&room, Kind::Own, frames(&["a", "b", "c"]), 0, bounds).unwrap();
+        assert_eq!(queue.push(&room, Kind::Own, frames(&["d"]), 0, bounds), Err(Overflow), "{slow:?}");
     }
 }
 
@@ -174,8 +180,8 @@ proptest! {
             1..60,
         ),
     ) {
-        let bounds = lossy(slow, 20, 2000);
-        let mut queue = SendQueue::default();
+        let (bounds, most) = (bounds(20, 2000), bounds(21, 2050));
+        let (mut queue, room) = (SendQueue::default(), lane('r', slow));
         let (mut seq, mut lost, mut own, mut wire) = (0u64, 0u64, 0u64, Vec::new());
         let mut failed = false;
         let mut take = |queue: &mut SendQueue, mut n: usize| {
@@ -200,22 +206,22 @@ proptest! {
             }
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let (was_empty, kind) =
-                (queue.data.is_empty(), if is_own { Kind::Own } else { Kind::Room });
-            match queue.push(kind, frames(&texts), 0, &bounds) {
+                (queue.data.is_none(), if is_own { Kind::Own } else { Kind::Room });
+            match queue.push(&room, kind, frames(&texts), 0, bounds) {
                 Ok(n) => lost += n,
                 Err(Overflow) => {
-                    prop_assert!(is_own || slow != SlowConsumer::DropNewest);
+                    prop_assert!(is_own);
                     (seq, failed) = (begin, true);
                     break;
                 }
             }
             own += texts.len() as u64 * u64::from(is_own);
             // Notices come on top.
-            prop_assert!(was_empty || (queue.bytes <= 2050 && queue.frames <= 21));
+            prop_assert!(was_empty || queue.size().fits(most));
             take(&mut queue, n);
         }
         take(&mut queue, usize::MAX);
-        prop_assert_eq!((queue.bytes, queue.frames, queue.rest), (0, 0, 0));
+        prop_assert!(queue.data.is_none());
         let (mut at, mut told, mut owns) = (0u64, 0u64, 0u64);
         for text in texts(&wire) {
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -247,7 +253,7 @@ proptest! {
         sizes in prop::collection::vec((0usize..300, 1usize..4), 1..12),
         takes in prop::collection::vec((1usize..200, any::<bool>()), 1..60),
     ) {
-        let mut queue = SendQueue::default();
+        let (mut queue, room) = (SendQueue::default(), lane('r', SlowConsumer::Close));
         let (mut sent, mut controls, mut wire) = (Vec::new(), 0u8, Vec::new());
         let mut id = 0u32;
         for (size, n) in sizes {
@@ -258,7 +264,7 @@ proptest! {
                 sent.push(text);
                 id += 1;
             }
-            queue.push(Kind::Room, batch.into(), 0, &OPEN).unwrap();
+            queue.push(&room, Kind::Room, batch.into(), 0, OPEN).unwrap();
         }
         let mut turn = takes.iter().cycle();
         while !queue.is_empty() {
@@ -272,7 +278,7 @@ proptest! {
             wire.extend_from_slice(&next[..n]);
             queue.advance(n);
         }
-        prop_assert_eq!((queue.bytes, queue.frames, queue.rest), (0, 0, 0));
+        prop_assert!(queue.data.is_none());
         let (mut data, mut got_controls) = (Vec::new(), 0);
         let mut bytes = &wire[..];
         while !bytes.is_empty() {

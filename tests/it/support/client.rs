@@ -14,6 +14,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tower_chat_rooms::{Admission, ChatRooms};
 
+use super::enter_frame;
+
 /// Longer than any test in paused time has to wait.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -100,7 +102,7 @@ impl Client {
     /// Returns the welcome too.
     pub(crate) async fn enter_v1(rooms: &ChatRooms, admission: Admission) -> (Client, Value) {
         let (mut client, welcome) = Client::connect_v1(rooms, admission).await;
-        client.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
+        client.send(enter_frame("ann", "r")).await;
         for event in ["entered", "enter"] {
             assert_eq!(client.next().await["event"], event);
         }
@@ -134,7 +136,7 @@ impl Client {
 
     /// Enters, and reads its own enter.
     async fn enter_room(&mut self, name: &str, room: &str) {
-        self.send(json!({"event": "enter", "message": name, "roomId": room})).await;
+        self.send(enter_frame(name, room)).await;
         let own = self.next().await;
         assert_eq!((&own["event"], &own["name"]), (&json!("enter"), &json!(name)));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Denied, Heartbeat, User};
 
 use super::Client;
@@ -28,9 +28,9 @@ pub(crate) fn with_expiring_tokens() -> ChatRoomsBuilder {
 }
 
 /// Connects as the user of this token, and enters the room "r" as "ann". Returns the resume token too.
-pub(crate) async fn enter_with_token(rooms: &ChatRooms, token: &str) -> (Client, String) {
+pub(crate) async fn enter_with_token(rooms: &ChatRooms, token: &str) -> (Client, Value) {
     let (client, welcome) = Client::enter_v1(rooms, Admission::user(user_of(token))).await;
-    (client, welcome["resume"].as_str().unwrap_or_default().into())
+    (client, welcome["resume"].clone())
 }
 
 impl Client {

@@ -1,6 +1,6 @@
 //! What tests with many clients on real threads share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tower_chat_rooms::{ConnectionId, LeaveReason, RoomEvent};
 
@@ -21,24 +21,31 @@ impl Random {
     }
 }
 
-/// The room of each connection, according to the callbacks alone.
-#[derive(Default)]
+/// The rooms of each connection, according to the callbacks alone.
 pub(crate) struct MembershipRecord {
-    rooms: HashMap<ConnectionId, String>,
+    /// How many rooms a connection may be in at the same time.
+    max_rooms: usize,
+    rooms: HashMap<ConnectionId, HashSet<String>>,
     leave_reasons: HashMap<LeaveReason, usize>,
     errors: Vec<String>,
 }
 
 impl MembershipRecord {
+    pub(crate) fn new(max_rooms: usize) -> MembershipRecord {
+        let (rooms, leave_reasons, errors) = (HashMap::new(), HashMap::new(), Vec::new());
+        MembershipRecord { max_rooms, rooms, leave_reasons, errors }
+    }
+
     pub(crate) fn record(&mut self, event: RoomEvent<'_>) {
         match event {
             RoomEvent::Entered(e) => {
-                if let Some(room) = self.rooms.insert(e.connection, e.room.to_string()) {
-                    self.errors.push(format!("{} entered {} while in {room}", e.connection, e.room));
+                let rooms = self.rooms.entry(e.connection).or_default();
+                if !rooms.insert(e.room.to_string()) || rooms.len() > self.max_rooms {
+                    self.errors.push(format!("{} entered {} while in {rooms:?}", e.connection, e.room));
                 }
             }
             RoomEvent::Left(e) => {
-                if self.rooms.remove(&e.connection).as_deref() != Some(e.room.as_str()) {
+                if !self.rooms.entry(e.connection).or_default().remove(e.room.as_str()) {
                     self.errors.push(format!("{} left {} without being there", e.connection, e.room));
                 }
                 *self.leave_reasons.entry(e.reason).or_default() += 1;
@@ -50,7 +57,7 @@ impl MembershipRecord {
     /// Asserts that each `entered` was followed by its `left`, and that each of these reasons occurred.
     pub(crate) fn assert_complete(&self, reasons: &[LeaveReason]) {
         assert!(self.errors.is_empty(), "{:?}", self.errors);
-        assert!(self.rooms.is_empty(), "{:?}", self.rooms);
+        assert!(self.rooms.values().all(HashSet::is_empty), "{:?}", self.rooms);
         for reason in reasons {
             assert!(self.leave_reasons.contains_key(reason), "{reason:?}: {:?}", self.leave_reasons);
         }

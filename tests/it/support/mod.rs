@@ -12,6 +12,7 @@ mod stepped_connection;
 mod tcp_server;
 mod test_io;
 mod v1_client;
+mod v1_frames;
 
 pub(crate) use client::{Client, Next, serve, v1_admission};
 pub(crate) use event_log::EventLog;
@@ -28,3 +29,7 @@ pub(crate) use stepped_connection::{SteppedConnection, run_other_tasks};
 pub(crate) use tcp_server::{connect_tcp, next_frame, path_page, raw_request, serve_axum, serve_hyper};
 pub(crate) use test_io::TestIo;
 pub(crate) use v1_client::{RESUME_WINDOW, V1Client, recovering, recovering_rooms, resumed_and_recovered};
+pub(crate) use v1_frames::{
+    enter_frame, enter_since, leave_frame, message_frame, message_with_cid, removed_frame, resume_frame,
+    rooms_in,
+};

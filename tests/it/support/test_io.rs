@@ -3,8 +3,10 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::time::{Instant, sleep};
 
 /// Decides about a write of these bytes: how many of them may be written, or when to ask again. It may panic.
 type WriteStep = Box<dyn FnMut(&mut Context<'_>, &[u8]) -> Poll<usize> + Send>;
@@ -24,6 +26,33 @@ impl TestIo {
         step: impl FnMut(&mut Context<'_>, &[u8]) -> Poll<usize> + Send + 'static,
     ) -> TestIo {
         TestIo { io, max_read: usize::MAX, step: Box::new(step) }
+    }
+
+    /// I/O of a kernel with a send buffer of this many bytes, which a network empties. Like Linux, it accepts bytes again
+    /// once a third of the buffer is free.
+    pub(crate) fn over_line(io: DuplexStream, bytes_per_second: u64, buffer: u64) -> TestIo {
+        let (mut filled, mut at, mut is_full) = (0.0, Instant::now(), false);
+        let (rate, buffer) = (bytes_per_second as f64, buffer as f64);
+        let mut wait = Box::pin(sleep(Duration::ZERO));
+        TestIo::new(io, move |cx, bytes| {
+            filled = (filled - at.elapsed().as_secs_f64() * rate).max(0.0);
+            at = Instant::now();
+            is_full &= filled > buffer * 2.0 / 3.0;
+            if is_full {
+                let left = Duration::from_secs_f64(((filled - buffer * 2.0 / 3.0) / rate.max(1.0)).min(1e6));
+                wait.as_mut().reset(at + left.max(Duration::from_millis(1)));
+                let _ = wait.as_mut().poll(cx);
+                return Poll::Pending;
+            }
+            let n = bytes.len().min((buffer - filled) as usize);
+            filled += n as f64;
+            is_full = n < bytes.len() || filled >= buffer - 1.0;
+            if n == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(n)
+        })
     }
 
     /// I/O that reads and writes at most `max` bytes at once, and delays every other write.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, History, Recovery};
 
-use super::{Client, EventLog};
+use super::{Client, EventLog, enter_frame, enter_since};
 
 pub(crate) const RESUME_WINDOW: Duration = Duration::from_secs(10);
 
@@ -37,7 +37,7 @@ impl V1Client {
     /// Connects, enters, and reads up to its own enter.
     pub(crate) async fn enter(rooms: &ChatRooms, name: &'static str) -> V1Client {
         let (mut connection, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
-        connection.send(json!({"event": "enter", "message": name, "roomId": "r"})).await;
+        connection.send(enter_frame(name, "r")).await;
         let entered = connection.next().await;
         assert_eq!(
             (&entered["event"], &entered["resumed"], &entered["recovered"]),
@@ -50,7 +50,8 @@ impl V1Client {
         client
     }
 
-    /// Enters again on a new connection, with its resume tokens and position, and returns the `entered` frame.
+    /// Resumes and enters again on a new connection, with its resume tokens and position, and returns the `entered`
+    /// frame.
     pub(crate) async fn reconnect(&mut self, rooms: &ChatRooms) -> Value {
         self.reconnect_as(rooms, Admission::anonymous()).await
     }
@@ -59,12 +60,8 @@ impl V1Client {
         let (connection, welcome) = Client::connect_v1(rooms, admission).await;
         // The server may take the old connection for open until now.
         drop(std::mem::replace(&mut self.connection, connection));
-        let enter = json!({
-            "event": "enter", "message": self.name, "roomId": "r",
-            "since": self.position, "resume": self.resume_tokens,
-        });
-        self.connection.send(enter).await;
-        let entered = self.connection.next().await;
+        let enter = enter_since(self.name, "r", &self.position);
+        let entered = self.connection.resume_and_enter(&self.resume_tokens, enter).await;
         assert_eq!(entered["event"], "entered", "{entered}");
         self.resume_tokens = resume_tokens_in(&welcome);
         let start = position_in(&entered);

@@ -1,0 +1,108 @@
+//! What the host does with users, over all of their connections.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use super::{ChatRooms, RoomInfo};
+use crate::delivery::LiveRoom;
+use crate::error::SendError;
+use crate::ids::ConnectionId;
+use crate::protocol::close::LeaveReason;
+use crate::protocol::frame;
+
+impl ChatRooms {
+    /// Returns whether a user is online: whether it has a session.
+    ///
+    /// A session of a user begins when its connection opens, if it was authenticated at the upgrade, or when its client
+    /// has authenticated over the connection. It need not enter a room. If the connection is lost, the session may be
+    /// kept for the [`resume_window`](crate::Recovery::resume_window), and the user stays online.
+    /// [`RoomEvents::online`](crate::RoomEvents::online) and [`offline`](crate::RoomEvents::offline) tell you of changes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// use tower_chat_rooms::{Admission, ChatRooms, User};
+    ///
+    /// let rooms = ChatRooms::builder().build()?;
+    /// assert!(!rooms.is_online("u-17"));
+    /// let (ours, theirs) = tokio::io::duplex(1024);
+    /// let connection = tokio::spawn(rooms.serve(ours, Admission::user(User::new("u-17"))));
+    /// # tokio::task::yield_now().await;
+    /// assert!(rooms.is_online("u-17"));
+    /// drop(theirs);
+    /// # drop(connection.await);
+    /// # assert!(!rooms.is_online("u-17"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_online(&self, user_id: impl AsRef<str>) -> bool {
+        self.engine.sessions.users().has_sessions(user_id.as_ref())
+    }
+
+    /// Returns the sessions of a user in the order in which their first connections were opened, each by the id of that
+    /// connection. None if the user is offline.
+    ///
+    /// Sessions that are kept without a connection are included. The ids are valid for
+    /// [`send_to`](ChatRooms::send_to) and [`kick`](ChatRooms::kick) until the sessions end.
+    pub fn sessions_of(&self, user_id: impl AsRef<str>) -> Vec<ConnectionId> {
+        let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
+        sessions.iter().map(|session| session.id()).collect()
+    }
+
+    /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections.
+    ///
+    /// If it is 0, the user can be reached only by other means, for example with a push notification: it is offline, or
+    /// its connections are lost and only its sessions are kept. A connection that is counted may turn out to be lost
+    /// later. One that is just resuming a session may be missed.
+    ///
+    /// The object needs a string `event` and is sent unchanged. Do not use the key `seq`: a `chat-rooms.v1` client
+    /// would take such an object for a frame of its room.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tower_chat_rooms::{ChatRooms, SendError};
+    ///
+    /// fn notify(rooms: &ChatRooms, user_id: &str, text: &str) -> Result<(), SendError> {
+    ///     if rooms.send_to_user(user_id, &json!({"event": "notice", "message": text}))? == 0 {
+    ///         push(user_id, text);
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// fn push(user_id: &str, text: &str) {
+    ///     println!("pushed to {user_id}: {text}");
+    /// }
+    /// # let rooms = ChatRooms::builder().build().unwrap();
+    /// # notify(&rooms, "u-17", "hi").unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the value is not an object with an `event`, or is too big.
+    pub fn send_to_user(&self, user_id: impl AsRef<str>, value: &impl Serialize) -> Result<usize, SendError> {
+        let frame = frame::text(self.serialize(value)?.as_bytes());
+        let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
+        Ok(sessions.iter().filter(|session| session.send(None, &frame)).count())
+    }
+
+    /// Closes all connections of a user with 4500, which tells its clients to stay away, and ends its sessions that are
+    /// kept without a connection. Returns the number of sessions.
+    ///
+    /// Connections that have not entered a room are closed too. A client that connects afterwards is not affected: to
+    /// keep a user away, refuse it in your [`Authenticate`](crate::Authenticate) hook first.
+    pub fn kick_user(&self, user_id: impl AsRef<str>) -> usize {
+        let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
+        let close = |session: &&_| self.engine.sessions.close(session, LeaveReason::Kicked);
+        sessions.iter().filter(close).count()
+    }
+}
+
+impl RoomInfo {
+    pub(super) fn of(room: &LiveRoom) -> RoomInfo {
+        let members = room.members();
+        let users: Vec<_> = members.iter().filter_map(|member| member.handle.user()).collect();
+        let users = users.iter().map(|user| user.id()).collect::<HashSet<_>>().len();
+        RoomInfo { id: room.id().clone(), online: room.online(), users }
+    }
+}

@@ -1,0 +1,102 @@
+//! What a connection does with each frame of its client.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
+
+use crate::connection::connection_task::Connection;
+use crate::connection::end::End;
+use crate::connection::publish::Attempt;
+use crate::connection::rate_limiter::MAX_PONG;
+use crate::connection::{auth, join, leave, publish, resume};
+use crate::protocol::error_code::PeerError;
+use crate::protocol::inbound::{self, Inbound};
+use crate::protocol::outbound::{self, About};
+
+/// What is left to do for a frame.
+type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + Send + 'a>>;
+
+/// Does immediately what does not have to wait. Work that has to wait is boxed: it is rare, and otherwise every
+/// connection would reserve memory for the largest of these futures.
+pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Result<Option<Rest<'a>>, End> {
+    let inbound = Inbound::parse(text, connection.subprotocol(), connection.config().limits.max_depth);
+    if matches!(inbound, Ok(Inbound::Pong)) && text.len() <= MAX_PONG {
+        connection.faults().reset_bad_frames();
+        connection.rates().check_others(1)?;
+        return Ok(None);
+    }
+    let rate = match is_transient(connection, &inbound) && text.len() <= MAX_TRANSIENT_BYTES {
+        true if !connection.rates().check_transient()? => return Ok(None),
+        true => Ok(()),
+        false => connection.rates().check_message(text.len()),
+    };
+    let inbound = match inbound {
+        Ok(inbound) => inbound,
+        Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
+    };
+    if let Err(exceeded) = rate {
+        if connection.rates().is_catching_up() {
+            return Ok(Some(Box::pin(handle_later(connection, text, exceeded.wait))));
+        }
+        let cid = inbound.cid();
+        let about = match &inbound {
+            Inbound::Enter(enter) => enter.room.id().map_or(About::Nothing, About::Enter),
+            _ => cid.as_deref().map_or(About::Nothing, About::Message),
+        };
+        return connection.refuse_excess(exceeded, about).map(|()| None);
+    }
+    if let Inbound::Publish(message) = &inbound
+        && connection.config().events.is_of_host(&message.event)
+    {
+        let cid = inbound.cid();
+        let about = cid.as_deref().map_or(About::Nothing, About::Message);
+        return connection.refuse(inbound::reserved(&message.event), about).map(|()| None);
+    }
+    connection.faults().reset_bad_frames();
+    // Enters and tokens have rates of their own, which are checked later.
+    if !matches!(inbound, Inbound::Enter(_) | Inbound::Auth(_)) {
+        connection.rates().forgive();
+    }
+    match inbound {
+        Inbound::Pong => Ok(None),
+        Inbound::Ping if connection.is_v1() => {
+            connection.send(outbound::PONG);
+            Ok(None)
+        }
+        Inbound::Ping => connection.refuse(inbound::reserved("heartbeat"), About::Nothing).map(|()| None),
+        Inbound::Auth(token) => Ok(Some(Box::pin(auth::authenticate(connection, token)))),
+        _ if connection.is_auth_pending() => {
+            connection.send_no_auth("authenticate first: send {\"event\":\"auth\",\"message\":TOKEN}");
+            Ok(None)
+        }
+        Inbound::Enter(enter) => Ok(Some(Box::pin(join::join(connection, enter)))),
+        Inbound::Leave(room) => leave::leave(connection, room).map(|()| None),
+        Inbound::Resume(tokens) => resume::resume(connection, tokens).map(|()| None),
+        Inbound::Publish(message) => match publish::publish(connection, text, message)? {
+            Attempt::Done => Ok(None),
+            Attempt::Wait(message, why) => {
+                Ok(Some(Box::pin(publish::publish_later(connection, text, message, why))))
+            }
+            Attempt::Undecided(draft, verdict) => {
+                Ok(Some(Box::pin(publish::decide(connection, text, draft, verdict))))
+            }
+        },
+    }
+}
+
+fn is_transient(connection: &Connection, inbound: &Result<Inbound<'_>, PeerError>) -> bool {
+    let Ok(Inbound::Publish(message)) = inbound else { return false };
+    connection.config().events.is_transient(&message.event)
+}
+
+/// Handles a frame after some time. Meanwhile the client has to wait.
+async fn handle_later(connection: &mut Connection, text: &str, wait: Duration) -> Result<(), End> {
+    connection.attachment().keep_waiting();
+    connection.watch(sleep(wait)).await?;
+    match handle(connection, text)? {
+        Some(rest) => rest.await,
+        None => Ok(()),
+    }
+}

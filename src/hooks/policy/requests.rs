@@ -1,0 +1,183 @@
+//! What the room policy is asked about.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::hooks::user::User;
+use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::inbound::message_of;
+
+/// A request to enter a room.
+pub struct EnterRequest<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) user: Option<&'a User>,
+    pub(crate) name: &'a Name,
+    pub(crate) room: &'a RoomId,
+    pub(crate) from: Option<&'a RoomId>,
+    pub(crate) body: Option<&'a str>,
+    pub(crate) is_renewal: bool,
+}
+
+/// Leaves out the frame, which may hold a secret.
+impl fmt::Debug for EnterRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnterRequest")
+            .field("connection", &self.connection)
+            .field("peer", &self.peer)
+            .field("user", &self.user)
+            .field("name", &self.name)
+            .field("room", &self.room)
+            .field("from", &self.from)
+            .field("is_renewal", &self.is_renewal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EnterRequest<'_> {
+    /// The connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// The client's address, if you supply a [`PeerAddr`](crate::PeerAddr).
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The user, if authenticated.
+    pub fn user(&self) -> Option<&User> {
+        self.user
+    }
+
+    /// The name in the room.
+    pub fn name(&self) -> &Name {
+        self.name
+    }
+
+    /// The room.
+    pub fn room(&self) -> &RoomId {
+        self.room
+    }
+
+    /// The enter frame, a JSON object, with all keys that the client has added: they are relayed to the room.
+    /// `None` if the client is in the room already.
+    pub fn body(&self) -> Option<&str> {
+        self.body
+    }
+
+    /// The room that the connection would leave.
+    pub fn from(&self) -> Option<&RoomId> {
+        self.from
+    }
+
+    /// Whether the connection is a member already and has sent a new token or resumed its session. A refusal then
+    /// removes it from the room.
+    pub fn is_renewal(&self) -> bool {
+        self.is_renewal
+    }
+}
+
+/// A request to read what was published in a room before.
+#[derive(Debug)]
+pub struct ReadRequest<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) user: Option<&'a User>,
+    pub(crate) name: &'a Name,
+    pub(crate) room: &'a RoomId,
+    pub(crate) last: Option<usize>,
+}
+
+impl ReadRequest<'_> {
+    /// The connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// The client's address, if you supply a [`PeerAddr`](crate::PeerAddr).
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The user, if authenticated.
+    pub fn user(&self) -> Option<&User> {
+        self.user
+    }
+
+    /// The name in the room.
+    pub fn name(&self) -> &Name {
+        self.name
+    }
+
+    /// The room.
+    pub fn room(&self) -> &RoomId {
+        self.room
+    }
+
+    /// How many of the latest messages the client has asked for. `None` if it wants to continue from where it was.
+    pub fn last(&self) -> Option<usize> {
+        self.last
+    }
+}
+
+/// A message that a member wants to send to its room.
+pub struct MessageRequest<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) user: Option<&'a User>,
+    pub(crate) name: &'a Name,
+    pub(crate) room: &'a RoomId,
+    pub(crate) event: &'a str,
+    pub(crate) body: &'a str,
+}
+
+impl MessageRequest<'_> {
+    /// The connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// The user, if authenticated.
+    pub fn user(&self) -> Option<&User> {
+        self.user
+    }
+
+    /// The sender's name in the room.
+    pub fn name(&self) -> &Name {
+        self.name
+    }
+
+    /// The room.
+    pub fn room(&self) -> &RoomId {
+        self.room
+    }
+
+    /// The name of the event, usually `message`.
+    pub fn event(&self) -> &str {
+        self.event
+    }
+
+    /// The frame as the client sent it, a JSON object.
+    pub fn body(&self) -> &str {
+        self.body
+    }
+
+    /// The text of the message, if `message` is a string: what its readers see, without JSON's escapes.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        message_of(self.body)
+    }
+}
+
+/// Messages may be confidential, so the body is not shown.
+impl fmt::Debug for MessageRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageRequest")
+            .field("connection", &self.connection)
+            .field("user", &self.user)
+            .field("name", &self.name)
+            .field("room", &self.room)
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
+}

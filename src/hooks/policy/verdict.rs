@@ -1,0 +1,98 @@
+//! What the room policy decides about a message.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::error::SendError;
+use crate::hooks::policy::BoxFuture;
+use crate::hooks::user::Denied;
+use crate::protocol::host_frame;
+
+/// What happens to a message. Returned by [`RoomPolicy::may_send`].
+#[derive(Debug)]
+pub struct Verdict(pub(crate) Decision);
+
+pub(crate) enum Decision {
+    Now(Ruling),
+    Later(BoxFuture<'static, Verdict>),
+}
+
+pub(crate) enum Ruling {
+    Allow,
+    Replace(String),
+    Drop,
+    Refuse(Denied),
+}
+
+/// Leaves out the message.
+impl fmt::Debug for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Decision::Now(Ruling::Allow) => "Allow",
+            Decision::Now(Ruling::Replace(_)) => "Replace",
+            Decision::Now(Ruling::Drop) => "Drop",
+            Decision::Now(Ruling::Refuse(_)) => "Refuse",
+            Decision::Later(_) => "Later",
+        })
+    }
+}
+
+impl Verdict {
+    /// Sends the message unchanged.
+    pub fn allow() -> Verdict {
+        Verdict(Decision::Now(Ruling::Allow))
+    }
+
+    /// Sends another message instead. Like any other message, it gets `name` and `num`, and in `chat-rooms.v1` the
+    /// original's `cid`.
+    ///
+    /// # Errors
+    ///
+    /// If the value does not serialize to a JSON object with a string `event`.
+    pub fn replace(value: &impl Serialize) -> Result<Verdict, SendError> {
+        Ok(Verdict(Decision::Now(Ruling::Replace(host_frame::serialize(value)?))))
+    }
+
+    /// Drops the message without telling the sender.
+    pub fn drop_silently() -> Verdict {
+        Verdict(Decision::Now(Ruling::Drop))
+    }
+
+    /// Drops the message and sends the sender an error `denied` with a reason.
+    pub fn refuse(reason: impl Into<Cow<'static, str>>) -> Verdict {
+        Verdict(Decision::Now(Ruling::Refuse(Denied::new(reason))))
+    }
+
+    /// Decides later, for example after a query. Meanwhile the connection's further messages wait, so that their order is
+    /// kept; the room does not wait.
+    ///
+    /// If the future takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout), it is dropped, and the sender gets
+    /// an error `internal`.
+    ///
+    /// ```
+    /// use tower_chat_rooms::{ChatRooms, MessageRequest, RoomPolicy, Verdict};
+    ///
+    /// struct Moderated;
+    ///
+    /// impl RoomPolicy for Moderated {
+    ///     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
+    ///         let Some(text) = request.text() else { return Verdict::allow() };
+    ///         let text = text.into_owned();
+    ///         Verdict::later(async move {
+    ///             if is_harmless(&text).await { Verdict::allow() } else { Verdict::refuse("rejected") }
+    ///         })
+    ///     }
+    /// }
+    ///
+    /// async fn is_harmless(text: &str) -> bool {
+    ///     !text.contains("spam")
+    /// }
+    ///
+    /// ChatRooms::builder().policy(Moderated).build().unwrap();
+    /// ```
+    pub fn later(verdict: impl Future<Output = Verdict> + Send + 'static) -> Verdict {
+        Verdict(Decision::Later(Box::pin(verdict)))
+    }
+}

@@ -1,0 +1,230 @@
+//! The sessions of each user, and what the host was told of the user. Sessions of anonymous clients are not here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use crate::ids::ConnectionId;
+use crate::session::session::Session;
+use crate::sync::{Mutex, MutexGuard, lock};
+
+const SHARDS: usize = if cfg!(all(test, shuttle)) { 1 } else { 64 };
+
+/// Lock order: session state, then a shard. No other lock is taken under that of a shard.
+pub(crate) struct Users {
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+}
+
+type Shard = HashMap<Box<str>, Presence>;
+
+/// One user, from its first session until the host has been told of the end of the last one.
+#[derive(Default)]
+struct Presence {
+    sessions: BTreeMap<ConnectionId, Arc<Session>>,
+    /// Sessions whose begin was announced, and whose end was not. The host may still have to be told of the rooms
+    /// that a session has left when it ended, so it can be here for longer than in `sessions`.
+    announced: usize,
+    /// Whether the last call was `online`.
+    is_online: bool,
+    /// Whether a task is calling `online` or `offline`.
+    is_calling: bool,
+    /// Sessions that wait for that call: they began meanwhile, and no other callback of theirs may overtake it.
+    waiting: Vec<Arc<Session>>,
+}
+
+/// What the host has to be told when a session begins or ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Announcement {
+    /// The callback is to be called, and [`Users::called`] afterwards.
+    Call,
+    /// Nothing.
+    Skip,
+    /// It depends on a callback that is being called. [`Users::called`] returns the session when it is over.
+    Wait,
+}
+
+impl Default for Users {
+    fn default() -> Users {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Users { hasher: RandomState::new(), shards }
+    }
+}
+
+impl Users {
+    /// A session of the user begins, or its client has authenticated.
+    pub(super) fn add(&self, user: &str, session: &Arc<Session>) {
+        let mut shard = self.shard(user);
+        shard.entry(user.into()).or_default().sessions.insert(session.id(), session.clone());
+    }
+
+    /// A session of the user has ended.
+    pub(super) fn remove(&self, user: &str, session: ConnectionId) {
+        let mut shard = self.shard(user);
+        let Some(presence) = shard.get_mut(user) else { return };
+        presence.sessions.remove(&session);
+        forget_if_gone(&mut shard, user);
+    }
+
+    /// The user's sessions, with and without a connection, in the order in which they began.
+    pub(crate) fn sessions_of(&self, user: &str) -> Vec<Arc<Session>> {
+        let shard = self.shard(user);
+        shard.get(user).map(|presence| presence.sessions.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Whether the user has a session.
+    pub(crate) fn has_sessions(&self, user: &str) -> bool {
+        self.shard(user).get(user).is_some_and(|presence| !presence.sessions.is_empty())
+    }
+
+    /// The host is about to be told of a session's begin. It is not told of the enters that follow before it has been
+    /// told that the user is online.
+    pub(super) fn announce_begin(&self, user: &str, session: &Arc<Session>) -> Announcement {
+        let mut shard = self.shard(user);
+        let presence = shard.entry(user.into()).or_default();
+        if presence.is_calling {
+            presence.waiting.push(session.clone());
+            return Announcement::Wait;
+        }
+        presence.announced += 1;
+        if presence.is_online {
+            return Announcement::Skip;
+        }
+        (presence.is_online, presence.is_calling) = (true, true);
+        Announcement::Call
+    }
+
+    /// The host has been told of everything in a session that has ended, and of its begin. The user is offline if it
+    /// has no other session.
+    pub(super) fn announce_end(&self, user: &str) -> Announcement {
+        let mut shard = self.shard(user);
+        let Some(presence) = shard.get_mut(user) else { return Announcement::Skip };
+        presence.announced -= 1;
+        if presence.announced > 0 || !presence.sessions.is_empty() {
+            return Announcement::Skip;
+        }
+        (presence.is_online, presence.is_calling) = (false, true);
+        Announcement::Call
+    }
+
+    /// The callback has returned. Returns the sessions that have waited for it.
+    pub(super) fn called(&self, user: &str) -> Vec<Arc<Session>> {
+        let mut shard = self.shard(user);
+        let Some(presence) = shard.get_mut(user) else { return Vec::new() };
+        presence.is_calling = false;
+        let waiting = std::mem::take(&mut presence.waiting);
+        forget_if_gone(&mut shard, user);
+        waiting
+    }
+
+    /// All sessions of all users, for the consistency check.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
+        let in_shard = |shard: &Mutex<Shard>| -> Vec<_> {
+            lock(shard).values().flat_map(|presence| presence.sessions.values().cloned()).collect()
+        };
+        self.shards.iter().flat_map(in_shard).collect()
+    }
+
+    /// How many users something is known of.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn shard(&self, user: &str) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[self.hasher.hash_one(user) as usize % SHARDS])
+    }
+}
+
+/// Forgets a user that has no session, once the host knows.
+fn forget_if_gone(shard: &mut Shard, user: &str) {
+    let Some(presence) = shard.get(user) else { return };
+    let Presence { sessions, announced, is_online, is_calling, waiting: _ } = presence;
+    if sessions.is_empty() && *announced == 0 && !is_online && !is_calling {
+        shard.remove(user);
+        // After a rush, the memory is given back as well.
+        if shard.len() < shard.capacity() / 4 {
+            let keep = shard.len() * 2;
+            shard.shrink_to(keep);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::context::Context;
+    use crate::protocol::subprotocol::Subprotocol;
+    use crate::socket::{Socket, Transport};
+
+    fn sessions<const N: usize>() -> [Arc<Session>; N] {
+        let context = Arc::new(Context::new(Config::default()));
+        std::array::from_fn(|id| {
+            let io = Transport::Other(Box::new(tokio::io::duplex(1).0));
+            let socket = Socket::new(io, usize::MAX, context.clone(), Subprotocol::V1, Bytes::new());
+            let id = ConnectionId(id as u64);
+            Arc::new(Session::new(id, Subprotocol::V1, Box::new(socket), None, None, None))
+        })
+    }
+
+    fn ids(sessions: &[Arc<Session>]) -> Vec<u64> {
+        sessions.iter().map(|session| session.id().0).collect()
+    }
+
+    #[test]
+    fn the_first_and_the_last_session_of_a_user_are_announced() {
+        let (users, [first, second]) = (Users::default(), sessions());
+        users.add("u", &second);
+        users.add("u", &first);
+        assert_eq!(ids(&users.sessions_of("u")), [0, 1]);
+        assert_eq!(users.announce_begin("u", &first), Announcement::Call);
+        assert!(users.called("u").is_empty());
+        assert_eq!(users.announce_begin("u", &second), Announcement::Skip);
+        users.remove("u", first.id());
+        assert_eq!(users.announce_end("u"), Announcement::Skip);
+        assert!(users.has_sessions("u") && !users.has_sessions("U"));
+        users.remove("u", second.id());
+        assert!(!users.has_sessions("u"));
+        assert_eq!(users.announce_end("u"), Announcement::Call);
+        assert_eq!(users.len(), 1);
+        assert!(users.called("u").is_empty());
+        assert_eq!(users.len(), 0);
+    }
+
+    #[test]
+    fn a_session_that_is_not_announced_yet_keeps_the_user_online() {
+        let (users, [first, second]) = (Users::default(), sessions());
+        users.add("u", &first);
+        assert_eq!(users.announce_begin("u", &first), Announcement::Call);
+        users.add("u", &second);
+        assert_eq!(users.announce_begin("u", &second), Announcement::Wait);
+        assert_eq!(ids(&users.called("u")), [1]);
+        users.remove("u", first.id());
+        assert_eq!(users.announce_end("u"), Announcement::Skip);
+        // It ends before its begin is announced.
+        users.remove("u", second.id());
+        assert_eq!(users.announce_begin("u", &second), Announcement::Skip);
+        assert_eq!(users.announce_end("u"), Announcement::Call);
+        // While the host is told that the user is offline, it comes back.
+        users.add("u", &first);
+        assert_eq!(users.announce_begin("u", &first), Announcement::Wait);
+        assert_eq!(ids(&users.called("u")), [0]);
+        assert_eq!(users.announce_begin("u", &first), Announcement::Call);
+    }
+
+    #[test]
+    fn memory_follows_the_users_that_are_there() {
+        let (users, [session]) = (Users::default(), sessions());
+        let names: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
+        names.iter().for_each(|user| users.add(user, &session));
+        assert_eq!(users.len(), names.len());
+        names.iter().for_each(|user| users.remove(user, session.id()));
+        let capacity: usize = users.shards.iter().map(|shard| lock(shard).capacity()).sum();
+        assert!(users.len() == 0 && capacity <= SHARDS * 8, "{capacity}");
+        assert_eq!(Arc::strong_count(&session), 1);
+    }
+}
