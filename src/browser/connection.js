@@ -3,8 +3,8 @@
 import { Authentication } from './authentication.js';
 import { ChatError, CLOSE_LOST, mayReturn } from './errors.js';
 import { RateBudget } from './rate-budget.js';
-import { RequestQueue } from './request-queue.js';
 import { MAX_WAIT, readRetry } from './retry.js';
+import { RoomRequests } from './room-requests.js';
 import { Socket } from './socket.js';
 import { Unanswered } from './unanswered.js';
 
@@ -50,7 +50,6 @@ export class Connection {
   #isClosed = false;
   #welcome = null;
   #isReady = false;
-  #hasEntered = false;
   /** Whether the server has to answer within a time. */
   #isExpecting = false;
 
@@ -94,9 +93,19 @@ export class Connection {
   /** The factor by which the timeouts of the next connection are multiplied. */
   get timeoutFactor() { return this.#socket.timeoutFactor; }
 
+  /** Whether it is or was in a room. */
+  get #hasEntered() { return this.#requests?.hasEntered ?? false; }
+
   get #isInRoom() { return [...this.#rooms.values()].some(({ isInRoom }) => isInRoom); }
 
   probe() { this.#socket.probe(); }
+
+  /** The client enters this room, at the latest with the welcome. */
+  enter(id) { this.#requests?.enter(id); }
+
+  /** The client is not in this room any more. Before the welcome there is nothing to say: if the session is resumed, the
+   * server says that the client is in the room. */
+  leave(id) { this.#requests?.leave(id); }
 
   // ---- Opening and closing ---------------------------------------------------------------------
 
@@ -170,9 +179,9 @@ export class Connection {
     switch (frame.event) {
       case 'heartbeat': return frame.message === 'pong' ? this.#ponged() : undefined;
       case 'welcome': return this.#welcomed(frame);
-      case 'resumed': return this.#resumed(frame);
-      case 'entered': return this.#entered(frame);
-      case 'left': return this.#left(frame);
+      case 'resumed': return this.#requests.resumed(frame);
+      case 'entered': return this.#requests.entered(frame);
+      case 'left': return this.#requests.left(frame, readWait(frame.retryAfter));
       case 'authenticated': return this.#authenticated();
       case 'expiring': return this.#auth.expiring(frame.in);
       case 'noAuth': return this.#notAuthenticated(frame);
@@ -193,109 +202,30 @@ export class Connection {
     for (const membership of [...this.#rooms.values()]) membership.unreadable(this.#rooms.size === 1);
   }
 
-  // ---- Entering and leaving --------------------------------------------------------------------
-
   #welcomed(welcome) {
     if (this.#welcome) return;
     this.#welcome = welcome;
     this.#socket.setHeartbeat(welcome.heartbeat);
     const budget = new RateBudget(this.#env, welcome.rates);
     this.#outbox.configure(welcome.limits, budget);
-    this.#requests = new RequestQueue({ env: this.#env, budget, unanswered: this.#unanswered }, {
-      frame: (kind, id) => this.#frame(kind, id),
+    const shared = {
+      env: this.#env, rooms: this.#rooms, session: this.#session, auth: this.#auth, unanswered: this.#unanswered, budget,
+    };
+    this.#requests = new RoomRequests(shared, welcome.resume, {
       send: (text) => this.#socket.send(text),
+      transmit: (text, cid) => this.#transmit(text, cid),
+      asked: () => this.#expectAnswer(),
+      answered: () => this.#noteAnswer(),
+      accepted: () => this.#accepted(),
+      entered: () => this.#on.entered(),
     });
-    this.#enterAll();
-    if (!this.#auth.isSent) this.#becomeReady();
-    // A server without authentication ignores the token, but answers this.
-    else if (this.#requests.isEmpty) this.#requests.add('ping');
-    this.#requests.flush();
+    this.#requests.enterAll();
+    // A server without authentication ignores the token, but answers a ping.
+    if (this.#auth.isSent) this.#requests.pingUnlessAsked();
+    else this.#becomeReady();
     this.#noteAnswer();
   }
 
-  /** Continues the session, if there may be one, and enters all rooms in which the client is not. The server handles
-   * frames in order, so nothing has to wait for an answer. */
-  #enterAll() {
-    if (this.#session.tokensFor(this.#welcome.resume).length > 0) this.#requests.add('resume');
-    for (const [id, membership] of this.#rooms) if (!membership.isInRoom) this.#addEnter(id);
-  }
-
-  /** Does nothing while an enter is under way, or before there is a connection. */
-  enter(id) {
-    if (!this.#requests) return;
-    this.#addEnter(id);
-    this.#requests.flush();
-  }
-
-  /** The client is not in this room any more. Before there is a connection, there is nothing to say: if the session is
-   * resumed, the server says that the client is in the room. */
-  leave(id) {
-    if (!this.#requests) return;
-    this.#requests.cancel('enter', id);
-    if (this.#auth.isNeeded) return;
-    this.#requests.addLeave(id);
-    this.#requests.flush();
-  }
-
-  #addEnter(id) {
-    if (!this.#requests.addEnter(id)) return;
-    this.#rooms.get(id).entersNow();
-    this.#expectAnswer();
-  }
-
-  /** The frame of a request that is sent now. */
-  #frame(kind, id) {
-    if (kind === 'leave') return { event: 'leave', roomId: id };
-    if (kind === 'ping') return { event: 'heartbeat', message: 'ping' };
-    const { resume } = this.#welcome;
-    const tokens = this.#session.tokensFor(resume);
-    this.#session.add(resume);
-    return kind === 'resume' ? { event: 'resume', message: tokens } : this.#rooms.get(id).enterFrame();
-  }
-
-  #resumed({ rooms }) {
-    this.#unanswered.answered('resume');
-    this.#session.keepOnly(this.#welcome.resume);
-    this.#accepted();
-    this.#noteAnswer();
-    if (!Array.isArray(rooms)) return;
-    for (const { roomId } of rooms) if (!this.#rooms.has(roomId) && !this.#requests.isLeaving(roomId)) this.leave(roomId);
-  }
-
-  #entered(answer) {
-    const { roomId } = answer;
-    const isStale = this.#requests.isLeaving(roomId);
-    if (isStale) this.#unanswered.remove('enter', roomId);
-    else this.#unanswered.answered('enter', roomId);
-    this.#session.keepOnly(this.#welcome.resume);
-    this.#requests.cancel('resume');
-    this.#accepted();
-    this.#noteAnswer();
-    this.#requests.accepted();
-    if (isStale) return;
-    const membership = this.#rooms.get(roomId);
-    if (!membership) return this.leave(roomId);
-    const isFirst = !this.#hasEntered;
-    this.#hasEntered = true;
-    if (isFirst) this.#on.entered();
-    membership.entered(answer, (text, cid) => this.#transmit(text, cid));
-  }
-
-  #left({ roomId, code, message, retryAfter }) {
-    if (code === 'token_expired') this.#auth.expired();
-    if (this.#requests.isLeaving(roomId)) {
-      if (code === undefined) this.#unanswered.remove('leave', roomId);
-      return;
-    }
-    const membership = this.#rooms.get(roomId);
-    if (!membership) return;
-    // At a resumption, this may be the answer to an enter. An enter after the token has expired gets its own answer.
-    const isAnswer = code !== 'token_expired' && this.#unanswered.answered('enter', roomId);
-    if (isAnswer) this.#noteAnswer();
-    if (!membership.isInRoom && !isAnswer) return;
-    const error = new ChatError(String(code ?? 'internal'), String(message ?? 'removed from the room'));
-    membership.removed(error, readWait(retryAfter));
-  }
 
   // ---- Messages and refusals -------------------------------------------------------------------
 
@@ -313,7 +243,7 @@ export class Connection {
     const error = new ChatError(String(code), String(message));
     const wait = readWait(retryAfter);
     if (cid !== undefined) return this.#messageRefused(cid, error, wait);
-    if (roomId !== undefined && this.#requests) return this.#enterRefused(roomId, error, wait);
+    if (roomId !== undefined && this.#requests) return this.#requests.refused(roomId, error, wait);
     const { next } = this.#unanswered;
     if (error.code === 'rate_limited' && next) return this.#requestPostponed(next, error, wait ?? DEFAULT_RETRY);
     if (UNREAD.has(error.code) && this.#unreadByServer(error)) return;
@@ -333,31 +263,10 @@ export class Connection {
     }
   }
 
-  #enterRefused(id, error, wait) {
-    if (this.#requests.isLeaving(id)) {
-      this.#unanswered.remove('enter', id);
-      return this.#noteAnswer();
-    }
-    const isRate = error.code === 'rate_limited';
-    if (isRate) {
-      this.#unanswered.remove('enter', id); // The server may not have read a token before it.
-      this.#requests.postpone(wait ?? DEFAULT_RETRY);
-    } else {
-      this.#unanswered.answered('enter', id);
-      this.#accepted();
-      this.#requests.flush();
-    }
-    this.#noteAnswer();
-    this.#rooms.get(id)?.refused(error, wait);
-  }
-
   #requestPostponed({ kind, id }, error, wait) {
-    if (kind === 'enter') return this.#enterRefused(id, error, wait);
-    if (kind === 'auth') return this.#tokenPostponed(error, wait);
-    this.#unanswered.remove(kind, id);
-    // A room that was joined again meanwhile is not left any more.
-    if (kind !== 'leave' || !this.#rooms.has(id)) this.#requests.repeat(kind, id);
-    this.#noteAnswer();
+    if (kind === 'auth') this.#tokenPostponed(error, wait);
+    else if (kind === 'enter') this.#requests.refused(id, error, wait);
+    else this.#requests.repeat(kind, id);
   }
 
   /** The server answers in order: the frame that it could not read is the oldest. Returns whether that explains the
@@ -376,8 +285,7 @@ export class Connection {
     const wasNeeded = this.#auth.accepted();
     if (!this.#welcome) return;
     this.#becomeReady();
-    if (wasNeeded) this.#enterAll();
-    this.#requests.flush();
+    if (wasNeeded) this.#requests.enterAll();
     this.#noteAnswer();
   }
 

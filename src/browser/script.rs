@@ -40,6 +40,7 @@ const MODULES: &[(&str, &str)] = modules![
     "token-source.js",
     "socket.js",
     "authentication.js",
+    "room-requests.js",
     "connection.js",
     "chat.js",
     "chat-rooms.js",

@@ -1,0 +1,153 @@
+// The rooms of one connection: entering, leaving, and what the server answers.
+
+import { ChatError } from './errors.js';
+import { RequestQueue } from './request-queue.js';
+
+/** Enters and leaves rooms, continues the session, and tells the memberships what the server has said. */
+export class RoomRequests {
+  /** The memberships by room id. */
+  #rooms;
+  #session;
+  #auth;
+  #unanswered;
+  /** The connection's resume token. */
+  #token;
+  #on;
+  #queue;
+  #hasEntered = false;
+  #hasEnded = false;
+
+  /**
+   * `on` has these handlers: `send(text)`; `transmit(text, cid)` sends a message; `asked()`, an answer has to come;
+   * `answered()`, one has come; `accepted()`, the server has accepted the client; `entered()`, it is in a room for the
+   * first time.
+   */
+  constructor({ env, rooms, session, auth, unanswered, budget }, token, on) {
+    this.#rooms = rooms;
+    this.#session = session;
+    this.#auth = auth;
+    this.#unanswered = unanswered;
+    this.#token = token;
+    this.#on = on;
+    this.#queue = new RequestQueue({ env, budget, unanswered }, { frame: (kind, id) => this.#frame(kind, id), send: on.send });
+  }
+
+  /** Whether the client is or was in a room on this connection. */
+  get hasEntered() { return this.#hasEntered; }
+
+  /** Continues the session, if there may be one, and enters all rooms in which the client is not. The server handles
+   * frames in order, so nothing has to wait for an answer. */
+  enterAll() {
+    if (this.#session.tokensFor(this.#token).length > 0) this.#queue.add('resume');
+    for (const [id, membership] of this.#rooms) if (!membership.isInRoom) this.#add(id);
+    this.#queue.flush();
+  }
+
+  /** Does nothing while an enter is under way. */
+  enter(id) {
+    this.#add(id);
+    this.#queue.flush();
+  }
+
+  leave(id) {
+    if (this.#hasEnded) return;
+    this.#queue.cancel('enter', id);
+    // A client that has to authenticate is in no room.
+    if (!this.#auth.isNeeded) this.#queue.addLeave(id);
+    this.#queue.flush();
+  }
+
+  /** Asks for any answer, unless there will be one. */
+  pingUnlessAsked() {
+    if (['resume', 'enter'].some((kind) => this.#unanswered.count(kind) > 0) || !this.#queue.isEmpty) return;
+    this.#queue.add('ping');
+    this.#queue.flush();
+  }
+
+  stop() {
+    this.#hasEnded = true;
+    this.#queue.stop();
+  }
+
+  // ---- What the server answers -----------------------------------------------------------------
+
+  resumed({ rooms }) {
+    this.#unanswered.answered('resume');
+    this.#session.keepOnly(this.#token);
+    this.#on.accepted();
+    this.#on.answered();
+    const ids = Array.isArray(rooms) ? rooms.map(({ roomId }) => roomId) : [];
+    for (const id of ids) if (!this.#rooms.has(id) && !this.#queue.isLeaving(id)) this.leave(id);
+  }
+
+  entered(answer) {
+    const { roomId: id } = answer;
+    const isStale = this.#queue.isLeaving(id);
+    if (isStale) this.#unanswered.remove('enter', id);
+    else this.#unanswered.answered('enter', id);
+    this.#session.keepOnly(this.#token);
+    this.#queue.cancel('resume');
+    this.#on.accepted();
+    this.#on.answered();
+    this.#queue.accepted();
+    if (isStale) return;
+    const membership = this.#rooms.get(id);
+    if (!membership) return this.leave(id);
+    if (!this.#hasEntered) this.#on.entered();
+    this.#hasEntered = true;
+    membership.entered(answer, this.#on.transmit);
+  }
+
+  /** The client is not in a room any more. If `wait` is not null, the server says when to enter again. */
+  left({ roomId: id, code, message }, wait) {
+    if (code === 'token_expired') this.#auth.expired();
+    if (this.#queue.isLeaving(id)) {
+      if (code === undefined) this.#unanswered.remove('leave', id);
+      return;
+    }
+    const membership = this.#rooms.get(id);
+    if (!membership) return;
+    // At a resumption, this may be the answer to an enter. An enter after the token has expired gets its own answer.
+    const isAnswer = code !== 'token_expired' && this.#unanswered.answered('enter', id);
+    if (isAnswer) this.#on.answered();
+    if (!membership.isInRoom && !isAnswer) return;
+    membership.removed(new ChatError(String(code ?? 'internal'), String(message ?? 'removed from the room')), wait);
+  }
+
+  /** An enter was refused. If `wait` is not null, the server says when to try again. */
+  refused(id, error, wait) {
+    const isStale = this.#queue.isLeaving(id);
+    const isRate = error.code === 'rate_limited';
+    // If a rate was exceeded, the server may not have read what was sent before, either.
+    if (isStale || isRate) this.#unanswered.remove('enter', id);
+    else this.#unanswered.answered('enter', id);
+    if (isRate) this.#queue.postpone(wait ?? 0);
+    else this.#on.accepted();
+    this.#on.answered();
+    this.#queue.flush();
+    if (!isStale) this.#rooms.get(id)?.refused(error, wait);
+  }
+
+  /** The server has not read a request that is no enter. */
+  repeat(kind, id) {
+    this.#unanswered.remove(kind, id);
+    // A room that was joined again meanwhile is not left any more.
+    if (kind !== 'leave' || !this.#rooms.has(id)) this.#queue.repeat(kind, id);
+    this.#on.answered();
+  }
+
+  #add(id) {
+    if (this.#hasEnded || !this.#queue.addEnter(id)) return;
+    this.#rooms.get(id).entersNow();
+    this.#on.asked();
+  }
+
+  /** The frame of a request that is sent now. */
+  #frame(kind, id) {
+    if (kind === 'leave') return { event: 'leave', roomId: id };
+    if (kind === 'ping') return { event: 'heartbeat', message: 'ping' };
+    const tokens = this.#session.tokensFor(this.#token);
+    this.#session.add(this.#token);
+    return kind === 'resume' ? { event: 'resume', message: tokens } : this.#rooms.get(id).enterFrame();
+  }
+}
