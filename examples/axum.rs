@@ -26,7 +26,8 @@ use tower_chat_rooms::{ChatRooms, PeerAddr, RoomEvent, SendError};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let rooms = ChatRooms::builder().events(log).build()?;
+    // No member can send a notice of its own.
+    let rooms = ChatRooms::builder().host_events(["notice"]).events(log).build()?;
 
     // A service on its own route stays reachable when routers are nested or merged. A layer, as in
     // `.layer(rooms.layer("/chat"))`, would not: it has to be the last call on the outermost router.

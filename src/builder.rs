@@ -155,6 +155,60 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// Sets the events that are of no use later, such as that somebody is typing or has moved a pointer. Default: none.
+    ///
+    /// A frame with such an event goes to the other members, and not back to its sender. It is a hint that may get lost,
+    /// and costs the room's messages nothing:
+    ///
+    /// - It has no place in the room log: no `seq`, no acknowledgement, no place in the history. A member whose
+    ///   connection is lost does not get it later.
+    /// - While it waits to be delivered, a newer one of the same member and event replaces it, and so does a message of
+    ///   that member.
+    /// - A member that still has something else to read does not get it ([`Stats::transient_dropped`]).
+    /// - It may have at most 1,024 bytes (error `too_big`), and has a rate of its own,
+    ///   [`RateLimits::max_transient_per_second`].
+    ///
+    /// [`RoomPolicy::may_send`] decides about it as about a message. [`RoomEvents::message`] is not called.
+    /// [`ChatRooms::send`](crate::ChatRooms::send) sends these events in the same way, to all members.
+    ///
+    /// ```
+    /// use tower_chat_rooms::ChatRooms;
+    ///
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// let rooms = ChatRooms::builder().transient_events(["typing", "pointer"]).build()?;
+    /// # drop(rooms);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Stats::transient_dropped`]: crate::Stats::transient_dropped
+    pub fn transient_events(mut self, events: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.events.transient = events.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the events that only you may send. A client that sends one gets the error `reserved_event`. Default: none.
+    ///
+    /// Without it, a member can send any event, for example a `notice` that looks as if it were yours.
+    ///
+    /// ```
+    /// use tower_chat_rooms::ChatRooms;
+    ///
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// let rooms = ChatRooms::builder().host_events(["notice"]).build()?;
+    /// # drop(rooms);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A client can also see from the frame who has sent it. In `chat-rooms.v1`, a room frame **of a member always has the
+    /// key `member`, and one of the host never does**, for only the server sets it. On the plain protocol, a frame of a
+    /// member always has the `name` of that member, so send your own frames without a `name`.
+    pub fn host_events(mut self, events: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.events.host = events.into_iter().map(Into::into).collect();
+        self
+    }
+
     pub(crate) fn into_engine(self) -> Result<Engine, BuildError> {
         check::check(&self.config)?;
         Ok(Engine::new(self.config, self.hooks))

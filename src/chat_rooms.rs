@@ -2,6 +2,7 @@
 
 mod users;
 
+use std::borrow::Cow;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::inbound::Body;
+use crate::protocol::inbound::{self, Body};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, host_frame};
 use crate::socket::Transport;
@@ -191,8 +192,13 @@ impl ChatRooms {
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
         let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.online() > 0);
         let room = room.ok_or(SendError::NoSuchRoom)?;
-        match self.engine.rooms.publish(&room, &body.host_frame(room.id())) {
-            Ok(_) => Ok(()),
+        let frame = body.host_frame(room.id());
+        let sent = match self.transient_event(&text) {
+            Some(event) => self.engine.rooms.send_transient(&room, &event, &frame),
+            None => self.engine.rooms.publish(&room, &frame).map(drop),
+        };
+        match sent {
+            Ok(()) => Ok(()),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
             Err(NotPublished::BatchFull | NotPublished::Held) => Err(SendError::Busy),
         }
@@ -305,6 +311,15 @@ impl ChatRooms {
     /// not have been told; call it again.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
+    }
+
+    /// The event of a frame, if it is a transient one.
+    fn transient_event<'a>(&self, frame: &'a str) -> Option<Cow<'a, str>> {
+        let events = &self.engine.config().events;
+        if events.transient.is_empty() {
+            return None;
+        }
+        inbound::event_of(frame).filter(|event| events.is_transient(event))
     }
 
     fn serialize(&self, value: &impl Serialize) -> Result<String, SendError> {

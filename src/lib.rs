@@ -78,6 +78,12 @@
 //! notice, and [`RoomEvents`] see one enter and one leave, no matter how often the connection breaks in between. Both
 //! are off by default. `docs/protocol.md` in the repository describes the frames.
 //!
+//! # Events of your own
+//!
+//! Members may send any event. Name those that only you may send with
+//! [`host_events`](ChatRoomsBuilder::host_events), and those that are of no use later, such as typing, with
+//! [`transient_events`](ChatRoomsBuilder::transient_events): they take no place in the history, and are dropped first.
+//!
 //! # Hooks
 //!
 //! - [`Authenticate`] checks upgrade requests and tokens. `JwtAuth` (feature `jwt`) is an implementation. A [`User`] can

@@ -38,6 +38,7 @@ pub(crate) struct Counters {
     pub(crate) lagged: Counter,
     pub(crate) write_timeouts: Counter,
     pub(crate) lifetime_over: Counter,
+    pub(crate) transient_dropped: Counter,
 }
 
 /// Current numbers of an engine, and counters since it was built.
@@ -97,6 +98,10 @@ pub struct Stats {
     pub write_timeouts: u64,
     /// Connections closed because of [`max_lifetime`](crate::Timeouts::max_lifetime).
     pub lifetime_over: u64,
+    /// Transient frames that a member has missed because its send queue was not empty, counted for each member, and
+    /// those that were dropped because too many were waiting in their room
+    /// ([`transient_events`](crate::ChatRoomsBuilder::transient_events)).
+    pub transient_dropped: u64,
 }
 
 impl Counters {
@@ -123,6 +128,7 @@ impl Counters {
             lagged: self.lagged.read(),
             write_timeouts: self.write_timeouts.read(),
             lifetime_over: self.lifetime_over.read(),
+            transient_dropped: self.transient_dropped.read(),
             ..Stats::default()
         }
     }

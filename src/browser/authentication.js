@@ -15,100 +15,103 @@ export class Authentication {
   #env;
   #tokens;
   #events;
+  #unanswered;
   #on;
   /** Of the next renewal. */
   #timer;
-  /** What the server may still answer with `noAuth`, oldest first: 'auth', 'enter', 'message'. */
-  #unanswered = [];
   #refusal = null;
+  /** Whether the server has accepted this client: a token, or none. */
+  #isGranted = false;
   /** Whether the server refuses everything else until it has accepted a token. */
   #isNeeded = false;
+  /** Whether the rooms were told that the token has expired, and the `noAuth` that says so has yet to come. */
+  #hasExpired = false;
   #isAsking = false;
   #hasEnded = false;
   #sentAt;
 
-  /** `on` has these handlers: `send(frame)`; `asking()`, the application is asked for a token; `failed(error)`, it has
-   * none any more. */
-  constructor({ env, tokens, events }, on) {
+  /** `unanswered` has what the server may answer with `noAuth`. `on` has these handlers: `send(frame)`; `asking()`, the
+   * application is asked for a token; `failed(error)`, it has none any more. */
+  constructor({ env, tokens, events, unanswered }, on) {
     this.#env = env;
     this.#tokens = tokens;
     this.#events = events;
+    this.#unanswered = unanswered;
     this.#on = on;
     this.#timer = new Timer(env);
     this.#sentAt = this.#now();
   }
 
-  /** The text of the last `noAuth`; null if there was none. */
+  /** The text of the last `noAuth` that asked for a token; null if there was none. */
   get refusal() { return this.#refusal; }
 
+  get isGranted() { return this.#isGranted; }
+
+  get isNeeded() { return this.#isNeeded; }
+
+  /** Whether a token is sent and not answered. */
+  get isSent() { return this.#unanswered.has('auth'); }
+
   /** Whether a token is asked for, or is sent and not answered. */
-  get isPending() { return this.#isAsking || this.isExpecting('auth'); }
+  get isPending() { return this.#isAsking || this.isSent; }
 
   send(token) {
-    this.expect('auth');
+    this.#unanswered.add('auth');
     this.#sentAt = this.#now();
     this.#on.send({ event: 'auth', message: token });
   }
 
-  /** Notes that the server may answer this with `noAuth`. */
-  expect(what) { this.#unanswered.push(what); }
-
-  isExpecting(what) { return this.#unanswered.includes(what); }
-
-  /** Whether the next refusal that names no message is the answer to a token. */
-  get isNext() { return this.#unanswered.find((what) => what !== 'message') === 'auth'; }
-
-  /** The server answers in order: with this, what was sent before it is answered too. */
-  answered(what) {
-    this.#unanswered.splice(0, this.#unanswered.indexOf(what) + 1);
-  }
-
-  /** One message is answered. It may have been resolved before, by a frame of the room. */
-  messageAnswered() {
-    const index = this.#unanswered.indexOf('message');
-    if (index >= 0) this.#unanswered.splice(index, 1);
-  }
-
-  /** The client is in the room. */
-  entered() {
-    this.answered('enter');
+  /** The server has accepted something that it refuses to clients that have to authenticate. */
+  granted() {
+    this.#isGranted = true;
     this.#isNeeded = false;
   }
 
-  /** A token was accepted. Returns whether an enter has to follow. */
+  /** A token was accepted. Returns whether everything that was refused without it has to be sent again. */
   accepted() {
-    this.answered('auth');
+    this.#unanswered.remove('auth');
     const wasNeeded = this.#isNeeded;
-    this.#isNeeded = false;
+    this.granted();
     return wasNeeded;
   }
 
-  /** A `noAuth` has come outside of the room. Returns false if it only refuses what was sent without a token. */
-  refused(reason) {
-    const what = this.#unanswered.shift();
-    if (what === 'message' || (what === 'enter' && this.#isNeeded)) return false;
-    this.#tokens.countRefusal();
-    this.#require(reason);
-    return true;
+  /** The token has expired, and the client was removed from a room. A `noAuth` follows that answers nothing. */
+  expired() {
+    this.#hasExpired = true;
+    this.#require(null);
   }
 
-  /** The token has expired. This answers nothing, and no token was refused. */
-  expired(reason) {
-    this.#tokens.resetRefusals();
-    this.#require(reason);
-  }
-
-  /** A token was refused in the room. The old one is still valid. */
-  renewalRefused() {
-    this.answered('auth');
+  /**
+   * Takes a `noAuth`, and returns what it means:
+   *
+   * * `renewal`: a token was refused, and the one before is still valid;
+   * * `expired`: the token has expired;
+   * * `refused`: a token was refused, or there was none;
+   * * `repeated`: the server only refuses what was sent before it had accepted a token.
+   */
+  refused(reason, isInRoom) {
+    const isExpired = this.#hasExpired || (this.#isGranted && !isInRoom && !this.isSent);
+    if (isExpired) {
+      this.#hasExpired = false;
+      this.#tokens.resetRefusals();
+      this.#require(reason);
+      return 'expired';
+    }
+    if (this.#isGranted) {
+      this.#renewalRefused();
+      return 'renewal';
+    }
+    const kind = this.#unanswered.shift()?.kind;
+    if (kind === 'message' || (kind !== undefined && kind !== 'auth' && this.#isNeeded)) return 'repeated';
     this.#tokens.countRefusal();
-    if (this.#tokens.hasAnother) this.#renewIn(TOKEN_RETRY);
+    this.#require(reason);
+    return 'refused';
   }
 
   /** The server has not read a token. It takes one after `wait` milliseconds. */
-  postponed(wait, isInRoom) {
-    this.answered('auth');
-    if (!isInRoom) this.#isNeeded = true;
+  postponed(wait) {
+    this.#unanswered.remove('auth');
+    if (!this.#isGranted) this.#isNeeded = true;
     this.#renewIn(wait);
   }
 
@@ -151,8 +154,16 @@ export class Authentication {
 
   /** Nothing else is accepted before another token. */
   #require(reason) {
-    this.#refusal = reason;
+    this.#refusal = reason ?? this.#refusal;
+    this.#isGranted = false;
     this.#isNeeded = true;
+  }
+
+  #renewalRefused() {
+    if (!this.isSent) return;
+    this.#unanswered.remove('auth');
+    this.#tokens.countRefusal();
+    if (this.#tokens.hasAnother) this.#renewIn(TOKEN_RETRY);
   }
 
   #renewIn(delay) {

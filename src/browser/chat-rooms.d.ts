@@ -7,6 +7,8 @@ export type Json = string | number | boolean | null | readonly Json[] | { readon
 export interface Frame {
   /** Missing only if the host sends an object without one. */
   readonly event?: string;
+  /** The room that it is of. Missing if the host sent it to this connection only. */
+  readonly roomId?: string;
   readonly message?: Json;
   /** The name of the member that sent it. Usually missing if the host sent it. */
   readonly name?: string;
@@ -24,6 +26,8 @@ export interface FrameInfo {
   readonly own: boolean;
   /** Whether it was missed while the connection was lost, and is part of a replay. */
   readonly replayed: boolean;
+  /** Whether it is an earlier message that the application has asked for with {@link JoinOptions.history}. */
+  readonly history: boolean;
 }
 
 /** A place in the order of a room's frames. Positions of different epochs can't be compared: a room begins a new
@@ -34,7 +38,9 @@ export interface Position {
 }
 
 /**
- * * `connecting`: the client tries to connect for the first time;
+ * The state of a room:
+ *
+ * * `connecting`: the client tries to enter for the first time;
  * * `online`: in the room;
  * * `outside`: connected, but not in the room: the client was removed, was refused when it came back, or has no
  *   valid token. If `retryAt` is set, or once it has another token, it enters again by itself; otherwise see
@@ -42,6 +48,9 @@ export interface Position {
  * * `reconnecting`: the connection was lost, and the client tries to reconnect;
  * * `offline`: there is no connection, and the browser reports that there is no network;
  * * `closed`: closed for good; `reason` says why.
+ *
+ * The state of a chat is that of its connection: `online` means connected and authenticated, `outside` connected without a
+ * valid token.
  */
 export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'closed';
 
@@ -53,7 +62,8 @@ export interface StateEvent {
   readonly retryAt: number | null;
 }
 
-/** Handles a frame of the room, or one that the host sent to this connection only. */
+/** Handles a frame of the room, or one that the host sent to this connection only. The latter reaches the handlers of the
+ * chat, or of the room if `connect` has entered it. */
 export type FrameHandler = (frame: Frame, info: FrameInfo) => void;
 
 /** The events that have their own types. Any other name is that of an event that members or the host send. */
@@ -79,34 +89,43 @@ export interface RoomEvents {
   error: (error: ChatError) => void;
 }
 
+/** The events of a chat that have their own types. Any other name is that of an event that the host sends to this
+ * connection only. */
+export interface ChatEvents {
+  /** Every frame that the host sends to this connection only, after the handlers of its event. */
+  '*': FrameHandler;
+  /** The state has changed, or an attempt has failed. */
+  state: (event: StateEvent) => void;
+  /** As {@link RoomEvents.error}, for all rooms. */
+  error: (error: ChatError) => void;
+}
+
 /** A handler of an event that has no type of its own; its frames are {@link Frame}s. */
 export type OtherHandler = (frame: any, info: FrameInfo) => void;
 
 /** Handlers by event. */
 export type Handlers = Partial<RoomEvents> & { readonly [event: string]: OtherHandler | undefined };
+export type ChatHandlers = Partial<ChatEvents> & { readonly [event: string]: OtherHandler | undefined };
 
-export interface ConnectOptions {
-  /** The name to enter under. The server may assign another: see {@link Room.name}. */
-  name: string;
-  /** The room's id. Default: the room with the empty id. */
-  room?: string | number;
+/** Options of a connection. */
+export interface ChatOptions {
   /**
-   * A token, which the client sends over the connection before it enters. If tokens expire, give a function: the
+   * A token, which the client sends over the connection before anything else. If tokens expire, give a function: the
    * client calls it for each attempt, when the server warns that the token expires soon, when the token has expired,
-   * and when the server refuses a token. Three refusals in a row close the room with `no_auth`, as does a refused
+   * and when the server refuses a token. Three refusals in a row close the chat with `no_auth`, as does a refused
    * string, or a function that returns no token.
    */
   token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);
-  /** Aborts entering, or leaves the room. */
+  /** Aborts connecting, or closes the chat. */
   signal?: AbortSignal;
   /** Handlers that are registered before the first event. */
-  on?: Handlers;
+  on?: ChatHandlers;
   /** Further subprotocols to offer, for example `bearer.TOKEN`. */
   protocols?: readonly string[];
-  /** The maximum number of messages that may wait or be unacknowledged. Default: 128. */
+  /** The maximum number of messages of a room that may wait or be unacknowledged. Default: 128. */
   maxQueue?: number;
-  /** The number of failed attempts in a row after which the client gives up, with the reason `gave_up`. Default:
-   * it never does. */
+  /** The number of failed attempts in a row to connect, or to enter a room, after which the client gives up, with the
+   * reason `gave_up`. Default: it never does. */
   maxAttempts?: number;
   /** How long an attempt may take, from asking for the token to having entered. After attempts that were not
    * answered, it is twice and then four times as long. Default: 15,000. */
@@ -119,16 +138,63 @@ export interface ConnectOptions {
   global?: object;
 }
 
+/** Options of a room. */
+export interface JoinOptions {
+  /** The name to enter under. The server may assign another: see {@link Room.name}. */
+  name: string;
+  /** How many of the latest messages to ask for when the room is entered for the first time. Handlers get them before
+   * all other frames of the room, with `info.history`. The server may send fewer. Default: 0. */
+  history?: number;
+  /** Aborts entering, or leaves the room. */
+  signal?: AbortSignal;
+  /** Handlers that are registered before the first event. */
+  on?: Handlers;
+}
+
+/** Options of a connection with one room. */
+export interface ConnectOptions extends Omit<ChatOptions, 'on'>, JoinOptions {
+  /** The room's id. Default: the room with the empty id. */
+  room?: string | number;
+}
+
 export interface SendOptions {
   /** The frame's event. Default: `message`. The protocol's own events are refused with `reserved_event`. */
   event?: string;
-  /** Further keys are sent along. `message`, `cid` and the keys that the server sets (`name`, `num`, `member`, `seq`)
+  /** Further keys are sent along. `message`, `roomId`, `cid` and the keys that the server sets (`name`, `num`, `member`, `seq`)
    * are overwritten. */
   [key: string]: Json | undefined;
 }
 
+/** A connection to a server, on which the client can be in several rooms. */
+export interface Chat {
+  readonly state: State;
+  /** Why it isn't online, or was closed. */
+  readonly reason: ChatError | null;
+  /** When the next attempt is made, in the time of `performance.now()`; null if none is due. */
+  readonly retryAt: number | null;
+  /** The rooms that were entered and are not closed. */
+  readonly rooms: readonly Room[];
+
+  /** Adds a handler of what concerns the connection and no room. Returns a function that removes it. */
+  on<T extends keyof ChatEvents>(type: T, handler: ChatEvents[T]): () => void;
+  on(event: string, handler: FrameHandler): () => void;
+
+  /**
+   * Enters a room. Resolves when the room has been entered for the first time. Tries again while there is no connection,
+   * or while the server refuses temporarily (`internal`, `rate_limited`). Rejects with a {@link ChatError} if the client was
+   * refused for good, the application aborted, the chat was closed, the room was joined already (`already_joined`), or an
+   * option is missing or wrong.
+   */
+  join(room: string | number, options: JoinOptions): Promise<Room>;
+
+  /** Leaves all rooms for good and closes the connection. The state is `closed` when this returns. */
+  close(): void;
+}
+
 /** A room that has been entered. */
 export interface Room {
+  /** The room's id. */
+  readonly id: string;
   readonly state: State;
   /** Why it isn't online, or was closed. */
   readonly reason: ChatError | null;
@@ -164,8 +230,10 @@ export interface Room {
 
   /**
    * Leaves for good. The state is `closed` when this returns. Messages that aren't acknowledged by now are
-   * rejected with `closed`. If there is a connection, the others see the member leave immediately. If the connection
-   * is lost, there is no way to tell them, and they see it when the resume window is over.
+   * rejected with `closed`. If `connect` has entered the room, this closes the connection; otherwise the connection stays.
+   *
+   * If there is a connection, the others see the member leave immediately. Otherwise they see it when the client is
+   * connected again, and at the latest when the resume window is over.
    */
   leave(): void;
 }
@@ -185,6 +253,7 @@ export interface Room {
  * | `gave_up` | `maxAttempts` attempts have failed; `cause` has the last error |
  * | `closed` | the server closed the connection for good; for a message: it was not acknowledged before the end |
  * | `left`, `aborted` | the application left or aborted |
+ * | `already_joined` | the chat has joined this room, and not left it |
  * | `protocol` | the server doesn't speak `chat-rooms.v1` |
  * | `bad_url` | no WebSocket can be opened to this address |
  * | `bad_options` | an option is missing or of the wrong type |
@@ -203,9 +272,9 @@ export class ChatError extends Error {
 export function mayReturn(code: number): boolean;
 
 /**
- * Enters a room. Resolves when the room has been entered for the first time. Tries again while the server can't be
- * reached or refuses temporarily (`internal`, `rate_limited`, or `unavailable`, which is reserved); the handler
- * `on.state` gets the reasons. Rejects with a {@link ChatError} if the client was refused for good, the application
+ * Enters a room on a connection of its own, which is closed when the room is. Resolves when the room has been entered
+ * for the first time. Tries again while the server can't be reached or refuses temporarily (`internal`, `rate_limited`,
+ * or `unavailable`, which is reserved); the handler `on.state` gets the reasons. Rejects with a {@link ChatError} if the client was refused for good, the application
  * aborted, `maxAttempts` have failed, or an option is missing or wrong.
  *
  * A browser doesn't tell a page why a handshake was refused. A `chat-rooms.v1` server therefore refuses a
@@ -213,3 +282,12 @@ export function mayReturn(code: number): boolean;
  * does one that doesn't speak `chat-rooms.v1`.
  */
 export function connect(url: string | URL, options: ConnectOptions): Promise<Room>;
+
+/**
+ * Opens a connection on which the client can be in several rooms. Resolves when the server has accepted the connection
+ * and, if there is one, the token. Tries again while the server can't be reached. Rejects with a {@link ChatError} if the
+ * client was refused for good, the application aborted, `maxAttempts` have failed, or an option is wrong.
+ *
+ * A server closes a connection on which no room is entered in time, by default 10 s; the client then reconnects.
+ */
+export function connect(url: string | URL, options?: ChatOptions): Promise<Chat>;

@@ -1,10 +1,12 @@
-// One attempt to enter the room, and the connection that results from it.
+// One attempt to connect, and the connection that results from it.
 
 import { Authentication } from './authentication.js';
 import { ChatError, CLOSE_LOST, mayReturn } from './errors.js';
-import { Membership } from './membership.js';
+import { RateBudget } from './rate-budget.js';
+import { RequestQueue } from './request-queue.js';
 import { MAX_WAIT, readRetry } from './retry.js';
 import { Socket } from './socket.js';
+import { Unanswered } from './unanswered.js';
 
 const PROTOCOL = 'chat-rooms.v1';
 
@@ -18,50 +20,59 @@ const DEFAULT_RETRY = 1_000;
 const AUTH_CODES = new Set([4502, 4504, 4505]);
 /** Those after which the server reads nothing. */
 const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
-/** Refusals of an enter that no later attempt can change. */
-const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
-/** Temporary refusals. `unavailable` is reserved: no server sends it yet. */
-const TEMPORARY = new Set(['internal', 'rate_limited', 'unavailable']);
+/** Refusals of a message that pass if the server says when. `unavailable` is reserved: no server sends it yet. */
+const PASSING = new Set(['internal', 'unavailable']);
+/** What a server may say before its welcome, besides heartbeats: it may refuse a token. */
+const BEFORE_WELCOME = new Set(['welcome', 'authenticated', 'noAuth', 'error']);
 /** Refusals of a frame that the server could not read, not even its cid. */
-const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep', 'bad_cid']);
+const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep']);
 
-/** Opens a socket, authenticates, enters, and handles what the server says. After `close` it reports nothing. */
+/** Opens a socket, authenticates, enters the rooms, and handles what the server says. After `close` it reports
+ * nothing. */
 export class Connection {
   #options;
   #session;
   #tokens;
   #outbox;
   #events;
+  /** The memberships by room id. */
+  #rooms;
+  #env;
   #on;
   #socket;
   #auth;
+  #unanswered = new Unanswered();
+  /** Null before the welcome. */
+  #requests = null;
   /** Sent as soon as the socket is open. */
   #firstToken;
   #isOpen = false;
   #isClosed = false;
   #welcome = null;
-  /** Null outside of the room. */
-  #membership = null;
+  #isReady = false;
   #hasEntered = false;
+  /** Whether the server has to answer within a time. */
+  #isExpecting = false;
 
   /**
-   * `shared` is what the connections of a room share. `on` has these handlers:
+   * `shared` is what the connections of a chat share. `on` has these handlers:
    *
-   * * `entering()`: an enter is sent;
-   * * `entered(gap)`: the client is in the room;
-   * * `outside(error, wait)`: it is not in the room. The connection stays, and should enter again after `wait`
-   *   milliseconds; if that is null, only when the application says so;
-   * * `postponed(error)`: it is not in the room, and sends a token later;
+   * * `ready()`: it can be used, or can be used again: the server has accepted the client;
+   * * `entered()`: it is in a room for the first time;
+   * * `outside(error, isExpired)`: the server accepts nothing before another token;
+   * * `postponed(error)`: the same, and a token is sent later;
    * * `lost(error, when)`: the connection is lost; `when` says when to try again, see {@link Retry};
    * * `ended(error)`: it is pointless to try again.
    */
   constructor(shared, timeoutFactor, on) {
-    const { env, options, session, tokens, outbox, events } = shared;
+    const { env, options, session, tokens, outbox, events, rooms } = shared;
+    this.#env = env;
     this.#options = options;
     this.#session = session;
     this.#tokens = tokens;
     this.#outbox = outbox;
     this.#events = events;
+    this.#rooms = rooms;
     this.#on = on;
     this.#socket = new Socket(env, timeoutFactor, {
       opened: (protocol) => this.#opened(protocol),
@@ -70,18 +81,20 @@ export class Connection {
       closed: (code, reason) => this.#closed(code, reason),
       dead: () => on.lost(new ChatError('timeout', 'the server did not answer in time', { closeCode: CLOSE_LOST })),
     });
-    this.#auth = new Authentication({ env, tokens, events }, {
+    this.#auth = new Authentication({ env, tokens, events, unanswered: this.#unanswered }, {
       send: (frame) => this.#socket.send(frame),
-      asking: () => this.#membership ?? this.#expectAnswer(),
-      failed: (error) => this.#membership ?? on.ended(error),
+      asking: () => this.#auth.isGranted || this.#expectAnswer(),
+      failed: (error) => this.#auth.isGranted || on.ended(error),
     });
   }
 
-  /** Whether it is or was in the room. */
-  get hasEntered() { return this.#hasEntered; }
+  /** Whether the server has ever accepted the client on it. */
+  get isReady() { return this.#isReady; }
 
   /** The factor by which the timeouts of the next connection are multiplied. */
   get timeoutFactor() { return this.#socket.timeoutFactor; }
+
+  get #isInRoom() { return [...this.#rooms.values()].some(({ isInRoom }) => isInRoom); }
 
   probe() { this.#socket.probe(); }
 
@@ -112,7 +125,7 @@ export class Connection {
     this.#isClosed = true;
     this.#socket.close(code, reason);
     this.#auth.end();
-    this.#membership?.end();
+    this.#requests?.stop();
   }
 
   #opened(protocol) {
@@ -135,7 +148,7 @@ export class Connection {
       return this.#on.lost(new ChatError('unreachable', `no connection to ${this.#options.url}: ${text}`, { closeCode: code }));
     }
     // The others in the room may have lost their connections as well.
-    const when = readRetry(reason) ?? { spread: this.hasEntered ? RETURN_SPREAD : 0 };
+    const when = readRetry(reason) ?? { spread: this.#hasEntered ? RETURN_SPREAD : 0 };
     this.#on.lost(new ChatError('lost', reason || 'the connection was lost', { closeCode: code }), when);
   }
 
@@ -152,20 +165,24 @@ export class Connection {
   // ---- Frames ----------------------------------------------------------------------------------
 
   #receive(frame) {
+    // Only a refused token may come before the welcome.
+    if (!this.#welcome && !BEFORE_WELCOME.has(frame.event)) return;
     switch (frame.event) {
-      case 'heartbeat': if (this.#membership) this.#session.setOnline(frame.num); return;
+      case 'heartbeat': return frame.message === 'pong' ? this.#ponged() : undefined;
       case 'welcome': return this.#welcomed(frame);
+      case 'resumed': return this.#resumed(frame);
       case 'entered': return this.#entered(frame);
+      case 'left': return this.#left(frame);
       case 'authenticated': return this.#authenticated();
       case 'expiring': return this.#auth.expiring(frame.in);
       case 'noAuth': return this.#notAuthenticated(frame);
       case 'error': return this.#refused(frame);
       case 'ack': return this.#acknowledged(frame);
-      case 'lagged': return this.#membership?.lagged(frame.missed);
+      case 'lagged': return this.#rooms.get(frame.roomId)?.lagged(frame.missed);
       default:
         // The host sent a frame without a seq to this connection only.
-        if (!Number.isInteger(frame.seq)) this.#events.emitFrame(frame, { own: false, replayed: false });
-        else if (this.#membership?.receive(frame) === false) {
+        if (!Number.isInteger(frame.seq)) this.#events.emitFrame(frame, { own: false, replayed: false, history: false });
+        else if (this.#rooms.get(frame.roomId)?.receive(frame) === false) {
           this.#on.lost(new ChatError('gap', 'a frame is missing', { closeCode: CLOSE_LOST }));
         }
     }
@@ -173,132 +190,256 @@ export class Connection {
 
   #unreadable() {
     this.#events.emit('error', new ChatError('bad_frame', 'the server sent a frame that is not a JSON object'));
-    this.#membership?.unreadable();
+    for (const membership of [...this.#rooms.values()]) membership.unreadable(this.#rooms.size === 1);
   }
 
-  // ---- Entering --------------------------------------------------------------------------------
+  // ---- Entering and leaving --------------------------------------------------------------------
 
   #welcomed(welcome) {
     if (this.#welcome) return;
     this.#welcome = welcome;
     this.#socket.setHeartbeat(welcome.heartbeat);
-    this.enter();
-    this.#session.addResumeToken(welcome.resume);
+    const budget = new RateBudget(this.#env, welcome.rates);
+    this.#outbox.configure(welcome.limits, budget);
+    this.#requests = new RequestQueue({ env: this.#env, budget, unanswered: this.#unanswered }, {
+      frame: (kind, id) => this.#frame(kind, id),
+      send: (text) => this.#socket.send(text),
+    });
+    this.#enterAll();
+    if (!this.#auth.isSent) this.#becomeReady();
+    // A server without authentication ignores the token, but answers this.
+    else if (this.#requests.isEmpty) this.#requests.add('ping');
+    this.#requests.flush();
+    this.#noteAnswer();
   }
 
-  /** Does nothing while an enter is under way. */
-  enter() {
-    if (this.#auth.isExpecting('enter')) return;
-    const { name, room } = this.#options;
-    this.#auth.expect('enter');
+  /** Continues the session, if there may be one, and enters all rooms in which the client is not. The server handles
+   * frames in order, so nothing has to wait for an answer. */
+  #enterAll() {
+    if (this.#session.tokensFor(this.#welcome.resume).length > 0) this.#requests.add('resume');
+    for (const [id, membership] of this.#rooms) if (!membership.isInRoom) this.#addEnter(id);
+  }
+
+  /** Does nothing while an enter is under way, or before there is a connection. */
+  enter(id) {
+    if (!this.#requests) return;
+    this.#addEnter(id);
+    this.#requests.flush();
+  }
+
+  /** The client is not in this room any more. Before there is a connection, there is nothing to say: if the session is
+   * resumed, the server says that the client is in the room. */
+  leave(id) {
+    if (!this.#requests) return;
+    this.#requests.cancel('enter', id);
+    if (this.#auth.isNeeded) return;
+    this.#requests.addLeave(id);
+    this.#requests.flush();
+  }
+
+  #addEnter(id) {
+    if (!this.#requests.addEnter(id)) return;
+    this.#rooms.get(id).entersNow();
     this.#expectAnswer();
-    this.#on.entering();
-    const resumption = this.#session.resumption(this.#welcome.resume);
-    this.#socket.send({ event: 'enter', message: name, roomId: room, ...resumption });
+  }
+
+  /** The frame of a request that is sent now. */
+  #frame(kind, id) {
+    if (kind === 'leave') return { event: 'leave', roomId: id };
+    if (kind === 'ping') return { event: 'heartbeat', message: 'ping' };
+    const { resume } = this.#welcome;
+    const tokens = this.#session.tokensFor(resume);
+    this.#session.add(resume);
+    return kind === 'resume' ? { event: 'resume', message: tokens } : this.#rooms.get(id).enterFrame();
+  }
+
+  #resumed({ rooms }) {
+    this.#unanswered.answered('resume');
+    this.#session.keepOnly(this.#welcome.resume);
+    this.#accepted();
+    this.#noteAnswer();
+    if (!Array.isArray(rooms)) return;
+    for (const { roomId } of rooms) if (!this.#rooms.has(roomId) && !this.#requests.isLeaving(roomId)) this.leave(roomId);
   }
 
   #entered(answer) {
-    this.#auth.entered();
-    this.#tokens.resetRefusals();
-    this.#socket.expectAnswer(null);
-    // The server's token buckets have paid for the enter: from now on, they hold no less than those of the outbox.
-    if (!this.#hasEntered) this.#outbox.configure(this.#welcome.limits, this.#welcome.rates);
+    const { roomId } = answer;
+    const isStale = this.#requests.isLeaving(roomId);
+    if (isStale) this.#unanswered.remove('enter', roomId);
+    else this.#unanswered.answered('enter', roomId);
+    this.#session.keepOnly(this.#welcome.resume);
+    this.#requests.cancel('resume');
+    this.#accepted();
+    this.#noteAnswer();
+    this.#requests.accepted();
+    if (isStale) return;
+    const membership = this.#rooms.get(roomId);
+    if (!membership) return this.leave(roomId);
+    const isFirst = !this.#hasEntered;
     this.#hasEntered = true;
-    const isAllKnown = this.#outbox.isKnownTo(answer.resumed ? answer.member : null);
-    const gap = this.#session.enter(answer, this.#welcome.resume);
-    const membership = new Membership({ session: this.#session, outbox: this.#outbox, events: this.#events }, {
-      replayEnd: answer.seq, isAllKnown, transmit: (text) => this.#transmit(text),
-    });
-    this.#membership = membership;
-    this.#on.entered(gap);
-    membership.startSending();
+    if (isFirst) this.#on.entered();
+    membership.entered(answer, (text, cid) => this.#transmit(text, cid));
   }
 
-  #transmit(message) {
-    this.#auth.expect('message');
-    this.#socket.send(message);
+  #left({ roomId, code, message, retryAfter }) {
+    if (code === 'token_expired') this.#auth.expired();
+    if (this.#requests.isLeaving(roomId)) {
+      if (code === undefined) this.#unanswered.remove('leave', roomId);
+      return;
+    }
+    const membership = this.#rooms.get(roomId);
+    if (!membership) return;
+    // At a resumption, this may be the answer to an enter. An enter after the token has expired gets its own answer.
+    const isAnswer = code !== 'token_expired' && this.#unanswered.answered('enter', roomId);
+    if (isAnswer) this.#noteAnswer();
+    if (!membership.isInRoom && !isAnswer) return;
+    const error = new ChatError(String(code ?? 'internal'), String(message ?? 'removed from the room'));
+    membership.removed(error, readWait(retryAfter));
+  }
+
+  // ---- Messages and refusals -------------------------------------------------------------------
+
+  #transmit(text, cid) {
+    this.#unanswered.add('message', cid);
+    this.#socket.send(text);
   }
 
   #acknowledged({ cid, seq }) {
-    this.#auth.messageAnswered();
+    this.#unanswered.remove('message', cid);
     this.#outbox.acknowledge(cid, seq);
   }
 
   #refused({ code, message, cid, roomId, retryAfter }) {
     const error = new ChatError(String(code), String(message));
-    const wait = retryAfter >= 0 ? Math.min(retryAfter, MAX_WAIT) : null;
+    const wait = readWait(retryAfter);
     if (cid !== undefined) return this.#messageRefused(cid, error, wait);
-    if (this.#auth.isNext && error.code === 'rate_limited') return this.#tokenPostponed(error, wait ?? DEFAULT_RETRY);
-    if (this.#auth.isExpecting('enter')) return this.#enterRefused(error, wait);
-    if (this.#membership && roomId !== undefined) return this.#removed(error, TEMPORARY.has(error.code), wait);
-    if (UNREAD.has(error.code)) {
-      this.#auth.messageAnswered();
-      if (this.#outbox.rejectOldest(error)) return;
-    }
+    if (roomId !== undefined && this.#requests) return this.#enterRefused(roomId, error, wait);
+    const { next } = this.#unanswered;
+    if (error.code === 'rate_limited' && next) return this.#requestPostponed(next, error, wait ?? DEFAULT_RETRY);
+    if (UNREAD.has(error.code) && this.#unreadByServer(error)) return;
     this.#events.emit('error', error);
   }
 
   #messageRefused(cid, error, wait) {
-    this.#auth.messageAnswered();
+    this.#unanswered.remove('message', cid);
     if (error.code === 'not_entered') {
       // It was in flight when the client left the room, and is sent again in the room.
-      if (this.#membership) this.#removed(error, true, wait);
-    } else if (error.code === 'rate_limited' || (TEMPORARY.has(error.code) && wait !== null)) {
-      this.#outbox.postpone(cid, wait ?? DEFAULT_RETRY);
+      const membership = this.#rooms.get(this.#outbox.roomOf(cid));
+      if (membership?.isInRoom) membership.removed(error, wait);
+    } else if (error.code === 'rate_limited' || (PASSING.has(error.code) && wait !== null)) {
+      this.#outbox.postpone(cid, wait ?? DEFAULT_RETRY, { isRate: error.code === 'rate_limited' });
     } else if (!this.#outbox.reject(cid, error)) {
       this.#events.emit('error', error);
     }
   }
 
-  #enterRefused(error, wait) {
-    this.#auth.answered('enter');
-    // A room that the client was in may be full because of its own lost connection: that is temporary as well.
-    const isTemporary = TEMPORARY.has(error.code) || (this.#session.hasEntered && !FINAL.has(error.code));
-    if (!isTemporary && !this.hasEntered) return this.#on.ended(error);
-    this.#removed(error, isTemporary, wait);
+  #enterRefused(id, error, wait) {
+    if (this.#requests.isLeaving(id)) {
+      this.#unanswered.remove('enter', id);
+      return this.#noteAnswer();
+    }
+    const isRate = error.code === 'rate_limited';
+    if (isRate) {
+      this.#unanswered.remove('enter', id); // The server may not have read a token before it.
+      this.#requests.postpone(wait ?? DEFAULT_RETRY);
+    } else {
+      this.#unanswered.answered('enter', id);
+      this.#accepted();
+      this.#requests.flush();
+    }
+    this.#noteAnswer();
+    this.#rooms.get(id)?.refused(error, wait);
   }
 
-  /** The connection stays, outside of the room. */
-  #removed(error, isTemporary, wait) {
-    this.#leaveRoom();
-    this.#on.outside(error, isTemporary ? wait ?? 0 : null);
+  #requestPostponed({ kind, id }, error, wait) {
+    if (kind === 'enter') return this.#enterRefused(id, error, wait);
+    if (kind === 'auth') return this.#tokenPostponed(error, wait);
+    this.#unanswered.remove(kind, id);
+    // A room that was joined again meanwhile is not left any more.
+    if (kind !== 'leave' || !this.#rooms.has(id)) this.#requests.repeat(kind, id);
+    this.#noteAnswer();
   }
 
-  #leaveRoom() {
-    this.#membership?.end();
-    this.#membership = null;
-    this.#socket.expectAnswer(null);
+  /** The server answers in order: the frame that it could not read is the oldest. Returns whether that explains the
+   * error. */
+  #unreadByServer(error) {
+    const { kind, id } = this.#unanswered.shift() ?? {};
+    this.#noteAnswer();
+    if (kind === 'message') return this.#outbox.reject(id, error);
+    if (kind === 'enter') this.#rooms.get(id)?.refused(error, null);
+    return kind === 'enter';
   }
 
   // ---- Authentication --------------------------------------------------------------------------
 
   #authenticated() {
-    if (this.#auth.accepted() && this.#welcome) this.enter();
+    const wasNeeded = this.#auth.accepted();
+    if (!this.#welcome) return;
+    this.#becomeReady();
+    if (wasNeeded) this.#enterAll();
+    this.#requests.flush();
+    this.#noteAnswer();
   }
 
-  #notAuthenticated({ message, roomId }) {
+  /** The server has answered what it does not answer to clients that have to authenticate. */
+  #accepted() {
+    this.#auth.granted();
+    this.#tokens.resetRefusals();
+    this.#becomeReady();
+  }
+
+  #ponged() {
+    if (!this.#unanswered.answered('ping') || this.#auth.isNeeded) return;
+    this.#accepted();
+    this.#noteAnswer();
+  }
+
+  #notAuthenticated({ message }) {
     const error = new ChatError('no_auth', String(message));
-    if (this.#membership && roomId !== undefined) {
-      this.#auth.expired(error.message);
-      this.#leaveRoom();
-    } else if (this.#membership) {
-      this.#auth.renewalRefused();
-      return this.#events.emit('error', error);
-    } else if (!this.#auth.refused(error.message)) {
-      return;
-    }
+    const meaning = this.#auth.refused(error.message, this.#isInRoom);
+    this.#noteAnswer();
+    if (meaning === 'repeated') return;
+    if (meaning === 'renewal') return this.#events.emit('error', error);
     const { isFunction, hasAnother } = this.#tokens;
-    if (!hasAnother && (isFunction || !this.hasEntered)) return this.#on.ended(error);
-    if (this.hasEntered) this.#on.outside(error, null);
-    if (hasAnother && !this.#auth.isExpecting('auth')) this.#auth.renew();
+    if (!hasAnother && (isFunction || !this.#hasEntered)) return this.#on.ended(error);
+    if (this.#isReady) this.#on.outside(error, meaning === 'expired');
+    if (hasAnother && !this.#auth.isSent) this.#auth.renew();
   }
 
   #tokenPostponed(error, wait) {
-    this.#auth.postponed(wait, this.#membership !== null);
-    if (this.#membership) return;
-    this.#socket.expectAnswer(null);
-    this.#on.postponed(error);
+    this.#auth.postponed(wait);
+    this.#noteAnswer();
+    if (!this.#auth.isGranted) this.#on.postponed(error);
   }
 
-  #expectAnswer() { this.#socket.expectAnswer(this.#options.attemptTimeout); }
+  #becomeReady() {
+    this.#isReady = true;
+    this.#on.ready();
+  }
+
+  // ---- Answers in time -------------------------------------------------------------------------
+
+  /** Whether something is under way that the server has to answer, or the application with a token. */
+  get #isAsking() {
+    if (!this.#welcome || (!this.#auth.isGranted && this.#auth.isPending)) return true;
+    return ['resume', 'enter', 'ping'].some((kind) => this.#unanswered.count(kind) > 0);
+  }
+
+  #expectAnswer() {
+    if (this.#isExpecting) return;
+    this.#isExpecting = true;
+    this.#socket.expectAnswer(this.#options.attemptTimeout);
+  }
+
+  /** Something was answered. What else is under way gets as much time again. */
+  #noteAnswer() {
+    if (this.#isClosed) return;
+    this.#isExpecting = false;
+    if (this.#isAsking) this.#expectAnswer();
+    else this.#socket.expectAnswer(null);
+  }
+}
+
+function readWait(retryAfter) {
+  return retryAfter >= 0 ? Math.min(retryAfter, MAX_WAIT) : null;
 }

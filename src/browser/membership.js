@@ -1,82 +1,239 @@
-// The membership in the room on one connection.
+// One room, through all connections to it.
 
-/** Checks the order of the room's frames, and lets the outbox send when it may. */
+import { ChatError, gaveUp } from './errors.js';
+import { Events } from './events.js';
+import { Progress } from './progress.js';
+import { Retry } from './retry.js';
+import { Subscription } from './subscription.js';
+
+/** Refusals of an enter that no later attempt can change. */
+const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
+/** Temporary refusals. `unavailable` is reserved: no server sends it yet. */
+const TEMPORARY = new Set(['internal', 'rate_limited', 'not_entered', 'unavailable']);
+/** Events of the protocol, which applications cannot send. */
+const RESERVED = new Set([
+  'enter', 'leave', 'out', 'resume', 'heartbeat', 'auth', 'noAuth', 'error',
+  'welcome', 'entered', 'left', 'resumed', 'ack', 'expiring', 'lagged', 'authenticated',
+]);
+
+/** Enters a room and stays in it until it is closed. */
 export class Membership {
-  #session;
+  #env;
+  #options;
   #outbox;
-  #events;
-  #transmit;
-  /** The seq of the last frame of the replay. */
-  #replayEnd;
-  /** Whether the server remembers all unacknowledged messages: then they do not have to wait for the replay. */
-  #isAllKnown;
-  #isSending = false;
-  #hasEnded = false;
-  /** Frames since the last one of the room that could not be read. */
-  #unread = 0;
+  #on;
+  #events = new Events();
+  #progress = new Progress();
+  /** Of the next enter on a connection that is outside of the room. */
+  #retry;
+  /** Messages of this room. */
+  #lane;
+  /** The room's frames on the present connection; null outside of the room. */
+  #subscription = null;
+  /** Whether it is or was in the room on the present connection. */
+  #hasEntered = false;
+  /** Attempts in a row that did not end in the room. */
+  #failures = 0;
+  /** `resolve` and `reject` of the promise to enter; null once it is settled. */
+  #entering;
+  #ended = new AbortController();
+  #state = 'connecting';
+  #reason = null;
 
-  /** `transmit` sends a text on the connection. */
-  constructor({ session, outbox, events }, { replayEnd, isAllKnown, transmit }) {
-    this.#session = session;
+  /**
+   * `options` has `id`, `name`, `history`, `on`, `maxQueue`, `maxAttempts` and `backoff`. `on` has these handlers:
+   *
+   * * `enter()`: it should enter now;
+   * * `leave()`: the application leaves;
+   * * `closed(reason, isRefused)`: it is closed for good; `isRefused` if the server has said so;
+   * * `awayState(isEntering)`: returns its state while it waits for the connection;
+   * * `retryAt()` and `retries()`: return when the next connection is due, and how many have failed.
+   */
+  constructor({ env, outbox }, options, on, entering) {
+    this.#env = env;
+    this.#options = options;
     this.#outbox = outbox;
-    this.#events = events;
-    this.#transmit = transmit;
-    this.#replayEnd = replayEnd;
-    this.#isAllKnown = isAllKnown;
+    this.#on = on;
+    this.#entering = entering;
+    this.#retry = new Retry(env, options.backoff);
+    this.#lane = outbox.open(options.id);
+    for (const [type, handler] of Object.entries(options.on)) if (handler) this.#events.on(type, handler);
   }
 
-  /** Takes a frame of the room. Returns false if a frame before it is missing. */
-  receive(frame) {
-    const { seq, cid, num, member } = frame;
-    const missing = seq - this.#session.seq - 1;
-    if (missing < 0) return true;
-    if (missing > this.#unread) return false;
-    if (missing > 0) this.#skip(missing);
-    if (this.#hasEnded) return true; // A handler has left.
-    this.#unread = 0;
-    this.#session.advance(seq);
-    const replayed = seq <= this.#replayEnd;
-    if (!replayed) this.#session.setOnline(num);
-    const own = this.#session.isOwn(member, replayed);
-    if (own) this.#outbox.acknowledge(cid, seq);
-    this.#events.emitFrame(frame, { own, replayed });
-    this.startSending();
+  get id() { return this.#options.id; }
+  get state() { return this.#state; }
+  get reason() { return this.#reason; }
+  get retryAt() { return this.#retry.at ?? this.#on.retryAt(); }
+  get progress() { return this.#progress; }
+  get events() { return this.#events; }
+  /** Whether the application waits for the first enter. */
+  get isEntering() { return this.#entering !== null; }
+  /** Whether it is in the room on the present connection. */
+  get isInRoom() { return this.#subscription !== null; }
+  /** How many enters were tried again since one that lasted. */
+  get retries() { return this.#retry.count; }
+  /** Aborted when it is closed. */
+  get ended() { return this.#ended.signal; }
+
+  // ---- What the application does ---------------------------------------------------------------
+
+  send(message, { event, extra }) {
+    return new Promise((resolve, reject) => {
+      if (this.#state === 'closed') {
+        return reject(new ChatError('closed', 'the room was left', { cause: this.#reason }));
+      }
+      if (RESERVED.has(event)) return reject(new ChatError('reserved_event', `"${event}" is an event of the protocol`));
+      if (this.#outbox.size(this.#lane) >= this.#options.maxQueue) {
+        this.#events.emit('overflow', { event, message });
+        return reject(new ChatError('overflow', 'too many messages are waiting to be sent'));
+      }
+      const cid = randomId(this.#env.crypto);
+      const text = JSON.stringify({ ...extra, event, message, roomId: this.id, cid });
+      this.#outbox.add(this.#lane, cid, text, { resolve, reject });
+    });
+  }
+
+  enter() {
+    if (this.#state === 'outside') this.#on.enter();
+  }
+
+  leave() {
+    if (this.#state !== 'closed') this.#on.leave();
+  }
+
+  // ---- What the connection reports -------------------------------------------------------------
+
+  /** The frame to enter with. */
+  enterFrame() {
+    const { id, name, history } = this.#options;
+    const { position } = this.#progress;
+    const wish = position ? { since: position } : history > 0 && { last: history };
+    return { event: 'enter', message: name, roomId: id, ...wish };
+  }
+
+  /** An enter is under way. */
+  entersNow() { this.#retry.stop(); }
+
+  /** It is in the room. `transmit` sends a text on the connection. */
+  entered(answer, transmit) {
+    const isAllKnown = this.#outbox.isKnownTo(this.#lane, answer.resumed ? answer.member : null);
+    const isFirst = this.#progress.position === null;
+    const gap = this.#progress.enter(answer);
+    const shared = { progress: this.#progress, outbox: this.#outbox, lane: this.#lane, events: this.#events };
+    const subscription = new Subscription(shared, {
+      replayEnd: answer.seq, isAllKnown, history: answer.history ?? 0, isFirst, transmit,
+    });
+    this.#subscription = subscription;
+    this.#hasEntered = true;
+    this.#failures = 0;
+    const entering = this.#entering;
+    this.#entering = null;
+    this.#retry.stop();
+    if (this.#state !== 'online') {
+      this.#retry.succeed();
+      this.#become('online', null);
+    }
+    if (gap) this.#events.emit('gap', gap);
+    entering?.resolve();
+    subscription.startSending();
+  }
+
+  receive(frame) { return this.#subscription?.receive(frame) ?? true; }
+
+  lagged(missed) { this.#subscription?.lagged(missed); }
+
+  unreadable(isOnlyRoom) { this.#subscription?.unreadable(isOnlyRoom); }
+
+  /** The server has refused an enter, and says after how many milliseconds to try again, or null. */
+  refused(error, wait) {
+    // A room that the client was in may be full because of its own lost connection: that is temporary as well.
+    const isTemporary = TEMPORARY.has(error.code) || (this.#progress.position !== null && !FINAL.has(error.code));
+    if (!isTemporary && !this.#hasEntered) return this.#close(error, true);
+    this.#stayOutside(error, isTemporary ? wait ?? 0 : null);
+  }
+
+  /** The server has removed the client from the room. */
+  removed(error, wait) {
+    if (error.code === 'room_closed') return this.#close(error, true);
+    this.#stayOutside(error, TEMPORARY.has(error.code) ? wait ?? 0 : null);
+  }
+
+  /** The server accepts nothing before another token. */
+  outside(error) {
+    if (!this.isInRoom) this.#becomeOutside(error);
+  }
+
+  /** The server reads a token later. */
+  postponed(error) {
+    if (!this.isInRoom && !this.#failed(error)) this.#becomeOutside(error);
+  }
+
+  /** The connection is lost. `isAttempt` if it counts as an attempt unless it was in the room. */
+  lost(error, isAttempt) {
+    const isFailed = isAttempt && !this.#hasEntered;
+    this.#drop();
+    this.#hasEntered = false;
+    if (isFailed && this.#failed(error)) return;
+    this.#become(this.#on.awayState(this.isEntering), error);
+  }
+
+  /** The browser has reported a change of the network. */
+  showNetwork() {
+    const state = this.#on.awayState(this.isEntering);
+    const isAway = ['connecting', 'reconnecting', 'offline'].includes(this.#state);
+    if (isAway && this.#state !== state) this.#become(state, this.#reason);
+  }
+
+  /** Ends for good. */
+  end(reason) {
+    if (this.#state === 'closed') return;
+    this.#drop();
+    this.#ended.abort();
+    this.#become('closed', reason);
+    const text = `not acknowledged before the end: ${reason.message}`;
+    this.#outbox.fail(this.#lane, new ChatError('closed', text, { cause: reason }));
+    this.#entering?.reject(reason);
+    this.#entering = null;
+  }
+
+  // ---- States ----------------------------------------------------------------------------------
+
+  /** The connection stays. If `wait` is null, it enters again when the application says so. */
+  #stayOutside(error, wait) {
+    this.#drop();
+    if (wait !== null) {
+      if (this.#failed(error)) return;
+      this.#retry.arm(() => this.#on.enter(), { wait, minCount: this.#on.retries() });
+    }
+    this.#becomeOutside(error);
+  }
+
+  /** Counts an attempt that did not end in the room. Returns whether it was the last one. */
+  #failed(reason) {
+    this.#failures += 1;
+    if (this.#failures < this.#options.maxAttempts) return false;
+    this.#close(gaveUp(this.#failures, reason), false);
     return true;
   }
 
-  /** The server has dropped frames. */
-  lagged(missed) {
-    if (!Number.isInteger(missed) || missed < 1) return;
-    this.#skip(missed);
-    this.startSending();
+  #close(reason, isRefused) { this.#on.closed(reason, isRefused); }
+
+  #drop() {
+    this.#subscription?.end();
+    this.#subscription = null;
+    this.#retry.stop();
   }
 
-  /** A frame could not be read. In a replay, it was one of the room; otherwise the next seq shows whether it was. */
-  unreadable() {
-    if (this.#session.seq < this.#replayEnd) {
-      this.lagged(1);
-    } else {
-      this.#unread += 1;
-    }
-  }
+  #becomeOutside(reason) { this.#become(this.isEntering ? this.#on.awayState(true) : 'outside', reason); }
 
-  /** Sends as soon as no message can be in the replay any more: messages in the replay must not be sent again. */
-  startSending() {
-    if (this.#hasEnded || this.#isSending) return;
-    if (!this.#isAllKnown && this.#session.seq < this.#replayEnd) return;
-    this.#isSending = true;
-    this.#outbox.start(this.#transmit, this.#session.member);
+  #become(state, reason) {
+    this.#state = state;
+    this.#reason = reason;
+    this.#events.emit('state', { state, reason, retryAt: this.retryAt });
   }
+}
 
-  end() {
-    this.#hasEnded = true;
-    this.#outbox.stop();
-  }
-
-  /** Frames are gone for good. */
-  #skip(count) {
-    const before = this.#session.position;
-    this.#session.advance(before.seq + count);
-    this.#events.emit('gap', { before, after: this.#session.position });
-  }
+/** 96 random bits: others must not be able to guess and use a cid before its message is in the room. */
+function randomId(crypto) {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -7,13 +7,23 @@ const isHandler = (value) => !value || typeof value === 'function';
 const isPositive = (value) => typeof value === 'number' && value > 0;
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** What each option has to be. */
-const OPTIONS = {
+const ROOM_ID = ['a string or a number, the id of the room', (value) => isText(value) || Number.isFinite(value)];
+const SIGNAL = ['an AbortSignal', (value) => typeof value?.aborted === 'boolean'];
+const HANDLERS = ['an object of functions', (value) => isObject(value) && Object.values(value).every(isHandler)];
+
+/** What each option of a room has to be. */
+const ROOM_OPTIONS = {
   name: ['a string, the name in the room', isText],
-  room: ['a string or a number, the id of the room', (value) => isText(value) || Number.isFinite(value)],
+  history: ['a number of messages', (value) => Number.isInteger(value) && value >= 0],
+  signal: SIGNAL,
+  on: HANDLERS,
+};
+
+/** What each option of a connection has to be. */
+const CHAT_OPTIONS = {
   token: ['a string or a function', (value) => value === null || isText(value) || typeof value === 'function'],
-  signal: ['an AbortSignal', (value) => typeof value?.aborted === 'boolean'],
-  on: ['an object of functions', (value) => isObject(value) && Object.values(value).every(isHandler)],
+  signal: SIGNAL,
+  on: HANDLERS,
   protocols: ['an array of strings', (value) => Array.isArray(value) && value.every(isText)],
   maxQueue: ['a positive number', isPositive],
   maxAttempts: ['a positive number', isPositive],
@@ -22,18 +32,45 @@ const OPTIONS = {
   global: ['an object', isObject],
 };
 
-/** Returns the options of `connect`, with a default for each that is missing. */
-export function readOptions(given = {}) {
-  if (!isObject(given)) throw badOption('the options must be an object');
-  for (const [option, [wanted, isValid]] of Object.entries(OPTIONS)) {
+/** Returns what `connect` is given: options of the connection in `chat` and, in the form for one room, those of the room
+ * in `room`, which is null otherwise. There is a default for each that is missing. */
+export function readConnectOptions(given = {}) {
+  const isForOneRoom = !isObject(given) || ['name', 'room', 'history'].some((option) => given[option] !== undefined);
+  const call = isForOneRoom ? 'connect(url, { name, room })' : 'connect(url, options)';
+  if (!isForOneRoom) return { chat: readChat(call, given), room: null };
+  check(call, given, { ...ROOM_OPTIONS, room: ROOM_ID, ...CHAT_OPTIONS }, ['name']);
+  const { room = '', ...rest } = given;
+  // The handlers are those of the room, and the signal is that of the connection, which ends with the room.
+  return { chat: readChat(call, { ...rest, on: {} }), room: readRoom(room, { ...rest, signal: undefined }) };
+}
+
+/** Returns the options of `join`, with a default for each that is missing. */
+export function readJoinOptions(room, given) {
+  const call = 'chat.join(room, { name })';
+  check(call, { room }, { room: ROOM_ID }, ['room']);
+  check(call, given ?? {}, ROOM_OPTIONS, ['name']);
+  return readRoom(room, given);
+}
+
+function readChat(call, given) {
+  check(call, given, CHAT_OPTIONS);
+  const { global: env = globalThis, on = {}, signal, token, protocols = [] } = given;
+  const { maxQueue = 128, attemptTimeout = 15_000, maxAttempts = Infinity, backoff } = given;
+  return { env, on, signal, token, protocols, maxQueue, attemptTimeout, maxAttempts, backoff };
+}
+
+function readRoom(room, { name, history = 0, on = {}, signal }) {
+  return { id: String(room), name, history, on, signal };
+}
+
+function check(call, given, options, required = []) {
+  if (!isObject(given)) throw badOption(call, 'the options must be an object');
+  for (const [option, [wanted, isValid]] of Object.entries(options)) {
     const value = given[option];
     const isMissing = value === undefined;
-    if (isMissing && option === 'name') throw badOption(`\`name\` is missing: it must be ${wanted}`);
-    if (!isMissing && !isValid(value)) throw badOption(`\`${option}\` must be ${wanted}`);
+    if (isMissing && required.includes(option)) throw badOption(call, `\`${option}\` is missing: it must be ${wanted}`);
+    if (!isMissing && !isValid(value)) throw badOption(call, `\`${option}\` must be ${wanted}`);
   }
-  const { global: env = globalThis, on = {}, signal, name, room, token, protocols = [] } = given;
-  const { maxQueue = 128, attemptTimeout = 15_000, maxAttempts = Infinity, backoff } = given;
-  return { env, on, signal, name, room, token, protocols, maxQueue, attemptTimeout, maxAttempts, backoff };
 }
 
 /** The address as a WebSocket's; `base` is that of the page. */
@@ -63,6 +100,6 @@ function isBackoff(value) {
   return isObject(value) && [value.base, value.cap].every((time) => time === undefined || isPositive(time));
 }
 
-function badOption(text) {
-  return new ChatError('bad_options', `connect(url, { name, room }): ${text}`);
+function badOption(call, text) {
+  return new ChatError('bad_options', `${call}: ${text}`);
 }

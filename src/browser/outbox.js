@@ -2,86 +2,107 @@
 
 import { ChatError } from './errors.js';
 import { Timer } from './timer.js';
-import { TokenBucket } from './token-bucket.js';
 
-/** The server's rate limits, if it does not announce them. */
-const DEFAULT_RATES = { messages: 100, bytes: 262_144, burst: 2 };
 /** Messages in flight on a connection that has not shown yet that the server accepts more. */
 const FIRST_WINDOW = 16;
 
-/** Keeps messages until they are acknowledged. Sends them in order, each once on a connection, and within the
- * server's rate limits. */
+/** The messages of one room. Only the outbox changes them. */
+class Lane {
+  constructor(room) {
+    this.room = room;
+    /** Sends a text under its cid; null while nothing may be sent. */
+    this.transmit = null;
+    /** The client's member id, which stands for its session. */
+    this.member = null;
+    /** How many messages may be in flight. After a refusal only the refused one, so that none overtakes it, then one
+     * more with each that is accepted. */
+    this.window = Infinity;
+    this.notBefore = 0;
+  }
+}
+
+/** Keeps the messages of all rooms until they are acknowledged. Sends them in order, each once on a connection, and
+ * within the server's rate limits. */
 export class Outbox {
   #env;
   #timer;
-  /** By cid, in order: `{ text, bytes, isSent, member, resolve, reject }`. `member` is the member id under which
-   * the message was sent last. */
+  /**
+   * By cid, in order: `{ lane, text, size, isSent, member, number, resolve, reject }`. `member` is the member id under
+   * which the message was sent last, `number` how many were sent until it was sent under this id for the first time.
+   */
   #messages = new Map();
-  /** Sends a text; null while nothing may be sent. */
-  #transmit = null;
-  #member = null;
-  #maxBytes = Infinity;
+  /** Null without a connection. */
+  #budget = null;
+  #maxSize = Infinity;
   #maxInFlight = Infinity;
-  #buckets = [];
-  #notBefore = 0;
-  /** How many messages may be in flight. After a refusal only the refused one, so that none overtakes it, then one
-   * more with each that is accepted. */
+  /** As that of a lane, for all rooms. */
   #window = FIRST_WINDOW;
+  /** How many messages were sent, each time counted. */
+  #count = 0;
 
   constructor(env) {
     this.#env = env;
     this.#timer = new Timer(env);
   }
 
-  get size() { return this.#messages.size; }
+  /** Returns the lane of a room. */
+  open(room) { return new Lane(room); }
 
-  /** How many messages are sent and not answered. */
-  get #inFlight() { return [...this.#messages.values()].filter(({ isSent }) => isSent).length; }
+  size(lane) { return this.#of(lane).length; }
 
-  /** Whether the session of this member remembers every message here that was ever sent. */
-  isKnownTo(session) {
-    return [...this.#messages.values()].every(({ member }) => member === null || member === session);
+  /** Whether the session of this member remembers every message of the lane that was ever sent. The server remembers
+   * the latest messages of a session, of whichever room. */
+  isKnownTo(lane, member) {
+    const isRemembered = (message) => message.member === member && this.#count - message.number < this.#maxInFlight;
+    return this.#of(lane).every((message) => message.member === null || isRemembered(message));
   }
 
-  add(cid, text, { resolve, reject }) {
-    const bytes = new TextEncoder().encode(text).length;
-    if (bytes > this.#maxBytes) return reject(tooBig());
-    this.#messages.set(cid, { text, bytes, isSent: false, member: null, resolve, reject });
+  /** The room of a message that is in flight. */
+  roomOf(cid) {
+    const message = this.#messages.get(cid);
+    return message?.isSent ? message.lane.room : null;
+  }
+
+  add(lane, cid, text, { resolve, reject }) {
+    const size = new TextEncoder().encode(text).length;
+    if (size > this.#maxSize) return reject(tooBig());
+    this.#messages.set(cid, { lane, text, size, isSent: false, member: null, number: 0, resolve, reject });
     this.#flush();
   }
 
-  /** A connection has entered for the first time: takes the limits of its server. A rate or limit that is null means
-   * none. */
-  configure(limits, rates) {
-    this.#maxBytes = limits?.messageBytes ?? Infinity;
+  /** Takes the limits of a new connection. A limit that is null means none. */
+  configure(limits, budget) {
+    this.#maxSize = limits?.messageBytes ?? Infinity;
     this.#maxInFlight = limits?.cids ?? Infinity;
-    const { messages, bytes, burst = DEFAULT_RATES.burst, empty } = rates ?? DEFAULT_RATES;
-    const now = this.#now();
-    const bucket = (rate) => (rate > 0 ? new TokenBucket(rate, rate * burst, now) : null);
-    this.#buckets = [[bucket(messages), () => 1], [bucket(bytes), (message) => message.bytes]].filter(([it]) => it);
-    if (empty) this.#drain(now);
+    this.#budget = budget;
     // If the server knows better, it must not have to refuse many at the same time.
-    this.#window = this.#buckets.length > 0 ? Math.min(this.#window, FIRST_WINDOW) : Infinity;
+    this.#window = budget.isUnlimited ? Infinity : Math.min(this.#window, FIRST_WINDOW);
   }
 
-  start(transmit, member) {
-    this.#transmit = transmit;
-    this.#member = member;
+  /** The connection is lost. */
+  disconnect() { this.#budget = null; }
+
+  /** The messages of a lane may be sent. */
+  start(lane, transmit, member) {
+    Object.assign(lane, { transmit, member });
     this.#flush();
   }
 
-  stop() {
-    this.#transmit = null;
-    this.#timer.stop();
-    for (const message of this.#messages.values()) message.isSent = false;
+  /** They have to wait, and those in flight are sent again. */
+  stop(lane) {
+    lane.transmit = null;
+    for (const message of this.#of(lane)) message.isSent = false;
+    this.#flush();
   }
 
   acknowledge(cid, seq) {
     const message = this.#take(cid);
-    message?.resolve({ seq });
-    if (message) this.#window += 1;
+    if (message) {
+      message.resolve({ seq });
+      message.lane.window += 1;
+      this.#window += 1;
+    }
     this.#flush();
-    return Boolean(message);
   }
 
   reject(cid, error) {
@@ -91,32 +112,33 @@ export class Outbox {
     return Boolean(message);
   }
 
-  /** Messages are answered in order: one that could not be read is the oldest in flight. */
-  rejectOldest(error) {
-    const [cid] = [...this.#messages].find(([, { isSent }]) => isSent) ?? [];
-    return cid !== undefined && this.reject(cid, error);
-  }
-
-  /** The server accepts this message later. Until then nothing is sent. */
-  postpone(cid, wait) {
+  /** The server accepts this message later. Until then its room sends nothing. If a rate was exceeded, the others do
+   * not continue as before either. */
+  postpone(cid, wait, { isRate }) {
     const message = this.#messages.get(cid);
     if (!message) return;
     message.isSent = false;
-    const now = this.#now();
-    this.#notBefore = Math.max(this.#notBefore, now + wait);
-    this.#window = 1;
-    this.#drain(now);
+    message.lane.window = 1;
+    message.lane.notBefore = Math.max(message.lane.notBefore, this.#now() + wait);
+    if (isRate) {
+      this.#window = 1;
+      this.#budget?.drain();
+    }
     this.#flush();
   }
 
-  fail(error) {
-    for (const { reject } of this.#messages.values()) reject(error);
-    this.#messages.clear();
+  /** Ends a lane. */
+  fail(lane, error) {
+    for (const [cid, message] of [...this.#messages]) {
+      if (message.lane !== lane) continue;
+      this.#messages.delete(cid);
+      message.reject(error);
+    }
+    lane.transmit = null;
+    this.#flush();
   }
 
-  #drain(now) {
-    for (const [bucket] of this.#buckets) bucket.drain(now);
-  }
+  #of(lane) { return [...this.#messages.values()].filter((message) => message.lane === lane); }
 
   #take(cid) {
     const message = this.#messages.get(cid);
@@ -124,25 +146,52 @@ export class Outbox {
     return message;
   }
 
+  /** Sends in the order of the calls. A room whose next message has to wait does not hold up the others. */
   #flush() {
-    if (!this.#transmit) return;
+    this.#timer.stop();
+    if (!this.#budget) return;
     const now = this.#now();
-    let free = Math.min(this.#window, this.#maxInFlight) - this.#inFlight;
-    for (const [cid, message] of this.#messages) {
-      if (message.bytes > this.#maxBytes) {
+    const inFlight = this.#inFlight();
+    let free = Math.min(this.#window, this.#maxInFlight) - [...inFlight.values()].reduce((sum, count) => sum + count, 0);
+    let next = Infinity;
+    for (const [cid, message] of [...this.#messages]) {
+      const { lane, size } = message;
+      if (message.isSent || !lane.transmit) continue;
+      if (size > this.#maxSize) {
         this.#take(cid).reject(tooBig()); // This server accepts less than the last one.
         continue;
       }
-      if (message.isSent) continue;
-      if (free <= 0) return;
-      const waits = this.#buckets.map(([bucket, cost]) => bucket.wait(cost(message), now));
-      const wait = Math.max(this.#notBefore - now, ...waits);
-      if (wait > 0) return this.#timer.arm(wait, () => this.#flush());
-      for (const [bucket, cost] of this.#buckets) bucket.take(cost(message));
+      if (free <= 0) break;
+      const count = inFlight.get(lane) ?? 0;
+      if (lane.notBefore > now) next = Math.min(next, lane.notBefore - now);
+      if (count >= lane.window || lane.notBefore > now) continue;
+      const wait = this.#budget.wait(size);
+      if (wait > 0) {
+        next = Math.min(next, wait);
+        break;
+      }
+      this.#budget.take(size);
       free -= 1;
-      Object.assign(message, { isSent: true, member: this.#member });
-      this.#transmit(message.text);
+      inFlight.set(lane, count + 1);
+      this.#send(cid, message);
     }
+    if (next < Infinity) this.#timer.arm(next, () => this.#flush());
+  }
+
+  #send(cid, message) {
+    const { lane } = message;
+    // If it was sent before, the server may have received it then, or only now.
+    this.#count += 1;
+    if (message.member !== lane.member) message.number = this.#count;
+    Object.assign(message, { isSent: true, member: lane.member });
+    lane.transmit(message.text, cid);
+  }
+
+  /** How many messages of each lane are sent and not answered. */
+  #inFlight() {
+    const counts = new Map();
+    for (const { lane, isSent } of this.#messages.values()) if (isSent) counts.set(lane, (counts.get(lane) ?? 0) + 1);
+    return counts;
   }
 
   #now() { return this.#env.performance.now(); }

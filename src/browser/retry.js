@@ -31,16 +31,26 @@ export class Retry {
   get at() { return this.#at; }
 
   /** Whether the next attempt may be made now. False while the server has asked to wait. */
-  get mayRunNow() { return this.#env.performance.now() >= this.#notBefore; }
+  get mayRunNow() { return this.#now() >= this.#notBefore; }
 
-  /** The client is in the room. A server that lets clients in only to remove them again is tried less and less often. */
-  succeed() { this.#succeededAt = this.#env.performance.now(); }
+  /** Retries since the last success that lasted. */
+  get count() {
+    this.#forget();
+    return this.#count;
+  }
+
+  /** An attempt has succeeded. A server that lets clients in only to remove them again is tried less and less often. */
+  succeed() {
+    this.#forget();
+    this.#succeededAt = this.#now();
+  }
 
   /** Runs the task after `wait` and a random part of `spread` or of the backoff, whichever is longer. The first
-   * retry ignores the backoff if there is a wait or a spread. The default spread is half of the wait. */
-  arm(task, { wait = 0, spread = wait / 2, isImmediate = false } = {}) {
-    const now = this.#env.performance.now();
-    if (this.#succeededAt !== null && now - this.#succeededAt > STABLE_AFTER) this.#count = 0;
+   * retry ignores the backoff if there is a wait or a spread. The default spread is half of the wait. `minCount` is
+   * the least number of retries to assume. */
+  arm(task, { wait = 0, spread = wait / 2, isImmediate = false, minCount = 0 } = {}) {
+    const now = this.#now();
+    this.#count = Math.max(this.count, minCount);
     this.#succeededAt = null;
     const backoff = Math.min(this.#cap, this.#base * 2 ** this.#count);
     const longest = this.#count === 0 && wait + spread > 0 ? spread : Math.max(spread, backoff);
@@ -54,6 +64,14 @@ export class Retry {
     this.#at = null;
     this.#timer.stop();
   }
+
+  #forget() {
+    if (this.#succeededAt === null || this.#now() - this.#succeededAt <= STABLE_AFTER) return;
+    this.#count = 0;
+    this.#succeededAt = null;
+  }
+
+  #now() { return this.#env.performance.now(); }
 }
 
 /** When to come back, according to the reason of a close frame; null if it does not say. */

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Heartbeat, Limits, RateLimits, SlowConsumer};
+use crate::config::{Config, EventNames, Heartbeat, Limits, RateLimits, SlowConsumer};
 use crate::error::BuildError;
-use crate::protocol::inbound::MAX_DEPTH;
+use crate::protocol::inbound::{self, MAX_DEPTH};
 
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -14,14 +14,24 @@ const MAY_BE_ZERO: [&str; 5] =
 
 /// Returns the first contradiction as an error that says what to change.
 pub(super) fn check(config: &Config) -> Result<(), BuildError> {
-    let Config { heartbeat, v1_heartbeat, limits, rate_limits, timeouts, recovery, slow_consumer, .. } =
-        config;
+    let Config {
+        heartbeat,
+        v1_heartbeat,
+        limits,
+        rate_limits,
+        timeouts,
+        recovery,
+        slow_consumer,
+        events,
+        ..
+    } = config;
     check_heartbeat("heartbeat", heartbeat)?;
     check_heartbeat("v1_heartbeat", v1_heartbeat)?;
     check_zeros("Limits", limits.zeros())?;
     check_zeros("RateLimits", rate_limits.zeros())?;
     check_zeros("Timeouts", timeouts.zeros())?;
     check_zeros("Recovery", recovery.zeros())?;
+    check_events(events)?;
     check_depth(limits)?;
     check_enter(limits)?;
     check_message(limits, rate_limits)?;
@@ -52,6 +62,35 @@ fn check_zeros(options: &str, zeros: impl Iterator<Item = &'static str>) -> Resu
                  `unlimited`"
             ));
         }
+    }
+    Ok(())
+}
+
+fn check_events(events: &EventNames) -> Result<(), BuildError> {
+    for (setter, names) in [("transient_events", &events.transient), ("host_events", &events.host)] {
+        for name in names {
+            if name.is_empty() {
+                return refuse(format!("an event of ChatRoomsBuilder::{setter} is empty; give it a name"));
+            }
+            if inbound::is_of_protocol(name) {
+                return refuse(format!(
+                    "the event {name:?} of ChatRoomsBuilder::{setter} belongs to the protocol; use another name"
+                ));
+            }
+        }
+    }
+    if events.is_transient("message") {
+        return refuse(
+            "the event \"message\" of ChatRoomsBuilder::transient_events is the one that clients expect to be \
+             acknowledged; use another name"
+                .into(),
+        );
+    }
+    if let Some(name) = events.transient.iter().find(|name| events.is_of_host(name)) {
+        return refuse(format!(
+            "the event {name:?} is in ChatRoomsBuilder::transient_events, which members send, and in \
+             ChatRoomsBuilder::host_events; use two names"
+        ));
     }
     Ok(())
 }
@@ -135,6 +174,30 @@ mod tests {
     #[test]
     fn the_defaults_fit_together() {
         assert_eq!(check(&Config::default()), Ok(()));
+    }
+
+    #[test]
+    fn events_that_cannot_be_declared_are_refused() {
+        let with = |transient: &[&str], host: &[&str]| {
+            let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let events = EventNames { transient: own(transient), host: own(host) };
+            check(&Config { events, ..Config::default() })
+        };
+        assert_eq!(with(&["typing", "typing", "pointer"], &["notice", "message"]), Ok(()));
+        for (transient, host, named) in [
+            (vec![""], vec![], "transient_events is empty"),
+            (vec![], vec!["x", ""], "host_events is empty"),
+            (vec!["message"], vec![], "\"message\""),
+            (vec!["a", "b"], vec!["c", "b"], "\"b\""),
+            (vec!["out"], vec![], "\"out\" of ChatRoomsBuilder::transient_events belongs"),
+            (vec![], vec!["resume"], "\"resume\" of ChatRoomsBuilder::host_events belongs"),
+            (vec![], vec!["enter"], "belongs"),
+            (vec!["auth"], vec![], "belongs"),
+            (vec!["leave"], vec![], "belongs"),
+        ] {
+            let error = with(&transient, &host).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 
     #[test]

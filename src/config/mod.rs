@@ -1,5 +1,6 @@
 //! The settings of an engine: plain data with documented defaults.
 
+mod event_names;
 mod heartbeat;
 mod history;
 mod limits;
@@ -11,6 +12,7 @@ mod slow_consumer;
 mod timeouts;
 mod unique_names;
 
+pub(crate) use self::event_names::EventNames;
 pub use self::heartbeat::Heartbeat;
 pub use self::history::History;
 pub use self::limits::Limits;
@@ -35,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) unique_names: UniqueNames,
     pub(crate) on_expiry: OnExpiry,
+    pub(crate) events: EventNames,
 }
 
 impl Default for Config {
@@ -49,6 +52,7 @@ impl Default for Config {
             slow_consumer: SlowConsumer::default(),
             unique_names: UniqueNames::default(),
             on_expiry: OnExpiry::default(),
+            events: EventNames::default(),
         }
     }
 }

@@ -35,6 +35,14 @@ options! {
         /// [`max_message_bytes`](crate::Limits::max_message_bytes).
         max_bytes_per_second: usize = 256 * 1024;
 
+        /// Transient frames per second of one connection.
+        ///
+        /// After a pause, twice as many may come in one burst. Further ones are dropped without an error. Transient
+        /// frames within this rate do not count as messages; those beyond it count as other frames (see above).
+        ///
+        /// See [`transient_events`](crate::ChatRoomsBuilder::transient_events).
+        max_transient_per_second: u32 = 20;
+
         /// Enters per minute of one connection.
         ///
         /// They may come in one burst. Each enter costs a frame to every member of the room, and so does

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
 use crate::admission::{Action, Permit};
 use crate::config::Config;
@@ -338,7 +339,11 @@ impl Connection {
             self.rates.check_others(1)?;
             return Ok(None);
         }
-        let rate = self.rates.check_message(text.len());
+        let rate = match self.is_transient(&inbound) && text.len() <= MAX_TRANSIENT_BYTES {
+            true if !self.rates.check_transient()? => return Ok(None),
+            true => Ok(()),
+            false => self.rates.check_message(text.len()),
+        };
         let inbound = match inbound {
             Ok(inbound) => inbound,
             Err(error) => return self.refuse(error, About::Nothing).map(|()| None),
@@ -348,8 +353,18 @@ impl Connection {
                 return Ok(Some(Box::pin(self.on_text_later(text, exceeded.wait))));
             }
             let cid = inbound.cid();
-            let about = cid.as_deref().map_or(About::Nothing, About::Message);
+            let about = match &inbound {
+                Inbound::Enter(enter) => enter.room.id().map_or(About::Nothing, About::Enter),
+                _ => cid.as_deref().map_or(About::Nothing, About::Message),
+            };
             return self.refuse_excess(exceeded, about).map(|()| None);
+        }
+        if let Inbound::Publish(message) = &inbound
+            && self.config().events.is_of_host(&message.event)
+        {
+            let cid = inbound.cid();
+            let about = cid.as_deref().map_or(About::Nothing, About::Message);
+            return self.refuse(inbound::reserved(&message.event), about).map(|()| None);
         }
         self.faults.reset_bad_frames();
         // Enters and tokens have rates of their own, which are checked later.
@@ -381,6 +396,11 @@ impl Connection {
                 }
             },
         }
+    }
+
+    fn is_transient(&self, inbound: &Result<Inbound<'_>, PeerError>) -> bool {
+        let Ok(Inbound::Publish(message)) = inbound else { return false };
+        self.config().events.is_transient(&message.event)
     }
 
     /// Handles a frame after some time. Meanwhile the client has to wait.

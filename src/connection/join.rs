@@ -35,10 +35,7 @@ struct Checked<'a> {
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
     end_if_closing(connection)?;
-    let id = match &enter.room {
-        RoomField::Id(id) => Some(id.clone()),
-        RoomField::Invalid | RoomField::OtherKey => None,
-    };
+    let id = enter.room.id().map(str::to_owned);
     let about = id.as_deref().map_or(About::Nothing, About::Enter);
     let is_back = id.as_deref().is_some_and(|id| connection.attachment().is_away(id));
     // A session may be in more rooms than a client may enter in a minute.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::task::yield_now;
 use tokio::time::sleep;
+use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
@@ -38,17 +39,26 @@ pub(super) struct Draft<'a> {
     room: Option<Cow<'a, str>>,
     body: Body<'a>,
     cid: Option<Cow<'a, str>>,
+    /// It has no place in the room log: nobody is told that it was sent, and its `cid` is not remembered.
+    is_transient: bool,
 }
 
 /// A message that may be published.
 pub(super) struct Message<'a> {
-    event: Cow<'a, str>,
-    /// Without it, the message is for the only room that the client is in.
-    room: Option<Cow<'a, str>>,
-    body: Body<'a>,
+    draft: Draft<'a>,
     /// The whole object that the policy has replaced the message with.
     replaced: Option<String>,
-    cid: Option<Cow<'a, str>>,
+}
+
+impl Draft<'_> {
+    fn about(&self) -> About<'_> {
+        self.cid.as_deref().map_or(About::Nothing, About::Message)
+    }
+
+    /// The id under which it is remembered.
+    fn id(&self) -> Option<&str> {
+        self.cid.as_deref().filter(|_| !self.is_transient)
+    }
 }
 
 /// Not an async fn, because every connection would reserve memory for its future.
@@ -57,7 +67,7 @@ pub(super) fn publish<'a>(
     text: &'a str,
     message: Publish<'a>,
 ) -> Result<Attempt<'a>, End> {
-    let Some(draft) = check(connection, message)? else { return Ok(Attempt::Done) };
+    let Some(draft) = check(connection, text, message)? else { return Ok(Attempt::Done) };
     let Some((draft, verdict)) = ask(connection, text, draft)? else { return Ok(Attempt::Done) };
     match verdict.0 {
         Decision::Later(verdict) => Ok(Attempt::Undecided(draft, verdict)),
@@ -77,9 +87,8 @@ pub(super) async fn decide(
             Some(Verdict(Decision::Later(next))) => verdict = next,
             Some(Verdict(Decision::Now(ruling))) => break ruling,
             None => {
-                let about = draft.cid.as_deref().map_or(About::Nothing, About::Message);
                 let text = "the room's policy gave no answer; try again";
-                return connection.refuse(PeerError::new(ErrorCode::Internal, text), about);
+                return connection.refuse(PeerError::new(ErrorCode::Internal, text), draft.about());
             }
         }
     };
@@ -131,33 +140,49 @@ fn attempt(
     text: &str,
     message: &Message<'_>,
 ) -> Result<Option<NotPublished>, End> {
-    let cid = message.cid.as_deref();
-    match connection.attachment().publish(message.room.as_deref(), &message.body, cid)? {
+    let Draft { event, room, body, is_transient, .. } = &message.draft;
+    if *is_transient {
+        return match connection.attachment().send_transient(room.as_deref(), event, body)? {
+            true => Ok(None),
+            false => not_entered(connection, &message.draft).map(|()| None),
+        };
+    }
+    match connection.attachment().publish(room.as_deref(), body, message.draft.id())? {
         Some(Ok(published)) => conclude(connection, text, message, &published).map(|()| None),
         // The room was closed, and the connection is about to end.
         Some(Err(NotPublished::Closed)) => Ok(None),
         Some(Err(why)) => Ok(Some(why)),
-        None => not_entered(connection, message.room.as_deref(), cid).map(|()| None),
+        None => not_entered(connection, &message.draft).map(|()| None),
     }
 }
 
 /// Checks the keys of the protocol. `None` if the client has had its answer.
-fn check<'a>(connection: &mut Connection, message: Publish<'a>) -> Result<Option<Draft<'a>>, End> {
+fn check<'a>(
+    connection: &mut Connection,
+    text: &str,
+    message: Publish<'a>,
+) -> Result<Option<Draft<'a>>, End> {
     let Publish { event, room, body, cid } = message;
+    let is_transient = connection.config().events.is_transient(&event);
     let cid = match cid.filter(|_| connection.is_v1()).map(resume::cid).transpose() {
         Ok(cid) => cid,
+        Err(_) if is_transient => None,
         Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
     };
+    let about = cid.as_deref().map_or(About::Nothing, About::Message);
+    if is_transient && text.len() > MAX_TRANSIENT_BYTES {
+        let text = format!("a transient frame may have at most {MAX_TRANSIENT_BYTES} bytes");
+        return connection.refuse(PeerError::new(ErrorCode::TooBig, text), about).map(|()| None);
+    }
     let room = match room.filter(|_| connection.is_v1()) {
         None => None,
         Some(RoomField::Id(room)) => Some(room),
         Some(RoomField::Invalid | RoomField::OtherKey) => {
             let error = PeerError::new(ErrorCode::BadRoomId, "the room id must be a string or a number");
-            let about = cid.as_deref().map_or(About::Nothing, About::Message);
             return connection.refuse(error, about).map(|()| None);
         }
     };
-    Ok(Some(Draft { event, room, body, cid }))
+    Ok(Some(Draft { event, room, body, cid, is_transient }))
 }
 
 /// Asks the policy. `None` if the client has had its answer.
@@ -168,14 +193,14 @@ fn ask<'a>(
 ) -> Result<Option<(Draft<'a>, Verdict)>, End> {
     let engine = connection.engine().clone();
     let Some(policy) = engine.policy() else { return Ok(Some((draft, Verdict::allow()))) };
-    if let Some(cid) = draft.cid.as_deref()
+    if let Some(cid) = draft.id()
         && let Some(seq) = connection.attachment().seq_of(cid)?
     {
         connection.send(&outbound::ack(cid, seq));
         return Ok(None);
     }
     let Some(membership) = connection.attachment().active_membership(draft.room.as_deref()) else {
-        return not_entered(connection, draft.room.as_deref(), draft.cid.as_deref()).map(|()| None);
+        return not_entered(connection, &draft).map(|()| None);
     };
     let user = connection.attachment().session().user();
     let request = MessageRequest {
@@ -193,55 +218,56 @@ fn ask<'a>(
 /// Returns what is to be published; `None` if nothing is, and the client has had its answer.
 fn apply<'a>(
     connection: &mut Connection,
-    draft: Draft<'a>,
+    mut draft: Draft<'a>,
     ruling: Ruling,
 ) -> Result<Option<Message<'a>>, End> {
-    let Draft { event, room, body, cid } = draft;
-    let about = cid.as_deref().map_or(About::Nothing, About::Message);
-    let (body, replaced) = match ruling {
-        Ruling::Allow => (body, None),
+    let replaced = match ruling {
+        Ruling::Allow => None,
         Ruling::Replace(text) => match replacement(connection, &text) {
-            Some(body) => match cid.as_deref() {
-                Some(cid) => (body.with_cid(cid), Some(text)),
-                None => (body, Some(text)),
-            },
+            Some(body) => {
+                draft.body = match draft.id() {
+                    Some(cid) => body.with_cid(cid),
+                    None => body,
+                };
+                Some(text)
+            }
             None => {
                 tracing::error!(
                     "the policy's replacement is not a JSON object or is too big; the message is dropped"
                 );
                 let error = PeerError::new(ErrorCode::Internal, "the message could not be sent");
-                return connection.refuse(error, about).map(|()| None);
+                return connection.refuse(error, draft.about()).map(|()| None);
             }
         },
+        Ruling::Drop if draft.is_transient => return Ok(None),
         Ruling::Drop => {
             // The sender must not notice, so it looks as if the message had been published.
-            let seq = connection.attachment().pretend_published(room.as_deref(), cid.as_deref())?;
-            if let Some(cid) = cid.as_deref() {
+            let seq = connection.attachment().pretend_published(draft.room.as_deref(), draft.id())?;
+            if let Some(cid) = draft.id() {
                 connection.send(&outbound::ack(cid, seq));
             }
             return Ok(None);
         }
         Ruling::Refuse(denied) => {
             let error = PeerError::new(ErrorCode::Denied, denied.into_reason());
-            return connection.refuse(error, about).map(|()| None);
+            return connection.refuse(error, draft.about()).map(|()| None);
         }
     };
-    Ok(Some(Message { event, room, body, replaced, cid }))
+    Ok(Some(Message { draft, replaced }))
 }
 
 fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
     if connection.config().limits.is_too_big(text.len()) { None } else { Body::of_host_for_member(text) }
 }
 
-fn not_entered(connection: &mut Connection, room: Option<&str>, cid: Option<&str>) -> Result<(), End> {
-    let text = match room {
+fn not_entered(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {
+    let text = match draft.room {
         None if connection.attachment().memberships().len() > 1 => {
             "you are in several rooms: name the one that the message is for as \"roomId\""
         }
         _ => "enter the room first: send {\"event\":\"enter\",\"message\":NAME,\"roomId\":ROOM}",
     };
-    let about = cid.map_or(About::Nothing, About::Message);
-    connection.refuse(PeerError::new(ErrorCode::NotEntered, text), about)
+    connection.refuse(PeerError::new(ErrorCode::NotEntered, text), draft.about())
 }
 
 /// Tells the sender and the host that the message has its place in the room's order.
@@ -251,7 +277,8 @@ fn conclude(
     message: &Message<'_>,
     published: &Published,
 ) -> Result<(), End> {
-    if let Some(cid) = message.cid.as_deref() {
+    let draft = &message.draft;
+    if let Some(cid) = draft.id() {
         connection.send(&outbound::ack(cid, published.seq));
     }
     if published.is_repeated {
@@ -263,14 +290,14 @@ fn conclude(
     let user = connection.attachment().session().user();
     let body = match &message.replaced {
         Some(replaced) => Cow::Borrowed(replaced.as_str()),
-        None => message.body.for_hooks(text),
+        None => draft.body.for_hooks(text),
     };
     let event = events::Message {
         connection: connection.attachment().id(),
         room: room.id(),
         name,
         user: user.as_ref(),
-        event: &message.event,
+        event: &draft.event,
         body: &body,
     };
     Ok(guard::call("message", || events.message(&event))?)

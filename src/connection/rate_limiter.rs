@@ -23,6 +23,7 @@ pub(super) struct RateLimiter {
     bytes: TokenBucket,
     /// For answers to heartbeats, pings, pongs, and parts of messages.
     others: TokenBucket,
+    transients: TokenBucket,
     enters: TokenBucket,
     rooms: TokenBucket,
     auths: TokenBucket,
@@ -51,6 +52,7 @@ impl RateLimiter {
             messages: of(messages(limits)),
             bytes: of(bytes(limits)),
             others: TokenBucket::new(others(limits, context.heartbeat_of(subprotocol)), now),
+            transients: of(transients(limits)),
             enters: TokenBucket::new(enters(limits), now),
             rooms: TokenBucket::new(rooms(limits), now),
             auths: TokenBucket::new(auths(limits), now),
@@ -77,6 +79,22 @@ impl RateLimiter {
             limit: format!("more than {} bytes per second", limits.max_bytes_per_second),
             wait,
         })
+    }
+
+    /// Counts a transient frame. Returns whether it is within its rate. One that is not gets no answer, and counts as a
+    /// frame that is not a message.
+    pub(super) fn check_transient(&mut self) -> Result<bool, LeaveReason> {
+        let Context { config, clock, counters, .. } = &*self.context;
+        let limits = &config.rate_limits;
+        if self.transients.take(1, transients(limits), || clock.now()).is_ok() {
+            return Ok(true);
+        }
+        let rate = others(limits, self.context.heartbeat_of(self.subprotocol));
+        match self.others.take(1, rate, || clock.now()) {
+            Ok(()) => counters.rate_limited.add(1),
+            Err(_) => self.add_violations(1)?,
+        }
+        Ok(false)
     }
 
     /// Notes that the client was kept waiting. What it sent meanwhile comes faster than it was sent.
@@ -148,6 +166,10 @@ impl RateLimiter {
 
 fn messages(limits: &RateLimits) -> Rate {
     Rate::per_second(limits.max_messages_per_second)
+}
+
+fn transients(limits: &RateLimits) -> Rate {
+    Rate::per_second(limits.max_transient_per_second)
 }
 
 fn bytes(limits: &RateLimits) -> Rate {

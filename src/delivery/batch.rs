@@ -47,6 +47,10 @@ impl Batch {
         self.end
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.plain.bytes.is_empty() && self.v1.bytes.is_empty()
+    }
+
     /// Its frames in one subprotocol, and how many bytes of them come before a `seq`.
     pub(crate) fn frames(&self, seq: u64, subprotocol: Subprotocol) -> (&Bytes, usize) {
         let run = match subprotocol {

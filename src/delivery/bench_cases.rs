@@ -11,6 +11,7 @@ use crate::delivery::batch::Batch;
 use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
 use crate::delivery::recipient::Recipient;
 use crate::delivery::registry::Registry;
+use crate::delivery::transient::TransientBatch;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::bench_cases::{ENTER, MESSAGE, parse_message};
@@ -178,6 +179,8 @@ impl Recipient for NoRecipient {
     fn unsubscribe(&self, _: &LiveRoom) {}
 
     fn deliver(&self, _: &LiveRoom, _: &Batch) {}
+
+    fn deliver_transients(&self, _: &LiveRoom, _: &TransientBatch) {}
 
     fn fail(&self) {}
 }

@@ -25,23 +25,40 @@ pub(super) fn flush(
         let mut flushing = flushing;
         while !flushing.is_over {
             yield_now().await;
-            let (members, batch) = flushing.room.lock().take(now());
-            for (n, member) in members.iter().enumerate() {
-                if n > 0 && n % MEMBERS_PER_TURN == 0 {
+            let (members, batch, transients) = {
+                let mut state = flushing.room.lock();
+                let (members, batch) = state.take(now());
+                (members, batch, state.take_transients())
+            };
+            for (n, member) in members.iter().enumerate().filter(|_| !batch.is_empty()) {
+                if is_turn_over(n) {
                     yield_now().await;
                 }
                 guarded(&*member.handle, |member| member.deliver(&flushing.room, &batch));
             }
+            // After everybody has had the messages, so that these have to wait for nothing.
+            if let Some(transients) = &transients {
+                for (n, member) in members.iter().enumerate() {
+                    if is_turn_over(n) {
+                        yield_now().await;
+                    }
+                    guarded(&*member.handle, |member| member.deliver_transients(&flushing.room, transients));
+                }
+            }
             // Yielding before this check would keep one task per busy room in the run queue, which
             // overflows at 256 and then starves some rooms.
             let mut state = flushing.room.lock();
-            if state.pending.finish() {
+            if state.finish() {
                 // Under the lock: whoever queues the next frame must find that no task is at work.
                 flushing.room.release_flush();
                 flushing.is_over = true;
             }
         }
     }
+}
+
+fn is_turn_over(members: usize) -> bool {
+    members > 0 && members.is_multiple_of(MEMBERS_PER_TURN)
 }
 
 /// Works on a member whose I/O may be the host's own and may panic. A panic ends only the member's own connection.

@@ -11,6 +11,7 @@ use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::Pacer;
 use crate::delivery::recipient::Recipient;
 use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::transient::{TransientBatch, Transients};
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
@@ -41,6 +42,7 @@ pub(crate) struct RoomState {
     latest: Stamp,
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
+    pub(super) transients: Transients,
     replay: Option<Box<ReplayBuffer>>,
     /// Until when the room is kept without members.
     kept_until: Option<Duration>,
@@ -154,7 +156,8 @@ impl LiveRoom {
     /// Whether the caller, which holds the lock, must start the flush task: something waits, and none
     /// is at work.
     pub(super) fn claim_flush(&self, state: &RoomState) -> bool {
-        state.pending.len() > 0 && !self.flushing.swap(true, Ordering::AcqRel)
+        (state.pending.len() > 0 || !state.transients.is_empty())
+            && !self.flushing.swap(true, Ordering::AcqRel)
     }
 
     /// The flush task has ended.
@@ -178,6 +181,7 @@ impl RoomState {
             latest: start,
             room: Room::new(unique_names),
             pending: Pending::new(id, history.is_some()),
+            transients: Transients::default(),
             kept_until: None,
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
             pacer: Pacer::default(),
@@ -218,6 +222,7 @@ impl RoomState {
     pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
         let Some(member) = self.room.leave(id) else { return };
         self.pending.remove_listener(member.handle.subprotocol());
+        self.transients.remove(id);
         let frame = RoomFrame { plain: "", v1: "".into(), has_room: false, tail: out, member: Some(id) };
         self.submit(broker, EventKind::Leave, &frame);
     }
@@ -241,10 +246,26 @@ impl RoomState {
     /// What is to be delivered next, and to which members.
     pub(super) fn take(&mut self, now: Duration) -> (Members<Handle>, Batch) {
         let batch = self.pending.take();
-        if let Some(replay) = &mut self.replay {
+        if let Some(replay) = &mut self.replay
+            && !batch.is_empty()
+        {
             replay.push(now, batch.end(), batch.v1().clone());
         }
         (self.room.members().clone(), batch)
+    }
+
+    /// The transient frames that are to be delivered after the batch that was just taken.
+    pub(super) fn take_transients(&mut self) -> Option<Box<TransientBatch>> {
+        if self.transients.is_empty() {
+            return None;
+        }
+        let batch = self.transients.take(self.seq(), self.num());
+        (!self.room.is_closed()).then(|| Box::new(batch))
+    }
+
+    /// Notes that what was taken is delivered. Returns whether nothing waits.
+    pub(super) fn finish(&mut self) -> bool {
+        self.pending.finish() && self.transients.is_empty()
     }
 
     /// The frames that a client wants to have, up to the latest that was taken.

@@ -10,6 +10,7 @@ mod recipient;
 mod registry;
 mod replay_request;
 mod rooms;
+mod transient;
 
 pub(crate) use batch::Batch;
 pub(crate) use hold::{HoldBudget, MinRate};
@@ -17,3 +18,4 @@ pub(crate) use live_room::{Handle, LiveRoom, Replay};
 pub(crate) use recipient::Recipient;
 pub(crate) use replay_request::ReplayRequest;
 pub(crate) use rooms::{Entrant, NotPublished, Refused, Rooms, Standpoint};
+pub(crate) use transient::TransientBatch;

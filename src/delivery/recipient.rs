@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::delivery::batch::Batch;
 use crate::delivery::live_room::LiveRoom;
+use crate::delivery::transient::TransientBatch;
 use crate::hooks::user::User;
 use crate::protocol::subprotocol::Subprotocol;
 
@@ -27,6 +28,9 @@ pub(crate) trait Recipient: Send + Sync {
 
     /// Writes the frames of a batch that the member has not had yet.
     fn deliver(&self, room: &LiveRoom, batch: &Batch);
+
+    /// Writes the transient frames of the other members, unless the member has to read something else first.
+    fn deliver_transients(&self, room: &LiveRoom, batch: &TransientBatch);
 
     /// Ends the member's connection as lost, because its I/O panicked.
     fn fail(&self);

@@ -17,6 +17,7 @@ use crate::delivery::hold::MinRate;
 use crate::delivery::live_room::{Handle, LiveRoom, Replay, RoomState};
 use crate::delivery::registry::{Registry, TooManyRooms};
 use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::transient::TooMany;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Epoch;
@@ -247,6 +248,10 @@ impl Rooms {
     pub(crate) fn publish(&self, room: &Arc<LiveRoom>, frame: &RoomFrame<'_>) -> Result<Stamp, NotPublished> {
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
+        if let Some(member) = frame.member {
+            // They would follow what the member has sent after them.
+            state.transients.remove(member);
+        }
         let stamp = state.publish(&self.broker, frame);
         let is_claimed = room.claim_flush(&state);
         drop(state);
@@ -254,6 +259,27 @@ impl Rooms {
             self.spawn_flush(room, frame.member.is_none());
         }
         Ok(stamp)
+    }
+
+    /// Sends a transient frame: it has no place in the room log, and only members that have nothing else to read get it.
+    pub(crate) fn send_transient(
+        &self,
+        room: &Arc<LiveRoom>,
+        event: &str,
+        frame: &RoomFrame<'_>,
+    ) -> Result<(), NotPublished> {
+        let mut state = room.lock();
+        if state.room().is_closed() {
+            return Err(NotPublished::Closed);
+        }
+        let id = room.id().as_str();
+        state.transients.push(id, event, frame).map_err(|TooMany| NotPublished::BatchFull)?;
+        let is_claimed = room.claim_flush(&state);
+        drop(state);
+        if is_claimed {
+            self.spawn_flush(room, frame.member.is_none());
+        }
+        Ok(())
     }
 
     /// Whether a name is used by this member, and the member is anonymous.

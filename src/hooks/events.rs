@@ -56,7 +56,10 @@ pub trait RoomEvents: Send + Sync + 'static {
         let _ = event;
     }
 
-    /// Called when a member's message was sent to its room.
+    /// Called when a member's message was sent to its room. It is not called for
+    /// [transient events](crate::ChatRoomsBuilder::transient_events); [`RoomPolicy::may_send`] sees those.
+    ///
+    /// [`RoomPolicy::may_send`]: crate::RoomPolicy::may_send
     fn message(&self, event: &Message<'_>) {
         let _ = event;
     }

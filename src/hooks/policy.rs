@@ -102,7 +102,8 @@ pub trait RoomPolicy: Send + Sync + 'static {
 
     /// Decides what happens to a message. Default: the message is sent.
     ///
-    /// This is called for every message, so it must be fast. If the decision takes time, return [`Verdict::later`].
+    /// This is called for every message, and for every frame with a
+    /// [transient event](crate::ChatRoomsBuilder::transient_events), so it must be fast. If the decision takes time, return [`Verdict::later`].
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
         let _ = request;
         Verdict::allow()

@@ -25,7 +25,9 @@ pub enum ErrorCode {
     BadShape,
     /// `too_deep`: arrays and objects are nested too deeply.
     TooDeep,
-    /// `reserved_event`: only the server sends this event.
+    /// `too_big`: a frame with a transient event has more than 1,024 bytes.
+    TooBig,
+    /// `reserved_event`: only the server or the host sends this event.
     ReservedEvent,
     /// `not_entered`: the client is not in the room, or in none, and has to enter it first.
     NotEntered,
@@ -59,6 +61,7 @@ impl ErrorCode {
             ErrorCode::NotAnObject => "not_an_object",
             ErrorCode::BadShape => "bad_shape",
             ErrorCode::TooDeep => "too_deep",
+            ErrorCode::TooBig => "too_big",
             ErrorCode::ReservedEvent => "reserved_event",
             ErrorCode::NotEntered => "not_entered",
             ErrorCode::BadName => "bad_name",

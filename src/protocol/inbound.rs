@@ -258,6 +258,11 @@ fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerErro
     Ok(Body { text: open.trim_ascii_end().into(), v1: None, room })
 }
 
+/// Whether an event belongs to the protocol, in one direction or the other.
+pub(crate) fn is_of_protocol(event: &str) -> bool {
+    SERVER_EVENTS.contains(&event) || ["enter", "auth", "leave", "resume"].contains(&event)
+}
+
 /// A client sent an event that only the server may send.
 pub(crate) fn reserved(event: &str) -> PeerError {
     PeerError::new(ErrorCode::ReservedEvent, format!("the event \"{event}\" is sent by the server only"))

@@ -57,9 +57,14 @@ impl RoomFrame<'_> {
     }
 }
 
+/// `,"roomId":ROOM`, for a frame in `chat-rooms.v1`.
+pub(crate) fn room_key(room: &str) -> String {
+    format!(r#","roomId":{}"#, quote(room))
+}
+
 /// What stands between a room frame's `member` and its `seq` in `chat-rooms.v1`: `,"roomId":ROOM,"seq":`.
 pub(crate) fn room_and_seq(room: &str) -> Box<str> {
-    format!(r#","roomId":{},"seq":"#, quote(room)).into()
+    format!(r#"{},"seq":"#, room_key(room)).into()
 }
 
 /// `{"event":"welcome",...}`, the first frame in `chat-rooms.v1`.
@@ -75,7 +80,7 @@ pub(crate) struct WelcomeFrame<'a> {
 impl WelcomeFrame<'_> {
     pub(crate) fn encode(self) -> String {
         let WelcomeFrame { connection, token, config, is_fresh } = self;
-        let Config { v1_heartbeat: heartbeat, limits, rate_limits, recovery, .. } = config;
+        let Config { v1_heartbeat: heartbeat, limits, rate_limits, recovery, events, .. } = config;
         let resume = token.map_or(String::new(), |token| format!(r#""resume":"{}","#, token.reveal()));
         let (interval, timeout) = (millis(heartbeat.interval()), millis(heartbeat.timeout()));
         let [message, name, room, bytes] = [
@@ -85,12 +90,22 @@ impl WelcomeFrame<'_> {
             rate_limits.max_bytes_per_second,
         ]
         .map(limit);
-        let messages = limit(usize::try_from(rate_limits.max_messages_per_second).unwrap_or(usize::MAX));
+        let messages = rate(rate_limits.max_messages_per_second);
         let rooms = limit(limits.max_memberships);
         let empty = if is_fresh { "" } else { r#","empty":true"# };
+        let (transient_rate, transient) = match &events.transient[..] {
+            [] => Default::default(),
+            names => (
+                format!(r#","transient":{}"#, rate(rate_limits.max_transient_per_second)),
+                format!(
+                    r#","transient":[{}]"#,
+                    names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(",")
+                ),
+            ),
+        };
         let (history, window) = (recovery.history.is_some(), millis(recovery.resume_window));
         format!(
-            r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS},"rooms":{rooms}}},"rates":{{"messages":{messages},"bytes":{bytes},"burst":{BURST_SECONDS}{empty}}},"history":{history},"resumeWindow":{window}}}"#
+            r#"{{"event":"welcome","connection":"{connection}",{resume}"heartbeat":{{"interval":{interval},"timeout":{timeout}}},"limits":{{"messageBytes":{message},"nameBytes":{name},"roomIdBytes":{room},"cidBytes":{MAX_CID_BYTES},"cids":{MAX_CIDS},"rooms":{rooms}}},"rates":{{"messages":{messages},"bytes":{bytes},"burst":{BURST_SECONDS}{transient_rate}{empty}}},"history":{history},"resumeWindow":{window}{transient}}}"#
         )
     }
 }
@@ -139,6 +154,11 @@ pub(crate) enum About<'a> {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A rate that is not limited is `null`.
+fn rate(n: u32) -> String {
+    if n == u32::MAX { "null".into() } else { n.to_string() }
 }
 
 /// A limit that is not set is `null`.

@@ -135,6 +135,16 @@ impl Attachment {
         self.sessions.memberships().publish(&self.session, self.generation, room, body, cid)
     }
 
+    /// Sends a transient frame. Returns whether the client is in this room or, without a room, in exactly one.
+    pub(crate) fn send_transient(
+        &self,
+        room: Option<&str>,
+        event: &str,
+        body: &Body<'_>,
+    ) -> Result<bool, Superseded> {
+        self.sessions.memberships().send_transient(&self.session, self.generation, room, event, body)
+    }
+
     /// Makes a message look as if it had been published; returns its `seq`.
     pub(crate) fn pretend_published(&self, room: Option<&str>, cid: Option<&str>) -> Result<u64, Superseded> {
         self.sessions.memberships().pretend_published(&self.session, self.generation, room, cid)

@@ -171,6 +171,24 @@ impl Memberships {
         }))
     }
 
+    /// Sends a member's transient frame. Returns whether the member is in this room or, without a room, in exactly one.
+    pub(super) fn send_transient(
+        &self,
+        session: &Session,
+        generation: Generation,
+        room: Option<&str>,
+        event: &str,
+        body: &Body<'_>,
+    ) -> Result<bool, Superseded> {
+        let state = session.state_of(generation)?;
+        let Some(membership) = state.memberships.active(room) else { return Ok(false) };
+        let frame = body.frame(&membership.tail, session.id(), membership.room.id());
+        if self.rooms.send_transient(&membership.room, event, &frame) == Err(NotPublished::BatchFull) {
+            self.context.counters.transient_dropped.add(1);
+        }
+        Ok(true)
+    }
+
     /// Makes a message look as if it had been published.
     pub(super) fn pretend_published(
         &self,

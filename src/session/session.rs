@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
-use crate::delivery::{Batch, LiveRoom, Recipient};
+use crate::delivery::{Batch, LiveRoom, Recipient, TransientBatch};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
 use crate::protocol::close::LeaveReason;
@@ -265,6 +265,11 @@ impl Recipient for Session {
 
     fn deliver(&self, room: &LiveRoom, batch: &Batch) {
         self.with_socket(|socket| socket.deliver(room, batch));
+    }
+
+    fn deliver_transients(&self, room: &LiveRoom, batch: &TransientBatch) {
+        let frames = batch.for_member(self.id, self.subprotocol);
+        self.with_socket(|socket| socket.deliver_transients(room, batch.seq(), frames));
     }
 
     fn fail(&self) {

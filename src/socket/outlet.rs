@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::protocol::frame::frame_len;
 use crate::socket::Transport;
 use crate::socket::send_queue::{Kind, Lane, Overflow, SendQueue, Size};
 
@@ -88,6 +89,24 @@ impl Outlet {
     #[inline]
     pub(super) fn write(&mut self, frames: &[u8]) -> usize {
         if self.queue.is_empty() { self.write_now(frames) } else { 0 }
+    }
+
+    /// Writes whole frames, and drops those that the I/O does not accept. Returns how many.
+    pub(super) fn write_or_drop(&mut self, frames: &[u8]) -> u64 {
+        if frames.is_empty() {
+            return 0;
+        }
+        let (written, mut end, mut dropped) = (self.write(frames), 0, 0);
+        while end < written {
+            end += frame_len(&frames[end..]);
+        }
+        // A frame that was begun has to be finished.
+        self.queue.push_control(&frames[written..end]);
+        while end < frames.len() {
+            end += frame_len(&frames[end..]);
+            dropped += 1;
+        }
+        dropped
     }
 
     /// Keeps whole frames of which this many bytes were written. Returns how many frames of rooms were

@@ -181,6 +181,15 @@ impl Socket {
         }
     }
 
+    /// Writes transient frames, which follow the room's frame with this `seq`, as far as the I/O accepts them now.
+    pub(crate) fn deliver_transients(&mut self, room: &LiveRoom, seq: u64, frames: [&[u8]; 2]) {
+        let is_next = self.subscriptions.find(room).is_some_and(|subscription| subscription.is_at(seq));
+        if is_next && !self.is_mute() {
+            let dropped = frames.map(|frames| self.outlet.write_or_drop(frames)).iter().sum();
+            self.context.counters.transient_dropped.add(dropped);
+        }
+    }
+
     /// Writes frames that are for this client only. If they concern a room, they follow those of the room.
     pub(crate) fn send(&mut self, room: Option<&LiveRoom>, frames: &Bytes) {
         self.write(Kind::Own, room, frames, 0);

@@ -130,6 +130,11 @@ impl Subscription {
         Some(frames)
     }
 
+    /// Whether the latest frame that the socket has had is the one with this `seq`.
+    pub(super) fn is_at(&self, seq: u64) -> bool {
+        self.waiting.is_none() && self.seq == seq
+    }
+
     #[cold]
     fn keep_waiting(&mut self, batch: &Batch) {
         self.waiting.get_or_insert_default().push(batch.clone());

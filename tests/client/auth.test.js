@@ -3,11 +3,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ChatError } from '../../src/browser/chat-rooms.js';
-import { attempted, beats, begin, came, comeBack, enter, entered, own, said, settled, welcome, World } from './world.js';
+import { attempted, beats, begin, came, comeBack, enter, entered, left, own, said, settled, welcome, World } from './world.js';
 
 const NO_AUTH = (message) => ({ event: 'noAuth', message });
-/** The member is out of its room. */
-const EXPIRED = { event: 'noAuth', message: 'the token has expired', roomId: 'tea' };
+/** The token has expired: the member is removed from its room, and told to authenticate. */
+function expire(socket) {
+  socket.say({ event: 'left', roomId: 'tea', code: 'token_expired', message: 'the token has expired' });
+  socket.say(NO_AUTH('the token has expired'));
+}
 const AUTH = (message) => ({ event: 'auth', message });
 
 /** A token function that counts: T1, T2, ... */
@@ -123,7 +126,7 @@ test('a function that has no token any more ends it', async () => {
   let token = 'T1';
   const { room } = await enter(world, { token: () => token });
   token = null;
-  world.socket.say(EXPIRED);
+  expire(world.socket);
   assert.equal(room.state, 'outside');
   await settled();
   assert.deepEqual([room.state, room.reason.code, room.reason.message], ['closed', 'no_auth', 'the token has expired']);
@@ -265,8 +268,8 @@ test('out of the room for an expired token, it authenticates and enters again wi
   const { room, heard, states } = await enter(world, { token: tokens() });
   const sending = room.send('under way');
   const [message] = world.socket.take();
-  world.socket.say(EXPIRED);
-  assert.deepEqual([room.state, room.reason.code], ['outside', 'no_auth']);
+  expire(world.socket);
+  assert.deepEqual([room.state, room.reason.code], ['outside', 'token_expired']);
   await settled();
   assert.deepEqual(world.socket.take(), [AUTH('T2')]);
   world.socket.say(NO_AUTH('authenticate first')); // The answer to the message.
@@ -276,14 +279,14 @@ test('out of the room for an expired token, it authenticates and enters again wi
   assert.deepEqual(world.socket.take(), [{ event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } }]);
   world.socket.say(entered(3, { member: '2', recovered: true, replayed: 2 }));
   assert.equal(room.state, 'online');
-  world.socket.say({ event: 'out', name: 'ann', num: 0, member: '1', seq: 2 });
+  world.socket.say(left(2, '1'));
   world.socket.say(said(3, 'meanwhile'));
   assert.deepEqual(world.socket.take(), [message], 'it was not in the replay');
   world.socket.say({ event: 'ack', cid: message.cid, seq: 5 });
   assert.deepEqual(await sending, { seq: 5 });
   world.socket.say(came(4, '2'));
   assert.deepEqual(heard.map(({ type }) => type), ['out', 'message', 'enter']);
-  assert.deepEqual([states, world.sockets.length], [['online', 'outside: no_auth', 'online'], 1]);
+  assert.deepEqual([states, world.sockets.length], [['online', 'outside: token_expired', 'online'], 1]);
 });
 
 test('a token that expires while the next one is on its way', async () => {
@@ -294,7 +297,7 @@ test('a token that expires while the next one is on its way', async () => {
   world.socket.say({ event: 'expiring', in: 10 });
   await world.pass(100);
   assert.deepEqual(world.socket.take(), [AUTH('T2')]);
-  world.socket.say(EXPIRED); // Said before the new one arrived.
+  expire(world.socket); // Said before the new one arrived.
   world.socket.say({ event: 'authenticated' });
   assert.deepEqual(world.socket.take(), [{ event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } }]);
   world.socket.say(entered(2, { member: '2', recovered: true, replayed: 1 }));
@@ -313,7 +316,7 @@ test('the room was left for an expired token, and so was the next one refused', 
   await world.pass(0);
   const [message, auth] = world.socket.take();
   assert.deepEqual([message.message, auth], ['under way', AUTH('T2')]);
-  world.socket.say(EXPIRED);
+  expire(world.socket);
   world.socket.say(NO_AUTH('authenticate first')); // The answer to the message.
   await settled();
   assert.deepEqual(world.socket.take(), []);
@@ -332,7 +335,7 @@ test('a message that is under way may have come with the replay', async () => {
   assert.deepEqual(world.socket.take(), [a], 'the session knows it');
   world.socket.say(own(2, 'a', a.cid));
   await sending;
-  world.socket.say(EXPIRED);
+  expire(world.socket);
   await settled();
   assert.deepEqual(world.socket.take(), [AUTH('T3')]);
   world.socket.say(NO_AUTH('authenticate first')); // The answer to the message.
@@ -350,7 +353,7 @@ test('closed for an expired token, it asks for one token and comes back with it'
       if (moment === answersAfter) waiting[1]('T2');
       await settled();
     };
-    world.socket.say(EXPIRED);
+    expire(world.socket);
     await answerAfter('the frame');
     assert.deepEqual(world.socket.take(), answersAfter === 'the frame' ? [AUTH('T2')] : []);
     world.socket.end(4504, 'the token has expired');
@@ -364,7 +367,7 @@ test('closed for an expired token, it asks for one token and comes back with it'
     world.socket.say(welcome('2'));
     world.socket.say(entered(2, { member: '2', recovered: true, replayed: 1 }));
     assert.deepEqual([room.state, waiting.length], ['online', 2], answersAfter);
-    assert.deepEqual(states, ['online', 'outside: no_auth', 'reconnecting: no_auth', 'online']);
+    assert.deepEqual(states, ['online', 'outside: token_expired', 'reconnecting: no_auth', 'online']);
   }
 });
 
@@ -376,7 +379,7 @@ test('a renewal that is under way when the server closes is not wasted', async (
   world.socket.say({ event: 'expiring', in: 10 });
   await world.pass(0);
   assert.deepEqual(world.socket.take(), [AUTH('T2')]);
-  world.socket.say(EXPIRED);
+  expire(world.socket);
   world.socket.end(4504, 'the token has expired');
   await attempted(world);
   world.socket.accept();
@@ -520,7 +523,7 @@ test('a renewal that is put off is sent later, and nobody notices', async () => 
 test('out of the room for an expired token, one that is put off is sent later', async () => {
   const world = new World();
   const { room, states } = await enter(world, { token: tokens() });
-  world.socket.say(EXPIRED);
+  expire(world.socket);
   await settled();
   world.socket.take();
   world.socket.say(LATER(700));
@@ -530,15 +533,15 @@ test('out of the room for an expired token, one that is put off is sent later', 
   assert.deepEqual(world.socket.take(), [{ event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } }]);
   world.socket.say(entered(1, { member: '2', recovered: true, replayed: 0 }));
   assert.equal(room.state, 'online');
-  assert.deepEqual(states, ['online', 'outside: no_auth', 'outside: rate_limited', 'online']);
+  assert.deepEqual(states, ['online', 'outside: token_expired', 'outside: rate_limited', 'online']);
 });
 
 test('without a function it stays outside until the server closes', async () => {
   const world = new World();
   const { room, states } = await enter(world, { token: 'T' });
-  world.socket.say(EXPIRED);
+  expire(world.socket);
   world.socket.end(4502, 'never authenticated');
-  assert.deepEqual(states, ['online', 'outside: no_auth', 'closed: no_auth']);
+  assert.deepEqual(states, ['online', 'outside: token_expired', 'closed: no_auth']);
   assert.deepEqual([room.reason.closeCode, room.reason.message], [4502, 'the token has expired']);
 });
 

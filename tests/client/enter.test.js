@@ -77,12 +77,14 @@ test('options that are missing or wrong are refused with a clear error', async (
     assert.ok(error.message.includes(says), error.message);
     return true;
   });
-  await rejects(connect('/chat'), '`name` is missing');
-  await rejects(connect('/chat', {}), '`name` is missing');
+  await rejects(connect('/chat', { room: 'tea' }), '`name` is missing');
+  await rejects(connect('/chat', { room: 'tea', name: undefined }), '`name` is missing');
+  await rejects(connect('/chat', { history: 9 }), '`name` is missing');
   for (const options of [null, 'ann', 7, ['ann'], () => {}]) await rejects(connect('/chat', options), 'options must be an object');
   const wrong = {
     name: [null, 7, {}, ['ann'], Symbol('ann')],
     room: [null, {}, [], NaN, Infinity, true],
+    history: [null, -1, 1.5, NaN, '9'],
     token: [7, {}, true],
     signal: [null, {}, 'abort', new AbortController()],
     on: [null, 'message', () => {}, [], { message: 'hi' }, { message: 7 }],
@@ -108,28 +110,28 @@ test('options may be left out as undefined, and a token and handlers as null too
     await settled();
     world.socket.accept();
     world.socket.say(welcome('1'));
-    world.socket.say(entered(0));
+    world.socket.say(entered(0, { roomId: '' }));
     assert.equal((await promise).state, 'online');
   }
 });
 
-test('room numbers stay numbers, and no room is no key', async () => {
-  for (const [room, expected] of [[42, { roomId: 42 }], [undefined, {}], ['', { roomId: '' }]]) {
+test('the id of a room is sent as a string, and no room is the one with the empty id', async () => {
+  for (const [room, roomId] of [[42, '42'], [undefined, ''], ['', '']]) {
     const world = new World();
     begin(world, { room });
     world.socket.accept();
     world.socket.say(welcome('1'));
-    assert.deepEqual(world.socket.take(), [{ event: 'enter', message: 'ann', ...expected }]);
+    assert.deepEqual(world.socket.take(), [{ event: 'enter', message: 'ann', roomId }]);
   }
 });
 
 test('most refusals of the first enter are final', async () => {
-  for (const code of ['denied', 'bad_name', 'bad_room_id', 'name_taken', 'room_full', 'too_many_rooms']) {
+  for (const code of ['denied', 'bad_name', 'bad_room_id', 'name_taken', 'room_full', 'too_many_rooms', 'too_many_memberships']) {
     const world = new World();
     const { promise, states } = begin(world);
     world.socket.accept();
     world.socket.say(welcome('1'));
-    world.socket.say({ event: 'error', code, message: 'no' });
+    world.socket.say({ event: 'error', code, message: 'no', roomId: 'tea' });
     await assert.rejects(promise, { name: 'ChatError', code, message: 'no' });
     assert.deepEqual(states, [`closed: ${code}`]);
     assert.equal(world.socket.closedWith, 1000);
@@ -145,7 +147,7 @@ test('refusals of the first enter that pass are tried again on the same connecti
     world.socket.accept();
     world.socket.say(welcome('1'));
     world.socket.take();
-    world.socket.say({ event: 'error', code, message: 'later', retryAfter });
+    world.socket.say({ event: 'error', code, message: 'later', roomId: 'tea', retryAfter });
     assert.deepEqual(states, [`connecting: ${code}`]);
     await world.pass(delay - 1);
     assert.deepEqual(world.socket.take(), [], code);
@@ -231,9 +233,9 @@ test('an enter that is refused for the moment is an attempt too', async () => {
   const { promise } = begin(world, { maxAttempts: 2 });
   world.socket.accept();
   world.socket.say(welcome('1'));
-  world.socket.say({ event: 'error', code: 'internal', message: 'oh' });
+  world.socket.say({ event: 'error', code: 'internal', message: 'oh', roomId: 'tea' });
   await world.pass(1_000);
-  world.socket.say({ event: 'error', code: 'internal', message: 'oh' });
+  world.socket.say({ event: 'error', code: 'internal', message: 'oh', roomId: 'tea' });
   await assert.rejects(promise, { code: 'gave_up', message: 'gave up after 2 attempts: oh' });
 });
 
@@ -256,7 +258,7 @@ test('an attempt that is never answered is given up, wherever it got stuck', asy
     if (steps > 0) world.socket.accept();
     if (steps > 1) world.socket.say(welcome('1'));
     await world.pass(14_000);
-    if (steps > 0) world.socket.say(ping(0)); // Heartbeats are no answer.
+    if (steps > 0) world.socket.say(ping()); // Heartbeats are no answer.
     assert.equal(world.socket.closedWith, null, where);
     await world.pass(1_000);
     assert.equal(world.sockets[0].closedWith, 4000, where);

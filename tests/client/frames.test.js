@@ -16,7 +16,7 @@ test('a frame reaches the handlers of its event and those of all frames', async 
   const { room } = await enter(world);
   const seen = listen(room, 'message', 'typing', 'out', '__proto__', 'constructor', '*');
   ['message', 'typing', 'out', '__proto__', 'constructor', 'toString'].forEach((event, n) => {
-    world.socket.say({ event, name: 'bob', num: 2, member: 'b', seq: n + 2 });
+    world.socket.say({ event, roomId: 'tea', name: 'bob', num: 2, member: 'b', seq: n + 2 });
   });
   assert.deepEqual(seen, [
     'message: message', '*: message', 'typing: typing', '*: typing', 'out: out', '*: out', '__proto__: __proto__', '*: __proto__',
@@ -29,7 +29,7 @@ test('a frame that is named like an event of the client only reaches the handler
   const { room } = await enter(world);
   const seen = listen(room, 'state', 'gap', 'overflow', '*');
   ['state', 'gap', 'overflow', '*'].forEach((event, n) => {
-    world.socket.say({ event, name: 'bob', num: 2, member: 'b', seq: n + 2 });
+    world.socket.say({ event, roomId: 'tea', name: 'bob', num: 2, member: 'b', seq: n + 2 });
   });
   assert.deepEqual(seen, ['*: state', '*: gap', '*: overflow', '*: *']);
   assert.equal(room.position.seq, 5);
@@ -45,8 +45,8 @@ test('events of the protocol never reach the application', async () => {
   world.socket.say({ event: 'welcome', connection: '1' });
   world.socket.say(entered(1, { resumed: true, recovered: true }));
   world.socket.say({ event: 'ack', cid: 'x', seq: 1 });
-  world.socket.say({ event: 'lagged', missed: 1 });
-  world.socket.say(ping(1));
+  world.socket.say({ event: 'lagged', roomId: 'tea', missed: 1 });
+  world.socket.say(ping());
   world.socket.say({ event: 'error', code: 'internal', message: 'oh' });
   world.socket.say({ event: 'noAuth', message: 'no' });
   assert.deepEqual(seen, []);
@@ -57,7 +57,7 @@ test('the host may speak to one connection, also outside of the room', async () 
   const { room } = await enter(world);
   const seen = listen(room, 'typing', '*');
   world.socket.say({ event: 'typing' });
-  world.socket.say({ event: 'error', code: 'denied', message: 'no', roomId: 'tea' });
+  world.socket.say({ event: 'left', roomId: 'tea', code: 'denied', message: 'no' });
   world.socket.say({ event: 'typing' });
   world.socket.say({ why: 'an object without an event' });
   assert.deepEqual(seen, ['typing: typing', '*: typing', 'typing: typing', '*: typing', '*: ?']);
@@ -88,7 +88,7 @@ test('a handler is taken away again, and one that throws harms no other', async 
 test('frames that can\'t be read are reported, and are no reason to go', async () => {
   const world = new World();
   const { room, heard } = await enter(world);
-  const unreadable = ['', 'null', '[]', '7', '"text"', '{"event":"message"', '{"event":"message","message":"\\x","seq":2}', new ArrayBuffer(8)];
+  const unreadable = ['', 'null', '[]', '7', '"text"', '{"event":"message"', '{"event":"message","message":"\\x","roomId":"tea","seq":2}', new ArrayBuffer(8)];
   for (const data of unreadable) world.socket.sayText(data);
   assert.deepEqual(heard.map(({ type, value }) => `${type}: ${value.code}`), unreadable.map(() => 'error: bad_frame'));
   assert.deepEqual([room.state, room.member, room.position.seq], ['online', '1', 1]);
@@ -99,7 +99,7 @@ test('frames that can\'t be read are reported, and are no reason to go', async (
 test('a frame of the room that can\'t be read is a gap of one', async () => {
   const world = new World();
   const { room, heard } = await enter(world);
-  world.socket.sayText('{"event":"message","message":"\\x","seq":2}');
+  world.socket.sayText('{"event":"message","message":"\\x","roomId":"tea","seq":2}');
   world.socket.say(said(3, 'after'));
   assert.deepEqual(heard.map(({ type }) => type), ['error', 'gap', 'message']);
   assert.deepEqual(heard[1].value, { before: { epoch: 'E', seq: 1 }, after: { epoch: 'E', seq: 2 } });
@@ -124,7 +124,7 @@ test('a replay with a frame that can\'t be read comes to its end all the same', 
   world.socket.end();
   await comeBack(world, '2', entered(3, { member: '2', recovered: true, replayed: 2 }));
   world.socket.say(said(2, 'before'));
-  world.socket.sayText('{"event":"message","message":"\\x","seq":3}');
+  world.socket.sayText('{"event":"message","message":"\\x","roomId":"tea","seq":3}');
   assert.deepEqual(world.socket.take(), [a], 'what was not in the replay is sent again');
   world.socket.say({ event: 'ack', cid: a.cid, seq: 4 });
   assert.deepEqual(await sending, { seq: 4 });
@@ -136,8 +136,8 @@ test('a frame without an event has its place in the room', async () => {
   const world = new World();
   const { room } = await enter(world);
   const seen = listen(room, 'message', 'undefined', '*');
-  world.socket.say({ text: 'from the host', num: 1, seq: 2 });
-  world.socket.say({ event: 7, num: 1, seq: 3 });
+  world.socket.say({ text: 'from the host', num: 1, roomId: 'tea', seq: 2 });
+  world.socket.say({ event: 7, num: 1, roomId: 'tea', seq: 3 });
   world.socket.say(said(4, 'after'));
   assert.deepEqual(seen, ['*: ?', '*: 7', 'message: message', '*: message']);
   assert.equal(room.position.seq, 4);
@@ -164,8 +164,8 @@ test('after a handler has left, no frame comes', async () => {
 
 test('a handler may leave, whatever it is told', async () => {
   for (const [type, frame] of [
-    ['message', said(2, 'x')], ['*', said(2, 'x')], ['gap', { event: 'lagged', missed: 1 }], ['error', { event: 'error', code: 'x', message: 'y' }],
-    ['state', { event: 'noAuth', message: 'expired', roomId: 'tea' }], ['error', null],
+    ['message', said(2, 'x')], ['*', said(2, 'x')], ['gap', { event: 'lagged', roomId: 'tea', missed: 1 }], ['error', { event: 'error', code: 'x', message: 'y' }],
+    ['state', { event: 'left', roomId: 'tea', code: 'token_expired', message: 'expired' }], ['error', null],
   ]) {
     const world = new World();
     const { room } = await enter(world);

@@ -9,24 +9,24 @@ const PONG = { event: 'heartbeat', message: 'pong' };
 
 const isProbed = (socket) => socket.sent.some(({ event, message }) => event === 'heartbeat' && message === 'ping');
 
-test('heartbeats are answered from the first on, and count who is online', async () => {
+test('heartbeats are answered from the first on, and say nothing about rooms', async () => {
   const world = new World();
   const { outcome } = begin(world);
   world.socket.accept();
-  world.socket.say(ping(0));
+  world.socket.say(ping());
   assert.deepEqual(world.socket.sent, [PONG]);
   world.socket.say(welcome('1'));
   world.socket.say(entered(0));
   await world.pass(0);
-  world.socket.say(ping(5));
-  assert.equal(outcome.room.online, 5);
+  world.socket.say({ ...ping(), num: 5 });
+  assert.equal(outcome.room.online, 1);
   world.socket.say({ event: 'heartbeat', message: 'pong' });
   assert.equal(world.socket.sent.filter(({ message }) => message === 'pong').length, 2, 'an answer is not answered');
   world.socket.end();
   await attempted(world);
   world.socket.accept();
-  world.socket.say(ping(0));
-  assert.equal(outcome.room.online, 5, 'outside of the room nothing is known of it');
+  world.socket.say(ping());
+  assert.equal(outcome.room.online, 1);
 });
 
 test('a server that freezes is noticed within interval and timeout', async () => {
@@ -100,13 +100,13 @@ test('each connection that fell silent makes the next one more patient', async (
 test('a slow network gets its message', async () => {
   const world = new World();
   const { room, heard } = await enter(world);
-  world.socket.say(ping(1));
+  world.socket.say(ping());
   await world.pass(3_000); // 60 kB at 20 kB/s. Heartbeats wait behind them.
   for (let seq = 2; seq < 8; seq += 1) {
     if (room.state !== 'online') {
       await attempted(world);
       world.socket.accept();
-      world.socket.say(ping(0));
+      world.socket.say(ping());
       world.socket.say(welcome('2'));
       world.socket.say(entered(2, { resumed: true, recovered: true }));
       await world.pass(3_000);
@@ -236,7 +236,7 @@ test('a page that wakes up with several events at once probes once', async () =>
   world.tell('visibilitychange', world.document);
   assert.equal(room.state, 'online');
   await world.pass(500);
-  world.socket.say(ping(1));
+  world.socket.say(ping());
   await world.pass(2_000);
   assert.equal(room.state, 'online');
   await world.pass(1_000);
@@ -249,7 +249,7 @@ test('a frame between two late wake-ups gives a new second look', async () => {
   for (let n = 0; n < 5; n += 1) {
     await world.sleep(10_000);
     assert.equal(room.state, 'online');
-    world.socket.say(ping(1));
+    world.socket.say(ping());
     await beats(world, 3);
   }
   assert.equal(world.sockets.length, 1);

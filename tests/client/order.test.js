@@ -3,21 +3,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { generator } from './server.js';
 import { begin, LIMITS, NO_RATES, settled, World } from './world.js';
 
 const ROUNDS = Number(process.env.CHAT_ROUNDS ?? 500);
 const MESSAGES = 40;
-
-/** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
-function generator(seed) {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** One room with its history, and one session of the client under test. */
 class Server {
@@ -35,8 +25,8 @@ class Server {
   }
 
   publish(frame) {
-    this.log.push({ ...frame, num: 1, seq: this.log.length + 1 });
-    if (this.session?.link) this.session.link.out.push(this.log.at(-1));
+    this.log.push({ ...frame, num: 1, roomId: 'tea', seq: this.log.length + 1 });
+    if (this.session?.link?.isInRoom) this.session.link.out.push(this.log.at(-1));
     return this.log.length;
   }
 
@@ -55,7 +45,9 @@ class Server {
       link.out.push({ event: 'noAuth', message: 'authenticate first' });
       return;
     }
+    if (frame.event === 'resume') return this.resume(link, frame);
     if (frame.event === 'enter') return this.enter(link, frame);
+    assert.equal(frame.roomId, 'tea');
     if (this.session?.link !== link) {
       link.out.push({ event: 'error', code: 'not_entered', message: 'enter first', cid: frame.cid });
       return;
@@ -81,8 +73,16 @@ class Server {
     link.out.push(isAccepted ? { event: 'authenticated' } : { event: 'noAuth', message: 'refused' });
   }
 
-  enter(link, { since, resume = [] }) {
-    const resumed = this.session !== null && resume.includes(this.session.token);
+  resume(link, { message: tokens }) {
+    assert.equal(this.session?.link === link, false, 'before it enters');
+    const isResumed = this.session !== null && tokens.includes(this.session.token);
+    if (isResumed) this.session = { ...this.session, token: link.token, link };
+    link.out.push({ event: 'resumed', ...(isResumed && { member: this.session.member }), rooms: isResumed ? [{ roomId: 'tea', name: 'ann' }] : [] });
+  }
+
+  enter(link, { roomId, since }) {
+    assert.equal(roomId, 'tea');
+    const resumed = this.session?.link === link;
     if (!resumed && this.session) this.expire();
     if (!resumed) this.cids.clear();
     const member = resumed ? this.session.member : `member ${this.entries += 1}`;
@@ -93,6 +93,7 @@ class Server {
     });
     if (since) link.out.push(...this.log.slice(since.seq));
     this.session = { token: link.token, member, link };
+    link.isInRoom = true;
     if (resumed) return;
     this.publish({ event: 'enter', message: 'ann', name: 'ann', member });
   }
@@ -107,7 +108,7 @@ class Server {
   putOut() {
     const { link } = this.session;
     this.expire();
-    link.out.push({ event: 'error', code: 'internal', message: 'enter again', roomId: 'tea' });
+    link.out.push({ event: 'left', roomId: 'tea', code: 'internal', message: 'enter again' });
   }
 
   /** The member's token expires soon, or has expired: then its connection is closed, or waits for another one. */
@@ -116,15 +117,17 @@ class Server {
     this.expiries += 1;
     if (this.random() < 0.5) return link.out.push({ event: 'expiring', in: 100 });
     this.expire();
-    link.out.push({ event: 'noAuth', message: 'the token has expired', roomId: 'tea' });
+    link.out.push({ event: 'left', roomId: 'tea', code: 'token_expired', message: 'the token has expired' });
+    link.out.push({ event: 'noAuth', message: 'the token has expired' });
     link.isAuthenticated = false;
     if (this.random() < 0.5) link.closesWith = 4504;
   }
 
   /** The resume window is over. */
   expire() {
-    const { member } = this.session;
+    const { member, link } = this.session;
     this.session = null;
+    if (link) link.isInRoom = false;
     this.publish({ event: 'out', name: 'ann', member });
   }
 }
@@ -141,7 +144,7 @@ class Network {
   adopt() {
     for (const socket of this.world.sockets) {
       if (this.links.has(socket)) continue;
-      const link = { socket, in: [], out: [], token: null, isAuthenticated: false, closesWith: null };
+      const link = { socket, in: [], out: [], token: null, isAuthenticated: false, isInRoom: false, closesWith: null };
       socket.onsent = (frame) => link.in.push(frame);
       socket.onclosedbyclient = () => this.cut(link);
       this.links.set(socket, link);

@@ -2,9 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { attempted, beats, came, comeBack, enter, entered, said, settled, welcome, World } from './world.js';
+import { attempted, beats, came, comeBack, enter, entered, left, said, settled, welcome, World } from './world.js';
 
-const PUT_OUT = (code, more = {}) => ({ event: 'error', code, message: 'so it is', roomId: 'tea', ...more });
+const PUT_OUT = (code, more = {}) => ({ event: 'left', roomId: 'tea', code, message: 'so it is', ...more });
+/** A refused enter. */
+const REFUSED = (code, message) => ({ event: 'error', code, message, roomId: 'tea' });
 const AGAIN = { event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } };
 
 test('a member that is put out of the room is outside, and stays there', async () => {
@@ -26,7 +28,7 @@ test('the application may have it enter again', async () => {
   room.enter();
   room.enter();
   assert.deepEqual(world.socket.take(), [AGAIN]);
-  world.socket.say({ event: 'error', code: 'denied', message: 'still' });
+  world.socket.say(REFUSED('denied', 'still'));
   assert.deepEqual([room.state, room.reason.message], ['outside', 'still']);
   room.enter();
   assert.deepEqual(world.socket.take(), [AGAIN]);
@@ -64,7 +66,7 @@ test('what is sent outside waits, and what was under way is sent again in the ro
   world.socket.take();
   world.socket.say(entered(2, { member: '2', recovered: true, replayed: 1 }));
   assert.deepEqual(world.socket.take(), [], 'it may be in the replay');
-  world.socket.say({ event: 'out', name: 'ann', num: 0, member: '1', seq: 2 });
+  world.socket.say(left(2, '1'));
   const sent = world.socket.take();
   assert.deepEqual(sent.map(({ message }) => message), ['a', 'b']);
   sent.forEach(({ cid }, n) => world.socket.say({ event: 'ack', cid, seq: n + 4 }));
@@ -89,26 +91,26 @@ test('a lost connection brings it back into the room, or ends it if that is deni
   const { room, states } = await enter(world);
   world.socket.say(PUT_OUT('denied'));
   world.socket.end(4002, 'no room was entered in time');
-  const asked = await comeBack(world, '2', entered(1, { member: '2' }));
-  assert.equal(asked.event, 'enter');
+  const sent = await comeBack(world, '2', entered(1, { member: '2' }));
+  assert.deepEqual(sent, { resume: ['token 1'], enter: AGAIN });
   assert.equal(room.state, 'online');
 
   world.socket.say(PUT_OUT('denied'));
   world.socket.end();
-  await comeBack(world, '3', { event: 'error', code: 'denied', message: 'banned' });
+  await comeBack(world, '3', REFUSED('denied', 'banned'));
   assert.deepEqual([room.state, room.reason.code, room.reason.message], ['closed', 'denied', 'banned']);
   assert.deepEqual(states, ['online', 'outside: denied', 'reconnecting: lost', 'online', 'outside: denied', 'reconnecting: lost', 'closed: denied']);
 });
 
 test('on coming back, only what cannot pass is final', async () => {
   const codes = {
-    denied: 'closed', bad_name: 'closed', bad_room_id: 'closed', name_taken: 'outside', room_full: 'outside', too_many_rooms: 'outside', internal: 'outside',
+    denied: 'closed', bad_name: 'closed', bad_room_id: 'closed', name_taken: 'outside', room_full: 'outside', too_many_rooms: 'outside', too_many_memberships: 'outside', internal: 'outside',
   };
   for (const [code, state] of Object.entries(codes)) {
     const world = new World();
     const { room } = await enter(world);
     world.socket.end();
-    await comeBack(world, '2', { event: 'error', code, message: 'no' });
+    await comeBack(world, '2', REFUSED(code, 'no'));
     assert.deepEqual([room.state, room.reason.code], [state, code]);
     await beats(world, 2);
     const again = world.socket.take();
@@ -126,7 +128,7 @@ test('an enter that is refused again and again is tried more and more rarely', a
   world.socket.say(welcome('2'));
   const delays = [];
   for (let n = 0; n < 6; n += 1) {
-    world.socket.say({ event: 'error', code: 'room_full', message: 'no' });
+    world.socket.say(REFUSED('room_full', 'no'));
     delays.push(room.retryAt - world.now);
     while (room.retryAt) await beats(world, 1);
   }
@@ -152,7 +154,7 @@ test('time outside of the room does not begin the backoff anew', async () => {
   const { room } = await enter(world);
   const delays = [];
   for (let n = 0; n < 5; n += 1) {
-    world.socket.say(n === 0 ? PUT_OUT('internal') : { event: 'error', code: 'internal', message: 'no' });
+    world.socket.say(n === 0 ? PUT_OUT('internal') : REFUSED('internal', 'no'));
     delays.push(room.retryAt - world.now);
     while (room.retryAt) await beats(world, 1);
   }
@@ -174,11 +176,11 @@ test('frames of the room that come late are not its frames any more', async () =
   const { room, heard } = await enter(world);
   world.socket.say(PUT_OUT('denied'));
   world.socket.say(said(2, 'late'));
-  world.socket.say({ event: 'lagged', missed: 3 });
+  world.socket.say({ event: 'lagged', roomId: 'tea', missed: 3 });
   assert.deepEqual([heard, room.position.seq], [[], 1]);
   room.enter();
   world.socket.say(entered(3, { member: '2', recovered: true, replayed: 2 }));
-  for (const frame of [said(2, 'late'), { event: 'out', name: 'ann', num: 0, member: '1', seq: 3 }, came(4, '2')]) world.socket.say(frame);
+  for (const frame of [said(2, 'late'), left(3, '1'), came(4, '2')]) world.socket.say(frame);
   assert.deepEqual(heard.map(({ value }) => value.seq), [2, 3, 4]);
 });
 

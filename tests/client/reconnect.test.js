@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mayReturn } from '../../src/browser/chat-rooms.js';
-import { attempted, beats, begin, came, comeBack, enter, entered, left, said, settled, welcome, World } from './world.js';
+import { attempted, beats, begin, came, comeBack, enter, entered, left, said, settled, welcome, welcomed, World } from './world.js';
 
 /** When each of so many failing attempts begins after the last one has failed. */
 async function delays(world, count) {
@@ -241,7 +241,7 @@ test('a page that the browser may restore keeps its session, and comes back when
   assert.equal(room.state, 'online');
 });
 
-test('resume tokens are kept until an enter is answered', async () => {
+test('resume tokens are kept until an enter or a resume is answered', async () => {
   const world = new World();
   await enter(world);
   const asked = [];
@@ -249,8 +249,7 @@ test('resume tokens are kept until an enter is answered', async () => {
     world.socket.end();
     await attempted(world);
     world.socket.accept();
-    world.socket.say(welcome(String(n)));
-    asked.push(world.socket.take()[0]);
+    asked.push(await welcomed(world, String(n)));
   }
   const tokens = (...ids) => ids.map((id) => `token ${id}`);
   assert.deepEqual(asked[0].resume, tokens(1));
@@ -263,7 +262,7 @@ test('resume tokens are kept until an enter is answered', async () => {
   world.socket.say(entered(1, { resumed: true, recovered: true }));
   world.socket.end();
   const again = await comeBack(world, '13', entered(1));
-  assert.deepEqual(again, { event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 }, resume: tokens(12) });
+  assert.deepEqual(again, { resume: tokens(12), enter: { event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } } });
 });
 
 test('an enter that was never answered may have been the first', async () => {
@@ -273,7 +272,7 @@ test('an enter that was never answered may have been the first', async () => {
   world.socket.say(welcome('1'));
   world.socket.end();
   const asked = await comeBack(world, '2', entered(5, { resumed: true }));
-  assert.deepEqual(asked, { event: 'enter', message: 'ann', roomId: 'tea', resume: ['token 1'] });
+  assert.deepEqual(asked, { resume: ['token 1'], enter: { event: 'enter', message: 'ann', roomId: 'tea' } });
   assert.equal(outcome.room.position.seq, 5);
 });
 
@@ -282,7 +281,7 @@ test('a server without a resume window gives no resume tokens', async () => {
   await enter(world, {}, { resume: undefined, resumeWindow: 0 });
   world.socket.end();
   const asked = await comeBack(world, '2', entered(1), { resume: undefined, resumeWindow: 0 });
-  assert.deepEqual(asked, { event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } });
+  assert.deepEqual(asked, { resume: undefined, enter: { event: 'enter', message: 'ann', roomId: 'tea', since: { epoch: 'E', seq: 1 } } });
 });
 
 test('what was missed comes once, and in order', async () => {
@@ -292,7 +291,7 @@ test('what was missed comes once, and in order', async () => {
   world.socket.say(said(2, 'a'));
   world.socket.end();
   const asked = await comeBack(world, '2', entered(4, { resumed: true, recovered: true, num: 7 }));
-  assert.deepEqual(asked.since, { epoch: 'E', seq: 2 });
+  assert.deepEqual(asked.enter.since, { epoch: 'E', seq: 2 });
   for (const frame of [said(2, 'a'), said(3, 'b'), said(4, 'c'), said(4, 'c'), said(5, 'd', { num: 8 })]) {
     assert.equal(room.online, 7, 'what was counted then does not count now');
     world.socket.say(frame);
@@ -345,9 +344,9 @@ test('what was missed for good is told', async () => {
 test('what the server has dropped is a gap, and no reason to go', async () => {
   const world = new World();
   const { room, heard } = await enter(world);
-  for (const missed of ['3', -3, null, undefined]) world.socket.say({ event: 'lagged', missed });
+  for (const missed of ['3', -3, null, undefined]) world.socket.say({ event: 'lagged', roomId: 'tea', missed });
   assert.deepEqual(heard, []);
-  world.socket.say({ event: 'lagged', missed: 3 });
+  world.socket.say({ event: 'lagged', roomId: 'tea', missed: 3 });
   world.socket.say(said(5, 'after'));
   assert.deepEqual(heard.map(({ type }) => type), ['gap', 'message']);
   assert.deepEqual(heard[0].value, { before: { epoch: 'E', seq: 1 }, after: { epoch: 'E', seq: 4 } });
@@ -360,7 +359,7 @@ test('a jump in the order is made good by coming back', async () => {
   world.socket.say(said(3, 'too early'));
   assert.deepEqual([heard, room.state, room.reason.code, world.socket.closedWith], [[], 'reconnecting', 'gap', 4000]);
   const asked = await comeBack(world, '2', entered(3, { resumed: true, recovered: true }));
-  assert.deepEqual(asked.since, { epoch: 'E', seq: 1 });
+  assert.deepEqual(asked.enter.since, { epoch: 'E', seq: 1 });
   world.socket.say(said(2, 'lost'));
   world.socket.say(said(3, 'too early'));
   assert.deepEqual(heard.map(({ value }) => value.message), ['lost', 'too early']);
@@ -386,20 +385,21 @@ test('every enter after the first says where the client is', async () => {
   const last = () => ({ epoch: 'E', seq: room.position.seq });
   const answer = (seq, more) => world.socket.say(entered(seq, { resumed: true, recovered: true, replayed: 0, ...more }));
   world.socket.say(said(2, 'x'));
-  world.socket.say({ event: 'error', code: 'internal', message: 'put out', roomId: 'tea' });
+  world.socket.say({ event: 'left', roomId: 'tea', code: 'internal', message: 'put out' });
   await world.pass(500);
   assert.deepEqual(world.socket.take().map(({ since }) => since), [last()], 'put out');
-  world.socket.say({ event: 'error', code: 'internal', message: 'no' });
+  world.socket.say({ event: 'error', code: 'internal', message: 'no', roomId: 'tea' });
   await world.pass(1_000);
   assert.deepEqual(world.socket.take().map(({ since }) => since), [last()], 'refused');
   answer(3, { replayed: 1 });
   world.socket.say(said(3, 'x'));
-  world.socket.say({ event: 'noAuth', message: 'expired', roomId: 'tea' });
+  world.socket.say({ event: 'left', roomId: 'tea', code: 'token_expired', message: 'expired' });
+  world.socket.say({ event: 'noAuth', message: 'expired' });
   await settled();
   world.socket.say({ event: 'authenticated' });
   assert.deepEqual(world.socket.take().map(({ since }) => since), [undefined, last()], 'expired');
   answer(3);
-  world.socket.say({ event: 'error', code: 'denied', message: 'put out', roomId: 'tea' });
+  world.socket.say({ event: 'left', roomId: 'tea', code: 'denied', message: 'put out' });
   room.enter();
   assert.deepEqual(world.socket.take().map(({ since }) => since), [last()], 'by the application');
   answer(3);
@@ -407,7 +407,7 @@ test('every enter after the first says where the client is', async () => {
   await attempted(world);
   world.socket.accept();
   world.socket.say(welcome('2'));
-  assert.deepEqual(world.socket.take().map(({ since }) => since), [undefined, last()], 'lost');
+  assert.deepEqual(world.socket.take().map(({ event, since }) => [event, since]), [['auth', undefined], ['resume', undefined], ['enter', last()]], 'lost');
 });
 
 test('an answer to an enter in the room repeats no frame and skips none', async () => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { begin, settled, World } from './world.js';
+import { begin, ping, settled, World } from './world.js';
 
 const FOLDER = new URL('../transcripts/', import.meta.url);
 /** Longer than the client waits for anything. */
@@ -137,7 +137,7 @@ class Play {
 
   beat() {
     for (const socket of this.sockets.values()) {
-      if (socket.readyState === 1) socket.say({ event: 'heartbeat', message: 'ping', num: this.begun.outcome.room?.online ?? 0 });
+      if (socket.readyState === 1) socket.say(ping());
     }
   }
 

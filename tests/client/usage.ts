@@ -1,11 +1,12 @@
 // Checked by tsc, never run: every part of the client as its types promise it, and what they forbid.
 import { ChatError, connect, mayReturn } from '../../src/browser/chat-rooms.js';
-import type { Frame, FrameInfo, Handlers, Position, Room, State, StateEvent } from '../../src/browser/chat-rooms.js';
+import type { Chat, ChatOptions, Frame, FrameInfo, Handlers, Position, Room, State, StateEvent } from '../../src/browser/chat-rooms.js';
 
 export async function talk(giveUp: AbortSignal): Promise<void> {
   const room: Room = await connect('/chat', {
     name: 'ann',
     room: 42,
+    history: 20,
     token: async () => (await fetch('/token')).text(),
     signal: giveUp,
     on: {
@@ -20,8 +21,8 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
     attemptTimeout: 5_000,
     backoff: { cap: 60_000 },
   });
-  const stop: () => void = room.on('message', (frame, { own, replayed }) => {
-    const mine: boolean = own && !replayed;
+  const stop: () => void = room.on('message', (frame, { own, replayed, history }) => {
+    const mine: boolean = own && !replayed && !history;
     show(frame.name ?? 'the host', frame.message, mine);
   });
   room.on('enter', (frame) => show(frame.num));
@@ -46,8 +47,8 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
   await connect('/chat', { name: 'ann', on: { state: (state: string) => show(state) } });
   // @ts-expect-error: it has to enter under a name
   await connect('/chat', { room: 'tea' });
-  // @ts-expect-error: it has to have options
-  await connect('/chat');
+  // @ts-expect-error: a room needs a name
+  await connect('/chat', { history: 20 });
   await connect('/chat', { name: 'ann', token: localStorage.getItem('token') });
   // @ts-expect-error: a misspelt option
   await connect('/chat', { name: 'ann', rooms: 'tea' });
@@ -57,6 +58,25 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
   room.state = 'online';
   // @ts-expect-error: the error is no frame
   room.on('error', (error) => show(error.name.event));
+}
+
+export async function talkInRooms(giveUp: AbortSignal): Promise<void> {
+  const options: ChatOptions = { token: 'T', on: { state: ({ state }) => show(state), banner: (frame) => show(frame.message) } };
+  const chat: Chat = await connect(new URL('wss://chat.test'), options);
+  const tea: Room = await chat.join('tea', { name: 'ann', history: 50, signal: giveUp, on: { message: (frame) => show(frame.roomId) } });
+  const numbered: Room = await chat.join(42, { name: 'ann' });
+  const stop: () => void = chat.on('*', (frame) => show(frame.event));
+  chat.on('error', (error) => show(error.code));
+  for (const { id, state } of chat.rooms) show(id, state);
+  show(tea.id, numbered.id, chat.state, chat.reason?.code, chat.retryAt);
+  stop();
+  tea.leave();
+  chat.close();
+  const other: Chat = await connect('/chat');
+  // @ts-expect-error: a chat has no messages of its own
+  await other.send('hi');
+  // @ts-expect-error: it has to enter under a name
+  await other.join('tea');
 }
 
 export function explain(error: unknown): string {

@@ -1,6 +1,7 @@
 // What stands in for the browser: a clock that only moves when told, sockets whose other end is the
 // test, and a page that can be hidden, frozen and cut off.
 
+import assert from 'node:assert/strict';
 import { connect } from '../../src/browser/chat-rooms.js';
 
 export const PROTOCOL = 'chat-rooms.v1';
@@ -147,7 +148,7 @@ class FakeSocket {
   }
 }
 
-export const LIMITS = { messageBytes: 65_536, nameBytes: 128, roomIdBytes: 128, cidBytes: 64, cids: 128 };
+export const LIMITS = { messageBytes: 65_536, nameBytes: 128, roomIdBytes: 128, cidBytes: 64, cids: 128, rooms: 64 };
 export const RATES = { messages: 100, bytes: 262_144, burst: 2 };
 export const NO_RATES = { messages: null, bytes: null, burst: 2 };
 
@@ -166,12 +167,12 @@ export function entered(seq, settings = {}) {
 }
 
 /** A message of another member. */
-export const said = (seq, message, more = {}) => ({ event: 'message', message, name: 'bob', num: 2, member: 'b', seq, ...more });
+export const said = (seq, message, more = {}) => ({ event: 'message', message, roomId: 'tea', name: 'bob', num: 2, member: 'b', seq, ...more });
 /** A message of the client under test. */
 export const own = (seq, message, cid, more = {}) => said(seq, message, { name: 'ann', member: '1', cid, ...more });
-export const came = (seq, member, more = {}) => ({ event: 'enter', message: 'ann', name: 'ann', num: 1, member, seq, ...more });
-export const left = (seq, member, more = {}) => ({ event: 'out', name: 'ann', num: 0, member, seq, ...more });
-export const ping = (num) => ({ event: 'heartbeat', message: 'ping', num });
+export const came = (seq, member, more = {}) => ({ event: 'enter', message: 'ann', roomId: 'tea', name: 'ann', num: 1, member, seq, ...more });
+export const left = (seq, member, more = {}) => ({ event: 'out', name: 'ann', num: 0, member, roomId: 'tea', seq, ...more });
+export const ping = () => ({ event: 'heartbeat', message: 'ping' });
 
 /** Begins to enter. `heard` collects what the application is told, `outcome` how `connect` ends. */
 export function begin(world, options = {}) {
@@ -214,14 +215,34 @@ export async function attempted(world) {
   while (world.socket.readyState !== 0) await world.pass(100);
 }
 
-/** Comes back on the next socket, whose other end may be served, and returns its enter. */
+/** Says the welcome, and returns what the client sends then: `resume` has the tokens, `enter` the enter. */
+export async function welcomed(world, connection, settings = {}) {
+  const { socket } = world;
+  socket.say(welcome(connection, settings));
+  const frames = socket.take();
+  // Where the buckets are empty, the client waits.
+  while (!frames.some(({ event }) => event === 'enter')) {
+    await world.pass(10);
+    socket.say(ping());
+    frames.push(...socket.take());
+  }
+  const requests = frames.filter(({ event }) => event === 'resume' || event === 'enter');
+  assert.ok(requests.findLastIndex(({ event }) => event === 'resume') <= 0, 'it resumes before it enters');
+  const of = (wanted) => requests.find(({ event }) => event === wanted);
+  return { resume: of('resume')?.message, enter: of('enter') };
+}
+
+/** Comes back on the next socket, whose other end may be served. Returns what it has sent, as `welcomed` does. */
 export async function comeBack(world, connection, answer, settings = {}, serve = () => {}) {
   await attempted(world);
   serve(world.socket);
   world.socket.accept();
-  world.socket.say(welcome(connection, settings));
-  const [asked] = world.socket.take();
+  const sent = await welcomed(world, connection, settings);
+  if (sent.resume) {
+    const isResumed = answer.event === 'entered' && answer.resumed;
+    world.socket.say({ event: 'resumed', ...(isResumed && { member: answer.member }), rooms: isResumed ? [{ roomId: 'tea', name: 'ann' }] : [] });
+  }
   world.socket.say(answer);
   await settled();
-  return asked;
+  return sent;
 }

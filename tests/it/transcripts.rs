@@ -1,25 +1,32 @@
 //! The golden transcripts, played against the server: the test sends the clients' frames and compares the server's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
-use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, History, Recovery};
+use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, Heartbeat, History, Limits, Recovery};
 
 use crate::support::{Client, Next, run_other_tasks};
 
 /// A transcript being played.
 struct Play {
     rooms: ChatRooms,
+    /// The rooms that the host lets nobody enter.
+    denied: Denials,
     clients: BTreeMap<String, Client>,
+    /// Frames that have arrived before those of other rooms that come first in the transcript.
+    early: BTreeMap<String, VecDeque<Value>>,
     /// The values of the transcript's placeholders.
     placeholders: HashMap<String, String>,
     /// How many frames of the server were compared.
     compared: usize,
 }
+
+type Denials = Arc<Mutex<BTreeSet<String>>>;
 
 #[tokio::test(start_paused = true)]
 async fn the_server_follows_every_transcript() {
@@ -27,7 +34,7 @@ async fn the_server_follows_every_transcript() {
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.file_name().unwrap() != "README.md");
     // A transcript that is lost or renamed must not go unnoticed.
-    assert!(files.len() >= 10, "{files:?}");
+    assert!(files.len() >= 18, "{files:?}");
     for file in files {
         let name = file.file_name().unwrap().to_string_lossy();
         assert!(name.ends_with(".jsonl"), "{name} is not a transcript");
@@ -41,9 +48,12 @@ async fn play(name: &str, text: &str) -> usize {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#') && !line.is_empty());
     let mut steps = lines.map(|(n, line)| (n + 1, serde_json::from_str::<Value>(line).expect(line)));
     let (_, head) = steps.next().expect("a head");
+    let denied = Denials::default();
     let mut play = Play {
-        rooms: rooms(&head["server"]),
+        rooms: rooms(&head["server"], denied.clone()),
+        denied,
         clients: BTreeMap::new(),
+        early: BTreeMap::new(),
         placeholders: HashMap::new(),
         compared: 0,
     };
@@ -54,8 +64,8 @@ async fn play(name: &str, text: &str) -> usize {
     play.compared
 }
 
-fn rooms(settings: &Value) -> ChatRooms {
-    let mut recovery = Recovery::default();
+fn rooms(settings: &Value, denied: Denials) -> ChatRooms {
+    let (mut recovery, mut limits) = (Recovery::default(), Limits::default());
     let (mut heartbeat, mut v1_heartbeat) = (Heartbeat::default(), Heartbeat::wide_internet());
     for (key, value) in settings.as_object().unwrap() {
         let n = value.as_u64().unwrap();
@@ -64,10 +74,23 @@ fn rooms(settings: &Value) -> ChatRooms {
             "heartbeat" => heartbeat = Heartbeat::every(Duration::from_millis(n)),
             "v1Heartbeat" => v1_heartbeat = Heartbeat::every(Duration::from_millis(n)),
             "history" => recovery = recovery.history(History::last(n as usize)),
+            "rooms" => limits = limits.max_memberships(n as usize),
             other => panic!("unknown setting: {other}"),
         }
     }
-    ChatRooms::builder().heartbeat(heartbeat).v1_heartbeat(v1_heartbeat).recovery(recovery).build().unwrap()
+    let policy =
+        move |request: &EnterRequest<'_>| match denied.lock().unwrap().contains(request.room().as_str()) {
+            true => Err(Denied::new("the host lets nobody enter this room")),
+            false => Ok(()),
+        };
+    ChatRooms::builder()
+        .heartbeat(heartbeat)
+        .v1_heartbeat(v1_heartbeat)
+        .recovery(recovery)
+        .limits(limits)
+        .policy(policy)
+        .build()
+        .unwrap()
 }
 
 impl Play {
@@ -80,10 +103,8 @@ impl Play {
             let frame = self.outgoing(&step["frame"]);
             self.client(at, name).send(frame).await;
         } else if let Some(name) = name_of("to") {
-            match self.client(at, name).next_or_close().await {
-                Next::Frame(frame) => self.compare(at, &step["frame"], &frame),
-                Next::Closed(code) => panic!("{at}: closed with {code}"),
-            }
+            let frame = self.next_of(at, name, &step["frame"]["roomId"]).await;
+            self.compare(at, &step["frame"], &frame);
         } else if let Some(name) = name_of("cut") {
             self.clients.remove(name).expect(at).disconnect().await;
         } else if let Some(name) = name_of("close") {
@@ -93,6 +114,13 @@ impl Play {
                 client.close_with(code).await;
             } else {
                 assert_eq!(client.close_code().await, code, "{at}");
+            }
+        } else if let Some(action) = name_of("host") {
+            let room = name_of("room").expect(at);
+            match action {
+                "close" => assert!(self.rooms.close_room(room) > 0, "{at}"),
+                "deny" => assert!(self.denied.lock().unwrap().insert(room.into()), "{at}"),
+                _ => panic!("{at}: unknown action of the host: {action}"),
             }
         } else if let Some(millis) = step["pass"].as_u64() {
             self.pass(Duration::from_millis(millis)).await;
@@ -104,6 +132,23 @@ impl Play {
 
     fn client(&mut self, at: &str, name: &str) -> &mut Client {
         self.clients.get_mut(name).unwrap_or_else(|| panic!("{at}: {name} is not open"))
+    }
+
+    /// The next frame of a room, or the next one that concerns no room. There is no order between them.
+    async fn next_of(&mut self, at: &str, name: &str, room: &Value) -> Value {
+        let mut early = self.early.remove(name).unwrap_or_default();
+        let frame = match early.iter().position(|frame| frame["roomId"] == *room) {
+            Some(n) => early.remove(n).unwrap(),
+            None => loop {
+                match self.client(at, name).next_or_close().await {
+                    Next::Frame(frame) if frame["roomId"] == *room => break frame,
+                    Next::Frame(frame) => early.push_back(frame),
+                    Next::Closed(code) => panic!("{at}: closed with {code} after {early:?}"),
+                }
+            },
+        };
+        self.early.insert(name.into(), early);
+        frame
     }
 
     async fn open(&self, subprotocol: Option<&str>) -> Client {
@@ -123,7 +168,12 @@ impl Play {
     }
 
     fn compare(&mut self, at: &str, expected: &Value, actual: &Value) {
-        let matches = matches(expected, actual, &mut self.placeholders);
+        let mut actual = actual.clone();
+        if let Some(rooms) = actual.get_mut("rooms").and_then(Value::as_array_mut) {
+            // They come in any order.
+            rooms.sort_by_key(|room| room["roomId"].as_str().map(str::to_owned));
+        }
+        let matches = matches(expected, &actual, &mut self.placeholders);
         assert!(matches, "{at}:\nexpected {expected}\nactual   {actual}\nwith {:?}", self.placeholders);
         self.compared += 1;
     }
@@ -142,6 +192,8 @@ impl Play {
     /// Asserts that the transcript has every frame that the server has sent.
     async fn assert_no_more_frames(&mut self, name: &str) {
         run_other_tasks().await;
+        self.early.retain(|_, frames| !frames.is_empty());
+        assert!(self.early.is_empty(), "{name}: {:?}", self.early);
         for (client, connection) in &mut self.clients {
             println!("{name}: {client} has only heartbeats left");
             connection.answer_heartbeats().await;

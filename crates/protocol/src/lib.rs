@@ -39,5 +39,8 @@ pub const MAX_CID_BYTES: usize = 64;
 /// messages than this unacknowledged may have one published twice after a lost connection.
 pub const MAX_CIDS: usize = 128;
 
+/// The maximum length of a frame with a transient event, as the client sends it, in bytes.
+pub const MAX_TRANSIENT_BYTES: usize = 1024;
+
 /// The maximum number of resume tokens in one `resume`.
 pub const MAX_RESUME_TOKENS: usize = 8;

@@ -59,6 +59,10 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_UNIQUE_NAMES", default_value = "off")]
     unique_names: Unique,
 
+    /// Event that is of no use later, such as `typing`: not in the history, not acknowledged [repeatable]
+    #[arg(long, env = "CHAT_TRANSIENT_EVENTS", value_delimiter = ',', value_name = "EVENT")]
+    transient_events: Vec<String>,
+
     /// What to log: a level, or levels for targets, such as `info,tower_chat_rooms=debug`
     #[arg(long, env = "CHAT_LOG", default_value = "info")]
     log: String,
@@ -114,6 +118,7 @@ impl Options {
             .origins(self.origins()?)
             .trusted_proxies(self.proxies()?)
             .slow_consumer(self.slow_consumer)
+            .transient_events(&self.transient_events)
             .on_expiry(self.tokens.on_expiry.into())
             .unique_names(match self.unique_names {
                 Unique::Off => UniqueNames::Off,

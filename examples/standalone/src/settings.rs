@@ -77,12 +77,13 @@ fn all_options() -> impl Iterator<Item = &'static OptionInfo> {
 }
 
 /// Flags for settings of the crate that are not in its tables.
-const OTHER_FLAGS: [(&str, &str); 5] = [
+const OTHER_FLAGS: [(&str, &str); 6] = [
     ("Origins::any()", "--allow-origin=any"),
     ("the interval of ChatRoomsBuilder::heartbeat", "--heartbeat"),
     ("the timeout of ChatRoomsBuilder::heartbeat", "--heartbeat-timeout"),
     ("the interval of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat"),
     ("the timeout of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat-timeout"),
+    ("ChatRoomsBuilder::transient_events", "--transient-events"),
 ];
 
 /// The text of an error of the crate, with flags in place of the crate's settings.

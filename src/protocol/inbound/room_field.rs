@@ -17,6 +17,13 @@ pub(crate) enum RoomField<'a> {
 }
 
 impl RoomField<'_> {
+    pub(crate) fn id(&self) -> Option<&str> {
+        match self {
+            RoomField::Id(id) => Some(id),
+            RoomField::Invalid | RoomField::OtherKey => None,
+        }
+    }
+
     /// `has_other_key` tells whether there is a key that may be meant to be `roomId`.
     pub(super) fn of(raw: Option<&RawValue>, has_other_key: bool) -> RoomField<'_> {
         let Some(raw) = raw else {

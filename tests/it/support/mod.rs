@@ -30,5 +30,6 @@ pub(crate) use tcp_server::{connect_tcp, next_frame, path_page, raw_request, ser
 pub(crate) use test_io::TestIo;
 pub(crate) use v1_client::{RESUME_WINDOW, V1Client, recovering, recovering_rooms, resumed_and_recovered};
 pub(crate) use v1_frames::{
-    enter_frame, enter_since, leave_frame, left_frame, message_frame, removed_frame, resume_frame, rooms_in,
+    enter_frame, enter_since, leave_frame, message_frame, message_with_cid, removed_frame, resume_frame,
+    rooms_in,
 };

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::Client;
+use tower_chat_rooms::{Admission, ChatRooms};
+
+use super::{Client, run_other_tasks};
 
 pub(crate) fn enter_frame(name: &str, room: &str) -> Value {
     json!({"event": "enter", "message": name, "roomId": room})
@@ -31,19 +33,77 @@ pub(crate) fn resume_frame<'a>(tokens: impl IntoIterator<Item = &'a Value>) -> V
     json!({"event": "resume", "message": tokens.into_iter().collect::<Vec<_>>()})
 }
 
-/// The rooms in the answer to a resume. They are empty if no session was resumed.
+/// The rooms in the answer to a resume, sorted. There are none if no session was resumed.
 pub(crate) fn rooms_in(resumed: &Value) -> Vec<&str> {
     assert_eq!(resumed["event"], "resumed", "{resumed}");
     let rooms = resumed["rooms"].as_array().unwrap();
     assert_eq!(resumed["member"].is_string(), !rooms.is_empty(), "{resumed}");
-    rooms.iter().map(|room| room["roomId"].as_str().unwrap()).collect()
+    let mut ids: Vec<&str> = rooms.iter().map(|room| room["roomId"].as_str().unwrap()).collect();
+    ids.sort();
+    ids
 }
 
 pub(crate) fn message_frame(room: &str, message: impl Into<Value>) -> Value {
     json!({"event": "message", "message": message.into(), "roomId": room})
 }
 
+pub(crate) fn message_with_cid(room: &str, message: impl Into<Value>, cid: &str) -> Value {
+    json!({"event": "message", "message": message.into(), "roomId": room, "cid": cid})
+}
+
 impl Client {
+    /// Connects as an anonymous `chat-rooms.v1` client and enters these rooms. Returns its resume token too.
+    pub(crate) async fn enter_rooms(rooms: &ChatRooms, name: &str, ids: &[&str]) -> (Client, Value) {
+        let (mut client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
+        for id in ids {
+            client.enter_another(name, id).await;
+        }
+        (client, welcome["resume"].clone())
+    }
+
+    /// Enters a room, and reads the answer and its own enter. Returns the answer.
+    pub(crate) async fn enter_another(&mut self, name: &str, room: &str) -> Value {
+        self.send(enter_frame(name, room)).await;
+        let entered = self.next().await;
+        assert_eq!(
+            (&entered["event"], &entered["roomId"], &entered["resumed"]),
+            (&json!("entered"), &json!(room), &json!(false)),
+            "{entered}"
+        );
+        let own = self.next().await;
+        assert_eq!(
+            (&own["event"], &own["roomId"], &own["name"]),
+            (&json!("enter"), &json!(room), &json!(name)),
+            "{own}"
+        );
+        entered
+    }
+
+    /// Leaves a room, and reads the answer.
+    pub(crate) async fn leave(&mut self, room: &str) {
+        self.send(leave_frame(room)).await;
+        assert_eq!(self.next().await, left_frame(room));
+    }
+
+    /// Sends a message to a room, and receives it.
+    pub(crate) async fn say(&mut self, room: &str, message: impl Into<Value>) {
+        let message = message.into();
+        self.send(message_frame(room, message.clone())).await;
+        self.expect_message(room, message).await;
+    }
+
+    /// The next frame is this message in this room.
+    pub(crate) async fn expect_message(&mut self, room: &str, message: impl Into<Value>) {
+        let frame = self.next().await;
+        assert_eq!((&frame["roomId"], &frame["message"]), (&json!(room), &message.into()), "{frame}");
+    }
+
+    /// Asserts that no frame except heartbeats comes after all tasks have run.
+    pub(crate) async fn assert_quiet(&mut self) {
+        run_other_tasks().await;
+        self.answer_heartbeats().await;
+    }
+
     /// Sends resume tokens, and returns the answer.
     pub(crate) async fn resume<'a>(&mut self, tokens: impl IntoIterator<Item = &'a Value>) -> Value {
         self.send(resume_frame(tokens)).await;

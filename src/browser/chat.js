@@ -1,0 +1,254 @@
+// A connection with its rooms, as the application has it.
+
+import { Connection } from './connection.js';
+import { ChatError, CLOSE_LEFT, CLOSE_LOST, gaveUp } from './errors.js';
+import { Events } from './events.js';
+import { Membership } from './membership.js';
+import { readJoinOptions, readUrl } from './options.js';
+import { Outbox } from './outbox.js';
+import { Page } from './page.js';
+import { Retry } from './retry.js';
+import { Room } from './room.js';
+import { Session } from './session.js';
+import { TokenSource } from './token-source.js';
+
+/** Makes connections, one at a time, until it is closed. */
+export class Chat {
+  /** The clock, the sockets and the page: `globalThis`, or what replaces it in a test. */
+  #env;
+  #options;
+  #events = new Events();
+  #session = new Session();
+  #tokens;
+  #outbox;
+  #page;
+  /** Of the next connection. */
+  #retry;
+  /** Null between two attempts. */
+  #connection = null;
+  #timeoutFactor = 1;
+  /** Attempts in a row that did not end in a connection. */
+  #failures = 0;
+  /** The memberships by room id, and the rooms that were entered, by membership. */
+  #memberships = new Map();
+  #rooms = new Map();
+  /** The membership that ends with the connection and the connection with it, in the form for one room. */
+  #only = null;
+  /** `resolve` and `reject` of the promise to open the connection; null once it is settled. */
+  #opening;
+  #state = 'connecting';
+  #reason = null;
+
+  /**
+   * `options` are those of the connection, and `opening` is settled when it is open. In the form for one room, `room` has
+   * the options of the room, and `opening` is settled when it has been entered.
+   */
+  constructor(url, { env, on, signal, token, backoff, ...rest }, room, opening) {
+    this.#env = env;
+    this.#options = { url: readUrl(url, env.location?.href), backoff, ...rest };
+    this.#opening = room ? null : opening;
+    this.#tokens = new TokenSource(token);
+    this.#outbox = new Outbox(env);
+    this.#retry = new Retry(env, backoff);
+    for (const [type, handler] of Object.entries(on)) if (handler) this.on(type, handler);
+    this.#page = new Page(env, {
+      network: () => this.#showNetwork(),
+      woken: () => this.#wake(),
+      left: (isRestorable) => this.#hide(isRestorable),
+    });
+    if (room) this.#only = this.#add(room, opening);
+    const aborted = () => this.#end(abortedBy(signal));
+    if (signal?.aborted) return aborted();
+    this.#page.listen(signal, 'abort', aborted);
+    this.#attempt();
+  }
+
+  get state() { return this.#state; }
+  get reason() { return this.#reason; }
+  get retryAt() { return this.#retry.at; }
+  get rooms() { return [...this.#rooms.values()]; }
+
+  on(type, handler) { return this.#events.on(type, handler); }
+
+  join(room, options) {
+    return new Promise((resolve, reject) => {
+      const { signal, ...read } = readJoinOptions(room, options);
+      const { id } = read;
+      if (this.#state === 'closed') throw new ChatError('closed', 'the chat was closed', { cause: this.#reason });
+      if (this.#memberships.has(id)) {
+        throw new ChatError('already_joined', `the room "${id}" was joined already; leave it first`);
+      }
+      if (signal?.aborted) throw abortedBy(signal);
+      const membership = this.#add(read, { resolve, reject });
+      const aborted = () => this.#leave(membership, abortedBy(signal));
+      signal?.addEventListener('abort', aborted, { signal: membership.ended });
+      this.#connection?.enter(id);
+    });
+  }
+
+  close() { this.#end(leftBy(CLOSE_LEFT)); }
+
+  // ---- Rooms -----------------------------------------------------------------------------------
+
+  #add(room, { resolve, reject }) {
+    const { maxQueue, maxAttempts, backoff } = this.#options;
+    const membership = new Membership({ env: this.#env, outbox: this.#outbox }, { ...room, maxQueue, maxAttempts, backoff }, {
+      enter: () => this.#connection?.enter(room.id),
+      leave: () => this.#leave(membership, leftBy(this.#only ? CLOSE_LEFT : null)),
+      closed: (reason, isRefused) => (isRefused ? this.#remove(membership, reason) : this.#leave(membership, reason)),
+      awayState: (isEntering) => this.#awayState(isEntering),
+      retryAt: () => this.#retry.at,
+      retries: () => this.#retry.count,
+    }, {
+      resolve: () => {
+        this.#rooms.set(membership, new Room(membership));
+        resolve(this.#rooms.get(membership));
+      },
+      reject,
+    });
+    this.#memberships.set(room.id, membership);
+    return membership;
+  }
+
+  /** The client leaves a room. */
+  #leave(membership, reason) {
+    this.#remove(membership, reason);
+    this.#connection?.leave(membership.id);
+  }
+
+  /** The client is not in this room any more. */
+  #remove(membership, reason) {
+    if (membership === this.#only) return this.#end(reason);
+    this.#memberships.delete(membership.id);
+    this.#rooms.delete(membership);
+    membership.end(reason);
+  }
+
+  // ---- Connections -----------------------------------------------------------------------------
+
+  #attempt() {
+    this.#retry.stop();
+    const shared = {
+      env: this.#env, options: this.#options, session: this.#session, tokens: this.#tokens, outbox: this.#outbox,
+      events: this.#only?.events ?? this.#events, rooms: this.#memberships,
+    };
+    this.#connection = new Connection(shared, this.#timeoutFactor, {
+      ready: () => this.#ready(),
+      entered: () => this.#retry.succeed(),
+      outside: (error, isExpired) => this.#outside(error, isExpired),
+      postponed: (error) => this.#postponed(error),
+      lost: (error, when) => this.#reconnect(error, when),
+      ended: (error) => this.#end(error),
+    });
+    this.#connection.open();
+  }
+
+  #ready() {
+    const opening = this.#opening;
+    this.#opening = null;
+    this.#failures = 0;
+    if (this.#state === 'online') return;
+    if (this.#memberships.size === 0) this.#retry.succeed();
+    this.#become('online', null);
+    opening?.resolve(this);
+  }
+
+  #outside(error, isExpired) {
+    this.#become('outside', error);
+    // If the token has expired, the rooms that it concerns know already.
+    if (!isExpired) this.#forEach((membership) => membership.outside(error));
+  }
+
+  #postponed(error) {
+    if (this.#failed(error)) return;
+    this.#become(this.#opening ? this.#awayState(true) : 'outside', error);
+    this.#forEach((membership) => membership.postponed(error));
+  }
+
+  /** Drops the connection and tries again. For `when` see {@link Retry}. */
+  #reconnect(reason, when, code = CLOSE_LOST) {
+    const { isReady } = this.#connection;
+    const isAttempt = reason.code !== 'hidden';
+    this.#drop(code, reason.message);
+    if (!isReady && isAttempt && this.#failed(reason)) return;
+    // A client that is refused by each of its rooms again and again returns more and more rarely.
+    const retries = [...this.#memberships.values()].map((membership) => membership.retries);
+    this.#retry.arm(() => this.#attempt(), { ...when, minCount: retries.length > 0 ? Math.min(...retries) : 0 });
+    this.#become(this.#awayState(this.#opening !== null), reason);
+    this.#forEach((membership) => membership.lost(reason, isAttempt));
+  }
+
+  /** Counts an attempt that did not end in a connection. Returns whether it was the last one. */
+  #failed(reason) {
+    this.#failures += 1;
+    if (this.#failures < this.#options.maxAttempts) return false;
+    this.#end(gaveUp(this.#failures, reason));
+    return true;
+  }
+
+  #end(reason) {
+    if (this.#state === 'closed') return;
+    this.#drop(CLOSE_LEFT);
+    this.#page.close();
+    this.#become('closed', reason);
+    for (const membership of [...this.#memberships.values()]) membership.end(reason);
+    this.#memberships.clear();
+    this.#rooms.clear();
+    this.#opening?.reject(reason);
+    this.#opening = null;
+  }
+
+  #drop(code, text = '') {
+    this.#connection?.close(code, text);
+    this.#timeoutFactor = this.#connection?.timeoutFactor ?? this.#timeoutFactor;
+    this.#connection = null;
+    this.#outbox.disconnect();
+    this.#retry.stop();
+  }
+
+  // ---- The page --------------------------------------------------------------------------------
+
+  /** The network or the page may be back. */
+  #wake() {
+    if (this.#connection) this.#connection.probe();
+    else if (this.#retry.mayRunNow) this.#attempt();
+  }
+
+  /** The session of a page that the browser may restore is kept for the resume window. */
+  #hide(isRestorable) {
+    if (!this.#connection) return;
+    this.#reconnect(new ChatError('hidden', 'the page was left'), {}, isRestorable ? CLOSE_LOST : CLOSE_LEFT);
+  }
+
+  #showNetwork() {
+    const state = this.#awayState(this.#opening !== null);
+    const isAway = ['connecting', 'reconnecting', 'offline'].includes(this.#state);
+    if (isAway && this.#state !== state) this.#become(state, this.#reason);
+    this.#forEach((membership) => membership.showNetwork());
+  }
+
+  // ---- States ----------------------------------------------------------------------------------
+
+  /** The state without a connection of the chat or of a room. */
+  #awayState(isFirst) {
+    if (this.#page.isOffline) return 'offline';
+    return isFirst ? 'connecting' : 'reconnecting';
+  }
+
+  #become(state, reason) {
+    this.#state = state;
+    this.#reason = reason;
+    this.#events.emit('state', { state, reason, retryAt: this.retryAt });
+  }
+
+  /** For each room that a handler does not close meanwhile. */
+  #forEach(tell) {
+    for (const membership of [...this.#memberships.values()]) {
+      if (this.#memberships.get(membership.id) === membership) tell(membership);
+    }
+  }
+}
+
+function leftBy(closeCode) { return new ChatError('left', 'left by the application', { closeCode }); }
+
+function abortedBy({ reason }) { return new ChatError('aborted', 'aborted by the application', { cause: reason }); }

@@ -1,0 +1,108 @@
+// The frames of a room on one connection.
+
+/** Checks the order of the room's frames, and lets the outbox send when it may. */
+export class Subscription {
+  #progress;
+  #outbox;
+  #lane;
+  #events;
+  #transmit;
+  /** The seq of the last frame of the replay. */
+  #replayEnd;
+  /** Whether the server remembers all unacknowledged messages: then they do not have to wait for the replay. */
+  #isAllKnown;
+  /** How many messages of the history are still to come. */
+  #history;
+  /** Whether the room was entered for the first time. A later history repeats what the application has had. */
+  #isFirst;
+  #isSending = false;
+  #hasEnded = false;
+  /** Frames since the last one of the room that could not be read. */
+  #unread = 0;
+
+  /** `transmit` sends a text on the connection. */
+  constructor({ progress, outbox, lane, events }, { replayEnd, isAllKnown, history, isFirst, transmit }) {
+    this.#progress = progress;
+    this.#outbox = outbox;
+    this.#lane = lane;
+    this.#events = events;
+    this.#transmit = transmit;
+    this.#replayEnd = replayEnd;
+    this.#isAllKnown = isAllKnown;
+    this.#history = history;
+    this.#isFirst = isFirst;
+  }
+
+  /** Takes a frame of the room. Returns false if a frame before it is missing. */
+  receive(frame) {
+    const { seq, cid, num, member } = frame;
+    if (this.#isOfHistory(seq)) return this.#receiveHistory(frame);
+    const missing = seq - this.#progress.seq - 1;
+    if (missing < 0) return true;
+    if (missing > this.#unread) return false;
+    if (missing > 0) this.#skip(missing);
+    if (this.#hasEnded) return true; // A handler has left.
+    this.#unread = 0;
+    this.#progress.advance(seq);
+    const replayed = seq <= this.#replayEnd;
+    if (!replayed) this.#progress.setOnline(num);
+    const own = this.#progress.isOwn(member, replayed);
+    if (own) this.#outbox.acknowledge(cid, seq);
+    this.#events.emitFrame(frame, { own, replayed, history: false });
+    this.startSending();
+    return true;
+  }
+
+  /** The server has dropped frames. */
+  lagged(missed) {
+    if (!Number.isInteger(missed) || missed < 1) return;
+    this.#skip(missed);
+    this.startSending();
+  }
+
+  /** A frame could not be read. If it may be of another room, the next seq shows whether it was. In a replay of the
+   * only room, it was one of this room. */
+  unreadable(isOnlyRoom) {
+    if (isOnlyRoom && this.#history > 0) {
+      this.#history -= 1;
+    } else if (isOnlyRoom && this.#progress.seq < this.#replayEnd) {
+      this.lagged(1);
+    } else {
+      this.#unread += 1;
+    }
+  }
+
+  /** Sends as soon as no message can be in the replay any more: messages in the replay must not be sent again. */
+  startSending() {
+    if (this.#hasEnded || this.#isSending) return;
+    if (!this.#isAllKnown && this.#progress.seq < this.#replayEnd) return;
+    this.#isSending = true;
+    this.#outbox.start(this.#lane, this.#transmit, this.#progress.member);
+  }
+
+  end() {
+    this.#hasEnded = true;
+    this.#outbox.stop(this.#lane);
+  }
+
+  /** The history comes first, and is older than everything that follows. */
+  #isOfHistory(seq) {
+    if (seq > this.#replayEnd) this.#history = 0;
+    return this.#history > 0;
+  }
+
+  /** A message from before the client entered: it changes no position and acknowledges nothing. */
+  #receiveHistory(frame) {
+    this.#history -= 1;
+    const own = this.#progress.isOwn(frame.member, true);
+    if (this.#isFirst) this.#events.emitFrame(frame, { own, replayed: false, history: true });
+    return true;
+  }
+
+  /** Frames are gone for good. */
+  #skip(count) {
+    const before = this.#progress.position;
+    this.#progress.advance(before.seq + count);
+    this.#events.emit('gap', { before, after: this.#progress.position });
+  }
+}

@@ -1,0 +1,18 @@
+/// The events to which the host has given a meaning.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EventNames {
+    /// They are sent without a place in the room log.
+    pub(crate) transient: Vec<String>,
+    /// Only the host may send them.
+    pub(crate) host: Vec<String>,
+}
+
+impl EventNames {
+    pub(crate) fn is_transient(&self, event: &str) -> bool {
+        self.transient.iter().any(|name| name == event)
+    }
+
+    pub(crate) fn is_of_host(&self, event: &str) -> bool {
+        self.host.iter().any(|name| name == event)
+    }
+}

@@ -1,0 +1,107 @@
+//! A policy that decides about messages later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tower_chat_rooms::{Admission, ChatRooms, MessageRequest, RoomPolicy, Timeouts, Verdict};
+
+use crate::support::{Client, enter_frame, message_frame};
+
+/// Decides once there is a permit for it.
+struct Slow(Arc<Semaphore>);
+
+impl RoomPolicy for Slow {
+    fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
+        let permits = self.0.clone();
+        match request.event() {
+            "now" => Verdict::allow(),
+            "twice" => Verdict::later(async { Verdict::later(async { Verdict::refuse("no") }) }),
+            "panic" => Verdict::later(async { panic!("a hook panics") }),
+            event => {
+                let is_bad = event == "bad";
+                Verdict::later(async move {
+                    permits.acquire().await.unwrap().forget();
+                    if is_bad { Verdict::refuse("bad") } else { Verdict::allow() }
+                })
+            }
+        }
+    }
+}
+
+async fn member(rooms: &ChatRooms, name: &str) -> Client {
+    let (mut client, _) = Client::connect_v1(rooms, Admission::anonymous()).await;
+    client.send(enter_frame(name, "r")).await;
+    assert_eq!(client.next().await["event"], "entered");
+    assert_eq!(client.next().await["event"], "enter");
+    client
+}
+
+fn slow_rooms() -> (ChatRooms, Arc<Semaphore>) {
+    let permits = Arc::new(Semaphore::new(0));
+    let timeouts = Timeouts::default().hook_timeout(Duration::from_secs(5));
+    (ChatRooms::builder().policy(Slow(permits.clone())).timeouts(timeouts).build().unwrap(), permits)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_senders_order_is_kept_and_others_do_not_wait() {
+    let (rooms, permits) = slow_rooms();
+    let (mut ann, mut bob) = (member(&rooms, "ann").await, member(&rooms, "bob").await);
+    assert_eq!(ann.next().await["name"], "bob");
+    ann.send_at_once([
+        json!({"event": "slow", "message": 1, "roomId": "r", "cid": "1"}),
+        json!({"event": "bad", "message": 2, "roomId": "r", "cid": "2"}),
+        json!({"event": "now", "message": 3, "roomId": "r", "cid": "3"}),
+    ])
+    .await;
+    bob.send(json!({"event": "now", "message": "bob", "roomId": "r"})).await;
+    assert_eq!(bob.next().await["message"], "bob");
+    permits.add_permits(2);
+    assert_eq!(bob.next().await["message"], 1);
+    assert_eq!(bob.next().await["message"], 3);
+    assert_eq!(ann.next().await["message"], "bob");
+    let mut answers = Vec::new();
+    while answers.len() < 3 {
+        let frame = ann.next().await;
+        if frame["event"] == "ack" || frame["event"] == "error" {
+            answers.push((frame["cid"].clone(), frame["code"].clone()));
+        }
+    }
+    let ok = serde_json::Value::Null;
+    assert_eq!(answers, [(json!("1"), ok.clone()), (json!("2"), json!("denied")), (json!("3"), ok)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_takes_too_long_is_an_error() {
+    let (rooms, _permits) = slow_rooms();
+    let mut ann = member(&rooms, "ann").await;
+    ann.send(json!({"event": "slow", "roomId": "r", "cid": "1"})).await;
+    let error = ann.next().await;
+    assert_eq!((&error["code"], &error["cid"]), (&json!("internal"), &json!("1")));
+    ann.send(json!({"event": "twice", "roomId": "r", "cid": "2"})).await;
+    assert_eq!(ann.next().await["code"], "denied");
+    ann.send(message_frame("nowhere", "x")).await;
+    assert_eq!(ann.next().await["code"], "not_entered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_meanwhile_sends_nothing() {
+    let (rooms, permits) = slow_rooms();
+    let (mut ann, mut bob) = (member(&rooms, "ann").await, member(&rooms, "bob").await);
+    ann.send(json!({"event": "slow", "message": 1, "roomId": "r"})).await;
+    ann.disconnect().await;
+    assert_eq!(bob.next().await["event"], "out");
+    permits.add_permits(1);
+    bob.send(json!({"event": "now", "message": 2, "roomId": "r"})).await;
+    assert_eq!(bob.next().await["message"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_ends_the_senders_connection_only() {
+    let (rooms, _permits) = slow_rooms();
+    let (mut ann, mut bob) = (member(&rooms, "ann").await, member(&rooms, "bob").await);
+    ann.send(json!({"event": "panic", "roomId": "r"})).await;
+    assert_eq!(ann.close_code().await, 1011);
+    assert_eq!(bob.next().await["event"], "out");
+}
