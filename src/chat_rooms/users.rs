@@ -27,7 +27,9 @@ impl ChatRooms {
     /// let rooms = ChatRooms::builder().build()?;
     /// assert!(!rooms.is_online("u-17"));
     /// let (ours, theirs) = tokio::io::duplex(1024);
-    /// let connection = tokio::spawn(rooms.serve(ours, Admission::user(User::new("u-17"))));
+    /// let server = rooms.clone();
+    /// let connection =
+    ///     tokio::spawn(async move { server.serve(ours, Admission::user(User::new("u-17"))).await });
     /// # tokio::task::yield_now().await;
     /// assert!(rooms.is_online("u-17"));
     /// drop(theirs);

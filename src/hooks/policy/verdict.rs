@@ -10,7 +10,7 @@ use crate::hooks::policy::BoxFuture;
 use crate::hooks::user::Denied;
 use crate::protocol::host_frame;
 
-/// What happens to a message. Returned by [`RoomPolicy::may_send`].
+/// What happens to a message. Returned by [`RoomPolicy::may_send`](crate::RoomPolicy::may_send).
 #[derive(Debug)]
 pub struct Verdict(pub(crate) Decision);
 
