@@ -42,15 +42,15 @@ export interface Position {
  *
  * * `connecting`: the client tries to enter for the first time;
  * * `online`: in the room;
- * * `outside`: connected, but not in the room: the client was removed, was refused when it came back, or has no valid
- *   token. If `retryAt` is set, or once it has another token, it enters again by itself; otherwise see {@link
- *   Room.enter};
+ * * `outside`: connected, but not in the room: the client was removed, was refused when it came back, or has no
+ *   valid token. If `retryAt` is set, or once it has another token, it enters again by itself; otherwise see
+ *   {@link Room.enter};
  * * `reconnecting`: the connection was lost, and the client tries to reconnect;
  * * `offline`: there is no connection, and the browser reports that there is no network;
  * * `closed`: closed for good; `reason` says why.
  *
  * The state of a chat is that of its connection: `online` means connected and authenticated, `outside` connected
- * without a valid token. /
+ * without a valid token.
  */
 export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'closed';
 
@@ -183,7 +183,7 @@ export interface Chat {
    * Enters a room. Resolves when the room has been entered for the first time. Tries again while there is no
    * connection, or while the server refuses temporarily (`internal`, `rate_limited`). Rejects with a {@link ChatError}
    * if the client was refused for good, the application aborted, the chat was closed, the room was joined already
-   * (`already_joined`), or an option is missing or wrong. /
+   * (`already_joined`), or an option is missing or wrong.
    */
   join(room: string | number, options: JoinOptions): Promise<Room>;
 
@@ -233,7 +233,7 @@ export interface Room {
    * with `closed`. If `connect` has entered the room, this closes the connection; otherwise the connection stays.
    *
    * If there is a connection, the others see the member leave immediately. Otherwise they see it when the client is
-   * connected again, and at the latest when the resume window is over. /
+   * connected again, and at the latest when the resume window is over.
    */
   leave(): void;
 }
@@ -280,7 +280,7 @@ export function mayReturn(code: number): boolean;
  *
  * A browser doesn't tell a page why a handshake was refused. A `chat-rooms.v1` server therefore refuses a token after
  * the handshake (`no_auth`). A server that answers 401 or 403 looks `unreachable`, and in Chromium so does one that
- * doesn't speak `chat-rooms.v1`. /
+ * doesn't speak `chat-rooms.v1`.
  */
 export function connect(url: string | URL, options: ConnectOptions): Promise<Room>;
 
@@ -289,6 +289,6 @@ export function connect(url: string | URL, options: ConnectOptions): Promise<Roo
  * and, if there is one, the token. Tries again while the server can't be reached. Rejects with a {@link ChatError} if
  * the client was refused for good, the application aborted, `maxAttempts` have failed, or an option is wrong.
  *
- * A server closes a connection on which no room is entered in time, by default 10 s; the client then reconnects. /
+ * A server closes a connection on which no room is entered in time, by default 10 s; the client then reconnects.
  */
 export function connect(url: string | URL, options?: ChatOptions): Promise<Chat>;
