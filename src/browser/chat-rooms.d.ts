@@ -49,8 +49,8 @@ export interface Position {
  * * `offline`: there is no connection, and the browser reports that there is no network;
  * * `closed`: closed for good; `reason` says why.
  *
- * The state of a chat is that of its connection: `online` means connected and authenticated, `outside` connected without a
- * valid token.
+ * The state of a chat is that of its connection: `online` means connected and authenticated, `outside` connected
+ * without a valid token.
  */
 export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'closed';
 
@@ -62,8 +62,8 @@ export interface StateEvent {
   readonly retryAt: number | null;
 }
 
-/** Handles a frame of the room, or one that the host sent to this connection only. The latter reaches the handlers of the
- * chat, or of the room if `connect` has entered it. */
+/** Handles a frame of the room, or one that the host sent to this connection only. The latter reaches the handlers of
+ * the chat, or of the room if `connect` has entered it. */
 export type FrameHandler = (frame: Frame, info: FrameInfo) => void;
 
 /** The events that have their own types. Any other name is that of an event that members or the host send. */
@@ -160,8 +160,8 @@ export interface ConnectOptions extends Omit<ChatOptions, 'on'>, JoinOptions {
 export interface SendOptions {
   /** The frame's event. Default: `message`. The protocol's own events are refused with `reserved_event`. */
   event?: string;
-  /** Further keys are sent along. `message`, `roomId`, `cid` and the keys that the server sets (`name`, `num`, `member`, `seq`)
-   * are overwritten. */
+  /** Further keys are sent along. `message`, `roomId`, `cid` and the keys that the server sets (`name`, `num`,
+   * `member`, `seq`) are overwritten. */
   [key: string]: Json | undefined;
 }
 
@@ -180,10 +180,10 @@ export interface Chat {
   on(event: string, handler: FrameHandler): () => void;
 
   /**
-   * Enters a room. Resolves when the room has been entered for the first time. Tries again while there is no connection,
-   * or while the server refuses temporarily (`internal`, `rate_limited`). Rejects with a {@link ChatError} if the client was
-   * refused for good, the application aborted, the chat was closed, the room was joined already (`already_joined`), or an
-   * option is missing or wrong.
+   * Enters a room. Resolves when the room has been entered for the first time. Tries again while there is no
+   * connection, or while the server refuses temporarily (`internal`, `rate_limited`). Rejects with a {@link ChatError}
+   * if the client was refused for good, the application aborted, the chat was closed, the room was joined already
+   * (`already_joined`), or an option is missing or wrong.
    */
   join(room: string | number, options: JoinOptions): Promise<Room>;
 
@@ -229,8 +229,8 @@ export interface Room {
   enter(): void;
 
   /**
-   * Leaves for good. The state is `closed` when this returns. Messages that aren't acknowledged by now are
-   * rejected with `closed`. If `connect` has entered the room, this closes the connection; otherwise the connection stays.
+   * Leaves for good. The state is `closed` when this returns. Messages that aren't acknowledged by now are rejected
+   * with `closed`. If `connect` has entered the room, this closes the connection; otherwise the connection stays.
    *
    * If there is a connection, the others see the member leave immediately. Otherwise they see it when the client is
    * connected again, and at the latest when the resume window is over.
@@ -274,19 +274,20 @@ export function mayReturn(code: number): boolean;
 /**
  * Enters a room on a connection of its own, which is closed when the room is. Resolves when the room has been entered
  * for the first time. Tries again while the server can't be reached or refuses temporarily (`internal`, `rate_limited`,
- * or `unavailable`, which is reserved); the handler `on.state` gets the reasons. Rejects with a {@link ChatError} if the client was refused for good, the application
- * aborted, `maxAttempts` have failed, or an option is missing or wrong.
+ * or `unavailable`, which is reserved); the handler `on.state` gets the reasons. Rejects with a {@link ChatError} if
+ * the client was refused for good, the application aborted, `maxAttempts` have failed, or an option is missing or
+ * wrong.
  *
- * A browser doesn't tell a page why a handshake was refused. A `chat-rooms.v1` server therefore refuses a
- * token after the handshake (`no_auth`). A server that answers 401 or 403 looks `unreachable`, and in Chromium so
- * does one that doesn't speak `chat-rooms.v1`.
+ * A browser doesn't tell a page why a handshake was refused. A `chat-rooms.v1` server therefore refuses a token after
+ * the handshake (`no_auth`). A server that answers 401 or 403 looks `unreachable`, and in Chromium so does one that
+ * doesn't speak `chat-rooms.v1`.
  */
 export function connect(url: string | URL, options: ConnectOptions): Promise<Room>;
 
 /**
  * Opens a connection on which the client can be in several rooms. Resolves when the server has accepted the connection
- * and, if there is one, the token. Tries again while the server can't be reached. Rejects with a {@link ChatError} if the
- * client was refused for good, the application aborted, `maxAttempts` have failed, or an option is wrong.
+ * and, if there is one, the token. Tries again while the server can't be reached. Rejects with a {@link ChatError} if
+ * the client was refused for good, the application aborted, `maxAttempts` have failed, or an option is wrong.
  *
  * A server closes a connection on which no room is entered in time, by default 10 s; the client then reconnects.
  */

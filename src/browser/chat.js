@@ -40,8 +40,8 @@ export class Chat {
   #reason = null;
 
   /**
-   * `options` are those of the connection, and `opening` is settled when it is open. In the form for one room, `room` has
-   * the options of the room, and `opening` is settled when it has been entered.
+   * `options` are those of the connection, and `opening` is settled when it is open. In the form for one room, `room`
+   * has the options of the room, and `opening` is settled when it has been entered.
    */
   constructor(url, { env, on, signal, token, backoff, ...rest }, room, opening) {
     this.#env = env;
@@ -80,7 +80,7 @@ export class Chat {
       }
       if (signal?.aborted) throw abortedBy(signal);
       const membership = this.#add(read, { resolve, reject });
-      const aborted = () => this.#leave(membership, abortedBy(signal));
+      const aborted = () => this.#remove(membership, abortedBy(signal), true);
       signal?.addEventListener('abort', aborted, { signal: membership.ended });
       this.#connection?.enter(id);
     });
@@ -92,10 +92,11 @@ export class Chat {
 
   #add(room, { resolve, reject }) {
     const { maxQueue, maxAttempts, backoff } = this.#options;
-    const membership = new Membership({ env: this.#env, outbox: this.#outbox }, { ...room, maxQueue, maxAttempts, backoff }, {
+    const options = { ...room, maxQueue, maxAttempts, backoff };
+    const membership = new Membership({ env: this.#env, outbox: this.#outbox }, options, {
       enter: () => this.#connection?.enter(room.id),
-      leave: () => this.#leave(membership, leftBy(this.#only ? CLOSE_LEFT : null)),
-      closed: (reason, isRefused) => (isRefused ? this.#remove(membership, reason) : this.#leave(membership, reason)),
+      leave: () => this.#remove(membership, leftBy(this.#only ? CLOSE_LEFT : null), true),
+      closed: (reason, isRefused) => this.#remove(membership, reason, !isRefused),
       awayState: (isEntering) => this.#awayState(isEntering),
       retryAt: () => this.#retry.at,
       retries: () => this.#retry.count,
@@ -110,17 +111,13 @@ export class Chat {
     return membership;
   }
 
-  /** The client leaves a room. */
-  #leave(membership, reason) {
-    this.#remove(membership, reason);
-    this.#connection?.leave(membership.id);
-  }
-
-  /** The client is not in this room any more. */
-  #remove(membership, reason) {
+  /** Closes a membership. `isThere` if the client may be in the room. */
+  #remove(membership, reason, isThere) {
     if (membership === this.#only) return this.#end(reason);
     this.#memberships.delete(membership.id);
     this.#rooms.delete(membership);
+    // First, because a handler may join the room again.
+    if (isThere) this.#connection?.leave(membership.id);
     membership.end(reason);
   }
 

@@ -22,6 +22,8 @@ const AUTH_CODES = new Set([4502, 4504, 4505]);
 const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
 /** Refusals of a message that pass if the server says when. `unavailable` is reserved: no server sends it yet. */
 const PASSING = new Set(['internal', 'unavailable']);
+/** What is told of a frame of the host. */
+const FROM_HOST = Object.freeze({ own: false, replayed: false, history: false });
 /** What a server may say before its welcome, besides heartbeats: it may refuse a token. */
 const BEFORE_WELCOME = new Set(['welcome', 'authenticated', 'noAuth', 'error']);
 /** Refusals of a frame that the server could not read, not even its cid. */
@@ -103,8 +105,8 @@ export class Connection {
   /** The client enters this room, at the latest with the welcome. */
   enter(id) { this.#requests?.enter(id); }
 
-  /** The client is not in this room any more. Before the welcome there is nothing to say: if the session is resumed, the
-   * server says that the client is in the room. */
+  /** The client is not in this room any more. Before the welcome there is nothing to say: if the session is resumed,
+   * the server says that the client is in the room. */
   leave(id) { this.#requests?.leave(id); }
 
   // ---- Opening and closing ---------------------------------------------------------------------
@@ -154,7 +156,8 @@ export class Connection {
     }
     if (!this.#isOpen && code === 1006) {
       const text = "the server is unreachable or refuses this page; a browser can't tell which";
-      return this.#on.lost(new ChatError('unreachable', `no connection to ${this.#options.url}: ${text}`, { closeCode: code }));
+      const where = `no connection to ${this.#options.url}`;
+      return this.#on.lost(new ChatError('unreachable', `${where}: ${text}`, { closeCode: code }));
     }
     // The others in the room may have lost their connections as well.
     const when = readRetry(reason) ?? { spread: this.#hasEntered ? RETURN_SPREAD : 0 };
@@ -190,7 +193,7 @@ export class Connection {
       case 'lagged': return this.#rooms.get(frame.roomId)?.lagged(frame.missed);
       default:
         // The host sent a frame without a seq to this connection only.
-        if (!Number.isInteger(frame.seq)) this.#events.emitFrame(frame, { own: false, replayed: false, history: false });
+        if (!Number.isInteger(frame.seq)) this.#events.emitFrame(frame, FROM_HOST);
         else if (this.#rooms.get(frame.roomId)?.receive(frame) === false) {
           this.#on.lost(new ChatError('gap', 'a frame is missing', { closeCode: CLOSE_LOST }));
         }
@@ -209,7 +212,8 @@ export class Connection {
     const budget = new RateBudget(this.#env, welcome.rates);
     this.#outbox.configure(welcome.limits, budget);
     const shared = {
-      env: this.#env, rooms: this.#rooms, session: this.#session, auth: this.#auth, unanswered: this.#unanswered, budget,
+      env: this.#env, budget,
+      rooms: this.#rooms, session: this.#session, auth: this.#auth, unanswered: this.#unanswered,
     };
     this.#requests = new RoomRequests(shared, welcome.resume, {
       send: (text) => this.#socket.send(text),

@@ -32,8 +32,8 @@ const CHAT_OPTIONS = {
   global: ['an object', isObject],
 };
 
-/** Returns what `connect` is given: options of the connection in `chat` and, in the form for one room, those of the room
- * in `room`, which is null otherwise. There is a default for each that is missing. */
+/** Returns what `connect` is given: options of the connection in `chat` and, in the form for one room, those of the
+ * room in `room`, which is null otherwise. There is a default for each that is missing. */
 export function readConnectOptions(given = {}) {
   const isForOneRoom = !isObject(given) || ['name', 'room', 'history'].some((option) => given[option] !== undefined);
   const call = isForOneRoom ? 'connect(url, { name, room })' : 'connect(url, options)';

@@ -152,7 +152,8 @@ export class Outbox {
     if (!this.#budget) return;
     const now = this.#now();
     const inFlight = this.#inFlight();
-    let free = Math.min(this.#window, this.#maxInFlight) - [...inFlight.values()].reduce((sum, count) => sum + count, 0);
+    const total = [...inFlight.values()].reduce((sum, count) => sum + count, 0);
+    let free = Math.min(this.#window, this.#maxInFlight) - total;
     let next = Infinity;
     for (const [cid, message] of [...this.#messages]) {
       const { lane, size } = message;

@@ -29,7 +29,8 @@ export class RoomRequests {
     this.#unanswered = unanswered;
     this.#token = token;
     this.#on = on;
-    this.#queue = new RequestQueue({ env, budget, unanswered }, { frame: (kind, id) => this.#frame(kind, id), send: on.send });
+    const frame = (kind, id) => this.#frame(kind, id);
+    this.#queue = new RequestQueue({ env, budget, unanswered }, { frame, send: on.send });
   }
 
   /** Whether the client is or was in a room on this connection. */

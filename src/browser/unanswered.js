@@ -38,7 +38,8 @@ export class Unanswered {
 
   /** Whether the client will be in this room once everything is answered, unless it is refused. */
   isEntering(room) {
-    return this.#requests.findLast(({ kind, id }) => id === room && (kind === 'enter' || kind === 'leave'))?.kind === 'enter';
+    const isOf = ({ kind, id }) => id === room && (kind === 'enter' || kind === 'leave');
+    return this.#requests.findLast(isOf)?.kind === 'enter';
   }
 
   #find(kind, id) { return this.#requests.findIndex((request) => request.kind === kind && request.id === id); }

@@ -89,6 +89,39 @@ async fn a_tab_that_was_frozen_for_too_long_comes_back() {
     bob.until("heard.at(-1).message === 'back'").await;
 }
 
+#[tokio::test]
+async fn several_rooms_share_a_connection_through_many_cuts() {
+    let (host, browser) = (Host::start(recovery(LONG)).await, Browser::new().await);
+    let proxy = Proxy::start(host.address()).await;
+    let (ann, bob) = (browser.tab().await, browser.tab().await);
+    for (tab, address, name) in [(&bob, host.address(), "bob"), (&ann, proxy.address(), "ann")] {
+        tab.goto(&format!("http://{address}/")).await;
+        run(tab, &JOIN.replace("NAME", name)).await;
+    }
+
+    for cut in 0..CUTS {
+        run(&ann, &format!("window.done = say({cut}); 0")).await;
+        proxy.cut();
+        run(&ann, "done.then(() => 0)").await;
+    }
+    run(&ann, "rooms.tea.leave()").await;
+    bob.until("heard.tea.at(-1) === 'out ann'").await;
+    run(&ann, "rooms.coffee.send('last').then(() => chat.close())").await;
+    bob.until("heard.coffee.at(-1) === 'out ann'").await;
+
+    let said = (0..CUTS).map(|n| json!(format!("message {n}")));
+    let around = |last: &[&str]| {
+        let first = ["enter bob", "enter ann"].map(|text| json!(text));
+        first
+            .into_iter()
+            .chain(said.clone())
+            .chain(last.iter().map(|text| json!(text)))
+            .collect::<Vec<Value>>()
+    };
+    assert_eq!(run(&bob, "heard.tea").await, json!(around(&["out ann"])));
+    assert_eq!(run(&bob, "heard.coffee").await, json!(around(&["message last", "out ann"])));
+}
+
 /// A resume window for a busy machine, which may need long to come back.
 const LONG: Duration = Duration::from_secs(300);
 
@@ -124,6 +157,18 @@ const ENTER: &str = "{
         const on = { message: note, enter: note, out: note, state: ({ state }) => { returns += state === 'online'; } };
         window.room = await connect('/chat', { name: 'NAME', room: 'tea', backoff: { base: 50, cap: 500 }, on });
     })()}";
+
+const JOIN: &str = "(async () => {
+    const { connect } = await import('/chat-rooms.js');
+    Object.assign(window, { heard: {}, rooms: {} });
+    window.say = (n) => Promise.all(Object.values(rooms).map((room) => room.send(n)));
+    window.chat = await connect('/chat', { backoff: { base: 50, cap: 500 } });
+    for (const id of ['tea', 'coffee']) {
+        heard[id] = [];
+        const note = ({ event, message, name }) => heard[id].push(`${event} ${event === 'message' ? message : name}`);
+        rooms[id] = await chat.join(id, { name: 'NAME', on: { '*': note } });
+    }
+})()";
 
 /// A frozen tab is a hidden one too, which it can't be while somebody seems to look at it.
 async fn set_lifecycle(tab: &Tab, state: &str) {

@@ -232,6 +232,16 @@ test('a room that is left and joined at once is another membership', async () =>
   assert.deepEqual(heard.tea.frames.map(({ event, seq }) => [event, seq]), [['enter', 4]], 'nothing of the time before');
 });
 
+test('a handler may join the room again that was left', async () => {
+  const { server, network, chat, join } = await open();
+  const room = await join('tea');
+  let again;
+  room.on('state', () => { again = chat.join('tea', { name: 'ann' }); });
+  room.leave();
+  await network.pump();
+  assert.deepEqual([(await again).state, members(server, 'tea')], ['online', ['ann']]);
+});
+
 test('one of two rooms is denied when the session is resumed', async () => {
   const { server, network, join, heard, texts, flap } = await open();
   const [tea, coffee] = [await join('tea'), await join('coffee')];
