@@ -127,7 +127,7 @@ impl RoomLog {
 
     /// A frame that may get lost. It has no place in the room.
     pub(super) fn on_transient<T>(&mut self, object: Map<String, Value>, cx: &mut Context<T>) {
-        if !self.backlog.drops_frames() {
+        if !self.backlog.drops_events() {
             cx.outputs.emit(self.key, ClientEvent::Transient(RoomFrame::new(object, false, false)));
         }
     }
@@ -203,7 +203,7 @@ impl RoomLog {
 
     /// Emits an event that no replay contains.
     pub(super) fn emit_unrecoverable<T>(&mut self, event: ClientEvent, cx: &mut Context<T>) {
-        if self.backlog.drops_frames() {
+        if self.backlog.drops_events() {
             self.backlog.lose();
         } else {
             cx.outputs.emit(self.key, event);
