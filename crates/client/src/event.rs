@@ -34,6 +34,9 @@ pub enum ClientEvent {
     Out(RoomFrame),
     /// A message was published in the room. [`RoomFrame::event`] is its event name.
     Message(RoomFrame),
+    /// A member or the host has published a transient event, such as that somebody is typing. It is not part of the
+    /// room log, and may get lost.
+    Transient(RoomFrame),
     /// The host has sent a frame to this connection only. It is not part of the room log. A client of a
     /// [`Chat`](crate::Chat) does not get it: see [`ChatEvent::Direct`].
     Direct(RoomFrame),

@@ -25,6 +25,11 @@ impl Backlog {
         self.drops_frames
     }
 
+    /// Whether an event that no replay contains has to be dropped.
+    pub(super) fn drops_events(&self) -> bool {
+        self.drops_frames || self.is_full
+    }
+
     /// The queue has capacity again. Returns whether frames were dropped.
     pub(super) fn free(&mut self) -> bool {
         self.is_full = false;

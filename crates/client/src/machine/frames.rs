@@ -55,12 +55,19 @@ impl<T> Machine<T> {
     }
 
     fn on_frame(&mut self, object: Map<String, Value>) {
-        let Some(seq) = object.get("seq").and_then(Value::as_u64) else {
-            return self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false, false)));
-        };
+        let Some(seq) = object.get("seq").and_then(Value::as_u64) else { return self.on_other_frame(object) };
         let Some(room) = self.rooms.find(object.get("roomId").and_then(Value::as_str)) else { return };
         let (key, outcome) = (room.key(), room.on_frame(seq, object, &mut self.cx));
         self.conclude(key, outcome);
+    }
+
+    /// A transient frame of a room, or a frame to this connection only.
+    fn on_other_frame(&mut self, object: Map<String, Value>) {
+        let id = object.get("roomId").and_then(Value::as_str);
+        match self.rooms.find(id).filter(|room| id.is_some() && room.is_in()) {
+            Some(room) => room.on_transient(object, &mut self.cx),
+            None => self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false, false))),
+        }
     }
 
     /// A frame that this client can't represent. If it is a frame of a room, it is missed there.

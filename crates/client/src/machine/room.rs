@@ -170,6 +170,10 @@ impl Room {
         self.log.on_frame(seq, object, cx).into()
     }
 
+    pub(super) fn on_transient<T>(&mut self, object: Map<String, Value>, cx: &mut Context<T>) {
+        self.log.on_transient(object, cx);
+    }
+
     /// Whether frames from before the client was in the room are still to come.
     pub(super) fn is_replaying(&self) -> bool {
         self.log.is_replaying()

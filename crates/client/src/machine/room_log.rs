@@ -125,6 +125,13 @@ impl RoomLog {
         Ok(())
     }
 
+    /// A frame that may get lost. It has no place in the room.
+    pub(super) fn on_transient<T>(&mut self, object: Map<String, Value>, cx: &mut Context<T>) {
+        if !self.backlog.drops_events() {
+            cx.outputs.emit(self.key, ClientEvent::Transient(RoomFrame::new(object, false, false)));
+        }
+    }
+
     /// Whether frames from before the client was in the room are still to come.
     pub(super) fn is_replaying(&self) -> bool {
         self.membership.as_ref().is_some_and(Membership::is_replaying)
@@ -196,7 +203,7 @@ impl RoomLog {
 
     /// Emits an event that no replay contains.
     pub(super) fn emit_unrecoverable<T>(&mut self, event: ClientEvent, cx: &mut Context<T>) {
-        if self.backlog.drops_frames() {
+        if self.backlog.drops_events() {
             self.backlog.lose();
         } else {
             cx.outputs.emit(self.key, event);

@@ -6,11 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch::{self, Receiver};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tower_chat_rooms_client::{Client, ClientError, ClientEvent, ClientState, Sending};
+use tower_chat_rooms_client::{ChatHandle, Client, ClientError, ClientEvent, ClientState, Sending};
 
-use crate::scripted_server::{Connection, PATIENCE, Received, ScriptedServer, scripted_server};
+use crate::scripted_server::{
+    Connection, PATIENCE, Received, ScriptedServer, scripted_server, scripted_server_of_chat,
+};
 
 /// A transcript being played.
 struct Play {
@@ -19,11 +22,22 @@ struct Play {
     /// The values of the transcript's placeholders.
     known: HashMap<String, String>,
     heartbeat: Duration,
+    /// The client's name in all rooms.
+    name: String,
+    /// The room that it enters first.
+    first: String,
+    /// Where the client has several rooms.
+    chat: Option<Receiver<Option<ChatHandle>>>,
+    rooms: HashMap<String, Room>,
+    sendings: HashMap<String, Sending>,
+}
+
+/// A room of the client.
+struct Room {
     stage: Stage,
     events: Vec<ClientEvent>,
     /// How many of the events were expected already.
     seen: usize,
-    sendings: HashMap<String, Sending>,
 }
 
 enum Stage {
@@ -47,7 +61,8 @@ async fn the_client_follows_every_transcript() {
         if head.get("client").is_none() {
             continue;
         }
-        let mut play = Play::begin(&head);
+        let has_rooms = text.contains(r#"{"app": "enter""#);
+        let mut play = Play::begin(&head, has_rooms);
         for (line, step) in steps {
             let at = format!("{}:{line}", file.file_name().unwrap().display());
             play.step(&at, &step).await;
@@ -56,29 +71,55 @@ async fn the_client_follows_every_transcript() {
         played += 1;
     }
     // A transcript that is lost or renamed must not go unnoticed.
-    assert!(played >= 10, "{played}");
+    assert!(played >= 18, "{played}");
 }
 
 impl Play {
-    fn begin(head: &Value) -> Play {
-        let (mut builder, server) = scripted_server();
-        for (key, value) in head["client"].as_object().unwrap() {
-            let value = value.as_str().unwrap();
-            builder = match &**key {
-                "name" => builder.name(value),
-                "room" => builder.room(value),
-                "token" => builder.token(value),
-                key => panic!("unknown setting of a client: {key}"),
-            };
-        }
+    fn begin(head: &Value, has_rooms: bool) -> Play {
+        let setting = |key: &str| head["client"][key].as_str().unwrap_or_default().to_owned();
+        let (name, first, token) = (setting("name"), setting("room"), head["client"]["token"].as_str());
+        let mut play = if has_rooms {
+            let (mut builder, server) = scripted_server_of_chat();
+            builder = token.into_iter().fold(builder, |builder, token| builder.token(token));
+            let (handle, handles) = watch::channel(None);
+            let (room, member) = (first.clone(), name.clone());
+            let connecting = tokio::spawn(async move {
+                let mut chat = builder.open().await?;
+                handle.send_replace(Some(chat.handle()));
+                let client = chat.join(room, member).await;
+                // Its events are not those of a room, but it has to stay.
+                tokio::spawn(async move { while chat.recv().await.is_some() {} });
+                client
+            });
+            Play::of(server, Stage::Connecting(connecting), &first, Some(handles))
+        } else {
+            let (mut builder, server) = scripted_server();
+            builder = token
+                .into_iter()
+                .fold(builder.name(&name).room(&first), |builder, token| builder.token(token));
+            let connecting = tokio::spawn(builder.open());
+            Play::of(server, Stage::Connecting(connecting), &first, None)
+        };
+        play.heartbeat = Duration::from_millis(head["server"]["heartbeat"].as_u64().unwrap_or(1000));
+        play.name = name;
+        play
+    }
+
+    fn of(
+        server: ScriptedServer,
+        stage: Stage,
+        first: &str,
+        chat: Option<Receiver<Option<ChatHandle>>>,
+    ) -> Play {
         Play {
             server,
             open: HashMap::new(),
             known: HashMap::new(),
-            heartbeat: Duration::from_millis(head["server"]["heartbeat"].as_u64().unwrap_or(1000)),
-            stage: Stage::Connecting(tokio::spawn(builder.open())),
-            events: Vec::new(),
-            seen: 0,
+            heartbeat: Duration::ZERO,
+            name: String::new(),
+            first: first.to_owned(),
+            chat,
+            rooms: HashMap::from([(first.to_owned(), Room::new(stage))]),
             sendings: HashMap::new(),
         }
     }
@@ -118,14 +159,14 @@ impl Play {
     }
 
     async fn beside(&mut self, at: &str, step: &Value) {
+        if step.get("host").is_some() {
+            return;
+        }
+        let id = step["room"].as_str().or_else(|| step["roomId"].as_str()).unwrap_or(&self.first).to_owned();
         if let Some(ms) = step["pass"].as_u64() {
             tokio::time::sleep(Duration::from_millis(ms)).await;
-        } else if step["app"] == "send" {
-            let sending = self.client(at).await.sender().send(&step["message"]);
-            self.sendings.insert(step["as"].as_str().unwrap().into(), sending);
-        } else if step["app"] == "leave" {
-            let sender = self.client(at).await.sender();
-            tokio::spawn(async move { sender.leave().await });
+        } else if let Some(app) = step["app"].as_str() {
+            self.act(at, app, &id, step).await;
         } else if let Some(name) = step["settled"].as_str() {
             let sending = self.sendings.remove(name).unwrap_or_else(|| panic!("{at}: {name} is unknown"));
             let result = timeout(PATIENCE, sending).await.unwrap_or_else(|_| panic!("{at}: not resolved"));
@@ -136,12 +177,58 @@ impl Play {
             };
             assert_eq!(&settled, step, "{at}");
         } else if let Some(state) = step["state"].as_str() {
-            self.reach(at, state).await;
+            let is_first = id == self.first;
+            self.room(at, &id).reach(at, state, is_first).await;
         } else if step.get("event").is_some() {
-            self.expect(at, step).await;
+            let wanted = fill(step, &mut self.known);
+            self.room(at, &id).expect(at, &wanted).await;
         } else {
             panic!("{at}: unknown step: {step}");
         }
+    }
+
+    /// Lets the application do something.
+    async fn act(&mut self, at: &str, app: &str, id: &str, step: &Value) {
+        match app {
+            "send" => {
+                let sending = self.room(at, id).client(at).await.sender().send(&step["message"]);
+                self.sendings.insert(step["as"].as_str().unwrap().into(), sending);
+            }
+            "enter" => {
+                let chat = self.chat.as_ref().and_then(|chat| chat.borrow().clone()).unwrap();
+                let (id, name) = (id.to_owned(), self.name.clone());
+                let joining = tokio::spawn({
+                    let id = id.clone();
+                    async move { chat.join(id, name).await }
+                });
+                self.rooms.insert(id, Room::new(Stage::Connecting(joining)));
+            }
+            "leave" if step.get("room").is_none() && self.chat.is_some() => {
+                let chat = self.chat.as_ref().and_then(|chat| chat.borrow().clone()).unwrap();
+                tokio::spawn(async move { chat.close().await });
+            }
+            "leave" => {
+                let sender = self.room(at, id).client(at).await.sender();
+                tokio::spawn(async move { sender.leave().await });
+            }
+            app => panic!("{at}: unknown step of the application: {app}"),
+        }
+    }
+
+    fn room(&mut self, at: &str, id: &str) -> &mut Room {
+        self.rooms.get_mut(id).unwrap_or_else(|| panic!("{at}: {id} was not entered"))
+    }
+
+    /// Asserts that the frame is the expected one. Placeholders may get their values from it.
+    fn compare(&mut self, at: &str, expected: &Value, actual: &Value) {
+        learn(expected, actual, &mut self.known);
+        assert_eq!(&fill(expected, &mut self.known), actual, "{at}");
+    }
+}
+
+impl Room {
+    fn new(stage: Stage) -> Room {
+        Room { stage, events: Vec::new(), seen: 0 }
     }
 
     async fn client(&mut self, at: &str) -> &mut Client {
@@ -155,21 +242,25 @@ impl Play {
         }
     }
 
-    /// Waits until the client is in this state.
-    async fn reach(&mut self, at: &str, state: &str) {
+    /// Waits until the client is in this state in the room.
+    async fn reach(&mut self, at: &str, state: &str, is_first: bool) {
         if state == "connecting" {
             return assert!(matches!(self.stage, Stage::Connecting(_)), "{at}");
         }
         if state == "closed"
             && let Stage::Connecting(task) = &mut self.stage
         {
-            // The first connection was refused for good.
+            // The first enter was refused for good.
             assert!(timeout(PATIENCE, task).await.unwrap().unwrap().is_err(), "{at}");
             self.stage = Stage::Refused;
+        }
+        if let (Stage::Refused, "closed") = (&self.stage, state) {
             return;
         }
         let told = |event: &ClientEvent| match event {
             ClientEvent::State(ClientState::Online) => Some("online"),
+            // Unlike other clients, this one can be told to enter again.
+            ClientEvent::State(ClientState::Outside { retry_in: None, .. }) if !is_first => Some("closed"),
             ClientEvent::State(ClientState::Outside { .. }) => Some("outside"),
             ClientEvent::State(ClientState::Reconnecting { .. }) => Some("reconnecting"),
             ClientEvent::State(ClientState::Closed { .. }) => Some("closed"),
@@ -194,7 +285,7 @@ impl Play {
                 };
                 let object = frame.object().clone();
                 let matches = |(key, value)| object.get(key) == Some(value);
-                if fill(wanted, &mut self.known).as_object().unwrap().iter().all(matches) {
+                if wanted.as_object().unwrap().iter().all(matches) {
                     return;
                 }
             }
@@ -206,12 +297,6 @@ impl Play {
         let event = timeout(PATIENCE, self.client(at).await.recv()).await;
         let event = event.unwrap_or_else(|_| panic!("{at}: no event"));
         self.events.push(event.unwrap_or_else(|| panic!("{at}: the client has ended")));
-    }
-
-    /// Asserts that the frame is the expected one. Placeholders may get their values from it.
-    fn compare(&mut self, at: &str, expected: &Value, actual: &Value) {
-        learn(expected, actual, &mut self.known);
-        assert_eq!(&fill(expected, &mut self.known), actual, "{at}");
     }
 }
 

@@ -20,6 +20,27 @@ fn emits_each_frame_once_and_in_order() {
 }
 
 #[test]
+fn transient_frames_have_no_place_in_the_room() {
+    let mut bench = Bench::online();
+    bench.say(
+        json!({"event": "typing", "message": true, "roomId": "r", "name": "bob", "num": 2, "member": "b"}),
+    );
+    bench.say(said(2, "x"));
+    assert_eq!(bench.lines(), ["transient typing true", r#"message "x" 2"#]);
+    bench.fill();
+    bench.pass(2000);
+    bench.lines();
+    bench.say(
+        json!({"event": "typing", "message": true, "roomId": "r", "name": "bob", "num": 2, "member": "b"}),
+    );
+    bench.free();
+    assert!(
+        !bench.lines().iter().any(|line| line.contains("typing") || line.contains("overflow")),
+        "it may get lost"
+    );
+}
+
+#[test]
 fn the_member_id_tells_own_frames() {
     let mut bench = Bench::online();
     bench.send(1);

@@ -334,6 +334,7 @@ fn describe(event: ClientEvent) -> String {
         }
         ClientEvent::State(ClientState::Reconnecting { reason, .. }) => format!("reconnecting: {reason}"),
         ClientEvent::State(ClientState::Closed { reason }) => format!("closed: {reason}"),
+        ClientEvent::Transient(f) => format!("transient {} {}", f.event(), f.message()),
         ClientEvent::Enter(f) | ClientEvent::Out(f) | ClientEvent::Message(f) | ClientEvent::Direct(f) => {
             let own = if f.is_own() { "own " } else { "" };
             let replayed = if f.is_replayed() { "replayed " } else { "" };
