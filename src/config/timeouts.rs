@@ -22,7 +22,7 @@ options! {
         /// Time within which a connection must enter its first room.
         ///
         /// It also bounds how long an accepted upgrade may take to complete. A connection that takes longer
-        /// is closed with 4002.
+        /// is closed with 4002. A `chat-rooms.v1` client that has authenticated need not enter a room.
         enter_timeout: Duration = Duration::from_secs(10);
 
         /// Time within which a client must send its token, if one is required.

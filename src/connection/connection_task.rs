@@ -154,24 +154,17 @@ impl Connection {
     pub(super) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, End> {
         let has_resumed = self.attachment.resume(tokens)?;
         if has_resumed {
-            if self.attachment.is_in_a_room() {
-                self.has_entered();
-            }
+            self.restart_deadline();
             self.restart_token_expiry();
         }
         Ok(has_resumed)
     }
 
-    /// Notes that the client is in a room: its time to enter stops, and it no longer counts as pending.
-    pub(super) fn has_entered(&mut self) {
-        self.restart_deadline();
-        self.permit.set_entered();
-    }
-
     /// Notes that the client has authenticated.
     pub(super) fn has_authenticated(&mut self) {
         self.restart_token_expiry();
-        if std::mem::take(&mut self.pending_auth) {
+        let was_pending = std::mem::take(&mut self.pending_auth);
+        if was_pending || self.is_v1() {
             self.restart_deadline();
         }
     }
@@ -348,14 +341,19 @@ impl Connection {
         self.token_expiry = expiry.and_then(|expiry| TokenExpiry::begin(expiry, warning)).map(Box::new);
     }
 
-    /// Restarts the time to authenticate or, after that, to enter.
-    fn restart_deadline(&mut self) {
+    /// Restarts the time to authenticate or, after that, to enter. A `chat-rooms.v1` client that has authenticated need
+    /// not be in a room: it can be reached as a user. A connection whose time has stopped no longer counts as pending.
+    pub(super) fn restart_deadline(&mut self) {
         let timeouts = &self.engine.config().timeouts;
-        let limit = match (self.pending_auth, self.attachment.is_in_a_room()) {
-            (true, _) => Some((timeouts.auth_timeout, LeaveReason::NeverAuthenticated)),
-            (false, false) => Some((timeouts.enter_timeout, LeaveReason::NeverEntered)),
-            (false, true) => None,
+        let is_user = || self.is_v1() && self.attachment.session().user().is_some();
+        let limit = match self.pending_auth {
+            true => Some((timeouts.auth_timeout, LeaveReason::NeverAuthenticated)),
+            false if self.attachment.is_in_a_room() || is_user() => None,
+            false => Some((timeouts.enter_timeout, LeaveReason::NeverEntered)),
         };
         self.deadline.start(limit);
+        if limit.is_none() {
+            self.permit.set_entered();
+        }
     }
 }

@@ -94,7 +94,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     }
     match entered {
         Ok(()) => {
-            connection.has_entered();
+            connection.restart_deadline();
             Ok(connection.attachment().run_callbacks()?)
         }
         Err(refused) => {
