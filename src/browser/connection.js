@@ -251,6 +251,8 @@ export class Connection {
     const { next } = this.#unanswered;
     if (error.code === 'rate_limited' && next) return this.#requestPostponed(next, error, wait ?? DEFAULT_RETRY);
     if (UNREAD.has(error.code) && this.#unreadByServer(error)) return;
+    // Answers come in order, so it is about the oldest request, even if the server does not name it.
+    if (next?.kind === 'enter' && this.#requests) return this.#requests.refused(next.id, error, wait);
     this.#events.emit('error', error);
   }
 
