@@ -120,6 +120,16 @@ impl<T> Outgoing<T> {
         self.queue(room).start(member, since);
     }
 
+    /// Nothing is to be sent to this room for the moment. What is in flight will be answered.
+    pub(crate) fn hold(&mut self, room: RoomKey) {
+        self.rooms.get_mut(&room).into_iter().for_each(|queue| queue.set_held(true));
+    }
+
+    /// Ends a [`hold`](Outgoing::hold).
+    pub(crate) fn release(&mut self, room: RoomKey) {
+        self.rooms.get_mut(&room).into_iter().for_each(|queue| queue.set_held(false));
+    }
+
     /// Nothing may be sent to this room. What was not answered is sent again later.
     pub(crate) fn stop(&mut self, room: RoomKey) {
         self.rooms.get_mut(&room).into_iter().for_each(RoomQueue::stop);

@@ -104,6 +104,9 @@ impl<T> Machine<T> {
             return room.enter_at(Some(self.cx.now));
         }
         link.token().into_iter().for_each(|own| self.resume_tokens.add(own));
+        // If the server has removed the client from the room meanwhile, it has refused the messages before the enter. One
+        // after the enter would overtake them.
+        self.cx.outgoing.hold(key);
         let frame = room.enter();
         self.ask(Question::Enter(key), &frame);
         self.check_pause();
@@ -214,6 +217,7 @@ impl<T> Machine<T> {
     pub(super) fn finish_leave(&mut self, id: &str) {
         if let Some(link) = &mut self.link {
             link.questions.answer(&Question::Leave(id.to_owned()));
+            link.questions.forget_enters(|key| self.rooms.get(key).is_none());
         }
         for key in self.leaving.finish(id) {
             self.cx.outputs.push(Output::Left(key));

@@ -44,6 +44,11 @@ impl Questions {
         self.0.iter().filter(|(asked, _)| matches!(asked, Question::Enter(_))).count()
     }
 
+    /// Forgets the enters of rooms that were left meanwhile.
+    pub(super) fn forget_enters(&mut self, is_left: impl Fn(RoomKey) -> bool) {
+        self.0.retain(|(asked, _)| !matches!(asked, Question::Enter(key) if is_left(*key)));
+    }
+
     /// What the server will answer next, and the number of the frame that has asked it.
     pub(super) fn oldest(&self) -> Option<(&Question, u64)> {
         self.0.front().map(|(question, frame)| (question, *frame))

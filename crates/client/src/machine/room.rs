@@ -224,6 +224,7 @@ impl Room {
                 return Outcome::IsBroken;
             }
             self.enter_at = Some(cx.now.saturating_add(refusal.wait()));
+            cx.outgoing.release(self.key);
             return Outcome::Nothing;
         }
         // On a reconnect, the room may be full because of the client's own lost connection: that is temporary as well.

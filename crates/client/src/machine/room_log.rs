@@ -55,6 +55,7 @@ impl RoomLog {
         if !(self.is_in() && resumed && is_same_session) {
             cx.outgoing.stop(self.key);
         }
+        cx.outgoing.release(self.key);
         self.membership = Some(Membership::new(seq, last, are_messages_known));
         self.backlog.recover();
         if !is_same_epoch {

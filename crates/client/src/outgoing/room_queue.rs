@@ -12,6 +12,8 @@ pub(super) struct RoomQueue<T> {
     items: VecDeque<Item<T>>,
     /// The member that sends; `None` while nothing may be sent.
     member: Option<Arc<str>>,
+    /// Nothing is to be sent for the moment.
+    is_held: bool,
     in_flight: usize,
     /// The server has refused a message, and accepts it from this time on.
     not_before: Now,
@@ -64,7 +66,7 @@ pub(super) struct Candidate {
 impl<T> RoomQueue<T> {
     pub(super) fn new() -> RoomQueue<T> {
         let (items, not_before) = (VecDeque::new(), Now::ZERO);
-        RoomQueue { items, member: None, in_flight: 0, not_before, window: FIRST_WINDOW }
+        RoomQueue { items, member: None, is_held: false, in_flight: 0, not_before, window: FIRST_WINDOW }
     }
 
     pub(super) fn push(&mut self, order: u64, cid: String, text: String, waiting: T) {
@@ -103,6 +105,7 @@ impl<T> RoomQueue<T> {
 
     pub(super) fn stop(&mut self) {
         self.member = None;
+        self.is_held = false;
         self.in_flight = 0;
         self.items.iter_mut().for_each(|item| item.in_flight = None);
     }
@@ -122,9 +125,13 @@ impl<T> RoomQueue<T> {
         Some(Candidate { at, order: item.order, bytes: item.text.len(), is_new })
     }
 
+    pub(super) fn set_held(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
     /// Whether another message may be in flight.
     pub(super) fn has_room(&self) -> bool {
-        self.in_flight < self.window
+        !self.is_held && self.in_flight < self.window
     }
 
     /// The time from which the server accepts messages of this room.

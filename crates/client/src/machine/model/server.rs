@@ -210,6 +210,8 @@ impl Server {
         self.tell(n, entered);
         self.connections[n].to_client.extend(self.logs[room][since..].iter().cloned());
         if !resumed {
+            // The message that would end it may never come.
+            self.throttled[room] = None;
             self.publish(room, json!({"event": "enter", "message": "ann", "name": "ann", "member": id}));
         }
     }
@@ -235,9 +237,10 @@ impl Server {
         }
     }
 
-    /// Removes the client from the room, if it is in it.
+    /// Removes the client from the room, if it gets the room's frames. Otherwise, the client would take it for the answer
+    /// to its enter.
     pub(super) fn put_out(&mut self, n: usize, room: usize) {
-        if self.is_member(n, room) {
+        if self.sessions[&n].memberships[room] == Membership::Subscribed {
             self.leave(n, room);
             self.tell(
                 n,

@@ -41,6 +41,26 @@ fn an_application_that_takes_no_events_stays_connected_and_misses_nothing() {
     assert_eq!(bench.lines().len(), 8);
 }
 
+/// The server has removed the client before it enters again.
+#[test]
+fn no_message_overtakes_those_before_an_enter_for_dropped_frames() {
+    let mut bench = Bench::online();
+    bench.fill();
+    bench.pass(2000);
+    bench.say(said(2, "a"));
+    bench.send(1);
+    bench.free();
+    bench.lines();
+    bench.send(2);
+    assert_eq!(bench.lines(), [""; 0], "it waits for the answer to the enter");
+    bench.say(removed("internal"));
+    bench.say(error("not_entered", json!({"cid": "c1"})));
+    bench.say(entered(3, json!({"recovered": true, "replayed": 2})));
+    bench.say(said(2, "a"));
+    bench.say(json!({"event": "out", "name": "ann", "num": 0, "member": "1", "seq": 3}));
+    assert_eq!(numbers(&bench.lines()), [1, 2]);
+}
+
 #[test]
 fn an_enter_for_dropped_frames_that_is_refused_for_the_moment_is_repeated() {
     let mut bench = Bench::online();

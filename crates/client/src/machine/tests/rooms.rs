@@ -175,6 +175,8 @@ fn an_enter_that_was_not_answered_before_the_room_was_left_leaves_no_ghost() {
     bench.say(of("tea", entered(1, json!({}))));
     bench.say(left("tea"));
     assert_eq!(bench.lines(), ["1 is left"]);
+    bench.beats(30);
+    assert_eq!(bench.lines(), [""; 0], "no answer is missing");
     // A room in which nobody wants to be.
     bench.say(of("coffee", entered(1, json!({}))));
     assert_eq!(bench.lines(), [leave("coffee")]);
