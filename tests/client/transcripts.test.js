@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { begin, ping, settled, World } from './world.js';
+import { connect } from '../../src/browser/chat-rooms.js';
+import { ping, settled, World } from './world.js';
 
 const FOLDER = new URL('../transcripts/', import.meta.url);
 /** Longer than the client waits for anything. */
@@ -35,34 +36,87 @@ class Unknowns {
   }
 }
 
+/** What the application does with the client, and what it is told. */
+class Application {
+  /** The frames that it has received, of all rooms. */
+  heard = [];
+  #name;
+  #first;
+  /** Null in the form for one room. */
+  #chat = null;
+  /** By id, each as it was entered last: `{ room, state }`, where `room` is null before the first `entered`. */
+  #rooms = new Map();
+
+  constructor(global, { name, room, ...more }, isForOneRoom) {
+    this.#name = name;
+    this.#first = room;
+    const options = { global, ...more };
+    if (isForOneRoom) {
+      this.#enter(room, (own) => connect('/chat', { ...options, ...own, room }));
+    } else {
+      connect('/chat', options).then((chat) => {
+        this.#chat = chat;
+        this.enter(room);
+      });
+    }
+  }
+
+  enter(id) { this.#enter(id, (own) => this.#chat.join(id, own)); }
+
+  /** Without a room, it leaves all. */
+  leave(id) {
+    if (id === undefined && this.#chat) this.#chat.close();
+    else this.room(id).leave();
+  }
+
+  room(id = this.#first) { return this.#rooms.get(id).room; }
+
+  expectState(expected, id = this.#first) {
+    const { room, state } = this.#rooms.get(id) ?? { room: null, state: 'connecting' };
+    if (room) assert.equal(room.state, state);
+    // Unlike other clients, this one can be told to enter a room again that it was denied.
+    const isDenied = state === 'outside' && room?.reason.code === 'denied' && room.retryAt === null;
+    assert.equal(isDenied && id !== this.#first ? 'closed' : state, expected);
+  }
+
+  #enter(id, enter) {
+    const entry = { room: null, state: 'connecting' };
+    this.#rooms.set(id, entry);
+    const on = { '*': (frame) => this.heard.push(frame), state: ({ state }) => { entry.state = state; } };
+    enter({ name: this.#name, on }).then((room) => { entry.room = room; }, () => {}); // The state shows a refusal.
+  }
+}
+
 class Play {
   world = new World();
   unknowns = new Unknowns();
   sockets = new Map();
   read = new Map(); // By socket, how many of its frames have been expected.
+  unanswered = new Map(); // By socket, the last frame that was expected, until the server says something.
+  ahead = new Map(); // By room, an enter that the server has not read, until it comes again.
   sendings = new Map();
   heard = 0;
 
-  constructor({ client, server }) {
-    this.begun = begin(this.world, { name: client.name, room: client.room, ...(client.token && { token: client.token }) });
+  constructor({ client, server }, isForOneRoom) {
+    this.app = new Application(this.world, client, isForOneRoom);
     this.interval = server.heartbeat ?? 1000;
   }
 
   /** Whether the step is about the client under test, and was played. */
   async step(step) {
     const connection = step.open ?? step.from ?? step.to ?? step.cut ?? step.close;
-    if (connection !== undefined && !connection.startsWith('a')) return;
+    if (step.host || (connection !== undefined && !connection.startsWith('a'))) return;
     await settled();
     const socket = this.sockets.get(connection);
     if (step.open) await this.open(step);
     else if (step.from) await this.expect(socket, step.frame);
-    else if (step.to) socket.say(this.unknowns.fill(step.frame));
-    else if (step.cut) socket.end();
+    else if (step.to) this.say(socket, step.frame);
+    else if (step.cut) this.cut(socket);
     else if (step.close) await this.close(socket, step);
     else if (step.pass !== undefined) await this.pass(step.pass);
     else if (step.app) this.act(step);
     else if (step.settled) await this.expectSettled(step);
-    else if (step.state) this.expectState(step.state);
+    else if (step.state) this.app.expectState(step.state, step.room);
     else if (step.event) this.expectEvent(step);
     else assert.fail('no such step');
   }
@@ -77,11 +131,33 @@ class Play {
   }
 
   async expect(socket, frame) {
-    const next = () => socket.sent.filter(({ event }) => event !== 'heartbeat')[this.read.get(socket) ?? 0];
-    await this.until(() => next() !== undefined, 'the client says nothing');
-    this.unknowns.learn(frame, next());
-    assert.deepEqual(next(), this.unknowns.fill(frame));
+    await this.until(() => this.unread(socket).length > 0, 'the client says nothing');
+    const [next] = this.unread(socket);
+    this.unknowns.learn(frame, next);
+    assert.deepEqual(next, this.unknowns.fill(frame));
     this.read.set(socket, (this.read.get(socket) ?? 0) + 1);
+    this.unanswered.set(socket, next);
+    if (next.event !== 'enter' || !this.ahead.has(next.roomId)) return;
+    assert.deepEqual(this.ahead.get(next.roomId), next, 'it was sent before');
+    this.ahead.delete(next.roomId);
+  }
+
+  say(socket, frame) {
+    this.unanswered.delete(socket);
+    socket.say(this.unknowns.fill(frame));
+  }
+
+  /** A client may send its enters before its `resume` is answered. Those that the server does not read any more are the
+   * ones that the client sends on its next connection. */
+  cut(socket) {
+    const rest = this.unanswered.get(socket)?.event === 'resume' ? this.unread(socket) : [];
+    for (const frame of rest) {
+      assert.equal(frame.event, 'enter', 'only enters may follow a resume without an answer');
+      assert.ok(!this.ahead.has(frame.roomId), 'a room is entered once');
+      this.ahead.set(frame.roomId, frame);
+    }
+    this.read.set(socket, (this.read.get(socket) ?? 0) + rest.length);
+    socket.end();
   }
 
   async close(socket, { by, code, reason }) {
@@ -90,10 +166,11 @@ class Play {
     assert.equal(socket.closedWith, code);
   }
 
-  act({ app, message, as, ...extra }) {
-    if (app === 'leave') return this.begun.outcome.room.leave();
+  act({ app, room, message, as, ...extra }) {
+    if (app === 'enter') return this.app.enter(room);
+    if (app === 'leave') return this.app.leave(room);
     assert.equal(app, 'send');
-    const sending = this.begun.outcome.room.send(message, extra);
+    const sending = this.app.room(room).send(message, extra);
     this.sendings.set(as, sending.then(({ seq }) => ({ seq }), ({ code }) => ({ error: code })));
   }
 
@@ -104,16 +181,10 @@ class Play {
     assert.deepEqual(ended, expected);
   }
 
-  expectState(expected) {
-    const { room } = this.begun.outcome;
-    const [state] = this.begun.states.at(-1)?.split(':') ?? ['connecting'];
-    assert.equal(room?.state ?? state, expected);
-  }
-
   expectEvent(expected) {
-    for (const { value } of this.begun.heard.slice(this.heard)) {
+    for (const frame of this.app.heard.slice(this.heard)) {
       this.heard += 1;
-      if (Object.keys(expected).every((key) => JSON.stringify(value[key]) === JSON.stringify(expected[key]))) return;
+      if (Object.keys(expected).every((key) => JSON.stringify(frame[key]) === JSON.stringify(expected[key]))) return;
     }
     assert.fail('the application was not told');
   }
@@ -143,10 +214,13 @@ class Play {
 
   /** Nothing was said beyond what was expected. */
   end() {
-    for (const [name, socket] of this.sockets) {
-      const said = socket.sent.filter(({ event }) => event !== 'heartbeat');
-      assert.deepEqual(said.slice(this.read.get(socket) ?? 0), [], `on ${name}`);
-    }
+    for (const [name, socket] of this.sockets) assert.deepEqual(this.unread(socket), [], `on ${name}`);
+    assert.deepEqual([...this.ahead.values()], [], 'not sent again');
+  }
+
+  /** What the client has said and was not expected yet. */
+  unread(socket) {
+    return socket.sent.filter(({ event }) => event !== 'heartbeat').slice(this.read.get(socket) ?? 0);
   }
 }
 
@@ -155,17 +229,20 @@ for (const file of readdirSync(FOLDER).filter((name) => name.endsWith('.jsonl'))
   const steps = lines.flatMap((line, n) => (line && !line.startsWith('#') ? [{ line: n + 1, step: JSON.parse(line) }] : []));
   const [{ step: head }] = steps.splice(0, 1);
   if (!head.client) continue; // It is about servers.
-  test(`${file}: ${head.transcript}`, async () => {
-    const play = new Play(head);
-    for (const { line, step } of steps) {
-      try {
-        await play.step(step);
-      } catch (error) {
-        error.message = `${file}:${line}: ${error.message}`;
-        throw error;
+  const hasOneRoom = !steps.some(({ step }) => step.app === 'enter');
+  for (const isForOneRoom of hasOneRoom ? [false, true] : [false]) {
+    test(`${file}: ${head.transcript}${isForOneRoom ? ' (the form for one room)' : ''}`, async () => {
+      const play = new Play(head, isForOneRoom);
+      for (const { line, step } of steps) {
+        try {
+          await play.step(step);
+        } catch (error) {
+          error.message = `${file}:${line}: ${error.message}`;
+          throw error;
+        }
       }
-    }
-    await settled();
-    play.end();
-  });
+      await settled();
+      play.end();
+    });
+  }
 }
