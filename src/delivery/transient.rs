@@ -75,7 +75,9 @@ impl Transients {
 
     /// Drops the frames of a member.
     pub(super) fn remove(&mut self, member: ConnectionId) {
-        self.remove_where(|frame| frame.sender == Some(member));
+        if !self.is_empty() {
+            self.remove_where(|frame| frame.sender == Some(member));
+        }
     }
 
     /// Encodes all frames, with the number of members, to be delivered after the room's frame with this `seq`.

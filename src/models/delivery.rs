@@ -277,3 +277,67 @@ fn a_member_that_is_put_out_while_it_moves_hears_its_new_room() {
         world.assert_empty();
     });
 }
+
+/// A frame that is not delivered keeps the reader waiting, which shuttle reports as a deadlock.
+#[test]
+fn a_transient_frame_is_delivered_while_others_publish() {
+    check(|| {
+        let world = World::new();
+        let (mut reader, typist, speaker) = (world.connect(), world.connect(), world.connect());
+        assert!(typist.enter("r") && speaker.enter("r") && reader.enter("r"));
+        let mut seq = position(&read_entered(&mut reader.wire)).seq;
+        let speaking = thread::spawn(move || {
+            for _ in 0..2 {
+                assert!(speaker.publish("hello", None).is_some());
+            }
+            speaker
+        });
+        assert!(typist.send_transient());
+        let speaker = speaking.join().unwrap();
+        let (mut messages, mut transients) = (0, 0);
+        while (messages, transients) != (2, 1) {
+            let frame = block_on(reader.wire.next()).unwrap();
+            if frame["event"] == "typing" {
+                transients += 1;
+                continue;
+            }
+            seq += 1;
+            assert_eq!(frame["seq"], seq, "{frame}");
+            messages += u32::from(frame["event"] == "message");
+        }
+        [reader, typist, speaker].into_iter().for_each(|client| client.end(LeaveReason::Closed));
+        world.assert_empty();
+    });
+}
+
+#[test]
+fn transient_frames_come_between_their_readers_enter_and_their_senders_leave() {
+    check(|| {
+        let world = World::new();
+        let (mut reader, typist, speaker) = (world.connect(), world.connect(), world.connect());
+        assert!(typist.enter("r") && speaker.enter("r") && reader.enter("r"));
+        let typing = thread::spawn(move || {
+            for _ in 0..2 {
+                assert!(typist.send_transient());
+            }
+            typist.end(LeaveReason::Closed);
+        });
+        assert!(reader.enter_as("r", "another name", None));
+        typing.join().unwrap();
+        assert!(speaker.publish("the last", None).is_some());
+        let (mut has_entered, mut is_out) = (false, false);
+        loop {
+            let frame = block_on(reader.wire.next()).unwrap();
+            match frame["event"].as_str().unwrap() {
+                "entered" => has_entered = false,
+                "enter" => has_entered = true,
+                "out" => is_out = true,
+                "typing" => assert!(has_entered && !is_out, "{frame}"),
+                _ => break,
+            }
+        }
+        assert!(is_out);
+        [reader, speaker].into_iter().for_each(|client| client.end(LeaveReason::Closed));
+        world.assert_empty();
+    });
+}

@@ -326,6 +326,11 @@ impl Client {
         }
     }
 
+    /// Sends a transient frame, if the client is in a room.
+    pub(super) fn send_transient(&self) -> bool {
+        self.attachment.send_transient(None, "typing", &body(r#"{"event":"typing"}"#)) == Ok(true)
+    }
+
     pub(super) fn room(&self) -> Option<Arc<LiveRoom>> {
         Some(self.attachment.active_membership(None)?.room.clone())
     }
