@@ -74,9 +74,7 @@ class Application {
   expectState(expected, id = this.#first) {
     const { room, state } = this.#rooms.get(id) ?? { room: null, state: 'connecting' };
     if (room) assert.equal(room.state, state);
-    // Unlike other clients, this one can be told to enter a room again that it was denied.
-    const isDenied = state === 'outside' && room?.reason.code === 'denied' && room.retryAt === null;
-    assert.equal(isDenied && id !== this.#first ? 'closed' : state, expected);
+    assert.equal(state, expected);
   }
 
   #enter(id, enter) {

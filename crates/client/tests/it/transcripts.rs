@@ -177,8 +177,7 @@ impl Play {
             };
             assert_eq!(&settled, step, "{at}");
         } else if let Some(state) = step["state"].as_str() {
-            let is_first = id == self.first;
-            self.room(at, &id).reach(at, state, is_first).await;
+            self.room(at, &id).reach(at, state).await;
         } else if step.get("event").is_some() {
             let wanted = fill(step, &mut self.known);
             self.room(at, &id).expect(at, &wanted).await;
@@ -243,7 +242,7 @@ impl Room {
     }
 
     /// Waits until the client is in this state in the room.
-    async fn reach(&mut self, at: &str, state: &str, is_first: bool) {
+    async fn reach(&mut self, at: &str, state: &str) {
         if state == "connecting" {
             return assert!(matches!(self.stage, Stage::Connecting(_)), "{at}");
         }
@@ -259,8 +258,6 @@ impl Room {
         }
         let told = |event: &ClientEvent| match event {
             ClientEvent::State(ClientState::Online) => Some("online"),
-            // Unlike other clients, this one can be told to enter again.
-            ClientEvent::State(ClientState::Outside { retry_in: None, .. }) if !is_first => Some("closed"),
             ClientEvent::State(ClientState::Outside { .. }) => Some("outside"),
             ClientEvent::State(ClientState::Reconnecting { .. }) => Some("reconnecting"),
             ClientEvent::State(ClientState::Closed { .. }) => Some("closed"),
