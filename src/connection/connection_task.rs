@@ -304,9 +304,11 @@ impl Connection {
                 let Some(text) = self.inbox.texts.pop_front() else { break };
                 let Some(rest) = frames::handle(self, text.as_str())? else { continue };
                 rest.await?;
+                // The deadlines are looked at before the next frame.
+                break;
             }
             // While idle, keep memory for one message only, not for a burst.
-            if self.inbox.texts.capacity() > 1 {
+            if self.inbox.texts.is_empty() && self.inbox.texts.capacity() > 1 {
                 self.inbox.texts = VecDeque::with_capacity(1);
             }
         }

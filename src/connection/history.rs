@@ -1,10 +1,17 @@
 //! Which of a room's earlier frames a client may have when it enters.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::delivery::ReplayRequest;
 use crate::hooks::policy::ReadRequest;
 use crate::ids::{Name, RoomId};
+
+/// While a client has replays to read, this is how often it is checked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A member that returns may have what was published while it was one. For everything else the policy is asked. If it
 /// refuses, the client enters nevertheless, and gets less.
@@ -15,6 +22,11 @@ pub(super) async fn may_have(
     wants: Option<ReplayRequest>,
 ) -> Result<Option<ReplayRequest>, End> {
     let Some(wants) = wants else { return Ok(None) };
+    // The replays of several rooms are asked for at once. Those that the client has yet to read keep memory.
+    while connection.attachment().replay_bytes() > connection.config().limits.max_queue_bytes {
+        connection.attachment().keep_waiting();
+        connection.watch(sleep(LOOK)).await?;
+    }
     let start = connection.attachment().membership(room.as_str()).map(|membership| membership.start);
     if let (ReplayRequest::Since(since), Some(start)) = (wants, start)
         && since.epoch == start.epoch
@@ -43,6 +55,7 @@ pub(super) async fn may_have(
     match connection.ask("may_read", async { policy.may_read(&request).await }).await? {
         Some(Ok(())) => Ok(Some(wants)),
         Some(Err(_)) | None => Ok(match wants {
+            // The answer still says how many messages follow.
             ReplayRequest::Last(_) => Some(ReplayRequest::Last(0)),
             ReplayRequest::Since(_) | ReplayRequest::PartSince(_) => start.map(ReplayRequest::PartSince),
         }),

@@ -38,20 +38,21 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     let id = enter.room.id().map(str::to_owned);
     let about = id.as_deref().map_or(About::Nothing, About::Enter);
     let is_back = id.as_deref().is_some_and(|id| connection.attachment().is_away(id));
+    let checked = check(connection, enter);
+    let is_there = checked.as_ref().is_ok_and(|checked| is_in(connection, &checked.room, &checked.name));
     // A session may be in more rooms than a client may enter in a minute.
-    if !is_back
+    if !(is_back && is_there)
         && let Err(exceeded) =
             connection.rates().check_enter().and_then(|()| connection.check_shared(Action::Enter))
     {
         return connection.refuse_excess(exceeded, about);
     }
     connection.rates().forgive();
-    let Checked { name, room, body, wants } = match check(connection, enter) {
+    let Checked { name, room, body, wants } = match checked {
         Ok(checked) => checked,
         Err(error) => return connection.refuse(error, about),
     };
     let slow = slow_consumer(connection, &room)?;
-    let is_there = is_in(connection, &room, &name);
     // However a member returns, the policy is asked first: its rights may have changed.
     if is_back && !may_stay(connection, &room).await? && is_there {
         return Ok(());

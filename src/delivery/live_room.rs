@@ -276,6 +276,7 @@ impl RoomState {
         match wants {
             ReplayRequest::Since(since) => self.replay_since(since),
             ReplayRequest::PartSince(since) => Replay { is_complete: false, ..self.replay_since(since) },
+            ReplayRequest::Last(0) => Replay::nothing_after(self.seq()),
             ReplayRequest::Last(_) => match self.replay.as_deref() {
                 // What was not taken yet follows in any case.
                 Some(replay) => {

@@ -56,6 +56,11 @@ impl Attachment {
         let _ = self.session.with_socket_of(self.generation, |socket| socket.send(None, frames));
     }
 
+    /// Bytes of replays that the client has yet to read.
+    pub(crate) fn replay_bytes(&self) -> usize {
+        self.session.with_socket_of(self.generation, |socket| socket.replay_bytes()).unwrap_or(0)
+    }
+
     /// Notes that the client is kept waiting, so its silence says nothing.
     pub(crate) fn keep_waiting(&self) {
         let _ = self.session.with_socket_of(self.generation, Socket::keep_waiting);

@@ -110,6 +110,11 @@ impl Socket {
             || matches!(self.order, Some(Slow | Lost | HeartbeatMissed))
     }
 
+    /// Bytes of replays that the client has yet to read.
+    pub(crate) fn replay_bytes(&self) -> usize {
+        self.outlet.queue().replay_bytes()
+    }
+
     /// Tells the connection's task to end. The first reason counts.
     pub(crate) fn close(&mut self, reason: LeaveReason) {
         if self.order.is_none() {
@@ -341,7 +346,7 @@ impl Socket {
         let may_hold = room.is_some() && self.may_hold_senders(now);
         let limits = &self.context.config.limits;
         let mut bounds = Size { bytes: limits.max_queue_bytes, frames: limits.max_queue_frames };
-        if may_hold {
+        if may_hold || self.subscriptions.hold_senders() {
             // What counts is its progress, not the size of a burst. The bytes are limited in any case.
             bounds.frames = usize::MAX;
         }

@@ -7,6 +7,7 @@ mod acknowledgements;
 mod attach_races;
 mod auth;
 mod backpressure;
+mod breaker;
 mod browser_client;
 mod closing_handshake;
 mod connection_limits;
