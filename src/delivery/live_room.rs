@@ -91,6 +91,14 @@ impl Replica for Apply<'_, '_> {
     }
 }
 
+/// Names a room, whether it exists or not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RoomKey<'a> {
+    pub(crate) id: &'a RoomId,
+    /// The hash of the id, the same as long as the server runs.
+    pub(crate) hash: u64,
+}
+
 impl LiveRoom {
     pub(super) fn new(
         id: RoomId,
@@ -114,9 +122,8 @@ impl LiveRoom {
         &self.id
     }
 
-    /// A hash of the id: the same for each room with this id, one after the other.
-    pub(crate) fn id_hash(&self) -> u64 {
-        self.id_hash
+    pub(crate) fn key(&self) -> RoomKey<'_> {
+        RoomKey { id: &self.id, hash: self.id_hash }
     }
 
     /// Members of the room.

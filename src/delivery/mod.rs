@@ -15,7 +15,7 @@ mod transient;
 
 pub(crate) use batch::Batch;
 pub(crate) use hold::{HoldBudget, MinRate};
-pub(crate) use live_room::{Handle, LiveRoom, Replay};
+pub(crate) use live_room::{Handle, LiveRoom, Replay, RoomKey};
 pub(crate) use recipient::Recipient;
 pub(crate) use replay_request::ReplayRequest;
 pub(crate) use rooms::{Entrant, NotPublished, Refused, Rooms};

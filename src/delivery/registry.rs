@@ -202,7 +202,7 @@ impl Registry {
         self.shard_at(self.hash(id) as usize)
     }
 
-    fn hash(&self, id: &str) -> u64 {
+    pub(crate) fn hash(&self, id: &str) -> u64 {
         self.hasher.hash_one(id)
     }
 

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::flush::{flush, guarded};
 use crate::delivery::hold::MinRate;
-use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
+use crate::delivery::live_room::{Handle, LiveRoom, RoomKey, RoomState};
 use crate::delivery::registry::{Registry, TooManyRooms};
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::standpoint::Standpoint;
@@ -108,6 +108,10 @@ impl Rooms {
 
     pub(crate) fn get(&self, id: &str) -> Option<Arc<LiveRoom>> {
         self.registry.get(id)
+    }
+
+    pub(crate) fn key<'a>(&self, id: &'a RoomId) -> RoomKey<'a> {
+        RoomKey { id, hash: self.registry.hash(id.as_str()) }
     }
 
     /// All rooms, in no order.

@@ -59,7 +59,7 @@ fn remove_locked(
     frames: &Bytes,
 ) {
     let Some(left) = sessions.memberships().end(session, &mut state, room.as_str(), reason) else { return };
-    session.send(Some(&left), frames);
+    session.send(Some(left.key()), frames);
     let is_over = matches!(state.phase, Phase::Detached(_)) && !state.is_worth_resuming();
     let absence = if is_over { sessions.end(session, &mut state, reason) } else { None };
     drop(state);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
-use crate::delivery::{Batch, LiveRoom, Recipient, TransientBatch};
+use crate::delivery::{Batch, LiveRoom, Recipient, RoomKey, TransientBatch};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
 use crate::protocol::close::LeaveReason;
@@ -158,7 +158,7 @@ impl Session {
 
     /// Writes frames that are for this client only. If they concern a room, they follow those of the room. Returns
     /// whether there is a connection.
-    pub(crate) fn send(&self, room: Option<&LiveRoom>, frames: &Bytes) -> bool {
+    pub(crate) fn send(&self, room: Option<RoomKey<'_>>, frames: &Bytes) -> bool {
         self.with_socket(|socket| {
             socket.send(room, frames);
             !socket.is_mute()

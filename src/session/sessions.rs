@@ -301,8 +301,8 @@ impl Sessions {
         frames: &Bytes,
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
-        let left = self.memberships.end(session, &mut state, room.as_str(), reason);
-        session.send(left.as_deref(), frames);
+        self.memberships.end(session, &mut state, room.as_str(), reason);
+        session.send(Some(self.rooms.key(room)), frames);
         Ok(())
     }
 

@@ -11,14 +11,14 @@ use bytes::Bytes;
 
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, Replay};
+use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, Replay, RoomKey};
 use crate::protocol::close::{self, LeaveReason};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
-use crate::socket::send_queue::{Kind, Overflow, Size};
+use crate::socket::send_queue::{Kind, Lane, Overflow, Size};
 use crate::socket::subscription::{Subscription, Subscriptions, lane};
 use crate::socket::{Transport, Turn};
 
@@ -196,8 +196,16 @@ impl Socket {
     }
 
     /// Writes frames that are for this client only. If they concern a room, they follow those of the room.
-    pub(crate) fn send(&mut self, room: Option<&LiveRoom>, frames: &Bytes) {
-        self.write(Kind::Own, room, frames, 0);
+    pub(crate) fn send(&mut self, room: Option<RoomKey<'_>>, frames: &Bytes) {
+        if frames.is_empty() || self.is_mute() {
+            return;
+        }
+        let written = self.outlet.write(frames);
+        if written < frames.len() {
+            let lane = lane(room, self.subprotocol, SlowConsumer::Close);
+            let (bounds, now) = (self.bounds(false), self.context.clock.now());
+            self.keep_in(&lane, Kind::Own, frames.clone(), written, bounds, now);
+        }
     }
 
     /// Sends a heartbeat that asks for a sign of life, unless the socket accepts nothing any more.
@@ -341,24 +349,49 @@ impl Socket {
         let now = self.context.clock.now();
         let subscription = room.and_then(|room| self.subscriptions.find(room));
         let slow = subscription.map_or(SlowConsumer::Close, |subscription| subscription.slow_consumer());
-        let lane = lane(room, self.subprotocol, slow);
+        let lane = lane(room.map(LiveRoom::key), self.subprotocol, slow);
         let room = room.filter(|_| slow == SlowConsumer::Close);
         let may_hold = room.is_some() && self.may_hold_senders(now);
-        let limits = &self.context.config.limits;
-        let mut bounds = Size { bytes: limits.max_queue_bytes, frames: limits.max_queue_frames };
-        if may_hold || self.subscriptions.hold_senders() {
-            // What counts is its progress, not the size of a burst. The bytes are limited in any case.
-            bounds.frames = usize::MAX;
-        }
-        match self.outlet.keep(&lane, kind, frames, written, bounds, now) {
-            Ok(0) => {}
-            Ok(lost) => self.context.counters.lagged.add(lost),
-            Err(Overflow) => return self.close(LeaveReason::Slow),
+        let bounds = self.bounds(may_hold);
+        if !self.keep_in(&lane, kind, frames, written, bounds, now) {
+            return;
         }
         let holds = may_hold
             && self.is_fuller_than(if self.subscriptions.hold_senders() { 2 * BEHIND } else { BEHIND });
         if let Some(subscription) = room.and_then(|room| self.subscriptions.find(room)) {
             subscription.hold_senders(holds);
+        }
+    }
+
+    /// How much may wait.
+    fn bounds(&self, may_hold: bool) -> Size {
+        let limits = &self.context.config.limits;
+        // If senders may be held back, what counts is the client's progress, not the size of a burst. The bytes are limited
+        // in any case.
+        let is_patient = may_hold || self.subscriptions.hold_senders();
+        let frames = if is_patient { usize::MAX } else { limits.max_queue_frames };
+        Size { bytes: limits.max_queue_bytes, frames }
+    }
+
+    /// Keeps frames in a lane. Returns false if the client is too slow.
+    fn keep_in(
+        &mut self,
+        lane: &Lane,
+        kind: Kind,
+        frames: Bytes,
+        written: usize,
+        bounds: Size,
+        now: Duration,
+    ) -> bool {
+        match self.outlet.keep(lane, kind, frames, written, bounds, now) {
+            Ok(lost) => {
+                self.context.counters.lagged.add(lost);
+                true
+            }
+            Err(Overflow) => {
+                self.close(LeaveReason::Slow);
+                false
+            }
         }
     }
 

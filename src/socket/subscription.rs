@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{Batch, LiveRoom};
+use crate::delivery::{Batch, LiveRoom, RoomKey};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::send_queue::{Lane, LaneKey};
 
@@ -154,10 +154,10 @@ impl Drop for Subscription {
 
 /// Where frames that concern a room, or none, wait. A plain client has one lane for everything: its frames do not say
 /// which room they are of, so none may overtake another.
-pub(super) fn lane(room: Option<&LiveRoom>, subprotocol: Subprotocol, slow: SlowConsumer) -> Lane {
+pub(super) fn lane(room: Option<RoomKey<'_>>, subprotocol: Subprotocol, slow: SlowConsumer) -> Lane {
     match (room, subprotocol) {
         (Some(room), Subprotocol::V1) => {
-            Lane { key: LaneKey::of_room(room.id_hash()), room: Some(room.id().clone()), slow }
+            Lane { key: LaneKey::of_room(room.hash), room: Some(room.id.clone()), slow }
         }
         _ => Lane { slow, ..Lane::own() },
     }
