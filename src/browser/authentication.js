@@ -88,8 +88,10 @@ export class Authentication {
    * * `expired`: the token has expired;
    * * `refused`: a token was refused, or there was none;
    * * `repeated`: the server only refuses what was sent before it had accepted a token.
+   *
+   * `mayBeOfTransient` if it may be about a transient frame, which was sent when the last token had not expired yet.
    */
-  refused(reason, isInRoom) {
+  refused(reason, isInRoom, mayBeOfTransient) {
     const isExpired = this.#hasExpired || (this.#isGranted && !isInRoom && !this.isSent);
     if (isExpired) {
       this.#hasExpired = false;
@@ -101,6 +103,7 @@ export class Authentication {
       this.#renewalRefused();
       return 'renewal';
     }
+    if (mayBeOfTransient) return 'repeated';
     const kind = this.#unanswered.shift()?.kind;
     if (kind === 'message' || (kind !== undefined && kind !== 'auth' && this.#isNeeded)) return 'repeated';
     this.#tokens.countRefusal();

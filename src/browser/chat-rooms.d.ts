@@ -16,7 +16,8 @@ export interface Frame {
   readonly num?: number;
   /** The id of the member that sent it, unique in the room. Missing if the host sent it. */
   readonly member?: string;
-  /** Its place in the room's order. Missing if the host sent it to this connection only. */
+  /** Its place in the room's order. Missing if its event is transient ({@link Room.sendTransient}), or if the host sent
+   * it to this connection only. */
   readonly seq?: number;
   readonly [key: string]: Json | undefined;
 }
@@ -220,9 +221,24 @@ export interface Room {
    * client isn't online. If the server refuses one only temporarily, the client sends it again later.
    *
    * Rejects with a {@link ChatError}: `too_big`, `overflow`, `reserved_event`, `bad_options`, `closed`, or the
-   * server's code.
+   * server's code; `transient` if the server does not acknowledge the event, see {@link sendTransient}.
    */
   send(message: Json, options?: SendOptions): Promise<{ readonly seq: number }>;
+
+  /**
+   * Sends a hint that may get lost, such as `sendTransient('typing', true)`, to the other members. Their handlers of
+   * the event get it; its frame has no `seq`. The server has to declare the event as transient.
+   *
+   * Returns false if the hint is dropped: the client isn't in the room at the moment, or a message to the room still
+   * waits to be sent. Returns true if it is sent, immediately or as soon as the server's rate allows. Until then, a
+   * newer hint of the same event takes its place, and a message to the room drops it. Nothing tells whether it arrives,
+   * so repeat it, and let what you show expire.
+   *
+   * Throws a {@link ChatError}: `not_transient` if the server has not declared the event, `too_big` if the frame has
+   * more than 1,024 bytes, `bad_options` if the event is not a string. If the server refuses the hint, the chat's
+   * handlers of `error` are called, or the room's if `connect` has entered it.
+   */
+  sendTransient(event: string, message?: Json): boolean;
 
   /** Enters again immediately if the state is `outside`, for example after the application has asked the
    * server for more rights. The state shows the result. Does nothing in any other state. */
@@ -259,6 +275,7 @@ export interface Room {
  * | `bad_options` | an option is missing or of the wrong type |
  * | `bad_frame` | the server has sent something that is not a JSON object |
  * | `too_big`, `overflow`, `reserved_event` | the message was not sent |
+ * | `transient`, `not_transient` | the event needs {@link Room.sendTransient}, or {@link Room.send} |
  */
 export class ChatError extends Error {
   constructor(code: string, message: string, options?: { closeCode?: number | null; cause?: unknown });

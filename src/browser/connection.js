@@ -6,6 +6,7 @@ import { RateBudget } from './rate-budget.js';
 import { MAX_WAIT, readRetry } from './retry.js';
 import { RoomRequests } from './room-requests.js';
 import { Socket } from './socket.js';
+import { Transients } from './transients.js';
 import { Unanswered } from './unanswered.js';
 
 const PROTOCOL = 'chat-rooms.v1';
@@ -46,6 +47,7 @@ export class Connection {
   #unanswered = new Unanswered();
   /** Null before the welcome. */
   #requests = null;
+  #transients = null;
   /** Sent as soon as the socket is open. */
   #firstToken;
   #isOpen = false;
@@ -137,6 +139,7 @@ export class Connection {
     this.#socket.close(code, reason);
     this.#auth.end();
     this.#requests?.stop();
+    this.#transients?.stop();
   }
 
   #opened(protocol) {
@@ -191,12 +194,20 @@ export class Connection {
       case 'error': return this.#refused(frame);
       case 'ack': return this.#acknowledged(frame);
       case 'lagged': return this.#rooms.get(frame.roomId)?.lagged(frame.missed);
-      default:
-        // The host sent a frame without a seq to this connection only.
-        if (!Number.isInteger(frame.seq)) this.#events.emitFrame(frame, FROM_HOST);
-        else if (this.#rooms.get(frame.roomId)?.receive(frame) === false) {
-          this.#on.lost(new ChatError('gap', 'a frame is missing', { closeCode: CLOSE_LOST }));
-        }
+      default: return this.#receiveOther(frame);
+    }
+  }
+
+  /** Takes a frame of a room, or one that the host sent to this connection only. */
+  #receiveOther(frame) {
+    const { event, roomId, member, seq } = frame;
+    if (Number.isInteger(seq)) {
+      if (this.#rooms.get(roomId)?.receive(frame) !== false) return;
+      this.#on.lost(new ChatError('gap', 'a frame is missing', { closeCode: CLOSE_LOST }));
+    } else if (roomId !== undefined && (member !== undefined || this.#transients.isTransient(event))) {
+      this.#rooms.get(roomId)?.receiveTransient(frame);
+    } else {
+      this.#events.emitFrame(frame, FROM_HOST);
     }
   }
 
@@ -210,9 +221,11 @@ export class Connection {
     this.#welcome = welcome;
     this.#socket.setHeartbeat(welcome.heartbeat);
     const budget = new RateBudget(this.#env, welcome.rates);
-    this.#outbox.configure(welcome.limits, budget);
+    const transients = new Transients(this.#env, welcome, (text) => this.#socket.send(text));
+    this.#transients = transients;
+    this.#outbox.configure(welcome.limits, budget, (event) => transients.isTransient(event));
     const shared = {
-      env: this.#env, budget,
+      env: this.#env, budget, transients,
       rooms: this.#rooms, session: this.#session, auth: this.#auth, unanswered: this.#unanswered,
     };
     this.#requests = new RoomRequests(shared, welcome.resume, {
@@ -251,8 +264,13 @@ export class Connection {
     const { next } = this.#unanswered;
     if (error.code === 'rate_limited' && next) return this.#requestPostponed(next, error, wait ?? DEFAULT_RETRY);
     if (UNREAD.has(error.code) && this.#unreadByServer(error)) return;
-    // Answers come in order, so it is about the oldest request, even if the server does not name it.
-    if (next?.kind === 'enter' && this.#requests) return this.#requests.refused(next.id, error, wait);
+    if (this.#transients?.mayBeAnswered) {
+      // The client was not in the room any more: such a frame may get lost.
+      if (error.code === 'not_entered') return;
+    } else if (next?.kind === 'enter' && this.#requests) {
+      // Answers come in order, so it is about the oldest request, even if the server does not name it.
+      return this.#requests.refused(next.id, error, wait);
+    }
     this.#events.emit('error', error);
   }
 
@@ -310,7 +328,7 @@ export class Connection {
 
   #notAuthenticated({ message }) {
     const error = new ChatError('no_auth', String(message));
-    const meaning = this.#auth.refused(error.message, this.#isInRoom);
+    const meaning = this.#auth.refused(error.message, this.#isInRoom, this.#transients?.mayBeAnswered ?? false);
     this.#noteAnswer();
     if (meaning === 'repeated') return;
     if (meaning === 'renewal') return this.#events.emit('error', error);

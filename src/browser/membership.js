@@ -89,9 +89,12 @@ export class Membership {
       }
       const cid = randomId(this.#env.crypto);
       const text = JSON.stringify({ ...extra, event, message, roomId: this.id, cid });
-      this.#outbox.add(this.#lane, cid, text, { resolve, reject });
+      this.#subscription?.dropTransients();
+      this.#outbox.add(this.#lane, cid, { event, text }, { resolve, reject });
     });
   }
+
+  sendTransient(event, message) { return this.#subscription?.sendTransient(event, message) ?? false; }
 
   enter() {
     if (this.#state === 'outside') this.#on.enter();
@@ -114,14 +117,15 @@ export class Membership {
   /** An enter is under way. */
   entersNow() { this.#retry.stop(); }
 
-  /** It is in the room. `transmit` sends a text on the connection. */
-  entered(answer, transmit) {
+  /** It is in the room. `transmit` sends the text of a message on the connection, `transients` sends transient
+   * frames. */
+  entered(answer, { transmit, transients }) {
     const isAllKnown = this.#outbox.isKnownTo(this.#lane, answer.resumed ? answer.member : null);
     const isFirst = this.#progress.position === null;
     const gap = this.#progress.enter(answer);
     const shared = { progress: this.#progress, outbox: this.#outbox, lane: this.#lane, events: this.#events };
     const subscription = new Subscription(shared, {
-      replayEnd: answer.seq, isAllKnown, history: answer.history ?? 0, isFirst, transmit,
+      replayEnd: answer.seq, isAllKnown, history: answer.history ?? 0, isFirst, transmit, transients,
     });
     this.#subscription = subscription;
     this.#hasEntered = true;
@@ -139,6 +143,8 @@ export class Membership {
   }
 
   receive(frame) { return this.#subscription?.receive(frame) ?? true; }
+
+  receiveTransient(frame) { this.#subscription?.receiveTransient(frame); }
 
   lagged(missed) { this.#subscription?.lagged(missed); }
 

@@ -96,6 +96,12 @@ export function readSendOptions(given = {}) {
   return { event, extra };
 }
 
+/** Returns the event of a transient frame. */
+export function readEvent(event) {
+  if (!isText(event)) throw badOption('sendTransient(event, message)', '`event` must be a string');
+  return event;
+}
+
 function isBackoff(value) {
   return isObject(value) && [value.base, value.cap].every((time) => time === undefined || isPositive(time));
 }

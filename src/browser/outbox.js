@@ -27,14 +27,17 @@ export class Outbox {
   #env;
   #timer;
   /**
-   * By cid, in order: `{ lane, text, size, isSent, member, number, resolve, reject }`. `member` is the member id under
-   * which the message was sent last, `number` how many were sent until it was sent under this id for the first time.
+   * By cid, in order: `{ lane, event, text, size, isSent, member, number, resolve, reject }`. `member` is the member id
+   * under which the message was sent last, `number` how many were sent until it was sent under this id for the first
+   * time.
    */
   #messages = new Map();
   /** Null without a connection. */
   #budget = null;
   #maxSize = Infinity;
   #maxInFlight = Infinity;
+  /** Whether an event is one that the server does not acknowledge. */
+  #isTransient = () => false;
   /** As that of a lane, for all rooms. */
   #window = FIRST_WINDOW;
   /** How many messages were sent, each time counted. */
@@ -50,6 +53,9 @@ export class Outbox {
 
   size(lane) { return this.#of(lane).length; }
 
+  /** Whether a message of the lane still has to be sent. */
+  isWaiting(lane) { return this.#of(lane).some(({ isSent }) => !isSent); }
+
   /** Whether the session of this member remembers every message of the lane that was ever sent. The server remembers
    * the latest messages of a session, of whichever room. */
   isKnownTo(lane, member) {
@@ -63,18 +69,21 @@ export class Outbox {
     return message?.isSent ? message.lane.room : null;
   }
 
-  add(lane, cid, text, { resolve, reject }) {
+  add(lane, cid, { event, text }, { resolve, reject }) {
     const size = new TextEncoder().encode(text).length;
-    if (size > this.#maxSize) return reject(tooBig());
-    this.#messages.set(cid, { lane, text, size, isSent: false, member: null, number: 0, resolve, reject });
+    const refusal = this.#refusal(event, size);
+    if (refusal) return reject(refusal);
+    this.#messages.set(cid, { lane, event, text, size, isSent: false, member: null, number: 0, resolve, reject });
     this.#flush();
   }
 
-  /** Takes the limits of a new connection. A limit that is null means none. */
-  configure(limits, budget) {
+  /** Takes the limits of a new connection. A limit that is null means none. `isTransient(event)` returns whether the
+   * server does not acknowledge an event. */
+  configure(limits, budget, isTransient) {
     this.#maxSize = limits?.messageBytes ?? Infinity;
     this.#maxInFlight = limits?.cids ?? Infinity;
     this.#budget = budget;
+    this.#isTransient = isTransient;
     // If the server knows better, it must not have to refuse many at the same time.
     this.#window = budget.isUnlimited ? Infinity : Math.min(this.#window, FIRST_WINDOW);
   }
@@ -156,10 +165,11 @@ export class Outbox {
     let free = Math.min(this.#window, this.#maxInFlight) - total;
     let next = Infinity;
     for (const [cid, message] of [...this.#messages]) {
-      const { lane, size } = message;
+      const { lane, event, size } = message;
       if (message.isSent || !lane.transmit) continue;
-      if (size > this.#maxSize) {
-        this.#take(cid).reject(tooBig()); // This server accepts less than the last one.
+      const refusal = this.#refusal(event, size); // This server may accept less than the last one.
+      if (refusal) {
+        this.#take(cid).reject(refusal);
         continue;
       }
       if (free <= 0) break;
@@ -195,9 +205,12 @@ export class Outbox {
     return counts;
   }
 
-  #now() { return this.#env.performance.now(); }
-}
+  /** Why this server accepts no such message; null if it does. */
+  #refusal(event, size) {
+    if (size > this.#maxSize) return new ChatError('too_big', 'the message is bigger than the server takes');
+    if (!this.#isTransient(event)) return null;
+    return new ChatError('transient', `the server acknowledges no "${event}", a transient event; use sendTransient()`);
+  }
 
-function tooBig() {
-  return new ChatError('too_big', 'the message is bigger than the server takes');
+  #now() { return this.#env.performance.now(); }
 }

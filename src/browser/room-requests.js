@@ -10,6 +10,7 @@ export class RoomRequests {
   #session;
   #auth;
   #unanswered;
+  #transients;
   /** The connection's resume token. */
   #token;
   #on;
@@ -22,11 +23,12 @@ export class RoomRequests {
    * `answered()`, one has come; `accepted()`, the server has accepted the client; `entered()`, it is in a room for the
    * first time.
    */
-  constructor({ env, rooms, session, auth, unanswered, budget }, token, on) {
+  constructor({ env, rooms, session, auth, unanswered, budget, transients }, token, on) {
     this.#rooms = rooms;
     this.#session = session;
     this.#auth = auth;
     this.#unanswered = unanswered;
+    this.#transients = transients;
     this.#token = token;
     this.#on = on;
     const frame = (kind, id) => this.#frame(kind, id);
@@ -96,7 +98,7 @@ export class RoomRequests {
     if (!membership) return this.leave(id);
     if (!this.#hasEntered) this.#on.entered();
     this.#hasEntered = true;
-    membership.entered(answer, this.#on.transmit);
+    membership.entered(answer, { transmit: this.#on.transmit, transients: this.#transients });
   }
 
   /** The client is not in a room any more. If `wait` is not null, the server says when to enter again. */

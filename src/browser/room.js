@@ -1,6 +1,6 @@
 // A room, as the application has it.
 
-import { readSendOptions } from './options.js';
+import { readEvent, readSendOptions } from './options.js';
 
 /** What the application may see and do of a membership. */
 export class Room {
@@ -20,6 +20,8 @@ export class Room {
   on(type, handler) { return this.#membership.events.on(type, handler); }
 
   async send(message, options) { return this.#membership.send(message, readSendOptions(options)); }
+
+  sendTransient(event, message) { return this.#membership.sendTransient(readEvent(event), message); }
 
   enter() { this.#membership.enter(); }
 

@@ -27,6 +27,7 @@ const MODULES: &[(&str, &str)] = modules![
     "retry.js",
     "token-bucket.js",
     "rate-budget.js",
+    "transients.js",
     "unanswered.js",
     "request-queue.js",
     "options.js",

@@ -7,6 +7,7 @@ export class Subscription {
   #lane;
   #events;
   #transmit;
+  #transients;
   /** The seq of the last frame of the replay. */
   #replayEnd;
   /** Whether the server remembers all unacknowledged messages: then they do not have to wait for the replay. */
@@ -20,13 +21,14 @@ export class Subscription {
   /** Frames since the last one of the room that could not be read. */
   #unread = 0;
 
-  /** `transmit` sends a text on the connection. */
-  constructor({ progress, outbox, lane, events }, { replayEnd, isAllKnown, history, isFirst, transmit }) {
+  /** `transmit` sends the text of a message on the connection, `transients` sends transient frames. */
+  constructor({ progress, outbox, lane, events }, { replayEnd, isAllKnown, history, isFirst, transmit, transients }) {
     this.#progress = progress;
     this.#outbox = outbox;
     this.#lane = lane;
     this.#events = events;
     this.#transmit = transmit;
+    this.#transients = transients;
     this.#replayEnd = replayEnd;
     this.#isAllKnown = isAllKnown;
     this.#history = history;
@@ -51,6 +53,12 @@ export class Subscription {
     this.#events.emitFrame(frame, { own, replayed, history: false });
     this.startSending();
     return true;
+  }
+
+  /** Takes a frame that has no place in the room. */
+  receiveTransient(frame) {
+    const own = this.#progress.isOwn(frame.member, false);
+    this.#events.emitFrame(frame, { own, replayed: false, history: false });
   }
 
   /** The server has dropped frames. */
@@ -80,8 +88,17 @@ export class Subscription {
     this.#outbox.start(this.#lane, this.#transmit, this.#progress.member);
   }
 
+  /** Returns whether it was sent, now or as soon as the rate allows. It must not overtake a message. */
+  sendTransient(event, message) {
+    return !this.#outbox.isWaiting(this.#lane) && this.#transients.add(this.#lane.room, event, message);
+  }
+
+  /** The server does the same when a message comes from the sender of a transient frame. */
+  dropTransients() { this.#transients.drop(this.#lane.room); }
+
   end() {
     this.#hasEnded = true;
+    this.dropTransients();
     this.#outbox.stop(this.#lane);
   }
 

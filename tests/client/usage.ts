@@ -33,6 +33,8 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
   room.on('*', (frame, info: FrameInfo) => show(frame.event, info.own));
 
   const { seq } = await room.send({ text: 'hi', tags: ['a', null] }, { event: 'note', ref: 7 });
+  const isSent: boolean = room.sendTransient('typing', true) || room.sendTransient('pointer');
+  show(isSent);
   const position: Position | null = room.position;
   const state: State = room.state;
   show(seq, position?.seq, state, room.online, room.name, room.member, room.reason?.code, room.retryAt);
@@ -54,6 +56,8 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
   await connect('/chat', { name: 'ann', rooms: 'tea' });
   // @ts-expect-error: JSON has no functions
   await room.send(() => 1);
+  // @ts-expect-error: a transient frame has an event
+  room.sendTransient();
   // @ts-expect-error: the state is not the application's to set
   room.state = 'online';
   // @ts-expect-error: the error is no frame
