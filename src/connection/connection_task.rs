@@ -14,7 +14,7 @@ use crate::connection::end::{self, End};
 use crate::connection::faults::Faults;
 use crate::connection::rate_limiter::{Exceeded, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
-use crate::connection::{Opening, auth, frames};
+use crate::connection::{Opening, auth, frames, leave};
 use crate::engine::Engine;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::ids::RoomId;
@@ -55,6 +55,8 @@ enum Event {
     /// The user's authentication expires after this time.
     Expiring(Duration),
     Expired,
+    /// The client has not entered its rooms again in time.
+    NotBack,
 }
 
 impl Connection {
@@ -154,7 +156,11 @@ impl Connection {
     pub(super) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, End> {
         let has_resumed = self.attachment.resume(tokens)?;
         if has_resumed {
-            self.restart_deadline();
+            let limit = (self.config().timeouts.enter_timeout, LeaveReason::NeverEntered);
+            match self.attachment.is_away_from_any() {
+                true => self.deadline.start(Some(limit)),
+                false => self.restart_deadline(),
+            }
             self.restart_token_expiry();
         }
         Ok(has_resumed)
@@ -294,6 +300,10 @@ impl Connection {
                 Event::Turn(Turn::End(reason)) => return Err(End(reason)),
                 Event::Expiring(left) => self.send(&outbound::expiring(left)),
                 Event::Expired => auth::expire(self)?,
+                Event::NotBack => {
+                    leave::leave_others(self)?;
+                    self.restart_deadline();
+                }
             }
             let others = std::mem::take(&mut self.inbox.others);
             if others > 0 {
@@ -317,7 +327,8 @@ impl Connection {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         // First, because a flood must not postpone it.
         if let Poll::Ready(reason) = self.deadline.poll(cx) {
-            return Poll::Ready(Event::Turn(Turn::End(reason)));
+            let is_in_a_room = reason == LeaveReason::NeverEntered && self.attachment.is_in_a_room();
+            return Poll::Ready(if is_in_a_room { Event::NotBack } else { Event::Turn(Turn::End(reason)) });
         }
         if let Some(expiry) = &mut self.token_expiry
             && let Poll::Ready(step) = expiry.poll(cx)
@@ -350,6 +361,8 @@ impl Connection {
         let is_user = || self.is_v1() && self.attachment.session().user().is_some();
         let limit = match self.pending_auth {
             true => Some((timeouts.auth_timeout, LeaveReason::NeverAuthenticated)),
+            // Its time to enter its rooms again is running, and starts with the resumption only.
+            false if self.attachment.is_away_from_any() => return,
             false if self.attachment.is_in_a_room() || is_user() => None,
             false => Some((timeouts.enter_timeout, LeaveReason::NeverEntered)),
         };

@@ -34,7 +34,8 @@ pub enum LeaveReason {
     /// The client read too slowly: its send queue was full, or its socket took nothing for the
     /// [`write_timeout`](crate::Timeouts::write_timeout) (4001).
     Slow,
-    /// The client did not enter a room within the [`enter_timeout`](crate::Timeouts::enter_timeout) (4002).
+    /// The client did not enter a room within the [`enter_timeout`](crate::Timeouts::enter_timeout) (4002), or did not
+    /// enter this one again in that time after it had resumed its session.
     NeverEntered,
     /// The connection reached its [`max_lifetime`](crate::Timeouts::max_lifetime) (4003).
     LifetimeOver,

@@ -111,6 +111,11 @@ impl Attachment {
         self.session.state_of(self.generation).is_ok_and(|state| state.memberships.is_away(room))
     }
 
+    /// Whether there is a room that the client is away from.
+    pub(crate) fn is_away_from_any(&self) -> bool {
+        self.session.state_of(self.generation).is_ok_and(|state| state.memberships.is_away_from_any())
+    }
+
     /// Enters a room; a plain client leaves the one that it is in.
     pub(crate) fn enter(&self, enter: &EnterCommand<'_>) -> Result<Result<(), CantEnter>, Superseded> {
         let entered = self.sessions.memberships().enter(&self.session, self.generation, enter)?;

@@ -37,6 +37,10 @@ impl MembershipList {
         self.all[..self.away].iter().any(|membership| membership.room.id().as_str() == room)
     }
 
+    pub(super) fn is_away_from_any(&self) -> bool {
+        self.away > 0
+    }
+
     pub(super) fn add(&mut self, membership: Arc<Membership>) {
         if self.all.is_empty() {
             // Most clients are in one room only.
