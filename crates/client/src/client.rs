@@ -16,7 +16,7 @@ use crate::dial::Dial;
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState, Position};
 use crate::events::{self, EventReceiver};
-use crate::machine::RoomKey;
+use crate::machine::{RoomKey, RoomSettings};
 
 /// A member of a room, over the network, through the `chat-rooms.v1` subprotocol.
 ///
@@ -124,8 +124,7 @@ impl Client {
     pub(crate) fn joining(
         key: RoomKey,
         commands: &Commands,
-        room: String,
-        name: String,
+        room: RoomSettings,
         max_unsent: usize,
         max_events: usize,
     ) -> (Client, Join, oneshot::Receiver<Result<(), ClientError>>) {
@@ -135,7 +134,7 @@ impl Client {
         let permits = Arc::new(Semaphore::new(max_unsent.min(Semaphore::MAX_PERMITS)));
         let sender = ClientSender { commands: commands.clone(), room: key, permits };
         let outlet = Outlet { events: event_sender, status: status_sender, entered: Some(entered) };
-        (Client { events, sender, status }, Join { key, room, name, outlet }, first_enter)
+        (Client { events, sender, status }, Join { key, room, outlet }, first_enter)
     }
 
     /// Returns a handle for sending messages.

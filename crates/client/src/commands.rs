@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::events::EventSender;
-use crate::machine::{RoomKey, Standing};
+use crate::machine::{RoomKey, RoomSettings, Standing};
 
 /// Resolves a message's acknowledgement.
 pub(crate) type Ack = oneshot::Sender<Result<u64, ClientError>>;
@@ -38,8 +38,7 @@ pub(crate) enum Command {
 /// A room that the application wants to be in.
 pub(crate) struct Join {
     pub(crate) key: RoomKey,
-    pub(crate) room: String,
-    pub(crate) name: String,
+    pub(crate) room: RoomSettings,
     pub(crate) outlet: Outlet,
 }
 

@@ -81,8 +81,8 @@ impl Driver {
         commands: mpsc::UnboundedReceiver<Command>,
         join: Join,
     ) -> Driver {
-        let Join { key, room, name, outlet } = join;
-        let machine = Machine::with_room(settings, Box::new(random), key, room, name);
+        let Join { key, room, outlet } = join;
+        let machine = Machine::with_room(settings, Box::new(random), key, room);
         let driver = Driver::of(machine, connector, commands);
         Driver { rooms: BTreeMap::from([(key, outlet)]), ..driver }
     }
@@ -230,9 +230,9 @@ impl Driver {
     fn obey(&mut self, now: Duration, command: Command) {
         match command {
             Command::Join(join) => {
-                let Join { key, room, name, outlet } = *join;
+                let Join { key, room, outlet } = *join;
                 self.rooms.insert(key, outlet);
-                self.machine.join(now, key, room, name);
+                self.machine.join(now, key, room);
             }
             Command::Publish { room, body, ack, permit } => {
                 drop(permit);

@@ -88,6 +88,8 @@ pub(crate) struct Entered {
     pub(crate) recovered: bool,
     /// How many frames follow as a replay, if the server says so.
     pub(crate) replayed: Option<u64>,
+    /// How many messages from before the enter come first.
+    pub(crate) history: u64,
 }
 
 /// The client is no longer in a room.
@@ -222,6 +224,7 @@ impl Entered {
             resumed: flag("resumed"),
             recovered: flag("recovered"),
             replayed: number(object, "replayed"),
+            history: number(object, "history").unwrap_or(0),
         })
     }
 }

@@ -47,7 +47,7 @@ mod settings;
 mod tokens;
 
 pub(crate) use crate::machine::outputs::Output;
-pub(crate) use crate::machine::settings::{Credential, Failure, Settings};
+pub(crate) use crate::machine::settings::{Credential, Failure, RoomSettings, Settings};
 
 /// Time since the client was created.
 type Now = Duration;
@@ -116,12 +116,11 @@ impl<T> Machine<T> {
         settings: Settings,
         random: Box<dyn FnMut() -> u64 + Send>,
         key: RoomKey,
-        id: String,
-        name: String,
+        room: RoomSettings,
     ) -> Machine<T> {
         let mut machine = Machine::new(settings, random);
         machine.owner = Owner::Room(key);
-        machine.join(Now::ZERO, key, id, name);
+        machine.join(Now::ZERO, key, room);
         machine
     }
 
@@ -184,11 +183,12 @@ impl<T> Machine<T> {
     }
 
     /// The application wants to be in a room.
-    pub(crate) fn join(&mut self, now: Now, key: RoomKey, id: String, name: String) {
+    pub(crate) fn join(&mut self, now: Now, key: RoomKey, room: RoomSettings) {
         self.cx.now = now;
+        let id = &room.id;
         let refused = match &self.ended {
             Some(error) => Some(error.as_closed()),
-            None if self.rooms.contains(&id) => {
+            None if self.rooms.contains(id) => {
                 Some(ClientError::Config(format!("the room {id:?} was joined already; leave it first")))
             }
             None => None,
@@ -198,7 +198,7 @@ impl<T> Machine<T> {
         }
         let join_by = now.saturating_add(self.settings.first_timeout);
         let limits = JoinLimits { join_by, max_attempts: self.settings.max_attempts };
-        self.rooms.add(Room::new(key, id, name, limits, self.attempts.backoff().clone()));
+        self.rooms.add(Room::new(key, room, limits, self.attempts.backoff().clone()));
         if self.is_idle() {
             self.connect();
         }

@@ -66,7 +66,7 @@ impl<T> Machine<T> {
         let id = object.get("roomId").and_then(Value::as_str);
         match self.rooms.find(id).filter(|room| id.is_some() && room.is_in()) {
             Some(room) => room.on_transient(object, &mut self.cx),
-            None => self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false, false))),
+            None => self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false))),
         }
     }
 

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::tests::{R, ms, settings};
+use super::tests::{R, ms, room as room_settings, settings};
 use super::*;
 
 fn frame() -> impl Strategy<Value = String> {
@@ -48,6 +48,7 @@ fn frame() -> impl Strategy<Value = String> {
         let optional = [
             (flags[2], "seq", json!(n)),
             (flags[3], "replayed", json!(n)),
+            (flags[3], "history", json!(n)),
             (flags[4], "cid", json!(format!("{:016x}{:016x}", 1, 1))),
             (flags[5], "roomId", json!(room)),
             (flags[6], "code", json!(code)),
@@ -128,7 +129,7 @@ fn step(m: &mut Machine<u32>, now: &mut Now, input: Input) -> Result<(), TestCas
         Input::Capacity(room) => m.on_capacity(*now, room),
         Input::Send(room) => m.publish(*now, room, r#"{"event":"x""#, 0),
         Input::Enter(room) => m.enter_again(*now, room),
-        Input::Join => m.join(*now, Q, "q".into(), "ann".into()),
+        Input::Join => m.join(*now, Q, room_settings("q")),
         Input::Leave => m.leave(*now, Q),
         Input::Release => m.release(*now),
     }
@@ -146,7 +147,7 @@ proptest! {
         let mut m = if is_chat {
             Machine::new(settings, Box::new(|| 1))
         } else {
-            Machine::with_room(settings, Box::new(|| 1), R, "r".into(), "ann".into())
+            Machine::with_room(settings, Box::new(|| 1), R, room_settings("r"))
         };
         let mut now = ms(0);
         for input in inputs {

@@ -110,7 +110,7 @@ impl Simulation {
         let key = RoomKey(self.joined);
         self.joined += 1;
         self.told[room] = Told { key: Some(key), ..Told::default() };
-        self.machine.join(self.now, key, room.to_string(), "ann".into());
+        self.machine.join(self.now, key, super::tests::room(&room.to_string()));
         self.perform();
     }
 

@@ -6,6 +6,7 @@
 mod backpressure;
 mod broken_sockets;
 mod connecting;
+mod history;
 mod outside;
 mod purity;
 mod random_flaps;

@@ -3,6 +3,7 @@
 mod connecting;
 mod entering;
 mod frames;
+mod history;
 mod liveness;
 mod outside;
 mod pause;
@@ -47,6 +48,11 @@ pub(super) fn settings() -> Settings {
 
 fn renewable() -> Settings {
     Settings { credential: Credential::Renewable, ..settings() }
+}
+
+/// A room that the application joins as "ann".
+pub(super) fn room(id: &str) -> RoomSettings {
+    RoomSettings { id: id.into(), name: "ann".into(), history: 0 }
 }
 
 pub(super) fn ms(n: u64) -> Now {
@@ -118,7 +124,7 @@ fn merged(mut frame: Value, more: Value) -> Value {
 impl Bench {
     /// A machine with one room. All random waits are as long as they can be.
     fn new(settings: Settings) -> Bench {
-        Bench::with(|random| Machine::with_room(settings, random, R, "r".into(), "ann".into()))
+        Bench::with(|random| Machine::with_room(settings, random, R, room("r")))
     }
 
     fn with(machine: impl FnOnce(Box<dyn FnMut() -> u64 + Send>) -> Machine<u32>) -> Bench {
@@ -338,8 +344,9 @@ fn describe(event: ClientEvent) -> String {
         ClientEvent::Enter(f) | ClientEvent::Out(f) | ClientEvent::Message(f) | ClientEvent::Direct(f) => {
             let own = if f.is_own() { "own " } else { "" };
             let replayed = if f.is_replayed() { "replayed " } else { "" };
+            let history = if f.is_history() { "history " } else { "" };
             let seq = f.seq().map_or(String::new(), |seq| format!(" {seq}"));
-            format!("{own}{replayed}{} {}{seq}", f.event(), f.message())
+            format!("{own}{replayed}{history}{} {}{seq}", f.event(), f.message())
         }
         ClientEvent::Entered { member, resumed, recovered, .. } => {
             format!("entered as {member}, resumed {resumed}, recovered {recovered}")

@@ -39,8 +39,8 @@ impl Bench {
         bench
     }
 
-    pub(super) fn join(&mut self, key: RoomKey, room: &str) {
-        self.machine.join(self.now, key, room.into(), "ann".into());
+    pub(super) fn join(&mut self, key: RoomKey, id: &str) {
+        self.machine.join(self.now, key, room(id));
     }
 
     pub(super) fn leave_room(&mut self, key: RoomKey) {
