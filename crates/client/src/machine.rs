@@ -18,7 +18,8 @@ use crate::machine::random::Random;
 use crate::machine::resume_tokens::ResumeTokens;
 use crate::machine::room::{JoinLimits, Outcome, Room, State};
 use crate::machine::rooms::Rooms;
-use crate::outgoing::{Next, Outgoing};
+use crate::machine::transients::Transients;
+use crate::outgoing::Outgoing;
 
 mod attempts;
 mod auth;
@@ -43,8 +44,10 @@ mod resume_tokens;
 mod room;
 mod room_log;
 mod rooms;
+mod sending;
 mod settings;
 mod tokens;
+mod transients;
 
 pub(crate) use crate::machine::outputs::Output;
 pub(crate) use crate::machine::settings::{Credential, Failure, RoomSettings, Settings};
@@ -104,7 +107,13 @@ impl<T> Machine<T> {
             resume_tokens: ResumeTokens::default(),
             rooms: Rooms::default(),
             leaving: Leaving::default(),
-            cx: Context { now, random, outgoing: Outgoing::new(), outputs: Outputs::new() },
+            cx: Context {
+                now,
+                random,
+                outgoing: Outgoing::new(),
+                transients: Transients::default(),
+                outputs: Outputs::new(),
+            },
             ended: None,
         };
         machine.connect();
@@ -240,28 +249,6 @@ impl<T> Machine<T> {
         self.close(ClientError::Closed { code: close::NORMAL, reason: "left".into() });
     }
 
-    /// Publishes an object in a room, given without its closing brace.
-    pub(crate) fn publish(&mut self, now: Now, key: RoomKey, body: &str, waiting: T) {
-        self.cx.now = now;
-        let refused = match (&self.ended, self.rooms.get(key)) {
-            (Some(error), _) => Some(error.as_closed()),
-            (None, None) => {
-                Some(ClientError::Closed { code: close::NORMAL, reason: "the room was left".into() })
-            }
-            _ if self.cx.outgoing.unsent(key) >= self.settings.max_unsent => Some(ClientError::QueueFull),
-            _ => None,
-        };
-        if let Some(error) = refused {
-            return self.cx.outputs.resolve(waiting, Err(error));
-        }
-        let Some(room) = self.rooms.get(key) else { return };
-        let cid = self.cx.random.message_id();
-        let id = serde_json::Value::from(room.id());
-        let text = format!(r#"{body},"roomId":{id},"cid":"{cid}"}}"#);
-        self.cx.outgoing.push(key, cid, text, waiting);
-        self.flush();
-    }
-
     /// The application wants to be in a room again.
     pub(crate) fn enter_again(&mut self, now: Now, key: RoomKey) {
         self.cx.now = now;
@@ -326,23 +313,6 @@ impl<T> Machine<T> {
             tracing::debug!("the application takes no events; dropping the frames of its rooms");
             link.pause = None;
             link.liveness.restart(now);
-        }
-    }
-
-    /// Sends as many messages as the server allows.
-    fn flush(&mut self) {
-        let Context { now, outgoing, outputs, .. } = &mut self.cx;
-        let Some(link) = &mut self.link else { return };
-        while let Some(next) = outgoing.next(*now, link.next_frame()) {
-            match next {
-                Next::Send(text) => {
-                    link.count_frame();
-                    outputs.push(Output::Send(text));
-                }
-                Next::TooBig { waiting, bytes, max } => {
-                    outputs.resolve(waiting, Err(ClientError::TooBig { bytes, max }));
-                }
-            }
         }
     }
 

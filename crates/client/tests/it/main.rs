@@ -19,4 +19,5 @@ mod support;
 mod tls;
 mod tokens;
 mod transcripts;
+mod transients;
 mod unreadable;

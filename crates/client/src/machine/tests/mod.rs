@@ -13,6 +13,7 @@ mod rooms_reconnecting;
 mod sending;
 mod sending_to_rooms;
 mod tokens;
+mod transients;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::body::Body;
 use crate::event::{ClientEvent, ClientState};
 
 /// The room of a machine with one room.
@@ -48,6 +50,10 @@ pub(super) fn settings() -> Settings {
 
 fn renewable() -> Settings {
     Settings { credential: Credential::Renewable, ..settings() }
+}
+
+pub(super) fn body(event: &str, message: impl serde::Serialize) -> Body {
+    Body::of_message(event, &message).unwrap()
 }
 
 /// A room that the application joins as "ann".
@@ -213,7 +219,7 @@ impl Bench {
     }
 
     fn send_text(&mut self, n: u32, message: &str) {
-        self.machine.publish(self.now, R, &format!(r#"{{"event":"message","message":"{message}""#), n);
+        self.machine.publish(self.now, R, &body("message", message), n);
     }
 
     /// Time passes, and all that is due is done.
@@ -286,7 +292,7 @@ impl Bench {
             lines.push(match output {
                 Output::Connect => "connect".into(),
                 Output::AskToken => "ask for a token".into(),
-                Output::Send(text) => self.with_short_ids(text),
+                Output::Send(text) | Output::SendTransient(text) => self.with_short_ids(text),
                 Output::Pong => "pong".into(),
                 Output::Close(code) => format!("close {code}"),
                 Output::Emit(R, event) => describe(event),
