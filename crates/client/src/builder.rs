@@ -14,7 +14,7 @@ use crate::dial::{Connector, Dial, Tcp, Token};
 use crate::driver::Driver;
 use crate::error::ClientError;
 use crate::events;
-use crate::machine::Settings;
+use crate::machine::{RoomSettings, Settings};
 use crate::target::Target;
 
 /// Builds a [`Client`], or with [`ManyRooms`] a [`Chat`]. Awaiting the builder connects; it completes once the client is
@@ -38,10 +38,7 @@ pub struct ClientBuilder<R = OneRoom> {
 
 /// A connection for one room: see [`Client::connect`].
 #[derive(Debug, Default)]
-pub struct OneRoom {
-    name: String,
-    room: String,
-}
+pub struct OneRoom(RoomSettings);
 
 /// A connection for any number of rooms: see [`Chat::connect`].
 #[derive(Debug, Default)]
@@ -54,13 +51,26 @@ impl ClientBuilder {
     /// The name in the room. A server refuses a client without a name, unless it takes the name
     /// from the client's authentication.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.rooms.name = name.into();
+        self.rooms.0.name = name.into();
         self
     }
 
     /// The room. Default: the room with the empty id.
     pub fn room(mut self, room: impl Into<String>) -> Self {
-        self.rooms.room = room.into();
+        self.rooms.0.id = room.into();
+        self
+    }
+
+    /// How many of the latest messages to get when the client enters the room for the first time. Default: none.
+    ///
+    /// They come before all other frames of the room, as [`Message`](crate::ClientEvent::Message)s with
+    /// [`is_history`](crate::RoomFrame::is_history). There are fewer if the server keeps fewer or does not let the client
+    /// read them. If the connection is lost meanwhile, the rest does not come later.
+    ///
+    /// Ask for fewer than [`max_events`](ClientBuilder::max_events). Messages that find the queue of events full may be
+    /// dropped, and an [`Overflow`](crate::ClientEvent::Overflow) tells how many.
+    pub fn history(mut self, messages: usize) -> Self {
+        self.rooms.0.history = messages;
         self
     }
 
@@ -76,11 +86,11 @@ impl ClientBuilder {
     ///
     /// Outside of a tokio runtime.
     pub async fn open(self) -> Result<Client, ClientError> {
-        let (settings, connector, OneRoom { name, room }, limits) = self.finish().await?;
+        let (settings, connector, OneRoom(room), limits) = self.finish().await?;
         let (commands, receiver) = Commands::new();
         let key = commands.next_key();
         let (client, join, entered) =
-            Client::joining(key, &commands, room, name, limits.max_unsent, limits.max_events);
+            Client::joining(key, &commands, room, limits.max_unsent, limits.max_events);
         tokio::spawn(Driver::with_room(settings, connector, receiver, join).run());
         entered.await.unwrap_or_else(|_| Err(task_ended())).map(|()| client)
     }

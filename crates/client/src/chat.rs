@@ -7,16 +7,15 @@ use futures_util::Stream;
 use tokio::sync::oneshot;
 
 use crate::builder::{ClientBuilder, ManyRooms};
-use crate::client::{Client, task_ended};
 use crate::commands::{Command, Commands};
 use crate::dial::Dial;
-use crate::error::ClientError;
 use crate::event::ChatEvent;
 use crate::events::EventReceiver;
+use crate::join::JoinBuilder;
 
 /// A connection that can be in several rooms at the same time.
 ///
-/// [`join`](Chat::join) enters a room and returns a [`Client`] for it, with its own events. The connection has
+/// [`join`](Chat::join) enters a room and returns a [`Client`](crate::Client) for it, with its own events. The connection has
 /// events of its own, too: the chat is a stream of [them](ChatEvent). You can ignore them.
 ///
 /// When the connection breaks, all rooms reconnect together. They share a session, and the server's rates: messages to
@@ -58,7 +57,7 @@ use crate::events::EventReceiver;
 /// Each room has a queue of events, and so has the chat, with [`max_events`](ClientBuilder::max_events) each. A program
 /// that takes no events of one room does not block the others: while the queue of that room is full, the client drops the
 /// room's frames. Once the application has taken half of the events, the client has the dropped frames replayed. If the
-/// queues of all rooms are full, the client first stops reading for a while, as [`Client`] describes. Of the chat's own
+/// queues of all rooms are full, the client first stops reading for a while, as [`Client`](crate::Client) describes. Of the chat's own
 /// events, those that find their queue full are dropped, and an [`Overflow`](ChatEvent::Overflow) tells how many.
 #[derive(Debug)]
 #[must_use = "a chat that is dropped closes its connection, unless there are rooms"]
@@ -82,7 +81,7 @@ impl Chat {
         ClientBuilder::new(url.into(), None)
     }
 
-    /// Like [`connect`](Chat::connect), over connections that the application opens: see [`Client::over`].
+    /// Like [`connect`](Chat::connect), over connections that the application opens: see [`Client::over`](crate::Client::over).
     pub fn over<F, Fut, IO>(url: impl Into<String>, dial: F) -> ClientBuilder<ManyRooms>
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -106,17 +105,9 @@ impl Chat {
         self.handle.clone()
     }
 
-    /// Enters a room: see [`ChatHandle::join`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`ChatHandle::join`].
-    pub async fn join(
-        &self,
-        room: impl Into<String>,
-        name: impl Into<String>,
-    ) -> Result<Client, ClientError> {
-        self.handle.join(room, name).await
+    /// Enters a room when awaited: see [`ChatHandle::join`].
+    pub fn join(&self, room: impl Into<String>, name: impl Into<String>) -> JoinBuilder {
+        self.handle.join(room, name)
     }
 
     /// Returns the next event of the connection; `None` after [`Closed`](crate::ChatState::Closed). Also available as
@@ -140,26 +131,23 @@ impl Stream for Chat {
 }
 
 impl ChatHandle {
-    /// Enters a room under this name, and completes once the client is in the room. While there is no connection, it
-    /// waits for one. If the server refuses the client only temporarily, it tries again. Dropping the future leaves the
-    /// room.
+    /// Enters a room under this name when awaited, and completes once the client is in the room. While there is no
+    /// connection, it waits for one. If the server refuses the client only temporarily, it tries again. Dropping the
+    /// future leaves the room.
     ///
-    /// # Errors
-    ///
-    /// If the server refuses the client for good, the client does not enter the room within
+    /// It fails if the server refuses the client for good, the client does not enter the room within
     /// [`first_timeout`](ClientBuilder::first_timeout), the chat is in the room already, or the chat is closed.
-    pub async fn join(
-        &self,
-        room: impl Into<String>,
-        name: impl Into<String>,
-    ) -> Result<Client, ClientError> {
-        let key = self.commands.next_key();
-        let (client, join, entered) =
-            Client::joining(key, &self.commands, room.into(), name.into(), self.max_unsent, self.max_events);
-        if !self.commands.send(Command::Join(Box::new(join))) {
-            return Err(task_ended());
-        }
-        entered.await.unwrap_or_else(|_| Err(task_ended())).map(|()| client)
+    ///
+    /// ```no_run
+    /// # async fn run(chat: tower_chat_rooms_client::Chat) -> Result<(), tower_chat_rooms_client::ClientError> {
+    /// let tea = chat.join("tea", "ann").await?;
+    /// let coffee = chat.join("coffee", "ann").history(20).await?; // the latest messages first
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn join(&self, room: impl Into<String>, name: impl Into<String>) -> JoinBuilder {
+        let commands = self.commands.clone();
+        JoinBuilder::new(commands, room.into(), name.into(), self.max_unsent, self.max_events)
     }
 
     /// Leaves all rooms and closes the connection for good, with a closing handshake. Messages that are not

@@ -6,17 +6,17 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, oneshot, watch};
-use tower_chat_rooms_protocol::{SERVER_EVENTS, close};
+use tower_chat_rooms_protocol::{MAX_TRANSIENT_BYTES, close};
 
+use crate::body::Body;
 use crate::builder::ClientBuilder;
 use crate::commands::{Command, Commands, Join, Outlet, Status};
 use crate::dial::Dial;
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState, Position};
 use crate::events::{self, EventReceiver};
-use crate::machine::RoomKey;
+use crate::machine::{RoomKey, RoomSettings};
 
 /// A member of a room, over the network, through the `chat-rooms.v1` subprotocol.
 ///
@@ -78,6 +78,10 @@ pub struct ClientSender {
     room: RoomKey,
     /// For messages that wait for the client's task.
     permits: Arc<Semaphore>,
+    /// For transient frames that wait for the client's task.
+    transient_permits: Arc<Semaphore>,
+    room_id: Arc<str>,
+    status: watch::Receiver<Status>,
 }
 
 /// The future of a message's acknowledgement. It resolves to the message's sequence number in the
@@ -87,6 +91,9 @@ pub struct ClientSender {
 #[derive(Debug)]
 #[must_use = "only the result tells whether the message has arrived"]
 pub struct Sending(Result<oneshot::Receiver<Result<u64, ClientError>>, ClientError>);
+
+/// Transient frames of a room that may wait for the client's task.
+const MAX_WAITING_TRANSIENTS: usize = 32;
 
 impl Client {
     /// Starts to build a client of the server at this `ws://` or `wss://` URL. `wss://` needs the
@@ -124,8 +131,7 @@ impl Client {
     pub(crate) fn joining(
         key: RoomKey,
         commands: &Commands,
-        room: String,
-        name: String,
+        room: RoomSettings,
         max_unsent: usize,
         max_events: usize,
     ) -> (Client, Join, oneshot::Receiver<Result<(), ClientError>>) {
@@ -133,9 +139,16 @@ impl Client {
         let (status_sender, status) = watch::channel(Status::default());
         let (entered, first_enter) = oneshot::channel();
         let permits = Arc::new(Semaphore::new(max_unsent.min(Semaphore::MAX_PERMITS)));
-        let sender = ClientSender { commands: commands.clone(), room: key, permits };
+        let sender = ClientSender {
+            commands: commands.clone(),
+            room: key,
+            permits,
+            transient_permits: Arc::new(Semaphore::new(MAX_WAITING_TRANSIENTS)),
+            room_id: room.id.as_str().into(),
+            status: status.clone(),
+        };
         let outlet = Outlet { events: event_sender, status: status_sender, entered: Some(entered) };
-        (Client { events, sender, status }, Join { key, room, name, outlet }, first_enter)
+        (Client { events, sender, status }, Join { key, room, outlet }, first_enter)
     }
 
     /// Returns a handle for sending messages.
@@ -194,8 +207,9 @@ impl ClientSender {
     ///
     /// # Errors
     ///
-    /// If the value can't be serialized, the message is too long for the server or refused by it,
-    /// too many messages are waiting to be sent, or the client is closed before the acknowledgement.
+    /// If the value can't be serialized, the message is too long for the server or refused by it, the server has declared
+    /// its event as transient ([`send_transient`](Self::send_transient)), too many messages are waiting to be sent, or the
+    /// client is closed before the acknowledgement.
     pub fn send(&self, message: &(impl Serialize + ?Sized)) -> Sending {
         self.send_event("message", message)
     }
@@ -206,9 +220,7 @@ impl ClientSender {
     ///
     /// As for [`send`](Self::send), or if the protocol reserves the event name.
     pub fn send_event(&self, event: &str, message: &(impl Serialize + ?Sized)) -> Sending {
-        let object = serde_json::to_value(message).map_err(|e| ClientError::Value(e.to_string()));
-        let object = object.map(|message| Map::from_iter([("message".into(), message)]));
-        self.publish(object.and_then(|object| body(event, object)))
+        self.publish(Body::of_message(event, message))
     }
 
     /// Like [`send`](Self::send), with an object with any keys. If it has no `event`, it is a `message`.
@@ -218,7 +230,50 @@ impl ClientSender {
     /// As for [`send`](Self::send), or if the value is not an object, or has keys or an event name
     /// that the protocol reserves.
     pub fn send_object(&self, object: &(impl Serialize + ?Sized)) -> Sending {
-        self.publish(object_body(object))
+        self.publish(Body::of_object(object))
+    }
+
+    /// Sends a transient event to the other members of the room: a hint that may get lost, such as that somebody is
+    /// typing. The others receive it as [`ClientEvent::Transient`].
+    ///
+    /// The frame is sent now or not at all. The client drops it while it is not in the room, while messages to the room
+    /// wait to be sent, if the connection is too slow, or if it would exceed the server's rate for transient events. It is
+    /// not acknowledged and not sent again. If the server refuses it, the client emits an
+    /// [`Error`](ClientEvent::Error) without saying which frame it is about.
+    ///
+    /// Any of them may get lost, the last one too. So let what you show expire: for example, repeat `typing` every three
+    /// seconds, and show it for five.
+    ///
+    /// ```no_run
+    /// # fn on_key(client: &tower_chat_rooms_client::Client) -> Result<(), tower_chat_rooms_client::ClientError> {
+    /// client.sender().send_transient("typing", &true)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the server has not declared the event as transient, the value can't be serialized, the frame has more than 1,024
+    /// bytes, or the connection is closed for good. A frame that is dropped is no error.
+    pub fn send_transient(
+        &self,
+        event: &str,
+        message: &(impl Serialize + ?Sized),
+    ) -> Result<(), ClientError> {
+        let body = Body::of_message(event, message)?;
+        if !self.status.borrow().transient_events.iter().any(|declared| declared == event) {
+            return Err(ClientError::Value(format!(
+                "the server has declared no transient event {event:?}: use `send_event`, or declare it there"
+            )));
+        }
+        let bytes = body.transient(&self.room_id).len();
+        if bytes > MAX_TRANSIENT_BYTES {
+            return Err(ClientError::TooBig { bytes, max: MAX_TRANSIENT_BYTES });
+        }
+        // Without a permit, too many of them wait already.
+        let Ok(permit) = self.transient_permits.clone().try_acquire_owned() else { return Ok(()) };
+        let command = Command::SendTransient { room: self.room, body, permit };
+        if self.commands.send(command) { Ok(()) } else { Err(task_ended()) }
     }
 
     /// Enters the room again if the client is [`Outside`](crate::ClientState::Outside) of it, for example after
@@ -243,7 +298,7 @@ impl ClientSender {
         }
     }
 
-    fn publish(&self, body: Result<String, ClientError>) -> Sending {
+    fn publish(&self, body: Result<Body, ClientError>) -> Sending {
         let (ack, acknowledged) = oneshot::channel();
         Sending(body.and_then(|body| {
             let permit = self.permits.clone().try_acquire_owned().map_err(|_| ClientError::QueueFull)?;
@@ -251,37 +306,6 @@ impl ClientSender {
             if self.commands.send(command) { Ok(acknowledged) } else { Err(task_ended()) }
         }))
     }
-}
-
-fn object_body(value: &(impl Serialize + ?Sized)) -> Result<String, ClientError> {
-    let refuse = |text: String| Err(ClientError::Value(text));
-    let mut object = match serde_json::to_value(value) {
-        Ok(Value::Object(object)) => object,
-        Ok(_) => return refuse("the value is not a JSON object; pass a map or a struct".into()),
-        Err(e) => return refuse(e.to_string()),
-    };
-    for key in ["cid", "member", "name", "num", "roomId", "seq"] {
-        if object.contains_key(key) {
-            return refuse(format!("the key {key:?} is reserved by the protocol"));
-        }
-    }
-    match object.remove("event") {
-        None => body("message", object),
-        Some(Value::String(event)) => body(&event, object),
-        Some(_) => refuse("\"event\" must be a string".into()),
-    }
-}
-
-/// Serializes an object without its closing brace, the event first.
-fn body(event: &str, rest: Map<String, Value>) -> Result<String, ClientError> {
-    if ["auth", "enter", "leave", "resume"].contains(&event) || SERVER_EVENTS.contains(&event) {
-        return Err(ClientError::Value(format!("the event {event:?} is reserved by the protocol")));
-    }
-    let mut text = format!(r#"{{"event":{}"#, Value::from(event));
-    for (key, value) in rest {
-        text.push_str(&format!(",{}:{value}", Value::from(key)));
-    }
-    Ok(text)
 }
 
 pub(crate) fn task_ended() -> ClientError {

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
+use crate::body::Body;
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::events::EventSender;
-use crate::machine::{RoomKey, Standing};
+use crate::machine::{RoomKey, RoomSettings, Standing};
 
 /// Resolves a message's acknowledgement.
 pub(crate) type Ack = oneshot::Sender<Result<u64, ClientError>>;
@@ -16,12 +17,19 @@ pub(crate) type Ack = oneshot::Sender<Result<u64, ClientError>>;
 /// A command from the application.
 pub(crate) enum Command {
     Join(Box<Join>),
-    /// Publish an object in a room, given without its closing brace.
+    /// Publish an object in a room.
     Publish {
         room: RoomKey,
-        body: String,
+        body: Body,
         ack: Ack,
         /// Limits how many of a room's messages wait for the task.
+        permit: OwnedSemaphorePermit,
+    },
+    /// Send a transient frame to a room, if the client is there.
+    SendTransient {
+        room: RoomKey,
+        body: Body,
+        /// Limits how many of a room's transient frames wait for the task.
         permit: OwnedSemaphorePermit,
     },
     /// Enter a room again.
@@ -38,8 +46,7 @@ pub(crate) enum Command {
 /// A room that the application wants to be in.
 pub(crate) struct Join {
     pub(crate) key: RoomKey,
-    pub(crate) room: String,
-    pub(crate) name: String,
+    pub(crate) room: RoomSettings,
     pub(crate) outlet: Outlet,
 }
 
@@ -57,6 +64,8 @@ pub(crate) struct Status {
     /// `None` before the room was entered for the first time.
     pub(crate) state: Option<ClientState>,
     pub(crate) standing: Standing,
+    /// Those of the server on which a room was entered last.
+    pub(crate) transient_events: Arc<[String]>,
 }
 
 /// Where commands are sent. Clones don't keep the client alive.

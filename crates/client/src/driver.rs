@@ -81,8 +81,8 @@ impl Driver {
         commands: mpsc::UnboundedReceiver<Command>,
         join: Join,
     ) -> Driver {
-        let Join { key, room, name, outlet } = join;
-        let machine = Machine::with_room(settings, Box::new(random), key, room, name);
+        let Join { key, room, outlet } = join;
+        let machine = Machine::with_room(settings, Box::new(random), key, room);
         let driver = Driver::of(machine, connector, commands);
         Driver { rooms: BTreeMap::from([(key, outlet)]), ..driver }
     }
@@ -145,6 +145,9 @@ impl Driver {
                     self.token = Some(Boxed(Box::pin(async move { connector.renew_token().await })));
                 }
                 Output::Send(text) => self.socket.iter_mut().for_each(|socket| socket.send(text.clone())),
+                Output::SendTransient(text) => {
+                    self.socket.iter_mut().for_each(|socket| socket.send_transient(text.clone()));
+                }
                 Output::Pong => self.socket.iter_mut().for_each(Socket::pong),
                 Output::Close(code) => {
                     self.attempt = None;
@@ -178,12 +181,14 @@ impl Driver {
     fn emit(&mut self, room: RoomKey, event: ClientEvent) {
         let Some(outlet) = self.rooms.get_mut(&room) else { return };
         let standing = self.machine.standing(room);
+        let transient_events = self.machine.transient_events().clone();
         let state = if let ClientEvent::State(state) = &event { Some(state.clone()) } else { None };
         if state == Some(ClientState::Online) {
             outlet.entered.take().map(|entered| entered.send(Ok(())));
         }
         outlet.status.send_modify(|status| {
             status.standing = standing;
+            status.transient_events = transient_events;
             status.state = state.or(status.state.take());
         });
         outlet.events.push(event);
@@ -230,13 +235,17 @@ impl Driver {
     fn obey(&mut self, now: Duration, command: Command) {
         match command {
             Command::Join(join) => {
-                let Join { key, room, name, outlet } = *join;
+                let Join { key, room, outlet } = *join;
                 self.rooms.insert(key, outlet);
-                self.machine.join(now, key, room, name);
+                self.machine.join(now, key, room);
             }
             Command::Publish { room, body, ack, permit } => {
                 drop(permit);
                 self.machine.publish(now, room, &body, ack);
+            }
+            Command::SendTransient { room, body, permit } => {
+                drop(permit);
+                self.machine.send_transient(now, room, &body);
             }
             Command::Enter(room) => self.machine.enter_again(now, room),
             Command::Leave { room, done } => {

@@ -74,8 +74,8 @@ pub enum ClientError {
         /// The server's limit in bytes.
         max: usize,
     },
-    /// The value can't be sent: it is not JSON or not an object, or it uses a key or an event
-    /// that the protocol reserves.
+    /// The value can't be sent: it is not JSON or not an object, it uses a key or an event that the protocol reserves, or
+    /// its event is transient and the method is for messages, or the other way round.
     Value(String),
     /// The server sent something that this client can't read. It was skipped.
     BadFrame(String),

@@ -47,7 +47,7 @@ pub enum ClientEvent {
         missed: Option<u64>,
     },
     /// The application took no events for too long, and some that can't be recovered were
-    /// dropped: direct frames, errors and, after many lost connections, states and gaps.
+    /// dropped: direct frames, messages of the history, errors and, after many lost connections, states and gaps.
     #[non_exhaustive]
     Overflow {
         /// How many were dropped.
@@ -186,11 +186,20 @@ pub struct RoomFrame {
     object: Map<String, Value>,
     is_own: bool,
     is_replayed: bool,
+    is_history: bool,
 }
 
 impl RoomFrame {
-    pub(crate) fn new(object: Map<String, Value>, is_own: bool, is_replayed: bool) -> RoomFrame {
-        RoomFrame { object, is_own, is_replayed }
+    pub(crate) fn new(object: Map<String, Value>, is_own: bool) -> RoomFrame {
+        RoomFrame { object, is_own, is_replayed: false, is_history: false }
+    }
+
+    pub(crate) fn replayed(self, is_replayed: bool) -> RoomFrame {
+        RoomFrame { is_replayed, ..self }
+    }
+
+    pub(crate) fn of_history(self) -> RoomFrame {
+        RoomFrame { is_history: true, ..self }
     }
 
     /// The event's name, usually `message`; empty if the host sent an object without one.
@@ -231,6 +240,12 @@ impl RoomFrame {
     /// Whether it was missed while the connection was lost, and is part of a replay.
     pub fn is_replayed(&self) -> bool {
         self.is_replayed
+    }
+
+    /// Whether it was published before the client entered the room for the first time: see
+    /// [`history`](crate::ClientBuilder::history).
+    pub fn is_history(&self) -> bool {
+        self.is_history
     }
 
     /// The whole object.

@@ -1,6 +1,7 @@
 //! Parses what the server sends.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -60,6 +61,7 @@ pub(crate) struct Welcome {
     /// How many message ids the server remembers: the maximum number of unacknowledged messages.
     pub(crate) cids: usize,
     pub(crate) rates: Rates,
+    pub(crate) transient_events: Arc<[String]>,
 }
 
 /// How much a client may send.
@@ -69,6 +71,8 @@ pub(crate) struct Rates {
     pub(crate) messages: Option<f64>,
     /// Bytes of messages per second.
     pub(crate) bytes: Option<f64>,
+    /// Transient frames per second. They do not count as messages.
+    pub(crate) transient: Option<f64>,
     /// How many seconds' worth may be sent in one burst.
     pub(crate) burst: f64,
     /// The connection starts without a burst.
@@ -88,6 +92,8 @@ pub(crate) struct Entered {
     pub(crate) recovered: bool,
     /// How many frames follow as a replay, if the server says so.
     pub(crate) replayed: Option<u64>,
+    /// How many messages from before the enter come first.
+    pub(crate) history: u64,
 }
 
 /// The client is no longer in a room.
@@ -127,7 +133,7 @@ const DEFAULT_HEARTBEAT: (u64, u64) = (25_000, 20_000);
 
 /// For a welcome without rates.
 const DEFAULT_RATES: Rates =
-    Rates { messages: Some(100.0), bytes: Some(262_144.0), burst: 2.0, is_empty: false };
+    Rates { messages: Some(100.0), bytes: Some(262_144.0), transient: None, burst: 2.0, is_empty: false };
 
 impl Incoming {
     /// Parses a text. A frame with an unknown event is a [`Frame`](Incoming::Frame).
@@ -193,6 +199,7 @@ impl Welcome {
             message_bytes: limit("messageBytes"),
             cids: limit("cids"),
             rates: object.get("rates").and_then(Value::as_object).map_or(DEFAULT_RATES, Rates::of),
+            transient_events: strings(object, "transient"),
         }
     }
 }
@@ -203,6 +210,7 @@ impl Rates {
         Rates {
             messages: rate("messages"),
             bytes: rate("bytes"),
+            transient: rate("transient"),
             burst: rate("burst").unwrap_or(DEFAULT_RATES.burst),
             is_empty: object.get("empty").and_then(Value::as_bool).unwrap_or(false),
         }
@@ -222,6 +230,7 @@ impl Entered {
             resumed: flag("resumed"),
             recovered: flag("recovered"),
             replayed: number(object, "replayed"),
+            history: number(object, "history").unwrap_or(0),
         })
     }
 }
@@ -258,6 +267,12 @@ fn string(object: &Map<String, Value>, key: &str) -> Option<String> {
     object.get(key)?.as_str().map(Into::into)
 }
 
+/// Of an array. Leaves out what is not a string.
+fn strings(object: &Map<String, Value>, key: &str) -> Arc<[String]> {
+    let values = object.get(key).and_then(Value::as_array).into_iter().flatten();
+    values.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 fn number(object: &Map<String, Value>, key: &str) -> Option<u64> {
     object.get(key)?.as_u64()
 }
@@ -274,10 +289,13 @@ mod tests {
         let Incoming::Welcome(welcome) = Incoming::parse(text) else { panic!() };
         assert_eq!((welcome.resume_token, welcome.silence), (None, Duration::from_millis(2500)));
         assert_eq!((welcome.message_bytes, welcome.cids), (usize::MAX, 7));
-        assert_eq!(welcome.rates, Rates { messages: None, bytes: Some(5.5), burst: 2.0, is_empty: false });
-        let text = r#"{"event":"welcome","rates":{"messages":7,"burst":3,"empty":true}}"#;
+        assert_eq!(welcome.rates, Rates { messages: None, bytes: Some(5.5), ..DEFAULT_RATES });
+        let text = r#"{"event":"welcome","rates":{"messages":7,"transient":9,"burst":3,"empty":true},"transient":["a",7,"b"]}"#;
         let Incoming::Welcome(welcome) = Incoming::parse(text) else { panic!() };
-        assert_eq!(welcome.rates, Rates { messages: Some(7.0), bytes: None, burst: 3.0, is_empty: true });
+        let rates =
+            Rates { messages: Some(7.0), bytes: None, transient: Some(9.0), burst: 3.0, is_empty: true };
+        assert_eq!(welcome.rates, rates);
+        assert_eq!(*welcome.transient_events, ["a".to_owned(), "b".to_owned()]);
     }
 
     #[test]

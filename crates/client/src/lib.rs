@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod body;
 mod builder;
 mod chat;
 mod client;
@@ -11,6 +12,7 @@ mod error;
 mod event;
 mod events;
 mod incoming;
+mod join;
 mod machine;
 mod outgoing;
 mod retry_hint;
@@ -25,3 +27,4 @@ pub use crate::chat::{Chat, ChatHandle};
 pub use crate::client::{Client, ClientSender, Sending};
 pub use crate::error::ClientError;
 pub use crate::event::{ChatEvent, ChatState, ClientEvent, ClientState, Position, RoomFrame};
+pub use crate::join::JoinBuilder;

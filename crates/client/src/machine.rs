@@ -18,7 +18,8 @@ use crate::machine::random::Random;
 use crate::machine::resume_tokens::ResumeTokens;
 use crate::machine::room::{JoinLimits, Outcome, Room, State};
 use crate::machine::rooms::Rooms;
-use crate::outgoing::{Next, Outgoing};
+use crate::machine::transients::Transients;
+use crate::outgoing::Outgoing;
 
 mod attempts;
 mod auth;
@@ -43,11 +44,13 @@ mod resume_tokens;
 mod room;
 mod room_log;
 mod rooms;
+mod sending;
 mod settings;
 mod tokens;
+mod transients;
 
 pub(crate) use crate::machine::outputs::Output;
-pub(crate) use crate::machine::settings::{Credential, Failure, Settings};
+pub(crate) use crate::machine::settings::{Credential, Failure, RoomSettings, Settings};
 
 /// Time since the client was created.
 type Now = Duration;
@@ -104,7 +107,13 @@ impl<T> Machine<T> {
             resume_tokens: ResumeTokens::default(),
             rooms: Rooms::default(),
             leaving: Leaving::default(),
-            cx: Context { now, random, outgoing: Outgoing::new(), outputs: Outputs::new() },
+            cx: Context {
+                now,
+                random,
+                outgoing: Outgoing::new(),
+                transients: Transients::default(),
+                outputs: Outputs::new(),
+            },
             ended: None,
         };
         machine.connect();
@@ -116,12 +125,11 @@ impl<T> Machine<T> {
         settings: Settings,
         random: Box<dyn FnMut() -> u64 + Send>,
         key: RoomKey,
-        id: String,
-        name: String,
+        room: RoomSettings,
     ) -> Machine<T> {
         let mut machine = Machine::new(settings, random);
         machine.owner = Owner::Room(key);
-        machine.join(Now::ZERO, key, id, name);
+        machine.join(Now::ZERO, key, room);
         machine
     }
 
@@ -184,11 +192,12 @@ impl<T> Machine<T> {
     }
 
     /// The application wants to be in a room.
-    pub(crate) fn join(&mut self, now: Now, key: RoomKey, id: String, name: String) {
+    pub(crate) fn join(&mut self, now: Now, key: RoomKey, room: RoomSettings) {
         self.cx.now = now;
+        let id = &room.id;
         let refused = match &self.ended {
             Some(error) => Some(error.as_closed()),
-            None if self.rooms.contains(&id) => {
+            None if self.rooms.contains(id) => {
                 Some(ClientError::Config(format!("the room {id:?} was joined already; leave it first")))
             }
             None => None,
@@ -198,7 +207,7 @@ impl<T> Machine<T> {
         }
         let join_by = now.saturating_add(self.settings.first_timeout);
         let limits = JoinLimits { join_by, max_attempts: self.settings.max_attempts };
-        self.rooms.add(Room::new(key, id, name, limits, self.attempts.backoff().clone()));
+        self.rooms.add(Room::new(key, room, limits, self.attempts.backoff().clone()));
         if self.is_idle() {
             self.connect();
         }
@@ -238,28 +247,6 @@ impl<T> Machine<T> {
     pub(crate) fn leave_all(&mut self, now: Now) {
         self.cx.now = now;
         self.close(ClientError::Closed { code: close::NORMAL, reason: "left".into() });
-    }
-
-    /// Publishes an object in a room, given without its closing brace.
-    pub(crate) fn publish(&mut self, now: Now, key: RoomKey, body: &str, waiting: T) {
-        self.cx.now = now;
-        let refused = match (&self.ended, self.rooms.get(key)) {
-            (Some(error), _) => Some(error.as_closed()),
-            (None, None) => {
-                Some(ClientError::Closed { code: close::NORMAL, reason: "the room was left".into() })
-            }
-            _ if self.cx.outgoing.unsent(key) >= self.settings.max_unsent => Some(ClientError::QueueFull),
-            _ => None,
-        };
-        if let Some(error) = refused {
-            return self.cx.outputs.resolve(waiting, Err(error));
-        }
-        let Some(room) = self.rooms.get(key) else { return };
-        let cid = self.cx.random.message_id();
-        let id = serde_json::Value::from(room.id());
-        let text = format!(r#"{body},"roomId":{id},"cid":"{cid}"}}"#);
-        self.cx.outgoing.push(key, cid, text, waiting);
-        self.flush();
     }
 
     /// The application wants to be in a room again.
@@ -326,23 +313,6 @@ impl<T> Machine<T> {
             tracing::debug!("the application takes no events; dropping the frames of its rooms");
             link.pause = None;
             link.liveness.restart(now);
-        }
-    }
-
-    /// Sends as many messages as the server allows.
-    fn flush(&mut self) {
-        let Context { now, outgoing, outputs, .. } = &mut self.cx;
-        let Some(link) = &mut self.link else { return };
-        while let Some(next) = outgoing.next(*now, link.next_frame()) {
-            match next {
-                Next::Send(text) => {
-                    link.count_frame();
-                    outputs.push(Output::Send(text));
-                }
-                Next::TooBig { waiting, bytes, max } => {
-                    outputs.resolve(waiting, Err(ClientError::TooBig { bytes, max }));
-                }
-            }
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Outgoing<T> {
     /// How many message ids were used.
     used: u64,
     max_bytes: usize,
+    /// The server acknowledges no messages with these events.
+    transient_events: Arc<[String]>,
     /// How many of the latest message ids the server remembers.
     max_ids: usize,
     messages: Option<TokenBucket>,
@@ -39,6 +41,20 @@ pub(crate) struct Outgoing<T> {
     window: usize,
     /// When [`next`](Outgoing::next) has something again, if nothing else happens.
     deadline: Option<Now>,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub(crate) struct Message {
+    event: String,
+    cid: String,
+    text: String,
+}
+
+impl Message {
+    pub(crate) fn new(event: &str, cid: String, text: String) -> Message {
+        Message { event: event.into(), cid, text }
+    }
 }
 
 /// What is to be done with the next message.
@@ -51,6 +67,11 @@ pub(crate) enum Next<T> {
         bytes: usize,
         max: usize,
     },
+    /// Its event is transient, and it was removed.
+    Transient {
+        waiting: T,
+        event: String,
+    },
 }
 
 impl<T> Outgoing<T> {
@@ -60,6 +81,7 @@ impl<T> Outgoing<T> {
             pushed: 0,
             used: 0,
             max_bytes: usize::MAX,
+            transient_events: Arc::default(),
             max_ids: MAX_IN_FLIGHT,
             messages: None,
             bytes: None,
@@ -68,10 +90,15 @@ impl<T> Outgoing<T> {
         }
     }
 
-    pub(crate) fn push(&mut self, room: RoomKey, cid: String, text: String, waiting: T) {
+    pub(crate) fn push(&mut self, room: RoomKey, message: Message, waiting: T) {
         let order = self.pushed;
         self.pushed += 1;
-        self.queue(room).push(order, cid, text, waiting);
+        self.queue(room).push(order, message, waiting);
+    }
+
+    /// Whether a message of a room is to be sent.
+    pub(crate) fn is_waiting(&self, room: RoomKey) -> bool {
+        self.rooms.get(&room).is_some_and(RoomQueue::is_waiting)
     }
 
     /// How many messages of a room were never sent.
@@ -92,10 +119,11 @@ impl<T> Outgoing<T> {
     /// A connection has entered for the first time: sets the limits of its server.
     pub(crate) fn set_limits(&mut self, welcome: &Welcome, now: Now) {
         self.max_bytes = welcome.message_bytes;
+        self.transient_events = welcome.transient_events.clone();
         // A limit of 0 would stop the client from ever sending.
         self.max_ids = welcome.cids.clamp(1, MAX_IN_FLIGHT);
         self.window = self.window.min(FIRST_WINDOW);
-        let Rates { messages, bytes, burst, is_empty } = welcome.rates;
+        let Rates { messages, bytes, burst, is_empty, .. } = welcome.rates;
         let bucket = |rate: f64| TokenBucket::new(rate, rate * burst, now);
         self.messages = messages.map(bucket);
         self.bytes = bytes.map(bucket);
@@ -148,9 +176,13 @@ impl<T> Outgoing<T> {
         self.deadline = None;
         let (key, candidate) = self.candidate(now)?;
         let (bytes, max) = (candidate.bytes, self.max_bytes);
-        if bytes > max {
-            let waiting = self.rooms.get_mut(&key)?.remove_candidate(candidate)?;
-            return Some(Next::TooBig { waiting, bytes, max });
+        if self.is_unsendable(self.rooms.get(&key)?, candidate) {
+            let (message, waiting) = self.rooms.get_mut(&key)?.remove_candidate(candidate)?;
+            return Some(if bytes > max {
+                Next::TooBig { waiting, bytes, max }
+            } else {
+                Next::Transient { waiting, event: message.event }
+            });
         }
         if self.in_flight() >= self.window || (candidate.is_new && self.is_memory_full()) {
             return None;
@@ -173,11 +205,11 @@ impl<T> Outgoing<T> {
         let (mut first, since) = (None::<(RoomKey, Candidate)>, self.remembered_since());
         for (key, queue) in &self.rooms {
             let Some(candidate) = queue.candidate(since) else { continue };
-            let is_too_big = candidate.bytes > self.max_bytes;
-            if !is_too_big && !queue.has_room() {
+            let is_unsendable = self.is_unsendable(queue, candidate);
+            if !is_unsendable && !queue.has_room() {
                 continue;
             }
-            if !is_too_big && queue.not_before() > now {
+            if !is_unsendable && queue.not_before() > now {
                 let at = queue.not_before();
                 self.deadline = Some(self.deadline.map_or(at, |other| other.min(at)));
                 continue;
@@ -187,6 +219,12 @@ impl<T> Outgoing<T> {
             }
         }
         first
+    }
+
+    /// Whether the server would not publish and acknowledge a message.
+    fn is_unsendable(&self, queue: &RoomQueue<T>, candidate: Candidate) -> bool {
+        candidate.bytes > self.max_bytes
+            || queue.event(candidate).is_some_and(|event| self.transient_events.iter().any(|e| e == event))
     }
 
     /// The number of the oldest message id that the server remembers.

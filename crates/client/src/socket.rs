@@ -80,6 +80,9 @@ pub(crate) enum Received {
     },
 }
 
+/// A connection with this many frames before a transient one is too slow for it.
+const MAX_UNSENT_BEFORE_TRANSIENT: usize = 32;
+
 /// Time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -104,6 +107,13 @@ impl Socket {
 
     pub(crate) fn send(&mut self, text: String) {
         self.unsent.push_back(text.into());
+    }
+
+    /// Sends a frame that may get lost. Drops it if too many others wait.
+    pub(crate) fn send_transient(&mut self, text: String) {
+        if self.unsent.len() < MAX_UNSENT_BEFORE_TRANSIENT {
+            self.send(text);
+        }
     }
 
     pub(crate) fn pong(&mut self) {

@@ -176,6 +176,7 @@ impl<T> Machine<T> {
 
     fn drop_link(&mut self) -> Option<Link> {
         self.cx.outgoing.stop_all();
+        self.cx.transients.stop();
         let link = self.link.take()?;
         self.attempts.end(&link.liveness);
         for key in self.leaving.on_lost() {

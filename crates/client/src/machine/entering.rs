@@ -150,6 +150,7 @@ impl<T> Machine<T> {
         // The server's token buckets have paid for this enter: from now on, they hold no less than the client's.
         if let Some(welcome) = link.take_limits() {
             self.cx.outgoing.set_limits(welcome, self.cx.now);
+            self.cx.transients.set_limits(welcome, self.cx.now);
             (0..link.questions.enters()).for_each(|_| self.cx.outgoing.charge(0));
         }
         link.auth.accept();

@@ -66,7 +66,7 @@ impl<T> Machine<T> {
         let id = object.get("roomId").and_then(Value::as_str);
         match self.rooms.find(id).filter(|room| id.is_some() && room.is_in()) {
             Some(room) => room.on_transient(object, &mut self.cx),
-            None => self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false, false))),
+            None => self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false))),
         }
     }
 
@@ -135,6 +135,9 @@ impl<T> Machine<T> {
 
     /// The server does not say what it has refused. It answers in order.
     fn on_unnamed_error(&mut self, refusal: Refusal) {
+        if refusal.may_be_of_transient() && self.cx.transients.in_flight(self.cx.now) > 0 {
+            return self.on_transient_refused(refusal);
+        }
         let oldest = self.link.as_ref().and_then(|link| link.questions.oldest());
         let message = self.cx.outgoing.oldest_in_flight();
         let asked_first = match (oldest, message) {
@@ -155,6 +158,13 @@ impl<T> Machine<T> {
                 self.flush();
             }
             _ => self.emit_error(refusal.error()),
+        }
+    }
+
+    fn on_transient_refused(&mut self, refusal: Refusal) {
+        // It may get lost, for example if the client has left the room meanwhile.
+        if !refusal.has_code("not_entered") {
+            self.emit_error(refusal.error());
         }
     }
 

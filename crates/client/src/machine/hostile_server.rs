@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::tests::{R, ms, settings};
+use super::tests::{R, body, ms, room as room_settings, settings};
 use super::*;
 
 fn frame() -> impl Strategy<Value = String> {
@@ -42,12 +42,14 @@ fn frame() -> impl Strategy<Value = String> {
     frame.prop_map(|(event, n, flags, epoch, code, rate, room)| {
         let mut object = json!({"event": event, "epoch": epoch, "resumed": flags[0], "recovered": flags[1],
             "member": "1", "resume": "s", "limits": {"cids": n, "messageBytes": if n == 0 { 0 } else { 999 }},
-            "rates": {"messages": rate, "bytes": rate, "burst": rate}, "in": n, "missed": n, "retryAfter": n,
+            "rates": {"messages": rate, "bytes": rate, "transient": rate, "burst": rate},
+            "transient": ["y"], "in": n, "missed": n, "retryAfter": n,
             "heartbeat": {"interval": n, "timeout": n}, "message": "m",
             "rooms": [{"roomId": "q"}, {"roomId": "s"}]});
         let optional = [
             (flags[2], "seq", json!(n)),
             (flags[3], "replayed", json!(n)),
+            (flags[3], "history", json!(n)),
             (flags[4], "cid", json!(format!("{:016x}{:016x}", 1, 1))),
             (flags[5], "roomId", json!(room)),
             (flags[6], "code", json!(code)),
@@ -72,6 +74,7 @@ enum Input {
     Full(RoomKey),
     Capacity(RoomKey),
     Send(RoomKey),
+    SendTransient(RoomKey),
     Enter(RoomKey),
     Join,
     Leave,
@@ -95,6 +98,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => room.clone().prop_map(Input::Full),
         1 => room.clone().prop_map(Input::Capacity),
         3 => room.clone().prop_map(Input::Send),
+        3 => room.clone().prop_map(Input::SendTransient),
         1 => room.prop_map(Input::Enter),
         1 => Just(Input::Join),
         1 => Just(Input::Leave),
@@ -126,9 +130,10 @@ fn step(m: &mut Machine<u32>, now: &mut Now, input: Input) -> Result<(), TestCas
         }
         Input::Full(room) => m.on_full(*now, room),
         Input::Capacity(room) => m.on_capacity(*now, room),
-        Input::Send(room) => m.publish(*now, room, r#"{"event":"x""#, 0),
+        Input::Send(room) => m.publish(*now, room, &body("x", 1), 0),
+        Input::SendTransient(room) => m.send_transient(*now, room, &body("y", 1)),
         Input::Enter(room) => m.enter_again(*now, room),
-        Input::Join => m.join(*now, Q, "q".into(), "ann".into()),
+        Input::Join => m.join(*now, Q, room_settings("q")),
         Input::Leave => m.leave(*now, Q),
         Input::Release => m.release(*now),
     }
@@ -146,13 +151,13 @@ proptest! {
         let mut m = if is_chat {
             Machine::new(settings, Box::new(|| 1))
         } else {
-            Machine::with_room(settings, Box::new(|| 1), R, "r".into(), "ann".into())
+            Machine::with_room(settings, Box::new(|| 1), R, room_settings("r"))
         };
         let mut now = ms(0);
         for input in inputs {
             step(&mut m, &mut now, input)?;
             while let Some(output) = m.poll_output() {
-                if let Output::Send(text) = output {
+                if let Output::Send(text) | Output::SendTransient(text) = output {
                     prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
                 }
             }

@@ -7,6 +7,8 @@ pub(super) struct Membership {
     entered_at: u64,
     /// The last frame that arrived.
     last: u64,
+    /// How many messages from before it are still to come, ahead of all other frames.
+    history: u64,
     /// Frames since then that could not be read and had no `seq`.
     unread: u64,
     /// The server remembers all unacknowledged messages, so they can be sent before the replay has shown
@@ -26,8 +28,8 @@ pub(super) enum Place {
 }
 
 impl Membership {
-    pub(super) fn new(entered_at: u64, last: u64, are_messages_known: bool) -> Membership {
-        Membership { entered_at, last, unread: 0, are_messages_known }
+    pub(super) fn new(entered_at: u64, last: u64, history: u64, are_messages_known: bool) -> Membership {
+        Membership { entered_at, last, history, unread: 0, are_messages_known }
     }
 
     /// The last frame that arrived.
@@ -35,7 +37,14 @@ impl Membership {
         self.last
     }
 
-    /// A frame arrives.
+    /// A frame arrives. Returns whether it is of the history, which comes first and is older than all that follows.
+    pub(super) fn receive_history(&mut self, seq: u64) -> bool {
+        let is_history = self.history > 0 && seq <= self.entered_at;
+        self.history = if is_history { self.history - 1 } else { 0 };
+        is_history
+    }
+
+    /// A frame arrives that is not of the history.
     pub(super) fn receive(&mut self, seq: u64) -> Place {
         let Some(missing) = seq.checked_sub(self.last).and_then(|distance| distance.checked_sub(1)) else {
             return Place::Old;
@@ -48,10 +57,14 @@ impl Membership {
         Place::Next { unread: missing }
     }
 
-    /// Something arrives that can't be read and has no `seq`. In a replay it has the next `seq`, which is returned.
-    /// Otherwise the frame after it shows whether it was one of the room.
+    /// Something arrives that can't be read and has no `seq`. In a replay it has the next `seq`, which is returned. In the
+    /// history, it is one of its messages. Otherwise the frame after it shows whether it was one of the room.
     pub(super) fn receive_unreadable(&mut self) -> Option<u64> {
-        if self.is_replaying() {
+        if self.history > 0 {
+            self.history -= 1;
+            return None;
+        }
+        if self.last < self.entered_at {
             self.last += 1;
             return Some(self.last);
         }
@@ -77,12 +90,12 @@ impl Membership {
 
     /// Whether frames from before it are still to come.
     pub(super) fn is_replaying(&self) -> bool {
-        self.last < self.entered_at
+        self.history > 0 || self.last < self.entered_at
     }
 
     /// Whether messages may be sent. One that is in the replay must not be sent again.
     pub(super) fn may_send(&self) -> bool {
-        self.are_messages_known || !self.is_replaying()
+        self.are_messages_known || self.last >= self.entered_at
     }
 }
 
@@ -92,7 +105,7 @@ mod tests {
 
     #[test]
     fn frames_come_in_order_and_once() {
-        let mut membership = Membership::new(5, 3, false);
+        let mut membership = Membership::new(5, 3, 0, false);
         assert!(!membership.may_send() && membership.is_replayed(5) && !membership.is_replayed(6));
         assert_eq!(membership.receive(3), Place::Old);
         assert_eq!(membership.receive(0), Place::Old);
@@ -108,8 +121,20 @@ mod tests {
     }
 
     #[test]
+    fn the_history_comes_first_and_holds_up_no_messages() {
+        let mut membership = Membership::new(5, 5, 3, false);
+        assert!(membership.is_replaying() && membership.may_send());
+        assert!(membership.receive_history(2) && membership.receive_unreadable().is_none());
+        assert!(membership.receive_history(5) && !membership.is_replaying());
+        assert!(!membership.receive_history(4));
+        let mut membership = Membership::new(5, 5, 3, false);
+        assert!(!membership.receive_history(6), "it is newer than the enter");
+        assert!(!membership.receive_history(4), "the history is over");
+    }
+
+    #[test]
     fn unreadable_frames_account_for_a_jump_once() {
-        let mut membership = Membership::new(5, 4, true);
+        let mut membership = Membership::new(5, 4, 0, true);
         let unreadable = [(); 3].map(|()| membership.receive_unreadable());
         assert_eq!(unreadable, [Some(5), None, None], "the end of the replay, and two more");
         assert_eq!(membership.receive(9), Place::TooEarly);

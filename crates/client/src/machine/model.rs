@@ -110,7 +110,7 @@ impl Simulation {
         let key = RoomKey(self.joined);
         self.joined += 1;
         self.told[room] = Told { key: Some(key), ..Told::default() };
-        self.machine.join(self.now, key, room.to_string(), "ann".into());
+        self.machine.join(self.now, key, super::tests::room(&room.to_string()));
         self.perform();
     }
 
@@ -123,6 +123,7 @@ impl Simulation {
                     self.machine.on_open(self.now, None);
                 }
                 Output::AskToken => panic!("there is no token function"),
+                Output::SendTransient(text) => panic!("there are no transient events: {text}"),
                 Output::Send(text) => self.connection().to_server.push_back(text),
                 Output::Pong => self.connection().to_server.push_back(r#"{"event":"heartbeat"}"#.into()),
                 Output::Close(code) => {
@@ -179,7 +180,7 @@ impl Simulation {
                 let Some(key) = self.told[room].key else { return };
                 let n = self.published.len() as u64;
                 self.published.push(room);
-                self.machine.publish(self.now, key, &format!(r#"{{"event":"message","message":{n}"#), n);
+                self.machine.publish(self.now, key, &super::tests::body("message", n), n);
             }
             Op::OtherPublishes(room) => {
                 let frame = json!({"event": "message", "message": "hi", "name": "bob", "member": "b"});

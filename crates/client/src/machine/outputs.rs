@@ -16,6 +16,8 @@ pub(crate) enum Output<T> {
     /// Ask the application for a token, to be sent over the open connection.
     AskToken,
     Send(String),
+    /// Send a frame that may get lost, unless the connection is too slow.
+    SendTransient(String),
     /// Answer a heartbeat. One answer is enough for all heartbeats that wait for one.
     Pong,
     /// Close the connection or give up the attempt to connect, and report nothing more about it.

@@ -17,6 +17,9 @@ const TEMPORARY: [&str; 3] = ["internal", "rate_limited", "unavailable"];
 /// Refusals of a frame that the server could not read, so that it could not find the `cid`.
 const UNREADABLE: [&str; 5] = ["bad_json", "bad_shape", "not_an_object", "too_deep", "reserved_event"];
 
+/// Refusals of a frame that the server has read. Those of an enter or a message name it.
+const OF_TRANSIENT: [&str; 4] = ["denied", "internal", "not_entered", "too_big"];
+
 /// The wait if a server says that a refusal is temporary, but not when to try again.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,11 @@ impl Refusal {
     /// The server could not read what it has refused.
     pub(super) fn is_of_unreadable(&self) -> bool {
         UNREADABLE.contains(&&*self.code)
+    }
+
+    /// It may be about a transient frame. The server does not say so, because the frame has no `cid`.
+    pub(super) fn may_be_of_transient(&self) -> bool {
+        self.retry_after.is_none() && OF_TRANSIENT.contains(&&*self.code)
     }
 
     /// The server has not looked at what it has refused, or asks to send it again after a time.

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::outputs::{Output, Outputs};
 use super::refusal::Refusal;
 use super::room_log::{FramesMissing, RoomLog};
-use super::{Now, RoomKey, Standing};
+use super::{Now, RoomKey, RoomSettings, Standing};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::incoming::Entered;
@@ -18,8 +18,7 @@ use crate::retry_hint::RetryHint;
 #[derive(Debug)]
 pub(super) struct Room {
     key: RoomKey,
-    id: String,
-    name: String,
+    settings: RoomSettings,
     state: State,
     limits: JoinLimits,
     log: RoomLog,
@@ -64,11 +63,10 @@ pub(super) enum Outcome {
 
 impl Room {
     /// `backoff` is that of the connection.
-    pub(super) fn new(key: RoomKey, id: String, name: String, limits: JoinLimits, backoff: Backoff) -> Room {
+    pub(super) fn new(key: RoomKey, settings: RoomSettings, limits: JoinLimits, backoff: Backoff) -> Room {
         Room {
             key,
-            id,
-            name,
+            settings,
             state: State::Joining,
             limits,
             log: RoomLog::new(key),
@@ -84,7 +82,7 @@ impl Room {
     }
 
     pub(super) fn id(&self) -> &str {
-        &self.id
+        &self.settings.id
     }
 
     pub(super) fn state(&self) -> State {
@@ -142,9 +140,12 @@ impl Room {
     pub(super) fn enter(&mut self) -> Value {
         self.enter_at = None;
         self.is_entering = true;
-        let mut frame = json!({"event": "enter", "message": self.name, "roomId": self.id});
+        let RoomSettings { id, name, history } = &self.settings;
+        let mut frame = json!({"event": "enter", "message": name, "roomId": id});
         if let Some(position) = self.log.position() {
             frame["since"] = json!({"epoch": position.epoch(), "seq": position.seq()});
+        } else if *history > 0 {
+            frame["last"] = json!(history);
         }
         frame
     }

@@ -47,7 +47,7 @@ impl RoomLog {
     /// The client is in the room.
     pub(super) fn enter<T>(&mut self, entered: Entered, cx: &mut Context<T>) {
         let (last, missed) = self.go_on_from(&entered);
-        let Entered { name, member, epoch, seq, num, resumed, recovered, .. } = entered;
+        let Entered { name, member, epoch, seq, num, resumed, recovered, history, .. } = entered;
         let is_same_epoch = self.position.as_ref().is_some_and(|before| *before.epoch() == *epoch);
         // An earlier enter whose answer was lost may have begun another session.
         let is_same_session = self.member().is_some_and(|current| **current == *member);
@@ -56,7 +56,7 @@ impl RoomLog {
             cx.outgoing.stop(self.key);
         }
         cx.outgoing.release(self.key);
-        self.membership = Some(Membership::new(seq, last, are_messages_known));
+        self.membership = Some(Membership::new(seq, last, history, are_messages_known));
         self.backlog.recover();
         if !is_same_epoch {
             self.members.clear();
@@ -105,6 +105,10 @@ impl RoomLog {
         object: Map<String, Value>,
         cx: &mut Context<T>,
     ) -> Result<(), FramesMissing> {
+        if self.membership.as_mut().is_some_and(|membership| membership.receive_history(seq)) {
+            self.emit_history(object, cx);
+            return Ok(());
+        }
         let Some(is_replayed) = self.receive_place(seq, cx)? else { return Ok(()) };
         let is_own = self.members.is_own(object.get("member"), is_replayed);
         if is_own
@@ -114,7 +118,7 @@ impl RoomLog {
             cx.outputs.resolve(waiting, Ok(seq));
         }
         if self.advance(seq) {
-            let frame = RoomFrame::new(object, is_own, is_replayed);
+            let frame = RoomFrame::new(object, is_own).replayed(is_replayed);
             let event = match frame.event() {
                 "enter" => ClientEvent::Enter(frame),
                 "out" => ClientEvent::Out(frame),
@@ -126,10 +130,18 @@ impl RoomLog {
         Ok(())
     }
 
+    /// A message from before the client was in the room. It has no place among the frames that the client receives there,
+    /// and no replay contains it.
+    fn emit_history<T>(&mut self, object: Map<String, Value>, cx: &mut Context<T>) {
+        let is_own = self.members.is_own(object.get("member"), false);
+        let frame = RoomFrame::new(object, is_own).of_history();
+        self.emit_unrecoverable(ClientEvent::Message(frame), cx);
+    }
+
     /// A frame that may get lost. It has no place in the room.
     pub(super) fn on_transient<T>(&mut self, object: Map<String, Value>, cx: &mut Context<T>) {
         if !self.backlog.drops_events() {
-            cx.outputs.emit(self.key, ClientEvent::Transient(RoomFrame::new(object, false, false)));
+            cx.outputs.emit(self.key, ClientEvent::Transient(RoomFrame::new(object, false)));
         }
     }
 
@@ -144,6 +156,11 @@ impl RoomLog {
         seq: Option<u64>,
         cx: &mut Context<T>,
     ) -> Result<(), FramesMissing> {
+        if let (Some(membership), Some(seq)) = (&mut self.membership, seq)
+            && membership.receive_history(seq)
+        {
+            return Ok(());
+        }
         let missed = match seq {
             Some(seq) => self.receive_place(seq, cx)?.map(|_| seq),
             None => self.membership.as_mut().and_then(Membership::receive_unreadable),

@@ -19,6 +19,15 @@ pub(crate) struct Settings {
     pub(crate) max_unsent: usize,
 }
 
+/// What the application wants of a room.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RoomSettings {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// How many of the latest messages to ask for when the room is entered for the first time.
+    pub(crate) history: usize,
+}
+
 /// Whether another attempt may use another token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credential {

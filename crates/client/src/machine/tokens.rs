@@ -98,7 +98,7 @@ impl<T> Machine<T> {
         link.auth.require();
         if is_in {
             // Messages in flight are refused as well.
-            link.questions.expect_refusals(self.cx.outgoing.in_flight());
+            link.questions.expect_refusals(self.cx.in_flight());
             self.refused_tokens = 0;
         } else {
             self.refused_tokens += 1;
@@ -146,7 +146,7 @@ impl<T> Machine<T> {
 
     /// The client is out of a room, because its token has expired.
     pub(super) fn on_room_expired(&mut self, key: RoomKey, why: String) {
-        let in_flight = self.cx.outgoing.in_flight();
+        let in_flight = self.cx.in_flight();
         let Some(room) = self.rooms.get_mut(key).filter(|room| room.is_in()) else { return };
         room.wait_outside(ClientError::NoAuth(why), None, &mut self.cx);
         let Some(link) = &mut self.link else { return };

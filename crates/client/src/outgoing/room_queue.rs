@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{FIRST_WINDOW, Now};
+use super::{FIRST_WINDOW, Message, Now};
 
 /// `T` waits for the acknowledgement of a message.
 #[derive(Debug)]
@@ -24,8 +24,7 @@ pub(super) struct RoomQueue<T> {
 
 #[derive(Debug)]
 struct Item<T> {
-    cid: String,
-    text: String,
+    message: Message,
     waiting: T,
     /// Its place among the messages of all rooms.
     order: u64,
@@ -69,8 +68,13 @@ impl<T> RoomQueue<T> {
         RoomQueue { items, member: None, is_held: false, in_flight: 0, not_before, window: FIRST_WINDOW }
     }
 
-    pub(super) fn push(&mut self, order: u64, cid: String, text: String, waiting: T) {
-        self.items.push_back(Item { cid, text, waiting, order, in_flight: None, sent: None });
+    pub(super) fn push(&mut self, order: u64, message: Message, waiting: T) {
+        self.items.push_back(Item { message, waiting, order, in_flight: None, sent: None });
+    }
+
+    /// Whether a message is to be sent.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.items.iter().any(|item| item.in_flight.is_none())
     }
 
     /// How many messages were never sent.
@@ -122,7 +126,7 @@ impl<T> RoomQueue<T> {
         let at = self.items.iter().position(|item| item.in_flight.is_none())?;
         let item = &self.items[at];
         let is_new = !item.sent.as_ref().is_some_and(|sent| sent.is_known_to(member, since));
-        Some(Candidate { at, order: item.order, bytes: item.text.len(), is_new })
+        Some(Candidate { at, order: item.order, bytes: item.message.text.len(), is_new })
     }
 
     pub(super) fn set_held(&mut self, is_held: bool) {
@@ -149,7 +153,7 @@ impl<T> RoomQueue<T> {
         }
         item.in_flight = Some(frame);
         self.in_flight += 1;
-        Some(item.text.clone())
+        Some(item.message.text.clone())
     }
 
     pub(super) fn acknowledge(&mut self, cid: &str) -> Option<T> {
@@ -166,10 +170,14 @@ impl<T> RoomQueue<T> {
     /// Removes the message with this id.
     pub(super) fn take(&mut self, cid: &str) -> Option<T> {
         let at = self.place_of(cid)?;
-        self.remove(at)
+        self.remove(at).map(|(_, waiting)| waiting)
     }
 
-    pub(super) fn remove_candidate(&mut self, candidate: Candidate) -> Option<T> {
+    pub(super) fn event(&self, candidate: Candidate) -> Option<&str> {
+        self.items.get(candidate.at).map(|item| &*item.message.event)
+    }
+
+    pub(super) fn remove_candidate(&mut self, candidate: Candidate) -> Option<(Message, T)> {
         self.remove(candidate.at)
     }
 
@@ -181,7 +189,7 @@ impl<T> RoomQueue<T> {
     /// Removes the message in flight with this place among the connection's frames.
     pub(super) fn take_in_flight(&mut self, frame: u64) -> Option<T> {
         let at = self.items.iter().position(|item| item.in_flight == Some(frame))?;
-        self.remove(at)
+        self.remove(at).map(|(_, waiting)| waiting)
     }
 
     /// The server has refused a message. Returns `false` if it is not of this room.
@@ -204,12 +212,12 @@ impl<T> RoomQueue<T> {
     }
 
     fn place_of(&self, cid: &str) -> Option<usize> {
-        self.sent().position(|(item, _)| item.cid == cid)
+        self.sent().position(|(item, _)| item.message.cid == cid)
     }
 
-    fn remove(&mut self, at: usize) -> Option<T> {
+    fn remove(&mut self, at: usize) -> Option<(Message, T)> {
         let item = self.items.remove(at)?;
         self.in_flight -= usize::from(item.in_flight.is_some());
-        Some(item.waiting)
+        Some((item.message, item.waiting))
     }
 }

@@ -6,6 +6,7 @@
 mod backpressure;
 mod broken_sockets;
 mod connecting;
+mod history;
 mod outside;
 mod purity;
 mod random_flaps;
@@ -18,4 +19,5 @@ mod support;
 mod tls;
 mod tokens;
 mod transcripts;
+mod transients;
 mod unreadable;

@@ -161,7 +161,7 @@ async fn a_chat_in_many_rooms_keeps_to_the_rate_of_enters() {
     let chat = server.chat().first_timeout(PATIENCE).await.unwrap();
     let ids: Vec<String> = (0..ROOMS).map(|n| n.to_string()).collect();
     let mut clients =
-        futures_util::future::try_join_all(ids.iter().map(|id| chat.join(id, "ann"))).await.unwrap();
+        futures_util::future::try_join_all(ids.iter().map(|id| chat.join(id, "ann").enter())).await.unwrap();
     assert_eq!((old.rooms().len(), old.stats().accepted), (ROOMS, 1));
     server.replace(new.clone());
     old.shutdown().await;

@@ -3,6 +3,7 @@
 mod connecting;
 mod entering;
 mod frames;
+mod history;
 mod liveness;
 mod outside;
 mod pause;
@@ -12,6 +13,7 @@ mod rooms_reconnecting;
 mod sending;
 mod sending_to_rooms;
 mod tokens;
+mod transients;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::body::Body;
 use crate::event::{ClientEvent, ClientState};
 
 /// The room of a machine with one room.
@@ -47,6 +50,15 @@ pub(super) fn settings() -> Settings {
 
 fn renewable() -> Settings {
     Settings { credential: Credential::Renewable, ..settings() }
+}
+
+pub(super) fn body(event: &str, message: impl serde::Serialize) -> Body {
+    Body::of_message(event, &message).unwrap()
+}
+
+/// A room that the application joins as "ann".
+pub(super) fn room(id: &str) -> RoomSettings {
+    RoomSettings { id: id.into(), name: "ann".into(), history: 0 }
 }
 
 pub(super) fn ms(n: u64) -> Now {
@@ -118,7 +130,7 @@ fn merged(mut frame: Value, more: Value) -> Value {
 impl Bench {
     /// A machine with one room. All random waits are as long as they can be.
     fn new(settings: Settings) -> Bench {
-        Bench::with(|random| Machine::with_room(settings, random, R, "r".into(), "ann".into()))
+        Bench::with(|random| Machine::with_room(settings, random, R, room("r")))
     }
 
     fn with(machine: impl FnOnce(Box<dyn FnMut() -> u64 + Send>) -> Machine<u32>) -> Bench {
@@ -207,7 +219,7 @@ impl Bench {
     }
 
     fn send_text(&mut self, n: u32, message: &str) {
-        self.machine.publish(self.now, R, &format!(r#"{{"event":"message","message":"{message}""#), n);
+        self.machine.publish(self.now, R, &body("message", message), n);
     }
 
     /// Time passes, and all that is due is done.
@@ -280,7 +292,7 @@ impl Bench {
             lines.push(match output {
                 Output::Connect => "connect".into(),
                 Output::AskToken => "ask for a token".into(),
-                Output::Send(text) => self.with_short_ids(text),
+                Output::Send(text) | Output::SendTransient(text) => self.with_short_ids(text),
                 Output::Pong => "pong".into(),
                 Output::Close(code) => format!("close {code}"),
                 Output::Emit(R, event) => describe(event),
@@ -338,8 +350,9 @@ fn describe(event: ClientEvent) -> String {
         ClientEvent::Enter(f) | ClientEvent::Out(f) | ClientEvent::Message(f) | ClientEvent::Direct(f) => {
             let own = if f.is_own() { "own " } else { "" };
             let replayed = if f.is_replayed() { "replayed " } else { "" };
+            let history = if f.is_history() { "history " } else { "" };
             let seq = f.seq().map_or(String::new(), |seq| format!(" {seq}"));
-            format!("{own}{replayed}{} {}{seq}", f.event(), f.message())
+            format!("{own}{replayed}{history}{} {}{seq}", f.event(), f.message())
         }
         ClientEvent::Entered { member, resumed, recovered, .. } => {
             format!("entered as {member}, resumed {resumed}, recovered {recovered}")

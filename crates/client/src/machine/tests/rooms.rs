@@ -39,8 +39,8 @@ impl Bench {
         bench
     }
 
-    pub(super) fn join(&mut self, key: RoomKey, room: &str) {
-        self.machine.join(self.now, key, room.into(), "ann".into());
+    pub(super) fn join(&mut self, key: RoomKey, id: &str) {
+        self.machine.join(self.now, key, room(id));
     }
 
     pub(super) fn leave_room(&mut self, key: RoomKey) {
@@ -99,7 +99,7 @@ fn frames_reach_their_room_and_each_room_has_its_position() {
 #[test]
 fn a_room_is_left_and_the_other_goes_on() {
     let mut bench = Bench::in_two_rooms();
-    bench.machine.publish(bench.now, TEA, r#"{"event":"message","message":"x""#, 1);
+    bench.machine.publish(bench.now, TEA, &body("message", "x"), 1);
     bench.lines();
     bench.leave_room(TEA);
     assert_eq!(
@@ -116,7 +116,7 @@ fn a_room_is_left_and_the_other_goes_on() {
     bench.say(left("tea"));
     bench.say(left("tea"));
     assert_eq!(bench.lines(), [r#"2: message "b" 2"#, "1 is left"]);
-    bench.machine.publish(bench.now, TEA, r#"{"event":"message","message":"x""#, 2);
+    bench.machine.publish(bench.now, TEA, &body("message", "x"), 2);
     assert_eq!(bench.lines(), ["2: closed: the room was left (1000)"]);
     bench.leave_room(COFFEE);
     bench.say(left("coffee"));
@@ -213,7 +213,7 @@ fn an_expired_token_concerns_all_rooms() {
         bench.say(of(room, entered(1, json!({}))));
     }
     bench.pass(1500);
-    bench.machine.publish(bench.now, COFFEE, r#"{"event":"message","message":"x""#, 1);
+    bench.machine.publish(bench.now, COFFEE, &body("message", "x"), 1);
     bench.lines();
     bench.say(removed_from("tea", "token_expired"));
     bench.say(removed_from("coffee", "token_expired"));

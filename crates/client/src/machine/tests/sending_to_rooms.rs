@@ -5,8 +5,7 @@ use super::*;
 
 impl Bench {
     fn send_to(&mut self, key: RoomKey, n: u32) {
-        let body = format!(r#"{{"event":"message","message":"{n}""#);
-        self.machine.publish(self.now, key, &body, n);
+        self.machine.publish(self.now, key, &body("message", n.to_string()), n);
     }
 }
 
