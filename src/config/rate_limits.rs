@@ -45,15 +45,16 @@ options! {
 
         /// Enters per minute of one connection.
         ///
-        /// They may come in one burst. Each enter costs a frame to every member of the room, and so does
+        /// They may come in one burst. The default allows a client to enter
+        /// [`max_memberships`](crate::Limits::max_memberships) rooms at once after a restart. Each enter costs a frame to every member of the room, and so does
         /// leaving the previous room. Further enters get a `rate_limited` error.
-        max_enters_per_minute: u32 = 60;
+        max_enters_per_minute: u32 = 120;
 
         /// Rooms that one connection may open per minute.
         ///
         /// A connection opens a room by entering one that has no members. All of them may be opened in one
         /// burst. Further ones get a `rate_limited` error.
-        max_new_rooms_per_minute: u32 = 20;
+        max_new_rooms_per_minute: u32 = 80;
 
         /// Frames beyond these rates that close a connection with 1008.
         ///
@@ -78,7 +79,7 @@ options! {
         max_enters_per_minute_per_ip: u32 = 600;
 
         /// Rooms that one IP address, or one user, may open per minute over all connections.
-        max_new_rooms_per_minute_per_ip: u32 = 60;
+        max_new_rooms_per_minute_per_ip: u32 = 240;
 
         /// Failed authentications per minute of one IP address.
         ///

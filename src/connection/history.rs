@@ -22,6 +22,12 @@ pub(super) async fn may_have(
     wants: Option<ReplayRequest>,
 ) -> Result<Option<ReplayRequest>, End> {
     let Some(wants) = wants else { return Ok(None) };
+    if matches!(wants, ReplayRequest::Last(_))
+        && connection.attachment().active_membership(Some(room.as_str())).is_some()
+    {
+        // It is in the room, and gets everything anyway.
+        return Ok(None);
+    }
     // The replays of several rooms are asked for at once. Those that the client has yet to read keep memory.
     while connection.attachment().replay_bytes() > connection.config().limits.max_queue_bytes {
         connection.attachment().keep_waiting();

@@ -83,7 +83,11 @@ impl Registry {
         loop {
             let mut shard = self.shard(id.as_str());
             if let Some(room) = shard.get(id).cloned() {
-                return Ok(self.work(&mut shard, &room, work));
+                if self.empty() > 0 && room.lock().is_expired(self.clock.now()) {
+                    self.remove_kept(&mut shard, &room);
+                } else {
+                    return Ok(self.work(&mut shard, &room, work));
+                }
             }
             let may_add = |n| (n < self.max_rooms).then_some(n + 1);
             if self.len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may_add).is_ok() {

@@ -277,7 +277,7 @@ fn entered_frame(
     let history = match wants {
         Some(ReplayRequest::Last(n)) => Some(standpoint.replay.as_mut().map_or(0, |replay| {
             let (messages, len) = history::last_messages(&replay.history, n);
-            replay.history = vec![messages];
+            replay.history = if len > 0 { vec![messages] } else { Vec::new() };
             len
         })),
         _ => None,

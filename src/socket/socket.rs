@@ -32,6 +32,10 @@ const MAX_OTHERS: u32 = 64;
 /// A send queue that is fuller than this fraction of its bounds holds back the room's senders, until it is half as full.
 const BEHIND: usize = 4;
 
+/// A client in several rooms that makes progress may have this many times as much in its send queue. It shares most of
+/// that memory with the other members.
+const MAX_SHARES: usize = 8;
+
 pub(crate) struct Socket {
     context: Arc<Context>,
     subprotocol: Subprotocol,
@@ -370,7 +374,9 @@ impl Socket {
         // in any case.
         let is_patient = may_hold || self.subscriptions.hold_senders();
         let frames = if is_patient { usize::MAX } else { limits.max_queue_frames };
-        Size { bytes: limits.max_queue_bytes, frames }
+        // Each room gathers batches of its own.
+        let rooms = if is_patient { self.subscriptions.len().clamp(1, MAX_SHARES) } else { 1 };
+        Size { bytes: limits.max_queue_bytes.saturating_mul(rooms), frames }
     }
 
     /// Keeps frames in a lane. Returns false if the client is too slow.

@@ -44,6 +44,10 @@ impl Subscriptions {
         self.0.retain(|subscription| !subscription.is_of(room));
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.0 = Vec::new();
     }
