@@ -158,7 +158,10 @@ impl Connection {
         if has_resumed {
             let limit = (self.config().timeouts.enter_timeout, LeaveReason::NeverEntered);
             match self.attachment.is_away_from_any() {
-                true => self.deadline.start(Some(limit)),
+                true => {
+                    self.deadline.start(Some(limit));
+                    self.permit.set_entered();
+                }
                 false => self.restart_deadline(),
             }
             self.restart_token_expiry();

@@ -338,6 +338,8 @@ async fn a_client_that_resumes_and_is_denied_another_room_stays_a_member() {
     let denied = ann.next().await;
     assert_eq!((&denied["code"], &denied["roomId"]), (&json!("denied"), &json!("elsewhere")));
     assert_eq!((rooms.stats().resumed, rooms.stats().pending), (1, 0));
+    ann.send(enter_frame("ann", "r")).await;
+    assert_eq!(ann.next().await["resumed"], true);
     // Longer than the time to enter.
     let more = tokio::time::timeout(Duration::from_secs(60), ann.next_or_close()).await;
     assert!(more.is_err(), "{more:?}");
