@@ -8,7 +8,7 @@ use crate::protocol::inbound::RoomField;
 use crate::protocol::outbound::About;
 use crate::protocol::{frame, outbound};
 
-/// A client that is not in the room gets the same answer, so that it may repeat the request.
+/// A client that is not in the room gets the same answer, so it may repeat the request.
 pub(super) fn leave(connection: &mut Connection, room: RoomField<'_>) -> Result<(), End> {
     let room = match join::room_id(connection, &room) {
         Ok(room) => room,

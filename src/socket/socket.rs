@@ -29,7 +29,8 @@ const MAX_INBOX: usize = 16;
 /// This many frames that are not messages are read before they count against the rate limits.
 const MAX_OTHERS: u32 = 64;
 
-/// A send queue that is fuller than this fraction of its bounds holds back the room's senders, until it is half as full.
+/// A send queue that is fuller than this fraction of its bounds holds back the room's senders, until it is half as
+/// full.
 const BEHIND: usize = 4;
 
 pub(crate) struct Socket {
@@ -47,14 +48,13 @@ pub(crate) struct Socket {
     /// The bytes that the client sends can't be parsed any more.
     is_unreadable: bool,
     liveness: Liveness,
-    /// How much longer the room's senders may be held back for this client. Present once its socket has not accepted
-    /// everything.
+    /// How much longer senders may be held back for this client. Present once its socket has not accepted all bytes.
     hold_budget: Option<Box<HoldBudget>>,
 }
 
 /// What a client gets when it has entered a room.
 pub(crate) struct Answer {
-    /// What was on its way to the client when it entered again.
+    /// Undelivered frames when the client entered again.
     pub(crate) before: Vec<Batch>,
     /// The answer itself, if there is one in this subprotocol.
     pub(crate) frame: Option<Bytes>,
@@ -123,8 +123,8 @@ impl Socket {
         self.outlet.wake();
     }
 
-    /// Subscribes this socket to the room's frames after this `seq`. If it is subscribed to the room already, it goes on
-    /// after those that it has had, and returns true. The frames wait until [`Socket::answer_enter`].
+    /// Subscribes this socket to the room's frames after this `seq`, and returns false. If it is already subscribed,
+    /// keeps its position, and returns true. In both cases, frames wait until [`Socket::answer_enter`].
     pub(crate) fn subscribe(&mut self, room: &Arc<LiveRoom>, seq: u64) -> bool {
         let is_subscribed = self.subscriptions.find(room).map(Subscription::pause).is_some();
         if !is_subscribed {
@@ -141,8 +141,7 @@ impl Socket {
         self.subscriptions.clear();
     }
 
-    /// Writes what the room published before, the answer to an enter, the replay, and then what the room has published
-    /// since.
+    /// Writes undelivered frames, the answer to an enter, the replay, and then the frames that arrived meanwhile.
     pub(crate) fn answer_enter(&mut self, room: &LiveRoom, answer: Answer) {
         let Answer { before, frame, replay, start, is_new, slow } = answer;
         // A replay may be of any length, but a client that reads none of them gets no further one: each would keep
@@ -152,7 +151,7 @@ impl Socket {
         if has_more && self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
             return self.close(LeaveReason::Slow);
         }
-        let waiting = self.subscriptions.find(room).map(Subscription::go_on).unwrap_or_default();
+        let waiting = self.subscriptions.find(room).map(Subscription::unpause).unwrap_or_default();
         self.deliver_all(room, &before);
         if let Some(subscription) = self.subscriptions.find(room) {
             subscription.restart(start, is_new);
@@ -190,7 +189,7 @@ impl Socket {
         }
     }
 
-    /// Writes frames that are for this client only. If they concern a room, they follow those of the room.
+    /// Writes frames that are for this client only. If they concern a room, they are in order with the room's frames.
     pub(crate) fn send(&mut self, room: Option<&LiveRoom>, frames: &Bytes) {
         self.write(Kind::Own, room, frames, 0);
     }
@@ -290,8 +289,8 @@ impl Socket {
         }
     }
 
-    /// Writes the first frames of a room. The very first is the member's own enter: it, and for plain clients a heartbeat,
-    /// go out in one write, and must not be lost, no matter how slow the client is.
+    /// Writes the first frames of a room. The first one is the member's own enter. It is written together with a
+    /// heartbeat for plain clients, and must not be dropped, no matter how slow the client is.
     #[cold]
     fn write_first(&mut self, room: &LiveRoom, frames: &[u8]) {
         if self.is_mute() {
@@ -315,7 +314,7 @@ impl Socket {
         }
     }
 
-    /// Writes the whole frames in `frames` from `skip` on, which may concern a room.
+    /// Writes whole frames, from `skip` on.
     #[inline]
     fn write(&mut self, kind: Kind, room: Option<&LiveRoom>, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
@@ -342,7 +341,7 @@ impl Socket {
         let limits = &self.context.config.limits;
         let mut bounds = Size { bytes: limits.max_queue_bytes, frames: limits.max_queue_frames };
         if may_hold {
-            // What counts is its progress, not the size of a burst. The bytes are limited in any case.
+            // A large burst alone does not make the client slow. Its bytes are limited in any case.
             bounds.frames = usize::MAX;
         }
         match self.outlet.keep(&lane, kind, frames, written, bounds, now) {
@@ -374,7 +373,7 @@ impl Socket {
         }
     }
 
-    /// Whether senders may be held back for this client if it is behind: it makes progress.
+    /// Whether the client's budget allows it to hold back senders.
     fn may_hold_senders(&mut self, now: Duration) -> bool {
         let (accepted, rate) = (self.outlet.accepted(), MinRate::new(&self.context.config.limits));
         let budget = self.hold_budget.get_or_insert_default();
