@@ -3,7 +3,7 @@
 import { ChatError } from './errors.js';
 import { Timer } from './timer.js';
 
-/** Messages in flight on a connection that has not shown yet that the server accepts more. */
+/** The initial number of messages that may be in flight on a connection. Each accepted one allows one more. */
 const FIRST_WINDOW = 16;
 
 /** The messages of one room. Only the outbox changes them. */
@@ -12,10 +12,10 @@ class Lane {
     this.room = room;
     /** Sends a text under its cid; null while nothing may be sent. */
     this.transmit = null;
-    /** The client's member id, which stands for its session. */
+    /** The client's member id, which identifies its session. */
     this.member = null;
-    /** How many messages may be in flight. After a refusal only the refused one, so that none overtakes it, then one
-     * more with each that is accepted. */
+    /** How many messages may be in flight. After a refusal only the refused one, so that none overtakes it. Each
+     * accepted message then allows one more. */
     this.window = Infinity;
     this.notBefore = 0;
   }
@@ -28,16 +28,16 @@ export class Outbox {
   #timer;
   /**
    * By cid, in order: `{ lane, text, size, isSent, member, number, resolve, reject }`. `member` is the member id under
-   * which the message was sent last, `number` how many were sent until it was sent under this id for the first time.
+   * which the message was last sent. `number` is the value of `#count` when it was first sent under this id.
    */
   #messages = new Map();
   /** Null without a connection. */
   #budget = null;
   #maxSize = Infinity;
   #maxInFlight = Infinity;
-  /** As that of a lane, for all rooms. */
+  /** Like the window of a lane, but for all rooms. */
   #window = FIRST_WINDOW;
-  /** How many messages were sent, each time counted. */
+  /** How many messages were sent, including repetitions. */
   #count = 0;
 
   constructor(env) {
@@ -50,8 +50,8 @@ export class Outbox {
 
   size(lane) { return this.#of(lane).length; }
 
-  /** Whether the session of this member remembers every message of the lane that was ever sent. The server remembers
-   * the latest messages of a session, of whichever room. */
+  /** Whether the session of this member remembers every message of the lane that was sent. The server remembers only
+   * the latest messages of a session, over all its rooms. */
   isKnownTo(lane, member) {
     const isRemembered = (message) => message.member === member && this.#count - message.number < this.#maxInFlight;
     return this.#of(lane).every((message) => message.member === null || isRemembered(message));
@@ -75,7 +75,7 @@ export class Outbox {
     this.#maxSize = limits?.messageBytes ?? Infinity;
     this.#maxInFlight = limits?.cids ?? Infinity;
     this.#budget = budget;
-    // If the server knows better, it must not have to refuse many at the same time.
+    // The server may refuse messages earlier than the budget expects. Then only a few should be in flight.
     this.#window = budget.isUnlimited ? Infinity : Math.min(this.#window, FIRST_WINDOW);
   }
 
@@ -88,7 +88,7 @@ export class Outbox {
     this.#flush();
   }
 
-  /** They have to wait, and those in flight are sent again. */
+  /** The messages of a lane have to wait. Those in flight will be sent again. */
   stop(lane) {
     lane.transmit = null;
     for (const message of this.#of(lane)) message.isSent = false;
@@ -112,8 +112,8 @@ export class Outbox {
     return Boolean(message);
   }
 
-  /** The server accepts this message later. Until then its room sends nothing. If a rate was exceeded, the others do
-   * not continue as before either. */
+  /** The server accepts this message later. Until then, nothing is sent to its room. If a rate was exceeded, the other
+   * rooms send more slowly, too. */
   postpone(cid, wait, { isRate }) {
     const message = this.#messages.get(cid);
     if (!message) return;
@@ -127,7 +127,7 @@ export class Outbox {
     this.#flush();
   }
 
-  /** Ends a lane. */
+  /** Ends a lane. Rejects its messages. */
   fail(lane, error) {
     for (const [cid, message] of [...this.#messages]) {
       if (message.lane !== lane) continue;
@@ -146,7 +146,7 @@ export class Outbox {
     return message;
   }
 
-  /** Sends in the order of the calls. A room whose next message has to wait does not hold up the others. */
+  /** Sends in the order of the calls. A room whose next message has to wait does not delay the other rooms. */
   #flush() {
     this.#timer.stop();
     if (!this.#budget) return;
@@ -181,14 +181,14 @@ export class Outbox {
 
   #send(cid, message) {
     const { lane } = message;
-    // If it was sent before, the server may have received it then, or only now.
+    // `number` keeps its first value under a member id, because the server may have received the first attempt.
     this.#count += 1;
     if (message.member !== lane.member) message.number = this.#count;
     Object.assign(message, { isSent: true, member: lane.member });
     lane.transmit(message.text, cid);
   }
 
-  /** How many messages of each lane are sent and not answered. */
+  /** The number of messages of each lane that are in flight. */
   #inFlight() {
     const counts = new Map();
     for (const { lane, isSent } of this.#messages.values()) if (isSent) counts.set(lane, (counts.get(lane) ?? 0) + 1);
@@ -199,5 +199,5 @@ export class Outbox {
 }
 
 function tooBig() {
-  return new ChatError('too_big', 'the message is bigger than the server takes');
+  return new ChatError('too_big', 'the message is bigger than the server accepts');
 }
