@@ -26,7 +26,7 @@ use tower_chat_rooms::{ChatRooms, PeerAddr, RoomEvent, SendError};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // No member can send a notice of its own.
+    // Only this application may send a `notice`.
     let rooms = ChatRooms::builder().host_events(["notice"]).events(log).build()?;
 
     // A service on its own route stays reachable when routers are nested or merged. A layer, as in

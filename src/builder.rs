@@ -53,7 +53,7 @@ pub struct ChatRoomsBuilder {
 }
 
 impl ChatRoomsBuilder {
-    /// Returns a handle to the chat rooms that this builder will build, for hooks that call them.
+    /// Returns a handle to the chat rooms that this builder will build, for hooks that need one.
     pub fn handle(&self) -> WeakChatRooms {
         self.handle.clone()
     }
@@ -155,21 +155,21 @@ impl ChatRoomsBuilder {
         self
     }
 
-    /// Sets the events that are of no use later, such as that somebody is typing or has moved a pointer. Default: none.
+    /// Sets the transient events: events that matter only at the moment, for example typing indicators or pointer
+    /// positions. Default: none.
     ///
-    /// A frame with such an event goes to the other members, and not back to its sender. It is a hint that may get lost,
-    /// and costs the room's messages nothing:
+    /// A transient frame goes to the other members, and not back to its sender. It may get lost:
     ///
-    /// - It has no place in the room log: no `seq`, no acknowledgement, no place in the history. A member whose
+    /// - It is not in the room log: it has no `seq` and no acknowledgement, and is not in the history. A member whose
     ///   connection is lost does not get it later.
-    /// - While it waits to be delivered, a newer one of the same member and event replaces it, and so does a message of
-    ///   that member.
-    /// - A member that still has something else to read does not get it ([`Stats::transient_dropped`]).
-    /// - It may have at most 1,024 bytes (error `too_big`), and has a rate of its own,
+    /// - Until it is delivered, a newer one of the same member and event replaces it, and a message of that member
+    ///   drops it.
+    /// - A member that still has other frames to read does not get it ([`Stats::transient_dropped`]).
+    /// - It may have at most 1,024 bytes (error `too_big`), and has a rate limit of its own,
     ///   [`RateLimits::max_transient_per_second`].
     ///
-    /// [`RoomPolicy::may_send`] decides about it as about a message. [`RoomEvents::message`] is not called.
-    /// [`ChatRooms::send`](crate::ChatRooms::send) sends these events in the same way, to all members.
+    /// [`RoomPolicy::may_send`] is asked about it as about a message. [`RoomEvents::message`] is not called.
+    /// [`ChatRooms::send`](crate::ChatRooms::send) sends transient events in the same way, to all members.
     ///
     /// ```
     /// use tower_chat_rooms::ChatRooms;
@@ -189,7 +189,7 @@ impl ChatRoomsBuilder {
 
     /// Sets the events that only you may send. A client that sends one gets the error `reserved_event`. Default: none.
     ///
-    /// Without it, a member can send any event, for example a `notice` that looks as if it were yours.
+    /// Without this setting, a member can send any event, for example a `notice` that looks like one of yours.
     ///
     /// ```
     /// use tower_chat_rooms::ChatRooms;
@@ -201,9 +201,9 @@ impl ChatRoomsBuilder {
     /// # }
     /// ```
     ///
-    /// A client can also see from the frame who has sent it. In `chat-rooms.v1`, a room frame **of a member always has the
-    /// key `member`, and one of the host never does**, for only the server sets it. On the plain protocol, a frame of a
-    /// member always has the `name` of that member, so send your own frames without a `name`.
+    /// A client can also tell from a frame who sent it. In `chat-rooms.v1`, **a room frame of a member always has the
+    /// key `member`, and one of the host never does**, because only the server sets this key. In the plain protocol, a
+    /// frame of a member always has the member's `name`, so send your own frames without a `name`.
     pub fn host_events(mut self, events: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.config.events.host = events.into_iter().map(Into::into).collect();
         self

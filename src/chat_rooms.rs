@@ -37,8 +37,8 @@ use crate::stats::Stats;
 /// A handle to a set of chat rooms.
 ///
 /// It creates the service or layer that clients connect to, sends messages, lists rooms and members, removes
-/// members, and shuts down. All clones, layers and services share the same rooms. Hooks get a
-/// [`WeakChatRooms`](crate::WeakChatRooms).
+/// members, and shuts down. All clones, layers and services share the same rooms. In hooks, use
+/// a [`WeakChatRooms`](crate::WeakChatRooms).
 ///
 /// ```
 /// use serde_json::json;
@@ -242,7 +242,7 @@ impl ChatRooms {
         Ok(reached)
     }
 
-    /// Returns the rooms that have members, in no particular order. To count their users, it visits all members.
+    /// Returns the rooms that have members, in no particular order. This visits all members, to count the users.
     pub fn rooms(&self) -> Vec<RoomInfo> {
         let rooms = self.engine.rooms.all();
         rooms.iter().filter(|room| room.online() > 0).map(|room| RoomInfo::of(room)).collect()
@@ -270,7 +270,10 @@ impl ChatRooms {
         session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
     }
 
-    /// Closes a room: the connections of its members are closed with 4501. Returns the number of members.
+    /// Closes a room and removes its members. Returns the number of members.
+    ///
+    /// Plain clients are disconnected with 4501. Clients of `chat-rooms.v1` stay connected, and stay in their other
+    /// rooms.
     ///
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
@@ -300,20 +303,20 @@ impl ChatRooms {
         self.engine.check_consistency()
     }
 
-    /// Shuts down: refuses further upgrades, closes every connection with 1012, which tells clients to come back, and
+    /// Shuts down: refuses further upgrades, closes every connection with 1012, which tells clients to reconnect, and
     /// waits until all have ended.
     ///
     /// This takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout). Afterwards,
-    /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to come
-    /// back at different times, after two seconds at the earliest. A shutdown cannot be undone.
+    /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to
+    /// reconnect at different times, after two seconds at the earliest. A shutdown cannot be undone.
     ///
-    /// Other tasks get a turn while many sessions end. If the future is dropped before it completes, some clients may
-    /// not have been told; call it again.
+    /// While it ends many sessions, it yields to other tasks. If you drop the future before it completes, some clients
+    /// may not have been told; call it again.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
     }
 
-    /// The event of a frame, if it is a transient one.
+    /// The event of a frame, if the event is transient.
     fn transient_event<'a>(&self, frame: &'a str) -> Option<Cow<'a, str>> {
         let events = &self.engine.config().events;
         if events.transient.is_empty() {
@@ -362,8 +365,8 @@ pub struct RoomInfo {
     pub id: RoomId,
     /// The number of members.
     pub online: usize,
-    /// The number of different users among the members, by their ids. A user with several connections in the room counts
-    /// once; anonymous members do not count.
+    /// The number of different users among the members, by their ids. A user with several connections in the room
+    /// counts once; anonymous members do not count.
     pub users: usize,
 }
 

@@ -80,17 +80,17 @@
 //!
 //! # Events of your own
 //!
-//! Members may send any event. Name those that only you may send with
-//! [`host_events`](ChatRoomsBuilder::host_events), and those that are of no use later, such as typing, with
-//! [`transient_events`](ChatRoomsBuilder::transient_events): they take no place in the history, and are dropped first.
+//! Members may send any event. With [`host_events`](ChatRoomsBuilder::host_events), you reserve events for your
+//! application. With [`transient_events`](ChatRoomsBuilder::transient_events), you declare events that matter only at
+//! the moment, such as typing indicators. They are not in the history, and are dropped first.
 //!
 //! # Hooks
 //!
-//! - [`Authenticate`] checks upgrade requests and tokens. `JwtAuth` (feature `jwt`) is an implementation. A [`User`] can
-//!   expire, unless the client sends a new token ([`OnExpiry`]).
+//! - [`Authenticate`] checks upgrade requests and tokens. `JwtAuth` (feature `jwt`) is an implementation. A [`User`]
+//!   can expire, unless the client sends a new token ([`OnExpiry`]).
 //! - [`RoomPolicy`] decides whether a user may enter a room and what happens to each message.
-//! - [`RoomEvents`] is called when members enter and leave, for messages, and when users are online and offline.
-//!   [`event_channel`] makes a channel of it.
+//! - [`RoomEvents`] is called when members enter and leave, for messages, and when users come online and go offline.
+//!   [`event_channel`] delivers the same events over a channel.
 //!
 //! No hook is called under a lock. A hook that takes too long is cancelled. A panic ends at most its own connection.
 //!

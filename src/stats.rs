@@ -98,9 +98,8 @@ pub struct Stats {
     pub write_timeouts: u64,
     /// Connections closed because of [`max_lifetime`](crate::Timeouts::max_lifetime).
     pub lifetime_over: u64,
-    /// Transient frames that a member has missed because its send queue was not empty, counted for each member, and
-    /// those that were dropped because too many were waiting in their room
-    /// ([`transient_events`](crate::ChatRoomsBuilder::transient_events)).
+    /// [Transient frames](crate::ChatRoomsBuilder::transient_events) that were dropped: because a member's send queue was
+    /// not empty, counted for each member, or because too many were waiting in their room.
     pub transient_dropped: u64,
 }
 

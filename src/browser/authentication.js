@@ -17,21 +17,21 @@ export class Authentication {
   #events;
   #unanswered;
   #on;
-  /** Of the next renewal. */
+  /** The timer of the next renewal. */
   #timer;
   #refusal = null;
   /** Whether the server has accepted this client: a token, or none. */
   #isGranted = false;
   /** Whether the server refuses everything else until it has accepted a token. */
   #isNeeded = false;
-  /** Whether the rooms were told that the token has expired, and the `noAuth` that says so has yet to come. */
+  /** Whether the rooms were already told that the token has expired, before the `noAuth` has arrived. */
   #hasExpired = false;
   #isAsking = false;
   #hasEnded = false;
   #sentAt;
 
-  /** `unanswered` has what the server may answer with `noAuth`. `on` has these handlers: `send(frame)`; `asking()`, the
-   * application is asked for a token; `failed(error)`, it has none any more. */
+  /** `unanswered` has the requests that the server may answer with `noAuth`. `on` has these handlers: `send(frame)`;
+   * `asking()`: the application is asked for a token; `failed(error)`: the application has no other token. */
   constructor({ env, tokens, events, unanswered }, on) {
     this.#env = env;
     this.#tokens = tokens;
@@ -61,13 +61,13 @@ export class Authentication {
     this.#on.send({ event: 'auth', message: token });
   }
 
-  /** The server has accepted something that it refuses to clients that have to authenticate. */
+  /** The server has accepted a request that it refuses to clients that must authenticate. */
   granted() {
     this.#isGranted = true;
     this.#isNeeded = false;
   }
 
-  /** A token was accepted. Returns whether everything that was refused without it has to be sent again. */
+  /** A token was accepted. Returns whether the server required one, so that refused requests must be sent again. */
   accepted() {
     this.#unanswered.remove('auth');
     const wasNeeded = this.#isNeeded;
@@ -87,7 +87,7 @@ export class Authentication {
    * * `renewal`: a token was refused, and the one before is still valid;
    * * `expired`: the token has expired;
    * * `refused`: a token was refused, or there was none;
-   * * `repeated`: the server only refuses what was sent before it had accepted a token.
+   * * `repeated`: another request was refused that was sent before a token was accepted.
    *
    * `mayBeOfTransient` if it may be about a transient frame, which was sent when the last token had not expired yet.
    */
@@ -111,7 +111,7 @@ export class Authentication {
     return 'refused';
   }
 
-  /** The server has not read a token. It takes one after `wait` milliseconds. */
+  /** The server has not read a token. It reads one after `wait` milliseconds. */
   postponed(wait) {
     this.#unanswered.remove('auth');
     if (!this.#isGranted) this.#isNeeded = true;
@@ -155,7 +155,7 @@ export class Authentication {
     this.#timer.stop();
   }
 
-  /** Nothing else is accepted before another token. */
+  /** The server accepts nothing else before another token. */
   #require(reason) {
     this.#refusal = reason ?? this.#refusal;
     this.#isGranted = false;

@@ -7,7 +7,7 @@ export type Json = string | number | boolean | null | readonly Json[] | { readon
 export interface Frame {
   /** Missing only if the host sends an object without one. */
   readonly event?: string;
-  /** The room that it is of. Missing if the host sent it to this connection only. */
+  /** The room of the frame. Missing if the host sent it to this connection only. */
   readonly roomId?: string;
   readonly message?: Json;
   /** The name of the member that sent it. Usually missing if the host sent it. */
@@ -23,7 +23,7 @@ export interface Frame {
 }
 
 export interface FrameInfo {
-  /** Whether this client sent it: `frame.member` is its member id or, in a replay, was before it had to enter anew. */
+  /** Whether this client sent it. In a replay, this includes frames that it sent as an earlier member of the room. */
   readonly own: boolean;
   /** Whether it was missed while the connection was lost, and is part of a replay. */
   readonly replayed: boolean;
@@ -43,9 +43,9 @@ export interface Position {
  *
  * * `connecting`: the client tries to enter for the first time;
  * * `online`: in the room;
- * * `outside`: connected, but not in the room: the client was removed, was refused when it came back, or has no
- *   valid token. If `retryAt` is set, or once it has another token, it enters again by itself; otherwise see
- *   {@link Room.enter};
+ * * `outside`: connected, but not in the room: the client was removed, was refused when it entered again, or has no
+ *   valid token. The client enters again automatically if `retryAt` is set, or once it has another token. Otherwise,
+ *   call {@link Room.enter};
  * * `reconnecting`: the connection was lost, and the client tries to reconnect;
  * * `offline`: there is no connection, and the browser reports that there is no network;
  * * `closed`: closed for good; `reason` says why.
@@ -59,15 +59,15 @@ export interface StateEvent {
   readonly state: State;
   /** Why it isn't online; null while online. */
   readonly reason: ChatError | null;
-  /** When the next attempt is made, in the time of `performance.now()`; null if none is due. */
+  /** When the next attempt is made, on the clock of `performance.now()`; null if none is due. */
   readonly retryAt: number | null;
 }
 
-/** Handles a frame of the room, or one that the host sent to this connection only. The latter reaches the handlers of
- * the chat, or of the room if `connect` has entered it. */
+/** Handles a frame of the room, or a frame that the host sent to this connection only. Frames of the second kind go to
+ * the handlers of the chat or, if `connect` has entered a room, to those of the room. */
 export type FrameHandler = (frame: Frame, info: FrameInfo) => void;
 
-/** The events that have their own types. Any other name is that of an event that members or the host send. */
+/** The events that have their own types. All other names are events that members or the host send. */
 export interface RoomEvents {
   /** A message: a frame whose event is `message`. Frames of other events have their own handlers. */
   message: FrameHandler;
@@ -79,8 +79,8 @@ export interface RoomEvents {
   '*': FrameHandler;
   /** The state has changed, or an attempt has failed. */
   state: (event: StateEvent) => void;
-  /** The frames between these positions were missed for good, or are of another epoch. The client sends messages
-   * that were in flight then and weren't acknowledged again, although the room may have received them already. */
+  /** The frames between these positions cannot be recovered, or are of another epoch. The client sends unacknowledged
+   * messages again, so the room may receive some of them twice. */
   gap: (gap: { readonly before: Position; readonly after: Position }) => void;
   /** The client refused a message because too many are waiting. */
   overflow: (message: { readonly event: string; readonly message: Json }) => void;
@@ -90,14 +90,14 @@ export interface RoomEvents {
   error: (error: ChatError) => void;
 }
 
-/** The events of a chat that have their own types. Any other name is that of an event that the host sends to this
- * connection only. */
+/** The events of a chat that have their own types. All other names are events that the host sends to this connection
+ * only. */
 export interface ChatEvents {
   /** Every frame that the host sends to this connection only, after the handlers of its event. */
   '*': FrameHandler;
   /** The state has changed, or an attempt has failed. */
   state: (event: StateEvent) => void;
-  /** As {@link RoomEvents.error}, for all rooms. */
+  /** Like {@link RoomEvents.error}, for the connection with all of its rooms. */
   error: (error: ChatError) => void;
 }
 
@@ -113,8 +113,8 @@ export interface ChatOptions {
   /**
    * A token, which the client sends over the connection before anything else. If tokens expire, give a function: the
    * client calls it for each attempt, when the server warns that the token expires soon, when the token has expired,
-   * and when the server refuses a token. Three refusals in a row close the chat with `no_auth`, as does a refused
-   * string, or a function that returns no token.
+   * and when the server refuses a token. The chat closes with `no_auth` after three refusals in a row, if a token that
+   * is a string is refused, or if the function returns no token.
    */
   token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);
   /** Aborts connecting, or closes the chat. */
@@ -125,15 +125,15 @@ export interface ChatOptions {
   protocols?: readonly string[];
   /** The maximum number of messages of a room that may wait or be unacknowledged. Default: 128. */
   maxQueue?: number;
-  /** The number of failed attempts in a row to connect, or to enter a room, after which the client gives up, with the
-   * reason `gave_up`. Default: it never does. */
+  /** The number of failed attempts in a row, to connect or to enter a room, after which the client gives up with the
+   * reason `gave_up`. Default: the client never gives up. */
   maxAttempts?: number;
   /** How long an attempt may take, from asking for the token to having entered. After attempts that were not
    * answered, it is twice and then four times as long. Default: 15,000. */
   attemptTimeout?: number;
   /** Before attempt `n`, the client waits a random time up to `base * 2 ** n`, at most `cap`; `n` starts again from 0
    * after ten seconds in the room. The first wait after a lost connection is up to a second. If the server has said
-   * when to come back, the client waits for that first. Defaults: 500 and 10,000. */
+   * when to reconnect, the client waits for that first. Defaults: 500 and 10,000. */
   backoff?: { base?: number; cap?: number };
   /** Replaces `globalThis`, in tests. */
   global?: object;
@@ -171,24 +171,24 @@ export interface Chat {
   readonly state: State;
   /** Why it isn't online, or was closed. */
   readonly reason: ChatError | null;
-  /** When the next attempt is made, in the time of `performance.now()`; null if none is due. */
+  /** When the next attempt is made, on the clock of `performance.now()`; null if none is due. */
   readonly retryAt: number | null;
   /** The rooms that were entered and are not closed. */
   readonly rooms: readonly Room[];
 
-  /** Adds a handler of what concerns the connection and no room. Returns a function that removes it. */
+  /** Adds a handler for an event of the connection. Returns a function that removes it. */
   on<T extends keyof ChatEvents>(type: T, handler: ChatEvents[T]): () => void;
   on(event: string, handler: FrameHandler): () => void;
 
   /**
    * Enters a room. Resolves when the room has been entered for the first time. Tries again while there is no
    * connection, or while the server refuses temporarily (`internal`, `rate_limited`). Rejects with a {@link ChatError}
-   * if the client was refused for good, the application aborted, the chat was closed, the room was joined already
-   * (`already_joined`), or an option is missing or wrong.
+   * if the client was refused permanently, the application aborted, the chat was closed, the chat has already joined
+   * the room (`already_joined`), or an option is missing or wrong.
    */
   join(room: string | number, options: JoinOptions): Promise<Room>;
 
-  /** Leaves all rooms for good and closes the connection. The state is `closed` when this returns. */
+  /** Leaves all rooms permanently and closes the connection. The state is `closed` when this returns. */
   close(): void;
 }
 
@@ -199,13 +199,13 @@ export interface Room {
   readonly state: State;
   /** Why it isn't online, or was closed. */
   readonly reason: ChatError | null;
-  /** When the next attempt is made, in the time of `performance.now()`; null if none is due. */
+  /** When the next attempt is made, on the clock of `performance.now()`; null if none is due. */
   readonly retryAt: number | null;
-  /** The number of members in the room, as far as it is known. */
+  /** The last known number of members in the room. */
   readonly online: number;
   /** The name in the room, as assigned by the server. */
   readonly name: string | null;
-  /** The id of this member. It changes when the client enters anew, for example after the resume window. */
+  /** The id of this member. It changes when the client enters as a new member, for example after the resume window. */
   readonly member: string | null;
   /** The position of the last frame of the room that was received. */
   readonly position: Position | null;
@@ -245,11 +245,11 @@ export interface Room {
   enter(): void;
 
   /**
-   * Leaves for good. The state is `closed` when this returns. Messages that aren't acknowledged by now are rejected
-   * with `closed`. If `connect` has entered the room, this closes the connection; otherwise the connection stays.
+   * Leaves permanently. The state is `closed` when this returns. Messages that aren't acknowledged yet are rejected
+   * with `closed`. If `connect` has entered the room, this closes the connection; otherwise the connection stays open.
    *
-   * If there is a connection, the others see the member leave immediately. Otherwise they see it when the client is
-   * connected again, and at the latest when the resume window is over.
+   * If the client is connected, the other members see it leave immediately. Otherwise they see it leave when the client
+   * has reconnected, or when the resume window is over, whichever is first.
    */
   leave(): void;
 }
@@ -263,13 +263,13 @@ export interface Room {
  * | `unreachable` | no connection could be opened: the server can't be reached, or refuses the handshake |
  * | `timeout` | the server was silent for too long, or didn't answer the attempt |
  * | `gap` | a frame was missing in the room's order; the client reconnects to recover it |
- * | `hidden` | the page was left, and may be restored by the browser |
+ * | `hidden` | the user left the page; the browser may restore it |
  * | `token` | the token function failed; `cause` has its error |
  * | `no_auth` | the server refused the token, or requires one |
  * | `gave_up` | `maxAttempts` attempts have failed; `cause` has the last error |
- * | `closed` | the server closed the connection for good; for a message: it was not acknowledged before the end |
+ * | `closed` | the server closed the connection permanently; for a message: it was not acknowledged before the end |
  * | `left`, `aborted` | the application left or aborted |
- * | `already_joined` | the chat has joined this room, and not left it |
+ * | `already_joined` | the chat has joined this room already, and has not left it |
  * | `protocol` | the server doesn't speak `chat-rooms.v1` |
  * | `bad_url` | no WebSocket can be opened to this address |
  * | `bad_options` | an option is missing or of the wrong type |
@@ -284,16 +284,15 @@ export class ChatError extends Error {
   readonly closeCode: number | null;
 }
 
-/** Whether a client whose connection was closed with this code may come back. After 4502, 4504 and 4505
- * it may if it has another token. */
+/** Whether a client may reconnect after its connection was closed with this code. After 4502, 4504 and 4505, it may do
+ * so only with another token. */
 export function mayReturn(code: number): boolean;
 
 /**
  * Enters a room on a connection of its own, which is closed when the room is. Resolves when the room has been entered
  * for the first time. Tries again while the server can't be reached or refuses temporarily (`internal`, `rate_limited`,
- * or `unavailable`, which is reserved); the handler `on.state` gets the reasons. Rejects with a {@link ChatError} if
- * the client was refused for good, the application aborted, `maxAttempts` have failed, or an option is missing or
- * wrong.
+ * or the reserved code `unavailable`); the handler `on.state` gets the reasons. Rejects with a {@link ChatError} if the
+ * client was refused permanently, the application aborted, `maxAttempts` have failed, or an option is missing or wrong.
  *
  * A browser doesn't tell a page why a handshake was refused. A `chat-rooms.v1` server therefore refuses a token after
  * the handshake (`no_auth`). A server that answers 401 or 403 looks `unreachable`, and in Chromium so does one that
@@ -304,8 +303,9 @@ export function connect(url: string | URL, options: ConnectOptions): Promise<Roo
 /**
  * Opens a connection on which the client can be in several rooms. Resolves when the server has accepted the connection
  * and, if there is one, the token. Tries again while the server can't be reached. Rejects with a {@link ChatError} if
- * the client was refused for good, the application aborted, `maxAttempts` have failed, or an option is wrong.
+ * the client was refused permanently, the application aborted, `maxAttempts` have failed, or an option is wrong.
  *
- * A server closes a connection on which no room is entered in time, by default 10 s; the client then reconnects.
+ * If the client is not authenticated and enters no room in time (10 s by default), the server closes the connection.
+ * The client then reconnects.
  */
 export function connect(url: string | URL, options?: ChatOptions): Promise<Chat>;

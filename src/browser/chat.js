@@ -1,4 +1,4 @@
-// A connection with its rooms, as the application has it.
+// A connection with its rooms, as the application sees it.
 
 import { Connection } from './connection.js';
 import { ChatError, CLOSE_LEFT, CLOSE_LOST, gaveUp } from './errors.js';
@@ -22,7 +22,7 @@ export class Chat {
   #tokens;
   #outbox;
   #page;
-  /** Of the next connection. */
+  /** When to connect next. */
   #retry;
   /** Null between two attempts. */
   #connection = null;
@@ -32,7 +32,7 @@ export class Chat {
   /** The memberships by room id, and the rooms that were entered, by membership. */
   #memberships = new Map();
   #rooms = new Map();
-  /** The membership that ends with the connection and the connection with it, in the form for one room. */
+  /** The only membership, if `connect` has entered a room: the membership and the connection end together. */
   #only = null;
   /** `resolve` and `reject` of the promise to open the connection; null once it is settled. */
   #opening;
@@ -40,8 +40,8 @@ export class Chat {
   #reason = null;
 
   /**
-   * `options` are those of the connection, and `opening` is settled when it is open. In the form for one room, `room`
-   * has the options of the room, and `opening` is settled when it has been entered.
+   * `options` are those of the connection. If `connect` enters a room, `room` has the options of that room, and
+   * `opening` is settled when the room has been entered; otherwise, when the connection is open.
    */
   constructor(url, { env, on, signal, token, backoff, ...rest }, room, opening) {
     this.#env = env;
@@ -97,7 +97,7 @@ export class Chat {
       enter: () => this.#connection?.enter(room.id),
       leave: () => this.#remove(membership, leftBy(this.#only ? CLOSE_LEFT : null), true),
       closed: (reason, isRefused) => this.#remove(membership, reason, !isRefused),
-      awayState: (isEntering) => this.#awayState(isEntering),
+      disconnectedState: (isEntering) => this.#disconnectedState(isEntering),
       retryAt: () => this.#retry.at,
       retries: () => this.#retry.count,
     }, {
@@ -111,13 +111,13 @@ export class Chat {
     return membership;
   }
 
-  /** Closes a membership. `isThere` if the client may be in the room. */
-  #remove(membership, reason, isThere) {
+  /** Closes a membership. `isInRoom` says whether the client may be in the room, so that it must leave. */
+  #remove(membership, reason, isInRoom) {
     if (membership === this.#only) return this.#end(reason);
     this.#memberships.delete(membership.id);
     this.#rooms.delete(membership);
     // First, because a handler may join the room again.
-    if (isThere) this.#connection?.leave(membership.id);
+    if (isInRoom) this.#connection?.leave(membership.id);
     membership.end(reason);
   }
 
@@ -152,13 +152,13 @@ export class Chat {
 
   #outside(error, isExpired) {
     this.#become('outside', error);
-    // If the token has expired, the rooms that it concerns know already.
+    // If the token has expired, the server has already told each room.
     if (!isExpired) this.#forEach((membership) => membership.outside(error));
   }
 
   #postponed(error) {
     if (this.#failed(error)) return;
-    this.#become(this.#opening ? this.#awayState(true) : 'outside', error);
+    this.#become(this.#opening ? this.#disconnectedState(true) : 'outside', error);
     this.#forEach((membership) => membership.postponed(error));
   }
 
@@ -168,10 +168,10 @@ export class Chat {
     const isAttempt = reason.code !== 'hidden';
     this.#drop(code, reason.message);
     if (!isReady && isAttempt && this.#failed(reason)) return;
-    // A client that is refused by each of its rooms again and again returns more and more rarely.
+    // If all rooms keep refusing the client, it must not start with short waits again.
     const retries = [...this.#memberships.values()].map((membership) => membership.retries);
     this.#retry.arm(() => this.#attempt(), { ...when, minCount: retries.length > 0 ? Math.min(...retries) : 0 });
-    this.#become(this.#awayState(this.#opening !== null), reason);
+    this.#become(this.#disconnectedState(this.#opening !== null), reason);
     this.#forEach((membership) => membership.lost(reason, isAttempt));
   }
 
@@ -205,29 +205,29 @@ export class Chat {
 
   // ---- The page --------------------------------------------------------------------------------
 
-  /** The network or the page may be back. */
+  /** The network may work again, or the page may be visible again. */
   #wake() {
     if (this.#connection) this.#connection.probe();
     else if (this.#retry.mayRunNow) this.#attempt();
   }
 
-  /** The session of a page that the browser may restore is kept for the resume window. */
+  /** Keeps the session for the resume window if the browser may restore the page. */
   #hide(isRestorable) {
     if (!this.#connection) return;
     this.#reconnect(new ChatError('hidden', 'the page was left'), {}, isRestorable ? CLOSE_LOST : CLOSE_LEFT);
   }
 
   #showNetwork() {
-    const state = this.#awayState(this.#opening !== null);
-    const isAway = ['connecting', 'reconnecting', 'offline'].includes(this.#state);
-    if (isAway && this.#state !== state) this.#become(state, this.#reason);
+    const state = this.#disconnectedState(this.#opening !== null);
+    const isDisconnected = ['connecting', 'reconnecting', 'offline'].includes(this.#state);
+    if (isDisconnected && this.#state !== state) this.#become(state, this.#reason);
     this.#forEach((membership) => membership.showNetwork());
   }
 
   // ---- States ----------------------------------------------------------------------------------
 
-  /** The state without a connection of the chat or of a room. */
-  #awayState(isFirst) {
+  /** The state of the chat or of a room without a connection. */
+  #disconnectedState(isFirst) {
     if (this.#page.isOffline) return 'offline';
     return isFirst ? 'connecting' : 'reconnecting';
   }
@@ -238,7 +238,7 @@ export class Chat {
     this.#events.emit('state', { state, reason, retryAt: this.retryAt });
   }
 
-  /** For each room that a handler does not close meanwhile. */
+  /** Calls `tell` for each room, except for those that a handler closes meanwhile. */
   #forEach(tell) {
     for (const membership of [...this.#memberships.values()]) {
       if (this.#memberships.get(membership.id) === membership) tell(membership);

@@ -12,22 +12,23 @@ import { Unanswered } from './unanswered.js';
 const PROTOCOL = 'chat-rooms.v1';
 
 // Times are milliseconds.
-/** Clients spread their return over this time if the server does not say when to come back. */
+/** Clients spread their reconnection over this time if the server does not say when to reconnect. */
 const RETURN_SPREAD = 1_000;
 /** The wait if a server says "later", but not when. */
 const DEFAULT_RETRY = 1_000;
 
 /** Close codes that ask for another token: never authenticated, token expired, refused at the upgrade. */
 const AUTH_CODES = new Set([4502, 4504, 4505]);
-/** Those after which the server reads nothing. */
+/** Those that mean that the server has not read a pending token. */
 const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
-/** Refusals of a message that pass if the server says when. `unavailable` is reserved: no server sends it yet. */
+/** Refusals of a message that are temporary if the server says when to try again. `unavailable` is reserved: no server
+ * sends it yet. */
 const PASSING = new Set(['internal', 'unavailable']);
-/** What is told of a frame of the host. */
+/** The info for frames that the host sends to this connection only. */
 const FROM_HOST = Object.freeze({ own: false, replayed: false, history: false });
-/** What a server may say before its welcome, besides heartbeats: it may refuse a token. */
+/** The events that a server may send before its welcome, besides heartbeats. */
 const BEFORE_WELCOME = new Set(['welcome', 'authenticated', 'noAuth', 'error']);
-/** Refusals of a frame that the server could not read, not even its cid. */
+/** Refusals of a frame that the server could not read, so that the error has no cid. */
 const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep']);
 
 /** Opens a socket, authenticates, enters the rooms, and handles what the server says. After `close` it reports
@@ -60,10 +61,10 @@ export class Connection {
   /**
    * `shared` is what the connections of a chat share. `on` has these handlers:
    *
-   * * `ready()`: it can be used, or can be used again: the server has accepted the client;
-   * * `entered()`: it is in a room for the first time;
-   * * `outside(error, isExpired)`: the server accepts nothing before another token;
-   * * `postponed(error)`: the same, and a token is sent later;
+   * * `ready()`: the server has accepted the client, for the first time or again;
+   * * `entered()`: the client is in a room for the first time on this connection;
+   * * `outside(error, isExpired)`: the server accepts nothing else before another token;
+   * * `postponed(error)`: as `outside`, but a token is sent later;
    * * `lost(error, when)`: the connection is lost; `when` says when to try again, see {@link Retry};
    * * `ended(error)`: it is pointless to try again.
    */
@@ -91,24 +92,24 @@ export class Connection {
     });
   }
 
-  /** Whether the server has ever accepted the client on it. */
+  /** Whether the server has ever accepted the client on this connection. */
   get isReady() { return this.#isReady; }
 
   /** The factor by which the timeouts of the next connection are multiplied. */
   get timeoutFactor() { return this.#socket.timeoutFactor; }
 
-  /** Whether it is or was in a room. */
+  /** Whether the client is or was in a room on this connection. */
   get #hasEntered() { return this.#requests?.hasEntered ?? false; }
 
   get #isInRoom() { return [...this.#rooms.values()].some(({ isInRoom }) => isInRoom); }
 
   probe() { this.#socket.probe(); }
 
-  /** The client enters this room, at the latest with the welcome. */
+  /** Enters this room. Before the welcome this does nothing, because all rooms are entered then. */
   enter(id) { this.#requests?.enter(id); }
 
-  /** The client is not in this room any more. Before the welcome there is nothing to say: if the session is resumed,
-   * the server says that the client is in the room. */
+  /** Leaves this room. Before the welcome this does nothing: if the session is resumed, `resumed` lists the room, and
+   * the client leaves it then. */
   leave(id) { this.#requests?.leave(id); }
 
   // ---- Opening and closing ---------------------------------------------------------------------
@@ -277,7 +278,7 @@ export class Connection {
   #messageRefused(cid, error, wait) {
     this.#unanswered.remove('message', cid);
     if (error.code === 'not_entered') {
-      // It was in flight when the client left the room, and is sent again in the room.
+      // The client was removed from the room while the message was in flight. It is sent again after the next enter.
       const membership = this.#rooms.get(this.#outbox.roomOf(cid));
       if (membership?.isInRoom) membership.removed(error, wait);
     } else if (error.code === 'rate_limited' || (PASSING.has(error.code) && wait !== null)) {
@@ -313,7 +314,7 @@ export class Connection {
     this.#noteAnswer();
   }
 
-  /** The server has answered what it does not answer to clients that have to authenticate. */
+  /** The server has answered a request that it refuses to clients that must authenticate. */
   #accepted() {
     this.#auth.granted();
     this.#tokens.resetRefusals();
@@ -351,7 +352,7 @@ export class Connection {
 
   // ---- Answers in time -------------------------------------------------------------------------
 
-  /** Whether something is under way that the server has to answer, or the application with a token. */
+  /** Whether the client waits for an answer of the server, or for a token of the application. */
   get #isAsking() {
     if (!this.#welcome || (!this.#auth.isGranted && this.#auth.isPending)) return true;
     return ['resume', 'enter', 'ping'].some((kind) => this.#unanswered.count(kind) > 0);
@@ -363,7 +364,7 @@ export class Connection {
     this.#socket.expectAnswer(this.#options.attemptTimeout);
   }
 
-  /** Something was answered. What else is under way gets as much time again. */
+  /** Notes an answer. Other pending requests get the full time again. */
   #noteAnswer() {
     if (this.#isClosed) return;
     this.#isExpecting = false;

@@ -20,7 +20,7 @@ export function mayReturn(code) {
   return [1001, 1006, 1011, 1012, 1013].includes(code) || (code >= 4000 && code <= 4499);
 }
 
-/** The error after this many failed attempts, the last one for this reason. */
+/** The error after this many failed attempts. `reason` is the error of the last one. */
 export function gaveUp(attempts, reason) {
   const text = `gave up after ${attempts} attempts: ${reason.message}`;
   return new ChatError('gave_up', text, { closeCode: reason.closeCode, cause: reason });

@@ -24,15 +24,15 @@ export class Membership {
   #on;
   #events = new Events();
   #progress = new Progress();
-  /** Of the next enter on a connection that is outside of the room. */
+  /** When to enter next, while the client is connected but not in the room. */
   #retry;
   /** Messages of this room. */
   #lane;
-  /** The room's frames on the present connection; null outside of the room. */
+  /** The room's frames on the current connection; null if the client is not in the room. */
   #subscription = null;
-  /** Whether it is or was in the room on the present connection. */
+  /** Whether the client is or was in the room on the current connection. */
   #hasEntered = false;
-  /** Attempts in a row that did not end in the room. */
+  /** Failed attempts in a row to enter the room. */
   #failures = 0;
   /** `resolve` and `reject` of the promise to enter; null once it is settled. */
   #entering;
@@ -43,10 +43,10 @@ export class Membership {
   /**
    * `options` has `id`, `name`, `history`, `on`, `maxQueue`, `maxAttempts` and `backoff`. `on` has these handlers:
    *
-   * * `enter()`: it should enter now;
+   * * `enter()`: the room should be entered now;
    * * `leave()`: the application leaves;
-   * * `closed(reason, isRefused)`: it is closed for good; `isRefused` if the server has said so;
-   * * `awayState(isEntering)`: returns its state while it waits for the connection;
+   * * `closed(reason, isRefused)`: the membership ends permanently; `isRefused` says whether the server has ended it;
+   * * `disconnectedState(isEntering)`: returns the state while there is no connection;
    * * `retryAt()` and `retries()`: return when the next connection is due, and how many have failed.
    */
   constructor({ env, outbox }, options, on, entering) {
@@ -68,11 +68,11 @@ export class Membership {
   get events() { return this.#events; }
   /** Whether the application waits for the first enter. */
   get isEntering() { return this.#entering !== null; }
-  /** Whether it is in the room on the present connection. */
+  /** Whether the client is in the room on the current connection. */
   get isInRoom() { return this.#subscription !== null; }
-  /** How many enters were tried again since one that lasted. */
+  /** How many times the client has retried since an enter that lasted. */
   get retries() { return this.#retry.count; }
-  /** Aborted when it is closed. */
+  /** Aborted when the membership is closed. */
   get ended() { return this.#ended.signal; }
 
   // ---- What the application does ---------------------------------------------------------------
@@ -110,12 +110,12 @@ export class Membership {
   enterFrame() {
     const { id, name, history } = this.#options;
     const { position } = this.#progress;
-    const wish = position ? { since: position } : history > 0 && { last: history };
-    return { event: 'enter', message: name, roomId: id, ...wish };
+    const replay = position ? { since: position } : history > 0 && { last: history };
+    return { event: 'enter', message: name, roomId: id, ...replay };
   }
 
-  /** An enter is under way. */
-  entersNow() { this.#retry.stop(); }
+  /** An enter was sent or is about to be sent. */
+  enterStarted() { this.#retry.stop(); }
 
   /** It is in the room. `transmit` sends the text of a message on the connection, `transients` sends transient
    * frames. */
@@ -150,9 +150,9 @@ export class Membership {
 
   unreadable(isOnlyRoom) { this.#subscription?.unreadable(isOnlyRoom); }
 
-  /** The server has refused an enter, and says after how many milliseconds to try again, or null. */
+  /** The server has refused an enter. `wait` is the time after which to try again; null if the server has not said. */
   refused(error, wait) {
-    // A room that the client was in may be full because of its own lost connection: that is temporary as well.
+    // If the client was in the room before, the room may be full because of its own lost connection. That is temporary.
     const isTemporary = TEMPORARY.has(error.code) || (this.#progress.position !== null && !FINAL.has(error.code));
     if (!isTemporary && !this.#hasEntered) return this.#close(error, true);
     this.#stayOutside(error, isTemporary ? wait ?? 0 : null);
@@ -164,33 +164,34 @@ export class Membership {
     this.#stayOutside(error, TEMPORARY.has(error.code) ? wait ?? 0 : null);
   }
 
-  /** The server accepts nothing before another token. */
+  /** The server accepts nothing else before another token. */
   outside(error) {
     if (!this.isInRoom) this.#becomeOutside(error);
   }
 
-  /** The server reads a token later. */
+  /** The server will read a token later. */
   postponed(error) {
     if (!this.isInRoom && !this.#failed(error)) this.#becomeOutside(error);
   }
 
-  /** The connection is lost. `isAttempt` if it counts as an attempt unless it was in the room. */
+  /** The connection is lost. `isAttempt` says whether this counts as a failed attempt if the client was not in the
+   * room. */
   lost(error, isAttempt) {
     const isFailed = isAttempt && !this.#hasEntered;
     this.#drop();
     this.#hasEntered = false;
     if (isFailed && this.#failed(error)) return;
-    this.#become(this.#on.awayState(this.isEntering), error);
+    this.#become(this.#on.disconnectedState(this.isEntering), error);
   }
 
   /** The browser has reported a change of the network. */
   showNetwork() {
-    const state = this.#on.awayState(this.isEntering);
-    const isAway = ['connecting', 'reconnecting', 'offline'].includes(this.#state);
-    if (isAway && this.#state !== state) this.#become(state, this.#reason);
+    const state = this.#on.disconnectedState(this.isEntering);
+    const isDisconnected = ['connecting', 'reconnecting', 'offline'].includes(this.#state);
+    if (isDisconnected && this.#state !== state) this.#become(state, this.#reason);
   }
 
-  /** Ends for good. */
+  /** Ends permanently. */
   end(reason) {
     if (this.#state === 'closed') return;
     this.#drop();
@@ -204,7 +205,8 @@ export class Membership {
 
   // ---- States ----------------------------------------------------------------------------------
 
-  /** The connection stays. If `wait` is null, it enters again when the application says so. */
+  /** Not in the room, but still connected. If `wait` is null, the client enters again only when the application asks.
+   * */
   #stayOutside(error, wait) {
     this.#drop();
     if (wait !== null) {
@@ -214,7 +216,7 @@ export class Membership {
     this.#becomeOutside(error);
   }
 
-  /** Counts an attempt that did not end in the room. Returns whether it was the last one. */
+  /** Counts a failed attempt to enter the room. Returns whether it was the last one. */
   #failed(reason) {
     this.#failures += 1;
     if (this.#failures < this.#options.maxAttempts) return false;
@@ -230,7 +232,7 @@ export class Membership {
     this.#retry.stop();
   }
 
-  #becomeOutside(reason) { this.#become(this.isEntering ? this.#on.awayState(true) : 'outside', reason); }
+  #becomeOutside(reason) { this.#become(this.isEntering ? this.#on.disconnectedState(true) : 'outside', reason); }
 
   #become(state, reason) {
     this.#state = state;

@@ -32,8 +32,8 @@ const CHAT_OPTIONS = {
   global: ['an object', isObject],
 };
 
-/** Returns what `connect` is given: options of the connection in `chat` and, in the form for one room, those of the
- * room in `room`, which is null otherwise. There is a default for each that is missing. */
+/** Returns the options of `connect`, with defaults: those of the connection in `chat`, and those of the room in `room`,
+ * which is null if `connect` enters no room. */
 export function readConnectOptions(given = {}) {
   const isForOneRoom = !isObject(given) || ['name', 'room', 'history'].some((option) => given[option] !== undefined);
   const call = isForOneRoom ? 'connect(url, { name, room })' : 'connect(url, options)';
@@ -44,7 +44,7 @@ export function readConnectOptions(given = {}) {
   return { chat: readChat(call, { ...rest, on: {} }), room: readRoom(room, { ...rest, signal: undefined }) };
 }
 
-/** Returns the options of `join`, with a default for each that is missing. */
+/** Returns the options of `join`, with defaults. */
 export function readJoinOptions(room, given) {
   const call = 'chat.join(room, { name })';
   check(call, { room }, { room: ROOM_ID }, ['room']);
@@ -73,7 +73,7 @@ function check(call, given, options, required = []) {
   }
 }
 
-/** The address as a WebSocket's; `base` is that of the page. */
+/** Returns the address as a WebSocket URL. `base` is the address of the page. */
 export function readUrl(given, base) {
   if (!isText(given) && !isText(given?.href)) throw new ChatError('bad_url', 'the URL must be a string or a URL');
   let url;
@@ -88,7 +88,7 @@ export function readUrl(given, base) {
   return url.href;
 }
 
-/** Returns the event of a message, and the keys that are sent along. */
+/** Returns the event of a message, and the additional keys. */
 export function readSendOptions(given = {}) {
   if (!isObject(given)) throw new ChatError('bad_options', 'send(message, { event }): the options must be an object');
   const { event = 'message', ...extra } = given;

@@ -3,7 +3,7 @@
 import { ChatError } from './errors.js';
 import { Timer } from './timer.js';
 
-/** Messages in flight on a connection that has not shown yet that the server accepts more. */
+/** The initial number of messages that may be in flight on a connection. Each accepted one allows one more. */
 const FIRST_WINDOW = 16;
 
 /** The messages of one room. Only the outbox changes them. */
@@ -12,10 +12,10 @@ class Lane {
     this.room = room;
     /** Sends a text under its cid; null while nothing may be sent. */
     this.transmit = null;
-    /** The client's member id, which stands for its session. */
+    /** The client's member id, which identifies its session. */
     this.member = null;
-    /** How many messages may be in flight. After a refusal only the refused one, so that none overtakes it, then one
-     * more with each that is accepted. */
+    /** How many messages may be in flight. After a refusal only the refused one, so that none overtakes it. Each
+     * accepted message then allows one more. */
     this.window = Infinity;
     this.notBefore = 0;
   }
@@ -40,7 +40,7 @@ export class Outbox {
   #isTransient = () => false;
   /** As that of a lane, for all rooms. */
   #window = FIRST_WINDOW;
-  /** How many messages were sent, each time counted. */
+  /** How many messages were sent, including repetitions. */
   #count = 0;
 
   constructor(env) {
@@ -97,7 +97,7 @@ export class Outbox {
     this.#flush();
   }
 
-  /** They have to wait, and those in flight are sent again. */
+  /** The messages of a lane have to wait. Those in flight will be sent again. */
   stop(lane) {
     lane.transmit = null;
     for (const message of this.#of(lane)) message.isSent = false;
@@ -121,8 +121,8 @@ export class Outbox {
     return Boolean(message);
   }
 
-  /** The server accepts this message later. Until then its room sends nothing. If a rate was exceeded, the others do
-   * not continue as before either. */
+  /** The server accepts this message later. Until then, nothing is sent to its room. If a rate was exceeded, the other
+   * rooms send more slowly, too. */
   postpone(cid, wait, { isRate }) {
     const message = this.#messages.get(cid);
     if (!message) return;
@@ -136,7 +136,7 @@ export class Outbox {
     this.#flush();
   }
 
-  /** Ends a lane. */
+  /** Ends a lane. Rejects its messages. */
   fail(lane, error) {
     for (const [cid, message] of [...this.#messages]) {
       if (message.lane !== lane) continue;
@@ -155,7 +155,7 @@ export class Outbox {
     return message;
   }
 
-  /** Sends in the order of the calls. A room whose next message has to wait does not hold up the others. */
+  /** Sends in the order of the calls. A room whose next message has to wait does not delay the other rooms. */
   #flush() {
     this.#timer.stop();
     if (!this.#budget) return;
@@ -191,14 +191,14 @@ export class Outbox {
 
   #send(cid, message) {
     const { lane } = message;
-    // If it was sent before, the server may have received it then, or only now.
+    // `number` keeps its first value under a member id, because the server may have received the first attempt.
     this.#count += 1;
     if (message.member !== lane.member) message.number = this.#count;
     Object.assign(message, { isSent: true, member: lane.member });
     lane.transmit(message.text, cid);
   }
 
-  /** How many messages of each lane are sent and not answered. */
+  /** The number of messages of each lane that are in flight. */
   #inFlight() {
     const counts = new Map();
     for (const { lane, isSent } of this.#messages.values()) if (isSent) counts.set(lane, (counts.get(lane) ?? 0) + 1);

@@ -1,11 +1,11 @@
-// What the client has received of a room, across all connections.
+// The client's progress in a room, across all connections.
 
-/** The member as the room knows it, and the frames that the client knows. */
+/** The client's own member, and its position in the room. */
 export class Progress {
   #name = null;
   #online = 0;
   #member = null;
-  /** The member ids of this client in the present epoch. */
+  /** The member ids of this client in the current epoch. */
   #members = new Set();
   /** Epoch and seq of the last frame of the room; null before the first enter. */
   #position = null;
@@ -32,7 +32,7 @@ export class Progress {
     replayed ??= recovered && before ? Math.max(0, seq - before.seq) : 0;
     if (before?.epoch !== epoch) this.#members.clear();
     this.#members.add(member);
-    // Frames may have come while the enter was under way. They are replayed as well.
+    // The replay may repeat frames that have arrived since the enter was sent.
     const isAhead = before?.epoch === epoch && before.seq <= seq && before.seq > seq - replayed;
     this.#position = isAhead ? before : { epoch, seq: seq - replayed };
     [this.#member, this.#name, this.#online] = [member, name, num];

@@ -1,14 +1,14 @@
-// What the client may send on one connection.
+// How much the client may send on one connection.
 
 import { TokenBucket } from './token-bucket.js';
 
-/** The server's rate limits, if it does not announce them. */
+/** The assumed rate limits of a server that does not announce them. */
 const DEFAULT_RATES = { messages: 100, bytes: 262_144, burst: 2 };
 
 /** The token buckets of a connection, for frames of all rooms. */
 export class RateBudget {
   #env;
-  /** Each with what a frame costs. */
+  /** The buckets, each with a function from a frame's size to its cost. */
   #buckets;
 
   /** `rates` is what the server announces. A rate that is null means none. */
@@ -31,7 +31,7 @@ export class RateBudget {
     for (const [bucket, cost] of this.#buckets) bucket.take(cost(size));
   }
 
-  /** The server has refused a frame. */
+  /** Empties the buckets, because the server has refused a frame. */
   drain() {
     for (const [bucket] of this.#buckets) bucket.drain(this.#now());
   }

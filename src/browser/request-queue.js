@@ -2,7 +2,7 @@
 
 import { Timer } from './timer.js';
 
-/** Sends what is no message: enters, leaves, and what concerns the whole connection. */
+/** Sends requests other than messages: enters, leaves, and requests that concern no room. */
 export class RequestQueue {
   #env;
   #timer;
@@ -11,12 +11,12 @@ export class RequestQueue {
   #on;
   /** `{ kind, id }`, in order. */
   #requests = [];
-  /** How many enters may be under way. After one that exceeded a rate only one, because each that is refused brings
-   * the client closer to being closed; then one more with each that is accepted. */
+  /** How many enters may be unanswered. Only one after a rate was exceeded, because the server closes the connection
+   * after too many refusals. Each accepted enter then allows one more. */
   #window = Infinity;
   #notBefore = 0;
 
-  /** `on` has these handlers: `frame(kind, id)` returns what is to be sent; `send(text)` sends it. */
+  /** `on` has these handlers: `frame(kind, id)` returns the frame of a request; `send(text)` sends it. */
   constructor({ env, budget, unanswered }, on) {
     this.#env = env;
     this.#timer = new Timer(env);
@@ -30,20 +30,20 @@ export class RequestQueue {
   /** Adds a request, which `flush` sends. */
   add(kind, id = null) { this.#requests.push({ kind, id }); }
 
-  /** Adds an enter, unless one is under way. Returns whether it has. */
+  /** Adds an enter, unless one waits or is unanswered. Returns whether it was added. */
   addEnter(id) {
     if (this.#has('enter', id) || this.#unanswered.isEntering(id)) return false;
     this.add('enter', id);
     return true;
   }
 
-  /** Adds a leave, unless one waits. An enter that waits is not sent. */
+  /** Adds a leave, unless one waits. Cancels a waiting enter. */
   addLeave(id) {
     this.cancel('enter', id);
     if (!this.#has('leave', id)) this.add('leave', id);
   }
 
-  /** Whether the client leaves this room, and what comes from it belongs to the time before. */
+  /** Whether the client is leaving this room, so that its frames and answers are stale. */
   isLeaving(id) { return this.#has('leave', id) || this.#unanswered.has('leave', id); }
 
   cancel(kind, id = null) {

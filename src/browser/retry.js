@@ -4,7 +4,7 @@ import { Timer } from './timer.js';
 
 /** The longest time, in milliseconds, that a server can ask a client to wait. */
 export const MAX_WAIT = 3_600_000;
-/** A success that lasts longer than this, in milliseconds, begins the backoff anew. */
+/** A success that lasts longer than this, in milliseconds, resets the backoff. */
 const STABLE_AFTER = 10_000;
 
 /** Exponential backoff with full jitter, unless a time is given. Times are milliseconds. */
@@ -74,7 +74,7 @@ export class Retry {
   #now() { return this.#env.performance.now(); }
 }
 
-/** When to come back, according to the reason of a close frame; null if it does not say. */
+/** When to reconnect, according to the reason of a close frame; null if it does not say. */
 export function readRetry(reason) {
   const [, from, to] = /retry in (\d+)(?:-(\d+))? s$/.exec(reason) ?? [];
   if (from === undefined) return null;

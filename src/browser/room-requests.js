@@ -1,9 +1,9 @@
-// The rooms of one connection: entering, leaving, and what the server answers.
+// The rooms of one connection: entering, leaving, and the server's answers.
 
 import { ChatError } from './errors.js';
 import { RequestQueue } from './request-queue.js';
 
-/** Enters and leaves rooms, continues the session, and tells the memberships what the server has said. */
+/** Enters and leaves rooms, resumes the session, and passes the server's answers to the memberships. */
 export class RoomRequests {
   /** The memberships by room id. */
   #rooms;
@@ -19,9 +19,9 @@ export class RoomRequests {
   #hasEnded = false;
 
   /**
-   * `on` has these handlers: `send(text)`; `transmit(text, cid)` sends a message; `asked()`, an answer has to come;
-   * `answered()`, one has come; `accepted()`, the server has accepted the client; `entered()`, it is in a room for the
-   * first time.
+   * `on` has these handlers: `send(text)`; `transmit(text, cid)` sends a message; `asked()`: an answer is expected;
+   * `answered()`: an answer has arrived; `accepted()`: the server has accepted the client; `entered()`: the client is
+   * in a room for the first time.
    */
   constructor({ env, rooms, session, auth, unanswered, budget, transients }, token, on) {
     this.#rooms = rooms;
@@ -38,15 +38,15 @@ export class RoomRequests {
   /** Whether the client is or was in a room on this connection. */
   get hasEntered() { return this.#hasEntered; }
 
-  /** Continues the session, if there may be one, and enters all rooms in which the client is not. The server handles
-   * frames in order, so nothing has to wait for an answer. */
+  /** Resumes the session, if there may be one, and enters all rooms that the client is not in. Nothing has to wait for
+   * an answer, because the server handles frames in order. */
   enterAll() {
     if (this.#session.tokensFor(this.#token).length > 0) this.#queue.add('resume');
     for (const [id, membership] of this.#rooms) if (!membership.isInRoom) this.#add(id);
     this.#queue.flush();
   }
 
-  /** Does nothing while an enter is under way. */
+  /** Does nothing if an enter waits or is unanswered. */
   enter(id) {
     this.#add(id);
     this.#queue.flush();
@@ -55,12 +55,12 @@ export class RoomRequests {
   leave(id) {
     if (this.#hasEnded) return;
     this.#queue.cancel('enter', id);
-    // A client that has to authenticate is in no room.
+    // A client that must authenticate is in no room.
     if (!this.#auth.isNeeded) this.#queue.addLeave(id);
     this.#queue.flush();
   }
 
-  /** Asks for any answer, unless there will be one. */
+  /** Sends a ping, unless another request will be answered. */
   pingUnlessAsked() {
     if (['resume', 'enter'].some((kind) => this.#unanswered.count(kind) > 0) || !this.#queue.isEmpty) return;
     this.#queue.add('ping');
@@ -72,7 +72,7 @@ export class RoomRequests {
     this.#queue.stop();
   }
 
-  // ---- What the server answers -----------------------------------------------------------------
+  // ---- Answers of the server -------------------------------------------------------------------
 
   resumed({ rooms }) {
     this.#unanswered.answered('resume');
@@ -101,7 +101,8 @@ export class RoomRequests {
     membership.entered(answer, { transmit: this.#on.transmit, transients: this.#transients });
   }
 
-  /** The client is not in a room any more. If `wait` is not null, the server says when to enter again. */
+  /** The client is no longer in a room. `wait` is the time after which to enter again; null if the server has not said.
+   * */
   left({ roomId: id, code, message }, wait) {
     if (code === 'token_expired') this.#auth.expired();
     if (this.#queue.isLeaving(id)) {
@@ -117,7 +118,7 @@ export class RoomRequests {
     membership.removed(new ChatError(String(code ?? 'internal'), String(message ?? 'removed from the room')), wait);
   }
 
-  /** An enter was refused. If `wait` is not null, the server says when to try again. */
+  /** An enter was refused. `wait` is the time after which to try again; null if the server has not said. */
   refused(id, error, wait) {
     const isStale = this.#queue.isLeaving(id);
     const isRate = error.code === 'rate_limited';
@@ -131,17 +132,17 @@ export class RoomRequests {
     if (!isStale) this.#rooms.get(id)?.refused(error, wait);
   }
 
-  /** The server has not read a request that is no enter. */
+  /** The server has not read a request other than an enter. */
   repeat(kind, id) {
     this.#unanswered.remove(kind, id);
-    // A room that was joined again meanwhile is not left any more.
+    // A room that was joined again meanwhile must not be left.
     if (kind !== 'leave' || !this.#rooms.has(id)) this.#queue.repeat(kind, id);
     this.#on.answered();
   }
 
   #add(id) {
     if (this.#hasEnded || !this.#queue.addEnter(id)) return;
-    this.#rooms.get(id).entersNow();
+    this.#rooms.get(id).enterStarted();
     this.#on.asked();
   }
 

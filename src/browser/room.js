@@ -1,8 +1,8 @@
-// A room, as the application has it.
+// A room, as the application sees it.
 
 import { readEvent, readSendOptions } from './options.js';
 
-/** What the application may see and do of a membership. */
+/** The application's view of a membership. */
 export class Room {
   #membership;
 

@@ -1,4 +1,4 @@
-// The session: what the client keeps to continue it on its next connection.
+// The session: the resume tokens with which the next connection can resume it.
 
 /** The maximum number of resume tokens that a server reads. */
 const MAX_RESUME_TOKENS = 8;
@@ -7,18 +7,18 @@ export class Session {
   /** The resume tokens of connections that may have the session, oldest first. */
   #tokens = [];
 
-  /** The tokens to resume with on the connection with this token. */
+  /** The tokens for a `resume` on the connection that has this token. */
   tokensFor(ownToken) { return this.#tokens.filter((token) => token !== ownToken); }
 
-  /** A `resume` or an enter is under way on the connection with this token. */
+  /** Adds the token of a connection on which a `resume` or an enter is sent. */
   add(token) {
     if (!token || this.#tokens.includes(token)) return;
     this.#tokens.push(token);
-    // The first token is of the last connection that is known to have had the session, which it still has if nothing
-    // that was sent since then has arrived. Otherwise one of the latest connections has it.
+    // Keeps the first token, which is of the last connection that is known to have had the session. It still has the
+    // session if no later request has arrived. Otherwise one of the latest connections has it.
     if (this.#tokens.length > MAX_RESUME_TOKENS) this.#tokens.splice(1, 1);
   }
 
-  /** The connection with this token has the session. */
+  /** Keeps only the token of a connection that is known to have the session. */
   keepOnly(token) { this.#tokens = token ? [token] : []; }
 }

@@ -14,7 +14,7 @@ export class Subscription {
   #isAllKnown;
   /** How many messages of the history are still to come. */
   #history;
-  /** Whether the room was entered for the first time. A later history repeats what the application has had. */
+  /** Whether the room was entered for the first time. A later history repeats messages that the application has had. */
   #isFirst;
   #isSending = false;
   #hasEnded = false;
@@ -68,8 +68,8 @@ export class Subscription {
     this.startSending();
   }
 
-  /** A frame could not be read. If it may be of another room, the next seq shows whether it was. In a replay of the
-   * only room, it was one of this room. */
+  /** The client could not read a frame. If there are several rooms, the next seq shows whether it was of this room. In
+   * the history or replay of the only room, it was. */
   unreadable(isOnlyRoom) {
     if (isOnlyRoom && this.#history > 0) {
       this.#history -= 1;
@@ -80,7 +80,7 @@ export class Subscription {
     }
   }
 
-  /** Sends as soon as no message can be in the replay any more: messages in the replay must not be sent again. */
+  /** Starts sending once the rest of the replay contains no own messages, because those must not be sent again. */
   startSending() {
     if (this.#hasEnded || this.#isSending) return;
     if (!this.#isAllKnown && this.#progress.seq < this.#replayEnd) return;
@@ -108,7 +108,7 @@ export class Subscription {
     return this.#history > 0;
   }
 
-  /** A message from before the client entered: it changes no position and acknowledges nothing. */
+  /** Takes a message of the history. It does not change the position and acknowledges nothing. */
   #receiveHistory(frame) {
     this.#history -= 1;
     const own = this.#progress.isOwn(frame.member, true);
@@ -116,7 +116,7 @@ export class Subscription {
     return true;
   }
 
-  /** Frames are gone for good. */
+  /** Skips frames that cannot be recovered. */
   #skip(count) {
     const before = this.#progress.position;
     this.#progress.advance(before.seq + count);

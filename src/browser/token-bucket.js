@@ -1,7 +1,7 @@
 // A rate limit.
 
 /** Filled continuously. Holds half of the server's capacity, because messages that are sent evenly may arrive in
- * bursts. The other half is a reserve for what must not wait. */
+ * bursts. The other half is a reserve for urgent frames. */
 export class TokenBucket {
   #perMs;
   #capacity;
@@ -27,7 +27,7 @@ export class TokenBucket {
 
   take(amount) { this.#level -= amount; }
 
-  /** The server's bucket is empty. */
+  /** Empties the bucket, because the server's is empty. */
   drain(now) {
     this.#filledAt = now;
     this.#level = Math.min(0, this.#level);

@@ -1,4 +1,4 @@
-//! The handle for hooks, which exist before the chat rooms.
+//! The handle for hooks, which are created before the chat rooms are built.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::engine::Engine;
 use crate::http::edge::Gate;
 
-/// A handle to [`ChatRooms`](crate::ChatRooms) that does not exist yet, for your hooks.
+/// A weak handle to [`ChatRooms`](crate::ChatRooms), for hooks, which are created before the chat rooms are built.
 ///
 /// You get it from [`ChatRoomsBuilder::handle`](crate::ChatRoomsBuilder::handle), before
 /// [`build`](crate::ChatRoomsBuilder::build). It does not keep the chat rooms alive.
@@ -44,7 +44,7 @@ pub struct WeakChatRooms(Arc<OnceLock<(Weak<Engine>, Arc<Gate>)>>);
 
 impl WeakChatRooms {
     pub(crate) fn set(&self, engine: &Arc<Engine>, gate: &Arc<Gate>) {
-        // A builder builds once.
+        // Never set already, because `build` consumes the builder.
         let _ = self.0.set((Arc::downgrade(engine), gate.clone()));
     }
 

@@ -17,7 +17,8 @@ impl ChatRooms {
     /// A session of a user begins when its connection opens, if it was authenticated at the upgrade, or when its client
     /// has authenticated over the connection. It need not enter a room. If the connection is lost, the session may be
     /// kept for the [`resume_window`](crate::Recovery::resume_window), and the user stays online.
-    /// [`RoomEvents::online`](crate::RoomEvents::online) and [`offline`](crate::RoomEvents::offline) tell you of changes.
+    /// [`RoomEvents::online`](crate::RoomEvents::online) and [`offline`](crate::RoomEvents::offline) tell you of
+    /// changes.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -45,7 +46,7 @@ impl ChatRooms {
     /// Returns the sessions of a user in the order in which their first connections were opened, each by the id of that
     /// connection. None if the user is offline.
     ///
-    /// Sessions that are kept without a connection are included. The ids are valid for
+    /// This includes sessions that are kept without a connection. The ids are valid for
     /// [`send_to`](ChatRooms::send_to) and [`kick`](ChatRooms::kick) until the sessions end.
     pub fn sessions_of(&self, user_id: impl AsRef<str>) -> Vec<ConnectionId> {
         let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
@@ -54,9 +55,9 @@ impl ChatRooms {
 
     /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections.
     ///
-    /// If it is 0, the user can be reached only by other means, for example with a push notification: it is offline, or
-    /// its connections are lost and only its sessions are kept. A connection that is counted may turn out to be lost
-    /// later. One that is just resuming a session may be missed.
+    /// If the number is 0, the user is offline, or its connections are lost and only its sessions are kept. You can
+    /// then send, for example, a push notification. The number may include connections that turn out to be lost, and
+    /// may miss one that is just resuming a session.
     ///
     /// The object needs a string `event` and is sent unchanged. Do not use the key `seq`: a `chat-rooms.v1` client
     /// would take such an object for a frame of its room.

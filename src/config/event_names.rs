@@ -1,4 +1,4 @@
-/// The events to which the host has given a meaning.
+/// The events that the host has declared as transient or reserved for itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EventNames {
     /// They are sent without a place in the room log.

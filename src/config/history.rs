@@ -2,16 +2,16 @@ use std::time::Duration;
 
 use crate::config::options::OptionValue;
 
-/// What a frame may have on average: a name, the keys of the protocol, and some hundred letters of any script.
+/// Average size of a frame: enough for a name, the protocol's keys, and a few hundred letters of any script.
 const BYTES_PER_FRAME: usize = 1024;
 
-/// Few frames may be long ones.
+/// With only a few frames, the average does not leave room for long ones.
 const MIN_BYTES: usize = 64 * 1024;
 
 /// How many of a room's frames are kept for members that return.
 ///
 /// A room drops its oldest frames as soon as any of the three bounds is exceeded. It frees all of them when
-/// they are too old, and, unless you say [`keep_for`](History::keep_for), when the last member leaves.
+/// they are too old, and when the last member leaves, unless you set [`keep_for`](History::keep_for).
 ///
 /// **Memory.** A room keeps at most [`bytes`](History::bytes) of frames, and allocates up to twice as much. With
 /// `History::last(100)`, that is 100 KiB and at most 200 KiB for each room in which that much was sent within the last
@@ -59,9 +59,9 @@ impl History {
     /// Keeps the frames of a room for this long after its last member has left, so that the next member finds them.
     /// Default: zero, which frees them with the last member.
     ///
-    /// The room keeps its epoch, so a client that returns recovers what it has missed. An empty room that is kept counts
-    /// against [`Limits::max_rooms`](crate::Limits::max_rooms), and is the first to go if there are too many. Frames
-    /// older than [`age`](History::age) are freed in any case; without frames, no room is kept.
+    /// The room keeps its epoch, so a client that returns recovers what it has missed. An empty room that is kept
+    /// counts against [`Limits::max_rooms`](crate::Limits::max_rooms), and is the first to be removed if there are too
+    /// many. Frames older than [`age`](History::age) are freed in any case; without frames, no room is kept.
     #[must_use]
     pub fn keep_for(self, time: Duration) -> History {
         History { kept_for: time, ..self }

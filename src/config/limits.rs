@@ -98,8 +98,9 @@ options! {
         /// Frames that may wait in a connection's send queue.
         ///
         /// The send queue holds frames that the kernel's socket buffer does not accept. When it is full, the
-        /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer) policy applies. A client for which its room waits
-        /// ([`SlowConsumer::Close`](crate::SlowConsumer::Close)) may have more frames, but not more bytes.
+        /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer) policy applies. While a room
+        /// holds back its senders for a client ([`SlowConsumer::Close`](crate::SlowConsumer::Close)), only the limit on
+        /// bytes applies to that client.
         max_queue_frames: usize = 1024;
 
         /// Bytes that may wait in a connection's send queue.
@@ -109,8 +110,8 @@ options! {
         /// more than this limit arrives. A slow connection therefore holds at most this limit and one burst,
         /// twice the limit in total, and shares most of that memory with the other slow members.
         ///
-        /// This limit also bounds what a room may gather between two deliveries: an eighth of it from members, and
-        /// half of it from you. Beyond that, members have to wait, and you get
+        /// This limit also bounds the frames that a room collects between two deliveries: an eighth of the limit from
+        /// members, and half of it from you. Beyond that, members have to wait, and you get
         /// [`SendError::Busy`](crate::SendError::Busy).
         max_queue_bytes: usize = 1024 * 1024;
 

@@ -25,7 +25,7 @@ options! {
         ///
         /// A client that comes back within this time resumes its session: the other members see it neither
         /// leave nor enter, the count does not change, and [`RoomEvents`](crate::RoomEvents) are not called.
-        /// The session of an authenticated user is kept even if it is in no room, and the user stays online.
+        /// The session of an authenticated user is kept even if the user is in no room. The user stays online.
         /// A session is not kept if the client closed its connection on purpose, or the server closed it because
         /// of what the client did.
         ///

@@ -78,8 +78,8 @@ pub(super) fn expire(connection: &mut Connection) -> Result<(), End> {
     Ok(())
 }
 
-/// Asks the policy whether a member may stay in a room as the user that it is now. If not, removes it from the room, and
-/// tells it so.
+/// Asks the policy whether a member may stay in a room as its current user. If not, removes the member and tells it
+/// why.
 pub(super) async fn may_stay(connection: &mut Connection, room: &RoomId) -> Result<bool, End> {
     let engine = connection.engine().clone();
     let session = connection.attachment().session().clone();

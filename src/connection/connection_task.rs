@@ -157,7 +157,7 @@ impl Connection {
         let has_resumed = self.attachment.resume(tokens)?;
         if has_resumed {
             let limit = (self.config().timeouts.enter_timeout, LeaveReason::NeverEntered);
-            match self.attachment.is_away_from_any() {
+            match self.attachment.is_inactive_anywhere() {
                 true => {
                     self.deadline.start(Some(limit));
                     self.permit.set_entered();
@@ -197,7 +197,7 @@ impl Connection {
         &mut self.faults
     }
 
-    /// Whether nothing is done for the client before it has authenticated.
+    /// Whether the client must authenticate before anything else.
     pub(super) fn is_auth_pending(&self) -> bool {
         self.pending_auth
     }
@@ -247,7 +247,7 @@ impl Connection {
         self.send(&outbound::no_auth(reason));
     }
 
-    /// Tells the client what was wrong.
+    /// Sends the client an error.
     pub(super) fn refuse(&mut self, error: PeerError, about: About<'_>) -> Result<(), End> {
         self.engine.context.counters.errors.add(1);
         self.send(&outbound::error(error.code.as_str(), &error.text, self.known(about), None));
@@ -278,7 +278,7 @@ impl Connection {
         Ok(self.rates.add_violations(1)?)
     }
 
-    /// Plain clients are not told what an error is about.
+    /// Errors to plain clients do not say what they are about.
     fn known<'a>(&self, about: About<'a>) -> About<'a> {
         if self.is_v1() { about } else { About::Nothing }
     }
@@ -357,15 +357,16 @@ impl Connection {
         self.token_expiry = expiry.and_then(|expiry| TokenExpiry::begin(expiry, warning)).map(Box::new);
     }
 
-    /// Restarts the time to authenticate or, after that, to enter. A `chat-rooms.v1` client that has authenticated need
-    /// not be in a room: it can be reached as a user. A connection whose time has stopped no longer counts as pending.
+    /// Restarts the deadline for authenticating or, after that, for entering. A `chat-rooms.v1` client that has
+    /// authenticated has no deadline for entering, because the host can reach its user without a room. A connection
+    /// without a deadline does not count as pending.
     pub(super) fn restart_deadline(&mut self) {
         let timeouts = &self.engine.config().timeouts;
         let is_user = || self.is_v1() && self.attachment.session().user().is_some();
         let limit = match self.pending_auth {
             true => Some((timeouts.auth_timeout, LeaveReason::NeverAuthenticated)),
             // Its time to enter its rooms again is running, and starts with the resumption only.
-            false if self.attachment.is_away_from_any() => return,
+            false if self.attachment.is_inactive_anywhere() => return,
             false if self.attachment.is_in_a_room() || is_user() => None,
             false => Some((timeouts.enter_timeout, LeaveReason::NeverEntered)),
         };

@@ -1,4 +1,4 @@
-//! What a connection does with each frame of its client.
+//! Handles the frames of a client.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::protocol::error_code::PeerError;
 use crate::protocol::inbound::{self, Inbound};
 use crate::protocol::outbound::{self, About};
 
-/// What is left to do for a frame.
+/// The remaining work for a frame.
 type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + Send + 'a>>;
 
-/// Does immediately what does not have to wait. Work that has to wait is boxed: it is rare, and otherwise every
+/// Handles a frame as far as possible without waiting. Work that has to wait is boxed: it is rare, and otherwise every
 /// connection would reserve memory for the largest of these futures.
 pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Result<Option<Rest<'a>>, End> {
     let inbound = Inbound::parse(text, connection.subprotocol(), connection.config().limits.max_depth);
@@ -91,7 +91,7 @@ fn is_transient(connection: &Connection, inbound: &Result<Inbound<'_>, PeerError
     connection.config().events.is_transient(&message.event)
 }
 
-/// Handles a frame after some time. Meanwhile the client has to wait.
+/// Handles a frame after this time. The client's next frames wait until then.
 async fn handle_later(connection: &mut Connection, text: &str, wait: Duration) -> Result<(), End> {
     connection.attachment().keep_waiting();
     connection.watch(sleep(wait)).await?;

@@ -1,4 +1,4 @@
-//! Which of a room's earlier frames a client may have when it enters.
+//! Decides which of a room's earlier frames a client gets when it enters.
 
 use std::time::Duration;
 
@@ -13,16 +13,17 @@ use crate::ids::{Name, RoomId};
 /// While a client has replays to read, this is how often it is checked whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A member that returns may have what was published while it was one. For everything else the policy is asked. If it
-/// refuses, the client enters nevertheless, and gets less.
-pub(super) async fn may_have(
+/// Returns the part of the requested frames that the client may receive. A returning member may receive everything that
+/// was published during its membership. For everything else, the policy is asked. If it refuses, the client still
+/// enters, but gets fewer frames.
+pub(super) async fn allowed(
     connection: &mut Connection,
     room: &RoomId,
     name: &Name,
-    wants: Option<ReplayRequest>,
+    replay_request: Option<ReplayRequest>,
 ) -> Result<Option<ReplayRequest>, End> {
-    let Some(wants) = wants else { return Ok(None) };
-    if matches!(wants, ReplayRequest::Last(_))
+    let Some(replay_request) = replay_request else { return Ok(None) };
+    if matches!(replay_request, ReplayRequest::Last(_))
         && connection.attachment().active_membership(Some(room.as_str())).is_some()
     {
         // It is in the room, and gets everything anyway.
@@ -34,19 +35,19 @@ pub(super) async fn may_have(
         connection.watch(sleep(LOOK)).await?;
     }
     let start = connection.attachment().membership(room.as_str()).map(|membership| membership.start);
-    if let (ReplayRequest::Since(since), Some(start)) = (wants, start)
+    if let (ReplayRequest::Since(since), Some(start)) = (replay_request, start)
         && since.epoch == start.epoch
         && since.seq >= start.seq
     {
-        return Ok(Some(wants));
+        return Ok(Some(replay_request));
     }
     let engine = connection.engine().clone();
     let Some(policy) = engine.policy().filter(|_| connection.config().recovery.history.is_some()) else {
-        return Ok(Some(wants));
+        return Ok(Some(replay_request));
     };
     let session = connection.attachment().session().clone();
     let user = session.user();
-    let last = match wants {
+    let last = match replay_request {
         ReplayRequest::Last(n) => Some(n),
         ReplayRequest::Since(_) | ReplayRequest::PartSince(_) => None,
     };
@@ -59,8 +60,8 @@ pub(super) async fn may_have(
         last,
     };
     match connection.ask("may_read", async { policy.may_read(&request).await }).await? {
-        Some(Ok(())) => Ok(Some(wants)),
-        Some(Err(_)) | None => Ok(match wants {
+        Some(Ok(())) => Ok(Some(replay_request)),
+        Some(Err(_)) | None => Ok(match replay_request {
             // The answer still says how many messages follow.
             ReplayRequest::Last(_) => Some(ReplayRequest::Last(0)),
             ReplayRequest::Since(_) | ReplayRequest::PartSince(_) => start.map(ReplayRequest::PartSince),

@@ -22,75 +22,75 @@ use crate::protocol::{frame, outbound};
 use crate::room::EnterError;
 use crate::session::{CantEnter, EnterCommand, removal};
 
-/// How many anonymous members may lose a name to the user whose own it is in one enter.
-const MAX_PUT_OUTS: usize = 8;
+/// How many anonymous members one enter may remove because they have the entering user's own name.
+const MAX_REMOVALS: usize = 8;
 
-/// What a client wants to enter, checked.
+/// A checked enter.
 struct Checked<'a> {
     name: Name,
     room: RoomId,
     body: Body<'a>,
-    wants: Option<ReplayRequest>,
+    replay_request: Option<ReplayRequest>,
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
     end_if_closing(connection)?;
     let id = enter.room.id().map(str::to_owned);
     let about = id.as_deref().map_or(About::Nothing, About::Enter);
-    let is_back = id.as_deref().is_some_and(|id| connection.attachment().is_away(id));
+    let is_returning = id.as_deref().is_some_and(|id| connection.attachment().is_inactive(id));
     let checked = check(connection, enter);
-    let is_there = checked.as_ref().is_ok_and(|checked| is_in(connection, &checked.room, &checked.name));
+    let is_member = checked.as_ref().is_ok_and(|checked| is_in(connection, &checked.room, &checked.name));
     // A session may be in more rooms than a client may enter in a minute.
-    if !(is_back && is_there)
+    if !(is_returning && is_member)
         && let Err(exceeded) =
             connection.rates().check_enter().and_then(|()| connection.check_shared(Action::Enter))
     {
         return connection.refuse_excess(exceeded, about);
     }
     connection.rates().forgive();
-    let Checked { name, room, body, wants } = match checked {
+    let Checked { name, room, body, replay_request } = match checked {
         Ok(checked) => checked,
         Err(error) => return connection.refuse(error, about),
     };
     let slow = slow_consumer(connection, &room)?;
-    // However a member returns, the policy is asked first: its rights may have changed.
-    if is_back && !may_stay(connection, &room).await? && is_there {
+    // The policy is asked even if nothing else changes, because the member's rights may have changed.
+    if is_returning && !may_stay(connection, &room).await? && is_member {
         return Ok(());
     }
-    if is_there {
+    if is_member {
         let attachment = connection.attachment();
         if connection.is_v1() {
-            let wants = history::may_have(connection, &room, &name, wants).await?;
-            connection.attachment().come_back(&room, wants, slow)?;
+            let replay_request = history::allowed(connection, &room, &name, replay_request).await?;
+            connection.attachment().enter_again(&room, replay_request, slow)?;
         } else {
             attachment.repeat_enter(&body, slow)?;
         }
         return Ok(());
     }
-    if is_back {
-        // It wants another name, and gets it as a member that is there.
-        connection.attachment().come_back(&room, None, slow)?;
+    if is_returning {
+        // The enter has another name: the member first returns under its old name, and is then renamed.
+        connection.attachment().enter_again(&room, None, slow)?;
     }
     if !is_allowed(connection, &room, &name, &body).await? {
         return Ok(());
     }
-    let wants = history::may_have(connection, &room, &name, wants).await?;
+    let replay_request = history::allowed(connection, &room, &name, replay_request).await?;
     if connection.engine().rooms.get(room.as_str()).is_none()
         && let Err(exceeded) =
             connection.rates().check_new_room().and_then(|()| connection.check_shared(Action::NewRoom))
     {
         return connection.refuse_excess(exceeded, about);
     }
-    let command = EnterCommand { name: &name, room: &room, body: &body, wants, slow };
+    let command = EnterCommand { name: &name, room: &room, body: &body, replay_request, slow };
     let mut entered = connection.attachment().enter(&command)?;
-    // Another anonymous client may take the name as soon as it is free.
-    let mut attempts = 0..MAX_PUT_OUTS;
+    // Repeated, because another anonymous client may take the name as soon as it is free.
+    let mut attempts = 0..MAX_REMOVALS;
     while let Err(CantEnter::Refused(Refused::Room(EnterError::NameTaken { anonymous: Some(holder) }))) =
         entered
         && is_own_name(connection, &name)
         && attempts.next().is_some()
     {
-        put_out(connection, holder, &room, &name);
+        remove_anonymous(connection, holder, &room, &name);
         entered = connection.attachment().enter(&command)?;
     }
     match entered {
@@ -106,7 +106,8 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     }
 }
 
-/// During a shutdown, rooms are closed before all clients are told. A client that was refused by one would stay away.
+/// During a shutdown, rooms are closed before all clients are told. Without this check, a client could be refused by a
+/// closed room, and would not reconnect.
 fn end_if_closing(connection: &Connection) -> Result<(), End> {
     match connection.engine().admission.is_closing() {
         true => Err(End(LeaveReason::Shutdown)),
@@ -125,18 +126,18 @@ fn is_own_name(connection: &Connection, name: &Name) -> bool {
     user.is_some_and(|user| user.name() == Some(name.as_str()))
 }
 
-/// Removes an anonymous member whose name is a user's own from the room.
-fn put_out(connection: &Connection, holder: ConnectionId, room: &RoomId, name: &Name) {
+/// Removes an anonymous member that has a user's own name from the room.
+fn remove_anonymous(connection: &Connection, holder: ConnectionId, room: &RoomId, name: &Name) {
     let engine = connection.engine();
     let Some(session) = engine.sessions.table().get(holder) else { return };
     let (code, text) =
-        (ErrorCode::NameTaken.as_str(), "the user whose name this is has entered the room; choose another");
+        (ErrorCode::NameTaken.as_str(), "the user with this name has entered the room; choose another name");
     let frame = match session.subprotocol() {
         Subprotocol::Plain => outbound::error(code, text, About::Nothing, None),
         Subprotocol::V1 => outbound::left(room.as_str(), Some((code, text))),
     };
     engine.context.counters.errors.add(1);
-    removal::put_out(
+    removal::remove_anonymous(
         &engine.sessions,
         &session,
         room,
@@ -173,7 +174,7 @@ async fn is_allowed(
         is_renewal: false,
     };
     let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
-        // A client that is gone meanwhile does not enter.
+        // Yields, so that a client that has disconnected meanwhile does not enter.
         Some(Ok(())) => return connection.watch(yield_now()).await.map(|()| true),
         Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
         None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
@@ -199,8 +200,8 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
         true => (enter.since, enter.last),
         false => (None, None),
     };
-    let body = if since.or(last).is_some() { enter.body.without_wishes() } else { enter.body };
-    let wants = match (since, last) {
+    let body = if since.or(last).is_some() { enter.body.without_replay_keys() } else { enter.body };
+    let replay_request = match (since, last) {
         (Some(since), _) => resume::since(since)?.map(ReplayRequest::Since),
         (None, last) => last.map(resume::last).transpose()?.map(ReplayRequest::Last),
     };
@@ -221,7 +222,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     })?;
     let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
     let room = room_id(connection, &enter.room)?;
-    Ok(Checked { name, room, body, wants })
+    Ok(Checked { name, room, body, replay_request })
 }
 
 /// Checks that a room id is within the limits.
@@ -248,8 +249,7 @@ fn explain(refused: &CantEnter, connection: &Connection) -> PeerError {
     match refused {
         Refused::TooManyRooms => {
             let max = limits.max_rooms;
-            let text =
-                format!("there are {max} rooms already, and no more can be opened; enter an existing one");
+            let text = format!("there are {max} rooms already, which is the limit; enter an existing one");
             PeerError::new(ErrorCode::TooManyRooms, text)
         }
         Refused::Room(EnterError::Full) => {

@@ -9,7 +9,7 @@ use crate::protocol::inbound::RoomField;
 use crate::protocol::outbound::About;
 use crate::protocol::{frame, outbound};
 
-/// A client that is not in the room gets the same answer, so that it may repeat the request.
+/// A client that is not in the room gets the same answer, so it may repeat the request.
 pub(super) fn leave(connection: &mut Connection, room: RoomField<'_>) -> Result<(), End> {
     let room = match join::room_id(connection, &room) {
         Ok(room) => room,
@@ -25,7 +25,7 @@ pub(super) fn leave(connection: &mut Connection, room: RoomField<'_>) -> Result<
 pub(super) fn leave_others(connection: &mut Connection) -> Result<(), End> {
     for membership in connection.attachment().memberships() {
         let room = membership.room.id();
-        if connection.attachment().is_away(room.as_str()) {
+        if connection.attachment().is_inactive(room.as_str()) {
             let text = "the room was not entered again in time after the session was resumed";
             let error = PeerError::new(ErrorCode::NotEntered, text);
             connection.remove(room, LeaveReason::NeverEntered, &error)?;

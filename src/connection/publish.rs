@@ -20,7 +20,7 @@ use crate::protocol::resume;
 use crate::session::{Membership, Published};
 
 /// While readers catch up, the sender checks this often whether they have.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The outcome of an attempt to publish.
 pub(super) enum Attempt<'a> {
@@ -35,11 +35,11 @@ pub(super) enum Attempt<'a> {
 /// A message that the policy has yet to decide on.
 pub(super) struct Draft<'a> {
     event: Cow<'a, str>,
-    /// Without it, the message is for the only room that the client is in.
+    /// `None` if the message is for the only room that the client is in.
     room: Option<Cow<'a, str>>,
     body: Body<'a>,
     cid: Option<Cow<'a, str>>,
-    /// It has no place in the room log: nobody is told that it was sent, and its `cid` is not remembered.
+    /// The frame is not in the room log: it is not acknowledged, and its `cid` is not remembered.
     is_transient: bool,
 }
 
@@ -55,7 +55,7 @@ impl Draft<'_> {
         self.cid.as_deref().map_or(About::Nothing, About::Message)
     }
 
-    /// The id under which it is remembered.
+    /// The id under which the session remembers the message.
     fn id(&self) -> Option<&str> {
         self.cid.as_deref().filter(|_| !self.is_transient)
     }
@@ -98,7 +98,7 @@ pub(super) async fn decide(
     }
 }
 
-/// Does what the policy has decided.
+/// Applies the policy's ruling and tries to publish the message.
 fn obey<'a>(
     connection: &mut Connection,
     text: &'a str,
@@ -112,7 +112,7 @@ fn obey<'a>(
     }
 }
 
-/// Makes a sender wait that fills a room faster than it empties. Its own frames still reach it.
+/// Waits until the room can take the message. Meanwhile the sender still receives frames.
 pub(super) async fn publish_later(
     connection: &mut Connection,
     text: &str,
@@ -125,7 +125,7 @@ pub(super) async fn publish_later(
         match why {
             NotPublished::Closed => return Ok(()),
             NotPublished::BatchFull => connection.watch(yield_now()).await?,
-            NotPublished::Held => connection.watch(sleep(LOOK)).await?,
+            NotPublished::Held => connection.watch(sleep(POLL_INTERVAL)).await?,
         }
         match attempt(connection, text, &message)? {
             None => return Ok(()),
@@ -156,7 +156,7 @@ fn attempt(
     }
 }
 
-/// Checks the keys of the protocol. `None` if the client has had its answer.
+/// Checks the keys of the protocol. Returns `None` if the client has been answered.
 fn check<'a>(
     connection: &mut Connection,
     text: &str,
@@ -185,7 +185,7 @@ fn check<'a>(
     Ok(Some(Draft { event, room, body, cid, is_transient }))
 }
 
-/// Asks the policy. `None` if the client has had its answer.
+/// Asks the policy. Returns `None` if the client has been answered.
 fn ask<'a>(
     connection: &mut Connection,
     text: &str,
@@ -215,7 +215,7 @@ fn ask<'a>(
     Ok(Some((draft, verdict)))
 }
 
-/// Returns what is to be published; `None` if nothing is, and the client has had its answer.
+/// Returns the message to publish, or `None` if there is none and the client has been answered.
 fn apply<'a>(
     connection: &mut Connection,
     mut draft: Draft<'a>,
@@ -263,7 +263,7 @@ fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
 fn not_entered(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {
     let text = match draft.room {
         None if connection.attachment().memberships().len() > 1 => {
-            "you are in several rooms: name the one that the message is for as \"roomId\""
+            "you are in several rooms: set \"roomId\" to the room of the message"
         }
         _ => "enter the room first: send {\"event\":\"enter\",\"message\":NAME,\"roomId\":ROOM}",
     };

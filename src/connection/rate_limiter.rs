@@ -29,8 +29,8 @@ pub(super) struct RateLimiter {
     auths: TokenBucket,
     /// Frames beyond the rates, minus later ones within the rates.
     violations: u32,
-    /// The second, modulo 256, in which the last message came, if the client was kept waiting and has sent without a
-    /// pause since.
+    /// Set while the server has kept the client waiting and the client has sent without a pause since: the second of
+    /// its last message, modulo 256.
     catching_up: Option<u8>,
 }
 
@@ -81,8 +81,8 @@ impl RateLimiter {
         })
     }
 
-    /// Counts a transient frame. Returns whether it is within its rate. One that is not gets no answer, and counts as a
-    /// frame that is not a message.
+    /// Counts a transient frame. Returns whether it is within its rate. A frame beyond the rate gets no answer, and
+    /// counts as a frame that is not a message.
     pub(super) fn check_transient(&mut self) -> Result<bool, LeaveReason> {
         let Context { config, clock, counters, .. } = &*self.context;
         let limits = &config.rate_limits;
@@ -97,12 +97,14 @@ impl RateLimiter {
         Ok(false)
     }
 
-    /// Notes that the client was kept waiting. What it sent meanwhile comes faster than it was sent.
+    /// Notes that the server has kept the client waiting. Frames that the client sent meanwhile are then read faster
+    /// than they were sent.
     pub(super) fn keep_waiting(&mut self) {
         self.catching_up = Some(self.context.clock.now().as_secs() as u8);
     }
 
-    /// Whether a message beyond a rate should wait, because the client may have sent it within the rate.
+    /// Whether a message beyond a rate should wait instead of being refused: the client may have sent it within the
+    /// rate.
     pub(super) fn is_catching_up(&self) -> bool {
         self.catching_up.is_some()
     }

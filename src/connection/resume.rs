@@ -6,8 +6,8 @@ use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::outbound::{self, About};
 use crate::protocol::resume;
 
-/// Continues the session that one of these tokens belongs to. The client gets no frame of the session's rooms before it
-/// enters them again; only then is the policy asked.
+/// Continues the session that one of these tokens belongs to. The client gets no frames of a room before it enters it
+/// again, because only then is the policy asked.
 pub(super) fn resume(connection: &mut Connection, tokens: &str) -> Result<(), End> {
     let tokens = match resume::tokens(tokens) {
         Ok(tokens) => tokens,

@@ -188,7 +188,7 @@ impl Pending {
         self.len() == 0
     }
 
-    /// Everything that is in flight or waits, for a member that leaves or enters again.
+    /// All frames that are in flight or wait, for a member that leaves or enters again.
     pub(crate) fn undelivered(&self) -> Vec<Batch> {
         let mut all: Vec<Batch> = self.in_flight.iter().cloned().collect();
         if self.len() > 0 {

@@ -36,7 +36,7 @@ pub(super) fn flush(
                 }
                 guarded(&*member.handle, |member| member.deliver(&flushing.room, &batch));
             }
-            // After everybody has had the messages, so that these have to wait for nothing.
+            // Only after all members got the batch, so that transient frames do not delay it.
             if let Some(transients) = &transients {
                 for (n, member) in members.iter().enumerate() {
                     if is_turn_over(n) {

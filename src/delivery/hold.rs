@@ -4,30 +4,31 @@ use std::time::Duration;
 
 use crate::config::Limits;
 
-/// Readers that accept this many bytes per second are not slow, and a room's senders may always send as many together ...
+/// The minimum rate. Readers that accept this many bytes per second are not slow, and a room's senders may always send
+/// this many together. See also [`FILL_SECONDS`].
 const MIN_BYTES_PER_SECOND: usize = 64 * 1024;
 
-/// ... unless that would fill a send queue in less than this many seconds.
+/// The minimum rate is lower if it would fill a send queue in less than this many seconds.
 const FILL_SECONDS: usize = 16;
 
 /// A frame counts as at least this many bytes.
 const MIN_FRAME: usize = 256;
 
-/// This much may pass at once, so that a room with little traffic notices nothing.
+/// Held-back senders may exceed the minimum rate by this much, so that a room with little traffic is not delayed.
 const BURST: Duration = Duration::from_millis(250);
 
-/// A reader holds back senders for at least this long, or not at all.
+/// A reader starts to hold back senders only if it may do so for longer than this.
 const MIN_HOLD: Duration = Duration::from_millis(250);
 
-/// A reader holds back senders for at most this long without progress. A kernel with a large send buffer accepts nothing
-/// for several seconds, and then a lot.
+/// A reader holds back senders for at most this long without progress. This must be several seconds, because a kernel
+/// with a large send buffer may accept nothing for that long, and then a lot at once.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// A reader holds back senders for at most this long in total. If it is still behind then, they send more than it can
-/// read. Eight members that send a burst of 480 kB each take half of it on a line of 1 Mbit/s.
+/// read. If eight members send a burst of 480 kB each, a reader at 1 Mbit/s needs half of this time.
 const BUDGET: Duration = Duration::from_secs(60);
 
-/// One second of the budget comes back in this many seconds.
+/// A reader regains one second of the budget in this many seconds.
 const RENEWAL: u32 = 6;
 
 /// The rate, in bytes per second, that a reader has to keep up with, and that a room's senders can always use together.
@@ -39,7 +40,7 @@ impl MinRate {
         MinRate((limits.max_queue_bytes / FILL_SECONDS).clamp(1, MIN_BYTES_PER_SECOND) as u64)
     }
 
-    /// How long a frame takes at this rate.
+    /// The time that a frame takes at this rate.
     pub(super) fn time_of_frame(self, len: usize) -> Duration {
         self.time_of(len.max(MIN_FRAME) as u64)
     }
@@ -52,12 +53,12 @@ impl MinRate {
 /// Lets the messages of a room's senders pass at the minimum rate while they are held back.
 #[derive(Debug, Default)]
 pub(super) struct Pacer {
-    /// When everything that has passed would have passed at the rate.
+    /// When the messages that have passed so far would have been sent at exactly the minimum rate.
     passed_at: Duration,
 }
 
 impl Pacer {
-    /// Whether a message that takes this long may pass now.
+    /// Whether a message may pass now that takes this long at the minimum rate.
     pub(super) fn pass(&mut self, now: Duration, time: Duration) -> bool {
         let may_pass = self.passed_at <= now + BURST;
         if may_pass {
@@ -74,9 +75,9 @@ pub(crate) struct HoldBudget {
     at: Duration,
     /// Bytes that the reader had accepted then, modulo 2^32.
     accepted: u32,
-    /// What is left of the time that its progress is worth: that of the accepted bytes at the minimum rate.
+    /// The remaining time for its progress. Accepted bytes add the time that they take at the minimum rate.
     progress: Duration,
-    /// What is left of the time in total.
+    /// The remaining time in total.
     total: Duration,
 }
 
@@ -87,8 +88,9 @@ impl Default for HoldBudget {
 }
 
 impl HoldBudget {
-    /// Counts the time since the last call, in which the reader was holding back senders or not, and the bytes that
-    /// it has accepted so far, modulo 2^32. Returns whether it may hold them back from now on.
+    /// Updates the budget. `accepted` is the number of bytes that the reader has accepted so far, modulo 2^32, and
+    /// `was_holding` says whether it has held back senders since the last call. Returns whether it may hold them back
+    /// from now on.
     pub(crate) fn update(&mut self, now: Duration, accepted: u32, rate: MinRate, was_holding: bool) -> bool {
         let past = now.saturating_sub(self.at);
         let held = if was_holding { past } else { Duration::ZERO };
@@ -98,7 +100,7 @@ impl HoldBudget {
         self.progress =
             (self.progress + rate.time_of(accepted.wrapping_sub(self.accepted).into())).min(MAX_PAUSE);
         (self.at, self.accepted) = (now, accepted);
-        // Once used up, enough for a while has to accumulate first.
+        // Avoids holding back senders for very short times once the budget is used up.
         let least = if was_holding && !is_used_up { Duration::ZERO } else { MIN_HOLD };
         self.progress.min(self.total) > least
     }
@@ -118,10 +120,11 @@ mod tests {
         MinRate::new(&Limits::default())
     }
 
-    /// How many milliseconds of `time` a reader holds back senders that accepts `bytes` every `interval` milliseconds.
+    /// A reader accepts `bytes` every `interval` milliseconds. Returns for how many milliseconds of `time` it holds
+    /// back senders.
     fn held(time: u64, interval: u64, bytes: u32) -> u64 {
         let (mut budget, mut accepted, mut is_holding, mut held) = (HoldBudget::default(), 0, false, 0);
-        // It has kept up for a while.
+        // The reader has kept up for a while.
         budget.update(ms(1_000_000), 10 << 20, min_rate(), false);
         for now in (0..time).step_by(10) {
             if now > 0 && now % interval == 0 {
@@ -137,7 +140,7 @@ mod tests {
     fn a_reader_that_keeps_up_with_the_minimum_rate_holds_back_senders_until_its_budget_is_used_up() {
         for (interval, bytes) in [(100, 7 * KIB), (1000, 64 * KIB), (7000, 448 * KIB), (100, 1000 * KIB)] {
             assert_eq!(held(60_000, interval, bytes), 60_000, "{bytes} every {interval} ms");
-            // In five minutes: the budget, and a sixth of the time.
+            // In five minutes, this is the budget plus a sixth of the time.
             let held = held(300_000, interval, bytes);
             assert!((100_000..111_000).contains(&held), "{bytes} every {interval} ms: {held}");
         }
@@ -149,7 +152,7 @@ mod tests {
             let held = held(300_000, interval, bytes);
             assert!((10_000..12_000).contains(&held), "{bytes} every {interval} ms: {held}");
         }
-        // At half of the rate, each second of progress is used up in two.
+        // At half the minimum rate, one second of progress is used up in two seconds.
         let held = held(60_000, 1000, 32 * KIB);
         assert!((20_000..41_000).contains(&held), "{held}");
     }

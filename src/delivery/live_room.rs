@@ -44,7 +44,7 @@ pub(crate) struct RoomState {
     pub(super) pending: Pending,
     pub(super) transients: Transients,
     replay: Option<Box<ReplayBuffer>>,
-    /// Until when the room is kept without members.
+    /// When an empty room that is kept for its frames is removed.
     kept_until: Option<Duration>,
     pacer: Pacer,
 }
@@ -52,7 +52,7 @@ pub(crate) struct RoomState {
 /// The replay for a returning member.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    /// Frames from before those, among which are the messages that a client wants to see.
+    /// Earlier frames. They include the messages that a client has asked for with `last`.
     pub(crate) history: Vec<Bytes>,
     /// The missed frames, in chunks. Those that follow are in the room's next batch.
     pub(crate) chunks: Vec<Bytes>,
@@ -60,7 +60,7 @@ pub(crate) struct Replay {
     pub(crate) start: u64,
     /// The `seq` of the last of them.
     pub(crate) end: u64,
-    /// Whether they are all frames since the position that the client has named.
+    /// Whether `chunks` has all frames since the client's position.
     pub(crate) is_complete: bool,
 }
 
@@ -135,7 +135,7 @@ impl LiveRoom {
         self.online.store(online, Ordering::Relaxed);
     }
 
-    /// Whether the room is kept without members.
+    /// Whether the room is empty and kept for its frames.
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn is_kept(&self) -> bool {
         self.lock().is_kept()
@@ -145,7 +145,7 @@ impl LiveRoom {
         self.lock().room.members().clone()
     }
 
-    /// Limits the senders to the minimum rate, until as many [`LiveRoom::release_senders`] have followed.
+    /// Limits the senders to the minimum rate, until each call is matched by one of [`LiveRoom::release_senders`].
     pub(crate) fn hold_senders(&self) {
         self.holds.fetch_add(1, Ordering::Relaxed);
     }
@@ -245,7 +245,7 @@ impl RoomState {
         broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
     }
 
-    /// Whether a message that takes this long at the minimum rate may pass although senders are limited to it.
+    /// Whether a message of a held-back sender may pass now. `time` is what it takes at the minimum rate.
     pub(super) fn pass(&mut self, now: Duration, time: Duration) -> bool {
         self.pacer.pass(now, time)
     }
@@ -270,22 +270,22 @@ impl RoomState {
         (!self.room.is_closed()).then(|| Box::new(batch))
     }
 
-    /// Notes that what was taken is delivered. Returns whether nothing waits.
+    /// Notes that all taken frames are delivered. Returns whether no frames wait.
     pub(super) fn finish(&mut self) -> bool {
         self.pending.finish() && self.transients.is_empty()
     }
 
-    /// The frames that a client wants to have, up to the latest that was taken.
-    pub(super) fn replay(&mut self, wants: ReplayRequest, now: Duration) -> Replay {
+    /// The requested frames, up to the latest that was taken.
+    pub(super) fn replay(&mut self, replay_request: ReplayRequest, now: Duration) -> Replay {
         if let Some(replay) = &mut self.replay {
             replay.trim(now);
         }
-        match wants {
+        match replay_request {
             ReplayRequest::Since(since) => self.replay_since(since),
             ReplayRequest::PartSince(since) => Replay { is_complete: false, ..self.replay_since(since) },
             ReplayRequest::Last(0) => Replay::nothing_after(self.seq()),
             ReplayRequest::Last(_) => match self.replay.as_deref() {
-                // What was not taken yet follows in any case.
+                // Frames that were not taken yet are delivered afterwards.
                 Some(replay) => {
                     let history = replay.after(replay.start()).unwrap_or_default();
                     Replay { history, ..Replay::nothing_after(self.pending.taken()) }
@@ -295,8 +295,8 @@ impl RoomState {
         }
     }
 
-    /// The frames after a position. If some of them are not kept, or if the position is from an earlier room with this
-    /// id, it is all that are kept.
+    /// The frames after a position. If some of them are no longer kept, or the position is from an earlier room with
+    /// this id, these are all frames that are kept.
     fn replay_since(&self, since: Position) -> Replay {
         let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
         let all =
@@ -310,7 +310,7 @@ impl RoomState {
             return all(chunks, since.seq, taken, true);
         }
         match replay {
-            // Frames are missing in between. What is kept is what a client would otherwise lose as well.
+            // Frames before the kept ones are missing, but the client still needs the kept ones.
             Some(replay) if since.epoch != self.epoch() || since.seq < replay.start() => {
                 let start = replay.start();
                 all(replay.after(start).unwrap_or_default(), start, taken, false)
@@ -319,8 +319,8 @@ impl RoomState {
         }
     }
 
-    /// Keeps the room without members for this long, from the first time that it is asked to. Returns whether it is
-    /// kept: only if there are frames to keep.
+    /// Keeps the empty room for this long. Later calls do not extend the time. Returns whether the room is kept, which
+    /// requires that it has frames.
     pub(super) fn keep(&mut self, time: Duration, now: impl FnOnce() -> Duration) -> bool {
         let may_keep = !time.is_zero() && !self.room.is_closed() && self.has_frames();
         if may_keep && self.kept_until.is_none() {
@@ -329,17 +329,17 @@ impl RoomState {
         may_keep
     }
 
-    /// The room has members again, or is removed.
-    pub(super) fn keep_no_longer(&mut self) {
+    /// Called when the room has members again, or is removed.
+    pub(super) fn stop_keeping(&mut self) {
         self.kept_until = None;
     }
 
-    /// Whether the room is kept without members.
+    /// Whether the room is empty and kept for its frames.
     pub(crate) fn is_kept(&self) -> bool {
         self.kept_until.is_some()
     }
 
-    /// Whether the room was kept long enough.
+    /// Whether the time for which the empty room is kept is over.
     pub(super) fn is_expired(&mut self, now: Duration) -> bool {
         self.trim(now);
         self.kept_until.is_some_and(|until| until <= now || !self.has_frames())

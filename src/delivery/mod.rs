@@ -3,6 +3,7 @@
 mod batch;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench_cases;
+mod enter_outcome;
 mod flush;
 mod hold;
 mod live_room;
@@ -10,14 +11,13 @@ mod recipient;
 mod registry;
 mod replay_request;
 mod rooms;
-mod standpoint;
 mod transient;
 
 pub(crate) use batch::Batch;
+pub(crate) use enter_outcome::EnterOutcome;
 pub(crate) use hold::{HoldBudget, MinRate};
 pub(crate) use live_room::{Handle, LiveRoom, Replay, RoomKey};
 pub(crate) use recipient::Recipient;
 pub(crate) use replay_request::ReplayRequest;
 pub(crate) use rooms::{Entrant, NotPublished, Refused, Rooms};
-pub(crate) use standpoint::Standpoint;
 pub(crate) use transient::TransientBatch;

@@ -18,9 +18,9 @@ pub(crate) trait Recipient: Send + Sync {
     /// Whether something that is written now can still arrive.
     fn is_connected(&self) -> bool;
 
-    /// Subscribes this member to the room's frames after this `seq`. They wait until the member has got the answer to
-    /// its enter. If it is subscribed to the room already, the frames that follow those that it has had wait. Returns
-    /// whether it is. Called under the room's lock, so it writes nothing.
+    /// Subscribes this member to the room's frames after this `seq`, and returns false. If it is already subscribed,
+    /// pauses the subscription, and returns true. In both cases, frames wait until the answer to the enter is written.
+    /// Called under the room's lock, so it writes nothing.
     fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64) -> bool;
 
     /// Ends the subscription to a room.
@@ -29,7 +29,7 @@ pub(crate) trait Recipient: Send + Sync {
     /// Writes the frames of a batch that the member has not had yet.
     fn deliver(&self, room: &LiveRoom, batch: &Batch);
 
-    /// Writes the transient frames of the other members, unless the member has to read something else first.
+    /// Writes the transient frames of the other members, unless other frames wait for this member.
     fn deliver_transients(&self, room: &LiveRoom, batch: &TransientBatch);
 
     /// Ends the member's connection as lost, because its I/O panicked.

@@ -1,5 +1,5 @@
-//! The rooms by their ids. A room is in the registry as long as it has a member or one that is moving there, and longer
-//! only if its frames are kept for a while.
+//! The rooms by their ids. A room is in the registry as long as it has a member, or a member is moving there. After
+//! that, it stays only if its frames are kept for a while.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -22,7 +22,7 @@ pub(crate) struct Registry {
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
     len: AtomicUsize,
-    /// Rooms without members.
+    /// The number of rooms without members.
     empty: AtomicUsize,
     max_rooms: usize,
     clock: Clock,
@@ -136,7 +136,7 @@ impl Registry {
         room.set_online(state.room().online());
         let is_kept = state.room().is_unused() && state.keep(self.kept_for(), || self.clock.now());
         if !is_kept {
-            state.keep_no_longer();
+            state.stop_keeping();
             if state.room().is_unused() {
                 self.remove(shard, room);
             }
@@ -153,12 +153,12 @@ impl Registry {
         self.history.map_or(Duration::ZERO, |history| history.kept_for())
     }
 
-    /// Rooms without members, which are kept for their frames.
+    /// The number of rooms without members that are kept for their frames.
     pub(crate) fn empty(&self) -> usize {
         self.empty.load(Ordering::Relaxed)
     }
 
-    /// Removes the rooms of one shard that were kept long enough.
+    /// Removes the empty rooms of one shard whose time is over.
     pub(crate) fn remove_expired(&self, at: usize) {
         if self.empty() == 0 {
             return;
@@ -173,7 +173,7 @@ impl Registry {
         }
     }
 
-    /// Makes place for another room. Returns false if all have members.
+    /// Removes an empty room to make place for another one. Returns false if all have members.
     fn remove_an_empty_one(&self) -> bool {
         (0..SHARDS).filter(|_| self.empty() > 0).any(|at| {
             let mut shard = self.shard_at(at);
@@ -183,10 +183,10 @@ impl Registry {
     }
 
     fn remove_kept(&self, shard: &mut Shard, room: &Arc<LiveRoom>) {
-        // Whoever holds the room still finds it closed.
         let mut state = room.lock();
+        // For callers that still hold the room.
         state.room.close();
-        state.keep_no_longer();
+        state.stop_keeping();
         self.empty.fetch_sub(1, Ordering::Relaxed);
         self.remove(shard, room);
     }

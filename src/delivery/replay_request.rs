@@ -1,4 +1,4 @@
-//! What a client wants to have of the frames from before its enter.
+//! A request for frames from before an enter.
 
 use crate::protocol::position::Position;
 
@@ -6,8 +6,9 @@ use crate::protocol::position::Position;
 pub(crate) enum ReplayRequest {
     /// All frames after a position.
     Since(Position),
-    /// All frames after a position that is later than the one that the client has named: it may not have more.
+    /// All frames after this position, which is later than the client's, because the client may not read earlier
+    /// frames.
     PartSince(Position),
-    /// This many of the latest messages.
+    /// The latest messages, at most this many.
     Last(usize),
 }

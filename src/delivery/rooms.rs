@@ -11,12 +11,12 @@ use tokio::task::unconstrained;
 use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::delivery::enter_outcome::EnterOutcome;
 use crate::delivery::flush::{flush, guarded};
 use crate::delivery::hold::MinRate;
 use crate::delivery::live_room::{Handle, LiveRoom, RoomKey, RoomState};
 use crate::delivery::registry::{Registry, TooManyRooms};
 use crate::delivery::replay_request::ReplayRequest;
-use crate::delivery::standpoint::Standpoint;
 use crate::delivery::transient::TooMany;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
@@ -28,8 +28,8 @@ use crate::tasks::Tasks;
 /// can accept it.
 const BATCH_SHARE: usize = 2;
 
-/// Members' messages use no more than this fraction of the bound: when senders learn that a reader is behind, two
-/// batches can be on their way to it.
+/// Members' messages use no more than this fraction of the bound, because two more batches can be on their way to a
+/// reader when its senders are held back.
 const MEMBERS_SHARE: usize = 8;
 
 /// Bytes that a frame grows by, besides the room's id: its header, `num`, `member` and `seq`.
@@ -53,7 +53,7 @@ pub(crate) struct Entrant {
     /// The user whose connections may share the name.
     pub(crate) owner: Option<Arc<User>>,
     pub(crate) handle: Handle,
-    pub(crate) wants: Option<ReplayRequest>,
+    pub(crate) replay_request: Option<ReplayRequest>,
 }
 
 /// Why a member could not enter a room.
@@ -125,8 +125,8 @@ impl Rooms {
         entrant: Entrant,
         id: &RoomId,
         frame: &RoomFrame<'_>,
-    ) -> Result<Standpoint, Refused> {
-        let standpoint = self.registry.open(
+    ) -> Result<EnterOutcome, Refused> {
+        let outcome = self.registry.open(
             id,
             || self.broker.open(),
             |room, state| {
@@ -134,9 +134,7 @@ impl Rooms {
                 Ok(self.enter_in(room, state, entrant, frame))
             },
         )?;
-        standpoint
-            .inspect(|standpoint: &Standpoint| self.start_flush(&standpoint.room))
-            .map_err(EnterError::into)
+        outcome.inspect(|outcome: &EnterOutcome| self.start_flush(&outcome.room)).map_err(EnterError::into)
     }
 
     /// Moves a member from one room to another. If it can't enter, it stays in the old room.
@@ -147,27 +145,27 @@ impl Rooms {
         frame: &RoomFrame<'_>,
         old: &Arc<LiveRoom>,
         old_name: &Name,
-    ) -> Result<(Standpoint, u64), Refused> {
+    ) -> Result<(EnterOutcome, u64), Refused> {
         let room = self.registry.open(
             id,
             || self.broker.open(),
             |room, state| self.reserve_in(state, &entrant, self.max_members).map(|()| room.clone()),
         )??;
         let left = self.leave(old, entrant.id, old_name, &entrant.handle);
-        let standpoint = self.registry.visit(&room, |room, state| self.enter_in(room, state, entrant, frame));
+        let outcome = self.registry.visit(&room, |room, state| self.enter_in(room, state, entrant, frame));
         self.start_flush(&room);
-        Ok((standpoint, left))
+        Ok((outcome, left))
     }
 
-    /// Gives a member another name: it leaves the room and enters it at once, so that it misses no frame in between. It
-    /// gets what was published before, but not its own leave.
+    /// Renames a member: it leaves the room and enters it in one step, so that it misses no frame in between. It gets
+    /// the frames that were published before, but not its own leave.
     pub(crate) fn rename(
         &self,
         entrant: Entrant,
         frame: &RoomFrame<'_>,
         room: &Arc<LiveRoom>,
         old_name: &Name,
-    ) -> Result<(Standpoint, u64), Refused> {
+    ) -> Result<(EnterOutcome, u64), Refused> {
         let out = outbound::out(old_name.as_str());
         let renamed = self.registry.visit(room, |room, state| {
             // The member itself does not count against the limit of the room that it is in.
@@ -175,9 +173,9 @@ impl Rooms {
             let undelivered = state.pending.undelivered();
             state.leave(&self.broker, entrant.id, &out);
             let left = state.num();
-            let mut standpoint = self.enter_in(room, state, entrant, frame);
-            standpoint.keep(undelivered, state.pending.delivered());
-            Ok::<_, EnterError>((standpoint, left))
+            let mut outcome = self.enter_in(room, state, entrant, frame);
+            outcome.keep(undelivered, state.pending.delivered());
+            Ok::<_, EnterError>((outcome, left))
         })?;
         self.start_flush(room);
         Ok(renamed)
@@ -201,22 +199,22 @@ impl Rooms {
         num
     }
 
-    /// Lets a member return, or ask for the room's position. The other members do not notice.
-    pub(crate) fn come_back(
+    /// Enters a member again that is already in the room. The other members do not notice.
+    pub(crate) fn enter_again(
         &self,
         room: &Arc<LiveRoom>,
         handle: &Handle,
-        wants: Option<ReplayRequest>,
-    ) -> Standpoint {
+        replay_request: Option<ReplayRequest>,
+    ) -> EnterOutcome {
         let now = self.now();
         let mut state = room.lock();
-        let replay = wants.map(|wants| state.replay(wants, now));
+        let replay = replay_request.map(|replay_request| state.replay(replay_request, now));
         let (epoch, seq, num) = (state.epoch(), state.seq(), state.num());
-        let mut standpoint = Standpoint { room: room.clone(), epoch, seq, num, before: Vec::new(), replay };
-        if handle.subscribe(room, standpoint.start()) {
-            standpoint.keep(state.pending.undelivered(), state.pending.delivered());
+        let mut outcome = EnterOutcome { room: room.clone(), epoch, seq, num, before: Vec::new(), replay };
+        if handle.subscribe(room, outcome.start()) {
+            outcome.keep(state.pending.undelivered(), state.pending.delivered());
         }
-        standpoint
+        outcome
     }
 
     /// Publishes a frame.
@@ -224,7 +222,7 @@ impl Rooms {
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
         if let Some(member) = frame.member {
-            // They would follow what the member has sent after them.
+            // Otherwise they would arrive after this later message of the same member.
             state.transients.remove(member);
         }
         let stamp = state.publish(&self.broker, frame);
@@ -236,7 +234,7 @@ impl Rooms {
         Ok(stamp)
     }
 
-    /// Sends a transient frame: it has no place in the room log, and only members that have nothing else to read get it.
+    /// Sends a transient frame. It is not in the room log, and only members whose send queue is empty get it.
     pub(crate) fn send_transient(
         &self,
         room: &Arc<LiveRoom>,
@@ -257,7 +255,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Whether a name is used by this member, and the member is anonymous.
+    /// Whether this member has this name and is anonymous.
     pub(crate) fn is_anonymous_holder(&self, room: &LiveRoom, name: &Name, id: ConnectionId) -> bool {
         room.lock().room.anonymous_holder(name) == Some(id)
     }
@@ -302,7 +300,7 @@ impl Rooms {
         self.registry.remove_expired(turn);
     }
 
-    /// Rooms without members, which are kept for their frames.
+    /// The number of rooms without members that are kept for their frames.
     pub(crate) fn empty(&self) -> usize {
         self.registry.empty()
     }
@@ -319,19 +317,19 @@ impl Rooms {
         state: &mut RoomState,
         entrant: Entrant,
         frame: &RoomFrame<'_>,
-    ) -> Standpoint {
-        let Entrant { id, name, handle, wants, .. } = entrant;
+    ) -> EnterOutcome {
+        let Entrant { id, name, handle, replay_request, .. } = entrant;
         let now = self.now();
         let seq = state.seq();
-        let replay = wants.map(|wants| state.replay(wants, now));
+        let replay = replay_request.map(|replay_request| state.replay(replay_request, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
         let stamp = state.enter(&self.broker, Member { id, name, handle }, frame);
         let (room, epoch) = (room.clone(), state.epoch());
-        Standpoint { room, epoch, seq, num: stamp.num, before: Vec::new(), replay }
+        EnterOutcome { room, epoch, seq, num: stamp.num, before: Vec::new(), replay }
     }
 
-    /// Checks that a batch still fits into the send queues of the members, and that readers which are behind
-    /// can catch up.
+    /// Checks that a batch with this frame still fits into the members' send queues, and that held-back senders keep to
+    /// the minimum rate.
     fn check_backpressure(
         &self,
         room: &LiveRoom,

@@ -1,5 +1,5 @@
-//! A room's transient frames on their way to its members. They have no place in the room log, wait for nothing but the
-//! flush task, and are lost where they would have to wait longer.
+//! A room's transient frames on their way to its members. They are not in the room log. They wait only for the flush
+//! task, and are dropped if a member cannot accept them immediately.
 
 use std::ops::Range;
 
@@ -8,24 +8,25 @@ use crate::protocol::frame;
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::subprotocol::Subprotocol;
 
-/// Bytes that may wait for the flush task. What is delivered in one go takes time that the room's messages have to wait.
+/// Bytes that may wait for the flush task. Limited because the room's messages wait while these frames are delivered.
 const MAX_WAITING: usize = 16 * 1024;
 
 /// The transient frames that wait for the flush task: the newest of each member and event.
 #[derive(Debug, Default)]
 pub(crate) struct Transients {
-    /// By sender, so that all others can be written to it in at most two pieces. The frames of one sender are in order.
+    /// Sorted by sender, so that the frames of all other senders are at most two pieces. The frames of one sender are
+    /// in order.
     frames: Vec<Waiting>,
     bytes: usize,
 }
 
-/// A frame without the number of members, which may change until it is delivered.
+/// A frame without `num`, the number of members, which may change before the frame is delivered.
 #[derive(Debug)]
 struct Waiting {
     /// `None` for the host, whose frames do not replace each other: they may be about different members.
     sender: Option<ConnectionId>,
     event: Box<str>,
-    /// The text up to the number, and what follows it.
+    /// The text before `num` and, for `chat-rooms.v1`, the text after it.
     plain: Box<str>,
     v1: [Box<str>; 2],
 }
@@ -57,7 +58,7 @@ impl Transients {
         self.frames.is_empty()
     }
 
-    /// Adds a frame, in place of the same member's earlier one with this event.
+    /// Adds a frame. It replaces an earlier one of the same member and event.
     pub(super) fn push(&mut self, room: &str, event: &str, frame: &RoomFrame<'_>) -> Result<(), TooMany> {
         let waiting = Waiting::new(room, event, frame);
         if waiting.sender.is_some() {
@@ -80,7 +81,7 @@ impl Transients {
         }
     }
 
-    /// Encodes all frames, with the number of members, to be delivered after the room's frame with this `seq`.
+    /// Takes all frames and encodes them with `num`. They are delivered after the room's frame with this `seq`.
     pub(super) fn take(&mut self, seq: u64, num: u64) -> TransientBatch {
         let num = num.to_string();
         let mut batch = TransientBatch { seq, plain: Vec::new(), v1: Vec::new(), own: Vec::new() };
@@ -101,8 +102,8 @@ impl Transients {
         batch
     }
 
-    fn remove_where(&mut self, goes: impl Fn(&Waiting) -> bool) {
-        self.frames.retain(|frame| !goes(frame));
+    fn remove_where(&mut self, should_drop: impl Fn(&Waiting) -> bool) {
+        self.frames.retain(|frame| !should_drop(frame));
         self.bytes = self.frames.iter().map(Waiting::len).sum();
     }
 }
@@ -130,7 +131,7 @@ impl TransientBatch {
         self.seq
     }
 
-    /// The frames of all others than this member, in two pieces of whole frames.
+    /// The frames of all members except this one, in two pieces of whole frames.
     pub(crate) fn for_member(&self, member: ConnectionId, subprotocol: Subprotocol) -> [&[u8]; 2] {
         let own = self.own.binary_search_by_key(&member, |own| own.member).ok().map(|at| &self.own[at]);
         let (all, own) = match subprotocol {
@@ -215,11 +216,11 @@ mod tests {
         let pushed =
             (0..20).take_while(|member| waiting.push("r", "a", &frame(&text, Some(*member))).is_ok());
         assert_eq!(pushed.count(), 15);
-        // What was there can be replaced.
+        // A waiting frame can still be replaced.
         assert_eq!(waiting.push("r", "a", &frame(&text, Some(3))), Ok(()));
         assert_eq!(waiting.push("r", "b", &frame(&text, Some(3))), Err(TooMany));
         waiting.take(0, 0);
-        // A frame that the policy has made long is not lost for ever.
+        // A single frame over the limit, for example a replacement by the policy, is accepted.
         let long = "x".repeat(MAX_WAITING + 1);
         assert_eq!(waiting.push("r", "a", &frame(&long, Some(0))), Ok(()));
         assert_eq!(waiting.push("r", "a", &frame("x", Some(1))), Err(TooMany));

@@ -41,7 +41,7 @@ pub enum Inconsistency {
         /// The room.
         room: RoomId,
     },
-    /// A session that believes to be in a room of which it is no member.
+    /// A session that has a membership in a room, but is not in the room's list of members.
     NoMember {
         /// The session's connection.
         connection: ConnectionId,
@@ -74,12 +74,12 @@ pub enum Inconsistency {
         /// The session's connection.
         connection: ConnectionId,
     },
-    /// A session that is not among those of its user.
+    /// A session that is not in its user's list of sessions.
     NotOfItsUser {
         /// The session's connection.
         connection: ConnectionId,
     },
-    /// A session that has ended, and is still among those of its user.
+    /// A session that has ended but is still in its user's list of sessions.
     StaleSession {
         /// The session's connection.
         connection: ConnectionId,
@@ -98,7 +98,7 @@ impl Engine {
     pub(crate) fn check_consistency(&self) -> ConsistencyReport {
         let rooms = self.rooms.all();
         let mut faults = Vec::new();
-        // By the addresses of rooms: a room that was closed and its successor have the same id.
+        // Rooms are compared by address, because a closed room and its successor have the same id.
         let mut members_of: HashSet<(ConnectionId, *const LiveRoom)> = HashSet::new();
         let mut members = 0;
         for live in &rooms {
@@ -167,7 +167,7 @@ impl fmt::Display for Inconsistency {
             Inconsistency::NoMembership { connection, room } => {
                 write!(
                     f,
-                    "connection {connection} is a member of room {room:?}, and its session does not know it"
+                    "connection {connection} is a member of room {room:?}, but its session has no such membership"
                 )
             }
             Inconsistency::NoMember { connection, room } => {
@@ -184,10 +184,13 @@ impl fmt::Display for Inconsistency {
                 write!(f, "connection {connection} has no session, and a resume token for it is kept")
             }
             Inconsistency::NotOfItsUser { connection } => {
-                write!(f, "the session of connection {connection} is not among those of its user")
+                write!(f, "the session of connection {connection} is not in its user's list of sessions")
             }
             Inconsistency::StaleSession { connection } => {
-                write!(f, "connection {connection} has no session, and its user still has one for it")
+                write!(
+                    f,
+                    "the session of connection {connection} has ended, but is still in its user's list of sessions"
+                )
             }
             Inconsistency::WrongRoomCount { rooms, counted } => {
                 write!(f, "there are {rooms} rooms, and {counted} are counted")

@@ -21,7 +21,7 @@ use crate::session::{Sessions, removal};
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 
-/// After this many sessions, a shutdown gives the other tasks a turn: each session may leave a room that is large.
+/// A shutdown yields to other tasks after this many sessions, because leaving a large room takes long.
 const SESSIONS_PER_TURN: usize = if cfg!(all(test, shuttle)) { 1 } else { 64 };
 
 /// What the host supplies.
@@ -100,7 +100,7 @@ impl Engine {
         let members = room.members();
         for member in members.iter() {
             if let Some(session) = self.sessions.table().get(member.id) {
-                removal::expel(&self.sessions, &session, &room);
+                removal::remove_from_closed(&self.sessions, &session, &room);
             }
         }
         members.len()

@@ -90,9 +90,9 @@ pub enum ChannelEvent {
         /// The frame as the sender sent it (or as the policy replaced it), a JSON object.
         body: String,
     },
-    /// A user is online.
+    /// A user has come online.
     Online(UserOnline),
-    /// A user is offline.
+    /// A user has gone offline.
     Offline(UserOffline),
     /// The number of events that were dropped here, because the channel was full.
     Lost(u64),
@@ -120,7 +120,7 @@ impl fmt::Debug for ChannelEvent {
 }
 
 impl EventSender {
-    /// Leaves out messages, so that a busy room does not displace the other events.
+    /// Does not queue messages, so that a busy room does not displace other events.
     #[must_use]
     pub fn without_messages(mut self) -> EventSender {
         self.messages = false;

@@ -11,10 +11,11 @@ use crate::protocol::close::LeaveReason;
 /// Callbacks for enters, leaves, messages and users.
 ///
 /// Each `entered` is followed by exactly one `left` for the same membership, no matter what ends it. Each `online` is
-/// followed by exactly one `offline` for the same user, and everything that the user does is between them. The callbacks
-/// are called under no lock, so you can call [`ChatRooms`](crate::ChatRooms) from them. They are called by the task of
-/// the connection, and must not block: spawn a task for longer work, or use [`event_channel`](crate::event_channel). A
-/// panic in one ends at most its own connection. Calls for different connections may overlap.
+/// followed by exactly one `offline` for the same user, and all other callbacks of the user are called between them.
+///
+/// No callback is called under a lock, so you can call [`ChatRooms`](crate::ChatRooms) from it. Callbacks run in the
+/// connection's task and must not block: for longer work, spawn a task or use [`event_channel`](crate::event_channel).
+/// A panic ends at most the callback's own connection. Calls for different connections may overlap.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,23 +65,24 @@ pub trait RoomEvents: Send + Sync + 'static {
         let _ = event;
     }
 
-    /// Called when a user is online: with its first session.
+    /// Called when a user comes online, with its first session.
     ///
     /// A session of a user begins when its connection opens, if it was authenticated at the upgrade, or when its client
-    /// has authenticated over the connection. It need not enter a room. See also
+    /// has authenticated over the connection. The client need not enter a room. See also
     /// [`ChatRooms::is_online`](crate::ChatRooms::is_online).
     ///
     /// For one user, calls of `online` and `offline` alternate and do not overlap. `online` is called before `entered`
-    /// for any room that is entered as this user. A connection that was in a room before it authenticated has entered it
-    /// anonymously.
+    /// for any room that is entered as this user. A connection that was in a room before it authenticated has entered
+    /// it anonymously.
     fn online(&self, event: &UserOnline) {
         let _ = event;
     }
 
-    /// Called when a user is offline: after its last session has ended, and after `left` for all of its memberships.
+    /// Called when a user goes offline, after its last session has ended and `left` was called for all of its
+    /// memberships.
     ///
     /// A session whose connection is lost ends after the [`resume_window`](crate::Recovery::resume_window), unless the
-    /// client comes back.
+    /// client resumes it.
     fn offline(&self, event: &UserOffline) {
         let _ = event;
     }
@@ -199,7 +201,7 @@ impl fmt::Debug for Message<'_> {
     }
 }
 
-/// A user is online.
+/// A user has come online.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UserOnline {
@@ -207,7 +209,7 @@ pub struct UserOnline {
     pub user: Arc<User>,
 }
 
-/// A user is offline.
+/// A user has gone offline.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UserOffline {

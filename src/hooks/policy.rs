@@ -69,10 +69,10 @@ pub trait RoomPolicy: Send + Sync + 'static {
 
     /// Decides whether a client that enters a room may read what was published there before. Default: yes.
     ///
-    /// This is asked only if the builder keeps a [`history`](crate::Recovery::history), and only about frames that the
-    /// client has not been there for: if a `chat-rooms.v1` client asks for the latest messages, returns after its
-    /// session has ended, or returns after the room was empty or the server has restarted. What was published while a
-    /// client was a member is its own to recover.
+    /// This is called only if a [`history`](crate::Recovery::history) is kept, and only for frames from before the
+    /// client's membership: if a `chat-rooms.v1` client asks for the latest messages, or for missed frames after its
+    /// session has ended, the room was empty, or the server has restarted. A client may always recover frames that were
+    /// published during its membership.
     ///
     /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
     /// refusal.
@@ -94,7 +94,7 @@ pub trait RoomPolicy: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If the client may not read them. It enters nevertheless, and gets the frames from its enter on.
+    /// If the client may not read these frames. It still enters, and gets the frames from its enter on.
     fn may_read(&self, request: &ReadRequest<'_>) -> impl Future<Output = Result<(), Denied>> + Send {
         let _ = request;
         async { Ok(()) }
@@ -103,7 +103,8 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// Decides what happens to a message. Default: the message is sent.
     ///
     /// This is called for every message, and for every frame with a
-    /// [transient event](crate::ChatRoomsBuilder::transient_events), so it must be fast. If the decision takes time, return [`Verdict::later`].
+    /// [transient event](crate::ChatRoomsBuilder::transient_events), so it must be fast. If the decision takes time, return
+    /// [`Verdict::later`].
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
         let _ = request;
         Verdict::allow()

@@ -19,7 +19,7 @@ pub(crate) struct Edge {
     gate: Arc<Gate>,
 }
 
-/// What does not depend on the engine.
+/// The part of the edge that does not depend on the engine.
 pub(crate) struct Gate {
     origins: Origins,
     proxies: TrustedProxies,

@@ -10,7 +10,7 @@ use crate::ids::text::Fault;
 
 /// Identifies a connection, or the session that began with it. Unique within the process.
 ///
-/// Clients of `chat-rooms.v1` know it as text, and so may your application. It can be parsed:
+/// Clients of `chat-rooms.v1` get it as text. If your application gets the text back, it can parse it:
 ///
 /// ```
 /// use tower_chat_rooms::ConnectionId;
@@ -32,7 +32,7 @@ impl fmt::Display for ConnectionId {
 impl FromStr for ConnectionId {
     type Err = ParseConnectionIdError;
 
-    /// Parses what `to_string` returns. No other text stands for the same id.
+    /// Parses the output of `to_string`. Refuses any other spelling of the number, so that each id has one text.
     fn from_str(text: &str) -> Result<ConnectionId, ParseConnectionIdError> {
         let id = text.parse().map(ConnectionId).map_err(|_| ParseConnectionIdError(()))?;
         if id.to_string() == text { Ok(id) } else { Err(ParseConnectionIdError(())) }

@@ -167,7 +167,7 @@ fn a_member_that_enters_again_is_recovered_or_told_that_it_is_not() {
     });
 }
 
-/// A member enters again while frames are on their way to it, and gets each of them once, in order.
+/// A member enters again while frames wait for delivery, and gets each of them once, in order.
 fn nothing_is_missed_when_a_member_enters_again(
     history: Option<History>,
     has_since: bool,
@@ -225,34 +225,34 @@ fn a_member_that_changes_its_name_misses_nothing() {
     with_all_histories(|client, since| assert!(client.enter_as("r", "another name", since)));
 }
 
-/// A client that is told last that it is in the room would wait for frames that never come.
+/// If `entered` came last, the client would wait for frames that never come.
 #[test]
-fn a_member_that_is_put_out_while_it_enters_again_is_told_so_last() {
+fn a_member_that_is_removed_while_it_enters_again_is_told_so_last() {
     check(|| {
         let world = World::new();
         let mut client = world.connect();
         assert!(client.enter("r"));
         let (id, host) = (client.id(), world.clone());
-        let putting_out = thread::spawn(move || host.put_out(id, "r"));
+        let removing = thread::spawn(move || host.remove_anonymous(id, "r"));
         client.enter_again(None);
-        putting_out.join().unwrap();
+        removing.join().unwrap();
         assert_eq!(client.wire.arrived().last().unwrap()["event"], "error");
         client.end(LeaveReason::Closed);
         world.assert_empty();
     });
 }
 
-/// The user takes the name. It must not take the member out of the room if that has another name by then.
+/// A user enters whose name the member had. The member must stay in the room if it has another name by then.
 #[test]
-fn a_member_that_changes_its_name_is_not_put_out_for_the_old_one() {
+fn a_member_that_changes_its_name_is_not_removed_for_the_old_one() {
     check(|| {
         let world = World::new();
         let client = world.connect();
         assert!(client.enter("r"));
         let (id, host) = (client.id(), world.clone());
-        let putting_out = thread::spawn(move || host.put_out(id, "r"));
+        let removing = thread::spawn(move || host.remove_anonymous(id, "r"));
         assert!(client.enter_as("r", "another name", None));
-        putting_out.join().unwrap();
+        removing.join().unwrap();
         assert!(client.room().is_some());
         client.end(LeaveReason::Closed);
         world.assert_empty();
@@ -261,16 +261,16 @@ fn a_member_that_changes_its_name_is_not_put_out_for_the_old_one() {
 
 /// Another client's task ends the membership. It must not end the one that follows.
 #[test]
-fn a_member_that_is_put_out_while_it_moves_hears_its_new_room() {
+fn a_member_that_is_removed_while_it_moves_hears_its_new_room() {
     check(|| {
         let world = World::new();
         let (mut client, speaker) = (world.connect(), world.connect());
         assert!(client.enter("r") && speaker.enter("q"));
         read_entered(&mut client.wire);
         let (id, host) = (client.id(), world.clone());
-        let putting_out = thread::spawn(move || host.put_out(id, "r"));
+        let removing = thread::spawn(move || host.remove_anonymous(id, "r"));
         assert!(client.enter("q"));
-        putting_out.join().unwrap();
+        removing.join().unwrap();
         assert!(speaker.publish("hello", None).is_some());
         while block_on(client.wire.next()).unwrap()["message"] != "hello" {}
         [speaker, client].into_iter().for_each(|client| client.end(LeaveReason::Closed));

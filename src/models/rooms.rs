@@ -84,7 +84,7 @@ fn a_closed_room_is_forgotten_and_its_id_is_free() {
             closer.engine().close_room("r");
         });
         let visit_too = Box::new(move || {
-            // It stays connected, and in its other room.
+            // The client stays connected, and in its other room.
             assert!(several.enter("r"));
             assert_eq!(several.order(), None);
             several.end(LeaveReason::Closed);

@@ -241,7 +241,7 @@ fn a_left_follows_its_entered_whoever_calls_them() {
                 }
                 second.end(LeaveReason::Closed);
             }),
-            Box::new(move || host.put_out(id, "r")),
+            Box::new(move || host.remove_anonymous(id, "r")),
         ]);
         world.expire();
         assert!(world.end_of(id).is_some());

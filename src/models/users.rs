@@ -1,5 +1,5 @@
-//! Users: no matter which of their sessions begin, end and are resumed at the same time, the host is told in turn that
-//! a user is online and offline, and of its rooms only in between. [`World::assert_consistent`] checks that.
+//! Users: sessions of a user begin, end and are resumed at the same time. `online` and `offline` must alternate, and
+//! the user's enters and leaves must come between them. [`World::assert_consistent`] checks that.
 
 use shuttle::thread;
 
@@ -24,9 +24,9 @@ fn two_sessions_of_a_user_begin_and_end_at_the_same_time() {
     });
 }
 
-/// The callbacks of the one that stays may have to wait for those of the others, which then must go on with them.
+/// The callbacks of the second session may have to wait for those of the first, whose task must then call them.
 #[test]
-fn a_session_that_begins_while_another_one_ends_is_told() {
+fn a_session_acts_while_another_one_of_its_user_ends() {
     check(|| {
         let world = World::new();
         let (first, second) = (world.connect_user("u"), world.connect_user("u"));
@@ -46,7 +46,7 @@ fn a_session_that_begins_while_another_one_ends_is_told() {
 
 /// As above, but the user may be offline in between.
 #[test]
-fn a_user_that_comes_back_while_it_leaves_is_online() {
+fn a_user_that_reconnects_while_its_last_session_ends_is_online() {
     check(|| {
         let world = World::new();
         let (first, other) = (world.connect_user("u"), world.clone());
@@ -63,9 +63,9 @@ fn a_user_that_comes_back_while_it_leaves_is_online() {
     });
 }
 
-/// It is in no room, and its new connection has a session of its own until it has resumed the old one.
+/// The user is in no room. Its new connection has a session of its own until it has resumed the old one.
 #[test]
-fn a_user_that_resumes_was_online_all_the_time() {
+fn a_user_that_resumes_its_session_stays_online() {
     check(|| {
         let world = World::new();
         let first = world.connect_user("u");
@@ -82,7 +82,7 @@ fn a_user_that_resumes_was_online_all_the_time() {
 }
 
 #[test]
-fn a_session_of_a_user_ends_whatever_comes_together() {
+fn a_users_session_ends_once_under_concurrent_operations() {
     check(|| {
         let world = World::new();
         let (first, mut second) = (world.connect_user("u"), world.connect());
@@ -107,7 +107,7 @@ fn a_session_of_a_user_ends_whatever_comes_together() {
     });
 }
 
-/// The host's task calls the callbacks, and no connection is left that the shutdown could wait for.
+/// The task that closes the room calls the callbacks, and no connection is left that the shutdown could wait for.
 #[test]
 fn a_shutdown_waits_for_callbacks_that_another_task_calls() {
     check(|| {

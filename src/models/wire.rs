@@ -25,10 +25,10 @@ impl Wire {
         let text = frame.to_string();
         let mut bytes = vec![0x81, 0x80 | 126];
         bytes.extend((text.len() as u16).to_be_bytes());
-        // A mask of zeros changes nothing.
+        // A mask of zeros leaves the payload unchanged.
         bytes.extend([0; 4]);
         bytes.extend(text.as_bytes());
-        // A server that is gone hears nothing more.
+        // Fails if the server has closed the connection.
         let _ = self.io.write_all(&bytes).await;
     }
 

@@ -113,7 +113,7 @@ impl World {
         self.connect_as(subprotocol, None)
     }
 
-    /// A client connects that was authenticated at the upgrade. The host is told when it does something.
+    /// Connects a client that is authenticated at the upgrade. Its `online` callback is called when it does something.
     pub(super) fn connect_user(&self, user: &str) -> Client {
         self.connect_as(Subprotocol::V1, Some(Arc::new(User::new(user))))
     }
@@ -148,16 +148,23 @@ impl World {
         }
     }
 
-    /// As when the user enters whose name the member had when it entered for the first time.
-    pub(super) fn put_out(&self, id: ConnectionId, room: &str) {
+    /// As when a user enters whose own name is the one that the member first had.
+    pub(super) fn remove_anonymous(&self, id: ConnectionId, room: &str) {
         let (room, name) = (RoomId::from(room), name_of(id));
         let frames = frame::text(br#"{"event":"error"}"#);
         if let Some(session) = self.engine.sessions.table().get(id) {
-            removal::put_out(&self.engine.sessions, &session, &room, &name, LeaveReason::NameTaken, &frames);
+            removal::remove_anonymous(
+                &self.engine.sessions,
+                &session,
+                &room,
+                &name,
+                LeaveReason::NameTaken,
+                &frames,
+            );
         }
     }
 
-    /// The time for all clients to come back is over.
+    /// The resume window of all sessions is over.
     pub(super) fn expire(&self) {
         while self.engine.sessions.expire_next(Duration::MAX) {}
     }
@@ -268,7 +275,7 @@ impl Client {
             name: &name,
             room: &room,
             body: &body,
-            wants: since.map(ReplayRequest::Since),
+            replay_request: since.map(ReplayRequest::Since),
             slow: SlowConsumer::default(),
         };
         let has_entered = matches!(self.attachment.enter(&command), Ok(Ok(())));
@@ -293,7 +300,7 @@ impl Client {
     /// Enters all rooms again that it is in.
     pub(super) fn enter_again(&self, since: Option<Position>) {
         for membership in self.attachment.memberships() {
-            let _ = self.attachment.come_back(
+            let _ = self.attachment.enter_again(
                 membership.room.id(),
                 since.map(ReplayRequest::Since),
                 SlowConsumer::default(),

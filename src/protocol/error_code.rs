@@ -29,7 +29,7 @@ pub enum ErrorCode {
     TooBig,
     /// `reserved_event`: only the server or the host sends this event.
     ReservedEvent,
-    /// `not_entered`: the client is not in the room, or in none, and has to enter it first.
+    /// `not_entered`: the client is not in the room, or in no room, and has to enter one first.
     NotEntered,
     /// `bad_name`: the name is empty, only white space, too long, or not a string, or it contains control
     /// characters or invisible characters.

@@ -1,4 +1,4 @@
-//! Picks the messages from a room's earlier frames.
+//! Selects the messages among a room's earlier frames.
 
 use std::collections::VecDeque;
 
@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::protocol::frame::{frame_len, payload};
 use crate::protocol::inbound::event_of;
 
-/// Copies the last `n` messages from these chunks of whole frames, in order. Enters and leaves are no messages. Also
-/// returns how many there are.
+/// Copies the last `n` messages from these chunks of whole frames, in order. Enters and leaves are not messages. Also
+/// returns the number of copied messages.
 pub(crate) fn last_messages(chunks: &[Bytes], n: usize) -> (Bytes, usize) {
     let mut last = VecDeque::new();
     for chunk in chunks.iter().rev() {

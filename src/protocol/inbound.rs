@@ -40,7 +40,7 @@ pub(crate) enum Inbound<'a> {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Publish<'a> {
     pub(crate) event: Cow<'a, str>,
-    /// The room that a `chat-rooms.v1` client names; to plain clients the key may mean something else.
+    /// The `roomId`. Used only for `chat-rooms.v1`, because plain clients may give the key another meaning.
     pub(crate) room: Option<RoomField<'a>>,
     pub(crate) body: Body<'a>,
     /// The `cid` of `chat-rooms.v1`, unparsed; to plain clients the key may mean something else.
@@ -169,8 +169,8 @@ impl<'a> Body<'a> {
         RoomFrame { plain: &self.text, v1, has_room, tail, member: None }
     }
 
-    /// The text for `chat-rooms.v1`, and whether it contains the room's id as this server writes it. Another `roomId` is
-    /// left out.
+    /// The text for `chat-rooms.v1`, and whether it contains the `roomId` exactly as this server writes it. Any other
+    /// `roomId` is left out.
     fn v1_in(&self, room: &RoomId) -> (Cow<'_, str>, bool) {
         match &self.room {
             None => (self.v1().into(), false),
@@ -206,8 +206,8 @@ impl<'a> Body<'a> {
         Some(members.body(keys))
     }
 
-    /// The same without what a `chat-rooms.v1` client wants to have of earlier frames: it is for the server only.
-    pub(crate) fn without_wishes(&self) -> Body<'static> {
+    /// The same without the keys `since` and `last` of `chat-rooms.v1`, which are for the server only.
+    pub(crate) fn without_replay_keys(&self) -> Body<'static> {
         self.change(&["since", "last"], "")
     }
 

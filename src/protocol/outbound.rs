@@ -42,7 +42,7 @@ pub(crate) struct RoomFrame<'a> {
     pub(crate) plain: &'a str,
     /// The same for `chat-rooms.v1`.
     pub(crate) v1: Cow<'a, str>,
-    /// Whether it contains the `roomId` already.
+    /// Whether the text already contains the `roomId`.
     pub(crate) has_room: bool,
     /// What follows, up to `"num":`.
     pub(crate) tail: &'a str,
@@ -62,7 +62,7 @@ pub(crate) fn room_key(room: &str) -> String {
     format!(r#","roomId":{}"#, quote(room))
 }
 
-/// What stands between a room frame's `member` and its `seq` in `chat-rooms.v1`: `,"roomId":ROOM,"seq":`.
+/// The text between the `member` and the `seq` of a room frame in `chat-rooms.v1`: `,"roomId":ROOM,"seq":`.
 pub(crate) fn room_and_seq(room: &str) -> Box<str> {
     format!(r#"{},"seq":"#, room_key(room)).into()
 }
@@ -171,8 +171,8 @@ pub(crate) fn no_auth(reason: &str) -> String {
     format!(r#"{{"event":"noAuth","message":{}}}"#, quote(reason))
 }
 
-/// `{"event":"error","code":CODE,"message":TEXT}`, in `chat-rooms.v1` with what it is about and the milliseconds after
-/// which the client may try again.
+/// `{"event":"error","code":CODE,"message":TEXT}`. In `chat-rooms.v1`, it also says what it is about, and after how
+/// many milliseconds the client may try again.
 pub(crate) fn error(code: &str, text: &str, about: About<'_>, retry: Option<u64>) -> String {
     let cid = match about {
         About::Nothing => String::new(),

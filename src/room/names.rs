@@ -62,7 +62,7 @@ impl NameRegistry {
         Ok(())
     }
 
-    /// The member that has a name, if it is anonymous.
+    /// The member that has this name, if it is anonymous.
     pub(crate) fn anonymous_holder(&self, name: &Name) -> Option<ConnectionId> {
         let holder = self.holders.get(&*self.key(name))?;
         holder.owner.is_none().then_some(holder.connection)

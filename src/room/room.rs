@@ -31,7 +31,7 @@ pub(crate) type Members<H> = Arc<Vec<Arc<Member<H>>>>;
 #[derive(Debug)]
 pub(crate) struct Room<H> {
     members: Members<H>,
-    /// The members' ids in the same order: to find one, no other member's memory is touched.
+    /// The members' ids in the same order, so that a search does not touch the members' memory.
     ids: Vec<ConnectionId>,
     /// Present if each name may be used only once in the room.
     names: Option<Box<NameRegistry>>,
@@ -90,7 +90,7 @@ impl<H> Room<H> {
         Ok(())
     }
 
-    /// The member that has a name, if it is anonymous and each name may be used only once.
+    /// The member that has this name, if it is anonymous and names are unique.
     pub(crate) fn anonymous_holder(&self, name: &Name) -> Option<ConnectionId> {
         self.names.as_ref()?.anonymous_holder(name)
     }
@@ -112,7 +112,7 @@ impl<H> Room<H> {
 
     /// Removes a member; `None` if it is not one.
     pub(crate) fn leave(&mut self, id: ConnectionId) -> Option<Arc<Member<H>>> {
-        // Most members that leave have entered lately.
+        // Searches from the end, because most members that leave have entered recently.
         let at = self.ids.iter().rposition(|member| *member == id)?;
         self.ids.remove(at);
         let member = self.members_mut().remove(at);

@@ -71,8 +71,8 @@ impl Attachment {
         self.sessions.close(&self.session, reason);
     }
 
-    /// Sets the client's user, which must be the same as before, if there was one. From now on, only that user can resume
-    /// the session.
+    /// Sets the client's user. If there was one before, it must be the same. From now on, only that user can resume the
+    /// session.
     pub(crate) fn set_user(&self, user: User) -> Result<(), Superseded> {
         self.sessions.set_user(&self.session, self.generation, user)
     }
@@ -83,12 +83,12 @@ impl Attachment {
         Ok(state.message_ids.as_ref().and_then(|ids| ids.seq_of(cid)))
     }
 
-    /// The membership in a room, even if the client is away from it.
+    /// The membership in a room, even if it is inactive.
     pub(crate) fn membership(&self, room: &str) -> Option<Arc<Membership>> {
         self.session.state_of(self.generation).ok()?.memberships.find(room).cloned()
     }
 
-    /// The membership in a room that the client is not away from. Without a room, that in the only one.
+    /// The active membership in a room or, if `room` is `None`, in the only room.
     pub(crate) fn active_membership(&self, room: Option<&str>) -> Option<Arc<Membership>> {
         self.session.state_of(self.generation).ok()?.memberships.active(room).cloned()
     }
@@ -106,31 +106,33 @@ impl Attachment {
         self.session.state_of(self.generation).is_ok_and(|state| !state.memberships.all().is_empty())
     }
 
-    /// Whether the client is in the room by a session that it has resumed, and has not entered the room again since.
-    pub(crate) fn is_away(&self, room: &str) -> bool {
-        self.session.state_of(self.generation).is_ok_and(|state| state.memberships.is_away(room))
+    /// Whether the client has a membership in the room from a resumed session, but has not entered the room again yet.
+    pub(crate) fn is_inactive(&self, room: &str) -> bool {
+        self.session.state_of(self.generation).is_ok_and(|state| state.memberships.is_inactive(room))
     }
 
-    /// Whether there is a room that the client is away from.
-    pub(crate) fn is_away_from_any(&self) -> bool {
-        self.session.state_of(self.generation).is_ok_and(|state| state.memberships.is_away_from_any())
+    /// Whether there is a room in which the client is inactive.
+    pub(crate) fn is_inactive_anywhere(&self) -> bool {
+        self.session.state_of(self.generation).is_ok_and(|state| state.memberships.is_inactive_anywhere())
     }
 
-    /// Enters a room; a plain client leaves the one that it is in.
+    /// Enters a room. A plain client leaves its previous room.
     pub(crate) fn enter(&self, enter: &EnterCommand<'_>) -> Result<Result<(), CantEnter>, Superseded> {
         let entered = self.sessions.memberships().enter(&self.session, self.generation, enter)?;
         Ok(entered.map(|entered| removal::check_closed(&self.sessions, &self.session, &entered.room)))
     }
 
-    /// Sends a member the room's position and the frames that it wants to have.
-    pub(crate) fn come_back(
+    /// Enters a room again. Sends the member the room's position and the requested frames.
+    pub(crate) fn enter_again(
         &self,
         room: &RoomId,
-        wants: Option<ReplayRequest>,
+        replay_request: Option<ReplayRequest>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
         let memberships = self.sessions.memberships();
-        if let Some(back) = memberships.come_back(&self.session, self.generation, room, wants, slow)? {
+        if let Some(back) =
+            memberships.enter_again(&self.session, self.generation, room, replay_request, slow)?
+        {
             removal::check_closed(&self.sessions, &self.session, &back.room);
         }
         Ok(())
@@ -141,7 +143,8 @@ impl Attachment {
         self.sessions.memberships().repeat_enter(&self.session, self.generation, body, slow)
     }
 
-    /// Publishes a message; `None` if the client is not in this room or, without a room, not in exactly one.
+    /// Publishes a message. Returns `None` if the client is not in `room` or, if `room` is `None`, not in exactly one
+    /// room.
     pub(crate) fn publish(
         &self,
         room: Option<&str>,
@@ -151,7 +154,7 @@ impl Attachment {
         self.sessions.memberships().publish(&self.session, self.generation, room, body, cid)
     }
 
-    /// Sends a transient frame. Returns whether the client is in this room or, without a room, in exactly one.
+    /// Sends a transient frame. Returns whether the client is in `room` or, if `room` is `None`, in exactly one room.
     pub(crate) fn send_transient(
         &self,
         room: Option<&str>,
@@ -182,7 +185,7 @@ impl Attachment {
     }
 
     /// Resumes the session that one of these tokens belongs to, if there is one that can be resumed. The other tokens
-    /// belong to other connections of the same client: those end.
+    /// belong to other connections of the same client, which end.
     pub(crate) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, Superseded> {
         let mut has_resumed = false;
         for token in tokens {

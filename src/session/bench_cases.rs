@@ -80,7 +80,7 @@ pub fn resume() -> impl FnMut() {
     runtime.block_on(async {
         let (name, room) = (Name::parse("Ann", MaxLen::ANY).expect("a good name"), RoomId::from("lobby"));
         let slow = SlowConsumer::Close;
-        let command = EnterCommand { name: &name, room: &room, body: &body, wants: None, slow };
+        let command = EnterCommand { name: &name, room: &room, body: &body, replay_request: None, slow };
         let entered = attachment.enter(&command).expect("it is attached");
         entered.expect("the room takes everybody");
         for _ in 0..FRAMES {
@@ -93,9 +93,9 @@ pub fn resume() -> impl FnMut() {
     });
     let membership = attachment.active_membership(None).expect("it has entered");
     let handle: Handle = attachment.session().clone();
-    let now = rooms.come_back(&membership.room, &handle, None);
+    let now = rooms.enter_again(&membership.room, &handle, None);
     let since = ReplayRequest::Since(Position { epoch: now.epoch, seq: now.seq - FRAMES as u64 });
-    let replay = rooms.come_back(&membership.room, &handle, Some(since)).replay;
+    let replay = rooms.enter_again(&membership.room, &handle, Some(since)).replay;
     assert_eq!(replay.map(|replay| (replay.is_complete, replay.chunks.len())), Some((true, FRAMES)));
 
     let mut attached = Some(attachment);
@@ -108,7 +108,7 @@ pub fn resume() -> impl FnMut() {
         let old = std::mem::replace(&mut token, new_token());
         let mut attachment = connect(token);
         assert_eq!(attachment.resume(&[old]), Ok(true));
-        assert_eq!(attachment.come_back(membership.room.id(), Some(since), SlowConsumer::Close), Ok(()));
+        assert_eq!(attachment.enter_again(membership.room.id(), Some(since), SlowConsumer::Close), Ok(()));
         attached = Some(attachment);
     }
 }

@@ -3,9 +3,9 @@
 //! They are queued under the session's lock and called outside of it. Two tasks may work on a session: that of a
 //! connection that was replaced, and that of its successor. Whichever finds callbacks calls them, one at a time.
 //!
-//! The first and the last callback of a user's session may concern its other sessions too. They are called only if it
-//! is the user's first or last session. While one of them is being called, the callbacks of the user's next sessions
-//! wait, and the task that has called it goes on with those.
+//! The first callback of a user's session, `online`, is called only if it is the user's first session. The last one,
+//! `offline`, is called only if it is the user's last session. While a task calls one of them, the callbacks of the
+//! user's other new sessions wait. The same task calls them afterwards.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ pub(super) struct Callbacks {
 }
 
 pub(super) enum Callback {
-    /// The session is one of its user from now on. Called if it is the first.
+    /// The session belongs to its user from now on. Called only if it is the user's first session.
     Online(UserOnline),
     Entered(Entered),
     Left(Left),
-    /// The session has ended. Called if it was the user's last.
+    /// The session has ended. Called only if it was the user's last session.
     Offline(UserOffline),
 }
 
@@ -35,8 +35,8 @@ impl Callbacks {
         self.queue.push_back(callback);
     }
 
-    /// The next callback, if no other task is calling one, and if it need not wait for one of the same user. The caller
-    /// must call [`Callbacks::finish`] afterwards.
+    /// The next callback. `None` if another task is calling one, or if it must wait for a callback of the same user.
+    /// The caller must call [`Callbacks::finish`] afterwards.
     fn begin(&mut self, session: &Arc<Session>, users: &Users) -> Option<Callback> {
         while !self.is_running {
             let announcement = match self.queue.front()? {
@@ -86,8 +86,8 @@ impl Callback {
     }
 }
 
-/// Calls the callbacks of a session, unless another task is calling them. Sessions whose callbacks have waited for
-/// these are added to `waiting`; the caller must go on with them.
+/// Calls the callbacks of a session, unless another task is calling them. Adds the sessions that have waited for these
+/// callbacks to `waiting`. The caller must call their callbacks next.
 ///
 /// # Errors
 /// If one of them panicked. The others have been called all the same.

@@ -6,13 +6,13 @@ use crate::session::session::Membership;
 
 /// At most one for a plain client.
 ///
-/// After a session was resumed, its client has to enter each room again. Until then it is away: it gets no frames of the
-/// room and can't publish there, because the policy has yet to be asked.
+/// After a session was resumed, its client must enter each room again. Until then, the membership is inactive: the
+/// client gets no frames of the room and cannot publish there, because the policy has not been asked yet.
 #[derive(Default)]
 pub(super) struct MembershipList {
     all: Vec<Arc<Membership>>,
-    /// The client is away from this many of them, the first ones.
-    away: usize,
+    /// This many memberships are inactive. They come first.
+    inactive: usize,
 }
 
 impl MembershipList {
@@ -24,26 +24,26 @@ impl MembershipList {
         self.all.iter().find(|membership| membership.room.id().as_str() == room)
     }
 
-    /// The membership in a room that the client is not away from. Without a room, that in the only one.
+    /// The active membership in a room or, if `room` is `None`, in the only room.
     pub(super) fn active(&self, room: Option<&str>) -> Option<&Arc<Membership>> {
-        match (room, &self.all[self.away..]) {
-            (None, [only]) if self.away == 0 => Some(only),
+        match (room, &self.all[self.inactive..]) {
+            (None, [only]) if self.inactive == 0 => Some(only),
             (None, _) => None,
             (Some(room), active) => active.iter().find(|membership| membership.room.id().as_str() == room),
         }
     }
 
-    pub(super) fn is_away(&self, room: &str) -> bool {
-        self.all[..self.away].iter().any(|membership| membership.room.id().as_str() == room)
+    pub(super) fn is_inactive(&self, room: &str) -> bool {
+        self.all[..self.inactive].iter().any(|membership| membership.room.id().as_str() == room)
     }
 
-    pub(super) fn is_away_from_any(&self) -> bool {
-        self.away > 0
+    pub(super) fn is_inactive_anywhere(&self) -> bool {
+        self.inactive > 0
     }
 
     pub(super) fn add(&mut self, membership: Arc<Membership>) {
         if self.all.is_empty() {
-            // Most clients are in one room only.
+            // Saves memory, because most clients are in one room only.
             self.all = Vec::with_capacity(1);
         }
         self.all.push(membership);
@@ -51,19 +51,19 @@ impl MembershipList {
 
     pub(super) fn remove(&mut self, room: &str) -> Option<Arc<Membership>> {
         let at = self.all.iter().position(|membership| membership.room.id().as_str() == room)?;
-        if at < self.away {
-            self.away -= 1;
+        if at < self.inactive {
+            self.inactive -= 1;
         }
         Some(self.all.remove(at))
     }
 
-    /// The session has been resumed.
-    pub(super) fn set_away(&mut self) {
-        self.away = self.all.len();
+    /// Called when the session has been resumed.
+    pub(super) fn set_all_inactive(&mut self) {
+        self.inactive = self.all.len();
     }
 
-    /// The client has entered a room again that it was away from.
-    pub(super) fn set_back(&mut self, room: &str) {
+    /// Called when the client has entered a room again.
+    pub(super) fn set_active(&mut self, room: &str) {
         if let Some(membership) = self.remove(room) {
             self.add(membership);
         }

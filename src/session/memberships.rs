@@ -1,4 +1,4 @@
-//! What a session does in its rooms: it enters, publishes, comes back and leaves.
+//! The operations of a session on its rooms: enter, enter again, publish and leave.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::SlowConsumer;
 use crate::context::Context;
 use crate::delivery::{
-    Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest, Rooms, Standpoint,
+    EnterOutcome, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest, Rooms,
 };
 use crate::hooks::events::{Entered, Left};
 use crate::ids::{Name, RoomId};
@@ -26,8 +26,8 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) name: &'a Name,
     pub(crate) room: &'a RoomId,
     pub(crate) body: &'a Body<'a>,
-    /// The frames that it wants to have from before its enter, and may have.
-    pub(crate) wants: Option<ReplayRequest>,
+    /// The requested frames from before the enter, as far as the policy allows them.
+    pub(crate) replay_request: Option<ReplayRequest>,
     /// What happens if it reads the room too slowly.
     pub(crate) slow: SlowConsumer,
 }
@@ -36,14 +36,14 @@ pub(crate) struct EnterCommand<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CantEnter {
     Refused(Refused),
-    /// It is in as many rooms as it may be.
+    /// The client is already in as many rooms as it may be.
     TooManyMemberships,
 }
 
 pub(super) struct Memberships {
     context: Arc<Context>,
     rooms: Arc<Rooms>,
-    /// Whether the host wants to be told of enters and leaves.
+    /// Whether the host has an events hook.
     has_events: bool,
 }
 
@@ -52,7 +52,7 @@ impl Memberships {
         Memberships { context, rooms, has_events }
     }
 
-    /// Enters a room; a plain client leaves the one that it is in. If the client can't enter, it stays where it is.
+    /// Enters a room. A plain client leaves its previous room. If the client can't enter, nothing changes.
     pub(super) fn enter(
         &self,
         session: &Arc<Session>,
@@ -66,7 +66,7 @@ impl Memberships {
             name: enter.name.clone(),
             owner: state.user.clone(),
             handle,
-            wants: enter.wants,
+            replay_request: enter.replay_request,
         };
         let tail = outbound::name_and_num(enter.name.as_str());
         let frame = enter.body.frame(&tail, session.id(), enter.room);
@@ -85,16 +85,16 @@ impl Memberships {
             }
             Some(old) => self.rooms.change(entrant, enter.room, &frame, &old.room, &old.name),
         };
-        let (mut standpoint, left) = match entered {
+        let (mut outcome, left) = match entered {
             Ok(entered) => entered,
             Err(refused) => return Ok(Err(CantEnter::Refused(refused))),
         };
         let start = match &old {
             Some(old) if old.room.id() == enter.room => old.start,
-            _ => Position { epoch: standpoint.epoch, seq: standpoint.seq },
+            _ => Position { epoch: outcome.epoch, seq: outcome.seq },
         };
         let membership =
-            Arc::new(Membership { room: standpoint.room.clone(), name: enter.name.clone(), tail, start });
+            Arc::new(Membership { room: outcome.room.clone(), name: enter.name.clone(), tail, start });
         if let Some(old) = old {
             state.memberships.remove(old.room.id().as_str());
             let is_same = old.room.id() == enter.room;
@@ -104,28 +104,29 @@ impl Memberships {
         }
         state.memberships.add(membership.clone());
         self.context.counters.entered.add(1);
-        self.queue_entered(session, &mut state, &membership, standpoint.num);
-        let frame = entered_frame(session, &mut standpoint, &membership, enter.wants, false);
-        answer(session, generation, standpoint, frame, true, enter.slow);
+        self.queue_entered(session, &mut state, &membership, outcome.num);
+        let frame = entered_frame(session, &mut outcome, &membership, enter.replay_request, false);
+        answer(session, generation, outcome, frame, true, enter.slow);
         Ok(Ok(membership))
     }
 
-    /// Lets a member return, or ask again for the frames that it has missed. The other members do not notice.
-    pub(super) fn come_back(
+    /// Enters a room again that the client is already in, and sends it the requested frames. The other members do not
+    /// notice.
+    pub(super) fn enter_again(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         room: &RoomId,
-        wants: Option<ReplayRequest>,
+        replay_request: Option<ReplayRequest>,
         slow: SlowConsumer,
     ) -> Result<Option<Arc<Membership>>, Superseded> {
         let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.find(room.as_str()).cloned() else { return Ok(None) };
-        state.memberships.set_back(room.as_str());
+        state.memberships.set_active(room.as_str());
         let handle: Handle = session.clone();
-        let mut standpoint = self.rooms.come_back(&membership.room, &handle, wants);
-        let frame = entered_frame(session, &mut standpoint, &membership, wants, true);
-        answer(session, generation, standpoint, frame, false, slow);
+        let mut outcome = self.rooms.enter_again(&membership.room, &handle, replay_request);
+        let frame = entered_frame(session, &mut outcome, &membership, replay_request, true);
+        answer(session, generation, outcome, frame, false, slow);
         Ok(Some(membership))
     }
 
@@ -140,14 +141,14 @@ impl Memberships {
         let state = session.state_of(generation)?;
         let Some(membership) = state.memberships.active(None) else { return Ok(()) };
         let handle: Handle = session.clone();
-        let standpoint = self.rooms.come_back(&membership.room, &handle, None);
-        let text = format!("{}{}{}}}", body.as_str(), membership.tail, standpoint.num);
-        answer(session, generation, standpoint, Some(frame::text(text.as_bytes())), false, slow);
+        let outcome = self.rooms.enter_again(&membership.room, &handle, None);
+        let text = format!("{}{}{}}}", body.as_str(), membership.tail, outcome.num);
+        answer(session, generation, outcome, Some(frame::text(text.as_bytes())), false, slow);
         Ok(())
     }
 
-    /// Publishes a member's message, once for each id. `None` if it is not in this room or, without a room, not in
-    /// exactly one.
+    /// Publishes a member's message, once for each id. Returns `None` if the member is not in `room` or, if `room` is
+    /// `None`, not in exactly one room.
     pub(super) fn publish(
         &self,
         session: &Arc<Session>,
@@ -171,7 +172,8 @@ impl Memberships {
         }))
     }
 
-    /// Sends a member's transient frame. Returns whether the member is in this room or, without a room, in exactly one.
+    /// Sends a member's transient frame. Returns whether the member is in `room` or, if `room` is `None`, in exactly
+    /// one room.
     pub(super) fn send_transient(
         &self,
         session: &Session,
@@ -265,51 +267,51 @@ impl Memberships {
     }
 }
 
-/// The answer to an enter, for clients that expect one. Leaves only the messages that the client wants in the history.
+/// The answer to an enter, for clients that expect one. Reduces the history to the requested messages.
 fn entered_frame(
     session: &Session,
-    standpoint: &mut Standpoint,
+    outcome: &mut EnterOutcome,
     membership: &Membership,
-    wants: Option<ReplayRequest>,
+    replay_request: Option<ReplayRequest>,
     is_resumed: bool,
 ) -> Option<Bytes> {
     let Subprotocol::V1 = session.subprotocol() else { return None };
-    let history = match wants {
-        Some(ReplayRequest::Last(n)) => Some(standpoint.replay.as_mut().map_or(0, |replay| {
+    let history = match replay_request {
+        Some(ReplayRequest::Last(n)) => Some(outcome.replay.as_mut().map_or(0, |replay| {
             let (messages, len) = history::last_messages(&replay.history, n);
             replay.history = if len > 0 { vec![messages] } else { Vec::new() };
             len
         })),
         _ => None,
     };
-    let replay = standpoint.replay.as_ref();
+    let replay = outcome.replay.as_ref();
     let frame = EnteredFrame {
         room: membership.room.id().as_str(),
         name: membership.name.as_str(),
         member: session.id(),
-        epoch: standpoint.epoch,
-        seq: standpoint.seq,
-        num: standpoint.num,
+        epoch: outcome.epoch,
+        seq: outcome.seq,
+        num: outcome.num,
         resumed: is_resumed,
         recovered: replay.is_some_and(|replay| replay.is_complete),
-        replayed: replay.map_or(0, |replay| standpoint.seq - replay.start),
+        replayed: replay.map_or(0, |replay| outcome.seq - replay.start),
         history,
     };
     Some(frame::text(frame.encode().as_bytes()))
 }
 
-/// Sends a client the answer to its enter and the frames that it has missed; then the room's frames follow. The caller
-/// holds the state's lock, so that a client that is removed from the room meanwhile is told so afterwards.
+/// Sends a client the answer to its enter and the missed frames. The room's next frames follow. The caller holds the
+/// state's lock, so the notice of a removal from the room always follows the answer.
 fn answer(
     session: &Session,
     generation: Generation,
-    standpoint: Standpoint,
+    outcome: EnterOutcome,
     frame: Option<Bytes>,
     is_new: bool,
     slow: SlowConsumer,
 ) {
-    let start = standpoint.start();
-    let Standpoint { room, before, replay, .. } = standpoint;
+    let start = outcome.start();
+    let EnterOutcome { room, before, replay, .. } = outcome;
     let _ = session.with_socket_of(generation, |socket| {
         socket.answer_enter(&room, Answer { before, frame, replay, start, is_new, slow });
     });

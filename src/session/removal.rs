@@ -13,9 +13,9 @@ use crate::session::session::{Phase, Session, State};
 use crate::session::sessions::Sessions;
 use crate::sync::MutexGuard;
 
-/// Removes an anonymous member from a room in favour of the user whose name it has. Its connection stays, and gets
-/// these frames. It may have left, changed its name, or authenticated meanwhile; then it stays.
-pub(crate) fn put_out(
+/// Removes an anonymous member from a room, because the user whose name it has enters. Its connection stays open, and
+/// gets these frames. Does nothing if the member has left, changed its name, or authenticated meanwhile.
+pub(crate) fn remove_anonymous(
     sessions: &Sessions,
     session: &Arc<Session>,
     room: &RoomId,
@@ -34,22 +34,22 @@ pub(crate) fn put_out(
 }
 
 /// Removes a member from a room that was closed. The connection of a plain client is closed.
-pub(crate) fn expel(sessions: &Sessions, session: &Arc<Session>, room: &LiveRoom) {
+pub(crate) fn remove_from_closed(sessions: &Sessions, session: &Arc<Session>, room: &LiveRoom) {
     if session.subprotocol() == Subprotocol::Plain {
         sessions.close(session, LeaveReason::RoomClosed);
         return;
     }
     let left = outbound::left(room.id().as_str(), Some(("room_closed", "the room was closed")));
     let state = session.state();
-    // It may be in a new room with the same id by now.
+    // The client may already be in a new room with the same id.
     if state.memberships.all().iter().any(|membership| std::ptr::eq(&*membership.room, room)) {
         let frames = frame::text(left.as_bytes());
         remove_locked(sessions, session, state, room.id(), LeaveReason::RoomClosed, &frames);
     }
 }
 
-/// Removes a member from a room. Its connection gets these frames, before the member can enter again. A session
-/// without a connection ends if there is nothing else to come back to.
+/// Removes a member from a room. Its connection gets these frames before the member can enter again. A session without
+/// a connection ends if nothing else makes it worth resuming.
 fn remove_locked(
     sessions: &Sessions,
     session: &Arc<Session>,
@@ -66,13 +66,14 @@ fn remove_locked(
     sessions.after_end(session, absence);
 }
 
-/// Tells a client if its room was closed while it was entering, because nothing else does.
+/// Removes a client from a room that was closed while the client was entering: closing has only removed the members
+/// that were in the room before.
 pub(super) fn check_closed(sessions: &Sessions, session: &Arc<Session>, room: &LiveRoom) {
     if !sessions.rooms().is_closed(room) {
         return;
     }
     match sessions.admission().is_closing() {
         true => drop(sessions.close(session, LeaveReason::Shutdown)),
-        false => expel(sessions, session, room),
+        false => remove_from_closed(sessions, session, room),
     }
 }

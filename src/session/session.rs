@@ -44,7 +44,7 @@ pub(crate) struct Membership {
     pub(crate) name: Name,
     /// The tail that is appended to each of the member's frames.
     pub(crate) tail: Box<str>,
-    /// The room's position before the member's first enter. It has had, or could have had, all frames since.
+    /// The room's position before the member's first enter. The member may receive all frames since then.
     pub(crate) start: Position,
 }
 
@@ -106,7 +106,7 @@ pub(super) struct Absence {
 /// The current connection's socket.
 struct Slot {
     generation: Generation,
-    /// Not boxed, for each frame of the room is written to it.
+    /// Not boxed, because each frame of the room is written to it.
     socket: Option<Socket>,
     /// Sockets of connections that were replaced, until their own tasks close them.
     replaced: Vec<(Generation, Box<Socket>)>,
@@ -156,8 +156,8 @@ impl Session {
         self.state().memberships.all().to_vec()
     }
 
-    /// Writes frames that are for this client only. If they concern a room, they follow those of the room. Returns
-    /// whether there is a connection.
+    /// Writes frames that are for this client only. If they concern a room, they are in order with the room's frames.
+    /// Returns whether there is a connection.
     pub(crate) fn send(&self, room: Option<RoomKey<'_>>, frames: &Bytes) -> bool {
         self.with_socket(|socket| {
             socket.send(room, frames);
@@ -236,7 +236,7 @@ impl Session {
 }
 
 impl State {
-    /// Whether there is anything to come back to: a room, or a user that stays online meanwhile.
+    /// Whether the session has something to resume: a room, or a user that stays online meanwhile.
     pub(super) fn is_worth_resuming(&self) -> bool {
         !self.memberships.all().is_empty() || self.user.is_some()
     }

@@ -134,8 +134,8 @@ impl Sessions {
         }
     }
 
-    /// Sets the client's user, which must be the same as before, if there was one. From now on, only that user can resume
-    /// the session.
+    /// Sets the client's user. If there was one before, it must be the same. From now on, only that user can resume the
+    /// session.
     pub(super) fn set_user(
         &self,
         session: &Arc<Session>,
@@ -153,7 +153,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// The session is one of its user from now on.
+    /// Adds the session to its user's sessions.
     fn begin_of_user(&self, session: &Arc<Session>, state: &mut State, user: Arc<User>) {
         self.users.add(user.id(), session);
         if self.events.is_some() {
@@ -261,7 +261,7 @@ impl Sessions {
             self.table.remove_deadline(absence.deadline, session.id());
         }
         state.generation = state.generation.wrapping_add(1);
-        state.memberships.set_away();
+        state.memberships.set_all_inactive();
         state.token = new.token;
         state.peer = new.peer.or(state.peer);
         state.user = new.user.or(state.user.take());
@@ -306,13 +306,13 @@ impl Sessions {
         Ok(())
     }
 
-    /// Calls the host's callbacks that are queued for a session, and those of other sessions that have waited for them.
+    /// Calls the queued callbacks of a session, and those of other sessions that have waited for them.
     ///
     /// # Errors
-    /// If one of the session's own panicked. In that case the session's connection has been told to end.
+    /// If one of the session's own callbacks panicked. In that case the session's connection has been told to end.
     pub(crate) fn run_callbacks(&self, session: &Arc<Session>) -> Result<(), Panicked> {
         let Some(events) = self.events() else { return Ok(()) };
-        // The task that queued them may have ended meanwhile.
+        // Their own connection's task may have ended meanwhile.
         let _token = self.admission.hold_shutdown();
         let mut waiting = Vec::new();
         let run = |session: &Arc<Session>, waiting: &mut Vec<_>| {

@@ -1,4 +1,4 @@
-//! The sessions of each user, and what the host was told of the user. Sessions of anonymous clients are not here.
+//! The sessions of each user, and whether the host was told that the user is online. Anonymous sessions are not here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -22,25 +22,25 @@ type Shard = HashMap<Box<str>, Presence>;
 #[derive(Default)]
 struct Presence {
     sessions: BTreeMap<ConnectionId, Arc<Session>>,
-    /// Sessions whose begin was announced, and whose end was not. The host may still have to be told of the rooms
-    /// that a session has left when it ended, so it can be here for longer than in `sessions`.
+    /// The number of sessions whose begin was announced, but not their end. A session that has ended still counts until
+    /// its `left` callbacks have been called.
     announced: usize,
     /// Whether the last call was `online`.
     is_online: bool,
     /// Whether a task is calling `online` or `offline`.
     is_calling: bool,
-    /// Sessions that wait for that call: they began meanwhile, and no other callback of theirs may overtake it.
+    /// Sessions that began during that call. Their callbacks wait until it has returned.
     waiting: Vec<Arc<Session>>,
 }
 
-/// What the host has to be told when a session begins or ends.
+/// What to do when a session's begin or end is next in its queue of callbacks.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Announcement {
-    /// The callback is to be called, and [`Users::called`] afterwards.
+    /// Call the callback, and then [`Users::called`].
     Call,
-    /// Nothing.
+    /// Do not call the callback.
     Skip,
-    /// It depends on a callback that is being called. [`Users::called`] returns the session when it is over.
+    /// Wait for another callback of the user. [`Users::called`] returns the session when that callback has returned.
     Wait,
 }
 
@@ -52,13 +52,13 @@ impl Default for Users {
 }
 
 impl Users {
-    /// A session of the user begins, or its client has authenticated.
+    /// Adds a session, when it begins or its client has authenticated.
     pub(super) fn add(&self, user: &str, session: &Arc<Session>) {
         let mut shard = self.shard(user);
         shard.entry(user.into()).or_default().sessions.insert(session.id(), session.clone());
     }
 
-    /// A session of the user has ended.
+    /// Removes a session that has ended.
     pub(super) fn remove(&self, user: &str, session: ConnectionId) {
         let mut shard = self.shard(user);
         let Some(presence) = shard.get_mut(user) else { return };
@@ -77,8 +77,8 @@ impl Users {
         self.shard(user).get(user).is_some_and(|presence| !presence.sessions.is_empty())
     }
 
-    /// The host is about to be told of a session's begin. It is not told of the enters that follow before it has been
-    /// told that the user is online.
+    /// Called before a session's first callback. Its next callbacks are not called before the host knows that the user
+    /// is online.
     pub(super) fn announce_begin(&self, user: &str, session: &Arc<Session>) -> Announcement {
         let mut shard = self.shard(user);
         let presence = shard.entry(user.into()).or_default();
@@ -94,8 +94,8 @@ impl Users {
         Announcement::Call
     }
 
-    /// The host has been told of everything in a session that has ended, and of its begin. The user is offline if it
-    /// has no other session.
+    /// Called when all other callbacks of an ended session have been called. The user is offline if it has no other
+    /// session.
     pub(super) fn announce_end(&self, user: &str) -> Announcement {
         let mut shard = self.shard(user);
         let Some(presence) = shard.get_mut(user) else { return Announcement::Skip };
@@ -107,7 +107,7 @@ impl Users {
         Announcement::Call
     }
 
-    /// The callback has returned. Returns the sessions that have waited for it.
+    /// Called when `online` or `offline` has returned. Returns the sessions that have waited for it.
     pub(super) fn called(&self, user: &str) -> Vec<Arc<Session>> {
         let mut shard = self.shard(user);
         let Some(presence) = shard.get_mut(user) else { return Vec::new() };
@@ -126,7 +126,7 @@ impl Users {
         self.shards.iter().flat_map(in_shard).collect()
     }
 
-    /// How many users something is known of.
+    /// The number of users in the table.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
@@ -137,13 +137,13 @@ impl Users {
     }
 }
 
-/// Forgets a user that has no session, once the host knows.
+/// Removes a user that has no session, once the host was told that it is offline.
 fn forget_if_gone(shard: &mut Shard, user: &str) {
     let Some(presence) = shard.get(user) else { return };
     let Presence { sessions, announced, is_online, is_calling, waiting: _ } = presence;
     if sessions.is_empty() && *announced == 0 && !is_online && !is_calling {
         shard.remove(user);
-        // After a rush, the memory is given back as well.
+        // Frees memory after many users were online at once.
         if shard.len() < shard.capacity() / 4 {
             let keep = shard.len() * 2;
             shard.shrink_to(keep);
@@ -205,11 +205,11 @@ mod tests {
         assert_eq!(ids(&users.called("u")), [1]);
         users.remove("u", first.id());
         assert_eq!(users.announce_end("u"), Announcement::Skip);
-        // It ends before its begin is announced.
+        // The session ends before its begin is announced.
         users.remove("u", second.id());
         assert_eq!(users.announce_begin("u", &second), Announcement::Skip);
         assert_eq!(users.announce_end("u"), Announcement::Call);
-        // While the host is told that the user is offline, it comes back.
+        // The user has a new session while `offline` is being called.
         users.add("u", &first);
         assert_eq!(users.announce_begin("u", &first), Announcement::Wait);
         assert_eq!(ids(&users.called("u")), [0]);

@@ -91,7 +91,7 @@ impl Outlet {
         if self.queue.is_empty() { self.write_now(frames) } else { 0 }
     }
 
-    /// Writes whole frames, and drops those that the I/O does not accept. Returns how many.
+    /// Writes whole frames, and drops those that the I/O does not accept. Returns the number of dropped frames.
     pub(super) fn write_or_drop(&mut self, frames: &[u8]) -> u64 {
         if frames.is_empty() {
             return 0;
@@ -100,7 +100,7 @@ impl Outlet {
         while end < written {
             end += frame_len(&frames[end..]);
         }
-        // A frame that was begun has to be finished.
+        // A partly written frame has to be finished.
         self.queue.push_control(&frames[written..end]);
         while end < frames.len() {
             end += frame_len(&frames[end..]);

@@ -20,9 +20,9 @@ pub(crate) use crate::socket::send_queue::size::Size;
 /// # Order
 ///
 /// Data waits in lanes: one for each room, and one for the frames that concern no room. Frames in the same lane keep
-/// their order. Lanes are served in turn, each until 16 KiB of whole frames were written, so that a room with much to
-/// say delays the others only for a moment; frames in different lanes have no order. Control frames (heartbeat, pong,
-/// close) overtake data. Nothing is written inside of a frame that has been written in part.
+/// their order; frames in different lanes have no order. Lanes are served in turn, each until 16 KiB of whole frames
+/// were written, so that a busy room delays the others only briefly. Control frames (heartbeat, pong, close) overtake
+/// data. A partly written frame is always finished first.
 ///
 /// # Bounds
 ///
@@ -36,16 +36,16 @@ pub(crate) use crate::socket::send_queue::size::Size;
 /// - `Close`, and frames that are for this client only: all rooms with `DropOldest` and `Latest` make room for them. If
 ///   this is not enough, the push fails.
 ///
-/// The fullest lanes lose frames first: a busy room does not cost a quiet one its frames. Frames that wait and whose
-/// room has `Close` or `DropNewest` are never dropped.
+/// The fullest lanes lose frames first, so that a busy room does not cost a quiet one its frames. Waiting frames of
+/// rooms with `Close` or `DropNewest` are never dropped.
 ///
 /// # Memory
 ///
 /// A piece shares the memory of the buffer that it was cut from, and keeps all of it alive. Only the first piece of a
-/// lane, which was written in part, is shorter than its buffer. All lanes advance at the same rate, so few large
-/// buffers are nearly written at the same time. With one lane, the send queue holds no more than its bounds, one batch
-/// of the room, and the replay, which the room's replay buffer bounds. A client that asks for replay after replay
-/// without reading them is recognized by [`SendQueue::replay_bytes`].
+/// lane, which may be partly written, is shorter than its buffer. All lanes advance at the same rate, so only a few
+/// large buffers are almost written at the same time. With one lane, the send queue holds no more than its bounds, one
+/// batch of the room, and the replay, which the room's replay buffer bounds. [`SendQueue::replay_bytes`] reveals a
+/// client that requests replays without reading them.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     control: Vec<u8>,
@@ -60,7 +60,7 @@ impl SendQueue {
         self.control.is_empty() && self.data.is_none()
     }
 
-    /// What waits, except for control frames and replays.
+    /// The size of the waiting frames, except for control frames and replays.
     pub(crate) fn size(&self) -> Size {
         self.data.as_ref().map_or(Size::default(), |lanes| lanes.size())
     }
@@ -89,7 +89,7 @@ impl SendQueue {
         debug_assert!(written < frames.len() && (written == 0 || self.is_empty()));
         let (rest, count) = cut(&frames, written);
         let Some(lanes) = &mut self.data else {
-            // A client that has kept up so far gets a whole burst. A room gathers no more in one batch than the
+            // A client that has kept up so far may queue a whole burst. A room gathers no more in one batch than the
             // queue may hold.
             self.data = Some(Box::new(Lanes::new(lane, kind, frames.slice(written..), rest, count)));
             return Ok(0);

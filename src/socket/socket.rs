@@ -29,7 +29,8 @@ const MAX_INBOX: usize = 16;
 /// This many frames that are not messages are read before they count against the rate limits.
 const MAX_OTHERS: u32 = 64;
 
-/// A send queue that is fuller than this fraction of its bounds holds back the room's senders, until it is half as full.
+/// A send queue that is fuller than this fraction of its bounds holds back the room's senders, until it is half as
+/// full.
 const BEHIND: usize = 4;
 
 /// A client in several rooms that makes progress may have this many times as much in its send queue. It shares most of
@@ -51,14 +52,13 @@ pub(crate) struct Socket {
     /// The bytes that the client sends can't be parsed any more.
     is_unreadable: bool,
     liveness: Liveness,
-    /// How much longer the room's senders may be held back for this client. Present once its socket has not accepted
-    /// everything.
+    /// How much longer senders may be held back for this client. Present once its socket has not accepted all bytes.
     hold_budget: Option<Box<HoldBudget>>,
 }
 
 /// What a client gets when it has entered a room.
 pub(crate) struct Answer {
-    /// What was on its way to the client when it entered again.
+    /// Undelivered frames when the client entered again.
     pub(crate) before: Vec<Batch>,
     /// The answer itself, if there is one in this subprotocol.
     pub(crate) frame: Option<Bytes>,
@@ -132,8 +132,8 @@ impl Socket {
         self.outlet.wake();
     }
 
-    /// Subscribes this socket to the room's frames after this `seq`. If it is subscribed to the room already, it goes on
-    /// after those that it has had, and returns true. The frames wait until [`Socket::answer_enter`].
+    /// Subscribes this socket to the room's frames after this `seq`, and returns false. If it is already subscribed,
+    /// keeps its position, and returns true. In both cases, frames wait until [`Socket::answer_enter`].
     pub(crate) fn subscribe(&mut self, room: &Arc<LiveRoom>, seq: u64) -> bool {
         let is_subscribed = self.subscriptions.find(room).map(Subscription::pause).is_some();
         if !is_subscribed {
@@ -150,8 +150,7 @@ impl Socket {
         self.subscriptions.clear();
     }
 
-    /// Writes what the room published before, the answer to an enter, the replay, and then what the room has published
-    /// since.
+    /// Writes undelivered frames, the answer to an enter, the replay, and then the frames that arrived meanwhile.
     pub(crate) fn answer_enter(&mut self, room: &LiveRoom, answer: Answer) {
         let Answer { before, frame, replay, start, is_new, slow } = answer;
         // A replay may be of any length, but a client that reads none of them gets no further one: each would keep
@@ -161,7 +160,7 @@ impl Socket {
         if has_more && self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
             return self.close(LeaveReason::Slow);
         }
-        let waiting = self.subscriptions.find(room).map(Subscription::go_on).unwrap_or_default();
+        let waiting = self.subscriptions.find(room).map(Subscription::unpause).unwrap_or_default();
         self.deliver_all(room, &before);
         if let Some(subscription) = self.subscriptions.find(room) {
             subscription.restart(start, is_new);
@@ -307,8 +306,8 @@ impl Socket {
         }
     }
 
-    /// Writes the first frames of a room. The very first is the member's own enter: it, and for plain clients a heartbeat,
-    /// go out in one write, and must not be lost, no matter how slow the client is.
+    /// Writes the first frames of a room. The first one is the member's own enter. It is written together with a
+    /// heartbeat for plain clients, and must not be dropped, no matter how slow the client is.
     #[cold]
     fn write_first(&mut self, room: &LiveRoom, frames: &[u8]) {
         if self.is_mute() {
@@ -332,7 +331,7 @@ impl Socket {
         }
     }
 
-    /// Writes the whole frames in `frames` from `skip` on, which may concern a room.
+    /// Writes whole frames, from `skip` on.
     #[inline]
     fn write(&mut self, kind: Kind, room: Option<&LiveRoom>, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
@@ -418,7 +417,7 @@ impl Socket {
         }
     }
 
-    /// Whether senders may be held back for this client if it is behind: it makes progress.
+    /// Whether the client's budget allows it to hold back senders.
     fn may_hold_senders(&mut self, now: Duration) -> bool {
         let (accepted, rate) = (self.outlet.accepted(), MinRate::new(&self.context.config.limits));
         let budget = self.hold_budget.get_or_insert_default();

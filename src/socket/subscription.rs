@@ -1,4 +1,4 @@
-//! The room that a socket is subscribed to, and how much of it the socket has had.
+//! The rooms that a socket is subscribed to, and its position in each.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ pub(super) struct Subscription {
     /// The `seq` of the latest frame that the socket has had.
     seq: u64,
     slow: SlowConsumer,
-    /// The next frame is the member's own enter.
+    /// Whether the next frame is the member's own enter.
     is_new: bool,
-    /// Batches that arrived before something that has to be written first.
+    /// Batches that wait, because something else has to be written first. `None` if the subscription is not paused.
     waiting: Option<Vec<Batch>>,
-    /// The room's senders are held back, because the client is behind.
+    /// Whether this client holds back the room's senders, because it is behind.
     holds_senders: bool,
 }
 
@@ -34,7 +34,7 @@ impl Subscriptions {
 
     pub(super) fn add(&mut self, subscription: Subscription) {
         if self.0.is_empty() {
-            // Most clients are in one room only.
+            // Saves memory, because most clients are in one room only.
             self.0 = Vec::with_capacity(1);
         }
         self.0.push(subscription);
@@ -52,7 +52,7 @@ impl Subscriptions {
         self.0 = Vec::new();
     }
 
-    /// Whether the senders of a room are held back for this client.
+    /// Whether this client holds back the senders of a room.
     pub(super) fn hold_senders(&self) -> bool {
         self.0.iter().any(|subscription| subscription.holds_senders)
     }
@@ -71,7 +71,7 @@ impl Subscriptions {
 }
 
 impl Subscription {
-    /// Subscribes to the room's frames after this `seq`. They wait until [`Subscription::go_on`].
+    /// Subscribes to the room's frames after this `seq`. They wait until [`Subscription::unpause`].
     pub(super) fn new(room: Arc<LiveRoom>, seq: u64) -> Subscription {
         let slow = SlowConsumer::default();
         Subscription { room, seq, slow, is_new: true, waiting: Some(Vec::new()), holds_senders: false }
@@ -90,7 +90,7 @@ impl Subscription {
         self.slow = slow;
     }
 
-    /// Holds back the room's senders for this client, or does so no longer.
+    /// Starts or stops holding back the room's senders for this client.
     pub(super) fn hold_senders(&mut self, hold: bool) {
         if hold == self.holds_senders {
             return;
@@ -104,8 +104,8 @@ impl Subscription {
         self.waiting.get_or_insert_default();
     }
 
-    /// Ends the wait, and returns the batches that have waited.
-    pub(super) fn go_on(&mut self) -> Vec<Batch> {
+    /// Ends the pause. Returns the batches that have waited.
+    pub(super) fn unpause(&mut self) -> Vec<Batch> {
         self.waiting.take().unwrap_or_default()
     }
 
@@ -134,7 +134,7 @@ impl Subscription {
         Some(frames)
     }
 
-    /// Whether the latest frame that the socket has had is the one with this `seq`.
+    /// Whether the socket's position is exactly this `seq`.
     pub(super) fn is_at(&self, seq: u64) -> bool {
         self.waiting.is_none() && self.seq == seq
     }
@@ -144,7 +144,7 @@ impl Subscription {
         self.waiting.get_or_insert_default().push(batch.clone());
     }
 
-    /// Whether the next frame is the member's own enter; says so once.
+    /// Whether the next frame is the member's own enter. Returns true only once.
     pub(super) fn take_is_new(&mut self) -> bool {
         std::mem::take(&mut self.is_new)
     }
@@ -156,8 +156,8 @@ impl Drop for Subscription {
     }
 }
 
-/// Where frames that concern a room, or none, wait. A plain client has one lane for everything: its frames do not say
-/// which room they are of, so none may overtake another.
+/// The lane of frames that concern a room, or no room. A plain client has one lane for everything: its frames do not
+/// name their room, so none may overtake another.
 pub(super) fn lane(room: Option<RoomKey<'_>>, subprotocol: Subprotocol, slow: SlowConsumer) -> Lane {
     match (room, subprotocol) {
         (Some(room), Subprotocol::V1) => {

@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// TCP is not boxed: it is what most connections use, and each frame of a room is written to many of them.
+/// TCP is not boxed, because most connections use it, and each frame of a room is written to many of them.
 pub(crate) enum Transport {
     Tcp(TcpStream),
     Other(Box<dyn Io>),
 }
 
-/// Any I/O that a host may serve.
+/// Any other I/O, which a host serves.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}

@@ -59,7 +59,7 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_UNIQUE_NAMES", default_value = "off")]
     unique_names: Unique,
 
-    /// Event that is of no use later, such as `typing`: not in the history, not acknowledged [repeatable]
+    /// Transient event, such as `typing`: not in the history, not acknowledged, may be dropped [repeatable]
     #[arg(long, env = "CHAT_TRANSIENT_EVENTS", value_delimiter = ',', value_name = "EVENT")]
     transient_events: Vec<String>,
 

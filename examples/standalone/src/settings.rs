@@ -86,7 +86,7 @@ const OTHER_FLAGS: [(&str, &str); 6] = [
     ("ChatRoomsBuilder::transient_events", "--transient-events"),
 ];
 
-/// The text of an error of the crate, with flags in place of the crate's settings.
+/// The text of one of the crate's errors, with flags in place of the crate's settings.
 pub(crate) fn with_flags(error: &BuildError) -> String {
     let mut text = error.to_string();
     for (setting, flag) in OTHER_FLAGS {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn zero_is_no_limit_where_it_would_allow_nothing() {
-        // A limit that can't be removed.
+        // This limit can't be removed, so 0 is not allowed.
         let zero = |option: &OptionInfo| if option.name() == "max_depth" { "64" } else { "0" };
         let settings = parse(zero);
         assert_eq!(
@@ -175,7 +175,7 @@ mod tests {
         settings.apply(ChatRooms::builder()).build().expect("no limits contradict each other");
     }
 
-    /// The error of settings that contradict each other, as it is printed.
+    /// The printed error for settings that contradict each other.
     fn contradiction(flags: &[&str]) -> String {
         let command = Settings::augment_args(Command::new("standalone").no_binary_name(true));
         let matches = command.try_get_matches_from(flags).expect("the flags exist");

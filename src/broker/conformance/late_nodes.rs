@@ -19,7 +19,7 @@ pub(super) struct LateNodes {
     is_lost: Box<IsLost>,
 }
 
-/// Whether an event does not reach the first of these nodes; the second one has submitted it.
+/// Takes the receiving node, the submitting node and the event. Returns whether the receiving node misses the event.
 type IsLost = dyn Fn(usize, usize, &Applied) -> bool + Send + Sync;
 
 struct Node {

@@ -29,7 +29,7 @@ pub(super) struct Applied {
 
 /// Nodes that share one broker. A node has a replica of each room in which it has members.
 pub(super) trait Nodes: Send + Sync + 'static {
-    /// An event that takes longer than this to reach a node is lost.
+    /// An event that takes longer than this to reach a node counts as lost.
     const PATIENCE: Duration = Duration::from_secs(60);
 
     /// How many there are.
@@ -128,7 +128,7 @@ pub(super) async fn concurrent_submitters_get_one_order(nodes: impl Nodes) {
 pub(super) fn any_events_are_ordered_as_the_model_has_them<N: Nodes>(new: impl Fn() -> N) {
     let runtime = Runtime::new().unwrap();
     let kind = prop_oneof![Just(EventKind::Enter), Just(EventKind::Leave), Just(EventKind::Publish)];
-    // The patience is that of a whole case, so a failure is not made much smaller.
+    // A failing case takes the whole time limit, so shrinking it would take too long.
     let config =
         ProptestConfig { max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(events in prop::collection::vec((0usize..4, 0usize..3, kind), 0..60))| {

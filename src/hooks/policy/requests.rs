@@ -1,4 +1,4 @@
-//! What the room policy is asked about.
+//! The requests that the room policy decides on.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -61,7 +61,7 @@ impl EnterRequest<'_> {
         self.room
     }
 
-    /// The enter frame, a JSON object, with all keys that the client has added: they are relayed to the room.
+    /// The enter frame, a JSON object, with all keys that the client has added. They are relayed to the room.
     /// `None` if the client is in the room already.
     pub fn body(&self) -> Option<&str> {
         self.body
@@ -116,7 +116,8 @@ impl ReadRequest<'_> {
         self.room
     }
 
-    /// How many of the latest messages the client has asked for. `None` if it wants to continue from where it was.
+    /// How many of the latest messages the client has asked for. `None` if it has asked for the frames after its
+    /// position.
     pub fn last(&self) -> Option<usize> {
         self.last
     }
@@ -163,13 +164,13 @@ impl MessageRequest<'_> {
         self.body
     }
 
-    /// The text of the message, if `message` is a string: what its readers see, without JSON's escapes.
+    /// The text of the message as its readers see it, without JSON's escapes. `None` if `message` is not a string.
     pub fn text(&self) -> Option<Cow<'_, str>> {
         message_of(self.body)
     }
 }
 
-/// Messages may be confidential, so the body is not shown.
+/// Leaves out the body, because messages may be confidential.
 impl fmt::Debug for MessageRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageRequest")

@@ -1,4 +1,4 @@
-//! What the room policy decides about a message.
+//! The room policy's decision on a message.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -65,11 +65,11 @@ impl Verdict {
         Verdict(Decision::Now(Ruling::Refuse(Denied::new(reason))))
     }
 
-    /// Decides later, for example after a query. Meanwhile the connection's further messages wait, so that their order is
-    /// kept; the room does not wait.
+    /// Decides later, for example after a query. Meanwhile the connection's next messages wait, so that their order is
+    /// kept. Other members are not delayed.
     ///
-    /// If the future takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout), it is dropped, and the sender gets
-    /// an error `internal`.
+    /// If the future takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout), it is dropped, and the sender
+    /// gets an error `internal`.
     ///
     /// ```
     /// use tower_chat_rooms::{ChatRooms, MessageRequest, RoomPolicy, Verdict};

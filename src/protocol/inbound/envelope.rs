@@ -1,4 +1,4 @@
-//! The keys of a client's frame that the server reads.
+//! The keys that the server reads in a client's frame.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ pub(super) struct Envelope<'a> {
     pub(super) since: Option<&'a RawValue>,
     pub(super) last: Option<&'a RawValue>,
     pub(super) cid: Option<&'a RawValue>,
-    /// There is a key that may be meant to be `roomId`.
+    /// There is a key that was probably meant to be `roomId`.
     pub(super) has_room: bool,
     /// The client set a key that only the server may set, perhaps only in v1.
     pub(super) forged: bool,
-    /// A key that occurs twice: parsers disagree on which one counts, so neither does.
+    /// A key that occurs twice. Such frames are refused, because parsers disagree on which value counts.
     pub(super) twice: Option<&'static str>,
 }
 
@@ -72,7 +72,7 @@ enum Key {
     Since,
     Last,
     Cid,
-    /// May be meant to be `roomId`.
+    /// Probably meant to be `roomId`.
     Room,
     /// Only the server may set it, perhaps only in v1.
     OfServer,

@@ -12,7 +12,7 @@ pub(crate) enum RoomField<'a> {
     Id(Cow<'a, str>),
     /// Neither string nor number nor null.
     Invalid,
-    /// Missing, but there is a key that was most likely meant to be it.
+    /// Missing, but there is another key that was probably meant to be `roomId`.
     OtherKey,
 }
 
@@ -24,7 +24,7 @@ impl RoomField<'_> {
         }
     }
 
-    /// `has_other_key` tells whether there is a key that may be meant to be `roomId`.
+    /// `has_other_key` says whether there is another key that was probably meant to be `roomId`.
     pub(super) fn of(raw: Option<&RawValue>, has_other_key: bool) -> RoomField<'_> {
         let Some(raw) = raw else {
             return if has_other_key { RoomField::OtherKey } else { RoomField::Id("".into()) };
@@ -39,8 +39,8 @@ impl RoomField<'_> {
         }
     }
 
-    /// The decimal text that a number has as a room id: integers unchanged, others as the shortest decimal, so that
-    /// `42`, `42.0` and `4.2e1` are one room.
+    /// The room id for a number: integers unchanged, others as the shortest decimal, so that `42`, `42.0` and `4.2e1`
+    /// are the same room.
     fn of_number(text: &str) -> RoomField<'_> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         if digits.bytes().all(|b| b.is_ascii_digit()) {

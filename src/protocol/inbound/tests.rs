@@ -189,7 +189,7 @@ fn the_position_that_a_client_returns_with_is_not_relayed() {
     let text = r#"{"event":"enter","since":{"epoch":"e","seq":1},"message":"a","seq":3,"x":1}"#;
     let Ok(Inbound::Enter(enter)) = parse(text) else { panic!() };
     assert_eq!(enter.since, Some(r#"{"epoch":"e","seq":1}"#));
-    let named = enter.body.without_wishes().with_message("b");
+    let named = enter.body.without_replay_keys().with_message("b");
     let frame = named.frame("", ConnectionId(1), &"r".into());
     assert_eq!(frame.plain, r#"{"event":"enter","seq":3,"x":1,"message":"b""#);
     assert_eq!(frame.v1, r#"{"event":"enter","x":1,"message":"b""#);

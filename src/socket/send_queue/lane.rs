@@ -1,4 +1,4 @@
-//! The frames of one room that wait, in order.
+//! The waiting frames of one room, in order.
 
 use std::collections::HashMap;
 
@@ -28,11 +28,11 @@ impl LaneKey {
     }
 }
 
-/// Where frames wait, and what happens if too many do.
+/// Identifies the lane of frames, and says what happens if too many of them wait.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lane {
     pub(crate) key: LaneKey,
-    /// The room that the client is told of when frames were dropped. `None` if it is not told.
+    /// The room to name in `lagged` frames. `None` if the client is not told about dropped frames.
     pub(crate) room: Option<RoomId>,
     /// What happens to frames of the room that do not fit.
     pub(crate) slow: SlowConsumer,
@@ -57,7 +57,7 @@ pub(super) struct LaneQueue {
     data: Pieces,
     /// Bytes up to the end of the frame that the first data begins in.
     rest: usize,
-    /// What waits, except for replays.
+    /// The size of the waiting frames, except for replays.
     size: Size,
     replay_bytes: usize,
 }
@@ -75,7 +75,7 @@ impl LaneQueue {
         self.data.is_empty()
     }
 
-    /// What waits, except for replays.
+    /// The size of the waiting frames, except for replays.
     pub(super) fn size(&self) -> Size {
         self.size
     }
@@ -84,12 +84,12 @@ impl LaneQueue {
         self.replay_bytes
     }
 
-    /// Bytes that are left of a frame that was begun; 0 if none was.
+    /// The remaining bytes of a partly written frame; 0 if there is none.
     pub(super) fn rest(&self) -> usize {
         self.rest
     }
 
-    /// Whether frames that wait may be dropped.
+    /// Whether waiting frames may be dropped.
     pub(super) fn is_lossy(&self) -> bool {
         matches!(self.lane.slow, SlowConsumer::DropOldest | SlowConsumer::Latest)
     }
@@ -98,8 +98,8 @@ impl LaneQueue {
         self.lane.slow = slow;
     }
 
-    /// Adds frames, of which this many are unfinished. `rest` is what is left of the first one if it was begun, which is
-    /// possible only in an empty lane.
+    /// Adds frames. `frames` is how many of them are not completely written. `rest` is the number of remaining bytes of
+    /// the first one if it is partly written, which is possible only in an empty lane.
     #[inline]
     pub(super) fn push(&mut self, kind: Kind, bytes: Bytes, rest: usize, frames: usize) {
         debug_assert!(!bytes.is_empty());
@@ -114,7 +114,7 @@ impl LaneQueue {
         self.data.push(Piece::Frames(kind, bytes));
     }
 
-    /// Adds as many of the room's frames as fit into `free`, and returns how many are lost.
+    /// Adds as many of the room's frames as fit into `free`, and returns how many do not fit.
     pub(super) fn push_what_fits(&mut self, frames: &Bytes, free: Size) -> u64 {
         let mut fits = Size::default();
         while fits.bytes < frames.len() {
@@ -140,7 +140,8 @@ impl LaneQueue {
         }
     }
 
-    /// Removes this many of the first bytes, which have been written: no more than the rest of a frame that was begun.
+    /// Removes this many written bytes from the front. If a frame is partly written, these are at most its remaining
+    /// bytes.
     #[inline]
     pub(super) fn advance(&mut self, n: usize) {
         let Some(Piece::Frames(kind, first)) = self.data.first_mut() else { return };
@@ -173,7 +174,7 @@ impl LaneQueue {
         }
     }
 
-    /// Drops everything except a frame that was begun.
+    /// Drops everything except a partly written frame.
     pub(super) fn drop_data(&mut self) {
         let begun = match self.data.first() {
             Some(Piece::Frames(kind, first)) if self.rest > 0 => Some((*kind, first.slice(..self.rest))),
@@ -186,23 +187,23 @@ impl LaneQueue {
         }
     }
 
-    /// Drops the room's frames while `goes` says so, which is told what has gone so far: first those that the policy
-    /// prefers, then the oldest. Returns what has gone.
-    pub(super) fn thin(&mut self, goes: impl Fn(Size) -> bool) -> Size {
-        let mut gone = Size::default();
-        if !goes(gone) {
-            return gone;
+    /// Drops the room's frames as long as `should_drop` returns true for the size dropped so far. Drops superseded
+    /// frames first if the policy is `Latest`, then the oldest. Returns the dropped size.
+    pub(super) fn thin(&mut self, should_drop: impl Fn(Size) -> bool) -> Size {
+        let mut dropped = Size::default();
+        if !should_drop(dropped) {
+            return dropped;
         }
         if self.lane.slow == SlowConsumer::Latest {
             let mut stale = self.superseded().into_iter();
-            self.drop_where(&mut gone, |_| stale.next().unwrap_or(false));
+            self.drop_where(&mut dropped, |_| stale.next().unwrap_or(false));
         }
-        self.drop_where(&mut gone, goes);
-        gone
+        self.drop_where(&mut dropped, should_drop);
+        dropped
     }
 
-    /// Drops frames of the room, except one that was begun, and leaves gaps in their places.
-    fn drop_where(&mut self, gone: &mut Size, mut goes: impl FnMut(Size) -> bool) {
+    /// Drops frames of the room, except a partly written one, and leaves gaps in their places.
+    fn drop_where(&mut self, dropped: &mut Size, mut should_drop: impl FnMut(Size) -> bool) {
         let mut at = self.rest;
         for piece in self.data.take() {
             let bytes = match piece {
@@ -220,12 +221,12 @@ impl LaneQueue {
             let mut from = 0;
             while at < bytes.len() {
                 let end = at + frame_len(&bytes[at..]);
-                if goes(*gone) {
+                if should_drop(*dropped) {
                     self.put_back(part(&bytes, from, at));
                     self.miss(1);
                     let frame = Size { bytes: end - at, frames: 1 };
                     self.size -= frame;
-                    *gone += frame;
+                    *dropped += frame;
                     from = end;
                 }
                 at = end;
@@ -235,7 +236,7 @@ impl LaneQueue {
         }
     }
 
-    /// For each frame of the room that was not begun, whether a later one has the same event.
+    /// For each frame of the room except a partly written one, whether a later one has the same event.
     fn superseded(&self) -> Vec<bool> {
         let mut latest = HashMap::new();
         let mut stale = Vec::new();
@@ -259,14 +260,14 @@ impl LaneQueue {
         stale
     }
 
-    /// Puts back frames of the room that are counted already.
+    /// Puts back frames of the room whose size is counted already.
     fn put_back(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.data.push(Piece::Frames(Kind::Room, bytes));
         }
     }
 
-    /// What waits, and bytes of replays, counted anew.
+    /// Recounts the waiting frames and the bytes of replays.
     #[cfg(test)]
     pub(super) fn recount(&self) -> (Size, usize) {
         let (mut size, mut replay_bytes, mut rest) = (Size::default(), 0, self.rest);
@@ -298,8 +299,8 @@ fn part(frames: &Bytes, from: usize, to: usize) -> Bytes {
     if to - from == frames.len() { frames.clone() } else { Bytes::copy_from_slice(&frames[from..to]) }
 }
 
-/// For whole frames of which `written` bytes are gone: how many bytes of the frame that was begun are
-/// left, and how many frames are not finished.
+/// For whole frames of which `written` bytes are written: how many bytes of the partly written frame remain, and how
+/// many frames are not completely written.
 pub(super) fn cut(frames: &[u8], written: usize) -> (usize, usize) {
     let mut end = 0;
     while end < written {

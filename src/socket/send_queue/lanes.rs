@@ -1,4 +1,4 @@
-//! The lanes with frames of data that wait, and whose turn it is.
+//! The lanes with waiting data, and the order in which they are served.
 
 use bytes::Bytes;
 
@@ -8,17 +8,18 @@ use crate::socket::send_queue::lane::{Lane, LaneKey, LaneQueue};
 use crate::socket::send_queue::pieces::Kind;
 use crate::socket::send_queue::size::Size;
 
-/// A lane is served until this many bytes of it were written; then it is the next one's turn.
+/// Each turn of a lane lasts until this many bytes of it were written.
 pub(super) const QUANTUM: usize = 16 * 1024;
 
-/// The data of a send queue. Control frames do not concern it.
+/// The data of a send queue, without control frames.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     /// The lane that is being served. Never begins with a gap, and is empty only if there is no data at all.
     front: LaneQueue,
-    /// The other lanes with data, the next one to serve first. None of them begins inside of a frame.
+    /// The other lanes with data, in the order in which they are served. None of them begins with a partly written
+    /// frame.
     others: Vec<LaneQueue>,
-    /// Bytes that the front lane has written in its turn.
+    /// Bytes of the front lane that were written in its current turn.
     served: usize,
 }
 
@@ -27,7 +28,7 @@ pub(super) struct Lanes {
 pub(crate) struct Overflow;
 
 impl Lanes {
-    /// One lane with these frames, of which `rest` is left of the first if it was begun.
+    /// One lane with these frames. `rest` is the number of remaining bytes of the first one if it is partly written.
     pub(super) fn new(lane: &Lane, kind: Kind, frames: Bytes, rest: usize, count: usize) -> Lanes {
         let mut front = LaneQueue::new(lane);
         front.push(kind, frames, rest, count);
@@ -46,12 +47,12 @@ impl Lanes {
         self.lanes().map(LaneQueue::replay_bytes).sum()
     }
 
-    /// Whether a frame has been written in part.
+    /// Whether a frame is partly written.
     pub(super) fn is_inside_frame(&self) -> bool {
         self.front.rest() > 0
     }
 
-    /// Queues whole frames, of this number, if they fit. Returns how many frames of rooms were dropped for them.
+    /// Queues `count` whole frames if they fit. Returns how many frames of rooms were dropped for them.
     pub(super) fn push(
         &mut self,
         lane: &Lane,
@@ -74,13 +75,13 @@ impl Lanes {
         self.lane(&Lane::last(), Kind::Own).push(Kind::Own, frame, 0, 1);
     }
 
-    /// Drops everything except a frame that is on the wire in part.
+    /// Drops everything except a partly written frame.
     pub(super) fn drop_data(&mut self) {
         self.others.clear();
         self.front.drop_data();
     }
 
-    /// The bytes to write next: the rest of a frame that has been written in part, or whole frames.
+    /// The bytes to write next: the rest of a partly written frame, or whole frames.
     pub(super) fn next(&self) -> &[u8] {
         let first = self.front.first();
         if self.is_inside_frame() {
@@ -101,7 +102,7 @@ impl Lanes {
             self.serve_next();
         } else if self.served >= QUANTUM && !self.is_inside_frame() {
             self.served = 0;
-            // Once the last frame is queued, nothing more comes, and the lanes are served one after the other.
+            // Behind the last frame, nothing may be queued, so the lanes before it are served one after the other.
             if self.others.last().is_some_and(|last| last.key() != LaneKey::LAST) {
                 let served = std::mem::take(&mut self.front);
                 self.others.push(served);
@@ -137,7 +138,7 @@ impl Lanes {
         std::iter::once(&mut self.front).chain(&mut self.others).filter(|lane| lane.is_lossy())
     }
 
-    /// The queue of a lane, to add frames of this kind.
+    /// Returns the queue of a lane, for adding frames of this kind. Creates it if necessary.
     fn lane(&mut self, lane: &Lane, kind: Kind) -> &mut LaneQueue {
         if self.front.is_empty() {
             self.front = LaneQueue::new(lane);
@@ -193,23 +194,24 @@ impl Lanes {
         Ok(lost)
     }
 
-    /// Drops frames of rooms until they use half of what the other lanes and `new` leave of the bounds, so that this is
-    /// not repeated for each further frame. Lanes that are no fuller than `spared` lose nothing. Returns how many are
-    /// lost.
+    /// Drops frames of rooms until they use only half of the bounds that the other lanes and `new` leave free. It drops
+    /// that many so that the next frames fit. Lanes that are no fuller than `spared` lose nothing. Returns the number
+    /// of dropped frames.
     fn make_room(&mut self, new: Size, bounds: Size, spared: usize) -> u64 {
         let mut lossy: Size = self.lossy_lanes().map(|lane| lane.size()).sum();
         let half = bounds.minus(self.size().minus(lossy) + new).half();
         let (mut lost, mut level) = (0, Size::FULL);
-        // The fullest lanes first, down to a level that all of them have to go below if it is not low enough.
+        // Starts with the fullest lanes. Lowers the level to which they are reduced until enough frames are dropped.
         while level > spared && !lossy.fits(half) {
             level /= 2;
             for lane in self.lossy_lanes() {
                 let size = lane.size();
-                let gone = lane.thin(|gone| {
-                    size.minus(gone).fullness(bounds) > level.max(spared) && !lossy.minus(gone).fits(half)
+                let dropped = lane.thin(|dropped| {
+                    size.minus(dropped).fullness(bounds) > level.max(spared)
+                        && !lossy.minus(dropped).fits(half)
                 });
-                lossy -= gone;
-                lost += gone.frames as u64;
+                lossy -= dropped;
+                lost += dropped.frames as u64;
             }
         }
         self.tidy();
@@ -226,12 +228,12 @@ impl Lanes {
     }
 }
 
-/// Whether frames that do not fit are dropped in favor of those that wait.
+/// Whether new frames are dropped if they do not fit, instead of waiting ones.
 fn is_newest_dropped(lane: &Lane, kind: Kind) -> bool {
     kind == Kind::Room && lane.slow == SlowConsumer::DropNewest
 }
 
-/// The length of as many whole frames as are needed for at least `min` bytes, or of all.
+/// The total length of the first frames that have at least `min` bytes together, or of all frames.
 #[inline(never)]
 fn first_frames(frames: &[u8], min: usize) -> usize {
     let mut end = 0;

@@ -1,22 +1,22 @@
-//! A queue of what waits in a lane.
+//! The frames and gaps that wait in a lane.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Which frames they are.
+/// What kind of frames a piece holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// All members get them; a slow consumer may miss them.
+    /// Frames for all members of a room. A slow consumer may miss them.
     Room,
-    /// They are for this client only.
+    /// Frames for this client only.
     Own,
-    /// Frames that this client has missed. They do not count against the bounds: it asked for them, and
-    /// the room's replay buffer shares their memory.
+    /// Frames that this client has missed. They do not count against the bounds, because the client has requested them,
+    /// and they share the memory of the room's replay buffer.
     Replay,
 }
 
-/// Whole frames, except for the first piece, which may begin inside of a frame.
+/// Whole frames. Only the first piece may begin with the rest of a partly written frame.
 #[derive(Debug)]
 pub(super) enum Piece {
     Frames(Kind, Bytes),
@@ -24,7 +24,7 @@ pub(super) enum Piece {
     Gap(u64),
 }
 
-/// Pieces in order. Most often only one waits, which needs no memory of its own.
+/// Pieces in order. Usually there is only one, which needs no extra allocation.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     /// Absent if there are none.

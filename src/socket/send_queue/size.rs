@@ -1,4 +1,4 @@
-//! How much waits, or may wait.
+//! The size of waiting frames, and bounds on it.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, SubAssign};
@@ -18,7 +18,7 @@ impl Size {
         self.bytes <= bounds.bytes && self.frames <= bounds.frames
     }
 
-    /// What is left of this without `other`, at least nothing.
+    /// This size without `other`, and at least zero.
     pub(super) fn minus(self, other: Size) -> Size {
         Size {
             bytes: self.bytes.saturating_sub(other.bytes),
@@ -35,7 +35,8 @@ impl Size {
         Size { bytes: self.bytes - self.bytes / 4, frames: self.frames - self.frames / 4 }
     }
 
-    /// The part of the bounds that this takes, in bytes or in frames, whichever is more. It is 0 only for nothing.
+    /// The part of the bounds that this size uses, in bytes or in frames, whichever is more. It is 0 only if the size
+    /// is.
     pub(super) fn fullness(self, bounds: Size) -> usize {
         let part = |n: usize, of: usize| n.saturating_mul(Size::FULL).div_ceil(of.max(1));
         part(self.bytes, bounds.bytes).max(part(self.frames, bounds.frames))

@@ -47,7 +47,7 @@ fn assert_holds_no_memory(queue: &SendQueue) {
 #[test]
 fn lanes_are_served_in_turn() {
     let (mut queue, close) = (SendQueue::default(), SlowConsumer::Close);
-    // Two frames of 10,000 bytes fill a turn.
+    // A turn ends after two frames of 10,000 bytes.
     let long: Vec<String> = names('a', 0..5).into_iter().map(|name| format!("{name:9996}")).collect();
     push(&mut queue, 'a', close, &refs(&long), OPEN).unwrap();
     push(&mut queue, 'b', close, &["b0", "b1"], OPEN).unwrap();
@@ -65,7 +65,7 @@ fn a_lane_that_waits_alone_is_written_at_once() {
     let long = "x".repeat(10_000);
     push(&mut queue, 'a', SlowConsumer::Close, &[&long[..]; 9], OPEN).unwrap();
     assert_eq!(queue.next().len(), 9 * 10_004);
-    // Its turn is over in the middle of a frame, which is finished first.
+    // The turn ends in the middle of a frame, which is finished first.
     queue.advance(25_000);
     push(&mut queue, 'b', SlowConsumer::Close, &["b"], OPEN).unwrap();
     queue.push_heartbeat(b"BEAT");
@@ -119,7 +119,7 @@ fn rooms_that_may_lose_frames_make_room_for_one_that_may_not() {
     push(&mut queue, 'd', drop, &refs(&names('d', 14..19)), bounds).unwrap();
     assert_eq!(push_own(&mut queue, &["mine", "too"], bounds), Ok(7));
     assert_consistent(&queue);
-    // It ends when nothing is left to drop.
+    // The push fails when no more frames can be dropped.
     assert_eq!(push(&mut queue, 'c', close, &refs(&names('c', 4..13)), bounds), Ok(4));
     assert_eq!(push(&mut queue, 'c', close, &["c13"], bounds), Err(Overflow));
     assert_consistent(&queue);
@@ -286,7 +286,7 @@ fn lanes(slow: [SlowConsumer; 4]) -> Vec<Lane> {
     lanes
 }
 
-/// A queue, what was given to it, and what it has written.
+/// A queue, its input, and its output.
 #[derive(Default)]
 struct Bench {
     queue: SendQueue,
@@ -295,7 +295,7 @@ struct Bench {
     queued: [[u64; 3]; 5],
     controls: u64,
     lost: u64,
-    /// Frames did not fit, although others were dropped for them, which is the end of a connection.
+    /// Frames did not fit, although others were dropped for them. This would end the connection.
     has_overflowed: bool,
     /// Bytes of data that were queued and not written.
     waiting: usize,
@@ -312,7 +312,7 @@ impl Bench {
             .map(|size| {
                 let n = &mut queued[kind as usize];
                 *n += 1;
-                // What it follows: frames of the room keep their places among the others.
+                // The frame that it follows: frames of the room keep their places among the others.
                 let [room, own, replay] = queued;
                 format!(
                     r#"{{"event":"e{}","kind":{},"lane":{at},"room":{room},"own":{own},"replay":{replay},"pad":"{}"}}"#,
@@ -349,7 +349,7 @@ impl Bench {
             self.wire.extend_from_slice(&self.queue.next()[..part]);
             let controls = self.queue.control_len();
             self.queue.advance(part);
-            // Notices are data that nobody has queued.
+            // `lagged` frames count as data, but the test has not queued them.
             self.waiting =
                 self.waiting.saturating_sub(if self.queue.control_len() < controls { 0 } else { part });
             n -= part;
@@ -407,8 +407,8 @@ proptest! {
         prop_assert_eq!(bench.check(), 0);
     }
 
-    /// Whatever is dropped, and in whichever room, each client is told exactly what it has missed of a room, in the
-    /// place where it is missing. Only rooms with `Close` and own frames overflow the queue.
+    /// The client is told exactly how many frames of each room it has missed, and where. Only rooms with `Close` and own
+    /// frames overflow the queue.
     #[test]
     fn each_lane_announces_its_own_gaps(
         slow in prop::array::uniform4(prop::sample::select(vec![
@@ -427,7 +427,7 @@ proptest! {
                         bench.check();
                         return Ok(());
                     }
-                    // Notices come on top.
+                    // `lagged` frames come in addition.
                     let most = bounds + Size { bytes: 100, frames: 2 };
                     prop_assert!(was_empty || bench.queue.size().fits(most), "{:?}", bench.queue.size());
                 }

@@ -1,4 +1,4 @@
-//! Where a member is that has just entered a room or returned to it.
+//! The outcome of an enter.
 
 use std::sync::Arc;
 
@@ -6,28 +6,28 @@ use crate::delivery::batch::Batch;
 use crate::delivery::live_room::{LiveRoom, Replay};
 use crate::protocol::position::Epoch;
 
-/// A member's position in a room that it has just entered or returned to.
-pub(crate) struct Standpoint {
+/// What a member gets when it has entered a room, for the first time or again.
+pub(crate) struct EnterOutcome {
     pub(crate) room: Arc<LiveRoom>,
     pub(crate) epoch: Epoch,
-    /// The room's position: before the member's own enter, or now if it has returned.
+    /// The room's position: before the member's own enter, or the current one if the member has entered again.
     pub(crate) seq: u64,
     /// Members of the room.
     pub(crate) num: u64,
-    /// What was on its way to the member when it entered again. It gets this before the answer.
+    /// Undelivered frames when the member entered again. It gets them before the answer.
     pub(crate) before: Vec<Batch>,
     /// The frames that the member has missed.
     pub(crate) replay: Option<Replay>,
 }
 
-impl Standpoint {
-    /// The `seq` of the last frame that the member has had after the answer and the replay.
+impl EnterOutcome {
+    /// The `seq` of the last frame that the member has received once the replay is written.
     pub(crate) fn start(&self) -> u64 {
         self.replay.as_ref().map_or(self.seq, |replay| replay.end)
     }
 
-    /// Has a connected member get what is on its way to it before the answer, unless the replay contains it. All
-    /// members have had the frames up to `delivered`.
+    /// Adds undelivered frames of a connected member, which it gets before the answer, unless the replay contains them.
+    /// `delivered` is the `seq` of the latest frame that all members have received.
     pub(super) fn keep(&mut self, undelivered: Vec<Batch>, delivered: u64) {
         if self.replay.as_ref().is_none_or(|replay| !replay.is_complete && replay.start > delivered) {
             (self.before, self.replay) = (undelivered, None);
