@@ -6,7 +6,7 @@ pub enum OnExpiry {
     /// It gets `noAuth` and is closed with 4504, which tells the client to stay away.
     #[default]
     Close,
-    /// It leaves its room and gets `noAuth`.
+    /// It leaves its rooms and gets `noAuth`.
     ///
     /// The connection stays open for [`auth_timeout`](crate::Timeouts::auth_timeout). In that time the same
     /// user can send a new token and enter again.

@@ -68,7 +68,7 @@ pub trait Authenticate: Send + Sync + 'static {
     /// Authenticates with a token that the client has sent over the connection. Default: refuses every token.
     ///
     /// A client can send a token at any time. Re-authentication extends the session ([`User::expires_at`]); it
-    /// cannot change the user. The [`RoomPolicy`](crate::RoomPolicy) is asked again about the current room.
+    /// cannot change the user. The [`RoomPolicy`](crate::RoomPolicy) is asked again about the rooms that it is in.
     ///
     /// # Errors
     ///

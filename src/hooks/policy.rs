@@ -56,7 +56,7 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// refusal.
     ///
     /// When a member sends a new token or resumes its session, its rights may have changed, so the policy is asked
-    /// again for its room ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its
+    /// again for its rooms ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its
     /// connection stays open.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub enum LeaveReason {
     Renamed,
     /// You called [`kick`](crate::ChatRooms::kick) (4500).
     Kicked,
-    /// You called [`close_room`](crate::ChatRooms::close_room) (4501).
+    /// You called [`close_room`](crate::ChatRooms::close_room) (4501 for a plain client).
     RoomClosed,
     /// The client did not authenticate within the [`auth_timeout`](crate::Timeouts::auth_timeout) (4502).
     NeverAuthenticated,

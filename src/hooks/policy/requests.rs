@@ -67,7 +67,8 @@ impl EnterRequest<'_> {
         self.body
     }
 
-    /// The room that the connection would leave.
+    /// The room that the client would leave: for a plain client, the one that it is in; in `chat-rooms.v1`, this room, if
+    /// the client is in it under another name.
     pub fn from(&self) -> Option<&RoomId> {
         self.from
     }
