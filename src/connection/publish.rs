@@ -239,21 +239,27 @@ fn apply<'a>(
                 return connection.refuse(error, draft.about()).map(|()| None);
             }
         },
-        Ruling::Drop if draft.is_transient => return Ok(None),
-        Ruling::Drop => {
-            // The sender must not notice, so it looks as if the message had been published.
-            let seq = connection.attachment().pretend_published(draft.room.as_deref(), draft.id())?;
-            if let Some(cid) = draft.id() {
-                connection.send(&outbound::ack(cid, seq));
-            }
-            return Ok(None);
-        }
+        // The sender must not notice.
+        Ruling::Drop => return pretend_published(connection, &draft).map(|()| None),
         Ruling::Refuse(denied) => {
             let error = PeerError::new(ErrorCode::Denied, denied.into_reason());
             return connection.refuse(error, draft.about()).map(|()| None);
         }
     };
     Ok(Some(Message { draft, replaced }))
+}
+
+/// Answers a message as if it had been published, and remembers its id.
+fn pretend_published(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {
+    match connection.attachment().pretend_published(draft.room.as_deref(), draft.id())? {
+        Some(seq) => {
+            if let Some(cid) = draft.id() {
+                connection.send(&outbound::ack(cid, seq));
+            }
+            Ok(())
+        }
+        None => not_entered(connection, draft),
+    }
 }
 
 fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
