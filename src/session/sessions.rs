@@ -144,7 +144,7 @@ impl Sessions {
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
         for membership in state.memberships.all() {
-            self.rooms.set_owner(&membership.room, &membership.name, session.id(), user.id());
+            self.rooms.set_owner(&membership.room, &membership.name, session.id(), &user);
         }
         let user = Arc::new(user);
         if state.user.replace(user.clone()).is_none() {
