@@ -147,9 +147,12 @@ impl Sessions {
             self.rooms.set_owner(&membership.room, &membership.name, session.id(), &user);
         }
         let user = Arc::new(user);
-        if state.user.replace(user.clone()).is_none() {
+        let previous = state.set_user(user.clone());
+        if previous.is_none() {
             self.begin_of_user(session, &mut state, user);
         }
+        drop(state);
+        drop(previous);
         Ok(())
     }
 
@@ -264,14 +267,17 @@ impl Sessions {
         state.memberships.set_away();
         state.token = new.token;
         state.peer = new.peer.or(state.peer);
-        state.user = new.user.or(state.user.take());
+        let previous = new.user.and_then(|user| state.set_user(user));
         session.replace_socket(state.generation, socket);
         self.table.remove_token(&token);
         if let Some(token) = new.token {
             self.table.add_token(token, session);
         }
         self.context.counters.resumed.add(1);
-        Ok(state.generation)
+        let generation = state.generation;
+        drop(state);
+        drop(previous);
+        Ok(generation)
     }
 
     /// The session that a token belongs to.
