@@ -16,6 +16,9 @@ use crate::protocol::close::LeaveReason;
 /// the connection, and must not block: spawn a task for longer work, or use [`event_channel`](crate::event_channel). A
 /// panic in one ends at most its own connection. Calls for different connections may overlap.
 ///
+/// No callback is called inside of another one. If you end other sessions from a callback, for example with
+/// [`ChatRooms::kick`](crate::ChatRooms::kick), their callbacks follow after it has returned.
+///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 /// use tower_chat_rooms::{ChatRooms, Entered, Left, RoomEvents};

@@ -3,6 +3,9 @@
 //! They are queued under the session's lock and called outside of it. Two tasks may work on a session: that of a
 //! connection that was replaced, and that of its successor. Whichever finds callbacks calls them, one at a time.
 //!
+//! A callback may end other sessions. Their callbacks are called after it has returned: see
+//! [`callback_runs`](crate::session::callback_runs).
+//!
 //! The first and the last callback of a user's session may concern its other sessions too. They are called only if it
 //! is the user's first or last session. While one of them is being called, the callbacks of the user's next sessions
 //! wait, and the task that has called it goes on with those.

@@ -15,6 +15,7 @@ use crate::hooks::user::User;
 use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::resume::ResumeToken;
+use crate::session::callback_runs::Run;
 use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::Memberships;
 use crate::session::session::{Absence, Generation, Opening, Phase, Resumption, Session, State, Superseded};
@@ -313,6 +314,7 @@ impl Sessions {
     }
 
     /// Calls the host's callbacks that are queued for a session, and those of other sessions that have waited for them.
+    /// From within a callback, they are called after it has returned.
     ///
     /// # Errors
     /// If one of the session's own panicked. In that case the session's connection has been told to end.
@@ -320,6 +322,7 @@ impl Sessions {
         let Some(events) = self.events() else { return Ok(()) };
         // The task that queued them may have ended meanwhile.
         let _token = self.admission.hold_shutdown();
+        let Some(outermost) = Run::begin(&self.users, session) else { return Ok(()) };
         let mut waiting = Vec::new();
         let run = |session: &Arc<Session>, waiting: &mut Vec<_>| {
             let called = callbacks::run(session, events, &self.users, waiting);
@@ -329,7 +332,7 @@ impl Sessions {
             called
         };
         let called = run(session, &mut waiting);
-        while let Some(other) = waiting.pop() {
+        while let Some(other) = waiting.pop().or_else(|| outermost.next()) {
             let _ = run(&other, &mut waiting);
         }
         called

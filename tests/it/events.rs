@@ -1,11 +1,13 @@
 //! The callbacks: each `entered` has one `left`, on every way out.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::SinkExt;
 use serde_json::json;
+use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{
     Admission, ChannelEvent, ChatRooms, Denied, Entered, LeaveReason, Left, Recovery, RoomEvents, User,
@@ -216,4 +218,48 @@ fn the_users_extensions_are_not_dropped_under_a_lock() {
         done.send(()).unwrap();
     });
     is_done.recv_timeout(Duration::from_secs(20)).expect("a deadlock");
+}
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Removes all other members when one leaves.
+#[derive(Clone)]
+struct AllOrNothing {
+    rooms: WeakChatRooms,
+    max_depth: Arc<AtomicUsize>,
+}
+
+impl RoomEvents for AllOrNothing {
+    fn left(&self, event: &Left) {
+        let depth = DEPTH.get() + 1;
+        DEPTH.set(depth);
+        self.max_depth.fetch_max(depth, Ordering::Relaxed);
+        if let Some(rooms) = self.rooms.upgrade() {
+            for member in rooms.members(event.room.as_str()) {
+                rooms.kick(member.connection);
+            }
+        }
+        DEPTH.set(depth - 1);
+    }
+}
+
+/// If they were, the stack would overflow with enough members.
+#[tokio::test(start_paused = true)]
+async fn callbacks_are_not_called_inside_of_each_other() {
+    const MEMBERS: usize = 100;
+    let builder = ChatRooms::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW));
+    let hook = AllOrNothing { rooms: builder.handle(), max_depth: Arc::default() };
+    let rooms = builder.events(hook.clone()).build().unwrap();
+    let (ann, _) = Client::enter_rooms(&rooms, "ann", &["r"]).await;
+    for _ in 0..MEMBERS {
+        let (other, _) = Client::enter_rooms(&rooms, "other", &["r"]).await;
+        other.disconnect().await;
+    }
+    ann.disconnect().await;
+    sleep(RESUME_WINDOW * 2).await;
+    assert!(rooms.members("r").is_empty());
+    let depth = hook.max_depth.load(Ordering::Relaxed);
+    assert_eq!(depth, 1, "calls of `left` inside of each other");
 }
