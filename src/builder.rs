@@ -143,7 +143,7 @@ impl ChatRoomsBuilder {
     ///
     /// A client that enters with a taken name gets an error `name_taken`. A user's own name
     /// ([`User::with_name`](crate::User::with_name)) takes precedence: an anonymous member that has it is removed from
-    /// the room.
+    /// the room, and so is one that has taken it before it authenticated as a user with another name of its own.
     pub fn unique_names(mut self, unique_names: UniqueNames) -> Self {
         self.config.unique_names = unique_names;
         self

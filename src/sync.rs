@@ -3,8 +3,12 @@
 
 #[cfg(all(test, shuttle))]
 pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
+#[cfg(all(test, shuttle))]
+pub(crate) use shuttle::thread_local;
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use std::thread_local;
 
 use std::sync::PoisonError;
 

@@ -14,7 +14,7 @@ use crate::hooks::events;
 use crate::hooks::guard;
 use crate::hooks::policy::{BoxFuture, Decision, MessageRequest, Ruling, Verdict};
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::inbound::{Body, Publish, RoomField};
+use crate::protocol::inbound::{self, Body, Publish, RoomField};
 use crate::protocol::outbound::{self, About};
 use crate::protocol::resume;
 use crate::session::{Membership, Published};
@@ -39,7 +39,7 @@ pub(super) struct Draft<'a> {
     room: Option<Cow<'a, str>>,
     body: Body<'a>,
     cid: Option<Cow<'a, str>>,
-    /// The frame is not in the room log: it is not acknowledged, and its `cid` is not remembered.
+    /// Its sender expects no acknowledgement, and its `cid` is not remembered.
     is_transient: bool,
 }
 
@@ -48,6 +48,8 @@ pub(super) struct Message<'a> {
     draft: Draft<'a>,
     /// The whole object that the policy has replaced the message with.
     replaced: Option<String>,
+    /// It has no place in the room log. Not always as in the draft: the event of the replacement counts.
+    is_transient: bool,
 }
 
 impl Draft<'_> {
@@ -140,10 +142,12 @@ fn attempt(
     text: &str,
     message: &Message<'_>,
 ) -> Result<Option<NotPublished>, End> {
-    let Draft { event, room, body, is_transient, .. } = &message.draft;
-    if *is_transient {
+    let Draft { event, room, body, .. } = &message.draft;
+    if message.is_transient {
         return match connection.attachment().send_transient(room.as_deref(), event, body)? {
-            true => Ok(None),
+            true if message.draft.is_transient => Ok(None),
+            // The sender of a message waits for an acknowledgement.
+            true => pretend_published(connection, &message.draft).map(|()| None),
             false => not_entered(connection, &message.draft).map(|()| None),
         };
     }
@@ -224,7 +228,8 @@ fn apply<'a>(
     let replaced = match ruling {
         Ruling::Allow => None,
         Ruling::Replace(text) => match replacement(connection, &text) {
-            Some(body) => {
+            Some((event, body)) => {
+                draft.event = event;
                 draft.body = match draft.id() {
                     Some(cid) => body.with_cid(cid),
                     None => body,
@@ -239,25 +244,37 @@ fn apply<'a>(
                 return connection.refuse(error, draft.about()).map(|()| None);
             }
         },
-        Ruling::Drop if draft.is_transient => return Ok(None),
-        Ruling::Drop => {
-            // The sender must not notice, so it looks as if the message had been published.
-            let seq = connection.attachment().pretend_published(draft.room.as_deref(), draft.id())?;
-            if let Some(cid) = draft.id() {
-                connection.send(&outbound::ack(cid, seq));
-            }
-            return Ok(None);
-        }
+        // The sender must not notice.
+        Ruling::Drop => return pretend_published(connection, &draft).map(|()| None),
         Ruling::Refuse(denied) => {
             let error = PeerError::new(ErrorCode::Denied, denied.into_reason());
             return connection.refuse(error, draft.about()).map(|()| None);
         }
     };
-    Ok(Some(Message { draft, replaced }))
+    let is_transient = connection.config().events.is_transient(&draft.event);
+    Ok(Some(Message { draft, replaced, is_transient }))
 }
 
-fn replacement(connection: &Connection, text: &str) -> Option<Body<'static>> {
-    if connection.config().limits.is_too_big(text.len()) { None } else { Body::of_host_for_member(text) }
+/// Answers a message as if it had been published, and remembers its id.
+fn pretend_published(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {
+    match connection.attachment().pretend_published(draft.room.as_deref(), draft.id())? {
+        Some(seq) => {
+            if let Some(cid) = draft.id() {
+                connection.send(&outbound::ack(cid, seq));
+            }
+            Ok(())
+        }
+        None => not_entered(connection, draft),
+    }
+}
+
+/// The event and the body of a replacement, if it can be sent.
+fn replacement(connection: &Connection, text: &str) -> Option<(Cow<'static, str>, Body<'static>)> {
+    if connection.config().limits.is_too_big(text.len()) {
+        return None;
+    }
+    let event = inbound::event_of(text)?.into_owned();
+    Some((event.into(), Body::of_host_for_member(text)?))
 }
 
 fn not_entered(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {

@@ -19,7 +19,7 @@ use crate::delivery::registry::{Registry, TooManyRooms};
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::transient::TooMany;
 use crate::hooks::user::User;
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::room::{EnterError, Member};
 use crate::tasks::Tasks;
@@ -260,9 +260,16 @@ impl Rooms {
         room.lock().room.anonymous_holder(name) == Some(id)
     }
 
-    /// Notes that a member has authenticated as this user, whose connections may share its name from now on.
-    pub(crate) fn set_owner(&self, room: &LiveRoom, name: &Name, id: ConnectionId, owner: &str) {
-        room.lock().room.set_owner(name, id, owner);
+    /// Notes that a member has authenticated as this user, whose connections may share its name from now on, unless the
+    /// user has another name of its own.
+    pub(crate) fn set_owner(&self, room: &LiveRoom, name: &Name, id: ConnectionId, user: &User) {
+        let own_name = match user.name().map(|own| Name::parse(own, MaxLen::ANY)) {
+            None => None,
+            Some(Ok(own)) => Some(own),
+            // With such a name, the user can't enter any room.
+            Some(Err(_)) => return,
+        };
+        room.lock().room.set_owner(name, id, user.id(), own_name.as_ref());
     }
 
     /// The room's position, for a frame that should look as if it had been published.

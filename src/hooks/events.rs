@@ -17,6 +17,9 @@ use crate::protocol::close::LeaveReason;
 /// connection's task and must not block: for longer work, spawn a task or use [`event_channel`](crate::event_channel).
 /// A panic ends at most the callback's own connection. Calls for different connections may overlap.
 ///
+/// No callback is called inside of another one. If you end other sessions from a callback, for example with
+/// [`ChatRooms::kick`](crate::ChatRooms::kick), their callbacks follow after it has returned.
+///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 /// use tower_chat_rooms::{ChatRooms, Entered, Left, RoomEvents};

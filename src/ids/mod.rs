@@ -79,7 +79,6 @@ pub(crate) struct MaxLen {
 }
 
 impl MaxLen {
-    #[cfg_attr(not(any(feature = "jwt", test)), expect(dead_code, reason = "only tokens are checked for it"))]
     pub(crate) const ANY: MaxLen = MaxLen { bytes: usize::MAX, chars: usize::MAX };
 }
 

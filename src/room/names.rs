@@ -68,9 +68,19 @@ impl NameRegistry {
         holder.owner.is_none().then_some(holder.connection)
     }
 
-    /// Notes that the member with this name has authenticated as this user.
-    pub(crate) fn set_owner(&mut self, name: &Name, connection: ConnectionId, owner: &str) {
+    /// Notes that the member with this name has authenticated as this user. If the user has a name of its own and it is
+    /// another one, the member still counts as anonymous: the name may be another user's own.
+    pub(crate) fn set_owner(
+        &mut self,
+        name: &Name,
+        connection: ConnectionId,
+        owner: &str,
+        own_name: Option<&Name>,
+    ) {
         let key = self.key(name);
+        if own_name.is_some_and(|own| self.key(own) != key) {
+            return;
+        }
         if let Some(holder) = self.holders.get_mut(&*key).filter(|holder| holder.connection == connection) {
             holder.owner = Some(owner.into());
         }
@@ -133,6 +143,20 @@ mod tests {
             names.release(&name(text));
         }
         assert!(names.holders.is_empty());
+    }
+
+    #[test]
+    fn a_user_with_a_name_of_its_own_owns_no_other() {
+        let mut names = NameRegistry::new(UniqueNames::AnyCase).unwrap();
+        let [one, two] = [1, 2].map(ConnectionId);
+        assert_eq!(names.take(&name("ann"), one, None), Ok(()));
+        names.set_owner(&name("ann"), one, "bob", Some(&name("Bob")));
+        assert_eq!(names.take(&name("Ann"), two, Some("bob")), Err(BY_ANONYMOUS));
+        names.set_owner(&name("ann"), two, "ann", None);
+        assert_eq!(names.anonymous_holder(&name("ann")), Some(one));
+        names.set_owner(&name("ann"), one, "ann", Some(&name("Ann ")));
+        assert_eq!(names.take(&name("Ann"), two, Some("ann")), Ok(()));
+        assert_eq!(names.take(&name("Ann"), two, Some("bob")), Err(BY_USER));
     }
 
     #[test]

@@ -95,10 +95,11 @@ impl<H> Room<H> {
         self.names.as_ref()?.anonymous_holder(name)
     }
 
-    /// Notes that a member has authenticated as this user, whose connections may share its name from now on.
-    pub(crate) fn set_owner(&mut self, name: &Name, id: ConnectionId, owner: &str) {
+    /// Notes that a member has authenticated as this user, whose connections may share its name from now on, unless the
+    /// user has another name of its own.
+    pub(crate) fn set_owner(&mut self, name: &Name, id: ConnectionId, owner: &str, own_name: Option<&Name>) {
         if let Some(names) = &mut self.names {
-            names.set_owner(name, id, owner);
+            names.set_owner(name, id, owner, own_name);
         }
     }
 

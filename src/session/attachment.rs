@@ -164,8 +164,13 @@ impl Attachment {
         self.sessions.memberships().send_transient(&self.session, self.generation, room, event, body)
     }
 
-    /// Makes a message look as if it had been published; returns its `seq`.
-    pub(crate) fn pretend_published(&self, room: Option<&str>, cid: Option<&str>) -> Result<u64, Superseded> {
+    /// Makes a message look as if it had been published, and returns its `seq`; `None` if the client is not in this room
+    /// or, without a room, not in exactly one.
+    pub(crate) fn pretend_published(
+        &self,
+        room: Option<&str>,
+        cid: Option<&str>,
+    ) -> Result<Option<u64>, Superseded> {
         self.sessions.memberships().pretend_published(&self.session, self.generation, room, cid)
     }
 

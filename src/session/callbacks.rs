@@ -3,6 +3,9 @@
 //! They are queued under the session's lock and called outside of it. Two tasks may work on a session: that of a
 //! connection that was replaced, and that of its successor. Whichever finds callbacks calls them, one at a time.
 //!
+//! A callback may end other sessions. Their callbacks are called after it has returned: see
+//! [`callback_runs`](crate::session::callback_runs).
+//!
 //! The first callback of a user's session, `online`, is called only if it is the user's first session. The last one,
 //! `offline`, is called only if it is the user's last session. While a task calls one of them, the callbacks of the
 //! user's other new sessions wait. The same task calls them afterwards.
@@ -30,30 +33,37 @@ pub(super) enum Callback {
     Offline(UserOffline),
 }
 
+/// A callback that was taken from the queue.
+enum Next {
+    Call(Callback),
+    /// The host need not be told.
+    Skip(Callback),
+}
+
 impl Callbacks {
     pub(super) fn push(&mut self, callback: Callback) {
         self.queue.push_back(callback);
     }
 
-    /// The next callback. `None` if another task is calling one, or if it must wait for a callback of the same user.
-    /// The caller must call [`Callbacks::finish`] afterwards.
-    fn begin(&mut self, session: &Arc<Session>, users: &Users) -> Option<Callback> {
-        while !self.is_running {
-            let announcement = match self.queue.front()? {
-                Callback::Online(event) => users.announce_begin(event.user.id(), session),
-                Callback::Offline(event) => users.announce_end(event.user.id()),
-                Callback::Entered(_) | Callback::Left(_) => Announcement::Call,
-            };
-            match announcement {
-                Announcement::Call => {
-                    self.is_running = true;
-                    return self.queue.pop_front();
-                }
-                Announcement::Skip => drop(self.queue.pop_front()),
-                Announcement::Wait => return None,
-            }
+    /// The next callback, if no other task is calling one, and if it need not wait for one of the same user. After
+    /// [`Next::Call`], the caller must call [`Callbacks::finish`].
+    fn begin(&mut self, session: &Arc<Session>, users: &Users) -> Option<Next> {
+        if self.is_running {
+            return None;
         }
-        None
+        let announcement = match self.queue.front()? {
+            Callback::Online(event) => users.announce_begin(event.user.id(), session),
+            Callback::Offline(event) => users.announce_end(event.user.id()),
+            Callback::Entered(_) | Callback::Left(_) => Announcement::Call,
+        };
+        match announcement {
+            Announcement::Call => {
+                self.is_running = true;
+                self.queue.pop_front().map(Next::Call)
+            }
+            Announcement::Skip => self.queue.pop_front().map(Next::Skip),
+            Announcement::Wait => None,
+        }
     }
 
     fn finish(&mut self) {
@@ -73,6 +83,11 @@ impl Callback {
             Callback::Left(event) => guard::call("left", || events.left(event)),
             Callback::Offline(event) => guard::call("offline", || events.offline(event)),
         }
+    }
+
+    /// Drops the callback with the user that it holds, which is host code.
+    fn drop(self) -> Result<(), Panicked> {
+        guard::call("drop of a user", || drop(self))
     }
 
     /// The sessions that have waited for this callback.
@@ -98,17 +113,24 @@ pub(super) fn run(
     waiting: &mut Vec<Arc<Session>>,
 ) -> Result<(), Panicked> {
     let mut result = Ok(());
-    while let Some(callback) = next(session, users) {
-        result = callback.call(events).and(result);
-        waiting.append(&mut callback.waiting(users));
-        if let Some(callbacks) = &mut session.state().callbacks {
-            callbacks.finish();
-        }
+    while let Some(next) = next(session, users) {
+        let callback = match next {
+            Next::Skip(callback) => callback,
+            Next::Call(callback) => {
+                result = callback.call(events).and(result);
+                waiting.append(&mut callback.waiting(users));
+                if let Some(callbacks) = &mut session.state().callbacks {
+                    callbacks.finish();
+                }
+                callback
+            }
+        };
+        result = callback.drop().and(result);
     }
     result
 }
 
-fn next(session: &Arc<Session>, users: &Users) -> Option<Callback> {
+fn next(session: &Arc<Session>, users: &Users) -> Option<Next> {
     let mut state = session.state();
     let callbacks = state.callbacks.as_mut()?;
     let next = callbacks.begin(session, users);

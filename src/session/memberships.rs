@@ -191,18 +191,20 @@ impl Memberships {
         Ok(true)
     }
 
-    /// Makes a message look as if it had been published.
+    /// Makes a message look as if it had been published. `None` if the member is not in this room or, without a room, not
+    /// in exactly one.
     pub(super) fn pretend_published(
         &self,
         session: &Session,
         generation: Generation,
         room: Option<&str>,
         cid: Option<&str>,
-    ) -> Result<u64, Superseded> {
+    ) -> Result<Option<u64>, Superseded> {
         let mut state = session.state_of(generation)?;
-        let seq = state.memberships.active(room).map_or(0, |membership| self.rooms.seq(&membership.room));
+        let Some(membership) = state.memberships.active(room) else { return Ok(None) };
+        let seq = self.rooms.seq(&membership.room);
         remember(&mut state, cid, seq);
-        Ok(seq)
+        Ok(Some(seq))
     }
 
     /// Ends the membership in a room, and returns that room; `None` if there was none.

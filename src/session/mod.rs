@@ -4,6 +4,7 @@
 mod attachment;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench_cases;
+mod callback_runs;
 mod callbacks;
 mod membership_list;
 mod memberships;

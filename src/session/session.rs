@@ -236,6 +236,15 @@ impl Session {
 }
 
 impl State {
+    /// Sets the user, and returns the previous one.
+    ///
+    /// The caller must drop that without the lock: it holds host values, whose `Drop` may call anything, for example
+    /// [`ChatRooms::members`](crate::ChatRooms::members). The same is true of queued callbacks, which hold users.
+    #[must_use]
+    pub(super) fn set_user(&mut self, user: Arc<User>) -> Option<Arc<User>> {
+        self.user.replace(user)
+    }
+
     /// Whether the session has something to resume: a room, or a user that stays online meanwhile.
     pub(super) fn is_worth_resuming(&self) -> bool {
         !self.memberships.all().is_empty() || self.user.is_some()

@@ -15,6 +15,7 @@ use crate::hooks::user::User;
 use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::resume::ResumeToken;
+use crate::session::callback_runs::Run;
 use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::Memberships;
 use crate::session::session::{Absence, Generation, Opening, Phase, Resumption, Session, State, Superseded};
@@ -144,12 +145,15 @@ impl Sessions {
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
         for membership in state.memberships.all() {
-            self.rooms.set_owner(&membership.room, &membership.name, session.id(), user.id());
+            self.rooms.set_owner(&membership.room, &membership.name, session.id(), &user);
         }
         let user = Arc::new(user);
-        if state.user.replace(user.clone()).is_none() {
+        let previous = state.set_user(user.clone());
+        if previous.is_none() {
             self.begin_of_user(session, &mut state, user);
         }
+        drop(state);
+        drop(previous);
         Ok(())
     }
 
@@ -264,14 +268,17 @@ impl Sessions {
         state.memberships.set_all_inactive();
         state.token = new.token;
         state.peer = new.peer.or(state.peer);
-        state.user = new.user.or(state.user.take());
+        let previous = new.user.and_then(|user| state.set_user(user));
         session.replace_socket(state.generation, socket);
         self.table.remove_token(&token);
         if let Some(token) = new.token {
             self.table.add_token(token, session);
         }
         self.context.counters.resumed.add(1);
-        Ok(state.generation)
+        let generation = state.generation;
+        drop(state);
+        drop(previous);
+        Ok(generation)
     }
 
     /// The session that a token belongs to.
@@ -306,7 +313,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Calls the queued callbacks of a session, and those of other sessions that have waited for them.
+    /// Calls the queued callbacks of a session, and those of other sessions that have waited for them. Within a callback, they
+    /// are called after it has returned.
     ///
     /// # Errors
     /// If one of the session's own callbacks panicked. In that case the session's connection has been told to end.
@@ -314,6 +322,7 @@ impl Sessions {
         let Some(events) = self.events() else { return Ok(()) };
         // Their own connection's task may have ended meanwhile.
         let _token = self.admission.hold_shutdown();
+        let Some(outermost) = Run::begin(&self.users, session) else { return Ok(()) };
         let mut waiting = Vec::new();
         let run = |session: &Arc<Session>, waiting: &mut Vec<_>| {
             let called = callbacks::run(session, events, &self.users, waiting);
@@ -323,7 +332,7 @@ impl Sessions {
             called
         };
         let called = run(session, &mut waiting);
-        while let Some(other) = waiting.pop() {
+        while let Some(other) = waiting.pop().or_else(|| outermost.next()) {
             let _ = run(&other, &mut waiting);
         }
         called

@@ -1,16 +1,20 @@
 //! The callbacks: each `entered` has one `left`, on every way out.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::SinkExt;
 use serde_json::json;
+use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{
-    Admission, ChannelEvent, ChatRooms, Entered, LeaveReason, Left, RoomEvents, event_channel,
+    Admission, ChannelEvent, ChatRooms, Denied, Entered, LeaveReason, Left, Recovery, RoomEvents, User,
+    WeakChatRooms, event_channel,
 };
 
-use crate::support::{Client, assert_empty, rooms_with_log};
+use crate::support::{Client, EventLog, RESUME_WINDOW, assert_empty, rooms_with_log};
 
 #[tokio::test(start_paused = true)]
 async fn each_enter_has_one_left_on_every_way_out() {
@@ -175,4 +179,87 @@ async fn the_channel_has_all_events_in_order_and_the_lost_ones() {
     assert_eq!((left.reason, left.online), (LeaveReason::Closed, 0));
     drop(rooms);
     assert!(receiver.recv().await.is_none());
+}
+
+/// Looks at the rooms when it is dropped, as a guard in a user's extensions may do.
+struct Look(WeakChatRooms);
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        if let Some(rooms) = self.0.upgrade() {
+            rooms.members("r");
+        }
+    }
+}
+
+#[test]
+fn the_users_extensions_are_not_dropped_under_a_lock() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    // In a thread of its own, because a deadlock never ends.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let builder = ChatRooms::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW));
+            let handle = builder.handle();
+            let auth = move |token: String| {
+                let user = User::new(token).with(Arc::new(Look(handle.clone())));
+                async move { Ok::<_, Denied>(user) }
+            };
+            let rooms = builder.auth(auth).events(EventLog::default().hook()).build().unwrap();
+            let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+            ann.enter_another("ann", "r").await;
+            for _ in 0..2 {
+                ann.authenticate("u").await;
+            }
+            let (mut again, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+            again.authenticate("u").await;
+            again.resume([&welcome["resume"]]).await;
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(20)).expect("a deadlock");
+}
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Removes all other members when one leaves.
+#[derive(Clone)]
+struct AllOrNothing {
+    rooms: WeakChatRooms,
+    max_depth: Arc<AtomicUsize>,
+}
+
+impl RoomEvents for AllOrNothing {
+    fn left(&self, event: &Left) {
+        let depth = DEPTH.get() + 1;
+        DEPTH.set(depth);
+        self.max_depth.fetch_max(depth, Ordering::Relaxed);
+        if let Some(rooms) = self.rooms.upgrade() {
+            for member in rooms.members(event.room.as_str()) {
+                rooms.kick(member.connection);
+            }
+        }
+        DEPTH.set(depth - 1);
+    }
+}
+
+/// If they were, the stack would overflow with enough members.
+#[tokio::test(start_paused = true)]
+async fn callbacks_are_not_called_inside_of_each_other() {
+    const MEMBERS: usize = 100;
+    let builder = ChatRooms::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW));
+    let hook = AllOrNothing { rooms: builder.handle(), max_depth: Arc::default() };
+    let rooms = builder.events(hook.clone()).build().unwrap();
+    let (ann, _) = Client::enter_rooms(&rooms, "ann", &["r"]).await;
+    for _ in 0..MEMBERS {
+        let (other, _) = Client::enter_rooms(&rooms, "other", &["r"]).await;
+        other.disconnect().await;
+    }
+    ann.disconnect().await;
+    sleep(RESUME_WINDOW * 2).await;
+    assert!(rooms.members("r").is_empty());
+    let depth = hook.max_depth.load(Ordering::Relaxed);
+    assert_eq!(depth, 1, "calls of `left` inside of each other");
 }

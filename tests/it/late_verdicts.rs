@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tower_chat_rooms::{Admission, ChatRooms, MessageRequest, RoomPolicy, Timeouts, Verdict};
 
-use crate::support::{Client, enter_frame, message_frame};
+use crate::support::{Client, enter_frame, message_frame, run_other_tasks};
 
 /// Decides once there is a permit for it.
 struct Slow(Arc<Semaphore>);
@@ -104,4 +105,28 @@ async fn a_panic_ends_the_senders_connection_only() {
     ann.send(json!({"event": "panic", "roomId": "r"})).await;
     assert_eq!(ann.close_code().await, 1011);
     assert_eq!(bob.next().await["event"], "out");
+}
+
+/// Drops each message, later.
+struct DropsLater;
+
+impl RoomPolicy for DropsLater {
+    fn may_send(&self, _: &MessageRequest<'_>) -> Verdict {
+        Verdict::later(async {
+            sleep(Duration::from_secs(1)).await;
+            Verdict::drop_silently()
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_to_a_room_that_was_closed_meanwhile_is_refused() {
+    let rooms = ChatRooms::builder().policy(DropsLater).build().unwrap();
+    let (mut ann, _) = Client::enter_rooms(&rooms, "ann", &["r"]).await;
+    ann.send(json!({"event": "message", "message": "hi", "roomId": "r", "cid": "c"})).await;
+    run_other_tasks().await;
+    rooms.close_room("r");
+    assert_eq!(ann.next().await["event"], "left");
+    let answer = ann.next().await;
+    assert_eq!((&answer["event"], &answer["code"]), (&json!("error"), &json!("not_entered")), "{answer}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Limits, Recovery, UniqueNames, User};
+use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Denied, Limits, Recovery, UniqueNames, User};
 
 use crate::support::{Client, EventLog, assert_empty, default_rooms, enter_frame};
 
@@ -246,6 +246,25 @@ async fn a_user_takes_its_name_from_an_anonymous_member() {
     let mut other = Client::connect_as(&rooms, admission, 64 * 1024).await;
     assert_eq!(enter(&mut other, "", "r").await["code"], "name_taken");
     assert_eq!(log.take()[..3], ["+ ANN r 1", "- ANN r 0 name taken by its user", "+ Ann r 1"]);
+}
+
+/// Accepts names of users as their tokens.
+async fn on_token(token: String) -> Result<User, Denied> {
+    Ok(User::new(token.clone()).with_name(token))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_takes_its_name_from_another_user_that_has_another_name_of_its_own() {
+    let rooms = unique().auth(on_token).build().unwrap();
+    let (mut eve, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    eve.enter_another("admin", "r").await;
+    eve.authenticate("eve").await;
+    let user = User::new("admin").with_name("admin");
+    let (mut admin, _) = Client::connect_v1(&rooms, Admission::user(user)).await;
+    assert_eq!(enter(&mut admin, "admin", "r").await["event"], "entered");
+    let put_out = eve.next().await;
+    assert_eq!((&put_out["event"], &put_out["code"]), (&json!("left"), &json!("name_taken")));
+    assert_eq!(enter(&mut eve, "admin", "r").await["name"], "eve");
 }
 
 /// Such a client used to be in the room with the empty id, without knowing.

@@ -331,6 +331,41 @@ async fn the_policy_decides_about_transient_frames() {
     ann.expect_message("hi").await;
 }
 
+/// Replaces messages by transient frames, and the other way round.
+struct Swap;
+
+impl RoomPolicy for Swap {
+    fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
+        let event = if request.event() == "typing" { "message" } else { "typing" };
+        Verdict::replace(&json!({"event": event, "message": "replaced"})).unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_event_of_a_replacement_decides_whether_it_is_transient() {
+    let rooms = typing().policy(Swap).build().unwrap();
+    let (mut bob, _) = Client::enter_rooms(&rooms, "bob", &["r"]).await;
+    let (mut ann, entered) = Client::connect_v1(&rooms, v1_admission()).await;
+    assert_eq!(entered["event"], "welcome");
+    let seq = ann.enter_another("ann", "r").await["seq"].as_u64().unwrap();
+    assert_eq!(bob.next().await["name"], "ann");
+    ann.send(json!({"event": "typing", "cid": "t"})).await;
+    for client in [&mut ann, &mut bob] {
+        let frame = client.next().await;
+        assert_eq!((&frame["event"], &frame["seq"]), (&json!("message"), &json!(seq + 2)), "{frame}");
+        assert_eq!(frame["cid"], Value::Null);
+    }
+    // It is acknowledged and remembered all the same, so that its sender need not send it again.
+    for _ in 0..2 {
+        ann.send(json!({"event": "message", "message": "hi", "cid": "m"})).await;
+        assert_eq!(ann.next().await, json!({"event": "ack", "cid": "m", "seq": seq + 2}));
+    }
+    let frame = bob.next().await;
+    assert_eq!((&frame["event"], &frame["seq"]), (&json!("typing"), &Value::Null), "{frame}");
+    rooms.send("r", &json!({"event": "notice"})).unwrap();
+    assert_eq!(bob.next().await["event"], "notice");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_host_sends_transient_frames_to_all_members() {
     let rooms = typing().recovery(recovery(9)).build().unwrap();

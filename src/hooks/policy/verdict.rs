@@ -46,7 +46,8 @@ impl Verdict {
     }
 
     /// Sends another message instead. Like any other message, it gets `name` and `num`, and in `chat-rooms.v1` the
-    /// original's `cid`.
+    /// original's `cid`. Its own event decides whether it is
+    /// [transient](crate::ChatRoomsBuilder::transient_events).
     ///
     /// # Errors
     ///
