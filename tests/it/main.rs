@@ -5,14 +5,15 @@
 
 mod acknowledgements;
 mod attach_races;
+mod attacks;
 mod auth;
 mod backpressure;
-mod breaker;
 mod browser_client;
 mod closing_handshake;
 mod connection_limits;
 mod enter_again;
 mod events;
+mod floods;
 mod handshake;
 mod heartbeat;
 mod host_handle;
