@@ -132,8 +132,9 @@ export interface ChatOptions {
    * answered, it is twice and then four times as long. Default: 15,000. */
   attemptTimeout?: number;
   /** Before attempt `n`, the client waits a random time up to `base * 2 ** n`, at most `cap`; `n` starts again from 0
-   * after ten seconds in the room. The first wait after a lost connection is up to a second. If the server has said
-   * when to come back, the client waits for that first. Defaults: 500 and 10,000. */
+   * after ten seconds in the room. The first wait after a lost connection is up to a second. If the server says when to
+   * come back, the client follows that instead; if the server says so again before the ten seconds are over, the client
+   * spreads its return over such a random time as well. Defaults: 500 and 10,000. */
   backoff?: { base?: number; cap?: number };
   /** Replaces `globalThis`, in tests. */
   global?: object;
