@@ -273,6 +273,7 @@ export interface Room {
  * | `already_joined` | the chat has joined this room, and not left it |
  * | `protocol` | the server doesn't speak `chat-rooms.v1` |
  * | `bad_url` | no WebSocket can be opened to this address |
+ * | `no_websocket` | there is no global `WebSocket`, as in older versions of Node |
  * | `bad_options` | an option is missing or of the wrong type |
  * | `bad_frame` | the server has sent something that is not a JSON object |
  * | `too_big`, `overflow`, `reserved_event` | the message was not sent |
