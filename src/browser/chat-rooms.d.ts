@@ -51,9 +51,10 @@ export interface Position {
  * * `closed`: closed for good; `reason` says why.
  *
  * The state of a chat is that of its connection: `online` means connected and authenticated, `outside` connected
- * without a valid token.
+ * without a valid token. It has one more state, `idle`: the server has closed the connection because the chat was in no
+ * room, and {@link Chat.join} connects again.
  */
-export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'closed';
+export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'idle' | 'closed';
 
 export interface StateEvent {
   readonly state: State;
@@ -308,6 +309,7 @@ export function connect(url: string | URL, options: ConnectOptions): Promise<Roo
  * and, if there is one, the token. Tries again while the server can't be reached. Rejects with a {@link ChatError} if
  * the client was refused for good, the application aborted, `maxAttempts` have failed, or an option is wrong.
  *
- * A server closes a connection on which no room is entered in time, by default 10 s; the client then reconnects.
+ * A server closes a connection that enters no room in time, by default 10 s, unless the client has authenticated. The
+ * chat then is `idle`, and {@link Chat.join} connects again.
  */
 export function connect(url: string | URL, options?: ChatOptions): Promise<Chat>;
