@@ -220,7 +220,8 @@ export interface Room {
   /**
    * Sends a message to the room. Resolves when the server has acknowledged it; `seq` is its place in the room.
    * Messages are sent in the order of the calls, at most as fast as the server allows. They wait while the
-   * client isn't online. If the server refuses one only temporarily, the client sends it again later.
+   * client isn't online. If the server refuses one only temporarily (`rate_limited`, or `internal` with a `retryAfter`),
+   * the client sends it again later. After `internal` without a `retryAfter`, the promise rejects at once.
    *
    * Rejects with a {@link ChatError}: `too_big`, `overflow`, `reserved_event`, `bad_options`, `closed`, or the
    * server's code; `transient` if the server does not acknowledge the event, see {@link sendTransient}.
