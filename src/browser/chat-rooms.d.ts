@@ -51,9 +51,10 @@ export interface Position {
  * * `closed`: closed for good; `reason` says why.
  *
  * The state of a chat is that of its connection: `online` means connected and authenticated, `outside` connected
- * without a valid token.
+ * without a valid token. It has one more state, `idle`: the server has closed the connection because the chat was in no
+ * room, and {@link Chat.join} connects again.
  */
-export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'closed';
+export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'idle' | 'closed';
 
 export interface StateEvent {
   readonly state: State;
@@ -132,8 +133,9 @@ export interface ChatOptions {
    * answered, it is twice and then four times as long. Default: 15,000. */
   attemptTimeout?: number;
   /** Before attempt `n`, the client waits a random time up to `base * 2 ** n`, at most `cap`; `n` starts again from 0
-   * after ten seconds in the room. The first wait after a lost connection is up to a second. If the server has said
-   * when to reconnect, the client waits for that first. Defaults: 500 and 10,000. */
+   * after ten seconds in the room. The first wait after a lost connection is up to a second. If the server says when to
+   * reconnect, the client follows that instead. If the server says so again before the ten seconds are over, the client
+   * also waits for such a random time. Defaults: 500 and 10,000. */
   backoff?: { base?: number; cap?: number };
   /** Replaces `globalThis`, in tests. */
   global?: object;
@@ -218,7 +220,8 @@ export interface Room {
   /**
    * Sends a message to the room. Resolves when the server has acknowledged it; `seq` is its place in the room.
    * Messages are sent in the order of the calls, at most as fast as the server allows. They wait while the
-   * client isn't online. If the server refuses one only temporarily, the client sends it again later.
+   * client isn't online. If the server refuses one only temporarily (`rate_limited`, or `internal` with a `retryAfter`),
+   * the client sends it again later. After `internal` without a `retryAfter`, the promise rejects at once.
    *
    * Rejects with a {@link ChatError}: `too_big`, `overflow`, `reserved_event`, `bad_options`, `closed`, or the
    * server's code; `transient` if the server does not acknowledge the event, see {@link sendTransient}.
@@ -272,6 +275,7 @@ export interface Room {
  * | `already_joined` | the chat has joined this room already, and has not left it |
  * | `protocol` | the server doesn't speak `chat-rooms.v1` |
  * | `bad_url` | no WebSocket can be opened to this address |
+ * | `no_websocket` | there is no global `WebSocket`, as in older versions of Node |
  * | `bad_options` | an option is missing or of the wrong type |
  * | `bad_frame` | the server has sent something that is not a JSON object |
  * | `too_big`, `overflow`, `reserved_event` | the message was not sent |
@@ -306,6 +310,6 @@ export function connect(url: string | URL, options: ConnectOptions): Promise<Roo
  * the client was refused permanently, the application aborted, `maxAttempts` have failed, or an option is wrong.
  *
  * If the client is not authenticated and enters no room in time (10 s by default), the server closes the connection.
- * The client then reconnects.
+ * The chat is `idle` then, and {@link Chat.join} connects again.
  */
 export function connect(url: string | URL, options?: ChatOptions): Promise<Chat>;

@@ -1,7 +1,7 @@
 // A connection with its rooms, as the application sees it.
 
 import { Connection } from './connection.js';
-import { ChatError, CLOSE_LEFT, CLOSE_LOST, gaveUp } from './errors.js';
+import { ChatError, CLOSE_LEFT, CLOSE_LOST, CLOSE_NEVER_ENTERED, gaveUp } from './errors.js';
 import { Events } from './events.js';
 import { Membership } from './membership.js';
 import { readJoinOptions, readUrl } from './options.js';
@@ -82,7 +82,8 @@ export class Chat {
       const membership = this.#add(read, { resolve, reject });
       const aborted = () => this.#remove(membership, abortedBy(signal), true);
       signal?.addEventListener('abort', aborted, { signal: membership.ended });
-      this.#connection?.enter(id);
+      if (this.#state === 'idle' && !this.#connection) this.#attempt();
+      else this.#connection?.enter(id);
     });
   }
 
@@ -134,7 +135,7 @@ export class Chat {
       entered: () => this.#retry.succeed(),
       outside: (error, isExpired) => this.#outside(error, isExpired),
       postponed: (error) => this.#postponed(error),
-      lost: (error, when) => this.#reconnect(error, when),
+      lost: (error, when) => this.#lost(error, when),
       ended: (error) => this.#end(error),
     });
     this.#connection.open();
@@ -160,6 +161,14 @@ export class Chat {
     if (this.#failed(error)) return;
     this.#become(this.#opening ? this.#disconnectedState(true) : 'outside', error);
     this.#forEach((membership) => membership.postponed(error));
+  }
+
+  #lost(reason, when) {
+    // The server would close each connection in the same way until a room is joined.
+    const isUnused = reason.closeCode === CLOSE_NEVER_ENTERED && this.#memberships.size === 0;
+    if (!isUnused || this.#opening) return this.#reconnect(reason, when);
+    this.#drop(CLOSE_LOST);
+    this.#become('idle', reason);
   }
 
   /** Drops the connection and tries again. For `when` see {@link Retry}. */
@@ -208,7 +217,7 @@ export class Chat {
   /** The network may work again, or the page may be visible again. */
   #wake() {
     if (this.#connection) this.#connection.probe();
-    else if (this.#retry.mayRunNow) this.#attempt();
+    else if (this.#state !== 'idle' && this.#retry.mayRunNow) this.#attempt();
   }
 
   /** Keeps the session for the resume window if the browser may restore the page. */

@@ -14,6 +14,8 @@ export class ChatError extends Error {
 export const CLOSE_LEFT = 1000;
 /** The client drops the connection and comes back: its session is kept for the resume window. */
 export const CLOSE_LOST = 4000;
+/** The server closes a connection on which no room was entered in time. */
+export const CLOSE_NEVER_ENTERED = 4002;
 
 /** Whether a client whose connection was closed with this code may come back. */
 export function mayReturn(code) {

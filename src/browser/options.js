@@ -55,6 +55,10 @@ export function readJoinOptions(room, given) {
 function readChat(call, given) {
   check(call, given, CHAT_OPTIONS);
   const { global: env = globalThis, on = {}, signal, token, protocols = [] } = given;
+  if (typeof env.WebSocket !== 'function') {
+    const remedy = "in Node, `globalThis.WebSocket = (await import('ws')).WebSocket` adds one";
+    throw new ChatError('no_websocket', `there is no global WebSocket; ${remedy}`);
+  }
   const { maxQueue = 128, attemptTimeout = 15_000, maxAttempts = Infinity, backoff } = given;
   return { env, on, signal, token, protocols, maxQueue, attemptTimeout, maxAttempts, backoff };
 }

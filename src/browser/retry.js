@@ -15,6 +15,8 @@ export class Retry {
   #cap;
   /** Retries since the last success that lasted. */
   #count = 0;
+  /** How often the server has said when to come back, since then. */
+  #hints = 0;
   /** When the last attempt succeeded; null if it failed. */
   #succeededAt = null;
   #notBefore = 0;
@@ -46,15 +48,19 @@ export class Retry {
   }
 
   /** Runs the task after `wait` and a random part of `spread` or of the backoff, whichever is longer. The first
-   * retry ignores the backoff if there is a wait or a spread. The default spread is half of the wait. `minCount` is
-   * the least number of retries to assume. */
-  arm(task, { wait = 0, spread = wait / 2, isImmediate = false, minCount = 0 } = {}) {
+   * retry ignores the backoff if there is a spread. If there is a `wait`, the server has said when to come back: the
+   * first time, that replaces the backoff, no matter how many retries there were. The default spread is half of the
+   * wait. `minCount` is the least number of retries to assume. */
+  arm(task, { wait = null, spread = wait / 2, isImmediate = false, minCount = 0 } = {}) {
     const now = this.#now();
     this.#count = Math.max(this.count, minCount);
     this.#succeededAt = null;
-    const backoff = Math.min(this.#cap, this.#base * 2 ** this.#count);
-    const longest = this.#count === 0 && wait + spread > 0 ? spread : Math.max(spread, backoff);
+    const isHint = wait !== null && wait + spread > 0;
+    const tries = isHint ? this.#hints : this.#count;
+    const backoff = Math.min(this.#cap, this.#base * 2 ** tries);
+    const longest = tries === 0 && wait + spread > 0 ? spread : Math.max(spread, backoff);
     this.#count += 1;
+    if (isHint) this.#hints += 1;
     this.#notBefore = now + wait;
     this.#at = isImmediate ? now : now + wait + this.#env.Math.random() * longest;
     this.#timer.arm(this.#at - now, task);
@@ -68,6 +74,7 @@ export class Retry {
   #forget() {
     if (this.#succeededAt === null || this.#now() - this.#succeededAt <= STABLE_AFTER) return;
     this.#count = 0;
+    this.#hints = 0;
     this.#succeededAt = null;
   }
 

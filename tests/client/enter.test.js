@@ -70,6 +70,14 @@ test('an address that makes no sense is refused with a clear error', async () =>
   await assert.rejects(connect('/chat', { name: 'ann', global: refusing }), { code: 'bad_url', message: /ws:\/\/chat.test\/chat: mixed content/ });
 });
 
+test('a platform without WebSockets is refused with a clear error', async () => {
+  const world = new World();
+  world.WebSocket = undefined;
+  const rejects = { code: 'no_websocket', message: /no global WebSocket.*import\('ws'\)/ };
+  await assert.rejects(connect('/chat', { name: 'ann', global: world }), rejects);
+  await assert.rejects(connect('/chat', { global: world }), rejects);
+});
+
 test('options that are missing or wrong are refused with a clear error', async () => {
   const rejects = (begun, says) => assert.rejects(begun, (error) => {
     assert.ok(error instanceof ChatError && error.code === 'bad_options', String(error));

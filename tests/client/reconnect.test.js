@@ -93,6 +93,17 @@ test('the time of the return is random between the bounds that the server gives'
   }
 });
 
+test('the time that the server gives replaces the backoff of an earlier outage', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  await delays(world, 5);
+  await onlineFor(world, '2', 1);
+  world.socket.end(1012, 'the server restarts; retry in 2-3 s');
+  assert.equal(room.retryAt, world.now + 3_000);
+  await onlineFor(world, '3', 1);
+  assert.deepEqual(await delays(world, 1), [10_000], 'without such a time, the backoff goes on');
+});
+
 test('a client that is sent away again and again comes back more and more rarely', async () => {
   const world = new World();
   const { room } = await enter(world);

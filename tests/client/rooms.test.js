@@ -347,6 +347,40 @@ test('a room is joined while the connection is lost', async () => {
   assert.deepEqual([(await joining).state, chat.rooms.map(({ id }) => id)], ['online', ['tea', 'coffee']]);
 });
 
+test('a chat without rooms that the server closes is idle until a room is joined', async () => {
+  const { world, network, chat, join, states } = await open();
+  world.socket.end(4002, 'no room was entered in time');
+  assert.deepEqual([chat.state, chat.reason.code, chat.reason.closeCode, chat.retryAt], ['idle', 'lost', 4002, null]);
+  world.tell('online');
+  world.tell('visibilitychange', world.document);
+  await world.pass(60_000);
+  assert.deepEqual([world.sockets.length, world.timers], [1, 0]);
+  const joining = [join('tea'), join('coffee')];
+  await network.pump();
+  assert.deepEqual((await Promise.all(joining)).map(({ state }) => state), ['online', 'online']);
+  assert.deepEqual([chat.state, world.sockets.length], ['online', 2]);
+  assert.deepEqual(states, ['online', 'idle: lost', 'online']);
+});
+
+test('a chat that joins a room while it is idle tries again if it is not connected', async () => {
+  const { world, network, chat, join } = await open();
+  world.socket.end(4002, 'no room was entered in time');
+  chat.join('coffee', { name: 'ann' }).catch(() => {});
+  world.socket.end();
+  assert.equal(chat.state, 'reconnecting');
+  await attempted(world);
+  await network.pump();
+  assert.equal((await join('tea')).state, 'online');
+  assert.equal(chat.rooms.length, 2);
+});
+
+test('a chat is closed while it is idle', async () => {
+  const { world, chat, states } = await open();
+  world.socket.end(4002, 'no room was entered in time');
+  chat.close();
+  assert.deepEqual([states, world.timers], [['online', 'idle: lost', 'closed: left'], 0]);
+});
+
 test('enters that are refused for the moment are tried again for each room', async () => {
   const { world, server, network, chat } = await open();
   let refusals = 0;

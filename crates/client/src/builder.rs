@@ -198,8 +198,10 @@ impl<R> ClientBuilder<R> {
 
     /// How long to wait between attempts: a random time up to a bound that starts at `first`, doubles with each
     /// attempt and never exceeds `longest`. The bound is reset after ten seconds in the room. If the server says when
-    /// to reconnect (`retry in A-B s`, `Retry-After`), the client follows that instead. After a connection that broke,
-    /// the first bound is one second. Default: 500 ms and 10 s.
+    /// to reconnect (`retry in A-B s`, `Retry-After`), the client follows that instead. If the server says so again before
+    /// the client was in the room for ten seconds, the client adds a random time up to `B - A` or to a bound that grows
+    /// in the same way, whichever is longer, to `A`. After a connection that broke, the first bound is one second.
+    /// Default: 500 ms and 10 s.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self

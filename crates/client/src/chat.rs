@@ -23,8 +23,8 @@ use crate::join::JoinBuilder;
 /// the others are not affected.
 ///
 /// Dropping a client leaves its room. The connection is closed when the chat and all of its clients are
-/// dropped, or by [`close`](Chat::close). Most servers close a connection that has been in no room for a while. The chat
-/// then is [`Idle`](crate::ChatState::Idle) until you join a room.
+/// dropped, or by [`close`](Chat::close). A server closes a connection that enters no room in time, by default 10 s, unless
+/// the client has authenticated. The chat then is [`Idle`](crate::ChatState::Idle) until you join a room.
 ///
 /// ```
 /// use tower_chat_rooms_client::{Chat, ClientEvent};

@@ -198,8 +198,9 @@ impl ClientSender {
     /// the server has acknowledged it. While the client is not in its room, the message waits, for as
     /// long as that takes. The client sends it again until it is acknowledged. Messages keep the order of
     /// these calls, also over all rooms of a [`Chat`](crate::Chat), and are sent at most as fast as the server allows. If
-    /// the server refuses a message only temporarily, the client sends it again later, before those to the same room that
-    /// have not been sent yet.
+    /// the server refuses a message only temporarily (`rate_limited`, or `internal` with a `retryAfter`), the client sends
+    /// it again later, before those to the same room that have not been sent yet. After `internal` without a `retryAfter`,
+    /// the send fails at once.
     ///
     /// The server publishes the message once. There is one exception: if the server has forgotten the session
     /// meanwhile, because of a restart or because it has neither a resume window nor a history, a message whose

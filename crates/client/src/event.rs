@@ -37,8 +37,8 @@ pub enum ClientEvent {
     /// A member or the host has published a transient event, such as that somebody is typing. It is not part of the
     /// room log, and may get lost.
     Transient(RoomFrame),
-    /// The host has sent a frame to this connection only. It is not part of the room log. A client of a
-    /// [`Chat`](crate::Chat) does not get it: see [`ChatEvent::Direct`].
+    /// The host has sent a frame to this connection only. It is not part of the room log, even if it has a `roomId`. A
+    /// client of a [`Chat`](crate::Chat) does not get it: see [`ChatEvent::Direct`].
     Direct(RoomFrame),
     /// Frames of the room were missed and can't be recovered.
     #[non_exhaustive]
@@ -68,7 +68,7 @@ pub enum ClientEvent {
 pub enum ChatEvent {
     /// The state of the connection has changed.
     State(ChatState),
-    /// The host has sent a frame to this connection only. It is not part of a room log.
+    /// The host has sent a frame to this connection only. It is not part of a room log, even if it has a `roomId`.
     Direct(RoomFrame),
     /// The application took no events for too long, and some were dropped.
     #[non_exhaustive]

@@ -27,6 +27,8 @@ pub(super) struct Backoff {
     longest: Duration,
     /// Attempts since the last success that lasted.
     attempts: u32,
+    /// How often the server has said when to come back, since the last success that lasted.
+    hints: u32,
     /// When the last attempt succeeded; `None` if it failed.
     succeeded_at: Option<Now>,
     /// Attempts in a row that did not end in the room.
@@ -36,7 +38,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// The bound of the random wait starts at `first`, and doubles with each attempt up to `longest`.
     pub(super) fn new(first: Duration, longest: Duration) -> Backoff {
-        Backoff { first, longest, attempts: 0, succeeded_at: None, failures: 0 }
+        Backoff { first, longest, attempts: 0, hints: 0, succeeded_at: None, failures: 0 }
     }
 
     /// The client is in its room. A server that lets it in only to remove it again is tried less and less often.
@@ -49,6 +51,7 @@ impl Backoff {
     pub(super) fn end_success(&mut self, now: Now) {
         if self.succeeded_at.take().is_some_and(|at| now.saturating_sub(at) > STABLE) {
             self.attempts = 0;
+            self.hints = 0;
         }
     }
 
@@ -76,9 +79,14 @@ impl Backoff {
     /// The wait before the next attempt; `random` is from 0 to 1.
     pub(super) fn wait(&mut self, retry: Retry, random: f64, now: Now) -> Duration {
         self.end_success(now);
-        let is_first = self.attempts == 0;
-        let bound = self.first.saturating_mul(1 << self.attempts.min(30)).min(self.longest);
+        let mut tries = self.attempts;
         self.attempts = self.attempts.saturating_add(1);
+        if matches!(retry, Retry::Hint(_)) {
+            // The server knows better than the attempts that have failed, unless it has sent the client away before.
+            tries = self.hints;
+            self.hints = self.hints.saturating_add(1);
+        }
+        let bound = self.first.saturating_mul(1 << tries.min(30)).min(self.longest);
         let (wait, spread) = match retry {
             Retry::Backoff => (Duration::ZERO, None),
             Retry::AtOnce => (Duration::ZERO, Some(Duration::ZERO)),
@@ -86,7 +94,7 @@ impl Backoff {
             Retry::Hint(RetryHint { wait, spread }) => (wait, Some(spread)),
         };
         let spread = match spread {
-            Some(spread) if is_first => spread,
+            Some(spread) if tries == 0 => spread,
             Some(spread) => spread.max(bound),
             None => bound,
         };

@@ -63,10 +63,16 @@ impl<T> Machine<T> {
 
     /// A transient frame of a room, or a frame to this connection only.
     fn on_other_frame(&mut self, object: Map<String, Value>) {
-        let id = object.get("roomId").and_then(Value::as_str);
-        match self.rooms.find(id).filter(|room| id.is_some() && room.is_in()) {
-            Some(room) => room.on_transient(object, &mut self.cx),
-            None => self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false))),
+        // The host may name a room in a frame to this connection only, which has no member.
+        let event = object.get("event").and_then(Value::as_str);
+        let is_transient =
+            object.contains_key("member") || event.is_some_and(|event| self.cx.transients.declares(event));
+        let Some(id) = object.get("roomId").and_then(Value::as_str).filter(|_| is_transient) else {
+            return self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false)));
+        };
+        // In any other room, it is too late for it.
+        if let Some(room) = self.rooms.find(Some(id)).filter(|room| room.is_in()) {
+            room.on_transient(object, &mut self.cx);
         }
     }
 

@@ -44,10 +44,16 @@ impl Transients {
         &self.events
     }
 
+    /// Whether the server has declared this event as transient.
+    pub(super) fn declares(&self, event: &str) -> bool {
+        self.events.iter().any(|declared| declared == event)
+    }
+
     /// Whether the server accepts a frame with this event now. If it does, the frame counts as sent.
     pub(super) fn send(&mut self, event: &str, now: Now) -> bool {
-        let is_declared = self.events.iter().any(|declared| declared == event);
-        if !is_declared || self.bucket.as_mut().is_some_and(|bucket| !bucket.wait(1.0, now).is_zero()) {
+        if !self.declares(event)
+            || self.bucket.as_mut().is_some_and(|bucket| !bucket.wait(1.0, now).is_zero())
+        {
             return false;
         }
         self.bucket.iter_mut().for_each(|bucket| bucket.take(1.0));

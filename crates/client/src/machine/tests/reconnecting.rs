@@ -89,6 +89,20 @@ fn the_server_says_when_to_come_back() {
 }
 
 #[test]
+fn the_hint_of_the_server_replaces_the_backoff_of_an_earlier_outage() {
+    let mut bench = Bench::online();
+    bench.machine.on_closed(ms(0), 1006, "");
+    for _ in 0..5 {
+        bench.wait();
+        bench.machine.on_failed(bench.now, Failure::Transient("connection refused".into()));
+    }
+    bench.stay(1);
+    assert_eq!(bench.wait_after(1012, "the server restarts; retry in 2-3 s"), 3000);
+    bench.stay(1);
+    assert_eq!(bench.wait_after(1013, ""), 10_000, "without a hint, the backoff goes on");
+}
+
+#[test]
 fn the_close_code_decides_whether_to_reconnect() {
     for (code, reconnects) in [
         (1001, true),

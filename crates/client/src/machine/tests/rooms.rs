@@ -295,3 +295,12 @@ fn frames_that_can_not_be_read_may_be_of_any_room() {
     bench.say(of("coffee", said(5, "c")));
     assert_eq!(bench.lines()[0], "close 4000");
 }
+
+#[test]
+fn a_frame_to_this_connection_only_is_an_event_of_the_chat_even_if_it_names_a_room() {
+    let mut bench = Bench::in_two_rooms();
+    bench.say(json!({"event": "hint", "roomId": "tea", "message": 1}));
+    assert_eq!(bench.lines(), ["chat: hint 1"]);
+    bench.say(json!({"event": "hint", "roomId": "tea", "member": "b", "message": 2}));
+    assert_eq!(bench.lines(), ["1: transient hint 2"]);
+}

@@ -57,6 +57,20 @@ fn outside_of_the_room_it_is_dropped() {
 }
 
 #[test]
+fn a_frame_to_this_connection_only_is_not_transient_because_it_names_a_room() {
+    let mut bench = online(settings());
+    bench.say(json!({"event": "hint", "roomId": "r", "message": 1}));
+    bench.say(json!({"event": "hint", "roomId": "elsewhere", "message": 2}));
+    bench.say(json!({"event": "typing", "message": 3}));
+    assert_eq!(bench.lines(), ["hint 1", "hint 2", "typing 3"]);
+    bench.say(json!({"event": "hint", "roomId": "r", "member": "b", "message": 4}));
+    bench.say(json!({"event": "typing", "roomId": "r", "message": 5}));
+    assert_eq!(bench.lines(), ["transient hint 4", "transient typing 5"]);
+    bench.say(json!({"event": "typing", "roomId": "left", "member": "b", "message": 6}));
+    assert_eq!(bench.lines(), [""; 0], "it comes too late");
+}
+
+#[test]
 fn it_overtakes_no_message() {
     let mut bench = online(settings());
     (0..16).for_each(|n| bench.send(n));
