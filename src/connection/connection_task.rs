@@ -156,6 +156,7 @@ impl Connection {
     pub(super) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, End> {
         let has_resumed = self.attachment.resume(tokens)?;
         if has_resumed {
+            self.attachment.run_callbacks()?;
             self.restart_deadline();
             self.restart_token_expiry();
         }

@@ -80,7 +80,9 @@ pub trait RoomEvents: Send + Sync + 'static {
         let _ = event;
     }
 
-    /// Called when a user is offline: after its last session has ended, and after `left` for all of its memberships.
+    /// Called when a user is offline: after its last session has ended, and after `left` for all of its memberships. A
+    /// session whose user's authentication has expired does not count until it authenticates again
+    /// ([`OnExpiry::WaitForAuth`](crate::OnExpiry::WaitForAuth)).
     ///
     /// A session whose connection is lost ends after the [`resume_window`](crate::Recovery::resume_window), unless the
     /// client comes back.
