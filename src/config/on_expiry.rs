@@ -10,5 +10,9 @@ pub enum OnExpiry {
     ///
     /// The connection stays open for [`auth_timeout`](crate::Timeouts::auth_timeout). In that time the same
     /// user can send a new token and enter again.
+    ///
+    /// Meanwhile it gets nothing that is for its user, and does not count as a session of the user
+    /// ([`is_online`](crate::ChatRooms::is_online)). If it was the last one, the user is
+    /// [`offline`](crate::RoomEvents::offline), and [`online`](crate::RoomEvents::online) again after the new token.
     WaitForAuth,
 }

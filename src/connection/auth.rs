@@ -71,6 +71,7 @@ pub(super) fn expire(connection: &mut Connection) -> Result<(), End> {
         };
         connection.attachment().leave_room(room, LeaveReason::AuthExpired, &frames)?;
     }
+    connection.attachment().expire_user()?;
     connection.attachment().run_callbacks()?;
     connection
         .send_no_auth("the token has expired: send {\"event\":\"auth\",\"message\":TOKEN} with a new one");

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use crate::admission::{Action, Permit};
 use crate::config::Config;
 use crate::connection::deadline::Deadline;
@@ -156,6 +158,7 @@ impl Connection {
     pub(super) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, End> {
         let has_resumed = self.attachment.resume(tokens)?;
         if has_resumed {
+            self.attachment.run_callbacks()?;
             let limit = (self.config().timeouts.enter_timeout, LeaveReason::NeverEntered);
             match self.attachment.is_inactive_anywhere() {
                 true => {
@@ -213,11 +216,18 @@ impl Connection {
         future: impl Future<Output = T>,
     ) -> Result<Option<T>, End> {
         let limit = self.config().timeouts.hook_timeout;
-        match self.watch(guard::answer(hook, limit, future)).await? {
-            Ok(value) => Ok(Some(value)),
-            Err(NoAnswer::TooLate) => Ok(None),
-            Err(NoAnswer::Panicked) => Err(End(LeaveReason::HookFailed)),
-        }
+        answered(self.watch(guard::answer(hook, limit, future)).await?)
+    }
+
+    /// As [`Connection::ask`], but waits as [`Connection::watch_message`] does.
+    pub(super) async fn ask_about_message<T>(
+        &mut self,
+        gone: &mut Option<Instant>,
+        hook: &'static str,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>, End> {
+        let limit = self.config().timeouts.hook_timeout;
+        answered(self.watch_message(gone, guard::answer(hook, limit, future)).await?)
     }
 
     /// Waits for something. Meanwhile the connection is read, written and checked. Messages stay in the inbox;
@@ -230,6 +240,35 @@ impl Connection {
                 return Poll::Ready(Ok(value));
             }
             match attachment.poll_turn(cx, inbox) {
+                Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// As [`Connection::watch`], for a message that is published even if its client closes or loses the connection
+    /// meanwhile. `gone` keeps when this was noticed: from then on, all waits for the message together last no longer
+    /// than a hook may.
+    pub(super) async fn watch_message<T>(
+        &mut self,
+        gone: &mut Option<Instant>,
+        future: impl Future<Output = T>,
+    ) -> Result<T, End> {
+        let mut future = pin!(future);
+        let limit = self.config().timeouts.hook_timeout;
+        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
+        let mut timer = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            match attachment.poll_turn(cx, inbox) {
+                Poll::Ready(Turn::End(reason @ (LeaveReason::Closed | LeaveReason::Lost))) => {
+                    let since = *gone.get_or_insert_with(Instant::now);
+                    let left = || Box::pin(sleep(limit.saturating_sub(since.elapsed())));
+                    timer.get_or_insert_with(left).as_mut().poll(cx).map(|()| Err(End(reason)))
+                }
                 Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
                 _ => Poll::Pending,
             }
@@ -374,5 +413,14 @@ impl Connection {
         if limit.is_none() {
             self.permit.set_entered();
         }
+    }
+}
+
+/// The answer of a hook; `None` if it took too long.
+fn answered<T>(answer: Result<T, NoAnswer>) -> Result<Option<T>, End> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(NoAnswer::TooLate) => Ok(None),
+        Err(NoAnswer::Panicked) => Err(End(LeaveReason::HookFailed)),
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
 use crate::connection::connection_task::Connection;
@@ -41,6 +41,8 @@ pub(super) struct Draft<'a> {
     cid: Option<Cow<'a, str>>,
     /// Its sender expects no acknowledgement, and its `cid` is not remembered.
     is_transient: bool,
+    /// When the connection was found to be closed or lost while the message had to wait.
+    gone: Option<Instant>,
 }
 
 /// A message that may be published.
@@ -81,11 +83,11 @@ pub(super) fn publish<'a>(
 pub(super) async fn decide(
     connection: &mut Connection,
     text: &str,
-    draft: Draft<'_>,
+    mut draft: Draft<'_>,
     mut verdict: BoxFuture<'static, Verdict>,
 ) -> Result<(), End> {
     let ruling = loop {
-        match connection.ask("may_send", verdict).await? {
+        match connection.ask_about_message(&mut draft.gone, "may_send", verdict).await? {
             Some(Verdict(Decision::Later(next))) => verdict = next,
             Some(Verdict(Decision::Now(ruling))) => break ruling,
             None => {
@@ -118,16 +120,17 @@ fn obey<'a>(
 pub(super) async fn publish_later(
     connection: &mut Connection,
     text: &str,
-    message: Message<'_>,
+    mut message: Message<'_>,
     mut why: NotPublished,
 ) -> Result<(), End> {
     loop {
+        let gone = &mut message.draft.gone;
         connection.attachment().keep_waiting();
         connection.rates().keep_waiting();
         match why {
             NotPublished::Closed => return Ok(()),
-            NotPublished::BatchFull => connection.watch(yield_now()).await?,
-            NotPublished::Held => connection.watch(sleep(POLL_INTERVAL)).await?,
+            NotPublished::BatchFull => connection.watch_message(gone, yield_now()).await?,
+            NotPublished::Held => connection.watch_message(gone, sleep(POLL_INTERVAL)).await?,
         }
         match attempt(connection, text, &message)? {
             None => return Ok(()),
@@ -186,7 +189,7 @@ fn check<'a>(
             return connection.refuse(error, about).map(|()| None);
         }
     };
-    Ok(Some(Draft { event, room, body, cid, is_transient }))
+    Ok(Some(Draft { event, room, body, cid, is_transient, gone: None }))
 }
 
 /// Asks the policy. Returns `None` if the client has been answered.

@@ -126,7 +126,7 @@ impl Engine {
         let users = self.sessions.users();
         for session in self.sessions.table().all() {
             let is_same = |other: &Arc<Session>| Arc::ptr_eq(other, &session);
-            if session.user().is_some_and(|user| !users.sessions_of(user.id()).iter().any(is_same)) {
+            if session.online_user().is_some_and(|user| !users.sessions_of(user.id()).iter().any(is_same)) {
                 faults.push(Inconsistency::NotOfItsUser { connection: session.id() });
             }
             for Membership { room, .. } in session.memberships().iter().map(|membership| &**membership) {

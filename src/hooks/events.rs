@@ -82,7 +82,8 @@ pub trait RoomEvents: Send + Sync + 'static {
     }
 
     /// Called when a user goes offline, after its last session has ended and `left` was called for all of its
-    /// memberships.
+    /// memberships. A session whose user's authentication has expired does not count until it authenticates again
+    /// ([`OnExpiry::WaitForAuth`](crate::OnExpiry::WaitForAuth)).
     ///
     /// A session whose connection is lost ends after the [`resume_window`](crate::Recovery::resume_window), unless the
     /// client resumes it.

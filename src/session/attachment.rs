@@ -77,6 +77,11 @@ impl Attachment {
         self.sessions.set_user(&self.session, self.generation, user)
     }
 
+    /// Notes that the user's authentication has expired.
+    pub(crate) fn expire_user(&self) -> Result<(), Superseded> {
+        self.sessions.expire_user(&self.session, self.generation)
+    }
+
     /// The `seq` of a message that was published before under this id.
     pub(crate) fn seq_of(&self, cid: &str) -> Result<Option<u64>, Superseded> {
         let state = self.session.state_of(self.generation)?;

@@ -82,6 +82,8 @@ pub(super) struct State {
     pub(super) token: Option<ResumeToken>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) user: Option<Arc<User>>,
+    /// Whether the session counts as one of its user: not while the user's authentication has expired.
+    pub(super) is_of_user: bool,
     pub(super) memberships: MembershipList,
     pub(super) message_ids: Option<Box<MessageIds>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
@@ -131,6 +133,7 @@ impl Session {
                 token,
                 peer,
                 user,
+                is_of_user: false,
                 memberships: MembershipList::default(),
                 message_ids: None,
                 callbacks: None,
@@ -145,6 +148,13 @@ impl Session {
 
     pub(crate) fn user(&self) -> Option<Arc<User>> {
         self.state().user.clone()
+    }
+
+    /// The user whose session it counts as.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn online_user(&self) -> Option<Arc<User>> {
+        let state = self.state();
+        state.user.clone().filter(|_| state.is_of_user)
     }
 
     pub(crate) fn peer(&self) -> Option<SocketAddr> {

@@ -74,7 +74,7 @@ impl Sessions {
         let session = Arc::new(Session::new(id, subprotocol, socket, token, peer, user.clone()));
         self.table.insert(&session);
         if let Some(user) = user {
-            self.begin_of_user(&session, &mut session.state(), user);
+            self.begin_of_user(&session, &mut session.state(), &user);
         }
         if let Some(token) = token {
             self.table.add_token(token, &session);
@@ -149,19 +149,41 @@ impl Sessions {
         }
         let user = Arc::new(user);
         let previous = state.set_user(user.clone());
-        if previous.is_none() {
-            self.begin_of_user(session, &mut state, user);
-        }
+        self.begin_of_user(session, &mut state, &user);
         drop(state);
         drop(previous);
         Ok(())
     }
 
-    /// Adds the session to its user's sessions.
-    fn begin_of_user(&self, session: &Arc<Session>, state: &mut State, user: Arc<User>) {
+    /// The user's authentication has expired: until the client authenticates again, the session does not count as one of
+    /// the user.
+    pub(super) fn expire_user(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+    ) -> Result<(), Superseded> {
+        self.end_of_user(session, &mut *session.state_of(generation)?);
+        Ok(())
+    }
+
+    /// Adds the session to its user's sessions, unless it is one already.
+    fn begin_of_user(&self, session: &Arc<Session>, state: &mut State, user: &Arc<User>) {
+        if std::mem::replace(&mut state.is_of_user, true) {
+            return;
+        }
         self.users.add(user.id(), session);
         if self.events.is_some() {
-            state.callbacks.get_or_insert_default().push(Callback::Online(UserOnline { user }));
+            let online = Callback::Online(UserOnline { user: user.clone() });
+            state.callbacks.get_or_insert_default().push(online);
+        }
+    }
+
+    /// The session is no longer one of its user, if it was.
+    fn end_of_user(&self, session: &Arc<Session>, state: &mut State) {
+        let Some(user) = state.user.clone().filter(|_| std::mem::take(&mut state.is_of_user)) else { return };
+        self.users.remove(user.id(), session.id());
+        if self.events.is_some() {
+            state.callbacks.get_or_insert_default().push(Callback::Offline(UserOffline { user }));
         }
     }
 
@@ -268,7 +290,11 @@ impl Sessions {
         state.memberships.set_all_inactive();
         state.token = new.token;
         state.peer = new.peer.or(state.peer);
-        let previous = new.user.and_then(|user| state.set_user(user));
+        let previous = new.user.and_then(|user| {
+            // It may be a session whose user's authentication has expired.
+            self.begin_of_user(session, &mut state, &user);
+            state.set_user(user)
+        });
         session.replace_socket(state.generation, socket);
         self.table.remove_token(&token);
         if let Some(token) = new.token {
@@ -369,12 +395,7 @@ impl Sessions {
         self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
         self.memberships.end_all(session, state, reason);
-        if let Some(user) = state.user.clone() {
-            self.users.remove(user.id(), session.id());
-            if self.events.is_some() {
-                state.callbacks.get_or_insert_default().push(Callback::Offline(UserOffline { user }));
-            }
-        }
+        self.end_of_user(session, state);
         absence
     }
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower_chat_rooms::{Admission, ChatRooms};
 
-use crate::support::{TestIo, default_rooms, v1_admission};
+use crate::support::{Client, TestIo, default_rooms, enter_frame, v1_admission};
 
 const KIB: u64 = 1024;
 
@@ -214,4 +214,26 @@ async fn a_reader_whose_room_sends_too_much_for_minutes_is_closed() {
         assert_eq!((sender.messages, sender.closed), (2 * traffic.messages(), None));
     }
     assert_eq!(rooms.stats().rate_limited, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_message_of_a_client_that_closes_waits_for_the_room_too() {
+    let rooms = default_rooms();
+    let mut members = Vec::new();
+    for name in ["bob", "ann"] {
+        let mut member = Client::connect_as(&rooms, Admission::anonymous(), 1 << 20).await;
+        member.send(enter_frame(name, "r")).await;
+        assert_eq!(member.next().await["name"], name);
+        members.push(member);
+    }
+    let [mut bob, mut ann]: [Client; 2] = members.try_into().ok().unwrap();
+    assert_eq!(bob.next().await["name"], "ann");
+    let text = "x".repeat(60_000);
+    ann.send_at_once((0..3).map(|n| json!({"event": "message", "message": n, "text": text}))).await;
+    ann.ws.close(None).await.unwrap();
+    tokio::spawn(async move { while let Some(Ok(_)) = ann.ws.next().await {} });
+    for n in 0..3 {
+        assert_eq!(bob.next().await["message"], n);
+    }
+    assert_eq!(bob.next().await["event"], "out");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower_chat_rooms::{Admission, ChatRooms, MessageRequest, RoomPolicy, Timeouts, Verdict};
 
 use crate::support::{Client, enter_frame, message_frame, run_other_tasks};
@@ -87,7 +87,47 @@ async fn a_decision_that_takes_too_long_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_leaves_meanwhile_sends_nothing() {
+async fn the_last_message_of_a_client_that_is_gone_is_published() {
+    for closes in [true, false] {
+        let (rooms, permits) = slow_rooms();
+        let (mut ann, mut bob) = (member(&rooms, "ann").await, member(&rooms, "bob").await);
+        let messages = (0..3).map(|n| json!({"event": "slow", "message": n, "roomId": "r"}));
+        ann.send_at_once(messages).await;
+        if closes {
+            ann.ws.close(None).await.unwrap();
+            run_other_tasks().await;
+        }
+        let gone = tokio::spawn(ann.disconnect());
+        run_other_tasks().await;
+        permits.add_permits(3);
+        for n in 0..3 {
+            assert_eq!(bob.next().await["message"], n, "closes: {closes}");
+        }
+        assert_eq!(bob.next().await["event"], "out");
+        gone.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kick_ends_a_message_that_is_not_decided() {
+    let (rooms, permits) = slow_rooms();
+    let (mut ann, mut bob) = (member(&rooms, "ann").await, member(&rooms, "bob").await);
+    ann.send(json!({"event": "slow", "message": 1, "roomId": "r"})).await;
+    let id = rooms.members("r")[0].connection;
+    let gone = tokio::spawn(ann.disconnect());
+    run_other_tasks().await;
+    let begin = Instant::now();
+    assert!(rooms.kick(id));
+    assert_eq!(bob.next().await["event"], "out");
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    permits.add_permits(1);
+    bob.send(json!({"event": "now", "message": 2, "roomId": "r"})).await;
+    assert_eq!(bob.next().await["message"], 2);
+    gone.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_decided_too_late_is_not_published() {
     let (rooms, permits) = slow_rooms();
     let (mut ann, mut bob) = (member(&rooms, "ann").await, member(&rooms, "bob").await);
     ann.send(json!({"event": "slow", "message": 1, "roomId": "r"})).await;

@@ -310,10 +310,37 @@ async fn a_kept_session_ends_with_the_authentication_of_its_user() {
     for event in ["left", "noAuth"] {
         assert_eq!(client.next().await["event"], event);
     }
-    assert!(rooms.is_online("u"));
+    assert!(!rooms.is_online("u"));
     client.disconnect().await;
     tokio::time::sleep(SECOND).await;
     assert_eq!(log.take(), ["online u", "+ u:5 r", "- u:5 r: authentication expired", "offline u"]);
+    assert_empty(&rooms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_token_has_expired_gets_nothing_that_is_for_its_user() {
+    let log = EventLog::default();
+    let rooms = builder(&log).on_expiry(OnExpiry::WaitForAuth).build().unwrap();
+    let direct = json!({"event": "direct"});
+    let (mut client, token) = connect(&rooms, "u:5").await;
+    assert_eq!(rooms.send_to_user("u", &direct).unwrap(), 1);
+    for event in ["direct", "noAuth"] {
+        assert_eq!(client.next().await["event"], event);
+    }
+    assert_eq!((rooms.send_to_user("u", &direct).unwrap(), rooms.is_online("u")), (0, false));
+    assert!(rooms.sessions_of("u").is_empty());
+    assert_eq!(log.take(), ["online u", "offline u"]);
+    client.authenticate("u:5").await;
+    assert_eq!((rooms.send_to_user("u", &direct).unwrap(), rooms.is_online("u")), (1, true));
+    for event in ["direct", "noAuth"] {
+        assert_eq!(client.next().await["event"], event);
+    }
+    // It is resumed by another connection of the user.
+    let (other, ..) = resume(&rooms, "u", &token).await;
+    assert_eq!(client.close_code().await, 4503);
+    assert_eq!(rooms.sessions_of("u").len(), 1);
+    other.close().await;
+    assert_eq!(log.take(), ["online u", "offline u", "online u", "offline u"]);
     assert_empty(&rooms);
 }
 

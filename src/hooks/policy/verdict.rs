@@ -69,8 +69,12 @@ impl Verdict {
     /// Decides later, for example after a query. Meanwhile the connection's next messages wait, so that their order is
     /// kept. Other members are not delayed.
     ///
-    /// If the future takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout), it is dropped, and the sender
-    /// gets an error `internal`.
+    /// If the client closes or loses its connection meanwhile, the message is published all the same, and the member leaves
+    /// the room afterwards. If the session ends for another reason, for example because it is kicked, the future is
+    /// dropped.
+    ///
+    /// If the future takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout), it is dropped, and the sender gets
+    /// an error `internal`.
     ///
     /// ```
     /// use tower_chat_rooms::{ChatRooms, MessageRequest, RoomPolicy, Verdict};
