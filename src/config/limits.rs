@@ -113,6 +113,9 @@ options! {
         /// This limit also bounds the frames that a room collects between two deliveries: an eighth of the limit from
         /// members, and half of it from you. Beyond that, members have to wait, and you get
         /// [`SendError::Busy`](crate::SendError::Busy).
+        ///
+        /// A client in several rooms that makes progress may have one such limit for each of its rooms waiting, but no more
+        /// than eight.
         max_queue_bytes: usize = 1024 * 1024;
 
         /// Malformed frames in a row that close a connection with 1008.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::config::OnExpiry;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
+use crate::connection::waiting;
 use crate::hooks::policy::EnterRequest;
 use crate::hooks::user::User;
 use crate::ids::RoomId;
@@ -25,7 +26,7 @@ pub(super) async fn authenticate(connection: &mut Connection, token: Cow<'_, str
         return connection.refuse_excess(exceeded, About::Nothing);
     }
     connection.rates().forgive();
-    match connection.ask("on_token", async { auth.on_token(&token).await }).await? {
+    match waiting::ask(connection, "on_token", async { auth.on_token(&token).await }).await? {
         Some(Ok(user)) => accept(connection, user).await,
         Some(Err(denied)) => connection.refuse_token(denied.reason()),
         None => {
@@ -97,11 +98,12 @@ pub(super) async fn may_stay(connection: &mut Connection, room: &RoomId) -> Resu
         body: None,
         is_renewal: true,
     };
-    let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
-        Some(Ok(())) => return Ok(true),
-        Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
-        None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; enter again"),
-    };
+    let error =
+        match waiting::ask(connection, "may_enter", async { policy.may_enter(&request).await }).await? {
+            Some(Ok(())) => return Ok(true),
+            Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
+            None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; enter again"),
+        };
     connection.remove(room, LeaveReason::Denied, &error)?;
     Ok(false)
 }

@@ -2,12 +2,9 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
 
 use crate::admission::{Action, Permit};
 use crate::config::Config;
@@ -18,7 +15,6 @@ use crate::connection::rate_limiter::{Exceeded, RateLimiter};
 use crate::connection::token_expiry::{Step, TokenExpiry};
 use crate::connection::{Opening, auth, frames, leave};
 use crate::engine::Engine;
-use crate::hooks::guard::{self, NoAnswer};
 use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
@@ -209,71 +205,9 @@ impl Connection {
         self.subprotocol
     }
 
-    /// Waits for an async hook. Returns `None` if it took too long.
-    pub(super) async fn ask<T>(
-        &mut self,
-        hook: &'static str,
-        future: impl Future<Output = T>,
-    ) -> Result<Option<T>, End> {
-        let limit = self.config().timeouts.hook_timeout;
-        answered(self.watch(guard::answer(hook, limit, future)).await?)
-    }
-
-    /// As [`Connection::ask`], but waits as [`Connection::watch_message`] does.
-    pub(super) async fn ask_about_message<T>(
-        &mut self,
-        gone: &mut Option<Instant>,
-        hook: &'static str,
-        future: impl Future<Output = T>,
-    ) -> Result<Option<T>, End> {
-        let limit = self.config().timeouts.hook_timeout;
-        answered(self.watch_message(gone, guard::answer(hook, limit, future)).await?)
-    }
-
-    /// Waits for something. Meanwhile the connection is read, written and checked. Messages stay in the inbox;
-    /// when that is full, the client has to wait.
-    pub(super) async fn watch<T>(&mut self, future: impl Future<Output = T>) -> Result<T, End> {
-        let mut future = pin!(future);
-        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
-        poll_fn(|cx| {
-            if let Poll::Ready(value) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(value));
-            }
-            match attachment.poll_turn(cx, inbox) {
-                Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
-                _ => Poll::Pending,
-            }
-        })
-        .await
-    }
-
-    /// As [`Connection::watch`], for a message that is published even if its client closes or loses the connection
-    /// meanwhile. `gone` keeps when this was noticed: from then on, all waits for the message together last no longer
-    /// than a hook may.
-    pub(super) async fn watch_message<T>(
-        &mut self,
-        gone: &mut Option<Instant>,
-        future: impl Future<Output = T>,
-    ) -> Result<T, End> {
-        let mut future = pin!(future);
-        let limit = self.config().timeouts.hook_timeout;
-        let (attachment, inbox) = (&self.attachment, &mut self.inbox);
-        let mut timer = None;
-        poll_fn(|cx| {
-            if let Poll::Ready(value) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(value));
-            }
-            match attachment.poll_turn(cx, inbox) {
-                Poll::Ready(Turn::End(reason @ (LeaveReason::Closed | LeaveReason::Lost))) => {
-                    let since = *gone.get_or_insert_with(Instant::now);
-                    let left = || Box::pin(sleep(limit.saturating_sub(since.elapsed())));
-                    timer.get_or_insert_with(left).as_mut().poll(cx).map(|()| Err(End(reason)))
-                }
-                Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
-                _ => Poll::Pending,
-            }
-        })
-        .await
+    /// What is waited with: the session's socket, and what is read from it meanwhile.
+    pub(super) fn socket_parts(&mut self) -> (&Attachment, &mut Inbox) {
+        (&self.attachment, &mut self.inbox)
     }
 
     pub(super) fn send(&self, text: &str) {
@@ -413,14 +347,5 @@ impl Connection {
         if limit.is_none() {
             self.permit.set_entered();
         }
-    }
-}
-
-/// The answer of a hook; `None` if it took too long.
-fn answered<T>(answer: Result<T, NoAnswer>) -> Result<Option<T>, End> {
-    match answer {
-        Ok(value) => Ok(Some(value)),
-        Err(NoAnswer::TooLate) => Ok(None),
-        Err(NoAnswer::Panicked) => Err(End(LeaveReason::HookFailed)),
     }
 }

@@ -10,6 +10,7 @@ use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::MAX_PONG;
+use crate::connection::waiting;
 use crate::connection::{auth, join, leave, publish, resume};
 use crate::protocol::error_code::PeerError;
 use crate::protocol::inbound::{self, Inbound};
@@ -94,7 +95,7 @@ fn is_transient(connection: &Connection, inbound: &Result<Inbound<'_>, PeerError
 /// Handles a frame after this time. The client's next frames wait until then.
 async fn handle_later(connection: &mut Connection, text: &str, wait: Duration) -> Result<(), End> {
     connection.attachment().keep_waiting();
-    connection.watch(sleep(wait)).await?;
+    waiting::watch(connection, sleep(wait)).await?;
     match handle(connection, text)? {
         Some(rest) => rest.await,
         None => Ok(()),

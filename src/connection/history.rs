@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
+use crate::connection::waiting;
 use crate::delivery::ReplayRequest;
 use crate::hooks::policy::ReadRequest;
 use crate::ids::{Name, RoomId};
@@ -32,7 +33,7 @@ pub(super) async fn allowed(
     // The replays of several rooms are asked for at once. Those that the client has yet to read keep memory.
     while connection.attachment().replay_bytes() > connection.config().limits.max_queue_bytes {
         connection.attachment().keep_waiting();
-        connection.watch(sleep(LOOK)).await?;
+        waiting::watch(connection, sleep(LOOK)).await?;
     }
     let start = connection.attachment().membership(room.as_str()).map(|membership| membership.start);
     if let (ReplayRequest::Since(since), Some(start)) = (replay_request, start)
@@ -59,7 +60,7 @@ pub(super) async fn allowed(
         room,
         last,
     };
-    match connection.ask("may_read", async { policy.may_read(&request).await }).await? {
+    match waiting::ask(connection, "may_read", async { policy.may_read(&request).await }).await? {
         Some(Ok(())) => Ok(Some(replay_request)),
         Some(Err(_)) | None => Ok(match replay_request {
             // The answer still says how many messages follow.

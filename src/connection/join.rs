@@ -8,6 +8,7 @@ use crate::connection::auth::may_stay;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::history;
+use crate::connection::waiting;
 use crate::delivery::{Recipient, Refused, ReplayRequest};
 use crate::hooks::guard;
 use crate::hooks::policy::EnterRequest;
@@ -173,12 +174,13 @@ async fn is_allowed(
         body: Some(&body),
         is_renewal: false,
     };
-    let error = match connection.ask("may_enter", async { policy.may_enter(&request).await }).await? {
-        // Yields, so that a client that has disconnected meanwhile does not enter.
-        Some(Ok(())) => return connection.watch(yield_now()).await.map(|()| true),
-        Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
-        None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
-    };
+    let error =
+        match waiting::ask(connection, "may_enter", async { policy.may_enter(&request).await }).await? {
+            // Yields, so that a client that has disconnected meanwhile does not enter.
+            Some(Ok(())) => return waiting::watch(connection, yield_now()).await.map(|()| true),
+            Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
+            None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
+        };
     connection.refuse(error, About::Enter(room.as_str())).map(|()| false)
 }
 

@@ -13,6 +13,7 @@ mod publish;
 mod rate_limiter;
 mod resume;
 mod token_expiry;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

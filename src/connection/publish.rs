@@ -9,6 +9,7 @@ use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
+use crate::connection::waiting;
 use crate::delivery::NotPublished;
 use crate::hooks::events;
 use crate::hooks::guard;
@@ -87,7 +88,7 @@ pub(super) async fn decide(
     mut verdict: BoxFuture<'static, Verdict>,
 ) -> Result<(), End> {
     let ruling = loop {
-        match connection.ask_about_message(&mut draft.gone, "may_send", verdict).await? {
+        match waiting::ask_about_message(connection, &mut draft.gone, "may_send", verdict).await? {
             Some(Verdict(Decision::Later(next))) => verdict = next,
             Some(Verdict(Decision::Now(ruling))) => break ruling,
             None => {
@@ -129,8 +130,8 @@ pub(super) async fn publish_later(
         connection.rates().keep_waiting();
         match why {
             NotPublished::Closed => return Ok(()),
-            NotPublished::BatchFull => connection.watch_message(gone, yield_now()).await?,
-            NotPublished::Held => connection.watch_message(gone, sleep(POLL_INTERVAL)).await?,
+            NotPublished::BatchFull => waiting::watch_message(connection, gone, yield_now()).await?,
+            NotPublished::Held => waiting::watch_message(connection, gone, sleep(POLL_INTERVAL)).await?,
         }
         match attempt(connection, text, &message)? {
             None => return Ok(()),

@@ -30,7 +30,6 @@ use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded, r
 use crate::socket::{Inbox, Socket, Transport, Turn};
 use crate::sync::{Mutex, lock};
 
-/// What one connection may have unread.
 const BUFFER: usize = 64 * 1024;
 
 /// What the host was told.

@@ -186,7 +186,7 @@ impl Attachment {
         reason: LeaveReason,
         frames: &Bytes,
     ) -> Result<(), Superseded> {
-        self.sessions.leave_room(&self.session, self.generation, room, reason, frames)
+        removal::leave_room(&self.sessions, &self.session, self.generation, room, reason, frames)
     }
 
     /// Calls the host's callbacks that are due.

@@ -1,4 +1,4 @@
-//! Removes members that did not ask to leave.
+//! Removes members from their rooms while their sessions go on.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
-use crate::session::session::{Phase, Session, State};
+use crate::session::session::{Generation, Phase, Session, State, Superseded};
 use crate::session::sessions::Sessions;
 use crate::sync::MutexGuard;
 
@@ -76,4 +76,20 @@ pub(super) fn check_closed(sessions: &Sessions, session: &Arc<Session>, room: &L
         true => drop(sessions.close(session, LeaveReason::Shutdown)),
         false => remove_from_closed(sessions, session, room),
     }
+}
+
+/// Ends the membership in a room, if there is one, at the client's own request or because its connection has found a reason.
+/// The client gets these frames; its connection stays.
+pub(super) fn leave_room(
+    sessions: &Sessions,
+    session: &Arc<Session>,
+    generation: Generation,
+    room: &RoomId,
+    reason: LeaveReason,
+    frames: &Bytes,
+) -> Result<(), Superseded> {
+    let mut state = session.state_of(generation)?;
+    sessions.memberships().end(session, &mut state, room.as_str(), reason);
+    session.send(Some(sessions.rooms().key(room)), frames);
+    Ok(())
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::admission::Admission;
@@ -12,7 +11,6 @@ use crate::delivery::Rooms;
 use crate::hooks::events::{RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
-use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::resume::ResumeToken;
 use crate::session::callback_runs::Run;
@@ -322,21 +320,6 @@ impl Sessions {
 
     pub(super) fn rooms(&self) -> &Rooms {
         &self.rooms
-    }
-
-    /// Ends the membership in a room, if there is one, and sends the client these frames; its connection stays.
-    pub(super) fn leave_room(
-        &self,
-        session: &Arc<Session>,
-        generation: Generation,
-        room: &RoomId,
-        reason: LeaveReason,
-        frames: &Bytes,
-    ) -> Result<(), Superseded> {
-        let mut state = session.state_of(generation)?;
-        self.memberships.end(session, &mut state, room.as_str(), reason);
-        session.send(Some(self.rooms.key(room)), frames);
-        Ok(())
     }
 
     /// Calls the queued callbacks of a session, and those of other sessions that have waited for them. Within a callback, they

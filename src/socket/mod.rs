@@ -1,5 +1,6 @@
 //! One WebSocket: its I/O, the messages read from it, and the frames that wait to be written to it.
 
+mod answer;
 #[cfg(feature = "__bench")]
 pub(crate) mod bench_cases;
 mod liveness;
@@ -13,8 +14,9 @@ mod transport;
 
 use crate::protocol::close::LeaveReason;
 
+pub(crate) use answer::Answer;
 pub(crate) use reader::Inbox;
-pub(crate) use socket::{Answer, Socket};
+pub(crate) use socket::Socket;
 pub(crate) use transport::Transport;
 
 /// What the connection's task has to do next.

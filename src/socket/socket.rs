@@ -11,10 +11,11 @@ use bytes::Bytes;
 
 use crate::config::SlowConsumer;
 use crate::context::Context;
-use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, Replay, RoomKey};
+use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, RoomKey};
 use crate::protocol::close::{self, LeaveReason};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
+use crate::socket::answer::Answer;
 use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
 use crate::socket::reader::{Inbox, Reader};
@@ -54,21 +55,6 @@ pub(crate) struct Socket {
     liveness: Liveness,
     /// How much longer senders may be held back for this client. Present once its socket has not accepted all bytes.
     hold_budget: Option<Box<HoldBudget>>,
-}
-
-/// What a client gets when it has entered a room.
-pub(crate) struct Answer {
-    /// Undelivered frames when the client entered again.
-    pub(crate) before: Vec<Batch>,
-    /// The answer itself, if there is one in this subprotocol.
-    pub(crate) frame: Option<Bytes>,
-    pub(crate) replay: Option<Replay>,
-    /// The `seq` after which the room's frames follow.
-    pub(crate) start: u64,
-    /// Whether the first of them is the client's own enter.
-    pub(crate) is_new: bool,
-    /// What happens if the client reads the room too slowly.
-    pub(crate) slow: SlowConsumer,
 }
 
 impl Socket {
@@ -206,8 +192,7 @@ impl Socket {
         let written = self.outlet.write(frames);
         if written < frames.len() {
             let lane = lane(room, self.subprotocol, SlowConsumer::Close);
-            let (bounds, now) = (self.bounds(false), self.context.clock.now());
-            self.keep_in(&lane, Kind::Own, frames.clone(), written, bounds, now);
+            self.keep_in(&lane, Kind::Own, frames.clone(), written, false);
         }
     }
 
@@ -355,8 +340,7 @@ impl Socket {
         let lane = lane(room.map(LiveRoom::key), self.subprotocol, slow);
         let room = room.filter(|_| slow == SlowConsumer::Close);
         let may_hold = room.is_some() && self.may_hold_senders(now);
-        let bounds = self.bounds(may_hold);
-        if !self.keep_in(&lane, kind, frames, written, bounds, now) {
+        if !self.keep_in(&lane, kind, frames, written, may_hold) {
             return;
         }
         let holds = may_hold
@@ -366,38 +350,22 @@ impl Socket {
         }
     }
 
-    /// How much may wait.
-    fn bounds(&self, may_hold: bool) -> Size {
-        let limits = &self.context.config.limits;
-        // If senders may be held back, what counts is the client's progress, not the size of a burst. The bytes are limited
-        // in any case.
-        let is_patient = may_hold || self.subscriptions.hold_senders();
-        let frames = if is_patient { usize::MAX } else { limits.max_queue_frames };
-        // Each room gathers batches of its own.
-        let rooms = if is_patient { self.subscriptions.len().clamp(1, MAX_SHARES) } else { 1 };
-        Size { bytes: limits.max_queue_bytes.saturating_mul(rooms), frames }
-    }
-
     /// Keeps frames in a lane. Returns false if the client is too slow.
-    fn keep_in(
-        &mut self,
-        lane: &Lane,
-        kind: Kind,
-        frames: Bytes,
-        written: usize,
-        bounds: Size,
-        now: Duration,
-    ) -> bool {
-        match self.outlet.keep(lane, kind, frames, written, bounds, now) {
-            Ok(lost) => {
-                self.context.counters.lagged.add(lost);
-                true
-            }
-            Err(Overflow) => {
-                self.close(LeaveReason::Slow);
-                false
-            }
+    fn keep_in(&mut self, lane: &Lane, kind: Kind, frames: Bytes, written: usize, may_hold: bool) -> bool {
+        let Context { config, clock, counters, .. } = &*self.context;
+        let mut bounds =
+            Size { bytes: config.limits.max_queue_bytes, frames: config.limits.max_queue_frames };
+        if may_hold || self.subscriptions.hold_senders() {
+            // What counts is the client's progress, not the size of a burst. Each room gathers batches of its own.
+            let rooms = self.subscriptions.len().clamp(1, MAX_SHARES);
+            bounds = Size { bytes: bounds.bytes.saturating_mul(rooms), frames: usize::MAX };
         }
+        let kept = self.outlet.keep(lane, kind, frames, written, bounds, clock.now());
+        match kept {
+            Ok(lost) => counters.lagged.add(lost),
+            Err(Overflow) => self.close(LeaveReason::Slow),
+        }
+        kept.is_ok()
     }
 
     /// Writes what waits. If the I/O accepts any of it, the client is slow, not dead.

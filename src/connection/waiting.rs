@@ -1,0 +1,89 @@
+//! Waiting for something while the connection is served.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::time::{Instant, sleep};
+
+use crate::connection::connection_task::Connection;
+use crate::connection::end::End;
+use crate::hooks::guard::{self, NoAnswer};
+use crate::protocol::close::LeaveReason;
+use crate::socket::Turn;
+
+/// Waits for an async hook. Returns `None` if it took too long.
+pub(super) async fn ask<T>(
+    connection: &mut Connection,
+    hook: &'static str,
+    future: impl Future<Output = T>,
+) -> Result<Option<T>, End> {
+    let limit = connection.config().timeouts.hook_timeout;
+    answered(watch(connection, guard::answer(hook, limit, future)).await?)
+}
+
+/// As [`ask`], but waits as [`watch_message`] does.
+pub(super) async fn ask_about_message<T>(
+    connection: &mut Connection,
+    gone: &mut Option<Instant>,
+    hook: &'static str,
+    future: impl Future<Output = T>,
+) -> Result<Option<T>, End> {
+    let limit = connection.config().timeouts.hook_timeout;
+    answered(watch_message(connection, gone, guard::answer(hook, limit, future)).await?)
+}
+
+/// Waits for something. Meanwhile the connection is read, written and checked. Messages stay in the inbox;
+/// when that is full, the client has to wait.
+pub(super) async fn watch<T>(connection: &mut Connection, future: impl Future<Output = T>) -> Result<T, End> {
+    let mut future = pin!(future);
+    let (attachment, inbox) = connection.socket_parts();
+    poll_fn(|cx| {
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        match attachment.poll_turn(cx, inbox) {
+            Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// As [`watch`], for a message that is published even if its client closes or loses the connection
+/// meanwhile. `gone` keeps when this was noticed: from then on, all waits for the message together last no longer
+/// than a hook may.
+pub(super) async fn watch_message<T>(
+    connection: &mut Connection,
+    gone: &mut Option<Instant>,
+    future: impl Future<Output = T>,
+) -> Result<T, End> {
+    let mut future = pin!(future);
+    let limit = connection.config().timeouts.hook_timeout;
+    let (attachment, inbox) = connection.socket_parts();
+    let mut timer = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        match attachment.poll_turn(cx, inbox) {
+            Poll::Ready(Turn::End(reason @ (LeaveReason::Closed | LeaveReason::Lost))) => {
+                let since = *gone.get_or_insert_with(Instant::now);
+                let left = || Box::pin(sleep(limit.saturating_sub(since.elapsed())));
+                timer.get_or_insert_with(left).as_mut().poll(cx).map(|()| Err(End(reason)))
+            }
+            Poll::Ready(Turn::End(reason)) => Poll::Ready(Err(End(reason))),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// The answer of a hook; `None` if it took too long.
+fn answered<T>(answer: Result<T, NoAnswer>) -> Result<Option<T>, End> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(NoAnswer::TooLate) => Ok(None),
+        Err(NoAnswer::Panicked) => Err(End(LeaveReason::HookFailed)),
+    }
+}
