@@ -86,7 +86,7 @@ impl Outlet {
 
     /// Writes as much as the I/O accepts, unless something waits already. The I/O wakes the task when there is room
     /// for the rest.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(&mut self, frames: &[u8]) -> usize {
         if self.queue.is_empty() { self.write_now(frames) } else { 0 }
     }
@@ -186,7 +186,7 @@ impl Outlet {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_now(&mut self, frames: &[u8]) -> usize {
         let mut written = 0;
         while written < frames.len() {

@@ -317,7 +317,7 @@ impl Socket {
     }
 
     /// Writes whole frames, from `skip` on.
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, kind: Kind, room: Option<&LiveRoom>, frames: &Bytes, skip: usize) {
         let rest = &frames[skip..];
         if rest.is_empty() || self.is_mute() {
