@@ -170,13 +170,13 @@ impl Client {
 
     /// The position of the last frame of the room that was received. Its event may not have been taken yet.
     pub fn position(&self) -> Option<Position> {
-        self.status.borrow().standing.position.clone()
+        self.status.borrow().room_status.position.clone()
     }
 
     /// The id of this member, the same as that of [`RoomFrame::member`](crate::RoomFrame::member). It changes if the
     /// session could not be resumed.
     pub fn member(&self) -> Option<String> {
-        self.status.borrow().standing.member.as_deref().map(str::to_owned)
+        self.status.borrow().room_status.member.as_deref().map(str::to_owned)
     }
 
     /// Leaves the room, as [`ClientSender::leave`] does.

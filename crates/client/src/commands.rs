@@ -9,7 +9,7 @@ use crate::body::Body;
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::events::EventSender;
-use crate::machine::{RoomKey, RoomSettings, Standing};
+use crate::machine::{RoomKey, RoomSettings, RoomStatus};
 
 /// Resolves a message's acknowledgement.
 pub(crate) type Ack = oneshot::Sender<Result<u64, ClientError>>;
@@ -63,7 +63,7 @@ pub(crate) struct Outlet {
 pub(crate) struct Status {
     /// `None` before the room was entered for the first time.
     pub(crate) state: Option<ClientState>,
-    pub(crate) standing: Standing,
+    pub(crate) room_status: RoomStatus,
     /// Those of the server on which a room was entered last.
     pub(crate) transient_events: Arc<[String]>,
 }

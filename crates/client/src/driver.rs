@@ -180,14 +180,14 @@ impl Driver {
 
     fn emit(&mut self, room: RoomKey, event: ClientEvent) {
         let Some(outlet) = self.rooms.get_mut(&room) else { return };
-        let standing = self.machine.standing(room);
+        let room_status = self.machine.room_status(room);
         let transient_events = self.machine.transient_events().clone();
         let state = if let ClientEvent::State(state) = &event { Some(state.clone()) } else { None };
         if state == Some(ClientState::Online) {
             outlet.entered.take().map(|entered| entered.send(Ok(())));
         }
         outlet.status.send_modify(|status| {
-            status.standing = standing;
+            status.room_status = room_status;
             status.transient_events = transient_events;
             status.state = state.or(status.state.take());
         });

@@ -61,7 +61,7 @@ pub(crate) struct RoomKey(pub(crate) u64);
 
 /// Where a client is in a room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Standing {
+pub(crate) struct RoomStatus {
     pub(crate) position: Option<Position>,
     /// The client's member id.
     pub(crate) member: Option<Arc<str>>,
@@ -142,8 +142,8 @@ impl<T> Machine<T> {
         self.ended.as_ref()
     }
 
-    pub(crate) fn standing(&self, room: RoomKey) -> Standing {
-        self.rooms.get(room).map(Room::standing).unwrap_or_default()
+    pub(crate) fn room_status(&self, room: RoomKey) -> RoomStatus {
+        self.rooms.get(room).map(Room::room_status).unwrap_or_default()
     }
 
     /// When to call [`tick`](Machine::tick).

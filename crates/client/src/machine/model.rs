@@ -134,7 +134,7 @@ impl Simulation {
                 Output::Resolve(n, result) => assert_eq!(self.resolved.insert(n, result), None),
                 Output::Emit(key, event) => {
                     if let Some(room) = self.told.iter_mut().find(|room| room.key == Some(key)) {
-                        room.hear(event, self.machine.standing(key));
+                        room.hear(event, self.machine.room_status(key));
                     }
                 }
                 Output::EmitChat(_) | Output::Left(_) => {}
@@ -279,7 +279,7 @@ impl Simulation {
 }
 
 impl Told {
-    fn hear(&mut self, event: ClientEvent, standing: Standing) {
+    fn hear(&mut self, event: ClientEvent, room_status: RoomStatus) {
         match event {
             ClientEvent::Enter(frame) | ClientEvent::Out(frame) | ClientEvent::Message(frame) => {
                 self.last += 1;
@@ -292,7 +292,7 @@ impl Told {
             }
             ClientEvent::Entered { .. } if !self.was_in => {
                 self.was_in = true;
-                self.last = standing.position.unwrap().seq();
+                self.last = room_status.position.unwrap().seq();
             }
             ClientEvent::State(state) => self.is_online = state == ClientState::Online,
             _ => {}

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::outputs::{Output, Outputs};
 use super::refusal::Refusal;
 use super::room_log::{FramesMissing, RoomLog};
-use super::{Now, RoomKey, RoomSettings, Standing};
+use super::{Now, RoomKey, RoomSettings, RoomStatus};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::incoming::Entered;
@@ -89,8 +89,8 @@ impl Room {
         self.state
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        Standing { position: self.log.position().cloned(), member: self.log.member().cloned() }
+    pub(super) fn room_status(&self) -> RoomStatus {
+        RoomStatus { position: self.log.position().cloned(), member: self.log.member().cloned() }
     }
 
     pub(super) fn backoff(&self) -> &Backoff {
