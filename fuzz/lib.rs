@@ -1,6 +1,7 @@
 //! What the fuzz targets share: a client that speaks WebSocket by hand, over duplex I/O in paused
 //! time.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tower_chat_rooms::{Admission, ChatRooms, History, Limits, RateLimits, Recovery, RoomEvent};
 
-/// Runs a case from its beginning, with time of its own.
+/// Runs a case in a runtime and a time of its own.
 pub fn run(case: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -19,7 +20,7 @@ pub fn run(case: impl Future<Output = ()>) {
         .block_on(case);
 }
 
-/// Chat rooms with tight limits, and who is in by what their callbacks have said.
+/// Chat rooms with tight limits, and how many are in them by what their callbacks have said.
 pub fn rooms() -> (ChatRooms, Arc<Mutex<i64>>) {
     let inside = Arc::new(Mutex::new(0));
     let count = inside.clone();
@@ -55,7 +56,7 @@ pub fn rooms() -> (ChatRooms, Arc<Mutex<i64>>) {
 
 /// Nothing may be left when all are gone.
 pub async fn assert_empty(rooms: &ChatRooms, inside: &Mutex<i64>) {
-    // Past the grace, the heartbeats and the closing handshakes.
+    // Past the resume window, the heartbeats and the closing handshakes.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let report = rooms.check_consistency();
     assert_eq!((report.sessions, report.rooms, report.members), (0, 0, 0), "{report:?}");
@@ -70,11 +71,18 @@ pub struct Client {
     io: DuplexStream,
     task: JoinHandle<()>,
     received: Vec<u8>,
-    /// The room's count by the last frame of the room it is in.
-    num: Option<u64>,
-    seq: Option<u64>,
+    is_v1: bool,
+    /// What the client knows of its rooms, by their ids. A plain client has one entry: its frames name no room.
+    rooms: HashMap<String, KnownRoom>,
     /// The secret of the connection, by v1.
     pub secret: Option<String>,
+}
+
+/// The count and the position by the last frame of a room.
+#[derive(Debug, Clone, Default)]
+struct KnownRoom {
+    num: Option<u64>,
+    seq: Option<u64>,
 }
 
 impl Client {
@@ -86,7 +94,7 @@ impl Client {
         }
         let rooms = rooms.clone();
         let task = tokio::spawn(async move { rooms.serve(theirs, admission).await });
-        Client { io, task, received: Vec::new(), num: None, seq: None, secret: None }
+        Client { io, task, received: Vec::new(), is_v1: v1, rooms: HashMap::new(), secret: None }
     }
 
     /// Sends a frame, masked; what can't be sent at once is lost, with the connection.
@@ -139,46 +147,55 @@ impl Client {
         frames
     }
 
-    /// A member's first frame is its own enter, `num` changes by one at each enter and out, and
-    /// by v1 `seq` counts.
+    /// In each room, `num` changes by one at each enter and out, and in `chat-rooms.v1` `seq` counts.
     fn check(&mut self, frame: &Value) {
         let event = frame["event"].as_str().expect("every frame has an event");
+        if matches!(event, "heartbeat" | "error" | "noAuth" | "ack" | "resumed") {
+            return;
+        }
+        if event == "welcome" {
+            self.secret = frame["resume"].as_str().map(str::to_owned);
+            return;
+        }
+        let id = match self.is_v1 {
+            true => frame["roomId"].as_str().expect("a frame names its room").to_owned(),
+            false => String::new(),
+        };
+        let room = self.rooms.entry(id).or_default();
         match event {
-            "heartbeat" | "error" | "noAuth" | "ack" => return,
-            "welcome" => {
-                self.secret = frame["resume"].as_str().map(str::to_owned);
-                return;
-            }
             "entered" => {
-                self.num = None;
                 let seq = frame["seq"].as_u64().expect("a position");
                 let start = seq - frame["replayed"].as_u64().expect("a number of frames");
-                assert!(frame["recovered"] == false || self.seq == Some(start), "{frame}");
-                self.seq = Some(start);
+                assert!(frame["recovered"] == false || room.seq == Some(start), "{frame}");
+                *room = KnownRoom { num: None, seq: Some(start) };
+                return;
+            }
+            "left" => {
+                *room = KnownRoom::default();
                 return;
             }
             _ => {}
         }
         let num = frame["num"].as_u64().expect("a room's frame has a count");
-        if let Some(before) = self.num {
+        if let Some(before) = room.num {
             let want = match event {
-                "enter" => vec![before + 1, before, 1],
-                "out" => vec![before - 1],
-                _ => vec![before],
+                "out" => before - 1,
+                _ => before,
             };
             // An enter may be its own, into another room, or repeated.
-            assert!(event == "enter" || want.contains(&num), "{before} then {frame}");
+            assert!(event == "enter" || want == num, "{before} then {frame}");
         }
-        self.num = Some(num);
-        if let (Some(before), Some(seq)) = (self.seq, frame["seq"].as_u64()) {
-            assert_eq!(seq, before + 1, "{frame}");
-            self.seq = Some(seq);
+        room.num = Some(num);
+        if self.is_v1 {
+            let before = room.seq.expect("no frame of a room comes outside of it");
+            assert_eq!(frame["seq"].as_u64(), Some(before + 1), "{frame}");
+            room.seq = Some(before + 1);
         }
     }
 
-    /// Comes back to where another connection was.
+    /// Continues where another connection was.
     pub fn follow(&mut self, other: &Client) {
-        self.seq = other.seq;
+        self.rooms = other.rooms.clone();
     }
 
     /// Vanishes.

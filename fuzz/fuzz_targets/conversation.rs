@@ -11,22 +11,74 @@ use tower_chat_rooms_fuzz::{Client, assert_empty, rooms, run};
 
 #[derive(Debug, Arbitrary)]
 enum Op<'a> {
-    Connect { who: u8, v1: bool, narrow: bool },
-    Enter { who: u8, room: u8, name: u8 },
-    Say { who: u8, text: &'a str, cid: Option<u8> },
-    Text { who: u8, text: &'a str },
-    Frame { who: u8, first: u8, payload: &'a [u8] },
-    Bytes { who: u8, bytes: &'a [u8] },
-    Pong { who: u8 },
-    Close { who: u8, code: u16 },
-    Vanish { who: u8 },
-    /// The connection is lost, and its client comes back by another.
-    Back { who: u8, room: u8, since: u8 },
-    Read { who: u8 },
-    Kick { who: u8 },
-    CloseRoom { room: u8 },
-    HostSays { room: u8, seq: bool },
-    Pass { millis: u16 },
+    Connect {
+        who: u8,
+        v1: bool,
+        narrow: bool,
+    },
+    Enter {
+        who: u8,
+        room: u8,
+        name: u8,
+    },
+    Say {
+        who: u8,
+        text: &'a str,
+        cid: Option<u8>,
+    },
+    Text {
+        who: u8,
+        text: &'a str,
+    },
+    Frame {
+        who: u8,
+        first: u8,
+        payload: &'a [u8],
+    },
+    Bytes {
+        who: u8,
+        bytes: &'a [u8],
+    },
+    Pong {
+        who: u8,
+    },
+    Close {
+        who: u8,
+        code: u16,
+    },
+    Vanish {
+        who: u8,
+    },
+    /// The connection is lost, and its client resumes its session on another.
+    Back {
+        who: u8,
+        room: u8,
+        since: u8,
+    },
+    Read {
+        who: u8,
+    },
+    Kick {
+        who: u8,
+    },
+    CloseRoom {
+        room: u8,
+    },
+    HostSays {
+        room: u8,
+        seq: bool,
+    },
+    Pass {
+        millis: u16,
+    },
+    SayIn {
+        who: u8,
+        room: u8,
+    },
+    Leave {
+        who: u8,
+        room: u8,
+    },
 }
 
 const CLIENTS: usize = 4;
@@ -55,13 +107,17 @@ async fn play(ops: Vec<Op<'_>>) {
             | Op::Vanish { who }
             | Op::Back { who, .. }
             | Op::Read { who }
+            | Op::SayIn { who, .. }
+            | Op::Leave { who, .. }
             | Op::Kick { who } => usize::from(*who) % CLIENTS,
             _ => 0,
         };
         let slot = &mut clients[who];
         match op {
             Op::Connect { v1, narrow, .. } => {
-                if let Some(old) = slot.replace(Client::connect(&rooms, v1, if narrow { 64 } else { 1 << 16 })) {
+                if let Some(old) =
+                    slot.replace(Client::connect(&rooms, v1, if narrow { 64 } else { 1 << 16 }))
+                {
                     old.vanish().await;
                 }
             }
@@ -74,11 +130,9 @@ async fn play(ops: Vec<Op<'_>>) {
                 let Some(old) = slot.take() else { continue };
                 let mut new = Client::connect(&rooms, true, 1 << 16);
                 new.follow(&old);
+                let tokens: Vec<_> = old.secret.iter().collect();
+                new.text(&json!({"event": "resume", "message": tokens}).to_string()).await;
                 let mut enter = json!({"event": "enter", "message": "ann", "roomId": pick(ROOMS, room)});
-                enter["resume"] = json!([old.secret]);
-                if old.secret.is_none() {
-                    enter["resume"] = json!([]);
-                }
                 enter["since"] = json!({"epoch": "0000000000000000", "seq": since});
                 new.text(&enter.to_string()).await;
                 if since % 2 == 0 {
@@ -130,6 +184,13 @@ async fn act(client: &mut Client, op: Op<'_>) {
                 say["cid"] = cid.to_string().into();
             }
             client.text(&say.to_string()).await;
+        }
+        Op::SayIn { room, .. } => {
+            let say = json!({"event": "message", "message": "x", "roomId": pick(ROOMS, room)});
+            client.text(&say.to_string()).await;
+        }
+        Op::Leave { room, .. } => {
+            client.text(&json!({"event": "leave", "roomId": pick(ROOMS, room)}).to_string()).await;
         }
         Op::Text { text, .. } => {
             client.text(text).await;

@@ -21,8 +21,18 @@ struct Parts<'a> {
 }
 
 const NAMES: [&str; 12] = [
-    "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol",
-    "sec-websocket-extensions", "host", "origin", "authorization", "cookie", "x-forwarded-for", "forwarded",
+    "upgrade",
+    "connection",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-protocol",
+    "sec-websocket-extensions",
+    "host",
+    "origin",
+    "authorization",
+    "cookie",
+    "x-forwarded-for",
+    "forwarded",
 ];
 
 const SOUND: [(&str, &str); 5] = [
