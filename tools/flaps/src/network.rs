@@ -77,7 +77,7 @@ impl Network {
             let longest = if random.below(8) == 0 { LONGEST_FAULT } else { USUAL_FAULT };
             match random.below(3) {
                 0 => {
-                    let _ = self.condition.send(Condition::Silent);
+                    self.condition.send_replace(Condition::Silent);
                     sleep(random.time(longest)).await;
                     // Half of the connections survive the silence.
                     if random.below(2) == 0 {
@@ -85,7 +85,7 @@ impl Network {
                     }
                 }
                 1 => {
-                    let _ = self.condition.send(Condition::Down);
+                    self.condition.send_replace(Condition::Down);
                     self.cut();
                     sleep(random.time(longest)).await;
                 }
@@ -100,7 +100,7 @@ impl Network {
     }
 
     pub(crate) fn mend(&self) {
-        let _ = self.condition.send(Condition::Good);
+        self.condition.send_replace(Condition::Good);
     }
 }
 
@@ -111,7 +111,7 @@ async fn relay(
 ) {
     let mut bytes = vec![0; CAPACITY];
     while let Ok(len @ 1..) = from.read(&mut bytes).await {
-        // The guard must not be held while writing: it is a lock on the condition.
+        // The guard of the condition must not be held while writing.
         let heard = condition.wait_for(|condition| *condition != Condition::Silent).await.is_ok();
         if !heard || to.write_all(&bytes[..len]).await.is_err() {
             return;

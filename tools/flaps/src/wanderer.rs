@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower_chat_rooms_client::{Chat, ClientError, Sending};
 
 use crate::ROOMS;
@@ -71,8 +71,9 @@ impl Wanderer {
             } => {}
         }
         self.network.mend();
+        let latest = Instant::now() + PATIENCE;
         for (room, text, sending) in sending {
-            match timeout(PATIENCE, sending).await {
+            match timeout_at(latest, sending).await {
                 Ok(result) => results.sent.push((room, text, result)),
                 Err(_) => results.faults.push(format!("no result for {text}")),
             }
