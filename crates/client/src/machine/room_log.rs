@@ -78,13 +78,13 @@ impl RoomLog {
             (true, false) => Entry::OtherSession,
         };
         self.presence.enter(page, member.as_str().into(), entry, cx.now);
-        self.presence.publish(cx);
         let resumed = resumed && is_same_session && is_same_epoch;
         cx.outputs.emit(self.key, ClientEvent::Entered { name, member, num, resumed, recovered });
         if missed != Some(0) {
             cx.outputs.emit(self.key, ClientEvent::Gap { missed });
         }
         self.position = Some(Position::new(epoch.into(), last));
+        self.presence.publish(cx);
         self.start_sending(cx);
     }
 
@@ -136,7 +136,6 @@ impl RoomLog {
         }
         if !is_replayed {
             self.presence.on_frame(&object, cx.now);
-            self.presence.publish(cx);
         }
         if self.advance(seq) {
             let frame = RoomFrame::new(object, is_own).replayed(is_replayed);
@@ -147,6 +146,7 @@ impl RoomLog {
             };
             cx.outputs.emit(self.key, event);
         }
+        self.presence.publish(cx);
         self.start_sending(cx);
         Ok(())
     }
@@ -227,12 +227,12 @@ impl RoomLog {
     fn miss<T>(&mut self, up_to: u64, missed: u64, cx: &mut Context<T>) {
         if self.membership.as_ref().is_some_and(|membership| !membership.is_replayed(up_to)) {
             self.presence.miss(cx.now);
-            self.presence.publish(cx);
         }
         // If the client itself drops frames, a replay will start before these.
         if self.advance(up_to) {
             cx.outputs.emit(self.key, ClientEvent::Gap { missed: Some(missed) });
         }
+        self.presence.publish(cx);
     }
 
     /// The application is told of the frames up to this one, unless they are to be replayed later.

@@ -7,12 +7,14 @@ mod history;
 mod liveness;
 mod outside;
 mod pause;
+mod rates;
 mod reconnecting;
 mod rooms;
 mod rooms_reconnecting;
 mod sending;
 mod sending_to_rooms;
 mod tokens;
+mod tokens_put_off;
 mod transients;
 
 use std::sync::Mutex;
