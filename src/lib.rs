@@ -185,10 +185,14 @@ pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
 pub use crate::error::{BuildError, SendError};
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
-pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline};
+pub use crate::hooks::events::{
+    DirectMessage, Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline,
+};
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
-pub use crate::hooks::policy::{EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict};
+pub use crate::hooks::policy::{
+    DirectRequest, EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict,
+};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::http::body::{NoBody, ResponseBody};
 pub use crate::http::layer::ChatRoomsLayer;

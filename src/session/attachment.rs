@@ -13,8 +13,10 @@ use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::direct::{DirectFrame, LastDirect};
 use crate::protocol::inbound::Body;
 use crate::protocol::resume::ResumeToken;
+use crate::session::direct::{self, DirectSent};
 use crate::session::memberships::{CantEnter, EnterCommand};
 use crate::session::removal;
 use crate::session::session::{Generation, Membership, Opening, Published, Resumption, Session, Superseded};
@@ -85,7 +87,7 @@ impl Attachment {
     /// The `seq` of a message that was published before under this id.
     pub(crate) fn seq_of(&self, cid: &str) -> Result<Option<u64>, Superseded> {
         let state = self.session.state_of(self.generation)?;
-        Ok(state.message_ids.as_ref().and_then(|ids| ids.seq_of(cid)))
+        Ok(state.message_ids.as_ref().and_then(|ids| ids.number_of(cid)))
     }
 
     /// The membership in a room, even if it is inactive.
@@ -195,7 +197,7 @@ impl Attachment {
     }
 
     /// Resumes the session that one of these tokens belongs to, if there is one that can be resumed. The other tokens
-    /// belong to other connections of the same client, which end.
+    /// belong to other connections of the same client, which end. [`Attachment::answer_resume`] must follow.
     pub(crate) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, Superseded> {
         let mut has_resumed = false;
         for token in tokens {
@@ -215,6 +217,27 @@ impl Attachment {
         Ok(has_resumed)
     }
 
+    /// Tells the client whether its session was resumed, and sends it the direct frames that it has missed.
+    pub(crate) fn answer_resume(&self, has_resumed: bool, last: LastDirect) -> Result<(), Superseded> {
+        direct::answer_resume(&self.session, self.generation, has_resumed, last)
+    }
+
+    /// The number of connections that a direct message has reached which was sent before under this id.
+    pub(crate) fn reached_by(&self, cid: &str) -> Result<Option<u64>, Superseded> {
+        direct::reached_by(&self.session, self.generation, cid)
+    }
+
+    /// Sends a message to all sessions of a user, unless it was sent before under the same id. `None` as the frame only
+    /// makes it look as if it had been sent.
+    pub(crate) fn send_direct(
+        &self,
+        to: &str,
+        frame: Option<&Arc<DirectFrame>>,
+        cid: Option<&str>,
+    ) -> Result<DirectSent, Superseded> {
+        direct::send(&self.sessions, &self.session, self.generation, to, frame, cid)
+    }
+
     /// Moves this connection to another session, under its lock.
     fn attach_to(&mut self, target: &Arc<Session>, token: ResumeToken) -> Result<bool, Superseded> {
         let own = self.session.state_of(self.generation)?;
@@ -229,9 +252,7 @@ impl Attachment {
                 let (old, id) = (std::mem::replace(&mut self.session, target.clone()), target.id());
                 self.generation = generation;
                 tracing::debug!(connection = %old.id(), resumed = %id, "session resumed");
-                // The old session's token belongs to the new one now.
-                old.state().token = None;
-                if let Some(verdict) = self.sessions.discard(&old) {
+                if let Some(verdict) = self.sessions.discard(&old, target) {
                     self.sessions.close(target, verdict);
                 }
                 Ok(true)

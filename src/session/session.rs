@@ -19,6 +19,7 @@ use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callbacks;
+use crate::session::direct::DirectMessages;
 use crate::session::membership_list::MembershipList;
 use crate::session::message_ids::MessageIds;
 use crate::socket::Socket;
@@ -84,8 +85,14 @@ pub(super) struct State {
     pub(super) user: Option<Arc<User>>,
     /// Whether the session counts as one of its user: not while the user's authentication has expired.
     pub(super) is_of_user: bool,
+    /// Whether the connection has attached, but its client has not got the answer to its resume yet. Until then, direct
+    /// frames are only kept.
+    pub(super) is_resuming: bool,
     pub(super) memberships: MembershipList,
     pub(super) message_ids: Option<Box<MessageIds>>,
+    pub(super) direct: Option<Box<DirectMessages>>,
+    /// The session that the client continues instead. Present only if this one has ended.
+    pub(super) successor: Option<Arc<Session>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
 }
 
@@ -134,8 +141,11 @@ impl Session {
                 peer,
                 user,
                 is_of_user: false,
+                is_resuming: false,
                 memberships: MembershipList::default(),
                 message_ids: None,
+                direct: None,
+                successor: None,
                 callbacks: None,
             }),
             slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: Vec::new() }),
@@ -242,6 +252,20 @@ impl Session {
             old.wake();
             slot.replaced.push((old_generation, Box::new(old)));
         }
+    }
+}
+
+/// The states of two different sessions. All locks of two states are taken in the order of the sessions' ids.
+pub(super) fn states_of<'a>(
+    one: &'a Session,
+    other: &'a Session,
+) -> (MutexGuard<'a, State>, MutexGuard<'a, State>) {
+    if one.id < other.id {
+        let state = one.state();
+        (state, other.state())
+    } else {
+        let state = other.state();
+        (one.state(), state)
     }
 }
 

@@ -16,7 +16,9 @@ use crate::protocol::resume::ResumeToken;
 use crate::session::callback_runs::Run;
 use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::Memberships;
-use crate::session::session::{Absence, Generation, Opening, Phase, Resumption, Session, State, Superseded};
+use crate::session::session::{
+    self, Absence, Generation, Opening, Phase, Resumption, Session, State, Superseded,
+};
 use crate::session::table::Table;
 use crate::session::users::Users;
 use crate::socket::Socket;
@@ -286,6 +288,7 @@ impl Sessions {
         }
         state.generation = state.generation.wrapping_add(1);
         state.memberships.set_all_inactive();
+        state.is_resuming = true;
         state.token = new.token;
         state.peer = new.peer.or(state.peer);
         let previous = new.user.and_then(|user| {
@@ -308,6 +311,10 @@ impl Sessions {
     /// The session that a token belongs to.
     pub(super) fn by_token(&self, token: &ResumeToken) -> Option<Arc<Session>> {
         self.table.by_token(token)
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
     }
 
     pub(super) fn memberships(&self) -> &Memberships {
@@ -347,12 +354,21 @@ impl Sessions {
         called
     }
 
-    /// Ends a session whose connection has moved to another one. It has nothing else to end.
-    pub(super) fn discard(&self, session: &Arc<Session>) -> Option<LeaveReason> {
-        let mut state = session.state();
-        let verdict = state.verdict;
+    /// Ends a session whose connection has moved to another one, which takes over its direct frames. It has nothing else
+    /// to end.
+    pub(super) fn discard(&self, session: &Arc<Session>, successor: &Arc<Session>) -> Option<LeaveReason> {
+        // Under both locks, so that no later direct frame comes before those that are taken over.
+        let (mut state, mut next) = session::states_of(session, successor);
+        let (verdict, direct) = (state.verdict, state.direct.take());
+        // The successor has it now.
+        state.token = None;
         let absence = self.end(session, &mut state, LeaveReason::Replaced);
+        state.successor = Some(successor.clone());
         drop(state);
+        if let Some(direct) = direct {
+            self.take_over_direct(successor, &mut next, &direct);
+        }
+        drop(next);
         self.after_end(session, absence);
         verdict
     }
@@ -374,7 +390,7 @@ impl Sessions {
         if let Some(token) = state.token.take() {
             self.table.remove_token(&token);
         }
-        state.message_ids = None;
+        (state.message_ids, state.direct) = (None, None);
         self.table.remove(session);
         tracing::debug!(connection = %session.id(), %reason, "session ended");
         self.memberships.end_all(session, state, reason);

@@ -196,6 +196,16 @@ impl Socket {
         }
     }
 
+    /// Writes the answer to a resume and the direct frames that the client has missed.
+    pub(crate) fn answer_resume(&mut self, answer: &Bytes, missed: &Bytes) {
+        // As with replays of rooms: they may be of any length, but must be read.
+        if self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
+            return self.close(LeaveReason::Slow);
+        }
+        self.write(Kind::Own, None, answer, 0);
+        self.write(Kind::Replay, None, missed, 0);
+    }
+
     /// Sends a heartbeat that asks for a sign of life, unless the socket accepts nothing any more.
     pub(crate) fn beat(&mut self) {
         if self.outlet.is_broken() && self.ended.is_none() && self.liveness == Liveness::Asked {

@@ -17,7 +17,8 @@ pub const SUBPROTOCOL_V1: &str = "chat-rooms.v1";
 
 /// Events that only the server sends. A client that sends one of them receives the error
 /// `reserved_event`. A `heartbeat` is allowed as the answer to a heartbeat or, in `chat-rooms.v1`, to ask for one.
-pub const SERVER_EVENTS: [&str; 12] = [
+/// `direct` is allowed in `chat-rooms.v1`, for a message to a user.
+pub const SERVER_EVENTS: [&str; 13] = [
     "out",
     "noAuth",
     "error",
@@ -30,6 +31,7 @@ pub const SERVER_EVENTS: [&str; 12] = [
     "expiring",
     "authenticated",
     "lagged",
+    "direct",
 ];
 
 /// The maximum length of a `cid`, the id that a client gives to a message, in bytes.

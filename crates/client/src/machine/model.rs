@@ -137,7 +137,7 @@ impl Simulation {
                         room.hear(event, self.machine.room_status(key));
                     }
                 }
-                Output::EmitChat(_) | Output::Left(_) => {}
+                Output::Presence(_) | Output::EmitChat(_) | Output::Left(_) => {}
                 Output::Closed(key, error) => {
                     let room = self.told.iter().position(|room| room.key == Some(key));
                     assert_eq!(room, None, "closed: {error}");

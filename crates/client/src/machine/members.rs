@@ -1,0 +1,115 @@
+//! Handles what the server tells about the members of rooms, and sends this member's states.
+
+use serde_json::Value;
+
+use super::presence::Request;
+use super::questions::Question;
+use super::refusal::Refusal;
+use super::{Machine, Now, RoomKey};
+use crate::event::ClientEvent;
+use crate::incoming::{Page, StateChange};
+use crate::presence::PresenceMode;
+
+impl<T> Machine<T> {
+    /// The application gives this member of a room another state; [`Value::Null`] is none.
+    pub(crate) fn set_state(&mut self, now: Now, key: RoomKey, state: Value) {
+        self.cx.now = now;
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.presence_mut().set_state(state);
+            self.flush();
+        }
+    }
+
+    pub(super) fn on_presence(&mut self, id: Option<&str>, mode: PresenceMode, num: u64, users: u64) {
+        let Some(room) = self.rooms.find(id).filter(|room| room.is_in()) else { return };
+        room.presence_mut().on_presence(mode, num, users, &mut self.cx);
+        room.presence_mut().publish(&mut self.cx);
+        self.flush();
+    }
+
+    pub(super) fn on_members(&mut self, id: Option<&str>, page: Page) {
+        let Some(room) = self.rooms.find(id).filter(|room| room.is_in()) else { return };
+        room.presence_mut().on_page(page, self.cx.now);
+        room.presence_mut().publish(&mut self.cx);
+        let question = Question::Members(room.key());
+        self.link.iter_mut().for_each(|link| link.questions.answer(&question));
+        self.flush();
+    }
+
+    pub(super) fn on_state(&mut self, id: Option<&str>, change: StateChange) {
+        let Some(room) = self.rooms.find(id).filter(|room| room.is_in()) else { return };
+        room.presence_mut().on_state(change);
+        room.presence_mut().publish(&mut self.cx);
+    }
+
+    /// Sends the frames about members that are due, as far as the server accepts them.
+    pub(super) fn send_requests(&mut self) {
+        let now = self.cx.now;
+        while self.frames_not_before <= now
+            && self.link.is_some()
+            && let Some(key) = self.rooms.next_request(now)
+        {
+            let wait = self.cx.outgoing.wait_for_frame(now);
+            if !wait.is_zero() {
+                self.frames_not_before = now.saturating_add(wait);
+                return;
+            }
+            let Some(room) = self.rooms.get_mut(key) else { return };
+            let id = room.id().to_owned();
+            let Some(request) = room.presence_mut().next_request(&id, now) else { return };
+            room.presence_mut().publish(&mut self.cx);
+            match request {
+                Request::Members(frame) => self.ask(Question::Members(key), &frame),
+                Request::State(frame) => self.send_unanswered(&frame),
+            }
+        }
+    }
+
+    /// When the next frame about members is to be sent.
+    pub(super) fn request_deadline(&self) -> Option<Now> {
+        self.link.as_ref()?;
+        self.rooms.request_deadline().map(|at| at.max(self.frames_not_before))
+    }
+
+    /// An error about a room that the client is in. Returns `false` if it is not about its members.
+    pub(super) fn on_members_error(&mut self, key: RoomKey, refusal: &Refusal) -> bool {
+        let Some(room) = self.rooms.get_mut(key) else { return false };
+        let is_asking = room.presence().is_asking();
+        if refusal.has_code("not_entered") {
+            // The client was removed from the room meanwhile.
+            self.forget_members(key);
+        } else if is_asking && refusal.is_postponement() {
+            self.on_members_postponed(key, refusal);
+        } else if is_asking && refusal.is_of_unreadable() {
+            self.on_members_refused(key, refusal);
+        } else if room.is_in() && room.presence().may_refuse_state() && refusal.may_be_of_state() {
+            room.presence_mut().on_state_refused();
+            room.presence_mut().publish(&mut self.cx);
+            room.emit_unrecoverable(ClientEvent::Error(refusal.clone().error()), &mut self.cx);
+        } else {
+            return false;
+        }
+        self.flush();
+        true
+    }
+
+    fn forget_members(&mut self, key: RoomKey) {
+        self.link.iter_mut().for_each(|link| link.questions.answer(&Question::Members(key)));
+        self.rooms.get_mut(key).into_iter().for_each(|room| room.presence_mut().on_members_refused());
+    }
+
+    /// The server has not looked at a request for a roster. It does after a time.
+    pub(super) fn on_members_postponed(&mut self, key: RoomKey, refusal: &Refusal) {
+        let at = self.cx.now.saturating_add(refusal.wait());
+        self.link.iter_mut().for_each(|link| link.questions.answer(&Question::Members(key)));
+        self.rooms.get_mut(key).into_iter().for_each(|room| room.presence_mut().postpone(at));
+    }
+
+    /// The server has refused a request for a roster.
+    pub(super) fn on_members_refused(&mut self, key: RoomKey, refusal: &Refusal) {
+        self.forget_members(key);
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.emit_unrecoverable(ClientEvent::Error(refusal.clone().error()), &mut self.cx);
+        }
+    }
+}
