@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::ROOMS;
+use crate::inbox::{Directs, Inbox};
+use crate::presence::Roster;
 use crate::server::Server;
 use crate::stay::{Received, Stay};
 use crate::wanderer::{Results, Wanderer};
@@ -22,6 +24,7 @@ pub(crate) struct Report {
     frames: usize,
     entered: u64,
     resumed: u64,
+    directs: usize,
     pub(crate) faults: Vec<String>,
 }
 
@@ -29,9 +32,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} messages, {} frames received; since the beginning {} enters, {} sessions resumed; {} faults",
+            "{} messages, {} frames and {} direct messages received; since the beginning {} enters, {} sessions \
+             resumed; {} faults",
             self.messages,
             self.frames,
+            self.directs,
             self.entered,
             self.resumed,
             self.faults.len()
@@ -49,7 +54,8 @@ pub(crate) async fn check(
     let mut report = Report::default();
     let begun = Instant::now();
     let unsettled = loop {
-        let unsettled = unsettled(server, observers, wanderers);
+        let mut unsettled = unsettled(server, observers, wanderers);
+        unsettled.extend(missing_directs(wanderers, &results));
         if unsettled.is_empty() || begun.elapsed() > SETTLED_WITHIN {
             break unsettled;
         }
@@ -63,6 +69,9 @@ pub(crate) async fn check(
     for result in results {
         report.check_results(&logs, result);
     }
+    for wanderer in wanderers {
+        report.check_directs(&wanderer.name, wanderer.inbox.take());
+    }
     for stay in wanderers.iter().flat_map(|wanderer| &wanderer.stays) {
         report.check_received(&logs, stay.room, take(stay));
     }
@@ -72,8 +81,20 @@ pub(crate) async fn check(
 /// Takes what was received. The next frame must follow.
 fn take(stay: &Stay) -> Received {
     let mut received = stay.received();
-    let last = received.last;
-    std::mem::replace(&mut *received, Received { last, ..Received::default() })
+    let next = Received { last: received.last, presence: received.presence.clone(), ..Received::default() };
+    std::mem::replace(&mut *received, next)
+}
+
+/// Direct messages that have reached a connection, and not yet the client.
+fn missing_directs(wanderers: &[Wanderer], results: &[Results]) -> Vec<String> {
+    let inboxes: BTreeMap<&str, &Inbox> =
+        wanderers.iter().map(|wanderer| (&*wanderer.name, &wanderer.inbox)).collect();
+    let reached = results.iter().flat_map(|results| &results.directs);
+    let reached = reached.filter(|(.., result)| result.as_ref().is_ok_and(|reached| *reached > 0));
+    reached
+        .filter(|(from, to, text, _)| !inboxes[&**to].has(from, text))
+        .map(|(_, to, text, _)| format!("{text} has not reached {to}"))
+        .collect()
 }
 
 /// What is not yet as it has to be in the end.
@@ -87,12 +108,12 @@ fn unsettled(server: &Server, observers: &[Stay], wanderers: &[Wanderer]) -> Vec
             stays().filter(|(_, stay)| stay.room == room).map(|(wanderer, _)| &*wanderer.name).collect();
         expected.push("observer");
         expected.sort_unstable();
-        let members = server.rooms.members(room.to_string());
-        let mut names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
-        names.sort_unstable();
+        let roster = Roster::of_server(server, room);
+        let names = roster.names();
         if names != expected {
             faults.push(format!("members of room {room}: {names:?} instead of {expected:?}"));
         }
+        faults.extend(roster.compare(observer).map(|fault| format!("the observer of room {room} {fault}")));
         let last = observer.received().last;
         for (wanderer, stay) in stays().filter(|(_, stay)| stay.room == room) {
             let received = stay.received().last;
@@ -100,6 +121,8 @@ fn unsettled(server: &Server, observers: &[Stay], wanderers: &[Wanderer]) -> Vec
                 let name = &wanderer.name;
                 faults.push(format!("{name} is at {received:?} in room {room}, the observer at {last:?}"));
             }
+            let fault = roster.compare(stay);
+            faults.extend(fault.map(|fault| format!("{} in room {room} {fault}", wanderer.name)));
         }
     }
     let expected = stays().count() + ROOMS;
@@ -118,6 +141,11 @@ fn unsettled(server: &Server, observers: &[Stay], wanderers: &[Wanderer]) -> Vec
 impl Report {
     fn check_results(&mut self, logs: &[Received], results: Results) {
         self.faults.extend(results.faults);
+        for (from, to, text, result) in results.directs {
+            if let Err(error) = result {
+                self.faults.push(format!("{text} from {from} to {to}: {error}"));
+            }
+        }
         for (room, received) in results.left {
             self.check_received(logs, room, received);
         }
@@ -155,6 +183,18 @@ impl Report {
             let expected = logs[room].frames.get(&seq);
             if expected != Some(&text) {
                 self.faults.push(format!("room {room}: {text} at {seq} instead of {expected:?}"));
+            }
+        }
+    }
+
+    /// The messages of each sender must be in order, and none may come twice.
+    fn check_directs(&mut self, name: &str, directs: Directs) {
+        self.faults.extend(directs.faults.into_iter().map(|fault| format!("{name}: {fault}")));
+        for (from, texts) in directs.texts {
+            self.directs += texts.len();
+            let number = |text: &String| text.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
+            if !texts.is_sorted_by(|one, other| number(one) < number(other)) {
+                self.faults.push(format!("{name} has received these from {from}: {texts:?}"));
             }
         }
     }

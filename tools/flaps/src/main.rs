@@ -3,11 +3,14 @@
 //! `-- --duration 5m` for a shorter run.
 //!
 //! Server and clients run in this process, over real sockets. After each round, the networks work for a while and
-//! everything is compared: what each client has received and sent with what an observer has received, and the members of
-//! each room with the clients that are there. If there is a fault, the exit code is 1.
+//! everything is compared: what each client has received and sent with what an observer has received, the members of
+//! each room with the clients that are there and with what they know of each other, and the direct messages with those
+//! that were acknowledged. If there is a fault, the exit code is 1.
 
 mod check;
+mod inbox;
 mod network;
+mod presence;
 mod random;
 mod server;
 mod stay;
@@ -49,14 +52,14 @@ struct Options {
 async fn main() -> Result<ExitCode, ClientError> {
     let options = Options::parse();
     let server = Server::start().await;
-    let observer = Chat::connect(format!("ws://{}/", server.address)).await?;
+    let observer = Chat::connect(format!("ws://{}/", server.address)).token("observer").await?;
     let mut observers = Vec::new();
     for room in 0..ROOMS {
         observers.push(Stay::new(room, observer.join(room.to_string(), "observer").await?));
     }
     let mut wanderers = Vec::new();
     for n in 0..options.clients {
-        wanderers.push(Wanderer::new(n, Network::new(server.address)).await?);
+        wanderers.push(Wanderer::new(n, options.clients, Network::new(server.address)).await?);
     }
 
     let begun = Instant::now();

@@ -2,18 +2,47 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tower_chat_rooms::{ChatRooms, Heartbeat, History, Recovery, RoomEvent};
+use serde_json::json;
+use tower_chat_rooms::{
+    Access, ChatRooms, Denied, DirectRequest, EnterRequest, Heartbeat, History, Presence, Recovery, RoomEvent, RoomId,
+    RoomPolicy, User, Verdict,
+};
 
 /// Short, so that many sessions end during a run.
 const RESUME_WINDOW: Duration = Duration::from_secs(5);
 
 /// More frames than a room has in the longest fault.
 const HISTORY: usize = 100_000;
+
+/// Two of the rooms are not in full mode: one changes its mode, one only counts.
+struct Policy {
+    enters: AtomicU64,
+}
+
+impl RoomPolicy for Policy {
+    async fn may_enter(&self, _: &EnterRequest<'_>) -> Result<Access, Denied> {
+        // Changes at every renewal.
+        let n = self.enters.fetch_add(1, Ordering::Relaxed);
+        Access::member().info(&json!({"n": n})).map_err(|error| Denied::new(error.to_string()))
+    }
+
+    fn may_send_direct(&self, _: &DirectRequest<'_>) -> Verdict {
+        Verdict::allow()
+    }
+
+    fn presence(&self, room: &RoomId) -> Option<Presence> {
+        match room.as_str() {
+            "0" => Presence::auto(12, 8).ok(),
+            "1" => Some(Presence::Count),
+            _ => None,
+        }
+    }
+}
 
 pub(crate) struct Server {
     pub(crate) rooms: ChatRooms,
@@ -30,6 +59,8 @@ impl Server {
         let rooms = ChatRooms::builder()
             .v1_heartbeat(Heartbeat::every(Duration::from_secs(3)))
             .recovery(Recovery::default().resume_window(RESUME_WINDOW).history(history))
+            .auth(async |token: String| Ok(User::new(token)))
+            .policy(Policy { enters: AtomicU64::new(0) })
             .events(move |event: RoomEvent<'_>| {
                 match event {
                     RoomEvent::Entered(_) => count.fetch_add(1, Ordering::Relaxed),

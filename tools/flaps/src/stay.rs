@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinHandle;
-use tower_chat_rooms_client::{Client, ClientEvent, ClientSender};
+use tower_chat_rooms_client::{Client, ClientEvent, ClientSender, Presence};
 
 /// What was received in a room since the last check.
 #[derive(Default)]
@@ -13,6 +13,7 @@ pub(crate) struct Received {
     pub(crate) frames: BTreeMap<u64, String>,
     /// The `seq` of the latest frame, if there was one.
     pub(crate) last: Option<u64>,
+    pub(crate) presence: Option<Presence>,
     pub(crate) faults: Vec<String>,
 }
 
@@ -62,6 +63,7 @@ async fn collect(mut client: Client, received: Arc<Mutex<Received>>) {
                 received.last = Some(seq);
                 received.frames.insert(seq, text);
             }
+            ClientEvent::Presence(presence) => received.presence = Some(presence),
             ClientEvent::Gap { .. } | ClientEvent::Overflow { .. } | ClientEvent::Error(_) => {
                 received.faults.push(format!("{event:?}"));
             }
