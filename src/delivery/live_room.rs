@@ -6,18 +6,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::broker::{Broker, EventKind, Replica, Stamp};
-use crate::config::{History, UniqueNames};
+use crate::config::{History, Presence, PresenceMode, UniqueNames};
 use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::Pacer;
+use crate::delivery::presence::{Announcement, Announcer, Counts};
 use crate::delivery::recipient::Recipient;
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::transient::{TransientBatch, Transients};
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::position::{Epoch, Position};
-use crate::room::{Member, Members, ReplayBuffer, Room};
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::room::{Entrant, Members, Profile, ReplayBuffer, Room};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// A member's handle.
@@ -27,10 +28,17 @@ pub(crate) type Handle = Arc<dyn Recipient>;
 pub(crate) struct LiveRoom {
     id: RoomId,
     id_hash: u64,
-    /// The room's count, to be read without its lock.
+    /// The room's counts and presence mode, to be read without its lock.
     online: AtomicUsize,
+    hidden: AtomicUsize,
+    users: AtomicUsize,
+    mode: AtomicU8,
+    /// How many batches of presence frames were taken, modulo 2^32.
+    presence_version: AtomicU32,
     /// Whether a flush task is at work. It may end while another thread holds the lock.
     flushing: AtomicBool,
+    /// Whether a timer waits until presence frames are due.
+    timing: AtomicBool,
     /// How many readers hold back the senders.
     holds: AtomicUsize,
     state: Mutex<RoomState>,
@@ -43,6 +51,7 @@ pub(crate) struct RoomState {
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
     pub(super) transients: Transients,
+    pub(super) announcer: Announcer,
     replay: Option<Box<ReplayBuffer>>,
     /// When an empty room that is kept for its frames is removed.
     kept_until: Option<Duration>,
@@ -106,13 +115,19 @@ impl LiveRoom {
         start: Stamp,
         history: Option<History>,
         unique_names: UniqueNames,
+        presence: Presence,
     ) -> LiveRoom {
-        let state = RoomState::new(&id, start, history, unique_names);
+        let state = RoomState::new(&id, start, history, unique_names, presence);
         LiveRoom {
             id,
             id_hash,
             online: AtomicUsize::new(0),
+            hidden: AtomicUsize::new(0),
+            users: AtomicUsize::new(0),
+            mode: AtomicU8::new(presence.start() as u8),
+            presence_version: AtomicU32::new(0),
             flushing: AtomicBool::new(false),
+            timing: AtomicBool::new(false),
             holds: AtomicUsize::new(0),
             state: Mutex::new(state),
         }
@@ -126,13 +141,64 @@ impl LiveRoom {
         RoomKey { id: &self.id, hash: self.id_hash }
     }
 
-    /// Members of the room.
+    /// Members of the room that are not hidden.
     pub(crate) fn online(&self) -> usize {
         self.online.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_online(&self, online: usize) {
-        self.online.store(online, Ordering::Relaxed);
+    /// Hidden members of the room.
+    pub(crate) fn hidden(&self) -> usize {
+        self.hidden.load(Ordering::Relaxed)
+    }
+
+    /// The number of different users among the members that are not hidden.
+    pub(crate) fn users(&self) -> usize {
+        self.users.load(Ordering::Relaxed)
+    }
+
+    /// What the members learn about each other at the moment.
+    pub(crate) fn mode(&self) -> PresenceMode {
+        PresenceMode::of(self.mode.load(Ordering::Relaxed))
+    }
+
+    /// Whether the room has members, hidden ones included.
+    pub(crate) fn has_members(&self) -> bool {
+        self.online() > 0 || self.hidden() > 0
+    }
+
+    /// How many batches of presence frames were taken so far, modulo 2^32. Exact under the room's lock.
+    pub(crate) fn presence_version(&self) -> u32 {
+        self.presence_version.load(Ordering::Relaxed)
+    }
+
+    /// Makes the current counts and the mode readable without the lock, which the caller holds.
+    pub(super) fn update_counts(&self, state: &RoomState) {
+        self.online.store(state.room.online(), Ordering::Relaxed);
+        self.hidden.store(state.room.hidden(), Ordering::Relaxed);
+        self.users.store(state.room.users(), Ordering::Relaxed);
+        self.mode.store(state.announcer.mode() as u8, Ordering::Relaxed);
+    }
+
+    /// The presence frames that are to be sent by now. The caller holds the lock.
+    pub(super) fn take_announcement(
+        &self,
+        state: &mut RoomState,
+        now: impl FnOnce() -> Duration,
+    ) -> Option<Announcement> {
+        let announcement = state.take_announcement(now);
+        self.presence_version.store(state.announcer.version(), Ordering::Relaxed);
+        announcement
+    }
+
+    /// Number of profiles of members, for the consistency check.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn profiles(&self) -> usize {
+        self.lock().room.profiles()
+    }
+
+    /// The profile of a member, if it has one.
+    pub(crate) fn profile(&self, member: ConnectionId) -> Option<Arc<Profile>> {
+        self.lock().room.profile(member).cloned()
     }
 
     /// Whether the room is empty and kept for its frames.
@@ -143,6 +209,14 @@ impl LiveRoom {
 
     pub(crate) fn members(&self) -> Members<Handle> {
         self.lock().room.members().clone()
+    }
+
+    /// The members and the profiles of those that have one, in the same order.
+    pub(crate) fn members_and_profiles(&self) -> (Members<Handle>, Vec<Option<Arc<Profile>>>) {
+        let state = self.lock();
+        let members = state.room.members().clone();
+        let profiles = members.iter().map(|member| state.room.profile(member.id).cloned()).collect();
+        (members, profiles)
     }
 
     /// Limits the senders to the minimum rate, until each call is matched by one of [`LiveRoom::release_senders`].
@@ -162,9 +236,20 @@ impl LiveRoom {
 
     /// Whether the caller, which holds the lock, must start the flush task: something waits, and none
     /// is at work.
-    pub(super) fn claim_flush(&self, state: &RoomState) -> bool {
-        (state.pending.len() > 0 || !state.transients.is_empty())
+    pub(super) fn claim_flush(&self, state: &RoomState, now: impl FnOnce() -> Duration) -> bool {
+        (state.pending.len() > 0 || !state.transients.is_empty() || state.is_announcement_due(now))
             && !self.flushing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the caller, which holds the lock, must start the timer: presence frames will be due later, and no timer
+    /// waits for them.
+    pub(super) fn claim_timer(&self, state: &RoomState, now: impl FnOnce() -> Duration) -> bool {
+        state.announcer.due().is_some_and(|due| due > now()) && !self.timing.swap(true, Ordering::AcqRel)
+    }
+
+    /// The timer has ended.
+    pub(super) fn release_timer(&self) {
+        self.timing.store(false, Ordering::Release);
     }
 
     /// The flush task has ended.
@@ -183,12 +268,14 @@ impl RoomState {
         start: Stamp,
         history: Option<History>,
         unique_names: UniqueNames,
+        presence: Presence,
     ) -> RoomState {
         RoomState {
             latest: start,
             room: Room::new(unique_names),
             pending: Pending::new(id, history.is_some()),
             transients: Transients::default(),
+            announcer: Announcer::new(presence),
             kept_until: None,
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
             pacer: Pacer::default(),
@@ -213,25 +300,70 @@ impl RoomState {
         &self.room
     }
 
-    /// Adds a member, for which a place was reserved, and publishes its enter.
+    /// The number of members and users.
+    pub(super) fn counts(&self) -> Counts {
+        Counts { num: self.num(), users: self.room.users() }
+    }
+
+    /// Adds a member, for which a place was reserved, and publishes its enter, unless it is hidden or the mode is not
+    /// full. Returns whether it was published. The caller must call [`RoomState::note_counts`] afterwards.
     pub(super) fn enter(
         &mut self,
         broker: &impl Broker,
-        member: Member<Handle>,
+        entrant: Entrant<Handle>,
         frame: &RoomFrame<'_>,
-    ) -> Stamp {
-        self.pending.add_listener(member.handle.subprotocol());
-        self.room.enter(member);
-        self.submit(broker, EventKind::Enter, frame)
+    ) -> bool {
+        let is_hidden = entrant.is_hidden;
+        self.pending.add_listener(entrant.handle.subprotocol());
+        self.room.enter(entrant);
+        let is_silent = self.announcer.mode() != PresenceMode::Full;
+        match (is_hidden, is_silent) {
+            (true, _) => return false,
+            (false, true) => self.submit_silent(broker, EventKind::SilentEnter),
+            (false, false) => drop(self.submit(broker, EventKind::Enter, frame)),
+        }
+        !is_silent
     }
 
-    /// Removes a member, if it is one, and publishes its leave.
+    /// Removes a member, if it is one, and publishes its leave, unless it is hidden or the mode is not full. The caller
+    /// must call [`RoomState::note_counts`] afterwards.
     pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
         let Some(member) = self.room.leave(id) else { return };
         self.pending.remove_listener(member.handle.subprotocol());
         self.transients.remove(id);
-        let frame = RoomFrame { plain: "", v1: "".into(), has_room: false, tail: out, member: Some(id) };
-        self.submit(broker, EventKind::Leave, &frame);
+        self.announcer.forget(id);
+        let is_silent = self.announcer.mode() != PresenceMode::Full;
+        match (member.is_hidden, is_silent) {
+            (true, _) => {}
+            (false, true) => self.submit_silent(broker, EventKind::SilentLeave),
+            (false, false) => {
+                let frame =
+                    RoomFrame { plain: "", v1: "".into(), has_room: false, tail: out, member: Some(id) };
+                self.submit(broker, EventKind::Leave, &frame);
+            }
+        }
+    }
+
+    /// Notes that members have entered or left, or users have changed. A closed room is silent.
+    pub(super) fn note_counts(&mut self, before: Counts) {
+        if !self.room.is_closed() {
+            self.announcer.note_counts(before, self.counts());
+        }
+    }
+
+    /// Changes the profile of a member. The others are told, and the member itself of what it has not changed itself.
+    pub(super) fn change_profile(
+        &mut self,
+        id: ConnectionId,
+        name: &Name,
+        change: impl FnOnce(&mut Profile),
+    ) {
+        let before = self.counts();
+        let change = self.room.change_profile(id, change);
+        if !self.room.is_closed() {
+            self.announcer.note_profile(id, name, change);
+        }
+        self.note_counts(before);
     }
 
     /// Publishes a frame.
@@ -243,6 +375,11 @@ impl RoomState {
     fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
         let frame = (!self.room.is_closed()).then_some(frame);
         broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
+    }
+
+    /// Lets the broker order an event that has no frame, and applies it.
+    fn submit_silent(&mut self, broker: &impl Broker, kind: EventKind) {
+        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame: None });
     }
 
     /// Whether a message of a held-back sender may pass now. `time` is what it takes at the minimum rate.
@@ -270,9 +407,20 @@ impl RoomState {
         (!self.room.is_closed()).then(|| Box::new(batch))
     }
 
-    /// Notes that all taken frames are delivered. Returns whether no frames wait.
-    pub(super) fn finish(&mut self) -> bool {
-        self.pending.finish() && self.transients.is_empty()
+    fn take_announcement(&mut self, now: impl FnOnce() -> Duration) -> Option<Announcement> {
+        let (seq, num) = (self.seq(), self.num());
+        let announcement = self.announcer.take(now, &self.room, seq, num)?;
+        (!self.room.is_closed()).then_some(announcement)
+    }
+
+    /// Whether presence frames are to be sent by now.
+    fn is_announcement_due(&self, now: impl FnOnce() -> Duration) -> bool {
+        self.announcer.due().is_some_and(|due| due <= now())
+    }
+
+    /// Notes that all taken frames are delivered. Returns whether no frames wait that are due now.
+    pub(super) fn finish(&mut self, now: impl FnOnce() -> Duration) -> bool {
+        self.pending.finish() && self.transients.is_empty() && !self.is_announcement_due(now)
     }
 
     /// The requested frames, up to the latest that was taken.

@@ -17,6 +17,7 @@ use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
 use crate::delivery::{LiveRoom, ReplayRequest};
 use crate::engine::{Engine, Hooks};
 use crate::hooks::events::{Entered, Left, RoomEvents, UserOffline, UserOnline};
+use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::close::LeaveReason;
@@ -24,6 +25,7 @@ use crate::protocol::frame;
 use crate::protocol::inbound::{Body, Inbound};
 use crate::protocol::outbound;
 use crate::protocol::position::Position;
+use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded, removal};
@@ -276,6 +278,9 @@ impl Client {
             body: &body,
             replay_request: since.map(ReplayRequest::Since),
             slow: SlowConsumer::default(),
+            presence: None,
+            access: Access::member(),
+            profile: ProfileKeys::default(),
         };
         let has_entered = matches!(self.attachment.enter(&command), Ok(Ok(())));
         self.run_callbacks();

@@ -13,6 +13,7 @@ use crate::config::SlowConsumer;
 use crate::context::Context;
 use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, RoomKey};
 use crate::protocol::close::{self, LeaveReason};
+use crate::protocol::presence::PresenceFrame;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::socket::answer::Answer;
@@ -121,11 +122,18 @@ impl Socket {
     /// Subscribes this socket to the room's frames after this `seq`, and returns false. If it is already subscribed,
     /// keeps its position, and returns true. In both cases, frames wait until [`Socket::answer_enter`].
     pub(crate) fn subscribe(&mut self, room: &Arc<LiveRoom>, seq: u64) -> bool {
-        let is_subscribed = self.subscriptions.find(room).map(Subscription::pause).is_some();
-        if !is_subscribed {
+        let Some(subscription) = self.subscriptions.find(room) else {
             self.subscriptions.add(Subscription::new(room.clone(), seq));
-        }
-        is_subscribed
+            return false;
+        };
+        subscription.pause();
+        subscription.renew_roster();
+        true
+    }
+
+    /// Makes the room's frames wait until [`Socket::answer_enter`]. Returns whether this socket is subscribed to them.
+    pub(crate) fn pause(&mut self, room: &LiveRoom) -> bool {
+        self.subscriptions.find(room).map(Subscription::pause).is_some()
     }
 
     pub(crate) fn unsubscribe(&mut self, room: &LiveRoom) {
@@ -136,7 +144,8 @@ impl Socket {
         self.subscriptions.clear();
     }
 
-    /// Writes undelivered frames, the answer to an enter, the replay, and then the frames that arrived meanwhile.
+    /// Writes undelivered frames, the answer to an enter or a request for members, the replay, and then the frames that
+    /// arrived meanwhile.
     pub(crate) fn answer_enter(&mut self, room: &LiveRoom, answer: Answer) {
         let Answer { before, frame, replay, start, is_new, slow } = answer;
         // A replay may be of any length, but a client that reads none of them gets no further one: each would keep
@@ -150,7 +159,9 @@ impl Socket {
         self.deliver_all(room, &before);
         if let Some(subscription) = self.subscriptions.find(room) {
             subscription.restart(start, is_new);
-            subscription.set_slow_consumer(slow);
+            if let Some(slow) = slow {
+                subscription.set_slow_consumer(slow);
+            }
         }
         if let Some(frame) = frame {
             self.write(Kind::Own, Some(room), &frame, 0);
@@ -159,6 +170,7 @@ impl Socket {
             self.write(Kind::Replay, Some(room), &chunk, 0);
         }
         self.deliver_all(room, &waiting);
+        self.send_missed_presence();
     }
 
     /// Writes the part of a batch that the client has not had yet. The socket is subscribed to the batch's room.
@@ -181,6 +193,38 @@ impl Socket {
         if is_next && !self.is_mute() {
             let dropped = frames.map(|frames| self.outlet.write_or_drop(frames)).iter().sum();
             self.context.counters.transient_dropped.add(dropped);
+        }
+    }
+
+    /// Writes presence frames, which follow the room's frame with this `seq`, if the I/O accepts all of them now.
+    /// Otherwise the client gets the room's counts and mode as soon as it has caught up.
+    pub(crate) fn deliver_presence(&mut self, room: &LiveRoom, seq: u64, version: u32, frames: [&[u8]; 3]) {
+        let is_mute = self.is_mute();
+        let Some(subscription) = self.subscriptions.find(room) else { return };
+        if is_mute || subscription.includes_presence(version) || frames.iter().all(|frames| frames.is_empty())
+        {
+            return;
+        }
+        let is_next = subscription.is_at(seq);
+        if !is_next || frames.map(|frames| self.outlet.write_or_drop(frames)) != [0; 3] {
+            self.subscriptions.find(room).map(Subscription::miss_presence);
+            self.send_missed_presence();
+        }
+    }
+
+    /// Tells the client the counts and modes of rooms whose presence frames it has missed, if it has caught up.
+    fn send_missed_presence(&mut self) {
+        while self.outlet.queue().is_empty()
+            && !self.is_mute()
+            && let Some(room) = self.subscriptions.take_missed_presence()
+        {
+            let text = PresenceFrame {
+                room: room.id().as_str(),
+                mode: room.mode(),
+                num: room.online() as u64,
+                users: room.users(),
+            };
+            self.write(Kind::Own, Some(&room), &frame::text(text.encode().as_bytes()), 0);
         }
     }
 
@@ -383,6 +427,7 @@ impl Socket {
         {
             self.subscriptions.release_senders();
         }
+        self.send_missed_presence();
     }
 
     /// Whether the client's budget allows it to hold back senders.
