@@ -33,7 +33,7 @@ impl ChatRooms {
                     name: member.name.clone(),
                     user: member.handle.user(),
                     is_connected: member.handle.is_connected(),
-                    is_hidden: member.is_hidden,
+                    is_hidden: profile.as_ref().is_some_and(|profile| profile.is_hidden),
                     info: profile.as_ref().and_then(|profile| text(&profile.info)),
                     state: profile.as_ref().and_then(|profile| text(&profile.state)),
                 }

@@ -40,8 +40,9 @@ pub enum Presence {
 /// When a room changes between [`Presence::Full`] and [`Presence::Count`]. Created by [`Presence::auto`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AutoPresence {
-    on: usize,
-    off: usize,
+    /// A room has no more members than this type holds.
+    on: u32,
+    off: u32,
 }
 
 /// What the members of a room learn about each other at the moment.
@@ -67,6 +68,7 @@ impl Presence {
                  less than the first"
             )));
         }
+        let [on, off] = [on, off].map(|num| u32::try_from(num).unwrap_or(u32::MAX));
         Ok(Presence::Auto(AutoPresence { on, off }))
     }
 
@@ -82,8 +84,8 @@ impl Presence {
     /// The mode of a room that has this many members now.
     pub(crate) fn next(self, mode: PresenceMode, num: u64) -> PresenceMode {
         match (self, mode) {
-            (Presence::Auto(auto), PresenceMode::Full) if num >= auto.on as u64 => PresenceMode::Count,
-            (Presence::Auto(auto), PresenceMode::Count) if num <= auto.off as u64 => PresenceMode::Full,
+            (Presence::Auto(auto), PresenceMode::Full) if num >= auto.on.into() => PresenceMode::Count,
+            (Presence::Auto(auto), PresenceMode::Count) if num <= auto.off.into() => PresenceMode::Full,
             _ => mode,
         }
     }

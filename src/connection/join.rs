@@ -17,7 +17,7 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
 use crate::protocol::outbound::About;
-use crate::protocol::presence::{ProfileKeys, check_len};
+use crate::protocol::presence::{ProfileKeys, check_state};
 use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -223,7 +223,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     };
     // To plain clients, the key means whatever they like.
     let state = enter.profile.state.filter(|_| connection.is_v1());
-    state.map(check_len).transpose()?;
+    state.map(check_state).transpose()?;
     let profile = ProfileKeys { state, ..enter.profile };
     let body = if since.or(last).is_some() { enter.body.without_replay_keys() } else { enter.body };
     let replay_request = match (since, last) {

@@ -10,7 +10,8 @@ use crate::hooks::policy::{Decision, MessageRequest, Ruling, Verdict};
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{MembersRequest, RoomField, State};
 use crate::protocol::outbound::About;
-use crate::protocol::presence::{ProfileKeys, check_len, cursor};
+use crate::protocol::presence::{ProfileKeys, check_state, cursor};
+use crate::session::Membership;
 
 /// What an error about a request is about.
 pub(super) fn about<'a>(room: &'a Option<RoomField<'_>>) -> About<'a> {
@@ -24,15 +25,20 @@ pub(super) async fn set_state(
     request: State<'_>,
 ) -> Result<(), End> {
     let about = about(&request.room);
-    let checked = room_of(&request.room).and_then(|room| {
-        request.state.map(check_len).transpose()?;
-        Ok(room)
-    });
-    let room = match checked {
+    let room = match room_of(&request.room) {
         Ok(room) => room,
         Err(error) => return connection.refuse(error, about),
     };
-    let ruling = match ask(connection, room, &request.body.for_hooks(text))? {
+    let Some(membership) = connection.attachment().active_membership(room) else {
+        return not_entered(connection, about);
+    };
+    // Named even if the client has left it out because it is in one room only.
+    let room = membership.room.id().as_str();
+    let about = About::Room(room);
+    if let Err(error) = request.state.map(check_state).transpose() {
+        return connection.refuse(error, about);
+    }
+    let ruling = match ask(connection, &membership, &request.body.for_hooks(text))? {
         Some(verdict) => verdict_of(connection, verdict).await?,
         None => Some(Ruling::Allow),
     };
@@ -44,7 +50,7 @@ pub(super) async fn set_state(
             match state_in(&replaced) {
                 Ok(state) => state,
                 Err(_) => {
-                    tracing::error!("the policy's replacement of a state is too big; the state is dropped");
+                    tracing::error!("the policy's replacement of a state is not valid; the state is dropped");
                     let error = PeerError::new(ErrorCode::Internal, "the state could not be set");
                     return connection.refuse(error, about);
                 }
@@ -60,7 +66,7 @@ pub(super) async fn set_state(
             return connection.refuse(PeerError::new(ErrorCode::Internal, text), about);
         }
     };
-    match connection.attachment().set_state(room, state)? {
+    match connection.attachment().set_state(Some(room), state)? {
         true => Ok(()),
         false => not_entered(connection, about),
     }
@@ -80,10 +86,9 @@ pub(super) fn send_members(connection: &mut Connection, request: &MembersRequest
     }
 }
 
-/// Asks the policy. Returns `None` if there is none, or if the client is not in the room.
-fn ask(connection: &Connection, room: Option<&str>, body: &str) -> Result<Option<Verdict>, End> {
+/// Asks the policy. Returns `None` if there is none.
+fn ask(connection: &Connection, membership: &Membership, body: &str) -> Result<Option<Verdict>, End> {
     let Some(policy) = connection.engine().policy() else { return Ok(None) };
-    let Some(membership) = connection.attachment().active_membership(room) else { return Ok(None) };
     let user = connection.attachment().session().user();
     let request = MessageRequest {
         connection: connection.attachment().id(),
@@ -112,7 +117,7 @@ async fn verdict_of(connection: &mut Connection, mut verdict: Verdict) -> Result
 /// The state in the policy's replacement.
 fn state_in(replacement: &str) -> Result<Option<&str>, PeerError> {
     let state = ProfileKeys::parse(replacement)?.state;
-    state.map(check_len).transpose()?;
+    state.map(check_state).transpose()?;
     Ok(state)
 }
 

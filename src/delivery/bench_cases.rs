@@ -8,10 +8,11 @@ use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
 use crate::config::{Presence, UniqueNames};
 use crate::delivery::batch::Batch;
-use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
+use crate::delivery::live_room::{Handle, LiveRoom};
 use crate::delivery::presence::PresenceBatch;
 use crate::delivery::recipient::Recipient;
 use crate::delivery::registry::Registry;
+use crate::delivery::room_state::RoomState;
 use crate::delivery::transient::TransientBatch;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
@@ -149,7 +150,7 @@ fn join(broker: &MemoryBroker, room: &mut RoomState, id: u64, handle: &Handle, f
     let id = ConnectionId(id);
     room.room.reserve(id, &name, None, usize::MAX).expect("the room takes everybody");
     let (handle, profile) = (handle.clone(), Profile::default());
-    room.enter(broker, Entrant { id, name, handle, is_hidden: false, profile }, frame);
+    room.enter(broker, Entrant { id, name, handle, profile }, frame);
 }
 
 fn publish(broker: &MemoryBroker, room: &mut RoomState, text: &str, tail: &str) {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::config::PresenceMode;
 use crate::delivery::batch::Batch;
-use crate::delivery::live_room::{LiveRoom, Replay};
+use crate::delivery::live_room::LiveRoom;
+use crate::delivery::room_state::Replay;
 use crate::protocol::position::Epoch;
 use crate::room::Page;
 

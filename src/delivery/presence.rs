@@ -24,6 +24,14 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Announcer {
     setting: Presence,
     mode: PresenceMode,
+    /// Counts the batches that were taken.
+    version: u32,
+    /// What is to be told. Takes memory only once there was something.
+    news: Option<Box<News>>,
+}
+
+#[derive(Debug, Default)]
+struct News {
     /// The members whose profiles have changed. Only in full mode.
     changed: BTreeMap<ConnectionId, (Name, ProfileChange)>,
     /// The number of members or users has changed. Only in count mode.
@@ -32,8 +40,6 @@ pub(super) struct Announcer {
     is_urgent: bool,
     next_states: Duration,
     next_count: Duration,
-    /// Counts the batches that were taken.
-    version: u32,
 }
 
 /// The numbers that members are told.
@@ -90,16 +96,7 @@ struct Own {
 
 impl Announcer {
     pub(super) fn new(setting: Presence) -> Announcer {
-        Announcer {
-            setting,
-            mode: setting.start(),
-            changed: BTreeMap::new(),
-            has_new_count: false,
-            is_urgent: false,
-            next_states: Duration::ZERO,
-            next_count: Duration::ZERO,
-            version: 0,
-        }
+        Announcer { setting, mode: setting.start(), version: 0, news: None }
     }
 
     pub(super) fn mode(&self) -> PresenceMode {
@@ -114,14 +111,15 @@ impl Announcer {
     /// Notes that a member's profile has changed.
     pub(super) fn note_profile(&mut self, member: ConnectionId, name: &Name, change: ProfileChange) {
         if self.mode == PresenceMode::Full && !change.is_empty() {
-            self.changed.entry(member).or_insert_with(|| (name.clone(), change)).1.add(change);
+            let changed = &mut self.news.get_or_insert_default().changed;
+            changed.entry(member).or_insert_with(|| (name.clone(), change)).1.add(change);
         }
     }
 
     /// Notes that a member has left. What it did before must not be told of its next membership.
     pub(super) fn forget(&mut self, member: ConnectionId) {
-        if !self.changed.is_empty() {
-            self.changed.remove(&member);
+        if let Some(news) = &mut self.news {
+            news.changed.remove(&member);
         }
     }
 
@@ -130,23 +128,26 @@ impl Announcer {
         let mode = self.setting.next(self.mode, now.num);
         if mode != self.mode {
             self.mode = mode;
+            let news = self.news.get_or_insert_default();
             // Whoever is told that the mode is full asks for all members.
-            self.changed = BTreeMap::new();
-            self.is_urgent = true;
+            news.changed = BTreeMap::new();
+            news.is_urgent = true;
         }
         if self.mode == PresenceMode::Count && now != before {
-            self.has_new_count = true;
-            self.is_urgent |= (now.num == 0) != (before.num == 0);
+            let news = self.news.get_or_insert_default();
+            news.has_new_count = true;
+            news.is_urgent |= (now.num == 0) != (before.num == 0);
         }
     }
 
     /// When something is to be sent; `None` if there is nothing.
     pub(super) fn due(&self) -> Option<Duration> {
-        if self.is_urgent {
+        let news = self.news.as_ref()?;
+        if news.is_urgent {
             return Some(Duration::ZERO);
         }
-        let states = (!self.changed.is_empty()).then_some(self.next_states);
-        let count = self.has_new_count.then_some(self.next_count);
+        let states = (!news.changed.is_empty()).then_some(news.next_states);
+        let count = news.has_new_count.then_some(news.next_count);
         states.into_iter().chain(count).min()
     }
 
@@ -164,13 +165,14 @@ impl Announcer {
             return None;
         }
         self.version = self.version.wrapping_add(1);
-        let changed = std::mem::take(&mut self.changed);
-        let what = if self.is_urgent || self.has_new_count {
-            (self.is_urgent, self.has_new_count) = (false, false);
-            self.next_count = now + COUNT_INTERVAL;
+        let news = self.news.get_or_insert_default();
+        let changed = std::mem::take(&mut news.changed);
+        let what = if news.is_urgent || news.has_new_count {
+            (news.is_urgent, news.has_new_count) = (false, false);
+            news.next_count = now + COUNT_INTERVAL;
             What::Presence(self.mode)
         } else {
-            self.next_states = now + STATE_INTERVAL;
+            news.next_states = now + STATE_INTERVAL;
             let changed = changed.into_iter().map(|(member, (name, change))| {
                 let profile = room.profile(member).cloned().unwrap_or_default();
                 Changed { member, name, profile, change }

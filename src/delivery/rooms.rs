@@ -9,24 +9,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::unconstrained;
-use tower_chat_rooms_protocol::MAX_ROSTER_MEMBERS;
 
 use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
-use crate::config::{Config, Presence, PresenceMode};
+use crate::config::{Config, Presence};
 use crate::delivery::enter_outcome::EnterOutcome;
 use crate::delivery::flush::{flush, flush_later, guarded};
 use crate::delivery::hold::MinRate;
-use crate::delivery::live_room::{Handle, LiveRoom, RoomKey, RoomState};
-use crate::delivery::registry::{Registry, TooManyRooms};
+use crate::delivery::live_room::{Handle, LiveRoom, RoomKey};
+use crate::delivery::refusal::{NotPublished, Refused};
+use crate::delivery::registry::Registry;
 use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::room_state::RoomState;
 use crate::delivery::transient::TooMany;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
-use crate::protocol::subprotocol::Subprotocol;
-use crate::room::{self, EnterError, Page, Profile};
+use crate::room::{self, EnterError, Profile};
 use crate::sync::MutexGuard;
 use crate::tasks::Tasks;
+use presence::roster_for;
 
 /// A batch gathers no more than this fraction of the send queue's bound, so that a member that is up to date
 /// can accept it.
@@ -58,41 +59,8 @@ pub(crate) struct Entrant {
     pub(crate) name: Name,
     pub(crate) handle: Handle,
     pub(crate) replay_request: Option<ReplayRequest>,
-    pub(crate) is_hidden: bool,
     /// Its user's connections may share the name.
     pub(crate) profile: Profile,
-}
-
-/// Why a member could not enter a room.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    Room(EnterError),
-    TooManyRooms,
-}
-
-/// Why a frame was not published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotPublished {
-    /// The room was closed.
-    Closed,
-    /// The room has as much queued as its members' send queues may hold: it has to be delivered first.
-    BatchFull,
-    /// Readers have to catch up first.
-    Held,
-    /// The member may only read.
-    ReadOnly,
-}
-
-impl From<EnterError> for Refused {
-    fn from(error: EnterError) -> Refused {
-        Refused::Room(error)
-    }
-}
-
-impl From<TooManyRooms> for Refused {
-    fn from(_: TooManyRooms) -> Refused {
-        Refused::TooManyRooms
-    }
 }
 
 impl Rooms {
@@ -255,14 +223,10 @@ impl Rooms {
         self.check_backpressure(room, &mut state, frame)?;
         if let Some(member) = frame.member {
             // Otherwise they would arrive after this later message of the same member.
-            state.transients.remove(member);
+            state.drop_transients(member);
         }
         let stamp = state.publish(&self.broker, frame);
-        let is_claimed = room.claim_flush(&state, || self.clock.now());
-        drop(state);
-        if is_claimed {
-            self.spawn_flush(room, frame.member.is_none());
-        }
+        self.start_flush(room, state, frame.member.is_none());
         Ok(stamp)
     }
 
@@ -278,12 +242,8 @@ impl Rooms {
             return Err(NotPublished::Closed);
         }
         let id = room.id().as_str();
-        state.transients.push(id, event, frame).map_err(|TooMany| NotPublished::BatchFull)?;
-        let is_claimed = room.claim_flush(&state, || self.clock.now());
-        drop(state);
-        if is_claimed {
-            self.spawn_flush(room, frame.member.is_none());
-        }
+        state.push_transient(id, event, frame).map_err(|TooMany| NotPublished::BatchFull)?;
+        self.start_flush(room, state, frame.member.is_none());
         Ok(())
     }
 
@@ -357,13 +317,13 @@ impl Rooms {
         entrant: Entrant,
         frame: &RoomFrame<'_>,
     ) -> EnterOutcome {
-        let Entrant { id, name, handle, replay_request, is_hidden, profile } = entrant;
+        let Entrant { id, name, handle, replay_request, profile } = entrant;
         let now = self.now();
         let seq = state.seq();
         let (mode, roster) = (state.announcer.mode(), roster_for(state, &handle, 0));
         let replay = replay_request.map(|replay_request| state.replay(replay_request, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
-        let entrant = room::Entrant { id, name, handle, is_hidden, profile };
+        let entrant = room::Entrant { id, name, handle, profile };
         let is_announced = state.enter(&self.broker, entrant, frame);
         EnterOutcome {
             room: room.clone(),
@@ -409,19 +369,20 @@ impl Rooms {
     }
 
     fn start_tasks_in(&self, room: &Arc<LiveRoom>, state: MutexGuard<'_, RoomState>, is_for_host: bool) {
-        let is_flush_claimed = room.claim_flush(&state, || self.clock.now());
         let is_timer_claimed = room.claim_timer(&state, || self.clock.now());
-        drop(state);
-        if is_flush_claimed {
-            self.spawn_flush(room, is_for_host);
-        }
+        self.start_flush(room, state, is_for_host);
         if is_timer_claimed {
             let timer = flush_later(room.clone(), self.clock, self.has_history, self.tasks.clone());
             self.spawn(unconstrained(timer), is_for_host);
         }
     }
 
-    fn spawn_flush(&self, room: &Arc<LiveRoom>, is_for_host: bool) {
+    fn start_flush(&self, room: &Arc<LiveRoom>, state: MutexGuard<'_, RoomState>, is_for_host: bool) {
+        let is_claimed = room.claim_flush(&state, || self.clock.now());
+        drop(state);
+        if !is_claimed {
+            return;
+        }
         // The task yields by itself. With tokio's budget, which is 128 writes, sockets would seem full once it is used
         // up, and each member's task would be woken to write the rest.
         self.spawn(unconstrained(flush(room.clone(), self.clock, self.has_history)), is_for_host);
@@ -435,10 +396,4 @@ impl Rooms {
     fn now(&self) -> Duration {
         if self.has_history { self.clock.now() } else { Duration::ZERO }
     }
-}
-
-/// The first members after this place, for a member that gets them: a client of `chat-rooms.v1` in full mode.
-fn roster_for(state: &RoomState, handle: &Handle, after: u64) -> Option<Page> {
-    let has_roster = state.announcer.mode() == PresenceMode::Full && handle.subprotocol() == Subprotocol::V1;
-    has_roster.then(|| state.room.page(after, MAX_ROSTER_MEMBERS))
 }

@@ -136,7 +136,8 @@ impl Engine {
             if list.is_empty() && !live.is_kept() {
                 faults.push(Inconsistency::EmptyRoom { room: room.clone() });
             }
-            let visible = list.iter().filter(|member| !member.is_hidden);
+            let is_hidden = |id| live.profile(id).is_some_and(|profile| profile.is_hidden);
+            let visible = list.iter().filter(|member| !is_hidden(member.id));
             let members = visible.clone().count();
             if online != members || live.hidden() != list.len() - members {
                 faults.push(Inconsistency::WrongCount { room: room.clone(), online, members });
@@ -162,7 +163,7 @@ impl Engine {
                     faults.push(Inconsistency::NoMembership { connection, room });
                     continue;
                 };
-                if membership.is_hidden != member.is_hidden {
+                if membership.is_hidden != is_hidden(connection) {
                     faults.push(Inconsistency::WrongVisibility { connection, room: room.clone() });
                 }
                 let (user, profile) = (session.user(), live.profile(connection));

@@ -335,7 +335,7 @@ fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     unquote(raw.get())
 }
 
-fn is_deeper(text: &str, max: usize) -> bool {
+pub(super) fn is_deeper(text: &str, max: usize) -> bool {
     // Most frames hold fewer brackets than may be nested, and then need no scan for strings.
     // '[' and '{' differ in one bit. Counting in bytes lets the compiler process many at a time.
     let brackets = |part: &[u8]| part.iter().map(|b| u8::from(b | 0x20 == b'{')).sum::<u8>();

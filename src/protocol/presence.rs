@@ -7,7 +7,11 @@ use tower_chat_rooms_protocol::{MAX_PROFILE_BYTES, MAX_ROSTER_BYTES};
 use crate::config::PresenceMode;
 use crate::ids::ConnectionId;
 use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::inbound;
 use crate::protocol::json::{quote, unquote};
+
+/// In a roster, a state is nested in three more arrays and objects.
+const MAX_STATE_DEPTH: usize = inbound::MAX_DEPTH - 3;
 
 /// `{"event":"presence",...}`: the mode and the counts of a room.
 #[derive(Debug, Clone, Copy)]
@@ -175,11 +179,15 @@ impl<'a> ProfileKeys<'a> {
     }
 }
 
-/// Checks the length of a state or an info.
-pub(crate) fn check_len(json: &str) -> Result<(), PeerError> {
+/// Checks the length and the depth of a state.
+pub(crate) fn check_state(json: &str) -> Result<(), PeerError> {
     if json.len() > MAX_PROFILE_BYTES {
         let text = format!("a state may have at most {MAX_PROFILE_BYTES} bytes");
         return Err(PeerError::new(ErrorCode::TooBig, text));
+    }
+    if inbound::is_deeper(json, MAX_STATE_DEPTH) {
+        let text = format!("arrays and objects of a state are nested more than {MAX_STATE_DEPTH} deep");
+        return Err(PeerError::new(ErrorCode::TooDeep, text));
     }
     Ok(())
 }

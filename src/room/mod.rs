@@ -7,5 +7,5 @@ mod room;
 mod roster;
 
 pub(crate) use replay::ReplayBuffer;
-pub(crate) use room::{EnterError, Entrant, Members, Page, Room};
+pub(crate) use room::{Departed, EnterError, Entrant, Members, Page, Room};
 pub(crate) use roster::{Profile, ProfileChange};

@@ -15,8 +15,6 @@ pub(crate) struct Member<H> {
     pub(crate) handle: H,
     /// Its place in the order in which members enter: higher than that of all earlier members.
     pub(crate) place: u64,
-    /// The other members do not know that it is there.
-    pub(crate) is_hidden: bool,
 }
 
 /// What becomes a member.
@@ -25,8 +23,14 @@ pub(crate) struct Entrant<H> {
     pub(crate) id: ConnectionId,
     pub(crate) name: Name,
     pub(crate) handle: H,
-    pub(crate) is_hidden: bool,
     pub(crate) profile: Profile,
+}
+
+/// A member that has left.
+#[derive(Debug)]
+pub(crate) struct Departed<H> {
+    pub(crate) member: Arc<Member<H>>,
+    pub(crate) was_hidden: bool,
 }
 
 /// A part of the visible members, in the order in which they entered.
@@ -70,8 +74,6 @@ pub(crate) struct Room<H> {
     /// Places reserved for members that are moving here from another room.
     reserved: usize,
     closed: bool,
-    /// How many of the members are hidden.
-    hidden: usize,
     /// The place of the next member.
     next_place: u64,
     profiles: Profiles,
@@ -85,7 +87,6 @@ impl<H> Room<H> {
             names: NameRegistry::new(unique_names).map(Box::new),
             reserved: 0,
             closed: false,
-            hidden: 0,
             next_place: 1,
             profiles: Profiles::default(),
         }
@@ -93,12 +94,12 @@ impl<H> Room<H> {
 
     /// Members of the room that are not hidden.
     pub(crate) fn online(&self) -> usize {
-        self.members.len() - self.hidden
+        self.members.len() - self.hidden()
     }
 
     /// Hidden members of the room.
     pub(crate) fn hidden(&self) -> usize {
-        self.hidden
+        self.profiles.hidden()
     }
 
     /// The number of different users among the visible members.
@@ -162,26 +163,24 @@ impl<H> Room<H> {
     /// Adds a member, for which a place was reserved. If the room was closed meanwhile, the member is in a silent
     /// room.
     pub(crate) fn enter(&mut self, entrant: Entrant<H>) {
-        let Entrant { id, name, handle, is_hidden, profile } = entrant;
+        let Entrant { id, name, handle, profile } = entrant;
         self.reserved -= 1;
         self.ids.push(id);
-        self.hidden += usize::from(is_hidden);
-        self.profiles.add(id, is_hidden, profile);
+        self.profiles.add(id, profile);
         let place = self.next_place;
         self.next_place += 1;
-        self.members_mut().push(Arc::new(Member { id, name, handle, place, is_hidden }));
+        self.members_mut().push(Arc::new(Member { id, name, handle, place }));
     }
 
     /// Removes a member; `None` if it is not one.
-    pub(crate) fn leave(&mut self, id: ConnectionId) -> Option<Arc<Member<H>>> {
+    pub(crate) fn leave(&mut self, id: ConnectionId) -> Option<Departed<H>> {
         // Searches from the end, because most members that leave have entered recently.
         let at = self.ids.iter().rposition(|member| *member == id)?;
         self.ids.remove(at);
         let member = self.members_mut().remove(at);
         self.release(&member.name);
-        self.profiles.remove(id, member.is_hidden);
-        self.hidden -= usize::from(member.is_hidden);
-        Some(member)
+        let was_hidden = self.profiles.remove(id).is_some_and(|profile| profile.is_hidden);
+        Some(Departed { member, was_hidden })
     }
 
     /// Changes the profile of a member, and returns what has changed for the other members. Nothing, if it is hidden or
@@ -191,12 +190,10 @@ impl<H> Room<H> {
         id: ConnectionId,
         change: impl FnOnce(&mut Profile),
     ) -> ProfileChange {
-        let Some(at) = self.ids.iter().rposition(|member| *member == id) else {
+        if !self.ids.contains(&id) {
             return ProfileChange::default();
-        };
-        let is_hidden = self.members[at].is_hidden;
-        let changed = self.profiles.change(id, is_hidden, change);
-        if is_hidden { ProfileChange::default() } else { changed }
+        }
+        self.profiles.change(id, change)
     }
 
     /// The profile of a member, if it has one.
@@ -204,10 +201,15 @@ impl<H> Room<H> {
         self.profiles.get(id)
     }
 
+    /// Whether the others do not know that this member is there.
+    fn is_hidden(&self, id: ConnectionId) -> bool {
+        self.hidden() > 0 && self.profile(id).is_some_and(|profile| profile.is_hidden)
+    }
+
     /// At most `max` visible members after this place.
     pub(crate) fn page(&self, after: u64, max: usize) -> Page {
         let start = self.members.partition_point(|member| member.place <= after);
-        let mut visible = self.members[start..].iter().filter(|member| !member.is_hidden);
+        let mut visible = self.members[start..].iter().filter(|member| !self.is_hidden(member.id));
         let entry = |member: &Arc<Member<H>>| RosterEntry {
             id: member.id,
             name: member.name.clone(),
@@ -247,9 +249,9 @@ mod tests {
     fn enter(room: &mut Room<()>, id: u64, is_hidden: bool) {
         let name = Name::parse(&format!("m{id}"), MaxLen::ANY).unwrap();
         room.reserve(ConnectionId(id), &name, None, usize::MAX).unwrap();
-        let state = (id % 3 == 0).then(|| id.to_string().into());
-        let profile = Profile { state, ..Profile::default() };
-        room.enter(Entrant { id: ConnectionId(id), name, handle: (), is_hidden, profile });
+        let state = id.is_multiple_of(3).then(|| id.to_string().into());
+        let profile = Profile { state, is_hidden, ..Profile::default() };
+        room.enter(Entrant { id: ConnectionId(id), name, handle: (), profile });
     }
 
     fn ids(page: &Page) -> Vec<u64> {

@@ -14,6 +14,8 @@ pub(crate) struct Profile {
     pub(crate) state: Option<Arc<str>>,
     /// The info that the member was last given by the host's hooks. The host may have changed it since.
     pub(crate) granted: Option<Arc<str>>,
+    /// The other members do not know that it is there.
+    pub(crate) is_hidden: bool,
 }
 
 /// What has changed in a member's profile.
@@ -24,12 +26,18 @@ pub(crate) struct ProfileChange {
     pub(crate) state: bool,
 }
 
-/// The profiles of a room's members, as far as they have one, and the number of different users.
+/// The profiles of a room's members, as far as they have one, and what follows from them. Takes memory only while there
+/// are any.
 #[derive(Debug, Default)]
-pub(super) struct Profiles {
-    all: HashMap<ConnectionId, Arc<Profile>>,
+pub(super) struct Profiles(Option<Box<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    profiles: HashMap<ConnectionId, Arc<Profile>>,
     /// How many visible members each user has.
     users: HashMap<Arc<str>, usize>,
+    /// The number of hidden members.
+    hidden: usize,
 }
 
 impl Profile {
@@ -61,72 +69,72 @@ impl ProfileChange {
 impl Profiles {
     /// The number of different users among the visible members.
     pub(super) fn users(&self) -> usize {
-        self.users.len()
+        self.0.as_ref().map_or(0, |known| known.users.len())
+    }
+
+    /// The number of hidden members.
+    pub(super) fn hidden(&self) -> usize {
+        self.0.as_ref().map_or(0, |known| known.hidden)
     }
 
     /// The number of profiles.
+    #[cfg(any(test, feature = "test-util"))]
     pub(super) fn len(&self) -> usize {
-        self.all.len()
+        self.0.as_ref().map_or(0, |known| known.profiles.len())
     }
 
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Arc<Profile>> {
-        self.all.get(&id)
+        self.0.as_ref()?.profiles.get(&id)
     }
 
-    pub(super) fn add(&mut self, id: ConnectionId, is_hidden: bool, mut profile: Profile) {
-        if profile.is_empty() {
-            return;
-        }
-        if let Some(user) = &mut profile.user
-            && !is_hidden
-        {
-            *user = self.count(user);
-        }
-        self.all.insert(id, Arc::new(profile));
-    }
-
-    pub(super) fn remove(&mut self, id: ConnectionId, is_hidden: bool) {
-        if self.all.is_empty() {
-            return;
-        }
-        if let Some(profile) = self.all.remove(&id)
-            && let Some(user) = &profile.user
-            && !is_hidden
-        {
-            self.uncount(user);
-        }
-        // Releases the memory of a room that had many.
-        if self.all.is_empty() {
-            *self = Profiles::default();
+    pub(super) fn add(&mut self, id: ConnectionId, profile: Profile) {
+        if !profile.is_empty() {
+            self.0.get_or_insert_default().add(id, profile);
         }
     }
 
-    /// Changes a member's profile, and returns what has changed.
-    pub(super) fn change(
-        &mut self,
-        id: ConnectionId,
-        is_hidden: bool,
-        change: impl FnOnce(&mut Profile),
-    ) -> ProfileChange {
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Arc<Profile>> {
+        let known = self.0.as_mut()?;
+        let removed = known.remove(id);
+        if known.profiles.is_empty() {
+            self.0 = None;
+        }
+        removed
+    }
+
+    /// Changes a member's profile, and returns what has changed for the other members: nothing, if it is hidden.
+    pub(super) fn change(&mut self, id: ConnectionId, change: impl FnOnce(&mut Profile)) -> ProfileChange {
         let old = self.get(id).map_or(Profile::default(), |profile| Profile::clone(profile));
         let mut new = old.clone();
         change(&mut new);
+        if new == old {
+            return ProfileChange::default();
+        }
         let changed = ProfileChange::between(&old, &new);
-        if changed.user && !is_hidden {
-            // First the new one, because it may be the same allocation.
-            if let Some(user) = &mut new.user {
-                *user = self.count(user);
-            }
-            if let Some(user) = &old.user {
-                self.uncount(user);
-            }
+        self.remove(id);
+        self.add(id, new);
+        if old.is_hidden { ProfileChange::default() } else { changed }
+    }
+}
+
+impl Known {
+    fn add(&mut self, id: ConnectionId, mut profile: Profile) {
+        if profile.is_hidden {
+            self.hidden += 1;
+        } else if let Some(user) = &mut profile.user {
+            *user = self.count(user);
         }
-        if new.is_empty() {
-            self.all.remove(&id);
-        } else if new != old {
-            self.all.insert(id, Arc::new(new));
+        self.profiles.insert(id, Arc::new(profile));
+    }
+
+    fn remove(&mut self, id: ConnectionId) -> Option<Arc<Profile>> {
+        let profile = self.profiles.remove(&id)?;
+        if profile.is_hidden {
+            self.hidden -= 1;
+        } else if let Some(user) = &profile.user {
+            self.uncount(user);
         }
-        changed
+        Some(profile)
     }
 
     /// Counts a member of a user. Returns the id that all of the user's members share.
@@ -160,24 +168,24 @@ mod tests {
     fn users_are_counted_once_and_without_hidden_members() {
         let mut profiles = Profiles::default();
         let [one, two, three, four] = [1, 2, 3, 4].map(ConnectionId);
-        profiles.add(one, false, of_user("a"));
-        profiles.add(two, false, of_user("a"));
-        profiles.add(three, true, of_user("b"));
-        profiles.add(four, false, Profile::default());
-        assert_eq!((profiles.users(), profiles.len()), (1, 3));
-        let change = profiles.change(four, false, |profile| profile.user = Some("b".into()));
+        profiles.add(one, of_user("a"));
+        profiles.add(two, of_user("a"));
+        profiles.add(three, Profile { is_hidden: true, ..of_user("b") });
+        profiles.add(four, Profile::default());
+        assert_eq!((profiles.users(), profiles.hidden(), profiles.len()), (1, 1, 3));
+        let change = profiles.change(four, |profile| profile.user = Some("b".into()));
         assert_eq!(change, ProfileChange { user: true, ..ProfileChange::default() });
         assert_eq!(profiles.users(), 2);
-        let change = profiles.change(four, false, |profile| profile.user = Some("b".into()));
-        assert!(change.is_empty());
-        profiles.remove(one, false);
+        assert!(profiles.change(four, |profile| profile.user = Some("b".into())).is_empty());
+        assert!(profiles.change(three, |profile| profile.user = Some("c".into())).is_empty());
+        profiles.remove(one);
         assert_eq!(profiles.users(), 2);
-        profiles.change(two, false, |profile| profile.user = None);
+        profiles.change(two, |profile| profile.user = None);
         assert_eq!((profiles.users(), profiles.len()), (1, 2));
-        for (id, is_hidden) in [(two, false), (three, true), (four, false)] {
-            profiles.remove(id, is_hidden);
+        for id in [two, three, four] {
+            profiles.remove(id);
         }
-        assert_eq!((profiles.users(), profiles.len()), (0, 0));
+        assert_eq!((profiles.users(), profiles.hidden(), profiles.len()), (0, 0, 0));
     }
 
     #[test]
@@ -185,7 +193,7 @@ mod tests {
         let mut profiles = Profiles::default();
         let id = ConnectionId(1);
         let set = |profiles: &mut Profiles, state: Option<&str>| {
-            profiles.change(id, false, |profile| profile.state = state.map(Into::into))
+            profiles.change(id, |profile| profile.state = state.map(Into::into))
         };
         assert!(set(&mut profiles, None).is_empty());
         assert!(set(&mut profiles, Some("1")).state);

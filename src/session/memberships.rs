@@ -79,7 +79,6 @@ impl Memberships {
             name: enter.name.clone(),
             handle,
             replay_request: enter.replay_request,
-            is_hidden: enter.access.is_hidden(),
             profile,
         };
         let tail = outbound::name_and_num(enter.name.as_str());
@@ -359,6 +358,7 @@ fn profile_of(state: &State, enter: &EnterCommand<'_>) -> Profile {
         info: info.clone(),
         state: enter.profile.state.map(Into::into),
         granted: info,
+        is_hidden: enter.access.is_hidden(),
     }
 }
 

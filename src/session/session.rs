@@ -137,8 +137,12 @@ struct Slot {
     /// Not boxed, because each frame of the room is written to it.
     socket: Option<Socket>,
     /// Sockets of connections that were replaced, until their own tasks close them.
-    replaced: Vec<(Generation, Box<Socket>)>,
+    replaced: Option<Box<Replaced>>,
 }
+
+/// Sockets that are still open although newer connections have attached.
+#[derive(Default)]
+struct Replaced(Vec<(Generation, Box<Socket>)>);
 
 impl Session {
     pub(super) fn new(
@@ -164,7 +168,7 @@ impl Session {
                 message_ids: None,
                 callbacks: None,
             }),
-            slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: Vec::new() }),
+            slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: None }),
         }
     }
 
@@ -249,8 +253,13 @@ impl Session {
         if slot.generation == generation {
             return slot.socket.take().map(Box::new);
         }
-        let at = slot.replaced.iter().position(|(replaced, _)| *replaced == generation)?;
-        Some(slot.replaced.swap_remove(at).1)
+        let Replaced(sockets) = slot.replaced.as_deref_mut()?;
+        let at = sockets.iter().position(|(replaced, _)| *replaced == generation)?;
+        let (_, socket) = sockets.swap_remove(at);
+        if sockets.is_empty() {
+            slot.replaced = None;
+        }
+        Some(socket)
     }
 
     /// Puts back a socket that was taken.
@@ -266,7 +275,7 @@ impl Session {
             old.unsubscribe_all();
             old.close(LeaveReason::Replaced);
             old.wake();
-            slot.replaced.push((old_generation, Box::new(old)));
+            slot.replaced.get_or_insert_default().0.push((old_generation, Box::new(old)));
         }
     }
 }

@@ -2,6 +2,8 @@
 //! writes what waits; every other task writes directly to it.
 
 mod closing;
+mod heartbeat;
+mod presence;
 
 use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
@@ -13,9 +15,8 @@ use crate::config::SlowConsumer;
 use crate::context::Context;
 use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, RoomKey};
 use crate::protocol::close::{self, LeaveReason};
-use crate::protocol::presence::PresenceFrame;
+use crate::protocol::frame;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::protocol::{frame, outbound};
 use crate::socket::answer::Answer;
 use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
@@ -196,38 +197,6 @@ impl Socket {
         }
     }
 
-    /// Writes presence frames, which follow the room's frame with this `seq`, if the I/O accepts all of them now.
-    /// Otherwise the client gets the room's counts and mode as soon as it has caught up.
-    pub(crate) fn deliver_presence(&mut self, room: &LiveRoom, seq: u64, version: u32, frames: [&[u8]; 3]) {
-        let is_mute = self.is_mute();
-        let Some(subscription) = self.subscriptions.find(room) else { return };
-        if is_mute || subscription.includes_presence(version) || frames.iter().all(|frames| frames.is_empty())
-        {
-            return;
-        }
-        let is_next = subscription.is_at(seq);
-        if !is_next || frames.map(|frames| self.outlet.write_or_drop(frames)) != [0; 3] {
-            self.subscriptions.find(room).map(Subscription::miss_presence);
-            self.send_missed_presence();
-        }
-    }
-
-    /// Tells the client the counts and modes of rooms whose presence frames it has missed, if it has caught up.
-    fn send_missed_presence(&mut self) {
-        while self.outlet.queue().is_empty()
-            && !self.is_mute()
-            && let Some(room) = self.subscriptions.take_missed_presence()
-        {
-            let text = PresenceFrame {
-                room: room.id().as_str(),
-                mode: room.mode(),
-                num: room.online() as u64,
-                users: room.users(),
-            };
-            self.write(Kind::Own, Some(&room), &frame::text(text.encode().as_bytes()), 0);
-        }
-    }
-
     /// Writes frames that are for this client only. If they concern a room, they follow those of the room.
     pub(crate) fn send(&mut self, room: Option<RoomKey<'_>>, frames: &Bytes) {
         if frames.is_empty() || self.is_mute() {
@@ -238,42 +207,6 @@ impl Socket {
             let lane = lane(room, self.subprotocol, SlowConsumer::Close);
             self.keep_in(&lane, Kind::Own, frames.clone(), written, false);
         }
-    }
-
-    /// Sends a heartbeat that asks for a sign of life, unless the socket accepts nothing any more.
-    pub(crate) fn beat(&mut self) {
-        if self.outlet.is_broken() && self.ended.is_none() && self.liveness == Liveness::Asked {
-            // Its task has had enough time to read what the client sent before.
-            return self.close(LeaveReason::Lost);
-        }
-        self.liveness.ask();
-        if self.is_mute() || self.ended.is_some() {
-            return;
-        }
-        if self.outlet.stuck_for(self.context.clock.now()) >= self.context.config.timeouts.write_timeout {
-            self.context.counters.write_timeouts.add(1);
-            return self.close(LeaveReason::Slow);
-        }
-        self.send_heartbeat();
-    }
-
-    /// Sends a heartbeat that does not ask for a sign of life yet.
-    pub(crate) fn send_heartbeat(&mut self) {
-        let mut heartbeat = Vec::with_capacity(64);
-        self.push_heartbeat(&mut heartbeat, self.subscriptions.online());
-        self.outlet.write_heartbeat(&heartbeat);
-    }
-
-    /// Checks for a sign of life. The time for it is over.
-    pub(crate) fn check_alive(&mut self) {
-        if self.liveness == Liveness::Asked && self.ended.is_none() {
-            self.close(LeaveReason::HeartbeatMissed);
-        }
-    }
-
-    /// Notes that the client is kept waiting, so its silence says nothing.
-    pub(crate) fn keep_waiting(&mut self) {
-        self.liveness = Liveness::Unread;
     }
 
     /// Writes what waits, obeys orders, and reads into the inbox. If it returns `Messages`, the I/O has been
@@ -325,13 +258,6 @@ impl Socket {
     fn deliver_all(&mut self, room: &LiveRoom, batches: &[Batch]) {
         for batch in batches {
             self.deliver(room, batch);
-        }
-    }
-
-    fn push_heartbeat(&self, out: &mut Vec<u8>, online: usize) {
-        match self.subprotocol {
-            Subprotocol::Plain => frame::push_text(out, &[outbound::heartbeat(online).as_bytes()]),
-            Subprotocol::V1 => frame::push_text(out, &[outbound::PING.as_bytes()]),
         }
     }
 

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Rooms, roster_for};
+use tower_chat_rooms_protocol::MAX_ROSTER_MEMBERS;
+
+use super::Rooms;
+use crate::config::PresenceMode;
 use crate::delivery::enter_outcome::MembersOutcome;
 use crate::delivery::live_room::{Handle, LiveRoom};
+use crate::delivery::room_state::RoomState;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name};
+use crate::protocol::subprotocol::Subprotocol;
+use crate::room::Page;
 
 /// A JSON text that is passed on unchanged.
 type Json = Option<Arc<str>>;
@@ -73,4 +79,10 @@ impl Rooms {
         state.change_profile(id, name, |profile| profile.state = new);
         self.start_tasks_in(room, state, false);
     }
+}
+
+/// The first members after this place, for a member that gets them: a client of `chat-rooms.v1` in full mode.
+pub(super) fn roster_for(state: &RoomState, handle: &Handle, after: u64) -> Option<Page> {
+    let has_roster = state.announcer.mode() == PresenceMode::Full && handle.subprotocol() == Subprotocol::V1;
+    has_roster.then(|| state.room.page(after, MAX_ROSTER_MEMBERS))
 }
