@@ -8,7 +8,9 @@ use crate::config::{History, Presence, PresenceMode, UniqueNames};
 use crate::delivery::presence::Announcement;
 use crate::delivery::recipient::Recipient;
 use crate::delivery::room_state::RoomState;
-use crate::ids::{ConnectionId, RoomId};
+#[cfg(feature = "test-util")]
+use crate::ids::ConnectionId;
+use crate::ids::RoomId;
 use crate::room::{Members, Profile};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -133,6 +135,7 @@ impl LiveRoom {
     }
 
     /// The profile of a member, if it has one.
+    #[cfg(feature = "test-util")]
     pub(crate) fn profile(&self, member: ConnectionId) -> Option<Arc<Profile>> {
         self.lock().room.profile(member).cloned()
     }

@@ -1,5 +1,7 @@
 //! The frames of presence in `chat-rooms.v1`, and the client's frames that belong to them.
 
+use std::fmt::Write;
+
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tower_chat_rooms_protocol::{MAX_PROFILE_BYTES, MAX_ROSTER_BYTES};
@@ -80,14 +82,18 @@ impl StateFrame<'_> {
 impl ProfileText<'_> {
     /// `,"user":ID,"info":INFO,"state":STATE`, with those that are there.
     pub(crate) fn keys(self) -> String {
-        let user = self.user.map(quote);
         let mut text = String::new();
+        self.push_keys(&mut text);
+        text
+    }
+
+    fn push_keys(self, text: &mut String) {
+        let user = self.user.map(quote);
         for (key, value) in [("user", user.as_deref()), ("info", self.info), ("state", self.state)] {
             if let Some(value) = value {
-                text.push_str(&format!(r#","{key}":{value}"#));
+                let _ = write!(text, r#","{key}":{value}"#);
             }
         }
-        text
     }
 }
 
@@ -114,14 +120,15 @@ impl RosterText {
         name: &str,
         profile: ProfileText<'_>,
     ) -> bool {
-        let text = format!(r#"{{"member":"{member}","name":{}{}}}"#, quote(name), profile.keys());
-        if self.members > 0 {
-            if self.text.len() + text.len() > MAX_ROSTER_BYTES {
-                return false;
-            }
-            self.text.push(',');
+        let len = self.text.len();
+        let separator = if self.members > 0 { "," } else { "" };
+        let _ = write!(self.text, r#"{separator}{{"member":"{member}","name":{}"#, quote(name));
+        profile.push_keys(&mut self.text);
+        self.text.push('}');
+        if self.members > 0 && self.text.len() > MAX_ROSTER_BYTES {
+            self.text.truncate(len);
+            return false;
         }
-        self.text.push_str(&text);
         self.members += 1;
         self.last = place;
         true
