@@ -88,6 +88,8 @@ pub(super) struct State {
     /// Whether the connection has attached, but its client has not got the answer to its resume yet. Until then, direct
     /// frames are only kept.
     pub(super) is_resuming: bool,
+    /// Whether a resume of the current connection was answered.
+    pub(super) has_answered_resume: bool,
     pub(super) memberships: MembershipList,
     pub(super) message_ids: Option<Box<MessageIds>>,
     pub(super) direct: Option<Box<DirectMessages>>,
@@ -142,6 +144,7 @@ impl Session {
                 user,
                 is_of_user: false,
                 is_resuming: false,
+                has_answered_resume: false,
                 memberships: MembershipList::default(),
                 message_ids: None,
                 direct: None,

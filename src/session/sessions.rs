@@ -288,7 +288,7 @@ impl Sessions {
         }
         state.generation = state.generation.wrapping_add(1);
         state.memberships.set_all_inactive();
-        state.is_resuming = true;
+        (state.is_resuming, state.has_answered_resume) = (true, false);
         state.token = new.token;
         state.peer = new.peer.or(state.peer);
         let previous = new.user.and_then(|user| {
