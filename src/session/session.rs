@@ -67,13 +67,6 @@ pub(crate) struct Opening {
     pub(crate) user: Option<Arc<User>>,
 }
 
-/// What a connection hands over to the session that it resumes.
-pub(super) struct Resumption {
-    pub(super) token: Option<ResumeToken>,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) user: Option<Arc<User>>,
-}
-
 /// What the state's lock guards.
 pub(super) struct State {
     pub(super) generation: Generation,
@@ -224,9 +217,7 @@ impl Session {
     /// The state, for one connection, unless another has attached since.
     pub(super) fn state_of(&self, generation: Generation) -> Result<MutexGuard<'_, State>, Superseded> {
         let state = self.state();
-        if state.generation != generation || matches!(state.phase, Phase::Ended) {
-            return Err(Superseded);
-        }
+        state.check(generation)?;
         Ok(state)
     }
 
@@ -238,11 +229,6 @@ impl Session {
         }
         let at = slot.replaced.iter().position(|(replaced, _)| *replaced == generation)?;
         Some(slot.replaced.swap_remove(at).1)
-    }
-
-    /// Puts back a socket that was taken.
-    pub(super) fn put_back(&self, socket: Box<Socket>) {
-        lock(&self.slot).socket = Some(*socket);
     }
 
     /// Makes this the current connection's socket. The previous one is closed by its own task.
@@ -273,6 +259,14 @@ pub(super) fn states_of<'a>(
 }
 
 impl State {
+    /// Fails unless this is the current connection.
+    pub(super) fn check(&self, generation: Generation) -> Result<(), Superseded> {
+        if self.generation != generation || matches!(self.phase, Phase::Ended) {
+            return Err(Superseded);
+        }
+        Ok(())
+    }
+
     /// Sets the user, and returns the previous one.
     ///
     /// The caller must drop that without the lock: it holds host values, whose `Drop` may call anything, for example
