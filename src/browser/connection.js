@@ -199,7 +199,7 @@ export class Connection {
       case 'error': return this.#refusals.receive(frame);
       case 'ack': return this.#acknowledged(frame);
       case 'lagged': return this.#rooms.get(frame.roomId)?.lagged(frame.missed);
-      case 'members': return this.#requests.page(frame) || this.#receiveOther(frame);
+      case 'members': return this.#requests.page(frame);
       default: return this.#receiveOther(frame);
     }
   }
