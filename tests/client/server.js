@@ -234,10 +234,10 @@ export class Server {
   #direct(link, { event, to, cid, ...frame }) {
     assert.deepEqual([typeof to, frame.roomId], ['string', undefined]);
     const { session } = link;
-    const code = session ? this.refuseDirect(frame) : 'denied';
-    if (code) return link.out.push({ event: 'error', message: 'no', cid, ...(typeof code === 'string' ? { code } : code) });
-    let reached = session.directCids.get(cid);
+    let reached = session?.directCids.get(cid);
     if (reached === undefined) {
+      const code = session ? this.refuseDirect(frame) : 'denied';
+      if (code) return link.out.push({ event: 'error', message: 'no', cid, ...(typeof code === 'string' ? { code } : code) });
       this.received.push({ to, ...frame });
       reached = to === this.user ? this.sendToUser({ event, ...frame, from: { user: this.user }, cid }) : 0;
       session.directCids.set(cid, reached);
