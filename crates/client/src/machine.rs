@@ -369,4 +369,6 @@ mod hostile_server;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod presence_model;
+#[cfg(test)]
 mod tests;

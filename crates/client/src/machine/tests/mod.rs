@@ -1,12 +1,14 @@
 //! The machine, driven step by step.
 
 mod connecting;
+mod direct;
 mod entering;
 mod frames;
 mod history;
 mod liveness;
 mod outside;
 mod pause;
+mod presence;
 mod rates;
 mod reconnecting;
 mod rooms;
