@@ -255,7 +255,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         PresenceMode::Count,
         PresenceMode::Quiet,
     ]);
-    let refusal = prop::sample::select(vec![Refusal::OfMembers, Refusal::OfState, Refusal::OfStateForNow]);
+    let refusal = prop::sample::select(vec![Refusal::Members, Refusal::State, Refusal::StateForNow]);
     let other = 0..6u64;
     let op = prop_oneof![
         12 => other.clone().prop_map(Op::Toggle),

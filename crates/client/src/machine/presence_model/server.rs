@@ -13,10 +13,10 @@ const PAGE: usize = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// A request for a page, for some time.
-    OfMembers,
-    OfState,
+    Members,
+    State,
     /// A state, for some time.
-    OfStateForNow,
+    StateForNow,
 }
 
 pub(super) struct Server {
@@ -187,7 +187,7 @@ impl Server {
         if self.session.is_none() {
             return self.refuse("not_entered", None);
         }
-        if self.refusal == Some(Refusal::OfMembers) {
+        if self.refusal == Some(Refusal::Members) {
             self.refusal = None;
             return self.refuse("rate_limited", Some(70));
         }
@@ -215,12 +215,12 @@ impl Server {
     fn set_state(&mut self, frame: &Value) {
         let Some(session) = &self.session else { return self.refuse("not_entered", None) };
         match self.refusal {
-            Some(Refusal::OfState) => {
+            Some(Refusal::State) => {
                 self.refusal = None;
                 self.has_refused_state = true;
                 self.refuse("denied", None);
             }
-            Some(Refusal::OfStateForNow) => {
+            Some(Refusal::StateForNow) => {
                 self.refusal = None;
                 self.refuse("rate_limited", Some(70));
             }
