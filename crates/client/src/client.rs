@@ -181,7 +181,7 @@ impl Client {
     }
 
     /// Who is in the room, as far as the client knows. It may be newer than the last event that was taken, and is never
-    /// older. While the client is not in its room, it is what the client knew last.
+    /// older. While the client is not in its room, it is what the client knew last, and not complete.
     ///
     /// ```
     /// # fn show(client: &tower_chat_rooms_client::Client) {

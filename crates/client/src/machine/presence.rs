@@ -113,8 +113,10 @@ impl RoomPresence {
         self.begin_roster(page, now);
     }
 
-    /// The client is out of the room, or the connection is lost. The application still sees what was known.
+    /// The client is out of the room, or the connection is lost. The application still sees what was known, but not as
+    /// complete.
     pub(super) fn leave(&mut self) {
+        self.has_changed |= std::mem::take(&mut self.is_complete);
         self.paging.forget();
     }
 

@@ -113,7 +113,7 @@ impl Simulation {
     }
 
     fn presence(&self) -> Presence {
-        self.machine.room_status(R).presence
+        self.machine.room_status(R).unwrap().presence
     }
 
     fn serve(&mut self) -> bool {
@@ -305,7 +305,7 @@ proptest! {
         if !simulation.was_refused {
             prop_assert_eq!(simulation.server.own_state(), Some(&simulation.state), "the state of the client");
         }
-        let status = simulation.machine.room_status(R);
+        let status = simulation.machine.room_status(R).unwrap();
         prop_assert_eq!((status.is_hidden, status.is_read_only), simulation.server.rights());
     }
 }

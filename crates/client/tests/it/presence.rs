@@ -87,6 +87,19 @@ async fn a_program_sees_who_is_in_the_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_the_end_a_program_sees_what_was_known_last() {
+    let (builder, mut server) = scripted_server();
+    let (client, (connection, _)) = tokio::join!(builder.open(), let_enter(&mut server, entered_full()));
+    let mut client = client.unwrap();
+    assert!(client.presence().is_complete());
+    connection.close(4500, "kicked");
+    while timeout(PATIENCE, client.recv()).await.expect("no event").is_some() {}
+    let presence = client.presence();
+    assert_eq!((names(&presence), presence.is_complete()), (vec!["bob"], false));
+    assert_eq!(client.position().unwrap().seq(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_program_gives_its_member_a_state() {
     let (builder, mut server) = scripted_server();
     let builder = builder.state(&json!({"status": "here"}));

@@ -305,7 +305,10 @@ impl Bench {
                 Output::Emit(R, event) => describe(event),
                 Output::Emit(RoomKey(key), event) => format!("{key}: {}", describe(event)),
                 Output::Presence(RoomKey(key)) if self.shows_presence => {
-                    format!("{key}: {}", describe_presence(&self.machine.room_status(RoomKey(key)).presence))
+                    format!(
+                        "{key}: {}",
+                        describe_presence(&self.machine.room_status(RoomKey(key)).unwrap().presence)
+                    )
                 }
                 Output::Presence(_) => continue,
                 Output::EmitChat(event) => format!("chat: {}", describe_chat(event)),

@@ -82,7 +82,7 @@ impl Bench {
     }
 
     fn presence(&self) -> String {
-        describe_presence(&self.machine.room_status(R).presence)
+        describe_presence(&self.machine.room_status(R).unwrap().presence)
     }
 }
 
@@ -165,6 +165,17 @@ fn after_a_gap_the_roster_is_requested_again() {
     assert_eq!(bench.told(page(2, &["1", "dan"], None)), ["0: full 2/0: 1* dan"]);
     bench.say_text(r#"{"event":"enter","name":"eve","member":"eve","roomId":"r","seq":8,"info":1e999}"#);
     assert_eq!(bench.presences(), ["0: full 2/0: 1* dan ...", &ask(None)], "this client can't read it");
+}
+
+#[test]
+fn out_of_the_room_the_last_roster_is_not_complete() {
+    let mut bench = Bench::among(&["bob"]);
+    bench.machine.on_closed(bench.now, 1006, "");
+    assert_eq!(bench.presences(), ["0: full 2/0: bob ann* ..."]);
+    bench.reconnect("s2");
+    assert_eq!(bench.told(merged(resumed(2, 0), roster(&["bob", "1"])))[0], "0: full 3/0: bob 1*");
+    bench.say(removed("denied"));
+    assert_eq!(bench.presences(), ["0: full 3/0: bob 1* ..."]);
 }
 
 #[test]
@@ -256,11 +267,11 @@ fn a_member_changes() {
     change.as_object_mut().unwrap().remove("state");
     let host = merged(change.clone(), json!({"info": {"role": "host"}, "user": "v"}));
     assert_eq!(bench.told(host), ["0: full 3/2: bob cem ann*"]);
-    let known = bench.machine.room_status(R).presence;
+    let known = bench.machine.room_status(R).unwrap().presence;
     assert_eq!(known.member("cem").unwrap().info(), Some(&json!({"role": "host"})));
     let own = merged(change, json!({"member": "1", "info": "vip"}));
     assert_eq!(bench.told(own), ["0: full 3/2: bob cem ann*"]);
-    assert_eq!(bench.machine.room_status(R).presence.own().unwrap().info(), Some(&json!("vip")));
+    assert_eq!(bench.machine.room_status(R).unwrap().presence.own().unwrap().info(), Some(&json!("vip")));
 }
 
 #[test]
@@ -329,7 +340,7 @@ fn a_hidden_or_read_only_member_knows_it() {
     bench.open("s1");
     bench.say(entered(1, merged(roster(&["bob"]), json!({"num": 1, "hidden": true, "readOnly": true}))));
     bench.lines();
-    let status = bench.machine.room_status(R);
+    let status = bench.machine.room_status(R).unwrap();
     assert!(status.is_hidden && status.is_read_only);
     assert_eq!(bench.presence(), "full 1/0: bob");
     bench.shows_presence = true;
@@ -339,7 +350,7 @@ fn a_hidden_or_read_only_member_knows_it() {
     bench.say(error("read_only", json!({"cid": "c1", "roomId": "r"})));
     assert_eq!(bench.lines(), ["1: refused: so it is (read_only)"]);
     bench.come_back("s2", merged(resumed(1, 0), json!({"mode": "count"})));
-    let status = bench.machine.room_status(R);
+    let status = bench.machine.room_status(R).unwrap();
     assert!(!status.is_hidden && !status.is_read_only);
 }
 
