@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
+use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 use crate::connection::{Opening, serve};
@@ -121,6 +122,40 @@ impl ChatRooms {
     /// ```
     pub fn client_script(&self) -> ClientScript {
         ClientScript::new()
+    }
+
+    /// Returns a service that serves a chat page, with everything that the page needs.
+    ///
+    /// Visitors pick a name and enter rooms there. The page expects the chat at the path `chat` next to it; see
+    /// [`ChatPage::with_chat_path`]. It answers `GET` and `HEAD` at any path, and its `Content-Security-Policy` allows
+    /// nothing but the page's own files and the chat.
+    ///
+    /// The page shows who is typing if you declare the
+    /// [transient event](crate::ChatRoomsBuilder::transient_events) `typing`, and earlier messages if the server keeps a
+    /// [history](crate::Recovery::history). For a member whose info is a text, or has a text `title`, it shows that text
+    /// next to the name. If clients need a token, give it to a visitor in the address, as in `/#token=...`, or in a
+    /// cookie.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use http::Request;
+    /// use tower::ServiceExt;
+    ///
+    /// let rooms = tower_chat_rooms::ChatRooms::builder().transient_events(["typing"]).build()?;
+    /// let app: Router = Router::new()
+    ///     .route_service("/", rooms.page().with_title("Support").with_room("help"))
+    ///     .route_service("/chat", rooms.service());
+    ///
+    /// let response = app.oneshot(Request::get("/").body(Body::empty())?).await?;
+    /// assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn page(&self) -> ChatPage {
+        ChatPage::new()
     }
 
     /// Serves a connection over any I/O until it ends, after you have completed its WebSocket handshake.

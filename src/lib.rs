@@ -172,7 +172,9 @@ mod stats;
 mod sync;
 mod tasks;
 
-pub use crate::browser::script::{ClientScript, ScriptBody};
+pub use crate::browser::asset::AssetBody;
+pub use crate::browser::page::ChatPage;
+pub use crate::browser::script::ClientScript;
 pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
 #[doc(hidden)]
