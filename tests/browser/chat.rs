@@ -3,6 +3,7 @@
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::Tab;
 
 #[tokio::test]
 async fn two_tabs_hear_each_other_and_themselves_once_and_in_order() {

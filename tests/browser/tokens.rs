@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::Tab;
 
 const SECRET: &str = "a secret of the tests, which nobody else uses";
 

@@ -77,6 +77,10 @@ export class Log {
     return row;
   }
 
+  get pendingTexts() {
+    return [...this.node.querySelectorAll(`${PENDING} .text`)].map(({ textContent }) => textContent);
+  }
+
   /** Marks where the messages begin that the user hasn't seen. */
   markUnread() {
     this.unmark();

@@ -222,10 +222,12 @@ function fitKeyboard() {
 // ---- Whether the user is there ---------------------------------------------------------------
 
 let awayTimer;
+let isLeft = false;
 
 function visibilityChanged() {
   clearTimeout(awayTimer);
-  keepEntered();
+  if (isLeft) return;
+  keepEntered(document.hidden);
   if (document.hidden) {
     awayTimer = setTimeout(() => session?.setState({ away: true }), AWAY_AFTER);
     return;
@@ -235,11 +237,26 @@ function visibilityChanged() {
   render();
 }
 
-/** What to enter again when this tab is loaded again; see {@link rememberEntered}. */
-function keepEntered(isLeft = document.hidden) {
-  if (!isLeft || !current) return rememberEntered(null);
+/** The page is left or loaded again. The client would stay in its rooms for the resume window if the browser may
+ * restore the page, but a page that is loaded again meanwhile would be a second member, whose name may be taken. */
+function pageHidden() {
+  isLeft = true;
+  keepEntered(true);
+  if (session) end();
+}
+
+function pageShown({ persisted }) {
+  isLeft = false;
+  if (persisted) restore();
+}
+
+/** Remembers what to enter again when this tab is loaded again; see {@link rememberEntered}. */
+function keepEntered(isHidden) {
+  if (!isHidden || !current) return rememberEntered(null);
   const views = [...session.views.values()].filter((view) => view.hasEntered && !view.isOver);
-  rememberEntered({ name: session.name, room: current.id, rooms: views.map(({ id, draft }) => ({ id, draft })) });
+  rememberEntered({
+    name: session.name, room: current.id, rooms: views.map(({ id, name, unsent }) => ({ id, name, draft: unsent })),
+  });
 }
 
 // ---- Event handlers --------------------------------------------------------------------------
@@ -256,8 +273,8 @@ input.addEventListener('keydown', onInputKey);
 input.addEventListener('input', onInput);
 globalThis.visualViewport?.addEventListener('resize', fitKeyboard);
 document.addEventListener('visibilitychange', visibilityChanged);
-addEventListener('pagehide', () => keepEntered(true));
-addEventListener('pageshow', () => keepEntered());
+addEventListener('pagehide', pageHidden);
+addEventListener('pageshow', pageShown);
 // A popover that is open would stay above the page when the screen becomes wide enough for its panel.
 for (const width of ['760px', '1000px']) matchMedia(`(min-width: ${width})`).addEventListener('change', closePanels);
 setInterval(() => (current ?? session)?.retryAt && render(), 500);

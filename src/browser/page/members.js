@@ -9,11 +9,11 @@ const MOST_DETAIL = 60;
 
 const shown = new Map();
 
-/** `presence` is missing if the client doesn't know it. */
+/** A server may not tell the mode; then nothing is shown. */
 export function showMembers(presence, online) {
   const panel = $('members-panel');
-  panel.hidden = $('show-members').hidden = !presence;
-  if (!presence) return;
+  panel.hidden = $('show-members').hidden = !presence.mode;
+  if (!presence.mode) return;
   const members = sorted(presence.members ?? []);
   const some = members.slice(0, MOST_SHOWN);
   const byId = new Map(some.map((member) => [member.id, member]));

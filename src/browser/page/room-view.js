@@ -39,9 +39,11 @@ export class RoomView {
   }
 
   get isOver() { return this.hasEntered && this.state === 'closed'; }
+  /** What the user has written and the server has not acknowledged. */
+  get unsent() { return [...this.log.pendingTexts, this.draft].filter(Boolean).join('\n'); }
   get isReadOnly() { return this.#room?.readOnly === true; }
-  get online() { return this.presence?.num ?? this.#room?.online ?? 0; }
-  /** Missing if the client doesn't know it. */
+  get online() { return this.#room?.online ?? 0; }
+  /** What the client knows of the members, once it has entered. */
   get presence() { return this.#room?.presence; }
 
   /** Options to join the room with. */
@@ -80,7 +82,7 @@ export class RoomView {
 
   enterAgain() { this.#room.enter(); }
 
-  setState(state) { this.#room?.setState?.(state); }
+  setState(state) { this.#room?.setState(state); }
 
   /** Without a connection the message waits and is sent later. */
   send(text) {

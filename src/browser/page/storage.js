@@ -17,7 +17,7 @@ export function remember(key, value, ...stores) {
 }
 
 /**
- * Remembers what this tab has entered (`{ name, room, rooms: [{ id, draft }] }`), for the next page that it loads. Called
+ * Remembers what this tab has entered (`{ name, room, rooms: [{ id, name, draft }] }`), for the next page that it loads. Called
  * when the page is hidden or left, and with null when it is visible again: a tab that is copied while it is visible
  * doesn't enter under the same name.
  */
