@@ -69,8 +69,8 @@ export class ChatSession {
 
   /** Leaves all rooms and closes the connection. */
   end() {
-    this.#ending.abort();
     for (const view of this.views.values()) view.leave();
+    this.#ending.abort();
   }
 
   /** Sets what the other members know of this one. */

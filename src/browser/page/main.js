@@ -11,6 +11,8 @@ import { TypingHints } from './typing.js';
 
 /** How long the page is hidden before its user counts as away. */
 const AWAY_AFTER = 60_000;
+/** After this time, the page is still there because it isn't left. */
+const LEAVES_WITHIN = 2_000;
 
 const input = $('input');
 const typingHints = new TypingHints();
@@ -222,6 +224,7 @@ function fitKeyboard() {
 // ---- Whether the user is there ---------------------------------------------------------------
 
 let awayTimer;
+let stayTimer;
 let isLeft = false;
 
 function visibilityChanged() {
@@ -239,15 +242,27 @@ function visibilityChanged() {
 
 /** The page is left or loaded again. The client would stay in its rooms for the resume window if the browser may
  * restore the page, but a page that is loaded again meanwhile would be a second member, whose name may be taken. */
-function pageHidden() {
+function leavePage() {
   isLeft = true;
   keepEntered(true);
-  if (session) end();
+  session?.end();
 }
 
-function pageShown({ persisted }) {
+/** Firefox closes all connections before `pagehide`, and then the server would wait for this client. But the page may
+ * also stay, for example when the user cancels or the new address is a download. */
+function leavePageSoon() {
+  leavePage();
+  clearTimeout(stayTimer);
+  stayTimer = setTimeout(comeBack, LEAVES_WITHIN);
+}
+
+function comeBack() {
+  clearTimeout(stayTimer);
   isLeft = false;
-  if (persisted) restore();
+  if (!session) return;
+  keepEntered(true);
+  end();
+  restore();
 }
 
 /** Remembers what to enter again when this tab is loaded again; see {@link rememberEntered}. */
@@ -273,8 +288,9 @@ input.addEventListener('keydown', onInputKey);
 input.addEventListener('input', onInput);
 globalThis.visualViewport?.addEventListener('resize', fitKeyboard);
 document.addEventListener('visibilitychange', visibilityChanged);
-addEventListener('pagehide', pageHidden);
-addEventListener('pageshow', pageShown);
+addEventListener('beforeunload', leavePageSoon);
+addEventListener('pagehide', leavePage);
+addEventListener('pageshow', ({ persisted }) => persisted && comeBack());
 // A popover that is open would stay above the page when the screen becomes wide enough for its panel.
 for (const width of ['760px', '1000px']) matchMedia(`(min-width: ${width})`).addEventListener('change', closePanels);
 setInterval(() => (current ?? session)?.retryAt && render(), 500);

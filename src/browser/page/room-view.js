@@ -160,8 +160,8 @@ export class RoomView {
   /** Puts what was not sent back into the input field. */
   #takeBack(row, text, error) {
     row.remove();
-    if (this.#leaving.signal.aborted) return;
     this.draft = [this.draft, text].filter(Boolean).join('\n');
+    if (this.#leaving.signal.aborted) return;
     if (error.code !== 'closed') this.addError(error);
     else if (!this.#hasUnsent) this.log.addLine('notice', t.unsent);
     this.#hasUnsent ||= error.code === 'closed';
