@@ -6,7 +6,7 @@ use crate::proxy::Proxy;
 use crate::server::Server;
 use crate::tab::Tab;
 
-async fn open(firefox: &Firefox, url: &str) -> Page<BidiTab> {
+pub(crate) async fn open(firefox: &Firefox, url: &str) -> Page<BidiTab> {
     let page = Page { tab: firefox.tab().await };
     page.tab.goto(url).await;
     page
@@ -25,13 +25,9 @@ async fn two_tabs_of_firefox_chat_and_see_each_other() {
     bob.say("Hello, Ann").await;
     ann.until_texts(&["You joined as Ann", "Bob joined", "Ann: Hello, Bob", "Bob: Hello, Ann"]).await;
     ann.until_count(2).await;
-    ann.until_members(&["Ann (you)", "Bob"]).await;
-    bob.be_away().await;
-    ann.until_members(&["Ann (you)", "Bob (away)"]).await;
 
     bob.leave().await;
     ann.until_text("Bob left").await;
-    ann.until_members(&["Ann (you)"]).await;
     ann.assert_no_complaints().await;
     bob.assert_no_complaints().await;
 }

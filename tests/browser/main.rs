@@ -1,8 +1,8 @@
-//! The standalone's chat page and the browser client in Chromium:
+//! The chat page and the browser client in Chromium, and the page in Firefox:
 //! `cargo test -p browser-tests --test browser`.
 //!
-//! Chromium must be installed; `CHROMIUM` names another binary than the first of the usual names
-//! in `PATH`. With `CHAT_SCREENSHOT=FILE` a picture of the chat is written there.
+//! Both browsers must be installed; `CHROMIUM` and `FIREFOX` name other binaries than the first of the usual names in
+//! `PATH`. With `CHAT_SCREENSHOTS=FOLDER`, pictures of the chat are written there.
 
 mod bidi;
 mod chat;
@@ -17,6 +17,7 @@ mod keyboard;
 mod languages;
 mod legacy;
 mod link;
+mod links;
 mod module;
 mod mount;
 mod network;
@@ -26,6 +27,7 @@ mod phone;
 mod process;
 mod proxy;
 mod restart;
+mod rooms;
 mod screenshot;
 mod server;
 mod tab;
