@@ -121,17 +121,17 @@ impl<T: Tab> Page<T> {
 
     async fn set_hidden(&self, is_hidden: bool) {
         let hide = format!(
-            "Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }});
-             document.dispatchEvent(new Event('visibilitychange'))"
+            "(Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }}),
+             document.dispatchEvent(new Event('visibilitychange')))"
         );
         self.value(&hide).await;
     }
 
     /// Hides the page, and lets the time pass after which its user counts as away.
     pub(crate) async fn be_away(&self) {
-        self.value("globalThis.later = setTimeout; setTimeout = (call) => later(call, 0)").await;
+        self.value("(globalThis.later = setTimeout, setTimeout = (call) => later(call, 0), null)").await;
         self.hide().await;
-        self.value("setTimeout = later").await;
+        self.value("(setTimeout = later, null)").await;
     }
 
     /// The list of members, line by line: `NAME`, or `NAME (MARK)`.

@@ -10,13 +10,14 @@ use crate::page::Page;
 use crate::server::Server;
 use crate::tab::Tab;
 
-const SCREENS: [(&str, u32, u32); 2] = [("page", 1200, 800), ("phone", 390, 760)];
+/// Each has its own rooms.
+const SCREENS: [(&str, u32, u32, &str, &str); 2] =
+    [("page", 1200, 800, "Tea house", "Garden"), ("phone", 390, 760, "Tea room", "Terrace")];
 
 #[tokio::test]
 async fn a_chat_can_be_pictured() {
     let (server, browser) = (Server::start().await, Browser::new().await);
-    for (name, width, height) in SCREENS {
-        let room = format!("Tea house {name}");
+    for (name, width, height, room, garden) in SCREENS {
         let ann = Page::open(&browser, &server).await;
         let screen =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": name == "phone"});
@@ -25,16 +26,16 @@ async fn a_chat_can_be_pictured() {
             show(&ann, scheme).await;
             keep(&format!("{name}-form-{scheme}"), &picture(&ann).await);
         }
-        ann.enter("Ann", &room).await;
-        let li = Page::enter_new(&browser, &server, "Li Lei", &room).await;
-        let mo = Page::enter_new(&browser, &server, "Mo", &room).await;
+        ann.enter("Ann", room).await;
+        let li = Page::enter_new(&browser, &server, "Li Lei", room).await;
+        let mo = Page::enter_new(&browser, &server, "Mo", room).await;
         mo.be_away().await;
-        let garden = Page::enter_new(&browser, &server, "Mo", "Garden").await;
-        ann.join("Garden").await;
-        ann.show_room(&room).await;
+        let zoe = Page::enter_new(&browser, &server, "Zoe", garden).await;
+        ann.join(garden).await;
+        ann.show_room(room).await;
         talk(&ann, &li).await;
-        garden.say("The roses are out!").await;
-        ann.until_unread("Garden", "1").await;
+        zoe.say("The roses are out!").await;
+        ann.until_unread(garden, "1").await;
         li.write("And").await;
         ann.tab.until("document.querySelector('#typing').textContent !== ''").await;
         for scheme in ["light", "dark"] {
@@ -52,6 +53,9 @@ async fn a_chat_can_be_pictured() {
                 ann.value(&format!("document.querySelector('#{panel}-panel').hidePopover()")).await;
             }
         }
+        ann.show_room(garden).await;
+        show(&ann, "dark").await;
+        keep(&format!("{name}-unread"), &picture(&ann).await);
     }
 }
 
