@@ -89,7 +89,8 @@ export class Authentication {
    * * `refused`: a token was refused, or there was none;
    * * `repeated`: another request was refused that was sent before a token was accepted.
    *
-   * `mayBeOther` if it may be about a frame that has no other answer, and was sent when the last token had not expired yet.
+   * `mayBeOther` if it may be about a frame that has no other answer, and was sent when the last token had not expired
+   * yet.
    */
   refused(reason, isInRoom, mayBeOther) {
     const isExpired = this.#hasExpired || (this.#isGranted && !isInRoom && !this.isSent);

@@ -199,7 +199,7 @@ export class Connection {
       case 'error': return this.#refusals.receive(frame);
       case 'ack': return this.#acknowledged(frame);
       case 'lagged': return this.#rooms.get(frame.roomId)?.lagged(frame.missed);
-      case 'members': return this.#requests.page(frame) || this.#receiveOther(frame);
+      case 'members': return this.#requests.page(frame);
       default: return this.#receiveOther(frame);
     }
   }
@@ -233,8 +233,8 @@ export class Connection {
     this.#transients = transients;
     this.#outbox.configure(welcome.limits, budget, (event) => transients.isTransient(event));
     const shared = {
-      env: this.#env, budget, transients,
-      rooms: this.#rooms, session: this.#session, directs: this.#directs, auth: this.#auth, unanswered: this.#unanswered,
+      env: this.#env, budget, transients, rooms: this.#rooms, session: this.#session, directs: this.#directs,
+      auth: this.#auth, unanswered: this.#unanswered,
     };
     this.#directs.connected(welcome.connection, (text, cid) => this.#transmit(text, cid));
     this.#requests = new RoomRequests(shared, welcome.resume, {

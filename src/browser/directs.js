@@ -42,7 +42,8 @@ export class Directs {
       }
       const cid = randomCid(this.#env.crypto);
       const text = JSON.stringify({ ...extra, event: 'direct', message, to: user, cid });
-      this.#outbox.add(this.#lane, cid, { event: 'direct', text }, { resolve: ({ reached }) => resolve(reached), reject });
+      const acknowledged = ({ reached }) => resolve(reached);
+      this.#outbox.add(this.#lane, cid, { event: 'direct', text }, { resolve: acknowledged, reject });
     });
   }
 

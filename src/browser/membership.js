@@ -50,7 +50,8 @@ export class Membership {
   #reason = null;
 
   /**
-   * `options` has `id`, `name`, `history`, `state`, `roster`, `on`, `maxQueue`, `maxAttempts` and `backoff`. `on` has these handlers:
+   * `options` has `id`, `name`, `history`, `state`, `roster`, `on`, `maxQueue`, `maxAttempts` and `backoff`. `on` has
+   * these handlers:
    *
    * * `enter()`: the room should be entered now;
    * * `leave()`: the application leaves;
@@ -66,7 +67,7 @@ export class Membership {
     this.#entering = entering;
     this.#retry = new Retry(env, options.backoff);
     this.#lane = outbox.open(options.id);
-    this.#ownState = new OwnState(env, options.state);
+    this.#ownState = new OwnState(env, options.id, options.state);
     this.#presence = new Presence({ env, events: this.#events }, options.roster, {
       member: () => this.#progress.member,
       state: (state) => this.#ownState.shown(state),
@@ -156,7 +157,7 @@ export class Membership {
     });
     this.#subscription = subscription;
     this.#presence.entered(answer, askForPage);
-    this.#ownState.entered(answer, { send: (state) => sendUnanswered(this.#stateFrame(state)), budget });
+    this.#ownState.entered(answer, { send: sendUnanswered, budget });
     this.#hasEntered = true;
     this.#failures = 0;
     const entering = this.#entering;
@@ -198,8 +199,8 @@ export class Membership {
 
   /** The server has refused a frame that it does not answer otherwise: a state, or a transient frame. */
   frameRefused(error) {
-    // Only the roster says which state is valid.
-    if (this.#ownState.refused()) this.#presence.doubt();
+    // Members that only read have a state. If it was refused, only the roster says which one is valid.
+    if (error.code !== 'read_only' && this.#ownState.refused()) this.#presence.doubt();
     this.#events.emit('error', error);
   }
 
@@ -289,8 +290,6 @@ export class Membership {
     this.#presence.left();
     this.#retry.stop();
   }
-
-  #stateFrame(state) { return `{"event":"state","state":${state},"roomId":${JSON.stringify(this.id)}}`; }
 
   #becomeOutside(reason) { this.#become(this.isEntering ? this.#on.disconnectedState(true) : 'outside', reason); }
 

@@ -21,6 +21,9 @@ const ROOM_OPTIONS = {
   on: HANDLERS,
 };
 
+/** Only a call that enters a room has one of these options. */
+const ONE_ROOM_OPTIONS = ['name', 'room', 'history', 'state', 'roster'];
+
 /** What each option of a connection has to be. */
 const CHAT_OPTIONS = {
   token: ['a string or a function', (value) => value === null || isText(value) || typeof value === 'function'],
@@ -37,7 +40,7 @@ const CHAT_OPTIONS = {
 /** Returns the options of `connect`, with defaults: those of the connection in `chat`, and those of the room in `room`,
  * which is null if `connect` enters no room. */
 export function readConnectOptions(given = {}) {
-  const isForOneRoom = !isObject(given) || ['name', 'room', 'history', 'state', 'roster'].some((option) => given[option] !== undefined);
+  const isForOneRoom = !isObject(given) || ONE_ROOM_OPTIONS.some((option) => given[option] !== undefined);
   const call = isForOneRoom ? 'connect(url, { name, room })' : 'connect(url, options)';
   if (!isForOneRoom) return { chat: readChat(call, given), room: null };
   check(call, given, { ...ROOM_OPTIONS, room: ROOM_ID, ...CHAT_OPTIONS }, ['name']);

@@ -23,6 +23,7 @@ export function readState(value, call) {
 /** Keeps the state that the application has set, and sees to it that the server has it. */
 export class OwnState {
   #env;
+  #room;
   #timer;
   /** States are JSON. The one that the application wants; undefined if it has set none. */
   #wanted;
@@ -30,14 +31,16 @@ export class OwnState {
   #entering;
   /** The one that the server has; undefined if that is not known. */
   #known;
-  /** `send(state)` sends it if `budget` allows; null while the client is not in the room. */
+  /** `send(text)` sends a frame if `budget` allows; null while the client is not in the room. */
   #connection = null;
   #notBefore = 0;
   /** Whether the server has refused the state, so that the one before is still valid. */
   #isRefused = false;
 
-  constructor(env, wanted) {
+  /** `room` is the room's id, and `wanted` the state to begin with. */
+  constructor(env, room, wanted) {
     this.#env = env;
+    this.#room = room;
     this.#timer = new Timer(env);
     this.#wanted = wanted;
   }
@@ -90,12 +93,14 @@ export class OwnState {
     this.#timer.stop();
     if (!this.#connection || this.#wanted === undefined || this.#wanted === this.#known) return;
     const { send, budget } = this.#connection;
+    const text = `{"event":"state","state":${this.#wanted},"roomId":${JSON.stringify(this.#room)}}`;
+    const size = byteLength(text);
     const now = this.#env.performance.now();
-    const wait = Math.max(this.#notBefore - now, budget.wait(this.#wanted.length));
+    const wait = Math.max(this.#notBefore - now, budget.wait(size));
     if (wait > 0) return this.#timer.arm(wait, () => this.#flush());
     this.#known = this.#wanted;
     this.#notBefore = now + STATE_INTERVAL;
-    budget.take(this.#wanted.length);
-    send(this.#wanted);
+    budget.take(size);
+    send(text);
   }
 }

@@ -62,7 +62,10 @@ export class Presence {
 
   /** The client is in the room. `ask()` asks for the page of `pageFrame`. */
   entered(answer, ask) {
-    this.left();
+    // If the client was in the room already, the answer to an earlier request may still come.
+    const isAsking = this.#ask !== null && this.#asked !== null;
+    if (!isAsking) this.left();
+    this.#isStale = isAsking;
     this.#ask = ask;
     this.#take(answer);
     if (this.#mode !== 'full') return this.#forget();
@@ -169,7 +172,7 @@ export class Presence {
 
   #forget() {
     this.#roster.forget();
-    this.#isStale = this.#asked === 'next';
+    this.#isStale ||= this.#asked === 'next';
   }
 
   #askLater(delay) {
@@ -187,7 +190,7 @@ export class Presence {
   }
 
   #continue(next) {
-    if (next === undefined || this.#roster.size >= this.#limit) return;
+    if (next === undefined || this.#asked !== null || this.#roster.size >= this.#limit) return;
     this.#cursor = next;
     this.#request('next');
   }

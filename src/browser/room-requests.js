@@ -4,7 +4,7 @@ import { ChatError } from './errors.js';
 import { RequestQueue } from './request-queue.js';
 
 /** Refusals of a request for a page of the roster. */
-const OF_PAGES = new Set(['not_entered', 'bad_shape', 'rate_limited', 'internal']);
+const OF_PAGES = new Set(['bad_shape', 'rate_limited', 'internal']);
 /** After this many milliseconds the client asks again for a page that was refused. */
 const PAGE_RETRY = 1_000;
 
@@ -132,13 +132,11 @@ export class RoomRequests {
     });
   }
 
-  /** Takes a page of a room's roster. Returns false if the client has asked for none. */
+  /** Takes a page of a room's roster. */
   page(frame) {
     const { roomId: id } = frame;
-    if (!this.#unanswered.has('members', id)) return false;
     this.#unanswered.remove('members', id);
     if (!this.#queue.isLeaving(id)) this.#rooms.get(id)?.page(frame);
-    return true;
   }
 
   /** The client is no longer in a room. `wait` is the time after which to enter again; null if the server has not said.
@@ -162,6 +160,8 @@ export class RoomRequests {
   /** Something about a room was refused that is no message. `wait` is the time after which to try again; null if the
    * server has not said. */
   refused(id, error, wait) {
+    // If the client is not in the room any more, the server has said or will say so.
+    if (error.code === 'not_entered') return this.#unanswered.remove('members', id);
     const oldest = this.#unanswered.oldestOf(id);
     if (oldest === 'members' && OF_PAGES.has(error.code)) return this.#pageRefused(id, error, wait);
     const membership = this.#rooms.get(id);
@@ -173,7 +173,6 @@ export class RoomRequests {
   #pageRefused(id, error, wait) {
     this.#unanswered.remove('members', id);
     if (error.code === 'rate_limited') return this.repeat('members', id);
-    // If the client is not in the room any more, the server says so as well.
     this.#rooms.get(id)?.pageRefused(error.code === 'bad_shape' ? null : wait ?? PAGE_RETRY);
   }
 

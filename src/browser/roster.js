@@ -61,7 +61,8 @@ export class Roster {
   change({ member: id, user, info, state }) {
     const before = this.get(id);
     if (!before) return;
-    const changes = Object.fromEntries(Object.entries({ user, info, state }).filter(([, value]) => value !== undefined));
+    const given = Object.entries({ user, info, state }).filter(([, value]) => value !== undefined);
+    const changes = Object.fromEntries(given);
     if (before.self) delete changes.state;
     this.#replace(before, changes);
   }

@@ -23,7 +23,8 @@ export class Subscription {
   #unread = 0;
 
   /** `transmit` sends the text of a message on the connection, `transients` sends transient frames. */
-  constructor({ progress, outbox, lane, events, presence }, { replayEnd, isAllKnown, history, isFirst, transmit, transients }) {
+  constructor({ progress, outbox, lane, events, presence }, settings) {
+    const { replayEnd, isAllKnown, history, isFirst, transmit, transients } = settings;
     this.#progress = progress;
     this.#outbox = outbox;
     this.#lane = lane;
