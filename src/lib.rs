@@ -180,7 +180,8 @@ pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
-    Heartbeat, History, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
+    AutoPresence, Heartbeat, History, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer,
+    Timeouts, UniqueNames,
 };
 #[cfg(feature = "test-util")]
 pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
@@ -190,7 +191,7 @@ pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_
 pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline};
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
-pub use crate::hooks::policy::{EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict};
+pub use crate::hooks::policy::{Access, EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::http::body::{NoBody, ResponseBody};
 pub use crate::http::layer::ChatRoomsLayer;

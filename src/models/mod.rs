@@ -7,6 +7,7 @@
 
 mod connections;
 mod delivery;
+mod recorder;
 mod rooms;
 mod sessions;
 mod users;

@@ -9,6 +9,7 @@ mod callbacks;
 mod membership_list;
 mod memberships;
 mod message_ids;
+mod presence;
 pub(crate) mod removal;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
 mod session;
