@@ -24,6 +24,7 @@ mod network;
 mod origins;
 mod page;
 mod phone;
+mod presence;
 mod process;
 mod proxy;
 mod restart;
