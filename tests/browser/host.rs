@@ -1,5 +1,5 @@
-//! A host in the test's own process: an empty page, the client module, the chat, and what its
-//! callbacks have been told.
+//! A host in the test's own process: an empty page, the chat page, the client module, the chat, and what its callbacks
+//! have been told.
 
 use std::net::SocketAddr;
 
@@ -26,6 +26,7 @@ impl Host {
                 "/",
                 get(async || Html("<!doctype html><title>A host</title><link rel=icon href='data:,'>")),
             )
+            .route_service("/talk", rooms.page().with_chat_path("/chat").with_title("Tea house"))
             .route_service("/chat", rooms.service())
             .route_service("/chat-rooms.js", rooms.client_script());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
