@@ -8,11 +8,12 @@ use axum::response::Html;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tower_chat_rooms::{ChatRoomsBuilder, RoomEvent};
+use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, RoomEvent};
 
 use crate::PATIENCE;
 
 pub(crate) struct Host {
+    rooms: ChatRooms,
     address: SocketAddr,
     told: watch::Receiver<Vec<String>>,
 }
@@ -32,7 +33,11 @@ impl Host {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
         let address = listener.local_addr().expect("it is bound");
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Host { address, told }
+        Host { rooms, address, told }
+    }
+
+    pub(crate) fn rooms(&self) -> &ChatRooms {
+        &self.rooms
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

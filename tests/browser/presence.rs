@@ -114,6 +114,18 @@ async fn the_page_shows_what_the_host_says_of_members() {
     boss.until_texts(&["You joined as Boss", "Guest joined", "Boss: Welcome"]).await;
 }
 
+#[tokio::test]
+async fn the_page_shows_frames_that_are_of_no_room() {
+    let host = Host::start(ChatRooms::builder()).await;
+    let browser = Browser::new().await;
+    let ann = enter(&host, &browser, "Ann").await;
+    host.rooms()
+        .broadcast(&json!({"event": "notice", "message": "We close soon"}))
+        .await
+        .expect("it is a frame");
+    ann.until_texts(&["You joined as Ann", "We close soon"]).await;
+}
+
 fn access(request: &EnterRequest<'_>) -> Result<Access, Denied> {
     let access = Access::member();
     Ok(match request.name().as_str() {

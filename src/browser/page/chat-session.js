@@ -25,7 +25,7 @@ export class ChatSession {
    *
    * * `entered(view)`: the room was entered for the first time;
    * * `refused(error, view)`: the room could not be entered, or without a room, no connection can be made;
-   * * `told(text)`: the server has sent a text to this connection only.
+   * * `told(frame)`: the host or another user has sent a frame to this user or connection only.
    */
   constructor({ name, token }, on) {
     Object.assign(this, { name, token });
@@ -45,7 +45,7 @@ export class ChatSession {
           this.#on.changed();
         }),
         error: ifOpen((error) => this.#on.failed(error)),
-        '*': ifOpen(({ message }) => this.#on.told(typeof message === 'string' ? message : JSON.stringify(message))),
+        '*': ifOpen((frame) => this.#on.told(frame)),
       },
     });
     opening.then(ifOpen((chat) => {

@@ -55,7 +55,7 @@ function begin(claimed, rooms) {
     entered: (view) => session === mine && entered(view),
     refused: (error, view) => session === mine && refused(error, view),
     failed: (error) => current?.addError(error),
-    told: (text) => current?.addNotice(text),
+    told: (frame) => current?.addDirect(frame),
   });
   session = mine;
   wanted = rooms[0].id;

@@ -103,7 +103,8 @@ export class RoomView {
     this.log.showUnread();
   }
 
-  addNotice(text) { this.log.addLine('notice', '{text}', { text }); }
+  /** Shows a frame that is not of the room. */
+  addDirect({ from, message }) { this.#addNotice(from?.name ?? from?.user, textOf(message)); }
 
   addError(error) { this.log.addLine('error', '{reason}', { reason: explain(error) }); }
 
@@ -123,13 +124,17 @@ export class RoomView {
 
   #received(frame, info) {
     const { event, member, name = '', message } = frame;
-    const text = typeof message === 'string' ? message : JSON.stringify(message) ?? '';
+    const text = textOf(message);
     if (event === 'typing') return this.typists.heard(frame);
     if (member !== undefined && !info.history) this.typists.stopped(member);
     if (event === 'enter') return info.own ? undefined : this.log.addLine('enter', t.joined, { name });
     if (event === 'out') return this.log.addLine('out', t.left, { name });
     if (event === 'message' && name) return this.#addMessage(frame, text, info);
-    if (text) this.log.addLine('notice', name ? t.says : '{message}', { name, message: text });
+    this.#addNotice(name, text);
+  }
+
+  #addNotice(name, message) {
+    if (message) this.log.addLine('notice', name ? t.says : '{message}', { name, message });
   }
 
   #addMessage({ name, member, seq, at }, text, { own, replayed, history }) {
@@ -173,6 +178,8 @@ export class RoomView {
     if (member && position) rememberMember(this.id, position.epoch, member);
   }
 }
+
+function textOf(message) { return typeof message === 'string' ? message : JSON.stringify(message) ?? ''; }
 
 /** When a message was sent, as far as its sender says so. */
 function sentAt(at) {
