@@ -8,6 +8,7 @@
 mod connections;
 mod delivery;
 mod direct;
+mod recorder;
 mod rooms;
 mod sessions;
 mod users;

@@ -45,6 +45,14 @@ impl Attachment {
         &self.session
     }
 
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// Reads and writes as much as the socket allows.
     pub(crate) fn poll_turn(&self, cx: &mut Cx<'_>, inbox: &mut Inbox) -> Poll<Turn> {
         match self.session.with_socket_of(self.generation, |socket| socket.poll_turn(cx, inbox)) {
@@ -161,13 +169,14 @@ impl Attachment {
         self.sessions.memberships().publish(&self.session, self.generation, room, body, cid)
     }
 
-    /// Sends a transient frame. Returns whether the client is in `room` or, if `room` is `None`, in exactly one room.
+    /// Sends a transient frame. Returns `None` if the client is not in `room` or, if `room` is `None`, not in exactly one
+    /// room.
     pub(crate) fn send_transient(
         &self,
         room: Option<&str>,
         event: &str,
         body: &Body<'_>,
-    ) -> Result<bool, Superseded> {
+    ) -> Result<Option<Result<(), NotPublished>>, Superseded> {
         self.sessions.memberships().send_transient(&self.session, self.generation, room, event, body)
     }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
-use crate::delivery::{Batch, LiveRoom, Recipient, RoomKey, TransientBatch};
+use crate::delivery::{Batch, LiveRoom, PresenceBatch, Recipient, RoomKey, TransientBatch};
+use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
 use crate::protocol::close::LeaveReason;
@@ -23,6 +24,7 @@ use crate::session::direct::DirectMessages;
 use crate::session::membership_list::MembershipList;
 use crate::session::message_ids::MessageIds;
 use crate::socket::Socket;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 pub(crate) struct Session {
@@ -47,6 +49,30 @@ pub(crate) struct Membership {
     pub(crate) tail: Box<str>,
     /// The room's position before the member's first enter. The member may receive all frames since then.
     pub(crate) start: Position,
+    pub(crate) is_hidden: bool,
+    is_read_only: AtomicBool,
+}
+
+impl Membership {
+    pub(super) fn new(
+        room: Arc<LiveRoom>,
+        name: Name,
+        tail: Box<str>,
+        start: Position,
+        access: &Access,
+    ) -> Membership {
+        let is_read_only = AtomicBool::new(access.is_read_only());
+        Membership { room, name, tail, start, is_hidden: access.is_hidden(), is_read_only }
+    }
+
+    /// Whether the member may not send messages.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_read_only(&self, is_read_only: bool) {
+        self.is_read_only.store(is_read_only, Ordering::Relaxed);
+    }
 }
 
 /// A message that has its place in the room's order.
@@ -113,8 +139,12 @@ struct Slot {
     /// Not boxed, because each frame of the room is written to it.
     socket: Option<Socket>,
     /// Sockets of connections that were replaced, until their own tasks close them.
-    replaced: Vec<(Generation, Box<Socket>)>,
+    replaced: Option<Box<Replaced>>,
 }
+
+/// Sockets that are still open although newer connections have attached.
+#[derive(Default)]
+struct Replaced(Vec<(Generation, Box<Socket>)>);
 
 impl Session {
     pub(super) fn new(
@@ -144,7 +174,7 @@ impl Session {
                 successor: None,
                 callbacks: None,
             }),
-            slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: Vec::new() }),
+            slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: None }),
         }
     }
 
@@ -227,8 +257,13 @@ impl Session {
         if slot.generation == generation {
             return slot.socket.take().map(Box::new);
         }
-        let at = slot.replaced.iter().position(|(replaced, _)| *replaced == generation)?;
-        Some(slot.replaced.swap_remove(at).1)
+        let Replaced(sockets) = slot.replaced.as_deref_mut()?;
+        let at = sockets.iter().position(|(replaced, _)| *replaced == generation)?;
+        let (_, socket) = sockets.swap_remove(at);
+        if sockets.is_empty() {
+            slot.replaced = None;
+        }
+        Some(socket)
     }
 
     /// Makes this the current connection's socket. The previous one is closed by its own task.
@@ -239,7 +274,7 @@ impl Session {
             old.unsubscribe_all();
             old.close(LeaveReason::Replaced);
             old.wake();
-            slot.replaced.push((old_generation, Box::new(old)));
+            slot.replaced.get_or_insert_default().0.push((old_generation, Box::new(old)));
         }
     }
 }
@@ -299,6 +334,10 @@ impl Recipient for Session {
         self.with_socket(|socket| socket.subscribe(room, seq)).unwrap_or(false)
     }
 
+    fn pause(&self, room: &LiveRoom) -> bool {
+        self.with_socket(|socket| socket.pause(room)).unwrap_or(false)
+    }
+
     fn unsubscribe(&self, room: &LiveRoom) {
         self.with_socket(|socket| socket.unsubscribe(room));
     }
@@ -310,6 +349,15 @@ impl Recipient for Session {
     fn deliver_transients(&self, room: &LiveRoom, batch: &TransientBatch) {
         let frames = batch.for_member(self.id, self.subprotocol);
         self.with_socket(|socket| socket.deliver_transients(room, batch.seq(), frames));
+    }
+
+    fn deliver_presence(&self, room: &LiveRoom, batch: &PresenceBatch) {
+        if self.subprotocol == Subprotocol::V1 {
+            let frames = batch.for_member(self.id);
+            self.with_socket(|socket| {
+                socket.deliver_presence(room, batch.seq(), batch.version(), frames);
+            });
+        }
     }
 
     fn fail(&self) {

@@ -142,7 +142,7 @@ impl Sessions {
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
         for membership in state.memberships.all() {
-            self.rooms.set_owner(&membership.room, &membership.name, session.id(), &user);
+            self.rooms.set_user(&membership.room, session.id(), &membership.name, &user);
         }
         let user = Arc::new(user);
         let previous = state.set_user(user.clone());

@@ -9,6 +9,7 @@ mod attacks;
 mod auth;
 mod backpressure;
 mod browser_client;
+mod chat_page;
 mod closing_handshake;
 mod connection_limits;
 mod direct;
