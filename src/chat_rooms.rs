@@ -13,10 +13,11 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
+use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 use crate::connection::{Opening, serve};
-use crate::delivery::NotPublished;
+use crate::delivery::{NotPublished, Recipient};
 use crate::engine::Engine;
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
@@ -28,9 +29,9 @@ use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
 use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
+use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
 use crate::protocol::subprotocol::Subprotocol;
-use crate::protocol::{frame, host_frame};
 use crate::socket::Transport;
 use crate::stats::Stats;
 
@@ -125,6 +126,40 @@ impl ChatRooms {
         ClientScript::new()
     }
 
+    /// Returns a service that serves a chat page, with everything that the page needs.
+    ///
+    /// Visitors pick a name and enter rooms there. The page expects the chat at the path `chat` next to it; see
+    /// [`ChatPage::with_chat_path`]. It answers `GET` and `HEAD` at any path, and its `Content-Security-Policy` allows
+    /// nothing but the page's own files and the chat.
+    ///
+    /// The page shows who is typing if you declare the
+    /// [transient event](crate::ChatRoomsBuilder::transient_events) `typing`, and earlier messages if the server keeps a
+    /// [history](crate::Recovery::history). For a member whose info is a text, or has a text `title`, it shows that text
+    /// next to the name. If clients need a token, give it to a visitor in the address, as in `/#token=...`, or in a
+    /// cookie.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use http::Request;
+    /// use tower::ServiceExt;
+    ///
+    /// let rooms = tower_chat_rooms::ChatRooms::builder().transient_events(["typing"]).build()?;
+    /// let app: Router = Router::new()
+    ///     .route_service("/", rooms.page().with_title("Support").with_room("help"))
+    ///     .route_service("/chat", rooms.service());
+    ///
+    /// let response = app.oneshot(Request::get("/").body(Body::empty())?).await?;
+    /// assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn page(&self) -> ChatPage {
+        ChatPage::new()
+    }
+
     /// Serves a connection over any I/O until it ends, after you have completed its WebSocket handshake.
     ///
     /// If you have chosen the subprotocol `chat-rooms.v1`, say so with [`Admission::with_protocol`]. The future must
@@ -211,8 +246,12 @@ impl ChatRooms {
 
     /// Sends a JSON object to one connection.
     ///
-    /// The object needs a string `event` and is sent unchanged. Do not use the key `seq`: a `chat-rooms.v1` client
-    /// would take such an object for a frame of its room.
+    /// The object needs a string `event` and is sent unchanged, except that `chat-rooms.v1` clients get it without the key
+    /// `direct`, which numbers [direct messages](ChatRooms::send_to_user). Do not use the key `seq`: a `chat-rooms.v1`
+    /// client would take such an object for a frame of its room.
+    ///
+    /// The client does not get the object if its connection breaks first. To send something that a client gets even if it
+    /// has to reconnect, use [`send_to_user`](ChatRooms::send_to_user).
     ///
     /// # Errors
     ///
@@ -221,7 +260,7 @@ impl ChatRooms {
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
-        match session.send(None, &frame::text(text.as_bytes())) {
+        match session.send(None, HostFrame::new(&text).of(session.subprotocol())) {
             true => Ok(()),
             false => Err(SendError::NoSuchConnection),
         }
@@ -229,20 +268,21 @@ impl ChatRooms {
 
     /// Sends a JSON object to every open connection, in a room or not, and returns the number of connections.
     ///
-    /// The object needs a string `event` and is sent unchanged. It has no defined place among the frames of a room.
+    /// The object needs a string `event` and is sent as by [`send_to`](ChatRooms::send_to). It has no defined place among
+    /// the frames of a room.
     /// Other tasks can run between two sends.
     ///
     /// # Errors
     ///
     /// If the value is not an object with an `event`, or is too big.
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
-        let frame = frame::text(self.serialize(value)?.as_bytes());
+        let frame = HostFrame::new(&self.serialize(value)?);
         let mut reached = 0;
         for (n, session) in self.engine.sessions.table().all().iter().enumerate() {
             if n > 0 && n % 64 == 0 {
                 tokio::task::yield_now().await;
             }
-            reached += usize::from(session.send(None, &frame));
+            reached += usize::from(session.send(None, frame.of(session.subprotocol())));
         }
         Ok(reached)
     }

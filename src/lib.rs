@@ -172,7 +172,9 @@ mod stats;
 mod sync;
 mod tasks;
 
-pub use crate::browser::script::{ClientScript, ScriptBody};
+pub use crate::browser::asset::AssetBody;
+pub use crate::browser::page::ChatPage;
+pub use crate::browser::script::ClientScript;
 pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
 #[doc(hidden)]
@@ -186,10 +188,14 @@ pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
 pub use crate::error::{BuildError, SendError};
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
-pub use crate::hooks::events::{Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline};
+pub use crate::hooks::events::{
+    DirectMessage, Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline,
+};
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
-pub use crate::hooks::policy::{Access, EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict};
+pub use crate::hooks::policy::{
+    Access, DirectRequest, EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict,
+};
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::http::body::{NoBody, ResponseBody};
 pub use crate::http::layer::ChatRoomsLayer;

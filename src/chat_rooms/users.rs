@@ -1,12 +1,14 @@
 //! What the host does with users, over all of their connections.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::ChatRooms;
 use crate::error::SendError;
 use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
-use crate::protocol::frame;
+use crate::protocol::direct::DirectFrame;
 
 impl ChatRooms {
     /// Returns whether a user is online: whether it has a session.
@@ -56,8 +58,17 @@ impl ChatRooms {
     /// then send, for example, a push notification. The number may include connections that turn out to be lost, and
     /// may miss one that is just resuming a session.
     ///
-    /// The object needs a string `event` and is sent unchanged. Do not use the key `seq`: a `chat-rooms.v1` client
-    /// would take such an object for a frame of its room.
+    /// If there is a [`resume_window`](crate::Recovery::resume_window), each session of a `chat-rooms.v1` client keeps the
+    /// latest of these objects. A client whose connection is lost gets them when it resumes its session, each once and in
+    /// order, even if the number was 0. A session keeps at most 64 objects and 64 KiB (the latest object is kept even if it
+    /// is longer), and none for longer than a client may take to resume: the interval and the timeout of the
+    /// [heartbeat](crate::ChatRoomsBuilder::v1_heartbeat), plus the resume window. If a client has missed others, it is told
+    /// so. A session whose user's authentication has expired ([`OnExpiry::WaitForAuth`](crate::OnExpiry::WaitForAuth)) gets
+    /// nothing until the client has authenticated again.
+    ///
+    /// The object needs a string `event`. It is sent unchanged, except that `chat-rooms.v1` clients get it with the key
+    /// `direct`, a number that the server sets. Do not use the key `seq`: a `chat-rooms.v1` client would take such an object
+    /// for a frame of its room.
     ///
     /// ```
     /// use serde_json::json;
@@ -81,9 +92,8 @@ impl ChatRooms {
     ///
     /// If the value is not an object with an `event`, or is too big.
     pub fn send_to_user(&self, user_id: impl AsRef<str>, value: &impl Serialize) -> Result<usize, SendError> {
-        let frame = frame::text(self.serialize(value)?.as_bytes());
-        let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
-        Ok(sessions.iter().filter(|session| session.send(None, &frame)).count())
+        let frame = Arc::new(DirectFrame::of_host(&self.serialize(value)?));
+        Ok(self.engine.sessions.send_direct(user_id.as_ref(), &frame))
     }
 
     /// Closes all connections of a user with 4500, which tells its clients to stay away, and ends its sessions that are

@@ -11,7 +11,7 @@ use crate::connection::end::End;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::MAX_PONG;
 use crate::connection::waiting;
-use crate::connection::{auth, join, leave, presence, publish, resume};
+use crate::connection::{auth, direct, join, leave, presence, publish, resume};
 use crate::protocol::error_code::PeerError;
 use crate::protocol::inbound::{self, Inbound};
 use crate::protocol::outbound::{self, About};
@@ -82,6 +82,10 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
         Inbound::State(state) => Ok(Some(Box::pin(presence::set_state(connection, text, state)))),
         Inbound::Members(request) => presence::send_members(connection, &request).map(|()| None),
         Inbound::Resume(tokens) => resume::resume(connection, tokens).map(|()| None),
+        Inbound::Direct(message) => match direct::send(connection, message)? {
+            None => Ok(None),
+            Some(undecided) => Ok(Some(Box::pin(direct::decide(connection, undecided)))),
+        },
         Inbound::Publish(message) => match publish::publish(connection, text, message)? {
             Attempt::Done => Ok(None),
             Attempt::Wait(message, why) => {

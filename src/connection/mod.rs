@@ -3,6 +3,7 @@
 mod auth;
 mod connection_task;
 mod deadline;
+mod direct;
 mod end;
 mod faults;
 mod frames;

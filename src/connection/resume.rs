@@ -3,13 +3,14 @@
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::protocol::error_code::{ErrorCode, PeerError};
-use crate::protocol::outbound::{self, About};
+use crate::protocol::inbound::Resume;
+use crate::protocol::outbound::About;
 use crate::protocol::resume;
 
 /// Continues the session that one of these tokens belongs to. The client gets no frames of a room before it enters it
 /// again, because only then is the policy asked.
-pub(super) fn resume(connection: &mut Connection, tokens: &str) -> Result<(), End> {
-    let tokens = match resume::tokens(tokens) {
+pub(super) fn resume(connection: &mut Connection, resume: Resume<'_>) -> Result<(), End> {
+    let tokens = match resume::tokens(resume.tokens) {
         Ok(tokens) => tokens,
         Err(error) => return connection.refuse(error, About::Nothing),
     };
@@ -17,9 +18,6 @@ pub(super) fn resume(connection: &mut Connection, tokens: &str) -> Result<(), En
         let text = "a session can be resumed only before a room is entered";
         return connection.refuse(PeerError::new(ErrorCode::BadShape, text), About::Nothing);
     }
-    let member = connection.resume(&tokens)?.then(|| connection.attachment().id());
-    let memberships = connection.attachment().memberships();
-    let rooms = memberships.iter().map(|m| (m.room.id().as_str(), m.name.as_str()));
-    connection.send(&outbound::resumed(member, rooms));
-    Ok(())
+    let has_resumed = connection.resume(&tokens)?;
+    Ok(connection.attachment().answer_resume(has_resumed, resume.last_direct)?)
 }

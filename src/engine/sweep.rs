@@ -134,6 +134,7 @@ async fn sweep(mut guard: RunGuard, subprotocol: Subprotocol) {
                 yield_now().await;
             }
             guarded(&session, Session::beat);
+            engine.sessions.trim_direct(&session);
         }
         let is_idle =
             |engine: &Engine| engine.sessions.table().is_empty(subprotocol) && engine.rooms.empty() == 0;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::hooks::events::{Entered, Left, Message, RoomEvents, UserOffline, UserOnline};
+use crate::hooks::events::{DirectMessage, Entered, Left, Message, RoomEvents, UserOffline, UserOnline};
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 
@@ -90,6 +90,20 @@ pub enum ChannelEvent {
         /// The frame as the sender sent it (or as the policy replaced it), a JSON object.
         body: String,
     },
+    /// A client has sent a direct message to a user.
+    #[non_exhaustive]
+    Direct {
+        /// The sender's connection.
+        connection: ConnectionId,
+        /// The sender.
+        user: Arc<User>,
+        /// The id of the user that the message was sent to.
+        to: String,
+        /// The frame, a JSON object. See [`DirectMessage::body`].
+        body: String,
+        /// The number of open connections that it has reached.
+        reached: usize,
+    },
     /// A user has come online.
     Online(UserOnline),
     /// A user has gone offline.
@@ -112,6 +126,13 @@ impl fmt::Debug for ChannelEvent {
                 .field("user", user)
                 .field("event", event)
                 .finish_non_exhaustive(),
+            ChannelEvent::Direct { connection, user, to, body: _, reached } => f
+                .debug_struct("Direct")
+                .field("connection", connection)
+                .field("user", user)
+                .field("to", to)
+                .field("reached", reached)
+                .finish_non_exhaustive(),
             ChannelEvent::Online(event) => event.fmt(f),
             ChannelEvent::Offline(event) => event.fmt(f),
             ChannelEvent::Lost(n) => f.debug_tuple("Lost").field(n).finish(),
@@ -120,7 +141,7 @@ impl fmt::Debug for ChannelEvent {
 }
 
 impl EventSender {
-    /// Does not queue messages, so that a busy room does not displace other events.
+    /// Does not queue messages to rooms, so that a busy room does not displace other events.
     #[must_use]
     pub fn without_messages(mut self) -> EventSender {
         self.messages = false;
@@ -182,6 +203,16 @@ impl RoomEvents for EventSender {
             user: event.user.cloned(),
             event: event.event.into(),
             body: event.body.into(),
+        });
+    }
+
+    fn direct(&self, event: &DirectMessage<'_>) {
+        self.push(ChannelEvent::Direct {
+            connection: event.connection,
+            user: event.user.clone(),
+            to: event.to.into(),
+            body: event.body.into(),
+            reached: event.reached,
         });
     }
 

@@ -68,6 +68,32 @@ pub trait RoomEvents: Send + Sync + 'static {
         let _ = event;
     }
 
+    /// Called when a client's direct message was sent to a user ([`RoomPolicy::may_send_direct`]), even if the user was
+    /// not reached. You can store the message, or send a push notification if it has
+    /// [reached](DirectMessage::reached) no connection. It is not called for what you send with
+    /// [`ChatRooms::send_to_user`](crate::ChatRooms::send_to_user).
+    ///
+    /// ```
+    /// use tower_chat_rooms::{ChatRooms, DirectMessage, RoomEvents};
+    ///
+    /// struct Push;
+    ///
+    /// impl RoomEvents for Push {
+    ///     fn direct(&self, event: &DirectMessage<'_>) {
+    ///         if event.reached == 0 {
+    ///             println!("push to {}: a message from {}", event.to, event.user.id());
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// ChatRooms::builder().events(Push).build().unwrap();
+    /// ```
+    ///
+    /// [`RoomPolicy::may_send_direct`]: crate::RoomPolicy::may_send_direct
+    fn direct(&self, event: &DirectMessage<'_>) {
+        let _ = event;
+    }
+
     /// Called when a user comes online, with its first session.
     ///
     /// A session of a user begins when its connection opens, if it was authenticated at the upgrade, or when its client
@@ -111,6 +137,10 @@ where
         self(RoomEvent::Message(event));
     }
 
+    fn direct(&self, event: &DirectMessage<'_>) {
+        self(RoomEvent::Direct(event));
+    }
+
     fn online(&self, event: &UserOnline) {
         self(RoomEvent::Online(event));
     }
@@ -130,6 +160,8 @@ pub enum RoomEvent<'a> {
     Left(&'a Left),
     /// See [`RoomEvents::message`].
     Message(&'a Message<'a>),
+    /// See [`RoomEvents::direct`].
+    Direct(&'a DirectMessage<'a>),
     /// See [`RoomEvents::online`].
     Online(&'a UserOnline),
     /// See [`RoomEvents::offline`].
@@ -205,6 +237,36 @@ impl fmt::Debug for Message<'_> {
             .field("name", &self.name)
             .field("user", &self.user)
             .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client has sent a direct message to a user.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct DirectMessage<'a> {
+    /// The sender's connection.
+    pub connection: ConnectionId,
+    /// The sender.
+    pub user: &'a Arc<User>,
+    /// The id of the user that the message was sent to. There may be no such user.
+    pub to: &'a str,
+    /// The frame as the sender sent it (or as the policy replaced it), a JSON object, without the keys that only the
+    /// server sets and without `to`.
+    pub body: &'a str,
+    /// The number of open connections that it has reached, as
+    /// [`ChatRooms::send_to_user`](crate::ChatRooms::send_to_user) counts them.
+    pub reached: usize,
+}
+
+/// Messages may be confidential, so the body is not shown.
+impl fmt::Debug for DirectMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectMessage")
+            .field("connection", &self.connection)
+            .field("user", &self.user)
+            .field("to", &self.to)
+            .field("reached", &self.reached)
             .finish_non_exhaustive()
     }
 }

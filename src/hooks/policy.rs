@@ -11,7 +11,7 @@ use crate::hooks::user::Denied;
 use crate::ids::RoomId;
 
 pub use access::Access;
-pub use requests::{EnterRequest, MessageRequest, ReadRequest};
+pub use requests::{DirectRequest, EnterRequest, MessageRequest, ReadRequest};
 pub use verdict::Verdict;
 pub(crate) use verdict::{Decision, Ruling};
 
@@ -114,6 +114,51 @@ pub trait RoomPolicy: Send + Sync + 'static {
         Verdict::allow()
     }
 
+    /// Decides what happens to a direct message: one that a `chat-rooms.v1` client sends to all sessions of a user.
+    /// Default: it is refused.
+    ///
+    /// Only authenticated users can send direct messages. Messages to users that do not exist or are offline reach nobody;
+    /// [`RoomEvents::direct`](crate::RoomEvents::direct) is called for them too. A client learns the number of connections
+    /// that its message has reached, and so whether a user is online: allow messages only to users about whom it may know
+    /// that. The rates of messages apply.
+    ///
+    /// If the decision takes time, return [`Verdict::later`]. With [`Verdict::drop_silently`], the sender is told the number
+    /// of the user's connections as if they had been reached.
+    ///
+    /// In this example, members of the same room may write to each other:
+    ///
+    /// ```
+    /// use tower_chat_rooms::{ChatRooms, DirectRequest, RoomPolicy, Verdict, WeakChatRooms};
+    ///
+    /// struct Neighbours {
+    ///     rooms: WeakChatRooms,
+    /// }
+    ///
+    /// impl RoomPolicy for Neighbours {
+    ///     fn may_send_direct(&self, request: &DirectRequest<'_>) -> Verdict {
+    ///         let Some(rooms) = self.rooms.upgrade() else { return Verdict::refuse("the server stops") };
+    ///         let share_a_room = rooms.rooms().iter().any(|room| {
+    ///             let members = rooms.members(&room.id);
+    ///             let has = |id: &str| members.iter().any(|m| m.user.as_ref().is_some_and(|user| user.id() == id));
+    ///             has(request.user().id()) && has(request.to())
+    ///         });
+    ///         if share_a_room { Verdict::allow() } else { Verdict::refuse("you are in no room with this user") }
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// let builder = ChatRooms::builder();
+    /// let rooms = builder.handle();
+    /// let rooms = builder.policy(Neighbours { rooms }).build()?;
+    /// # drop(rooms);
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn may_send_direct(&self, request: &DirectRequest<'_>) -> Verdict {
+        let _ = request;
+        Verdict::refuse("direct messages are not allowed here")
+    }
+
     /// Chooses what happens to slow consumers in a room. Default: `None`, the builder's
     /// [`slow_consumer`](crate::ChatRoomsBuilder::slow_consumer).
     ///
@@ -180,6 +225,7 @@ pub(crate) trait ErasedPolicy: Send + Sync {
     fn may_enter<'a>(&'a self, request: &'a EnterRequest<'a>) -> BoxFuture<'a, Result<Access, Denied>>;
     fn may_read<'a>(&'a self, request: &'a ReadRequest<'a>) -> BoxFuture<'a, Result<(), Denied>>;
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict;
+    fn may_send_direct(&self, request: &DirectRequest<'_>) -> Verdict;
     fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer>;
     fn presence(&self, room: &RoomId) -> Option<Presence>;
 }
@@ -195,6 +241,10 @@ impl<P: RoomPolicy> ErasedPolicy for P {
 
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
         RoomPolicy::may_send(self, request)
+    }
+
+    fn may_send_direct(&self, request: &DirectRequest<'_>) -> Verdict {
+        RoomPolicy::may_send_direct(self, request)
     }
 
     fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer> {

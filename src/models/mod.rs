@@ -7,6 +7,7 @@
 
 mod connections;
 mod delivery;
+mod direct;
 mod recorder;
 mod rooms;
 mod sessions;

@@ -21,6 +21,7 @@ use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::direct::{DirectFrame, LastDirect};
 use crate::protocol::frame;
 use crate::protocol::inbound::{Body, Inbound};
 use crate::protocol::outbound;
@@ -252,6 +253,18 @@ impl Client {
             self.enter_again(since);
         }
         has_resumed
+    }
+
+    /// Resumes the session that this token belongs to, and gets the answer and the direct frames.
+    pub(super) fn resume_with_answer(&mut self, token: Option<ResumeToken>) -> bool {
+        let Ok(has_resumed) = self.attachment.resume(&[token.unwrap()]) else { return false };
+        self.run_callbacks();
+        self.attachment.answer_resume(has_resumed, LastDirect::default()).is_ok() && has_resumed
+    }
+
+    /// Sends a direct message; false if the connection was replaced.
+    pub(super) fn send_direct(&self, to: &str, frame: &Arc<DirectFrame>, cid: &str) -> bool {
+        self.attachment.send_direct(to, Some(frame), Some(cid)).is_ok()
     }
 
     /// Enters all rooms again that it is in.

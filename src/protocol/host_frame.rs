@@ -1,12 +1,16 @@
 //! Frames that the host sends.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use tower_chat_rooms_protocol::MAX_PROFILE_BYTES;
 
 use crate::error::SendError;
+use crate::protocol::frame;
 use crate::protocol::inbound;
+use crate::protocol::subprotocol::Subprotocol;
 
 /// Serializes a value that must be a JSON object with a string `event`.
 pub(crate) fn serialize(value: &impl Serialize) -> Result<String, SendError> {
@@ -18,6 +22,39 @@ pub(crate) fn serialize(value: &impl Serialize) -> Result<String, SendError> {
         return Err(SendError::NoEvent);
     }
     Ok(text)
+}
+
+/// A frame for single connections.
+pub(crate) struct HostFrame {
+    plain: Bytes,
+    v1: Bytes,
+}
+
+impl HostFrame {
+    pub(crate) fn new(object: &str) -> HostFrame {
+        let plain = frame::text(object.as_bytes());
+        let v1 = match without_direct(object) {
+            Cow::Borrowed(_) => plain.clone(),
+            Cow::Owned(object) => frame::text(object.as_bytes()),
+        };
+        HostFrame { plain, v1 }
+    }
+
+    pub(crate) fn of(&self, subprotocol: Subprotocol) -> &Bytes {
+        match subprotocol {
+            Subprotocol::Plain => &self.plain,
+            Subprotocol::V1 => &self.v1,
+        }
+    }
+}
+
+/// The same object without the key `direct`: in `chat-rooms.v1`, it is the number of a direct frame.
+fn without_direct(object: &str) -> Cow<'_, str> {
+    // A key may be written with escapes only where the host has put JSON text into the value.
+    if !object.contains("direct") && !object.contains("\\u") {
+        return object.into();
+    }
+    format!("{}}}", inbound::without_keys(object, &["direct"])).into()
 }
 
 /// Serializes the info of a member, which may be any JSON value. `null` is no info.
@@ -57,5 +94,16 @@ mod tests {
         }
         let not_json = std::collections::HashMap::from([((), ())]);
         assert!(matches!(serialize(&not_json), Err(SendError::Json(_))));
+    }
+
+    #[test]
+    fn the_number_of_direct_frames_is_removed() {
+        for (object, want) in [
+            (r#"{"event":"x","a":"\u0061"}"#, r#"{"event":"x","a":"\u0061"}"#),
+            (r#"{"event":"direct","direct":1,"a":{"direct":2}}"#, r#"{"event":"direct","a":{"direct":2}}"#),
+            (r#"{"event":"x","\u0064irect":1}"#, r#"{"event":"x"}"#),
+        ] {
+            assert_eq!(without_direct(object), want);
+        }
     }
 }

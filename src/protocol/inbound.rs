@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use tower_chat_rooms_protocol::SERVER_EVENTS;
 
 use crate::ids::{ConnectionId, RoomId};
+use crate::protocol::direct::{LastDirect, NOT_RELAYED};
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::{quote, unquote};
 use crate::protocol::outbound::RoomFrame;
@@ -31,8 +32,10 @@ pub(crate) enum Inbound<'a> {
     Auth(Cow<'a, str>),
     /// `{"event":"leave","roomId":ROOM}` in `chat-rooms.v1`
     Leave(RoomField<'a>),
-    /// `{"event":"resume","message":[TOKEN]}` in `chat-rooms.v1`; the tokens are unparsed.
-    Resume(&'a str),
+    /// `{"event":"resume","message":[TOKEN],"direct":N,"member":ID}` in `chat-rooms.v1`
+    Resume(Resume<'a>),
+    /// `{"event":"direct","message":ANY,"to":USER}` in `chat-rooms.v1`
+    Direct(Direct<'a>),
     /// `{"event":"state","state":ANY,"roomId":ROOM}` in `chat-rooms.v1`
     State(State<'a>),
     /// `{"event":"members","roomId":ROOM}` in `chat-rooms.v1`
@@ -49,6 +52,25 @@ pub(crate) struct Publish<'a> {
     pub(crate) room: Option<RoomField<'a>>,
     pub(crate) body: Body<'a>,
     /// The `cid` of `chat-rooms.v1`, unparsed; to plain clients the key may mean something else.
+    pub(crate) cid: Option<&'a str>,
+}
+
+/// A request to continue a session.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Resume<'a> {
+    /// The array of tokens, unparsed.
+    pub(crate) tokens: &'a str,
+    pub(crate) last_direct: LastDirect,
+}
+
+/// A message to a user.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Direct<'a> {
+    /// The user's id.
+    pub(crate) to: Cow<'a, str>,
+    /// What is relayed: an object up to its closing brace.
+    pub(crate) body: String,
+    /// The `cid`, unparsed.
     pub(crate) cid: Option<&'a str>,
 }
 
@@ -90,14 +112,14 @@ pub(crate) struct Enter<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Body<'a> {
     text: Cow<'a, str>,
-    /// The text for `chat-rooms.v1` if it differs: there, only the server sets `seq` and `member` as well.
+    /// The text for `chat-rooms.v1` if it differs: there, only the server sets [`V1_KEYS`] as well.
     v1: Option<String>,
     /// The `roomId` in the text, unparsed.
     room: Option<Cow<'a, str>>,
 }
 
 /// Keys that only the server sets in `chat-rooms.v1`; plain clients may use them as they like.
-const V1_KEYS: [&str; 2] = ["seq", "member"];
+const V1_KEYS: [&str; 3] = ["seq", "member", "direct"];
 
 /// The depth of nesting that common JSON parsers accept, serde_json among them.
 pub(crate) const MAX_DEPTH: usize = 127;
@@ -108,8 +130,12 @@ const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 impl<'a> Inbound<'a> {
     /// The valid `cid` of a message.
     pub(crate) fn cid(&self) -> Option<Cow<'a, str>> {
-        let Inbound::Publish(publish) = self else { return None };
-        resume::cid(publish.cid?).ok()
+        let cid = match self {
+            Inbound::Publish(publish) => publish.cid,
+            Inbound::Direct(direct) => direct.cid,
+            _ => None,
+        };
+        resume::cid(cid?).ok()
     }
 
     /// Parses a text frame. `max_depth`, at most [`MAX_DEPTH`], bounds how deeply arrays and objects may be nested.
@@ -155,8 +181,10 @@ impl<'a> Inbound<'a> {
                 Ok(Inbound::Leave(RoomField::of(envelope.room_id, envelope.has_room)))
             }
             "resume" if subprotocol == Subprotocol::V1 => {
-                Ok(Inbound::Resume(message.map_or("null", RawValue::get)))
+                let tokens = message.map_or("null", RawValue::get);
+                Ok(Inbound::Resume(Resume { tokens, last_direct: LastDirect::of_resume(text)? }))
             }
+            "direct" if subprotocol == Subprotocol::V1 => direct(text, &envelope).map(Inbound::Direct),
             "state" if subprotocol == Subprotocol::V1 => Ok(Inbound::State(State {
                 room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
                 state: ProfileKeys::parse(text)?.state,
@@ -303,6 +331,23 @@ fn body<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Body<'a>, PeerErro
     let open = object.strip_suffix('}').unwrap_or(object);
     let room = envelope.room_id.map(|raw| raw.get().into());
     Ok(Body { text: open.trim_ascii_end().into(), v1: None, room })
+}
+
+fn direct<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Direct<'a>, PeerError> {
+    let members: Members<'a> = serde_json::from_str(text).map_err(|e| explain(text, &e))?;
+    let mut to = members.0.iter().filter(|(key, _)| string(key).is_some_and(|key| key == "to"));
+    let (Some((_, to)), None) = (to.next(), to.next()) else {
+        return Err(PeerError::new(ErrorCode::BadShape, "\"direct\" needs the id of one user as \"to\""));
+    };
+    let to = string(to).ok_or_else(|| PeerError::new(ErrorCode::BadShape, "\"to\" must be a string"))?;
+    let cid = envelope.cid.map(RawValue::get);
+    Ok(Direct { to, body: members.without(&NOT_RELAYED), cid })
+}
+
+/// The text of an object up to its closing brace, without these keys.
+pub(super) fn without_keys(object: &str, keys: &[&str]) -> String {
+    let members: Members<'_> = serde_json::from_str(object).unwrap_or_default();
+    members.without(keys)
 }
 
 /// Whether an event belongs to the protocol, in one direction or the other.

@@ -3,6 +3,7 @@
 #[cfg(feature = "__bench")]
 pub(crate) mod bench_cases;
 pub(crate) mod close;
+pub(crate) mod direct;
 pub(crate) mod error_code;
 pub(crate) mod frame;
 pub(crate) mod history;

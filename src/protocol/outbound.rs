@@ -202,14 +202,18 @@ pub(crate) fn left(room: &str, reason: Option<(&str, &str)>) -> String {
     }
 }
 
-/// `{"event":"resumed","member":ID,"rooms":[{"roomId":ROOM,"name":NAME}]}`, without `member` if no session was resumed.
+/// `{"event":"resumed","member":ID,"rooms":[{"roomId":ROOM,"name":NAME}],"direct":N}`, without `member` if no session
+/// was resumed, and without `direct` if it is 0.
 pub(crate) fn resumed<'a>(
     member: Option<ConnectionId>,
     rooms: impl Iterator<Item = (&'a str, &'a str)>,
+    direct: u64,
 ) -> String {
     let member = member.map_or(String::new(), |id| format!(r#","member":"{id}""#));
     let room = |(room, name)| format!(r#"{{"roomId":{},"name":{}}}"#, quote(room), quote(name));
-    format!(r#"{{"event":"resumed"{member},"rooms":[{}]}}"#, rooms.map(room).collect::<Vec<_>>().join(","))
+    let rooms = rooms.map(room).collect::<Vec<_>>().join(",");
+    let direct = if direct == 0 { String::new() } else { format!(r#","direct":{direct}"#) };
+    format!(r#"{{"event":"resumed"{member},"rooms":[{rooms}]{direct}}}"#)
 }
 
 /// `{"event":"lagged","roomId":ROOM,"missed":N}`
@@ -261,10 +265,10 @@ mod tests {
                 left(name, Some(("denied", name))),
                 json!({"event": "left", "roomId": name, "code": "denied", "message": name}),
             ),
-            (resumed(None, [].into_iter()), json!({"event": "resumed", "rooms": []})),
+            (resumed(None, [].into_iter(), 0), json!({"event": "resumed", "rooms": []})),
             (
-                resumed(Some(ConnectionId(7)), [(name, "x"), ("y", name)].into_iter()),
-                json!({"event": "resumed", "member": "7", "rooms": [
+                resumed(Some(ConnectionId(7)), [(name, "x"), ("y", name)].into_iter(), 9),
+                json!({"event": "resumed", "member": "7", "direct": 9, "rooms": [
                     {"roomId": name, "name": "x"}, {"roomId": "y", "name": name},
                 ]}),
             ),

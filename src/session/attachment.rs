@@ -13,11 +13,13 @@ use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::direct::{DirectFrame, LastDirect};
 use crate::protocol::inbound::Body;
 use crate::protocol::resume::ResumeToken;
+use crate::session::direct::{self, DirectSent};
 use crate::session::memberships::{CantEnter, EnterCommand};
 use crate::session::removal;
-use crate::session::session::{Generation, Membership, Opening, Published, Resumption, Session, Superseded};
+use crate::session::session::{Generation, Membership, Opening, Published, Session, Superseded};
 use crate::session::sessions::Sessions;
 use crate::socket::{Inbox, Socket, Turn};
 
@@ -93,7 +95,7 @@ impl Attachment {
     /// The `seq` of a message that was published before under this id.
     pub(crate) fn seq_of(&self, cid: &str) -> Result<Option<u64>, Superseded> {
         let state = self.session.state_of(self.generation)?;
-        Ok(state.message_ids.as_ref().and_then(|ids| ids.seq_of(cid)))
+        Ok(state.message_ids.as_ref().and_then(|ids| ids.number_of(cid)))
     }
 
     /// The membership in a room, even if it is inactive.
@@ -204,7 +206,7 @@ impl Attachment {
     }
 
     /// Resumes the session that one of these tokens belongs to, if there is one that can be resumed. The other tokens
-    /// belong to other connections of the same client, which end.
+    /// belong to other connections of the same client, which end. [`Attachment::answer_resume`] must follow.
     pub(crate) fn resume(&mut self, tokens: &[ResumeToken]) -> Result<bool, Superseded> {
         let mut has_resumed = false;
         for token in tokens {
@@ -224,35 +226,34 @@ impl Attachment {
         Ok(has_resumed)
     }
 
-    /// Moves this connection to another session, under its lock.
+    /// Tells the client whether its session was resumed, and sends it the direct frames that it has missed.
+    pub(crate) fn answer_resume(&self, has_resumed: bool, last: LastDirect) -> Result<(), Superseded> {
+        direct::answer_resume(&self.session, self.generation, has_resumed, last)
+    }
+
+    /// The number of connections that a direct message has reached which was sent before under this id.
+    pub(crate) fn reached_by(&self, cid: &str) -> Result<Option<u64>, Superseded> {
+        direct::reached_by(&self.session, self.generation, cid)
+    }
+
+    /// Sends a message to all sessions of a user, unless it was sent before under the same id. `None` as the frame only
+    /// makes it look as if it had been sent.
+    pub(crate) fn send_direct(
+        &self,
+        to: &str,
+        frame: Option<&Arc<DirectFrame>>,
+        cid: Option<&str>,
+    ) -> Result<DirectSent, Superseded> {
+        direct::send(&self.sessions, &self.session, self.generation, to, frame, cid)
+    }
+
+    /// Moves this connection to another session, if it may resume that.
     fn attach_to(&mut self, target: &Arc<Session>, token: ResumeToken) -> Result<bool, Superseded> {
-        let own = self.session.state_of(self.generation)?;
-        if !own.memberships.all().is_empty() || own.verdict.is_some() {
+        let Some(generation) = self.sessions.attach(&self.session, self.generation, target, token)? else {
             return Ok(false);
-        }
-        let new = Resumption { token: own.token, peer: own.peer, user: own.user.clone() };
-        drop(own);
-        let Some(socket) = self.session.take_socket(self.generation) else { return Err(Superseded) };
-        match self.sessions.attach(target, token, socket, new) {
-            Ok(generation) => {
-                let (old, id) = (std::mem::replace(&mut self.session, target.clone()), target.id());
-                self.generation = generation;
-                tracing::debug!(connection = %old.id(), resumed = %id, "session resumed");
-                // The old session's token belongs to the new one now.
-                old.state().token = None;
-                if let Some(verdict) = self.sessions.discard(&old) {
-                    self.sessions.close(target, verdict);
-                }
-                Ok(true)
-            }
-            Err(socket) => {
-                self.session.put_back(socket);
-                if let Some(verdict) = self.session.state().verdict {
-                    self.session.with_socket(|socket| socket.close(verdict));
-                }
-                Ok(false)
-            }
-        }
+        };
+        (self.session, self.generation) = (target.clone(), generation);
+        Ok(true)
     }
 
     /// Ends the connection: the session is kept if it may be resumed, or else ends. Then the socket is closed.

@@ -183,7 +183,7 @@ impl Memberships {
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
         let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.active(room).cloned() else { return Ok(None) };
-        if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.seq_of(cid)) {
+        if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.number_of(cid)) {
             return Ok(Some(Ok(Published { seq, membership, is_repeated: true })));
         }
         if membership.is_read_only() {

@@ -1,4 +1,4 @@
-//! The ids of a session's latest messages, so that none is published twice.
+//! The ids of a session's latest messages, so that none is sent twice.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -13,17 +13,17 @@ pub(super) struct MessageIds {
 }
 
 impl MessageIds {
-    /// The `seq` with which a message was published.
-    pub(super) fn seq_of(&self, cid: &str) -> Option<u64> {
+    /// The number with which a message was acknowledged.
+    pub(super) fn number_of(&self, cid: &str) -> Option<u64> {
         let hash = self.hasher.hash_one(cid);
-        self.seen.iter().find(|(seen, _)| *seen == hash).map(|(_, seq)| *seq)
+        self.seen.iter().find(|(seen, _)| *seen == hash).map(|(_, number)| *number)
     }
 
-    pub(super) fn add(&mut self, cid: &str, seq: u64) {
+    pub(super) fn add(&mut self, cid: &str, number: u64) {
         if self.seen.len() == MAX_CIDS {
             self.seen.pop_front();
         }
-        self.seen.push_back((self.hasher.hash_one(cid), seq));
+        self.seen.push_back((self.hasher.hash_one(cid), number));
     }
 }
 
@@ -37,10 +37,10 @@ mod tests {
         for n in 0..MAX_CIDS as u64 + 1 {
             ids.add(&format!("c{n}"), n + 7);
         }
-        assert_eq!(ids.seq_of("c0"), None);
-        assert_eq!(ids.seq_of("c1"), Some(8));
-        assert_eq!(ids.seq_of(&format!("c{MAX_CIDS}")), Some(MAX_CIDS as u64 + 7));
-        assert_eq!(ids.seq_of("never"), None);
+        assert_eq!(ids.number_of("c0"), None);
+        assert_eq!(ids.number_of("c1"), Some(8));
+        assert_eq!(ids.number_of(&format!("c{MAX_CIDS}")), Some(MAX_CIDS as u64 + 7));
+        assert_eq!(ids.number_of("never"), None);
         assert_eq!(ids.seen.len(), MAX_CIDS);
     }
 }

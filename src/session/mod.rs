@@ -6,6 +6,8 @@ mod attachment;
 pub(crate) mod bench_cases;
 mod callback_runs;
 mod callbacks;
+mod direct;
+mod direct_frames;
 mod membership_list;
 mod memberships;
 mod message_ids;

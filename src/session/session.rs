@@ -20,6 +20,7 @@ use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callbacks;
+use crate::session::direct::DirectMessages;
 use crate::session::membership_list::MembershipList;
 use crate::session::message_ids::MessageIds;
 use crate::socket::Socket;
@@ -92,13 +93,6 @@ pub(crate) struct Opening {
     pub(crate) user: Option<Arc<User>>,
 }
 
-/// What a connection hands over to the session that it resumes.
-pub(super) struct Resumption {
-    pub(super) token: Option<ResumeToken>,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) user: Option<Arc<User>>,
-}
-
 /// What the state's lock guards.
 pub(super) struct State {
     pub(super) generation: Generation,
@@ -110,8 +104,16 @@ pub(super) struct State {
     pub(super) user: Option<Arc<User>>,
     /// Whether the session counts as one of its user: not while the user's authentication has expired.
     pub(super) is_of_user: bool,
+    /// Whether the connection has attached, but its client has not got the answer to its resume yet. Until then, direct
+    /// frames are only kept.
+    pub(super) is_resuming: bool,
+    /// Whether a resume of the current connection was answered.
+    pub(super) has_answered_resume: bool,
     pub(super) memberships: MembershipList,
     pub(super) message_ids: Option<Box<MessageIds>>,
+    pub(super) direct: Option<Box<DirectMessages>>,
+    /// The session that the client continues instead. Present only if this one has ended.
+    pub(super) successor: Option<Arc<Session>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
 }
 
@@ -164,8 +166,12 @@ impl Session {
                 peer,
                 user,
                 is_of_user: false,
+                is_resuming: false,
+                has_answered_resume: false,
                 memberships: MembershipList::default(),
                 message_ids: None,
+                direct: None,
+                successor: None,
                 callbacks: None,
             }),
             slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: None }),
@@ -241,9 +247,7 @@ impl Session {
     /// The state, for one connection, unless another has attached since.
     pub(super) fn state_of(&self, generation: Generation) -> Result<MutexGuard<'_, State>, Superseded> {
         let state = self.state();
-        if state.generation != generation || matches!(state.phase, Phase::Ended) {
-            return Err(Superseded);
-        }
+        state.check(generation)?;
         Ok(state)
     }
 
@@ -262,11 +266,6 @@ impl Session {
         Some(socket)
     }
 
-    /// Puts back a socket that was taken.
-    pub(super) fn put_back(&self, socket: Box<Socket>) {
-        lock(&self.slot).socket = Some(*socket);
-    }
-
     /// Makes this the current connection's socket. The previous one is closed by its own task.
     pub(super) fn replace_socket(&self, generation: Generation, socket: Box<Socket>) {
         let mut slot = lock(&self.slot);
@@ -280,7 +279,29 @@ impl Session {
     }
 }
 
+/// The states of two different sessions. All locks of two states are taken in the order of the sessions' ids.
+pub(super) fn states_of<'a>(
+    one: &'a Session,
+    other: &'a Session,
+) -> (MutexGuard<'a, State>, MutexGuard<'a, State>) {
+    if one.id < other.id {
+        let state = one.state();
+        (state, other.state())
+    } else {
+        let state = other.state();
+        (one.state(), state)
+    }
+}
+
 impl State {
+    /// Fails unless this is the current connection.
+    pub(super) fn check(&self, generation: Generation) -> Result<(), Superseded> {
+        if self.generation != generation || matches!(self.phase, Phase::Ended) {
+            return Err(Superseded);
+        }
+        Ok(())
+    }
+
     /// Sets the user, and returns the previous one.
     ///
     /// The caller must drop that without the lock: it holds host values, whose `Drop` may call anything, for example

@@ -209,6 +209,16 @@ impl Socket {
         }
     }
 
+    /// Writes the answer to a resume and the direct frames that the client has missed.
+    pub(crate) fn answer_resume(&mut self, answer: &Bytes, missed: &Bytes) {
+        // As with replays of rooms: they may be of any length, but must be read.
+        if self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
+            return self.close(LeaveReason::Slow);
+        }
+        self.write(Kind::Own, None, answer, 0);
+        self.write(Kind::Replay, None, missed, 0);
+    }
+
     /// Writes what waits, obeys orders, and reads into the inbox. If it returns `Messages`, the I/O has been
     /// read until it had no more, or until the inbox was full.
     pub(crate) fn poll_turn(&mut self, cx: &mut Cx<'_>, inbox: &mut Inbox) -> Poll<Turn> {

@@ -119,20 +119,25 @@ async fn what_is_sent_to_a_user_reaches_its_open_connections() {
     let (mut other, _) = enter(&rooms, "other", "s").await;
     let frame = json!({"event": "direct", "message": "hi"});
     assert_eq!(rooms.send_to_user("u", &frame).unwrap(), 2);
+    let numbered = |n: u64| json!({"event": "direct", "message": "hi", "direct": n});
     for client in [&mut first, &mut second] {
-        assert_eq!(client.next().await, frame);
+        assert_eq!(client.next().await, numbered(1));
     }
     first.disconnect().await;
     assert_eq!(rooms.send_to_user("u", &frame).unwrap(), 1);
-    assert_eq!(second.next().await, frame);
+    assert_eq!(second.next().await, numbered(2));
     second.close().await;
     // The session is kept, but nobody would read it.
     assert!(rooms.is_online("u"));
     assert_eq!(rooms.send_to_user("u", &frame).unwrap(), 0);
     assert_eq!(rooms.send_to_user("nobody", &frame).unwrap(), 0);
     let (mut first, _, _) = resume(&rooms, "u", &token).await;
+    // The client has not said which frames it has had, so it gets all of them.
+    for n in 1..=3 {
+        assert_eq!(first.next().await, numbered(n));
+    }
     assert_eq!(rooms.send_to_user("u", &frame).unwrap(), 1);
-    assert_eq!(first.next().await, frame);
+    assert_eq!(first.next().await, numbered(4));
     assert!(matches!(rooms.send_to_user("u", &json!({})), Err(SendError::NoEvent)));
     assert!(matches!(rooms.send_to_user("nobody", &json!([1])), Err(SendError::NotAnObject)));
     let long = json!({"event": "direct", "message": "x".repeat(2 << 20)});

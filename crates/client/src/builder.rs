@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::chat::Chat;
-use crate::client::{Client, task_ended};
+use crate::client::{Client, state_value, task_ended};
 use crate::commands::Commands;
 use crate::dial::{Connector, Dial, Tcp, Token};
 use crate::driver::Driver;
@@ -38,7 +39,7 @@ pub struct ClientBuilder<R = OneRoom> {
 
 /// A connection for one room: see [`Client::connect`].
 #[derive(Debug, Default)]
-pub struct OneRoom(RoomSettings);
+pub struct OneRoom(RoomSettings, Option<ClientError>);
 
 /// A connection for any number of rooms: see [`Chat::connect`].
 #[derive(Debug, Default)]
@@ -74,6 +75,26 @@ impl ClientBuilder {
         self
     }
 
+    /// What the member tells about itself at the beginning, such as `{"status": "away"}`: see
+    /// [`ClientSender::set_state`](crate::ClientSender::set_state). Default: nothing.
+    ///
+    /// [`open`](ClientBuilder::open) fails if the value can't be serialized, or has more than 1,024 bytes.
+    pub fn state(mut self, state: &(impl Serialize + ?Sized)) -> Self {
+        match state_value(state) {
+            Ok(state) => self.rooms.0.state = state,
+            Err(error) => self.rooms.1 = Some(error),
+        }
+        self
+    }
+
+    /// How many members of the room to know at most: see [`Presence::members`](crate::Presence::members). The client
+    /// requests more of them until it knows so many; with 0, it requests none and only knows the first 100 or fewer that
+    /// the server sends by itself. Default: 1,000.
+    pub fn roster(mut self, members: usize) -> Self {
+        self.rooms.0.roster = members;
+        self
+    }
+
     /// Connects and enters the room, just as awaiting the builder does. The client's task is spawned on the current tokio
     /// runtime; dropping this future ends it.
     ///
@@ -86,8 +107,11 @@ impl ClientBuilder {
     ///
     /// Outside of a tokio runtime.
     pub async fn open(self) -> Result<Client, ClientError> {
-        let (settings, connector, OneRoom(room), limits) = self.finish().await?;
-        let (commands, receiver) = Commands::new();
+        let (settings, connector, OneRoom(room, refused), limits) = self.finish().await?;
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        let (commands, receiver) = Commands::new(limits.max_unsent);
         let key = commands.next_key();
         let (client, join, entered) =
             Client::joining(key, &commands, room, limits.max_unsent, limits.max_events);
@@ -112,7 +136,7 @@ impl ClientBuilder<ManyRooms> {
     /// Outside of a tokio runtime.
     pub async fn open(self) -> Result<Chat, ClientError> {
         let (settings, connector, ManyRooms(()), limits) = self.finish().await?;
-        let (commands, receiver) = Commands::new();
+        let (commands, receiver) = Commands::new(limits.max_unsent);
         let (event_sender, events) = events::channel(limits.max_events);
         let (connected, first_connection) = oneshot::channel();
         let chat = Chat::new(events, commands, limits.max_unsent, limits.max_events);

@@ -4,14 +4,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
+use serde::Serialize;
 use tokio::sync::oneshot;
 
+use crate::body::Body;
 use crate::builder::{ClientBuilder, ManyRooms};
 use crate::commands::{Command, Commands};
 use crate::dial::Dial;
 use crate::event::ChatEvent;
 use crate::events::EventReceiver;
 use crate::join::JoinBuilder;
+use crate::sending::Sending;
 
 /// A connection that can be in several rooms at the same time.
 ///
@@ -110,6 +113,15 @@ impl Chat {
         self.handle.join(room, name)
     }
 
+    /// Sends a direct message to a user: see [`ChatHandle::send_to_user`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`ChatHandle::send_to_user`].
+    pub fn send_to_user(&self, user: impl Into<String>, message: &(impl Serialize + ?Sized)) -> Sending {
+        self.handle.send_to_user(user, message)
+    }
+
     /// Returns the next event of the connection; `None` after [`Closed`](crate::ChatState::Closed). Also available as
     /// a [`Stream`].
     pub async fn recv(&mut self) -> Option<ChatEvent> {
@@ -148,6 +160,47 @@ impl ChatHandle {
     pub fn join(&self, room: impl Into<String>, name: impl Into<String>) -> JoinBuilder {
         let commands = self.commands.clone();
         JoinBuilder::new(commands, room.into(), name.into(), self.max_unsent, self.max_events)
+    }
+
+    /// Sends a direct message to a user, over all of the user's connections. Those that speak `chat-rooms.v1` receive it as
+    /// [`ChatEvent::Direct`] with the event `direct`. Both clients have to be authenticated, and the server's policy has
+    /// to allow it; by default, it refuses (`denied`).
+    ///
+    /// The returned future resolves to the number of open connections that the message has reached. If it is 0, nobody
+    /// has read it yet: a connection that is lost and comes back in time still receives it.
+    ///
+    /// While there is no connection, the message waits. The client sends it again until it is acknowledged, and keeps the
+    /// order of these calls. The server delivers it once, unless it forgets the session before the client has the
+    /// acknowledgement.
+    ///
+    /// ```no_run
+    /// # async fn run(chat: tower_chat_rooms_client::ChatHandle) -> Result<(), tower_chat_rooms_client::ClientError> {
+    /// let reached = chat.send_to_user("u-1", "hello").await?;
+    /// println!("on {reached} connections");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the value can't be serialized, the message is too long for the server or refused by it, too many direct messages
+    /// are waiting to be sent, or the chat is closed before the acknowledgement.
+    pub fn send_to_user(&self, user: impl Into<String>, message: &(impl Serialize + ?Sized)) -> Sending {
+        Sending::to_user(&self.commands, user.into(), Body::of_direct(message))
+    }
+
+    /// Like [`send_to_user`](Self::send_to_user), with an object with any keys, such as a `message` and others.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_to_user`](Self::send_to_user), or if the value is not an object, or has keys that the protocol
+    /// reserves.
+    pub fn send_object_to_user(
+        &self,
+        user: impl Into<String>,
+        object: &(impl Serialize + ?Sized),
+    ) -> Sending {
+        Sending::to_user(&self.commands, user.into(), Body::of_direct_object(object))
     }
 
     /// Leaves all rooms and closes the connection for good, with a closing handshake. Messages that are not

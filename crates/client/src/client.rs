@@ -6,17 +6,20 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tower_chat_rooms_protocol::{MAX_TRANSIENT_BYTES, close};
 
 use crate::body::Body;
 use crate::builder::ClientBuilder;
-use crate::commands::{Command, Commands, Join, Outlet, Status};
+use crate::commands::{Command, Commands, Join, Outlet, StateSlot, Status};
 use crate::dial::Dial;
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState, Position};
 use crate::events::{self, EventReceiver};
 use crate::machine::{RoomKey, RoomSettings};
+use crate::presence::Presence;
+use crate::sending::Sending;
 
 /// A member of a room, over the network, through the `chat-rooms.v1` subprotocol.
 ///
@@ -81,19 +84,15 @@ pub struct ClientSender {
     /// For transient frames that wait for the client's task.
     transient_permits: Arc<Semaphore>,
     room_id: Arc<str>,
+    state: StateSlot,
     status: watch::Receiver<Status>,
 }
 
-/// The future of a message's acknowledgement. It resolves to the message's sequence number in the
-/// room log.
-///
-/// The message is sent whether this future is awaited or dropped.
-#[derive(Debug)]
-#[must_use = "only the result tells whether the message has arrived"]
-pub struct Sending(Result<oneshot::Receiver<Result<u64, ClientError>>, ClientError>);
-
 /// Transient frames of a room that may wait for the client's task.
 const MAX_WAITING_TRANSIENTS: usize = 32;
+
+/// The maximum length of a member's state, in bytes.
+const MAX_STATE_BYTES: usize = 1024;
 
 impl Client {
     /// Starts to build a client of the server at this `ws://` or `wss://` URL. `wss://` needs the
@@ -139,15 +138,17 @@ impl Client {
         let (status_sender, status) = watch::channel(Status::default());
         let (entered, first_enter) = oneshot::channel();
         let permits = Arc::new(Semaphore::new(max_unsent.min(Semaphore::MAX_PERMITS)));
+        let state = StateSlot::default();
         let sender = ClientSender {
             commands: commands.clone(),
             room: key,
             permits,
             transient_permits: Arc::new(Semaphore::new(MAX_WAITING_TRANSIENTS)),
             room_id: room.id.as_str().into(),
+            state: state.clone(),
             status: status.clone(),
         };
-        let outlet = Outlet { events: event_sender, status: status_sender, entered: Some(entered) };
+        let outlet = Outlet { events: event_sender, status: status_sender, state, entered: Some(entered) };
         (Client { events, sender, status }, Join { key, room, outlet }, first_enter)
     }
 
@@ -177,6 +178,31 @@ impl Client {
     /// session could not be resumed.
     pub fn member(&self) -> Option<String> {
         self.status.borrow().room_status.member.as_deref().map(str::to_owned)
+    }
+
+    /// Who is in the room, as far as the client knows. It may be newer than the last event that was taken, and is never
+    /// older. While the client is not in its room, it is what the client knew last, and not complete.
+    ///
+    /// ```
+    /// # fn show(client: &tower_chat_rooms_client::Client) {
+    /// let presence = client.presence();
+    /// for member in presence.members().unwrap_or_default() {
+    ///     println!("{}{}", member.name(), if member.is_own() { " (you)" } else { "" });
+    /// }
+    /// # }
+    /// ```
+    pub fn presence(&self) -> Presence {
+        self.status.borrow().room_status.presence.clone()
+    }
+
+    /// Whether this member may not send messages to the room. The server refuses them with `read_only`.
+    pub fn is_read_only(&self) -> bool {
+        self.status.borrow().room_status.is_read_only
+    }
+
+    /// Whether the other members do not see this member: it is not in their roster, and not counted.
+    pub fn is_hidden(&self) -> bool {
+        self.status.borrow().room_status.is_hidden
     }
 
     /// Leaves the room, as [`ClientSender::leave`] does.
@@ -277,6 +303,52 @@ impl ClientSender {
         if self.commands.send(command) { Ok(()) } else { Err(task_ended()) }
     }
 
+    /// Changes what this member tells about itself, such as `{"status": "away"}`. The other members see it as
+    /// [`Member::state`](crate::Member::state), if the room's mode is [`Full`](crate::PresenceMode::Full). `null` removes
+    /// it.
+    ///
+    /// The client sends the newest state, at most every 100 ms, and sends it again when it enters as a new member. If the
+    /// server refuses it, the client emits an [`Error`](ClientEvent::Error), and the state before stays valid.
+    ///
+    /// ```no_run
+    /// # fn on_idle(client: &tower_chat_rooms_client::Client) -> Result<(), tower_chat_rooms_client::ClientError> {
+    /// client.sender().set_state(&serde_json::json!({"status": "away"}))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the value can't be serialized, has more than 1,024 bytes, or the client is closed.
+    pub fn set_state(&self, state: &(impl Serialize + ?Sized)) -> Result<(), ClientError> {
+        let state = state_value(state)?;
+        // Otherwise, the task is going to take the newer state.
+        let is_told = !self.state.put(state);
+        if is_told || self.commands.send(Command::SetState(self.room)) { Ok(()) } else { Err(task_ended()) }
+    }
+
+    /// Sends a direct message to a user: see [`ChatHandle::send_to_user`](crate::ChatHandle::send_to_user).
+    ///
+    /// # Errors
+    ///
+    /// As for [`ChatHandle::send_to_user`](crate::ChatHandle::send_to_user).
+    pub fn send_to_user(&self, user: impl Into<String>, message: &(impl Serialize + ?Sized)) -> Sending {
+        Sending::to_user(&self.commands, user.into(), Body::of_direct(message))
+    }
+
+    /// Like [`send_to_user`](Self::send_to_user), with an object with any keys.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ChatHandle::send_object_to_user`](crate::ChatHandle::send_object_to_user).
+    pub fn send_object_to_user(
+        &self,
+        user: impl Into<String>,
+        object: &(impl Serialize + ?Sized),
+    ) -> Sending {
+        Sending::to_user(&self.commands, user.into(), Body::of_direct_object(object))
+    }
+
     /// Enters the room again if the client is [`Outside`](crate::ClientState::Outside) of it, for example after
     /// the application has asked the server for more rights. An event reports the result. Does nothing in any
     /// other state.
@@ -301,7 +373,7 @@ impl ClientSender {
 
     fn publish(&self, body: Result<Body, ClientError>) -> Sending {
         let (ack, acknowledged) = oneshot::channel();
-        Sending(body.and_then(|body| {
+        Sending::new(body.and_then(|body| {
             let permit = self.permits.clone().try_acquire_owned().map_err(|_| ClientError::QueueFull)?;
             let command = Command::Publish { room: self.room, body, ack, permit };
             if self.commands.send(command) { Ok(acknowledged) } else { Err(task_ended()) }
@@ -309,19 +381,16 @@ impl ClientSender {
     }
 }
 
-pub(crate) fn task_ended() -> ClientError {
-    ClientError::Closed { code: close::ABNORMAL, reason: "the client's task has ended".into() }
+/// The state of a member. The server accepts no longer ones.
+pub(crate) fn state_value(state: &(impl Serialize + ?Sized)) -> Result<Value, ClientError> {
+    let state = serde_json::to_value(state).map_err(|e| ClientError::Value(e.to_string()))?;
+    let bytes = state.to_string().len();
+    if bytes > MAX_STATE_BYTES {
+        return Err(ClientError::TooBig { bytes, max: MAX_STATE_BYTES });
+    }
+    Ok(state)
 }
 
-impl Future for Sending {
-    type Output = Result<u64, ClientError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Ok(acknowledged) => {
-                Pin::new(acknowledged).poll(cx).map(|result| result.unwrap_or_else(|_| Err(task_ended())))
-            }
-            Err(error) => Poll::Ready(Err(error.clone())),
-        }
-    }
+pub(crate) fn task_ended() -> ClientError {
+    ClientError::Closed { code: close::ABNORMAL, reason: "the client's task has ended".into() }
 }

@@ -1,11 +1,13 @@
 //! What the application's handles tell the client's task.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::body::Body;
+use crate::client::task_ended;
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::events::EventSender;
@@ -25,6 +27,16 @@ pub(crate) enum Command {
         /// Limits how many of a room's messages wait for the task.
         permit: OwnedSemaphorePermit,
     },
+    /// Send a direct message to a user.
+    SendToUser {
+        user: String,
+        body: Body,
+        ack: Ack,
+        /// Limits how many direct messages wait for the task.
+        permit: OwnedSemaphorePermit,
+    },
+    /// Give this member of a room the state that waits in the room's [`StateSlot`].
+    SetState(RoomKey),
     /// Send a transient frame to a room, if the client is there.
     SendTransient {
         room: RoomKey,
@@ -54,8 +66,24 @@ pub(crate) struct Join {
 pub(crate) struct Outlet {
     pub(crate) events: EventSender<ClientEvent>,
     pub(crate) status: watch::Sender<Status>,
+    pub(crate) state: StateSlot,
     /// Resolved once, with the result of entering for the first time.
     pub(crate) entered: Option<oneshot::Sender<Result<(), ClientError>>>,
+}
+
+/// The newest state that the application has given to its member of a room, until the task takes it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StateSlot(Arc<Mutex<Option<Value>>>);
+
+impl StateSlot {
+    /// Returns `true` if the task has to be told.
+    pub(crate) fn put(&self, state: Value) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(state).is_none()
+    }
+
+    pub(crate) fn take(&self) -> Option<Value> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// What a handle can tell about its room.
@@ -73,12 +101,27 @@ pub(crate) struct Status {
 pub(crate) struct Commands {
     sender: mpsc::UnboundedSender<Command>,
     next_room: Arc<AtomicU64>,
+    /// For direct messages that wait for the task.
+    direct_permits: Arc<Semaphore>,
 }
 
 impl Commands {
-    pub(crate) fn new() -> (Commands, mpsc::UnboundedReceiver<Command>) {
+    pub(crate) fn new(max_unsent: usize) -> (Commands, mpsc::UnboundedReceiver<Command>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Commands { sender, next_room: Arc::default() }, receiver)
+        let direct_permits = Arc::new(Semaphore::new(max_unsent.min(Semaphore::MAX_PERMITS)));
+        (Commands { sender, next_room: Arc::default(), direct_permits }, receiver)
+    }
+
+    /// Sends a direct message to a user. Returns the receiver of its acknowledgement.
+    pub(crate) fn send_to_user(
+        &self,
+        user: String,
+        body: Body,
+    ) -> Result<oneshot::Receiver<Result<u64, ClientError>>, ClientError> {
+        let permit = self.direct_permits.clone().try_acquire_owned().map_err(|_| ClientError::QueueFull)?;
+        let (ack, acknowledged) = oneshot::channel();
+        let command = Command::SendToUser { user, body, ack, permit };
+        if self.send(command) { Ok(acknowledged) } else { Err(task_ended()) }
     }
 
     /// A key for a room that is joined.

@@ -154,6 +154,7 @@ impl Driver {
                     self.finish(Some(code));
                 }
                 Output::Emit(room, event) => self.emit(room, event),
+                Output::Presence(room) => self.emit_presence(room),
                 Output::EmitChat(event) => {
                     if event == ChatEvent::State(ChatState::Online) {
                         self.connected.take().map(|connected| connected.send(Ok(())));
@@ -187,11 +188,23 @@ impl Driver {
             outlet.entered.take().map(|entered| entered.send(Ok(())));
         }
         outlet.status.send_modify(|status| {
-            status.room_status = room_status;
+            match room_status {
+                Some(room_status) => status.room_status = room_status,
+                // The room is closed for good.
+                None => status.room_status.presence.set_incomplete(),
+            }
             status.transient_events = transient_events;
             status.state = state.or(status.state.take());
         });
         outlet.events.push(event);
+    }
+
+    fn emit_presence(&mut self, room: RoomKey) {
+        let Some(outlet) = self.rooms.get_mut(&room) else { return };
+        let Some(room_status) = self.machine.room_status(room) else { return };
+        let presence = room_status.presence.clone();
+        outlet.status.send_modify(|status| status.room_status = room_status);
+        outlet.events.push_latest(ClientEvent::Presence(presence));
     }
 
     fn finish(&mut self, code: Option<u16>) {
@@ -242,6 +255,15 @@ impl Driver {
             Command::Publish { room, body, ack, permit } => {
                 drop(permit);
                 self.machine.publish(now, room, &body, ack);
+            }
+            Command::SendToUser { user, body, ack, permit } => {
+                drop(permit);
+                self.machine.send_to_user(now, &user, &body, ack);
+            }
+            Command::SetState(room) => {
+                if let Some(state) = self.rooms.get(&room).and_then(|outlet| outlet.state.take()) {
+                    self.machine.set_state(now, room, state);
+                }
             }
             Command::SendTransient { room, body, permit } => {
                 drop(permit);

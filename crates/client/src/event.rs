@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::error::ClientError;
+use crate::presence::Presence;
 
 /// An event of a [`Client`](crate::Client).
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,9 @@ pub enum ClientEvent {
         /// [`Gap`](ClientEvent::Gap) reports any missed frames, followed by those that the server still has.
         recovered: bool,
     },
+    /// What the client knows of the members of the room has changed. Of several changes that the application has not
+    /// taken yet, only the latest is reported.
+    Presence(Presence),
     /// A member has entered the room.
     Enter(RoomFrame),
     /// A member has left the room.
@@ -37,9 +41,16 @@ pub enum ClientEvent {
     /// A member or the host has published a transient event, such as that somebody is typing. It is not part of the
     /// room log, and may get lost.
     Transient(RoomFrame),
-    /// The host has sent a frame to this connection only. It is not part of the room log, even if it has a `roomId`. A
+    /// The host has sent a frame to this connection only or to its user, or another user has sent a
+    /// [direct message](crate::ClientSender::send_to_user). It is not part of the room log, even if it has a `roomId`. A
     /// client of a [`Chat`](crate::Chat) does not get it: see [`ChatEvent::Direct`].
     Direct(RoomFrame),
+    /// Frames to this user were missed and can't be recovered: see [`ChatEvent::DirectGap`].
+    #[non_exhaustive]
+    DirectGap {
+        /// How many; `None` if unknown.
+        missed: Option<u64>,
+    },
     /// Frames of the room were missed and can't be recovered.
     #[non_exhaustive]
     Gap {
@@ -68,8 +79,18 @@ pub enum ClientEvent {
 pub enum ChatEvent {
     /// The state of the connection has changed.
     State(ChatState),
-    /// The host has sent a frame to this connection only. It is not part of a room log, even if it has a `roomId`.
+    /// The host has sent a frame to this connection only or to its user, or another user has sent a
+    /// [direct message](crate::ChatHandle::send_to_user). It is not part of a room log, even if it has a `roomId`.
+    ///
+    /// Frames to the user arrive once and in order, also over a lost connection that is resumed.
     Direct(RoomFrame),
+    /// Frames to this user were missed and can't be recovered. If you store them on the server, fetch what is new.
+    #[non_exhaustive]
+    DirectGap {
+        /// How many; `None` if unknown, because the session could not be resumed after a lost connection. Perhaps none
+        /// were missed then.
+        missed: Option<u64>,
+    },
     /// The application took no events for too long, and some were dropped.
     #[non_exhaustive]
     Overflow {
@@ -88,6 +109,7 @@ impl ChatEvent {
         match self {
             ChatEvent::State(_) => None,
             ChatEvent::Direct(frame) => Some(ClientEvent::Direct(frame)),
+            ChatEvent::DirectGap { missed } => Some(ClientEvent::DirectGap { missed }),
             ChatEvent::Overflow { lost } => Some(ClientEvent::Overflow { lost }),
             ChatEvent::Error(error) => Some(ClientEvent::Error(error)),
         }
@@ -207,9 +229,19 @@ impl RoomFrame {
         self.text("event").unwrap_or_default()
     }
 
-    /// The member that published it, entered or left; `None` if the host sent it.
+    /// The name of the member that published it, entered or left, or of the user that sent a direct message; `None` if the
+    /// host sent it, or the user has no name of its own.
     pub fn name(&self) -> Option<&str> {
-        self.text("name")
+        if self.event() == "direct" { self.from()?.get("name")?.as_str() } else { self.text("name") }
+    }
+
+    /// The id of the user that sent a direct message or entered; `None` for all other frames, and for anonymous members.
+    pub fn user(&self) -> Option<&str> {
+        match self.event() {
+            "direct" => self.from()?.get("user")?.as_str(),
+            "enter" => self.text("user"),
+            _ => None,
+        }
     }
 
     /// The id of that member, unique in the room; `None` if the host sent it.
@@ -256,6 +288,10 @@ impl RoomFrame {
     /// Converts the frame into the whole object.
     pub fn into_object(self) -> Map<String, Value> {
         self.object
+    }
+
+    fn from(&self) -> Option<&Map<String, Value>> {
+        self.object.get("from")?.as_object()
     }
 
     fn text(&self, key: &str) -> Option<&str> {

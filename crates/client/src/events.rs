@@ -38,6 +38,10 @@ const MAX_EXCESS: usize = 64;
 #[derive(Debug)]
 struct Shared<E> {
     events: VecDeque<E>,
+    /// How many events were taken.
+    taken: u64,
+    /// An event that only the latest of its kind matters for, and how many events are to be taken before it.
+    latest: Option<(u64, E)>,
     capacity: usize,
     receiver: Option<Waker>,
     sender: Option<Waker>,
@@ -49,6 +53,8 @@ struct Shared<E> {
 pub(crate) fn channel<E>(capacity: usize) -> (EventSender<E>, EventReceiver<E>) {
     let shared = Arc::new(Mutex::new(Shared {
         events: VecDeque::new(),
+        taken: 0,
+        latest: None,
         capacity,
         receiver: None,
         sender: None,
@@ -100,6 +106,15 @@ impl<E> Shared<E> {
     fn has_capacity(&self) -> bool {
         self.events.len() <= self.capacity / 2
     }
+
+    fn pop(&mut self) -> Option<E> {
+        if let Some((_, latest)) = self.latest.take_if(|(before, _)| *before <= self.taken) {
+            return Some(latest);
+        }
+        let event = self.events.pop_front()?;
+        self.taken += 1;
+        Some(event)
+    }
 }
 
 impl<E: Event> EventSender<E> {
@@ -125,6 +140,23 @@ impl<E: Event> EventSender<E> {
             shared.events.pop_back();
         }
         shared.events.push_back(event);
+        let receiver = shared.receiver.take();
+        drop(shared);
+        wake(receiver);
+    }
+
+    /// Adds an event that replaces the last one that was added in this way, if that was not taken yet. It does not count
+    /// for the capacity.
+    pub(crate) fn push_latest(&mut self, event: E) {
+        let mut shared = lock(&self.shared);
+        if shared.receiver_dropped {
+            return;
+        }
+        let before = match &shared.latest {
+            Some((before, _)) => *before,
+            None => shared.taken + shared.events.len() as u64,
+        };
+        shared.latest = Some((before, event));
         let receiver = shared.receiver.take();
         drop(shared);
         wake(receiver);
@@ -170,7 +202,7 @@ impl<E> EventReceiver<E> {
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<E>> {
         let mut shared = lock(&self.shared);
         let had_capacity = shared.has_capacity();
-        match shared.events.pop_front() {
+        match shared.pop() {
             Some(event) => {
                 // Wake the sender only for what it can be waiting for.
                 let freed = !had_capacity && shared.has_capacity();
@@ -192,7 +224,7 @@ impl<E> Drop for EventReceiver<E> {
     fn drop(&mut self) {
         let mut shared = lock(&self.shared);
         shared.receiver_dropped = true;
-        let events = std::mem::take(&mut shared.events);
+        let events = (std::mem::take(&mut shared.events), shared.latest.take());
         let sender = shared.sender.take();
         drop(shared);
         drop(events);
@@ -206,6 +238,7 @@ mod tests {
 
     use super::*;
     use crate::error::ClientError;
+    use crate::presence::{Presence, PresenceMode};
 
     #[test]
     fn of_attempts_that_fail_in_a_row_the_first_and_the_latest_are_kept() {
@@ -223,6 +256,27 @@ mod tests {
         for expected in [online.clone(), failed("1"), failed("3"), online, failed("4")] {
             assert_eq!(receiver.poll_next(&mut cx), Poll::Ready(Some(expected)));
         }
+        assert_eq!(receiver.poll_next(&mut cx), Poll::Ready(None));
+    }
+
+    #[test]
+    fn only_the_latest_presence_is_kept_in_the_place_of_the_first() {
+        let (mut sender, receiver) = channel(2);
+        let presence = |num| ClientEvent::Presence(Presence::new(PresenceMode::Count, num, 0));
+        let gap = |missed| ClientEvent::Gap { missed: Some(missed) };
+        let mut cx = Context::from_waker(Waker::noop());
+        sender.push(gap(1));
+        sender.push_latest(presence(1));
+        sender.push(gap(2));
+        (2..100).for_each(|num| sender.push_latest(presence(num)));
+        assert!(sender.is_full());
+        for expected in [gap(1), presence(99), gap(2)] {
+            assert_eq!(receiver.poll_next(&mut cx), Poll::Ready(Some(expected)));
+        }
+        assert!(receiver.poll_next(&mut cx).is_pending());
+        sender.push_latest(presence(100));
+        drop(sender);
+        assert_eq!(receiver.poll_next(&mut cx), Poll::Ready(Some(presence(100))));
         assert_eq!(receiver.poll_next(&mut cx), Poll::Ready(None));
     }
 }

@@ -7,7 +7,11 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub(crate) use self::presence::{Page, StateChange};
+use crate::presence::PresenceMode;
 use crate::retry_hint::MAX_WAIT;
+
+mod presence;
 
 /// A frame from the server.
 #[derive(Debug, PartialEq)]
@@ -21,9 +25,10 @@ pub(crate) enum Incoming {
     Left(Left),
     /// The answer to a resume.
     Resumed(Resumed),
+    /// A message was accepted: its `seq`, or how many connections a direct message has reached.
     Ack {
         cid: String,
-        seq: u64,
+        result: u64,
     },
     /// A token was accepted.
     Authenticated,
@@ -36,6 +41,25 @@ pub(crate) enum Incoming {
         room: Option<String>,
         missed: u64,
     },
+    /// How many members a room has, and in which mode.
+    Presence {
+        room: Option<String>,
+        mode: PresenceMode,
+        num: u64,
+        users: u64,
+    },
+    /// A part of the roster, which was requested.
+    Members {
+        room: Option<String>,
+        page: Page,
+    },
+    /// A member's state, info or user has changed.
+    State {
+        room: Option<String>,
+        change: StateChange,
+    },
+    /// A numbered frame to this session, from the host or another user.
+    Direct(u64, Map<String, Value>),
     /// A frame of a room or, without a `seq`, a frame from the host to this connection only.
     Frame(Map<String, Value>),
     /// A text that is not a JSON object that this client can represent. It may be a frame of a room.
@@ -51,6 +75,8 @@ pub(crate) enum Incoming {
 /// The first frame of a connection.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Welcome {
+    /// The id of the connection. If it begins a session, it is the session's member id.
+    pub(crate) connection: String,
     /// Resumes the session, if the server has a resume window.
     pub(crate) resume_token: Option<String>,
     /// How often the server sends a heartbeat.
@@ -94,6 +120,12 @@ pub(crate) struct Entered {
     pub(crate) replayed: Option<u64>,
     /// How many messages from before the enter come first.
     pub(crate) history: u64,
+    /// The first part of the roster.
+    pub(crate) page: Page,
+    /// The member may not send messages.
+    pub(crate) is_read_only: bool,
+    /// The other members do not see the member.
+    pub(crate) is_hidden: bool,
 }
 
 /// The client is no longer in a room.
@@ -113,6 +145,10 @@ pub(crate) struct Removal {
 /// The answer to a resume.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Resumed {
+    /// The member id of the session that continues; `None` if none does.
+    pub(crate) member: Option<String>,
+    /// The number of the last direct frame before those that follow.
+    pub(crate) direct: Option<u64>,
     /// The rooms that the session is in.
     pub(crate) rooms: Vec<String>,
 }
@@ -140,9 +176,17 @@ impl Incoming {
     pub(crate) fn parse(text: &str) -> Incoming {
         let object: Map<String, Value> = match serde_json::from_str(text) {
             Ok(object) => object,
-            Err(error) => return Incoming::unreadable(text, error.to_string()),
+            Err(error) => match presence::readable_part(text) {
+                Some(object) => object,
+                None => return Incoming::unreadable(text, error.to_string()),
+            },
         };
-        match object.get("event").and_then(Value::as_str) {
+        let event = object.get("event").and_then(Value::as_str);
+        // The host may use any event in a frame to a user.
+        if let Some(number) = number(&object, "direct").filter(|_| event != Some("resumed")) {
+            return Incoming::Direct(number, object);
+        }
+        match event {
             Some("heartbeat") if object.get("message").is_some_and(|message| message == "pong") => {
                 Incoming::Pong
             }
@@ -151,10 +195,12 @@ impl Incoming {
             Some("entered") => Entered::of(&object).map_or(Incoming::Malformed("entered"), Incoming::Entered),
             Some("left") => Incoming::Left(Left::of(&object)),
             Some("resumed") => Incoming::Resumed(Resumed::of(&object)),
-            Some("ack") => match (string(&object, "cid"), number(&object, "seq")) {
-                (Some(cid), Some(seq)) => Incoming::Ack { cid, seq },
-                _ => Incoming::Malformed("ack"),
-            },
+            Some("ack") => {
+                match (string(&object, "cid"), number(&object, "seq").or(number(&object, "reached"))) {
+                    (Some(cid), Some(result)) => Incoming::Ack { cid, result },
+                    _ => Incoming::Malformed("ack"),
+                }
+            }
             Some("authenticated") => Incoming::Authenticated,
             Some("expiring") => {
                 let left = number(&object, "in").map(Duration::from_millis);
@@ -166,8 +212,20 @@ impl Incoming {
                 Some(missed @ 1..) => Incoming::Lagged { room: string(&object, "roomId"), missed },
                 _ => Incoming::Malformed("lagged"),
             },
+            Some("presence") => Incoming::presence(&object).unwrap_or(Incoming::Malformed("presence")),
+            Some("members") => Incoming::Members { room: string(&object, "roomId"), page: Page::of(&object) },
+            Some("state") => match StateChange::of(&object) {
+                Some(change) => Incoming::State { room: string(&object, "roomId"), change },
+                None => Incoming::Malformed("state"),
+            },
             _ => Incoming::Frame(object),
         }
+    }
+
+    fn presence(object: &Map<String, Value>) -> Option<Incoming> {
+        let mode = PresenceMode::parse(object.get("mode")?.as_str()?)?;
+        let (num, users) = (number(object, "num")?, number(object, "users").unwrap_or(0));
+        Some(Incoming::Presence { room: string(object, "roomId"), mode, num, users })
     }
 
     /// An object that holds values for which this client has no type: a number that is out of range, a lone surrogate,
@@ -193,6 +251,7 @@ impl Welcome {
         };
         let interval = time("interval", DEFAULT_HEARTBEAT.0);
         Welcome {
+            connection: string(object, "connection").unwrap_or_default(),
             resume_token: string(object, "resume"),
             interval,
             silence: interval.saturating_add(time("timeout", DEFAULT_HEARTBEAT.1)),
@@ -231,6 +290,9 @@ impl Entered {
             recovered: flag("recovered"),
             replayed: number(object, "replayed"),
             history: number(object, "history").unwrap_or(0),
+            page: Page::of(object),
+            is_read_only: flag("readOnly"),
+            is_hidden: flag("hidden"),
         })
     }
 }
@@ -247,7 +309,11 @@ impl Resumed {
     fn of(object: &Map<String, Value>) -> Resumed {
         let rooms = object.get("rooms").and_then(Value::as_array).into_iter().flatten();
         let id = |room: &Value| room.get("roomId").and_then(Value::as_str).map(str::to_owned);
-        Resumed { rooms: rooms.filter_map(id).collect() }
+        Resumed {
+            member: string(object, "member"),
+            direct: number(object, "direct"),
+            rooms: rooms.filter_map(id).collect(),
+        }
     }
 }
 
@@ -278,106 +344,4 @@ fn number(object: &Map<String, Value>, key: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_limit_that_is_missing_or_null_is_no_limit() {
-        let text = r#"{"event":"welcome","heartbeat":{"interval":2000,"timeout":500},
-                       "limits":{"messageBytes":null,"cids":7},"rates":{"messages":null,"bytes":5.5}}"#;
-        let Incoming::Welcome(welcome) = Incoming::parse(text) else { panic!() };
-        assert_eq!((welcome.resume_token, welcome.silence), (None, Duration::from_millis(2500)));
-        assert_eq!((welcome.message_bytes, welcome.cids), (usize::MAX, 7));
-        assert_eq!(welcome.rates, Rates { messages: None, bytes: Some(5.5), ..DEFAULT_RATES });
-        let text = r#"{"event":"welcome","rates":{"messages":7,"transient":9,"burst":3,"empty":true},"transient":["a",7,"b"]}"#;
-        let Incoming::Welcome(welcome) = Incoming::parse(text) else { panic!() };
-        let rates =
-            Rates { messages: Some(7.0), bytes: None, transient: Some(9.0), burst: 3.0, is_empty: true };
-        assert_eq!(welcome.rates, rates);
-        assert_eq!(*welcome.transient_events, ["a".to_owned(), "b".to_owned()]);
-    }
-
-    #[test]
-    fn a_welcome_without_them_has_the_default_heartbeat_and_rates() {
-        let Incoming::Welcome(welcome) = Incoming::parse(r#"{"event":"welcome"}"#) else { panic!() };
-        assert_eq!((welcome.interval.as_secs(), welcome.silence.as_secs()), (25, 45));
-        assert_eq!(welcome.rates, DEFAULT_RATES);
-    }
-
-    #[test]
-    fn a_left_without_a_code_answers_a_leave() {
-        for (text, removal) in [
-            (r#"{"event":"left","roomId":"r"}"#, None),
-            (
-                r#"{"event":"left","roomId":"r","code":"denied","message":"banned"}"#,
-                Some(("denied", "banned")),
-            ),
-        ] {
-            let removal =
-                removal.map(|(code, message)| Removal { code: code.into(), message: message.into() });
-            assert_eq!(Incoming::parse(text), Incoming::Left(Left { room: Some("r".into()), removal }));
-        }
-    }
-
-    #[test]
-    fn a_resumed_names_the_rooms_of_the_session() {
-        for (text, rooms) in [
-            (r#"{"event":"resumed","rooms":[]}"#, vec![]),
-            (r#"{"event":"resumed"}"#, vec![]),
-            (
-                r#"{"event":"resumed","member":"1","rooms":[{"roomId":"a","name":"n"},7,{"roomId":"b","name":"n"}]}"#,
-                vec!["a", "b"],
-            ),
-        ] {
-            let rooms = rooms.into_iter().map(str::to_owned).collect();
-            assert_eq!(Incoming::parse(text), Incoming::Resumed(Resumed { rooms }));
-        }
-    }
-
-    #[test]
-    fn what_can_not_be_read_may_have_a_place_in_the_room() {
-        let deep = format!(r#"{{"event":"x","a":{}{},"seq":7}}"#, "[".repeat(500), "]".repeat(500));
-        for (text, expected) in [
-            (r#"{"event":"message","message":"\ud800","seq":7}"#, Some(7)),
-            (r#"{"event":"message","message":1e400,"seq":7}"#, Some(7)),
-            (&deep, Some(7)),
-            (r#"{"event":"message","message":1e400}"#, None),
-            ("null", None),
-            ("[]", None),
-            ("{", None),
-            ("", None),
-        ] {
-            let Incoming::Unreadable { seq, .. } = Incoming::parse(text) else { panic!("{text}") };
-            assert_eq!(seq, expected, "{text}");
-        }
-        let text = r#"{"message":1e400,"roomId":"r","seq":7}"#;
-        let Incoming::Unreadable { room, .. } = Incoming::parse(text) else { panic!() };
-        assert_eq!(room.as_deref(), Some("r"));
-    }
-
-    #[test]
-    fn frames_of_the_protocol_have_what_belongs_to_them() {
-        for text in [
-            r#"{"event":"ack","cid":"c"}"#,
-            r#"{"event":"entered","seq":1}"#,
-            r#"{"event":"lagged","missed":0}"#,
-            r#"{"event":"lagged","missed":-3}"#,
-            r#"{"event":"expiring"}"#,
-        ] {
-            assert!(matches!(Incoming::parse(text), Incoming::Malformed(_)), "{text}");
-        }
-        for text in ["{}", r#"{"event":1}"#, r#"{"event":"new","a":1}"#] {
-            assert!(matches!(Incoming::parse(text), Incoming::Frame(_)), "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_panics(
-            text in r#"\{"event":"(welcome|entered|left|resumed|ack|error|noAuth|expiring|lagged)",.{0,40}\}"#,
-        ) {
-            let _ = Incoming::parse(&text);
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,9 @@
 
 use std::pin::Pin;
 
-use crate::client::{Client, task_ended};
+use serde::Serialize;
+
+use crate::client::{Client, state_value, task_ended};
 use crate::commands::{Command, Commands};
 use crate::error::ClientError;
 use crate::machine::RoomSettings;
@@ -14,6 +16,8 @@ use crate::machine::RoomSettings;
 pub struct JoinBuilder {
     commands: Commands,
     room: RoomSettings,
+    /// The first setting that is invalid.
+    refused: Option<ClientError>,
     max_unsent: usize,
     max_events: usize,
 }
@@ -26,7 +30,8 @@ impl JoinBuilder {
         max_unsent: usize,
         max_events: usize,
     ) -> JoinBuilder {
-        JoinBuilder { commands, room: RoomSettings { id, name, history: 0 }, max_unsent, max_events }
+        let room = RoomSettings { id, name, ..RoomSettings::default() };
+        JoinBuilder { commands, room, refused: None, max_unsent, max_events }
     }
 
     /// How many of the latest messages to get when the client enters the room for the first time, as for
@@ -36,14 +41,34 @@ impl JoinBuilder {
         self
     }
 
+    /// What the member tells about itself at the beginning, as for
+    /// [`ClientBuilder::state`](crate::ClientBuilder::state). Default: nothing.
+    pub fn state(mut self, state: &(impl Serialize + ?Sized)) -> Self {
+        match state_value(state) {
+            Ok(state) => self.room.state = state,
+            Err(error) => self.refused = Some(error),
+        }
+        self
+    }
+
+    /// How many members of the room to know at most, as for [`ClientBuilder::roster`](crate::ClientBuilder::roster).
+    /// Default: 1,000.
+    pub fn roster(mut self, members: usize) -> Self {
+        self.room.roster = members;
+        self
+    }
+
     /// Enters the room, just as awaiting the builder does. Dropping this future leaves the room.
     ///
     /// # Errors
     ///
-    /// If the server refuses the client for good, the client does not enter the room within
+    /// If a setting is invalid, the server refuses the client for good, the client does not enter the room within
     /// [`first_timeout`](crate::ClientBuilder::first_timeout), the chat is in the room already, or the chat is closed.
     pub async fn enter(self) -> Result<Client, ClientError> {
-        let JoinBuilder { commands, room, max_unsent, max_events } = self;
+        let JoinBuilder { commands, room, refused, max_unsent, max_events } = self;
+        if let Some(error) = refused {
+            return Err(error);
+        }
         let key = commands.next_key();
         let (client, join, entered) = Client::joining(key, &commands, room, max_unsent, max_events);
         if !commands.send(Command::Join(Box::new(join))) {

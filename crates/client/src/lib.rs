@@ -15,7 +15,9 @@ mod incoming;
 mod join;
 mod machine;
 mod outgoing;
+mod presence;
 mod retry_hint;
+mod sending;
 mod socket;
 mod target;
 #[cfg(feature = "rustls")]
@@ -24,7 +26,9 @@ mod token_bucket;
 
 pub use crate::builder::{ClientBuilder, ManyRooms, OneRoom};
 pub use crate::chat::{Chat, ChatHandle};
-pub use crate::client::{Client, ClientSender, Sending};
+pub use crate::client::{Client, ClientSender};
 pub use crate::error::ClientError;
 pub use crate::event::{ChatEvent, ChatState, ClientEvent, ClientState, Position, RoomFrame};
 pub use crate::join::JoinBuilder;
+pub use crate::presence::{Member, Presence, PresenceMode};
+pub use crate::sending::Sending;

@@ -10,6 +10,7 @@ use crate::error::ClientError;
 use crate::event::{ChatEvent, ChatState, Position};
 use crate::machine::attempts::Attempts;
 use crate::machine::context::Context;
+use crate::machine::direct::Directs;
 use crate::machine::leaving::Leaving;
 use crate::machine::link::Link;
 use crate::machine::outputs::Outputs;
@@ -20,6 +21,7 @@ use crate::machine::room::{JoinLimits, Outcome, Room, State};
 use crate::machine::rooms::Rooms;
 use crate::machine::transients::Transients;
 use crate::outgoing::Outgoing;
+use crate::presence::Presence;
 
 mod attempts;
 mod auth;
@@ -27,16 +29,19 @@ mod backlog;
 mod backoff;
 mod connecting;
 mod context;
+mod direct;
 mod enter_gate;
 mod entering;
 mod frames;
 mod leaving;
 mod link;
 mod liveness;
+mod members;
 mod membership;
 mod outputs;
 mod own_members;
 mod pause;
+mod presence;
 mod questions;
 mod random;
 mod refusal;
@@ -65,6 +70,11 @@ pub(crate) struct RoomStatus {
     pub(crate) position: Option<Position>,
     /// The client's member id.
     pub(crate) member: Option<Arc<str>>,
+    pub(crate) presence: Presence,
+    /// The member may not send messages.
+    pub(crate) is_read_only: bool,
+    /// The other members do not see the member.
+    pub(crate) is_hidden: bool,
 }
 
 /// For whom the connection exists.
@@ -90,6 +100,9 @@ pub(crate) struct Machine<T> {
     resume_tokens: ResumeTokens,
     rooms: Rooms,
     leaving: Leaving,
+    directs: Directs,
+    /// The server accepts frames about members from this time on.
+    frames_not_before: Now,
     cx: Context<T>,
     ended: Option<ClientError>,
 }
@@ -107,6 +120,8 @@ impl<T> Machine<T> {
             resume_tokens: ResumeTokens::default(),
             rooms: Rooms::default(),
             leaving: Leaving::default(),
+            directs: Directs::default(),
+            frames_not_before: Now::ZERO,
             cx: Context {
                 now,
                 random,
@@ -142,8 +157,8 @@ impl<T> Machine<T> {
         self.ended.as_ref()
     }
 
-    pub(crate) fn room_status(&self, room: RoomKey) -> RoomStatus {
-        self.rooms.get(room).map(Room::room_status).unwrap_or_default()
+    pub(crate) fn room_status(&self, room: RoomKey) -> Option<RoomStatus> {
+        self.rooms.get(room).map(Room::room_status)
     }
 
     /// When to call [`tick`](Machine::tick).
@@ -151,7 +166,7 @@ impl<T> Machine<T> {
         let link = self.link.as_ref().and_then(Link::deadline);
         let enter = self.rooms.enter_deadline().and_then(|due| self.link.as_ref()?.enter_time(due));
         let rooms = [self.rooms.join_deadline(), enter, self.leaving.deadline(), self.cx.outgoing.deadline()];
-        rooms.into_iter().chain([self.attempts.deadline(), link]).flatten().min()
+        rooms.into_iter().chain([self.attempts.deadline(), link, self.request_deadline()]).flatten().min()
     }
 
     /// Does what is due.
@@ -353,5 +368,7 @@ impl<T> Machine<T> {
 mod hostile_server;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod presence_model;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,13 @@
-//! The application's messages to all rooms, until they are acknowledged. They are sent within the server's limits, in
+//! The application's messages to rooms and users, until they are acknowledged. They are sent within the server's limits, in
 //! the order in which the application has sent them, each once on a connection.
 
-mod room_queue;
+mod message_queue;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::room_queue::{Candidate, RoomQueue};
+use self::message_queue::{Candidate, MessageQueue};
 use crate::incoming::{Rates, Welcome};
 use crate::machine::RoomKey;
 use crate::token_bucket::TokenBucket;
@@ -21,10 +21,18 @@ const FIRST_WINDOW: usize = 16;
 /// Time since the client was created.
 type Now = Duration;
 
+/// Whom messages are for. Those for the same recipient are sent in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Recipient {
+    Room(RoomKey),
+    /// Direct messages, no matter to which users.
+    Users,
+}
+
 /// `T` waits for the acknowledgement of a message.
 #[derive(Debug)]
 pub(crate) struct Outgoing<T> {
-    rooms: BTreeMap<RoomKey, RoomQueue<T>>,
+    queues: BTreeMap<Recipient, MessageQueue<T>>,
     /// How many messages there were.
     pushed: u64,
     /// How many message ids were used.
@@ -74,10 +82,16 @@ pub(crate) enum Next<T> {
     },
 }
 
+impl From<RoomKey> for Recipient {
+    fn from(room: RoomKey) -> Recipient {
+        Recipient::Room(room)
+    }
+}
+
 impl<T> Outgoing<T> {
     pub(crate) fn new() -> Outgoing<T> {
         Outgoing {
-            rooms: BTreeMap::new(),
+            queues: BTreeMap::new(),
             pushed: 0,
             used: 0,
             max_bytes: usize::MAX,
@@ -90,30 +104,35 @@ impl<T> Outgoing<T> {
         }
     }
 
-    pub(crate) fn push(&mut self, room: RoomKey, message: Message, waiting: T) {
+    pub(crate) fn push(&mut self, to: Recipient, message: Message, waiting: T) {
         let order = self.pushed;
         self.pushed += 1;
-        self.queue(room).push(order, message, waiting);
+        self.queue(to).push(order, message, waiting);
     }
 
-    /// Whether a message of a room is to be sent.
-    pub(crate) fn is_waiting(&self, room: RoomKey) -> bool {
-        self.rooms.get(&room).is_some_and(RoomQueue::is_waiting)
+    /// Whether a message for this recipient is to be sent.
+    pub(crate) fn is_waiting(&self, to: Recipient) -> bool {
+        self.queues.get(&to).is_some_and(MessageQueue::is_waiting)
     }
 
-    /// How many messages of a room were never sent.
-    pub(crate) fn unsent(&self, room: RoomKey) -> usize {
-        self.rooms.get(&room).map_or(0, RoomQueue::unsent)
+    /// How many messages for this recipient were never sent.
+    pub(crate) fn unsent(&self, to: Recipient) -> usize {
+        self.queues.get(&to).map_or(0, MessageQueue::unsent)
     }
 
     /// How many messages are sent and not answered.
     pub(crate) fn in_flight(&self) -> usize {
-        self.rooms.values().map(RoomQueue::in_flight).sum()
+        self.queues.values().map(MessageQueue::in_flight).sum()
     }
 
-    /// Whether the server remembers all messages of a room that were ever sent, in the session of this member.
-    pub(crate) fn are_known_to(&self, room: RoomKey, member: &str) -> bool {
-        self.rooms.get(&room).is_none_or(|queue| queue.are_known_to(member, self.remembered_since()))
+    /// How many messages for this recipient are sent and not answered.
+    pub(crate) fn in_flight_to(&self, to: Recipient) -> usize {
+        self.queues.get(&to).map_or(0, MessageQueue::in_flight)
+    }
+
+    /// Whether the server remembers all messages for this recipient that were ever sent, in this session.
+    pub(crate) fn are_known_to(&self, to: Recipient, session: &str) -> bool {
+        self.queues.get(&to).is_none_or(|queue| queue.are_known_to(session, self.remembered_since()))
     }
 
     /// A connection has entered for the first time: sets the limits of its server.
@@ -142,25 +161,31 @@ impl<T> Outgoing<T> {
         self.bytes.iter_mut().for_each(|bucket| bucket.take(bytes as f64));
     }
 
-    /// From now on, messages to this room may be sent by this member.
-    pub(crate) fn start(&mut self, room: RoomKey, member: Arc<str>) {
-        let since = self.remembered_since();
-        self.queue(room).start(member, since);
+    /// How long until a short frame may be sent that is not a message.
+    pub(crate) fn wait_for_frame(&mut self, now: Now) -> Duration {
+        let wait = |bucket: &mut TokenBucket| bucket.wait(1.0, now);
+        self.messages.iter_mut().chain(&mut self.bytes).map(wait).max().unwrap_or_default()
     }
 
-    /// Nothing is to be sent to this room for the moment. What is in flight will be answered.
-    pub(crate) fn hold(&mut self, room: RoomKey) {
-        self.rooms.get_mut(&room).into_iter().for_each(|queue| queue.set_held(true));
+    /// From now on, messages for this recipient may be sent in this session.
+    pub(crate) fn start(&mut self, to: Recipient, session: Arc<str>) {
+        let since = self.remembered_since();
+        self.queue(to).start(session, since);
+    }
+
+    /// Nothing is to be sent to this recipient for the moment. What is in flight will be answered.
+    pub(crate) fn hold(&mut self, to: Recipient) {
+        self.queues.get_mut(&to).into_iter().for_each(|queue| queue.set_held(true));
     }
 
     /// Ends a [`hold`](Outgoing::hold).
-    pub(crate) fn release(&mut self, room: RoomKey) {
-        self.rooms.get_mut(&room).into_iter().for_each(|queue| queue.set_held(false));
+    pub(crate) fn release(&mut self, to: Recipient) {
+        self.queues.get_mut(&to).into_iter().for_each(|queue| queue.set_held(false));
     }
 
-    /// Nothing may be sent to this room. What was not answered is sent again later.
-    pub(crate) fn stop(&mut self, room: RoomKey) {
-        self.rooms.get_mut(&room).into_iter().for_each(RoomQueue::stop);
+    /// Nothing may be sent to this recipient. What was not answered is sent again later.
+    pub(crate) fn stop(&mut self, to: Recipient) {
+        self.queues.get_mut(&to).into_iter().for_each(MessageQueue::stop);
     }
 
     /// The connection is lost.
@@ -168,7 +193,7 @@ impl<T> Outgoing<T> {
         self.deadline = None;
         self.messages = None;
         self.bytes = None;
-        self.rooms.values_mut().for_each(RoomQueue::stop);
+        self.queues.values_mut().for_each(MessageQueue::stop);
     }
 
     /// The next message that may be sent at this time, as the connection's frame with this number.
@@ -176,8 +201,8 @@ impl<T> Outgoing<T> {
         self.deadline = None;
         let (key, candidate) = self.candidate(now)?;
         let (bytes, max) = (candidate.bytes, self.max_bytes);
-        if self.is_unsendable(self.rooms.get(&key)?, candidate) {
-            let (message, waiting) = self.rooms.get_mut(&key)?.remove_candidate(candidate)?;
+        if self.is_unsendable(self.queues.get(&key)?, candidate) {
+            let (message, waiting) = self.queues.get_mut(&key)?.remove_candidate(candidate)?;
             return Some(if bytes > max {
                 Next::TooBig { waiting, bytes, max }
             } else {
@@ -194,16 +219,16 @@ impl<T> Outgoing<T> {
             self.deadline = Some(now.saturating_add(wait));
             return None;
         }
-        let text = self.rooms.get_mut(&key)?.send(candidate, frame, self.used)?;
+        let text = self.queues.get_mut(&key)?.send(candidate, frame, self.used)?;
         self.used += u64::from(candidate.is_new);
         self.charge(bytes);
         Some(Next::Send(text))
     }
 
-    /// The first message of those rooms to which something may be sent.
-    fn candidate(&mut self, now: Now) -> Option<(RoomKey, Candidate)> {
-        let (mut first, since) = (None::<(RoomKey, Candidate)>, self.remembered_since());
-        for (key, queue) in &self.rooms {
+    /// The first message for those recipients to which something may be sent.
+    fn candidate(&mut self, now: Now) -> Option<(Recipient, Candidate)> {
+        let (mut first, since) = (None::<(Recipient, Candidate)>, self.remembered_since());
+        for (key, queue) in &self.queues {
             let Some(candidate) = queue.candidate(since) else { continue };
             let is_unsendable = self.is_unsendable(queue, candidate);
             if !is_unsendable && !queue.has_room() {
@@ -222,7 +247,7 @@ impl<T> Outgoing<T> {
     }
 
     /// Whether the server would not publish and acknowledge a message.
-    fn is_unsendable(&self, queue: &RoomQueue<T>, candidate: Candidate) -> bool {
+    fn is_unsendable(&self, queue: &MessageQueue<T>, candidate: Candidate) -> bool {
         candidate.bytes > self.max_bytes
             || queue.event(candidate).is_some_and(|event| self.transient_events.iter().any(|e| e == event))
     }
@@ -235,7 +260,7 @@ impl<T> Outgoing<T> {
     /// Whether another message id would make the server forget one that is not acknowledged.
     fn is_memory_full(&self) -> bool {
         let oldest = self.used.checked_sub(self.max_ids as u64);
-        oldest.is_some_and(|oldest| self.rooms.values().any(|queue| queue.needs(oldest)))
+        oldest.is_some_and(|oldest| self.queues.values().any(|queue| queue.needs(oldest)))
     }
 
     /// When to ask for the [`next`](Outgoing::next) message, if nothing else happens.
@@ -245,46 +270,46 @@ impl<T> Outgoing<T> {
 
     /// The server has accepted a message. `None` if it is unknown.
     pub(crate) fn acknowledge(&mut self, cid: &str) -> Option<T> {
-        let waiting = self.rooms.values_mut().find_map(|queue| queue.acknowledge(cid))?;
+        let waiting = self.queues.values_mut().find_map(|queue| queue.acknowledge(cid))?;
         self.window = self.window.saturating_add(1);
         Some(waiting)
     }
 
-    /// The room of the message with this id.
-    pub(crate) fn room_of(&self, cid: &str) -> Option<RoomKey> {
-        self.rooms.iter().find(|(_, queue)| queue.contains(cid)).map(|(key, _)| *key)
+    /// The recipient of the message with this id.
+    pub(crate) fn recipient_of(&self, cid: &str) -> Option<Recipient> {
+        self.queues.iter().find(|(_, queue)| queue.contains(cid)).map(|(key, _)| *key)
     }
 
     /// Removes the message with this id.
     pub(crate) fn take(&mut self, cid: &str) -> Option<T> {
-        self.rooms.values_mut().find_map(|queue| queue.take(cid))
+        self.queues.values_mut().find_map(|queue| queue.take(cid))
     }
 
     /// The place of the oldest message in flight among the connection's frames.
     pub(crate) fn oldest_in_flight(&self) -> Option<u64> {
-        self.rooms.values().filter_map(RoomQueue::oldest_in_flight).min()
+        self.queues.values().filter_map(MessageQueue::oldest_in_flight).min()
     }
 
     /// Removes the oldest message in flight.
     pub(crate) fn take_oldest(&mut self) -> Option<T> {
         let frame = self.oldest_in_flight()?;
-        self.rooms.values_mut().find_map(|queue| queue.take_in_flight(frame))
+        self.queues.values_mut().find_map(|queue| queue.take_in_flight(frame))
     }
 
-    /// The server has refused a message, and accepts it after this time. It is sent before all others of its room.
+    /// The server has refused a message, and accepts it after this time. It is sent before all others for its recipient.
     pub(crate) fn postpone(&mut self, cid: &str, wait: Duration, now: Now) {
         let until = now.saturating_add(wait);
-        if self.rooms.values_mut().any(|queue| queue.postpone(cid, until)) {
+        if self.queues.values_mut().any(|queue| queue.postpone(cid, until)) {
             self.drain_buckets(now);
         }
     }
 
-    /// Removes all messages of a room.
-    pub(crate) fn drain(&mut self, room: RoomKey) -> impl Iterator<Item = T> {
-        self.rooms.remove(&room).into_iter().flat_map(|mut queue| queue.drain().collect::<Vec<_>>())
+    /// Removes all messages for a recipient.
+    pub(crate) fn drain(&mut self, to: Recipient) -> impl Iterator<Item = T> {
+        self.queues.remove(&to).into_iter().flat_map(|mut queue| queue.drain().collect::<Vec<_>>())
     }
 
-    fn queue(&mut self, room: RoomKey) -> &mut RoomQueue<T> {
-        self.rooms.entry(room).or_insert_with(RoomQueue::new)
+    fn queue(&mut self, to: Recipient) -> &mut MessageQueue<T> {
+        self.queues.entry(to).or_insert_with(MessageQueue::new)
     }
 }

@@ -18,7 +18,7 @@ pub const SUBPROTOCOL_V1: &str = "chat-rooms.v1";
 /// Events that only the server sends. A client that sends one of them receives the error
 /// `reserved_event`. A `heartbeat` is allowed as the answer to a heartbeat or, in `chat-rooms.v1`, to ask for one.
 ///
-/// `state` and `members` are sent by clients of `chat-rooms.v1` as well.
+/// `state` and `members` are sent by clients of `chat-rooms.v1` as well, and so is `direct`, for a message to a user.
 pub const SERVER_EVENTS: [&str; 16] = [
     "out",
     "noAuth",

@@ -183,3 +183,62 @@ impl fmt::Debug for MessageRequest<'_> {
             .finish_non_exhaustive()
     }
 }
+
+/// A message that a client wants to send to all sessions of a user.
+pub struct DirectRequest<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) user: &'a User,
+    pub(crate) to: &'a str,
+    pub(crate) cid: Option<&'a str>,
+    pub(crate) body: &'a str,
+}
+
+impl DirectRequest<'_> {
+    /// The sender's connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// The sender's address, if you supply a [`PeerAddr`](crate::PeerAddr).
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The sender.
+    pub fn user(&self) -> &User {
+        self.user
+    }
+
+    /// The id of the user that the message is for, as the client sent it. There may be no such user.
+    pub fn to(&self) -> &str {
+        self.to
+    }
+
+    /// The id that the client has given to the message.
+    pub fn cid(&self) -> Option<&str> {
+        self.cid
+    }
+
+    /// The frame as the client sent it, a JSON object, without the keys that only the server sets and without `to`.
+    pub fn body(&self) -> &str {
+        self.body
+    }
+
+    /// The text of the message as its readers see it, without JSON's escapes. `None` if `message` is not a string.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        message_of(self.body)
+    }
+}
+
+/// Leaves out the body, because messages may be confidential.
+impl fmt::Debug for DirectRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectRequest")
+            .field("connection", &self.connection)
+            .field("peer", &self.peer)
+            .field("user", &self.user)
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
+}

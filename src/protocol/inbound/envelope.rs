@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Key {
                     "last" => Key::Last,
                     "cid" => Key::Cid,
                     "room" | "room_id" => Key::Room,
-                    "name" | "num" | "seq" | "member" => Key::OfServer,
+                    "name" | "num" | "seq" | "member" | "direct" => Key::OfServer,
                     _ => Key::Other,
                 })
             }

@@ -236,9 +236,40 @@ fn leaving_and_resuming_are_for_v1_only() {
     let resume = r#"{"event":"resume","message":["t"]}"#;
     assert_eq!(parse(leave), Ok(Inbound::Leave(RoomField::Id("7".into()))));
     assert_eq!(parse(r#"{"event":"leave"}"#), Ok(Inbound::Leave(RoomField::Id("".into()))));
-    assert_eq!(parse(resume), Ok(Inbound::Resume(r#"["t"]"#)));
-    assert_eq!(parse(r#"{"event":"resume"}"#), Ok(Inbound::Resume("null")));
+    assert_eq!(
+        parse(resume),
+        Ok(Inbound::Resume(Resume { tokens: r#"["t"]"#, last_direct: LastDirect::default() }))
+    );
+    assert_eq!(
+        parse(r#"{"event":"resume"}"#),
+        Ok(Inbound::Resume(Resume { tokens: "null", last_direct: LastDirect::default() }))
+    );
     for text in [leave, resume] {
         assert!(matches!(Inbound::parse(text, Subprotocol::Plain, 8), Ok(Inbound::Publish(_))), "{text}");
     }
+}
+
+#[test]
+fn direct_messages() {
+    let text = r#"{"event":"direct","message":{"to":1},"to":"u\u0031","cid":"c","from":1,"direct":2,"roomId":"r","a":3,"name":4,
+        "num":5,"seq":6,"member":"7"}"#;
+    let Ok(Inbound::Direct(direct)) = parse(text) else { panic!() };
+    assert_eq!((&*direct.to, direct.cid), ("u1", Some("\"c\"")));
+    assert_eq!(direct.body, r#"{"event":"direct","message":{"to":1},"cid":"c","a":3"#);
+    for to in ["", r#","to":7"#, r#","to":null"#, r#","to":["u"]"#, r#","to":"u","to":"u""#] {
+        let text = format!(r#"{{"event":"direct","message":"hi"{to}}}"#);
+        assert_eq!(parse(&text), Err(ErrorCode::BadShape), "{to}");
+    }
+    let plain = Inbound::parse(r#"{"event":"direct","to":"u"}"#, Subprotocol::Plain, 64);
+    assert_eq!(plain.unwrap_err().code, ErrorCode::ReservedEvent);
+}
+
+/// Otherwise a member could send frames that look like numbered direct frames.
+#[test]
+fn only_the_server_numbers_direct_frames() {
+    let Ok(Inbound::Publish(publish)) = parse(r#"{"event":"x","direct":1,"a":2}"#) else { panic!() };
+    assert_eq!(publish.body.v1(), r#"{"event":"x","a":2"#);
+    assert_eq!(publish.body.as_str(), r#"{"event":"x","direct":1,"a":2"#);
+    assert_eq!(Body::of_host(r#"{"event":"x","direct":1}"#).unwrap().v1(), r#"{"event":"x""#);
+    assert_eq!(Body::of_host_for_member(r#"{"direct":1,"event":"x"}"#).unwrap().v1(), r#"{"event":"x""#);
 }

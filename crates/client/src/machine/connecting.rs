@@ -11,6 +11,7 @@ use super::questions::Question;
 use super::{Failure, Machine, Now, Output, Owner};
 use crate::error::ClientError;
 use crate::event::ChatState;
+use crate::outgoing::Recipient;
 use crate::retry_hint::RetryHint;
 
 /// The time over which clients spread if the server does not say when to reconnect.
@@ -84,6 +85,8 @@ impl<T> Machine<T> {
     /// The server has closed the connection because the client is in no room. The next room needs one.
     fn rest(&mut self) {
         self.drop_link();
+        self.resume_tokens.replace(None);
+        self.directs.end();
         self.emit_state(ChatState::Idle);
     }
 
@@ -161,9 +164,12 @@ impl<T> Machine<T> {
         tracing::debug!(%error, "client closed");
         self.drop_link();
         self.attempts.stop();
+        for waiting in self.cx.outgoing.drain(Recipient::Users) {
+            self.cx.outputs.resolve(waiting, Err(error.as_closed()));
+        }
         for mut room in self.rooms.drain() {
             room.on_end(&mut self.cx);
-            for waiting in self.cx.outgoing.drain(room.key()) {
+            for waiting in self.cx.outgoing.drain(room.key().into()) {
                 self.cx.outputs.resolve(waiting, Err(error.as_closed()));
             }
             room.close(error.clone(), &mut self.cx.outputs);
@@ -177,6 +183,7 @@ impl<T> Machine<T> {
     fn drop_link(&mut self) -> Option<Link> {
         self.cx.outgoing.stop_all();
         self.cx.transients.stop();
+        self.frames_not_before = Now::ZERO;
         let link = self.link.take()?;
         self.attempts.end(&link.liveness);
         for key in self.leaving.on_lost() {
@@ -194,14 +201,20 @@ impl<T> Machine<T> {
 
     /// Sends a frame that the server will answer.
     pub(super) fn ask(&mut self, question: Question, frame: &Value) {
-        let bytes = self.cx.outputs.send(frame);
-        self.cx.outgoing.charge(bytes);
+        let number = self.link.as_ref().map_or(0, Link::next_frame);
+        self.send_unanswered(frame);
         let Some(link) = &mut self.link else { return };
-        link.questions.ask(question, link.next_frame());
-        link.count_frame();
+        link.questions.ask(question, number);
         if !link.liveness.expects_answer() {
             self.expect_answer();
         }
+    }
+
+    /// Sends a frame that is neither a message nor answered.
+    pub(super) fn send_unanswered(&mut self, frame: &Value) {
+        let bytes = self.cx.outputs.send(frame);
+        self.cx.outgoing.charge(bytes);
+        self.link.iter_mut().for_each(Link::count_frame);
     }
 
     /// The server has done a step. If there is another one, it gets as much time again.

@@ -32,6 +32,7 @@ impl<T> Machine<T> {
     pub(super) fn begin(&mut self) {
         self.resume();
         self.enter_rooms();
+        self.start_directs();
     }
 
     fn resume(&mut self) {
@@ -43,16 +44,27 @@ impl<T> Machine<T> {
         let tokens = self.resume_tokens.to_resume(own.as_deref());
         if tokens.is_empty() {
             link.resumption = Resumption::Done;
+            // The server may keep the session of an authenticated client that is in no room.
+            self.resume_tokens.replace(own.as_deref());
+            self.begin_session();
             return self.leaving.retain(&[]);
         }
         link.resumption = Resumption::Asked;
-        let frame = json!({"event": "resume", "message": tokens});
+        let mut frame = json!({"event": "resume", "message": tokens});
+        if let Some((member, last)) = self.directs.last() {
+            frame["member"] = json!(member);
+            frame["direct"] = json!(last);
+        }
         own.iter().for_each(|own| self.resume_tokens.add(own));
         self.ask(Question::Resume, &frame);
     }
 
     pub(super) fn on_resumed(&mut self, resumed: &Resumed) {
         self.end_resumption();
+        match &resumed.member {
+            Some(member) => self.continue_session(member, resumed.direct),
+            None => self.begin_session(),
+        }
         self.leaving.retain(&resumed.rooms);
         for id in &resumed.rooms {
             if self.leaving.is_unsent(id) || !(self.rooms.contains(id) || self.leaving.contains(id)) {
@@ -60,6 +72,7 @@ impl<T> Machine<T> {
             }
         }
         self.enter_rooms();
+        self.start_directs();
         self.expect_answer();
     }
 
@@ -72,7 +85,7 @@ impl<T> Machine<T> {
             self.expect_answer();
         } else {
             self.emit_error(refusal.error());
-            self.on_resumed(&Resumed { rooms: Vec::new() });
+            self.on_resumed(&Resumed { member: None, direct: None, rooms: Vec::new() });
         }
     }
 
@@ -82,6 +95,16 @@ impl<T> Machine<T> {
         link.questions.answer(&Question::Resume);
         link.resumption = Resumption::Done;
         self.resume_tokens.replace(link.token());
+    }
+
+    /// From now on, the client keeps to the limits of the server, unless it does already.
+    pub(super) fn use_limits(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        if let Some(welcome) = link.take_limits() {
+            self.cx.outgoing.set_limits(welcome, self.cx.now);
+            self.cx.transients.set_limits(welcome, self.cx.now);
+            (0..link.questions.len()).for_each(|_| self.cx.outgoing.charge(0));
+        }
     }
 
     fn enter_rooms(&mut self) {
@@ -106,7 +129,7 @@ impl<T> Machine<T> {
         link.token().into_iter().for_each(|own| self.resume_tokens.add(own));
         // If the server has removed the client from the room meanwhile, it has refused the messages before the enter. One
         // after the enter would overtake them.
-        self.cx.outgoing.hold(key);
+        self.cx.outgoing.hold(key.into());
         let frame = room.enter();
         self.ask(Question::Enter(key), &frame);
         self.check_pause();
@@ -147,13 +170,10 @@ impl<T> Machine<T> {
         link.questions.answer(&Question::Enter(key));
         link.enters.accept();
         link.become_useful();
-        // The server's token buckets have paid for this enter: from now on, they hold no less than the client's.
-        if let Some(welcome) = link.take_limits() {
-            self.cx.outgoing.set_limits(welcome, self.cx.now);
-            self.cx.transients.set_limits(welcome, self.cx.now);
-            (0..link.questions.enters()).for_each(|_| self.cx.outgoing.charge(0));
-        }
         link.auth.accept();
+        // The server's token buckets have paid for this enter: from now on, they hold no less than the client's.
+        self.use_limits();
+        let Some(link) = self.link.as_mut() else { return };
         if link.resumption != Resumption::Asked {
             self.end_resumption();
         }
@@ -165,6 +185,7 @@ impl<T> Machine<T> {
             room.on_entered(entered, &mut self.cx);
         }
         self.enter_due();
+        self.start_directs();
         self.expect_answer();
         self.flush();
     }
@@ -218,7 +239,7 @@ impl<T> Machine<T> {
     pub(super) fn finish_leave(&mut self, id: &str) {
         if let Some(link) = &mut self.link {
             link.questions.answer(&Question::Leave(id.to_owned()));
-            link.questions.forget_enters(|key| self.rooms.get(key).is_none());
+            link.questions.forget_rooms(|key| self.rooms.get(key).is_none());
         }
         for key in self.leaving.finish(id) {
             self.cx.outputs.push(Output::Left(key));
@@ -241,7 +262,7 @@ impl<T> Machine<T> {
     /// Leaves a room, and closes it for good. `waiting` is told once the server knows.
     pub(super) fn remove_room(&mut self, key: RoomKey, error: ClientError, waiting: Option<RoomKey>) {
         let Some(room) = self.rooms.remove(key) else { return };
-        for message in self.cx.outgoing.drain(key) {
+        for message in self.cx.outgoing.drain(key.into()) {
             self.cx.outputs.resolve(message, Err(error.as_closed()));
         }
         let (id, is_there) = (room.id().to_owned(), room.is_in() || room.is_entering());

@@ -8,6 +8,7 @@ use super::{Machine, Now, Output};
 use crate::error::ClientError;
 use crate::event::{ChatEvent, ClientEvent, RoomFrame};
 use crate::incoming::{Incoming, ServerError};
+use crate::outgoing::Recipient;
 
 impl<T> Machine<T> {
     pub(crate) fn on_text(&mut self, now: Now, text: &str) {
@@ -24,12 +25,18 @@ impl<T> Machine<T> {
             Incoming::Entered(entered) => self.on_entered(entered),
             Incoming::Left(left) => self.on_left(left),
             Incoming::Resumed(resumed) => self.on_resumed(&resumed),
-            Incoming::Ack { cid, seq } => self.on_acknowledged(&cid, seq),
+            Incoming::Ack { cid, result } => self.on_acknowledged(&cid, result),
             Incoming::Authenticated => self.on_authenticated(),
             Incoming::Expiring(left) => self.on_expiring(left),
             Incoming::NoAuth(why) => self.on_no_auth(why),
             Incoming::Error(error) => self.on_error(error),
             Incoming::Lagged { room, missed } => self.on_lagged(room.as_deref(), missed),
+            Incoming::Presence { room, mode, num, users } => {
+                self.on_presence(room.as_deref(), mode, num, users);
+            }
+            Incoming::Members { room, page } => self.on_members(room.as_deref(), page),
+            Incoming::State { room, change } => self.on_state(room.as_deref(), change),
+            Incoming::Direct(number, object) => self.on_direct(number, object),
             Incoming::Frame(object) => self.on_frame(object),
             Incoming::Unreadable { room, seq, why } => self.on_unreadable(room.as_deref(), seq, &why),
             Incoming::Malformed(event) => {
@@ -47,9 +54,9 @@ impl<T> Machine<T> {
         self.on_unreadable(None, None, "it is binary");
     }
 
-    fn on_acknowledged(&mut self, cid: &str, seq: u64) {
+    fn on_acknowledged(&mut self, cid: &str, result: u64) {
         if let Some(waiting) = self.cx.outgoing.acknowledge(cid) {
-            self.cx.outputs.resolve(waiting, Ok(seq));
+            self.cx.outputs.resolve(waiting, Ok(result));
             self.flush();
         }
     }
@@ -112,7 +119,13 @@ impl<T> Machine<T> {
             return self.on_message_refused(&cid, refusal);
         }
         let Some(id) = id else { return self.on_unnamed_error(refusal) };
-        match self.rooms.find(Some(&id)).filter(|room| room.is_entering()).map(|room| room.key()) {
+        let room = self.rooms.find(Some(&id)).map(|room| (room.key(), room.is_entering()));
+        if let Some((key, _)) = room
+            && self.on_members_error(key, &refusal)
+        {
+            return;
+        }
+        match room.filter(|(_, is_entering)| *is_entering).map(|(key, _)| key) {
             Some(key) => self.on_enter_refused(key, refusal),
             // It is about an enter of a room that was left meanwhile.
             None if self.leaving.contains(&id) => {}
@@ -121,9 +134,9 @@ impl<T> Machine<T> {
     }
 
     fn on_message_refused(&mut self, cid: &str, refusal: Refusal) {
-        if refusal.has_code("not_entered") {
+        let recipient = self.cx.outgoing.recipient_of(cid);
+        if let Some(Recipient::Room(key)) = recipient.filter(|_| refusal.has_code("not_entered")) {
             // It was in flight when the client left the room. It is sent again in the room.
-            let Some(key) = self.cx.outgoing.room_of(cid) else { return };
             let Some(room) = self.rooms.get_mut(key) else { return };
             let outcome = room.on_not_entered(refusal, &mut self.cx);
             self.postpone_attempts();
@@ -156,6 +169,13 @@ impl<T> Machine<T> {
             Some(Question::Auth) if refusal.is_postponement() => self.on_token_postponed(refusal),
             Some(Question::Resume) => self.on_resume_refused(refusal),
             Some(Question::Enter(key)) => self.on_enter_refused(key, refusal),
+            Some(Question::Members(key)) if refusal.is_postponement() => {
+                self.on_members_postponed(key, &refusal);
+                self.flush();
+            }
+            Some(Question::Members(key)) if refusal.is_of_unreadable() => {
+                self.on_members_refused(key, &refusal);
+            }
             Some(Question::Leave(id)) if refusal.is_postponement() => self.postpone_leave(&id, refusal),
             _ if refusal.is_of_unreadable() && message.is_some() => {
                 if let Some(waiting) = self.cx.outgoing.take_oldest() {

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::tests::{R, body, ms, room as room_settings, settings};
 use super::*;
+use crate::body::Body;
+use crate::outgoing::Recipient;
 
 fn frame() -> impl Strategy<Value = String> {
     let event = prop::sample::select(vec![
@@ -23,6 +25,10 @@ fn frame() -> impl Strategy<Value = String> {
         "message",
         "enter",
         "out",
+        "presence",
+        "members",
+        "state",
+        "direct",
     ]);
     let number = prop_oneof![0u64..4, Just(u64::MAX), Just(u64::MAX - 1)];
     let code = prop::sample::select(vec![
@@ -34,18 +40,21 @@ fn frame() -> impl Strategy<Value = String> {
         "too_deep",
         "token_expired",
         "room_closed",
+        "bad_shape",
     ]);
+    let mode = prop::sample::select(vec!["full", "full", "count", "quiet"]);
     let rate =
         prop::sample::select(vec![json!(null), json!(0), json!(-1), json!(1e-300), json!(1e300), json!(3)]);
     let room = prop::sample::select(vec!["r", "q", "s"]);
-    let frame = (event, number, any::<[bool; 7]>(), "[EF]", code, rate, room);
-    frame.prop_map(|(event, n, flags, epoch, code, rate, room)| {
+    let frame = (event, number, any::<[bool; 9]>(), "[EF]", code, rate, room, mode);
+    frame.prop_map(|(event, n, flags, epoch, code, rate, room, mode)| {
         let mut object = json!({"event": event, "epoch": epoch, "resumed": flags[0], "recovered": flags[1],
             "member": "1", "resume": "s", "limits": {"cids": n, "messageBytes": if n == 0 { 0 } else { 999 }},
             "rates": {"messages": rate, "bytes": rate, "transient": rate, "burst": rate},
             "transient": ["y"], "in": n, "missed": n, "retryAfter": n,
             "heartbeat": {"interval": n, "timeout": n}, "message": "m",
-            "rooms": [{"roomId": "q"}, {"roomId": "s"}]});
+            "rooms": [{"roomId": "q"}, {"roomId": "s"}], "mode": mode, "num": n, "users": n, "state": {"n": n},
+            "name": "ann"});
         let optional = [
             (flags[2], "seq", json!(n)),
             (flags[3], "replayed", json!(n)),
@@ -53,6 +62,9 @@ fn frame() -> impl Strategy<Value = String> {
             (flags[4], "cid", json!(format!("{:016x}{:016x}", 1, 1))),
             (flags[5], "roomId", json!(room)),
             (flags[6], "code", json!(code)),
+            (flags[7], "members", json!([{"member": "1"}, {"member": n.to_string(), "name": "bob"}])),
+            (flags[8], "next", json!("cursor")),
+            (flags[7], "direct", json!(n)),
         ];
         for (_, key, value) in optional.into_iter().filter(|(is_there, ..)| *is_there) {
             object[key] = value;
@@ -75,6 +87,8 @@ enum Input {
     Capacity(RoomKey),
     Send(RoomKey),
     SendTransient(RoomKey),
+    SetState(RoomKey, u64),
+    SendToUser,
     Enter(RoomKey),
     Join,
     Leave,
@@ -99,6 +113,8 @@ fn input() -> impl Strategy<Value = Input> {
         1 => room.clone().prop_map(Input::Capacity),
         3 => room.clone().prop_map(Input::Send),
         3 => room.clone().prop_map(Input::SendTransient),
+        2 => (room.clone(), 0u64..3).prop_map(|(room, n)| Input::SetState(room, n)),
+        2 => Just(Input::SendToUser),
         1 => room.prop_map(Input::Enter),
         1 => Just(Input::Join),
         1 => Just(Input::Leave),
@@ -132,6 +148,8 @@ fn step(m: &mut Machine<u32>, now: &mut Now, input: Input) -> Result<(), TestCas
         Input::Capacity(room) => m.on_capacity(*now, room),
         Input::Send(room) => m.publish(*now, room, &body("x", 1), 0),
         Input::SendTransient(room) => m.send_transient(*now, room, &body("y", 1)),
+        Input::SetState(room, n) => m.set_state(*now, room, json!(n)),
+        Input::SendToUser => m.send_to_user(*now, "u", &Body::of_direct("hi").unwrap(), 0),
         Input::Enter(room) => m.enter_again(*now, room),
         Input::Join => m.join(*now, Q, room_settings("q")),
         Input::Leave => m.leave(*now, Q),
@@ -161,7 +179,8 @@ proptest! {
                     prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
                 }
             }
-            prop_assert!([R, Q].iter().all(|room| m.cx.outgoing.unsent(*room) <= max_unsent));
+            let recipients = [Recipient::Room(R), Recipient::Room(Q), Recipient::Users];
+            prop_assert!(recipients.iter().all(|to| m.cx.outgoing.unsent(*to) <= max_unsent));
             prop_assert_eq!(m.deadline().is_none(), m.ended().is_some() || m.is_idle(), "{:?}", m.link);
             prop_assert!(!m.is_idle() || m.rooms.is_empty());
         }

@@ -24,6 +24,8 @@ pub(crate) enum Output<T> {
     Close(u16),
     /// An event of a room.
     Emit(RoomKey, ClientEvent),
+    /// What the application can know of the members of a room has changed.
+    Presence(RoomKey),
     /// An event of the connection.
     EmitChat(ChatEvent),
     /// The room is closed for good. There are no more events of it.

@@ -12,6 +12,8 @@ pub(super) enum Question {
     Enter(RoomKey),
     /// To leave the room with this id.
     Leave(String),
+    /// A part of the roster of a room.
+    Members(RoomKey),
     /// A message that was sent when the authentication had expired already.
     Message,
 }
@@ -37,16 +39,31 @@ impl Questions {
 
     /// Whether the answer to an enter, a leave or a resume is missing.
     pub(super) fn has_any_about_rooms(&self) -> bool {
-        self.0.iter().any(|(asked, _)| !matches!(asked, Question::Auth | Question::Message))
+        let is_about_room =
+            |asked: &Question| matches!(asked, Question::Resume | Question::Enter(_) | Question::Leave(_));
+        self.0.iter().any(|(asked, _)| is_about_room(asked))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn enters(&self) -> usize {
         self.0.iter().filter(|(asked, _)| matches!(asked, Question::Enter(_))).count()
     }
 
-    /// Forgets the enters of rooms that were left meanwhile.
-    pub(super) fn forget_enters(&mut self, is_left: impl Fn(RoomKey) -> bool) {
-        self.0.retain(|(asked, _)| !matches!(asked, Question::Enter(key) if is_left(*key)));
+    /// Forgets what concerns rooms that were left meanwhile.
+    pub(super) fn forget_rooms(&mut self, is_left: impl Fn(RoomKey) -> bool) {
+        let is_forgotten = |asked: &Question| matches!(asked, Question::Enter(key) | Question::Members(key) if is_left(*key));
+        self.0.retain(|(asked, _)| !is_forgotten(asked));
+    }
+
+    /// Whether the oldest question about this room asks for a part of its roster.
+    pub(super) fn asks_for_members_first(&self, key: RoomKey) -> bool {
+        let is_about =
+            |asked: &&Question| matches!(asked, Question::Enter(of) | Question::Members(of) if *of == key);
+        let oldest = self.0.iter().map(|(asked, _)| asked).find(is_about);
+        matches!(oldest, Some(Question::Members(_)))
     }
 
     /// What the server will answer next, and the number of the frame that has asked it.

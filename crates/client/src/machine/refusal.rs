@@ -18,13 +18,16 @@ const TEMPORARY: [&str; 3] = ["internal", "rate_limited", "unavailable"];
 const UNREADABLE: [&str; 5] = ["bad_json", "bad_shape", "not_an_object", "too_deep", "reserved_event"];
 
 /// Refusals of a frame that the server has read. Those of an enter or a message name it.
-const OF_TRANSIENT: [&str; 4] = ["denied", "internal", "not_entered", "too_big"];
+const OF_TRANSIENT: [&str; 5] = ["denied", "internal", "not_entered", "read_only", "too_big"];
+
+/// Refusals of a member's state.
+const OF_STATE: [&str; 5] = ["bad_shape", "denied", "internal", "too_big", "too_deep"];
 
 /// The wait if a server says that a refusal is temporary, but not when to try again.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
 /// The server has refused something, or has removed the client from a room.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Refusal {
     code: String,
     message: String,
@@ -64,6 +67,11 @@ impl Refusal {
     /// It may be about a transient frame. The server does not say so, because the frame has no `cid`.
     pub(super) fn may_be_of_transient(&self) -> bool {
         self.retry_after.is_none() && OF_TRANSIENT.contains(&&*self.code)
+    }
+
+    /// It may be about a change of this member's state.
+    pub(super) fn may_be_of_state(&self) -> bool {
+        self.retry_after.is_none() && OF_STATE.contains(&&*self.code)
     }
 
     /// The server has not looked at what it has refused, or asks to send it again after a time.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::backoff::{Backoff, Retry};
 use super::context::Context;
 use super::outputs::{Output, Outputs};
+use super::presence::RoomPresence;
 use super::refusal::Refusal;
 use super::room_log::{FramesMissing, RoomLog};
 use super::{Now, RoomKey, RoomSettings, RoomStatus};
@@ -29,6 +30,10 @@ pub(super) struct Room {
     /// When to enter again, after a temporary refusal.
     enter_at: Option<Now>,
     backoff: Backoff,
+    /// The member may not send messages.
+    is_read_only: bool,
+    /// The other members do not see the member.
+    is_hidden: bool,
 }
 
 /// What the application was last told.
@@ -64,16 +69,19 @@ pub(super) enum Outcome {
 impl Room {
     /// `backoff` is that of the connection.
     pub(super) fn new(key: RoomKey, settings: RoomSettings, limits: JoinLimits, backoff: Backoff) -> Room {
+        let presence = RoomPresence::new(key, settings.roster, settings.state.clone());
         Room {
             key,
             settings,
             state: State::Joining,
             limits,
-            log: RoomLog::new(key),
+            log: RoomLog::new(key, presence),
             was_in: false,
             is_entering: false,
             enter_at: None,
             backoff,
+            is_read_only: false,
+            is_hidden: false,
         }
     }
 
@@ -90,7 +98,21 @@ impl Room {
     }
 
     pub(super) fn room_status(&self) -> RoomStatus {
-        RoomStatus { position: self.log.position().cloned(), member: self.log.member().cloned() }
+        RoomStatus {
+            position: self.log.position().cloned(),
+            member: self.log.member().cloned(),
+            presence: self.presence().snapshot().clone(),
+            is_read_only: self.is_read_only,
+            is_hidden: self.is_hidden,
+        }
+    }
+
+    pub(super) fn presence(&self) -> &RoomPresence {
+        self.log.presence()
+    }
+
+    pub(super) fn presence_mut(&mut self) -> &mut RoomPresence {
+        self.log.presence_mut()
     }
 
     pub(super) fn backoff(&self) -> &Backoff {
@@ -140,12 +162,15 @@ impl Room {
     pub(super) fn enter(&mut self) -> Value {
         self.enter_at = None;
         self.is_entering = true;
-        let RoomSettings { id, name, history } = &self.settings;
+        let RoomSettings { id, name, history, .. } = &self.settings;
         let mut frame = json!({"event": "enter", "message": name, "roomId": id});
         if let Some(position) = self.log.position() {
             frame["since"] = json!({"epoch": position.epoch(), "seq": position.seq()});
         } else if *history > 0 {
             frame["last"] = json!(history);
+        }
+        if let Some(state) = self.log.presence_mut().state_to_enter() {
+            frame["state"] = state.clone();
         }
         frame
     }
@@ -154,6 +179,8 @@ impl Room {
         self.is_entering = false;
         self.enter_at = None;
         self.was_in = true;
+        self.is_read_only = entered.is_read_only;
+        self.is_hidden = entered.is_hidden;
         if self.state != State::Online {
             self.backoff.succeed(cx.now);
             self.state = State::Online;
@@ -225,7 +252,7 @@ impl Room {
                 return Outcome::IsBroken;
             }
             self.enter_at = Some(cx.now.saturating_add(refusal.wait()));
-            cx.outgoing.release(self.key);
+            cx.outgoing.release(self.key.into());
             return Outcome::Nothing;
         }
         // On a reconnect, the room may be full because of the client's own lost connection: that is temporary as well.

@@ -7,6 +7,7 @@ use super::backlog::Backlog;
 use super::context::Context;
 use super::membership::{Membership, Place};
 use super::own_members::OwnMembers;
+use super::presence::{Entry, RoomPresence};
 use crate::event::{ClientEvent, Position, RoomFrame};
 use crate::incoming::Entered;
 
@@ -18,6 +19,7 @@ pub(super) struct RoomLog {
     /// `None` outside of the room.
     membership: Option<Membership>,
     backlog: Backlog,
+    presence: RoomPresence,
 }
 
 /// Frames are missing that the server should have sent. They can be had on another connection.
@@ -25,9 +27,17 @@ pub(super) struct RoomLog {
 pub(super) struct FramesMissing;
 
 impl RoomLog {
-    pub(super) fn new(key: RoomKey) -> RoomLog {
+    pub(super) fn new(key: RoomKey, presence: RoomPresence) -> RoomLog {
         let (position, members) = (None, OwnMembers::default());
-        RoomLog { key, position, members, membership: None, backlog: Backlog::default() }
+        RoomLog { key, position, members, membership: None, backlog: Backlog::default(), presence }
+    }
+
+    pub(super) fn presence(&self) -> &RoomPresence {
+        &self.presence
+    }
+
+    pub(super) fn presence_mut(&mut self) -> &mut RoomPresence {
+        &mut self.presence
     }
 
     pub(super) fn position(&self) -> Option<&Position> {
@@ -47,27 +57,34 @@ impl RoomLog {
     /// The client is in the room.
     pub(super) fn enter<T>(&mut self, entered: Entered, cx: &mut Context<T>) {
         let (last, missed) = self.go_on_from(&entered);
-        let Entered { name, member, epoch, seq, num, resumed, recovered, history, .. } = entered;
+        let Entered { name, member, epoch, seq, num, resumed, recovered, history, page, .. } = entered;
         let is_same_epoch = self.position.as_ref().is_some_and(|before| *before.epoch() == *epoch);
         // An earlier enter whose answer was lost may have begun another session.
         let is_same_session = self.member().is_some_and(|current| **current == *member);
-        let are_messages_known = resumed && cx.outgoing.are_known_to(self.key, &member);
+        let are_messages_known = resumed && cx.outgoing.are_known_to(self.key.into(), &member);
         if !(self.is_in() && resumed && is_same_session) {
-            cx.outgoing.stop(self.key);
+            cx.outgoing.stop(self.key.into());
         }
-        cx.outgoing.release(self.key);
+        cx.outgoing.release(self.key.into());
         self.membership = Some(Membership::new(seq, last, history, are_messages_known));
         self.backlog.recover();
         if !is_same_epoch {
             self.members.clear();
         }
         self.members.add(&member);
+        let entry = match (resumed, is_same_session) {
+            (false, _) => Entry::New,
+            (true, true) => Entry::Resumed,
+            (true, false) => Entry::OtherSession,
+        };
+        self.presence.enter(page, member.as_str().into(), entry, cx.now);
         let resumed = resumed && is_same_session && is_same_epoch;
         cx.outputs.emit(self.key, ClientEvent::Entered { name, member, num, resumed, recovered });
         if missed != Some(0) {
             cx.outputs.emit(self.key, ClientEvent::Gap { missed });
         }
         self.position = Some(Position::new(epoch.into(), last));
+        self.presence.publish(cx);
         self.start_sending(cx);
     }
 
@@ -95,7 +112,7 @@ impl RoomLog {
         if self.membership.as_ref().is_some_and(Membership::may_send)
             && let Some(member) = self.member()
         {
-            cx.outgoing.start(self.key, member.clone());
+            cx.outgoing.start(self.key.into(), member.clone());
         }
     }
 
@@ -117,6 +134,9 @@ impl RoomLog {
         {
             cx.outputs.resolve(waiting, Ok(seq));
         }
+        if !is_replayed {
+            self.presence.on_frame(&object, cx.now);
+        }
         if self.advance(seq) {
             let frame = RoomFrame::new(object, is_own).replayed(is_replayed);
             let event = match frame.event() {
@@ -126,6 +146,7 @@ impl RoomLog {
             };
             cx.outputs.emit(self.key, event);
         }
+        self.presence.publish(cx);
         self.start_sending(cx);
         Ok(())
     }
@@ -204,10 +225,14 @@ impl RoomLog {
 
     /// This many frames up to this one will not arrive.
     fn miss<T>(&mut self, up_to: u64, missed: u64, cx: &mut Context<T>) {
+        if self.membership.as_ref().is_some_and(|membership| !membership.is_replayed(up_to)) {
+            self.presence.miss(cx.now);
+        }
         // If the client itself drops frames, a replay will start before these.
         if self.advance(up_to) {
             cx.outputs.emit(self.key, ClientEvent::Gap { missed: Some(missed) });
         }
+        self.presence.publish(cx);
     }
 
     /// The application is told of the frames up to this one, unless they are to be replayed later.
@@ -254,13 +279,16 @@ impl RoomLog {
     /// The client is out of the room.
     pub(super) fn leave<T>(&mut self, cx: &mut Context<T>) {
         self.membership = None;
-        cx.outgoing.stop(self.key);
+        self.presence.leave();
+        self.presence.publish(cx);
+        cx.outgoing.stop(self.key.into());
     }
 
     /// The connection is lost.
     pub(super) fn on_lost<T>(&mut self, cx: &mut Context<T>) {
         self.emit_overflow(cx);
         self.backlog = Backlog::default();
+        self.presence.on_lost();
         self.leave(cx);
     }
 }

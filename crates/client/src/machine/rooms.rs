@@ -106,6 +106,17 @@ impl Rooms {
         self.iter().filter(is_due).min_by_key(|room| room.enter_deadline()).map(Room::key)
     }
 
+    /// When the next frame about the members of a room is to be sent.
+    pub(super) fn request_deadline(&self) -> Option<Now> {
+        self.iter().filter(|room| room.is_in()).filter_map(|room| room.presence().deadline()).min()
+    }
+
+    /// The first room about whose members a frame is to be sent by now.
+    pub(super) fn next_request(&self, now: Now) -> Option<RoomKey> {
+        let due = |room: &&Room| room.presence().deadline().filter(|at| room.is_in() && *at <= now);
+        self.iter().filter(|room| due(room).is_some()).min_by_key(due).map(Room::key)
+    }
+
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Room> {
         self.keys.clear();
         std::mem::take(&mut self.rooms).into_values()

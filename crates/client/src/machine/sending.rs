@@ -8,7 +8,7 @@ use super::context::Context;
 use super::{Machine, Now, Output, RoomKey};
 use crate::body::Body;
 use crate::error::ClientError;
-use crate::outgoing::{Message, Next};
+use crate::outgoing::{Message, Next, Recipient};
 
 impl<T> Machine<T> {
     /// Publishes an object in a room.
@@ -19,7 +19,9 @@ impl<T> Machine<T> {
             (None, None) => {
                 Some(ClientError::Closed { code: close::NORMAL, reason: "the room was left".into() })
             }
-            _ if self.cx.outgoing.unsent(key) >= self.settings.max_unsent => Some(ClientError::QueueFull),
+            _ if self.cx.outgoing.unsent(key.into()) >= self.settings.max_unsent => {
+                Some(ClientError::QueueFull)
+            }
             _ => None,
         };
         if let Some(error) = refused {
@@ -28,8 +30,30 @@ impl<T> Machine<T> {
         let Some(room) = self.rooms.get(key) else { return };
         let cid = self.cx.random.message_id();
         let text = body.message(room.id(), &cid);
-        self.cx.outgoing.push(key, Message::new(body.event(), cid, text), waiting);
+        self.cx.outgoing.push(key.into(), Message::new(body.event(), cid, text), waiting);
         self.flush();
+    }
+
+    /// Sends a direct message to a user.
+    pub(crate) fn send_to_user(&mut self, now: Now, user: &str, body: &Body, waiting: T) {
+        self.cx.now = now;
+        let refused = match &self.ended {
+            Some(error) => Some(error.as_closed()),
+            None if self.cx.outgoing.unsent(Recipient::Users) >= self.settings.max_unsent => {
+                Some(ClientError::QueueFull)
+            }
+            None => None,
+        };
+        if let Some(error) = refused {
+            return self.cx.outputs.resolve(waiting, Err(error));
+        }
+        let cid = self.cx.random.message_id();
+        let text = body.direct(user, &cid);
+        self.cx.outgoing.push(Recipient::Users, Message::new(body.event(), cid, text), waiting);
+        if self.is_idle() {
+            self.connect();
+        }
+        self.start_directs();
     }
 
     /// Sends a transient frame to a room. Drops it if this is not possible now, or if messages have to be sent before it.
@@ -37,7 +61,7 @@ impl<T> Machine<T> {
         self.cx.now = now;
         let Some(room) = self.rooms.get(key).filter(|room| room.is_in()) else { return };
         let Some(link) = &mut self.link else { return };
-        if !self.cx.outgoing.is_waiting(key) && self.cx.transients.send(body.event(), now) {
+        if !self.cx.outgoing.is_waiting(key.into()) && self.cx.transients.send(body.event(), now) {
             link.count_frame();
             self.cx.outputs.push(Output::SendTransient(body.transient(room.id())));
         }
@@ -48,8 +72,9 @@ impl<T> Machine<T> {
         self.cx.transients.events()
     }
 
-    /// Sends as many messages as the server allows.
+    /// Sends what is due, as far as the server allows it.
     pub(super) fn flush(&mut self) {
+        self.send_requests();
         let Context { now, outgoing, outputs, .. } = &mut self.cx;
         let Some(link) = &mut self.link else { return };
         while let Some(next) = outgoing.next(*now, link.next_frame()) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::retry_hint::RetryHint;
 
 #[derive(Debug, Clone)]
@@ -20,12 +22,26 @@ pub(crate) struct Settings {
 }
 
 /// What the application wants of a room.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct RoomSettings {
     pub(crate) id: String,
     pub(crate) name: String,
     /// How many of the latest messages to ask for when the room is entered for the first time.
     pub(crate) history: usize,
+    /// How many members to request at most.
+    pub(crate) roster: usize,
+    /// The member's state at the beginning; [`Value::Null`] if it has none.
+    pub(crate) state: Value,
+}
+
+/// How many members of a room to request, unless the application says otherwise.
+const DEFAULT_ROSTER: usize = 1000;
+
+impl Default for RoomSettings {
+    fn default() -> RoomSettings {
+        let (id, name) = (String::new(), String::new());
+        RoomSettings { id, name, history: 0, roster: DEFAULT_ROSTER, state: Value::Null }
+    }
 }
 
 /// Whether another attempt may use another token.

@@ -8,6 +8,7 @@ use super::questions::Question;
 use super::refusal::Refusal;
 use super::{Credential, Machine, Now, Output, RoomKey};
 use crate::error::ClientError;
+use crate::outgoing::Recipient;
 
 /// Refused tokens in a row, each provided anew, after which the client gives up.
 const MAX_REFUSED_TOKENS: u32 = 3;
@@ -70,6 +71,7 @@ impl<T> Machine<T> {
         if link.auth.accept() && link.welcome().is_some() {
             self.begin();
         }
+        self.start_directs();
         self.expect_answer();
     }
 
@@ -96,9 +98,12 @@ impl<T> Machine<T> {
             return self.on_renewal_refused(error);
         }
         link.auth.require();
+        // Messages in flight are refused as well.
+        let in_flight =
+            if is_in { self.cx.in_flight() } else { self.cx.outgoing.in_flight_to(Recipient::Users) };
+        link.questions.expect_refusals(in_flight);
+        self.cx.outgoing.stop(Recipient::Users);
         if is_in {
-            // Messages in flight are refused as well.
-            link.questions.expect_refusals(self.cx.in_flight());
             self.refused_tokens = 0;
         } else {
             self.refused_tokens += 1;
@@ -118,6 +123,12 @@ impl<T> Machine<T> {
             }
             // A client that has to authenticate is in no room.
             Some(Question::Leave(id)) => self.finish_leave(id),
+            Some(Question::Members(key)) => {
+                self.rooms
+                    .get_mut(*key)
+                    .into_iter()
+                    .for_each(|room| room.presence_mut().on_members_refused());
+            }
             _ => {}
         }
     }
@@ -152,6 +163,7 @@ impl<T> Machine<T> {
         let Some(link) = &mut self.link else { return };
         if link.auth.expire() {
             link.questions.expect_refusals(in_flight);
+            self.cx.outgoing.stop(Recipient::Users);
             let at = link.auth.pause_end(self.cx.now);
             self.refused_tokens = 0;
             if self.may_try_another_token() {

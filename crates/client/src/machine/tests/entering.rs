@@ -162,7 +162,12 @@ fn a_resume_that_is_refused_for_good_is_reported_and_the_rooms_entered_anew() {
     bench.say(entered(1, json!({"member": "2"})));
     assert_eq!(
         bench.lines(),
-        ["error: refused: so it is (bad_shape)", "online", "entered as 2, resumed false, recovered false"]
+        [
+            "error: refused: so it is (bad_shape)",
+            "direct gap",
+            "online",
+            "entered as 2, resumed false, recovered false"
+        ]
     );
 }
 

@@ -1,18 +1,22 @@
 //! The machine, driven step by step.
 
 mod connecting;
+mod direct;
 mod entering;
 mod frames;
 mod history;
 mod liveness;
 mod outside;
 mod pause;
+mod presence;
+mod rates;
 mod reconnecting;
 mod rooms;
 mod rooms_reconnecting;
 mod sending;
 mod sending_to_rooms;
 mod tokens;
+mod tokens_put_off;
 mod transients;
 
 use std::sync::Mutex;
@@ -23,6 +27,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::body::Body;
 use crate::event::{ClientEvent, ClientState};
+use crate::presence::PresenceMode;
 
 /// The room of a machine with one room.
 pub(super) const R: RoomKey = RoomKey(0);
@@ -33,6 +38,8 @@ struct Bench {
     now: Now,
     /// From 0 to 100: which part of each random wait is waited.
     percent: Arc<AtomicU64>,
+    /// Whether the outputs as text contain changes of the presence.
+    shows_presence: bool,
     /// The message ids in the order in which they were sent. A test calls them `c1`, `c2` and so on.
     cids: Mutex<Vec<String>>,
 }
@@ -58,7 +65,7 @@ pub(super) fn body(event: &str, message: impl serde::Serialize) -> Body {
 
 /// A room that the application joins as "ann".
 pub(super) fn room(id: &str) -> RoomSettings {
-    RoomSettings { id: id.into(), name: "ann".into(), history: 0 }
+    RoomSettings { id: id.into(), name: "ann".into(), ..RoomSettings::default() }
 }
 
 pub(super) fn ms(n: u64) -> Now {
@@ -140,8 +147,8 @@ impl Bench {
             n += 1;
             (u64::MAX / 100 * random.load(Ordering::Relaxed)) & !0x7ff | n
         };
-        let mut bench =
-            Bench { machine: machine(Box::new(random)), now: ms(0), percent, cids: Mutex::default() };
+        let (machine, cids) = (machine(Box::new(random)), Mutex::default());
+        let mut bench = Bench { machine, now: ms(0), percent, shows_presence: false, cids };
         assert_eq!(bench.lines(), ["connect"]);
         bench
     }
@@ -297,6 +304,13 @@ impl Bench {
                 Output::Close(code) => format!("close {code}"),
                 Output::Emit(R, event) => describe(event),
                 Output::Emit(RoomKey(key), event) => format!("{key}: {}", describe(event)),
+                Output::Presence(RoomKey(key)) if self.shows_presence => {
+                    format!(
+                        "{key}: {}",
+                        describe_presence(&self.machine.room_status(RoomKey(key)).unwrap().presence)
+                    )
+                }
+                Output::Presence(_) => continue,
                 Output::EmitChat(event) => format!("chat: {}", describe_chat(event)),
                 // A machine with one room ends with it, and the last event has told why.
                 Output::Closed(R, _) | Output::Left(R) => continue,
@@ -337,6 +351,26 @@ fn describe_chat(event: ChatEvent) -> String {
     }
 }
 
+/// For example "full 3/1: ann* bob{"x":1} ...": 3 members, 1 user, this client is ann, bob has a state, and there are
+/// others.
+fn describe_presence(presence: &Presence) -> String {
+    let mode = match presence.mode() {
+        PresenceMode::Full => "full",
+        PresenceMode::Count => "count",
+        PresenceMode::Quiet => "quiet",
+    };
+    let mut text = format!("{mode} {}/{}", presence.num(), presence.users());
+    if let Some(members) = presence.members() {
+        text.push(':');
+        for member in members {
+            let state = member.state().map(Value::to_string).unwrap_or_default();
+            text.push_str(&format!(" {}{}{state}", member.name(), if member.is_own() { "*" } else { "" }));
+        }
+        text.push_str(if presence.is_complete() { "" } else { " ..." });
+    }
+    text
+}
+
 fn describe(event: ClientEvent) -> String {
     match event {
         ClientEvent::State(ClientState::Online) => "online".into(),
@@ -359,6 +393,9 @@ fn describe(event: ClientEvent) -> String {
         }
         ClientEvent::Gap { missed: Some(missed) } => format!("gap of {missed}"),
         ClientEvent::Gap { missed: None } => "gap".into(),
+        ClientEvent::DirectGap { missed: Some(missed) } => format!("direct gap of {missed}"),
+        ClientEvent::DirectGap { missed: None } => "direct gap".into(),
+        ClientEvent::Presence(_) => panic!("it is told by another output"),
         ClientEvent::Overflow { lost } => format!("overflow of {lost}"),
         ClientEvent::Error(error) => format!("error: {error}"),
     }

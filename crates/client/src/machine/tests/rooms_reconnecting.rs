@@ -39,7 +39,7 @@ fn a_room_that_was_left_is_entered_anew_if_no_session_was_resumed() {
     bench.lines();
     assert_eq!(bench.reconnect_unanswered("s2")[2..], [enter_since("coffee", 1)]);
     bench.say(json!({"event": "resumed", "rooms": []}));
-    assert_eq!(bench.lines(), [enter("tea")]);
+    assert_eq!(bench.lines(), ["chat: direct gap".to_owned(), enter("tea")]);
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn after_a_restart_of_the_server_all_rooms_are_entered_anew() {
     bench.say(of("tea", answer.clone()));
     bench.say(of("coffee", answer));
     let told = ["online", "entered as 9, resumed false, recovered false", "gap"];
-    let expected: Vec<String> =
-        ["1", "2"].iter().flat_map(|of| told.map(|told| format!("{of}: {told}"))).collect();
+    let rooms = ["1", "2"].iter().flat_map(|of| told.map(|told| format!("{of}: {told}")));
+    let expected: Vec<String> = std::iter::once("chat: direct gap".to_owned()).chain(rooms).collect();
     assert_eq!(bench.lines(), expected);
 }
 

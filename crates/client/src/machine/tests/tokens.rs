@@ -2,36 +2,36 @@
 
 use super::*;
 
-const ENTER: &str = r#"{"event":"enter","message":"ann","roomId":"r"}"#;
-const ASK: &str = "ask for a token";
+pub(super) const ENTER: &str = r#"{"event":"enter","message":"ann","roomId":"r"}"#;
+pub(super) const ASK: &str = "ask for a token";
 
-fn auth(token: &str) -> String {
+pub(super) fn auth(token: &str) -> String {
     json!({"event": "auth", "message": token}).to_string()
 }
 
-fn authenticated() -> Value {
+pub(super) fn authenticated() -> Value {
     json!({"event": "authenticated", "expiresIn": 60_000})
 }
 
-fn expiring(left: u64) -> Value {
+pub(super) fn expiring(left: u64) -> Value {
     json!({"event": "expiring", "in": left})
 }
 
 impl Bench {
     /// The client is out of its room.
-    fn expire(&mut self) {
+    pub(super) fn expire(&mut self) {
         self.say(merged(removed("token_expired"), json!({"message": "the token has expired"})));
         self.say(no_auth("the token has expired: send a new one"));
     }
 
     /// The application provides a token, for which it was asked.
-    fn provide(&mut self, token: &str) {
+    pub(super) fn provide(&mut self, token: &str) {
         self.machine.on_token(self.now, Ok(token.into()));
     }
 }
 
 /// The connection is open with the token `T1`, and the server has sent its welcome.
-fn welcomed(settings: Settings) -> Bench {
+pub(super) fn welcomed(settings: Settings) -> Bench {
     let mut bench = Bench::new(settings);
     bench.machine.on_open(ms(0), Some("T1"));
     bench.say(welcome("s1"));
@@ -253,109 +253,6 @@ fn an_expiry_that_looks_like_a_refused_renewal_is_made_up_for() {
     assert_eq!(bench.lines(), ["online", "entered as 1, resumed false, recovered true"]);
     bench.say(json!({"event": "out", "name": "ann", "num": 0, "member": "1", "seq": 2}));
     assert_eq!(numbers(&bench.lines()), [1]);
-}
-
-#[test]
-fn a_server_that_takes_no_token_at_the_moment_gets_it_later() {
-    let limited = || error("rate_limited", json!({"retryAfter": 700}));
-    let mut bench = welcomed(settings());
-    bench.say(limited());
-    bench.say(no_auth("authenticate first")); // The answer to the enter.
-    bench.pass(699);
-    assert_eq!(bench.lines(), [""; 0]);
-    bench.pass(1);
-    assert_eq!(bench.lines(), [ASK]);
-    bench.provide("T1");
-    bench.say(authenticated());
-    assert_eq!(bench.lines(), [auth("T1"), ENTER.into()]);
-    // So it is with a renewal, of which nobody notices anything.
-    let mut bench = Bench::online_with(renewable());
-    bench.beats(30);
-    bench.say(expiring(30_000));
-    bench.pass(0);
-    bench.provide("T2");
-    bench.say(limited());
-    bench.pass(700);
-    bench.provide("T3");
-    bench.say(authenticated());
-    assert_eq!(bench.lines(), [ASK.into(), auth("T2"), ASK.into(), auth("T3")]);
-}
-
-#[test]
-fn a_token_is_waited_for_as_long_as_the_server_says() {
-    let mut bench = welcomed(settings());
-    bench.say(error("rate_limited", json!({"retryAfter": 20_000})));
-    bench.say(no_auth("authenticate first")); // The answer to the enter.
-    bench.beats(20);
-    assert_eq!(bench.lines(), [ASK]);
-    // It must not take longer than entering for the first time may take.
-    bench.provide("T1");
-    bench.say(error("rate_limited", json!({"retryAfter": 20_000})));
-    let ended = bench.machine.ended().unwrap().to_string();
-    assert_eq!(ended, "gave up after 2 attempts: refused: so it is (rate_limited)");
-}
-
-#[test]
-fn a_token_and_the_enter_behind_it_may_both_be_put_off() {
-    let later = |wait: u64| error("rate_limited", json!({"retryAfter": wait}));
-    let mut bench = welcomed(settings());
-    bench.say(later(700));
-    bench.say(later(300));
-    bench.pass(450);
-    assert_eq!(bench.lines(), [ENTER]);
-    bench.say(no_auth("authenticate first"));
-    bench.pass(250);
-    assert_eq!(bench.lines(), [ASK]);
-    bench.provide("T1");
-    bench.say(authenticated());
-    assert_eq!(bench.lines(), [auth("T1"), ENTER.into()]);
-    bench.say(entered(1, json!({})));
-    assert_eq!(bench.lines()[0], "online");
-    // The enter is put off for longer.
-    let mut bench = welcomed(settings());
-    bench.say(later(300));
-    bench.say(later(700));
-    bench.pass(300);
-    bench.provide("T1");
-    bench.say(authenticated());
-    assert_eq!(bench.lines(), [ASK.into(), auth("T1")]);
-    bench.pass(399);
-    assert_eq!(bench.lines(), [""; 0]);
-    bench.pass(1);
-    assert_eq!(bench.lines(), [ENTER]);
-    bench.say(entered(1, json!({})));
-    bench.pass(1000);
-    assert!(!bench.lines().contains(&ENTER.into()), "one enter");
-}
-
-#[test]
-fn a_token_that_is_put_off_is_an_attempt_too() {
-    let mut bench = welcomed(Settings { max_attempts: 2, ..settings() });
-    bench.say(error("rate_limited", json!({})));
-    bench.say(no_auth("authenticate first"));
-    bench.pass(1000);
-    assert_eq!(bench.lines(), [ASK]);
-    bench.provide("T1");
-    bench.say(error("rate_limited", json!({})));
-    let ended = bench.machine.ended().unwrap().to_string();
-    assert_eq!(ended, "gave up after 2 attempts: refused: so it is (rate_limited)");
-}
-
-#[test]
-fn out_of_the_room_for_an_expired_token_one_that_is_put_off_is_sent_later() {
-    let mut bench = Bench::online_with(renewable());
-    bench.beats(2);
-    bench.expire();
-    bench.provide("T2");
-    bench.lines();
-    bench.say(error("rate_limited", json!({"retryAfter": 700})));
-    assert_eq!(bench.lines(), ["outside for 0.7 s: refused: so it is (rate_limited)"]);
-    bench.pass(700);
-    bench.provide("T3");
-    bench.say(authenticated());
-    let lines = bench.lines();
-    assert_eq!(lines[..2], [ASK.into(), auth("T3")]);
-    assert!(lines[2].contains(r#""event":"enter""#), "{lines:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The messages of one room in order, until they are acknowledged.
+//! The messages for one recipient in order, until they are acknowledged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use super::{FIRST_WINDOW, Message, Now};
 
 /// `T` waits for the acknowledgement of a message.
 #[derive(Debug)]
-pub(super) struct RoomQueue<T> {
+pub(super) struct MessageQueue<T> {
     /// Those that were sent before come first.
     items: VecDeque<Item<T>>,
-    /// The member that sends; `None` while nothing may be sent.
-    member: Option<Arc<str>>,
+    /// The session that sends, for a room the member; `None` while nothing may be sent.
+    session: Option<Arc<str>>,
     /// Nothing is to be sent for the moment.
     is_held: bool,
     in_flight: usize,
@@ -26,7 +26,7 @@ pub(super) struct RoomQueue<T> {
 struct Item<T> {
     message: Message,
     waiting: T,
-    /// Its place among the messages of all rooms.
+    /// Its place among the messages for all recipients.
     order: u64,
     /// While it is sent on this connection and not answered: its place among the connection's frames.
     in_flight: Option<u64>,
@@ -37,16 +37,16 @@ struct Item<T> {
 /// When a message was sent.
 #[derive(Debug)]
 struct Sent {
-    member: Arc<str>,
-    /// How many message ids were used before this one; `None` if the session of the member need not remember it,
-    /// because the message is not in the room.
+    session: Arc<str>,
+    /// How many message ids were used before this one; `None` if the session need not remember it, because the message
+    /// was not published.
     number: Option<u64>,
 }
 
 impl Sent {
-    /// Whether a session of this member knows the message if it remembers the ids from this number on.
-    fn is_known_to(&self, member: &str, since: u64) -> bool {
-        *self.member == *member && self.number.is_some_and(|number| number >= since)
+    /// Whether this session knows the message if it remembers the ids from this number on.
+    fn is_known_to(&self, session: &str, since: u64) -> bool {
+        *self.session == *session && self.number.is_some_and(|number| number >= since)
     }
 }
 
@@ -55,17 +55,17 @@ impl Sent {
 pub(super) struct Candidate {
     /// Its place in the queue.
     at: usize,
-    /// Its place among the messages of all rooms.
+    /// Its place among the messages for all recipients.
     pub(super) order: u64,
     pub(super) bytes: usize,
     /// Whether the session does not remember its id.
     pub(super) is_new: bool,
 }
 
-impl<T> RoomQueue<T> {
-    pub(super) fn new() -> RoomQueue<T> {
+impl<T> MessageQueue<T> {
+    pub(super) fn new() -> MessageQueue<T> {
         let (items, not_before) = (VecDeque::new(), Now::ZERO);
-        RoomQueue { items, member: None, is_held: false, in_flight: 0, not_before, window: FIRST_WINDOW }
+        MessageQueue { items, session: None, is_held: false, in_flight: 0, not_before, window: FIRST_WINDOW }
     }
 
     pub(super) fn push(&mut self, order: u64, message: Message, waiting: T) {
@@ -86,29 +86,29 @@ impl<T> RoomQueue<T> {
         self.in_flight
     }
 
-    /// Whether a server that remembers the message ids from this number on, in the session of this member, knows all
-    /// messages that were ever sent.
-    pub(super) fn are_known_to(&self, member: &str, since: u64) -> bool {
-        self.sent().all(|(_, sent)| sent.is_known_to(member, since))
+    /// Whether a server that remembers the message ids from this number on, in this session, knows all messages that were
+    /// ever sent.
+    pub(super) fn are_known_to(&self, session: &str, since: u64) -> bool {
+        self.sent().all(|(_, sent)| sent.is_known_to(session, since))
     }
 
-    /// Messages may be sent by this member. The session remembers the message ids from number `since` on. If it does not
-    /// know all messages that were sent, none of them is in the room.
-    pub(super) fn start(&mut self, member: Arc<str>, since: u64) {
-        if self.member.is_none() {
+    /// Messages may be sent in this session. It remembers the message ids from number `since` on. If it does not know all
+    /// messages that were sent, none of them was published.
+    pub(super) fn start(&mut self, session: Arc<str>, since: u64) {
+        if self.session.is_none() {
             self.window = self.window.min(FIRST_WINDOW);
-            if !self.are_known_to(&member, since) {
+            if !self.are_known_to(&session, since) {
                 self.items
                     .iter_mut()
                     .filter_map(|item| item.sent.as_mut())
                     .for_each(|sent| sent.number = None);
             }
         }
-        self.member = Some(member);
+        self.session = Some(session);
     }
 
     pub(super) fn stop(&mut self) {
-        self.member = None;
+        self.session = None;
         self.is_held = false;
         self.in_flight = 0;
         self.items.iter_mut().for_each(|item| item.in_flight = None);
@@ -116,16 +116,16 @@ impl<T> RoomQueue<T> {
 
     /// Whether the present session must still remember the message id with this number.
     pub(super) fn needs(&self, number: u64) -> bool {
-        let Some(member) = &self.member else { return false };
-        self.sent().any(|(_, sent)| sent.member == *member && sent.number == Some(number))
+        let Some(session) = &self.session else { return false };
+        self.sent().any(|(_, sent)| sent.session == *session && sent.number == Some(number))
     }
 
     /// The next message to be sent, no matter when. The session remembers the message ids from number `since` on.
     pub(super) fn candidate(&self, since: u64) -> Option<Candidate> {
-        let member = self.member.as_ref()?;
+        let session = self.session.as_ref()?;
         let at = self.items.iter().position(|item| item.in_flight.is_none())?;
         let item = &self.items[at];
-        let is_new = !item.sent.as_ref().is_some_and(|sent| sent.is_known_to(member, since));
+        let is_new = !item.sent.as_ref().is_some_and(|sent| sent.is_known_to(session, since));
         Some(Candidate { at, order: item.order, bytes: item.message.text.len(), is_new })
     }
 
@@ -138,7 +138,7 @@ impl<T> RoomQueue<T> {
         !self.is_held && self.in_flight < self.window
     }
 
-    /// The time from which the server accepts messages of this room.
+    /// The time from which the server accepts messages for this recipient.
     pub(super) fn not_before(&self) -> Now {
         self.not_before
     }
@@ -146,10 +146,10 @@ impl<T> RoomQueue<T> {
     /// Notes that a message is sent as the connection's frame with this place, and returns its text. If its id is new,
     /// it gets this number.
     pub(super) fn send(&mut self, candidate: Candidate, frame: u64, number: u64) -> Option<String> {
-        let member = self.member.clone()?;
+        let session = self.session.clone()?;
         let item = self.items.get_mut(candidate.at)?;
         if candidate.is_new {
-            item.sent = Some(Sent { member, number: Some(number) });
+            item.sent = Some(Sent { session, number: Some(number) });
         }
         item.in_flight = Some(frame);
         self.in_flight += 1;
@@ -192,7 +192,7 @@ impl<T> RoomQueue<T> {
         self.remove(at).map(|(_, waiting)| waiting)
     }
 
-    /// The server has refused a message. Returns `false` if it is not of this room.
+    /// The server has refused a message. Returns `false` if it is not in this queue.
     pub(super) fn postpone(&mut self, cid: &str, until: Now) -> bool {
         let Some(at) = self.place_of(cid) else { return false };
         self.in_flight -= usize::from(self.items[at].in_flight.take().is_some());

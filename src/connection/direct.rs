@@ -1,0 +1,166 @@
+//! Direct messages: a client of `chat-rooms.v1` sends a message to all sessions of a user.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::connection::connection_task::Connection;
+use crate::connection::end::End;
+use crate::connection::waiting;
+use crate::hooks::events::DirectMessage;
+use crate::hooks::guard;
+use crate::hooks::policy::{BoxFuture, Decision, DirectRequest, Ruling, Verdict};
+use crate::hooks::user::User;
+use crate::protocol::direct::{self, DirectFrame};
+use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::inbound::Direct;
+use crate::protocol::outbound::About;
+use crate::protocol::resume;
+
+/// A message that the policy has yet to decide on.
+pub(super) struct Draft<'a> {
+    from: Arc<User>,
+    to: Cow<'a, str>,
+    /// An object up to its closing brace.
+    body: String,
+    cid: Option<Cow<'a, str>>,
+    /// When the connection was found to be closed or lost while the message had to wait.
+    gone: Option<Instant>,
+}
+
+/// The policy decides later.
+pub(super) struct Undecided<'a>(Draft<'a>, BoxFuture<'static, Verdict>);
+
+impl Draft<'_> {
+    fn about(&self) -> About<'_> {
+        self.cid.as_deref().map_or(About::Nothing, About::Message)
+    }
+}
+
+/// Not an async fn, because every connection would reserve memory for its future.
+pub(super) fn send<'a>(
+    connection: &mut Connection,
+    message: Direct<'a>,
+) -> Result<Option<Undecided<'a>>, End> {
+    let Some(draft) = check(connection, message)? else { return Ok(None) };
+    let Some((draft, verdict)) = ask(connection, draft)? else { return Ok(None) };
+    match verdict.0 {
+        Decision::Later(verdict) => Ok(Some(Undecided(draft, verdict))),
+        Decision::Now(ruling) => obey(connection, &draft, ruling).map(|()| None),
+    }
+}
+
+/// Waits for the policy's decision. The client's next messages wait in the inbox.
+pub(super) async fn decide(connection: &mut Connection, undecided: Undecided<'_>) -> Result<(), End> {
+    let Undecided(mut draft, mut verdict) = undecided;
+    loop {
+        let hook = "may_send_direct";
+        match waiting::ask_about_message(connection, &mut draft.gone, hook, verdict).await? {
+            Some(Verdict(Decision::Later(next))) => verdict = next,
+            Some(Verdict(Decision::Now(ruling))) => return obey(connection, &draft, ruling),
+            None => {
+                let error = PeerError::new(ErrorCode::Internal, "the policy gave no answer; try again");
+                return connection.refuse(error, draft.about());
+            }
+        }
+    }
+}
+
+/// Checks the keys and the sender. Returns `None` if the client has been answered.
+fn check<'a>(connection: &mut Connection, message: Direct<'a>) -> Result<Option<Draft<'a>>, End> {
+    let Direct { to, body, cid } = message;
+    let cid = match cid.map(resume::cid).transpose() {
+        Ok(cid) => cid,
+        Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
+    };
+    if let Some(cid) = &cid
+        && let Some(reached) = connection.attachment().reached_by(cid)?
+    {
+        connection.send(&direct::ack(cid, reached));
+        return Ok(None);
+    }
+    let Some(from) = connection.attachment().session().user() else {
+        let error =
+            PeerError::new(ErrorCode::Denied, "only users can send direct messages: authenticate first");
+        let about = cid.as_deref().map_or(About::Nothing, About::Message);
+        return connection.refuse(error, about).map(|()| None);
+    };
+    Ok(Some(Draft { from, to, body, cid, gone: None }))
+}
+
+/// Asks the policy. Returns `None` if the client has been answered.
+fn ask<'a>(connection: &mut Connection, draft: Draft<'a>) -> Result<Option<(Draft<'a>, Verdict)>, End> {
+    let engine = connection.engine().clone();
+    let Some(policy) = engine.policy() else {
+        let error = PeerError::new(ErrorCode::Denied, "this server does not allow direct messages");
+        return connection.refuse(error, draft.about()).map(|()| None);
+    };
+    let session = connection.attachment().session();
+    let request = DirectRequest {
+        connection: session.id(),
+        peer: session.peer(),
+        user: &draft.from,
+        to: &draft.to,
+        cid: draft.cid.as_deref(),
+        body: &whole(&draft.body),
+    };
+    let verdict = guard::call("may_send_direct", || policy.may_send_direct(&request))?;
+    Ok(Some((draft, verdict)))
+}
+
+/// Applies the policy's ruling.
+fn obey(connection: &mut Connection, draft: &Draft<'_>, ruling: Ruling) -> Result<(), End> {
+    let replaced = match ruling {
+        Ruling::Allow => None,
+        Ruling::Replace(text) => Some(direct::replacement(&text, draft.cid.as_deref())),
+        // The sender must not notice.
+        Ruling::Drop => {
+            let sent = connection.attachment().send_direct(&draft.to, None, draft.cid.as_deref())?;
+            acknowledge(connection, draft, sent.reached);
+            return Ok(());
+        }
+        Ruling::Refuse(denied) => {
+            let error = PeerError::new(ErrorCode::Denied, denied.into_reason());
+            return connection.refuse(error, draft.about());
+        }
+    };
+    let body = replaced.as_deref().unwrap_or(&draft.body);
+    let frame = DirectFrame::of_user(body, draft.from.id(), draft.from.name());
+    if connection.config().limits.is_too_big(frame.len()) {
+        let error = match replaced {
+            None => PeerError::new(ErrorCode::TooBig, "the message is too long"),
+            Some(_) => {
+                tracing::error!("the policy's replacement is too big; the direct message is dropped");
+                PeerError::new(ErrorCode::Internal, "the message could not be sent")
+            }
+        };
+        return connection.refuse(error, draft.about());
+    }
+    let frame = Arc::new(frame);
+    let sent = connection.attachment().send_direct(&draft.to, Some(&frame), draft.cid.as_deref())?;
+    acknowledge(connection, draft, sent.reached);
+    if sent.is_repeated {
+        return Ok(());
+    }
+    let Some(events) = connection.engine().sessions.events() else { return Ok(()) };
+    let event = DirectMessage {
+        connection: connection.attachment().id(),
+        user: &draft.from,
+        to: &draft.to,
+        body: &whole(body),
+        reached: sent.reached as usize,
+    };
+    Ok(guard::call("direct", || events.direct(&event))?)
+}
+
+fn acknowledge(connection: &Connection, draft: &Draft<'_>, reached: u64) {
+    if let Some(cid) = &draft.cid {
+        connection.send(&direct::ack(cid, reached));
+    }
+}
+
+/// The whole object, for hooks.
+fn whole(body: &str) -> String {
+    format!("{body}}}")
+}
