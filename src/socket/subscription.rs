@@ -21,7 +21,7 @@ pub(super) struct Subscription {
     /// Whether the next frame is the member's own enter.
     is_new: bool,
     /// Batches that wait, because something else has to be written first. `None` if the subscription is not paused.
-    waiting: Option<Vec<Batch>>,
+    waiting: Option<Box<Waiting>>,
     /// Whether this client holds back the room's senders, because it is behind.
     holds_senders: bool,
     /// The presence frames up to this version are included in the roster that the client has had last.
@@ -29,6 +29,10 @@ pub(super) struct Subscription {
     /// Whether the client has missed presence frames.
     has_missed_presence: bool,
 }
+
+/// Boxed, because a subscription is rarely paused.
+#[derive(Default)]
+struct Waiting(Vec<Batch>);
 
 impl Subscriptions {
     #[inline]
@@ -91,7 +95,7 @@ impl Subscription {
             seq,
             slow: SlowConsumer::default(),
             is_new: true,
-            waiting: Some(Vec::new()),
+            waiting: Some(Box::default()),
             holds_senders: false,
             has_missed_presence: false,
         }
@@ -141,7 +145,7 @@ impl Subscription {
 
     /// Ends the pause. Returns the batches that have waited.
     pub(super) fn unpause(&mut self) -> Vec<Batch> {
-        self.waiting.take().unwrap_or_default()
+        self.waiting.take().map(|waiting| waiting.0).unwrap_or_default()
     }
 
     /// Continues after this `seq`. `is_new` says whether the next frame is the member's own enter.
@@ -175,7 +179,7 @@ impl Subscription {
 
     #[cold]
     fn keep_waiting(&mut self, batch: &Batch) {
-        self.waiting.get_or_insert_default().push(batch.clone());
+        self.waiting.get_or_insert_default().0.push(batch.clone());
     }
 
     /// Whether the next frame is the member's own enter. Returns true only once.
