@@ -384,6 +384,7 @@ async fn a_client_gets_direct_messages_once_it_has_authenticated() {
     bob.authenticate("b").await;
     assert_eq!(rooms.send_to_user("b", &json!({"event": "x"})).unwrap(), 1);
     assert_eq!(bob.next().await, json!({"event": "x", "direct": 1}));
+    assert_eq!(bob.next().await["user"], "b", "the room knows the user");
     bob.send(direct_frame("b", "to myself", "c")).await;
     assert_eq!(bob.next().await["from"], json!({"user": "b"}));
 }
