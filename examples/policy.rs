@@ -16,16 +16,16 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::RwLock;
 use tower_chat_rooms::{
-    ChatRooms, Denied, EnterRequest, MessageRequest, RoomId, RoomPolicy, SlowConsumer, Verdict,
+    Access, ChatRooms, Denied, EnterRequest, MessageRequest, RoomId, RoomPolicy, SlowConsumer, Verdict,
 };
 
 /// The rooms that exist. This stands for a database, so the policy awaits its answer.
 struct KnownRooms(Arc<RwLock<HashSet<String>>>);
 
 impl RoomPolicy for KnownRooms {
-    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
         let is_known = self.0.read().await.contains(request.room().as_str());
-        if is_known { Ok(()) } else { Err(Denied::new("there is no such room")) }
+        if is_known { Ok(Access::member()) } else { Err(Denied::new("there is no such room")) }
     }
 
     // This is called for every message, so it is not async.

@@ -4,7 +4,7 @@ mod check;
 mod weak;
 
 use crate::config::{
-    Config, Heartbeat, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
+    Config, Heartbeat, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
 };
 use crate::engine::{Engine, Hooks};
 use crate::error::BuildError;
@@ -146,6 +146,14 @@ impl ChatRoomsBuilder {
     /// the room, and so is one that has taken it before it authenticated as a user with another name of its own.
     pub fn unique_names(mut self, unique_names: UniqueNames) -> Self {
         self.config.unique_names = unique_names;
+        self
+    }
+
+    /// Sets what members of a room learn about each other. Default: [`Presence::Full`].
+    ///
+    /// [`RoomPolicy::presence`] can decide for each room.
+    pub fn presence(mut self, presence: Presence) -> Self {
+        self.config.presence = presence;
         self
     }
 

@@ -1,5 +1,6 @@
 //! `ChatRooms`, the host's handle.
 
+mod members;
 mod users;
 
 use std::borrow::Cow;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
+use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 use crate::connection::{Opening, serve};
@@ -21,18 +23,19 @@ use crate::engine::Engine;
 use crate::engine::consistency::ConsistencyReport;
 use crate::error::{BuildError, SendError};
 use crate::hooks::auth::Admission;
-use crate::hooks::user::User;
 use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
 use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Transport;
 use crate::stats::Stats;
+
+pub use members::{MemberInfo, RoomInfo};
 
 /// A handle to a set of chat rooms.
 ///
@@ -123,6 +126,40 @@ impl ChatRooms {
         ClientScript::new()
     }
 
+    /// Returns a service that serves a chat page, with everything that the page needs.
+    ///
+    /// Visitors pick a name and enter rooms there. The page expects the chat at the path `chat` next to it; see
+    /// [`ChatPage::with_chat_path`]. It answers `GET` and `HEAD` at any path, and its `Content-Security-Policy` allows
+    /// nothing but the page's own files and the chat.
+    ///
+    /// The page shows who is typing if you declare the
+    /// [transient event](crate::ChatRoomsBuilder::transient_events) `typing`, and earlier messages if the server keeps a
+    /// [history](crate::Recovery::history). For a member whose info is a text, or has a text `title`, it shows that text
+    /// next to the name. If clients need a token, give it to a visitor in the address, as in `/#token=...`, or in a
+    /// cookie.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use http::Request;
+    /// use tower::ServiceExt;
+    ///
+    /// let rooms = tower_chat_rooms::ChatRooms::builder().transient_events(["typing"]).build()?;
+    /// let app: Router = Router::new()
+    ///     .route_service("/", rooms.page().with_title("Support").with_room("help"))
+    ///     .route_service("/chat", rooms.service());
+    ///
+    /// let response = app.oneshot(Request::get("/").body(Body::empty())?).await?;
+    /// assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn page(&self) -> ChatPage {
+        ChatPage::new()
+    }
+
     /// Serves a connection over any I/O until it ends, after you have completed its WebSocket handshake.
     ///
     /// If you have chosen the subprotocol `chat-rooms.v1`, say so with [`Admission::with_protocol`]. The future must
@@ -190,7 +227,7 @@ impl ChatRooms {
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
-        let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.online() > 0);
+        let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.has_members());
         let room = room.ok_or(SendError::NoSuchRoom)?;
         let frame = body.host_frame(room.id());
         let sent = match self.transient_event(&text) {
@@ -200,7 +237,10 @@ impl ChatRooms {
         match sent {
             Ok(()) => Ok(()),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
-            Err(NotPublished::BatchFull | NotPublished::Held) => Err(SendError::Busy),
+            // Only members can be read-only.
+            Err(NotPublished::BatchFull | NotPublished::Held | NotPublished::ReadOnly) => {
+                Err(SendError::Busy)
+            }
         }
     }
 
@@ -245,26 +285,6 @@ impl ChatRooms {
             reached += usize::from(session.send(None, frame.of(session.subprotocol())));
         }
         Ok(reached)
-    }
-
-    /// Returns the rooms that have members, in no particular order. This visits all members, to count the users.
-    pub fn rooms(&self) -> Vec<RoomInfo> {
-        let rooms = self.engine.rooms.all();
-        rooms.iter().filter(|room| room.online() > 0).map(|room| RoomInfo::of(room)).collect()
-    }
-
-    /// Returns the members of a room in the order in which they entered; none if the room does not exist.
-    pub fn members(&self, room: impl AsRef<str>) -> Vec<MemberInfo> {
-        let Some(room) = self.engine.rooms.get(room.as_ref()) else { return Vec::new() };
-        room.members()
-            .iter()
-            .map(|m| MemberInfo {
-                connection: m.id,
-                name: m.name.clone(),
-                user: m.handle.user(),
-                is_connected: m.handle.is_connected(),
-            })
-            .collect()
     }
 
     /// Closes a connection with 4500, which tells the client to stay away.
@@ -360,34 +380,6 @@ impl WeakChatRooms {
     pub fn upgrade(&self) -> Option<ChatRooms> {
         self.get().map(|(engine, gate)| ChatRooms::new(engine, gate))
     }
-}
-
-/// A room that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RoomInfo {
-    /// The id.
-    pub id: RoomId,
-    /// The number of members.
-    pub online: usize,
-    /// The number of different users among the members, by their ids. A user with several connections in the room
-    /// counts once; anonymous members do not count.
-    pub users: usize,
-}
-
-/// A member of a room.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct MemberInfo {
-    /// The connection.
-    pub connection: ConnectionId,
-    /// The member's name in the room.
-    pub name: Name,
-    /// The user, if authenticated.
-    pub user: Option<Arc<User>>,
-    /// Whether the connection is open. If not, it was lost, and the session is kept for
-    /// [`resume_window`](crate::Recovery::resume_window).
-    pub is_connected: bool,
 }
 
 impl std::fmt::Debug for ChatRooms {

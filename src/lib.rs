@@ -172,13 +172,16 @@ mod stats;
 mod sync;
 mod tasks;
 
-pub use crate::browser::script::{ClientScript, ScriptBody};
+pub use crate::browser::asset::AssetBody;
+pub use crate::browser::page::ChatPage;
+pub use crate::browser::script::ClientScript;
 pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
-    Heartbeat, History, Limits, OnExpiry, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
+    AutoPresence, Heartbeat, History, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer,
+    Timeouts, UniqueNames,
 };
 #[cfg(feature = "test-util")]
 pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
@@ -191,7 +194,7 @@ pub use crate::hooks::events::{
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
 pub use crate::hooks::policy::{
-    DirectRequest, EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict,
+    Access, DirectRequest, EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict,
 };
 pub use crate::hooks::user::{Denied, PeerAddr, User};
 pub use crate::http::body::{NoBody, ResponseBody};

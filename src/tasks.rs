@@ -1,8 +1,11 @@
 //! The engine's own tasks: a shutdown waits for all of them.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -11,6 +14,8 @@ pub(crate) struct Tasks {
     tracker: TaskTracker,
     /// The runtime of the first connection.
     runtime: OnceLock<Handle>,
+    /// Cancelled when a shutdown begins.
+    closing: CancellationToken,
 }
 
 impl Tasks {
@@ -53,7 +58,13 @@ impl Tasks {
 
     /// Lets [`Tasks::wait`] return once nothing runs.
     pub(crate) fn close(&self) {
+        self.closing.cancel();
         self.tracker.close();
+    }
+
+    /// Waits for this time. Returns true immediately when [`Tasks::close`] is called.
+    pub(crate) async fn is_closing_within(&self, time: Duration) -> bool {
+        timeout(time, self.closing.cancelled()).await.is_ok()
     }
 
     /// Waits until no task and no token is left.

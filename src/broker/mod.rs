@@ -24,8 +24,19 @@ pub(crate) enum EventKind {
     Enter,
     /// A member leaves: the count shrinks by one.
     Leave,
+    /// A member enters, and the others get no frame: only the count changes.
+    SilentEnter,
+    /// A member leaves, and the others get no frame: only the count changes.
+    SilentLeave,
     /// A frame for all members.
     Publish,
+}
+
+impl EventKind {
+    /// Whether the event has no frame, and so no place in the room log.
+    pub(crate) fn is_silent(self) -> bool {
+        matches!(self, EventKind::SilentEnter | EventKind::SilentLeave)
+    }
 }
 
 /// An event's place in its room's order.
@@ -33,7 +44,9 @@ pub(crate) enum EventKind {
 pub(crate) struct Stamp {
     /// Distinguishes this order from that of an earlier room with the same id. A room that was empty gets a new epoch.
     pub(crate) epoch: Epoch,
-    /// One more than that of the event before, starting at 1.
+    /// One more than that of the event before, starting at 1. Replicas follow the order by it.
+    pub(crate) event: u64,
+    /// The number of frames so far. Silent events have no frame.
     pub(crate) seq: u64,
     /// Members of the room right after this event, on all nodes.
     pub(crate) num: u64,
@@ -42,17 +55,18 @@ pub(crate) struct Stamp {
 impl Stamp {
     /// Where a room begins, before its first event.
     pub(crate) fn start(epoch: Epoch) -> Stamp {
-        Stamp { epoch, seq: 0, num: 0 }
+        Stamp { epoch, event: 0, seq: 0, num: 0 }
     }
 
     /// The stamp of the event right after this one.
     pub(crate) fn next(self, kind: EventKind) -> Stamp {
         let num = match kind {
-            EventKind::Enter => self.num + 1,
-            EventKind::Leave => self.num.saturating_sub(1),
+            EventKind::Enter | EventKind::SilentEnter => self.num + 1,
+            EventKind::Leave | EventKind::SilentLeave => self.num.saturating_sub(1),
             EventKind::Publish => self.num,
         };
-        Stamp { seq: self.seq + 1, num, ..self }
+        let seq = if kind.is_silent() { self.seq } else { self.seq + 1 };
+        Stamp { event: self.event + 1, seq, num, ..self }
     }
 }
 

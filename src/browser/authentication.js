@@ -89,9 +89,10 @@ export class Authentication {
    * * `refused`: a token was refused, or there was none;
    * * `repeated`: another request was refused that was sent before a token was accepted.
    *
-   * `mayBeOfTransient` if it may be about a transient frame, which was sent when the last token had not expired yet.
+   * `mayBeOther` if it may be about a frame that has no other answer, and was sent when the last token had not expired
+   * yet.
    */
-  refused(reason, isInRoom, mayBeOfTransient) {
+  refused(reason, isInRoom, mayBeOther) {
     const isExpired = this.#hasExpired || (this.#isGranted && !isInRoom && !this.isSent);
     if (isExpired) {
       this.#hasExpired = false;
@@ -103,7 +104,7 @@ export class Authentication {
       this.#renewalRefused();
       return 'renewal';
     }
-    if (mayBeOfTransient) return 'repeated';
+    if (mayBeOther) return 'repeated';
     const kind = this.#unanswered.shift()?.kind;
     if (kind === 'message' || (kind !== undefined && kind !== 'auth' && this.#isNeeded)) return 'repeated';
     this.#tokens.countRefusal();

@@ -31,6 +31,49 @@ export interface FrameInfo {
   readonly history: boolean;
 }
 
+/** A direct message: a frame for a user, in no room. */
+export interface DirectFrame extends Frame {
+  /** The user that sent it, with the user's own name, if it has one. Missing if the host sent it, unless the host sets
+   * it. */
+  readonly from?: { readonly user: string; readonly name?: string };
+  /** Its number in the session. */
+  readonly direct?: number;
+}
+
+/** A member of a room. The object does not change: if the member changes, another object takes its place. */
+export interface Member {
+  /** The member's id, which is in each of its frames as `member`. */
+  readonly id: string;
+  readonly name: string;
+  /** The id of the user. Missing if the member is not authenticated. */
+  readonly user?: string;
+  /** What the host tells about the member. */
+  readonly info?: Json;
+  /** What the member tells about itself, see {@link Room.setState}. */
+  readonly state?: Json;
+  /** Whether this is the client itself. */
+  readonly self: boolean;
+}
+
+/** Who is in a room. The object does not change: {@link Room.presence} is another one after a change. */
+export interface Presence {
+  /** What members learn: in `full` mode who is in the room, in `count` mode how many are, in `quiet` mode how many were
+   * at the time of the last frame. The mode of a room may change. Null if the server does not say. */
+  readonly mode: 'full' | 'count' | 'quiet' | null;
+  /** The last known number of members in the room. */
+  readonly num: number;
+  /** The last known number of different users among the members. Anonymous members are not counted. */
+  readonly users: number;
+  /** The known members, in the order in which they have entered. Null if the mode is not `full`, or if none are known
+   * yet. */
+  readonly members: readonly Member[] | null;
+  /** Whether `members` has all members. False while they are being fetched, while the client is not in the room, and if
+   * there are more than {@link JoinOptions.roster}. */
+  readonly complete: boolean;
+  /** The client itself, if it is one of `members`. */
+  readonly self: Member | null;
+}
+
 /** A place in the order of a room's frames. Positions of different epochs can't be compared: a room begins a new
  * epoch after its last member has left, and after a restart of the server. */
 export interface Position {
@@ -68,14 +111,27 @@ export interface StateEvent {
  * the handlers of the chat or, if `connect` has entered a room, to those of the room. */
 export type FrameHandler = (frame: Frame, info: FrameInfo) => void;
 
+/** Events of direct messages. The handlers of the chat are called or, if `connect` has entered a room, those of the
+ * room. */
+export interface DirectEvents {
+  /** A direct message of a user or the host. Each comes once and in order, also after an interruption if the server
+   * keeps the session. Messages of the host may have another event. */
+  direct: (frame: DirectFrame, info: FrameInfo) => void;
+  /** So many direct messages were sent while there was no connection, and the server does not keep them any more. */
+  directGap: (gap: { readonly missed: number }) => void;
+}
+
 /** The events that have their own types. All other names are events that members or the host send. */
-export interface RoomEvents {
+export interface RoomEvents extends DirectEvents {
   /** A message: a frame whose event is `message`. Frames of other events have their own handlers. */
   message: FrameHandler;
   /** A member has entered: `frame.name`, `frame.member`. */
   enter: FrameHandler;
   /** A member has left. */
   out: FrameHandler;
+  /** {@link Room.presence} has changed. Called once for all changes in the same task. In modes other than `full`, there
+   * is this event instead of `enter` and `out`. */
+  presence: (presence: Presence) => void;
   /** Every frame of any event, after the handlers of that event. */
   '*': FrameHandler;
   /** The state has changed, or an attempt has failed. */
@@ -93,7 +149,7 @@ export interface RoomEvents {
 
 /** The events of a chat that have their own types. All other names are events that the host sends to this connection
  * only. */
-export interface ChatEvents {
+export interface ChatEvents extends DirectEvents {
   /** Every frame that the host sends to this connection only, after the handlers of its event. */
   '*': FrameHandler;
   /** The state has changed, or an attempt has failed. */
@@ -148,6 +204,11 @@ export interface JoinOptions {
   /** How many of the latest messages to ask for when the room is entered for the first time. Handlers get them before
    * all other frames of the room, with `info.history`. The server may send fewer. Default: 0. */
   history?: number;
+  /** The state to enter with, see {@link Room.setState}. Default: none. */
+  state?: Json;
+  /** How many members to fetch, if the room has more than the server sends at once; 0 to fetch none. Members that enter
+   * later are known in any case. Default: 1,000. */
+  roster?: number;
   /** Aborts entering, or leaves the room. */
   signal?: AbortSignal;
   /** Handlers that are registered before the first event. */
@@ -190,6 +251,16 @@ export interface Chat {
    */
   join(room: string | number, options: JoinOptions): Promise<Room>;
 
+  /**
+   * Sends a direct message to all sessions of a user: their handlers of `direct` get it. Resolves when the server has
+   * acknowledged it, with the number of open connections that it has reached. Direct messages are sent in the order of
+   * the calls, and wait while the client isn't online. `extra` has further keys, which are sent along.
+   *
+   * Rejects with a {@link ChatError}: `too_big`, `overflow`, `bad_options`, `closed`, or the server's code; `denied` if
+   * the host does not allow it, or if this client is not authenticated.
+   */
+  sendTo(user: string, message: Json, extra?: { readonly [key: string]: Json | undefined }): Promise<number>;
+
   /** Leaves all rooms permanently and closes the connection. The state is `closed` when this returns. */
   close(): void;
 }
@@ -205,6 +276,12 @@ export interface Room {
   readonly retryAt: number | null;
   /** The last known number of members in the room. */
   readonly online: number;
+  /** Who is in the room, as far as the client knows. */
+  readonly presence: Presence;
+  /** Whether the host lets this client only read in the room: messages are then refused with `read_only`. */
+  readonly readOnly: boolean;
+  /** Whether the host hides this client from the other members. */
+  readonly hidden: boolean;
   /** The name in the room, as assigned by the server. */
   readonly name: string | null;
   /** The id of this member. It changes when the client enters as a new member, for example after the resume window. */
@@ -243,6 +320,16 @@ export interface Room {
    */
   sendTransient(event: string, message?: Json): boolean;
 
+  /**
+   * Sets the state of this member, for example `{ away: true }`. The other members see it in their {@link Presence}, if
+   * the room's mode is `full`. Null removes it. The client sends the newest state at most every 100 ms, and again when
+   * it enters as a new member.
+   *
+   * Throws a {@link ChatError}: `too_big` if the state has more than 1,024 bytes of JSON, `bad_options` if it is not a
+   * JSON value. If the server refuses it, the room's handlers of `error` are called, and the state before stays.
+   */
+  setState(state: Json): void;
+
   /** Enters again immediately if the state is `outside`, for example after the application has asked the
    * server for more rights. The state shows the result. Does nothing in any other state. */
   enter(): void;
@@ -255,6 +342,12 @@ export interface Room {
    * has reconnected, or when the resume window is over, whichever is first.
    */
   leave(): void;
+}
+
+/** A room that `connect` has entered, with its connection. */
+export interface OnlyRoom extends Room {
+  /** See {@link Chat.sendTo}. */
+  sendTo: Chat['sendTo'];
 }
 
 /**
@@ -278,7 +371,7 @@ export interface Room {
  * | `no_websocket` | there is no global `WebSocket`, as in older versions of Node |
  * | `bad_options` | an option is missing or of the wrong type |
  * | `bad_frame` | the server has sent something that is not a JSON object |
- * | `too_big`, `overflow`, `reserved_event` | the message was not sent |
+ * | `too_big`, `overflow`, `reserved_event` | the message or state was not sent |
  * | `transient`, `not_transient` | the event needs {@link Room.sendTransient}, or {@link Room.send} |
  */
 export class ChatError extends Error {
@@ -302,7 +395,7 @@ export function mayReturn(code: number): boolean;
  * the handshake (`no_auth`). A server that answers 401 or 403 looks `unreachable`, and in Chromium so does one that
  * doesn't speak `chat-rooms.v1`.
  */
-export function connect(url: string | URL, options: ConnectOptions): Promise<Room>;
+export function connect(url: string | URL, options: ConnectOptions): Promise<OnlyRoom>;
 
 /**
  * Opens a connection on which the client can be in several rooms. Resolves when the server has accepted the connection

@@ -1,14 +1,15 @@
 // A connection with its rooms, as the application sees it.
 
 import { Connection } from './connection.js';
+import { Directs } from './directs.js';
 import { ChatError, CLOSE_LEFT, CLOSE_LOST, CLOSE_NEVER_ENTERED, gaveUp } from './errors.js';
 import { Events } from './events.js';
 import { Membership } from './membership.js';
-import { readJoinOptions, readUrl } from './options.js';
+import { readDirect, readJoinOptions, readUrl } from './options.js';
 import { Outbox } from './outbox.js';
 import { Page } from './page.js';
 import { Retry } from './retry.js';
-import { Room } from './room.js';
+import { OnlyRoom, Room } from './room.js';
 import { Session } from './session.js';
 import { TokenSource } from './token-source.js';
 
@@ -21,6 +22,7 @@ export class Chat {
   #session = new Session();
   #tokens;
   #outbox;
+  #directs;
   #page;
   /** When to connect next. */
   #retry;
@@ -57,6 +59,7 @@ export class Chat {
       left: (isRestorable) => this.#hide(isRestorable),
     });
     if (room) this.#only = this.#add(room, opening);
+    this.#directs = new Directs({ env, events: this.#handlers, outbox: this.#outbox }, this.#options.maxQueue);
     const aborted = () => this.#end(abortedBy(signal));
     if (signal?.aborted) return aborted();
     this.#page.listen(signal, 'abort', aborted);
@@ -82,9 +85,16 @@ export class Chat {
       const membership = this.#add(read, { resolve, reject });
       const aborted = () => this.#remove(membership, abortedBy(signal), true);
       signal?.addEventListener('abort', aborted, { signal: membership.ended });
-      if (this.#state === 'idle' && !this.#connection) this.#attempt();
-      else this.#connection?.enter(id);
+      if (!this.#attemptIfIdle()) this.#connection?.enter(id);
     });
+  }
+
+  async sendTo(user, message, extra) {
+    const { user: id, extra: keys } = readDirect(user, extra);
+    if (this.#state === 'closed') throw new ChatError('closed', 'the chat was closed', { cause: this.#reason });
+    const sending = this.#directs.send(id, message, keys);
+    this.#attemptIfIdle();
+    return sending;
   }
 
   close() { this.#end(leftBy(CLOSE_LEFT)); }
@@ -103,7 +113,7 @@ export class Chat {
       retries: () => this.#retry.count,
     }, {
       resolve: () => {
-        this.#rooms.set(membership, new Room(membership));
+        this.#rooms.set(membership, this.#only ? new OnlyRoom(membership, this) : new Room(membership));
         resolve(this.#rooms.get(membership));
       },
       reject,
@@ -124,11 +134,21 @@ export class Chat {
 
   // ---- Connections -----------------------------------------------------------------------------
 
+  /** The handlers of what concerns no room. */
+  get #handlers() { return this.#only?.events ?? this.#events; }
+
+  /** Connects again if the chat is idle. Returns whether it does. */
+  #attemptIfIdle() {
+    if (this.#state !== 'idle' || this.#connection) return false;
+    this.#attempt();
+    return true;
+  }
+
   #attempt() {
     this.#retry.stop();
     const shared = {
       env: this.#env, options: this.#options, session: this.#session, tokens: this.#tokens, outbox: this.#outbox,
-      events: this.#only?.events ?? this.#events, rooms: this.#memberships,
+      events: this.#handlers, rooms: this.#memberships, directs: this.#directs,
     };
     this.#connection = new Connection(shared, this.#timeoutFactor, {
       ready: () => this.#ready(),
@@ -168,6 +188,7 @@ export class Chat {
     const isUnused = reason.closeCode === CLOSE_NEVER_ENTERED && this.#memberships.size === 0;
     if (!isUnused || this.#opening) return this.#reconnect(reason, when);
     this.#drop(CLOSE_LOST);
+    this.#session.forget();
     this.#become('idle', reason);
   }
 
@@ -200,6 +221,7 @@ export class Chat {
     for (const membership of [...this.#memberships.values()]) membership.end(reason);
     this.#memberships.clear();
     this.#rooms.clear();
+    this.#directs.end(new ChatError('closed', `not acknowledged before the end: ${reason.message}`, { cause: reason }));
     this.#opening?.reject(reason);
     this.#opening = null;
   }

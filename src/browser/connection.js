@@ -2,8 +2,10 @@
 
 import { Authentication } from './authentication.js';
 import { ChatError, CLOSE_LOST, mayReturn } from './errors.js';
+import { NOT_OF_A_ROOM } from './events.js';
 import { RateBudget } from './rate-budget.js';
-import { MAX_WAIT, readRetry } from './retry.js';
+import { readWait, Refusals } from './refusals.js';
+import { readRetry } from './retry.js';
 import { RoomRequests } from './room-requests.js';
 import { Socket } from './socket.js';
 import { Transients } from './transients.js';
@@ -14,22 +16,13 @@ const PROTOCOL = 'chat-rooms.v1';
 // Times are milliseconds.
 /** Clients spread their reconnection over this time if the server does not say when to reconnect. */
 const RETURN_SPREAD = 1_000;
-/** The wait if a server says "later", but not when. */
-const DEFAULT_RETRY = 1_000;
 
 /** Close codes that ask for another token: never authenticated, token expired, refused at the upgrade. */
 const AUTH_CODES = new Set([4502, 4504, 4505]);
 /** Those that mean that the server has not read a pending token. */
 const UNREAD_TOKEN_CODES = new Set([4504, 4505]);
-/** Refusals of a message that are temporary if the server says when to try again. `unavailable` is reserved: no server
- * sends it yet. */
-const PASSING = new Set(['internal', 'unavailable']);
-/** The info for frames that the host sends to this connection only. */
-const FROM_HOST = Object.freeze({ own: false, replayed: false, history: false });
 /** The events that a server may send before its welcome, besides heartbeats. */
 const BEFORE_WELCOME = new Set(['welcome', 'authenticated', 'noAuth', 'error']);
-/** Refusals of a frame that the server could not read, so that the error has no cid. */
-const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep']);
 
 /** Opens a socket, authenticates, enters the rooms, and handles what the server says. After `close` it reports
  * nothing. */
@@ -41,11 +34,13 @@ export class Connection {
   #events;
   /** The memberships by room id. */
   #rooms;
+  #directs;
   #env;
   #on;
   #socket;
   #auth;
-  #unanswered = new Unanswered();
+  #unanswered;
+  #refusals;
   /** Null before the welcome. */
   #requests = null;
   #transients = null;
@@ -69,7 +64,7 @@ export class Connection {
    * * `ended(error)`: it is pointless to try again.
    */
   constructor(shared, timeoutFactor, on) {
-    const { env, options, session, tokens, outbox, events, rooms } = shared;
+    const { env, options, session, tokens, outbox, events, rooms, directs } = shared;
     this.#env = env;
     this.#options = options;
     this.#session = session;
@@ -77,7 +72,9 @@ export class Connection {
     this.#outbox = outbox;
     this.#events = events;
     this.#rooms = rooms;
+    this.#directs = directs;
     this.#on = on;
+    this.#unanswered = new Unanswered(env);
     this.#socket = new Socket(env, timeoutFactor, {
       opened: (protocol) => this.#opened(protocol),
       frame: (frame) => this.#receive(frame),
@@ -89,6 +86,11 @@ export class Connection {
       send: (frame) => this.#socket.send(frame),
       asking: () => this.#auth.isGranted || this.#expectAnswer(),
       failed: (error) => this.#auth.isGranted || on.ended(error),
+    });
+    this.#refusals = new Refusals({ events, outbox, rooms, directs, unanswered: this.#unanswered }, {
+      requests: () => this.#requests,
+      answered: () => this.#noteAnswer(),
+      tokenPostponed: (error, wait) => this.#tokenPostponed(error, wait),
     });
   }
 
@@ -141,6 +143,7 @@ export class Connection {
     this.#auth.end();
     this.#requests?.stop();
     this.#transients?.stop();
+    this.#directs.stop();
   }
 
   #opened(protocol) {
@@ -183,6 +186,7 @@ export class Connection {
   #receive(frame) {
     // Only a refused token may come before the welcome.
     if (!this.#welcome && !BEFORE_WELCOME.has(frame.event)) return;
+    if (Number.isInteger(frame.direct) && frame.event !== 'resumed') return this.#directs.receive(frame);
     switch (frame.event) {
       case 'heartbeat': return frame.message === 'pong' ? this.#ponged() : undefined;
       case 'welcome': return this.#welcomed(frame);
@@ -192,9 +196,10 @@ export class Connection {
       case 'authenticated': return this.#authenticated();
       case 'expiring': return this.#auth.expiring(frame.in);
       case 'noAuth': return this.#notAuthenticated(frame);
-      case 'error': return this.#refused(frame);
+      case 'error': return this.#refusals.receive(frame);
       case 'ack': return this.#acknowledged(frame);
       case 'lagged': return this.#rooms.get(frame.roomId)?.lagged(frame.missed);
+      case 'members': return this.#requests.page(frame);
       default: return this.#receiveOther(frame);
     }
   }
@@ -205,10 +210,12 @@ export class Connection {
     if (Number.isInteger(seq)) {
       if (this.#rooms.get(roomId)?.receive(frame) !== false) return;
       this.#on.lost(new ChatError('gap', 'a frame is missing', { closeCode: CLOSE_LOST }));
+    } else if (event === 'presence' || event === 'state') {
+      this.#rooms.get(roomId)?.receivePresence(frame);
     } else if (roomId !== undefined && (member !== undefined || this.#transients.isTransient(event))) {
       this.#rooms.get(roomId)?.receiveTransient(frame);
     } else {
-      this.#events.emitFrame(frame, FROM_HOST);
+      this.#events.emitFrame(frame, NOT_OF_A_ROOM);
     }
   }
 
@@ -222,16 +229,18 @@ export class Connection {
     this.#welcome = welcome;
     this.#socket.setHeartbeat(welcome.heartbeat);
     const budget = new RateBudget(this.#env, welcome.rates);
-    const transients = new Transients(this.#env, welcome, (text) => this.#socket.send(text));
+    const transients = new Transients(this.#env, welcome, (text) => this.#sendUnanswered(text));
     this.#transients = transients;
     this.#outbox.configure(welcome.limits, budget, (event) => transients.isTransient(event));
     const shared = {
-      env: this.#env, budget, transients,
-      rooms: this.#rooms, session: this.#session, auth: this.#auth, unanswered: this.#unanswered,
+      env: this.#env, budget, transients, rooms: this.#rooms, session: this.#session, directs: this.#directs,
+      auth: this.#auth, unanswered: this.#unanswered,
     };
+    this.#directs.connected(welcome.connection, (text, cid) => this.#transmit(text, cid));
     this.#requests = new RoomRequests(shared, welcome.resume, {
       send: (text) => this.#socket.send(text),
       transmit: (text, cid) => this.#transmit(text, cid),
+      sendUnanswered: (text) => this.#sendUnanswered(text),
       asked: () => this.#expectAnswer(),
       answered: () => this.#noteAnswer(),
       accepted: () => this.#accepted(),
@@ -245,63 +254,22 @@ export class Connection {
   }
 
 
-  // ---- Messages and refusals -------------------------------------------------------------------
+  // ---- Messages --------------------------------------------------------------------------------
 
   #transmit(text, cid) {
     this.#unanswered.add('message', cid);
     this.#socket.send(text);
   }
 
-  #acknowledged({ cid, seq }) {
+  /** Sends a frame that the server answers only if it refuses it. */
+  #sendUnanswered(text) {
+    this.#unanswered.noteOther();
+    this.#socket.send(text);
+  }
+
+  #acknowledged({ cid, seq, reached }) {
     this.#unanswered.remove('message', cid);
-    this.#outbox.acknowledge(cid, seq);
-  }
-
-  #refused({ code, message, cid, roomId, retryAfter }) {
-    const error = new ChatError(String(code), String(message));
-    const wait = readWait(retryAfter);
-    if (cid !== undefined) return this.#messageRefused(cid, error, wait);
-    if (roomId !== undefined && this.#requests) return this.#requests.refused(roomId, error, wait);
-    const { next } = this.#unanswered;
-    if (error.code === 'rate_limited' && next) return this.#requestPostponed(next, error, wait ?? DEFAULT_RETRY);
-    if (UNREAD.has(error.code) && this.#unreadByServer(error)) return;
-    if (this.#transients?.mayBeAnswered) {
-      // The client was not in the room any more: such a frame may get lost.
-      if (error.code === 'not_entered') return;
-    } else if (next?.kind === 'enter' && this.#requests) {
-      // Answers come in order, so it is about the oldest request, even if the server does not name it.
-      return this.#requests.refused(next.id, error, wait);
-    }
-    this.#events.emit('error', error);
-  }
-
-  #messageRefused(cid, error, wait) {
-    this.#unanswered.remove('message', cid);
-    if (error.code === 'not_entered') {
-      // The client was removed from the room while the message was in flight. It is sent again after the next enter.
-      const membership = this.#rooms.get(this.#outbox.roomOf(cid));
-      if (membership?.isInRoom) membership.removed(error, wait);
-    } else if (error.code === 'rate_limited' || (PASSING.has(error.code) && wait !== null)) {
-      this.#outbox.postpone(cid, wait ?? DEFAULT_RETRY, { isRate: error.code === 'rate_limited' });
-    } else if (!this.#outbox.reject(cid, error)) {
-      this.#events.emit('error', error);
-    }
-  }
-
-  #requestPostponed({ kind, id }, error, wait) {
-    if (kind === 'auth') this.#tokenPostponed(error, wait);
-    else if (kind === 'enter') this.#requests.refused(id, error, wait);
-    else this.#requests.repeat(kind, id);
-  }
-
-  /** The server answers in order: the frame that it could not read is the oldest. Returns whether that explains the
-   * error. */
-  #unreadByServer(error) {
-    const { kind, id } = this.#unanswered.shift() ?? {};
-    this.#noteAnswer();
-    if (kind === 'message') return this.#outbox.reject(id, error);
-    if (kind === 'enter') this.#rooms.get(id)?.refused(error, null);
-    return kind === 'enter';
+    this.#outbox.acknowledge(cid, { seq, reached });
   }
 
   // ---- Authentication --------------------------------------------------------------------------
@@ -329,10 +297,11 @@ export class Connection {
 
   #notAuthenticated({ message }) {
     const error = new ChatError('no_auth', String(message));
-    const meaning = this.#auth.refused(error.message, this.#isInRoom, this.#transients?.mayBeAnswered ?? false);
+    const meaning = this.#auth.refused(error.message, this.#isInRoom, this.#unanswered.mayBeOther);
     this.#noteAnswer();
     if (meaning === 'repeated') return;
     if (meaning === 'renewal') return this.#events.emit('error', error);
+    this.#directs.stop();
     const { isFunction, hasAnother } = this.#tokens;
     if (!hasAnother && (isFunction || !this.#hasEntered)) return this.#on.ended(error);
     if (this.#isReady) this.#on.outside(error, meaning === 'expired');
@@ -348,6 +317,7 @@ export class Connection {
   #becomeReady() {
     this.#isReady = true;
     this.#on.ready();
+    this.#directs.accepted();
   }
 
   // ---- Answers in time -------------------------------------------------------------------------
@@ -371,8 +341,4 @@ export class Connection {
     if (this.#isAsking) this.#expectAnswer();
     else this.#socket.expectAnswer(null);
   }
-}
-
-function readWait(retryAfter) {
-  return retryAfter >= 0 ? Math.min(retryAfter, MAX_WAIT) : null;
 }

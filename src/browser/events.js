@@ -1,7 +1,10 @@
 // The handlers of the application.
 
+/** The info for frames that the host or another user sends to this connection only. */
+export const NOT_OF_A_ROOM = Object.freeze({ own: false, replayed: false, history: false });
+
 /** Events of this client. A frame of such a name reaches the handlers of `*` only. */
-const CLIENT_EVENTS = new Set(['state', 'gap', 'overflow', 'error', '*']);
+const CLIENT_EVENTS = new Set(['state', 'gap', 'overflow', 'error', 'presence', 'directGap', '*']);
 
 export class Events {
   #handlers = new Map();
@@ -12,6 +15,9 @@ export class Events {
     this.#handlers.set(type, handlers.add(handler));
     return () => { handlers.delete(handler); };
   }
+
+  /** Whether there is a handler. */
+  has(type) { return (this.#handlers.get(type)?.size ?? 0) > 0; }
 
   /** A handler that throws does not stop the others; its error is reported as uncaught. */
   emit(type, value, info) {

@@ -1,7 +1,10 @@
 // One room, through all connections to it.
 
+import { randomCid } from './cid.js';
 import { ChatError, gaveUp } from './errors.js';
 import { Events } from './events.js';
+import { OwnState } from './own-state.js';
+import { Presence } from './presence.js';
 import { Progress } from './progress.js';
 import { Retry } from './retry.js';
 import { Subscription } from './subscription.js';
@@ -14,6 +17,7 @@ const TEMPORARY = new Set(['internal', 'rate_limited', 'not_entered', 'unavailab
 const RESERVED = new Set([
   'enter', 'leave', 'out', 'resume', 'heartbeat', 'auth', 'noAuth', 'error',
   'welcome', 'entered', 'left', 'resumed', 'ack', 'expiring', 'lagged', 'authenticated',
+  'members', 'presence', 'state', 'direct',
 ]);
 
 /** Enters a room and stays in it until it is closed. */
@@ -24,12 +28,17 @@ export class Membership {
   #on;
   #events = new Events();
   #progress = new Progress();
+  #presence;
+  #ownState;
   /** When to enter next, while the client is connected but not in the room. */
   #retry;
   /** Messages of this room. */
   #lane;
   /** The room's frames on the current connection; null if the client is not in the room. */
   #subscription = null;
+  /** Whether the client may only read, and whether others do not see it, according to the last `entered`. */
+  #isReadOnly = false;
+  #isHidden = false;
   /** Whether the client is or was in the room on the current connection. */
   #hasEntered = false;
   /** Failed attempts in a row to enter the room. */
@@ -41,7 +50,8 @@ export class Membership {
   #reason = null;
 
   /**
-   * `options` has `id`, `name`, `history`, `on`, `maxQueue`, `maxAttempts` and `backoff`. `on` has these handlers:
+   * `options` has `id`, `name`, `history`, `state`, `roster`, `on`, `maxQueue`, `maxAttempts` and `backoff`. `on` has
+   * these handlers:
    *
    * * `enter()`: the room should be entered now;
    * * `leave()`: the application leaves;
@@ -57,6 +67,11 @@ export class Membership {
     this.#entering = entering;
     this.#retry = new Retry(env, options.backoff);
     this.#lane = outbox.open(options.id);
+    this.#ownState = new OwnState(env, options.id, options.state);
+    this.#presence = new Presence({ env, events: this.#events }, options.roster, {
+      member: () => this.#progress.member,
+      state: (state) => this.#ownState.shown(state),
+    });
     for (const [type, handler] of Object.entries(options.on)) if (handler) this.#events.on(type, handler);
   }
 
@@ -65,7 +80,10 @@ export class Membership {
   get reason() { return this.#reason; }
   get retryAt() { return this.#retry.at ?? this.#on.retryAt(); }
   get progress() { return this.#progress; }
+  get presence() { return this.#presence; }
   get events() { return this.#events; }
+  get isReadOnly() { return this.#isReadOnly; }
+  get isHidden() { return this.#isHidden; }
   /** Whether the application waits for the first enter. */
   get isEntering() { return this.#entering !== null; }
   /** Whether the client is in the room on the current connection. */
@@ -87,14 +105,20 @@ export class Membership {
         this.#events.emit('overflow', { event, message });
         return reject(new ChatError('overflow', 'too many messages are waiting to be sent'));
       }
-      const cid = randomId(this.#env.crypto);
+      const cid = randomCid(this.#env.crypto);
       const text = JSON.stringify({ ...extra, event, message, roomId: this.id, cid });
       this.#subscription?.dropTransients();
-      this.#outbox.add(this.#lane, cid, { event, text }, { resolve, reject });
+      this.#outbox.add(this.#lane, cid, { event, text }, { resolve: ({ seq }) => resolve({ seq }), reject });
     });
   }
 
   sendTransient(event, message) { return this.#subscription?.sendTransient(event, message) ?? false; }
+
+  /** `state` is JSON. */
+  setState(state) {
+    this.#ownState.set(state);
+    this.#presence.ownStateChanged();
+  }
 
   enter() {
     if (this.#state === 'outside') this.#on.enter();
@@ -111,23 +135,29 @@ export class Membership {
     const { id, name, history } = this.#options;
     const { position } = this.#progress;
     const replay = position ? { since: position } : history > 0 && { last: history };
-    return { event: 'enter', message: name, roomId: id, ...replay };
+    return { event: 'enter', message: name, roomId: id, ...this.#ownState.forEnter(), ...replay };
   }
 
   /** An enter was sent or is about to be sent. */
   enterStarted() { this.#retry.stop(); }
 
-  /** It is in the room. `transmit` sends the text of a message on the connection, `transients` sends transient
-   * frames. */
-  entered(answer, { transmit, transients }) {
+  /** It is in the room. On the connection, `transmit(text, cid)` sends a message, `transients` sends transient frames,
+   * `sendUnanswered(text)` sends other frames that `budget` allows, and `askForPage()` sends the `pageFrame`. */
+  entered(answer, { transmit, transients, budget, sendUnanswered, askForPage }) {
     const isAllKnown = this.#outbox.isKnownTo(this.#lane, answer.resumed ? answer.member : null);
     const isFirst = this.#progress.position === null;
     const gap = this.#progress.enter(answer);
-    const shared = { progress: this.#progress, outbox: this.#outbox, lane: this.#lane, events: this.#events };
+    this.#isReadOnly = answer.readOnly === true;
+    this.#isHidden = answer.hidden === true;
+    const shared = {
+      progress: this.#progress, outbox: this.#outbox, lane: this.#lane, events: this.#events, presence: this.#presence,
+    };
     const subscription = new Subscription(shared, {
       replayEnd: answer.seq, isAllKnown, history: answer.history ?? 0, isFirst, transmit, transients,
     });
     this.#subscription = subscription;
+    this.#presence.entered(answer, askForPage);
+    this.#ownState.entered(answer, { send: sendUnanswered, budget });
     this.#hasEntered = true;
     this.#failures = 0;
     const entering = this.#entering;
@@ -147,6 +177,32 @@ export class Membership {
   receiveTransient(frame) { this.#subscription?.receiveTransient(frame); }
 
   lagged(missed) { this.#subscription?.lagged(missed); }
+
+  /** The request for the next page of the roster. */
+  pageFrame() { return this.#presence.pageFrame(this.id); }
+
+  page(frame) {
+    if (this.isInRoom) this.#presence.page(frame);
+  }
+
+  /** The server does not send a page of the roster, or does so after `wait` milliseconds. */
+  pageRefused(wait) {
+    if (this.isInRoom) this.#presence.pageRefused(wait);
+  }
+
+  /** Takes a `presence` or `state` frame. */
+  receivePresence(frame) {
+    if (!this.isInRoom) return;
+    if (frame.event === 'presence') this.#presence.told(frame);
+    else this.#presence.memberChanged(frame);
+  }
+
+  /** The server has refused a frame that it does not answer otherwise: a state, or a transient frame. */
+  frameRefused(error) {
+    // Members that only read have a state. If it was refused, only the roster says which one is valid.
+    if (error.code !== 'read_only' && this.#ownState.refused()) this.#presence.doubt();
+    this.#events.emit('error', error);
+  }
 
   unreadable(isOnlyRoom) { this.#subscription?.unreadable(isOnlyRoom); }
 
@@ -194,6 +250,7 @@ export class Membership {
   /** Ends permanently. */
   end(reason) {
     if (this.#state === 'closed') return;
+    this.#presence.end();
     this.#drop();
     this.#ended.abort();
     this.#become('closed', reason);
@@ -229,6 +286,8 @@ export class Membership {
   #drop() {
     this.#subscription?.end();
     this.#subscription = null;
+    this.#ownState.left();
+    this.#presence.left();
     this.#retry.stop();
   }
 
@@ -239,9 +298,4 @@ export class Membership {
     this.#reason = reason;
     this.#events.emit('state', { state, reason, retryAt: this.retryAt });
   }
-}
-
-/** 96 random bits: others must not be able to guess and use a cid before its message is in the room. */
-function randomId(crypto) {
-  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }

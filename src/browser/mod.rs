@@ -1,3 +1,6 @@
-//! The browser client, an ES module, and the service that serves it.
+//! The browser client, an ES module, the chat page, and the services that serve them.
 
+pub(crate) mod asset;
+mod modules;
+pub(crate) mod page;
 pub(crate) mod script;

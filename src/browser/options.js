@@ -1,6 +1,7 @@
 // The options that the application gives, checked.
 
 import { ChatError } from './errors.js';
+import { readState } from './own-state.js';
 
 const isText = (value) => typeof value === 'string';
 const isHandler = (value) => !value || typeof value === 'function';
@@ -15,9 +16,13 @@ const HANDLERS = ['an object of functions', (value) => isObject(value) && Object
 const ROOM_OPTIONS = {
   name: ['a string, the name in the room', isText],
   history: ['a number of messages', (value) => Number.isInteger(value) && value >= 0],
+  roster: ['a number of members', (value) => Number.isInteger(value) && value >= 0],
   signal: SIGNAL,
   on: HANDLERS,
 };
+
+/** Only a call that enters a room has one of these options. */
+const ONE_ROOM_OPTIONS = ['name', 'room', 'history', 'state', 'roster'];
 
 /** What each option of a connection has to be. */
 const CHAT_OPTIONS = {
@@ -35,13 +40,13 @@ const CHAT_OPTIONS = {
 /** Returns the options of `connect`, with defaults: those of the connection in `chat`, and those of the room in `room`,
  * which is null if `connect` enters no room. */
 export function readConnectOptions(given = {}) {
-  const isForOneRoom = !isObject(given) || ['name', 'room', 'history'].some((option) => given[option] !== undefined);
+  const isForOneRoom = !isObject(given) || ONE_ROOM_OPTIONS.some((option) => given[option] !== undefined);
   const call = isForOneRoom ? 'connect(url, { name, room })' : 'connect(url, options)';
   if (!isForOneRoom) return { chat: readChat(call, given), room: null };
   check(call, given, { ...ROOM_OPTIONS, room: ROOM_ID, ...CHAT_OPTIONS }, ['name']);
   const { room = '', ...rest } = given;
   // The handlers are those of the room, and the signal is that of the connection, which ends with the room.
-  return { chat: readChat(call, { ...rest, on: {} }), room: readRoom(room, { ...rest, signal: undefined }) };
+  return { chat: readChat(call, { ...rest, on: {} }), room: readRoom(call, room, { ...rest, signal: undefined }) };
 }
 
 /** Returns the options of `join`, with defaults. */
@@ -49,7 +54,7 @@ export function readJoinOptions(room, given) {
   const call = 'chat.join(room, { name })';
   check(call, { room }, { room: ROOM_ID }, ['room']);
   check(call, given ?? {}, ROOM_OPTIONS, ['name']);
-  return readRoom(room, given);
+  return readRoom(call, room, given);
 }
 
 function readChat(call, given) {
@@ -63,8 +68,9 @@ function readChat(call, given) {
   return { env, on, signal, token, protocols, maxQueue, attemptTimeout, maxAttempts, backoff };
 }
 
-function readRoom(room, { name, history = 0, on = {}, signal }) {
-  return { id: String(room), name, history, on, signal };
+function readRoom(call, room, { name, history = 0, state, roster = 1_000, on = {}, signal }) {
+  const json = state === undefined ? undefined : readState(state, call);
+  return { id: String(room), name, history, state: json, roster, on, signal };
 }
 
 function check(call, given, options, required = []) {
@@ -98,6 +104,14 @@ export function readSendOptions(given = {}) {
   const { event = 'message', ...extra } = given;
   if (!isText(event)) throw new ChatError('bad_options', 'send(message, { event }): `event` must be a string');
   return { event, extra };
+}
+
+/** Returns the keys of a direct message, checked. */
+export function readDirect(user, extra = {}) {
+  const call = 'sendTo(user, message, extra)';
+  if (!isText(user)) throw badOption(call, '`user` must be a string, the id of the user');
+  if (!isObject(extra)) throw badOption(call, '`extra` must be an object');
+  return { user, extra };
 }
 
 /** Returns the event of a transient frame. */

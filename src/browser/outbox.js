@@ -1,12 +1,13 @@
 // Messages that are not acknowledged yet.
 
 import { ChatError } from './errors.js';
+import { byteLength } from './json.js';
 import { Timer } from './timer.js';
 
 /** The initial number of messages that may be in flight on a connection. Each accepted one allows one more. */
 const FIRST_WINDOW = 16;
 
-/** The messages of one room. Only the outbox changes them. */
+/** The messages of one room, or those to users: then `room` is null. Only the outbox changes them. */
 class Lane {
   constructor(room) {
     this.room = room;
@@ -48,7 +49,7 @@ export class Outbox {
     this.#timer = new Timer(env);
   }
 
-  /** Returns the lane of a room. */
+  /** Returns the lane of a room, or that of the messages to users. */
   open(room) { return new Lane(room); }
 
   size(lane) { return this.#of(lane).length; }
@@ -70,7 +71,7 @@ export class Outbox {
   }
 
   add(lane, cid, { event, text }, { resolve, reject }) {
-    const size = new TextEncoder().encode(text).length;
+    const size = byteLength(text);
     const refusal = this.#refusal(event, size);
     if (refusal) return reject(refusal);
     this.#messages.set(cid, { lane, event, text, size, isSent: false, member: null, number: 0, resolve, reject });
@@ -104,10 +105,11 @@ export class Outbox {
     this.#flush();
   }
 
-  acknowledge(cid, seq) {
+  /** The server has the message. `answer` has its `seq`, or the number of connections that it has `reached`. */
+  acknowledge(cid, answer) {
     const message = this.#take(cid);
     if (message) {
-      message.resolve({ seq });
+      message.resolve(answer);
       message.lane.window += 1;
       this.#window += 1;
     }

@@ -3,7 +3,6 @@
 /** The client's own member, and its position in the room. */
 export class Progress {
   #name = null;
-  #online = 0;
   #member = null;
   /** The member ids of this client in the current epoch. */
   #members = new Set();
@@ -11,7 +10,6 @@ export class Progress {
   #position = null;
 
   get name() { return this.#name; }
-  get online() { return this.#online; }
   get member() { return this.#member; }
   get position() { return this.#position && { ...this.#position }; }
   get seq() { return this.#position.seq; }
@@ -22,12 +20,10 @@ export class Progress {
     return isOld ? this.#members.has(member) : member === this.#member;
   }
 
-  setOnline(num) { if (Number.isInteger(num)) this.#online = num; }
-
   advance(seq) { this.#position.seq = seq; }
 
   /** Takes the answer to an enter. Returns the positions before and after a gap, or null if nothing is missing. */
-  enter({ member, name, num, epoch, seq, recovered, replayed }) {
+  enter({ member, name, epoch, seq, recovered, replayed }) {
     const before = this.position;
     replayed ??= recovered && before ? Math.max(0, seq - before.seq) : 0;
     if (before?.epoch !== epoch) this.#members.clear();
@@ -35,7 +31,7 @@ export class Progress {
     // The replay may repeat frames that have arrived since the enter was sent.
     const isAhead = before?.epoch === epoch && before.seq <= seq && before.seq > seq - replayed;
     this.#position = isAhead ? before : { epoch, seq: seq - replayed };
-    [this.#member, this.#name, this.#online] = [member, name, num];
+    [this.#member, this.#name] = [member, name];
     const hasGap = before && (before.epoch !== epoch || before.seq !== this.seq);
     return hasGap ? { before, after: this.position } : null;
   }

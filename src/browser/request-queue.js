@@ -2,7 +2,8 @@
 
 import { Timer } from './timer.js';
 
-/** Sends requests other than messages: enters, leaves, and requests that concern no room. */
+/** Sends requests other than messages: enters, leaves, requests for pages of a roster, and requests that concern no
+ * room. */
 export class RequestQueue {
   #env;
   #timer;
@@ -27,12 +28,15 @@ export class RequestQueue {
 
   get isEmpty() { return this.#requests.length === 0; }
 
+  /** Whether such a request waits. */
+  has(kind, id = null) { return this.#requests.some((request) => request.kind === kind && request.id === id); }
+
   /** Adds a request, which `flush` sends. */
   add(kind, id = null) { this.#requests.push({ kind, id }); }
 
   /** Adds an enter, unless one waits or is unanswered. Returns whether it was added. */
   addEnter(id) {
-    if (this.#has('enter', id) || this.#unanswered.isEntering(id)) return false;
+    if (this.has('enter', id) || this.#unanswered.isEntering(id)) return false;
     this.add('enter', id);
     return true;
   }
@@ -40,11 +44,11 @@ export class RequestQueue {
   /** Adds a leave, unless one waits. Cancels a waiting enter. */
   addLeave(id) {
     this.cancel('enter', id);
-    if (!this.#has('leave', id)) this.add('leave', id);
+    if (!this.has('leave', id)) this.add('leave', id);
   }
 
   /** Whether the client is leaving this room, so that its frames and answers are stale. */
-  isLeaving(id) { return this.#has('leave', id) || this.#unanswered.has('leave', id); }
+  isLeaving(id) { return this.has('leave', id) || this.#unanswered.has('leave', id); }
 
   cancel(kind, id = null) {
     this.#requests = this.#requests.filter((request) => request.kind !== kind || request.id !== id);
@@ -94,6 +98,4 @@ export class RequestQueue {
     this.#requests = [];
     this.#timer.stop();
   }
-
-  #has(kind, id) { return this.#requests.some((request) => request.kind === kind && request.id === id); }
 }

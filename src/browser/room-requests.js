@@ -3,14 +3,21 @@
 import { ChatError } from './errors.js';
 import { RequestQueue } from './request-queue.js';
 
+/** Refusals of a request for a page of the roster. */
+const OF_PAGES = new Set(['bad_shape', 'rate_limited', 'internal']);
+/** After this many milliseconds the client asks again for a page that was refused. */
+const PAGE_RETRY = 1_000;
+
 /** Enters and leaves rooms, resumes the session, and passes the server's answers to the memberships. */
 export class RoomRequests {
   /** The memberships by room id. */
   #rooms;
   #session;
+  #directs;
   #auth;
   #unanswered;
   #transients;
+  #budget;
   /** The connection's resume token. */
   #token;
   #on;
@@ -19,16 +26,19 @@ export class RoomRequests {
   #hasEnded = false;
 
   /**
-   * `on` has these handlers: `send(text)`; `transmit(text, cid)` sends a message; `asked()`: an answer is expected;
+   * `on` has these handlers: `send(text)`; `transmit(text, cid)` sends a message; `sendUnanswered(text)` sends a frame
+   * that the server answers only if it refuses it; `asked()`: an answer is expected;
    * `answered()`: an answer has arrived; `accepted()`: the server has accepted the client; `entered()`: the client is
    * in a room for the first time.
    */
-  constructor({ env, rooms, session, auth, unanswered, budget, transients }, token, on) {
+  constructor({ env, rooms, session, directs, auth, unanswered, budget, transients }, token, on) {
     this.#rooms = rooms;
     this.#session = session;
+    this.#directs = directs;
     this.#auth = auth;
     this.#unanswered = unanswered;
     this.#transients = transients;
+    this.#budget = budget;
     this.#token = token;
     this.#on = on;
     const frame = (kind, id) => this.#frame(kind, id);
@@ -38,10 +48,19 @@ export class RoomRequests {
   /** Whether the client is or was in a room on this connection. */
   get hasEntered() { return this.#hasEntered; }
 
+  /** Whether a resume waits or is unanswered. */
+  get isResuming() { return this.#queue.has('resume') || this.#unanswered.has('resume'); }
+
   /** Resumes the session, if there may be one, and enters all rooms that the client is not in. Nothing has to wait for
    * an answer, because the server handles frames in order. */
   enterAll() {
-    if (this.#session.tokensFor(this.#token).length > 0) this.#queue.add('resume');
+    if (this.#session.tokensFor(this.#token).length > 0) {
+      this.#queue.add('resume');
+    } else {
+      // The session of a user is kept even if it is in no room.
+      this.#session.add(this.#token);
+      this.#directs.notResumed();
+    }
     for (const [id, membership] of this.#rooms) if (!membership.isInRoom) this.#add(id);
     this.#queue.flush();
   }
@@ -55,6 +74,7 @@ export class RoomRequests {
   leave(id) {
     if (this.#hasEnded) return;
     this.#queue.cancel('enter', id);
+    this.#queue.cancel('members', id);
     // A client that must authenticate is in no room.
     if (!this.#auth.isNeeded) this.#queue.addLeave(id);
     this.#queue.flush();
@@ -74,8 +94,9 @@ export class RoomRequests {
 
   // ---- Answers of the server -------------------------------------------------------------------
 
-  resumed({ rooms }) {
+  resumed({ rooms, ...session }) {
     this.#unanswered.answered('resume');
+    this.#directs.resumed(session);
     this.#session.keepOnly(this.#token);
     this.#on.accepted();
     this.#on.answered();
@@ -89,7 +110,11 @@ export class RoomRequests {
     if (isStale) this.#unanswered.remove('enter', id);
     else this.#unanswered.answered('enter', id);
     this.#session.keepOnly(this.#token);
-    this.#queue.cancel('resume');
+    if (this.#queue.has('resume')) {
+      // The client is in a room without it.
+      this.#queue.cancel('resume');
+      this.#directs.notResumed();
+    }
     this.#on.accepted();
     this.#on.answered();
     this.#queue.accepted();
@@ -98,7 +123,20 @@ export class RoomRequests {
     if (!membership) return this.leave(id);
     if (!this.#hasEntered) this.#on.entered();
     this.#hasEntered = true;
-    membership.entered(answer, { transmit: this.#on.transmit, transients: this.#transients });
+    membership.entered(answer, {
+      transmit: this.#on.transmit,
+      transients: this.#transients,
+      budget: this.#budget,
+      sendUnanswered: this.#on.sendUnanswered,
+      askForPage: () => this.#askForPage(id),
+    });
+  }
+
+  /** Takes a page of a room's roster. */
+  page(frame) {
+    const { roomId: id } = frame;
+    this.#unanswered.remove('members', id);
+    if (!this.#queue.isLeaving(id)) this.#rooms.get(id)?.page(frame);
   }
 
   /** The client is no longer in a room. `wait` is the time after which to enter again; null if the server has not said.
@@ -109,6 +147,7 @@ export class RoomRequests {
       if (code === undefined) this.#unanswered.remove('leave', id);
       return;
     }
+    this.#queue.cancel('members', id);
     const membership = this.#rooms.get(id);
     if (!membership) return;
     // At a resumption, this may be the answer to an enter. An enter after the token has expired gets its own answer.
@@ -118,8 +157,26 @@ export class RoomRequests {
     membership.removed(new ChatError(String(code ?? 'internal'), String(message ?? 'removed from the room')), wait);
   }
 
-  /** An enter was refused. `wait` is the time after which to try again; null if the server has not said. */
+  /** Something about a room was refused that is no message. `wait` is the time after which to try again; null if the
+   * server has not said. */
   refused(id, error, wait) {
+    // If the client is not in the room any more, the server has said or will say so.
+    if (error.code === 'not_entered') return this.#unanswered.remove('members', id);
+    const oldest = this.#unanswered.oldestOf(id);
+    if (oldest === 'members' && OF_PAGES.has(error.code)) return this.#pageRefused(id, error, wait);
+    const membership = this.#rooms.get(id);
+    const isEntering = oldest === 'enter' || this.#unanswered.isEntering(id);
+    if (!isEntering && membership?.isInRoom) return membership.frameRefused(error);
+    this.#enterRefused(id, error, wait);
+  }
+
+  #pageRefused(id, error, wait) {
+    this.#unanswered.remove('members', id);
+    if (error.code === 'rate_limited') return this.repeat('members', id);
+    this.#rooms.get(id)?.pageRefused(error.code === 'bad_shape' ? null : wait ?? PAGE_RETRY);
+  }
+
+  #enterRefused(id, error, wait) {
     const isStale = this.#queue.isLeaving(id);
     const isRate = error.code === 'rate_limited';
     // If a rate was exceeded, the server may not have read what was sent before, either.
@@ -136,7 +193,8 @@ export class RoomRequests {
   repeat(kind, id) {
     this.#unanswered.remove(kind, id);
     // A room that was joined again meanwhile must not be left.
-    if (kind !== 'leave' || !this.#rooms.has(id)) this.#queue.repeat(kind, id);
+    const isOutdated = kind === 'leave' ? this.#rooms.has(id) : kind === 'members' && !this.#rooms.get(id)?.isInRoom;
+    if (!isOutdated) this.#queue.repeat(kind, id);
     this.#on.answered();
   }
 
@@ -146,12 +204,20 @@ export class RoomRequests {
     this.#on.asked();
   }
 
+  #askForPage(id) {
+    if (this.#hasEnded || this.#queue.has('members', id)) return;
+    this.#queue.add('members', id);
+    this.#queue.flush();
+  }
+
   /** The frame of a request that is sent now. */
   #frame(kind, id) {
     if (kind === 'leave') return { event: 'leave', roomId: id };
+    if (kind === 'members') return this.#rooms.get(id).pageFrame();
     if (kind === 'ping') return { event: 'heartbeat', message: 'ping' };
     const tokens = this.#session.tokensFor(this.#token);
     this.#session.add(this.#token);
-    return kind === 'resume' ? { event: 'resume', message: tokens } : this.#rooms.get(id).enterFrame();
+    if (kind === 'resume') return { event: 'resume', message: tokens, ...this.#directs.forResume };
+    return this.#rooms.get(id).enterFrame();
   }
 }

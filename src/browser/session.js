@@ -21,4 +21,7 @@ export class Session {
 
   /** Keeps only the token of a connection that is known to have the session. */
   keepOnly(token) { this.#tokens = token ? [token] : []; }
+
+  /** The session has ended. */
+  forget() { this.#tokens = []; }
 }

@@ -6,6 +6,7 @@ export class Subscription {
   #outbox;
   #lane;
   #events;
+  #presence;
   #transmit;
   #transients;
   /** The seq of the last frame of the replay. */
@@ -22,11 +23,13 @@ export class Subscription {
   #unread = 0;
 
   /** `transmit` sends the text of a message on the connection, `transients` sends transient frames. */
-  constructor({ progress, outbox, lane, events }, { replayEnd, isAllKnown, history, isFirst, transmit, transients }) {
+  constructor({ progress, outbox, lane, events, presence }, settings) {
+    const { replayEnd, isAllKnown, history, isFirst, transmit, transients } = settings;
     this.#progress = progress;
     this.#outbox = outbox;
     this.#lane = lane;
     this.#events = events;
+    this.#presence = presence;
     this.#transmit = transmit;
     this.#transients = transients;
     this.#replayEnd = replayEnd;
@@ -37,7 +40,7 @@ export class Subscription {
 
   /** Takes a frame of the room. Returns false if a frame before it is missing. */
   receive(frame) {
-    const { seq, cid, num, member } = frame;
+    const { seq, cid, member } = frame;
     if (this.#isOfHistory(seq)) return this.#receiveHistory(frame);
     const missing = seq - this.#progress.seq - 1;
     if (missing < 0) return true;
@@ -47,9 +50,10 @@ export class Subscription {
     this.#unread = 0;
     this.#progress.advance(seq);
     const replayed = seq <= this.#replayEnd;
-    if (!replayed) this.#progress.setOnline(num);
+    // The answer to the enter has taken a replay into account.
+    if (!replayed) this.#presence.receive(frame);
     const own = this.#progress.isOwn(member, replayed);
-    if (own) this.#outbox.acknowledge(cid, seq);
+    if (own) this.#outbox.acknowledge(cid, { seq });
     this.#events.emitFrame(frame, { own, replayed, history: false });
     this.startSending();
     return true;
@@ -120,6 +124,7 @@ export class Subscription {
   #skip(count) {
     const before = this.#progress.position;
     this.#progress.advance(before.seq + count);
+    if (this.#progress.seq > this.#replayEnd) this.#presence.doubt();
     this.#events.emit('gap', { before, after: this.#progress.position });
   }
 }

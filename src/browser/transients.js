@@ -1,6 +1,7 @@
 // Transient frames: hints such as typing, which may get lost.
 
 import { ChatError } from './errors.js';
+import { byteLength, wellFormed } from './json.js';
 import { RateBudget } from './rate-budget.js';
 import { Timer } from './timer.js';
 
@@ -8,12 +9,9 @@ import { Timer } from './timer.js';
 const MAX_BYTES = 1024;
 /** How many a second, if the server does not say. */
 const DEFAULT_RATE = 20;
-/** The server refuses a transient frame within so many milliseconds, if at all. */
-const ANSWERED_WITHIN = 10_000;
 
 /** Sends the transient frames of all rooms on one connection, within the server's rate. */
 export class Transients {
-  #env;
   #timer;
   /** The events that the server has declared. */
   #declared;
@@ -21,21 +19,16 @@ export class Transients {
   #send;
   /** What waits for the rate: the newest frame of each room and event, `{ room, text }`. */
   #waiting = new Map();
-  #sentAt = -Infinity;
   #hasEnded = false;
 
   /** `send(text)` sends a frame. */
   constructor(env, { transient, rates }, send) {
-    this.#env = env;
     this.#timer = new Timer(env);
     this.#declared = new Set(Array.isArray(transient) ? transient : []);
     const { transient: messages = DEFAULT_RATE, burst, empty } = rates ?? {};
     this.#budget = new RateBudget(env, { messages, bytes: null, burst, empty });
     this.#send = send;
   }
-
-  /** Whether an answer that names nothing may be about a transient frame. */
-  get mayBeAnswered() { return this.#env.performance.now() - this.#sentAt < ANSWERED_WITHIN; }
 
   isTransient(event) { return this.#declared.has(event); }
 
@@ -46,7 +39,7 @@ export class Transients {
       throw new ChatError('not_transient', `"${event}" is not one of the server's transient events; use send()`);
     }
     const text = wellFormed(JSON.stringify({ event, message, roomId: room }));
-    if (new TextEncoder().encode(text).length > MAX_BYTES) {
+    if (byteLength(text) > MAX_BYTES) {
       throw new ChatError('too_big', `a transient frame may have at most ${MAX_BYTES} bytes`);
     }
     if (this.#hasEnded) return false;
@@ -75,14 +68,7 @@ export class Transients {
       if (wait > 0) return this.#timer.arm(wait, () => this.#flush());
       this.#budget.take(0);
       this.#waiting.delete(key);
-      this.#sentAt = this.#env.performance.now();
       this.#send(text);
     }
   }
-}
-
-/** Replaces lone surrogates in JSON. The server could not read the frame, and its error would be taken for the answer
- * to another one. */
-function wellFormed(json) {
-  return json.replace(/\\(?:ud[89a-f]..|.)/g, (escape) => (escape.length === 6 ? '\ufffd' : escape));
 }

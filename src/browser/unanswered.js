@@ -2,11 +2,23 @@
 
 /** Requests that concern no room. The server answers them in order, but may ignore a token. */
 const ROOMLESS = new Set(['auth', 'resume', 'ping']);
+/** The server refuses a frame that it does not answer otherwise within so many milliseconds, if at all. */
+const REFUSED_WITHIN = 10_000;
 
-/** Requests by kind and id, oldest first: 'auth', 'resume' and 'ping', 'enter' and 'leave' with the room's id, and
- * 'message' with its cid. */
+/** Requests by kind and id, oldest first: 'auth', 'resume' and 'ping', 'enter', 'leave' and 'members' with the room's
+ * id, and 'message' with its cid. */
 export class Unanswered {
+  #env;
   #requests = [];
+  #notedAt = -Infinity;
+
+  constructor(env) { this.#env = env; }
+
+  /** Whether an answer that names nothing may be about a frame that the server answers only if it refuses it. */
+  get mayBeOther() { return this.#env.performance.now() - this.#notedAt < REFUSED_WITHIN; }
+
+  /** Notes that such a frame is sent. */
+  noteOther() { this.#notedAt = this.#env.performance.now(); }
 
   add(kind, id = null) { this.#requests.push({ kind, id }); }
 
@@ -40,6 +52,11 @@ export class Unanswered {
   isEntering(room) {
     const isOf = ({ kind, id }) => id === room && (kind === 'enter' || kind === 'leave');
     return this.#requests.findLast(isOf)?.kind === 'enter';
+  }
+
+  /** The oldest unanswered enter or request for a page of the roster of this room; undefined if there is none. */
+  oldestOf(room) {
+    return this.#requests.find(({ kind, id }) => id === room && (kind === 'enter' || kind === 'members'))?.kind;
   }
 
   #find(kind, id) { return this.#requests.findIndex((request) => request.kind === kind && request.id === id); }

@@ -1,12 +1,10 @@
 //! What the host does with users, over all of their connections.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{ChatRooms, RoomInfo};
-use crate::delivery::LiveRoom;
+use super::ChatRooms;
 use crate::error::SendError;
 use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
@@ -107,14 +105,5 @@ impl ChatRooms {
         let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
         let close = |session: &&_| self.engine.sessions.close(session, LeaveReason::Kicked);
         sessions.iter().filter(close).count()
-    }
-}
-
-impl RoomInfo {
-    pub(super) fn of(room: &LiveRoom) -> RoomInfo {
-        let members = room.members();
-        let users: Vec<_> = members.iter().filter_map(|member| member.handle.user()).collect();
-        let users = users.iter().map(|user| user.id()).collect::<HashSet<_>>().len();
-        RoomInfo { id: room.id().clone(), online: room.online(), users }
     }
 }

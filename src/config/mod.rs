@@ -6,6 +6,7 @@ mod history;
 mod limits;
 mod on_expiry;
 mod options;
+mod presence;
 mod rate_limits;
 mod recovery;
 mod slow_consumer;
@@ -18,6 +19,8 @@ pub use self::history::History;
 pub use self::limits::Limits;
 pub use self::on_expiry::OnExpiry;
 pub use self::options::OptionInfo;
+pub(crate) use self::presence::PresenceMode;
+pub use self::presence::{AutoPresence, Presence};
 pub use self::rate_limits::RateLimits;
 pub use self::recovery::Recovery;
 pub use self::slow_consumer::SlowConsumer;
@@ -36,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) recovery: Recovery,
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) unique_names: UniqueNames,
+    pub(crate) presence: Presence,
     pub(crate) on_expiry: OnExpiry,
     pub(crate) events: EventNames,
 }
@@ -51,6 +55,7 @@ impl Default for Config {
             recovery: Recovery::default(),
             slow_consumer: SlowConsumer::default(),
             unique_names: UniqueNames::default(),
+            presence: Presence::default(),
             on_expiry: OnExpiry::default(),
             events: EventNames::default(),
         }

@@ -8,7 +8,7 @@ use crate::config::OnExpiry;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::waiting;
-use crate::hooks::policy::EnterRequest;
+use crate::hooks::policy::{Access, EnterRequest};
 use crate::hooks::user::User;
 use crate::ids::RoomId;
 use crate::protocol::close::LeaveReason;
@@ -80,13 +80,17 @@ pub(super) fn expire(connection: &mut Connection) -> Result<(), End> {
     Ok(())
 }
 
-/// Asks the policy whether a member may stay in a room as its current user. If not, removes the member and tells it
-/// why.
+/// Asks the policy whether a member may stay in a room as its current user, and applies what has changed. If it may not
+/// stay, removes the member and tells it why.
 pub(super) async fn may_stay(connection: &mut Connection, room: &RoomId) -> Result<bool, End> {
     let engine = connection.engine().clone();
     let session = connection.attachment().session().clone();
     let membership = connection.attachment().membership(room.as_str());
-    let (Some(policy), Some(membership)) = (engine.policy(), membership) else { return Ok(true) };
+    let Some(membership) = membership else { return Ok(true) };
+    let Some(policy) = engine.policy() else {
+        connection.attachment().renew(room, &Access::member())?;
+        return Ok(true);
+    };
     let user = session.user();
     let request = EnterRequest {
         connection: session.id(),
@@ -100,7 +104,10 @@ pub(super) async fn may_stay(connection: &mut Connection, room: &RoomId) -> Resu
     };
     let error =
         match waiting::ask(connection, "may_enter", async { policy.may_enter(&request).await }).await? {
-            Some(Ok(())) => return Ok(true),
+            Some(Ok(access)) => {
+                connection.attachment().renew(room, &access)?;
+                return Ok(true);
+            }
             Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
             None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; enter again"),
         };

@@ -11,7 +11,7 @@ use crate::connection::end::End;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::MAX_PONG;
 use crate::connection::waiting;
-use crate::connection::{auth, direct, join, leave, publish, resume};
+use crate::connection::{auth, direct, join, leave, presence, publish, resume};
 use crate::protocol::error_code::PeerError;
 use crate::protocol::inbound::{self, Inbound};
 use crate::protocol::outbound::{self, About};
@@ -38,12 +38,17 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
         Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
     };
     if let Err(exceeded) = rate {
+        if matches!(inbound, Inbound::State(_)) {
+            // Frames that follow are read later, too, and must not be refused for it.
+            connection.rates().keep_waiting();
+        }
         if connection.rates().is_catching_up() {
             return Ok(Some(Box::pin(handle_later(connection, text, exceeded.wait))));
         }
         let cid = inbound.cid();
         let about = match &inbound {
-            Inbound::Enter(enter) => enter.room.id().map_or(About::Nothing, About::Enter),
+            Inbound::Enter(enter) => enter.room.id().map_or(About::Nothing, About::Room),
+            Inbound::Members(members) => presence::about(&members.room),
             _ => cid.as_deref().map_or(About::Nothing, About::Message),
         };
         return connection.refuse_excess(exceeded, about).map(|()| None);
@@ -74,6 +79,8 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
         }
         Inbound::Enter(enter) => Ok(Some(Box::pin(join::join(connection, enter)))),
         Inbound::Leave(room) => leave::leave(connection, room).map(|()| None),
+        Inbound::State(state) => Ok(Some(Box::pin(presence::set_state(connection, text, state)))),
+        Inbound::Members(request) => presence::send_members(connection, &request).map(|()| None),
         Inbound::Resume(tokens) => resume::resume(connection, tokens).map(|()| None),
         Inbound::Direct(message) => match direct::send(connection, message)? {
             None => Ok(None),

@@ -3,7 +3,7 @@
 use tokio::task::yield_now;
 
 use crate::admission::Action;
-use crate::config::SlowConsumer;
+use crate::config::{Presence, SlowConsumer};
 use crate::connection::auth::may_stay;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
@@ -11,12 +11,13 @@ use crate::connection::history;
 use crate::connection::waiting;
 use crate::delivery::{Recipient, Refused, ReplayRequest};
 use crate::hooks::guard;
-use crate::hooks::policy::EnterRequest;
+use crate::hooks::policy::{Access, EnterRequest};
 use crate::ids::{ConnectionId, IdError, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
 use crate::protocol::outbound::About;
+use crate::protocol::presence::{ProfileKeys, check_state};
 use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
@@ -32,12 +33,13 @@ struct Checked<'a> {
     room: RoomId,
     body: Body<'a>,
     replay_request: Option<ReplayRequest>,
+    profile: ProfileKeys<'a>,
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
     end_if_closing(connection)?;
     let id = enter.room.id().map(str::to_owned);
-    let about = id.as_deref().map_or(About::Nothing, About::Enter);
+    let about = id.as_deref().map_or(About::Nothing, About::Room);
     let is_returning = id.as_deref().is_some_and(|id| connection.attachment().is_inactive(id));
     let checked = check(connection, enter);
     let is_member = checked.as_ref().is_ok_and(|checked| is_in(connection, &checked.room, &checked.name));
@@ -49,7 +51,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         return connection.refuse_excess(exceeded, about);
     }
     connection.rates().forgive();
-    let Checked { name, room, body, replay_request } = match checked {
+    let Checked { name, room, body, replay_request, profile } = match checked {
         Ok(checked) => checked,
         Err(error) => return connection.refuse(error, about),
     };
@@ -72,9 +74,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         // The enter has another name: the member first returns under its old name, and is then renamed.
         connection.attachment().enter_again(&room, None, slow)?;
     }
-    if !is_allowed(connection, &room, &name, &body).await? {
-        return Ok(());
-    }
+    let Some(access) = access(connection, &room, &name, &body).await? else { return Ok(()) };
     let replay_request = history::allowed(connection, &room, &name, replay_request).await?;
     if connection.engine().rooms.get(room.as_str()).is_none()
         && let Err(exceeded) =
@@ -82,7 +82,16 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     {
         return connection.refuse_excess(exceeded, about);
     }
-    let command = EnterCommand { name: &name, room: &room, body: &body, replay_request, slow };
+    let command = EnterCommand {
+        name: &name,
+        room: &room,
+        body: &body,
+        replay_request,
+        slow,
+        presence: presence(connection, &room)?,
+        access,
+        profile,
+    };
     let mut entered = connection.attachment().enter(&command)?;
     // Repeated, because another anonymous client may take the name as soon as it is free.
     let mut attempts = 0..MAX_REMOVALS;
@@ -148,15 +157,15 @@ fn remove_anonymous(connection: &Connection, holder: ConnectionId, room: &RoomId
     );
 }
 
-/// Asks the policy, and tells the client if it refuses.
-async fn is_allowed(
+/// Asks the policy as what the client may enter. If it refuses, tells the client, and returns `None`.
+async fn access(
     connection: &mut Connection,
     room: &RoomId,
     name: &Name,
     body: &Body<'_>,
-) -> Result<bool, End> {
+) -> Result<Option<Access>, End> {
     let engine = connection.engine().clone();
-    let Some(policy) = engine.policy() else { return Ok(true) };
+    let Some(policy) = engine.policy() else { return Ok(Some(Access::member())) };
     let session = connection.attachment().session().clone();
     let user = session.user();
     let from = match connection.is_v1() {
@@ -177,11 +186,13 @@ async fn is_allowed(
     let error =
         match waiting::ask(connection, "may_enter", async { policy.may_enter(&request).await }).await? {
             // Yields, so that a client that has disconnected meanwhile does not enter.
-            Some(Ok(())) => return waiting::watch(connection, yield_now()).await.map(|()| true),
+            Some(Ok(access)) => {
+                return waiting::watch(connection, yield_now()).await.map(|()| Some(access));
+            }
             Some(Err(denied)) => PeerError::new(ErrorCode::Denied, denied.into_reason()),
             None => PeerError::new(ErrorCode::Internal, "the room's policy gave no answer; try again"),
         };
-    connection.refuse(error, About::Enter(room.as_str())).map(|()| false)
+    connection.refuse(error, About::Room(room.as_str())).map(|()| None)
 }
 
 /// What happens if the client reads this room too slowly.
@@ -193,6 +204,14 @@ fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer,
     Ok(own.unwrap_or(connection.config().slow_consumer))
 }
 
+/// What the members of this room learn about each other, if the policy decides.
+fn presence(connection: &Connection, room: &RoomId) -> Result<Option<Presence>, End> {
+    match connection.engine().policy() {
+        Some(policy) => Ok(guard::call("presence", || policy.presence(room))?),
+        None => Ok(None),
+    }
+}
+
 /// Checks that name and room are within the limits. The user's own name takes precedence over the claimed one.
 fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, PeerError> {
     let limits = &connection.config().limits;
@@ -202,6 +221,10 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
         true => (enter.since, enter.last),
         false => (None, None),
     };
+    // To plain clients, the key means whatever they like.
+    let state = enter.profile.state.filter(|_| connection.is_v1());
+    state.map(check_state).transpose()?;
+    let profile = ProfileKeys { state, ..enter.profile };
     let body = if since.or(last).is_some() { enter.body.without_replay_keys() } else { enter.body };
     let replay_request = match (since, last) {
         (Some(since), _) => resume::since(since)?.map(ReplayRequest::Since),
@@ -224,7 +247,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     })?;
     let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
     let room = room_id(connection, &enter.room)?;
-    Ok(Checked { name, room, body, replay_request })
+    Ok(Checked { name, room, body, replay_request, profile })
 }
 
 /// Checks that a room id is within the limits.

@@ -10,6 +10,7 @@ mod frames;
 mod history;
 mod join;
 mod leave;
+mod presence;
 mod publish;
 mod rate_limiter;
 mod resume;

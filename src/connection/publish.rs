@@ -129,7 +129,7 @@ pub(super) async fn publish_later(
         connection.attachment().keep_waiting();
         connection.rates().keep_waiting();
         match why {
-            NotPublished::Closed => return Ok(()),
+            NotPublished::Closed | NotPublished::ReadOnly => return Ok(()),
             NotPublished::BatchFull => waiting::watch_message(connection, gone, yield_now()).await?,
             NotPublished::Held => waiting::watch_message(connection, gone, sleep(POLL_INTERVAL)).await?,
         }
@@ -149,16 +149,18 @@ fn attempt(
     let Draft { event, room, body, .. } = &message.draft;
     if message.is_transient {
         return match connection.attachment().send_transient(room.as_deref(), event, body)? {
-            true if message.draft.is_transient => Ok(None),
+            Some(Err(NotPublished::ReadOnly)) => read_only(connection, &message.draft).map(|()| None),
+            Some(_) if message.draft.is_transient => Ok(None),
             // The sender of a message waits for an acknowledgement.
-            true => pretend_published(connection, &message.draft).map(|()| None),
-            false => not_entered(connection, &message.draft).map(|()| None),
+            Some(_) => pretend_published(connection, &message.draft).map(|()| None),
+            None => not_entered(connection, &message.draft).map(|()| None),
         };
     }
     match connection.attachment().publish(room.as_deref(), body, message.draft.id())? {
         Some(Ok(published)) => conclude(connection, text, message, &published).map(|()| None),
         // The room was closed, and the connection is about to end.
         Some(Err(NotPublished::Closed)) => Ok(None),
+        Some(Err(NotPublished::ReadOnly)) => read_only(connection, &message.draft).map(|()| None),
         Some(Err(why)) => Ok(Some(why)),
         None => not_entered(connection, &message.draft).map(|()| None),
     }
@@ -210,6 +212,9 @@ fn ask<'a>(
     let Some(membership) = connection.attachment().active_membership(draft.room.as_deref()) else {
         return not_entered(connection, &draft).map(|()| None);
     };
+    if membership.is_read_only() {
+        return read_only(connection, &draft).map(|()| None);
+    }
     let user = connection.attachment().session().user();
     let request = MessageRequest {
         connection: connection.attachment().id(),
@@ -289,6 +294,11 @@ fn not_entered(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End
         _ => "enter the room first: send {\"event\":\"enter\",\"message\":NAME,\"roomId\":ROOM}",
     };
     connection.refuse(PeerError::new(ErrorCode::NotEntered, text), draft.about())
+}
+
+fn read_only(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {
+    let error = PeerError::new(ErrorCode::ReadOnly, "you may only read in this room");
+    connection.refuse(error, draft.about())
 }
 
 /// Tells the sender and the host that the message has its place in the room's order.

@@ -28,12 +28,12 @@ struct Run<B> {
 /// How many members speak which subprotocol. Frames are encoded only for the subprotocols that are in use.
 #[derive(Debug, Default)]
 struct Audience {
-    plain: usize,
-    v1: usize,
+    plain: u32,
+    v1: u32,
 }
 
 impl Audience {
-    fn of(&mut self, subprotocol: Subprotocol) -> &mut usize {
+    fn of(&mut self, subprotocol: Subprotocol) -> &mut u32 {
         match subprotocol {
             Subprotocol::Plain => &mut self.plain,
             Subprotocol::V1 => &mut self.v1,
@@ -250,18 +250,18 @@ mod tests {
         RoomFrame { plain: text, v1: text.into(), has_room: false, tail: ":", member: None }
     }
 
-    fn pending(plain: usize, v1: usize) -> Pending {
+    fn pending(plain: u32, v1: u32) -> Pending {
         let mut pending = Pending::new(&"r".into(), false);
         set_audience(&mut pending, plain, v1);
         pending
     }
 
-    fn set_audience(pending: &mut Pending, plain: usize, v1: usize) {
+    fn set_audience(pending: &mut Pending, plain: u32, v1: u32) {
         pending.audience = Audience { plain, v1 };
     }
 
     fn stamp(seq: u64, num: u64) -> Stamp {
-        Stamp { epoch: Epoch(0), seq, num }
+        Stamp { epoch: Epoch(0), event: seq, seq, num }
     }
 
     fn push(pending: &mut Pending, text: &str, num: u64) {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
-use crate::config::UniqueNames;
+use crate::config::{Presence, UniqueNames};
 use crate::delivery::batch::Batch;
-use crate::delivery::live_room::{Handle, LiveRoom, RoomState};
+use crate::delivery::live_room::{Handle, LiveRoom};
+use crate::delivery::presence::PresenceBatch;
 use crate::delivery::recipient::Recipient;
 use crate::delivery::registry::Registry;
+use crate::delivery::room_state::RoomState;
 use crate::delivery::transient::TransientBatch;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
@@ -18,7 +20,7 @@ use crate::protocol::bench_cases::{ENTER, MESSAGE, parse_message};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Epoch;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::room::Member;
+use crate::room::{Entrant, Profile};
 
 /// Rooms without a history don't look at the time.
 const NOW: Duration = Duration::ZERO;
@@ -67,6 +69,7 @@ pub fn open_and_leave(others: u64) -> impl FnMut() {
     let enter = move |registry: &Registry, id: &RoomId| {
         let room = registry.open(
             id,
+            Presence::Full,
             || opener.open(),
             |room, state| {
                 join(&opener, state, 0, &handle, &frame);
@@ -98,7 +101,14 @@ pub(crate) fn batch_of(messages: usize) -> Batch {
 /// A room with these members, which have subscribed to it.
 pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> {
     let broker = MemoryBroker::default();
-    let room = Arc::new(LiveRoom::new("lobby".into(), 0, Stamp::start(Epoch(1)), None, UniqueNames::Off));
+    let room = Arc::new(LiveRoom::new(
+        "lobby".into(),
+        0,
+        Stamp::start(Epoch(1)),
+        None,
+        UniqueNames::Off,
+        Presence::Full,
+    ));
     for (id, handle) in members.enumerate() {
         let mut state = room.lock();
         handle.subscribe(&room, state.seq());
@@ -126,7 +136,8 @@ pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
 
 /// A room in which nothing waits to be delivered.
 fn room_of(broker: &MemoryBroker, members: u64) -> RoomState {
-    let mut room = RoomState::new(&"lobby".into(), Stamp::start(Epoch(1)), None, UniqueNames::Off);
+    let mut room =
+        RoomState::new(&"lobby".into(), Stamp::start(Epoch(1)), None, UniqueNames::Off, Presence::Full);
     for id in 0..members {
         join(broker, &mut room, id, &no_recipient(), &enter());
     }
@@ -138,7 +149,8 @@ fn join(broker: &MemoryBroker, room: &mut RoomState, id: u64, handle: &Handle, f
     let name = Name::parse("Ann", MaxLen::ANY).expect("a good name");
     let id = ConnectionId(id);
     room.room.reserve(id, &name, None, usize::MAX).expect("the room takes everybody");
-    room.enter(broker, Member { id, name, handle: handle.clone() }, frame);
+    let (handle, profile) = (handle.clone(), Profile::default());
+    room.enter(broker, Entrant { id, name, handle, profile }, frame);
 }
 
 fn publish(broker: &MemoryBroker, room: &mut RoomState, text: &str, tail: &str) {
@@ -176,11 +188,17 @@ impl Recipient for NoRecipient {
         false
     }
 
+    fn pause(&self, _: &LiveRoom) -> bool {
+        false
+    }
+
     fn unsubscribe(&self, _: &LiveRoom) {}
 
     fn deliver(&self, _: &LiveRoom, _: &Batch) {}
 
     fn deliver_transients(&self, _: &LiveRoom, _: &TransientBatch) {}
+
+    fn deliver_presence(&self, _: &LiveRoom, _: &PresenceBatch) {}
 
     fn fail(&self) {}
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::config::PresenceMode;
 use crate::delivery::batch::Batch;
-use crate::delivery::live_room::{LiveRoom, Replay};
+use crate::delivery::live_room::LiveRoom;
+use crate::delivery::room_state::Replay;
 use crate::protocol::position::Epoch;
+use crate::room::Page;
 
 /// What a member gets when it has entered a room, for the first time or again.
 pub(crate) struct EnterOutcome {
@@ -14,6 +17,14 @@ pub(crate) struct EnterOutcome {
     pub(crate) seq: u64,
     /// Members of the room.
     pub(crate) num: u64,
+    /// The number of different users among them.
+    pub(crate) users: usize,
+    /// What members learn about each other at this position.
+    pub(crate) mode: PresenceMode,
+    /// The first members at this position, in full mode.
+    pub(crate) roster: Option<Page>,
+    /// Whether the member's own enter follows as a frame of the room.
+    pub(crate) is_announced: bool,
     /// Undelivered frames when the member entered again. It gets them before the answer.
     pub(crate) before: Vec<Batch>,
     /// The frames that the member has missed.
@@ -33,4 +44,17 @@ impl EnterOutcome {
             (self.before, self.replay) = (undelivered, None);
         }
     }
+}
+
+/// What a member gets that asks for members of its room.
+pub(crate) struct MembersOutcome {
+    /// The room's position.
+    pub(crate) seq: u64,
+    pub(crate) num: u64,
+    pub(crate) users: usize,
+    pub(crate) mode: PresenceMode,
+    /// Present in full mode.
+    pub(crate) roster: Option<Page>,
+    /// Undelivered frames, which the member gets before the answer.
+    pub(crate) before: Vec<Batch>,
 }

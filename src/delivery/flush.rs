@@ -6,29 +6,32 @@ use std::time::Duration;
 
 use tokio::task::yield_now;
 
+use crate::clock::Clock;
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::recipient::Recipient;
+use crate::tasks::Tasks;
 
 /// After this many members, the other tasks get a turn.
 const MEMBERS_PER_TURN: usize = 256;
 
-/// Writes what a room has queued to each of its members, until nothing is queued.
+/// Writes what a room has queued to each of its members, until nothing is queued. Without a history, the clock is read
+/// only for presence frames.
 ///
 /// It first lets the other tasks run: everything that they add goes out with the same writes.
-pub(super) fn flush(
-    room: Arc<LiveRoom>,
-    now: impl Fn() -> Duration + Send,
-) -> impl Future<Output = ()> + Send {
+pub(super) fn flush(room: Arc<LiveRoom>, clock: Clock, has_history: bool) -> impl Future<Output = ()> + Send {
+    let now = move || if has_history { clock.now() } else { Duration::ZERO };
     let flushing = Flushing { room, is_over: false };
     async move {
         // The whole guard has to move in here, not its fields.
         let mut flushing = flushing;
         while !flushing.is_over {
             yield_now().await;
-            let (members, batch, transients) = {
+            let (members, batch, transients, announcement) = {
                 let mut state = flushing.room.lock();
                 let (members, batch) = state.take(now());
-                (members, batch, state.take_transients())
+                let transients = state.take_transients();
+                let announcement = flushing.room.take_announcement(&mut state, || clock.now());
+                (members, batch, transients, announcement)
             };
             for (n, member) in members.iter().enumerate().filter(|_| !batch.is_empty()) {
                 if is_turn_over(n) {
@@ -45,10 +48,20 @@ pub(super) fn flush(
                     guarded(&*member.handle, |member| member.deliver_transients(&flushing.room, transients));
                 }
             }
+            // In count mode, this is at most one frame a second.
+            if let Some(announcement) = announcement {
+                let presence = Box::new(announcement.encode(flushing.room.id().as_str()));
+                for (n, member) in members.iter().enumerate() {
+                    if is_turn_over(n) {
+                        yield_now().await;
+                    }
+                    guarded(&*member.handle, |member| member.deliver_presence(&flushing.room, &presence));
+                }
+            }
             // Yielding before this check would keep one task per busy room in the run queue, which
             // overflows at 256 and then starves some rooms.
             let mut state = flushing.room.lock();
-            if state.finish() {
+            if state.finish(|| clock.now()) {
                 // Under the lock: whoever queues the next frame must find that no task is at work.
                 flushing.room.release_flush();
                 flushing.is_over = true;
@@ -80,6 +93,55 @@ impl Drop for Flushing {
         if !self.is_over {
             // Without the room's lock: when a runtime ends, it drops spawned tasks while that lock may be held.
             self.room.release_flush();
+        }
+    }
+}
+
+/// Waits until a room's presence frames are due, and writes them. Ends when there are none, and at a shutdown.
+pub(super) fn flush_later(
+    room: Arc<LiveRoom>,
+    clock: Clock,
+    has_history: bool,
+    tasks: Arc<Tasks>,
+) -> impl Future<Output = ()> + Send {
+    let timing = Timing { room, is_over: false };
+    async move {
+        let mut timing = timing;
+        loop {
+            let wait = {
+                let state = timing.room.lock();
+                match state.announcer.due().map(|due| due.saturating_sub(clock.now())) {
+                    Some(wait) if !wait.is_zero() => wait,
+                    // Under the lock: what is noted from now on finds that there is no timer. If a flush task is at
+                    // work, it finds what is due.
+                    _ => {
+                        timing.room.release_timer();
+                        timing.is_over = true;
+                        if !timing.room.claim_flush(&state, || clock.now()) {
+                            return;
+                        }
+                        break;
+                    }
+                }
+            };
+            if tasks.is_closing_within(wait).await {
+                return;
+            }
+        }
+        flush(timing.room.clone(), clock, has_history).await;
+    }
+}
+
+/// As [`Flushing`], for the timer.
+struct Timing {
+    room: Arc<LiveRoom>,
+    is_over: bool,
+}
+
+impl Drop for Timing {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.room.release_timer();
         }
     }
 }

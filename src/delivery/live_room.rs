@@ -1,23 +1,18 @@
-//! A room that is in use: its state behind a lock, and the broker's events applied to it.
+//! A room that is in use: its state behind a lock, and what others read of it without the lock.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::broker::{Broker, EventKind, Replica, Stamp};
-use crate::config::{History, UniqueNames};
-use crate::delivery::batch::{Batch, Pending};
-use crate::delivery::hold::Pacer;
+use crate::broker::Stamp;
+use crate::config::{History, Presence, PresenceMode, UniqueNames};
+use crate::delivery::presence::Announcement;
 use crate::delivery::recipient::Recipient;
-use crate::delivery::replay_request::ReplayRequest;
-use crate::delivery::transient::{TransientBatch, Transients};
-use crate::ids::{ConnectionId, RoomId};
-use crate::protocol::frame::frame_len;
-use crate::protocol::outbound::RoomFrame;
-use crate::protocol::position::{Epoch, Position};
-use crate::room::{Member, Members, ReplayBuffer, Room};
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::delivery::room_state::RoomState;
+#[cfg(feature = "test-util")]
+use crate::ids::ConnectionId;
+use crate::ids::RoomId;
+use crate::room::{Members, Profile};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// A member's handle.
@@ -27,68 +22,20 @@ pub(crate) type Handle = Arc<dyn Recipient>;
 pub(crate) struct LiveRoom {
     id: RoomId,
     id_hash: u64,
-    /// The room's count, to be read without its lock.
-    online: AtomicUsize,
+    /// The room's counts and presence mode, to be read without its lock.
+    online: AtomicU32,
+    hidden: AtomicU32,
+    users: AtomicU32,
+    mode: AtomicU8,
+    /// How many batches of presence frames were taken, modulo 2^32.
+    presence_version: AtomicU32,
     /// Whether a flush task is at work. It may end while another thread holds the lock.
     flushing: AtomicBool,
+    /// Whether a timer waits until presence frames are due.
+    timing: AtomicBool,
     /// How many readers hold back the senders.
-    holds: AtomicUsize,
+    holds: AtomicU32,
     state: Mutex<RoomState>,
-}
-
-/// What the room's lock guards.
-pub(crate) struct RoomState {
-    /// The stamp of the latest event.
-    latest: Stamp,
-    pub(super) room: Room<Handle>,
-    pub(super) pending: Pending,
-    pub(super) transients: Transients,
-    replay: Option<Box<ReplayBuffer>>,
-    /// When an empty room that is kept for its frames is removed.
-    kept_until: Option<Duration>,
-    pacer: Pacer,
-}
-
-/// The replay for a returning member.
-#[derive(Debug)]
-pub(crate) struct Replay {
-    /// Earlier frames. They include the messages that a client has asked for with `last`.
-    pub(crate) history: Vec<Bytes>,
-    /// The missed frames, in chunks. Those that follow are in the room's next batch.
-    pub(crate) chunks: Vec<Bytes>,
-    /// The `seq` before the first of them.
-    pub(crate) start: u64,
-    /// The `seq` of the last of them.
-    pub(crate) end: u64,
-    /// Whether `chunks` has all frames since the client's position.
-    pub(crate) is_complete: bool,
-}
-
-impl Replay {
-    fn nothing_after(seq: u64) -> Replay {
-        Replay { history: Vec::new(), chunks: Vec::new(), start: seq, end: seq, is_complete: false }
-    }
-}
-
-/// Applies a room's events to its state, on behalf of the broker.
-struct Apply<'a, 'f> {
-    latest: &'a mut Stamp,
-    pending: &'a mut Pending,
-    /// `None` if nobody is to hear of the event.
-    frame: Option<&'a RoomFrame<'f>>,
-}
-
-impl Replica for Apply<'_, '_> {
-    fn latest(&self) -> Stamp {
-        *self.latest
-    }
-
-    fn apply(&mut self, _: EventKind, stamp: Stamp) {
-        *self.latest = stamp;
-        if let Some(frame) = self.frame {
-            self.pending.push(stamp, frame);
-        }
-    }
 }
 
 /// Names a room, whether it exists or not.
@@ -106,14 +53,20 @@ impl LiveRoom {
         start: Stamp,
         history: Option<History>,
         unique_names: UniqueNames,
+        presence: Presence,
     ) -> LiveRoom {
-        let state = RoomState::new(&id, start, history, unique_names);
+        let state = RoomState::new(&id, start, history, unique_names, presence);
         LiveRoom {
             id,
             id_hash,
-            online: AtomicUsize::new(0),
+            online: AtomicU32::new(0),
+            hidden: AtomicU32::new(0),
+            users: AtomicU32::new(0),
+            mode: AtomicU8::new(presence.start() as u8),
+            presence_version: AtomicU32::new(0),
             flushing: AtomicBool::new(false),
-            holds: AtomicUsize::new(0),
+            timing: AtomicBool::new(false),
+            holds: AtomicU32::new(0),
             state: Mutex::new(state),
         }
     }
@@ -126,13 +79,65 @@ impl LiveRoom {
         RoomKey { id: &self.id, hash: self.id_hash }
     }
 
-    /// Members of the room.
+    /// Members of the room that are not hidden.
     pub(crate) fn online(&self) -> usize {
-        self.online.load(Ordering::Relaxed)
+        self.online.load(Ordering::Relaxed) as usize
     }
 
-    pub(super) fn set_online(&self, online: usize) {
-        self.online.store(online, Ordering::Relaxed);
+    /// Hidden members of the room.
+    pub(crate) fn hidden(&self) -> usize {
+        self.hidden.load(Ordering::Relaxed) as usize
+    }
+
+    /// The number of different users among the members that are not hidden.
+    pub(crate) fn users(&self) -> usize {
+        self.users.load(Ordering::Relaxed) as usize
+    }
+
+    /// What the members learn about each other at the moment.
+    pub(crate) fn mode(&self) -> PresenceMode {
+        PresenceMode::of(self.mode.load(Ordering::Relaxed))
+    }
+
+    /// Whether the room has members, hidden ones included.
+    pub(crate) fn has_members(&self) -> bool {
+        self.online() > 0 || self.hidden() > 0
+    }
+
+    /// How many batches of presence frames were taken so far, modulo 2^32. Exact under the room's lock.
+    pub(crate) fn presence_version(&self) -> u32 {
+        self.presence_version.load(Ordering::Relaxed)
+    }
+
+    /// Makes the current counts and the mode readable without the lock, which the caller holds.
+    pub(super) fn update_counts(&self, state: &RoomState) {
+        self.online.store(state.room.online() as u32, Ordering::Relaxed);
+        self.hidden.store(state.room.hidden() as u32, Ordering::Relaxed);
+        self.users.store(state.room.users() as u32, Ordering::Relaxed);
+        self.mode.store(state.announcer.mode() as u8, Ordering::Relaxed);
+    }
+
+    /// The presence frames that are to be sent by now. The caller holds the lock.
+    pub(super) fn take_announcement(
+        &self,
+        state: &mut RoomState,
+        now: impl FnOnce() -> Duration,
+    ) -> Option<Announcement> {
+        let announcement = state.take_announcement(now);
+        self.presence_version.store(state.announcer.version(), Ordering::Relaxed);
+        announcement
+    }
+
+    /// Number of profiles of members, for the consistency check.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn profiles(&self) -> usize {
+        self.lock().room.profiles()
+    }
+
+    /// The profile of a member, if it has one.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn profile(&self, member: ConnectionId) -> Option<Arc<Profile>> {
+        self.lock().room.profile(member).cloned()
     }
 
     /// Whether the room is empty and kept for its frames.
@@ -143,6 +148,14 @@ impl LiveRoom {
 
     pub(crate) fn members(&self) -> Members<Handle> {
         self.lock().room.members().clone()
+    }
+
+    /// The members and the profiles of those that have one, in the same order.
+    pub(crate) fn members_and_profiles(&self) -> (Members<Handle>, Vec<Option<Arc<Profile>>>) {
+        let state = self.lock();
+        let members = state.room.members().clone();
+        let profiles = members.iter().map(|member| state.room.profile(member.id).cloned()).collect();
+        (members, profiles)
     }
 
     /// Limits the senders to the minimum rate, until each call is matched by one of [`LiveRoom::release_senders`].
@@ -162,9 +175,20 @@ impl LiveRoom {
 
     /// Whether the caller, which holds the lock, must start the flush task: something waits, and none
     /// is at work.
-    pub(super) fn claim_flush(&self, state: &RoomState) -> bool {
-        (state.pending.len() > 0 || !state.transients.is_empty())
+    pub(super) fn claim_flush(&self, state: &RoomState, now: impl FnOnce() -> Duration) -> bool {
+        (state.pending.len() > 0 || state.has_transients() || state.is_announcement_due(now))
             && !self.flushing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the caller, which holds the lock, must start the timer: presence frames will be due later, and no timer
+    /// waits for them.
+    pub(super) fn claim_timer(&self, state: &RoomState, now: impl FnOnce() -> Duration) -> bool {
+        state.announcer.due().is_some_and(|due| due > now()) && !self.timing.swap(true, Ordering::AcqRel)
+    }
+
+    /// The timer has ended.
+    pub(super) fn release_timer(&self) {
+        self.timing.store(false, Ordering::Release);
     }
 
     /// The flush task has ended.
@@ -174,185 +198,5 @@ impl LiveRoom {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, RoomState> {
         lock(&self.state)
-    }
-}
-
-impl RoomState {
-    pub(super) fn new(
-        id: &RoomId,
-        start: Stamp,
-        history: Option<History>,
-        unique_names: UniqueNames,
-    ) -> RoomState {
-        RoomState {
-            latest: start,
-            room: Room::new(unique_names),
-            pending: Pending::new(id, history.is_some()),
-            transients: Transients::default(),
-            kept_until: None,
-            replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
-            pacer: Pacer::default(),
-        }
-    }
-
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.latest.epoch
-    }
-
-    /// The `seq` of the latest event.
-    pub(crate) fn seq(&self) -> u64 {
-        self.latest.seq
-    }
-
-    /// Members of the room after the latest event.
-    pub(crate) fn num(&self) -> u64 {
-        self.latest.num
-    }
-
-    pub(super) fn room(&self) -> &Room<Handle> {
-        &self.room
-    }
-
-    /// Adds a member, for which a place was reserved, and publishes its enter.
-    pub(super) fn enter(
-        &mut self,
-        broker: &impl Broker,
-        member: Member<Handle>,
-        frame: &RoomFrame<'_>,
-    ) -> Stamp {
-        self.pending.add_listener(member.handle.subprotocol());
-        self.room.enter(member);
-        self.submit(broker, EventKind::Enter, frame)
-    }
-
-    /// Removes a member, if it is one, and publishes its leave.
-    pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
-        let Some(member) = self.room.leave(id) else { return };
-        self.pending.remove_listener(member.handle.subprotocol());
-        self.transients.remove(id);
-        let frame = RoomFrame { plain: "", v1: "".into(), has_room: false, tail: out, member: Some(id) };
-        self.submit(broker, EventKind::Leave, &frame);
-    }
-
-    /// Publishes a frame.
-    pub(super) fn publish(&mut self, broker: &impl Broker, frame: &RoomFrame<'_>) -> Stamp {
-        self.submit(broker, EventKind::Publish, frame)
-    }
-
-    /// Lets the broker order an event, and applies it. A closed room is silent.
-    fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
-        let frame = (!self.room.is_closed()).then_some(frame);
-        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
-    }
-
-    /// Whether a message of a held-back sender may pass now. `time` is what it takes at the minimum rate.
-    pub(super) fn pass(&mut self, now: Duration, time: Duration) -> bool {
-        self.pacer.pass(now, time)
-    }
-
-    /// What is to be delivered next, and to which members.
-    pub(super) fn take(&mut self, now: Duration) -> (Members<Handle>, Batch) {
-        let batch = self.pending.take();
-        if let Some(replay) = &mut self.replay
-            && !batch.is_empty()
-        {
-            replay.push(now, batch.end(), batch.v1().clone());
-        }
-        (self.room.members().clone(), batch)
-    }
-
-    /// The transient frames that are to be delivered after the batch that was just taken.
-    pub(super) fn take_transients(&mut self) -> Option<Box<TransientBatch>> {
-        if self.transients.is_empty() {
-            return None;
-        }
-        let batch = self.transients.take(self.seq(), self.num());
-        (!self.room.is_closed()).then(|| Box::new(batch))
-    }
-
-    /// Notes that all taken frames are delivered. Returns whether no frames wait.
-    pub(super) fn finish(&mut self) -> bool {
-        self.pending.finish() && self.transients.is_empty()
-    }
-
-    /// The requested frames, up to the latest that was taken.
-    pub(super) fn replay(&mut self, replay_request: ReplayRequest, now: Duration) -> Replay {
-        if let Some(replay) = &mut self.replay {
-            replay.trim(now);
-        }
-        match replay_request {
-            ReplayRequest::Since(since) => self.replay_since(since),
-            ReplayRequest::PartSince(since) => Replay { is_complete: false, ..self.replay_since(since) },
-            ReplayRequest::Last(0) => Replay::nothing_after(self.seq()),
-            ReplayRequest::Last(_) => match self.replay.as_deref() {
-                // Frames that were not taken yet are delivered afterwards.
-                Some(replay) => {
-                    let history = replay.after(replay.start()).unwrap_or_default();
-                    Replay { history, ..Replay::nothing_after(self.pending.taken()) }
-                }
-                None => Replay::nothing_after(self.seq()),
-            },
-        }
-    }
-
-    /// The frames after a position. If some of them are no longer kept, or the position is from an earlier room with
-    /// this id, these are all frames that are kept.
-    fn replay_since(&self, since: Position) -> Replay {
-        let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
-        let all =
-            |chunks, start, end, is_complete| Replay { history: Vec::new(), chunks, start, end, is_complete };
-        if since.epoch == self.epoch() && self.pending.has_v1_after(since.seq) {
-            return all(Vec::new(), since.seq, since.seq, true);
-        }
-        if since.epoch == self.epoch()
-            && let Some(chunks) = replay.and_then(|replay| replay.after(since.seq))
-        {
-            return all(chunks, since.seq, taken, true);
-        }
-        match replay {
-            // Frames before the kept ones are missing, but the client still needs the kept ones.
-            Some(replay) if since.epoch != self.epoch() || since.seq < replay.start() => {
-                let start = replay.start();
-                all(replay.after(start).unwrap_or_default(), start, taken, false)
-            }
-            _ => Replay::nothing_after(seq),
-        }
-    }
-
-    /// Keeps the empty room for this long. Later calls do not extend the time. Returns whether the room is kept, which
-    /// requires that it has frames.
-    pub(super) fn keep(&mut self, time: Duration, now: impl FnOnce() -> Duration) -> bool {
-        let may_keep = !time.is_zero() && !self.room.is_closed() && self.has_frames();
-        if may_keep && self.kept_until.is_none() {
-            self.kept_until = Some(now().saturating_add(time));
-        }
-        may_keep
-    }
-
-    /// Called when the room has members again, or is removed.
-    pub(super) fn stop_keeping(&mut self) {
-        self.kept_until = None;
-    }
-
-    /// Whether the room is empty and kept for its frames.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.kept_until.is_some()
-    }
-
-    /// Whether the time for which the empty room is kept is over.
-    pub(super) fn is_expired(&mut self, now: Duration) -> bool {
-        self.trim(now);
-        self.kept_until.is_some_and(|until| until <= now || !self.has_frames())
-    }
-
-    fn has_frames(&self) -> bool {
-        self.pending.len() > 0 || self.replay.as_ref().is_some_and(|replay| !replay.is_empty())
-    }
-
-    /// Drops frames that have become too old.
-    pub(super) fn trim(&mut self, now: Duration) {
-        if let Some(replay) = &mut self.replay {
-            replay.trim(now);
-        }
     }
 }

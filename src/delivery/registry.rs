@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::broker::Stamp;
 use crate::clock::Clock;
-use crate::config::{History, UniqueNames};
-use crate::delivery::live_room::{LiveRoom, RoomState};
+use crate::config::{History, Presence, UniqueNames};
+use crate::delivery::live_room::LiveRoom;
+use crate::delivery::room_state::RoomState;
 use crate::ids::RoomId;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -77,6 +78,7 @@ impl Registry {
     pub(crate) fn open<R>(
         &self,
         id: &RoomId,
+        presence: Presence,
         start: impl FnOnce() -> Stamp,
         work: impl FnOnce(&Arc<LiveRoom>, &mut RoomState) -> R,
     ) -> Result<R, TooManyRooms> {
@@ -92,7 +94,8 @@ impl Registry {
             let may_add = |n| (n < self.max_rooms).then_some(n + 1);
             if self.len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may_add).is_ok() {
                 let hash = self.hash(id.as_str());
-                let room = LiveRoom::new(id.clone(), hash, start(), self.history, self.unique_names);
+                let (history, names) = (self.history, self.unique_names);
+                let room = LiveRoom::new(id.clone(), hash, start(), history, names, presence);
                 let room = Arc::new(room);
                 shard.insert(id.clone(), room.clone());
                 return Ok(self.work(&mut shard, &room, work));
@@ -133,7 +136,7 @@ impl Registry {
         let mut state = room.lock();
         let was_kept = state.is_kept();
         let result = work(room, &mut state);
-        room.set_online(state.room().online());
+        room.update_counts(&state);
         let is_kept = state.room().is_unused() && state.keep(self.kept_for(), || self.clock.now());
         if !is_kept {
             state.stop_keeping();
@@ -165,7 +168,7 @@ impl Registry {
         }
         let now = self.clock.now();
         let mut shard = self.shard_at(at);
-        let empty: Vec<_> = shard.values().filter(|room| room.online() == 0).cloned().collect();
+        let empty: Vec<_> = shard.values().filter(|room| !room.has_members()).cloned().collect();
         for room in empty {
             if room.lock().is_expired(now) {
                 self.remove_kept(&mut shard, &room);

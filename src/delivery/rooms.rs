@@ -3,6 +3,8 @@
 //! Under a room's lock, nothing is written, no hook is called and no replay is copied. Functions return what
 //! has to be written, and the caller writes it afterwards.
 
+mod presence;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,19 +12,22 @@ use tokio::task::unconstrained;
 
 use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Presence};
 use crate::delivery::enter_outcome::EnterOutcome;
-use crate::delivery::flush::{flush, guarded};
+use crate::delivery::flush::{flush, flush_later, guarded};
 use crate::delivery::hold::MinRate;
-use crate::delivery::live_room::{Handle, LiveRoom, RoomKey, RoomState};
-use crate::delivery::registry::{Registry, TooManyRooms};
+use crate::delivery::live_room::{Handle, LiveRoom, RoomKey};
+use crate::delivery::refusal::{NotPublished, Refused};
+use crate::delivery::registry::Registry;
 use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::room_state::RoomState;
 use crate::delivery::transient::TooMany;
-use crate::hooks::user::User;
-use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
-use crate::room::{EnterError, Member};
+use crate::room::{self, EnterError, Profile};
+use crate::sync::MutexGuard;
 use crate::tasks::Tasks;
+use presence::roster_for;
 
 /// A batch gathers no more than this fraction of the send queue's bound, so that a member that is up to date
 /// can accept it.
@@ -44,46 +49,18 @@ pub(crate) struct Rooms {
     max_queue_bytes: usize,
     min_rate: MinRate,
     has_history: bool,
+    /// What members learn about each other in rooms for which the policy does not decide.
+    presence: Presence,
 }
 
 /// A member that is about to enter a room.
 pub(crate) struct Entrant {
     pub(crate) id: ConnectionId,
     pub(crate) name: Name,
-    /// The user whose connections may share the name.
-    pub(crate) owner: Option<Arc<User>>,
     pub(crate) handle: Handle,
     pub(crate) replay_request: Option<ReplayRequest>,
-}
-
-/// Why a member could not enter a room.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    Room(EnterError),
-    TooManyRooms,
-}
-
-/// Why a frame was not published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotPublished {
-    /// The room was closed.
-    Closed,
-    /// The room has as much queued as its members' send queues may hold: it has to be delivered first.
-    BatchFull,
-    /// Readers have to catch up first.
-    Held,
-}
-
-impl From<EnterError> for Refused {
-    fn from(error: EnterError) -> Refused {
-        Refused::Room(error)
-    }
-}
-
-impl From<TooManyRooms> for Refused {
-    fn from(_: TooManyRooms) -> Refused {
-        Refused::TooManyRooms
-    }
+    /// Its user's connections may share the name.
+    pub(crate) profile: Profile,
 }
 
 impl Rooms {
@@ -98,6 +75,7 @@ impl Rooms {
             max_queue_bytes: config.limits.max_queue_bytes,
             min_rate: MinRate::new(&config.limits),
             has_history: history.is_some(),
+            presence: config.presence,
         }
     }
 
@@ -119,22 +97,25 @@ impl Rooms {
         self.registry.all()
     }
 
-    /// Adds a member to a room, and publishes its enter.
+    /// Adds a member to a room, and publishes its enter. If it opens the room, `presence` is what members learn about
+    /// each other; `None` for the default.
     pub(crate) fn enter(
         &self,
         entrant: Entrant,
         id: &RoomId,
         frame: &RoomFrame<'_>,
+        presence: Option<Presence>,
     ) -> Result<EnterOutcome, Refused> {
         let outcome = self.registry.open(
             id,
+            presence.unwrap_or(self.presence),
             || self.broker.open(),
             |room, state| {
                 self.reserve_in(state, &entrant, self.max_members)?;
-                Ok(self.enter_in(room, state, entrant, frame))
+                Ok(self.enter_and_note(room, state, entrant, frame))
             },
         )?;
-        outcome.inspect(|outcome: &EnterOutcome| self.start_flush(&outcome.room)).map_err(EnterError::into)
+        outcome.inspect(|outcome: &EnterOutcome| self.start_tasks(&outcome.room)).map_err(EnterError::into)
     }
 
     /// Moves a member from one room to another. If it can't enter, it stays in the old room.
@@ -143,17 +124,20 @@ impl Rooms {
         entrant: Entrant,
         id: &RoomId,
         frame: &RoomFrame<'_>,
+        presence: Option<Presence>,
         old: &Arc<LiveRoom>,
         old_name: &Name,
     ) -> Result<(EnterOutcome, u64), Refused> {
         let room = self.registry.open(
             id,
+            presence.unwrap_or(self.presence),
             || self.broker.open(),
             |room, state| self.reserve_in(state, &entrant, self.max_members).map(|()| room.clone()),
         )??;
         let left = self.leave(old, entrant.id, old_name, &entrant.handle);
-        let outcome = self.registry.visit(&room, |room, state| self.enter_in(room, state, entrant, frame));
-        self.start_flush(&room);
+        let outcome =
+            self.registry.visit(&room, |room, state| self.enter_and_note(room, state, entrant, frame));
+        self.start_tasks(&room);
         Ok((outcome, left))
     }
 
@@ -171,13 +155,16 @@ impl Rooms {
             // The member itself does not count against the limit of the room that it is in.
             self.reserve_in(state, &entrant, usize::MAX)?;
             let undelivered = state.pending.undelivered();
+            let before = state.counts();
             state.leave(&self.broker, entrant.id, &out);
             let left = state.num();
             let mut outcome = self.enter_in(room, state, entrant, frame);
+            // Only now, because the room keeps its number of members.
+            state.note_counts(before);
             outcome.keep(undelivered, state.pending.delivered());
             Ok::<_, EnterError>((outcome, left))
         })?;
-        self.start_flush(room);
+        self.start_tasks(room);
         Ok(renamed)
     }
 
@@ -188,10 +175,12 @@ impl Rooms {
         let is_connected = handle.is_connected();
         let (num, undelivered) = self.registry.visit(room, |_, state| {
             let undelivered = if is_connected { state.pending.undelivered() } else { Vec::new() };
+            let before = state.counts();
             state.leave(&self.broker, id, &out);
+            state.note_counts(before);
             (state.num(), undelivered)
         });
-        self.start_flush(room);
+        self.start_tasks(room);
         for batch in &undelivered {
             guarded(&**handle, |member| member.deliver(room, batch));
         }
@@ -210,7 +199,18 @@ impl Rooms {
         let mut state = room.lock();
         let replay = replay_request.map(|replay_request| state.replay(replay_request, now));
         let (epoch, seq, num) = (state.epoch(), state.seq(), state.num());
-        let mut outcome = EnterOutcome { room: room.clone(), epoch, seq, num, before: Vec::new(), replay };
+        let mut outcome = EnterOutcome {
+            room: room.clone(),
+            epoch,
+            seq,
+            num,
+            users: state.room.users(),
+            mode: state.announcer.mode(),
+            roster: roster_for(&state, handle, 0),
+            is_announced: false,
+            before: Vec::new(),
+            replay,
+        };
         if handle.subscribe(room, outcome.start()) {
             outcome.keep(state.pending.undelivered(), state.pending.delivered());
         }
@@ -223,14 +223,10 @@ impl Rooms {
         self.check_backpressure(room, &mut state, frame)?;
         if let Some(member) = frame.member {
             // Otherwise they would arrive after this later message of the same member.
-            state.transients.remove(member);
+            state.drop_transients(member);
         }
         let stamp = state.publish(&self.broker, frame);
-        let is_claimed = room.claim_flush(&state);
-        drop(state);
-        if is_claimed {
-            self.spawn_flush(room, frame.member.is_none());
-        }
+        self.start_flush(room, state, frame.member.is_none());
         Ok(stamp)
     }
 
@@ -246,30 +242,14 @@ impl Rooms {
             return Err(NotPublished::Closed);
         }
         let id = room.id().as_str();
-        state.transients.push(id, event, frame).map_err(|TooMany| NotPublished::BatchFull)?;
-        let is_claimed = room.claim_flush(&state);
-        drop(state);
-        if is_claimed {
-            self.spawn_flush(room, frame.member.is_none());
-        }
+        state.push_transient(id, event, frame).map_err(|TooMany| NotPublished::BatchFull)?;
+        self.start_flush(room, state, frame.member.is_none());
         Ok(())
     }
 
     /// Whether this member has this name and is anonymous.
     pub(crate) fn is_anonymous_holder(&self, room: &LiveRoom, name: &Name, id: ConnectionId) -> bool {
         room.lock().room.anonymous_holder(name) == Some(id)
-    }
-
-    /// Notes that a member has authenticated as this user, whose connections may share its name from now on, unless the
-    /// user has another name of its own.
-    pub(crate) fn set_owner(&self, room: &LiveRoom, name: &Name, id: ConnectionId, user: &User) {
-        let own_name = match user.name().map(|own| Name::parse(own, MaxLen::ANY)) {
-            None => None,
-            Some(Ok(own)) => Some(own),
-            // With such a name, the user can't enter any room.
-            Some(Err(_)) => return,
-        };
-        room.lock().room.set_owner(name, id, user.id(), own_name.as_ref());
     }
 
     /// The room's position, for a frame that should look as if it had been published.
@@ -313,11 +293,23 @@ impl Rooms {
     }
 
     fn reserve_in(&self, state: &mut RoomState, entrant: &Entrant, max: usize) -> Result<(), EnterError> {
-        let owner = entrant.owner.as_ref().map(|user| user.id());
-        state.room.reserve(entrant.id, &entrant.name, owner, max)
+        state.room.reserve(entrant.id, &entrant.name, entrant.profile.user.as_deref(), max)
     }
 
-    /// Enters a member for which a place is reserved.
+    fn enter_and_note(
+        &self,
+        room: &Arc<LiveRoom>,
+        state: &mut RoomState,
+        entrant: Entrant,
+        frame: &RoomFrame<'_>,
+    ) -> EnterOutcome {
+        let before = state.counts();
+        let outcome = self.enter_in(room, state, entrant, frame);
+        state.note_counts(before);
+        outcome
+    }
+
+    /// Enters a member for which a place is reserved. The caller must call [`RoomState::note_counts`] afterwards.
     fn enter_in(
         &self,
         room: &Arc<LiveRoom>,
@@ -325,14 +317,26 @@ impl Rooms {
         entrant: Entrant,
         frame: &RoomFrame<'_>,
     ) -> EnterOutcome {
-        let Entrant { id, name, handle, replay_request, .. } = entrant;
+        let Entrant { id, name, handle, replay_request, profile } = entrant;
         let now = self.now();
         let seq = state.seq();
+        let (mode, roster) = (state.announcer.mode(), roster_for(state, &handle, 0));
         let replay = replay_request.map(|replay_request| state.replay(replay_request, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
-        let stamp = state.enter(&self.broker, Member { id, name, handle }, frame);
-        let (room, epoch) = (room.clone(), state.epoch());
-        EnterOutcome { room, epoch, seq, num: stamp.num, before: Vec::new(), replay }
+        let entrant = room::Entrant { id, name, handle, profile };
+        let is_announced = state.enter(&self.broker, entrant, frame);
+        EnterOutcome {
+            room: room.clone(),
+            epoch: state.epoch(),
+            seq,
+            num: state.num(),
+            users: state.room.users(),
+            mode,
+            roster,
+            is_announced,
+            before: Vec::new(),
+            replay,
+        }
     }
 
     /// Checks that a batch with this frame still fits into the members' send queues, and that held-back senders keep to
@@ -359,20 +363,32 @@ impl Rooms {
         Ok(())
     }
 
-    /// Starts the flush task if it is needed.
-    fn start_flush(&self, room: &Arc<LiveRoom>) {
-        let is_claimed = room.claim_flush(&room.lock());
-        if is_claimed {
-            self.spawn_flush(room, false);
+    /// Starts the flush task and the timer if they are needed.
+    fn start_tasks(&self, room: &Arc<LiveRoom>) {
+        self.start_tasks_in(room, room.lock(), false);
+    }
+
+    fn start_tasks_in(&self, room: &Arc<LiveRoom>, state: MutexGuard<'_, RoomState>, is_for_host: bool) {
+        let is_timer_claimed = room.claim_timer(&state, || self.clock.now());
+        self.start_flush(room, state, is_for_host);
+        if is_timer_claimed {
+            let timer = flush_later(room.clone(), self.clock, self.has_history, self.tasks.clone());
+            self.spawn(unconstrained(timer), is_for_host);
         }
     }
 
-    fn spawn_flush(&self, room: &Arc<LiveRoom>, is_for_host: bool) {
-        let (clock, has_history) = (self.clock, self.has_history);
-        let now = move || if has_history { clock.now() } else { Duration::ZERO };
+    fn start_flush(&self, room: &Arc<LiveRoom>, state: MutexGuard<'_, RoomState>, is_for_host: bool) {
+        let is_claimed = room.claim_flush(&state, || self.clock.now());
+        drop(state);
+        if !is_claimed {
+            return;
+        }
         // The task yields by itself. With tokio's budget, which is 128 writes, sockets would seem full once it is used
         // up, and each member's task would be woken to write the rest.
-        let task = unconstrained(flush(room.clone(), now));
+        self.spawn(unconstrained(flush(room.clone(), self.clock, self.has_history)), is_for_host);
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static, is_for_host: bool) {
         if is_for_host { self.tasks.spawn_for_host(task) } else { self.tasks.spawn(task) }
     }
 

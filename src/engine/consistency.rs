@@ -48,7 +48,7 @@ pub enum Inconsistency {
         /// The room.
         room: RoomId,
     },
-    /// A room whose count is not the number of its members.
+    /// A room whose count is not the number of its members that are not hidden.
     WrongCount {
         /// The room.
         room: RoomId,
@@ -56,6 +56,34 @@ pub enum Inconsistency {
         online: usize,
         /// The members.
         members: usize,
+    },
+    /// A room whose number of users is not the number of different users among its members that are not hidden.
+    WrongUserCount {
+        /// The room.
+        room: RoomId,
+        /// The number of users.
+        counted: usize,
+        /// The different users of the members.
+        users: usize,
+    },
+    /// A member whose user in the roster is not that of its session.
+    WrongUser {
+        /// The session's connection.
+        connection: ConnectionId,
+        /// The room.
+        room: RoomId,
+    },
+    /// A member that is hidden in the room, but not for its session, or the other way round.
+    WrongVisibility {
+        /// The session's connection.
+        connection: ConnectionId,
+        /// The room.
+        room: RoomId,
+    },
+    /// A room that keeps profiles of members that have left.
+    StaleProfiles {
+        /// The room.
+        room: RoomId,
     },
     /// A room without members that was not removed.
     EmptyRoom {
@@ -108,18 +136,39 @@ impl Engine {
             if list.is_empty() && !live.is_kept() {
                 faults.push(Inconsistency::EmptyRoom { room: room.clone() });
             }
-            if online != list.len() {
-                faults.push(Inconsistency::WrongCount { room: room.clone(), online, members: list.len() });
+            let is_hidden = |id| live.profile(id).is_some_and(|profile| profile.is_hidden);
+            let visible = list.iter().filter(|member| !is_hidden(member.id));
+            let members = visible.clone().count();
+            if online != members || live.hidden() != list.len() - members {
+                faults.push(Inconsistency::WrongCount { room: room.clone(), online, members });
+            }
+            let profiles: Vec<_> =
+                visible.filter_map(|member| live.profile(member.id)?.user.clone()).collect();
+            let (counted, users) = (live.users(), profiles.iter().collect::<HashSet<_>>().len());
+            if counted != users {
+                faults.push(Inconsistency::WrongUserCount { room: room.clone(), counted, users });
+            }
+            if list.iter().filter(|member| live.profile(member.id).is_some()).count() != live.profiles() {
+                faults.push(Inconsistency::StaleProfiles { room: room.clone() });
             }
             for member in list.iter() {
                 let (connection, room) = (member.id, room.clone());
                 members_of.insert((connection, Arc::as_ptr(live)));
-                match self.sessions.table().get(connection) {
-                    None => faults.push(Inconsistency::NoSession { connection, room }),
-                    Some(session) if !session.memberships().iter().any(|m| Arc::ptr_eq(&m.room, live)) => {
-                        faults.push(Inconsistency::NoMembership { connection, room });
-                    }
-                    Some(_) => {}
+                let Some(session) = self.sessions.table().get(connection) else {
+                    faults.push(Inconsistency::NoSession { connection, room });
+                    continue;
+                };
+                let memberships = session.memberships();
+                let Some(membership) = memberships.iter().find(|m| Arc::ptr_eq(&m.room, live)) else {
+                    faults.push(Inconsistency::NoMembership { connection, room });
+                    continue;
+                };
+                if membership.is_hidden != is_hidden(connection) {
+                    faults.push(Inconsistency::WrongVisibility { connection, room: room.clone() });
+                }
+                let (user, profile) = (session.user(), live.profile(connection));
+                if user.as_ref().map(|user| user.id()) != profile.as_ref().and_then(|p| p.user.as_deref()) {
+                    faults.push(Inconsistency::WrongUser { connection, room });
                 }
             }
         }
@@ -175,6 +224,21 @@ impl fmt::Display for Inconsistency {
             }
             Inconsistency::WrongCount { room, online, members } => {
                 write!(f, "room {room:?} counts {online} members and has {members}")
+            }
+            Inconsistency::WrongUserCount { room, counted, users } => {
+                write!(f, "room {room:?} counts {counted} users and has {users}")
+            }
+            Inconsistency::WrongUser { connection, room } => {
+                write!(f, "connection {connection} has another user in the roster of room {room:?}")
+            }
+            Inconsistency::WrongVisibility { connection, room } => {
+                write!(
+                    f,
+                    "connection {connection} is hidden in room {room:?} or for its session, but not both"
+                )
+            }
+            Inconsistency::StaleProfiles { room } => {
+                write!(f, "room {room:?} keeps profiles of members that have left")
             }
             Inconsistency::EmptyRoom { room } => write!(f, "room {room:?} is empty and was not removed"),
             Inconsistency::WrongPeerCount { counted, connections } => {

@@ -182,8 +182,10 @@ pub struct Entered {
     pub name: Name,
     /// The user, if authenticated.
     pub user: Option<Arc<User>>,
-    /// The number of members after the enter, this one included.
+    /// The number of members after the enter, this one included. Hidden members do not count.
     pub online: usize,
+    /// Whether the others do not see the member ([`Access::hidden`](crate::Access::hidden)).
+    pub is_hidden: bool,
 }
 
 /// A connection has left a room.
@@ -200,10 +202,12 @@ pub struct Left {
     pub name: Name,
     /// The user, if authenticated.
     pub user: Option<Arc<User>>,
-    /// The number of members that remained.
+    /// The number of members that remained. Hidden members do not count.
     pub online: usize,
     /// Why the member has left.
     pub reason: LeaveReason,
+    /// Whether the others did not see the member ([`Access::hidden`](crate::Access::hidden)).
+    pub is_hidden: bool,
 }
 
 /// A message was sent to a room.

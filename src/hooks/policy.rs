@@ -1,14 +1,16 @@
 //! The room policy: who may enter a room, and what may be sent there.
 
+mod access;
 mod requests;
 mod verdict;
 
 use std::pin::Pin;
 
-use crate::config::SlowConsumer;
+use crate::config::{Presence, SlowConsumer};
 use crate::hooks::user::Denied;
 use crate::ids::RoomId;
 
+pub use access::Access;
 pub use requests::{DirectRequest, EnterRequest, MessageRequest, ReadRequest};
 pub use verdict::Verdict;
 pub(crate) use verdict::{Decision, Ruling};
@@ -16,15 +18,16 @@ pub(crate) use verdict::{Decision, Ruling};
 /// Decides who may enter a room, and what happens to each message.
 ///
 /// ```
-/// use tower_chat_rooms::{ChatRooms, Denied, EnterRequest, MessageRequest, RoomPolicy, Verdict};
+/// use tower_chat_rooms::{Access, ChatRooms, Denied, EnterRequest, MessageRequest, RoomPolicy, Verdict};
 ///
 /// struct MyPolicy;
 ///
 /// impl RoomPolicy for MyPolicy {
-///     async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+///     async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
 ///         match request.room().as_str() {
 ///             "staff" if request.user().is_none() => Err(Denied::new("only for staff: log in first")),
-///             _ => Ok(()),
+///             "news" => Ok(Access::member().read_only()),
+///             _ => Ok(Access::member()),
 ///         }
 ///     }
 ///
@@ -36,7 +39,7 @@ pub(crate) use verdict::{Decision, Ruling};
 /// ChatRooms::builder().policy(MyPolicy).build().unwrap();
 /// ```
 ///
-/// A closure only decides who may enter:
+/// A closure only decides who may enter. Instead of an [`Access`], it may return `()`:
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Denied, EnterRequest};
@@ -50,21 +53,22 @@ pub(crate) use verdict::{Decision, Ruling};
 /// # drop(rooms);
 /// ```
 pub trait RoomPolicy: Send + Sync + 'static {
-    /// Decides whether a connection may enter a room under a name. Default: yes.
+    /// Decides whether a connection may enter a room under a name, and as what. Default: as a
+    /// [member](Access::member).
     ///
     /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
     /// refusal.
     ///
     /// When a member sends a new token or resumes its session, its rights may have changed, so the policy is asked
     /// again for its rooms ([`EnterRequest::is_renewal`]). A refusal then removes the member from the room; its
-    /// connection stays open.
+    /// connection stays open. Otherwise a changed [`Access::info`] or [`Access::read_only`] is applied.
     ///
     /// # Errors
     ///
     /// If the connection may not enter. The client is told the reason.
-    fn may_enter(&self, request: &EnterRequest<'_>) -> impl Future<Output = Result<(), Denied>> + Send {
+    fn may_enter(&self, request: &EnterRequest<'_>) -> impl Future<Output = Result<Access, Denied>> + Send {
         let _ = request;
-        async { Ok(()) }
+        async { Ok(Access::member()) }
     }
 
     /// Decides whether a client that enters a room may read what was published there before. Default: yes.
@@ -178,14 +182,39 @@ pub trait RoomPolicy: Send + Sync + 'static {
         let _ = room;
         None
     }
+
+    /// Chooses what the members of a room learn about each other. Default: `None`, the builder's
+    /// [`presence`](crate::ChatRoomsBuilder::presence).
+    ///
+    /// This is called at each enter. It counts if the enter opens the room, which keeps it until it ends.
+    ///
+    /// ```
+    /// use tower_chat_rooms::{ChatRooms, Presence, RoomId, RoomPolicy};
+    ///
+    /// struct Streams;
+    ///
+    /// impl RoomPolicy for Streams {
+    ///     fn presence(&self, room: &RoomId) -> Option<Presence> {
+    ///         room.as_str().starts_with("stream/").then_some(Presence::Count)
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(Streams.presence(&RoomId::from("stream/7")), Some(Presence::Count));
+    /// ChatRooms::builder().policy(Streams).build().unwrap();
+    /// ```
+    fn presence(&self, room: &RoomId) -> Option<Presence> {
+        let _ = room;
+        None
+    }
 }
 
-impl<F> RoomPolicy for F
+impl<F, A> RoomPolicy for F
 where
-    F: Fn(&EnterRequest<'_>) -> Result<(), Denied> + Send + Sync + 'static,
+    F: Fn(&EnterRequest<'_>) -> Result<A, Denied> + Send + Sync + 'static,
+    A: Into<Access>,
 {
-    fn may_enter(&self, request: &EnterRequest<'_>) -> impl Future<Output = Result<(), Denied>> + Send {
-        std::future::ready(self(request))
+    fn may_enter(&self, request: &EnterRequest<'_>) -> impl Future<Output = Result<Access, Denied>> + Send {
+        std::future::ready(self(request).map(Into::into))
     }
 }
 
@@ -193,15 +222,16 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// `RoomPolicy` as a trait object.
 pub(crate) trait ErasedPolicy: Send + Sync {
-    fn may_enter<'a>(&'a self, request: &'a EnterRequest<'a>) -> BoxFuture<'a, Result<(), Denied>>;
+    fn may_enter<'a>(&'a self, request: &'a EnterRequest<'a>) -> BoxFuture<'a, Result<Access, Denied>>;
     fn may_read<'a>(&'a self, request: &'a ReadRequest<'a>) -> BoxFuture<'a, Result<(), Denied>>;
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict;
     fn may_send_direct(&self, request: &DirectRequest<'_>) -> Verdict;
     fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer>;
+    fn presence(&self, room: &RoomId) -> Option<Presence>;
 }
 
 impl<P: RoomPolicy> ErasedPolicy for P {
-    fn may_enter<'a>(&'a self, request: &'a EnterRequest<'a>) -> BoxFuture<'a, Result<(), Denied>> {
+    fn may_enter<'a>(&'a self, request: &'a EnterRequest<'a>) -> BoxFuture<'a, Result<Access, Denied>> {
         Box::pin(RoomPolicy::may_enter(self, request))
     }
 
@@ -219,5 +249,9 @@ impl<P: RoomPolicy> ErasedPolicy for P {
 
     fn slow_consumer(&self, room: &RoomId) -> Option<SlowConsumer> {
         RoomPolicy::slow_consumer(self, room)
+    }
+
+    fn presence(&self, room: &RoomId) -> Option<Presence> {
+        RoomPolicy::presence(self, room)
     }
 }

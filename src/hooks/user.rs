@@ -3,10 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::Extensions;
+use serde::Serialize;
 use tokio::time::Instant;
+
+use crate::error::SendError;
+use crate::protocol::host_frame;
 
 /// An authenticated user. Created by an [`Authenticate`](crate::Authenticate) hook.
 ///
@@ -24,6 +29,7 @@ use tokio::time::Instant;
 pub struct User {
     id: Box<str>,
     name: Option<Box<str>>,
+    info: Option<Arc<str>>,
     expiry: Option<Expiry>,
     extensions: Extensions,
 }
@@ -40,7 +46,7 @@ pub(crate) enum Expiry {
 impl User {
     /// Creates a user with an id of your choice.
     pub fn new(id: impl Into<String>) -> User {
-        User { id: id.into().into(), name: None, expiry: None, extensions: Extensions::new() }
+        User { id: id.into().into(), name: None, info: None, expiry: None, extensions: Extensions::new() }
     }
 
     /// Sets the user's name in every room. The name that the client sends is then ignored.
@@ -48,6 +54,31 @@ impl User {
     pub fn with_name(mut self, name: impl Into<String>) -> User {
         self.name = Some(name.into().into());
         self
+    }
+
+    /// Sets what the other members of a room learn about the user in addition to its name: a JSON value of your choice,
+    /// for example with a role or the URL of a picture. `null` is no info.
+    ///
+    /// Only clients of `chat-rooms.v1` get it, and only in a room with [`Presence::Full`](crate::Presence::Full). For a
+    /// single room, [`Access::info`](crate::Access::info) takes precedence.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tower_chat_rooms::User;
+    ///
+    /// # fn main() -> Result<(), tower_chat_rooms::SendError> {
+    /// let user = User::new("u-17").with_info(&json!({"avatar": "/avatars/17.png"}))?;
+    /// # drop(user);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the value does not serialize to JSON, or to more than 1,024 bytes.
+    pub fn with_info(mut self, info: &impl Serialize) -> Result<User, SendError> {
+        self.info = host_frame::info(info)?;
+        Ok(self)
     }
 
     /// Sets when the user expires. By default it never does.
@@ -101,6 +132,10 @@ impl User {
     /// Returns the time until the user expires, or `None` if it never does.
     pub fn time_left(&self) -> Option<Duration> {
         self.expiry.map(|expiry| expiry.left(Instant::now(), SystemTime::now()))
+    }
+
+    pub(crate) fn info(&self) -> Option<&Arc<str>> {
+        self.info.as_ref()
     }
 
     pub(crate) fn expiry(&self) -> Option<Expiry> {

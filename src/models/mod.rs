@@ -7,6 +7,8 @@
 
 mod connections;
 mod delivery;
+mod direct;
+mod recorder;
 mod rooms;
 mod sessions;
 mod users;

@@ -11,73 +11,29 @@ use shuttle::future::block_on;
 use shuttle::thread;
 use tokio::io::duplex;
 
+use super::recorder::{Callback, Recorder, Told};
 use super::wire::Wire;
 use crate::admission::Permit;
 use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
 use crate::delivery::{LiveRoom, ReplayRequest};
 use crate::engine::{Engine, Hooks};
-use crate::hooks::events::{Entered, Left, RoomEvents, UserOffline, UserOnline};
+use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::direct::{DirectFrame, LastDirect};
 use crate::protocol::frame;
 use crate::protocol::inbound::{Body, Inbound};
 use crate::protocol::outbound;
 use crate::protocol::position::Position;
+use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded, removal};
 use crate::socket::{Inbox, Socket, Transport, Turn};
-use crate::sync::{Mutex, lock};
+use crate::sync::Mutex;
 
 const BUFFER: usize = 64 * 1024;
-
-/// What the host was told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Callback {
-    Entered(ConnectionId, RoomId),
-    Left(ConnectionId, RoomId, LeaveReason),
-    Online,
-    Offline,
-    Ended,
-}
-
-/// A callback, and whose it is, if that is a user.
-type Told = (Option<Box<str>>, Callback);
-
-#[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<Told>>>);
-
-impl Recorder {
-    fn push(&self, user: Option<&Arc<User>>, callback: Callback) {
-        // Time for another callback to overtake this one.
-        thread::yield_now();
-        lock(&self.0).push((user.map(|user| user.id().into()), callback));
-        thread::yield_now();
-    }
-}
-
-impl RoomEvents for Recorder {
-    fn entered(&self, event: &Entered) {
-        self.push(event.user.as_ref(), Callback::Entered(event.connection, event.room.clone()));
-    }
-
-    fn left(&self, event: &Left) {
-        self.push(event.user.as_ref(), Callback::Left(event.connection, event.room.clone(), event.reason));
-    }
-
-    fn online(&self, event: &UserOnline) {
-        self.push(Some(&event.user), Callback::Online);
-    }
-
-    fn offline(&self, event: &UserOffline) {
-        self.push(Some(&event.user), Callback::Offline);
-    }
-
-    fn ended(&self) {
-        self.push(None, Callback::Ended);
-    }
-}
 
 /// An engine that keeps sessions, and its host.
 #[derive(Clone)]
@@ -182,13 +138,13 @@ impl World {
             Callback::Entered(id, _) | Callback::Left(id, ..) => *id == connection,
             Callback::Online | Callback::Offline | Callback::Ended => false,
         };
-        lock(&self.recorder.0).iter().map(|(_, callback)| callback).filter(is_of).cloned().collect()
+        self.recorder.told().iter().map(|(_, callback)| callback).filter(is_of).cloned().collect()
     }
 
     /// How often the host was told that a user is online.
     pub(super) fn times_online(&self, user: &str) -> usize {
         let is_online = |told: &&Told| (told.0.as_deref(), &told.1) == (Some(user), &Callback::Online);
-        lock(&self.recorder.0).iter().filter(is_online).count()
+        self.recorder.told().iter().filter(is_online).count()
     }
 
     /// Why a connection's last membership ended, if it has.
@@ -205,7 +161,7 @@ impl World {
         let report = self.engine.check_consistency();
         assert!(report.faults.is_empty(), "{report:?}");
         let (mut open, mut online) = (HashSet::new(), HashSet::new());
-        let told = lock(&self.recorder.0).clone();
+        let told = self.recorder.told().clone();
         for (at, (user, callback)) in told.iter().enumerate() {
             let is_there = user.as_ref().is_none_or(|user| online.contains(user));
             let is_paired = match callback {
@@ -276,6 +232,9 @@ impl Client {
             body: &body,
             replay_request: since.map(ReplayRequest::Since),
             slow: SlowConsumer::default(),
+            presence: None,
+            access: Access::member(),
+            profile: ProfileKeys::default(),
         };
         let has_entered = matches!(self.attachment.enter(&command), Ok(Ok(())));
         self.run_callbacks();
@@ -294,6 +253,18 @@ impl Client {
             self.enter_again(since);
         }
         has_resumed
+    }
+
+    /// Resumes the session that this token belongs to, and gets the answer and the direct frames.
+    pub(super) fn resume_with_answer(&mut self, token: Option<ResumeToken>) -> bool {
+        let Ok(has_resumed) = self.attachment.resume(&[token.unwrap()]) else { return false };
+        self.run_callbacks();
+        self.attachment.answer_resume(has_resumed, LastDirect::default()).is_ok() && has_resumed
+    }
+
+    /// Sends a direct message; false if the connection was replaced.
+    pub(super) fn send_direct(&self, to: &str, frame: &Arc<DirectFrame>, cid: &str) -> bool {
+        self.attachment.send_direct(to, Some(frame), Some(cid)).is_ok()
     }
 
     /// Enters all rooms again that it is in.

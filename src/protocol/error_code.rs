@@ -25,7 +25,7 @@ pub enum ErrorCode {
     BadShape,
     /// `too_deep`: arrays and objects are nested too deeply.
     TooDeep,
-    /// `too_big`: a frame with a transient event has more than 1,024 bytes.
+    /// `too_big`: a frame with a transient event, or a state, has more than 1,024 bytes.
     TooBig,
     /// `reserved_event`: only the server or the host sends this event.
     ReservedEvent,
@@ -39,6 +39,8 @@ pub enum ErrorCode {
     BadRoomId,
     /// `denied`: the policy refused the request, or the room was closed.
     Denied,
+    /// `read_only`: the member may not send messages ([`Access::read_only`](crate::Access::read_only)).
+    ReadOnly,
     /// `name_taken`: another member of the room has the name.
     NameTaken,
     /// `room_full`: the room has [`max_room_members`](crate::Limits::max_room_members) members.
@@ -67,6 +69,7 @@ impl ErrorCode {
             ErrorCode::BadName => "bad_name",
             ErrorCode::BadRoomId => "bad_room_id",
             ErrorCode::Denied => "denied",
+            ErrorCode::ReadOnly => "read_only",
             ErrorCode::NameTaken => "name_taken",
             ErrorCode::RoomFull => "room_full",
             ErrorCode::TooManyRooms => "too_many_rooms",

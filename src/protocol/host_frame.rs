@@ -1,9 +1,11 @@
 //! Frames that the host sends.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tower_chat_rooms_protocol::MAX_PROFILE_BYTES;
 
 use crate::error::SendError;
 use crate::protocol::frame;
@@ -55,11 +57,31 @@ fn without_direct(object: &str) -> Cow<'_, str> {
     format!("{}}}", inbound::without_keys(object, &["direct"])).into()
 }
 
+/// Serializes the info of a member, which may be any JSON value. `null` is no info.
+pub(crate) fn info(value: &impl Serialize) -> Result<Option<Arc<str>>, SendError> {
+    let text = serde_json::to_string(value).map_err(|e| SendError::Json(e.into()))?;
+    if text.len() > MAX_PROFILE_BYTES {
+        return Err(SendError::InfoTooBig);
+    }
+    Ok((text != "null").then(|| text.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_info_is_any_json_of_bounded_length() {
+        for (value, text) in
+            [(json!({"a": [1]}), Some("{\"a\":[1]}")), (json!("x"), Some("\"x\"")), (json!(null), None)]
+        {
+            assert_eq!(info(&value).unwrap().as_deref(), text);
+        }
+        assert!(info(&"x".repeat(MAX_PROFILE_BYTES - 2)).is_ok());
+        assert!(matches!(info(&"x".repeat(MAX_PROFILE_BYTES - 1)), Err(SendError::InfoTooBig)));
+    }
 
     #[test]
     fn only_objects_with_an_event_are_frames() {

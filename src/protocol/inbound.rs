@@ -11,6 +11,7 @@ use crate::protocol::direct::{LastDirect, NOT_RELAYED};
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::{quote, unquote};
 use crate::protocol::outbound::RoomFrame;
+use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume;
 use crate::protocol::subprotocol::Subprotocol;
 use envelope::Envelope;
@@ -35,6 +36,10 @@ pub(crate) enum Inbound<'a> {
     Resume(Resume<'a>),
     /// `{"event":"direct","message":ANY,"to":USER}` in `chat-rooms.v1`
     Direct(Direct<'a>),
+    /// `{"event":"state","state":ANY,"roomId":ROOM}` in `chat-rooms.v1`
+    State(State<'a>),
+    /// `{"event":"members","roomId":ROOM}` in `chat-rooms.v1`
+    Members(MembersRequest<'a>),
     /// Any other event, to be relayed.
     Publish(Publish<'a>),
 }
@@ -69,6 +74,24 @@ pub(crate) struct Direct<'a> {
     pub(crate) cid: Option<&'a str>,
 }
 
+/// A member's new state.
+#[derive(Debug, PartialEq)]
+pub(crate) struct State<'a> {
+    pub(crate) room: Option<RoomField<'a>>,
+    /// Unparsed; `None` if the member has no state any more.
+    pub(crate) state: Option<&'a str>,
+    /// For hooks.
+    pub(crate) body: Body<'a>,
+}
+
+/// A request for a part of the roster.
+#[derive(Debug, PartialEq)]
+pub(crate) struct MembersRequest<'a> {
+    pub(crate) room: Option<RoomField<'a>>,
+    /// The cursor, unparsed; `None` for the beginning.
+    pub(crate) after: Option<&'a str>,
+}
+
 /// A request to enter a room.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Enter<'a> {
@@ -80,6 +103,8 @@ pub(crate) struct Enter<'a> {
     pub(crate) since: Option<&'a str>,
     /// The `last` of `chat-rooms.v1`, unparsed.
     pub(crate) last: Option<&'a str>,
+    /// The keys that have a meaning of their own in `chat-rooms.v1`.
+    pub(crate) profile: ProfileKeys<'a>,
 }
 
 /// An object as the client sent it, without its closing brace and without the keys that only
@@ -144,6 +169,7 @@ impl<'a> Inbound<'a> {
                 body: body(text, &envelope)?,
                 since: envelope.since.map(RawValue::get),
                 last: envelope.last.map(RawValue::get),
+                profile: ProfileKeys::parse(text)?,
             })),
             "heartbeat" if message.and_then(string).as_deref() == Some("pong") => Ok(Inbound::Pong),
             "heartbeat" if message.and_then(string).as_deref() == Some("ping") => Ok(Inbound::Ping),
@@ -159,6 +185,15 @@ impl<'a> Inbound<'a> {
                 Ok(Inbound::Resume(Resume { tokens, last_direct: LastDirect::of_resume(text)? }))
             }
             "direct" if subprotocol == Subprotocol::V1 => direct(text, &envelope).map(Inbound::Direct),
+            "state" if subprotocol == Subprotocol::V1 => Ok(Inbound::State(State {
+                room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
+                state: ProfileKeys::parse(text)?.state,
+                body: body(text, &envelope)?,
+            })),
+            "members" if subprotocol == Subprotocol::V1 => Ok(Inbound::Members(MembersRequest {
+                room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
+                after: ProfileKeys::parse(text)?.after,
+            })),
             name if SERVER_EVENTS.contains(&name) => Err(reserved(name)),
             _ => Ok(Inbound::Publish(Publish {
                 body: body(text, &envelope)?,
@@ -249,6 +284,18 @@ impl<'a> Body<'a> {
         self.change(&["cid"], &format!("\"cid\":{}", quote(cid)))
     }
 
+    /// The same for the enter of a member with this profile: in `chat-rooms.v1`, only the server sets the keys of
+    /// profiles.
+    pub(crate) fn with_profile(&self, profile: &str) -> Body<'static> {
+        let closed = format!("{}}}", self.v1());
+        // It was parsed as an object before.
+        let members: Members<'_> = serde_json::from_str(&closed).unwrap_or_default();
+        // It always has an `event`.
+        let v1 = members.without(&["user", "info", "state"]) + profile;
+        let room = self.room.as_ref().map(|room| room.clone().into_owned().into());
+        Body { text: self.text.clone().into_owned().into(), v1: Some(v1), room }
+    }
+
     fn change(&self, drop: &[&str], append: &str) -> Body<'static> {
         let closed = format!("{}}}", self.text);
         // It was parsed as an object before.
@@ -333,7 +380,7 @@ fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     unquote(raw.get())
 }
 
-fn is_deeper(text: &str, max: usize) -> bool {
+pub(super) fn is_deeper(text: &str, max: usize) -> bool {
     // Most frames hold fewer brackets than may be nested, and then need no scan for strings.
     // '[' and '{' differ in one bit. Counting in bytes lets the compiler process many at a time.
     let brackets = |part: &[u8]| part.iter().map(|b| u8::from(b | 0x20 == b'{')).sum::<u8>();

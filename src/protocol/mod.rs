@@ -12,6 +12,7 @@ pub(crate) mod inbound;
 pub(crate) mod json;
 pub(crate) mod outbound;
 pub(crate) mod position;
+pub(crate) mod presence;
 pub(crate) mod resume;
 pub(crate) mod splitter;
 pub(crate) mod subprotocol;

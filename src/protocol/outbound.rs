@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, PresenceMode};
 use crate::ids::ConnectionId;
 use crate::protocol::json::quote;
 use crate::protocol::position::Epoch;
@@ -124,15 +124,23 @@ pub(crate) struct EnteredFrame<'a> {
     pub(crate) replayed: u64,
     /// How many messages of the history follow, if the client has asked for them.
     pub(crate) history: Option<usize>,
+    pub(crate) mode: PresenceMode,
+    pub(crate) users: usize,
+    pub(crate) is_read_only: bool,
+    pub(crate) is_hidden: bool,
+    /// From [`RosterText::finish`](crate::protocol::presence::RosterText::finish); empty if the mode is not full.
+    pub(crate) roster: &'a str,
 }
 
 impl EnteredFrame<'_> {
     pub(crate) fn encode(self) -> String {
-        let EnteredFrame { member, epoch, seq, num, resumed, recovered, replayed, .. } = self;
-        let (room, name) = (quote(self.room), quote(self.name));
+        let EnteredFrame { member, epoch, seq, num, resumed, recovered, replayed, users, roster, .. } = self;
+        let (room, name, mode) = (quote(self.room), quote(self.name), self.mode.as_str());
+        let read_only = if self.is_read_only { r#","readOnly":true"# } else { "" };
+        let hidden = if self.is_hidden { r#","hidden":true"# } else { "" };
         let history = self.history.map_or(String::new(), |n| format!(r#","history":{n}"#));
         format!(
-            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history}}}"#
+            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history},"mode":"{mode}","users":{users}{read_only}{hidden}{roster}}}"#
         )
     }
 }
@@ -148,8 +156,8 @@ pub(crate) enum About<'a> {
     Nothing,
     /// The message with this `cid`.
     Message(&'a str),
-    /// The enter into this room.
-    Enter(&'a str),
+    /// A request that concerns this room: an enter, a state, or the members.
+    Room(&'a str),
 }
 
 fn millis(time: Duration) -> u64 {
@@ -177,7 +185,7 @@ pub(crate) fn error(code: &str, text: &str, about: About<'_>, retry: Option<u64>
     let cid = match about {
         About::Nothing => String::new(),
         About::Message(cid) => format!(r#","cid":{}"#, quote(cid)),
-        About::Enter(room) => format!(r#","roomId":{}"#, quote(room)),
+        About::Room(room) => format!(r#","roomId":{}"#, quote(room)),
     };
     let retry = retry.map_or(String::new(), |millis| format!(r#","retryAfter":{millis}"#));
     format!(r#"{{"event":"error","code":"{code}","message":{}{cid}{retry}}}"#, quote(text))
@@ -249,7 +257,7 @@ mod tests {
                 json!({"event": "error", "code": "denied", "message": "x", "cid": name, "retryAfter": 7}),
             ),
             (
-                error("denied", "x", About::Enter(name), None),
+                error("denied", "x", About::Room(name), None),
                 json!({"event": "error", "code": "denied", "message": "x", "roomId": name}),
             ),
             (left(name, None), json!({"event": "left", "roomId": name})),

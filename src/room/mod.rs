@@ -4,6 +4,8 @@ mod names;
 mod replay;
 #[allow(clippy::module_inception, reason = "the room is what the folder is named after")]
 mod room;
+mod roster;
 
 pub(crate) use replay::ReplayBuffer;
-pub(crate) use room::{EnterError, Member, Members, Room};
+pub(crate) use room::{Departed, EnterError, Entrant, Members, Page, Room};
+pub(crate) use roster::{Profile, ProfileChange};

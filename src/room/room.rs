@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::UniqueNames;
 use crate::ids::{ConnectionId, Name};
 use crate::room::names::{NameRegistry, NameTaken};
+use crate::room::roster::{Profile, ProfileChange, Profiles};
 
 /// A member and the handle through which it is reached.
 #[derive(Debug)]
@@ -12,6 +13,41 @@ pub(crate) struct Member<H> {
     pub(crate) id: ConnectionId,
     pub(crate) name: Name,
     pub(crate) handle: H,
+    /// Its place in the order in which members enter: higher than that of all earlier members.
+    pub(crate) place: u64,
+}
+
+/// What becomes a member.
+#[derive(Debug)]
+pub(crate) struct Entrant<H> {
+    pub(crate) id: ConnectionId,
+    pub(crate) name: Name,
+    pub(crate) handle: H,
+    pub(crate) profile: Profile,
+}
+
+/// A member that has left.
+#[derive(Debug)]
+pub(crate) struct Departed<H> {
+    pub(crate) member: Arc<Member<H>>,
+    pub(crate) was_hidden: bool,
+}
+
+/// A part of the visible members, in the order in which they entered.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) entries: Vec<RosterEntry>,
+    /// Whether there are more members after them.
+    pub(crate) has_more: bool,
+}
+
+/// A member as the others know it. It does not keep the handle alive.
+#[derive(Debug)]
+pub(crate) struct RosterEntry {
+    pub(crate) id: ConnectionId,
+    pub(crate) name: Name,
+    pub(crate) place: u64,
+    pub(crate) profile: Option<Arc<Profile>>,
 }
 
 /// Why a member can't enter.
@@ -38,6 +74,9 @@ pub(crate) struct Room<H> {
     /// Places reserved for members that are moving here from another room.
     reserved: usize,
     closed: bool,
+    /// The place of the next member.
+    next_place: u64,
+    profiles: Profiles,
 }
 
 impl<H> Room<H> {
@@ -48,12 +87,30 @@ impl<H> Room<H> {
             names: NameRegistry::new(unique_names).map(Box::new),
             reserved: 0,
             closed: false,
+            next_place: 1,
+            profiles: Profiles::default(),
         }
     }
 
-    /// Members of the room.
+    /// Members of the room that are not hidden.
     pub(crate) fn online(&self) -> usize {
-        self.members.len()
+        self.members.len() - self.hidden()
+    }
+
+    /// Hidden members of the room.
+    pub(crate) fn hidden(&self) -> usize {
+        self.profiles.hidden()
+    }
+
+    /// The number of different users among the visible members.
+    pub(crate) fn users(&self) -> usize {
+        self.profiles.users()
+    }
+
+    /// The number of members that have a profile.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn profiles(&self) -> usize {
+        self.profiles.len()
     }
 
     /// Whether no member is in it and none is about to enter.
@@ -105,20 +162,62 @@ impl<H> Room<H> {
 
     /// Adds a member, for which a place was reserved. If the room was closed meanwhile, the member is in a silent
     /// room.
-    pub(crate) fn enter(&mut self, member: Member<H>) {
+    pub(crate) fn enter(&mut self, entrant: Entrant<H>) {
+        let Entrant { id, name, handle, profile } = entrant;
         self.reserved -= 1;
-        self.ids.push(member.id);
-        self.members_mut().push(Arc::new(member));
+        self.ids.push(id);
+        self.profiles.add(id, profile);
+        let place = self.next_place;
+        self.next_place += 1;
+        self.members_mut().push(Arc::new(Member { id, name, handle, place }));
     }
 
     /// Removes a member; `None` if it is not one.
-    pub(crate) fn leave(&mut self, id: ConnectionId) -> Option<Arc<Member<H>>> {
+    pub(crate) fn leave(&mut self, id: ConnectionId) -> Option<Departed<H>> {
         // Searches from the end, because most members that leave have entered recently.
         let at = self.ids.iter().rposition(|member| *member == id)?;
         self.ids.remove(at);
         let member = self.members_mut().remove(at);
         self.release(&member.name);
-        Some(member)
+        let was_hidden = self.profiles.remove(id).is_some_and(|profile| profile.is_hidden);
+        Some(Departed { member, was_hidden })
+    }
+
+    /// Changes the profile of a member, and returns what has changed for the other members. Nothing, if it is hidden or
+    /// not a member.
+    pub(crate) fn change_profile(
+        &mut self,
+        id: ConnectionId,
+        change: impl FnOnce(&mut Profile),
+    ) -> ProfileChange {
+        if !self.ids.contains(&id) {
+            return ProfileChange::default();
+        }
+        self.profiles.change(id, change)
+    }
+
+    /// The profile of a member, if it has one.
+    pub(crate) fn profile(&self, id: ConnectionId) -> Option<&Arc<Profile>> {
+        self.profiles.get(id)
+    }
+
+    /// Whether the others do not know that this member is there.
+    fn is_hidden(&self, id: ConnectionId) -> bool {
+        self.hidden() > 0 && self.profile(id).is_some_and(|profile| profile.is_hidden)
+    }
+
+    /// At most `max` visible members after this place.
+    pub(crate) fn page(&self, after: u64, max: usize) -> Page {
+        let start = self.members.partition_point(|member| member.place <= after);
+        let mut visible = self.members[start..].iter().filter(|member| !self.is_hidden(member.id));
+        let entry = |member: &Arc<Member<H>>| RosterEntry {
+            id: member.id,
+            name: member.name.clone(),
+            place: member.place,
+            profile: self.profiles.get(member.id).cloned(),
+        };
+        let entries = visible.by_ref().take(max).map(entry).collect();
+        Page { entries, has_more: visible.next().is_some() }
     }
 
     /// Closes the room: nobody may enter any more, and nothing is published.
@@ -138,5 +237,80 @@ impl<H> Room<H> {
 
     fn members_mut(&mut self) -> &mut Vec<Arc<Member<H>>> {
         Arc::make_mut(&mut self.members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::MaxLen;
+    use proptest::prelude::*;
+
+    fn enter(room: &mut Room<()>, id: u64, is_hidden: bool) {
+        let name = Name::parse(&format!("m{id}"), MaxLen::ANY).unwrap();
+        room.reserve(ConnectionId(id), &name, None, usize::MAX).unwrap();
+        let state = id.is_multiple_of(3).then(|| id.to_string().into());
+        let profile = Profile { state, is_hidden, ..Profile::default() };
+        room.enter(Entrant { id: ConnectionId(id), name, handle: (), profile });
+    }
+
+    fn ids(page: &Page) -> Vec<u64> {
+        page.entries.iter().map(|entry| entry.id.0).collect()
+    }
+
+    #[test]
+    fn a_page_has_the_visible_members_in_order_and_with_their_profiles() {
+        let mut room = Room::new(UniqueNames::Off);
+        for id in 1..=6 {
+            enter(&mut room, id, id == 2 || id == 6);
+        }
+        assert_eq!((room.online(), room.hidden()), (4, 2));
+        let page = room.page(0, 2);
+        assert_eq!((ids(&page), page.has_more), (vec![1, 3], true));
+        assert_eq!(page.entries[0].profile, None);
+        assert_eq!(page.entries[1].profile.as_ref().unwrap().state.as_deref(), Some("3"));
+        let page = room.page(page.entries[1].place, 2);
+        assert_eq!((ids(&page), page.has_more), (vec![4, 5], false));
+        assert!(ids(&room.page(u64::MAX, 2)).is_empty());
+        room.leave(ConnectionId(2));
+        room.leave(ConnectionId(3));
+        assert_eq!((room.online(), room.hidden(), room.profiles()), (3, 1, 1));
+        assert!(room.change_profile(ConnectionId(3), |profile| profile.state = None).is_empty());
+    }
+
+    proptest! {
+        /// Pages that are fetched while members enter and leave have everybody who is there all the time, once.
+        #[test]
+        fn pages_are_stable(
+            first in 0..30_u64,
+            max in 1..8_usize,
+            steps in prop::collection::vec((0..40_u64, any::<bool>()), 0..40),
+        ) {
+            let mut room = Room::new(UniqueNames::Off);
+            let mut members: Vec<u64> = (0..first).collect();
+            members.iter().for_each(|id| enter(&mut room, *id, false));
+            let mut always = members.clone();
+            let (mut steps, mut after, mut seen) = (steps.into_iter(), 0, Vec::new());
+            loop {
+                let page = room.page(after, max);
+                prop_assert!(page.entries.len() <= max);
+                seen.extend(ids(&page));
+                let Some(last) = page.entries.last().filter(|_| page.has_more) else { break };
+                after = last.place;
+                for (id, is_leave) in steps.by_ref().take(3) {
+                    if members.contains(&id) && is_leave {
+                        room.leave(ConnectionId(id));
+                        members.retain(|member| *member != id);
+                        always.retain(|member| *member != id);
+                    } else if !members.contains(&id) && !is_leave {
+                        enter(&mut room, id, false);
+                        members.push(id);
+                    }
+                }
+            }
+            for id in always {
+                prop_assert_eq!(seen.iter().filter(|other| **other == id).count(), 1);
+            }
+        }
     }
 }

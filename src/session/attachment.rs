@@ -19,7 +19,7 @@ use crate::protocol::resume::ResumeToken;
 use crate::session::direct::{self, DirectSent};
 use crate::session::memberships::{CantEnter, EnterCommand};
 use crate::session::removal;
-use crate::session::session::{Generation, Membership, Opening, Published, Resumption, Session, Superseded};
+use crate::session::session::{Generation, Membership, Opening, Published, Session, Superseded};
 use crate::session::sessions::Sessions;
 use crate::socket::{Inbox, Socket, Turn};
 
@@ -43,6 +43,14 @@ impl Attachment {
 
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Reads and writes as much as the socket allows.
@@ -161,13 +169,14 @@ impl Attachment {
         self.sessions.memberships().publish(&self.session, self.generation, room, body, cid)
     }
 
-    /// Sends a transient frame. Returns whether the client is in `room` or, if `room` is `None`, in exactly one room.
+    /// Sends a transient frame. Returns `None` if the client is not in `room` or, if `room` is `None`, not in exactly one
+    /// room.
     pub(crate) fn send_transient(
         &self,
         room: Option<&str>,
         event: &str,
         body: &Body<'_>,
-    ) -> Result<bool, Superseded> {
+    ) -> Result<Option<Result<(), NotPublished>>, Superseded> {
         self.sessions.memberships().send_transient(&self.session, self.generation, room, event, body)
     }
 
@@ -238,33 +247,13 @@ impl Attachment {
         direct::send(&self.sessions, &self.session, self.generation, to, frame, cid)
     }
 
-    /// Moves this connection to another session, under its lock.
+    /// Moves this connection to another session, if it may resume that.
     fn attach_to(&mut self, target: &Arc<Session>, token: ResumeToken) -> Result<bool, Superseded> {
-        let own = self.session.state_of(self.generation)?;
-        if !own.memberships.all().is_empty() || own.verdict.is_some() {
+        let Some(generation) = self.sessions.attach(&self.session, self.generation, target, token)? else {
             return Ok(false);
-        }
-        let new = Resumption { token: own.token, peer: own.peer, user: own.user.clone() };
-        drop(own);
-        let Some(socket) = self.session.take_socket(self.generation) else { return Err(Superseded) };
-        match self.sessions.attach(target, token, socket, new) {
-            Ok(generation) => {
-                let (old, id) = (std::mem::replace(&mut self.session, target.clone()), target.id());
-                self.generation = generation;
-                tracing::debug!(connection = %old.id(), resumed = %id, "session resumed");
-                if let Some(verdict) = self.sessions.discard(&old, target) {
-                    self.sessions.close(target, verdict);
-                }
-                Ok(true)
-            }
-            Err(socket) => {
-                self.session.put_back(socket);
-                if let Some(verdict) = self.session.state().verdict {
-                    self.session.with_socket(|socket| socket.close(verdict));
-                }
-                Ok(false)
-            }
-        }
+        };
+        (self.session, self.generation) = (target.clone(), generation);
+        Ok(true)
     }
 
     /// Ends the connection: the session is kept if it may be resumed, or else ends. Then the socket is closed.

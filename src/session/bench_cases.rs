@@ -12,10 +12,12 @@ use crate::config::{Config, History, Recovery, SlowConsumer};
 use crate::context;
 use crate::delivery::bench_cases::{deliver as deliver_to, live_room};
 use crate::delivery::{Handle, ReplayRequest, Rooms};
+use crate::hooks::policy::Access;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::bench_cases::{MESSAGE, masked, parse_message};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
+use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::session::Session;
@@ -47,7 +49,7 @@ pub fn deliver() -> impl FnMut() {
             replay: None,
             start: at as u64,
             is_new: false,
-            slow: SlowConsumer::Close,
+            slow: Some(SlowConsumer::Close),
         };
         session.with_socket(|socket| socket.answer_enter(&room, answer));
     }
@@ -80,7 +82,16 @@ pub fn resume() -> impl FnMut() {
     runtime.block_on(async {
         let (name, room) = (Name::parse("Ann", MaxLen::ANY).expect("a good name"), RoomId::from("lobby"));
         let slow = SlowConsumer::Close;
-        let command = EnterCommand { name: &name, room: &room, body: &body, replay_request: None, slow };
+        let command = EnterCommand {
+            name: &name,
+            room: &room,
+            body: &body,
+            replay_request: None,
+            slow,
+            presence: None,
+            access: Access::member(),
+            profile: ProfileKeys::default(),
+        };
         let entered = attachment.enter(&command).expect("it is attached");
         entered.expect("the room takes everybody");
         for _ in 0..FRAMES {

@@ -115,7 +115,7 @@ impl Sessions {
 
 /// Answers a resume, and sends the client the direct frames that it has missed. Frames that were sent since the connection
 /// has attached are among them. If no session was resumed, these are all frames of the connection's own session: the client
-/// has ignored those that have arrived.
+/// has ignored those that have arrived. They are sent only once, so that a client can't ask for them again and again.
 pub(super) fn answer_resume(
     session: &Session,
     generation: Generation,
@@ -124,11 +124,15 @@ pub(super) fn answer_resume(
 ) -> Result<(), Superseded> {
     let mut state = session.state_of(generation)?;
     state.is_resuming = false;
-    let last = if has_resumed { last.in_session(session.id()) } else { 0 };
+    let last = match std::mem::replace(&mut state.has_answered_resume, true) {
+        true => None,
+        false if has_resumed => Some(last.in_session(session.id())),
+        false => Some(0),
+    };
     let mut missed = Vec::new();
     let mut start = 0;
     if let Some(direct) = &state.direct {
-        let (before, frames) = direct.received.after(last);
+        let (before, frames) = direct.received.after(last.unwrap_or(direct.received.last()));
         frames.for_each(|(number, frame)| frame.push_numbered(&mut missed, number));
         start = before;
     }

@@ -59,6 +59,11 @@ impl DirectFrames {
         (self.kept, self.bytes) = (VecDeque::new(), 0);
     }
 
+    /// The number of the latest frame; 0 if there was none.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// The kept frames after this number, with their numbers. Also returns the number of the frame before them. All
     /// frames count as missed if there was none with this number.
     pub(super) fn after(&self, number: u64) -> (u64, impl Iterator<Item = (u64, &Arc<DirectFrame>)>) {

@@ -4,20 +4,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::SlowConsumer;
+use crate::config::{Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
     EnterOutcome, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest, Rooms,
 };
 use crate::hooks::events::{Entered, Left};
+use crate::hooks::policy::Access;
+use crate::hooks::user::User;
 use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::inbound::Body;
 use crate::protocol::outbound::{self, EnteredFrame};
 use crate::protocol::position::Position;
+use crate::protocol::presence::ProfileKeys;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, history};
+use crate::room::Profile;
 use crate::session::callbacks::Callback;
+use crate::session::presence::{self, profile_text};
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
 use crate::socket::Answer;
 
@@ -30,6 +35,11 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) replay_request: Option<ReplayRequest>,
     /// What happens if it reads the room too slowly.
     pub(crate) slow: SlowConsumer,
+    /// What members learn about each other if this enter opens the room; `None` for the default.
+    pub(crate) presence: Option<Presence>,
+    pub(crate) access: Access,
+    /// The member's state, and which keys of profiles the body has. In `chat-rooms.v1`, only the server sets them.
+    pub(crate) profile: ProfileKeys<'a>,
 }
 
 /// Why a client can't enter a room.
@@ -61,15 +71,19 @@ impl Memberships {
     ) -> Result<Result<Arc<Membership>, CantEnter>, Superseded> {
         let mut state = session.state_of(generation)?;
         let handle: Handle = session.clone();
+        let profile = profile_of(&state, enter);
+        let with_profile = (enter.profile.is_present || profile != Profile::default())
+            .then(|| enter.body.with_profile(&profile_text(&profile).keys()));
         let entrant = Entrant {
             id: session.id(),
             name: enter.name.clone(),
-            owner: state.user.clone(),
             handle,
             replay_request: enter.replay_request,
+            profile,
         };
         let tail = outbound::name_and_num(enter.name.as_str());
-        let frame = enter.body.frame(&tail, session.id(), enter.room);
+        let body = with_profile.as_ref().unwrap_or(enter.body);
+        let frame = body.frame(&tail, session.id(), enter.room);
         let same = state.memberships.find(enter.room.as_str()).cloned();
         let old = match session.subprotocol() {
             Subprotocol::Plain => same.or_else(|| state.memberships.all().first().cloned()),
@@ -79,11 +93,11 @@ impl Memberships {
             None if state.memberships.all().len() >= self.context.config.limits.max_memberships => {
                 return Ok(Err(CantEnter::TooManyMemberships));
             }
-            None => self.rooms.enter(entrant, enter.room, &frame).map(|at| (at, 0)),
+            None => self.rooms.enter(entrant, enter.room, &frame, enter.presence).map(|at| (at, 0)),
             Some(old) if old.room.id() == enter.room => {
                 self.rooms.rename(entrant, &frame, &old.room, &old.name)
             }
-            Some(old) => self.rooms.change(entrant, enter.room, &frame, &old.room, &old.name),
+            Some(old) => self.rooms.change(entrant, enter.room, &frame, enter.presence, &old.room, &old.name),
         };
         let (mut outcome, left) = match entered {
             Ok(entered) => entered,
@@ -93,8 +107,8 @@ impl Memberships {
             Some(old) if old.room.id() == enter.room => old.start,
             _ => Position { epoch: outcome.epoch, seq: outcome.seq },
         };
-        let membership =
-            Arc::new(Membership { room: outcome.room.clone(), name: enter.name.clone(), tail, start });
+        let (room, name) = (outcome.room.clone(), enter.name.clone());
+        let membership = Arc::new(Membership::new(room, name, tail, start, &enter.access));
         if let Some(old) = old {
             state.memberships.remove(old.room.id().as_str());
             let is_same = old.room.id() == enter.room;
@@ -105,8 +119,17 @@ impl Memberships {
         state.memberships.add(membership.clone());
         self.context.counters.entered.add(1);
         self.queue_entered(session, &mut state, &membership, outcome.num);
-        let frame = entered_frame(session, &mut outcome, &membership, enter.replay_request, false);
-        answer(session, generation, outcome, frame, true, enter.slow);
+        let frame = match session.subprotocol() {
+            Subprotocol::V1 => {
+                Some(entered_frame(session, &mut outcome, &membership, enter.replay_request, false))
+            }
+            // As the frame of the room would have been.
+            Subprotocol::Plain if !outcome.is_announced => {
+                Some(own_enter(enter.body, &membership, outcome.num))
+            }
+            Subprotocol::Plain => None,
+        };
+        answer(session, generation, outcome, frame, enter.slow);
         Ok(Ok(membership))
     }
 
@@ -125,8 +148,9 @@ impl Memberships {
         state.memberships.set_active(room.as_str());
         let handle: Handle = session.clone();
         let mut outcome = self.rooms.enter_again(&membership.room, &handle, replay_request);
-        let frame = entered_frame(session, &mut outcome, &membership, replay_request, true);
-        answer(session, generation, outcome, frame, false, slow);
+        let frame = (session.subprotocol() == Subprotocol::V1)
+            .then(|| entered_frame(session, &mut outcome, &membership, replay_request, true));
+        answer(session, generation, outcome, frame, slow);
         Ok(Some(membership))
     }
 
@@ -143,7 +167,7 @@ impl Memberships {
         let handle: Handle = session.clone();
         let outcome = self.rooms.enter_again(&membership.room, &handle, None);
         let text = format!("{}{}{}}}", body.as_str(), membership.tail, outcome.num);
-        answer(session, generation, outcome, Some(frame::text(text.as_bytes())), false, slow);
+        answer(session, generation, outcome, Some(frame::text(text.as_bytes())), slow);
         Ok(())
     }
 
@@ -162,6 +186,9 @@ impl Memberships {
         if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.number_of(cid)) {
             return Ok(Some(Ok(Published { seq, membership, is_repeated: true })));
         }
+        if membership.is_read_only() {
+            return Ok(Some(Err(NotPublished::ReadOnly)));
+        }
         let frame = body.frame(&membership.tail, session.id(), membership.room.id());
         Ok(Some(match self.rooms.publish(&membership.room, &frame) {
             Ok(stamp) => {
@@ -172,8 +199,8 @@ impl Memberships {
         }))
     }
 
-    /// Sends a member's transient frame. Returns whether the member is in `room` or, if `room` is `None`, in exactly
-    /// one room.
+    /// Sends a member's transient frame. Returns `None` if the member is not in `room` or, if `room` is `None`, not in
+    /// exactly one room.
     pub(super) fn send_transient(
         &self,
         session: &Session,
@@ -181,14 +208,17 @@ impl Memberships {
         room: Option<&str>,
         event: &str,
         body: &Body<'_>,
-    ) -> Result<bool, Superseded> {
+    ) -> Result<Option<Result<(), NotPublished>>, Superseded> {
         let state = session.state_of(generation)?;
-        let Some(membership) = state.memberships.active(room) else { return Ok(false) };
+        let Some(membership) = state.memberships.active(room) else { return Ok(None) };
+        if membership.is_read_only() {
+            return Ok(Some(Err(NotPublished::ReadOnly)));
+        }
         let frame = body.frame(&membership.tail, session.id(), membership.room.id());
         if self.rooms.send_transient(&membership.room, event, &frame) == Err(NotPublished::BatchFull) {
             self.context.counters.transient_dropped.add(1);
         }
-        Ok(true)
+        Ok(Some(Ok(())))
     }
 
     /// Makes a message look as if it had been published. `None` if the member is not in this room or, without a room, not
@@ -241,6 +271,7 @@ impl Memberships {
             name: membership.name.clone(),
             user: state.user.clone(),
             online: num as usize,
+            is_hidden: membership.is_hidden,
         };
         state.callbacks.get_or_insert_default().push(Callback::Entered(event));
     }
@@ -264,20 +295,20 @@ impl Memberships {
             user: state.user.clone(),
             online: num as usize,
             reason,
+            is_hidden: membership.is_hidden,
         };
         state.callbacks.get_or_insert_default().push(Callback::Left(event));
     }
 }
 
-/// The answer to an enter, for clients that expect one. Reduces the history to the requested messages.
+/// The answer to an enter in `chat-rooms.v1`. Reduces the history to the requested messages.
 fn entered_frame(
     session: &Session,
     outcome: &mut EnterOutcome,
     membership: &Membership,
     replay_request: Option<ReplayRequest>,
     is_resumed: bool,
-) -> Option<Bytes> {
-    let Subprotocol::V1 = session.subprotocol() else { return None };
+) -> Bytes {
     let history = match replay_request {
         Some(ReplayRequest::Last(n)) => Some(outcome.replay.as_mut().map_or(0, |replay| {
             let (messages, len) = history::last_messages(&replay.history, n);
@@ -287,6 +318,7 @@ fn entered_frame(
         _ => None,
     };
     let replay = outcome.replay.as_ref();
+    let roster = outcome.roster.as_ref().map_or(String::new(), presence::roster_text);
     let frame = EnteredFrame {
         room: membership.room.id().as_str(),
         name: membership.name.as_str(),
@@ -298,8 +330,36 @@ fn entered_frame(
         recovered: replay.is_some_and(|replay| replay.is_complete),
         replayed: replay.map_or(0, |replay| outcome.seq - replay.start),
         history,
+        mode: outcome.mode,
+        users: outcome.users,
+        is_read_only: membership.is_read_only(),
+        is_hidden: membership.is_hidden,
+        roster: &roster,
     };
-    Some(frame::text(frame.encode().as_bytes()))
+    frame::text(frame.encode().as_bytes())
+}
+
+/// A plain client's own enter with a heartbeat, as it gets it as a frame of the room.
+fn own_enter(body: &Body<'_>, membership: &Membership, num: u64) -> Bytes {
+    let text = format!("{}{}{num}}}", body.as_str(), membership.tail);
+    let mut frames = Vec::new();
+    for text in [text, outbound::heartbeat(num as usize)] {
+        frame::push_text(&mut frames, &[text.as_bytes()]);
+    }
+    frames.into()
+}
+
+/// The profile of a member that enters.
+fn profile_of(state: &State, enter: &EnterCommand<'_>) -> Profile {
+    let user = state.user.as_deref();
+    let info = enter.access.info_text().or(user.and_then(User::info)).cloned();
+    Profile {
+        user: user.map(|user| user.id().into()),
+        info: info.clone(),
+        state: enter.profile.state.map(Into::into),
+        granted: info,
+        is_hidden: enter.access.is_hidden(),
+    }
 }
 
 /// Sends a client the answer to its enter and the missed frames. The room's next frames follow. The caller holds the
@@ -309,10 +369,9 @@ fn answer(
     generation: Generation,
     outcome: EnterOutcome,
     frame: Option<Bytes>,
-    is_new: bool,
     slow: SlowConsumer,
 ) {
-    let start = outcome.start();
+    let (start, is_new, slow) = (outcome.start(), outcome.is_announced, Some(slow));
     let EnterOutcome { room, before, replay, .. } = outcome;
     let _ = session.with_socket_of(generation, |socket| {
         socket.answer_enter(&room, Answer { before, frame, replay, start, is_new, slow });

@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
-use crate::delivery::{Batch, LiveRoom, Recipient, RoomKey, TransientBatch};
+use crate::delivery::{Batch, LiveRoom, PresenceBatch, Recipient, RoomKey, TransientBatch};
+use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
 use crate::protocol::close::LeaveReason;
@@ -23,6 +24,7 @@ use crate::session::direct::DirectMessages;
 use crate::session::membership_list::MembershipList;
 use crate::session::message_ids::MessageIds;
 use crate::socket::Socket;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 pub(crate) struct Session {
@@ -47,6 +49,30 @@ pub(crate) struct Membership {
     pub(crate) tail: Box<str>,
     /// The room's position before the member's first enter. The member may receive all frames since then.
     pub(crate) start: Position,
+    pub(crate) is_hidden: bool,
+    is_read_only: AtomicBool,
+}
+
+impl Membership {
+    pub(super) fn new(
+        room: Arc<LiveRoom>,
+        name: Name,
+        tail: Box<str>,
+        start: Position,
+        access: &Access,
+    ) -> Membership {
+        let is_read_only = AtomicBool::new(access.is_read_only());
+        Membership { room, name, tail, start, is_hidden: access.is_hidden(), is_read_only }
+    }
+
+    /// Whether the member may not send messages.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_read_only(&self, is_read_only: bool) {
+        self.is_read_only.store(is_read_only, Ordering::Relaxed);
+    }
 }
 
 /// A message that has its place in the room's order.
@@ -67,13 +93,6 @@ pub(crate) struct Opening {
     pub(crate) user: Option<Arc<User>>,
 }
 
-/// What a connection hands over to the session that it resumes.
-pub(super) struct Resumption {
-    pub(super) token: Option<ResumeToken>,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) user: Option<Arc<User>>,
-}
-
 /// What the state's lock guards.
 pub(super) struct State {
     pub(super) generation: Generation,
@@ -88,6 +107,8 @@ pub(super) struct State {
     /// Whether the connection has attached, but its client has not got the answer to its resume yet. Until then, direct
     /// frames are only kept.
     pub(super) is_resuming: bool,
+    /// Whether a resume of the current connection was answered.
+    pub(super) has_answered_resume: bool,
     pub(super) memberships: MembershipList,
     pub(super) message_ids: Option<Box<MessageIds>>,
     pub(super) direct: Option<Box<DirectMessages>>,
@@ -118,8 +139,12 @@ struct Slot {
     /// Not boxed, because each frame of the room is written to it.
     socket: Option<Socket>,
     /// Sockets of connections that were replaced, until their own tasks close them.
-    replaced: Vec<(Generation, Box<Socket>)>,
+    replaced: Option<Box<Replaced>>,
 }
+
+/// Sockets that are still open although newer connections have attached.
+#[derive(Default)]
+struct Replaced(Vec<(Generation, Box<Socket>)>);
 
 impl Session {
     pub(super) fn new(
@@ -142,13 +167,14 @@ impl Session {
                 user,
                 is_of_user: false,
                 is_resuming: false,
+                has_answered_resume: false,
                 memberships: MembershipList::default(),
                 message_ids: None,
                 direct: None,
                 successor: None,
                 callbacks: None,
             }),
-            slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: Vec::new() }),
+            slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: None }),
         }
     }
 
@@ -221,9 +247,7 @@ impl Session {
     /// The state, for one connection, unless another has attached since.
     pub(super) fn state_of(&self, generation: Generation) -> Result<MutexGuard<'_, State>, Superseded> {
         let state = self.state();
-        if state.generation != generation || matches!(state.phase, Phase::Ended) {
-            return Err(Superseded);
-        }
+        state.check(generation)?;
         Ok(state)
     }
 
@@ -233,13 +257,13 @@ impl Session {
         if slot.generation == generation {
             return slot.socket.take().map(Box::new);
         }
-        let at = slot.replaced.iter().position(|(replaced, _)| *replaced == generation)?;
-        Some(slot.replaced.swap_remove(at).1)
-    }
-
-    /// Puts back a socket that was taken.
-    pub(super) fn put_back(&self, socket: Box<Socket>) {
-        lock(&self.slot).socket = Some(*socket);
+        let Replaced(sockets) = slot.replaced.as_deref_mut()?;
+        let at = sockets.iter().position(|(replaced, _)| *replaced == generation)?;
+        let (_, socket) = sockets.swap_remove(at);
+        if sockets.is_empty() {
+            slot.replaced = None;
+        }
+        Some(socket)
     }
 
     /// Makes this the current connection's socket. The previous one is closed by its own task.
@@ -250,7 +274,7 @@ impl Session {
             old.unsubscribe_all();
             old.close(LeaveReason::Replaced);
             old.wake();
-            slot.replaced.push((old_generation, Box::new(old)));
+            slot.replaced.get_or_insert_default().0.push((old_generation, Box::new(old)));
         }
     }
 }
@@ -270,6 +294,14 @@ pub(super) fn states_of<'a>(
 }
 
 impl State {
+    /// Fails unless this is the current connection.
+    pub(super) fn check(&self, generation: Generation) -> Result<(), Superseded> {
+        if self.generation != generation || matches!(self.phase, Phase::Ended) {
+            return Err(Superseded);
+        }
+        Ok(())
+    }
+
     /// Sets the user, and returns the previous one.
     ///
     /// The caller must drop that without the lock: it holds host values, whose `Drop` may call anything, for example
@@ -302,6 +334,10 @@ impl Recipient for Session {
         self.with_socket(|socket| socket.subscribe(room, seq)).unwrap_or(false)
     }
 
+    fn pause(&self, room: &LiveRoom) -> bool {
+        self.with_socket(|socket| socket.pause(room)).unwrap_or(false)
+    }
+
     fn unsubscribe(&self, room: &LiveRoom) {
         self.with_socket(|socket| socket.unsubscribe(room));
     }
@@ -313,6 +349,15 @@ impl Recipient for Session {
     fn deliver_transients(&self, room: &LiveRoom, batch: &TransientBatch) {
         let frames = batch.for_member(self.id, self.subprotocol);
         self.with_socket(|socket| socket.deliver_transients(room, batch.seq(), frames));
+    }
+
+    fn deliver_presence(&self, room: &LiveRoom, batch: &PresenceBatch) {
+        if self.subprotocol == Subprotocol::V1 {
+            let frames = batch.for_member(self.id);
+            self.with_socket(|socket| {
+                socket.deliver_presence(room, batch.seq(), batch.version(), frames);
+            });
+        }
     }
 
     fn fail(&self) {

@@ -16,9 +16,7 @@ use crate::protocol::resume::ResumeToken;
 use crate::session::callback_runs::Run;
 use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::Memberships;
-use crate::session::session::{
-    self, Absence, Generation, Opening, Phase, Resumption, Session, State, Superseded,
-};
+use crate::session::session::{self, Absence, Generation, Opening, Phase, Session, State, Superseded};
 use crate::session::table::Table;
 use crate::session::users::Users;
 use crate::socket::Socket;
@@ -118,9 +116,8 @@ impl Sessions {
         match &state.phase {
             Phase::Ended => false,
             Phase::Attached => {
-                let is_told = session.with_socket(|socket| socket.close(reason)).is_some();
-                // Without a socket the connection is just resuming another session.
-                if !keeps_session || !is_told {
+                session.with_socket(|socket| socket.close(reason));
+                if !keeps_session {
                     state.verdict.get_or_insert(reason);
                 }
                 true
@@ -145,7 +142,7 @@ impl Sessions {
     ) -> Result<(), Superseded> {
         let mut state = session.state_of(generation)?;
         for membership in state.memberships.all() {
-            self.rooms.set_owner(&membership.room, &membership.name, session.id(), &user);
+            self.rooms.set_user(&membership.room, session.id(), &membership.name, &user);
         }
         let user = Arc::new(user);
         let previous = state.set_user(user.clone());
@@ -265,47 +262,60 @@ impl Sessions {
         Ok(true)
     }
 
-    /// Attaches a connection to a session that it may resume. This happens under one lock, so that of two attempts
-    /// only one succeeds. The other gets its socket back.
+    /// Moves a connection from its own session, which must be in no room and ends, to one that it may resume. Returns `None`
+    /// if it may not. This happens under the locks of both, so that of two attempts only one succeeds, and no direct frame
+    /// is lost or overtaken by a later one.
     pub(super) fn attach(
         &self,
+        own: &Arc<Session>,
+        generation: Generation,
         session: &Arc<Session>,
         token: ResumeToken,
-        socket: Box<Socket>,
-        new: Resumption,
-    ) -> Result<Generation, Box<Socket>> {
-        let mut state = session.state();
-        let is_allowed = !matches!(state.phase, Phase::Ended)
+    ) -> Result<Option<Generation>, Superseded> {
+        let (mut old, mut state) = session::states_of(own, session);
+        old.check(generation)?;
+        let is_allowed = old.memberships.all().is_empty()
+            && old.verdict.is_none()
+            && !matches!(state.phase, Phase::Ended)
             && state.verdict.is_none()
             && state.token == Some(token)
             && state.is_worth_resuming()
-            && state.user.as_ref().map(|user| user.id()) == new.user.as_ref().map(|user| user.id());
+            && state.user.as_ref().map(|user| user.id()) == old.user.as_ref().map(|user| user.id());
         if !is_allowed {
-            return Err(socket);
+            return Ok(None);
         }
+        let socket = own.take_socket(generation).ok_or(Superseded)?;
         if let Phase::Detached(absence) = std::mem::replace(&mut state.phase, Phase::Attached) {
             self.table.remove_deadline(absence.deadline, session.id());
         }
         state.generation = state.generation.wrapping_add(1);
         state.memberships.set_all_inactive();
-        state.is_resuming = true;
-        state.token = new.token;
-        state.peer = new.peer.or(state.peer);
-        let previous = new.user.and_then(|user| {
+        (state.is_resuming, state.has_answered_resume) = (true, false);
+        state.token = old.token.take();
+        state.peer = old.peer.or(state.peer);
+        let previous = old.user.clone().and_then(|user| {
             // It may be a session whose user's authentication has expired.
             self.begin_of_user(session, &mut state, &user);
             state.set_user(user)
         });
         session.replace_socket(state.generation, socket);
         self.table.remove_token(&token);
-        if let Some(token) = new.token {
+        if let Some(token) = state.token {
             self.table.add_token(token, session);
         }
-        self.context.counters.resumed.add(1);
+        if let Some(direct) = old.direct.take() {
+            self.take_over_direct(session, &mut state, &direct);
+        }
         let generation = state.generation;
         drop(state);
+        old.successor = Some(session.clone());
+        let absence = self.end(own, &mut old, LeaveReason::Replaced);
+        drop(old);
         drop(previous);
-        Ok(generation)
+        self.after_end(own, absence);
+        self.context.counters.resumed.add(1);
+        tracing::debug!(connection = %own.id(), resumed = %session.id(), "session resumed");
+        Ok(Some(generation))
     }
 
     /// The session that a token belongs to.
@@ -352,25 +362,6 @@ impl Sessions {
             let _ = run(&other, &mut waiting);
         }
         called
-    }
-
-    /// Ends a session whose connection has moved to another one, which takes over its direct frames. It has nothing else
-    /// to end.
-    pub(super) fn discard(&self, session: &Arc<Session>, successor: &Arc<Session>) -> Option<LeaveReason> {
-        // Under both locks, so that no later direct frame comes before those that are taken over.
-        let (mut state, mut next) = session::states_of(session, successor);
-        let (verdict, direct) = (state.verdict, state.direct.take());
-        // The successor has it now.
-        state.token = None;
-        let absence = self.end(session, &mut state, LeaveReason::Replaced);
-        state.successor = Some(successor.clone());
-        drop(state);
-        if let Some(direct) = direct {
-            self.take_over_direct(successor, &mut next, &direct);
-        }
-        drop(next);
-        self.after_end(session, absence);
-        verdict
     }
 
     /// The only place where a session ends. Afterwards its membership has left the room.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::config::SlowConsumer;
 use crate::delivery::{Batch, Replay};
 
-/// What a client gets when it has entered a room.
+/// What a client gets when it has entered a room, or has asked for the members.
 pub(crate) struct Answer {
     /// Undelivered frames when the client entered again.
     pub(crate) before: Vec<Batch>,
@@ -16,6 +16,6 @@ pub(crate) struct Answer {
     pub(crate) start: u64,
     /// Whether the first of them is the client's own enter.
     pub(crate) is_new: bool,
-    /// What happens if the client reads the room too slowly.
-    pub(crate) slow: SlowConsumer,
+    /// What happens if the client reads the room too slowly; `None` if this does not change.
+    pub(crate) slow: Option<SlowConsumer>,
 }

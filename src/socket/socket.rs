@@ -2,6 +2,8 @@
 //! writes what waits; every other task writes directly to it.
 
 mod closing;
+mod heartbeat;
+mod presence;
 
 use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
@@ -13,8 +15,8 @@ use crate::config::SlowConsumer;
 use crate::context::Context;
 use crate::delivery::{Batch, HoldBudget, LiveRoom, MinRate, RoomKey};
 use crate::protocol::close::{self, LeaveReason};
+use crate::protocol::frame;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::protocol::{frame, outbound};
 use crate::socket::answer::Answer;
 use crate::socket::liveness::Liveness;
 use crate::socket::outlet::Outlet;
@@ -121,11 +123,18 @@ impl Socket {
     /// Subscribes this socket to the room's frames after this `seq`, and returns false. If it is already subscribed,
     /// keeps its position, and returns true. In both cases, frames wait until [`Socket::answer_enter`].
     pub(crate) fn subscribe(&mut self, room: &Arc<LiveRoom>, seq: u64) -> bool {
-        let is_subscribed = self.subscriptions.find(room).map(Subscription::pause).is_some();
-        if !is_subscribed {
+        let Some(subscription) = self.subscriptions.find(room) else {
             self.subscriptions.add(Subscription::new(room.clone(), seq));
-        }
-        is_subscribed
+            return false;
+        };
+        subscription.pause();
+        subscription.renew_roster();
+        true
+    }
+
+    /// Makes the room's frames wait until [`Socket::answer_enter`]. Returns whether this socket is subscribed to them.
+    pub(crate) fn pause(&mut self, room: &LiveRoom) -> bool {
+        self.subscriptions.find(room).map(Subscription::pause).is_some()
     }
 
     pub(crate) fn unsubscribe(&mut self, room: &LiveRoom) {
@@ -136,7 +145,8 @@ impl Socket {
         self.subscriptions.clear();
     }
 
-    /// Writes undelivered frames, the answer to an enter, the replay, and then the frames that arrived meanwhile.
+    /// Writes undelivered frames, the answer to an enter or a request for members, the replay, and then the frames that
+    /// arrived meanwhile.
     pub(crate) fn answer_enter(&mut self, room: &LiveRoom, answer: Answer) {
         let Answer { before, frame, replay, start, is_new, slow } = answer;
         // A replay may be of any length, but a client that reads none of them gets no further one: each would keep
@@ -150,7 +160,9 @@ impl Socket {
         self.deliver_all(room, &before);
         if let Some(subscription) = self.subscriptions.find(room) {
             subscription.restart(start, is_new);
-            subscription.set_slow_consumer(slow);
+            if let Some(slow) = slow {
+                subscription.set_slow_consumer(slow);
+            }
         }
         if let Some(frame) = frame {
             self.write(Kind::Own, Some(room), &frame, 0);
@@ -159,6 +171,7 @@ impl Socket {
             self.write(Kind::Replay, Some(room), &chunk, 0);
         }
         self.deliver_all(room, &waiting);
+        self.send_missed_presence();
     }
 
     /// Writes the part of a batch that the client has not had yet. The socket is subscribed to the batch's room.
@@ -204,42 +217,6 @@ impl Socket {
         }
         self.write(Kind::Own, None, answer, 0);
         self.write(Kind::Replay, None, missed, 0);
-    }
-
-    /// Sends a heartbeat that asks for a sign of life, unless the socket accepts nothing any more.
-    pub(crate) fn beat(&mut self) {
-        if self.outlet.is_broken() && self.ended.is_none() && self.liveness == Liveness::Asked {
-            // Its task has had enough time to read what the client sent before.
-            return self.close(LeaveReason::Lost);
-        }
-        self.liveness.ask();
-        if self.is_mute() || self.ended.is_some() {
-            return;
-        }
-        if self.outlet.stuck_for(self.context.clock.now()) >= self.context.config.timeouts.write_timeout {
-            self.context.counters.write_timeouts.add(1);
-            return self.close(LeaveReason::Slow);
-        }
-        self.send_heartbeat();
-    }
-
-    /// Sends a heartbeat that does not ask for a sign of life yet.
-    pub(crate) fn send_heartbeat(&mut self) {
-        let mut heartbeat = Vec::with_capacity(64);
-        self.push_heartbeat(&mut heartbeat, self.subscriptions.online());
-        self.outlet.write_heartbeat(&heartbeat);
-    }
-
-    /// Checks for a sign of life. The time for it is over.
-    pub(crate) fn check_alive(&mut self) {
-        if self.liveness == Liveness::Asked && self.ended.is_none() {
-            self.close(LeaveReason::HeartbeatMissed);
-        }
-    }
-
-    /// Notes that the client is kept waiting, so its silence says nothing.
-    pub(crate) fn keep_waiting(&mut self) {
-        self.liveness = Liveness::Unread;
     }
 
     /// Writes what waits, obeys orders, and reads into the inbox. If it returns `Messages`, the I/O has been
@@ -291,13 +268,6 @@ impl Socket {
     fn deliver_all(&mut self, room: &LiveRoom, batches: &[Batch]) {
         for batch in batches {
             self.deliver(room, batch);
-        }
-    }
-
-    fn push_heartbeat(&self, out: &mut Vec<u8>, online: usize) {
-        match self.subprotocol {
-            Subprotocol::Plain => frame::push_text(out, &[outbound::heartbeat(online).as_bytes()]),
-            Subprotocol::V1 => frame::push_text(out, &[outbound::PING.as_bytes()]),
         }
     }
 
@@ -393,6 +363,7 @@ impl Socket {
         {
             self.subscriptions.release_senders();
         }
+        self.send_missed_presence();
     }
 
     /// Whether the client's budget allows it to hold back senders.

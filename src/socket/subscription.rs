@@ -21,10 +21,18 @@ pub(super) struct Subscription {
     /// Whether the next frame is the member's own enter.
     is_new: bool,
     /// Batches that wait, because something else has to be written first. `None` if the subscription is not paused.
-    waiting: Option<Vec<Batch>>,
+    waiting: Option<Box<Waiting>>,
     /// Whether this client holds back the room's senders, because it is behind.
     holds_senders: bool,
+    /// The presence frames up to this version are included in the roster that the client has had last.
+    presence_version: u32,
+    /// Whether the client has missed presence frames.
+    has_missed_presence: bool,
 }
+
+/// Boxed, because a subscription is rarely paused.
+#[derive(Default)]
+struct Waiting(Vec<Batch>);
 
 impl Subscriptions {
     #[inline]
@@ -61,6 +69,14 @@ impl Subscriptions {
         self.0.iter_mut().for_each(|subscription| subscription.hold_senders(false));
     }
 
+    /// A room whose presence frames the client has missed, and that it can be told about now. It counts as told.
+    pub(super) fn take_missed_presence(&mut self) -> Option<Arc<LiveRoom>> {
+        let is_due = |one: &&mut Subscription| one.has_missed_presence && one.waiting.is_none();
+        let subscription = self.0.iter_mut().find(is_due)?;
+        subscription.has_missed_presence = false;
+        Some(subscription.room.clone())
+    }
+
     /// Members of the room, if there is exactly one.
     pub(super) fn online(&self) -> usize {
         match &self.0[..] {
@@ -73,8 +89,16 @@ impl Subscriptions {
 impl Subscription {
     /// Subscribes to the room's frames after this `seq`. They wait until [`Subscription::unpause`].
     pub(super) fn new(room: Arc<LiveRoom>, seq: u64) -> Subscription {
-        let slow = SlowConsumer::default();
-        Subscription { room, seq, slow, is_new: true, waiting: Some(Vec::new()), holds_senders: false }
+        Subscription {
+            presence_version: room.presence_version(),
+            room,
+            seq,
+            slow: SlowConsumer::default(),
+            is_new: true,
+            waiting: Some(Box::default()),
+            holds_senders: false,
+            has_missed_presence: false,
+        }
     }
 
     fn is_of(&self, room: &LiveRoom) -> bool {
@@ -104,15 +128,29 @@ impl Subscription {
         self.waiting.get_or_insert_default();
     }
 
-    /// Ends the pause. Returns the batches that have waited.
-    pub(super) fn unpause(&mut self) -> Vec<Batch> {
-        self.waiting.take().unwrap_or_default()
+    /// Notes that the answer which is written next contains the room's current roster. Called under the room's lock.
+    pub(super) fn renew_roster(&mut self) {
+        self.presence_version = self.room.presence_version();
+        self.has_missed_presence = false;
     }
 
-    /// Continues after this `seq`; the next frame may be the member's own enter.
+    /// Whether the roster that the client has had includes the presence frames of this version.
+    pub(super) fn includes_presence(&self, version: u32) -> bool {
+        self.presence_version.wrapping_sub(version) as i32 >= 0
+    }
+
+    pub(super) fn miss_presence(&mut self) {
+        self.has_missed_presence = true;
+    }
+
+    /// Ends the pause. Returns the batches that have waited.
+    pub(super) fn unpause(&mut self) -> Vec<Batch> {
+        self.waiting.take().map(|waiting| waiting.0).unwrap_or_default()
+    }
+
+    /// Continues after this `seq`. `is_new` says whether the next frame is the member's own enter.
     pub(super) fn restart(&mut self, seq: u64, is_new: bool) {
-        self.seq = seq;
-        self.is_new |= is_new;
+        (self.seq, self.is_new) = (seq, is_new);
     }
 
     /// The frames of a batch, and how many bytes of them the socket already has; `None` if it has all of them, or if
@@ -141,7 +179,7 @@ impl Subscription {
 
     #[cold]
     fn keep_waiting(&mut self, batch: &Batch) {
-        self.waiting.get_or_insert_default().push(batch.clone());
+        self.waiting.get_or_insert_default().0.push(batch.clone());
     }
 
     /// Whether the next frame is the member's own enter. Returns true only once.

@@ -3,6 +3,7 @@
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::Tab;
 
 #[tokio::test]
 async fn two_tabs_hear_each_other_and_themselves_once_and_in_order() {
@@ -77,7 +78,7 @@ async fn who_leaves_can_come_back_under_another_name() {
     bob.enter("Rob", "tea").await;
     bob.say("no").await;
 
-    bob.until_texts(&["You joined as Rob", "Rob: no"]).await;
+    bob.until_texts(&["Ann: is he gone?", "You joined as Rob", "Rob: no"]).await;
     let expected =
         ["You joined as Ann", "Bob joined", "Bob left", "Ann: is he gone?", "Rob joined", "Rob: no"];
     ann.until_texts(&expected).await;

@@ -1,5 +1,5 @@
-//! A host in the test's own process: an empty page, the client module, the chat, and what its
-//! callbacks have been told.
+//! A host in the test's own process: an empty page, the chat page, the client module, the chat, and what its callbacks
+//! have been told.
 
 use std::net::SocketAddr;
 
@@ -8,11 +8,12 @@ use axum::response::Html;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tower_chat_rooms::{ChatRoomsBuilder, RoomEvent};
+use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, RoomEvent};
 
 use crate::PATIENCE;
 
 pub(crate) struct Host {
+    rooms: ChatRooms,
     address: SocketAddr,
     told: watch::Receiver<Vec<String>>,
 }
@@ -26,12 +27,17 @@ impl Host {
                 "/",
                 get(async || Html("<!doctype html><title>A host</title><link rel=icon href='data:,'>")),
             )
+            .route_service("/talk", rooms.page().with_chat_path("/chat").with_title("Tea house"))
             .route_service("/chat", rooms.service())
             .route_service("/chat-rooms.js", rooms.client_script());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
         let address = listener.local_addr().expect("it is bound");
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Host { address, told }
+        Host { rooms, address, told }
+    }
+
+    pub(crate) fn rooms(&self) -> &ChatRooms {
+        &self.rooms
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -1,8 +1,9 @@
 //! Without a mouse.
 
-use crate::devtools::{Browser, Key};
+use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::{Key, Tab};
 
 #[tokio::test]
 async fn one_can_enter_talk_and_leave_by_keyboard_alone() {

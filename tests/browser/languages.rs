@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::Tab;
 
 #[tokio::test]
 async fn a_chinese_browser_gets_a_chinese_page() {

@@ -10,8 +10,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::devtools::{Browser, Tab};
+use crate::devtools::{Browser, DevTab};
 use crate::server::Server;
+use crate::tab::Tab;
 
 const PAGE: &str = include_str!("legacy.html");
 
@@ -183,7 +184,7 @@ async fn connections(clients: &[Legacy]) -> Vec<u64> {
 
 struct Legacy {
     name: String,
-    tab: Tab,
+    tab: DevTab,
 }
 
 impl Legacy {

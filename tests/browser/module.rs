@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, Heartbeat, History, Recovery};
 
-use crate::devtools::{Browser, Tab};
+use crate::devtools::{Browser, DevTab};
 use crate::host::Host;
 use crate::proxy::Proxy;
+use crate::tab::Tab;
 
 const MESSAGES: usize = 500;
 const CUTS: usize = 20;
@@ -131,7 +132,7 @@ fn recovery(resume_window: Duration) -> ChatRoomsBuilder {
 }
 
 /// Loads the module from a page of that host, and enters.
-async fn enter(tab: &Tab, address: SocketAddr, name: &str) {
+async fn enter(tab: &DevTab, address: SocketAddr, name: &str) {
     tab.goto(&format!("http://{address}/")).await;
     run(tab, &ENTER.replace("NAME", name)).await;
 }
@@ -171,7 +172,7 @@ const JOIN: &str = "(async () => {
 })()";
 
 /// A frozen tab is a hidden one too, which it can't be while somebody seems to look at it.
-async fn set_lifecycle(tab: &Tab, state: &str) {
+async fn set_lifecycle(tab: &DevTab, state: &str) {
     tab.call("Emulation.setFocusEmulationEnabled", json!({"enabled": state == "active"})).await;
     tab.call("Page.setWebLifecycleState", json!({"state": state})).await;
     if state == "frozen" {
@@ -179,7 +180,7 @@ async fn set_lifecycle(tab: &Tab, state: &str) {
     }
 }
 
-async fn run(tab: &Tab, expression: &str) -> Value {
+async fn run(tab: &DevTab, expression: &str) -> Value {
     tab.eval(expression).await.unwrap_or_else(|e| panic!("{expression}: {e}"))
 }
 

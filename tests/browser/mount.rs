@@ -3,6 +3,7 @@
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::Tab;
 
 #[tokio::test]
 async fn the_page_works_at_another_path() {

@@ -6,6 +6,7 @@ use crate::devtools::Browser;
 use crate::page::Page;
 use crate::proxy::Proxy;
 use crate::server::Server;
+use crate::tab::Tab;
 
 /// A busy machine may need longer to come back than a seat is kept by default, and its heartbeats
 /// may be late.

@@ -2,12 +2,13 @@
 
 use serde_json::json;
 
-use crate::devtools::{Browser, Tab};
+use crate::devtools::{Browser, DevTab};
 use crate::legacy::serve_page;
 use crate::server::Server;
+use crate::tab::Tab;
 
 /// `open`, or the code with which the connection was closed before it was.
-async fn attempt(tab: &Tab, server: &Server) -> serde_json::Value {
+async fn attempt(tab: &DevTab, server: &Server) -> serde_json::Value {
     let attempt = format!(
         "new Promise(done => {{
             const socket = new WebSocket({});

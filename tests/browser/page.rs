@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::devtools::{Browser, Key, Tab};
+use crate::devtools::{Browser, DevTab};
 use crate::server::Server;
+use crate::tab::{Key, Tab};
 
-pub(crate) struct Page {
-    pub(crate) tab: Tab,
+pub(crate) struct Page<T = DevTab> {
+    pub(crate) tab: T,
 }
 
 impl Page {
@@ -27,7 +28,9 @@ impl Page {
         page.enter(name, room).await;
         page
     }
+}
 
+impl<T: Tab> Page<T> {
     /// Fills the form, enters, and waits until it has been let in.
     pub(crate) async fn enter(&self, name: &str, room: &str) {
         self.submit(name, room).await;
@@ -63,6 +66,77 @@ impl Page {
     pub(crate) async fn leave(&self) {
         self.tab.click("#leave").await;
         self.until_state("closed").await;
+    }
+
+    /// Joins another room, and waits until it is shown.
+    pub(crate) async fn join(&self, room: &str) {
+        self.try_join(room).await;
+        self.until_room(room).await;
+    }
+
+    /// Asks to join another room.
+    pub(crate) async fn try_join(&self, room: &str) {
+        self.open_rooms().await;
+        self.fill("#join-room", room).await;
+        self.tab.press(Key::Enter).await;
+    }
+
+    /// Shows another room that it is in.
+    pub(crate) async fn show_room(&self, room: &str) {
+        self.open_rooms().await;
+        let mark = format!("{}.dataset.test = 'wanted'", room_button(room));
+        self.value(&mark).await;
+        self.tab.click("[data-test=wanted]").await;
+        self.value("delete document.querySelector('[data-test=wanted]').dataset.test").await;
+        self.until_room(room).await;
+    }
+
+    /// On a small screen, the list of rooms is behind a button.
+    async fn open_rooms(&self) {
+        let is_closed = "document.querySelector('#show-rooms').checkVisibility() \
+                         && !document.querySelector('#rooms-panel').checkVisibility()";
+        if self.value(is_closed).await == true {
+            self.tab.click("#show-rooms").await;
+        }
+    }
+
+    pub(crate) async fn until_room(&self, room: &str) {
+        self.tab.until(&format!("document.querySelector('#title').textContent === {}", json!(room))).await;
+    }
+
+    /// Waits until the list of rooms shows this number of unread messages.
+    pub(crate) async fn until_unread(&self, room: &str, count: &str) {
+        let badge = format!("{}?.querySelector('.badge').textContent", room_button(room));
+        self.tab.until(&format!("{badge} === '{count}'")).await;
+    }
+
+    /// Hides the page, as another tab does that is in front of it.
+    pub(crate) async fn hide(&self) {
+        self.set_hidden(true).await;
+    }
+
+    pub(crate) async fn show(&self) {
+        self.set_hidden(false).await;
+    }
+
+    async fn set_hidden(&self, is_hidden: bool) {
+        let hide = format!(
+            "(Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }}),
+             document.dispatchEvent(new Event('visibilitychange')))"
+        );
+        self.value(&hide).await;
+    }
+
+    /// Hides the page, and lets the time pass after which its user counts as away.
+    pub(crate) async fn be_away(&self) {
+        self.value("(globalThis.later = setTimeout, setTimeout = (call) => later(call, 0), null)").await;
+        self.hide().await;
+        self.value("(setTimeout = later, null)").await;
+    }
+
+    /// The list of members, line by line: `NAME`, or `NAME (MARK)`.
+    pub(crate) async fn until_members(&self, expected: &[&str]) {
+        self.tab.until(&format!("JSON.stringify({MEMBERS}) === JSON.stringify({})", json!(expected))).await;
     }
 
     /// The log, line by line: `NAME: TEXT` for messages, and what the page itself says.
@@ -142,6 +216,16 @@ const TEXTS: &str = "[...document.querySelectorAll('#log > *')].map(row =>
     row.dataset.kind === 'message'
         ? `${row.querySelector('.who').textContent}: ${row.querySelector('.text').textContent}`
         : row.textContent)";
+
+const MEMBERS: &str = "[...document.querySelectorAll('#members > li')].map(row => {
+    const mark = row.querySelector('.mark').textContent;
+    return row.querySelector('.name').textContent + (mark && ` (${mark})`);
+})";
+
+fn room_button(room: &str) -> String {
+    let rooms = "[...document.querySelectorAll('.room')]";
+    format!("{rooms}.find(row => row.querySelector('bdi').textContent === {})", json!(room))
+}
 
 fn strings(list: &Value) -> Vec<String> {
     let list = list.as_array().expect("a list");

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::Tab;
 
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 568;

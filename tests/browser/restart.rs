@@ -3,6 +3,7 @@
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::Tab;
 
 #[tokio::test]
 async fn both_tabs_survive_a_crash() {

@@ -1,27 +1,71 @@
-//! A picture of the chat, for the eye: `CHAT_SCREENSHOT=FILE cargo test --test browser screenshot`.
+//! Pictures of the chat, for the eye: `CHAT_SCREENSHOTS=FOLDER cargo test --test browser screenshot`. `page.png` there
+//! is the picture in the README.
+
+use std::path::PathBuf;
 
 use serde_json::json;
 
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::Tab;
+
+/// Each has its own rooms.
+const SCREENS: [(&str, u32, u32, &str, &str); 2] =
+    [("page", 1200, 800, "Tea house", "Garden"), ("phone", 390, 760, "Tea room", "Terrace")];
 
 #[tokio::test]
 async fn a_chat_can_be_pictured() {
     let (server, browser) = (Server::start().await, Browser::new().await);
-    let ann = Page::open(&browser, &server).await;
-    let screen = json!({"width": 1200, "height": 800, "deviceScaleFactor": 1, "mobile": false});
-    ann.tab.call("Emulation.setDeviceMetricsOverride", screen).await;
-    let light = json!({"features": [{"name": "prefers-color-scheme", "value": "light"}]});
-    ann.tab.call("Emulation.setEmulatedMedia", light).await;
-    ann.enter("Ann", "Tea house").await;
-    let li = Page::enter_new(&browser, &server, "Li Lei", "Tea house").await;
+    for (name, width, height, room, garden) in SCREENS {
+        let ann = Page::open(&browser, &server).await;
+        let screen =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": name == "phone"});
+        ann.tab.call("Emulation.setDeviceMetricsOverride", screen).await;
+        for scheme in ["light", "dark"] {
+            show(&ann, scheme).await;
+            keep(&format!("{name}-form-{scheme}"), &picture(&ann).await);
+        }
+        ann.enter("Ann", room).await;
+        let li = Page::enter_new(&browser, &server, "Li Lei", room).await;
+        let mo = Page::enter_new(&browser, &server, "Mo", room).await;
+        mo.be_away().await;
+        let zoe = Page::enter_new(&browser, &server, "Zoe", garden).await;
+        ann.join(garden).await;
+        ann.show_room(room).await;
+        talk(&ann, &li).await;
+        zoe.say("The roses are out!").await;
+        ann.until_unread(garden, "1").await;
+        li.write("And").await;
+        ann.tab.until("document.querySelector('#typing').textContent !== ''").await;
+        for scheme in ["light", "dark"] {
+            show(&ann, scheme).await;
+            let png = picture(&ann).await;
+            assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "no PNG");
+            assert_eq!((number(&png[16..20]), number(&png[20..24])), (width, height));
+            let file = if scheme == "light" { name.to_owned() } else { format!("{name}-{scheme}") };
+            keep(&file, &png);
+        }
+        if name == "phone" {
+            for panel in ["rooms", "members"] {
+                ann.tab.click(&format!("#show-{panel}")).await;
+                keep(&format!("{name}-{panel}"), &picture(&ann).await);
+                ann.value(&format!("document.querySelector('#{panel}-panel').hidePopover()")).await;
+            }
+        }
+        ann.show_room(garden).await;
+        show(&ann, "dark").await;
+        keep(&format!("{name}-unread"), &picture(&ann).await);
+    }
+}
+
+async fn talk(ann: &Page, li: &Page) {
     let talk = [
-        (&li, "Hi Ann! Is the kettle on?"),
-        (&ann, "It is. Green or black?"),
-        (&li, "Green, please."),
-        (&li, "我五分钟后到。"),
-        (&ann, "See you in five minutes, then."),
+        (li, "Hi Ann! Is the kettle on?"),
+        (ann, "It is. Green or black?"),
+        (li, "Green, please. Like this one: https://example.com/teas/green"),
+        (li, "我五分钟后到。"),
+        (ann, "See you in five minutes, then."),
     ];
     for (speaker, text) in talk {
         speaker.say(text).await;
@@ -29,12 +73,18 @@ async fn a_chat_can_be_pictured() {
             .until(&format!("document.querySelector('#log').lastChild.textContent.includes('{text}')"))
             .await;
     }
-    ann.tab.until("document.getAnimations().length === 0").await;
+}
 
-    let png = picture(&ann).await;
-    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "no PNG");
-    assert_eq!((number(&png[16..20]), number(&png[20..24])), (1200, 800));
-    if let Some(file) = std::env::var_os("CHAT_SCREENSHOT") {
+/// Switches between light and dark, and waits until nothing moves.
+async fn show(page: &Page, scheme: &str) {
+    let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+    page.tab.call("Emulation.setEmulatedMedia", scheme).await;
+    page.tab.until("document.getAnimations().length === 0").await;
+}
+
+fn keep(name: &str, png: &[u8]) {
+    if let Some(folder) = std::env::var_os("CHAT_SCREENSHOTS") {
+        let file = PathBuf::from(folder).join(format!("{name}.png"));
         std::fs::write(&file, png).unwrap_or_else(|e| panic!("can't write {}: {e}", file.display()));
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::devtools::Browser;
 use crate::page::Page;
 use crate::server::Server;
+use crate::tab::Tab;
 
 const SECRET: &str = "a secret of the tests, which nobody else uses";
 
@@ -44,12 +45,12 @@ async fn without_a_good_token_one_is_told_so() {
     let page = Page::open(&browser, &server).await;
 
     page.submit("Ann", "tea").await;
-    assert_refused(&page).await;
+    assert_refused(&page, "This server lets you in only with an access token.").await;
 
     let forged = token("another secret, which the server knows nothing of");
     page.fill("#token", &forged).await;
     page.tab.click("#enter").await;
-    assert_refused(&page).await;
+    assert_refused(&page, "The server does not accept this access token.").await;
 
     page.fill("#token", &token(SECRET)).await;
     page.tab.click("#enter").await;
@@ -58,10 +59,9 @@ async fn without_a_good_token_one_is_told_so() {
 }
 
 /// The form is back, says why, and shows where the token belongs.
-async fn assert_refused(page: &Page) {
-    page.tab.until("document.querySelector('#problem').checkVisibility()").await;
-    let problem = page.problem().await;
-    assert!(problem.contains("Access was refused."), "{problem}");
+async fn assert_refused(page: &Page, why: &str) {
+    page.tab.until(&format!("document.querySelector('#problem').textContent.startsWith('{why}')")).await;
+    assert_eq!(page.value("document.querySelector('#problem').checkVisibility()").await, true);
     assert_eq!(page.state().await, "closed");
     assert_eq!(page.value("document.querySelector('#token').checkVisibility()").await, true);
     assert_eq!(page.value("document.activeElement.id").await, "token");

@@ -1,6 +1,8 @@
 // A small model of the server, which speaks the protocol for any number of rooms. Time passes only in the test.
 
 import assert from 'node:assert/strict';
+import { Directs } from './server-directs.js';
+import { Room } from './server-room.js';
 import { LIMITS, NO_RATES, settled } from './world.js';
 
 /** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
@@ -14,18 +16,10 @@ export function generator(seed) {
   };
 }
 
-/** A room: its frames, by seq - 1, and its members by id. */
-class Room {
-  log = [];
-  members = new Map();
-
-  constructor(id, epoch) { Object.assign(this, { id, epoch }); }
-}
-
 /** A server for one client; others speak through `publish`. */
 export class Server {
   rooms = new Map();
-  /** By member id: `{ member, token, link, rooms, cids }`; `rooms` has names by room id. */
+  /** By member id: `{ member, token, link, rooms, cids, directs, directCids }`; `rooms` has names by room id. */
   sessions = new Map();
   epoch = 'E';
   connections = 0;
@@ -33,9 +27,17 @@ export class Server {
   refuse = () => undefined;
   /** Returns the code with which a member is removed that returns to a room of its session, or nothing. */
   remove = () => undefined;
+  /** Returns the code with which a state or a direct message is refused, or nothing. */
+  refuseState = () => undefined;
+  refuseDirect = () => undefined;
+  /** The direct messages of the client, in order. */
+  received = [];
 
-  constructor({ cids = LIMITS.cids, rooms = LIMITS.rooms, rates = NO_RATES, resumes = true, needsToken = false } = {}) {
-    Object.assign(this, { cids, maxRooms: rooms, rates, resumes, needsToken });
+  /** `user` is the client's user, if it is authenticated by its handshake; `presence` has the settings of rooms, and
+   * `keptDirects` is the number of direct frames that a session keeps. */
+  constructor({ cids = LIMITS.cids, rooms = LIMITS.rooms, rates = NO_RATES, resumes = true, needsToken = false, ...rest } = {}) {
+    const { user = null, presence = {}, keptDirects = 100 } = rest;
+    Object.assign(this, { cids, maxRooms: rooms, rates, resumes, needsToken, user, presence, keptDirects });
   }
 
   /** Everything is forgotten, and the rooms begin a new epoch. */
@@ -46,36 +48,35 @@ export class Server {
   }
 
   room(id) {
-    if (!this.rooms.has(id)) this.rooms.set(id, new Room(id, this.epoch));
+    if (!this.rooms.has(id)) this.rooms.set(id, new Room(id, this.epoch, this.presence));
     return this.rooms.get(id);
   }
 
   // ---- Rooms -----------------------------------------------------------------------------------
 
   /** Publishes a frame in a room, and returns its seq. */
-  publish(id, frame) {
-    const room = this.room(id);
-    const stamped = { ...frame, num: room.members.size, roomId: id, seq: room.log.length + 1 };
-    room.log.push(stamped);
-    for (const { link } of room.members.values()) if (link?.subscribed.has(id)) link.out.push(stamped);
-    return stamped.seq;
-  }
+  publish(id, frame) { return this.room(id).publish(frame); }
 
   say(id, message) { return this.publish(id, { event: 'message', message, name: 'bob', member: 'b' }); }
 
+  /** Another member enters, which has no connection. */
+  enterOther(id, member, profile) {
+    this.room(id).add({ member, rooms: new Map([[id, profile.name]]) }, profile);
+    this.room(id).announce({ member });
+  }
+
   /** The member is out of a room. */
   out(session, id) {
-    const room = this.room(id);
-    const name = session.rooms.get(id);
-    room.members.delete(session.member);
     session.rooms.delete(id);
     session.link?.subscribed.delete(id);
-    this.publish(id, { event: 'out', name, member: session.member });
+    session.link?.lags.delete(id);
+    this.room(id).remove(session.member);
   }
 
   /** Removes the client from a room. */
   removeFrom(id, code, message = 'so it is') {
     const session = [...this.sessions.values()].find(({ rooms }) => rooms.has(id));
+    if (session.link) this.room(id).catchUp(session.link);
     session.link?.out.push({ event: 'left', roomId: id, code, message });
     this.out(session, id);
   }
@@ -94,7 +95,8 @@ export class Server {
 
   open(link) {
     const id = String(this.connections += 1);
-    Object.assign(link, { id, token: `token ${id}`, session: null, subscribed: new Set(), isAuthenticated: !this.needsToken });
+    Object.assign(link, { id, token: `token ${id}`, session: null, subscribed: new Set(), lags: new Map(), isAuthenticated: !this.needsToken });
+    if (this.user !== null) this.#begin(link);
     link.out.push({
       event: 'welcome', connection: id, heartbeat: { interval: 1e9, timeout: 1e9 }, limits: { ...LIMITS, cids: this.cids, rooms: this.maxRooms },
       rates: this.rates, history: true, resumeWindow: 10_000, ...(this.resumes && { resume: link.token }),
@@ -105,7 +107,7 @@ export class Server {
     const { session } = link;
     if (!session || session.link !== link) return;
     session.link = null;
-    if (!this.resumes || session.rooms.size === 0 || link.socket.closedWith === 1000) this.#end(session);
+    if (!this.resumes || (session.rooms.size === 0 && this.user === null) || link.socket.closedWith === 1000) this.#end(session);
   }
 
   receive(link, frame) {
@@ -126,29 +128,46 @@ export class Server {
       case 'resume': return this.#resume(link, frame);
       case 'enter': return this.#enter(link, frame);
       case 'leave': return this.#leave(link, frame);
+      case 'members': return this.#members(link, frame);
+      case 'state': return this.#state(link, frame);
+      case 'direct': return this.#direct(link, frame);
       default: return this.#message(link, frame);
     }
   }
 
-  #resume(link, { message: tokens }) {
+  #begin(link) {
+    link.session ??= {
+      member: link.id, token: link.token, link, rooms: new Map(), cids: new Map(),
+      directs: new Directs(this.keptDirects), directCids: new Map(),
+    };
+    this.sessions.set(link.session.member, link.session);
+  }
+
+  #resume(link, { message: tokens, direct = 0, member }) {
     assert.ok(tokens.length <= 8 && !tokens.includes(link.token));
     if (link.session?.rooms.size > 0) {
       link.out.push({ event: 'error', code: 'bad_shape', message: 'a session can be resumed only before a room is entered' });
       return;
     }
     const session = [...this.sessions.values()].find(({ token }) => tokens.includes(token));
+    const resumed = ({ directs }, number, more) => {
+      const missed = directs.after(number);
+      const before = (missed[0]?.direct ?? directs.latest + 1) - 1;
+      link.out.push({ event: 'resumed', ...more, ...(before > 0 && { direct: before }) }, ...missed);
+    };
+    if (!session && link.session) return resumed(link.session, 0, { rooms: [] });
     if (!session) return link.out.push({ event: 'resumed', rooms: [] });
+    if (link.session) this.sessions.delete(link.session.member);
     Object.assign(session, { link, token: link.token });
     link.session = session;
     const rooms = [...session.rooms].map(([roomId, name]) => ({ roomId, name }));
-    link.out.push({ event: 'resumed', member: session.member, rooms });
+    resumed(session, member === session.member ? direct : 0, { member: session.member, rooms });
   }
 
-  #enter(link, { message: name, roomId: id, since, last }) {
+  #enter(link, { message: name, roomId: id, since, last, state }) {
     assert.equal(typeof id, 'string');
-    link.session ??= { member: link.id, token: link.token, link, rooms: new Map(), cids: new Map() };
+    this.#begin(link);
     const { session } = link;
-    this.sessions.set(session.member, session);
     const refuse = (code, more) => link.out.push({ event: 'error', code, message: 'no', roomId: id, ...more });
     const isBack = session.rooms.has(id) && !link.subscribed.has(id);
     const code = isBack ? this.remove(id) : undefined;
@@ -161,24 +180,70 @@ export class Server {
       if (session.rooms.has(id)) this.out(session, id);
     }
     const room = this.room(id);
-    room.members.set(session.member, session);
+    if (resumed) room.catchUp(link);
+    const page = room.page();
+    if (!resumed) room.add(session, { name, ...(this.user !== null && { user: this.user }), ...(state !== undefined && { state }) });
     session.rooms.set(id, name);
     const seq = room.log.length;
     const first = since?.epoch === room.epoch ? since.seq : 0;
     const replayed = since ? seq - first : 0;
     const history = last && !since ? room.log.filter(({ event }) => event === 'message').slice(-last) : [];
     link.out.push({
-      event: 'entered', roomId: id, name, member: session.member, epoch: room.epoch, seq, num: room.members.size, resumed,
+      event: 'entered', roomId: id, name, member: session.member, epoch: room.epoch, seq, num: room.num, resumed, ...page,
       recovered: since?.epoch === room.epoch, replayed, ...(last && !since && { history: history.length }),
     });
     link.out.push(...history, ...room.log.slice(seq - replayed));
     link.subscribed.add(id);
-    if (!resumed) this.publish(id, { event: 'enter', message: name, name, member: session.member });
+    if (!resumed) room.announce(session);
   }
 
   #leave(link, { roomId: id }) {
-    if (link.session?.rooms.has(id)) this.out(link.session, id);
+    if (link.session?.rooms.has(id)) {
+      this.room(id).catchUp(link);
+      this.out(link.session, id);
+    }
     link.out.push({ event: 'left', roomId: id });
+  }
+
+  #members(link, { roomId: id, after, ...more }) {
+    assert.deepEqual(more, { event: 'members' });
+    if (!link.subscribed.has(id)) return link.out.push({ event: 'error', code: 'not_entered', message: 'enter first', roomId: id });
+    const room = this.room(id);
+    room.catchUp(link);
+    link.out.push({ event: 'members', roomId: id, seq: room.log.length, num: room.num, ...room.page(Number(after ?? 0)) });
+  }
+
+  #state(link, { roomId: id, state }) {
+    const isIn = link.session?.rooms.has(id);
+    const code = isIn ? this.refuseState(id, state) : 'not_entered';
+    if (code) return link.out.push({ event: 'error', code, message: 'no', roomId: id });
+    this.room(id).change(link.session.member, { state }, link);
+  }
+
+  /** Sends a frame to all sessions of the client's user. Returns the number of connections. */
+  sendToUser(frame) {
+    let reached = 0;
+    for (const { link, directs } of this.sessions.values()) {
+      const numbered = directs.add(frame);
+      link?.out.push(numbered);
+      if (link) reached += 1;
+    }
+    return reached;
+  }
+
+  #direct(link, { event, to, cid, ...frame }) {
+    assert.deepEqual([typeof to, frame.roomId], ['string', undefined]);
+    const { session } = link;
+    let reached = session?.directCids.get(cid);
+    if (reached === undefined) {
+      const code = session ? this.refuseDirect(frame) : 'denied';
+      if (code) return link.out.push({ event: 'error', message: 'no', cid, ...(typeof code === 'string' ? { code } : code) });
+      this.received.push({ to, ...frame });
+      reached = to === this.user ? this.sendToUser({ event, ...frame, from: { user: this.user }, cid }) : 0;
+      session.directCids.set(cid, reached);
+      if (session.directCids.size > this.cids) session.directCids.delete(session.directCids.keys().next().value);
+    }
+    link.out.push({ event: 'ack', cid, reached });
   }
 
   #message(link, { roomId: id, cid, ...frame }) {

@@ -1,6 +1,8 @@
 // Checked by tsc, never run: every part of the client as its types promise it, and what they forbid.
 import { ChatError, connect, mayReturn } from '../../src/browser/chat-rooms.js';
-import type { Chat, ChatOptions, Frame, FrameInfo, Handlers, Position, Room, State, StateEvent } from '../../src/browser/chat-rooms.js';
+import type {
+  Chat, ChatOptions, DirectFrame, Frame, FrameInfo, Handlers, Json, Member, OnlyRoom, Position, Presence, Room, State, StateEvent,
+} from '../../src/browser/chat-rooms.js';
 
 export async function talk(giveUp: AbortSignal): Promise<void> {
   const room: Room = await connect('/chat', {
@@ -62,6 +64,39 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
   room.state = 'online';
   // @ts-expect-error: the error is no frame
   room.on('error', (error) => show(error.name.event));
+}
+
+export async function meet(): Promise<void> {
+  const room: OnlyRoom = await connect('/chat', {
+    name: 'ann',
+    state: { away: false },
+    roster: 50,
+    on: {
+      presence: ({ members, complete, self }) => show(members?.length, complete, self?.state),
+      direct: (frame) => show(frame.from?.user, frame.from?.name, frame.message, frame.direct),
+      directGap: ({ missed }) => show(missed),
+    },
+  });
+  room.on('presence', (presence: Presence) => show(presence.mode, presence.num, presence.users));
+  room.on('direct', (frame: DirectFrame, { own }) => show(frame.from, own));
+  const members: readonly Member[] = room.presence.members ?? [];
+  for (const { id, name, user, info, state, self } of members) show(id, name, user, info, state, self);
+  const state: Json | undefined = room.presence.self?.state;
+  room.setState(state ?? null);
+  const reached: number = await room.sendTo('bob', 'hi', { ref: 7 });
+  show(reached, room.readOnly, room.hidden);
+
+  const chat: Chat = await connect('/chat', { on: { direct: ({ message }) => show(message), directGap: ({ missed }) => show(missed) } });
+  await chat.sendTo('bob', { text: 'hi' });
+  const tea: Room = await chat.join('tea', { name: 'ann', state: 'here', roster: 0 });
+  // @ts-expect-error: direct messages concern no room
+  await tea.sendTo('bob', 'hi');
+  // @ts-expect-error: a state is set with a method
+  room.presence.self.state = 1;
+  // @ts-expect-error: JSON has no functions
+  room.setState(() => 1);
+  // @ts-expect-error: null removes a state
+  room.setState();
 }
 
 export async function talkInRooms(giveUp: AbortSignal): Promise<void> {

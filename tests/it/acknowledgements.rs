@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
 use tower_chat_rooms::{
-    Admission, ChatRooms, Denied, EnterRequest, MessageRequest, RoomEvent, RoomPolicy, Verdict,
+    Access, Admission, ChatRooms, Denied, EnterRequest, MessageRequest, RoomEvent, RoomPolicy, Verdict,
 };
 
 use crate::support::{Client, V1Client, recovering_rooms, removed_frame, resumed_and_recovered};
@@ -49,8 +49,8 @@ async fn a_message_sent_twice_goes_out_once() {
 struct MyPolicy;
 
 impl RoomPolicy for MyPolicy {
-    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
-        if request.name().as_str() == "eve" { Err(Denied::new("not you")) } else { Ok(()) }
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
+        if request.name().as_str() == "eve" { Err(Denied::new("not you")) } else { Ok(Access::member()) }
     }
 
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {

@@ -10,7 +10,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{
-    Admission, ChatRooms, Denied, EnterRequest, History, RateLimits, ReadRequest, Recovery, RoomPolicy,
+    Access, Admission, ChatRooms, Denied, EnterRequest, History, RateLimits, ReadRequest, Recovery,
+    RoomPolicy,
 };
 
 use crate::support::{
@@ -125,8 +126,8 @@ async fn no_frame_of_a_room_follows_its_left() {
 struct Bans(Arc<AtomicBool>);
 
 impl RoomPolicy for Bans {
-    async fn may_enter(&self, _: &EnterRequest<'_>) -> Result<(), Denied> {
-        if self.0.load(Ordering::Relaxed) { Err(Denied::new("banned")) } else { Ok(()) }
+    async fn may_enter(&self, _: &EnterRequest<'_>) -> Result<Access, Denied> {
+        if self.0.load(Ordering::Relaxed) { Err(Denied::new("banned")) } else { Ok(Access::member()) }
     }
 }
 
@@ -181,7 +182,7 @@ async fn a_client_that_waits_as_long_as_it_is_told_enters_all_of_its_rooms() {
 struct DeniesLater;
 
 impl RoomPolicy for DeniesLater {
-    async fn may_enter(&self, _: &EnterRequest<'_>) -> Result<(), Denied> {
+    async fn may_enter(&self, _: &EnterRequest<'_>) -> Result<Access, Denied> {
         sleep(SECOND).await;
         Err(Denied::new("no"))
     }

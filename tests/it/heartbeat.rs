@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, Heartbeat, RoomPolicy, Timeouts};
+use tower_chat_rooms::{Access, Admission, ChatRooms, Denied, EnterRequest, Heartbeat, RoomPolicy, Timeouts};
 
 use crate::support::{Client, assert_empty, default_rooms, rooms_with_log};
 
@@ -201,9 +201,9 @@ fn heartbeats_go_on_in_another_runtime() {
 struct SlowPolicy;
 
 impl RoomPolicy for SlowPolicy {
-    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
         if request.room().as_str() == "r" {
-            return Ok(());
+            return Ok(Access::member());
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         Err(Denied::new("no"))

@@ -262,6 +262,7 @@ async fn a_user_takes_its_name_from_another_user_that_has_another_name_of_its_ow
     let user = User::new("admin").with_name("admin");
     let (mut admin, _) = Client::connect_v1(&rooms, Admission::user(user)).await;
     assert_eq!(enter(&mut admin, "admin", "r").await["event"], "entered");
+    assert_eq!(eve.next().await["user"], "eve");
     let put_out = eve.next().await;
     assert_eq!((&put_out["event"], &put_out["code"]), (&json!("left"), &json!("name_taken")));
     assert_eq!(enter(&mut eve, "admin", "r").await["name"], "eve");

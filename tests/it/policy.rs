@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tower_chat_rooms::{
-    ChatRooms, Denied, EnterRequest, MessageRequest, RoomEvent, RoomPolicy, SendError, User, Verdict,
+    Access, ChatRooms, Denied, EnterRequest, MessageRequest, RoomEvent, RoomPolicy, SendError, User, Verdict,
 };
 
 use crate::support::{Client, EventLog, assert_empty};
@@ -13,7 +13,7 @@ use crate::support::{Client, EventLog, assert_empty};
 struct MyPolicy;
 
 impl RoomPolicy for MyPolicy {
-    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
         match request.room().as_str() {
             "closed" => return Err(Denied::new("closed today")),
             "slow" => tokio::time::sleep(Duration::from_secs(3)).await,
@@ -24,7 +24,7 @@ impl RoomPolicy for MyPolicy {
             }
             _ => {}
         }
-        Ok(())
+        Ok(Access::member())
     }
 
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{Admission, Denied, EnterRequest, Recovery, RoomPolicy, User};
+use tower_chat_rooms::{Access, Admission, Denied, EnterRequest, Recovery, RoomPolicy, User};
 
 use crate::support::{
     Client, EventLog, enter_frame, enter_since, enter_with_token, message_frame, recovering, removed_frame,
@@ -22,13 +22,13 @@ struct MyPolicy {
 }
 
 impl RoomPolicy for MyPolicy {
-    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
         let user = request.user().map_or("anonymous", User::id);
         self.log.push(format!("{user} {} {} {}", request.name(), request.room(), request.is_renewal()));
         if user == "hang" {
             std::future::pending::<()>().await;
         }
-        if self.denies.load(Ordering::Relaxed) { Err(Denied::new("banned")) } else { Ok(()) }
+        if self.denies.load(Ordering::Relaxed) { Err(Denied::new("banned")) } else { Ok(Access::member()) }
     }
 }
 

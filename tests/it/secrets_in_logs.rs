@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::ServiceExt;
 use tower_chat_rooms::{
-    Authenticate, ChannelEvent, ChatRooms, Denied, EnterRequest, JwtAuth, Limits, MessageRequest, Recovery,
-    Refusal, RoomPolicy, Verdict, event_channel,
+    Access, Authenticate, ChannelEvent, ChatRooms, Denied, EnterRequest, JwtAuth, Limits, MessageRequest,
+    Recovery, Refusal, RoomPolicy, Verdict, event_channel,
 };
 
 use crate::support::{Client, LogCapture, resume_frame};
@@ -27,9 +27,9 @@ const CLAIM: &str = "a-private-claim";
 struct MyPolicy(LogCapture);
 
 impl RoomPolicy for MyPolicy {
-    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
         self.0.show(request);
-        if request.room().as_str() == "panic" { panic!("on purpose") } else { Ok(()) }
+        if request.room().as_str() == "panic" { panic!("on purpose") } else { Ok(Access::member()) }
     }
 
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {

@@ -181,7 +181,7 @@ impl Client {
     }
 
     /// Who is in the room, as far as the client knows. It may be newer than the last event that was taken, and is never
-    /// older. While the client is not in its room, it is what the client knew last.
+    /// older. While the client is not in its room, it is what the client knew last, and not complete.
     ///
     /// ```
     /// # fn show(client: &tower_chat_rooms_client::Client) {
@@ -308,7 +308,7 @@ impl ClientSender {
     /// it.
     ///
     /// The client sends the newest state, at most every 100 ms, and sends it again when it enters as a new member. If the
-    /// server refuses it, the client emits an [`Error`](ClientEvent::Error) and returns to the state before.
+    /// server refuses it, the client emits an [`Error`](ClientEvent::Error), and the state before stays valid.
     ///
     /// ```no_run
     /// # fn on_idle(client: &tower_chat_rooms_client::Client) -> Result<(), tower_chat_rooms_client::ClientError> {

@@ -188,7 +188,11 @@ impl Driver {
             outlet.entered.take().map(|entered| entered.send(Ok(())));
         }
         outlet.status.send_modify(|status| {
-            status.room_status = room_status;
+            match room_status {
+                Some(room_status) => status.room_status = room_status,
+                // The room is closed for good.
+                None => status.room_status.presence.set_incomplete(),
+            }
             status.transient_events = transient_events;
             status.state = state.or(status.state.take());
         });
@@ -197,7 +201,7 @@ impl Driver {
 
     fn emit_presence(&mut self, room: RoomKey) {
         let Some(outlet) = self.rooms.get_mut(&room) else { return };
-        let room_status = self.machine.room_status(room);
+        let Some(room_status) = self.machine.room_status(room) else { return };
         let presence = room_status.presence.clone();
         outlet.status.send_modify(|status| status.room_status = room_status);
         outlet.events.push_latest(ClientEvent::Presence(presence));

@@ -58,6 +58,8 @@ pub(crate) enum Incoming {
         room: Option<String>,
         change: StateChange,
     },
+    /// A numbered frame to this session, from the host or another user.
+    Direct(u64, Map<String, Value>),
     /// A frame of a room or, without a `seq`, a frame from the host to this connection only.
     Frame(Map<String, Value>),
     /// A text that is not a JSON object that this client can represent. It may be a frame of a room.
@@ -174,9 +176,17 @@ impl Incoming {
     pub(crate) fn parse(text: &str) -> Incoming {
         let object: Map<String, Value> = match serde_json::from_str(text) {
             Ok(object) => object,
-            Err(error) => return Incoming::unreadable(text, error.to_string()),
+            Err(error) => match presence::readable_part(text) {
+                Some(object) => object,
+                None => return Incoming::unreadable(text, error.to_string()),
+            },
         };
-        match object.get("event").and_then(Value::as_str) {
+        let event = object.get("event").and_then(Value::as_str);
+        // The host may use any event in a frame to a user.
+        if let Some(number) = number(&object, "direct").filter(|_| event != Some("resumed")) {
+            return Incoming::Direct(number, object);
+        }
+        match event {
             Some("heartbeat") if object.get("message").is_some_and(|message| message == "pong") => {
                 Incoming::Pong
             }

@@ -157,8 +157,8 @@ impl<T> Machine<T> {
         self.ended.as_ref()
     }
 
-    pub(crate) fn room_status(&self, room: RoomKey) -> RoomStatus {
-        self.rooms.get(room).map(Room::room_status).unwrap_or_default()
+    pub(crate) fn room_status(&self, room: RoomKey) -> Option<RoomStatus> {
+        self.rooms.get(room).map(Room::room_status)
     }
 
     /// When to call [`tick`](Machine::tick).
@@ -368,5 +368,7 @@ impl<T> Machine<T> {
 mod hostile_server;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod presence_model;
 #[cfg(test)]
 mod tests;

@@ -59,6 +59,10 @@ impl Presence {
         Presence { members: Some(members), is_complete, ..self }
     }
 
+    pub(crate) fn set_incomplete(&mut self) {
+        self.is_complete = false;
+    }
+
     /// What the server tells about the members of this room.
     pub fn mode(&self) -> PresenceMode {
         self.mode
@@ -82,7 +86,7 @@ impl Presence {
     }
 
     /// Whether [`members`](Presence::members) are all members of the room. If not, the client is still requesting the
-    /// others, or there are more than the [`roster`](crate::ClientBuilder::roster) setting allows.
+    /// others, is not in the room, or there are more than the [`roster`](crate::ClientBuilder::roster) setting allows.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }

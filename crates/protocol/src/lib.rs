@@ -17,8 +17,9 @@ pub const SUBPROTOCOL_V1: &str = "chat-rooms.v1";
 
 /// Events that only the server sends. A client that sends one of them receives the error
 /// `reserved_event`. A `heartbeat` is allowed as the answer to a heartbeat or, in `chat-rooms.v1`, to ask for one.
-/// `direct` is allowed in `chat-rooms.v1`, for a message to a user.
-pub const SERVER_EVENTS: [&str; 13] = [
+///
+/// `state` and `members` are sent by clients of `chat-rooms.v1` as well, and so is `direct`, for a message to a user.
+pub const SERVER_EVENTS: [&str; 16] = [
     "out",
     "noAuth",
     "error",
@@ -31,6 +32,9 @@ pub const SERVER_EVENTS: [&str; 13] = [
     "expiring",
     "authenticated",
     "lagged",
+    "state",
+    "presence",
+    "members",
     "direct",
 ];
 
@@ -43,6 +47,16 @@ pub const MAX_CIDS: usize = 128;
 
 /// The maximum length of a frame with a transient event, as the client sends it, in bytes.
 pub const MAX_TRANSIENT_BYTES: usize = 1024;
+
+/// The maximum length of a member's `state` or `info` as JSON text, in bytes.
+pub const MAX_PROFILE_BYTES: usize = 1024;
+
+/// The maximum number of members in an `entered` or `members` frame.
+pub const MAX_ROSTER_MEMBERS: usize = 100;
+
+/// The maximum length of the list of members in an `entered` or `members` frame, in bytes. A single member may be
+/// longer.
+pub const MAX_ROSTER_BYTES: usize = 32 * 1024;
 
 /// The maximum number of resume tokens in one `resume`.
 pub const MAX_RESUME_TOKENS: usize = 8;

@@ -42,7 +42,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     })?;
     println!("chat rooms on http://{}{}", listener.local_addr()?, options.path);
 
-    let site = Site::new(&options.path, rooms.client_script());
+    let site = Site::new(&options.path, &rooms);
     let service = ServiceBuilder::new().layer(rooms.layer(&options.path)).service(site);
     let server = Server::new(listener, service, &options.http_limits());
     server.run_until(signals.next()).await;

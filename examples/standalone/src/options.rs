@@ -59,8 +59,14 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_UNIQUE_NAMES", default_value = "off")]
     unique_names: Unique,
 
-    /// Transient event, such as `typing`: not in the history, not acknowledged, may be dropped [repeatable]
-    #[arg(long, env = "CHAT_TRANSIENT_EVENTS", value_delimiter = ',', value_name = "EVENT")]
+    /// Transient event: not in the history, not acknowledged, may be dropped; the page uses `typing` [repeatable]
+    #[arg(
+        long,
+        env = "CHAT_TRANSIENT_EVENTS",
+        value_delimiter = ',',
+        value_name = "EVENT",
+        default_value = "typing"
+    )]
     transient_events: Vec<String>,
 
     /// What to log: a level, or levels for targets, such as `info,tower_chat_rooms=debug`

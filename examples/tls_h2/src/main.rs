@@ -12,8 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::Html;
-use axum::routing::get;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,8 +26,6 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tower::ServiceBuilder;
 use tower_chat_rooms::{ChatRooms, PeerAddr};
-
-const PAGE: &str = include_str!("../../standalone/page.html");
 
 /// Time for the TLS handshake and the head of the first request, and between two pings of an HTTP/2 connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,9 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .max_send_buf_size(MAX_SEND)
         .enable_connect_protocol();
     let open = GracefulShutdown::new();
-    let site = Router::new()
-        .route("/", get(async || Html(PAGE)))
-        .route_service("/chat-rooms.js", rooms.client_script());
+    let site = Router::new().route_service("/", rooms.page().with_chat_path(""));
     let service = ServiceBuilder::new().layer(rooms.layer("/")).service(site);
     let mut stop = pin!(tokio::signal::ctrl_c());
     loop {

@@ -78,7 +78,7 @@ pub(super) async fn a_room_that_was_empty_begins_anew(nodes: impl Nodes) {
     let mut epochs = HashSet::new();
     for _ in 0..3 {
         let stamp = log.submit(&nodes, 0, "r", EventKind::Enter).await;
-        assert_eq!((stamp.seq, stamp.num), (1, 1));
+        assert_eq!((stamp.event, stamp.seq, stamp.num), (1, 1, 1));
         assert!(epochs.insert(stamp.epoch.0), "the epoch of a room that was empty is used again");
         log.submit(&nodes, 0, "r", EventKind::Leave).await;
     }
@@ -127,7 +127,8 @@ pub(super) async fn concurrent_submitters_get_one_order(nodes: impl Nodes) {
 
 pub(super) fn any_events_are_ordered_as_the_model_has_them<N: Nodes>(new: impl Fn() -> N) {
     let runtime = Runtime::new().unwrap();
-    let kind = prop_oneof![Just(EventKind::Enter), Just(EventKind::Leave), Just(EventKind::Publish)];
+    use EventKind::{Enter, Leave, Publish, SilentEnter, SilentLeave};
+    let kind = prop::sample::select(vec![Enter, Leave, SilentEnter, SilentLeave, Publish]);
     // A failing case takes the whole time limit, so shrinking it would take too long.
     let config =
         ProptestConfig { max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default() };
@@ -160,7 +161,7 @@ impl Model {
     }
 
     fn allows(&self, node: usize, kind: EventKind) -> bool {
-        kind == EventKind::Enter || self.members[node] > 0
+        matches!(kind, EventKind::Enter | EventKind::SilentEnter) || self.members[node] > 0
     }
 
     fn follow(&mut self, node: usize, kind: EventKind, stamp: Stamp) {
@@ -174,8 +175,8 @@ impl Model {
             }
         }
         match kind {
-            EventKind::Enter => self.members[node] += 1,
-            EventKind::Leave => self.members[node] -= 1,
+            EventKind::Enter | EventKind::SilentEnter => self.members[node] += 1,
+            EventKind::Leave | EventKind::SilentLeave => self.members[node] -= 1,
             EventKind::Publish => {}
         }
         assert_eq!(stamp.num, self.members.iter().sum::<u64>());
@@ -223,7 +224,7 @@ impl Log {
             rooms.entry((submitted.room, submitted.event.stamp.epoch.0)).or_default().push(submitted);
         }
         for ((room, _), mut events) in rooms {
-            events.sort_by_key(|submitted| submitted.event.stamp.seq);
+            events.sort_by_key(|submitted| submitted.event.stamp.event);
             check_order(&events);
             for node in 0..nodes.count() {
                 check_node(nodes, node, room, &events).await;
@@ -248,8 +249,8 @@ async fn check_node<N: Nodes>(nodes: &N, node: usize, room: &str, events: &[&Sub
         let before = members;
         if submitted.node == node {
             match submitted.event.kind {
-                EventKind::Enter => members += 1,
-                EventKind::Leave => members -= 1,
+                EventKind::Enter | EventKind::SilentEnter => members += 1,
+                EventKind::Leave | EventKind::SilentLeave => members -= 1,
                 EventKind::Publish => {}
             }
         }
@@ -267,10 +268,10 @@ async fn check_node<N: Nodes>(nodes: &N, node: usize, room: &str, events: &[&Sub
     let applied = runs.next().unwrap();
     assert_eq!(runs.next(), None, "node {node} has mixed two epochs");
     for pair in applied.windows(2) {
-        assert!(pair[0].stamp.seq < pair[1].stamp.seq, "node {node} has applied {pair:?}");
+        assert!(pair[0].stamp.event < pair[1].stamp.event, "node {node} has applied {pair:?}");
     }
     for event in applied {
-        assert_eq!(*event, events[event.stamp.seq as usize - 1].event, "node {node} has another event");
+        assert_eq!(*event, events[event.stamp.event as usize - 1].event, "node {node} has another event");
     }
     for event in due {
         assert!(applied.contains(&event), "node {node} has missed {event:?}");

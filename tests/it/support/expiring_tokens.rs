@@ -39,10 +39,14 @@ impl Client {
         self.send(json!({"event": "auth", "message": token})).await;
     }
 
-    /// Sends a token, which must be accepted.
+    /// Sends a token, which must be accepted. Passes over what the client's rooms are told about it.
     pub(crate) async fn authenticate(&mut self, token: &str) {
         self.send_token(token).await;
-        assert_eq!(self.next().await["event"], "authenticated");
+        let mut answer = self.next().await;
+        while answer["event"] == "state" {
+            answer = self.next().await;
+        }
+        assert_eq!(answer["event"], "authenticated");
     }
 
     /// Sends a message and receives it, after everything else that was sent has been handled.

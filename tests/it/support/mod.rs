@@ -1,6 +1,7 @@
 //! What the tests share: clients, servers, and a log of the callbacks.
 
 mod client;
+mod direct_client;
 mod event_log;
 mod expiring_tokens;
 mod http_server;
@@ -15,6 +16,7 @@ mod v1_client;
 mod v1_frames;
 
 pub(crate) use client::{Client, Next, serve, v1_admission};
+pub(crate) use direct_client::{DirectClient, Got};
 pub(crate) use event_log::EventLog;
 pub(crate) use expiring_tokens::{enter_with_token, user_of, with_expiring_tokens};
 pub(crate) use http_server::{

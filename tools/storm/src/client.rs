@@ -1,5 +1,6 @@
 //! Clients that connect through memory, and resume their sessions.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -98,6 +99,20 @@ impl Connection {
         let mut connection = Connection { io, served, bytes: BytesMut::new(), token: Value::Null };
         connection.token = connection.read("welcome").await["resume"].clone();
         connection
+    }
+
+    /// Enters the room, and reads everything until the connection ends. Adds the bytes to `received`. It answers no
+    /// heartbeat.
+    pub(crate) async fn enter_and_read(mut self, name: String, received: &AtomicU64) {
+        self.send(&json!({"event": "enter", "message": name, "roomId": ROOM})).await;
+        loop {
+            self.bytes.clear();
+            self.bytes.reserve(16 * 1024);
+            match self.io.read_buf(&mut self.bytes).await {
+                Ok(n) if n > 0 => drop(received.fetch_add(n as u64, Ordering::Relaxed)),
+                _ => return,
+            }
+        }
     }
 
     /// Sends a short frame.

@@ -1,10 +1,12 @@
 //! Lets all members of a large room lose their connections, come back at the same time, and leave for good:
 //! `cargo run --release -p storm`. It measures how long the clients wait, and how long the server holds up
-//! everything else that runs on its workers.
+//! everything else that runs on its workers. `-- --joins` measures instead what it costs that all of them enter a room
+//! at the same time, depending on what members are told about each other.
 //!
 //! Clients and server share one runtime and talk through memory, so that it is mostly the server's work.
 
 mod client;
+mod joins;
 mod probe;
 
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, sleep_until};
-use tower_chat_rooms::{ChatRooms, History, Limits, Recovery};
+use tower_chat_rooms::{ChatRooms, History, Limits, Presence, Recovery};
 
 use crate::client::{Client, Connection, ROOM, Session};
 use crate::probe::{Probes, take_longest_turn};
@@ -47,6 +49,10 @@ struct Options {
     /// How long sessions are kept
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     resume_window: Duration,
+
+    /// Measures what it costs that all members enter
+    #[arg(long)]
+    joins: bool,
 }
 
 /// How many tasks are spawned in one turn.
@@ -63,6 +69,14 @@ fn main() {
 }
 
 async fn run(options: Options) {
+    if options.joins {
+        println!("{} clients enter a room", options.members);
+        let auto = Presence::auto(1000, 500).expect("a gap");
+        for (name, presence) in [("auto(1000, 500)", auto), ("full", Presence::Full)] {
+            joins::measure(&options, name, presence).await;
+        }
+        return;
+    }
     let rooms = build(&options);
     let lost = fill(&rooms, &options).await;
     let lost = publish(&rooms, &options, lost).await;

@@ -1,5 +1,8 @@
 //! Parses what the server tells about the members of a room.
 
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{number, string};
@@ -60,10 +63,35 @@ impl StateChange {
     }
 }
 
+/// An `entered` or `members` frame without what this client can't represent: an info or a state may be too deeply nested.
+/// `None` if it is another frame.
+pub(super) fn readable_part(text: &str) -> Option<Map<String, Value>> {
+    let frame: HashMap<&str, &RawValue> = serde_json::from_str(text).ok()?;
+    let event: &str = serde_json::from_str(frame.get("event")?.get()).ok()?;
+    if !["entered", "members"].contains(&event) {
+        return None;
+    }
+    let mut object = readable_values(&frame);
+    if let Some(members) = frame.get("members") {
+        let members: Vec<HashMap<&str, &RawValue>> = serde_json::from_str(members.get()).ok()?;
+        let members = members.iter().map(|member| Value::Object(readable_values(member)));
+        object.insert("members".into(), members.collect());
+    }
+    Some(object)
+}
+
+fn readable_values(object: &HashMap<&str, &RawValue>) -> Map<String, Value> {
+    let values = object
+        .iter()
+        .filter_map(|(key, value)| Some(((*key).to_owned(), serde_json::from_str(value.get()).ok()?)));
+    values.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::super::Incoming;
     use super::*;
 
     fn page(value: Value) -> Page {
@@ -82,6 +110,22 @@ mod tests {
         assert_eq!((count.mode, count.members), (PresenceMode::Count, None));
         let old = page(json!({"num": 2, "members": members}));
         assert_eq!((old.mode, old.members), (PresenceMode::Quiet, None));
+    }
+
+    #[test]
+    fn a_value_that_can_not_be_read_does_not_hide_the_members() {
+        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        let text = format!(
+            r#"{{"event":"members","roomId":"r","seq":7,"mode":"full","num":2,"users":0,"members":[
+               {{"member":"1","name":"ann","info":{deep}}},{{"member":"2","name":"bob","state":1}}]}}"#
+        );
+        let Incoming::Members { room, page } = Incoming::parse(&text) else { panic!() };
+        let members = page.members.unwrap();
+        assert_eq!((room.as_deref(), page.num, members.len()), (Some("r"), 2, 2));
+        assert_eq!((members[0].name(), members[0].info()), ("ann", None));
+        assert_eq!(members[1].state(), Some(&json!(1)));
+        let text = text.replace(r#""members","#, r#""message","#);
+        assert!(matches!(Incoming::parse(&text), Incoming::Unreadable { seq: Some(7), .. }));
     }
 
     #[test]

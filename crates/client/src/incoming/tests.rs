@@ -94,6 +94,19 @@ fn frames_of_the_protocol_have_what_belongs_to_them() {
     }
 }
 
+#[test]
+fn a_numbered_frame_to_a_session_may_have_any_event_and_room() {
+    for text in [
+        r#"{"event":"direct","message":1,"direct":7}"#,
+        r#"{"event":"presence","mode":"full","num":3,"roomId":"r","direct":7}"#,
+        r#"{"event":"x","roomId":"r","seq":3,"direct":7}"#,
+    ] {
+        assert!(matches!(Incoming::parse(text), Incoming::Direct(7, _)), "{text}");
+    }
+    assert!(matches!(Incoming::parse(r#"{"event":"resumed","direct":7}"#), Incoming::Resumed(_)));
+    assert!(matches!(Incoming::parse(r#"{"event":"x","direct":"7"}"#), Incoming::Frame(_)));
+}
+
 proptest! {
     #[test]
     fn nothing_panics(

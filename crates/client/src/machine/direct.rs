@@ -1,4 +1,4 @@
-//! Direct frames: what the host and other users send to this client's user, or to this connection only.
+//! Direct frames: what the host and other users send to this client's session.
 
 use std::sync::Arc;
 
@@ -46,7 +46,11 @@ impl Directs {
         self.sessions += 1;
         self.last = last;
         let before = std::mem::replace(&mut self.member, member.map(str::to_owned));
-        if before.is_some() { Missed::Unknown } else { Missed::Nothing }
+        match (before, last) {
+            (Some(_), _) => Missed::Unknown,
+            (None, 0) => Missed::Nothing,
+            (None, lost) => Missed::Frames(lost),
+        }
     }
 
     /// The session from before continues, if it has this member id.
@@ -98,18 +102,15 @@ impl<T> Machine<T> {
         }
     }
 
-    /// A frame to this connection only, or to the user.
-    pub(super) fn on_direct(&mut self, object: Map<String, Value>) {
-        if let Some(number) = object.get("direct").and_then(Value::as_u64) {
-            // Until the server has answered the resume, it sends what it is going to send again.
-            if self.link.as_ref().is_some_and(|link| link.resumption != Resumption::Done) {
-                return;
-            }
-            match self.directs.receive(number) {
-                None => return,
-                Some(0) => {}
-                Some(missed) => self.emit_unrecoverable(ChatEvent::DirectGap { missed: Some(missed) }),
-            }
+    /// A frame to this session.
+    pub(super) fn on_direct(&mut self, number: u64, object: Map<String, Value>) {
+        // Until the server has answered the resume, it sends what it is going to send again.
+        if self.link.as_ref().is_some_and(|link| link.resumption != Resumption::Done) {
+            return;
+        }
+        let Some(missing) = self.directs.receive(number) else { return };
+        if missing > 0 {
+            self.emit_unrecoverable(ChatEvent::DirectGap { missed: Some(missing) });
         }
         self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false)));
     }

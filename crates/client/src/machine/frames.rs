@@ -6,7 +6,7 @@ use super::questions::Question;
 use super::refusal::Refusal;
 use super::{Machine, Now, Output};
 use crate::error::ClientError;
-use crate::event::ClientEvent;
+use crate::event::{ChatEvent, ClientEvent, RoomFrame};
 use crate::incoming::{Incoming, ServerError};
 use crate::outgoing::Recipient;
 
@@ -36,6 +36,7 @@ impl<T> Machine<T> {
             }
             Incoming::Members { room, page } => self.on_members(room.as_deref(), page),
             Incoming::State { room, change } => self.on_state(room.as_deref(), change),
+            Incoming::Direct(number, object) => self.on_direct(number, object),
             Incoming::Frame(object) => self.on_frame(object),
             Incoming::Unreadable { room, seq, why } => self.on_unreadable(room.as_deref(), seq, &why),
             Incoming::Malformed(event) => {
@@ -69,15 +70,12 @@ impl<T> Machine<T> {
 
     /// A transient frame of a room, or a frame to this connection only.
     fn on_other_frame(&mut self, object: Map<String, Value>) {
-        if object.contains_key("direct") {
-            return self.on_direct(object);
-        }
         // The host may name a room in a frame to this connection only, which has no member.
         let event = object.get("event").and_then(Value::as_str);
         let is_transient =
             object.contains_key("member") || event.is_some_and(|event| self.cx.transients.declares(event));
         let Some(id) = object.get("roomId").and_then(Value::as_str).filter(|_| is_transient) else {
-            return self.on_direct(object);
+            return self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false)));
         };
         // In any other room, it is too late for it.
         if let Some(room) = self.rooms.find(Some(id)).filter(|room| room.is_in()) {

@@ -73,17 +73,24 @@ impl<T> Machine<T> {
 
     /// An error about a room that the client is in. Returns `false` if it is not about its members.
     pub(super) fn on_members_error(&mut self, key: RoomKey, refusal: &Refusal) -> bool {
+        let is_asking = self.link.as_ref().is_some_and(|link| link.questions.asks_for_members_first(key));
         let Some(room) = self.rooms.get_mut(key) else { return false };
-        let is_asking = room.presence().is_asking();
+        let may_be_of_state = room.is_in() && !room.is_entering() && room.presence().may_refuse_state();
         if refusal.has_code("not_entered") {
-            // The client was removed from the room meanwhile.
-            self.forget_members(key);
-        } else if is_asking && refusal.is_postponement() {
+            // The server has removed the client from the room and says so, unless the client has entered again already.
             self.on_members_postponed(key, refusal);
+        } else if refusal.is_postponement() && (is_asking || may_be_of_state) {
+            // It is about either of the two, and both can be repeated.
+            if may_be_of_state {
+                room.presence_mut().on_state_postponed(self.cx.now.saturating_add(refusal.wait()));
+            }
+            if is_asking {
+                self.on_members_postponed(key, refusal);
+            }
         } else if is_asking && refusal.is_of_unreadable() {
             self.on_members_refused(key, refusal);
-        } else if room.is_in() && room.presence().may_refuse_state() && refusal.may_be_of_state() {
-            room.presence_mut().on_state_refused();
+        } else if may_be_of_state && refusal.may_be_of_state() {
+            room.presence_mut().on_state_refused(self.cx.now);
             room.presence_mut().publish(&mut self.cx);
             room.emit_unrecoverable(ClientEvent::Error(refusal.clone().error()), &mut self.cx);
         } else {
@@ -91,11 +98,6 @@ impl<T> Machine<T> {
         }
         self.flush();
         true
-    }
-
-    fn forget_members(&mut self, key: RoomKey) {
-        self.link.iter_mut().for_each(|link| link.questions.answer(&Question::Members(key)));
-        self.rooms.get_mut(key).into_iter().for_each(|room| room.presence_mut().on_members_refused());
     }
 
     /// The server has not looked at a request for a roster. It does after a time.
@@ -107,8 +109,9 @@ impl<T> Machine<T> {
 
     /// The server has refused a request for a roster.
     pub(super) fn on_members_refused(&mut self, key: RoomKey, refusal: &Refusal) {
-        self.forget_members(key);
+        self.link.iter_mut().for_each(|link| link.questions.answer(&Question::Members(key)));
         if let Some(room) = self.rooms.get_mut(key) {
+            room.presence_mut().on_members_refused();
             room.emit_unrecoverable(ClientEvent::Error(refusal.clone().error()), &mut self.cx);
         }
     }

@@ -134,7 +134,7 @@ impl Simulation {
                 Output::Resolve(n, result) => assert_eq!(self.resolved.insert(n, result), None),
                 Output::Emit(key, event) => {
                     if let Some(room) = self.told.iter_mut().find(|room| room.key == Some(key)) {
-                        room.hear(event, self.machine.room_status(key));
+                        room.hear(event, self.machine.room_status(key).unwrap_or_default());
                     }
                 }
                 Output::Presence(_) | Output::EmitChat(_) | Output::Left(_) => {}

@@ -83,6 +83,11 @@ impl RoomPresence {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn max_requested(&self) -> usize {
+        self.max_requested
+    }
+
     pub(super) fn snapshot(&self) -> &Presence {
         &self.snapshot
     }
@@ -108,8 +113,10 @@ impl RoomPresence {
         self.begin_roster(page, now);
     }
 
-    /// The client is out of the room, or the connection is lost. The application still sees what was known.
+    /// The client is out of the room, or the connection is lost. The application still sees what was known, but not as
+    /// complete.
     pub(super) fn leave(&mut self) {
+        self.has_changed |= std::mem::take(&mut self.is_complete);
         self.paging.forget();
     }
 
@@ -139,6 +146,9 @@ impl RoomPresence {
             return self.drop_roster();
         };
         for member in members.into_iter().flatten() {
+            if self.own.as_deref() == Some(member.id()) {
+                self.own_state.check(member.state());
+            }
             roster.add(own_marked(member, self.own.as_deref(), &self.own_state));
         }
         self.is_complete = next.is_none();
@@ -179,6 +189,9 @@ impl RoomPresence {
     }
 
     fn request_again(&mut self, at: Now) {
+        if self.max_requested == 0 {
+            return self.drop_roster();
+        }
         self.has_changed |= std::mem::take(&mut self.is_complete);
         self.paging.want(Start::Beginning, at);
     }
@@ -199,8 +212,8 @@ impl RoomPresence {
             Some("enter") => roster.enter(own_marked(member, self.own.as_deref(), &self.own_state)),
             Some("out") => {
                 roster.remove(member.id());
-                let fits = self.num <= self.max_requested as u64 / 2;
-                if !self.is_complete && fits && !self.paging.is_asking() && self.paging.deadline().is_none() {
+                let fits = self.max_requested > 0 && self.num <= self.max_requested as u64 / 2;
+                if !self.is_complete && fits && self.paging.is_idle() {
                     self.paging.want(Start::Beginning, now);
                 }
             }
@@ -274,11 +287,6 @@ impl RoomPresence {
         }
     }
 
-    /// Whether a part of the roster was requested and has not arrived.
-    pub(super) fn is_asking(&self) -> bool {
-        self.paging.is_asking()
-    }
-
     /// The server has put off a request for a part of the roster.
     pub(super) fn postpone(&mut self, at: Now) {
         self.paging.postpone(at);
@@ -294,10 +302,16 @@ impl RoomPresence {
         self.own_state.may_be_refused()
     }
 
-    /// The server has refused the last change of this member's state.
-    pub(super) fn on_state_refused(&mut self) {
+    /// The server has not looked at a change of this member's state. It does at this time.
+    pub(super) fn on_state_postponed(&mut self, at: Now) {
+        self.own_state.postpone(at);
+    }
+
+    /// The server has refused a change of this member's state. Only the roster tells which one is valid.
+    pub(super) fn on_state_refused(&mut self, now: Now) {
         self.own_state.refuse();
         self.show_own_state();
+        self.miss(now);
     }
 }
 

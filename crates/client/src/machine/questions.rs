@@ -58,6 +58,14 @@ impl Questions {
         self.0.retain(|(asked, _)| !is_forgotten(asked));
     }
 
+    /// Whether the oldest question about this room asks for a part of its roster.
+    pub(super) fn asks_for_members_first(&self, key: RoomKey) -> bool {
+        let is_about =
+            |asked: &&Question| matches!(asked, Question::Enter(of) | Question::Members(of) if *of == key);
+        let oldest = self.0.iter().map(|(asked, _)| asked).find(is_about);
+        matches!(oldest, Some(Question::Members(_)))
+    }
+
     /// What the server will answer next, and the number of the frame that has asked it.
     pub(super) fn oldest(&self) -> Option<(&Question, u64)> {
         self.0.front().map(|(question, frame)| (question, *frame))

@@ -280,6 +280,7 @@ impl RoomLog {
     pub(super) fn leave<T>(&mut self, cx: &mut Context<T>) {
         self.membership = None;
         self.presence.leave();
+        self.presence.publish(cx);
         cx.outgoing.stop(self.key.into());
     }
 

@@ -6,8 +6,10 @@
 mod backpressure;
 mod broken_sockets;
 mod connecting;
+mod direct;
 mod history;
 mod outside;
+mod presence;
 mod purity;
 mod random_flaps;
 mod rates;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 use tokio::time::Instant;
-use tower_chat_rooms::{ChatRooms, Denied, EnterRequest, History, Recovery, RoomPolicy, User};
+use tower_chat_rooms::{Access, ChatRooms, Denied, EnterRequest, History, Recovery, RoomPolicy, User};
 use tower_chat_rooms_client::{ClientEvent, ClientState};
 
 use crate::rates::reach;
@@ -17,9 +17,9 @@ use crate::support::Replaceable;
 struct Door(Arc<AtomicBool>);
 
 impl RoomPolicy for Door {
-    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
         if request.user().is_none() || self.0.load(Ordering::Relaxed) {
-            Ok(())
+            Ok(Access::member())
         } else {
             Err(Denied::new("banned"))
         }

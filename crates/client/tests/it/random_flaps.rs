@@ -22,9 +22,18 @@ const LONGEST_BACKOFF: Duration = Duration::from_millis(200);
 const STEPS: u64 = 120;
 
 /// Pseudo-random numbers (xorshift).
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed | 1)
+    }
+
+    /// Other numbers.
+    pub(crate) fn fork(&mut self) -> Random {
+        Random::new(self.below(u64::MAX >> 11))
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -32,7 +41,7 @@ impl Random {
         (self.0 >> 11) % bound
     }
 
-    async fn pause(&mut self, millis: u64) {
+    pub(crate) async fn pause(&mut self, millis: u64) {
         sleep(Duration::from_millis(self.below(millis))).await;
     }
 }
@@ -113,7 +122,7 @@ async fn wander(chat: &Chat, name: String, mut random: Random) -> (Vec<Stay>, Re
 }
 
 /// Breaks a network at random.
-async fn flap(server: Replaceable, mut random: Random) {
+pub(crate) async fn flap(server: Replaceable, mut random: Random) {
     loop {
         random.pause(800).await;
         server.cut();
@@ -141,11 +150,11 @@ async fn run(seed: u64) {
     for n in 0..CHATS {
         let server = Replaceable::new(rooms.clone());
         let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n + 1).wrapping_mul(0x2545_f491_4f6c_dd1d);
-        let flapping = tokio::spawn(flap(server.clone(), Random(seed | 1)));
+        let flapping = tokio::spawn(flap(server.clone(), Random::new(seed)));
         wandering.push(tokio::spawn(async move {
             let chat = server.chat().first_timeout(PATIENCE).backoff(FIRST_BACKOFF, LONGEST_BACKOFF);
             let chat = chat.await.unwrap();
-            let (stays, results) = wander(&chat, format!("n{n}"), Random(seed | 1)).await;
+            let (stays, results) = wander(&chat, format!("n{n}"), Random::new(seed)).await;
             flapping.abort();
             server.mend();
             // After this, the server has handled everything before.

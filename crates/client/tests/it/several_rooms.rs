@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
-use tower_chat_rooms::{ChatRooms, Denied, EnterRequest, History, Limits, Recovery, RoomPolicy};
+use tower_chat_rooms::{Access, ChatRooms, Denied, EnterRequest, History, Limits, Recovery, RoomPolicy};
 use tower_chat_rooms_client::{Chat, ChatEvent, ChatState, Client, ClientError, ClientEvent, ClientState};
 
 use crate::rates::reach;
@@ -121,11 +121,11 @@ async fn a_room_that_is_left_without_a_connection_has_no_ghost() {
 struct Door(Arc<AtomicBool>);
 
 impl RoomPolicy for Door {
-    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<(), Denied> {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
         if request.room().as_str() == "tea" && self.0.load(Ordering::Relaxed) {
             Err(Denied::new("banned"))
         } else {
-            Ok(())
+            Ok(Access::member())
         }
     }
 }

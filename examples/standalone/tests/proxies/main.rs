@@ -146,13 +146,14 @@ async fn check(program: Program, on_reload: OnReload) {
     check_addresses(proxy.address()).await;
 }
 
-/// The page and the script that it imports.
+/// The page and its script, and the client for other pages.
 async fn check_page(address: SocketAddr) {
     let page = get(address, "/chat").await;
-    let (_, import) = page.split_once("import { connect } from '").expect("the page imports a script");
-    let (path, _) = import.split_once('\'').expect("the path ends");
-    let script = get(address, path).await;
-    assert!(script.contains("export"), "{path}: {script:?}");
+    assert!(page.contains("src=\"?page.js\""), "{page:?}");
+    for path in ["/chat?page.js", "/chat/chat-rooms.js"] {
+        let script = get(address, path).await;
+        assert!(script.contains("function connect("), "{path}: {script:?}");
+    }
 }
 
 /// Two members hear each other, and nobody enters or leaves meanwhile.

@@ -19,8 +19,12 @@ pub(super) struct OwnState {
     known: Option<Value>,
     /// What the server had before the last change.
     before: Value,
-    /// When the last change was sent on this connection.
-    sent_at: Option<Now>,
+    /// Whether a change was sent on this connection.
+    is_sent: bool,
+    /// When the next change may be sent.
+    not_before: Now,
+    /// The server has refused a change. The next roster tells which state it has.
+    is_doubtful: bool,
     /// The application has given a state to the member at some time.
     is_used: bool,
 }
@@ -33,7 +37,9 @@ impl OwnState {
             entering: none.clone(),
             known: Some(none.clone()),
             before: none,
-            sent_at: None,
+            is_sent: false,
+            not_before: Now::ZERO,
+            is_doubtful: false,
             is_used,
         }
     }
@@ -58,6 +64,7 @@ impl OwnState {
     pub(super) fn on_entered(&mut self) {
         self.known = Some(self.entering.clone());
         self.before = Value::Null;
+        self.is_doubtful = false;
     }
 
     /// The server has this state.
@@ -74,35 +81,58 @@ impl OwnState {
 
     /// The connection is lost, and perhaps the last change with it.
     pub(super) fn on_lost(&mut self) {
-        if self.sent_at.take().is_some() {
+        if std::mem::take(&mut self.is_sent) {
             self.known = None;
         }
+        self.not_before = Now::ZERO;
+        self.is_doubtful = false;
     }
 
     /// When the state is to be sent.
     pub(super) fn deadline(&self) -> Option<Now> {
         let is_known = self.known.as_ref() == Some(&self.wanted);
-        let next = self.sent_at.map_or(Now::ZERO, |at| at.saturating_add(MIN_INTERVAL));
-        (!is_known).then_some(next)
+        (!is_known).then_some(self.not_before)
     }
 
     /// The state that is to be sent by now counts as sent.
     pub(super) fn send(&mut self, now: Now) -> Option<&Value> {
         self.deadline().filter(|at| *at <= now)?;
-        self.sent_at = Some(now);
+        self.is_sent = true;
+        self.is_doubtful = false;
+        self.not_before = now.saturating_add(MIN_INTERVAL);
         self.before = self.known.replace(self.wanted.clone()).unwrap_or_default();
         self.known.as_ref()
     }
 
     /// Whether the server may refuse a change.
     pub(super) fn may_be_refused(&self) -> bool {
-        self.sent_at.is_some()
+        self.is_sent
     }
 
-    /// The server has refused the last change.
+    /// The server has not looked at a change. It does at this time.
+    pub(super) fn postpone(&mut self, at: Now) {
+        self.known = None;
+        self.not_before = at.max(self.not_before);
+    }
+
+    /// The server has refused a change: probably the last one, but perhaps an earlier one.
     pub(super) fn refuse(&mut self) {
-        self.wanted = self.before.clone();
+        if self.known.as_ref() == Some(&self.wanted) {
+            self.wanted = self.before.clone();
+        }
         self.known = Some(self.before.clone());
+        self.is_doubtful = true;
+    }
+
+    /// The roster says that the server has this state.
+    pub(super) fn check(&mut self, state: Option<&Value>) {
+        if std::mem::take(&mut self.is_doubtful) {
+            let state = state.cloned().unwrap_or_default();
+            if self.known.as_ref() == Some(&self.wanted) {
+                self.wanted = state.clone();
+            }
+            self.known = Some(state);
+        }
     }
 }
 
@@ -130,6 +160,34 @@ mod tests {
         assert_eq!(state.deadline(), None);
         state.refuse();
         assert_eq!((state.known(), state.deadline()), (Some(&json!(1)), None));
+    }
+
+    #[test]
+    fn after_a_refusal_the_roster_tells_which_state_is_valid() {
+        let mut state = OwnState::new(Value::Null);
+        for n in 1..3u32 {
+            state.set(json!(n));
+            assert!(state.send(MIN_INTERVAL * n).is_some());
+        }
+        state.refuse();
+        assert_eq!((state.known(), state.deadline()), (Some(&json!(1)), None));
+        state.check(Some(&json!(2)));
+        assert_eq!((state.known(), state.deadline()), (Some(&json!(2)), None), "the first one was refused");
+        state.check(None);
+        assert_eq!(state.known(), Some(&json!(2)), "it may be newer than the roster");
+        state.set(json!(3));
+        state.refuse();
+        assert_eq!(state.send(MIN_INTERVAL * 9), Some(&json!(3)), "it was set later");
+    }
+
+    #[test]
+    fn a_state_that_is_put_off_is_sent_later() {
+        let mut state = OwnState::new(Value::Null);
+        state.set(json!(1));
+        assert_eq!(state.send(NOW), Some(&json!(1)));
+        state.postpone(MIN_INTERVAL * 5);
+        assert_eq!(state.deadline(), Some(MIN_INTERVAL * 5));
+        assert_eq!(state.send(MIN_INTERVAL * 5), Some(&json!(1)));
     }
 
     #[test]

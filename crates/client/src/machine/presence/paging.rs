@@ -58,9 +58,9 @@ impl Paging {
         Some(&self.asked.insert(Asked { start, is_outdated: false }).start)
     }
 
-    /// Whether a request is not answered yet.
-    pub(super) fn is_asking(&self) -> bool {
-        self.asked.is_some()
+    /// Whether nothing is requested or to be requested.
+    pub(super) fn is_idle(&self) -> bool {
+        self.asked.is_none() && self.wanted.is_none()
     }
 
     /// A request was answered. Returns what was asked; `None` if the answer is of no use.

@@ -241,5 +241,5 @@ fn frames_before_the_room_is_entered_are_not_its_frames() {
     bench.say(json!({"event": "lagged", "missed": 3}));
     bench.say_text("{");
     assert_eq!(bench.lines().len(), 1);
-    assert_eq!(bench.machine.room_status(R).position.unwrap().seq(), 1);
+    assert_eq!(bench.machine.room_status(R).unwrap().position.unwrap().seq(), 1);
 }

@@ -43,7 +43,7 @@ fn it_changes_no_position_and_is_asked_for_once() {
     bench.open("s1");
     bench.say(entered(9, json!({"history": 3})));
     bench.say(said(2, "old"));
-    assert_eq!(bench.machine.room_status(R).position.map(|position| position.seq()), Some(9));
+    assert_eq!(bench.machine.room_status(R).unwrap().position.map(|position| position.seq()), Some(9));
     bench.machine.on_closed(bench.now, 1006, "");
     bench.lines();
     let sent = bench.reconnect("s2").join("");

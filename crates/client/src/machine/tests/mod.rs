@@ -1,12 +1,14 @@
 //! The machine, driven step by step.
 
 mod connecting;
+mod direct;
 mod entering;
 mod frames;
 mod history;
 mod liveness;
 mod outside;
 mod pause;
+mod presence;
 mod rates;
 mod reconnecting;
 mod rooms;
@@ -303,7 +305,10 @@ impl Bench {
                 Output::Emit(R, event) => describe(event),
                 Output::Emit(RoomKey(key), event) => format!("{key}: {}", describe(event)),
                 Output::Presence(RoomKey(key)) if self.shows_presence => {
-                    format!("{key}: {}", describe_presence(&self.machine.room_status(RoomKey(key)).presence))
+                    format!(
+                        "{key}: {}",
+                        describe_presence(&self.machine.room_status(RoomKey(key)).unwrap().presence)
+                    )
                 }
                 Output::Presence(_) => continue,
                 Output::EmitChat(event) => format!("chat: {}", describe_chat(event)),

@@ -1,0 +1,109 @@
+// Direct messages: from and to users, in no room.
+
+import { randomCid } from './cid.js';
+import { ChatError } from './errors.js';
+import { NOT_OF_A_ROOM } from './events.js';
+
+/** Sends messages to users, and takes the direct frames of the session, each once and in order. */
+export class Directs {
+  #env;
+  #events;
+  #outbox;
+  #maxQueue;
+  /** Messages to users. */
+  #lane;
+  /** The id of this client's member, which identifies its session; null before the first connection. */
+  #member = null;
+  /** The number of the last direct frame of the session. */
+  #last = 0;
+  /** The id of the member if no session is resumed on this connection. */
+  #newMember = null;
+  /** Sends the text of a message on the connection; null if there is none. */
+  #transmit = null;
+  /** Direct frames that came before it is known whether the session is resumed; null once that is known. */
+  #early = null;
+  #isAccepted = false;
+
+  constructor({ env, events, outbox }, maxQueue) {
+    this.#env = env;
+    this.#events = events;
+    this.#outbox = outbox;
+    this.#maxQueue = maxQueue;
+    this.#lane = outbox.open(null);
+  }
+
+  /** The keys for a resume: the last direct frame, and the session that it is of. */
+  get forResume() { return this.#last > 0 ? { direct: this.#last, member: this.#member } : {}; }
+
+  send(user, message, extra) {
+    return new Promise((resolve, reject) => {
+      if (this.#outbox.size(this.#lane) >= this.#maxQueue) {
+        return reject(new ChatError('overflow', 'too many messages are waiting to be sent'));
+      }
+      const cid = randomCid(this.#env.crypto);
+      const text = JSON.stringify({ ...extra, event: 'direct', message, to: user, cid });
+      const acknowledged = ({ reached }) => resolve(reached);
+      this.#outbox.add(this.#lane, cid, { event: 'direct', text }, { resolve: acknowledged, reject });
+    });
+  }
+
+  // ---- What the connection reports -------------------------------------------------------------
+
+  /** There is a new connection, which has a session of its own unless another is resumed. */
+  connected(connection, transmit) {
+    this.#newMember = connection;
+    this.#transmit = transmit;
+    this.#early = [];
+    this.#isAccepted = false;
+  }
+
+  /** Takes the answer to a resume. If it names no member, no session was resumed. In both cases the frames of the
+   * session follow. */
+  resumed({ member = this.#newMember, direct = 0 }) {
+    const last = member === this.#member ? this.#last : 0;
+    this.#member = member;
+    this.#last = direct;
+    this.#early = null;
+    if (direct > last) this.#events.emit('directGap', { missed: direct - last });
+    this.#start();
+  }
+
+  /** No session is resumed, and no answer says so. */
+  notResumed() {
+    const early = this.#early;
+    if (!early) return;
+    this.#member = this.#newMember;
+    this.#last = 0;
+    this.#early = null;
+    for (const frame of early) this.receive(frame);
+    this.#start();
+  }
+
+  /** Takes a direct frame: one that has a number. */
+  receive(frame) {
+    if (this.#early) {
+      this.#early.push(frame);
+    } else if (frame.direct > this.#last) {
+      this.#last = frame.direct;
+      this.#events.emitFrame(frame, NOT_OF_A_ROOM);
+    }
+  }
+
+  /** The server has accepted the client. */
+  accepted() {
+    this.#isAccepted = true;
+    this.#start();
+  }
+
+  /** The connection is lost, or the server accepts nothing else before another token. */
+  stop() {
+    this.#isAccepted = false;
+    this.#outbox.stop(this.#lane);
+  }
+
+  end(error) { this.#outbox.fail(this.#lane, error); }
+
+  #start() {
+    if (this.#isAccepted && !this.#early) this.#outbox.start(this.#lane, this.#transmit, this.#member);
+  }
+}

@@ -1,0 +1,187 @@
+// A room that the user is in, with its log and everything else that the page shows of it.
+
+import { Log } from './log.js';
+import { recallMembers, rememberMember } from './storage.js';
+import { explain, t } from './texts.js';
+import { Typists } from './typing.js';
+
+/** No message is older. */
+const EARLIEST = Date.UTC(2020);
+/** By which the clock of another computer may be ahead. */
+const CLOCK_SKEW = 60_000;
+
+export class RoomView {
+  id;
+  /** The name to enter under; then the one that the server has given. */
+  name;
+  draft;
+  log;
+  typists;
+  state = 'connecting';
+  retryAt = null;
+  failure = null;
+  hasEntered = false;
+  /** Messages that the user hasn't seen. */
+  unread = 0;
+  #on;
+  #room = null;
+  #leaving = new AbortController();
+  /** Rows of messages that are acknowledged but haven't come from the room yet, by seq. */
+  #awaited = new Map();
+  #hasUnsent = false;
+
+  /** `on` has these handlers: `changed()`, and `isSeen(view)`, which says whether the user sees its log. */
+  constructor({ id, name, draft = '' }, on) {
+    Object.assign(this, { id, name, draft });
+    this.#on = on;
+    this.log = new Log(on.changed);
+    this.typists = new Typists(on.changed);
+  }
+
+  get isOver() { return this.hasEntered && this.state === 'closed'; }
+  /** What the user has written and the server has not acknowledged. */
+  get unsent() { return [...this.log.pendingTexts, this.draft].filter(Boolean).join('\n'); }
+  get isReadOnly() { return this.#room?.readOnly === true; }
+  get online() { return this.#room?.online ?? 0; }
+  /** What the client knows of the members, once it has entered. */
+  get presence() { return this.#room?.presence; }
+
+  /** Options to join the room with. */
+  get options() {
+    const ifHere = (handle) => (...args) => {
+      if (this.#leaving.signal.aborted) return; // A room that was left may still report something.
+      handle(...args);
+      this.#on.changed();
+    };
+    return {
+      name: this.name,
+      signal: this.#leaving.signal,
+      on: {
+        state: ifHere((change) => this.#stateChanged(change)),
+        '*': ifHere((frame, info) => this.#received(frame, info)),
+        presence: ifHere(() => {}),
+        gap: ifHere(() => this.#missed()),
+        error: ifHere((error) => this.addError(error)),
+      },
+    };
+  }
+
+  /** It is in the room for the first time. */
+  entered(room) {
+    this.#room = room;
+    this.hasEntered = true;
+    this.name = room.name;
+    this.#rememberMember();
+    this.log.addWelcome(this.name);
+  }
+
+  leave() {
+    this.#leaving.abort();
+    this.typists.clear();
+  }
+
+  enterAgain() { this.#room.enter(); }
+
+  setState(state) { this.#room?.setState(state); }
+
+  /** Without a connection the message waits and is sent later. */
+  send(text) {
+    const row = this.log.addPending(this.name, text);
+    this.log.unmark();
+    const sent = this.#room.send(text, { at: Date.now() });
+    sent.then(({ seq }) => this.#acknowledged(row, seq), (error) => this.#takeBack(row, text, error));
+  }
+
+  sendTyping() {
+    if (this.state === 'online') this.#room.sendTransient('typing', true);
+  }
+
+  /** The user sees the log. */
+  seen() {
+    if (this.unread === 0) return;
+    this.unread = 0;
+    this.log.showUnread();
+  }
+
+  /** Shows a frame that is not of the room. */
+  addDirect({ from, message }) { this.#addNotice(from?.name ?? from?.user, textOf(message)); }
+
+  addError(error) { this.log.addLine('error', '{reason}', { reason: explain(error) }); }
+
+  // ---- What the room reports -------------------------------------------------------------------
+
+  #stateChanged({ state, reason, retryAt }) {
+    const before = this.state;
+    Object.assign(this, { state, retryAt, failure: reason });
+    if (state !== 'online') this.typists.clear();
+    if (!this.hasEntered) return;
+    if (state === 'closed') this.addError(reason);
+    else if (state === 'online') this.log.addLine('notice', before === 'outside' ? t.backInRoom : t.again);
+    else if (state === 'outside' && (before !== 'outside' || !retryAt)) this.addError(reason);
+    else if (before === 'online') this.log.addLine('notice', reason.closeCode === 1012 ? t.restart : t.lost);
+    if (state === 'online') this.#rememberMember();
+  }
+
+  #received(frame, info) {
+    const { event, member, name = '', message } = frame;
+    const text = textOf(message);
+    if (event === 'typing') return this.typists.heard(frame);
+    if (member !== undefined && !info.history) this.typists.stopped(member);
+    if (event === 'enter') return info.own ? undefined : this.log.addLine('enter', t.joined, { name });
+    if (event === 'out') return this.log.addLine('out', t.left, { name });
+    if (event === 'message' && name) return this.#addMessage(frame, text, info);
+    this.#addNotice(name, text);
+  }
+
+  #addNotice(name, message) {
+    if (message) this.log.addLine('notice', name ? t.says : '{message}', { name, message });
+  }
+
+  #addMessage({ name, member, seq, at }, text, { own, replayed, history }) {
+    const isOwn = own || (history && recallMembers(this.id, this.#room.position?.epoch).includes(member));
+    this.#awaited.get(seq)?.remove();
+    this.#awaited.delete(seq);
+    if (!isOwn && !history && !this.#on.isSeen(this)) {
+      if (this.unread === 0) this.log.markUnread();
+      this.unread += 1;
+    }
+    this.log.addMessage({
+      sender: `${member ?? ''} ${name}`, name, text, own: isOwn, isEarlier: history, at: history || replayed ? sentAt(at) : Date.now(),
+    });
+  }
+
+  /** Acknowledged messages will not come from the room after a gap: their rows stay where they are. */
+  #missed() {
+    this.log.addLine('notice', t.gap);
+    for (const row of this.#awaited.values()) row.dataset.kind = 'message';
+    this.#awaited.clear();
+  }
+
+  #acknowledged(row, seq) {
+    if (this.#room.position.seq >= seq) row.remove(); // The room has shown it.
+    else this.#awaited.set(seq, row);
+  }
+
+  /** Puts what was not sent back into the input field. */
+  #takeBack(row, text, error) {
+    row.remove();
+    this.draft = [this.draft, text].filter(Boolean).join('\n');
+    if (this.#leaving.signal.aborted) return;
+    if (error.code !== 'closed') this.addError(error);
+    else if (!this.#hasUnsent) this.log.addLine('notice', t.unsent);
+    this.#hasUnsent ||= error.code === 'closed';
+    this.#on.changed();
+  }
+
+  #rememberMember() {
+    const { member, position } = this.#room ?? {};
+    if (member && position) rememberMember(this.id, position.epoch, member);
+  }
+}
+
+function textOf(message) { return typeof message === 'string' ? message : JSON.stringify(message) ?? ''; }
+
+/** When a message was sent, as far as its sender says so. */
+function sentAt(at) {
+  return typeof at === 'number' && at > EARLIEST && at < Date.now() + CLOCK_SKEW ? at : null;
+}

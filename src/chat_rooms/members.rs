@@ -1,0 +1,121 @@
+//! The host's view of rooms and their members.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::chat_rooms::ChatRooms;
+use crate::delivery::LiveRoom;
+use crate::error::SendError;
+use crate::hooks::user::User;
+use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::host_frame;
+
+impl ChatRooms {
+    /// Returns the rooms that have members, in no particular order.
+    pub fn rooms(&self) -> Vec<RoomInfo> {
+        let rooms = self.engine.rooms.all();
+        rooms.iter().filter(|room| room.has_members()).map(|room| RoomInfo::of(room)).collect()
+    }
+
+    /// Returns the members of a room in the order in which they entered, hidden ones included; none if the room does not
+    /// exist.
+    pub fn members(&self, room: impl AsRef<str>) -> Vec<MemberInfo> {
+        let Some(room) = self.engine.rooms.get(room.as_ref()) else { return Vec::new() };
+        let (members, profiles) = room.members_and_profiles();
+        members
+            .iter()
+            .zip(profiles)
+            .map(|(member, profile)| {
+                let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+                MemberInfo {
+                    connection: member.id,
+                    name: member.name.clone(),
+                    user: member.handle.user(),
+                    is_connected: member.handle.is_connected(),
+                    is_hidden: profile.as_ref().is_some_and(|profile| profile.is_hidden),
+                    info: profile.as_ref().and_then(|profile| text(&profile.info)),
+                    state: profile.as_ref().and_then(|profile| text(&profile.state)),
+                }
+            })
+            .collect()
+    }
+
+    /// Changes what the other members of a room learn about one of them, a JSON value of your choice. `null` removes it.
+    ///
+    /// In a room with [`Presence::Full`](crate::Presence::Full), the clients of `chat-rooms.v1` are told, the member
+    /// itself too. The value stays until the member leaves the room, or the policy answers with another
+    /// [`Access::info`](crate::Access::info) than before.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tower_chat_rooms::{ChatRooms, ConnectionId, SendError};
+    ///
+    /// fn promote(rooms: &ChatRooms, member: ConnectionId) -> Result<(), SendError> {
+    ///     rooms.set_info("lobby", member, &json!({"role": "moderator"}))
+    /// }
+    /// # let rooms = ChatRooms::builder().build().unwrap();
+    /// # assert!(matches!(promote(&rooms, "17".parse().unwrap()), Err(SendError::NoSuchConnection)));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the connection is not a member of the room, or if the value does not serialize to JSON or to more than 1,024
+    /// bytes.
+    pub fn set_info(
+        &self,
+        room: impl AsRef<str>,
+        connection: ConnectionId,
+        info: &impl Serialize,
+    ) -> Result<(), SendError> {
+        let info = host_frame::info(info)?;
+        let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
+        match self.engine.sessions.set_info(&session, room.as_ref(), info) {
+            true => Ok(()),
+            false => Err(SendError::NoSuchRoom),
+        }
+    }
+}
+
+/// A room that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RoomInfo {
+    /// The id.
+    pub id: RoomId,
+    /// The number of members that are not hidden.
+    pub online: usize,
+    /// The number of different users among these members, by their ids. A user with several connections in the room
+    /// counts once; anonymous members do not count.
+    pub users: usize,
+    /// The number of hidden members ([`Access::hidden`](crate::Access::hidden)).
+    pub hidden: usize,
+}
+
+/// A member of a room.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct MemberInfo {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The member's name in the room.
+    pub name: Name,
+    /// The user, if authenticated.
+    pub user: Option<Arc<User>>,
+    /// Whether the connection is open. If not, it was lost, and the session is kept for
+    /// [`resume_window`](crate::Recovery::resume_window).
+    pub is_connected: bool,
+    /// Whether the others do not see the member ([`Access::hidden`](crate::Access::hidden)).
+    pub is_hidden: bool,
+    /// The info that you have given the member, as JSON.
+    pub info: Option<String>,
+    /// The state that the member's client has set, as JSON.
+    pub state: Option<String>,
+}
+
+impl RoomInfo {
+    fn of(room: &LiveRoom) -> RoomInfo {
+        let (online, users, hidden) = (room.online(), room.users(), room.hidden());
+        RoomInfo { id: room.id().clone(), online, users, hidden }
+    }
+}

@@ -1,0 +1,36 @@
+//! Why a room refuses a member or a frame.
+
+use crate::delivery::registry::TooManyRooms;
+use crate::room::EnterError;
+
+/// Why a member could not enter a room.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Room(EnterError),
+    TooManyRooms,
+}
+
+/// Why a frame was not published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotPublished {
+    /// The room was closed.
+    Closed,
+    /// The room has as much queued as its members' send queues may hold: it has to be delivered first.
+    BatchFull,
+    /// Readers have to catch up first.
+    Held,
+    /// The member may only read.
+    ReadOnly,
+}
+
+impl From<EnterError> for Refused {
+    fn from(error: EnterError) -> Refused {
+        Refused::Room(error)
+    }
+}
+
+impl From<TooManyRooms> for Refused {
+    fn from(_: TooManyRooms) -> Refused {
+        Refused::TooManyRooms
+    }
+}

@@ -1,0 +1,339 @@
+//! What a room's lock guards: members, frames that wait, and the broker's events applied to them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::broker::{Broker, EventKind, Replica, Stamp};
+use crate::config::{History, Presence, PresenceMode, UniqueNames};
+use crate::delivery::batch::{Batch, Pending};
+use crate::delivery::hold::Pacer;
+use crate::delivery::live_room::Handle;
+use crate::delivery::presence::{Announcement, Announcer, Counts};
+use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::transient::{TooMany, TransientBatch, Transients};
+use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::frame::frame_len;
+use crate::protocol::outbound::RoomFrame;
+use crate::protocol::position::{Epoch, Position};
+use crate::room::{Departed, Entrant, Members, Profile, ReplayBuffer, Room};
+
+/// What the room's lock guards.
+pub(crate) struct RoomState {
+    /// The stamp of the latest event.
+    latest: Stamp,
+    pub(super) room: Room<Handle>,
+    pub(super) pending: Pending,
+    /// Present while transient frames wait.
+    transients: Option<Box<Transients>>,
+    pub(super) announcer: Announcer,
+    replay: Option<Box<ReplayBuffer>>,
+    /// When an empty room that is kept for its frames is removed.
+    kept_until: Option<Duration>,
+    pacer: Pacer,
+}
+
+/// The replay for a returning member.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// Earlier frames. They include the messages that a client has asked for with `last`.
+    pub(crate) history: Vec<Bytes>,
+    /// The missed frames, in chunks. Those that follow are in the room's next batch.
+    pub(crate) chunks: Vec<Bytes>,
+    /// The `seq` before the first of them.
+    pub(crate) start: u64,
+    /// The `seq` of the last of them.
+    pub(crate) end: u64,
+    /// Whether `chunks` has all frames since the client's position.
+    pub(crate) is_complete: bool,
+}
+
+impl Replay {
+    fn nothing_after(seq: u64) -> Replay {
+        Replay { history: Vec::new(), chunks: Vec::new(), start: seq, end: seq, is_complete: false }
+    }
+}
+
+/// Applies a room's events to its state, on behalf of the broker.
+struct Apply<'a, 'f> {
+    latest: &'a mut Stamp,
+    pending: &'a mut Pending,
+    /// `None` if nobody is to hear of the event.
+    frame: Option<&'a RoomFrame<'f>>,
+}
+
+impl Replica for Apply<'_, '_> {
+    fn latest(&self) -> Stamp {
+        *self.latest
+    }
+
+    fn apply(&mut self, _: EventKind, stamp: Stamp) {
+        *self.latest = stamp;
+        if let Some(frame) = self.frame {
+            self.pending.push(stamp, frame);
+        }
+    }
+}
+
+impl RoomState {
+    pub(super) fn new(
+        id: &RoomId,
+        start: Stamp,
+        history: Option<History>,
+        unique_names: UniqueNames,
+        presence: Presence,
+    ) -> RoomState {
+        RoomState {
+            latest: start,
+            room: Room::new(unique_names),
+            pending: Pending::new(id, history.is_some()),
+            transients: None,
+            announcer: Announcer::new(presence),
+            kept_until: None,
+            replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
+            pacer: Pacer::default(),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.latest.epoch
+    }
+
+    /// The `seq` of the latest event.
+    pub(crate) fn seq(&self) -> u64 {
+        self.latest.seq
+    }
+
+    /// Members of the room after the latest event.
+    pub(crate) fn num(&self) -> u64 {
+        self.latest.num
+    }
+
+    pub(super) fn room(&self) -> &Room<Handle> {
+        &self.room
+    }
+
+    /// The number of members and users.
+    pub(super) fn counts(&self) -> Counts {
+        Counts { num: self.num(), users: self.room.users() }
+    }
+
+    /// Adds a member, for which a place was reserved, and publishes its enter, unless it is hidden or the mode is not
+    /// full. Returns whether it was published. The caller must call [`RoomState::note_counts`] afterwards.
+    pub(super) fn enter(
+        &mut self,
+        broker: &impl Broker,
+        entrant: Entrant<Handle>,
+        frame: &RoomFrame<'_>,
+    ) -> bool {
+        let is_hidden = entrant.profile.is_hidden;
+        self.pending.add_listener(entrant.handle.subprotocol());
+        self.room.enter(entrant);
+        let is_silent = self.announcer.mode() != PresenceMode::Full;
+        match (is_hidden, is_silent) {
+            (true, _) => return false,
+            (false, true) => self.submit_silent(broker, EventKind::SilentEnter),
+            (false, false) => drop(self.submit(broker, EventKind::Enter, frame)),
+        }
+        !is_silent
+    }
+
+    /// Removes a member, if it is one, and publishes its leave, unless it is hidden or the mode is not full. The caller
+    /// must call [`RoomState::note_counts`] afterwards.
+    pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
+        let Some(Departed { member, was_hidden }) = self.room.leave(id) else { return };
+        self.pending.remove_listener(member.handle.subprotocol());
+        self.drop_transients(id);
+        self.announcer.forget(id);
+        let is_silent = self.announcer.mode() != PresenceMode::Full;
+        match (was_hidden, is_silent) {
+            (true, _) => {}
+            (false, true) => self.submit_silent(broker, EventKind::SilentLeave),
+            (false, false) => {
+                let frame =
+                    RoomFrame { plain: "", v1: "".into(), has_room: false, tail: out, member: Some(id) };
+                self.submit(broker, EventKind::Leave, &frame);
+            }
+        }
+    }
+
+    /// Notes that members have entered or left, or users have changed. A closed room is silent.
+    pub(super) fn note_counts(&mut self, before: Counts) {
+        if !self.room.is_closed() {
+            self.announcer.note_counts(before, self.counts());
+        }
+    }
+
+    /// Changes the profile of a member. The others are told, and the member itself of what it has not changed itself.
+    pub(super) fn change_profile(
+        &mut self,
+        id: ConnectionId,
+        name: &Name,
+        change: impl FnOnce(&mut Profile),
+    ) {
+        let before = self.counts();
+        let change = self.room.change_profile(id, change);
+        if !self.room.is_closed() {
+            self.announcer.note_profile(id, name, change);
+        }
+        self.note_counts(before);
+    }
+
+    /// Publishes a frame.
+    pub(super) fn publish(&mut self, broker: &impl Broker, frame: &RoomFrame<'_>) -> Stamp {
+        self.submit(broker, EventKind::Publish, frame)
+    }
+
+    /// Lets the broker order an event, and applies it. A closed room is silent.
+    fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
+        let frame = (!self.room.is_closed()).then_some(frame);
+        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
+    }
+
+    /// Lets the broker order an event that has no frame, and applies it.
+    fn submit_silent(&mut self, broker: &impl Broker, kind: EventKind) {
+        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame: None });
+    }
+
+    /// Whether a message of a held-back sender may pass now. `time` is what it takes at the minimum rate.
+    pub(super) fn pass(&mut self, now: Duration, time: Duration) -> bool {
+        self.pacer.pass(now, time)
+    }
+
+    /// What is to be delivered next, and to which members.
+    pub(super) fn take(&mut self, now: Duration) -> (Members<Handle>, Batch) {
+        let batch = self.pending.take();
+        if let Some(replay) = &mut self.replay
+            && !batch.is_empty()
+        {
+            replay.push(now, batch.end(), batch.v1().clone());
+        }
+        (self.room.members().clone(), batch)
+    }
+
+    /// Whether transient frames wait.
+    pub(super) fn has_transients(&self) -> bool {
+        self.transients.is_some()
+    }
+
+    /// Adds a transient frame.
+    pub(super) fn push_transient(
+        &mut self,
+        room: &str,
+        event: &str,
+        frame: &RoomFrame<'_>,
+    ) -> Result<(), TooMany> {
+        self.transients.get_or_insert_default().push(room, event, frame)
+    }
+
+    /// Drops the transient frames of a member.
+    pub(super) fn drop_transients(&mut self, member: ConnectionId) {
+        self.transients.take_if(|transients| {
+            transients.remove(member);
+            transients.is_empty()
+        });
+    }
+
+    /// The transient frames that are to be delivered after the batch that was just taken.
+    pub(super) fn take_transients(&mut self) -> Option<Box<TransientBatch>> {
+        let batch = self.transients.take()?.take(self.seq(), self.num());
+        (!self.room.is_closed()).then(|| Box::new(batch))
+    }
+
+    pub(super) fn take_announcement(&mut self, now: impl FnOnce() -> Duration) -> Option<Announcement> {
+        let (seq, num) = (self.seq(), self.num());
+        let announcement = self.announcer.take(now, &self.room, seq, num)?;
+        (!self.room.is_closed()).then_some(announcement)
+    }
+
+    /// Whether presence frames are to be sent by now.
+    pub(super) fn is_announcement_due(&self, now: impl FnOnce() -> Duration) -> bool {
+        self.announcer.due().is_some_and(|due| due <= now())
+    }
+
+    /// Notes that all taken frames are delivered. Returns whether no frames wait that are due now.
+    pub(super) fn finish(&mut self, now: impl FnOnce() -> Duration) -> bool {
+        self.pending.finish() && self.transients.is_none() && !self.is_announcement_due(now)
+    }
+
+    /// The requested frames, up to the latest that was taken.
+    pub(super) fn replay(&mut self, replay_request: ReplayRequest, now: Duration) -> Replay {
+        if let Some(replay) = &mut self.replay {
+            replay.trim(now);
+        }
+        match replay_request {
+            ReplayRequest::Since(since) => self.replay_since(since),
+            ReplayRequest::PartSince(since) => Replay { is_complete: false, ..self.replay_since(since) },
+            ReplayRequest::Last(0) => Replay::nothing_after(self.seq()),
+            ReplayRequest::Last(_) => match self.replay.as_deref() {
+                // Frames that were not taken yet are delivered afterwards.
+                Some(replay) => {
+                    let history = replay.after(replay.start()).unwrap_or_default();
+                    Replay { history, ..Replay::nothing_after(self.pending.taken()) }
+                }
+                None => Replay::nothing_after(self.seq()),
+            },
+        }
+    }
+
+    /// The frames after a position. If some of them are no longer kept, or the position is from an earlier room with
+    /// this id, these are all frames that are kept.
+    fn replay_since(&self, since: Position) -> Replay {
+        let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
+        let all =
+            |chunks, start, end, is_complete| Replay { history: Vec::new(), chunks, start, end, is_complete };
+        if since.epoch == self.epoch() && self.pending.has_v1_after(since.seq) {
+            return all(Vec::new(), since.seq, since.seq, true);
+        }
+        if since.epoch == self.epoch()
+            && let Some(chunks) = replay.and_then(|replay| replay.after(since.seq))
+        {
+            return all(chunks, since.seq, taken, true);
+        }
+        match replay {
+            // Frames before the kept ones are missing, but the client still needs the kept ones.
+            Some(replay) if since.epoch != self.epoch() || since.seq < replay.start() => {
+                let start = replay.start();
+                all(replay.after(start).unwrap_or_default(), start, taken, false)
+            }
+            _ => Replay::nothing_after(seq),
+        }
+    }
+
+    /// Keeps the empty room for this long. Later calls do not extend the time. Returns whether the room is kept, which
+    /// requires that it has frames.
+    pub(super) fn keep(&mut self, time: Duration, now: impl FnOnce() -> Duration) -> bool {
+        let may_keep = !time.is_zero() && !self.room.is_closed() && self.has_frames();
+        if may_keep && self.kept_until.is_none() {
+            self.kept_until = Some(now().saturating_add(time));
+        }
+        may_keep
+    }
+
+    /// Called when the room has members again, or is removed.
+    pub(super) fn stop_keeping(&mut self) {
+        self.kept_until = None;
+    }
+
+    /// Whether the room is empty and kept for its frames.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept_until.is_some()
+    }
+
+    /// Whether the time for which the empty room is kept is over.
+    pub(super) fn is_expired(&mut self, now: Duration) -> bool {
+        self.trim(now);
+        self.kept_until.is_some_and(|until| until <= now || !self.has_frames())
+    }
+
+    fn has_frames(&self) -> bool {
+        self.pending.len() > 0 || self.replay.as_ref().is_some_and(|replay| !replay.is_empty())
+    }
+
+    /// Drops frames that have become too old.
+    pub(super) fn trim(&mut self, now: Duration) {
+        if let Some(replay) = &mut self.replay {
+            replay.trim(now);
+        }
+    }
+}

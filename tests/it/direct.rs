@@ -1,0 +1,514 @@
+//! Direct messages from client to client, and what numbers them.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tower_chat_rooms::{
+    Admission, ChannelEvent, ChatRooms, ChatRoomsBuilder, DirectRequest, Limits, OnExpiry, RateLimits,
+    Recovery, RoomEvent, RoomPolicy, SendError, Timeouts, User, Verdict, event_channel,
+};
+
+use crate::support::{
+    Client, Next, RESUME_WINDOW, assert_empty, enter_frame, resume_frame, run_other_tasks, user_of,
+    v1_admission, with_expiring_tokens,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Decides by the message, and writes down the requests.
+#[derive(Clone, Default)]
+struct ByMessage(Arc<Mutex<Vec<String>>>);
+
+impl RoomPolicy for ByMessage {
+    fn may_send_direct(&self, request: &DirectRequest<'_>) -> Verdict {
+        let line =
+            format!("{} to {}: {} {:?}", request.user().id(), request.to(), request.body(), request.cid());
+        self.0.lock().unwrap().push(line);
+        assert!(!format!("{request:?}").contains("message"), "messages are not logged");
+        decide(request.text().as_deref().unwrap_or_default())
+    }
+}
+
+fn decide(text: &str) -> Verdict {
+    match text {
+        "refuse" => Verdict::refuse("no"),
+        "drop" => Verdict::drop_silently(),
+        "replace" => {
+            Verdict::replace(&json!({"event": "direct", "message": "other", "from": 1, "cid": "x"})).unwrap()
+        }
+        "replace by too much" => {
+            Verdict::replace(&json!({"event": "direct", "message": "x".repeat(2 << 20)})).unwrap()
+        }
+        "later" => Verdict::later(async {
+            tokio::time::sleep(SECOND).await;
+            decide("replace")
+        }),
+        "never" => Verdict::later(std::future::pending()),
+        "panic" => panic!("on purpose"),
+        _ => Verdict::allow(),
+    }
+}
+
+fn builder() -> ChatRoomsBuilder {
+    ChatRooms::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW))
+}
+
+/// Chat rooms that allow direct messages.
+fn rooms() -> ChatRooms {
+    builder().policy(ByMessage::default()).build().unwrap()
+}
+
+async fn connect(rooms: &ChatRooms, user: &str) -> Client {
+    connect_user(rooms, User::new(user)).await
+}
+
+async fn connect_user(rooms: &ChatRooms, user: User) -> Client {
+    Client::connect_v1(rooms, Admission::user(user)).await.0
+}
+
+fn direct_frame(to: &str, message: &str, cid: &str) -> Value {
+    json!({"event": "direct", "message": message, "to": to, "cid": cid})
+}
+
+fn ack(cid: &str, reached: u64) -> Value {
+    json!({"event": "ack", "cid": cid, "reached": reached})
+}
+
+impl Client {
+    /// Sends a direct message, and returns the answer.
+    async fn send_direct(&mut self, to: &str, message: &str, cid: &str) -> Value {
+        self.send(direct_frame(to, message, cid)).await;
+        self.next().await
+    }
+
+    /// The code of the error that answers a direct message.
+    async fn refused_direct(&mut self, to: &str, message: &str, cid: &str) -> String {
+        let error = self.send_direct(to, message, cid).await;
+        assert_eq!(
+            (&error["event"], &error["cid"], &error["roomId"]),
+            (&json!("error"), &json!(cid), &Value::Null)
+        );
+        error["code"].as_str().unwrap().into()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_reaches_all_sessions_of_the_user() {
+    let rooms = rooms();
+    let mut ann = connect_user(&rooms, User::new("a").with_name("Ann")).await;
+    let (mut phone, mut laptop) = (connect(&rooms, "b").await, connect(&rooms, "b").await);
+    let mut plain = Client::connect_as(&rooms, Admission::user(User::new("b")), 4096).await;
+    let mut other = connect(&rooms, "c").await;
+    assert_eq!(ann.send_direct("b", "hi", "c1").await, ack("c1", 3));
+    let mut frame = json!({
+        "event": "direct", "message": "hi", "from": {"user": "a", "name": "Ann"}, "cid": "c1", "direct": 1,
+    });
+    assert_eq!(phone.next().await, frame);
+    assert_eq!(laptop.next().await, frame);
+    // To a plain client, the key `direct` has no meaning.
+    frame.as_object_mut().unwrap().remove("direct");
+    assert_eq!(plain.next().await, frame);
+    // Without a cid there is no answer.
+    phone.send(json!({"event": "direct", "message": [1], "to": "a"})).await;
+    let frame = ann.next().await;
+    assert_eq!(frame, json!({"event": "direct", "message": [1], "from": {"user": "b"}, "direct": 1}));
+    // Nobody is there.
+    assert_eq!(ann.send_direct("nobody", "hi", "c2").await, ack("c2", 0));
+    // To the own sessions, this one included.
+    ann.send(direct_frame("a", "note", "c3")).await;
+    assert_eq!(ann.next().await["message"], "note");
+    assert_eq!(ann.next().await, ack("c3", 1));
+    for client in [&mut phone, &mut laptop, &mut plain, &mut other] {
+        client.assert_quiet().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_server_sets_the_sender_and_the_number() {
+    let rooms = rooms();
+    let (mut ann, mut bob) = (connect(&rooms, "a").await, connect(&rooms, "b").await);
+    ann.send(json!({
+        "event": "direct", "message": "hi", "to": "b", "from": {"user": "boss"}, "direct": 99, "roomId": "r",
+        "name": "Boss", "num": 1, "seq": 2, "member": "3", "extra": {"to": 1},
+    }))
+    .await;
+    let frame = bob.next().await;
+    let want =
+        json!({"event": "direct", "message": "hi", "from": {"user": "a"}, "direct": 1, "extra": {"to": 1}});
+    assert_eq!(frame, want);
+    // A member's message to the room has no such number either, and neither have frames of the host.
+    for client in [&mut ann, &mut bob] {
+        client.send(enter_frame("n", "r")).await;
+        assert_eq!(client.next().await["event"], "entered");
+        assert_eq!(client.next().await["event"], "enter");
+    }
+    assert_eq!(ann.next().await["event"], "enter");
+    let forged = json!({"event": "x", "direct": 2, "message": 1, "roomId": "r"});
+    ann.send(forged.clone()).await;
+    rooms.send("r", &forged).unwrap();
+    rooms.send_to(rooms.sessions_of("b")[0], &forged).unwrap();
+    rooms.broadcast(&forged).await.unwrap();
+    for _ in 0..4 {
+        let frame = bob.next().await;
+        assert_eq!(
+            (&frame["event"], &frame["message"], &frame["direct"]),
+            (&json!("x"), &json!(1), &Value::Null)
+        );
+    }
+    rooms.send_to_user("b", &forged).unwrap();
+    assert_eq!(bob.next().await, forged, "it is number 2 indeed");
+    // Plain clients get what was sent.
+    let mut plain = Client::connect(&rooms).await;
+    run_other_tasks().await;
+    rooms.broadcast(&forged).await.unwrap();
+    assert_eq!(plain.next().await, forged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn direct_messages_are_refused_by_default() {
+    struct NoOpinion;
+    impl RoomPolicy for NoOpinion {}
+    for rooms in [builder().build().unwrap(), builder().policy(NoOpinion).build().unwrap()] {
+        let (mut ann, mut bob) = (connect(&rooms, "a").await, connect(&rooms, "b").await);
+        assert_eq!(ann.refused_direct("b", "hi", "c").await, "denied");
+        bob.assert_quiet().await;
+        assert_eq!(rooms.send_to_user("b", &json!({"event": "direct"})).unwrap(), 1, "the host always may");
+        assert_eq!(bob.next().await, json!({"event": "direct", "direct": 1}));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_users_of_v1_can_send_direct_messages() {
+    let policy = ByMessage::default();
+    let rooms = builder().policy(policy.clone()).build().unwrap();
+    let mut bob = connect(&rooms, "b").await;
+    let (mut anonymous, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    assert_eq!(anonymous.refused_direct("b", "hi", "c").await, "denied");
+    let mut plain = Client::connect_as(&rooms, Admission::user(User::new("a")), 4096).await;
+    plain.send(direct_frame("b", "hi", "c")).await;
+    assert_eq!(plain.next().await["code"], "reserved_event");
+    bob.assert_quiet().await;
+    assert!(policy.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_decides() {
+    let policy = ByMessage::default();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let events = log.clone();
+    let rooms = builder()
+        .policy(policy.clone())
+        .events(move |event: RoomEvent<'_>| {
+            if let RoomEvent::Direct(e) = event {
+                assert!(!format!("{e:?}").contains("message"), "messages are not logged");
+                events.lock().unwrap().push(format!("{} to {}: {} {}", e.user.id(), e.to, e.body, e.reached));
+            }
+        })
+        .build()
+        .unwrap();
+    let (mut ann, mut bob) = (connect(&rooms, "a").await, connect(&rooms, "b").await);
+    assert_eq!(ann.refused_direct("b", "refuse", "c1").await, "denied");
+    // It looks as if the message had been sent.
+    assert_eq!(ann.send_direct("b", "drop", "c2").await, ack("c2", 1));
+    assert_eq!(ann.send_direct("b", "drop", "c2").await, ack("c2", 1));
+    assert_eq!(ann.refused_direct("b", "replace by too much", "c3").await, "internal");
+    assert_eq!(ann.send_direct("b", "replace", "c4").await, ack("c4", 1));
+    let other = |n: u64, cid: &str| json!({"event": "direct", "message": "other", "from": {"user": "a"}, "cid": cid, "direct": n});
+    assert_eq!(bob.next().await, other(1, "c4"));
+    // Later messages wait.
+    ann.send_at_once([direct_frame("b", "later", "c5"), direct_frame("b", "hi", "c6")]).await;
+    assert_eq!((ann.next().await, ann.next().await), (ack("c5", 1), ack("c6", 1)));
+    assert_eq!(bob.next().await, other(2, "c5"));
+    assert_eq!(bob.next().await["message"], "hi");
+    assert_eq!(ann.refused_direct("b", "never", "c7").await, "internal");
+    // The answer was known already.
+    assert_eq!(policy.0.lock().unwrap().iter().filter(|line| line.contains("c2")).count(), 1);
+    assert_eq!(
+        policy.0.lock().unwrap()[0],
+        r#"a to b: {"cid":"c1","event":"direct","message":"refuse"} Some("c1")"#
+    );
+    let line = |message: &str, cid: &str| {
+        let body = match message {
+            "other" => format!(r#"{{"event":"direct","message":"other","cid":"{cid}"}}"#),
+            _ => format!(r#"{{"cid":"{cid}","event":"direct","message":"{message}"}}"#),
+        };
+        format!("a to b: {body} 1")
+    };
+    assert_eq!(*log.lock().unwrap(), [line("other", "c4"), line("other", "c5"), line("hi", "c6")]);
+    // A panic ends the sender's connection only.
+    ann.send(direct_frame("b", "panic", "c8")).await;
+    assert_eq!(ann.close_code().await, 1011);
+    bob.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_channel_gets_direct_messages() {
+    let (sender, mut receiver) = event_channel(16);
+    let events = sender.without_messages();
+    let rooms = ChatRooms::builder().policy(ByMessage::default()).events(events).build().unwrap();
+    let mut ann = connect(&rooms, "a").await;
+    assert_eq!(ann.send_direct("b", "hi", "c").await, ack("c", 0));
+    assert!(matches!(receiver.recv().await, Some(ChannelEvent::Online(_))));
+    let event = receiver.recv().await.unwrap();
+    assert!(!format!("{event:?}").contains("hi"), "messages are not logged");
+    let ChannelEvent::Direct { user, to, body, reached, .. } = event else { panic!("{event:?}") };
+    assert_eq!((user.id(), &*to, reached), ("a", "b", 0));
+    assert_eq!(body, r#"{"cid":"c","event":"direct","message":"hi"}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_direct_messages_are_refused() {
+    let rooms = rooms();
+    let mut ann = connect(&rooms, "a").await;
+    for to in [json!(null), json!(7), json!(["b"])] {
+        ann.send(json!({"event": "direct", "message": "hi", "to": to, "cid": "c"})).await;
+        let error = ann.next().await;
+        assert_eq!((&error["code"], &error["cid"]), (&json!("bad_shape"), &Value::Null), "{to}");
+    }
+    ann.send(json!({"event": "direct", "message": "hi"})).await;
+    assert_eq!(ann.next().await["code"], "bad_shape");
+    ann.send(direct_frame("b", "hi", &"c".repeat(65))).await;
+    assert_eq!(ann.next().await["code"], "bad_shape");
+    assert_eq!(ann.send_direct("b", "hi", "c").await, ack("c", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_does_not_fit_a_send_queue_is_refused() {
+    let limits = Limits::default().max_message_bytes(2048).max_queue_bytes(8 * 1024);
+    let rates = RateLimits::default().max_bytes_per_second(2048);
+    let rooms = builder().policy(ByMessage::default()).limits(limits).rate_limits(rates).build().unwrap();
+    let mut ann = connect_user(&rooms, User::new("a").with_name("n".repeat(8 * 1024))).await;
+    let mut bob = connect(&rooms, "b").await;
+    assert_eq!(ann.refused_direct("b", "hi", "c").await, "too_big");
+    bob.assert_quiet().await;
+    let long = json!({"event": "direct", "message": "x".repeat(8 * 1024)});
+    assert!(matches!(rooms.send_to_user("b", &long), Err(SendError::TooBig)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rates_of_messages_apply() {
+    let rates = RateLimits::default().max_messages_per_second(2);
+    let rooms = builder().policy(ByMessage::default()).rate_limits(rates).build().unwrap();
+    let mut ann = connect(&rooms, "a").await;
+    for n in 0..4 {
+        let cid = n.to_string();
+        assert_eq!(ann.send_direct("b", "hi", &cid).await, ack(&cid, 0));
+    }
+    let error = ann.send_direct("b", "hi", "5").await;
+    assert_eq!((&error["code"], &error["cid"]), (&json!("rate_limited"), &json!("5")));
+    tokio::time::sleep(Duration::from_millis(error["retryAfter"].as_u64().unwrap())).await;
+    assert_eq!(ann.send_direct("b", "hi", "5").await, ack("5", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_message_is_sent_once_even_after_a_resumption() {
+    let rooms = rooms();
+    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::user(User::new("a"))).await;
+    let (mut phone, mut laptop) = (connect(&rooms, "b").await, connect(&rooms, "b").await);
+    assert_eq!(ann.send_direct("b", "hi", "c").await, ack("c", 2));
+    phone.next().await;
+    phone.close().await;
+    assert_eq!(ann.send_direct("b", "hi", "c").await, ack("c", 2));
+    // Lost before the answer.
+    ann.send(direct_frame("b", "lost", "d")).await;
+    ann.disconnect().await;
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::user(User::new("a"))).await;
+    ann.send_at_once([
+        resume_frame([&welcome["resume"]]),
+        direct_frame("b", "hi", "c"),
+        direct_frame("b", "lost", "d"),
+        direct_frame("b", "new", "e"),
+    ])
+    .await;
+    assert_eq!(ann.next().await["event"], "resumed");
+    for (cid, reached) in [("c", 2), ("d", 1), ("e", 1)] {
+        assert_eq!(ann.next().await, ack(cid, reached));
+    }
+    for message in ["hi", "lost", "new"] {
+        assert_eq!(laptop.next().await["message"], message);
+    }
+    laptop.assert_quiet().await;
+    // The ids of messages to rooms are others.
+    ann.send(enter_frame("ann", "r")).await;
+    assert_eq!(
+        (ann.next().await["event"].clone(), ann.next().await["event"].clone()),
+        (json!("entered"), json!("enter"))
+    );
+    ann.send(json!({"event": "message", "message": "hi", "roomId": "r", "cid": "c"})).await;
+    let mut frames = [ann.next().await, ann.next().await];
+    frames.sort_by_key(|frame| frame["event"].to_string());
+    assert_eq!((&frames[0]["seq"], &frames[1]["message"]), (&json!(2), &json!("hi")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_direct_message_of_a_client_that_is_gone_is_sent() {
+    let rooms = rooms();
+    let (mut ann, mut bob) = (connect(&rooms, "a").await, connect(&rooms, "b").await);
+    ann.send(direct_frame("b", "later", "c")).await;
+    ann.disconnect().await;
+    assert_eq!(bob.next().await["message"], "other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_authentication_has_expired_gets_and_sends_none() {
+    let rooms = with_expiring_tokens()
+        .on_expiry(OnExpiry::WaitForAuth)
+        .policy(ByMessage::default())
+        .recovery(Recovery::default().resume_window(RESUME_WINDOW))
+        .timeouts(Timeouts::default().token_warning(Duration::ZERO))
+        .build()
+        .unwrap();
+    let (mut bob, _) = Client::connect_v1(&rooms, Admission::user(user_of("b:5"))).await;
+    let mut ann = connect(&rooms, "a").await;
+    assert_eq!(ann.send_direct("b", "before", "1").await, ack("1", 1));
+    assert_eq!(bob.next().await["message"], "before");
+    tokio::time::sleep(6 * SECOND).await;
+    assert_eq!(bob.next().await["event"], "noAuth");
+    assert_eq!(ann.send_direct("b", "meanwhile", "2").await, ack("2", 0));
+    bob.send(direct_frame("a", "meanwhile", "3")).await;
+    assert_eq!(bob.next().await["event"], "noAuth");
+    bob.authenticate("b:60").await;
+    assert_eq!(ann.send_direct("b", "after", "4").await, ack("4", 1));
+    let frame = bob.next().await;
+    assert_eq!((&frame["message"], &frame["direct"]), (&json!("after"), &json!(2)));
+    ann.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_gets_direct_messages_once_it_has_authenticated() {
+    let rooms = with_expiring_tokens().policy(ByMessage::default()).build().unwrap();
+    let (mut bob, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    bob.enter_another("bob", "r").await;
+    assert_eq!(rooms.send_to_user("b", &json!({"event": "x"})).unwrap(), 0);
+    bob.authenticate("b").await;
+    assert_eq!(rooms.send_to_user("b", &json!({"event": "x"})).unwrap(), 1);
+    assert_eq!(bob.next().await, json!({"event": "x", "direct": 1}));
+    assert_eq!(bob.next().await["user"], "b", "the room knows the user");
+    bob.send(direct_frame("b", "to myself", "c")).await;
+    assert_eq!(bob.next().await["from"], json!({"user": "b"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_too_slowly_loses_its_connection_and_no_direct_message() {
+    use tower_chat_rooms::SlowConsumer;
+    for slow in
+        [SlowConsumer::Close, SlowConsumer::DropNewest, SlowConsumer::DropOldest, SlowConsumer::Latest]
+    {
+        let limits = Limits::default().max_queue_frames(20);
+        let recovery = Recovery::default().resume_window(RESUME_WINDOW);
+        let rooms =
+            ChatRooms::builder().limits(limits).recovery(recovery).slow_consumer(slow).build().unwrap();
+        let user = || Admission::user(User::new("b")).with_protocol("chat-rooms.v1".parse().unwrap());
+        let mut bob = Client::connect_as(&rooms, user(), 512).await;
+        let welcome = bob.next().await;
+        bob.enter_another("bob", "r").await;
+        for n in 0..40 {
+            rooms.send_to_user("b", &json!({"event": "x", "message": n})).unwrap();
+            // Messages of the room may be dropped instead.
+            let _ = rooms.send("r", &json!({"event": "y", "message": "y".repeat(50)}));
+            run_other_tasks().await;
+        }
+        let (frames, code) = bob.frames_until_close().await;
+        assert_eq!(code, 4001, "{slow:?}");
+        let direct =
+            |frames: &[Value]| frames.iter().filter_map(|f| f["direct"].as_u64()).collect::<Vec<_>>();
+        let had = direct(&frames);
+        let last = had.len() as u64;
+        assert!((1..40).contains(&last) && had.into_iter().eq(1..=last), "{slow:?}");
+        bob.disconnect().await;
+        // A pipe that holds little delays the frames that were missed, but the limits do not apply to them.
+        let mut bob = Client::connect_as(&rooms, user(), 512).await;
+        bob.next().await;
+        bob.send(json!({"event": "resume", "message": [welcome["resume"]], "direct": last})).await;
+        let resumed = bob.next().await;
+        assert_eq!((&resumed["event"], &resumed["direct"]), (&json!("resumed"), &json!(last)));
+        for n in last + 1..=40 {
+            let frame = bob.next().await;
+            assert_eq!((&frame["direct"], &frame["message"]), (&json!(n), &json!(n - 1)), "{slow:?}");
+        }
+        bob.close().await;
+        assert_empty(&rooms);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_for_its_frames_again_and_again_gets_them_once() {
+    let rooms = rooms();
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::user(User::new("a"))).await;
+    rooms.send_to_user("a", &json!({"event": "x"})).unwrap();
+    assert_eq!(ann.next().await["direct"], 1);
+    assert_eq!(ann.resume([&json!("unknown")]).await, json!({"event": "resumed", "rooms": []}));
+    assert_eq!(ann.next().await["direct"], 1);
+    for _ in 0..3 {
+        let resumed = ann.resume([&json!("unknown")]).await;
+        assert_eq!(resumed, json!({"event": "resumed", "rooms": [], "direct": 1}));
+    }
+    ann.assert_quiet().await;
+    ann.send(json!({"event": "resume", "message": [], "direct": "x"})).await;
+    assert_eq!(ann.next().await["code"], "bad_shape");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kicked_user_keeps_nothing() {
+    let rooms = rooms();
+    let (mut bob, welcome) = Client::connect_v1(&rooms, Admission::user(User::new("b"))).await;
+    rooms.send_to_user("b", &json!({"event": "x"})).unwrap();
+    rooms.kick_user("b");
+    assert_eq!(bob.next().await["direct"], 1);
+    assert_eq!(bob.next_or_close().await, Next::Closed(4500));
+    bob.disconnect().await;
+    let (mut bob, _) = Client::connect_v1(&rooms, Admission::user(User::new("b"))).await;
+    assert_eq!(bob.resume([&welcome["resume"]]).await, json!({"event": "resumed", "rooms": []}));
+    bob.assert_quiet().await;
+    // Another user can't resume the session, and so gets nothing of it.
+    let (first, welcome) = Client::connect_v1(&rooms, Admission::user(User::new("b"))).await;
+    rooms.send_to_user("b", &json!({"event": "x"})).unwrap();
+    first.disconnect().await;
+    for admission in [Admission::user(User::new("c")), v1_admission()] {
+        let (mut other, _) = Client::connect_v1(&rooms, admission).await;
+        assert_eq!(other.resume([&welcome["resume"]]).await, json!({"event": "resumed", "rooms": []}));
+        other.assert_quiet().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_user_changes_no_recipient() {
+    let rooms = with_expiring_tokens()
+        .policy(ByMessage::default())
+        .recovery(Recovery::default().resume_window(RESUME_WINDOW))
+        .build()
+        .unwrap();
+    let (mut bob, welcome) = Client::connect_v1(&rooms, Admission::user(user_of("b"))).await;
+    assert_eq!(rooms.send_to_user("b", &json!({"event": "x"})).unwrap(), 1);
+    assert_eq!(bob.next().await["direct"], 1);
+    bob.send_token("c").await;
+    assert_eq!(bob.next().await["event"], "noAuth");
+    assert_eq!(rooms.send_to_user("c", &json!({"event": "x"})).unwrap(), 0);
+    assert_eq!(rooms.send_to_user("b", &json!({"event": "x"})).unwrap(), 1);
+    assert_eq!(bob.next().await["direct"], 2);
+    bob.send(direct_frame("b", "to myself", "c")).await;
+    assert_eq!(bob.next().await["from"], json!({"user": "b"}));
+    bob.disconnect().await;
+    // A client that authenticates only on its new connection resumes after that.
+    rooms.send_to_user("b", &json!({"event": "x"})).unwrap();
+    let (mut bob, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    bob.authenticate("b").await;
+    bob.send(json!({"event": "resume", "message": [welcome["resume"]], "direct": 3})).await;
+    assert_eq!(bob.next().await["direct"], 3);
+    assert_eq!(bob.next().await, json!({"event": "x", "direct": 4}));
+    bob.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_is_kicked_while_the_policy_decides_sends_nothing() {
+    let rooms = rooms();
+    let (mut ann, mut bob) = (connect(&rooms, "a").await, connect(&rooms, "b").await);
+    ann.send(direct_frame("b", "later", "c")).await;
+    run_other_tasks().await;
+    rooms.kick_user("a");
+    assert_eq!(ann.close_code().await, 4500);
+    // Longer than the policy takes.
+    tokio::time::sleep(2 * SECOND).await;
+    bob.assert_quiet().await;
+}
