@@ -25,6 +25,7 @@ pub(crate) struct Report {
     entered: u64,
     resumed: u64,
     directs: usize,
+    mode_changes: u64,
     pub(crate) faults: Vec<String>,
 }
 
@@ -32,11 +33,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} messages, {} frames and {} direct messages received; since the beginning {} enters, {} sessions \
-             resumed; {} faults",
+            "{} messages, {} frames and {} direct messages received, {} changes of presence modes; since the \
+             beginning {} enters, {} sessions resumed; {} faults",
             self.messages,
             self.frames,
             self.directs,
+            self.mode_changes,
             self.entered,
             self.resumed,
             self.faults.len()
@@ -65,6 +67,7 @@ pub(crate) async fn check(
     let stats = server.rooms.stats();
     (report.entered, report.resumed) = (stats.entered, stats.resumed);
     let logs: Vec<Received> = observers.iter().map(take).collect();
+    report.mode_changes = logs.iter().map(|log| log.mode_changes).sum();
     report.faults.extend(logs.iter().flat_map(|log| log.faults.clone()));
     for result in results {
         report.check_results(&logs, result);
@@ -117,7 +120,8 @@ fn unsettled(server: &Server, observers: &[Stay], wanderers: &[Wanderer]) -> Vec
         let last = observer.received().last;
         for (wanderer, stay) in stays().filter(|(_, stay)| stay.room == room) {
             let received = stay.received().last;
-            if received != last {
+            // A client that has entered without a frame has received nothing until somebody sends a message.
+            if received.is_some() && received != last {
                 let name = &wanderer.name;
                 faults.push(format!("{name} is at {received:?} in room {room}, the observer at {last:?}"));
             }
@@ -192,7 +196,8 @@ impl Report {
         self.faults.extend(directs.faults.into_iter().map(|fault| format!("{name}: {fault}")));
         for (from, texts) in directs.texts {
             self.directs += texts.len();
-            let number = |text: &String| text.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
+            let number =
+                |text: &String| text.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
             if !texts.is_sorted_by(|one, other| number(one) < number(other)) {
                 self.faults.push(format!("{name} has received these from {from}: {texts:?}"));
             }

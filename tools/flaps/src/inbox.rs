@@ -46,7 +46,8 @@ impl Inbox {
     /// Whether a text has arrived.
     pub(crate) fn has(&self, from: &str, text: &str) -> bool {
         let directs = self.lock();
-        directs.has_gap || directs.texts.get(from).is_some_and(|texts| texts.iter().any(|other| other == text))
+        directs.has_gap
+            || directs.texts.get(from).is_some_and(|texts| texts.iter().any(|other| other == text))
     }
 
     fn lock(&self) -> MutexGuard<'_, Directs> {

@@ -53,14 +53,19 @@ impl Roster {
         };
         if (presence.num(), presence.users()) != (self.num, self.users) {
             let (num, users) = (presence.num(), presence.users());
-            return Some(format!("knows {num} members and {users} users instead of {} and {}", self.num, self.users));
+            return Some(format!(
+                "knows {num} members and {users} users instead of {} and {}",
+                self.num, self.users
+            ));
         }
         if presence.mode() != PresenceMode::Full {
             return presence.members().map(|_| format!("knows members in mode {:?}", presence.mode()));
         }
         let known: Vec<Known> = presence.members().unwrap_or_default().iter().map(Known::of_client).collect();
         let differs = !presence.is_complete() || known != self.members;
-        differs.then(|| format!("knows {known:?} (complete: {}) instead of {:?}", presence.is_complete(), self.members))
+        differs.then(|| {
+            format!("knows {known:?} (complete: {}) instead of {:?}", presence.is_complete(), self.members)
+        })
     }
 }
 

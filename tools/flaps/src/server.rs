@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tower_chat_rooms::{
-    Access, ChatRooms, Denied, DirectRequest, EnterRequest, Heartbeat, History, Presence, Recovery, RoomEvent, RoomId,
-    RoomPolicy, User, Verdict,
+    Access, ChatRooms, Denied, DirectRequest, EnterRequest, Heartbeat, History, Presence, Recovery,
+    RoomEvent, RoomId, RoomPolicy, User, Verdict,
 };
 
 /// Short, so that many sessions end during a run.
@@ -37,7 +37,7 @@ impl RoomPolicy for Policy {
 
     fn presence(&self, room: &RoomId) -> Option<Presence> {
         match room.as_str() {
-            "0" => Presence::auto(12, 8).ok(),
+            "0" => Presence::auto(33, 30).ok(),
             "1" => Some(Presence::Count),
             _ => None,
         }

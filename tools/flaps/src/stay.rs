@@ -14,6 +14,8 @@ pub(crate) struct Received {
     /// The `seq` of the latest frame, if there was one.
     pub(crate) last: Option<u64>,
     pub(crate) presence: Option<Presence>,
+    /// How often the presence mode has changed.
+    pub(crate) mode_changes: u64,
     pub(crate) faults: Vec<String>,
 }
 
@@ -63,7 +65,11 @@ async fn collect(mut client: Client, received: Arc<Mutex<Received>>) {
                 received.last = Some(seq);
                 received.frames.insert(seq, text);
             }
-            ClientEvent::Presence(presence) => received.presence = Some(presence),
+            ClientEvent::Presence(presence) => {
+                let mode = received.presence.as_ref().map(Presence::mode);
+                received.mode_changes += u64::from(mode.is_some_and(|mode| mode != presence.mode()));
+                received.presence = Some(presence);
+            }
             ClientEvent::Gap { .. } | ClientEvent::Overflow { .. } | ClientEvent::Error(_) => {
                 received.faults.push(format!("{event:?}"));
             }
