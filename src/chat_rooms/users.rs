@@ -1,12 +1,13 @@
 //! What the host does with users, over all of their connections.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::ChatRooms;
 use crate::error::SendError;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::direct::DirectFrame;
 
@@ -50,6 +51,25 @@ impl ChatRooms {
     pub fn sessions_of(&self, user_id: impl AsRef<str>) -> Vec<ConnectionId> {
         let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
         sessions.iter().map(|session| session.id()).collect()
+    }
+
+    /// Returns the rooms that a user is in, with any of its sessions, each once and in no particular order. Rooms in which
+    /// the user is [hidden](crate::Access::hidden) are included.
+    ///
+    /// ```
+    /// use tower_chat_rooms::ChatRooms;
+    ///
+    /// fn share_a_room(rooms: &ChatRooms, user: &str, other: &str) -> bool {
+    ///     let others = rooms.rooms_of(other);
+    ///     rooms.rooms_of(user).iter().any(|room| others.contains(room))
+    /// }
+    /// # assert!(!share_a_room(&ChatRooms::builder().build().unwrap(), "u-1", "u-2"));
+    /// ```
+    pub fn rooms_of(&self, user_id: impl AsRef<str>) -> Vec<RoomId> {
+        let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
+        let memberships = sessions.iter().flat_map(|session| session.memberships());
+        let rooms: HashSet<RoomId> = memberships.map(|membership| membership.room.id().clone()).collect();
+        rooms.into_iter().collect()
     }
 
     /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections.

@@ -197,7 +197,6 @@ impl Session {
         self.state().peer
     }
 
-    #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
         self.state().memberships.all().to_vec()
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tower_chat_rooms::{
-    Access, Admission, ChatRooms, ConnectionId, Denied, EnterRequest, Limits, Presence, RoomEvent,
-    RoomPolicy, SendError, User,
+    Access, Admission, AuthRefusal, ChatRooms, ConnectionId, Denied, EnterRequest, Limits, Presence,
+    RoomEvent, RoomPolicy, SendError, User,
 };
 
 use crate::support::{
@@ -51,7 +51,7 @@ fn infos(rooms: &ChatRooms) -> Vec<Option<String>> {
 }
 
 async fn on_token(token: String) -> Result<User, Denied> {
-    User::new("u-1").with_info(&json!({"token": token})).map_err(|_| Denied::new("too big"))
+    Ok(User::new("u-1").with_info(&json!({"token": token}))?)
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,6 +74,14 @@ async fn infos_come_from_the_policy_or_the_user() {
     assert!(matches!(Access::member().info(&"x".repeat(1_023)), Err(SendError::InfoTooBig)));
     assert!(matches!(User::new("u").with_info(&"x".repeat(1_023)), Err(SendError::InfoTooBig)));
     assert_eq!(Access::member().info(&Value::Null).unwrap(), Access::member());
+}
+
+#[test]
+fn an_invalid_info_is_a_refusal_without_details() {
+    assert!(Denied::from(SendError::InfoTooBig).reason().contains("1,024 bytes"));
+    let json = SendError::Json("s3cret".into());
+    assert!(!Denied::from(json).reason().contains("s3cret"));
+    assert_eq!(AuthRefusal::from(SendError::InfoTooBig).status(), 500);
 }
 
 #[tokio::test(start_paused = true)]
