@@ -132,6 +132,8 @@ export interface RoomEvents extends DirectEvents {
   /** {@link Room.presence} has changed. Called once for all changes in the same task. In modes other than `full`, there
    * is this event instead of `enter` and `out`. */
   presence: (presence: Presence) => void;
+  /** The host lets this client only read from now on, or write again: {@link Room.readOnly}. */
+  readOnly: (readOnly: boolean) => void;
   /** Every frame of any event, after the handlers of that event. */
   '*': FrameHandler;
   /** The state has changed, or an attempt has failed. */
@@ -278,7 +280,8 @@ export interface Room {
   readonly online: number;
   /** Who is in the room, as far as the client knows. */
   readonly presence: Presence;
-  /** Whether the host lets this client only read in the room: messages are then refused with `read_only`. */
+  /** Whether the host lets this client only read in the room: messages are then refused with `read_only`. When this
+   * changes while the client is in the room, the handlers of `readOnly` are called. */
   readonly readOnly: boolean;
   /** Whether the host hides this client from the other members. */
   readonly hidden: boolean;

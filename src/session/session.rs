@@ -70,8 +70,9 @@ impl Membership {
         self.is_read_only.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_read_only(&self, is_read_only: bool) {
-        self.is_read_only.store(is_read_only, Ordering::Relaxed);
+    /// Returns whether this is a change.
+    pub(super) fn set_read_only(&self, is_read_only: bool) -> bool {
+        self.is_read_only.swap(is_read_only, Ordering::Relaxed) != is_read_only
     }
 }
 

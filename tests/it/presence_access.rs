@@ -302,3 +302,39 @@ async fn a_hidden_member_is_not_seen_and_gets_everything() {
         assert_eq!(*events.lock().unwrap(), expected);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_host_promotes_a_reader_without_an_enter() {
+    let rooms = unlimited().policy(Accesses::default()).presence(Presence::Quiet).build().unwrap();
+    let (mut reader, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    let id: ConnectionId = welcome["connection"].as_str().unwrap().parse().unwrap();
+    let unknown = "99".parse().unwrap();
+    reader.send(enter_frame("reader", "r")).await;
+    assert_eq!(reader.next().await["readOnly"], true);
+    assert!(matches!(rooms.set_access("other", id, &Access::member()), Err(SendError::NoSuchRoom)));
+    assert!(matches!(rooms.set_access("r", unknown, &Access::member()), Err(SendError::NoSuchConnection)));
+    rooms.set_access("r", id, &info(json!({"role": "member"}))).unwrap();
+    let told = json!({"event": "state", "readOnly": false, "member": id.to_string(), "roomId": "r"});
+    assert_eq!(reader.next().await, told);
+    assert_eq!(infos(&rooms), [Some(json!({"role": "member"}).to_string())]);
+    reader.send(message_frame("r", "hi")).await;
+    assert_eq!(reader.next().await["message"], "hi");
+    // It is told only of changes.
+    rooms.set_access("r", id, &Access::member()).unwrap();
+    rooms.set_access("r", id, &Access::member().read_only()).unwrap();
+    assert_eq!(reader.next().await["readOnly"], true);
+    reader.send(message_frame("r", "hi")).await;
+    assert_eq!(reader.next().await["code"], "read_only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_yet_to_enter_again_learns_its_rights_from_the_answer() {
+    let rooms = recovering(&EventLog::default()).policy(Accesses::default()).build().unwrap();
+    let mut reader = V1Client::enter(&rooms, "reader").await;
+    let id = rooms.members("r")[0].connection;
+    reader.disconnect().await;
+    rooms.set_access("r", id, &Access::member()).unwrap();
+    let entered = reader.reconnect(&rooms).await;
+    assert_eq!(entered["readOnly"], true, "the policy was asked again");
+    reader.connection.assert_no_error().await;
+}

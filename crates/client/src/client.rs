@@ -195,7 +195,8 @@ impl Client {
         self.status.borrow().room_status.presence.clone()
     }
 
-    /// Whether this member may not send messages to the room. The server refuses them with `read_only`.
+    /// Whether this member may not send messages to the room. The server refuses them with `read_only`. When this changes
+    /// while the client is in the room, it emits [`ReadOnly`](ClientEvent::ReadOnly).
     pub fn is_read_only(&self) -> bool {
         self.status.borrow().room_status.is_read_only
     }
