@@ -93,8 +93,8 @@ export interface Position {
  * * `offline`: there is no connection, and the browser reports that there is no network;
  * * `closed`: closed for good; `reason` says why.
  *
- * The state of a chat is that of its connection: `online` means connected and authenticated, `outside` connected
- * without a valid token. It has one more state, `idle`: the server has closed the connection because the chat was in no
+ * The state of a chat is that of its connection: `online` means connected and, if there is a token,
+ * authenticated, `outside` connected without a valid token. It has one more state, `idle`: the server has closed the connection because the chat was in no
  * room, and {@link Chat.join} connects again.
  */
 export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'idle' | 'closed';
@@ -114,8 +114,9 @@ export type FrameHandler = (frame: Frame, info: FrameInfo) => void;
 /** Events of direct messages. The handlers of the chat are called or, if `connect` has entered a room, those of the
  * room. */
 export interface DirectEvents {
-  /** A direct message of a user or the host. Each comes once and in order, also after an interruption if the server
-   * keeps the session. Messages of the host may have another event. */
+  /** A direct message of a user. Each comes once and in order, also after an interruption if the server keeps the
+   * session. So do the messages that the host sends to a user, but these go to the handlers of their own event, for
+   * example `notice`. */
   direct: (frame: DirectFrame, info: FrameInfo) => void;
   /** So many direct messages were sent while there was no connection, and the server does not keep them any more. */
   directGap: (gap: { readonly missed: number }) => void;
@@ -172,8 +173,9 @@ export interface ChatOptions {
   /**
    * A token, which the client sends over the connection before anything else. If tokens expire, give a function: the
    * client calls it for each attempt, when the server warns that the token expires soon, when the token has expired,
-   * and when the server refuses a token. The chat closes with `no_auth` after three refusals in a row, if a token that
-   * is a string is refused, or if the function returns no token.
+   * and when the server refuses a token. If the function returns no token, the client connects without one. The chat
+   * closes with `no_auth` after three refusals in a row, if a token that is a string is refused, or if the server requires
+   * a token and there is none.
    */
   token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);
   /** Aborts connecting, or closes the chat. */

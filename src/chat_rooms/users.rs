@@ -86,7 +86,8 @@ impl ChatRooms {
     /// so. A session whose user's authentication has expired ([`OnExpiry::WaitForAuth`](crate::OnExpiry::WaitForAuth)) gets
     /// nothing until the client has authenticated again.
     ///
-    /// The object needs a string `event`. It is sent unchanged, except that `chat-rooms.v1` clients get it with the key
+    /// The object needs a string `event`. In the browser client, the handlers of this event get it; in the Rust client, it is
+    /// a `Direct` event. It is sent unchanged, except that `chat-rooms.v1` clients get it with the key
     /// `direct`, a number that the server sets. Do not use the key `seq`: a `chat-rooms.v1` client would take such an object
     /// for a frame of its room.
     ///
@@ -117,7 +118,8 @@ impl ChatRooms {
     }
 
     /// Closes all connections of a user with 4500, which tells its clients to stay away, and ends its sessions that are
-    /// kept without a connection. Returns the number of sessions.
+    /// kept without a connection. Returns the number of sessions. Those with a connection end right after this returns, so
+    /// the user may still be online for a moment.
     ///
     /// Connections that have not entered a room are closed too. A client that connects afterwards is not affected: to
     /// keep a user away, refuse it in your [`Authenticate`](crate::Authenticate) hook first.

@@ -191,6 +191,7 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// struct Streams;
     ///
     /// impl RoomPolicy for Streams {
+    ///     // Or a `Presence::auto` that `Streams` holds.
     ///     fn presence(&self, room: &RoomId) -> Option<Presence> {
     ///         room.as_str().starts_with("stream/").then_some(Presence::Count)
     ///     }
