@@ -265,6 +265,17 @@ export interface Chat {
    */
   sendTo(user: string, message: Json, extra?: { readonly [key: string]: Json | undefined }): Promise<number>;
 
+  /**
+   * Calls the token function now and sends the token over the connection, for example after a guest has logged in, or
+   * after a user was given more rights. The server then asks its policy again about the rooms. If there is no connection,
+   * the next one has the new token in any case. Nothing happens if {@link ChatOptions.token} is not a function, or if it
+   * returns no token.
+   *
+   * If the server refuses the token, the handlers of `error` are called, and the one before stays valid. A token of another
+   * user is refused: close the chat and connect again.
+   */
+  authenticate(): void;
+
   /** Leaves all rooms permanently and closes the connection. The state is `closed` when this returns. */
   close(): void;
 }
@@ -353,6 +364,8 @@ export interface Room {
 export interface OnlyRoom extends Room {
   /** See {@link Chat.sendTo}. */
   sendTo: Chat['sendTo'];
+  /** See {@link Chat.authenticate}. */
+  authenticate: Chat['authenticate'];
 }
 
 /**

@@ -350,6 +350,12 @@ impl ClientSender {
         Sending::to_user(&self.commands, user.into(), Body::of_direct_object(object))
     }
 
+    /// Sends another token now: see [`ChatHandle::authenticate`](crate::ChatHandle::authenticate).
+    pub fn authenticate(&self) {
+        // Fails only if the client is closed.
+        self.commands.send(Command::Authenticate);
+    }
+
     /// Enters the room again if the client is [`Outside`](crate::ClientState::Outside) of it, for example after
     /// the application has asked the server for more rights. An event reports the result. Does nothing in any
     /// other state.
