@@ -70,7 +70,8 @@ export interface Presence {
   /** Whether `members` has all members. False while they are being fetched, while the client is not in the room, and if
    * there are more than {@link JoinOptions.roster}. */
   readonly complete: boolean;
-  /** The client itself, if it is one of `members`. */
+  /** The client itself, if it is one of `members`. Null for a moment after {@link Chat.join}, until the client's own
+   * `enter` has come. */
   readonly self: Member | null;
 }
 
