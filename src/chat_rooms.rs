@@ -128,8 +128,8 @@ impl ChatRooms {
 
     /// Returns a service that serves a chat page, with everything that the page needs.
     ///
-    /// Visitors pick a name and enter rooms there. The page expects the chat at the path `chat` next to it; see
-    /// [`ChatPage::with_chat_path`]. It answers `GET` and `HEAD` at any path, and its `Content-Security-Policy` allows
+    /// Visitors pick a name and enter rooms there. The page expects the chat at the path `chat` below its own: at `/chat` if
+    /// the page is at `/`, but at `/talk/chat` if it is at `/talk`. [`ChatPage::with_chat_path`] changes this. It answers `GET` and `HEAD` at any path, and its `Content-Security-Policy` allows
     /// nothing but the page's own files and the chat.
     ///
     /// The page shows who is typing if you declare the

@@ -70,7 +70,8 @@ export interface Presence {
   /** Whether `members` has all members. False while they are being fetched, while the client is not in the room, and if
    * there are more than {@link JoinOptions.roster}. */
   readonly complete: boolean;
-  /** The client itself, if it is one of `members`. */
+  /** The client itself, if it is one of `members`. Null for a moment after {@link Chat.join}, until the client's own
+   * `enter` has come. */
   readonly self: Member | null;
 }
 
@@ -93,8 +94,8 @@ export interface Position {
  * * `offline`: there is no connection, and the browser reports that there is no network;
  * * `closed`: closed for good; `reason` says why.
  *
- * The state of a chat is that of its connection: `online` means connected and authenticated, `outside` connected
- * without a valid token. It has one more state, `idle`: the server has closed the connection because the chat was in no
+ * The state of a chat is that of its connection: `online` means connected and, if there is a token,
+ * authenticated, `outside` connected without a valid token. It has one more state, `idle`: the server has closed the connection because the chat was in no
  * room, and {@link Chat.join} connects again.
  */
 export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'idle' | 'closed';
@@ -114,8 +115,9 @@ export type FrameHandler = (frame: Frame, info: FrameInfo) => void;
 /** Events of direct messages. The handlers of the chat are called or, if `connect` has entered a room, those of the
  * room. */
 export interface DirectEvents {
-  /** A direct message of a user or the host. Each comes once and in order, also after an interruption if the server
-   * keeps the session. Messages of the host may have another event. */
+  /** A direct message of a user. Each comes once and in order, also after an interruption if the server keeps the
+   * session. So do the messages that the host sends to a user, but these go to the handlers of their own event, for
+   * example `notice`. */
   direct: (frame: DirectFrame, info: FrameInfo) => void;
   /** So many direct messages were sent while there was no connection, and the server does not keep them any more. */
   directGap: (gap: { readonly missed: number }) => void;
@@ -132,6 +134,8 @@ export interface RoomEvents extends DirectEvents {
   /** {@link Room.presence} has changed. Called once for all changes in the same task. In modes other than `full`, there
    * is this event instead of `enter` and `out`. */
   presence: (presence: Presence) => void;
+  /** The host lets this client only read from now on, or write again: {@link Room.readOnly}. */
+  readOnly: (readOnly: boolean) => void;
   /** Every frame of any event, after the handlers of that event. */
   '*': FrameHandler;
   /** The state has changed, or an attempt has failed. */
@@ -170,8 +174,9 @@ export interface ChatOptions {
   /**
    * A token, which the client sends over the connection before anything else. If tokens expire, give a function: the
    * client calls it for each attempt, when the server warns that the token expires soon, when the token has expired,
-   * and when the server refuses a token. The chat closes with `no_auth` after three refusals in a row, if a token that
-   * is a string is refused, or if the function returns no token.
+   * and when the server refuses a token. If the function returns no token, the client connects without one. The chat
+   * closes with `no_auth` after three refusals in a row, if a token that is a string is refused, or if the server requires
+   * a token and there is none.
    */
   token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);
   /** Aborts connecting, or closes the chat. */
@@ -261,6 +266,17 @@ export interface Chat {
    */
   sendTo(user: string, message: Json, extra?: { readonly [key: string]: Json | undefined }): Promise<number>;
 
+  /**
+   * Calls the token function now and sends the token over the connection, for example after a guest has logged in, or
+   * after a user was given more rights. The server then asks its policy again about the rooms. If there is no connection,
+   * the next one has the new token in any case. Nothing happens if {@link ChatOptions.token} is not a function, or if it
+   * returns no token.
+   *
+   * If the server refuses the token, the handlers of `error` are called, and the one before stays valid. A token of another
+   * user is refused: close the chat and connect again.
+   */
+  authenticate(): void;
+
   /** Leaves all rooms permanently and closes the connection. The state is `closed` when this returns. */
   close(): void;
 }
@@ -278,7 +294,8 @@ export interface Room {
   readonly online: number;
   /** Who is in the room, as far as the client knows. */
   readonly presence: Presence;
-  /** Whether the host lets this client only read in the room: messages are then refused with `read_only`. */
+  /** Whether the host lets this client only read in the room: messages are then refused with `read_only`. When this
+   * changes while the client is in the room, the handlers of `readOnly` are called. */
   readonly readOnly: boolean;
   /** Whether the host hides this client from the other members. */
   readonly hidden: boolean;
@@ -348,6 +365,8 @@ export interface Room {
 export interface OnlyRoom extends Room {
   /** See {@link Chat.sendTo}. */
   sendTo: Chat['sendTo'];
+  /** See {@link Chat.authenticate}. */
+  authenticate: Chat['authenticate'];
 }
 
 /**

@@ -97,6 +97,8 @@ export class Chat {
     return sending;
   }
 
+  authenticate() { this.#connection?.authenticate(); }
+
   close() { this.#end(leftBy(CLOSE_LEFT)); }
 
   // ---- Rooms -----------------------------------------------------------------------------------

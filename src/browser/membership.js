@@ -193,6 +193,7 @@ export class Membership {
   /** Takes a `presence` or `state` frame. */
   receivePresence(frame) {
     if (!this.isInRoom) return;
+    if (typeof frame.readOnly === 'boolean') return this.#setReadOnly(frame.readOnly);
     if (frame.event === 'presence') this.#presence.told(frame);
     else this.#presence.memberChanged(frame);
   }
@@ -279,6 +280,11 @@ export class Membership {
     if (this.#failures < this.#options.maxAttempts) return false;
     this.#close(gaveUp(this.#failures, reason), false);
     return true;
+  }
+
+  #setReadOnly(isReadOnly) {
+    this.#isReadOnly = isReadOnly;
+    this.#events.emit('readOnly', isReadOnly);
   }
 
   #close(reason, isRefused) { this.#on.closed(reason, isRefused); }

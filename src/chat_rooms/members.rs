@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::chat_rooms::ChatRooms;
 use crate::delivery::LiveRoom;
 use crate::error::SendError;
+use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::host_frame;
@@ -41,7 +42,46 @@ impl ChatRooms {
             .collect()
     }
 
+    /// Gives a member of a room another access, as if your policy had answered with it now. The member keeps its place in
+    /// the room, and the others see it neither leave nor enter.
+    ///
+    /// The member may send messages from now on, or not any more ([`Access::read_only`]), and a changed [`Access::info`] is
+    /// applied. A client of `chat-rooms.v1` is told of both. Whether it is hidden does not change.
+    ///
+    /// The policy is asked again when the member sends a new token, resumes its session or enters again, and its answer
+    /// then replaces this access. So change what the policy decides by first, for example the role in your database.
+    ///
+    /// ```
+    /// use tower_chat_rooms::{Access, ChatRooms, SendError};
+    ///
+    /// /// Lets a guest write.
+    /// fn promote(rooms: &ChatRooms, user_id: &str) -> Result<(), SendError> {
+    ///     for session in rooms.sessions_of(user_id) {
+    ///         rooms.set_access("lobby", session, &Access::member())?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # promote(&ChatRooms::builder().build().unwrap(), "u-17").unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the connection is not a member of the room.
+    pub fn set_access(
+        &self,
+        room: impl AsRef<str>,
+        connection: ConnectionId,
+        access: &Access,
+    ) -> Result<(), SendError> {
+        let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
+        match self.engine.sessions.set_access(&session, room.as_ref(), access) {
+            true => Ok(()),
+            false => Err(SendError::NoSuchRoom),
+        }
+    }
+
     /// Changes what the other members of a room learn about one of them, a JSON value of your choice. `null` removes it.
+    /// What the member may do does not change: see [`set_access`](ChatRooms::set_access).
     ///
     /// In a room with [`Presence::Full`](crate::Presence::Full), the clients of `chat-rooms.v1` are told, the member
     /// itself too. The value stays until the member leaves the room, or the policy answers with another
@@ -51,11 +91,11 @@ impl ChatRooms {
     /// use serde_json::json;
     /// use tower_chat_rooms::{ChatRooms, ConnectionId, SendError};
     ///
-    /// fn promote(rooms: &ChatRooms, member: ConnectionId) -> Result<(), SendError> {
-    ///     rooms.set_info("lobby", member, &json!({"role": "moderator"}))
+    /// fn set_avatar(rooms: &ChatRooms, member: ConnectionId, url: &str) -> Result<(), SendError> {
+    ///     rooms.set_info("lobby", member, &json!({"avatar": url}))
     /// }
     /// # let rooms = ChatRooms::builder().build().unwrap();
-    /// # assert!(matches!(promote(&rooms, "17".parse().unwrap()), Err(SendError::NoSuchConnection)));
+    /// # assert!(matches!(set_avatar(&rooms, "17".parse().unwrap(), "/17.png"), Err(SendError::NoSuchConnection)));
     /// ```
     ///
     /// # Errors

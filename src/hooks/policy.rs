@@ -137,11 +137,8 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// impl RoomPolicy for Neighbours {
     ///     fn may_send_direct(&self, request: &DirectRequest<'_>) -> Verdict {
     ///         let Some(rooms) = self.rooms.upgrade() else { return Verdict::refuse("the server stops") };
-    ///         let share_a_room = rooms.rooms().iter().any(|room| {
-    ///             let members = rooms.members(&room.id);
-    ///             let has = |id: &str| members.iter().any(|m| m.user.as_ref().is_some_and(|user| user.id() == id));
-    ///             has(request.user().id()) && has(request.to())
-    ///         });
+    ///         let theirs = rooms.rooms_of(request.to());
+    ///         let share_a_room = rooms.rooms_of(request.user().id()).iter().any(|room| theirs.contains(room));
     ///         if share_a_room { Verdict::allow() } else { Verdict::refuse("you are in no room with this user") }
     ///     }
     /// }
@@ -194,6 +191,7 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// struct Streams;
     ///
     /// impl RoomPolicy for Streams {
+    ///     // Or a `Presence::auto` that `Streams` holds.
     ///     fn presence(&self, room: &RoomId) -> Option<Presence> {
     ///         room.as_str().starts_with("stream/").then_some(Presence::Count)
     ///     }

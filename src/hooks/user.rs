@@ -227,3 +227,14 @@ impl fmt::Display for Denied {
 }
 
 impl std::error::Error for Denied {}
+
+/// For `?` after [`Access::info`](crate::Access::info) and [`User::with_info`]. The client is told that the info is not
+/// valid, but not what is in it.
+impl From<SendError> for Denied {
+    fn from(error: SendError) -> Denied {
+        Denied::new(match error {
+            SendError::Json(_) => "the server's info about you could not be serialized".into(),
+            other => format!("the server's info about you is not valid: {other}"),
+        })
+    }
+}

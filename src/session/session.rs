@@ -70,8 +70,9 @@ impl Membership {
         self.is_read_only.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_read_only(&self, is_read_only: bool) {
-        self.is_read_only.store(is_read_only, Ordering::Relaxed);
+    /// Returns whether this is a change.
+    pub(super) fn set_read_only(&self, is_read_only: bool) -> bool {
+        self.is_read_only.swap(is_read_only, Ordering::Relaxed) != is_read_only
     }
 }
 
@@ -197,7 +198,6 @@ impl Session {
         self.state().peer
     }
 
-    #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
         self.state().memberships.all().to_vec()
     }

@@ -275,3 +275,12 @@ test('a client that was removed meanwhile asks for nothing', async () => {
   assert.deepEqual([ids(room), room.presence.complete], [['b', '1'], true]);
   assert.deepEqual(world.socket.take().map(({ event }) => event), ['enter']);
 });
+
+test('the application is told that it may write now', async () => {
+  const { room, told, say } = await open(full([bob], { readOnly: true }));
+  const changes = [];
+  room.on('readOnly', (readOnly) => changes.push([readOnly, room.readOnly]));
+  assert.equal(room.readOnly, true);
+  await say({ event: 'state', readOnly: false, member: '1', roomId: 'tea' });
+  assert.deepEqual([changes, room.state, told], [[[false, false]], 'online', []]);
+});

@@ -122,6 +122,11 @@ impl Chat {
         self.handle.send_to_user(user, message)
     }
 
+    /// Sends another token now: see [`ChatHandle::authenticate`].
+    pub fn authenticate(&self) {
+        self.handle.authenticate();
+    }
+
     /// Returns the next event of the connection; `None` after [`Closed`](crate::ChatState::Closed). Also available as
     /// a [`Stream`].
     pub async fn recv(&mut self) -> Option<ChatEvent> {
@@ -201,6 +206,17 @@ impl ChatHandle {
         object: &(impl Serialize + ?Sized),
     ) -> Sending {
         Sending::to_user(&self.commands, user.into(), Body::of_direct_object(object))
+    }
+
+    /// Calls the function of [`token_with`](ClientBuilder::token_with) and sends the token over the connection, for example
+    /// after the user was given more rights. The server then asks its policy again about the rooms. Does nothing if there
+    /// is no such function, or no connection: the next one has a new token in any case.
+    ///
+    /// If the server refuses the token, the client emits an [`Error`](crate::ChatEvent::Error), and the one before stays
+    /// valid.
+    pub fn authenticate(&self) {
+        // Fails only if the chat is closed.
+        self.commands.send(Command::Authenticate);
     }
 
     /// Leaves all rooms and closes the connection for good, with a closing handshake. Messages that are not

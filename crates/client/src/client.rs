@@ -195,7 +195,8 @@ impl Client {
         self.status.borrow().room_status.presence.clone()
     }
 
-    /// Whether this member may not send messages to the room. The server refuses them with `read_only`.
+    /// Whether this member may not send messages to the room. The server refuses them with `read_only`. When this changes
+    /// while the client is in the room, it emits [`ReadOnly`](ClientEvent::ReadOnly).
     pub fn is_read_only(&self) -> bool {
         self.status.borrow().room_status.is_read_only
     }
@@ -347,6 +348,12 @@ impl ClientSender {
         object: &(impl Serialize + ?Sized),
     ) -> Sending {
         Sending::to_user(&self.commands, user.into(), Body::of_direct_object(object))
+    }
+
+    /// Sends another token now: see [`ChatHandle::authenticate`](crate::ChatHandle::authenticate).
+    pub fn authenticate(&self) {
+        // Fails only if the client is closed.
+        self.commands.send(Command::Authenticate);
     }
 
     /// Enters the room again if the client is [`Outside`](crate::ClientState::Outside) of it, for example after

@@ -46,6 +46,8 @@ pub(crate) enum Command {
     },
     /// Enter a room again.
     Enter(RoomKey),
+    /// Ask for another token and send it.
+    Authenticate,
     Leave {
         room: RoomKey,
         done: oneshot::Sender<()>,

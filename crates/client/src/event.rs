@@ -32,6 +32,9 @@ pub enum ClientEvent {
     /// What the client knows of the members of the room has changed. Of several changes that the application has not
     /// taken yet, only the latest is reported.
     Presence(Presence),
+    /// The host lets this member only read from now on, or write again: see
+    /// [`is_read_only`](crate::Client::is_read_only).
+    ReadOnly(bool),
     /// A member has entered the room.
     Enter(RoomFrame),
     /// A member has left the room.

@@ -91,7 +91,8 @@ impl Presence {
         self.is_complete
     }
 
-    /// This client among the members.
+    /// This client among the members. `None` for a moment after it has entered, until its own
+    /// [`Enter`](crate::ClientEvent::Enter) has come.
     pub fn own(&self) -> Option<&Member> {
         self.members()?.iter().find(|member| member.is_own())
     }

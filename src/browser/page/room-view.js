@@ -60,6 +60,7 @@ export class RoomView {
         state: ifHere((change) => this.#stateChanged(change)),
         '*': ifHere((frame, info) => this.#received(frame, info)),
         presence: ifHere(() => {}),
+        readOnly: ifHere(() => {}),
         gap: ifHere(() => this.#missed()),
         error: ifHere((error) => this.addError(error)),
       },

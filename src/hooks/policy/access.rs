@@ -13,15 +13,14 @@ use crate::protocol::host_frame;
 /// use serde_json::json;
 /// use tower_chat_rooms::{Access, ChatRooms, Denied, EnterRequest};
 ///
-/// let rooms = ChatRooms::builder()
-///     .policy(|request: &EnterRequest<'_>| match request.user() {
-///         Some(user) => Access::member()
-///             .info(&json!({"avatar": format!("/avatars/{}.png", user.id())}))
-///             .map_err(|_| Denied::new("the profile is too big")),
+/// fn access(request: &EnterRequest<'_>) -> Result<Access, Denied> {
+///     match request.user() {
+///         Some(user) => Ok(Access::member().info(&json!({"avatar": format!("/avatars/{}.png", user.id())}))?),
 ///         None => Ok(Access::member().read_only()),
-///     })
-///     .build()
-///     .unwrap();
+///     }
+/// }
+///
+/// let rooms = ChatRooms::builder().policy(access).build().unwrap();
 /// # drop(rooms);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -30,6 +30,8 @@ pub(crate) struct StateChange {
     pub(crate) state: Option<Value>,
     pub(crate) info: Option<Value>,
     pub(crate) user: Option<Value>,
+    /// Whether this member may not send messages. Told only to the member itself.
+    pub(crate) is_read_only: Option<bool>,
 }
 
 impl Page {
@@ -59,6 +61,7 @@ impl StateChange {
             state: value("state"),
             info: value("info"),
             user: value("user"),
+            is_read_only: object.get("readOnly").and_then(Value::as_bool),
         })
     }
 }

@@ -38,6 +38,9 @@ impl<T> Machine<T> {
 
     pub(super) fn on_state(&mut self, id: Option<&str>, change: StateChange) {
         let Some(room) = self.rooms.find(id).filter(|room| room.is_in()) else { return };
+        if let Some(is_read_only) = change.is_read_only {
+            room.set_read_only(is_read_only, &mut self.cx);
+        }
         room.presence_mut().on_state(change);
         room.presence_mut().publish(&mut self.cx);
     }

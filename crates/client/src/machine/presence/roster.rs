@@ -122,6 +122,7 @@ mod tests {
             state: Some(json!(1)),
             info: None,
             user: Some(json!(null)),
+            is_read_only: None,
         };
         assert!(roster.change(change("a")) && !roster.change(change("b")));
         let members = roster.snapshot();

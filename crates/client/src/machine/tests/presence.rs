@@ -355,6 +355,17 @@ fn a_hidden_or_read_only_member_knows_it() {
 }
 
 #[test]
+fn a_member_learns_that_it_may_write_now() {
+    let mut bench = Bench::new(settings());
+    bench.open("s1");
+    bench.say(entered(1, merged(roster(&["bob"]), json!({"num": 1, "readOnly": true}))));
+    bench.lines();
+    bench.say(json!({"event": "state", "readOnly": false, "member": "1", "roomId": "r"}));
+    assert_eq!(bench.lines(), ["read-only: false"]);
+    assert!(!bench.machine.room_status(R).unwrap().is_read_only);
+}
+
+#[test]
 fn presence_is_told_after_the_event_that_has_changed_it() {
     let mut bench = Bench::among(&[]);
     bench.say(enters(3, "bob", 2));
