@@ -49,8 +49,8 @@
 //! # Clients
 //!
 //! [`ChatRooms::page`] serves a complete chat page. For pages of your own, [`ChatRooms::client_script`] serves a client
-//! for browsers, and the crate `tower-chat-rooms-client` is one for Rust. Both speak the subprotocol `chat-rooms.v1` and
-//! reconnect by themselves. Any other WebSocket client can speak the plain protocol.
+//! for browsers, and the crate `tower-chat-rooms-client` is one for Rust. Both speak the subprotocol `chat-rooms.v1`
+//! and reconnect by themselves. Any other WebSocket client can speak the plain protocol.
 //!
 //! # The plain protocol
 //!
