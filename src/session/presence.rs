@@ -1,4 +1,4 @@
-//! What the members of a session's rooms learn about it, and what it learns about them.
+//! What a session and the members of its rooms learn about each other.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Attachment {
         Ok(true)
     }
 
-    /// Applies what the policy has answered when it was asked again about a member.
+    /// Applies the access that the policy has returned when it was asked again about a member.
     pub(crate) fn renew(&self, room: &RoomId, access: &Access) -> Result<(), Superseded> {
         let state = self.session().state_of(self.generation())?;
         let Some(membership) = state.memberships.find(room.as_str()) else { return Ok(()) };
