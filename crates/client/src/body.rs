@@ -71,7 +71,9 @@ impl Body {
             None => {}
             Some(event) if event == "direct" => {}
             Some(_) => {
-                return Err(ClientError::Value("the \"event\" of a direct message must be \"direct\"".into()));
+                return Err(ClientError::Value(
+                    "the \"event\" of a direct message must be \"direct\"".into(),
+                ));
             }
         }
         Ok(Body::of("direct", object))
