@@ -136,7 +136,7 @@ export class Chat {
 
   // ---- Connections -----------------------------------------------------------------------------
 
-  /** The handlers of what concerns no room. */
+  /** The handlers of events that concern no room. */
   get #handlers() { return this.#only?.events ?? this.#events; }
 
   /** Connects again if the chat is idle. Returns whether it does. */

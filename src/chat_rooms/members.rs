@@ -19,8 +19,8 @@ impl ChatRooms {
         rooms.iter().filter(|room| room.has_members()).map(|room| RoomInfo::of(room)).collect()
     }
 
-    /// Returns the members of a room in the order in which they entered, hidden ones included; none if the room does not
-    /// exist.
+    /// Returns the members of a room in the order in which they entered, including hidden members. The result is empty
+    /// if the room does not exist.
     pub fn members(&self, room: impl AsRef<str>) -> Vec<MemberInfo> {
         let Some(room) = self.engine.rooms.get(room.as_ref()) else { return Vec::new() };
         let (members, profiles) = room.members_and_profiles();
@@ -42,14 +42,15 @@ impl ChatRooms {
             .collect()
     }
 
-    /// Gives a member of a room another access, as if your policy had answered with it now. The member keeps its place in
-    /// the room, and the others see it neither leave nor enter.
+    /// Gives a member of a room a new access, as if your policy had just returned it. The member stays in the room, and the
+    /// others see no leave or enter.
     ///
-    /// The member may send messages from now on, or not any more ([`Access::read_only`]), and a changed [`Access::info`] is
-    /// applied. A client of `chat-rooms.v1` is told of both. Whether it is hidden does not change.
+    /// The member may send messages from now on, or no longer ([`Access::read_only`]), and a changed [`Access::info`] is
+    /// applied. A client of `chat-rooms.v1` is told of both. Whether the member is hidden does not change.
     ///
     /// The policy is asked again when the member sends a new token, resumes its session or enters again, and its answer
-    /// then replaces this access. So change what the policy decides by first, for example the role in your database.
+    /// then replaces this access. So first change what the policy's decision depends on, for example the role in your
+    /// database.
     ///
     /// ```
     /// use tower_chat_rooms::{Access, ChatRooms, SendError};
@@ -80,12 +81,12 @@ impl ChatRooms {
         }
     }
 
-    /// Changes what the other members of a room learn about one of them, a JSON value of your choice. `null` removes it.
-    /// What the member may do does not change: see [`set_access`](ChatRooms::set_access).
+    /// Sets a member's info in a room: a JSON value of your choice that the members see. `null` removes it. What the
+    /// member may do does not change: see [`set_access`](ChatRooms::set_access).
     ///
-    /// In a room with [`Presence::Full`](crate::Presence::Full), the clients of `chat-rooms.v1` are told, the member
-    /// itself too. The value stays until the member leaves the room, or the policy answers with another
-    /// [`Access::info`](crate::Access::info) than before.
+    /// In a room with [`Presence::Full`](crate::Presence::Full), the `chat-rooms.v1` clients are told of the change,
+    /// including the member itself. The value stays until the member leaves the room, or until the policy returns an
+    /// [`Access::info`](crate::Access::info) that differs from the one it returned before.
     ///
     /// ```
     /// use serde_json::json;
@@ -100,8 +101,8 @@ impl ChatRooms {
     ///
     /// # Errors
     ///
-    /// If the connection is not a member of the room, or if the value does not serialize to JSON or to more than 1,024
-    /// bytes.
+    /// If the connection is not a member of the room, if the value cannot be serialized, or if it has more than 1,024
+    /// bytes of JSON.
     pub fn set_info(
         &self,
         room: impl AsRef<str>,
@@ -125,8 +126,8 @@ pub struct RoomInfo {
     pub id: RoomId,
     /// The number of members that are not hidden.
     pub online: usize,
-    /// The number of different users among these members, by their ids. A user with several connections in the room
-    /// counts once; anonymous members do not count.
+    /// The number of different users among these members. A user with several connections in the room counts once, and
+    /// anonymous members do not count.
     pub users: usize,
     /// The number of hidden members ([`Access::hidden`](crate::Access::hidden)).
     pub hidden: usize,
@@ -145,7 +146,7 @@ pub struct MemberInfo {
     /// Whether the connection is open. If not, it was lost, and the session is kept for
     /// [`resume_window`](crate::Recovery::resume_window).
     pub is_connected: bool,
-    /// Whether the others do not see the member ([`Access::hidden`](crate::Access::hidden)).
+    /// Whether the other members do not see this one ([`Access::hidden`](crate::Access::hidden)).
     pub is_hidden: bool,
     /// The info that you have given the member, as JSON.
     pub info: Option<String>,

@@ -78,18 +78,18 @@ impl ChatRooms {
     /// then send, for example, a push notification. The number may include connections that turn out to be lost, and
     /// may miss one that is just resuming a session.
     ///
-    /// If there is a [`resume_window`](crate::Recovery::resume_window), each session of a `chat-rooms.v1` client keeps the
-    /// latest of these objects. A client whose connection is lost gets them when it resumes its session, each once and in
-    /// order, even if the number was 0. A session keeps at most 64 objects and 64 KiB (the latest object is kept even if it
-    /// is longer), and none for longer than a client may take to resume: the interval and the timeout of the
-    /// [heartbeat](crate::ChatRoomsBuilder::v1_heartbeat), plus the resume window. If a client has missed others, it is told
-    /// so. A session whose user's authentication has expired ([`OnExpiry::WaitForAuth`](crate::OnExpiry::WaitForAuth)) gets
-    /// nothing until the client has authenticated again.
+    /// If there is a [`resume_window`](crate::Recovery::resume_window), each session of a `chat-rooms.v1` client keeps
+    /// the latest of these objects. A client whose connection is lost gets them when it resumes its session, each once
+    /// and in order, even if the number was 0. A session keeps at most 64 objects and 64 KiB, but always the latest
+    /// object. It keeps no object for longer than a client may take to resume: the interval and the timeout of the
+    /// [heartbeat](crate::ChatRoomsBuilder::v1_heartbeat), plus the resume window. A client that has missed objects
+    /// which are no longer kept is told how many. A session whose user's authentication has expired
+    /// ([`OnExpiry::WaitForAuth`](crate::OnExpiry::WaitForAuth)) gets nothing until the client has authenticated again.
     ///
-    /// The object needs a string `event`. In the browser client, the handlers of this event get it; in the Rust client, it is
-    /// a `Direct` event. It is sent unchanged, except that `chat-rooms.v1` clients get it with the key
-    /// `direct`, a number that the server sets. Do not use the key `seq`: a `chat-rooms.v1` client would take such an object
-    /// for a frame of its room.
+    /// The object needs a string `event`. In the browser client, the handlers of this event get it. In the Rust
+    /// client, it is a `Direct` event. It is sent unchanged, except that the server adds the key `direct`, a number,
+    /// for `chat-rooms.v1` clients. Do not use the key `seq`: a `chat-rooms.v1` client would take such an object for a
+    /// frame of its room.
     ///
     /// ```
     /// use serde_json::json;

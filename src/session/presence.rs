@@ -1,4 +1,4 @@
-//! What the members of a session's rooms learn about it, and what it learns about them.
+//! What a session and the members of its rooms learn about each other.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Attachment {
         Ok(true)
     }
 
-    /// Applies what the policy has answered when it was asked again about a member.
+    /// Applies the access that the policy has returned when it was asked again about a member.
     pub(crate) fn renew(&self, room: &RoomId, access: &Access) -> Result<(), Superseded> {
         let session = self.session();
         let state = session.state_of(self.generation())?;

@@ -1,4 +1,4 @@
-//! What the host gives a member: an info, only reading, and hiding it.
+//! The access that the host gives a member: its info, read-only and hidden.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::{
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Gives everybody this access, unless the name says what it is to be.
+/// Gives every member this access, unless its name asks for another.
 #[derive(Clone, Default)]
 struct Accesses(Arc<Mutex<Access>>);
 

@@ -18,7 +18,7 @@ export function withLinks(text) {
   return [...parts, text.slice(end)].filter((part) => part !== '');
 }
 
-/** Without punctuation of the sentence around it. */
+/** The address without the punctuation of the sentence around it. */
 function trimmed(address) {
   for (let rest = address; ; address = rest) {
     rest = address.replace(TRAILING, '');
@@ -29,7 +29,7 @@ function trimmed(address) {
   }
 }
 
-/** Not `https://bank.example@elsewhere.example`, which leads elsewhere than it seems to. */
+/** Excludes `https://bank.example@elsewhere.example`, which leads to a different site than it seems to. */
 function isPlain(address) {
   const { protocol, username, password, hostname } = parsed(address);
   return /^https?:$/.test(protocol) && hostname !== '' && username === '' && password === '';

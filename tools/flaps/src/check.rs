@@ -81,14 +81,14 @@ pub(crate) async fn check(
     report
 }
 
-/// Takes what was received. The next frame must follow.
+/// Takes what was received. Keeps the `seq` of the last frame, which the next frame must follow.
 fn take(stay: &Stay) -> Received {
     let mut received = stay.received();
     let next = Received { last: received.last, presence: received.presence.clone(), ..Received::default() };
     std::mem::replace(&mut *received, next)
 }
 
-/// Direct messages that have reached a connection, and not yet the client.
+/// Direct messages that have reached a connection, but not the client yet.
 fn missing_directs(wanderers: &[Wanderer], results: &[Results]) -> Vec<String> {
     let inboxes: BTreeMap<&str, &Inbox> =
         wanderers.iter().map(|wanderer| (&*wanderer.name, &wanderer.inbox)).collect();
@@ -100,7 +100,7 @@ fn missing_directs(wanderers: &[Wanderer], results: &[Results]) -> Vec<String> {
         .collect()
 }
 
-/// What is not yet as it has to be in the end.
+/// What is not yet as expected.
 fn unsettled(server: &Server, observers: &[Stay], wanderers: &[Wanderer]) -> Vec<String> {
     let mut faults: Vec<String> =
         server.rooms.check_consistency().faults.iter().map(ToString::to_string).collect();

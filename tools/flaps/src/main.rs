@@ -1,11 +1,11 @@
 //! Lets clients in several rooms lose their connections at random for a long time, and checks that no message is lost,
-//! doubled or out of order, and that no member is left behind: `cargo run --release -p flaps`, an hour;
-//! `-- --duration 5m` for a shorter run.
+//! duplicated or out of order, and that no member is left behind: `cargo run --release -p flaps`. This takes an hour,
+//! or less with `-- --duration 5m`.
 //!
 //! Server and clients run in this process, over real sockets. After each round, the networks work for a while and
 //! everything is compared: what each client has received and sent with what an observer has received, the members of
-//! each room with the clients that are there and with what they know of each other, and the direct messages with those
-//! that were acknowledged. If there is a fault, the exit code is 1.
+//! each room with the clients that are there and with what they know about each other, and the direct messages with
+//! those that were acknowledged. If there is a fault, the exit code is 1.
 
 mod check;
 mod inbox;

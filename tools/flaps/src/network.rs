@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::random::Random;
 
-/// Bytes that are on the way in each direction.
+/// The maximum number of bytes in flight in each direction.
 const CAPACITY: usize = 16 * 1024;
 
 /// The longest time between two faults, and the longest fault. The second is longer than the server's resume window and
@@ -27,7 +27,7 @@ const USUAL_FAULT: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Good,
-    /// Nothing gets through, and no end notices.
+    /// Nothing gets through, and neither end notices.
     Silent,
     /// Connections break, and new ones are refused.
     Down,

@@ -1,4 +1,4 @@
-//! Compares what clients know of the members of a room with the server's members.
+//! Compares what clients know about the members of a room with the server's members.
 
 use serde_json::Value;
 use tower_chat_rooms_client::{Member, PresenceMode};
@@ -46,10 +46,10 @@ impl Roster {
         names
     }
 
-    /// What a client knows otherwise.
+    /// Returns how a client's knowledge differs, if it does.
     pub(crate) fn compare(&self, stay: &Stay) -> Option<String> {
         let Some(presence) = stay.received().presence.clone() else {
-            return Some("knows nothing of the members".into());
+            return Some("knows nothing about the members".into());
         };
         if (presence.num(), presence.users()) != (self.num, self.users) {
             let (num, users) = (presence.num(), presence.users());

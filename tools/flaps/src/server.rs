@@ -69,7 +69,7 @@ impl Server {
                 };
             })
             .build()
-            .expect("sound settings");
+            .expect("valid settings");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let app = Router::new().route_service("/", rooms.service());

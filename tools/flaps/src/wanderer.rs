@@ -44,7 +44,7 @@ pub(crate) struct Results {
     pub(crate) faults: Vec<String>,
 }
 
-/// What has no result yet.
+/// Messages that have no result yet.
 #[derive(Default)]
 struct Unanswered {
     messages: Vec<(usize, String, Sending)>,

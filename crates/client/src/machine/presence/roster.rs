@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::incoming::StateChange;
 use crate::presence::Member;
 
-/// The place of the first member that enters while the client is in the room. Those of its pages come before.
+/// The place of the first member that enters while the client is in the room. Members of pages have lower places.
 const FIRST_ENTERED: u64 = 1 << 32;
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What a client knows of the members of a room, and the state of its own member.
+//! What a client knows about the members of a room, and its own state.
 
 use super::*;
 
@@ -66,7 +66,7 @@ impl Bench {
         bench
     }
 
-    /// The server says something. Returns what the application learns of the members, and what is sent.
+    /// The server sends a frame. Returns what the application learns about the members, and what the client sends.
     fn told(&mut self, frame: Value) -> Vec<String> {
         self.say(frame);
         self.presences()
