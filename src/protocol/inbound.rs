@@ -144,7 +144,7 @@ impl<'a> Inbound<'a> {
                 body: Body::of(text, &envelope)?,
                 since: envelope.since.map(RawValue::get),
                 last: envelope.last.map(RawValue::get),
-                profile: ProfileKeys::parse(text)?,
+                profile: profile_keys(text, &envelope)?,
             })),
             "heartbeat" if message.and_then(string).as_deref() == Some("pong") => Ok(Inbound::Pong),
             "heartbeat" if message.and_then(string).as_deref() == Some("ping") => Ok(Inbound::Ping),
@@ -162,12 +162,12 @@ impl<'a> Inbound<'a> {
             "direct" if subprotocol == Subprotocol::V1 => Direct::parse(text, &envelope).map(Inbound::Direct),
             "state" if subprotocol == Subprotocol::V1 => Ok(Inbound::State(State {
                 room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
-                state: ProfileKeys::parse(text)?.state,
+                state: profile_keys(text, &envelope)?.state,
                 body: Body::of(text, &envelope)?,
             })),
             "members" if subprotocol == Subprotocol::V1 => Ok(Inbound::Members(MembersRequest {
                 room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
-                after: ProfileKeys::parse(text)?.after,
+                after: profile_keys(text, &envelope)?.after,
             })),
             name if SERVER_EVENTS.contains(&name) => Err(reserved(name)),
             _ => Ok(Inbound::Publish(Publish {
@@ -188,6 +188,11 @@ pub(crate) fn message_of(object: &str) -> Option<Cow<'_, str>> {
 /// The event's name of a frame that the server has made.
 pub(crate) fn event_of(frame: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Envelope<'_>>(frame).ok()?.event.and_then(string)
+}
+
+/// The keys of profiles, which most frames do not have.
+fn profile_keys<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<ProfileKeys<'a>, PeerError> {
+    if envelope.has_profile_keys { ProfileKeys::parse(text) } else { Ok(ProfileKeys::default()) }
 }
 
 /// Whether an event belongs to the protocol, in one direction or the other.

@@ -72,7 +72,7 @@ impl Memberships {
         let mut state = session.state_of(generation)?;
         let handle: Handle = session.clone();
         let profile = profile_of(&state, enter);
-        let with_profile = (enter.profile.is_present || profile != Profile::default())
+        let with_profile = (enter.profile.is_present || !profile.is_empty())
             .then(|| enter.body.with_profile(&profile_text(&profile).keys()));
         let entrant = Entrant {
             id: session.id(),
