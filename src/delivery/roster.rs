@@ -14,7 +14,7 @@ pub(crate) struct RosterPage(Arc<Shared>);
 struct Shared {
     /// The page does not depend on members after this place.
     until: u64,
-    text: LazyLock<String, Box<dyn FnOnce() -> String + Send>>,
+    text: LazyLock<Box<str>, Box<dyn FnOnce() -> Box<str> + Send>>,
 }
 
 /// The first page of a room's roster, from when it is asked for until it changes.
@@ -46,7 +46,7 @@ impl FirstPage {
     /// Whether it is known but wrong.
     #[cfg(any(test, feature = "test-util"))]
     pub(super) fn is_stale<H>(&self, room: &Room<H>) -> bool {
-        let is_wrong = |page: &RosterPage| page.text() != encode(&room.page(0, MAX_ROSTER_MEMBERS));
+        let is_wrong = |page: &RosterPage| page.text() != &*encode(&room.page(0, MAX_ROSTER_MEMBERS));
         self.0.as_ref().is_some_and(is_wrong)
     }
 }
@@ -60,13 +60,13 @@ pub(crate) fn profile_text(profile: &Profile) -> ProfileText<'_> {
     }
 }
 
-fn encode(page: &Page) -> String {
+fn encode(page: &Page) -> Box<str> {
     let mut roster = RosterText::new();
     let is_complete = page.entries.iter().all(|entry| {
         let profile = entry.profile.as_deref().map_or(ProfileText::default(), profile_text);
         roster.push(entry.place, entry.id, entry.name.as_str(), profile)
     });
-    roster.finish(page.next.is_some() || !is_complete)
+    roster.finish(page.next.is_some() || !is_complete).into()
 }
 
 #[cfg(test)]
