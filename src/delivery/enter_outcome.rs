@@ -6,8 +6,8 @@ use crate::config::PresenceMode;
 use crate::delivery::batch::Batch;
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::room_state::Replay;
+use crate::delivery::roster::RosterPage;
 use crate::protocol::position::Epoch;
-use crate::room::Page;
 
 /// What a member gets when it has entered a room, for the first time or again.
 pub(crate) struct EnterOutcome {
@@ -22,7 +22,7 @@ pub(crate) struct EnterOutcome {
     /// What members learn about each other at this position.
     pub(crate) mode: PresenceMode,
     /// The first members at this position, in full mode.
-    pub(crate) roster: Option<Page>,
+    pub(crate) roster: Option<RosterPage>,
     /// Whether the member's own enter follows as a frame of the room.
     pub(crate) is_announced: bool,
     /// Undelivered frames when the member entered again. It gets them before the answer.
@@ -54,7 +54,7 @@ pub(crate) struct MembersOutcome {
     pub(crate) users: usize,
     pub(crate) mode: PresenceMode,
     /// Present in full mode.
-    pub(crate) roster: Option<Page>,
+    pub(crate) roster: Option<RosterPage>,
     /// Undelivered frames, which the member gets before the answer.
     pub(crate) before: Vec<Batch>,
 }

@@ -140,6 +140,12 @@ impl LiveRoom {
         self.lock().room.profile(member).cloned()
     }
 
+    /// Whether the room keeps a wrong page of the roster.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn has_stale_page(&self) -> bool {
+        self.lock().has_stale_page()
+    }
+
     /// Whether the room is empty and kept for its frames.
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn is_kept(&self) -> bool {

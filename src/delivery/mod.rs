@@ -14,6 +14,7 @@ mod registry;
 mod replay_request;
 mod room_state;
 mod rooms;
+mod roster;
 mod transient;
 
 pub(crate) use batch::Batch;
@@ -26,4 +27,5 @@ pub(crate) use refusal::{NotPublished, Refused};
 pub(crate) use replay_request::ReplayRequest;
 pub(crate) use room_state::Replay;
 pub(crate) use rooms::{Entrant, Rooms};
+pub(crate) use roster::{RosterPage, profile_text};
 pub(crate) use transient::TransientBatch;

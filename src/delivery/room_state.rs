@@ -11,6 +11,7 @@ use crate::delivery::hold::Pacer;
 use crate::delivery::live_room::Handle;
 use crate::delivery::presence::{Announcement, Announcer, Counts};
 use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::roster::{FirstPage, RosterPage};
 use crate::delivery::transient::{TooMany, TransientBatch, Transients};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::frame::frame_len;
@@ -27,6 +28,7 @@ pub(crate) struct RoomState {
     /// Present while transient frames wait.
     transients: Option<Box<Transients>>,
     pub(super) announcer: Announcer,
+    first_page: FirstPage,
     replay: Option<Box<ReplayBuffer>>,
     /// When an empty room that is kept for its frames is removed.
     kept_until: Option<Duration>,
@@ -89,6 +91,7 @@ impl RoomState {
             pending: Pending::new(id, history.is_some()),
             transients: None,
             announcer: Announcer::new(presence),
+            first_page: FirstPage::default(),
             kept_until: None,
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
             pacer: Pacer::default(),
@@ -118,6 +121,17 @@ impl RoomState {
         Counts { num: self.num(), users: self.room.users() }
     }
 
+    /// The first page of the roster.
+    pub(super) fn first_page(&mut self) -> RosterPage {
+        self.first_page.get(&self.room)
+    }
+
+    /// Whether the room keeps a wrong page of the roster.
+    #[cfg(feature = "test-util")]
+    pub(super) fn has_stale_page(&self) -> bool {
+        self.first_page.is_stale(&self.room)
+    }
+
     /// Adds a member, for which a place was reserved, and publishes its enter, unless it is hidden or the mode is not
     /// full. Returns whether it was published. The caller must call [`RoomState::note_counts`] afterwards.
     pub(super) fn enter(
@@ -128,7 +142,8 @@ impl RoomState {
     ) -> bool {
         let is_hidden = entrant.profile.is_hidden;
         self.pending.add_listener(entrant.handle.subprotocol());
-        self.room.enter(entrant);
+        let place = self.room.enter(entrant);
+        self.first_page.note_change(place);
         let is_silent = self.announcer.mode() != PresenceMode::Full;
         match (is_hidden, is_silent) {
             (true, _) => return false,
@@ -142,6 +157,7 @@ impl RoomState {
     /// must call [`RoomState::note_counts`] afterwards.
     pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
         let Some(Departed { member, was_hidden }) = self.room.leave(id) else { return };
+        self.first_page.note_change(member.place);
         self.pending.remove_listener(member.handle.subprotocol());
         self.drop_transients(id);
         self.announcer.forget(id);
@@ -173,7 +189,10 @@ impl RoomState {
         change: impl FnOnce(&mut Profile),
     ) {
         let before = self.counts();
-        let change = self.room.change_profile(id, change);
+        let Some((place, change)) = self.room.change_profile(id, change) else { return };
+        if !change.is_empty() {
+            self.first_page.note_change(place);
+        }
         if !self.room.is_closed() {
             self.announcer.note_profile(id, name, change);
         }

@@ -206,7 +206,7 @@ impl Rooms {
             num,
             users: state.room.users(),
             mode: state.announcer.mode(),
-            roster: roster_for(&state, handle, 0),
+            roster: roster_for(&mut state, handle, 0),
             is_announced: false,
             before: Vec::new(),
             replay,

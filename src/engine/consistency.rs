@@ -85,6 +85,11 @@ pub enum Inconsistency {
         /// The room.
         room: RoomId,
     },
+    /// A room that keeps a page of its roster that does not hold any more.
+    StaleRoster {
+        /// The room.
+        room: RoomId,
+    },
     /// A room without members that was not removed.
     EmptyRoom {
         /// The room.
@@ -150,6 +155,9 @@ impl Engine {
             }
             if list.iter().filter(|member| live.profile(member.id).is_some()).count() != live.profiles() {
                 faults.push(Inconsistency::StaleProfiles { room: room.clone() });
+            }
+            if live.has_stale_page() {
+                faults.push(Inconsistency::StaleRoster { room: room.clone() });
             }
             for member in list.iter() {
                 let (connection, room) = (member.id, room.clone());
@@ -239,6 +247,9 @@ impl fmt::Display for Inconsistency {
             }
             Inconsistency::StaleProfiles { room } => {
                 write!(f, "room {room:?} keeps profiles of members that have left")
+            }
+            Inconsistency::StaleRoster { room } => {
+                write!(f, "room {room:?} keeps a page of its roster that does not hold any more")
             }
             Inconsistency::EmptyRoom { room } => write!(f, "room {room:?} is empty and was not removed"),
             Inconsistency::WrongPeerCount { counted, connections } => {

@@ -31,7 +31,6 @@ use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded, removal};
 use crate::socket::{Inbox, Socket, Transport, Turn};
-use crate::sync::Mutex;
 
 const BUFFER: usize = 64 * 1024;
 
@@ -305,7 +304,8 @@ impl Client {
 
     /// Sends a transient frame, if the client is in a room.
     pub(super) fn send_transient(&self) -> bool {
-        self.attachment.send_transient(None, "typing", &body(r#"{"event":"typing"}"#)) == Ok(true)
+        let sent = self.attachment.send_transient(None, "typing", &body(r#"{"event":"typing"}"#));
+        sent == Ok(Some(Ok(())))
     }
 
     pub(super) fn room(&self) -> Option<Arc<LiveRoom>> {

@@ -1,6 +1,7 @@
 //! The frames that the server creates, and the fragment that it adds to relayed ones.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::Duration;
 
 use crate::config::{Config, PresenceMode};
@@ -139,9 +140,13 @@ impl EnteredFrame<'_> {
         let read_only = if self.is_read_only { r#","readOnly":true"# } else { "" };
         let hidden = if self.is_hidden { r#","hidden":true"# } else { "" };
         let history = self.history.map_or(String::new(), |n| format!(r#","history":{n}"#));
-        format!(
+        // The rest is seldom longer.
+        let mut text = String::with_capacity(roster.len() + 320);
+        let _ = write!(
+            text,
             r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history},"mode":"{mode}","users":{users}{read_only}{hidden}{roster}}}"#
-        )
+        );
+        text
     }
 }
 

@@ -37,8 +37,8 @@ pub(crate) struct Departed<H> {
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) entries: Vec<RosterEntry>,
-    /// Whether there are more members after them.
-    pub(crate) has_more: bool,
+    /// The place of the first visible member after them, if there is one.
+    pub(crate) next: Option<u64>,
 }
 
 /// A member as the others know it. It does not keep the handle alive.
@@ -160,9 +160,9 @@ impl<H> Room<H> {
         }
     }
 
-    /// Adds a member, for which a place was reserved. If the room was closed meanwhile, the member is in a silent
-    /// room.
-    pub(crate) fn enter(&mut self, entrant: Entrant<H>) {
+    /// Adds a member, for which a place was reserved, and returns its place in the order of enters. If the room was
+    /// closed meanwhile, the member is in a silent room.
+    pub(crate) fn enter(&mut self, entrant: Entrant<H>) -> u64 {
         let Entrant { id, name, handle, profile } = entrant;
         self.reserved -= 1;
         self.ids.push(id);
@@ -170,6 +170,7 @@ impl<H> Room<H> {
         let place = self.next_place;
         self.next_place += 1;
         self.members_mut().push(Arc::new(Member { id, name, handle, place }));
+        place
     }
 
     /// Removes a member; `None` if it is not one.
@@ -183,17 +184,15 @@ impl<H> Room<H> {
         Some(Departed { member, was_hidden })
     }
 
-    /// Changes the profile of a member, and returns what has changed for the other members: nothing if it is hidden or
-    /// not a member.
+    /// Changes the profile of a member, and returns its place and what has changed for the other members: nothing if it is
+    /// hidden. `None` if it is not a member.
     pub(crate) fn change_profile(
         &mut self,
         id: ConnectionId,
         change: impl FnOnce(&mut Profile),
-    ) -> ProfileChange {
-        if !self.ids.contains(&id) {
-            return ProfileChange::default();
-        }
-        self.profiles.change(id, change)
+    ) -> Option<(u64, ProfileChange)> {
+        let at = self.ids.iter().position(|member| *member == id)?;
+        Some((self.members[at].place, self.profiles.change(id, change)))
     }
 
     /// The profile of a member, if it has one.
@@ -217,7 +216,7 @@ impl<H> Room<H> {
             profile: self.profiles.get(member.id).cloned(),
         };
         let entries = visible.by_ref().take(max).map(entry).collect();
-        Page { entries, has_more: visible.next().is_some() }
+        Page { entries, next: visible.next().map(|member| member.place) }
     }
 
     /// Closes the room: nobody may enter any more, and nothing is published.
@@ -266,16 +265,16 @@ mod tests {
         }
         assert_eq!((room.online(), room.hidden()), (4, 2));
         let page = room.page(0, 2);
-        assert_eq!((ids(&page), page.has_more), (vec![1, 3], true));
+        assert_eq!((ids(&page), page.next), (vec![1, 3], Some(4)));
         assert_eq!(page.entries[0].profile, None);
         assert_eq!(page.entries[1].profile.as_ref().unwrap().state.as_deref(), Some("3"));
         let page = room.page(page.entries[1].place, 2);
-        assert_eq!((ids(&page), page.has_more), (vec![4, 5], false));
+        assert_eq!((ids(&page), page.next), (vec![4, 5], None));
         assert!(ids(&room.page(u64::MAX, 2)).is_empty());
         room.leave(ConnectionId(2));
         room.leave(ConnectionId(3));
         assert_eq!((room.online(), room.hidden(), room.profiles()), (3, 1, 1));
-        assert!(room.change_profile(ConnectionId(3), |profile| profile.state = None).is_empty());
+        assert_eq!(room.change_profile(ConnectionId(3), |profile| profile.state = None), None);
     }
 
     proptest! {
@@ -295,7 +294,7 @@ mod tests {
                 let page = room.page(after, max);
                 prop_assert!(page.entries.len() <= max);
                 seen.extend(ids(&page));
-                let Some(last) = page.entries.last().filter(|_| page.has_more) else { break };
+                let Some(last) = page.entries.last().filter(|_| page.next.is_some()) else { break };
                 after = last.place;
                 for (id, is_leave) in steps.by_ref().take(3) {
                     if members.contains(&id) && is_leave {

@@ -41,8 +41,10 @@ struct Known {
 }
 
 impl Profile {
-    fn is_empty(&self) -> bool {
-        *self == Profile::default()
+    /// Whether it says nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Profile { user, info, state, granted, is_hidden } = self;
+        !is_hidden && [user, info, state, granted].iter().all(|part| part.is_none())
     }
 }
 

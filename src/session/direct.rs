@@ -13,7 +13,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::session::direct_frames::DirectFrames;
 use crate::session::message_ids::MessageIds;
-use crate::session::session::{Generation, Phase, Session, State, Superseded};
+use crate::session::session::{Generation, Phase, Resume, Session, State, Superseded};
 use crate::session::sessions::Sessions;
 
 /// A session's direct messages.
@@ -69,11 +69,11 @@ impl Sessions {
 
     /// Numbers a frame and writes it under the lock of the state, so that the numbers are in order.
     fn deliver_direct(&self, session: &Session, state: &mut State, frame: &Arc<DirectFrame>) -> Delivery {
-        if let Some(successor) = &state.successor {
-            return Delivery::Moved(successor.clone());
-        }
-        if matches!(state.phase, Phase::Ended) || !state.is_of_user {
-            return Delivery::NotReached;
+        match &state.phase {
+            Phase::Ended { successor: Some(successor) } => return Delivery::Moved(successor.clone()),
+            Phase::Ended { successor: None } => return Delivery::NotReached,
+            Phase::Attached | Phase::Detached(_) if !state.is_of_user => return Delivery::NotReached,
+            Phase::Attached | Phase::Detached(_) => {}
         }
         let is_reached = match session.subprotocol() {
             Subprotocol::Plain => session.send(None, frame.plain()),
@@ -85,7 +85,7 @@ impl Sessions {
                     Some(age) => received.trim(now, age),
                     None => received.clear(),
                 }
-                if state.is_resuming {
+                if matches!(state.resume, Resume::Unanswered) {
                     session.is_connected()
                 } else {
                     let mut numbered = Vec::with_capacity(frame.len() + 40);
@@ -124,11 +124,10 @@ pub(super) fn answer_resume(
     last: LastDirect,
 ) -> Result<(), Superseded> {
     let mut state = session.state_of(generation)?;
-    state.is_resuming = false;
-    let last = match std::mem::replace(&mut state.has_answered_resume, true) {
-        true => None,
-        false if has_resumed => Some(last.in_session(session.id())),
-        false => Some(0),
+    let last = match std::mem::replace(&mut state.resume, Resume::Answered) {
+        Resume::Answered => None,
+        Resume::NotDone | Resume::Unanswered if has_resumed => Some(last.in_session(session.id())),
+        Resume::NotDone | Resume::Unanswered => Some(0),
     };
     let mut missed = Vec::new();
     let mut start = 0;

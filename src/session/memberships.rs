@@ -8,6 +8,7 @@ use crate::config::{Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
     EnterOutcome, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest, Rooms,
+    RosterPage, profile_text,
 };
 use crate::hooks::events::{Entered, Left};
 use crate::hooks::policy::Access;
@@ -22,7 +23,6 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, history};
 use crate::room::Profile;
 use crate::session::callbacks::Callback;
-use crate::session::presence::{self, profile_text};
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
 use crate::socket::Answer;
 
@@ -72,7 +72,7 @@ impl Memberships {
         let mut state = session.state_of(generation)?;
         let handle: Handle = session.clone();
         let profile = profile_of(&state, enter);
-        let with_profile = (enter.profile.is_present || profile != Profile::default())
+        let with_profile = (enter.profile.is_present || !profile.is_empty())
             .then(|| enter.body.with_profile(&profile_text(&profile).keys()));
         let entrant = Entrant {
             id: session.id(),
@@ -318,7 +318,7 @@ fn entered_frame(
         _ => None,
     };
     let replay = outcome.replay.as_ref();
-    let roster = outcome.roster.as_ref().map_or(String::new(), presence::roster_text);
+    let roster = outcome.roster.as_ref().map_or("", RosterPage::text);
     let frame = EnteredFrame {
         room: membership.room.id().as_str(),
         name: membership.name.as_str(),
@@ -334,7 +334,7 @@ fn entered_frame(
         users: outcome.users,
         is_read_only: membership.is_read_only(),
         is_hidden: membership.is_hidden,
-        roster: &roster,
+        roster,
     };
     frame::text(frame.encode().as_bytes())
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::delivery::{Handle, MembersOutcome, Recipient};
+use crate::delivery::{Handle, MembersOutcome, Recipient, RosterPage};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::RoomId;
-use crate::protocol::presence::{MembersFrame, ProfileText, RosterText};
+use crate::protocol::presence::MembersFrame;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
-use crate::room::{Page, Profile};
 use crate::session::attachment::Attachment;
 use crate::session::session::{Membership, Session, State, Superseded};
 use crate::session::sessions::Sessions;
@@ -86,28 +85,10 @@ impl Sessions {
     }
 }
 
-/// A page of the roster as JSON.
-pub(super) fn roster_text(page: &Page) -> String {
-    let mut roster = RosterText::new();
-    let is_complete = page.entries.iter().all(|entry| {
-        let profile = entry.profile.as_deref().map_or(ProfileText::default(), profile_text);
-        roster.push(entry.place, entry.id, entry.name.as_str(), profile)
-    });
-    roster.finish(page.has_more || !is_complete)
-}
-
-pub(super) fn profile_text(profile: &Profile) -> ProfileText<'_> {
-    ProfileText {
-        user: profile.user.as_deref(),
-        info: profile.info.as_deref(),
-        state: profile.state.as_deref(),
-    }
-}
-
 fn members_frame(membership: &Arc<Membership>, outcome: &MembersOutcome) -> Bytes {
-    let roster = outcome.roster.as_ref().map_or(String::new(), roster_text);
+    let roster = outcome.roster.as_ref().map_or("", RosterPage::text);
     let MembersOutcome { seq, num, users, mode, .. } = *outcome;
     let room = membership.room.id().as_str();
-    let frame = MembersFrame { room, seq, mode, num, users, roster: &roster };
+    let frame = MembersFrame { room, seq, mode, num, users, roster };
     frame::text(frame.encode().as_bytes())
 }

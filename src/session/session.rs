@@ -105,17 +105,21 @@ pub(super) struct State {
     pub(super) user: Option<Arc<User>>,
     /// Whether the session counts as one of its user: not while the user's authentication has expired.
     pub(super) is_of_user: bool,
-    /// Whether the connection has attached, but its resume is not answered yet. Until then, direct frames are only
-    /// kept.
-    pub(super) is_resuming: bool,
-    /// Whether a resume on the current connection was answered.
-    pub(super) has_answered_resume: bool,
+    pub(super) resume: Resume,
     pub(super) memberships: MembershipList,
     pub(super) message_ids: Option<Box<MessageIds>>,
     pub(super) direct: Option<Box<DirectMessages>>,
-    /// The session that the client continues instead. Present only if this one has ended.
-    pub(super) successor: Option<Arc<Session>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
+}
+
+/// Whether the current connection has resumed.
+pub(super) enum Resume {
+    NotDone,
+    /// The connection has attached to the session, but its client has not got the answer to its resume yet. Until then,
+    /// direct frames are only kept.
+    Unanswered,
+    /// A resume was answered, whether it has found this session or none.
+    Answered,
 }
 
 pub(super) enum Phase {
@@ -123,7 +127,10 @@ pub(super) enum Phase {
     Attached,
     /// The connection is lost, and the session is kept for it to be resumed.
     Detached(Box<Absence>),
-    Ended,
+    Ended {
+        /// The session that the client continues instead.
+        successor: Option<Arc<Session>>,
+    },
 }
 
 /// How long a session without a connection is kept.
@@ -167,12 +174,10 @@ impl Session {
                 peer,
                 user,
                 is_of_user: false,
-                is_resuming: false,
-                has_answered_resume: false,
+                resume: Resume::NotDone,
                 memberships: MembershipList::default(),
                 message_ids: None,
                 direct: None,
-                successor: None,
                 callbacks: None,
             }),
             slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: None }),
@@ -296,7 +301,7 @@ pub(super) fn states_of<'a>(
 impl State {
     /// Fails unless this is the current connection.
     pub(super) fn check(&self, generation: Generation) -> Result<(), Superseded> {
-        if self.generation != generation || matches!(self.phase, Phase::Ended) {
+        if self.generation != generation || matches!(self.phase, Phase::Ended { .. }) {
             return Err(Superseded);
         }
         Ok(())

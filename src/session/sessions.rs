@@ -16,7 +16,9 @@ use crate::protocol::resume::ResumeToken;
 use crate::session::callback_runs::Run;
 use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::Memberships;
-use crate::session::session::{self, Absence, Generation, Opening, Phase, Session, State, Superseded};
+use crate::session::session::{
+    self, Absence, Generation, Opening, Phase, Resume, Session, State, Superseded,
+};
 use crate::session::table::Table;
 use crate::session::users::Users;
 use crate::socket::Socket;
@@ -114,7 +116,7 @@ impl Sessions {
         keeps_session: bool,
     ) -> bool {
         match &state.phase {
-            Phase::Ended => false,
+            Phase::Ended { .. } => false,
             Phase::Attached => {
                 session.with_socket(|socket| socket.close(reason));
                 if !keeps_session {
@@ -276,7 +278,7 @@ impl Sessions {
         old.check(generation)?;
         let is_allowed = old.memberships.all().is_empty()
             && old.verdict.is_none()
-            && !matches!(state.phase, Phase::Ended)
+            && !matches!(state.phase, Phase::Ended { .. })
             && state.verdict.is_none()
             && state.token == Some(token)
             && state.is_worth_resuming()
@@ -290,7 +292,7 @@ impl Sessions {
         }
         state.generation = state.generation.wrapping_add(1);
         state.memberships.set_all_inactive();
-        (state.is_resuming, state.has_answered_resume) = (true, false);
+        state.resume = Resume::Unanswered;
         state.token = old.token.take();
         state.peer = old.peer.or(state.peer);
         let previous = old.user.clone().and_then(|user| {
@@ -308,8 +310,8 @@ impl Sessions {
         }
         let generation = state.generation;
         drop(state);
-        old.successor = Some(session.clone());
         let absence = self.end(own, &mut old, LeaveReason::Replaced);
+        old.phase = Phase::Ended { successor: Some(session.clone()) };
         drop(old);
         drop(previous);
         self.after_end(own, absence);
@@ -371,7 +373,7 @@ impl Sessions {
         state: &mut State,
         reason: LeaveReason,
     ) -> Option<Box<Absence>> {
-        let absence = match std::mem::replace(&mut state.phase, Phase::Ended) {
+        let absence = match std::mem::replace(&mut state.phase, Phase::Ended { successor: None }) {
             Phase::Detached(absence) => Some(absence),
             _ => None,
         };

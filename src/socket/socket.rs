@@ -349,10 +349,14 @@ impl Socket {
     }
 
     /// Writes what waits. If the I/O accepts any of it, the client is slow, not dead.
+    #[inline]
     fn drain(&mut self) {
-        if self.outlet.queue().is_empty() && !self.outlet.has_unflushed() {
-            return;
+        if !self.outlet.queue().is_empty() || self.outlet.has_unflushed() {
+            self.drain_waiting();
         }
+    }
+
+    fn drain_waiting(&mut self) {
         let clock = self.context.clock;
         if !self.outlet.drain(|| clock.now()) {
             return;

@@ -115,6 +115,64 @@ async fn pages_are_stable_while_members_come_and_go() {
     assert_eq!((&empty["members"], empty.get("next")), (&json!([]), None));
 }
 
+/// Asks for the first page, which must be what the host sees.
+async fn first_page(client: &mut Client, rooms: &ChatRooms) -> Value {
+    client.send(members_frame(None)).await;
+    let mut page = client.next().await;
+    while page["event"] != "members" {
+        page = client.next().await;
+    }
+    let all = rooms.members("r");
+    assert_eq!(names(&page), all.iter().take(100).map(|member| member.name.as_str()).collect::<Vec<_>>());
+    assert_eq!(page.get("next").is_some(), all.len() > 100);
+    for (member, known) in all.iter().zip(page["members"].as_array().unwrap()) {
+        assert_eq!(member.info, known.get("info").map(Value::to_string));
+    }
+    assert_eq!(rooms.check_consistency().faults, []);
+    page
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_page_is_never_stale() {
+    let rooms = unlimited().build().unwrap();
+    let mut others = plain_members(&rooms, 100).await;
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    ann.enter_another("ann", "r").await;
+    let full = first_page(&mut ann, &rooms).await;
+    assert_eq!(first_page(&mut ann, &rooms).await, full);
+    // A member that is not on the page enters, gets an info, and leaves.
+    let mut late = Client::connect(&rooms).await;
+    late.send(enter_frame("late", "r")).await;
+    ann.answer_heartbeats_and_read("enter").await;
+    assert_eq!(first_page(&mut ann, &rooms).await["members"], full["members"]);
+    let set_info = |name, info: u8| {
+        let members = rooms.members("r");
+        let member = members.iter().find(|member| member.name.as_str() == name).unwrap();
+        rooms.set_info("r", member.connection, &info).unwrap();
+    };
+    set_info("late", 1);
+    assert_eq!(first_page(&mut ann, &rooms).await["members"], full["members"]);
+    late.close().await;
+    ann.answer_heartbeats_and_read("out").await;
+    assert_eq!(first_page(&mut ann, &rooms).await["members"], full["members"]);
+    // The same happens to members of the page.
+    for info in [1, 2] {
+        set_info("m3", info);
+        assert_eq!(first_page(&mut ann, &rooms).await["members"][3]["info"], info);
+    }
+    others.remove(50).close().await;
+    ann.answer_heartbeats_and_read("out").await;
+    assert_eq!(first_page(&mut ann, &rooms).await["num"], 100);
+    // The page is full, and then there is a second one, and then there is not.
+    let mut late = Client::connect(&rooms).await;
+    late.send(enter_frame("late", "r")).await;
+    ann.answer_heartbeats_and_read("enter").await;
+    assert_eq!(first_page(&mut ann, &rooms).await["num"], 101);
+    late.close().await;
+    ann.answer_heartbeats_and_read("out").await;
+    assert_eq!(first_page(&mut ann, &rooms).await["num"], 100);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_page_holds_32_kib() {
     let rooms = default_rooms();

@@ -9,10 +9,10 @@ use crate::config::PresenceMode;
 use crate::delivery::enter_outcome::MembersOutcome;
 use crate::delivery::live_room::{Handle, LiveRoom};
 use crate::delivery::room_state::RoomState;
+use crate::delivery::roster::RosterPage;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name};
 use crate::protocol::subprotocol::Subprotocol;
-use crate::room::Page;
 
 /// A JSON text that is passed on unchanged.
 type Json = Option<Arc<str>>;
@@ -21,7 +21,7 @@ impl Rooms {
     /// Returns the members after this place; 0 is the beginning. The member that asks gets no further frames until the
     /// answer is written.
     pub(crate) fn members(&self, room: &Arc<LiveRoom>, handle: &Handle, after: u64) -> MembersOutcome {
-        let state = room.lock();
+        let mut state = room.lock();
         // A later page does not contain changes of members on earlier pages.
         let is_subscribed = if after == 0 { handle.subscribe(room, state.seq()) } else { handle.pause(room) };
         MembersOutcome {
@@ -29,7 +29,7 @@ impl Rooms {
             num: state.num(),
             users: state.room.users(),
             mode: state.announcer.mode(),
-            roster: roster_for(&state, handle, after),
+            roster: roster_for(&mut state, handle, after),
             before: if is_subscribed { state.pending.undelivered() } else { Vec::new() },
         }
     }
@@ -83,7 +83,10 @@ impl Rooms {
 }
 
 /// The first members after this place, for a member that gets them: a client of `chat-rooms.v1` in full mode.
-pub(super) fn roster_for(state: &RoomState, handle: &Handle, after: u64) -> Option<Page> {
+pub(super) fn roster_for(state: &mut RoomState, handle: &Handle, after: u64) -> Option<RosterPage> {
     let has_roster = state.announcer.mode() == PresenceMode::Full && handle.subprotocol() == Subprotocol::V1;
-    has_roster.then(|| state.room.page(after, MAX_ROSTER_MEMBERS))
+    has_roster.then(|| match after {
+        0 => state.first_page(),
+        _ => RosterPage::new(state.room.page(after, MAX_ROSTER_MEMBERS)),
+    })
 }

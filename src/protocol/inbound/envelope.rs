@@ -18,6 +18,8 @@ pub(super) struct Envelope<'a> {
     pub(super) has_room: bool,
     /// The client set a key that only the server may set, perhaps only in v1.
     pub(super) forged: bool,
+    /// The frame has a key that [`ProfileKeys`](crate::protocol::presence::ProfileKeys) reads.
+    pub(super) has_profile_keys: bool,
     /// A key that occurs twice. Such frames are refused, because parsers disagree on which value counts.
     pub(super) twice: Option<&'static str>,
 }
@@ -51,6 +53,10 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
                             found.forged = true;
                             continue;
                         }
+                        Key::OfProfile => {
+                            found.has_profile_keys = true;
+                            continue;
+                        }
                         Key::Other => continue,
                     };
                     if slot.replace(value).is_some() {
@@ -76,6 +82,8 @@ enum Key {
     Room,
     /// Only the server may set it, perhaps only in v1.
     OfServer,
+    /// Part of a member's profile, or the place in a roster.
+    OfProfile,
     Other,
 }
 
@@ -99,6 +107,7 @@ impl<'de> Deserialize<'de> for Key {
                     "cid" => Key::Cid,
                     "room" | "room_id" => Key::Room,
                     "name" | "num" | "seq" | "member" | "direct" => Key::OfServer,
+                    "user" | "info" | "state" | "after" => Key::OfProfile,
                     _ => Key::Other,
                 })
             }

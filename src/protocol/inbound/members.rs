@@ -5,23 +5,13 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Body, V1_KEYS, string};
+use super::string;
 
 /// All members of an object, unparsed.
 #[derive(Default)]
 pub(super) struct Members<'a>(pub(super) Vec<(&'a RawValue, &'a RawValue)>);
 
 impl Members<'_> {
-    /// Without these keys, and for `chat-rooms.v1` without its own as well.
-    pub(super) fn body(&self, drop: &[&str]) -> Body<'static> {
-        let is_v1 = |key: &RawValue| string(key).is_some_and(|key| V1_KEYS.contains(&&*key));
-        let has_v1_keys = self.0.iter().any(|(key, _)| is_v1(key));
-        let v1 = has_v1_keys.then(|| self.without(&[drop, &V1_KEYS].concat()));
-        let is_room = |key: &RawValue| string(key).is_some_and(|key| key == "roomId");
-        let room = self.0.iter().find(|(key, _)| is_room(key)).filter(|_| !drop.contains(&"roomId"));
-        Body { text: self.without(drop).into(), v1, room: room.map(|(_, id)| id.get().to_owned().into()) }
-    }
-
     /// The object's text without its closing brace and without these keys.
     pub(super) fn without(&self, drop: &[&str]) -> String {
         let mut text = String::from("{");

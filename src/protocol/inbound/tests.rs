@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::members::Members;
 use super::*;
+use crate::ids::ConnectionId;
 
 fn parse(text: &str) -> Result<Inbound<'_>, ErrorCode> {
     Inbound::parse(text, Subprotocol::V1, 64).map_err(|e| e.code)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use http::HeaderValue;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
@@ -19,8 +20,8 @@ pub(crate) const ROOM: &str = "r";
 /// A client's session, whether it is connected or not.
 pub(crate) struct Session {
     name: String,
-    token: Value,
-    epoch: Value,
+    token: String,
+    epoch: String,
     /// The `seq` of the latest frame that it has received.
     pub(crate) seq: u64,
 }
@@ -41,7 +42,19 @@ pub(crate) struct Connection {
     /// What was read and not taken yet.
     bytes: BytesMut,
     /// The token that resumes its session.
-    token: Value,
+    token: String,
+}
+
+/// What a client reads of a frame. It skips the members of the room, because it is the server that is measured.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Frame {
+    event: String,
+    resume: String,
+    epoch: String,
+    seq: u64,
+    resumed: bool,
+    recovered: bool,
 }
 
 impl Client {
@@ -53,8 +66,8 @@ impl Client {
         let answered = begun.elapsed();
         // Its own enter.
         connection.read_room_frame().await;
-        let seq = entered["seq"].as_u64().expect("a number") + 1;
-        let session = Session { name, token: connection.token.clone(), epoch: entered["epoch"].clone(), seq };
+        let (token, epoch, seq) = (connection.token.clone(), entered.epoch, entered.seq + 1);
+        let session = Session { name, token, epoch, seq };
         Client { connection, session, answered, caught_up: begun.elapsed() }
     }
 
@@ -71,12 +84,11 @@ impl Client {
         connection.send(&json!({"event": "enter", "message": name, "roomId": ROOM, "since": since})).await;
         let entered = connection.read("entered").await;
         let answered = begun.elapsed();
-        assert_eq!((&entered["resumed"], &entered["recovered"]), (&json!(true), &json!(true)));
-        let seq = entered["seq"].as_u64().expect("a number");
-        for _ in session.seq..seq {
+        assert!(entered.resumed && entered.recovered);
+        for _ in session.seq..entered.seq {
             connection.read_room_frame().await;
         }
-        session.seq = seq;
+        session.seq = entered.seq;
         session.token = connection.token.clone();
         Client { connection, session, answered, caught_up: begun.elapsed() }
     }
@@ -96,8 +108,8 @@ impl Connection {
         let admission = Admission::anonymous().with_protocol(HeaderValue::from_static("chat-rooms.v1"));
         let serve = async move { rooms.serve(theirs, admission).await };
         let served = tokio::spawn(Timed::new(serve));
-        let mut connection = Connection { io, served, bytes: BytesMut::new(), token: Value::Null };
-        connection.token = connection.read("welcome").await["resume"].clone();
+        let mut connection = Connection { io, served, bytes: BytesMut::new(), token: String::new() };
+        connection.token = connection.read("welcome").await.resume;
         connection
     }
 
@@ -128,10 +140,10 @@ impl Connection {
     }
 
     /// Reads up to the next frame of an event.
-    async fn read(&mut self, event: &str) -> Value {
+    async fn read(&mut self, event: &str) -> Frame {
         loop {
-            let frame: Value = serde_json::from_slice(&self.next().await).expect("a JSON frame");
-            if frame["event"] == event {
+            let frame: Frame = serde_json::from_slice(&self.next().await).expect("a JSON frame");
+            if frame.event == event {
                 return frame;
             }
         }
