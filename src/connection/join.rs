@@ -37,6 +37,8 @@ struct Checked<'a> {
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
+    // The answer has a roster.
+    waiting::until_answers_are_read(connection).await?;
     end_if_closing(connection)?;
     let id = enter.room.id().map(str::to_owned);
     let about = id.as_deref().map_or(About::Nothing, About::Room);

@@ -86,6 +86,15 @@ pub(super) fn send_members(connection: &mut Connection, request: &MembersRequest
     }
 }
 
+/// As [`send_members`], once the client has read other rosters.
+pub(super) async fn send_members_later(
+    connection: &mut Connection,
+    request: MembersRequest<'_>,
+) -> Result<(), End> {
+    waiting::until_answers_are_read(connection).await?;
+    send_members(connection, &request)
+}
+
 /// Asks the policy. Returns `None` if there is none.
 fn ask(connection: &Connection, membership: &Membership, body: &str) -> Result<Option<Verdict>, End> {
     let Some(policy) = connection.engine().policy() else { return Ok(None) };
