@@ -60,8 +60,8 @@ impl ChatRooms {
     ///
     /// # Errors
     ///
-    /// If the connection is not a member of the room, or if the value does not serialize to JSON or to more than 1,024
-    /// bytes.
+    /// If the connection is not a member of the room, or if the value does not serialize to JSON, to more than 1,024
+    /// bytes, or is nested more than 124 deep.
     pub fn set_info(
         &self,
         room: impl AsRef<str>,

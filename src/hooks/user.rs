@@ -75,7 +75,7 @@ impl User {
     ///
     /// # Errors
     ///
-    /// If the value does not serialize to JSON, or to more than 1,024 bytes.
+    /// If the value does not serialize to JSON, or to more than 1,024 bytes, or if it is nested more than 124 deep.
     pub fn with_info(mut self, info: &impl Serialize) -> Result<User, SendError> {
         self.info = host_frame::info(info)?;
         Ok(self)

@@ -1,9 +1,21 @@
 //! Attacks on presence: rosters and states, with the limits that hold by default.
 
-use serde_json::{Value, json};
-use tower_chat_rooms::{Access, Admission, ChatRooms, Denied, EnterRequest};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
-use crate::support::{Client, Next, TestIo, enter_frame, v1_admission};
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tower_chat_rooms::{
+    Access, Admission, ChatRooms, Denied, DirectRequest, EnterRequest, History, MessageRequest, Presence,
+    ReadRequest, Recovery, RoomEvent, RoomId, RoomPolicy, SlowConsumer, User, Verdict,
+};
+
+use crate::support::{Client, Next, TestIo, assert_empty, enter_frame, v1_admission};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Rooms whose members have an info of almost the size that is allowed.
 fn rooms_with_infos() -> ChatRooms {
@@ -55,5 +67,126 @@ async fn a_client_on_a_slow_network_can_enter_many_rooms_with_long_rosters_at_on
     ann.send_at_once(ids.iter().map(|id| json!({"event": "members", "roomId": id}))).await;
     for n in 0..64 {
         next_of(&mut ann, "members").await.unwrap_or_else(|code| panic!("{code} after {n} pages"));
+    }
+}
+
+/// A policy and callbacks that do everything with the handle, whenever they are called.
+#[derive(Clone, Default)]
+struct Meddler {
+    rooms: Arc<OnceLock<ChatRooms>>,
+    calls: Arc<Mutex<BTreeSet<&'static str>>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Meddler {
+    fn meddle(&self, from: &'static str) {
+        let Some(rooms) = self.rooms.get() else { return };
+        self.calls.lock().unwrap().insert(from);
+        for room in rooms.rooms().into_iter().map(|room| room.id).collect::<Vec<_>>() {
+            for member in rooms.members(&room) {
+                let _ = rooms.set_info(&room, member.connection, &json!(from));
+                let _ = rooms.send_to(member.connection, &json!({"event": "notice"}));
+            }
+            let _ = rooms.send(&room, &json!({"event": "notice"}));
+        }
+        for user in ["ann", "bob"] {
+            let _ = rooms.send_to_user(user, &json!({"event": "notice"}));
+            rooms.is_online(user);
+            rooms.sessions_of(user);
+        }
+        rooms.check_consistency();
+        let _ = rooms.broadcast(&json!({"event": "notice"})).now_or_never();
+        if self.is_over.load(Ordering::Relaxed) {
+            rooms.close_room("r");
+            rooms.kick_user("ann");
+            rooms.kick_user("bob");
+        }
+    }
+}
+
+impl RoomPolicy for Meddler {
+    async fn may_enter(&self, _: &EnterRequest<'_>) -> Result<Access, Denied> {
+        self.meddle("may_enter");
+        Ok(Access::member())
+    }
+
+    async fn may_read(&self, _: &ReadRequest<'_>) -> Result<(), Denied> {
+        self.meddle("may_read");
+        Ok(())
+    }
+
+    fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
+        self.meddle(if request.event() == "state" { "may_send a state" } else { "may_send" });
+        Verdict::allow()
+    }
+
+    fn may_send_direct(&self, _: &DirectRequest<'_>) -> Verdict {
+        self.meddle("may_send_direct");
+        Verdict::allow()
+    }
+
+    fn slow_consumer(&self, _: &RoomId) -> Option<SlowConsumer> {
+        self.meddle("slow_consumer");
+        None
+    }
+
+    fn presence(&self, _: &RoomId) -> Option<Presence> {
+        self.meddle("presence");
+        Some(Presence::auto(2, 1).unwrap())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_may_do_everything_with_the_handle() {
+    for is_over in [false, true] {
+        let meddler = Meddler { is_over: Arc::new(is_over.into()), ..Meddler::default() };
+        let events = meddler.clone();
+        let rooms = ChatRooms::builder()
+            .policy(meddler.clone())
+            .recovery(Recovery::default().history(History::last(10)).resume_window(SECOND))
+            .transient_events(["typing"])
+            .events(move |event: RoomEvent<'_>| {
+                events.meddle(match event {
+                    RoomEvent::Entered(_) => "entered",
+                    RoomEvent::Left(_) => "left",
+                    RoomEvent::Message(_) => "message",
+                    RoomEvent::Direct(_) => "direct",
+                    RoomEvent::Online(_) => "online",
+                    _ => "offline",
+                });
+            })
+            .build()
+            .unwrap();
+        meddler.rooms.set(rooms.clone()).ok().unwrap();
+        let mut clients = Vec::new();
+        for user in ["ann", "bob", "ann"] {
+            let (mut client, _) = Client::connect_v1(&rooms, Admission::user(User::new(user))).await;
+            let frames = [
+                json!({"event": "enter", "message": user, "roomId": "r", "last": 3}),
+                json!({"event": "state", "roomId": "r", "state": 1}),
+                json!({"event": "message", "roomId": "r", "message": 1}),
+                json!({"event": "typing", "roomId": "r", "message": 1}),
+                json!({"event": "direct", "to": "ann", "message": 1}),
+                json!({"event": "members", "roomId": "r"}),
+                json!({"event": "enter", "message": "x", "roomId": "r"}),
+            ];
+            client.send_at_once(frames).await;
+            clients.push(client);
+            sleep(SECOND).await;
+        }
+        if !is_over {
+            assert_eq!(rooms.stats().connections, 3);
+        }
+        for client in clients {
+            drop(client);
+            sleep(SECOND).await;
+        }
+        sleep(10 * SECOND).await;
+        let calls = std::mem::take(&mut *meddler.calls.lock().unwrap());
+        if !is_over {
+            assert_eq!(calls.len(), 13, "{calls:?}");
+        }
+        rooms.shutdown().await;
+        assert_empty(&rooms);
     }
 }

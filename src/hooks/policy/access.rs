@@ -47,7 +47,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// If the value does not serialize to JSON, or to more than 1,024 bytes.
+    /// If the value does not serialize to JSON, or to more than 1,024 bytes, or if it is nested more than 124 deep.
     pub fn info(self, info: &impl Serialize) -> Result<Access, SendError> {
         Ok(Access { info: host_frame::info(info)?, ..self })
     }
