@@ -330,6 +330,11 @@ impl Connection {
         self.token_expiry = expiry.and_then(|expiry| TokenExpiry::begin(expiry, warning)).map(Box::new);
     }
 
+    /// Notes that the client was kept waiting for this long, which does not count against its deadline.
+    pub(super) fn has_waited(&mut self, time: Duration) {
+        self.deadline.extend(time);
+    }
+
     /// Restarts the deadline for authenticating or, after that, for entering. A `chat-rooms.v1` client that has
     /// authenticated has no deadline for entering, because the host can reach its user without a room. A connection
     /// without a deadline does not count as pending.

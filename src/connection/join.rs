@@ -1,6 +1,7 @@
 //! Entering a room: for the first time, from another one, or when a client returns.
 
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use crate::admission::Action;
 use crate::config::{Presence, SlowConsumer};
@@ -37,12 +38,22 @@ struct Checked<'a> {
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
+    let is_returning = enter.room.id().is_some_and(|id| connection.attachment().is_inactive(id));
+    let since = Instant::now();
+    enter_room(connection, enter, is_returning).await?;
+    if is_returning {
+        // Meanwhile the enters of its other rooms had to wait.
+        connection.has_waited(since.elapsed());
+    }
+    Ok(())
+}
+
+async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning: bool) -> Result<(), End> {
     // The answer has a roster.
     waiting::until_answers_are_read(connection).await?;
     end_if_closing(connection)?;
     let id = enter.room.id().map(str::to_owned);
     let about = id.as_deref().map_or(About::Nothing, About::Room);
-    let is_returning = id.as_deref().is_some_and(|id| connection.attachment().is_inactive(id));
     let checked = check(connection, enter);
     let is_member = checked.as_ref().is_ok_and(|checked| is_in(connection, &checked.room, &checked.name));
     // A session may be in more rooms than a client may enter in a minute.

@@ -13,7 +13,7 @@ use tower_chat_rooms::{
     ReadRequest, Recovery, RoomEvent, RoomId, RoomPolicy, SlowConsumer, User, Verdict,
 };
 
-use crate::support::{Client, Next, TestIo, assert_empty, enter_frame, v1_admission};
+use crate::support::{Client, Next, TestIo, assert_empty, enter_frame, resume_frame, rooms_in, v1_admission};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,7 +22,8 @@ fn rooms_with_infos() -> ChatRooms {
     let policy = |_: &EnterRequest<'_>| {
         Access::member().info(&"x".repeat(1_000)).map_err(|_| Denied::new("the info is too big"))
     };
-    ChatRooms::builder().policy(policy).build().unwrap()
+    let recovery = Recovery::default().resume_window(10 * SECOND);
+    ChatRooms::builder().recovery(recovery).policy(policy).build().unwrap()
 }
 
 /// Members that are in all of these rooms, and read everything.
@@ -67,6 +68,36 @@ async fn a_client_on_a_slow_network_can_enter_many_rooms_with_long_rosters_at_on
     ann.send_at_once(ids.iter().map(|id| json!({"event": "members", "roomId": id}))).await;
     for n in 0..64 {
         next_of(&mut ann, "members").await.unwrap_or_else(|code| panic!("{code} after {n} pages"));
+    }
+}
+
+/// A policy that takes its time.
+struct Slow;
+
+impl RoomPolicy for Slow {
+    async fn may_enter(&self, _: &EnterRequest<'_>) -> Result<Access, Denied> {
+        sleep(SECOND / 3).await;
+        Ok(Access::member())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_policy_does_not_cost_a_returning_client_its_rooms() {
+    let recovery = Recovery::default().resume_window(10 * SECOND);
+    let rooms = ChatRooms::builder().recovery(recovery).policy(Slow).build().unwrap();
+    let ids: Vec<String> = (0..64).map(|n| format!("room {n}")).collect();
+    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    for id in &ids {
+        ann.enter_another("ann", id).await;
+    }
+    ann.disconnect().await;
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    let enters = ids.iter().map(|id| enter_frame("ann", id));
+    ann.send_at_once([resume_frame([&welcome["resume"]])].into_iter().chain(enters)).await;
+    assert_eq!(rooms_in(&ann.next().await).len(), 64);
+    for id in &ids {
+        let entered = ann.next().await;
+        assert_eq!((&entered["roomId"], &entered["resumed"]), (&json!(id), &json!(true)), "{entered}");
     }
 }
 
@@ -188,5 +219,36 @@ async fn hooks_may_do_everything_with_the_handle() {
         }
         rooms.shutdown().await;
         assert_empty(&rooms);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_on_a_slow_network_has_the_time_to_return_to_many_rooms_with_long_rosters() {
+    let rooms = rooms_with_infos();
+    let ids: Vec<String> = (0..64).map(|n| format!("room {n}")).collect();
+    fill(&rooms, &ids, 35).await;
+    let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    for id in &ids {
+        ann.send(enter_frame("ann", id)).await;
+        next_of(&mut ann, "entered").await.unwrap();
+    }
+    ann.disconnect().await;
+    // 512 kbit/s.
+    let mut ann =
+        Client::connect_through(&rooms, v1_admission(), |io| TestIo::over_line(io, 64_000, 16 * 1024)).await;
+    assert_eq!(ann.next().await["event"], "welcome");
+    let enters = ids.iter().map(|id| enter_frame("ann", id));
+    ann.send_at_once([resume_frame([&welcome["resume"]])].into_iter().chain(enters)).await;
+    assert_eq!(rooms_in(&next_of(&mut ann, "resumed").await.unwrap()).len(), 64);
+    let mut back = 0;
+    while back < 64 {
+        match ann.next_or_close().await {
+            Next::Frame(frame) if frame["event"] == "entered" => {
+                assert_eq!(frame["resumed"], true, "{} after {back}", frame["roomId"]);
+                back += 1;
+            }
+            Next::Frame(frame) => assert_ne!(frame["event"], "left", "after {back}: {frame}"),
+            Next::Closed(code) => panic!("{code} after {back}"),
+        }
     }
 }
