@@ -1,13 +1,13 @@
 //! Attacks on presence: rosters and states, with the limits that hold by default.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use tower_chat_rooms::{
     Access, Admission, ChatRooms, Denied, DirectRequest, EnterRequest, History, MessageRequest, Presence,
     ReadRequest, Recovery, RoomEvent, RoomId, RoomPolicy, SlowConsumer, User, Verdict,
@@ -38,6 +38,14 @@ async fn fill(rooms: &ChatRooms, ids: &[String], members: usize) {
     }
 }
 
+/// Connects over a network that transports this many bytes per second.
+async fn connect_over_line(rooms: &ChatRooms, bytes_per_second: u64) -> Client {
+    let (server_io, client_io) = tokio::io::duplex(8 << 20);
+    let (rooms, io) = (rooms.clone(), TestIo::over_line(server_io, bytes_per_second, 87 * 1024));
+    let task = tokio::spawn(async move { rooms.serve(io, v1_admission()).await });
+    Client::new(client_io, task).await
+}
+
 async fn next_of(client: &mut Client, event: &str) -> Result<Value, u16> {
     loop {
         match client.next_or_close().await {
@@ -54,8 +62,7 @@ async fn a_client_on_a_slow_network_can_enter_many_rooms_with_long_rosters_at_on
     let ids: Vec<String> = (0..64).map(|n| format!("room {n}")).collect();
     fill(&rooms, &ids, 35).await;
     // 4 Mbit/s.
-    let mut ann =
-        Client::connect_through(&rooms, v1_admission(), |io| TestIo::over_line(io, 500_000, 64 * 1024)).await;
+    let mut ann = connect_over_line(&rooms, 500_000).await;
     assert_eq!(ann.next().await["event"], "welcome");
     ann.send_at_once(ids.iter().map(|id| enter_frame("ann", id))).await;
     let mut bytes = 0;
@@ -234,8 +241,7 @@ async fn a_client_on_a_slow_network_has_the_time_to_return_to_many_rooms_with_lo
     }
     ann.disconnect().await;
     // 512 kbit/s.
-    let mut ann =
-        Client::connect_through(&rooms, v1_admission(), |io| TestIo::over_line(io, 64_000, 16 * 1024)).await;
+    let mut ann = connect_over_line(&rooms, 64_000).await;
     assert_eq!(ann.next().await["event"], "welcome");
     let enters = ids.iter().map(|id| enter_frame("ann", id));
     ann.send_at_once([resume_frame([&welcome["resume"]])].into_iter().chain(enters)).await;
@@ -251,4 +257,57 @@ async fn a_client_on_a_slow_network_has_the_time_to_return_to_many_rooms_with_lo
             Next::Closed(code) => panic!("{code} after {back}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_on_a_slow_network_gets_messages_in_time_although_states_are_more_than_it_can_read() {
+    let rooms = ChatRooms::builder().build().unwrap();
+    let mut ann = connect_over_line(&rooms, 100_000).await;
+    ann.next().await;
+    ann.send(enter_frame("ann", "r")).await;
+    let mut others = Vec::new();
+    for n in 0..40 {
+        let (mut client, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+        client.send(enter_frame(&format!("m{n}"), "r")).await;
+        next_of(&mut client, "entered").await.unwrap();
+        others.push(tokio::spawn(async move {
+            for turn in 0..40 {
+                let state = format!("{turn}{}", "x".repeat(990));
+                client.send(json!({"event": "state", "roomId": "r", "state": state})).await;
+                let until = Instant::now() + SECOND / 10;
+                while let Ok(Next::Frame(_)) = timeout_at(until, client.next_or_close()).await {}
+            }
+        }));
+    }
+    let (mut bob, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    bob.enter_another("bob", "r").await;
+    let mut counts = BTreeMap::<String, usize>::new();
+    let mut latest = Duration::ZERO;
+    for turn in 0..4 {
+        bob.send(json!({"event": "message", "roomId": "r", "message": turn})).await;
+        let (sent, until) = (Instant::now(), Instant::now() + SECOND);
+        let mut has_message = false;
+        loop {
+            tokio::select! {
+                frame = ann.next_or_close() => {
+                    let Next::Frame(frame) = frame else { panic!("closed in turn {turn}: {counts:?}") };
+                    let event = frame["event"].as_str().unwrap().to_owned();
+                    if event == "presence" {
+                        ann.send(json!({"event": "members", "roomId": "r"})).await;
+                    }
+                    if event == "message" {
+                        assert_eq!(frame["message"], turn);
+                        has_message = true;
+                        latest = latest.max(sent.elapsed());
+                    }
+                    *counts.entry(event).or_default() += 1;
+                }
+                _ = bob.next_or_close() => {}
+                () = tokio::time::sleep_until(until) => break,
+            }
+        }
+        assert!(has_message, "turn {turn}: {counts:?}");
+    }
+    // It has missed states, and is told so.
+    assert!(latest < SECOND && counts["presence"] > 1, "{counts:?} {latest:?}");
 }
