@@ -1,5 +1,7 @@
 //! Entering a room: for the first time, from another one, or when a client returns.
 
+use std::borrow::Cow;
+
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -9,6 +11,7 @@ use crate::connection::auth::may_stay;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::history;
+use crate::connection::presence::{self, StateDecision};
 use crate::connection::waiting;
 use crate::delivery::{Recipient, Refused, ReplayRequest};
 use crate::hooks::guard;
@@ -17,6 +20,7 @@ use crate::ids::{ConnectionId, IdError, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
+use crate::protocol::json::quote;
 use crate::protocol::outbound::About;
 use crate::protocol::presence::{ProfileKeys, check_state};
 use crate::protocol::resume;
@@ -88,6 +92,11 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         connection.attachment().enter_again(&room, None, slow)?;
     }
     let Some(access) = access(connection, &room, &name, &body).await? else { return Ok(()) };
+    let (state, state_error) = match profile.state {
+        Some(state) => decide_state(connection, &room, &name, state).await?,
+        None => (None, None),
+    };
+    let profile = ProfileKeys { state: state.as_deref(), ..profile };
     let replay_request = history::allowed(connection, &room, &name, replay_request).await?;
     if connection.engine().rooms.get(room.as_str()).is_none()
         && let Err(exceeded) =
@@ -101,7 +110,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         body: &body,
         replay_request,
         slow,
-        presence: presence(connection, &room)?,
+        presence: presence_in(connection, &room)?,
         access,
         profile,
     };
@@ -119,7 +128,12 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
     match entered {
         Ok(()) => {
             connection.restart_deadline();
-            Ok(connection.attachment().run_callbacks()?)
+            connection.attachment().run_callbacks()?;
+            // Only now: before the answer to the enter, it would be about the enter.
+            match state_error {
+                Some(error) => connection.refuse(error, about),
+                None => Ok(()),
+            }
         }
         Err(refused) => {
             end_if_closing(connection)?;
@@ -208,6 +222,23 @@ async fn access(
     connection.refuse(error, About::Room(room.as_str())).map(|()| None)
 }
 
+/// Asks the policy about the state in an enter as about one that is set later. Returns the state to enter with, and the
+/// error if the policy has refused it.
+async fn decide_state<'a>(
+    connection: &mut Connection,
+    room: &RoomId,
+    name: &Name,
+    state: &'a str,
+) -> Result<(Option<Cow<'a, str>>, Option<PeerError>), End> {
+    let body = format!(r#"{{"event":"state","state":{state},"roomId":{}}}"#, quote(room.as_str()));
+    Ok(match presence::decide(connection, room, name, &body).await? {
+        StateDecision::Allowed => (Some(state.into()), None),
+        StateDecision::Replaced(other) => (other.map(Cow::Owned), None),
+        StateDecision::Dropped => (None, None),
+        StateDecision::Refused(error) => (None, Some(error)),
+    })
+}
+
 /// What happens if the client reads this room too slowly.
 fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer, End> {
     let own = match connection.engine().policy() {
@@ -218,7 +249,7 @@ fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer,
 }
 
 /// What the members of this room learn about each other, if the policy decides.
-fn presence(connection: &Connection, room: &RoomId) -> Result<Option<Presence>, End> {
+fn presence_in(connection: &Connection, room: &RoomId) -> Result<Option<Presence>, End> {
     match connection.engine().policy() {
         Some(policy) => Ok(guard::call("presence", || policy.presence(room))?),
         None => Ok(None),

@@ -311,3 +311,57 @@ async fn a_client_on_a_slow_network_gets_messages_in_time_although_states_are_mo
     // It has missed states, and is told so.
     assert!(latest < SECOND && counts["presence"] > 1, "{counts:?} {latest:?}");
 }
+
+/// Decides about states by their text, and about nothing else.
+struct StateFilter;
+
+impl RoomPolicy for StateFilter {
+    fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
+        let frame: Value = serde_json::from_str(request.body()).unwrap();
+        assert_eq!(
+            (&frame["event"], &frame["roomId"], request.event(), request.room().as_str()),
+            (&json!("state"), &json!("r\""), "state", "r\"")
+        );
+        match frame["state"].as_str().unwrap() {
+            "bad" => Verdict::refuse("not here"),
+            "drop" => Verdict::drop_silently(),
+            "replace" => Verdict::replace(&json!({"event": "state", "state": "better"})).unwrap(),
+            "wrong" => Verdict::replace(&json!({"event": "state", "state": "x".repeat(2_000)})).unwrap(),
+            "later" => Verdict::later(async { Verdict::allow() }),
+            "never" => Verdict::later(std::future::pending()),
+            _ => Verdict::allow(),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_is_asked_about_the_state_of_an_enter_too() {
+    let rooms = ChatRooms::builder().policy(StateFilter).build().unwrap();
+    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    ann.enter_another("ann", "r\"").await;
+    let (mut eve, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    for (n, (state, seen, error)) in [
+        ("good", Some("good"), None),
+        ("bad", None, Some("denied")),
+        ("drop", None, None),
+        ("replace", Some("better"), None),
+        ("wrong", None, Some("internal")),
+        ("later", Some("later"), None),
+        ("never", None, Some("internal")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Each enter under another name makes a new membership.
+        let name = format!("eve{n}");
+        eve.send(json!({"event": "enter", "message": name, "roomId": "r\"", "state": state})).await;
+        next_of(&mut eve, "entered").await.unwrap();
+        if let Some(code) = error {
+            let error = next_of(&mut eve, "error").await.unwrap();
+            assert_eq!((&error["code"], &error["roomId"]), (&json!(code), &json!("r\"")), "{state}");
+        }
+        let enter = next_of(&mut ann, "enter").await.unwrap();
+        assert_eq!((enter["name"].as_str(), enter["state"].as_str()), (Some(&*name), seen), "{state}");
+        assert_eq!(rooms.members("r\"")[1].state, seen.map(|seen| json!(seen).to_string()), "{state}");
+    }
+}
