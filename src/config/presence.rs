@@ -58,6 +58,9 @@ impl Presence {
     /// A room starts as [`Presence::Full`]. The enter that makes the number of members `on` changes it to
     /// [`Presence::Count`], the leave that makes it `off` changes it back.
     ///
+    /// Whenever it changes back, all clients ask for the members. Choose numbers so far apart that a few clients that enter
+    /// and leave cannot cause this again and again.
+    ///
     /// # Errors
     ///
     /// If `off` is not less than `on`.

@@ -16,10 +16,13 @@ use crate::socket::Turn;
 /// While a client has replays and rosters to read, this is how often it is checked whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// The next replay or roster waits while there is more than this fraction of the send queue's bound to read.
+const ANSWERS_SHARE: usize = 4;
+
 /// Whether the client has so many replays and rosters to read that the next one has to wait. Those of several rooms are
 /// asked for at once, and keep memory until they are read.
 pub(super) fn has_answers_to_read(connection: &Connection) -> bool {
-    connection.attachment().replay_bytes() > connection.config().limits.max_queue_bytes
+    connection.attachment().replay_bytes() > connection.config().limits.max_queue_bytes / ANSWERS_SHARE
 }
 
 /// Waits until the client may get another replay or roster.

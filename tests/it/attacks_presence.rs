@@ -365,3 +365,21 @@ async fn the_policy_is_asked_about_the_state_of_an_enter_too() {
         assert_eq!(rooms.members("r\"")[1].state, seen.map(|seen| json!(seen).to_string()), "{state}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_no_rosters_gets_no_more_of_them() {
+    let rooms = rooms_with_infos();
+    fill(&rooms, &["r".to_owned()], 35).await;
+    let mut eve = Client::connect_as(&rooms, v1_admission(), 16 * 1024).await;
+    eve.send(enter_frame("eve", "r")).await;
+    for _ in 0..100 {
+        eve.send(json!({"event": "members", "roomId": "r"})).await;
+    }
+    sleep(SECOND).await;
+    // A client that is kicked still gets what waits for it.
+    assert!(rooms.kick(rooms.members("r").last().unwrap().connection));
+    let (frames, code) = eve.frames_until_close().await;
+    let bytes: usize = frames.iter().map(|frame| frame.to_string().len()).sum();
+    assert!((200_000..400_000).contains(&bytes), "{bytes}");
+    assert_eq!(code, 4500);
+}
