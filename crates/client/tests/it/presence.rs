@@ -134,12 +134,13 @@ async fn the_server_may_refuse_the_state_of_an_enter() {
     assert_eq!(frame["state"], "bad");
     connection.send(enter(1, 2, "ann", "1"));
     connection.send(json!({"event": "error", "code": "denied", "message": "no", "roomId": "r"}));
-    loop {
-        match timeout(PATIENCE, client.recv()).await.expect("no event").expect("the client has ended") {
-            ClientEvent::Error(error) => break assert!(error.to_string().contains("no"), "{error}"),
-            _ => {}
+    let error = loop {
+        let event = timeout(PATIENCE, client.recv()).await.expect("no event").expect("the client has ended");
+        if let ClientEvent::Error(error) = event {
+            break error;
         }
-    }
+    };
+    assert!(error.to_string().contains("no"), "{error}");
     assert_eq!(client.presence().own().unwrap().state(), None);
     connection.close(4000, "");
     assert_eq!(let_enter(&mut server, entered_full()).await.1["state"], Value::Null);
