@@ -31,6 +31,8 @@ pub(super) async fn until_answers_are_read(connection: &mut Connection) -> Resul
         connection.attachment().keep_waiting();
         connection.rates().keep_waiting();
         watch(connection, sleep(LOOK)).await?;
+        // Otherwise a client could stay by reading very slowly.
+        connection.check_time().await?;
     }
     Ok(())
 }

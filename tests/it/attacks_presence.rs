@@ -13,7 +13,9 @@ use tower_chat_rooms::{
     ReadRequest, Recovery, RoomEvent, RoomId, RoomPolicy, SlowConsumer, User, Verdict,
 };
 
-use crate::support::{Client, Next, TestIo, assert_empty, enter_frame, resume_frame, rooms_in, v1_admission};
+use crate::support::{
+    Client, Next, TestIo, assert_empty, enter_frame, resume_frame, rooms_in, user_of, v1_admission,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -382,4 +384,25 @@ async fn a_client_that_reads_no_rosters_gets_no_more_of_them() {
     let bytes: usize = frames.iter().map(|frame| frame.to_string().len()).sum();
     assert!((200_000..400_000).contains(&bytes), "{bytes}");
     assert_eq!(code, 4500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_rosters_slowly_cannot_outstay_its_token() {
+    let rooms = rooms_with_infos();
+    fill(&rooms, &["r".to_owned()], 35).await;
+    let (server_io, client_io) = tokio::io::duplex(8 << 20);
+    let io = TestIo::over_line(server_io, 1_000, 16 * 1024);
+    let admission = Admission::user(user_of("eve:30")).with_protocol("chat-rooms.v1".parse().unwrap());
+    let serving = rooms.clone();
+    let mut eve =
+        Client::new(client_io, tokio::spawn(async move { serving.serve(io, admission).await })).await;
+    eve.send(enter_frame("eve", "r")).await;
+    for _ in 0..40 {
+        eve.send(json!({"event": "members", "roomId": "r"})).await;
+    }
+    let until = Instant::now() + 29 * SECOND;
+    while let Ok(Next::Frame(_)) = timeout_at(until, eve.next_or_close()).await {}
+    assert_eq!(rooms.members("r").len(), 36);
+    sleep(2 * SECOND).await;
+    assert_eq!(rooms.members("r").len(), 35);
 }
