@@ -11,7 +11,7 @@ use tower_chat_rooms::{ChatRooms, History, Recovery};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Visitors who come late see the latest messages, and a short loss of the connection is not noticed.
+    // New visitors see the latest messages, and nobody notices a connection that is lost for a short time.
     let recovery = Recovery::default().resume_window(Duration::from_secs(30)).history(History::last(200));
     let rooms = ChatRooms::builder().recovery(recovery).transient_events(["typing"]).build()?;
 

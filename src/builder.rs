@@ -149,9 +149,9 @@ impl ChatRoomsBuilder {
         self
     }
 
-    /// Sets what members of a room learn about each other. Default: [`Presence::Full`].
+    /// Sets what the members of a room learn about each other. Default: [`Presence::Full`].
     ///
-    /// [`RoomPolicy::presence`] can decide for each room.
+    /// [`RoomPolicy::presence`] can choose for each room.
     pub fn presence(mut self, presence: Presence) -> Self {
         self.config.presence = presence;
         self

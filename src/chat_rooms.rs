@@ -126,17 +126,17 @@ impl ChatRooms {
         ClientScript::new()
     }
 
-    /// Returns a service that serves a chat page, with everything that the page needs.
+    /// Returns a service that serves a chat page and the files that the page needs.
     ///
-    /// Visitors pick a name and enter rooms there. The page expects the chat at the path `chat` next to it; see
-    /// [`ChatPage::with_chat_path`]. It answers `GET` and `HEAD` at any path, and its `Content-Security-Policy` allows
-    /// nothing but the page's own files and the chat.
+    /// Visitors choose a name and enter rooms there. The page connects to the path `chat` below its own: to `/chat` if the
+    /// page is at `/`, but to `/talk/chat` if it is at `/talk`. [`ChatPage::with_chat_path`] changes this. The service
+    /// answers `GET` and `HEAD` at any path. The page's `Content-Security-Policy` allows only its own files and chats on
+    /// the same origin.
     ///
-    /// The page shows who is typing if you declare the
-    /// [transient event](crate::ChatRoomsBuilder::transient_events) `typing`, and earlier messages if the server keeps a
-    /// [history](crate::Recovery::history). For a member whose info is a text, or has a text `title`, it shows that text
-    /// next to the name. If clients need a token, give it to a visitor in the address, as in `/#token=...`, or in a
-    /// cookie.
+    /// The page shows who is typing if you declare the [transient event](crate::ChatRoomsBuilder::transient_events)
+    /// `typing`, and earlier messages if the server keeps a [history](crate::Recovery::history). If a member's info is
+    /// a string, or an object with a string `title`, the page shows that text next to the name. If clients need a
+    /// token, give it to the visitor in the address, as in `/#token=...`, or in a cookie.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -250,8 +250,8 @@ impl ChatRooms {
     /// `direct`, which numbers [direct messages](ChatRooms::send_to_user). Do not use the key `seq`: a `chat-rooms.v1`
     /// client would take such an object for a frame of its room.
     ///
-    /// The client does not get the object if its connection breaks first. To send something that a client gets even if it
-    /// has to reconnect, use [`send_to_user`](ChatRooms::send_to_user).
+    /// The client does not get the object if its connection breaks first. If it must get the object even after it has
+    /// reconnected, use [`send_to_user`](ChatRooms::send_to_user).
     ///
     /// # Errors
     ///

@@ -38,7 +38,7 @@ pub enum SendError {
     Json(Box<dyn std::error::Error + Send + Sync>),
     /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)).
     TooBig,
-    /// An info has more than 1,024 bytes.
+    /// The info of a member has more than 1,024 bytes.
     InfoTooBig,
     /// Arrays and objects of an info are nested more than 124 deep, which common JSON parsers could not read.
     InfoTooDeep,
@@ -58,9 +58,11 @@ impl fmt::Display for SendError {
             SendError::TooBig => {
                 f.write_str("the value does not fit into a send queue; send less, or raise `max_queue_bytes`")
             }
-            SendError::InfoTooBig => f.write_str("an info may have at most 1,024 bytes; send a link instead"),
+            SendError::InfoTooBig => {
+                f.write_str("the info may have at most 1,024 bytes of JSON; use a link instead")
+            }
             SendError::InfoTooDeep => {
-                f.write_str("arrays and objects of an info may be nested at most 124 deep")
+                f.write_str("arrays and objects of the info may be nested at most 124 deep")
             }
             SendError::Busy => {
                 f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")

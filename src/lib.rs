@@ -48,9 +48,9 @@
 //!
 //! # Clients
 //!
-//! [`ChatRooms::client_script`] serves a client for browsers, and the crate `tower-chat-rooms-client` is one for Rust.
-//! Both speak the subprotocol `chat-rooms.v1` and reconnect by themselves. Any other WebSocket client can speak the
-//! plain protocol.
+//! [`ChatRooms::page`] serves a complete chat page. For pages of your own, [`ChatRooms::client_script`] serves a client
+//! for browsers, and the crate `tower-chat-rooms-client` is one for Rust. Both speak the subprotocol `chat-rooms.v1`
+//! and reconnect by themselves. Any other WebSocket client can speak the plain protocol.
 //!
 //! # The plain protocol
 //!
@@ -78,6 +78,12 @@
 //! notice, and [`RoomEvents`] see one enter and one leave, no matter how often the connection breaks in between. Both
 //! are off by default. `docs/protocol.md` in the repository describes the frames.
 //!
+//! # Presence
+//!
+//! By default, members learn who enters and leaves their room. Clients that speak `chat-rooms.v1` also know each
+//! member's user, its info ([`Access::info`], [`User::with_info`]) and the state that it has set. In a large room, let
+//! members learn only how many there are ([`Presence`]).
+//!
 //! # Events of your own
 //!
 //! Members may send any event. With [`host_events`](ChatRoomsBuilder::host_events), you reserve events for your
@@ -88,7 +94,8 @@
 //!
 //! - [`Authenticate`] checks upgrade requests and tokens. `JwtAuth` (feature `jwt`) is an implementation. A [`User`]
 //!   can expire, unless the client sends a new token ([`OnExpiry`]).
-//! - [`RoomPolicy`] decides whether a user may enter a room and what happens to each message.
+//! - [`RoomPolicy`] decides whether a user may enter a room and what happens to each message, including direct messages
+//!   between users.
 //! - [`RoomEvents`] is called when members enter and leave, for messages, and when users come online and go offline.
 //!   [`event_channel`] delivers the same events over a channel.
 //!

@@ -26,12 +26,12 @@ impl Asset {
     pub(super) fn new(kind: &'static str, text: impl Into<Bytes>) -> Asset {
         let text = text.into();
         let tag = format!("\"{:016x}\"", fnv1a(&text));
-        Asset { kind, text, tag: HeaderValue::from_str(&tag).expect("hex digits may stand in a header") }
+        Asset { kind, text, tag: HeaderValue::from_str(&tag).expect("hex digits are valid in a header") }
     }
 
     #[cfg(test)]
     pub(super) fn text(&self) -> &str {
-        str::from_utf8(&self.text).expect("assets are texts")
+        str::from_utf8(&self.text).expect("assets are UTF-8")
     }
 
     /// Answers `GET` and `HEAD`. Browsers ask each time whether the text has changed.

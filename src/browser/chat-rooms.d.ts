@@ -31,46 +31,48 @@ export interface FrameInfo {
   readonly history: boolean;
 }
 
-/** A direct message: a frame for a user, in no room. */
+/** A frame to a user, which concerns no room. */
 export interface DirectFrame extends Frame {
-  /** The user that sent it, with the user's own name, if it has one. Missing if the host sent it, unless the host sets
-   * it. */
+  /** The id of the user that sent it, and the user's own name if there is one. Missing if the host sent the frame,
+   * unless the host has set it. */
   readonly from?: { readonly user: string; readonly name?: string };
-  /** Its number in the session. */
+  /** The number of the frame in the client's session. */
   readonly direct?: number;
 }
 
-/** A member of a room. The object does not change: if the member changes, another object takes its place. */
+/** A member of a room. The object is immutable: if the member changes, a new object replaces it. */
 export interface Member {
-  /** The member's id, which is in each of its frames as `member`. */
+  /** The member's id, which is the `member` of each of its frames. */
   readonly id: string;
   readonly name: string;
   /** The id of the user. Missing if the member is not authenticated. */
   readonly user?: string;
-  /** What the host tells about the member. */
+  /** The info that the host has set for the member. */
   readonly info?: Json;
-  /** What the member tells about itself, see {@link Room.setState}. */
+  /** The state that the member's client has set, see {@link Room.setState}. */
   readonly state?: Json;
-  /** Whether this is the client itself. */
+  /** Whether this member is the client itself. */
   readonly self: boolean;
 }
 
-/** Who is in a room. The object does not change: {@link Room.presence} is another one after a change. */
+/** Who is in a room. The object is immutable: after a change, {@link Room.presence} is a new object. */
 export interface Presence {
-  /** What members learn: in `full` mode who is in the room, in `count` mode how many are, in `quiet` mode how many were
-   * at the time of the last frame. The mode of a room may change. Null if the server does not say. */
+  /** What the members learn about each other: in `full` mode, who is in the room; in `count` mode, how many members
+   * there are; in `quiet` mode, how many there were at the last frame. The mode may change. Null if the server does not
+   * say. */
   readonly mode: 'full' | 'count' | 'quiet' | null;
   /** The last known number of members in the room. */
   readonly num: number;
   /** The last known number of different users among the members. Anonymous members are not counted. */
   readonly users: number;
-  /** The known members, in the order in which they have entered. Null if the mode is not `full`, or if none are known
+  /** The known members in the order in which they entered. Null if the mode is not `full`, or if no members are known
    * yet. */
   readonly members: readonly Member[] | null;
-  /** Whether `members` has all members. False while they are being fetched, while the client is not in the room, and if
+  /** Whether `members` contains all members. False while the client fetches them, while it is not in the room, and if
    * there are more than {@link JoinOptions.roster}. */
   readonly complete: boolean;
-  /** The client itself, if it is one of `members`. */
+  /** The client itself, if it is one of `members`. Null for a moment after {@link Chat.join}, until the client's own
+   * `enter` has come. */
   readonly self: Member | null;
 }
 
@@ -93,8 +95,8 @@ export interface Position {
  * * `offline`: there is no connection, and the browser reports that there is no network;
  * * `closed`: closed for good; `reason` says why.
  *
- * The state of a chat is that of its connection: `online` means connected and authenticated, `outside` connected
- * without a valid token. It has one more state, `idle`: the server has closed the connection because the chat was in no
+ * The state of a chat is that of its connection: `online` means connected and, if there is a token,
+ * authenticated, `outside` connected without a valid token. It has one more state, `idle`: the server has closed the connection because the chat was in no
  * room, and {@link Chat.join} connects again.
  */
 export type State = 'connecting' | 'online' | 'outside' | 'reconnecting' | 'offline' | 'idle' | 'closed';
@@ -111,13 +113,13 @@ export interface StateEvent {
  * the handlers of the chat or, if `connect` has entered a room, to those of the room. */
 export type FrameHandler = (frame: Frame, info: FrameInfo) => void;
 
-/** Events of direct messages. The handlers of the chat are called or, if `connect` has entered a room, those of the
- * room. */
+/** Events for direct messages. If `connect` has entered a room, the room emits them, otherwise the chat. */
 export interface DirectEvents {
-  /** A direct message of a user or the host. Each comes once and in order, also after an interruption if the server
-   * keeps the session. Messages of the host may have another event. */
+  /** A direct message from a user. Each comes once and in order, even after an interruption if the server keeps the
+   * session. So do the messages that the host sends to a user, but the handlers of their own event get them, for
+   * example those of `notice`. */
   direct: (frame: DirectFrame, info: FrameInfo) => void;
-  /** So many direct messages were sent while there was no connection, and the server does not keep them any more. */
+  /** Direct messages were missed, and the server no longer keeps them. `missed` says how many. */
   directGap: (gap: { readonly missed: number }) => void;
 }
 
@@ -129,9 +131,11 @@ export interface RoomEvents extends DirectEvents {
   enter: FrameHandler;
   /** A member has left. */
   out: FrameHandler;
-  /** {@link Room.presence} has changed. Called once for all changes in the same task. In modes other than `full`, there
-   * is this event instead of `enter` and `out`. */
+  /** {@link Room.presence} has changed. Called once for all changes in the same task. In modes other than `full`, this
+   * event replaces `enter` and `out`. */
   presence: (presence: Presence) => void;
+  /** The host lets this client only read from now on, or write again: {@link Room.readOnly}. */
+  readOnly: (readOnly: boolean) => void;
   /** Every frame of any event, after the handlers of that event. */
   '*': FrameHandler;
   /** The state has changed, or an attempt has failed. */
@@ -170,8 +174,9 @@ export interface ChatOptions {
   /**
    * A token, which the client sends over the connection before anything else. If tokens expire, give a function: the
    * client calls it for each attempt, when the server warns that the token expires soon, when the token has expired,
-   * and when the server refuses a token. The chat closes with `no_auth` after three refusals in a row, if a token that
-   * is a string is refused, or if the function returns no token.
+   * and when the server refuses a token. If the function returns no token, the client connects without one. The chat
+   * closes with `no_auth` after three refusals in a row, if a token that is a string is refused, or if the server requires
+   * a token and there is none.
    */
   token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);
   /** Aborts connecting, or closes the chat. */
@@ -206,8 +211,8 @@ export interface JoinOptions {
   history?: number;
   /** The state to enter with, see {@link Room.setState}. Default: none. */
   state?: Json;
-  /** How many members to fetch, if the room has more than the server sends at once; 0 to fetch none. Members that enter
-   * later are known in any case. Default: 1,000. */
+  /** How many members to fetch if the room has more than the server sends at once; 0 to fetch none. Members that enter
+   * later are always known. Default: 1,000. */
   roster?: number;
   /** Aborts entering, or leaves the room. */
   signal?: AbortSignal;
@@ -252,14 +257,25 @@ export interface Chat {
   join(room: string | number, options: JoinOptions): Promise<Room>;
 
   /**
-   * Sends a direct message to all sessions of a user: their handlers of `direct` get it. Resolves when the server has
-   * acknowledged it, with the number of open connections that it has reached. Direct messages are sent in the order of
-   * the calls, and wait while the client isn't online. `extra` has further keys, which are sent along.
+   * Sends a direct message to all sessions of a user, whose clients emit it as `direct`. When the server has
+   * acknowledged it, resolves to the number of open connections that it has reached. Direct messages are sent in the
+   * order of the calls, and wait while the client isn't online. `extra` has further keys for the frame.
    *
    * Rejects with a {@link ChatError}: `too_big`, `overflow`, `bad_options`, `closed`, or the server's code; `denied` if
    * the host does not allow it, or if this client is not authenticated.
    */
   sendTo(user: string, message: Json, extra?: { readonly [key: string]: Json | undefined }): Promise<number>;
+
+  /**
+   * Calls the token function now and sends the token over the connection, for example after a guest has logged in, or
+   * after a user was given more rights. The server then asks its policy again about the rooms. If there is no connection,
+   * the next one has the new token in any case. Nothing happens if {@link ChatOptions.token} is not a function, or if it
+   * returns no token.
+   *
+   * If the server refuses the token, the handlers of `error` are called, and the one before stays valid. A token of another
+   * user is refused: close the chat and connect again.
+   */
+  authenticate(): void;
 
   /** Leaves all rooms permanently and closes the connection. The state is `closed` when this returns. */
   close(): void;
@@ -278,7 +294,8 @@ export interface Room {
   readonly online: number;
   /** Who is in the room, as far as the client knows. */
   readonly presence: Presence;
-  /** Whether the host lets this client only read in the room: messages are then refused with `read_only`. */
+  /** Whether this client may only read in the room. If so, its messages are refused with `read_only`. When this changes
+   * while the client is in the room, it emits `readOnly`. */
   readonly readOnly: boolean;
   /** Whether the host hides this client from the other members. */
   readonly hidden: boolean;
@@ -321,12 +338,12 @@ export interface Room {
   sendTransient(event: string, message?: Json): boolean;
 
   /**
-   * Sets the state of this member, for example `{ away: true }`. The other members see it in their {@link Presence}, if
-   * the room's mode is `full`. Null removes it. The client sends the newest state at most every 100 ms, and again when
-   * it enters as a new member.
+   * Sets the state of this member, for example `{ away: true }`. The other members see it in their {@link Presence} if
+   * the room's mode is `full`. Null removes it. The client sends only the newest state, at most every 100 ms, and sends
+   * it again when it enters as a new member.
    *
    * Throws a {@link ChatError}: `too_big` if the state has more than 1,024 bytes of JSON, `bad_options` if it is not a
-   * JSON value. If the server refuses it, the room's handlers of `error` are called, and the state before stays.
+   * JSON value. If the server refuses the state, the room emits `error`, and the previous state stays.
    */
   setState(state: Json): void;
 
@@ -344,10 +361,12 @@ export interface Room {
   leave(): void;
 }
 
-/** A room that `connect` has entered, with its connection. */
+/** A room that `connect` has entered, which has the connection to itself. */
 export interface OnlyRoom extends Room {
   /** See {@link Chat.sendTo}. */
   sendTo: Chat['sendTo'];
+  /** See {@link Chat.authenticate}. */
+  authenticate: Chat['authenticate'];
 }
 
 /**

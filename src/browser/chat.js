@@ -97,6 +97,8 @@ export class Chat {
     return sending;
   }
 
+  authenticate() { this.#connection?.authenticate(); }
+
   close() { this.#end(leftBy(CLOSE_LEFT)); }
 
   // ---- Rooms -----------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ export class Chat {
 
   // ---- Connections -----------------------------------------------------------------------------
 
-  /** The handlers of what concerns no room. */
+  /** The handlers of events that concern no room. */
   get #handlers() { return this.#only?.events ?? this.#events; }
 
   /** Connects again if the chat is idle. Returns whether it does. */

@@ -50,6 +50,8 @@ export class Connection {
   #isClosed = false;
   #welcome = null;
   #isReady = false;
+  /** Whether the application wants to send another token. */
+  #isTokenWanted = false;
   /** Whether the server has to answer within a time. */
   #isExpecting = false;
 
@@ -274,6 +276,12 @@ export class Connection {
 
   // ---- Authentication --------------------------------------------------------------------------
 
+  /** The application has another token. It is asked for it as soon as the connection is ready. */
+  authenticate() {
+    this.#isTokenWanted = !this.#isReady;
+    if (this.#isReady && this.#tokens.isFunction) this.#auth.renew();
+  }
+
   #authenticated() {
     const wasNeeded = this.#auth.accepted();
     if (!this.#welcome) return;
@@ -318,6 +326,7 @@ export class Connection {
     this.#isReady = true;
     this.#on.ready();
     this.#directs.accepted();
+    if (this.#isTokenWanted) this.authenticate();
   }
 
   // ---- Answers in time -------------------------------------------------------------------------

@@ -1,16 +1,16 @@
-// Direct messages: from and to users, in no room.
+// Direct messages: to and from users, outside of rooms.
 
 import { randomCid } from './cid.js';
 import { ChatError } from './errors.js';
 import { NOT_OF_A_ROOM } from './events.js';
 
-/** Sends messages to users, and takes the direct frames of the session, each once and in order. */
+/** Sends messages to users, and delivers the direct frames of the session, each once and in order. */
 export class Directs {
   #env;
   #events;
   #outbox;
   #maxQueue;
-  /** Messages to users. */
+  /** The queue of messages to users. */
   #lane;
   /** The id of this client's member, which identifies its session; null before the first connection. */
   #member = null;
@@ -20,7 +20,7 @@ export class Directs {
   #newMember = null;
   /** Sends the text of a message on the connection; null if there is none. */
   #transmit = null;
-  /** Direct frames that came before it is known whether the session is resumed; null once that is known. */
+  /** Direct frames that arrived before it is known whether a session is resumed; null once that is known. */
   #early = null;
   #isAccepted = false;
 
@@ -32,7 +32,7 @@ export class Directs {
     this.#lane = outbox.open(null);
   }
 
-  /** The keys for a resume: the last direct frame, and the session that it is of. */
+  /** The keys for a resume: the number of the last direct frame, and the session that numbered it. */
   get forResume() { return this.#last > 0 ? { direct: this.#last, member: this.#member } : {}; }
 
   send(user, message, extra) {
@@ -57,8 +57,8 @@ export class Directs {
     this.#isAccepted = false;
   }
 
-  /** Takes the answer to a resume. If it names no member, no session was resumed. In both cases the frames of the
-   * session follow. */
+  /** Takes the answer to a resume. If it has no `member`, no session was resumed. In both cases, the frames of the
+   * current session follow. */
   resumed({ member = this.#newMember, direct = 0 }) {
     const last = member === this.#member ? this.#last : 0;
     this.#member = member;
@@ -68,7 +68,7 @@ export class Directs {
     this.#start();
   }
 
-  /** No session is resumed, and no answer says so. */
+  /** No session is resumed, and no answer to a resume will arrive. */
   notResumed() {
     const early = this.#early;
     if (!early) return;
@@ -95,7 +95,7 @@ export class Directs {
     this.#start();
   }
 
-  /** The connection is lost, or the server accepts nothing else before another token. */
+  /** The connection is lost, or the server accepts only a new token. */
   stop() {
     this.#isAccepted = false;
     this.#outbox.stop(this.#lane);

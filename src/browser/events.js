@@ -4,7 +4,7 @@
 export const NOT_OF_A_ROOM = Object.freeze({ own: false, replayed: false, history: false });
 
 /** Events of this client. A frame of such a name reaches the handlers of `*` only. */
-const CLIENT_EVENTS = new Set(['state', 'gap', 'overflow', 'error', 'presence', 'directGap', '*']);
+const CLIENT_EVENTS = new Set(['state', 'gap', 'overflow', 'error', 'presence', 'readOnly', 'directGap', '*']);
 
 export class Events {
   #handlers = new Map();

@@ -185,7 +185,7 @@ export class Membership {
     if (this.isInRoom) this.#presence.page(frame);
   }
 
-  /** The server does not send a page of the roster, or does so after `wait` milliseconds. */
+  /** The server has refused to send a page of the roster. It may be requested again after `wait` milliseconds. */
   pageRefused(wait) {
     if (this.isInRoom) this.#presence.pageRefused(wait);
   }
@@ -193,13 +193,14 @@ export class Membership {
   /** Takes a `presence` or `state` frame. */
   receivePresence(frame) {
     if (!this.isInRoom) return;
+    if (typeof frame.readOnly === 'boolean') return this.#setReadOnly(frame.readOnly);
     if (frame.event === 'presence') this.#presence.told(frame);
     else this.#presence.memberChanged(frame);
   }
 
   /** The server has refused a frame that it does not answer otherwise: a state, or a transient frame. */
   frameRefused(error) {
-    // Members that only read have a state. If it was refused, only the roster says which one is valid.
+    // Read-only members may have a state too. If it was refused, only the roster says which state is valid.
     if (error.code !== 'read_only' && this.#ownState.refused()) this.#presence.doubt();
     this.#events.emit('error', error);
   }
@@ -279,6 +280,11 @@ export class Membership {
     if (this.#failures < this.#options.maxAttempts) return false;
     this.#close(gaveUp(this.#failures, reason), false);
     return true;
+  }
+
+  #setReadOnly(isReadOnly) {
+    this.#isReadOnly = isReadOnly;
+    this.#events.emit('readOnly', isReadOnly);
   }
 
   #close(reason, isRefused) { this.#on.closed(reason, isRefused); }

@@ -32,7 +32,7 @@ pub(super) mod tests {
         text.lines().filter(|line| line.trim_start().starts_with(start)).collect()
     }
 
-    /// Each module follows those that it imports; `../` is the folder above, whose modules come first.
+    /// Each module follows those that it imports. Modules of the parent folder (`../`) come first.
     pub(in super::super) fn assert_in_order(modules: &[Module]) {
         for (n, (file, text)) in modules.iter().enumerate() {
             for import in lines_with(text, "import") {

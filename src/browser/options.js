@@ -21,7 +21,7 @@ const ROOM_OPTIONS = {
   on: HANDLERS,
 };
 
-/** Only a call that enters a room has one of these options. */
+/** Options that only a call which enters a room may have. */
 const ONE_ROOM_OPTIONS = ['name', 'room', 'history', 'state', 'roster'];
 
 /** What each option of a connection has to be. */
@@ -106,7 +106,7 @@ export function readSendOptions(given = {}) {
   return { event, extra };
 }
 
-/** Returns the keys of a direct message, checked. */
+/** Checks a direct message, and returns its keys. */
 export function readDirect(user, extra = {}) {
   const call = 'sendTo(user, message, extra)';
   if (!isText(user)) throw badOption(call, '`user` must be a string, the id of the user');

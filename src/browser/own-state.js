@@ -6,7 +6,7 @@ import { Timer } from './timer.js';
 
 /** The maximum number of bytes of a state. */
 const MAX_STATE_BYTES = 1024;
-/** The client sends a state at most every so many milliseconds. */
+/** The minimum number of milliseconds between two states. */
 const STATE_INTERVAL = 100;
 
 /** Returns a state as JSON. Throws if the server would not accept it. */
@@ -20,24 +20,24 @@ export function readState(value, call) {
   return text;
 }
 
-/** Keeps the state that the application has set, and sees to it that the server has it. */
+/** Keeps the state that the application has set, and makes sure that the server has it. */
 export class OwnState {
   #env;
   #room;
   #timer;
-  /** States are JSON. The one that the application wants; undefined if it has set none. */
+  /** The state that the application wants, as JSON; undefined if it has set none. */
   #wanted;
-  /** The one in the last enter. */
+  /** The state in the last enter. */
   #entering;
-  /** The one that the server has; undefined if that is not known. */
+  /** The state that the server has; undefined if that is not known. */
   #known;
   /** `send(text)` sends a frame if `budget` allows; null while the client is not in the room. */
   #connection = null;
   #notBefore = 0;
-  /** Whether the server has refused the state, so that the one before is still valid. */
+  /** Whether the server has refused the state, so that the previous one is still valid. */
   #isRefused = false;
 
-  /** `room` is the room's id, and `wanted` the state to begin with. */
+  /** `room` is the room's id, and `wanted` is the first state. */
   constructor(env, room, wanted) {
     this.#env = env;
     this.#room = room;
@@ -57,7 +57,7 @@ export class OwnState {
     this.#flush();
   }
 
-  /** The state as the application should see it, given the one that the server has. */
+  /** The state that the application should see if the server has this one. */
   shown(state) {
     if (this.#isRefused && state !== undefined) {
       [this.#wanted, this.#known, this.#isRefused] = [JSON.stringify(state), JSON.stringify(state), false];
@@ -66,7 +66,7 @@ export class OwnState {
   }
 
   /** The client is in the room. A state that was sent just before the connection was lost may not have arrived: if the
-   * client is still the same member, its entry in the roster tells. */
+   * client is still the same member, its entry in the roster tells whether it has. */
   entered({ resumed, member: id, members }, connection) {
     this.#connection = connection;
     const self = members?.find(({ member }) => member === id);
@@ -80,8 +80,8 @@ export class OwnState {
     this.#timer.stop();
   }
 
-  /** The server may have refused the state that was sent last. Returns whether it is still wanted, so that only the
-   * server knows which one is valid. */
+  /** The server may have refused the state that was sent last. Returns whether that state is still wanted. If so, only
+   * the server knows which one is valid. */
   refused() {
     const isOfLast = this.#wanted !== undefined && this.#wanted === this.#known;
     this.#known = undefined;

@@ -3,7 +3,7 @@
 import { Roster } from './roster.js';
 import { Timer } from './timer.js';
 
-/** Clients spread their requests over this many milliseconds if the mode of a room has changed for all of them. */
+/** If the mode of a room has changed for all clients, they spread their requests over this many milliseconds. */
 const SPREAD = 1_000;
 
 /** Keeps the number and the roster of the members of a room. */
@@ -22,7 +22,7 @@ export class Presence {
   /** The page that the client has asked for: `first`, `next`, or null. */
   #asked = null;
   #cursor;
-  /** Whether the page that the client has asked for is no use any more. */
+  /** Whether the page that the client has asked for is no longer useful. */
   #isStale = false;
   #timer;
   #isDelayed = false;
@@ -31,8 +31,8 @@ export class Presence {
   /** What the application sees; null if something has changed since. */
   #snapshot = null;
 
-  /** `limit` is the number of members to ask for. `own` has `member()` and `state(state)`: the id of the own member,
-   * and its state, given the one that the server has. */
+  /** `limit` is the number of members to ask for. `own.member()` is the id of the own member, and `own.state(state)` is
+   * its state if the server has `state`. */
   constructor({ env, events }, limit, own) {
     this.#env = env;
     this.#events = events;
@@ -100,7 +100,7 @@ export class Presence {
     if (asked) this.#continue(frame.next);
   }
 
-  /** The server has refused to send a page. Asks anew after `wait` milliseconds, unless it is null. */
+  /** The server has refused to send a page. Asks again after `wait` milliseconds, unless `wait` is null. */
   pageRefused(wait) {
     this.#asked = null;
     this.#roster.doubt();
@@ -108,7 +108,7 @@ export class Presence {
     if (wait !== null) this.#askLater(wait);
   }
 
-  /** Takes a frame of the room that is not of a replay. */
+  /** Takes a frame of the room that is not part of a replay. */
   receive({ event, num, member, ...frame }) {
     if (Number.isInteger(num) && num !== this.#num) {
       this.#num = num;
@@ -160,7 +160,7 @@ export class Presence {
     this.left();
   }
 
-  /** Asks for the first page. It is right no matter what was missed before it. */
+  /** Asks for the first page, which is correct no matter what was missed before it. */
   #askAnew() {
     if (this.#asked === 'next') {
       this.#isStale = true;
@@ -208,7 +208,7 @@ export class Presence {
     this.#changed();
   }
 
-  /** Tells the application once in a task. */
+  /** Tells the application, once for all changes in the same task. */
   #changed() {
     this.#snapshot = null;
     if (this.#isTelling) return;

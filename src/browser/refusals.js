@@ -8,7 +8,7 @@ const DEFAULT_RETRY = 1_000;
 /** Refusals of a message that are temporary if the server says when to try again. `unavailable` is reserved: no server
  * sends it yet. */
 const PASSING = new Set(['internal', 'unavailable']);
-/** Refusals of a frame that the server could not read, so that the error has no cid. */
+/** Refusals of a frame that the server could not read. The error has no cid. */
 const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep']);
 
 /** Finds out what the errors of a connection are about. */
@@ -41,13 +41,13 @@ export class Refusals {
     if (error.code === 'rate_limited' && next) return this.#postponed(next, error, wait ?? DEFAULT_RETRY);
     if (UNREAD.has(error.code) && this.#unread(error)) return;
     if (this.#unanswered.mayBeOther) {
-      // The client was not in the room any more: such a frame may get lost.
+      // The client was no longer in the room, where such a frame may get lost.
       if (error.code === 'not_entered') return;
     } else if (next?.kind === 'enter' && requests) {
       // Answers come in order, so it is about the oldest request, even if the server does not name it.
       return requests.refused(next.id, error, wait);
     }
-    // If the client waits for the answer to a resume, this is it.
+    // If the client has waited for the answer to a resume, this error was the answer.
     if (requests && !requests.isResuming) this.#directs.notResumed();
     this.#events.emit('error', error);
   }
@@ -71,8 +71,8 @@ export class Refusals {
     else this.#on.requests().repeat(kind, id);
   }
 
-  /** The server answers in order: the frame that it could not read is the oldest. Returns whether that explains the
-   * error. */
+  /** The server answers in order, so the frame that it could not read is the oldest unanswered one. Returns whether
+   * that explains the error. */
   #unread(error) {
     const { kind, id } = this.#unanswered.shift() ?? {};
     this.#on.answered();

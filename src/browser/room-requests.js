@@ -157,10 +157,10 @@ export class RoomRequests {
     membership.removed(new ChatError(String(code ?? 'internal'), String(message ?? 'removed from the room')), wait);
   }
 
-  /** Something about a room was refused that is no message. `wait` is the time after which to try again; null if the
+  /** A frame about a room that is not a message was refused. `wait` is the time after which to try again; null if the
    * server has not said. */
   refused(id, error, wait) {
-    // If the client is not in the room any more, the server has said or will say so.
+    // If the client is no longer in the room, the server has said or will say so.
     if (error.code === 'not_entered') return this.#unanswered.remove('members', id);
     const oldest = this.#unanswered.oldestOf(id);
     if (oldest === 'members' && OF_PAGES.has(error.code)) return this.#pageRefused(id, error, wait);

@@ -44,4 +44,6 @@ export class OnlyRoom extends Room {
   }
 
   async sendTo(user, message, extra) { return this.#chat.sendTo(user, message, extra); }
+
+  authenticate() { this.#chat.authenticate(); }
 }

@@ -1,6 +1,6 @@
 // The members of a room.
 
-/** What the client knows of the members of a room. Members do not change; others take their place. */
+/** What the client knows about the members of a room. Member objects are immutable: a changed member gets a new one. */
 export class Roster {
   /** Returns the member of a frame or page. */
   #read;
@@ -43,7 +43,7 @@ export class Roster {
     this.add(page);
   }
 
-  /** Takes the next page. Those on it have entered after those before. */
+  /** Takes the next page. Its members entered after those on earlier pages. */
   add({ members, next }) {
     for (const member of members ?? []) this.enter(member);
     this.#isComplete = this.isKnown && next === undefined;
@@ -86,7 +86,7 @@ export class Roster {
   }
 }
 
-/** Without the keys that have no value. */
+/** The object without the keys that have no value. */
 function present(values) {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined && value !== null));
 }

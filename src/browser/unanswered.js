@@ -2,7 +2,7 @@
 
 /** Requests that concern no room. The server answers them in order, but may ignore a token. */
 const ROOMLESS = new Set(['auth', 'resume', 'ping']);
-/** The server refuses a frame that it does not answer otherwise within so many milliseconds, if at all. */
+/** If the server refuses a frame that it does not answer otherwise, it does so within this many milliseconds. */
 const REFUSED_WITHIN = 10_000;
 
 /** Requests by kind and id, oldest first: 'auth', 'resume' and 'ping', 'enter', 'leave' and 'members' with the room's
@@ -14,7 +14,7 @@ export class Unanswered {
 
   constructor(env) { this.#env = env; }
 
-  /** Whether an answer that names nothing may be about a frame that the server answers only if it refuses it. */
+  /** Whether an error that names nothing may be about a frame that the server answers only if it refuses it. */
   get mayBeOther() { return this.#env.performance.now() - this.#notedAt < REFUSED_WITHIN; }
 
   /** Notes that such a frame is sent. */

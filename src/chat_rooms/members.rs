@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::chat_rooms::ChatRooms;
 use crate::delivery::LiveRoom;
 use crate::error::SendError;
+use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::host_frame;
@@ -18,8 +19,8 @@ impl ChatRooms {
         rooms.iter().filter(|room| room.has_members()).map(|room| RoomInfo::of(room)).collect()
     }
 
-    /// Returns the members of a room in the order in which they entered, hidden ones included; none if the room does not
-    /// exist.
+    /// Returns the members of a room in the order in which they entered, including hidden members. The result is empty
+    /// if the room does not exist.
     pub fn members(&self, room: impl AsRef<str>) -> Vec<MemberInfo> {
         let Some(room) = self.engine.rooms.get(room.as_ref()) else { return Vec::new() };
         let (members, profiles) = room.members_and_profiles();
@@ -41,27 +42,67 @@ impl ChatRooms {
             .collect()
     }
 
-    /// Changes what the other members of a room learn about one of them, a JSON value of your choice. `null` removes it.
+    /// Gives a member of a room a new access, as if your policy had just returned it. The member stays in the room, and the
+    /// others see no leave or enter.
     ///
-    /// In a room with [`Presence::Full`](crate::Presence::Full), the clients of `chat-rooms.v1` are told, the member
-    /// itself too. The value stays until the member leaves the room, or the policy answers with another
-    /// [`Access::info`](crate::Access::info) than before.
+    /// The member may send messages from now on, or no longer ([`Access::read_only`]), and a changed [`Access::info`] is
+    /// applied. A client of `chat-rooms.v1` is told of both. Whether the member is hidden does not change.
+    ///
+    /// The policy is asked again when the member sends a new token, resumes its session or enters again, and its answer
+    /// then replaces this access. So first change what the policy's decision depends on, for example the role in your
+    /// database.
+    ///
+    /// ```
+    /// use tower_chat_rooms::{Access, ChatRooms, SendError};
+    ///
+    /// /// Lets a guest write.
+    /// fn promote(rooms: &ChatRooms, user_id: &str) -> Result<(), SendError> {
+    ///     for session in rooms.sessions_of(user_id) {
+    ///         rooms.set_access("lobby", session, &Access::member())?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # promote(&ChatRooms::builder().build().unwrap(), "u-17").unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the connection is not a member of the room.
+    pub fn set_access(
+        &self,
+        room: impl AsRef<str>,
+        connection: ConnectionId,
+        access: &Access,
+    ) -> Result<(), SendError> {
+        let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
+        match self.engine.sessions.set_access(&session, room.as_ref(), access) {
+            true => Ok(()),
+            false => Err(SendError::NoSuchRoom),
+        }
+    }
+
+    /// Sets a member's info in a room: a JSON value of your choice that the members see. `null` removes it. What the
+    /// member may do does not change: see [`set_access`](ChatRooms::set_access).
+    ///
+    /// In a room with [`Presence::Full`](crate::Presence::Full), the `chat-rooms.v1` clients are told of the change,
+    /// including the member itself. The value stays until the member leaves the room, or until the policy returns an
+    /// [`Access::info`](crate::Access::info) that differs from the one it returned before.
     ///
     /// ```
     /// use serde_json::json;
     /// use tower_chat_rooms::{ChatRooms, ConnectionId, SendError};
     ///
-    /// fn promote(rooms: &ChatRooms, member: ConnectionId) -> Result<(), SendError> {
-    ///     rooms.set_info("lobby", member, &json!({"role": "moderator"}))
+    /// fn set_avatar(rooms: &ChatRooms, member: ConnectionId, url: &str) -> Result<(), SendError> {
+    ///     rooms.set_info("lobby", member, &json!({"avatar": url}))
     /// }
     /// # let rooms = ChatRooms::builder().build().unwrap();
-    /// # assert!(matches!(promote(&rooms, "17".parse().unwrap()), Err(SendError::NoSuchConnection)));
+    /// # assert!(matches!(set_avatar(&rooms, "17".parse().unwrap(), "/17.png"), Err(SendError::NoSuchConnection)));
     /// ```
     ///
     /// # Errors
     ///
-    /// If the connection is not a member of the room, or if the value does not serialize to JSON, to more than 1,024
-    /// bytes, or is nested more than 124 deep.
+    /// If the connection is not a member of the room, if the value cannot be serialized, if it has more than 1,024 bytes
+    /// of JSON, or if it is nested more than 124 deep.
     pub fn set_info(
         &self,
         room: impl AsRef<str>,
@@ -85,8 +126,8 @@ pub struct RoomInfo {
     pub id: RoomId,
     /// The number of members that are not hidden.
     pub online: usize,
-    /// The number of different users among these members, by their ids. A user with several connections in the room
-    /// counts once; anonymous members do not count.
+    /// The number of different users among these members. A user with several connections in the room counts once, and
+    /// anonymous members do not count.
     pub users: usize,
     /// The number of hidden members ([`Access::hidden`](crate::Access::hidden)).
     pub hidden: usize,
@@ -105,7 +146,7 @@ pub struct MemberInfo {
     /// Whether the connection is open. If not, it was lost, and the session is kept for
     /// [`resume_window`](crate::Recovery::resume_window).
     pub is_connected: bool,
-    /// Whether the others do not see the member ([`Access::hidden`](crate::Access::hidden)).
+    /// Whether the other members do not see this one ([`Access::hidden`](crate::Access::hidden)).
     pub is_hidden: bool,
     /// The info that you have given the member, as JSON.
     pub info: Option<String>,

@@ -1,12 +1,13 @@
 //! What the host does with users, over all of their connections.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::ChatRooms;
 use crate::error::SendError;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::direct::DirectFrame;
 
@@ -52,23 +53,43 @@ impl ChatRooms {
         sessions.iter().map(|session| session.id()).collect()
     }
 
+    /// Returns the rooms that a user is in, with any of its sessions, each once and in no particular order. Rooms in which
+    /// the user is [hidden](crate::Access::hidden) are included.
+    ///
+    /// ```
+    /// use tower_chat_rooms::ChatRooms;
+    ///
+    /// fn share_a_room(rooms: &ChatRooms, user: &str, other: &str) -> bool {
+    ///     let others = rooms.rooms_of(other);
+    ///     rooms.rooms_of(user).iter().any(|room| others.contains(room))
+    /// }
+    /// # assert!(!share_a_room(&ChatRooms::builder().build().unwrap(), "u-1", "u-2"));
+    /// ```
+    pub fn rooms_of(&self, user_id: impl AsRef<str>) -> Vec<RoomId> {
+        let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
+        let memberships = sessions.iter().flat_map(|session| session.memberships());
+        let rooms: HashSet<RoomId> = memberships.map(|membership| membership.room.id().clone()).collect();
+        rooms.into_iter().collect()
+    }
+
     /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections.
     ///
     /// If the number is 0, the user is offline, or its connections are lost and only its sessions are kept. You can
     /// then send, for example, a push notification. The number may include connections that turn out to be lost, and
     /// may miss one that is just resuming a session.
     ///
-    /// If there is a [`resume_window`](crate::Recovery::resume_window), each session of a `chat-rooms.v1` client keeps the
-    /// latest of these objects. A client whose connection is lost gets them when it resumes its session, each once and in
-    /// order, even if the number was 0. A session keeps at most 64 objects and 64 KiB (the latest object is kept even if it
-    /// is longer), and none for longer than a client may take to resume: the interval and the timeout of the
-    /// [heartbeat](crate::ChatRoomsBuilder::v1_heartbeat), plus the resume window. If a client has missed others, it is told
-    /// so. A session whose user's authentication has expired ([`OnExpiry::WaitForAuth`](crate::OnExpiry::WaitForAuth)) gets
-    /// nothing until the client has authenticated again.
+    /// If there is a [`resume_window`](crate::Recovery::resume_window), each session of a `chat-rooms.v1` client keeps
+    /// the latest of these objects. A client whose connection is lost gets them when it resumes its session, each once
+    /// and in order, even if the number was 0. A session keeps at most 64 objects and 64 KiB, but always the latest
+    /// object. It keeps no object for longer than a client may take to resume: the interval and the timeout of the
+    /// [heartbeat](crate::ChatRoomsBuilder::v1_heartbeat), plus the resume window. A client that has missed objects
+    /// which are no longer kept is told how many. A session whose user's authentication has expired
+    /// ([`OnExpiry::WaitForAuth`](crate::OnExpiry::WaitForAuth)) gets nothing until the client has authenticated again.
     ///
-    /// The object needs a string `event`. It is sent unchanged, except that `chat-rooms.v1` clients get it with the key
-    /// `direct`, a number that the server sets. Do not use the key `seq`: a `chat-rooms.v1` client would take such an object
-    /// for a frame of its room.
+    /// The object needs a string `event`. In the browser client, the handlers of this event get it. In the Rust
+    /// client, it is a `Direct` event. It is sent unchanged, except that the server adds the key `direct`, a number,
+    /// for `chat-rooms.v1` clients. Do not use the key `seq`: a `chat-rooms.v1` client would take such an object for a
+    /// frame of its room.
     ///
     /// ```
     /// use serde_json::json;
@@ -97,7 +118,8 @@ impl ChatRooms {
     }
 
     /// Closes all connections of a user with 4500, which tells its clients to stay away, and ends its sessions that are
-    /// kept without a connection. Returns the number of sessions.
+    /// kept without a connection. Returns the number of sessions. Those with a connection end right after this returns, so
+    /// the user may still be online for a moment.
     ///
     /// Connections that have not entered a room are closed too. A client that connects afterwards is not affected: to
     /// keep a user away, refuse it in your [`Authenticate`](crate::Authenticate) hook first.

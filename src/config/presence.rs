@@ -2,19 +2,19 @@ use crate::error::BuildError;
 
 /// What the members of a room learn about each other.
 ///
-/// [`ChatRoomsBuilder::presence`](crate::ChatRoomsBuilder::presence) sets it for all rooms,
+/// [`ChatRoomsBuilder::presence`](crate::ChatRoomsBuilder::presence) sets it for all rooms, and
 /// [`RoomPolicy::presence`](crate::RoomPolicy::presence) for a single room. Your callbacks,
-/// [`ChatRooms::members`](crate::ChatRooms::members) and all counts are exact in any case.
+/// [`ChatRooms::members`](crate::ChatRooms::members) and all counts are exact in every mode.
 ///
-/// If everybody is told about each enter and leave, the cost of a room grows with the square of its members: when
-/// 10,000 clients enter a room, they receive 50 million frames. For a room of more than about a thousand members, use
-/// [`Presence::Count`] or [`Presence::auto`].
+/// With [`Presence::Full`], the cost of a room grows with the square of its members: while 10,000 clients enter a room,
+/// they receive 50 million frames. For a room of more than about a thousand members, use [`Presence::Count`] or
+/// [`Presence::auto`].
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Presence};
 ///
 /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
-/// // From 1,000 members on, a room tells only their number, until 500 are left.
+/// // A room that reaches 1,000 members announces only their number, until it is down to 500.
 /// let rooms = ChatRooms::builder().presence(Presence::auto(1000, 500)?).build()?;
 /// # drop(rooms);
 /// # Ok(())
@@ -23,25 +23,27 @@ use crate::error::BuildError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Presence {
-    /// Members get a frame for each enter and leave. A `chat-rooms.v1` client knows all members, with their users, infos
-    /// and states.
+    /// Members get a frame for each enter and leave. A `chat-rooms.v1` client knows all members, with the user, info
+    /// and state of each.
     #[default]
     Full,
     /// Members get no frames for enters and leaves. A `chat-rooms.v1` client is told the number of members, at most once
     /// a second, or immediately if the first member enters or the last one leaves. A plain client gets only its own
     /// enter, and learns the number with the next frame.
     Count,
-    /// As [`Presence::Count`], but the number of members is only on other frames.
+    /// As with [`Presence::Count`], but the number of members is only in other frames.
     Quiet,
     /// [`Presence::Full`] in a small room, [`Presence::Count`] in a large one. Created by [`Presence::auto`].
     Auto(AutoPresence),
 }
 
-/// When a room changes between [`Presence::Full`] and [`Presence::Count`]. Created by [`Presence::auto`].
+/// When a room switches between [`Presence::Full`] and [`Presence::Count`]. Created by [`Presence::auto`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AutoPresence {
-    /// A room has no more members than this type holds.
+    /// The number of members at which the room switches to [`Presence::Count`]. No room has more members than a `u32`
+    /// can hold.
     on: u32,
+    /// The number of members at which the room switches back.
     off: u32,
 }
 
@@ -55,8 +57,10 @@ pub(crate) enum PresenceMode {
 }
 
 impl Presence {
-    /// A room starts as [`Presence::Full`]. The enter that makes the number of members `on` changes it to
-    /// [`Presence::Count`], the leave that makes it `off` changes it back.
+    /// [`Presence::Full`] while a room is small, and [`Presence::Count`] while it is large.
+    ///
+    /// A room starts small. It becomes large when an enter raises its number of members to `on`, and small again when a
+    /// leave lowers it to `off`.
     ///
     /// Whenever it changes back, all clients ask for the members. Choose numbers so far apart that a few clients that enter
     /// and leave cannot cause this again and again.
@@ -67,8 +71,7 @@ impl Presence {
     pub fn auto(on: usize, off: usize) -> Result<Presence, BuildError> {
         if off >= on {
             return Err(BuildError::new(format!(
-                "Presence::auto changes to counting at {on} members and back at {off}; the second number must be \
-                 less than the first"
+                "Presence::auto({on}, {off}): the second number must be less than the first"
             )));
         }
         let [on, off] = [on, off].map(|num| u32::try_from(num).unwrap_or(u32::MAX));

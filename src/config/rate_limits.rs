@@ -46,8 +46,9 @@ options! {
         /// Enters per minute of one connection.
         ///
         /// They may come in one burst. The default allows a client to enter
-        /// [`max_memberships`](crate::Limits::max_memberships) rooms at once after a restart. Each enter costs a frame to every member of the room, and so does
-        /// leaving the previous room. Further enters get a `rate_limited` error.
+        /// [`max_memberships`](crate::Limits::max_memberships) rooms at once after a restart. Each enter costs a frame
+        /// to every member of the room, and so does leaving the previous room. Further enters get a `rate_limited`
+        /// error.
         max_enters_per_minute: u32 = 120;
 
         /// Rooms that one connection may open per minute.

@@ -25,7 +25,7 @@ pub(super) struct Draft<'a> {
     /// An object up to its closing brace.
     body: String,
     cid: Option<Cow<'a, str>>,
-    /// When the connection was found to be closed or lost while the message had to wait.
+    /// When the connection was found to be closed or lost while the message was waiting.
     gone: Option<Instant>,
 }
 
@@ -81,8 +81,7 @@ fn check<'a>(connection: &mut Connection, message: Direct<'a>) -> Result<Option<
         return Ok(None);
     }
     let Some(from) = connection.attachment().session().user() else {
-        let error =
-            PeerError::new(ErrorCode::Denied, "only users can send direct messages: authenticate first");
+        let error = PeerError::new(ErrorCode::Denied, "only authenticated users can send direct messages");
         let about = cid.as_deref().map_or(About::Nothing, About::Message);
         return connection.refuse(error, about).map(|()| None);
     };
@@ -114,7 +113,7 @@ fn obey(connection: &mut Connection, draft: &Draft<'_>, ruling: Ruling) -> Resul
     let replaced = match ruling {
         Ruling::Allow => None,
         Ruling::Replace(text) => Some(direct::replacement(&text, draft.cid.as_deref())),
-        // The sender must not notice.
+        // The sender must not notice that its message was dropped.
         Ruling::Drop => {
             let sent = connection.attachment().send_direct(&draft.to, None, draft.cid.as_deref())?;
             acknowledge(connection, draft, sent.reached);
@@ -160,7 +159,7 @@ fn acknowledge(connection: &Connection, draft: &Draft<'_>, reached: u64) {
     }
 }
 
-/// The whole object, for hooks.
+/// The complete object, for hooks.
 fn whole(body: &str) -> String {
     format!("{body}}}")
 }

@@ -39,7 +39,7 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
     };
     if let Err(exceeded) = rate {
         if matches!(inbound, Inbound::State(_)) {
-            // Frames that follow are read later, too, and must not be refused for it.
+            // The frames that follow are read later too, and must not be refused because of this delay.
             connection.rates().keep_waiting();
         }
         if connection.rates().is_catching_up() {

@@ -184,7 +184,7 @@ fn remove_anonymous(connection: &Connection, holder: ConnectionId, room: &RoomId
     );
 }
 
-/// Asks the policy as what the client may enter. If it refuses, tells the client, and returns `None`.
+/// Asks the policy which access the client gets. If the policy refuses, tells the client, and returns `None`.
 async fn access(
     connection: &mut Connection,
     room: &RoomId,
@@ -248,7 +248,7 @@ fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer,
     Ok(own.unwrap_or(connection.config().slow_consumer))
 }
 
-/// What the members of this room learn about each other, if the policy decides.
+/// What the members of this room learn about each other; `None` if the policy does not decide.
 fn presence_in(connection: &Connection, room: &RoomId) -> Result<Option<Presence>, End> {
     match connection.engine().policy() {
         Some(policy) => Ok(guard::call("presence", || policy.presence(room))?),
@@ -265,7 +265,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
         true => (enter.since, enter.last),
         false => (None, None),
     };
-    // To plain clients, the key means whatever they like.
+    // In the plain protocol, the key has no meaning.
     let state = enter.profile.state.filter(|_| connection.is_v1());
     state.map(check_state).transpose()?;
     let profile = ProfileKeys { state, ..enter.profile };

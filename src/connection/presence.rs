@@ -22,7 +22,7 @@ pub(super) enum StateDecision {
     Refused(PeerError),
 }
 
-/// What an error about a request is about.
+/// What an error answer to the request refers to.
 pub(super) fn about<'a>(room: &'a Option<RoomField<'_>>) -> About<'a> {
     room.as_ref().and_then(RoomField::id).map_or(About::Nothing, About::Room)
 }
@@ -41,7 +41,7 @@ pub(super) async fn set_state(
     let Some(membership) = connection.attachment().active_membership(room) else {
         return not_entered(connection, about);
     };
-    // Named even if the client has left it out because it is in one room only.
+    // The error names the room even if the client has left it out because it is in one room only.
     let room = membership.room.id().as_str();
     let about = About::Room(room);
     if let Err(error) = request.state.map(check_state).transpose() {
@@ -55,7 +55,7 @@ pub(super) async fn set_state(
             replaced = other;
             replaced.as_deref()
         }
-        // The sender must not notice.
+        // The sender must not notice that its state was dropped.
         StateDecision::Dropped => return Ok(()),
         StateDecision::Refused(error) => return connection.refuse(error, about),
     };
@@ -65,7 +65,7 @@ pub(super) async fn set_state(
     }
 }
 
-/// Sends the client members of a room.
+/// Sends the client a page of a room's roster.
 pub(super) fn send_members(connection: &mut Connection, request: &MembersRequest<'_>) -> Result<(), End> {
     let about = about(&request.room);
     let after = request.after.map_or(Ok(0), cursor);
@@ -117,7 +117,7 @@ pub(super) async fn decide(
     })
 }
 
-/// Asks the policy. Returns `None` if there is none.
+/// Asks the policy. Returns `None` if there is no policy.
 fn ask(connection: &Connection, room: &RoomId, name: &Name, body: &str) -> Result<Option<Verdict>, End> {
     let Some(policy) = connection.engine().policy() else { return Ok(None) };
     let user = connection.attachment().session().user();
@@ -132,7 +132,7 @@ fn ask(connection: &Connection, room: &RoomId, name: &Name, body: &str) -> Resul
     Ok(Some(guard::call("may_send", || policy.may_send(&request))?))
 }
 
-/// Waits for the policy's decision; `None` if it took too long.
+/// Waits for the policy's decision. Returns `None` if it took too long.
 async fn verdict_of(connection: &mut Connection, mut verdict: Verdict) -> Result<Option<Ruling>, End> {
     loop {
         match verdict.0 {

@@ -97,7 +97,7 @@ impl Drop for Flushing {
     }
 }
 
-/// Waits until a room's presence frames are due, and writes them. Ends when there are none, and at a shutdown.
+/// Waits until a room's presence frames are due, and writes them. Ends when there are none left, and on shutdown.
 pub(super) fn flush_later(
     room: Arc<LiveRoom>,
     clock: Clock,
@@ -112,8 +112,8 @@ pub(super) fn flush_later(
                 let state = timing.room.lock();
                 match state.announcer.due().map(|due| due.saturating_sub(clock.now())) {
                     Some(wait) if !wait.is_zero() => wait,
-                    // Under the lock: what is noted from now on finds that there is no timer. If a flush task is at
-                    // work, it finds what is due.
+                    // Under the lock, so that a later change sees that there is no timer and starts one. If a flush
+                    // task is running, it finds what is due.
                     _ => {
                         timing.room.release_timer();
                         timing.is_over = true;

@@ -1,4 +1,4 @@
-//! A room that is in use: its state behind a lock, and what others read of it without the lock.
+//! A room that is in use: its state behind a lock, and what can be read without the lock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl LiveRoom {
         self.presence_version.load(Ordering::Relaxed)
     }
 
-    /// Makes the current counts and the mode readable without the lock, which the caller holds.
+    /// Publishes the current counts and mode to readers that do not take the lock. The caller holds the lock.
     pub(super) fn update_counts(&self, state: &RoomState) {
         self.online.store(state.room.online() as u32, Ordering::Relaxed);
         self.hidden.store(state.room.hidden() as u32, Ordering::Relaxed);
@@ -180,8 +180,8 @@ impl LiveRoom {
             && !self.flushing.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether the caller, which holds the lock, must start the timer: presence frames will be due later, and no timer
-    /// waits for them.
+    /// Whether the caller must start the timer, because presence frames will be due later and no timer waits for them.
+    /// The caller holds the lock.
     pub(super) fn claim_timer(&self, state: &RoomState, now: impl FnOnce() -> Duration) -> bool {
         state.announcer.due().is_some_and(|due| due > now()) && !self.timing.swap(true, Ordering::AcqRel)
     }

@@ -1,6 +1,6 @@
-//! What a room has yet to tell its members about presence: changed states, and in other modes than full, the number of
-//! members. Such frames are not in the room log. They are sent at most a few times a second, each with the newest
-//! values. A member that cannot accept them gets a `presence` frame once it has caught up.
+//! What a room has yet to tell its members about presence: changed states, and in modes other than full, the number of
+//! members. These frames are not in the room log. They are sent at most a few times a second, with the newest values. A
+//! member whose socket cannot accept them gets a `presence` frame once it has caught up.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,9 +24,9 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Announcer {
     setting: Presence,
     mode: PresenceMode,
-    /// Counts the batches that were taken.
+    /// The number of batches that were taken.
     version: u32,
-    /// What is to be told. Takes memory only once there was something.
+    /// The changes. Allocated when there is one for the first time.
     news: Option<Box<News>>,
 }
 
@@ -72,7 +72,7 @@ struct Changed {
     change: ProfileChange,
 }
 
-/// Presence frames that are delivered in one go. Only `chat-rooms.v1` has them.
+/// Presence frames that are delivered together. Only `chat-rooms.v1` has them.
 #[derive(Debug)]
 pub(crate) struct PresenceBatch {
     /// The `seq` of the room's frame that they follow.
@@ -116,7 +116,7 @@ impl Announcer {
         }
     }
 
-    /// Notes that a member has left. What it did before must not be told of its next membership.
+    /// Notes that a member has left. Its changes must not be attributed to its next membership.
     pub(super) fn forget(&mut self, member: ConnectionId) {
         if let Some(news) = &mut self.news {
             news.changed.remove(&member);
@@ -129,7 +129,7 @@ impl Announcer {
         if mode != self.mode {
             self.mode = mode;
             let news = self.news.get_or_insert_default();
-            // Whoever is told that the mode is full asks for all members.
+            // A client that is told of full mode asks for all members.
             news.changed = BTreeMap::new();
             news.is_urgent = true;
         }

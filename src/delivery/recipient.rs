@@ -24,8 +24,8 @@ pub(crate) trait Recipient: Send + Sync {
     /// which contains the room's roster, as far as there is one. Called under the room's lock, so it writes nothing.
     fn subscribe(&self, room: &Arc<LiveRoom>, seq: u64) -> bool;
 
-    /// Pauses the subscription to a room, if there is one, until an answer is written that contains only a part of the
-    /// roster. Returns whether there is one. Called under the room's lock, so it writes nothing.
+    /// Pauses the subscription to a room, if there is one, until an answer with a page of the roster is written.
+    /// Returns whether there is a subscription. Called under the room's lock, so it writes nothing.
     fn pause(&self, room: &LiveRoom) -> bool;
 
     /// Ends the subscription to a room.

@@ -15,9 +15,9 @@ pub(crate) enum Refused {
 pub(crate) enum NotPublished {
     /// The room was closed.
     Closed,
-    /// The room has as much queued as its members' send queues may hold: it has to be delivered first.
+    /// The room has queued as much as its members' send queues may hold. It must be delivered first.
     BatchFull,
-    /// Readers have to catch up first.
+    /// Slow members must catch up first.
     Held,
     /// The member may only read.
     ReadOnly,

@@ -58,7 +58,7 @@ impl Replay {
 struct Apply<'a, 'f> {
     latest: &'a mut Stamp,
     pending: &'a mut Pending,
-    /// `None` if nobody is to hear of the event.
+    /// `None` if the event has no frame, or the room is closed.
     frame: Option<&'a RoomFrame<'f>>,
 }
 
@@ -164,7 +164,8 @@ impl RoomState {
         }
     }
 
-    /// Changes the profile of a member. The others are told, and the member itself of what it has not changed itself.
+    /// Changes the profile of a member. The other members are told, and so is the member itself, except of a state that
+    /// it has set.
     pub(super) fn change_profile(
         &mut self,
         id: ConnectionId,
@@ -251,7 +252,7 @@ impl RoomState {
         self.announcer.due().is_some_and(|due| due <= now())
     }
 
-    /// Notes that all taken frames are delivered. Returns whether no frames wait that are due now.
+    /// Notes that all taken frames are delivered. Returns whether no further frames are due now.
     pub(super) fn finish(&mut self, now: impl FnOnce() -> Duration) -> bool {
         self.pending.finish() && self.transients.is_none() && !self.is_announcement_due(now)
     }

@@ -73,7 +73,7 @@ pub enum Inconsistency {
         /// The room.
         room: RoomId,
     },
-    /// A member that is hidden in the room, but not for its session, or the other way round.
+    /// A member that is hidden in the room but not in its session, or the reverse.
     WrongVisibility {
         /// The session's connection.
         connection: ConnectionId,
@@ -229,12 +229,12 @@ impl fmt::Display for Inconsistency {
                 write!(f, "room {room:?} counts {counted} users and has {users}")
             }
             Inconsistency::WrongUser { connection, room } => {
-                write!(f, "connection {connection} has another user in the roster of room {room:?}")
+                write!(f, "connection {connection} has a different user in the roster of room {room:?}")
             }
             Inconsistency::WrongVisibility { connection, room } => {
                 write!(
                     f,
-                    "connection {connection} is hidden in room {room:?} or for its session, but not both"
+                    "connection {connection} is hidden in room {room:?} or in its session, but not both"
                 )
             }
             Inconsistency::StaleProfiles { room } => {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use http::{HeaderValue, StatusCode, request::Parts};
 
+use crate::error::SendError;
 use crate::hooks::user::{Denied, User};
 
 /// Authenticates connections.
@@ -180,6 +181,13 @@ impl AuthRefusal {
 
     pub(crate) fn challenge(&self) -> Option<&HeaderValue> {
         self.challenge.as_ref()
+    }
+}
+
+/// 500, for `?` after [`User::with_info`]. The client is told that the info is not valid, but not what is in it.
+impl From<SendError> for AuthRefusal {
+    fn from(error: SendError) -> AuthRefusal {
+        AuthRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, Denied::from(error).into_reason())
     }
 }
 

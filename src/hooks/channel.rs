@@ -101,7 +101,7 @@ pub enum ChannelEvent {
         to: String,
         /// The frame, a JSON object. See [`DirectMessage::body`].
         body: String,
-        /// The number of open connections that it has reached.
+        /// The number of open connections that the message has reached.
         reached: usize,
     },
     /// A user has come online.
@@ -141,7 +141,7 @@ impl fmt::Debug for ChannelEvent {
 }
 
 impl EventSender {
-    /// Does not queue messages to rooms, so that a busy room does not displace other events.
+    /// Leaves out messages to rooms, so that a busy room does not displace other events.
     #[must_use]
     pub fn without_messages(mut self) -> EventSender {
         self.messages = false;

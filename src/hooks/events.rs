@@ -68,9 +68,9 @@ pub trait RoomEvents: Send + Sync + 'static {
         let _ = event;
     }
 
-    /// Called when a client's direct message was sent to a user ([`RoomPolicy::may_send_direct`]), even if the user was
-    /// not reached. You can store the message, or send a push notification if it has
-    /// [reached](DirectMessage::reached) no connection. It is not called for what you send with
+    /// Called when a client has sent a direct message to a user ([`RoomPolicy::may_send_direct`]), even if the message
+    /// has not reached the user. You can store the message, or send a push notification if it has
+    /// [reached](DirectMessage::reached) no connection. Not called for what you send with
     /// [`ChatRooms::send_to_user`](crate::ChatRooms::send_to_user).
     ///
     /// ```
@@ -182,9 +182,9 @@ pub struct Entered {
     pub name: Name,
     /// The user, if authenticated.
     pub user: Option<Arc<User>>,
-    /// The number of members after the enter, this one included. Hidden members do not count.
+    /// The number of members after the enter, including this one. Hidden members do not count.
     pub online: usize,
-    /// Whether the others do not see the member ([`Access::hidden`](crate::Access::hidden)).
+    /// Whether the other members do not see this one ([`Access::hidden`](crate::Access::hidden)).
     pub is_hidden: bool,
 }
 
@@ -206,7 +206,7 @@ pub struct Left {
     pub online: usize,
     /// Why the member has left.
     pub reason: LeaveReason,
-    /// Whether the others did not see the member ([`Access::hidden`](crate::Access::hidden)).
+    /// Whether the other members did not see this one ([`Access::hidden`](crate::Access::hidden)).
     pub is_hidden: bool,
 }
 
@@ -254,7 +254,7 @@ pub struct DirectMessage<'a> {
     /// The frame as the sender sent it (or as the policy replaced it), a JSON object, without the keys that only the
     /// server sets and without `to`.
     pub body: &'a str,
-    /// The number of open connections that it has reached, as
+    /// The number of open connections that the message has reached, as
     /// [`ChatRooms::send_to_user`](crate::ChatRooms::send_to_user) counts them.
     pub reached: usize,
 }

@@ -39,7 +39,7 @@ pub(crate) use verdict::{Decision, Ruling};
 /// ChatRooms::builder().policy(MyPolicy).build().unwrap();
 /// ```
 ///
-/// A closure only decides who may enter. Instead of an [`Access`], it may return `()`:
+/// A closure decides only who may enter. Instead of an [`Access`], it may return `()`:
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, Denied, EnterRequest};
@@ -53,8 +53,8 @@ pub(crate) use verdict::{Decision, Ruling};
 /// # drop(rooms);
 /// ```
 pub trait RoomPolicy: Send + Sync + 'static {
-    /// Decides whether a connection may enter a room under a name, and as what. Default: as a
-    /// [member](Access::member).
+    /// Decides whether a connection may enter a room under a name, and with which [`Access`]. Default: every connection
+    /// may enter as a [member](Access::member).
     ///
     /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
     /// refusal.
@@ -117,16 +117,16 @@ pub trait RoomPolicy: Send + Sync + 'static {
         Verdict::allow()
     }
 
-    /// Decides what happens to a direct message: one that a `chat-rooms.v1` client sends to all sessions of a user.
+    /// Decides what happens to a direct message, which a `chat-rooms.v1` client sends to all sessions of a user.
     /// Default: it is refused.
     ///
-    /// Only authenticated users can send direct messages. Messages to users that do not exist or are offline reach nobody;
-    /// [`RoomEvents::direct`](crate::RoomEvents::direct) is called for them too. A client learns the number of connections
-    /// that its message has reached, and so whether a user is online: allow messages only to users about whom it may know
-    /// that. The rates of messages apply.
+    /// Only authenticated users can send direct messages. Messages to users that do not exist or are offline reach
+    /// nobody, but [`RoomEvents::direct`](crate::RoomEvents::direct) is called for them too. A client learns the number
+    /// of connections that its message has reached, and thus whether the user is online. Allow only messages to users
+    /// whose online status the client may know. Direct messages count as messages for the rate limits.
     ///
-    /// If the decision takes time, return [`Verdict::later`]. With [`Verdict::drop_silently`], the sender is told the number
-    /// of the user's connections as if they had been reached.
+    /// If the decision takes time, return [`Verdict::later`]. With [`Verdict::drop_silently`], the sender is told the
+    /// number of the user's connections, as if the message had reached them.
     ///
     /// In this example, members of the same room may write to each other:
     ///
@@ -139,12 +139,9 @@ pub trait RoomPolicy: Send + Sync + 'static {
     ///
     /// impl RoomPolicy for Neighbours {
     ///     fn may_send_direct(&self, request: &DirectRequest<'_>) -> Verdict {
-    ///         let Some(rooms) = self.rooms.upgrade() else { return Verdict::refuse("the server stops") };
-    ///         let share_a_room = rooms.rooms().iter().any(|room| {
-    ///             let members = rooms.members(&room.id);
-    ///             let has = |id: &str| members.iter().any(|m| m.user.as_ref().is_some_and(|user| user.id() == id));
-    ///             has(request.user().id()) && has(request.to())
-    ///         });
+    ///         let Some(rooms) = self.rooms.upgrade() else { return Verdict::refuse("the server is shutting down") };
+    ///         let theirs = rooms.rooms_of(request.to());
+    ///         let share_a_room = rooms.rooms_of(request.user().id()).iter().any(|room| theirs.contains(room));
     ///         if share_a_room { Verdict::allow() } else { Verdict::refuse("you are in no room with this user") }
     ///     }
     /// }
@@ -189,7 +186,8 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// Chooses what the members of a room learn about each other. Default: `None`, the builder's
     /// [`presence`](crate::ChatRoomsBuilder::presence).
     ///
-    /// This is called at each enter. It counts if the enter opens the room, which keeps it until it ends.
+    /// This is called at each enter, but the result takes effect only if the enter opens the room. The room keeps it
+    /// until it ends.
     ///
     /// ```
     /// use tower_chat_rooms::{ChatRooms, Presence, RoomId, RoomPolicy};
@@ -197,6 +195,7 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// struct Streams;
     ///
     /// impl RoomPolicy for Streams {
+    ///     // Or a `Presence::auto` that `Streams` holds.
     ///     fn presence(&self, room: &RoomId) -> Option<Presence> {
     ///         room.as_str().starts_with("stream/").then_some(Presence::Count)
     ///     }

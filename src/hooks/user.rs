@@ -56,8 +56,8 @@ impl User {
         self
     }
 
-    /// Sets what the other members of a room learn about the user in addition to its name: a JSON value of your choice,
-    /// for example with a role or the URL of a picture. `null` is no info.
+    /// Sets the user's info, which the members of its rooms see in addition to its name: a JSON value of your choice,
+    /// for example with a role or the URL of a picture. `null` means no info.
     ///
     /// Only clients of `chat-rooms.v1` get it, and only in a room with [`Presence::Full`](crate::Presence::Full). For a
     /// single room, [`Access::info`](crate::Access::info) takes precedence.
@@ -75,7 +75,7 @@ impl User {
     ///
     /// # Errors
     ///
-    /// If the value does not serialize to JSON, or to more than 1,024 bytes, or if it is nested more than 124 deep.
+    /// If the value cannot be serialized, has more than 1,024 bytes of JSON, or is nested more than 124 deep.
     pub fn with_info(mut self, info: &impl Serialize) -> Result<User, SendError> {
         self.info = host_frame::info(info)?;
         Ok(self)
@@ -227,3 +227,14 @@ impl fmt::Display for Denied {
 }
 
 impl std::error::Error for Denied {}
+
+/// For `?` after [`Access::info`](crate::Access::info) and [`User::with_info`]. The client is told that the info is not
+/// valid, but not what is in it.
+impl From<SendError> for Denied {
+    fn from(error: SendError) -> Denied {
+        Denied::new(match error {
+            SendError::Json(_) => "the server's info about you could not be serialized".into(),
+            other => format!("the server's info about you is not valid: {other}"),
+        })
+    }
+}

@@ -11,11 +11,12 @@ use crate::protocol::frame;
 use crate::protocol::inbound::without_keys;
 use crate::protocol::json::quote;
 
-/// Keys of a client's direct message that its recipients do not get from it: the server sets some of them, and the
-/// others say where to send it.
+/// Keys of a client's direct message that are not relayed: the server sets them itself, or they say where to send the
+/// message.
 pub(super) const NOT_RELAYED: [&str; 8] = ["to", "from", "direct", "roomId", "name", "num", "seq", "member"];
 
-/// A direct message without its number. Its sessions share it; its address identifies it.
+/// A direct message without its number. All sessions that it is sent to share it, and identify it by its address in
+/// memory.
 #[derive(Debug)]
 pub(crate) struct DirectFrame {
     /// The object up to its closing brace, without `direct`.
@@ -63,7 +64,7 @@ impl DirectFrame {
     }
 }
 
-/// The body of the message that a policy replaces a client's with, up to its closing brace.
+/// The body of a policy's replacement for a client's message, up to its closing brace.
 pub(crate) fn replacement(object: &str, cid: Option<&str>) -> String {
     let mut body = without_keys(object, &[&NOT_RELAYED[..], &["cid"]].concat());
     if let Some(cid) = cid {
@@ -77,11 +78,11 @@ pub(crate) fn ack(cid: &str, reached: u64) -> String {
     format!(r#"{{"event":"ack","cid":{},"reached":{reached}}}"#, quote(cid))
 }
 
-/// The last direct frame that a client has had, as it says in a resume.
+/// The last direct frame that a client has received, according to its resume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LastDirect {
     number: u64,
-    /// The session that has numbered it. `None` if the client does not say.
+    /// The session that numbered it. `None` if the client does not say.
     member: Option<ConnectionId>,
 }
 
@@ -103,7 +104,7 @@ impl LastDirect {
         Ok(if is_of_other_server { LastDirect::default() } else { LastDirect { number, member } })
     }
 
-    /// The number in this session; 0 if it is of another session.
+    /// The number in this session; 0 if another session numbered it.
     pub(crate) fn in_session(self, session: ConnectionId) -> u64 {
         if self.member.is_none_or(|member| member == session) { self.number } else { 0 }
     }

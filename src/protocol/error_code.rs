@@ -25,7 +25,7 @@ pub enum ErrorCode {
     BadShape,
     /// `too_deep`: arrays and objects are nested too deeply.
     TooDeep,
-    /// `too_big`: a frame with a transient event, or a state, has more than 1,024 bytes.
+    /// `too_big`: a transient frame or a state has more than 1,024 bytes, or a direct message is too long to be sent.
     TooBig,
     /// `reserved_event`: only the server or the host sends this event.
     ReservedEvent,

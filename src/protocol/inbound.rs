@@ -337,7 +337,7 @@ fn direct<'a>(text: &'a str, envelope: &Envelope<'a>) -> Result<Direct<'a>, Peer
     let members: Members<'a> = serde_json::from_str(text).map_err(|e| explain(text, &e))?;
     let mut to = members.0.iter().filter(|(key, _)| string(key).is_some_and(|key| key == "to"));
     let (Some((_, to)), None) = (to.next(), to.next()) else {
-        return Err(PeerError::new(ErrorCode::BadShape, "\"direct\" needs the id of one user as \"to\""));
+        return Err(PeerError::new(ErrorCode::BadShape, "\"to\" must be the id of a user"));
     };
     let to = string(to).ok_or_else(|| PeerError::new(ErrorCode::BadShape, "\"to\" must be a string"))?;
     let cid = envelope.cid.map(RawValue::get);

@@ -145,6 +145,12 @@ impl EnteredFrame<'_> {
     }
 }
 
+/// `{"event":"state","readOnly":BOOL,"member":MEMBER,"roomId":ROOM}`: tells a member whether it may send messages.
+pub(crate) fn read_only(room: &str, member: ConnectionId, is_read_only: bool) -> String {
+    let room = quote(room);
+    format!(r#"{{"event":"state","readOnly":{is_read_only},"member":"{member}","roomId":{room}}}"#)
+}
+
 /// `{"event":"ack","cid":CID,"seq":N}`
 pub(crate) fn ack(cid: &str, seq: u64) -> String {
     format!(r#"{{"event":"ack","cid":{},"seq":{seq}}}"#, quote(cid))

@@ -97,7 +97,7 @@ impl ProfileText<'_> {
     }
 }
 
-/// A part of a room's roster as JSON.
+/// A page of a room's roster as JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RosterText {
     /// `,"members":[...]`
@@ -112,7 +112,7 @@ impl RosterText {
         RosterText { text: r#","members":["#.into(), members: 0, last: 0 }
     }
 
-    /// Adds a member, and returns true. Returns false if there is no room for it; there always is for the first one.
+    /// Adds a member, and returns true. Returns false if the page is full. The first member always fits.
     pub(crate) fn push(
         &mut self,
         place: u64,
@@ -134,7 +134,7 @@ impl RosterText {
         true
     }
 
-    /// The finished text, to be appended to an object's other keys. `has_more` says whether there are more members.
+    /// The finished text, which follows an object's other keys. `has_more` says whether there are more members.
     pub(crate) fn finish(self, has_more: bool) -> String {
         let next = if has_more { format!(r#","next":"{}""#, self.last) } else { String::new() };
         format!("{}]{next}", self.text)
@@ -202,7 +202,9 @@ pub(crate) fn check_state(json: &str) -> Result<(), PeerError> {
 /// The place that a cursor stands for.
 pub(crate) fn cursor(json: &str) -> Result<u64, PeerError> {
     let place = unquote(json).and_then(|text| text.parse().ok());
-    place.ok_or_else(|| PeerError::new(ErrorCode::BadShape, "\"after\" must be the \"next\" of an answer"))
+    place.ok_or_else(|| {
+        PeerError::new(ErrorCode::BadShape, "\"after\" must be the \"next\" of an earlier answer")
+    })
 }
 
 #[derive(Default)]

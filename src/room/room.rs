@@ -33,7 +33,7 @@ pub(crate) struct Departed<H> {
     pub(crate) was_hidden: bool,
 }
 
-/// A part of the visible members, in the order in which they entered.
+/// A page of the visible members, in the order in which they entered.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) entries: Vec<RosterEntry>,
@@ -183,7 +183,7 @@ impl<H> Room<H> {
         Some(Departed { member, was_hidden })
     }
 
-    /// Changes the profile of a member, and returns what has changed for the other members. Nothing, if it is hidden or
+    /// Changes the profile of a member, and returns what has changed for the other members: nothing if it is hidden or
     /// not a member.
     pub(crate) fn change_profile(
         &mut self,
@@ -201,7 +201,7 @@ impl<H> Room<H> {
         self.profiles.get(id)
     }
 
-    /// Whether the others do not know that this member is there.
+    /// Whether the other members do not see this one.
     fn is_hidden(&self, id: ConnectionId) -> bool {
         self.hidden() > 0 && self.profile(id).is_some_and(|profile| profile.is_hidden)
     }
@@ -279,7 +279,7 @@ mod tests {
     }
 
     proptest! {
-        /// Pages that are fetched while members enter and leave have everybody who is there all the time, once.
+        /// Pages that are fetched while members enter and leave contain each member that stays, once.
         #[test]
         fn pages_are_stable(
             first in 0..30_u64,

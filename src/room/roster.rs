@@ -1,4 +1,4 @@
-//! What a room's members know of each other besides the names.
+//! What a room's members know about each other besides their names.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub(crate) struct Profile {
     pub(crate) state: Option<Arc<str>>,
     /// The info that the member was last given by the host's hooks. The host may have changed it since.
     pub(crate) granted: Option<Arc<str>>,
-    /// The other members do not know that it is there.
+    /// Whether the other members do not see this one.
     pub(crate) is_hidden: bool,
 }
 
@@ -26,8 +26,8 @@ pub(crate) struct ProfileChange {
     pub(crate) state: bool,
 }
 
-/// The profiles of a room's members, as far as they have one, and what follows from them. Takes memory only while there
-/// are any.
+/// The profiles of the members that have one, and the counts that follow from them. Uses memory only while there are
+/// profiles.
 #[derive(Debug, Default)]
 pub(super) struct Profiles(Option<Box<Known>>);
 

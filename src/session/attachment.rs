@@ -231,13 +231,13 @@ impl Attachment {
         direct::answer_resume(&self.session, self.generation, has_resumed, last)
     }
 
-    /// The number of connections that a direct message has reached which was sent before under this id.
+    /// The number of connections reached by the direct message that was sent before under this id, if there is one.
     pub(crate) fn reached_by(&self, cid: &str) -> Result<Option<u64>, Superseded> {
         direct::reached_by(&self.session, self.generation, cid)
     }
 
-    /// Sends a message to all sessions of a user, unless it was sent before under the same id. `None` as the frame only
-    /// makes it look as if it had been sent.
+    /// Sends a message to all sessions of a user, unless it was sent before under the same id. If `frame` is `None`, it
+    /// only looks to the sender as if the message had been sent.
     pub(crate) fn send_direct(
         &self,
         to: &str,

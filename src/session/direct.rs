@@ -19,13 +19,13 @@ use crate::session::sessions::Sessions;
 /// A session's direct messages.
 #[derive(Debug, Default)]
 pub(super) struct DirectMessages {
-    /// What the client gets.
+    /// The direct frames for the client.
     received: DirectFrames,
-    /// The ids of the latest ones that the client has sent, each with the number of connections reached.
+    /// The ids of the latest messages that the client has sent, each with the number of connections reached.
     sent: MessageIds,
 }
 
-/// What happened to a direct message for one session.
+/// What happened to a direct message in one session.
 enum Delivery {
     /// It goes to an open connection.
     Reached,
@@ -39,7 +39,7 @@ enum Delivery {
 pub(crate) struct DirectSent {
     /// How many open connections it has reached.
     pub(crate) reached: u64,
-    /// It was sent before, under the same id.
+    /// Whether it was sent before, under the same id.
     pub(crate) is_repeated: bool,
 }
 
@@ -54,7 +54,7 @@ impl Sessions {
                 match delivery {
                     Delivery::Reached => reached += 1,
                     Delivery::NotReached => {}
-                    // It may not have been one of the user's sessions before.
+                    // `sessions_of` may not have returned it, if it was not a session of the user yet.
                     Delivery::Moved(to) => next = Some(to),
                 }
             }
@@ -104,7 +104,7 @@ impl Sessions {
         }
     }
 
-    /// Drops frames that no client can miss any more.
+    /// Drops frames that are too old for any client to need them.
     pub(crate) fn trim_direct(&self, session: &Session) {
         let Some(age) = max_age(&self.context().config) else { return };
         if let Some(direct) = &mut session.state().direct {
@@ -113,9 +113,10 @@ impl Sessions {
     }
 }
 
-/// Answers a resume, and sends the client the direct frames that it has missed. Frames that were sent since the connection
-/// has attached are among them. If no session was resumed, these are all frames of the connection's own session: the client
-/// has ignored those that have arrived. They are sent only once, so that a client can't ask for them again and again.
+/// Answers a resume, and sends the client the direct frames that it has missed, including those that were sent since
+/// the connection attached. If no session was resumed, these are all frames of the connection's own session, because
+/// the client has ignored those that arrived. They are sent only once, so that a client can't request them again and
+/// again.
 pub(super) fn answer_resume(
     session: &Session,
     generation: Generation,
@@ -144,7 +145,7 @@ pub(super) fn answer_resume(
     })
 }
 
-/// The number of connections that a direct message has reached which was sent before under this id.
+/// The number of connections reached by the direct message that was sent before under this id, if there is one.
 pub(super) fn reached_by(
     session: &Session,
     generation: Generation,
@@ -154,8 +155,8 @@ pub(super) fn reached_by(
     Ok(state.direct.as_ref().and_then(|direct| direct.sent.number_of(cid)))
 }
 
-/// Sends a client's message to all sessions of a user, unless it was sent before. `None` as the frame only makes it look
-/// as if it had been sent.
+/// Sends a client's message to all sessions of a user, unless it was sent before. If `frame` is `None`, it only looks
+/// to the sender as if the message had been sent.
 pub(super) fn send(
     sessions: &Sessions,
     session: &Session,
@@ -171,7 +172,7 @@ pub(super) fn send(
         if let Some(reached) = sent.number_of(cid) {
             return Ok(DirectSent { reached, is_repeated: true });
         }
-        // Before it is sent, so that a newer connection of the client does not send it again.
+        // Noted before it is sent, so that a newer connection of the client does not send it again.
         sent.add(cid, connections);
     }
     // No lock of another session may be taken under this one.
@@ -180,8 +181,8 @@ pub(super) fn send(
     Ok(DirectSent { reached, is_repeated: false })
 }
 
-/// How long a client may take to resume its session after a frame was lost: until the server notices the loss of the
-/// connection, and then the resume window. `None` if sessions are not kept.
+/// How long a client may take to resume its session after a frame was lost: the time until the server notices that the
+/// connection is lost, plus the resume window. `None` if sessions are not kept.
 fn max_age(config: &Config) -> Option<Duration> {
     let (heartbeat, window) = (&config.v1_heartbeat, config.recovery.resume_window);
     let until_noticed = heartbeat.interval().saturating_add(heartbeat.timeout());

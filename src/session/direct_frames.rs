@@ -64,8 +64,8 @@ impl DirectFrames {
         self.last
     }
 
-    /// The kept frames after this number, with their numbers. Also returns the number of the frame before them. All
-    /// frames count as missed if there was none with this number.
+    /// Returns the kept frames after this number, with their numbers, and the number of the frame before them. If there
+    /// was no frame with this number, all frames count as missed.
     pub(super) fn after(&self, number: u64) -> (u64, impl Iterator<Item = (u64, &Arc<DirectFrame>)>) {
         let number = if number > self.last { 0 } else { number };
         let before_kept = self.last - self.kept.len() as u64;

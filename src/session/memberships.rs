@@ -35,7 +35,7 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) replay_request: Option<ReplayRequest>,
     /// What happens if it reads the room too slowly.
     pub(crate) slow: SlowConsumer,
-    /// What members learn about each other if this enter opens the room; `None` for the default.
+    /// What members learn about each other if this enter opens the room. `None` means the default.
     pub(crate) presence: Option<Presence>,
     pub(crate) access: Access,
     /// The member's state, and which keys of profiles the body has. In `chat-rooms.v1`, only the server sets them.

@@ -1,18 +1,19 @@
-//! What the members of a session's rooms learn about it, and what it learns about them.
+//! What a session and the members of its rooms learn about each other.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::delivery::{Handle, MembersOutcome};
+use crate::delivery::{Handle, MembersOutcome, Recipient};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::RoomId;
-use crate::protocol::frame;
 use crate::protocol::presence::{MembersFrame, ProfileText, RosterText};
+use crate::protocol::subprotocol::Subprotocol;
+use crate::protocol::{frame, outbound};
 use crate::room::{Page, Profile};
 use crate::session::attachment::Attachment;
-use crate::session::session::{Membership, Session, Superseded};
+use crate::session::session::{Membership, Session, State, Superseded};
 use crate::session::sessions::Sessions;
 use crate::socket::Answer;
 
@@ -46,19 +47,36 @@ impl Attachment {
         Ok(true)
     }
 
-    /// Applies what the policy has answered when it was asked again about a member.
+    /// Applies the access that the policy has returned when it was asked again about a member.
     pub(crate) fn renew(&self, room: &RoomId, access: &Access) -> Result<(), Superseded> {
-        let state = self.session().state_of(self.generation())?;
-        let Some(membership) = state.memberships.find(room.as_str()) else { return Ok(()) };
-        membership.set_read_only(access.is_read_only());
-        let info = access.info_text().or(state.user.as_deref().and_then(User::info)).cloned();
-        let (room, name) = (&membership.room, &membership.name);
-        self.sessions().rooms().grant_info(room, self.id(), name, info);
+        let session = self.session();
+        let state = session.state_of(self.generation())?;
+        self.sessions().grant(session, &state, room.as_str(), access);
         Ok(())
     }
 }
 
 impl Sessions {
+    /// Sets what a member may do for the host. Returns whether the session is in the room.
+    pub(crate) fn set_access(&self, session: &Session, room: &str, access: &Access) -> bool {
+        self.grant(session, &session.state(), room, access)
+    }
+
+    /// Gives a member this access. Returns whether the session is in the room.
+    fn grant(&self, session: &Session, state: &State, room: &str, access: &Access) -> bool {
+        let Some(membership) = state.memberships.find(room) else { return false };
+        let has_changed = membership.set_read_only(access.is_read_only());
+        // A client that has yet to enter the room again learns it from the answer.
+        let is_told = session.subprotocol() == Subprotocol::V1 && !state.memberships.is_inactive(room);
+        if has_changed && is_told {
+            let text = outbound::read_only(room, session.id(), access.is_read_only());
+            session.send(Some(membership.room.key()), &frame::text(text.as_bytes()));
+        }
+        let info = access.info_text().or(state.user.as_deref().and_then(User::info)).cloned();
+        self.rooms().grant_info(&membership.room, session.id(), &membership.name, info);
+        true
+    }
+
     /// Sets the info of a member for the host, a JSON text. Returns whether the session is in the room.
     pub(crate) fn set_info(&self, session: &Arc<Session>, room: &str, info: Option<Arc<str>>) -> bool {
         let state = session.state();

@@ -70,8 +70,9 @@ impl Membership {
         self.is_read_only.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_read_only(&self, is_read_only: bool) {
-        self.is_read_only.store(is_read_only, Ordering::Relaxed);
+    /// Returns whether this is a change.
+    pub(super) fn set_read_only(&self, is_read_only: bool) -> bool {
+        self.is_read_only.swap(is_read_only, Ordering::Relaxed) != is_read_only
     }
 }
 
@@ -104,10 +105,10 @@ pub(super) struct State {
     pub(super) user: Option<Arc<User>>,
     /// Whether the session counts as one of its user: not while the user's authentication has expired.
     pub(super) is_of_user: bool,
-    /// Whether the connection has attached, but its client has not got the answer to its resume yet. Until then, direct
-    /// frames are only kept.
+    /// Whether the connection has attached, but its resume is not answered yet. Until then, direct frames are only
+    /// kept.
     pub(super) is_resuming: bool,
-    /// Whether a resume of the current connection was answered.
+    /// Whether a resume on the current connection was answered.
     pub(super) has_answered_resume: bool,
     pub(super) memberships: MembershipList,
     pub(super) message_ids: Option<Box<MessageIds>>,
@@ -197,7 +198,6 @@ impl Session {
         self.state().peer
     }
 
-    #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn memberships(&self) -> Vec<Arc<Membership>> {
         self.state().memberships.all().to_vec()
     }

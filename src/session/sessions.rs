@@ -262,9 +262,9 @@ impl Sessions {
         Ok(true)
     }
 
-    /// Moves a connection from its own session, which must be in no room and ends, to one that it may resume. Returns `None`
-    /// if it may not. This happens under the locks of both, so that of two attempts only one succeeds, and no direct frame
-    /// is lost or overtaken by a later one.
+    /// Moves a connection from its own session, which must be in no room, to one that it may resume, and ends its own
+    /// session. Returns `None` if it may not resume that session. Holds the locks of both sessions, so that of two
+    /// attempts only one succeeds, and no direct frame is lost or overtaken by a later one.
     pub(super) fn attach(
         &self,
         own: &Arc<Session>,

@@ -213,7 +213,7 @@ impl Socket {
 
     /// Writes the answer to a resume and the direct frames that the client has missed.
     pub(crate) fn answer_resume(&mut self, answer: &Bytes, missed: &Bytes) {
-        // As with replays of rooms: they may be of any length, but must be read.
+        // As with replays of rooms, the frames may have any total length, but the client must read them.
         if self.outlet.queue().replay_bytes() > self.context.config.limits.max_queue_bytes {
             return self.close(LeaveReason::Slow);
         }

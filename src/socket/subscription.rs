@@ -24,7 +24,7 @@ pub(super) struct Subscription {
     waiting: Option<Box<Waiting>>,
     /// Whether this client holds back the room's senders, because it is behind.
     holds_senders: bool,
-    /// The presence frames up to this version are included in the roster that the client has had last.
+    /// The presence frames up to this version are included in the roster that the client got last.
     presence_version: u32,
     /// Whether the client has missed presence frames.
     has_missed_presence: bool,
@@ -69,7 +69,8 @@ impl Subscriptions {
         self.0.iter_mut().for_each(|subscription| subscription.hold_senders(false));
     }
 
-    /// A room whose presence frames the client has missed, and that it can be told about now. It counts as told.
+    /// Returns a room whose presence frames the client has missed and that it can be told about now. From then on, the
+    /// room counts as told.
     pub(super) fn take_missed_presence(&mut self) -> Option<Arc<LiveRoom>> {
         let is_due = |one: &&mut Subscription| one.has_missed_presence && one.waiting.is_none();
         let subscription = self.0.iter_mut().find(is_due)?;
@@ -128,13 +129,13 @@ impl Subscription {
         self.waiting.get_or_insert_default();
     }
 
-    /// Notes that the answer which is written next contains the room's current roster. Called under the room's lock.
+    /// Notes that the next answer contains the room's current roster. Called under the room's lock.
     pub(super) fn renew_roster(&mut self) {
         self.presence_version = self.room.presence_version();
         self.has_missed_presence = false;
     }
 
-    /// Whether the roster that the client has had includes the presence frames of this version.
+    /// Whether the roster that the client got last includes the presence frames of this version.
     pub(super) fn includes_presence(&self, version: u32) -> bool {
         self.presence_version.wrapping_sub(version) as i32 >= 0
     }

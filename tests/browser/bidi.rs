@@ -1,4 +1,4 @@
-//! Firefox, through WebDriver BiDi: a process for each test, because it takes one session at a time.
+//! Firefox, through WebDriver BiDi. Each test has its own process, because Firefox accepts only one session at a time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const FIREFOX: Program = Program {
     announcement: "WebDriver BiDi listening on ",
 };
 
-/// Nothing but the pages of the tests is loaded, and their language is English.
+/// Loads nothing but the pages of the tests, and sets their language to English.
 const PREFERENCES: &str = r#"
 user_pref("app.update.auto", false);
 user_pref("browser.shell.checkDefaultBrowser", false);
@@ -144,7 +144,7 @@ impl Tab for BidiTab {
     }
 
     async fn complaints(&self) -> Vec<String> {
-        // What happened before this call has been told before its answer.
+        // Events from before this call arrive before its answer.
         self.eval("0").await.expect("the page is alive");
         self.link.events(|event| {
             let params = &event["params"];

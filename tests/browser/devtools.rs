@@ -28,7 +28,7 @@ impl Browser {
         tab
     }
 
-    /// Empty tabs of one person.
+    /// Empty tabs that share storage and cache, as those of one person do.
     pub(crate) async fn tabs<const N: usize>(&self) -> [DevTab; N] {
         let context = self.call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await;
         let mut tabs = Vec::new();
@@ -74,7 +74,7 @@ impl DevTab {
         self.link.call(Some(&self.session), method, params).await
     }
 
-    /// From the next page on.
+    /// Applies from the next page on.
     pub(crate) async fn set_language(&self, language: &str) {
         let agent = self.eval("navigator.userAgent").await.expect("every browser has a name");
         let agent = json!({"userAgent": agent, "acceptLanguage": language});
@@ -127,7 +127,7 @@ impl Tab for DevTab {
     }
 
     async fn complaints(&self) -> Vec<String> {
-        // What happened before this call has been told before its answer.
+        // Events from before this call arrive before its answer.
         self.eval("0").await.expect("the page is alive");
         self.link.events(|event| (event["sessionId"] == self.session).then(|| complaint(event)).flatten())
     }

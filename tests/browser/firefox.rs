@@ -1,4 +1,4 @@
-//! The page in Firefox: what everybody does.
+//! The main functions of the page in Firefox.
 
 use crate::bidi::{BidiTab, Firefox};
 use crate::page::Page;

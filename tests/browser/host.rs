@@ -1,5 +1,5 @@
-//! A host in the test's own process: an empty page, the chat page, the client module, the chat, and what its callbacks
-//! have been told.
+//! A host in the test's own process: an empty page, the chat page, the client module, the chat, and a record of its
+//! callbacks.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! A connection to a browser: calls and their answers, and events. The DevTools protocol and WebDriver BiDi write them
-//! in the same way.
+//! A connection to a browser: calls, their answers, and events. The DevTools protocol and WebDriver BiDi encode them in
+//! the same way.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,12 +15,12 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::PATIENCE;
 
-/// A call may hold a wait inside the page, which has its own deadline and says more.
+/// A call may contain a wait inside the page, which has a shorter deadline and a more detailed error.
 const CALL_WITHIN: Duration = PATIENCE.saturating_mul(3);
 
 pub(crate) type Answer = Result<Value, String>;
 
-/// Calls on their way, and events as they came.
+/// Unanswered calls, and all events in the order in which they arrived.
 pub(crate) struct Link {
     outbox: mpsc::UnboundedSender<String>,
     next_id: AtomicU64,
@@ -43,7 +43,7 @@ impl Link {
         link
     }
 
-    /// The events so far, as far as this makes something of them.
+    /// What `read` returns for the events so far.
     pub(crate) fn events<T>(&self, read: impl FnMut(&Value) -> Option<T>) -> Vec<T> {
         lock(&self.events).iter().filter_map(read).collect()
     }

@@ -7,7 +7,7 @@ use crate::page::Page;
 use crate::server::Server;
 
 #[tokio::test]
-async fn web_addresses_become_links_that_tell_nothing_of_this_page() {
+async fn web_addresses_become_links_that_do_not_reveal_this_page() {
     let said = "See https://example.com/teas?kind=green#1, (http://example.org/a_(b)).";
     let links = ["https://example.com/teas?kind=green#1", "http://example.org/a_(b)"];
     let (server, browser) = (Server::start().await, Browser::new().await);

@@ -46,7 +46,7 @@ async fn each_room_has_its_own_list() {
 }
 
 #[tokio::test]
-async fn who_is_away_stays_so_after_a_restart() {
+async fn members_are_still_away_after_a_restart() {
     let (mut server, browser) = (Server::start().await, Browser::new().await);
     let ann = Page::enter_new(&browser, &server, "Ann", "tea").await;
     let bob = Page::enter_new(&browser, &server, "Bob", "tea").await;
@@ -90,7 +90,7 @@ async fn a_large_room_shows_only_how_many_there_are() {
 }
 
 #[tokio::test]
-async fn the_page_shows_what_the_host_says_of_members() {
+async fn the_page_shows_what_the_host_says_about_members() {
     let host = Host::start(ChatRooms::builder().policy(access)).await;
     let browser = Browser::new().await;
     let boss = enter(&host, &browser, "Boss").await;
@@ -115,7 +115,7 @@ async fn the_page_shows_what_the_host_says_of_members() {
 }
 
 #[tokio::test]
-async fn the_page_shows_frames_that_are_of_no_room() {
+async fn the_page_shows_frames_that_concern_no_room() {
     let host = Host::start(ChatRooms::builder()).await;
     let browser = Browser::new().await;
     let ann = enter(&host, &browser, "Ann").await;

@@ -1,4 +1,4 @@
-//! A browser as a child process: found, started without a window, killed with its last user.
+//! A browser as a child process without a window. It is killed when nothing uses it any more.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a browser is found and started.
 pub(crate) struct Program {
-    /// What its binary may be called.
+    /// The possible names of its binary.
     pub(crate) names: &'static [&'static str],
     /// The environment variable that names another binary.
     pub(crate) variable: &'static str,
@@ -29,7 +29,7 @@ pub(crate) struct BrowserProcess {
     profile: PathBuf,
     /// Where it can be controlled.
     endpoint: String,
-    /// What it and its helpers say.
+    /// What it and its helper processes print.
     stderr: Mutex<Receiver<String>>,
 }
 

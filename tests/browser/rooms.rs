@@ -91,9 +91,9 @@ async fn after_a_reload_all_rooms_and_drafts_are_there() {
     assert_eq!(ann.own_texts().await, ["before"]);
 }
 
-/// It leaves its rooms when it is about to be left, because Firefox does not wait for `pagehide`.
+/// The page leaves its rooms on `beforeunload`, because Firefox does not wait for `pagehide`.
 #[tokio::test]
-async fn a_page_that_is_not_left_after_all_is_back() {
+async fn a_page_that_is_not_left_after_all_enters_again() {
     let (server, browser) = (Server::start().await, Browser::new().await);
     let ann = Page::enter_new(&browser, &server, "Ann", "tea").await;
     let bob = Page::enter_new(&browser, &server, "Bob", "tea").await;
@@ -122,7 +122,7 @@ async fn a_late_visitor_sees_what_was_said_before() {
 }
 
 #[tokio::test]
-async fn one_sees_who_is_typing() {
+async fn members_see_who_is_typing() {
     let (server, browser) = (Server::start().await, Browser::new().await);
     let ann = Page::enter_new(&browser, &server, "Ann", "tea").await;
     let bob = Page::enter_new(&browser, &server, "Bob", "tea").await;

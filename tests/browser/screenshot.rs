@@ -1,5 +1,5 @@
-//! Pictures of the chat, for the eye: `CHAT_SCREENSHOTS=FOLDER cargo test --test browser screenshot`. `page.png` there
-//! is the picture in the README.
+//! Takes pictures of the chat page: `CHAT_SCREENSHOTS=FOLDER cargo test --test browser screenshot`. `page.png` there is
+//! the picture in the README.
 
 use std::path::PathBuf;
 

@@ -1,25 +1,25 @@
-//! What the tests do with a tab of any browser.
+//! A tab of any browser, as the tests use it.
 
 use serde_json::{Value, json};
 
 use crate::PATIENCE;
 
 pub(crate) trait Tab {
-    /// The value of an expression, awaited if it is a promise; what it throws is the error.
+    /// Evaluates an expression, and awaits it if it is a promise. An exception is the error.
     async fn eval(&self, expression: &str) -> Result<Value, String>;
 
-    /// Goes there, and is done when everything on that page has been loaded and run.
+    /// Opens this address, and returns when the page is loaded and its scripts have run.
     async fn goto(&self, url: &str);
 
-    /// Types as a keyboard or an input method does, where the focus is.
+    /// Types text as a keyboard or an input method does, into the focused element.
     async fn insert(&self, text: &str);
 
     async fn press(&self, key: Key);
 
-    /// Clicks with the mouse where the element is, whatever may lie above it. Scrolls there if need be.
+    /// Clicks with the mouse where the element is, even if another element covers it. Scrolls there if necessary.
     async fn click(&self, selector: &str);
 
-    /// Everything of this tab that a developer would find in red or yellow, and every dialog.
+    /// The errors and warnings in this tab's console, and its dialogs.
     async fn complaints(&self) -> Vec<String>;
 
     /// Waits inside the page, until the expression is true.
@@ -40,7 +40,7 @@ pub(crate) trait Tab {
         }
     }
 
-    /// The centre of an element, which is scrolled to if need be.
+    /// Returns the centre of an element. Scrolls there if necessary.
     async fn centre(&self, selector: &str) -> (f64, f64) {
         let centre = format!(
             "(() => {{

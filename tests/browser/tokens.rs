@@ -45,7 +45,7 @@ async fn without_a_good_token_one_is_told_so() {
     let page = Page::open(&browser, &server).await;
 
     page.submit("Ann", "tea").await;
-    assert_refused(&page, "This server lets you in only with an access token.").await;
+    assert_refused(&page, "This server requires an access token.").await;
 
     let forged = token("another secret, which the server knows nothing of");
     page.fill("#token", &forged).await;

@@ -586,3 +586,40 @@ test('closed for its token without a function, it gives up at once', async () =>
   world.socket.end(4505, 'not authenticated');
   await assert.rejects(promise, { code: 'no_auth', closeCode: 4505, message: 'not authenticated' });
 });
+
+test('the application sends another token at any time', async () => {
+  const world = new World();
+  let token = null;
+  const { promise } = begin(world, { token: () => token });
+  await settled();
+  world.socket.accept();
+  world.socket.say(welcome('1'));
+  world.socket.say(entered(0));
+  const room = await promise;
+  world.socket.take();
+  room.authenticate();
+  await settled();
+  assert.deepEqual(world.socket.take(), [], 'there is none');
+  token = 'T';
+  room.authenticate();
+  await settled();
+  assert.deepEqual([world.socket.take(), room.state], [[AUTH('T')], 'online']);
+  world.socket.say({ event: 'authenticated' });
+  assert.equal(room.state, 'online');
+});
+
+test('a token that the application gets while the client reconnects is sent once it is connected', async () => {
+  const world = new World();
+  let token = null;
+  const { room } = await enter(world, { token: () => token });
+  world.socket.end();
+  await attempted(world);
+  world.socket.accept();
+  token = 'T';
+  room.authenticate();
+  await settled();
+  assert.deepEqual(world.socket.take(), []);
+  world.socket.say(welcome('2'));
+  await settled();
+  assert.deepEqual(world.socket.take().filter(({ event }) => event === 'auth'), [AUTH('T')]);
+});

@@ -115,7 +115,7 @@ class Run {
     const sent = this.server.received.map(({ to, message }) => (assert.equal(to, 'bob'), message));
     const expected = [...this.outcomes.keys()].filter((n) => !this.refused.has(n));
     const ordered = [...sent].sort((a, b) => a - b);
-    // A session that has ended knows nothing of the messages that it has taken.
+    // The server forgets the messages of a session that has ended.
     if (this.options.expires) assert.deepEqual([...new Set(ordered)], expected);
     // Later ones may be in flight when one is refused.
     else if (this.options.refuses) assert.deepEqual(ordered, expected, 'once each');

@@ -1,4 +1,4 @@
-// Direct messages: from and to users, in no room.
+// Direct messages: to and from users, outside of rooms.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -55,7 +55,7 @@ test('a message to a user is acknowledged with the number of connections that it
   assert.equal(await other, 0);
 });
 
-test('a room that has its connection for itself sends and receives them, too', async () => {
+test('a room with a connection of its own sends and receives them too', async () => {
   const world = new World();
   const { promise } = begin(world);
   await settled();
@@ -117,7 +117,7 @@ test('another session has numbers of its own', async () => {
   for (const number of [1, 2, 3]) world.socket.say(direct(number));
   await cut(world, '2');
   await cut(world, '3');
-  // That of the connection between, which has got nothing.
+  // The session of the connection in between, which has got nothing.
   world.socket.say(resumed('2', { direct: 1 }));
   world.socket.say(direct(2));
   assert.deepEqual(numbers(), [1, 2, 3, { missed: 1 }, 2]);

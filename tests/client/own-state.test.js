@@ -224,7 +224,7 @@ test('a refused state that was replaced meanwhile changes nothing', async () => 
   assert.deepEqual([world.socket.take(), room.presence.self.state], [[set('newer')], 'newer']);
 });
 
-test('a member that only reads has a state', async () => {
+test('a read-only member has a state', async () => {
   const { world, room } = await open({ roster: 0 }, { transient: ['typing'] }, full([], { readOnly: true }));
   room.setState('here');
   room.sendTransient('typing', true);

@@ -178,7 +178,7 @@ test('when the mode changes, the roster is forgotten or asked for at some time w
   assert.deepEqual([ids(room), room.presence.complete], [['b', '1', 'c'], true]);
 });
 
-test('an answer that is of a mode before is not shown', async () => {
+test('an answer from before a change of the mode is not shown', async () => {
   const { world, room, say } = await open(full([bob], { next: 'x' }));
   world.socket.take();
   await say(presence('count', 5), presence('full', 4), page([cid], { num: 4 }));
@@ -209,7 +209,7 @@ test('the host may still use these names for its frames to a room', async () => 
   assert.deepEqual([room.position.seq, room.presence.mode, heard.slice(-2)], [3, 'full', ['state', 'presence']]);
 });
 
-test('members that only read, or that others do not see, know it', async () => {
+test('read-only and hidden members know that they are', async () => {
   const { room } = await open(full([bob]));
   assert.deepEqual([room.readOnly, room.hidden], [false, false]);
   const other = await open(full([bob], { readOnly: true, hidden: true }));
@@ -274,4 +274,13 @@ test('a client that was removed meanwhile asks for nothing', async () => {
   await say(entered(2, { ...full([bob]), member: '1', recovered: true, replayed: 1 }), left(2, '1'), came(3, '1', { num: 2 }));
   assert.deepEqual([ids(room), room.presence.complete], [['b', '1'], true]);
   assert.deepEqual(world.socket.take().map(({ event }) => event), ['enter']);
+});
+
+test('the application is told that it may write now', async () => {
+  const { room, told, say } = await open(full([bob], { readOnly: true }));
+  const changes = [];
+  room.on('readOnly', (readOnly) => changes.push([readOnly, room.readOnly]));
+  assert.equal(room.readOnly, true);
+  await say({ event: 'state', readOnly: false, member: '1', roomId: 'tea' });
+  assert.deepEqual([changes, room.state, told], [[[false, false]], 'online', []]);
 });

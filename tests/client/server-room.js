@@ -1,4 +1,4 @@
-// A room of the model of the server: its frames, its members, and what members are told of each other.
+// A room in the model of the server: its frames, its members, and what members learn about each other.
 
 /** The keys of a member that may be missing. */
 const OPTIONAL = ['user', 'info', 'state'];

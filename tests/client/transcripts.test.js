@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { connect } from '../../src/browser/chat-rooms.js';
 import { ping, settled, World } from './world.js';
 
@@ -41,20 +42,22 @@ class Application {
   /** The frames that it has received, of all rooms. */
   heard = [];
   #name;
+  #history;
   #first;
   /** Null in the form for one room. */
   #chat = null;
   /** By id, each as it was entered last: `{ room, state }`, where `room` is null before the first `entered`. */
   #rooms = new Map();
 
-  constructor(global, { name, room, ...more }, isForOneRoom) {
+  constructor(global, { name, room, history, ...more }, isForOneRoom) {
     this.#name = name;
+    this.#history = history;
     this.#first = room;
     const options = { global, ...more };
     if (isForOneRoom) {
       this.#enter(room, (own) => connect('/chat', { ...options, ...own, room }));
     } else {
-      connect('/chat', options).then((chat) => {
+      connect('/chat', { ...options, on: { '*': (frame) => this.heard.push(frame) } }).then((chat) => {
         this.#chat = chat;
         this.enter(room);
       });
@@ -69,6 +72,8 @@ class Application {
     else this.room(id).leave();
   }
 
+  sendTo(user, message) { return (this.#chat ?? this.room()).sendTo(user, message); }
+
   room(id = this.#first) { return this.#rooms.get(id).room; }
 
   expectState(expected, id = this.#first) {
@@ -81,7 +86,7 @@ class Application {
     const entry = { room: null, state: 'connecting' };
     this.#rooms.set(id, entry);
     const on = { '*': (frame) => this.heard.push(frame), state: ({ state }) => { entry.state = state; } };
-    enter({ name: this.#name, on }).then((room) => { entry.room = room; }, () => {}); // The state shows a refusal.
+    enter({ name: this.#name, history: this.#history, on }).then((room) => { entry.room = room; }, () => {}); // The state shows a refusal.
   }
 }
 
@@ -115,7 +120,8 @@ class Play {
     else if (step.app) this.act(step);
     else if (step.settled) await this.expectSettled(step);
     else if (step.state) this.app.expectState(step.state, step.room);
-    else if (step.event) this.expectEvent(step);
+    else if (step.presence) await this.expectPresence(step);
+    else if (step.event) this.expectEvent(this.unknowns.fill(step));
     else assert.fail('no such step');
   }
 
@@ -164,12 +170,17 @@ class Play {
     assert.equal(socket.closedWith, code);
   }
 
-  act({ app, room, message, as, ...extra }) {
+  act({ app, room, message, as, user, name, state }) {
     if (app === 'enter') return this.app.enter(room);
     if (app === 'leave') return this.app.leave(room);
-    assert.equal(app, 'send');
-    const sending = this.app.room(room).send(message, extra);
-    this.sendings.set(as, sending.then(({ seq }) => ({ seq }), ({ code }) => ({ error: code })));
+    const entered = this.app.room(room);
+    if (app === 'state') return entered.setState(state);
+    if (app === 'transient') return entered.sendTransient(name, message);
+    const sending = {
+      send: () => entered.send(message).then(({ seq }) => ({ seq })),
+      direct: () => this.app.sendTo(user, message).then((reached) => ({ reached })),
+    }[app]();
+    this.sendings.set(as, sending.catch(({ code }) => ({ error: code })));
   }
 
   async expectSettled({ settled: as, ...expected }) {
@@ -177,6 +188,18 @@ class Play {
     this.sendings.get(as).then((outcome) => { ended = outcome; });
     await this.until(() => ended, 'the sending has not ended');
     assert.deepEqual(ended, expected);
+  }
+
+  async expectPresence({ presence, room }) {
+    const expected = this.unknowns.fill(presence);
+    let known = null;
+    const isKnown = () => {
+      const { mode, num, users, members } = this.app.room(room).presence;
+      const all = { mode, num, users, members: members && members.map(({ id, self, ...more }) => ({ member: id, ...more })) };
+      known = Object.fromEntries(Object.keys(expected).map((key) => [key, all[key]]));
+      return isDeepStrictEqual(known, expected);
+    };
+    await this.until(isKnown, 'the client knows other members').catch(() => assert.deepEqual(known, expected));
   }
 
   expectEvent(expected) {

@@ -88,6 +88,7 @@ export async function meet(): Promise<void> {
 
   const chat: Chat = await connect('/chat', { on: { direct: ({ message }) => show(message), directGap: ({ missed }) => show(missed) } });
   await chat.sendTo('bob', { text: 'hi' });
+  chat.authenticate();
   const tea: Room = await chat.join('tea', { name: 'ann', state: 'here', roster: 0 });
   // @ts-expect-error: direct messages concern no room
   await tea.sendTo('bob', 'hi');

@@ -1,4 +1,4 @@
-//! Direct messages from client to client, and what numbers them.
+//! Direct messages between clients, and their numbers.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::support::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Decides by the message, and writes down the requests.
+/// Decides by the text of the message, and records the requests.
 #[derive(Clone, Default)]
 struct ByMessage(Arc<Mutex<Vec<String>>>);
 
@@ -113,9 +113,9 @@ async fn a_message_reaches_all_sessions_of_the_user() {
     phone.send(json!({"event": "direct", "message": [1], "to": "a"})).await;
     let frame = ann.next().await;
     assert_eq!(frame, json!({"event": "direct", "message": [1], "from": {"user": "b"}, "direct": 1}));
-    // Nobody is there.
+    // The user is offline.
     assert_eq!(ann.send_direct("nobody", "hi", "c2").await, ack("c2", 0));
-    // To the own sessions, this one included.
+    // To the user's own sessions, including this one.
     ann.send(direct_frame("a", "note", "c3")).await;
     assert_eq!(ann.next().await["message"], "note");
     assert_eq!(ann.next().await, ack("c3", 1));
@@ -137,7 +137,7 @@ async fn only_the_server_sets_the_sender_and_the_number() {
     let want =
         json!({"event": "direct", "message": "hi", "from": {"user": "a"}, "direct": 1, "extra": {"to": 1}});
     assert_eq!(frame, want);
-    // A member's message to the room has no such number either, and neither have frames of the host.
+    // Members and the host cannot set the number in other frames either.
     for client in [&mut ann, &mut bob] {
         client.send(enter_frame("n", "r")).await;
         assert_eq!(client.next().await["event"], "entered");
@@ -157,7 +157,7 @@ async fn only_the_server_sets_the_sender_and_the_number() {
         );
     }
     rooms.send_to_user("b", &forged).unwrap();
-    assert_eq!(bob.next().await, forged, "it is number 2 indeed");
+    assert_eq!(bob.next().await, forged, "it is the second direct frame");
     // Plain clients get what was sent.
     let mut plain = Client::connect(&rooms).await;
     run_other_tasks().await;
@@ -329,7 +329,7 @@ async fn a_repeated_message_is_sent_once_even_after_a_resumption() {
         assert_eq!(laptop.next().await["message"], message);
     }
     laptop.assert_quiet().await;
-    // The ids of messages to rooms are others.
+    // The ids of messages to rooms are separate.
     ann.send(enter_frame("ann", "r")).await;
     assert_eq!(
         (ann.next().await["event"].clone(), ann.next().await["event"].clone()),

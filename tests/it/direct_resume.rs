@@ -1,4 +1,4 @@
-//! Direct messages that a client has missed: it gets each of them once and in order when it resumes, or is told of the
+//! Direct messages that a client has missed. When it resumes, it gets each of them once and in order, or is told of the
 //! gap.
 
 use std::time::Duration;
@@ -68,7 +68,7 @@ async fn what_the_client_has_had_is_not_sent_again() {
     assert_eq!(client.next().await, json!({"event": "x", "message": 2, "direct": 3}));
     client.assert_quiet().await;
     client.disconnect().await;
-    // The number is of another session, which only the key `member` tells.
+    // The number is that of another session, as only the key `member` shows.
     let (mut client, _) = Client::connect_v1(&rooms, Admission::user(User::new("u"))).await;
     client
         .send(json!({"event": "resume", "message": [next["resume"]], "direct": 2, "member": next["connection"]}))
@@ -103,7 +103,7 @@ async fn an_answer_that_was_lost_is_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_the_server_takes_for_open_loses_nothing() {
+async fn a_lost_connection_that_the_server_believes_to_be_open_loses_nothing() {
     let rooms = rooms();
     let mut client = DirectClient::connect(&rooms, "u").await;
     send(&rooms, 0..1);
@@ -219,13 +219,13 @@ async fn a_server_that_keeps_no_sessions_keeps_no_frames() {
     for number in 1..=2 {
         assert_eq!(client.next().await["direct"], number);
     }
-    // Its token is of a server before a restart. It learns that two frames are lost if it has ignored them.
+    // Its token is from before a restart of the server. It learns that two frames are lost if it has ignored them.
     let resumed = client.resume([&json!("0".repeat(32))]).await;
     assert_eq!((resumed.get("member"), &resumed["direct"]), (None, &json!(2)));
     client.assert_quiet().await;
 }
 
-/// The old session was not one of its user any more, so that only the new one has got some of the frames.
+/// The authentication of the old session had expired, so only the new session has got some of the frames.
 #[tokio::test(start_paused = true)]
 async fn frames_of_the_connections_own_session_are_taken_over() {
     let rooms = with_expiring_tokens()

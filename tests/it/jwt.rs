@@ -58,6 +58,24 @@ async fn tokens_are_found_in_every_source() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_optional_token_lets_anonymous_clients_in() {
+    let auth = JwtAuth::hs256(SECRET).unwrap().with_optional_token();
+    let rooms = ChatRooms::builder().auth(auth.clone()).build().unwrap();
+    let admission = auth.on_upgrade(&request("host", "x")).await.unwrap();
+    let mut guest = Client::connect_as(&rooms, admission, 4096).await;
+    guest.send(json!({"event": "enter", "message": "guest", "roomId": "r"})).await;
+    assert_eq!(guest.next().await["event"], "enter");
+    assert!(rooms.members("r")[0].user.is_none());
+    let good = token(json!({"sub": "u1", "exp": in_ten_minutes()}));
+    guest.send(json!({"event": "auth", "message": good})).await;
+    guest.send(json!({"event": "message", "message": "done"})).await;
+    assert_eq!(guest.next().await["message"], "done");
+    assert_eq!(rooms.members("r")[0].user.as_ref().unwrap().id(), "u1");
+    let refused = auth.on_upgrade(&request("authorization", "Bearer x.y.z")).await;
+    assert_eq!(refused.unwrap_err().status(), 401);
+}
+
+#[tokio::test(start_paused = true)]
 async fn invalid_tokens_are_refused() {
     let auth = JwtAuth::hs256(SECRET).unwrap().with_issuer("me").with_audience("chat");
     let right = json!({"sub": "u1", "exp": in_ten_minutes(), "iss": "me", "aud": "chat"});

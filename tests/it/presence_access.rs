@@ -1,4 +1,4 @@
-//! What the host gives a member: an info, only reading, and hiding it.
+//! The access that the host gives a member: its info, read-only and hidden.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tower_chat_rooms::{
-    Access, Admission, ChatRooms, ConnectionId, Denied, EnterRequest, Limits, Presence, RoomEvent,
-    RoomPolicy, SendError, User,
+    Access, Admission, AuthRefusal, ChatRooms, ConnectionId, Denied, EnterRequest, Limits, Presence,
+    RoomEvent, RoomPolicy, SendError, User,
 };
 
 use crate::support::{
@@ -17,7 +17,7 @@ use crate::support::{
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Gives everybody this access, unless the name says what it is to be.
+/// Gives every member this access, unless its name asks for another.
 #[derive(Clone, Default)]
 struct Accesses(Arc<Mutex<Access>>);
 
@@ -51,7 +51,7 @@ fn infos(rooms: &ChatRooms) -> Vec<Option<String>> {
 }
 
 async fn on_token(token: String) -> Result<User, Denied> {
-    User::new("u-1").with_info(&json!({"token": token})).map_err(|_| Denied::new("too big"))
+    Ok(User::new("u-1").with_info(&json!({"token": token}))?)
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,6 +74,14 @@ async fn infos_come_from_the_policy_or_the_user() {
     assert!(matches!(Access::member().info(&"x".repeat(1_023)), Err(SendError::InfoTooBig)));
     assert!(matches!(User::new("u").with_info(&"x".repeat(1_023)), Err(SendError::InfoTooBig)));
     assert_eq!(Access::member().info(&Value::Null).unwrap(), Access::member());
+}
+
+#[test]
+fn an_invalid_info_is_a_refusal_without_details() {
+    assert!(Denied::from(SendError::InfoTooBig).reason().contains("1,024 bytes"));
+    let json = SendError::Json("s3cret".into());
+    assert!(!Denied::from(json).reason().contains("s3cret"));
+    assert_eq!(AuthRefusal::from(SendError::InfoTooBig).status(), 500);
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,4 +301,40 @@ async fn a_hidden_member_is_not_seen_and_gets_everything() {
         let expected = expected.map(|(name, online, is_hidden)| (name.to_owned(), online, is_hidden));
         assert_eq!(*events.lock().unwrap(), expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_host_promotes_a_reader_without_an_enter() {
+    let rooms = unlimited().policy(Accesses::default()).presence(Presence::Quiet).build().unwrap();
+    let (mut reader, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    let id: ConnectionId = welcome["connection"].as_str().unwrap().parse().unwrap();
+    let unknown = "99".parse().unwrap();
+    reader.send(enter_frame("reader", "r")).await;
+    assert_eq!(reader.next().await["readOnly"], true);
+    assert!(matches!(rooms.set_access("other", id, &Access::member()), Err(SendError::NoSuchRoom)));
+    assert!(matches!(rooms.set_access("r", unknown, &Access::member()), Err(SendError::NoSuchConnection)));
+    rooms.set_access("r", id, &info(json!({"role": "member"}))).unwrap();
+    let told = json!({"event": "state", "readOnly": false, "member": id.to_string(), "roomId": "r"});
+    assert_eq!(reader.next().await, told);
+    assert_eq!(infos(&rooms), [Some(json!({"role": "member"}).to_string())]);
+    reader.send(message_frame("r", "hi")).await;
+    assert_eq!(reader.next().await["message"], "hi");
+    // It is told only of changes.
+    rooms.set_access("r", id, &Access::member()).unwrap();
+    rooms.set_access("r", id, &Access::member().read_only()).unwrap();
+    assert_eq!(reader.next().await["readOnly"], true);
+    reader.send(message_frame("r", "hi")).await;
+    assert_eq!(reader.next().await["code"], "read_only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_yet_to_enter_again_learns_its_rights_from_the_answer() {
+    let rooms = recovering(&EventLog::default()).policy(Accesses::default()).build().unwrap();
+    let mut reader = V1Client::enter(&rooms, "reader").await;
+    let id = rooms.members("r")[0].connection;
+    reader.disconnect().await;
+    rooms.set_access("r", id, &Access::member()).unwrap();
+    let entered = reader.reconnect(&rooms).await;
+    assert_eq!(entered["readOnly"], true, "the policy was asked again");
+    reader.connection.assert_no_error().await;
 }

@@ -35,7 +35,7 @@ impl RoomPolicy for ByRoom {
     }
 }
 
-/// A user, an info and a state, as far as there are any.
+/// A user, an info and a state, if there are any.
 type Profile = [Option<Value>; 3];
 
 /// What a client knows of a room, by the rules of the protocol.
@@ -47,7 +47,7 @@ struct Known {
     users: u64,
     /// The members by their ids.
     roster: BTreeMap<String, (String, Profile)>,
-    /// Whether the last page was had.
+    /// Whether the last page has arrived.
     is_complete: bool,
 }
 
@@ -191,7 +191,7 @@ impl Follower {
         }
     }
 
-    /// Is kicked, and connects again as somebody else.
+    /// Is kicked, and connects again as another member.
     async fn is_kicked(&mut self, rooms: &ChatRooms) {
         // The server must have read everything that it has sent.
         self.read(usize::MAX).await;
@@ -318,7 +318,7 @@ async fn run(seed: u64, modes: &mut BTreeSet<String>) {
         }
         assert_eq!(rooms.check_consistency().faults, []);
         if n % 50 == 49 {
-            // What is due later is sent, and what has to be asked for is asked for.
+            // Frames that are due later are sent, and the clients request what they still need.
             for round in 0..4 {
                 if round == 3 {
                     // In a quiet room, the number is on other frames only.

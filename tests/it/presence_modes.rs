@@ -85,7 +85,7 @@ async fn the_number_is_sent_at_most_once_a_second() {
         assert_eq!((&frame["event"], &frame["users"]), (&json!("presence"), &json!(3)), "{frame}");
         assert!((num - 1..=num + 1).contains(&frame["num"].as_u64().unwrap()), "{frame}");
     }
-    // They were read late, but none comes in addition.
+    // They were read late, but no further one arrives.
     ann.assert_quiet().await;
     let num = rooms.rooms()[0].online;
     others.pop().unwrap().close().await;
@@ -95,7 +95,7 @@ async fn the_number_is_sent_at_most_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_member_and_the_last_out_are_told_at_once() {
+async fn the_first_enter_and_the_last_leave_are_announced_at_once() {
     struct Lurkers;
     impl RoomPolicy for Lurkers {
         async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
@@ -117,7 +117,7 @@ async fn the_first_member_and_the_last_out_are_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_quiet_mode_the_number_is_only_on_other_frames() {
+async fn in_quiet_mode_the_number_is_only_in_other_frames() {
     let rooms = with(Presence::Quiet);
     let (mut ann, entered) = enter(&rooms, "ann").await;
     assert_eq!((&entered["mode"], &entered["num"]), (&json!("quiet"), &json!(1)));

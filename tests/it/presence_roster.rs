@@ -1,4 +1,4 @@
-//! The roster: the members that a client learns about when it enters, and asks for.
+//! The roster: the members that a client learns about when it enters and when it asks for them.
 
 use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, Presence, User};
@@ -204,7 +204,7 @@ async fn an_own_enter_that_was_not_delivered_comes_before_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_for_members_that_is_wrong_is_refused() {
+async fn a_malformed_request_for_members_is_refused() {
     let rooms = default_rooms();
     let (mut ann, _) = Client::enter_rooms(&rooms, "ann", &["r"]).await;
     for (frame, code) in [

@@ -55,7 +55,7 @@ async fn a_state_goes_to_the_other_v1_members_without_a_seq() {
         assert_eq!(bob.next().await, state_of("0", "ann", 3, Value::Null));
     }
     assert_eq!(states(&rooms), [None, None, None]);
-    // The same state again is no news.
+    // The same state again is not sent.
     ann.send(state_frame(Value::Null)).await;
     ann.send(message_frame("r", "hi")).await;
     for client in [&mut ann, &mut bob, &mut cat] {
@@ -66,7 +66,7 @@ async fn a_state_goes_to_the_other_v1_members_without_a_seq() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_are_folded() {
+async fn only_the_newest_of_several_changes_is_sent() {
     let rooms = unlimited().build().unwrap();
     let (mut ann, mut bob) = two_members(&rooms).await;
     let start = Instant::now();
@@ -86,12 +86,12 @@ async fn changes_are_folded() {
     assert!((10..=12).contains(&seen.len()), "{seen:?}");
     assert!(start.elapsed() <= 11 * INTERVAL, "{:?}", start.elapsed());
     sleep(INTERVAL).await;
-    // Alone, it is sent at once.
+    // A single change is sent at once.
     let now = Instant::now();
     ann.send(state_frame("x")).await;
     assert_eq!(bob.next().await["state"], "x");
     assert_eq!(now.elapsed(), Duration::ZERO);
-    // A member that has left is not heard of again.
+    // Changes of a member that has left are not sent.
     ann.send(state_frame("y")).await;
     ann.send(json!({"event": "leave", "roomId": "r"})).await;
     assert_eq!(bob.next().await["event"], "out");
@@ -100,7 +100,7 @@ async fn changes_are_folded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn states_over_the_rate_close_nobody() {
+async fn states_beyond_the_rate_close_no_connection() {
     let rooms = default_rooms();
     let (mut ann, mut bob) = two_members(&rooms).await;
     let reading = tokio::spawn(async move {

@@ -7,10 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
-use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, Heartbeat, History, Limits, Recovery};
+use tokio::time::{Instant, sleep, timeout};
+use tower_chat_rooms::{
+    Access, Admission, ChatRooms, Denied, DirectRequest, EnterRequest, Heartbeat, History, Limits, Presence,
+    Recovery, RoomPolicy, User, Verdict,
+};
 
 use crate::support::{Client, Next, run_other_tasks};
+
+/// Longer than any pause in a transcript.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A transcript being played.
 struct Play {
@@ -34,7 +40,7 @@ async fn the_server_follows_every_transcript() {
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.file_name().unwrap() != "README.md");
     // A transcript that is lost or renamed must not go unnoticed.
-    assert!(files.len() >= 18, "{files:?}");
+    assert!(files.len() >= 25, "{files:?}");
     for file in files {
         let name = file.file_name().unwrap().to_string_lossy();
         assert!(name.ends_with(".jsonl"), "{name} is not a transcript");
@@ -64,40 +70,79 @@ async fn play(name: &str, text: &str) -> usize {
     play.compared
 }
 
+/// What a transcript's host allows.
+struct Policy {
+    denied: Denials,
+    settings: Value,
+}
+
+impl RoomPolicy for Policy {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
+        let room = request.room().as_str();
+        if self.denied.lock().unwrap().contains(room) {
+            return Err(Denied::new("the host lets nobody enter this room"));
+        }
+        let has =
+            |list: &str| self.settings[list].as_array().is_some_and(|rooms| rooms.contains(&room.into()));
+        Ok(match (has("readOnly"), has("hidden")) {
+            (true, _) => Access::member().read_only(),
+            (_, true) => Access::member().hidden(),
+            _ => Access::member(),
+        })
+    }
+
+    fn may_send_direct(&self, _: &DirectRequest<'_>) -> Verdict {
+        if self.settings["direct"] == true { Verdict::allow() } else { Verdict::refuse("not here") }
+    }
+}
+
 fn rooms(settings: &Value, denied: Denials) -> ChatRooms {
     let (mut recovery, mut limits) = (Recovery::default(), Limits::default());
     let (mut heartbeat, mut v1_heartbeat) = (Heartbeat::default(), Heartbeat::wide_internet());
+    let (mut presence, mut transient) = (Presence::Full, Vec::new());
     for (key, value) in settings.as_object().unwrap() {
-        let n = value.as_u64().unwrap();
+        let n = || value.as_u64().unwrap();
         match key.as_str() {
-            "resumeWindow" => recovery = recovery.resume_window(Duration::from_millis(n)),
-            "heartbeat" => heartbeat = Heartbeat::every(Duration::from_millis(n)),
-            "v1Heartbeat" => v1_heartbeat = Heartbeat::every(Duration::from_millis(n)),
-            "history" => recovery = recovery.history(History::last(n as usize)),
-            "rooms" => limits = limits.max_memberships(n as usize),
+            "resumeWindow" => recovery = recovery.resume_window(Duration::from_millis(n())),
+            "heartbeat" => heartbeat = Heartbeat::every(Duration::from_millis(n())),
+            "v1Heartbeat" => v1_heartbeat = Heartbeat::every(Duration::from_millis(n())),
+            "history" => recovery = recovery.history(History::last(n() as usize)),
+            "rooms" => limits = limits.max_memberships(n() as usize),
+            "presence" => presence = presence_of(value),
+            "transient" => transient = serde_json::from_value::<Vec<String>>(value.clone()).unwrap(),
+            "readOnly" | "hidden" | "direct" => {}
             other => panic!("unknown setting: {other}"),
         }
     }
-    let policy =
-        move |request: &EnterRequest<'_>| match denied.lock().unwrap().contains(request.room().as_str()) {
-            true => Err(Denied::new("the host lets nobody enter this room")),
-            false => Ok(()),
-        };
     ChatRooms::builder()
         .heartbeat(heartbeat)
         .v1_heartbeat(v1_heartbeat)
         .recovery(recovery)
         .limits(limits)
-        .policy(policy)
+        .presence(presence)
+        .transient_events(transient)
+        .policy(Policy { denied, settings: settings.clone() })
         .build()
         .unwrap()
+}
+
+fn presence_of(setting: &Value) -> Presence {
+    match setting.as_str() {
+        Some("full") => Presence::Full,
+        Some("count") => Presence::Count,
+        Some("quiet") => Presence::Quiet,
+        _ => {
+            let [on, off] = serde_json::from_value(setting["auto"].clone()).unwrap();
+            Presence::auto(on, off).unwrap()
+        }
+    }
 }
 
 impl Play {
     async fn step(&mut self, at: &str, step: &Value) {
         let name_of = |key: &str| step[key].as_str();
         if let Some(name) = name_of("open") {
-            let client = self.open(name_of("protocol")).await;
+            let client = self.open(name_of("protocol"), step).await;
             self.clients.insert(name.into(), client);
         } else if let Some(name) = name_of("from") {
             let frame = self.outgoing(&step["frame"]);
@@ -116,17 +161,29 @@ impl Play {
                 assert_eq!(client.close_code().await, code, "{at}");
             }
         } else if let Some(action) = name_of("host") {
-            let room = name_of("room").expect(at);
-            match action {
-                "close" => assert!(self.rooms.close_room(room) > 0, "{at}"),
-                "deny" => assert!(self.denied.lock().unwrap().insert(room.into()), "{at}"),
-                _ => panic!("{at}: unknown action of the host: {action}"),
-            }
+            self.host(at, action, step);
         } else if let Some(millis) = step["pass"].as_u64() {
             self.pass(Duration::from_millis(millis)).await;
         } else {
-            let of_clients = ["app", "settled", "state", "event"];
-            assert!(of_clients.iter().any(|key| step[*key].is_string()), "{at}: unknown step: {step}");
+            let of_clients = ["app", "settled", "state", "event", "presence"];
+            assert!(of_clients.iter().any(|key| step.get(*key).is_some()), "{at}: unknown step: {step}");
+        }
+    }
+
+    fn host(&self, at: &str, action: &str, step: &Value) {
+        let text = |key: &str| step[key].as_str().expect(at);
+        match action {
+            "close" => assert!(self.rooms.close_room(text("room")) > 0, "{at}"),
+            "deny" => assert!(self.denied.lock().unwrap().insert(text("room").into()), "{at}"),
+            "send" => {
+                let sent = self.rooms.send_to_user(text("user"), &step["frame"]).unwrap();
+                assert_eq!(sent as u64, step["reached"].as_u64().expect(at), "{at}");
+            }
+            "info" => {
+                let member = self.placeholders[text("member")].parse().unwrap();
+                self.rooms.set_info(text("room"), member, &step["info"]).unwrap();
+            }
+            _ => panic!("{at}: unknown action of the host: {action}"),
         }
     }
 
@@ -140,10 +197,12 @@ impl Play {
         let frame = match early.iter().position(|frame| frame["roomId"] == *room) {
             Some(n) => early.remove(n).unwrap(),
             None => loop {
-                match self.client(at, name).next_or_close().await {
-                    Next::Frame(frame) if frame["roomId"] == *room => break frame,
-                    Next::Frame(frame) => early.push_back(frame),
-                    Next::Closed(code) => panic!("{at}: closed with {code} after {early:?}"),
+                // Heartbeats would go on for ever.
+                match timeout(PATIENCE, self.client(at, name).next_or_close()).await {
+                    Err(_) => panic!("{at}: no frame comes after {early:?}"),
+                    Ok(Next::Frame(frame)) if frame["roomId"] == *room => break frame,
+                    Ok(Next::Frame(frame)) => early.push_back(frame),
+                    Ok(Next::Closed(code)) => panic!("{at}: closed with {code} after {early:?}"),
                 }
             },
         };
@@ -151,8 +210,11 @@ impl Play {
         frame
     }
 
-    async fn open(&self, subprotocol: Option<&str>) -> Client {
-        let mut admission = Admission::anonymous();
+    async fn open(&self, subprotocol: Option<&str>, step: &Value) -> Client {
+        let mut admission = match step["user"].as_str() {
+            Some(id) => Admission::user(User::new(id).with_info(&step["info"]).unwrap()),
+            None => Admission::anonymous(),
+        };
         if let Some(subprotocol) = subprotocol {
             admission = admission.with_protocol(subprotocol.parse().unwrap());
         }

@@ -499,3 +499,26 @@ async fn the_channel_has_the_users() {
     drop(rooms);
     assert!(receiver.recv().await.is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_rooms_of_a_user_are_those_of_all_its_sessions() {
+    let (rooms, _) = rooms();
+    let (mut one, _) = connect(&rooms, "u").await;
+    let (mut two, _) = connect(&rooms, "u").await;
+    assert!(rooms.rooms_of("u").is_empty());
+    for (client, ids) in [(&mut one, ["a", "b"]), (&mut two, ["b", "c"])] {
+        for id in ids {
+            client.send(json!({"event": "enter", "message": "x", "roomId": id})).await;
+            while client.next().await["event"] != "entered" {}
+        }
+    }
+    let sorted = || {
+        let mut ids: Vec<String> = rooms.rooms_of("u").iter().map(|id| id.as_str().into()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(sorted(), ["a", "b", "c"]);
+    one.send(json!({"event": "leave", "roomId": "a"})).await;
+    while one.next().await["event"] != "left" {}
+    assert_eq!(sorted(), ["b", "c"]);
+}

@@ -9,7 +9,7 @@ use crate::error::ClientError;
 /// What only the protocol sets.
 const RESERVED_KEYS: [&str; 6] = ["cid", "member", "name", "num", "roomId", "seq"];
 
-/// The same in direct messages.
+/// What only the protocol sets in direct messages.
 const RESERVED_DIRECT_KEYS: [&str; 4] = ["cid", "direct", "from", "to"];
 
 /// Events of the protocol that a client sends, but not as messages to a room.
@@ -70,7 +70,11 @@ impl Body {
         match object.remove("event") {
             None => {}
             Some(event) if event == "direct" => {}
-            Some(_) => return Err(ClientError::Value("a direct message has no other event".into())),
+            Some(_) => {
+                return Err(ClientError::Value(
+                    "the \"event\" of a direct message must be \"direct\"".into(),
+                ));
+            }
         }
         Ok(Body::of("direct", object))
     }

@@ -75,10 +75,10 @@ impl ClientBuilder {
         self
     }
 
-    /// What the member tells about itself at the beginning, such as `{"status": "away"}`: see
-    /// [`ClientSender::set_state`](crate::ClientSender::set_state). Default: nothing.
+    /// The state of this member when it enters, such as `{"status": "away"}`: see
+    /// [`ClientSender::set_state`](crate::ClientSender::set_state). Default: none.
     ///
-    /// [`open`](ClientBuilder::open) fails if the value can't be serialized, or has more than 1,024 bytes.
+    /// [`open`](ClientBuilder::open) fails if the value can't be serialized, or has more than 1,024 bytes of JSON.
     pub fn state(mut self, state: &(impl Serialize + ?Sized)) -> Self {
         match state_value(state) {
             Ok(state) => self.rooms.0.state = state,
@@ -87,9 +87,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How many members of the room to know at most: see [`Presence::members`](crate::Presence::members). The client
-    /// requests more of them until it knows so many; with 0, it requests none and only knows the first 100 or fewer that
-    /// the server sends by itself. Default: 1,000.
+    /// How many members of the room to request: see [`Presence::members`](crate::Presence::members). The server sends
+    /// the first members, at most 100, by itself. The client requests further ones until it knows this many. With 0, it
+    /// requests none. Default: 1,000.
     pub fn roster(mut self, members: usize) -> Self {
         self.rooms.0.roster = members;
         self

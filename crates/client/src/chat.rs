@@ -122,6 +122,11 @@ impl Chat {
         self.handle.send_to_user(user, message)
     }
 
+    /// Sends another token now: see [`ChatHandle::authenticate`].
+    pub fn authenticate(&self) {
+        self.handle.authenticate();
+    }
+
     /// Returns the next event of the connection; `None` after [`Closed`](crate::ChatState::Closed). Also available as
     /// a [`Stream`].
     pub async fn recv(&mut self) -> Option<ChatEvent> {
@@ -162,34 +167,34 @@ impl ChatHandle {
         JoinBuilder::new(commands, room.into(), name.into(), self.max_unsent, self.max_events)
     }
 
-    /// Sends a direct message to a user, over all of the user's connections. Those that speak `chat-rooms.v1` receive it as
-    /// [`ChatEvent::Direct`] with the event `direct`. Both clients have to be authenticated, and the server's policy has
-    /// to allow it; by default, it refuses (`denied`).
+    /// Sends a direct message to a user, over all of the user's connections. A client of this crate receives it as
+    /// [`ChatEvent::Direct`] with the event `direct`. Both clients must be authenticated, and the server's policy must
+    /// allow the message; by default, it refuses all (`denied`).
     ///
-    /// The returned future resolves to the number of open connections that the message has reached. If it is 0, nobody
-    /// has read it yet: a connection that is lost and comes back in time still receives it.
+    /// The returned future resolves to the number of open connections that the message has reached. If it is 0, the
+    /// message may still arrive: a client whose connection is lost receives it if it resumes its session.
     ///
-    /// While there is no connection, the message waits. The client sends it again until it is acknowledged, and keeps the
-    /// order of these calls. The server delivers it once, unless it forgets the session before the client has the
-    /// acknowledgement.
+    /// While there is no connection, the message waits. The client sends it again until it is acknowledged, and sends
+    /// direct messages in the order of these calls. The server delivers the message once, unless the session ends
+    /// before the client has received the acknowledgement.
     ///
     /// ```no_run
     /// # async fn run(chat: tower_chat_rooms_client::ChatHandle) -> Result<(), tower_chat_rooms_client::ClientError> {
     /// let reached = chat.send_to_user("u-1", "hello").await?;
-    /// println!("on {reached} connections");
+    /// println!("sent to {reached} connections");
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// If the value can't be serialized, the message is too long for the server or refused by it, too many direct messages
-    /// are waiting to be sent, or the chat is closed before the acknowledgement.
+    /// If the value can't be serialized, the server refuses the message, the message is too long, too many direct
+    /// messages are waiting to be sent, or the chat is closed before the acknowledgement.
     pub fn send_to_user(&self, user: impl Into<String>, message: &(impl Serialize + ?Sized)) -> Sending {
         Sending::to_user(&self.commands, user.into(), Body::of_direct(message))
     }
 
-    /// Like [`send_to_user`](Self::send_to_user), with an object with any keys, such as a `message` and others.
+    /// Like [`send_to_user`](Self::send_to_user), but sends an object, which may have keys besides `message`.
     ///
     /// # Errors
     ///
@@ -201,6 +206,17 @@ impl ChatHandle {
         object: &(impl Serialize + ?Sized),
     ) -> Sending {
         Sending::to_user(&self.commands, user.into(), Body::of_direct_object(object))
+    }
+
+    /// Calls the function of [`token_with`](ClientBuilder::token_with) and sends the token over the connection, for example
+    /// after the user was given more rights. The server then asks its policy again about the rooms. Does nothing if there
+    /// is no such function, or no connection: the next one has a new token in any case.
+    ///
+    /// If the server refuses the token, the client emits an [`Error`](crate::ChatEvent::Error), and the one before stays
+    /// valid.
+    pub fn authenticate(&self) {
+        // Fails only if the chat is closed.
+        self.commands.send(Command::Authenticate);
     }
 
     /// Leaves all rooms and closes the connection for good, with a closing handshake. Messages that are not

@@ -180,8 +180,9 @@ impl Client {
         self.status.borrow().room_status.member.as_deref().map(str::to_owned)
     }
 
-    /// Who is in the room, as far as the client knows. It may be newer than the last event that was taken, and is never
-    /// older. While the client is not in its room, it is what the client knew last, and not complete.
+    /// Returns who is in the room, as far as the client knows. This may be newer than the last event that was taken,
+    /// but is never older. While the client is not in its room, this is what the client knew last, marked as
+    /// incomplete.
     ///
     /// ```
     /// # fn show(client: &tower_chat_rooms_client::Client) {
@@ -195,12 +196,13 @@ impl Client {
         self.status.borrow().room_status.presence.clone()
     }
 
-    /// Whether this member may not send messages to the room. The server refuses them with `read_only`.
+    /// Returns whether this member may only read. The server refuses its messages to the room with `read_only`. When this
+    /// changes while the client is in the room, it emits [`ReadOnly`](ClientEvent::ReadOnly).
     pub fn is_read_only(&self) -> bool {
         self.status.borrow().room_status.is_read_only
     }
 
-    /// Whether the other members do not see this member: it is not in their roster, and not counted.
+    /// Returns whether this member is hidden: the other members do not see it, and it is not counted.
     pub fn is_hidden(&self) -> bool {
         self.status.borrow().room_status.is_hidden
     }
@@ -303,12 +305,13 @@ impl ClientSender {
         if self.commands.send(command) { Ok(()) } else { Err(task_ended()) }
     }
 
-    /// Changes what this member tells about itself, such as `{"status": "away"}`. The other members see it as
-    /// [`Member::state`](crate::Member::state), if the room's mode is [`Full`](crate::PresenceMode::Full). `null` removes
-    /// it.
+    /// Sets the state of this member, such as `{"status": "away"}`. The other members see it as
+    /// [`Member::state`](crate::Member::state) if the room's mode is [`Full`](crate::PresenceMode::Full). `null`
+    /// removes it.
     ///
-    /// The client sends the newest state, at most every 100 ms, and sends it again when it enters as a new member. If the
-    /// server refuses it, the client emits an [`Error`](ClientEvent::Error), and the state before stays valid.
+    /// The client sends only the newest state, at most every 100 ms, and sends it again when it enters as a new member.
+    /// If the server refuses the state, the client emits an [`Error`](ClientEvent::Error), and the previous state
+    /// stays.
     ///
     /// ```no_run
     /// # fn on_idle(client: &tower_chat_rooms_client::Client) -> Result<(), tower_chat_rooms_client::ClientError> {
@@ -319,10 +322,10 @@ impl ClientSender {
     ///
     /// # Errors
     ///
-    /// If the value can't be serialized, has more than 1,024 bytes, or the client is closed.
+    /// If the value can't be serialized or has more than 1,024 bytes of JSON, or if the client is closed.
     pub fn set_state(&self, state: &(impl Serialize + ?Sized)) -> Result<(), ClientError> {
         let state = state_value(state)?;
-        // Otherwise, the task is going to take the newer state.
+        // Otherwise the task has been told already, and takes the newer state.
         let is_told = !self.state.put(state);
         if is_told || self.commands.send(Command::SetState(self.room)) { Ok(()) } else { Err(task_ended()) }
     }
@@ -336,7 +339,7 @@ impl ClientSender {
         Sending::to_user(&self.commands, user.into(), Body::of_direct(message))
     }
 
-    /// Like [`send_to_user`](Self::send_to_user), with an object with any keys.
+    /// Like [`send_to_user`](Self::send_to_user), but sends an object, which may have keys besides `message`.
     ///
     /// # Errors
     ///
@@ -347,6 +350,12 @@ impl ClientSender {
         object: &(impl Serialize + ?Sized),
     ) -> Sending {
         Sending::to_user(&self.commands, user.into(), Body::of_direct_object(object))
+    }
+
+    /// Sends another token now: see [`ChatHandle::authenticate`](crate::ChatHandle::authenticate).
+    pub fn authenticate(&self) {
+        // Fails only if the client is closed.
+        self.commands.send(Command::Authenticate);
     }
 
     /// Enters the room again if the client is [`Outside`](crate::ClientState::Outside) of it, for example after
@@ -381,7 +390,7 @@ impl ClientSender {
     }
 }
 
-/// The state of a member. The server accepts no longer ones.
+/// Serializes the state of a member. Fails if it is longer than the server accepts.
 pub(crate) fn state_value(state: &(impl Serialize + ?Sized)) -> Result<Value, ClientError> {
     let state = serde_json::to_value(state).map_err(|e| ClientError::Value(e.to_string()))?;
     let bytes = state.to_string().len();

@@ -35,7 +35,7 @@ pub(crate) enum Command {
         /// Limits how many direct messages wait for the task.
         permit: OwnedSemaphorePermit,
     },
-    /// Give this member of a room the state that waits in the room's [`StateSlot`].
+    /// Set this client's state in a room to the one that waits in the room's [`StateSlot`].
     SetState(RoomKey),
     /// Send a transient frame to a room, if the client is there.
     SendTransient {
@@ -46,6 +46,8 @@ pub(crate) enum Command {
     },
     /// Enter a room again.
     Enter(RoomKey),
+    /// Ask for another token and send it.
+    Authenticate,
     Leave {
         room: RoomKey,
         done: oneshot::Sender<()>,
@@ -71,12 +73,12 @@ pub(crate) struct Outlet {
     pub(crate) entered: Option<oneshot::Sender<Result<(), ClientError>>>,
 }
 
-/// The newest state that the application has given to its member of a room, until the task takes it.
+/// The newest state that the application has set in a room, until the task takes it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StateSlot(Arc<Mutex<Option<Value>>>);
 
 impl StateSlot {
-    /// Returns `true` if the task has to be told.
+    /// Returns whether the task must be told.
     pub(crate) fn put(&self, state: Value) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(state).is_none()
     }

@@ -270,6 +270,7 @@ impl Driver {
                 self.machine.send_transient(now, room, &body);
             }
             Command::Enter(room) => self.machine.enter_again(now, room),
+            Command::Authenticate => self.machine.authenticate(now),
             Command::Leave { room, done } => {
                 self.leaving.push((room, done));
                 self.machine.leave(now, room);

@@ -100,6 +100,9 @@ impl fmt::Display for ClientError {
                 f.write_str(text)
             }
             ClientError::Unreachable(why) => write!(f, "can't connect: {why}"),
+            ClientError::Http { status: 404, .. } => {
+                f.write_str("HTTP 404: there is no chat at this URL; check its path")
+            }
             ClientError::Http { status, body } if body.is_empty() => write!(f, "HTTP {status}"),
             ClientError::Http { status, body } => write!(f, "HTTP {status}: {body}"),
             ClientError::NoAuth(reason) => write!(f, "not authenticated: {reason}"),

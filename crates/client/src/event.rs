@@ -29,9 +29,12 @@ pub enum ClientEvent {
         /// [`Gap`](ClientEvent::Gap) reports any missed frames, followed by those that the server still has.
         recovered: bool,
     },
-    /// What the client knows of the members of the room has changed. Of several changes that the application has not
-    /// taken yet, only the latest is reported.
+    /// What the client knows about the members of the room has changed. If the application has not taken earlier
+    /// changes yet, it gets only the latest one.
     Presence(Presence),
+    /// The host lets this member only read from now on, or write again: see
+    /// [`is_read_only`](crate::Client::is_read_only).
+    ReadOnly(bool),
     /// A member has entered the room.
     Enter(RoomFrame),
     /// A member has left the room.
@@ -82,13 +85,13 @@ pub enum ChatEvent {
     /// The host has sent a frame to this connection only or to its user, or another user has sent a
     /// [direct message](crate::ChatHandle::send_to_user). It is not part of a room log, even if it has a `roomId`.
     ///
-    /// Frames to the user arrive once and in order, also over a lost connection that is resumed.
+    /// Frames to the user arrive once and in order, even after a lost connection if the session is resumed.
     Direct(RoomFrame),
     /// Frames to this user were missed and can't be recovered. If you store them on the server, fetch what is new.
     #[non_exhaustive]
     DirectGap {
-        /// How many; `None` if unknown, because the session could not be resumed after a lost connection. Perhaps none
-        /// were missed then.
+        /// How many; `None` if unknown, because the session could not be resumed after a lost connection. In that case,
+        /// it is possible that none were missed.
         missed: Option<u64>,
     },
     /// The application took no events for too long, and some were dropped.
@@ -229,8 +232,8 @@ impl RoomFrame {
         self.text("event").unwrap_or_default()
     }
 
-    /// The name of the member that published it, entered or left, or of the user that sent a direct message; `None` if the
-    /// host sent it, or the user has no name of its own.
+    /// The name of the member that published the frame, entered or left, or of the user that sent a direct message.
+    /// `None` if the host sent the frame, or if the user has no name of its own.
     pub fn name(&self) -> Option<&str> {
         if self.event() == "direct" { self.from()?.get("name")?.as_str() } else { self.text("name") }
     }

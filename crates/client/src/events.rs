@@ -40,7 +40,7 @@ struct Shared<E> {
     events: VecDeque<E>,
     /// How many events were taken.
     taken: u64,
-    /// An event that only the latest of its kind matters for, and how many events are to be taken before it.
+    /// An event of which only the latest matters, and how many events are to be taken before it.
     latest: Option<(u64, E)>,
     capacity: usize,
     receiver: Option<Waker>,
@@ -145,8 +145,8 @@ impl<E: Event> EventSender<E> {
         wake(receiver);
     }
 
-    /// Adds an event that replaces the last one that was added in this way, if that was not taken yet. It does not count
-    /// for the capacity.
+    /// Adds an event that replaces the last one that was added with this method, if that was not taken yet. It does not
+    /// count towards the capacity.
     pub(crate) fn push_latest(&mut self, event: E) {
         let mut shared = lock(&self.shared);
         if shared.receiver_dropped {

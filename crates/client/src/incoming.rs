@@ -48,7 +48,7 @@ pub(crate) enum Incoming {
         num: u64,
         users: u64,
     },
-    /// A part of the roster, which was requested.
+    /// A requested page of the roster.
     Members {
         room: Option<String>,
         page: Page,
@@ -120,7 +120,7 @@ pub(crate) struct Entered {
     pub(crate) replayed: Option<u64>,
     /// How many messages from before the enter come first.
     pub(crate) history: u64,
-    /// The first part of the roster.
+    /// The first page of the roster.
     pub(crate) page: Page,
     /// The member may not send messages.
     pub(crate) is_read_only: bool,
@@ -145,7 +145,7 @@ pub(crate) struct Removal {
 /// The answer to a resume.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Resumed {
-    /// The member id of the session that continues; `None` if none does.
+    /// The member id of the resumed session; `None` if no session was resumed.
     pub(crate) member: Option<String>,
     /// The number of the last direct frame before those that follow.
     pub(crate) direct: Option<u64>,

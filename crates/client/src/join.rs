@@ -41,8 +41,8 @@ impl JoinBuilder {
         self
     }
 
-    /// What the member tells about itself at the beginning, as for
-    /// [`ClientBuilder::state`](crate::ClientBuilder::state). Default: nothing.
+    /// The state of this member when it enters, as for [`ClientBuilder::state`](crate::ClientBuilder::state). Default:
+    /// none.
     pub fn state(mut self, state: &(impl Serialize + ?Sized)) -> Self {
         match state_value(state) {
             Ok(state) => self.room.state = state,
@@ -51,7 +51,7 @@ impl JoinBuilder {
         self
     }
 
-    /// How many members of the room to know at most, as for [`ClientBuilder::roster`](crate::ClientBuilder::roster).
+    /// How many members of the room to request, as for [`ClientBuilder::roster`](crate::ClientBuilder::roster).
     /// Default: 1,000.
     pub fn roster(mut self, members: usize) -> Self {
         self.room.roster = members;

@@ -21,11 +21,11 @@ const FIRST_WINDOW: usize = 16;
 /// Time since the client was created.
 type Now = Duration;
 
-/// Whom messages are for. Those for the same recipient are sent in order.
+/// The recipient of messages. Messages to the same recipient are sent in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Recipient {
     Room(RoomKey),
-    /// Direct messages, no matter to which users.
+    /// Direct messages to any users.
     Users,
 }
 
@@ -161,7 +161,7 @@ impl<T> Outgoing<T> {
         self.bytes.iter_mut().for_each(|bucket| bucket.take(bytes as f64));
     }
 
-    /// How long until a short frame may be sent that is not a message.
+    /// The time until a short frame that is not a message may be sent.
     pub(crate) fn wait_for_frame(&mut self, now: Now) -> Duration {
         let wait = |bucket: &mut TokenBucket| bucket.wait(1.0, now);
         self.messages.iter_mut().chain(&mut self.bytes).map(wait).max().unwrap_or_default()
@@ -183,7 +183,7 @@ impl<T> Outgoing<T> {
         self.queues.get_mut(&to).into_iter().for_each(|queue| queue.set_held(false));
     }
 
-    /// Nothing may be sent to this recipient. What was not answered is sent again later.
+    /// Nothing may be sent to this recipient any more. What was not answered is sent again later.
     pub(crate) fn stop(&mut self, to: Recipient) {
         self.queues.get_mut(&to).into_iter().for_each(MessageQueue::stop);
     }
@@ -225,7 +225,7 @@ impl<T> Outgoing<T> {
         Some(Next::Send(text))
     }
 
-    /// The first message for those recipients to which something may be sent.
+    /// The first message to a recipient to which something may be sent.
     fn candidate(&mut self, now: Now) -> Option<(Recipient, Candidate)> {
         let (mut first, since) = (None::<(Recipient, Candidate)>, self.remembered_since());
         for (key, queue) in &self.queues {
@@ -296,7 +296,8 @@ impl<T> Outgoing<T> {
         self.queues.values_mut().find_map(|queue| queue.take_in_flight(frame))
     }
 
-    /// The server has refused a message, and accepts it after this time. It is sent before all others for its recipient.
+    /// The server has refused a message until this time has passed. It is sent again before all others to its
+    /// recipient.
     pub(crate) fn postpone(&mut self, cid: &str, wait: Duration, now: Now) {
         let until = now.saturating_add(wait);
         if self.queues.values_mut().any(|queue| queue.postpone(cid, until)) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-/// Who is in a room: see [`Client::presence`](crate::Client::presence). A snapshot that is cheap to clone.
+/// Who is in a room: see [`Client::presence`](crate::Client::presence). This is a snapshot that is cheap to clone.
 ///
 /// ```
 /// # fn show(client: &tower_chat_rooms_client::Client) {
@@ -28,11 +28,11 @@ pub struct Presence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PresenceMode {
-    /// Who enters and leaves. Members know each other, and their states.
+    /// Who enters and leaves. Members know each other and their states.
     Full,
-    /// How many there are, at most once a second.
+    /// How many members there are, at most once a second.
     Count,
-    /// Nothing by itself. Each frame of the room has the number of members.
+    /// How many members there are, but only in other frames of the room.
     Quiet,
 }
 
@@ -63,7 +63,7 @@ impl Presence {
         self.is_complete = false;
     }
 
-    /// What the server tells about the members of this room.
+    /// What the server tells the members of this room about each other.
     pub fn mode(&self) -> PresenceMode {
         self.mode
     }
@@ -73,8 +73,8 @@ impl Presence {
         self.num
     }
 
-    /// Number of different authenticated users among the members. In a room whose members the client does not know, this
-    /// is what the server last told.
+    /// Number of different authenticated users among the members. If the client does not know the members, this is the
+    /// number that the server sent last.
     pub fn users(&self) -> u64 {
         self.users
     }
@@ -85,13 +85,15 @@ impl Presence {
         self.members.as_deref()
     }
 
-    /// Whether [`members`](Presence::members) are all members of the room. If not, the client is still requesting the
-    /// others, is not in the room, or there are more than the [`roster`](crate::ClientBuilder::roster) setting allows.
+    /// Whether [`members`](Presence::members) contains all members of the room. If not, the client is still requesting
+    /// the others, it is not in the room, or there are more than the [`roster`](crate::ClientBuilder::roster) setting
+    /// allows.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// This client among the members.
+    /// This client among the members. `None` for a moment after it has entered, until its own
+    /// [`Enter`](crate::ClientEvent::Enter) has come.
     pub fn own(&self) -> Option<&Member> {
         self.members()?.iter().find(|member| member.is_own())
     }
@@ -171,17 +173,17 @@ impl Member {
         self.0.user.as_deref()
     }
 
-    /// What the host tells about the member.
+    /// The info that the host has set for the member.
     pub fn info(&self) -> Option<&Value> {
         self.0.info.as_ref()
     }
 
-    /// What the member tells about itself: see [`ClientSender::set_state`](crate::ClientSender::set_state).
+    /// The state that the member's client has set: see [`ClientSender::set_state`](crate::ClientSender::set_state).
     pub fn state(&self) -> Option<&Value> {
         self.0.state.as_ref()
     }
 
-    /// Whether it is this client.
+    /// Whether this member is the client itself.
     pub fn is_own(&self) -> bool {
         self.0.is_own
     }

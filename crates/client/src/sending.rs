@@ -10,8 +10,8 @@ use crate::client::task_ended;
 use crate::commands::Commands;
 use crate::error::ClientError;
 
-/// The future of a message's acknowledgement. It resolves to the message's sequence number in the room log, or for a
-/// direct message to the number of open connections that it has reached.
+/// The future of a message's acknowledgement. It resolves to the message's sequence number in the room log or, for a
+/// direct message, to the number of open connections that the message has reached.
 ///
 /// The message is sent whether this future is awaited or dropped.
 #[derive(Debug)]

@@ -73,7 +73,7 @@ export class ChatSession {
     this.#ending.abort();
   }
 
-  /** Sets what the other members know of this one. */
+  /** Sets the state of this member, in all rooms. */
   setState(state) {
     this.#ownState = state;
     for (const view of this.views.values()) view.setState(state);

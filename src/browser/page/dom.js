@@ -1,4 +1,4 @@
-// Elements. Whatever comes from others becomes text, never markup.
+// Elements. Everything from other users becomes text, never markup.
 
 import { lang, t } from './texts.js';
 

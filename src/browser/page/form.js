@@ -72,7 +72,8 @@ export function complain(text, field) {
   field?.select();
 }
 
-/** Shows whether the page is connecting; `failure` is why that takes longer, and `seconds` when it tries again. */
+/** Shows whether the page is connecting. `failure` is why the last attempt failed, and `seconds` is the time until the
+ * next one. */
 export function showForm(isBusy, seconds, failure) {
   $('fields').disabled = isBusy;
   $('enter').disabled = isBusy;

@@ -21,7 +21,8 @@ export function withLinks(text) {
   return [...parts, text.slice(end)].filter((part) => part !== '');
 }
 
-/** Without punctuation of the sentence around it. Looks at each character only twice, because a message may be long. */
+/** The address without the punctuation of the sentence around it. Looks at each character only twice, because a message
+ * may be long. */
 function trimmed(address) {
   const counts = {};
   for (const char of address) counts[char] = (counts[char] ?? 0) + 1;
@@ -35,7 +36,7 @@ function trimmed(address) {
   return address.slice(0, end);
 }
 
-/** Not `https://bank.example@elsewhere.example`, which leads elsewhere than it seems to. */
+/** Excludes `https://bank.example@elsewhere.example`, which leads to a different site than it seems to. */
 function isPlain(address) {
   const { protocol, username, password, hostname } = parsed(address);
   return /^https?:$/.test(protocol) && hostname !== '' && username === '' && password === '';

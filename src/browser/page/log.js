@@ -7,7 +7,7 @@ import { t, timeText } from './texts.js';
 const MOST_LINES = 500;
 const PENDING = '[data-kind="pending"]';
 const GROUP_WITHIN = 5 * 60_000;
-/** Where the page counts as scrolled to the end. */
+/** How close to the end counts as scrolled to the end. */
 const NEAR_END = 48;
 
 export class Log {
@@ -19,7 +19,7 @@ export class Log {
   #pinned = true;
   #scrollDue = false;
   #scrollTop = 0;
-  /** The line that tells of the own enter. Earlier messages come before it. */
+  /** The line about the own enter. Earlier messages come before it. */
   #welcome = null;
   #divider = null;
 
@@ -36,7 +36,7 @@ export class Log {
     new ResizeObserver(() => this.#pinned && this.scrollDown()).observe(node);
   }
 
-  /** Takes the place of another log on the screen. */
+  /** Replaces another log on the screen. */
   show() {
     const shown = document.getElementById('log');
     if (shown === this.node) return;
@@ -53,7 +53,7 @@ export class Log {
     return row;
   }
 
-  /** Adds the line that tells of the own enter. */
+  /** Adds the line about the own enter. */
   addWelcome(name) {
     this.#welcome = this.addLine('enter', t.welcome, { name });
   }

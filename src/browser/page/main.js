@@ -11,7 +11,7 @@ import { TypingHints } from './typing.js';
 
 /** How long the page is hidden before its user counts as away. */
 const AWAY_AFTER = 60_000;
-/** After this time, the page is still there because it isn't left. */
+/** If the page still exists after this time, it wasn't left. */
 const LEAVES_WITHIN = 2_000;
 
 const input = $('input');
@@ -20,7 +20,7 @@ const typingHints = new TypingHints();
 let session = null;
 /** The room on the screen; null while the form is. */
 let current = null;
-/** The room to show as soon as it was entered. */
+/** The room to show as soon as it is entered. */
 let wanted = null;
 let isRenderDue = false;
 
@@ -35,7 +35,7 @@ function enter(event) {
   showAddress(read.room);
 }
 
-/** After the page was loaded again. */
+/** Enters the rooms again after the page was reloaded. */
 function restore() {
   const entered = recallEntered();
   rememberEntered(null);
@@ -155,7 +155,7 @@ function onInput() {
 
 // ---- Showing ---------------------------------------------------------------------------------
 
-/** Shows the state of the session soon, once for everything that changes at the same time. */
+/** Shows the state of the session in the next microtask, once for all changes until then. */
 function render() {
   if (isRenderDue) return;
   isRenderDue = true;
@@ -240,16 +240,16 @@ function visibilityChanged() {
   render();
 }
 
-/** The page is left or loaded again. The client would stay in its rooms for the resume window if the browser may
- * restore the page, but a page that is loaded again meanwhile would be a second member, whose name may be taken. */
+/** The page is left or reloaded. The client could stay in its rooms for the resume window, in case the browser restores
+ * the page, but a reloaded page would then be a second member, and its name may be taken. */
 function leavePage() {
   isLeft = true;
   keepEntered(true);
   session?.end();
 }
 
-/** Firefox closes all connections before `pagehide`, and then the server would wait for this client. But the page may
- * also stay, for example when the user cancels or the new address is a download. */
+/** Firefox closes all connections before `pagehide`, and the server would then wait for this client to resume. The page
+ * may also stay, for example if the user cancels or the new address is a download. */
 function leavePageSoon() {
   leavePage();
   clearTimeout(stayTimer);
@@ -265,7 +265,7 @@ function comeBack() {
   restore();
 }
 
-/** Remembers what to enter again when this tab is loaded again; see {@link rememberEntered}. */
+/** Remembers what to enter when this tab is reloaded; see {@link rememberEntered}. */
 function keepEntered(isHidden) {
   if (!isHidden || !current) return rememberEntered(null);
   const views = [...session.views.values()].filter((view) => view.hasEntered && !view.isOver);

@@ -3,13 +3,13 @@
 import { $, avatar, el, setText, showAvatar, showList } from './dom.js';
 import { fill, t } from './texts.js';
 
-/** More would make the page slow. */
+/** How many members the page shows. More would make it slow. */
 const MOST_SHOWN = 200;
 const MOST_DETAIL = 60;
 
 const shown = new Map();
 
-/** A server may not tell the mode; then nothing is shown. */
+/** If the server does not say the mode, nothing is shown. */
 export function showMembers(presence, online) {
   const panel = $('members-panel');
   panel.hidden = $('show-members').hidden = !presence.mode;
@@ -30,7 +30,7 @@ function note({ mode, members }, rest) {
   return mode === 'count' ? t.notShown : t.noList;
 }
 
-/** Oneself first, then those who are there, then those who are away. */
+/** Sorts the user first, then other members, then those who are away. */
 function sorted(members) {
   const rank = (member) => (member.self ? 0 : isAway(member) ? 2 : 1);
   const byName = (a, b) => String(a.name).localeCompare(String(b.name));
@@ -56,7 +56,7 @@ function update(row, member) {
 
 function isAway({ state }) { return state?.away === true; }
 
-/** What the host says of a member, if it is a text or has a title. */
+/** The info of a member, if it is a text or has a title. */
 function detail(info) {
   const text = typeof info === 'string' ? info : info?.title;
   return typeof text === 'string' ? text.slice(0, MOST_DETAIL) : '';

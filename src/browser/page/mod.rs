@@ -32,13 +32,13 @@ const MODULES: &[Module] = modules![
 
 const HTML: &str = include_str!("page.html");
 
-/// The page uses its own files, and connects to its own server. Nothing else is allowed, and no text may become markup.
+/// Allows the page only its own files and connections to its own origin, and prevents text from becoming markup.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// The page's own files. Their addresses differ from the page's only in the query, so that they work wherever the page
-/// is mounted. The script contains the client; the page's modules are in a block, so that both may use the same names.
+/// The page's own files. Their addresses differ from that of the page only in the query, so the page works wherever it
+/// is mounted. The script contains the client. The page's modules are in a block, so that both may use the same names.
 static FILES: LazyLock<[(&str, Asset); 3]> = LazyLock::new(|| {
     let script = format!("{}{{\n{}}}\n", *SCRIPT, join(MODULES));
     [
@@ -70,13 +70,13 @@ impl ChatPage {
 
     /// Sets the path of the chat's WebSocket, on the same origin as the page. Default: `chat`.
     ///
-    /// A path that starts with `/` is that path. Any other is relative to the page's address, as if that ended with a
-    /// slash: a page at `/` or `/app` with the default finds the chat at `/chat` or `/app/chat`. The empty path is the
-    /// page's own address, as with [`ChatRooms::layer`](crate::ChatRooms::layer).
+    /// A path that starts with `/` is absolute. Any other path is relative to the page's address, as if that ended with
+    /// a slash: by default, a page at `/` connects to `/chat`, and a page at `/app` connects to `/app/chat`. The empty
+    /// path is the page's own address. Use it with [`ChatRooms::layer`](crate::ChatRooms::layer).
     ///
     /// # Panics
     ///
-    /// If it is not a path, because it contains whitespace, `?`, `#`, `\`, `:` or `//`.
+    /// If `path` is not a path, because it contains whitespace, `?`, `#`, `\`, `:` or `//`.
     #[must_use]
     #[track_caller]
     pub fn with_chat_path(mut self, path: &str) -> ChatPage {
@@ -86,15 +86,15 @@ impl ChatPage {
         self.updated()
     }
 
-    /// Sets the title. By default it is "Chat rooms", in the visitor's language.
+    /// Sets the title. Default: "Chat rooms", in the visitor's language.
     #[must_use]
     pub fn with_title(mut self, title: &str) -> ChatPage {
         self.settings.title = title.into();
         self.updated()
     }
 
-    /// Sets the room that the page suggests to a visitor whose address names none (`?room=tea`). By default it is the
-    /// room with the empty id, which the page calls the main room.
+    /// Sets the room that the page suggests if its address does not name one (`?room=tea`). Default: the room with the
+    /// empty id, which the page calls the main room.
     #[must_use]
     pub fn with_room(mut self, room: &str) -> ChatPage {
         self.settings.room = room.into();
@@ -132,7 +132,7 @@ impl Settings {
     }
 }
 
-/// Makes a text the value of an attribute in double quotes.
+/// Escapes a text for an attribute in double quotes.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -5,9 +5,9 @@ import { recallMembers, rememberMember } from './storage.js';
 import { explain, t } from './texts.js';
 import { Typists } from './typing.js';
 
-/** No message is older. */
+/** Earlier times of messages are ignored. */
 const EARLIEST = Date.UTC(2020);
-/** By which the clock of another computer may be ahead. */
+/** How far ahead the clock of another computer may be, in milliseconds. */
 const CLOCK_SKEW = 60_000;
 
 export class RoomView {
@@ -43,7 +43,7 @@ export class RoomView {
   get unsent() { return [...this.log.pendingTexts, this.draft].filter(Boolean).join('\n'); }
   get isReadOnly() { return this.#room?.readOnly === true; }
   get online() { return this.#room?.online ?? 0; }
-  /** What the client knows of the members, once it has entered. */
+  /** What the client knows about the members, once it has entered. */
   get presence() { return this.#room?.presence; }
 
   /** Options to join the room with. */
@@ -60,13 +60,14 @@ export class RoomView {
         state: ifHere((change) => this.#stateChanged(change)),
         '*': ifHere((frame, info) => this.#received(frame, info)),
         presence: ifHere(() => {}),
+        readOnly: ifHere(() => {}),
         gap: ifHere(() => this.#missed()),
         error: ifHere((error) => this.addError(error)),
       },
     };
   }
 
-  /** It is in the room for the first time. */
+  /** The room was entered for the first time. */
   entered(room) {
     this.#room = room;
     this.hasEntered = true;
@@ -103,7 +104,7 @@ export class RoomView {
     this.log.showUnread();
   }
 
-  /** Shows a frame that is not of the room. */
+  /** Shows a frame that concerns no room. */
   addDirect({ from, message }) { this.#addNotice(from?.name ?? from?.user, textOf(message)); }
 
   addError(error) { this.log.addLine('error', '{reason}', { reason: explain(error) }); }
@@ -181,7 +182,7 @@ export class RoomView {
 
 function textOf(message) { return typeof message === 'string' ? message : JSON.stringify(message) ?? ''; }
 
-/** When a message was sent, as far as its sender says so. */
+/** The time at which a message was sent, if its sender gives a plausible one. */
 function sentAt(at) {
   return typeof at === 'number' && at > EARLIEST && at < Date.now() + CLOCK_SKEW ? at : null;
 }

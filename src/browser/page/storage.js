@@ -1,6 +1,6 @@
 // What the browser remembers. Storage may be blocked; then nothing is remembered.
 
-/** The rooms of a page are its own, unlike the name. */
+/** Unlike the name, the rooms are stored per page. */
 const ENTERED = `chat.entered:${location.pathname}`;
 const OWN_MEMBERS = `chat.members:${location.pathname}`;
 const MOST_IDS = 20;
@@ -17,9 +17,9 @@ export function remember(key, value, ...stores) {
 }
 
 /**
- * Remembers what this tab has entered (`{ name, room, rooms: [{ id, name, draft }] }`), for the next page that it loads. Called
- * when the page is hidden or left, and with null when it is visible again: a tab that is copied while it is visible
- * doesn't enter under the same name.
+ * Remembers what this tab has entered (`{ name, room, rooms: [{ id, name, draft }] }`), for the next page that it
+ * loads. Called when the page is hidden or left, and with null when it is visible again, so that a tab that is
+ * duplicated while it is visible doesn't enter under the same name.
  */
 export function rememberEntered(entered) {
   try {
@@ -28,7 +28,7 @@ export function rememberEntered(entered) {
   } catch { /* as above */ }
 }
 
-/** What this tab had entered before it was loaded again, or null. */
+/** What this tab had entered before it was reloaded, or null. */
 export function recallEntered() {
   const entered = readJson(ENTERED);
   const isRoom = (room) => typeof room?.id === 'string';
@@ -37,7 +37,7 @@ export function recallEntered() {
   return rooms.length > 0 ? { ...entered, rooms } : null;
 }
 
-/** Remembers that this tab is or was this member, so that its messages are its own after it was loaded again. */
+/** Remembers that this tab is or was this member, so that it recognizes its own messages after a reload. */
 export function rememberMember(room, epoch, member) {
   const all = readJson(OWN_MEMBERS) ?? {};
   const ids = all[room]?.epoch === epoch ? all[room].ids : [];

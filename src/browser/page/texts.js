@@ -5,22 +5,22 @@ const TEXTS = {
     title: 'Chat rooms', tagline: 'Pick a name and a room, and start talking.', name: 'Your name', room: 'Room', roomHint: 'Leave empty for the main room',
     mainRoom: 'Main room', more: 'More options', token: 'Access token', tokenHint: 'Only if the server asks for one', enter: 'Enter room',
     cancel: 'Cancel', leave: 'Leave', back: 'Back', nameMissing: 'Please enter a name.', unreachable: 'Can’t reach the server. Trying again…',
-    nextTry: 'Next try in {s} s', countdown: { reconnecting: 'Reconnecting in {s} s', outside: 'Entering again in {s} s' }, online: '{num} online', log: 'Conversation', write: 'Write a message',
-    waiting: 'Will be sent when connected', waitingOutside: 'Will be sent when you are back in the room', readOnly: 'You can read here, but not write', pending: 'waiting', over: 'This chat has ended', send: 'Send', newer: 'New messages',
+    nextTry: 'Trying again in {s} s', countdown: { reconnecting: 'Reconnecting in {s} s', outside: 'Entering again in {s} s' }, online: '{num} online', log: 'Conversation', write: 'Write a message',
+    waiting: 'Will be sent when connected', waitingOutside: 'Will be sent when you are back in the room', readOnly: 'You can’t send messages in this room', pending: 'waiting', over: 'This chat has ended', send: 'Send', newer: 'New messages',
     joined: '{name} joined', left: '{name} left', welcome: 'You joined as {name}', says: '{name}: {message}', lost: 'Connection lost. Reconnecting…', again: 'Reconnected', backInRoom: 'You are back in the room', enterAgain: 'Enter again',
     restart: 'The server is restarting. Reconnecting…', gap: 'Some messages may be missing here.', unsent: 'Some messages may not have been sent. They are back in the input field.', detail: '{text} ({detail})',
     rooms: 'Rooms', joinRoom: 'Another room', join: 'Join', joinAs: 'Join as {name}', notJoined: 'Can’t enter {room}: {reason}', unread: '{num} unread', unreadFrom: 'New',
     members: 'Members', you: 'you', away: 'away', others: 'and {num} more', notShown: 'This room is too large to show everyone.', noList: 'This room doesn’t show its members.',
     typing: ['{a} is typing…', '{a} and {b} are typing…', 'Several people are typing…'],
-    noToken: 'This server lets you in only with an access token. Paste yours here, or use the link that you were given.',
+    noToken: 'This server requires an access token. Paste yours here, or use the link that you were given.',
     badToken: 'The server does not accept this access token. Paste a new one here, or use the link that you were given.',
     nameTaken: 'Someone in the room is already called {name}. Enter as {other}, or choose another name.',
     state: { online: 'Connected', connecting: 'Connecting…', outside: 'Not in the room', reconnecting: 'Reconnecting…', offline: 'Offline', closed: 'Closed' },
     close: { 1008: 'The server rejected what this page sent.', 4500: 'You were removed from the room.', 4503: 'This chat continues on another connection.', other: 'The server ended the connection.' },
     error: {
-      no_auth: 'Access was refused.', token_expired: 'Access has expired.', bad_name: 'This name can’t be used.', name_taken: 'Someone in the room already has this name.', bad_room_id: 'This room name can’t be used.', denied: 'This is not allowed.', room_full: 'The room is full.', room_closed: 'The room was closed.',
-      kicked: 'You were removed from the room.', too_many_rooms: 'The server can’t open another room right now.', too_many_memberships: 'You are in too many rooms. Leave one first.', internal: 'The server had a problem. Please try again.', rate_limited: 'You are sending too fast.', unavailable: 'The server can’t do this right now.', bad_frame: 'A message could not be read.',
-      overflow: 'Too many messages are waiting to be sent.', too_big: 'This message is too long.', read_only: 'You can read here, but not write.', other: 'The server reported a problem.',
+      no_auth: 'Access was refused.', token_expired: 'Your access has expired.', bad_name: 'This name can’t be used.', name_taken: 'Someone in the room already has this name.', bad_room_id: 'This room name can’t be used.', denied: 'This is not allowed.', room_full: 'The room is full.', room_closed: 'The room was closed.',
+      kicked: 'You were removed from the room.', too_many_rooms: 'The server can’t open another room right now.', too_many_memberships: 'You are in too many rooms. Leave one first.', internal: 'Something went wrong on the server. Please try again.', rate_limited: 'You are doing this too often. Please wait a moment.', unavailable: 'The server can’t do this right now.', bad_frame: 'A message could not be read.',
+      overflow: 'Too many messages are waiting to be sent.', too_big: 'This message is too long.', read_only: 'You can’t send messages in this room.', other: 'The server reported a problem.',
     },
   },
   zh: {
@@ -49,7 +49,7 @@ const TEXTS = {
 
 export const query = new URLSearchParams(location.search);
 export const lang = /^zh/i.test(query.get('lang') || navigator.language) ? 'zh' : 'en';
-/** What the host has set. */
+/** A setting of the host. */
 export const setting = (name) => document.querySelector(`meta[name="chat-${name}"]`).content;
 export const t = { ...TEXTS[lang], title: setting('title') || TEXTS[lang].title };
 

@@ -6,7 +6,7 @@ import { t } from './texts.js';
 const REPEAT_EVERY = 3_000;
 const SHOWN_FOR = 5_000;
 
-/** Those of a room who are typing. */
+/** The members of a room who are typing. */
 export class Typists {
   #changed;
   /** Name and timer of each by its member id. */
@@ -39,7 +39,7 @@ export class Typists {
   }
 }
 
-/** Tells a room that the user types. */
+/** Tells a room that the user is typing. */
 export class TypingHints {
   #toldAt = -Infinity;
 
@@ -50,6 +50,6 @@ export class TypingHints {
     try { send(); } catch { /* not declared */ }
   }
 
-  /** A message says as much; what is typed next is told at once. */
+  /** The user has sent a message, which ends the hint. The next input sends a new one immediately. */
   sent() { this.#toldAt = -Infinity; }
 }

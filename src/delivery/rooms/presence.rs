@@ -18,11 +18,11 @@ use crate::room::Page;
 type Json = Option<Arc<str>>;
 
 impl Rooms {
-    /// The members after this place; 0 is the beginning. The member that asks gets no further frames until the answer is
-    /// written.
+    /// Returns the members after this place; 0 is the beginning. The member that asks gets no further frames until the
+    /// answer is written.
     pub(crate) fn members(&self, room: &Arc<LiveRoom>, handle: &Handle, after: u64) -> MembersOutcome {
         let state = room.lock();
-        // A later page does not tell what has changed in earlier ones.
+        // A later page does not contain changes of members on earlier pages.
         let is_subscribed = if after == 0 { handle.subscribe(room, state.seq()) } else { handle.pause(room) };
         MembersOutcome {
             seq: state.seq(),
@@ -54,7 +54,8 @@ impl Rooms {
         self.start_tasks_in(room, state, false);
     }
 
-    /// Sets the info that the hooks give to a member. If it is the same as before, what the host has set since stays.
+    /// Sets the info that the hooks give a member. If it is the same as before, an info that the host has set since
+    /// stays.
     pub(crate) fn grant_info(&self, room: &Arc<LiveRoom>, id: ConnectionId, name: &Name, info: Json) {
         let mut state = room.lock();
         state.change_profile(id, name, |profile| {

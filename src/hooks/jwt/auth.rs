@@ -23,7 +23,7 @@ use crate::hooks::user::{Denied, User};
 /// The upgrade request can carry the token in `Authorization: Bearer`, in a `Sec-WebSocket-Protocol` entry
 /// `bearer.TOKEN`, and, if configured, in a cookie or in the query. If that token is not valid, the upgrade is
 /// refused with 401. If there is none, the client has to send a token over the connection, as
-/// `{"event":"auth","message":TOKEN}`.
+/// `{"event":"auth","message":TOKEN}`, unless you accept [anonymous clients](JwtAuth::with_optional_token).
 ///
 /// A token needs an expiry (`exp`) in the future, and a user in `sub`. A time in `nbf` must have passed. A
 /// `name` claim becomes the user's name in every room. All claims are attached to the [`User`] as
@@ -61,6 +61,7 @@ pub struct JwtAuth {
     id_claim: Cow<'static, str>,
     name_claim: Cow<'static, str>,
     sources: TokenSources,
+    is_required: bool,
 }
 
 #[derive(Clone)]
@@ -123,6 +124,7 @@ impl JwtAuth {
             id_claim: "sub".into(),
             name_claim: "name".into(),
             sources: TokenSources::default(),
+            is_required: true,
         }
     }
 
@@ -176,6 +178,15 @@ impl JwtAuth {
         self
     }
 
+    /// Accepts clients without a token as anonymous, for example as guests whom your
+    /// [`RoomPolicy`](crate::RoomPolicy) lets only read. They can still send a token over the connection later. A token that
+    /// is not valid is refused as before.
+    #[must_use]
+    pub fn with_optional_token(mut self) -> JwtAuth {
+        self.is_required = false;
+        self
+    }
+
     /// Accepts the token in a cookie as well.
     ///
     /// Browsers send cookies with requests from any page. For this reason, pages of other origins may not connect
@@ -215,6 +226,10 @@ impl Authenticate for JwtAuth {
     async fn on_upgrade(&self, request: &Parts) -> Result<Admission, AuthRefusal> {
         let Some(found) = self.sources.find(request) else {
             let looked_in = &self.sources;
+            if !self.is_required {
+                tracing::debug!(%looked_in, "no token in the request; the client is anonymous");
+                return Ok(Admission::anonymous());
+            }
             tracing::debug!(%looked_in, "no token in the request; the client has to send one over the connection");
             return Ok(Admission::pending_auth());
         };

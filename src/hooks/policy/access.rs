@@ -1,4 +1,4 @@
-//! As what a connection enters a room.
+//! The access that a connection gets when it enters a room.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use serde::Serialize;
 use crate::error::SendError;
 use crate::protocol::host_frame;
 
-/// As what a connection enters a room. Returned by [`RoomPolicy::may_enter`](crate::RoomPolicy::may_enter).
+/// The access that a connection gets when it enters a room: whether it may send messages, whether the other members see
+/// it, and its info. Returned by [`RoomPolicy::may_enter`](crate::RoomPolicy::may_enter).
 ///
 /// ```
 /// use serde_json::json;
 /// use tower_chat_rooms::{Access, ChatRooms, Denied, EnterRequest};
 ///
-/// let rooms = ChatRooms::builder()
-///     .policy(|request: &EnterRequest<'_>| match request.user() {
-///         Some(user) => Access::member()
-///             .info(&json!({"avatar": format!("/avatars/{}.png", user.id())}))
-///             .map_err(|_| Denied::new("the profile is too big")),
+/// fn access(request: &EnterRequest<'_>) -> Result<Access, Denied> {
+///     match request.user() {
+///         Some(user) => Ok(Access::member().info(&json!({"avatar": format!("/avatars/{}.png", user.id())}))?),
 ///         None => Ok(Access::member().read_only()),
-///     })
-///     .build()
-///     .unwrap();
+///     }
+/// }
+///
+/// let rooms = ChatRooms::builder().policy(access).build().unwrap();
 /// # drop(rooms);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,39 +33,39 @@ pub struct Access {
 }
 
 impl Access {
-    /// A member that may send messages, and that the others see.
+    /// The access of a member that may send messages and that the other members see.
     pub fn member() -> Access {
         Access::default()
     }
 
-    /// Sets what the other members learn about this one in addition to its name: a JSON value of your choice, for
-    /// example with a role or the URL of a picture. It takes precedence over
-    /// [`User::with_info`](crate::User::with_info). `null` is no info.
+    /// Sets the member's info, which the members of the room see in addition to its name: a JSON value of your choice,
+    /// for example with a role or the URL of a picture. It takes precedence over
+    /// [`User::with_info`](crate::User::with_info). `null` means no info.
     ///
     /// Only clients of `chat-rooms.v1` get it, and only in a room with [`Presence::Full`](crate::Presence::Full).
     /// [`ChatRooms::set_info`](crate::ChatRooms::set_info) changes it later.
     ///
     /// # Errors
     ///
-    /// If the value does not serialize to JSON, or to more than 1,024 bytes, or if it is nested more than 124 deep.
+    /// If the value cannot be serialized, has more than 1,024 bytes of JSON, or is nested more than 124 deep.
     pub fn info(self, info: &impl Serialize) -> Result<Access, SendError> {
         Ok(Access { info: host_frame::info(info)?, ..self })
     }
 
-    /// The member may not send messages and transient frames: they are refused with `read_only`. It may still set its
+    /// Lets the member only read: its messages and transient frames are refused with `read_only`. It may still set its
     /// state.
     pub fn read_only(self) -> Access {
         Access { is_read_only: true, ..self }
     }
 
-    /// The others do not see the member: they get no frame when it enters or leaves, it is not in the roster, and it
-    /// does not count as one of the members. It receives everything, and counts towards
+    /// Hides the member from the others: they get no frame when it enters or leaves, and it is neither in their list of
+    /// members nor in their number of members. A hidden member receives everything, and counts towards
     /// [`max_room_members`](crate::Limits::max_room_members).
     ///
     /// A hidden member may send messages, which show its name. To prevent that, combine this with
-    /// [`Access::read_only`]. If names are unique, the others can notice that its name is taken.
+    /// [`Access::read_only`]. If names are unique, other clients can find out that its name is taken.
     ///
-    /// Whether a member is hidden does not change while it stays in the room.
+    /// A member stays hidden or visible as long as it is in the room.
     pub fn hidden(self) -> Access {
         Access { is_hidden: true, ..self }
     }

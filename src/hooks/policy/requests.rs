@@ -210,7 +210,7 @@ impl DirectRequest<'_> {
         self.user
     }
 
-    /// The id of the user that the message is for, as the client sent it. There may be no such user.
+    /// The id of the recipient, as the client sent it. There may be no such user.
     pub fn to(&self) -> &str {
         self.to
     }

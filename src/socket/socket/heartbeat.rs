@@ -31,7 +31,7 @@ impl Socket {
         self.outlet.write_heartbeat(&heartbeat);
     }
 
-    /// Checks for a sign of life. The time for it is over.
+    /// Checks whether a sign of life has arrived in time.
     pub(crate) fn check_alive(&mut self) {
         if self.liveness == Liveness::Asked && self.ended.is_none() {
             self.close(LeaveReason::HeartbeatMissed);

@@ -23,11 +23,11 @@ pub(crate) struct DirectClient {
     pub(crate) connection: Client,
     /// Whether the connection is open, as far as the client knows.
     pub(crate) is_open: bool,
-    /// What it resumes with: the oldest is that of its session.
+    /// The tokens that it resumes with. The oldest one is that of its session.
     tokens: Vec<Value>,
     /// The token and the id of the current connection.
     own: (Value, Value),
-    /// The session in which `last` counts.
+    /// The session that numbered `last`.
     member: Value,
     /// The number of the last direct frame.
     last: u64,
@@ -113,7 +113,7 @@ impl DirectClient {
         }
     }
 
-    /// Handles a frame as each client should.
+    /// Handles a frame as every client should.
     fn handle(&mut self, frame: Value) {
         if frame["event"] == "resumed" {
             return self.handle_resumed(&frame);
@@ -122,7 +122,7 @@ impl DirectClient {
         if self.is_resuming {
             return;
         }
-        // A client would only have to ignore numbers that are not greater.
+        // A real client only has to ignore numbers that are not higher.
         assert_eq!(number, self.last + 1, "{frame} after {:?}", self.got);
         self.last = number;
         self.got.push(Got::Direct(frame));

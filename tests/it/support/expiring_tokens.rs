@@ -39,7 +39,7 @@ impl Client {
         self.send(json!({"event": "auth", "message": token})).await;
     }
 
-    /// Sends a token, which must be accepted. Passes over what the client's rooms are told about it.
+    /// Sends a token, which must be accepted. Skips the frames about it in the client's rooms.
     pub(crate) async fn authenticate(&mut self, token: &str) {
         self.send_token(token).await;
         let mut answer = self.next().await;

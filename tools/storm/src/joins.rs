@@ -13,11 +13,11 @@ use tower_chat_rooms::{ChatRooms, Heartbeat, Limits, Presence};
 use crate::client::{Connection, ROOM};
 use crate::{Options, at_once};
 
-/// How long nothing arrives when everything has arrived: longer than the interval in which the number of members is
-/// sent.
+/// If nothing arrives for this long, everything has arrived. This is longer than the interval at which the number of
+/// members is sent.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Measures what it costs that all clients enter.
+/// Measures what it costs when all clients enter.
 pub(crate) async fn measure(options: &Options, name: &str, presence: Presence) {
     let rooms = build(options, presence);
     let connecting = (0..options.members).map(|_| Connection::open(rooms.clone(), options.buffer));

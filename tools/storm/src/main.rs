@@ -1,7 +1,7 @@
 //! Lets all members of a large room lose their connections, come back at the same time, and leave for good:
 //! `cargo run --release -p storm`. It measures how long the clients wait, and how long the server holds up
-//! everything else that runs on its workers. `-- --joins` measures instead what it costs that all of them enter a room
-//! at the same time, depending on what members are told about each other.
+//! everything else that runs on its workers. With `-- --joins`, it instead measures what it costs when all of them
+//! enter a room at the same time, depending on what members learn about each other.
 //!
 //! Clients and server share one runtime and talk through memory, so that it is mostly the server's work.
 
@@ -50,7 +50,7 @@ struct Options {
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     resume_window: Duration,
 
-    /// Measures what it costs that all members enter
+    /// Measure what it costs when all members enter
     #[arg(long)]
     joins: bool,
 }

@@ -1,4 +1,4 @@
-//! Parses what the server tells about the members of a room.
+//! Parses frames about the members of a room.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{number, string};
 use crate::presence::{Member, PresenceMode};
 
-/// A part of a roster, in the order in which the members have entered. The first part is in `entered`.
+/// A page of a roster, in the order in which the members have entered. The first page is in `entered`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Page {
     pub(crate) mode: PresenceMode,
@@ -18,11 +18,11 @@ pub(crate) struct Page {
     pub(crate) users: u64,
     /// `None` if the room has no roster.
     pub(crate) members: Option<Vec<Member>>,
-    /// Where the next part begins, if there is one.
+    /// The cursor of the next page, if there is one.
     pub(crate) next: Option<String>,
 }
 
-/// A change of a member. `None` is no change, and [`Value::Null`] means that there is no value any more.
+/// A change of a member. `None` means no change, and [`Value::Null`] means that the value was removed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StateChange {
     pub(crate) member: String,
@@ -30,10 +30,12 @@ pub(crate) struct StateChange {
     pub(crate) state: Option<Value>,
     pub(crate) info: Option<Value>,
     pub(crate) user: Option<Value>,
+    /// Whether this member may not send messages. Told only to the member itself.
+    pub(crate) is_read_only: Option<bool>,
 }
 
 impl Page {
-    /// A server that tells nothing about the members has a room as in quiet mode.
+    /// If the server sends no mode, the room is treated as one in quiet mode.
     pub(super) fn of(object: &Map<String, Value>) -> Page {
         let mode = object.get("mode").and_then(Value::as_str).and_then(PresenceMode::parse);
         let members = object.get("members").and_then(Value::as_array);
@@ -59,12 +61,13 @@ impl StateChange {
             state: value("state"),
             info: value("info"),
             user: value("user"),
+            is_read_only: object.get("readOnly").and_then(Value::as_bool),
         })
     }
 }
 
-/// An `entered` or `members` frame without what this client can't represent: an info or a state may be too deeply nested.
-/// `None` if it is another frame.
+/// An `entered` or `members` frame without the values that this client can't represent, because an info or a state may
+/// be too deeply nested. `None` if it is another frame.
 pub(super) fn readable_part(text: &str) -> Option<Map<String, Value>> {
     let frame: HashMap<&str, &RawValue> = serde_json::from_str(text).ok()?;
     let event: &str = serde_json::from_str(frame.get("event")?.get()).ok()?;

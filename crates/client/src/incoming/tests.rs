@@ -1,4 +1,4 @@
-//! What a client makes of the frames of a server.
+//! How a client parses the frames of a server.
 
 use super::*;
 use proptest::prelude::*;

@@ -12,7 +12,7 @@ use crate::outgoing::Recipient;
 /// The session's place among its numbered direct frames.
 #[derive(Debug, Default)]
 pub(super) struct Directs {
-    /// How many sessions there were. The server remembers message ids per session.
+    /// How many sessions there have been. The server remembers message ids per session.
     sessions: u64,
     /// The member id of the session; `None` if there is no session.
     member: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct Directs {
 enum Missed {
     Nothing,
     Frames(u64),
-    /// The session is another one than before.
+    /// The session is not the previous one.
     Unknown,
 }
 
@@ -40,8 +40,8 @@ impl Directs {
         self.sessions.to_string().into()
     }
 
-    /// A session with this member id begins or, after lost answers, turns out to have begun. Its latest frames after this
-    /// number follow.
+    /// A session with this member id begins, or has begun on a connection whose answers were lost. Its latest frames
+    /// after this number follow.
     fn begin(&mut self, member: Option<&str>, last: u64) -> Missed {
         self.sessions += 1;
         self.last = last;
@@ -53,7 +53,7 @@ impl Directs {
         }
     }
 
-    /// The session from before continues, if it has this member id.
+    /// The previous session continues if it has this member id. Otherwise another session does.
     fn resume(&mut self, member: &str, last: Option<u64>) -> Missed {
         if self.member.as_deref() != Some(member) {
             return self.begin(Some(member), last.unwrap_or(0));
@@ -81,14 +81,14 @@ impl Directs {
 }
 
 impl<T> Machine<T> {
-    /// The connection begins a session of its own, because none from before continues.
+    /// The connection begins a session of its own, because no earlier session continues.
     pub(super) fn begin_session(&mut self) {
         let connection = self.link.as_ref().and_then(Link::welcome).map(|welcome| &*welcome.connection);
         let missed = self.directs.begin(connection, 0);
         self.tell_missed(missed);
     }
 
-    /// A session from before continues.
+    /// An earlier session continues.
     pub(super) fn continue_session(&mut self, member: &str, last: Option<u64>) {
         let missed = self.directs.resume(member, last);
         self.tell_missed(missed);
@@ -104,7 +104,7 @@ impl<T> Machine<T> {
 
     /// A frame to this session.
     pub(super) fn on_direct(&mut self, number: u64, object: Map<String, Value>) {
-        // Until the server has answered the resume, it sends what it is going to send again.
+        // Frames that arrive before the answer to the resume are sent again after it.
         if self.link.as_ref().is_some_and(|link| link.resumption != Resumption::Done) {
             return;
         }
@@ -115,7 +115,7 @@ impl<T> Machine<T> {
         self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false)));
     }
 
-    /// Sends direct messages from now on, if there are any and the server knows the session.
+    /// Starts to send direct messages, if there are any and the server knows the session.
     pub(super) fn start_directs(&mut self) {
         let Some(link) = &self.link else { return };
         let is_ready = link.resumption == Resumption::Done && !link.auth.is_needed();

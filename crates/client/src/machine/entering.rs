@@ -171,7 +171,7 @@ impl<T> Machine<T> {
         link.enters.accept();
         link.become_useful();
         link.auth.accept();
-        // The server's token buckets have paid for this enter: from now on, they hold no less than the client's.
+        // The server has taken this enter out of its token buckets. From now on, they hold no less than the client's.
         self.use_limits();
         let Some(link) = self.link.as_mut() else { return };
         if link.resumption != Resumption::Asked {

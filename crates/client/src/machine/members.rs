@@ -1,4 +1,4 @@
-//! Handles what the server tells about the members of rooms, and sends this member's states.
+//! Handles frames about the members of rooms, and sends this client's own states.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::incoming::{Page, StateChange};
 use crate::presence::PresenceMode;
 
 impl<T> Machine<T> {
-    /// The application gives this member of a room another state; [`Value::Null`] is none.
+    /// The application sets this client's state in a room; [`Value::Null`] removes it.
     pub(crate) fn set_state(&mut self, now: Now, key: RoomKey, state: Value) {
         self.cx.now = now;
         if let Some(room) = self.rooms.get_mut(key) {
@@ -38,6 +38,9 @@ impl<T> Machine<T> {
 
     pub(super) fn on_state(&mut self, id: Option<&str>, change: StateChange) {
         let Some(room) = self.rooms.find(id).filter(|room| room.is_in()) else { return };
+        if let Some(is_read_only) = change.is_read_only {
+            room.set_read_only(is_read_only, &mut self.cx);
+        }
         room.presence_mut().on_state(change);
         room.presence_mut().publish(&mut self.cx);
     }
@@ -80,7 +83,7 @@ impl<T> Machine<T> {
             // The server has removed the client from the room and says so, unless the client has entered again already.
             self.on_members_postponed(key, refusal);
         } else if refusal.is_postponement() && (is_asking || may_be_of_state) {
-            // It is about either of the two, and both can be repeated.
+            // It may be about a request or a state, and both can be sent again.
             if may_be_of_state {
                 room.presence_mut().on_state_postponed(self.cx.now.saturating_add(refusal.wait()));
             }
@@ -100,14 +103,14 @@ impl<T> Machine<T> {
         true
     }
 
-    /// The server has not looked at a request for a roster. It does after a time.
+    /// The server has put off a request for a page of the roster.
     pub(super) fn on_members_postponed(&mut self, key: RoomKey, refusal: &Refusal) {
         let at = self.cx.now.saturating_add(refusal.wait());
         self.link.iter_mut().for_each(|link| link.questions.answer(&Question::Members(key)));
         self.rooms.get_mut(key).into_iter().for_each(|room| room.presence_mut().postpone(at));
     }
 
-    /// The server has refused a request for a roster.
+    /// The server has refused a request for a page of the roster.
     pub(super) fn on_members_refused(&mut self, key: RoomKey, refusal: &Refusal) {
         self.link.iter_mut().for_each(|link| link.questions.answer(&Question::Members(key)));
         if let Some(room) = self.rooms.get_mut(key) {

@@ -24,7 +24,7 @@ pub(crate) enum Output<T> {
     Close(u16),
     /// An event of a room.
     Emit(RoomKey, ClientEvent),
-    /// What the application can know of the members of a room has changed.
+    /// What the application can know about the members of a room has changed.
     Presence(RoomKey),
     /// An event of the connection.
     EmitChat(ChatEvent),

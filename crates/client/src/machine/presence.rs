@@ -1,4 +1,4 @@
-//! What a client knows of the members of a room: how many there are, the roster, and its own state.
+//! What a client knows about the members of a room: how many there are, the roster, and its own state.
 //!
 //! The roster changes with the frames of the room, in their order. If some are missing, or the server says that the
 //! client has missed changes, the client requests the roster again.
@@ -21,10 +21,10 @@ mod own_state;
 mod paging;
 mod roster;
 
-/// How many members there may be in the part of a roster that the server sends with an `entered`.
+/// The maximum number of members in the first page of a roster, which is part of `entered`.
 const PAGE: usize = 100;
 
-/// The time over which the clients of a room spread if all of them have to request the roster.
+/// The time over which the clients of a room spread their requests if all of them need the roster.
 const SPREAD: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -54,14 +54,14 @@ pub(super) enum Request {
     State(Value),
 }
 
-/// How a member has come into the room.
+/// How this client has entered the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     /// As a new member.
     New,
-    /// It was in the room, and is the same member as before.
+    /// It was in the room already, as the same member as before.
     Resumed,
-    /// It was in the room, as another member than the client knew.
+    /// It was in the room already, but as a member of a session that the client did not know.
     OtherSession,
 }
 
@@ -113,8 +113,8 @@ impl RoomPresence {
         self.begin_roster(page, now);
     }
 
-    /// The client is out of the room, or the connection is lost. The application still sees what was known, but not as
-    /// complete.
+    /// The client has left the room, or the connection is lost. The application still sees what was known, marked as
+    /// incomplete.
     pub(super) fn leave(&mut self) {
         self.has_changed |= std::mem::take(&mut self.is_complete);
         self.paging.forget();
@@ -169,7 +169,7 @@ impl RoomPresence {
         self.paging.stop();
     }
 
-    /// The server tells how many members there are. The client may have missed changes of the roster.
+    /// A `presence` frame. In full mode, it means that the client may have missed changes of the roster.
     pub(super) fn on_presence<T>(&mut self, mode: PresenceMode, num: u64, users: u64, cx: &mut Context<T>) {
         let is_other_mode = self.mode != mode;
         self.set_counts(mode, num, users);
@@ -181,7 +181,7 @@ impl RoomPresence {
         self.request_again(cx.now.saturating_add(wait));
     }
 
-    /// Frames of the room are missing, and perhaps changes of the roster with them.
+    /// Frames of the room are missing. The roster may have changed in them.
     pub(super) fn miss(&mut self, now: Now) {
         if self.mode == PresenceMode::Full {
             self.request_again(now);
@@ -277,7 +277,7 @@ impl RoomPresence {
         Some(Request::Members(frame))
     }
 
-    /// The server does not send this client its own changes.
+    /// Shows a change of this client's own state, because the server does not send it back.
     fn show_own_state(&mut self) {
         if let (Some(own), Some(roster), Some(state)) = (&self.own, &mut self.roster, self.own_state.known())
             && let Some(member) = roster.get_mut(own)
@@ -287,12 +287,12 @@ impl RoomPresence {
         }
     }
 
-    /// The server has put off a request for a part of the roster.
+    /// The server has put off a request for a page of the roster.
     pub(super) fn postpone(&mut self, at: Now) {
         self.paging.postpone(at);
     }
 
-    /// The server has refused a request for a part of the roster.
+    /// The server has refused a request for a page of the roster.
     pub(super) fn on_members_refused(&mut self) {
         self.paging.answer();
     }
@@ -302,12 +302,12 @@ impl RoomPresence {
         self.own_state.may_be_refused()
     }
 
-    /// The server has not looked at a change of this member's state. It does at this time.
+    /// The server has put off a change of this client's state until this time.
     pub(super) fn on_state_postponed(&mut self, at: Now) {
         self.own_state.postpone(at);
     }
 
-    /// The server has refused a change of this member's state. Only the roster tells which one is valid.
+    /// The server has refused a change of this client's state. Only the roster tells which state is valid.
     pub(super) fn on_state_refused(&mut self, now: Now) {
         self.own_state.refuse();
         self.show_own_state();
@@ -315,7 +315,7 @@ impl RoomPresence {
     }
 }
 
-/// Marks this client in the roster. Its state may be newer there than what the server has told.
+/// Marks this client's member in the roster. Its own state may be newer than the one that the server has sent.
 fn own_marked(member: Member, own: Option<&str>, own_state: &OwnState) -> Member {
     if own != Some(member.id()) {
         return member;

@@ -1,6 +1,6 @@
-//! Tests what a client knows of the members of a room against a small model of a server. Connections break at any moment,
-//! frames are dropped or can't be read, the mode of the room changes, the server refuses requests and states, and the
-//! client is removed, hidden, or a new member. Whenever nothing is under way, the roster is exact.
+//! Tests what a client knows about the members of a room against a small model of a server. Connections break at any
+//! moment, frames are dropped or can't be read, the mode of the room changes, the server refuses requests and states,
+//! and the client is removed, hidden, or a new member. Whenever no frame is in flight, the roster is exact.
 
 mod server;
 
@@ -34,7 +34,7 @@ enum Op {
     Hide(bool),
     Serve,
     Receive,
-    /// Everything that is under way arrives.
+    /// Everything that is in flight arrives.
     Settle,
     Break,
     /// The connection breaks after the server has handled everything.
@@ -56,9 +56,9 @@ struct Simulation {
     now: Now,
     server: Server,
     is_connected: bool,
-    /// The state that the application has given to its member.
+    /// The state that the application has set.
     state: Value,
-    /// Whether the server has refused a state. The client then has that of the server.
+    /// Whether the server has refused a state. The client then knows that of the server.
     was_refused: bool,
     /// What the application was last told.
     told: Presence,
@@ -187,7 +187,7 @@ impl Simulation {
         while self.serve() || self.receive() {}
     }
 
-    /// Everything arrives, and the client does what is due until it knows what it wants to know.
+    /// Everything arrives, and the client sends what is due until it knows as many members as it wants.
     fn finish(&mut self) {
         self.step(Op::Capacity);
         self.step(Op::CatchUp);
@@ -203,7 +203,7 @@ impl Simulation {
         panic!("it does not finish: {:?} {:?}", self.machine.link, self.machine.rooms);
     }
 
-    /// Whether the server has nothing to tell the client, nor the client to tell the server.
+    /// Whether neither the server nor the client has anything to send.
     fn is_quiet(&self) -> bool {
         let room = self.machine.rooms.get(R).unwrap();
         room.presence().deadline().is_none()
@@ -212,7 +212,7 @@ impl Simulation {
             && self.server.to_client.is_empty()
     }
 
-    /// Checks what the client knows while nothing is under way.
+    /// Checks what the client knows while no frame is in flight.
     fn check(&self, has_finished: bool) -> Result<(), TestCaseError> {
         let (known, is_full) = (self.presence(), self.server.mode == PresenceMode::Full);
         prop_assert_eq!(&self.told, &known, "all changes are told");

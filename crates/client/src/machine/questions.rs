@@ -12,7 +12,7 @@ pub(super) enum Question {
     Enter(RoomKey),
     /// To leave the room with this id.
     Leave(String),
-    /// A part of the roster of a room.
+    /// A page of the roster of a room.
     Members(RoomKey),
     /// A message that was sent when the authentication had expired already.
     Message,
@@ -58,7 +58,7 @@ impl Questions {
         self.0.retain(|(asked, _)| !is_forgotten(asked));
     }
 
-    /// Whether the oldest question about this room asks for a part of its roster.
+    /// Whether the oldest question about this room is a request for a page of its roster.
     pub(super) fn asks_for_members_first(&self, key: RoomKey) -> bool {
         let is_about =
             |asked: &&Question| matches!(asked, Question::Enter(of) | Question::Members(of) if *of == key);

@@ -189,6 +189,12 @@ impl Room {
         self.log.enter(entered, cx);
     }
 
+    /// The server has changed whether the member may send messages.
+    pub(super) fn set_read_only<T>(&mut self, is_read_only: bool, cx: &mut Context<T>) {
+        self.is_read_only = is_read_only;
+        cx.outputs.emit(self.key, ClientEvent::ReadOnly(is_read_only));
+    }
+
     pub(super) fn on_frame<T>(
         &mut self,
         seq: u64,

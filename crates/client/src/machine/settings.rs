@@ -30,7 +30,7 @@ pub(crate) struct RoomSettings {
     pub(crate) history: usize,
     /// How many members to request at most.
     pub(crate) roster: usize,
-    /// The member's state at the beginning; [`Value::Null`] if it has none.
+    /// The state to enter with; [`Value::Null`] if there is none.
     pub(crate) state: Value,
 }
 

@@ -30,6 +30,16 @@ impl<T> Machine<T> {
         }
     }
 
+    /// The application has another token.
+    pub(crate) fn authenticate(&mut self, now: Now) {
+        self.cx.now = now;
+        let is_renewable = self.settings.credential == Credential::Renewable;
+        // A connection that has just been opened has a token from a moment ago, or is going to ask for one.
+        if is_renewable && self.link.as_ref().is_some_and(|link| link.welcome().is_some()) {
+            self.ask_for_token_at(now);
+        }
+    }
+
     /// Asks the application for a token, to be sent on the current connection.
     pub(super) fn ask_for_token(&mut self) {
         let Some(link) = &mut self.link else { return };

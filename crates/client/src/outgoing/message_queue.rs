@@ -10,7 +10,7 @@ use super::{FIRST_WINDOW, Message, Now};
 pub(super) struct MessageQueue<T> {
     /// Those that were sent before come first.
     items: VecDeque<Item<T>>,
-    /// The session that sends, for a room the member; `None` while nothing may be sent.
+    /// The session that sends; for a room, its member id. `None` while nothing may be sent.
     session: Option<Arc<str>>,
     /// Nothing is to be sent for the moment.
     is_held: bool,

@@ -1,4 +1,4 @@
-//! Who is in a room, as a program sees it.
+//! Who is in a room, as an application sees it.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch::{self, Receiver};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tower_chat_rooms_client::{ChatHandle, Client, ClientError, ClientEvent, ClientState, Sending};
+use tower_chat_rooms_client::{
+    ChatHandle, Client, ClientError, ClientEvent, ClientState, Member, Presence, PresenceMode, Sending,
+};
 
 use crate::scripted_server::{
     Connection, PATIENCE, Received, ScriptedServer, scripted_server, scripted_server_of_chat,
@@ -71,7 +73,7 @@ async fn the_client_follows_every_transcript() {
         played += 1;
     }
     // A transcript that is lost or renamed must not go unnoticed.
-    assert!(played >= 18, "{played}");
+    assert!(played >= 24, "{played}");
 }
 
 impl Play {
@@ -97,6 +99,9 @@ impl Play {
             builder = token
                 .into_iter()
                 .fold(builder.name(&name).room(&first), |builder, token| builder.token(token));
+            if let Some(messages) = head["client"]["history"].as_u64() {
+                builder = builder.history(messages as usize);
+            }
             let connecting = tokio::spawn(builder.open());
             Play::of(server, Stage::Connecting(connecting), &first, None)
         };
@@ -171,13 +176,19 @@ impl Play {
             let sending = self.sendings.remove(name).unwrap_or_else(|| panic!("{at}: {name} is unknown"));
             let result = timeout(PATIENCE, sending).await.unwrap_or_else(|_| panic!("{at}: not resolved"));
             let settled = match result {
-                Ok(seq) => json!({"settled": name, "seq": seq}),
+                Ok(number) => {
+                    let key = if step.get("reached").is_some() { "reached" } else { "seq" };
+                    json!({"settled": name, key: number})
+                }
                 Err(ClientError::Refused { code, .. }) => json!({"settled": name, "error": code}),
                 Err(other) => json!({"settled": name, "error": other.to_string()}),
             };
             assert_eq!(&settled, step, "{at}");
         } else if let Some(state) = step["state"].as_str() {
             self.room(at, &id).reach(at, state).await;
+        } else if let Some(presence) = step.get("presence") {
+            let wanted = fill(presence, &mut self.known);
+            self.room(at, &id).reach_presence(at, &wanted).await;
         } else if step.get("event").is_some() {
             let wanted = fill(step, &mut self.known);
             self.room(at, &id).expect(at, &wanted).await;
@@ -192,6 +203,16 @@ impl Play {
             "send" => {
                 let sending = self.room(at, id).client(at).await.sender().send(&step["message"]);
                 self.sendings.insert(step["as"].as_str().unwrap().into(), sending);
+            }
+            "direct" => {
+                let sender = self.room(at, id).client(at).await.sender();
+                let sending = sender.send_to_user(step["user"].as_str().unwrap(), &step["message"]);
+                self.sendings.insert(step["as"].as_str().unwrap().into(), sending);
+            }
+            "state" => self.room(at, id).client(at).await.sender().set_state(&step["state"]).unwrap(),
+            "transient" => {
+                let sender = self.room(at, id).client(at).await.sender();
+                sender.send_transient(step["name"].as_str().unwrap(), &step["message"]).unwrap();
             }
             "enter" => {
                 let chat = self.chat.as_ref().and_then(|chat| chat.borrow().clone()).unwrap();
@@ -276,6 +297,7 @@ impl Room {
                 let (ClientEvent::Enter(frame)
                 | ClientEvent::Out(frame)
                 | ClientEvent::Message(frame)
+                | ClientEvent::Transient(frame)
                 | ClientEvent::Direct(frame)) = event
                 else {
                     continue;
@@ -290,11 +312,43 @@ impl Room {
         }
     }
 
+    /// Waits until the client knows this of the members.
+    async fn reach_presence(&mut self, at: &str, wanted: &Value) {
+        loop {
+            let known = known_members(&self.client(at).await.presence());
+            if wanted.as_object().unwrap().iter().all(|(key, value)| known.get(key) == Some(value)) {
+                return;
+            }
+            println!("{at}: {known}");
+            self.receive(at).await;
+        }
+    }
+
     async fn receive(&mut self, at: &str) {
         let event = timeout(PATIENCE, self.client(at).await.recv()).await;
         let event = event.unwrap_or_else(|_| panic!("{at}: no event"));
         self.events.push(event.unwrap_or_else(|| panic!("{at}: the client has ended")));
     }
+}
+
+fn known_members(presence: &Presence) -> Value {
+    let mode = match presence.mode() {
+        PresenceMode::Full => "full",
+        PresenceMode::Count => "count",
+        _ => "quiet",
+    };
+    let known = |member: &Member| {
+        let mut known = json!({"member": member.id(), "name": member.name()});
+        let user = member.user().map(|user| json!(user));
+        for (key, value) in [("user", user.as_ref()), ("info", member.info()), ("state", member.state())] {
+            if let Some(value) = value {
+                known[key] = value.clone();
+            }
+        }
+        known
+    };
+    let members = presence.members().map(|members| members.iter().map(known).collect::<Vec<_>>());
+    json!({"mode": mode, "num": presence.num(), "users": presence.users(), "members": members})
 }
 
 /// Gives the expected value's placeholders the values that they have in the actual one.

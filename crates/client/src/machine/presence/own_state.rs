@@ -23,9 +23,9 @@ pub(super) struct OwnState {
     is_sent: bool,
     /// When the next change may be sent.
     not_before: Now,
-    /// The server has refused a change. The next roster tells which state it has.
+    /// Whether the server has refused a change. The next roster tells which state the server has.
     is_doubtful: bool,
-    /// The application has given a state to the member at some time.
+    /// Whether the application has ever set a state.
     is_used: bool,
 }
 
@@ -109,7 +109,7 @@ impl OwnState {
         self.is_sent || !self.entering.is_null()
     }
 
-    /// The server has not looked at a change. It does at this time.
+    /// The server has put off a change until this time.
     pub(super) fn postpone(&mut self, at: Now) {
         self.known = None;
         self.not_before = at.max(self.not_before);

@@ -1,4 +1,4 @@
-//! Which part of a roster is requested next, and when.
+//! Which page of a roster is requested next, and when.
 
 use super::super::Now;
 
@@ -8,7 +8,7 @@ pub(super) struct Paging {
     asked: Option<Asked>,
 }
 
-/// Where a part of a roster begins.
+/// Where a page of a roster begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Start {
     Beginning,
@@ -19,13 +19,13 @@ pub(super) enum Start {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
     start: Start,
-    /// The answer is of no use any more.
+    /// Whether the answer is no longer useful.
     is_outdated: bool,
 }
 
 impl Paging {
-    /// Requests this part at this time. Replaces what was to be requested before. A request for the beginning is not
-    /// postponed.
+    /// Schedules a request for this page at this time, instead of the request that was scheduled before. A request for
+    /// the first page is not postponed.
     pub(super) fn want(&mut self, start: Start, at: Now) {
         let earlier = match &self.wanted {
             Some((Start::Beginning, earlier)) if start == Start::Beginning => *earlier,
@@ -41,7 +41,7 @@ impl Paging {
         self.asked.iter_mut().for_each(|asked| asked.is_outdated = true);
     }
 
-    /// The client is out of the room, or the connection is lost. No answer will come.
+    /// The client has left the room, or the connection is lost. No answer will come.
     pub(super) fn forget(&mut self) {
         *self = Paging::default();
     }
@@ -63,12 +63,12 @@ impl Paging {
         self.asked.is_none() && self.wanted.is_none()
     }
 
-    /// A request was answered. Returns what was asked; `None` if the answer is of no use.
+    /// A request was answered. Returns what was requested; `None` if the answer is not useful.
     pub(super) fn answer(&mut self) -> Option<Start> {
         self.asked.take().filter(|asked| !asked.is_outdated).map(|asked| asked.start)
     }
 
-    /// The server has put off a request. It accepts it at this time.
+    /// The server has put off a request until this time.
     pub(super) fn postpone(&mut self, at: Now) {
         if let Some(start) = self.answer() {
             self.want(start, at);

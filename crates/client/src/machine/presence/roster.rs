@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::incoming::StateChange;
 use crate::presence::Member;
 
-/// The place of the first member that enters while the client is in the room. Those of its pages come before.
+/// The place of the first member that enters while the client is in the room. Members of pages have lower places.
 const FIRST_ENTERED: u64 = 1 << 32;
 
 #[derive(Debug)]
@@ -122,6 +122,7 @@ mod tests {
             state: Some(json!(1)),
             info: None,
             user: Some(json!(null)),
+            is_read_only: None,
         };
         assert!(roster.change(change("a")) && !roster.change(change("b")));
         let members = roster.snapshot();

@@ -1,4 +1,4 @@
-//! A server with one room, as far as a client can tell.
+//! A model of a server with one room, as a client sees it.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -99,7 +99,7 @@ impl Server {
         );
     }
 
-    /// The connection is lost, with all frames under way.
+    /// The connection is lost, with all frames in flight.
     pub(super) fn lose(&mut self) {
         self.to_server.clear();
         self.to_client.clear();

@@ -32,7 +32,7 @@ impl Bench {
         self.lines()
     }
 
-    /// The connection is lost, and another one open. Returns the frame that resumes the session.
+    /// The connection is lost, and another one is opened. Returns the frame that resumes the session.
     fn resume_in_vain(&mut self, token: &str) -> Value {
         self.machine.on_closed(self.now, 1006, "");
         self.lines();

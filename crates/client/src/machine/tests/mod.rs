@@ -397,6 +397,7 @@ fn describe(event: ClientEvent) -> String {
         ClientEvent::DirectGap { missed: None } => "direct gap".into(),
         ClientEvent::Presence(_) => panic!("it is told by another output"),
         ClientEvent::Overflow { lost } => format!("overflow of {lost}"),
+        ClientEvent::ReadOnly(is_read_only) => format!("read-only: {is_read_only}"),
         ClientEvent::Error(error) => format!("error: {error}"),
     }
 }

@@ -1,4 +1,4 @@
-//! What a client knows of the members of a room, and the state of its own member.
+//! What a client knows about the members of a room, and its own state.
 
 use super::*;
 
@@ -66,7 +66,7 @@ impl Bench {
         bench
     }
 
-    /// The server says something. Returns what the application learns of the members, and what is sent.
+    /// The server sends a frame. Returns what the application learns about the members, and what the client sends.
     fn told(&mut self, frame: Value) -> Vec<String> {
         self.say(frame);
         self.presences()
@@ -352,6 +352,17 @@ fn a_hidden_or_read_only_member_knows_it() {
     bench.come_back("s2", merged(resumed(1, 0), json!({"mode": "count"})));
     let status = bench.machine.room_status(R).unwrap();
     assert!(!status.is_hidden && !status.is_read_only);
+}
+
+#[test]
+fn a_member_learns_that_it_may_write_now() {
+    let mut bench = Bench::new(settings());
+    bench.open("s1");
+    bench.say(entered(1, merged(roster(&["bob"]), json!({"num": 1, "readOnly": true}))));
+    bench.lines();
+    bench.say(json!({"event": "state", "readOnly": false, "member": "1", "roomId": "r"}));
+    assert_eq!(bench.lines(), ["read-only: false"]);
+    assert!(!bench.machine.room_status(R).unwrap().is_read_only);
 }
 
 #[test]

@@ -9,7 +9,7 @@ struct Server {
     filled_at: Now,
     accepted: Vec<u32>,
     refused: u32,
-    /// Refused, less those since that were accepted. With 100 the server closes a connection for good.
+    /// The number of refused messages, minus those accepted since. At 100, the server closes the connection for good.
     excess: u32,
     max_excess: u32,
 }
@@ -65,7 +65,8 @@ impl Server {
 
 const RATES: [f64; 2] = [100.0, 262_144.0];
 
-/// Has queued this many messages while its connection was lost, and returns to a server that announces these rates.
+/// A client that has queued this many messages while its connection was lost, and reconnects to a server that announces
+/// these rates.
 fn back_with_queue(count: u32, bytes: usize, rates: Value) -> Bench {
     let mut bench = Bench::online();
     bench.machine.on_closed(ms(0), 1006, "");
@@ -119,7 +120,7 @@ fn a_server_that_takes_less_than_it_says_loses_nothing_and_gets_it_in_order() {
     assert!(server.refused > 0 && bench.state() == State::Online);
 }
 
-/// As where many connections of one address were opened before.
+/// This happens if many connections were opened from the address before.
 #[test]
 fn where_the_buckets_are_empty_at_the_start_nothing_is_refused() {
     for (rates, count, bytes, within) in [

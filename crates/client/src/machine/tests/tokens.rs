@@ -344,3 +344,20 @@ fn a_token_that_takes_too_long_is_not_waited_for() {
     bench.provide("T");
     assert_eq!(bench.lines(), [""; 0]);
 }
+
+#[test]
+fn the_application_may_send_another_token_at_any_time() {
+    let mut bench = welcomed(renewable());
+    bench.machine.authenticate(bench.now);
+    assert!(bench.lines().is_empty(), "a token was sent a moment ago");
+    bench.say(authenticated());
+    bench.say(entered(0, json!({})));
+    bench.lines();
+    bench.machine.authenticate(bench.now);
+    bench.machine.authenticate(bench.now);
+    assert_eq!(bench.lines(), [ASK]);
+    bench.provide("T2");
+    assert_eq!(bench.lines(), [auth("T2")]);
+    bench.say(no_auth("of another user"));
+    assert!(bench.lines().contains(&"error: not authenticated: of another user".into()));
+}

@@ -1,10 +1,10 @@
-//! Tokens that the server does not read at the moment.
+//! Tokens that the server puts off.
 
 use super::tokens::{ASK, ENTER, auth, authenticated, expiring, welcomed};
 use super::*;
 
 #[test]
-fn a_server_that_takes_no_token_at_the_moment_gets_it_later() {
+fn a_token_that_the_server_puts_off_is_sent_later() {
     let limited = || error("rate_limited", json!({"retryAfter": 700}));
     let mut bench = welcomed(settings());
     bench.say(limited());
@@ -16,7 +16,7 @@ fn a_server_that_takes_no_token_at_the_moment_gets_it_later() {
     bench.provide("T1");
     bench.say(authenticated());
     assert_eq!(bench.lines(), [auth("T1"), ENTER.into()]);
-    // So it is with a renewal, of which nobody notices anything.
+    // A renewal is put off in the same way, without any event.
     let mut bench = Bench::online_with(renewable());
     bench.beats(30);
     bench.say(expiring(30_000));
@@ -30,7 +30,7 @@ fn a_server_that_takes_no_token_at_the_moment_gets_it_later() {
 }
 
 #[test]
-fn a_token_is_waited_for_as_long_as_the_server_says() {
+fn a_token_is_put_off_for_as_long_as_the_server_says() {
     let mut bench = welcomed(settings());
     bench.say(error("rate_limited", json!({"retryAfter": 20_000})));
     bench.say(no_auth("authenticate first")); // The answer to the enter.
@@ -90,7 +90,7 @@ fn a_token_that_is_put_off_is_an_attempt_too() {
 }
 
 #[test]
-fn out_of_the_room_for_an_expired_token_one_that_is_put_off_is_sent_later() {
+fn outside_of_the_room_a_token_that_is_put_off_is_sent_later() {
     let mut bench = Bench::online_with(renewable());
     bench.beats(2);
     bench.expire();
