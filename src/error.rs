@@ -40,6 +40,8 @@ pub enum SendError {
     TooBig,
     /// The info of a member has more than 1,024 bytes.
     InfoTooBig,
+    /// Arrays and objects of an info are nested more than 124 deep, which common JSON parsers could not read.
+    InfoTooDeep,
     /// Too many frames of the room are waiting to be delivered
     /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
@@ -58,6 +60,9 @@ impl fmt::Display for SendError {
             }
             SendError::InfoTooBig => {
                 f.write_str("the info may have at most 1,024 bytes of JSON; use a link instead")
+            }
+            SendError::InfoTooDeep => {
+                f.write_str("arrays and objects of the info may be nested at most 124 deep")
             }
             SendError::Busy => {
                 f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")

@@ -101,8 +101,8 @@ impl ChatRooms {
     ///
     /// # Errors
     ///
-    /// If the connection is not a member of the room, if the value cannot be serialized, or if it has more than 1,024
-    /// bytes of JSON.
+    /// If the connection is not a member of the room, if the value cannot be serialized, if it has more than 1,024 bytes
+    /// of JSON, or if it is nested more than 124 deep.
     pub fn set_info(
         &self,
         room: impl AsRef<str>,

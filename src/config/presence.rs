@@ -62,6 +62,9 @@ impl Presence {
     /// A room starts small. It becomes large when an enter raises its number of members to `on`, and small again when a
     /// leave lowers it to `off`.
     ///
+    /// Whenever it changes back, all clients ask for the members. Choose numbers so far apart that a few clients that enter
+    /// and leave cannot cause this again and again.
+    ///
     /// # Errors
     ///
     /// If `off` is not less than `on`.

@@ -317,6 +317,25 @@ impl Connection {
         self.attachment.poll_turn(cx, &mut self.inbox).map(Event::Turn)
     }
 
+    /// Ends the connection if the user's authentication has expired, or the connection has reached its maximum lifetime,
+    /// while a frame has to wait.
+    pub(super) async fn check_time(&mut self) -> Result<(), End> {
+        let deadline = poll_fn(|cx| Poll::Ready(self.deadline.poll(cx))).await;
+        if deadline == Poll::Ready(LeaveReason::LifetimeOver) {
+            return Err(End(LeaveReason::LifetimeOver));
+        }
+        let Some(expiry) = &mut self.token_expiry else { return Ok(()) };
+        match poll_fn(|cx| Poll::Ready(expiry.poll(cx))).await {
+            Poll::Pending => {}
+            Poll::Ready(Step::Warn(left)) => self.send(&outbound::expiring(left)),
+            Poll::Ready(Step::Expire) => {
+                self.send_no_auth("the token has expired; get a new one");
+                return Err(End(LeaveReason::AuthExpired));
+            }
+        }
+        Ok(())
+    }
+
     /// The user's authentication has expired, and the client has to send a new token.
     pub(super) fn require_auth(&mut self) {
         self.token_expiry = None;
@@ -328,6 +347,11 @@ impl Connection {
         let warning = if self.is_v1() { self.config().timeouts.token_warning } else { Duration::ZERO };
         let expiry = self.attachment.session().user().and_then(|user| user.expiry());
         self.token_expiry = expiry.and_then(|expiry| TokenExpiry::begin(expiry, warning)).map(Box::new);
+    }
+
+    /// Notes that the client was kept waiting for this long, which does not count against its deadline.
+    pub(super) fn has_waited(&mut self, time: Duration) {
+        self.deadline.extend(time);
     }
 
     /// Restarts the deadline for authenticating or, after that, for entering. A `chat-rooms.v1` client that has

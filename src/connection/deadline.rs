@@ -37,6 +37,16 @@ impl Deadline {
         self.timer = next.map(|(at, reason)| Box::new(Timer { at: Box::pin(sleep_until(at)), reason }));
     }
 
+    /// Adds this time, unless it is the maximum lifetime that ends next.
+    pub(super) fn extend(&mut self, by: Duration) {
+        if let Some(Timer { at, reason }) = self.timer.as_deref()
+            && *reason != LeaveReason::LifetimeOver
+        {
+            let left = at.deadline().saturating_duration_since(Instant::now());
+            self.start(Some((left.saturating_add(by), *reason)));
+        }
+    }
+
     /// Ready with the reason when the time is over.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LeaveReason> {
         match &mut self.timer {

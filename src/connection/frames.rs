@@ -80,6 +80,9 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
         Inbound::Enter(enter) => Ok(Some(Box::pin(join::join(connection, enter)))),
         Inbound::Leave(room) => leave::leave(connection, room).map(|()| None),
         Inbound::State(state) => Ok(Some(Box::pin(presence::set_state(connection, text, state)))),
+        Inbound::Members(request) if waiting::has_answers_to_read(connection) => {
+            Ok(Some(Box::pin(presence::send_members_later(connection, request))))
+        }
         Inbound::Members(request) => presence::send_members(connection, &request).map(|()| None),
         Inbound::Resume(tokens) => resume::resume(connection, tokens).map(|()| None),
         Inbound::Direct(message) => match direct::send(connection, message)? {

@@ -1,18 +1,11 @@
 //! Decides which of a room's earlier frames a client gets when it enters.
 
-use std::time::Duration;
-
-use tokio::time::sleep;
-
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::waiting;
 use crate::delivery::ReplayRequest;
 use crate::hooks::policy::ReadRequest;
 use crate::ids::{Name, RoomId};
-
-/// While a client has replays to read, this is how often it is checked whether it has.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// Returns the part of the requested frames that the client may receive. A returning member may receive everything that
 /// was published during its membership. For everything else, the policy is asked. If it refuses, the client still
@@ -30,11 +23,7 @@ pub(super) async fn allowed(
         // It is in the room, and gets everything anyway.
         return Ok(None);
     }
-    // The replays of several rooms are asked for at once. Those that the client has yet to read keep memory.
-    while connection.attachment().replay_bytes() > connection.config().limits.max_queue_bytes {
-        connection.attachment().keep_waiting();
-        waiting::watch(connection, sleep(LOOK)).await?;
-    }
+    waiting::until_answers_are_read(connection).await?;
     let start = connection.attachment().membership(room.as_str()).map(|membership| membership.start);
     if let (ReplayRequest::Since(since), Some(start)) = (replay_request, start)
         && since.epoch == start.epoch

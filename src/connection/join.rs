@@ -1,6 +1,9 @@
 //! Entering a room: for the first time, from another one, or when a client returns.
 
+use std::borrow::Cow;
+
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use crate::admission::Action;
 use crate::config::{Presence, SlowConsumer};
@@ -8,6 +11,7 @@ use crate::connection::auth::may_stay;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::history;
+use crate::connection::presence::{self, StateDecision};
 use crate::connection::waiting;
 use crate::delivery::{Recipient, Refused, ReplayRequest};
 use crate::hooks::guard;
@@ -16,6 +20,7 @@ use crate::ids::{ConnectionId, IdError, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
+use crate::protocol::json::quote;
 use crate::protocol::outbound::About;
 use crate::protocol::presence::{ProfileKeys, check_state};
 use crate::protocol::resume;
@@ -37,10 +42,22 @@ struct Checked<'a> {
 }
 
 pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Result<(), End> {
+    let is_returning = enter.room.id().is_some_and(|id| connection.attachment().is_inactive(id));
+    let since = Instant::now();
+    enter_room(connection, enter, is_returning).await?;
+    if is_returning {
+        // Meanwhile the enters of its other rooms had to wait.
+        connection.has_waited(since.elapsed());
+    }
+    Ok(())
+}
+
+async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning: bool) -> Result<(), End> {
+    // The answer has a roster.
+    waiting::until_answers_are_read(connection).await?;
     end_if_closing(connection)?;
     let id = enter.room.id().map(str::to_owned);
     let about = id.as_deref().map_or(About::Nothing, About::Room);
-    let is_returning = id.as_deref().is_some_and(|id| connection.attachment().is_inactive(id));
     let checked = check(connection, enter);
     let is_member = checked.as_ref().is_ok_and(|checked| is_in(connection, &checked.room, &checked.name));
     // A session may be in more rooms than a client may enter in a minute.
@@ -75,6 +92,11 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         connection.attachment().enter_again(&room, None, slow)?;
     }
     let Some(access) = access(connection, &room, &name, &body).await? else { return Ok(()) };
+    let (state, state_error) = match profile.state {
+        Some(state) => decide_state(connection, &room, &name, state).await?,
+        None => (None, None),
+    };
+    let profile = ProfileKeys { state: state.as_deref(), ..profile };
     let replay_request = history::allowed(connection, &room, &name, replay_request).await?;
     if connection.engine().rooms.get(room.as_str()).is_none()
         && let Err(exceeded) =
@@ -88,7 +110,7 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
         body: &body,
         replay_request,
         slow,
-        presence: presence(connection, &room)?,
+        presence: presence_in(connection, &room)?,
         access,
         profile,
     };
@@ -106,7 +128,12 @@ pub(super) async fn join(connection: &mut Connection, enter: Enter<'_>) -> Resul
     match entered {
         Ok(()) => {
             connection.restart_deadline();
-            Ok(connection.attachment().run_callbacks()?)
+            connection.attachment().run_callbacks()?;
+            // Only now: before the answer to the enter, it would be about the enter.
+            match state_error {
+                Some(error) => connection.refuse(error, about),
+                None => Ok(()),
+            }
         }
         Err(refused) => {
             end_if_closing(connection)?;
@@ -195,6 +222,23 @@ async fn access(
     connection.refuse(error, About::Room(room.as_str())).map(|()| None)
 }
 
+/// Asks the policy about the state in an enter as about one that is set later. Returns the state to enter with, and the
+/// error if the policy has refused it.
+async fn decide_state<'a>(
+    connection: &mut Connection,
+    room: &RoomId,
+    name: &Name,
+    state: &'a str,
+) -> Result<(Option<Cow<'a, str>>, Option<PeerError>), End> {
+    let body = format!(r#"{{"event":"state","state":{state},"roomId":{}}}"#, quote(room.as_str()));
+    Ok(match presence::decide(connection, room, name, &body).await? {
+        StateDecision::Allowed => (Some(state.into()), None),
+        StateDecision::Replaced(other) => (other.map(Cow::Owned), None),
+        StateDecision::Dropped => (None, None),
+        StateDecision::Refused(error) => (None, Some(error)),
+    })
+}
+
 /// What happens if the client reads this room too slowly.
 fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer, End> {
     let own = match connection.engine().policy() {
@@ -205,7 +249,7 @@ fn slow_consumer(connection: &Connection, room: &RoomId) -> Result<SlowConsumer,
 }
 
 /// What the members of this room learn about each other; `None` if the policy does not decide.
-fn presence(connection: &Connection, room: &RoomId) -> Result<Option<Presence>, End> {
+fn presence_in(connection: &Connection, room: &RoomId) -> Result<Option<Presence>, End> {
     match connection.engine().policy() {
         Some(policy) => Ok(guard::call("presence", || policy.presence(room))?),
         None => Ok(None),

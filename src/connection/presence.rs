@@ -7,11 +7,20 @@ use crate::connection::end::End;
 use crate::connection::waiting;
 use crate::hooks::guard;
 use crate::hooks::policy::{Decision, MessageRequest, Ruling, Verdict};
+use crate::ids::{Name, RoomId};
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{MembersRequest, RoomField, State};
 use crate::protocol::outbound::About;
 use crate::protocol::presence::{ProfileKeys, check_state, cursor};
-use crate::session::Membership;
+
+/// What the policy has decided about a state.
+pub(super) enum StateDecision {
+    Allowed,
+    /// With another state, or none.
+    Replaced(Option<String>),
+    Dropped,
+    Refused(PeerError),
+}
 
 /// What an error answer to the request refers to.
 pub(super) fn about<'a>(room: &'a Option<RoomField<'_>>) -> About<'a> {
@@ -38,33 +47,17 @@ pub(super) async fn set_state(
     if let Err(error) = request.state.map(check_state).transpose() {
         return connection.refuse(error, about);
     }
-    let ruling = match ask(connection, &membership, &request.body.for_hooks(text))? {
-        Some(verdict) => verdict_of(connection, verdict).await?,
-        None => Some(Ruling::Allow),
-    };
+    let body = request.body.for_hooks(text);
     let replaced;
-    let state = match ruling {
-        Some(Ruling::Allow) => request.state,
-        Some(Ruling::Replace(text)) => {
-            replaced = text;
-            match state_in(&replaced) {
-                Ok(state) => state,
-                Err(_) => {
-                    tracing::error!("the policy's replacement of a state is not valid; the state is dropped");
-                    let error = PeerError::new(ErrorCode::Internal, "the state could not be set");
-                    return connection.refuse(error, about);
-                }
-            }
+    let state = match decide(connection, membership.room.id(), &membership.name, &body).await? {
+        StateDecision::Allowed => request.state,
+        StateDecision::Replaced(other) => {
+            replaced = other;
+            replaced.as_deref()
         }
         // The sender must not notice that its state was dropped.
-        Some(Ruling::Drop) => return Ok(()),
-        Some(Ruling::Refuse(denied)) => {
-            return connection.refuse(PeerError::new(ErrorCode::Denied, denied.into_reason()), about);
-        }
-        None => {
-            let text = "the room's policy gave no answer; try again";
-            return connection.refuse(PeerError::new(ErrorCode::Internal, text), about);
-        }
+        StateDecision::Dropped => return Ok(()),
+        StateDecision::Refused(error) => return connection.refuse(error, about),
     };
     match connection.attachment().set_state(Some(room), state)? {
         true => Ok(()),
@@ -86,15 +79,53 @@ pub(super) fn send_members(connection: &mut Connection, request: &MembersRequest
     }
 }
 
+/// As [`send_members`], once the client has read other rosters.
+pub(super) async fn send_members_later(
+    connection: &mut Connection,
+    request: MembersRequest<'_>,
+) -> Result<(), End> {
+    waiting::until_answers_are_read(connection).await?;
+    send_members(connection, &request)
+}
+
+/// Asks the policy about a state, which is in the frame `body`.
+pub(super) async fn decide(
+    connection: &mut Connection,
+    room: &RoomId,
+    name: &Name,
+    body: &str,
+) -> Result<StateDecision, End> {
+    let Some(verdict) = ask(connection, room, name, body)? else { return Ok(StateDecision::Allowed) };
+    Ok(match verdict_of(connection, verdict).await? {
+        Some(Ruling::Allow) => StateDecision::Allowed,
+        Some(Ruling::Replace(text)) => match state_in(&text) {
+            Ok(state) => StateDecision::Replaced(state.map(str::to_owned)),
+            Err(_) => {
+                tracing::error!("the policy's replacement of a state is not valid; the state is dropped");
+                let error = PeerError::new(ErrorCode::Internal, "the state could not be set");
+                StateDecision::Refused(error)
+            }
+        },
+        Some(Ruling::Drop) => StateDecision::Dropped,
+        Some(Ruling::Refuse(denied)) => {
+            StateDecision::Refused(PeerError::new(ErrorCode::Denied, denied.into_reason()))
+        }
+        None => {
+            let text = "the room's policy gave no answer; try again";
+            StateDecision::Refused(PeerError::new(ErrorCode::Internal, text))
+        }
+    })
+}
+
 /// Asks the policy. Returns `None` if there is no policy.
-fn ask(connection: &Connection, membership: &Membership, body: &str) -> Result<Option<Verdict>, End> {
+fn ask(connection: &Connection, room: &RoomId, name: &Name, body: &str) -> Result<Option<Verdict>, End> {
     let Some(policy) = connection.engine().policy() else { return Ok(None) };
     let user = connection.attachment().session().user();
     let request = MessageRequest {
         connection: connection.attachment().id(),
         user: user.as_deref(),
-        name: &membership.name,
-        room: membership.room.id(),
+        name,
+        room,
         event: "state",
         body,
     };

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
@@ -11,6 +12,30 @@ use crate::connection::end::End;
 use crate::hooks::guard::{self, NoAnswer};
 use crate::protocol::close::LeaveReason;
 use crate::socket::Turn;
+
+/// While a client has replays and rosters to read, this is how often it is checked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The next replay or roster waits while there is more than this fraction of the send queue's bound to read.
+const ANSWERS_SHARE: usize = 4;
+
+/// Whether the client has so many replays and rosters to read that the next one has to wait. Those of several rooms are
+/// asked for at once, and keep memory until they are read.
+pub(super) fn has_answers_to_read(connection: &Connection) -> bool {
+    connection.attachment().replay_bytes() > connection.config().limits.max_queue_bytes / ANSWERS_SHARE
+}
+
+/// Waits until the client may get another replay or roster.
+pub(super) async fn until_answers_are_read(connection: &mut Connection) -> Result<(), End> {
+    while has_answers_to_read(connection) {
+        connection.attachment().keep_waiting();
+        connection.rates().keep_waiting();
+        watch(connection, sleep(LOOK)).await?;
+        // Otherwise a client could stay by reading very slowly.
+        connection.check_time().await?;
+    }
+    Ok(())
+}
 
 /// Waits for an async hook. Returns `None` if it took too long.
 pub(super) async fn ask<T>(

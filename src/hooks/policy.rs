@@ -109,6 +109,9 @@ pub trait RoomPolicy: Send + Sync + 'static {
     /// This is called for every message, and for every frame with a
     /// [transient event](crate::ChatRoomsBuilder::transient_events), so it must be fast. If the decision takes time, return
     /// [`Verdict::later`].
+    ///
+    /// It is also called for every state that a client sets, with the event `state` and the value in the key `state` of
+    /// the body. If it refuses the state in an enter, the client enters without one.
     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
         let _ = request;
         Verdict::allow()

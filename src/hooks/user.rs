@@ -75,7 +75,7 @@ impl User {
     ///
     /// # Errors
     ///
-    /// If the value cannot be serialized, or has more than 1,024 bytes of JSON.
+    /// If the value cannot be serialized, has more than 1,024 bytes of JSON, or is nested more than 124 deep.
     pub fn with_info(mut self, info: &impl Serialize) -> Result<User, SendError> {
         self.info = host_frame::info(info)?;
         Ok(self)

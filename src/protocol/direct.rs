@@ -1,5 +1,7 @@
 //! Direct messages: frames for all sessions of a user. Each session numbers its own.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -19,15 +21,19 @@ pub(super) const NOT_RELAYED: [&str; 8] = ["to", "from", "direct", "roomId", "na
 pub(crate) struct DirectFrame {
     /// The object up to its closing brace, without `direct`.
     v1: Box<str>,
-    /// The whole frame for plain clients.
-    plain: Bytes,
+    /// The object for plain clients, if it has a `direct` of its own.
+    original: Option<Box<str>>,
+    /// The whole frame for plain clients, once there is one: sessions keep the message for some time.
+    plain: OnceLock<Bytes>,
 }
 
 impl DirectFrame {
     /// A frame of the host: a JSON object with an `event`.
     pub(crate) fn of_host(object: &str) -> DirectFrame {
         let v1 = without_keys(object, &["direct"]);
-        DirectFrame { v1: v1.into(), plain: frame::text(object.as_bytes()) }
+        let is_unchanged = object.strip_suffix('}') == Some(&v1);
+        let original = (!is_unchanged).then(|| object.into());
+        DirectFrame { v1: v1.into(), original, plain: OnceLock::new() }
     }
 
     /// A message from the user with this id, and with this name if it has one of its own. `body` is an object up to its
@@ -35,8 +41,7 @@ impl DirectFrame {
     pub(crate) fn of_user(body: &str, id: &str, name: Option<&str>) -> DirectFrame {
         let name = name.map_or(String::new(), |name| format!(r#","name":{}"#, quote(name)));
         let v1 = format!(r#"{body},"from":{{"user":{}{name}}}"#, quote(id));
-        let plain = frame::text(format!("{v1}}}").as_bytes());
-        DirectFrame { v1: v1.into(), plain }
+        DirectFrame { v1: v1.into(), original: None, plain: OnceLock::new() }
     }
 
     /// Its length in bytes, without the number.
@@ -46,7 +51,10 @@ impl DirectFrame {
 
     /// The frame for plain clients.
     pub(crate) fn plain(&self) -> &Bytes {
-        &self.plain
+        self.plain.get_or_init(|| match &self.original {
+            Some(original) => frame::text(original.as_bytes()),
+            None => frame::text(format!("{}}}", self.v1).as_bytes()),
+        })
     }
 
     /// Appends the frame for `chat-rooms.v1` with this number.

@@ -10,6 +10,7 @@ use tower_chat_rooms_protocol::MAX_PROFILE_BYTES;
 use crate::error::SendError;
 use crate::protocol::frame;
 use crate::protocol::inbound;
+use crate::protocol::presence::MAX_PROFILE_DEPTH;
 use crate::protocol::subprotocol::Subprotocol;
 
 /// Serializes a value that must be a JSON object with a string `event`.
@@ -63,6 +64,9 @@ pub(crate) fn info(value: &impl Serialize) -> Result<Option<Arc<str>>, SendError
     if text.len() > MAX_PROFILE_BYTES {
         return Err(SendError::InfoTooBig);
     }
+    if inbound::is_deeper(&text, MAX_PROFILE_DEPTH) {
+        return Err(SendError::InfoTooDeep);
+    }
     Ok((text != "null").then(|| text.into()))
 }
 
@@ -81,6 +85,9 @@ mod tests {
         }
         assert!(info(&"x".repeat(MAX_PROFILE_BYTES - 2)).is_ok());
         assert!(matches!(info(&"x".repeat(MAX_PROFILE_BYTES - 1)), Err(SendError::InfoTooBig)));
+        let nested = |depth| (0..depth).fold(json!(null), |value, _| json!([value]));
+        assert!(info(&nested(MAX_PROFILE_DEPTH)).is_ok());
+        assert!(matches!(info(&nested(MAX_PROFILE_DEPTH + 1)), Err(SendError::InfoTooDeep)));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound;
 use crate::protocol::json::{quote, unquote};
 
-/// In a roster, a state is nested in three more arrays and objects.
-const MAX_STATE_DEPTH: usize = inbound::MAX_DEPTH - 3;
+/// In a roster, a state or an info is nested in three more arrays and objects.
+pub(crate) const MAX_PROFILE_DEPTH: usize = inbound::MAX_DEPTH - 3;
 
 /// `{"event":"presence",...}`: the mode and the counts of a room.
 #[derive(Debug, Clone, Copy)]
@@ -192,8 +192,8 @@ pub(crate) fn check_state(json: &str) -> Result<(), PeerError> {
         let text = format!("a state may have at most {MAX_PROFILE_BYTES} bytes");
         return Err(PeerError::new(ErrorCode::TooBig, text));
     }
-    if inbound::is_deeper(json, MAX_STATE_DEPTH) {
-        let text = format!("arrays and objects of a state are nested more than {MAX_STATE_DEPTH} deep");
+    if inbound::is_deeper(json, MAX_PROFILE_DEPTH) {
+        let text = format!("arrays and objects of a state are nested more than {MAX_PROFILE_DEPTH} deep");
         return Err(PeerError::new(ErrorCode::TooDeep, text));
     }
     Ok(())

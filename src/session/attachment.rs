@@ -66,7 +66,7 @@ impl Attachment {
         let _ = self.session.with_socket_of(self.generation, |socket| socket.send(None, frames));
     }
 
-    /// Bytes of replays that the client has yet to read.
+    /// Bytes of replays and rosters that the client has yet to read.
     pub(crate) fn replay_bytes(&self) -> usize {
         self.session.with_socket_of(self.generation, |socket| socket.replay_bytes()).unwrap_or(0)
     }

@@ -102,7 +102,7 @@ impl Socket {
             || matches!(self.order, Some(Slow | Lost | HeartbeatMissed))
     }
 
-    /// Bytes of replays that the client has yet to read.
+    /// Bytes of replays and rosters that the client has yet to read.
     pub(crate) fn replay_bytes(&self) -> usize {
         self.outlet.queue().replay_bytes()
     }
@@ -165,7 +165,9 @@ impl Socket {
             }
         }
         if let Some(frame) = frame {
-            self.write(Kind::Own, Some(room), &frame, 0);
+            // It has a roster. A client may ask for those of all of its rooms at once, as for replays.
+            let kind = if self.subprotocol == Subprotocol::V1 { Kind::Replay } else { Kind::Own };
+            self.write(kind, Some(room), &frame, 0);
         }
         for chunk in replay.into_iter().flat_map(|replay| replay.history.into_iter().chain(replay.chunks)) {
             self.write(Kind::Replay, Some(room), &chunk, 0);

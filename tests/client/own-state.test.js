@@ -202,6 +202,18 @@ test('if the server refuses a state, the one before is shown, and the applicatio
   assert.equal((await anew(world, '2')).enter.state, 'before');
 });
 
+test('the server may refuse the state of an enter', async () => {
+  const { world, room, heard } = await open({ state: 'refused' });
+  world.socket.take();
+  world.socket.say({ event: 'error', code: 'denied', message: 'not this', roomId: 'tea' });
+  assert.deepEqual(heard.filter(({ type }) => type === 'error').map(({ value: { code } }) => code), ['denied']);
+  assert.deepEqual(world.socket.take(), [{ event: 'members', roomId: 'tea' }]);
+  world.socket.say({ event: 'members', roomId: 'tea', seq: 1, ...full([ann({})], { num: 1 }) });
+  assert.equal(room.presence.self.state, undefined);
+  world.socket.end();
+  assert.equal((await anew(world, '2')).enter.state, undefined);
+});
+
 test('a refused state that was replaced meanwhile changes nothing', async () => {
   const { world, room } = await open();
   room.setState('refused');

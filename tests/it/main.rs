@@ -6,6 +6,8 @@
 mod acknowledgements;
 mod attach_races;
 mod attacks;
+mod attacks_keys;
+mod attacks_presence;
 mod auth;
 mod backpressure;
 mod browser_client;

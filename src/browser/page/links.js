@@ -2,8 +2,11 @@
 
 import { el } from './dom.js';
 
-const ADDRESS = /\bhttps?:\/\/[^\s<>"'`“”‘’「」『』《》（）]+/giu;
-const TRAILING = /[.,;:!?…。，；：！？、*_~]+$/u;
+/** Characters that change the direction of the text could make the address look like another one. */
+const ADDRESS = /\bhttps?:\/\/[^\s<>"'`“”‘’「」『』《》（）\p{Bidi_Control}]+/giu;
+const TRAILING = '.,;:!?…。，；：！？、*_~';
+/** Closing brackets, and those that open them. */
+const OPENED_BY = { ')': '(', ']': '[', '}': '{' };
 
 /** The text in parts, with links for web addresses. */
 export function withLinks(text) {
@@ -18,15 +21,19 @@ export function withLinks(text) {
   return [...parts, text.slice(end)].filter((part) => part !== '');
 }
 
-/** The address without the punctuation of the sentence around it. */
+/** The address without the punctuation of the sentence around it. Looks at each character only twice, because a message
+ * may be long. */
 function trimmed(address) {
-  for (let rest = address; ; address = rest) {
-    rest = address.replace(TRAILING, '');
-    for (const [open, close] of ['()', '[]', '{}']) {
-      if (rest.endsWith(close) && rest.split(close).length > rest.split(open).length) rest = rest.slice(0, -1);
-    }
-    if (rest === address) return address;
+  const counts = {};
+  for (const char of address) counts[char] = (counts[char] ?? 0) + 1;
+  let end = address.length;
+  for (; end > 0; end -= 1) {
+    const last = address[end - 1];
+    const isSurplus = last in OPENED_BY && counts[last] > (counts[OPENED_BY[last]] ?? 0);
+    if (!isSurplus && !TRAILING.includes(last)) break;
+    counts[last] -= 1;
   }
+  return address.slice(0, end);
 }
 
 /** Excludes `https://bank.example@elsewhere.example`, which leads to a different site than it seems to. */

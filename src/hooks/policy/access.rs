@@ -47,7 +47,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// If the value cannot be serialized, or has more than 1,024 bytes of JSON.
+    /// If the value cannot be serialized, has more than 1,024 bytes of JSON, or is nested more than 124 deep.
     pub fn info(self, info: &impl Serialize) -> Result<Access, SendError> {
         Ok(Access { info: host_frame::info(info)?, ..self })
     }

@@ -11,8 +11,8 @@ pub(crate) enum Kind {
     Room,
     /// Frames for this client only.
     Own,
-    /// Frames that this client has missed. They do not count against the bounds, because the client has requested them,
-    /// and they share the memory of the room's replay buffer.
+    /// Frames that this client has missed, and rosters. They do not count against the bounds, because the client has
+    /// requested them. Frames of a room share the memory of its replay buffer.
     Replay,
 }
 

@@ -54,6 +54,11 @@ impl MembershipRecord {
         }
     }
 
+    /// Whether a member has left for this reason.
+    pub(crate) fn has(&self, reason: LeaveReason) -> bool {
+        self.leave_reasons.contains_key(&reason)
+    }
+
     /// Asserts that each `entered` was followed by its `left`, and that each of these reasons occurred.
     pub(crate) fn assert_complete(&self, reasons: &[LeaveReason]) {
         assert!(self.errors.is_empty(), "{:?}", self.errors);

@@ -126,6 +126,27 @@ async fn a_program_gives_its_member_a_state() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_server_may_refuse_the_state_of_an_enter() {
+    let (builder, mut server) = scripted_server();
+    let builder = builder.state(&"bad");
+    let (client, (connection, frame)) = tokio::join!(builder.open(), let_enter(&mut server, entered_full()));
+    let mut client = client.unwrap();
+    assert_eq!(frame["state"], "bad");
+    connection.send(enter(1, 2, "ann", "1"));
+    connection.send(json!({"event": "error", "code": "denied", "message": "no", "roomId": "r"}));
+    let error = loop {
+        let event = timeout(PATIENCE, client.recv()).await.expect("no event").expect("the client has ended");
+        if let ClientEvent::Error(error) = event {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains("no"), "{error}");
+    assert_eq!(client.presence().own().unwrap().state(), None);
+    connection.close(4000, "");
+    assert_eq!(let_enter(&mut server, entered_full()).await.1["state"], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_state_that_is_too_big_is_refused_before_the_room_is_entered() {
     let (builder, _server) = scripted_server();
     let refused = builder.state(&"x".repeat(2000)).open().await;

@@ -104,9 +104,9 @@ impl OwnState {
         self.known.as_ref()
     }
 
-    /// Whether the server may refuse a change.
+    /// Whether the server may refuse a change, or the state in the enter.
     pub(super) fn may_be_refused(&self) -> bool {
-        self.is_sent
+        self.is_sent || !self.entering.is_null()
     }
 
     /// The server has put off a change until this time.
