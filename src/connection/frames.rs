@@ -12,7 +12,7 @@ use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::MAX_PONG;
 use crate::connection::waiting;
 use crate::connection::{auth, direct, join, leave, presence, publish, resume};
-use crate::protocol::error_code::PeerError;
+use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{self, Inbound};
 use crate::protocol::outbound::{self, About};
 
@@ -35,6 +35,11 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
     };
     let inbound = match inbound {
         Ok(inbound) => inbound,
+        Err(error) if error.code == ErrorCode::TooDeep => {
+            let (cid, room) = inbound::cid_and_room_of(text);
+            let about = cid.as_deref().map(About::Message).or(room.as_deref().map(About::Room));
+            return connection.refuse(error, about.unwrap_or(About::Nothing)).map(|()| None);
+        }
         Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
     };
     if let Err(exceeded) = rate {

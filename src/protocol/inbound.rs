@@ -185,6 +185,13 @@ pub(crate) fn message_of(object: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Envelope<'_>>(object).ok()?.message.and_then(string)
 }
 
+/// The `cid` and the `roomId` of an object, as far as they can be read.
+pub(crate) fn cid_and_room_of(object: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(object) else { return (None, None) };
+    let cid = envelope.cid.and_then(|cid| resume::cid(cid.get()).ok());
+    (cid, envelope.room_id.and_then(string))
+}
+
 /// The event's name of a frame that the server has made.
 pub(crate) fn event_of(frame: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Envelope<'_>>(frame).ok()?.event.and_then(string)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Heartbeat, Limits, RateLimits, Timeouts};
 
 use crate::support::{Client, enter_since};
@@ -121,6 +121,24 @@ async fn the_greatest_depth_can_be_sent_and_received() {
     assert_eq!(ann.next().await["event"], "x");
     ann.send_text(nested(128)).await;
     assert_eq!(ann.next().await["code"], "too_deep");
+}
+
+/// A client must know which of its frames was refused.
+#[tokio::test(start_paused = true)]
+async fn the_refusal_of_a_deep_frame_names_the_message_or_the_room() {
+    let rooms = ChatRooms::builder().limits(Limits::default().max_depth(2)).build().unwrap();
+    let (mut ann, _) = Client::enter_rooms(&rooms, "ann", &["r"]).await;
+    let named =
+        |error: Value| (error["code"].clone(), error.get("cid").cloned(), error.get("roomId").cloned());
+    let deep = json!([[1]]);
+    ann.send(json!({"event": "message", "message": deep, "roomId": "r", "cid": "c"})).await;
+    assert_eq!(named(ann.next().await), (json!("too_deep"), Some(json!("c")), None));
+    for event in ["state", "typing"] {
+        ann.send(json!({"event": event, "message": 1, "state": deep, "roomId": "r"})).await;
+        assert_eq!(named(ann.next().await), (json!("too_deep"), None, Some(json!("r"))), "{event}");
+    }
+    ann.send(json!({"event": "typing", "message": deep})).await;
+    assert_eq!(named(ann.next().await), (json!("too_deep"), None, None));
 }
 
 #[tokio::test(start_paused = true)]

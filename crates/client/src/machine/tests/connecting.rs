@@ -46,14 +46,15 @@ fn a_wrong_address_ends_the_first_attempt() {
     for status in [200, 204, 226, 301, 400, 404, 405, 426] {
         let mut bench = Bench::new(settings());
         bench.machine.on_failed(ms(0), http(status, None));
-        assert_eq!(bench.machine.ended().unwrap().to_string(), format!("HTTP {status}: text"));
+        let text = if status == 404 { "there is no chat at this URL; check its path" } else { "text" };
+        assert_eq!(bench.machine.ended().unwrap().to_string(), format!("HTTP {status}: {text}"));
         // Later it may be that of a proxy without a server behind it.
         let mut bench = Bench::online();
         bench.machine.on_closed(ms(0), 1006, "");
         bench.wait();
         bench.lines();
         bench.machine.on_failed(bench.now, http(status, None));
-        assert_eq!(bench.lines(), [format!("reconnecting: HTTP {status}: text")]);
+        assert_eq!(bench.lines(), [format!("reconnecting: HTTP {status}: {text}")]);
     }
 }
 
