@@ -1,0 +1,44 @@
+//! When to try again.
+
+use std::time::Duration;
+
+use crate::random;
+
+const FIRST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Doubles the limit of the wait up to 5 s, and takes a random time below it ("full jitter"), so that nodes that lost
+/// their connections together do not come back together. It never gives up.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    limit: Duration,
+}
+
+impl Backoff {
+    pub(crate) fn new() -> Backoff {
+        Backoff { limit: FIRST }
+    }
+
+    /// How long to wait before the next attempt.
+    pub(crate) fn next_wait(&mut self) -> Duration {
+        let limit = self.limit;
+        self.limit = (limit * 2).min(LONGEST);
+        random::up_to(limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_stay_below_a_limit_that_doubles() {
+        let mut backoff = Backoff::new();
+        let mut limit = FIRST;
+        for _ in 0..100 {
+            assert!(backoff.next_wait() <= limit);
+            limit = (limit * 2).min(LONGEST);
+        }
+        assert_eq!(backoff.limit, LONGEST);
+    }
+}

@@ -1,0 +1,6 @@
+//! Nodes with a real server: `cargo test -p tower-chat-rooms-redis --test server`.
+//!
+//! `redis-server` must be installed, or `CHAT_REDIS_SERVER` must name a binary. Each test starts servers of its own.
+
+mod rooms;
+mod support;
