@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::cmd;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -35,6 +36,7 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Node {
     inner: Arc<Inner>,
+    lease: JoinHandle<Option<()>>,
 }
 
 /// What a node hears.
@@ -115,16 +117,18 @@ impl Node {
             message_ids: MessageIds::new(),
             tasks: Tasks::new(),
         });
-        let node = Node { inner: inner.clone() };
         let mut subscriber = Subscriber::new(inner.clone(), connector.clone(), requests.subscriptions);
         let subscribed = subscriber.connect().await?;
         inner.spawn(subscriber.run(subscribed));
         inner.spawn(inner.commands.clone().keep_connected(connector.clone(), inner.status.clone()));
         inner.spawn(inner.clone().read_logs(requests.reads));
-        inner.register().await.map_err(|Unavailable| ConnectError::refused())?;
-        inner.spawn(inner.clone().keep_lease());
+        if let Err(Unavailable) = inner.register().await {
+            inner.close();
+            return Err(ConnectError::refused());
+        }
         inner.spawn(inner.clone().reap_lost_nodes());
-        Ok((node, Events { queue }))
+        let lease = inner.spawn(inner.clone().keep_lease());
+        Ok((Node { inner, lease }, Events { queue }))
     }
 
     /// The node's name.
@@ -277,12 +281,15 @@ impl Node {
         timeout(SHORT_TIMEOUT, read).await.unwrap_or(Err(Unavailable))
     }
 
-    /// Removes this node's members, with the leave bodies that they were entered with, and ends its tasks.
+    /// Ends the node's tasks, and removes its members with the leave bodies that they were entered with.
     ///
     /// # Errors
     ///
     /// Fails if Redis cannot be reached within 5 s. Then other nodes remove the members when the lease has run out.
-    pub async fn close(self) -> Result<(), Unavailable> {
+    pub async fn close(mut self) -> Result<(), Unavailable> {
+        self.inner.close();
+        // Otherwise it would take the removal for a fence, and enter the members again.
+        let _ = (&mut self.lease).await;
         let node = self.inner.registration.node();
         let remove = self.inner.remove_incarnation(&node);
         timeout(Duration::from_secs(5), remove).await.unwrap_or(Err(Unavailable))

@@ -7,6 +7,8 @@ use crate::stamp::{Epoch, Stamp};
 pub(crate) struct Position {
     epoch: Epoch,
     event: u64,
+    /// It was the last member's leave, so the next event begins a new epoch.
+    is_end: bool,
 }
 
 /// Where an event stands to a position.
@@ -25,12 +27,22 @@ pub(crate) enum Place {
 impl Position {
     /// Right at an event.
     pub(crate) fn at(stamp: Stamp) -> Position {
-        Position { epoch: stamp.epoch, event: stamp.event }
+        Position { epoch: stamp.epoch, event: stamp.event, is_end: stamp.num == 0 }
     }
 
     /// Right before an event.
     pub(crate) fn before(stamp: Stamp) -> Position {
-        Position { epoch: stamp.epoch, event: stamp.event.saturating_sub(1) }
+        Position { epoch: stamp.epoch, event: stamp.event.saturating_sub(1), is_end: false }
+    }
+
+    /// Right before the first event of an epoch.
+    pub(crate) fn start(epoch: Epoch) -> Position {
+        Position { epoch, event: 0, is_end: false }
+    }
+
+    /// Whether nothing follows in this epoch.
+    pub(crate) fn is_end(self) -> bool {
+        self.is_end
     }
 
     pub(crate) fn epoch(self) -> Epoch {
@@ -44,7 +56,7 @@ impl Position {
 
     pub(crate) fn place(self, stamp: Stamp) -> Place {
         if stamp.epoch != self.epoch {
-            Place::OtherEpoch
+            if self.is_end && stamp.event == 1 { Place::Next } else { Place::OtherEpoch }
         } else if stamp.event <= self.event {
             Place::Older
         } else if stamp.event == self.event + 1 {
@@ -66,7 +78,7 @@ mod tests {
 
     #[test]
     fn an_event_is_next_older_beyond_a_gap_or_of_another_epoch() {
-        let stamp = |epoch, event| Stamp { epoch: Epoch::from_u64(epoch), event, seq: 0, num: 0 };
+        let stamp = |epoch, event| Stamp { epoch: Epoch::from_u64(epoch), event, seq: 0, num: 1 };
         let position = Position::at(stamp(1, 5));
         assert_eq!(Position::before(stamp(1, 6)), position);
         let cases = [
@@ -79,5 +91,15 @@ mod tests {
         for (stamp, place) in cases {
             assert_eq!(position.place(stamp), place, "{stamp:?}");
         }
+    }
+
+    #[test]
+    fn a_new_epoch_follows_the_last_leave() {
+        let stamp = |epoch, event, num| Stamp { epoch: Epoch::from_u64(epoch), event, seq: 0, num };
+        let end = Position::at(stamp(1, 5, 0));
+        assert_eq!(end.place(stamp(2, 1, 1)), Place::Next);
+        assert_eq!(end.place(stamp(2, 2, 2)), Place::OtherEpoch);
+        assert_eq!(end.place(stamp(1, 4, 1)), Place::Older);
+        assert_eq!(Position::at(stamp(1, 5, 1)).place(stamp(2, 1, 1)), Place::OtherEpoch);
     }
 }

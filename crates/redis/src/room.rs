@@ -172,6 +172,13 @@ impl Room {
     pub(crate) fn read(&mut self, page: Page) -> Outcome {
         let mut outcome = Outcome::default();
         let (Phase::Reading, Some(mut position)) = (self.phase, self.position) else { return outcome };
+        if position.is_end() && position.epoch() != page.at.epoch {
+            // The room was empty and has begun anew, so nothing is missing. What follows is in the log.
+            self.position = Some(Position::start(page.at.epoch));
+            self.phase = Phase::Outdated;
+            outcome.must_read = true;
+            return outcome;
+        }
         let first = page.events.first().map(|event| event.stamp);
         // Behind the node in the same epoch: somebody has tampered with the keys.
         let is_behind = position.next_event() > page.at.event + 1;

@@ -83,6 +83,25 @@ fn another_epoch_resets_the_room() {
     assert_eq!(numbers(&outcome.events), [7]);
 }
 
+/// The last member left, and the first one entered, while this node had a call of `enter` under way.
+#[test]
+fn a_room_that_was_empty_needs_no_reset() {
+    let last = RoomEvent { stamp: Stamp { num: 0, ..stamp(1, 2) }, ..event(1, 2) };
+    let mut room = live(1, 1);
+    room.receive(last.clone());
+    assert_eq!(room.receive(event(2, 1)), Received::Deliver(event(2, 1)));
+
+    let mut room = live(1, 1);
+    room.receive(last);
+    assert_eq!(room.receive(event(2, 3)), Received::Read);
+    room.begin_read();
+    let outcome = room.read(Page { at: stamp(2, 3), events: Vec::new() });
+    assert_eq!(outcome, Outcome { must_read: true, ..Outcome::default() });
+    assert_eq!(room.begin_read(), Some(Position::start(Epoch::from_u64(2))));
+    let outcome = room.read(Page { at: stamp(2, 3), events: (1..=3).map(|n| event(2, n)).collect() });
+    assert_eq!((numbers(&outcome.events), outcome.reset), (vec![1, 2, 3], None));
+}
+
 /// An event of the earlier epoch that has been parked must not lead back to it.
 #[test]
 fn late_events_of_the_earlier_epoch_are_dropped() {

@@ -3,5 +3,6 @@
 //! `redis-server` must be installed, or `CHAT_REDIS_SERVER` must name a binary. Each test starts servers of its own.
 
 mod faults;
+mod processes;
 mod rooms;
 mod support;

@@ -1,7 +1,7 @@
 //! A Redis server of a test's own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -39,6 +39,11 @@ impl Server {
         let mut server = Server { directory, process: None, data };
         server.spawn().await;
         server
+    }
+
+    /// A directory that is deleted with the server.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
