@@ -3,13 +3,13 @@ local member, id, body, id_window, max_ids = unpack(ARGV, 8, 12)
 id_window, max_ids = tonumber(id_window), tonumber(max_ids)
 
 if is_fenced() then return { 'FENCED' } end
-local found = load_room()
-if not found then return { 'NO_ROOM' } end
 local known = redis.call('HGET', ids, id) or redis.call('HGET', old_ids, id)
 if known then
   local epoch, event, seq, num = struct.unpack('>c8I8I8I8', known)
   return { 'OK', epoch, event, seq, num, 1 }
 end
+local found = load_room()
+if not found then return { 'NO_ROOM' } end
 if member ~= '' and redis.call('HEXISTS', members, member) == 0 then return { 'NOT_MEMBER' } end
 
 append(found, PUBLISH, member, body)

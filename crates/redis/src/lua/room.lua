@@ -34,9 +34,10 @@ local function load_room()
   return found
 end
 
--- Begins a room. Nothing of an earlier one with this name may remain.
+-- Begins a room. Nothing of an earlier one with this name may remain, apart from the ids of its messages: a client may
+-- still repeat one.
 local function create_room()
-  redis.call('DEL', members, names, roster, log, ids, old_ids)
+  redis.call('DEL', members, names, roster, log)
   redis.call('HSET', meta, 'epoch', new_epoch, 'run', run)
   return { epoch = new_epoch, event = 0, seq = 0, num = 0 }
 end
@@ -83,10 +84,10 @@ local function remove(found, member, parsed, kind, body)
   append(found, kind, member, body)
 end
 
--- Deletes what is empty.
+-- Deletes what is empty. The ids of messages expire.
 local function clean_up(found)
   if redis.call('EXISTS', members) == 0 then redis.call('SREM', node_rooms, room) end
   if found and found.num <= 0 then
-    redis.call('DEL', meta, members, names, roster, log, ids, old_ids)
+    redis.call('DEL', meta, members, names, roster, log)
   end
 end

@@ -96,8 +96,7 @@ impl Cluster {
             records.push((of_node, node.was_killed));
         }
         let found = checker::check(&records, expected);
-        let mut keys: Vec<String> = self.server.command(&["KEYS", "*"]).await;
-        keys.retain(|key| key != "{chat}:beat");
+        let keys = self.server.lasting_keys().await;
         assert_eq!(keys, [] as [&str; 0], "keys are left after all members have left");
         found
     }

@@ -112,6 +112,19 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The keys that do not expire.
+    pub(crate) async fn lasting_keys(&self) -> Vec<String> {
+        let mut lasting = Vec::new();
+        for key in self.command::<Vec<String>>(&["KEYS", "*"]).await {
+            if self.command::<i64>(&["PTTL", &key]).await == -1 {
+                lasting.push(key);
+            }
+        }
+        lasting
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
