@@ -17,6 +17,7 @@ const TRANSIENT: u8 = 6;
 const CLOSE_ROOM: u8 = 7;
 const COMMAND: u8 = 8;
 const PROBE: u8 = 9;
+const SESSION_TAKEN: u8 = 10;
 
 /// What arrives in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(crate) enum Message {
     CloseRoom(Arc<str>),
     /// In a control channel.
     Command(Bytes),
+    /// In a node's own channel: another node has the session with this token.
+    SessionTaken(Box<str>),
     /// In a node's own channel: the connection works.
     Probe(u64),
 }
@@ -71,6 +74,10 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
         CLOSE_ROOM => {
             let room = str::from_utf8(&payload[2..]).map_err(|_| DecodeError::Malformed)?;
             return Ok(Message::CloseRoom(room.into()));
+        }
+        SESSION_TAKEN => {
+            let token = str::from_utf8(&payload[2..]).map_err(|_| DecodeError::Malformed)?;
+            return Ok(Message::SessionTaken(token.into()));
         }
         PROBE => {
             let number = payload[2..].try_into().map_err(|_| DecodeError::Malformed)?;

@@ -105,6 +105,8 @@ pub enum EnterError {
     RoomFull,
     /// The member's id is empty, or one of its texts is longer than 65,535 bytes.
     InvalidMember,
+    /// The member's session is not open on this node, or another node has taken it over.
+    NoSession,
     /// See [`Unavailable`]. If the member was entered nevertheless, the node removes it.
     Unavailable,
 }
@@ -120,6 +122,9 @@ impl fmt::Display for EnterError {
         match self {
             EnterError::NameTaken => f.write_str("the name is taken; choose another one"),
             EnterError::RoomFull => f.write_str("the room is full; try again later"),
+            EnterError::NoSession => {
+                f.write_str("the session is not open on this node; open or resume it first")
+            }
             EnterError::InvalidMember => {
                 f.write_str("the member needs an id, and its texts must be shorter than 64 KiB")
             }
@@ -159,6 +164,36 @@ impl fmt::Display for PublishError {
 }
 
 impl Error for PublishError {}
+
+/// Why a session cannot be resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// There is no such session: it has ended, or it was resumed with this token before.
+    Unknown,
+    /// The session belongs to another user.
+    OtherUser,
+    /// See [`Unavailable`]. Repeat the call with the same tokens.
+    Unavailable,
+}
+
+impl From<Unavailable> for ResumeError {
+    fn from(_: Unavailable) -> ResumeError {
+        ResumeError::Unavailable
+    }
+}
+
+impl fmt::Display for ResumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResumeError::Unknown => f.write_str("there is no session with this token; begin a new one"),
+            ResumeError::OtherUser => f.write_str("the session belongs to another user; begin a new one"),
+            ResumeError::Unavailable => Unavailable.fmt(f),
+        }
+    }
+}
+
+impl Error for ResumeError {}
 
 /// What an error of Redis says about the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

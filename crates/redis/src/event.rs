@@ -50,8 +50,14 @@ pub enum Event {
         /// That of the member's leave.
         stamp: Stamp,
     },
-    /// The node had to enter its members again, but another member has taken this one's name meanwhile. It is not in
-    /// the room any more; its leave was published before.
+    /// Another node has taken over a session of this node, with its members. They have not left their rooms, but they
+    /// are not this node's any more.
+    SessionTaken {
+        /// The token that the session had here.
+        token: Box<str>,
+    },
+    /// The node had to enter its members again, but another member has taken this one's name meanwhile, or another
+    /// node its session. It is not this node's any more.
     Evicted {
         /// The room.
         room: Arc<str>,

@@ -71,14 +71,14 @@ impl Hub {
         self.probe.subscribe()
     }
 
-    /// A message has arrived in a channel.
-    pub(crate) fn receive(&self, channel: &str, payload: Bytes) {
+    /// A message has arrived in a channel. Returns the token of a session that another node has taken over.
+    pub(crate) fn receive(&self, channel: &str, payload: Bytes) -> Option<Box<str>> {
         let mut rooms = lock(&self.rooms);
         let name = match self.keys.room_of_channel(channel) {
             Some(room) => match rooms.get_key_value(room) {
                 Some((name, _)) => name.clone(),
                 // It was left meanwhile.
-                None => return,
+                None => return None,
             },
             None => "".into(),
         };
@@ -91,8 +91,10 @@ impl Hub {
             Ok(Message::Probe(number)) => {
                 self.probe.send_replace(number);
             }
+            Ok(Message::SessionTaken(token)) => return Some(token),
             Err(error) => warn!(channel, "dropped a message: {error}"),
         }
+        None
     }
 
     fn receive_event(&self, rooms: &mut HashMap<Arc<str>, Entry>, event: RoomEvent) {
@@ -175,6 +177,26 @@ impl Hub {
         let mut rooms = lock(&self.rooms);
         let outcome = rooms.get_mut(name).map(|entry| entry.room.entered(stamp));
         self.deliver(&mut rooms, name, outcome.unwrap_or_default());
+    }
+
+    /// Members were taken over: the room is heard from here on.
+    pub(crate) fn resumed(&self, name: &Arc<str>, stamp: Stamp) {
+        if let Some(Entry { room, .. }) = lock(&self.rooms).get_mut(name) {
+            room.resumed(stamp);
+            self.request_read(name.clone());
+        }
+    }
+
+    /// Removes the members of a session, which are not this node's any more.
+    pub(crate) fn remove_session(&self, token: &str) {
+        let mut rooms = lock(&self.rooms);
+        let names: Vec<_> = rooms.keys().cloned().collect();
+        for name in names {
+            if let Some(Entry { room, .. }) = rooms.get_mut(&name) {
+                room.remove_session(token);
+            }
+            self.remove_if_done(&mut rooms, &name);
+        }
     }
 
     pub(crate) fn begin_read(&self, name: &str) -> Option<Position> {

@@ -62,6 +62,22 @@ impl Keys {
         self.name2("node", node)
     }
 
+    /// Set: tokens of the sessions of a node.
+    pub(crate) fn node_sessions(&self, node: &str) -> String {
+        self.name2("sessions", node)
+    }
+
+    /// Hash: a session's id, user, window in ms, node, generation, the token that it had before, and `room:` and a
+    /// room to the member there.
+    pub(crate) fn session(&self, token: &str) -> String {
+        self.name2("session", token)
+    }
+
+    /// What all names begin with.
+    pub(crate) fn tag(&self) -> &str {
+        &self.tag
+    }
+
     /// The keys of a room, in the order in which `lua/room.lua` takes them.
     pub(crate) fn of_room(&self, node: &str, room: &str) -> [String; 9] {
         [

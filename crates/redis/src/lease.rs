@@ -14,11 +14,14 @@ use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
 use crate::status::Part;
+use crate::sync::{Mutex, lock};
 
 /// The node's incarnation, and whether it is valid. A node gets a new one at each start and after each fence.
 #[derive(Debug)]
 pub(crate) struct Registration {
     current: watch::Sender<Incarnation>,
+    /// The run of the server with which the incarnation began.
+    run: Mutex<Option<Arc<str>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -30,7 +33,7 @@ struct Incarnation {
 impl Registration {
     pub(crate) fn new(name: &str) -> Registration {
         let first = Incarnation { node: Registration::incarnation(name), is_active: false };
-        Registration { current: watch::Sender::new(first) }
+        Registration { current: watch::Sender::new(first), run: Mutex::default() }
     }
 
     fn incarnation(name: &str) -> Arc<str> {
@@ -72,6 +75,11 @@ impl Registration {
         let _ = current.wait_for(|current| !current.is_active).await;
     }
 
+    /// Remembers the run of the server. Returns whether it was another one before.
+    fn set_run(&self, run: Arc<str>) -> bool {
+        lock(&self.run).replace(run.clone()).is_some_and(|before| before != run)
+    }
+
     fn replace(&self, node: Arc<str>) {
         self.current.send_replace(Incarnation { node, is_active: false });
     }
@@ -85,6 +93,7 @@ impl Inner {
     /// Begins the lease of the first incarnation.
     pub(crate) async fn register(&self) -> Result<(), Unavailable> {
         self.renew("begin").await?;
+        self.registration.set_run(self.commands.run_id().await);
         self.registration.activate();
         Ok(())
     }
@@ -135,7 +144,8 @@ impl Inner {
         match self.renew("renew").await {
             Ok(true) => {
                 info!("Redis was started again or has failed over; checking this node's members");
-                if self.reconcile().await.is_err() {
+                self.registration.set_run(self.commands.run_id().await);
+                if self.open_sessions_again(true).await.is_err() || self.reconcile().await.is_err() {
                     error!("cannot check this node's members; some may be missing until the next restart");
                 }
                 self.hub.set_all_stale();
@@ -150,9 +160,12 @@ impl Inner {
         let old = self.registration.node();
         warn!(node = %old, "this node's lease has run out; entering its members again");
         self.status.set(Part::Lease, false);
+        let run = self.commands.run_id().await;
+        let has_lost_data = self.registration.set_run(run);
         self.remove_incarnation(&old).await?;
         self.registration.replace(Registration::incarnation(&self.name));
         self.renew("begin").await?;
+        self.open_sessions_again(has_lost_data).await?;
         self.enter_members(self.hub.members()).await?;
         self.registration.activate();
         self.status.set(Part::Lease, true);

@@ -65,15 +65,17 @@ mod reaper;
 mod reentry;
 mod room;
 mod scripts;
+mod session;
 mod settings;
 mod stamp;
 mod status;
 mod subscriber;
 mod sync;
 
-pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, Unavailable};
+pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, ResumeError, Unavailable};
 pub use event::{Event, ResetReason, RoomEvent, State};
 pub use member::{NewMember, Profile};
 pub use node::{Events, Node, Published, Roster, RosterEntry};
+pub use session::{Resumed, ResumedMembership, Session};
 pub use settings::Settings;
 pub use stamp::{Epoch, EventKind, Stamp};

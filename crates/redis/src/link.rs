@@ -167,6 +167,11 @@ impl Commands {
         }
     }
 
+    /// The run of the server, once there is a connection.
+    pub(crate) async fn run_id(&self) -> Arc<str> {
+        self.connected().await.run
+    }
+
     async fn connected(&self) -> Link {
         let mut link = self.link.subscribe();
         loop {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 
+use crate::session::Session;
+
 const VERSION: u8 = 1;
 const IS_SILENT: u8 = 1;
 const IS_HIDDEN: u8 = 2;
@@ -94,6 +96,51 @@ impl NewMember {
         NewMember { leave_body: body.into(), ..self }
     }
 
+    /// Makes it a member of a session that was opened with [`Node::open_session`](crate::Node::open_session), so that
+    /// [`Node::resume`](crate::Node::resume) takes it over.
+    pub fn session(self, session: &Session) -> NewMember {
+        NewMember { session: session.token().into(), resume_window: session.window(), ..self }
+    }
+
+    /// The token of its session; empty if it has none.
+    pub(crate) fn session_token(&self) -> &str {
+        &self.session
+    }
+
+    /// Reads a record.
+    pub(crate) fn from_record(id: &str, mut record: Bytes) -> Option<NewMember> {
+        fn take(record: &mut Bytes, len: usize) -> Option<Bytes> {
+            (len <= record.len()).then(|| record.split_to(len))
+        }
+        fn number(record: &mut Bytes, len: usize) -> Option<u32> {
+            Some(take(record, len)?.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+        }
+        fn part(record: &mut Bytes, length_bytes: usize) -> Option<Bytes> {
+            let len = number(record, length_bytes)?;
+            take(record, len as usize)
+        }
+        let text = |part: Bytes| std::str::from_utf8(&part).ok().map(Box::from);
+        let (version, flags) = (number(&mut record, 1)?, number(&mut record, 1)? as u8);
+        if version != u32::from(VERSION) {
+            return None;
+        }
+        Some(NewMember {
+            id: id.into(),
+            resume_window: Duration::from_millis(number(&mut record, 4)?.into()),
+            session: text(part(&mut record, 2)?)?,
+            unique_as: text(part(&mut record, 2)?)?,
+            leave_body: part(&mut record, 4)?,
+            body: part(&mut record, 4)?,
+            is_silent: flags & IS_SILENT != 0,
+            is_hidden: flags & IS_HIDDEN != 0,
+            profile: Profile::decode(record)?,
+        })
+    }
+
+    pub(crate) fn into_profile(self) -> Profile {
+        self.profile
+    }
+
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
@@ -118,12 +165,14 @@ impl NewMember {
     pub(crate) fn to_record(&self) -> Vec<u8> {
         let mut record = vec![VERSION, self.flags()];
         record.put_u32(self.resume_window.as_millis().try_into().unwrap_or(u32::MAX));
-        for text in [&self.unique_as, &self.session] {
+        for text in [&self.session, &self.unique_as] {
             record.put_u16(text.len() as u16);
             record.put_slice(text.as_bytes());
         }
-        record.put_u32(self.leave_body.len() as u32);
-        record.put_slice(&self.leave_body);
+        for body in [&self.leave_body, &self.body] {
+            record.put_u32(body.len() as u32);
+            record.put_slice(body);
+        }
         self.profile.encode(&mut record);
         record
     }
@@ -198,8 +247,20 @@ mod tests {
         }
 
         #[test]
+        fn members_survive_the_way(
+            id in ".{1,9}", unique in ".{0,9}", body: Vec<u8>, leave_body: Vec<u8>, is_silent: bool, is_hidden: bool,
+        ) {
+            let session = Session::new("token", "id", Duration::from_secs(60));
+            let mut member = NewMember::new(id).unique_as(unique).body(body).leave_body(leave_body).session(&session);
+            (member.is_silent, member.is_hidden) = (is_silent, is_hidden);
+            let read = NewMember::from_record(member.id(), member.to_record().into());
+            prop_assert_eq!(read, Some(member));
+        }
+
+        #[test]
         fn any_record_is_read_or_refused(record: Vec<u8>) {
-            let _ = Profile::decode(record.into());
+            let _ = Profile::decode(record.clone().into());
+            let _ = NewMember::from_record("m", record.into());
         }
     }
 }

@@ -145,6 +145,7 @@ fn enter_answer(reply: Reply) -> Result<Stamp, EnterError> {
     match reply.status() {
         b"OK" => reply.stamp().ok_or(EnterError::Unavailable),
         b"NAME_TAKEN" => Err(EnterError::NameTaken),
+        b"NO_SESSION" => Err(EnterError::NoSession),
         b"ROOM_FULL" => Err(EnterError::RoomFull),
         _ => Err(EnterError::Unavailable),
     }

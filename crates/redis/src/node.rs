@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::backoff::Backoff;
 use crate::codec;
-use crate::error::{ConnectError, EnterError, PublishError, Unavailable};
+use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
 use crate::event::{Event, RoomEvent};
 use crate::hub::Hub;
 use crate::inner::{Inner, MessageIds, Publishers, Tasks};
@@ -21,10 +21,12 @@ use crate::link::{Command, Commands, Connector, Link};
 use crate::member::{NewMember, Profile};
 use crate::queue::Queue;
 use crate::scripts::{NO_LIMIT, Scripts};
+use crate::session::{Resumed, Session};
 use crate::settings::{Checked, Settings};
 use crate::stamp::{Epoch, Stamp};
 use crate::status::Status;
 use crate::subscriber::Subscriber;
+use crate::sync::Mutex;
 
 /// How long [`Node::leave`] and [`Node::send_to_all`] wait for Redis.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -116,6 +118,7 @@ impl Node {
             publishers: Publishers::default(),
             message_ids: MessageIds::new(),
             tasks: Tasks::new(),
+            sessions: Mutex::default(),
         });
         let mut subscriber = Subscriber::new(inner.clone(), connector.clone(), requests.subscriptions);
         let subscribed = subscriber.connect().await?;
@@ -281,7 +284,39 @@ impl Node {
         timeout(SHORT_TIMEOUT, read).await.unwrap_or(Err(Unavailable))
     }
 
+    /// Makes a session resumable on any node. Open it before its first member enters: if it were kept only when its
+    /// client is gone, a client that comes back fast would find nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s.
+    pub async fn open_session(&self, session: Session) -> Result<(), Unavailable> {
+        self.inner.open_session(session).await
+    }
+
+    /// Takes a session over, from another node or from this one. Its members are this node's from now on, without a
+    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. The node
+    /// that had the session gets [`Event::SessionTaken`]; what it still does for these members has no effect.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such session, if it belongs to another user, and if Redis cannot be reached within 5 s.
+    pub async fn resume(&self, token: &str, new_token: &str, user: &str) -> Result<Resumed, ResumeError> {
+        let resume = self.inner.clone().resume(token.into(), new_token.into(), user.into());
+        self.inner.spawn(resume).await.ok().flatten().unwrap_or(Err(ResumeError::Unavailable))
+    }
+
+    /// Ends a session of this node. Its members have to leave, too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s.
+    pub async fn close_session(&self, token: &str) -> Result<(), Unavailable> {
+        self.inner.close_session(token).await
+    }
+
     /// Ends the node's tasks, and removes its members with the leave bodies that they were entered with.
+    /// Members of sessions stay for the resume window, so that their clients can resume them on other nodes.
     ///
     /// # Errors
     ///
@@ -290,8 +325,7 @@ impl Node {
         self.inner.close();
         // Otherwise it would take the removal for a fence, and enter the members again.
         let _ = (&mut self.lease).await;
-        let node = self.inner.registration.node();
-        let remove = self.inner.remove_incarnation(&node);
+        let remove = self.inner.remove_node();
         timeout(Duration::from_secs(5), remove).await.unwrap_or(Err(Unavailable))
     }
 }

@@ -19,6 +19,17 @@ use crate::scripts::{Reap, Reaped};
 /// other members are not flooded.
 const BATCH: usize = 100;
 
+/// How to forget a node.
+#[derive(Debug, Clone, Copy)]
+enum Forget {
+    /// If it is fenced.
+    IfFenced,
+    /// Fences it first.
+    Fence,
+    /// Fences it first, and leaves its sessions to its next incarnation.
+    Discard,
+}
+
 impl Inner {
     /// Looks for lost nodes once a second.
     pub(crate) async fn reap_lost_nodes(self: Arc<Inner>) {
@@ -55,17 +66,28 @@ impl Inner {
                 self.hub.queue().push(Event::MemberLost { room: room.clone(), member, stamp });
             }
         }
-        self.forget(node, "forget").await?;
+        self.forget(node, Forget::IfFenced).await?;
         Ok(())
     }
 
-    /// Removes all that is left of an incarnation of this node.
+    /// Removes all members that an incarnation of this node has left. The next one takes its sessions.
     pub(crate) async fn remove_incarnation(&self, node: &str) -> Result<(), Unavailable> {
-        while !self.forget(node, "fence").await? {
+        while !self.forget(node, Forget::Discard).await? {
             for room in self.rooms_of(node).await? {
                 self.reap_room(node, &room, Reap::All).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Removes this node and its members. Members of sessions stay for the resume window; then other nodes remove them.
+    pub(crate) async fn remove_node(&self) -> Result<(), Unavailable> {
+        let node = self.registration.node();
+        self.forget(&node, Forget::Fence).await?;
+        for room in self.rooms_of(&node).await? {
+            while !self.reap_room(&node, &room, Reap::Lost).await?.1 {}
+        }
+        self.forget(&node, Forget::IfFenced).await?;
         Ok(())
     }
 
@@ -86,11 +108,17 @@ impl Inner {
         self.commands.run(None, prepare).await
     }
 
-    /// Forgets a fenced node. Returns whether it is gone: not while it has members.
-    async fn forget(&self, node: &str, action: &'static str) -> Result<bool, Unavailable> {
+    /// Forgets a fenced node. Returns whether it is gone: not while it has members or sessions.
+    async fn forget(&self, node: &str, how: Forget) -> Result<bool, Unavailable> {
+        let action = match how {
+            Forget::IfFenced => "forget",
+            Forget::Fence => "fence",
+            Forget::Discard => "discard",
+        };
         let prepare = |_: &Link| {
             let mut forget = self.scripts.forget.prepare_invoke();
-            forget.key(self.keys.nodes()).key(self.keys.node_rooms(node)).arg(node).arg(action);
+            forget.key(self.keys.nodes()).key(self.keys.node_rooms(node)).key(self.keys.node_sessions(node));
+            forget.arg(node).arg(self.keys.tag()).arg(action);
             Command::Script(forget)
         };
         self.commands.run(None, prepare).await

@@ -50,8 +50,8 @@ impl Inner {
                     self.remove_unknown(node, room, member.id()).await?;
                 }
             }
-            b"NAME_TAKEN" => {
-                warn!(%room, member = member.id(), "another member has its name now");
+            b"NAME_TAKEN" | b"NO_SESSION" => {
+                warn!(%room, member = member.id(), "another member has its name, or another node its session");
                 if self.hub.remove_member(room, member.id()) {
                     self.hub.left(room, None);
                     self.hub.queue().push(Event::Evicted { room: room.clone(), member: member.id().into() });

@@ -141,6 +141,12 @@ impl Room {
         self.go_live(Outcome::default())
     }
 
+    /// Members were taken over, and the room is here. What follows is read from the log.
+    pub(crate) fn resumed(&mut self, stamp: Stamp) {
+        self.position = Some(Position::at(stamp));
+        self.phase = Phase::Outdated;
+    }
+
     /// Nobody could enter. The next one may try.
     pub(crate) fn enter_failed(&mut self) {
         if self.phase == Phase::Entering {
@@ -250,6 +256,11 @@ impl Room {
         let was_there = self.members.remove(member).is_some();
         self.leaving += usize::from(was_there);
         was_there
+    }
+
+    /// Removes the members of a session, without a leave.
+    pub(crate) fn remove_session(&mut self, token: &str) {
+        self.members.retain(|_, member| member.session_token() != token);
     }
 
     pub(crate) fn has_member(&self, member: &str) -> bool {

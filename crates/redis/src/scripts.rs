@@ -1,6 +1,7 @@
 //! The scripts, with what goes in and what comes out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, Script, ToRedisArgs, Value};
@@ -29,6 +30,16 @@ macro_rules! room_script {
     };
 }
 
+macro_rules! member_script {
+    ($file:literal) => {
+        Script::new(concat!(
+            include_str!("lua/room.lua"),
+            include_str!("lua/members.lua"),
+            include_str!($file)
+        ))
+    };
+}
+
 /// The scripts.
 #[derive(Debug)]
 pub(crate) struct Scripts {
@@ -47,6 +58,9 @@ pub(crate) struct Scripts {
     pub(crate) renew: Script,
     pub(crate) fence: Script,
     pub(crate) forget: Script,
+    pub(crate) open_session: Script,
+    pub(crate) close_session: Script,
+    pub(crate) take_over: Script,
 }
 
 /// What a script about a room answers.
@@ -54,6 +68,15 @@ pub(crate) struct Scripts {
 pub(crate) struct Reply {
     status: Box<[u8]>,
     rest: Vec<Value>,
+}
+
+/// What `take_over.lua` answers.
+#[derive(Debug)]
+pub(crate) struct TakenOver {
+    pub(crate) id: Box<str>,
+    pub(crate) generation: u64,
+    pub(crate) window: Duration,
+    pub(crate) members: Vec<(Arc<str>, Arc<NewMember>, Stamp)>,
 }
 
 /// A page of a roster: each member with its profile and the event with which it entered.
@@ -89,17 +112,20 @@ impl Scripts {
             log_length: settings.log_length,
             log_age_ms: settings.log_age.as_millis() as u64,
             message_id_window_ms: settings.message_id_window.as_millis() as u64,
-            enter: room_script!("lua/enter.lua"),
-            leave: room_script!("lua/leave.lua"),
+            enter: member_script!("lua/enter.lua"),
+            leave: member_script!("lua/leave.lua"),
             publish: room_script!("lua/publish.lua"),
             transient: room_script!("lua/transient.lua"),
-            profile: room_script!("lua/profile.lua"),
+            profile: member_script!("lua/profile.lua"),
             read: room_script!("lua/read.lua"),
-            roster: room_script!("lua/roster.lua"),
-            reap: room_script!("lua/reap.lua"),
+            roster: member_script!("lua/roster.lua"),
+            reap: member_script!("lua/reap.lua"),
             renew: Script::new(include_str!("lua/renew.lua")),
             fence: Script::new(include_str!("lua/fence.lua")),
             forget: Script::new(include_str!("lua/forget.lua")),
+            open_session: Script::new(include_str!("lua/open_session.lua")),
+            close_session: Script::new(include_str!("lua/close_session.lua")),
+            take_over: Script::new(include_str!("lua/take_over.lua")),
         }
     }
 
@@ -111,6 +137,7 @@ impl Scripts {
             .arg(member.flags())
             .arg(&member.enter_body()[..])
             .arg(max_members)
+            .arg(member.session_token())
     }
 
     pub(crate) fn leave(&self, member: &str, how: Leave<'_>) -> Request<'_> {
@@ -272,6 +299,30 @@ impl Reply {
             _ => None,
         };
         (entries.filter_map(entry).collect(), is_rest_kept)
+    }
+}
+
+impl Reply {
+    /// What `take_over.lua` answers.
+    pub(crate) fn taken_over(self) -> Option<TakenOver> {
+        let [Value::BulkString(id), Value::Int(generation), Value::Int(window), members @ ..] =
+            &self.rest[..]
+        else {
+            return None;
+        };
+        let member = |entry: &[Value]| match entry {
+            [Value::BulkString(room), Value::BulkString(id), Value::BulkString(record), at @ ..] => {
+                let member = NewMember::from_record(&text(id)?, Bytes::copy_from_slice(record))?;
+                Some((text(room)?.into(), Arc::new(member), stamp(at)?))
+            }
+            _ => None,
+        };
+        Some(TakenOver {
+            id: text(id)?,
+            generation: u64::try_from(*generation).ok()?,
+            window: Duration::from_millis(u64::try_from(*window).ok()?),
+            members: members.chunks_exact(7).filter_map(member).collect(),
+        })
     }
 }
 

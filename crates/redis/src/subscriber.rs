@@ -196,8 +196,9 @@ impl Subscriber {
 fn receive(inner: &Inner, push: PushInfo) {
     if let Ok([Value::BulkString(channel), Value::BulkString(payload)]) = <[Value; 2]>::try_from(push.data)
         && let Ok(channel) = std::str::from_utf8(&channel)
+        && let Some(token) = inner.hub.receive(channel, Bytes::from(payload))
     {
-        inner.hub.receive(channel, Bytes::from(payload));
+        inner.session_taken(&token);
     }
 }
 

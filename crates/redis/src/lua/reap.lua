@@ -5,7 +5,8 @@ local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
 local found = load_room()
 -- The members of resumable sessions have until the end of their resume window, which began with the fence.
-local fenced_for = now() + lease
+local time = redis.call('TIME')
+local fenced_for = time[1] * 1000 + math.floor(time[2] / 1000) + lease
 local is_rest_kept, cursor, reply = 1, '0', { 'OK' }
 repeat
   local page = redis.call('HSCAN', members, cursor, 'COUNT', ARGV[8])

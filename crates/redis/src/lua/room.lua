@@ -1,15 +1,8 @@
--- What all scripts of a room share. It comes before each of them.
+-- What all scripts about a room share. It comes before each of them.
 local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpack(KEYS)
 local node, run, new_epoch, channel, log_length, log_age, room = unpack(ARGV, 1, 7)
 
 local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH = 1, 2, 3, 4, 5
-local IS_SILENT, IS_HIDDEN = 1, 2
-
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 -- A fenced node has no lease, or one that is negative: the time when the node was fenced.
 local function is_fenced()
   local lease = redis.call('ZSCORE', nodes, node)
@@ -34,14 +27,6 @@ local function load_room()
   return found
 end
 
--- Begins a room. Nothing of an earlier one with this name may remain, apart from the ids of its messages: a client may
--- still repeat one.
-local function create_room()
-  redis.call('DEL', members, names, roster, log)
-  redis.call('HSET', meta, 'epoch', new_epoch, 'run', run)
-  return { epoch = new_epoch, event = 0, seq = 0, num = 0 }
-end
-
 local function answer(found, ...)
   return { 'OK', found.epoch, found.event, found.seq, found.num, ... }
 end
@@ -61,33 +46,4 @@ end
 
 local function stamp(found)
   return struct.pack('>c8I8I8I8', found.epoch, found.event, found.seq, found.num)
-end
-
--- The parts of a member's record, and where the profile begins.
-local function parse_record(record)
-  local _, event, _, _, _, flags, keep, unique, session, leave_body, profile =
-    struct.unpack('>c8I8I8I8BBI4I2c0I2c0I4c0', record)
-  return {
-    event = event, is_silent = flags % 2 == IS_SILENT, keep = keep,
-    unique = unique, session = session, leave_body = leave_body, profile = profile,
-  }
-end
-
--- Removes a member of `node`, and publishes that.
-local function remove(found, member, parsed, kind, body)
-  redis.call('HDEL', members, member)
-  redis.call('ZREM', roster, node .. ':' .. member)
-  if parsed.unique ~= '' and redis.call('HGET', names, parsed.unique) == member then
-    redis.call('HDEL', names, parsed.unique)
-  end
-  found.num = found.num - 1
-  append(found, kind, member, body)
-end
-
--- Deletes what is empty. The ids of messages expire.
-local function clean_up(found)
-  if redis.call('EXISTS', members) == 0 then redis.call('SREM', node_rooms, room) end
-  if found and found.num <= 0 then
-    redis.call('DEL', meta, members, names, roster, log)
-  end
 end

@@ -5,4 +5,5 @@
 mod faults;
 mod processes;
 mod rooms;
+mod sessions;
 mod support;
