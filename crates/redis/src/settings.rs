@@ -32,7 +32,8 @@ pub struct Settings {
 
 impl Settings {
     /// Settings for the server at this URL: `redis://[user:password@]host[:port][/db]`, `redis+unix:///path` or, with the
-    /// feature `rustls`, `rediss://…`.
+    /// feature `rustls`, `rediss://…`. For `rediss`, ring becomes the process's crypto provider for rustls, unless you
+    /// have installed one.
     pub fn new(url: impl Into<String>) -> Settings {
         Settings {
             url: url.into(),
@@ -155,6 +156,14 @@ fn server(url: &str) -> Result<ConnectionInfo, ConnectError> {
     if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) && is_tls {
         return Err(ConnectError::settings("the URL asks for TLS, which is not available".to_owned()));
     }
+    #[cfg(feature = "rustls")]
+    if is_tls {
+        use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+        // Without one, rustls panics. If another thread installs one right now, that one is used.
+        if CryptoProvider::get_default().is_none() {
+            let _ = ring::default_provider().install_default();
+        }
+    }
     let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(info.set_redis_settings(redis))
 }
@@ -190,6 +199,11 @@ mod tests {
         check_refuses(good().lease(Duration::from_millis(999)));
         check_refuses(good().log_length(0));
         check_refuses(good().message_id_window(Duration::ZERO));
+    }
+
+    #[test]
+    fn tls_needs_the_feature() {
+        assert_eq!(Settings::new("rediss://h").check().is_ok(), cfg!(feature = "rustls"));
     }
 
     #[test]
