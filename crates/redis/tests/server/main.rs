@@ -3,6 +3,7 @@
 //! `redis-server` must be installed, or `CHAT_REDIS_SERVER` must name a binary. Each test starts servers of its own.
 
 mod faults;
+mod network;
 mod processes;
 mod rooms;
 mod sessions;
