@@ -35,9 +35,9 @@
 //! # Counts
 //!
 //! [`Stamp::num`] is the number of members that have entered and not left, right after an event. It is the same on all
-//! nodes. It may include members of a node that is gone, for at most the lease and one second, and for longer in rooms
-//! where this node had hundreds of members, because they are removed at 100 per second. It may be too low while nodes enter their members again
-//! after Redis has lost its data.
+//! nodes. It may include members of a node that is gone, for at most the lease and one second, and longer in a room where
+//! this node had more than 100 members: each node removes at most 100 of them per second. Members of sessions stay for
+//! the resume window. The number may be too low while nodes enter their members again after Redis has lost its data.
 //!
 //! # Redis
 //!
@@ -75,7 +75,7 @@ mod sync;
 pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, ResumeError, Unavailable};
 pub use event::{Event, ResetReason, RoomEvent, State};
 pub use member::{NewMember, Profile};
-pub use node::{Events, Node, Published, Roster, RosterEntry};
+pub use node::{Events, Node, Published, RoomCount, Roster, RosterEntry};
 pub use session::{Resumed, ResumedMembership, Session};
 pub use settings::Settings;
 pub use stamp::{Epoch, EventKind, Stamp};

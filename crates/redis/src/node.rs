@@ -31,6 +31,9 @@ use crate::sync::Mutex;
 /// How long [`Node::leave`] and [`Node::send_to_all`] wait for Redis.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long [`Node::rooms`] waits for Redis.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// One process of several that share rooms. See the [crate docs](crate).
 ///
 /// If you drop it, its tasks end, and the other nodes remove its members when its lease has run out. Call
@@ -77,6 +80,16 @@ pub struct Roster {
     pub stamp: Option<Stamp>,
     /// The members.
     pub members: Vec<RosterEntry>,
+}
+
+/// A room with its members on all nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RoomCount {
+    /// The room.
+    pub room: String,
+    /// As [`Stamp::num`].
+    pub num: u64,
 }
 
 impl Node {
@@ -264,6 +277,15 @@ impl Node {
         let stamp = reply.stamp();
         let entry = |(event, member, profile)| RosterEntry { member, profile, event };
         Ok(Roster { stamp, members: reply.roster().into_iter().map(entry).collect() })
+    }
+
+    /// All rooms that have members on any node, in no order. The counts are not of the same moment.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s.
+    pub async fn rooms(&self) -> Result<Vec<RoomCount>, Unavailable> {
+        timeout(LIST_TIMEOUT, self.inner.rooms()).await.unwrap_or(Err(Unavailable))
     }
 
     /// The events with a frame that follow `seq` in a room's log, up to `max`. `None` if some of them cannot be had,

@@ -1,12 +1,18 @@
-//! Reads the logs of rooms in which events were missed.
+//! Reads what is in Redis: the logs of rooms in which events were missed, and which rooms there are.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::future::join_all;
+use redis::cmd;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 
 use crate::inner::Inner;
+use crate::link::{Command, Link};
+use crate::node::RoomCount;
 use crate::position::Position;
 use crate::room::Page;
 use crate::scripts::PAGE;
@@ -15,6 +21,8 @@ use crate::{RoomEvent, Unavailable};
 
 /// Logs that are read at a time, each with one page in memory.
 const AT_ONCE: usize = 16;
+/// Rooms that are counted at a time.
+const ROOMS_AT_ONCE: usize = 256;
 /// Between two attempts to read the log of a room that Redis does not have.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -87,5 +95,31 @@ impl Inner {
                 return Ok(Some(events));
             }
         }
+    }
+
+    /// All rooms that have members.
+    pub(crate) async fn rooms(&self) -> Result<Vec<RoomCount>, Unavailable> {
+        let key = self.keys.nodes();
+        let nodes = |_: &Link| Command::Plain(cmd("ZRANGE").arg(&key).arg(0).arg(-1).take());
+        let mut rooms = BTreeSet::new();
+        for node in self.commands.run::<Vec<String>>(None, nodes).await? {
+            rooms.extend(self.rooms_of(&node).await?);
+        }
+        let rooms: Vec<String> = rooms.into_iter().collect();
+        let mut counts = Vec::with_capacity(rooms.len());
+        for batch in rooms.chunks(ROOMS_AT_ONCE) {
+            let counted = join_all(batch.iter().map(|room| self.count(room))).await;
+            for (room, num) in batch.iter().zip(counted) {
+                // `None` if the last member has left meanwhile.
+                counts.extend(num?.map(|num| RoomCount { room: room.clone(), num }));
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn count(&self, room: &str) -> Result<Option<u64>, Unavailable> {
+        let key = self.keys.meta(room);
+        let count = |_: &Link| Command::Plain(cmd("HGET").arg(&key).arg("num").take());
+        self.commands.run(None, count).await
     }
 }

@@ -191,31 +191,6 @@ async fn a_subscription_that_breaks_loses_nothing() {
     assert_eq!(a.bodies("r")[2..], numbers);
 }
 
-/// Rule: a gap that the log does not cover is a reset.
-#[tokio::test]
-async fn a_gap_that_is_too_long_resets_the_room() {
-    let server = Server::start().await;
-    let settings = Settings::new(server.url()).log_length(10);
-    let (a, b) = (TestNode::connect(settings.clone()).await, TestNode::connect(settings).await);
-    a.enter("r", member("ann"), None).await.unwrap();
-    let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-    // The node waits a moment before it connects again.
-    let publish = async |n: u32| b.publish("r", None, None, format!("{n}").as_bytes()).await.unwrap();
-    let published: Vec<_> = futures_util::future::join_all((0..1000).map(publish)).await;
-    let last = published.iter().map(|published| published.stamp.event).max().unwrap();
-    let is_at_end = |heard: &[Event]| {
-        heard.iter().any(|event| match event {
-            Event::Room(event) => event.stamp.event == last,
-            Event::Reset { stamp, .. } => stamp.event == last,
-            _ => false,
-        })
-    };
-    a.until("the last event or a reset", is_at_end).await;
-    if a.events("r").len() < 1001 {
-        assert_eq!(resets(&a)[0], ResetReason::LogTrimmed);
-    }
-}
-
 /// Rule: the epoch of a room belongs to one run of the server. The nodes are still in the room.
 #[tokio::test]
 async fn a_server_that_comes_back_with_its_data_resets_the_rooms_only() {

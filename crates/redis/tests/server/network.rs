@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_chat_rooms_redis::{Event, Settings};
+use tower_chat_rooms_redis::{Event, ResetReason, Settings};
 
 use crate::support::{Data, Proxy, Server, TestNode, Way, member};
 
@@ -56,4 +56,27 @@ async fn half_open_connections_are_replaced() {
     a.until("that it works", |_| a.degraded_since().is_none()).await;
     while a.publish("r", Some("ann"), Some("last"), b"last").await.is_err() {}
     b.until_body("r", "last").await;
+}
+
+/// Rule: a gap that the log does not cover is a reset.
+#[tokio::test]
+async fn a_gap_that_is_too_long_resets_the_room() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let settings = |url| Settings::new(url).log_length(10);
+    let (a, b) =
+        (TestNode::connect(settings(proxy.url())).await, TestNode::connect(settings(server.url())).await);
+    a.enter("r", member("ann"), None).await.unwrap();
+    proxy.lead_to(server.directory().join("nowhere"));
+    proxy.set(SUBSCRIBER, Way::Closed);
+    a.until("that it cannot work", |_| a.degraded_since().is_some()).await;
+    let mut last = None;
+    for n in 0..300 {
+        last = Some(b.publish("r", None, None, format!("{n}").as_bytes()).await.unwrap().stamp);
+    }
+    proxy.lead_to(server.socket());
+    let reset = Event::Reset { room: "r".into(), stamp: last.unwrap(), reason: ResetReason::LogTrimmed };
+    a.until("a reset", |heard| heard.contains(&reset)).await;
+    b.publish("r", None, None, b"end").await.unwrap();
+    a.until_body("r", "end").await;
 }

@@ -264,3 +264,17 @@ async fn connections_have_names() {
         assert!(names.contains(&format!("name=tower-chat-rooms:node-0:{part}")), "{names}");
     }
 }
+
+#[tokio::test]
+async fn rooms_are_listed_with_their_counts() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    for n in 0..5 {
+        a.enter(&format!("room {n}"), member(&format!("a{n}")), None).await.unwrap();
+    }
+    b.enter("room 1", member("bob"), None).await.unwrap();
+    a.leave("room 2", "a2", None).await.unwrap();
+    let rooms = b.rooms().await.unwrap();
+    let rooms: Vec<_> = rooms.iter().map(|count| (&*count.room, count.num)).collect();
+    assert_eq!(rooms, [("room 0", 1), ("room 1", 2), ("room 3", 1), ("room 4", 1)]);
+}

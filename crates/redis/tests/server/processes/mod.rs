@@ -191,3 +191,24 @@ async fn connections_that_are_cut_lose_nothing() {
     let found = cluster.check(Expected::default()).await;
     assert_eq!((found.resets, found.lost_members), (0, 0), "{found:?}");
 }
+
+#[tokio::test]
+async fn everything_fails_in_turn() {
+    let mut cluster = Cluster::start(4, Data::AlmostEverything).await;
+    for round in 0..2 {
+        cluster.kill_node(0);
+        cluster.add_node();
+        let _: u32 = cluster.server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        cluster.stop_node(round, 2 * SECOND).await;
+        cluster.server.kill();
+        sleep(SECOND / 2).await;
+        cluster.server.spawn().await;
+        sleep(SECOND).await;
+        cluster.server.freeze();
+        sleep(3 * SECOND).await;
+        cluster.server.thaw();
+        sleep(SECOND).await;
+    }
+    let found = cluster.check(Expected { loses_data: true }).await;
+    assert!(found.resets > 0 && found.lost_members > 0, "{found:?}");
+}
