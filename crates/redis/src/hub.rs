@@ -137,7 +137,7 @@ impl Hub {
         entry.gate.clone()
     }
 
-    /// A call of `enter` ends. Returns whether the member is in the room.
+    /// A call of `enter` ends. `is_member` tells whether the member has entered.
     pub(crate) fn remove_pending(&self, name: &Arc<str>, member: &Arc<NewMember>, is_member: bool) {
         let mut rooms = lock(&self.rooms);
         if let Some(Entry { room, .. }) = rooms.get_mut(name) {

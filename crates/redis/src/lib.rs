@@ -1,8 +1,8 @@
 //! The log of chat rooms in Redis or Valkey, for several processes that share rooms.
 //!
-//! One process is a [`Node`]. It enters members into rooms, publishes bodies, and hears the events of each room in which
-//! it has members, its own included. All nodes hear the same events in the same order, with the same numbers of members.
-//! Bodies are opaque.
+//! One process is a [`Node`]. It enters members into rooms, publishes bodies, and hears the events of each room in
+//! which it has members, its own included. All nodes hear the same events in the same order, with the same numbers of
+//! members. Bodies are opaque.
 //!
 //! ```no_run
 //! use tower_chat_rooms_redis::{Event, NewMember, Node, Settings};
@@ -22,15 +22,20 @@
 //!
 //! # Order
 //!
-//! A script in Redis stamps each event, adds it to the room's log and publishes it, in one step. A node delivers an event
-//! if it follows from the one before. If events are missing, the node reads them from the log. If the log does not have
-//! them any more, or if the room has begun anew, the node gets [`Event::Reset`].
+//! A script in Redis stamps each event, adds it to the room's log and publishes it, in one step. A node delivers an
+//! event if it follows from the one before. If events are missing, the node reads them from the log. If the log does not
+//! have them any more, or if the room has begun anew, the node gets [`Event::Reset`].
 //!
 //! # Nodes that are gone
 //!
-//! Each node has a lease. When it has run out, the node is fenced: it can publish nothing, and the other nodes remove its
-//! members. If the node is still there after all, it enters its members again. If Redis itself was away, so that nobody
-//! could renew a lease, nobody is removed.
+//! Each node has a lease. When it has run out, the node is fenced: it can publish nothing, and the other nodes remove
+//! its members. If the node is still there after all, it enters its members again. If Redis itself was away, so that
+//! nobody could renew a lease, nobody is removed.
+//!
+//! # Sessions
+//!
+//! A member can belong to a [`Session`]. If its client comes back on another node, that node takes the session over with
+//! [`Node::resume`]: the client's members are in their rooms as before, and nobody sees a leave or an enter.
 //!
 //! # Counts
 //!
@@ -41,9 +46,9 @@
 //!
 //! # Redis
 //!
-//! Redis 7.0, Valkey 7.2 or later. Set `maxmemory-policy noeviction`: if keys are evicted, rooms lose members. Each
-//! start of the server and each failover begins a new epoch in every room, even if no data was lost, because a server
-//! that was started again cannot know what others have seen.
+//! Redis 7.0, Valkey 7.2 or later, but not Redis Cluster. Set `maxmemory-policy noeviction`: if keys are evicted, rooms
+//! lose members. Each start of the server and each failover begins a new epoch in every room, even if no data was lost,
+//! because a server that was started again cannot know what others have seen.
 
 mod backoff;
 mod codec;

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, InfoDict, RedisError,
-    ScriptInvocation, cmd,
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, InfoDict, RedisError, ScriptInvocation, cmd,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, LONGEST};
 use crate::error::{ConnectError, Severity, Unavailable};
+use crate::settings::Checked;
 use crate::status::{Part, Status};
 
 /// After this time without an answer, a connection counts as broken.
@@ -41,12 +41,21 @@ impl Link {
 pub(crate) struct Connector {
     client: Client,
     node_name: String,
+    longest_wait: Duration,
 }
 
 impl Connector {
-    pub(crate) fn new(server: ConnectionInfo, node_name: &str) -> Result<Connector, ConnectError> {
-        let client = Client::open(server).map_err(|error| ConnectError::settings(error.to_string()))?;
-        Ok(Connector { client, node_name: node_name.to_owned() })
+    pub(crate) fn new(settings: &Checked) -> Result<Connector, ConnectError> {
+        let client = Client::open(settings.server.clone());
+        let client = client.map_err(|error| ConnectError::settings(error.to_string()))?;
+        // The first node that is back after an outage extends all leases. The others must be back before these run out.
+        let longest_wait = LONGEST.min(settings.lease / 3);
+        Ok(Connector { client, node_name: settings.node_name.clone(), longest_wait })
+    }
+
+    /// How long to wait between two attempts.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.longest_wait)
     }
 
     /// Opens a connection. `part` is added to its name, which `CLIENT LIST` shows.
@@ -111,7 +120,7 @@ impl Commands {
             // The sender is in `self`, so this cannot fail.
             let _ = link.wait_for(Option::is_none).await;
             status.set(Part::Commands, false);
-            let mut backoff = Backoff::new();
+            let mut backoff = connector.backoff();
             loop {
                 sleep(backoff.next_wait()).await;
                 number += 1;
@@ -144,7 +153,7 @@ impl Commands {
         prepare: impl Fn(&Link) -> Command<'a>,
     ) -> Result<T, Unavailable> {
         let run = async {
-            let mut backoff = Backoff::new();
+            let mut backoff = Backoff::new(LONGEST);
             loop {
                 let link = self.connected().await;
                 let error = match prepare(&link).run(&mut link.connection.clone()).await {

@@ -28,8 +28,13 @@ impl Inner {
             return Err(EnterError::InvalidMember);
         }
         let deadline = Instant::now() + ENTER_TIMEOUT;
+        let node = self.registration.node();
         let entered = self.enter_pending(&room, &member, max_members, deadline).await;
         self.hub.remove_pending(&room, &member, entered.is_ok());
+        if entered.is_ok() && self.check_entered(&node, &room, &member).await.is_err() {
+            self.clone().leave(room, member.id().into(), None).await;
+            return Err(EnterError::Unavailable);
+        }
         if entered == Err(EnterError::Unavailable) {
             // It may be in the room. Nobody waits for this.
             let inner = self.clone();

@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use crate::backoff::Backoff;
 use crate::codec;
 use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
 use crate::event::{Event, RoomEvent};
@@ -101,8 +100,8 @@ impl Node {
     /// fails, as [`Settings::wait_for_redis`] says.
     pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
         let settings = settings.check()?;
-        let connector = Connector::new(settings.server.clone(), &settings.node_name)?;
-        let mut backoff = Backoff::new();
+        let connector = Connector::new(&settings)?;
+        let mut backoff = connector.backoff();
         loop {
             match Node::attempt(&settings, &connector).await {
                 Err(error) if error.is_temporary() && settings.wait_for_redis => {
@@ -317,8 +316,8 @@ impl Node {
     }
 
     /// Takes a session over, from another node or from this one. Its members are this node's from now on, without a
-    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. The node
-    /// that had the session gets [`Event::SessionTaken`]; what it still does for these members has no effect.
+    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. The
+    /// node that had the session gets [`Event::SessionTaken`]; what it still does for these members has no effect.
     ///
     /// # Errors
     ///

@@ -35,6 +35,21 @@ impl Inner {
         Ok(())
     }
 
+    /// The node may have been fenced while a member entered as `node`, and may not have known of it when it entered the
+    /// others again.
+    pub(crate) async fn check_entered(
+        &self,
+        node: &str,
+        room: &Arc<str>,
+        member: &Arc<NewMember>,
+    ) -> Result<(), Unavailable> {
+        if *self.registration.node() == *node {
+            return Ok(());
+        }
+        self.registration.active().await;
+        self.enter_members(vec![(room.clone(), member.clone())]).await
+    }
+
     async fn enter_member_again(
         &self,
         node: &str,

@@ -1,6 +1,9 @@
 //! Resumable sessions.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::{ResumeError, Unavailable};
 use crate::event::Event;
@@ -10,10 +13,6 @@ use crate::member::{NewMember, Profile};
 use crate::scripts::Reply;
 use crate::stamp::Stamp;
 use crate::sync::lock;
-
-use std::sync::Arc;
-
-use tokio::time::{Instant, timeout_at};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -160,7 +159,7 @@ impl Inner {
         user: Box<str>,
     ) -> Result<Resumed, ResumeError> {
         let deadline = Instant::now() + TIMEOUT;
-        let reply = loop {
+        let (reply, node) = loop {
             let node = self.registration.active().await;
             let prepare = |_: &Link| {
                 let mut take = self.scripts.take_over.prepare_invoke();
@@ -171,7 +170,7 @@ impl Inner {
             };
             let reply: Reply = self.commands.run(Some(deadline), prepare).await?;
             if !reply.is_fenced() {
-                break reply;
+                break (reply, node);
             }
             self.registration.set_fenced(&node);
         };
@@ -193,6 +192,7 @@ impl Inner {
         let mut memberships = Vec::new();
         for (room, member, stamp) in taken.members {
             self.join_resumed(&room, &member, stamp).await?;
+            self.check_entered(&node, &room, &member).await?;
             let id = member.id().into();
             let profile = NewMember::clone(&member).into_profile();
             memberships.push(ResumedMembership { room, member: id, profile, stamp });

@@ -31,9 +31,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings for the server at this URL: `redis://[user:password@]host[:port][/db]`, `redis+unix:///path` or, with the
-    /// feature `rustls`, `rediss://…`. For `rediss`, ring becomes the process's crypto provider for rustls, unless you
-    /// have installed one.
+    /// Settings for the server at this URL: `redis://[user:password@]host[:port][/db]`, `redis+unix:///path` or, with
+    /// the feature `rustls`, `rediss://…`. For `rediss`, ring becomes the process's crypto provider for rustls, unless
+    /// you have installed one.
     pub fn new(url: impl Into<String>) -> Settings {
         Settings {
             url: url.into(),

@@ -12,7 +12,6 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
-use crate::backoff::Backoff;
 use crate::codec;
 use crate::hub::Subscription;
 use crate::inner::Inner;
@@ -59,7 +58,7 @@ impl Subscriber {
             warn!(%error, "lost the connection on which this node hears its rooms");
             self.inner.status.set(Part::Subscriber, false);
             drop(connection);
-            let mut backoff = Backoff::new();
+            let mut backoff = self.connector.backoff();
             connection = loop {
                 sleep(backoff.next_wait()).await;
                 match self.connect().await {

@@ -55,9 +55,10 @@ local reply = { 'OK', session.id, tonumber(session.generation), tonumber(session
 for field, member in pairs(session) do
   local room = field:match('^room:(.*)$')
   local record = room and redis.call('HGET', tag .. 'members:' .. node .. ':' .. room, member)
-  if record then
-    local at = redis.call('HMGET', tag .. 'meta:' .. room, 'epoch', 'event', 'seq', 'num')
-    for _, value in ipairs({ room, member, record:sub(33), at[1], tonumber(at[2]), tonumber(at[3]), tonumber(at[4]) }) do
+  local at = record and redis.call('HMGET', tag .. 'meta:' .. room, 'epoch', 'event', 'seq', 'num')
+  if at and at[1] then
+    local event, seq, num = tonumber(at[2]), tonumber(at[3]), tonumber(at[4])
+    for _, value in ipairs({ room, member, record:sub(33), at[1], event, seq, num }) do
       reply[#reply + 1] = value
     end
   end

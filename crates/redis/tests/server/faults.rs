@@ -267,3 +267,23 @@ async fn members_agree_after_the_server_has_lost_its_latest_data() {
         sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// Rule: the node connects again without end.
+#[tokio::test]
+async fn idle_nodes_hear_again_after_an_outage() {
+    const OUTAGE: Duration = Duration::from_secs(8);
+    let mut server = Server::start_with(Data::Everything).await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    a.enter("r", member("ann"), None).await.unwrap();
+    b.enter("r", member("bob"), None).await.unwrap();
+    server.kill();
+    sleep(OUTAGE).await;
+    server.spawn().await;
+    for node in [&a, &b] {
+        node.until("a reset", |_| !resets(node).is_empty()).await;
+        node.until("that it is connected", |_| node.degraded_since().is_none()).await;
+    }
+    let end = b.publish("r", None, None, b"end").await.unwrap();
+    assert_eq!((end.stamp.event, end.stamp.num), (1, 2));
+    a.until_heard("r", end.stamp).await;
+}
