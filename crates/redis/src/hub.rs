@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
@@ -28,6 +29,8 @@ pub(crate) struct Hub {
     subscriptions: mpsc::UnboundedSender<Subscription>,
     /// The latest probe that has come back.
     probe: watch::Sender<u64>,
+    /// Messages that could not be read.
+    dropped: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -59,12 +62,17 @@ impl Hub {
         let (reads, wanted_reads) = mpsc::unbounded_channel();
         let (subscriptions, wanted_subscriptions) = mpsc::unbounded_channel();
         let probe = watch::Sender::new(0);
-        let hub = Hub { keys, rooms: Mutex::default(), queue, reads, subscriptions, probe };
+        let rooms = Mutex::default();
+        let hub = Hub { keys, rooms, queue, reads, subscriptions, probe, dropped: AtomicU64::new(0) };
         (hub, Requests { reads: wanted_reads, subscriptions: wanted_subscriptions })
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
         &self.queue
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     pub(crate) fn probe(&self) -> watch::Receiver<u64> {
@@ -92,7 +100,13 @@ impl Hub {
                 self.probe.send_replace(number);
             }
             Ok(Message::SessionTaken(token)) => return Some(token),
-            Err(error) => warn!(channel, "dropped a message: {error}"),
+            Err(error) => {
+                // One line in the log for 2, 4, 8, … of them: another version may send thousands.
+                let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+                if dropped.is_power_of_two() {
+                    warn!(channel, dropped, "dropped a message: {error}");
+                }
+            }
         }
         None
     }

@@ -158,6 +158,13 @@ impl Node {
         self.inner.status.degraded_since()
     }
 
+    /// How many messages arrived that this node could not read, because a node of a later version, or something else,
+    /// has written them. A room in which this happens to an event is reset.
+    #[must_use]
+    pub fn dropped_messages(&self) -> u64 {
+        self.inner.hub.dropped()
+    }
+
     /// Enters a member. The node hears the room from this event on, and the event itself arrives in [`Events`] as well.
     /// `max_members` limits the members of the room on all nodes, this one included.
     ///
@@ -181,7 +188,8 @@ impl Node {
     /// Removes a member of this node. `body` is for all nodes; without one, the others get no frame.
     ///
     /// Returns the stamp of the leave, or `None` if the member is not in the room, or if Redis cannot be reached
-    /// within 1 s. In this case, the node publishes the leave later.
+    /// within 1 s. In this case, the node publishes the leave later. If the node has been fenced meanwhile, the leave has
+    /// the body that the member was entered with.
     pub async fn leave(&self, room: &str, member: &str, body: Option<Bytes>) -> Option<Stamp> {
         let leave = self.inner.spawn(self.inner.clone().leave(room.into(), member.into(), body));
         timeout(SHORT_TIMEOUT, leave).await.ok()?.ok().flatten().flatten()

@@ -278,3 +278,18 @@ async fn rooms_are_listed_with_their_counts() {
     let rooms: Vec<_> = rooms.iter().map(|count| (&*count.room, count.num)).collect();
     assert_eq!(rooms, [("room 0", 1), ("room 1", 2), ("room 3", 1), ("room 4", 1)]);
 }
+
+/// During an upgrade, nodes of a later version may write what this one cannot read.
+#[tokio::test]
+async fn messages_of_a_later_version_are_dropped_and_counted() {
+    let server = Server::start().await;
+    let [a] = nodes(&server).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    for channel in ["{chat}:ch:r", "{chat}:ctl", "{chat}:ch:no members"] {
+        let _: u32 = server.command(&["PUBLISH", channel, "\u{2}from the future"]).await;
+    }
+    a.publish("r", None, None, b"end").await.unwrap();
+    a.until_body("r", "end").await;
+    assert_eq!(a.bodies("r"), ["+ann", "end"]);
+    assert_eq!(a.dropped_messages(), 2);
+}
