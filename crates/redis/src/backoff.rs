@@ -8,8 +8,8 @@ const FIRST: Duration = Duration::from_millis(50);
 /// The limit of the longest wait.
 pub(crate) const LONGEST: Duration = Duration::from_secs(5);
 
-/// Doubles the limit of the wait up to the longest one, and takes a random time below it ("full jitter"), so that nodes that lost
-/// their connections together do not come back together. It never gives up.
+/// Doubles the limit of the wait up to the longest one, and takes a random time below it ("full jitter"), so that nodes
+/// that lost their connections together do not come back together. It never gives up.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     limit: Duration,

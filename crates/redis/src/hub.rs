@@ -101,7 +101,7 @@ impl Hub {
             }
             Ok(Message::SessionTaken(token)) => return Some(token),
             Err(error) => {
-                // One line in the log for 2, 4, 8, … of them: another version may send thousands.
+                // Another version may send thousands, so only the first, the second, the fourth and so on are logged.
                 let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
                 if dropped.is_power_of_two() {
                     warn!(channel, dropped, "dropped a message: {error}");

@@ -188,15 +188,15 @@ impl Node {
     /// Removes a member of this node. `body` is for all nodes; without one, the others get no frame.
     ///
     /// Returns the stamp of the leave, or `None` if the member is not in the room, or if Redis cannot be reached
-    /// within 1 s. In this case, the node publishes the leave later. If the node has been fenced meanwhile, the leave has
-    /// the body that the member was entered with.
+    /// within 1 s. In this case, the node publishes the leave later. If the node has been fenced meanwhile, the leave
+    /// has the body that the member was entered with.
     pub async fn leave(&self, room: &str, member: &str, body: Option<Bytes>) -> Option<Stamp> {
         let leave = self.inner.spawn(self.inner.clone().leave(room.into(), member.into(), body));
         timeout(SHORT_TIMEOUT, leave).await.ok()?.ok().flatten().flatten()
     }
 
-    /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node that
-    /// has members there, this one included. A message whose `id` was published to the room before is not published
+    /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
+    /// that has members there, this one included. A message whose `id` was published to the room before is not published
     /// again. The id must differ from those of all other senders.
     ///
     /// # Errors

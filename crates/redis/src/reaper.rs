@@ -1,11 +1,12 @@
 //! Removes the members of nodes that are gone. Every node does this; the scripts see to it that each member is removed
 //! once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::cmd;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::error::Unavailable;
@@ -18,6 +19,13 @@ use crate::scripts::{Reap, Reaped};
 /// Members of a lost node that are removed from a room at once. There is one batch for each room and beat, so that the
 /// other members are not flooded.
 const BATCH: usize = 100;
+
+/// Until when the members that are left in a room of a lost node stay, because they can be resumed. Looking for one to
+/// remove takes the server a while if there are many, so it is not done in vain.
+#[derive(Debug, Default)]
+struct Kept {
+    until: HashMap<(String, String), Instant>,
+}
 
 /// How to forget a node.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +42,14 @@ impl Inner {
     /// Looks for lost nodes once a second.
     pub(crate) async fn reap_lost_nodes(self: Arc<Inner>) {
         let beat = (self.lease / 10).min(Duration::from_secs(1));
+        let mut kept = Kept::default();
         loop {
             sleep(beat / 2 + random::up_to(beat / 2)).await;
             let Ok(nodes) = self.fence().await else { continue };
+            kept.until.retain(|(node, _), _| nodes.contains(node));
             for node in nodes {
                 // Its own incarnations are the business of `keep_lease`.
-                if node != *self.registration.node() && self.reap_node(&node).await.is_err() {
+                if node != *self.registration.node() && self.reap_node(&node, &mut kept).await.is_err() {
                     warn!(node, "cannot remove the members of a lost node; trying again");
                 }
             }
@@ -58,9 +68,16 @@ impl Inner {
     }
 
     /// Removes a batch of each room, and tells the host.
-    async fn reap_node(&self, node: &str) -> Result<(), Unavailable> {
+    async fn reap_node(&self, node: &str, kept: &mut Kept) -> Result<(), Unavailable> {
         for room in self.rooms_of(node).await? {
-            let (reaped, _) = self.reap_room(node, &room, Reap::Lost).await?;
+            let place = (node.to_owned(), room.clone());
+            if kept.until.get(&place).is_some_and(|until| Instant::now() < *until) {
+                continue;
+            }
+            let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Lost).await?;
+            if let Some(until) = Instant::now().checked_add(rest_kept) {
+                kept.until.insert(place, until);
+            }
             let room: Arc<str> = room.into();
             for (member, stamp) in reaped {
                 self.hub.queue().push(Event::MemberLost { room: room.clone(), member, stamp });
@@ -85,7 +102,7 @@ impl Inner {
         let node = self.registration.node();
         self.forget(&node, Forget::Fence).await?;
         for room in self.rooms_of(&node).await? {
-            while !self.reap_room(&node, &room, Reap::Lost).await?.1 {}
+            while self.reap_room(&node, &room, Reap::Lost).await?.1.is_zero() {}
         }
         self.forget(&node, Forget::IfFenced).await?;
         Ok(())
@@ -96,7 +113,7 @@ impl Inner {
         node: &str,
         room: &str,
         which: Reap,
-    ) -> Result<(Vec<Reaped>, bool), Unavailable> {
+    ) -> Result<(Vec<Reaped>, Duration), Unavailable> {
         let reap = self.scripts.reap(which, BATCH);
         Ok(self.call_as(node, room, &reap).await?.reaped())
     }

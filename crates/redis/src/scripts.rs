@@ -290,15 +290,20 @@ impl Reply {
         entries.filter_map(entry).collect()
     }
 
-    /// What `reap.lua` answers: who was removed, and whether the others are kept for now.
-    pub(crate) fn reaped(self) -> (Vec<Reaped>, bool) {
-        let is_rest_kept = self.rest.first() == Some(&Value::Int(1));
+    /// What `reap.lua` answers: who was removed, and for how long the others stay. It is zero if there are more to
+    /// remove.
+    pub(crate) fn reaped(self) -> (Vec<Reaped>, Duration) {
+        let rest_kept = match self.rest.first() {
+            Some(Value::Int(ms)) => Duration::from_millis(u64::try_from(*ms).unwrap_or(0)),
+            // The node is not fenced.
+            _ => Duration::MAX,
+        };
         let entries = self.rest.get(1..).unwrap_or_default().chunks_exact(5);
         let entry = |entry: &[Value]| match entry {
             [Value::BulkString(member), rest @ ..] => Some((text(member)?, stamp(rest)?)),
             _ => None,
         };
-        (entries.filter_map(entry).collect(), is_rest_kept)
+        (entries.filter_map(entry).collect(), rest_kept)
     }
 }
 

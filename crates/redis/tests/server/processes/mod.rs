@@ -1,5 +1,5 @@
-//! Several processes, each a node that enters, leaves and publishes at random, while nodes and server are killed, stopped
-//! and cut off. Each node writes what it hears to a file; the checker replays all files.
+//! Several processes, each a node that enters, leaves and publishes at random, while nodes and server are killed,
+//! stopped and cut off. Each node writes what it hears to a file; the checker replays all files.
 
 mod checker;
 mod record;
