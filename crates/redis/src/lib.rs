@@ -23,8 +23,8 @@
 //! # Order
 //!
 //! A script in Redis stamps each event, adds it to the room's log and publishes it, in one step. A node delivers an
-//! event if it follows from the one before. If events are missing, the node reads them from the log. If the log does not
-//! have them any more, or if the room has begun anew, the node gets [`Event::Reset`].
+//! event if it follows from the one before. If events are missing, the node reads them from the log. If the log does
+//! not have them any more, or if the room has begun anew, the node gets [`Event::Reset`].
 //!
 //! # Nodes that are gone
 //!
@@ -34,15 +34,16 @@
 //!
 //! # Sessions
 //!
-//! A member can belong to a [`Session`]. If its client comes back on another node, that node takes the session over with
-//! [`Node::resume`]: the client's members are in their rooms as before, and nobody sees a leave or an enter.
+//! A member can belong to a [`Session`]. If its client comes back on another node, that node takes the session over
+//! with [`Node::resume`]: the client's members are in their rooms as before, and nobody sees a leave or an enter.
 //!
 //! # Counts
 //!
-//! [`Stamp::num`] is the number of members that have entered and not left, right after an event. It is the same on all
-//! nodes. It may include members of a node that is gone, for at most the lease and one second, and longer in a room where
-//! this node had more than 100 members: each node removes at most 100 of them per second. Members of sessions stay for
-//! the resume window. The number may be too low while nodes enter their members again after Redis has lost its data.
+//! [`Stamp::num`] is the number of members that have entered and not left, right after an event. It is the same on
+//! all nodes. It may include members of a node that is gone, for at most the lease and one second, and longer in a
+//! room where this node had more than 100 members: each node removes at most 100 of them per second. Members of
+//! sessions stay for the resume window. The number may be too low while nodes enter their members again after Redis
+//! has lost its data.
 //!
 //! # Redis
 //!

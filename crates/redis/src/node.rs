@@ -196,8 +196,8 @@ impl Node {
     }
 
     /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
-    /// that has members there, this one included. A message whose `id` was published to the room before is not published
-    /// again. The id must differ from those of all other senders.
+    /// that has members there, this one included. A message whose `id` was published to the room before is not
+    /// published again. The id must differ from those of all other senders.
     ///
     /// # Errors
     ///

@@ -44,7 +44,8 @@ macro_rules! member_script {
 #[derive(Debug)]
 pub(crate) struct Scripts {
     keys: Keys,
-    log_length: u32,
+    /// As `trim` in `lua/room.lua` takes them: events and bytes.
+    log_limits: Vec<u8>,
     log_age_ms: u64,
     message_id_window_ms: u64,
     enter: Script,
@@ -109,7 +110,7 @@ impl Scripts {
     pub(crate) fn new(keys: Keys, settings: &Checked) -> Scripts {
         Scripts {
             keys,
-            log_length: settings.log_length,
+            log_limits: [&settings.log_length.to_be_bytes()[..], &settings.log_bytes.to_be_bytes()].concat(),
             log_age_ms: settings.log_age.as_millis() as u64,
             message_id_window_ms: settings.message_id_window.as_millis() as u64,
             enter: member_script!("lua/enter.lua"),
@@ -201,7 +202,7 @@ impl Scripts {
             .arg(&**link.run())
             .arg(&random::number().to_be_bytes()[..])
             .arg(self.keys.channel(room))
-            .arg(self.log_length)
+            .arg(&self.log_limits)
             .arg(self.log_age_ms)
             .arg(room)
             .arg(&request.args);

@@ -24,6 +24,7 @@ pub struct Settings {
     node_name: Option<String>,
     lease: Duration,
     log_length: u32,
+    log_bytes: u64,
     log_age: Duration,
     message_id_window: Duration,
     max_queued_bytes: usize,
@@ -41,6 +42,7 @@ impl Settings {
             node_name: None,
             lease: Duration::from_secs(10),
             log_length: 1000,
+            log_bytes: 4 << 20,
             log_age: Duration::from_secs(3600),
             message_id_window: Duration::from_secs(120),
             max_queued_bytes: 16 << 20,
@@ -66,10 +68,16 @@ impl Settings {
         Settings { lease, ..self }
     }
 
-    /// How many events of each room are kept for nodes and clients that have missed some. Redis keeps up to 100 more,
-    /// because that is cheaper. Default: 1,000.
+    /// How many events of each room are kept for nodes and clients that have missed some. If there are more, the oldest
+    /// eighth is removed. Default: 1,000.
     pub fn log_length(self, events: u32) -> Settings {
         Settings { log_length: events, ..self }
+    }
+
+    /// How many bytes the kept events of a room may have. If there are more, the oldest eighth is removed. The latest
+    /// event is always kept. Default: 4 MiB.
+    pub fn log_bytes(self, bytes: u64) -> Settings {
+        Settings { log_bytes: bytes, ..self }
     }
 
     /// How long the log of a room is kept after its latest event. Default: 1 h.
@@ -122,6 +130,7 @@ impl Settings {
             node_name: name,
             lease: self.lease,
             log_length: self.log_length,
+            log_bytes: self.log_bytes,
             log_age: self.log_age,
             message_id_window: self.message_id_window,
             max_queued_bytes: self.max_queued_bytes,
@@ -138,6 +147,7 @@ pub(crate) struct Checked {
     pub(crate) node_name: String,
     pub(crate) lease: Duration,
     pub(crate) log_length: u32,
+    pub(crate) log_bytes: u64,
     pub(crate) log_age: Duration,
     pub(crate) message_id_window: Duration,
     pub(crate) max_queued_bytes: usize,

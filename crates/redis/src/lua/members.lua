@@ -9,7 +9,7 @@ local tag = channel:sub(1, #channel - #room - #'ch:')
 local function create_room()
   redis.call('DEL', members, names, roster, log)
   redis.call('HSET', meta, 'epoch', new_epoch, 'run', run)
-  return { epoch = new_epoch, event = 0, seq = 0, num = 0 }
+  return { epoch = new_epoch, event = 0, seq = 0, num = 0, bytes = 0 }
 end
 
 -- The parts of a member's record, and where the profile begins.

@@ -1,6 +1,6 @@
 -- What all scripts about a room share. It comes before each of them.
 local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpack(KEYS)
-local node, run, new_epoch, channel, log_length, log_age, room = unpack(ARGV, 1, 7)
+local node, run, new_epoch, channel, log_limits, log_age, room = unpack(ARGV, 1, 7)
 
 local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH = 1, 2, 3, 4, 5
 -- A fenced node has no lease, or one that is negative: the time when the node was fenced.
@@ -14,14 +14,15 @@ end
 -- A server that was started again, or that took over, may lack events that nodes have delivered already. So each run
 -- of a server begins an epoch of its own.
 local function load_room()
-  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num')
+  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes')
   if not fields[1] then return nil end
   local found = {
     epoch = fields[1], event = tonumber(fields[3]), seq = tonumber(fields[4]), num = tonumber(fields[5]),
+    bytes = tonumber(fields[6]) or 0,
   }
   if fields[2] ~= run then
-    found.epoch, found.event, found.seq = new_epoch, 0, 0
-    redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'event', 0, 'seq', 0)
+    found.epoch, found.event, found.seq, found.bytes = new_epoch, 0, 0, 0
+    redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'event', 0, 'seq', 0, 'bytes', 0)
     redis.call('DEL', log)
   end
   return found
@@ -31,15 +32,32 @@ local function answer(found, ...)
   return { 'OK', found.epoch, found.event, found.seq, found.num, ... }
 end
 
+-- Removes the oldest events until the log is an eighth below its limits, so that this is rarely done.
+local function trim(found)
+  local max_events, max_bytes = struct.unpack('>I4I8', log_limits)
+  local events = redis.call('XLEN', log)
+  -- The log may have expired before.
+  if events == 0 then found.bytes = 0 end
+  if events <= max_events and found.bytes <= max_bytes then return end
+  while events > max_events * 7 / 8 or found.bytes > max_bytes * 7 / 8 do
+    local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+    if not oldest then break end
+    redis.call('XDEL', log, oldest[1])
+    events, found.bytes = events - 1, found.bytes - #oldest[2][2]
+  end
+end
+
 -- Stamps an event, adds it to the log and publishes it.
 local function append(found, kind, member, body)
   found.event = found.event + 1
   if kind ~= SILENT_ENTER and kind ~= SILENT_LEAVE then found.seq = found.seq + 1 end
-  redis.call('HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num)
   local payload = struct.pack(
     '>BBc8I8I8I8I2', 1, kind, found.epoch, found.event, found.seq, found.num, #member
   ) .. member .. body
-  redis.call('XADD', log, 'MAXLEN', '~', log_length, string.format('%.0f-1', found.event), 'd', payload)
+  trim(found)
+  found.bytes = found.bytes + #payload
+  redis.call('HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes)
+  redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload)
   redis.call('PEXPIRE', log, log_age)
   redis.call('PUBLISH', channel, payload)
 end

@@ -293,3 +293,25 @@ async fn messages_of_a_later_version_are_dropped_and_counted() {
     assert_eq!(a.bodies("r"), ["+ann", "end"]);
     assert_eq!(a.dropped_messages(), 2);
 }
+
+#[tokio::test]
+async fn the_log_is_limited_in_bytes() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).log_bytes(100_000)).await;
+    let first = a.enter("r", member("ann"), None).await.unwrap();
+    let mut last = first;
+    for _ in 0..150 {
+        last = a.publish("r", None, None, &[0; 1000]).await.unwrap().stamp;
+        let kept: usize = server.command(&["XLEN", "{chat}:log:r"]).await;
+        assert!(kept < 100, "{kept} events of 1,000 bytes are kept");
+    }
+    assert_eq!(a.log_after("r", first.epoch, last.seq - 80, 1000).await.unwrap().unwrap().len(), 80);
+    assert_eq!(a.log_after("r", first.epoch, last.seq - 100, 1000).await.unwrap(), None);
+    // The log has expired.
+    let _: u32 = server.command(&["DEL", "{chat}:log:r"]).await;
+    a.publish("r", None, None, &[0; 200_000]).await.unwrap();
+    let last = a.publish("r", None, None, b"end").await.unwrap().stamp;
+    assert_eq!(a.log_after("r", first.epoch, last.seq - 1, 1000).await.unwrap().unwrap().len(), 1);
+    let bytes: usize = server.command(&["HGET", "{chat}:meta:r", "bytes"]).await;
+    assert!(bytes < 100, "{bytes}");
+}
