@@ -39,11 +39,16 @@ local function trim(found)
   -- The log may have expired before.
   if events == 0 then found.bytes = 0 end
   if events <= max_events and found.bytes <= max_bytes then return end
-  while events > max_events * 7 / 8 or found.bytes > max_bytes * 7 / 8 do
-    local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-    if not oldest then break end
-    redis.call('XDEL', log, oldest[1])
-    events, found.bytes = events - 1, found.bytes - #oldest[2][2]
+  local function is_too_long() return events > max_events * 7 / 8 or found.bytes > max_bytes * 7 / 8 end
+  while is_too_long() do
+    local last_removed
+    for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', 16)) do
+      if not is_too_long() then break end
+      last_removed, events, found.bytes = entry[1], events - 1, found.bytes - #entry[2][2]
+    end
+    if not last_removed then break end
+    -- Ids are the number of an event and `-1`, so this keeps what follows.
+    redis.call('XTRIM', log, 'MINID', last_removed:match('^%d+') .. '-2')
   end
 end
 
