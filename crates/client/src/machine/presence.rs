@@ -59,10 +59,8 @@ pub(super) enum Request {
 pub(super) enum Entry {
     /// As a new member.
     New,
-    /// It was in the room already, as the same member as before.
+    /// It was in the room already.
     Resumed,
-    /// It was in the room already, but as a member of a session that the client did not know.
-    OtherSession,
 }
 
 impl RoomPresence {
@@ -101,8 +99,8 @@ impl RoomPresence {
     pub(super) fn enter(&mut self, page: Page, own: Arc<str>, entry: Entry, now: Now) {
         match entry {
             Entry::New => self.own_state.on_entered(),
-            Entry::Resumed => {}
-            Entry::OtherSession => self.own_state.forget(),
+            // The server may have had another enter since, whose answer was lost.
+            Entry::Resumed => self.own_state.forget(),
         }
         let own_entry = page.members.iter().flatten().find(|member| *member.id() == *own);
         if let Some(member) = own_entry {

@@ -225,7 +225,9 @@ impl Simulation {
             prop_assert!(known.num() == self.server.num() || self.server.mode == PresenceMode::Quiet);
             return Ok(());
         }
-        prop_assert_eq!(known.num(), self.server.num());
+        let max = self.machine.rooms.get(R).unwrap().presence().max_requested();
+        // A client that requests no members learns of those that it has missed with the next frame.
+        prop_assert!(known.num() == self.server.num() || max == 0);
         let text = |member: &Member| {
             let state = member.state().map(Value::to_string).unwrap_or_default();
             format!("{} {} {state}{}", member.id(), member.name(), if member.is_own() { "*" } else { "" })
@@ -236,7 +238,9 @@ impl Simulation {
             prop_assert_eq!(members, expected);
             prop_assert_eq!(known.users(), self.server.users());
         } else if has_finished {
-            prop_assert!(self.machine.rooms.get(R).unwrap().presence().max_requested() < expected.len());
+            // When members leave a room that had too many, the others are requested only once there are few, or never if
+            // none are requested at all.
+            prop_assert!(max == 0 || max / 2 < expected.len());
             prop_assert!(
                 members.iter().all(|member| expected.contains(member)),
                 "{:?} {:?}",

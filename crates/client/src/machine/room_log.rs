@@ -72,11 +72,7 @@ impl RoomLog {
             self.members.clear();
         }
         self.members.add(&member);
-        let entry = match (resumed, is_same_session) {
-            (false, _) => Entry::New,
-            (true, true) => Entry::Resumed,
-            (true, false) => Entry::OtherSession,
-        };
+        let entry = if resumed { Entry::Resumed } else { Entry::New };
         self.presence.enter(page, member.as_str().into(), entry, cx.now);
         let resumed = resumed && is_same_session && is_same_epoch;
         cx.outputs.emit(self.key, ClientEvent::Entered { name, member, num, resumed, recovered });

@@ -72,7 +72,7 @@ impl OwnState {
         self.known = Some(state);
     }
 
-    /// The client is in the room as another member than before.
+    /// It is not known what the server has.
     pub(super) fn forget(&mut self) {
         if self.is_used {
             self.known = None;
