@@ -3,6 +3,7 @@
 mod check;
 mod weak;
 
+use crate::broker::BrokerNode;
 use crate::config::{
     Config, Heartbeat, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
 };
@@ -50,6 +51,7 @@ pub struct ChatRoomsBuilder {
     pub(crate) handle: WeakChatRooms,
     pub(crate) origins: Origins,
     pub(crate) proxies: TrustedProxies,
+    node: Option<BrokerNode>,
 }
 
 impl ChatRoomsBuilder {
@@ -217,9 +219,45 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// Shares the rooms with other processes, through a broker. Each process is a node. Default: none.
+    ///
+    /// Give all nodes the same settings and hooks. All members of a room get its frames in the same order, and with the same
+    /// numbers, whichever node they are connected to.
+    ///
+    /// While the broker cannot be reached, connections stay open. A message waits up to one second, and then gets the error
+    /// `unavailable`, after which clients send it again. An enter waits up to five seconds; then the connection is
+    /// closed with 1013, and the client comes back later. If events of a room are lost, for example because the broker
+    /// was started again, the room's members are disconnected, so that their clients come back and learn of it.
+    ///
+    /// # What works differently, or not yet
+    ///
+    /// - [`unique_names`](ChatRoomsBuilder::unique_names) are refused by [`build`](ChatRoomsBuilder::build), and
+    ///   [hidden members](crate::Access::hidden) when they enter.
+    /// - A lost session can be resumed only on the node that has kept it. Elsewhere the client begins a new one, and the
+    ///   old one stays in its rooms for the [`resume_window`](Recovery::resume_window). Let your load balancer send a
+    ///   client to the same node again.
+    /// - The history of a room has what the node has heard since its first member there has entered.
+    /// - A member that changes its name misses the messages between its leave and its enter.
+    /// - These calls know only this node's members and connections: [`rooms`](crate::ChatRooms::rooms) (whose numbers are
+    ///   those of all nodes), [`members`](crate::ChatRooms::members), [`kick`](crate::ChatRooms::kick),
+    ///   [`close_room`](crate::ChatRooms::close_room), [`broadcast`](crate::ChatRooms::broadcast),
+    ///   [`send_to`](crate::ChatRooms::send_to), direct messages, and all about users, including
+    ///   [`RoomEvents::online`] and [`RoomEvents::offline`].
+    /// - [`send`](crate::ChatRooms::send) reaches the members on all nodes. It does not wait for the broker, so it
+    ///   returns no error if the room has no members or the broker cannot be reached.
+    /// - [`Left::online`](crate::Left::online) is the number as far as this node knows.
+    /// - For the members of a node that has crashed, no node calls [`RoomEvents::left`].
+    pub fn broker(mut self, node: BrokerNode) -> Self {
+        self.node = Some(node);
+        self
+    }
+
     pub(crate) fn into_engine(self) -> Result<Engine, BuildError> {
         check::check(&self.config)?;
-        Ok(Engine::new(self.config, self.hooks))
+        if self.node.is_some() {
+            check::check_shared(&self.config)?;
+        }
+        Ok(Engine::new(self.config, self.hooks, self.node))
     }
 }
 

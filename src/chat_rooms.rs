@@ -27,7 +27,7 @@ use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
 use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
@@ -227,6 +227,10 @@ impl ChatRooms {
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
+        if self.engine.rooms.is_remote() {
+            self.send_to_all_nodes(&RoomId::from(room.as_ref()), &text, &body);
+            return Ok(());
+        }
         let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.has_members());
         let room = room.ok_or(SendError::NoSuchRoom)?;
         let frame = body.host_frame(room.id());
@@ -238,9 +242,12 @@ impl ChatRooms {
             Ok(()) => Ok(()),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
             // Only members can be read-only.
-            Err(NotPublished::BatchFull | NotPublished::Held | NotPublished::ReadOnly) => {
-                Err(SendError::Busy)
-            }
+            Err(
+                NotPublished::BatchFull
+                | NotPublished::Held
+                | NotPublished::ReadOnly
+                | NotPublished::IsRemote,
+            ) => Err(SendError::Busy),
         }
     }
 
@@ -339,6 +346,12 @@ impl ChatRooms {
     /// may not have been told; call it again.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
+    }
+
+    /// Sends a frame to the members of a room on all nodes.
+    fn send_to_all_nodes(&self, room: &RoomId, text: &str, body: &Body<'_>) {
+        let frame = body.host_frame(room);
+        self.engine.rooms.submit_for_host(room, self.transient_event(text).as_deref(), &frame);
     }
 
     /// The event of a frame, if the event is transient.

@@ -179,6 +179,9 @@ mod stats;
 mod sync;
 mod tasks;
 
+pub use crate::broker::BrokerNode;
+#[cfg(feature = "test-util")]
+pub use crate::broker::SharedBroker;
 pub use crate::browser::asset::AssetBody;
 pub use crate::browser::page::ChatPage;
 pub use crate::browser::script::ClientScript;

@@ -54,8 +54,9 @@ impl LiveRoom {
         history: Option<History>,
         unique_names: UniqueNames,
         presence: Presence,
+        is_remote: bool,
     ) -> LiveRoom {
-        let state = RoomState::new(&id, start, history, unique_names, presence);
+        let state = RoomState::new(&id, start, history, unique_names, presence, is_remote);
         LiveRoom {
             id,
             id_hash,

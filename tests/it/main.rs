@@ -33,6 +33,7 @@ mod middleware;
 mod module_dependencies;
 mod mounting;
 mod names;
+mod nodes;
 mod plain_wire;
 mod policy;
 mod presence_access;

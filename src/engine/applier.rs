@@ -1,0 +1,90 @@
+//! Applies the events of other nodes and of this one, in the order in which the broker delivers them.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, yield_now};
+
+use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
+use crate::delivery::{Applied, Rooms};
+use crate::engine::Engine;
+use crate::ids::RoomId;
+use crate::sync::{Mutex, lock};
+use crate::tasks::Tasks;
+
+/// After this many events, the other tasks get a turn.
+const EVENTS_PER_TURN: usize = 32;
+
+/// While the broker cannot be reached, it is asked for members this often.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(crate) struct Applier {
+    broker: Arc<dyn RemoteBroker>,
+    /// Until the task is started.
+    events: Mutex<Option<Box<dyn RemoteEvents>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Applier {
+    pub(super) fn new(node: BrokerNode) -> Applier {
+        let BrokerNode { broker, events } = node;
+        Applier { broker, events: Mutex::new(Some(events)), task: Mutex::default() }
+    }
+
+    /// Starts the task, if it is not running. It does not keep the engine alive. A shutdown waits for it after all others,
+    /// because these still need the broker.
+    pub(super) fn start(&self, engine: &Engine) {
+        let Some(events) = lock(&self.events).take() else { return };
+        let task = apply_all(events, Arc::downgrade(&engine.rooms), engine.tasks.clone());
+        *lock(&self.task) = Some(tokio::spawn(task));
+    }
+
+    /// Closes the node, and ends the task.
+    pub(super) async fn close(&self) {
+        self.broker.close().await;
+        let task = lock(&self.task).take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+    }
+}
+
+async fn apply_all(mut events: Box<dyn RemoteEvents>, rooms: Weak<Rooms>, tasks: Arc<Tasks>) {
+    let mut applied = 0_usize;
+    while let Some(event) = events.next().await {
+        let Some(rooms) = rooms.upgrade() else { return };
+        match event {
+            RemoteEvent::Room(event) => apply(&rooms, &event, &tasks).await,
+            RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
+            RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
+        }
+        applied += 1;
+        if applied.is_multiple_of(EVENTS_PER_TURN) {
+            yield_now().await;
+        }
+    }
+}
+
+async fn apply(rooms: &Rooms, event: &RoomEvent, tasks: &Tasks) {
+    match rooms.apply(event) {
+        Applied::Done => {}
+        Applied::Beyond => {
+            follow(rooms, &event.room, event.stamp.before(event.kind), tasks).await;
+            rooms.apply(event);
+        }
+        Applied::Unreadable => follow(rooms, &event.room, event.stamp, tasks).await,
+    }
+}
+
+/// Follows a room from this event on. The members are asked for afterwards, so later events may repeat some of them.
+async fn follow(rooms: &Rooms, id: &RoomId, stamp: Stamp, tasks: &Tasks) {
+    loop {
+        let Some(room) = rooms.get(id.as_str()) else { return };
+        if let Some(members) = rooms.members_on_all_nodes(id).await {
+            return rooms.follow(&room, stamp, &members);
+        }
+        if tasks.is_closing_within(RETRY_INTERVAL).await {
+            return;
+        }
+    }
+}
