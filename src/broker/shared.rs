@@ -162,6 +162,9 @@ impl Shared {
     }
 
     fn enter(&mut self, id: &RoomId, new: NewMember, max: u64) -> Result<(), NotEntered> {
+        if !self.nodes.contains_key(&new.entry.member.node()) {
+            return Err(NotEntered::Unavailable);
+        }
         let epoch = self.next_epoch();
         let room = self.rooms.entry(id.clone()).or_insert_with(|| SharedRoom {
             latest: Stamp::start(epoch),

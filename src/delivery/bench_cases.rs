@@ -108,6 +108,7 @@ pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> 
         None,
         UniqueNames::Off,
         Presence::Full,
+        false,
     ));
     for (id, handle) in members.enumerate() {
         let mut state = room.lock();

@@ -141,6 +141,18 @@ impl LiveRoom {
         self.lock().room.profile(member).cloned()
     }
 
+    /// The members of other nodes, for the consistency check.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn elsewhere(&self) -> Vec<ConnectionId> {
+        self.lock().room.ids_elsewhere()
+    }
+
+    /// Whether no member of this node is in it and none is about to enter.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn is_unused(&self) -> bool {
+        self.lock().room.is_unused()
+    }
+
     /// Whether the room keeps a wrong page of the roster.
     #[cfg(feature = "test-util")]
     pub(crate) fn has_stale_page(&self) -> bool {

@@ -299,6 +299,12 @@ impl<H> Room<H> {
         self.elsewhere.as_ref()?.get(id)
     }
 
+    /// The members of other nodes, in no order.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn ids_elsewhere(&self) -> Vec<ConnectionId> {
+        self.elsewhere.as_ref().map_or(Vec::new(), |elsewhere| elsewhere.ids().collect())
+    }
+
     /// Forgets all members of other nodes.
     pub(crate) fn clear_elsewhere(&mut self) {
         let Some(elsewhere) = self.elsewhere.take() else { return };
