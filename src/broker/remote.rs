@@ -110,7 +110,7 @@ pub(crate) trait RemoteBroker: Send + Sync {
     fn node(&self) -> u32;
 
     /// Enters a member, unless the room has this many members already. From the event of its enter on, this node hears
-    /// the room. A caller that drops the future must call [`RemoteBroker::leave`] when that event arrives.
+    /// the room. A caller that drops the future must call [`RemoteBroker::leave`].
     fn enter(
         &self,
         room: &RoomId,

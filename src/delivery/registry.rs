@@ -126,10 +126,7 @@ impl Registry {
     pub(crate) fn close(&self, id: &str) -> Option<Arc<LiveRoom>> {
         let mut shard = self.shard(id);
         let room = shard.get(id)?.clone();
-        self.work(&mut shard, &room, |_, state| {
-            state.room.close();
-            state.cancel_expected();
-        });
+        self.work(&mut shard, &room, |_, state| state.room.close());
         self.remove(&mut shard, &room);
         Some(room)
     }

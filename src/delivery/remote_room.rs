@@ -44,9 +44,25 @@ impl RemoteRoom {
         self.expected.insert(entry, expected);
     }
 
-    /// The event of this enter has arrived, or will not be waited for.
+    /// The event of this enter has arrived.
     pub(super) fn take_expected(&mut self, entry: EntryId) -> Option<Expected> {
         self.expected.remove(&entry)
+    }
+
+    /// The enter of this member will not be waited for.
+    pub(super) fn take_expected_of(&mut self, member: ConnectionId) -> Option<(EntryId, Expected)> {
+        let entry = *self.expected.keys().find(|entry| entry.member == member)?;
+        self.expected.remove_entry(&entry)
+    }
+
+    /// The members that are about to enter.
+    pub(super) fn expected(&self) -> Vec<ConnectionId> {
+        self.expected.keys().map(|entry| entry.member).collect()
+    }
+
+    /// Whether this is the current stay of a member of this node, or will be.
+    pub(super) fn has_or_expects(&self, entry: EntryId) -> bool {
+        self.has(entry) || self.expected.contains_key(&entry)
     }
 
     pub(super) fn add(&mut self, entry: EntryId) {
@@ -76,14 +92,6 @@ impl RoomState {
             Some(1) => Distance::Next,
             None | Some(0) => Distance::Before,
             Some(_) => Distance::Beyond,
-        }
-    }
-
-    /// Gives up all enters whose events have not arrived.
-    pub(super) fn cancel_expected(&mut self) {
-        let Some(remote) = &mut self.remote else { return };
-        for (_, expected) in remote.expected.drain() {
-            self.room.cancel_reservation(&expected.entrant.name);
         }
     }
 

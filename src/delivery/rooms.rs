@@ -192,7 +192,7 @@ impl Rooms {
                     state.leave(&self.broker, id, &out);
                     state.num()
                 }
-                Some(remote) => remote.leave(room.id(), state, id, &out),
+                Some(remote) => remote.leave(room.id(), state, id),
             };
             state.note_counts(before);
             (num, undelivered)
@@ -281,7 +281,9 @@ impl Rooms {
     /// Closes a room: it becomes silent, and its id is free for a new one. Its members still have to be
     /// told.
     pub(crate) fn close(&self, id: &str) -> Option<Arc<LiveRoom>> {
-        self.registry.close(id)
+        let room = self.registry.close(id)?;
+        self.cancel_enters(&room, &mut room.lock());
+        Some(room)
     }
 
     /// Closes all rooms, for a shutdown.

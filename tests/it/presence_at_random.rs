@@ -156,7 +156,7 @@ impl Follower {
     async fn connect(rooms: &ChatRooms, admission: Admission) -> Follower {
         let (client, welcome) = Client::connect_v1(rooms, admission.clone()).await;
         let (names, known) = (BTreeMap::new(), BTreeMap::new());
-        let (token, member) = (welcome["resume"].clone(), String::new());
+        let (token, member) = (welcome["resume"].clone(), welcome["connection"].as_str().unwrap().to_owned());
         Follower { client, admission, token, member, names, rooms: known }
     }
 
@@ -320,19 +320,28 @@ fn nodes(broker: Option<&SharedBroker>) -> Vec<ChatRooms> {
     }
 }
 
+/// Delivers the broker's events late, after its answers.
+async fn deliver_late(broker: SharedBroker, seed: u64) {
+    let mut random = Random::new(seed);
+    for n in 0.. {
+        broker.set_delivering(n % 2 == 0);
+        tokio::time::sleep(Duration::from_millis(random.below(100))).await;
+    }
+}
+
 /// Adds the modes that a room with [`Presence::auto`] was in.
 async fn run(seed: u64, modes: &mut BTreeSet<String>, broker: Option<SharedBroker>) {
     let nodes = nodes(broker.as_ref());
     let node_of = |id: u64| &nodes[id as usize % nodes.len()];
     let mut random = Random::new(seed);
-    let mut followers = Vec::new();
+    let (mut followers, mut late) = (Vec::new(), None);
     for id in 0..CLIENTS {
         followers.push(Follower::connect(node_of(id), Admission::anonymous()).await);
     }
     for n in 0..STEPS {
         let id = random.below(CLIENTS);
-        if let Some(broker) = &broker {
-            broker.set_delivering(random.below(4) != 0);
+        if let Some(broker) = broker.clone().filter(|_| n % 50 == 0) {
+            late = Some(tokio::spawn(deliver_late(broker, seed)));
         }
         followers[id as usize].step(node_of(id), &mut random, id, n).await;
         match random.below(8) {
@@ -340,12 +349,14 @@ async fn run(seed: u64, modes: &mut BTreeSet<String>, broker: Option<SharedBroke
             1 => tokio::time::sleep(Duration::from_millis(random.below(300))).await,
             _ => {}
         }
-        if let Some(broker) = &broker {
-            broker.set_delivering(true);
-        } else {
+        if broker.is_none() {
             assert_eq!(nodes[0].check_consistency().faults, []);
         }
         if n % 50 == 49 {
+            if let (Some(broker), Some(late)) = (&broker, late.take()) {
+                late.abort();
+                broker.set_delivering(true);
+            }
             // Frames that are due later are sent, and the clients request what they still need.
             for round in 0..4 {
                 if round == 3 {

@@ -56,7 +56,6 @@ pub(crate) struct Entering {
     rooms: Arc<Rooms>,
     room: Arc<LiveRoom>,
     entry: EntryId,
-    name: Name,
     handle: super::Handle,
     entered: Option<BoxFuture<'static, Result<EnterOutcome, Refused>>>,
     is_finished: bool,
@@ -67,15 +66,24 @@ impl Remote {
         Remote { broker, next_entry: AtomicU64::new(0) }
     }
 
-    /// Removes a member of this node. Returns how many members remain, as far as this node knows.
-    pub(super) fn leave(&self, room: &RoomId, state: &mut RoomState, id: ConnectionId, out: &str) -> u64 {
-        if state.remove(id).is_some()
-            && let Some(entry) = state.remote.as_mut().and_then(|remote| remote.remove(id))
-        {
-            let is_silent = state.announcer.mode() != PresenceMode::Full;
-            self.broker.leave(room, entry, (!is_silent).then(|| leave_body(out)));
-        }
-        state.num().saturating_sub(1)
+    /// Ends the stay of a member of this node, whether it is in the room or about to enter. Returns how many members
+    /// remain, as far as this node knows.
+    pub(super) fn leave(&self, room: &RoomId, state: &mut RoomState, id: ConnectionId) -> u64 {
+        let Some(remote) = &mut state.remote else { return 0 };
+        let (entry, name, is_in) = match (remote.take_expected_of(id), remote.remove(id)) {
+            (Some((entry, expected)), _) => {
+                state.room.cancel_reservation(&expected.entrant.name);
+                (entry, expected.entrant.name, false)
+            }
+            (None, Some(entry)) => match state.remove(id) {
+                Some(departed) => (entry, departed.member.name.clone(), true),
+                None => return state.num(),
+            },
+            (None, None) => return state.num(),
+        };
+        let is_silent = state.announcer.mode() != PresenceMode::Full;
+        self.broker.leave(room, entry, (!is_silent).then(|| leave_body(&name)));
+        if is_in { state.num().saturating_sub(1) } else { state.num() }
     }
 
     pub(super) fn send_transient(&self, room: &RoomId, event: &str, frame: &RoomFrame<'_>) {
@@ -87,17 +95,6 @@ impl Remote {
         let Some(entry) = state.remote.as_ref().and_then(|remote| remote.entry_of(id)) else { return };
         let profile = state.room.profile(id).map(|profile| (**profile).clone()).unwrap_or_default();
         self.broker.set_profile(room, entry, name, &profile, wire::encode_profile(name, &profile));
-    }
-
-    /// Handles an enter of this node that nobody waits for any more.
-    fn remove_unexpected(&self, event: &RoomEvent) {
-        if let (EventKind::Enter | EventKind::SilentEnter, Some(entry)) = (event.kind, event.entry)
-            && entry.member.node() == self.broker.node()
-            && let Ok((name, ..)) = wire::decode_enter(&event.body)
-        {
-            let body = leave_body(&outbound::out(name.as_str()));
-            self.broker.leave(&event.room, entry, (event.kind == EventKind::Enter).then_some(body));
-        }
     }
 }
 
@@ -125,6 +122,8 @@ impl Rooms {
             presence.unwrap_or(self.presence),
             || Stamp::start(Epoch(0)),
             |room, state| {
+                // A connection that has been replaced may still be about to enter, or has not ended its stay yet.
+                remote.leave(id, state, entrant.id);
                 // The broker limits the members of all nodes.
                 self.reserve_in(state, &entrant, usize::MAX)?;
                 if let Some(remote) = &mut state.remote {
@@ -138,7 +137,7 @@ impl Rooms {
             name: name.clone(),
             is_silent,
             body: wire::encode_enter(&name, &profile, frame),
-            leave_body: leave_body(&outbound::out(name.as_str())),
+            leave_body: leave_body(&name),
             profile,
         };
         let enter = remote.broker.enter(id, member, self.max_members as u64);
@@ -153,7 +152,7 @@ impl Rooms {
             timeout(ENTER_WAIT, entered).await.unwrap_or(Err(Refused::Unavailable))
         };
         let (rooms, entered) = (self.clone(), Some(Box::pin(entered) as BoxFuture<'static, _>));
-        Ok(Entering { rooms, room, entry, name, handle, entered, is_finished: false })
+        Ok(Entering { rooms, room, entry, handle, entered, is_finished: false })
     }
 
     /// Submits a frame. An `id` is published once. A frame of a member may have to wait until the room can take it.
@@ -188,13 +187,17 @@ impl Rooms {
         });
     }
 
+    /// Ends the enters into a room that was closed.
+    pub(super) fn cancel_enters(&self, room: &LiveRoom, state: &mut RoomState) {
+        let (Some(remote), Some(replica)) = (&self.remote, &state.remote) else { return };
+        for member in replica.expected() {
+            remote.leave(room.id(), state, member);
+        }
+    }
+
     /// Applies the next event of a room.
     pub(crate) fn apply(&self, event: &RoomEvent) -> Applied {
-        let Some(remote) = &self.remote else { return Applied::Done };
-        let Some(room) = self.registry.get(event.room.as_str()) else {
-            remote.remove_unexpected(event);
-            return Applied::Done;
-        };
+        let Some(room) = self.registry.get(event.room.as_str()) else { return Applied::Done };
         let applied = self.registry.visit(&room, |room, state| {
             match state.distance_of(event.stamp) {
                 Distance::Next => {}
@@ -202,7 +205,7 @@ impl Rooms {
                 Distance::Beyond => return Applied::Beyond,
             }
             let before = state.counts();
-            if self.apply_in(remote, room, state, event).is_err() {
+            if self.apply_in(room, state, event).is_err() {
                 tracing::error!(room = %event.room, "an event of another node cannot be read; upgrade this node");
                 return Applied::Unreadable;
             }
@@ -215,7 +218,6 @@ impl Rooms {
 
     fn apply_in(
         &self,
-        remote: &Remote,
         room: &Arc<LiveRoom>,
         state: &mut RoomState,
         event: &RoomEvent,
@@ -240,8 +242,7 @@ impl Rooms {
                     // The broker had lost it, and this node has entered it again.
                     state.room.move_to_end(&[id]);
                     state.first_page.clear();
-                } else {
-                    remote.remove_unexpected(event);
+                } else if replica.entry_of(id).is_none() {
                     state.forget_elsewhere(id, None);
                     let place =
                         state.room.enter_elsewhere(MemberElsewhere { id, name, entry: number }, profile);
@@ -355,21 +356,24 @@ impl Drop for Entering {
         if self.is_finished {
             return;
         }
-        let is_in = self.rooms.registry.visit(&self.room, |_, state| {
-            let Some(remote) = &mut state.remote else { return false };
-            if remote.take_expected(self.entry).is_some() {
-                state.room.cancel_reservation(&self.name);
-                return false;
+        let rooms = &self.rooms;
+        let Some(remote) = &rooms.remote else { return };
+        rooms.registry.visit(&self.room, |room, state| {
+            // Another connection may have resumed the session, and have entered the room with it.
+            let is_current = state.remote.as_ref().is_some_and(|remote| remote.has_or_expects(self.entry));
+            if is_current {
+                let before = state.counts();
+                remote.leave(room.id(), state, self.entry.member);
+                state.note_counts(before);
+                self.handle.unsubscribe(room);
             }
-            remote.has(self.entry)
         });
-        if is_in {
-            self.rooms.leave(&self.room, self.entry.member, &self.name, &self.handle);
-        }
+        rooms.start_tasks(&self.room);
     }
 }
 
-fn leave_body(out: &str) -> Bytes {
-    let frame = RoomFrame { plain: "", v1: "".into(), has_room: false, tail: out, member: None };
+fn leave_body(name: &Name) -> Bytes {
+    let out = outbound::out(name.as_str());
+    let frame = RoomFrame { plain: "", v1: "".into(), has_room: false, tail: &out, member: None };
     wire::encode_frame(&frame)
 }
