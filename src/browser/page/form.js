@@ -82,6 +82,11 @@ export function showForm(isBusy, seconds, failure) {
   if (isBusy && failure && problem.hidden) complain(t.error[failure.code] ? explain(failure) : t.unreachable);
 }
 
-function showPreview() { showAvatar($('preview'), name.value.trim()); }
+function showPreview() {
+  const text = name.value.trim();
+  // Without a name, it would look like a button for help.
+  $('preview').style.visibility = text ? 'visible' : 'hidden';
+  showAvatar($('preview'), text);
+}
 
 name.addEventListener('input', () => { showPreview(); complain(''); });

@@ -161,7 +161,8 @@ async fn check_chat(one: &mut Client, other: &mut Client) {
     for message in ["there", "and back"] {
         let sent = one.sender().send(message);
         for member in [&mut *one, &mut *other] {
-            let event = until(member, |event| !matches!(event, ClientEvent::State(_))).await;
+            let is_frame = |event: &_| !matches!(event, ClientEvent::State(_) | ClientEvent::Presence(_));
+            let event = until(member, is_frame).await;
             let ClientEvent::Message(frame) = event else { panic!("{event:?}") };
             assert_eq!((frame.message().as_str(), frame.num()), (Some(message), Some(2)));
         }

@@ -1,0 +1,225 @@
+//! What can go wrong.
+
+use std::error::Error;
+use std::fmt;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// Why [`Node::connect`](crate::Node::connect) has failed. Its message says what to do.
+#[derive(Debug)]
+pub struct ConnectError {
+    kind: ConnectErrorKind,
+    message: String,
+    source: Option<RedisError>,
+}
+
+/// The kinds of [`ConnectError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// The settings cannot work.
+    Settings,
+    /// The server cannot be reached. It may help to wait.
+    Unreachable,
+    /// The server refuses the user, the password or a command.
+    Refused,
+    /// The server is too old.
+    TooOld,
+}
+
+impl ConnectError {
+    /// What kind of error it is.
+    #[must_use]
+    pub fn kind(&self) -> ConnectErrorKind {
+        self.kind
+    }
+
+    pub(crate) fn settings(message: String) -> ConnectError {
+        ConnectError { kind: ConnectErrorKind::Settings, message, source: None }
+    }
+
+    pub(crate) fn too_old(version: &str) -> ConnectError {
+        let message = format!("the server has version {version}; use Redis 7.0, Valkey 7.2 or later");
+        ConnectError { kind: ConnectErrorKind::TooOld, message, source: None }
+    }
+
+    pub(crate) fn refused() -> ConnectError {
+        let message = "Redis refuses a script; check that its user may use scripts and keys with the prefix";
+        ConnectError { kind: ConnectErrorKind::Refused, message: message.to_owned(), source: None }
+    }
+
+    /// Whether it may help to try again.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.kind == ConnectErrorKind::Unreachable
+    }
+}
+
+impl From<RedisError> for ConnectError {
+    fn from(error: RedisError) -> ConnectError {
+        let (kind, message) = match Severity::of(&error) {
+            Severity::Broken | Severity::Busy => {
+                (ConnectErrorKind::Unreachable, "Redis cannot be reached; check the URL and that it runs")
+            }
+            Severity::Permanent => (
+                ConnectErrorKind::Refused,
+                "Redis refuses the connection; check user, password and that the user may use scripts, streams, \
+                 Pub/Sub and INFO",
+            ),
+        };
+        ConnectError { kind, message: message.to_owned(), source: Some(error) }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|error| error as &(dyn Error + 'static))
+    }
+}
+
+/// Redis could not be reached in time, or the node is entering its members again. Try again later. The call may have
+/// had its effect; a repeated one has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unavailable;
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redis is unavailable; try again later")
+    }
+}
+
+impl Error for Unavailable {}
+
+/// Why a member cannot enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EnterError {
+    /// A member with this unique name is in the room.
+    NameTaken,
+    /// The room has as many members as it may have.
+    RoomFull,
+    /// The member's id is empty, or one of its texts is longer than 65,535 bytes.
+    InvalidMember,
+    /// The member's session is not open on this node, or another node has taken it over.
+    NoSession,
+    /// See [`Unavailable`]. If the member was entered nevertheless, the node removes it.
+    Unavailable,
+}
+
+impl From<Unavailable> for EnterError {
+    fn from(_: Unavailable) -> EnterError {
+        EnterError::Unavailable
+    }
+}
+
+impl fmt::Display for EnterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EnterError::NameTaken => f.write_str("the name is taken; choose another one"),
+            EnterError::RoomFull => f.write_str("the room is full; try again later"),
+            EnterError::NoSession => {
+                f.write_str("the session is not open on this node; open or resume it first")
+            }
+            EnterError::InvalidMember => {
+                f.write_str("the member needs an id, and its texts must be shorter than 64 KiB")
+            }
+            EnterError::Unavailable => Unavailable.fmt(f),
+        }
+    }
+}
+
+impl Error for EnterError {}
+
+/// Why a body cannot be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// Nobody is in the room.
+    NoRoom,
+    /// The member is not in the room on this node.
+    NotMember,
+    /// See [`Unavailable`]. The message may have been published; repeat it under the same id.
+    Unavailable,
+}
+
+impl From<Unavailable> for PublishError {
+    fn from(_: Unavailable) -> PublishError {
+        PublishError::Unavailable
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublishError::NoRoom => f.write_str("nobody is in the room"),
+            PublishError::NotMember => f.write_str("the member is not in the room; enter it first"),
+            PublishError::Unavailable => Unavailable.fmt(f),
+        }
+    }
+}
+
+impl Error for PublishError {}
+
+/// Why a session cannot be resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// There is no such session: it has ended, or it was resumed with this token before.
+    Unknown,
+    /// The session belongs to another user.
+    OtherUser,
+    /// See [`Unavailable`]. Repeat the call with the same tokens.
+    Unavailable,
+}
+
+impl From<Unavailable> for ResumeError {
+    fn from(_: Unavailable) -> ResumeError {
+        ResumeError::Unavailable
+    }
+}
+
+impl fmt::Display for ResumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResumeError::Unknown => f.write_str("there is no session with this token; begin a new one"),
+            ResumeError::OtherUser => f.write_str("the session belongs to another user; begin a new one"),
+            ResumeError::Unavailable => Unavailable.fmt(f),
+        }
+    }
+}
+
+impl Error for ResumeError {}
+
+/// What an error of Redis says about the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// The connection is of no use any more.
+    Broken,
+    /// The server cannot do it now.
+    Busy,
+    /// It will not help to try again.
+    Permanent,
+}
+
+impl Severity {
+    pub(crate) fn of(error: &RedisError) -> Severity {
+        match error.kind() {
+            // A demoted master is read-only: another connection may lead to the new one.
+            ErrorKind::Io
+            | ErrorKind::Parse
+            | ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Severity::Broken,
+            ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::TryAgain) => Severity::Busy,
+            _ if error.is_unrecoverable_error() || error.is_timeout() => Severity::Broken,
+            // Out of memory, too many clients, a long script of somebody else, not enough replicas.
+            _ => match error.code() {
+                Some("OOM" | "BUSY" | "NOREPLICAS" | "MISCONF") => Severity::Busy,
+                _ => Severity::Permanent,
+            },
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What a node hears.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::stamp::{EventKind, Stamp};
+
+/// What a node hears. See [`Events::recv`](crate::Events::recv).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The next event of a room in which this node has members.
+    Room(RoomEvent),
+    /// A body that is not in the room's log.
+    Transient {
+        /// The room.
+        room: Arc<str>,
+        /// What [`Node::send_transient`](crate::Node::send_transient) was called with.
+        body: Bytes,
+    },
+    /// Events of a room are missing or void. The next event of the room follows from `stamp`.
+    Reset {
+        /// The room.
+        room: Arc<str>,
+        /// Where the room is now.
+        stamp: Stamp,
+        /// Why the events cannot be had.
+        reason: ResetReason,
+    },
+    /// All nodes are to remove their members from a room, because of
+    /// [`Node::close_room`](crate::Node::close_room).
+    CloseRoom {
+        /// The room.
+        room: Arc<str>,
+    },
+    /// A body for this node or for all nodes.
+    Command {
+        /// What [`Node::send_to_all`](crate::Node::send_to_all) or [`Node::send_to_node`](crate::Node::send_to_node)
+        /// was called with.
+        body: Bytes,
+    },
+    /// This node has removed a member of a node that is gone. Exactly one node gets this for each such member, unless
+    /// it ends itself at that moment.
+    MemberLost {
+        /// The room.
+        room: Arc<str>,
+        /// The member.
+        member: Box<str>,
+        /// That of the member's leave.
+        stamp: Stamp,
+    },
+    /// Another node has taken over a session of this node, with its members. They have not left their rooms, but they
+    /// are not this node's any more.
+    SessionTaken {
+        /// The token that the session had here.
+        token: Box<str>,
+    },
+    /// The node had to enter its members again, but another member has taken this one's name meanwhile, or another
+    /// node its session. It is not this node's any more.
+    Evicted {
+        /// The room.
+        room: Arc<str>,
+        /// The member.
+        member: Box<str>,
+    },
+    /// The connection to Redis has changed.
+    State(State),
+}
+
+/// An event of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomEvent {
+    /// The room.
+    pub room: Arc<str>,
+    /// The event's place in the room's order.
+    pub stamp: Stamp,
+    /// What happened.
+    pub kind: EventKind,
+    /// Who entered, left or published. `None` if the host published.
+    pub member: Option<Box<str>>,
+    /// The body that the event was submitted with.
+    pub body: Bytes,
+}
+
+/// Why a room's events cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ResetReason {
+    /// The room has begun anew: Redis was started again, has failed over or has lost its data.
+    EpochChanged,
+    /// The missed events are no longer in the room's log.
+    LogTrimmed,
+}
+
+/// Whether the node can work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Connected to Redis, with a valid lease.
+    Connected,
+    /// Redis cannot be reached, or the node has been fenced and enters its members again.
+    Degraded,
+}

@@ -1,0 +1,152 @@
+//! What all parts of a node share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::select;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::Unavailable;
+use crate::hub::Hub;
+use crate::keys::Keys;
+use crate::lease::Registration;
+use crate::link::{Commands, Link};
+use crate::random;
+use crate::scripts::{Reply, Request, Scripts};
+use crate::session::Session;
+use crate::status::Status;
+use crate::sync::Mutex;
+
+/// What all parts of a node share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) name: String,
+    pub(crate) keys: Keys,
+    pub(crate) lease: Duration,
+    pub(crate) scripts: Scripts,
+    pub(crate) commands: Commands,
+    pub(crate) hub: Hub,
+    pub(crate) status: Arc<Status>,
+    pub(crate) registration: Registration,
+    pub(crate) publishers: Publishers,
+    pub(crate) message_ids: MessageIds,
+    pub(crate) tasks: Tasks,
+    /// Open sessions by their tokens.
+    pub(crate) sessions: Mutex<HashMap<Box<str>, Session>>,
+}
+
+/// Ids of messages that have none, so that they can be sent again after a failure.
+#[derive(Debug)]
+pub(crate) struct MessageIds {
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl MessageIds {
+    pub(crate) fn new() -> MessageIds {
+        MessageIds { prefix: random::number(), next: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn next(&self) -> String {
+        format!("{:016x}-{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Ends the node's tasks.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    is_closed: watch::Sender<bool>,
+}
+
+impl Tasks {
+    pub(crate) fn new() -> Tasks {
+        Tasks { is_closed: watch::Sender::new(false) }
+    }
+}
+
+/// Calls of publishers that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Publishers {
+    count: AtomicUsize,
+}
+
+/// One call of a publisher.
+#[derive(Debug)]
+pub(crate) struct Publishing<'a> {
+    publishers: &'a Publishers,
+}
+
+impl Publishers {
+    /// So many may wait while there is no connection.
+    const MAX_WAITING: usize = 1000;
+
+    pub(crate) fn begin(&self, is_connected: bool) -> Result<Publishing<'_>, Unavailable> {
+        let publishing = Publishing { publishers: self };
+        let others = self.count.fetch_add(1, Ordering::Relaxed);
+        if is_connected || others < Publishers::MAX_WAITING { Ok(publishing) } else { Err(Unavailable) }
+    }
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        self.publishers.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    /// Runs a task that ends with the node at the latest.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        let mut is_closed = self.tasks.is_closed.subscribe();
+        tokio::spawn(async move {
+            select! {
+                result = task => Some(result),
+                _ = is_closed.wait_for(|is_closed| *is_closed) => None,
+            }
+        })
+    }
+
+    /// Ends all tasks.
+    pub(crate) fn close(&self) {
+        self.tasks.is_closed.send_replace(true);
+        self.hub.queue().close();
+    }
+
+    /// Runs a script as the node, as often as it takes. If the node has been fenced, waits until it has entered its
+    /// members again.
+    pub(crate) async fn call(
+        &self,
+        room: &str,
+        deadline: Instant,
+        request: Request<'_>,
+    ) -> Result<Reply, Unavailable> {
+        let call = async {
+            loop {
+                let node = self.registration.active().await;
+                let reply = self.call_as(&node, room, &request).await?;
+                if !reply.is_fenced() {
+                    return Ok(reply);
+                }
+                self.registration.set_fenced(&node);
+            }
+        };
+        timeout_at(deadline, call).await.unwrap_or(Err(Unavailable))
+    }
+
+    /// Runs a script as an incarnation of a node, as often as it takes.
+    pub(crate) async fn call_as(
+        &self,
+        node: &str,
+        room: &str,
+        request: &Request<'_>,
+    ) -> Result<Reply, Unavailable> {
+        let prepare = |link: &Link| self.scripts.prepare(request, link, node, room);
+        self.commands.run(None, prepare).await
+    }
+}

@@ -1,0 +1,133 @@
+//! Names of keys and channels. All keys have the same hash tag, so that a script finds them on one server.
+
+/// Names of keys and channels.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    /// `{prefix}:`.
+    tag: String,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str) -> Keys {
+        Keys { tag: format!("{{{prefix}}}:") }
+    }
+
+    /// Sorted set: incarnation of a node to the deadline of its lease in ms, or to minus the time of its fence.
+    pub(crate) fn nodes(&self) -> String {
+        self.name("nodes")
+    }
+
+    /// String: when a reaper has last looked for nodes whose leases have run out.
+    pub(crate) fn beat(&self) -> String {
+        self.name("beat")
+    }
+
+    /// Set: rooms in which a node has members.
+    pub(crate) fn node_rooms(&self, node: &str) -> String {
+        self.name2("rooms", node)
+    }
+
+    /// Hash: a room's epoch, run of the server, event, seq and num.
+    pub(crate) fn meta(&self, room: &str) -> String {
+        self.name2("meta", room)
+    }
+
+    /// Hash: member to record, of a room's members on a node. The name of a node has no colon.
+    pub(crate) fn members(&self, node: &str, room: &str) -> String {
+        format!("{}{node}:{room}", self.members_prefix())
+    }
+
+    /// What [`Keys::members`] starts with; the node and `:room` follow.
+    pub(crate) fn members_prefix(&self) -> String {
+        self.name("members:")
+    }
+
+    /// Channel of a room's events.
+    pub(crate) fn channel(&self, room: &str) -> String {
+        self.name2("ch", room)
+    }
+
+    /// The room whose channel this is.
+    pub(crate) fn room_of_channel<'a>(&self, channel: &'a str) -> Option<&'a str> {
+        channel.strip_prefix(self.tag.as_str())?.strip_prefix("ch:")
+    }
+
+    /// Channel for all nodes.
+    pub(crate) fn control(&self) -> String {
+        self.name("ctl")
+    }
+
+    /// Channel for one node, by its name or its incarnation.
+    pub(crate) fn node_channel(&self, node: &str) -> String {
+        self.name2("node", node)
+    }
+
+    /// Set: tokens of the sessions of a node.
+    pub(crate) fn node_sessions(&self, node: &str) -> String {
+        self.name2("sessions", node)
+    }
+
+    /// Hash: a session's id, user, window in ms, node, generation, the token that it had before, and `room:` and a
+    /// room to the member there.
+    pub(crate) fn session(&self, token: &str) -> String {
+        self.name2("session", token)
+    }
+
+    /// What all names begin with.
+    pub(crate) fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// The keys of a room, in the order in which `lua/room.lua` takes them.
+    pub(crate) fn of_room(&self, node: &str, room: &str) -> [String; 9] {
+        [
+            self.nodes(),
+            self.node_rooms(node),
+            self.meta(room),
+            self.members(node, room),
+            // Hash: name that is taken to member.
+            self.name2("names", room),
+            // Sorted set: `node:member` of those that are not hidden, to the event with which it entered.
+            self.name2("roster", room),
+            // Stream: the latest events. The id is the event's number.
+            self.name2("log", room),
+            // Hashes: message id to stamp; the newer and the older half.
+            self.name2("ids", room),
+            self.name2("ids-old", room),
+        ]
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.tag)
+    }
+
+    fn name2(&self, name: &str, of: &str) -> String {
+        format!("{}{name}:{of}", self.tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn rooms_with_odd_names_share_no_keys() {
+        let keys = Keys::new("chat");
+        let mut seen = HashSet::new();
+        for (node, room) in [("n", "a"), ("n", "a:b"), ("n", ""), ("m", "a"), ("n", "{x}"), ("a", "n")] {
+            assert!(seen.insert(keys.members(node, room)));
+            assert_eq!(keys.room_of_channel(&keys.channel(room)), Some(room));
+        }
+        assert_eq!(keys.room_of_channel(&keys.control()), None);
+    }
+
+    #[test]
+    fn all_keys_have_one_hash_tag() {
+        let keys = Keys::new("chat");
+        for key in keys.of_room("n", "{other}").into_iter().chain([keys.beat()]) {
+            assert!(key.starts_with("{chat}:"), "{key}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The log of chat rooms in Redis or Valkey, for several processes that share rooms.
+//!
+//! One process is a [`Node`]. It enters members into rooms, publishes bodies, and hears the events of each room in
+//! which it has members, its own included. All nodes hear the same events in the same order, with the same numbers of
+//! members. Bodies are opaque.
+//!
+//! ```no_run
+//! use tower_chat_rooms_redis::{Event, NewMember, Node, Settings};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let (node, mut events) = Node::connect(Settings::new("redis://127.0.0.1")).await?;
+//! node.enter("lobby", NewMember::new("session-7").body("Ann enters"), None).await?;
+//! node.publish("lobby", Some("session-7"), Some("message-1"), b"Hello").await?;
+//! while let Some(event) = events.recv().await {
+//!     if let Event::Room(event) = event {
+//!         println!("{:?} {}", event.stamp, String::from_utf8_lossy(&event.body));
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Order
+//!
+//! A script in Redis stamps each event, adds it to the room's log and publishes it, in one step. A node delivers an
+//! event if it follows from the one before. If events are missing, the node reads them from the log. If the log does
+//! not have them any more, or if the room has begun anew, the node gets [`Event::Reset`].
+//!
+//! # Nodes that are gone
+//!
+//! Each node has a lease. When it has run out, the node is fenced: it can publish nothing, and the other nodes remove
+//! its members. If the node is still there after all, it enters its members again. If Redis itself was away, so that
+//! nobody could renew a lease, nobody is removed.
+//!
+//! # Sessions
+//!
+//! A member can belong to a [`Session`]. If its client comes back on another node, that node takes the session over
+//! with [`Node::resume`]: the client's members are in their rooms as before, and nobody sees a leave or an enter.
+//!
+//! # Counts
+//!
+//! [`Stamp::num`] is the number of members that have entered and not left, right after an event. It is the same on
+//! all nodes. It may include members of a node that is gone, for at most the lease and one second, and longer in a
+//! room where this node had more than 100 members: each node removes at most 100 of them per second. Members of
+//! sessions stay for the resume window. The number may be too low while nodes enter their members again after Redis
+//! has lost its data.
+//!
+//! # Redis
+//!
+//! Redis 7.0, Valkey 7.2 or later, but not Redis Cluster. Set `maxmemory-policy noeviction`: if keys are evicted, rooms
+//! lose members. Each start of the server and each failover begins a new epoch in every room, even if no data was lost,
+//! because a server that was started again cannot know what others have seen.
+
+mod backoff;
+mod codec;
+mod error;
+mod event;
+mod hub;
+mod inner;
+mod keys;
+mod lease;
+mod link;
+mod member;
+mod membership;
+mod node;
+mod position;
+mod queue;
+mod random;
+mod reader;
+mod reaper;
+mod reentry;
+mod room;
+mod scripts;
+mod session;
+mod settings;
+mod stamp;
+mod status;
+mod subscriber;
+mod sync;
+
+pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, ResumeError, Unavailable};
+pub use event::{Event, ResetReason, RoomEvent, State};
+pub use member::{NewMember, Profile};
+pub use node::{Events, Node, Published, RoomCount, Roster, RosterEntry};
+pub use session::{Resumed, ResumedMembership, Session};
+pub use settings::Settings;
+pub use stamp::{Epoch, EventKind, Stamp};

@@ -1,0 +1,27 @@
+-- Forgets a fenced node that has neither members nor sessions any more. Answers 1 once it is gone.
+--
+-- `fence` fences it before. `discard` does so, too, and leaves its sessions to another incarnation of the same node.
+local nodes, node_rooms, node_sessions = unpack(KEYS)
+local node, tag, action = unpack(ARGV)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lease = tonumber(redis.call('ZSCORE', nodes, node) or -now)
+if lease > 0 then
+  if action == 'forget' then return 0 end
+  lease = -now
+  redis.call('ZADD', nodes, lease, node)
+end
+if action == 'discard' then
+  redis.call('DEL', node_sessions)
+else
+  for _, token in ipairs(redis.call('SMEMBERS', node_sessions)) do
+    local session = tag .. 'session:' .. token
+    if now + lease >= tonumber(redis.call('HGET', session, 'window') or '0') then
+      redis.call('DEL', session)
+      redis.call('SREM', node_sessions, token)
+    end
+  end
+end
+if redis.call('EXISTS', node_rooms, node_sessions) > 0 then return 0 end
+redis.call('ZREM', nodes, node)
+return 1

@@ -1,0 +1,39 @@
+-- Removes members of a fenced node: the removal and its event are one step, so there is one whichever node reaps.
+local DAY = 24 * 3600 * 1000
+local batch, keeps = tonumber(ARGV[8]), ARGV[9] == 'keep'
+
+local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
+if lease > 0 then return { 'ALIVE' } end
+local found = load_room()
+-- The members of resumable sessions have until the end of their resume window, which began with the fence.
+local time = redis.call('TIME')
+local fenced_for = time[1] * 1000 + math.floor(time[2] / 1000) + lease
+-- How long the rest is kept, in ms; 0 if the batch is too small.
+local rest_kept, cursor, reply = DAY, '0', { 'OK' }
+repeat
+  local page = redis.call('HSCAN', members, cursor, 'COUNT', ARGV[8])
+  cursor = page[1]
+  for i = 1, #page[2], 2 do
+    local member, parsed = page[2][i], parse_record(page[2][i + 1])
+    if not keeps or parsed.session == '' or fenced_for >= parsed.keep then
+      if batch == 0 then
+        rest_kept = 0
+        break
+      end
+      batch = batch - 1
+      if found then
+        remove(found, member, parsed, parsed.is_silent and SILENT_LEAVE or LEAVE, parsed.leave_body)
+        for _, value in ipairs({ member, found.epoch, found.event, found.seq, found.num }) do
+          reply[#reply + 1] = value
+        end
+      else
+        redis.call('HDEL', members, member)
+      end
+    else
+      rest_kept = math.min(rest_kept, parsed.keep - fenced_for)
+    end
+  end
+until cursor == '0' or rest_kept == 0
+clean_up(found)
+table.insert(reply, 2, rest_kept)
+return reply

@@ -1,0 +1,266 @@
+//! Members, and how Redis keeps them.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+
+use crate::session::Session;
+
+const VERSION: u8 = 1;
+const IS_SILENT: u8 = 1;
+const IS_HIDDEN: u8 = 2;
+
+/// A member that is to enter a room.
+///
+/// ```
+/// use tower_chat_rooms_redis::{NewMember, Profile};
+///
+/// let member = NewMember::new("session-7")
+///     .profile(Profile { name: "Ann".into(), ..Profile::default() })
+///     .unique_as("ann")
+///     .body(r#"{"event":"enter","name":"Ann"}"#)
+///     .leave_body(r#"{"event":"out","name":"Ann"}"#);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct NewMember {
+    id: Box<str>,
+    profile: Profile,
+    unique_as: Box<str>,
+    is_hidden: bool,
+    is_silent: bool,
+    body: Bytes,
+    leave_body: Bytes,
+    session: Box<str>,
+    resume_window: Duration,
+}
+
+/// What the others may know of a member.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// The id of its user.
+    pub user: Option<String>,
+    /// What the host tells of it.
+    pub info: Option<Bytes>,
+    /// What the client tells of it.
+    pub state: Option<Bytes>,
+}
+
+impl NewMember {
+    /// A member with this id. No other member of any room on any node may ever have the same one, and a member that
+    /// has left may not enter again under its id. At most 65,535 bytes.
+    pub fn new(id: impl Into<Box<str>>) -> NewMember {
+        NewMember {
+            id: id.into(),
+            profile: Profile::default(),
+            unique_as: Box::default(),
+            is_hidden: false,
+            is_silent: false,
+            body: Bytes::new(),
+            leave_body: Bytes::new(),
+            session: Box::default(),
+            resume_window: Duration::ZERO,
+        }
+    }
+
+    /// What the others may know of it.
+    pub fn profile(self, profile: Profile) -> NewMember {
+        NewMember { profile, ..self }
+    }
+
+    /// Refuses the member with [`EnterError::NameTaken`](crate::EnterError::NameTaken) while the room has another one
+    /// that is unique as the same text.
+    pub fn unique_as(self, text: impl Into<Box<str>>) -> NewMember {
+        NewMember { unique_as: text.into(), ..self }
+    }
+
+    /// Leaves the member out of the roster.
+    pub fn hidden(self) -> NewMember {
+        NewMember { is_hidden: true, ..self }
+    }
+
+    /// Makes its enter, and its leave if its node is gone, events without a frame.
+    pub fn silent(self) -> NewMember {
+        NewMember { is_silent: true, ..self }
+    }
+
+    /// The body of its enter, for all nodes.
+    pub fn body(self, body: impl Into<Bytes>) -> NewMember {
+        NewMember { body: body.into(), ..self }
+    }
+
+    /// The body of its leave, in case that its node is gone and another one removes it.
+    pub fn leave_body(self, body: impl Into<Bytes>) -> NewMember {
+        NewMember { leave_body: body.into(), ..self }
+    }
+
+    /// Makes it a member of a session that was opened with [`Node::open_session`](crate::Node::open_session), so that
+    /// [`Node::resume`](crate::Node::resume) takes it over.
+    pub fn session(self, session: &Session) -> NewMember {
+        NewMember { session: session.token().into(), resume_window: session.window(), ..self }
+    }
+
+    /// The token of its session; empty if it has none.
+    pub(crate) fn session_token(&self) -> &str {
+        &self.session
+    }
+
+    /// Reads a record.
+    pub(crate) fn from_record(id: &str, mut record: Bytes) -> Option<NewMember> {
+        fn take(record: &mut Bytes, len: usize) -> Option<Bytes> {
+            (len <= record.len()).then(|| record.split_to(len))
+        }
+        fn number(record: &mut Bytes, len: usize) -> Option<u32> {
+            Some(take(record, len)?.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+        }
+        fn part(record: &mut Bytes, length_bytes: usize) -> Option<Bytes> {
+            let len = number(record, length_bytes)?;
+            take(record, len as usize)
+        }
+        let text = |part: Bytes| std::str::from_utf8(&part).ok().map(Box::from);
+        let (version, flags) = (number(&mut record, 1)?, number(&mut record, 1)? as u8);
+        if version != u32::from(VERSION) {
+            return None;
+        }
+        Some(NewMember {
+            id: id.into(),
+            resume_window: Duration::from_millis(number(&mut record, 4)?.into()),
+            session: text(part(&mut record, 2)?)?,
+            unique_as: text(part(&mut record, 2)?)?,
+            leave_body: part(&mut record, 4)?,
+            body: part(&mut record, 4)?,
+            is_silent: flags & IS_SILENT != 0,
+            is_hidden: flags & IS_HIDDEN != 0,
+            profile: Profile::decode(record)?,
+        })
+    }
+
+    pub(crate) fn into_profile(self) -> Profile {
+        self.profile
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn unique(&self) -> &str {
+        &self.unique_as
+    }
+
+    pub(crate) fn enter_body(&self) -> &Bytes {
+        &self.body
+    }
+
+    pub(crate) fn flags(&self) -> u8 {
+        u8::from(self.is_silent) * IS_SILENT + u8::from(self.is_hidden) * IS_HIDDEN
+    }
+
+    pub(crate) fn set_profile(&mut self, profile: Profile) {
+        self.profile = profile;
+    }
+
+    /// What Redis keeps of it, apart from the stamp of its enter. `parse_record` in `lua/room.lua` reads it.
+    pub(crate) fn to_record(&self) -> Vec<u8> {
+        let mut record = vec![VERSION, self.flags()];
+        record.put_u32(self.resume_window.as_millis().try_into().unwrap_or(u32::MAX));
+        for text in [&self.session, &self.unique_as] {
+            record.put_u16(text.len() as u16);
+            record.put_slice(text.as_bytes());
+        }
+        for body in [&self.leave_body, &self.body] {
+            record.put_u32(body.len() as u32);
+            record.put_slice(body);
+        }
+        self.profile.encode(&mut record);
+        record
+    }
+
+    /// Whether its texts fit into a record.
+    pub(crate) fn fits(&self) -> bool {
+        let short = |text: &str| text.len() <= usize::from(u16::MAX);
+        !self.id.is_empty() && short(&self.id) && short(&self.unique_as) && short(&self.session)
+    }
+}
+
+impl Profile {
+    pub(crate) fn encode(&self, record: &mut Vec<u8>) {
+        record.put_u8(VERSION);
+        let fields = [
+            Some(self.name.as_bytes()),
+            self.user.as_ref().map(|user| user.as_bytes()),
+            self.info.as_deref(),
+            self.state.as_deref(),
+        ];
+        for field in fields {
+            // The length is one more than that of the field; 0 means that there is none.
+            record.put_u32(field.map_or(0, |field| field.len() as u32 + 1));
+            record.put_slice(field.unwrap_or_default());
+        }
+    }
+
+    pub(crate) fn decode(mut record: Bytes) -> Option<Profile> {
+        if record.is_empty() || record.split_to(1)[0] != VERSION {
+            return None;
+        }
+        let mut field = || {
+            if record.len() < 4 {
+                return None;
+            }
+            let len = u32::from_be_bytes(record.split_to(4)[..].try_into().ok()?) as usize;
+            match len.checked_sub(1) {
+                None => Some(None),
+                Some(len) if len <= record.len() => Some(Some(record.split_to(len))),
+                Some(_) => None,
+            }
+        };
+        let text = |field: Bytes| String::from_utf8(field.into()).ok();
+        Some(Profile {
+            name: text(field()??)?,
+            user: match field()? {
+                Some(user) => Some(text(user)?),
+                None => None,
+            },
+            info: field()?,
+            state: field()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn profiles_survive_the_way(
+            name in ".{0,20}", user in of(".{0,20}"), info in of(any::<Vec<u8>>()), state in of(any::<Vec<u8>>()),
+        ) {
+            let profile = Profile { name, user, info: info.map(Bytes::from), state: state.map(Bytes::from) };
+            let mut record = Vec::new();
+            profile.encode(&mut record);
+            prop_assert_eq!(Profile::decode(record.into()), Some(profile));
+        }
+
+        #[test]
+        fn members_survive_the_way(
+            id in ".{1,9}", unique in ".{0,9}", body: Vec<u8>, leave_body: Vec<u8>, is_silent: bool, is_hidden: bool,
+        ) {
+            let session = Session::new("token", "id", Duration::from_secs(60));
+            let mut member = NewMember::new(id).unique_as(unique).body(body).leave_body(leave_body).session(&session);
+            (member.is_silent, member.is_hidden) = (is_silent, is_hidden);
+            let read = NewMember::from_record(member.id(), member.to_record().into());
+            prop_assert_eq!(read, Some(member));
+        }
+
+        #[test]
+        fn any_record_is_read_or_refused(record: Vec<u8>) {
+            let _ = Profile::decode(record.clone().into());
+            let _ = NewMember::from_record("m", record.into());
+        }
+    }
+}

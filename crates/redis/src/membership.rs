@@ -1,0 +1,166 @@
+//! Entering, leaving and publishing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{EnterError, PublishError, Unavailable};
+use crate::inner::Inner;
+use crate::member::{NewMember, Profile};
+use crate::node::Published;
+use crate::scripts::{Leave, Reply, Request};
+use crate::stamp::Stamp;
+
+const ENTER_TIMEOUT: Duration = Duration::from_secs(5);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Inner {
+    /// Enters a member. The caller must not drop the future.
+    pub(crate) async fn enter(
+        self: Arc<Inner>,
+        room: Arc<str>,
+        member: Arc<NewMember>,
+        max_members: u64,
+    ) -> Result<Stamp, EnterError> {
+        if !member.fits() {
+            return Err(EnterError::InvalidMember);
+        }
+        let deadline = Instant::now() + ENTER_TIMEOUT;
+        let node = self.registration.node();
+        let entered = self.enter_pending(&room, &member, max_members, deadline).await;
+        self.hub.remove_pending(&room, &member, entered.is_ok());
+        if entered.is_ok() && self.check_entered(&node, &room, &member).await.is_err() {
+            self.clone().leave(room, member.id().into(), None).await;
+            return Err(EnterError::Unavailable);
+        }
+        if entered == Err(EnterError::Unavailable) {
+            // It may be in the room. Nobody waits for this.
+            let inner = self.clone();
+            self.spawn(async move { inner.remove(&room, member.id(), Leave::Unknown).await });
+        }
+        entered
+    }
+
+    async fn enter_pending(
+        &self,
+        room: &Arc<str>,
+        member: &Arc<NewMember>,
+        max_members: u64,
+        deadline: Instant,
+    ) -> Result<Stamp, EnterError> {
+        let enter = || self.scripts.enter(member, max_members);
+        let gate = self.hub.add_pending(room, member);
+        if self.hub.is_live(room) {
+            return enter_answer(self.call(room, deadline, enter()).await?);
+        }
+        let mut is_subscribed = timeout_at(deadline, gate.lock()).await.map_err(|_| Unavailable)?;
+        if self.hub.is_live(room) {
+            drop(is_subscribed);
+            return enter_answer(self.call(room, deadline, enter()).await?);
+        }
+        // The first one: subscribes before it enters, so that nothing after its enter is missed.
+        if !*is_subscribed {
+            let confirmed = timeout_at(deadline, self.hub.subscribe(room)).await;
+            confirmed.ok().and_then(Result::ok).ok_or(Unavailable)?;
+            *is_subscribed = true;
+        }
+        self.hub.begin_enter(room);
+        let entered =
+            self.call(room, deadline, enter()).await.map_err(EnterError::from).and_then(enter_answer);
+        match entered {
+            Ok(stamp) => self.hub.entered(room, stamp),
+            Err(_) => self.hub.enter_failed(room),
+        }
+        entered
+    }
+
+    /// Removes a member, now or as soon as Redis can be reached. The caller must not drop the future.
+    pub(crate) async fn leave(
+        self: Arc<Inner>,
+        room: Arc<str>,
+        member: Box<str>,
+        body: Option<Bytes>,
+    ) -> Option<Stamp> {
+        if !self.hub.remove_member(&room, &member) {
+            return None;
+        }
+        let how = body.as_ref().map_or(Leave::Silent, |body| Leave::Frame(body));
+        let stamp = self.remove(&room, &member, how).await;
+        self.hub.left(&room, stamp);
+        stamp
+    }
+
+    async fn remove(&self, room: &str, member: &str, how: Leave<'_>) -> Option<Stamp> {
+        let node = self.registration.node();
+        let reply = self.call_as(&node, room, &self.scripts.leave(member, how)).await.ok()?;
+        // If the node was fenced, the member is removed with all others of this incarnation, and not entered again.
+        if reply.is_fenced() {
+            self.registration.set_fenced(&node);
+        }
+        reply.stamp()
+    }
+
+    pub(crate) async fn publish(
+        &self,
+        room: &str,
+        member: Option<&str>,
+        id: Option<&str>,
+        body: &[u8],
+    ) -> Result<Published, PublishError> {
+        let own_id;
+        let id = match id {
+            Some(id) => id,
+            None => {
+                own_id = self.message_ids.next();
+                &own_id
+            }
+        };
+        let reply = self.waiting_call(room, self.scripts.publish(member, id, body)).await?;
+        let stamp = publish_answer(&reply)?;
+        Ok(Published { stamp, is_repeat: reply.is_repeat() })
+    }
+
+    pub(crate) async fn set_profile(
+        &self,
+        room: &str,
+        member: &str,
+        profile: Profile,
+        body: &[u8],
+    ) -> Result<Stamp, PublishError> {
+        let reply = self.waiting_call(room, self.scripts.set_profile(member, &profile, body)).await?;
+        let stamp = publish_answer(&reply)?;
+        self.hub.set_profile(room, member, profile);
+        Ok(stamp)
+    }
+
+    pub(crate) async fn send_transient(&self, room: &str, body: &[u8]) -> Result<(), Unavailable> {
+        self.waiting_call(room, self.scripts.transient(body)).await.map(|_| ())
+    }
+
+    /// Runs a script of a publisher, which waits only a short time, and only with so many others.
+    async fn waiting_call(&self, room: &str, request: Request<'_>) -> Result<Reply, Unavailable> {
+        let _waiting = self.publishers.begin(self.commands.is_connected())?;
+        self.call(room, Instant::now() + PUBLISH_TIMEOUT, request).await
+    }
+}
+
+fn enter_answer(reply: Reply) -> Result<Stamp, EnterError> {
+    match reply.status() {
+        b"OK" => reply.stamp().ok_or(EnterError::Unavailable),
+        b"NAME_TAKEN" => Err(EnterError::NameTaken),
+        b"NO_SESSION" => Err(EnterError::NoSession),
+        b"ROOM_FULL" => Err(EnterError::RoomFull),
+        _ => Err(EnterError::Unavailable),
+    }
+}
+
+fn publish_answer(reply: &Reply) -> Result<Stamp, PublishError> {
+    match reply.status() {
+        b"OK" => reply.stamp().ok_or(PublishError::Unavailable),
+        b"NO_ROOM" => Err(PublishError::NoRoom),
+        b"NOT_MEMBER" => Err(PublishError::NotMember),
+        _ => Err(PublishError::Unavailable),
+    }
+}

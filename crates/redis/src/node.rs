@@ -1,0 +1,376 @@
+//! The public handle.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use redis::cmd;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use crate::codec;
+use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
+use crate::event::{Event, RoomEvent};
+use crate::hub::Hub;
+use crate::inner::{Inner, MessageIds, Publishers, Tasks};
+use crate::keys::Keys;
+use crate::lease::Registration;
+use crate::link::{Command, Commands, Connector, Link};
+use crate::member::{NewMember, Profile};
+use crate::queue::Queue;
+use crate::scripts::{NO_LIMIT, Scripts};
+use crate::session::{Resumed, Session};
+use crate::settings::{Checked, Settings};
+use crate::stamp::{Epoch, Stamp};
+use crate::status::Status;
+use crate::subscriber::Subscriber;
+use crate::sync::Mutex;
+
+/// How long [`Node::leave`] and [`Node::send_to_all`] wait for Redis.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long [`Node::rooms`] waits for Redis.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One process of several that share rooms. See the [crate docs](crate).
+///
+/// If you drop it, its tasks end, and the other nodes remove its members when its lease has run out. Call
+/// [`Node::close`] to remove them at once.
+#[derive(Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+    lease: JoinHandle<Option<()>>,
+}
+
+/// What a node hears.
+#[derive(Debug)]
+pub struct Events {
+    queue: Arc<Queue>,
+}
+
+/// The answer to [`Node::publish`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Published {
+    /// The event's place in the room's order.
+    pub stamp: Stamp,
+    /// Whether a message with this id was published before. The stamp is that of the first one.
+    pub is_repeat: bool,
+}
+
+/// A member in a [`Roster`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RosterEntry {
+    /// The member.
+    pub member: Box<str>,
+    /// What the others may know of it.
+    pub profile: Profile,
+    /// The event with which it entered, for [`Node::roster`]'s `after`.
+    pub event: u64,
+}
+
+/// A page of the members of a room that are not hidden, in the order in which they entered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Roster {
+    /// Where the room was; `None` if nobody is in it.
+    pub stamp: Option<Stamp>,
+    /// The members.
+    pub members: Vec<RosterEntry>,
+}
+
+/// A room with its members on all nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RoomCount {
+    /// The room.
+    pub room: String,
+    /// As [`Stamp::num`].
+    pub num: u64,
+}
+
+impl Node {
+    /// Connects to Redis.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the settings cannot work, or if Redis refuses the connection. If Redis cannot be reached, it waits or
+    /// fails, as [`Settings::wait_for_redis`] says.
+    pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
+        let settings = settings.check()?;
+        let connector = Connector::new(&settings)?;
+        let mut backoff = connector.backoff();
+        loop {
+            match Node::attempt(&settings, &connector).await {
+                Err(error) if error.is_temporary() && settings.wait_for_redis => {
+                    warn!(error = &error as &dyn std::error::Error, "waiting for Redis");
+                    sleep(backoff.next_wait()).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(settings: &Checked, connector: &Connector) -> Result<(Node, Events), ConnectError> {
+        let commands = Commands::new(connector.open_link(0).await?);
+        let keys = Keys::new(&settings.prefix);
+        let queue = Arc::new(Queue::new(settings.max_queued_bytes));
+        let (hub, requests) = Hub::new(keys.clone(), queue.clone());
+        let inner = Arc::new(Inner {
+            name: settings.node_name.clone(),
+            scripts: Scripts::new(keys.clone(), settings),
+            keys,
+            lease: settings.lease,
+            commands,
+            hub,
+            status: Arc::new(Status::new(queue.clone())),
+            registration: Registration::new(&settings.node_name),
+            publishers: Publishers::default(),
+            message_ids: MessageIds::new(),
+            tasks: Tasks::new(),
+            sessions: Mutex::default(),
+        });
+        let mut subscriber = Subscriber::new(inner.clone(), connector.clone(), requests.subscriptions);
+        let subscribed = subscriber.connect().await?;
+        inner.spawn(subscriber.run(subscribed));
+        inner.spawn(inner.commands.clone().keep_connected(connector.clone(), inner.status.clone()));
+        inner.spawn(inner.clone().read_logs(requests.reads));
+        if let Err(Unavailable) = inner.register().await {
+            inner.close();
+            return Err(ConnectError::refused());
+        }
+        inner.spawn(inner.clone().reap_lost_nodes());
+        let lease = inner.spawn(inner.clone().keep_lease());
+        Ok((Node { inner, lease }, Events { queue }))
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Since when the node cannot reach Redis, or has no valid lease; `None` if it can work.
+    #[must_use]
+    pub fn degraded_since(&self) -> Option<Instant> {
+        self.inner.status.degraded_since()
+    }
+
+    /// How many messages arrived that this node could not read, because a node of a later version, or something else,
+    /// has written them. A room in which this happens to an event is reset.
+    #[must_use]
+    pub fn dropped_messages(&self) -> u64 {
+        self.inner.hub.dropped()
+    }
+
+    /// Enters a member. The node hears the room from this event on, and the event itself arrives in [`Events`] as well.
+    /// `max_members` limits the members of the room on all nodes, this one included.
+    ///
+    /// Waits up to 5 s for Redis. If you drop the future, the member enters nevertheless.
+    ///
+    /// # Errors
+    ///
+    /// After [`EnterError::Unavailable`], enter the member again under a new id.
+    pub async fn enter(
+        &self,
+        room: &str,
+        member: NewMember,
+        max_members: Option<u64>,
+    ) -> Result<Stamp, EnterError> {
+        // More than fit into a number of Lua are no limit.
+        let max_members = max_members.unwrap_or(NO_LIMIT).min(NO_LIMIT);
+        let enter = self.inner.clone().enter(room.into(), Arc::new(member), max_members);
+        self.inner.spawn(enter).await.ok().flatten().unwrap_or(Err(EnterError::Unavailable))
+    }
+
+    /// Removes a member of this node. `body` is for all nodes; without one, the others get no frame.
+    ///
+    /// Returns the stamp of the leave, or `None` if the member is not in the room, or if Redis cannot be reached
+    /// within 1 s. In this case, the node publishes the leave later. If the node has been fenced meanwhile, the leave
+    /// has the body that the member was entered with.
+    pub async fn leave(&self, room: &str, member: &str, body: Option<Bytes>) -> Option<Stamp> {
+        let leave = self.inner.spawn(self.inner.clone().leave(room.into(), member.into(), body));
+        timeout(SHORT_TIMEOUT, leave).await.ok()?.ok().flatten().flatten()
+    }
+
+    /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
+    /// that has members there, this one included. A message whose `id` was published to the room before is not
+    /// published again. The id must differ from those of all other senders.
+    ///
+    /// # Errors
+    ///
+    /// Fails if nobody is in the room, if the member is not, and if Redis cannot be reached within 1 s. While it cannot
+    /// be reached, up to 1,000 calls wait for it.
+    pub async fn publish(
+        &self,
+        room: &str,
+        member: Option<&str>,
+        id: Option<&str>,
+        body: &[u8],
+    ) -> Result<Published, PublishError> {
+        self.inner.publish(room, member, id, body).await
+    }
+
+    /// Sends a body to a room that is not in its log, and that nodes may miss.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::publish`].
+    pub async fn send_transient(&self, room: &str, body: &[u8]) -> Result<(), Unavailable> {
+        self.inner.send_transient(room, body).await
+    }
+
+    /// Replaces the profile of a member of this node, and publishes a body that tells the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::publish`].
+    pub async fn set_profile(
+        &self,
+        room: &str,
+        member: &str,
+        profile: Profile,
+        body: &[u8],
+    ) -> Result<Stamp, PublishError> {
+        self.inner.set_profile(room, member, profile, body).await
+    }
+
+    /// Has all nodes remove their members from a room: they get [`Event::CloseRoom`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 1 s. Nodes that are not connected at the moment do not get it.
+    pub async fn close_room(&self, room: &str) -> Result<(), Unavailable> {
+        self.send_control(self.inner.keys.control(), codec::encode_close_room(room)).await
+    }
+
+    /// Sends a body to all nodes, this one included: they get [`Event::Command`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::close_room`].
+    pub async fn send_to_all(&self, body: &[u8]) -> Result<(), Unavailable> {
+        self.send_control(self.inner.keys.control(), codec::encode_command(body)).await
+    }
+
+    /// Sends a body to the node with this name: it gets [`Event::Command`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::close_room`].
+    pub async fn send_to_node(&self, node: &str, body: &[u8]) -> Result<(), Unavailable> {
+        self.send_control(self.inner.keys.node_channel(node), codec::encode_command(body)).await
+    }
+
+    async fn send_control(&self, channel: String, payload: Vec<u8>) -> Result<(), Unavailable> {
+        let deadline = tokio::time::Instant::now() + SHORT_TIMEOUT;
+        let prepare = |_: &Link| Command::Plain(cmd("PUBLISH").arg(&channel).arg(&payload).take());
+        let listeners = self.inner.commands.run::<u64>(Some(deadline), prepare).await;
+        listeners.map(|_| ())
+    }
+
+    /// Up to `max` members of a room that are not hidden, in the order in which they entered, beginning after the one
+    /// that entered with the event `after`. 0 is the first page.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 1 s.
+    pub async fn roster(&self, room: &str, after: u64, max: usize) -> Result<Roster, Unavailable> {
+        let deadline = tokio::time::Instant::now() + SHORT_TIMEOUT;
+        let read = self.inner.scripts.roster(room, after, max);
+        let reply = self.inner.call(room, deadline, read).await?;
+        let stamp = reply.stamp();
+        let entry = |(event, member, profile)| RosterEntry { member, profile, event };
+        Ok(Roster { stamp, members: reply.roster().into_iter().map(entry).collect() })
+    }
+
+    /// All rooms that have members on any node, in no order. The counts are not of the same moment.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s.
+    pub async fn rooms(&self) -> Result<Vec<RoomCount>, Unavailable> {
+        timeout(LIST_TIMEOUT, self.inner.rooms()).await.unwrap_or(Err(Unavailable))
+    }
+
+    /// The events with a frame that follow `seq` in a room's log, up to `max`. `None` if some of them cannot be had,
+    /// because the room has begun anew or its log was trimmed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 1 s.
+    pub async fn log_after(
+        &self,
+        room: &str,
+        epoch: Epoch,
+        seq: u64,
+        max: usize,
+    ) -> Result<Option<Vec<RoomEvent>>, Unavailable> {
+        let room = room.into();
+        let read = self.inner.log_after(&room, epoch, seq, max);
+        timeout(SHORT_TIMEOUT, read).await.unwrap_or(Err(Unavailable))
+    }
+
+    /// Makes a session resumable on any node. Open it before its first member enters: if it were kept only when its
+    /// client is gone, a client that comes back fast would find nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s.
+    pub async fn open_session(&self, session: Session) -> Result<(), Unavailable> {
+        self.inner.open_session(session).await
+    }
+
+    /// Takes a session over, from another node or from this one. Its members are this node's from now on, without a
+    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. The
+    /// node that had the session gets [`Event::SessionTaken`]; what it still does for these members has no effect.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such session, if it belongs to another user, and if Redis cannot be reached within 5 s.
+    pub async fn resume(&self, token: &str, new_token: &str, user: &str) -> Result<Resumed, ResumeError> {
+        let resume = self.inner.clone().resume(token.into(), new_token.into(), user.into());
+        self.inner.spawn(resume).await.ok().flatten().unwrap_or(Err(ResumeError::Unavailable))
+    }
+
+    /// Ends a session of this node. Its members have to leave, too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s.
+    pub async fn close_session(&self, token: &str) -> Result<(), Unavailable> {
+        self.inner.close_session(token).await
+    }
+
+    /// Ends the node's tasks, and removes its members with the leave bodies that they were entered with.
+    /// Members of sessions stay for the resume window, so that their clients can resume them on other nodes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s. Then other nodes remove the members when the lease has run out.
+    pub async fn close(mut self) -> Result<(), Unavailable> {
+        self.inner.close();
+        // Otherwise it would take the removal for a fence, and enter the members again.
+        let _ = (&mut self.lease).await;
+        let remove = self.inner.remove_node();
+        timeout(Duration::from_secs(5), remove).await.unwrap_or(Err(Unavailable))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.inner.close();
+    }
+}
+
+impl Events {
+    /// The next event; `None` after the node was closed or dropped.
+    ///
+    /// Call it again soon: if more bytes wait than [`Settings::max_queued_bytes`], the node reads the rest from the
+    /// rooms' logs later, as far as these reach.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.queue.pop().await
+    }
+}

@@ -1,0 +1,143 @@
+//! Removes the members of nodes that are gone. Every node does this; the scripts see to it that each member is removed
+//! once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::cmd;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use crate::error::Unavailable;
+use crate::event::Event;
+use crate::inner::Inner;
+use crate::link::{Command, Link};
+use crate::random;
+use crate::scripts::{Reap, Reaped};
+
+/// Members of a lost node that are removed from a room at once. There is one batch for each room and beat, so that the
+/// other members are not flooded.
+const BATCH: usize = 100;
+
+/// Until when the members that are left in a room of a lost node stay, because they can be resumed. Looking for one to
+/// remove takes the server a while if there are many, so it is not done in vain.
+#[derive(Debug, Default)]
+struct Kept {
+    until: HashMap<(String, String), Instant>,
+}
+
+/// How to forget a node.
+#[derive(Debug, Clone, Copy)]
+enum Forget {
+    /// If it is fenced.
+    IfFenced,
+    /// Fences it first.
+    Fence,
+    /// Fences it first, and leaves its sessions to its next incarnation.
+    Discard,
+}
+
+impl Inner {
+    /// Looks for lost nodes once a second.
+    pub(crate) async fn reap_lost_nodes(self: Arc<Inner>) {
+        let beat = (self.lease / 10).min(Duration::from_secs(1));
+        let mut kept = Kept::default();
+        loop {
+            sleep(beat / 2 + random::up_to(beat / 2)).await;
+            let Ok(nodes) = self.fence().await else { continue };
+            kept.until.retain(|(node, _), _| nodes.contains(node));
+            for node in nodes {
+                // Its own incarnations are the business of `keep_lease`.
+                if node != *self.registration.node() && self.reap_node(&node, &mut kept).await.is_err() {
+                    warn!(node, "cannot remove the members of a lost node; trying again");
+                }
+            }
+        }
+    }
+
+    /// Fences the nodes whose leases have run out, and returns all fenced nodes.
+    async fn fence(&self) -> Result<Vec<String>, Unavailable> {
+        let lease_ms = self.lease.as_millis() as u64;
+        let prepare = |_: &Link| {
+            let mut fence = self.scripts.fence.prepare_invoke();
+            fence.key(self.keys.nodes()).key(self.keys.beat()).arg(lease_ms);
+            Command::Script(fence)
+        };
+        self.commands.run(None, prepare).await
+    }
+
+    /// Removes a batch of each room, and tells the host.
+    async fn reap_node(&self, node: &str, kept: &mut Kept) -> Result<(), Unavailable> {
+        for room in self.rooms_of(node).await? {
+            let place = (node.to_owned(), room.clone());
+            if kept.until.get(&place).is_some_and(|until| Instant::now() < *until) {
+                continue;
+            }
+            let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Lost).await?;
+            if let Some(until) = Instant::now().checked_add(rest_kept) {
+                kept.until.insert(place, until);
+            }
+            let room: Arc<str> = room.into();
+            for (member, stamp) in reaped {
+                self.hub.queue().push(Event::MemberLost { room: room.clone(), member, stamp });
+            }
+        }
+        self.forget(node, Forget::IfFenced).await?;
+        Ok(())
+    }
+
+    /// Removes all members that an incarnation of this node has left. The next one takes its sessions.
+    pub(crate) async fn remove_incarnation(&self, node: &str) -> Result<(), Unavailable> {
+        while !self.forget(node, Forget::Discard).await? {
+            for room in self.rooms_of(node).await? {
+                self.reap_room(node, &room, Reap::All).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes this node and its members. Members of sessions stay for the resume window; then other nodes remove them.
+    pub(crate) async fn remove_node(&self) -> Result<(), Unavailable> {
+        let node = self.registration.node();
+        self.forget(&node, Forget::Fence).await?;
+        for room in self.rooms_of(&node).await? {
+            while self.reap_room(&node, &room, Reap::Lost).await?.1.is_zero() {}
+        }
+        self.forget(&node, Forget::IfFenced).await?;
+        Ok(())
+    }
+
+    async fn reap_room(
+        &self,
+        node: &str,
+        room: &str,
+        which: Reap,
+    ) -> Result<(Vec<Reaped>, Duration), Unavailable> {
+        let reap = self.scripts.reap(which, BATCH);
+        Ok(self.call_as(node, room, &reap).await?.reaped())
+    }
+
+    /// The rooms in which a node has members.
+    pub(crate) async fn rooms_of(&self, node: &str) -> Result<Vec<String>, Unavailable> {
+        let key = self.keys.node_rooms(node);
+        let prepare = |_: &Link| Command::Plain(cmd("SMEMBERS").arg(&key).take());
+        self.commands.run(None, prepare).await
+    }
+
+    /// Forgets a fenced node. Returns whether it is gone: not while it has members or sessions.
+    async fn forget(&self, node: &str, how: Forget) -> Result<bool, Unavailable> {
+        let action = match how {
+            Forget::IfFenced => "forget",
+            Forget::Fence => "fence",
+            Forget::Discard => "discard",
+        };
+        let prepare = |_: &Link| {
+            let mut forget = self.scripts.forget.prepare_invoke();
+            forget.key(self.keys.nodes()).key(self.keys.node_rooms(node)).key(self.keys.node_sessions(node));
+            forget.arg(node).arg(self.keys.tag()).arg(action);
+            Command::Script(forget)
+        };
+        self.commands.run(None, prepare).await
+    }
+}

@@ -1,0 +1,224 @@
+//! What a node needs to know before it connects.
+
+use std::time::Duration;
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+
+use crate::error::ConnectError;
+use crate::random;
+
+/// How a node finds Redis, and how rooms are kept there. All nodes that share rooms need the same settings, apart from
+/// the URL and the node's name.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_chat_rooms_redis::Settings;
+///
+/// let settings = Settings::new("redis://127.0.0.1:6379/0").prefix("shop-chat").lease(Duration::from_secs(5));
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Settings {
+    url: String,
+    prefix: String,
+    node_name: Option<String>,
+    lease: Duration,
+    log_length: u32,
+    log_bytes: u64,
+    log_age: Duration,
+    message_id_window: Duration,
+    max_queued_bytes: usize,
+    wait_for_redis: bool,
+}
+
+impl Settings {
+    /// Settings for the server at this URL: `redis://[user:password@]host[:port][/db]`, `redis+unix:///path` or, with
+    /// the feature `rustls`, `rediss://…`. For `rediss`, ring becomes the process's crypto provider for rustls, unless
+    /// you have installed one.
+    pub fn new(url: impl Into<String>) -> Settings {
+        Settings {
+            url: url.into(),
+            prefix: "chat".to_owned(),
+            node_name: None,
+            lease: Duration::from_secs(10),
+            log_length: 1000,
+            log_bytes: 4 << 20,
+            log_age: Duration::from_secs(3600),
+            message_id_window: Duration::from_secs(120),
+            max_queued_bytes: 16 << 20,
+            wait_for_redis: true,
+        }
+    }
+
+    /// What the names of all keys and channels start with. Nodes share rooms if they have the same prefix, whatever
+    /// number the database has: Redis's channels do not belong to a database. Default: `chat`.
+    pub fn prefix(self, prefix: impl Into<String>) -> Settings {
+        Settings { prefix: prefix.into(), ..self }
+    }
+
+    /// The node's name, which [`Node::send_to_node`](crate::Node::send_to_node) takes: letters, digits, `-`, `_` and
+    /// `.`. It must differ from those of the other nodes. Default: random.
+    pub fn node_name(self, name: impl Into<String>) -> Settings {
+        Settings { node_name: Some(name.into()), ..self }
+    }
+
+    /// How long a node that is gone keeps its members in their rooms. The node renews its lease three times in
+    /// this time. At least 1 s. Default: 10 s.
+    pub fn lease(self, lease: Duration) -> Settings {
+        Settings { lease, ..self }
+    }
+
+    /// How many events of each room are kept for nodes and clients that have missed some. If there are more, the oldest
+    /// eighth is removed. Default: 1,000.
+    pub fn log_length(self, events: u32) -> Settings {
+        Settings { log_length: events, ..self }
+    }
+
+    /// How many bytes the kept events of a room may have. If there are more, the oldest eighth is removed. The latest
+    /// event is always kept. Default: 4 MiB.
+    pub fn log_bytes(self, bytes: u64) -> Settings {
+        Settings { log_bytes: bytes, ..self }
+    }
+
+    /// How long the log of a room is kept after its latest event. Default: 1 h.
+    pub fn log_age(self, age: Duration) -> Settings {
+        Settings { log_age: age, ..self }
+    }
+
+    /// How long a message that is repeated under its id is recognised, unless there are more than 10,000 messages in
+    /// the room in this time. Default: 2 min.
+    pub fn message_id_window(self, window: Duration) -> Settings {
+        Settings { message_id_window: window, ..self }
+    }
+
+    /// How many bytes of events may wait for [`Events::recv`](crate::Events::recv). If there are more, the node reads
+    /// the rest from the logs later. Default: 16 MiB.
+    pub fn max_queued_bytes(self, bytes: usize) -> Settings {
+        Settings { max_queued_bytes: bytes, ..self }
+    }
+
+    /// Whether [`Node::connect`](crate::Node::connect) waits until Redis can be reached, instead of failing. It fails
+    /// in any case if waiting cannot help, for example if the password is wrong. Default: true.
+    pub fn wait_for_redis(self, wait: bool) -> Settings {
+        Settings { wait_for_redis: wait, ..self }
+    }
+
+    pub(crate) fn check(self) -> Result<Checked, ConnectError> {
+        let invalid = |what: String| Err(ConnectError::settings(what));
+        if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
+            return invalid(format!("the prefix {:?} must not be empty nor contain braces", self.prefix));
+        }
+        if self.lease < Duration::from_secs(1) {
+            return invalid(format!("the lease is {:?}, but must be at least 1 s", self.lease));
+        }
+        if self.log_length == 0 || self.log_age < Duration::from_secs(1) {
+            return invalid("the log must keep at least one event for at least 1 s".to_owned());
+        }
+        if self.message_id_window < Duration::from_secs(1) {
+            return invalid("the window of message ids must be at least 1 s".to_owned());
+        }
+        let name = self.node_name.unwrap_or_else(|| format!("{:08x}", random::number() as u32));
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(is_allowed) {
+            return invalid(format!(
+                "the node's name {name:?} must have 1 to 64 letters, digits, `-`, `_` and `.`"
+            ));
+        }
+        Ok(Checked {
+            server: server(&self.url)?,
+            prefix: self.prefix,
+            node_name: name,
+            lease: self.lease,
+            log_length: self.log_length,
+            log_bytes: self.log_bytes,
+            log_age: self.log_age,
+            message_id_window: self.message_id_window,
+            max_queued_bytes: self.max_queued_bytes,
+            wait_for_redis: self.wait_for_redis,
+        })
+    }
+}
+
+/// Settings that fit together.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) server: ConnectionInfo,
+    pub(crate) prefix: String,
+    pub(crate) node_name: String,
+    pub(crate) lease: Duration,
+    pub(crate) log_length: u32,
+    pub(crate) log_bytes: u64,
+    pub(crate) log_age: Duration,
+    pub(crate) message_id_window: Duration,
+    pub(crate) max_queued_bytes: usize,
+    pub(crate) wait_for_redis: bool,
+}
+
+fn server(url: &str) -> Result<ConnectionInfo, ConnectError> {
+    let is_tls = url.starts_with("rediss://");
+    if is_tls && !cfg!(feature = "rustls") {
+        return Err(ConnectError::settings("`rediss` URLs need the feature `rustls`".to_owned()));
+    }
+    // The URL may contain a password, so the message does not.
+    let info = url.into_connection_info().map_err(|_| {
+        ConnectError::settings("the URL must look like `redis://user:password@host:6379/0`".to_owned())
+    })?;
+    if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) && is_tls {
+        return Err(ConnectError::settings("the URL asks for TLS, which is not available".to_owned()));
+    }
+    #[cfg(feature = "rustls")]
+    if is_tls {
+        use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+        // Without one, rustls panics. If another thread installs one right now, that one is used.
+        if CryptoProvider::get_default().is_none() {
+            let _ = ring::default_provider().install_default();
+        }
+    }
+    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    Ok(info.set_redis_settings(redis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ConnectErrorKind;
+
+    fn check_refuses(settings: Settings) {
+        let error = settings.clone().check().expect_err(&format!("{settings:?} should be refused"));
+        assert_eq!(error.kind(), ConnectErrorKind::Settings);
+    }
+
+    #[test]
+    fn good_settings_pass() {
+        for url in
+            ["redis://h", "redis://u:p@h:1/2", "redis+unix:///run/redis.sock", "unix:///run/redis.sock"]
+        {
+            Settings::new(url).node_name("a-1_b.c").check().expect(url);
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused() {
+        let good = || Settings::new("redis://h");
+        check_refuses(Settings::new("http://h"));
+        check_refuses(Settings::new(""));
+        check_refuses(good().prefix(""));
+        check_refuses(good().prefix("a{b"));
+        check_refuses(good().node_name("a:b"));
+        check_refuses(good().node_name(""));
+        check_refuses(good().lease(Duration::from_millis(999)));
+        check_refuses(good().log_length(0));
+        check_refuses(good().message_id_window(Duration::ZERO));
+    }
+
+    #[test]
+    fn tls_needs_the_feature() {
+        assert_eq!(Settings::new("rediss://h").check().is_ok(), cfg!(feature = "rustls"));
+    }
+
+    #[test]
+    fn errors_do_not_show_the_password() {
+        let error = Settings::new("redis:/u:secret@h").check().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("secret"));
+    }
+}

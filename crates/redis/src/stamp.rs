@@ -1,0 +1,79 @@
+//! An event's place in its room's order.
+
+use std::fmt;
+
+/// Distinguishes a room's order of events from that of an earlier room with the same name. A room that was empty gets
+/// a new epoch, and so does every room when Redis starts again or fails over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch with this number, for example one that a client has sent.
+    #[must_use]
+    pub const fn from_u64(number: u64) -> Epoch {
+        Epoch(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 8]) -> Epoch {
+        Epoch(u64::from_be_bytes(bytes))
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Epoch({self})")
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What happens in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// A member enters: the count grows by one.
+    Enter,
+    /// A member leaves: the count shrinks by one.
+    Leave,
+    /// A member enters, and the others get no frame: only the count changes.
+    SilentEnter,
+    /// A member leaves, and the others get no frame: only the count changes.
+    SilentLeave,
+    /// A frame for all members.
+    Publish,
+}
+
+impl EventKind {
+    /// Whether the event has no frame.
+    #[must_use]
+    pub fn is_silent(self) -> bool {
+        matches!(self, EventKind::SilentEnter | EventKind::SilentLeave)
+    }
+}
+
+/// An event's place in its room's order, and the number of members right after it. It is the same on all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// The order in which this is a place.
+    pub epoch: Epoch,
+    /// One more than that of the event before, starting at 1. Nodes follow the order by it.
+    pub event: u64,
+    /// The number of frames so far. Silent events have no frame.
+    pub seq: u64,
+    /// Members of the room right after this event, on all nodes. See the [crate docs](crate#counts) for what it can
+    /// include.
+    pub num: u64,
+}

@@ -1,0 +1,317 @@
+//! Nodes while everything works.
+
+use bytes::Bytes;
+use tower_chat_rooms_redis::{EnterError, Event, EventKind, NewMember, Profile, PublishError, Settings};
+
+use crate::support::{Server, TestNode, member};
+
+async fn nodes<const N: usize>(server: &Server) -> [TestNode; N] {
+    let mut nodes = Vec::new();
+    for number in 0..N {
+        let settings = Settings::new(server.url()).node_name(format!("node-{number}"));
+        nodes.push(TestNode::connect(settings).await);
+    }
+    nodes.try_into().ok().unwrap()
+}
+
+#[tokio::test]
+async fn all_nodes_hear_the_same() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    let first = a.enter("r", member("ann"), None).await.unwrap();
+    assert_eq!((first.event, first.seq, first.num), (1, 1, 1));
+    b.enter("r", member("bob"), None).await.unwrap();
+    let hello = a.publish("r", Some("ann"), None, b"hello").await.unwrap();
+    b.publish("r", Some("bob"), None, b"hi").await.unwrap();
+    assert_eq!((hello.stamp.event, hello.stamp.num, hello.is_repeat), (3, 2, false));
+    let last = b.leave("r", "bob", Some("-bob".into())).await.unwrap();
+    assert_eq!(last.num, 1);
+    a.until_heard("r", last).await;
+    b.until_heard("r", last).await;
+    assert_eq!(a.bodies("r"), ["+ann", "+bob", "hello", "hi", "-bob"]);
+    assert_eq!(b.events("r"), a.events("r")[1..], "from its own member's enter to its leave");
+    assert_eq!(a.events("r")[2].member.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn a_room_that_was_empty_begins_anew_and_leaves_no_key() {
+    let server = Server::start().await;
+    let [a] = nodes(&server).await;
+    let mut epochs = Vec::new();
+    for n in 0..3 {
+        let id = format!("m{n}");
+        let stamp = a.enter("r", member(&id).unique_as("ann"), None).await.unwrap();
+        assert_eq!((stamp.event, stamp.num), (1, 1));
+        epochs.push(stamp.epoch);
+        let published = a.publish("r", None, Some("id"), b"host").await.unwrap();
+        assert_eq!(published.is_repeat, n > 0, "messages are known for longer than the room");
+        let last = a.leave("r", &id, None).await.unwrap();
+        a.until_heard("r", last).await;
+    }
+    epochs.dedup();
+    assert_eq!(epochs.len(), 3);
+    assert_eq!(a.publish("r", None, None, b"").await, Err(PublishError::NoRoom));
+    a.close().await;
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn silent_members_change_only_the_count() {
+    let server = Server::start().await;
+    let [a] = nodes(&server).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    let silent = a.enter("r", member("spy").silent().hidden(), None).await.unwrap();
+    assert_eq!((silent.event, silent.seq, silent.num), (2, 1, 2));
+    a.publish("r", Some("spy"), None, b"boo").await.unwrap();
+    let last = a.leave("r", "spy", None).await.unwrap();
+    a.until_heard("r", last).await;
+    let kinds: Vec<_> = a.events("r").iter().map(|event| event.kind).collect();
+    use EventKind::{Enter, Publish, SilentEnter, SilentLeave};
+    assert_eq!(kinds, [Enter, SilentEnter, Publish, SilentLeave]);
+    let roster = a.roster("r", 0, 10).await.unwrap();
+    assert_eq!(roster.members.len(), 1);
+}
+
+#[tokio::test]
+async fn names_are_unique_on_all_nodes() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    a.enter("r", member("m1").unique_as("ann"), None).await.unwrap();
+    assert_eq!(b.enter("r", member("m2").unique_as("ann"), None).await, Err(EnterError::NameTaken));
+    b.enter("other", member("m3").unique_as("ann"), None).await.unwrap();
+    a.leave("r", "m1", None).await.unwrap();
+    b.enter("r", member("m4").unique_as("ann"), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_limit_of_a_room_counts_all_nodes() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    a.enter("r", member("m1"), Some(2)).await.unwrap();
+    b.enter("r", member("m2"), Some(2)).await.unwrap();
+    assert_eq!(a.enter("r", member("m3"), Some(2)).await, Err(EnterError::RoomFull));
+    assert_eq!(b.enter("", NewMember::new(""), None).await, Err(EnterError::InvalidMember));
+}
+
+/// Without ids in Redis, a client that repeats a message on another node has it published twice.
+#[tokio::test]
+async fn a_message_that_is_repeated_on_another_node_goes_out_once() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    b.enter("r", member("bob"), None).await.unwrap();
+    let first = a.publish("r", Some("ann"), Some("ann-1"), b"once").await.unwrap();
+    let again = b.publish("r", None, Some("ann-1"), b"once").await.unwrap();
+    assert_eq!((again.stamp, again.is_repeat), (first.stamp, true));
+    let end = a.publish("r", None, None, b"end").await.unwrap();
+    a.until_heard("r", end.stamp).await;
+    assert_eq!(a.bodies("r"), ["+ann", "+bob", "once", "end"]);
+}
+
+#[tokio::test]
+async fn only_members_of_the_node_publish() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    assert_eq!(b.publish("r", Some("ann"), None, b"x").await, Err(PublishError::NotMember));
+    b.publish("r", None, None, b"from the host").await.unwrap();
+    a.until_body("r", "from the host").await;
+}
+
+#[tokio::test]
+async fn the_roster_has_profiles_of_all_nodes_in_pages() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    let profile = |name: &str| Profile {
+        name: name.to_owned(),
+        user: Some(format!("user of {name}")),
+        info: Some(Bytes::from_static(b"{}")),
+        state: None,
+    };
+    for n in 0..5 {
+        let node = if n % 2 == 0 { &a } else { &b };
+        let member = member(&format!("m{n}:x")).profile(profile(&format!("n{n}")));
+        node.enter("r", member, None).await.unwrap();
+    }
+    a.enter("r", member("hidden").hidden(), None).await.unwrap();
+    let changed = Profile { state: Some(Bytes::from_static(b"away")), ..profile("n1") };
+    let stamp = b.set_profile("r", "m1:x", changed.clone(), b"m1 is away").await.unwrap();
+    let again = b.set_profile("r", "m1:x", changed.clone(), b"m1 is away").await.unwrap();
+    assert_eq!(again, stamp, "a repeated call changes nothing");
+    let (mut after, mut found) = (0, Vec::new());
+    loop {
+        let page = a.roster("r", after, 2).await.unwrap();
+        assert_eq!(page.stamp.unwrap().num, 6);
+        let Some(last) = page.members.last() else { break };
+        after = last.event;
+        found.extend(page.members);
+    }
+    let ids: Vec<_> = found.iter().map(|entry| &*entry.member).collect();
+    assert_eq!(ids, ["m0:x", "m1:x", "m2:x", "m3:x", "m4:x"]);
+    assert_eq!(found[1].profile, changed);
+    assert_eq!(a.set_profile("r", "m1:x", changed, b"").await, Err(PublishError::NotMember));
+    assert_eq!(a.roster("empty", 0, 2).await.unwrap().stamp, None);
+}
+
+#[tokio::test]
+async fn the_log_has_what_was_missed_or_says_that_it_has_not() {
+    let server = Server::start().await;
+    let settings = Settings::new(server.url()).log_length(300);
+    let a = TestNode::connect(settings).await;
+    let first = a.enter("r", member("ann"), None).await.unwrap();
+    a.enter("r", member("spy").silent(), None).await.unwrap();
+    for n in 0..280 {
+        a.publish("r", None, None, format!("{n}").as_bytes()).await.unwrap();
+    }
+    let log = a.log_after("r", first.epoch, 1, 1000).await.unwrap().unwrap();
+    assert_eq!(log.len(), 280);
+    assert!(log.iter().enumerate().all(|(n, event)| event.body == n.to_string()));
+    assert_eq!(a.log_after("r", first.epoch, 270, 5).await.unwrap().unwrap().len(), 5);
+    assert_eq!(a.log_after("r", first.epoch, 281, 5).await.unwrap(), Some(Vec::new()));
+    assert_eq!(a.log_after("r", first.epoch, 282, 5).await.unwrap(), None, "beyond the end");
+    let other = tower_chat_rooms_redis::Epoch::from_u64(first.epoch.as_u64() + 1);
+    assert_eq!(a.log_after("r", other, 1, 5).await.unwrap(), None);
+    for _ in 0..300 {
+        a.publish("r", None, None, b"").await.unwrap();
+    }
+    assert_eq!(a.log_after("r", first.epoch, 1, 1000).await.unwrap(), None, "trimmed");
+}
+
+#[tokio::test]
+async fn commands_reach_one_node_or_all() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    a.send_to_node("node-1", b"for b").await.unwrap();
+    a.send_to_all(b"for all").await.unwrap();
+    b.close_room("r").await.unwrap();
+    let for_all = Event::Command { body: "for all".into() };
+    let close = Event::CloseRoom { room: "r".into() };
+    a.until("two commands", |heard| heard == [for_all.clone(), close.clone()]).await;
+    let for_b = Event::Command { body: "for b".into() };
+    b.until("three commands", |heard| heard == [for_b.clone(), for_all.clone(), close.clone()]).await;
+}
+
+#[tokio::test]
+async fn transient_bodies_are_in_no_log() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    let first = a.enter("r", member("ann"), None).await.unwrap();
+    b.enter("r", member("bob"), None).await.unwrap();
+    a.send_transient("r", b"typing").await.unwrap();
+    let typing = Event::Transient { room: "r".into(), body: "typing".into() };
+    for node in [&a, &b] {
+        node.until("a transient body", |heard| heard.contains(&typing)).await;
+    }
+    assert_eq!(a.log_after("r", first.epoch, 0, 10).await.unwrap().unwrap().len(), 2);
+}
+
+/// A node's events are bounded while the host does not take them; the rest comes from the log.
+#[tokio::test]
+async fn a_host_that_is_slow_gets_the_rest_from_the_log() {
+    let server = Server::start().await;
+    let settings = || Settings::new(server.url()).max_queued_bytes(20_000).log_length(2000);
+    let (slow, mut events) = tower_chat_rooms_redis::Node::connect(settings()).await.unwrap();
+    let fast = TestNode::connect(settings()).await;
+    slow.enter("r", member("ann"), None).await.unwrap();
+    fast.enter("r", member("bob"), None).await.unwrap();
+    for n in 0..1000 {
+        fast.publish("r", None, None, format!("{n}").as_bytes()).await.unwrap();
+    }
+    fast.until_body("r", "999").await;
+    let mut next = 1;
+    while next < 1003 {
+        match events.recv().await.unwrap() {
+            Event::Room(event) => {
+                assert_eq!(event.stamp.event, next);
+                next += 1;
+            }
+            event => panic!("{event:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_closed_removes_its_members_at_once() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    for n in 0..250 {
+        b.enter("r", member(&format!("m{n}")), None).await.unwrap();
+    }
+    b.close().await;
+    a.until("all leaves", |_| a.events("r").last().unwrap().stamp.num == 1).await;
+    assert_eq!(a.events("r").last().unwrap().stamp.event, 501);
+}
+
+#[tokio::test]
+async fn connecting_can_fail() {
+    let settings = Settings::new("redis+unix:///nowhere").wait_for_redis(false);
+    let error = tower_chat_rooms_redis::Node::connect(settings).await.unwrap_err();
+    assert_eq!(error.kind(), tower_chat_rooms_redis::ConnectErrorKind::Unreachable);
+    let server = Server::start().await;
+    let _: () = server.command(&["CONFIG", "SET", "requirepass", "secret"]).await;
+    let error = tower_chat_rooms_redis::Node::connect(Settings::new(server.url())).await.unwrap_err();
+    assert_eq!(error.kind(), tower_chat_rooms_redis::ConnectErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn connections_have_names() {
+    let server = Server::start().await;
+    let [a] = nodes(&server).await;
+    assert_eq!(a.degraded_since(), None);
+    let names: String = server.command(&["CLIENT", "LIST"]).await;
+    for part in ["commands", "subscriber"] {
+        assert!(names.contains(&format!("name=tower-chat-rooms:node-0:{part}")), "{names}");
+    }
+}
+
+#[tokio::test]
+async fn rooms_are_listed_with_their_counts() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    for n in 0..5 {
+        a.enter(&format!("room {n}"), member(&format!("a{n}")), None).await.unwrap();
+    }
+    b.enter("room 1", member("bob"), None).await.unwrap();
+    a.leave("room 2", "a2", None).await.unwrap();
+    let rooms = b.rooms().await.unwrap();
+    let rooms: Vec<_> = rooms.iter().map(|count| (&*count.room, count.num)).collect();
+    assert_eq!(rooms, [("room 0", 1), ("room 1", 2), ("room 3", 1), ("room 4", 1)]);
+}
+
+/// During an upgrade, nodes of a later version may write what this one cannot read.
+#[tokio::test]
+async fn messages_of_a_later_version_are_dropped_and_counted() {
+    let server = Server::start().await;
+    let [a] = nodes(&server).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    for channel in ["{chat}:ch:r", "{chat}:ctl", "{chat}:ch:no members"] {
+        let _: u32 = server.command(&["PUBLISH", channel, "\u{2}from the future"]).await;
+    }
+    a.publish("r", None, None, b"end").await.unwrap();
+    a.until_body("r", "end").await;
+    assert_eq!(a.bodies("r"), ["+ann", "end"]);
+    assert_eq!(a.dropped_messages(), 2);
+}
+
+#[tokio::test]
+async fn the_log_is_limited_in_bytes() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).log_bytes(100_000)).await;
+    let first = a.enter("r", member("ann"), None).await.unwrap();
+    let mut last = first;
+    for _ in 0..150 {
+        last = a.publish("r", None, None, &[0; 1000]).await.unwrap().stamp;
+        let kept: usize = server.command(&["XLEN", "{chat}:log:r"]).await;
+        assert!(kept < 100, "{kept} events of 1,000 bytes are kept");
+    }
+    assert_eq!(a.log_after("r", first.epoch, last.seq - 80, 1000).await.unwrap().unwrap().len(), 80);
+    assert_eq!(a.log_after("r", first.epoch, last.seq - 100, 1000).await.unwrap(), None);
+    // The log has expired.
+    let _: u32 = server.command(&["DEL", "{chat}:log:r"]).await;
+    a.publish("r", None, None, &[0; 200_000]).await.unwrap();
+    let last = a.publish("r", None, None, b"end").await.unwrap().stamp;
+    assert_eq!(a.log_after("r", first.epoch, last.seq - 1, 1000).await.unwrap().unwrap().len(), 1);
+    let bytes: usize = server.command(&["HGET", "{chat}:meta:r", "bytes"]).await;
+    assert!(bytes < 100, "{bytes}");
+}

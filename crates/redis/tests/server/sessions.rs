@@ -1,0 +1,159 @@
+//! Sessions that are resumed on other nodes.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tower_chat_rooms_redis::{EnterError, Event, PublishError, ResumeError, Session, Settings};
+
+use crate::support::{Server, TestNode, member};
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+async fn node(server: &Server, name: &str) -> TestNode {
+    let settings = Settings::new(server.url()).node_name(name).lease(Duration::from_secs(1));
+    TestNode::connect(settings).await
+}
+
+async fn open(node: &TestNode, token: &str, window: Duration) -> Session {
+    let session = Session::new(token, format!("id of {token}"), window).user("ann");
+    node.open_session(session.clone()).await.unwrap();
+    session
+}
+
+/// Rule: a session is in Redis from the first enter on, and moves in one script.
+#[tokio::test]
+async fn a_session_moves_to_another_node_without_leaving() {
+    let server = Server::start().await;
+    let (a, b, c) = (node(&server, "a").await, node(&server, "b").await, node(&server, "c").await);
+    c.enter("r", member("cid"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session).unique_as("ann"), None).await.unwrap();
+    a.enter("s", member("ann in s").session(&session), None).await.unwrap();
+    a.publish("r", Some("ann"), Some("m1"), b"one").await.unwrap();
+
+    let resumed = b.resume("t1", "t2", "ann").await.unwrap();
+    assert_eq!((resumed.generation, resumed.memberships.len()), (2, 2));
+    let again = b.publish("r", Some("ann"), Some("m1"), b"one").await.unwrap();
+    assert!(again.is_repeat, "the message has arrived before the connection was lost");
+    b.publish("r", Some("ann"), Some("m2"), b"two").await.unwrap();
+
+    // What the old node says has no effect.
+    assert_eq!(a.publish("r", Some("ann"), None, b"old").await, Err(PublishError::NotMember));
+    a.until("that the session is gone", |heard| heard.contains(&Event::SessionTaken { token: "t1".into() }))
+        .await;
+    assert_eq!(a.leave("r", "ann", Some("-ann".into())).await, None);
+    let late = a.enter("late", member("late").session(&session), None).await;
+    assert_eq!(late, Err(EnterError::NoSession));
+
+    b.until_body("r", "two").await;
+    let end = b.leave("r", "ann", Some("bye".into())).await.unwrap();
+    c.until_heard("r", end).await;
+    assert_eq!(c.bodies("r"), ["+cid", "+ann", "one", "two", "bye"]);
+    let roster = c.roster("s", 0, 10).await.unwrap();
+    assert_eq!(roster.members[0].member.as_ref(), "ann in s");
+    b.leave("s", "ann in s", None).await.unwrap();
+    c.leave("r", "cid", None).await.unwrap();
+    b.close_session("t2").await.unwrap();
+    for node in [a, b, c] {
+        node.close().await;
+    }
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_token_works_once_and_for_its_user() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    assert_eq!(b.resume("other", "t2", "ann").await, Err(ResumeError::Unknown));
+    assert_eq!(b.resume("t1", "t2", "bob").await, Err(ResumeError::OtherUser));
+    let first = b.resume("t1", "t2", "ann").await.unwrap();
+    assert_eq!(b.resume("t1", "t2", "ann").await.unwrap(), first, "a repeated call");
+    assert_eq!(a.resume("t1", "t3", "ann").await, Err(ResumeError::Unknown));
+    // On the same node, too.
+    let second = b.resume("t2", "t3", "ann").await.unwrap();
+    assert_eq!(second.generation, 3);
+    b.publish("r", Some("ann"), None, b"still here").await.unwrap();
+    b.until_body("r", "still here").await;
+}
+
+/// Rule: the members of sessions stay for the resume window after their node is gone, the others leave at once.
+#[tokio::test]
+async fn a_session_outlives_its_node() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    a.enter("r", member("plain"), None).await.unwrap();
+    drop(a);
+    b.until_body("r", "-plain").await;
+    // The lost node has been looked at several times.
+    sleep(Duration::from_secs(1)).await;
+    let resumed = b.resume("t1", "t2", "ann").await.unwrap();
+    assert_eq!(resumed.memberships.len(), 1);
+    b.publish("r", Some("ann"), None, b"back").await.unwrap();
+    b.until_body("r", "back").await;
+    assert_eq!(b.bodies("r"), ["+bob", "+ann", "+plain", "-plain", "back"]);
+    let nodes = loop {
+        let nodes: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
+        if nodes.len() == 1 {
+            break nodes;
+        }
+        sleep(Duration::from_millis(20)).await;
+    };
+    assert!(nodes[0].starts_with("b@"), "the lost node is forgotten");
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_resumes_ends_with_its_window() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let session = open(&a, "t1", Duration::from_secs(2)).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    a.enter("r", member("plain"), None).await.unwrap();
+    // As at a deployment: its clients can come back elsewhere.
+    a.close().await;
+    b.until_body("r", "-ann").await;
+    assert_eq!(b.bodies("r"), ["+bob", "+ann", "+plain", "-plain", "-ann"]);
+    while !server.command::<Vec<String>>(&["KEYS", "*session*"]).await.is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(b.resume("t1", "t2", "ann").await, Err(ResumeError::Unknown));
+}
+
+#[tokio::test]
+async fn sessions_survive_a_fence() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    let old: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
+    let old = old.into_iter().find(|node| node.starts_with("a@")).unwrap();
+    let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
+    a.publish("r", Some("ann"), None, b"again").await.unwrap();
+    let resumed = b.resume("t1", "t2", "ann").await.unwrap();
+    assert_eq!(resumed.memberships.len(), 1);
+}
+
+/// Rule: a node that was not told of a take-over does not enter the members again.
+#[tokio::test]
+async fn a_fenced_node_does_not_take_a_session_back() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    let old: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
+    let old = old.into_iter().find(|node| node.starts_with("a@")).unwrap();
+    // The node hears nothing while the session is taken over.
+    let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    b.resume("t1", "t2", "ann").await.unwrap();
+    let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
+    a.until("that the session is gone", |heard| heard.contains(&Event::SessionTaken { token: "t1".into() }))
+        .await;
+    a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+    let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
+    assert_eq!((last.stamp.event, last.stamp.num), (2, 1), "nobody has left or entered");
+}

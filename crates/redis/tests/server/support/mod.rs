@@ -1,0 +1,9 @@
+//! Servers and nodes.
+
+mod node;
+mod proxy;
+mod server;
+
+pub(crate) use node::{TestNode, member};
+pub(crate) use proxy::{Proxy, Way};
+pub(crate) use server::{Data, Server, send_signal};
