@@ -131,6 +131,7 @@
 //! |---|---|
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it with `enable_connect_protocol`; with axum, enable axum's feature `http2` |
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
+//! | `redis` | [`BrokerNode::redis`]: rooms that several processes share through Redis or Valkey |
 //! | `test-util` | `ChatRooms::check_consistency`, for tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -172,6 +173,8 @@ mod ids;
 #[cfg(all(test, shuttle))]
 mod models;
 mod protocol;
+#[cfg(feature = "redis")]
+mod redis;
 mod room;
 mod session;
 mod socket;
@@ -217,4 +220,6 @@ pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, Name, ParseConnectionIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
+#[cfg(feature = "redis")]
+pub use crate::redis::{RedisConnectError, RedisSettings};
 pub use crate::stats::Stats;

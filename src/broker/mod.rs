@@ -42,7 +42,10 @@ pub(crate) enum EventKind {
     /// A frame for all members.
     Publish,
     /// A member's profile changes. It has no frame of its own. Only a [`RemoteBroker`] orders such events.
-    #[cfg_attr(not(feature = "test-util"), allow(dead_code, reason = "there is no such broker"))]
+    #[cfg_attr(
+        not(any(feature = "redis", feature = "test-util")),
+        allow(dead_code, reason = "there is no such broker")
+    )]
     Profile,
 }
 

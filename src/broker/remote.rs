@@ -3,7 +3,10 @@
 //! A node submits what its members do, and hears the events of each room in which it has members, its own events
 //! included. Nothing is applied before its event arrives, so all nodes apply the same events in the same order.
 
-#![cfg_attr(not(feature = "test-util"), allow(dead_code, reason = "no such broker is compiled"))]
+#![cfg_attr(
+    not(any(feature = "redis", feature = "test-util")),
+    allow(dead_code, reason = "no such broker is compiled")
+)]
 
 use std::pin::Pin;
 use std::sync::Arc;

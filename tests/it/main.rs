@@ -45,6 +45,8 @@ mod rate_limits;
 mod reauthorization;
 mod reconnect_stress;
 mod recovery;
+#[cfg(feature = "redis")]
+mod redis;
 mod refusals;
 mod replay_races;
 mod resume;

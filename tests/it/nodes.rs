@@ -16,7 +16,7 @@ fn nodes<const N: usize>(
 }
 
 /// A `chat-rooms.v1` client in the room "r", with the answer to its enter.
-async fn enter(rooms: &ChatRooms, name: &str) -> (Client, Value) {
+pub(crate) async fn enter(rooms: &ChatRooms, name: &str) -> (Client, Value) {
     let (mut client, _) = Client::connect_v1(rooms, Admission::anonymous()).await;
     client.send(enter_frame(name, "r")).await;
     let entered = client.next().await;
@@ -26,11 +26,11 @@ async fn enter(rooms: &ChatRooms, name: &str) -> (Client, Value) {
     (client, entered)
 }
 
-fn names(entered: &Value) -> Vec<&str> {
+pub(crate) fn names(entered: &Value) -> Vec<&str> {
     entered["members"].as_array().unwrap().iter().map(|member| member["name"].as_str().unwrap()).collect()
 }
 
-async fn expect(client: &mut Client, event: &str, name: &str, seq: u64, num: u64) {
+pub(crate) async fn expect(client: &mut Client, event: &str, name: &str, seq: u64, num: u64) {
     let frame = client.next().await;
     let got = (&frame["event"], &frame["name"], &frame["seq"], &frame["num"]);
     assert_eq!(got, (&json!(event), &json!(name), &json!(seq), &json!(num)), "{frame}");
