@@ -163,7 +163,6 @@ impl Client {
     }
 
     /// The next frame with this event. Skips others.
-    #[cfg(feature = "redis")]
     pub(crate) async fn next_of(&mut self, event: &str) -> Value {
         loop {
             let frame = self.next().await;
