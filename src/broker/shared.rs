@@ -17,6 +17,9 @@ use crate::protocol::position::Epoch;
 use crate::room::Profile;
 use crate::sync::{Mutex, MutexGuard, lock};
 
+/// What a node wants from the broker.
+type Call = Box<dyn FnOnce(&mut Shared) + Send>;
+
 /// A broker in memory, for tests in which several [`ChatRooms`](crate::ChatRooms) of one process share their rooms.
 ///
 /// ```
@@ -41,7 +44,7 @@ struct Shared {
     epochs: u64,
     is_away: bool,
     /// What was called while the broker was away.
-    waiting: Vec<Box<dyn FnOnce(&mut Shared) + Send>>,
+    waiting: Vec<Call>,
 }
 
 struct SharedRoom {
