@@ -4,6 +4,9 @@ import { randomCid } from './cid.js';
 import { ChatError } from './errors.js';
 import { NOT_OF_A_ROOM } from './events.js';
 
+/** So many ids of received messages are kept. */
+const MAX_KNOWN = 256;
+
 /** Sends messages to users, and delivers the direct frames of the session, each once and in order. */
 export class Directs {
   #env;
@@ -23,6 +26,8 @@ export class Directs {
   /** Direct frames that arrived before it is known whether a session is resumed; null once that is known. */
   #early = null;
   #isAccepted = false;
+  /** The latest messages of users, of all sessions: `[user, cid]` as JSON. */
+  #known = new Set();
 
   constructor({ env, events, outbox }, maxQueue) {
     this.#env = env;
@@ -85,8 +90,20 @@ export class Directs {
       this.#early.push(frame);
     } else if (frame.direct > this.#last) {
       this.#last = frame.direct;
-      this.#events.emitFrame(frame, NOT_OF_A_ROOM);
+      if (!this.#isKnown(frame)) this.#events.emitFrame(frame, NOT_OF_A_ROOM);
     }
+  }
+
+  /** Whether a message has arrived before, perhaps in another session. Its sender sends it again if the acknowledgement
+   * was lost together with its own session, in which the server remembered the `cid`. */
+  #isKnown({ from, cid }) {
+    const user = from?.user;
+    if (typeof user !== 'string' || typeof cid !== 'string') return false; // Not of a user.
+    const id = JSON.stringify([user, cid]);
+    if (this.#known.has(id)) return true;
+    this.#known.add(id);
+    if (this.#known.size > MAX_KNOWN) this.#known.delete(this.#known.values().next().value);
+    return false;
   }
 
   /** The server has accepted the client. */

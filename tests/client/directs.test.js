@@ -280,3 +280,23 @@ test('a chat that is idle connects again', async () => {
   world.socket.say({ event: 'error', code: 'denied', message: 'authenticate first', cid });
   await assert.rejects(sending, { code: 'denied' });
 });
+
+test('a message that its sender sends again in another session is taken once', async () => {
+  const { world, heard } = await open();
+  const message = (number, user, cid) => ({ ...direct(number, cid), from: { user }, cid });
+  const hear = (...frame) => {
+    world.socket.say(message(...frame));
+    return heard.splice(0).length;
+  };
+  assert.deepEqual([hear(1, 'bob', 'x'), hear(2, 'bob', 'x'), hear(3, 'eve', 'x'), hear(4, 'bob', 'y')], [1, 0, 1, 1]);
+  await cut(world, '2');
+  world.socket.say(resumed('2'));
+  heard.splice(0);
+  assert.equal(hear(1, 'bob', 'x'), 0);
+  for (let n = 0; n < 256; n += 1) assert.equal(hear(2 + n, 'bob', `z${n}`), 1);
+  assert.equal(hear(300, 'bob', 'x') > 0, true, 'the number of ids is bounded');
+  // What the host sends has no sender, and may look as if it came twice.
+  world.socket.say({ event: 'direct', message: 1, cid: 'x', direct: 301 });
+  world.socket.say({ event: 'direct', message: 1, cid: 'x', direct: 302 });
+  assert.equal(heard.filter(([number]) => number > 300).length, 2);
+});

@@ -85,7 +85,7 @@ export function showForm(isBusy, seconds, failure) {
 function showPreview() {
   const text = name.value.trim();
   // Without a name, it would look like a button for help.
-  $('preview').style.visibility = text ? 'visible' : 'hidden';
+  $('preview').style.display = text ? '' : 'none';
   showAvatar($('preview'), text);
 }
 

@@ -1,5 +1,6 @@
 //! Direct frames: what the host and other users send to this client's session.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -18,7 +19,19 @@ pub(super) struct Directs {
     member: Option<String>,
     /// The number of the last frame that has arrived.
     last: u64,
+    /// The latest messages of users, of all sessions.
+    known: VecDeque<MessageId>,
 }
+
+/// The sender of a message and its `cid`. No other message of the sender has the same.
+#[derive(Debug, PartialEq, Eq)]
+struct MessageId {
+    user: String,
+    cid: String,
+}
+
+/// So many ids of received messages are kept.
+const MAX_KNOWN: usize = 256;
 
 /// What a resumption means for direct frames.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +91,27 @@ impl Directs {
         self.last = number;
         Some(missing)
     }
+
+    /// Whether a message has arrived before, perhaps in another session. Its sender sends it again if the acknowledgement
+    /// was lost together with its own session, in which the server remembered the `cid`.
+    fn is_known(&mut self, object: &Map<String, Value>) -> bool {
+        let Some(id) = MessageId::of(object) else { return false };
+        if self.known.contains(&id) {
+            return true;
+        }
+        self.known.truncate(MAX_KNOWN - 1);
+        self.known.push_front(id);
+        false
+    }
+}
+
+impl MessageId {
+    /// `None` for the frames of the host, and for a message without an id.
+    fn of(object: &Map<String, Value>) -> Option<MessageId> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let user = object.get("from")?.get("user").and_then(text)?;
+        Some(MessageId { user, cid: object.get("cid").and_then(text)? })
+    }
 }
 
 impl<T> Machine<T> {
@@ -112,7 +146,9 @@ impl<T> Machine<T> {
         if missing > 0 {
             self.emit_unrecoverable(ChatEvent::DirectGap { missed: Some(missing) });
         }
-        self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false)));
+        if !self.directs.is_known(&object) {
+            self.emit_unrecoverable(ChatEvent::Direct(RoomFrame::new(object, false)));
+        }
     }
 
     /// Starts to send direct messages, if there are any and the server knows the session.
@@ -145,6 +181,30 @@ mod tests {
         let received = [1, 2, 2, 1, 5, 6, 0].map(|number| directs.receive(number));
         assert_eq!(received, [Some(0), Some(0), None, None, Some(2), Some(0), None]);
         assert_eq!(directs.last(), Some(("1", 6)));
+    }
+
+    #[test]
+    fn a_message_is_known_by_its_sender_and_id() {
+        let mut directs = after(0);
+        let message = |user: &str, cid: &str| match serde_json::json!({"from": {"user": user}, "cid": cid}) {
+            Value::Object(object) => object,
+            _ => unreachable!(),
+        };
+        for (user, cid, is_known) in
+            [("a", "1", false), ("a", "1", true), ("b", "1", false), ("a", "2", false), ("b", "1", true)]
+        {
+            assert_eq!(directs.is_known(&message(user, cid)), is_known, "{user} {cid}");
+        }
+        directs.begin(Some("2"), 0);
+        assert!(directs.is_known(&message("a", "1")), "in another session too");
+        for n in 0..MAX_KNOWN {
+            assert!(!directs.is_known(&message("c", &n.to_string())));
+        }
+        assert!(!directs.is_known(&message("a", "1")), "the number is bounded");
+        assert_eq!(directs.known.len(), MAX_KNOWN);
+        for object in [Map::new(), Map::from_iter([("cid".into(), "1".into())])] {
+            assert!(!directs.is_known(&object) && !directs.is_known(&object), "not of a user");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! `redis-server` must be installed, or `CHAT_REDIS_SERVER` must name a binary. Each test starts servers of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod faults;
 mod network;
 mod processes;

@@ -15,7 +15,7 @@ pub(crate) struct Expected {
 
 /// What has happened.
 #[derive(Debug, Default)]
-#[expect(dead_code, reason = "shown when a test fails")]
+#[allow(dead_code, reason = "shown when a test fails")]
 pub(crate) struct Found {
     pub(crate) events: usize,
     pub(crate) resets: usize,
