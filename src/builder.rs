@@ -238,13 +238,19 @@ impl ChatRoomsBuilder {
     ///   client to the same node again.
     /// - The history of a room has what the node has heard since its first member there has entered.
     /// - A member that changes its name misses the messages between its leave and its enter.
-    /// - These calls know only this node's members and connections: [`rooms`](crate::ChatRooms::rooms) (whose numbers are
-    ///   those of all nodes), [`members`](crate::ChatRooms::members), [`kick`](crate::ChatRooms::kick),
-    ///   [`close_room`](crate::ChatRooms::close_room), [`broadcast`](crate::ChatRooms::broadcast),
-    ///   [`send_to`](crate::ChatRooms::send_to), direct messages, and all about users, including
-    ///   [`RoomEvents::online`] and [`RoomEvents::offline`].
-    /// - [`send`](crate::ChatRooms::send) reaches the members on all nodes. It does not wait for the broker, so it
-    ///   returns no error if the room has no members or the broker cannot be reached.
+    /// - [`rooms`](crate::ChatRooms::rooms) lists the rooms in which this node has members, with the numbers of all nodes,
+    ///   and [`members`](crate::ChatRooms::members) lists this node's members.
+    /// - [`send`](crate::ChatRooms::send), [`send_to`](crate::ChatRooms::send_to),
+    ///   [`send_to_user`](crate::ChatRooms::send_to_user), [`broadcast`](crate::ChatRooms::broadcast),
+    ///   [`kick`](crate::ChatRooms::kick), [`kick_user`](crate::ChatRooms::kick_user) and
+    ///   [`close_room`](crate::ChatRooms::close_room) work on all nodes, but do not wait for the others: the numbers that they
+    ///   return are those of this node, and there is no error if a room or a connection does not exist elsewhere. If
+    ///   the broker cannot be reached, the other nodes miss the call.
+    /// - [`set_access`](crate::ChatRooms::set_access) and [`set_info`](crate::ChatRooms::set_info) work for the members of
+    ///   this node.
+    /// - Users are online or offline on each node by itself: [`RoomEvents::online`], [`RoomEvents::offline`],
+    ///   [`is_online`](crate::ChatRooms::is_online), [`sessions_of`](crate::ChatRooms::sessions_of) and
+    ///   [`rooms_of`](crate::ChatRooms::rooms_of). Direct messages between users reach only those on the same node.
     /// - [`Left::online`](crate::Left::online) is the number as far as this node knows.
     /// - For the members of a node that has crashed, no node calls [`RoomEvents::left`].
     pub fn broker(mut self, node: BrokerNode) -> Self {

@@ -13,11 +13,12 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
+use crate::broker::wire::Command;
 use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 use crate::connection::{Opening, serve};
-use crate::delivery::{NotPublished, Recipient};
+use crate::delivery::NotPublished;
 use crate::engine::Engine;
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
@@ -28,7 +29,6 @@ use crate::http::layer::ChatRoomsLayer;
 use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
 use crate::ids::{ConnectionId, RoomId};
-use crate::protocol::close::LeaveReason;
 use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
 use crate::protocol::subprotocol::Subprotocol;
@@ -265,9 +265,12 @@ impl ChatRooms {
     /// If the connection is not open (even if its session is kept), or if the value is not an object with an `event`
     /// or is too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
-        let text = self.serialize(value)?;
-        let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
-        match session.send(None, HostFrame::new(&text).of(session.subprotocol())) {
+        let object = &*self.serialize(value)?;
+        if self.engine.is_elsewhere(connection) {
+            self.engine.tell_others(&Command::SendTo { connection, object });
+            return Ok(());
+        }
+        match self.engine.send_to(connection, &HostFrame::new(object)) {
             true => Ok(()),
             false => Err(SendError::NoSuchConnection),
         }
@@ -283,23 +286,20 @@ impl ChatRooms {
     ///
     /// If the value is not an object with an `event`, or is too big.
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
-        let frame = HostFrame::new(&self.serialize(value)?);
-        let mut reached = 0;
-        for (n, session) in self.engine.sessions.table().all().iter().enumerate() {
-            if n > 0 && n % 64 == 0 {
-                tokio::task::yield_now().await;
-            }
-            reached += usize::from(session.send(None, frame.of(session.subprotocol())));
-        }
-        Ok(reached)
+        let object = &*self.serialize(value)?;
+        self.engine.tell_others(&Command::Broadcast { object });
+        Ok(self.engine.broadcast(&HostFrame::new(object)).await)
     }
 
     /// Closes a connection with 4500, which tells the client to stay away.
     ///
     /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two.
     pub fn kick(&self, connection: ConnectionId) -> bool {
-        let session = self.engine.sessions.table().get(connection);
-        session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
+        if self.engine.is_elsewhere(connection) {
+            self.engine.tell_others(&Command::Kick(connection));
+            return true;
+        }
+        self.engine.kick(connection)
     }
 
     /// Closes a room and removes its members. Returns the number of members.
@@ -310,6 +310,7 @@ impl ChatRooms {
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
+        self.engine.tell_others(&Command::CloseRoom(room.as_ref()));
         self.engine.close_room(room.as_ref())
     }
 

@@ -227,6 +227,15 @@ impl RemoteBroker for RedisBroker {
         })
     }
 
+    fn send_to_all(&self, body: Bytes) {
+        let node = self.node.clone();
+        self.runtime.spawn(async move {
+            if node.send_to_all(&body).await.is_err() {
+                tracing::warn!("Redis cannot be reached; the other nodes miss a call of the host");
+            }
+        });
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
         let node = self.node.clone();
         Box::pin(async move {
@@ -281,6 +290,7 @@ fn event_of(event: redis::Event) -> Option<RemoteEvent> {
             tracing::warn!(%room, ?reason, "events of a room are lost; its members are disconnected");
             RemoteEvent::Reset { room: RoomId::shared(room), stamp: stamp_of(stamp) }
         }
+        redis::Event::Command { body } => RemoteEvent::Command { body },
         redis::Event::State(redis::State::Degraded) => {
             tracing::warn!("Redis cannot be reached");
             return None;

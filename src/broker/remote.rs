@@ -92,6 +92,8 @@ pub(crate) enum RemoteEvent {
     Transient { room: RoomId, body: Bytes },
     /// Events of a room are missing or void. Its next event follows from `stamp`.
     Reset { room: RoomId, stamp: Stamp },
+    /// [`RemoteBroker::send_to_all`] was called.
+    Command { body: Bytes },
 }
 
 /// An event of a room.
@@ -141,6 +143,9 @@ pub(crate) trait RemoteBroker: Send + Sync {
 
     /// The members of a room, in the order in which they entered; `None` if the broker cannot be reached.
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>>;
+
+    /// Sends a body to all nodes, this one included. Nodes may miss it.
+    fn send_to_all(&self, body: Bytes);
 
     /// Removes the members of this node, and ends its events.
     fn close(&self) -> BoxFuture<'static, ()>;

@@ -347,6 +347,14 @@ impl RemoteBroker for SharedNode {
         })
     }
 
+    fn send_to_all(&self, body: Bytes) {
+        self.call(move |shared| {
+            for hearer in shared.nodes.values_mut() {
+                hearer.push(RemoteEvent::Command { body: body.clone() });
+            }
+        });
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
         let number = self.number;
         self.ask(move |shared| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinHandle, yield_now};
 
+use crate::broker::wire::{self, Command};
 use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
 use crate::delivery::{Applied, Rooms};
 use crate::engine::Engine;
@@ -33,10 +34,20 @@ impl Applier {
 
     /// Starts the task, if it is not running. It does not keep the engine alive. A shutdown waits for it after all others,
     /// because these still need the broker.
-    pub(super) fn start(&self, engine: &Engine) {
+    pub(super) fn start(&self, engine: &Arc<Engine>) {
         let Some(events) = lock(&self.events).take() else { return };
-        let task = apply_all(events, Arc::downgrade(&engine.rooms), engine.tasks.clone());
+        let task = apply_all(events, Arc::downgrade(engine), engine.tasks.clone());
         *lock(&self.task) = Some(tokio::spawn(task));
+    }
+
+    /// The number of this node.
+    pub(super) fn node(&self) -> u32 {
+        self.broker.node()
+    }
+
+    /// Has the other nodes do what the host has called here.
+    pub(super) fn tell_others(&self, command: &Command<'_>) {
+        self.broker.send_to_all(wire::encode_command(self.broker.node(), command));
     }
 
     /// Closes the node, and ends the task.
@@ -49,14 +60,17 @@ impl Applier {
     }
 }
 
-async fn apply_all(mut events: Box<dyn RemoteEvents>, rooms: Weak<Rooms>, tasks: Arc<Tasks>) {
+async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, tasks: Arc<Tasks>) {
     let mut applied = 0_usize;
     while let Some(event) = events.next().await {
-        let Some(rooms) = rooms.upgrade() else { return };
+        let Some(engine) = engine.upgrade() else { return };
+        let rooms = engine.rooms.clone();
         match event {
             RemoteEvent::Room(event) => apply(&rooms, &event, &tasks).await,
             RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
             RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
+            // It may call the host's callbacks, which must not delay the events.
+            RemoteEvent::Command { body } => tasks.spawn(async move { engine.obey(&body).await }),
         }
         applied += 1;
         if applied.is_multiple_of(EVENTS_PER_TURN) {

@@ -19,7 +19,7 @@ use crate::hooks::guard;
 use crate::hooks::policy::ErasedPolicy;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::{Sessions, removal};
+use crate::session::Sessions;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 
@@ -104,18 +104,6 @@ impl Engine {
         self.stall.has_stalled(self.context.clock.now(), sweep::longest_tick(&self.context))
     }
 
-    /// Closes a room. Returns how many members it had.
-    pub(crate) fn close_room(&self, id: &str) -> usize {
-        let Some(room) = self.rooms.close(id) else { return 0 };
-        let members = room.members();
-        for member in members.iter() {
-            if let Some(session) = self.sessions.table().get(member.id) {
-                removal::remove_from_closed(&self.sessions, &session, &room);
-            }
-        }
-        members.len()
-    }
-
     /// Waits for a closing handshake, but no longer than a shutdown waits for it.
     pub(crate) async fn finish(&self, handshake: impl Future<Output = ()>) {
         let mut handshake = pin!(handshake);
@@ -155,6 +143,10 @@ impl Engine {
             absent: self.admission.absent(),
             ..self.context.counters.read()
         }
+    }
+
+    pub(super) fn applier(&self) -> Option<&Applier> {
+        self.applier.as_ref()
     }
 
     pub(super) fn stall(&self) -> &StallDetector {

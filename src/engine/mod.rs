@@ -6,6 +6,7 @@ pub(crate) mod consistency;
 #[allow(clippy::module_inception, reason = "the engine is what the folder is named after")]
 mod engine;
 mod expiry;
+mod host_calls;
 mod stall;
 mod sweep;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tower_chat_rooms::{
     Access, Admission, ChatRooms, ChatRoomsBuilder, Denied, EnterRequest, History, Limits, Recovery,
-    RoomPolicy, SharedBroker, UniqueNames,
+    RoomPolicy, SharedBroker, UniqueNames, User,
 };
 
 use crate::support::{
@@ -321,5 +321,36 @@ async fn ids_differ_among_nodes() {
     assert_ne!(welcome_of_ann["connection"], welcome_of_bob["connection"]);
     for client in [ann, bob] {
         client.disconnect().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_the_host_work_on_all_nodes() {
+    let broker = SharedBroker::new();
+    let [one, other] = nodes(&broker, |builder| builder);
+    let user = || Admission::user(User::new("u"));
+    let (mut ann, welcome) = Client::connect_v1(&other, user()).await;
+    ann.send(enter_frame("ann", "r")).await;
+    assert_eq!(ann.next_of("enter").await["num"], 1);
+    let id = welcome["connection"].as_str().unwrap().parse().unwrap();
+
+    let notice = |n: u64| json!({"event": "notice", "n": n});
+    one.send_to(id, &notice(1)).unwrap();
+    assert_eq!(one.broadcast(&notice(2)).await.unwrap(), 0);
+    assert_eq!(one.send_to_user("u", &notice(3)).unwrap(), 0);
+    one.send("r", &notice(4)).unwrap();
+    for n in 1..=4 {
+        assert_eq!(ann.next_of("notice").await["n"], n);
+    }
+    one.close_room("r");
+    assert_eq!(ann.next_of("left").await["code"], "room_closed");
+    assert!(one.kick(id));
+    assert_eq!(ann.close_code().await, 4500);
+    let (mut ann, _) = Client::connect_v1(&other, user()).await;
+    one.kick_user("u");
+    assert_eq!(ann.close_code().await, 4500);
+    for rooms in [one, other] {
+        assert_empty(&rooms);
+        rooms.shutdown().await;
     }
 }
