@@ -251,6 +251,8 @@ impl ChatRoomsBuilder {
     /// - Users are online or offline on each node by itself: [`RoomEvents::online`], [`RoomEvents::offline`],
     ///   [`is_online`](crate::ChatRooms::is_online), [`sessions_of`](crate::ChatRooms::sessions_of) and
     ///   [`rooms_of`](crate::ChatRooms::rooms_of). Direct messages between users reach only those on the same node.
+    /// - A client that reads slowly holds back only the senders of its own node. Those of other nodes may send more than it
+    ///   can read, and its [`SlowConsumer`] policy applies earlier.
     /// - [`Left::online`](crate::Left::online) is the number as far as this node knows.
     /// - For the members of a node that has crashed, no node calls [`RoomEvents::left`].
     pub fn broker(mut self, node: BrokerNode) -> Self {

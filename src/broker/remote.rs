@@ -21,6 +21,9 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A node's connection to a broker that several processes share, for
 /// [`ChatRoomsBuilder::broker`](crate::ChatRoomsBuilder::broker).
+///
+/// With the feature `redis`, `BrokerNode::redis` connects to Redis or Valkey. With the feature `test-util`, a
+/// `SharedBroker` has nodes for tests.
 pub struct BrokerNode {
     pub(crate) broker: Arc<dyn RemoteBroker>,
     pub(crate) events: Box<dyn RemoteEvents>,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, yield_now};
+use tokio::time::timeout;
 
 use crate::broker::wire::{self, Command};
 use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
@@ -50,11 +51,15 @@ impl Applier {
         self.broker.send_to_all(wire::encode_command(self.broker.node(), command));
     }
 
-    /// Closes the node, and ends the task.
-    pub(super) async fn close(&self) {
-        self.broker.close().await;
+    /// Closes the node, and ends the task. If the broker cannot be reached within this time, other nodes find that this
+    /// one is gone.
+    pub(super) async fn close(&self, limit: Duration) {
+        let is_closed = timeout(limit, self.broker.close()).await.is_ok();
         let task = lock(&self.task).take();
         if let Some(task) = task {
+            if !is_closed {
+                task.abort();
+            }
             let _ = task.await;
         }
     }

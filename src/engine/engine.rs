@@ -127,7 +127,7 @@ impl Engine {
         }
         self.tasks.wait().await;
         if let Some(applier) = &self.applier {
-            applier.close().await;
+            applier.close(self.config().timeouts.shutdown_timeout).await;
         }
         if let Some(events) = self.sessions.events() {
             // No connection is left that a panic could end.

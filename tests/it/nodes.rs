@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tower_chat_rooms::{
     Access, Admission, ChatRooms, ChatRoomsBuilder, Denied, EnterRequest, History, Limits, Recovery,
     RoomPolicy, SharedBroker, UniqueNames, User,
@@ -84,6 +85,19 @@ async fn a_shutdown_tells_the_other_nodes() {
     closing.await.unwrap();
     ann.disconnect().await;
     one.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_wait_long_for_the_broker() {
+    let broker = SharedBroker::new();
+    let [rooms] = nodes(&broker, |builder| builder);
+    let (mut ann, _) = enter(&rooms, "ann").await;
+    broker.set_available(false);
+    let since = Instant::now();
+    let closing = tokio::spawn(async move { rooms.shutdown().await });
+    assert_eq!(ann.close_code().await, 1012);
+    closing.await.unwrap();
+    assert!(since.elapsed() <= Duration::from_secs(2));
 }
 
 #[tokio::test(start_paused = true)]
