@@ -219,7 +219,7 @@ impl RemoteBroker for RedisBroker {
                 let page = node.roster(room.as_str(), after, PAGE).await.ok()?.members;
                 let is_last = page.len() < PAGE;
                 after = page.last().map_or(after, |last| last.event);
-                members.extend(page.into_iter().filter_map(|entry| member_of(&entry.member, entry.profile)));
+                members.extend(page.into_iter().filter_map(member_of));
                 if is_last {
                     return Some(members);
                 }
@@ -338,16 +338,16 @@ fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
     }
 }
 
-fn member_of(id: &str, profile: redis::Profile) -> Option<RemoteMember> {
+fn member_of(entry: redis::RosterEntry) -> Option<RemoteMember> {
     let text =
         |bytes: Option<Bytes>| bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok().map(Into::into));
-    let redis::Profile { name, user, info, state } = profile;
-    let name = Name::parse(&name, MaxLen::ANY).ok()?;
+    let redis::Profile { name, user, info, state } = entry.profile;
     let (user, info, state) = (user.map(Into::into), text(info), text(state));
     Some(RemoteMember {
-        entry: entry_of(id)?,
-        name,
+        entry: entry_of(&entry.member)?,
+        name: Name::parse(&name, MaxLen::ANY).ok()?,
         profile: Profile { user, info, state, ..Profile::default() },
+        entered: (Epoch(entry.epoch.as_u64()), entry.event),
     })
 }
 

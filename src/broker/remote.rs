@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::broker::{EventKind, Stamp};
 use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::position::Epoch;
 use crate::room::Profile;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -63,6 +64,8 @@ pub(crate) struct RemoteMember {
     pub(crate) entry: EntryId,
     pub(crate) name: Name,
     pub(crate) profile: Profile,
+    /// The epoch and the number of the event with which it has entered.
+    pub(crate) entered: (Epoch, u64),
 }
 
 /// Why a member has not entered.

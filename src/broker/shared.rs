@@ -178,8 +178,9 @@ impl Shared {
             return Err(NotEntered::RoomFull);
         }
         let NewMember { entry, name, profile, is_silent, body, leave_body } = new;
+        let entered = (room.latest.epoch, room.latest.event + 1);
         let leave_body = if is_silent { Bytes::new() } else { leave_body };
-        room.members.push((RemoteMember { entry, name, profile }, leave_body));
+        room.members.push((RemoteMember { entry, name, profile, entered }, leave_body));
         let kind = if is_silent { EventKind::SilentEnter } else { EventKind::Enter };
         self.append(id, kind, Some(entry), body);
         Ok(())

@@ -105,10 +105,15 @@ impl RoomState {
         let own = members.iter().filter(|member| is_own(member)).map(|member| member.entry.member);
         self.room.move_to_end(&own.collect::<Vec<_>>());
         self.room.clear_elsewhere();
-        for RemoteMember { entry, name, profile } in members.iter().filter(|member| !is_own(member)) {
-            let EntryId { member: id, number: entry } = *entry;
-            let member = MemberElsewhere { id, name: name.clone(), entry };
-            self.room.enter_elsewhere(member, profile.clone());
+        // Those that enter later come with their events.
+        let is_later = |member: &RemoteMember| {
+            let (epoch, event) = member.entered;
+            epoch == stamp.epoch && event > stamp.event
+        };
+        for member in members.iter().filter(|member| !is_own(member) && !is_later(member)) {
+            let RemoteMember { entry: EntryId { member: id, number: entry }, name, profile, .. } =
+                member.clone();
+            self.room.enter_elsewhere(MemberElsewhere { id, name, entry }, profile);
         }
         self.latest = stamp;
         self.pending.restart(stamp.seq);

@@ -70,6 +70,8 @@ pub struct RosterEntry {
     pub profile: Profile,
     /// The event with which it entered, for [`Node::roster`]'s `after`.
     pub event: u64,
+    /// The epoch of that event, which may be an earlier one.
+    pub epoch: Epoch,
 }
 
 /// A page of the members of a room that are not hidden, in the order in which they entered.
@@ -284,7 +286,7 @@ impl Node {
         let read = self.inner.scripts.roster(room, after, max);
         let reply = self.inner.call(room, deadline, read).await?;
         let stamp = reply.stamp();
-        let entry = |(event, member, profile)| RosterEntry { member, profile, event };
+        let entry = |(event, epoch, member, profile)| RosterEntry { member, profile, event, epoch };
         Ok(Roster { stamp, members: reply.roster().into_iter().map(entry).collect() })
     }
 

@@ -150,6 +150,7 @@ async fn the_roster_has_profiles_of_all_nodes_in_pages() {
     let ids: Vec<_> = found.iter().map(|entry| &*entry.member).collect();
     assert_eq!(ids, ["m0:x", "m1:x", "m2:x", "m3:x", "m4:x"]);
     assert_eq!(found[1].profile, changed);
+    assert!(found.iter().all(|entry| entry.epoch == stamp.epoch));
     assert_eq!(a.set_profile("r", "m1:x", changed, b"").await, Err(PublishError::NotMember));
     assert_eq!(a.roster("empty", 0, 2).await.unwrap().stamp, None);
 }
