@@ -83,6 +83,11 @@ impl SharedBroker {
         BrokerNode { broker: Arc::new(node()), events: Box::new(node()) }
     }
 
+    /// The members of all rooms.
+    pub fn members(&self) -> usize {
+        self.lock().rooms.values().map(|room| room.members.len()).sum()
+    }
+
     /// Whether the broker can be reached. While it cannot, calls wait.
     pub fn set_available(&self, is_available: bool) {
         let mut shared = self.lock();

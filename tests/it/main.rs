@@ -34,6 +34,7 @@ mod module_dependencies;
 mod mounting;
 mod names;
 mod nodes;
+mod nodes_at_random;
 mod plain_wire;
 mod policy;
 mod presence_access;
