@@ -102,9 +102,9 @@ impl Socket {
             || matches!(self.order, Some(Slow | Lost | HeartbeatMissed))
     }
 
-    /// Bytes of replays and rosters that the client has yet to read.
+    /// Bytes of replays and rosters that the client has yet to read. None if the connection is lost: nobody reads them.
     pub(crate) fn replay_bytes(&self) -> usize {
-        self.outlet.queue().replay_bytes()
+        if self.is_mute() || self.ended.is_some() { 0 } else { self.outlet.queue().replay_bytes() }
     }
 
     /// Tells the connection's task to end. The first reason counts.

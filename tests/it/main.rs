@@ -8,6 +8,7 @@ mod attach_races;
 mod attacks;
 mod attacks_keys;
 mod attacks_presence;
+mod attacks_unread;
 mod auth;
 mod backpressure;
 mod browser_client;
