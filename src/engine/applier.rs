@@ -85,13 +85,13 @@ async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, task
 }
 
 async fn apply(rooms: &Rooms, event: &RoomEvent, tasks: &Tasks) {
-    match rooms.apply(event) {
-        Applied::Done => {}
-        Applied::Beyond => {
-            follow(rooms, &event.room, event.stamp.before(event.kind), tasks).await;
-            rooms.apply(event);
-        }
-        Applied::Unreadable => follow(rooms, &event.room, event.stamp, tasks).await,
+    let mut applied = rooms.apply(event);
+    if applied == Applied::Beyond {
+        follow(rooms, &event.room, event.stamp.before(event.kind), tasks).await;
+        applied = rooms.apply(event);
+    }
+    if applied == Applied::Unreadable {
+        follow(rooms, &event.room, event.stamp, tasks).await;
     }
 }
 

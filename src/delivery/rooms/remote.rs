@@ -155,7 +155,7 @@ impl Rooms {
         Ok(Entering { rooms, room, entry, handle, entered, is_finished: false })
     }
 
-    /// Submits a frame. An `id` is published once. A frame of a member may have to wait until the room can take it.
+    /// Submits a frame of a member. An `id` is published once. The frame may have to wait until the room can take it.
     pub(crate) fn submit(
         &self,
         room: &LiveRoom,
@@ -165,12 +165,11 @@ impl Rooms {
         let Some(remote) = &self.remote else { return Err(NotPublished::Closed) };
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
-        let entry = match (frame.member, &state.remote) {
-            (Some(member), Some(remote)) => remote.entry_of(member),
-            _ => None,
-        };
+        let entry = frame.member.and_then(|member| state.remote.as_ref()?.entry_of(member));
         drop(state);
-        Ok(remote.publish(room.id(), entry, id, frame))
+        // Without an entry, it would be a frame of the host.
+        let entry = entry.ok_or(NotPublished::Closed)?;
+        Ok(remote.publish(room.id(), Some(entry), id, frame))
     }
 
     /// Sends a frame of the host to a room on any node. `event` is that of a transient frame.
