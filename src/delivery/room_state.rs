@@ -175,6 +175,7 @@ impl RoomState {
     }
 
     /// Removes a member, if it is one, and everything that the room keeps of it.
+    #[inline]
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Departed<Handle>> {
         let departed = self.room.leave(id)?;
         self.first_page.note_change(departed.member.place);

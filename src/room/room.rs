@@ -178,6 +178,7 @@ impl<H> Room<H> {
         place
     }
 
+    #[inline]
     fn take_place(&mut self) -> u64 {
         self.next_place += 1;
         self.next_place - 1

@@ -16,7 +16,7 @@ use tower_chat_rooms::{Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, Redis
 
 use crate::nodes::{enter, expect, names};
 use crate::presence_at_random;
-use crate::support::{Client, assert_empty, enter_frame, leave_frame, unlimited};
+use crate::support::{Client, Next, assert_empty, enter_frame, leave_frame, unlimited};
 
 /// A Redis server on a Unix socket. It ends with the test.
 struct Server {
@@ -111,6 +111,21 @@ async fn redis_removes_the_members_of_a_node_that_is_gone() {
     one.shutdown().await;
 }
 
+/// Enters the room "r", as soon as the node can reach Redis.
+async fn come_back(rooms: &ChatRooms, name: &str) -> Client {
+    loop {
+        let (mut client, _) = Client::connect_v1(rooms, Admission::anonymous()).await;
+        client.send(enter_frame(name, "r")).await;
+        match client.next_or_close().await {
+            Next::Frame(frame) => {
+                assert_eq!(frame["event"], "entered", "{frame}");
+                return client;
+            }
+            Next::Closed(code) => assert_eq!(code, 1013),
+        }
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs redis-server"]
 async fn clients_come_back_after_redis_was_started_again() {
@@ -125,12 +140,8 @@ async fn clients_come_back_after_redis_was_started_again() {
     for client in [&mut ann, &mut bob] {
         client.frames_until_close().await;
     }
-    let (mut ann, _) = Client::connect_v1(&one, Admission::anonymous()).await;
-    ann.send(enter_frame("ann", "r")).await;
-    ann.next_of("entered").await;
-    let (mut bob, _) = Client::connect_v1(&other, Admission::anonymous()).await;
-    bob.send(enter_frame("bob", "r")).await;
-    bob.next_of("entered").await;
+    let mut ann = come_back(&one, "ann").await;
+    let mut bob = come_back(&other, "bob").await;
     ann.send(json!({"event": "message", "message": "back"})).await;
     assert_eq!(bob.next_of("message").await["message"], "back");
     for client in [ann, bob] {
