@@ -99,7 +99,8 @@ impl<H> Room<H> {
 
     /// Members of the room that are not hidden, on all nodes.
     pub(crate) fn online(&self) -> usize {
-        self.members.len() + self.elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.len()) - self.hidden()
+        let elsewhere = self.elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.len());
+        self.members.len() + elsewhere - self.hidden()
     }
 
     /// Hidden members of the room.
