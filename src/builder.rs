@@ -3,6 +3,7 @@
 mod check;
 mod weak;
 
+use crate::broker::BrokerNode;
 use crate::config::{
     Config, Heartbeat, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
 };
@@ -50,6 +51,7 @@ pub struct ChatRoomsBuilder {
     pub(crate) handle: WeakChatRooms,
     pub(crate) origins: Origins,
     pub(crate) proxies: TrustedProxies,
+    node: Option<BrokerNode>,
 }
 
 impl ChatRoomsBuilder {
@@ -217,9 +219,53 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// Shares the rooms with other processes, through a broker. Each process is a node. Default: none.
+    ///
+    /// Give all nodes the same settings and hooks. All members of a room get its frames in the same order, and with the same
+    /// numbers, whichever node they are connected to.
+    ///
+    /// While the broker cannot be reached, connections stay open. A message waits up to one second, and then gets the error
+    /// `unavailable`, after which clients send it again. An enter waits up to five seconds; then the connection is
+    /// closed with 1013, and the client comes back later. If events of a room are lost, for example because the broker
+    /// was started again, the room's members are disconnected, so that their clients come back and learn of it.
+    ///
+    /// # What works differently, or not yet
+    ///
+    /// - [`unique_names`](ChatRoomsBuilder::unique_names) are refused by [`build`](ChatRoomsBuilder::build), and
+    ///   [hidden members](crate::Access::hidden) when they enter.
+    /// - A lost session can be resumed only on the node that has kept it. Elsewhere the client begins a new one, and the
+    ///   old one stays in its rooms for the [`resume_window`](Recovery::resume_window). Let your load balancer send a
+    ///   client to the same node again.
+    /// - The history of a room has what the node has heard since its first member there has entered.
+    /// - A member that changes its name misses the messages between its leave and its enter.
+    /// - [`rooms`](crate::ChatRooms::rooms) lists the rooms in which this node has members, with the numbers of all nodes,
+    ///   and [`members`](crate::ChatRooms::members) lists this node's members.
+    /// - [`send`](crate::ChatRooms::send), [`send_to`](crate::ChatRooms::send_to),
+    ///   [`send_to_user`](crate::ChatRooms::send_to_user), [`broadcast`](crate::ChatRooms::broadcast),
+    ///   [`kick`](crate::ChatRooms::kick), [`kick_user`](crate::ChatRooms::kick_user) and
+    ///   [`close_room`](crate::ChatRooms::close_room) work on all nodes, but do not wait for the others: the numbers that they
+    ///   return are those of this node, and there is no error if a room or a connection does not exist elsewhere. If
+    ///   the broker cannot be reached, the other nodes miss the call.
+    /// - [`set_access`](crate::ChatRooms::set_access) and [`set_info`](crate::ChatRooms::set_info) work for the members of
+    ///   this node.
+    /// - Users are online or offline on each node by itself: [`RoomEvents::online`], [`RoomEvents::offline`],
+    ///   [`is_online`](crate::ChatRooms::is_online), [`sessions_of`](crate::ChatRooms::sessions_of) and
+    ///   [`rooms_of`](crate::ChatRooms::rooms_of). Direct messages between users reach only those on the same node.
+    /// - A client that reads slowly holds back only the senders of its own node. Those of other nodes may send more than it
+    ///   can read, and its [`SlowConsumer`] policy applies earlier.
+    /// - [`Left::online`](crate::Left::online) is the number as far as this node knows.
+    /// - For the members of a node that has crashed, no node calls [`RoomEvents::left`].
+    pub fn broker(mut self, node: BrokerNode) -> Self {
+        self.node = Some(node);
+        self
+    }
+
     pub(crate) fn into_engine(self) -> Result<Engine, BuildError> {
         check::check(&self.config)?;
-        Ok(Engine::new(self.config, self.hooks))
+        if self.node.is_some() {
+            check::check_shared(&self.config)?;
+        }
+        Ok(Engine::new(self.config, self.hooks, self.node))
     }
 }
 

@@ -13,11 +13,12 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
+use crate::broker::wire::Command;
 use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
 use crate::connection::{Opening, serve};
-use crate::delivery::{NotPublished, Recipient};
+use crate::delivery::NotPublished;
 use crate::engine::Engine;
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
@@ -27,8 +28,7 @@ use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
 use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
-use crate::ids::ConnectionId;
-use crate::protocol::close::LeaveReason;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
 use crate::protocol::subprotocol::Subprotocol;
@@ -227,6 +227,10 @@ impl ChatRooms {
     pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
+        if self.engine.rooms.is_remote() {
+            self.send_to_all_nodes(&RoomId::from(room.as_ref()), &text, &body);
+            return Ok(());
+        }
         let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.has_members());
         let room = room.ok_or(SendError::NoSuchRoom)?;
         let frame = body.host_frame(room.id());
@@ -238,9 +242,12 @@ impl ChatRooms {
             Ok(()) => Ok(()),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
             // Only members can be read-only.
-            Err(NotPublished::BatchFull | NotPublished::Held | NotPublished::ReadOnly) => {
-                Err(SendError::Busy)
-            }
+            Err(
+                NotPublished::BatchFull
+                | NotPublished::Held
+                | NotPublished::ReadOnly
+                | NotPublished::IsRemote,
+            ) => Err(SendError::Busy),
         }
     }
 
@@ -258,9 +265,12 @@ impl ChatRooms {
     /// If the connection is not open (even if its session is kept), or if the value is not an object with an `event`
     /// or is too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
-        let text = self.serialize(value)?;
-        let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
-        match session.send(None, HostFrame::new(&text).of(session.subprotocol())) {
+        let object = &*self.serialize(value)?;
+        if self.engine.is_elsewhere(connection) {
+            self.engine.tell_others(&Command::SendTo { connection, object });
+            return Ok(());
+        }
+        match self.engine.send_to(connection, &HostFrame::new(object)) {
             true => Ok(()),
             false => Err(SendError::NoSuchConnection),
         }
@@ -276,23 +286,20 @@ impl ChatRooms {
     ///
     /// If the value is not an object with an `event`, or is too big.
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
-        let frame = HostFrame::new(&self.serialize(value)?);
-        let mut reached = 0;
-        for (n, session) in self.engine.sessions.table().all().iter().enumerate() {
-            if n > 0 && n % 64 == 0 {
-                tokio::task::yield_now().await;
-            }
-            reached += usize::from(session.send(None, frame.of(session.subprotocol())));
-        }
-        Ok(reached)
+        let object = &*self.serialize(value)?;
+        self.engine.tell_others(&Command::Broadcast { object });
+        Ok(self.engine.broadcast(&HostFrame::new(object)).await)
     }
 
     /// Closes a connection with 4500, which tells the client to stay away.
     ///
     /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two.
     pub fn kick(&self, connection: ConnectionId) -> bool {
-        let session = self.engine.sessions.table().get(connection);
-        session.is_some_and(|session| self.engine.sessions.close(&session, LeaveReason::Kicked))
+        if self.engine.is_elsewhere(connection) {
+            self.engine.tell_others(&Command::Kick(connection));
+            return true;
+        }
+        self.engine.kick(connection)
     }
 
     /// Closes a room and removes its members. Returns the number of members.
@@ -303,6 +310,7 @@ impl ChatRooms {
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
+        self.engine.tell_others(&Command::CloseRoom(room.as_ref()));
         self.engine.close_room(room.as_ref())
     }
 
@@ -339,6 +347,12 @@ impl ChatRooms {
     /// may not have been told; call it again.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
+    }
+
+    /// Sends a frame to the members of a room on all nodes.
+    fn send_to_all_nodes(&self, room: &RoomId, text: &str, body: &Body<'_>) {
+        let frame = body.host_frame(room);
+        self.engine.rooms.submit_for_host(room, self.transient_event(text).as_deref(), &frame);
     }
 
     /// The event of a frame, if the event is transient.

@@ -131,7 +131,8 @@
 //! |---|---|
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it with `enable_connect_protocol`; with axum, enable axum's feature `http2` |
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
-//! | `test-util` | `ChatRooms::check_consistency`, for tests |
+//! | `redis` | `BrokerNode::redis`: rooms that several processes share through Redis or Valkey |
+//! | `test-util` | `ChatRooms::check_consistency` and `SharedBroker`, for tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// Compiles and runs the examples in the README.
@@ -172,6 +173,8 @@ mod ids;
 #[cfg(all(test, shuttle))]
 mod models;
 mod protocol;
+#[cfg(feature = "redis")]
+mod redis;
 mod room;
 mod session;
 mod socket;
@@ -179,6 +182,9 @@ mod stats;
 mod sync;
 mod tasks;
 
+pub use crate::broker::BrokerNode;
+#[cfg(feature = "test-util")]
+pub use crate::broker::SharedBroker;
 pub use crate::browser::asset::AssetBody;
 pub use crate::browser::page::ChatPage;
 pub use crate::browser::script::ClientScript;
@@ -214,4 +220,6 @@ pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, Name, ParseConnectionIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
+#[cfg(feature = "redis")]
+pub use crate::redis::{RedisConnectError, RedisSettings};
 pub use crate::stats::Stats;

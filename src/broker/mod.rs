@@ -6,16 +6,27 @@
 //! one that arrives while others before it are missing.
 //!
 //! In one process the broker is [`MemoryBroker`]: the room itself, under its lock, and `submit` returns when
-//! the event has been applied. A broker between processes sends the event away, and it is applied when it arrives
-//! on each node; the submitter waits for that. `conformance` tests what holds for both.
+//! the event has been applied. A [`RemoteBroker`] is shared by several processes. It sends each event to all of them, and
+//! an event is applied when it arrives, on the node of its submitter too. `conformance` tests what holds for both.
 
 #[cfg(test)]
 mod conformance;
 mod memory;
+mod remote;
+#[cfg(any(test, feature = "test-util"))]
+mod shared;
+pub(crate) mod wire;
 
 use crate::protocol::position::Epoch;
 
 pub(crate) use memory::MemoryBroker;
+pub use remote::BrokerNode;
+pub(crate) use remote::{
+    BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
+    RoomEvent, Submitted, Unavailable,
+};
+#[cfg(any(test, feature = "test-util"))]
+pub use shared::SharedBroker;
 
 /// What happens in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +41,18 @@ pub(crate) enum EventKind {
     SilentLeave,
     /// A frame for all members.
     Publish,
+    /// A member's profile changes. It has no frame of its own. Only a [`RemoteBroker`] orders such events.
+    #[cfg_attr(
+        not(any(feature = "redis", feature = "test-util")),
+        allow(dead_code, reason = "there is no such broker")
+    )]
+    Profile,
 }
 
 impl EventKind {
     /// Whether the event has no frame, and so no place in the room log.
     pub(crate) fn is_silent(self) -> bool {
-        matches!(self, EventKind::SilentEnter | EventKind::SilentLeave)
+        matches!(self, EventKind::SilentEnter | EventKind::SilentLeave | EventKind::Profile)
     }
 }
 
@@ -63,10 +80,21 @@ impl Stamp {
         let num = match kind {
             EventKind::Enter | EventKind::SilentEnter => self.num + 1,
             EventKind::Leave | EventKind::SilentLeave => self.num.saturating_sub(1),
-            EventKind::Publish => self.num,
+            EventKind::Publish | EventKind::Profile => self.num,
         };
         let seq = if kind.is_silent() { self.seq } else { self.seq + 1 };
         Stamp { event: self.event + 1, seq, num, ..self }
+    }
+
+    /// The stamp of the event right before this one, which is of this kind.
+    pub(crate) fn before(self, kind: EventKind) -> Stamp {
+        let num = match kind {
+            EventKind::Enter | EventKind::SilentEnter => self.num.saturating_sub(1),
+            EventKind::Leave | EventKind::SilentLeave => self.num + 1,
+            EventKind::Publish | EventKind::Profile => self.num,
+        };
+        let seq = if kind.is_silent() { self.seq } else { self.seq.saturating_sub(1) };
+        Stamp { event: self.event.saturating_sub(1), seq, num, ..self }
     }
 }
 
@@ -87,4 +115,30 @@ pub(crate) trait Broker: Send + Sync {
     /// Puts an event after all others of its room, and applies it to the replica before it returns the stamp:
     /// nobody hears of an event that its own node has not applied.
     fn submit(&self, kind: EventKind, replica: &mut impl Replica) -> Stamp;
+
+    /// Whether an enter or a leave has no frame, in a room whose mode says `is_silent`.
+    fn is_silent(&self, is_silent: bool) -> bool {
+        is_silent
+    }
+}
+
+/// Applies an event to which a [`RemoteBroker`] has given its place.
+pub(crate) struct Ordered {
+    pub(crate) kind: EventKind,
+    pub(crate) stamp: Stamp,
+}
+
+impl Broker for Ordered {
+    fn open(&self) -> Stamp {
+        self.stamp.before(self.kind)
+    }
+
+    fn submit(&self, _: EventKind, replica: &mut impl Replica) -> Stamp {
+        replica.apply(self.kind, self.stamp);
+        self.stamp
+    }
+
+    fn is_silent(&self, _: bool) -> bool {
+        self.kind.is_silent()
+    }
 }

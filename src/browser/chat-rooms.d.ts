@@ -407,7 +407,7 @@ export function mayReturn(code: number): boolean;
 /**
  * Enters a room on a connection of its own, which is closed when the room is. Resolves when the room has been entered
  * for the first time. Tries again while the server can't be reached or refuses temporarily (`internal`, `rate_limited`,
- * or the reserved code `unavailable`); the handler `on.state` gets the reasons. Rejects with a {@link ChatError} if the
+ * or `unavailable`); the handler `on.state` gets the reasons. Rejects with a {@link ChatError} if the
  * client was refused permanently, the application aborted, `maxAttempts` have failed, or an option is missing or wrong.
  *
  * A browser doesn't tell a page why a handshake was refused. A `chat-rooms.v1` server therefore refuses a token after

@@ -11,7 +11,7 @@ import { Subscription } from './subscription.js';
 
 /** Refusals of an enter that no later attempt can change. */
 const FINAL = new Set(['denied', 'bad_name', 'bad_room_id']);
-/** Temporary refusals. `unavailable` is reserved: no server sends it yet. */
+/** Temporary refusals. */
 const TEMPORARY = new Set(['internal', 'rate_limited', 'not_entered', 'unavailable']);
 /** Events of the protocol, which applications cannot send. */
 const RESERVED = new Set([

@@ -5,8 +5,7 @@ import { MAX_WAIT } from './retry.js';
 
 /** The wait, in milliseconds, if a server says "later", but not when. */
 const DEFAULT_RETRY = 1_000;
-/** Refusals of a message that are temporary if the server says when to try again. `unavailable` is reserved: no server
- * sends it yet. */
+/** Refusals of a message that are temporary if the server says when to try again. */
 const PASSING = new Set(['internal', 'unavailable']);
 /** Refusals of a frame that the server could not read. The error has no cid. */
 const UNREAD = new Set(['bad_json', 'not_an_object', 'bad_shape', 'too_deep']);

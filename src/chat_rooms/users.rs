@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::ChatRooms;
+use crate::broker::wire::Command;
 use crate::error::SendError;
 use crate::ids::{ConnectionId, RoomId};
-use crate::protocol::close::LeaveReason;
 use crate::protocol::direct::DirectFrame;
 
 impl ChatRooms {
@@ -113,8 +113,9 @@ impl ChatRooms {
     ///
     /// If the value is not an object with an `event`, or is too big.
     pub fn send_to_user(&self, user_id: impl AsRef<str>, value: &impl Serialize) -> Result<usize, SendError> {
-        let frame = Arc::new(DirectFrame::of_host(&self.serialize(value)?));
-        Ok(self.engine.sessions.send_direct(user_id.as_ref(), &frame))
+        let (user, object) = (user_id.as_ref(), &*self.serialize(value)?);
+        self.engine.tell_others(&Command::SendToUser { user, object });
+        Ok(self.engine.sessions.send_direct(user, &Arc::new(DirectFrame::of_host(object))))
     }
 
     /// Closes all connections of a user with 4500, which tells its clients to stay away, and ends its sessions that are
@@ -124,8 +125,7 @@ impl ChatRooms {
     /// Connections that have not entered a room are closed too. A client that connects afterwards is not affected: to
     /// keep a user away, refuse it in your [`Authenticate`](crate::Authenticate) hook first.
     pub fn kick_user(&self, user_id: impl AsRef<str>) -> usize {
-        let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
-        let close = |session: &&_| self.engine.sessions.close(session, LeaveReason::Kicked);
-        sessions.iter().filter(close).count()
+        self.engine.tell_others(&Command::KickUser(user_id.as_ref()));
+        self.engine.kick_user(user_id.as_ref())
     }
 }

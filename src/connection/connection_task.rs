@@ -29,6 +29,9 @@ use crate::socket::{Inbox, Socket, Transport, Turn};
 /// the client has opened instead is in use before the client learns of the end.
 const LATE_CLOSE: Duration = Duration::from_millis(250);
 
+/// A client may publish again after this time if the broker could not be reached.
+const RETRY_AFTER_MILLIS: u64 = 1000;
+
 /// The task's own state.
 pub(super) struct Connection {
     engine: Arc<Engine>,
@@ -249,6 +252,15 @@ impl Connection {
         let retry = self.is_v1().then_some(millis as u64);
         self.send(&outbound::error(ErrorCode::RateLimited.as_str(), &text, self.known(about), retry));
         Ok(self.rates.add_violations(1)?)
+    }
+
+    /// Tells the client that the broker cannot be reached, and when it may try again.
+    pub(super) fn refuse_unavailable(&mut self, about: About<'_>) -> Result<(), End> {
+        let text = "the message could not be published; try again";
+        self.engine.context.counters.errors.add(1);
+        let retry = self.is_v1().then_some(RETRY_AFTER_MILLIS);
+        self.send(&outbound::error(ErrorCode::Unavailable.as_str(), text, self.known(about), retry));
+        Ok(())
     }
 
     /// Errors to plain clients do not say what they are about.

@@ -114,7 +114,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         access,
         profile,
     };
-    let mut entered = connection.attachment().enter(&command)?;
+    let mut entered = carry_out(connection, &command).await?;
     // Repeated, because another anonymous client may take the name as soon as it is free.
     let mut attempts = 0..MAX_REMOVALS;
     while let Err(CantEnter::Refused(Refused::Room(EnterError::NameTaken { anonymous: Some(holder) }))) =
@@ -123,7 +123,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         && attempts.next().is_some()
     {
         remove_anonymous(connection, holder, &room, &name);
-        entered = connection.attachment().enter(&command)?;
+        entered = carry_out(connection, &command).await?;
     }
     match entered {
         Ok(()) => {
@@ -140,6 +140,30 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
             let error = explain(&refused, connection);
             connection.refuse(error, about)
         }
+    }
+}
+
+/// Enters a room: at once, or when the broker that several nodes share has given the enter its place.
+async fn carry_out(
+    connection: &mut Connection,
+    command: &EnterCommand<'_>,
+) -> Result<Result<(), CantEnter>, End> {
+    if !connection.engine().rooms.is_remote() {
+        return Ok(connection.attachment().enter(command)?);
+    }
+    if command.access.is_hidden() {
+        tracing::error!("`Access::hidden` does not work with a broker; the member was refused");
+        return Ok(Err(CantEnter::Refused(Refused::Hidden)));
+    }
+    let mut entering = match connection.attachment().submit_enter(command)? {
+        Ok(entering) => entering,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    connection.attachment().keep_waiting();
+    match waiting::watch(connection, entering.outcome()).await? {
+        Ok(outcome) => Ok(Ok(connection.attachment().accept(command, entering, outcome)?)),
+        Err(Refused::Unavailable) => Err(End(LeaveReason::Unavailable)),
+        Err(refused) => Ok(Err(CantEnter::Refused(refused))),
     }
 }
 
@@ -320,6 +344,12 @@ fn explain(refused: &CantEnter, connection: &Connection) -> PeerError {
             let max = limits.max_rooms;
             let text = format!("there are {max} rooms already, which is the limit; enter an existing one");
             PeerError::new(ErrorCode::TooManyRooms, text)
+        }
+        Refused::Hidden => {
+            PeerError::new(ErrorCode::Internal, "hidden members are not possible; tell the server's operator")
+        }
+        Refused::Unavailable => {
+            PeerError::new(ErrorCode::Unavailable, "the room cannot be reached; try again")
         }
         Refused::Room(EnterError::Full) => {
             let max = limits.max_room_members;

@@ -7,6 +7,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
+use crate::broker::{Submitted, Unavailable};
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::waiting;
@@ -18,7 +19,7 @@ use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{self, Body, Publish, RoomField};
 use crate::protocol::outbound::{self, About};
 use crate::protocol::resume;
-use crate::session::{Membership, Published};
+use crate::session::{Membership, Published, Submission};
 
 /// While readers catch up, the sender checks this often whether they have.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -130,6 +131,13 @@ pub(super) async fn publish_later(
         connection.rates().keep_waiting();
         match why {
             NotPublished::Closed | NotPublished::ReadOnly => return Ok(()),
+            NotPublished::IsRemote => match submit(connection, text, &mut message).await? {
+                None => return Ok(()),
+                Some(still) => {
+                    why = still;
+                    continue;
+                }
+            },
             NotPublished::BatchFull => waiting::watch_message(connection, gone, yield_now()).await?,
             NotPublished::Held => waiting::watch_message(connection, gone, sleep(POLL_INTERVAL)).await?,
         }
@@ -137,6 +145,32 @@ pub(super) async fn publish_later(
             None => return Ok(()),
             Some(still) => why = still,
         }
+    }
+}
+
+/// Submits a message to the broker that several nodes share, and waits until it has its place. If it has to wait before,
+/// returns why.
+async fn submit(
+    connection: &mut Connection,
+    text: &str,
+    message: &mut Message<'_>,
+) -> Result<Option<NotPublished>, End> {
+    let Draft { room, body, .. } = &message.draft;
+    let submission = match connection.attachment().submit(room.as_deref(), body, message.draft.id())? {
+        Some(Ok(submission)) => submission,
+        Some(Err(NotPublished::Closed)) => return Ok(None),
+        Some(Err(why)) => return Ok(Some(why)),
+        None => return not_entered(connection, &message.draft).map(|()| None),
+    };
+    let Submission { membership, submitted } = submission;
+    let gone = &mut message.draft.gone;
+    match waiting::watch_message(connection, gone, submitted).await? {
+        Ok(Submitted { seq, is_repeat }) => {
+            connection.attachment().remember(message.draft.id(), seq)?;
+            let published = Published { seq, membership, is_repeated: is_repeat };
+            conclude(connection, text, message, &published).map(|()| None)
+        }
+        Err(Unavailable) => connection.refuse_unavailable(message.draft.about()).map(|()| None),
     }
 }
 

@@ -107,6 +107,12 @@ impl Pending {
         }
     }
 
+    /// Continues after this `seq`, without the frames that wait.
+    pub(crate) fn restart(&mut self, seq: u64) {
+        (self.seq, self.taken, self.delivered) = (seq, seq, seq);
+        (self.plain, self.v1, self.in_flight) = (Run::default(), Run::default(), None);
+    }
+
     /// The `seq` of the latest frame that was taken: the frames after it are still to be delivered.
     pub(crate) fn taken(&self) -> u64 {
         self.taken

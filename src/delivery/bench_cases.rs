@@ -63,7 +63,7 @@ pub fn join_leave_while_delivering(members: u64) -> impl FnMut() {
 /// A client opens a room and leaves it, which removes the room, among this many others.
 pub fn open_and_leave(others: u64) -> impl FnMut() {
     let broker = Arc::new(MemoryBroker::default());
-    let registry = Registry::new(usize::MAX, None, UniqueNames::Off, Clock::new());
+    let registry = Registry::new(usize::MAX, None, UniqueNames::Off, Clock::new(), false);
     let (handle, frame, out) = (no_recipient(), enter(), outbound::out("Ann"));
     let opener = broker.clone();
     let enter = move |registry: &Registry, id: &RoomId| {
@@ -108,6 +108,7 @@ pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> 
         None,
         UniqueNames::Off,
         Presence::Full,
+        false,
     ));
     for (id, handle) in members.enumerate() {
         let mut state = room.lock();
@@ -136,8 +137,14 @@ pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
 
 /// A room in which nothing waits to be delivered.
 fn room_of(broker: &MemoryBroker, members: u64) -> RoomState {
-    let mut room =
-        RoomState::new(&"lobby".into(), Stamp::start(Epoch(1)), None, UniqueNames::Off, Presence::Full);
+    let mut room = RoomState::new(
+        &"lobby".into(),
+        Stamp::start(Epoch(1)),
+        None,
+        UniqueNames::Off,
+        Presence::Full,
+        false,
+    );
     for id in 0..members {
         join(broker, &mut room, id, &no_recipient(), &enter());
     }

@@ -54,8 +54,9 @@ impl LiveRoom {
         history: Option<History>,
         unique_names: UniqueNames,
         presence: Presence,
+        is_remote: bool,
     ) -> LiveRoom {
-        let state = RoomState::new(&id, start, history, unique_names, presence);
+        let state = RoomState::new(&id, start, history, unique_names, presence, is_remote);
         LiveRoom {
             id,
             id_hash,
@@ -138,6 +139,18 @@ impl LiveRoom {
     #[cfg(feature = "test-util")]
     pub(crate) fn profile(&self, member: ConnectionId) -> Option<Arc<Profile>> {
         self.lock().room.profile(member).cloned()
+    }
+
+    /// The members of other nodes, for the consistency check.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn elsewhere(&self) -> Vec<ConnectionId> {
+        self.lock().room.ids_elsewhere()
+    }
+
+    /// Whether no member of this node is in it and none is about to enter.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn is_unused(&self) -> bool {
+        self.lock().room.is_unused()
     }
 
     /// Whether the room keeps a wrong page of the roster.

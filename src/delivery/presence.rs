@@ -103,6 +103,12 @@ impl Announcer {
         self.mode
     }
 
+    /// Begins anew in a room that has this many members.
+    pub(super) fn restart(&mut self, num: u64) {
+        self.mode = self.setting.next(self.setting.start(), num);
+        self.news = None;
+    }
+
     /// Increases whenever something is taken.
     pub(super) fn version(&self) -> u32 {
         self.version

@@ -8,6 +8,10 @@ use crate::room::EnterError;
 pub(crate) enum Refused {
     Room(EnterError),
     TooManyRooms,
+    /// The broker cannot be reached.
+    Unavailable,
+    /// Members of rooms on several nodes cannot be hidden.
+    Hidden,
 }
 
 /// Why a frame was not published.
@@ -21,6 +25,8 @@ pub(crate) enum NotPublished {
     Held,
     /// The member may only read.
     ReadOnly,
+    /// A broker that several nodes share orders the room's events: the frame has to be submitted to it.
+    IsRemote,
 }
 
 impl From<EnterError> for Refused {

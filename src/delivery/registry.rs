@@ -29,6 +29,8 @@ pub(crate) struct Registry {
     clock: Clock,
     history: Option<History>,
     unique_names: UniqueNames,
+    /// Whether a broker that several nodes share orders the events of the rooms.
+    is_remote: bool,
 }
 
 /// No further room may be opened.
@@ -41,6 +43,7 @@ impl Registry {
         history: Option<History>,
         unique_names: UniqueNames,
         clock: Clock,
+        is_remote: bool,
     ) -> Registry {
         Registry {
             hasher: RandomState::new(),
@@ -51,6 +54,7 @@ impl Registry {
             clock,
             history,
             unique_names,
+            is_remote,
         }
     }
 
@@ -95,7 +99,7 @@ impl Registry {
             if self.len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may_add).is_ok() {
                 let hash = self.hash(id.as_str());
                 let (history, names) = (self.history, self.unique_names);
-                let room = LiveRoom::new(id.clone(), hash, start(), history, names, presence);
+                let room = LiveRoom::new(id.clone(), hash, start(), history, names, presence, self.is_remote);
                 let room = Arc::new(room);
                 shard.insert(id.clone(), room.clone());
                 return Ok(self.work(&mut shard, &room, work));
@@ -153,7 +157,11 @@ impl Registry {
     }
 
     fn kept_for(&self) -> Duration {
-        self.history.map_or(Duration::ZERO, |history| history.kept_for())
+        // Without members, this node does not hear a room of other nodes, and would keep an old state.
+        match self.history {
+            Some(history) if !self.is_remote => history.kept_for(),
+            _ => Duration::ZERO,
+        }
     }
 
     /// The number of rooms without members that are kept for their frames.

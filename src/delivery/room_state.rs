@@ -10,6 +10,7 @@ use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::Pacer;
 use crate::delivery::live_room::Handle;
 use crate::delivery::presence::{Announcement, Announcer, Counts};
+use crate::delivery::remote_room::RemoteRoom;
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::roster::{FirstPage, RosterPage};
 use crate::delivery::transient::{TooMany, TransientBatch, Transients};
@@ -22,17 +23,19 @@ use crate::room::{Departed, Entrant, Members, Profile, ReplayBuffer, Room};
 /// What the room's lock guards.
 pub(crate) struct RoomState {
     /// The stamp of the latest event.
-    latest: Stamp,
+    pub(super) latest: Stamp,
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
     /// Present while transient frames wait.
-    transients: Option<Box<Transients>>,
+    pub(super) transients: Option<Box<Transients>>,
     pub(super) announcer: Announcer,
-    first_page: FirstPage,
-    replay: Option<Box<ReplayBuffer>>,
+    pub(super) first_page: FirstPage,
+    pub(super) replay: Option<Box<ReplayBuffer>>,
     /// When an empty room that is kept for its frames is removed.
     kept_until: Option<Duration>,
     pacer: Pacer,
+    /// Present if a broker that several nodes share orders the room's events.
+    pub(super) remote: Option<Box<RemoteRoom>>,
 }
 
 /// The replay for a returning member.
@@ -84,6 +87,7 @@ impl RoomState {
         history: Option<History>,
         unique_names: UniqueNames,
         presence: Presence,
+        is_remote: bool,
     ) -> RoomState {
         RoomState {
             latest: start,
@@ -95,6 +99,7 @@ impl RoomState {
             kept_until: None,
             replay: history.map(|history| Box::new(ReplayBuffer::new(history, frame_len))),
             pacer: Pacer::default(),
+            remote: is_remote.then(Box::default),
         }
     }
 
@@ -144,7 +149,7 @@ impl RoomState {
         self.pending.add_listener(entrant.handle.subprotocol());
         let place = self.room.enter(entrant);
         self.first_page.note_change(place);
-        let is_silent = self.announcer.mode() != PresenceMode::Full;
+        let is_silent = broker.is_silent(self.announcer.mode() != PresenceMode::Full);
         match (is_hidden, is_silent) {
             (true, _) => return false,
             (false, true) => self.submit_silent(broker, EventKind::SilentEnter),
@@ -156,12 +161,8 @@ impl RoomState {
     /// Removes a member, if it is one, and publishes its leave, unless it is hidden or the mode is not full. The caller
     /// must call [`RoomState::note_counts`] afterwards.
     pub(super) fn leave(&mut self, broker: &impl Broker, id: ConnectionId, out: &str) {
-        let Some(Departed { member, was_hidden }) = self.room.leave(id) else { return };
-        self.first_page.note_change(member.place);
-        self.pending.remove_listener(member.handle.subprotocol());
-        self.drop_transients(id);
-        self.announcer.forget(id);
-        let is_silent = self.announcer.mode() != PresenceMode::Full;
+        let Some(Departed { was_hidden, .. }) = self.remove(id) else { return };
+        let is_silent = broker.is_silent(self.announcer.mode() != PresenceMode::Full);
         match (was_hidden, is_silent) {
             (true, _) => {}
             (false, true) => self.submit_silent(broker, EventKind::SilentLeave),
@@ -173,6 +174,17 @@ impl RoomState {
         }
     }
 
+    /// Removes a member, if it is one, and everything that the room keeps of it.
+    #[inline]
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Departed<Handle>> {
+        let departed = self.room.leave(id)?;
+        self.first_page.note_change(departed.member.place);
+        self.pending.remove_listener(departed.member.handle.subprotocol());
+        self.drop_transients(id);
+        self.announcer.forget(id);
+        Some(departed)
+    }
+
     /// Notes that members have entered or left, or users have changed. A closed room is silent.
     pub(super) fn note_counts(&mut self, before: Counts) {
         if !self.room.is_closed() {
@@ -181,15 +193,15 @@ impl RoomState {
     }
 
     /// Changes the profile of a member. The other members are told, and so is the member itself, except of a state that
-    /// it has set.
+    /// it has set. Returns whether the other members see a change.
     pub(super) fn change_profile(
         &mut self,
         id: ConnectionId,
         name: &Name,
         change: impl FnOnce(&mut Profile),
-    ) {
+    ) -> bool {
         let before = self.counts();
-        let Some((place, change)) = self.room.change_profile(id, change) else { return };
+        let Some((place, change)) = self.room.change_profile(id, change) else { return false };
         if !change.is_empty() {
             self.first_page.note_change(place);
         }
@@ -197,6 +209,7 @@ impl RoomState {
             self.announcer.note_profile(id, name, change);
         }
         self.note_counts(before);
+        !change.is_empty()
     }
 
     /// Publishes a frame.
@@ -205,13 +218,13 @@ impl RoomState {
     }
 
     /// Lets the broker order an event, and applies it. A closed room is silent.
-    fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
+    pub(super) fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
         let frame = (!self.room.is_closed()).then_some(frame);
         broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
     }
 
     /// Lets the broker order an event that has no frame, and applies it.
-    fn submit_silent(&mut self, broker: &impl Broker, kind: EventKind) {
+    pub(super) fn submit_silent(&mut self, broker: &impl Broker, kind: EventKind) {
         broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame: None });
     }
 

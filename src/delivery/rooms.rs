@@ -4,13 +4,14 @@
 //! has to be written, and the caller writes it afterwards.
 
 mod presence;
+pub(crate) mod remote;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::unconstrained;
 
-use crate::broker::{Broker, MemoryBroker, Stamp};
+use crate::broker::{Broker, MemoryBroker, RemoteBroker, Stamp};
 use crate::clock::Clock;
 use crate::config::{Config, Presence};
 use crate::delivery::enter_outcome::EnterOutcome;
@@ -28,6 +29,7 @@ use crate::room::{self, EnterError, Profile};
 use crate::sync::MutexGuard;
 use crate::tasks::Tasks;
 use presence::roster_for;
+use remote::Remote;
 
 /// A batch gathers no more than this fraction of the send queue's bound, so that a member that is up to date
 /// can accept it.
@@ -43,6 +45,8 @@ const FRAME_OVERHEAD: usize = 128;
 pub(crate) struct Rooms {
     registry: Registry,
     broker: MemoryBroker,
+    /// If it is present, it orders all events instead.
+    remote: Option<Remote>,
     clock: Clock,
     tasks: Arc<Tasks>,
     max_members: usize,
@@ -64,11 +68,18 @@ pub(crate) struct Entrant {
 }
 
 impl Rooms {
-    pub(crate) fn new(config: &Config, clock: Clock, tasks: Arc<Tasks>) -> Rooms {
+    pub(crate) fn new(
+        config: &Config,
+        clock: Clock,
+        tasks: Arc<Tasks>,
+        remote: Option<Arc<dyn RemoteBroker>>,
+    ) -> Rooms {
         let history = config.recovery.history;
+        let (max_rooms, is_remote) = (config.limits.max_rooms, remote.is_some());
         Rooms {
-            registry: Registry::new(config.limits.max_rooms, history, config.unique_names, clock),
+            registry: Registry::new(max_rooms, history, config.unique_names, clock, is_remote),
             broker: MemoryBroker::default(),
+            remote: remote.map(Remote::new),
             clock,
             tasks,
             max_members: config.limits.max_room_members,
@@ -158,7 +169,7 @@ impl Rooms {
             let before = state.counts();
             state.leave(&self.broker, entrant.id, &out);
             let left = state.num();
-            let mut outcome = self.enter_in(room, state, entrant, frame);
+            let mut outcome = self.enter_in(&self.broker, room, state, entrant, frame);
             // Only now, because the room keeps its number of members.
             state.note_counts(before);
             outcome.keep(undelivered, state.pending.delivered());
@@ -169,16 +180,22 @@ impl Rooms {
     }
 
     /// Removes a member, and publishes its leave. It gets what was published before, and nothing more. Returns how
-    /// many members remain.
+    /// many members remain: with several nodes, as far as this node knows.
     pub(crate) fn leave(&self, room: &Arc<LiveRoom>, id: ConnectionId, name: &Name, handle: &Handle) -> u64 {
         let out = outbound::out(name.as_str());
         let is_connected = handle.is_connected();
         let (num, undelivered) = self.registry.visit(room, |_, state| {
             let undelivered = if is_connected { state.pending.undelivered() } else { Vec::new() };
             let before = state.counts();
-            state.leave(&self.broker, id, &out);
+            let num = match &self.remote {
+                None => {
+                    state.leave(&self.broker, id, &out);
+                    state.num()
+                }
+                Some(remote) => remote.leave(room.id(), state, id),
+            };
             state.note_counts(before);
-            (state.num(), undelivered)
+            (num, undelivered)
         });
         self.start_tasks(room);
         for batch in &undelivered {
@@ -241,8 +258,12 @@ impl Rooms {
         if state.room().is_closed() {
             return Err(NotPublished::Closed);
         }
-        let id = room.id().as_str();
-        state.push_transient(id, event, frame).map_err(|TooMany| NotPublished::BatchFull)?;
+        let id = room.id();
+        if let Some(remote) = &self.remote {
+            remote.send_transient(id, event, frame);
+            return Ok(());
+        }
+        state.push_transient(id.as_str(), event, frame).map_err(|TooMany| NotPublished::BatchFull)?;
         self.start_flush(room, state, frame.member.is_none());
         Ok(())
     }
@@ -260,7 +281,9 @@ impl Rooms {
     /// Closes a room: it becomes silent, and its id is free for a new one. Its members still have to be
     /// told.
     pub(crate) fn close(&self, id: &str) -> Option<Arc<LiveRoom>> {
-        self.registry.close(id)
+        let room = self.registry.close(id)?;
+        self.cancel_enters(&room, &mut room.lock());
+        Some(room)
     }
 
     /// Closes all rooms, for a shutdown.
@@ -304,7 +327,7 @@ impl Rooms {
         frame: &RoomFrame<'_>,
     ) -> EnterOutcome {
         let before = state.counts();
-        let outcome = self.enter_in(room, state, entrant, frame);
+        let outcome = self.enter_in(&self.broker, room, state, entrant, frame);
         state.note_counts(before);
         outcome
     }
@@ -312,6 +335,7 @@ impl Rooms {
     /// Enters a member for which a place is reserved. The caller must call [`RoomState::note_counts`] afterwards.
     fn enter_in(
         &self,
+        broker: &impl Broker,
         room: &Arc<LiveRoom>,
         state: &mut RoomState,
         entrant: Entrant,
@@ -324,7 +348,7 @@ impl Rooms {
         let replay = replay_request.map(|replay_request| state.replay(replay_request, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
         let entrant = room::Entrant { id, name, handle, profile };
-        let is_announced = state.enter(&self.broker, entrant, frame);
+        let is_announced = state.enter(broker, entrant, frame);
         EnterOutcome {
             room: room.clone(),
             epoch: state.epoch(),

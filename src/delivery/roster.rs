@@ -43,6 +43,10 @@ impl FirstPage {
         self.0.take_if(|page| place <= page.0.until);
     }
 
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+
     /// Whether it is known but wrong.
     #[cfg(any(test, feature = "test-util"))]
     pub(super) fn is_stale<H>(&self, room: &Room<H>) -> bool {

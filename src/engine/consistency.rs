@@ -138,22 +138,24 @@ impl Engine {
             let (online, list) = (live.online(), live.members());
             let room = live.id().clone();
             members += list.len();
-            if list.is_empty() && !live.is_kept() {
+            if live.is_unused() && !live.is_kept() {
                 faults.push(Inconsistency::EmptyRoom { room: room.clone() });
             }
+            let elsewhere = live.elsewhere();
             let is_hidden = |id| live.profile(id).is_some_and(|profile| profile.is_hidden);
-            let visible = list.iter().filter(|member| !is_hidden(member.id));
+            let here = list.iter().map(|member| member.id);
+            let all: Vec<ConnectionId> = here.chain(elsewhere.iter().copied()).collect();
+            let visible = all.iter().copied().filter(|id| !is_hidden(*id));
             let members = visible.clone().count();
-            if online != members || live.hidden() != list.len() - members {
+            if online != members || live.hidden() != all.len() - members {
                 faults.push(Inconsistency::WrongCount { room: room.clone(), online, members });
             }
-            let profiles: Vec<_> =
-                visible.filter_map(|member| live.profile(member.id)?.user.clone()).collect();
+            let profiles: Vec<_> = visible.filter_map(|id| live.profile(id)?.user.clone()).collect();
             let (counted, users) = (live.users(), profiles.iter().collect::<HashSet<_>>().len());
             if counted != users {
                 faults.push(Inconsistency::WrongUserCount { room: room.clone(), counted, users });
             }
-            if list.iter().filter(|member| live.profile(member.id).is_some()).count() != live.profiles() {
+            if all.iter().filter(|id| live.profile(**id).is_some()).count() != live.profiles() {
                 faults.push(Inconsistency::StaleProfiles { room: room.clone() });
             }
             if live.has_stale_page() {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use tokio::task::yield_now;
 
 use crate::admission::Admission;
+use crate::broker::BrokerNode;
 use crate::config::Config;
 use crate::context::Context;
 use crate::delivery::Rooms;
+use crate::engine::applier::Applier;
 use crate::engine::stall::StallDetector;
 use crate::engine::{expiry, sweep};
 use crate::hooks::auth::ErasedAuth;
@@ -17,7 +19,7 @@ use crate::hooks::guard;
 use crate::hooks::policy::ErasedPolicy;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::{Sessions, removal};
+use crate::session::Sessions;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 
@@ -40,6 +42,8 @@ pub(crate) struct Engine {
     pub(crate) sessions: Arc<Sessions>,
     auth: Option<Box<dyn ErasedAuth>>,
     policy: Option<Box<dyn ErasedPolicy>>,
+    /// Present if a broker is shared with other nodes.
+    applier: Option<Applier>,
     stall: StallDetector,
     plain_heartbeats: sweep::Running,
     v1_heartbeats: sweep::Running,
@@ -47,12 +51,14 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(config: Config, hooks: Hooks) -> Engine {
+    pub(crate) fn new(config: Config, hooks: Hooks, node: Option<BrokerNode>) -> Engine {
         let context = Arc::new(Context::new(config));
         let tasks = Arc::new(Tasks::default());
         let admission = Arc::new(Admission::new(context.clone(), tasks.clone()));
-        let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone()));
-        let sessions = Sessions::new(context.clone(), rooms.clone(), admission.clone(), hooks.events);
+        let remote = node.as_ref().map(|node| node.broker.clone());
+        let number = remote.as_ref().map_or(0, |broker| broker.node());
+        let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), remote));
+        let sessions = Sessions::new(context.clone(), rooms.clone(), admission.clone(), hooks.events, number);
         Engine {
             context,
             tasks,
@@ -61,6 +67,7 @@ impl Engine {
             sessions: Arc::new(sessions),
             auth: hooks.auth,
             policy: hooks.policy,
+            applier: node.map(Applier::new),
             stall: StallDetector::default(),
             plain_heartbeats: sweep::Running::default(),
             v1_heartbeats: sweep::Running::default(),
@@ -83,6 +90,9 @@ impl Engine {
     /// Starts the tasks that run while there are sessions that speak this subprotocol.
     pub(crate) fn start(self: &Arc<Engine>, subprotocol: Subprotocol) {
         self.tasks.remember_runtime();
+        if let Some(applier) = &self.applier {
+            applier.start(self);
+        }
         sweep::ensure(self, subprotocol);
         if subprotocol == Subprotocol::V1 && !self.config().recovery.resume_window.is_zero() {
             expiry::ensure(self);
@@ -92,18 +102,6 @@ impl Engine {
     /// Whether the whole process has stalled, or did a moment ago.
     pub(crate) fn has_stalled(&self) -> bool {
         self.stall.has_stalled(self.context.clock.now(), sweep::longest_tick(&self.context))
-    }
-
-    /// Closes a room. Returns how many members it had.
-    pub(crate) fn close_room(&self, id: &str) -> usize {
-        let Some(room) = self.rooms.close(id) else { return 0 };
-        let members = room.members();
-        for member in members.iter() {
-            if let Some(session) = self.sessions.table().get(member.id) {
-                removal::remove_from_closed(&self.sessions, &session, &room);
-            }
-        }
-        members.len()
     }
 
     /// Waits for a closing handshake, but no longer than a shutdown waits for it.
@@ -128,6 +126,9 @@ impl Engine {
             self.sessions.close(&session, LeaveReason::Shutdown);
         }
         self.tasks.wait().await;
+        if let Some(applier) = &self.applier {
+            applier.close(self.config().timeouts.shutdown_timeout).await;
+        }
         if let Some(events) = self.sessions.events() {
             // No connection is left that a panic could end.
             let _ = guard::call("ended", || events.ended());
@@ -142,6 +143,10 @@ impl Engine {
             absent: self.admission.absent(),
             ..self.context.counters.read()
         }
+    }
+
+    pub(super) fn applier(&self) -> Option<&Applier> {
+        self.applier.as_ref()
     }
 
     pub(super) fn stall(&self) -> &StallDetector {

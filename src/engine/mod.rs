@@ -1,10 +1,12 @@
 //! The engine: what ties rooms, sessions and hooks together, and the tasks that run for it.
 
+mod applier;
 #[cfg(feature = "test-util")]
 pub(crate) mod consistency;
 #[allow(clippy::module_inception, reason = "the engine is what the folder is named after")]
 mod engine;
 mod expiry;
+mod host_calls;
 mod stall;
 mod sweep;
 

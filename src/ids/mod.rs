@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::ids::text::Fault;
 
-/// Identifies a connection, or the session that began with it. Unique within the process.
+/// Identifies a connection, or the session that began with it. Unique within the process, and among all nodes that share a
+/// [broker](crate::ChatRoomsBuilder::broker).
 ///
 /// Clients of `chat-rooms.v1` get it as text. If your application gets the text back, it can parse it:
 ///
@@ -22,6 +23,18 @@ use crate::ids::text::Fault;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) u64);
+
+impl ConnectionId {
+    /// The id of a node's connection with this number.
+    pub(crate) fn of_node(node: u32, number: u64) -> ConnectionId {
+        ConnectionId((u64::from(node) << 32) | (number & u64::from(u32::MAX)))
+    }
+
+    /// The node that it is of; 0 without a broker.
+    pub(crate) fn node(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,6 +118,12 @@ impl RoomId {
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// An id that was checked before.
+    #[cfg(feature = "redis")]
+    pub(crate) fn shared(text: Arc<str>) -> RoomId {
+        RoomId(text)
     }
 
     pub(crate) fn parse(text: &str, max: MaxLen) -> Result<RoomId, IdError> {

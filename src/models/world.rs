@@ -51,7 +51,7 @@ impl World {
         let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(history);
         let config = Config { recovery, unique_names: UniqueNames::Exact, ..Config::default() };
         let hooks = Hooks { events: Some(Box::new(recorder.clone())), ..Hooks::default() };
-        World { engine: Arc::new(Engine::new(config, hooks)), recorder }
+        World { engine: Arc::new(Engine::new(config, hooks, None)), recorder }
     }
 
     pub(super) fn engine(&self) -> &Arc<Engine> {

@@ -7,7 +7,7 @@ pub(crate) use tower_chat_rooms_protocol::close::keeps_session;
 pub use tower_chat_rooms_protocol::close::may_reconnect;
 use tower_chat_rooms_protocol::close::{
     AUTH_EXPIRED, HEARTBEAT_MISSED, KICKED, LIFETIME_OVER, NEVER_AUTHENTICATED, NEVER_ENTERED,
-    NOT_AUTHENTICATED, REPLACED, RESTART, ROOM_CLOSED, SLOW, TOO_BIG,
+    NOT_AUTHENTICATED, REPLACED, RESTART, ROOM_CLOSED, SLOW, TOO_BIG, TRY_AGAIN_LATER,
 };
 
 /// Why a member has left a room, or why a connection was closed.
@@ -80,6 +80,8 @@ pub enum LeaveReason {
     HookFailed,
     /// The server was shut down (1012).
     Shutdown,
+    /// The [broker](crate::ChatRoomsBuilder::broker) could not be reached when the client wanted to enter a room (1013).
+    Unavailable,
     /// The connection's task was dropped, for example with its runtime.
     Dropped,
 }
@@ -99,8 +101,8 @@ impl LeaveReason {
 
     /// Whether a session whose connection ends for this reason can be resumed, where sessions are kept.
     pub(crate) fn keeps_session(self) -> bool {
-        use LeaveReason::{HeartbeatMissed, LifetimeOver, Lost, Replaced, Slow};
-        matches!(self, Lost | HeartbeatMissed | Slow | LifetimeOver | Replaced)
+        use LeaveReason::{HeartbeatMissed, LifetimeOver, Lost, Replaced, Slow, Unavailable};
+        matches!(self, Lost | HeartbeatMissed | Slow | LifetimeOver | Replaced | Unavailable)
     }
 
     /// Code and text of the close frame, with the times in which a client may reconnect, in seconds.
@@ -132,6 +134,7 @@ impl LeaveReason {
             LeaveReason::TooBig => (TOO_BIG, "message too big"),
             LeaveReason::HookFailed => (1011, "internal error"),
             LeaveReason::Shutdown => (RESTART, "the server restarts"),
+            LeaveReason::Unavailable => (TRY_AGAIN_LATER, "the room cannot be reached; try again later"),
             LeaveReason::HeartbeatMissed => (HEARTBEAT_MISSED, "a heartbeat was not answered in time"),
             LeaveReason::Slow => (SLOW, "the client reads too slowly; retry in 1 s"),
             LeaveReason::NeverEntered => (NEVER_ENTERED, "no room was entered in time"),
@@ -179,6 +182,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::TooBig => "message too big",
             LeaveReason::HookFailed => "a hook failed",
             LeaveReason::Shutdown => "server shutdown",
+            LeaveReason::Unavailable => "broker unavailable",
             LeaveReason::Dropped => "dropped by the server",
         })
     }

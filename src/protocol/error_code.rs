@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 /// What was wrong with something that a client sent: the `code` of an error frame.
 ///
-/// Codes do not change their meaning between versions. The code `unavailable` is reserved for brokers and message
-/// stores that cannot be reached; the server does not send it yet.
+/// Codes do not change their meaning between versions.
 ///
 /// ```
 /// use tower_chat_rooms::ErrorCode;
@@ -53,6 +52,8 @@ pub enum ErrorCode {
     RateLimited,
     /// `internal`: a hook gave no usable answer. The client may try again later.
     Internal,
+    /// `unavailable`: the [broker](crate::ChatRoomsBuilder::broker) cannot be reached. The client may try again later.
+    Unavailable,
 }
 
 impl ErrorCode {
@@ -76,6 +77,7 @@ impl ErrorCode {
             ErrorCode::TooManyMemberships => "too_many_memberships",
             ErrorCode::RateLimited => "rate_limited",
             ErrorCode::Internal => "internal",
+            ErrorCode::Unavailable => "unavailable",
         }
     }
 

@@ -1,11 +1,13 @@
 //! Rooms as pure state: no I/O, no clock, no tasks, no JSON, no hooks.
 
+mod elsewhere;
 mod names;
 mod replay;
 #[allow(clippy::module_inception, reason = "the room is what the folder is named after")]
 mod room;
 mod roster;
 
+pub(crate) use elsewhere::MemberElsewhere;
 pub(crate) use replay::ReplayBuffer;
 pub(crate) use room::{Departed, EnterError, Entrant, Members, Page, Room};
 pub(crate) use roster::{Profile, ProfileChange};

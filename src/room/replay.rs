@@ -36,6 +36,11 @@ impl ReplayBuffer {
         ReplayBuffer { bounds, frame_len, chunks: VecDeque::new(), end: 0, frames: 0, bytes: 0 }
     }
 
+    /// Forgets all frames, and continues after this `seq`.
+    pub(crate) fn restart(&mut self, end: u64) {
+        (self.chunks, self.frames, self.bytes, self.end) = (VecDeque::new(), 0, 0, end);
+    }
+
     /// Adds the room's next frames, which end at this `seq`.
     pub(crate) fn push(&mut self, now: Duration, end: u64, bytes: Bytes) {
         let frames = (end - self.end) as usize;

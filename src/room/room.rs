@@ -1,9 +1,11 @@
 //! One room's members, in the order in which they entered.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::UniqueNames;
 use crate::ids::{ConnectionId, Name};
+use crate::room::elsewhere::{Elsewhere, MemberElsewhere};
 use crate::room::names::{NameRegistry, NameTaken};
 use crate::room::roster::{Profile, ProfileChange, Profiles};
 
@@ -77,6 +79,8 @@ pub(crate) struct Room<H> {
     /// The place of the next member.
     next_place: u64,
     profiles: Profiles,
+    /// Present while members are on other nodes.
+    elsewhere: Option<Box<Elsewhere>>,
 }
 
 impl<H> Room<H> {
@@ -89,12 +93,14 @@ impl<H> Room<H> {
             closed: false,
             next_place: 1,
             profiles: Profiles::default(),
+            elsewhere: None,
         }
     }
 
-    /// Members of the room that are not hidden.
+    /// Members of the room that are not hidden, on all nodes.
     pub(crate) fn online(&self) -> usize {
-        self.members.len() - self.hidden()
+        let elsewhere = self.elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.len());
+        self.members.len() + elsewhere - self.hidden()
     }
 
     /// Hidden members of the room.
@@ -113,11 +119,12 @@ impl<H> Room<H> {
         self.profiles.len()
     }
 
-    /// Whether no member is in it and none is about to enter.
+    /// Whether no member of this node is in it and none is about to enter.
     pub(crate) fn is_unused(&self) -> bool {
         self.members.is_empty() && self.reserved == 0
     }
 
+    /// The members of this node.
     pub(crate) fn members(&self) -> &Members<H> {
         &self.members
     }
@@ -167,10 +174,15 @@ impl<H> Room<H> {
         self.reserved -= 1;
         self.ids.push(id);
         self.profiles.add(id, profile);
-        let place = self.next_place;
-        self.next_place += 1;
+        let place = self.take_place();
         self.members_mut().push(Arc::new(Member { id, name, handle, place }));
         place
+    }
+
+    #[inline]
+    fn take_place(&mut self) -> u64 {
+        self.next_place += 1;
+        self.next_place - 1
     }
 
     /// Removes a member; `None` if it is not one.
@@ -191,8 +203,11 @@ impl<H> Room<H> {
         id: ConnectionId,
         change: impl FnOnce(&mut Profile),
     ) -> Option<(u64, ProfileChange)> {
-        let at = self.ids.iter().position(|member| *member == id)?;
-        Some((self.members[at].place, self.profiles.change(id, change)))
+        let place = match self.ids.iter().position(|member| *member == id) {
+            Some(at) => self.members[at].place,
+            None => self.elsewhere.as_ref()?.place(id)?,
+        };
+        Some((place, self.profiles.change(id, change)))
     }
 
     /// The profile of a member, if it has one.
@@ -208,15 +223,96 @@ impl<H> Room<H> {
     /// At most `max` visible members after this place.
     pub(crate) fn page(&self, after: u64, max: usize) -> Page {
         let start = self.members.partition_point(|member| member.place <= after);
-        let mut visible = self.members[start..].iter().filter(|member| !self.is_hidden(member.id));
-        let entry = |member: &Arc<Member<H>>| RosterEntry {
-            id: member.id,
-            name: member.name.clone(),
-            place: member.place,
-            profile: self.profiles.get(member.id).cloned(),
+        let visible = self.members[start..].iter().filter(|member| !self.is_hidden(member.id));
+        let visible = visible.map(|member| (member.place, member.id, &member.name));
+        match &self.elsewhere {
+            None => self.page_of(visible, max),
+            Some(elsewhere) => {
+                let others = elsewhere.after(after).map(|(place, member)| (place, member.id, &member.name));
+                let mut all: Vec<_> = visible.take(max + 1).chain(others.take(max + 1)).collect();
+                all.sort_unstable_by_key(|(place, ..)| *place);
+                self.page_of(all.into_iter(), max)
+            }
+        }
+    }
+
+    fn page_of<'a>(
+        &self,
+        mut visible: impl Iterator<Item = (u64, ConnectionId, &'a Name)>,
+        max: usize,
+    ) -> Page {
+        let entry = |(place, id, name): (u64, ConnectionId, &Name)| RosterEntry {
+            id,
+            name: name.clone(),
+            place,
+            profile: self.profiles.get(id).cloned(),
         };
         let entries = visible.by_ref().take(max).map(entry).collect();
-        Page { entries, next: visible.next().map(|member| member.place) }
+        Page { entries, next: visible.next().map(|(place, ..)| place) }
+    }
+
+    /// A place that was reserved is not needed.
+    pub(crate) fn cancel_reservation(&mut self, name: &Name) {
+        self.reserved -= 1;
+        self.release(name);
+    }
+
+    /// Adds a member of another node. Returns its place.
+    pub(crate) fn enter_elsewhere(&mut self, member: MemberElsewhere, profile: Profile) -> u64 {
+        self.profiles.remove(member.id);
+        self.profiles.add(member.id, profile);
+        let place = self.take_place();
+        self.elsewhere.get_or_insert_default().add(place, member);
+        place
+    }
+
+    /// Moves some members of this node, in this order, behind all others.
+    pub(crate) fn move_to_end(&mut self, moved: &[ConnectionId])
+    where
+        H: Clone,
+    {
+        let places: HashMap<_, _> = moved.iter().map(|id| (*id, self.take_place())).collect();
+        let members = self.members_mut();
+        for member in members.iter_mut() {
+            if let Some(place) = places.get(&member.id) {
+                let Member { id, name, handle, .. } = &**member;
+                let (id, name, handle) = (*id, name.clone(), handle.clone());
+                *member = Arc::new(Member { id, name, handle, place: *place });
+            }
+        }
+        members.sort_by_key(|member| member.place);
+        self.ids = self.members.iter().map(|member| member.id).collect();
+    }
+
+    /// Removes a member of another node: whatever its entry is, or only if it is this one. Returns its place; `None` if
+    /// there is no such member.
+    pub(crate) fn leave_elsewhere(&mut self, id: ConnectionId, entry: Option<u64>) -> Option<u64> {
+        let elsewhere = self.elsewhere.as_mut()?;
+        let place = elsewhere.remove(id, entry)?;
+        if elsewhere.len() == 0 {
+            self.elsewhere = None;
+        }
+        self.profiles.remove(id);
+        Some(place)
+    }
+
+    /// A member of another node.
+    pub(crate) fn elsewhere(&self, id: ConnectionId) -> Option<&MemberElsewhere> {
+        self.elsewhere.as_ref()?.get(id)
+    }
+
+    /// The members of other nodes, in no order.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn ids_elsewhere(&self) -> Vec<ConnectionId> {
+        self.elsewhere.as_ref().map_or(Vec::new(), |elsewhere| elsewhere.ids().collect())
+    }
+
+    /// Forgets all members of other nodes.
+    pub(crate) fn clear_elsewhere(&mut self) {
+        let Some(elsewhere) = self.elsewhere.take() else { return };
+        for member in elsewhere.ids() {
+            self.profiles.remove(member);
+        }
     }
 
     /// Closes the room: nobody may enter any more, and nothing is published.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{NotPublished, ReplayRequest};
+use crate::delivery::{EnterOutcome, Entering, NotPublished, ReplayRequest};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
@@ -17,7 +17,7 @@ use crate::protocol::direct::{DirectFrame, LastDirect};
 use crate::protocol::inbound::Body;
 use crate::protocol::resume::ResumeToken;
 use crate::session::direct::{self, DirectSent};
-use crate::session::memberships::{CantEnter, EnterCommand};
+use crate::session::memberships::{CantEnter, EnterCommand, Submission};
 use crate::session::removal;
 use crate::session::session::{Generation, Membership, Opening, Published, Session, Superseded};
 use crate::session::sessions::Sessions;
@@ -137,6 +137,27 @@ impl Attachment {
         Ok(entered.map(|entered| removal::check_closed(&self.sessions, &self.session, &entered.room)))
     }
 
+    /// Submits an enter to the broker that several nodes share.
+    pub(crate) fn submit_enter(
+        &self,
+        enter: &EnterCommand<'_>,
+    ) -> Result<Result<Entering, CantEnter>, Superseded> {
+        self.sessions.memberships().submit_enter(&self.session, self.generation, enter)
+    }
+
+    /// Notes that the client has entered a room after [`Attachment::submit_enter`].
+    pub(crate) fn accept(
+        &self,
+        enter: &EnterCommand<'_>,
+        entering: Entering,
+        outcome: EnterOutcome,
+    ) -> Result<(), Superseded> {
+        let memberships = self.sessions.memberships();
+        let entered = memberships.accept(&self.session, self.generation, enter, entering, outcome)?;
+        removal::check_closed(&self.sessions, &self.session, &entered.room);
+        Ok(())
+    }
+
     /// Enters a room again. Sends the member the room's position and the requested frames.
     pub(crate) fn enter_again(
         &self,
@@ -167,6 +188,22 @@ impl Attachment {
         cid: Option<&str>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
         self.sessions.memberships().publish(&self.session, self.generation, room, body, cid)
+    }
+
+    /// Submits a message to the broker that several nodes share. Returns `None` if the client is not in `room` or, if
+    /// `room` is `None`, not in exactly one room.
+    pub(crate) fn submit(
+        &self,
+        room: Option<&str>,
+        body: &Body<'_>,
+        cid: Option<&str>,
+    ) -> Result<Option<Result<Submission, NotPublished>>, Superseded> {
+        self.sessions.memberships().submit(&self.session, self.generation, room, body, cid)
+    }
+
+    /// Remembers the id of a message that was submitted.
+    pub(crate) fn remember(&self, cid: Option<&str>, seq: u64) -> Result<(), Superseded> {
+        self.sessions.memberships().remember(&self.session, self.generation, cid, seq)
     }
 
     /// Sends a transient frame. Returns `None` if the client is not in `room` or, if `room` is `None`, not in exactly one

@@ -65,9 +65,9 @@ pub fn resume() -> impl FnMut() {
     let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(History::last(FRAMES));
     let context = context(Config { recovery, ..Config::default() });
     let tasks = Arc::new(Tasks::default());
-    let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone()));
+    let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None));
     let admission = Arc::new(Admission::new(context.clone(), tasks));
-    let sessions = Arc::new(Sessions::new(context.clone(), rooms.clone(), admission, None));
+    let sessions = Arc::new(Sessions::new(context.clone(), rooms.clone(), admission, None, 0));
     let connect = move |token| {
         let socket = socket(&context, Subprotocol::V1, b"");
         let (id, subprotocol, token) = (sessions.table().new_id(), Subprotocol::V1, Some(token));

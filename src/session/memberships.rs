@@ -1,14 +1,16 @@
 //! The operations of a session on its rooms: enter, enter again, publish and leave.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::{BoxFuture, Submitted, Unavailable};
 use crate::config::{Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
-    EnterOutcome, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest, Rooms,
-    RosterPage, profile_text,
+    EnterOutcome, Entering, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest,
+    Rooms, RosterPage, profile_text,
 };
 use crate::hooks::events::{Entered, Left};
 use crate::hooks::policy::Access;
@@ -50,6 +52,12 @@ pub(crate) enum CantEnter {
     TooManyMemberships,
 }
 
+/// A message that was submitted to the broker.
+pub(crate) struct Submission {
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) submitted: BoxFuture<'static, Result<Submitted, Unavailable>>,
+}
+
 pub(super) struct Memberships {
     context: Arc<Context>,
     rooms: Arc<Rooms>,
@@ -70,55 +78,98 @@ impl Memberships {
         enter: &EnterCommand<'_>,
     ) -> Result<Result<Arc<Membership>, CantEnter>, Superseded> {
         let mut state = session.state_of(generation)?;
-        let handle: Handle = session.clone();
-        let profile = profile_of(&state, enter);
-        let with_profile = (enter.profile.is_present || !profile.is_empty())
-            .then(|| enter.body.with_profile(&profile_text(&profile).keys()));
-        let entrant = Entrant {
-            id: session.id(),
-            name: enter.name.clone(),
-            handle,
-            replay_request: enter.replay_request,
-            profile,
-        };
-        let tail = outbound::name_and_num(enter.name.as_str());
-        let body = with_profile.as_ref().unwrap_or(enter.body);
+        let (entrant, tail, body) = prepare(session, &state, enter);
         let frame = body.frame(&tail, session.id(), enter.room);
-        let same = state.memberships.find(enter.room.as_str()).cloned();
-        let old = match session.subprotocol() {
-            Subprotocol::Plain => same.or_else(|| state.memberships.all().first().cloned()),
-            Subprotocol::V1 => same,
-        };
+        let old = ended_by(session, &state, enter);
         let entered = match &old {
-            None if state.memberships.all().len() >= self.context.config.limits.max_memberships => {
-                return Ok(Err(CantEnter::TooManyMemberships));
-            }
+            None if self.is_in_too_many(&state) => return Ok(Err(CantEnter::TooManyMemberships)),
             None => self.rooms.enter(entrant, enter.room, &frame, enter.presence).map(|at| (at, 0)),
             Some(old) if old.room.id() == enter.room => {
                 self.rooms.rename(entrant, &frame, &old.room, &old.name)
             }
             Some(old) => self.rooms.change(entrant, enter.room, &frame, enter.presence, &old.room, &old.name),
         };
-        let (mut outcome, left) = match entered {
+        let (outcome, left) = match entered {
             Ok(entered) => entered,
             Err(refused) => return Ok(Err(CantEnter::Refused(refused))),
         };
+        let old = old.map(|old| (old, left));
+        Ok(Ok(self.add(session, generation, &mut state, enter, outcome, old)))
+    }
+
+    /// Submits an enter to the broker. [`Memberships::accept`] must follow. A member that is to be renamed leaves the room
+    /// at once.
+    pub(super) fn submit_enter(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        enter: &EnterCommand<'_>,
+    ) -> Result<Result<Entering, CantEnter>, Superseded> {
+        let mut state = session.state_of(generation)?;
+        let (entrant, tail, body) = prepare(session, &state, enter);
+        let frame = body.frame(&tail, session.id(), enter.room);
+        match ended_by(session, &state, enter) {
+            None if self.is_in_too_many(&state) => return Ok(Err(CantEnter::TooManyMemberships)),
+            Some(old) if old.room.id() == enter.room => {
+                self.end(session, &mut state, enter.room.as_str(), LeaveReason::Renamed);
+            }
+            _ => {}
+        }
+        let entering = self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence);
+        Ok(entering.map_err(CantEnter::Refused))
+    }
+
+    /// Notes that a member has entered whose enter was submitted.
+    pub(super) fn accept(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        enter: &EnterCommand<'_>,
+        entering: Entering,
+        outcome: EnterOutcome,
+    ) -> Result<Arc<Membership>, Superseded> {
+        let mut state = session.state_of(generation)?;
+        let handle: Handle = session.clone();
+        let old = ended_by(session, &state, enter).map(|old| {
+            let left = self.rooms.leave(&old.room, session.id(), &old.name, &handle);
+            (old, left)
+        });
+        entering.finish();
+        Ok(self.add(session, generation, &mut state, enter, outcome, old))
+    }
+
+    fn is_in_too_many(&self, state: &State) -> bool {
+        state.memberships.all().len() >= self.context.config.limits.max_memberships
+    }
+
+    /// Adds the membership of a member that has entered, and answers the client. `old` is the membership that it has ended,
+    /// and the number of members that remain there.
+    fn add(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        state: &mut State,
+        enter: &EnterCommand<'_>,
+        mut outcome: EnterOutcome,
+        old: Option<(Arc<Membership>, u64)>,
+    ) -> Arc<Membership> {
         let start = match &old {
-            Some(old) if old.room.id() == enter.room => old.start,
+            Some((old, _)) if old.room.id() == enter.room => old.start,
             _ => Position { epoch: outcome.epoch, seq: outcome.seq },
         };
         let (room, name) = (outcome.room.clone(), enter.name.clone());
+        let tail = outbound::name_and_num(name.as_str());
         let membership = Arc::new(Membership::new(room, name, tail, start, &enter.access));
-        if let Some(old) = old {
+        if let Some((old, left)) = old {
             state.memberships.remove(old.room.id().as_str());
             let is_same = old.room.id() == enter.room;
             let reason = if is_same { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.context.counters.left.add(1);
-            self.queue_left(session, &mut state, &old, reason, left);
+            self.queue_left(session, state, &old, reason, left);
         }
         state.memberships.add(membership.clone());
         self.context.counters.entered.add(1);
-        self.queue_entered(session, &mut state, &membership, outcome.num);
+        self.queue_entered(session, state, &membership, outcome.num);
         let frame = match session.subprotocol() {
             Subprotocol::V1 => {
                 Some(entered_frame(session, &mut outcome, &membership, enter.replay_request, false))
@@ -130,7 +181,7 @@ impl Memberships {
             Subprotocol::Plain => None,
         };
         answer(session, generation, outcome, frame, enter.slow);
-        Ok(Ok(membership))
+        membership
     }
 
     /// Enters a room again that the client is already in, and sends it the requested frames. The other members do not
@@ -189,6 +240,9 @@ impl Memberships {
         if membership.is_read_only() {
             return Ok(Some(Err(NotPublished::ReadOnly)));
         }
+        if self.rooms.is_remote() {
+            return Ok(Some(Err(NotPublished::IsRemote)));
+        }
         let frame = body.frame(&membership.tail, session.id(), membership.room.id());
         Ok(Some(match self.rooms.publish(&membership.room, &frame) {
             Ok(stamp) => {
@@ -197,6 +251,37 @@ impl Memberships {
             }
             Err(error) => Err(error),
         }))
+    }
+
+    /// Submits a member's message to the broker, after [`Memberships::publish`] has returned
+    /// [`NotPublished::IsRemote`]. [`Memberships::remember`] must follow.
+    pub(super) fn submit(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        room: Option<&str>,
+        body: &Body<'_>,
+        cid: Option<&str>,
+    ) -> Result<Option<Result<Submission, NotPublished>>, Superseded> {
+        let state = session.state_of(generation)?;
+        let Some(membership) = state.memberships.active(room).cloned() else { return Ok(None) };
+        let frame = body.frame(&membership.tail, session.id(), membership.room.id());
+        // A session's ids differ from those of all other senders.
+        let id = cid.map(|cid| format!("{}:{cid}", session.id()));
+        let submitted = self.rooms.submit(&membership.room, &frame, id.as_deref());
+        Ok(Some(submitted.map(|submitted| Submission { membership, submitted })))
+    }
+
+    /// Remembers the id of a message that was submitted.
+    pub(super) fn remember(
+        &self,
+        session: &Session,
+        generation: Generation,
+        cid: Option<&str>,
+        seq: u64,
+    ) -> Result<(), Superseded> {
+        remember(&mut *session.state_of(generation)?, cid, seq);
+        Ok(())
     }
 
     /// Sends a member's transient frame. Returns `None` if the member is not in `room` or, if `room` is `None`, not in
@@ -298,6 +383,36 @@ impl Memberships {
             is_hidden: membership.is_hidden,
         };
         state.callbacks.get_or_insert_default().push(Callback::Left(event));
+    }
+}
+
+/// What enters the room, and the tail and the body of its enter.
+fn prepare<'a>(
+    session: &Arc<Session>,
+    state: &State,
+    enter: &EnterCommand<'a>,
+) -> (Entrant, Box<str>, Cow<'a, Body<'a>>) {
+    let profile = profile_of(state, enter);
+    let body = match enter.profile.is_present || !profile.is_empty() {
+        true => Cow::Owned(enter.body.with_profile(&profile_text(&profile).keys())),
+        false => Cow::Borrowed(enter.body),
+    };
+    let entrant = Entrant {
+        id: session.id(),
+        name: enter.name.clone(),
+        handle: session.clone(),
+        replay_request: enter.replay_request,
+        profile,
+    };
+    (entrant, outbound::name_and_num(enter.name.as_str()), body)
+}
+
+/// The membership that an enter ends: that in the same room, or that of a plain client in another one.
+fn ended_by(session: &Session, state: &State, enter: &EnterCommand<'_>) -> Option<Arc<Membership>> {
+    let same = state.memberships.find(enter.room.as_str());
+    match session.subprotocol() {
+        Subprotocol::Plain => same.or_else(|| state.memberships.all().first()).cloned(),
+        Subprotocol::V1 => same.cloned(),
     }
 }
 

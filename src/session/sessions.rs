@@ -42,6 +42,7 @@ impl Sessions {
         rooms: Arc<Rooms>,
         admission: Arc<Admission>,
         events: Option<Box<dyn RoomEvents>>,
+        node: u32,
     ) -> Sessions {
         let memberships = Memberships::new(context.clone(), rooms.clone(), events.is_some());
         Sessions {
@@ -50,7 +51,7 @@ impl Sessions {
             memberships,
             admission,
             events,
-            table: Table::default(),
+            table: Table::new(node),
             users: Users::default(),
             deadlines_changed: Notify::new(),
         }

@@ -20,6 +20,8 @@ pub(crate) const SLOTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 50 };
 type Slot = HashMap<ConnectionId, Arc<Session>>;
 
 pub(crate) struct Table {
+    /// The node, if a broker is shared with others.
+    node: u32,
     next_id: AtomicU64,
     plain: Wheel,
     v1: Wheel,
@@ -35,9 +37,10 @@ struct Wheel(Box<[Padded]>);
 #[repr(align(64))]
 struct Padded(Mutex<Slot>);
 
-impl Default for Table {
-    fn default() -> Table {
+impl Table {
+    pub(crate) fn new(node: u32) -> Table {
         Table {
+            node,
             next_id: AtomicU64::new(0),
             plain: Wheel::new(),
             v1: Wheel::new(),
@@ -45,12 +48,10 @@ impl Default for Table {
             deadlines: Mutex::default(),
         }
     }
-}
 
-impl Table {
     /// An id that no connection has had.
     pub(crate) fn new_id(&self) -> ConnectionId {
-        ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed))
+        ConnectionId::of_node(self.node, self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(super) fn insert(&self, session: &Arc<Session>) {

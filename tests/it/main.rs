@@ -34,6 +34,8 @@ mod middleware;
 mod module_dependencies;
 mod mounting;
 mod names;
+mod nodes;
+mod nodes_at_random;
 mod plain_wire;
 mod policy;
 mod presence_access;
@@ -45,6 +47,8 @@ mod rate_limits;
 mod reauthorization;
 mod reconnect_stress;
 mod recovery;
+#[cfg(feature = "redis")]
+mod redis;
 mod refusals;
 mod replay_races;
 mod resume;

@@ -6,7 +6,7 @@ use std::path::Path;
 /// From top to bottom. In a layer of several modules, each may use those after it.
 const LAYERS: [&[&str]; 13] = [
     &["lib", "models", "bench"],
-    &["chat_rooms", "builder"],
+    &["chat_rooms", "builder", "redis"],
     &["http", "browser"],
     &["connection"],
     &["engine"],

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower_chat_rooms::{
-    Access, Admission, ChatRooms, Denied, EnterRequest, History, Presence, Recovery, RoomId, RoomPolicy, User,
+    Access, Admission, ChatRooms, ChatRoomsBuilder, Denied, EnterRequest, History, Presence, Recovery,
+    RoomId, RoomPolicy, SharedBroker, User,
 };
 
 use crate::support::{
@@ -17,12 +18,15 @@ const ROOMS: [&str; 4] = ["full", "count", "quiet", "auto"];
 const CLIENTS: u64 = 7;
 const STEPS: usize = 300;
 
-struct ByRoom;
+struct ByRoom {
+    may_hide: bool,
+}
 
 impl RoomPolicy for ByRoom {
     async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
         let access = Access::member();
-        Ok(if request.name().as_str().starts_with("hidden") { access.hidden() } else { access })
+        let is_hidden = self.may_hide && request.name().as_str().starts_with("hidden");
+        Ok(if is_hidden { access.hidden() } else { access })
     }
 
     fn presence(&self, room: &RoomId) -> Option<Presence> {
@@ -152,7 +156,7 @@ impl Follower {
     async fn connect(rooms: &ChatRooms, admission: Admission) -> Follower {
         let (client, welcome) = Client::connect_v1(rooms, admission.clone()).await;
         let (names, known) = (BTreeMap::new(), BTreeMap::new());
-        let (token, member) = (welcome["resume"].clone(), String::new());
+        let (token, member) = (welcome["resume"].clone(), welcome["connection"].as_str().unwrap().to_owned());
         Follower { client, admission, token, member, names, rooms: known }
     }
 
@@ -249,25 +253,32 @@ impl Follower {
         }
     }
 
-    /// Asserts that it knows what the server knows.
-    fn check(&self, rooms: &ChatRooms) {
+    /// Asserts that it knows what the nodes know together.
+    fn check(&self, nodes: &[ChatRooms]) {
         assert_eq!(
             self.rooms.keys().map(String::as_str).collect::<Vec<_>>(),
             self.names.keys().copied().collect::<Vec<_>>()
         );
         for (room, known) in &self.rooms {
-            let info = rooms.rooms().into_iter().find(|info| info.id.as_str() == room).unwrap();
-            assert_eq!(known.num, info.online as u64, "{room}: {known:?}");
+            let infos: Vec<_> = nodes
+                .iter()
+                .flat_map(|rooms| rooms.rooms())
+                .filter(|info| info.id.as_str() == room)
+                .map(|info| (info.online, info.users))
+                .collect();
+            let (online, users) = infos[0];
+            assert!(infos.iter().all(|info| *info == (online, users)), "{room}: {infos:?}");
+            assert_eq!(known.num, online as u64, "{room}: {known:?}");
             if known.mode != "full" {
-                assert!(known.mode == "quiet" || known.users == info.users as u64, "{room}: {known:?}");
+                assert!(known.mode == "quiet" || known.users == users as u64, "{room}: {known:?}");
                 assert!(known.roster.is_empty());
                 continue;
             }
             let parsed =
                 |text: &Option<String>| text.as_ref().map(|text| serde_json::from_str(text).unwrap());
-            let mut roster: BTreeMap<String, (String, Profile)> = rooms
-                .members(room)
-                .into_iter()
+            let mut roster: BTreeMap<String, (String, Profile)> = nodes
+                .iter()
+                .flat_map(|rooms| rooms.members(room))
                 .filter(|member| !member.is_hidden)
                 .map(|member| {
                     let user = member.user.as_ref().map(|user| json!(user.id()));
@@ -282,7 +293,7 @@ impl Follower {
             }
             assert!(known.is_complete);
             assert_eq!(known_roster, roster, "{room}");
-            assert_eq!(known.users_of_roster(), info.users as u64);
+            assert_eq!(known.users_of_roster(), users as u64);
         }
     }
 }
@@ -295,34 +306,60 @@ async fn on_token(token: String) -> Result<User, Denied> {
     Ok(user(&token))
 }
 
-/// Adds the modes that a room with [`Presence::auto`] was in.
-async fn run(seed: u64, modes: &mut BTreeSet<String>) {
-    let rooms = unlimited()
+/// Rooms with different modes.
+pub(crate) fn rooms_by_mode(may_hide: bool) -> ChatRoomsBuilder {
+    unlimited()
         .recovery(Recovery::default().resume_window(RESUME_WINDOW).history(History::last(1_000)))
-        .policy(ByRoom)
+        .policy(ByRoom { may_hide })
         .auth(on_token)
-        .build()
-        .unwrap();
+}
+
+/// Delivers the broker's events late, after its answers.
+async fn deliver_late(broker: SharedBroker, seed: u64) {
     let mut random = Random::new(seed);
-    let mut followers = Vec::new();
-    for _ in 0..CLIENTS {
-        followers.push(Follower::connect(&rooms, Admission::anonymous()).await);
+    for n in 0.. {
+        broker.set_delivering(n % 2 == 0);
+        tokio::time::sleep(Duration::from_millis(random.below(100))).await;
+    }
+}
+
+/// Adds the modes that a room with [`Presence::auto`] was in. If there are several nodes, they share a broker.
+pub(crate) async fn run(
+    seed: u64,
+    modes: &mut BTreeSet<String>,
+    nodes: &[ChatRooms],
+    broker: Option<&SharedBroker>,
+) {
+    let node_of = |id: u64| &nodes[id as usize % nodes.len()];
+    let mut random = Random::new(seed);
+    let (mut followers, mut late) = (Vec::new(), None);
+    for id in 0..CLIENTS {
+        followers.push(Follower::connect(node_of(id), Admission::anonymous()).await);
     }
     for n in 0..STEPS {
         let id = random.below(CLIENTS);
-        followers[id as usize].step(&rooms, &mut random, id, n).await;
+        if let Some(broker) = broker.filter(|_| n % 50 == 0) {
+            late = Some(tokio::spawn(deliver_late(broker.clone(), seed)));
+        }
+        followers[id as usize].step(node_of(id), &mut random, id, n).await;
         match random.below(8) {
             0 => tokio::task::yield_now().await,
             1 => tokio::time::sleep(Duration::from_millis(random.below(300))).await,
             _ => {}
         }
-        assert_eq!(rooms.check_consistency().faults, []);
+        if nodes.len() == 1 {
+            assert_eq!(nodes[0].check_consistency().faults, []);
+        }
         if n % 50 == 49 {
+            if let (Some(broker), Some(late)) = (broker, late.take()) {
+                late.abort();
+                broker.set_delivering(true);
+            }
             // Frames that are due later are sent, and the clients request what they still need.
             for round in 0..4 {
-                if round == 3 {
+                if round == 2 {
                     // In a quiet room, the number is on other frames only.
-                    let _ = rooms.send("quiet", &json!({"event": "notice"}));
+                    let _ = nodes[0].send("quiet", &json!({"event": "notice"}));
                 }
                 for follower in &mut followers {
                     follower.read(usize::MAX).await;
@@ -330,8 +367,11 @@ async fn run(seed: u64, modes: &mut BTreeSet<String>) {
                 tokio::time::sleep(Duration::from_millis(600)).await;
             }
             for follower in &followers {
-                follower.check(&rooms);
+                follower.check(nodes);
                 modes.extend(follower.rooms.get("auto").map(|known| known.mode.clone()));
+            }
+            for rooms in nodes {
+                assert_eq!(rooms.check_consistency().faults, []);
             }
         }
     }
@@ -340,7 +380,7 @@ async fn run(seed: u64, modes: &mut BTreeSet<String>) {
     }
     // Sessions that could not be resumed, because their user has changed meanwhile.
     tokio::time::sleep(2 * RESUME_WINDOW).await;
-    assert_empty(&rooms);
+    nodes.iter().for_each(assert_empty);
 }
 
 #[tokio::test(start_paused = true)]
@@ -348,7 +388,19 @@ async fn a_client_that_follows_the_frames_knows_the_roster() {
     let mut modes = BTreeSet::new();
     for seed in 0..40 {
         println!("seed {seed}");
-        run(seed, &mut modes).await;
+        run(seed, &mut modes, &[rooms_by_mode(true).build().unwrap()], None).await;
+    }
+    assert_eq!(modes.into_iter().collect::<Vec<_>>(), ["count", "full"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_knows_the_members_of_all_nodes() {
+    let mut modes = BTreeSet::new();
+    for seed in 0..40 {
+        println!("seed {seed}");
+        let broker = SharedBroker::new();
+        let nodes = [(); 3].map(|()| rooms_by_mode(false).broker(broker.node()).build().unwrap());
+        run(seed, &mut modes, &nodes, Some(&broker)).await;
     }
     assert_eq!(modes.into_iter().collect::<Vec<_>>(), ["count", "full"]);
 }

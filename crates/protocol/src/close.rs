@@ -20,6 +20,9 @@ pub const TOO_BIG: u16 = 1009;
 /// The server shuts down. Reconnect when its reason says so.
 pub const RESTART: u16 = 1012;
 
+/// The server cannot do it at the moment. Reconnect later.
+pub const TRY_AGAIN_LATER: u16 = 1013;
+
 /// Nothing was received for the heartbeat's timeout. A client that gives up a connection in order
 /// to reconnect closes it with this code as well.
 pub const HEARTBEAT_MISSED: u16 = 4000;

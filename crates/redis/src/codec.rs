@@ -18,6 +18,7 @@ const CLOSE_ROOM: u8 = 7;
 const COMMAND: u8 = 8;
 const PROBE: u8 = 9;
 const SESSION_TAKEN: u8 = 10;
+const PROFILE: u8 = 11;
 
 /// What arrives in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +70,7 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
         3 => EventKind::SilentEnter,
         4 => EventKind::SilentLeave,
         5 => EventKind::Publish,
+        PROFILE => EventKind::Profile,
         TRANSIENT => return Ok(Message::Transient(payload.slice(2..))),
         COMMAND => return Ok(Message::Command(payload.slice(2..))),
         CLOSE_ROOM => {

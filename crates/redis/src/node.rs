@@ -25,7 +25,7 @@ use crate::settings::{Checked, Settings};
 use crate::stamp::{Epoch, Stamp};
 use crate::status::Status;
 use crate::subscriber::Subscriber;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, lock};
 
 /// How long [`Node::leave`] and [`Node::send_to_all`] wait for Redis.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,7 +40,8 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Node {
     inner: Arc<Inner>,
-    lease: JoinHandle<Option<()>>,
+    /// Until the node is closed.
+    lease: Mutex<Option<JoinHandle<Option<()>>>>,
 }
 
 /// What a node hears.
@@ -69,6 +70,8 @@ pub struct RosterEntry {
     pub profile: Profile,
     /// The event with which it entered, for [`Node::roster`]'s `after`.
     pub event: u64,
+    /// The epoch of that event, which may be an earlier one.
+    pub epoch: Epoch,
 }
 
 /// A page of the members of a room that are not hidden, in the order in which they entered.
@@ -142,7 +145,7 @@ impl Node {
             return Err(ConnectError::refused());
         }
         inner.spawn(inner.clone().reap_lost_nodes());
-        let lease = inner.spawn(inner.clone().keep_lease());
+        let lease = Mutex::new(Some(inner.spawn(inner.clone().keep_lease())));
         Ok((Node { inner, lease }, Events { queue }))
     }
 
@@ -222,7 +225,8 @@ impl Node {
         self.inner.send_transient(room, body).await
     }
 
-    /// Replaces the profile of a member of this node, and publishes a body that tells the others.
+    /// Replaces the profile of a member of this node. The body tells the other nodes. The event is in the order, but it has
+    /// no frame ([`EventKind::Profile`](crate::EventKind::Profile)).
     ///
     /// # Errors
     ///
@@ -282,7 +286,7 @@ impl Node {
         let read = self.inner.scripts.roster(room, after, max);
         let reply = self.inner.call(room, deadline, read).await?;
         let stamp = reply.stamp();
-        let entry = |(event, member, profile)| RosterEntry { member, profile, event };
+        let entry = |(event, epoch, member, profile)| RosterEntry { member, profile, event, epoch };
         Ok(Roster { stamp, members: reply.roster().into_iter().map(entry).collect() })
     }
 
@@ -350,10 +354,13 @@ impl Node {
     /// # Errors
     ///
     /// Fails if Redis cannot be reached within 5 s. Then other nodes remove the members when the lease has run out.
-    pub async fn close(mut self) -> Result<(), Unavailable> {
+    pub async fn close(&self) -> Result<(), Unavailable> {
         self.inner.close();
-        // Otherwise it would take the removal for a fence, and enter the members again.
-        let _ = (&mut self.lease).await;
+        let lease = lock(&self.lease).take();
+        if let Some(lease) = lease {
+            // Otherwise it would take the removal for a fence, and enter the members again.
+            let _ = lease.await;
+        }
         let remove = self.inner.remove_node();
         timeout(Duration::from_secs(5), remove).await.unwrap_or(Err(Unavailable))
     }

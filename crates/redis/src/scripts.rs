@@ -81,7 +81,7 @@ pub(crate) struct TakenOver {
 }
 
 /// A page of a roster: each member with its profile and the event with which it entered.
-pub(crate) type RosterPage = Vec<(u64, Box<str>, Profile)>;
+pub(crate) type RosterPage = Vec<(u64, Epoch, Box<str>, Profile)>;
 
 /// How a member leaves.
 #[derive(Debug, Clone, Copy)]
@@ -279,10 +279,16 @@ impl Reply {
 
     /// What `roster.lua` answers; empty if there is no such room.
     pub(crate) fn roster(self) -> RosterPage {
-        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(3);
+        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(4);
         let entry = |entry: &[Value]| match entry {
-            [Value::Int(event), Value::BulkString(member), Value::BulkString(profile)] => Some((
+            [
+                Value::Int(event),
+                Value::BulkString(epoch),
+                Value::BulkString(member),
+                Value::BulkString(profile),
+            ] => Some((
                 u64::try_from(*event).ok()?,
+                Epoch::from_bytes(epoch[..].try_into().ok()?),
                 text(member)?,
                 Profile::decode(Bytes::copy_from_slice(profile))?,
             )),

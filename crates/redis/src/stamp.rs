@@ -54,13 +54,15 @@ pub enum EventKind {
     SilentLeave,
     /// A frame for all members.
     Publish,
+    /// A member's profile changes. The change has no frame.
+    Profile,
 }
 
 impl EventKind {
     /// Whether the event has no frame.
     #[must_use]
     pub fn is_silent(self) -> bool {
-        matches!(self, EventKind::SilentEnter | EventKind::SilentLeave)
+        matches!(self, EventKind::SilentEnter | EventKind::SilentLeave | EventKind::Profile)
     }
 }
 

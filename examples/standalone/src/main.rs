@@ -3,6 +3,8 @@
 
 #[cfg(feature = "jwt")]
 mod jwt;
+#[cfg(feature = "redis")]
+mod nodes;
 mod options;
 mod server;
 mod settings;
@@ -35,7 +37,7 @@ async fn main() {
 async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(log).with(options.log_filter()?).init();
-    let rooms = options.chat_rooms()?;
+    let rooms = options.chat_rooms().await?;
     let mut signals = StopSignals::new()?;
     let listener = listen(options.listen).map_err(|e| {
         format!("can't listen on {}: {e}; choose another address with --listen", options.listen)

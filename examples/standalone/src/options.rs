@@ -8,6 +8,8 @@ use clap::{Parser, ValueEnum};
 use tower_chat_rooms::{ChatRooms, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames};
 use tracing_subscriber::filter::Targets;
 
+#[cfg(feature = "redis")]
+use crate::nodes::Nodes;
 use crate::server::HttpLimits;
 use crate::settings::{Settings, with_flags};
 use crate::tokens::Tokens;
@@ -89,6 +91,10 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_SLOW_CONSUMER", default_value = "close", value_parser = slow_consumer)]
     slow_consumer: SlowConsumer,
 
+    #[cfg(feature = "redis")]
+    #[command(flatten)]
+    nodes: Nodes,
+
     #[command(flatten)]
     settings: Settings,
 }
@@ -112,7 +118,7 @@ enum ProxyHeader {
 
 impl Options {
     /// The chat rooms that the flags describe.
-    pub(crate) fn chat_rooms(&self) -> Result<ChatRooms, Box<dyn Error + Send + Sync>> {
+    pub(crate) async fn chat_rooms(&self) -> Result<ChatRooms, Box<dyn Error + Send + Sync>> {
         let heartbeat = Heartbeat::every(self.heartbeat);
         let v1_heartbeat = Heartbeat::every(self.v1_heartbeat);
         let v1_timeout = self.v1_heartbeat.min(Heartbeat::wide_internet().timeout());
@@ -131,6 +137,8 @@ impl Options {
                 Unique::Exact => UniqueNames::Exact,
                 Unique::AnyCase => UniqueNames::AnyCase,
             });
+        #[cfg(feature = "redis")]
+        let builder = self.nodes.apply(builder).await?;
         Ok(self.tokens.apply(builder)?.build().map_err(|error| with_flags(&error))?)
     }
 

@@ -13,6 +13,7 @@ use crate::delivery::roster::RosterPage;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name};
 use crate::protocol::subprotocol::Subprotocol;
+use crate::room::Profile;
 
 /// A JSON text that is passed on unchanged.
 type Json = Option<Arc<str>>;
@@ -45,7 +46,7 @@ impl Rooms {
             state.room.set_owner(name, id, user.id(), own_name.as_ref());
         }
         let user = user.id();
-        state.change_profile(id, name, |profile| {
+        self.change_profile(room, &mut state, id, name, |profile| {
             if profile.user.as_deref() != Some(user) {
                 profile.user = Some(user.into());
             }
@@ -58,7 +59,7 @@ impl Rooms {
     /// stays.
     pub(crate) fn grant_info(&self, room: &Arc<LiveRoom>, id: ConnectionId, name: &Name, info: Json) {
         let mut state = room.lock();
-        state.change_profile(id, name, |profile| {
+        self.change_profile(room, &mut state, id, name, |profile| {
             if profile.granted != info {
                 profile.granted.clone_from(&info);
                 profile.info = info;
@@ -70,15 +71,31 @@ impl Rooms {
     /// Sets a member's info for the host.
     pub(crate) fn set_info(&self, room: &Arc<LiveRoom>, id: ConnectionId, name: &Name, info: Json) {
         let mut state = room.lock();
-        state.change_profile(id, name, |profile| profile.info = info);
+        self.change_profile(room, &mut state, id, name, |profile| profile.info = info);
         self.start_tasks_in(room, state, true);
     }
 
     /// Sets the state of a member.
     pub(crate) fn set_state(&self, room: &Arc<LiveRoom>, id: ConnectionId, name: &Name, new: Json) {
         let mut state = room.lock();
-        state.change_profile(id, name, |profile| profile.state = new);
+        self.change_profile(room, &mut state, id, name, |profile| profile.state = new);
         self.start_tasks_in(room, state, false);
+    }
+
+    /// Changes the profile of a member of this node. Presence frames have no place in the room's order, so the change need
+    /// not come back from a broker.
+    fn change_profile(
+        &self,
+        room: &LiveRoom,
+        state: &mut RoomState,
+        id: ConnectionId,
+        name: &Name,
+        change: impl FnOnce(&mut Profile),
+    ) {
+        let has_changed = state.change_profile(id, name, change);
+        if let Some(remote) = self.remote.as_ref().filter(|_| has_changed) {
+            remote.set_profile(room.id(), state, id, name);
+        }
     }
 }
 

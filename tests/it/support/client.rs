@@ -162,6 +162,16 @@ impl Client {
         serde_json::from_str(&self.next_text().await).unwrap()
     }
 
+    /// The next frame with this event. Skips others.
+    pub(crate) async fn next_of(&mut self, event: &str) -> Value {
+        loop {
+            let frame = self.next().await;
+            if frame["event"] == event {
+                return frame;
+            }
+        }
+    }
+
     /// The next frame as text.
     pub(crate) async fn next_text(&mut self) -> String {
         loop {

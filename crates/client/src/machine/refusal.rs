@@ -10,8 +10,6 @@ const PERMANENT: [&str; 7] =
     ["denied", "bad_name", "bad_room_id", "bad_json", "bad_shape", "not_an_object", "too_deep"];
 
 /// Temporary refusals. So is any refusal that says when to try again.
-///
-/// `unavailable` is reserved: no server sends it yet.
 const TEMPORARY: [&str; 3] = ["internal", "rate_limited", "unavailable"];
 
 /// Refusals of a frame that the server could not read, so that it could not find the `cid`.

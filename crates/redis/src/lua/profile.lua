@@ -10,6 +10,6 @@ local replaced = unchanged .. profile
 -- A repeated call finds the profile in place.
 if replaced ~= record then
   redis.call('HSET', members, member, replaced)
-  append(found, PUBLISH, member, body)
+  append(found, PROFILE, member, body)
 end
 return answer(found)

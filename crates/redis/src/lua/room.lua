@@ -2,7 +2,7 @@
 local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpack(KEYS)
 local node, run, new_epoch, channel, log_limits, log_age, room = unpack(ARGV, 1, 7)
 
-local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH = 1, 2, 3, 4, 5
+local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH, PROFILE = 1, 2, 3, 4, 5, 11
 -- A fenced node has no lease, or one that is negative: the time when the node was fenced.
 local function is_fenced()
   local lease = redis.call('ZSCORE', nodes, node)
@@ -55,7 +55,7 @@ end
 -- Stamps an event, adds it to the log and publishes it.
 local function append(found, kind, member, body)
   found.event = found.event + 1
-  if kind ~= SILENT_ENTER and kind ~= SILENT_LEAVE then found.seq = found.seq + 1 end
+  if kind ~= SILENT_ENTER and kind ~= SILENT_LEAVE and kind ~= PROFILE then found.seq = found.seq + 1 end
   local payload = struct.pack(
     '>BBc8I8I8I8I2', 1, kind, found.epoch, found.event, found.seq, found.num, #member
   ) .. member .. body

@@ -10,6 +10,8 @@ for i = 1, #page, 2 do
   local record = redis.call('HGET', members_prefix .. owner .. members_suffix, member)
   if record then
     reply[#reply + 1] = tonumber(page[i + 1])
+    -- Its stamp begins with the epoch.
+    reply[#reply + 1] = record:sub(1, 8)
     reply[#reply + 1] = member
     reply[#reply + 1] = record:sub(parse_record(record).profile)
   end

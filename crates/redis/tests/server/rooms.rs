@@ -138,6 +138,7 @@ async fn the_roster_has_profiles_of_all_nodes_in_pages() {
     let stamp = b.set_profile("r", "m1:x", changed.clone(), b"m1 is away").await.unwrap();
     let again = b.set_profile("r", "m1:x", changed.clone(), b"m1 is away").await.unwrap();
     assert_eq!(again, stamp, "a repeated call changes nothing");
+    assert_eq!((stamp.event, stamp.seq), (7, 6), "the change has no frame");
     let (mut after, mut found) = (0, Vec::new());
     loop {
         let page = a.roster("r", after, 2).await.unwrap();
@@ -149,6 +150,7 @@ async fn the_roster_has_profiles_of_all_nodes_in_pages() {
     let ids: Vec<_> = found.iter().map(|entry| &*entry.member).collect();
     assert_eq!(ids, ["m0:x", "m1:x", "m2:x", "m3:x", "m4:x"]);
     assert_eq!(found[1].profile, changed);
+    assert!(found.iter().all(|entry| entry.epoch == stamp.epoch));
     assert_eq!(a.set_profile("r", "m1:x", changed, b"").await, Err(PublishError::NotMember));
     assert_eq!(a.roster("empty", 0, 2).await.unwrap().stamp, None);
 }

@@ -1,0 +1,164 @@
+//! A broker that several processes share. Each of them is a node.
+//!
+//! A node submits what its members do, and hears the events of each room in which it has members, its own events
+//! included. Nothing is applied before its event arrives, so all nodes apply the same events in the same order.
+
+#![cfg_attr(
+    not(any(feature = "redis", feature = "test-util")),
+    allow(dead_code, reason = "no such broker is compiled")
+)]
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::{EventKind, Stamp};
+use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::position::Epoch;
+use crate::room::Profile;
+
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A node's connection to a broker that several processes share, for
+/// [`ChatRoomsBuilder::broker`](crate::ChatRoomsBuilder::broker).
+///
+/// With the feature `redis`, `BrokerNode::redis` connects to Redis or Valkey. With the feature `test-util`, a
+/// `SharedBroker` has nodes for tests.
+pub struct BrokerNode {
+    pub(crate) broker: Arc<dyn RemoteBroker>,
+    pub(crate) events: Box<dyn RemoteEvents>,
+}
+
+impl std::fmt::Debug for BrokerNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerNode").field("node", &self.broker.node()).finish_non_exhaustive()
+    }
+}
+
+/// One stay of a member in a room. A member that leaves and enters again has another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct EntryId {
+    pub(crate) member: ConnectionId,
+    /// Distinguishes the stays of a member.
+    pub(crate) number: u64,
+}
+
+/// A member that is to enter a room.
+#[derive(Debug, Clone)]
+pub(crate) struct NewMember {
+    pub(crate) entry: EntryId,
+    pub(crate) name: Name,
+    pub(crate) profile: Profile,
+    /// Whether its enter has no frame, and its leave neither if its node is gone.
+    pub(crate) is_silent: bool,
+    /// What nodes get with its enter.
+    pub(crate) body: Bytes,
+    /// What they get with its leave if its node is gone.
+    pub(crate) leave_body: Bytes,
+}
+
+/// A member of a room on any node.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteMember {
+    pub(crate) entry: EntryId,
+    pub(crate) name: Name,
+    pub(crate) profile: Profile,
+    /// The epoch and the number of the event with which it has entered.
+    pub(crate) entered: (Epoch, u64),
+}
+
+/// Why a member has not entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotEntered {
+    RoomFull,
+    /// The broker cannot be reached. If the member has entered all the same, its leave follows.
+    Unavailable,
+}
+
+/// A frame was not published: the broker cannot be reached, or does not know its sender at the moment. If the frame has an
+/// id, it can be published again under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unavailable;
+
+/// A frame that has its place in the room's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Submitted {
+    pub(crate) seq: u64,
+    /// It was published before, under the same id.
+    pub(crate) is_repeat: bool,
+}
+
+/// What a node hears.
+#[derive(Debug)]
+pub(crate) enum RemoteEvent {
+    /// The next event of a room.
+    Room(RoomEvent),
+    /// A frame that is in no order, and that nodes may miss.
+    Transient { room: RoomId, body: Bytes },
+    /// Events of a room are missing or void. Its next event follows from `stamp`.
+    Reset { room: RoomId, stamp: Stamp },
+    /// [`RemoteBroker::send_to_all`] was called.
+    Command { body: Bytes },
+}
+
+/// An event of a room.
+#[derive(Debug, Clone)]
+pub(crate) struct RoomEvent {
+    pub(crate) room: RoomId,
+    pub(crate) stamp: Stamp,
+    pub(crate) kind: EventKind,
+    /// Whose event it is; `None` if the host has published.
+    pub(crate) entry: Option<EntryId>,
+    pub(crate) body: Bytes,
+}
+
+/// Puts the events of rooms in order, for several nodes.
+///
+/// The effects of calls for the same member come in the order of the calls, also if the caller does not wait.
+pub(crate) trait RemoteBroker: Send + Sync {
+    /// Distinguishes this node's ids from those of all other nodes.
+    fn node(&self) -> u32;
+
+    /// Enters a member, unless the room has this many members already. From the event of its enter on, this node hears
+    /// the room. A caller that drops the future must call [`RemoteBroker::leave`].
+    fn enter(
+        &self,
+        room: &RoomId,
+        member: NewMember,
+        max_members: u64,
+    ) -> BoxFuture<'static, Result<(), NotEntered>>;
+
+    /// Removes a member of this node: now, or as soon as the broker can be reached. Without a body, the leave is silent.
+    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>);
+
+    /// Publishes a frame of a member of this node, or of the host: once for each id.
+    fn publish(
+        &self,
+        room: &RoomId,
+        entry: Option<EntryId>,
+        id: Option<&str>,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Submitted, Unavailable>>;
+
+    /// Sends a body that is in no order, and that nodes may miss.
+    fn send_transient(&self, room: &RoomId, body: Bytes);
+
+    /// Replaces the profile of a member of this node. May be lost if the broker cannot be reached.
+    fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile, body: Bytes);
+
+    /// The members of a room, in the order in which they entered; `None` if the broker cannot be reached.
+    fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>>;
+
+    /// Sends a body to all nodes, this one included. Nodes may miss it.
+    fn send_to_all(&self, body: Bytes);
+
+    /// Removes the members of this node, and ends its events.
+    fn close(&self) -> BoxFuture<'static, ()>;
+}
+
+/// The events of a node.
+pub(crate) trait RemoteEvents: Send {
+    /// The next event; `None` after the node was closed.
+    fn next(&mut self) -> BoxFuture<'_, Option<RemoteEvent>>;
+}

@@ -1,0 +1,109 @@
+//! Applies the events of other nodes and of this one, in the order in which the broker delivers them.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::timeout;
+
+use crate::broker::wire::{self, Command};
+use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
+use crate::delivery::{Applied, Rooms};
+use crate::engine::Engine;
+use crate::ids::RoomId;
+use crate::sync::{Mutex, lock};
+use crate::tasks::Tasks;
+
+/// After this many events, the other tasks get a turn.
+const EVENTS_PER_TURN: usize = 32;
+
+/// While the broker cannot be reached, it is asked for members this often.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(crate) struct Applier {
+    broker: Arc<dyn RemoteBroker>,
+    /// Until the task is started.
+    events: Mutex<Option<Box<dyn RemoteEvents>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Applier {
+    pub(super) fn new(node: BrokerNode) -> Applier {
+        let BrokerNode { broker, events } = node;
+        Applier { broker, events: Mutex::new(Some(events)), task: Mutex::default() }
+    }
+
+    /// Starts the task, if it is not running. It does not keep the engine alive. A shutdown waits for it after all others,
+    /// because these still need the broker.
+    pub(super) fn start(&self, engine: &Arc<Engine>) {
+        let Some(events) = lock(&self.events).take() else { return };
+        let task = apply_all(events, Arc::downgrade(engine), engine.tasks.clone());
+        *lock(&self.task) = Some(tokio::spawn(task));
+    }
+
+    /// The number of this node.
+    pub(super) fn node(&self) -> u32 {
+        self.broker.node()
+    }
+
+    /// Has the other nodes do what the host has called here.
+    pub(super) fn tell_others(&self, command: &Command<'_>) {
+        self.broker.send_to_all(wire::encode_command(self.broker.node(), command));
+    }
+
+    /// Closes the node, and ends the task. If the broker cannot be reached within this time, other nodes find that this
+    /// one is gone.
+    pub(super) async fn close(&self, limit: Duration) {
+        let is_closed = timeout(limit, self.broker.close()).await.is_ok();
+        let task = lock(&self.task).take();
+        if let Some(task) = task {
+            if !is_closed {
+                task.abort();
+            }
+            let _ = task.await;
+        }
+    }
+}
+
+async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, tasks: Arc<Tasks>) {
+    let mut applied = 0_usize;
+    while let Some(event) = events.next().await {
+        let Some(engine) = engine.upgrade() else { return };
+        let rooms = engine.rooms.clone();
+        match event {
+            RemoteEvent::Room(event) => apply(&rooms, &event, &tasks).await,
+            RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
+            RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
+            // It may call the host's callbacks, which must not delay the events.
+            RemoteEvent::Command { body } => tasks.spawn(async move { engine.obey(&body).await }),
+        }
+        applied += 1;
+        if applied.is_multiple_of(EVENTS_PER_TURN) {
+            yield_now().await;
+        }
+    }
+}
+
+async fn apply(rooms: &Rooms, event: &RoomEvent, tasks: &Tasks) {
+    let mut applied = rooms.apply(event);
+    if applied == Applied::Beyond {
+        follow(rooms, &event.room, event.stamp.before(event.kind), tasks).await;
+        applied = rooms.apply(event);
+    }
+    if applied == Applied::Unreadable {
+        follow(rooms, &event.room, event.stamp, tasks).await;
+    }
+}
+
+/// Follows a room from this event on. The members are asked for afterwards, so later events may repeat some of them.
+async fn follow(rooms: &Rooms, id: &RoomId, stamp: Stamp, tasks: &Tasks) {
+    loop {
+        let Some(room) = rooms.get(id.as_str()) else { return };
+        if let Some(members) = rooms.members_on_all_nodes(id).await {
+            return rooms.follow(&room, stamp, &members);
+        }
+        if tasks.is_closing_within(RETRY_INTERVAL).await {
+            return;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Clients of several nodes get the same frames in the same order, and nothing is left of them, even if the broker fails
+//! at random.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tower_chat_rooms::{Admission, ChatRooms, History, Recovery, SharedBroker};
+
+use crate::support::{
+    Client, RESUME_WINDOW, Random, assert_empty, enter_frame, leave_frame, message_frame, unlimited,
+};
+
+const ROOMS: [&str; 2] = ["r", "s"];
+const CLIENTS: usize = 6;
+const STEPS: usize = 200;
+
+/// The frames of all rooms by their ids, epochs and numbers, as some client got them.
+#[derive(Default)]
+struct Log(HashMap<(String, String, u64), Value>);
+
+struct Member {
+    client: Client,
+    token: Value,
+    /// The position in each room that it is in.
+    positions: HashMap<String, (String, u64)>,
+    is_closed: bool,
+}
+
+impl Member {
+    async fn connect(rooms: &ChatRooms) -> Member {
+        let (client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
+        Member { client, token: welcome["resume"].clone(), positions: HashMap::new(), is_closed: false }
+    }
+
+    /// Reads what has arrived.
+    async fn read(&mut self, log: &mut Log) {
+        while let Some(message) = self.client.ws.next().now_or_never() {
+            match message {
+                Some(Ok(Message::Text(text))) => self.follow(serde_json::from_str(&text).unwrap(), log).await,
+                _ => return self.is_closed = true,
+            }
+        }
+    }
+
+    async fn follow(&mut self, frame: Value, log: &mut Log) {
+        let event = frame["event"].as_str().unwrap();
+        if event == "heartbeat" {
+            let pong = Message::text(r#"{"event":"heartbeat","message":"pong"}"#);
+            let _ = futures_util::SinkExt::send(&mut self.client.ws, pong).await;
+        }
+        let Some(room) = frame["roomId"].as_str() else { return };
+        match (event, frame["seq"].as_u64()) {
+            ("entered", Some(seq)) => {
+                let epoch = frame["epoch"].as_str().unwrap().to_owned();
+                let seq = seq - frame["replayed"].as_u64().unwrap();
+                self.positions.insert(room.to_owned(), (epoch, seq));
+            }
+            ("left", _) => drop(self.positions.remove(room)),
+            ("ack", _) | (_, None) => {}
+            (_, Some(seq)) => {
+                let (epoch, position) = self.positions.get_mut(room).unwrap();
+                assert_eq!(seq, *position + 1, "{frame}");
+                *position = seq;
+                let known =
+                    log.0.entry((room.to_owned(), epoch.clone(), seq)).or_insert_with(|| frame.clone());
+                assert_eq!(*known, frame);
+            }
+        }
+    }
+
+    /// Connects again, and resumes if it can.
+    async fn reconnect(&mut self, rooms: &ChatRooms) {
+        let mut new = Member::connect(rooms).await;
+        let tokens = [self.token.clone()];
+        new.client.send(json!({"event": "resume", "message": tokens})).await;
+        for (room, (epoch, seq)) in self.positions.drain() {
+            let mut enter = enter_frame("m", &room);
+            enter["since"] = json!({"epoch": epoch, "seq": seq});
+            new.client.send(enter).await;
+        }
+        *self = new;
+    }
+}
+
+async fn run(seed: u64) {
+    let broker = SharedBroker::new();
+    let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(1_000));
+    let nodes =
+        [(); 3].map(|()| unlimited().recovery(recovery.clone()).broker(broker.node()).build().unwrap());
+    let (mut random, mut log, mut members) = (Random::new(seed), Log::default(), Vec::new());
+    for n in 0..CLIENTS {
+        members.push(Member::connect(&nodes[n % nodes.len()]).await);
+    }
+    for n in 0..STEPS {
+        let who = random.below(CLIENTS as u64) as usize;
+        let (member, rooms) = (&mut members[who], &nodes[who % nodes.len()]);
+        let room = ROOMS[random.below(2) as usize];
+        member.read(&mut log).await;
+        match random.below(20) {
+            _ if member.is_closed => member.reconnect(rooms).await,
+            0..=4 => member.client.send(enter_frame(&format!("m{}", random.below(2)), room)).await,
+            5 | 6 => member.client.send(leave_frame(room)).await,
+            7..=12 => member.client.send(message_frame(room, n)).await,
+            13 => member.reconnect(rooms).await,
+            14 | 15 => broker.set_available(random.below(2) == 0),
+            16 | 17 => broker.set_delivering(random.below(2) == 0),
+            18 if random.below(3) == 0 => broker.restart(),
+            _ => tokio::time::sleep(Duration::from_millis(random.below(2_000))).await,
+        }
+        tokio::task::yield_now().await;
+    }
+    broker.set_available(true);
+    broker.set_delivering(true);
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for member in &mut members {
+            member.read(&mut log).await;
+        }
+    }
+    for rooms in &nodes {
+        assert_eq!(rooms.check_consistency().faults, [], "seed {seed}");
+        for info in rooms.rooms() {
+            let of_node = |rooms: &ChatRooms| rooms.members(&info.id).len();
+            assert_eq!(info.online, nodes.iter().map(of_node).sum::<usize>(), "seed {seed}");
+        }
+    }
+    drop(members);
+    tokio::time::sleep(2 * RESUME_WINDOW).await;
+    nodes.iter().for_each(assert_empty);
+    assert_eq!(broker.members(), 0, "seed {seed}");
+    for rooms in nodes {
+        rooms.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_clients_get_the_same_frames_even_if_the_broker_fails() {
+    for seed in 0..60 {
+        println!("seed {seed}");
+        run(seed).await;
+    }
+}

@@ -1,0 +1,169 @@
+//! Several nodes that share their rooms through a real Redis server.
+//!
+//! These tests need `redis-server`, or another one in the environment variable `CHAT_REDIS_SERVER`:
+//! `cargo test --test it -- --ignored redis`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::net::UnixStream;
+use tokio::time::sleep;
+use tower_chat_rooms::{Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, RedisSettings};
+
+use crate::nodes::{enter, expect, names};
+use crate::presence_at_random;
+use crate::support::{Client, Next, assert_empty, enter_frame, leave_frame, unlimited};
+
+/// A Redis server on a Unix socket. It ends with the test.
+struct Server {
+    directory: PathBuf,
+    process: Option<Child>,
+}
+
+impl Server {
+    async fn start() -> Server {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("chat-rooms-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let mut server = Server { directory, process: None };
+        server.spawn().await;
+        server
+    }
+
+    async fn spawn(&mut self) {
+        let binary = std::env::var("CHAT_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let socket = self.directory.join("socket");
+        let _ = std::fs::remove_file(&socket);
+        let mut command = Command::new(binary);
+        command.current_dir(&self.directory).stdout(Stdio::null());
+        command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket);
+        self.process = Some(command.spawn().unwrap());
+        while UnixStream::connect(&socket).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Ends the process as a crash would.
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    async fn node(&self, builder: ChatRoomsBuilder) -> ChatRooms {
+        let url = format!("redis+unix://{}", self.directory.join("socket").display());
+        let settings = RedisSettings::new(url).lease(Duration::from_secs(1));
+        builder.broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn redis_orders_the_events_of_all_nodes() {
+    let server = Server::start().await;
+    let (one, other) = (server.node(unlimited()).await, server.node(unlimited()).await);
+    let (mut ann, _) = enter(&one, "ann").await;
+    let (mut bob, entered) = enter(&other, "bob").await;
+    assert_eq!((names(&entered), &entered["num"]), (vec!["ann"], &json!(2)));
+    expect(&mut ann, "enter", "bob", 2, 2).await;
+    for n in 3..=4 {
+        ann.send(json!({"event": "message", "message": n, "cid": "c1"})).await;
+        assert_eq!(ann.next_of("ack").await["seq"], 3);
+    }
+    expect(&mut bob, "message", "ann", 3, 2).await;
+    bob.send(leave_frame("r")).await;
+    assert_eq!(ann.next_of("out").await["seq"], 4);
+    for client in [ann, bob] {
+        client.disconnect().await;
+    }
+    for rooms in [one, other] {
+        assert_empty(&rooms);
+        rooms.shutdown().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn redis_removes_the_members_of_a_node_that_is_gone() {
+    let server = Server::start().await;
+    let (one, other) = (server.node(unlimited()).await, server.node(unlimited()).await);
+    let (mut ann, _) = enter(&one, "ann").await;
+    let (bob, _) = enter(&other, "bob").await;
+    expect(&mut ann, "enter", "bob", 2, 2).await;
+    // Its connections are not served any more, and its lease is not renewed.
+    bob.task.abort();
+    drop(other);
+    expect(&mut ann, "out", "bob", 3, 1).await;
+    ann.disconnect().await;
+    one.shutdown().await;
+}
+
+/// Enters the room "r", as soon as the node can reach Redis.
+async fn come_back(rooms: &ChatRooms, name: &str) -> Client {
+    loop {
+        let (mut client, _) = Client::connect_v1(rooms, Admission::anonymous()).await;
+        client.send(enter_frame(name, "r")).await;
+        match client.next_or_close().await {
+            Next::Frame(frame) => {
+                assert_eq!(frame["event"], "entered", "{frame}");
+                return client;
+            }
+            Next::Closed(code) => assert_eq!(code, 1013),
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn clients_come_back_after_redis_was_started_again() {
+    let mut server = Server::start().await;
+    let (one, other) = (server.node(unlimited()).await, server.node(unlimited()).await);
+    let (mut ann, _) = enter(&one, "ann").await;
+    let (mut bob, _) = enter(&other, "bob").await;
+    server.kill();
+    ann.send(json!({"event": "message", "message": "lost?", "cid": "c1"})).await;
+    assert_eq!(ann.next_of("error").await["code"], "unavailable");
+    server.spawn().await;
+    for client in [&mut ann, &mut bob] {
+        client.frames_until_close().await;
+    }
+    let mut ann = come_back(&one, "ann").await;
+    let mut bob = come_back(&other, "bob").await;
+    ann.send(json!({"event": "message", "message": "back"})).await;
+    assert_eq!(bob.next_of("message").await["message"], "back");
+    for client in [ann, bob] {
+        client.disconnect().await;
+    }
+    for rooms in [one, other] {
+        rooms.shutdown().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_client_knows_the_members_of_all_nodes_on_redis() {
+    let (server, mut nodes) = (Server::start().await, Vec::new());
+    for _ in 0..3 {
+        nodes.push(server.node(presence_at_random::rooms_by_mode(false)).await);
+    }
+    for seed in 0..3 {
+        println!("seed {seed}");
+        presence_at_random::run(seed, &mut BTreeSet::new(), &nodes, None).await;
+    }
+    for rooms in nodes {
+        rooms.shutdown().await;
+    }
+}
