@@ -3,30 +3,28 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::broker::{BoxFuture, Submitted, Unavailable};
 use crate::config::{Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
     EnterOutcome, Entering, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest,
-    Rooms, RosterPage, profile_text,
+    Rooms, profile_text,
 };
 use crate::hooks::events::{Entered, Left};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::frame;
 use crate::protocol::inbound::Body;
-use crate::protocol::outbound::{self, EnteredFrame};
+use crate::protocol::outbound;
 use crate::protocol::position::Position;
 use crate::protocol::presence::ProfileKeys;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::protocol::{frame, history};
 use crate::room::Profile;
 use crate::session::callbacks::Callback;
+use crate::session::enter_answer::{answer, entered_frame, own_enter};
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
-use crate::socket::Answer;
 
 /// A request to enter a room.
 pub(crate) struct EnterCommand<'a> {
@@ -416,54 +414,6 @@ fn ended_by(session: &Session, state: &State, enter: &EnterCommand<'_>) -> Optio
     }
 }
 
-/// The answer to an enter in `chat-rooms.v1`. Reduces the history to the requested messages.
-fn entered_frame(
-    session: &Session,
-    outcome: &mut EnterOutcome,
-    membership: &Membership,
-    replay_request: Option<ReplayRequest>,
-    is_resumed: bool,
-) -> Bytes {
-    let history = match replay_request {
-        Some(ReplayRequest::Last(n)) => Some(outcome.replay.as_mut().map_or(0, |replay| {
-            let (messages, len) = history::last_messages(&replay.history, n);
-            replay.history = if len > 0 { vec![messages] } else { Vec::new() };
-            len
-        })),
-        _ => None,
-    };
-    let replay = outcome.replay.as_ref();
-    let roster = outcome.roster.as_ref().map_or("", RosterPage::text);
-    let frame = EnteredFrame {
-        room: membership.room.id().as_str(),
-        name: membership.name.as_str(),
-        member: session.id(),
-        epoch: outcome.epoch,
-        seq: outcome.seq,
-        num: outcome.num,
-        resumed: is_resumed,
-        recovered: replay.is_some_and(|replay| replay.is_complete),
-        replayed: replay.map_or(0, |replay| outcome.seq - replay.start),
-        history,
-        mode: outcome.mode,
-        users: outcome.users,
-        is_read_only: membership.is_read_only(),
-        is_hidden: membership.is_hidden,
-        roster,
-    };
-    frame::text(frame.encode().as_bytes())
-}
-
-/// A plain client's own enter with a heartbeat, as it gets it as a frame of the room.
-fn own_enter(body: &Body<'_>, membership: &Membership, num: u64) -> Bytes {
-    let text = format!("{}{}{num}}}", body.as_str(), membership.tail);
-    let mut frames = Vec::new();
-    for text in [text, outbound::heartbeat(num as usize)] {
-        frame::push_text(&mut frames, &[text.as_bytes()]);
-    }
-    frames.into()
-}
-
 /// The profile of a member that enters.
 fn profile_of(state: &State, enter: &EnterCommand<'_>) -> Profile {
     let user = state.user.as_deref();
@@ -475,22 +425,6 @@ fn profile_of(state: &State, enter: &EnterCommand<'_>) -> Profile {
         granted: info,
         is_hidden: enter.access.is_hidden(),
     }
-}
-
-/// Sends a client the answer to its enter and the missed frames. The room's next frames follow. The caller holds the
-/// state's lock, so the notice of a removal from the room always follows the answer.
-fn answer(
-    session: &Session,
-    generation: Generation,
-    outcome: EnterOutcome,
-    frame: Option<Bytes>,
-    slow: SlowConsumer,
-) {
-    let (start, is_new, slow) = (outcome.start(), outcome.is_announced, Some(slow));
-    let EnterOutcome { room, before, replay, .. } = outcome;
-    let _ = session.with_socket_of(generation, |socket| {
-        socket.answer_enter(&room, Answer { before, frame, replay, start, is_new, slow });
-    });
 }
 
 /// Remembers a message id, so that no message with this id is published again.

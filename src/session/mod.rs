@@ -8,6 +8,7 @@ mod callback_runs;
 mod callbacks;
 mod direct;
 mod direct_frames;
+mod enter_answer;
 mod membership_list;
 mod memberships;
 mod message_ids;
