@@ -1,23 +1,25 @@
 //! The broker in Redis or Valkey.
 
-use std::collections::HashMap;
+mod convert;
+mod turns;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
 use crate::broker::{
-    BoxFuture, BrokerNode, EntryId, EventKind, NewMember, NotEntered, RemoteBroker, RemoteEvent,
-    RemoteEvents, RemoteMember, RoomEvent, Stamp, Submitted, Unavailable,
+    BoxFuture, BrokerNode, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
+    RemoteMember, Submitted, Unavailable,
 };
-use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
-use crate::protocol::position::Epoch;
+use crate::ids::{Name, RoomId};
 use crate::room::Profile;
-use crate::sync::{Mutex, lock};
+use convert::{event_of, id_of, member_of, profile_of};
+use turns::Turns;
 
 /// Members that are read at a time.
 const PAGE: usize = 500;
@@ -87,54 +89,6 @@ struct Events(redis::Events);
 enum Job {
     Transient { room: RoomId, body: Bytes },
     Profile { room: RoomId, entry: EntryId, profile: redis::Profile, body: Bytes },
-}
-
-/// Lets the calls for a member have their effects in the order of the calls.
-#[derive(Clone, Default)]
-struct Turns(Arc<Mutex<HashMap<ConnectionId, LatestTurn>>>);
-
-struct LatestTurn {
-    number: u64,
-    is_over: oneshot::Receiver<()>,
-}
-
-struct Turn {
-    turns: Turns,
-    member: ConnectionId,
-    number: u64,
-    /// The one before.
-    previous: Option<oneshot::Receiver<()>>,
-    /// Dropped when this one is over.
-    _is_over: oneshot::Sender<()>,
-}
-
-impl Turns {
-    /// The turn after the latest one of a member.
-    fn next(&self, member: ConnectionId) -> Turn {
-        let (over, is_over) = oneshot::channel();
-        let mut turns = lock(&self.0);
-        let number = turns.get(&member).map_or(0, |latest| latest.number + 1);
-        let previous = turns.insert(member, LatestTurn { number, is_over }).map(|latest| latest.is_over);
-        Turn { turns: self.clone(), member, number, previous, _is_over: over }
-    }
-}
-
-impl Turn {
-    async fn begin(&mut self) {
-        if let Some(previous) = self.previous.take() {
-            // An error says that it is over, too.
-            let _ = previous.await;
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut turns = lock(&self.turns.0);
-        if turns.get(&self.member).is_some_and(|latest| latest.number == self.number) {
-            turns.remove(&self.member);
-        }
-    }
 }
 
 impl RedisBroker {
@@ -270,115 +224,5 @@ async fn work(node: Arc<redis::Node>, mut jobs: mpsc::Receiver<Job>) {
                 let _ = node.set_profile(room.as_str(), &id_of(entry), profile, &body).await;
             }
         }
-    }
-}
-
-/// What the engine has to know of.
-fn event_of(event: redis::Event) -> Option<RemoteEvent> {
-    Some(match event {
-        redis::Event::Room(redis::RoomEvent { room, stamp, kind, member, body }) => {
-            // A member that no node has entered: something else writes to the log.
-            let entry = match member {
-                Some(member) => Some(entry_of(&member)?),
-                None => None,
-            };
-            let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
-            RemoteEvent::Room(RoomEvent { room, stamp, kind, entry, body })
-        }
-        redis::Event::Transient { room, body } => RemoteEvent::Transient { room: RoomId::shared(room), body },
-        redis::Event::Reset { room, stamp, reason } => {
-            tracing::warn!(%room, ?reason, "events of a room are lost; its members are disconnected");
-            RemoteEvent::Reset { room: RoomId::shared(room), stamp: stamp_of(stamp) }
-        }
-        redis::Event::Command { body } => RemoteEvent::Command { body },
-        redis::Event::State(redis::State::Degraded) => {
-            tracing::warn!("Redis cannot be reached");
-            return None;
-        }
-        redis::Event::State(redis::State::Connected) => {
-            tracing::info!("connected to Redis");
-            return None;
-        }
-        _ => return None,
-    })
-}
-
-fn kind_of(kind: redis::EventKind) -> EventKind {
-    match kind {
-        redis::EventKind::Enter => EventKind::Enter,
-        redis::EventKind::Leave => EventKind::Leave,
-        redis::EventKind::SilentEnter => EventKind::SilentEnter,
-        redis::EventKind::SilentLeave => EventKind::SilentLeave,
-        redis::EventKind::Publish => EventKind::Publish,
-        redis::EventKind::Profile => EventKind::Profile,
-    }
-}
-
-fn stamp_of(stamp: redis::Stamp) -> Stamp {
-    let redis::Stamp { epoch, event, seq, num } = stamp;
-    Stamp { epoch: Epoch(epoch.as_u64()), event, seq, num }
-}
-
-fn id_of(EntryId { member, number }: EntryId) -> String {
-    format!("{member}.{number}")
-}
-
-fn entry_of(id: &str) -> Option<EntryId> {
-    let (member, number) = id.split_once('.')?;
-    Some(EntryId { member: member.parse().ok()?, number: number.parse().ok()? })
-}
-
-fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
-    let bytes = |text: &Option<Arc<str>>| text.as_deref().map(|text| Bytes::copy_from_slice(text.as_bytes()));
-    redis::Profile {
-        name: name.as_str().to_owned(),
-        user: profile.user.as_deref().map(str::to_owned),
-        info: bytes(&profile.info),
-        state: bytes(&profile.state),
-    }
-}
-
-fn member_of(entry: redis::RosterEntry) -> Option<RemoteMember> {
-    let text =
-        |bytes: Option<Bytes>| bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok().map(Into::into));
-    let redis::Profile { name, user, info, state } = entry.profile;
-    let (user, info, state) = (user.map(Into::into), text(info), text(state));
-    Some(RemoteMember {
-        entry: entry_of(&entry.member)?,
-        name: Name::parse(&name, MaxLen::ANY).ok()?,
-        profile: Profile { user, info, state, ..Profile::default() },
-        entered: (Epoch(entry.epoch.as_u64()), entry.event),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_are_read_as_they_are_written() {
-        for (member, number) in [(0, 0), (u64::MAX, u64::MAX), (7 << 32, 1)] {
-            let entry = EntryId { member: ConnectionId(member), number };
-            assert_eq!(entry_of(&id_of(entry)), Some(entry));
-        }
-        for id in ["", "1", "1.", ".1", "01.1", "a.1"] {
-            assert_eq!(entry_of(id), None, "{id}");
-        }
-    }
-
-    #[tokio::test]
-    async fn calls_for_a_member_come_one_after_the_other() {
-        let (turns, id) = (Turns::default(), ConnectionId(1));
-        let (mut first, mut second, mut other) =
-            (turns.next(id), turns.next(id), turns.next(ConnectionId(2)));
-        first.begin().await;
-        other.begin().await;
-        let waiting = tokio::spawn(async move { second.begin().await });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(first);
-        waiting.await.unwrap();
-        drop(other);
-        assert!(lock(&turns.0).is_empty());
     }
 }

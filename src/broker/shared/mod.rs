@@ -1,0 +1,107 @@
+//! A broker within one process, for tests of several nodes.
+
+mod node;
+mod order;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::broker::{BrokerNode, RemoteEvent, Stamp};
+use crate::ids::RoomId;
+use crate::sync::{Mutex, MutexGuard, lock};
+use node::SharedNode;
+use order::{Hearer, Shared};
+
+/// A broker in memory, for tests in which several [`ChatRooms`](crate::ChatRooms) of one process share their rooms.
+///
+/// ```
+/// use tower_chat_rooms::{ChatRooms, SharedBroker};
+///
+/// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+/// let broker = SharedBroker::new();
+/// let one = ChatRooms::builder().broker(broker.node()).build()?;
+/// let other = ChatRooms::builder().broker(broker.node()).build()?;
+/// # drop((one, other));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct SharedBroker(Arc<Mutex<Shared>>);
+
+impl SharedBroker {
+    /// A broker without rooms.
+    pub fn new() -> SharedBroker {
+        SharedBroker::default()
+    }
+
+    /// Another node.
+    pub fn node(&self) -> BrokerNode {
+        let mut shared = self.lock();
+        shared.last_node += 1;
+        let number = shared.last_node;
+        shared.nodes.insert(number, Hearer::default());
+        let node = || SharedNode { number, shared: self.clone() };
+        BrokerNode { broker: Arc::new(node()), events: Box::new(node()) }
+    }
+
+    /// The members of all rooms.
+    pub fn members(&self) -> usize {
+        self.lock().rooms.values().map(|room| room.members.len()).sum()
+    }
+
+    /// Whether the broker can be reached. While it cannot, calls wait.
+    pub fn set_available(&self, is_available: bool) {
+        let mut shared = self.lock();
+        shared.is_away = !is_available;
+        if is_available {
+            for call in std::mem::take(&mut shared.waiting) {
+                call(&mut shared);
+            }
+        }
+    }
+
+    /// Whether events arrive at the nodes. While they do not, calls are answered, and the events wait.
+    pub fn set_delivering(&self, is_delivering: bool) {
+        for hearer in self.lock().nodes.values_mut() {
+            hearer.is_deaf = !is_delivering;
+            hearer.wake();
+        }
+    }
+
+    /// Begins a new epoch in all rooms, as if the broker was started again.
+    pub fn restart(&self) {
+        let mut shared = self.lock();
+        let rooms: Vec<RoomId> = shared.rooms.keys().cloned().collect();
+        for id in rooms {
+            let epoch = shared.next_epoch();
+            let Some(room) = shared.rooms.get_mut(&id) else { continue };
+            room.latest = Stamp { num: room.latest.num, ..Stamp::start(epoch) };
+            let stamp = room.latest;
+            shared.tell(&id, |room| RemoteEvent::Reset { room, stamp });
+        }
+    }
+
+    /// Removes a node that has crashed, with its members.
+    pub fn remove_node(&self, node: u32) {
+        let mut shared = self.lock();
+        shared.nodes.remove(&node);
+        shared.remove_members(node);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        lock(&self.0)
+    }
+}
+
+impl BrokerNode {
+    /// The number of a node of a [`SharedBroker`].
+    pub fn number(&self) -> u32 {
+        self.broker.node()
+    }
+}
+
+impl fmt::Debug for SharedBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedBroker").finish_non_exhaustive()
+    }
+}

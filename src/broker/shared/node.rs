@@ -1,0 +1,147 @@
+//! A node of a broker within one process.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+
+use super::SharedBroker;
+use super::order::Shared;
+use crate::broker::{
+    BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
+    Submitted, Unavailable,
+};
+use crate::ids::{Name, RoomId};
+use crate::room::Profile;
+use crate::sync::{Mutex, lock};
+
+pub(super) struct SharedNode {
+    pub(super) number: u32,
+    pub(super) shared: SharedBroker,
+}
+
+impl SharedNode {
+    /// Calls the broker: now, or when it can be reached again.
+    fn call(&self, call: impl FnOnce(&mut Shared) + Send + 'static) {
+        let mut shared = self.shared.lock();
+        match shared.is_away {
+            true => shared.waiting.push(Box::new(call)),
+            false => call(&mut shared),
+        }
+    }
+
+    /// As [`SharedNode::call`]. The future is ready when the broker has answered.
+    fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Shared) -> T + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        let reply: Arc<Mutex<(Option<T>, Option<Waker>)>> = Arc::new(Mutex::new((None, None)));
+        let answered = reply.clone();
+        self.call(move |shared| {
+            let answer = call(shared);
+            let mut reply = lock(&answered);
+            reply.0 = Some(answer);
+            if let Some(waker) = reply.1.take() {
+                waker.wake();
+            }
+        });
+        Box::pin(poll_fn(move |cx| {
+            let mut reply = lock(&reply);
+            match reply.0.take() {
+                Some(answer) => Poll::Ready(answer),
+                None => {
+                    reply.1 = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        }))
+    }
+}
+
+impl RemoteBroker for SharedNode {
+    fn node(&self) -> u32 {
+        self.number
+    }
+
+    fn enter(
+        &self,
+        room: &RoomId,
+        member: NewMember,
+        max_members: u64,
+    ) -> BoxFuture<'static, Result<(), NotEntered>> {
+        let room = room.clone();
+        self.ask(move |shared| shared.enter(&room, member, max_members))
+    }
+
+    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>) {
+        let room = room.clone();
+        self.call(move |shared| shared.leave(&room, entry, body));
+    }
+
+    fn publish(
+        &self,
+        room: &RoomId,
+        entry: Option<EntryId>,
+        id: Option<&str>,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
+        let (room, id) = (room.clone(), id.map(str::to_owned));
+        self.ask(move |shared| shared.publish(&room, entry, id, body))
+    }
+
+    fn send_transient(&self, room: &RoomId, body: Bytes) {
+        let room = room.clone();
+        self.call(move |shared| {
+            shared.tell(&room, |room| RemoteEvent::Transient { room, body: body.clone() });
+        });
+    }
+
+    fn set_profile(&self, room: &RoomId, entry: EntryId, _: &Name, profile: &Profile, body: Bytes) {
+        let (room, profile) = (room.clone(), profile.clone());
+        self.call(move |shared| shared.set_profile(&room, entry, profile, body));
+    }
+
+    fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>> {
+        let room = room.clone();
+        self.ask(move |shared| {
+            let members = shared.rooms.get(&room).map(|room| &room.members[..]).unwrap_or_default();
+            Some(members.iter().map(|(member, _)| member.clone()).collect())
+        })
+    }
+
+    fn send_to_all(&self, body: Bytes) {
+        self.call(move |shared| {
+            for hearer in shared.nodes.values_mut() {
+                hearer.push(RemoteEvent::Command { body: body.clone() });
+            }
+        });
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        let number = self.number;
+        self.ask(move |shared| {
+            if let Some(mut hearer) = shared.nodes.remove(&number) {
+                hearer.wake();
+            }
+            shared.remove_members(number);
+        })
+    }
+}
+
+impl RemoteEvents for SharedNode {
+    fn next(&mut self) -> BoxFuture<'_, Option<RemoteEvent>> {
+        Box::pin(poll_fn(|cx| {
+            let mut shared = self.shared.lock();
+            let Some(hearer) = shared.nodes.get_mut(&self.number) else { return Poll::Ready(None) };
+            let event = if hearer.is_deaf { None } else { hearer.events.pop_front() };
+            match event {
+                Some(event) => Poll::Ready(Some(event)),
+                None => {
+                    hearer.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        }))
+    }
+}

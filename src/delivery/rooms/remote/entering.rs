@@ -1,0 +1,65 @@
+//! A member that waits for the event of its enter.
+
+use std::sync::Arc;
+
+use super::Rooms;
+use crate::broker::{BoxFuture, EntryId};
+use crate::delivery::enter_outcome::EnterOutcome;
+use crate::delivery::live_room::{Handle, LiveRoom};
+use crate::delivery::refusal::Refused;
+
+/// A member that is about to enter. If it is dropped before [`Entering::finish`], the member leaves.
+pub(crate) struct Entering {
+    rooms: Arc<Rooms>,
+    room: Arc<LiveRoom>,
+    entry: EntryId,
+    handle: Handle,
+    entered: Option<BoxFuture<'static, Result<EnterOutcome, Refused>>>,
+    is_finished: bool,
+}
+
+impl Entering {
+    pub(super) fn new(
+        rooms: Arc<Rooms>,
+        room: Arc<LiveRoom>,
+        entry: EntryId,
+        handle: Handle,
+        entered: BoxFuture<'static, Result<EnterOutcome, Refused>>,
+    ) -> Entering {
+        Entering { rooms, room, entry, handle, entered: Some(entered), is_finished: false }
+    }
+
+    /// Waits until the member is in the room.
+    pub(crate) async fn outcome(&mut self) -> Result<EnterOutcome, Refused> {
+        match self.entered.take() {
+            Some(entered) => entered.await,
+            None => Err(Refused::Unavailable),
+        }
+    }
+
+    /// The member stays in the room.
+    pub(crate) fn finish(mut self) {
+        self.is_finished = true;
+    }
+}
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        if self.is_finished {
+            return;
+        }
+        let rooms = &self.rooms;
+        let Some(remote) = &rooms.remote else { return };
+        rooms.registry.visit(&self.room, |room, state| {
+            // Another connection may have resumed the session, and have entered the room with it.
+            let is_current = state.remote.as_ref().is_some_and(|remote| remote.has_or_expects(self.entry));
+            if is_current {
+                let before = state.counts();
+                remote.leave(room.id(), state, self.entry.member);
+                state.note_counts(before);
+                self.handle.unsubscribe(room);
+            }
+        });
+        rooms.start_tasks(&self.room);
+    }
+}

@@ -1,0 +1,106 @@
+//! What the engine and the crate for Redis tell each other, in the types of the other.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tower_chat_rooms_redis as redis;
+
+use crate::broker::{EntryId, EventKind, RemoteEvent, RemoteMember, RoomEvent, Stamp};
+use crate::ids::{MaxLen, Name, RoomId};
+use crate::protocol::position::Epoch;
+use crate::room::Profile;
+
+/// What the engine has to know of.
+pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
+    Some(match event {
+        redis::Event::Room(redis::RoomEvent { room, stamp, kind, member, body }) => {
+            // A member that no node has entered: something else writes to the log.
+            let entry = match member {
+                Some(member) => Some(entry_of(&member)?),
+                None => None,
+            };
+            let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
+            RemoteEvent::Room(RoomEvent { room, stamp, kind, entry, body })
+        }
+        redis::Event::Transient { room, body } => RemoteEvent::Transient { room: RoomId::shared(room), body },
+        redis::Event::Reset { room, stamp, reason } => {
+            tracing::warn!(%room, ?reason, "events of a room are lost; its members are disconnected");
+            RemoteEvent::Reset { room: RoomId::shared(room), stamp: stamp_of(stamp) }
+        }
+        redis::Event::Command { body } => RemoteEvent::Command { body },
+        redis::Event::State(redis::State::Degraded) => {
+            tracing::warn!("Redis cannot be reached");
+            return None;
+        }
+        redis::Event::State(redis::State::Connected) => {
+            tracing::info!("connected to Redis");
+            return None;
+        }
+        _ => return None,
+    })
+}
+
+fn kind_of(kind: redis::EventKind) -> EventKind {
+    match kind {
+        redis::EventKind::Enter => EventKind::Enter,
+        redis::EventKind::Leave => EventKind::Leave,
+        redis::EventKind::SilentEnter => EventKind::SilentEnter,
+        redis::EventKind::SilentLeave => EventKind::SilentLeave,
+        redis::EventKind::Publish => EventKind::Publish,
+        redis::EventKind::Profile => EventKind::Profile,
+    }
+}
+
+pub(super) fn stamp_of(stamp: redis::Stamp) -> Stamp {
+    let redis::Stamp { epoch, event, seq, num } = stamp;
+    Stamp { epoch: Epoch(epoch.as_u64()), event, seq, num }
+}
+
+pub(super) fn id_of(EntryId { member, number }: EntryId) -> String {
+    format!("{member}.{number}")
+}
+
+pub(super) fn entry_of(id: &str) -> Option<EntryId> {
+    let (member, number) = id.split_once('.')?;
+    Some(EntryId { member: member.parse().ok()?, number: number.parse().ok()? })
+}
+
+pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
+    let bytes = |text: &Option<Arc<str>>| text.as_deref().map(|text| Bytes::copy_from_slice(text.as_bytes()));
+    redis::Profile {
+        name: name.as_str().to_owned(),
+        user: profile.user.as_deref().map(str::to_owned),
+        info: bytes(&profile.info),
+        state: bytes(&profile.state),
+    }
+}
+
+pub(super) fn member_of(entry: redis::RosterEntry) -> Option<RemoteMember> {
+    let text =
+        |bytes: Option<Bytes>| bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok().map(Into::into));
+    let redis::Profile { name, user, info, state } = entry.profile;
+    let (user, info, state) = (user.map(Into::into), text(info), text(state));
+    Some(RemoteMember {
+        entry: entry_of(&entry.member)?,
+        name: Name::parse(&name, MaxLen::ANY).ok()?,
+        profile: Profile { user, info, state, ..Profile::default() },
+        entered: (Epoch(entry.epoch.as_u64()), entry.event),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ConnectionId;
+
+    #[test]
+    fn entries_are_read_as_they_are_written() {
+        for (member, number) in [(0, 0), (u64::MAX, u64::MAX), (7 << 32, 1)] {
+            let entry = EntryId { member: ConnectionId(member), number };
+            assert_eq!(entry_of(&id_of(entry)), Some(entry));
+        }
+        for id in ["", "1", "1.", ".1", "01.1", "a.1"] {
+            assert_eq!(entry_of(id), None, "{id}");
+        }
+    }
+}
