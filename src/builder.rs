@@ -236,7 +236,7 @@ impl ChatRoomsBuilder {
     /// - A lost session can be resumed only on the node that has kept it. Elsewhere the client begins a new one, and the
     ///   old one stays in its rooms for the [`resume_window`](Recovery::resume_window). Let your load balancer send a
     ///   client to the same node again.
-    /// - The history of a room has what the node has heard since its first member there has entered.
+    /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten.
     /// - A member that changes its name misses the messages between its leave and its enter.
     /// - [`rooms`](crate::ChatRooms::rooms) lists the rooms in which this node has members, with the numbers of all nodes,
     ///   and [`members`](crate::ChatRooms::members) lists this node's members.

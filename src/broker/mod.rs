@@ -22,8 +22,8 @@ use crate::protocol::position::Epoch;
 pub(crate) use memory::MemoryBroker;
 pub use remote::BrokerNode;
 pub(crate) use remote::{
-    BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
-    RoomEvent, Submitted, Unavailable,
+    BoxFuture, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
+    RemoteMember, RoomEvent, Submitted, Unavailable,
 };
 #[cfg(any(test, feature = "test-util"))]
 pub use shared::SharedBroker;

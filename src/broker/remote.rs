@@ -10,10 +10,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::broker::{EventKind, Stamp};
+use crate::config::{History, Recovery};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
@@ -113,6 +115,14 @@ pub(crate) struct RoomEvent {
     pub(crate) body: Bytes,
 }
 
+/// An event with a frame, from a room's log.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedEvent {
+    pub(crate) event: RoomEvent,
+    /// For how long it is in the log.
+    pub(crate) age: Duration,
+}
+
 /// Puts the events of rooms in order, for several nodes.
 ///
 /// The effects of calls for the same member come in the order of the calls, also if the caller does not wait.
@@ -149,6 +159,18 @@ pub(crate) trait RemoteBroker: Send + Sync {
 
     /// The members of a room, in the order in which they entered; `None` if the broker cannot be reached.
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>>;
+
+    /// The latest events of a room that have frames, up to this stamp, as far as the history has room for them; `None` if
+    /// the broker cannot be reached. Frames may be missing at the beginning, but not in between.
+    fn log(
+        &self,
+        room: &RoomId,
+        until: Stamp,
+        history: History,
+    ) -> BoxFuture<'static, Option<Vec<LoggedEvent>>>;
+
+    /// Keeps the logs of rooms, and the ids of messages, for as long as clients need them. Called once.
+    fn keep_logs(&self, recovery: &Recovery);
 
     /// Sends a body to all nodes, this one included. Nodes may miss it.
     fn send_to_all(&self, body: Bytes);

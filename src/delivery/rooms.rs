@@ -79,7 +79,7 @@ impl Rooms {
         Rooms {
             registry: Registry::new(max_rooms, history, config.unique_names, clock, is_remote),
             broker: MemoryBroker::default(),
-            remote: remote.map(Remote::new),
+            remote: remote.map(|broker| Remote::new(broker, history)),
             clock,
             tasks,
             max_members: config.limits.max_room_members,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tower_chat_rooms_redis as redis;
 
-use crate::broker::{EntryId, EventKind, RemoteEvent, RemoteMember, RoomEvent, Stamp};
+use crate::broker::{EntryId, EventKind, LoggedEvent, RemoteEvent, RemoteMember, RoomEvent, Stamp};
+use crate::config::History;
 use crate::ids::{MaxLen, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
@@ -13,15 +14,7 @@ use crate::room::Profile;
 /// What the engine has to know of.
 pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
     Some(match event {
-        redis::Event::Room(redis::RoomEvent { room, stamp, kind, member, body }) => {
-            // A member that no node has entered: something else writes to the log.
-            let entry = match member {
-                Some(member) => Some(entry_of(&member)?),
-                None => None,
-            };
-            let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
-            RemoteEvent::Room(RoomEvent { room, stamp, kind, entry, body })
-        }
+        redis::Event::Room(event) => RemoteEvent::Room(room_event_of(event)?),
         redis::Event::Transient { room, body } => RemoteEvent::Transient { room: RoomId::shared(room), body },
         redis::Event::Reset { room, stamp, reason } => {
             tracing::warn!(%room, ?reason, "events of a room are lost; its members are disconnected");
@@ -40,6 +33,31 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
     })
 }
 
+fn room_event_of(event: redis::RoomEvent) -> Option<RoomEvent> {
+    let redis::RoomEvent { room, stamp, kind, member, body } = event;
+    // A member that no node has entered: something else writes to the log.
+    let entry = match member {
+        Some(member) => Some(entry_of(&member)?),
+        None => None,
+    };
+    Some(RoomEvent { room: RoomId::shared(room), stamp: stamp_of(stamp), kind: kind_of(kind), entry, body })
+}
+
+pub(super) fn logged_of(redis::LoggedEvent { event, age, .. }: redis::LoggedEvent) -> Option<LoggedEvent> {
+    Some(LoggedEvent { event: room_event_of(event)?, age })
+}
+
+/// What the log of a room must have for this history. A body can be about twice as long as its frame, because it has that
+/// of both subprotocols.
+pub(super) fn log_needs(history: History) -> redis::LogNeeds {
+    redis::LogNeeds {
+        events: history.frames().try_into().unwrap_or(u32::MAX),
+        bytes: (history.bytes() as u64).saturating_mul(2).min(1 << 52),
+        age: history.age(),
+        ..redis::LogNeeds::default()
+    }
+}
+
 fn kind_of(kind: redis::EventKind) -> EventKind {
     match kind {
         redis::EventKind::Enter => EventKind::Enter,
@@ -54,6 +72,11 @@ fn kind_of(kind: redis::EventKind) -> EventKind {
 pub(super) fn stamp_of(stamp: redis::Stamp) -> Stamp {
     let redis::Stamp { epoch, event, seq, num } = stamp;
     Stamp { epoch: Epoch(epoch.as_u64()), event, seq, num }
+}
+
+pub(super) fn to_stamp(stamp: Stamp) -> redis::Stamp {
+    let Stamp { epoch: Epoch(epoch), event, seq, num } = stamp;
+    redis::Stamp { epoch: redis::Epoch::from_u64(epoch), event, seq, num }
 }
 
 pub(super) fn id_of(EntryId { member, number }: EntryId) -> String {

@@ -13,12 +13,13 @@ use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
 use crate::broker::{
-    BoxFuture, BrokerNode, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
-    RemoteMember, Submitted, Unavailable,
+    BoxFuture, BrokerNode, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent,
+    RemoteEvents, RemoteMember, Stamp, Submitted, Unavailable,
 };
+use crate::config::{History, Recovery};
 use crate::ids::{Name, RoomId};
 use crate::room::Profile;
-use convert::{event_of, id_of, member_of, profile_of};
+use convert::{event_of, id_of, log_needs, logged_of, member_of, profile_of, to_stamp};
 use turns::Turns;
 
 /// Members that are read at a time.
@@ -179,6 +180,29 @@ impl RemoteBroker for RedisBroker {
                 }
             }
         })
+    }
+
+    fn log(
+        &self,
+        room: &RoomId,
+        until: Stamp,
+        history: History,
+    ) -> BoxFuture<'static, Option<Vec<LoggedEvent>>> {
+        let (node, room) = (self.node.clone(), room.clone());
+        Box::pin(async move {
+            let log = node.history(room.as_str(), to_stamp(until), log_needs(history)).await.ok()?;
+            // After one that something else has written, the rest is still complete.
+            let mut log: Vec<_> = log.into_iter().rev().map_while(logged_of).collect();
+            log.reverse();
+            Some(log)
+        })
+    }
+
+    fn keep_logs(&self, recovery: &Recovery) {
+        let needs = recovery.history.map_or(redis::LogNeeds::default(), log_needs);
+        let window = recovery.resume_window;
+        let age = needs.age.max(window);
+        self.node.keep_logs(redis::LogNeeds { age, message_id_window: window, ..needs });
     }
 
     fn send_to_all(&self, body: Bytes) {

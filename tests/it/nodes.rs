@@ -15,11 +15,19 @@ use crate::support::{
 };
 
 /// Nodes that share a broker.
-fn nodes<const N: usize>(
+pub(crate) fn nodes<const N: usize>(
     broker: &SharedBroker,
     build: impl Fn(ChatRoomsBuilder) -> ChatRoomsBuilder,
 ) -> [ChatRooms; N] {
     std::array::from_fn(|_| build(unlimited()).broker(broker.node()).build().unwrap())
+}
+
+/// Shuts nodes down whose members have left.
+pub(crate) async fn stop<const N: usize>(nodes: [ChatRooms; N]) {
+    for rooms in nodes {
+        assert_empty(&rooms);
+        rooms.shutdown().await;
+    }
 }
 
 /// A `chat-rooms.v1` client in the room "r", with the answer to its enter.

@@ -12,11 +12,13 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
-use tower_chat_rooms::{Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, RedisSettings};
+use tower_chat_rooms::{
+    Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, History, Recovery, RedisSettings,
+};
 
 use crate::nodes::{enter, expect, names};
-use crate::presence_at_random;
-use crate::support::{Client, Next, assert_empty, enter_frame, leave_frame, unlimited};
+use crate::support::{Client, Next, RESUME_WINDOW, assert_empty, enter_frame, leave_frame, unlimited};
+use crate::{nodes_history, presence_at_random};
 
 /// A Redis server on a Unix socket. It ends with the test.
 struct Server {
@@ -166,4 +168,14 @@ async fn a_client_knows_the_members_of_all_nodes_on_redis() {
     for rooms in nodes {
         rooms.shutdown().await;
     }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_node_reads_the_history_from_redis() {
+    let server = Server::start().await;
+    let recovery = || Recovery::default().resume_window(RESUME_WINDOW).history(History::last(100));
+    let node = async || server.node(unlimited().recovery(recovery())).await;
+    nodes_history::late_joiners_get_the_history([node().await, node().await]).await;
+    nodes_history::any_node_replays_from_any_position([node().await, node().await]).await;
 }

@@ -1,6 +1,7 @@
 //! What a node hears.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -81,6 +82,16 @@ pub struct RoomEvent {
     pub member: Option<Box<str>>,
     /// The body that the event was submitted with.
     pub body: Bytes,
+}
+
+/// An event in a room's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoggedEvent {
+    /// The event.
+    pub event: RoomEvent,
+    /// For how long it is in the log, by Redis's clock.
+    pub age: Duration,
 }
 
 /// Why a room's events cannot be had.

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::codec;
 use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
-use crate::event::{Event, RoomEvent};
+use crate::event::{Event, LoggedEvent, RoomEvent};
 use crate::hub::Hub;
 use crate::inner::{Inner, MessageIds, Publishers, Tasks};
 use crate::keys::Keys;
@@ -21,7 +21,7 @@ use crate::member::{NewMember, Profile};
 use crate::queue::Queue;
 use crate::scripts::{NO_LIMIT, Scripts};
 use crate::session::{Resumed, Session};
-use crate::settings::{Checked, Settings};
+use crate::settings::{Checked, LogNeeds, Settings};
 use crate::stamp::{Epoch, Stamp};
 use crate::status::Status;
 use crate::subscriber::Subscriber;
@@ -315,6 +315,29 @@ impl Node {
         let room = room.into();
         let read = self.inner.log_after(&room, epoch, seq, max);
         timeout(SHORT_TIMEOUT, read).await.unwrap_or(Err(Unavailable))
+    }
+
+    /// The latest events with a frame up to a stamp, in their order, each with its age. No event is missing in between. They
+    /// are at most so many as the needs say, not older, and beyond the bytes none; fewer if the log does not have them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 1 s.
+    pub async fn history(
+        &self,
+        room: &str,
+        until: Stamp,
+        needs: LogNeeds,
+    ) -> Result<Vec<LoggedEvent>, Unavailable> {
+        let deadline = tokio::time::Instant::now() + SHORT_TIMEOUT;
+        let read = self.inner.scripts.history(until, needs);
+        Ok(self.inner.call(room, deadline, read).await?.history(&room.into()))
+    }
+
+    /// From now on, keeps at least what these needs say, in addition to what nodes need that have missed events. What the
+    /// settings say takes precedence.
+    pub fn keep_logs(&self, needs: LogNeeds) {
+        self.inner.scripts.keep_logs(needs);
     }
 
     /// Makes a session resumable on any node. Open it before its first member enters: if it were kept only when its

@@ -8,15 +8,16 @@ use redis::{FromRedisValue, ParsingError, Script, ToRedisArgs, Value};
 use tracing::warn;
 
 use crate::codec::{self, Message};
-use crate::event::RoomEvent;
+use crate::event::{LoggedEvent, RoomEvent};
 use crate::keys::Keys;
 use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
 use crate::position::Position;
 use crate::random;
 use crate::room::Page;
-use crate::settings::Checked;
+use crate::settings::{Checked, LogLimits, LogNeeds, LogSettings};
 use crate::stamp::{Epoch, Stamp};
+use crate::sync::{Mutex, lock};
 
 /// More members than a room can have, as a number that Lua can hold.
 pub(crate) const NO_LIMIT: u64 = 1 << 52;
@@ -44,16 +45,15 @@ macro_rules! member_script {
 #[derive(Debug)]
 pub(crate) struct Scripts {
     keys: Keys,
-    /// As `trim` in `lua/room.lua` takes them: events and bytes.
-    log_limits: Vec<u8>,
-    log_age_ms: u64,
-    message_id_window_ms: u64,
+    log_settings: LogSettings,
+    log_limits: Mutex<LogLimits>,
     enter: Script,
     leave: Script,
     publish: Script,
     transient: Script,
     profile: Script,
     read: Script,
+    history: Script,
     roster: Script,
     reap: Script,
     pub(crate) renew: Script,
@@ -110,15 +110,15 @@ impl Scripts {
     pub(crate) fn new(keys: Keys, settings: &Checked) -> Scripts {
         Scripts {
             keys,
-            log_limits: [&settings.log_length.to_be_bytes()[..], &settings.log_bytes.to_be_bytes()].concat(),
-            log_age_ms: settings.log_age.as_millis() as u64,
-            message_id_window_ms: settings.message_id_window.as_millis() as u64,
+            log_settings: settings.log,
+            log_limits: Mutex::new(settings.log.limits(LogNeeds::default())),
             enter: member_script!("lua/enter.lua"),
             leave: member_script!("lua/leave.lua"),
             publish: room_script!("lua/publish.lua"),
             transient: room_script!("lua/transient.lua"),
             profile: member_script!("lua/profile.lua"),
             read: room_script!("lua/read.lua"),
+            history: room_script!("lua/history.lua"),
             roster: member_script!("lua/roster.lua"),
             reap: member_script!("lua/reap.lua"),
             renew: Script::new(include_str!("lua/renew.lua")),
@@ -128,6 +128,15 @@ impl Scripts {
             close_session: Script::new(include_str!("lua/close_session.lua")),
             take_over: Script::new(include_str!("lua/take_over.lua")),
         }
+    }
+
+    /// From now on, logs meet these needs, as far as the settings do not say otherwise.
+    pub(crate) fn keep_logs(&self, needs: LogNeeds) {
+        *lock(&self.log_limits) = self.log_settings.limits(needs);
+    }
+
+    fn log_limits(&self) -> LogLimits {
+        *lock(&self.log_limits)
     }
 
     pub(crate) fn enter(&self, member: &NewMember, max_members: u64) -> Request<'_> {
@@ -155,7 +164,7 @@ impl Scripts {
             .arg(member.unwrap_or_default())
             .arg(id)
             .arg(body)
-            .arg(self.message_id_window_ms)
+            .arg(self.log_limits().message_id_window.as_millis() as u64)
             .arg(MAX_MESSAGE_IDS)
     }
 
@@ -172,6 +181,15 @@ impl Scripts {
     pub(crate) fn read(&self, position: Position) -> Request<'_> {
         let epoch = position.epoch().to_bytes();
         Request::new(&self.read).arg(&epoch[..]).arg(position.next_event()).arg(PAGE)
+    }
+
+    pub(crate) fn history(&self, until: Stamp, needs: LogNeeds) -> Request<'_> {
+        Request::new(&self.history)
+            .arg(&until.epoch.to_bytes()[..])
+            .arg(until.event)
+            .arg(needs.events)
+            .arg(needs.bytes)
+            .arg(needs.age.as_millis().min(1 << 52) as u64)
     }
 
     pub(crate) fn roster(&self, room: &str, after: u64, max: usize) -> Request<'_> {
@@ -195,6 +213,7 @@ impl Scripts {
         node: &str,
         room: &str,
     ) -> Command<'a> {
+        let LogLimits { events, bytes, age, .. } = self.log_limits();
         let mut script = request.script.prepare_invoke();
         script
             .key(&self.keys.of_room(node, room))
@@ -202,8 +221,9 @@ impl Scripts {
             .arg(&**link.run())
             .arg(&random::number().to_be_bytes()[..])
             .arg(self.keys.channel(room))
-            .arg(&self.log_limits)
-            .arg(self.log_age_ms)
+            // As `trim` in `lua/room.lua` takes them.
+            .arg([&events.to_be_bytes()[..], &bytes.to_be_bytes()].concat())
+            .arg(age.as_millis() as u64)
             .arg(room)
             .arg(&request.args);
         Command::Script(script)
@@ -275,6 +295,22 @@ impl Reply {
             }
         }
         Some(Page { at, events })
+    }
+
+    /// What `history.lua` answers, in the order of the events. Those before one that cannot be read are left out.
+    pub(crate) fn history(self, room: &Arc<str>) -> Vec<LoggedEvent> {
+        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(2);
+        let entry = |entry: &[Value]| match entry {
+            [Value::BulkString(payload), Value::Int(age)] => {
+                let payload = Bytes::copy_from_slice(payload);
+                let Ok(Message::Event(event)) = codec::decode(room, payload) else { return None };
+                Some(LoggedEvent { event, age: Duration::from_millis((*age).try_into().unwrap_or(0)) })
+            }
+            _ => None,
+        };
+        let mut events: Vec<_> = entries.map_while(entry).collect();
+        events.reverse();
+        events
     }
 
     /// What `roster.lua` answers; empty if there is no such room.

@@ -68,6 +68,13 @@ impl SharedBroker {
         }
     }
 
+    /// Has the next event not arrive at a node.
+    pub fn lose_next_event(&self, node: u32) {
+        if let Some(hearer) = self.lock().nodes.get_mut(&node) {
+            hearer.loses_next = true;
+        }
+    }
+
     /// Begins a new epoch in all rooms, as if the broker was started again.
     pub fn restart(&self) {
         let mut shared = self.lock();
@@ -76,6 +83,7 @@ impl SharedBroker {
             let epoch = shared.next_epoch();
             let Some(room) = shared.rooms.get_mut(&id) else { continue };
             room.latest = Stamp { num: room.latest.num, ..Stamp::start(epoch) };
+            room.log.clear();
             let stamp = room.latest;
             shared.tell(&id, |room| RemoteEvent::Reset { room, stamp });
         }

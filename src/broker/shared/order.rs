@@ -4,14 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::broker::{
-    EntryId, EventKind, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp, Submitted,
-    Unavailable,
+    EntryId, EventKind, LoggedEvent, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp,
+    Submitted, Unavailable,
 };
+use crate::config::{History, Recovery};
 use crate::ids::RoomId;
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
+
+/// The events with frames that a room keeps at least.
+const LOG_LENGTH: usize = 1000;
 
 /// What a node wants from the broker.
 type Call = Box<dyn FnOnce(&mut Shared) + Send>;
@@ -25,12 +30,16 @@ pub(super) struct Shared {
     pub(super) is_away: bool,
     /// What was called while the broker was away.
     pub(super) waiting: Vec<Call>,
+    /// The frames that nodes want to be kept.
+    log_length: usize,
 }
 
 pub(super) struct SharedRoom {
     pub(super) latest: Stamp,
     pub(super) members: Vec<(RemoteMember, Bytes)>,
     published: HashMap<String, u64>,
+    /// The latest events with frames, and when they were published.
+    pub(super) log: VecDeque<(RoomEvent, Instant)>,
 }
 
 /// What a node has yet to hear.
@@ -40,6 +49,7 @@ pub(super) struct Hearer {
     pub(super) waker: Option<Waker>,
     /// Nothing arrives, although calls are answered.
     pub(super) is_deaf: bool,
+    pub(super) loses_next: bool,
 }
 
 impl Shared {
@@ -52,8 +62,36 @@ impl Shared {
         let room = self.rooms.get_mut(id)?;
         room.latest = room.latest.next(kind);
         let stamp = room.latest;
-        self.tell(id, |room| RemoteEvent::Room(RoomEvent { room, stamp, kind, entry, body: body.clone() }));
+        let event = RoomEvent { room: id.clone(), stamp, kind, entry, body };
+        if !kind.is_silent() {
+            room.log.push_back((event.clone(), Instant::now()));
+            if room.log.len() > self.log_length.max(LOG_LENGTH) {
+                room.log.pop_front();
+            }
+        }
+        self.tell(id, |_| RemoteEvent::Room(event.clone()));
         Some(stamp)
+    }
+
+    pub(super) fn keep_logs(&mut self, recovery: &Recovery) {
+        let frames = recovery.history.map_or(0, |history| history.frames());
+        self.log_length = self.log_length.max(frames);
+    }
+
+    pub(super) fn log(&self, id: &RoomId, until: Stamp, history: History) -> Vec<LoggedEvent> {
+        let log = self.rooms.get(id).into_iter().flat_map(|room| room.log.iter().rev());
+        let log = log.map(|(event, at)| LoggedEvent { event: event.clone(), age: at.elapsed() });
+        let is_wanted = |logged: &LoggedEvent| {
+            let stamp = logged.event.stamp;
+            stamp.epoch == until.epoch && stamp.event <= until.event
+        };
+        let mut latest: Vec<_> = log
+            .filter(is_wanted)
+            .take_while(|logged| logged.age <= history.age())
+            .take(history.frames())
+            .collect();
+        latest.reverse();
+        latest
     }
 
     /// Tells the nodes that have members in a room.
@@ -75,6 +113,7 @@ impl Shared {
             latest: Stamp::start(epoch),
             members: Vec::new(),
             published: HashMap::new(),
+            log: VecDeque::new(),
         });
         if room.latest.num >= max {
             return Err(NotEntered::RoomFull);
@@ -150,8 +189,10 @@ impl Shared {
 
 impl Hearer {
     pub(super) fn push(&mut self, event: RemoteEvent) {
-        self.events.push_back(event);
-        self.wake();
+        if !std::mem::take(&mut self.loses_next) {
+            self.events.push_back(event);
+            self.wake();
+        }
     }
 
     pub(super) fn wake(&mut self) {

@@ -6,8 +6,7 @@ local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
 local found = load_room()
 -- The members of resumable sessions have until the end of their resume window, which began with the fence.
-local time = redis.call('TIME')
-local fenced_for = time[1] * 1000 + math.floor(time[2] / 1000) + lease
+local fenced_for = now_ms() + lease
 -- How long the rest is kept, in ms; 0 if the batch is too small.
 local rest_kept, cursor, reply = DAY, '0', { 'OK' }
 repeat

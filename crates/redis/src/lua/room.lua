@@ -3,6 +3,14 @@ local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpac
 local node, run, new_epoch, channel, log_limits, log_age, room = unpack(ARGV, 1, 7)
 
 local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH, PROFILE = 1, 2, 3, 4, 5, 11
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function has_frame(kind) return kind ~= SILENT_ENTER and kind ~= SILENT_LEAVE and kind ~= PROFILE end
+
 -- A fenced node has no lease, or one that is negative: the time when the node was fenced.
 local function is_fenced()
   local lease = redis.call('ZSCORE', nodes, node)
@@ -55,14 +63,14 @@ end
 -- Stamps an event, adds it to the log and publishes it.
 local function append(found, kind, member, body)
   found.event = found.event + 1
-  if kind ~= SILENT_ENTER and kind ~= SILENT_LEAVE and kind ~= PROFILE then found.seq = found.seq + 1 end
+  if has_frame(kind) then found.seq = found.seq + 1 end
   local payload = struct.pack(
     '>BBc8I8I8I8I2', 1, kind, found.epoch, found.event, found.seq, found.num, #member
   ) .. member .. body
   trim(found)
   found.bytes = found.bytes + #payload
   redis.call('HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes)
-  redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload)
+  redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload, 't', string.format('%.0f', now_ms()))
   redis.call('PEXPIRE', log, log_age)
   redis.call('PUBLISH', channel, payload)
 end

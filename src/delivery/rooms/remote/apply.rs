@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Rooms;
 use crate::broker::wire::{self, Unreadable};
-use crate::broker::{EntryId, EventKind, Ordered, RemoteMember, RoomEvent, Stamp};
+use crate::broker::{EntryId, EventKind, LoggedEvent, Ordered, RemoteMember, RoomEvent, Stamp};
 use crate::delivery::flush::guarded;
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::remote_room::{Distance, Expected};
@@ -118,10 +118,22 @@ impl Rooms {
         self.start_flush(&room, state, false);
     }
 
-    /// Follows a room's order after this event. `members` are those that the room has then or had later. If events are
-    /// missing, members of this node are disconnected, so that their clients come back and learn of it.
-    pub(crate) fn follow(&self, room: &Arc<LiveRoom>, stamp: Stamp, members: &[RemoteMember]) {
-        let missed = self.registry.visit(room, |_, state| state.follow_from(stamp, members));
+    /// Follows a room's order after this event. `members` are those that the room has then or had later, `log` is its
+    /// history. If events are missing, members of this node are disconnected, so that their clients come back and learn of
+    /// it.
+    pub(crate) fn follow(
+        &self,
+        room: &Arc<LiveRoom>,
+        stamp: Stamp,
+        members: &[RemoteMember],
+        log: &[LoggedEvent],
+    ) {
+        let now = self.now();
+        let missed = self.registry.visit(room, |_, state| {
+            let missed = state.follow_from(stamp, members);
+            state.fill_history(now, log);
+            missed
+        });
         for handle in missed {
             guarded(&*handle, |member| member.fail());
         }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod entering;
+mod history;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,10 @@ use tokio::time::timeout;
 use super::{Entrant, Rooms};
 use crate::broker::wire;
 use crate::broker::{
-    BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp, Submitted, Unavailable,
+    BoxFuture, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp, Submitted,
+    Unavailable,
 };
-use crate::config::{Presence, PresenceMode};
+use crate::config::{History, Presence, PresenceMode};
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::refusal::{NotPublished, Refused};
 use crate::delivery::remote_room::Expected;
@@ -40,12 +42,14 @@ const PUBLISH_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) struct Remote {
     broker: Arc<dyn RemoteBroker>,
+    /// What is read from the broker's log when this node begins to follow a room.
+    history: Option<History>,
     next_entry: AtomicU64,
 }
 
 impl Remote {
-    pub(super) fn new(broker: Arc<dyn RemoteBroker>) -> Remote {
-        Remote { broker, next_entry: AtomicU64::new(0) }
+    pub(super) fn new(broker: Arc<dyn RemoteBroker>, history: Option<History>) -> Remote {
+        Remote { broker, history, next_entry: AtomicU64::new(0) }
     }
 
     /// Ends the stay of a member of this node, whether it is in the room or about to enter. Returns how many members
@@ -178,6 +182,15 @@ impl Rooms {
     /// The members of a room on all nodes; `None` if the broker cannot be reached.
     pub(crate) async fn members_on_all_nodes(&self, room: &RoomId) -> Option<Vec<RemoteMember>> {
         self.remote.as_ref()?.broker.members(room).await
+    }
+
+    /// The history of a room up to this stamp; `None` if the broker cannot be reached.
+    pub(crate) async fn log_on_all_nodes(&self, room: &RoomId, until: Stamp) -> Option<Vec<LoggedEvent>> {
+        let remote = self.remote.as_ref()?;
+        match remote.history {
+            Some(history) => remote.broker.log(room, until, history).await,
+            None => Some(Vec::new()),
+        }
     }
 }
 
