@@ -68,13 +68,17 @@ pub struct RosterEntry {
     pub member: Box<str>,
     /// What the others may know of it.
     pub profile: Profile,
-    /// The event with which it entered, for [`Node::roster`]'s `after`.
+    /// Its place in the order in which the room's members entered, for [`Node::roster`]'s `after`.
+    pub place: u64,
+    /// The event with which it entered.
     pub event: u64,
     /// The epoch of that event, which may be an earlier one.
     pub epoch: Epoch,
+    /// Whether it is [hidden](NewMember::hidden).
+    pub is_hidden: bool,
 }
 
-/// A page of the members of a room that are not hidden, in the order in which they entered.
+/// A page of the members of a room, in the order in which they entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Roster {
@@ -241,6 +245,13 @@ impl Node {
         self.inner.set_profile(room, member, profile, body).await
     }
 
+    /// Lets the members of this user have the same [unique text](NewMember::unique_as) as a member of this node, now or as
+    /// soon as Redis can be reached.
+    pub async fn set_owner(&self, room: &str, member: &str, owner: &str) {
+        let set = self.inner.clone().set_owner(room.into(), member.into(), owner.into());
+        let _ = self.inner.spawn(set).await;
+    }
+
     /// Has all nodes remove their members from a room: they get [`Event::CloseRoom`].
     ///
     /// # Errors
@@ -275,8 +286,8 @@ impl Node {
         listeners.map(|_| ())
     }
 
-    /// Up to `max` members of a room that are not hidden, in the order in which they entered, beginning after the one
-    /// that entered with the event `after`. 0 is the first page.
+    /// Up to `max` members of a room, hidden ones included, in the order in which they entered, beginning after the one at
+    /// the place `after`. 0 is the first page.
     ///
     /// # Errors
     ///
@@ -286,8 +297,7 @@ impl Node {
         let read = self.inner.scripts.roster(room, after, max);
         let reply = self.inner.call(room, deadline, read).await?;
         let stamp = reply.stamp();
-        let entry = |(event, epoch, member, profile)| RosterEntry { member, profile, event, epoch };
-        Ok(Roster { stamp, members: reply.roster().into_iter().map(entry).collect() })
+        Ok(Roster { stamp, members: reply.roster() })
     }
 
     /// All rooms that have members on any node, in no order. The counts are not of the same moment.

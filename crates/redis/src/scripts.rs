@@ -12,6 +12,7 @@ use crate::event::{LoggedEvent, RoomEvent};
 use crate::keys::Keys;
 use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
+use crate::node::RosterEntry;
 use crate::position::Position;
 use crate::random;
 use crate::room::Page;
@@ -52,6 +53,7 @@ pub(crate) struct Scripts {
     publish: Script,
     transient: Script,
     profile: Script,
+    owner: Script,
     read: Script,
     history: Script,
     roster: Script,
@@ -79,9 +81,6 @@ pub(crate) struct TakenOver {
     pub(crate) window: Duration,
     pub(crate) members: Vec<(Arc<str>, Arc<NewMember>, Stamp)>,
 }
-
-/// A page of a roster: each member with its profile and the event with which it entered.
-pub(crate) type RosterPage = Vec<(u64, Epoch, Box<str>, Profile)>;
 
 /// How a member leaves.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +116,7 @@ impl Scripts {
             publish: room_script!("lua/publish.lua"),
             transient: room_script!("lua/transient.lua"),
             profile: member_script!("lua/profile.lua"),
+            owner: member_script!("lua/owner.lua"),
             read: room_script!("lua/read.lua"),
             history: room_script!("lua/history.lua"),
             roster: member_script!("lua/roster.lua"),
@@ -144,10 +144,12 @@ impl Scripts {
             .arg(member.id())
             .arg(member.to_record())
             .arg(member.unique())
+            .arg(member.unique_owner())
             .arg(member.flags())
             .arg(&member.enter_body()[..])
             .arg(max_members)
             .arg(member.session_token())
+            .arg(member.replaced())
     }
 
     pub(crate) fn leave(&self, member: &str, how: Leave<'_>) -> Request<'_> {
@@ -176,6 +178,10 @@ impl Scripts {
         let mut record = Vec::new();
         profile.encode(&mut record);
         Request::new(&self.profile).arg(member).arg(record).arg(body)
+    }
+
+    pub(crate) fn set_owner(&self, member: &str, owner: &str) -> Request<'_> {
+        Request::new(&self.owner).arg(member).arg(owner)
     }
 
     pub(crate) fn read(&self, position: Position) -> Request<'_> {
@@ -276,6 +282,14 @@ impl Reply {
         stamp(&self.rest)
     }
 
+    /// The member without an owner that `enter.lua` answers, because it has the name.
+    pub(crate) fn holder(&self) -> Option<Box<str>> {
+        match self.rest.first() {
+            Some(Value::BulkString(member)) if !member.is_empty() => text(member),
+            _ => None,
+        }
+    }
+
     /// Whether `publish.lua` knew the id.
     pub(crate) fn is_repeat(&self) -> bool {
         self.rest.get(4) == Some(&Value::Int(1))
@@ -314,20 +328,24 @@ impl Reply {
     }
 
     /// What `roster.lua` answers; empty if there is no such room.
-    pub(crate) fn roster(self) -> RosterPage {
-        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(4);
+    pub(crate) fn roster(self) -> Vec<RosterEntry> {
+        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(6);
         let entry = |entry: &[Value]| match entry {
             [
-                Value::Int(event),
+                Value::Int(place),
                 Value::BulkString(epoch),
+                Value::Int(event),
                 Value::BulkString(member),
+                Value::Int(is_hidden),
                 Value::BulkString(profile),
-            ] => Some((
-                u64::try_from(*event).ok()?,
-                Epoch::from_bytes(epoch[..].try_into().ok()?),
-                text(member)?,
-                Profile::decode(Bytes::copy_from_slice(profile))?,
-            )),
+            ] => Some(RosterEntry {
+                member: text(member)?,
+                profile: Profile::decode(Bytes::copy_from_slice(profile))?,
+                place: u64::try_from(*place).ok()?,
+                event: u64::try_from(*event).ok()?,
+                epoch: Epoch::from_bytes(epoch[..].try_into().ok()?),
+                is_hidden: *is_hidden == 1,
+            }),
             _ => None,
         };
         entries.filter_map(entry).collect()

@@ -21,7 +21,7 @@ repeat
       end
       batch = batch - 1
       if found then
-        remove(found, member, parsed, parsed.is_silent and SILENT_LEAVE or LEAVE, parsed.leave_body)
+        remove(found, member, parsed, parsed.is_silent, parsed.leave_body)
         for _, value in ipairs({ member, found.epoch, found.event, found.seq, found.num }) do
           reply[#reply + 1] = value
         end

@@ -6,6 +6,7 @@
 
 mod faults;
 mod history;
+mod names;
 mod network;
 mod processes;
 mod rooms;
