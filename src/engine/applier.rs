@@ -74,7 +74,8 @@ async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, task
             RemoteEvent::Room(event) => apply(&rooms, &event, &tasks).await,
             RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
             RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
-            // It may call the host's callbacks, which must not delay the events.
+            // These may call the host's callbacks, which must not delay the events.
+            RemoteEvent::Evicted { room, entry } => tasks.spawn(async move { engine.evict(&room, entry) }),
             RemoteEvent::Command { body } => tasks.spawn(async move { engine.obey(&body).await }),
         }
         applied += 1;

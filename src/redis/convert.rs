@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tower_chat_rooms_redis as redis;
 
-use crate::broker::{EntryId, EventKind, LoggedEvent, RemoteEvent, RemoteMember, RoomEvent, Stamp};
+use crate::broker::{
+    EntryId, EventKind, LoggedEvent, NewMember, RemoteEvent, RemoteMember, RoomEvent, Stamp, UniqueName,
+};
 use crate::config::History;
 use crate::ids::{MaxLen, Name, RoomId};
 use crate::protocol::position::Epoch;
@@ -19,6 +21,9 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
         redis::Event::Reset { room, stamp, reason } => {
             tracing::warn!(%room, ?reason, "events of a room are lost; its members are disconnected");
             RemoteEvent::Reset { room: RoomId::shared(room), stamp: stamp_of(stamp) }
+        }
+        redis::Event::Evicted { room, member, reason: redis::EvictionReason::NameTaken } => {
+            RemoteEvent::Evicted { room: RoomId::shared(room), entry: entry_of(&member)? }
         }
         redis::Event::Command { body } => RemoteEvent::Command { body },
         redis::Event::State(redis::State::Degraded) => {
@@ -34,13 +39,14 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
 }
 
 fn room_event_of(event: redis::RoomEvent) -> Option<RoomEvent> {
-    let redis::RoomEvent { room, stamp, kind, member, body } = event;
+    let redis::RoomEvent { room, stamp, kind, member, body, is_replaced, .. } = event;
     // A member that no node has entered: something else writes to the log.
     let entry = match member {
         Some(member) => Some(entry_of(&member)?),
         None => None,
     };
-    Some(RoomEvent { room: RoomId::shared(room), stamp: stamp_of(stamp), kind: kind_of(kind), entry, body })
+    let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
+    Some(RoomEvent { room, stamp, kind, entry, body, is_replaced })
 }
 
 pub(super) fn logged_of(redis::LoggedEvent { event, age, .. }: redis::LoggedEvent) -> Option<LoggedEvent> {
@@ -66,6 +72,8 @@ fn kind_of(kind: redis::EventKind) -> EventKind {
         redis::EventKind::SilentLeave => EventKind::SilentLeave,
         redis::EventKind::Publish => EventKind::Publish,
         redis::EventKind::Profile => EventKind::Profile,
+        redis::EventKind::HiddenEnter => EventKind::HiddenEnter,
+        redis::EventKind::HiddenLeave => EventKind::HiddenLeave,
     }
 }
 
@@ -88,6 +96,23 @@ pub(super) fn entry_of(id: &str) -> Option<EntryId> {
     Some(EntryId { member: member.parse().ok()?, number: number.parse().ok()? })
 }
 
+pub(super) fn new_member_of(member: &NewMember) -> redis::NewMember {
+    let mut new = redis::NewMember::new(id_of(member.entry))
+        .profile(profile_of(&member.name, &member.profile))
+        .body(member.body.clone())
+        .leave_body(member.leave_body.clone());
+    if let Some(UniqueName { key, owner }) = &member.unique {
+        new = new.unique_as(&**key).owner(owner.as_deref().unwrap_or_default());
+    }
+    if let Some(replaced) = member.replaces {
+        new = new.replaces(id_of(replaced));
+    }
+    if member.profile.is_hidden {
+        new = new.hidden();
+    }
+    if member.is_silent { new.silent() } else { new }
+}
+
 pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
     let bytes = |text: &Option<Arc<str>>| text.as_deref().map(|text| Bytes::copy_from_slice(text.as_bytes()));
     redis::Profile {
@@ -106,7 +131,7 @@ pub(super) fn member_of(entry: redis::RosterEntry) -> Option<RemoteMember> {
     Some(RemoteMember {
         entry: entry_of(&entry.member)?,
         name: Name::parse(&name, MaxLen::ANY).ok()?,
-        profile: Profile { user, info, state, ..Profile::default() },
+        profile: Profile { user, info, state, is_hidden: entry.is_hidden, ..Profile::default() },
         entered: (Epoch(entry.epoch.as_u64()), entry.event),
     })
 }

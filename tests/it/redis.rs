@@ -159,7 +159,7 @@ async fn clients_come_back_after_redis_was_started_again() {
 async fn a_client_knows_the_members_of_all_nodes_on_redis() {
     let (server, mut nodes) = (Server::start().await, Vec::new());
     for _ in 0..3 {
-        nodes.push(server.node(presence_at_random::rooms_by_mode(false)).await);
+        nodes.push(server.node(presence_at_random::rooms_by_mode(true)).await);
     }
     for seed in 0..3 {
         println!("seed {seed}");

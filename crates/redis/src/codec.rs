@@ -21,6 +21,8 @@ const SESSION_TAKEN: u8 = 10;
 const PROFILE: u8 = 11;
 const HIDDEN_ENTER: u8 = 12;
 const HIDDEN_LEAVE: u8 = 13;
+const IS_LAST: u8 = 1;
+const IS_REPLACED: u8 = 2;
 
 /// What arrives in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,14 +98,23 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
 
 fn decode_event(room: &Arc<str>, kind: EventKind, payload: &Bytes) -> Option<RoomEvent> {
     let number = |at: usize| Some(u64::from_be_bytes(payload.get(at..at + 8)?.try_into().ok()?));
-    let is_last = *payload.get(2)? != 0;
+    let flags = *payload.get(2)?;
+    let (is_last, is_replaced) = (flags & IS_LAST != 0, flags & IS_REPLACED != 0);
     let stamp =
         Stamp { epoch: Epoch::from_u64(number(3)?), event: number(11)?, seq: number(19)?, num: number(27)? };
     let member_len = u16::from_be_bytes(payload.get(35..HEADER)?.try_into().ok()?);
     let body_at = HEADER + usize::from(member_len);
     let member = str::from_utf8(payload.get(HEADER..body_at)?).ok()?;
     let member = (!member.is_empty()).then(|| member.into());
-    Some(RoomEvent { room: room.clone(), stamp, kind, member, body: payload.slice(body_at..), is_last })
+    Some(RoomEvent {
+        room: room.clone(),
+        stamp,
+        kind,
+        member,
+        body: payload.slice(body_at..),
+        is_last,
+        is_replaced,
+    })
 }
 
 pub(crate) fn encode_transient(body: &[u8]) -> Vec<u8> {

@@ -85,6 +85,9 @@ pub struct RoomEvent {
     pub body: Bytes,
     /// Whether it ends the room, because nobody is in it any more.
     pub is_last: bool,
+    /// Whether it is the leave of a member that is [replaced](crate::NewMember::replaces): the enter of its successor
+    /// follows.
+    pub is_replaced: bool,
 }
 
 /// An event in a room's log.

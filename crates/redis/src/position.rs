@@ -112,6 +112,7 @@ mod tests {
             member: None,
             body: Bytes::new(),
             is_last,
+            is_replaced: false,
         };
         let end = Position::after(&leave(true));
         assert_eq!(end.place(stamp(2, 1)), Place::Next);

@@ -103,11 +103,16 @@ impl RemoteBroker for SharedNode {
         self.call(move |shared| shared.set_profile(&room, entry, profile, body));
     }
 
+    fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {
+        let (room, owner) = (room.clone(), owner.into());
+        self.call(move |shared| shared.set_owner(&room, entry, owner));
+    }
+
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>> {
         let room = room.clone();
         self.ask(move |shared| {
             let members = shared.rooms.get(&room).map(|room| &room.members[..]).unwrap_or_default();
-            Some(members.iter().map(|(member, _)| member.clone()).collect())
+            Some(members.iter().map(|shared| shared.member.clone()).collect())
         })
     }
 

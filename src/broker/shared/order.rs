@@ -1,6 +1,7 @@
 //! The rooms and nodes of a broker within one process.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -8,10 +9,10 @@ use tokio::time::Instant;
 
 use crate::broker::{
     EntryId, EventKind, LoggedEvent, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp,
-    Submitted, Unavailable,
+    Submitted, Unavailable, UniqueName,
 };
 use crate::config::{History, Recovery};
-use crate::ids::RoomId;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
 
@@ -36,10 +37,19 @@ pub(super) struct Shared {
 
 pub(super) struct SharedRoom {
     pub(super) latest: Stamp,
-    pub(super) members: Vec<(RemoteMember, Bytes)>,
+    pub(super) members: Vec<SharedMember>,
     published: HashMap<String, u64>,
     /// The latest events with frames, and when they were published.
     pub(super) log: VecDeque<(RoomEvent, Instant)>,
+}
+
+pub(super) struct SharedMember {
+    pub(super) member: RemoteMember,
+    unique: Option<UniqueName>,
+    /// What other nodes get with its leave if its node is gone, or if it is replaced.
+    leave_body: Bytes,
+    /// Whether its leave has no frame if its node is gone.
+    is_silent: bool,
 }
 
 /// What a node has yet to hear.
@@ -59,10 +69,21 @@ impl Shared {
     }
 
     fn append(&mut self, id: &RoomId, kind: EventKind, entry: Option<EntryId>, body: Bytes) -> Option<Stamp> {
+        self.append_as(id, kind, entry, body, false)
+    }
+
+    fn append_as(
+        &mut self,
+        id: &RoomId,
+        kind: EventKind,
+        entry: Option<EntryId>,
+        body: Bytes,
+        is_replaced: bool,
+    ) -> Option<Stamp> {
         let room = self.rooms.get_mut(id)?;
         room.latest = room.latest.next(kind);
         let stamp = room.latest;
-        let event = RoomEvent { room: id.clone(), stamp, kind, entry, body };
+        let event = RoomEvent { room: id.clone(), stamp, kind, entry, body, is_replaced };
         if !kind.is_silent() {
             room.log.push_back((event.clone(), Instant::now()));
             if room.log.len() > self.log_length.max(LOG_LENGTH) {
@@ -98,7 +119,7 @@ impl Shared {
     pub(super) fn tell(&mut self, id: &RoomId, event: impl Fn(RoomId) -> RemoteEvent) {
         let Some(room) = self.rooms.get(id) else { return };
         for (node, hearer) in &mut self.nodes {
-            if room.members.iter().any(|(member, _)| member.entry.member.node() == *node) {
+            if room.members.iter().any(|shared| shared.member.entry.member.node() == *node) {
                 hearer.push(event(id.clone()));
             }
         }
@@ -115,28 +136,57 @@ impl Shared {
             published: HashMap::new(),
             log: VecDeque::new(),
         });
-        if room.latest.num >= max {
+        let NewMember { entry, name, unique, profile, replaces, is_silent, body, leave_body } = new;
+        let replaced = replaces.filter(|entry| room.position(*entry).is_some());
+        if let Some(anonymous) = unique.as_ref().and_then(|unique| room.holder(unique, replaced)) {
+            return Err(NotEntered::NameTaken { anonymous });
+        }
+        if replaced.is_none() && room.members.len() as u64 >= max {
             return Err(NotEntered::RoomFull);
         }
-        let NewMember { entry, name, profile, is_silent, body, leave_body } = new;
+        if let Some(replaced) = replaced {
+            self.remove(id, replaced, is_silent, None, true);
+        }
+        let Some(room) = self.rooms.get_mut(id) else { return Err(NotEntered::Unavailable) };
+        let kind = match (profile.is_hidden, is_silent) {
+            (true, _) => EventKind::HiddenEnter,
+            (false, true) => EventKind::SilentEnter,
+            (false, false) => EventKind::Enter,
+        };
         let entered = (room.latest.epoch, room.latest.event + 1);
-        let leave_body = if is_silent { Bytes::new() } else { leave_body };
-        room.members.push((RemoteMember { entry, name, profile, entered }, leave_body));
-        let kind = if is_silent { EventKind::SilentEnter } else { EventKind::Enter };
+        let member = RemoteMember { entry, name, profile, entered };
+        room.members.push(SharedMember { member, unique, leave_body, is_silent });
         self.append(id, kind, Some(entry), body);
         Ok(())
     }
 
     pub(super) fn leave(&mut self, id: &RoomId, entry: EntryId, body: Option<Bytes>) {
-        let Some(room) = self.rooms.get(id) else { return };
-        let Some(at) = room.members.iter().position(|(member, _)| member.entry == entry) else { return };
-        let kind = if body.is_some() { EventKind::Leave } else { EventKind::SilentLeave };
-        // The leaving member's node still hears it.
-        self.append(id, kind, Some(entry), body.unwrap_or_default());
-        let Some(room) = self.rooms.get_mut(id) else { return };
-        room.members.remove(at);
-        if room.members.is_empty() {
+        self.remove(id, entry, body.is_none(), body, false);
+        if self.rooms.get(id).is_some_and(|room| room.members.is_empty()) {
             self.rooms.remove(id);
+        }
+    }
+
+    /// Removes a member. Without a body, its leave has the one that it was entered with.
+    fn remove(
+        &mut self,
+        id: &RoomId,
+        entry: EntryId,
+        is_silent: bool,
+        body: Option<Bytes>,
+        is_replaced: bool,
+    ) {
+        let Some(room) = self.rooms.get(id) else { return };
+        let Some(at) = room.position(entry) else { return };
+        let (kind, body) = match (room.members[at].member.profile.is_hidden, is_silent) {
+            (true, _) => (EventKind::HiddenLeave, Bytes::new()),
+            (false, true) => (EventKind::SilentLeave, Bytes::new()),
+            (false, false) => (EventKind::Leave, body.unwrap_or_else(|| room.members[at].leave_body.clone())),
+        };
+        // The leaving member's node still hears it.
+        self.append_as(id, kind, Some(entry), body, is_replaced);
+        if let Some(room) = self.rooms.get_mut(id) {
+            room.members.remove(at);
         }
     }
 
@@ -151,7 +201,7 @@ impl Shared {
         if let Some(seq) = message_id.as_ref().and_then(|message_id| room.published.get(message_id)) {
             return Ok(Submitted { seq: *seq, is_repeat: true });
         }
-        if entry.is_some_and(|entry| room.members.iter().all(|(member, _)| member.entry != entry)) {
+        if entry.is_some_and(|entry| room.position(entry).is_none()) {
             return Err(Unavailable);
         }
         let stamp = self.append(id, EventKind::Publish, entry, body).ok_or(Unavailable)?;
@@ -163,11 +213,17 @@ impl Shared {
 
     pub(super) fn set_profile(&mut self, id: &RoomId, entry: EntryId, profile: Profile, body: Bytes) {
         let Some(room) = self.rooms.get_mut(id) else { return };
-        let Some((member, _)) = room.members.iter_mut().find(|(member, _)| member.entry == entry) else {
-            return;
-        };
-        member.profile = profile;
+        let Some(at) = room.position(entry) else { return };
+        room.members[at].member.profile = profile;
         self.append(id, EventKind::Profile, Some(entry), body);
+    }
+
+    pub(super) fn set_owner(&mut self, id: &RoomId, entry: EntryId, owner: Arc<str>) {
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        let Some(at) = room.position(entry) else { return };
+        if let Some(unique) = &mut room.members[at].unique {
+            unique.owner = Some(owner);
+        }
     }
 
     pub(super) fn remove_members(&mut self, node: u32) {
@@ -177,13 +233,28 @@ impl Shared {
             let lost: Vec<_> = room
                 .members
                 .iter()
-                .filter(|(member, _)| member.entry.member.node() == node)
-                .map(|(member, body)| (member.entry, body.clone()))
+                .filter(|shared| shared.member.entry.member.node() == node)
+                .map(|shared| (shared.member.entry, (!shared.is_silent).then(|| shared.leave_body.clone())))
                 .collect();
             for (entry, body) in lost {
-                self.leave(&id, entry, (!body.is_empty()).then_some(body));
+                self.leave(&id, entry, body);
             }
         }
+    }
+}
+
+impl SharedRoom {
+    fn position(&self, entry: EntryId) -> Option<usize> {
+        self.members.iter().position(|shared| shared.member.entry == entry)
+    }
+
+    /// The member that has a name, unless it is `except` or they may share it. The inner one is `None` if it has an owner.
+    fn holder(&self, name: &UniqueName, except: Option<EntryId>) -> Option<Option<ConnectionId>> {
+        self.members.iter().filter(|shared| Some(shared.member.entry) != except).find_map(|shared| {
+            let other = shared.unique.as_ref().filter(|other| other.key == name.key)?;
+            let is_shared = name.owner.is_some() && name.owner == other.owner;
+            (!is_shared).then(|| other.owner.is_none().then_some(shared.member.entry.member))
+        })
     }
 }
 

@@ -25,7 +25,7 @@ found = found or create_room()
 local new = parse_flags(flags)
 if old then
   local parsed = parse_record(old)
-  remove(found, replaced, parsed, new.is_silent, parsed.leave_body, 'goes on')
+  remove(found, replaced, parsed, new.is_silent, parsed.leave_body, true)
 end
 found.place = found.place + 1
 if new.is_hidden then

@@ -47,18 +47,18 @@ local function release(unique)
   if holder.times > 0 then hold(unique, holder) else redis.call('HDEL', names, unique) end
 end
 
--- Removes a member of `node`, and publishes that. With `goes_on`, the room does not end even if nobody is in it.
-local function remove(found, member, parsed, is_silent, body, goes_on)
+-- Removes a member of `node`, and publishes that. If it is replaced, its successor must enter next.
+local function remove(found, member, parsed, is_silent, body, is_replaced)
   redis.call('HDEL', members, member)
   redis.call('ZREM', roster, node .. ':' .. member)
   if parsed.unique ~= '' then release(parsed.unique) end
   if parsed.session ~= '' then redis.call('HDEL', tag .. 'session:' .. parsed.session, 'room:' .. room) end
   if parsed.is_hidden then
     found.hidden = found.hidden - 1
-    append(found, HIDDEN_LEAVE, member, '', goes_on)
+    append(found, HIDDEN_LEAVE, member, '', is_replaced)
   else
     found.num = found.num - 1
-    append(found, is_silent and SILENT_LEAVE or LEAVE, member, is_silent and '' or body, goes_on)
+    append(found, is_silent and SILENT_LEAVE or LEAVE, member, is_silent and '' or body, is_replaced)
   end
 end
 

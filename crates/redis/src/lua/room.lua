@@ -63,13 +63,14 @@ local function trim(found)
   end
 end
 
--- Stamps an event, adds it to the log and publishes it. If nobody is in the room, it says so, unless the room goes on.
-local function append(found, kind, member, body, goes_on)
+-- Stamps an event, adds it to the log and publishes it. Its flags say whether it ends the room (1), or whether it is the
+-- leave of a member whose successor enters next (2).
+local function append(found, kind, member, body, is_replaced)
   found.event = found.event + 1
   if has_frame(kind) then found.seq = found.seq + 1 end
-  local is_last = not goes_on and found.num + found.hidden == 0
+  local flags = is_replaced and 2 or found.num + found.hidden == 0 and 1 or 0
   local payload = struct.pack(
-    '>BBBc8I8I8I8I2', 1, kind, is_last and 1 or 0, found.epoch, found.event, found.seq, found.num, #member
+    '>BBBc8I8I8I8I2', 1, kind, flags, found.epoch, found.event, found.seq, found.num, #member
   ) .. member .. body
   trim(found)
   found.bytes = found.bytes + #payload

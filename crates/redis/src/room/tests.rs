@@ -18,6 +18,7 @@ fn event(epoch: u64, number: u64) -> RoomEvent {
         member: None,
         body: Bytes::new(),
         is_last: false,
+        is_replaced: false,
     }
 }
 

@@ -65,7 +65,8 @@ async fn a_member_replaces_another_one_in_one_step() {
     a.until_heard("r", stamp).await;
     assert_eq!(a.bodies("r"), ["+m1", "-m1", "+m2"]);
     assert_eq!(a.events("r")[1].stamp.num, 0);
-    assert!(!a.events("r")[1].is_last);
+    let flags: Vec<_> = a.events("r").iter().map(|event| (event.is_last, event.is_replaced)).collect();
+    assert_eq!(flags, [(false, false), (false, true), (false, false)]);
     // The old name is free, and its own name does not hinder it.
     b.enter("r", named("m3", "ann", ""), None).await.unwrap();
     assert_eq!(a.enter("r", named("m4", "ann", "").replaces("m2"), None).await, taken_by("m3"));

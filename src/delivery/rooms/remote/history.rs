@@ -47,6 +47,6 @@ fn frame_of(kind: EventKind, body: &[u8]) -> Result<RoomFrame<'_>, Unreadable> {
     match kind {
         EventKind::Enter => wire::decode_enter(body).map(|(_, _, frame)| frame),
         EventKind::Leave | EventKind::Publish => wire::decode_frame(body),
-        EventKind::SilentEnter | EventKind::SilentLeave | EventKind::Profile => Err(Unreadable),
+        _ => Err(Unreadable),
     }
 }
