@@ -145,7 +145,7 @@ impl Attachment {
     ) -> Result<Result<SubmittedEnter, CantEnter>, Superseded> {
         let submitted = self.sessions.memberships().submit_enter(&self.session, self.generation, enter)?;
         let (sessions, session) = (self.sessions.clone(), self.session.clone());
-        Ok(submitted.map(|(entering, renamed)| SubmittedEnter::new(sessions, session, entering, renamed)))
+        Ok(submitted.map(|enter| SubmittedEnter::new(sessions, session, enter)))
     }
 
     /// Notes that the client has entered a room after [`Attachment::submit_enter`].

@@ -25,6 +25,7 @@ use crate::room::{EnterError, Profile};
 use crate::session::callbacks::Callback;
 use crate::session::enter_answer::{answer, entered_frame, own_enter};
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
+use crate::session::submitted_enter::EnterUnderWay;
 
 /// A request to enter a room.
 pub(crate) struct EnterCommand<'a> {
@@ -95,14 +96,13 @@ impl Memberships {
         Ok(Ok(self.add(session, generation, &mut state, enter, outcome, old)))
     }
 
-    /// Submits an enter to the broker. [`Memberships::accept`] must follow. Also returns the membership in the same room
-    /// that ends with the enter.
+    /// Submits an enter to the broker. [`Memberships::accept`] must follow.
     pub(super) fn submit_enter(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         enter: &EnterCommand<'_>,
-    ) -> Result<Result<(Entering, Option<Arc<Membership>>), CantEnter>, Superseded> {
+    ) -> Result<Result<EnterUnderWay, CantEnter>, Superseded> {
         let state = session.state_of(generation)?;
         let (entrant, tail, body) = prepare(session, &state, enter);
         let frame = body.frame(&tail, session.id(), enter.room);
@@ -115,7 +115,7 @@ impl Memberships {
             Some(old) => self.rooms.submit_rename(entrant, &frame, &old.room),
             None => self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence),
         };
-        Ok(entering.map(|entering| (entering, renamed)).map_err(CantEnter::Refused))
+        Ok(entering.map(|entering| EnterUnderWay { entering, renamed }).map_err(CantEnter::Refused))
     }
 
     /// Notes that a member has entered whose enter was submitted. If the host has removed it meanwhile, it is refused.

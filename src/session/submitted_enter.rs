@@ -7,40 +7,45 @@ use crate::session::removal;
 use crate::session::session::{Membership, Session};
 use crate::session::sessions::Sessions;
 
-/// An enter that was submitted. If it is dropped before it is known what has become of it, the member leaves the room,
+/// An enter that was submitted to the broker.
+pub(super) struct EnterUnderWay {
+    pub(super) entering: Entering,
+    /// The membership in the same room that ends with the enter.
+    pub(super) renamed: Option<Arc<Membership>>,
+}
+
+/// A client's hold on its enter. If it is dropped before it is known what has become of it, the member leaves the room,
 /// under whatever name it is there.
 pub(crate) struct SubmittedEnter {
     sessions: Arc<Sessions>,
     session: Arc<Session>,
-    entering: Entering,
-    /// The membership in the same room that ends with the enter.
-    renamed: Option<Arc<Membership>>,
+    enter: EnterUnderWay,
 }
 
 impl SubmittedEnter {
     pub(super) fn new(
         sessions: Arc<Sessions>,
         session: Arc<Session>,
-        entering: Entering,
-        renamed: Option<Arc<Membership>>,
+        enter: EnterUnderWay,
     ) -> SubmittedEnter {
-        SubmittedEnter { sessions, session, entering, renamed }
+        SubmittedEnter { sessions, session, enter }
     }
 
     /// Waits until the member is in the room.
     pub(crate) async fn outcome(&mut self) -> Result<Entered, Refused> {
-        self.entering.outcome().await
+        self.enter.entering.outcome().await
     }
 
     pub(super) fn entering(&mut self) -> &mut Entering {
-        &mut self.entering
+        &mut self.enter.entering
     }
 }
 
 impl Drop for SubmittedEnter {
     fn drop(&mut self) {
-        if let Some(renamed) = self.renamed.take().filter(|_| !self.entering.is_finished()) {
-            removal::remove_uncertain(&self.sessions, &self.session, &renamed);
+        let EnterUnderWay { entering, renamed } = &self.enter;
+        if let Some(renamed) = renamed.as_ref().filter(|_| !entering.is_finished()) {
+            removal::remove_uncertain(&self.sessions, &self.session, renamed);
         }
     }
 }

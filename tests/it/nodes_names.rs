@@ -155,6 +155,28 @@ async fn a_member_that_authenticates_keeps_its_name_on_all_nodes() {
         .await;
 }
 
+/// A node that was cut off enters its members again, but other members may have their names.
+#[tokio::test(start_paused = true)]
+async fn a_member_is_out_if_another_one_got_its_name_while_its_node_was_cut_off() {
+    let (broker, log) = (SharedBroker::new(), EventLog::default());
+    let [one, other] = nodes(&broker, |builder| builder.events(log.hook()));
+    let (mut ann, _) = Client::connect_v1(&one, Admission::anonymous()).await;
+    assert_eq!(enter(&mut ann, "ann").await["num"], 1);
+    let mut bob = connect(&other, None).await;
+    assert_eq!(enter(&mut bob, "bob").await["num"], 2);
+    broker.evict_members(1);
+    assert_eq!(bob.next_of("out").await["num"], 1);
+    assert_eq!(ann.next_of("left").await["code"], "name_taken");
+    // Its connection stays open.
+    assert_eq!(enter(&mut ann, "eve").await["num"], 2);
+    assert_eq!(one.check_consistency().faults, []);
+    for client in [ann, bob] {
+        client.close().await;
+    }
+    assert!(log.take().contains(&"- ann r 1 name taken by its user".to_owned()));
+    stop([one, other]).await;
+}
+
 /// Nobody answers for the members of a node that is gone, until they are removed.
 #[tokio::test(start_paused = true)]
 async fn a_name_stays_taken_until_the_members_of_a_lost_node_are_removed() {

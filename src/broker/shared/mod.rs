@@ -96,6 +96,16 @@ impl SharedBroker {
         shared.remove_members(node);
     }
 
+    /// Removes the members of a node, as if it had been cut off, and other members had taken their names meanwhile.
+    pub fn evict_members(&self, node: u32) {
+        let mut shared = self.lock();
+        for (room, entry) in shared.remove_members(node) {
+            if let Some(hearer) = shared.nodes.get_mut(&node) {
+                hearer.push(RemoteEvent::Evicted { room, entry });
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         lock(&self.0)
     }

@@ -226,7 +226,9 @@ impl Shared {
         }
     }
 
-    pub(super) fn remove_members(&mut self, node: u32) {
+    /// Removes the members of a node, and returns them.
+    pub(super) fn remove_members(&mut self, node: u32) -> Vec<(RoomId, EntryId)> {
+        let mut removed = Vec::new();
         let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
         for id in rooms {
             let Some(room) = self.rooms.get(&id) else { continue };
@@ -238,8 +240,10 @@ impl Shared {
                 .collect();
             for (entry, body) in lost {
                 self.leave(&id, entry, body);
+                removed.push((id.clone(), entry));
             }
         }
+        removed
     }
 }
 
