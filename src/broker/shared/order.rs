@@ -3,14 +3,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use crate::broker::{
     EntryId, EventKind, LoggedEvent, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp,
     Submitted, Unavailable, UniqueName,
 };
+use crate::clock::Clock;
 use crate::config::{History, Recovery};
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::position::Epoch;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) is_away: bool,
     /// What was called while the broker was away.
     pub(super) waiting: Vec<Call>,
+    clock: Clock,
     /// The frames that nodes want to be kept.
     log_length: usize,
 }
@@ -40,7 +42,7 @@ pub(super) struct SharedRoom {
     pub(super) members: Vec<SharedMember>,
     published: HashMap<String, u64>,
     /// The latest events with frames, and when they were published.
-    pub(super) log: VecDeque<(RoomEvent, Instant)>,
+    pub(super) log: VecDeque<(RoomEvent, Duration)>,
 }
 
 pub(super) struct SharedMember {
@@ -85,7 +87,7 @@ impl Shared {
         let stamp = room.latest;
         let event = RoomEvent { room: id.clone(), stamp, kind, entry, body, is_replaced };
         if !kind.is_silent() {
-            room.log.push_back((event.clone(), Instant::now()));
+            room.log.push_back((event.clone(), self.clock.now()));
             if room.log.len() > self.log_length.max(LOG_LENGTH) {
                 room.log.pop_front();
             }
@@ -101,7 +103,8 @@ impl Shared {
 
     pub(super) fn log(&self, id: &RoomId, until: Stamp, history: History) -> Vec<LoggedEvent> {
         let log = self.rooms.get(id).into_iter().flat_map(|room| room.log.iter().rev());
-        let log = log.map(|(event, at)| LoggedEvent { event: event.clone(), age: at.elapsed() });
+        let now = self.clock.now();
+        let log = log.map(|(event, at)| LoggedEvent { event: event.clone(), age: now.saturating_sub(*at) });
         let is_wanted = |logged: &LoggedEvent| {
             let stamp = logged.event.stamp;
             stamp.epoch == until.epoch && stamp.event <= until.event
