@@ -231,13 +231,10 @@ impl ChatRoomsBuilder {
     ///
     /// # What works differently, or not yet
     ///
-    /// - [`unique_names`](ChatRoomsBuilder::unique_names) are refused by [`build`](ChatRoomsBuilder::build), and
-    ///   [hidden members](crate::Access::hidden) when they enter.
     /// - A lost session can be resumed only on the node that has kept it. Elsewhere the client begins a new one, and the
     ///   old one stays in its rooms for the [`resume_window`](Recovery::resume_window). Let your load balancer send a
     ///   client to the same node again.
-    /// - The history of a room has what the node has heard since its first member there has entered.
-    /// - A member that changes its name misses the messages between its leave and its enter.
+    /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten.
     /// - [`rooms`](crate::ChatRooms::rooms) lists the rooms in which this node has members, with the numbers of all nodes,
     ///   and [`members`](crate::ChatRooms::members) lists this node's members.
     /// - [`send`](crate::ChatRooms::send), [`send_to`](crate::ChatRooms::send_to),
@@ -262,9 +259,6 @@ impl ChatRoomsBuilder {
 
     pub(crate) fn into_engine(self) -> Result<Engine, BuildError> {
         check::check(&self.config)?;
-        if self.node.is_some() {
-            check::check_shared(&self.config)?;
-        }
         Ok(Engine::new(self.config, self.hooks, self.node))
     }
 }

@@ -10,10 +10,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::broker::{EventKind, Stamp};
+use crate::config::{History, Recovery};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
@@ -49,13 +51,27 @@ pub(crate) struct EntryId {
 pub(crate) struct NewMember {
     pub(crate) entry: EntryId,
     pub(crate) name: Name,
+    /// If it is present, it must differ from those of the other members of the room.
+    pub(crate) unique: Option<UniqueName>,
+    /// It may be hidden.
     pub(crate) profile: Profile,
+    /// A stay of a member of this node that ends with the enter. If the member cannot enter, that stay goes on.
+    pub(crate) replaces: Option<EntryId>,
     /// Whether its enter has no frame, and its leave neither if its node is gone.
     pub(crate) is_silent: bool,
     /// What nodes get with its enter.
     pub(crate) body: Bytes,
-    /// What they get with its leave if its node is gone.
+    /// What they get with its leave if its node is gone, or if it is replaced.
     pub(crate) leave_body: Bytes,
+}
+
+/// A name that only one member of a room may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UniqueName {
+    /// The same for all names that count as one.
+    pub(crate) key: String,
+    /// The user whose members may share the name.
+    pub(crate) owner: Option<Arc<str>>,
 }
 
 /// A member of a room on any node.
@@ -72,6 +88,10 @@ pub(crate) struct RemoteMember {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotEntered {
     RoomFull,
+    NameTaken {
+        /// The member that has the name, if it has no owner.
+        anonymous: Option<ConnectionId>,
+    },
     /// The broker cannot be reached. If the member has entered all the same, its leave follows.
     Unavailable,
 }
@@ -98,6 +118,8 @@ pub(crate) enum RemoteEvent {
     Transient { room: RoomId, body: Bytes },
     /// Events of a room are missing or void. Its next event follows from `stamp`.
     Reset { room: RoomId, stamp: Stamp },
+    /// The broker had lost a member of this node, and meanwhile another one has taken its name.
+    Evicted { room: RoomId, entry: EntryId },
     /// [`RemoteBroker::send_to_all`] was called.
     Command { body: Bytes },
 }
@@ -111,6 +133,16 @@ pub(crate) struct RoomEvent {
     /// Whose event it is; `None` if the host has published.
     pub(crate) entry: Option<EntryId>,
     pub(crate) body: Bytes,
+    /// Whether it is the leave of a member that enters again with the next event ([`NewMember::replaces`]).
+    pub(crate) is_replaced: bool,
+}
+
+/// An event with a frame, from a room's log.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedEvent {
+    pub(crate) event: RoomEvent,
+    /// For how long it is in the log.
+    pub(crate) age: Duration,
 }
 
 /// Puts the events of rooms in order, for several nodes.
@@ -120,7 +152,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Distinguishes this node's ids from those of all other nodes.
     fn node(&self) -> u32;
 
-    /// Enters a member, unless the room has this many members already. From the event of its enter on, this node hears
+    /// Enters a member, unless the room has this many members already, hidden ones included, or another one has its name.
+    /// A member that replaces another one enters even if the room is full. From the event of its enter on, this node hears
     /// the room. A caller that drops the future must call [`RemoteBroker::leave`].
     fn enter(
         &self,
@@ -147,8 +180,24 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Replaces the profile of a member of this node. May be lost if the broker cannot be reached.
     fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile, body: Bytes);
 
-    /// The members of a room, in the order in which they entered; `None` if the broker cannot be reached.
+    /// Lets the members of this user share the name of a member of this node: now, or as soon as the broker can be
+    /// reached.
+    fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str);
+
+    /// The members of a room, hidden ones included, in the order in which they entered; `None` if the broker cannot be reached.
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>>;
+
+    /// The latest events of a room that have frames, up to this stamp, as far as the history has room for them; `None` if
+    /// the broker cannot be reached. Frames may be missing at the beginning, but not in between.
+    fn log(
+        &self,
+        room: &RoomId,
+        until: Stamp,
+        history: History,
+    ) -> BoxFuture<'static, Option<Vec<LoggedEvent>>>;
+
+    /// Keeps the logs of rooms, and the ids of messages, for as long as clients need them. Called once.
+    fn keep_logs(&self, recovery: &Recovery);
 
     /// Sends a body to all nodes, this one included. Nodes may miss it.
     fn send_to_all(&self, body: Bytes);

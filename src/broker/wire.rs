@@ -18,6 +18,7 @@ const CLOSE_ROOM: u8 = 3;
 const BROADCAST: u8 = 4;
 const SEND_TO: u8 = 5;
 const SEND_TO_USER: u8 = 6;
+const REMOVE_ANONYMOUS: u8 = 7;
 
 /// In a command that is not about one connection.
 const NOBODY: ConnectionId = ConnectionId(0);
@@ -33,15 +34,29 @@ pub(crate) struct TransientFrame<'a> {
     pub(crate) frame: RoomFrame<'a>,
 }
 
-/// What the host has called on one node, and the others do as well.
+/// What the others are to do as well: mostly what the host has called on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command<'a> {
     Kick(ConnectionId),
     KickUser(&'a str),
     CloseRoom(&'a str),
-    Broadcast { object: &'a str },
-    SendTo { connection: ConnectionId, object: &'a str },
-    SendToUser { user: &'a str, object: &'a str },
+    Broadcast {
+        object: &'a str,
+    },
+    SendTo {
+        connection: ConnectionId,
+        object: &'a str,
+    },
+    SendToUser {
+        user: &'a str,
+        object: &'a str,
+    },
+    /// A user enters the room whose own name this anonymous member has.
+    RemoveAnonymous {
+        holder: ConnectionId,
+        room: &'a str,
+        name: &'a str,
+    },
 }
 
 /// The body of a command of this node.
@@ -55,6 +70,7 @@ pub(crate) fn encode_command(node: u32, command: &Command<'_>) -> Bytes {
         Command::Broadcast { object } => (BROADCAST, NOBODY, [object, ""]),
         Command::SendTo { connection, object } => (SEND_TO, connection, [object, ""]),
         Command::SendToUser { user, object } => (SEND_TO_USER, NOBODY, [user, object]),
+        Command::RemoveAnonymous { holder, room, name } => (REMOVE_ANONYMOUS, holder, [room, name]),
     };
     body.put_u8(kind);
     body.put_u64(id.0);
@@ -78,6 +94,7 @@ pub(crate) fn decode_command(body: &[u8]) -> Result<(u32, Command<'_>), Unreadab
         BROADCAST => Command::Broadcast { object: first },
         SEND_TO => Command::SendTo { connection: id, object: first },
         SEND_TO_USER => Command::SendToUser { user: first, object: second },
+        REMOVE_ANONYMOUS => Command::RemoveAnonymous { holder: id, room: first, name: second },
         _ => return Err(Unreadable),
     };
     Ok((node, command))
@@ -251,6 +268,7 @@ mod tests {
                 Command::Broadcast { object },
                 Command::SendTo { connection, object },
                 Command::SendToUser { user, object },
+                Command::RemoveAnonymous { holder: connection, room: user, name: object },
             ] {
                 let body = encode_command(node, &command);
                 prop_assert_eq!(decode_command(&body), Ok((node, command)));

@@ -25,6 +25,7 @@ pub(crate) use live_room::{Handle, LiveRoom, RoomKey};
 pub(crate) use presence::PresenceBatch;
 pub(crate) use recipient::Recipient;
 pub(crate) use refusal::{NotPublished, Refused};
+pub(crate) use remote_room::Entered;
 pub(crate) use replay_request::ReplayRequest;
 pub(crate) use room_state::Replay;
 pub(crate) use rooms::remote::{Applied, Entering};

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use tokio::sync::oneshot;
 
 use crate::broker::{EntryId, RemoteMember, Stamp};
+use crate::delivery::batch::Batch;
 use crate::delivery::enter_outcome::EnterOutcome;
 use crate::delivery::live_room::Handle;
+use crate::delivery::presence::Counts;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::rooms::Entrant;
 use crate::ids::ConnectionId;
@@ -21,12 +23,44 @@ pub(super) struct RemoteRoom {
     expected: HashMap<EntryId, Expected>,
     /// The members of this node.
     entries: HashMap<ConnectionId, u64>,
+    /// While a member has left that enters again with the next event: the counts before.
+    counts_before: Option<Counts>,
 }
 
 /// A member that is about to enter: until the event of its enter has arrived.
 pub(super) struct Expected {
     pub(super) entrant: Entrant,
-    pub(super) reply: oneshot::Sender<EnterOutcome>,
+    pub(super) reply: oneshot::Sender<Entered>,
+    /// The stay of the same member that ends with the enter.
+    pub(super) replaces: Option<EntryId>,
+    /// Present when that stay has ended.
+    pub(super) replaced: Option<Replaced>,
+}
+
+/// A member that has entered.
+pub(crate) struct Entered {
+    pub(crate) outcome: EnterOutcome,
+    /// If it was in the room before under another name: how many members remained then.
+    pub(crate) left: u64,
+}
+
+/// A stay that has ended because the member enters again.
+pub(super) struct Replaced {
+    /// The frames that the member had yet to get.
+    undelivered: Vec<Batch>,
+    /// The `seq` of the frame before them.
+    delivered: u64,
+    left: u64,
+}
+
+impl Entered {
+    pub(super) fn new(mut outcome: EnterOutcome, replaced: Option<Replaced>) -> Entered {
+        let Some(Replaced { undelivered, delivered, left }) = replaced else {
+            return Entered { outcome, left: 0 };
+        };
+        outcome.keep(undelivered, delivered);
+        Entered { outcome, left }
+    }
 }
 
 /// Where an event is, seen from the latest one that was applied.
@@ -53,6 +87,11 @@ impl RemoteRoom {
     pub(super) fn take_expected_of(&mut self, member: ConnectionId) -> Option<(EntryId, Expected)> {
         let entry = *self.expected.keys().find(|entry| entry.member == member)?;
         self.expected.remove_entry(&entry)
+    }
+
+    /// The enter that ends this stay.
+    fn expected_instead_of(&mut self, entry: EntryId) -> Option<&mut Expected> {
+        self.expected.values_mut().find(|expected| expected.replaces == Some(entry))
     }
 
     /// The members that are about to enter.
@@ -85,6 +124,41 @@ impl RemoteRoom {
 }
 
 impl RoomState {
+    /// A member of this node has left, because it enters again with the next event. It gets the frames from before, but not
+    /// its own leave. To be called before the event of the leave is applied.
+    pub(super) fn replace(&mut self, entry: EntryId, left: u64) {
+        let Some(remote) = &mut self.remote else { return };
+        if !remote.has(entry) {
+            return;
+        }
+        let Some(expected) = remote.expected_instead_of(entry) else { return };
+        let (undelivered, delivered) = (self.pending.undelivered(), self.pending.delivered());
+        expected.replaced = Some(Replaced { undelivered, delivered, left });
+        remote.remove(entry.member);
+        self.remove(entry.member);
+    }
+
+    /// The member will not enter.
+    pub(super) fn cancel_expected(&mut self, entry: EntryId) {
+        let expected = self.remote.as_mut().and_then(|remote| remote.take_expected(entry));
+        if let Some(expected) = expected {
+            self.room.cancel_reservation(&expected.entrant.name);
+        }
+    }
+
+    /// The counts before the next event, or before the leave that it makes up for.
+    pub(super) fn counts_before(&mut self) -> Counts {
+        let before = self.remote.as_mut().and_then(|remote| remote.counts_before.take());
+        before.unwrap_or_else(|| self.counts())
+    }
+
+    /// Notes the counts after the next event.
+    pub(super) fn keep_counts_before(&mut self, before: Counts) {
+        if let Some(remote) = &mut self.remote {
+            remote.counts_before = Some(before);
+        }
+    }
+
     pub(super) fn distance_of(&self, stamp: Stamp) -> Distance {
         let is_following = self.remote.as_ref().is_some_and(|remote| remote.is_following);
         match stamp.event.checked_sub(self.latest.event) {
@@ -100,6 +174,7 @@ impl RoomState {
     pub(super) fn follow_from(&mut self, stamp: Stamp, members: &[RemoteMember]) -> Vec<Handle> {
         let Some(remote) = &mut self.remote else { return Vec::new() };
         let has_missed = std::mem::replace(&mut remote.is_following, true);
+        remote.counts_before = None;
         // Those that the broker does not know enter again, and are moved then.
         let is_own = |member: &RemoteMember| remote.has(member.entry);
         let own = members.iter().filter(|member| is_own(member)).map(|member| member.entry.member);

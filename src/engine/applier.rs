@@ -17,7 +17,7 @@ use crate::tasks::Tasks;
 /// After this many events, the other tasks get a turn.
 const EVENTS_PER_TURN: usize = 32;
 
-/// While the broker cannot be reached, it is asked for members this often.
+/// While the broker cannot be reached, it is asked for members and history this often.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) struct Applier {
@@ -74,7 +74,8 @@ async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, task
             RemoteEvent::Room(event) => apply(&rooms, &event, &tasks).await,
             RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
             RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
-            // It may call the host's callbacks, which must not delay the events.
+            // These may call the host's callbacks, which must not delay the events.
+            RemoteEvent::Evicted { room, entry } => tasks.spawn(async move { engine.evict(&room, entry) }),
             RemoteEvent::Command { body } => tasks.spawn(async move { engine.obey(&body).await }),
         }
         applied += 1;
@@ -95,12 +96,15 @@ async fn apply(rooms: &Rooms, event: &RoomEvent, tasks: &Tasks) {
     }
 }
 
-/// Follows a room from this event on. The members are asked for afterwards, so later events may repeat some of them.
+/// Follows a room from this event on, with the history before it. The members are asked for afterwards, so later events
+/// may repeat some of them.
 async fn follow(rooms: &Rooms, id: &RoomId, stamp: Stamp, tasks: &Tasks) {
     loop {
         let Some(room) = rooms.get(id.as_str()) else { return };
-        if let Some(members) = rooms.members_on_all_nodes(id).await {
-            return rooms.follow(&room, stamp, &members);
+        if let Some(members) = rooms.members_on_all_nodes(id).await
+            && let Some(log) = rooms.log_on_all_nodes(id, stamp).await
+        {
+            return rooms.follow(&room, stamp, &members, &log);
         }
         if tasks.is_closing_within(RETRY_INTERVAL).await {
             return;

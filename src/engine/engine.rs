@@ -57,6 +57,9 @@ impl Engine {
         let admission = Arc::new(Admission::new(context.clone(), tasks.clone()));
         let remote = node.as_ref().map(|node| node.broker.clone());
         let number = remote.as_ref().map_or(0, |broker| broker.node());
+        if let Some(broker) = &remote {
+            broker.keep_logs(&context.config.recovery);
+        }
         let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), remote));
         let sessions = Sessions::new(context.clone(), rooms.clone(), admission.clone(), hooks.events, number);
         Engine {

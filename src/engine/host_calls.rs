@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::yield_now;
 
+use crate::broker::EntryId;
 use crate::broker::wire::{self, Command};
 use crate::delivery::Recipient;
 use crate::engine::Engine;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::direct::DirectFrame;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::frame;
 use crate::protocol::host_frame::HostFrame;
-use crate::session::removal;
+use crate::protocol::outbound::{self, About};
+use crate::protocol::subprotocol::Subprotocol;
+use crate::session::{Session, removal};
 
 /// A broadcast yields to other tasks after this many sessions.
 const SESSIONS_PER_TURN: usize = 64;
@@ -43,10 +49,46 @@ impl Engine {
             Ok((_, Command::SendToUser { user, object })) => {
                 self.sessions.send_direct(user, &Arc::new(DirectFrame::of_host(object)));
             }
+            Ok((_, Command::RemoveAnonymous { holder, room, name })) => {
+                if let Ok(name) = Name::parse(name, MaxLen::ANY) {
+                    self.remove_anonymous_here(holder, room, &name);
+                }
+            }
             Err(wire::Unreadable) => {
                 tracing::error!("a call of another node cannot be read; upgrade this node");
             }
         }
+    }
+
+    /// Removes an anonymous member from a room, because the user whose own name it has enters: here, or on the node that
+    /// has it.
+    pub(crate) fn remove_anonymous(&self, holder: ConnectionId, room: &RoomId, name: &Name) {
+        if !self.remove_anonymous_here(holder, room.as_str(), name) {
+            let (room, name) = (room.as_str(), name.as_str());
+            self.tell_others(&Command::RemoveAnonymous { holder, room, name });
+        }
+    }
+
+    /// Returns whether the member is one of this node.
+    fn remove_anonymous_here(&self, holder: ConnectionId, room: &str, name: &Name) -> bool {
+        let Some(session) = self.sessions.table().get(holder) else { return false };
+        self.context.counters.errors.add(1);
+        let text = "the user with this name has entered the room; choose another name";
+        removal::remove_anonymous(&self.sessions, &session, room, name, &name_taken(&session, room, text));
+        true
+    }
+
+    /// Removes a member from a room, because another one has got its name while the broker could not be reached.
+    pub(super) fn evict(&self, room: &RoomId, entry: EntryId) {
+        let Some(session) = self.sessions.table().get(entry.member) else { return };
+        let text = "another member has this name now; choose another";
+        removal::remove_evicted(
+            &self.sessions,
+            &session,
+            room,
+            entry,
+            &name_taken(&session, room.as_str(), text),
+        );
     }
 
     /// Ends a connection or a session that is kept. Returns whether there was one of the two.
@@ -90,4 +132,14 @@ impl Engine {
         }
         reached
     }
+}
+
+/// What a member gets that is removed because of its name.
+fn name_taken(session: &Session, room: &str, text: &str) -> Bytes {
+    let code = ErrorCode::NameTaken.as_str();
+    let frame = match session.subprotocol() {
+        Subprotocol::Plain => outbound::error(code, text, About::Nothing, None),
+        Subprotocol::V1 => outbound::left(room, Some((code, text))),
+    };
+    frame::text(frame.as_bytes())
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tower_chat_rooms_redis as redis;
 
-use crate::broker::{EntryId, EventKind, RemoteEvent, RemoteMember, RoomEvent, Stamp};
+use crate::broker::{
+    EntryId, EventKind, LoggedEvent, NewMember, RemoteEvent, RemoteMember, RoomEvent, Stamp, UniqueName,
+};
+use crate::config::History;
 use crate::ids::{MaxLen, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
@@ -13,19 +16,14 @@ use crate::room::Profile;
 /// What the engine has to know of.
 pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
     Some(match event {
-        redis::Event::Room(redis::RoomEvent { room, stamp, kind, member, body }) => {
-            // A member that no node has entered: something else writes to the log.
-            let entry = match member {
-                Some(member) => Some(entry_of(&member)?),
-                None => None,
-            };
-            let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
-            RemoteEvent::Room(RoomEvent { room, stamp, kind, entry, body })
-        }
+        redis::Event::Room(event) => RemoteEvent::Room(room_event_of(event)?),
         redis::Event::Transient { room, body } => RemoteEvent::Transient { room: RoomId::shared(room), body },
         redis::Event::Reset { room, stamp, reason } => {
             tracing::warn!(%room, ?reason, "events of a room are lost; its members are disconnected");
             RemoteEvent::Reset { room: RoomId::shared(room), stamp: stamp_of(stamp) }
+        }
+        redis::Event::Evicted { room, member, reason: redis::EvictionReason::NameTaken } => {
+            RemoteEvent::Evicted { room: RoomId::shared(room), entry: entry_of(&member)? }
         }
         redis::Event::Command { body } => RemoteEvent::Command { body },
         redis::Event::State(redis::State::Degraded) => {
@@ -40,6 +38,32 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
     })
 }
 
+fn room_event_of(event: redis::RoomEvent) -> Option<RoomEvent> {
+    let redis::RoomEvent { room, stamp, kind, member, body, is_replaced, .. } = event;
+    // A member that no node has entered: something else writes to the log.
+    let entry = match member {
+        Some(member) => Some(entry_of(&member)?),
+        None => None,
+    };
+    let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
+    Some(RoomEvent { room, stamp, kind, entry, body, is_replaced })
+}
+
+pub(super) fn logged_of(redis::LoggedEvent { event, age, .. }: redis::LoggedEvent) -> Option<LoggedEvent> {
+    Some(LoggedEvent { event: room_event_of(event)?, age })
+}
+
+/// What the log of a room must have for this history. A body can be about twice as long as its frame, because it has that
+/// of both subprotocols.
+pub(super) fn log_needs(history: History) -> redis::LogNeeds {
+    redis::LogNeeds {
+        events: history.frames().try_into().unwrap_or(u32::MAX),
+        bytes: (history.bytes() as u64).saturating_mul(2).min(1 << 52),
+        age: history.age(),
+        ..redis::LogNeeds::default()
+    }
+}
+
 fn kind_of(kind: redis::EventKind) -> EventKind {
     match kind {
         redis::EventKind::Enter => EventKind::Enter,
@@ -48,12 +72,19 @@ fn kind_of(kind: redis::EventKind) -> EventKind {
         redis::EventKind::SilentLeave => EventKind::SilentLeave,
         redis::EventKind::Publish => EventKind::Publish,
         redis::EventKind::Profile => EventKind::Profile,
+        redis::EventKind::HiddenEnter => EventKind::HiddenEnter,
+        redis::EventKind::HiddenLeave => EventKind::HiddenLeave,
     }
 }
 
 pub(super) fn stamp_of(stamp: redis::Stamp) -> Stamp {
     let redis::Stamp { epoch, event, seq, num } = stamp;
     Stamp { epoch: Epoch(epoch.as_u64()), event, seq, num }
+}
+
+pub(super) fn to_stamp(stamp: Stamp) -> redis::Stamp {
+    let Stamp { epoch: Epoch(epoch), event, seq, num } = stamp;
+    redis::Stamp { epoch: redis::Epoch::from_u64(epoch), event, seq, num }
 }
 
 pub(super) fn id_of(EntryId { member, number }: EntryId) -> String {
@@ -63,6 +94,23 @@ pub(super) fn id_of(EntryId { member, number }: EntryId) -> String {
 pub(super) fn entry_of(id: &str) -> Option<EntryId> {
     let (member, number) = id.split_once('.')?;
     Some(EntryId { member: member.parse().ok()?, number: number.parse().ok()? })
+}
+
+pub(super) fn new_member_of(member: &NewMember) -> redis::NewMember {
+    let mut new = redis::NewMember::new(id_of(member.entry))
+        .profile(profile_of(&member.name, &member.profile))
+        .body(member.body.clone())
+        .leave_body(member.leave_body.clone());
+    if let Some(UniqueName { key, owner }) = &member.unique {
+        new = new.unique_as(&**key).owner(owner.as_deref().unwrap_or_default());
+    }
+    if let Some(replaced) = member.replaces {
+        new = new.replaces(id_of(replaced));
+    }
+    if member.profile.is_hidden {
+        new = new.hidden();
+    }
+    if member.is_silent { new.silent() } else { new }
 }
 
 pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
@@ -83,7 +131,7 @@ pub(super) fn member_of(entry: redis::RosterEntry) -> Option<RemoteMember> {
     Some(RemoteMember {
         entry: entry_of(&entry.member)?,
         name: Name::parse(&name, MaxLen::ANY).ok()?,
-        profile: Profile { user, info, state, ..Profile::default() },
+        profile: Profile { user, info, state, is_hidden: entry.is_hidden, ..Profile::default() },
         entered: (Epoch(entry.epoch.as_u64()), entry.event),
     })
 }

@@ -13,12 +13,15 @@ use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
 use crate::broker::{
-    BoxFuture, BrokerNode, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
-    RemoteMember, Submitted, Unavailable,
+    BoxFuture, BrokerNode, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent,
+    RemoteEvents, RemoteMember, Stamp, Submitted, Unavailable,
 };
+use crate::config::{History, Recovery};
 use crate::ids::{Name, RoomId};
 use crate::room::Profile;
-use convert::{event_of, id_of, member_of, profile_of};
+use convert::{
+    entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, to_stamp,
+};
 use turns::Turns;
 
 /// Members that are read at a time.
@@ -111,13 +114,9 @@ impl RemoteBroker for RedisBroker {
         member: NewMember,
         max_members: u64,
     ) -> BoxFuture<'static, Result<(), NotEntered>> {
-        let NewMember { entry, name, profile, is_silent, body, leave_body } = member;
-        let new = redis::NewMember::new(id_of(entry))
-            .profile(profile_of(&name, &profile))
-            .body(body)
-            .leave_body(leave_body);
-        let new = if is_silent { new.silent() } else { new };
-        let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
+        let new = new_member_of(&member);
+        let turn = self.turns.next(member.entry.member);
+        let (node, room, mut turn) = (self.node.clone(), room.clone(), turn);
         // Its turn is over when the member is in the room, even if nobody waits for it.
         let entered = self.runtime.spawn(async move {
             turn.begin().await;
@@ -127,6 +126,10 @@ impl RemoteBroker for RedisBroker {
             match entered.await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(redis::EnterError::RoomFull)) => Err(NotEntered::RoomFull),
+                Ok(Err(redis::EnterError::NameTaken { without_owner })) => {
+                    let anonymous = without_owner.and_then(|id| Some(entry_of(&id)?.member));
+                    Err(NotEntered::NameTaken { anonymous })
+                }
                 Ok(Err(_)) | Err(_) => Err(NotEntered::Unavailable),
             }
         })
@@ -165,6 +168,15 @@ impl RemoteBroker for RedisBroker {
         self.enqueue(Job::Profile { room: room.clone(), entry, profile, body }, room);
     }
 
+    fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {
+        let (node, room, owner) = (self.node.clone(), room.clone(), owner.to_owned());
+        let mut turn = self.turns.next(entry.member);
+        self.runtime.spawn(async move {
+            turn.begin().await;
+            node.set_owner(room.as_str(), &id_of(entry), &owner).await;
+        });
+    }
+
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>> {
         let (node, room) = (self.node.clone(), room.clone());
         Box::pin(async move {
@@ -172,13 +184,36 @@ impl RemoteBroker for RedisBroker {
             loop {
                 let page = node.roster(room.as_str(), after, PAGE).await.ok()?.members;
                 let is_last = page.len() < PAGE;
-                after = page.last().map_or(after, |last| last.event);
+                after = page.last().map_or(after, |last| last.place);
                 members.extend(page.into_iter().filter_map(member_of));
                 if is_last {
                     return Some(members);
                 }
             }
         })
+    }
+
+    fn log(
+        &self,
+        room: &RoomId,
+        until: Stamp,
+        history: History,
+    ) -> BoxFuture<'static, Option<Vec<LoggedEvent>>> {
+        let (node, room) = (self.node.clone(), room.clone());
+        Box::pin(async move {
+            let log = node.history(room.as_str(), to_stamp(until), log_needs(history)).await.ok()?;
+            // After one that something else has written, the rest is still complete.
+            let mut log: Vec<_> = log.into_iter().rev().map_while(logged_of).collect();
+            log.reverse();
+            Some(log)
+        })
+    }
+
+    fn keep_logs(&self, recovery: &Recovery) {
+        let needs = recovery.history.map_or(redis::LogNeeds::default(), log_needs);
+        let window = recovery.resume_window;
+        let age = needs.age.max(window);
+        self.node.keep_logs(redis::LogNeeds { age, message_id_window: window, ..needs });
     }
 
     fn send_to_all(&self, body: Bytes) {

@@ -7,10 +7,10 @@ use crate::broker::{BoxFuture, Submitted, Unavailable};
 use crate::config::{Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
-    EnterOutcome, Entering, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest,
-    Rooms, profile_text,
+    EnterOutcome, Entered, Entering, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused,
+    ReplayRequest, Rooms, profile_text,
 };
-use crate::hooks::events::{Entered, Left};
+use crate::hooks::events::{Entered as EnteredEvent, Left};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{Name, RoomId};
@@ -21,10 +21,11 @@ use crate::protocol::outbound;
 use crate::protocol::position::Position;
 use crate::protocol::presence::ProfileKeys;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::room::Profile;
+use crate::room::{EnterError, Profile};
 use crate::session::callbacks::Callback;
 use crate::session::enter_answer::{answer, entered_frame, own_enter};
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
+use crate::session::submitted_enter::EnterUnderWay;
 
 /// A request to enter a room.
 pub(crate) struct EnterCommand<'a> {
@@ -95,45 +96,52 @@ impl Memberships {
         Ok(Ok(self.add(session, generation, &mut state, enter, outcome, old)))
     }
 
-    /// Submits an enter to the broker. [`Memberships::accept`] must follow. A member that is to be renamed leaves the room
-    /// at once.
+    /// Submits an enter to the broker. [`Memberships::accept`] must follow.
     pub(super) fn submit_enter(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         enter: &EnterCommand<'_>,
-    ) -> Result<Result<Entering, CantEnter>, Superseded> {
-        let mut state = session.state_of(generation)?;
+    ) -> Result<Result<EnterUnderWay, CantEnter>, Superseded> {
+        let state = session.state_of(generation)?;
         let (entrant, tail, body) = prepare(session, &state, enter);
         let frame = body.frame(&tail, session.id(), enter.room);
-        match ended_by(session, &state, enter) {
-            None if self.is_in_too_many(&state) => return Ok(Err(CantEnter::TooManyMemberships)),
-            Some(old) if old.room.id() == enter.room => {
-                self.end(session, &mut state, enter.room.as_str(), LeaveReason::Renamed);
-            }
-            _ => {}
+        let old = ended_by(session, &state, enter);
+        if old.is_none() && self.is_in_too_many(&state) {
+            return Ok(Err(CantEnter::TooManyMemberships));
         }
-        let entering = self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence);
-        Ok(entering.map_err(CantEnter::Refused))
+        let renamed = old.filter(|old| old.room.id() == enter.room);
+        let entering = match &renamed {
+            Some(old) => self.rooms.submit_rename(entrant, &frame, &old.room),
+            None => self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence),
+        };
+        Ok(entering.map(|entering| EnterUnderWay { entering, renamed }).map_err(CantEnter::Refused))
     }
 
-    /// Notes that a member has entered whose enter was submitted.
+    /// Notes that a member has entered whose enter was submitted. If the host has removed it meanwhile, it is refused.
     pub(super) fn accept(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         enter: &EnterCommand<'_>,
-        entering: Entering,
-        outcome: EnterOutcome,
-    ) -> Result<Arc<Membership>, Superseded> {
+        entering: &mut Entering,
+        entered: Entered,
+    ) -> Result<Result<Arc<Membership>, CantEnter>, Superseded> {
         let mut state = session.state_of(generation)?;
+        if !entering.is_in() {
+            return Ok(Err(CantEnter::Refused(Refused::Room(EnterError::Closed))));
+        }
         let handle: Handle = session.clone();
-        let old = ended_by(session, &state, enter).map(|old| {
-            let left = self.rooms.leave(&old.room, session.id(), &old.name, &handle);
-            (old, left)
+        let old = ended_by(session, &state, enter).map(|old| match old.room.id() == enter.room {
+            // The broker has removed it.
+            true => (old, entered.left),
+            false => {
+                let left = self.rooms.leave(&old.room, session.id(), &old.name, &handle);
+                (old, left)
+            }
         });
         entering.finish();
-        Ok(self.add(session, generation, &mut state, enter, outcome, old))
+        Ok(Ok(self.add(session, generation, &mut state, enter, entered.outcome, old)))
     }
 
     fn is_in_too_many(&self, state: &State) -> bool {
@@ -347,7 +355,7 @@ impl Memberships {
         if !self.has_events {
             return;
         }
-        let event = Entered {
+        let event = EnteredEvent {
             connection: session.id(),
             peer: state.peer,
             room: membership.room.id().clone(),

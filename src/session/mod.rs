@@ -17,6 +17,7 @@ pub(crate) mod removal;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
 mod session;
 mod sessions;
+mod submitted_enter;
 mod table;
 mod users;
 

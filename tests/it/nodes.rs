@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_chat_rooms::{
-    Access, Admission, ChatRooms, ChatRoomsBuilder, Denied, EnterRequest, History, Limits, Recovery,
-    RoomPolicy, SharedBroker, UniqueNames, User,
+    Admission, ChatRooms, ChatRoomsBuilder, History, Limits, Recovery, SharedBroker, User,
 };
 
 use crate::support::{
@@ -15,11 +14,19 @@ use crate::support::{
 };
 
 /// Nodes that share a broker.
-fn nodes<const N: usize>(
+pub(crate) fn nodes<const N: usize>(
     broker: &SharedBroker,
     build: impl Fn(ChatRoomsBuilder) -> ChatRoomsBuilder,
 ) -> [ChatRooms; N] {
     std::array::from_fn(|_| build(unlimited()).broker(broker.node()).build().unwrap())
+}
+
+/// Shuts nodes down whose members have left.
+pub(crate) async fn stop<const N: usize>(nodes: [ChatRooms; N]) {
+    for rooms in nodes {
+        assert_empty(&rooms);
+        rooms.shutdown().await;
+    }
 }
 
 /// A `chat-rooms.v1` client in the room "r", with the answer to its enter.
@@ -301,29 +308,6 @@ async fn the_limit_of_members_holds_on_all_nodes() {
         assert_empty(&rooms);
         rooms.shutdown().await;
     }
-}
-
-struct Hide;
-
-impl RoomPolicy for Hide {
-    async fn may_enter(&self, _: &EnterRequest<'_>) -> Result<Access, Denied> {
-        Ok(Access::member().hidden())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_does_not_work_on_several_nodes_is_refused() {
-    let broker = SharedBroker::new();
-    for unique_names in [UniqueNames::Exact, UniqueNames::AnyCase] {
-        let built = ChatRooms::builder().unique_names(unique_names).broker(broker.node()).build();
-        assert!(built.unwrap_err().to_string().contains("unique_names"));
-    }
-    let [rooms] = nodes(&broker, |builder| builder.policy(Hide));
-    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    ann.send(enter_frame("ann", "r")).await;
-    assert_eq!(ann.next().await["code"], "internal");
-    ann.disconnect().await;
-    assert_empty(&rooms);
 }
 
 #[tokio::test(start_paused = true)]

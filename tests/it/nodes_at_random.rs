@@ -1,13 +1,16 @@
 //! Clients of several nodes get the same frames in the same order, and nothing is left of them, even if the broker fails
 //! at random.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
-use tower_chat_rooms::{Admission, ChatRooms, History, Recovery, SharedBroker};
+use tower_chat_rooms::{
+    Access, Admission, ChatRooms, Denied, EnterRequest, History, Recovery, RoomPolicy, SharedBroker,
+    UniqueNames,
+};
 
 use crate::support::{
     Client, RESUME_WINDOW, Random, assert_empty, enter_frame, leave_frame, message_frame, unlimited,
@@ -16,6 +19,16 @@ use crate::support::{
 const ROOMS: [&str; 2] = ["r", "s"];
 const CLIENTS: usize = 6;
 const STEPS: usize = 200;
+
+/// Hides members with some names.
+struct Hide;
+
+impl RoomPolicy for Hide {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
+        let is_hidden = request.name().as_str().starts_with("hidden");
+        Ok(if is_hidden { Access::member().hidden() } else { Access::member() })
+    }
+}
 
 /// The frames of all rooms by their ids, epochs and numbers, as some client got them.
 #[derive(Default)]
@@ -26,13 +39,16 @@ struct Member {
     token: Value,
     /// The position in each room that it is in.
     positions: HashMap<String, (String, u64)>,
+    /// Its name in each room that it has entered.
+    names: HashMap<String, String>,
     is_closed: bool,
 }
 
 impl Member {
     async fn connect(rooms: &ChatRooms) -> Member {
         let (client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
-        Member { client, token: welcome["resume"].clone(), positions: HashMap::new(), is_closed: false }
+        let (token, positions, names) = (welcome["resume"].clone(), HashMap::new(), HashMap::new());
+        Member { client, token, positions, names, is_closed: false }
     }
 
     /// Reads what has arrived.
@@ -57,6 +73,7 @@ impl Member {
                 let epoch = frame["epoch"].as_str().unwrap().to_owned();
                 let seq = seq - frame["replayed"].as_u64().unwrap();
                 self.positions.insert(room.to_owned(), (epoch, seq));
+                self.names.insert(room.to_owned(), frame["name"].as_str().unwrap().to_owned());
             }
             ("left", _) => drop(self.positions.remove(room)),
             ("ack", _) | (_, None) => {}
@@ -77,7 +94,7 @@ impl Member {
         let tokens = [self.token.clone()];
         new.client.send(json!({"event": "resume", "message": tokens})).await;
         for (room, (epoch, seq)) in self.positions.drain() {
-            let mut enter = enter_frame("m", &room);
+            let mut enter = enter_frame(&self.names[&room], &room);
             enter["since"] = json!({"epoch": epoch, "seq": seq});
             new.client.send(enter).await;
         }
@@ -88,8 +105,10 @@ impl Member {
 async fn run(seed: u64) {
     let broker = SharedBroker::new();
     let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(1_000));
-    let nodes =
-        [(); 3].map(|()| unlimited().recovery(recovery.clone()).broker(broker.node()).build().unwrap());
+    let nodes = [(); 3].map(|()| {
+        let builder = unlimited().recovery(recovery.clone()).unique_names(UniqueNames::AnyCase).policy(Hide);
+        builder.broker(broker.node()).build().unwrap()
+    });
     let (mut random, mut log, mut members) = (Random::new(seed), Log::default(), Vec::new());
     for n in 0..CLIENTS {
         members.push(Member::connect(&nodes[n % nodes.len()]).await);
@@ -101,7 +120,10 @@ async fn run(seed: u64) {
         member.read(&mut log).await;
         match random.below(20) {
             _ if member.is_closed => member.reconnect(rooms).await,
-            0..=4 => member.client.send(enter_frame(&format!("m{}", random.below(2)), room)).await,
+            0..=4 => {
+                let name = format!("{} {}", ["m", "M", "hidden"][random.below(3) as usize], random.below(4));
+                member.client.send(enter_frame(&name, room)).await;
+            }
             5 | 6 => member.client.send(leave_frame(room)).await,
             7..=12 => member.client.send(message_frame(room, n)).await,
             13 => member.reconnect(rooms).await,
@@ -123,8 +145,12 @@ async fn run(seed: u64) {
     for rooms in &nodes {
         assert_eq!(rooms.check_consistency().faults, [], "seed {seed}");
         for info in rooms.rooms() {
-            let of_node = |rooms: &ChatRooms| rooms.members(&info.id).len();
-            assert_eq!(info.online, nodes.iter().map(of_node).sum::<usize>(), "seed {seed}");
+            let members: Vec<_> = nodes.iter().flat_map(|rooms| rooms.members(&info.id)).collect();
+            let hidden = members.iter().filter(|member| member.is_hidden).count();
+            assert_eq!((info.online, info.hidden), (members.len() - hidden, hidden), "seed {seed}");
+            let names: HashSet<_> =
+                members.iter().map(|member| member.name.as_str().to_lowercase()).collect();
+            assert_eq!(names.len(), members.len(), "seed {seed}: {members:?}");
         }
     }
     drop(members);

@@ -12,11 +12,15 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
-use tower_chat_rooms::{Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, RedisSettings};
+use tower_chat_rooms::{
+    Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, History, Limits, Recovery, RedisSettings, UniqueNames,
+};
 
 use crate::nodes::{enter, expect, names};
-use crate::presence_at_random;
-use crate::support::{Client, Next, assert_empty, enter_frame, leave_frame, unlimited};
+use crate::support::{
+    Client, EventLog, Next, RESUME_WINDOW, assert_empty, enter_frame, leave_frame, unlimited,
+};
+use crate::{nodes_hidden, nodes_history, nodes_names, nodes_rename, presence_at_random};
 
 /// A Redis server on a Unix socket. It ends with the test.
 struct Server {
@@ -157,7 +161,7 @@ async fn clients_come_back_after_redis_was_started_again() {
 async fn a_client_knows_the_members_of_all_nodes_on_redis() {
     let (server, mut nodes) = (Server::start().await, Vec::new());
     for _ in 0..3 {
-        nodes.push(server.node(presence_at_random::rooms_by_mode(false)).await);
+        nodes.push(server.node(presence_at_random::rooms_by_mode(true)).await);
     }
     for seed in 0..3 {
         println!("seed {seed}");
@@ -166,4 +170,48 @@ async fn a_client_knows_the_members_of_all_nodes_on_redis() {
     for rooms in nodes {
         rooms.shutdown().await;
     }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_node_reads_the_history_from_redis() {
+    let server = Server::start().await;
+    let recovery = || Recovery::default().resume_window(RESUME_WINDOW).history(History::last(100));
+    let node = async || server.node(unlimited().recovery(recovery())).await;
+    nodes_history::late_joiners_get_the_history([node().await, node().await]).await;
+    nodes_history::any_node_replays_from_any_position([node().await, node().await]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn names_are_unique_on_redis() {
+    let server = Server::start().await;
+    let node = async |log: &EventLog| {
+        let limits = Limits::default().max_room_members(2);
+        let builder = unlimited().unique_names(UniqueNames::AnyCase).auth(nodes_names::on_token);
+        server.node(builder.limits(limits).events(log.hook())).await
+    };
+    let log = EventLog::default();
+    nodes_names::names_are_unique([node(&log).await, node(&log).await]).await;
+    nodes_names::users_share_names([node(&log).await, node(&log).await]).await;
+    nodes_rename::a_refused_move_changes_nothing([node(&log).await, node(&log).await]).await;
+    let log = EventLog::default();
+    nodes_rename::a_refused_rename_changes_nothing([node(&log).await, node(&log).await], &log).await;
+    let log = EventLog::default();
+    nodes_rename::a_rename_is_one_step([node(&log).await, node(&log).await], &log).await;
+    let node = async |log: &EventLog| {
+        let builder = unlimited().unique_names(UniqueNames::AnyCase).auth(nodes_names::on_token);
+        server.node(builder.events(log.hook())).await
+    };
+    let log = EventLog::default();
+    nodes_names::a_user_takes_its_name([node(&log).await, node(&log).await], &log).await;
+    nodes_names::members_authenticate([node(&log).await, node(&log).await]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn hidden_members_are_not_seen_on_redis() {
+    let (server, heard) = (Server::start().await, nodes_hidden::Heard::default());
+    let node = async || server.node(nodes_hidden::hiding(unlimited(), &heard)).await;
+    nodes_hidden::hidden_members_are_not_seen([node().await, node().await], &heard).await;
 }

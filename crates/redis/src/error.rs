@@ -96,11 +96,14 @@ impl fmt::Display for Unavailable {
 impl Error for Unavailable {}
 
 /// Why a member cannot enter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnterError {
     /// A member with this unique name is in the room.
-    NameTaken,
+    NameTaken {
+        /// That member, unless it has an [`owner`](crate::NewMember::owner).
+        without_owner: Option<Box<str>>,
+    },
     /// The room has as many members as it may have.
     RoomFull,
     /// The member's id is empty, or one of its texts is longer than 65,535 bytes.
@@ -120,7 +123,7 @@ impl From<Unavailable> for EnterError {
 impl fmt::Display for EnterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EnterError::NameTaken => f.write_str("the name is taken; choose another one"),
+            EnterError::NameTaken { .. } => f.write_str("the name is taken; choose another one"),
             EnterError::RoomFull => f.write_str("the room is full; try again later"),
             EnterError::NoSession => {
                 f.write_str("the session is not open on this node; open or resume it first")

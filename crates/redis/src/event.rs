@@ -1,6 +1,7 @@
 //! What a node hears.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -56,13 +57,14 @@ pub enum Event {
         /// The token that the session had here.
         token: Box<str>,
     },
-    /// The node had to enter its members again, but another member has taken this one's name meanwhile, or another
-    /// node its session. It is not this node's any more.
+    /// The node had to enter its members again, but could not enter this one. It is not this node's any more.
     Evicted {
         /// The room.
         room: Arc<str>,
         /// The member.
         member: Box<str>,
+        /// Why it could not enter.
+        reason: EvictionReason,
     },
     /// The connection to Redis has changed.
     State(State),
@@ -81,6 +83,21 @@ pub struct RoomEvent {
     pub member: Option<Box<str>>,
     /// The body that the event was submitted with.
     pub body: Bytes,
+    /// Whether it ends the room, because nobody is in it any more.
+    pub is_last: bool,
+    /// Whether it is the leave of a member that is [replaced](crate::NewMember::replaces): the enter of its successor
+    /// follows.
+    pub is_replaced: bool,
+}
+
+/// An event in a room's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoggedEvent {
+    /// The event.
+    pub event: RoomEvent,
+    /// For how long it is in the log, by Redis's clock.
+    pub age: Duration,
 }
 
 /// Why a room's events cannot be had.
@@ -91,6 +108,16 @@ pub enum ResetReason {
     EpochChanged,
     /// The missed events are no longer in the room's log.
     LogTrimmed,
+}
+
+/// Why a member could not enter again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EvictionReason {
+    /// Another member has taken its name meanwhile.
+    NameTaken,
+    /// Another node has taken over its session meanwhile.
+    SessionTaken,
 }
 
 /// Whether the node can work.

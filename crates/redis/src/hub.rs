@@ -158,6 +158,7 @@ impl Hub {
             room.remove_pending(member);
             if is_member {
                 room.add_member(member.clone());
+                room.replace_member(member.replaced());
             }
         }
         self.remove_if_done(&mut rooms, name);
@@ -282,6 +283,12 @@ impl Hub {
     pub(crate) fn set_profile(&self, name: &str, member: &str, profile: Profile) {
         if let Some(Entry { room, .. }) = lock(&self.rooms).get_mut(name) {
             room.update_member(member, |member| member.set_profile(profile));
+        }
+    }
+
+    pub(crate) fn set_owner(&self, name: &str, member: &str, owner: &str) {
+        if let Some(Entry { room, .. }) = lock(&self.rooms).get_mut(name) {
+            room.update_member(member, |member| member.set_owner(owner));
         }
     }
 

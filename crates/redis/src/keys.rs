@@ -27,7 +27,7 @@ impl Keys {
         self.name2("rooms", node)
     }
 
-    /// Hash: a room's epoch, run of the server, event, seq and num.
+    /// Hash: a room's epoch, run of the server, event, seq, num, number of hidden members, and more for its log and roster.
     pub(crate) fn meta(&self, room: &str) -> String {
         self.name2("meta", room)
     }
@@ -85,9 +85,9 @@ impl Keys {
             self.node_rooms(node),
             self.meta(room),
             self.members(node, room),
-            // Hash: name that is taken to member.
+            // Hash: name that is taken to how many members have it, the first of them, and the user who may.
             self.name2("names", room),
-            // Sorted set: `node:member` of those that are not hidden, to the event with which it entered.
+            // Sorted set: `node:member` to the place in the order in which the members entered.
             self.name2("roster", room),
             // Stream: the latest events. The id is the event's number.
             self.name2("log", room),

@@ -79,9 +79,9 @@ mod subscriber;
 mod sync;
 
 pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, ResumeError, Unavailable};
-pub use event::{Event, ResetReason, RoomEvent, State};
+pub use event::{Event, EvictionReason, LoggedEvent, ResetReason, RoomEvent, State};
 pub use member::{NewMember, Profile};
 pub use node::{Events, Node, Published, RoomCount, Roster, RosterEntry};
 pub use session::{Resumed, ResumedMembership, Session};
-pub use settings::Settings;
+pub use settings::{LogNeeds, Settings};
 pub use stamp::{Epoch, EventKind, Stamp};

@@ -135,6 +135,20 @@ impl Inner {
         Ok(stamp)
     }
 
+    /// Notes whose members may share the name of a member, now or as soon as Redis can be reached. The caller must not drop
+    /// the future.
+    pub(crate) async fn set_owner(self: Arc<Inner>, room: Arc<str>, member: Box<str>, owner: Box<str>) {
+        self.hub.set_owner(&room, &member, &owner);
+        loop {
+            let node = self.registration.active().await;
+            let set = self.scripts.set_owner(&member, &owner);
+            match self.call_as(&node, &room, &set).await {
+                Ok(reply) if reply.is_fenced() => self.registration.set_fenced(&node),
+                Ok(_) | Err(Unavailable) => return,
+            }
+        }
+    }
+
     pub(crate) async fn send_transient(&self, room: &str, body: &[u8]) -> Result<(), Unavailable> {
         self.waiting_call(room, self.scripts.transient(body)).await.map(|_| ())
     }
@@ -149,7 +163,7 @@ impl Inner {
 fn enter_answer(reply: Reply) -> Result<Stamp, EnterError> {
     match reply.status() {
         b"OK" => reply.stamp().ok_or(EnterError::Unavailable),
-        b"NAME_TAKEN" => Err(EnterError::NameTaken),
+        b"NAME_TAKEN" => Err(EnterError::NameTaken { without_owner: reply.holder() }),
         b"NO_SESSION" => Err(EnterError::NoSession),
         b"ROOM_FULL" => Err(EnterError::RoomFull),
         _ => Err(EnterError::Unavailable),

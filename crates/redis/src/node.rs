@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::codec;
 use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
-use crate::event::{Event, RoomEvent};
+use crate::event::{Event, LoggedEvent, RoomEvent};
 use crate::hub::Hub;
 use crate::inner::{Inner, MessageIds, Publishers, Tasks};
 use crate::keys::Keys;
@@ -21,7 +21,7 @@ use crate::member::{NewMember, Profile};
 use crate::queue::Queue;
 use crate::scripts::{NO_LIMIT, Scripts};
 use crate::session::{Resumed, Session};
-use crate::settings::{Checked, Settings};
+use crate::settings::{Checked, LogNeeds, Settings};
 use crate::stamp::{Epoch, Stamp};
 use crate::status::Status;
 use crate::subscriber::Subscriber;
@@ -68,13 +68,17 @@ pub struct RosterEntry {
     pub member: Box<str>,
     /// What the others may know of it.
     pub profile: Profile,
-    /// The event with which it entered, for [`Node::roster`]'s `after`.
+    /// Its place in the order in which the room's members entered, for [`Node::roster`]'s `after`.
+    pub place: u64,
+    /// The event with which it entered.
     pub event: u64,
     /// The epoch of that event, which may be an earlier one.
     pub epoch: Epoch,
+    /// Whether it is [hidden](NewMember::hidden).
+    pub is_hidden: bool,
 }
 
-/// A page of the members of a room that are not hidden, in the order in which they entered.
+/// A page of the members of a room, in the order in which they entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Roster {
@@ -241,6 +245,13 @@ impl Node {
         self.inner.set_profile(room, member, profile, body).await
     }
 
+    /// Lets the members of this user have the same [unique text](NewMember::unique_as) as a member of this node, now or as
+    /// soon as Redis can be reached.
+    pub async fn set_owner(&self, room: &str, member: &str, owner: &str) {
+        let set = self.inner.clone().set_owner(room.into(), member.into(), owner.into());
+        let _ = self.inner.spawn(set).await;
+    }
+
     /// Has all nodes remove their members from a room: they get [`Event::CloseRoom`].
     ///
     /// # Errors
@@ -275,8 +286,8 @@ impl Node {
         listeners.map(|_| ())
     }
 
-    /// Up to `max` members of a room that are not hidden, in the order in which they entered, beginning after the one
-    /// that entered with the event `after`. 0 is the first page.
+    /// Up to `max` members of a room, hidden ones included, in the order in which they entered, beginning after the one at
+    /// the place `after`. 0 is the first page.
     ///
     /// # Errors
     ///
@@ -286,8 +297,7 @@ impl Node {
         let read = self.inner.scripts.roster(room, after, max);
         let reply = self.inner.call(room, deadline, read).await?;
         let stamp = reply.stamp();
-        let entry = |(event, epoch, member, profile)| RosterEntry { member, profile, event, epoch };
-        Ok(Roster { stamp, members: reply.roster().into_iter().map(entry).collect() })
+        Ok(Roster { stamp, members: reply.roster() })
     }
 
     /// All rooms that have members on any node, in no order. The counts are not of the same moment.
@@ -315,6 +325,29 @@ impl Node {
         let room = room.into();
         let read = self.inner.log_after(&room, epoch, seq, max);
         timeout(SHORT_TIMEOUT, read).await.unwrap_or(Err(Unavailable))
+    }
+
+    /// The latest events with a frame up to a stamp, in their order, each with its age. No event is missing in between. They
+    /// are at most so many as the needs say, not older, and beyond the bytes none; fewer if the log does not have them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 1 s.
+    pub async fn history(
+        &self,
+        room: &str,
+        until: Stamp,
+        needs: LogNeeds,
+    ) -> Result<Vec<LoggedEvent>, Unavailable> {
+        let deadline = tokio::time::Instant::now() + SHORT_TIMEOUT;
+        let read = self.inner.scripts.history(until, needs);
+        Ok(self.inner.call(room, deadline, read).await?.history(&room.into()))
+    }
+
+    /// From now on, keeps at least what these needs say, in addition to what nodes need that have missed events. What the
+    /// settings say takes precedence.
+    pub fn keep_logs(&self, needs: LogNeeds) {
+        self.inner.scripts.keep_logs(needs);
     }
 
     /// Makes a session resumable on any node. Open it before its first member enters: if it were kept only when its

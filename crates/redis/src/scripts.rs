@@ -8,15 +8,17 @@ use redis::{FromRedisValue, ParsingError, Script, ToRedisArgs, Value};
 use tracing::warn;
 
 use crate::codec::{self, Message};
-use crate::event::RoomEvent;
+use crate::event::{LoggedEvent, RoomEvent};
 use crate::keys::Keys;
 use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
+use crate::node::RosterEntry;
 use crate::position::Position;
 use crate::random;
 use crate::room::Page;
-use crate::settings::Checked;
+use crate::settings::{Checked, LogLimits, LogNeeds, LogSettings};
 use crate::stamp::{Epoch, Stamp};
+use crate::sync::{Mutex, lock};
 
 /// More members than a room can have, as a number that Lua can hold.
 pub(crate) const NO_LIMIT: u64 = 1 << 52;
@@ -44,16 +46,16 @@ macro_rules! member_script {
 #[derive(Debug)]
 pub(crate) struct Scripts {
     keys: Keys,
-    /// As `trim` in `lua/room.lua` takes them: events and bytes.
-    log_limits: Vec<u8>,
-    log_age_ms: u64,
-    message_id_window_ms: u64,
+    log_settings: LogSettings,
+    log_limits: Mutex<LogLimits>,
     enter: Script,
     leave: Script,
     publish: Script,
     transient: Script,
     profile: Script,
+    owner: Script,
     read: Script,
+    history: Script,
     roster: Script,
     reap: Script,
     pub(crate) renew: Script,
@@ -79,9 +81,6 @@ pub(crate) struct TakenOver {
     pub(crate) window: Duration,
     pub(crate) members: Vec<(Arc<str>, Arc<NewMember>, Stamp)>,
 }
-
-/// A page of a roster: each member with its profile and the event with which it entered.
-pub(crate) type RosterPage = Vec<(u64, Epoch, Box<str>, Profile)>;
 
 /// How a member leaves.
 #[derive(Debug, Clone, Copy)]
@@ -110,15 +109,16 @@ impl Scripts {
     pub(crate) fn new(keys: Keys, settings: &Checked) -> Scripts {
         Scripts {
             keys,
-            log_limits: [&settings.log_length.to_be_bytes()[..], &settings.log_bytes.to_be_bytes()].concat(),
-            log_age_ms: settings.log_age.as_millis() as u64,
-            message_id_window_ms: settings.message_id_window.as_millis() as u64,
+            log_settings: settings.log,
+            log_limits: Mutex::new(settings.log.limits(LogNeeds::default())),
             enter: member_script!("lua/enter.lua"),
             leave: member_script!("lua/leave.lua"),
             publish: room_script!("lua/publish.lua"),
             transient: room_script!("lua/transient.lua"),
             profile: member_script!("lua/profile.lua"),
+            owner: member_script!("lua/owner.lua"),
             read: room_script!("lua/read.lua"),
+            history: room_script!("lua/history.lua"),
             roster: member_script!("lua/roster.lua"),
             reap: member_script!("lua/reap.lua"),
             renew: Script::new(include_str!("lua/renew.lua")),
@@ -130,15 +130,26 @@ impl Scripts {
         }
     }
 
+    /// From now on, logs meet these needs, as far as the settings do not say otherwise.
+    pub(crate) fn keep_logs(&self, needs: LogNeeds) {
+        *lock(&self.log_limits) = self.log_settings.limits(needs);
+    }
+
+    fn log_limits(&self) -> LogLimits {
+        *lock(&self.log_limits)
+    }
+
     pub(crate) fn enter(&self, member: &NewMember, max_members: u64) -> Request<'_> {
         Request::new(&self.enter)
             .arg(member.id())
             .arg(member.to_record())
             .arg(member.unique())
+            .arg(member.unique_owner())
             .arg(member.flags())
             .arg(&member.enter_body()[..])
             .arg(max_members)
             .arg(member.session_token())
+            .arg(member.replaced())
     }
 
     pub(crate) fn leave(&self, member: &str, how: Leave<'_>) -> Request<'_> {
@@ -155,7 +166,7 @@ impl Scripts {
             .arg(member.unwrap_or_default())
             .arg(id)
             .arg(body)
-            .arg(self.message_id_window_ms)
+            .arg(self.log_limits().message_id_window.as_millis() as u64)
             .arg(MAX_MESSAGE_IDS)
     }
 
@@ -169,9 +180,22 @@ impl Scripts {
         Request::new(&self.profile).arg(member).arg(record).arg(body)
     }
 
+    pub(crate) fn set_owner(&self, member: &str, owner: &str) -> Request<'_> {
+        Request::new(&self.owner).arg(member).arg(owner)
+    }
+
     pub(crate) fn read(&self, position: Position) -> Request<'_> {
         let epoch = position.epoch().to_bytes();
         Request::new(&self.read).arg(&epoch[..]).arg(position.next_event()).arg(PAGE)
+    }
+
+    pub(crate) fn history(&self, until: Stamp, needs: LogNeeds) -> Request<'_> {
+        Request::new(&self.history)
+            .arg(&until.epoch.to_bytes()[..])
+            .arg(until.event)
+            .arg(needs.events)
+            .arg(needs.bytes)
+            .arg(needs.age.as_millis().min(1 << 52) as u64)
     }
 
     pub(crate) fn roster(&self, room: &str, after: u64, max: usize) -> Request<'_> {
@@ -195,6 +219,7 @@ impl Scripts {
         node: &str,
         room: &str,
     ) -> Command<'a> {
+        let LogLimits { events, bytes, age, .. } = self.log_limits();
         let mut script = request.script.prepare_invoke();
         script
             .key(&self.keys.of_room(node, room))
@@ -202,8 +227,9 @@ impl Scripts {
             .arg(&**link.run())
             .arg(&random::number().to_be_bytes()[..])
             .arg(self.keys.channel(room))
-            .arg(&self.log_limits)
-            .arg(self.log_age_ms)
+            // As `trim` in `lua/room.lua` takes them.
+            .arg([&events.to_be_bytes()[..], &bytes.to_be_bytes()].concat())
+            .arg(age.as_millis() as u64)
             .arg(room)
             .arg(&request.args);
         Command::Script(script)
@@ -256,6 +282,14 @@ impl Reply {
         stamp(&self.rest)
     }
 
+    /// The member without an owner that `enter.lua` answers, because it has the name.
+    pub(crate) fn holder(&self) -> Option<Box<str>> {
+        match self.rest.first() {
+            Some(Value::BulkString(member)) if !member.is_empty() => text(member),
+            _ => None,
+        }
+    }
+
     /// Whether `publish.lua` knew the id.
     pub(crate) fn is_repeat(&self) -> bool {
         self.rest.get(4) == Some(&Value::Int(1))
@@ -277,21 +311,41 @@ impl Reply {
         Some(Page { at, events })
     }
 
+    /// What `history.lua` answers, in the order of the events. Those before one that cannot be read are left out.
+    pub(crate) fn history(self, room: &Arc<str>) -> Vec<LoggedEvent> {
+        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(2);
+        let entry = |entry: &[Value]| match entry {
+            [Value::BulkString(payload), Value::Int(age)] => {
+                let payload = Bytes::copy_from_slice(payload);
+                let Ok(Message::Event(event)) = codec::decode(room, payload) else { return None };
+                Some(LoggedEvent { event, age: Duration::from_millis((*age).try_into().unwrap_or(0)) })
+            }
+            _ => None,
+        };
+        let mut events: Vec<_> = entries.map_while(entry).collect();
+        events.reverse();
+        events
+    }
+
     /// What `roster.lua` answers; empty if there is no such room.
-    pub(crate) fn roster(self) -> RosterPage {
-        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(4);
+    pub(crate) fn roster(self) -> Vec<RosterEntry> {
+        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(6);
         let entry = |entry: &[Value]| match entry {
             [
-                Value::Int(event),
+                Value::Int(place),
                 Value::BulkString(epoch),
+                Value::Int(event),
                 Value::BulkString(member),
+                Value::Int(is_hidden),
                 Value::BulkString(profile),
-            ] => Some((
-                u64::try_from(*event).ok()?,
-                Epoch::from_bytes(epoch[..].try_into().ok()?),
-                text(member)?,
-                Profile::decode(Bytes::copy_from_slice(profile))?,
-            )),
+            ] => Some(RosterEntry {
+                member: text(member)?,
+                profile: Profile::decode(Bytes::copy_from_slice(profile))?,
+                place: u64::try_from(*place).ok()?,
+                event: u64::try_from(*event).ok()?,
+                epoch: Epoch::from_bytes(epoch[..].try_into().ok()?),
+                is_hidden: *is_hidden == 1,
+            }),
             _ => None,
         };
         entries.filter_map(entry).collect()

@@ -23,10 +23,10 @@ pub struct Settings {
     prefix: String,
     node_name: Option<String>,
     lease: Duration,
-    log_length: u32,
-    log_bytes: u64,
-    log_age: Duration,
-    message_id_window: Duration,
+    log_length: Option<u32>,
+    log_bytes: Option<u64>,
+    log_age: Option<Duration>,
+    message_id_window: Option<Duration>,
     max_queued_bytes: usize,
     wait_for_redis: bool,
 }
@@ -41,10 +41,10 @@ impl Settings {
             prefix: "chat".to_owned(),
             node_name: None,
             lease: Duration::from_secs(10),
-            log_length: 1000,
-            log_bytes: 4 << 20,
-            log_age: Duration::from_secs(3600),
-            message_id_window: Duration::from_secs(120),
+            log_length: None,
+            log_bytes: None,
+            log_age: None,
+            message_id_window: None,
             max_queued_bytes: 16 << 20,
             wait_for_redis: true,
         }
@@ -69,26 +69,27 @@ impl Settings {
     }
 
     /// How many events of each room are kept for nodes and clients that have missed some. If there are more, the oldest
-    /// eighth is removed. Default: 1,000.
+    /// eighth is removed. Default: 1,000, and as many more as [`Node::keep_logs`](crate::Node::keep_logs) asks for.
     pub fn log_length(self, events: u32) -> Settings {
-        Settings { log_length: events, ..self }
+        Settings { log_length: Some(events), ..self }
     }
 
     /// How many bytes the kept events of a room may have. If there are more, the oldest eighth is removed. The latest
-    /// event is always kept. Default: 4 MiB.
+    /// event is always kept. Default: 4 MiB, and as many more as [`Node::keep_logs`](crate::Node::keep_logs) asks for.
     pub fn log_bytes(self, bytes: u64) -> Settings {
-        Settings { log_bytes: bytes, ..self }
+        Settings { log_bytes: Some(bytes), ..self }
     }
 
-    /// How long the log of a room is kept after its latest event. Default: 1 h.
+    /// How long the log of a room is kept after its latest event. Default: 1 h, or longer if
+    /// [`Node::keep_logs`](crate::Node::keep_logs) asks for it.
     pub fn log_age(self, age: Duration) -> Settings {
-        Settings { log_age: age, ..self }
+        Settings { log_age: Some(age), ..self }
     }
 
     /// How long a message that is repeated under its id is recognised, unless there are more than 10,000 messages in
-    /// the room in this time. Default: 2 min.
+    /// the room in this time. Default: 2 min, or longer if [`Node::keep_logs`](crate::Node::keep_logs) asks for it.
     pub fn message_id_window(self, window: Duration) -> Settings {
-        Settings { message_id_window: window, ..self }
+        Settings { message_id_window: Some(window), ..self }
     }
 
     /// How many bytes of events may wait for [`Events::recv`](crate::Events::recv). If there are more, the node reads
@@ -111,10 +112,11 @@ impl Settings {
         if self.lease < Duration::from_secs(1) {
             return invalid(format!("the lease is {:?}, but must be at least 1 s", self.lease));
         }
-        if self.log_length == 0 || self.log_age < Duration::from_secs(1) {
+        let is_short = |time: Option<Duration>| time.is_some_and(|time| time < Duration::from_secs(1));
+        if self.log_length == Some(0) || is_short(self.log_age) {
             return invalid("the log must keep at least one event for at least 1 s".to_owned());
         }
-        if self.message_id_window < Duration::from_secs(1) {
+        if is_short(self.message_id_window) {
             return invalid("the window of message ids must be at least 1 s".to_owned());
         }
         let name = self.node_name.unwrap_or_else(|| format!("{:08x}", random::number() as u32));
@@ -129,14 +131,64 @@ impl Settings {
             prefix: self.prefix,
             node_name: name,
             lease: self.lease,
-            log_length: self.log_length,
-            log_bytes: self.log_bytes,
-            log_age: self.log_age,
-            message_id_window: self.message_id_window,
+            log: LogSettings {
+                length: self.log_length,
+                bytes: self.log_bytes,
+                age: self.log_age,
+                message_id_window: self.message_id_window,
+            },
             max_queued_bytes: self.max_queued_bytes,
             wait_for_redis: self.wait_for_redis,
         })
     }
+}
+
+/// What logs of rooms must keep, for [`Node::keep_logs`](crate::Node::keep_logs).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogNeeds {
+    /// The latest events of each room.
+    pub events: u32,
+    /// The bytes of these events.
+    pub bytes: u64,
+    /// How long events are needed.
+    pub age: Duration,
+    /// How long a message may be repeated under its id.
+    pub message_id_window: Duration,
+}
+
+/// What the settings say about logs; `None` where they leave it to the crate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogSettings {
+    length: Option<u32>,
+    bytes: Option<u64>,
+    age: Option<Duration>,
+    message_id_window: Option<Duration>,
+}
+
+impl LogSettings {
+    /// The limits of logs that meet these needs, and also those of nodes that have missed events.
+    pub(crate) fn limits(self, needs: LogNeeds) -> LogLimits {
+        let LogNeeds { events, bytes, age, message_id_window } = needs;
+        let (hour, max) = (Duration::from_secs(3600), Duration::from_secs(1 << 32));
+        LogLimits {
+            events: self.length.unwrap_or(events.saturating_add(1000)),
+            bytes: self.bytes.unwrap_or(bytes.saturating_add(4 << 20)),
+            age: self.age.unwrap_or(age.max(hour)).min(max),
+            message_id_window: self
+                .message_id_window
+                .unwrap_or(message_id_window.max(Duration::from_secs(120)))
+                .min(max),
+        }
+    }
+}
+
+/// What logs keep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogLimits {
+    pub(crate) events: u32,
+    pub(crate) bytes: u64,
+    pub(crate) age: Duration,
+    pub(crate) message_id_window: Duration,
 }
 
 /// Settings that fit together.
@@ -146,10 +198,7 @@ pub(crate) struct Checked {
     pub(crate) prefix: String,
     pub(crate) node_name: String,
     pub(crate) lease: Duration,
-    pub(crate) log_length: u32,
-    pub(crate) log_bytes: u64,
-    pub(crate) log_age: Duration,
-    pub(crate) message_id_window: Duration,
+    pub(crate) log: LogSettings,
     pub(crate) max_queued_bytes: usize,
     pub(crate) wait_for_redis: bool,
 }
@@ -209,6 +258,16 @@ mod tests {
         check_refuses(good().lease(Duration::from_millis(999)));
         check_refuses(good().log_length(0));
         check_refuses(good().message_id_window(Duration::ZERO));
+    }
+
+    #[test]
+    fn logs_keep_what_is_needed_unless_the_settings_say_otherwise() {
+        let checked = Settings::new("redis://h").log_bytes(7).check().unwrap();
+        let secs = Duration::from_secs;
+        let needs = LogNeeds { events: 500, bytes: 1, age: secs(4000), message_id_window: secs(60) };
+        let limits = checked.log.limits(needs);
+        assert_eq!((limits.events, limits.bytes), (1500, 7));
+        assert_eq!((limits.age, limits.message_id_window), (secs(4000), secs(120)));
     }
 
     #[test]

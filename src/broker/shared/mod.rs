@@ -68,6 +68,13 @@ impl SharedBroker {
         }
     }
 
+    /// Has the next event not arrive at a node.
+    pub fn lose_next_event(&self, node: u32) {
+        if let Some(hearer) = self.lock().nodes.get_mut(&node) {
+            hearer.loses_next = true;
+        }
+    }
+
     /// Begins a new epoch in all rooms, as if the broker was started again.
     pub fn restart(&self) {
         let mut shared = self.lock();
@@ -76,6 +83,7 @@ impl SharedBroker {
             let epoch = shared.next_epoch();
             let Some(room) = shared.rooms.get_mut(&id) else { continue };
             room.latest = Stamp { num: room.latest.num, ..Stamp::start(epoch) };
+            room.log.clear();
             let stamp = room.latest;
             shared.tell(&id, |room| RemoteEvent::Reset { room, stamp });
         }
@@ -86,6 +94,16 @@ impl SharedBroker {
         let mut shared = self.lock();
         shared.nodes.remove(&node);
         shared.remove_members(node);
+    }
+
+    /// Removes the members of a node, as if it had been cut off, and other members had taken their names meanwhile.
+    pub fn evict_members(&self, node: u32) {
+        let mut shared = self.lock();
+        for (room, entry) in shared.remove_members(node) {
+            if let Some(hearer) = shared.nodes.get_mut(&node) {
+                hearer.push(RemoteEvent::Evicted { room, entry });
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use super::SharedBroker;
 use super::order::Shared;
 use crate::broker::{
-    BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
-    Submitted, Unavailable,
+    BoxFuture, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
+    RemoteMember, Stamp, Submitted, Unavailable,
 };
+use crate::config::{History, Recovery};
 use crate::ids::{Name, RoomId};
 use crate::room::Profile;
 use crate::sync::{Mutex, lock};
@@ -102,12 +103,32 @@ impl RemoteBroker for SharedNode {
         self.call(move |shared| shared.set_profile(&room, entry, profile, body));
     }
 
+    fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {
+        let (room, owner) = (room.clone(), owner.into());
+        self.call(move |shared| shared.set_owner(&room, entry, owner));
+    }
+
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>> {
         let room = room.clone();
         self.ask(move |shared| {
             let members = shared.rooms.get(&room).map(|room| &room.members[..]).unwrap_or_default();
-            Some(members.iter().map(|(member, _)| member.clone()).collect())
+            Some(members.iter().map(|shared| shared.member.clone()).collect())
         })
+    }
+
+    fn log(
+        &self,
+        room: &RoomId,
+        until: Stamp,
+        history: History,
+    ) -> BoxFuture<'static, Option<Vec<LoggedEvent>>> {
+        let room = room.clone();
+        self.ask(move |shared| Some(shared.log(&room, until, history)))
+    }
+
+    fn keep_logs(&self, recovery: &Recovery) {
+        let recovery = recovery.clone();
+        self.call(move |shared| shared.keep_logs(&recovery));
     }
 
     fn send_to_all(&self, body: Bytes) {

@@ -1,17 +1,24 @@
 //! The rooms and nodes of a broker within one process.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::broker::{
-    EntryId, EventKind, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp, Submitted,
-    Unavailable,
+    EntryId, EventKind, LoggedEvent, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp,
+    Submitted, Unavailable, UniqueName,
 };
-use crate::ids::RoomId;
+use crate::clock::Clock;
+use crate::config::{History, Recovery};
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
+
+/// The events with frames that a room keeps at least.
+const LOG_LENGTH: usize = 1000;
 
 /// What a node wants from the broker.
 type Call = Box<dyn FnOnce(&mut Shared) + Send>;
@@ -25,12 +32,26 @@ pub(super) struct Shared {
     pub(super) is_away: bool,
     /// What was called while the broker was away.
     pub(super) waiting: Vec<Call>,
+    clock: Clock,
+    /// The frames that nodes want to be kept.
+    log_length: usize,
 }
 
 pub(super) struct SharedRoom {
     pub(super) latest: Stamp,
-    pub(super) members: Vec<(RemoteMember, Bytes)>,
+    pub(super) members: Vec<SharedMember>,
     published: HashMap<String, u64>,
+    /// The latest events with frames, and when they were published.
+    pub(super) log: VecDeque<(RoomEvent, Duration)>,
+}
+
+pub(super) struct SharedMember {
+    pub(super) member: RemoteMember,
+    unique: Option<UniqueName>,
+    /// What other nodes get with its leave if its node is gone, or if it is replaced.
+    leave_body: Bytes,
+    /// Whether its leave has no frame if its node is gone.
+    is_silent: bool,
 }
 
 /// What a node has yet to hear.
@@ -40,6 +61,7 @@ pub(super) struct Hearer {
     pub(super) waker: Option<Waker>,
     /// Nothing arrives, although calls are answered.
     pub(super) is_deaf: bool,
+    pub(super) loses_next: bool,
 }
 
 impl Shared {
@@ -49,18 +71,58 @@ impl Shared {
     }
 
     fn append(&mut self, id: &RoomId, kind: EventKind, entry: Option<EntryId>, body: Bytes) -> Option<Stamp> {
+        self.append_as(id, kind, entry, body, false)
+    }
+
+    fn append_as(
+        &mut self,
+        id: &RoomId,
+        kind: EventKind,
+        entry: Option<EntryId>,
+        body: Bytes,
+        is_replaced: bool,
+    ) -> Option<Stamp> {
         let room = self.rooms.get_mut(id)?;
         room.latest = room.latest.next(kind);
         let stamp = room.latest;
-        self.tell(id, |room| RemoteEvent::Room(RoomEvent { room, stamp, kind, entry, body: body.clone() }));
+        let event = RoomEvent { room: id.clone(), stamp, kind, entry, body, is_replaced };
+        if !kind.is_silent() {
+            room.log.push_back((event.clone(), self.clock.now()));
+            if room.log.len() > self.log_length.max(LOG_LENGTH) {
+                room.log.pop_front();
+            }
+        }
+        self.tell(id, |_| RemoteEvent::Room(event.clone()));
         Some(stamp)
+    }
+
+    pub(super) fn keep_logs(&mut self, recovery: &Recovery) {
+        let frames = recovery.history.map_or(0, |history| history.frames());
+        self.log_length = self.log_length.max(frames);
+    }
+
+    pub(super) fn log(&self, id: &RoomId, until: Stamp, history: History) -> Vec<LoggedEvent> {
+        let log = self.rooms.get(id).into_iter().flat_map(|room| room.log.iter().rev());
+        let now = self.clock.now();
+        let log = log.map(|(event, at)| LoggedEvent { event: event.clone(), age: now.saturating_sub(*at) });
+        let is_wanted = |logged: &LoggedEvent| {
+            let stamp = logged.event.stamp;
+            stamp.epoch == until.epoch && stamp.event <= until.event
+        };
+        let mut latest: Vec<_> = log
+            .filter(is_wanted)
+            .take_while(|logged| logged.age <= history.age())
+            .take(history.frames())
+            .collect();
+        latest.reverse();
+        latest
     }
 
     /// Tells the nodes that have members in a room.
     pub(super) fn tell(&mut self, id: &RoomId, event: impl Fn(RoomId) -> RemoteEvent) {
         let Some(room) = self.rooms.get(id) else { return };
         for (node, hearer) in &mut self.nodes {
-            if room.members.iter().any(|(member, _)| member.entry.member.node() == *node) {
+            if room.members.iter().any(|shared| shared.member.entry.member.node() == *node) {
                 hearer.push(event(id.clone()));
             }
         }
@@ -75,29 +137,59 @@ impl Shared {
             latest: Stamp::start(epoch),
             members: Vec::new(),
             published: HashMap::new(),
+            log: VecDeque::new(),
         });
-        if room.latest.num >= max {
+        let NewMember { entry, name, unique, profile, replaces, is_silent, body, leave_body } = new;
+        let replaced = replaces.filter(|entry| room.position(*entry).is_some());
+        if let Some(anonymous) = unique.as_ref().and_then(|unique| room.holder(unique, replaced)) {
+            return Err(NotEntered::NameTaken { anonymous });
+        }
+        if replaced.is_none() && room.members.len() as u64 >= max {
             return Err(NotEntered::RoomFull);
         }
-        let NewMember { entry, name, profile, is_silent, body, leave_body } = new;
+        if let Some(replaced) = replaced {
+            self.remove(id, replaced, is_silent, None, true);
+        }
+        let Some(room) = self.rooms.get_mut(id) else { return Err(NotEntered::Unavailable) };
+        let kind = match (profile.is_hidden, is_silent) {
+            (true, _) => EventKind::HiddenEnter,
+            (false, true) => EventKind::SilentEnter,
+            (false, false) => EventKind::Enter,
+        };
         let entered = (room.latest.epoch, room.latest.event + 1);
-        let leave_body = if is_silent { Bytes::new() } else { leave_body };
-        room.members.push((RemoteMember { entry, name, profile, entered }, leave_body));
-        let kind = if is_silent { EventKind::SilentEnter } else { EventKind::Enter };
+        let member = RemoteMember { entry, name, profile, entered };
+        room.members.push(SharedMember { member, unique, leave_body, is_silent });
         self.append(id, kind, Some(entry), body);
         Ok(())
     }
 
     pub(super) fn leave(&mut self, id: &RoomId, entry: EntryId, body: Option<Bytes>) {
-        let Some(room) = self.rooms.get(id) else { return };
-        let Some(at) = room.members.iter().position(|(member, _)| member.entry == entry) else { return };
-        let kind = if body.is_some() { EventKind::Leave } else { EventKind::SilentLeave };
-        // The leaving member's node still hears it.
-        self.append(id, kind, Some(entry), body.unwrap_or_default());
-        let Some(room) = self.rooms.get_mut(id) else { return };
-        room.members.remove(at);
-        if room.members.is_empty() {
+        self.remove(id, entry, body.is_none(), body, false);
+        if self.rooms.get(id).is_some_and(|room| room.members.is_empty()) {
             self.rooms.remove(id);
+        }
+    }
+
+    /// Removes a member. Without a body, its leave has the one that it was entered with.
+    fn remove(
+        &mut self,
+        id: &RoomId,
+        entry: EntryId,
+        is_silent: bool,
+        body: Option<Bytes>,
+        is_replaced: bool,
+    ) {
+        let Some(room) = self.rooms.get(id) else { return };
+        let Some(at) = room.position(entry) else { return };
+        let (kind, body) = match (room.members[at].member.profile.is_hidden, is_silent) {
+            (true, _) => (EventKind::HiddenLeave, Bytes::new()),
+            (false, true) => (EventKind::SilentLeave, Bytes::new()),
+            (false, false) => (EventKind::Leave, body.unwrap_or_else(|| room.members[at].leave_body.clone())),
+        };
+        // The leaving member's node still hears it.
+        self.append_as(id, kind, Some(entry), body, is_replaced);
+        if let Some(room) = self.rooms.get_mut(id) {
+            room.members.remove(at);
         }
     }
 
@@ -112,7 +204,7 @@ impl Shared {
         if let Some(seq) = message_id.as_ref().and_then(|message_id| room.published.get(message_id)) {
             return Ok(Submitted { seq: *seq, is_repeat: true });
         }
-        if entry.is_some_and(|entry| room.members.iter().all(|(member, _)| member.entry != entry)) {
+        if entry.is_some_and(|entry| room.position(entry).is_none()) {
             return Err(Unavailable);
         }
         let stamp = self.append(id, EventKind::Publish, entry, body).ok_or(Unavailable)?;
@@ -124,34 +216,61 @@ impl Shared {
 
     pub(super) fn set_profile(&mut self, id: &RoomId, entry: EntryId, profile: Profile, body: Bytes) {
         let Some(room) = self.rooms.get_mut(id) else { return };
-        let Some((member, _)) = room.members.iter_mut().find(|(member, _)| member.entry == entry) else {
-            return;
-        };
-        member.profile = profile;
+        let Some(at) = room.position(entry) else { return };
+        room.members[at].member.profile = profile;
         self.append(id, EventKind::Profile, Some(entry), body);
     }
 
-    pub(super) fn remove_members(&mut self, node: u32) {
+    pub(super) fn set_owner(&mut self, id: &RoomId, entry: EntryId, owner: Arc<str>) {
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        let Some(at) = room.position(entry) else { return };
+        if let Some(unique) = &mut room.members[at].unique {
+            unique.owner = Some(owner);
+        }
+    }
+
+    /// Removes the members of a node, and returns them.
+    pub(super) fn remove_members(&mut self, node: u32) -> Vec<(RoomId, EntryId)> {
+        let mut removed = Vec::new();
         let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
         for id in rooms {
             let Some(room) = self.rooms.get(&id) else { continue };
             let lost: Vec<_> = room
                 .members
                 .iter()
-                .filter(|(member, _)| member.entry.member.node() == node)
-                .map(|(member, body)| (member.entry, body.clone()))
+                .filter(|shared| shared.member.entry.member.node() == node)
+                .map(|shared| (shared.member.entry, (!shared.is_silent).then(|| shared.leave_body.clone())))
                 .collect();
             for (entry, body) in lost {
-                self.leave(&id, entry, (!body.is_empty()).then_some(body));
+                self.leave(&id, entry, body);
+                removed.push((id.clone(), entry));
             }
         }
+        removed
+    }
+}
+
+impl SharedRoom {
+    fn position(&self, entry: EntryId) -> Option<usize> {
+        self.members.iter().position(|shared| shared.member.entry == entry)
+    }
+
+    /// The member that has a name, unless it is `except` or they may share it. The inner one is `None` if it has an owner.
+    fn holder(&self, name: &UniqueName, except: Option<EntryId>) -> Option<Option<ConnectionId>> {
+        self.members.iter().filter(|shared| Some(shared.member.entry) != except).find_map(|shared| {
+            let other = shared.unique.as_ref().filter(|other| other.key == name.key)?;
+            let is_shared = name.owner.is_some() && name.owner == other.owner;
+            (!is_shared).then(|| other.owner.is_none().then_some(shared.member.entry.member))
+        })
     }
 }
 
 impl Hearer {
     pub(super) fn push(&mut self, event: RemoteEvent) {
-        self.events.push_back(event);
-        self.wake();
+        if !std::mem::take(&mut self.loses_next) {
+            self.events.push_back(event);
+            self.wake();
+        }
     }
 
     pub(super) fn wake(&mut self) {

@@ -45,6 +45,9 @@ impl Rooms {
             let own_name = own_name.and_then(Result::ok);
             state.room.set_owner(name, id, user.id(), own_name.as_ref());
         }
+        if let Some(remote) = &self.remote {
+            remote.set_owner(room.id(), &state, id, name, user);
+        }
         let user = user.id();
         self.change_profile(room, &mut state, id, name, |profile| {
             if profile.user.as_deref() != Some(user) {

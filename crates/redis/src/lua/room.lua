@@ -2,7 +2,16 @@
 local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpack(KEYS)
 local node, run, new_epoch, channel, log_limits, log_age, room = unpack(ARGV, 1, 7)
 
-local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH, PROFILE = 1, 2, 3, 4, 5, 11
+local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH = 1, 2, 3, 4, 5
+local PROFILE, HIDDEN_ENTER, HIDDEN_LEAVE = 11, 12, 13
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function has_frame(kind) return kind == ENTER or kind == LEAVE or kind == PUBLISH end
+
 -- A fenced node has no lease, or one that is negative: the time when the node was fenced.
 local function is_fenced()
   local lease = redis.call('ZSCORE', nodes, node)
@@ -14,11 +23,13 @@ end
 -- A server that was started again, or that took over, may lack events that nodes have delivered already. So each run
 -- of a server begins an epoch of its own.
 local function load_room()
-  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes')
+  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes', 'hidden', 'place')
   if not fields[1] then return nil end
   local found = {
     epoch = fields[1], event = tonumber(fields[3]), seq = tonumber(fields[4]), num = tonumber(fields[5]),
     bytes = tonumber(fields[6]) or 0,
+    -- Hidden members, which `num` does not count, and the latest place in the roster.
+    hidden = tonumber(fields[7]) or 0, place = tonumber(fields[8]) or 0,
   }
   if fields[2] ~= run then
     found.epoch, found.event, found.seq, found.bytes = new_epoch, 0, 0, 0
@@ -52,17 +63,22 @@ local function trim(found)
   end
 end
 
--- Stamps an event, adds it to the log and publishes it.
-local function append(found, kind, member, body)
+-- Stamps an event, adds it to the log and publishes it. Its flags say whether it ends the room (1), or whether it is the
+-- leave of a member whose successor enters next (2).
+local function append(found, kind, member, body, is_replaced)
   found.event = found.event + 1
-  if kind ~= SILENT_ENTER and kind ~= SILENT_LEAVE and kind ~= PROFILE then found.seq = found.seq + 1 end
+  if has_frame(kind) then found.seq = found.seq + 1 end
+  local flags = is_replaced and 2 or found.num + found.hidden == 0 and 1 or 0
   local payload = struct.pack(
-    '>BBc8I8I8I8I2', 1, kind, found.epoch, found.event, found.seq, found.num, #member
+    '>BBBc8I8I8I8I2', 1, kind, flags, found.epoch, found.event, found.seq, found.num, #member
   ) .. member .. body
   trim(found)
   found.bytes = found.bytes + #payload
-  redis.call('HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes)
-  redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload)
+  redis.call(
+    'HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes,
+    'hidden', found.hidden, 'place', found.place
+  )
+  redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload, 't', string.format('%.0f', now_ms()))
   redis.call('PEXPIRE', log, log_age)
   redis.call('PUBLISH', channel, payload)
 end

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod faults;
+mod history;
+mod names;
 mod network;
 mod processes;
 mod rooms;
