@@ -179,6 +179,7 @@ mod room;
 mod session;
 mod socket;
 mod stats;
+pub mod store;
 mod sync;
 mod tasks;
 
@@ -217,7 +218,7 @@ pub use crate::http::proxies::TrustedProxies;
 pub use crate::http::refusal::{Refusal, RefusalKind};
 pub use crate::http::response_future::ResponseFuture;
 pub use crate::http::service::{ChatRoomsService, NoService};
-pub use crate::ids::{ConnectionId, Name, ParseConnectionIdError, RoomId};
+pub use crate::ids::{ConnectionId, MessageId, Name, ParseConnectionIdError, ParseMessageIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 #[cfg(feature = "redis")]
