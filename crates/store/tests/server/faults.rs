@@ -69,7 +69,7 @@ fn next_message(last: &mut Option<MessageId>, n: u64) -> StoredMessage {
     *last = Some(id);
     let message = StoredMessage::new(id, format!("{{\"event\":\"message\",\"message\":{n}}}"));
     let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
-    if key % 2 == 0 { message.with_key(key.to_string()) } else { message }
+    if key.is_multiple_of(2) { message.with_key(key.to_string()) } else { message }
 }
 
 struct Writers {
