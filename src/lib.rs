@@ -132,7 +132,7 @@
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it with `enable_connect_protocol`; with axum, enable axum's feature `http2` |
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
 //! | `redis` | `BrokerNode::redis`: rooms that several processes share through Redis or Valkey |
-//! | `test-util` | `ChatRooms::check_consistency` and `SharedBroker`, for tests |
+//! | `test-util` | `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance`, for tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// Compiles and runs the examples in the README.
@@ -179,6 +179,7 @@ mod room;
 mod session;
 mod socket;
 mod stats;
+pub mod store;
 mod sync;
 mod tasks;
 
@@ -217,7 +218,7 @@ pub use crate::http::proxies::TrustedProxies;
 pub use crate::http::refusal::{Refusal, RefusalKind};
 pub use crate::http::response_future::ResponseFuture;
 pub use crate::http::service::{ChatRoomsService, NoService};
-pub use crate::ids::{ConnectionId, Name, ParseConnectionIdError, RoomId};
+pub use crate::ids::{ConnectionId, MessageId, Name, ParseConnectionIdError, ParseMessageIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 #[cfg(feature = "redis")]

@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 13] = [
     &["delivery"],
     &["broker", "room"],
     &["context", "tasks"],
-    &["hooks"],
+    &["hooks", "store"],
     &["protocol"],
     &["stats", "clock", "config", "ids", "error", "sync"],
 ];
