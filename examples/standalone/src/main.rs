@@ -1,6 +1,7 @@
 //! A chat server with its page: `cargo run -p standalone`, then open the address that it prints in
 //! two tabs. `--help` lists the flags; each can also be set in the environment.
 
+mod check;
 #[cfg(feature = "jwt")]
 mod jwt;
 #[cfg(feature = "redis")]
@@ -20,6 +21,7 @@ use tower::ServiceBuilder;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::check::check;
 use crate::options::Options;
 use crate::server::{Server, listen};
 use crate::signals::StopSignals;
@@ -35,6 +37,9 @@ async fn main() {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
+    if let Some(address) = options.check {
+        return Ok(check(address)?);
+    }
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(log).with(options.log_filter()?).init();
     let rooms = options.chat_rooms().await?;

@@ -16,9 +16,9 @@ use crate::tokens::Tokens;
 
 /// A chat server with its page.
 ///
-/// Every flag can also be set by an environment variable. `unlimited` removes a limit, and so does `0`, except for
-/// --max-room-id-bytes, --max-room-id-chars, --resume-window, --history and --token-warning, and for --max-depth, which
-/// is at most 127.
+/// Every flag except --check can also be set by an environment variable. `unlimited` removes a limit, and so does `0`,
+/// except for --max-room-id-bytes, --max-room-id-chars, --resume-window, --history and --token-warning, and for
+/// --max-depth, which is at most 127.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Options {
@@ -90,6 +90,10 @@ pub(crate) struct Options {
     /// Slow-consumer policy: close, drop-oldest, drop-newest, latest
     #[arg(long, env = "CHAT_SLOW_CONSUMER", default_value = "close", value_parser = slow_consumer)]
     slow_consumer: SlowConsumer,
+
+    /// Ask the server at this address whether it answers, and exit: with 0 if it does, otherwise with 1
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) check: Option<SocketAddr>,
 
     #[cfg(feature = "redis")]
     #[command(flatten)]

@@ -4,6 +4,7 @@
 mod standalone;
 
 mod backlog;
+mod check;
 mod shutdown;
 mod sockets;
 
