@@ -170,6 +170,7 @@ mod error;
 mod hooks;
 mod http;
 mod ids;
+mod log_limit;
 #[cfg(all(test, shuttle))]
 mod models;
 mod protocol;
