@@ -19,15 +19,15 @@ struct State {
 }
 
 impl LogLimit {
-    /// Whether a line may be written now, and if so, how many were not since the last one.
-    pub(crate) fn take(&self, now: Duration) -> Option<u64> {
+    /// Whether a line may be written now, and if so, how many were not since the last one, unless none.
+    pub(crate) fn take(&self, now: Duration) -> Option<Option<u64>> {
         let mut state = lock(&self.0);
         if state.next.is_some_and(|next| now < next) {
             state.suppressed += 1;
             return None;
         }
         state.next = Some(now.saturating_add(INTERVAL));
-        Some(std::mem::take(&mut state.suppressed))
+        Some(Some(std::mem::take(&mut state.suppressed)).filter(|suppressed| *suppressed > 0))
     }
 }
 
@@ -39,11 +39,11 @@ mod tests {
     fn one_line_per_interval_is_written_and_the_others_are_counted() {
         let limit = LogLimit::default();
         let at = |millis| limit.take(Duration::from_millis(millis));
-        assert_eq!(at(5_000), Some(0));
+        assert_eq!(at(5_000), Some(None));
         assert_eq!([at(5_000), at(6_000), at(64_999)], [None; 3]);
-        assert_eq!(at(65_000), Some(3));
+        assert_eq!(at(65_000), Some(Some(3)));
         assert_eq!(at(124_999), None);
-        assert_eq!(at(1_000_000), Some(1));
-        assert_eq!(at(2_000_000), Some(0));
+        assert_eq!(at(1_000_000), Some(Some(1)));
+        assert_eq!(at(2_000_000), Some(None));
     }
 }

@@ -53,14 +53,14 @@ impl Reports {
             ),
             _ => return,
         };
-        let Some(suppressed) = take(limit, now) else { return };
+        let Some(suppressed) = limit.take(now) else { return };
         let (peer, version) = (peer(parts), parts.version);
         tracing::warn!(peer, ?version, suppressed, "refused a WebSocket handshake: {fix}");
     }
 
     fn refused_origin(&self, parts: &Parts, now: Duration) {
         let (origin, host) = (origin::for_log(&parts.headers), handshake::authority(parts));
-        let Some(suppressed) = take(&self.origin, now) else {
+        let Some(suppressed) = self.origin.take(now) else {
             tracing::debug!(origin, ?host, "refused a page whose origin is not allowed");
             return;
         };
@@ -74,7 +74,7 @@ impl Reports {
     }
 
     fn not_upgradable(&self, now: Duration) {
-        let Some(suppressed) = take(&self.not_upgradable, now) else { return };
+        let Some(suppressed) = self.not_upgradable.take(now) else { return };
         tracing::error!(
             suppressed,
             "refused a WebSocket handshake, because the server does not support upgrades, or a middleware has \
@@ -85,7 +85,7 @@ impl Reports {
 
     /// hyper has given an accepted connection back to the host.
     pub(super) fn upgrade_not_served(&self, now: Duration) {
-        let Some(suppressed) = take(&self.upgrade_not_served, now) else { return };
+        let Some(suppressed) = self.upgrade_not_served.take(now) else { return };
         tracing::error!(
             suppressed,
             "a connection was accepted, but the server does not support upgrades: serve it with \
@@ -95,7 +95,7 @@ impl Reports {
 
     /// A layer has passed on a handshake for a path that is the end of its own, and has never seen its own.
     pub(super) fn other_path(&self, path: &MountPath, seen: &str, now: Duration) {
-        let Some(suppressed) = take(&self.other_path, now) else { return };
+        let Some(suppressed) = self.other_path.take(now) else { return };
         tracing::error!(
             ?path,
             seen,
@@ -118,11 +118,6 @@ impl Reports {
              connections, or set `max_connections_per_ip` to `usize::MAX`"
         );
     }
-}
-
-/// Whether a line may be written now, and if so, how many were not; no number for none.
-fn take(limit: &LogLimit, now: Duration) -> Option<Option<u64>> {
-    limit.take(now).map(|suppressed| Some(suppressed).filter(|n| *n > 0))
 }
 
 fn peer(parts: &Parts) -> Option<String> {
