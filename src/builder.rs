@@ -12,6 +12,7 @@ use crate::error::BuildError;
 use crate::hooks::auth::Authenticate;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::policy::RoomPolicy;
+use crate::http::edge::Gate;
 use crate::http::origin::Origins;
 use crate::http::proxies::TrustedProxies;
 
@@ -48,9 +49,9 @@ pub use weak::WeakChatRooms;
 pub struct ChatRoomsBuilder {
     config: Config,
     hooks: Hooks,
-    pub(crate) handle: WeakChatRooms,
-    pub(crate) origins: Origins,
-    pub(crate) proxies: TrustedProxies,
+    handle: WeakChatRooms,
+    origins: Origins,
+    proxies: TrustedProxies,
     node: Option<BrokerNode>,
 }
 
@@ -257,9 +258,31 @@ impl ChatRoomsBuilder {
         self
     }
 
-    pub(crate) fn into_engine(self) -> Result<Engine, BuildError> {
+    /// The parts of the chat rooms, and the handle that will point to them.
+    pub(crate) fn into_parts(self) -> Result<(Engine, Gate, WeakChatRooms), BuildError> {
         check::check(&self.config)?;
-        Ok(Engine::new(self.config, self.hooks, self.node))
+        self.log();
+        let engine = Engine::new(self.config, self.hooks, self.node);
+        Ok((engine, Gate::new(self.origins, self.proxies), self.handle))
+    }
+
+    /// Logs what is built, in one line.
+    fn log(&self) {
+        let Config { heartbeat, v1_heartbeat, .. } = &self.config;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            auth = self.hooks.auth.is_some(),
+            policy = self.hooks.policy.is_some(),
+            events = self.hooks.events.is_some(),
+            shared = self.node.is_some(),
+            origins = ?self.origins,
+            trusted_proxies = ?self.proxies,
+            heartbeat = ?heartbeat.interval(),
+            v1_heartbeat = ?v1_heartbeat.interval(),
+            slow_consumer = ?self.config.slow_consumer,
+            changed_options = self.config.changed_options(),
+            "chat rooms built"
+        );
     }
 }
 

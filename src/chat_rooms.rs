@@ -86,14 +86,24 @@ impl ChatRooms {
     /// Returns a layer that serves chat connections at one path and passes on all other requests, including those
     /// to the path that are not WebSocket handshakes.
     ///
-    /// Paths are compared by their segments, so `/chat` and `/chat/` are the same.
+    /// Paths are compared by their segments, so `/chat` and `/chat/` are the same. They are compared percent-encoded, as
+    /// browsers send them, so `/grün` and `/gr%C3%BCn` are the same, too.
     ///
     /// # Panics
     ///
-    /// If no request can have this path: it must start with `/`, must not have a query, captures or wildcards, and must
-    /// be percent-encoded as browsers send it.
+    /// If no request can have this path: it must start with `/`, and must not have a query, captures or wildcards. See
+    /// [`try_layer`](ChatRooms::try_layer) for paths that you read from a configuration.
     #[track_caller]
     pub fn layer(&self, path: &str) -> ChatRoomsLayer {
+        self.try_layer(path).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Like [`layer`](ChatRooms::layer), but returns an error instead of panicking.
+    ///
+    /// # Errors
+    ///
+    /// If no request can have this path. The error says what to write instead.
+    pub fn try_layer(&self, path: &str) -> Result<ChatRoomsLayer, BuildError> {
         ChatRoomsLayer::new(self.edge.clone(), path)
     }
 
@@ -379,10 +389,9 @@ impl ChatRoomsBuilder {
     /// # Errors
     ///
     /// If settings are invalid or contradict each other. The error says which ones and what to change.
-    pub fn build(mut self) -> Result<ChatRooms, BuildError> {
-        let (origins, proxies) = (std::mem::take(&mut self.origins), std::mem::take(&mut self.proxies));
-        let handle = self.handle.clone();
-        let (engine, gate) = (Arc::new(self.into_engine()?), Arc::new(Gate::new(origins, proxies)));
+    pub fn build(self) -> Result<ChatRooms, BuildError> {
+        let (engine, gate, handle) = self.into_parts()?;
+        let (engine, gate) = (Arc::new(engine), Arc::new(gate));
         handle.set(&engine, &gate);
         Ok(ChatRooms::new(engine, gate))
     }

@@ -121,9 +121,12 @@
 //!
 //! # Logs
 //!
-//! The crate logs with `tracing`. Neither its logs nor the `Debug` output of its types contain tokens, secrets or
-//! messages. tungstenite, which parses frames, logs them at the level `trace`: keep it at `debug`, for example with the
-//! filter `trace,tungstenite=debug`.
+//! The crate logs with `tracing`: the start and the end at the level `info`, the reason of each close at `debug`, and
+//! mistakes in the configuration at `warn` or `error`. What any client can cause is logged at most once per kind and
+//! minute, with the number of lines that were `suppressed`.
+//!
+//! Neither its logs nor the `Debug` output of its types contain tokens, secrets or messages. tungstenite, which parses
+//! frames, logs them at the level `trace`: keep it at `debug`, for example with the filter `trace,tungstenite=debug`.
 //!
 //! # Features
 //!
@@ -170,6 +173,7 @@ mod error;
 mod hooks;
 mod http;
 mod ids;
+mod log_limit;
 #[cfg(all(test, shuttle))]
 mod models;
 mod protocol;

@@ -133,7 +133,9 @@ impl Connection {
         let is_late = reason == LeaveReason::Closed && engine.has_stalled();
         let delay = if is_late { LATE_CLOSE } else { Duration::ZERO };
         let limit = engine.config().timeouts.close_timeout;
+        let id = attachment.session().id();
         engine.finish(attachment.finish(reason, delay, limit)).await;
+        tracing::debug!(connection = %id, %reason, "connection closed");
         drop(permit);
     }
 

@@ -117,6 +117,7 @@ impl Engine {
 
     /// Ends all sessions, and waits until no task of the engine is left.
     pub(crate) async fn shutdown(&self) {
+        let (start, connections) = (self.context.clock.now(), self.admission.connections());
         self.admission.close();
         self.tasks.close();
         self.rooms.close_all();
@@ -136,6 +137,8 @@ impl Engine {
             // No connection is left that a panic could end.
             let _ = guard::call("ended", || events.ended());
         }
+        let took = self.context.clock.now().saturating_sub(start);
+        tracing::info!(connections, ?took, "chat rooms shut down; all connections are closed");
     }
 
     pub(crate) fn stats(&self) -> Stats {

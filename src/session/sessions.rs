@@ -261,7 +261,7 @@ impl Sessions {
         if is_earliest {
             self.recheck_deadlines();
         }
-        tracing::debug!(connection = %session.id(), "connection lost; its session is kept");
+        tracing::debug!(connection = %session.id(), %reason, ?window, "connection lost; its session is kept");
         Ok(true)
     }
 

@@ -31,6 +31,7 @@ mod jwt_keys;
 mod late_joiners;
 mod late_verdicts;
 mod limits;
+mod logs;
 mod middleware;
 mod module_dependencies;
 mod mounting;

@@ -1,5 +1,7 @@
 //! Refused requests, and servers that are not set up for upgrades: what the client and the log are told.
 
+use std::time::Duration;
+
 use futures_util::SinkExt;
 use http::Request;
 use http::request::Parts;
@@ -88,7 +90,7 @@ async fn connect_without_upgrades(rooms: &ChatRooms, times: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_without_upgrades_is_reported_once() {
+async fn a_server_without_upgrades_is_reported_once_per_minute() {
     let capture = LogCapture::default();
     let _guard = capture.listen("debug");
     let rooms = default_rooms();
@@ -96,10 +98,13 @@ async fn a_server_without_upgrades_is_reported_once() {
     let log = capture.text();
     assert_eq!(capture.count("ERROR"), 1, "{log}");
     assert_eq!(capture.count("with_upgrades()"), 1, "{log}");
-    assert_eq!(capture.count("DEBUG tower_chat_rooms::http::edge"), 2, "{log}");
+    assert_eq!(capture.count("the server does not support upgrades"), 4, "{log}");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    connect_without_upgrades(&rooms, 2).await;
+    assert_eq!(capture.count("suppressed=2"), 1, "{}", capture.text());
     // Each engine reports it.
     connect_without_upgrades(&default_rooms(), 1).await;
-    assert_eq!(capture.count("with_upgrades()"), 2);
+    assert_eq!(capture.count("with_upgrades()"), 3);
 }
 
 #[tokio::test(start_paused = true)]
