@@ -1,4 +1,4 @@
-//! The Postgres store with a real server: `cargo test -p tower-chat-rooms-store --features postgres --test server`.
+//! The Postgres store with a real server: `cargo test -p tower-chat-rooms-store --test server`.
 //!
 //! Postgres must be installed; `CHAT_POSTGRES_BIN` can name the directory of its binaries. Each test starts a server of
 //! its own.
