@@ -130,7 +130,7 @@ impl Server {
     /// Serves a connection in a task of its own.
     fn serve(&self, socket: Socket, peer: SocketAddr) {
         let Some(permit) = self.sockets.admit(peer.ip()) else {
-            tracing::debug!(%peer, "too many sockets of one address");
+            tracing::debug!(%peer, "connection closed: too many sockets of one address");
             return;
         };
         // The chat rooms take the TCP stream out of hyper's connection, so it must be a stream of this type.
@@ -158,17 +158,20 @@ impl Server {
             let mut connection = pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
-                _ = ending => {
+                stopped = ending => {
+                    let reason = if stopped.is_ok() { "the server stops" } else { "it has reached --http-timeout" };
+                    tracing::debug!(%peer, reason, "closing a connection");
                     connection.as_mut().graceful_shutdown();
                     let Ok(ended) = timeout(DRAIN_TIMEOUT, connection).await else {
-                        tracing::debug!(%peer, "connection took too long");
+                        tracing::debug!(%peer, "connection closed, because it took too long to end");
                         return;
                     };
                     ended
                 }
             };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, %error, "connection ended");
+            match ended {
+                Ok(()) => tracing::debug!(%peer, "HTTP ended: the client has closed, or it is a WebSocket now"),
+                Err(error) => tracing::debug!(%peer, %error, "connection closed"),
             }
         });
     }

@@ -123,13 +123,13 @@ async fn only_a_socket_that_nobody_listens_on_is_replaced() {
     let (path, unix) = folder.socket();
     // Its file stays.
     drop(UnixListener::bind(&path).expect("the path is free"));
-    let server = Standalone::start_at(&unix, &[]).await;
+    let mut server = Standalone::start_at(&unix, &[]).await;
     let error = fails(&["--listen", &unix]).await;
     assert!(error.contains("another process listens there") && error.contains(&unix), "{error}");
     assert_eq!(ask(&path, UPGRADE).await.1, "101");
     // A killed server leaves the file.
     server.signal("KILL");
-    drop(server);
+    server.wait().await;
     Standalone::start_at(&unix, &[]).await;
 
     let file = folder.0.join("file");
