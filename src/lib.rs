@@ -221,5 +221,5 @@ pub use crate::ids::{ConnectionId, Name, ParseConnectionIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 #[cfg(feature = "redis")]
-pub use crate::redis::{RedisConnectError, RedisSettings};
+pub use crate::redis::{RedisConnectError, RedisPublisher, RedisSettings, Sent};
 pub use crate::stats::Stats;

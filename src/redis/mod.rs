@@ -1,6 +1,7 @@
 //! The broker in Redis or Valkey.
 
 mod convert;
+mod publisher;
 mod turns;
 
 use std::hash::{BuildHasher, RandomState};
@@ -19,6 +20,7 @@ use crate::broker::{
 use crate::ids::{Name, RoomId};
 use crate::room::Profile;
 use convert::{event_of, id_of, member_of, profile_of};
+pub use publisher::{RedisPublisher, Sent};
 use turns::Turns;
 
 /// Members that are read at a time.

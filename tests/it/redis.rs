@@ -3,6 +3,8 @@
 //! These tests need `redis-server`, or another one in the environment variable `CHAT_REDIS_SERVER`:
 //! `cargo test --test it -- --ignored redis`.
 
+mod publisher;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -56,9 +58,12 @@ impl Server {
         }
     }
 
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.directory.join("socket").display())
+    }
+
     async fn node(&self, builder: ChatRoomsBuilder) -> ChatRooms {
-        let url = format!("redis+unix://{}", self.directory.join("socket").display());
-        let settings = RedisSettings::new(url).lease(Duration::from_secs(1));
+        let settings = RedisSettings::new(self.url()).lease(Duration::from_secs(1));
         builder.broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap()
     }
 }

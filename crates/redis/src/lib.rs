@@ -64,6 +64,7 @@ mod member;
 mod membership;
 mod node;
 mod position;
+mod publisher;
 mod queue;
 mod random;
 mod reader;
@@ -82,6 +83,7 @@ pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, Resume
 pub use event::{Event, ResetReason, RoomEvent, State};
 pub use member::{NewMember, Profile};
 pub use node::{Events, Node, Published, RoomCount, Roster, RosterEntry};
+pub use publisher::Publisher;
 pub use session::{Resumed, ResumedMembership, Session};
 pub use settings::Settings;
 pub use stamp::{Epoch, EventKind, Stamp};

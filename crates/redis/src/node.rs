@@ -128,7 +128,7 @@ impl Node {
             lease: settings.lease,
             commands,
             hub,
-            status: Arc::new(Status::new(queue.clone())),
+            status: Arc::new(Status::new(Some(queue.clone()))),
             registration: Registration::new(&settings.node_name),
             publishers: Publishers::default(),
             message_ids: MessageIds::new(),

@@ -19,7 +19,8 @@ pub(crate) enum Part {
 #[derive(Debug)]
 pub(crate) struct Status {
     parts: Mutex<Parts>,
-    queue: Arc<Queue>,
+    /// Who is told; nobody if it is a publisher.
+    queue: Option<Arc<Queue>>,
 }
 
 #[derive(Debug)]
@@ -30,7 +31,7 @@ struct Parts {
 
 impl Status {
     /// All parts work.
-    pub(crate) fn new(queue: Arc<Queue>) -> Status {
+    pub(crate) fn new(queue: Option<Arc<Queue>>) -> Status {
         Status { parts: Mutex::new(Parts { works: [true; 3], degraded_since: None }), queue }
     }
 
@@ -43,7 +44,9 @@ impl Status {
         }
         parts.degraded_since = is_degraded.then(Instant::now);
         let state = if is_degraded { State::Degraded } else { State::Connected };
-        self.queue.push(Event::State(state));
+        if let Some(queue) = &self.queue {
+            queue.push(Event::State(state));
+        }
     }
 
     /// Since when the node cannot work; `None` if it can.
@@ -59,7 +62,7 @@ mod tests {
     #[tokio::test]
     async fn the_host_hears_of_changes_only() {
         let queue = Arc::new(Queue::new(1000));
-        let status = Status::new(queue.clone());
+        let status = Status::new(Some(queue.clone()));
         status.set(Part::Commands, false);
         assert!(status.degraded_since().is_some());
         status.set(Part::Subscriber, false);

@@ -3,8 +3,9 @@ local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpac
 local node, run, new_epoch, channel, log_limits, log_age, room = unpack(ARGV, 1, 7)
 
 local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH, PROFILE = 1, 2, 3, 4, 5, 11
--- A fenced node has no lease, or one that is negative: the time when the node was fenced.
+-- A fenced node has no lease, or one that is negative: the time when the node was fenced. A publisher is no node.
 local function is_fenced()
+  if node == '' then return false end
   local lease = redis.call('ZSCORE', nodes, node)
   return not lease or tonumber(lease) <= 0
 end
