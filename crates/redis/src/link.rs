@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::backoff::{Backoff, LONGEST};
 use crate::error::{ConnectError, Severity, Unavailable};
+use crate::scripts::load_function;
 use crate::settings::Checked;
 use crate::status::{Part, Status};
 
@@ -42,6 +43,7 @@ pub(crate) struct Connector {
     client: Client,
     node_name: String,
     longest_wait: Duration,
+    loads_function: bool,
 }
 
 impl Connector {
@@ -50,7 +52,13 @@ impl Connector {
         let client = client.map_err(|error| ConnectError::settings(error.to_string()))?;
         // The first node that is back after an outage extends all leases. The others must be back before these run out.
         let longest_wait = LONGEST.min(settings.lease / 3);
-        Ok(Connector { client, node_name: settings.node_name.clone(), longest_wait })
+        Ok(Connector { client, node_name: settings.node_name.clone(), longest_wait, loads_function: false })
+    }
+
+    /// Has each connection for commands load the function for programs in other languages: the server forgets it if it is
+    /// started again without its data.
+    pub(crate) fn loading_function(self) -> Connector {
+        Connector { loads_function: true, ..self }
     }
 
     /// How long to wait between two attempts.
@@ -82,6 +90,11 @@ impl Connector {
             return Err(ConnectError::too_old(&version));
         }
         let run: String = info.get("run_id").unwrap_or_default();
+        if self.loads_function
+            && let Err(error) = load_function().query_async::<()>(&mut connection).await
+        {
+            info!(%error, "cannot load the function `chat_publish` into Redis; only programs that call it need it");
+        }
         Ok(Link { connection, run: run.into(), number })
     }
 }

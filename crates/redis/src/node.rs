@@ -103,7 +103,7 @@ impl Node {
     /// fails, as [`Settings::wait_for_redis`] says.
     pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
         let settings = settings.check()?;
-        let connector = Connector::new(&settings)?;
+        let connector = Connector::new(&settings)?.loading_function();
         let mut backoff = connector.backoff();
         loop {
             match Node::attempt(&settings, &connector).await {

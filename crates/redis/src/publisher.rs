@@ -72,7 +72,7 @@ impl Publisher {
         body: &[u8],
     ) -> Result<Option<Published>, Unavailable> {
         let id = match key {
-            // As `lua/function.lua` does it. No node has such ids.
+            // As `lua/function_end.lua` does it. No node has such ids.
             Some(key) => format!("key:{key}"),
             None => self.message_ids.next(),
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{FromRedisValue, ParsingError, Script, ToRedisArgs, Value};
+use redis::{Cmd, FromRedisValue, ParsingError, Script, ToRedisArgs, Value, cmd};
 use tracing::warn;
 
 use crate::codec::{self, Message};
@@ -40,14 +40,26 @@ macro_rules! member_script {
     };
 }
 
+/// The function for programs in other languages. It does what `publish.lua` does.
+const FUNCTION: &str = concat!(
+    include_str!("lua/function_begin.lua"),
+    include_str!("lua/room.lua"),
+    include_str!("lua/publish.lua"),
+    include_str!("lua/function_end.lua"),
+);
+
+/// The command that loads the function for programs in other languages.
+pub(crate) fn load_function() -> Cmd {
+    cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(FUNCTION).take()
+}
+
 /// The scripts.
 #[derive(Debug)]
 pub(crate) struct Scripts {
     keys: Keys,
-    /// As `trim` in `lua/room.lua` takes them: events and bytes.
-    log_limits: Vec<u8>,
+    /// Of the log: events and bytes. Of the ids of messages: their window in ms, and how many there are.
+    limits: Vec<u8>,
     log_age_ms: u64,
-    message_id_window_ms: u64,
     enter: Script,
     leave: Script,
     publish: Script,
@@ -110,9 +122,14 @@ impl Scripts {
     pub(crate) fn new(keys: Keys, settings: &Checked) -> Scripts {
         Scripts {
             keys,
-            log_limits: [&settings.log_length.to_be_bytes()[..], &settings.log_bytes.to_be_bytes()].concat(),
+            limits: [
+                &settings.log_length.to_be_bytes()[..],
+                &settings.log_bytes.to_be_bytes(),
+                &(settings.message_id_window.as_millis() as u64).to_be_bytes(),
+                &MAX_MESSAGE_IDS.to_be_bytes(),
+            ]
+            .concat(),
             log_age_ms: settings.log_age.as_millis() as u64,
-            message_id_window_ms: settings.message_id_window.as_millis() as u64,
             enter: member_script!("lua/enter.lua"),
             leave: member_script!("lua/leave.lua"),
             publish: room_script!("lua/publish.lua"),
@@ -151,12 +168,7 @@ impl Scripts {
     }
 
     pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {
-        Request::new(&self.publish)
-            .arg(member.unwrap_or_default())
-            .arg(id)
-            .arg(body)
-            .arg(self.message_id_window_ms)
-            .arg(MAX_MESSAGE_IDS)
+        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(id).arg(body)
     }
 
     pub(crate) fn transient(&self, body: &[u8]) -> Request<'_> {
@@ -202,7 +214,7 @@ impl Scripts {
             .arg(&**link.run())
             .arg(&random::number().to_be_bytes()[..])
             .arg(self.keys.channel(room))
-            .arg(&self.log_limits)
+            .arg(&self.limits)
             .arg(self.log_age_ms)
             .arg(room)
             .arg(&request.args);

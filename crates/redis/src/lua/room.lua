@@ -1,6 +1,6 @@
 -- What all scripts about a room share. It comes before each of them.
 local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpack(KEYS)
-local node, run, new_epoch, channel, log_limits, log_age, room = unpack(ARGV, 1, 7)
+local node, run, new_epoch, channel, limits, log_age, room = unpack(ARGV, 1, 7)
 
 local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH, PROFILE = 1, 2, 3, 4, 5, 11
 -- A fenced node has no lease, or one that is negative: the time when the node was fenced. A publisher is no node.
@@ -35,7 +35,7 @@ end
 
 -- Removes the oldest events until the log is an eighth below its limits, so that this is rarely done.
 local function trim(found)
-  local max_events, max_bytes = struct.unpack('>I4I8', log_limits)
+  local max_events, max_bytes = struct.unpack('>I4I8', limits)
   local events = redis.call('XLEN', log)
   -- The log may have expired before.
   if events == 0 then found.bytes = 0 end

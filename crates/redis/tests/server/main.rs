@@ -7,6 +7,7 @@
 mod faults;
 mod network;
 mod processes;
+mod publishers;
 mod rooms;
 mod sessions;
 mod support;

@@ -106,9 +106,21 @@ impl Server {
 
     /// Runs a command with an answer.
     pub(crate) async fn command<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        self.try_command(command).await.unwrap()
+    }
+
+    /// Runs a command with an answer or an error.
+    pub(crate) async fn try_command<T: redis::FromRedisValue>(&self, command: &[&str]) -> Result<T, String> {
+        let parts: Vec<&[u8]> = command.iter().map(|part| part.as_bytes()).collect();
+        let value = self.try_bytes(&parts).await?;
+        Ok(redis::from_redis_value(value).unwrap())
+    }
+
+    pub(crate) async fn try_bytes(&self, command: &[&[u8]]) -> Result<redis::Value, String> {
         let client = redis::Client::open(self.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await.unwrap()
+        let mut packed = redis::Cmd::new();
+        packed.arg(command).query_async(&mut connection).await.map_err(|error| error.to_string())
     }
 }
 
