@@ -9,10 +9,11 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::codec;
+use crate::connector::Connector;
 use crate::error::{ConnectError, Unavailable};
 use crate::inner::MessageIds;
 use crate::keys::Keys;
-use crate::link::{Command, Commands, Connector, Link};
+use crate::link::{Command, Commands, Link};
 use crate::node::Published;
 use crate::scripts::{Reply, Request, Scripts};
 use crate::settings::Settings;
@@ -41,7 +42,7 @@ impl Publisher {
     /// As [`Node::connect`](crate::Node::connect).
     pub async fn connect(settings: Settings) -> Result<Publisher, ConnectError> {
         let settings = settings.check()?;
-        let connector = Connector::new(&settings)?;
+        let connector = Connector::new(&settings);
         let mut backoff = connector.backoff();
         let link = loop {
             match connector.open_link(0).await {
@@ -53,7 +54,7 @@ impl Publisher {
             }
         };
         let (commands, keys) = (Commands::new(link), Keys::new(&settings.prefix));
-        let status = Arc::new(Status::new(None));
+        let status = Arc::new(Status::new(connector.servers(), None));
         let reconnect = tokio::spawn(commands.clone().keep_connected(connector, status)).abort_handle();
         let scripts = Scripts::new(keys.clone(), &settings);
         Ok(Publisher { keys, scripts, commands, message_ids: MessageIds::new(), reconnect })

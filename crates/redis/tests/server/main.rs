@@ -4,10 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod cluster;
 mod faults;
+mod login;
 mod network;
 mod processes;
 mod publishers;
 mod rooms;
+mod sentinel;
 mod sessions;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
