@@ -28,14 +28,7 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
             RemoteEvent::Reset { room: RoomId::shared(room), stamp: stamp_of(stamp) }
         }
         redis::Event::Command { body } => RemoteEvent::Command { body },
-        redis::Event::State(redis::State::Degraded) => {
-            tracing::warn!("Redis cannot be reached");
-            return None;
-        }
-        redis::Event::State(redis::State::Connected) => {
-            tracing::info!("connected to Redis");
-            return None;
-        }
+        // The crate has logged the states.
         _ => return None,
     })
 }

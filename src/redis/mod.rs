@@ -17,8 +17,10 @@ use crate::broker::{
     BoxFuture, BrokerNode, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
     RemoteMember, Submitted, Unavailable,
 };
+use crate::health::Health;
 use crate::ids::{Name, RoomId};
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 use convert::{event_of, id_of, member_of, profile_of};
 pub use publisher::{RedisPublisher, Sent};
 use turns::Turns;
@@ -190,6 +192,19 @@ impl RemoteBroker for RedisBroker {
                 tracing::warn!("Redis cannot be reached; the other nodes miss a call of the host");
             }
         });
+    }
+
+    fn health(&self) -> Health {
+        match self.node.outage() {
+            Some(redis::Outage { since, reason, .. }) => Health::Degraded { since, reason },
+            None => Health::Healthy,
+        }
+    }
+
+    fn stats(&self) -> BrokerStats {
+        let redis::NodeStats { reconnects, events, dropped_messages, lost_members, waiting_calls, .. } =
+            self.node.stats();
+        BrokerStats { reconnects, events, dropped_messages, lost_members, waiting: waiting_calls }
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 13] = [
     &["context", "tasks"],
     &["hooks"],
     &["protocol"],
-    &["stats", "clock", "config", "ids", "error", "sync"],
+    &["stats", "health", "clock", "config", "ids", "error", "sync"],
 ];
 
 fn rank(module: &str) -> (usize, usize) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
-use tower_chat_rooms::{Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, RedisSettings};
+use tower_chat_rooms::{Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, Health, RedisSettings};
 
 use crate::nodes::{enter, expect, names};
 use crate::presence_at_random;
@@ -156,6 +156,33 @@ async fn clients_come_back_after_redis_was_started_again() {
     for rooms in [one, other] {
         rooms.shutdown().await;
     }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn an_outage_of_redis_degrades_the_health() {
+    let mut server = Server::start().await;
+    let rooms = server.node(unlimited()).await;
+    assert_eq!(rooms.health(), Health::Healthy);
+    let (mut ann, _) = enter(&rooms, "ann").await;
+    server.kill();
+    ann.send(json!({"event": "message", "message": "lost?", "cid": "c1"})).await;
+    assert_eq!(ann.next_of("error").await["code"], "unavailable");
+    let Health::Degraded { since, reason } = rooms.health() else { panic!("{:?}", rooms.health()) };
+    assert!(reason.contains("check the URL"), "{reason}");
+    assert!(since.elapsed() < Duration::from_secs(60));
+    assert_eq!(rooms.stats().unavailable, 1);
+    server.spawn().await;
+    ann.frames_until_close().await;
+    let ann = come_back(&rooms, "ann").await;
+    while rooms.health() != Health::Healthy {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let stats = rooms.stats().broker.unwrap();
+    assert!(stats.reconnects >= 2 && stats.events >= 2 && stats.dropped_messages == 0, "{stats:?}");
+    ann.disconnect().await;
+    rooms.shutdown().await;
+    assert_eq!(rooms.health(), Health::ShuttingDown);
 }
 
 #[tokio::test]

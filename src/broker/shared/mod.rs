@@ -52,7 +52,7 @@ impl SharedBroker {
     /// Whether the broker can be reached. While it cannot, calls wait.
     pub fn set_available(&self, is_available: bool) {
         let mut shared = self.lock();
-        shared.is_away = !is_available;
+        shared.away_since = (!is_available).then(std::time::Instant::now);
         if is_available {
             for call in std::mem::take(&mut shared.waiting) {
                 call(&mut shared);

@@ -12,8 +12,10 @@ use crate::broker::{
     BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
     Submitted, Unavailable,
 };
+use crate::health::Health;
 use crate::ids::{Name, RoomId};
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 use crate::sync::{Mutex, lock};
 
 pub(super) struct SharedNode {
@@ -25,7 +27,7 @@ impl SharedNode {
     /// Calls the broker: now, or when it can be reached again.
     fn call(&self, call: impl FnOnce(&mut Shared) + Send + 'static) {
         let mut shared = self.shared.lock();
-        match shared.is_away {
+        match shared.away_since.is_some() {
             true => shared.waiting.push(Box::new(call)),
             false => call(&mut shared),
         }
@@ -116,6 +118,19 @@ impl RemoteBroker for SharedNode {
                 hearer.push(RemoteEvent::Command { body: body.clone() });
             }
         });
+    }
+
+    fn health(&self) -> Health {
+        match self.shared.lock().away_since {
+            Some(since) => {
+                Health::Degraded { since, reason: "the shared broker is not available".to_owned() }
+            }
+            None => Health::Healthy,
+        }
+    }
+
+    fn stats(&self) -> BrokerStats {
+        BrokerStats { waiting: self.shared.lock().waiting.len(), ..BrokerStats::default() }
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -22,7 +23,8 @@ pub(super) struct Shared {
     pub(super) nodes: HashMap<u32, Hearer>,
     pub(super) last_node: u32,
     epochs: u64,
-    pub(super) is_away: bool,
+    /// Present while the broker cannot be reached.
+    pub(super) away_since: Option<Instant>,
     /// What was called while the broker was away.
     pub(super) waiting: Vec<Call>,
 }
