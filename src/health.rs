@@ -23,3 +23,10 @@ pub enum Health {
     /// [`shutdown`](crate::ChatRooms::shutdown) was called. Send no clients here.
     ShuttingDown,
 }
+
+impl Health {
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn degraded_now(reason: &str) -> Health {
+        Health::Degraded { since: Instant::now(), reason: reason.to_owned() }
+    }
+}

@@ -43,8 +43,8 @@ impl Settings {
     /// | a master that sentinels watch | `redis+sentinel://[user:password@]host[:port][,host[:port]]…/master[/db]` |
     /// | a cluster | `redis+cluster://[user:password@]host[:port][,host[:port]]…` |
     ///
-    /// With `rediss` instead of `redis`, all connections use TLS. This needs the feature `tls`. ring becomes the process's
-    /// crypto provider for rustls, unless you have installed one. In all parts, special characters are percent-encoded.
+    /// With `rediss` instead of `redis`, all connections use TLS. This needs the feature `tls`, which is `redis-tls` in
+    /// tower-chat-rooms. ring becomes the process's crypto provider for rustls, unless you have installed one. In all parts, special characters are percent-encoded.
     ///
     /// With sentinels, user, password and database are those of the master. In a cluster, one server has all rooms of a
     /// prefix: the one that has the slot of the prefix.

@@ -59,19 +59,15 @@ impl Status {
         parts.works[part as usize] = false;
         match &mut parts.outage {
             Some(outage) if outage.reason == reason => {
-                debug!(servers, reason, "this node still cannot use Redis")
+                debug!(servers, reason, "Redis still cannot be used")
             }
             Some(outage) => {
                 // What fails after a lost connection says more than that it was lost.
-                warn!(servers, reason, "this node still cannot use Redis");
+                warn!(servers, reason, "Redis still cannot be used");
                 outage.reason = reason.to_owned();
             }
             None => {
-                warn!(
-                    servers,
-                    reason,
-                    "this node cannot use Redis; connections stay open, messages are refused until it can"
-                );
+                warn!(servers, reason, "Redis cannot be used; trying again until it can");
                 parts.outage = Some(Outage { since: Instant::now(), reason: reason.to_owned() });
                 drop(parts);
                 self.tell(State::Degraded);
@@ -91,7 +87,7 @@ impl Status {
         }
         if let Some(outage) = parts.outage.take() {
             drop(parts);
-            info!(servers = self.servers, away = ?outage.since.elapsed(), "this node can use Redis again");
+            info!(servers = self.servers, away = ?outage.since.elapsed(), "Redis can be used again");
             self.tell(State::Connected);
         }
     }

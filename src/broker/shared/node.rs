@@ -27,7 +27,7 @@ impl SharedNode {
     /// Calls the broker: now, or when it can be reached again.
     fn call(&self, call: impl FnOnce(&mut Shared) + Send + 'static) {
         let mut shared = self.shared.lock();
-        match shared.away_since.is_some() {
+        match shared.outage.is_some() {
             true => shared.waiting.push(Box::new(call)),
             false => call(&mut shared),
         }
@@ -121,12 +121,7 @@ impl RemoteBroker for SharedNode {
     }
 
     fn health(&self) -> Health {
-        match self.shared.lock().away_since {
-            Some(since) => {
-                Health::Degraded { since, reason: "the shared broker is not available".to_owned() }
-            }
-            None => Health::Healthy,
-        }
+        self.shared.lock().outage.clone().unwrap_or(Health::Healthy)
     }
 
     fn stats(&self) -> BrokerStats {

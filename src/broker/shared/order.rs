@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -10,6 +9,7 @@ use crate::broker::{
     EntryId, EventKind, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp, Submitted,
     Unavailable,
 };
+use crate::health::Health;
 use crate::ids::RoomId;
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) last_node: u32,
     epochs: u64,
     /// Present while the broker cannot be reached.
-    pub(super) away_since: Option<Instant>,
+    pub(super) outage: Option<Health>,
     /// What was called while the broker was away.
     pub(super) waiting: Vec<Call>,
 }
