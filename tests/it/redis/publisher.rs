@@ -50,10 +50,12 @@ async fn a_publisher_sends_once_to_the_members_of_all_nodes() {
     }
 
     publisher.send_transient("r", &json!({"event": "progress", "message": 7})).await.unwrap();
-    publisher.broadcast(&json!({"event": "maintenance"})).await.unwrap();
     for client in [&mut ann, &mut bob] {
         let frame = client.next_of("progress").await;
         assert_eq!((&frame["message"], &frame["seq"]), (&json!(7), &Value::Null));
+    }
+    publisher.broadcast(&json!({"event": "maintenance"})).await.unwrap();
+    for client in [&mut ann, &mut bob] {
         client.next_of("maintenance").await;
     }
     publisher.close_room("r").await.unwrap();
