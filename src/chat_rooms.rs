@@ -23,6 +23,7 @@ use crate::engine::Engine;
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
 use crate::error::{BuildError, SendError};
+use crate::health::Health;
 use crate::hooks::auth::Admission;
 use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
@@ -327,6 +328,33 @@ impl ChatRooms {
     /// Returns current numbers and counters.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
+    }
+
+    /// Returns whether the chat rooms can do their work, for example for a readiness endpoint.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// use http::StatusCode;
+    /// use tower_chat_rooms::{ChatRooms, Health};
+    ///
+    /// /// The answer to a load balancer that asks whether to send clients here.
+    /// fn readiness(rooms: &ChatRooms) -> (StatusCode, String) {
+    ///     match rooms.health() {
+    ///         Health::Healthy => (StatusCode::OK, "healthy".to_owned()),
+    ///         // Its connections stay open, and all other nodes are probably in the same state.
+    ///         Health::Degraded { since, reason } => {
+    ///             (StatusCode::OK, format!("degraded for {} s: {reason}", since.elapsed().as_secs()))
+    ///         }
+    ///         _ => (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned()),
+    ///     }
+    /// }
+    /// # let rooms = ChatRooms::builder().build()?;
+    /// # assert_eq!(readiness(&rooms).0, StatusCode::OK);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn health(&self) -> Health {
+        self.engine.health()
     }
 
     /// Compares members, counts, sessions, users and resume tokens with each other, for tests.

@@ -36,7 +36,8 @@ pub enum SendError {
     NoEvent,
     /// The value could not be serialized.
     Json(Box<dyn std::error::Error + Send + Sync>),
-    /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)).
+    /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)), or a publisher may
+    /// not send that much.
     TooBig,
     /// The info of a member has more than 1,024 bytes.
     InfoTooBig,
@@ -45,6 +46,8 @@ pub enum SendError {
     /// Too many frames of the room are waiting to be delivered
     /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
+    /// The broker that several nodes share cannot be reached. Send it again later; it may have been sent already.
+    Unavailable,
 }
 
 impl fmt::Display for SendError {
@@ -64,6 +67,7 @@ impl fmt::Display for SendError {
             SendError::InfoTooDeep => {
                 f.write_str("arrays and objects of the info may be nested at most 124 deep")
             }
+            SendError::Unavailable => f.write_str("the broker cannot be reached; send again later"),
             SendError::Busy => {
                 f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")
             }

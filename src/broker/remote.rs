@@ -16,9 +16,11 @@ use bytes::Bytes;
 
 use crate::broker::{EventKind, Stamp};
 use crate::config::{History, Recovery};
+use crate::health::Health;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -201,6 +203,12 @@ pub(crate) trait RemoteBroker: Send + Sync {
 
     /// Sends a body to all nodes, this one included. Nodes may miss it.
     fn send_to_all(&self, body: Bytes);
+
+    /// Whether the broker can be used.
+    fn health(&self) -> Health;
+
+    /// What the node has done so far.
+    fn stats(&self) -> BrokerStats;
 
     /// Removes the members of this node, and ends its events.
     fn close(&self) -> BoxFuture<'static, ()>;

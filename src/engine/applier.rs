@@ -10,7 +10,9 @@ use crate::broker::wire::{self, Command};
 use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
 use crate::delivery::{Applied, Rooms};
 use crate::engine::Engine;
+use crate::health::Health;
 use crate::ids::RoomId;
+use crate::stats::BrokerStats;
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
 
@@ -44,6 +46,14 @@ impl Applier {
     /// The number of this node.
     pub(super) fn node(&self) -> u32 {
         self.broker.node()
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.broker.health()
+    }
+
+    pub(super) fn stats(&self) -> BrokerStats {
+        self.broker.stats()
     }
 
     /// Has the other nodes do what the host has called here.

@@ -13,6 +13,7 @@ use crate::delivery::Rooms;
 use crate::engine::applier::Applier;
 use crate::engine::stall::StallDetector;
 use crate::engine::{expiry, sweep};
+use crate::health::Health;
 use crate::hooks::auth::ErasedAuth;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard;
@@ -147,8 +148,16 @@ impl Engine {
             pending: self.admission.pending(),
             rooms: self.rooms.len().saturating_sub(self.rooms.empty()),
             absent: self.admission.absent(),
+            broker: self.applier().map(Applier::stats),
             ..self.context.counters.read()
         }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        if self.admission.is_closing() {
+            return Health::ShuttingDown;
+        }
+        self.applier().map_or(Health::Healthy, Applier::health)
     }
 
     pub(super) fn applier(&self) -> Option<&Applier> {

@@ -26,14 +26,7 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
             RemoteEvent::Evicted { room: RoomId::shared(room), entry: entry_of(&member)? }
         }
         redis::Event::Command { body } => RemoteEvent::Command { body },
-        redis::Event::State(redis::State::Degraded) => {
-            tracing::warn!("Redis cannot be reached");
-            return None;
-        }
-        redis::Event::State(redis::State::Connected) => {
-            tracing::info!("connected to Redis");
-            return None;
-        }
+        // The crate has logged the states.
         _ => return None,
     })
 }

@@ -1,6 +1,7 @@
 //! The broker in Redis or Valkey.
 
 mod convert;
+mod publisher;
 mod turns;
 
 use std::hash::{BuildHasher, RandomState};
@@ -17,11 +18,14 @@ use crate::broker::{
     RemoteEvents, RemoteMember, Stamp, Submitted, Unavailable,
 };
 use crate::config::{History, Recovery};
+use crate::health::Health;
 use crate::ids::{Name, RoomId};
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 use convert::{
     entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, to_stamp,
 };
+pub use publisher::{RedisPublisher, Sent};
 use turns::Turns;
 
 /// Members that are read at a time.
@@ -223,6 +227,19 @@ impl RemoteBroker for RedisBroker {
                 tracing::warn!("Redis cannot be reached; the other nodes miss a call of the host");
             }
         });
+    }
+
+    fn health(&self) -> Health {
+        match self.node.outage() {
+            Some(redis::Outage { since, reason, .. }) => Health::Degraded { since, reason },
+            None => Health::Healthy,
+        }
+    }
+
+    fn stats(&self) -> BrokerStats {
+        let redis::NodeStats { reconnects, events, dropped_messages, lost_members, waiting_calls, .. } =
+            self.node.stats();
+        BrokerStats { reconnects, events, dropped_messages, lost_members, waiting: waiting_calls }
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -3,6 +3,9 @@
 //! These tests need `redis-server`, or another one in the environment variable `CHAT_REDIS_SERVER`:
 //! `cargo test --test it -- --ignored redis`.
 
+mod programs;
+mod publisher;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +16,8 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 use tower_chat_rooms::{
-    Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, History, Limits, Recovery, RedisSettings, UniqueNames,
+    Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, Health, History, Limits, Recovery, RedisSettings,
+    UniqueNames,
 };
 
 use crate::nodes::{enter, expect, names};
@@ -60,9 +64,12 @@ impl Server {
         }
     }
 
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.directory.join("socket").display())
+    }
+
     async fn node(&self, builder: ChatRoomsBuilder) -> ChatRooms {
-        let url = format!("redis+unix://{}", self.directory.join("socket").display());
-        let settings = RedisSettings::new(url).lease(Duration::from_secs(1));
+        let settings = RedisSettings::new(self.url()).lease(Duration::from_secs(1));
         builder.broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap()
     }
 }
@@ -154,6 +161,36 @@ async fn clients_come_back_after_redis_was_started_again() {
     for rooms in [one, other] {
         rooms.shutdown().await;
     }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn an_outage_of_redis_degrades_the_health() {
+    let mut server = Server::start().await;
+    let rooms = server.node(unlimited()).await;
+    assert_eq!(rooms.health(), Health::Healthy);
+    let (mut ann, _) = enter(&rooms, "ann").await;
+    server.kill();
+    ann.send(json!({"event": "message", "message": "lost?", "cid": "c1"})).await;
+    assert_eq!(ann.next_of("error").await["code"], "unavailable");
+    // At first, it is that a connection was lost.
+    let says_what_to_do =
+        |health| matches!(health, Health::Degraded { reason, .. } if reason.contains("check the URL"));
+    while !says_what_to_do(rooms.health()) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(rooms.stats().unavailable, 1);
+    server.spawn().await;
+    ann.frames_until_close().await;
+    let ann = come_back(&rooms, "ann").await;
+    while rooms.health() != Health::Healthy {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let stats = rooms.stats().broker.unwrap();
+    assert!(stats.reconnects >= 1 && stats.events >= 1 && stats.dropped_messages == 0, "{stats:?}");
+    ann.disconnect().await;
+    rooms.shutdown().await;
+    assert_eq!(rooms.health(), Health::ShuttingDown);
 }
 
 #[tokio::test]

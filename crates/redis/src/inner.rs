@@ -84,6 +84,10 @@ impl Publishers {
     /// So many may wait while there is no connection.
     const MAX_WAITING: usize = 1000;
 
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn begin(&self, is_connected: bool) -> Result<Publishing<'_>, Unavailable> {
         let publishing = Publishing { publishers: self };
         let others = self.count.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::error::Unavailable;
 use crate::inner::Inner;
@@ -101,7 +101,7 @@ impl Inner {
     /// Renews the lease, and comes back after a fence.
     pub(crate) async fn keep_lease(self: Arc<Inner>) {
         let mut link = self.commands.watch();
-        let mut run = link.borrow_and_update().as_ref().map(|link| link.run().clone());
+        let mut run = link.borrow_and_update().as_ref().ok().map(|link| link.run().clone());
         loop {
             let wait = self.lease / 4 + random::up_to(self.lease / 12);
             select! {
@@ -112,7 +112,7 @@ impl Inner {
                 }
                 () = self.registration.fenced() => {}
                 _ = link.changed() => {
-                    let new = link.borrow_and_update().as_ref().map(|link| link.run().clone());
+                    let new = link.borrow_and_update().as_ref().ok().map(|link| link.run().clone());
                     if new.is_some() && new != run {
                         run = new;
                         self.after_restart().await;
@@ -158,8 +158,8 @@ impl Inner {
     /// After a fence: removes what is left of the old incarnation, and enters the members in a new one.
     async fn enter_again(&self) -> Result<(), Unavailable> {
         let old = self.registration.node();
-        warn!(node = %old, "this node's lease has run out; entering its members again");
-        self.status.set(Part::Lease, false);
+        debug!(node = %old, "entering the members of this node again");
+        self.status.fails(Part::Lease, "the lease of this node has run out, so it enters its members again");
         let run = self.commands.run_id().await;
         let has_lost_data = self.registration.set_run(run);
         self.remove_incarnation(&old).await?;
@@ -168,7 +168,7 @@ impl Inner {
         self.open_sessions_again(has_lost_data).await?;
         self.enter_members(self.hub.members()).await?;
         self.registration.activate();
-        self.status.set(Part::Lease, true);
+        self.status.works(Part::Lease);
         Ok(())
     }
 }

@@ -47,12 +47,14 @@
 //!
 //! # Redis
 //!
-//! Redis 7.0, Valkey 7.2 or later, but not Redis Cluster. Set `maxmemory-policy noeviction`: if keys are evicted, rooms
+//! Redis 7.0, Valkey 7.2 or later: one server, a master that sentinels watch, or a Redis Cluster, in which one server
+//! has all rooms of a prefix. Set `maxmemory-policy noeviction`: if keys are evicted, rooms
 //! lose members. Each start of the server and each failover begins a new epoch in every room, even if no data was lost,
 //! because a server that was started again cannot know what others have seen.
 
 mod backoff;
 mod codec;
+mod connector;
 mod error;
 mod event;
 mod hub;
@@ -64,6 +66,7 @@ mod member;
 mod membership;
 mod node;
 mod position;
+mod publisher;
 mod queue;
 mod random;
 mod reader;
@@ -71,6 +74,7 @@ mod reaper;
 mod reentry;
 mod room;
 mod scripts;
+mod servers;
 mod session;
 mod settings;
 mod stamp;
@@ -81,7 +85,9 @@ mod sync;
 pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, ResumeError, Unavailable};
 pub use event::{Event, EvictionReason, LoggedEvent, ResetReason, RoomEvent, State};
 pub use member::{NewMember, Profile};
-pub use node::{Events, Node, Published, RoomCount, Roster, RosterEntry};
+pub use node::{Events, Node, NodeStats, Published, RoomCount, Roster, RosterEntry};
+pub use publisher::Publisher;
 pub use session::{Resumed, ResumedMembership, Session};
 pub use settings::{LogNeeds, Settings};
 pub use stamp::{Epoch, EventKind, Stamp};
+pub use status::Outage;

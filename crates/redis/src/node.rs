@@ -10,20 +10,21 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::codec;
+use crate::connector::Connector;
 use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
 use crate::event::{Event, LoggedEvent, RoomEvent};
 use crate::hub::Hub;
 use crate::inner::{Inner, MessageIds, Publishers, Tasks};
 use crate::keys::Keys;
 use crate::lease::Registration;
-use crate::link::{Command, Commands, Connector, Link};
+use crate::link::{Command, Commands, Link};
 use crate::member::{NewMember, Profile};
 use crate::queue::Queue;
 use crate::scripts::{NO_LIMIT, Scripts};
 use crate::session::{Resumed, Session};
 use crate::settings::{Checked, LogNeeds, Settings};
 use crate::stamp::{Epoch, Stamp};
-use crate::status::Status;
+use crate::status::{Outage, Status};
 use crate::subscriber::Subscriber;
 use crate::sync::{Mutex, lock};
 
@@ -58,6 +59,22 @@ pub struct Published {
     pub stamp: Stamp,
     /// Whether a message with this id was published before. The stamp is that of the first one.
     pub is_repeat: bool,
+}
+
+/// What a node has done since it has connected. See [`Node::stats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// Connections to Redis that were opened again.
+    pub reconnects: u64,
+    /// Messages that arrived in channels: events of rooms, transient bodies and commands.
+    pub events: u64,
+    /// As [`Node::dropped_messages`].
+    pub dropped_messages: u64,
+    /// Members of nodes that are gone, which this node has removed.
+    pub lost_members: u64,
+    /// Bodies that are being published now, or that wait for Redis.
+    pub waiting_calls: usize,
 }
 
 /// A member in a [`Roster`].
@@ -107,7 +124,7 @@ impl Node {
     /// fails, as [`Settings::wait_for_redis`] says.
     pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
         let settings = settings.check()?;
-        let connector = Connector::new(&settings)?;
+        let connector = Connector::new(&settings).loading_function();
         let mut backoff = connector.backoff();
         loop {
             match Node::attempt(&settings, &connector).await {
@@ -132,7 +149,7 @@ impl Node {
             lease: settings.lease,
             commands,
             hub,
-            status: Arc::new(Status::new(queue.clone())),
+            status: Arc::new(Status::new(connector.servers(), Some(queue.clone()))),
             registration: Registration::new(&settings.node_name),
             publishers: Publishers::default(),
             message_ids: MessageIds::new(),
@@ -162,7 +179,25 @@ impl Node {
     /// Since when the node cannot reach Redis, or has no valid lease; `None` if it can work.
     #[must_use]
     pub fn degraded_since(&self) -> Option<Instant> {
-        self.inner.status.degraded_since()
+        self.outage().map(|outage| outage.since)
+    }
+
+    /// Why the node cannot work; `None` if it can.
+    #[must_use]
+    pub fn outage(&self) -> Option<Outage> {
+        self.inner.status.outage()
+    }
+
+    /// What the node has done so far.
+    #[must_use]
+    pub fn stats(&self) -> NodeStats {
+        NodeStats {
+            reconnects: self.inner.status.reconnects(),
+            events: self.inner.hub.heard(),
+            dropped_messages: self.inner.hub.dropped(),
+            lost_members: self.inner.hub.lost_members(),
+            waiting_calls: self.inner.publishers.count(),
+        }
     }
 
     /// How many messages arrived that this node could not read, because a node of a later version, or something else,

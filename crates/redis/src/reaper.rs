@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::error::Unavailable;
-use crate::event::Event;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
@@ -80,7 +79,7 @@ impl Inner {
             }
             let room: Arc<str> = room.into();
             for (member, stamp) in reaped {
-                self.hub.queue().push(Event::MemberLost { room: room.clone(), member, stamp });
+                self.hub.member_lost(&room, member, stamp);
             }
         }
         self.forget(node, Forget::IfFenced).await?;

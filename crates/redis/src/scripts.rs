@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{FromRedisValue, ParsingError, Script, ToRedisArgs, Value};
+use redis::{Cmd, FromRedisValue, ParsingError, Script, ToRedisArgs, Value, cmd};
 use tracing::warn;
 
 use crate::codec::{self, Message};
@@ -40,6 +40,19 @@ macro_rules! member_script {
             include_str!($file)
         ))
     };
+}
+
+/// The function for programs in other languages. It does what `publish.lua` does.
+const FUNCTION: &str = concat!(
+    include_str!("lua/function_begin.lua"),
+    include_str!("lua/room.lua"),
+    include_str!("lua/publish.lua"),
+    include_str!("lua/function_end.lua"),
+);
+
+/// The command that loads the function for programs in other languages.
+pub(crate) fn load_function() -> Cmd {
+    cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(FUNCTION).take()
 }
 
 /// The scripts.
@@ -162,12 +175,7 @@ impl Scripts {
     }
 
     pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {
-        Request::new(&self.publish)
-            .arg(member.unwrap_or_default())
-            .arg(id)
-            .arg(body)
-            .arg(self.log_limits().message_id_window.as_millis() as u64)
-            .arg(MAX_MESSAGE_IDS)
+        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(id).arg(body)
     }
 
     pub(crate) fn transient(&self, body: &[u8]) -> Request<'_> {
@@ -219,7 +227,15 @@ impl Scripts {
         node: &str,
         room: &str,
     ) -> Command<'a> {
-        let LogLimits { events, bytes, age, .. } = self.log_limits();
+        let LogLimits { events, bytes, age, message_id_window } = self.log_limits();
+        // As the scripts unpack them.
+        let limits = [
+            &events.to_be_bytes()[..],
+            &bytes.to_be_bytes(),
+            &(message_id_window.as_millis() as u64).to_be_bytes(),
+            &MAX_MESSAGE_IDS.to_be_bytes(),
+        ]
+        .concat();
         let mut script = request.script.prepare_invoke();
         script
             .key(&self.keys.of_room(node, room))
@@ -227,8 +243,7 @@ impl Scripts {
             .arg(&**link.run())
             .arg(&random::number().to_be_bytes()[..])
             .arg(self.keys.channel(room))
-            // As `trim` in `lua/room.lua` takes them.
-            .arg([&events.to_be_bytes()[..], &bytes.to_be_bytes()].concat())
+            .arg(limits)
             .arg(age.as_millis() as u64)
             .arg(room)
             .arg(&request.args);

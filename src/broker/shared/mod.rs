@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::broker::{BrokerNode, RemoteEvent, Stamp};
+use crate::health::Health;
 use crate::ids::RoomId;
 use crate::sync::{Mutex, MutexGuard, lock};
 use node::SharedNode;
@@ -52,7 +53,7 @@ impl SharedBroker {
     /// Whether the broker can be reached. While it cannot, calls wait.
     pub fn set_available(&self, is_available: bool) {
         let mut shared = self.lock();
-        shared.is_away = !is_available;
+        shared.outage = (!is_available).then(|| Health::degraded_now("the shared broker is not available"));
         if is_available {
             for call in std::mem::take(&mut shared.waiting) {
                 call(&mut shared);

@@ -13,8 +13,10 @@ use crate::broker::{
     RemoteMember, Stamp, Submitted, Unavailable,
 };
 use crate::config::{History, Recovery};
+use crate::health::Health;
 use crate::ids::{Name, RoomId};
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 use crate::sync::{Mutex, lock};
 
 pub(super) struct SharedNode {
@@ -26,7 +28,7 @@ impl SharedNode {
     /// Calls the broker: now, or when it can be reached again.
     fn call(&self, call: impl FnOnce(&mut Shared) + Send + 'static) {
         let mut shared = self.shared.lock();
-        match shared.is_away {
+        match shared.outage.is_some() {
             true => shared.waiting.push(Box::new(call)),
             false => call(&mut shared),
         }
@@ -137,6 +139,14 @@ impl RemoteBroker for SharedNode {
                 hearer.push(RemoteEvent::Command { body: body.clone() });
             }
         });
+    }
+
+    fn health(&self) -> Health {
+        self.shared.lock().outage.clone().unwrap_or(Health::Healthy)
+    }
+
+    fn stats(&self) -> BrokerStats {
+        BrokerStats { waiting: self.shared.lock().waiting.len(), ..BrokerStats::default() }
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

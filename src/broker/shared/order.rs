@@ -13,6 +13,7 @@ use crate::broker::{
 };
 use crate::clock::Clock;
 use crate::config::{History, Recovery};
+use crate::health::Health;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
@@ -29,7 +30,8 @@ pub(super) struct Shared {
     pub(super) nodes: HashMap<u32, Hearer>,
     pub(super) last_node: u32,
     epochs: u64,
-    pub(super) is_away: bool,
+    /// Present while the broker cannot be reached.
+    pub(super) outage: Option<Health>,
     /// What was called while the broker was away.
     pub(super) waiting: Vec<Call>,
     clock: Clock,

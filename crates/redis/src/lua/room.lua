@@ -1,6 +1,6 @@
 -- What all scripts about a room share. It comes before each of them.
 local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpack(KEYS)
-local node, run, new_epoch, channel, log_limits, log_age, room = unpack(ARGV, 1, 7)
+local node, run, new_epoch, channel, limits, log_age, room = unpack(ARGV, 1, 7)
 
 local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH = 1, 2, 3, 4, 5
 local PROFILE, HIDDEN_ENTER, HIDDEN_LEAVE = 11, 12, 13
@@ -12,8 +12,9 @@ end
 
 local function has_frame(kind) return kind == ENTER or kind == LEAVE or kind == PUBLISH end
 
--- A fenced node has no lease, or one that is negative: the time when the node was fenced.
+-- A fenced node has no lease, or one that is negative: the time when the node was fenced. A publisher is no node.
 local function is_fenced()
+  if node == '' then return false end
   local lease = redis.call('ZSCORE', nodes, node)
   return not lease or tonumber(lease) <= 0
 end
@@ -45,7 +46,7 @@ end
 
 -- Removes the oldest events until the log is an eighth below its limits, so that this is rarely done.
 local function trim(found)
-  local max_events, max_bytes = struct.unpack('>I4I8', log_limits)
+  local max_events, max_bytes = struct.unpack('>I4I8', limits)
   local events = redis.call('XLEN', log)
   -- The log may have expired before.
   if events == 0 then found.bytes = 0 end
