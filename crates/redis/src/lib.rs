@@ -64,6 +64,7 @@ mod member;
 mod membership;
 mod node;
 mod position;
+mod profiles;
 mod queue;
 mod random;
 mod reader;

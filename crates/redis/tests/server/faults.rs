@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::time::sleep;
-use tower_chat_rooms_redis::{Event, EventKind, PublishError, ResetReason, Settings, State};
+use tower_chat_rooms_redis::{Event, EventKind, Profile, PublishError, ResetReason, Settings, State};
 
 use crate::support::{Data, Server, TestNode, member};
 
@@ -105,6 +107,25 @@ async fn members_that_leave_during_a_fence_stay_out() {
     assert_eq!(end.stamp.num, 1);
 }
 
+/// A change of a profile was given up after a second without Redis, and the other nodes never learned of it.
+#[tokio::test]
+async fn profiles_are_changed_as_soon_as_redis_can_be_reached() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    a.enter("r", member("ann"), None).await.unwrap();
+    server.freeze();
+    let profile = |state| Profile { state: Some(Bytes::from_static(state)), ..Profile::default() };
+    a.set_profile("r", "ann", profile(b"1"), "ann is 1");
+    a.until("that Redis is away", |heard| heard.contains(&Event::State(State::Degraded))).await;
+    a.set_profile("r", "ann", profile(b"2"), "ann is 2");
+    a.set_profile("r", "ann", profile(b"3"), "ann is 3");
+    server.thaw();
+    b.until_body("r", "ann is 3").await;
+    let members = b.roster("r", 0, 10).await.unwrap().members;
+    assert!(members.iter().any(|entry| entry.profile == profile(b"3")), "{members:?}");
+}
+
 /// Rule: forgiveness. A lease that has run out while nobody could renew is extended.
 #[tokio::test]
 async fn leases_are_extended_if_nobody_could_renew() {
@@ -158,14 +179,19 @@ async fn a_message_that_timed_out_is_repeated_once() {
     server.freeze();
     let result = a.publish("r", Some("ann"), Some("id"), b"hello").await;
     assert_eq!(result, Err(PublishError::Unavailable));
-    assert_eq!(a.leave("r", "ann", Some("bye".into())).await, None, "later");
+    // It leaves later, even if nobody waits.
+    assert_eq!(a.leave("r", "ann", Some("bye".into())).now_or_never(), None);
     a.enter("other", member("cid"), None).await.unwrap_err();
     server.thaw();
+    // Whoever waits can rely on it.
+    assert_eq!(a.leave("other", "cid", None).await, None);
+    assert_eq!(a.roster("other", 0, 10).await.unwrap().members, []);
     a.until_body("r", "bye").await;
     assert_eq!(a.bodies("r"), ["+bob", "+ann", "first", "hello", "bye"]);
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     assert!(a.publish("r", Some("ann"), Some("id"), b"hello").await.unwrap().is_repeat);
     a.enter("other", member("cid again"), None).await.unwrap();
+    assert_eq!(a.bodies("other"), ["+cid again"]);
     let roster = a.roster("other", 0, 10).await.unwrap();
     assert_eq!(roster.members.len(), 1, "the enter that has failed is undone");
 }
@@ -223,7 +249,7 @@ async fn a_server_that_has_lost_its_data_gets_all_members_back() {
         node.enter("r", member(&format!("m{n}")), None).await.unwrap();
     }
     server.kill();
-    let left_meanwhile = a.leave("r", "m0", Some("-m0".into())).await;
+    let left_meanwhile = a.leave("r", "m0", Some("-m0".into())).now_or_never();
     assert_eq!(left_meanwhile, None);
     sleep(Duration::from_secs(1)).await;
     server.spawn().await;

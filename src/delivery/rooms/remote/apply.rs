@@ -11,7 +11,7 @@ use crate::delivery::remote_room::{Distance, Expected};
 use crate::delivery::room_state::RoomState;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::outbound::RoomFrame;
-use crate::room::MemberElsewhere;
+use crate::room::{MemberElsewhere, Profile};
 
 /// What has become of an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,6 +71,15 @@ impl Rooms {
                     // The broker had lost it, and this node has entered it again.
                     state.room.move_to_end(&[id]);
                     state.first_page.clear();
+                    // The others know the profile that it had at first.
+                    let is_other = |current: &Arc<Profile>| {
+                        wire::encode_profile(&name, current) != wire::encode_profile(&name, &profile)
+                    };
+                    if let Some(remote) = &self.remote
+                        && state.room.profile(id).is_some_and(is_other)
+                    {
+                        remote.set_profile(room.id(), state, id, &name);
+                    }
                 } else if replica.entry_of(id).is_none() {
                     state.forget_elsewhere(id, None);
                     let place =
