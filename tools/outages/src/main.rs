@@ -257,7 +257,9 @@ async fn end(
 
 /// Prints the first faults, and returns how many there are.
 fn report(faults: &[String]) -> usize {
-    faults.iter().take(20).for_each(|fault| println!("! {fault}"));
+    for fault in faults.iter().take(20) {
+        println!("! {}", fault.chars().take(600).collect::<String>());
+    }
     faults.len()
 }
 

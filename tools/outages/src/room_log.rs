@@ -166,3 +166,103 @@ fn epoch_of(epochs: &BTreeMap<String, usize>) -> Option<&str> {
     let (epoch, count) = epochs.iter().max_by_key(|(_, count)| **count)?;
     (*count > 1).then_some(epoch)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames from this `seq` on: `+a` and `-a` for the enter and the leave of a member, everything else is a message.
+    fn run(id: u64, seq: u64, num: u64, frames: &[&str]) -> Run {
+        let mut num = num;
+        let frames = frames.iter().map(|text| {
+            let (kind, member) = match text.split_at(1) {
+                ("+", member) => (Kind::Enter, member),
+                ("-", member) => (Kind::Out, member),
+                _ => (Kind::Message, "x"),
+            };
+            num = num_after(num, kind).expect("there are members");
+            let (member, name) = (Some(member.to_owned()), member.to_owned());
+            Frame { kind, member, name, text: (*text).to_owned(), num }
+        });
+        Run { id, frames: (seq..).zip(frames).collect(), epochs: BTreeMap::new() }
+    }
+
+    fn logs(runs: impl IntoIterator<Item = Run>) -> (RoomLogs, Vec<String>) {
+        let mut logs = RoomLogs::default();
+        let faults = runs.into_iter().flat_map(|run| logs.add(run)).collect();
+        (logs, faults)
+    }
+
+    fn in_epoch(epoch: &str, run: Run) -> Run {
+        Run { epochs: BTreeMap::from([(epoch.to_owned(), 2)]), ..run }
+    }
+
+    #[test]
+    fn what_clients_have_received_is_put_together() {
+        let (logs, faults) = logs([
+            run(0, 1, 0, &["+a", "one", "+b"]),
+            run(1, 2, 1, &["one", "+b", "two", "-a"]),
+            // Later, of the first client.
+            run(0, 4, 2, &["two"]),
+        ]);
+        assert_eq!((faults, logs.check(true)), (vec![], vec![]));
+        assert_eq!((logs.logs.len(), logs.len()), (1, 5));
+        assert_eq!(logs.places("two"), [(0, 4)]);
+    }
+
+    #[test]
+    fn logs_that_turn_out_to_be_the_same_are_joined() {
+        let (logs, faults) = logs([
+            run(0, 1, 0, &["+a", "one"]),
+            run(1, 3, 1, &["two", "three"]),
+            run(2, 2, 1, &["one", "two"]),
+        ]);
+        assert_eq!((faults, logs.check(true)), (vec![], vec![]));
+        assert_eq!((logs.len(), logs.places("three")), (4, &[(0, 4)][..]));
+    }
+
+    #[test]
+    fn epochs_are_told_apart() {
+        let (logs, faults) =
+            logs([in_epoch("e", run(0, 1, 0, &["+a", "one"])), in_epoch("f", run(1, 1, 0, &["+b", "two"]))]);
+        assert_eq!((faults, logs.check(true)), (vec![], vec![]));
+        assert_eq!(logs.len(), 4);
+    }
+
+    #[test]
+    fn different_frames_in_one_place_are_found() {
+        let (_, faults) = logs([run(0, 1, 0, &["+a", "one", "two"]), run(1, 2, 1, &["one", "three"])]);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        let (_, faults) =
+            logs([in_epoch("e", run(0, 1, 0, &["+a", "one"])), in_epoch("e", run(1, 2, 1, &["two"]))]);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+
+    #[test]
+    fn events_that_do_not_follow_are_found() {
+        for (frames, found) in [
+            (vec!["+a", "+b", "-a", "+a", "one"], 0),
+            (vec!["+a", "+a"], 1),
+            (vec!["+a", "+b", "-b", "-b"], 1),
+        ] {
+            let (logs, _) = logs([run(0, 1, 0, &frames)]);
+            assert_eq!(logs.check(true).len(), found, "{frames:?}");
+        }
+        // A leave that has no frame.
+        let (logs, _) = logs([run(0, 1, 0, &["+a", "+b", "one"]), run(0, 4, 1, &["two"])]);
+        assert_eq!((logs.check(true).len(), logs.check(false).len()), (1, 0));
+    }
+
+    #[test]
+    fn what_plain_clients_have_received_is_part_of_a_log() {
+        let (logs, _) = logs([run(0, 1, 0, &["+a", "one", "+b", "two", "-a"])]);
+        let plain = |seq, num, frames: &[&str]| {
+            let frames = run(1, seq, num, frames).frames.into_iter();
+            logs.check_plain(&frames.map(|(_, frame)| Frame { member: None, ..frame }).collect::<Vec<_>>())
+        };
+        assert_eq!(plain(2, 1, &["one", "+b", "two", "-a", "three"]), None);
+        assert_eq!(plain(2, 1, &["other"]), None);
+        assert!(plain(2, 1, &["one", "two"]).is_some());
+        assert!(plain(3, 1, &["+c", "two"]).is_some());
+    }
+}

@@ -36,6 +36,15 @@ pub(crate) struct Run {
     pub(crate) epochs: BTreeMap<String, usize>,
 }
 
+/// What a client could not recover from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Changes {
+    /// How often frames were missed for good.
+    pub(crate) gaps: u64,
+    /// How often the client has entered as a new member.
+    pub(crate) enters: u64,
+}
+
 /// What was received in a room.
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -43,10 +52,9 @@ pub(crate) struct Received {
     pub(crate) runs: Vec<Run>,
     /// The `seq` of the latest frame, if there was one.
     pub(crate) last: Option<u64>,
-    /// How often frames were missed for good.
-    pub(crate) gaps: u64,
-    /// How often the client has entered as a new member.
-    pub(crate) sessions: u64,
+    pub(crate) changes: Changes,
+    /// At the last check.
+    pub(crate) checked: Changes,
     pub(crate) is_online: bool,
     pub(crate) has_left: bool,
     pub(crate) presence: Option<Presence>,
@@ -107,8 +115,8 @@ impl Received {
         Received {
             runs: vec![Run::next()],
             last: None,
-            gaps: 0,
-            sessions: 0,
+            changes: Changes::default(),
+            checked: Changes::default(),
             is_online: true,
             has_left: false,
             presence: None,
@@ -146,7 +154,7 @@ impl Received {
     }
 
     fn miss(&mut self, missed: Option<u64>) {
-        self.gaps += 1;
+        self.changes.gaps += 1;
         match (missed, self.last) {
             (Some(missed), Some(last)) => self.last = Some(last + missed),
             _ => {
@@ -170,7 +178,7 @@ async fn collect(mut client: Client, shared: Shared) {
             ClientEvent::Enter(frame) => receive(Kind::Enter, &frame),
             ClientEvent::Out(frame) => receive(Kind::Out, &frame),
             ClientEvent::Message(frame) => receive(Kind::Message, &frame),
-            ClientEvent::Entered { resumed: false, .. } => received.sessions += 1,
+            ClientEvent::Entered { resumed: false, .. } => received.changes.enters += 1,
             ClientEvent::Gap { missed, .. } => received.miss(missed),
             ClientEvent::State(state) => received.is_online = state == ClientState::Online,
             ClientEvent::Presence(presence) => received.presence = Some(presence),

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower_chat_rooms_client::{Chat, ChatHandle, ClientError, Sending};
 
 use crate::ROOMS;
-use crate::stay::{Shared, Stay};
+use crate::stay::{Changes, Shared, Stay};
 
 /// The longest time for anything that a client waits for, faults included.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -51,9 +51,8 @@ pub(crate) struct Results {
 pub(crate) struct Sent {
     pub(crate) room: usize,
     pub(crate) text: String,
-    /// How many gaps and sessions the stay had before.
-    pub(crate) gaps: u64,
-    pub(crate) sessions: u64,
+    /// Up to the moment when it was sent.
+    pub(crate) before: Changes,
     pub(crate) stay: Shared,
     pub(crate) result: Result<u64, ClientError>,
 }
@@ -140,12 +139,9 @@ impl Wanderer {
             (1..16, Some(at)) => {
                 let text = self.text();
                 let stay = self.stays[at].received().clone();
-                let (gaps, sessions) = {
-                    let received = stay.lock();
-                    (received.gaps, received.sessions)
-                };
+                let before = stay.lock().changes;
                 let sending = self.stays[at].sender.send(&text);
-                let sent = Sent { room, text, gaps, sessions, stay, result: Ok(0) };
+                let sent = Sent { room, text, before, stay, result: Ok(0) };
                 unanswered.messages.push((sent, sending));
             }
             (16..18, Some(at)) => {
