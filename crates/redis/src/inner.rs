@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::select;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) registration: Registration,
     pub(crate) publishers: Publishers,
     pub(crate) profiles: Profiles,
+    /// Held while members are entered again, from when it is known which.
+    pub(crate) reentry: AsyncMutex<()>,
     pub(crate) message_ids: MessageIds,
     pub(crate) tasks: Tasks,
     /// Open sessions by their tokens.

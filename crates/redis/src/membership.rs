@@ -93,6 +93,8 @@ impl Inner {
         let how = body.as_ref().map_or(Leave::Silent, |body| Leave::Frame(body));
         let stamp = self.remove(&room, &member, how).await;
         self.hub.left(&room, stamp);
+        // It may just be entered again, and is removed once more then.
+        drop(self.reentry.lock().await);
         stamp
     }
 

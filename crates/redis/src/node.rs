@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::cmd;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -133,6 +134,7 @@ impl Node {
             registration: Registration::new(&settings.node_name),
             publishers: Publishers::default(),
             profiles: Profiles::default(),
+            reentry: AsyncMutex::default(),
             message_ids: MessageIds::new(),
             tasks: Tasks::new(),
             sessions: Mutex::default(),

@@ -97,7 +97,7 @@ pub(crate) struct Journal {
 }
 
 impl Node {
-    /// Starts it, and waits until it answers.
+    /// Starts it.
     pub(crate) async fn start(&self) -> Result<(), Failure> {
         let mut running = self.running.lock().await;
         running.starts += 1;
@@ -140,16 +140,23 @@ impl Node {
         }
     }
 
-    /// What it knows.
+    /// What it knows. Waits until it has started.
     pub(crate) async fn state(&self) -> Result<State, Failure> {
-        {
-            let mut running = self.running.lock().await;
-            running.note_memory();
-            let process = running.process.as_mut().ok_or("the node is not running")?;
-            process.check().map_err(|error| format!("node {}: {error}", self.number))?;
+        let begun = Instant::now();
+        loop {
+            let at_node = |error| format!("node {}: {error}", self.number);
+            {
+                let mut running = self.running.lock().await;
+                running.note_memory();
+                let process = running.process.as_mut().ok_or("the node is not running")?;
+                process.check().map_err(at_node)?;
+            }
+            match get(self.address, "/state").await {
+                Ok(body) => return Ok(serde_json::from_str(&body)?),
+                Err(error) if begun.elapsed() > PATIENCE => return Err(at_node(error).into()),
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
         }
-        let body = timeout(PATIENCE, get(self.address, "/state")).await??;
-        Ok(serde_json::from_str(&body)?)
     }
 
     fn journal(&self, start: usize) -> String {
@@ -191,6 +198,10 @@ async fn start_balancer(folder: &Path, address: SocketAddr, nodes: &[Node]) -> R
 
 /// The body of an answer with the status 200.
 async fn get(address: SocketAddr, path: &str) -> Result<String, Failure> {
+    timeout(PATIENCE, request(address, path)).await?
+}
+
+async fn request(address: SocketAddr, path: &str) -> Result<String, Failure> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
