@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
@@ -31,10 +31,10 @@ use turns::Turns;
 /// Members that are read at a time.
 const PAGE: usize = 500;
 
-/// Jobs nobody waits for are spread over this many queues, by their rooms.
+/// Transient frames are spread over this many queues, by their rooms.
 const QUEUES: usize = 16;
 
-/// Jobs that may wait in a queue.
+/// Transient frames that may wait in a queue.
 const QUEUE_LENGTH: usize = 256;
 
 impl BrokerNode {
@@ -71,8 +71,8 @@ impl BrokerNode {
         let number = (RandomState::new().hash_one(node.name()) as u32).max(1);
         let (node, runtime) = (Arc::new(node), Handle::current());
         let queues = std::array::from_fn(|_| {
-            let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
-            runtime.spawn(work(node.clone(), jobs));
+            let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
+            runtime.spawn(send_transients(node.clone(), waiting));
             queue
         });
         let hasher = RandomState::new();
@@ -87,24 +87,15 @@ struct RedisBroker {
     runtime: Handle,
     turns: Turns,
     hasher: RandomState,
-    queues: [mpsc::Sender<Job>; QUEUES],
+    queues: [mpsc::Sender<Transient>; QUEUES],
 }
 
 struct Events(redis::Events);
 
-/// A call that nobody waits for, and that may get lost.
-enum Job {
-    Transient { room: RoomId, body: Bytes },
-    Profile { room: RoomId, entry: EntryId, profile: redis::Profile, body: Bytes },
-}
-
-impl RedisBroker {
-    fn enqueue(&self, job: Job, room: &RoomId) {
-        let queue = &self.queues[self.hasher.hash_one(room) as usize % QUEUES];
-        if queue.try_send(job).is_err() {
-            tracing::warn!(%room, "too much waits for Redis; a transient frame or a profile is dropped");
-        }
-    }
+/// A transient frame, which may get lost.
+struct Transient {
+    room: RoomId,
+    body: Bytes,
 }
 
 impl RemoteBroker for RedisBroker {
@@ -119,12 +110,20 @@ impl RemoteBroker for RedisBroker {
         max_members: u64,
     ) -> BoxFuture<'static, Result<(), NotEntered>> {
         let new = new_member_of(&member);
-        let turn = self.turns.next(member.entry.member);
-        let (node, room, mut turn) = (self.node.clone(), room.clone(), turn);
-        // Its turn is over when the member is in the room, even if nobody waits for it.
-        let entered = self.runtime.spawn(async move {
+        let entry = member.entry;
+        let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
+        let (reply, entered) = oneshot::channel();
+        self.runtime.spawn(async move {
             turn.begin().await;
-            node.enter(room.as_str(), new, Some(max_members)).await
+            let id = id_of(entry);
+            let entered = node.enter(room.as_str(), new, Some(max_members)).await;
+            let is_unknown = matches!(entered, Err(redis::EnterError::Unavailable));
+            let _ = reply.send(entered);
+            // Its turn is over when it is certain whether the member is in the room. Otherwise, it could enter once more
+            // before it has left.
+            if is_unknown {
+                node.leave(room.as_str(), &id, None).await;
+            }
         });
         Box::pin(async {
             match entered.await {
@@ -164,12 +163,16 @@ impl RemoteBroker for RedisBroker {
     }
 
     fn send_transient(&self, room: &RoomId, body: Bytes) {
-        self.enqueue(Job::Transient { room: room.clone(), body }, room);
+        let queue = &self.queues[self.hasher.hash_one(room) as usize % QUEUES];
+        if queue.try_send(Transient { room: room.clone(), body }).is_err() {
+            tracing::warn!(%room, "too much waits for Redis; a transient frame is dropped");
+        }
     }
 
     fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile, body: Bytes) {
-        let profile = profile_of(name, profile);
-        self.enqueue(Job::Profile { room: room.clone(), entry, profile, body }, room);
+        // The host may call this outside of the runtime.
+        let _in_runtime = self.runtime.enter();
+        self.node.set_profile(room.as_str(), &id_of(entry), profile_of(name, profile), body);
     }
 
     fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {
@@ -265,16 +268,8 @@ impl RemoteEvents for Events {
     }
 }
 
-async fn work(node: Arc<redis::Node>, mut jobs: mpsc::Receiver<Job>) {
-    while let Some(job) = jobs.recv().await {
-        // They may get lost.
-        match job {
-            Job::Transient { room, body } => {
-                let _ = node.send_transient(room.as_str(), &body).await;
-            }
-            Job::Profile { room, entry, profile, body } => {
-                let _ = node.set_profile(room.as_str(), &id_of(entry), profile, &body).await;
-            }
-        }
+async fn send_transients(node: Arc<redis::Node>, mut waiting: mpsc::Receiver<Transient>) {
+    while let Some(Transient { room, body }) = waiting.recv().await {
+        let _ = node.send_transient(room.as_str(), &body).await;
     }
 }

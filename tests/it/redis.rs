@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 use tower_chat_rooms::{
@@ -30,6 +31,7 @@ use crate::{nodes_hidden, nodes_history, nodes_names, nodes_rename, presence_at_
 struct Server {
     directory: PathBuf,
     process: Option<Child>,
+    nodes: AtomicU32,
 }
 
 impl Server {
@@ -38,7 +40,7 @@ impl Server {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("chat-rooms-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let mut server = Server { directory, process: None };
+        let mut server = Server { directory, process: None, nodes: AtomicU32::new(0) };
         server.spawn().await;
         server
     }
@@ -68,8 +70,21 @@ impl Server {
         format!("redis+unix://{}", self.directory.join("socket").display())
     }
 
+    /// Lets the lease of a node run out, by the order in which they were started.
+    async fn fence(&self, node: u32) {
+        let mut socket = UnixStream::connect(self.directory.join("socket")).await.unwrap();
+        let script = "local key, name = '{chat}:nodes', ARGV[1] \
+            for _, node in ipairs(redis.call('ZRANGE', key, 0, -1)) do \
+            if node:sub(1, #name) == name then redis.call('ZADD', key, -1, node) end end";
+        socket.write_all(format!("EVAL \"{script}\" 0 node{node}@\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 5];
+        socket.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"$-1\r\n");
+    }
+
     async fn node(&self, builder: ChatRoomsBuilder) -> ChatRooms {
-        let settings = RedisSettings::new(self.url()).lease(Duration::from_secs(1));
+        let name = format!("node{}", self.nodes.fetch_add(1, Ordering::Relaxed));
+        let settings = RedisSettings::new(self.url()).node_name(name).lease(Duration::from_secs(1));
         builder.broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap()
     }
 }
@@ -156,6 +171,32 @@ async fn clients_come_back_after_redis_was_started_again() {
     ann.send(json!({"event": "message", "message": "back"})).await;
     assert_eq!(bob.next_of("message").await["message"], "back");
     for client in [ann, bob] {
+        client.disconnect().await;
+    }
+    for rooms in [one, other] {
+        rooms.shutdown().await;
+    }
+}
+
+/// The others knew the state with which the member had entered at first.
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn members_that_are_entered_again_keep_their_states() {
+    let server = Server::start().await;
+    let (one, other) = (server.node(unlimited()).await, server.node(unlimited()).await);
+    let (mut ann, _) = enter(&one, "ann").await;
+    let (mut cid, _) = enter(&one, "cid").await;
+    let (mut bob, _) = enter(&other, "bob").await;
+    ann.send(json!({"event": "state", "state": "away", "roomId": "r"})).await;
+    for client in [&mut bob, &mut cid] {
+        assert_eq!(client.next_of("state").await["state"], "away");
+    }
+    server.fence(0).await;
+    for client in [&mut bob, &mut cid] {
+        while client.next_of("enter").await["name"] != "ann" {}
+        assert_eq!(client.next_of("state").await["state"], "away");
+    }
+    for client in [ann, bob, cid] {
         client.disconnect().await;
     }
     for rooms in [one, other] {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::select;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,6 +15,7 @@ use crate::hub::Hub;
 use crate::keys::Keys;
 use crate::lease::Registration;
 use crate::link::{Commands, Link};
+use crate::profiles::Profiles;
 use crate::random;
 use crate::scripts::{Reply, Request, Scripts};
 use crate::session::Session;
@@ -33,6 +34,9 @@ pub(crate) struct Inner {
     pub(crate) status: Arc<Status>,
     pub(crate) registration: Registration,
     pub(crate) publishers: Publishers,
+    pub(crate) profiles: Profiles,
+    /// Held while members are entered again, from when it is known which.
+    pub(crate) reentry: AsyncMutex<()>,
     pub(crate) message_ids: MessageIds,
     pub(crate) tasks: Tasks,
     /// Open sessions by their tokens.
@@ -130,17 +134,19 @@ impl Inner {
         deadline: Instant,
         request: Request<'_>,
     ) -> Result<Reply, Unavailable> {
-        let call = async {
-            loop {
-                let node = self.registration.active().await;
-                let reply = self.call_as(&node, room, &request).await?;
-                if !reply.is_fenced() {
-                    return Ok(reply);
-                }
-                self.registration.set_fenced(&node);
+        timeout_at(deadline, self.call_active(room, &request)).await.unwrap_or(Err(Unavailable))
+    }
+
+    /// Like [`Inner::call`], for as long as it takes.
+    pub(crate) async fn call_active(&self, room: &str, request: &Request<'_>) -> Result<Reply, Unavailable> {
+        loop {
+            let node = self.registration.active().await;
+            let reply = self.call_as(&node, room, request).await?;
+            if !reply.is_fenced() {
+                return Ok(reply);
             }
-        };
-        timeout_at(deadline, call).await.unwrap_or(Err(Unavailable))
+            self.registration.set_fenced(&node);
+        }
     }
 
     /// Runs a script as an incarnation of a node, as often as it takes.

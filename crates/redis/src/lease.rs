@@ -166,6 +166,7 @@ impl Inner {
         self.registration.replace(Registration::incarnation(&self.name));
         self.renew("begin").await?;
         self.open_sessions_again(has_lost_data).await?;
+        let _reentry = self.reentry.lock().await;
         self.enter_members(self.hub.members()).await?;
         self.registration.activate();
         self.status.works(Part::Lease);

@@ -66,6 +66,7 @@ mod member;
 mod membership;
 mod node;
 mod position;
+mod profiles;
 mod publisher;
 mod queue;
 mod random;

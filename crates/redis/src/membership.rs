@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{EnterError, PublishError, Unavailable};
 use crate::inner::Inner;
-use crate::member::{NewMember, Profile};
+use crate::member::NewMember;
 use crate::node::Published;
 use crate::scripts::{Leave, Reply, Request};
 use crate::stamp::Stamp;
@@ -84,11 +84,17 @@ impl Inner {
         body: Option<Bytes>,
     ) -> Option<Stamp> {
         if !self.hub.remove_member(&room, &member) {
+            // Its enter may have failed without an answer.
+            if !self.hub.knows(&room, &member) {
+                self.remove(&room, &member, Leave::Unknown).await;
+            }
             return None;
         }
         let how = body.as_ref().map_or(Leave::Silent, |body| Leave::Frame(body));
         let stamp = self.remove(&room, &member, how).await;
         self.hub.left(&room, stamp);
+        // It may just be entered again, and is removed once more then.
+        drop(self.reentry.lock().await);
         stamp
     }
 
@@ -120,19 +126,6 @@ impl Inner {
         let reply = self.waiting_call(room, self.scripts.publish(member, id, body)).await?;
         let stamp = publish_answer(&reply)?;
         Ok(Published { stamp, is_repeat: reply.is_repeat() })
-    }
-
-    pub(crate) async fn set_profile(
-        &self,
-        room: &str,
-        member: &str,
-        profile: Profile,
-        body: &[u8],
-    ) -> Result<Stamp, PublishError> {
-        let reply = self.waiting_call(room, self.scripts.set_profile(member, &profile, body)).await?;
-        let stamp = publish_answer(&reply)?;
-        self.hub.set_profile(room, member, profile);
-        Ok(stamp)
     }
 
     /// Notes whose members may share the name of a member, now or as soon as Redis can be reached. The caller must not drop

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::cmd;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -19,6 +20,7 @@ use crate::keys::Keys;
 use crate::lease::Registration;
 use crate::link::{Command, Commands, Link};
 use crate::member::{NewMember, Profile};
+use crate::profiles::Profiles;
 use crate::queue::Queue;
 use crate::scripts::{NO_LIMIT, Scripts};
 use crate::session::{Resumed, Session};
@@ -152,6 +154,8 @@ impl Node {
             status: Arc::new(Status::new(connector.servers(), Some(queue.clone()))),
             registration: Registration::new(&settings.node_name),
             publishers: Publishers::default(),
+            profiles: Profiles::default(),
+            reentry: AsyncMutex::default(),
             message_ids: MessageIds::new(),
             tasks: Tasks::new(),
             sessions: Mutex::default(),
@@ -229,12 +233,14 @@ impl Node {
 
     /// Removes a member of this node. `body` is for all nodes; without one, the others get no frame.
     ///
-    /// Returns the stamp of the leave, or `None` if the member is not in the room, or if Redis cannot be reached
-    /// within 1 s. In this case, the node publishes the leave later. If the node has been fenced meanwhile, the leave
-    /// has the body that the member was entered with.
+    /// Waits for Redis, for as long as it takes. If you drop the future, the member leaves nevertheless. After
+    /// [`EnterError::Unavailable`], this waits until the member is certainly not in the room. If the node has been fenced
+    /// meanwhile, the leave has the body that the member was entered with.
+    ///
+    /// Returns the stamp of the leave, or `None` if the member is not in the room.
     pub async fn leave(&self, room: &str, member: &str, body: Option<Bytes>) -> Option<Stamp> {
         let leave = self.inner.spawn(self.inner.clone().leave(room.into(), member.into(), body));
-        timeout(SHORT_TIMEOUT, leave).await.ok()?.ok().flatten().flatten()
+        leave.await.ok().flatten().flatten()
     }
 
     /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
@@ -267,17 +273,11 @@ impl Node {
     /// Replaces the profile of a member of this node. The body tells the other nodes. The event is in the order, but it has
     /// no frame ([`EventKind::Profile`](crate::EventKind::Profile)).
     ///
-    /// # Errors
-    ///
-    /// As [`Node::publish`].
-    pub async fn set_profile(
-        &self,
-        room: &str,
-        member: &str,
-        profile: Profile,
-        body: &[u8],
-    ) -> Result<Stamp, PublishError> {
-        self.inner.set_profile(room, member, profile, body).await
+    /// Does nothing if the member is not in the room. If Redis cannot be reached, the node publishes the change as soon as
+    /// it can, unless there is a newer one by then. If the node has to enter the member again because of a fence or a
+    /// loss of data, the enter has the body that the member was entered with, so call this once more.
+    pub fn set_profile(&self, room: &str, member: &str, profile: Profile, body: impl Into<Bytes>) {
+        self.inner.set_profile(room, member, profile, body.into());
     }
 
     /// Lets the members of this user have the same [unique text](NewMember::unique_as) as a member of this node, now or as

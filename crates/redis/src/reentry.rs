@@ -90,6 +90,7 @@ impl Inner {
 
     /// Makes Redis's members of this node those that it has.
     pub(crate) async fn reconcile(&self) -> Result<(), Unavailable> {
+        let _reentry = self.reentry.lock().await;
         let members = self.hub.members();
         let rooms = members.iter().map(|(room, _)| room.to_string());
         let node = self.registration.node();

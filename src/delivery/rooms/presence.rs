@@ -87,7 +87,7 @@ impl Rooms {
 
     /// Changes the profile of a member of this node. Presence frames have no place in the room's order, so the change need
     /// not come back from a broker.
-    fn change_profile(
+    pub(super) fn change_profile(
         &self,
         room: &LiveRoom,
         state: &mut RoomState,

@@ -22,7 +22,7 @@ end
 -- The room, or nil if nobody is in it.
 --
 -- A server that was started again, or that took over, may lack events that nodes have delivered already. So each run
--- of a server begins an epoch of its own.
+-- of a server begins an epoch of its own. The numbers of events go on, because the roster is in their order.
 local function load_room()
   local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes', 'hidden', 'place')
   if not fields[1] then return nil end
@@ -33,8 +33,8 @@ local function load_room()
     hidden = tonumber(fields[7]) or 0, place = tonumber(fields[8]) or 0,
   }
   if fields[2] ~= run then
-    found.epoch, found.event, found.seq, found.bytes = new_epoch, 0, 0, 0
-    redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'event', 0, 'seq', 0, 'bytes', 0)
+    found.epoch, found.seq, found.bytes = new_epoch, 0, 0
+    redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'seq', 0, 'bytes', 0)
     redis.call('DEL', log)
   end
   return found

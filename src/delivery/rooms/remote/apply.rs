@@ -9,7 +9,7 @@ use crate::delivery::flush::guarded;
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::remote_room::{Distance, Entered, Expected};
 use crate::delivery::room_state::RoomState;
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::RoomFrame;
 use crate::room::{MemberElsewhere, Profile};
 
@@ -76,6 +76,9 @@ impl Rooms {
                     // The broker had lost it, and this node has entered it again.
                     state.room.move_to_end(&[id]);
                     state.first_page.clear();
+                    state.follow(&order, &frame);
+                    self.restore_profile(room, state, id, &name, profile);
+                    return Ok(());
                 } else if replica.entry_of(id).is_none() {
                     state.forget_elsewhere(id, None);
                     let place =
@@ -113,6 +116,22 @@ impl Rooms {
             (_, None) => return Err(Unreadable),
         }
         Ok(())
+    }
+
+    /// All members have just heard of an enter with this profile, which is the one that the member had at first. Tells
+    /// them its current one.
+    fn restore_profile(
+        &self,
+        room: &LiveRoom,
+        state: &mut RoomState,
+        id: ConnectionId,
+        name: &Name,
+        first: Profile,
+    ) {
+        let Some(current) = state.room.profile(id).map(|current| (**current).clone()) else { return };
+        let first = Profile { granted: current.granted.clone(), is_hidden: current.is_hidden, ..first };
+        state.change_profile(id, name, |profile| *profile = first);
+        self.change_profile(room, state, id, name, |profile| *profile = current);
     }
 
     /// Applies a transient frame.
