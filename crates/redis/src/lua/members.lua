@@ -17,7 +17,7 @@ local function parse_record(record)
   local _, _, _, _, _, flags, keep, session, unique, leave_body, _, profile =
     struct.unpack('>c8I8I8I8BBI4I2c0I2c0I4c0I4c0', record)
   return {
-    is_silent = flags % 2 == IS_SILENT, keep = keep,
+    is_silent = flags % 2 == IS_SILENT, is_hidden = flags >= IS_HIDDEN, keep = keep,
     unique = unique, session = session, leave_body = leave_body, profile = profile,
   }
 end

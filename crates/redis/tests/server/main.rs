@@ -10,3 +10,4 @@ mod processes;
 mod rooms;
 mod sessions;
 mod support;
+mod users;
