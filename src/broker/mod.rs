@@ -9,9 +9,11 @@
 //! the event has been applied. A [`RemoteBroker`] is shared by several processes. It sends each event to all of them, and
 //! an event is applied when it arrives, on the node of its submitter too. `conformance` tests what holds for both.
 
+pub(crate) mod commands;
 #[cfg(test)]
 mod conformance;
 mod memory;
+mod nodes;
 mod remote;
 #[cfg(any(test, feature = "test-util"))]
 mod shared;
@@ -20,10 +22,11 @@ pub(crate) mod wire;
 use crate::protocol::position::Epoch;
 
 pub(crate) use memory::MemoryBroker;
+pub(crate) use nodes::Nodes;
 pub use remote::BrokerNode;
 pub(crate) use remote::{
-    BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
-    RoomEvent, Submitted, Unavailable,
+    BoxFuture, EntryId, LostMember, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
+    RemoteMember, RemoteSession, RoomEvent, Submitted, Unavailable,
 };
 #[cfg(any(test, feature = "test-util"))]
 pub use shared::SharedBroker;

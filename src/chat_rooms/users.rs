@@ -1,12 +1,11 @@
 //! What the host does with users, over all of their connections.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::ChatRooms;
-use crate::broker::wire::Command;
+use crate::broker::commands::Command;
 use crate::error::SendError;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::direct::DirectFrame;
@@ -66,10 +65,7 @@ impl ChatRooms {
     /// # assert!(!share_a_room(&ChatRooms::builder().build().unwrap(), "u-1", "u-2"));
     /// ```
     pub fn rooms_of(&self, user_id: impl AsRef<str>) -> Vec<RoomId> {
-        let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
-        let memberships = sessions.iter().flat_map(|session| session.memberships());
-        let rooms: HashSet<RoomId> = memberships.map(|membership| membership.room.id().clone()).collect();
-        rooms.into_iter().collect()
+        self.engine.rooms_of(user_id.as_ref()).into_iter().collect()
     }
 
     /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections.
@@ -114,7 +110,9 @@ impl ChatRooms {
     /// If the value is not an object with an `event`, or is too big.
     pub fn send_to_user(&self, user_id: impl AsRef<str>, value: &impl Serialize) -> Result<usize, SendError> {
         let (user, object) = (user_id.as_ref(), &*self.serialize(value)?);
-        self.engine.tell_others(&Command::SendToUser { user, object });
+        if let Some(nodes) = self.engine.nodes() {
+            nodes.tell_nodes_of(user, Command::SendToUser { user, object });
+        }
         Ok(self.engine.sessions.send_direct(user, &Arc::new(DirectFrame::of_host(object))))
     }
 
@@ -125,7 +123,7 @@ impl ChatRooms {
     /// Connections that have not entered a room are closed too. A client that connects afterwards is not affected: to
     /// keep a user away, refuse it in your [`Authenticate`](crate::Authenticate) hook first.
     pub fn kick_user(&self, user_id: impl AsRef<str>) -> usize {
-        self.engine.tell_others(&Command::KickUser(user_id.as_ref()));
+        self.engine.tell_others(Command::KickUser(user_id.as_ref()));
         self.engine.kick_user(user_id.as_ref())
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
-use crate::broker::wire::{self, Command};
-use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
+use crate::broker::{Nodes, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
 use crate::delivery::{Applied, Rooms};
 use crate::engine::Engine;
+use crate::engine::lost::Lost;
 use crate::ids::RoomId;
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
@@ -21,16 +21,15 @@ const EVENTS_PER_TURN: usize = 32;
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) struct Applier {
-    broker: Arc<dyn RemoteBroker>,
+    nodes: Arc<Nodes>,
     /// Until the task is started.
     events: Mutex<Option<Box<dyn RemoteEvents>>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Applier {
-    pub(super) fn new(node: BrokerNode) -> Applier {
-        let BrokerNode { broker, events } = node;
-        Applier { broker, events: Mutex::new(Some(events)), task: Mutex::default() }
+    pub(super) fn new(nodes: Arc<Nodes>, events: Box<dyn RemoteEvents>) -> Applier {
+        Applier { nodes, events: Mutex::new(Some(events)), task: Mutex::default() }
     }
 
     /// Starts the task, if it is not running. It does not keep the engine alive. A shutdown waits for it after all others,
@@ -41,20 +40,14 @@ impl Applier {
         *lock(&self.task) = Some(tokio::spawn(task));
     }
 
-    /// The number of this node.
-    pub(super) fn node(&self) -> u32 {
-        self.broker.node()
-    }
-
-    /// Has the other nodes do what the host has called here.
-    pub(super) fn tell_others(&self, command: &Command<'_>) {
-        self.broker.send_to_all(wire::encode_command(self.broker.node(), command));
+    pub(super) fn nodes(&self) -> &Arc<Nodes> {
+        &self.nodes
     }
 
     /// Closes the node, and ends the task. If the broker cannot be reached within this time, other nodes find that this
     /// one is gone.
     pub(super) async fn close(&self, limit: Duration) {
-        let is_closed = timeout(limit, self.broker.close()).await.is_ok();
+        let is_closed = timeout(limit, self.nodes.broker().close()).await.is_ok();
         let task = lock(&self.task).take();
         if let Some(task) = task {
             if !is_closed {
@@ -74,8 +67,10 @@ async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, task
             RemoteEvent::Room(event) => apply(&rooms, &event, &tasks).await,
             RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
             RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
-            // It may call the host's callbacks, which must not delay the events.
-            RemoteEvent::Command { body } => tasks.spawn(async move { engine.obey(&body).await }),
+            RemoteEvent::Command { body } => engine.obey(body),
+            RemoteEvent::MemberLost(lost) => engine.tell_of_lost(Lost::Member(lost)),
+            RemoteEvent::UserOffline { user } => engine.tell_of_lost(Lost::Offline(user)),
+            RemoteEvent::UserOnline { user } => engine.tell_of_lost(Lost::Online(user)),
         }
         applied += 1;
         if applied.is_multiple_of(EVENTS_PER_TURN) {

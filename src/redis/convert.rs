@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tower_chat_rooms_redis as redis;
 
-use crate::broker::{EntryId, EventKind, RemoteEvent, RemoteMember, RoomEvent, Stamp};
+use crate::broker::{
+    EntryId, EventKind, LostMember, RemoteEvent, RemoteMember, RemoteSession, RoomEvent, Stamp,
+};
 use crate::ids::{MaxLen, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
@@ -28,6 +30,19 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
             RemoteEvent::Reset { room: RoomId::shared(room), stamp: stamp_of(stamp) }
         }
         redis::Event::Command { body } => RemoteEvent::Command { body },
+        redis::Event::MemberLost { room, member, profile, is_hidden, stamp } => {
+            let redis::Profile { name, user, .. } = profile;
+            RemoteEvent::MemberLost(LostMember {
+                room: RoomId::shared(room),
+                connection: entry_of(&member)?.member,
+                name: Name::parse(&name, MaxLen::ANY).ok()?,
+                user: user.map(Into::into),
+                is_hidden,
+                num: stamp.num,
+            })
+        }
+        redis::Event::UserOffline { user } => RemoteEvent::UserOffline { user },
+        redis::Event::UserOnline { user } => RemoteEvent::UserOnline { user },
         redis::Event::State(redis::State::Degraded) => {
             tracing::warn!("Redis cannot be reached");
             return None;
@@ -63,6 +78,11 @@ pub(super) fn id_of(EntryId { member, number }: EntryId) -> String {
 pub(super) fn entry_of(id: &str) -> Option<EntryId> {
     let (member, number) = id.split_once('.')?;
     Some(EntryId { member: member.parse().ok()?, number: number.parse().ok()? })
+}
+
+pub(super) fn session_of(session: redis::UserSession) -> Option<RemoteSession> {
+    let redis::UserSession { session, node, is_live, .. } = session;
+    Some(RemoteSession { session: session.parse().ok()?, node, is_live })
 }
 
 pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {

@@ -16,6 +16,7 @@ use crate::protocol::resume::ResumeToken;
 use crate::session::callback_runs::Run;
 use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::Memberships;
+use crate::session::remote_users::{Change, RemoteUsers};
 use crate::session::session::{
     self, Absence, Generation, Opening, Phase, Resume, Session, State, Superseded,
 };
@@ -55,6 +56,11 @@ impl Sessions {
             users: Users::default(),
             deadlines_changed: Notify::new(),
         }
+    }
+
+    /// Shares the users with other nodes.
+    pub(crate) fn share_users(&mut self, remote: RemoteUsers) {
+        self.users.share(remote);
     }
 
     pub(crate) fn events(&self) -> Option<&dyn RoomEvents> {
@@ -175,6 +181,8 @@ impl Sessions {
         if self.events.is_some() {
             let online = Callback::Online(UserOnline { user: user.clone() });
             state.callbacks.get_or_insert_default().push(online);
+        } else {
+            self.users.tell_broker(user.id(), session, Change::Begin);
         }
     }
 
@@ -184,6 +192,8 @@ impl Sessions {
         self.users.remove(user.id(), session.id());
         if self.events.is_some() {
             state.callbacks.get_or_insert_default().push(Callback::Offline(UserOffline { user }));
+        } else {
+            self.users.tell_broker(user.id(), session, Change::End);
         }
     }
 

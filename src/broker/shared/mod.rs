@@ -2,6 +2,7 @@
 
 mod node;
 mod order;
+mod users;
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,11 +82,15 @@ impl SharedBroker {
         }
     }
 
-    /// Removes a node that has crashed, with its members.
+    /// Removes a node that has crashed, with its members and the sessions of its users. Of the other nodes, the first one
+    /// is told who was lost.
     pub fn remove_node(&self, node: u32) {
         let mut shared = self.lock();
         shared.nodes.remove(&node);
-        shared.remove_members(node);
+        for lost in shared.remove_members(node) {
+            shared.tell_first(RemoteEvent::MemberLost(lost));
+        }
+        shared.remove_users(node);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

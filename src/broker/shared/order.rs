@@ -5,9 +5,10 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
+use super::users::Users;
 use crate::broker::{
-    EntryId, EventKind, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp, Submitted,
-    Unavailable,
+    EntryId, EventKind, LostMember, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp,
+    Submitted, Unavailable,
 };
 use crate::ids::RoomId;
 use crate::protocol::position::Epoch;
@@ -20,6 +21,7 @@ type Call = Box<dyn FnOnce(&mut Shared) + Send>;
 pub(super) struct Shared {
     pub(super) rooms: HashMap<RoomId, SharedRoom>,
     pub(super) nodes: HashMap<u32, Hearer>,
+    pub(super) users: Users,
     pub(super) last_node: u32,
     epochs: u64,
     pub(super) is_away: bool,
@@ -63,6 +65,12 @@ impl Shared {
             if room.members.iter().any(|(member, _)| member.entry.member.node() == *node) {
                 hearer.push(event(id.clone()));
             }
+        }
+    }
+
+    pub(super) fn send_to(&mut self, node: u32, body: Bytes) {
+        if let Some(hearer) = self.nodes.get_mut(&node) {
+            hearer.push(RemoteEvent::Command { body });
         }
     }
 
@@ -131,7 +139,9 @@ impl Shared {
         self.append(id, EventKind::Profile, Some(entry), body);
     }
 
-    pub(super) fn remove_members(&mut self, node: u32) {
+    /// Removes the members of a node, and returns them.
+    pub(super) fn remove_members(&mut self, node: u32) -> Vec<LostMember> {
+        let mut all = Vec::new();
         let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
         for id in rooms {
             let Some(room) = self.rooms.get(&id) else { continue };
@@ -139,12 +149,17 @@ impl Shared {
                 .members
                 .iter()
                 .filter(|(member, _)| member.entry.member.node() == node)
-                .map(|(member, body)| (member.entry, body.clone()))
+                .cloned()
                 .collect();
-            for (entry, body) in lost {
+            for (RemoteMember { entry, name, profile, .. }, body) in lost {
                 self.leave(&id, entry, (!body.is_empty()).then_some(body));
+                let num = self.rooms.get(&id).map_or(0, |room| room.latest.num);
+                let (room, connection) = (id.clone(), entry.member);
+                let Profile { user, is_hidden, .. } = profile;
+                all.push(LostMember { room, connection, name, user, is_hidden, num });
             }
         }
+        all
     }
 }
 
