@@ -45,6 +45,9 @@ pub use members::{MemberInfo, RoomInfo};
 /// members, and shuts down. All clones, layers and services share the same rooms. In hooks, use
 /// a [`WeakChatRooms`](crate::WeakChatRooms).
 ///
+/// The calls do not wait for anything outside of this process. If several processes share a
+/// [broker](ChatRoomsBuilder::broker), [`ChatRooms::all_nodes`] has those that do.
+///
 /// ```
 /// use serde_json::json;
 /// use tower_chat_rooms::{ChatRooms, SendError};
@@ -297,7 +300,9 @@ impl ChatRooms {
 
     /// Closes a connection with 4500, which tells the client to stay away.
     ///
-    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two.
+    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two. If it is
+    /// not on this node, all other [nodes](ChatRoomsBuilder::broker) are told; [`AllNodes::kick`] returns whether one of them
+    /// has had it.
     pub fn kick(&self, connection: ConnectionId) -> bool {
         let is_here = self.engine.kick(connection);
         if !is_here {

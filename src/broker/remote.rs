@@ -122,8 +122,10 @@ pub(crate) enum RemoteEvent {
     MemberLost(LostMember),
     /// This node has ended the last session of a user, because its node is gone.
     UserOffline { user: Box<str> },
-    /// Another node has ended the last session of a user, because it has taken this node for gone.
+    /// Another node has taken this one for gone, and has ended the last session of a user.
     UserOnline { user: Box<str> },
+    /// Another node has taken this one for gone, and has removed a member, which has entered again.
+    EnteredAgain { room: RoomId, connection: ConnectionId },
 }
 
 /// An event of a room.

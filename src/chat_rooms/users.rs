@@ -11,7 +11,8 @@ use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::direct::DirectFrame;
 
 impl ChatRooms {
-    /// Returns whether a user is online: whether it has a session.
+    /// Returns whether a user is online: whether it has a session, on this [node](crate::ChatRoomsBuilder::broker) if
+    /// there are several. [`AllNodes::is_online`](crate::AllNodes::is_online) asks for all nodes.
     ///
     /// A session of a user begins when its connection opens, if it was authenticated at the upgrade, or when its client
     /// has authenticated over the connection. It need not enter a room. If the connection is lost, the session may be
@@ -68,7 +69,9 @@ impl ChatRooms {
         self.engine.rooms_of(user_id.as_ref()).into_iter().collect()
     }
 
-    /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections.
+    /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections. If
+    /// there are several [nodes](crate::ChatRoomsBuilder::broker), it goes to all of them, and the number is that of this one.
+    /// [`AllNodes::send_to_user`](crate::AllNodes::send_to_user) returns the number of all nodes.
     ///
     /// If the number is 0, the user is offline, or its connections are lost and only its sessions are kept. You can
     /// then send, for example, a push notification. The number may include connections that turn out to be lost, and

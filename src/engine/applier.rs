@@ -69,6 +69,9 @@ async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, task
             RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
             RemoteEvent::Command { body } => engine.obey(body),
             RemoteEvent::MemberLost(lost) => engine.tell_of_lost(Lost::Member(lost)),
+            RemoteEvent::EnteredAgain { room, connection } => {
+                engine.tell_of_lost(Lost::EnteredAgain { room, connection });
+            }
             RemoteEvent::UserOffline { user } => engine.tell_of_lost(Lost::Offline(user)),
             RemoteEvent::UserOnline { user } => engine.tell_of_lost(Lost::Online(user)),
         }

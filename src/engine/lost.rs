@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::hooks::events::{Left, RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard;
 use crate::hooks::user::User;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::sync::{Mutex, lock};
 
@@ -19,6 +20,11 @@ pub(super) enum Lost {
     Offline(Box<str>),
     /// Another node has taken this one for gone, and has told the host that the user is offline.
     Online(Box<str>),
+    /// Another node has taken this one for gone, and has told the host that the member has left.
+    EnteredAgain {
+        room: RoomId,
+        connection: ConnectionId,
+    },
 }
 
 /// What the host has yet to be told. It is told in order, and without delaying the events of rooms.
@@ -71,6 +77,10 @@ impl Engine {
                     guard::call("offline", || events.offline(&UserOffline { user }))
                 }
                 Lost::Online(user) => self.call_online_again(events, &user),
+                Lost::EnteredAgain { room, connection } => {
+                    self.sessions.announce_again(connection, &room);
+                    Ok(())
+                }
             };
         }
     }

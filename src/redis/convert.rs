@@ -41,6 +41,9 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
                 num: stamp.num,
             })
         }
+        redis::Event::EnteredAgain { room, member } => {
+            RemoteEvent::EnteredAgain { room: RoomId::shared(room), connection: entry_of(&member)?.member }
+        }
         redis::Event::UserOffline { user } => RemoteEvent::UserOffline { user },
         redis::Event::UserOnline { user } => RemoteEvent::UserOnline { user },
         redis::Event::State(redis::State::Degraded) => {

@@ -11,6 +11,7 @@ use crate::delivery::Rooms;
 use crate::hooks::events::{RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::resume::ResumeToken;
 use crate::session::callback_runs::Run;
@@ -375,6 +376,14 @@ impl Sessions {
             let _ = run(&other, &mut waiting);
         }
         called
+    }
+
+    /// Tells the host once more that a member has entered.
+    pub(crate) fn announce_again(&self, id: ConnectionId, room: &RoomId) {
+        let Some(session) = self.table.get(id) else { return };
+        self.memberships.queue_entered_again(&session, &mut session.state(), room);
+        // A panic has ended the session, and concerns nobody else.
+        let _ = self.run_callbacks(&session);
     }
 
     /// The only place where a session ends. Afterwards its membership has left the room.

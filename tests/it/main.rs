@@ -37,6 +37,8 @@ mod mounting;
 mod names;
 mod nodes;
 mod nodes_at_random;
+mod nodes_calls;
+mod nodes_direct;
 mod nodes_users;
 mod plain_wire;
 mod policy;

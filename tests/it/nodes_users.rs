@@ -140,6 +140,36 @@ async fn the_host_is_told_of_members_and_users_of_a_crashed_node() {
     }
 }
 
+/// Rule: each `left` has its `entered`, and each `offline` its `online`, also if the others have been wrong.
+#[tokio::test(start_paused = true)]
+async fn the_host_is_told_of_members_and_users_that_come_back() {
+    let broker = SharedBroker::new();
+    let ([one], log) = nodes(&broker);
+    let node = broker.node();
+    let number = node.number();
+    let other = builder(&log).broker(node).build().unwrap();
+    let (first_of_ann, _) = enter(&one, "ann", "r").await;
+    let (ann, _) = enter(&other, "ann", "r").await;
+    let (bob, _) = enter(&other, "bob", "s").await;
+    settled(&log).await;
+    broker.suspect_node(number);
+    let mut lines = settled(&log).await;
+    lines.sort();
+    let lost = ["- ann r: node lost", "- bob s: node lost", "offline bob"];
+    let back = ["+ ann r", "+ bob s", "online bob"];
+    assert_eq!(lines, [&back[..2], &lost[..], &back[2..]].concat());
+    bob.close().await;
+    assert_eq!(settled(&log).await, ["- bob s: closed by the client", "offline bob"]);
+    for client in [ann, first_of_ann] {
+        client.close().await;
+    }
+    let left = "- ann r: closed by the client";
+    assert_eq!(settled(&log).await, [left, left, "offline ann"]);
+    for rooms in [one, other] {
+        rooms.shutdown().await;
+    }
+}
+
 /// Ends a node without telling anybody.
 async fn crash<const N: usize>(broker: &SharedBroker, number: u32, rooms: ChatRooms, clients: [Client; N]) {
     for client in clients {

@@ -14,9 +14,11 @@ use tokio::net::UnixStream;
 use tokio::time::sleep;
 use tower_chat_rooms::{Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, RedisSettings};
 
+use crate::direct::ByMessage;
 use crate::nodes::{enter, expect, names};
 use crate::presence_at_random;
-use crate::support::{Client, Next, assert_empty, enter_frame, leave_frame, unlimited};
+use crate::support::{Client, EventLog, Next, assert_empty, enter_frame, leave_frame, unlimited};
+use crate::{direct, users};
 
 /// A Redis server on a Unix socket. It ends with the test.
 struct Server {
@@ -164,6 +166,80 @@ async fn a_client_knows_the_members_of_all_nodes_on_redis() {
         presence_at_random::run(seed, &mut BTreeSet::new(), &nodes, None).await;
     }
     for rooms in nodes {
+        rooms.shutdown().await;
+    }
+}
+
+/// Waits until what the host was told begins with this.
+async fn until_told(log: &EventLog, told: &mut Vec<String>, expected: &[&str]) {
+    while told.len() < expected.len() {
+        sleep(Duration::from_millis(10)).await;
+        told.append(&mut log.take());
+    }
+    assert_eq!(*told, expected);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn redis_knows_the_users_of_all_nodes() {
+    let mut server = Server::start().await;
+    let log = EventLog::default();
+    let node = async |server: &Server| {
+        let builder = unlimited().policy(ByMessage::default()).events(users::Recorder(log.clone()));
+        server.node(builder).await
+    };
+    let (one, other, lost) = (node(&server).await, node(&server).await, node(&server).await);
+    let mut told = Vec::new();
+    let mut ann = direct::connect(&one, "ann").await;
+    until_told(&log, &mut told, &["online ann"]).await;
+    let mut bob = direct::connect(&other, "bob").await;
+    until_told(&log, &mut told, &["online ann", "online bob"]).await;
+    let second_of_bob = direct::connect(&lost, "bob").await;
+    while one.all_nodes().sessions_of("bob").await.unwrap().len() < 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    ann.send(json!({"event": "direct", "message": "hi", "to": "bob", "cid": "c1"})).await;
+    assert_eq!(ann.next_of("ack").await["reached"], 2);
+    assert_eq!(bob.next_of("direct").await["message"], "hi");
+    let all = one.all_nodes();
+    let id = other.sessions_of("bob")[0];
+    all.send_to(id, &json!({"event": "hint"})).await.unwrap();
+    assert_eq!(bob.next_of("hint").await["event"], "hint");
+
+    // A node crashes with the last session of a user and with a member.
+    let mut cid = direct::connect(&lost, "cid").await;
+    cid.send(enter_frame("cid", "r")).await;
+    cid.next_of("entered").await;
+    let expected = ["online ann", "online bob", "online cid", "+ cid r"];
+    until_told(&log, &mut told, &expected).await;
+    assert_eq!(all.rooms().await.unwrap()[0].online, 1);
+    assert_eq!(all.members("r").await.unwrap()[0].user_id.as_deref(), Some("cid"));
+    for client in [second_of_bob, cid] {
+        client.task.abort();
+    }
+    drop(lost);
+    let expected = [&expected[..], &["- cid r: node lost", "offline cid"]].concat();
+    until_told(&log, &mut told, &expected).await;
+
+    // Nobody is told anything when Redis is started again without its data.
+    server.kill();
+    server.spawn().await;
+    while all.sessions_of("bob").await.map_or(0, |sessions| sessions.len()) < 1
+        || !all.is_online("ann").await.unwrap_or(false)
+    {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(all.kick_user("bob").await, Ok(1));
+    assert_eq!(bob.close_code().await, 4500);
+    ann.close().await;
+    while told.len() < expected.len() + 2 {
+        sleep(Duration::from_millis(10)).await;
+        told.append(&mut log.take());
+    }
+    told[expected.len()..].sort();
+    assert_eq!(told, [&expected[..], &["offline ann", "offline bob"]].concat());
+    for rooms in [one, other] {
+        assert_empty(&rooms);
         rooms.shutdown().await;
     }
 }

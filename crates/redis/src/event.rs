@@ -69,6 +69,14 @@ pub enum Event {
         /// The member.
         member: Box<str>,
     },
+    /// The other nodes have taken this one for gone, and have removed a member, but it is still there. It has entered
+    /// again: the event of its enter arrives as well.
+    EnteredAgain {
+        /// The room.
+        room: Arc<str>,
+        /// The member.
+        member: Box<str>,
+    },
     /// This node has ended the last session of a user, because the node that had it is gone. Exactly one node gets this,
     /// with the same limits as [`Event::MemberLost`].
     UserOffline {

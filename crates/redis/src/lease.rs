@@ -1,6 +1,7 @@
 //! The node's lease. A node whose lease has run out is fenced: scripts do nothing for it. It then removes what is left
 //! of its old incarnation, and enters its members again in a new one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::error::Unavailable;
+use crate::event::Event;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
@@ -138,8 +140,9 @@ impl Inner {
                     }
                 }
             }
+            let mut removed = HashSet::new();
             while !self.registration.current.borrow().is_active {
-                if self.enter_again().await.is_err() {
+                if self.enter_again(&mut removed).await.is_err() {
                     warn!("cannot enter this node's members again; trying later");
                     sleep(Duration::from_secs(1)).await;
                 }
@@ -178,7 +181,9 @@ impl Inner {
     }
 
     /// After a fence: removes what is left of the old incarnation, and enters the members in a new one.
-    async fn enter_again(&self) -> Result<(), Unavailable> {
+    ///
+    /// `removed` are the members that it has removed so far. The others have been removed by other nodes.
+    async fn enter_again(&self, removed: &mut HashSet<Box<str>>) -> Result<(), Unavailable> {
         let old = self.registration.node();
         warn!(node = %old, "this node's lease has run out; entering its members again");
         self.status.set(Part::Lease, false);
@@ -188,13 +193,19 @@ impl Inner {
         self.renew(&new, "begin").await?;
         // Before those of the old incarnation are removed, so that no user goes offline.
         self.begin_users_again(&new, has_lost_data).await?;
-        self.remove_incarnation(&old).await?;
+        self.remove_incarnation(&old, removed).await?;
         if !self.renew(&new, "renew").await? {
             return Err(Unavailable);
         }
         self.registration.replace(new);
         self.open_sessions_again(has_lost_data).await?;
-        self.enter_members(self.hub.members()).await?;
+        let members = self.hub.members();
+        self.enter_members(members.clone()).await?;
+        for (room, member) in members {
+            if !has_lost_data && !removed.contains(member.id()) && self.hub.has_member(&room, member.id()) {
+                self.hub.queue().push(Event::EnteredAgain { room, member: member.id().into() });
+            }
+        }
         self.registration.set_run(run);
         self.registration.activate();
         self.status.set(Part::Lease, true);

@@ -1,7 +1,7 @@
 //! Removes the members of nodes that are gone. Every node does this; the scripts see to it that each member is removed
 //! once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,11 +109,17 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes all members that an incarnation of this node has left. The next one takes its sessions.
-    pub(crate) async fn remove_incarnation(&self, node: &str) -> Result<(), Unavailable> {
+    /// Removes all members that an incarnation of this node has left. The next one takes its sessions. Adds the members,
+    /// whose ids differ in all rooms, to `removed`.
+    pub(crate) async fn remove_incarnation(
+        &self,
+        node: &str,
+        removed: &mut HashSet<Box<str>>,
+    ) -> Result<(), Unavailable> {
         while !self.forget(node, Forget::Discard).await? {
             for room in self.rooms_of(node).await? {
-                self.reap_room(node, &room, Reap::All).await?;
+                let (reaped, _) = self.reap_room(node, &room, Reap::All).await?;
+                removed.extend(reaped.into_iter().map(|reaped| reaped.member));
             }
             self.reap_users(node, Reap::All).await?;
         }

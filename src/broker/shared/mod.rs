@@ -88,9 +88,15 @@ impl SharedBroker {
         let mut shared = self.lock();
         shared.nodes.remove(&node);
         for lost in shared.remove_members(node) {
-            shared.tell_first(RemoteEvent::MemberLost(lost));
+            shared.tell_first_but(node, RemoteEvent::MemberLost(lost));
         }
         shared.remove_users(node);
+    }
+
+    /// Lets the other nodes take one for gone that is still there: the first of them is told who was lost, and the node
+    /// itself who has come back. In the rooms, nothing happens.
+    pub fn suspect_node(&self, node: u32) {
+        self.lock().suspect(node);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::order::Shared;
-use crate::broker::{RemoteEvent, RemoteSession};
+use super::order::{Shared, SharedRoom};
+use crate::broker::{LostMember, RemoteEvent, RemoteMember, RemoteSession};
 use crate::ids::ConnectionId;
 
 /// The sessions of each user, with their nodes.
@@ -33,6 +33,12 @@ impl Users {
         is_last
     }
 
+    /// The users that have sessions on this node only.
+    fn only_on(&self, node: u32) -> Vec<Box<str>> {
+        let is_only = |sessions: &BTreeMap<ConnectionId, u32>| sessions.values().all(|of| *of == node);
+        self.0.iter().filter(|(_, sessions)| is_only(sessions)).map(|(user, _)| user.clone()).collect()
+    }
+
     pub(super) fn sessions(&self, user: &str) -> Vec<RemoteSession> {
         let sessions = self.0.get(user).into_iter().flatten();
         sessions
@@ -44,23 +50,48 @@ impl Users {
 impl Shared {
     /// Ends the sessions of a node that is gone, and tells the first of the other nodes who is offline.
     pub(super) fn remove_users(&mut self, node: u32) {
-        let users = std::mem::take(&mut self.users.0);
-        for (user, mut sessions) in users {
-            let count = sessions.len();
+        for user in self.users.only_on(node) {
+            self.tell_first_but(node, RemoteEvent::UserOffline { user });
+        }
+        self.users.0.retain(|_, sessions| {
             sessions.retain(|_, of| *of != node);
-            if !sessions.is_empty() {
-                self.users.0.insert(user, sessions);
-            } else if count > 0 {
-                self.tell_first(RemoteEvent::UserOffline { user });
+            !sessions.is_empty()
+        });
+    }
+
+    /// Tells the first of the other nodes who would be lost with a node, and that node who has come back.
+    pub(super) fn suspect(&mut self, node: u32) {
+        let mut lost = Vec::new();
+        for (room, SharedRoom { members, latest, .. }) in &self.rooms {
+            for (RemoteMember { entry, name, profile, .. }, _) in members {
+                if entry.member.node() == node {
+                    let (room, connection, name) = (room.clone(), entry.member, name.clone());
+                    let (user, is_hidden, num) = (profile.user.clone(), profile.is_hidden, latest.num);
+                    lost.push(LostMember { room, connection, name, user, is_hidden, num });
+                }
             }
+        }
+        let users = self.users.only_on(node);
+        let again: Vec<_> = lost.iter().map(|lost| (lost.room.clone(), lost.connection)).collect();
+        for lost in lost {
+            self.tell_first_but(node, RemoteEvent::MemberLost(lost));
+        }
+        for user in users.clone() {
+            self.tell_first_but(node, RemoteEvent::UserOffline { user });
+        }
+        let Some(hearer) = self.nodes.get_mut(&node) else { return };
+        for user in users {
+            hearer.push(RemoteEvent::UserOnline { user });
+        }
+        for (room, connection) in again {
+            hearer.push(RemoteEvent::EnteredAgain { room, connection });
         }
     }
 
     /// Tells the node that removes what others have left.
-    pub(super) fn tell_first(&mut self, event: RemoteEvent) {
-        if let Some(first) = self.nodes.keys().min().copied()
-            && let Some(hearer) = self.nodes.get_mut(&first)
-        {
+    pub(super) fn tell_first_but(&mut self, node: u32, event: RemoteEvent) {
+        let first = self.nodes.keys().filter(|other| **other != node).min().copied();
+        if let Some(hearer) = first.and_then(|first| self.nodes.get_mut(&first)) {
             hearer.push(event);
         }
     }

@@ -187,6 +187,29 @@ async fn users_survive_a_fence() {
     assert_eq!(told(&[&a, &b]), ["lost is online"]);
 }
 
+/// Rule: a node that others have taken for gone tells its host who has entered again because of that, and nobody else.
+#[tokio::test]
+async fn members_that_others_have_removed_enter_again() {
+    let server = Server::start().await;
+    let settings = Settings::new(server.url()).node_name("a").lease(MINUTE);
+    let (a, b) = (TestNode::connect(settings).await, node(&server, "b").await);
+    let session = Session::new("t1", "id", MINUTE);
+    a.open_session(session.clone()).await.unwrap();
+    a.enter("r", member("lost"), None).await.unwrap();
+    a.enter("r", member("kept").session(&session), None).await.unwrap();
+    fence(&server, "a").await;
+    let is_lost = |event: &Event| matches!(event, Event::MemberLost { member, .. } if &**member == "lost");
+    b.until("of the lost member", |heard| heard.iter().any(is_lost)).await;
+    a.publish("r", Some("lost"), None, b"still here").await.unwrap();
+    let again = |event: Event| match event {
+        Event::EnteredAgain { room, member } => Some(format!("{member} in {room}")),
+        _ => None,
+    };
+    a.until_body("r", "still here").await;
+    assert_eq!(a.heard().into_iter().filter_map(again).collect::<Vec<_>>(), ["lost in r"]);
+    assert_eq!(b.heard().into_iter().filter(is_lost).count(), 1);
+}
+
 /// Rule: if Redis has lost its data, the nodes enter their users again, and nobody is told anything.
 #[tokio::test]
 async fn users_are_online_after_redis_has_lost_its_data() {
