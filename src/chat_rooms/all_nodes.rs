@@ -241,10 +241,8 @@ impl AllNodes<'_> {
     /// answer.
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
         let object = &*self.0.serialize(value)?;
-        let frame = HostFrame::new(object);
-        let (here, elsewhere) =
-            tokio::join!(self.0.engine.broadcast(&frame), self.ask_others(Command::Broadcast { object }));
-        Ok(here + elsewhere?)
+        let here = self.0.engine.broadcast(&HostFrame::new(object)).await;
+        Ok(here + self.ask_others(Command::Broadcast { object }).await?)
     }
 
     /// Gives a member of a room on any node a new access. See [`ChatRooms::set_access`].

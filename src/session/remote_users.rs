@@ -1,9 +1,10 @@
 //! Users whose sessions are on several nodes. The broker knows which session is the first and which the last one.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
-
-use tokio::select;
 
 use crate::broker::{BoxFuture, RemoteBroker, Unavailable};
 use crate::context::Context;
@@ -55,16 +56,18 @@ impl RemoteUsers {
     /// Tells the broker, and goes on with the callbacks of the session when it has answered. If the broker cannot be
     /// reached during a shutdown, the host is not told: another node does that when it finds that this one is gone.
     pub(super) fn ask(&self, session: &Arc<Session>, user: &str, change: Change) {
-        let answer = self.tell(session, user, change);
+        let mut answer = self.tell(session, user, change);
         let (session, user, sessions) = (session.clone(), user.to_owned(), self.sessions.clone());
         let (tasks, limit) = (self.tasks.clone(), self.context.config.timeouts.shutdown_timeout);
         self.tasks.spawn(async move {
-            let is_edge = select! {
-                answer = answer => answer.unwrap_or(false),
-                () = tasks.closing_for(limit) => false,
-            };
+            let mut given_up = pin!(tasks.closing_for(limit));
+            let is_first_or_last = poll_fn(|cx| match answer.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(answer.unwrap_or(false)),
+                Poll::Pending => given_up.as_mut().poll(cx).map(|()| false),
+            })
+            .await;
             if let Some(sessions) = sessions.upgrade() {
-                sessions.users().answered(&user, session.id(), is_edge);
+                sessions.users().answered(&user, session.id(), is_first_or_last);
                 // A panic has ended the session, and concerns nobody else.
                 let _ = sessions.run_callbacks(&session);
             }
