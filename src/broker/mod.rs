@@ -13,7 +13,6 @@ pub(crate) mod commands;
 #[cfg(test)]
 mod conformance;
 mod memory;
-mod nodes;
 mod remote;
 #[cfg(any(test, feature = "test-util"))]
 mod shared;
@@ -22,7 +21,6 @@ pub(crate) mod wire;
 use crate::protocol::position::Epoch;
 
 pub(crate) use memory::MemoryBroker;
-pub(crate) use nodes::Nodes;
 pub use remote::BrokerNode;
 pub(crate) use remote::{
     BoxFuture, EntryId, LostMember, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::broker::Nodes;
 use crate::broker::commands::Command;
 use crate::chat_rooms::ChatRooms;
-use crate::engine::MemberChange;
+use crate::engine::{MemberChange, Nodes};
 use crate::error::{SendError, Unavailable};
 use crate::hooks::policy::Access;
 use crate::ids::{ConnectionId, Name, RoomId};

@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
-use crate::broker::{Nodes, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
+use crate::broker::{RemoteEvent, RemoteEvents, RoomEvent, Stamp};
 use crate::delivery::{Applied, Rooms};
 use crate::engine::Engine;
 use crate::engine::lost::Lost;
+use crate::engine::nodes::Nodes;
 use crate::ids::RoomId;
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;

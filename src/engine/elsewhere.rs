@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::Nodes;
 use crate::broker::commands::{Answer, Command, Message};
 use crate::engine::Engine;
 use crate::engine::host_calls::MemberChange;
+use crate::engine::nodes::Nodes;
 use crate::hooks::policy::Access;
 use crate::protocol::direct::DirectFrame;
 use crate::protocol::host_frame::HostFrame;

@@ -7,13 +7,14 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
 use crate::admission::Admission;
-use crate::broker::{BrokerNode, Nodes};
+use crate::broker::BrokerNode;
 use crate::config::Config;
 use crate::context::Context;
 use crate::delivery::Rooms;
 use crate::engine::applier::Applier;
 use crate::engine::direct::RecentDirects;
 use crate::engine::lost::LostQueue;
+use crate::engine::nodes::Nodes;
 use crate::engine::stall::StallDetector;
 use crate::engine::{expiry, sweep};
 use crate::hooks::auth::ErasedAuth;

@@ -10,9 +10,11 @@ mod engine;
 mod expiry;
 mod host_calls;
 mod lost;
+mod nodes;
 mod stall;
 mod sweep;
 
 pub(crate) use direct::DirectToSend;
 pub(crate) use engine::{Engine, Hooks};
 pub(crate) use host_calls::MemberChange;
+pub(crate) use nodes::Nodes;
