@@ -52,8 +52,12 @@ async fn incarnation(server: &Server, name: &str) -> String {
     nodes.into_iter().find(|node| node.starts_with(&format!("{name}@"))).unwrap()
 }
 
+/// Fences a node at this moment, so that resume windows begin now.
 async fn fence(server: &Server, name: &str) {
-    let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &incarnation(server, name).await]).await;
+    let script = "local time = redis.call('TIME'); \
+         redis.call('ZADD', KEYS[1], -(time[1] * 1000 + math.floor(time[2] / 1000)), ARGV[1])";
+    let node = incarnation(server, name).await;
+    let _: () = server.command(&["EVAL", script, "1", "{chat}:nodes", &node]).await;
 }
 
 /// Rule: one script counts and answers, so of several nodes one is told of the first session and one of the last.
