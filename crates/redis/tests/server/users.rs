@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower_chat_rooms_redis::{Event, Session, Settings};
 
 use crate::support::{Data, Server, TestNode, member};
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// For what takes a moment, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn node(server: &Server, name: &str) -> TestNode {
     let settings = Settings::new(server.url()).node_name(name).lease(Duration::from_secs(1));
@@ -41,9 +44,12 @@ fn told(nodes: &[&TestNode]) -> Vec<String> {
 }
 
 async fn until_told(nodes: &[&TestNode], what: &str) {
-    while !told(nodes).iter().any(|told| told == what) {
-        sleep(Duration::from_millis(20)).await;
-    }
+    let is_told = async {
+        while !told(nodes).iter().any(|told| told == what) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, is_told).await.unwrap_or_else(|_| panic!("nobody was told that {what}"));
 }
 
 /// The key of the node's lease.
