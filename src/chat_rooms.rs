@@ -1,5 +1,6 @@
 //! `ChatRooms`, the host's handle.
 
+mod all_nodes;
 mod members;
 mod users;
 
@@ -13,7 +14,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
-use crate::broker::wire::Command;
+use crate::broker::commands::Command;
 use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
@@ -36,6 +37,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Transport;
 use crate::stats::Stats;
 
+pub use all_nodes::{AllNodes, RoomCount, RoomMember};
 pub use members::{MemberInfo, RoomInfo};
 
 /// A handle to a set of chat rooms.
@@ -43,6 +45,9 @@ pub use members::{MemberInfo, RoomInfo};
 /// It creates the service or layer that clients connect to, sends messages, lists rooms and members, removes
 /// members, and shuts down. All clones, layers and services share the same rooms. In hooks, use
 /// a [`WeakChatRooms`](crate::WeakChatRooms).
+///
+/// The calls do not wait for anything outside of this process. If several processes share a
+/// [broker](ChatRoomsBuilder::broker), [`ChatRooms::all_nodes`] has those that do.
 ///
 /// ```
 /// use serde_json::json;
@@ -277,13 +282,15 @@ impl ChatRooms {
     /// or is too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let object = &*self.serialize(value)?;
-        if self.engine.is_elsewhere(connection) {
-            self.engine.tell_others(&Command::SendTo { connection, object });
+        if self.engine.send_to(connection, &HostFrame::new(object)) {
             return Ok(());
         }
-        match self.engine.send_to(connection, &HostFrame::new(object)) {
-            true => Ok(()),
-            false => Err(SendError::NoSuchConnection),
+        match self.engine.nodes() {
+            Some(nodes) => {
+                nodes.tell_others(Command::SendTo { connection, object });
+                Ok(())
+            }
+            None => Err(SendError::NoSuchConnection),
         }
     }
 
@@ -298,19 +305,21 @@ impl ChatRooms {
     /// If the value is not an object with an `event`, or is too big.
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
         let object = &*self.serialize(value)?;
-        self.engine.tell_others(&Command::Broadcast { object });
+        self.engine.tell_others(Command::Broadcast { object });
         Ok(self.engine.broadcast(&HostFrame::new(object)).await)
     }
 
     /// Closes a connection with 4500, which tells the client to stay away.
     ///
-    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two.
+    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two. If it is
+    /// not on this node, all other [nodes](ChatRoomsBuilder::broker) are told; [`AllNodes::kick`] returns whether one of them
+    /// has had it.
     pub fn kick(&self, connection: ConnectionId) -> bool {
-        if self.engine.is_elsewhere(connection) {
-            self.engine.tell_others(&Command::Kick(connection));
-            return true;
+        let is_here = self.engine.kick(connection);
+        if !is_here {
+            self.engine.tell_others(Command::Kick(connection));
         }
-        self.engine.kick(connection)
+        is_here
     }
 
     /// Closes a room and removes its members. Returns the number of members.
@@ -321,8 +330,8 @@ impl ChatRooms {
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
-        self.engine.tell_others(&Command::CloseRoom(room.as_ref()));
-        self.engine.close_room(room.as_ref())
+        self.engine.tell_others(Command::CloseRoom(room.as_ref()));
+        self.engine.close_room(room.as_ref()).members
     }
 
     /// Returns current numbers and counters.
@@ -421,6 +430,8 @@ impl ChatRoomsBuilder {
         let (engine, gate, handle) = self.into_parts()?;
         let (engine, gate) = (Arc::new(engine), Arc::new(gate));
         handle.set(&engine, &gate);
+        // A node answers the others before it has clients.
+        engine.start_hearing();
         Ok(ChatRooms::new(engine, gate))
     }
 }

@@ -22,6 +22,18 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
+/// The [broker](crate::ChatRoomsBuilder::broker) cannot be reached, or a node has not answered in time. Try again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unavailable;
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the broker cannot be reached, or a node has not answered in time; try again later")
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
 /// Why your frame was not sent.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -46,7 +58,8 @@ pub enum SendError {
     /// Too many frames of the room are waiting to be delivered
     /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
-    /// The broker that several nodes share cannot be reached. Send it again later; it may have been sent already.
+    /// See [`Unavailable`]. Only the calls of [`AllNodes`](crate::AllNodes) and of publishers fail so. The frame may have been
+    /// sent nevertheless.
     Unavailable,
 }
 
@@ -67,11 +80,17 @@ impl fmt::Display for SendError {
             SendError::InfoTooDeep => {
                 f.write_str("arrays and objects of the info may be nested at most 124 deep")
             }
-            SendError::Unavailable => f.write_str("the broker cannot be reached; send again later"),
             SendError::Busy => {
                 f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")
             }
+            SendError::Unavailable => Unavailable.fmt(f),
         }
+    }
+}
+
+impl From<Unavailable> for SendError {
+    fn from(Unavailable: Unavailable) -> SendError {
+        SendError::Unavailable
     }
 }
 

@@ -196,7 +196,7 @@ pub use crate::browser::asset::AssetBody;
 pub use crate::browser::page::ChatPage;
 pub use crate::browser::script::ClientScript;
 pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
-pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
+pub use crate::chat_rooms::{AllNodes, ChatRooms, MemberInfo, RoomCount, RoomInfo, RoomMember};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
@@ -205,7 +205,7 @@ pub use crate::config::{
 };
 #[cfg(feature = "test-util")]
 pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
-pub use crate::error::{BuildError, SendError};
+pub use crate::error::{BuildError, SendError, Unavailable};
 pub use crate::health::Health;
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};

@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use crate::broker::{EventKind, Stamp};
 use crate::config::{History, Recovery};
+pub(crate) use crate::error::Unavailable;
 use crate::health::Health;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::position::Epoch;
@@ -98,10 +99,26 @@ pub(crate) enum NotEntered {
     Unavailable,
 }
 
-/// A frame was not published: the broker cannot be reached, or does not know its sender at the moment. If the frame has an
-/// id, it can be published again under it.
+/// A session of a user, on any node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unavailable;
+pub(crate) struct RemoteSession {
+    pub(crate) session: ConnectionId,
+    pub(crate) node: u32,
+    /// Whether the node is there. If not, the session is kept, so that another node can resume it.
+    pub(crate) is_live: bool,
+}
+
+/// A member whose node is gone.
+#[derive(Debug)]
+pub(crate) struct LostMember {
+    pub(crate) room: RoomId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) name: Name,
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) is_hidden: bool,
+    /// The members that remain.
+    pub(crate) num: u64,
+}
 
 /// A frame that has its place in the room's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,8 +139,16 @@ pub(crate) enum RemoteEvent {
     Reset { room: RoomId, stamp: Stamp },
     /// The broker had lost a member of this node, and meanwhile another one has taken its name.
     Evicted { room: RoomId, entry: EntryId },
-    /// [`RemoteBroker::send_to_all`] was called.
+    /// [`RemoteBroker::send_to_all`] was called, or [`RemoteBroker::send_to_node`] for this node.
     Command { body: Bytes },
+    /// This node has removed a member whose node is gone.
+    MemberLost(LostMember),
+    /// This node has ended the last session of a user, because its node is gone.
+    UserOffline { user: Box<str> },
+    /// Another node has taken this one for gone, and has ended the last session of a user.
+    UserOnline { user: Box<str> },
+    /// Another node has taken this one for gone, and has removed a member, which has entered again.
+    EnteredAgain { room: RoomId, connection: ConnectionId },
 }
 
 /// An event of a room.
@@ -167,7 +192,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Removes a member of this node: now, or as soon as the broker can be reached. Without a body, the leave is silent.
     fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>);
 
-    /// Publishes a frame of a member of this node, or of the host: once for each id.
+    /// Publishes a frame of a member of this node, or of the host: once for each id. It fails if the broker cannot be
+    /// reached, or does not know the sender at the moment. If the frame has an id, it can be published again under it.
     fn publish(
         &self,
         room: &RoomId,
@@ -201,8 +227,36 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Keeps the logs of rooms, and the ids of messages, for as long as clients need them. Called once.
     fn keep_logs(&self, recovery: &Recovery);
 
+    /// The rooms that have members on any node, with their numbers of members.
+    fn rooms(&self) -> BoxFuture<'static, Result<Vec<(RoomId, u64)>, Unavailable>>;
+
+    /// Begins a session of a user: now, or as soon as the broker can be reached. Should this node be gone, the session is
+    /// kept for the window. Answers whether it is the first session of the user on any node.
+    fn begin_user(
+        &self,
+        user: &str,
+        session: ConnectionId,
+        window: Duration,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>>;
+
+    /// Ends a session of a user: now, or as soon as the broker can be reached. Answers whether it was the last session of
+    /// the user on any node.
+    fn end_user(&self, user: &str, session: ConnectionId) -> BoxFuture<'static, Result<bool, Unavailable>>;
+
+    /// The sessions of a user on all nodes, in no order.
+    fn user_sessions(&self, user: &str) -> BoxFuture<'static, Result<Vec<RemoteSession>, Unavailable>>;
+
+    /// All nodes, this one included.
+    fn nodes(&self) -> BoxFuture<'static, Result<Vec<u32>, Unavailable>>;
+
     /// Sends a body to all nodes, this one included. Nodes may miss it.
     fn send_to_all(&self, body: Bytes);
+
+    /// Sends a body to one node, which may miss it.
+    fn send_to_node(&self, node: u32, body: Bytes);
+
+    /// Sends a body to the other nodes on which a user has sessions. They may miss it. Those for the same user come in order.
+    fn send_to_user(&self, user: &str, body: Bytes);
 
     /// Whether the broker can be used.
     fn health(&self) -> Health;

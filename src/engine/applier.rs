@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
-use crate::broker::wire::{self, Command};
-use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
+use crate::broker::{RemoteEvent, RemoteEvents, RoomEvent, Stamp};
 use crate::delivery::{Applied, Rooms};
 use crate::engine::Engine;
+use crate::engine::lost::Lost;
+use crate::engine::nodes::Nodes;
 use crate::health::Health;
 use crate::ids::RoomId;
 use crate::stats::BrokerStats;
@@ -23,16 +24,15 @@ const EVENTS_PER_TURN: usize = 32;
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) struct Applier {
-    broker: Arc<dyn RemoteBroker>,
+    nodes: Arc<Nodes>,
     /// Until the task is started.
     events: Mutex<Option<Box<dyn RemoteEvents>>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Applier {
-    pub(super) fn new(node: BrokerNode) -> Applier {
-        let BrokerNode { broker, events } = node;
-        Applier { broker, events: Mutex::new(Some(events)), task: Mutex::default() }
+    pub(super) fn new(nodes: Arc<Nodes>, events: Box<dyn RemoteEvents>) -> Applier {
+        Applier { nodes, events: Mutex::new(Some(events)), task: Mutex::default() }
     }
 
     /// Starts the task, if it is not running. It does not keep the engine alive. A shutdown waits for it after all others,
@@ -43,28 +43,22 @@ impl Applier {
         *lock(&self.task) = Some(tokio::spawn(task));
     }
 
-    /// The number of this node.
-    pub(super) fn node(&self) -> u32 {
-        self.broker.node()
-    }
-
     pub(super) fn health(&self) -> Health {
-        self.broker.health()
+        self.nodes.broker().health()
     }
 
     pub(super) fn stats(&self) -> BrokerStats {
-        self.broker.stats()
+        self.nodes.broker().stats()
     }
 
-    /// Has the other nodes do what the host has called here.
-    pub(super) fn tell_others(&self, command: &Command<'_>) {
-        self.broker.send_to_all(wire::encode_command(self.broker.node(), command));
+    pub(super) fn nodes(&self) -> &Arc<Nodes> {
+        &self.nodes
     }
 
     /// Closes the node, and ends the task. If the broker cannot be reached within this time, other nodes find that this
     /// one is gone.
     pub(super) async fn close(&self, limit: Duration) {
-        let is_closed = timeout(limit, self.broker.close()).await.is_ok();
+        let is_closed = timeout(limit, self.nodes.broker().close()).await.is_ok();
         let task = lock(&self.task).take();
         if let Some(task) = task {
             if !is_closed {
@@ -84,9 +78,14 @@ async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, task
             RemoteEvent::Room(event) => apply(&rooms, &event, &tasks).await,
             RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
             RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
-            // These may call the host's callbacks, which must not delay the events.
             RemoteEvent::Evicted { room, entry } => tasks.spawn(async move { engine.evict(&room, entry) }),
-            RemoteEvent::Command { body } => tasks.spawn(async move { engine.obey(&body).await }),
+            RemoteEvent::Command { body } => engine.obey(body),
+            RemoteEvent::MemberLost(lost) => engine.tell_of_lost(Lost::Member(lost)),
+            RemoteEvent::EnteredAgain { room, connection } => {
+                engine.tell_of_lost(Lost::EnteredAgain { room, connection });
+            }
+            RemoteEvent::UserOffline { user } => engine.tell_of_lost(Lost::Offline(user)),
+            RemoteEvent::UserOnline { user } => engine.tell_of_lost(Lost::Online(user)),
         }
         applied += 1;
         if applied.is_multiple_of(EVENTS_PER_TURN) {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tower_chat_rooms_redis as redis;
 
 use crate::broker::{
-    EntryId, EventKind, LoggedEvent, NewMember, RemoteEvent, RemoteMember, RoomEvent, Stamp, UniqueName,
+    EntryId, EventKind, LoggedEvent, LostMember, NewMember, RemoteEvent, RemoteMember, RemoteSession,
+    RoomEvent, Stamp, UniqueName,
 };
 use crate::config::History;
 use crate::ids::{MaxLen, Name, RoomId};
@@ -26,6 +27,22 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
             RemoteEvent::Evicted { room: RoomId::shared(room), entry: entry_of(&member)? }
         }
         redis::Event::Command { body } => RemoteEvent::Command { body },
+        redis::Event::MemberLost { room, member, profile, is_hidden, stamp } => {
+            let redis::Profile { name, user, .. } = profile;
+            RemoteEvent::MemberLost(LostMember {
+                room: RoomId::shared(room),
+                connection: entry_of(&member)?.member,
+                name: Name::parse(&name, MaxLen::ANY).ok()?,
+                user: user.map(Into::into),
+                is_hidden,
+                num: stamp.num,
+            })
+        }
+        redis::Event::EnteredAgain { room, member } => {
+            RemoteEvent::EnteredAgain { room: RoomId::shared(room), connection: entry_of(&member)?.member }
+        }
+        redis::Event::UserOffline { user } => RemoteEvent::UserOffline { user },
+        redis::Event::UserOnline { user } => RemoteEvent::UserOnline { user },
         // The crate has logged the states.
         _ => return None,
     })
@@ -104,6 +121,11 @@ pub(super) fn new_member_of(member: &NewMember) -> redis::NewMember {
         new = new.hidden();
     }
     if member.is_silent { new.silent() } else { new }
+}
+
+pub(super) fn session_of(session: redis::UserSession) -> Option<RemoteSession> {
+    let redis::UserSession { session, node, is_live, .. } = session;
+    Some(RemoteSession { session: session.parse().ok()?, node, is_live })
 }
 
 pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {

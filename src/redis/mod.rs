@@ -4,8 +4,10 @@ mod convert;
 mod publisher;
 mod turns;
 
-use std::hash::{BuildHasher, RandomState};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -15,15 +17,16 @@ pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as 
 
 use crate::broker::{
     BoxFuture, BrokerNode, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent,
-    RemoteEvents, RemoteMember, Stamp, Submitted, Unavailable,
+    RemoteEvents, RemoteMember, RemoteSession, Stamp, Submitted, Unavailable,
 };
 use crate::config::{History, Recovery};
 use crate::health::Health;
-use crate::ids::{Name, RoomId};
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::room::Profile;
 use crate::stats::BrokerStats;
 use convert::{
-    entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, to_stamp,
+    entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, session_of,
+    to_stamp,
 };
 pub use publisher::{RedisPublisher, Sent};
 use turns::Turns;
@@ -36,6 +39,9 @@ const QUEUES: usize = 16;
 
 /// Transient frames that may wait in a queue.
 const QUEUE_LENGTH: usize = 256;
+
+/// The same for calls to other nodes.
+const CALLS_LENGTH: usize = 1024;
 
 impl BrokerNode {
     /// Connects to Redis 7.0, Valkey 7.2 or later. All processes that use the same prefix share their rooms.
@@ -67,40 +73,101 @@ impl BrokerNode {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     pub async fn redis(settings: RedisSettings) -> Result<BrokerNode, RedisConnectError> {
         let (node, events) = redis::Node::connect(settings).await?;
-        // 0 is for ids without a broker.
-        let number = (RandomState::new().hash_one(node.name()) as u32).max(1);
         let (node, runtime) = (Arc::new(node), Handle::current());
-        let queues = std::array::from_fn(|_| {
-            let (queue, waiting) = mpsc::channel(QUEUE_LENGTH);
-            runtime.spawn(send_transients(node.clone(), waiting));
-            queue
-        });
+        let queues = |length| {
+            std::array::from_fn(|_| {
+                let (queue, jobs) = mpsc::channel(length);
+                runtime.spawn(work(node.clone(), jobs));
+                queue
+            })
+        };
+        let (queues, calls) = (queues(QUEUE_LENGTH), queues(CALLS_LENGTH));
         let hasher = RandomState::new();
-        let broker = RedisBroker { node, number, runtime, turns: Turns::default(), hasher, queues };
+        let (turns, user_turns) = (Turns::default(), Turns::default());
+        let broker = RedisBroker { node, runtime, turns, user_turns, hasher, queues, calls };
         Ok(BrokerNode { broker: Arc::new(broker), events: Box::new(Events(events)) })
     }
 }
 
 struct RedisBroker {
     node: Arc<redis::Node>,
-    number: u32,
     runtime: Handle,
     turns: Turns,
+    /// The same for the sessions of users.
+    user_turns: Turns,
     hasher: RandomState,
-    queues: [mpsc::Sender<Transient>; QUEUES],
+    queues: [mpsc::Sender<Job>; QUEUES],
+    calls: [mpsc::Sender<Job>; QUEUES],
 }
 
 struct Events(redis::Events);
 
-/// A transient frame, which may get lost.
-struct Transient {
-    room: RoomId,
-    body: Bytes,
+/// A call that nobody waits for, and that may get lost.
+enum Job {
+    Transient {
+        room: RoomId,
+        body: Bytes,
+    },
+    ToAll {
+        body: Bytes,
+    },
+    ToNode {
+        node: u32,
+        body: Bytes,
+    },
+    /// To the other nodes on which the user has sessions.
+    ToUser {
+        user: Box<str>,
+        body: Bytes,
+    },
+}
+
+impl RedisBroker {
+    /// Jobs with the same key are done in order.
+    fn enqueue(&self, job: Job, key: impl Hash) {
+        let queues = match job {
+            Job::Transient { .. } => &self.queues,
+            Job::ToAll { .. } | Job::ToNode { .. } | Job::ToUser { .. } => &self.calls,
+        };
+        let queue = &queues[self.hasher.hash_one(key) as usize % QUEUES];
+        if let Err(error) = queue.try_send(job) {
+            let job = error.into_inner().name();
+            tracing::warn!(job, "too much waits for Redis; something that may get lost is dropped");
+        }
+    }
+
+    /// Calls the node about a session of a user, after the earlier calls about that session.
+    fn call_for_user<F>(
+        &self,
+        session: ConnectionId,
+        call: impl FnOnce(Arc<redis::Node>, String) -> F + Send + 'static,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>>
+    where
+        F: Future<Output = Result<bool, redis::Unavailable>> + Send,
+    {
+        let (node, mut turn) = (self.node.clone(), self.user_turns.next(session));
+        let called = self.runtime.spawn(async move {
+            turn.begin().await;
+            call(node, session.to_string()).await
+        });
+        Box::pin(async { called.await.ok().and_then(Result::ok).ok_or(Unavailable) })
+    }
+}
+
+impl Job {
+    fn name(&self) -> &'static str {
+        match self {
+            Job::Transient { .. } => "transient frame",
+            Job::ToAll { .. } => "call for all nodes",
+            Job::ToNode { .. } => "call for a node",
+            Job::ToUser { .. } => "call for a user's nodes",
+        }
+    }
 }
 
 impl RemoteBroker for RedisBroker {
     fn node(&self) -> u32 {
-        self.number
+        self.node.number()
     }
 
     fn enter(
@@ -163,10 +230,7 @@ impl RemoteBroker for RedisBroker {
     }
 
     fn send_transient(&self, room: &RoomId, body: Bytes) {
-        let queue = &self.queues[self.hasher.hash_one(room) as usize % QUEUES];
-        if queue.try_send(Transient { room: room.clone(), body }).is_err() {
-            tracing::warn!(%room, "too much waits for Redis; a transient frame is dropped");
-        }
+        self.enqueue(Job::Transient { room: room.clone(), body }, room);
     }
 
     fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile, body: Bytes) {
@@ -223,13 +287,54 @@ impl RemoteBroker for RedisBroker {
         self.node.keep_logs(redis::LogNeeds { age, message_id_window: window, ..needs });
     }
 
-    fn send_to_all(&self, body: Bytes) {
+    fn rooms(&self) -> BoxFuture<'static, Result<Vec<(RoomId, u64)>, Unavailable>> {
         let node = self.node.clone();
-        self.runtime.spawn(async move {
-            if node.send_to_all(&body).await.is_err() {
-                tracing::warn!("Redis cannot be reached; the other nodes miss a call of the host");
-            }
-        });
+        Box::pin(async move {
+            let rooms = node.rooms().await.map_err(|_| Unavailable)?;
+            Ok(rooms.into_iter().map(|room| (RoomId::from(room.room), room.num)).collect())
+        })
+    }
+
+    fn begin_user(
+        &self,
+        user: &str,
+        session: ConnectionId,
+        window: Duration,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let user = user.to_owned();
+        self.call_for_user(session, move |node, session| async move {
+            node.begin_user(&user, &session, window).await
+        })
+    }
+
+    fn end_user(&self, user: &str, session: ConnectionId) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let user = user.to_owned();
+        self.call_for_user(session, move |node, session| async move { node.end_user(&user, &session).await })
+    }
+
+    fn user_sessions(&self, user: &str) -> BoxFuture<'static, Result<Vec<RemoteSession>, Unavailable>> {
+        let (node, user) = (self.node.clone(), user.to_owned());
+        Box::pin(async move {
+            let sessions = node.user_sessions(&user).await.map_err(|_| Unavailable)?;
+            Ok(sessions.into_iter().filter_map(session_of).collect())
+        })
+    }
+
+    fn nodes(&self) -> BoxFuture<'static, Result<Vec<u32>, Unavailable>> {
+        let node = self.node.clone();
+        Box::pin(async move { node.nodes().await.map_err(|_| Unavailable) })
+    }
+
+    fn send_to_all(&self, body: Bytes) {
+        self.enqueue(Job::ToAll { body }, "all");
+    }
+
+    fn send_to_node(&self, node: u32, body: Bytes) {
+        self.enqueue(Job::ToNode { node, body }, node);
+    }
+
+    fn send_to_user(&self, user: &str, body: Bytes) {
+        self.enqueue(Job::ToUser { user: user.into(), body }, user);
     }
 
     fn health(&self) -> Health {
@@ -268,8 +373,31 @@ impl RemoteEvents for Events {
     }
 }
 
-async fn send_transients(node: Arc<redis::Node>, mut waiting: mpsc::Receiver<Transient>) {
-    while let Some(Transient { room, body }) = waiting.recv().await {
-        let _ = node.send_transient(room.as_str(), &body).await;
+async fn work(node: Arc<redis::Node>, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(job) = jobs.recv().await {
+        // They may get lost.
+        match job {
+            Job::Transient { room, body } => {
+                let _ = node.send_transient(room.as_str(), &body).await;
+            }
+            Job::ToAll { body } => warn_if_lost(node.send_to_all(&body).await),
+            Job::ToNode { node: number, body } => warn_if_lost(node.send_to_number(number, &body).await),
+            Job::ToUser { user, body } => warn_if_lost(send_to_user(&node, &user, &body).await),
+        }
+    }
+}
+
+async fn send_to_user(node: &redis::Node, user: &str, body: &[u8]) -> Result<(), redis::Unavailable> {
+    let sessions = node.user_sessions(user).await?;
+    let others = sessions.iter().filter(|session| session.is_live && session.node != node.number());
+    for other in others.map(|session| session.node).collect::<BTreeSet<u32>>() {
+        node.send_to_number(other, body).await?;
+    }
+    Ok(())
+}
+
+fn warn_if_lost(sent: Result<(), redis::Unavailable>) {
+    if sent.is_err() {
+        tracing::warn!("Redis cannot be reached; other nodes miss a call of this one");
     }
 }

@@ -4,7 +4,8 @@ use serde::Serialize;
 use tower_chat_rooms_redis as redis;
 
 use super::{RedisConnectError, RedisSettings};
-use crate::broker::wire::{self, Command};
+use crate::broker::commands::{Command, Message};
+use crate::broker::wire;
 use crate::error::SendError;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::host_frame;
@@ -128,7 +129,7 @@ impl RedisPublisher {
     /// As [`send`](Self::send).
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<(), SendError> {
         let object = &*serialize(value)?;
-        self.command(&Command::Broadcast { object }).await
+        self.command(Command::Broadcast { object }).await
     }
 
     /// Sends a JSON object to all sessions of a user, as [`ChatRooms::send_to_user`](crate::ChatRooms::send_to_user)
@@ -139,7 +140,7 @@ impl RedisPublisher {
     /// As [`send`](Self::send).
     pub async fn send_to_user(&self, user: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
         let object = &*serialize(value)?;
-        self.command(&Command::SendToUser { user: user.as_ref(), object }).await
+        self.command(Command::SendToUser { user: user.as_ref(), object }).await
     }
 
     /// Closes a connection on whichever node it is, as [`ChatRooms::kick`](crate::ChatRooms::kick) does. A node that
@@ -149,7 +150,7 @@ impl RedisPublisher {
     ///
     /// If Redis cannot be reached.
     pub async fn kick(&self, connection: ConnectionId) -> Result<(), SendError> {
-        self.command(&Command::Kick(connection)).await
+        self.command(Command::Kick(connection)).await
     }
 
     /// Ends all sessions of a user, as [`ChatRooms::kick_user`](crate::ChatRooms::kick_user) does. Nodes that cannot
@@ -159,7 +160,7 @@ impl RedisPublisher {
     ///
     /// If Redis cannot be reached.
     pub async fn kick_user(&self, user: impl AsRef<str>) -> Result<(), SendError> {
-        self.command(&Command::KickUser(user.as_ref())).await
+        self.command(Command::KickUser(user.as_ref())).await
     }
 
     /// Closes a room on all nodes, as [`ChatRooms::close_room`](crate::ChatRooms::close_room) does. Nodes that cannot
@@ -169,7 +170,7 @@ impl RedisPublisher {
     ///
     /// If Redis cannot be reached.
     pub async fn close_room(&self, room: impl AsRef<str>) -> Result<(), SendError> {
-        self.command(&Command::CloseRoom(room.as_ref())).await
+        self.command(Command::CloseRoom(room.as_ref())).await
     }
 
     async fn publish(
@@ -189,8 +190,8 @@ impl RedisPublisher {
         })
     }
 
-    async fn command(&self, command: &Command<'_>) -> Result<(), SendError> {
-        let body = wire::encode_command(NO_NODE, command);
+    async fn command(&self, command: Command<'_>) -> Result<(), SendError> {
+        let body = Message { node: NO_NODE, question: 0, command }.encode();
         self.publisher.send_to_all(&body).await.map_err(unavailable)
     }
 }

@@ -351,6 +351,13 @@ impl Memberships {
         }
     }
 
+    /// Queues the callback for a member that is in the room.
+    pub(super) fn queue_entered_again(&self, session: &Session, state: &mut State, room: &RoomId) {
+        if let Some(membership) = state.memberships.find(room.as_str()).cloned() {
+            self.queue_entered(session, state, &membership, membership.room.online() as u64);
+        }
+    }
+
     fn queue_entered(&self, session: &Session, state: &mut State, membership: &Membership, num: u64) {
         if !self.has_events {
             return;

@@ -11,11 +11,13 @@ use crate::delivery::Rooms;
 use crate::hooks::events::{RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::resume::ResumeToken;
 use crate::session::callback_runs::Run;
 use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::Memberships;
+use crate::session::remote_users::{Change, RemoteUsers};
 use crate::session::session::{
     self, Absence, Generation, Opening, Phase, Resume, Session, State, Superseded,
 };
@@ -55,6 +57,11 @@ impl Sessions {
             users: Users::default(),
             deadlines_changed: Notify::new(),
         }
+    }
+
+    /// Shares the users with other nodes.
+    pub(crate) fn share_users(&mut self, remote: RemoteUsers) {
+        self.users.share(remote);
     }
 
     pub(crate) fn events(&self) -> Option<&dyn RoomEvents> {
@@ -175,6 +182,8 @@ impl Sessions {
         if self.events.is_some() {
             let online = Callback::Online(UserOnline { user: user.clone() });
             state.callbacks.get_or_insert_default().push(online);
+        } else {
+            self.users.tell_broker(user.id(), session, Change::Begin);
         }
     }
 
@@ -184,6 +193,8 @@ impl Sessions {
         self.users.remove(user.id(), session.id());
         if self.events.is_some() {
             state.callbacks.get_or_insert_default().push(Callback::Offline(UserOffline { user }));
+        } else {
+            self.users.tell_broker(user.id(), session, Change::End);
         }
     }
 
@@ -365,6 +376,14 @@ impl Sessions {
             let _ = run(&other, &mut waiting);
         }
         called
+    }
+
+    /// Tells the host once more that a member has entered.
+    pub(crate) fn announce_again(&self, id: ConnectionId, room: &RoomId) {
+        let Some(session) = self.table.get(id) else { return };
+        self.memberships.queue_entered_again(&session, &mut session.state(), room);
+        // A panic has ended the session, and concerns nobody else.
+        let _ = self.run_callbacks(&session);
     }
 
     /// The only place where a session ends. Afterwards its membership has left the room.

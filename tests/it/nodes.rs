@@ -1,11 +1,12 @@
 //! Several nodes that share their rooms through a broker.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_chat_rooms::{
-    Admission, ChatRooms, ChatRoomsBuilder, History, Limits, Recovery, SharedBroker, User,
+    Access, Admission, ChatRooms, ChatRoomsBuilder, History, Limits, Recovery, SharedBroker, User,
 };
 
 use crate::support::{
@@ -337,12 +338,17 @@ async fn calls_of_the_host_work_on_all_nodes() {
     assert_eq!(one.broadcast(&notice(2)).await.unwrap(), 0);
     assert_eq!(one.send_to_user("u", &notice(3)).unwrap(), 0);
     one.send("r", &notice(4)).unwrap();
-    for n in 1..=4 {
-        assert_eq!(ann.next_of("notice").await["n"], n);
+    let mut heard = BTreeSet::new();
+    while heard.len() < 4 {
+        heard.insert(ann.next_of("notice").await["n"].as_u64().unwrap());
     }
+    one.set_info("r", id, &"vip").unwrap();
+    assert_eq!(ann.next_of("state").await["info"], "vip");
+    one.set_access("r", id, &Access::member().read_only()).unwrap();
+    assert_eq!(ann.next_of("state").await["readOnly"], true);
     one.close_room("r");
     assert_eq!(ann.next_of("left").await["code"], "room_closed");
-    assert!(one.kick(id));
+    assert!(!one.kick(id), "it is on another node");
     assert_eq!(ann.close_code().await, 4500);
     let (mut ann, _) = Client::connect_v1(&other, user()).await;
     one.kick_user("u");

@@ -15,17 +15,19 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
 use tokio::time::sleep;
 use tower_chat_rooms::{
     Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, Health, History, Limits, Recovery, RedisSettings,
     UniqueNames,
 };
 
+use crate::direct::ByMessage;
 use crate::nodes::{enter, expect, names};
 use crate::support::{
     Client, EventLog, Next, RESUME_WINDOW, assert_empty, enter_frame, leave_frame, unlimited,
 };
-use crate::{nodes_hidden, nodes_history, nodes_names, nodes_rename, presence_at_random};
+use crate::{direct, nodes_hidden, nodes_history, nodes_names, nodes_rename, presence_at_random, users};
 
 /// A Redis server on a Unix socket. It ends with the test.
 struct Server {
@@ -82,10 +84,48 @@ impl Server {
         assert_eq!(&answer, b"$-1\r\n");
     }
 
+    fn settings(&self) -> RedisSettings {
+        RedisSettings::new(self.url()).lease(Duration::from_secs(1))
+    }
+
     async fn node(&self, builder: ChatRoomsBuilder) -> ChatRooms {
         let name = format!("node{}", self.nodes.fetch_add(1, Ordering::Relaxed));
-        let settings = RedisSettings::new(self.url()).node_name(name).lease(Duration::from_secs(1));
+        let settings = self.settings().node_name(name);
         builder.broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap()
+    }
+}
+
+/// A node with a runtime of its own, which ends with all tasks when it is dropped.
+struct Crashing(Option<Runtime>);
+
+impl Crashing {
+    /// Connects a client as each of these users, and has it enter the room "r".
+    async fn start(settings: RedisSettings, users: &'static [&'static str]) -> Crashing {
+        let runtime = Runtime::new().unwrap();
+        let connected = runtime.spawn(async move {
+            let rooms = unlimited().broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap();
+            let mut clients = Vec::new();
+            for user in users {
+                let mut client = direct::connect(&rooms, user).await;
+                client.send(enter_frame(user, "r")).await;
+                client.next_of("entered").await;
+                clients.push(client);
+            }
+            tokio::spawn(async move {
+                std::future::pending::<()>().await;
+                drop((rooms, clients));
+            });
+        });
+        connected.await.unwrap();
+        Crashing(Some(runtime))
+    }
+}
+
+impl Drop for Crashing {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -292,4 +332,77 @@ async fn hidden_members_are_not_seen_on_redis() {
     let (server, heard) = (Server::start().await, nodes_hidden::Heard::default());
     let node = async || server.node(nodes_hidden::hiding(unlimited(), &heard)).await;
     nodes_hidden::hidden_members_are_not_seen([node().await, node().await], &heard).await;
+}
+
+/// Waits until the host was told this.
+async fn until_told(log: &EventLog, told: &mut Vec<String>, expected: &[&str]) {
+    while told.len() < expected.len() {
+        sleep(Duration::from_millis(10)).await;
+        told.append(&mut log.take());
+    }
+    assert_eq!(*told, expected);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn redis_knows_the_users_of_all_nodes() {
+    let mut server = Server::start().await;
+    let log = EventLog::default();
+    let node = async |server: &Server| {
+        let builder = unlimited().policy(ByMessage::default()).events(users::Recorder(log.clone()));
+        server.node(builder).await
+    };
+    let (one, other) = (node(&server).await, node(&server).await);
+    let mut told = Vec::new();
+    let mut ann = direct::connect(&one, "ann").await;
+    until_told(&log, &mut told, &["online ann"]).await;
+    let mut bob = direct::connect(&other, "bob").await;
+    until_told(&log, &mut told, &["online ann", "online bob"]).await;
+    let all = one.all_nodes();
+    let lost = Crashing::start(server.settings(), &["cid", "bob"]).await;
+    while all.sessions_of("bob").await.unwrap().len() < 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    ann.send(json!({"event": "direct", "message": "hi", "to": "bob", "cid": "c1"})).await;
+    assert_eq!(ann.next_of("ack").await["reached"], 2);
+    assert_eq!(bob.next_of("direct").await["message"], "hi");
+    let id = other.sessions_of("bob")[0];
+    all.send_to(id, &json!({"event": "hint"})).await.unwrap();
+    assert_eq!(bob.next_of("hint").await["event"], "hint");
+    assert_eq!(all.rooms().await.unwrap()[0].online, 2);
+    assert_eq!(all.members("r").await.unwrap()[0].user_id.as_deref(), Some("cid"));
+
+    // A node crashes with the last session of a user, and with members. What its own host was told is not in the log.
+    drop(lost);
+    let online = ["online ann", "online bob"];
+    let lost = ["- bob r: node lost", "- cid r: node lost", "offline cid"];
+    while told.len() < 5 {
+        sleep(Duration::from_millis(10)).await;
+        told.append(&mut log.take());
+    }
+    told[2..4].sort();
+    let expected = [&online[..], &lost[..]].concat();
+    assert_eq!(told, expected);
+
+    // Nobody is told anything when Redis is started again without its data.
+    server.kill();
+    server.spawn().await;
+    while all.sessions_of("bob").await.map_or(0, |sessions| sessions.len()) < 1
+        || !all.is_online("ann").await.unwrap_or(false)
+    {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(all.kick_user("bob").await, Ok(1));
+    assert_eq!(bob.close_code().await, 4500);
+    ann.close().await;
+    while told.len() < expected.len() + 2 {
+        sleep(Duration::from_millis(10)).await;
+        told.append(&mut log.take());
+    }
+    told[expected.len()..].sort();
+    assert_eq!(told, [&expected[..], &["offline ann", "offline bob"]].concat());
+    for rooms in [one, other] {
+        assert_empty(&rooms);
+        rooms.shutdown().await;
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::member::Profile;
 use crate::stamp::{EventKind, Stamp};
 
 /// What a node hears. See [`Events::recv`](crate::Events::recv).
@@ -42,12 +43,16 @@ pub enum Event {
         body: Bytes,
     },
     /// This node has removed a member of a node that is gone. Exactly one node gets this for each such member, unless
-    /// it ends itself at that moment.
+    /// it ends itself, or loses its connection to Redis, at that moment.
     MemberLost {
         /// The room.
         room: Arc<str>,
         /// The member.
         member: Box<str>,
+        /// What the others knew of it.
+        profile: Profile,
+        /// Whether it was not in the roster.
+        is_hidden: bool,
         /// That of the member's leave.
         stamp: Stamp,
     },
@@ -65,6 +70,25 @@ pub enum Event {
         member: Box<str>,
         /// Why it could not enter.
         reason: EvictionReason,
+    },
+    /// The other nodes have taken this one for gone, and have removed a member, but it is still there. It has entered
+    /// again: the event of its enter arrives as well.
+    EnteredAgain {
+        /// The room.
+        room: Arc<str>,
+        /// The member.
+        member: Box<str>,
+    },
+    /// This node has ended the last session of a user, because the node that had it is gone. Exactly one node gets this,
+    /// with the same limits as [`Event::MemberLost`].
+    UserOffline {
+        /// The user.
+        user: Box<str>,
+    },
+    /// The other nodes have taken this one for gone, and have ended the last session of a user, but it is still there.
+    UserOnline {
+        /// The user.
+        user: Box<str>,
     },
     /// The connection to Redis has changed.
     State(State),

@@ -85,9 +85,16 @@ impl Hub {
     }
 
     /// This node has removed a member of a node that is gone.
-    pub(crate) fn member_lost(&self, room: &Arc<str>, member: Box<str>, stamp: Stamp) {
+    pub(crate) fn member_lost(
+        &self,
+        room: &Arc<str>,
+        member: Box<str>,
+        profile: Profile,
+        is_hidden: bool,
+        stamp: Stamp,
+    ) {
         self.lost_members.fetch_add(1, Ordering::Relaxed);
-        self.queue.push(Event::MemberLost { room: room.clone(), member, stamp });
+        self.queue.push(Event::MemberLost { room: room.clone(), member, profile, is_hidden, stamp });
     }
 
     pub(crate) fn dropped(&self) -> u64 {

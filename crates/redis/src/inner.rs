@@ -21,6 +21,7 @@ use crate::scripts::{Reply, Request, Scripts};
 use crate::session::Session;
 use crate::status::Status;
 use crate::sync::Mutex;
+use crate::users::Users;
 
 /// What all parts of a node share.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) tasks: Tasks,
     /// Open sessions by their tokens.
     pub(crate) sessions: Mutex<HashMap<Box<str>, Session>>,
+    pub(crate) users: Users,
 }
 
 /// Ids of messages that have none, so that they can be sent again after a failure.

@@ -37,6 +37,11 @@
 //! A member can belong to a [`Session`]. If its client comes back on another node, that node takes the session over
 //! with [`Node::resume`]: the client's members are in their rooms as before, and nobody sees a leave or an enter.
 //!
+//! # Users
+//!
+//! A session can belong to a user. [`Node::begin_user`] and [`Node::end_user`] tell whether it is the user's first or last
+//! one on any node. The sessions of a node that is gone end, and one of the other nodes gets [`Event::UserOffline`].
+//!
 //! # Counts
 //!
 //! [`Stamp::num`] is the number of members that have entered and not left, right after an event. It is the same on
@@ -82,6 +87,7 @@ mod stamp;
 mod status;
 mod subscriber;
 mod sync;
+mod users;
 
 pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, ResumeError, Unavailable};
 pub use event::{Event, EvictionReason, LoggedEvent, ResetReason, RoomEvent, State};
@@ -92,3 +98,4 @@ pub use session::{Resumed, ResumedMembership, Session};
 pub use settings::{LogNeeds, Settings};
 pub use stamp::{Epoch, EventKind, Stamp};
 pub use status::Outage;
+pub use users::UserSession;

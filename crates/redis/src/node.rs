@@ -29,6 +29,7 @@ use crate::stamp::{Epoch, Stamp};
 use crate::status::{Outage, Status};
 use crate::subscriber::Subscriber;
 use crate::sync::{Mutex, lock};
+use crate::users::Users;
 
 /// How long [`Node::leave`] and [`Node::send_to_all`] wait for Redis.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -159,6 +160,7 @@ impl Node {
             message_ids: MessageIds::new(),
             tasks: Tasks::new(),
             sessions: Mutex::default(),
+            users: Users::default(),
         });
         let mut subscriber = Subscriber::new(inner.clone(), connector.clone(), requests.subscriptions);
         let subscribed = subscriber.connect().await?;
@@ -178,6 +180,12 @@ impl Node {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// A number that no other node has.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.inner.registration.number()
     }
 
     /// Since when the node cannot reach Redis, or has no valid lease; `None` if it can work.
@@ -312,6 +320,19 @@ impl Node {
     /// As [`Node::close_room`].
     pub async fn send_to_node(&self, node: &str, body: &[u8]) -> Result<(), Unavailable> {
         self.send_control(self.inner.keys.node_channel(node), codec::encode_command(body)).await
+    }
+
+    /// Sends a body to the node with this [`number`](Node::number): it gets [`Event::Command`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::close_room`].
+    pub async fn send_to_number(&self, number: u32, body: &[u8]) -> Result<(), Unavailable> {
+        self.send_control(self.inner.keys.numbered_channel(number), codec::encode_command(body)).await
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     async fn send_control(&self, channel: String, payload: Vec<u8>) -> Result<(), Unavailable> {

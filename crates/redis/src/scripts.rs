@@ -77,6 +77,10 @@ pub(crate) struct Scripts {
     pub(crate) open_session: Script,
     pub(crate) close_session: Script,
     pub(crate) take_over: Script,
+    pub(crate) begin_user: Script,
+    pub(crate) end_user: Script,
+    pub(crate) reap_users: Script,
+    pub(crate) user: Script,
 }
 
 /// What a script about a room answers.
@@ -116,7 +120,22 @@ pub(crate) enum Reap {
 }
 
 /// A member that was removed because its node is gone.
-pub(crate) type Reaped = (Box<str>, Stamp);
+#[derive(Debug)]
+pub(crate) struct Reaped {
+    pub(crate) member: Box<str>,
+    pub(crate) profile: Profile,
+    pub(crate) is_hidden: bool,
+    pub(crate) stamp: Stamp,
+}
+
+impl Reap {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Reap::Lost => "keep",
+            Reap::All => "all",
+        }
+    }
+}
 
 impl Scripts {
     pub(crate) fn new(keys: Keys, settings: &Checked) -> Scripts {
@@ -140,6 +159,10 @@ impl Scripts {
             open_session: Script::new(include_str!("lua/open_session.lua")),
             close_session: Script::new(include_str!("lua/close_session.lua")),
             take_over: Script::new(include_str!("lua/take_over.lua")),
+            begin_user: Script::new(include_str!("lua/begin_user.lua")),
+            end_user: Script::new(include_str!("lua/end_user.lua")),
+            reap_users: Script::new(include_str!("lua/reap_users.lua")),
+            user: Script::new(include_str!("lua/user.lua")),
         }
     }
 
@@ -212,11 +235,7 @@ impl Scripts {
     }
 
     pub(crate) fn reap(&self, which: Reap, max: usize) -> Request<'_> {
-        let which = match which {
-            Reap::Lost => "keep",
-            Reap::All => "all",
-        };
-        Request::new(&self.reap).arg(max).arg(which)
+        Request::new(&self.reap).arg(max).arg(which.name())
     }
 
     /// A script about a room, with all that it needs.
@@ -369,17 +388,55 @@ impl Reply {
     /// What `reap.lua` answers: who was removed, and for how long the others stay. It is zero if there are more to
     /// remove.
     pub(crate) fn reaped(self) -> (Vec<Reaped>, Duration) {
-        let rest_kept = match self.rest.first() {
-            Some(Value::Int(ms)) => Duration::from_millis(u64::try_from(*ms).unwrap_or(0)),
-            // The node is not fenced.
-            _ => Duration::MAX,
-        };
-        let entries = self.rest.get(1..).unwrap_or_default().chunks_exact(5);
+        let rest_kept = self.rest_kept();
+        let entries = self.rest.get(1..).unwrap_or_default().chunks_exact(7);
         let entry = |entry: &[Value]| match entry {
-            [Value::BulkString(member), rest @ ..] => Some((text(member)?, stamp(rest)?)),
+            [Value::BulkString(member), Value::BulkString(profile), Value::Int(is_hidden), rest @ ..] => {
+                Some(Reaped {
+                    member: text(member)?,
+                    profile: Profile::decode(Bytes::copy_from_slice(profile)).unwrap_or_default(),
+                    is_hidden: *is_hidden != 0,
+                    stamp: stamp(rest)?,
+                })
+            }
             _ => None,
         };
         (entries.filter_map(entry).collect(), rest_kept)
+    }
+
+    /// For how long what a script has not removed stays. It is zero if there is more to remove.
+    pub(crate) fn rest_kept(&self) -> Duration {
+        match self.rest.first() {
+            Some(Value::Int(ms)) => Duration::from_millis(u64::try_from(*ms).unwrap_or(0)),
+            // The node is not fenced.
+            _ => Duration::MAX,
+        }
+    }
+
+    /// The number at a place of the answer; 0 if there is none.
+    pub(crate) fn number(&self, at: usize) -> i64 {
+        match self.rest.get(at) {
+            Some(Value::Int(number)) => *number,
+            _ => 0,
+        }
+    }
+
+    /// The texts of the answer, without its numbers.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = Box<str>> {
+        self.rest.iter().filter_map(|value| match value {
+            Value::BulkString(bytes) => text(bytes),
+            _ => None,
+        })
+    }
+
+    /// What `user.lua` answers: sessions, each with its node, and whether that has a valid lease.
+    pub(crate) fn user_sessions(&self) -> impl Iterator<Item = (Box<str>, Box<str>, bool)> {
+        self.rest.chunks_exact(3).filter_map(|entry| match entry {
+            [Value::BulkString(session), Value::BulkString(node), Value::Int(is_live)] => {
+                Some((text(session)?, text(node)?, *is_live != 0))
+            }
+            _ => None,
+        })
     }
 }
 

@@ -145,7 +145,9 @@ impl Inner {
 
     /// Another node has taken over a session. Its members are not this node's any more.
     pub(crate) fn session_taken(&self, token: &str) {
-        if lock(&self.sessions).remove(token).is_some() {
+        let removed = lock(&self.sessions).remove(token);
+        if let Some(session) = removed {
+            self.users.forget(&session.id);
             self.hub.remove_session(token);
             self.hub.queue().push(Event::SessionTaken { token: token.into() });
         }

@@ -95,7 +95,9 @@ impl Subscriber {
         let mut connection = self.connector.open("subscriber", config).await?;
 
         let keys = &self.inner.keys;
-        let mut channels = vec![keys.control(), keys.node_channel(&self.inner.name)];
+        let by_number = keys.numbered_channel(self.inner.registration.number());
+        let mut channels = vec![keys.control(), keys.node_channel(&self.inner.name), by_number];
+        let own = channels.len();
         channels.extend(self.inner.hub.names().iter().map(|room| keys.channel(room)));
         for batch in channels.chunks(BATCH) {
             let subscribed = connection.subscribe(batch).await;
@@ -105,8 +107,8 @@ impl Subscriber {
         for done in self.waiting.drain(..) {
             let _ = done.send(());
         }
-        if channels.len() > 2 {
-            debug!(rooms = channels.len() - 2, "subscribed to this node's rooms again");
+        if channels.len() > own {
+            debug!(rooms = channels.len() - own, "subscribed to this node's rooms again");
         }
         Ok(Connection { connection, is_lost })
     }

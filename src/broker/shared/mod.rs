@@ -2,6 +2,7 @@
 
 mod node;
 mod order;
+mod users;
 
 use std::fmt;
 use std::sync::Arc;
@@ -90,19 +91,29 @@ impl SharedBroker {
         }
     }
 
-    /// Removes a node that has crashed, with its members.
+    /// Removes a node that has crashed, with its members and the sessions of its users. Of the other nodes, the first one
+    /// is told who was lost.
     pub fn remove_node(&self, node: u32) {
         let mut shared = self.lock();
         shared.nodes.remove(&node);
-        shared.remove_members(node);
+        for (_, lost) in shared.remove_members(node) {
+            shared.tell_first_but(node, RemoteEvent::MemberLost(lost));
+        }
+        shared.remove_users(node);
+    }
+
+    /// Lets the other nodes take one for gone that is still there: the first of them is told who was lost, and the node
+    /// itself who has come back. In the rooms, nothing happens.
+    pub fn suspect_node(&self, node: u32) {
+        self.lock().suspect(node);
     }
 
     /// Removes the members of a node, as if it had been cut off, and other members had taken their names meanwhile.
     pub fn evict_members(&self, node: u32) {
         let mut shared = self.lock();
-        for (room, entry) in shared.remove_members(node) {
+        for (entry, lost) in shared.remove_members(node) {
             if let Some(hearer) = shared.nodes.get_mut(&node) {
-                hearer.push(RemoteEvent::Evicted { room, entry });
+                hearer.push(RemoteEvent::Evicted { room: lost.room, entry });
             }
         }
     }

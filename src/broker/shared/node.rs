@@ -1,8 +1,10 @@
 //! A node of a broker within one process.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -10,11 +12,11 @@ use super::SharedBroker;
 use super::order::Shared;
 use crate::broker::{
     BoxFuture, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
-    RemoteMember, Stamp, Submitted, Unavailable,
+    RemoteMember, RemoteSession, Stamp, Submitted, Unavailable,
 };
 use crate::config::{History, Recovery};
 use crate::health::Health;
-use crate::ids::{Name, RoomId};
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::room::Profile;
 use crate::stats::BrokerStats;
 use crate::sync::{Mutex, lock};
@@ -133,6 +135,49 @@ impl RemoteBroker for SharedNode {
         self.call(move |shared| shared.keep_logs(&recovery));
     }
 
+    fn rooms(&self) -> BoxFuture<'static, Result<Vec<(RoomId, u64)>, Unavailable>> {
+        self.ask(|shared| Ok(shared.rooms.iter().map(|(id, room)| (id.clone(), room.latest.num)).collect()))
+    }
+
+    fn begin_user(
+        &self,
+        user: &str,
+        session: ConnectionId,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let (user, node) = (user.to_owned(), self.number);
+        self.ask(move |shared| Ok(shared.users.begin(&user, session, node)))
+    }
+
+    fn end_user(&self, user: &str, session: ConnectionId) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let (user, node) = (user.to_owned(), self.number);
+        self.ask(move |shared| Ok(shared.users.end(&user, session, node)))
+    }
+
+    fn user_sessions(&self, user: &str) -> BoxFuture<'static, Result<Vec<RemoteSession>, Unavailable>> {
+        let user = user.to_owned();
+        self.ask(move |shared| Ok(shared.users.sessions(&user)))
+    }
+
+    fn nodes(&self) -> BoxFuture<'static, Result<Vec<u32>, Unavailable>> {
+        self.ask(|shared| Ok(shared.nodes.keys().copied().collect()))
+    }
+
+    fn send_to_node(&self, node: u32, body: Bytes) {
+        self.call(move |shared| shared.send_to(node, body));
+    }
+
+    fn send_to_user(&self, user: &str, body: Bytes) {
+        let (user, own) = (user.to_owned(), self.number);
+        self.call(move |shared| {
+            let nodes: BTreeSet<u32> =
+                shared.users.sessions(&user).iter().map(|session| session.node).collect();
+            for node in nodes.into_iter().filter(|node| *node != own) {
+                shared.send_to(node, body.clone());
+            }
+        });
+    }
+
     fn send_to_all(&self, body: Bytes) {
         self.call(move |shared| {
             for hearer in shared.nodes.values_mut() {
@@ -156,6 +201,7 @@ impl RemoteBroker for SharedNode {
                 hearer.wake();
             }
             shared.remove_members(number);
+            shared.remove_users(number);
         })
     }
 }

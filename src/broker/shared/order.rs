@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::users::Users;
 use crate::broker::{
-    EntryId, EventKind, LoggedEvent, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp,
-    Submitted, Unavailable, UniqueName,
+    EntryId, EventKind, LoggedEvent, LostMember, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent,
+    Stamp, Submitted, Unavailable, UniqueName,
 };
 use crate::clock::Clock;
 use crate::config::{History, Recovery};
@@ -28,6 +29,7 @@ type Call = Box<dyn FnOnce(&mut Shared) + Send>;
 pub(super) struct Shared {
     pub(super) rooms: HashMap<RoomId, SharedRoom>,
     pub(super) nodes: HashMap<u32, Hearer>,
+    pub(super) users: Users,
     pub(super) last_node: u32,
     epochs: u64,
     /// Present while the broker cannot be reached.
@@ -127,6 +129,12 @@ impl Shared {
             if room.members.iter().any(|shared| shared.member.entry.member.node() == *node) {
                 hearer.push(event(id.clone()));
             }
+        }
+    }
+
+    pub(super) fn send_to(&mut self, node: u32, body: Bytes) {
+        if let Some(hearer) = self.nodes.get_mut(&node) {
+            hearer.push(RemoteEvent::Command { body });
         }
     }
 
@@ -232,7 +240,7 @@ impl Shared {
     }
 
     /// Removes the members of a node, and returns them.
-    pub(super) fn remove_members(&mut self, node: u32) -> Vec<(RoomId, EntryId)> {
+    pub(super) fn remove_members(&mut self, node: u32) -> Vec<(EntryId, LostMember)> {
         let mut removed = Vec::new();
         let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
         for id in rooms {
@@ -241,11 +249,14 @@ impl Shared {
                 .members
                 .iter()
                 .filter(|shared| shared.member.entry.member.node() == node)
-                .map(|shared| (shared.member.entry, (!shared.is_silent).then(|| shared.leave_body.clone())))
+                .map(|shared| (shared.member.clone(), (!shared.is_silent).then(|| shared.leave_body.clone())))
                 .collect();
-            for (entry, body) in lost {
+            for (RemoteMember { entry, name, profile, .. }, body) in lost {
                 self.leave(&id, entry, body);
-                removed.push((id.clone(), entry));
+                let num = self.rooms.get(&id).map_or(0, |room| room.latest.num);
+                let (room, connection) = (id.clone(), entry.member);
+                let Profile { user, is_hidden, .. } = profile;
+                removed.push((entry, LostMember { room, connection, name, user, is_hidden, num }));
             }
         }
         removed

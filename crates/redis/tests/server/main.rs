@@ -18,3 +18,4 @@ mod sessions;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+mod users;
