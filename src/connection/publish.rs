@@ -24,6 +24,9 @@ use crate::session::{Membership, Published, Submission};
 /// While readers catch up, the sender checks this often whether they have.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// While earlier frames are on their way through the broker, the sender checks this often whether they have arrived.
+const BROKER_POLL: Duration = Duration::from_millis(1);
+
 /// The outcome of an attempt to publish.
 pub(super) enum Attempt<'a> {
     /// It was published, or refused.
@@ -137,6 +140,7 @@ pub(super) async fn publish_later(
             },
             NotPublished::BatchFull => keep_waiting(connection, &mut message, yield_now()).await?,
             NotPublished::Held => keep_waiting(connection, &mut message, sleep(POLL_INTERVAL)).await?,
+            NotPublished::InFlight => keep_waiting(connection, &mut message, sleep(BROKER_POLL)).await?,
         }
         match attempt(connection, text, &message)? {
             None => return Ok(()),
