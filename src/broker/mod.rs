@@ -13,6 +13,7 @@
 mod conformance;
 mod memory;
 mod remote;
+mod sessions;
 #[cfg(any(test, feature = "test-util"))]
 mod shared;
 pub(crate) mod wire;
@@ -25,6 +26,7 @@ pub(crate) use remote::{
     BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
     RoomEvent, Submitted, Unavailable,
 };
+pub(crate) use sessions::{MemberSession, NewSession, NotTaken, TakenMember, TakenSession, TokenHash};
 #[cfg(any(test, feature = "test-util"))]
 pub use shared::SharedBroker;
 

@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::{EventKind, Stamp};
+use crate::broker::{EventKind, MemberSession, NewSession, NotTaken, Stamp, TakenSession, TokenHash};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::position::Epoch;
+use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -52,6 +53,8 @@ pub(crate) struct NewMember {
     pub(crate) profile: Profile,
     /// Whether its enter has no frame, and its leave neither if its node is gone.
     pub(crate) is_silent: bool,
+    /// The session with which it stays in the room if its node is gone.
+    pub(crate) session: Option<MemberSession>,
     /// What nodes get with its enter.
     pub(crate) body: Bytes,
     /// What they get with its leave if its node is gone.
@@ -100,6 +103,10 @@ pub(crate) enum RemoteEvent {
     Reset { room: RoomId, stamp: Stamp },
     /// [`RemoteBroker::send_to_all`] was called.
     Command { body: Bytes },
+    /// This node has taken over a session: comes before the events of its rooms that only its members let this node hear.
+    SessionMoved(Box<TakenSession>),
+    /// Another node has taken over a session of this node, for the time with this number.
+    SessionTaken { session: ConnectionId, generation: u64 },
 }
 
 /// An event of a room.
@@ -115,7 +122,7 @@ pub(crate) struct RoomEvent {
 
 /// Puts the events of rooms in order, for several nodes.
 ///
-/// The effects of calls for the same member come in the order of the calls, also if the caller does not wait.
+/// The effects of calls for the same member or session come in the order of the calls, also if the caller does not wait.
 pub(crate) trait RemoteBroker: Send + Sync {
     /// Distinguishes this node's ids from those of all other nodes.
     fn node(&self) -> u32;
@@ -152,6 +159,36 @@ pub(crate) trait RemoteBroker: Send + Sync {
 
     /// Sends a body to all nodes, this one included. Nodes may miss it.
     fn send_to_all(&self, body: Bytes);
+
+    /// The hash of a token.
+    fn hash(&self, token: &ResumeToken) -> TokenHash;
+
+    /// Keeps a session, so that it can be resumed on any node. Until that has worked, no member of it can enter.
+    fn open_session(&self, session: NewSession);
+
+    /// Changes the user of a session of this node.
+    fn change_session(&self, session: NewSession);
+
+    /// Gives a session of this node another token: now, or as soon as the broker can be reached.
+    fn rename_session(
+        &self,
+        session: ConnectionId,
+        token: &TokenHash,
+        new: &TokenHash,
+    ) -> BoxFuture<'static, ()>;
+
+    /// Forgets a session of this node, whose members leave: now, or as soon as the broker can be reached. The answer tells
+    /// whether it was this node's until now.
+    fn close_session(&self, session: ConnectionId, token: &TokenHash) -> BoxFuture<'static, bool>;
+
+    /// Takes a session over, with its members, and gives it a new token. Then this node hears
+    /// [`RemoteEvent::SessionMoved`].
+    fn take_over(
+        &self,
+        token: &TokenHash,
+        new: &TokenHash,
+        user: Option<&str>,
+    ) -> BoxFuture<'static, Result<(), NotTaken>>;
 
     /// Removes the members of this node, and ends its events.
     fn close(&self) -> BoxFuture<'static, ()>;

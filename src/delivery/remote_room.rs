@@ -78,6 +78,11 @@ impl RemoteRoom {
         self.entries.get(&member).map(|number| EntryId { member, number: *number })
     }
 
+    /// Whether the replica follows the room's order.
+    pub(super) fn is_following(&self) -> bool {
+        self.is_following
+    }
+
     /// Whether this is the current stay of a member of this node.
     pub(super) fn has(&self, entry: EntryId) -> bool {
         self.entry_of(entry.member) == Some(entry)
@@ -100,21 +105,24 @@ impl RoomState {
     pub(super) fn follow_from(&mut self, stamp: Stamp, members: &[RemoteMember]) -> Vec<Handle> {
         let Some(remote) = &mut self.remote else { return Vec::new() };
         let has_missed = std::mem::replace(&mut remote.is_following, true);
-        // Those that the broker does not know enter again, and are moved then.
-        let is_own = |member: &RemoteMember| remote.has(member.entry);
-        let own = members.iter().filter(|member| is_own(member)).map(|member| member.entry.member);
-        self.room.move_to_end(&own.collect::<Vec<_>>());
         self.room.clear_elsewhere();
         // Those that enter later come with their events.
         let is_later = |member: &RemoteMember| {
             let (epoch, event) = member.entered;
             epoch == stamp.epoch && event > stamp.event
         };
-        for member in members.iter().filter(|member| !is_own(member) && !is_later(member)) {
+        // Members of this node that the broker does not know enter again, and are moved then.
+        let mut places = HashMap::new();
+        for member in members {
             let RemoteMember { entry: EntryId { member: id, number: entry }, name, profile, .. } =
                 member.clone();
-            self.room.enter_elsewhere(MemberElsewhere { id, name, entry }, profile);
+            if remote.has(member.entry) {
+                places.insert(id, self.room.next_place());
+            } else if !is_later(member) {
+                self.room.enter_elsewhere(MemberElsewhere { id, name, entry }, profile);
+            }
         }
+        self.room.set_places(&places);
         self.latest = stamp;
         self.pending.restart(stamp.seq);
         if let Some(replay) = &mut self.replay {

@@ -7,10 +7,13 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
 use crate::broker::wire::{self, Command};
-use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp};
+use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp, TakenSession};
 use crate::delivery::{Applied, Rooms};
 use crate::engine::Engine;
+use crate::hooks::guard;
+use crate::hooks::policy::ErasedPolicy;
 use crate::ids::RoomId;
+use crate::protocol::subprotocol::Subprotocol;
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
 
@@ -76,6 +79,8 @@ async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, task
             RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
             // It may call the host's callbacks, which must not delay the events.
             RemoteEvent::Command { body } => tasks.spawn(async move { engine.obey(&body).await }),
+            RemoteEvent::SessionMoved(taken) => arrive(&engine, &taken, &tasks).await,
+            RemoteEvent::SessionTaken { session, generation } => engine.sessions.taken(session, generation),
         }
         applied += 1;
         if applied.is_multiple_of(EVENTS_PER_TURN) {
@@ -93,6 +98,20 @@ async fn apply(rooms: &Rooms, event: &RoomEvent, tasks: &Tasks) {
     if applied == Applied::Unreadable {
         follow(rooms, &event.room, event.stamp, tasks).await;
     }
+}
+
+/// Builds a session that this node has taken over.
+async fn arrive(engine: &Arc<Engine>, taken: &TakenSession, tasks: &Tasks) {
+    let Some(session) = engine.sessions.begin_arrival(taken) else { return };
+    engine.start(Subprotocol::V1);
+    for member in &taken.members {
+        let ask = |policy: &dyn ErasedPolicy| guard::call("presence", || policy.presence(&member.room));
+        let presence = engine.policy().and_then(|policy| ask(policy).ok().flatten());
+        if engine.sessions.arrive_in(&session, member, presence).is_some() {
+            follow(&engine.rooms, &member.room, member.stamp, tasks).await;
+        }
+    }
+    engine.sessions.finish_arrival(session, &taken.token);
 }
 
 /// Follows a room from this event on. The members are asked for afterwards, so later events may repeat some of them.

@@ -58,13 +58,20 @@ impl Engine {
         let remote = node.as_ref().map(|node| node.broker.clone());
         let number = remote.as_ref().map_or(0, |broker| broker.node());
         let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), remote));
-        let sessions = Sessions::new(context.clone(), rooms.clone(), admission.clone(), hooks.events, number);
+        let sessions = Sessions::new(
+            context.clone(),
+            rooms.clone(),
+            admission.clone(),
+            hooks.events,
+            number,
+            tasks.clone(),
+        );
         Engine {
             context,
             tasks,
             admission,
             rooms,
-            sessions: Arc::new(sessions),
+            sessions,
             auth: hooks.auth,
             policy: hooks.policy,
             applier: node.map(Applier::new),

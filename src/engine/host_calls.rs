@@ -24,9 +24,9 @@ impl Engine {
         }
     }
 
-    /// Whether this is a connection of another node.
+    /// Whether this may be a connection of another node. A session keeps its id when it moves to another node.
     pub(crate) fn is_elsewhere(&self, connection: ConnectionId) -> bool {
-        self.applier().is_some_and(|applier| applier.node() != connection.node())
+        self.applier().is_some() && self.sessions.table().get(connection).is_none()
     }
 
     /// Does what the host has called on another node.

@@ -7,18 +7,20 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
 use crate::broker::{
-    BoxFuture, BrokerNode, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
-    RemoteMember, Submitted, Unavailable,
+    BoxFuture, BrokerNode, EntryId, MemberSession, NewMember, NewSession, NotEntered, NotTaken, RemoteBroker,
+    RemoteEvent, RemoteEvents, RemoteMember, Submitted, TokenHash, Unavailable,
 };
-use crate::ids::{Name, RoomId};
+use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
-use convert::{event_of, id_of, member_of, profile_of};
+use convert::{event_of, id_of, member_of, profile_of, session_of, user_text};
 use turns::Turns;
 
 /// Members that are read at a time.
@@ -111,12 +113,16 @@ impl RemoteBroker for RedisBroker {
         member: NewMember,
         max_members: u64,
     ) -> BoxFuture<'static, Result<(), NotEntered>> {
-        let NewMember { entry, name, profile, is_silent, body, leave_body } = member;
+        let NewMember { entry, name, profile, is_silent, session, body, leave_body } = member;
         let new = redis::NewMember::new(id_of(entry))
             .profile(profile_of(&name, &profile))
             .body(body)
             .leave_body(leave_body);
         let new = if is_silent { new.silent() } else { new };
+        let new = match session {
+            Some(MemberSession { token, window }) => new.session(&session_of(entry.member, &token, window)),
+            None => new,
+        };
         let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
         // Its turn is over when the member is in the room, even if nobody waits for it.
         let entered = self.runtime.spawn(async move {
@@ -188,6 +194,75 @@ impl RemoteBroker for RedisBroker {
                 tracing::warn!("Redis cannot be reached; the other nodes miss a call of the host");
             }
         });
+    }
+
+    fn hash(&self, token: &ResumeToken) -> TokenHash {
+        let hash = Sha256::digest(token.bytes());
+        TokenHash::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+
+    fn open_session(&self, session: NewSession) {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        self.runtime.spawn(async move {
+            turn.begin().await;
+            let NewSession { id, token, user, window } = session;
+            // If Redis cannot be reached, the node opens it later. Until then, no member of it enters.
+            let _ = node.open_session(session_of(id, &token, window).user(user_text(user.as_deref()))).await;
+        });
+    }
+
+    fn change_session(&self, session: NewSession) {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        self.runtime.spawn(async move {
+            turn.begin().await;
+            // If Redis cannot be reached, the node does it later.
+            let _ = node.set_user(&session.id.to_string(), &user_text(session.user.as_deref())).await;
+        });
+    }
+
+    fn rename_session(
+        &self,
+        session: ConnectionId,
+        _: &TokenHash,
+        new: &TokenHash,
+    ) -> BoxFuture<'static, ()> {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session));
+        let (id, new) = (session.to_string(), new.clone());
+        let renamed = self.runtime.spawn(async move {
+            turn.begin().await;
+            // If Redis cannot be reached, the node does it later.
+            let _ = node.rename_session(&id, new.as_str()).await;
+        });
+        Box::pin(async { drop(renamed.await) })
+    }
+
+    fn close_session(&self, session: ConnectionId, _: &TokenHash) -> BoxFuture<'static, bool> {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session));
+        let closed = self.runtime.spawn(async move {
+            turn.begin().await;
+            node.close_session(&session.to_string()).await
+        });
+        // If Redis cannot be reached, most likely no other node can reach it either.
+        Box::pin(async { closed.await.ok().and_then(Result::ok).unwrap_or(true) })
+    }
+
+    fn take_over(
+        &self,
+        token: &TokenHash,
+        new: &TokenHash,
+        user: Option<&str>,
+    ) -> BoxFuture<'static, Result<(), NotTaken>> {
+        let (node, token, new, user) = (self.node.clone(), token.clone(), new.clone(), user_text(user));
+        let resumed =
+            self.runtime.spawn(async move { node.resume(token.as_str(), new.as_str(), &user).await });
+        Box::pin(async {
+            match resumed.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(redis::ResumeError::Unknown)) => Err(NotTaken::Unknown),
+                Ok(Err(redis::ResumeError::OtherUser)) => Err(NotTaken::OtherUser),
+                Ok(Err(_)) | Err(_) => Err(NotTaken::Unavailable),
+            }
+        })
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

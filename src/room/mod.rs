@@ -9,5 +9,5 @@ mod roster;
 
 pub(crate) use elsewhere::MemberElsewhere;
 pub(crate) use replay::ReplayBuffer;
-pub(crate) use room::{Departed, EnterError, Entrant, Members, Page, Room};
+pub(crate) use room::{Departed, EnterError, Entrant, Member, Members, Page, Room};
 pub(crate) use roster::{Profile, ProfileChange};

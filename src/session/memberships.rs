@@ -24,6 +24,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::room::Profile;
 use crate::session::callbacks::Callback;
 use crate::session::enter_answer::{answer, entered_frame, own_enter};
+use crate::session::records;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
 
 /// A request to enter a room.
@@ -113,7 +114,10 @@ impl Memberships {
             }
             _ => {}
         }
-        let entering = self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence);
+        let member_of = records::open(&self.rooms, &self.context, session.id(), &mut state);
+        let is_read_only = enter.access.is_read_only();
+        let entering =
+            self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence, is_read_only, member_of);
         Ok(entering.map_err(CantEnter::Refused))
     }
 
@@ -163,7 +167,7 @@ impl Memberships {
             let is_same = old.room.id() == enter.room;
             let reason = if is_same { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.context.counters.left.add(1);
-            self.queue_left(session, state, &old, reason, left);
+            self.queue_left(session, state, old.left(), reason, left);
         }
         state.memberships.add(membership.clone());
         self.context.counters.entered.add(1);
@@ -332,7 +336,7 @@ impl Memberships {
         let handle: Handle = session.clone();
         let num = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
         self.context.counters.left.add(1);
-        self.queue_left(session, state, &membership, reason, num);
+        self.queue_left(session, state, membership.left(), reason, num);
         Some(membership.room.clone())
     }
 
@@ -341,6 +345,22 @@ impl Memberships {
         for membership in state.memberships.all().to_vec() {
             self.end(session, state, membership.room.id().as_str(), reason);
         }
+    }
+
+    /// The members of a session are on another node from now on.
+    pub(super) fn move_all_elsewhere(&self, session: &Arc<Session>, state: &mut State) {
+        let handle: Handle = session.clone();
+        for membership in state.memberships.all().to_vec() {
+            state.memberships.remove(membership.room.id().as_str());
+            self.rooms.move_elsewhere(&membership.room, session.id(), &handle);
+            self.context.counters.left.add(1);
+        }
+    }
+
+    /// Notes that a member had to leave that has never been on this node.
+    pub(super) fn note_lost(&self, session: &Session, state: &mut State, room: &RoomId, name: &Name) {
+        self.context.counters.left.add(1);
+        self.queue_left(session, state, (room, name, false), LeaveReason::Lost, 0);
     }
 
     fn queue_entered(&self, session: &Session, state: &mut State, membership: &Membership, num: u64) {
@@ -363,7 +383,7 @@ impl Memberships {
         &self,
         session: &Session,
         state: &mut State,
-        membership: &Membership,
+        (room, name, is_hidden): (&RoomId, &Name, bool),
         reason: LeaveReason,
         num: u64,
     ) {
@@ -373,12 +393,12 @@ impl Memberships {
         let event = Left {
             connection: session.id(),
             peer: state.peer,
-            room: membership.room.id().clone(),
-            name: membership.name.clone(),
+            room: room.clone(),
+            name: name.clone(),
             user: state.user.clone(),
             online: num as usize,
             reason,
-            is_hidden: membership.is_hidden,
+            is_hidden,
         };
         state.callbacks.get_or_insert_default().push(Callback::Left(event));
     }

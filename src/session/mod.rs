@@ -12,7 +12,9 @@ mod enter_answer;
 mod membership_list;
 mod memberships;
 mod message_ids;
+mod moving;
 mod presence;
+mod records;
 pub(crate) mod removal;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
 mod session;

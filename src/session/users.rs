@@ -167,7 +167,7 @@ mod tests {
             let io = Transport::Other(Box::new(tokio::io::duplex(1).0));
             let socket = Socket::new(io, usize::MAX, context.clone(), Subprotocol::V1, Bytes::new());
             let id = ConnectionId(id as u64);
-            Arc::new(Session::new(id, Subprotocol::V1, Box::new(socket), None, None, None))
+            Arc::new(Session::new(id, Subprotocol::V1, Some(Box::new(socket)), None, None, None))
         })
     }
 

@@ -37,6 +37,7 @@ mod mounting;
 mod names;
 mod nodes;
 mod nodes_at_random;
+mod nodes_resume;
 mod plain_wire;
 mod policy;
 mod presence_access;

@@ -1,6 +1,5 @@
 //! What all parts of a node share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::lease::Registration;
 use crate::link::{Commands, Link};
 use crate::random;
 use crate::scripts::{Reply, Request, Scripts};
-use crate::session::Session;
+use crate::session::Sessions;
 use crate::status::Status;
 use crate::sync::Mutex;
 
@@ -35,8 +34,7 @@ pub(crate) struct Inner {
     pub(crate) publishers: Publishers,
     pub(crate) message_ids: MessageIds,
     pub(crate) tasks: Tasks,
-    /// Open sessions by their tokens.
-    pub(crate) sessions: Mutex<HashMap<Box<str>, Session>>,
+    pub(crate) sessions: Mutex<Sessions>,
 }
 
 /// Ids of messages that have none, so that they can be sent again after a failure.

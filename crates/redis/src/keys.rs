@@ -73,6 +73,11 @@ impl Keys {
         self.name2("session", token)
     }
 
+    /// String: exists for some time after a session was closed.
+    pub(crate) fn closed_session(&self, token: &str) -> String {
+        self.name2("closed", token)
+    }
+
     /// What all names begin with.
     pub(crate) fn tag(&self) -> &str {
         &self.tag

@@ -107,6 +107,10 @@ impl NewMember {
         &self.session
     }
 
+    pub(crate) fn set_session_token(&mut self, token: &str) {
+        self.session = token.into();
+    }
+
     /// Reads a record.
     pub(crate) fn from_record(id: &str, mut record: Bytes) -> Option<NewMember> {
         fn take(record: &mut Bytes, len: usize) -> Option<Bytes> {
@@ -137,8 +141,8 @@ impl NewMember {
         })
     }
 
-    pub(crate) fn into_profile(self) -> Profile {
-        self.profile
+    pub(crate) fn known_profile(&self) -> &Profile {
+        &self.profile
     }
 
     pub(crate) fn id(&self) -> &str {

@@ -33,6 +33,9 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long [`Node::rooms`] waits for Redis.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long calls about sessions wait for Redis.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// One process of several that share rooms. See the [crate docs](crate).
 ///
 /// If you drop it, its tasks end, and the other nodes remove its members when its lease has run out. Call
@@ -322,14 +325,37 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s.
+    /// Fails if Redis cannot be reached within 5 s. The node then opens the session later.
     pub async fn open_session(&self, session: Session) -> Result<(), Unavailable> {
-        self.inner.open_session(session).await
+        let open = self.inner.spawn(self.inner.clone().open_session(session));
+        timeout(SESSION_TIMEOUT, open).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+    }
+
+    /// Changes the user of a session of this node. Does nothing if another node has taken it over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::open_session`].
+    pub async fn set_user(&self, session: &str, user: &str) -> Result<(), Unavailable> {
+        let change = self.inner.spawn(self.inner.clone().set_user(session.into(), user.into()));
+        timeout(SESSION_TIMEOUT, change).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+    }
+
+    /// Gives a session of this node another token, a hash of the one for the next time. Does nothing if another node has
+    /// taken it over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::open_session`].
+    pub async fn rename_session(&self, session: &str, new_token: &str) -> Result<(), Unavailable> {
+        let rename = self.inner.spawn(self.inner.clone().rename_session(session.into(), new_token.into()));
+        timeout(SESSION_TIMEOUT, rename).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Takes a session over, from another node or from this one. Its members are this node's from now on, without a
-    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. The
-    /// node that had the session gets [`Event::SessionTaken`]; what it still does for these members has no effect.
+    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. This node
+    /// gets [`Event::SessionResumed`]. The node that had the session gets [`Event::SessionTaken`]; what it still does for
+    /// these members has no effect.
     ///
     /// # Errors
     ///
@@ -339,13 +365,15 @@ impl Node {
         self.inner.spawn(resume).await.ok().flatten().unwrap_or(Err(ResumeError::Unavailable))
     }
 
-    /// Ends a session of this node. Its members have to leave, too.
+    /// Ends a session of this node. Its members have to leave, too. Returns whether it was this node's until now: not if
+    /// another node has taken it over.
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s.
-    pub async fn close_session(&self, token: &str) -> Result<(), Unavailable> {
-        self.inner.close_session(token).await
+    /// Fails if Redis cannot be reached within 5 s. The node then ends the session later.
+    pub async fn close_session(&self, session: &str) -> Result<bool, Unavailable> {
+        let close = self.inner.spawn(self.inner.clone().close_session(session.into()));
+        timeout(SESSION_TIMEOUT, close).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Ends the node's tasks, and removes its members with the leave bodies that they were entered with.

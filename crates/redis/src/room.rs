@@ -263,6 +263,13 @@ impl Room {
         self.members.retain(|_, member| member.session_token() != token);
     }
 
+    /// The members of a session belong to another token from now on.
+    pub(crate) fn rename_session(&mut self, token: &str, new: &str) {
+        for member in self.members.values_mut().filter(|member| member.session_token() == token) {
+            Arc::make_mut(member).set_session_token(new);
+        }
+    }
+
     pub(crate) fn has_member(&self, member: &str) -> bool {
         self.members.contains_key(member)
     }

@@ -40,6 +40,12 @@ macro_rules! member_script {
     };
 }
 
+macro_rules! session_script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("lua/sessions.lua"), include_str!($file)))
+    };
+}
+
 /// The scripts.
 #[derive(Debug)]
 pub(crate) struct Scripts {
@@ -61,6 +67,7 @@ pub(crate) struct Scripts {
     pub(crate) forget: Script,
     pub(crate) open_session: Script,
     pub(crate) close_session: Script,
+    pub(crate) rename_session: Script,
     pub(crate) take_over: Script,
 }
 
@@ -77,7 +84,18 @@ pub(crate) struct TakenOver {
     pub(crate) id: Box<str>,
     pub(crate) generation: u64,
     pub(crate) window: Duration,
-    pub(crate) members: Vec<(Arc<str>, Arc<NewMember>, Stamp)>,
+    pub(crate) members: Vec<TakenMember>,
+}
+
+/// A member in it.
+#[derive(Debug)]
+pub(crate) struct TakenMember {
+    pub(crate) room: Arc<str>,
+    pub(crate) member: Arc<NewMember>,
+    /// That of its enter.
+    pub(crate) entered: Stamp,
+    /// Where the room is.
+    pub(crate) stamp: Stamp,
 }
 
 /// A page of a roster: each member with its profile and the event with which it entered.
@@ -126,7 +144,8 @@ impl Scripts {
             forget: Script::new(include_str!("lua/forget.lua")),
             open_session: Script::new(include_str!("lua/open_session.lua")),
             close_session: Script::new(include_str!("lua/close_session.lua")),
-            take_over: Script::new(include_str!("lua/take_over.lua")),
+            rename_session: session_script!("lua/rename_session.lua"),
+            take_over: session_script!("lua/take_over.lua"),
         }
     }
 
@@ -324,8 +343,15 @@ impl Reply {
         };
         let member = |entry: &[Value]| match entry {
             [Value::BulkString(room), Value::BulkString(id), Value::BulkString(record), at @ ..] => {
+                let (entered, record) = record.split_first_chunk()?;
                 let member = NewMember::from_record(&text(id)?, Bytes::copy_from_slice(record))?;
-                Some((text(room)?.into(), Arc::new(member), stamp(at)?))
+                let entered = Stamp::from_bytes(entered);
+                Some(TakenMember {
+                    room: text(room)?.into(),
+                    member: Arc::new(member),
+                    entered,
+                    stamp: stamp(at)?,
+                })
             }
             _ => None,
         };

@@ -2,6 +2,7 @@
 
 mod node;
 mod order;
+mod sessions;
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,6 +69,14 @@ impl SharedBroker {
         }
     }
 
+    /// Whether events arrive at one node.
+    pub fn set_delivering_to(&self, node: u32, is_delivering: bool) {
+        if let Some(hearer) = self.lock().nodes.get_mut(&node) {
+            hearer.is_deaf = !is_delivering;
+            hearer.wake();
+        }
+    }
+
     /// Begins a new epoch in all rooms, as if the broker was started again.
     pub fn restart(&self) {
         let mut shared = self.lock();
@@ -81,11 +90,20 @@ impl SharedBroker {
         }
     }
 
-    /// Removes a node that has crashed, with its members.
+    /// Removes a node that has crashed, with its members. Members of sessions that can be resumed stay until
+    /// [`SharedBroker::end_resume_windows`].
     pub fn remove_node(&self, node: u32) {
-        let mut shared = self.lock();
-        shared.nodes.remove(&node);
-        shared.remove_members(node);
+        self.lock().remove_node(node);
+    }
+
+    /// Ends the resume windows of all nodes that have crashed: their last members leave.
+    pub fn end_resume_windows(&self) {
+        self.lock().end_lost_sessions();
+    }
+
+    /// The sessions that can be resumed on any node.
+    pub fn sessions(&self) -> usize {
+        self.lock().sessions.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use super::SharedBroker;
 use super::order::Shared;
 use crate::broker::{
-    BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
-    Submitted, Unavailable,
+    BoxFuture, EntryId, NewMember, NewSession, NotEntered, NotTaken, RemoteBroker, RemoteEvent, RemoteEvents,
+    RemoteMember, Submitted, TokenHash, Unavailable,
 };
-use crate::ids::{Name, RoomId};
+use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::sync::{Mutex, lock};
 
@@ -70,13 +71,13 @@ impl RemoteBroker for SharedNode {
         member: NewMember,
         max_members: u64,
     ) -> BoxFuture<'static, Result<(), NotEntered>> {
-        let room = room.clone();
-        self.ask(move |shared| shared.enter(&room, member, max_members))
+        let (node, room) = (self.number, room.clone());
+        self.ask(move |shared| shared.enter(node, &room, member, max_members))
     }
 
     fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>) {
-        let room = room.clone();
-        self.call(move |shared| shared.leave(&room, entry, body));
+        let (node, room) = (self.number, room.clone());
+        self.call(move |shared| shared.leave(node, &room, entry, body));
     }
 
     fn publish(
@@ -86,8 +87,8 @@ impl RemoteBroker for SharedNode {
         id: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let (room, id) = (room.clone(), id.map(str::to_owned));
-        self.ask(move |shared| shared.publish(&room, entry, id, body))
+        let (node, room, id) = (self.number, room.clone(), id.map(str::to_owned));
+        self.ask(move |shared| shared.publish(node, &room, entry, id, body))
     }
 
     fn send_transient(&self, room: &RoomId, body: Bytes) {
@@ -98,15 +99,15 @@ impl RemoteBroker for SharedNode {
     }
 
     fn set_profile(&self, room: &RoomId, entry: EntryId, _: &Name, profile: &Profile, body: Bytes) {
-        let (room, profile) = (room.clone(), profile.clone());
-        self.call(move |shared| shared.set_profile(&room, entry, profile, body));
+        let (node, room, profile) = (self.number, room.clone(), profile.clone());
+        self.call(move |shared| shared.set_profile(node, &room, entry, profile, body));
     }
 
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>> {
         let room = room.clone();
         self.ask(move |shared| {
             let members = shared.rooms.get(&room).map(|room| &room.members[..]).unwrap_or_default();
-            Some(members.iter().map(|(member, _)| member.clone()).collect())
+            Some(members.iter().map(|member| member.member.clone()).collect())
         })
     }
 
@@ -118,13 +119,51 @@ impl RemoteBroker for SharedNode {
         });
     }
 
+    /// Nobody outside of this process hears it.
+    fn hash(&self, token: &ResumeToken) -> TokenHash {
+        TokenHash::new(token.reveal())
+    }
+
+    fn open_session(&self, session: NewSession) {
+        let node = self.number;
+        self.call(move |shared| shared.open_session(node, session));
+    }
+
+    fn change_session(&self, session: NewSession) {
+        let node = self.number;
+        self.call(move |shared| shared.change_session(node, session));
+    }
+
+    fn rename_session(
+        &self,
+        session: ConnectionId,
+        token: &TokenHash,
+        new: &TokenHash,
+    ) -> BoxFuture<'static, ()> {
+        let (node, token, new) = (self.number, token.clone(), new.clone());
+        self.ask(move |shared| shared.rename_session(node, session, &token, new))
+    }
+
+    fn close_session(&self, session: ConnectionId, token: &TokenHash) -> BoxFuture<'static, bool> {
+        let (node, token) = (self.number, token.clone());
+        self.ask(move |shared| shared.close_session(node, session, &token))
+    }
+
+    fn take_over(
+        &self,
+        token: &TokenHash,
+        new: &TokenHash,
+        user: Option<&str>,
+    ) -> BoxFuture<'static, Result<(), NotTaken>> {
+        let (node, token, new, user) = (self.number, token.clone(), new.clone(), user.map(Box::from));
+        self.ask(move |shared| shared.take_over(node, &token, new, user))
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
         let number = self.number;
         self.ask(move |shared| {
-            if let Some(mut hearer) = shared.nodes.remove(&number) {
-                hearer.wake();
-            }
-            shared.remove_members(number);
+            shared.remove_node(number);
+            shared.end_sessions(number);
         })
     }
 }

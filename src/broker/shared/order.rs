@@ -5,9 +5,10 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
+use super::sessions::SharedSession;
 use crate::broker::{
-    EntryId, EventKind, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp, Submitted,
-    Unavailable,
+    EntryId, EventKind, MemberSession, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent, Stamp,
+    Submitted, TokenHash, Unavailable,
 };
 use crate::ids::RoomId;
 use crate::protocol::position::Epoch;
@@ -19,6 +20,7 @@ type Call = Box<dyn FnOnce(&mut Shared) + Send>;
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) rooms: HashMap<RoomId, SharedRoom>,
+    pub(super) sessions: HashMap<TokenHash, SharedSession>,
     pub(super) nodes: HashMap<u32, Hearer>,
     pub(super) last_node: u32,
     epochs: u64,
@@ -29,8 +31,21 @@ pub(super) struct Shared {
 
 pub(super) struct SharedRoom {
     pub(super) latest: Stamp,
-    pub(super) members: Vec<(RemoteMember, Bytes)>,
+    pub(super) members: Vec<SharedMember>,
     published: HashMap<String, u64>,
+}
+
+/// A member and what the broker knows of it.
+pub(super) struct SharedMember {
+    pub(super) member: RemoteMember,
+    /// The node that it is on.
+    pub(super) node: u32,
+    pub(super) session: Option<TokenHash>,
+    pub(super) body: Bytes,
+    /// Empty if its leave is silent.
+    pub(super) leave_body: Bytes,
+    /// That of its enter.
+    pub(super) entered: Stamp,
 }
 
 /// What a node has yet to hear.
@@ -60,14 +75,23 @@ impl Shared {
     pub(super) fn tell(&mut self, id: &RoomId, event: impl Fn(RoomId) -> RemoteEvent) {
         let Some(room) = self.rooms.get(id) else { return };
         for (node, hearer) in &mut self.nodes {
-            if room.members.iter().any(|(member, _)| member.entry.member.node() == *node) {
+            if room.members.iter().any(|member| member.node == *node) {
                 hearer.push(event(id.clone()));
             }
         }
     }
 
-    pub(super) fn enter(&mut self, id: &RoomId, new: NewMember, max: u64) -> Result<(), NotEntered> {
-        if !self.nodes.contains_key(&new.entry.member.node()) {
+    pub(super) fn enter(
+        &mut self,
+        node: u32,
+        id: &RoomId,
+        new: NewMember,
+        max: u64,
+    ) -> Result<(), NotEntered> {
+        let NewMember { entry, name, profile, is_silent, session, body, leave_body } = new;
+        let session = session.map(|MemberSession { token, .. }| token);
+        let is_taken = session.as_ref().is_some_and(|token| !self.sessions.contains_key(token));
+        if !self.nodes.contains_key(&node) || is_taken {
             return Err(NotEntered::Unavailable);
         }
         let epoch = self.next_epoch();
@@ -79,18 +103,20 @@ impl Shared {
         if room.latest.num >= max {
             return Err(NotEntered::RoomFull);
         }
-        let NewMember { entry, name, profile, is_silent, body, leave_body } = new;
-        let entered = (room.latest.epoch, room.latest.event + 1);
-        let leave_body = if is_silent { Bytes::new() } else { leave_body };
-        room.members.push((RemoteMember { entry, name, profile, entered }, leave_body));
         let kind = if is_silent { EventKind::SilentEnter } else { EventKind::Enter };
+        let entered = room.latest.next(kind);
+        let leave_body = if is_silent { Bytes::new() } else { leave_body };
+        let member = RemoteMember { entry, name, profile, entered: (entered.epoch, entered.event) };
+        room.members.push(SharedMember { member, node, session, body: body.clone(), leave_body, entered });
         self.append(id, kind, Some(entry), body);
         Ok(())
     }
 
-    pub(super) fn leave(&mut self, id: &RoomId, entry: EntryId, body: Option<Bytes>) {
+    pub(super) fn leave(&mut self, node: u32, id: &RoomId, entry: EntryId, body: Option<Bytes>) {
         let Some(room) = self.rooms.get(id) else { return };
-        let Some(at) = room.members.iter().position(|(member, _)| member.entry == entry) else { return };
+        // What a node says of a member that another one has taken over has no effect.
+        let is_it = |member: &SharedMember| member.member.entry == entry && member.node == node;
+        let Some(at) = room.members.iter().position(is_it) else { return };
         let kind = if body.is_some() { EventKind::Leave } else { EventKind::SilentLeave };
         // The leaving member's node still hears it.
         self.append(id, kind, Some(entry), body.unwrap_or_default());
@@ -103,6 +129,7 @@ impl Shared {
 
     pub(super) fn publish(
         &mut self,
+        node: u32,
         id: &RoomId,
         entry: Option<EntryId>,
         message_id: Option<String>,
@@ -112,7 +139,8 @@ impl Shared {
         if let Some(seq) = message_id.as_ref().and_then(|message_id| room.published.get(message_id)) {
             return Ok(Submitted { seq: *seq, is_repeat: true });
         }
-        if entry.is_some_and(|entry| room.members.iter().all(|(member, _)| member.entry != entry)) {
+        let is_it = |member: &SharedMember, entry| member.member.entry == entry && member.node == node;
+        if entry.is_some_and(|entry| !room.members.iter().any(|member| is_it(member, entry))) {
             return Err(Unavailable);
         }
         let stamp = self.append(id, EventKind::Publish, entry, body).ok_or(Unavailable)?;
@@ -122,27 +150,34 @@ impl Shared {
         Ok(Submitted { seq: stamp.seq, is_repeat: false })
     }
 
-    pub(super) fn set_profile(&mut self, id: &RoomId, entry: EntryId, profile: Profile, body: Bytes) {
+    pub(super) fn set_profile(
+        &mut self,
+        node: u32,
+        id: &RoomId,
+        entry: EntryId,
+        profile: Profile,
+        body: Bytes,
+    ) {
         let Some(room) = self.rooms.get_mut(id) else { return };
-        let Some((member, _)) = room.members.iter_mut().find(|(member, _)| member.entry == entry) else {
-            return;
-        };
-        member.profile = profile;
+        let is_it = |member: &&mut SharedMember| member.member.entry == entry && member.node == node;
+        let Some(member) = room.members.iter_mut().find(is_it) else { return };
+        member.member.profile = profile;
         self.append(id, EventKind::Profile, Some(entry), body);
     }
 
-    pub(super) fn remove_members(&mut self, node: u32) {
+    /// Removes members of a node.
+    pub(super) fn remove_members(&mut self, node: u32, which: impl Fn(&SharedMember) -> bool) {
         let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
         for id in rooms {
             let Some(room) = self.rooms.get(&id) else { continue };
             let lost: Vec<_> = room
                 .members
                 .iter()
-                .filter(|(member, _)| member.entry.member.node() == node)
-                .map(|(member, body)| (member.entry, body.clone()))
+                .filter(|member| member.node == node && which(member))
+                .map(|member| (member.member.entry, member.leave_body.clone()))
                 .collect();
             for (entry, body) in lost {
-                self.leave(&id, entry, (!body.is_empty()).then_some(body));
+                self.leave(node, &id, entry, (!body.is_empty()).then_some(body));
             }
         }
     }

@@ -69,7 +69,7 @@ impl Rooms {
                 }
                 if replica.has(entry) {
                     // The broker had lost it, and this node has entered it again.
-                    state.room.move_to_end(&[id]);
+                    state.room.move_to_end(id);
                     state.first_page.clear();
                 } else if replica.entry_of(id).is_none() {
                     state.forget_elsewhere(id, None);
@@ -138,7 +138,7 @@ impl RoomState {
     }
 
     /// A member of another node has left: whatever its stay is, or only if it is this one.
-    fn forget_elsewhere(&mut self, id: ConnectionId, number: Option<u64>) {
+    pub(super) fn forget_elsewhere(&mut self, id: ConnectionId, number: Option<u64>) {
         if let Some(place) = self.room.leave_elsewhere(id, number) {
             self.first_page.note_change(place);
             self.drop_transients(id);

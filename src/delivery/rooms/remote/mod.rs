@@ -2,10 +2,12 @@
 //!
 //! Members of this node submit their events to the broker. Only when an event comes back is it applied, in its place in
 //! the room's order, by [`Rooms::apply`]. Two things do not wait for that: a member that leaves gets no further frames,
-//! and this node knows its members' new profiles.
+//! and this node knows its members' new profiles. Until the leave comes back, the member counts as one of another node:
+//! it may be one, because another node has taken its session over.
 
 mod apply;
 mod entering;
+mod moving;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +17,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{Entrant, Rooms};
-use crate::broker::wire;
+use crate::broker::wire::{self, MemberFlags};
 use crate::broker::{
-    BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp, Submitted, Unavailable,
+    BoxFuture, EntryId, MemberSession, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp, Submitted,
+    Unavailable,
 };
 use crate::config::{Presence, PresenceMode};
 use crate::delivery::live_room::LiveRoom;
@@ -31,6 +34,7 @@ use crate::room::EnterError;
 use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
 pub(crate) use entering::Entering;
+pub(crate) use moving::MovedHere;
 
 /// How long an enter waits for the broker.
 const ENTER_WAIT: Duration = Duration::from_secs(5);
@@ -45,7 +49,9 @@ pub(super) struct Remote {
 
 impl Remote {
     pub(super) fn new(broker: Arc<dyn RemoteBroker>) -> Remote {
-        Remote { broker, next_entry: AtomicU64::new(0) }
+        // A member that moves to another node enters rooms there, too.
+        let next_entry = AtomicU64::new(u64::from(broker.node()) << 32);
+        Remote { broker, next_entry }
     }
 
     /// Ends the stay of a member of this node, whether it is in the room or about to enter. Returns how many members
@@ -57,8 +63,8 @@ impl Remote {
                 state.room.cancel_reservation(&expected.entrant.name);
                 (entry, expected.entrant.name, false)
             }
-            (None, Some(entry)) => match state.remove(id) {
-                Some(departed) => (entry, departed.member.name.clone(), true),
+            (None, Some(entry)) => match state.move_elsewhere(entry) {
+                Some(member) => (entry, member.name.clone(), true),
                 None => return state.num(),
             },
             (None, None) => return state.num(),
@@ -81,6 +87,11 @@ impl Remote {
 }
 
 impl Rooms {
+    /// The broker, if one that several nodes share orders the events.
+    pub(crate) fn broker(&self) -> Option<&Arc<dyn RemoteBroker>> {
+        self.remote.as_ref().map(|remote| &remote.broker)
+    }
+
     /// Whether a broker that several nodes share orders the events.
     pub(crate) fn is_remote(&self) -> bool {
         self.remote.is_some()
@@ -93,6 +104,8 @@ impl Rooms {
         id: &RoomId,
         frame: &RoomFrame<'_>,
         presence: Option<Presence>,
+        is_read_only: bool,
+        session: Option<MemberSession>,
     ) -> Result<Entering, Refused> {
         let Some(remote) = &self.remote else { return Err(Refused::Unavailable) };
         let number = remote.next_entry.fetch_add(1, Ordering::Relaxed);
@@ -118,7 +131,8 @@ impl Rooms {
             entry,
             name: name.clone(),
             is_silent,
-            body: wire::encode_enter(&name, &profile, frame),
+            session,
+            body: wire::encode_enter(&name, &profile, frame, MemberFlags { is_silent, is_read_only }),
             leave_body: leave_body(&name),
             profile,
         };

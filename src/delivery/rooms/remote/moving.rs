@@ -1,0 +1,98 @@
+//! Members whose sessions move from one node to another. The other members do not notice.
+
+use std::sync::Arc;
+
+use super::{Rooms, leave_body};
+use crate::broker::wire;
+use crate::broker::{EntryId, RemoteMember, Stamp, TakenMember};
+use crate::config::Presence;
+use crate::delivery::live_room::{Handle, LiveRoom};
+use crate::delivery::registry::TooManyRooms;
+use crate::delivery::room_state::RoomState;
+use crate::ids::ConnectionId;
+use crate::protocol::position::{Epoch, Position};
+use crate::room::{Entrant, Member, Profile};
+
+/// A member that is on this node from now on.
+pub(crate) struct MovedHere {
+    pub(crate) room: Arc<LiveRoom>,
+    /// Whether the caller must call [`Rooms::follow`].
+    pub(crate) must_follow: bool,
+    /// The room's position before the member's enter.
+    pub(crate) start: Position,
+    pub(crate) is_read_only: bool,
+}
+
+impl Rooms {
+    /// Makes a member of another node one of this node. If it opens the room here, `presence` is what members learn about
+    /// each other.
+    pub(crate) fn move_here(
+        &self,
+        taken: &TakenMember,
+        handle: &Handle,
+        presence: Option<Presence>,
+    ) -> Result<MovedHere, TooManyRooms> {
+        let TakenMember { room: id, member, body, entered, .. } = taken;
+        // A body that this node cannot read says nothing.
+        let (profile, flags) = wire::decode_entered(body).unwrap_or_default();
+        let presence = presence.unwrap_or(self.presence);
+        let start = || Stamp::start(Epoch(0));
+        let (room, must_follow) = self.registry.open(id, presence, start, |room, state| {
+            let before = state.counts();
+            state.move_here(member, handle, profile.info);
+            state.note_counts(before);
+            (room.clone(), !state.remote.as_ref().is_some_and(|remote| remote.is_following()))
+        })?;
+        self.start_tasks(&room);
+        let seq = entered.seq.saturating_sub(u64::from(!flags.is_silent));
+        let start = Position { epoch: entered.epoch, seq };
+        Ok(MovedHere { room, must_follow, start, is_read_only: flags.is_read_only })
+    }
+
+    /// A member of this node is on another one from now on.
+    pub(crate) fn move_elsewhere(&self, room: &Arc<LiveRoom>, id: ConnectionId, handle: &Handle) {
+        self.registry.visit(room, |_, state| {
+            if let Some(entry) = state.remote.as_mut().and_then(|remote| remote.remove(id)) {
+                state.move_elsewhere(entry);
+            }
+        });
+        handle.unsubscribe(room);
+    }
+
+    /// Ends the stay of a member that was taken over, but cannot be one of this node.
+    pub(crate) fn remove_taken(&self, taken: &TakenMember) {
+        let Some(remote) = &self.remote else { return };
+        let RemoteMember { entry, name, .. } = &taken.member;
+        remote.broker.leave(&taken.room, *entry, Some(leave_body(name)));
+    }
+}
+
+impl RoomState {
+    /// A member of this node counts as one of another node from now on.
+    pub(super) fn move_elsewhere(&mut self, entry: EntryId) -> Option<Arc<Member<Handle>>> {
+        let member = self.room.move_elsewhere(entry.member, entry.number)?;
+        self.pending.remove_listener(member.handle.subprotocol());
+        self.drop_transients(entry.member);
+        Some(member)
+    }
+
+    /// `granted` is the info that the host's hooks gave the member when it entered.
+    fn move_here(&mut self, member: &RemoteMember, handle: &Handle, granted: Option<Arc<str>>) {
+        let RemoteMember { entry, name, profile, .. } = member.clone();
+        let id = entry.member;
+        let Some(remote) = &mut self.remote else { return };
+        remote.add(entry);
+        self.pending.add_listener(handle.subprotocol());
+        let profile = Profile { granted, ..profile };
+        let is_known = self.room.elsewhere(id).is_some_and(|known| known.entry == entry.number);
+        if is_known && self.room.move_here(id, handle.clone()) {
+            // An event of the old node may have yet to arrive.
+            self.change_profile(id, &name, |known| *known = profile);
+            return;
+        }
+        // The event of its enter has not arrived yet. It moves the member to its place.
+        self.forget_elsewhere(id, None);
+        let place = self.room.add(Entrant { id, name, handle: handle.clone(), profile });
+        self.first_page.note_change(place);
+    }
+}
