@@ -15,8 +15,8 @@ use crate::protocol::inbound::Resume;
 use crate::protocol::outbound::About;
 use crate::protocol::resume::{self, ResumeToken};
 
-/// A client that has resumed its session waits no longer than this until the session can be resumed elsewhere again.
-const RENAME_WAIT: Duration = Duration::from_secs(1);
+/// How long a client waits for the broker.
+const BROKER_WAIT: Duration = Duration::from_secs(5);
 
 /// A resume that may have to ask other nodes.
 pub(super) struct Pending {
@@ -46,35 +46,36 @@ pub(super) fn resume(connection: &mut Connection, resume: Resume<'_>) -> Result<
 }
 
 /// As [`resume`], with sessions of other nodes.
+///
+/// If the broker cannot be reached, the connection is closed, and the client comes back later with all of its tokens, so
+/// nothing is lost. It would be wrong to continue a session of this node meanwhile: the client would forget the earlier
+/// tokens, while the broker may still have another node take the session over, for which the client has asked before.
 pub(super) async fn resume_anywhere(connection: &mut Connection, pending: Pending) -> Result<(), End> {
     let Pending { tokens, last_direct } = pending;
     take_over(connection, &tokens).await?;
     let has_resumed = connection.resume(&tokens)?;
     if let Some(renamed) = connection.attachment().rename_record() {
-        // The client forgets the earlier token when it gets the answer. If the broker cannot be reached, it gets the
-        // answer nevertheless: most likely it cannot be reached from any other node.
-        waiting::watch(connection, timeout(RENAME_WAIT, renamed)).await?.ok();
+        let renamed = waiting::watch(connection, timeout(BROKER_WAIT, renamed)).await?;
+        renamed.map_err(|_| End(LeaveReason::Unavailable))?;
     }
     Ok(connection.attachment().answer_resume(has_resumed, last_direct)?)
 }
 
-/// Takes over the client's sessions of other nodes. If the broker cannot be reached, the client comes back later with the
-/// same tokens, and nothing is lost, unless it has a session here that it can continue.
+/// Takes over the client's sessions of other nodes.
 async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Result<(), End> {
-    let has_own = tokens.iter().any(|token| connection.attachment().knows(token));
     let mut has_taken = false;
     for token in tokens {
         if connection.attachment().knows(token) {
             continue;
         }
-        let Some(taken) = connection.attachment().take_over(*token, !has_own && !has_taken) else {
+        let Some(taken) = connection.attachment().take_over(*token, !has_taken) else {
             continue;
         };
         connection.attachment().keep_waiting();
-        match waiting::watch(connection, taken).await? {
+        let taken = waiting::watch(connection, timeout(BROKER_WAIT, taken)).await?;
+        match taken.unwrap_or(Err(NotTaken::Unavailable)) {
             Ok(()) => has_taken = true,
             Err(NotTaken::Unknown | NotTaken::OtherUser) => {}
-            Err(NotTaken::Unavailable) if has_own || has_taken => return Ok(()),
             Err(NotTaken::Unavailable) => return Err(End(LeaveReason::Unavailable)),
         }
     }

@@ -242,7 +242,7 @@ impl RemoteBroker for RedisBroker {
             turn.begin().await;
             node.close_session(&session.to_string()).await
         });
-        // If Redis cannot be reached, most likely no other node can reach it either.
+        // An error says that this node is closed.
         Box::pin(async { closed.await.ok().and_then(Result::ok).unwrap_or(true) })
     }
 

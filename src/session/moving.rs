@@ -7,10 +7,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use crate::broker::{BoxFuture, NotTaken, TakenMember, TakenSession, TokenHash};
 use crate::config::Presence;
@@ -29,9 +27,6 @@ use crate::session::removal;
 use crate::session::session::{Membership, Phase, Session};
 use crate::session::sessions::{Ended, Sessions};
 use crate::sync::{Mutex, lock};
-
-/// How long a client waits for its session to be taken over.
-const TAKE_OVER_WAIT: Duration = Duration::from_secs(5);
 
 /// The clients that wait for their sessions, by the new tokens of these.
 #[derive(Default)]
@@ -74,8 +69,9 @@ impl Attachment {
         self.sessions().by_token(token).is_some()
     }
 
-    /// Takes over the session with this token, which this node does not know, and gives it a new one: that of this
-    /// connection, which it then continues with, or a random one. Returns `None` if there are no other nodes.
+    /// Takes over the session with this token, which this node does not know, and gives it a new one. That of the first
+    /// session is the token of this connection: the client knows it even if it gets no answer. Further sessions will end.
+    /// Returns `None` if there are no other nodes.
     pub(crate) fn take_over(
         &self,
         token: ResumeToken,
@@ -95,13 +91,9 @@ impl Attachment {
         lock(&sessions.arrivals().0).insert(new.clone(), Arrival { token, user, peer, arrived });
         let waiting = Waiting { sessions, token: new };
         Some(Box::pin(async move {
-            let taken_over = async {
-                taken.await?;
-                has_arrived.await.map_err(|_| NotTaken::Unavailable)
-            };
-            let result = timeout(TAKE_OVER_WAIT, taken_over).await;
-            drop(waiting);
-            result.unwrap_or(Err(NotTaken::Unavailable))
+            let _waiting = waiting;
+            taken.await?;
+            has_arrived.await.map_err(|_| NotTaken::Unavailable)
         }))
     }
 }

@@ -20,7 +20,7 @@ use crate::session::callbacks::Callbacks;
 use crate::session::session::{Absence, Session, State};
 use crate::session::sessions::Sessions;
 
-/// The end of a session waits no longer than this for the broker.
+/// During a shutdown, the end of a session waits about this long for the broker.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// What the broker keeps a session as.
@@ -107,8 +107,14 @@ impl Sessions {
         }
         let (Some(sessions), session) = (self.this(), session.clone()) else { return };
         self.tasks().spawn(async move {
-            // If the broker cannot be reached, most likely no other node can reach it either.
-            let is_own = timeout(CLOSE_WAIT, closing.is_own.as_mut()).await.unwrap_or(true);
+            let is_own = loop {
+                match timeout(CLOSE_WAIT, closing.is_own.as_mut()).await {
+                    Ok(is_own) => break is_own,
+                    // If the broker cannot be reached, most likely no other node can reach it either.
+                    Err(_) if sessions.admission().is_closing() => break true,
+                    Err(_) => {}
+                }
+            };
             sessions.conclude_as(&session, *closing, is_own, absence);
         });
     }

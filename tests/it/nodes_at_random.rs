@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{Admission, ChatRooms, History, Recovery, SharedBroker};
 
 use crate::support::{
-    Client, RESUME_WINDOW, Random, assert_empty, enter_frame, leave_frame, message_frame, unlimited,
+    Client, EventLog, RESUME_WINDOW, Random, assert_empty, enter_frame, leave_frame, message_frame, unlimited,
 };
 
 const ROOMS: [&str; 2] = ["r", "s"];
@@ -23,7 +23,8 @@ struct Log(HashMap<(String, String, u64), Value>);
 
 struct Member {
     client: Client,
-    token: Value,
+    /// The tokens of the connections that may hold its session, and that of this one.
+    tokens: Vec<Value>,
     /// The position in each room that it is in.
     positions: HashMap<String, (String, u64)>,
     is_closed: bool,
@@ -32,7 +33,8 @@ struct Member {
 impl Member {
     async fn connect(rooms: &ChatRooms) -> Member {
         let (client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
-        Member { client, token: welcome["resume"].clone(), positions: HashMap::new(), is_closed: false }
+        let tokens = vec![welcome["resume"].clone()];
+        Member { client, tokens, positions: HashMap::new(), is_closed: false }
     }
 
     /// Reads what has arrived.
@@ -50,6 +52,9 @@ impl Member {
         if event == "heartbeat" {
             let pong = Message::text(r#"{"event":"heartbeat","message":"pong"}"#);
             let _ = futures_util::SinkExt::send(&mut self.client.ws, pong).await;
+        }
+        if event == "resumed" {
+            self.tokens.drain(..self.tokens.len() - 1);
         }
         let Some(room) = frame["roomId"].as_str() else { return };
         match (event, frame["seq"].as_u64()) {
@@ -74,8 +79,13 @@ impl Member {
     /// Connects again, and resumes if it can.
     async fn reconnect(&mut self, rooms: &ChatRooms) {
         let mut new = Member::connect(rooms).await;
-        let tokens = [self.token.clone()];
-        new.client.send(json!({"event": "resume", "message": tokens})).await;
+        // As many as a client may name: the first one and the latest.
+        if self.tokens.len() > 8 {
+            self.tokens.drain(1..self.tokens.len() - 7);
+        }
+        new.client.send(json!({"event": "resume", "message": self.tokens})).await;
+        self.tokens.append(&mut new.tokens);
+        new.tokens = std::mem::take(&mut self.tokens);
         for (room, (epoch, seq)) in self.positions.drain() {
             let mut enter = enter_frame("m", &room);
             enter["since"] = json!({"epoch": epoch, "seq": seq});
@@ -85,18 +95,31 @@ impl Member {
     }
 }
 
-async fn run(seed: u64) {
-    let broker = SharedBroker::new();
+/// Which node a client connects to.
+#[derive(Clone, Copy, PartialEq)]
+enum Balancer {
+    /// Always the same one.
+    Sticky,
+    /// Any.
+    Random,
+}
+
+async fn run(seed: u64, balancer: Balancer) {
+    let (broker, events) = (SharedBroker::new(), EventLog::default());
     let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(1_000));
-    let nodes =
-        [(); 3].map(|()| unlimited().recovery(recovery.clone()).broker(broker.node()).build().unwrap());
+    let builder = || unlimited().recovery(recovery.clone()).events(events.hook());
+    let nodes = [(); 3].map(|()| builder().broker(broker.node()).build().unwrap());
     let (mut random, mut log, mut members) = (Random::new(seed), Log::default(), Vec::new());
     for n in 0..CLIENTS {
         members.push(Member::connect(&nodes[n % nodes.len()]).await);
     }
     for n in 0..STEPS {
         let who = random.below(CLIENTS as u64) as usize;
-        let (member, rooms) = (&mut members[who], &nodes[who % nodes.len()]);
+        let node = match balancer {
+            Balancer::Sticky => who,
+            Balancer::Random => random.below(nodes.len() as u64) as usize,
+        };
+        let (member, rooms) = (&mut members[who], &nodes[node % nodes.len()]);
         let room = ROOMS[random.below(2) as usize];
         member.read(&mut log).await;
         match random.below(20) {
@@ -131,15 +154,32 @@ async fn run(seed: u64) {
     tokio::time::sleep(2 * RESUME_WINDOW).await;
     nodes.iter().for_each(assert_empty);
     assert_eq!(broker.members(), 0, "seed {seed}");
+    assert_eq!(broker.sessions(), 0, "seed {seed}");
     for rooms in nodes {
         rooms.shutdown().await;
     }
+    // Over all nodes, each member that has entered has left once.
+    let (mut inside, moves) = (HashMap::<String, i64>::new(), events.take_moves());
+    for line in &moves {
+        let mut words = line.split(' ');
+        let sign = if words.next() == Some("+") { 1 } else { -1 };
+        *inside.entry(words.nth(1).unwrap().to_owned()).or_default() += sign;
+    }
+    assert!(inside.values().all(|n| *n == 0), "seed {seed}: {inside:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn all_clients_get_the_same_frames_even_if_the_broker_fails() {
     for seed in 0..60 {
         println!("seed {seed}");
-        run(seed).await;
+        run(seed, Balancer::Sticky).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_come_back_on_any_node_get_the_same_frames() {
+    for seed in 0..60 {
+        println!("seed {seed}");
+        run(seed, Balancer::Random).await;
     }
 }

@@ -366,14 +366,15 @@ impl Node {
     }
 
     /// Ends a session of this node. Its members have to leave, too. Returns whether it was this node's until now: not if
-    /// another node has taken it over.
+    /// another node has taken it over. Waits until Redis can be reached. If you drop the future, the session ends
+    /// nevertheless.
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s. The node then ends the session later.
+    /// Fails if the node is closed before.
     pub async fn close_session(&self, session: &str) -> Result<bool, Unavailable> {
         let close = self.inner.spawn(self.inner.clone().close_session(session.into()));
-        timeout(SESSION_TIMEOUT, close).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+        close.await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Ends the node's tasks, and removes its members with the leave bodies that they were entered with.

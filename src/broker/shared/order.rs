@@ -113,6 +113,12 @@ impl Shared {
     }
 
     pub(super) fn leave(&mut self, node: u32, id: &RoomId, entry: EntryId, body: Option<Bytes>) {
+        if self.nodes.contains_key(&node) {
+            self.remove_member(node, id, entry, body);
+        }
+    }
+
+    fn remove_member(&mut self, node: u32, id: &RoomId, entry: EntryId, body: Option<Bytes>) {
         let Some(room) = self.rooms.get(id) else { return };
         // What a node says of a member that another one has taken over has no effect.
         let is_it = |member: &SharedMember| member.member.entry == entry && member.node == node;
@@ -140,7 +146,9 @@ impl Shared {
             return Ok(Submitted { seq: *seq, is_repeat: true });
         }
         let is_it = |member: &SharedMember, entry| member.member.entry == entry && member.node == node;
-        if entry.is_some_and(|entry| !room.members.iter().any(|member| is_it(member, entry))) {
+        if !self.nodes.contains_key(&node)
+            || entry.is_some_and(|entry| !room.members.iter().any(|member| is_it(member, entry)))
+        {
             return Err(Unavailable);
         }
         let stamp = self.append(id, EventKind::Publish, entry, body).ok_or(Unavailable)?;
@@ -158,7 +166,7 @@ impl Shared {
         profile: Profile,
         body: Bytes,
     ) {
-        let Some(room) = self.rooms.get_mut(id) else { return };
+        let Some(room) = self.rooms.get_mut(id).filter(|_| self.nodes.contains_key(&node)) else { return };
         let is_it = |member: &&mut SharedMember| member.member.entry == entry && member.node == node;
         let Some(member) = room.members.iter_mut().find(is_it) else { return };
         member.member.profile = profile;
@@ -177,7 +185,7 @@ impl Shared {
                 .map(|member| (member.member.entry, member.leave_body.clone()))
                 .collect();
             for (entry, body) in lost {
-                self.leave(node, &id, entry, (!body.is_empty()).then_some(body));
+                self.remove_member(node, &id, entry, (!body.is_empty()).then_some(body));
             }
         }
     }

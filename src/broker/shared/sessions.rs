@@ -20,7 +20,9 @@ impl Shared {
     }
 
     pub(super) fn change_session(&mut self, node: u32, session: NewSession) {
-        if let Some(known) = self.sessions.get_mut(&session.token).filter(|known| known.node == node) {
+        if self.has_session(node, session.id, &session.token)
+            && let Some(known) = self.sessions.get_mut(&session.token)
+        {
             known.user = session.user;
         }
     }
@@ -95,7 +97,8 @@ impl Shared {
     }
 
     fn has_session(&self, node: u32, id: ConnectionId, token: &TokenHash) -> bool {
-        self.sessions.get(token).is_some_and(|session| session.node == node && session.id == id)
+        let is_it = |session: &SharedSession| session.node == node && session.id == id;
+        self.nodes.contains_key(&node) && self.sessions.get(token).is_some_and(is_it)
     }
 
     fn members_of(&self, token: &TokenHash) -> Vec<TakenMember> {
