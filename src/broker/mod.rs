@@ -26,7 +26,9 @@ pub(crate) use remote::{
     BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
     RoomEvent, Submitted, Unavailable,
 };
-pub(crate) use sessions::{MemberSession, NewSession, NotTaken, TakenMember, TakenSession, TokenHash};
+pub(crate) use sessions::{
+    KeptSession, MemberSession, NewSession, NotTaken, TakenMember, TakenSession, TokenHash,
+};
 #[cfg(any(test, feature = "test-util"))]
 pub use shared::SharedBroker;
 

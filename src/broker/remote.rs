@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::{EventKind, MemberSession, NewSession, NotTaken, Stamp, TakenSession, TokenHash};
+use crate::broker::{
+    EventKind, KeptSession, MemberSession, NewSession, NotTaken, Stamp, TakenSession, TokenHash,
+};
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::protocol::resume::ResumeToken;
@@ -137,7 +139,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
     ) -> BoxFuture<'static, Result<(), NotEntered>>;
 
     /// Removes a member of this node: now, or as soon as the broker can be reached. Without a body, the leave is silent.
-    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>);
+    /// `generation` is that of its session, or 0.
+    fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>);
 
     /// Publishes a frame of a member of this node, or of the host: once for each id.
     fn publish(
@@ -166,20 +169,19 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Keeps a session, so that it can be resumed on any node. Until that has worked, no member of it can enter.
     fn open_session(&self, session: NewSession);
 
-    /// Changes the user of a session of this node.
-    fn change_session(&self, session: NewSession);
+    /// Changes the user of a session of this node, who alone can resume it.
+    fn set_user(&self, session: &KeptSession, user: Option<&str>);
 
     /// Gives a session of this node another token: now, or as soon as the broker can be reached.
     fn rename_session(
         &self,
-        session: ConnectionId,
-        token: &TokenHash,
+        session: &KeptSession,
         new: &TokenHash,
-    ) -> BoxFuture<'static, ()>;
+    ) -> BoxFuture<'static, Result<(), Unavailable>>;
 
     /// Forgets a session of this node, whose members leave: now, or as soon as the broker can be reached. The answer tells
     /// whether it was this node's until now.
-    fn close_session(&self, session: ConnectionId, token: &TokenHash) -> BoxFuture<'static, bool>;
+    fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool>;
 
     /// Takes a session over, with its members, and gives it a new token. Then this node hears
     /// [`RemoteEvent::SessionMoved`].

@@ -37,6 +37,17 @@ pub(crate) struct NewSession {
 pub(crate) struct MemberSession {
     pub(crate) token: TokenHash,
     pub(crate) window: Duration,
+    pub(crate) generation: u64,
+}
+
+/// A session of this node as the broker keeps it.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptSession {
+    pub(crate) id: ConnectionId,
+    pub(crate) token: TokenHash,
+    /// How many times nodes have taken it over, plus one. What a node says has no effect if it has heard of another
+    /// number, even if the session is on this node again.
+    pub(crate) generation: u64,
 }
 
 /// A session that this node has taken over, from another one or from itself.

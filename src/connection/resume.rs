@@ -56,7 +56,7 @@ pub(super) async fn resume_anywhere(connection: &mut Connection, pending: Pendin
     let has_resumed = connection.resume(&tokens)?;
     if let Some(renamed) = connection.attachment().rename_record() {
         let renamed = waiting::watch(connection, timeout(BROKER_WAIT, renamed)).await?;
-        renamed.map_err(|_| End(LeaveReason::Unavailable))?;
+        renamed.ok().and_then(Result::ok).ok_or(End(LeaveReason::Unavailable))?;
     }
     Ok(connection.attachment().answer_resume(has_resumed, last_direct)?)
 }

@@ -20,13 +20,23 @@ pub(super) struct RemoteRoom {
     /// The members of this node that are about to enter.
     expected: HashMap<EntryId, Expected>,
     /// The members of this node.
-    entries: HashMap<ConnectionId, u64>,
+    entries: HashMap<ConnectionId, Stay>,
+}
+
+/// A stay of a member of this node.
+#[derive(Debug, Clone, Copy)]
+struct Stay {
+    number: u64,
+    /// That of its session, or 0.
+    generation: u64,
 }
 
 /// A member that is about to enter: until the event of its enter has arrived.
 pub(super) struct Expected {
     pub(super) entrant: Entrant,
     pub(super) reply: oneshot::Sender<EnterOutcome>,
+    /// That of its session, or 0.
+    pub(super) generation: u64,
 }
 
 /// Where an event is, seen from the latest one that was applied.
@@ -65,17 +75,19 @@ impl RemoteRoom {
         self.has(entry) || self.expected.contains_key(&entry)
     }
 
-    pub(super) fn add(&mut self, entry: EntryId) {
-        self.entries.insert(entry.member, entry.number);
+    pub(super) fn add(&mut self, entry: EntryId, generation: u64) {
+        self.entries.insert(entry.member, Stay { number: entry.number, generation });
     }
 
-    pub(super) fn remove(&mut self, member: ConnectionId) -> Option<EntryId> {
-        self.entries.remove(&member).map(|number| EntryId { member, number })
+    /// Returns the current stay of a member of this node, and the generation of its session.
+    pub(super) fn remove(&mut self, member: ConnectionId) -> Option<(EntryId, u64)> {
+        let Stay { number, generation } = self.entries.remove(&member)?;
+        Some((EntryId { member, number }, generation))
     }
 
     /// The current stay of a member of this node.
     pub(super) fn entry_of(&self, member: ConnectionId) -> Option<EntryId> {
-        self.entries.get(&member).map(|number| EntryId { member, number: *number })
+        self.entries.get(&member).map(|stay| EntryId { member, number: stay.number })
     }
 
     /// Whether the replica follows the room's order.

@@ -14,10 +14,10 @@ use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
 use crate::broker::{
-    BoxFuture, BrokerNode, EntryId, MemberSession, NewMember, NewSession, NotEntered, NotTaken, RemoteBroker,
-    RemoteEvent, RemoteEvents, RemoteMember, Submitted, TokenHash, Unavailable,
+    BoxFuture, BrokerNode, EntryId, KeptSession, MemberSession, NewMember, NewSession, NotEntered, NotTaken,
+    RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember, Submitted, TokenHash, Unavailable,
 };
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{Name, RoomId};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use convert::{event_of, id_of, member_of, profile_of, session_of, user_text};
@@ -120,7 +120,9 @@ impl RemoteBroker for RedisBroker {
             .leave_body(leave_body);
         let new = if is_silent { new.silent() } else { new };
         let new = match session {
-            Some(MemberSession { token, window }) => new.session(&session_of(entry.member, &token, window)),
+            Some(MemberSession { token, window, generation }) => {
+                new.session(&session_of(entry.member, &token, window).taken_over(generation))
+            }
             None => new,
         };
         let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
@@ -138,11 +140,11 @@ impl RemoteBroker for RedisBroker {
         })
     }
 
-    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>) {
+    fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
         let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
         self.runtime.spawn(async move {
             turn.begin().await;
-            node.leave(room.as_str(), &id_of(entry), body).await;
+            node.leave_in_session(room.as_str(), &id_of(entry), generation, body).await;
         });
     }
 
@@ -211,36 +213,37 @@ impl RemoteBroker for RedisBroker {
         });
     }
 
-    fn change_session(&self, session: NewSession) {
+    fn set_user(&self, session: &KeptSession, user: Option<&str>) {
         let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        let (session, user) = (session.clone(), user_text(user));
         self.runtime.spawn(async move {
             turn.begin().await;
             // If Redis cannot be reached, the node does it later.
-            let _ = node.set_user(&session.id.to_string(), &user_text(session.user.as_deref())).await;
+            let _ = node.set_user(&session.id.to_string(), session.generation, &user).await;
         });
     }
 
     fn rename_session(
         &self,
-        session: ConnectionId,
-        _: &TokenHash,
+        session: &KeptSession,
         new: &TokenHash,
-    ) -> BoxFuture<'static, ()> {
-        let (node, mut turn) = (self.node.clone(), self.turns.next(session));
-        let (id, new) = (session.to_string(), new.clone());
+    ) -> BoxFuture<'static, Result<(), Unavailable>> {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        let (id, generation, new) = (session.id.to_string(), session.generation, new.clone());
         let renamed = self.runtime.spawn(async move {
             turn.begin().await;
             // If Redis cannot be reached, the node does it later.
-            let _ = node.rename_session(&id, new.as_str()).await;
+            node.rename_session(&id, generation, new.as_str()).await
         });
-        Box::pin(async { drop(renamed.await) })
+        Box::pin(async { renamed.await.ok().and_then(Result::ok).ok_or(Unavailable) })
     }
 
-    fn close_session(&self, session: ConnectionId, _: &TokenHash) -> BoxFuture<'static, bool> {
-        let (node, mut turn) = (self.node.clone(), self.turns.next(session));
+    fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool> {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        let (id, generation) = (session.id.to_string(), session.generation);
         let closed = self.runtime.spawn(async move {
             turn.begin().await;
-            node.close_session(&session.to_string()).await
+            node.close_session(&id, generation).await
         });
         // An error says that this node is closed.
         Box::pin(async { closed.await.ok().and_then(Result::ok).unwrap_or(true) })

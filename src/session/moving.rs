@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::broker::{BoxFuture, NotTaken, TakenMember, TakenSession, TokenHash};
+use crate::broker::{BoxFuture, KeptSession, NotTaken, TakenMember, TakenSession, TokenHash};
 use crate::config::Presence;
 use crate::delivery::{Handle, LiveRoom, MovedHere, TooManyRooms};
 use crate::hooks::policy::Access;
@@ -22,7 +22,6 @@ use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::attachment::Attachment;
 use crate::session::direct::DirectMessages;
-use crate::session::records::Record;
 use crate::session::removal;
 use crate::session::session::{Membership, Phase, Session};
 use crate::session::sessions::{Ended, Sessions};
@@ -128,8 +127,9 @@ impl Sessions {
         let user = user.or_else(|| taken.user.as_deref().map(|id| Arc::new(User::new(id))));
         let session = Arc::new(Session::new(taken.id, Subprotocol::V1, None, None, peer, user.clone()));
         let mut state = session.state();
-        let (token, generation) = (taken.token.clone(), taken.generation);
-        state.record = Some(Box::new(Record { token, generation }));
+        let TakenSession { id, token, generation, .. } = taken;
+        let record = KeptSession { id: *id, token: token.clone(), generation: *generation };
+        state.record = Some(Box::new(record));
         self.table().insert(&session);
         if let Some(user) = user {
             state.direct = Some(Box::new(DirectMessages::of_other_node()));
@@ -149,13 +149,14 @@ impl Sessions {
     ) -> Option<Arc<LiveRoom>> {
         let handle: Handle = session.clone();
         let mut state = session.state();
+        let generation = state.record.as_ref().map_or(0, |record| record.generation);
         self.context().counters.entered.add(1);
         let name = &taken.member.name;
         let MovedHere { room, must_follow, start, is_read_only } =
-            match self.rooms().move_here(taken, &handle, presence) {
+            match self.rooms().move_here(taken, generation, &handle, presence) {
                 Ok(moved) => moved,
                 Err(TooManyRooms) => {
-                    self.rooms().remove_taken(taken);
+                    self.rooms().remove_taken(taken, generation);
                     self.memberships().note_lost(session, &mut state, &taken.room, name);
                     return None;
                 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::broker::wire::{self, Command};
-use crate::broker::{BoxFuture, MemberSession, NewSession, TokenHash};
+use crate::broker::{BoxFuture, KeptSession, MemberSession, NewSession, Unavailable};
 use crate::context::Context;
 use crate::delivery::Rooms;
 use crate::ids::ConnectionId;
@@ -22,14 +22,6 @@ use crate::session::sessions::Sessions;
 
 /// During a shutdown, the end of a session waits about this long for the broker.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
-
-/// What the broker keeps a session as.
-#[derive(Debug)]
-pub(super) struct Record {
-    pub(super) token: TokenHash,
-    /// How many times nodes have taken it over, plus one.
-    pub(super) generation: u64,
-}
 
 /// A session that has ended, until the broker has answered whether it was this node's.
 pub(super) struct Closing {
@@ -48,38 +40,36 @@ pub(super) fn open(
 ) -> Option<MemberSession> {
     let (broker, token) = (rooms.broker()?, state.token?);
     let window = context.config.recovery.resume_window;
-    if state.record.is_none() {
-        let token = broker.hash(&token);
-        broker.open_session(NewSession { id, token: token.clone(), user: user_of(state), window });
-        state.record = Some(Box::new(Record { token, generation: 1 }));
-    }
-    let token = state.record.as_ref()?.token.clone();
-    Some(MemberSession { token, window })
+    let record = match &mut state.record {
+        Some(record) => record,
+        record @ None => {
+            let token = broker.hash(&token);
+            let user = state.user.as_ref().map(|user| user.id().into());
+            broker.open_session(NewSession { id, token: token.clone(), user, window });
+            record.insert(Box::new(KeptSession { id, token, generation: 1 }))
+        }
+    };
+    Some(MemberSession { token: record.token.clone(), window, generation: record.generation })
 }
 
 /// Tells the broker the user of a session.
-pub(super) fn change_user(rooms: &Rooms, context: &Context, id: ConnectionId, state: &State) {
+pub(super) fn set_user(rooms: &Rooms, state: &State) {
     if let (Some(broker), Some(record)) = (rooms.broker(), &state.record) {
-        let (token, window) = (record.token.clone(), context.config.recovery.resume_window);
-        broker.change_session(NewSession { id, token, user: user_of(state), window });
+        broker.set_user(record, state.user.as_ref().map(|user| user.id()));
     }
 }
 
 /// Has the broker forget a session. The answer tells whether it was this node's until now.
-pub(super) fn close(rooms: &Rooms, id: ConnectionId, record: &Record) -> BoxFuture<'static, bool> {
+pub(super) fn close(rooms: &Rooms, record: &KeptSession) -> BoxFuture<'static, bool> {
     match rooms.broker() {
-        Some(broker) => broker.close_session(id, &record.token),
+        Some(broker) => broker.close_session(record),
         None => Box::pin(std::future::ready(true)),
     }
 }
 
-fn user_of(state: &State) -> Option<Box<str>> {
-    state.user.as_ref().map(|user| user.id().into())
-}
-
 impl Attachment {
     /// Has the broker keep the session under the token of this connection, if it keeps it under another one.
-    pub(crate) fn rename_record(&self) -> Option<BoxFuture<'static, ()>> {
+    pub(crate) fn rename_record(&self) -> Option<BoxFuture<'static, Result<(), Unavailable>>> {
         let rooms = self.sessions().rooms();
         let mut state = self.session().state_of(self.generation()).ok()?;
         let (broker, token) = (rooms.broker()?, state.token?);
@@ -88,8 +78,9 @@ impl Attachment {
         if record.token == new {
             return None;
         }
-        let old = std::mem::replace(&mut record.token, new);
-        Some(broker.rename_session(self.id(), &old, &record.token))
+        let renamed = broker.rename_session(record, &new);
+        record.token = new;
+        Some(renamed)
     }
 }
 

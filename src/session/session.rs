@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
+use crate::broker::KeptSession;
 use crate::delivery::{Batch, LiveRoom, PresenceBatch, Recipient, RoomKey, TransientBatch};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
@@ -23,7 +24,6 @@ use crate::session::callbacks::Callbacks;
 use crate::session::direct::DirectMessages;
 use crate::session::membership_list::MembershipList;
 use crate::session::message_ids::MessageIds;
-use crate::session::records::Record;
 use crate::socket::Socket;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -108,7 +108,7 @@ pub(super) struct State {
     pub(super) verdict: Option<LeaveReason>,
     pub(super) token: Option<ResumeToken>,
     /// Present if a broker keeps the session for other nodes.
-    pub(super) record: Option<Box<Record>>,
+    pub(super) record: Option<Box<KeptSession>>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) user: Option<Arc<User>>,
     /// Whether the session counts as one of its user: not while the user's authentication has expired.

@@ -168,7 +168,7 @@ impl Sessions {
         }
         let user = Arc::new(user);
         let previous = state.set_user(user.clone());
-        records::change_user(&self.rooms, &self.context, session.id(), &state);
+        records::set_user(&self.rooms, &state);
         self.begin_of_user(session, &mut state, &user);
         drop(state);
         drop(previous);
@@ -411,7 +411,7 @@ impl Sessions {
             return Ended { absence, closing: None };
         };
         // First, so that no other node can take over a session whose members are leaving.
-        let is_own = records::close(&self.rooms, session.id(), &record);
+        let is_own = records::close(&self.rooms, &record);
         let before = state.callbacks.take();
         self.memberships.end_all(session, state, reason);
         self.end_of_user(session, state);

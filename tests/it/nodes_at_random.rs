@@ -2,15 +2,18 @@
 //! at random.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
-use tower_chat_rooms::{Admission, ChatRooms, History, Recovery, SharedBroker};
+use tower_chat_rooms::{
+    Admission, ChatRooms, ConnectionId, History, Recovery, RoomEvent, RoomId, SharedBroker,
+};
 
 use crate::support::{
-    Client, EventLog, RESUME_WINDOW, Random, assert_empty, enter_frame, leave_frame, message_frame, unlimited,
+    Client, RESUME_WINDOW, Random, assert_empty, enter_frame, leave_frame, message_frame, unlimited,
 };
 
 const ROOMS: [&str; 2] = ["r", "s"];
@@ -95,6 +98,41 @@ impl Member {
     }
 }
 
+/// What the hosts of all nodes are told of each member.
+#[derive(Clone, Default)]
+struct Moves(Arc<Mutex<HashMap<(ConnectionId, RoomId), Vec<String>>>>);
+
+impl Moves {
+    fn hook(&self, node: usize) -> impl Fn(RoomEvent<'_>) + Send + Sync + 'static {
+        let moves = self.clone();
+        move |event| {
+            let (key, line) = match event {
+                RoomEvent::Entered(e) => ((e.connection, e.room.clone()), format!("+ {} on {node}", e.name)),
+                RoomEvent::Left(e) => {
+                    ((e.connection, e.room.clone()), format!("- {} on {node}: {}", e.name, e.reason))
+                }
+                _ => return,
+            };
+            moves.0.lock().unwrap().entry(key).or_default().push(line);
+        }
+    }
+
+    /// Over all nodes, each member that has entered has left once. If it stays on one node, it leaves before it enters
+    /// again. If it moves while it enters, no node may have told of its enter.
+    fn check(&self, seed: u64, balancer: Balancer) {
+        for (member, lines) in &*self.0.lock().unwrap() {
+            let entered = lines.iter().filter(|line| line.starts_with('+')).count();
+            let left = lines.len() - entered;
+            let is_in_order = |(n, line): (usize, &String)| line.starts_with(['+', '-'][n % 2]);
+            let is_right = match balancer {
+                Balancer::Sticky => entered == left && lines.iter().enumerate().all(is_in_order),
+                Balancer::Random => (entered..=entered + 2).contains(&left),
+            };
+            assert!(is_right, "seed {seed}: {member:?}: {lines:#?}");
+        }
+    }
+}
+
 /// Which node a client connects to.
 #[derive(Clone, Copy, PartialEq)]
 enum Balancer {
@@ -105,10 +143,10 @@ enum Balancer {
 }
 
 async fn run(seed: u64, balancer: Balancer) {
-    let (broker, events) = (SharedBroker::new(), EventLog::default());
+    let (broker, moves) = (SharedBroker::new(), Moves::default());
     let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(1_000));
-    let builder = || unlimited().recovery(recovery.clone()).events(events.hook());
-    let nodes = [(); 3].map(|()| builder().broker(broker.node()).build().unwrap());
+    let builder = |n| unlimited().recovery(recovery.clone()).events(moves.hook(n));
+    let nodes = [0, 1, 2].map(|n| builder(n).broker(broker.node()).build().unwrap());
     let (mut random, mut log, mut members) = (Random::new(seed), Log::default(), Vec::new());
     for n in 0..CLIENTS {
         members.push(Member::connect(&nodes[n % nodes.len()]).await);
@@ -147,7 +185,13 @@ async fn run(seed: u64, balancer: Balancer) {
         assert_eq!(rooms.check_consistency().faults, [], "seed {seed}");
         for info in rooms.rooms() {
             let of_node = |rooms: &ChatRooms| rooms.members(&info.id).len();
-            assert_eq!(info.online, nodes.iter().map(of_node).sum::<usize>(), "seed {seed}");
+            let list = |rooms: &ChatRooms| format!("{:?}", rooms.members(&info.id));
+            let lists: Vec<_> = nodes.iter().map(list).collect();
+            assert_eq!(
+                info.online,
+                nodes.iter().map(of_node).sum::<usize>(),
+                "seed {seed}: {info:?} {lists:#?}"
+            );
         }
     }
     drop(members);
@@ -158,14 +202,7 @@ async fn run(seed: u64, balancer: Balancer) {
     for rooms in nodes {
         rooms.shutdown().await;
     }
-    // Over all nodes, each member that has entered has left once.
-    let (mut inside, moves) = (HashMap::<String, i64>::new(), events.take_moves());
-    for line in &moves {
-        let mut words = line.split(' ');
-        let sign = if words.next() == Some("+") { 1 } else { -1 };
-        *inside.entry(words.nth(1).unwrap().to_owned()).or_default() += sign;
-    }
-    assert!(inside.values().all(|n| *n == 0), "seed {seed}: {inside:?}");
+    moves.check(seed, balancer);
 }
 
 #[tokio::test(start_paused = true)]

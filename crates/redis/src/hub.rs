@@ -276,9 +276,10 @@ impl Hub {
         self.remove_if_done(rooms, name);
     }
 
-    /// Returns whether the member was there. If so, [`Hub::left`] must follow.
-    pub(crate) fn remove_member(&self, name: &str, member: &str) -> bool {
-        lock(&self.rooms).get_mut(name).is_some_and(|entry| entry.room.remove_member(member))
+    /// Removes a member, if its session has this generation; any, if it is 0. Returns whether the member was there. If so,
+    /// [`Hub::left`] must follow.
+    pub(crate) fn remove_member(&self, name: &str, member: &str, generation: u64) -> bool {
+        lock(&self.rooms).get_mut(name).is_some_and(|entry| entry.room.remove_member(member, generation))
     }
 
     /// A member that was removed has left.

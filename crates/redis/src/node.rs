@@ -197,7 +197,19 @@ impl Node {
     /// within 1 s. In this case, the node publishes the leave later. If the node has been fenced meanwhile, the leave
     /// has the body that the member was entered with.
     pub async fn leave(&self, room: &str, member: &str, body: Option<Bytes>) -> Option<Stamp> {
-        let leave = self.inner.spawn(self.inner.clone().leave(room.into(), member.into(), body));
+        self.leave_in_session(room, member, 0, body).await
+    }
+
+    /// As [`Node::leave`], unless the member's session was taken over since, so that it has another generation.
+    pub async fn leave_in_session(
+        &self,
+        room: &str,
+        member: &str,
+        generation: u64,
+        body: Option<Bytes>,
+    ) -> Option<Stamp> {
+        let leave = self.inner.clone().leave(room.into(), member.into(), generation, body);
+        let leave = self.inner.spawn(leave);
         timeout(SHORT_TIMEOUT, leave).await.ok()?.ok().flatten().flatten()
     }
 
@@ -331,24 +343,32 @@ impl Node {
         timeout(SESSION_TIMEOUT, open).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
     }
 
-    /// Changes the user of a session of this node. Does nothing if another node has taken it over.
+    /// Changes the user of a session of this node. Does nothing if it was taken over since, so that it has another
+    /// generation.
     ///
     /// # Errors
     ///
     /// As [`Node::open_session`].
-    pub async fn set_user(&self, session: &str, user: &str) -> Result<(), Unavailable> {
-        let change = self.inner.spawn(self.inner.clone().set_user(session.into(), user.into()));
+    pub async fn set_user(&self, session: &str, generation: u64, user: &str) -> Result<(), Unavailable> {
+        let change = self.inner.clone().set_user(session.into(), generation, user.into());
+        let change = self.inner.spawn(change);
         timeout(SESSION_TIMEOUT, change).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
     }
 
-    /// Gives a session of this node another token, a hash of the one for the next time. Does nothing if another node has
-    /// taken it over.
+    /// Gives a session of this node another token, a hash of the one for the next time. Does nothing if it was taken over
+    /// since, so that it has another generation.
     ///
     /// # Errors
     ///
     /// As [`Node::open_session`].
-    pub async fn rename_session(&self, session: &str, new_token: &str) -> Result<(), Unavailable> {
-        let rename = self.inner.spawn(self.inner.clone().rename_session(session.into(), new_token.into()));
+    pub async fn rename_session(
+        &self,
+        session: &str,
+        generation: u64,
+        new_token: &str,
+    ) -> Result<(), Unavailable> {
+        let rename = self.inner.clone().rename_session(session.into(), generation, new_token.into());
+        let rename = self.inner.spawn(rename);
         timeout(SESSION_TIMEOUT, rename).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
     }
 
@@ -366,14 +386,14 @@ impl Node {
     }
 
     /// Ends a session of this node. Its members have to leave, too. Returns whether it was this node's until now: not if
-    /// another node has taken it over. Waits until Redis can be reached. If you drop the future, the session ends
+    /// it was taken over since, so that it has another generation. Waits until Redis can be reached. If you drop the future, the session ends
     /// nevertheless.
     ///
     /// # Errors
     ///
     /// Fails if the node is closed before.
-    pub async fn close_session(&self, session: &str) -> Result<bool, Unavailable> {
-        let close = self.inner.spawn(self.inner.clone().close_session(session.into()));
+    pub async fn close_session(&self, session: &str, generation: u64) -> Result<bool, Unavailable> {
+        let close = self.inner.spawn(self.inner.clone().close_session(session.into(), generation));
         close.await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 

@@ -67,7 +67,7 @@ impl Inner {
             }
             b"NAME_TAKEN" | b"NO_SESSION" => {
                 warn!(%room, member = member.id(), "another member has its name, or another node its session");
-                if self.hub.remove_member(room, member.id()) {
+                if self.hub.remove_member(room, member.id(), 0) {
                     self.hub.left(room, None);
                     self.hub.queue().push(Event::Evicted { room: room.clone(), member: member.id().into() });
                 }
@@ -79,7 +79,7 @@ impl Inner {
     }
 
     async fn remove_unknown(&self, node: &str, room: &str, member: &str) -> Result<(), Unavailable> {
-        let leave = self.scripts.leave(member, Leave::Unknown);
+        let leave = self.scripts.leave(member, 0, Leave::Unknown);
         self.call_as(node, room, &leave).await.map(|_| ())
     }
 

@@ -251,9 +251,14 @@ impl Room {
         self.members.insert(member.id().into(), member);
     }
 
-    /// Removes a member that is about to leave. Returns whether it was there; if so, [`Room::left`] must follow.
-    pub(crate) fn remove_member(&mut self, member: &str) -> bool {
-        let was_there = self.members.remove(member).is_some();
+    /// Removes a member that is about to leave, if its session has this generation; any, if it is 0. Returns whether it was
+    /// there; if so, [`Room::left`] must follow.
+    pub(crate) fn remove_member(&mut self, member: &str, generation: u64) -> bool {
+        let is_it = |known: &Arc<NewMember>| generation == 0 || known.generation() == generation;
+        let was_there = self.members.get(member).is_some_and(is_it);
+        if was_there {
+            self.members.remove(member);
+        }
         self.leaving += usize::from(was_there);
         was_there
     }

@@ -160,13 +160,14 @@ impl Scripts {
             .arg(member.session_token())
     }
 
-    pub(crate) fn leave(&self, member: &str, how: Leave<'_>) -> Request<'_> {
+    /// Only if the member's session has this generation; any, if it is 0.
+    pub(crate) fn leave(&self, member: &str, generation: u64, how: Leave<'_>) -> Request<'_> {
         let (how, body) = match how {
             Leave::Frame(body) => ("frame", body),
             Leave::Silent => ("silent", &[][..]),
             Leave::Unknown => ("unknown", &[][..]),
         };
-        Request::new(&self.leave).arg(member).arg(how).arg(body)
+        Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation)
     }
 
     pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {

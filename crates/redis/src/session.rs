@@ -54,10 +54,19 @@ impl Session {
         &self.token
     }
 
+    /// Sets how many times nodes have taken it over, plus one: [`Resumed::generation`]. Default: 1.
+    pub fn taken_over(self, generation: u64) -> Session {
+        Session { generation, ..self }
+    }
+
     /// The user, who alone can resume it; empty if it has none.
     #[must_use]
     pub fn user_id(&self) -> &str {
         &self.user
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(crate) fn window(&self) -> Duration {
@@ -119,6 +128,11 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
+    /// A session, if this node has taken it over no more often than the caller knows.
+    fn known(&mut self, id: &str, generation: u64) -> Option<&mut Session> {
+        self.open.get_mut(id).filter(|session| session.generation == generation)
+    }
+
     /// Whether a session is as it was, and stays so for now.
     fn is_unchanged(&self, session: &Session) -> bool {
         self.open.get(&session.id) == Some(session) && !self.renaming.contains(&session.id)
@@ -141,8 +155,13 @@ impl Inner {
     }
 
     /// Changes the user of a session, if this node still has it.
-    pub(crate) async fn set_user(self: Arc<Inner>, id: Box<str>, user: Box<str>) -> Result<(), Unavailable> {
-        let session = match lock(&self.sessions).open.get_mut(&id) {
+    pub(crate) async fn set_user(
+        self: Arc<Inner>,
+        id: Box<str>,
+        generation: u64,
+        user: Box<str>,
+    ) -> Result<(), Unavailable> {
+        let session = match lock(&self.sessions).known(&id, generation) {
             Some(session) => {
                 session.user = user;
                 session.clone()
@@ -203,11 +222,12 @@ impl Inner {
     pub(crate) async fn rename_session(
         self: Arc<Inner>,
         id: Box<str>,
+        generation: u64,
         new: Box<str>,
     ) -> Result<(), Unavailable> {
-        let Session { token, generation, .. } = {
+        let Session { token, .. } = {
             let mut sessions = lock(&self.sessions);
-            let Some(session) = sessions.open.get(&id).cloned() else { return Ok(()) };
+            let Some(session) = sessions.known(&id, generation).cloned() else { return Ok(()) };
             sessions.renaming.insert(id.clone());
             session
         };
@@ -215,7 +235,7 @@ impl Inner {
         {
             let mut sessions = lock(&self.sessions);
             sessions.renaming.remove(&id);
-            if let (Ok(true), Some(session)) = (renamed, sessions.open.get_mut(&id)) {
+            if let (Ok(true), Some(session)) = (renamed, sessions.known(&id, generation)) {
                 session.token = new.clone();
             }
         }
@@ -246,8 +266,19 @@ impl Inner {
     }
 
     /// Forgets a session, which cannot be resumed any more. Returns whether this node had it.
-    pub(crate) async fn close_session(self: Arc<Inner>, id: Box<str>) -> Result<bool, Unavailable> {
-        let Some(Session { token, .. }) = lock(&self.sessions).open.remove(&id) else { return Ok(false) };
+    pub(crate) async fn close_session(
+        self: Arc<Inner>,
+        id: Box<str>,
+        generation: u64,
+    ) -> Result<bool, Unavailable> {
+        let token = {
+            let mut sessions = lock(&self.sessions);
+            let Some(Session { token, .. }) = sessions.known(&id, generation).cloned() else {
+                return Ok(false);
+            };
+            sessions.open.remove(&id);
+            token
+        };
         let node = self.registration.node();
         let prepare = |_: &Link| {
             let mut close = self.scripts.close_session.prepare_invoke();
@@ -294,7 +325,10 @@ impl Inner {
                 return Err(error);
             }
         };
-        let TakenOver { id, generation, window, members } = taken;
+        let TakenOver { id, generation, window, mut members } = taken;
+        for taken in &mut members {
+            Arc::make_mut(&mut taken.member).set_generation(generation);
+        }
         let session = Session { token: new_token, id, user, window, generation };
         let was_taken = {
             let mut sessions = lock(&self.sessions);

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::SharedBroker;
 use super::order::Shared;
 use crate::broker::{
-    BoxFuture, EntryId, NewMember, NewSession, NotEntered, NotTaken, RemoteBroker, RemoteEvent, RemoteEvents,
-    RemoteMember, Submitted, TokenHash, Unavailable,
+    BoxFuture, EntryId, KeptSession, NewMember, NewSession, NotEntered, NotTaken, RemoteBroker, RemoteEvent,
+    RemoteEvents, RemoteMember, Submitted, TokenHash, Unavailable,
 };
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{Name, RoomId};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::sync::{Mutex, lock};
@@ -75,9 +75,9 @@ impl RemoteBroker for SharedNode {
         self.ask(move |shared| shared.enter(node, &room, member, max_members))
     }
 
-    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>) {
+    fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
         let (node, room) = (self.number, room.clone());
-        self.call(move |shared| shared.leave(node, &room, entry, body));
+        self.call(move |shared| shared.leave(node, &room, entry, generation, body));
     }
 
     fn publish(
@@ -129,24 +129,26 @@ impl RemoteBroker for SharedNode {
         self.call(move |shared| shared.open_session(node, session));
     }
 
-    fn change_session(&self, session: NewSession) {
-        let node = self.number;
-        self.call(move |shared| shared.change_session(node, session));
+    fn set_user(&self, session: &KeptSession, user: Option<&str>) {
+        let (node, session, user) = (self.number, session.clone(), user.map(Box::from));
+        self.call(move |shared| shared.set_user(node, &session, user));
     }
 
     fn rename_session(
         &self,
-        session: ConnectionId,
-        token: &TokenHash,
+        session: &KeptSession,
         new: &TokenHash,
-    ) -> BoxFuture<'static, ()> {
-        let (node, token, new) = (self.number, token.clone(), new.clone());
-        self.ask(move |shared| shared.rename_session(node, session, &token, new))
+    ) -> BoxFuture<'static, Result<(), Unavailable>> {
+        let (node, session, new) = (self.number, session.clone(), new.clone());
+        self.ask(move |shared| {
+            shared.rename_session(node, &session, new);
+            Ok(())
+        })
     }
 
-    fn close_session(&self, session: ConnectionId, token: &TokenHash) -> BoxFuture<'static, bool> {
-        let (node, token) = (self.number, token.clone());
-        self.ask(move |shared| shared.close_session(node, session, &token))
+    fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool> {
+        let (node, session) = (self.number, session.clone());
+        self.ask(move |shared| shared.close_session(node, &session))
     }
 
     fn take_over(

@@ -112,8 +112,18 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn leave(&mut self, node: u32, id: &RoomId, entry: EntryId, body: Option<Bytes>) {
-        if self.nodes.contains_key(&node) {
+    pub(super) fn leave(
+        &mut self,
+        node: u32,
+        id: &RoomId,
+        entry: EntryId,
+        generation: u64,
+        body: Option<Bytes>,
+    ) {
+        let members = self.rooms.get(id).map(|room| &room.members[..]).unwrap_or_default();
+        let session = members.iter().find(|member| member.member.entry == entry);
+        let session = session.and_then(|member| member.session.as_ref());
+        if self.nodes.contains_key(&node) && self.is_current(session, generation) {
             self.remove_member(node, id, entry, body);
         }
     }

@@ -1,7 +1,7 @@
 //! The sessions of a broker within one process.
 
 use super::order::Shared;
-use crate::broker::{NewSession, NotTaken, RemoteEvent, TakenMember, TakenSession, TokenHash};
+use crate::broker::{KeptSession, NewSession, NotTaken, RemoteEvent, TakenMember, TakenSession, TokenHash};
 use crate::ids::ConnectionId;
 
 pub(super) struct SharedSession {
@@ -19,26 +19,26 @@ impl Shared {
         }
     }
 
-    pub(super) fn change_session(&mut self, node: u32, session: NewSession) {
-        if self.has_session(node, session.id, &session.token)
+    pub(super) fn set_user(&mut self, node: u32, session: &KeptSession, user: Option<Box<str>>) {
+        if self.has_session(node, session)
             && let Some(known) = self.sessions.get_mut(&session.token)
         {
-            known.user = session.user;
+            known.user = user;
         }
     }
 
-    pub(super) fn rename_session(&mut self, node: u32, id: ConnectionId, token: &TokenHash, new: TokenHash) {
-        if !self.has_session(node, id, token) {
+    pub(super) fn rename_session(&mut self, node: u32, session: &KeptSession, new: TokenHash) {
+        if !self.has_session(node, session) {
             return;
         }
-        if let Some(session) = self.sessions.remove(token) {
-            self.sessions.insert(new.clone(), session);
+        if let Some(known) = self.sessions.remove(&session.token) {
+            self.sessions.insert(new.clone(), known);
         }
-        self.set_token(token, &new, node);
+        self.set_token(&session.token, &new, node);
     }
 
-    pub(super) fn close_session(&mut self, node: u32, id: ConnectionId, token: &TokenHash) -> bool {
-        self.has_session(node, id, token) && self.sessions.remove(token).is_some()
+    pub(super) fn close_session(&mut self, node: u32, session: &KeptSession) -> bool {
+        self.has_session(node, session) && self.sessions.remove(&session.token).is_some()
     }
 
     pub(super) fn take_over(
@@ -96,9 +96,17 @@ impl Shared {
         self.remove_members(node, |_| true);
     }
 
-    fn has_session(&self, node: u32, id: ConnectionId, token: &TokenHash) -> bool {
-        let is_it = |session: &SharedSession| session.node == node && session.id == id;
+    fn has_session(&self, node: u32, session: &KeptSession) -> bool {
+        let KeptSession { id, token, generation } = session;
+        let is_it =
+            |known: &SharedSession| known.node == node && known.id == *id && known.generation == *generation;
         self.nodes.contains_key(&node) && self.sessions.get(token).is_some_and(is_it)
+    }
+
+    /// Whether a node that has heard of this generation of a session may speak for its members.
+    pub(super) fn is_current(&self, session: Option<&TokenHash>, generation: u64) -> bool {
+        let known = session.and_then(|token| self.sessions.get(token));
+        known.is_none_or(|known| known.generation == generation)
     }
 
     fn members_of(&self, token: &TokenHash) -> Vec<TakenMember> {

@@ -57,8 +57,8 @@ async fn a_session_moves_to_another_node_without_leaving() {
     assert_eq!(roster.members[0].member.as_ref(), "ann in s");
     b.leave("s", "ann in s", None).await.unwrap();
     c.leave("r", "cid", None).await.unwrap();
-    assert!(!a.close_session("id of t1").await.unwrap());
-    assert!(b.close_session("id of t1").await.unwrap());
+    assert!(!a.close_session("id of t1", 1).await.unwrap());
+    assert!(b.close_session("id of t1", 2).await.unwrap());
     for node in [a, b, c] {
         node.close().await;
     }
@@ -168,16 +168,16 @@ async fn a_session_gets_another_token_and_another_user() {
     let (a, b) = (node(&server, "a").await, node(&server, "b").await);
     let session = open(&a, "t1", WINDOW).await;
     a.enter("r", member("ann").session(&session), None).await.unwrap();
-    a.rename_session(session.id(), "t2").await.unwrap();
-    a.set_user(session.id(), "bob").await.unwrap();
+    a.rename_session(session.id(), 1, "t2").await.unwrap();
+    a.set_user(session.id(), 1, "bob").await.unwrap();
     assert_eq!(b.resume("t1", "t3", "bob").await, Err(ResumeError::Unknown));
     assert_eq!(b.resume("t2", "t3", "ann").await, Err(ResumeError::OtherUser));
     let resumed = b.resume("t2", "t3", "bob").await.unwrap();
     assert_eq!((resumed.generation, resumed.memberships.len()), (2, 1));
     assert_eq!(resumed.memberships[0].entered.event, 1);
     // Too late: it is the session of another node.
-    a.rename_session(session.id(), "t4").await.unwrap();
-    a.set_user(session.id(), "ann").await.unwrap();
+    a.rename_session(session.id(), 1, "t4").await.unwrap();
+    a.set_user(session.id(), 1, "ann").await.unwrap();
     assert_eq!(a.resume("t4", "t5", "bob").await, Err(ResumeError::Unknown));
     a.until("that the session is gone", |heard| heard.contains(&taken("t1"))).await;
     // It comes back, and what is still heard of its first move does not count.
@@ -185,8 +185,11 @@ async fn a_session_gets_another_token_and_another_user() {
     assert_eq!(resumed.generation, 3);
     a.publish("r", Some("ann"), None, b"back").await.unwrap();
     a.until_body("r", "back").await;
-    assert_eq!(a.leave("r", "ann", None).await.unwrap().num, 0);
-    assert!(a.close_session(session.id()).await.unwrap());
+    // So does what the node itself has said before.
+    assert_eq!(a.leave_in_session("r", "ann", 1, None).await, None);
+    assert!(!a.close_session(session.id(), 1).await.unwrap());
+    assert_eq!(a.leave_in_session("r", "ann", 3, None).await.unwrap().num, 0);
+    assert!(a.close_session(session.id(), 3).await.unwrap());
     for node in [a, b] {
         node.close().await;
     }

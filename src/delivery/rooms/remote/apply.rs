@@ -60,8 +60,8 @@ impl Rooms {
                 let frame = RoomFrame { member, ..frame };
                 let Some(replica) = &mut state.remote else { return Ok(()) };
                 let EntryId { member: id, number } = entry;
-                if let Some(Expected { entrant, reply }) = replica.take_expected(entry) {
-                    replica.add(entry);
+                if let Some(Expected { entrant, reply, generation }) = replica.take_expected(entry) {
+                    replica.add(entry, generation);
                     state.forget_elsewhere(id, None);
                     // If nobody receives it, the member is about to leave.
                     let _ = reply.send(self.enter_in(&order, room, state, entrant, &frame));

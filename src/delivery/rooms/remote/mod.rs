@@ -58,19 +58,19 @@ impl Remote {
     /// remain, as far as this node knows.
     pub(super) fn leave(&self, room: &RoomId, state: &mut RoomState, id: ConnectionId) -> u64 {
         let Some(remote) = &mut state.remote else { return 0 };
-        let (entry, name, is_in) = match (remote.take_expected_of(id), remote.remove(id)) {
+        let (entry, generation, name, is_in) = match (remote.take_expected_of(id), remote.remove(id)) {
             (Some((entry, expected)), _) => {
                 state.room.cancel_reservation(&expected.entrant.name);
-                (entry, expected.entrant.name, false)
+                (entry, expected.generation, expected.entrant.name, false)
             }
-            (None, Some(entry)) => match state.move_elsewhere(entry) {
-                Some(member) => (entry, member.name.clone(), true),
+            (None, Some((entry, generation))) => match state.move_elsewhere(entry) {
+                Some(member) => (entry, generation, member.name.clone(), true),
                 None => return state.num(),
             },
             (None, None) => return state.num(),
         };
         let is_silent = state.announcer.mode() != PresenceMode::Full;
-        self.broker.leave(room, entry, (!is_silent).then(|| leave_body(&name)));
+        self.broker.leave(room, entry, generation, (!is_silent).then(|| leave_body(&name)));
         if is_in { state.num().saturating_sub(1) } else { state.num() }
     }
 
@@ -112,6 +112,7 @@ impl Rooms {
         let entry = EntryId { member: entrant.id, number };
         let (name, handle, profile) = (entrant.name.clone(), entrant.handle.clone(), entrant.profile.clone());
         let (reply, outcome) = oneshot::channel();
+        let generation = session.as_ref().map_or(0, |session| session.generation);
         let (room, is_silent) = self.registry.open(
             id,
             presence.unwrap_or(self.presence),
@@ -122,7 +123,7 @@ impl Rooms {
                 // The broker limits the members of all nodes.
                 self.reserve_in(state, &entrant, usize::MAX)?;
                 if let Some(remote) = &mut state.remote {
-                    remote.expect(entry, Expected { entrant, reply });
+                    remote.expect(entry, Expected { entrant, reply, generation });
                 }
                 Ok::<_, EnterError>((room.clone(), state.announcer.mode() != PresenceMode::Full))
             },

@@ -29,6 +29,7 @@ impl Rooms {
     pub(crate) fn move_here(
         &self,
         taken: &TakenMember,
+        generation: u64,
         handle: &Handle,
         presence: Option<Presence>,
     ) -> Result<MovedHere, TooManyRooms> {
@@ -39,7 +40,7 @@ impl Rooms {
         let start = || Stamp::start(Epoch(0));
         let (room, must_follow) = self.registry.open(id, presence, start, |room, state| {
             let before = state.counts();
-            state.move_here(member, handle, profile.info);
+            state.move_here(member, generation, handle, profile.info);
             state.note_counts(before);
             (room.clone(), !state.remote.as_ref().is_some_and(|remote| remote.is_following()))
         })?;
@@ -52,7 +53,7 @@ impl Rooms {
     /// A member of this node is on another one from now on.
     pub(crate) fn move_elsewhere(&self, room: &Arc<LiveRoom>, id: ConnectionId, handle: &Handle) {
         self.registry.visit(room, |_, state| {
-            if let Some(entry) = state.remote.as_mut().and_then(|remote| remote.remove(id)) {
+            if let Some((entry, _)) = state.remote.as_mut().and_then(|remote| remote.remove(id)) {
                 state.move_elsewhere(entry);
             }
         });
@@ -60,10 +61,10 @@ impl Rooms {
     }
 
     /// Ends the stay of a member that was taken over, but cannot be one of this node.
-    pub(crate) fn remove_taken(&self, taken: &TakenMember) {
+    pub(crate) fn remove_taken(&self, taken: &TakenMember, generation: u64) {
         let Some(remote) = &self.remote else { return };
         let RemoteMember { entry, name, .. } = &taken.member;
-        remote.broker.leave(&taken.room, *entry, Some(leave_body(name)));
+        remote.broker.leave(&taken.room, *entry, generation, Some(leave_body(name)));
     }
 }
 
@@ -77,11 +78,17 @@ impl RoomState {
     }
 
     /// `granted` is the info that the host's hooks gave the member when it entered.
-    fn move_here(&mut self, member: &RemoteMember, handle: &Handle, granted: Option<Arc<str>>) {
+    fn move_here(
+        &mut self,
+        member: &RemoteMember,
+        generation: u64,
+        handle: &Handle,
+        granted: Option<Arc<str>>,
+    ) {
         let RemoteMember { entry, name, profile, .. } = member.clone();
         let id = entry.member;
         let Some(remote) = &mut self.remote else { return };
-        remote.add(entry);
+        remote.add(entry, generation);
         self.pending.add_listener(handle.subprotocol());
         let profile = Profile { granted, ..profile };
         let is_known = self.room.elsewhere(id).is_some_and(|known| known.entry == entry.number);
