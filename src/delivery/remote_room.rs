@@ -70,9 +70,11 @@ impl RemoteRoom {
         self.expected.keys().map(|entry| entry.member).collect()
     }
 
-    /// Whether this is the current stay of a member of this node, or will be.
-    pub(super) fn has_or_expects(&self, entry: EntryId) -> bool {
-        self.has(entry) || self.expected.contains_key(&entry)
+    /// Whether this is the current stay of a member of this node, or will be, in this generation of its session.
+    pub(super) fn has_or_expects(&self, entry: EntryId, generation: u64) -> bool {
+        let stay = self.entries.get(&entry.member);
+        let has = stay.is_some_and(|stay| stay.number == entry.number && stay.generation == generation);
+        has || self.expected.contains_key(&entry)
     }
 
     pub(super) fn add(&mut self, entry: EntryId, generation: u64) {

@@ -79,9 +79,10 @@ impl Attachment {
         let sessions = self.sessions().this()?;
         let broker = sessions.rooms().broker()?.clone();
         let session = self.session();
+        // If the broker keeps its own session, that has this token.
         let (own, user, peer) = {
             let state = session.state_of(self.generation()).ok()?;
-            (state.token, state.user.clone(), state.peer)
+            (state.token.filter(|_| state.record.is_none()), state.user.clone(), state.peer)
         };
         let new = broker.hash(&own.filter(|_| is_first).or_else(ResumeToken::new)?);
         let (arrived, has_arrived) = oneshot::channel();

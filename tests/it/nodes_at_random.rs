@@ -183,6 +183,8 @@ async fn run(seed: u64, balancer: Balancer) {
     }
     for rooms in &nodes {
         assert_eq!(rooms.check_consistency().faults, [], "seed {seed}");
+    }
+    for rooms in &nodes {
         for info in rooms.rooms() {
             let of_node = |rooms: &ChatRooms| rooms.members(&info.id).len();
             let list = |rooms: &ChatRooms| format!("{:?}", rooms.members(&info.id));

@@ -148,7 +148,7 @@ impl Rooms {
             };
             timeout(ENTER_WAIT, entered).await.unwrap_or(Err(Refused::Unavailable))
         };
-        Ok(Entering::new(self.clone(), room, entry, handle, Box::pin(entered)))
+        Ok(Entering::new(self.clone(), room, (entry, generation), handle, Box::pin(entered)))
     }
 
     /// Submits a frame of a member. An `id` is published once. The frame may have to wait until the room can take it.

@@ -88,7 +88,15 @@ impl RoomState {
         let RemoteMember { entry, name, profile, .. } = member.clone();
         let id = entry.member;
         let Some(remote) = &mut self.remote else { return };
+        // The session may have been on this node before, and may have been about to enter.
+        if let Some((_, expected)) = remote.take_expected_of(id) {
+            self.room.cancel_reservation(&expected.entrant.name);
+        }
+        let before = remote.remove(id);
         remote.add(entry, generation);
+        if let Some((before, _)) = before {
+            self.move_elsewhere(before);
+        }
         self.pending.add_listener(handle.subprotocol());
         let profile = Profile { granted, ..profile };
         let is_known = self.room.elsewhere(id).is_some_and(|known| known.entry == entry.number);
