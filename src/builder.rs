@@ -224,6 +224,11 @@ impl ChatRoomsBuilder {
     /// Give all nodes the same settings and hooks. All members of a room get its frames in the same order, and with the same
     /// numbers, whichever node they are connected to.
     ///
+    /// A client that loses its connection can resume its session on any node, within the
+    /// [`resume_window`](Recovery::resume_window): the other members do not notice. After a node has crashed, its members
+    /// stay in their rooms for that time, if their clients can resume. [`RoomEvents::left`] is then called on another node
+    /// than [`RoomEvents::entered`]. In [`Stats`](crate::Stats), a member that moves has left here and entered there.
+    ///
     /// While the broker cannot be reached, connections stay open. A message waits up to one second, and then gets the error
     /// `unavailable`, after which clients send it again. An enter waits up to five seconds; then the connection is
     /// closed with 1013, and the client comes back later. If events of a room are lost, for example because the broker
@@ -233,9 +238,11 @@ impl ChatRoomsBuilder {
     ///
     /// - [`unique_names`](ChatRoomsBuilder::unique_names) are refused by [`build`](ChatRoomsBuilder::build), and
     ///   [hidden members](crate::Access::hidden) when they enter.
-    /// - A lost session can be resumed only on the node that has kept it. Elsewhere the client begins a new one, and the
-    ///   old one stays in its rooms for the [`resume_window`](Recovery::resume_window). Let your load balancer send a
-    ///   client to the same node again.
+    /// - A session without a room can be resumed only on the node that has kept it, and so can the direct messages that a
+    ///   session has missed. Elsewhere, the client learns that there may be some.
+    /// - While the broker cannot be reached, no session with a room can be resumed. The connection is closed with 1013, and
+    ///   the client comes back later.
+    /// - If a client comes back on another node while it enters a room, no node may call [`RoomEvents::entered`] for it.
     /// - The history of a room has what the node has heard since its first member there has entered.
     /// - A member that changes its name misses the messages between its leave and its enter.
     /// - [`rooms`](crate::ChatRooms::rooms) lists the rooms in which this node has members, with the numbers of all nodes,

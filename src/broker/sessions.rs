@@ -1,5 +1,7 @@
 //! Sessions that clients can resume on any node.
 
+#![cfg_attr(not(feature = "redis"), allow(dead_code, reason = "only Redis needs all of it"))]
+
 use std::time::Duration;
 
 use bytes::Bytes;
