@@ -100,7 +100,9 @@ impl Member {
 
 /// What the hosts of all nodes are told of each member.
 #[derive(Clone, Default)]
-struct Moves(Arc<Mutex<HashMap<(ConnectionId, RoomId), Vec<String>>>>);
+struct Moves(Arc<Mutex<HashMap<Membership, Vec<String>>>>);
+
+type Membership = (ConnectionId, RoomId);
 
 impl Moves {
     fn hook(&self, node: usize) -> impl Fn(RoomEvent<'_>) + Send + Sync + 'static {
