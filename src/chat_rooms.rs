@@ -297,7 +297,7 @@ impl ChatRooms {
     pub fn kick(&self, connection: ConnectionId) -> bool {
         if self.engine.is_elsewhere(connection) {
             self.engine.tell_others(&Command::Kick(connection));
-            return true;
+            return self.engine.is_of_other_node(connection);
         }
         self.engine.kick(connection)
     }

@@ -29,6 +29,11 @@ impl Engine {
         self.applier().is_some() && self.sessions.table().get(connection).is_none()
     }
 
+    /// Whether this connection began on another node.
+    pub(crate) fn is_of_other_node(&self, connection: ConnectionId) -> bool {
+        self.applier().is_some_and(|applier| applier.node() != connection.node())
+    }
+
     /// Does what the host has called on another node.
     pub(super) async fn obey(&self, body: &[u8]) {
         match wire::decode_command(body) {

@@ -29,6 +29,11 @@ impl ConnectionId {
     pub(crate) fn of_node(node: u32, number: u64) -> ConnectionId {
         ConnectionId((u64::from(node) << 32) | (number & u64::from(u32::MAX)))
     }
+
+    /// The node on which it began; 0 without a broker.
+    pub(crate) fn node(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl fmt::Display for ConnectionId {
