@@ -1,5 +1,6 @@
 //! `ChatRooms`, the host's handle.
 
+mod all_nodes;
 mod members;
 mod users;
 
@@ -13,7 +14,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
-use crate::broker::wire::Command;
+use crate::broker::commands::Command;
 use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
@@ -23,6 +24,7 @@ use crate::engine::Engine;
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
 use crate::error::{BuildError, SendError};
+use crate::health::Health;
 use crate::hooks::auth::Admission;
 use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
@@ -35,6 +37,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Transport;
 use crate::stats::Stats;
 
+pub use all_nodes::{AllNodes, RoomCount, RoomMember};
 pub use members::{MemberInfo, RoomInfo};
 
 /// A handle to a set of chat rooms.
@@ -42,6 +45,9 @@ pub use members::{MemberInfo, RoomInfo};
 /// It creates the service or layer that clients connect to, sends messages, lists rooms and members, removes
 /// members, and shuts down. All clones, layers and services share the same rooms. In hooks, use
 /// a [`WeakChatRooms`](crate::WeakChatRooms).
+///
+/// The calls do not wait for anything outside of this process. If several processes share a
+/// [broker](ChatRoomsBuilder::broker), [`ChatRooms::all_nodes`] has those that do.
 ///
 /// ```
 /// use serde_json::json;
@@ -86,14 +92,24 @@ impl ChatRooms {
     /// Returns a layer that serves chat connections at one path and passes on all other requests, including those
     /// to the path that are not WebSocket handshakes.
     ///
-    /// Paths are compared by their segments, so `/chat` and `/chat/` are the same.
+    /// Paths are compared by their segments, so `/chat` and `/chat/` are the same. They are compared percent-encoded, as
+    /// browsers send them, so `/grün` and `/gr%C3%BCn` are the same, too.
     ///
     /// # Panics
     ///
-    /// If no request can have this path: it must start with `/`, must not have a query, captures or wildcards, and must
-    /// be percent-encoded as browsers send it.
+    /// If no request can have this path: it must start with `/`, and must not have a query, captures or wildcards. See
+    /// [`try_layer`](ChatRooms::try_layer) for paths that you read from a configuration.
     #[track_caller]
     pub fn layer(&self, path: &str) -> ChatRoomsLayer {
+        self.try_layer(path).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Like [`layer`](ChatRooms::layer), but returns an error instead of panicking.
+    ///
+    /// # Errors
+    ///
+    /// If no request can have this path. The error says what to write instead.
+    pub fn try_layer(&self, path: &str) -> Result<ChatRoomsLayer, BuildError> {
         ChatRoomsLayer::new(self.edge.clone(), path)
     }
 
@@ -266,13 +282,15 @@ impl ChatRooms {
     /// or is too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let object = &*self.serialize(value)?;
-        if self.engine.is_elsewhere(connection) {
-            self.engine.tell_others(&Command::SendTo { connection, object });
+        if self.engine.send_to(connection, &HostFrame::new(object)) {
             return Ok(());
         }
-        match self.engine.send_to(connection, &HostFrame::new(object)) {
-            true => Ok(()),
-            false => Err(SendError::NoSuchConnection),
+        match self.engine.nodes() {
+            Some(nodes) => {
+                nodes.tell_others(Command::SendTo { connection, object });
+                Ok(())
+            }
+            None => Err(SendError::NoSuchConnection),
         }
     }
 
@@ -287,19 +305,21 @@ impl ChatRooms {
     /// If the value is not an object with an `event`, or is too big.
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
         let object = &*self.serialize(value)?;
-        self.engine.tell_others(&Command::Broadcast { object });
+        self.engine.tell_others(Command::Broadcast { object });
         Ok(self.engine.broadcast(&HostFrame::new(object)).await)
     }
 
     /// Closes a connection with 4500, which tells the client to stay away.
     ///
-    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two.
+    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two. If it is
+    /// not on this node, all other [nodes](ChatRoomsBuilder::broker) are told; [`AllNodes::kick`] returns whether one of them
+    /// has had it.
     pub fn kick(&self, connection: ConnectionId) -> bool {
-        if self.engine.is_elsewhere(connection) {
-            self.engine.tell_others(&Command::Kick(connection));
-            return self.engine.is_of_other_node(connection);
+        let is_here = self.engine.kick(connection);
+        if !is_here {
+            self.engine.tell_others(Command::Kick(connection));
         }
-        self.engine.kick(connection)
+        is_here
     }
 
     /// Closes a room and removes its members. Returns the number of members.
@@ -310,13 +330,40 @@ impl ChatRooms {
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
-        self.engine.tell_others(&Command::CloseRoom(room.as_ref()));
-        self.engine.close_room(room.as_ref())
+        self.engine.tell_others(Command::CloseRoom(room.as_ref()));
+        self.engine.close_room(room.as_ref()).members
     }
 
     /// Returns current numbers and counters.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
+    }
+
+    /// Returns whether the chat rooms can do their work, for example for a readiness endpoint.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// use http::StatusCode;
+    /// use tower_chat_rooms::{ChatRooms, Health};
+    ///
+    /// /// The answer to a load balancer that asks whether to send clients here.
+    /// fn readiness(rooms: &ChatRooms) -> (StatusCode, String) {
+    ///     match rooms.health() {
+    ///         Health::Healthy => (StatusCode::OK, "healthy".to_owned()),
+    ///         // Its connections stay open, and all other nodes are probably in the same state.
+    ///         Health::Degraded { since, reason } => {
+    ///             (StatusCode::OK, format!("degraded for {} s: {reason}", since.elapsed().as_secs()))
+    ///         }
+    ///         _ => (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned()),
+    ///     }
+    /// }
+    /// # let rooms = ChatRooms::builder().build()?;
+    /// # assert_eq!(readiness(&rooms).0, StatusCode::OK);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn health(&self) -> Health {
+        self.engine.health()
     }
 
     /// Compares members, counts, sessions, users and resume tokens with each other, for tests.
@@ -379,11 +426,12 @@ impl ChatRoomsBuilder {
     /// # Errors
     ///
     /// If settings are invalid or contradict each other. The error says which ones and what to change.
-    pub fn build(mut self) -> Result<ChatRooms, BuildError> {
-        let (origins, proxies) = (std::mem::take(&mut self.origins), std::mem::take(&mut self.proxies));
-        let handle = self.handle.clone();
-        let (engine, gate) = (Arc::new(self.into_engine()?), Arc::new(Gate::new(origins, proxies)));
+    pub fn build(self) -> Result<ChatRooms, BuildError> {
+        let (engine, gate, handle) = self.into_parts()?;
+        let (engine, gate) = (Arc::new(engine), Arc::new(gate));
         handle.set(&engine, &gate);
+        // A node answers the others before it has clients.
+        engine.start_hearing();
         Ok(ChatRooms::new(engine, gate))
     }
 }

@@ -9,6 +9,12 @@ pub(crate) struct Clock {
     start: Instant,
 }
 
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::new()
+    }
+}
+
 impl Clock {
     pub(crate) fn new() -> Clock {
         Clock { start: Instant::now() }

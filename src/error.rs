@@ -22,6 +22,18 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
+/// The [broker](crate::ChatRoomsBuilder::broker) cannot be reached, or a node has not answered in time. Try again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unavailable;
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the broker cannot be reached, or a node has not answered in time; try again later")
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
 /// Why your frame was not sent.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -36,7 +48,8 @@ pub enum SendError {
     NoEvent,
     /// The value could not be serialized.
     Json(Box<dyn std::error::Error + Send + Sync>),
-    /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)).
+    /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)), or a publisher may
+    /// not send that much.
     TooBig,
     /// The info of a member has more than 1,024 bytes.
     InfoTooBig,
@@ -45,6 +58,9 @@ pub enum SendError {
     /// Too many frames of the room are waiting to be delivered
     /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
+    /// See [`Unavailable`]. Only the calls of [`AllNodes`](crate::AllNodes) and of publishers fail so. The frame may have been
+    /// sent nevertheless.
+    Unavailable,
 }
 
 impl fmt::Display for SendError {
@@ -67,7 +83,14 @@ impl fmt::Display for SendError {
             SendError::Busy => {
                 f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")
             }
+            SendError::Unavailable => Unavailable.fmt(f),
         }
+    }
+}
+
+impl From<Unavailable> for SendError {
+    fn from(Unavailable: Unavailable) -> SendError {
+        SendError::Unavailable
     }
 }
 

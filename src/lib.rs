@@ -121,9 +121,12 @@
 //!
 //! # Logs
 //!
-//! The crate logs with `tracing`. Neither its logs nor the `Debug` output of its types contain tokens, secrets or
-//! messages. tungstenite, which parses frames, logs them at the level `trace`: keep it at `debug`, for example with the
-//! filter `trace,tungstenite=debug`.
+//! The crate logs with `tracing`: the start and the end at the level `info`, the reason of each close at `debug`, and
+//! mistakes in the configuration at `warn` or `error`. What any client can cause is logged at most once per kind and
+//! minute, with the number of lines that were `suppressed`.
+//!
+//! Neither its logs nor the `Debug` output of its types contain tokens, secrets or messages. tungstenite, which parses
+//! frames, logs them at the level `trace`: keep it at `debug`, for example with the filter `trace,tungstenite=debug`.
 //!
 //! # Features
 //!
@@ -131,8 +134,9 @@
 //! |---|---|
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it with `enable_connect_protocol`; with axum, enable axum's feature `http2` |
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
-//! | `redis` | `BrokerNode::redis`: rooms that several processes share through Redis or Valkey |
-//! | `test-util` | `ChatRooms::check_consistency` and `SharedBroker`, for tests |
+//! | `redis` | `BrokerNode::redis`: rooms that several processes share through Redis or Valkey. `RedisPublisher`: programs without connections that send to rooms |
+//! | `redis-tls` | TLS to Redis: `rediss` URLs. ring becomes the process's crypto provider for rustls, unless you have installed one |
+//! | `test-util` | `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance`, for tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// Compiles and runs the examples in the README.
@@ -167,9 +171,11 @@ mod context;
 mod delivery;
 mod engine;
 mod error;
+mod health;
 mod hooks;
 mod http;
 mod ids;
+mod log_limit;
 #[cfg(all(test, shuttle))]
 mod models;
 mod protocol;
@@ -179,6 +185,7 @@ mod room;
 mod session;
 mod socket;
 mod stats;
+pub mod store;
 mod sync;
 mod tasks;
 
@@ -189,7 +196,7 @@ pub use crate::browser::asset::AssetBody;
 pub use crate::browser::page::ChatPage;
 pub use crate::browser::script::ClientScript;
 pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
-pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
+pub use crate::chat_rooms::{AllNodes, ChatRooms, MemberInfo, RoomCount, RoomInfo, RoomMember};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
@@ -198,7 +205,8 @@ pub use crate::config::{
 };
 #[cfg(feature = "test-util")]
 pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
-pub use crate::error::{BuildError, SendError};
+pub use crate::error::{BuildError, SendError, Unavailable};
+pub use crate::health::Health;
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
 pub use crate::hooks::events::{
@@ -217,9 +225,9 @@ pub use crate::http::proxies::TrustedProxies;
 pub use crate::http::refusal::{Refusal, RefusalKind};
 pub use crate::http::response_future::ResponseFuture;
 pub use crate::http::service::{ChatRoomsService, NoService};
-pub use crate::ids::{ConnectionId, Name, ParseConnectionIdError, RoomId};
+pub use crate::ids::{ConnectionId, MessageId, Name, ParseConnectionIdError, ParseMessageIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 #[cfg(feature = "redis")]
-pub use crate::redis::{RedisConnectError, RedisSettings};
-pub use crate::stats::Stats;
+pub use crate::redis::{RedisConnectError, RedisPublisher, RedisSettings, Sent};
+pub use crate::stats::{BrokerStats, Stats};

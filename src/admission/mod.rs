@@ -18,6 +18,7 @@ use crate::admission::peers::{Peer, Peers};
 use crate::admission::shared_rates::SharedRates;
 pub(crate) use crate::admission::shared_rates::{Action, Key};
 use crate::context::Context;
+use crate::log_limit::LogLimit;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::tasks::Tasks;
 
@@ -36,6 +37,7 @@ pub(crate) struct Admission {
     closing: AtomicBool,
     /// Notified when the engine begins to shut down.
     closed: Notify,
+    full_peer: LogLimit,
 }
 
 /// A connection's share of the limits, given back when dropped. A shutdown waits for it.
@@ -80,6 +82,7 @@ impl Admission {
             absent_peers: Peers::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
+            full_peer: LogLimit::default(),
         }
     }
 
@@ -99,10 +102,11 @@ impl Admission {
             Permit { admission: self.clone(), peer: None, is_pending: false, is_fresh: true, _task: task };
         if let Some(peer) = self.peer(address) {
             if !self.peers.take(peer, limits.max_connections_per_ip) {
-                if self.context.counters.refused_per_ip.read() == 0 {
+                if let Some(suppressed) = self.full_peer.take(self.context.clock.now()) {
                     tracing::warn!(
                         ?address,
                         max = limits.max_connections_per_ip,
+                        suppressed,
                         "an address has as many connections as it may have; if it is a proxy, name it in \
                          `trusted_proxies`"
                     );

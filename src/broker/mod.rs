@@ -9,6 +9,7 @@
 //! the event has been applied. A [`RemoteBroker`] is shared by several processes. It sends each event to all of them, and
 //! an event is applied when it arrives, on the node of its submitter too. `conformance` tests what holds for both.
 
+pub(crate) mod commands;
 #[cfg(test)]
 mod conformance;
 mod memory;
@@ -23,8 +24,8 @@ use crate::protocol::position::Epoch;
 pub(crate) use memory::MemoryBroker;
 pub use remote::BrokerNode;
 pub(crate) use remote::{
-    BoxFuture, EntryId, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember,
-    RoomEvent, Submitted, Unavailable,
+    BoxFuture, EntryId, LoggedEvent, LostMember, NewMember, NotEntered, RemoteBroker, RemoteEvent,
+    RemoteEvents, RemoteMember, RemoteSession, RoomEvent, Submitted, Unavailable, UniqueName,
 };
 pub(crate) use sessions::{
     KeptSession, MemberSession, NewSession, NotTaken, TakenMember, TakenSession, TokenHash,
@@ -51,12 +52,24 @@ pub(crate) enum EventKind {
         allow(dead_code, reason = "there is no such broker")
     )]
     Profile,
+    /// A hidden member enters. Only a [`RemoteBroker`] orders such events: they matter only to the host's other nodes.
+    #[cfg_attr(
+        not(any(feature = "redis", feature = "test-util")),
+        allow(dead_code, reason = "there is no such broker")
+    )]
+    HiddenEnter,
+    /// A hidden member leaves. As [`EventKind::HiddenEnter`].
+    #[cfg_attr(
+        not(any(feature = "redis", feature = "test-util")),
+        allow(dead_code, reason = "there is no such broker")
+    )]
+    HiddenLeave,
 }
 
 impl EventKind {
     /// Whether the event has no frame, and so no place in the room log.
     pub(crate) fn is_silent(self) -> bool {
-        matches!(self, EventKind::SilentEnter | EventKind::SilentLeave | EventKind::Profile)
+        !matches!(self, EventKind::Enter | EventKind::Leave | EventKind::Publish)
     }
 }
 
@@ -69,7 +82,7 @@ pub(crate) struct Stamp {
     pub(crate) event: u64,
     /// The number of frames so far. Silent events have no frame.
     pub(crate) seq: u64,
-    /// Members of the room right after this event, on all nodes.
+    /// Members of the room that are not hidden, right after this event, on all nodes.
     pub(crate) num: u64,
 }
 
@@ -84,7 +97,7 @@ impl Stamp {
         let num = match kind {
             EventKind::Enter | EventKind::SilentEnter => self.num + 1,
             EventKind::Leave | EventKind::SilentLeave => self.num.saturating_sub(1),
-            EventKind::Publish | EventKind::Profile => self.num,
+            _ => self.num,
         };
         let seq = if kind.is_silent() { self.seq } else { self.seq + 1 };
         Stamp { event: self.event + 1, seq, num, ..self }
@@ -95,7 +108,7 @@ impl Stamp {
         let num = match kind {
             EventKind::Enter | EventKind::SilentEnter => self.num.saturating_sub(1),
             EventKind::Leave | EventKind::SilentLeave => self.num + 1,
-            EventKind::Publish | EventKind::Profile => self.num,
+            _ => self.num,
         };
         let seq = if kind.is_silent() { self.seq } else { self.seq.saturating_sub(1) };
         Stamp { event: self.event.saturating_sub(1), seq, num, ..self }
@@ -124,6 +137,11 @@ pub(crate) trait Broker: Send + Sync {
     fn is_silent(&self, is_silent: bool) -> bool {
         is_silent
     }
+
+    /// Whether the enter of a hidden member has a place in the order.
+    fn orders_hidden(&self) -> bool {
+        false
+    }
 }
 
 /// Applies an event to which a [`RemoteBroker`] has given its place.
@@ -144,5 +162,9 @@ impl Broker for Ordered {
 
     fn is_silent(&self, _: bool) -> bool {
         self.kind.is_silent()
+    }
+
+    fn orders_hidden(&self) -> bool {
+        true
     }
 }

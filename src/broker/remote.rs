@@ -10,16 +10,21 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::broker::{
     EventKind, KeptSession, MemberSession, NewSession, NotTaken, Stamp, TakenSession, TokenHash,
 };
+use crate::config::{History, Recovery};
+pub(crate) use crate::error::Unavailable;
+use crate::health::Health;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -52,15 +57,29 @@ pub(crate) struct EntryId {
 pub(crate) struct NewMember {
     pub(crate) entry: EntryId,
     pub(crate) name: Name,
+    /// If it is present, it must differ from those of the other members of the room.
+    pub(crate) unique: Option<UniqueName>,
+    /// It may be hidden.
     pub(crate) profile: Profile,
+    /// A stay of a member of this node that ends with the enter. If the member cannot enter, that stay goes on.
+    pub(crate) replaces: Option<EntryId>,
     /// Whether its enter has no frame, and its leave neither if its node is gone.
     pub(crate) is_silent: bool,
     /// The session with which it stays in the room if its node is gone.
     pub(crate) session: Option<MemberSession>,
     /// What nodes get with its enter.
     pub(crate) body: Bytes,
-    /// What they get with its leave if its node is gone.
+    /// What they get with its leave if its node is gone, or if it is replaced.
     pub(crate) leave_body: Bytes,
+}
+
+/// A name that only one member of a room may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UniqueName {
+    /// The same for all names that count as one.
+    pub(crate) key: String,
+    /// The user whose members may share the name.
+    pub(crate) owner: Option<Arc<str>>,
 }
 
 /// A member of a room on any node.
@@ -77,14 +96,34 @@ pub(crate) struct RemoteMember {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotEntered {
     RoomFull,
+    NameTaken {
+        /// The member that has the name, if it has no owner.
+        anonymous: Option<ConnectionId>,
+    },
     /// The broker cannot be reached. If the member has entered all the same, its leave follows.
     Unavailable,
 }
 
-/// A frame was not published: the broker cannot be reached, or does not know its sender at the moment. If the frame has an
-/// id, it can be published again under it.
+/// A session of a user, on any node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unavailable;
+pub(crate) struct RemoteSession {
+    pub(crate) session: ConnectionId,
+    pub(crate) node: u32,
+    /// Whether the node is there. If not, the session is kept, so that another node can resume it.
+    pub(crate) is_live: bool,
+}
+
+/// A member whose node is gone.
+#[derive(Debug)]
+pub(crate) struct LostMember {
+    pub(crate) room: RoomId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) name: Name,
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) is_hidden: bool,
+    /// The members that remain.
+    pub(crate) num: u64,
+}
 
 /// A frame that has its place in the room's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,12 +142,22 @@ pub(crate) enum RemoteEvent {
     Transient { room: RoomId, body: Bytes },
     /// Events of a room are missing or void. Its next event follows from `stamp`.
     Reset { room: RoomId, stamp: Stamp },
-    /// [`RemoteBroker::send_to_all`] was called.
+    /// The broker had lost a member of this node, and meanwhile another one has taken its name.
+    Evicted { room: RoomId, entry: EntryId },
+    /// [`RemoteBroker::send_to_all`] was called, or [`RemoteBroker::send_to_node`] for this node.
     Command { body: Bytes },
     /// This node has taken over a session: comes before the events of its rooms that only its members let this node hear.
     SessionMoved(Box<TakenSession>),
     /// Another node has taken over a session of this node, for the time with this number.
     SessionTaken { session: ConnectionId, generation: u64 },
+    /// This node has removed a member whose node is gone.
+    MemberLost(LostMember),
+    /// This node has ended the last session of a user, because its node is gone.
+    UserOffline { user: Box<str> },
+    /// Another node has taken this one for gone, and has ended the last session of a user.
+    UserOnline { user: Box<str> },
+    /// Another node has taken this one for gone, and has removed a member, which has entered again.
+    EnteredAgain { room: RoomId, connection: ConnectionId },
 }
 
 /// An event of a room.
@@ -120,6 +169,16 @@ pub(crate) struct RoomEvent {
     /// Whose event it is; `None` if the host has published.
     pub(crate) entry: Option<EntryId>,
     pub(crate) body: Bytes,
+    /// Whether it is the leave of a member that enters again with the next event ([`NewMember::replaces`]).
+    pub(crate) is_replaced: bool,
+}
+
+/// An event with a frame, from a room's log.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedEvent {
+    pub(crate) event: RoomEvent,
+    /// For how long it is in the log.
+    pub(crate) age: Duration,
 }
 
 /// Puts the events of rooms in order, for several nodes.
@@ -129,7 +188,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Distinguishes this node's ids from those of all other nodes.
     fn node(&self) -> u32;
 
-    /// Enters a member, unless the room has this many members already. From the event of its enter on, this node hears
+    /// Enters a member, unless the room has this many members already, hidden ones included, or another one has its name.
+    /// A member that replaces another one enters even if the room is full. From the event of its enter on, this node hears
     /// the room. A caller that drops the future must call [`RemoteBroker::leave`].
     fn enter(
         &self,
@@ -142,7 +202,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// `generation` is that of its session, or 0.
     fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>);
 
-    /// Publishes a frame of a member of this node, or of the host: once for each id.
+    /// Publishes a frame of a member of this node, or of the host: once for each id. It fails if the broker cannot be
+    /// reached, or does not know the sender at the moment. If the frame has an id, it can be published again under it.
     fn publish(
         &self,
         room: &RoomId,
@@ -157,11 +218,61 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Replaces the profile of a member of this node. May be lost if the broker cannot be reached.
     fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile, body: Bytes);
 
-    /// The members of a room, in the order in which they entered; `None` if the broker cannot be reached.
+    /// Lets the members of this user share the name of a member of this node: now, or as soon as the broker can be
+    /// reached.
+    fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str);
+
+    /// The members of a room, hidden ones included, in the order in which they entered; `None` if the broker cannot be reached.
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>>;
+
+    /// The latest events of a room that have frames, up to this stamp, as far as the history has room for them; `None` if
+    /// the broker cannot be reached. Frames may be missing at the beginning, but not in between.
+    fn log(
+        &self,
+        room: &RoomId,
+        until: Stamp,
+        history: History,
+    ) -> BoxFuture<'static, Option<Vec<LoggedEvent>>>;
+
+    /// Keeps the logs of rooms, and the ids of messages, for as long as clients need them. Called once.
+    fn keep_logs(&self, recovery: &Recovery);
+
+    /// The rooms that have members on any node, with their numbers of members.
+    fn rooms(&self) -> BoxFuture<'static, Result<Vec<(RoomId, u64)>, Unavailable>>;
+
+    /// Begins a session of a user: now, or as soon as the broker can be reached. Should this node be gone, the session is
+    /// kept for the window. Answers whether it is the first session of the user on any node.
+    fn begin_user(
+        &self,
+        user: &str,
+        session: ConnectionId,
+        window: Duration,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>>;
+
+    /// Ends a session of a user: now, or as soon as the broker can be reached. Answers whether it was the last session of
+    /// the user on any node.
+    fn end_user(&self, user: &str, session: ConnectionId) -> BoxFuture<'static, Result<bool, Unavailable>>;
+
+    /// The sessions of a user on all nodes, in no order.
+    fn user_sessions(&self, user: &str) -> BoxFuture<'static, Result<Vec<RemoteSession>, Unavailable>>;
+
+    /// All nodes, this one included.
+    fn nodes(&self) -> BoxFuture<'static, Result<Vec<u32>, Unavailable>>;
 
     /// Sends a body to all nodes, this one included. Nodes may miss it.
     fn send_to_all(&self, body: Bytes);
+
+    /// Sends a body to one node, which may miss it.
+    fn send_to_node(&self, node: u32, body: Bytes);
+
+    /// Sends a body to the other nodes on which a user has sessions. They may miss it. Those for the same user come in order.
+    fn send_to_user(&self, user: &str, body: Bytes);
+
+    /// Whether the broker can be used.
+    fn health(&self) -> Health;
+
+    /// What the node has done so far.
+    fn stats(&self) -> BrokerStats;
 
     /// The hash of a token.
     fn hash(&self, token: &ResumeToken) -> TokenHash;

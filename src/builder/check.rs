@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, EventNames, Heartbeat, Limits, RateLimits, SlowConsumer, UniqueNames};
+use crate::config::{Config, EventNames, Heartbeat, Limits, RateLimits, SlowConsumer};
 use crate::error::BuildError;
 use crate::protocol::inbound::{self, MAX_DEPTH};
 
@@ -36,16 +36,6 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
     check_enter(limits)?;
     check_message(limits, rate_limits)?;
     check_burst(limits, rate_limits, slow_consumer)
-}
-
-/// Returns what does not work with a broker that several nodes share.
-pub(super) fn check_shared(config: &Config) -> Result<(), BuildError> {
-    match config.unique_names {
-        UniqueNames::Off => Ok(()),
-        UniqueNames::Exact | UniqueNames::AnyCase => refuse(
-            "ChatRoomsBuilder::unique_names does not work with ChatRoomsBuilder::broker; use UniqueNames::Off".to_owned(),
-        ),
-    }
 }
 
 fn check_heartbeat(setter: &str, heartbeat: &Heartbeat) -> Result<(), BuildError> {

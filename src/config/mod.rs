@@ -61,3 +61,12 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// The options that are not the default, as `name=value`.
+    pub(crate) fn changed_options(&self) -> String {
+        let changed = self.limits.changed().chain(self.rate_limits.changed());
+        let changed = changed.chain(self.timeouts.changed()).chain(self.recovery.changed());
+        changed.collect::<Vec<_>>().join(", ")
+    }
+}

@@ -196,6 +196,16 @@ macro_rules! options {
                 Ok(())
             }
 
+            /// The options that are not the default, as `name=value`.
+            pub(crate) fn changed(&self) -> impl Iterator<Item = String> {
+                use $crate::config::options::OptionValue;
+                let default = $Options::default();
+                [$((self.$name != default.$name)
+                    .then(|| format!("{}={}", stringify!($name), OptionValue::to_text(&self.$name)))),+]
+                .into_iter()
+                .flatten()
+            }
+
             /// The names of the options that are zero.
             pub(crate) fn zeros(&self) -> impl Iterator<Item = &'static str> {
                 use $crate::config::options::OptionValue;
@@ -234,6 +244,13 @@ mod tests {
             assert!(!summary.is_empty() && summary.len() < 110, "{}: {summary}", option.name());
             assert!(!summary.ends_with('.') && !summary.contains('['), "{}: {summary}", option.name());
         }
+    }
+
+    #[test]
+    fn changed_options_are_listed() {
+        assert_eq!(Limits::default().changed().count(), 0);
+        let limits = Limits::default().max_rooms(5).max_depth(usize::MAX);
+        assert!(limits.changed().eq(["max_depth=unlimited", "max_rooms=5"]), "{limits:?}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Entering a room: for the first time, from another one, or when a client returns.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::admission::Action;
 use crate::config::{Presence, SlowConsumer};
@@ -13,10 +14,10 @@ use crate::connection::end::End;
 use crate::connection::history;
 use crate::connection::presence::{self, StateDecision};
 use crate::connection::waiting;
-use crate::delivery::{Recipient, Refused, ReplayRequest};
+use crate::delivery::{Refused, ReplayRequest};
 use crate::hooks::guard;
 use crate::hooks::policy::{Access, EnterRequest};
-use crate::ids::{ConnectionId, IdError, Name, RoomId};
+use crate::ids::{IdError, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
@@ -24,13 +25,14 @@ use crate::protocol::json::quote;
 use crate::protocol::outbound::About;
 use crate::protocol::presence::{ProfileKeys, check_state};
 use crate::protocol::resume;
-use crate::protocol::subprotocol::Subprotocol;
-use crate::protocol::{frame, outbound};
 use crate::room::EnterError;
-use crate::session::{CantEnter, EnterCommand, removal};
+use crate::session::{CantEnter, EnterCommand};
 
 /// How many anonymous members one enter may remove because they have the entering user's own name.
 const MAX_REMOVALS: usize = 8;
+
+/// With several nodes, how long the first removal may take. Each further one may take twice as long as the one before.
+const FIRST_WAIT: Duration = Duration::from_millis(5);
 
 /// A checked enter.
 struct Checked<'a> {
@@ -115,14 +117,20 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         profile,
     };
     let mut entered = carry_out(connection, &command).await?;
-    // Repeated, because another anonymous client may take the name as soon as it is free.
-    let mut attempts = 0..MAX_REMOVALS;
+    // Repeated, because another anonymous client may take the name as soon as it is free. With several nodes, it takes a
+    // moment until it is.
+    let (mut attempts, mut wait) = (0..MAX_REMOVALS, FIRST_WAIT);
     while let Err(CantEnter::Refused(Refused::Room(EnterError::NameTaken { anonymous: Some(holder) }))) =
         entered
         && is_own_name(connection, &name)
         && attempts.next().is_some()
     {
-        remove_anonymous(connection, holder, &room, &name);
+        connection.engine().remove_anonymous(holder, &room, &name);
+        if connection.engine().rooms.is_remote() {
+            connection.attachment().keep_waiting();
+            waiting::watch(connection, sleep(wait)).await?;
+            wait *= 2;
+        }
         entered = carry_out(connection, &command).await?;
     }
     match entered {
@@ -151,17 +159,13 @@ async fn carry_out(
     if !connection.engine().rooms.is_remote() {
         return Ok(connection.attachment().enter(command)?);
     }
-    if command.access.is_hidden() {
-        tracing::error!("`Access::hidden` does not work with a broker; the member was refused");
-        return Ok(Err(CantEnter::Refused(Refused::Hidden)));
-    }
-    let mut entering = match connection.attachment().submit_enter(command)? {
-        Ok(entering) => entering,
+    let mut submitted = match connection.attachment().submit_enter(command)? {
+        Ok(submitted) => submitted,
         Err(refused) => return Ok(Err(refused)),
     };
     connection.attachment().keep_waiting();
-    match waiting::watch(connection, entering.outcome()).await? {
-        Ok(outcome) => Ok(Ok(connection.attachment().accept(command, entering, outcome)?)),
+    match waiting::watch(connection, submitted.outcome()).await? {
+        Ok(entered) => Ok(connection.attachment().accept(command, submitted, entered)?),
         Err(Refused::Unavailable) => Err(End(LeaveReason::Unavailable)),
         Err(refused) => Ok(Err(CantEnter::Refused(refused))),
     }
@@ -185,27 +189,6 @@ fn is_in(connection: &Connection, room: &RoomId, name: &Name) -> bool {
 fn is_own_name(connection: &Connection, name: &Name) -> bool {
     let user = connection.attachment().session().user();
     user.is_some_and(|user| user.name() == Some(name.as_str()))
-}
-
-/// Removes an anonymous member that has a user's own name from the room.
-fn remove_anonymous(connection: &Connection, holder: ConnectionId, room: &RoomId, name: &Name) {
-    let engine = connection.engine();
-    let Some(session) = engine.sessions.table().get(holder) else { return };
-    let (code, text) =
-        (ErrorCode::NameTaken.as_str(), "the user with this name has entered the room; choose another name");
-    let frame = match session.subprotocol() {
-        Subprotocol::Plain => outbound::error(code, text, About::Nothing, None),
-        Subprotocol::V1 => outbound::left(room.as_str(), Some((code, text))),
-    };
-    engine.context.counters.errors.add(1);
-    removal::remove_anonymous(
-        &engine.sessions,
-        &session,
-        room,
-        name,
-        LeaveReason::NameTaken,
-        &frame::text(frame.as_bytes()),
-    );
 }
 
 /// Asks the policy which access the client gets. If the policy refuses, tells the client, and returns `None`.
@@ -344,9 +327,6 @@ fn explain(refused: &CantEnter, connection: &Connection) -> PeerError {
             let max = limits.max_rooms;
             let text = format!("there are {max} rooms already, which is the limit; enter an existing one");
             PeerError::new(ErrorCode::TooManyRooms, text)
-        }
-        Refused::Hidden => {
-            PeerError::new(ErrorCode::Internal, "hidden members are not possible; tell the server's operator")
         }
         Refused::Unavailable => {
             PeerError::new(ErrorCode::Unavailable, "the room cannot be reached; try again")

@@ -60,7 +60,8 @@ pub(crate) async fn refuse(engine: Arc<Engine>, io: Transport, opening: Opening,
     let Opening { permit, subprotocol, first, max_write, .. } = opening;
     let mut socket = Socket::new(io, max_write, engine.context.clone(), subprotocol, first);
     socket.send(None, &frame::text(outbound::no_auth(&reason).as_bytes()));
-    let limit = engine.config().timeouts.close_timeout;
-    engine.finish(socket.finish(LeaveReason::NotAuthenticated, limit)).await;
+    let (why, limit) = (LeaveReason::NotAuthenticated, engine.config().timeouts.close_timeout);
+    engine.finish(socket.finish(why, limit)).await;
+    tracing::debug!(reason = %why, "connection closed");
     drop(permit);
 }

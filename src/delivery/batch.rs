@@ -154,29 +154,14 @@ impl Pending {
         if let Some(bytes) = self.plain.begin(before, self.audience.plain > 0) {
             frame::push_text(bytes, &[frame.plain.as_bytes(), frame.tail.as_bytes(), num, b"}"]);
         }
-        let Some(bytes) = self.v1.begin(before, self.keeps_v1 || self.audience.v1 > 0) else { return };
-        let mut digits = [0; 20];
-        let seq = decimal(stamp.seq, &mut digits);
-        let mut digits = [0; 20];
-        let (key, member, end): (&[u8], &[u8], &[u8]) = match frame.member {
-            Some(id) => (b",\"member\":\"", decimal(id.0, &mut digits), b"\""),
-            None => (b"", b"", b""),
-        };
-        let before_seq = if frame.has_room { ",\"seq\":" } else { &*self.room_and_seq };
-        frame::push_text(
-            bytes,
-            &[
-                frame.v1.as_bytes(),
-                frame.tail.as_bytes(),
-                num,
-                key,
-                member,
-                end,
-                before_seq.as_bytes(),
-                seq,
-                b"}",
-            ],
-        );
+        if let Some(bytes) = self.v1.begin(before, self.keeps_v1 || self.audience.v1 > 0) {
+            push_v1(bytes, &self.room_and_seq, stamp.seq, num, frame);
+        }
+    }
+
+    /// Appends a frame as it would be delivered in `chat-rooms.v1`.
+    pub(crate) fn encode_v1(&self, bytes: &mut Vec<u8>, stamp: Stamp, frame: &RoomFrame<'_>) {
+        push_v1(bytes, &self.room_and_seq, stamp.seq, decimal(stamp.num, &mut [0; 20]), frame);
     }
 
     /// What is to be delivered next.
@@ -231,6 +216,20 @@ impl Run<Vec<u8>> {
     fn copy(&self) -> Run<Bytes> {
         Run { start: self.start, bytes: Bytes::copy_from_slice(&self.bytes) }
     }
+}
+
+#[inline]
+fn push_v1(bytes: &mut Vec<u8>, room_and_seq: &str, seq: u64, num: &[u8], frame: &RoomFrame<'_>) {
+    let mut digits = [0; 20];
+    let seq = decimal(seq, &mut digits);
+    let mut digits = [0; 20];
+    let (key, member, end): (&[u8], &[u8], &[u8]) = match frame.member {
+        Some(id) => (b",\"member\":\"", decimal(id.0, &mut digits), b"\""),
+        None => (b"", b"", b""),
+    };
+    let before_seq = if frame.has_room { ",\"seq\":" } else { room_and_seq };
+    let (v1, tail) = (frame.v1.as_bytes(), frame.tail.as_bytes());
+    frame::push_text(bytes, &[v1, tail, num, key, member, end, before_seq.as_bytes(), seq, b"}"]);
 }
 
 /// A number as decimal digits, without an allocation.

@@ -10,8 +10,6 @@ pub(crate) enum Refused {
     TooManyRooms,
     /// The broker cannot be reached.
     Unavailable,
-    /// Members of rooms on several nodes cannot be hidden.
-    Hidden,
 }
 
 /// Why a frame was not published.

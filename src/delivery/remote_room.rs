@@ -1,16 +1,19 @@
 //! The replica of a room whose events a broker orders that several nodes share.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::broker::{EntryId, RemoteMember, Stamp};
+use crate::delivery::batch::Batch;
 use crate::delivery::enter_outcome::EnterOutcome;
 use crate::delivery::live_room::Handle;
+use crate::delivery::presence::Counts;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::rooms::Entrant;
 use crate::ids::ConnectionId;
-use crate::room::MemberElsewhere;
+use crate::room::{Member, MemberElsewhere};
 
 /// What a room has in addition if its events come from other nodes, too.
 #[derive(Default)]
@@ -21,6 +24,8 @@ pub(super) struct RemoteRoom {
     expected: HashMap<EntryId, Expected>,
     /// The members of this node.
     entries: HashMap<ConnectionId, Stay>,
+    /// While a member has left that enters again with the next event: the counts before.
+    counts_before: Option<Counts>,
 }
 
 /// A stay of a member of this node.
@@ -29,14 +34,55 @@ struct Stay {
     number: u64,
     /// That of its session, or 0.
     generation: u64,
+    /// Whether the broker has lost it, so that this node enters it again.
+    is_lost: bool,
 }
 
 /// A member that is about to enter: until the event of its enter has arrived.
 pub(super) struct Expected {
     pub(super) entrant: Entrant,
-    pub(super) reply: oneshot::Sender<EnterOutcome>,
+    pub(super) reply: oneshot::Sender<Entered>,
     /// That of its session, or 0.
     pub(super) generation: u64,
+    /// The stay of the same member that ends with the enter.
+    pub(super) replaces: Option<EntryId>,
+    /// Present when that stay has ended.
+    pub(super) replaced: Option<Replaced>,
+}
+
+/// A member that has entered.
+pub(crate) struct Entered {
+    pub(crate) outcome: EnterOutcome,
+    /// If it was in the room before under another name: how many members remained then.
+    pub(crate) left: u64,
+}
+
+/// A stay that has ended because the member enters again.
+pub(super) struct Replaced {
+    /// The frames that the member had yet to get.
+    undelivered: Vec<Batch>,
+    /// The `seq` of the frame before them.
+    delivered: u64,
+    left: u64,
+}
+
+/// A stay that has ended on this node.
+pub(super) struct EndedStay {
+    pub(super) entry: EntryId,
+    /// That of its session, or 0.
+    pub(super) generation: u64,
+    pub(super) member: Arc<Member<Handle>>,
+    pub(super) was_hidden: bool,
+}
+
+impl Entered {
+    pub(super) fn new(mut outcome: EnterOutcome, replaced: Option<Replaced>) -> Entered {
+        let Some(Replaced { undelivered, delivered, left }) = replaced else {
+            return Entered { outcome, left: 0 };
+        };
+        outcome.keep(undelivered, delivered);
+        Entered { outcome, left }
+    }
 }
 
 /// Where an event is, seen from the latest one that was applied.
@@ -65,6 +111,11 @@ impl RemoteRoom {
         self.expected.remove_entry(&entry)
     }
 
+    /// The enter that ends this stay.
+    fn expected_instead_of(&mut self, entry: EntryId) -> Option<&mut Expected> {
+        self.expected.values_mut().find(|expected| expected.replaces == Some(entry))
+    }
+
     /// The members that are about to enter.
     pub(super) fn expected(&self) -> Vec<ConnectionId> {
         self.expected.keys().map(|entry| entry.member).collect()
@@ -78,18 +129,30 @@ impl RemoteRoom {
     }
 
     pub(super) fn add(&mut self, entry: EntryId, generation: u64) {
-        self.entries.insert(entry.member, Stay { number: entry.number, generation });
+        let stay = Stay { number: entry.number, generation, is_lost: false };
+        self.entries.insert(entry.member, stay);
     }
 
-    /// Returns the current stay of a member of this node, and the generation of its session.
-    pub(super) fn remove(&mut self, member: ConnectionId) -> Option<(EntryId, u64)> {
-        let Stay { number, generation } = self.entries.remove(&member)?;
-        Some((EntryId { member, number }, generation))
+    fn remove(&mut self, member: ConnectionId) -> Option<Stay> {
+        self.entries.remove(&member)
+    }
+
+    /// Notes whether the broker has lost a member of this node.
+    pub(super) fn set_lost(&mut self, entry: EntryId, is_lost: bool) {
+        let stay = self.entries.get_mut(&entry.member).filter(|stay| stay.number == entry.number);
+        if let Some(stay) = stay {
+            stay.is_lost = is_lost;
+        }
     }
 
     /// The current stay of a member of this node.
     pub(super) fn entry_of(&self, member: ConnectionId) -> Option<EntryId> {
         self.entries.get(&member).map(|stay| EntryId { member, number: stay.number })
+    }
+
+    /// Whether the broker has lost the current stay of a member of this node.
+    pub(super) fn has_lost(&self, member: ConnectionId) -> bool {
+        self.entries.get(&member).is_some_and(|stay| stay.is_lost)
     }
 
     /// Whether the replica follows the room's order.
@@ -104,6 +167,62 @@ impl RemoteRoom {
 }
 
 impl RoomState {
+    /// Ends the current stay of a member on this node. From now on, it counts as one of another node, until the event of its
+    /// leave arrives; but not if the broker has lost it, because then no such event follows.
+    pub(super) fn end_stay(&mut self, id: ConnectionId) -> Option<EndedStay> {
+        let Stay { number, generation, is_lost } = self.remote.as_mut()?.remove(id)?;
+        let entry = EntryId { member: id, number };
+        let was_hidden = self.room.profile(id).is_some_and(|profile| profile.is_hidden);
+        let member = match is_lost {
+            true => self.remove(id)?.member,
+            false => self.move_elsewhere(entry)?,
+        };
+        Some(EndedStay { entry, generation, member, was_hidden })
+    }
+
+    /// A member of this node counts as one of another node from now on.
+    fn move_elsewhere(&mut self, entry: EntryId) -> Option<Arc<Member<Handle>>> {
+        let member = self.room.move_elsewhere(entry.member, entry.number)?;
+        self.pending.remove_listener(member.handle.subprotocol());
+        self.drop_transients(entry.member);
+        Some(member)
+    }
+
+    /// A member of this node has left, because it enters again with the next event. It gets the frames from before, but not
+    /// its own leave. To be called before the event of the leave is applied.
+    pub(super) fn replace(&mut self, entry: EntryId, left: u64) {
+        let Some(remote) = &mut self.remote else { return };
+        if !remote.has(entry) {
+            return;
+        }
+        let Some(expected) = remote.expected_instead_of(entry) else { return };
+        let (undelivered, delivered) = (self.pending.undelivered(), self.pending.delivered());
+        expected.replaced = Some(Replaced { undelivered, delivered, left });
+        remote.remove(entry.member);
+        self.remove(entry.member);
+    }
+
+    /// The member will not enter.
+    pub(super) fn cancel_expected(&mut self, entry: EntryId) {
+        let expected = self.remote.as_mut().and_then(|remote| remote.take_expected(entry));
+        if let Some(expected) = expected {
+            self.room.cancel_reservation(&expected.entrant.name);
+        }
+    }
+
+    /// The counts before the next event, or before the leave that it makes up for.
+    pub(super) fn counts_before(&mut self) -> Counts {
+        let before = self.remote.as_mut().and_then(|remote| remote.counts_before.take());
+        before.unwrap_or_else(|| self.counts())
+    }
+
+    /// Notes the counts after the next event.
+    pub(super) fn keep_counts_before(&mut self, before: Counts) {
+        if let Some(remote) = &mut self.remote {
+            remote.counts_before = Some(before);
+        }
+    }
+
     pub(super) fn distance_of(&self, stamp: Stamp) -> Distance {
         let is_following = self.remote.as_ref().is_some_and(|remote| remote.is_following);
         match stamp.event.checked_sub(self.latest.event) {
@@ -119,6 +238,7 @@ impl RoomState {
     pub(super) fn follow_from(&mut self, stamp: Stamp, members: &[RemoteMember]) -> Vec<Handle> {
         let Some(remote) = &mut self.remote else { return Vec::new() };
         let has_missed = std::mem::replace(&mut remote.is_following, true);
+        remote.counts_before = None;
         self.room.clear_elsewhere();
         // Those that enter later come with their events.
         let is_later = |member: &RemoteMember| {
@@ -126,11 +246,13 @@ impl RoomState {
             epoch == stamp.epoch && event > stamp.event
         };
         // Members of this node that the broker does not know enter again, and are moved then.
+        remote.entries.values_mut().for_each(|stay| stay.is_lost = true);
         let mut places = HashMap::new();
         for member in members {
             let RemoteMember { entry: EntryId { member: id, number: entry }, name, profile, .. } =
                 member.clone();
             if remote.has(member.entry) {
+                remote.set_lost(member.entry, false);
                 places.insert(id, self.room.next_place());
             } else if !is_later(member) {
                 self.room.enter_elsewhere(MemberElsewhere { id, name, entry }, profile);

@@ -151,7 +151,12 @@ impl RoomState {
         self.first_page.note_change(place);
         let is_silent = broker.is_silent(self.announcer.mode() != PresenceMode::Full);
         match (is_hidden, is_silent) {
-            (true, _) => return false,
+            (true, _) => {
+                if broker.orders_hidden() {
+                    self.submit_silent(broker, EventKind::HiddenEnter);
+                }
+                return false;
+            }
             (false, true) => self.submit_silent(broker, EventKind::SilentEnter),
             (false, false) => drop(self.submit(broker, EventKind::Enter, frame)),
         }

@@ -13,7 +13,7 @@ use tokio::task::unconstrained;
 
 use crate::broker::{Broker, MemoryBroker, RemoteBroker, Stamp};
 use crate::clock::Clock;
-use crate::config::{Config, Presence};
+use crate::config::{Config, Presence, UniqueNames};
 use crate::delivery::enter_outcome::EnterOutcome;
 use crate::delivery::flush::{flush, flush_later, guarded};
 use crate::delivery::hold::MinRate;
@@ -23,6 +23,7 @@ use crate::delivery::registry::Registry;
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::transient::TooMany;
+use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::room::{self, EnterError, Profile};
@@ -76,10 +77,12 @@ impl Rooms {
     ) -> Rooms {
         let history = config.recovery.history;
         let (max_rooms, is_remote) = (config.limits.max_rooms, remote.is_some());
+        // The broker knows the names of all nodes.
+        let unique_names = if is_remote { UniqueNames::Off } else { config.unique_names };
         Rooms {
-            registry: Registry::new(max_rooms, history, config.unique_names, clock, is_remote),
+            registry: Registry::new(max_rooms, history, unique_names, clock, is_remote),
             broker: MemoryBroker::default(),
-            remote: remote.map(Remote::new),
+            remote: remote.map(|broker| Remote::new(broker, config)),
             clock,
             tasks,
             max_members: config.limits.max_room_members,
@@ -268,9 +271,19 @@ impl Rooms {
         Ok(())
     }
 
-    /// Whether this member has this name and is anonymous.
-    pub(crate) fn is_anonymous_holder(&self, room: &LiveRoom, name: &Name, id: ConnectionId) -> bool {
-        room.lock().room.anonymous_holder(name) == Some(id)
+    /// Whether this member, which is called `held`, has this name and is anonymous.
+    pub(crate) fn is_anonymous_holder(
+        &self,
+        room: &LiveRoom,
+        id: ConnectionId,
+        held: &Name,
+        user: Option<&User>,
+        name: &Name,
+    ) -> bool {
+        match &self.remote {
+            None => room.lock().room.anonymous_holder(name) == Some(id),
+            Some(remote) => remote.is_anonymous_holder(held, user, name),
+        }
     }
 
     /// The room's position, for a frame that should look as if it had been published.

@@ -6,34 +6,36 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
-use crate::broker::wire::{self, Command};
-use crate::broker::{BrokerNode, RemoteBroker, RemoteEvent, RemoteEvents, RoomEvent, Stamp, TakenSession};
+use crate::broker::{RemoteEvent, RemoteEvents, RoomEvent, Stamp, TakenSession};
 use crate::delivery::{Applied, Rooms};
 use crate::engine::Engine;
+use crate::engine::lost::Lost;
+use crate::engine::nodes::Nodes;
+use crate::health::Health;
 use crate::hooks::guard;
 use crate::hooks::policy::ErasedPolicy;
 use crate::ids::RoomId;
 use crate::protocol::subprotocol::Subprotocol;
+use crate::stats::BrokerStats;
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
 
 /// After this many events, the other tasks get a turn.
 const EVENTS_PER_TURN: usize = 32;
 
-/// While the broker cannot be reached, it is asked for members this often.
+/// While the broker cannot be reached, it is asked for members and history this often.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) struct Applier {
-    broker: Arc<dyn RemoteBroker>,
+    nodes: Arc<Nodes>,
     /// Until the task is started.
     events: Mutex<Option<Box<dyn RemoteEvents>>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Applier {
-    pub(super) fn new(node: BrokerNode) -> Applier {
-        let BrokerNode { broker, events } = node;
-        Applier { broker, events: Mutex::new(Some(events)), task: Mutex::default() }
+    pub(super) fn new(nodes: Arc<Nodes>, events: Box<dyn RemoteEvents>) -> Applier {
+        Applier { nodes, events: Mutex::new(Some(events)), task: Mutex::default() }
     }
 
     /// Starts the task, if it is not running. It does not keep the engine alive. A shutdown waits for it after all others,
@@ -44,20 +46,22 @@ impl Applier {
         *lock(&self.task) = Some(tokio::spawn(task));
     }
 
-    /// The number of this node.
-    pub(super) fn node(&self) -> u32 {
-        self.broker.node()
+    pub(super) fn health(&self) -> Health {
+        self.nodes.broker().health()
     }
 
-    /// Has the other nodes do what the host has called here.
-    pub(super) fn tell_others(&self, command: &Command<'_>) {
-        self.broker.send_to_all(wire::encode_command(self.broker.node(), command));
+    pub(super) fn stats(&self) -> BrokerStats {
+        self.nodes.broker().stats()
+    }
+
+    pub(super) fn nodes(&self) -> &Arc<Nodes> {
+        &self.nodes
     }
 
     /// Closes the node, and ends the task. If the broker cannot be reached within this time, other nodes find that this
     /// one is gone.
     pub(super) async fn close(&self, limit: Duration) {
-        let is_closed = timeout(limit, self.broker.close()).await.is_ok();
+        let is_closed = timeout(limit, self.nodes.broker().close()).await.is_ok();
         let task = lock(&self.task).take();
         if let Some(task) = task {
             if !is_closed {
@@ -77,10 +81,16 @@ async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, task
             RemoteEvent::Room(event) => apply(&rooms, &event, &tasks).await,
             RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
             RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
-            // It may call the host's callbacks, which must not delay the events.
-            RemoteEvent::Command { body } => tasks.spawn(async move { engine.obey(&body).await }),
+            RemoteEvent::Evicted { room, entry } => tasks.spawn(async move { engine.evict(&room, entry) }),
+            RemoteEvent::Command { body } => engine.obey(body),
             RemoteEvent::SessionMoved(taken) => arrive(&engine, &taken, &tasks).await,
             RemoteEvent::SessionTaken { session, generation } => engine.sessions.taken(session, generation),
+            RemoteEvent::MemberLost(lost) => engine.tell_of_lost(Lost::Member(lost)),
+            RemoteEvent::EnteredAgain { room, connection } => {
+                engine.tell_of_lost(Lost::EnteredAgain { room, connection });
+            }
+            RemoteEvent::UserOffline { user } => engine.tell_of_lost(Lost::Offline(user)),
+            RemoteEvent::UserOnline { user } => engine.tell_of_lost(Lost::Online(user)),
         }
         applied += 1;
         if applied.is_multiple_of(EVENTS_PER_TURN) {
@@ -114,12 +124,15 @@ async fn arrive(engine: &Arc<Engine>, taken: &TakenSession, tasks: &Tasks) {
     engine.sessions.finish_arrival(session, &taken.token);
 }
 
-/// Follows a room from this event on. The members are asked for afterwards, so later events may repeat some of them.
+/// Follows a room from this event on, with the history before it. The members are asked for afterwards, so later events
+/// may repeat some of them.
 async fn follow(rooms: &Rooms, id: &RoomId, stamp: Stamp, tasks: &Tasks) {
     loop {
         let Some(room) = rooms.get(id.as_str()) else { return };
-        if let Some(members) = rooms.members_on_all_nodes(id).await {
-            return rooms.follow(&room, stamp, &members);
+        if let Some(members) = rooms.members_on_all_nodes(id).await
+            && let Some(log) = rooms.log_on_all_nodes(id, stamp).await
+        {
+            return rooms.follow(&room, stamp, &members, &log);
         }
         if tasks.is_closing_within(RETRY_INTERVAL).await {
             return;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::request::Parts;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -10,9 +10,11 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use crate::engine::Engine;
 use crate::hooks::user::PeerAddr;
 use crate::http::handshake::{self, Accept};
-use crate::http::origin::{self, Origins};
+use crate::http::origin::Origins;
+use crate::http::path::MountPath;
 use crate::http::proxies::TrustedProxies;
 use crate::http::refusal::{Refusal, RefusalKind};
+use crate::http::reports::Reports;
 
 pub(crate) struct Edge {
     pub(crate) engine: Arc<Engine>,
@@ -23,31 +25,12 @@ pub(crate) struct Edge {
 pub(crate) struct Gate {
     origins: Origins,
     proxies: TrustedProxies,
-    reported: Reported,
+    reports: Reports,
 }
 
 impl Gate {
     pub(crate) fn new(origins: Origins, proxies: TrustedProxies) -> Gate {
-        Gate { origins, proxies, reported: Reported::default() }
-    }
-}
-
-/// Which mistakes of the host have been logged. Each is logged once, because repeating it with every request would
-/// flood the log.
-#[derive(Default)]
-struct Reported {
-    missing_peer_addr: Once,
-    missing_upgrades: Once,
-    foreign_origin: Once,
-}
-
-#[derive(Default)]
-struct Once(AtomicBool);
-
-impl Once {
-    /// Returns `true` on the first call.
-    fn is_first(&self) -> bool {
-        !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::Relaxed)
+        Gate { origins, proxies, reports: Reports::default() }
     }
 }
 
@@ -58,22 +41,33 @@ impl Edge {
 
     /// Checks whether the request's head allows an upgrade.
     pub(crate) fn verify(&self, parts: &Parts) -> Result<Accept, Refusal> {
-        let accept = handshake::verify(parts)?;
-        if !self.gate.origins.allow(parts) {
-            let (origin, host) = (origin::for_log(&parts.headers), handshake::authority(parts));
-            if self.gate.reported.foreign_origin.is_first() {
-                tracing::warn!(
-                    origin,
-                    ?host,
-                    "refused a page whose origin is not allowed; if it is yours, allow it with \
-                     `ChatRoomsBuilder::origins`"
-                );
-            } else {
-                tracing::debug!(origin, ?host, "refused a page whose origin is not allowed");
-            }
-            return Err(RefusalKind::Origin.into());
+        let verified = handshake::verify(parts).and_then(|accept| match self.gate.origins.allow(parts) {
+            true => Ok(accept),
+            false => Err(RefusalKind::Origin),
+        });
+        verified.map_err(|kind| self.refuse(kind, parts))
+    }
+
+    /// Takes the upgrade out of the request.
+    pub(crate) fn take_upgrade(&self, parts: &mut Parts) -> Result<OnUpgrade, Refusal> {
+        let on_upgrade = parts.extensions.remove();
+        on_upgrade.ok_or_else(|| self.refuse(RefusalKind::NotUpgradable, parts))
+    }
+
+    fn refuse(&self, kind: RefusalKind, parts: &Parts) -> Refusal {
+        self.gate.reports.refused(kind, parts, self.now());
+        kind.into()
+    }
+
+    /// Reports that a layer passes on a handshake, if the layer's path looks like a mistake.
+    pub(crate) fn report_passed(&self, path: &MountPath, seen: &str) {
+        if path.is_never_seen() && path.ends_with(seen) {
+            self.gate.reports.other_path(path, seen, self.now());
         }
-        Ok(accept)
+    }
+
+    fn now(&self) -> Duration {
+        self.engine.context.clock.now()
     }
 
     /// Returns the client's address, and replaces a trusted proxy's [`PeerAddr`] with it.
@@ -91,12 +85,8 @@ impl Edge {
 
     fn report_missing_peer_addr(&self) {
         let is_limited = self.engine.config().limits.max_connections_per_ip < usize::MAX;
-        if (is_limited || !self.gate.proxies.is_empty()) && self.gate.reported.missing_peer_addr.is_first() {
-            tracing::warn!(
-                "a request has no `PeerAddr` extension, so `Limits::max_connections_per_ip`, the \
-                 rates per address and `ChatRoomsBuilder::trusted_proxies` have no effect; insert it where you accept connections, or \
-                 set `max_connections_per_ip` to `usize::MAX`"
-            );
+        if is_limited || !self.gate.proxies.is_empty() {
+            self.gate.reports.missing_peer_addr();
         }
     }
 
@@ -107,17 +97,13 @@ impl Edge {
             Ok(Ok(upgraded)) => return Some(upgraded),
             // hyper has given the connection back to the host.
             Ok(Err(error)) if error.is_user() => {
-                if self.gate.reported.missing_upgrades.is_first() {
-                    tracing::error!(
-                        "a connection was accepted, but the server does not support upgrades: serve it with \
-                         `with_upgrades()` (hyper) or `serve_connection_with_upgrades` (hyper-util)"
-                    );
-                } else {
-                    tracing::debug!("the server does not support upgrades");
-                }
+                self.gate.reports.upgrade_not_served(self.now());
+                tracing::debug!("connection closed: the server does not support upgrades");
             }
-            Ok(Err(error)) => tracing::debug!(%error, "the connection ended before its upgrade completed"),
-            Err(_) => tracing::debug!("the upgrade did not complete within the enter timeout"),
+            Ok(Err(error)) => tracing::debug!(%error, "connection closed before its upgrade completed"),
+            Err(_) => tracing::debug!(
+                "connection closed: its upgrade did not complete within `Timeouts::enter_timeout`"
+            ),
         }
         None
     }

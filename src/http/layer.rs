@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tower::Layer;
 
+use crate::error::BuildError;
 use crate::http::edge::Edge;
 use crate::http::path::MountPath;
 use crate::http::service::{ChatRoomsService, Route};
@@ -18,13 +19,16 @@ pub struct ChatRoomsLayer {
 }
 
 impl ChatRoomsLayer {
-    /// Panics if no request can have this path.
-    #[track_caller]
-    pub(crate) fn new(edge: Arc<Edge>, path: &str) -> ChatRoomsLayer {
+    pub(crate) fn new(edge: Arc<Edge>, path: &str) -> Result<ChatRoomsLayer, BuildError> {
         match MountPath::parse(path) {
-            Ok(path) => ChatRoomsLayer { edge, path },
-            Err(why) => panic!("invalid path {path:?} for a chat rooms layer: {why}"),
+            Ok(path) => Ok(ChatRoomsLayer { edge, path }),
+            Err(why) => Err(BuildError::new(format!("invalid path {path:?} for a chat rooms layer: {why}"))),
         }
+    }
+
+    /// Returns the path, percent-encoded as browsers send it.
+    pub fn path(&self) -> &str {
+        self.path.as_str()
     }
 }
 

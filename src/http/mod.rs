@@ -9,6 +9,7 @@ pub(crate) mod origin;
 mod path;
 pub(crate) mod proxies;
 pub(crate) mod refusal;
+mod reports;
 pub(crate) mod response_future;
 pub(crate) mod service;
 mod upgrade;

@@ -1,11 +1,17 @@
 //! The path that a layer is mounted at.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A path as browsers send it. Two paths are equal if their segments are; empty segments do not count.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct MountPath(Arc<str>);
+#[derive(Clone)]
+pub(crate) struct MountPath {
+    text: Arc<str>,
+    /// Whether a request has had this path.
+    was_seen: Arc<AtomicBool>,
+}
 
 impl MountPath {
     /// Returns why no request can have this path, and what to write instead.
@@ -29,10 +35,13 @@ impl MountPath {
         if segments(path).any(|segment| matches!(segment, "." | "..")) {
             return Err("browsers resolve `.` and `..` before they send a path: write it without".into());
         }
-        if let Some(other) = path.chars().find(|c| !is_path_char(*c)) {
+        if path.contains('\\') {
+            return Err("browsers send `\\` as `/`: write `/`, or `%5C` for a backslash".into());
+        }
+        if let Some(control) = path.chars().find(|c| c.is_ascii_control()) {
             return Err(format!(
-                "clients send {other:?} percent-encoded: write `{}`",
-                percent_encoded(other)
+                "browsers leave out {control:?}, or send it percent-encoded: write it without, or as `{}`",
+                percent_encoded(control)
             ));
         }
         let mut rest = path;
@@ -44,12 +53,53 @@ impl MountPath {
             }
             rest = after;
         }
-        Ok(MountPath(path.into()))
+        Ok(MountPath { text: normalize(path).into(), was_seen: Arc::default() })
     }
 
-    pub(crate) fn matches(&self, path: &str) -> bool {
-        segments(&self.0).eq(segments(path))
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
     }
+
+    /// Whether a request's path is this one.
+    pub(crate) fn matches(&self, path: &str) -> bool {
+        let is_equal = segments(&self.text).eq(segments(&normalize(path)));
+        if is_equal && self.is_never_seen() {
+            self.was_seen.store(true, Ordering::Relaxed);
+        }
+        is_equal
+    }
+
+    /// Whether no request has had this path yet.
+    pub(crate) fn is_never_seen(&self) -> bool {
+        !self.was_seen.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last segments of this path are those of another one, which has at least one.
+    pub(crate) fn ends_with(&self, path: &str) -> bool {
+        let path = normalize(path);
+        let (own, other): (Vec<_>, Vec<_>) = (segments(&self.text).collect(), segments(&path).collect());
+        !other.is_empty() && own.ends_with(&other)
+    }
+}
+
+/// Percent-encodes a path as browsers do, with upper-case digits.
+fn normalize(path: &str) -> Cow<'_, str> {
+    if path.chars().all(|c| is_path_char(c) && c != '%') {
+        return path.into();
+    }
+    let mut text = String::with_capacity(path.len());
+    // Digits after a percent sign that are still to come.
+    let mut digits = 0_u8;
+    for c in path.chars() {
+        match c {
+            '%' => text.push(c),
+            _ if digits > 0 => text.push(c.to_ascii_uppercase()),
+            _ if is_path_char(c) => text.push(c),
+            _ => text.push_str(&percent_encoded(c)),
+        }
+        digits = if c == '%' { 2 } else { digits.saturating_sub(1) };
+    }
+    text.into()
 }
 
 fn segments(path: &str) -> impl Iterator<Item = &str> {
@@ -67,7 +117,7 @@ fn percent_encoded(c: char) -> String {
 
 impl fmt::Debug for MountPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.text.fmt(f)
     }
 }
 
@@ -92,6 +142,35 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_compared_percent_encoded() {
+        for (path, encoded) in [
+            ("/grün", "/gr%C3%BCn"),
+            ("/gr%c3%bcn", "/gr%C3%BCn"),
+            ("/a b/\"<>^`", "/a%20b/%22%3C%3E%5E%60"),
+            ("/聊天", "/%E8%81%8A%E5%A4%A9"),
+            ("/100%25abc", "/100%25abc"),
+        ] {
+            let mount = MountPath::parse(path).unwrap();
+            assert_eq!(mount.as_str(), encoded);
+            assert!(mount.matches(path) && mount.matches(encoded), "{path}");
+        }
+        // What browsers do not encode is not decoded either.
+        assert!(!MountPath::parse("/chat").unwrap().matches("/%63hat"));
+    }
+
+    #[test]
+    fn the_end_of_a_path_is_found() {
+        let mount = MountPath::parse("/api/chat").unwrap();
+        for (path, is_end) in
+            [("/chat", true), ("/chat/", true), ("/", false), ("/at", false), ("/x/chat", false)]
+        {
+            assert_eq!(mount.ends_with(path), is_end, "{path}");
+        }
+        assert!(mount.is_never_seen() && !mount.matches("/chat") && mount.is_never_seen());
+        assert!(mount.matches("/api/chat") && !mount.is_never_seen());
+    }
+
+    #[test]
     fn paths_that_never_match_are_refused_with_a_hint() {
         for (path, hint) in [
             ("", "`/`"),
@@ -102,14 +181,12 @@ mod tests {
             ("/a/{id}", "captures"),
             ("/a/:id", "captures"),
             ("/a/*", "wildcards"),
-            ("/a b", "%20"),
             ("/a\tb", "%09"),
-            ("/café", "%C3%A9"),
             ("/a\\b", "%5C"),
             ("/a/../b", ".."),
             ("/./a", "`.`"),
             ("/100%", "%25"),
-            ("/%é", "%C3%A9"),
+            ("/%é", "%25"),
             ("/a%2", "two hexadecimal digits"),
         ] {
             let error = MountPath::parse(path).unwrap_err();
@@ -122,8 +199,9 @@ mod tests {
         #[test]
         fn what_is_taken_can_be_requested(path in "/[ -~é]{0,20}") {
             if let Ok(mount) = MountPath::parse(&path) {
-                let uri: http::Uri = path.parse().unwrap();
-                prop_assert!(mount.matches(uri.path()));
+                let uri: http::Uri = mount.as_str().parse().unwrap();
+                prop_assert_eq!(uri.path(), mount.as_str());
+                prop_assert!(mount.matches(uri.path()) && mount.matches(&path));
             }
         }
     }

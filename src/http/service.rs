@@ -63,7 +63,9 @@ where
                 let refusal = Refusal::new(RefusalKind::NotAnUpgrade).over(request.version());
                 return ResponseFuture::refused(&self.edge.engine, refusal);
             }
-            Route::Path(path) if !is_upgrade || !path.matches(request.uri().path()) => {
+            Route::Path(_) if !is_upgrade => return ResponseFuture::inner(self.inner.call(request)),
+            Route::Path(path) if !path.matches(request.uri().path()) => {
+                self.edge.report_passed(path, request.uri().path());
                 return ResponseFuture::inner(self.inner.call(request));
             }
             _ => {}

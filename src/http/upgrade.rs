@@ -44,7 +44,7 @@ impl Upgrade {
         let accept = edge.verify(&parts)?;
         let peer = edge.client_address(&mut parts);
         let permit = edge.engine.admission.admit(peer.map(|peer| peer.ip()))?;
-        let on_upgrade = parts.extensions.remove().ok_or_else(|| Refusal::new(RefusalKind::NotUpgradable))?;
+        let on_upgrade = edge.take_upgrade(&mut parts)?;
         Ok(Upgrade { edge, permit, peer, parts, accept, on_upgrade, not_authenticated: None })
     }
 

@@ -1,5 +1,6 @@
-//! Ids of connections and rooms, and names of members.
+//! Ids of connections, rooms and messages, and names of members.
 
+mod message_id;
 mod text;
 
 use std::fmt;
@@ -7,6 +8,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::ids::text::Fault;
+
+pub use message_id::{MessageId, ParseMessageIdError};
 
 /// Identifies a connection, or the session that began with it. Unique within the process, and among all nodes that share a
 /// [broker](crate::ChatRoomsBuilder::broker).

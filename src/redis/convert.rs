@@ -7,8 +7,10 @@ use bytes::Bytes;
 use tower_chat_rooms_redis as redis;
 
 use crate::broker::{
-    EntryId, EventKind, RemoteEvent, RemoteMember, RoomEvent, Stamp, TakenMember, TakenSession, TokenHash,
+    EntryId, EventKind, LoggedEvent, LostMember, MemberSession, NewMember, RemoteEvent, RemoteMember,
+    RemoteSession, RoomEvent, Stamp, TakenMember, TakenSession, TokenHash, UniqueName,
 };
+use crate::config::History;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
@@ -19,35 +21,65 @@ const USER: char = 'u';
 /// What the engine has to know of.
 pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
     Some(match event {
-        redis::Event::Room(redis::RoomEvent { room, stamp, kind, member, body }) => {
-            // A member that no node has entered: something else writes to the log.
-            let entry = match member {
-                Some(member) => Some(entry_of(&member)?),
-                None => None,
-            };
-            let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
-            RemoteEvent::Room(RoomEvent { room, stamp, kind, entry, body })
-        }
+        redis::Event::Room(event) => RemoteEvent::Room(room_event_of(event)?),
         redis::Event::Transient { room, body } => RemoteEvent::Transient { room: RoomId::shared(room), body },
         redis::Event::Reset { room, stamp, reason } => {
             tracing::warn!(%room, ?reason, "events of a room are lost; its members are disconnected");
             RemoteEvent::Reset { room: RoomId::shared(room), stamp: stamp_of(stamp) }
+        }
+        redis::Event::Evicted { room, member, reason: redis::EvictionReason::NameTaken } => {
+            RemoteEvent::Evicted { room: RoomId::shared(room), entry: entry_of(&member)? }
         }
         redis::Event::Command { body } => RemoteEvent::Command { body },
         redis::Event::SessionResumed(resumed) => RemoteEvent::SessionMoved(Box::new(taken_of(resumed)?)),
         redis::Event::SessionTaken { session, generation } => {
             RemoteEvent::SessionTaken { session: session.parse().ok()?, generation }
         }
-        redis::Event::State(redis::State::Degraded) => {
-            tracing::warn!("Redis cannot be reached");
-            return None;
+        redis::Event::MemberLost { room, member, profile, is_hidden, stamp } => {
+            let redis::Profile { name, user, .. } = profile;
+            RemoteEvent::MemberLost(LostMember {
+                room: RoomId::shared(room),
+                connection: entry_of(&member)?.member,
+                name: Name::parse(&name, MaxLen::ANY).ok()?,
+                user: user.map(Into::into),
+                is_hidden,
+                num: stamp.num,
+            })
         }
-        redis::Event::State(redis::State::Connected) => {
-            tracing::info!("connected to Redis");
-            return None;
+        redis::Event::EnteredAgain { room, member } => {
+            RemoteEvent::EnteredAgain { room: RoomId::shared(room), connection: entry_of(&member)?.member }
         }
+        redis::Event::UserOffline { user } => RemoteEvent::UserOffline { user },
+        redis::Event::UserOnline { user } => RemoteEvent::UserOnline { user },
+        // The crate has logged the states.
         _ => return None,
     })
+}
+
+fn room_event_of(event: redis::RoomEvent) -> Option<RoomEvent> {
+    let redis::RoomEvent { room, stamp, kind, member, body, is_replaced, .. } = event;
+    // A member that no node has entered: something else writes to the log.
+    let entry = match member {
+        Some(member) => Some(entry_of(&member)?),
+        None => None,
+    };
+    let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
+    Some(RoomEvent { room, stamp, kind, entry, body, is_replaced })
+}
+
+pub(super) fn logged_of(redis::LoggedEvent { event, age, .. }: redis::LoggedEvent) -> Option<LoggedEvent> {
+    Some(LoggedEvent { event: room_event_of(event)?, age })
+}
+
+/// What the log of a room must have for this history. A body can be about twice as long as its frame, because it has that
+/// of both subprotocols.
+pub(super) fn log_needs(history: History) -> redis::LogNeeds {
+    redis::LogNeeds {
+        events: history.frames().try_into().unwrap_or(u32::MAX),
+        bytes: (history.bytes() as u64).saturating_mul(2).min(1 << 52),
+        age: history.age(),
+        ..redis::LogNeeds::default()
+    }
 }
 
 fn kind_of(kind: redis::EventKind) -> EventKind {
@@ -58,12 +90,19 @@ fn kind_of(kind: redis::EventKind) -> EventKind {
         redis::EventKind::SilentLeave => EventKind::SilentLeave,
         redis::EventKind::Publish => EventKind::Publish,
         redis::EventKind::Profile => EventKind::Profile,
+        redis::EventKind::HiddenEnter => EventKind::HiddenEnter,
+        redis::EventKind::HiddenLeave => EventKind::HiddenLeave,
     }
 }
 
 pub(super) fn stamp_of(stamp: redis::Stamp) -> Stamp {
     let redis::Stamp { epoch, event, seq, num } = stamp;
     Stamp { epoch: Epoch(epoch.as_u64()), event, seq, num }
+}
+
+pub(super) fn to_stamp(stamp: Stamp) -> redis::Stamp {
+    let Stamp { epoch: Epoch(epoch), event, seq, num } = stamp;
+    redis::Stamp { epoch: redis::Epoch::from_u64(epoch), event, seq, num }
 }
 
 pub(super) fn id_of(EntryId { member, number }: EntryId) -> String {
@@ -73,6 +112,32 @@ pub(super) fn id_of(EntryId { member, number }: EntryId) -> String {
 pub(super) fn entry_of(id: &str) -> Option<EntryId> {
     let (member, number) = id.split_once('.')?;
     Some(EntryId { member: member.parse().ok()?, number: number.parse().ok()? })
+}
+
+pub(super) fn new_member_of(member: &NewMember) -> redis::NewMember {
+    let mut new = redis::NewMember::new(id_of(member.entry))
+        .profile(profile_of(&member.name, &member.profile))
+        .body(member.body.clone())
+        .leave_body(member.leave_body.clone());
+    if let Some(UniqueName { key, owner }) = &member.unique {
+        new = new.unique_as(&**key).owner(owner.as_deref().unwrap_or_default());
+    }
+    if let Some(replaced) = member.replaces {
+        new = new.replaces(id_of(replaced));
+    }
+    if member.profile.is_hidden {
+        new = new.hidden();
+    }
+    if let Some(MemberSession { token, window, generation }) = &member.session {
+        let session = session_of(member.entry.member, token, *window);
+        new = new.session(&session.taken_over(*generation));
+    }
+    if member.is_silent { new.silent() } else { new }
+}
+
+pub(super) fn user_session_of(session: redis::UserSession) -> Option<RemoteSession> {
+    let redis::UserSession { session, node, is_live, .. } = session;
+    Some(RemoteSession { session: session.parse().ok()?, node, is_live })
 }
 
 pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
@@ -86,13 +151,14 @@ pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
 }
 
 pub(super) fn member_of(entry: redis::RosterEntry) -> Option<RemoteMember> {
-    remote_member(&entry.member, entry.profile, entry.epoch, entry.event)
+    remote_member(&entry.member, entry.profile, entry.is_hidden, entry.epoch, entry.event)
 }
 
 /// A member that has entered with this event.
 fn remote_member(
     member: &str,
     profile: redis::Profile,
+    is_hidden: bool,
     epoch: redis::Epoch,
     event: u64,
 ) -> Option<RemoteMember> {
@@ -103,7 +169,7 @@ fn remote_member(
     Some(RemoteMember {
         entry: entry_of(member)?,
         name: Name::parse(&name, MaxLen::ANY).ok()?,
-        profile: Profile { user, info, state, ..Profile::default() },
+        profile: Profile { user, info, state, is_hidden, ..Profile::default() },
         entered: (Epoch(epoch.as_u64()), event),
     })
 }
@@ -132,11 +198,11 @@ fn taken_of(resumed: redis::Resumed) -> Option<TakenSession> {
 }
 
 fn taken_member_of(taken: redis::ResumedMembership) -> Option<TakenMember> {
-    let redis::ResumedMembership { room, member, profile, body, entered, stamp, .. } = taken;
+    let redis::ResumedMembership { room, member, profile, is_hidden, body, entered, stamp, .. } = taken;
     let (epoch, event) = (entered.epoch, entered.event);
     Some(TakenMember {
         room: RoomId::shared(room),
-        member: remote_member(&member, profile, epoch, event)?,
+        member: remote_member(&member, profile, is_hidden, epoch, event)?,
         body,
         entered: stamp_of(entered),
         stamp: stamp_of(stamp),

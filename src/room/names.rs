@@ -31,12 +31,7 @@ pub(crate) struct NameTaken {
 
 impl NameRegistry {
     pub(crate) fn new(unique_names: UniqueNames) -> Option<NameRegistry> {
-        let any_case = match unique_names {
-            UniqueNames::Off => return None,
-            UniqueNames::Exact => false,
-            UniqueNames::AnyCase => true,
-        };
-        Some(NameRegistry { any_case, holders: HashMap::new() })
+        Some(NameRegistry { any_case: any_case(unique_names)?, holders: HashMap::new() })
     }
 
     /// Takes a name for a connection, until it has been released the same number of times.
@@ -96,13 +91,30 @@ impl NameRegistry {
     }
 
     fn key<'a>(&self, name: &'a Name) -> Cow<'a, str> {
-        let name = name.trimmed();
-        if self.any_case {
-            // First to upper case, because some letters differ only in lower case: ß and ss, s and ſ, σ and ς.
-            return name.to_uppercase().to_lowercase().into();
-        }
-        name.into()
+        key(name, self.any_case)
     }
+}
+
+/// What is the same for all names that count as one; `None` if names may be shared.
+pub(crate) fn name_key(unique_names: UniqueNames, name: &Name) -> Option<Cow<'_, str>> {
+    Some(key(name, any_case(unique_names)?))
+}
+
+fn any_case(unique_names: UniqueNames) -> Option<bool> {
+    match unique_names {
+        UniqueNames::Off => None,
+        UniqueNames::Exact => Some(false),
+        UniqueNames::AnyCase => Some(true),
+    }
+}
+
+fn key(name: &Name, any_case: bool) -> Cow<'_, str> {
+    let name = name.trimmed();
+    if any_case {
+        // First to upper case, because some letters differ only in lower case: ß and ss, s and ſ, σ and ς.
+        return name.to_uppercase().to_lowercase().into();
+    }
+    name.into()
 }
 
 #[cfg(test)]

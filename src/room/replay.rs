@@ -24,7 +24,8 @@ pub(crate) struct ReplayBuffer {
 
 #[derive(Debug)]
 struct Chunk {
-    at: Duration,
+    /// Until when it is kept.
+    until: Duration,
     frames: usize,
     bytes: Bytes,
     /// Bytes that the chunk keeps alive: more than `bytes.len()` once its front has been cut off.
@@ -43,19 +44,25 @@ impl ReplayBuffer {
 
     /// Adds the room's next frames, which end at this `seq`.
     pub(crate) fn push(&mut self, now: Duration, end: u64, bytes: Bytes) {
+        self.push_old(now, Duration::ZERO, end, bytes);
+    }
+
+    /// As [`ReplayBuffer::push`], for frames that were published some time ago.
+    #[inline]
+    pub(crate) fn push_old(&mut self, now: Duration, age: Duration, end: u64, bytes: Bytes) {
         let frames = (end - self.end) as usize;
         self.end = end;
         self.frames += frames;
         self.bytes += bytes.len();
-        self.chunks.push_back(Chunk { at: now, frames, allocated: bytes.len(), bytes });
+        let until = now.saturating_add(self.bounds.age().saturating_sub(age));
+        self.chunks.push_back(Chunk { until, frames, allocated: bytes.len(), bytes });
         self.trim(now);
     }
 
     /// Drops what exceeds the bounds.
     pub(crate) fn trim(&mut self, now: Duration) {
         while let Some(oldest) = self.chunks.front_mut() {
-            let is_old = now.saturating_sub(oldest.at) > self.bounds.age();
-            if is_old {
+            if oldest.until < now {
                 self.frames -= oldest.frames;
                 self.bytes -= oldest.bytes.len();
                 self.chunks.pop_front();
@@ -190,6 +197,20 @@ mod tests {
         check(&young, 4, Some(&[]));
         check(&young, 3, None);
         assert_eq!(young.chunks.capacity(), 0);
+    }
+
+    #[test]
+    fn old_frames_are_dropped_when_their_time_is_over() {
+        let mut buffer = ReplayBuffer::new(History::last(10).for_at_most(secs(60)), frame_len);
+        buffer.restart(7);
+        // The buffer itself is younger than these.
+        buffer.push_old(secs(1), secs(59), 8, frames(&[1]));
+        buffer.push_old(secs(1), secs(30), 9, frames(&[2]));
+        buffer.push(secs(1), 10, frames(&[3]));
+        for (now, start) in [(2, 7), (3, 8), (31, 8), (32, 9), (61, 9), (62, 10)] {
+            buffer.trim(secs(now));
+            assert_eq!(buffer.start(), start, "after {now} s");
+        }
     }
 
     #[test]

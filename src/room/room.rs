@@ -228,7 +228,8 @@ impl<H> Room<H> {
         match &self.elsewhere {
             None => self.page_of(visible, max),
             Some(elsewhere) => {
-                let others = elsewhere.after(after).map(|(place, member)| (place, member.id, &member.name));
+                let others = elsewhere.after(after).filter(|(_, member)| !self.is_hidden(member.id));
+                let others = others.map(|(place, member)| (place, member.id, &member.name));
                 let mut all: Vec<_> = visible.take(max + 1).chain(others.take(max + 1)).collect();
                 all.sort_unstable_by_key(|(place, ..)| *place);
                 self.page_of(all.into_iter(), max)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{EnterOutcome, Entering, NotPublished, ReplayRequest};
+use crate::delivery::{Entered, NotPublished, ReplayRequest};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
@@ -21,6 +21,7 @@ use crate::session::memberships::{CantEnter, EnterCommand, Submission};
 use crate::session::removal;
 use crate::session::session::{Generation, Membership, Opening, Published, Session, Superseded};
 use crate::session::sessions::Sessions;
+use crate::session::submitted_enter::SubmittedEnter;
 use crate::socket::{Inbox, Socket, Turn};
 
 pub(crate) struct Attachment {
@@ -141,21 +142,23 @@ impl Attachment {
     pub(crate) fn submit_enter(
         &self,
         enter: &EnterCommand<'_>,
-    ) -> Result<Result<Entering, CantEnter>, Superseded> {
-        self.sessions.memberships().submit_enter(&self.session, self.generation, enter)
+    ) -> Result<Result<SubmittedEnter, CantEnter>, Superseded> {
+        let submitted = self.sessions.memberships().submit_enter(&self.session, self.generation, enter)?;
+        let (sessions, session) = (self.sessions.clone(), self.session.clone());
+        Ok(submitted.map(|enter| SubmittedEnter::new(sessions, session, enter)))
     }
 
     /// Notes that the client has entered a room after [`Attachment::submit_enter`].
     pub(crate) fn accept(
         &self,
         enter: &EnterCommand<'_>,
-        entering: Entering,
-        outcome: EnterOutcome,
-    ) -> Result<(), Superseded> {
+        mut submitted: SubmittedEnter,
+        entered: Entered,
+    ) -> Result<Result<(), CantEnter>, Superseded> {
         let memberships = self.sessions.memberships();
-        let entered = memberships.accept(&self.session, self.generation, enter, entering, outcome)?;
-        removal::check_closed(&self.sessions, &self.session, &entered.room);
-        Ok(())
+        let entered =
+            memberships.accept(&self.session, self.generation, enter, submitted.entering(), entered)?;
+        Ok(entered.map(|entered| removal::check_closed(&self.sessions, &self.session, &entered.room)))
     }
 
     /// Enters a room again. Sends the member the room's position and the requested frames.
@@ -282,6 +285,11 @@ impl Attachment {
         cid: Option<&str>,
     ) -> Result<DirectSent, Superseded> {
         direct::send(&self.sessions, &self.session, self.generation, to, frame, cid)
+    }
+
+    /// Notes that a message was sent to the sessions of a user on all nodes.
+    pub(crate) fn note_direct(&self, cid: Option<&str>, reached: u64) -> Result<(), Superseded> {
+        direct::note_sent(&self.session, self.generation, cid, reached)
     }
 
     /// Moves this connection to another session, if it may resume that.

@@ -70,7 +70,7 @@ impl Sessions {
     }
 
     /// The number of open connections of a user.
-    fn connections_of(&self, user: &str) -> usize {
+    pub(crate) fn connections_of(&self, user: &str) -> usize {
         self.users().sessions_of(user).iter().filter(|session| session.is_connected()).count()
     }
 
@@ -186,6 +186,20 @@ pub(super) fn send(
     drop(state);
     let reached = frame.map_or(connections, |frame| sessions.send_direct(to, frame) as u64);
     Ok(DirectSent { reached, is_repeated: false })
+}
+
+/// Notes that a message was sent to the sessions on all nodes, so that it is not sent again.
+pub(super) fn note_sent(
+    session: &Session,
+    generation: Generation,
+    cid: Option<&str>,
+    reached: u64,
+) -> Result<(), Superseded> {
+    let mut state = session.state_of(generation)?;
+    if let Some(cid) = cid {
+        state.direct.get_or_insert_default().sent.add(cid, reached);
+    }
+    Ok(())
 }
 
 /// How long a client may take to resume its session after a frame was lost: the time until the server notices that the

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::broker::{BoxFuture, Submitted, Unavailable};
+use crate::broker::{BoxFuture, RemoteMember, Submitted, TakenMember, Unavailable};
 use crate::config::{Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
-    EnterOutcome, Entering, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused, ReplayRequest,
-    Rooms, profile_text,
+    EnterOutcome, Entered, Entering, Entrant, Handle, IfMoved, LiveRoom, NotPublished, Recipient, Refused,
+    ReplayRequest, Rooms, profile_text,
 };
-use crate::hooks::events::{Entered, Left};
+use crate::hooks::events::{Entered as EnteredEvent, Left};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{Name, RoomId};
@@ -21,11 +21,12 @@ use crate::protocol::outbound;
 use crate::protocol::position::Position;
 use crate::protocol::presence::ProfileKeys;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::room::Profile;
+use crate::room::{EnterError, Profile};
 use crate::session::callbacks::Callback;
 use crate::session::enter_answer::{answer, entered_frame, own_enter};
 use crate::session::records;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
+use crate::session::submitted_enter::EnterUnderWay;
 
 /// A request to enter a room.
 pub(crate) struct EnterCommand<'a> {
@@ -96,48 +97,56 @@ impl Memberships {
         Ok(Ok(self.add(session, generation, &mut state, enter, outcome, old)))
     }
 
-    /// Submits an enter to the broker. [`Memberships::accept`] must follow. A member that is to be renamed leaves the room
-    /// at once.
+    /// Submits an enter to the broker. [`Memberships::accept`] must follow.
     pub(super) fn submit_enter(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         enter: &EnterCommand<'_>,
-    ) -> Result<Result<Entering, CantEnter>, Superseded> {
+    ) -> Result<Result<EnterUnderWay, CantEnter>, Superseded> {
         let mut state = session.state_of(generation)?;
         let (entrant, tail, body) = prepare(session, &state, enter);
         let frame = body.frame(&tail, session.id(), enter.room);
-        match ended_by(session, &state, enter) {
-            None if self.is_in_too_many(&state) => return Ok(Err(CantEnter::TooManyMemberships)),
-            Some(old) if old.room.id() == enter.room => {
-                self.end(session, &mut state, enter.room.as_str(), LeaveReason::Renamed);
-            }
-            _ => {}
+        let old = ended_by(session, &state, enter);
+        if old.is_none() && self.is_in_too_many(&state) {
+            return Ok(Err(CantEnter::TooManyMemberships));
         }
-        let member_of = records::open(&self.rooms, &self.context, session.id(), &mut state);
-        let is_read_only = enter.access.is_read_only();
-        let entering =
-            self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence, is_read_only, member_of);
-        Ok(entering.map_err(CantEnter::Refused))
+        let if_moved = IfMoved {
+            is_read_only: enter.access.is_read_only(),
+            session: records::open(&self.rooms, &self.context, session.id(), &mut state),
+        };
+        let renamed = old.filter(|old| old.room.id() == enter.room);
+        let entering = match &renamed {
+            Some(old) => self.rooms.submit_rename(entrant, &frame, &old.room, if_moved),
+            None => self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence, if_moved),
+        };
+        Ok(entering.map(|entering| EnterUnderWay { entering, renamed }).map_err(CantEnter::Refused))
     }
 
-    /// Notes that a member has entered whose enter was submitted.
+    /// Notes that a member has entered whose enter was submitted. If the host has removed it meanwhile, it is refused.
     pub(super) fn accept(
         &self,
         session: &Arc<Session>,
         generation: Generation,
         enter: &EnterCommand<'_>,
-        entering: Entering,
-        outcome: EnterOutcome,
-    ) -> Result<Arc<Membership>, Superseded> {
+        entering: &mut Entering,
+        entered: Entered,
+    ) -> Result<Result<Arc<Membership>, CantEnter>, Superseded> {
         let mut state = session.state_of(generation)?;
+        if !entering.is_in() {
+            return Ok(Err(CantEnter::Refused(Refused::Room(EnterError::Closed))));
+        }
         let handle: Handle = session.clone();
-        let old = ended_by(session, &state, enter).map(|old| {
-            let left = self.rooms.leave(&old.room, session.id(), &old.name, &handle);
-            (old, left)
+        let old = ended_by(session, &state, enter).map(|old| match old.room.id() == enter.room {
+            // The broker has removed it.
+            true => (old, entered.left),
+            false => {
+                let left = self.rooms.leave(&old.room, session.id(), &old.name, &handle);
+                (old, left)
+            }
         });
         entering.finish();
-        Ok(self.add(session, generation, &mut state, enter, outcome, old))
+        Ok(Ok(self.add(session, generation, &mut state, enter, entered.outcome, old)))
     }
 
     fn is_in_too_many(&self, state: &State) -> bool {
@@ -358,16 +367,25 @@ impl Memberships {
     }
 
     /// Notes that a member had to leave that has never been on this node.
-    pub(super) fn note_lost(&self, session: &Session, state: &mut State, room: &RoomId, name: &Name) {
+    pub(super) fn note_lost(&self, session: &Session, state: &mut State, taken: &TakenMember) {
         self.context.counters.left.add(1);
-        self.queue_left(session, state, (room, name, false), LeaveReason::Lost, 0);
+        let RemoteMember { name, profile, .. } = &taken.member;
+        let left = (&taken.room, name, profile.is_hidden);
+        self.queue_left(session, state, left, LeaveReason::Lost, 0);
+    }
+
+    /// Queues the callback for a member that is in the room.
+    pub(super) fn queue_entered_again(&self, session: &Session, state: &mut State, room: &RoomId) {
+        if let Some(membership) = state.memberships.find(room.as_str()).cloned() {
+            self.queue_entered(session, state, &membership, membership.room.online() as u64);
+        }
     }
 
     fn queue_entered(&self, session: &Session, state: &mut State, membership: &Membership, num: u64) {
         if !self.has_events {
             return;
         }
-        let event = Entered {
+        let event = EnteredEvent {
             connection: session.id(),
             peer: state.peer,
             room: membership.room.id().clone(),

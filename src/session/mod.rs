@@ -15,10 +15,12 @@ mod message_ids;
 mod moving;
 mod presence;
 mod records;
+mod remote_users;
 pub(crate) mod removal;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
 mod session;
 mod sessions;
+mod submitted_enter;
 mod table;
 mod users;
 

@@ -116,10 +116,12 @@ impl Sessions {
     /// Begins a session that this node has taken over. [`Sessions::finish_arrival`] must follow. Returns `None` if the
     /// session was taken over once more since.
     pub(crate) fn begin_arrival(&self, taken: &TakenSession) -> Option<Arc<Session>> {
+        let mut is_of_user = false;
         if let Some(known) = self.table().get(taken.id) {
             if known.state().record.as_ref().is_some_and(|record| record.generation >= taken.generation) {
                 return None;
             }
+            is_of_user = self.take_from_user(&known);
             // What has become of it elsewhere is in `taken`.
             self.taken(taken.id, taken.generation);
         }
@@ -134,7 +136,10 @@ impl Sessions {
         self.table().insert(&session);
         if let Some(user) = user {
             state.direct = Some(Box::new(DirectMessages::of_other_node()));
-            self.begin_of_user(&session, &mut state, &user);
+            match is_of_user {
+                true => self.add_to_user(&session, &mut state, &user),
+                false => self.begin_of_user(&session, &mut state, &user),
+            }
         }
         drop(state);
         Some(session)
@@ -153,16 +158,16 @@ impl Sessions {
         let generation = state.record.as_ref().map_or(0, |record| record.generation);
         self.context().counters.entered.add(1);
         let name = &taken.member.name;
-        let MovedHere { room, must_follow, start, is_read_only } =
+        let MovedHere { room, must_follow, start, is_read_only, is_hidden } =
             match self.rooms().move_here(taken, generation, &handle, presence) {
                 Ok(moved) => moved,
                 Err(TooManyRooms) => {
                     self.rooms().remove_taken(taken, generation);
-                    self.memberships().note_lost(session, &mut state, &taken.room, name);
+                    self.memberships().note_lost(session, &mut state, taken);
                     return None;
                 }
             };
-        let access = if is_read_only { Access::member().read_only() } else { Access::member() };
+        let access = Access::of(None, is_read_only, is_hidden);
         let tail = outbound::name_and_num(name.as_str());
         let membership = Membership::new(room.clone(), name.clone(), tail, start, &access);
         state.memberships.add(Arc::new(membership));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::broker::wire::{self, Command};
+use crate::broker::commands::{Command, Message};
 use crate::broker::{BoxFuture, KeptSession, MemberSession, NewSession, Unavailable};
 use crate::context::Context;
 use crate::delivery::Rooms;
@@ -129,7 +129,8 @@ impl Sessions {
             && reason == LeaveReason::Kicked
             && let Some(broker) = self.rooms().broker()
         {
-            broker.send_to_all(wire::encode_command(broker.node(), &Command::Kick(session.id())));
+            let command = Command::Kick(session.id());
+            broker.send_to_all(Message { node: broker.node(), question: 0, command }.encode());
         }
         // A panic in a callback could only end what is ending anyway.
         let _ = self.run_callbacks(session);

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::EntryId;
 use crate::delivery::{LiveRoom, Recipient};
 use crate::ids::{Name, RoomId};
 use crate::protocol::close::LeaveReason;
+use crate::protocol::error_code::ErrorCode;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
-use crate::session::session::{Generation, Phase, Session, State, Superseded};
+use crate::session::session::{Generation, Membership, Phase, Session, State, Superseded};
 use crate::session::sessions::{Ended, Sessions};
 use crate::sync::MutexGuard;
 
@@ -18,19 +20,46 @@ use crate::sync::MutexGuard;
 pub(crate) fn remove_anonymous(
     sessions: &Sessions,
     session: &Arc<Session>,
-    room: &RoomId,
+    room: &str,
     name: &Name,
-    reason: LeaveReason,
     frames: &Bytes,
 ) {
     let state = session.state();
-    let has_name = state
-        .memberships
-        .find(room.as_str())
-        .is_some_and(|own| sessions.rooms().is_anonymous_holder(&own.room, name, session.id()));
-    if has_name {
-        remove_locked(sessions, session, state, room, reason, frames);
+    let Some(own) = state.memberships.find(room).cloned() else { return };
+    let (rooms, user) = (sessions.rooms(), state.user.as_deref());
+    if rooms.is_anonymous_holder(&own.room, session.id(), &own.name, user, name) {
+        remove_locked(sessions, session, state, own.room.id(), LeaveReason::NameTaken, frames);
     }
+}
+
+/// Removes a member that the broker does not know any more, because another one has got its name.
+pub(crate) fn remove_evicted(
+    sessions: &Sessions,
+    session: &Arc<Session>,
+    room: &RoomId,
+    entry: EntryId,
+    frames: &Bytes,
+) {
+    let state = session.state();
+    let membership = state.memberships.find(room.as_str());
+    if membership.is_some_and(|membership| sessions.rooms().has_entry(&membership.room, entry)) {
+        remove_locked(sessions, session, state, room, LeaveReason::NameTaken, frames);
+    }
+}
+
+/// Removes a member of which it is not known whether the broker still has it.
+pub(super) fn remove_uncertain(sessions: &Sessions, session: &Arc<Session>, membership: &Arc<Membership>) {
+    let state = session.state();
+    if !state.memberships.all().iter().any(|other| Arc::ptr_eq(other, membership)) {
+        return;
+    }
+    let room = membership.room.id();
+    let left = outbound::left(room.as_str(), Some((ErrorCode::Unavailable.as_str(), "enter the room again")));
+    let frames = match session.subprotocol() {
+        Subprotocol::Plain => Bytes::new(),
+        Subprotocol::V1 => frame::text(left.as_bytes()),
+    };
+    remove_locked(sessions, session, state, room, LeaveReason::Unavailable, &frames);
 }
 
 /// Removes a member from a room that was closed. The connection of a plain client is closed.

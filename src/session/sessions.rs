@@ -11,6 +11,7 @@ use crate::delivery::Rooms;
 use crate::hooks::events::{RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::resume::ResumeToken;
 use crate::session::callback_runs::Run;
@@ -18,6 +19,7 @@ use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::Memberships;
 use crate::session::moving::Arrivals;
 use crate::session::records::{self, Closing};
+use crate::session::remote_users::{Change, RemoteUsers};
 use crate::session::session::{
     self, Absence, Generation, Opening, Phase, Resume, Session, State, Superseded,
 };
@@ -61,14 +63,18 @@ impl Sessions {
         tasks: Arc<Tasks>,
     ) -> Arc<Sessions> {
         let memberships = Memberships::new(context.clone(), rooms.clone(), events.is_some());
+        let remote_users = rooms.broker().map(|broker| {
+            let (broker, context, tasks) = (broker.clone(), context.clone(), tasks.clone());
+            move |this: &Weak<Sessions>| RemoteUsers::new(broker, context, tasks, this.clone())
+        });
         Arc::new_cyclic(|this| Sessions {
+            users: Users::new(remote_users.map(|new| new(this))),
             context,
             rooms,
             memberships,
             admission,
             events,
             table: Table::new(node),
-            users: Users::default(),
             deadlines_changed: Notify::new(),
             tasks,
             arrivals: Arrivals::default(),
@@ -195,7 +201,25 @@ impl Sessions {
         if self.events.is_some() {
             let online = Callback::Online(UserOnline { user: user.clone() });
             state.callbacks.get_or_insert_default().push(online);
+        } else {
+            self.users.tell_broker(user.id(), session, Change::Begin);
         }
+    }
+
+    /// A session of this node is no longer one of its user, because it goes on here as another object, which
+    /// [`Sessions::add_to_user`] adds. Nobody is told of either. Returns whether it was one of its user.
+    pub(super) fn take_from_user(&self, session: &Arc<Session>) -> bool {
+        let mut state = session.state();
+        let Some(user) = state.user.clone().filter(|_| state.is_of_user) else { return false };
+        state.is_of_user = false;
+        self.users.remove(user.id(), session.id());
+        true
+    }
+
+    /// Adds a session that was one of its user before.
+    pub(super) fn add_to_user(&self, session: &Arc<Session>, state: &mut State, user: &User) {
+        state.is_of_user = true;
+        self.users.add(user.id(), session);
     }
 
     /// The session is no longer one of its user, if it was.
@@ -204,6 +228,8 @@ impl Sessions {
         self.users.remove(user.id(), session.id());
         if self.events.is_some() {
             state.callbacks.get_or_insert_default().push(Callback::Offline(UserOffline { user }));
+        } else {
+            self.users.tell_broker(user.id(), session, Change::End);
         }
     }
 
@@ -256,7 +282,6 @@ impl Sessions {
             && state.token.is_some()
             && state.is_worth_resuming();
         if may_keep && self.keep(session, &mut state, reason) {
-            tracing::debug!(connection = %session.id(), "connection lost; its session is kept");
             return Ok(true);
         }
         let reason = state.verdict.filter(|_| reason.keeps_session()).unwrap_or(reason);
@@ -283,6 +308,7 @@ impl Sessions {
         if self.table.add_deadline(deadline, session.id()) {
             self.recheck_deadlines();
         }
+        tracing::debug!(connection = %session.id(), %reason, ?window, "session is kept");
         true
     }
 
@@ -399,6 +425,14 @@ impl Sessions {
             let _ = run(&other, &mut waiting);
         }
         called
+    }
+
+    /// Tells the host once more that a member has entered.
+    pub(crate) fn announce_again(&self, id: ConnectionId, room: &RoomId) {
+        let Some(session) = self.table.get(id) else { return };
+        self.memberships.queue_entered_again(&session, &mut session.state(), room);
+        // A panic has ended the session, and concerns nobody else.
+        let _ = self.run_callbacks(&session);
     }
 
     /// The only place where a session ends. Afterwards its membership has left the room.

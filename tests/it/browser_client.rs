@@ -4,6 +4,7 @@ use axum::Router;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
+use serde_json::Value;
 use tower::{Service, ServiceExt};
 use tower_chat_rooms::ClientScript;
 
@@ -99,4 +100,14 @@ async fn it_accepts_any_request_body_and_works_in_axum() {
     let response = app.oneshot(request).await.unwrap();
     assert_eq!(response.headers()["content-length"], length.to_string());
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "");
+}
+
+#[test]
+fn the_npm_package_has_the_version_and_the_licence_of_the_crate() {
+    let read =
+        |path| std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/").to_owned() + path).unwrap();
+    let package: Value = serde_json::from_str(&read("src/browser/package.json")).unwrap();
+    assert_eq!(package["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(package["license"], env!("CARGO_PKG_LICENSE"));
+    assert_eq!(read("src/browser/LICENSE"), read("LICENSE"));
 }

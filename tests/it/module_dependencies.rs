@@ -15,9 +15,9 @@ const LAYERS: [&[&str]; 13] = [
     &["delivery"],
     &["broker", "room"],
     &["context", "tasks"],
-    &["hooks"],
+    &["hooks", "store"],
     &["protocol"],
-    &["stats", "clock", "config", "ids", "error", "sync"],
+    &["stats", "health", "clock", "config", "ids", "error", "log_limit", "sync"],
 ];
 
 fn rank(module: &str) -> (usize, usize) {

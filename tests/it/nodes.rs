@@ -1,12 +1,12 @@
 //! Several nodes that share their rooms through a broker.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_chat_rooms::{
-    Access, Admission, ChatRooms, ChatRoomsBuilder, Denied, EnterRequest, History, Limits, Recovery,
-    RoomPolicy, SharedBroker, UniqueNames, User,
+    Access, Admission, ChatRooms, ChatRoomsBuilder, History, Limits, Recovery, SharedBroker, User,
 };
 
 use crate::support::{
@@ -15,11 +15,19 @@ use crate::support::{
 };
 
 /// Nodes that share a broker.
-fn nodes<const N: usize>(
+pub(crate) fn nodes<const N: usize>(
     broker: &SharedBroker,
     build: impl Fn(ChatRoomsBuilder) -> ChatRoomsBuilder,
 ) -> [ChatRooms; N] {
     std::array::from_fn(|_| build(unlimited()).broker(broker.node()).build().unwrap())
+}
+
+/// Shuts nodes down whose members have left.
+pub(crate) async fn stop<const N: usize>(nodes: [ChatRooms; N]) {
+    for rooms in nodes {
+        assert_empty(&rooms);
+        rooms.shutdown().await;
+    }
 }
 
 /// A `chat-rooms.v1` client in the room "r", with the answer to its enter.
@@ -303,29 +311,6 @@ async fn the_limit_of_members_holds_on_all_nodes() {
     }
 }
 
-struct Hide;
-
-impl RoomPolicy for Hide {
-    async fn may_enter(&self, _: &EnterRequest<'_>) -> Result<Access, Denied> {
-        Ok(Access::member().hidden())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_does_not_work_on_several_nodes_is_refused() {
-    let broker = SharedBroker::new();
-    for unique_names in [UniqueNames::Exact, UniqueNames::AnyCase] {
-        let built = ChatRooms::builder().unique_names(unique_names).broker(broker.node()).build();
-        assert!(built.unwrap_err().to_string().contains("unique_names"));
-    }
-    let [rooms] = nodes(&broker, |builder| builder.policy(Hide));
-    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
-    ann.send(enter_frame("ann", "r")).await;
-    assert_eq!(ann.next().await["code"], "internal");
-    ann.disconnect().await;
-    assert_empty(&rooms);
-}
-
 #[tokio::test(start_paused = true)]
 async fn ids_differ_among_nodes() {
     let broker = SharedBroker::new();
@@ -353,12 +338,17 @@ async fn calls_of_the_host_work_on_all_nodes() {
     assert_eq!(one.broadcast(&notice(2)).await.unwrap(), 0);
     assert_eq!(one.send_to_user("u", &notice(3)).unwrap(), 0);
     one.send("r", &notice(4)).unwrap();
-    for n in 1..=4 {
-        assert_eq!(ann.next_of("notice").await["n"], n);
+    let mut heard = BTreeSet::new();
+    while heard.len() < 4 {
+        heard.insert(ann.next_of("notice").await["n"].as_u64().unwrap());
     }
+    one.set_info("r", id, &"vip").unwrap();
+    assert_eq!(ann.next_of("state").await["info"], "vip");
+    one.set_access("r", id, &Access::member().read_only()).unwrap();
+    assert_eq!(ann.next_of("state").await["readOnly"], true);
     one.close_room("r");
     assert_eq!(ann.next_of("left").await["code"], "room_closed");
-    assert!(one.kick(id));
+    assert!(!one.kick(id), "it is on another node");
     assert_eq!(ann.close_code().await, 4500);
     let (mut ann, _) = Client::connect_v1(&other, user()).await;
     one.kick_user("u");

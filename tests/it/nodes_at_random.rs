@@ -1,7 +1,7 @@
 //! Clients of several nodes get the same frames in the same order, and nothing is left of them, even if the broker fails
 //! at random.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{
-    Admission, ChatRooms, ConnectionId, History, Recovery, RoomEvent, RoomId, SharedBroker,
+    Access, Admission, ChatRooms, ConnectionId, Denied, EnterRequest, History, Recovery, RoomEvent, RoomId,
+    RoomPolicy, SharedBroker, UniqueNames,
 };
 
 use crate::support::{
@@ -19,6 +20,16 @@ use crate::support::{
 const ROOMS: [&str; 2] = ["r", "s"];
 const CLIENTS: usize = 6;
 const STEPS: usize = 200;
+
+/// Hides members with some names.
+struct Hide;
+
+impl RoomPolicy for Hide {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
+        let is_hidden = request.name().as_str().starts_with("hidden");
+        Ok(if is_hidden { Access::member().hidden() } else { Access::member() })
+    }
+}
 
 /// The frames of all rooms by their ids, epochs and numbers, as some client got them.
 #[derive(Default)]
@@ -30,14 +41,16 @@ struct Member {
     tokens: Vec<Value>,
     /// The position in each room that it is in.
     positions: HashMap<String, (String, u64)>,
+    /// Its name in each room that it has entered.
+    names: HashMap<String, String>,
     is_closed: bool,
 }
 
 impl Member {
     async fn connect(rooms: &ChatRooms) -> Member {
         let (client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
-        let tokens = vec![welcome["resume"].clone()];
-        Member { client, tokens, positions: HashMap::new(), is_closed: false }
+        let (tokens, positions, names) = (vec![welcome["resume"].clone()], HashMap::new(), HashMap::new());
+        Member { client, tokens, positions, names, is_closed: false }
     }
 
     /// Reads what has arrived.
@@ -65,6 +78,7 @@ impl Member {
                 let epoch = frame["epoch"].as_str().unwrap().to_owned();
                 let seq = seq - frame["replayed"].as_u64().unwrap();
                 self.positions.insert(room.to_owned(), (epoch, seq));
+                self.names.insert(room.to_owned(), frame["name"].as_str().unwrap().to_owned());
             }
             ("left", _) => drop(self.positions.remove(room)),
             ("ack", _) | (_, None) => {}
@@ -90,7 +104,7 @@ impl Member {
         self.tokens.append(&mut new.tokens);
         new.tokens = std::mem::take(&mut self.tokens);
         for (room, (epoch, seq)) in self.positions.drain() {
-            let mut enter = enter_frame("m", &room);
+            let mut enter = enter_frame(&self.names[&room], &room);
             enter["since"] = json!({"epoch": epoch, "seq": seq});
             new.client.send(enter).await;
         }
@@ -120,15 +134,16 @@ impl Moves {
     }
 
     /// Over all nodes, each member that has entered has left once. If it stays on one node, it leaves before it enters
-    /// again. If it moves while it enters, no node may have told of its enter.
+    /// again. If it moves while it enters or changes its name, no node may have told of its enter.
     fn check(&self, seed: u64, balancer: Balancer) {
         for (member, lines) in &*self.0.lock().unwrap() {
             let entered = lines.iter().filter(|line| line.starts_with('+')).count();
             let left = lines.len() - entered;
+            let uncertain = lines.iter().filter(|line| line.ends_with("broker unavailable")).count();
             let is_in_order = |(n, line): (usize, &String)| line.starts_with(['+', '-'][n % 2]);
             let is_right = match balancer {
                 Balancer::Sticky => entered == left && lines.iter().enumerate().all(is_in_order),
-                Balancer::Random => (entered..=entered + 2).contains(&left),
+                Balancer::Random => (entered..=entered + 2 + uncertain).contains(&left),
             };
             assert!(is_right, "seed {seed}: {member:?}: {lines:#?}");
         }
@@ -147,8 +162,10 @@ enum Balancer {
 async fn run(seed: u64, balancer: Balancer) {
     let (broker, moves) = (SharedBroker::new(), Moves::default());
     let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(1_000));
-    let builder = |n| unlimited().recovery(recovery.clone()).events(moves.hook(n));
-    let nodes = [0, 1, 2].map(|n| builder(n).broker(broker.node()).build().unwrap());
+    let nodes = [0, 1, 2].map(|n| {
+        let builder = unlimited().recovery(recovery.clone()).unique_names(UniqueNames::AnyCase).policy(Hide);
+        builder.events(moves.hook(n)).broker(broker.node()).build().unwrap()
+    });
     let (mut random, mut log, mut members) = (Random::new(seed), Log::default(), Vec::new());
     for n in 0..CLIENTS {
         members.push(Member::connect(&nodes[n % nodes.len()]).await);
@@ -164,7 +181,10 @@ async fn run(seed: u64, balancer: Balancer) {
         member.read(&mut log).await;
         match random.below(20) {
             _ if member.is_closed => member.reconnect(rooms).await,
-            0..=4 => member.client.send(enter_frame(&format!("m{}", random.below(2)), room)).await,
+            0..=4 => {
+                let name = format!("{} {}", ["m", "M", "hidden"][random.below(3) as usize], random.below(4));
+                member.client.send(enter_frame(&name, room)).await;
+            }
             5 | 6 => member.client.send(leave_frame(room)).await,
             7..=12 => member.client.send(message_frame(room, n)).await,
             13 => member.reconnect(rooms).await,
@@ -188,14 +208,13 @@ async fn run(seed: u64, balancer: Balancer) {
     }
     for rooms in &nodes {
         for info in rooms.rooms() {
-            let of_node = |rooms: &ChatRooms| rooms.members(&info.id).len();
-            let list = |rooms: &ChatRooms| format!("{:?}", rooms.members(&info.id));
-            let lists: Vec<_> = nodes.iter().map(list).collect();
-            assert_eq!(
-                info.online,
-                nodes.iter().map(of_node).sum::<usize>(),
-                "seed {seed}: {info:?} {lists:#?}"
-            );
+            let members: Vec<_> = nodes.iter().flat_map(|rooms| rooms.members(&info.id)).collect();
+            let hidden = members.iter().filter(|member| member.is_hidden).count();
+            let numbers = (members.len() - hidden, hidden);
+            assert_eq!((info.online, info.hidden), numbers, "seed {seed}: {info:?} {members:#?}");
+            let names: HashSet<_> =
+                members.iter().map(|member| member.name.as_str().to_lowercase()).collect();
+            assert_eq!(names.len(), members.len(), "seed {seed}: {members:?}");
         }
     }
     drop(members);

@@ -399,7 +399,7 @@ async fn a_client_knows_the_members_of_all_nodes() {
     for seed in 0..40 {
         println!("seed {seed}");
         let broker = SharedBroker::new();
-        let nodes = [(); 3].map(|()| rooms_by_mode(false).broker(broker.node()).build().unwrap());
+        let nodes = [(); 3].map(|()| rooms_by_mode(true).broker(broker.node()).build().unwrap());
         run(seed, &mut modes, &nodes, Some(&broker)).await;
     }
     assert_eq!(modes.into_iter().collect::<Vec<_>>(), ["count", "full"]);

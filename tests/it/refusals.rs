@@ -1,11 +1,14 @@
 //! Refused requests, and servers that are not set up for upgrades: what the client and the log are told.
 
+use std::time::Duration;
+
 use futures_util::SinkExt;
 use http::Request;
 use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -72,34 +75,44 @@ async fn a_request_without_an_upgrade_is_refused_with_the_fix() {
     assert_eq!(rooms.stats().connections, 0);
 }
 
-/// Sends handshakes to a hyper server without upgrades until each connection has ended.
-async fn connect_without_upgrades(rooms: &ChatRooms, times: usize) {
-    for _ in 0..times {
-        let (mut client_io, server_io) = tokio::io::duplex(64 * 1024);
-        let service = TowerToHyperService::new(rooms.service());
-        let server = http1::Builder::new();
-        let served = tokio::spawn(server.serve_connection(TokioIo::new(server_io), service));
-        assert_eq!(send_request(&mut client_io, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
-        served.await.unwrap().unwrap();
-        while rooms.stats().connections > 0 {
-            tokio::task::yield_now().await;
+/// Sends a handshake to a server without upgrades, by hyper or by hyper-util, until the connection has ended.
+async fn connect_without_upgrades(rooms: &ChatRooms, http1_only: bool) {
+    let (mut client_io, server_io) = tokio::io::duplex(64 * 1024);
+    let (io, service) = (TokioIo::new(server_io), TowerToHyperService::new(rooms.service()));
+    let served = tokio::spawn(async move {
+        if http1_only {
+            http1::Builder::new().serve_connection(io, service).await.unwrap();
+        } else {
+            auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await.unwrap();
         }
+    });
+    assert_eq!(send_request(&mut client_io, format!("{HANDSHAKE}\r\n").as_bytes()).await.status, 101);
+    served.await.unwrap();
+    while rooms.stats().connections > 0 {
+        tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_without_upgrades_is_reported_once() {
-    let capture = LogCapture::default();
-    let _guard = capture.listen("debug");
-    let rooms = default_rooms();
-    connect_without_upgrades(&rooms, 3).await;
-    let log = capture.text();
-    assert_eq!(capture.count("ERROR"), 1, "{log}");
-    assert_eq!(capture.count("with_upgrades()"), 1, "{log}");
-    assert_eq!(capture.count("DEBUG tower_chat_rooms::http::edge"), 2, "{log}");
-    // Each engine reports it.
-    connect_without_upgrades(&default_rooms(), 1).await;
-    assert_eq!(capture.count("with_upgrades()"), 2);
+async fn a_server_without_upgrades_is_reported_once_per_minute() {
+    for http1_only in [true, false] {
+        let capture = LogCapture::default();
+        let _guard = capture.listen("debug");
+        let rooms = default_rooms();
+        for _ in 0..3 {
+            connect_without_upgrades(&rooms, http1_only).await;
+        }
+        let log = capture.text();
+        assert_eq!(capture.count("ERROR"), 1, "{log}");
+        assert_eq!(capture.count("with_upgrades()"), 1, "{log}");
+        assert_eq!(capture.count("connection closed: the server does not support upgrades"), 3, "{log}");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        connect_without_upgrades(&rooms, http1_only).await;
+        assert_eq!(capture.count("suppressed=2"), 1, "{}", capture.text());
+        // Each engine reports it.
+        connect_without_upgrades(&default_rooms(), http1_only).await;
+        assert_eq!(capture.count("with_upgrades()"), 3);
+    }
 }
 
 #[tokio::test(start_paused = true)]

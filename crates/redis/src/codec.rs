@@ -12,13 +12,17 @@ use crate::stamp::{Epoch, EventKind, Stamp};
 
 /// The version that scripts write. Readers know it and those before.
 const VERSION: u8 = 1;
-const HEADER: usize = 2 + 8 + 3 * 8 + 2;
+const HEADER: usize = 3 + 8 + 3 * 8 + 2;
 const TRANSIENT: u8 = 6;
 const CLOSE_ROOM: u8 = 7;
 const COMMAND: u8 = 8;
 const PROBE: u8 = 9;
 const SESSION_TAKEN: u8 = 10;
 const PROFILE: u8 = 11;
+const HIDDEN_ENTER: u8 = 12;
+const HIDDEN_LEAVE: u8 = 13;
+const IS_LAST: u8 = 1;
+const IS_REPLACED: u8 = 2;
 
 /// What arrives in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
         4 => EventKind::SilentLeave,
         5 => EventKind::Publish,
         PROFILE => EventKind::Profile,
+        HIDDEN_ENTER => EventKind::HiddenEnter,
+        HIDDEN_LEAVE => EventKind::HiddenLeave,
         TRANSIENT => return Ok(Message::Transient(payload.slice(2..))),
         COMMAND => return Ok(Message::Command(payload.slice(2..))),
         CLOSE_ROOM => {
@@ -93,13 +99,23 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
 
 fn decode_event(room: &Arc<str>, kind: EventKind, payload: &Bytes) -> Option<RoomEvent> {
     let number = |at: usize| Some(u64::from_be_bytes(payload.get(at..at + 8)?.try_into().ok()?));
+    let flags = *payload.get(2)?;
+    let (is_last, is_replaced) = (flags & IS_LAST != 0, flags & IS_REPLACED != 0);
     let stamp =
-        Stamp { epoch: Epoch::from_u64(number(2)?), event: number(10)?, seq: number(18)?, num: number(26)? };
-    let member_len = u16::from_be_bytes(payload.get(34..HEADER)?.try_into().ok()?);
+        Stamp { epoch: Epoch::from_u64(number(3)?), event: number(11)?, seq: number(19)?, num: number(27)? };
+    let member_len = u16::from_be_bytes(payload.get(35..HEADER)?.try_into().ok()?);
     let body_at = HEADER + usize::from(member_len);
     let member = str::from_utf8(payload.get(HEADER..body_at)?).ok()?;
     let member = (!member.is_empty()).then(|| member.into());
-    Some(RoomEvent { room: room.clone(), stamp, kind, member, body: payload.slice(body_at..) })
+    Some(RoomEvent {
+        room: room.clone(),
+        stamp,
+        kind,
+        member,
+        body: payload.slice(body_at..),
+        is_last,
+        is_replaced,
+    })
 }
 
 pub(crate) fn encode_transient(body: &[u8]) -> Vec<u8> {
@@ -129,8 +145,8 @@ mod tests {
     use super::*;
 
     /// As `append` in `lua/room.lua` does it; the tests with a server check that one.
-    fn encode_event(kind: u8, stamp: Stamp, member: &str, body: &[u8]) -> Bytes {
-        let mut payload = vec![VERSION, kind];
+    fn encode_event(kind: u8, is_last: bool, stamp: Stamp, member: &str, body: &[u8]) -> Bytes {
+        let mut payload = vec![VERSION, kind, is_last.into()];
         payload.extend(stamp.epoch.to_bytes());
         for number in [stamp.event, stamp.seq, stamp.num] {
             payload.extend(number.to_be_bytes());
@@ -163,13 +179,14 @@ mod tests {
         #[test]
         fn events_survive_the_way(
             epoch: u64, event: u64, seq: u64, num: u64, kind in 1u8..=5, member in ".{0,40}", body: Vec<u8>,
+            is_last: bool,
         ) {
             let stamp = Stamp { epoch: Epoch::from_u64(epoch), event, seq, num };
-            let message = decode(&"r".into(), encode_event(kind, stamp, &member, &body)).unwrap();
+            let message = decode(&"r".into(), encode_event(kind, is_last, stamp, &member, &body)).unwrap();
             let Message::Event(read) = message else { panic!("{message:?} is no event") };
             prop_assert_eq!(read.stamp, stamp);
             prop_assert_eq!(read.member.as_deref().unwrap_or_default(), member);
-            prop_assert_eq!(read.body, body);
+            prop_assert_eq!((read.body.to_vec(), read.is_last), (body, is_last));
         }
 
         #[test]
@@ -180,7 +197,7 @@ mod tests {
         #[test]
         fn a_cut_header_is_refused(len in 2usize..HEADER) {
             let stamp = Stamp { epoch: Epoch::from_u64(1), event: 1, seq: 1, num: 1 };
-            let payload = encode_event(1, stamp, "", b"").slice(..len);
+            let payload = encode_event(1, false, stamp, "", b"").slice(..len);
             prop_assert_eq!(decode(&"r".into(), payload), Err(DecodeError::Malformed));
         }
     }

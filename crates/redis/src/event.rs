@@ -1,9 +1,11 @@
 //! What a node hears.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::member::Profile;
 use crate::session::Resumed;
 use crate::stamp::{EventKind, Stamp};
 
@@ -42,12 +44,16 @@ pub enum Event {
         body: Bytes,
     },
     /// This node has removed a member of a node that is gone. Exactly one node gets this for each such member, unless
-    /// it ends itself at that moment.
+    /// it ends itself, or loses its connection to Redis, at that moment.
     MemberLost {
         /// The room.
         room: Arc<str>,
         /// The member.
         member: Box<str>,
+        /// What the others knew of it.
+        profile: Profile,
+        /// Whether it was not in the roster.
+        is_hidden: bool,
         /// That of the member's leave.
         stamp: Stamp,
     },
@@ -62,13 +68,33 @@ pub enum Event {
         /// As [`Resumed::generation`].
         generation: u64,
     },
-    /// The node had to enter its members again, but another member has taken this one's name meanwhile, or another
-    /// node its session. It is not this node's any more.
+    /// The node had to enter its members again, but could not enter this one. It is not this node's any more.
     Evicted {
         /// The room.
         room: Arc<str>,
         /// The member.
         member: Box<str>,
+        /// Why it could not enter.
+        reason: EvictionReason,
+    },
+    /// The other nodes have taken this one for gone, and have removed a member, but it is still there. It has entered
+    /// again: the event of its enter arrives as well.
+    EnteredAgain {
+        /// The room.
+        room: Arc<str>,
+        /// The member.
+        member: Box<str>,
+    },
+    /// This node has ended the last session of a user, because the node that had it is gone. Exactly one node gets this,
+    /// with the same limits as [`Event::MemberLost`].
+    UserOffline {
+        /// The user.
+        user: Box<str>,
+    },
+    /// The other nodes have taken this one for gone, and have ended the last session of a user, but it is still there.
+    UserOnline {
+        /// The user.
+        user: Box<str>,
     },
     /// The connection to Redis has changed.
     State(State),
@@ -87,6 +113,21 @@ pub struct RoomEvent {
     pub member: Option<Box<str>>,
     /// The body that the event was submitted with.
     pub body: Bytes,
+    /// Whether it ends the room, because nobody is in it any more.
+    pub is_last: bool,
+    /// Whether it is the leave of a member that is [replaced](crate::NewMember::replaces): the enter of its successor
+    /// follows.
+    pub is_replaced: bool,
+}
+
+/// An event in a room's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoggedEvent {
+    /// The event.
+    pub event: RoomEvent,
+    /// For how long it is in the log, by Redis's clock.
+    pub age: Duration,
 }
 
 /// Why a room's events cannot be had.
@@ -97,6 +138,16 @@ pub enum ResetReason {
     EpochChanged,
     /// The missed events are no longer in the room's log.
     LogTrimmed,
+}
+
+/// Why a member could not enter again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EvictionReason {
+    /// Another member has taken its name meanwhile.
+    NameTaken,
+    /// Another node has taken over its session meanwhile.
+    SessionTaken,
 }
 
 /// Whether the node can work.

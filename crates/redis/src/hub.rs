@@ -29,8 +29,12 @@ pub(crate) struct Hub {
     subscriptions: mpsc::UnboundedSender<Subscription>,
     /// The latest probe that has come back.
     probe: watch::Sender<u64>,
+    /// Messages that have arrived.
+    heard: AtomicU64,
     /// Messages that could not be read.
     dropped: AtomicU64,
+    /// Members of nodes that are gone, which this node has removed.
+    lost_members: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -69,12 +73,34 @@ impl Hub {
         let (subscriptions, wanted_subscriptions) = mpsc::unbounded_channel();
         let probe = watch::Sender::new(0);
         let rooms = Mutex::default();
-        let hub = Hub { keys, rooms, queue, reads, subscriptions, probe, dropped: AtomicU64::new(0) };
+        let (heard, dropped, lost_members) = <(AtomicU64, AtomicU64, AtomicU64)>::default();
+        let hub = Hub { keys, rooms, queue, reads, subscriptions, probe, heard, dropped, lost_members };
         (hub, Requests { reads: wanted_reads, subscriptions: wanted_subscriptions })
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
         &self.queue
+    }
+
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lost_members(&self) -> u64 {
+        self.lost_members.load(Ordering::Relaxed)
+    }
+
+    /// This node has removed a member of a node that is gone.
+    pub(crate) fn member_lost(
+        &self,
+        room: &Arc<str>,
+        member: Box<str>,
+        profile: Profile,
+        is_hidden: bool,
+        stamp: Stamp,
+    ) {
+        self.lost_members.fetch_add(1, Ordering::Relaxed);
+        self.queue.push(Event::MemberLost { room: room.clone(), member, profile, is_hidden, stamp });
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -97,7 +123,11 @@ impl Hub {
             },
             None => "".into(),
         };
-        match codec::decode(&name, payload) {
+        let message = codec::decode(&name, payload);
+        if !matches!(message, Ok(Message::Probe(_))) {
+            self.heard.fetch_add(1, Ordering::Relaxed);
+        }
+        match message {
             Ok(Message::Event(event)) => self.receive_event(&mut rooms, event),
             Ok(Message::Transient(_)) if self.queue.is_full() => {}
             Ok(Message::Transient(body)) => self.queue.push(Event::Transient { room: name, body }),
@@ -163,6 +193,7 @@ impl Hub {
             room.remove_pending(member);
             if is_member {
                 room.add_member(member.clone());
+                room.replace_member(member.replaced());
             }
         }
         self.remove_if_done(&mut rooms, name);
@@ -303,6 +334,12 @@ impl Hub {
     pub(crate) fn set_profile(&self, name: &str, member: &str, profile: Profile) {
         if let Some(Entry { room, .. }) = lock(&self.rooms).get_mut(name) {
             room.update_member(member, |member| member.set_profile(profile));
+        }
+    }
+
+    pub(crate) fn set_owner(&self, name: &str, member: &str, owner: &str) {
+        if let Some(Entry { room, .. }) = lock(&self.rooms).get_mut(name) {
+            room.update_member(member, |member| member.set_owner(owner));
         }
     }
 

@@ -27,7 +27,7 @@ impl Keys {
         self.name2("rooms", node)
     }
 
-    /// Hash: a room's epoch, run of the server, event, seq and num.
+    /// Hash: a room's epoch, run of the server, event, seq, num, number of hidden members, and more for its log and roster.
     pub(crate) fn meta(&self, room: &str) -> String {
         self.name2("meta", room)
     }
@@ -57,9 +57,14 @@ impl Keys {
         self.name("ctl")
     }
 
-    /// Channel for one node, by its name or its incarnation.
+    /// Channel for one node, by its name.
     pub(crate) fn node_channel(&self, node: &str) -> String {
         self.name2("node", node)
+    }
+
+    /// Channel for one node, by its number.
+    pub(crate) fn numbered_channel(&self, number: u32) -> String {
+        format!("{}{number:08x}", self.name("number:"))
     }
 
     /// Set: tokens of the sessions of a node.
@@ -78,6 +83,21 @@ impl Keys {
         self.name2("closed", token)
     }
 
+    /// Hash: session to its window in ms and its user, of the sessions of users on a node.
+    pub(crate) fn node_users(&self, node: &str) -> String {
+        self.name2("users", node)
+    }
+
+    /// Hash: session to whether it was the first one, and its node, of the sessions of a user.
+    pub(crate) fn user(&self, user: &str) -> String {
+        self.name2("user", user)
+    }
+
+    /// String: the session was the last one of its user when it ended.
+    pub(crate) fn user_ended(&self, session: &str) -> String {
+        self.name2("ended", session)
+    }
+
     /// What all names begin with.
     pub(crate) fn tag(&self) -> &str {
         &self.tag
@@ -90,9 +110,9 @@ impl Keys {
             self.node_rooms(node),
             self.meta(room),
             self.members(node, room),
-            // Hash: name that is taken to member.
+            // Hash: name that is taken to how many members have it, the first of them, and the user who may.
             self.name2("names", room),
-            // Sorted set: `node:member` of those that are not hidden, to the event with which it entered.
+            // Sorted set: `node:member` to the place in the order in which the members entered.
             self.name2("roster", room),
             // Stream: the latest events. The id is the event's number.
             self.name2("log", room),

@@ -1,15 +1,17 @@
 //! The node's lease. A node whose lease has run out is fenced: scripts do nothing for it. It then removes what is left
-//! of its old incarnation, begins a new one, and enters its members again.
+//! of its old incarnation, and enters its members again in a new one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::error::Unavailable;
+use crate::event::Event;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
@@ -19,6 +21,8 @@ use crate::sync::{Mutex, lock};
 /// The node's incarnation, and whether it is valid. A node gets a new one at each start and after each fence.
 #[derive(Debug)]
 pub(crate) struct Registration {
+    /// Part of each incarnation.
+    number: u32,
     current: watch::Sender<Incarnation>,
     /// The run of the server with which the incarnation began.
     run: Mutex<Option<Arc<str>>>,
@@ -32,12 +36,14 @@ struct Incarnation {
 
 impl Registration {
     pub(crate) fn new(name: &str) -> Registration {
-        let first = Incarnation { node: Registration::incarnation(name), is_active: false };
-        Registration { current: watch::Sender::new(first), run: Mutex::default() }
+        let number = (random::number() as u32).max(1);
+        let first = Incarnation { node: incarnation(name, number), is_active: false };
+        Registration { number, current: watch::Sender::new(first), run: Mutex::default() }
     }
 
-    fn incarnation(name: &str) -> Arc<str> {
-        format!("{name}@{:016x}", random::number()).into()
+    /// The node's number, which no other node has.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// The current incarnation, valid or not.
@@ -75,9 +81,14 @@ impl Registration {
         let _ = current.wait_for(|current| !current.is_active).await;
     }
 
-    /// Remembers the run of the server. Returns whether it was another one before.
-    fn set_run(&self, run: Arc<str>) -> bool {
-        lock(&self.run).replace(run.clone()).is_some_and(|before| before != run)
+    /// Whether this is another run of the server than before.
+    fn is_other_run(&self, run: &Arc<str>) -> bool {
+        lock(&self.run).as_ref().is_some_and(|before| before != run)
+    }
+
+    /// Remembers the run of the server.
+    fn set_run(&self, run: Arc<str>) {
+        *lock(&self.run) = Some(run);
     }
 
     fn replace(&self, node: Arc<str>) {
@@ -89,10 +100,20 @@ impl Registration {
     }
 }
 
+fn incarnation(name: &str, number: u32) -> Arc<str> {
+    format!("{name}@{number:08x}{:08x}", random::number() as u32).into()
+}
+
+/// The number of the node that an incarnation is of.
+pub(crate) fn number_of(incarnation: &str) -> Option<u32> {
+    let (_, numbers) = incarnation.rsplit_once('@')?;
+    u32::from_str_radix(numbers.get(..8)?, 16).ok()
+}
+
 impl Inner {
     /// Begins the lease of the first incarnation.
     pub(crate) async fn register(&self) -> Result<(), Unavailable> {
-        self.renew("begin").await?;
+        self.renew(&self.registration.node(), "begin").await?;
         self.registration.set_run(self.commands.run_id().await);
         self.registration.activate();
         Ok(())
@@ -101,26 +122,27 @@ impl Inner {
     /// Renews the lease, and comes back after a fence.
     pub(crate) async fn keep_lease(self: Arc<Inner>) {
         let mut link = self.commands.watch();
-        let mut run = link.borrow_and_update().as_ref().map(|link| link.run().clone());
+        let mut run = link.borrow_and_update().as_ref().ok().map(|link| link.run().clone());
         loop {
             let wait = self.lease / 4 + random::up_to(self.lease / 12);
             select! {
                 () = sleep(wait) => {
-                    if let Ok(false) = self.renew("renew").await {
+                    if let Ok(false) = self.renew(&self.registration.node(), "renew").await {
                         self.registration.set_fenced(&self.registration.node());
                     }
                 }
                 () = self.registration.fenced() => {}
                 _ = link.changed() => {
-                    let new = link.borrow_and_update().as_ref().map(|link| link.run().clone());
+                    let new = link.borrow_and_update().as_ref().ok().map(|link| link.run().clone());
                     if new.is_some() && new != run {
                         run = new;
                         self.after_restart().await;
                     }
                 }
             }
+            let mut removed = HashSet::new();
             while !self.registration.current.borrow().is_active {
-                if self.enter_again().await.is_err() {
+                if self.enter_again(&mut removed).await.is_err() {
                     warn!("cannot enter this node's members again; trying later");
                     sleep(Duration::from_secs(1)).await;
                 }
@@ -128,12 +150,11 @@ impl Inner {
         }
     }
 
-    async fn renew(&self, action: &'static str) -> Result<bool, Unavailable> {
-        let node = self.registration.node();
+    async fn renew(&self, node: &str, action: &'static str) -> Result<bool, Unavailable> {
         let lease_ms = self.lease.as_millis() as u64;
         let prepare = |_: &Link| {
             let mut renew = self.scripts.renew.prepare_invoke();
-            renew.key(self.keys.nodes()).arg(&*node).arg(lease_ms).arg(action);
+            renew.key(self.keys.nodes()).arg(node).arg(lease_ms).arg(action);
             Command::Script(renew)
         };
         self.commands.run(None, prepare).await
@@ -141,34 +162,54 @@ impl Inner {
 
     /// Redis runs as another process: it may lack what this node was told last.
     async fn after_restart(&self) {
-        match self.renew("renew").await {
+        let node = self.registration.node();
+        match self.renew(&node, "renew").await {
             Ok(true) => {
                 info!("Redis was started again or has failed over; checking this node's members");
                 self.registration.set_run(self.commands.run_id().await);
-                if self.open_sessions_again(true).await.is_err() || self.reconcile().await.is_err() {
+                if self.open_sessions_again(true).await.is_err()
+                    || self.reconcile().await.is_err()
+                    || self.reconcile_users(&node).await.is_err()
+                {
                     error!("cannot check this node's members; some may be missing until the next restart");
                 }
                 self.hub.set_all_stale();
             }
-            Ok(false) => self.registration.set_fenced(&self.registration.node()),
+            Ok(false) => self.registration.set_fenced(&node),
             Err(Unavailable) => {}
         }
     }
 
     /// After a fence: removes what is left of the old incarnation, and enters the members in a new one.
-    async fn enter_again(&self) -> Result<(), Unavailable> {
+    ///
+    /// `removed` are the members that it has removed so far. The others have been removed by other nodes.
+    async fn enter_again(&self, removed: &mut HashSet<Box<str>>) -> Result<(), Unavailable> {
         let old = self.registration.node();
-        warn!(node = %old, "this node's lease has run out; entering its members again");
-        self.status.set(Part::Lease, false);
+        debug!(node = %old, "entering the members of this node again");
+        self.status.fails(Part::Lease, "the lease of this node has run out, so it enters its members again");
         let run = self.commands.run_id().await;
-        let has_lost_data = self.registration.set_run(run);
-        self.remove_incarnation(&old).await?;
-        self.registration.replace(Registration::incarnation(&self.name));
-        self.renew("begin").await?;
+        let has_lost_data = self.registration.is_other_run(&run);
+        let new = incarnation(&self.name, self.registration.number());
+        self.renew(&new, "begin").await?;
+        // Before those of the old incarnation are removed, so that no user goes offline.
+        self.begin_users_again(&new, has_lost_data).await?;
+        self.remove_incarnation(&old, removed).await?;
+        if !self.renew(&new, "renew").await? {
+            return Err(Unavailable);
+        }
+        self.registration.replace(new);
         self.open_sessions_again(has_lost_data).await?;
-        self.enter_members(self.hub.members()).await?;
+        let _reentry = self.reentry.lock().await;
+        let members = self.hub.members();
+        self.enter_members(members.clone()).await?;
+        for (room, member) in members {
+            if !has_lost_data && !removed.contains(member.id()) && self.hub.has_member(&room, member.id()) {
+                self.hub.queue().push(Event::EnteredAgain { room, member: member.id().into() });
+            }
+        }
+        self.registration.set_run(run);
         self.registration.activate();
-        self.status.set(Part::Lease, true);
+        self.status.works(Part::Lease);
         Ok(())
     }
 }

@@ -27,6 +27,8 @@ pub struct NewMember {
     id: Box<str>,
     profile: Profile,
     unique_as: Box<str>,
+    owner: Box<str>,
+    replaced: Box<str>,
     is_hidden: bool,
     is_silent: bool,
     body: Bytes,
@@ -58,6 +60,8 @@ impl NewMember {
             id: id.into(),
             profile: Profile::default(),
             unique_as: Box::default(),
+            owner: Box::default(),
+            replaced: Box::default(),
             is_hidden: false,
             is_silent: false,
             body: Bytes::new(),
@@ -79,7 +83,18 @@ impl NewMember {
         NewMember { unique_as: text.into(), ..self }
     }
 
-    /// Leaves the member out of the roster.
+    /// Lets the members of this user have the same unique text.
+    pub fn owner(self, user: impl Into<Box<str>>) -> NewMember {
+        NewMember { owner: user.into(), ..self }
+    }
+
+    /// Enters it in place of another member of this node, which leaves in the same moment. If the member cannot enter, the
+    /// other one stays. If the other one is not there, it enters nevertheless.
+    pub fn replaces(self, member: impl Into<Box<str>>) -> NewMember {
+        NewMember { replaced: member.into(), ..self }
+    }
+
+    /// Makes its enter and its leave events that change nothing for the others.
     pub fn hidden(self) -> NewMember {
         NewMember { is_hidden: true, ..self }
     }
@@ -146,6 +161,8 @@ impl NewMember {
             resume_window: Duration::from_millis(number(&mut record, 4)?.into()),
             session: text(part(&mut record, 2)?)?,
             unique_as: text(part(&mut record, 2)?)?,
+            owner: text(part(&mut record, 2)?)?,
+            replaced: Box::default(),
             leave_body: part(&mut record, 4)?,
             body: part(&mut record, 4)?,
             is_silent: flags & IS_SILENT != 0,
@@ -166,8 +183,26 @@ impl NewMember {
         &self.unique_as
     }
 
+    /// The user whose members may have the same unique text; empty if there is none.
+    pub(crate) fn unique_owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The member that it replaces; empty if there is none.
+    pub(crate) fn replaced(&self) -> &str {
+        &self.replaced
+    }
+
+    pub(crate) fn set_owner(&mut self, owner: &str) {
+        self.owner = owner.into();
+    }
+
     pub(crate) fn enter_body(&self) -> &Bytes {
         &self.body
+    }
+
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.is_hidden
     }
 
     pub(crate) fn flags(&self) -> u8 {
@@ -178,11 +213,11 @@ impl NewMember {
         self.profile = profile;
     }
 
-    /// What Redis keeps of it, apart from the stamp of its enter. `parse_record` in `lua/room.lua` reads it.
+    /// What Redis keeps of it, apart from the stamp of its enter. `parse_record` in `lua/members.lua` reads it.
     pub(crate) fn to_record(&self) -> Vec<u8> {
         let mut record = vec![VERSION, self.flags()];
         record.put_u32(self.resume_window.as_millis().try_into().unwrap_or(u32::MAX));
-        for text in [&self.session, &self.unique_as] {
+        for text in [&self.session, &self.unique_as, &self.owner] {
             record.put_u16(text.len() as u16);
             record.put_slice(text.as_bytes());
         }
@@ -197,7 +232,8 @@ impl NewMember {
     /// Whether its texts fit into a record.
     pub(crate) fn fits(&self) -> bool {
         let short = |text: &str| text.len() <= usize::from(u16::MAX);
-        !self.id.is_empty() && short(&self.id) && short(&self.unique_as) && short(&self.session)
+        let texts = [&self.id, &self.unique_as, &self.owner, &self.session];
+        !self.id.is_empty() && texts.into_iter().all(|text| short(text))
     }
 }
 
@@ -265,10 +301,10 @@ mod tests {
 
         #[test]
         fn members_survive_the_way(
-            id in ".{1,9}", unique in ".{0,9}", body: Vec<u8>, leave_body: Vec<u8>, is_silent: bool, is_hidden: bool,
+            id in ".{1,9}", unique in ".{0,9}", owner in ".{0,9}", body: Vec<u8>, leave_body: Vec<u8>, is_silent: bool, is_hidden: bool,
         ) {
             let session = Session::new("token", "id", Duration::from_secs(60));
-            let mut member = NewMember::new(id).unique_as(unique).body(body).leave_body(leave_body).session(&session);
+            let mut member = NewMember::new(id).unique_as(unique).owner(owner).body(body).leave_body(leave_body).session(&session);
             (member.is_silent, member.is_hidden) = (is_silent, is_hidden);
             let read = NewMember::from_record(member.id(), member.to_record().into());
             prop_assert_eq!(read, Some(NewMember { generation: 0, ..member }));

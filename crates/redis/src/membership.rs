@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{EnterError, PublishError, Unavailable};
 use crate::inner::Inner;
-use crate::member::{NewMember, Profile};
+use crate::member::NewMember;
 use crate::node::Published;
 use crate::scripts::{Leave, Reply, Request};
 use crate::stamp::Stamp;
@@ -85,11 +85,17 @@ impl Inner {
         body: Option<Bytes>,
     ) -> Option<Stamp> {
         if !self.hub.remove_member(&room, &member, generation) {
+            // Its enter may have failed without an answer.
+            if !self.hub.knows(&room, &member) {
+                self.remove(&room, &member, generation, Leave::Unknown).await;
+            }
             return None;
         }
         let how = body.as_ref().map_or(Leave::Silent, |body| Leave::Frame(body));
         let stamp = self.remove(&room, &member, generation, how).await;
         self.hub.left(&room, stamp);
+        // It may just be entered again, and is removed once more then.
+        drop(self.reentry.lock().await);
         stamp
     }
 
@@ -123,17 +129,18 @@ impl Inner {
         Ok(Published { stamp, is_repeat: reply.is_repeat() })
     }
 
-    pub(crate) async fn set_profile(
-        &self,
-        room: &str,
-        member: &str,
-        profile: Profile,
-        body: &[u8],
-    ) -> Result<Stamp, PublishError> {
-        let reply = self.waiting_call(room, self.scripts.set_profile(member, &profile, body)).await?;
-        let stamp = publish_answer(&reply)?;
-        self.hub.set_profile(room, member, profile);
-        Ok(stamp)
+    /// Notes whose members may share the name of a member, now or as soon as Redis can be reached. The caller must not drop
+    /// the future.
+    pub(crate) async fn set_owner(self: Arc<Inner>, room: Arc<str>, member: Box<str>, owner: Box<str>) {
+        self.hub.set_owner(&room, &member, &owner);
+        loop {
+            let node = self.registration.active().await;
+            let set = self.scripts.set_owner(&member, &owner);
+            match self.call_as(&node, &room, &set).await {
+                Ok(reply) if reply.is_fenced() => self.registration.set_fenced(&node),
+                Ok(_) | Err(Unavailable) => return,
+            }
+        }
     }
 
     pub(crate) async fn send_transient(&self, room: &str, body: &[u8]) -> Result<(), Unavailable> {
@@ -150,7 +157,7 @@ impl Inner {
 fn enter_answer(reply: Reply) -> Result<Stamp, EnterError> {
     match reply.status() {
         b"OK" => reply.stamp().ok_or(EnterError::Unavailable),
-        b"NAME_TAKEN" => Err(EnterError::NameTaken),
+        b"NAME_TAKEN" => Err(EnterError::NameTaken { without_owner: reply.holder() }),
         b"NO_SESSION" => Err(EnterError::NoSession),
         b"ROOM_FULL" => Err(EnterError::RoomFull),
         _ => Err(EnterError::Unavailable),

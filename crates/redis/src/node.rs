@@ -5,27 +5,31 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::cmd;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::codec;
+use crate::connector::Connector;
 use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
-use crate::event::{Event, RoomEvent};
+use crate::event::{Event, LoggedEvent, RoomEvent};
 use crate::hub::Hub;
 use crate::inner::{Inner, MessageIds, Publishers, Tasks};
 use crate::keys::Keys;
 use crate::lease::Registration;
-use crate::link::{Command, Commands, Connector, Link};
+use crate::link::{Command, Commands, Link};
 use crate::member::{NewMember, Profile};
+use crate::profiles::Profiles;
 use crate::queue::Queue;
 use crate::scripts::{NO_LIMIT, Scripts};
 use crate::session::{Resumed, Session};
-use crate::settings::{Checked, Settings};
+use crate::settings::{Checked, LogNeeds, Settings};
 use crate::stamp::{Epoch, Stamp};
-use crate::status::Status;
+use crate::status::{Outage, Status};
 use crate::subscriber::Subscriber;
 use crate::sync::{Mutex, lock};
+use crate::users::Users;
 
 /// How long [`Node::leave`] and [`Node::send_to_all`] wait for Redis.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -63,6 +67,22 @@ pub struct Published {
     pub is_repeat: bool,
 }
 
+/// What a node has done since it has connected. See [`Node::stats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// Connections to Redis that were opened again.
+    pub reconnects: u64,
+    /// Messages that arrived in channels: events of rooms, transient bodies and commands.
+    pub events: u64,
+    /// As [`Node::dropped_messages`].
+    pub dropped_messages: u64,
+    /// Members of nodes that are gone, which this node has removed.
+    pub lost_members: u64,
+    /// Bodies that are being published now, or that wait for Redis.
+    pub waiting_calls: usize,
+}
+
 /// A member in a [`Roster`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -71,13 +91,17 @@ pub struct RosterEntry {
     pub member: Box<str>,
     /// What the others may know of it.
     pub profile: Profile,
-    /// The event with which it entered, for [`Node::roster`]'s `after`.
+    /// Its place in the order in which the room's members entered, for [`Node::roster`]'s `after`.
+    pub place: u64,
+    /// The event with which it entered.
     pub event: u64,
     /// The epoch of that event, which may be an earlier one.
     pub epoch: Epoch,
+    /// Whether it is [hidden](NewMember::hidden).
+    pub is_hidden: bool,
 }
 
-/// A page of the members of a room that are not hidden, in the order in which they entered.
+/// A page of the members of a room, in the order in which they entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Roster {
@@ -106,7 +130,7 @@ impl Node {
     /// fails, as [`Settings::wait_for_redis`] says.
     pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
         let settings = settings.check()?;
-        let connector = Connector::new(&settings)?;
+        let connector = Connector::new(&settings).loading_function();
         let mut backoff = connector.backoff();
         loop {
             match Node::attempt(&settings, &connector).await {
@@ -131,12 +155,15 @@ impl Node {
             lease: settings.lease,
             commands,
             hub,
-            status: Arc::new(Status::new(queue.clone())),
+            status: Arc::new(Status::new(connector.servers(), Some(queue.clone()))),
             registration: Registration::new(&settings.node_name),
             publishers: Publishers::default(),
+            profiles: Profiles::default(),
+            reentry: AsyncMutex::default(),
             message_ids: MessageIds::new(),
             tasks: Tasks::new(),
             sessions: Mutex::default(),
+            users: Users::default(),
         });
         let mut subscriber = Subscriber::new(inner.clone(), connector.clone(), requests.subscriptions);
         let subscribed = subscriber.connect().await?;
@@ -158,10 +185,34 @@ impl Node {
         &self.inner.name
     }
 
+    /// A number that no other node has.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.inner.registration.number()
+    }
+
     /// Since when the node cannot reach Redis, or has no valid lease; `None` if it can work.
     #[must_use]
     pub fn degraded_since(&self) -> Option<Instant> {
-        self.inner.status.degraded_since()
+        self.outage().map(|outage| outage.since)
+    }
+
+    /// Why the node cannot work; `None` if it can.
+    #[must_use]
+    pub fn outage(&self) -> Option<Outage> {
+        self.inner.status.outage()
+    }
+
+    /// What the node has done so far.
+    #[must_use]
+    pub fn stats(&self) -> NodeStats {
+        NodeStats {
+            reconnects: self.inner.status.reconnects(),
+            events: self.inner.hub.heard(),
+            dropped_messages: self.inner.hub.dropped(),
+            lost_members: self.inner.hub.lost_members(),
+            waiting_calls: self.inner.publishers.count(),
+        }
     }
 
     /// How many messages arrived that this node could not read, because a node of a later version, or something else,
@@ -193,9 +244,11 @@ impl Node {
 
     /// Removes a member of this node. `body` is for all nodes; without one, the others get no frame.
     ///
-    /// Returns the stamp of the leave, or `None` if the member is not in the room, or if Redis cannot be reached
-    /// within 1 s. In this case, the node publishes the leave later. If the node has been fenced meanwhile, the leave
-    /// has the body that the member was entered with.
+    /// Waits for Redis, for as long as it takes. If you drop the future, the member leaves nevertheless. After
+    /// [`EnterError::Unavailable`], this waits until the member is certainly not in the room. If the node has been fenced
+    /// meanwhile, the leave has the body that the member was entered with.
+    ///
+    /// Returns the stamp of the leave, or `None` if the member is not in the room.
     pub async fn leave(&self, room: &str, member: &str, body: Option<Bytes>) -> Option<Stamp> {
         self.leave_in_session(room, member, 0, body).await
     }
@@ -209,8 +262,7 @@ impl Node {
         body: Option<Bytes>,
     ) -> Option<Stamp> {
         let leave = self.inner.clone().leave(room.into(), member.into(), generation, body);
-        let leave = self.inner.spawn(leave);
-        timeout(SHORT_TIMEOUT, leave).await.ok()?.ok().flatten().flatten()
+        self.inner.spawn(leave).await.ok().flatten().flatten()
     }
 
     /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
@@ -243,17 +295,18 @@ impl Node {
     /// Replaces the profile of a member of this node. The body tells the other nodes. The event is in the order, but it has
     /// no frame ([`EventKind::Profile`](crate::EventKind::Profile)).
     ///
-    /// # Errors
-    ///
-    /// As [`Node::publish`].
-    pub async fn set_profile(
-        &self,
-        room: &str,
-        member: &str,
-        profile: Profile,
-        body: &[u8],
-    ) -> Result<Stamp, PublishError> {
-        self.inner.set_profile(room, member, profile, body).await
+    /// Does nothing if the member is not in the room. If Redis cannot be reached, the node publishes the change as soon as
+    /// it can, unless there is a newer one by then. If the node has to enter the member again because of a fence or a
+    /// loss of data, the enter has the body that the member was entered with, so call this once more.
+    pub fn set_profile(&self, room: &str, member: &str, profile: Profile, body: impl Into<Bytes>) {
+        self.inner.set_profile(room, member, profile, body.into());
+    }
+
+    /// Lets the members of this user have the same [unique text](NewMember::unique_as) as a member of this node, now or as
+    /// soon as Redis can be reached.
+    pub async fn set_owner(&self, room: &str, member: &str, owner: &str) {
+        let set = self.inner.clone().set_owner(room.into(), member.into(), owner.into());
+        let _ = self.inner.spawn(set).await;
     }
 
     /// Has all nodes remove their members from a room: they get [`Event::CloseRoom`].
@@ -283,6 +336,19 @@ impl Node {
         self.send_control(self.inner.keys.node_channel(node), codec::encode_command(body)).await
     }
 
+    /// Sends a body to the node with this [`number`](Node::number): it gets [`Event::Command`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::close_room`].
+    pub async fn send_to_number(&self, number: u32, body: &[u8]) -> Result<(), Unavailable> {
+        self.send_control(self.inner.keys.numbered_channel(number), codec::encode_command(body)).await
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     async fn send_control(&self, channel: String, payload: Vec<u8>) -> Result<(), Unavailable> {
         let deadline = tokio::time::Instant::now() + SHORT_TIMEOUT;
         let prepare = |_: &Link| Command::Plain(cmd("PUBLISH").arg(&channel).arg(&payload).take());
@@ -290,8 +356,8 @@ impl Node {
         listeners.map(|_| ())
     }
 
-    /// Up to `max` members of a room that are not hidden, in the order in which they entered, beginning after the one
-    /// that entered with the event `after`. 0 is the first page.
+    /// Up to `max` members of a room, hidden ones included, in the order in which they entered, beginning after the one at
+    /// the place `after`. 0 is the first page.
     ///
     /// # Errors
     ///
@@ -301,8 +367,7 @@ impl Node {
         let read = self.inner.scripts.roster(room, after, max);
         let reply = self.inner.call(room, deadline, read).await?;
         let stamp = reply.stamp();
-        let entry = |(event, epoch, member, profile)| RosterEntry { member, profile, event, epoch };
-        Ok(Roster { stamp, members: reply.roster().into_iter().map(entry).collect() })
+        Ok(Roster { stamp, members: reply.roster() })
     }
 
     /// All rooms that have members on any node, in no order. The counts are not of the same moment.
@@ -330,6 +395,29 @@ impl Node {
         let room = room.into();
         let read = self.inner.log_after(&room, epoch, seq, max);
         timeout(SHORT_TIMEOUT, read).await.unwrap_or(Err(Unavailable))
+    }
+
+    /// The latest events with a frame up to a stamp, in their order, each with its age. No event is missing in between. They
+    /// are at most so many as the needs say, not older, and beyond the bytes none; fewer if the log does not have them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 1 s.
+    pub async fn history(
+        &self,
+        room: &str,
+        until: Stamp,
+        needs: LogNeeds,
+    ) -> Result<Vec<LoggedEvent>, Unavailable> {
+        let deadline = tokio::time::Instant::now() + SHORT_TIMEOUT;
+        let read = self.inner.scripts.history(until, needs);
+        Ok(self.inner.call(room, deadline, read).await?.history(&room.into()))
+    }
+
+    /// From now on, keeps at least what these needs say, in addition to what nodes need that have missed events. What the
+    /// settings say takes precedence.
+    pub fn keep_logs(&self, needs: LogNeeds) {
+        self.inner.scripts.keep_logs(needs);
     }
 
     /// Makes a session resumable on any node. Open it before its first member enters: if it were kept only when its

@@ -1,5 +1,6 @@
 //! Where a node is in a room's order, and where an event stands to that.
 
+use crate::event::RoomEvent;
 use crate::stamp::{Epoch, Stamp};
 
 /// The latest event that a node has delivered in a room.
@@ -25,9 +26,14 @@ pub(crate) enum Place {
 }
 
 impl Position {
-    /// Right at an event.
+    /// Right after an event.
+    pub(crate) fn after(event: &RoomEvent) -> Position {
+        Position { is_end: event.is_last, ..Position::at(event.stamp) }
+    }
+
+    /// Where a room is that has members.
     pub(crate) fn at(stamp: Stamp) -> Position {
-        Position { epoch: stamp.epoch, event: stamp.event, is_end: stamp.num == 0 }
+        Position { epoch: stamp.epoch, event: stamp.event, is_end: false }
     }
 
     /// Right before an event.
@@ -74,7 +80,10 @@ impl Position {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::stamp::EventKind;
 
     #[test]
     fn an_event_is_next_older_beyond_a_gap_or_of_another_epoch() {
@@ -95,11 +104,24 @@ mod tests {
 
     #[test]
     fn a_new_epoch_follows_the_last_leave() {
-        let stamp = |epoch, event, num| Stamp { epoch: Epoch::from_u64(epoch), event, seq: 0, num };
-        let end = Position::at(stamp(1, 5, 0));
-        assert_eq!(end.place(stamp(2, 1, 1)), Place::Next);
-        assert_eq!(end.place(stamp(2, 2, 2)), Place::OtherEpoch);
-        assert_eq!(end.place(stamp(1, 4, 1)), Place::Older);
-        assert_eq!(Position::at(stamp(1, 5, 1)).place(stamp(2, 1, 1)), Place::OtherEpoch);
+        let stamp = |epoch, event| Stamp { epoch: Epoch::from_u64(epoch), event, seq: 0, num: 0 };
+        let leave = |is_last| RoomEvent {
+            room: "r".into(),
+            stamp: stamp(1, 5),
+            kind: EventKind::Leave,
+            member: None,
+            body: Bytes::new(),
+            is_last,
+            is_replaced: false,
+        };
+        let end = Position::after(&leave(true));
+        assert_eq!(end.place(stamp(2, 1)), Place::Next);
+        assert_eq!(end.place(stamp(2, 2)), Place::OtherEpoch);
+        assert_eq!(end.place(stamp(1, 4)), Place::Older);
+        assert_eq!(
+            Position::after(&leave(false)).place(stamp(2, 1)),
+            Place::OtherEpoch,
+            "somebody is hidden there"
+        );
     }
 }

@@ -7,7 +7,7 @@ use redis::cmd;
 use tracing::warn;
 
 use crate::error::Unavailable;
-use crate::event::Event;
+use crate::event::{Event, EvictionReason};
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::member::NewMember;
@@ -65,11 +65,16 @@ impl Inner {
                     self.remove_unknown(node, room, member.id()).await?;
                 }
             }
-            b"NAME_TAKEN" | b"NO_SESSION" => {
+            status @ (b"NAME_TAKEN" | b"NO_SESSION") => {
+                let reason = match status {
+                    b"NAME_TAKEN" => EvictionReason::NameTaken,
+                    _ => EvictionReason::SessionTaken,
+                };
                 warn!(%room, member = member.id(), "another member has its name, or another node its session");
                 if self.hub.remove_member(room, member.id(), 0) {
                     self.hub.left(room, None);
-                    self.hub.queue().push(Event::Evicted { room: room.clone(), member: member.id().into() });
+                    let (room, member) = (room.clone(), member.id().into());
+                    self.hub.queue().push(Event::Evicted { room, member, reason });
                 }
             }
             // Fenced once more: the caller comes back.
@@ -85,6 +90,7 @@ impl Inner {
 
     /// Makes Redis's members of this node those that it has.
     pub(crate) async fn reconcile(&self) -> Result<(), Unavailable> {
+        let _reentry = self.reentry.lock().await;
         let members = self.hub.members();
         let rooms = members.iter().map(|(room, _)| room.to_string());
         let node = self.registration.node();

@@ -91,7 +91,7 @@ impl Room {
         match (self.phase, self.position) {
             (Phase::Live, Some(position)) => match position.place(event.stamp) {
                 Place::Next => {
-                    self.position = Some(Position::at(event.stamp));
+                    self.position = Some(Position::after(&event));
                     Received::Deliver(event)
                 }
                 Place::Older => Received::Nothing,
@@ -201,7 +201,7 @@ impl Room {
         }
         for event in page.events {
             if position.place(event.stamp) == Place::Next {
-                position = Position::at(event.stamp);
+                position = Position::after(&event);
                 outcome.events.push(event);
             }
         }
@@ -273,6 +273,11 @@ impl Room {
         for member in self.members.values_mut().filter(|member| member.session_token() == token) {
             Arc::make_mut(member).set_session_token(new);
         }
+    }
+
+    /// A member has replaced another one of this node.
+    pub(crate) fn replace_member(&mut self, member: &str) {
+        self.members.remove(member);
     }
 
     pub(crate) fn has_member(&self, member: &str) -> bool {

@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{FromRedisValue, ParsingError, Script, ToRedisArgs, Value};
+use redis::{Cmd, FromRedisValue, ParsingError, Script, ToRedisArgs, Value, cmd};
 use tracing::warn;
 
 use crate::codec::{self, Message};
-use crate::event::RoomEvent;
+use crate::event::{LoggedEvent, RoomEvent};
 use crate::keys::Keys;
 use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
+use crate::node::RosterEntry;
 use crate::position::Position;
 use crate::random;
 use crate::room::Page;
-use crate::settings::Checked;
+use crate::settings::{Checked, LogLimits, LogNeeds, LogSettings};
 use crate::stamp::{Epoch, Stamp};
+use crate::sync::{Mutex, lock};
 
 /// More members than a room can have, as a number that Lua can hold.
 pub(crate) const NO_LIMIT: u64 = 1 << 52;
@@ -46,20 +48,33 @@ macro_rules! session_script {
     };
 }
 
+/// The function for programs in other languages. It does what `publish.lua` does.
+const FUNCTION: &str = concat!(
+    include_str!("lua/function_begin.lua"),
+    include_str!("lua/room.lua"),
+    include_str!("lua/publish.lua"),
+    include_str!("lua/function_end.lua"),
+);
+
+/// The command that loads the function for programs in other languages.
+pub(crate) fn load_function() -> Cmd {
+    cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(FUNCTION).take()
+}
+
 /// The scripts.
 #[derive(Debug)]
 pub(crate) struct Scripts {
     keys: Keys,
-    /// As `trim` in `lua/room.lua` takes them: events and bytes.
-    log_limits: Vec<u8>,
-    log_age_ms: u64,
-    message_id_window_ms: u64,
+    log_settings: LogSettings,
+    log_limits: Mutex<LogLimits>,
     enter: Script,
     leave: Script,
     publish: Script,
     transient: Script,
     profile: Script,
+    owner: Script,
     read: Script,
+    history: Script,
     roster: Script,
     reap: Script,
     pub(crate) renew: Script,
@@ -69,6 +84,10 @@ pub(crate) struct Scripts {
     pub(crate) close_session: Script,
     pub(crate) rename_session: Script,
     pub(crate) take_over: Script,
+    pub(crate) begin_user: Script,
+    pub(crate) end_user: Script,
+    pub(crate) reap_users: Script,
+    pub(crate) user: Script,
 }
 
 /// What a script about a room answers.
@@ -98,9 +117,6 @@ pub(crate) struct TakenMember {
     pub(crate) stamp: Stamp,
 }
 
-/// A page of a roster: each member with its profile and the event with which it entered.
-pub(crate) type RosterPage = Vec<(u64, Epoch, Box<str>, Profile)>;
-
 /// How a member leaves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Leave<'a> {
@@ -122,21 +138,37 @@ pub(crate) enum Reap {
 }
 
 /// A member that was removed because its node is gone.
-pub(crate) type Reaped = (Box<str>, Stamp);
+#[derive(Debug)]
+pub(crate) struct Reaped {
+    pub(crate) member: Box<str>,
+    pub(crate) profile: Profile,
+    pub(crate) is_hidden: bool,
+    pub(crate) stamp: Stamp,
+}
+
+impl Reap {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Reap::Lost => "keep",
+            Reap::All => "all",
+        }
+    }
+}
 
 impl Scripts {
     pub(crate) fn new(keys: Keys, settings: &Checked) -> Scripts {
         Scripts {
             keys,
-            log_limits: [&settings.log_length.to_be_bytes()[..], &settings.log_bytes.to_be_bytes()].concat(),
-            log_age_ms: settings.log_age.as_millis() as u64,
-            message_id_window_ms: settings.message_id_window.as_millis() as u64,
+            log_settings: settings.log,
+            log_limits: Mutex::new(settings.log.limits(LogNeeds::default())),
             enter: member_script!("lua/enter.lua"),
             leave: member_script!("lua/leave.lua"),
             publish: room_script!("lua/publish.lua"),
             transient: room_script!("lua/transient.lua"),
             profile: member_script!("lua/profile.lua"),
+            owner: member_script!("lua/owner.lua"),
             read: room_script!("lua/read.lua"),
+            history: room_script!("lua/history.lua"),
             roster: member_script!("lua/roster.lua"),
             reap: member_script!("lua/reap.lua"),
             renew: Script::new(include_str!("lua/renew.lua")),
@@ -146,7 +178,20 @@ impl Scripts {
             close_session: Script::new(include_str!("lua/close_session.lua")),
             rename_session: session_script!("lua/rename_session.lua"),
             take_over: session_script!("lua/take_over.lua"),
+            begin_user: Script::new(include_str!("lua/begin_user.lua")),
+            end_user: Script::new(include_str!("lua/end_user.lua")),
+            reap_users: Script::new(include_str!("lua/reap_users.lua")),
+            user: Script::new(include_str!("lua/user.lua")),
         }
+    }
+
+    /// From now on, logs meet these needs, as far as the settings do not say otherwise.
+    pub(crate) fn keep_logs(&self, needs: LogNeeds) {
+        *lock(&self.log_limits) = self.log_settings.limits(needs);
+    }
+
+    fn log_limits(&self) -> LogLimits {
+        *lock(&self.log_limits)
     }
 
     pub(crate) fn enter(&self, member: &NewMember, max_members: u64) -> Request<'_> {
@@ -154,10 +199,12 @@ impl Scripts {
             .arg(member.id())
             .arg(member.to_record())
             .arg(member.unique())
+            .arg(member.unique_owner())
             .arg(member.flags())
             .arg(&member.enter_body()[..])
             .arg(max_members)
             .arg(member.session_token())
+            .arg(member.replaced())
     }
 
     /// Only if the member's session has this generation; any, if it is 0.
@@ -171,12 +218,7 @@ impl Scripts {
     }
 
     pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {
-        Request::new(&self.publish)
-            .arg(member.unwrap_or_default())
-            .arg(id)
-            .arg(body)
-            .arg(self.message_id_window_ms)
-            .arg(MAX_MESSAGE_IDS)
+        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(id).arg(body)
     }
 
     pub(crate) fn transient(&self, body: &[u8]) -> Request<'_> {
@@ -189,9 +231,22 @@ impl Scripts {
         Request::new(&self.profile).arg(member).arg(record).arg(body)
     }
 
+    pub(crate) fn set_owner(&self, member: &str, owner: &str) -> Request<'_> {
+        Request::new(&self.owner).arg(member).arg(owner)
+    }
+
     pub(crate) fn read(&self, position: Position) -> Request<'_> {
         let epoch = position.epoch().to_bytes();
         Request::new(&self.read).arg(&epoch[..]).arg(position.next_event()).arg(PAGE)
+    }
+
+    pub(crate) fn history(&self, until: Stamp, needs: LogNeeds) -> Request<'_> {
+        Request::new(&self.history)
+            .arg(&until.epoch.to_bytes()[..])
+            .arg(until.event)
+            .arg(needs.events)
+            .arg(needs.bytes)
+            .arg(needs.age.as_millis().min(1 << 52) as u64)
     }
 
     pub(crate) fn roster(&self, room: &str, after: u64, max: usize) -> Request<'_> {
@@ -200,11 +255,7 @@ impl Scripts {
     }
 
     pub(crate) fn reap(&self, which: Reap, max: usize) -> Request<'_> {
-        let which = match which {
-            Reap::Lost => "keep",
-            Reap::All => "all",
-        };
-        Request::new(&self.reap).arg(max).arg(which)
+        Request::new(&self.reap).arg(max).arg(which.name())
     }
 
     /// A script about a room, with all that it needs.
@@ -215,6 +266,15 @@ impl Scripts {
         node: &str,
         room: &str,
     ) -> Command<'a> {
+        let LogLimits { events, bytes, age, message_id_window } = self.log_limits();
+        // As the scripts unpack them.
+        let limits = [
+            &events.to_be_bytes()[..],
+            &bytes.to_be_bytes(),
+            &(message_id_window.as_millis() as u64).to_be_bytes(),
+            &MAX_MESSAGE_IDS.to_be_bytes(),
+        ]
+        .concat();
         let mut script = request.script.prepare_invoke();
         script
             .key(&self.keys.of_room(node, room))
@@ -222,8 +282,8 @@ impl Scripts {
             .arg(&**link.run())
             .arg(&random::number().to_be_bytes()[..])
             .arg(self.keys.channel(room))
-            .arg(&self.log_limits)
-            .arg(self.log_age_ms)
+            .arg(limits)
+            .arg(age.as_millis() as u64)
             .arg(room)
             .arg(&request.args);
         Command::Script(script)
@@ -276,6 +336,14 @@ impl Reply {
         stamp(&self.rest)
     }
 
+    /// The member without an owner that `enter.lua` answers, because it has the name.
+    pub(crate) fn holder(&self) -> Option<Box<str>> {
+        match self.rest.first() {
+            Some(Value::BulkString(member)) if !member.is_empty() => text(member),
+            _ => None,
+        }
+    }
+
     /// Whether `publish.lua` knew the id.
     pub(crate) fn is_repeat(&self) -> bool {
         self.rest.get(4) == Some(&Value::Int(1))
@@ -297,21 +365,41 @@ impl Reply {
         Some(Page { at, events })
     }
 
+    /// What `history.lua` answers, in the order of the events. Those before one that cannot be read are left out.
+    pub(crate) fn history(self, room: &Arc<str>) -> Vec<LoggedEvent> {
+        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(2);
+        let entry = |entry: &[Value]| match entry {
+            [Value::BulkString(payload), Value::Int(age)] => {
+                let payload = Bytes::copy_from_slice(payload);
+                let Ok(Message::Event(event)) = codec::decode(room, payload) else { return None };
+                Some(LoggedEvent { event, age: Duration::from_millis((*age).try_into().unwrap_or(0)) })
+            }
+            _ => None,
+        };
+        let mut events: Vec<_> = entries.map_while(entry).collect();
+        events.reverse();
+        events
+    }
+
     /// What `roster.lua` answers; empty if there is no such room.
-    pub(crate) fn roster(self) -> RosterPage {
-        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(4);
+    pub(crate) fn roster(self) -> Vec<RosterEntry> {
+        let entries = self.rest.get(4..).unwrap_or_default().chunks_exact(6);
         let entry = |entry: &[Value]| match entry {
             [
-                Value::Int(event),
+                Value::Int(place),
                 Value::BulkString(epoch),
+                Value::Int(event),
                 Value::BulkString(member),
+                Value::Int(is_hidden),
                 Value::BulkString(profile),
-            ] => Some((
-                u64::try_from(*event).ok()?,
-                Epoch::from_bytes(epoch[..].try_into().ok()?),
-                text(member)?,
-                Profile::decode(Bytes::copy_from_slice(profile))?,
-            )),
+            ] => Some(RosterEntry {
+                member: text(member)?,
+                profile: Profile::decode(Bytes::copy_from_slice(profile))?,
+                place: u64::try_from(*place).ok()?,
+                event: u64::try_from(*event).ok()?,
+                epoch: Epoch::from_bytes(epoch[..].try_into().ok()?),
+                is_hidden: *is_hidden == 1,
+            }),
             _ => None,
         };
         entries.filter_map(entry).collect()
@@ -320,17 +408,55 @@ impl Reply {
     /// What `reap.lua` answers: who was removed, and for how long the others stay. It is zero if there are more to
     /// remove.
     pub(crate) fn reaped(self) -> (Vec<Reaped>, Duration) {
-        let rest_kept = match self.rest.first() {
-            Some(Value::Int(ms)) => Duration::from_millis(u64::try_from(*ms).unwrap_or(0)),
-            // The node is not fenced.
-            _ => Duration::MAX,
-        };
-        let entries = self.rest.get(1..).unwrap_or_default().chunks_exact(5);
+        let rest_kept = self.rest_kept();
+        let entries = self.rest.get(1..).unwrap_or_default().chunks_exact(7);
         let entry = |entry: &[Value]| match entry {
-            [Value::BulkString(member), rest @ ..] => Some((text(member)?, stamp(rest)?)),
+            [Value::BulkString(member), Value::BulkString(profile), Value::Int(is_hidden), rest @ ..] => {
+                Some(Reaped {
+                    member: text(member)?,
+                    profile: Profile::decode(Bytes::copy_from_slice(profile)).unwrap_or_default(),
+                    is_hidden: *is_hidden != 0,
+                    stamp: stamp(rest)?,
+                })
+            }
             _ => None,
         };
         (entries.filter_map(entry).collect(), rest_kept)
+    }
+
+    /// For how long what a script has not removed stays. It is zero if there is more to remove.
+    pub(crate) fn rest_kept(&self) -> Duration {
+        match self.rest.first() {
+            Some(Value::Int(ms)) => Duration::from_millis(u64::try_from(*ms).unwrap_or(0)),
+            // The node is not fenced.
+            _ => Duration::MAX,
+        }
+    }
+
+    /// The number at a place of the answer; 0 if there is none.
+    pub(crate) fn number(&self, at: usize) -> i64 {
+        match self.rest.get(at) {
+            Some(Value::Int(number)) => *number,
+            _ => 0,
+        }
+    }
+
+    /// The texts of the answer, without its numbers.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = Box<str>> {
+        self.rest.iter().filter_map(|value| match value {
+            Value::BulkString(bytes) => text(bytes),
+            _ => None,
+        })
+    }
+
+    /// What `user.lua` answers: sessions, each with its node, and whether that has a valid lease.
+    pub(crate) fn user_sessions(&self) -> impl Iterator<Item = (Box<str>, Box<str>, bool)> {
+        self.rest.chunks_exact(3).filter_map(|entry| match entry {
+            [Value::BulkString(session), Value::BulkString(node), Value::Int(is_live)] => {
+                Some((text(session)?, text(node)?, *is_live != 0))
+            }
+            _ => None,
+        })
     }
 }
 

@@ -96,6 +96,8 @@ pub struct ResumedMembership {
     pub member: Box<str>,
     /// What the others may know of it.
     pub profile: Profile,
+    /// Whether it is not in the roster.
+    pub is_hidden: bool,
     /// The body of its enter.
     pub body: Bytes,
     /// That of its enter.
@@ -304,6 +306,7 @@ impl Inner {
             }
         };
         if let Some(Session { id, token, .. }) = taken {
+            self.users.forget(&id);
             self.hub.remove_session(&token);
             self.hub.queue().push(Event::SessionTaken { session: id, generation });
         }
@@ -346,6 +349,7 @@ impl Inner {
             room: taken.room.clone(),
             member: taken.member.id().into(),
             profile: taken.member.known_profile().clone(),
+            is_hidden: taken.member.is_hidden(),
             body: taken.member.enter_body().clone(),
             entered: taken.entered,
             stamp: taken.stamp,

@@ -1,11 +1,11 @@
 //! What a node needs to know before it connects.
 
+use std::fmt;
 use std::time::Duration;
-
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
 use crate::error::ConnectError;
 use crate::random;
+use crate::servers::{Certificates, Servers};
 
 /// How a node finds Redis, and how rooms are kept there. All nodes that share rooms need the same settings, apart from
 /// the URL and the node's name.
@@ -16,38 +16,70 @@ use crate::random;
 ///
 /// let settings = Settings::new("redis://127.0.0.1:6379/0").prefix("shop-chat").lease(Duration::from_secs(5));
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use]
 pub struct Settings {
     url: String,
+    sentinel_password: Option<String>,
+    certificates: Certificates,
     prefix: String,
     node_name: Option<String>,
     lease: Duration,
-    log_length: u32,
-    log_bytes: u64,
-    log_age: Duration,
-    message_id_window: Duration,
+    log_length: Option<u32>,
+    log_bytes: Option<u64>,
+    log_age: Option<Duration>,
+    message_id_window: Option<Duration>,
     max_queued_bytes: usize,
     wait_for_redis: bool,
 }
 
 impl Settings {
-    /// Settings for the server at this URL: `redis://[user:password@]host[:port][/db]`, `redis+unix:///path` or, with
-    /// the feature `rustls`, `rediss://…`. For `rediss`, ring becomes the process's crypto provider for rustls, unless
-    /// you have installed one.
+    /// Settings for the server at this URL.
+    ///
+    /// | where Redis is | URL |
+    /// |---|---|
+    /// | one server | `redis://[user:password@]host[:port][/db]` |
+    /// | a Unix socket | `redis+unix:///path[?db=1&user=ann&pass=secret]` |
+    /// | a master that sentinels watch | `redis+sentinel://[user:password@]host[:port][,host[:port]]…/master[/db]` |
+    /// | a cluster | `redis+cluster://[user:password@]host[:port][,host[:port]]…` |
+    ///
+    /// With `rediss` instead of `redis`, all connections use TLS. This needs the feature `tls`, which is `redis-tls` in
+    /// tower-chat-rooms. ring becomes the process's crypto provider for rustls, unless you have installed one. In all parts, special characters are percent-encoded.
+    ///
+    /// With sentinels, user, password and database are those of the master. In a cluster, one server has all rooms of a
+    /// prefix: the one that has the slot of the prefix.
     pub fn new(url: impl Into<String>) -> Settings {
         Settings {
             url: url.into(),
+            sentinel_password: None,
+            certificates: Certificates::default(),
             prefix: "chat".to_owned(),
             node_name: None,
             lease: Duration::from_secs(10),
-            log_length: 1000,
-            log_bytes: 4 << 20,
-            log_age: Duration::from_secs(3600),
-            message_id_window: Duration::from_secs(120),
+            log_length: None,
+            log_bytes: None,
+            log_age: None,
+            message_id_window: None,
             max_queued_bytes: 16 << 20,
             wait_for_redis: true,
         }
+    }
+
+    /// The password of the sentinels themselves. Default: none.
+    pub fn sentinel_password(self, password: impl Into<String>) -> Settings {
+        Settings { sentinel_password: Some(password.into()), ..self }
+    }
+
+    /// The certificates, in PEM, of the CAs that may sign the server's certificate. Default: those that the system trusts.
+    pub fn ca_certificate(self, pem: impl Into<Vec<u8>>) -> Settings {
+        Settings { certificates: Certificates { ca: Some(pem.into()), ..self.certificates }, ..self }
+    }
+
+    /// This process's own certificate with its chain, and its key, both in PEM, for a server with `tls-auth-clients`.
+    /// Default: none.
+    pub fn client_certificate(self, pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Settings {
+        let client = Some((pem.into(), key_pem.into()));
+        Settings { certificates: Certificates { client, ..self.certificates }, ..self }
     }
 
     /// What the names of all keys and channels start with. Nodes share rooms if they have the same prefix, whatever
@@ -69,26 +101,27 @@ impl Settings {
     }
 
     /// How many events of each room are kept for nodes and clients that have missed some. If there are more, the oldest
-    /// eighth is removed. Default: 1,000.
+    /// eighth is removed. Default: 1,000, and as many more as [`Node::keep_logs`](crate::Node::keep_logs) asks for.
     pub fn log_length(self, events: u32) -> Settings {
-        Settings { log_length: events, ..self }
+        Settings { log_length: Some(events), ..self }
     }
 
     /// How many bytes the kept events of a room may have. If there are more, the oldest eighth is removed. The latest
-    /// event is always kept. Default: 4 MiB.
+    /// event is always kept. Default: 4 MiB, and as many more as [`Node::keep_logs`](crate::Node::keep_logs) asks for.
     pub fn log_bytes(self, bytes: u64) -> Settings {
-        Settings { log_bytes: bytes, ..self }
+        Settings { log_bytes: Some(bytes), ..self }
     }
 
-    /// How long the log of a room is kept after its latest event. Default: 1 h.
+    /// How long the log of a room is kept after its latest event. Default: 1 h, or longer if
+    /// [`Node::keep_logs`](crate::Node::keep_logs) asks for it.
     pub fn log_age(self, age: Duration) -> Settings {
-        Settings { log_age: age, ..self }
+        Settings { log_age: Some(age), ..self }
     }
 
     /// How long a message that is repeated under its id is recognised, unless there are more than 10,000 messages in
-    /// the room in this time. Default: 2 min.
+    /// the room in this time. Default: 2 min, or longer if [`Node::keep_logs`](crate::Node::keep_logs) asks for it.
     pub fn message_id_window(self, window: Duration) -> Settings {
-        Settings { message_id_window: window, ..self }
+        Settings { message_id_window: Some(window), ..self }
     }
 
     /// How many bytes of events may wait for [`Events::recv`](crate::Events::recv). If there are more, the node reads
@@ -111,10 +144,11 @@ impl Settings {
         if self.lease < Duration::from_secs(1) {
             return invalid(format!("the lease is {:?}, but must be at least 1 s", self.lease));
         }
-        if self.log_length == 0 || self.log_age < Duration::from_secs(1) {
+        let is_short = |time: Option<Duration>| time.is_some_and(|time| time < Duration::from_secs(1));
+        if self.log_length == Some(0) || is_short(self.log_age) {
             return invalid("the log must keep at least one event for at least 1 s".to_owned());
         }
-        if self.message_id_window < Duration::from_secs(1) {
+        if is_short(self.message_id_window) {
             return invalid("the window of message ids must be at least 1 s".to_owned());
         }
         let name = self.node_name.unwrap_or_else(|| format!("{:08x}", random::number() as u32));
@@ -125,57 +159,91 @@ impl Settings {
             ));
         }
         Ok(Checked {
-            server: server(&self.url)?,
+            servers: Servers::parse(&self.url, self.sentinel_password.as_deref(), self.certificates)?,
             prefix: self.prefix,
             node_name: name,
             lease: self.lease,
-            log_length: self.log_length,
-            log_bytes: self.log_bytes,
-            log_age: self.log_age,
-            message_id_window: self.message_id_window,
+            log: LogSettings {
+                length: self.log_length,
+                bytes: self.log_bytes,
+                age: self.log_age,
+                message_id_window: self.message_id_window,
+            },
             max_queued_bytes: self.max_queued_bytes,
             wait_for_redis: self.wait_for_redis,
         })
     }
 }
 
+/// What logs of rooms must keep, for [`Node::keep_logs`](crate::Node::keep_logs).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogNeeds {
+    /// The latest events of each room.
+    pub events: u32,
+    /// The bytes of these events.
+    pub bytes: u64,
+    /// How long events are needed.
+    pub age: Duration,
+    /// How long a message may be repeated under its id.
+    pub message_id_window: Duration,
+}
+
+/// What the settings say about logs; `None` where they leave it to the crate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogSettings {
+    length: Option<u32>,
+    bytes: Option<u64>,
+    age: Option<Duration>,
+    message_id_window: Option<Duration>,
+}
+
+impl LogSettings {
+    /// The limits of logs that meet these needs, and also those of nodes that have missed events.
+    pub(crate) fn limits(self, needs: LogNeeds) -> LogLimits {
+        let LogNeeds { events, bytes, age, message_id_window } = needs;
+        let (hour, max) = (Duration::from_secs(3600), Duration::from_secs(1 << 32));
+        LogLimits {
+            events: self.length.unwrap_or(events.saturating_add(1000)),
+            bytes: self.bytes.unwrap_or(bytes.saturating_add(4 << 20)),
+            age: self.age.unwrap_or(age.max(hour)).min(max),
+            message_id_window: self
+                .message_id_window
+                .unwrap_or(message_id_window.max(Duration::from_secs(120)))
+                .min(max),
+        }
+    }
+}
+
+/// What logs keep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogLimits {
+    pub(crate) events: u32,
+    pub(crate) bytes: u64,
+    pub(crate) age: Duration,
+    pub(crate) message_id_window: Duration,
+}
+
+/// Without the URL and the key, which are secret.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("prefix", &self.prefix)
+            .field("node_name", &self.node_name)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Settings that fit together.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    pub(crate) server: ConnectionInfo,
+    pub(crate) servers: Servers,
     pub(crate) prefix: String,
     pub(crate) node_name: String,
     pub(crate) lease: Duration,
-    pub(crate) log_length: u32,
-    pub(crate) log_bytes: u64,
-    pub(crate) log_age: Duration,
-    pub(crate) message_id_window: Duration,
+    pub(crate) log: LogSettings,
     pub(crate) max_queued_bytes: usize,
     pub(crate) wait_for_redis: bool,
-}
-
-fn server(url: &str) -> Result<ConnectionInfo, ConnectError> {
-    let is_tls = url.starts_with("rediss://");
-    if is_tls && !cfg!(feature = "rustls") {
-        return Err(ConnectError::settings("`rediss` URLs need the feature `rustls`".to_owned()));
-    }
-    // The URL may contain a password, so the message does not.
-    let info = url.into_connection_info().map_err(|_| {
-        ConnectError::settings("the URL must look like `redis://user:password@host:6379/0`".to_owned())
-    })?;
-    if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) && is_tls {
-        return Err(ConnectError::settings("the URL asks for TLS, which is not available".to_owned()));
-    }
-    #[cfg(feature = "rustls")]
-    if is_tls {
-        use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-        // Without one, rustls panics. If another thread installs one right now, that one is used.
-        if CryptoProvider::get_default().is_none() {
-            let _ = ring::default_provider().install_default();
-        }
-    }
-    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(info.set_redis_settings(redis))
 }
 
 #[cfg(test)]
@@ -212,13 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn logs_keep_what_is_needed_unless_the_settings_say_otherwise() {
+        let checked = Settings::new("redis://h").log_bytes(7).check().unwrap();
+        let secs = Duration::from_secs;
+        let needs = LogNeeds { events: 500, bytes: 1, age: secs(4000), message_id_window: secs(60) };
+        let limits = checked.log.limits(needs);
+        assert_eq!((limits.events, limits.bytes), (1500, 7));
+        assert_eq!((limits.age, limits.message_id_window), (secs(4000), secs(120)));
+    }
+
+    #[test]
     fn tls_needs_the_feature() {
-        assert_eq!(Settings::new("rediss://h").check().is_ok(), cfg!(feature = "rustls"));
+        assert_eq!(Settings::new("rediss://h").check().is_ok(), cfg!(feature = "tls"));
     }
 
     #[test]
     fn errors_do_not_show_the_password() {
-        let error = Settings::new("redis:/u:secret@h").check().unwrap_err();
+        let settings = Settings::new("redis:/u:secret@h");
+        assert!(!format!("{settings:?}").contains("secret"));
+        let error = settings.check().unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"));
     }
 }

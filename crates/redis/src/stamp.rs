@@ -56,13 +56,17 @@ pub enum EventKind {
     Publish,
     /// A member's profile changes. The change has no frame.
     Profile,
+    /// A hidden member enters: nothing changes for the others.
+    HiddenEnter,
+    /// A hidden member leaves: nothing changes for the others.
+    HiddenLeave,
 }
 
 impl EventKind {
     /// Whether the event has no frame.
     #[must_use]
     pub fn is_silent(self) -> bool {
-        matches!(self, EventKind::SilentEnter | EventKind::SilentLeave | EventKind::Profile)
+        !matches!(self, EventKind::Enter | EventKind::Leave | EventKind::Publish)
     }
 }
 
@@ -75,7 +79,7 @@ pub struct Stamp {
     pub event: u64,
     /// The number of frames so far. Silent events have no frame.
     pub seq: u64,
-    /// Members of the room right after this event, on all nodes. See the [crate docs](crate#counts) for what it can
+    /// Members of the room that are not hidden, right after this event, on all nodes. See the [crate docs](crate#counts) for what it can
     /// include.
     pub num: u64,
 }

@@ -1,10 +1,14 @@
 //! A chat server with its page: `cargo run -p standalone`, then open the address that it prints in
 //! two tabs. `--help` lists the flags; each can also be set in the environment.
 
+mod check;
 #[cfg(feature = "jwt")]
 mod jwt;
+mod listen;
+mod logging;
 #[cfg(feature = "redis")]
 mod nodes;
+mod open_files;
 mod options;
 mod server;
 mod settings;
@@ -17,42 +21,54 @@ use std::error::Error;
 
 use clap::Parser;
 use tower::ServiceBuilder;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::check::check;
 use crate::options::Options;
-use crate::server::{Server, listen};
+use crate::server::Server;
 use crate::signals::StopSignals;
 use crate::site::Site;
 
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
+    options.logging.init();
     if let Err(error) = run(options).await {
-        eprintln!("standalone: {error}");
+        if tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!("{error}");
+        } else {
+            eprintln!("standalone: {error}");
+        }
         std::process::exit(1);
     }
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(log).with(options.log_filter()?).init();
+    if let Some(address) = options.check {
+        return Ok(check(address)?);
+    }
     let rooms = options.chat_rooms().await?;
+    let layer = options.layer(&rooms)?;
+    let path = layer.path().to_owned();
     let mut signals = StopSignals::new()?;
-    let listener = listen(options.listen).map_err(|e| {
-        format!("can't listen on {}: {e}; choose another address with --listen", options.listen)
-    })?;
-    println!("chat rooms on http://{}{}", listener.local_addr()?, options.path);
+    let listeners = options.listen.listen().await?;
+    let urls: Vec<String> = listeners.iter().map(|listener| listener.url(&path)).collect();
+    for url in &urls {
+        println!("chat rooms on {url}");
+    }
+    tracing::info!(listen = urls.join(", "), path, open_files_limit = open_files::limit(), "started");
 
-    let site = Site::new(&options.path, &rooms);
-    let service = ServiceBuilder::new().layer(rooms.layer(&options.path)).service(site);
-    let server = Server::new(listener, service, &options.http_limits());
+    let site = Site::new(&path, &rooms);
+    let service = ServiceBuilder::new().layer(layer).service(site);
+    let server = Server::new(listeners, service, &options.http_limits());
     server.run_until(signals.next()).await;
 
     println!("draining; a second signal ends it immediately");
     tokio::select! {
         _ = async { tokio::join!(server.drain(), rooms.shutdown()) } => {}
-        () = signals.next() => {}
+        () = signals.next() => {
+            let connections = rooms.stats().connections;
+            tracing::warn!(connections, "ended by a second signal; some connections were not closed");
+        }
     }
     Ok(())
 }

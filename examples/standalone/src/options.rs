@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tower_chat_rooms::{ChatRooms, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames};
-use tracing_subscriber::filter::Targets;
+use tower_chat_rooms::{
+    ChatRooms, ChatRoomsLayer, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames,
+};
 
+use crate::listen::ListenOn;
+use crate::logging::Logging;
 #[cfg(feature = "redis")]
 use crate::nodes::Nodes;
 use crate::server::HttpLimits;
@@ -16,19 +19,18 @@ use crate::tokens::Tokens;
 
 /// A chat server with its page.
 ///
-/// Every flag can also be set by an environment variable. `unlimited` removes a limit, and so does `0`, except for
-/// --max-room-id-bytes, --max-room-id-chars, --resume-window, --history and --token-warning, and for --max-depth, which
-/// is at most 127.
+/// Every flag except --check can also be set by an environment variable. `unlimited` removes a limit, and so does `0`,
+/// except for --max-room-id-bytes, --max-room-id-chars, --resume-window, --history and --token-warning, and for
+/// --max-depth, which is at most 127.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Options {
-    /// Address to listen on
-    #[arg(long, env = "CHAT_LISTEN", default_value = "127.0.0.1:3000")]
-    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) listen: ListenOn,
 
     /// Path of the page and of the WebSocket
-    #[arg(long, env = "CHAT_PATH", default_value = "/", value_parser = path)]
-    pub(crate) path: String,
+    #[arg(long, env = "CHAT_PATH", default_value = "/")]
+    path: String,
 
     /// Time between two heartbeats of a plain client; the tutorial's page needs the default
     #[arg(long, env = "CHAT_HEARTBEAT", default_value = "1s", value_parser = humantime::parse_duration)]
@@ -71,9 +73,8 @@ pub(crate) struct Options {
     )]
     transient_events: Vec<String>,
 
-    /// What to log: a level, or levels for targets, such as `info,tower_chat_rooms=debug`
-    #[arg(long, env = "CHAT_LOG", default_value = "info")]
-    log: String,
+    #[command(flatten)]
+    pub(crate) logging: Logging,
 
     /// Origin whose pages may connect, besides this server's own; `any` for all [repeatable]
     #[arg(long, env = "CHAT_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
@@ -90,6 +91,10 @@ pub(crate) struct Options {
     /// Slow-consumer policy: close, drop-oldest, drop-newest, latest
     #[arg(long, env = "CHAT_SLOW_CONSUMER", default_value = "close", value_parser = slow_consumer)]
     slow_consumer: SlowConsumer,
+
+    /// Ask the server at this address whether it answers, and exit: with 0 if it does, otherwise with 1
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) check: Option<SocketAddr>,
 
     #[cfg(feature = "redis")]
     #[command(flatten)]
@@ -142,6 +147,11 @@ impl Options {
         Ok(self.tokens.apply(builder)?.build().map_err(|error| with_flags(&error))?)
     }
 
+    /// The layer for the path.
+    pub(crate) fn layer(&self, rooms: &ChatRooms) -> Result<ChatRoomsLayer, String> {
+        rooms.try_layer(&self.path).map_err(|error| format!("--path: {error}"))
+    }
+
     /// The limits of HTTP connections.
     pub(crate) fn http_limits(&self) -> HttpLimits {
         // Trusted proxies have connections for all of their clients.
@@ -173,11 +183,6 @@ impl Options {
             ProxyHeader::Forwarded => proxies.with_forwarded_header(),
         })
     }
-
-    /// What to log.
-    pub(crate) fn log_filter(&self) -> Result<Targets, Box<dyn Error + Send + Sync>> {
-        self.log.parse().map_err(|e| format!("--log {:?}: {e}", self.log).into())
-    }
 }
 
 /// A time; zero or `unlimited` means no limit.
@@ -196,15 +201,4 @@ fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
         "latest" => Ok(SlowConsumer::Latest),
         _ => Err("use close, drop-oldest, drop-newest or latest".into()),
     }
-}
-
-/// A path without characters that would have to be encoded in the page or in a request.
-fn path(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') {
-        return Err("the path must start with a slash".into());
-    }
-    if text.contains(|c: char| !c.is_ascii_alphanumeric() && !"/-_~".contains(c)) {
-        return Err("use letters, digits and / - _ ~ only".into());
-    }
-    Ok(text.into())
 }

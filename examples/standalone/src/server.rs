@@ -1,31 +1,32 @@
 //! Accepts connections and serves HTTP on them. A connection that does not become a WebSocket lasts for a limited
 //! time, no matter what its client does.
 
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_chat_rooms::{ChatRoomsService, PeerAddr};
 
+use crate::listen::{Listener, Socket};
+use crate::open_files::{Reserve, Shortage, is_out_of_files};
 use crate::site::Site;
 use crate::sockets::{Permit, Sockets};
-
-/// Connections that can wait to be accepted. With `TcpListener::bind` it would be 128, too few for the clients that
-/// come back at the same time after a restart.
-const BACKLOG: u32 = 4096;
 
 /// Bytes of the head of a request. hyper's default is 400 KiB, which each socket of an address could hold until its
 /// time is over.
 const MAX_HEAD: usize = 32 * 1024;
+
+/// Time after an error for which nothing is accepted, because the next attempt would most likely fail, too.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Time for responses in progress when a connection has to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,7 +44,8 @@ pub(crate) struct HttpLimits {
 
 /// An HTTP/1.1 server.
 pub(crate) struct Server {
-    listener: TcpListener,
+    listeners: Vec<Listener>,
+    shortage: Shortage,
     http: http1::Builder,
     service: TowerToHyperService<ChatRoomsService<Site>>,
     sockets: Sockets,
@@ -53,13 +55,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(listener: TcpListener, service: ChatRoomsService<Site>, limits: &HttpLimits) -> Server {
+    pub(crate) fn new(
+        listeners: Vec<Listener>,
+        service: ChatRoomsService<Site>,
+        limits: &HttpLimits,
+    ) -> Server {
         let mut http = http1::Builder::new();
         // It starts when the connection is accepted, and again after each response.
         let head_timeout = Some(limits.head_timeout).filter(|timeout| *timeout < Duration::MAX);
         http.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(MAX_HEAD);
         Server {
-            listener,
+            listeners,
+            shortage: Shortage::default(),
             http,
             service: TowerToHyperService::new(service),
             sockets: Sockets::new(limits.max_sockets_per_address),
@@ -71,37 +78,73 @@ impl Server {
 
     /// Accepts connections until `stop` completes.
     pub(crate) async fn run_until(&self, stop: impl Future<Output = ()>) {
-        let mut stop = pin!(stop);
+        tokio::select! {
+            _ = join_all(self.listeners.iter().map(|listener| self.accept(listener))) => {}
+            () = stop => {}
+        }
+    }
+
+    /// Accepts connections forever.
+    async fn accept(&self, listener: &Listener) {
+        let mut reserve = Reserve::new();
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = &mut stop => return,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.serve(stream, peer),
+            match listener.accept().await {
+                Ok((socket, peer)) => {
+                    self.serve(socket, peer);
+                    if let Some(connections) = self.shortage.end(Instant::now()) {
+                        tracing::info!(connections, "there are file descriptors for new connections again");
+                    }
+                }
+                Err(error) if is_out_of_files(&error) => {
+                    let refused = reserve.refuse(listener).await;
+                    if refused.as_ref().is_ok_and(|refused| !refused) {
+                        continue;
+                    }
+                    if let Some(connections) = self.shortage.add(Instant::now()) {
+                        tracing::error!(
+                            connections,
+                            "new connections are refused with 503, because no file descriptor is left: raise the limit \
+                             (`ulimit -n`; in systemd `LimitNOFILE=`)"
+                        );
+                    }
+                    if refused.is_err() {
+                        sleep(PAUSE).await;
+                    }
+                }
                 Err(error) => {
-                    // Usually there are too many open files. Open connections continue, and some of them will end.
-                    tracing::warn!(%error, "accept failed");
-                    sleep(Duration::from_millis(50)).await;
+                    tracing::warn!(%listener, %error, "accept failed");
+                    sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// Frees the port and waits until all connections have ended, for at most about a second.
+    /// Stops listening and waits until all connections have ended, for at most about a second.
     pub(crate) async fn drain(self) {
-        drop(self.listener);
+        drop(self.listeners);
         self.draining.cancel();
         self.connections.close();
         self.connections.wait().await;
     }
 
     /// Serves a connection in a task of its own.
-    fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+    fn serve(&self, socket: Socket, peer: SocketAddr) {
         let Some(permit) = self.sockets.admit(peer.ip()) else {
-            tracing::debug!(%peer, "too many sockets of one address");
+            tracing::debug!(%peer, "connection closed: too many sockets of one address");
             return;
         };
+        // The chat rooms take the TCP stream out of hyper's connection, so it must be a stream of this type.
+        match socket {
+            Socket::Tcp(stream) => self.serve_stream(stream, peer, permit),
+            #[cfg(unix)]
+            Socket::Unix(stream) => self.serve_stream(stream, peer, permit),
+        }
+    }
+
+    fn serve_stream<IO>(&self, stream: IO, peer: SocketAddr, permit: Permit)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = self.service.clone();
         let service = service_fn(move |mut request| {
             request.extensions_mut().insert(PeerAddr(peer));
@@ -111,33 +154,25 @@ impl Server {
         let ending = timeout(self.http_timeout, self.draining.clone().cancelled_owned());
         self.connections.spawn(async move {
             // An upgrade ends the connection for hyper, and so gives the permit back.
-            let _permit: Permit = permit;
+            let _permit = permit;
             let mut connection = pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
-                _ = ending => {
+                stopped = ending => {
+                    let reason = if stopped.is_ok() { "the server stops" } else { "it has reached --http-timeout" };
+                    tracing::debug!(%peer, reason, "closing a connection");
                     connection.as_mut().graceful_shutdown();
                     let Ok(ended) = timeout(DRAIN_TIMEOUT, connection).await else {
-                        tracing::debug!(%peer, "connection took too long");
+                        tracing::debug!(%peer, "connection closed, because it took too long to end");
                         return;
                     };
                     ended
                 }
             };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, %error, "connection ended");
+            match ended {
+                Ok(()) => tracing::debug!(%peer, "HTTP ended: the client has closed, or it is a WebSocket now"),
+                Err(error) => tracing::debug!(%peer, %error, "connection closed"),
             }
         });
     }
-}
-
-/// Binds a listener that lets many clients wait to be accepted.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restarted server can bind the port while connections of the previous one are still in TIME_WAIT. On Windows
-    // the option would allow others to take the port.
-    #[cfg(not(windows))]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }

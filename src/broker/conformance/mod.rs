@@ -177,7 +177,7 @@ impl Model {
         match kind {
             EventKind::Enter | EventKind::SilentEnter => self.members[node] += 1,
             EventKind::Leave | EventKind::SilentLeave => self.members[node] -= 1,
-            EventKind::Publish | EventKind::Profile => {}
+            _ => {}
         }
         assert_eq!(stamp.num, self.members.iter().sum::<u64>());
     }
@@ -251,7 +251,7 @@ async fn check_node<N: Nodes>(nodes: &N, node: usize, room: &str, events: &[&Sub
             match submitted.event.kind {
                 EventKind::Enter | EventKind::SilentEnter => members += 1,
                 EventKind::Leave | EventKind::SilentLeave => members -= 1,
-                EventKind::Publish | EventKind::Profile => {}
+                _ => {}
             }
         }
         if before > 0 || members > 0 {

@@ -3,11 +3,13 @@
 mod node;
 mod order;
 mod sessions;
+mod users;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::broker::{BrokerNode, RemoteEvent, Stamp};
+use crate::health::Health;
 use crate::ids::RoomId;
 use crate::sync::{Mutex, MutexGuard, lock};
 use node::SharedNode;
@@ -53,7 +55,7 @@ impl SharedBroker {
     /// Whether the broker can be reached. While it cannot, calls wait.
     pub fn set_available(&self, is_available: bool) {
         let mut shared = self.lock();
-        shared.is_away = !is_available;
+        shared.outage = (!is_available).then(|| Health::degraded_now("the shared broker is not available"));
         if is_available {
             for call in std::mem::take(&mut shared.waiting) {
                 call(&mut shared);
@@ -77,6 +79,13 @@ impl SharedBroker {
         }
     }
 
+    /// Has the next event not arrive at a node.
+    pub fn lose_next_event(&self, node: u32) {
+        if let Some(hearer) = self.lock().nodes.get_mut(&node) {
+            hearer.loses_next = true;
+        }
+    }
+
     /// Begins a new epoch in all rooms, as if the broker was started again.
     pub fn restart(&self) {
         let mut shared = self.lock();
@@ -85,18 +94,19 @@ impl SharedBroker {
             let epoch = shared.next_epoch();
             let Some(room) = shared.rooms.get_mut(&id) else { continue };
             room.latest = Stamp { num: room.latest.num, ..Stamp::start(epoch) };
+            room.log.clear();
             let stamp = room.latest;
             shared.tell(&id, |room| RemoteEvent::Reset { room, stamp });
         }
     }
 
-    /// Removes a node that has crashed, with its members. Members of sessions that can be resumed stay until
-    /// [`SharedBroker::end_resume_windows`].
+    /// Removes a node that has crashed, with its members and the sessions of its users. Those of sessions that can be resumed
+    /// stay until [`SharedBroker::end_resume_windows`]. Of the other nodes, the first one is told who was lost.
     pub fn remove_node(&self, node: u32) {
         self.lock().remove_node(node);
     }
 
-    /// Ends the resume windows of all nodes that have crashed: their last members leave.
+    /// Ends the resume windows of all nodes that have crashed: their last members leave, and their last users go offline.
     pub fn end_resume_windows(&self) {
         self.lock().end_lost_sessions();
     }
@@ -104,6 +114,22 @@ impl SharedBroker {
     /// The sessions that can be resumed on any node.
     pub fn sessions(&self) -> usize {
         self.lock().sessions.len()
+    }
+
+    /// Lets the other nodes take one for gone that is still there: the first of them is told who was lost, and the node
+    /// itself who has come back. In the rooms, nothing happens.
+    pub fn suspect_node(&self, node: u32) {
+        self.lock().suspect(node);
+    }
+
+    /// Removes the members of a node, as if it had been cut off, and other members had taken their names meanwhile.
+    pub fn evict_members(&self, node: u32) {
+        let mut shared = self.lock();
+        for (entry, lost) in shared.remove_members(node, |_| true) {
+            if let Some(hearer) = shared.nodes.get_mut(&node) {
+                hearer.push(RemoteEvent::Evicted { room: lost.room, entry });
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

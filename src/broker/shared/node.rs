@@ -1,20 +1,26 @@
 //! A node of a broker within one process.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::SharedBroker;
 use super::order::Shared;
+use super::users::Registration;
 use crate::broker::{
-    BoxFuture, EntryId, KeptSession, NewMember, NewSession, NotEntered, NotTaken, RemoteBroker, RemoteEvent,
-    RemoteEvents, RemoteMember, Submitted, TokenHash, Unavailable,
+    BoxFuture, EntryId, KeptSession, LoggedEvent, NewMember, NewSession, NotEntered, NotTaken, RemoteBroker,
+    RemoteEvent, RemoteEvents, RemoteMember, RemoteSession, Stamp, Submitted, TokenHash, Unavailable,
 };
-use crate::ids::{Name, RoomId};
+use crate::config::{History, Recovery};
+use crate::health::Health;
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 use crate::sync::{Mutex, lock};
 
 pub(super) struct SharedNode {
@@ -26,7 +32,7 @@ impl SharedNode {
     /// Calls the broker: now, or when it can be reached again.
     fn call(&self, call: impl FnOnce(&mut Shared) + Send + 'static) {
         let mut shared = self.shared.lock();
-        match shared.is_away {
+        match shared.outage.is_some() {
             true => shared.waiting.push(Box::new(call)),
             false => call(&mut shared),
         }
@@ -103,6 +109,11 @@ impl RemoteBroker for SharedNode {
         self.call(move |shared| shared.set_profile(node, &room, entry, profile, body));
     }
 
+    fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {
+        let (node, room, owner) = (self.number, room.clone(), owner.into());
+        self.call(move |shared| shared.set_owner(node, &room, entry, owner));
+    }
+
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>> {
         let room = room.clone();
         self.ask(move |shared| {
@@ -111,12 +122,78 @@ impl RemoteBroker for SharedNode {
         })
     }
 
+    fn log(
+        &self,
+        room: &RoomId,
+        until: Stamp,
+        history: History,
+    ) -> BoxFuture<'static, Option<Vec<LoggedEvent>>> {
+        let room = room.clone();
+        self.ask(move |shared| Some(shared.log(&room, until, history)))
+    }
+
+    fn keep_logs(&self, recovery: &Recovery) {
+        let recovery = recovery.clone();
+        self.call(move |shared| shared.keep_logs(&recovery));
+    }
+
+    fn rooms(&self) -> BoxFuture<'static, Result<Vec<(RoomId, u64)>, Unavailable>> {
+        self.ask(|shared| Ok(shared.rooms.iter().map(|(id, room)| (id.clone(), room.latest.num)).collect()))
+    }
+
+    fn begin_user(
+        &self,
+        user: &str,
+        session: ConnectionId,
+        window: Duration,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let (user, registration) = (user.to_owned(), Registration { node: self.number, window });
+        self.ask(move |shared| Ok(shared.users.begin(&user, session, registration)))
+    }
+
+    fn end_user(&self, user: &str, session: ConnectionId) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let (user, node) = (user.to_owned(), self.number);
+        self.ask(move |shared| Ok(shared.users.end(&user, session, node)))
+    }
+
+    fn user_sessions(&self, user: &str) -> BoxFuture<'static, Result<Vec<RemoteSession>, Unavailable>> {
+        let user = user.to_owned();
+        self.ask(move |shared| Ok(shared.user_sessions(&user)))
+    }
+
+    fn nodes(&self) -> BoxFuture<'static, Result<Vec<u32>, Unavailable>> {
+        self.ask(|shared| Ok(shared.nodes.keys().copied().collect()))
+    }
+
+    fn send_to_node(&self, node: u32, body: Bytes) {
+        self.call(move |shared| shared.send_to(node, body));
+    }
+
+    fn send_to_user(&self, user: &str, body: Bytes) {
+        let (user, own) = (user.to_owned(), self.number);
+        self.call(move |shared| {
+            let nodes: BTreeSet<u32> =
+                shared.user_sessions(&user).iter().map(|session| session.node).collect();
+            for node in nodes.into_iter().filter(|node| *node != own) {
+                shared.send_to(node, body.clone());
+            }
+        });
+    }
+
     fn send_to_all(&self, body: Bytes) {
         self.call(move |shared| {
             for hearer in shared.nodes.values_mut() {
                 hearer.push(RemoteEvent::Command { body: body.clone() });
             }
         });
+    }
+
+    fn health(&self) -> Health {
+        self.shared.lock().outage.clone().unwrap_or(Health::Healthy)
+    }
+
+    fn stats(&self) -> BrokerStats {
+        BrokerStats { waiting: self.shared.lock().waiting.len(), ..BrokerStats::default() }
     }
 
     /// Nobody outside of this process hears it.
@@ -164,8 +241,7 @@ impl RemoteBroker for SharedNode {
     fn close(&self) -> BoxFuture<'static, ()> {
         let number = self.number;
         self.ask(move |shared| {
-            shared.remove_node(number);
-            shared.end_sessions(number);
+            shared.close_node(number);
         })
     }
 }

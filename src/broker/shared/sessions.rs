@@ -60,6 +60,9 @@ impl Shared {
         session.generation += 1;
         let (id, generation) = (session.id, session.generation);
         self.sessions.insert(new.clone(), session);
+        if let Some(user) = &user {
+            self.users.take_over(user, id, node);
+        }
         self.set_token(token, &new, node);
         if let Some(hearer) = self.nodes.get_mut(&before).filter(|_| before != node) {
             hearer.push(RemoteEvent::SessionTaken { session: id, generation });
@@ -72,28 +75,44 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes a node, with its members that nobody can resume.
+    /// Removes a node that has crashed, with its members and users that nobody can resume. Tells another one who was lost.
     pub(super) fn remove_node(&mut self, node: u32) {
+        self.end_hearing(node);
+        for (_, lost) in self.remove_members(node, |member| member.session.is_none()) {
+            self.tell_first_but(node, RemoteEvent::MemberLost(lost));
+        }
+        self.remove_users(node, |registration| registration.window.is_zero());
+    }
+
+    /// Removes a node that has ended its sessions itself, with what is left of it.
+    pub(super) fn close_node(&mut self, node: u32) {
+        self.end_hearing(node);
+        self.sessions.retain(|_, session| session.node != node);
+        self.remove_members(node, |_| true);
+        self.remove_users(node, |_| true);
+    }
+
+    fn end_hearing(&mut self, node: u32) {
         if let Some(mut hearer) = self.nodes.remove(&node) {
             hearer.wake();
         }
-        self.remove_members(node, |member| member.session.is_none());
     }
 
-    /// Ends the sessions of the nodes that were removed.
+    /// Ends the resume windows of the nodes that were removed: their members leave.
     pub(super) fn end_lost_sessions(&mut self) {
-        let lost: Vec<u32> = self.sessions.values().map(|session| session.node).collect();
+        let mut lost: Vec<u32> = self.sessions.values().map(|session| session.node).collect();
+        lost.extend(self.rooms.values().flat_map(|room| &room.members).map(|member| member.node));
+        lost.extend(self.users.nodes());
+        lost.sort_unstable();
+        lost.dedup();
+        lost.retain(|node| !self.nodes.contains_key(node));
         for node in lost {
-            if !self.nodes.contains_key(&node) {
-                self.end_sessions(node);
+            self.sessions.retain(|_, session| session.node != node);
+            for (_, lost) in self.remove_members(node, |_| true) {
+                self.tell_first_but(node, RemoteEvent::MemberLost(lost));
             }
+            self.remove_users(node, |_| true);
         }
-    }
-
-    /// Ends the sessions of a node. Their members leave.
-    pub(super) fn end_sessions(&mut self, node: u32) {
-        self.sessions.retain(|_, session| session.node != node);
-        self.remove_members(node, |_| true);
     }
 
     fn has_session(&self, node: u32, session: &KeptSession) -> bool {

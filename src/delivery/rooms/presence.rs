@@ -45,6 +45,9 @@ impl Rooms {
             let own_name = own_name.and_then(Result::ok);
             state.room.set_owner(name, id, user.id(), own_name.as_ref());
         }
+        if let Some(remote) = &self.remote {
+            remote.set_owner(room.id(), &state, id, name, user);
+        }
         let user = user.id();
         self.change_profile(room, &mut state, id, name, |profile| {
             if profile.user.as_deref() != Some(user) {
@@ -84,7 +87,7 @@ impl Rooms {
 
     /// Changes the profile of a member of this node. Presence frames have no place in the room's order, so the change need
     /// not come back from a broker.
-    fn change_profile(
+    pub(super) fn change_profile(
         &self,
         room: &LiveRoom,
         state: &mut RoomState,

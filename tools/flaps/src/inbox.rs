@@ -6,21 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tower_chat_rooms_client::{Chat, ChatEvent};
 
 /// What was received since the last check.
-#[derive(Default)]
-pub(crate) struct Directs {
+#[derive(Debug, Default)]
+pub struct Directs {
     /// The texts from each user, in order.
-    pub(crate) texts: BTreeMap<String, Vec<String>>,
+    pub texts: BTreeMap<String, Vec<String>>,
     /// Whether a session has ended that may have had others.
-    pub(crate) has_gap: bool,
-    pub(crate) faults: Vec<String>,
+    pub has_gap: bool,
+    /// What should not have been received.
+    pub faults: Vec<String>,
 }
 
-#[derive(Clone, Default)]
-pub(crate) struct Inbox(Arc<Mutex<Directs>>);
+/// Collects the direct messages of a client.
+#[derive(Debug, Clone, Default)]
+pub struct Inbox(Arc<Mutex<Directs>>);
 
 impl Inbox {
     /// Collects the direct messages of a chat, until it is closed.
-    pub(crate) async fn collect(self, mut chat: Chat) {
+    pub async fn collect(self, mut chat: Chat) {
         while let Some(event) = chat.recv().await {
             let mut directs = self.lock();
             match event {
@@ -39,12 +41,13 @@ impl Inbox {
         }
     }
 
-    pub(crate) fn take(&self) -> Directs {
+    /// What was received since the last call.
+    pub fn take(&self) -> Directs {
         std::mem::take(&mut *self.lock())
     }
 
     /// Whether a text has arrived.
-    pub(crate) fn has(&self, from: &str, text: &str) -> bool {
+    pub fn has(&self, from: &str, text: &str) -> bool {
         let directs = self.lock();
         directs.has_gap
             || directs.texts.get(from).is_some_and(|texts| texts.iter().any(|other| other == text))

@@ -41,7 +41,7 @@ struct Client {
 /// Connects, enters, and follows the commands. Counts what goes wrong.
 pub(crate) async fn run(shared: Arc<Shared>, index: usize, commands: Commands) {
     let counters = &shared.counters;
-    let mut client = match connect(&shared).await {
+    let mut client = match connect(&shared, index).await {
         Ok(socket) => Client {
             shared: shared.clone(),
             index,
@@ -62,7 +62,7 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize, commands: Commands) {
     }
 }
 
-async fn connect(shared: &Shared) -> Result<WebSocketStream<TcpStream>, String> {
+async fn connect(shared: &Shared, index: usize) -> Result<WebSocketStream<TcpStream>, String> {
     let _permit = shared.connecting.acquire().await.map_err(|e| e.to_string())?;
     let begun = shared.now();
     // By default the read buffer is 128 KiB and the write buffer unlimited.
@@ -70,10 +70,11 @@ async fn connect(shared: &Shared) -> Result<WebSocketStream<TcpStream>, String> 
         .read_buffer_size(4 << 10)
         .write_buffer_size(0)
         .max_write_buffer_size(64 << 20);
+    let target = shared.target(index);
     let connecting = async {
-        let stream = TcpStream::connect(&shared.target.addresses[..]).await.map_err(explain)?;
+        let stream = TcpStream::connect(&target.addresses[..]).await.map_err(explain)?;
         stream.set_nodelay(true).map_err(explain)?;
-        let handshake = client_async_with_config(shared.target.uri.clone(), stream, Some(config));
+        let handshake = client_async_with_config(target.uri.clone(), stream, Some(config));
         handshake.await.map_err(|e| format!("handshake failed: {e}"))
     };
     let (socket, _) = timeout(CONNECT_TIMEOUT, connecting)

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::options::Options;
-use crate::process::Process;
+use crate::process::Processes;
 use crate::report::Report;
 use crate::run::Run;
 use crate::server::Server;
@@ -42,17 +42,19 @@ fn main() -> ExitCode {
 }
 
 async fn measure(options: Options) -> Result<Report, Box<dyn Error + Send + Sync>> {
-    let (server, uri, process) = match &options.url {
-        Some(uri) => (None, uri.clone(), options.pid.map(Process)),
-        None => {
-            let server = Server::start(options.heartbeat).await?;
-            let uri = format!("ws://{}/", server.address).parse()?;
-            (Some(server), uri, Some(Process(std::process::id())))
-        }
+    let (server, uris, processes) = if options.url.is_empty() {
+        let server = Server::start(options.heartbeat).await?;
+        let uri = format!("ws://{}/", server.address).parse()?;
+        (Some(server), vec![uri], vec![std::process::id()])
+    } else {
+        (None, options.url.clone(), options.pid.clone())
     };
-    let target = Target::resolve(uri, options.allow_remote).await?;
-    let shared = Arc::new(Shared::new(options, target));
-    let mut run = Run::new(shared.clone(), process);
+    let mut targets = Vec::new();
+    for uri in uris {
+        targets.push(Target::resolve(uri, options.allow_remote).await?);
+    }
+    let shared = Arc::new(Shared::new(options, targets));
+    let mut run = Run::new(shared.clone(), Processes(processes));
     let interrupted = tokio::select! {
         () = run.load() => false,
         _ = tokio::signal::ctrl_c() => true,

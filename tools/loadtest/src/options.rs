@@ -15,9 +15,10 @@ use http::Uri;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "loadtest", version)]
 pub(crate) struct Options {
-    /// URL of the server to load; ws:// only [default: a server in this process]
+    /// URL of the server to load; ws:// only. Repeat it for servers that share their rooms: the members
+    /// of each room are spread over them [default: a server in this process]
     #[arg(long)]
-    pub(crate) url: Option<Uri>,
+    pub(crate) url: Vec<Uri>,
 
     /// The kind of load
     #[arg(long, value_enum, default_value_t = Scenario::Rate)]
@@ -68,9 +69,9 @@ pub(crate) struct Options {
     pub(crate) heartbeat: Duration,
 
     /// Process id of the server at --url, just started, to measure its memory per connection and
-    /// its CPU time per delivery (Linux)
+    /// its CPU time per delivery (Linux). Repeat it for several processes, which are added up
     #[arg(long, requires = "url")]
-    pub(crate) pid: Option<u32>,
+    pub(crate) pid: Vec<u32>,
 
     /// Also write the results to this file
     #[arg(long, value_name = "FILE")]
@@ -157,12 +158,11 @@ impl Options {
     }
 
     fn check(&self) -> Result<(), String> {
-        let Some(url) = &self.url else { return Ok(()) };
-        match url.scheme_str() {
+        self.url.iter().try_for_each(|url| match url.scheme_str() {
             Some("ws") if url.host().is_some() => Ok(()),
             Some("wss") => Err("wss:// is not supported: load the server behind its TLS proxy".into()),
             _ => Err(format!("{url} is not a WebSocket URL; use one such as ws://127.0.0.1:3000/")),
-        }
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The memory and CPU time of a process (Linux).
+//! The memory and CPU time of processes (Linux).
 
 use std::fs::{read_dir, read_to_string};
 use std::time::Duration;
@@ -6,13 +6,34 @@ use std::time::Duration;
 /// The unit of times in `/proc/PID/stat` on all common systems.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Processes on this machine, by their ids.
+#[derive(Debug, Clone)]
+pub(crate) struct Processes(pub(crate) Vec<u32>);
+
+impl Processes {
+    /// Resident memory of all, in bytes. `None` without a process.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.sum(Process::memory)
+    }
+
+    /// User and system CPU time of all so far. `None` without a process.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        self.sum(Process::cpu)
+    }
+
+    fn sum<T: std::iter::Sum>(&self, of: fn(Process) -> Option<T>) -> Option<T> {
+        let all = self.0.iter().map(|id| of(Process(*id)));
+        all.sum::<Option<T>>().filter(|_| !self.0.is_empty())
+    }
+}
+
 /// A process on this machine.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Process(pub(crate) u32);
+struct Process(u32);
 
 impl Process {
     /// Resident memory in bytes.
-    pub(crate) fn memory(self) -> Option<u64> {
+    fn memory(self) -> Option<u64> {
         let status = read_to_string(format!("/proc/{}/status", self.0)).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
@@ -20,7 +41,7 @@ impl Process {
 
     /// User and system CPU time so far: of the running threads, to the nanosecond, if available,
     /// otherwise in the kernel's ticks.
-    pub(crate) fn cpu(self) -> Option<Duration> {
+    fn cpu(self) -> Option<Duration> {
         self.cpu_of_threads().or_else(|| ticks(&read_to_string(format!("/proc/{}/stat", self.0)).ok()?))
     }
 

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::{self, Commands};
 use crate::options::Scenario;
-use crate::process::Process;
+use crate::process::Processes;
 use crate::shared::Shared;
 
 /// Time without progress after which missing deliveries count as lost.
@@ -28,8 +28,8 @@ pub(crate) struct Run {
     commands: Arc<[UnboundedSender<u64>]>,
     /// For the connections that are not yet made.
     waiting: Vec<Commands>,
-    /// The server's.
-    process: Option<Process>,
+    /// The servers'.
+    processes: Processes,
     /// Memory with only the first connection, which includes everything that connections share.
     base: Option<u64>,
     pub(crate) usage: Usage,
@@ -45,11 +45,11 @@ pub(crate) struct Usage {
 }
 
 impl Run {
-    pub(crate) fn new(shared: Arc<Shared>, process: Option<Process>) -> Run {
+    pub(crate) fn new(shared: Arc<Shared>, processes: Processes) -> Run {
         let (commands, waiting): (Vec<_>, Vec<_>) =
             (0..shared.options.connections()).map(|_| unbounded_channel()).unzip();
         let (clients, commands, usage) = (JoinSet::new(), commands.into(), Usage::default());
-        Run { shared, clients, commands, waiting, process, base: None, usage }
+        Run { shared, clients, commands, waiting, processes, base: None, usage }
     }
 
     /// Connects and applies the load. May be dropped at any time; call [`Run::end`] afterwards.
@@ -69,12 +69,12 @@ impl Run {
         let mut before = None;
         while self.shared.is_before_end(self.shared.now()) && !self.is_done() {
             if before.is_none() && self.shared.is_measured(self.shared.now()) {
-                before = self.process.and_then(Process::cpu);
+                before = self.processes.cpu();
             }
             sleep(POLL_INTERVAL).await;
         }
         self.shared.finish();
-        self.usage.cpu = self.process.and_then(Process::cpu).zip(before).map(|(a, b)| a.saturating_sub(b));
+        self.usage.cpu = self.processes.cpu().zip(before).map(|(a, b)| a.saturating_sub(b));
         // Ends by itself, since nothing is due any more.
         let _ = pacing.await;
     }
@@ -84,7 +84,7 @@ impl Run {
         self.shared.finish();
         let counters = &self.shared.counters;
         let others = counters.online().saturating_sub(1);
-        self.usage.memory = match (self.base, self.process.and_then(Process::memory)) {
+        self.usage.memory = match (self.base, self.processes.memory()) {
             (Some(base), Some(now)) if others > 0 && !self.shared.measured().is_zero() => {
                 Some(now.saturating_sub(base) / others)
             }
@@ -109,7 +109,7 @@ impl Run {
         if self.shared.counters.failed.get() > 0 {
             return false;
         }
-        self.base = self.process.and_then(Process::memory);
+        self.base = self.processes.memory();
         self.connect_next(self.waiting.len()).await;
         true
     }

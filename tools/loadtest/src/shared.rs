@@ -20,7 +20,7 @@ const MAX_PROBLEMS: usize = 20;
 /// The state of a run.
 pub(crate) struct Shared {
     pub(crate) options: Options,
-    pub(crate) target: Target,
+    targets: Vec<Target>,
     pub(crate) counters: Counters,
     pub(crate) connecting: Semaphore,
     /// Distinguishes runs against the same server.
@@ -66,7 +66,7 @@ pub(crate) struct Counters {
 }
 
 impl Shared {
-    pub(crate) fn new(options: Options, target: Target) -> Shared {
+    pub(crate) fn new(options: Options, targets: Vec<Target>) -> Shared {
         let unix = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         Shared {
             run: format!("load-{:x}-{:x}", std::process::id(), unix.as_millis()),
@@ -77,7 +77,7 @@ impl Shared {
             end: AtomicU64::new(u64::MAX),
             counters: Counters::default(),
             options,
-            target,
+            targets,
         }
     }
 
@@ -110,6 +110,18 @@ impl Shared {
 
     pub(crate) fn is_measured(&self, moment: u64) -> bool {
         self.begin.load(Relaxed) <= moment && self.is_before_end(moment)
+    }
+
+    /// The server of a connection. The members of a room are spread over all of them.
+    pub(crate) fn target(&self, index: usize) -> &Target {
+        let (room, member) = (index / self.options.members(), index % self.options.members());
+        &self.targets[(room + member) % self.targets.len()]
+    }
+
+    /// All servers, for the report.
+    pub(crate) fn describe_targets(&self) -> String {
+        let uris: Vec<String> = self.targets.iter().map(|target| target.uri.to_string()).collect();
+        uris.join(" ")
     }
 
     pub(crate) fn room_name(&self, room: usize) -> String {

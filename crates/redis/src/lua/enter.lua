@@ -1,5 +1,6 @@
--- Enters a member. A repeated call gets the first one's answer.
-local member, record, unique, flags, body, max_members, session = unpack(ARGV, 8, 14)
+-- Enters a member, in place of another one of the same node if that is there. A repeated call gets the first one's
+-- answer.
+local member, record, unique, owner, flags, body, max_members, session, replaced = unpack(ARGV, 8, 16)
 flags, max_members = tonumber(flags), tonumber(max_members)
 
 if is_fenced() then return { 'FENCED' } end
@@ -13,15 +14,34 @@ if known then
   local epoch, event, seq, num = struct.unpack('>c8I8I8I8', known)
   return { 'OK', epoch, event, seq, num }
 end
-if found and unique ~= '' and redis.call('HEXISTS', names, unique) == 1 then return { 'NAME_TAKEN' } end
-if found and found.num >= max_members then return { 'ROOM_FULL' } end
+local old = found and replaced ~= '' and redis.call('HGET', members, replaced)
+local holder = found and unique ~= '' and holder_of(unique)
+if holder and holder.member ~= replaced and (owner == '' or owner ~= holder.owner) then
+  return { 'NAME_TAKEN', holder.owner == '' and holder.member or '' }
+end
+if found and not old and found.num + found.hidden >= max_members then return { 'ROOM_FULL' } end
 
 found = found or create_room()
-found.num = found.num + 1
-append(found, flags % 2 == IS_SILENT and SILENT_ENTER or ENTER, member, body)
+local new = parse_flags(flags)
+if old then
+  local parsed = parse_record(old)
+  remove(found, replaced, parsed, new.is_silent, parsed.leave_body, true)
+end
+found.place = found.place + 1
+if new.is_hidden then
+  found.hidden = found.hidden + 1
+  append(found, HIDDEN_ENTER, member, body)
+else
+  found.num = found.num + 1
+  append(found, new.is_silent and SILENT_ENTER or ENTER, member, body)
+end
 redis.call('HSET', members, member, stamp(found) .. record)
 redis.call('SADD', node_rooms, room)
 if session ~= '' then redis.call('HSET', session_key, 'room:' .. room, member) end
-if unique ~= '' then redis.call('HSET', names, unique, member) end
-if flags < IS_HIDDEN then redis.call('ZADD', roster, found.event, node .. ':' .. member) end
+if unique ~= '' then
+  holder = holder_of(unique) or { times = 0, member = member, owner = owner }
+  holder.times = holder.times + 1
+  hold(unique, holder)
+end
+redis.call('ZADD', roster, found.place, node .. ':' .. member)
 return answer(found)

@@ -1,7 +1,7 @@
--- Forgets a fenced node that has neither members nor sessions any more. Answers 1 once it is gone.
+-- Forgets a fenced node that has no members, sessions and users any more. Answers 1 once it is gone.
 --
 -- `fence` fences it before. `discard` does so, too, and leaves its sessions to another incarnation of the same node.
-local nodes, node_rooms, node_sessions = unpack(KEYS)
+local nodes, node_rooms, node_sessions, node_users = unpack(KEYS)
 local node, tag, action = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -22,6 +22,6 @@ else
     end
   end
 end
-if redis.call('EXISTS', node_rooms, node_sessions) > 0 then return 0 end
+if redis.call('EXISTS', node_rooms, node_sessions, node_users) > 0 then return 0 end
 redis.call('ZREM', nodes, node)
 return 1

@@ -17,6 +17,6 @@ if current and current ~= generation then return { 'GONE' } end
 local is_silent = how == 'silent'
 -- Nobody asks for this leave: the node has found a member that it does not know.
 if how == 'unknown' then is_silent, body = parsed.is_silent, parsed.leave_body end
-remove(found, member, parsed, is_silent and SILENT_LEAVE or LEAVE, body)
+remove(found, member, parsed, is_silent, body)
 clean_up(found)
 return answer(found)

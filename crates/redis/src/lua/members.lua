@@ -8,36 +8,65 @@ local tag = channel:sub(1, #channel - #room - #'ch:')
 -- still repeat one.
 local function create_room()
   redis.call('DEL', members, names, roster, log)
-  redis.call('HSET', meta, 'epoch', new_epoch, 'run', run)
-  return { epoch = new_epoch, event = 0, seq = 0, num = 0, bytes = 0 }
+  -- The limits are for the function that programs in other languages call.
+  redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'limits', limits, 'age', log_age)
+  return { epoch = new_epoch, event = 0, seq = 0, num = 0, bytes = 0, hidden = 0, place = 0 }
 end
 
--- The parts of a member's record, and where the profile begins.
+local function parse_flags(flags)
+  return { is_silent = flags % 2 == IS_SILENT, is_hidden = flags >= IS_HIDDEN }
+end
+
+-- The parts of a member's record, and where its owner and its profile begin.
 local function parse_record(record)
-  local _, _, _, _, _, flags, keep, session, unique, leave_body, _, profile =
-    struct.unpack('>c8I8I8I8BBI4I2c0I2c0I4c0I4c0', record)
-  return {
-    is_silent = flags % 2 == IS_SILENT, keep = keep,
-    unique = unique, session = session, leave_body = leave_body, profile = profile,
-  }
+  local _, _, _, _, _, flags, keep, session, unique, owner, leave_body, _, profile =
+    struct.unpack('>c8I8I8I8BBI4I2c0I2c0I2c0I4c0I4c0', record)
+  local parsed = parse_flags(flags)
+  parsed.keep, parsed.session, parsed.unique, parsed.owner = keep, session, unique, owner
+  parsed.leave_body, parsed.profile = leave_body, profile
+  parsed.owner_at = 39 + 2 + #session + 2 + #unique
+  return parsed
 end
 
--- Removes a member of `node`, and publishes that.
-local function remove(found, member, parsed, kind, body)
+-- The holder of a name: the member that has taken it first, the user whose members may share it, and how many have it.
+local function holder_of(unique)
+  local value = redis.call('HGET', names, unique)
+  if not value then return nil end
+  local times, member, owner_at = struct.unpack('>I4I2c0', value)
+  return { times = times, member = member, owner = value:sub(owner_at) }
+end
+
+local function hold(unique, holder)
+  local value = struct.pack('>I4I2', holder.times, #holder.member) .. holder.member .. holder.owner
+  redis.call('HSET', names, unique, value)
+end
+
+local function release(unique)
+  local holder = holder_of(unique)
+  if not holder then return end
+  holder.times = holder.times - 1
+  if holder.times > 0 then hold(unique, holder) else redis.call('HDEL', names, unique) end
+end
+
+-- Removes a member of `node`, and publishes that. If it is replaced, its successor must enter next.
+local function remove(found, member, parsed, is_silent, body, is_replaced)
   redis.call('HDEL', members, member)
   redis.call('ZREM', roster, node .. ':' .. member)
-  if parsed.unique ~= '' and redis.call('HGET', names, parsed.unique) == member then
-    redis.call('HDEL', names, parsed.unique)
-  end
+  if parsed.unique ~= '' then release(parsed.unique) end
   if parsed.session ~= '' then redis.call('HDEL', tag .. 'session:' .. parsed.session, 'room:' .. room) end
-  found.num = found.num - 1
-  append(found, kind, member, body)
+  if parsed.is_hidden then
+    found.hidden = found.hidden - 1
+    append(found, HIDDEN_LEAVE, member, '', is_replaced)
+  else
+    found.num = found.num - 1
+    append(found, is_silent and SILENT_LEAVE or LEAVE, member, is_silent and '' or body, is_replaced)
+  end
 end
 
 -- Deletes what is empty. The ids of messages expire.
 local function clean_up(found)
   if redis.call('EXISTS', members) == 0 then redis.call('SREM', node_rooms, room) end
-  if found and found.num <= 0 then
+  if found and found.num + found.hidden <= 0 then
     redis.call('DEL', meta, members, names, roster, log)
   end
 end

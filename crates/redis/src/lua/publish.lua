@@ -1,6 +1,6 @@
 -- Publishes a body. A message whose id is known is not published again: the answer is the first one's.
-local member, id, body, id_window, max_ids = unpack(ARGV, 8, 12)
-id_window, max_ids = tonumber(id_window), tonumber(max_ids)
+local member, id, body = unpack(ARGV, 8, 10)
+local _, _, id_window, max_ids = struct.unpack('>I4I8I8I4', limits)
 
 if is_fenced() then return { 'FENCED' } end
 local known = redis.call('HGET', ids, id) or redis.call('HGET', old_ids, id)

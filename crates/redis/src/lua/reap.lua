@@ -6,8 +6,7 @@ local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
 local found = load_room()
 -- The members of resumable sessions have until the end of their resume window, which began with the fence.
-local time = redis.call('TIME')
-local fenced_for = time[1] * 1000 + math.floor(time[2] / 1000) + lease
+local fenced_for = now_ms() + lease
 -- How long the rest is kept, in ms; 0 if the batch is too small.
 local rest_kept, cursor, reply = DAY, '0', { 'OK' }
 repeat
@@ -22,8 +21,9 @@ repeat
       end
       batch = batch - 1
       if found then
-        remove(found, member, parsed, parsed.is_silent and SILENT_LEAVE or LEAVE, parsed.leave_body)
-        for _, value in ipairs({ member, found.epoch, found.event, found.seq, found.num }) do
+        remove(found, member, parsed, parsed.is_silent, parsed.leave_body)
+        local profile, is_hidden = page[2][i + 1]:sub(parsed.profile), parsed.is_hidden and 1 or 0
+        for _, value in ipairs({ member, profile, is_hidden, found.epoch, found.event, found.seq, found.num }) do
           reply[#reply + 1] = value
         end
       else

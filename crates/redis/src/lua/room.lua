@@ -1,10 +1,20 @@
 -- What all scripts about a room share. It comes before each of them.
 local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpack(KEYS)
-local node, run, new_epoch, channel, log_limits, log_age, room = unpack(ARGV, 1, 7)
+local node, run, new_epoch, channel, limits, log_age, room = unpack(ARGV, 1, 7)
 
-local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH, PROFILE = 1, 2, 3, 4, 5, 11
--- A fenced node has no lease, or one that is negative: the time when the node was fenced.
+local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH = 1, 2, 3, 4, 5
+local PROFILE, HIDDEN_ENTER, HIDDEN_LEAVE = 11, 12, 13
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function has_frame(kind) return kind == ENTER or kind == LEAVE or kind == PUBLISH end
+
+-- A fenced node has no lease, or one that is negative: the time when the node was fenced. A publisher is no node.
 local function is_fenced()
+  if node == '' then return false end
   local lease = redis.call('ZSCORE', nodes, node)
   return not lease or tonumber(lease) <= 0
 end
@@ -12,17 +22,19 @@ end
 -- The room, or nil if nobody is in it.
 --
 -- A server that was started again, or that took over, may lack events that nodes have delivered already. So each run
--- of a server begins an epoch of its own.
+-- of a server begins an epoch of its own. The numbers of events go on, because the roster is in their order.
 local function load_room()
-  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes')
+  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes', 'hidden', 'place')
   if not fields[1] then return nil end
   local found = {
     epoch = fields[1], event = tonumber(fields[3]), seq = tonumber(fields[4]), num = tonumber(fields[5]),
     bytes = tonumber(fields[6]) or 0,
+    -- Hidden members, which `num` does not count, and the latest place in the roster.
+    hidden = tonumber(fields[7]) or 0, place = tonumber(fields[8]) or 0,
   }
   if fields[2] ~= run then
-    found.epoch, found.event, found.seq, found.bytes = new_epoch, 0, 0, 0
-    redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'event', 0, 'seq', 0, 'bytes', 0)
+    found.epoch, found.seq, found.bytes = new_epoch, 0, 0
+    redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'seq', 0, 'bytes', 0)
     redis.call('DEL', log)
   end
   return found
@@ -34,7 +46,7 @@ end
 
 -- Removes the oldest events until the log is an eighth below its limits, so that this is rarely done.
 local function trim(found)
-  local max_events, max_bytes = struct.unpack('>I4I8', log_limits)
+  local max_events, max_bytes = struct.unpack('>I4I8', limits)
   local events = redis.call('XLEN', log)
   -- The log may have expired before.
   if events == 0 then found.bytes = 0 end
@@ -52,17 +64,22 @@ local function trim(found)
   end
 end
 
--- Stamps an event, adds it to the log and publishes it.
-local function append(found, kind, member, body)
+-- Stamps an event, adds it to the log and publishes it. Its flags say whether it ends the room (1), or whether it is the
+-- leave of a member whose successor enters next (2).
+local function append(found, kind, member, body, is_replaced)
   found.event = found.event + 1
-  if kind ~= SILENT_ENTER and kind ~= SILENT_LEAVE and kind ~= PROFILE then found.seq = found.seq + 1 end
+  if has_frame(kind) then found.seq = found.seq + 1 end
+  local flags = is_replaced and 2 or found.num + found.hidden == 0 and 1 or 0
   local payload = struct.pack(
-    '>BBc8I8I8I8I2', 1, kind, found.epoch, found.event, found.seq, found.num, #member
+    '>BBBc8I8I8I8I2', 1, kind, flags, found.epoch, found.event, found.seq, found.num, #member
   ) .. member .. body
   trim(found)
   found.bytes = found.bytes + #payload
-  redis.call('HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes)
-  redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload)
+  redis.call(
+    'HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes,
+    'hidden', found.hidden, 'place', found.place
+  )
+  redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload, 't', string.format('%.0f', now_ms()))
   redis.call('PEXPIRE', log, log_age)
   redis.call('PUBLISH', channel, payload)
 end

@@ -1,4 +1,4 @@
--- A page of the members that are not hidden, by the events with which they entered.
+-- A page of the members, in the order in which they entered.
 local after, max, members_prefix, members_suffix = unpack(ARGV, 8, 11)
 
 local found = load_room()
@@ -9,11 +9,13 @@ for i = 1, #page, 2 do
   local owner, member = page[i]:match('^([^:]*):(.*)$')
   local record = redis.call('HGET', members_prefix .. owner .. members_suffix, member)
   if record then
-    reply[#reply + 1] = tonumber(page[i + 1])
-    -- Its stamp begins with the epoch.
-    reply[#reply + 1] = record:sub(1, 8)
-    reply[#reply + 1] = member
-    reply[#reply + 1] = record:sub(parse_record(record).profile)
+    local parsed = parse_record(record)
+    local epoch, event = struct.unpack('>c8I8', record)
+    for _, value in ipairs({
+      tonumber(page[i + 1]), epoch, event, member, parsed.is_hidden and 1 or 0, record:sub(parsed.profile),
+    }) do
+      reply[#reply + 1] = value
+    end
   end
 end
 return reply

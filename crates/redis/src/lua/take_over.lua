@@ -23,6 +23,16 @@ local function move(room, member, old_node)
   end
 end
 
+-- Moves the session of the user, so that the user does not go offline meanwhile.
+local function move_user(session, old_node)
+  local old_users = tag .. 'users:' .. old_node
+  local of_user = redis.call('HGET', old_users, session)
+  if not of_user then return end
+  redis.call('HDEL', old_users, session)
+  redis.call('HSET', tag .. 'users:' .. node, session, of_user)
+  redis.call('HSET', tag .. 'user:' .. of_user:match('^%d+ (.*)$'), session, '0' .. node)
+end
+
 local session = {}
 local function read(key)
   local fields = redis.call('HGETALL', key)
@@ -37,6 +47,7 @@ if redis.call('EXISTS', old_session) == 1 then
     local room = field:match('^room:(.*)$')
     if room then move(room, member, old_node) end
   end
+  move_user(session.id, old_node)
   redis.call('RENAME', old_session, new_session)
   session.generation = redis.call('HINCRBY', new_session, 'generation', 1)
   redis.call('HSET', new_session, 'node', node, 'from', old_token)

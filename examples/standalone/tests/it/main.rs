@@ -4,12 +4,18 @@
 mod standalone;
 
 mod backlog;
+mod check;
+#[cfg(unix)]
+mod listening;
+mod logs;
+#[cfg(unix)]
+mod open_files;
 mod shutdown;
 mod sockets;
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -31,7 +37,11 @@ const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConn
 
 /// A connection whose handshake was answered, and the status of the answer; none if the server has closed it.
 async fn try_upgrade(server: &Standalone) -> Option<(TcpStream, String)> {
-    let mut stream = connect(server, UPGRADE).await;
+    status(connect(server, UPGRADE).await).await
+}
+
+/// A connection that has sent a request, and the status of the answer; none if the server has closed it.
+async fn status<S: AsyncRead + Unpin>(mut stream: S) -> Option<(S, String)> {
     let mut start = *b"HTTP/1.1 101";
     let answered = timeout(PATIENCE, stream.read_exact(&mut start)).await.expect("in time").is_ok();
     answered.then(|| (stream, String::from_utf8_lossy(&start["HTTP/1.1 ".len()..]).into_owned()))

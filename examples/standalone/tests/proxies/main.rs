@@ -27,6 +27,7 @@ const MAX_PER_IP: usize = 4;
 
 #[tokio::test]
 async fn nginx() {
+    const SOCKET: &str = "unix:PATH";
     fn config(ports: &[u16], upstream: &str) -> String {
         let [main, location] = blocks("nginx").try_into().expect("two nginx blocks");
         let main = adapt(main, &[("10m", "1s")]);
@@ -44,7 +45,8 @@ async fn nginx() {
         reload_signal: Some("HUP"),
         config,
     };
-    check(program, OnReload::Closes).await;
+    check(&program, OnReload::Closes, None).await;
+    check(&program, OnReload::Closes, Some(SOCKET)).await;
 }
 
 #[tokio::test]
@@ -60,7 +62,9 @@ async fn caddy() {
         reload_signal: None,
         config,
     };
-    check(program(|ports, upstream| config(blocks("caddyfile")[0], ports, upstream)), OnReload::Closes).await;
+    let simple = program(|ports, upstream| config(blocks("caddyfile")[0], ports, upstream));
+    check(&simple, OnReload::Closes, None).await;
+    check(&simple, OnReload::Closes, Some("unix/PATH")).await;
 
     let version = std::process::Command::new("caddy").arg("version").output().expect("caddy is installed");
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
@@ -70,11 +74,13 @@ async fn caddy() {
         eprintln!("Caddy {} has no stream_close_delay, so that is not tested", version.trim());
         return;
     }
-    check(program(|ports, upstream| config(blocks("caddyfile")[1], ports, upstream)), OnReload::Keeps).await;
+    let delayed = program(|ports, upstream| config(blocks("caddyfile")[1], ports, upstream));
+    check(&delayed, OnReload::Keeps, None).await;
 }
 
 #[tokio::test]
 async fn haproxy() {
+    const SOCKET: &str = "unix@PATH";
     fn config(ports: &[u16], upstream: &str) -> String {
         let [block] = blocks("haproxy").try_into().expect("one haproxy block");
         let bind: Vec<String> = ports.iter().map(|port| format!("bind 127.0.0.1:{port}")).collect();
@@ -87,14 +93,17 @@ async fn haproxy() {
         reload_signal: Some("USR2"),
         config,
     };
-    check(program, OnReload::Closes).await;
+    check(&program, OnReload::Closes, None).await;
+    check(&program, OnReload::Closes, Some(SOCKET)).await;
 }
 
 #[tokio::test]
 async fn apache() {
+    const SOCKET: &str = "unix:PATH|http://localhost";
     fn config(ports: &[u16], upstream: &str) -> String {
         let [block] = blocks("apache").try_into().expect("one apache block");
-        let block = adapt(block, &[("127.0.0.1:3000", upstream)]);
+        let upstream = if upstream.contains("://") { upstream.into() } else { format!("http://{upstream}") };
+        let block = adapt(block, &[("http://127.0.0.1:3000", &upstream)]);
         let modules: String = ["mpm_event", "authz_core", "proxy", "proxy_http"]
             .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
             .concat();
@@ -110,7 +119,8 @@ async fn apache() {
         reload_signal: Some("USR1"),
         config,
     };
-    check(program, OnReload::Keeps).await;
+    check(&program, OnReload::Keeps, None).await;
+    check(&program, OnReload::Keeps, Some(SOCKET)).await;
 }
 
 /// What a proxy does to WebSockets when it reads its configuration again.
@@ -120,11 +130,20 @@ enum OnReload {
     Keeps,
 }
 
-async fn check(program: Program, on_reload: OnReload) {
+/// `socket` is how the proxy names a unix socket at PATH. Without it, the proxy uses TCP.
+async fn check(program: &Program, on_reload: OnReload, socket: Option<&str>) {
     let max = MAX_PER_IP.to_string();
     let flags = ["--path", "/chat", "--trusted-proxy", "127.0.0.1", "--resume-window", "5m"];
-    let server = Standalone::start(&[&flags[..], &["--max-connections-per-ip", &max]].concat()).await;
-    let mut proxy = Proxy::start(program, server.address()).await;
+    let file = std::env::temp_dir().join(format!("chat-rooms-{}-{}", program.binary, std::process::id()));
+    let listen = format!("unix:{}", file.display());
+    // The proxy is another user.
+    let more = ["--max-connections-per-ip", &max, "--listen", &listen, "--socket-mode", "666"];
+    let server = Standalone::start(&[&flags[..], &more].concat()).await;
+    let upstream = match socket {
+        Some(socket) => socket.replace("PATH", &file.display().to_string()),
+        None => server.address().to_string(),
+    };
+    let mut proxy = Proxy::start(program, upstream).await;
     check_page(proxy.address()).await;
 
     let mut direct = enter(server.address(), "direct").await;
@@ -144,6 +163,8 @@ async fn check(program: Program, on_reload: OnReload) {
     check_page(proxy.address()).await;
 
     check_addresses(proxy.address()).await;
+    // A killed server leaves it behind.
+    let _ = std::fs::remove_file(file);
 }
 
 /// The page and its script, and the client for other pages.

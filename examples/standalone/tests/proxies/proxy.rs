@@ -22,23 +22,22 @@ pub(crate) struct Program {
     pub(crate) config: fn(&[u16], &str) -> String,
 }
 
-pub(crate) struct Proxy {
-    program: Program,
+pub(crate) struct Proxy<'a> {
+    program: &'a Program,
     process: Child,
     folder: PathBuf,
     ports: Vec<u16>,
     upstream: String,
 }
 
-impl Proxy {
+impl Proxy<'_> {
     /// Starts a proxy and waits until it accepts connections.
-    pub(crate) async fn start(program: Program, upstream: SocketAddr) -> Proxy {
+    pub(crate) async fn start(program: &Program, upstream: String) -> Proxy<'_> {
         let ports = vec![free_port().await];
         let id = std::process::id();
         let folder = std::env::temp_dir().join(format!("chat-rooms-{}-{id}-{}", program.binary, ports[0]));
         std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
-        let upstream = upstream.to_string();
-        write_config(&program, &folder, &ports, &upstream);
+        write_config(program, &folder, &ports, &upstream);
         let log = std::fs::File::create(folder.join("log")).expect("a log can be made");
         let process = Command::new(find(program.binary))
             .args(program.arguments)
@@ -65,7 +64,7 @@ impl Proxy {
     /// Lets it read a configuration with one more port, which becomes its address, and waits until it listens there.
     pub(crate) async fn reload(&mut self) {
         self.ports.push(free_port().await);
-        write_config(&self.program, &self.folder, &self.ports, &self.upstream);
+        write_config(self.program, &self.folder, &self.ports, &self.upstream);
         self.until_listening(self.program.reload_signal).await;
     }
 
@@ -99,7 +98,7 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
+impl Drop for Proxy<'_> {
     /// Ends the workers as well.
     fn drop(&mut self) {
         self.kill("KILL", "-");

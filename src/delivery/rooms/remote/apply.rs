@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::Rooms;
 use crate::broker::wire::{self, Unreadable};
-use crate::broker::{EntryId, EventKind, Ordered, RemoteMember, RoomEvent, Stamp};
+use crate::broker::{EntryId, EventKind, LoggedEvent, Ordered, RemoteMember, RoomEvent, Stamp};
 use crate::delivery::flush::guarded;
 use crate::delivery::live_room::LiveRoom;
-use crate::delivery::remote_room::{Distance, Expected};
+use crate::delivery::remote_room::{Distance, Entered, Expected};
 use crate::delivery::room_state::RoomState;
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::RoomFrame;
-use crate::room::MemberElsewhere;
+use crate::room::{MemberElsewhere, Profile};
 
 /// What has become of an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,12 +33,15 @@ impl Rooms {
                 Distance::Before => return Applied::Done,
                 Distance::Beyond => return Applied::Beyond,
             }
-            let before = state.counts();
+            let before = state.counts_before();
             if self.apply_in(room, state, event).is_err() {
                 tracing::error!(room = %event.room, "an event of another node cannot be read; upgrade this node");
                 return Applied::Unreadable;
             }
-            state.note_counts(before);
+            match event.is_replaced {
+                true => state.keep_counts_before(before),
+                false => state.note_counts(before),
+            }
             Applied::Done
         });
         self.start_tasks(&room);
@@ -55,23 +58,36 @@ impl Rooms {
         let order = Ordered { kind, stamp: event.stamp };
         let member = event.entry.map(|entry| entry.member);
         match (kind, event.entry) {
-            (EventKind::Enter | EventKind::SilentEnter, Some(entry)) => {
+            (EventKind::Enter | EventKind::SilentEnter | EventKind::HiddenEnter, Some(entry)) => {
                 let (name, profile, frame) = wire::decode_enter(&event.body)?;
+                let profile = Profile { is_hidden: kind == EventKind::HiddenEnter, ..profile };
                 let frame = RoomFrame { member, ..frame };
                 let Some(replica) = &mut state.remote else { return Ok(()) };
                 let EntryId { member: id, number } = entry;
-                if let Some(Expected { entrant, reply, generation }) = replica.take_expected(entry) {
+                if let Some(Expected { entrant, reply, generation, replaced, .. }) =
+                    replica.take_expected(entry)
+                {
                     replica.add(entry, generation);
                     state.forget_elsewhere(id, None);
                     // If nobody receives it, the member is about to leave.
-                    let _ = reply.send(self.enter_in(&order, room, state, entrant, &frame));
+                    let outcome = self.enter_in(&order, room, state, entrant, &frame);
+                    let _ = reply.send(Entered::new(outcome, replaced));
                     return Ok(());
                 }
                 if replica.has(entry) {
+                    replica.set_lost(entry, false);
                     // The broker had lost it, and this node has entered it again.
                     state.room.move_to_end(id);
                     state.first_page.clear();
-                } else if replica.entry_of(id).is_none() {
+                    state.follow(&order, &frame);
+                    self.restore_profile(room, state, id, &name, profile);
+                    return Ok(());
+                }
+                // Its current stay may be newer, if its session has moved to this node.
+                if replica.has_lost(id) {
+                    state.end_stay(id);
+                }
+                if state.remote.as_ref().is_some_and(|remote| remote.entry_of(id).is_none()) {
                     state.forget_elsewhere(id, None);
                     let place =
                         state.room.enter_elsewhere(MemberElsewhere { id, name, entry: number }, profile);
@@ -81,11 +97,11 @@ impl Rooms {
             }
             (EventKind::Leave, Some(entry)) => {
                 let frame = wire::decode_frame(&event.body)?;
-                state.forget_elsewhere(entry.member, Some(entry.number));
+                state.forget(entry, event);
                 state.follow(&order, &RoomFrame { member, ..frame });
             }
-            (EventKind::SilentLeave, Some(entry)) => {
-                state.forget_elsewhere(entry.member, Some(entry.number));
+            (EventKind::SilentLeave | EventKind::HiddenLeave, Some(entry)) => {
+                state.forget(entry, event);
                 state.submit_silent(&order, kind);
             }
             (EventKind::Publish, _) => {
@@ -100,12 +116,30 @@ impl Rooms {
                 state.submit_silent(&order, kind);
                 let EntryId { member: id, number } = entry;
                 if state.room.elsewhere(id).is_some_and(|member| member.entry == number) {
-                    state.change_profile(id, &name, |profile| *profile = new);
+                    state.change_profile(id, &name, |profile| {
+                        *profile = Profile { is_hidden: profile.is_hidden, ..new };
+                    });
                 }
             }
             (_, None) => return Err(Unreadable),
         }
         Ok(())
+    }
+
+    /// All members have just heard of an enter with this profile, which is the one that the member had at first. Tells
+    /// them its current one.
+    fn restore_profile(
+        &self,
+        room: &LiveRoom,
+        state: &mut RoomState,
+        id: ConnectionId,
+        name: &Name,
+        first: Profile,
+    ) {
+        let Some(current) = state.room.profile(id).map(|current| (**current).clone()) else { return };
+        let first = Profile { granted: current.granted.clone(), is_hidden: current.is_hidden, ..first };
+        state.change_profile(id, name, |profile| *profile = first);
+        self.change_profile(room, state, id, name, |profile| *profile = current);
     }
 
     /// Applies a transient frame.
@@ -118,10 +152,22 @@ impl Rooms {
         self.start_flush(&room, state, false);
     }
 
-    /// Follows a room's order after this event. `members` are those that the room has then or had later. If events are
-    /// missing, members of this node are disconnected, so that their clients come back and learn of it.
-    pub(crate) fn follow(&self, room: &Arc<LiveRoom>, stamp: Stamp, members: &[RemoteMember]) {
-        let missed = self.registry.visit(room, |_, state| state.follow_from(stamp, members));
+    /// Follows a room's order after this event. `members` are those that the room has then or had later, `log` is its
+    /// history. If events are missing, members of this node are disconnected, so that their clients come back and learn of
+    /// it.
+    pub(crate) fn follow(
+        &self,
+        room: &Arc<LiveRoom>,
+        stamp: Stamp,
+        members: &[RemoteMember],
+        log: &[LoggedEvent],
+    ) {
+        let now = self.now();
+        let missed = self.registry.visit(room, |_, state| {
+            let missed = state.follow_from(stamp, members);
+            state.fill_history(now, log);
+            missed
+        });
         for handle in missed {
             guarded(&*handle, |member| member.fail());
         }
@@ -134,6 +180,18 @@ impl RoomState {
         match order.kind.is_silent() {
             true => self.submit_silent(order, order.kind),
             false => drop(self.submit(order, order.kind, frame)),
+        }
+    }
+
+    /// A member has left with this event.
+    fn forget(&mut self, entry: EntryId, event: &RoomEvent) {
+        self.forget_elsewhere(entry.member, Some(entry.number));
+        if event.is_replaced {
+            self.replace(entry, event.stamp.num);
+        }
+        // If it is still one of this node, the node enters it again, or it is about to leave.
+        if let Some(remote) = &mut self.remote {
+            remote.set_lost(entry, true);
         }
     }
 

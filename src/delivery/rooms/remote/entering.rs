@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::Rooms;
 use crate::broker::{BoxFuture, EntryId};
-use crate::delivery::enter_outcome::EnterOutcome;
 use crate::delivery::live_room::{Handle, LiveRoom};
 use crate::delivery::refusal::Refused;
+use crate::delivery::remote_room::Entered;
+use crate::room::EnterError;
 
 /// A member that is about to enter. If it is dropped before [`Entering::finish`], the member leaves.
 pub(crate) struct Entering {
@@ -16,7 +17,7 @@ pub(crate) struct Entering {
     /// That of its session, or 0.
     generation: u64,
     handle: Handle,
-    entered: Option<BoxFuture<'static, Result<EnterOutcome, Refused>>>,
+    entered: Option<BoxFuture<'static, Result<Entered, Refused>>>,
     is_finished: bool,
 }
 
@@ -26,21 +27,37 @@ impl Entering {
         room: Arc<LiveRoom>,
         (entry, generation): (EntryId, u64),
         handle: Handle,
-        entered: BoxFuture<'static, Result<EnterOutcome, Refused>>,
+        entered: BoxFuture<'static, Result<Entered, Refused>>,
     ) -> Entering {
         Entering { rooms, room, entry, generation, handle, entered: Some(entered), is_finished: false }
     }
 
     /// Waits until the member is in the room.
-    pub(crate) async fn outcome(&mut self) -> Result<EnterOutcome, Refused> {
-        match self.entered.take() {
+    pub(crate) async fn outcome(&mut self) -> Result<Entered, Refused> {
+        let entered = match self.entered.take() {
             Some(entered) => entered.await,
             None => Err(Refused::Unavailable),
+        };
+        if let Err(Refused::Room(EnterError::Full | EnterError::NameTaken { .. })) = entered {
+            // Nothing has changed.
+            self.is_finished = true;
+            self.rooms.registry.visit(&self.room, |_, state| state.cancel_expected(self.entry));
         }
+        entered
+    }
+
+    /// Whether the member is still in the room. The host may have removed it meanwhile.
+    pub(crate) fn is_in(&self) -> bool {
+        self.room.lock().remote.as_ref().is_some_and(|remote| remote.has(self.entry))
+    }
+
+    /// Whether it is known what has become of the enter.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_finished
     }
 
     /// The member stays in the room.
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(&mut self) {
         self.is_finished = true;
     }
 }

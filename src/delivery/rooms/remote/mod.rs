@@ -7,6 +7,7 @@
 
 mod apply;
 mod entering;
+mod history;
 mod moving;
 
 use std::sync::Arc;
@@ -19,18 +20,19 @@ use tokio::time::timeout;
 use super::{Entrant, Rooms};
 use crate::broker::wire::{self, MemberFlags};
 use crate::broker::{
-    BoxFuture, EntryId, MemberSession, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp, Submitted,
-    Unavailable,
+    BoxFuture, EntryId, LoggedEvent, MemberSession, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp,
+    Submitted, Unavailable, UniqueName,
 };
-use crate::config::{Presence, PresenceMode};
+use crate::config::{Config, History, Presence, PresenceMode, UniqueNames};
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::refusal::{NotPublished, Refused};
-use crate::delivery::remote_room::Expected;
+use crate::delivery::remote_room::{EndedStay, Expected};
 use crate::delivery::room_state::RoomState;
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::hooks::user::User;
+use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Epoch;
-use crate::room::EnterError;
+use crate::room::{EnterError, name_key};
 use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
 pub(crate) use entering::Entering;
@@ -44,34 +46,71 @@ const PUBLISH_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) struct Remote {
     broker: Arc<dyn RemoteBroker>,
+    /// What is read from the broker's log when this node begins to follow a room.
+    history: Option<History>,
+    unique_names: UniqueNames,
     next_entry: AtomicU64,
 }
 
+/// What another node needs of a member that moves to it.
+pub(crate) struct IfMoved {
+    pub(crate) is_read_only: bool,
+    pub(crate) session: Option<MemberSession>,
+}
+
 impl Remote {
-    pub(super) fn new(broker: Arc<dyn RemoteBroker>) -> Remote {
+    pub(super) fn new(broker: Arc<dyn RemoteBroker>, config: &Config) -> Remote {
+        let (history, unique_names) = (config.recovery.history, config.unique_names);
         // A member that moves to another node enters rooms there, too.
         let next_entry = AtomicU64::new(u64::from(broker.node()) << 32);
-        Remote { broker, next_entry }
+        Remote { broker, history, unique_names, next_entry }
     }
 
     /// Ends the stay of a member of this node, whether it is in the room or about to enter. Returns how many members
     /// remain, as far as this node knows.
     pub(super) fn leave(&self, room: &RoomId, state: &mut RoomState, id: ConnectionId) -> u64 {
-        let Some(remote) = &mut state.remote else { return 0 };
-        let (entry, generation, name, is_in) = match (remote.take_expected_of(id), remote.remove(id)) {
-            (Some((entry, expected)), _) => {
-                state.room.cancel_reservation(&expected.entrant.name);
-                (entry, expected.generation, expected.entrant.name, false)
-            }
-            (None, Some((entry, generation))) => match state.move_elsewhere(entry) {
-                Some(member) => (entry, generation, member.name.clone(), true),
-                None => return state.num(),
-            },
-            (None, None) => return state.num(),
+        self.cancel(room, state, id);
+        let Some(ended) = state.end_stay(id) else { return state.num() };
+        let EndedStay { entry, generation, member, was_hidden } = ended;
+        self.broker.leave(room, entry, generation, leave_body_in(state, &member.name));
+        if was_hidden { state.num() } else { state.num().saturating_sub(1) }
+    }
+
+    /// Ends the stay of a member that is about to enter. An earlier one that would end with the enter may go on.
+    fn cancel(&self, room: &RoomId, state: &mut RoomState, id: ConnectionId) {
+        let Some((entry, expected)) = state.remote.as_mut().and_then(|remote| remote.take_expected_of(id))
+        else {
+            return;
         };
-        let is_silent = state.announcer.mode() != PresenceMode::Full;
-        self.broker.leave(room, entry, generation, (!is_silent).then(|| leave_body(&name)));
-        if is_in { state.num().saturating_sub(1) } else { state.num() }
+        let name = &expected.entrant.name;
+        state.room.cancel_reservation(name);
+        self.broker.leave(room, entry, expected.generation, leave_body_in(state, name));
+    }
+
+    /// Notes that a member has authenticated as this user, whose connections may share its name, unless the user has another
+    /// name of its own.
+    pub(super) fn set_owner(
+        &self,
+        room: &RoomId,
+        state: &RoomState,
+        id: ConnectionId,
+        name: &Name,
+        user: &User,
+    ) {
+        let entry = state.remote.as_ref().and_then(|remote| remote.entry_of(id));
+        if let Some(entry) = entry.filter(|_| self.owns(user, name)) {
+            self.broker.set_owner(room, entry, user.id());
+        }
+    }
+
+    /// Whether the connections of this user may share a name, if names are unique.
+    fn owns(&self, user: &User, name: &Name) -> bool {
+        let Some(key) = name_key(self.unique_names, name) else { return false };
+        user.name().is_none_or(|own| {
+            // With an invalid name of its own, the user can't enter any room.
+            let own = Name::parse(own, MaxLen::ANY);
+            own.is_ok_and(|own| name_key(self.unique_names, &own) == Some(key))
+        })
     }
 
     pub(super) fn send_transient(&self, room: &RoomId, event: &str, frame: &RoomFrame<'_>) {
@@ -83,6 +122,14 @@ impl Remote {
         let Some(entry) = state.remote.as_ref().and_then(|remote| remote.entry_of(id)) else { return };
         let profile = state.room.profile(id).map(|profile| (**profile).clone()).unwrap_or_default();
         self.broker.set_profile(room, entry, name, &profile, wire::encode_profile(name, &profile));
+    }
+
+    /// Whether an enter with `name` is refused because of an anonymous member that has the name `held`.
+    pub(super) fn is_anonymous_holder(&self, held: &Name, user: Option<&User>, name: &Name) -> bool {
+        let key = name_key(self.unique_names, name);
+        key.is_some()
+            && key == name_key(self.unique_names, held)
+            && user.is_none_or(|user| !self.owns(user, held))
     }
 }
 
@@ -104,51 +151,87 @@ impl Rooms {
         id: &RoomId,
         frame: &RoomFrame<'_>,
         presence: Option<Presence>,
-        is_read_only: bool,
-        session: Option<MemberSession>,
+        if_moved: IfMoved,
     ) -> Result<Entering, Refused> {
         let Some(remote) = &self.remote else { return Err(Refused::Unavailable) };
-        let number = remote.next_entry.fetch_add(1, Ordering::Relaxed);
-        let entry = EntryId { member: entrant.id, number };
-        let (name, handle, profile) = (entrant.name.clone(), entrant.handle.clone(), entrant.profile.clone());
-        let (reply, outcome) = oneshot::channel();
-        let generation = session.as_ref().map_or(0, |session| session.generation);
-        let (room, is_silent) = self.registry.open(
+        let submitted = self.registry.open(
             id,
             presence.unwrap_or(self.presence),
             || Stamp::start(Epoch(0)),
             |room, state| {
                 // A connection that has been replaced may still be about to enter, or has not ended its stay yet.
                 remote.leave(id, state, entrant.id);
-                // The broker limits the members of all nodes.
-                self.reserve_in(state, &entrant, usize::MAX)?;
-                if let Some(remote) = &mut state.remote {
-                    remote.expect(entry, Expected { entrant, reply, generation });
-                }
-                Ok::<_, EnterError>((room.clone(), state.announcer.mode() != PresenceMode::Full))
+                self.submit_in(remote, room, state, entrant, frame, if_moved)
             },
-        )??;
+        )?;
+        Ok(submitted?)
+    }
+
+    /// Submits the enter of a member that is in the room under another name. If it is refused, the member keeps that name.
+    pub(crate) fn submit_rename(
+        self: &Arc<Rooms>,
+        entrant: Entrant,
+        frame: &RoomFrame<'_>,
+        room: &Arc<LiveRoom>,
+        if_moved: IfMoved,
+    ) -> Result<Entering, Refused> {
+        let Some(remote) = &self.remote else { return Err(Refused::Unavailable) };
+        let submitted = self.registry.visit(room, |room, state| {
+            // A connection that has been replaced may still be about to enter.
+            remote.cancel(room.id(), state, entrant.id);
+            self.submit_in(remote, room, state, entrant, frame, if_moved)
+        });
+        Ok(submitted?)
+    }
+
+    fn submit_in(
+        self: &Arc<Rooms>,
+        remote: &Remote,
+        room: &Arc<LiveRoom>,
+        state: &mut RoomState,
+        entrant: Entrant,
+        frame: &RoomFrame<'_>,
+        IfMoved { is_read_only, session }: IfMoved,
+    ) -> Result<Entering, EnterError> {
+        // The broker limits the members of all nodes.
+        self.reserve_in(state, &entrant, usize::MAX)?;
+        let number = remote.next_entry.fetch_add(1, Ordering::Relaxed);
+        let entry = EntryId { member: entrant.id, number };
+        let replaces = state.remote.as_ref().and_then(|remote| remote.entry_of(entrant.id));
+        let (name, handle, profile) = (entrant.name.clone(), entrant.handle.clone(), entrant.profile.clone());
+        let (reply, outcome) = oneshot::channel();
+        let generation = session.as_ref().map_or(0, |session| session.generation);
+        if let Some(replica) = &mut state.remote {
+            replica.expect(entry, Expected { entrant, reply, generation, replaces, replaced: None });
+        }
+        let is_silent = state.announcer.mode() != PresenceMode::Full;
+        let unique = name_key(remote.unique_names, &name)
+            .map(|key| UniqueName { key: key.into_owned(), owner: profile.user.clone() });
         let member = NewMember {
             entry,
-            name: name.clone(),
+            unique,
+            replaces,
             is_silent,
             session,
             body: wire::encode_enter(&name, &profile, frame, MemberFlags { is_silent, is_read_only }),
             leave_body: leave_body(&name),
+            name,
             profile,
         };
-        let enter = remote.broker.enter(id, member, self.max_members as u64);
+        let enter = remote.broker.enter(room.id(), member, self.max_members as u64);
         let entered = async {
             let entered = async {
                 enter.await.map_err(|error| match error {
                     NotEntered::RoomFull => Refused::Room(EnterError::Full),
+                    NotEntered::NameTaken { anonymous } => Refused::Room(EnterError::NameTaken { anonymous }),
                     NotEntered::Unavailable => Refused::Unavailable,
                 })?;
                 outcome.await.map_err(|_| Refused::Room(EnterError::Closed))
             };
             timeout(ENTER_WAIT, entered).await.unwrap_or(Err(Refused::Unavailable))
         };
-        Ok(Entering::new(self.clone(), room, (entry, generation), handle, Box::pin(entered)))
+        let stay = (entry, generation);
+        Ok(Entering::new(self.clone(), room.clone(), stay, handle, Box::pin(entered)))
     }
 
     /// Submits a frame of a member. An `id` is published once. The frame may have to wait until the room can take it.
@@ -186,13 +269,27 @@ impl Rooms {
     pub(super) fn cancel_enters(&self, room: &LiveRoom, state: &mut RoomState) {
         let (Some(remote), Some(replica)) = (&self.remote, &state.remote) else { return };
         for member in replica.expected() {
-            remote.leave(room.id(), state, member);
+            remote.cancel(room.id(), state, member);
         }
+    }
+
+    /// Whether this is the current stay of a member of this node.
+    pub(crate) fn has_entry(&self, room: &LiveRoom, entry: EntryId) -> bool {
+        room.lock().remote.as_ref().is_some_and(|remote| remote.has(entry))
     }
 
     /// The members of a room on all nodes; `None` if the broker cannot be reached.
     pub(crate) async fn members_on_all_nodes(&self, room: &RoomId) -> Option<Vec<RemoteMember>> {
         self.remote.as_ref()?.broker.members(room).await
+    }
+
+    /// The history of a room up to this stamp; `None` if the broker cannot be reached.
+    pub(crate) async fn log_on_all_nodes(&self, room: &RoomId, until: Stamp) -> Option<Vec<LoggedEvent>> {
+        let remote = self.remote.as_ref()?;
+        match remote.history {
+            Some(history) => remote.broker.log(room, until, history).await,
+            None => Some(Vec::new()),
+        }
     }
 }
 
@@ -207,6 +304,11 @@ impl Remote {
         let published = self.broker.publish(room, entry, id, wire::encode_frame(frame));
         Box::pin(async { timeout(PUBLISH_WAIT, published).await.unwrap_or(Err(Unavailable)) })
     }
+}
+
+/// The body of a leave, if leaves have a frame now.
+fn leave_body_in(state: &RoomState, name: &Name) -> Option<Bytes> {
+    (state.announcer.mode() == PresenceMode::Full).then(|| leave_body(name))
 }
 
 fn leave_body(name: &Name) -> Bytes {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{Rooms, leave_body};
 use crate::broker::wire;
-use crate::broker::{EntryId, RemoteMember, Stamp, TakenMember};
+use crate::broker::{RemoteMember, Stamp, TakenMember};
 use crate::config::Presence;
 use crate::delivery::live_room::{Handle, LiveRoom};
 use crate::delivery::registry::TooManyRooms;
 use crate::delivery::room_state::RoomState;
 use crate::ids::ConnectionId;
 use crate::protocol::position::{Epoch, Position};
-use crate::room::{Entrant, Member, Profile};
+use crate::room::{Entrant, Profile};
 
 /// A member that is on this node from now on.
 pub(crate) struct MovedHere {
@@ -21,6 +21,7 @@ pub(crate) struct MovedHere {
     /// The room's position before the member's enter.
     pub(crate) start: Position,
     pub(crate) is_read_only: bool,
+    pub(crate) is_hidden: bool,
 }
 
 impl Rooms {
@@ -45,17 +46,17 @@ impl Rooms {
             (room.clone(), !state.remote.as_ref().is_some_and(|remote| remote.is_following()))
         })?;
         self.start_tasks(&room);
-        let seq = entered.seq.saturating_sub(u64::from(!flags.is_silent));
+        let is_hidden = member.profile.is_hidden;
+        let has_frame = !flags.is_silent && !is_hidden;
+        let seq = entered.seq.saturating_sub(u64::from(has_frame));
         let start = Position { epoch: entered.epoch, seq };
-        Ok(MovedHere { room, must_follow, start, is_read_only: flags.is_read_only })
+        Ok(MovedHere { room, must_follow, start, is_read_only: flags.is_read_only, is_hidden })
     }
 
     /// A member of this node is on another one from now on.
     pub(crate) fn move_elsewhere(&self, room: &Arc<LiveRoom>, id: ConnectionId, handle: &Handle) {
         self.registry.visit(room, |_, state| {
-            if let Some((entry, _)) = state.remote.as_mut().and_then(|remote| remote.remove(id)) {
-                state.move_elsewhere(entry);
-            }
+            state.end_stay(id);
         });
         handle.unsubscribe(room);
     }
@@ -69,14 +70,6 @@ impl Rooms {
 }
 
 impl RoomState {
-    /// A member of this node counts as one of another node from now on.
-    pub(super) fn move_elsewhere(&mut self, entry: EntryId) -> Option<Arc<Member<Handle>>> {
-        let member = self.room.move_elsewhere(entry.member, entry.number)?;
-        self.pending.remove_listener(member.handle.subprotocol());
-        self.drop_transients(entry.member);
-        Some(member)
-    }
-
     /// `granted` is the info that the host's hooks gave the member when it entered.
     fn move_here(
         &mut self,
@@ -92,10 +85,9 @@ impl RoomState {
         if let Some((_, expected)) = remote.take_expected_of(id) {
             self.room.cancel_reservation(&expected.entrant.name);
         }
-        let before = remote.remove(id);
-        remote.add(entry, generation);
-        if let Some((before, _)) = before {
-            self.move_elsewhere(before);
+        self.end_stay(id);
+        if let Some(remote) = &mut self.remote {
+            remote.add(entry, generation);
         }
         self.pending.add_listener(handle.subprotocol());
         let profile = Profile { granted, ..profile };

@@ -1,0 +1,89 @@
+//! The flags about logs, and the log that they describe. It goes to stderr.
+
+use std::io::IsTerminal;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+#[derive(Debug, Args)]
+pub(crate) struct Logging {
+    /// What to log: a level, or levels for targets, such as `info,tower_chat_rooms=debug`
+    #[arg(long, env = "CHAT_LOG", value_name = "LEVELS", default_value = "info", value_parser = levels)]
+    log: Targets,
+
+    /// Format of the log on stderr
+    #[arg(long, env = "CHAT_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// Lines for people, with colors on a terminal (unless NO_COLOR is set)
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+impl Logging {
+    /// Begins to log.
+    pub(crate) fn init(&self) {
+        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let layer = match self.log_format {
+            Format::Text => layer.with_ansi(has_colors()).boxed(),
+            Format::Json => layer.json().flatten_event(true).boxed(),
+        };
+        tracing_subscriber::registry().with(layer).with(self.log.clone()).init();
+    }
+}
+
+fn has_colors() -> bool {
+    let is_off = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !is_off
+}
+
+/// Parses levels. A word that is not a level would otherwise be a target, and nothing else would be logged.
+fn levels(text: &str) -> Result<Targets, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    for part in &parts {
+        let level = part.rsplit_once('=').map_or(*part, |(_, level)| level);
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "{level:?} is not a level; use off, error, warn, info, debug or trace, or add levels for targets, such \
+                 as `info,tower_chat_rooms=debug`"
+            ));
+        }
+    }
+    parts.join(",").parse().map_err(|error| format!("{error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_for_everything_or_for_targets() {
+        for text in ["info", "WARN", "off", "warn,tower_chat_rooms=debug", "info, standalone=trace", "3"] {
+            assert!(levels(text).is_ok(), "{text}");
+        }
+        let targets = levels("warn, tower_chat_rooms=debug").expect("two levels");
+        assert!(targets.would_enable("tower_chat_rooms::http", &tracing::Level::DEBUG));
+        assert!(!targets.would_enable("standalone", &tracing::Level::INFO));
+    }
+
+    #[test]
+    fn mistyped_levels_are_refused() {
+        for (text, wrong) in [
+            ("inof", "\"inof\""),
+            ("", "\"\""),
+            ("info,", "\"\""),
+            ("tower_chat_rooms", "\"tower_chat_rooms\""),
+            ("info,tower_chat_rooms=", "\"\""),
+            ("info,tower_chat_rooms=debgu", "\"debgu\""),
+        ] {
+            let error = levels(text).expect_err("it is mistyped");
+            assert!(error.starts_with(wrong), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! An enter that was submitted to the broker that several nodes share.
+
+use std::sync::Arc;
+
+use crate::delivery::{Entered, Entering, Refused};
+use crate::session::removal;
+use crate::session::session::{Membership, Session};
+use crate::session::sessions::Sessions;
+
+/// An enter that was submitted to the broker.
+pub(super) struct EnterUnderWay {
+    pub(super) entering: Entering,
+    /// The membership in the same room that ends with the enter.
+    pub(super) renamed: Option<Arc<Membership>>,
+}
+
+/// A client's hold on its enter. If it is dropped before it is known what has become of it, the member leaves the room,
+/// under whatever name it is there.
+pub(crate) struct SubmittedEnter {
+    sessions: Arc<Sessions>,
+    session: Arc<Session>,
+    enter: EnterUnderWay,
+}
+
+impl SubmittedEnter {
+    pub(super) fn new(
+        sessions: Arc<Sessions>,
+        session: Arc<Session>,
+        enter: EnterUnderWay,
+    ) -> SubmittedEnter {
+        SubmittedEnter { sessions, session, enter }
+    }
+
+    /// Waits until the member is in the room.
+    pub(crate) async fn outcome(&mut self) -> Result<Entered, Refused> {
+        self.enter.entering.outcome().await
+    }
+
+    pub(super) fn entering(&mut self) -> &mut Entering {
+        &mut self.enter.entering
+    }
+}
+
+impl Drop for SubmittedEnter {
+    fn drop(&mut self) {
+        let EnterUnderWay { entering, renamed } = &self.enter;
+        if let Some(renamed) = renamed.as_ref().filter(|_| !entering.is_finished()) {
+            removal::remove_uncertain(&self.sessions, &self.session, renamed);
+        }
+    }
+}
