@@ -181,7 +181,7 @@ impl Sessions {
         let arrival = self.arrivals().remove(token);
         let mut state = session.state();
         let verdict = state.verdict.or_else(|| (!state.is_worth_resuming()).then_some(LeaveReason::Lost));
-        let is_kept = verdict.is_none() && self.keep(&session, &mut state, LeaveReason::Lost);
+        let is_kept = verdict.is_none() && self.keep(&session, &mut state, LeaveReason::Lost).is_some();
         let ended = match is_kept {
             true => Ended::default(),
             false => self.end(&session, &mut state, verdict.unwrap_or(LeaveReason::Lost)),

@@ -281,7 +281,8 @@ impl Sessions {
             && (reason.keeps_session() || wants_session_kept)
             && state.token.is_some()
             && state.is_worth_resuming();
-        if may_keep && self.keep(session, &mut state, reason) {
+        if may_keep && let Some(window) = self.keep(session, &mut state, reason) {
+            tracing::debug!(connection = %session.id(), %reason, ?window, "connection lost; its session is kept");
             return Ok(true);
         }
         let reason = state.verdict.filter(|_| reason.keeps_session()).unwrap_or(reason);
@@ -291,10 +292,9 @@ impl Sessions {
         Ok(false)
     }
 
-    /// Keeps a session without a connection for a while. Returns false if as many are kept as may be.
-    pub(super) fn keep(&self, session: &Session, state: &mut State, reason: LeaveReason) -> bool {
-        let permit = self.admission.keep_absent(state.peer.map(|peer| peer.ip()));
-        let Some(permit) = permit else { return false };
+    /// Keeps a session without a connection. Returns for how long; `None` if as many are kept as may be.
+    pub(super) fn keep(&self, session: &Session, state: &mut State, reason: LeaveReason) -> Option<Duration> {
+        let permit = self.admission.keep_absent(state.peer.map(|peer| peer.ip()))?;
         let now = self.context.clock.now();
         let window = self.context.config.recovery.resume_window;
         // No session outlives its user's authentication.
@@ -308,8 +308,7 @@ impl Sessions {
         if self.table.add_deadline(deadline, session.id()) {
             self.recheck_deadlines();
         }
-        tracing::debug!(connection = %session.id(), %reason, ?window, "session is kept");
-        true
+        Some(window)
     }
 
     /// Moves a connection from its own session, which must be in no room, to one that it may resume, and ends its own

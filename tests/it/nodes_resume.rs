@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use tower_chat_rooms::{
-    Access, Admission, ChatRooms, Denied, EnterRequest, History, Recovery, RoomPolicy, SharedBroker, User,
+    Access, Admission, ChatRooms, Denied, EnterRequest, History, Recovery, RoomPolicy, SharedBroker,
+    UniqueNames, User,
 };
 
 use crate::nodes::names;
@@ -13,6 +14,7 @@ use crate::support::{
     Client, EventLog, Next, RESUME_WINDOW, V1Client, assert_empty, enter_frame, leave_frame,
     message_with_cid, resume_frame, resumed_and_recovered, rooms_in, run_other_tasks, unlimited,
 };
+use crate::users::Recorder;
 
 /// Nodes that share a broker, and what their hosts are told.
 struct Cluster<const N: usize> {
@@ -479,4 +481,79 @@ async fn a_client_of_a_user_learns_that_direct_frames_may_be_lost() {
         client.close().await;
     }
     cluster.end().await;
+}
+
+/// Hides a member with this name.
+struct HideLurker;
+
+impl RoomPolicy for HideLurker {
+    async fn may_enter(&self, request: &EnterRequest<'_>) -> Result<Access, Denied> {
+        let is_hidden = request.name().as_str() == "lurker";
+        Ok(if is_hidden { Access::member().hidden() } else { Access::member() })
+    }
+}
+
+/// Asserts that a client with this token is resumed in the room "r" on a node, and returns it with its new token.
+async fn resume_as(rooms: &ChatRooms, user: &str, name: &str, token: &Value) -> (Client, Value) {
+    let (mut client, welcome) = Client::connect_v1(rooms, Admission::user(User::new(user))).await;
+    assert_eq!(rooms_in(&client.resume([token]).await), ["r"]);
+    client.send(enter_frame(name, "r")).await;
+    assert_eq!(client.next_of("entered").await["resumed"], true);
+    (client, welcome["resume"].clone())
+}
+
+/// The host is told of no user, either.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_moves_keeps_its_name_and_stays_hidden() {
+    let (broker, log) = (SharedBroker::new(), EventLog::default());
+    let [one, other] = std::array::from_fn(|_| {
+        let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(100));
+        let builder = unlimited().recovery(recovery).policy(HideLurker).unique_names(UniqueNames::AnyCase);
+        builder.events(Recorder(log.clone())).broker(broker.node()).build().unwrap()
+    });
+    let (mut clients, mut tokens) = (Vec::new(), Vec::new());
+    for (user, name) in [("u", "ann"), ("v", "lurker")] {
+        let (mut client, welcome) = Client::connect_v1(&one, Admission::user(User::new(user))).await;
+        client.send(enter_frame(name, "r")).await;
+        client.next_of("entered").await;
+        clients.push(client);
+        tokens.push(welcome["resume"].clone());
+    }
+    run_other_tasks().await;
+    log.take();
+    for rooms in [&other, &one, &other] {
+        for client in clients.drain(..) {
+            client.disconnect().await;
+        }
+        let (ann, token_of_ann) = resume_as(rooms, "u", "ann", &tokens[0]).await;
+        let (lurker, token_of_lurker) = resume_as(rooms, "v", "lurker", &tokens[1]).await;
+        (clients, tokens) = (vec![ann, lurker], vec![token_of_ann, token_of_lurker]);
+        let (mut thief, _) = Client::connect_v1(&one, Admission::anonymous()).await;
+        thief.send(enter_frame("ANN", "r")).await;
+        assert_eq!(thief.next_of("error").await["code"], "name_taken");
+        thief.close().await;
+        let info = &rooms.rooms()[0];
+        assert_eq!((info.online, info.hidden), (1, 1));
+        assert!(rooms.is_online("u") && one.all_nodes().is_online("u").await.unwrap());
+    }
+    run_other_tasks().await;
+    assert_eq!(log.take(), [""; 0]);
+    // On its new node, it changes its name in one step.
+    clients[0].send(enter_frame("eve", "r")).await;
+    assert_eq!(clients[0].next_of("entered").await["num"], 1);
+    let (mut new, _) = Client::connect_v1(&one, Admission::anonymous()).await;
+    new.send(enter_frame("ann", "r")).await;
+    assert_eq!(new.next_of("entered").await["num"], 2);
+    clients.push(new);
+    for client in clients {
+        client.close().await;
+    }
+    run_other_tasks().await;
+    let told = log.take();
+    assert_eq!(told.iter().filter(|line| line.starts_with("offline")).count(), 2, "{told:?}");
+    assert_eq!((broker.members(), broker.sessions()), (0, 0));
+    for rooms in [one, other] {
+        assert_empty(&rooms);
+        rooms.shutdown().await;
+    }
 }
