@@ -259,7 +259,7 @@ impl ChatRoomsBuilder {
     /// # Nodes that are lost
     ///
     /// If a node ends without a [`shutdown`](crate::ChatRooms::shutdown), or cannot reach the broker for too long, another
-    /// node removes its members and the sessions of its users. That node calls [`RoomEvents::left`] for each member, with
+    /// node removes its members and the sessions of its users, unless a client resumes its session elsewhere. That node calls [`RoomEvents::left`] for each member, with
     /// [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and [`RoomEvents::offline`] for users that have no other
     /// session. A user is kept online for the [`resume_window`](Recovery::resume_window) if its client could come back. The
     /// callbacks get only what the broker knows: the [`User`](crate::User) has nothing but its id, and there is no `peer`.
@@ -274,7 +274,7 @@ impl ChatRoomsBuilder {
     /// - While nodes tell a broker that has lost its data of their users again, a user whose session ends may be taken for
     ///   offline although another node has a session of it.
     ///
-    /// # What works differently, or not yet
+    /// # What works differently
     ///
     /// - A session without a room can be resumed only on the node that has kept it, and so can the direct messages that a
     ///   session has missed. Elsewhere, the client learns that there may be some.
