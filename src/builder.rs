@@ -225,6 +225,11 @@ impl ChatRoomsBuilder {
     /// Give all nodes the same settings and hooks. All members of a room get its frames in the same order, and with the same
     /// numbers, whichever node they are connected to.
     ///
+    /// A client that loses its connection can resume its session on any node, within the
+    /// [`resume_window`](Recovery::resume_window): the other members do not notice. After a node has crashed, its members
+    /// stay in their rooms for that time, if their clients can resume. [`RoomEvents::left`] is then called on another node
+    /// than [`RoomEvents::entered`]. In [`Stats`](crate::Stats), a member that moves has left here and entered there.
+    ///
     /// While the broker cannot be reached, connections stay open. A message waits up to one second, and then gets the error
     /// `unavailable`, after which clients send it again. An enter waits up to five seconds; then the connection is
     /// closed with 1013, and the client comes back later. If events of a room are lost, for example because the broker
@@ -254,7 +259,7 @@ impl ChatRoomsBuilder {
     /// # Nodes that are lost
     ///
     /// If a node ends without a [`shutdown`](crate::ChatRooms::shutdown), or cannot reach the broker for too long, another
-    /// node removes its members and the sessions of its users. That node calls [`RoomEvents::left`] for each member, with
+    /// node removes its members and the sessions of its users, unless a client resumes its session elsewhere. That node calls [`RoomEvents::left`] for each member, with
     /// [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and [`RoomEvents::offline`] for users that have no other
     /// session. A user is kept online for the [`resume_window`](Recovery::resume_window) if its client could come back. The
     /// callbacks get only what the broker knows: the [`User`](crate::User) has nothing but its id, and there is no `peer`.
@@ -269,11 +274,14 @@ impl ChatRoomsBuilder {
     /// - While nodes tell a broker that has lost its data of their users again, a user whose session ends may be taken for
     ///   offline although another node has a session of it.
     ///
-    /// # What works differently, or not yet
+    /// # What works differently
     ///
-    /// - A lost session can be resumed only on the node that has kept it. Elsewhere the client begins a new one, and the
-    ///   old one stays in its rooms for the [`resume_window`](Recovery::resume_window). Let your load balancer send a
-    ///   client to the same node again.
+    /// - A session without a room can be resumed only on the node that has kept it, and so can the direct messages that a
+    ///   session has missed. Elsewhere, the client learns that there may be some.
+    /// - While the broker cannot be reached, no session with a room can be resumed. The connection is closed with 1013, and
+    ///   the client comes back later.
+    /// - If a client comes back on another node while it enters a room or changes its name there, no node may call
+    ///   [`RoomEvents::entered`] for it.
     /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten.
     /// - A client that reads slowly holds back only the senders of its own node. Those of other nodes may send more than it
     ///   can read, and its [`SlowConsumer`] policy applies earlier.

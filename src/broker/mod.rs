@@ -14,6 +14,7 @@ pub(crate) mod commands;
 mod conformance;
 mod memory;
 mod remote;
+mod sessions;
 #[cfg(any(test, feature = "test-util"))]
 mod shared;
 pub(crate) mod wire;
@@ -25,6 +26,9 @@ pub use remote::BrokerNode;
 pub(crate) use remote::{
     BoxFuture, EntryId, LoggedEvent, LostMember, NewMember, NotEntered, RemoteBroker, RemoteEvent,
     RemoteEvents, RemoteMember, RemoteSession, RoomEvent, Submitted, Unavailable, UniqueName,
+};
+pub(crate) use sessions::{
+    KeptSession, MemberSession, NewSession, NotTaken, TakenMember, TakenSession, TokenHash,
 };
 #[cfg(any(test, feature = "test-util"))]
 pub use shared::SharedBroker;

@@ -14,12 +14,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::{EventKind, Stamp};
+use crate::broker::{
+    EventKind, KeptSession, MemberSession, NewSession, NotTaken, Stamp, TakenSession, TokenHash,
+};
 use crate::config::{History, Recovery};
 pub(crate) use crate::error::Unavailable;
 use crate::health::Health;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::position::Epoch;
+use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
 
@@ -62,6 +65,8 @@ pub(crate) struct NewMember {
     pub(crate) replaces: Option<EntryId>,
     /// Whether its enter has no frame, and its leave neither if its node is gone.
     pub(crate) is_silent: bool,
+    /// The session with which it stays in the room if its node is gone.
+    pub(crate) session: Option<MemberSession>,
     /// What nodes get with its enter.
     pub(crate) body: Bytes,
     /// What they get with its leave if its node is gone, or if it is replaced.
@@ -141,6 +146,10 @@ pub(crate) enum RemoteEvent {
     Evicted { room: RoomId, entry: EntryId },
     /// [`RemoteBroker::send_to_all`] was called, or [`RemoteBroker::send_to_node`] for this node.
     Command { body: Bytes },
+    /// This node has taken over a session: comes before the events of its rooms that only its members let this node hear.
+    SessionMoved(Box<TakenSession>),
+    /// Another node has taken over a session of this node, for the time with this number.
+    SessionTaken { session: ConnectionId, generation: u64 },
     /// This node has removed a member whose node is gone.
     MemberLost(LostMember),
     /// This node has ended the last session of a user, because its node is gone.
@@ -174,7 +183,7 @@ pub(crate) struct LoggedEvent {
 
 /// Puts the events of rooms in order, for several nodes.
 ///
-/// The effects of calls for the same member come in the order of the calls, also if the caller does not wait.
+/// The effects of calls for the same member or session come in the order of the calls, also if the caller does not wait.
 pub(crate) trait RemoteBroker: Send + Sync {
     /// Distinguishes this node's ids from those of all other nodes.
     fn node(&self) -> u32;
@@ -190,7 +199,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
     ) -> BoxFuture<'static, Result<(), NotEntered>>;
 
     /// Removes a member of this node: now, or as soon as the broker can be reached. Without a body, the leave is silent.
-    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>);
+    /// `generation` is that of its session, or 0.
+    fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>);
 
     /// Publishes a frame of a member of this node, or of the host: once for each id. It fails if the broker cannot be
     /// reached, or does not know the sender at the moment. If the frame has an id, it can be published again under it.
@@ -263,6 +273,35 @@ pub(crate) trait RemoteBroker: Send + Sync {
 
     /// What the node has done so far.
     fn stats(&self) -> BrokerStats;
+
+    /// The hash of a token.
+    fn hash(&self, token: &ResumeToken) -> TokenHash;
+
+    /// Keeps a session, so that it can be resumed on any node. Until that has worked, no member of it can enter.
+    fn open_session(&self, session: NewSession);
+
+    /// Changes the user of a session of this node, who alone can resume it.
+    fn set_user(&self, session: &KeptSession, user: Option<&str>);
+
+    /// Gives a session of this node another token: now, or as soon as the broker can be reached.
+    fn rename_session(
+        &self,
+        session: &KeptSession,
+        new: &TokenHash,
+    ) -> BoxFuture<'static, Result<(), Unavailable>>;
+
+    /// Forgets a session of this node, whose members leave: now, or as soon as the broker can be reached. The answer tells
+    /// whether it was this node's until now.
+    fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool>;
+
+    /// Takes a session over, with its members, and gives it a new token. Then this node hears
+    /// [`RemoteEvent::SessionMoved`].
+    fn take_over(
+        &self,
+        token: &TokenHash,
+        new: &TokenHash,
+        user: Option<&str>,
+    ) -> BoxFuture<'static, Result<(), NotTaken>>;
 
     /// Removes the members of this node, and ends its events.
     fn close(&self) -> BoxFuture<'static, ()>;

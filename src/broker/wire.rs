@@ -23,11 +23,26 @@ pub(crate) struct TransientFrame<'a> {
     pub(crate) frame: RoomFrame<'a>,
 }
 
+/// What only the node needs to know that a member moves to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MemberFlags {
+    /// Whether the enter has no frame.
+    pub(crate) is_silent: bool,
+    /// Whether the member may not send messages.
+    pub(crate) is_read_only: bool,
+}
+
 /// The body of an enter.
-pub(crate) fn encode_enter(name: &Name, profile: &Profile, frame: &RoomFrame<'_>) -> Bytes {
+pub(crate) fn encode_enter(
+    name: &Name,
+    profile: &Profile,
+    frame: &RoomFrame<'_>,
+    flags: MemberFlags,
+) -> Bytes {
     let mut body = vec![VERSION];
     put_profile(&mut body, name, profile);
     put_frame(&mut body, frame);
+    body.put_u8(u8::from(flags.is_silent) | u8::from(flags.is_read_only) << 1);
     body.into()
 }
 
@@ -35,6 +50,15 @@ pub(crate) fn decode_enter(body: &[u8]) -> Result<(Name, Profile, RoomFrame<'_>)
     let mut body = Reader::new(body)?;
     let (name, profile) = body.profile()?;
     Ok((name, profile, body.frame()?))
+}
+
+/// The profile with which a member has entered, and its flags.
+pub(crate) fn decode_entered(body: &[u8]) -> Result<(Profile, MemberFlags), Unreadable> {
+    let mut body = Reader::new(body)?;
+    let (_, profile) = body.profile()?;
+    body.frame()?;
+    let [flags] = body.array()?;
+    Ok((profile, MemberFlags { is_silent: flags & 1 != 0, is_read_only: flags & 2 != 0 }))
 }
 
 /// The body of a published frame or a leave.
@@ -173,9 +197,11 @@ mod tests {
             let (name, [user, info, state]) = (Name::parse("ann", MaxLen::ANY).unwrap(), parts);
             let (user, info, state) = (user.map(Into::into), info.map(Into::into), state.map(Into::into));
             let profile = Profile { user, info, state, ..Profile::default() };
-            let body = encode_enter(&name, &profile, &frame);
+            let flags = MemberFlags { is_silent: has_room, is_read_only: member.is_some() };
+            let body = encode_enter(&name, &profile, &frame, flags);
             let (read_name, read_profile, read) = decode_enter(&body).unwrap();
             prop_assert_eq!((&read_name, &read_profile), (&name, &profile));
+            prop_assert_eq!(decode_entered(&body), Ok((read_profile, flags)));
             check_frame(&read, &frame);
             prop_assert_eq!(decode_profile(&encode_profile(&name, &profile)), Ok((name, profile)));
             let frame = RoomFrame { member, ..frame };
@@ -190,7 +216,8 @@ mod tests {
             if let (Some(version), true) = (body.first_mut(), is_known) {
                 *version = VERSION;
             }
-            let _ = (decode_enter(&body), decode_frame(&body), decode_profile(&body), decode_transient(&body));
+            let _ = (decode_enter(&body), decode_entered(&body));
+            let _ = (decode_frame(&body), decode_profile(&body), decode_transient(&body));
         }
     }
 }

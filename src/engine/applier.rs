@@ -6,13 +6,16 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
-use crate::broker::{RemoteEvent, RemoteEvents, RoomEvent, Stamp};
+use crate::broker::{RemoteEvent, RemoteEvents, RoomEvent, Stamp, TakenSession};
 use crate::delivery::{Applied, Rooms};
 use crate::engine::Engine;
 use crate::engine::lost::Lost;
 use crate::engine::nodes::Nodes;
 use crate::health::Health;
+use crate::hooks::guard;
+use crate::hooks::policy::ErasedPolicy;
 use crate::ids::RoomId;
+use crate::protocol::subprotocol::Subprotocol;
 use crate::stats::BrokerStats;
 use crate::sync::{Mutex, lock};
 use crate::tasks::Tasks;
@@ -108,6 +111,8 @@ async fn apply_all(mut hearing: Hearing, engine: Weak<Engine>, tasks: Arc<Tasks>
             RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
             RemoteEvent::Evicted { room, entry } => tasks.spawn(async move { engine.evict(&room, entry) }),
             RemoteEvent::Command { body } => engine.obey(body),
+            RemoteEvent::SessionMoved(taken) => arrive(&engine, &taken, &tasks).await,
+            RemoteEvent::SessionTaken { session, generation } => engine.sessions.taken(session, generation),
             RemoteEvent::MemberLost(lost) => engine.tell_of_lost(Lost::Member(lost)),
             RemoteEvent::EnteredAgain { room, connection } => {
                 engine.tell_of_lost(Lost::EnteredAgain { room, connection });
@@ -131,6 +136,20 @@ async fn apply(rooms: &Rooms, event: &RoomEvent, tasks: &Tasks) {
     if applied == Applied::Unreadable {
         follow(rooms, &event.room, event.stamp, tasks).await;
     }
+}
+
+/// Builds a session that this node has taken over.
+async fn arrive(engine: &Arc<Engine>, taken: &TakenSession, tasks: &Tasks) {
+    let Some(session) = engine.sessions.begin_arrival(taken) else { return };
+    engine.start(Subprotocol::V1);
+    for member in &taken.members {
+        let ask = |policy: &dyn ErasedPolicy| guard::call("presence", || policy.presence(&member.room));
+        let presence = engine.policy().and_then(|policy| ask(policy).ok().flatten());
+        if engine.sessions.arrive_in(&session, member, presence).is_some() {
+            follow(&engine.rooms, &member.room, member.stamp, tasks).await;
+        }
+    }
+    engine.sessions.finish_arrival(session, &taken.token);
 }
 
 /// Follows a room from this event on, with the history before it. The members are asked for afterwards, so later events

@@ -24,7 +24,7 @@ use crate::hooks::guard;
 use crate::hooks::policy::ErasedPolicy;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::{RemoteUsers, Sessions};
+use crate::session::Sessions;
 use crate::stats::Stats;
 use crate::tasks::Tasks;
 
@@ -69,15 +69,14 @@ impl Engine {
         let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), remote.clone()));
         let nodes = remote.map(|broker| Arc::new(Nodes::new(broker)));
         let number = nodes.as_ref().map_or(0, |nodes| nodes.own());
-        let sessions = Arc::new_cyclic(|sessions| {
-            let (context, rooms, admission) = (context.clone(), rooms.clone(), admission.clone());
-            let mut new = Sessions::new(context.clone(), rooms, admission, hooks.events, number);
-            if let Some(nodes) = &nodes {
-                let (broker, tasks) = (nodes.broker().clone(), tasks.clone());
-                new.share_users(RemoteUsers::new(broker, context, tasks, sessions.clone()));
-            }
-            new
-        });
+        let sessions = Sessions::new(
+            context.clone(),
+            rooms.clone(),
+            admission.clone(),
+            hooks.events,
+            number,
+            tasks.clone(),
+        );
         let applier = nodes.zip(events).map(|(nodes, events)| Applier::new(nodes, events));
         Engine {
             context,

@@ -10,23 +10,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
 use crate::broker::{
-    BoxFuture, BrokerNode, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent,
-    RemoteEvents, RemoteMember, RemoteSession, Stamp, Submitted, Unavailable,
+    BoxFuture, BrokerNode, EntryId, KeptSession, LoggedEvent, NewMember, NewSession, NotEntered, NotTaken,
+    RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember, RemoteSession, Stamp, Submitted, TokenHash,
+    Unavailable,
 };
 use crate::config::{History, Recovery};
 use crate::health::Health;
 use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
 use convert::{
     entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, session_of,
-    to_stamp,
+    to_stamp, user_session_of, user_text,
 };
 pub use publisher::{RedisPublisher, Sent};
 use turns::Turns;
@@ -205,11 +208,11 @@ impl RemoteBroker for RedisBroker {
         })
     }
 
-    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>) {
+    fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
         let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
         self.runtime.spawn(async move {
             turn.begin().await;
-            node.leave(room.as_str(), &id_of(entry), body).await;
+            node.leave_in_session(room.as_str(), &id_of(entry), generation, body).await;
         });
     }
 
@@ -316,7 +319,7 @@ impl RemoteBroker for RedisBroker {
         let (node, user) = (self.node.clone(), user.to_owned());
         Box::pin(async move {
             let sessions = node.user_sessions(&user).await.map_err(|_| Unavailable)?;
-            Ok(sessions.into_iter().filter_map(session_of).collect())
+            Ok(sessions.into_iter().filter_map(user_session_of).collect())
         })
     }
 
@@ -348,6 +351,76 @@ impl RemoteBroker for RedisBroker {
         let redis::NodeStats { reconnects, events, dropped_messages, lost_members, waiting_calls, .. } =
             self.node.stats();
         BrokerStats { reconnects, events, dropped_messages, lost_members, waiting: waiting_calls }
+    }
+
+    fn hash(&self, token: &ResumeToken) -> TokenHash {
+        let hash = Sha256::digest(token.bytes());
+        TokenHash::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+
+    fn open_session(&self, session: NewSession) {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        self.runtime.spawn(async move {
+            turn.begin().await;
+            let NewSession { id, token, user, window } = session;
+            // If Redis cannot be reached, the node opens it later. Until then, no member of it enters.
+            let _ = node.open_session(session_of(id, &token, window).user(user_text(user.as_deref()))).await;
+        });
+    }
+
+    fn set_user(&self, session: &KeptSession, user: Option<&str>) {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        let (session, user) = (session.clone(), user_text(user));
+        self.runtime.spawn(async move {
+            turn.begin().await;
+            // If Redis cannot be reached, the node does it later.
+            let _ = node.set_user(&session.id.to_string(), session.generation, &user).await;
+        });
+    }
+
+    fn rename_session(
+        &self,
+        session: &KeptSession,
+        new: &TokenHash,
+    ) -> BoxFuture<'static, Result<(), Unavailable>> {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        let (id, generation, new) = (session.id.to_string(), session.generation, new.clone());
+        let renamed = self.runtime.spawn(async move {
+            turn.begin().await;
+            // If Redis cannot be reached, the node does it later.
+            node.rename_session(&id, generation, new.as_str()).await
+        });
+        Box::pin(async { renamed.await.ok().and_then(Result::ok).ok_or(Unavailable) })
+    }
+
+    fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool> {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        let (id, generation) = (session.id.to_string(), session.generation);
+        let closed = self.runtime.spawn(async move {
+            turn.begin().await;
+            node.close_session(&id, generation).await
+        });
+        // An error says that this node is closed.
+        Box::pin(async { closed.await.ok().and_then(Result::ok).unwrap_or(true) })
+    }
+
+    fn take_over(
+        &self,
+        token: &TokenHash,
+        new: &TokenHash,
+        user: Option<&str>,
+    ) -> BoxFuture<'static, Result<(), NotTaken>> {
+        let (node, token, new, user) = (self.node.clone(), token.clone(), new.clone(), user_text(user));
+        let resumed =
+            self.runtime.spawn(async move { node.resume(token.as_str(), new.as_str(), &user).await });
+        Box::pin(async {
+            match resumed.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(redis::ResumeError::Unknown)) => Err(NotTaken::Unknown),
+                Ok(Err(redis::ResumeError::OtherUser)) => Err(NotTaken::OtherUser),
+                Ok(Err(_)) | Err(_) => Err(NotTaken::Unavailable),
+            }
+        })
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -52,6 +52,16 @@ impl Callbacks {
         self.queue.push_back(callback);
     }
 
+    /// Adds the callbacks of another queue behind its own.
+    pub(super) fn append(&mut self, mut other: Callbacks) {
+        self.queue.append(&mut other.queue);
+    }
+
+    /// Removes those that tell of leaves.
+    pub(super) fn remove_left(&mut self) {
+        self.queue.retain(|callback| !matches!(callback, Callback::Left(_)));
+    }
+
     /// The next callback, if no other task is calling one, and if it need not wait for one of the same user. After
     /// [`Next::Call`], the caller must call [`Callbacks::finish`].
     fn begin(&mut self, session: &Arc<Session>, users: &Users) -> Option<Next> {

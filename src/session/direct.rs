@@ -25,6 +25,13 @@ pub(super) struct DirectMessages {
     sent: MessageIds,
 }
 
+impl DirectMessages {
+    /// Those of a session that was on another node.
+    pub(super) fn of_other_node() -> DirectMessages {
+        DirectMessages { received: DirectFrames::of_other_node(), sent: MessageIds::default() }
+    }
+}
+
 /// What happened to a direct message in one session.
 enum Delivery {
     /// It goes to an open connection.
@@ -131,7 +138,8 @@ pub(super) fn answer_resume(
     };
     let mut missed = Vec::new();
     let mut start = 0;
-    if let Some(direct) = &state.direct {
+    if let Some(direct) = &mut state.direct {
+        direct.received.continue_after(last.unwrap_or_default());
         let (before, frames) = direct.received.after(last.unwrap_or(direct.received.last()));
         frames.for_each(|(number, frame)| frame.push_numbered(&mut missed, number));
         start = before;

@@ -12,7 +12,9 @@ mod enter_answer;
 mod membership_list;
 mod memberships;
 mod message_ids;
+mod moving;
 mod presence;
+mod records;
 mod remote_users;
 pub(crate) mod removal;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
@@ -24,7 +26,6 @@ mod users;
 
 pub(crate) use attachment::Attachment;
 pub(crate) use memberships::{CantEnter, EnterCommand, Submission};
-pub(crate) use remote_users::RemoteUsers;
 pub(crate) use session::{Membership, Opening, Published, Session, Superseded};
 pub(crate) use sessions::Sessions;
 pub(crate) use table::SLOTS;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
+use crate::broker::KeptSession;
 use crate::delivery::{Batch, LiveRoom, PresenceBatch, Recipient, RoomKey, TransientBatch};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
-use crate::ids::{ConnectionId, Name};
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
 use crate::protocol::resume::ResumeToken;
@@ -65,6 +66,11 @@ impl Membership {
         Membership { room, name, tail, start, is_hidden: access.is_hidden(), is_read_only }
     }
 
+    /// What the host is told of it when it has ended: its room, its name, and whether it was hidden.
+    pub(super) fn left(&self) -> (&RoomId, &Name, bool) {
+        (self.room.id(), &self.name, self.is_hidden)
+    }
+
     /// Whether the member may not send messages.
     pub(crate) fn is_read_only(&self) -> bool {
         self.is_read_only.load(Ordering::Relaxed)
@@ -101,6 +107,8 @@ pub(super) struct State {
     /// The reason why the session ends with its connection, no matter why the connection ends.
     pub(super) verdict: Option<LeaveReason>,
     pub(super) token: Option<ResumeToken>,
+    /// Present if a broker keeps the session for other nodes.
+    pub(super) record: Option<Box<KeptSession>>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) user: Option<Arc<User>>,
     /// Whether the session counts as one of its user: not while the user's authentication has expired.
@@ -158,7 +166,7 @@ impl Session {
     pub(super) fn new(
         id: ConnectionId,
         subprotocol: Subprotocol,
-        socket: Box<Socket>,
+        socket: Option<Box<Socket>>,
         token: Option<ResumeToken>,
         peer: Option<SocketAddr>,
         user: Option<Arc<User>>,
@@ -171,6 +179,7 @@ impl Session {
                 phase: Phase::Attached,
                 verdict: None,
                 token,
+                record: None,
                 peer,
                 user,
                 is_of_user: false,
@@ -180,7 +189,7 @@ impl Session {
                 direct: None,
                 callbacks: None,
             }),
-            slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: None }),
+            slot: Mutex::new(Slot { generation: 0, socket: socket.map(|socket| *socket), replaced: None }),
         }
     }
 

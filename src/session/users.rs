@@ -53,17 +53,11 @@ pub(super) enum Announcement {
     Wait,
 }
 
-impl Default for Users {
-    fn default() -> Users {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Users { hasher: RandomState::new(), shards, remote: None }
-    }
-}
-
 impl Users {
-    /// Lets the broker decide which session is the first and which the last one of a user.
-    pub(super) fn share(&mut self, remote: RemoteUsers) {
-        self.remote = Some(remote);
+    /// With `remote`, the broker decides which session is the first and which the last one of a user.
+    pub(super) fn new(remote: Option<RemoteUsers>) -> Users {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Users { hasher: RandomState::new(), shards, remote }
     }
 
     /// Tells the broker of the begin or end of a session, if the host need not be told.
@@ -235,7 +229,7 @@ mod tests {
             let io = Transport::Other(Box::new(tokio::io::duplex(1).0));
             let socket = Socket::new(io, usize::MAX, context.clone(), Subprotocol::V1, Bytes::new());
             let id = ConnectionId(id as u64);
-            Arc::new(Session::new(id, Subprotocol::V1, Box::new(socket), None, None, None))
+            Arc::new(Session::new(id, Subprotocol::V1, Some(Box::new(socket)), None, None, None))
         })
     }
 
@@ -245,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_first_and_the_last_session_of_a_user_are_announced() {
-        let (users, [first, second]) = (Users::default(), sessions());
+        let (users, [first, second]) = (Users::new(None), sessions());
         users.add("u", &second);
         users.add("u", &first);
         assert_eq!(ids(&users.sessions_of("u")), [0, 1]);
@@ -265,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_session_that_is_not_announced_yet_keeps_the_user_online() {
-        let (users, [first, second]) = (Users::default(), sessions());
+        let (users, [first, second]) = (Users::new(None), sessions());
         users.add("u", &first);
         assert_eq!(users.announce_begin("u", &first), Announcement::Call);
         users.add("u", &second);
@@ -286,7 +280,7 @@ mod tests {
 
     #[test]
     fn memory_follows_the_users_that_are_there() {
-        let (users, [session]) = (Users::default(), sessions());
+        let (users, [session]) = (Users::new(None), sessions());
         let names: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
         names.iter().for_each(|user| users.add(user, &session));
         assert_eq!(users.len(), names.len());

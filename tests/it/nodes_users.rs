@@ -176,6 +176,7 @@ async fn crash<const N: usize>(broker: &SharedBroker, number: u32, rooms: ChatRo
         client.task.abort();
     }
     broker.remove_node(number);
+    broker.end_resume_windows();
     drop(rooms);
     run_other_tasks().await;
 }

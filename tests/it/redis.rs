@@ -7,7 +7,7 @@ mod programs;
 mod publisher;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tower_chat_rooms::{
     Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, Health, History, Limits, Recovery, RedisSettings,
@@ -25,7 +26,8 @@ use tower_chat_rooms::{
 use crate::direct::ByMessage;
 use crate::nodes::{enter, expect, names};
 use crate::support::{
-    Client, EventLog, Next, RESUME_WINDOW, assert_empty, enter_frame, leave_frame, unlimited,
+    Client, EventLog, Next, RESUME_WINDOW, V1Client, assert_empty, enter_frame, leave_frame,
+    message_with_cid, resumed_and_recovered, unlimited,
 };
 use crate::{direct, nodes_hidden, nodes_history, nodes_names, nodes_rename, presence_at_random, users};
 
@@ -68,6 +70,14 @@ impl Server {
         }
     }
 
+    /// The keys that do not expire.
+    async fn lasting_keys(&self) -> Vec<String> {
+        let client = redis_cli(&self.directory.join("socket"), &["--raw", "KEYS", "*"]);
+        let is_lasting =
+            |key: &String| redis_cli(&self.directory.join("socket"), &["--raw", "PTTL", key]) == ["-1"];
+        client.into_iter().filter(is_lasting).collect()
+    }
+
     fn url(&self) -> String {
         format!("redis+unix://{}", self.directory.join("socket").display())
     }
@@ -93,6 +103,27 @@ impl Server {
         let settings = self.settings().node_name(name);
         builder.broker(BrokerNode::redis(settings).await.unwrap()).build().unwrap()
     }
+
+    /// A node that can be stopped as a crash would do it: nothing of it does anything with Redis any more.
+    async fn mortal_node(&self, builder: ChatRoomsBuilder) -> (ChatRooms, oneshot::Sender<()>) {
+        let ((connected, node), (stop, stopped)) = (oneshot::channel(), oneshot::channel());
+        let settings = self.settings();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _ = connected.send(runtime.block_on(BrokerNode::redis(settings)).unwrap());
+            let _ = runtime.block_on(stopped);
+            // If it were dropped, its tasks would end in order.
+            std::mem::forget(runtime);
+        });
+        (builder.broker(node.await.unwrap()).build().unwrap(), stop)
+    }
+}
+
+/// The lines of an answer of the server.
+fn redis_cli(socket: &Path, command: &[&str]) -> Vec<String> {
+    let output = Command::new("redis-cli").arg("-s").arg(socket).args(command).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 /// A node with a runtime of its own, which ends with all tasks when it is dropped.
@@ -175,6 +206,76 @@ async fn redis_removes_the_members_of_a_node_that_is_gone() {
     expect(&mut ann, "out", "bob", 3, 1).await;
     ann.disconnect().await;
     one.shutdown().await;
+}
+
+fn resumable() -> ChatRoomsBuilder {
+    unlimited().recovery(Recovery::default().resume_window(RESUME_WINDOW).history(History::last(100)))
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_client_comes_back_on_another_node_of_redis() {
+    let server = Server::start().await;
+    let (one, other) = (server.node(resumable()).await, server.node(resumable()).await);
+    let mut ann = V1Client::enter(&one, "ann").await;
+    let mut bob = V1Client::enter(&other, "bob").await;
+    assert_eq!(ann.next().await["name"], "bob");
+    for (n, back_on) in [&other, &one, &one, &other].into_iter().enumerate() {
+        ann.connection.send(message_with_cid("r", "before", "c1")).await;
+        assert_eq!(ann.connection.next_of("ack").await["seq"], 3);
+        ann.disconnect().await;
+        let entered = ann.reconnect(back_on).await;
+        assert_eq!(resumed_and_recovered(&entered), (true, true), "{entered}");
+        if n == 0 {
+            ann.expect_message("before").await;
+        }
+        assert_eq!(entered["num"], 2);
+        assert_eq!(names(&entered), ["ann", "bob"]);
+        assert_eq!(entered["seq"], 3, "nobody has left or entered");
+    }
+    bob.expect_message("before").await;
+    // While its old connection is open.
+    let mut old = std::mem::replace(&mut ann.connection, Client::disconnected().await);
+    assert_eq!(ann.reconnect(&one).await["resumed"], true);
+    assert_eq!(old.close_code().await, 4503);
+    bob.send_message("hello").await;
+    assert_eq!(ann.connection.next_of("message").await["message"], "hello");
+    bob.expect_message("hello").await;
+    ann.connection.close().await;
+    let out = bob.next().await;
+    assert_eq!((&out["event"], &out["num"], &out["seq"]), (&json!("out"), &json!(1), &json!(5)));
+    bob.connection.close().await;
+    for rooms in [one, other] {
+        while rooms.check_consistency().sessions > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert_empty(&rooms);
+        rooms.shutdown().await;
+    }
+    assert_eq!(server.lasting_keys().await, [""; 0]);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_client_of_a_node_that_is_gone_comes_back_on_another_node_of_redis() {
+    let server = Server::start().await;
+    let ((one, crash), other) = (server.mortal_node(resumable()).await, server.node(resumable()).await);
+    let mut ann = V1Client::enter(&one, "ann").await;
+    let mut bob = V1Client::enter(&other, "bob").await;
+    let _plain = Client::enter(&one, "plain", "r").await;
+    assert_eq!(bob.next().await["name"], "plain");
+    crash.send(()).unwrap();
+    let out = bob.next().await;
+    assert_eq!((&out["event"], &out["name"], &out["num"]), (&json!("out"), &json!("plain"), &json!(2)));
+    let entered = ann.reconnect(&other).await;
+    assert_eq!((&entered["resumed"], &entered["num"]), (&json!(true), &json!(2)), "{entered}");
+    bob.send_message("hello").await;
+    assert_eq!(ann.connection.next_of("message").await["message"], "hello");
+    bob.expect_message("hello").await;
+    ann.connection.close().await;
+    assert_eq!(bob.next().await["event"], "out");
+    bob.connection.close().await;
+    other.shutdown().await;
 }
 
 /// Enters the room "r", as soon as the node can reach Redis.

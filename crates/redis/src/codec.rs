@@ -35,8 +35,8 @@ pub(crate) enum Message {
     CloseRoom(Arc<str>),
     /// In a control channel.
     Command(Bytes),
-    /// In a node's own channel: another node has the session with this token.
-    SessionTaken(Box<str>),
+    /// In a node's own channel: another node has the session with this id.
+    SessionTaken { session: Box<str>, generation: u64 },
     /// In a node's own channel: the connection works.
     Probe(u64),
 }
@@ -84,8 +84,9 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
             return Ok(Message::CloseRoom(room.into()));
         }
         SESSION_TAKEN => {
-            let token = str::from_utf8(&payload[2..]).map_err(|_| DecodeError::Malformed)?;
-            return Ok(Message::SessionTaken(token.into()));
+            let (generation, session) = payload[2..].split_first_chunk().ok_or(DecodeError::Malformed)?;
+            let session = str::from_utf8(session).map_err(|_| DecodeError::Malformed)?.into();
+            return Ok(Message::SessionTaken { session, generation: u64::from_be_bytes(*generation) });
         }
         PROBE => {
             let number = payload[2..].try_into().map_err(|_| DecodeError::Malformed)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::member::Profile;
+use crate::session::Resumed;
 use crate::stamp::{EventKind, Stamp};
 
 /// What a node hears. See [`Events::recv`](crate::Events::recv).
@@ -56,11 +57,16 @@ pub enum Event {
         /// That of the member's leave.
         stamp: Stamp,
     },
+    /// This node has taken over a session with [`Node::resume`](crate::Node::resume). Of rooms that it does not hear yet,
+    /// the events follow.
+    SessionResumed(Resumed),
     /// Another node has taken over a session of this node, with its members. They have not left their rooms, but they
     /// are not this node's any more.
     SessionTaken {
-        /// The token that the session had here.
-        token: Box<str>,
+        /// The session's id.
+        session: Box<str>,
+        /// As [`Resumed::generation`].
+        generation: u64,
     },
     /// The node had to enter its members again, but could not enter this one. It is not this node's any more.
     Evicted {

@@ -43,6 +43,12 @@ struct Entry {
     gate: Gate,
 }
 
+impl Entry {
+    fn new() -> Entry {
+        Entry { room: Room::new(), gate: Arc::new(AsyncMutex::new(false)) }
+    }
+}
+
 /// Held by the first member that enters a room; the others wait for it. Whether the node is subscribed.
 pub(crate) type Gate = Arc<AsyncMutex<bool>>;
 
@@ -105,8 +111,9 @@ impl Hub {
         self.probe.subscribe()
     }
 
-    /// A message has arrived in a channel. Returns the token of a session that another node has taken over.
-    pub(crate) fn receive(&self, channel: &str, payload: Bytes) -> Option<Box<str>> {
+    /// A message has arrived in a channel. Returns the id of a session that another node has taken over, and its generation
+    /// there.
+    pub(crate) fn receive(&self, channel: &str, payload: Bytes) -> Option<(Box<str>, u64)> {
         let mut rooms = lock(&self.rooms);
         let name = match self.keys.room_of_channel(channel) {
             Some(room) => match rooms.get_key_value(room) {
@@ -129,7 +136,7 @@ impl Hub {
             Ok(Message::Probe(number)) => {
                 self.probe.send_replace(number);
             }
-            Ok(Message::SessionTaken(token)) => return Some(token),
+            Ok(Message::SessionTaken { session, generation }) => return Some((session, generation)),
             Err(error) => {
                 // Another version may send thousands, so only the first, the second, the fourth and so on are logged.
                 let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
@@ -174,9 +181,7 @@ impl Hub {
     /// A call of `enter` begins.
     pub(crate) fn add_pending(&self, name: &Arc<str>, member: &Arc<NewMember>) -> Gate {
         let mut rooms = lock(&self.rooms);
-        let entry = rooms
-            .entry(name.clone())
-            .or_insert_with(|| Entry { room: Room::new(), gate: Arc::new(AsyncMutex::new(false)) });
+        let entry = rooms.entry(name.clone()).or_insert_with(Entry::new);
         entry.room.add_pending(member.clone());
         entry.gate.clone()
     }
@@ -224,6 +229,14 @@ impl Hub {
         self.deliver(&mut rooms, name, outcome.unwrap_or_default());
     }
 
+    /// A member was taken over. The caller must see to it that the room is heard.
+    pub(crate) fn add_taken(&self, name: &Arc<str>, member: &Arc<NewMember>) -> Gate {
+        let mut rooms = lock(&self.rooms);
+        let entry = rooms.entry(name.clone()).or_insert_with(Entry::new);
+        entry.room.add_member(member.clone());
+        entry.gate.clone()
+    }
+
     /// Members were taken over: the room is heard from here on.
     pub(crate) fn resumed(&self, name: &Arc<str>, stamp: Stamp) {
         if let Some(Entry { room, .. }) = lock(&self.rooms).get_mut(name) {
@@ -241,6 +254,13 @@ impl Hub {
                 room.remove_session(token);
             }
             self.remove_if_done(&mut rooms, &name);
+        }
+    }
+
+    /// The members of a session belong to another token from now on.
+    pub(crate) fn rename_session(&self, token: &str, new: &str) {
+        for entry in lock(&self.rooms).values_mut() {
+            entry.room.rename_session(token, new);
         }
     }
 
@@ -287,9 +307,10 @@ impl Hub {
         self.remove_if_done(rooms, name);
     }
 
-    /// Returns whether the member was there. If so, [`Hub::left`] must follow.
-    pub(crate) fn remove_member(&self, name: &str, member: &str) -> bool {
-        lock(&self.rooms).get_mut(name).is_some_and(|entry| entry.room.remove_member(member))
+    /// Removes a member, if its session has this generation; any, if it is 0. Returns whether the member was there. If so,
+    /// [`Hub::left`] must follow.
+    pub(crate) fn remove_member(&self, name: &str, member: &str, generation: u64) -> bool {
+        lock(&self.rooms).get_mut(name).is_some_and(|entry| entry.room.remove_member(member, generation))
     }
 
     /// A member that was removed has left.

@@ -1,6 +1,5 @@
 //! What all parts of a node share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::link::{Commands, Link};
 use crate::profiles::Profiles;
 use crate::random;
 use crate::scripts::{Reply, Request, Scripts};
-use crate::session::Session;
+use crate::session::Sessions;
 use crate::status::Status;
 use crate::sync::Mutex;
 use crate::users::Users;
@@ -40,8 +39,7 @@ pub(crate) struct Inner {
     pub(crate) reentry: AsyncMutex<()>,
     pub(crate) message_ids: MessageIds,
     pub(crate) tasks: Tasks,
-    /// Open sessions by their tokens.
-    pub(crate) sessions: Mutex<HashMap<Box<str>, Session>>,
+    pub(crate) sessions: Mutex<Sessions>,
     pub(crate) users: Users,
 }
 

@@ -78,6 +78,11 @@ impl Keys {
         self.name2("session", token)
     }
 
+    /// String: exists for some time after a session was closed.
+    pub(crate) fn closed_session(&self, token: &str) -> String {
+        self.name2("closed", token)
+    }
+
     /// Hash: session to its window in ms and its user, of the sessions of users on a node.
     pub(crate) fn node_users(&self, node: &str) -> String {
         self.name2("users", node)

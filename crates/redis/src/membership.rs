@@ -32,13 +32,13 @@ impl Inner {
         let entered = self.enter_pending(&room, &member, max_members, deadline).await;
         self.hub.remove_pending(&room, &member, entered.is_ok());
         if entered.is_ok() && self.check_entered(&node, &room, &member).await.is_err() {
-            self.clone().leave(room, member.id().into(), None).await;
+            self.clone().leave(room, member.id().into(), 0, None).await;
             return Err(EnterError::Unavailable);
         }
         if entered == Err(EnterError::Unavailable) {
             // It may be in the room. Nobody waits for this.
             let inner = self.clone();
-            self.spawn(async move { inner.remove(&room, member.id(), Leave::Unknown).await });
+            self.spawn(async move { inner.remove(&room, member.id(), 0, Leave::Unknown).await });
         }
         entered
     }
@@ -81,26 +81,27 @@ impl Inner {
         self: Arc<Inner>,
         room: Arc<str>,
         member: Box<str>,
+        generation: u64,
         body: Option<Bytes>,
     ) -> Option<Stamp> {
-        if !self.hub.remove_member(&room, &member) {
+        if !self.hub.remove_member(&room, &member, generation) {
             // Its enter may have failed without an answer.
             if !self.hub.knows(&room, &member) {
-                self.remove(&room, &member, Leave::Unknown).await;
+                self.remove(&room, &member, generation, Leave::Unknown).await;
             }
             return None;
         }
         let how = body.as_ref().map_or(Leave::Silent, |body| Leave::Frame(body));
-        let stamp = self.remove(&room, &member, how).await;
+        let stamp = self.remove(&room, &member, generation, how).await;
         self.hub.left(&room, stamp);
         // It may just be entered again, and is removed once more then.
         drop(self.reentry.lock().await);
         stamp
     }
 
-    async fn remove(&self, room: &str, member: &str, how: Leave<'_>) -> Option<Stamp> {
+    async fn remove(&self, room: &str, member: &str, generation: u64, how: Leave<'_>) -> Option<Stamp> {
         let node = self.registration.node();
-        let reply = self.call_as(&node, room, &self.scripts.leave(member, how)).await.ok()?;
+        let reply = self.call_as(&node, room, &self.scripts.leave(member, generation, how)).await.ok()?;
         // If the node was fenced, the member is removed with all others of this incarnation, and not entered again.
         if reply.is_fenced() {
             self.registration.set_fenced(&node);

@@ -37,6 +37,9 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long [`Node::rooms`] waits for Redis.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long calls about sessions wait for Redis.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// One process of several that share rooms. See the [crate docs](crate).
 ///
 /// If you drop it, its tasks end, and the other nodes remove its members when its lease has run out. Call
@@ -247,8 +250,19 @@ impl Node {
     ///
     /// Returns the stamp of the leave, or `None` if the member is not in the room.
     pub async fn leave(&self, room: &str, member: &str, body: Option<Bytes>) -> Option<Stamp> {
-        let leave = self.inner.spawn(self.inner.clone().leave(room.into(), member.into(), body));
-        leave.await.ok().flatten().flatten()
+        self.leave_in_session(room, member, 0, body).await
+    }
+
+    /// As [`Node::leave`], unless the member's session was taken over since, so that it has another generation.
+    pub async fn leave_in_session(
+        &self,
+        room: &str,
+        member: &str,
+        generation: u64,
+        body: Option<Bytes>,
+    ) -> Option<Stamp> {
+        let leave = self.inner.clone().leave(room.into(), member.into(), generation, body);
+        self.inner.spawn(leave).await.ok().flatten().flatten()
     }
 
     /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
@@ -411,14 +425,45 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s.
+    /// Fails if Redis cannot be reached within 5 s. The node then opens the session later.
     pub async fn open_session(&self, session: Session) -> Result<(), Unavailable> {
-        self.inner.open_session(session).await
+        let open = self.inner.spawn(self.inner.clone().open_session(session));
+        timeout(SESSION_TIMEOUT, open).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+    }
+
+    /// Changes the user of a session of this node. Does nothing if it was taken over since, so that it has another
+    /// generation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::open_session`].
+    pub async fn set_user(&self, session: &str, generation: u64, user: &str) -> Result<(), Unavailable> {
+        let change = self.inner.clone().set_user(session.into(), generation, user.into());
+        let change = self.inner.spawn(change);
+        timeout(SESSION_TIMEOUT, change).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+    }
+
+    /// Gives a session of this node another token, a hash of the one for the next time. Does nothing if it was taken over
+    /// since, so that it has another generation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::open_session`].
+    pub async fn rename_session(
+        &self,
+        session: &str,
+        generation: u64,
+        new_token: &str,
+    ) -> Result<(), Unavailable> {
+        let rename = self.inner.clone().rename_session(session.into(), generation, new_token.into());
+        let rename = self.inner.spawn(rename);
+        timeout(SESSION_TIMEOUT, rename).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Takes a session over, from another node or from this one. Its members are this node's from now on, without a
-    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. The
-    /// node that had the session gets [`Event::SessionTaken`]; what it still does for these members has no effect.
+    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. This node
+    /// gets [`Event::SessionResumed`]. The node that had the session gets [`Event::SessionTaken`]; what it still does for
+    /// these members has no effect.
     ///
     /// # Errors
     ///
@@ -428,13 +473,16 @@ impl Node {
         self.inner.spawn(resume).await.ok().flatten().unwrap_or(Err(ResumeError::Unavailable))
     }
 
-    /// Ends a session of this node. Its members have to leave, too.
+    /// Ends a session of this node. Its members have to leave, too. Returns whether it was this node's until now: not if
+    /// it was taken over since, so that it has another generation. Waits until Redis can be reached. If you drop the future, the session ends
+    /// nevertheless.
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s.
-    pub async fn close_session(&self, token: &str) -> Result<(), Unavailable> {
-        self.inner.close_session(token).await
+    /// Fails if the node is closed before.
+    pub async fn close_session(&self, session: &str, generation: u64) -> Result<bool, Unavailable> {
+        let close = self.inner.spawn(self.inner.clone().close_session(session.into(), generation));
+        close.await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Ends the node's tasks, and removes its members with the leave bodies that they were entered with.

@@ -71,7 +71,7 @@ impl Inner {
                     _ => EvictionReason::SessionTaken,
                 };
                 warn!(%room, member = member.id(), "another member has its name, or another node its session");
-                if self.hub.remove_member(room, member.id()) {
+                if self.hub.remove_member(room, member.id(), 0) {
                     self.hub.left(room, None);
                     let (room, member) = (room.clone(), member.id().into());
                     self.hub.queue().push(Event::Evicted { room, member, reason });
@@ -84,7 +84,7 @@ impl Inner {
     }
 
     async fn remove_unknown(&self, node: &str, room: &str, member: &str) -> Result<(), Unavailable> {
-        let leave = self.scripts.leave(member, Leave::Unknown);
+        let leave = self.scripts.leave(member, 0, Leave::Unknown);
         self.call_as(node, room, &leave).await.map(|_| ())
     }
 

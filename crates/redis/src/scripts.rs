@@ -42,6 +42,12 @@ macro_rules! member_script {
     };
 }
 
+macro_rules! session_script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("lua/sessions.lua"), include_str!($file)))
+    };
+}
+
 /// The function for programs in other languages. It does what `publish.lua` does.
 const FUNCTION: &str = concat!(
     include_str!("lua/function_begin.lua"),
@@ -76,6 +82,7 @@ pub(crate) struct Scripts {
     pub(crate) forget: Script,
     pub(crate) open_session: Script,
     pub(crate) close_session: Script,
+    pub(crate) rename_session: Script,
     pub(crate) take_over: Script,
     pub(crate) begin_user: Script,
     pub(crate) end_user: Script,
@@ -96,7 +103,18 @@ pub(crate) struct TakenOver {
     pub(crate) id: Box<str>,
     pub(crate) generation: u64,
     pub(crate) window: Duration,
-    pub(crate) members: Vec<(Arc<str>, Arc<NewMember>, Stamp)>,
+    pub(crate) members: Vec<TakenMember>,
+}
+
+/// A member in it.
+#[derive(Debug)]
+pub(crate) struct TakenMember {
+    pub(crate) room: Arc<str>,
+    pub(crate) member: Arc<NewMember>,
+    /// That of its enter.
+    pub(crate) entered: Stamp,
+    /// Where the room is.
+    pub(crate) stamp: Stamp,
 }
 
 /// How a member leaves.
@@ -158,7 +176,8 @@ impl Scripts {
             forget: Script::new(include_str!("lua/forget.lua")),
             open_session: Script::new(include_str!("lua/open_session.lua")),
             close_session: Script::new(include_str!("lua/close_session.lua")),
-            take_over: Script::new(include_str!("lua/take_over.lua")),
+            rename_session: session_script!("lua/rename_session.lua"),
+            take_over: session_script!("lua/take_over.lua"),
             begin_user: Script::new(include_str!("lua/begin_user.lua")),
             end_user: Script::new(include_str!("lua/end_user.lua")),
             reap_users: Script::new(include_str!("lua/reap_users.lua")),
@@ -188,13 +207,14 @@ impl Scripts {
             .arg(member.replaced())
     }
 
-    pub(crate) fn leave(&self, member: &str, how: Leave<'_>) -> Request<'_> {
+    /// Only if the member's session has this generation; any, if it is 0.
+    pub(crate) fn leave(&self, member: &str, generation: u64, how: Leave<'_>) -> Request<'_> {
         let (how, body) = match how {
             Leave::Frame(body) => ("frame", body),
             Leave::Silent => ("silent", &[][..]),
             Leave::Unknown => ("unknown", &[][..]),
         };
-        Request::new(&self.leave).arg(member).arg(how).arg(body)
+        Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation)
     }
 
     pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {
@@ -450,8 +470,15 @@ impl Reply {
         };
         let member = |entry: &[Value]| match entry {
             [Value::BulkString(room), Value::BulkString(id), Value::BulkString(record), at @ ..] => {
+                let (entered, record) = record.split_first_chunk()?;
                 let member = NewMember::from_record(&text(id)?, Bytes::copy_from_slice(record))?;
-                Some((text(room)?.into(), Arc::new(member), stamp(at)?))
+                let entered = Stamp::from_bytes(entered);
+                Some(TakenMember {
+                    room: text(room)?.into(),
+                    member: Arc::new(member),
+                    entered,
+                    stamp: stamp(at)?,
+                })
             }
             _ => None,
         };

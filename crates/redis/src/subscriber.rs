@@ -70,6 +70,9 @@ impl Subscriber {
                 }
             };
             self.inner.status.works(Part::Subscriber);
+            // Other nodes may have taken over sessions meanwhile. If Redis cannot be asked, the next incarnation asks.
+            let inner = self.inner.clone();
+            self.inner.spawn(async move { inner.open_sessions_again(false).await });
         }
     }
 
@@ -201,9 +204,9 @@ impl Subscriber {
 fn receive(inner: &Inner, push: PushInfo) {
     if let Ok([Value::BulkString(channel), Value::BulkString(payload)]) = <[Value; 2]>::try_from(push.data)
         && let Ok(channel) = std::str::from_utf8(&channel)
-        && let Some(token) = inner.hub.receive(channel, Bytes::from(payload))
+        && let Some((session, generation)) = inner.hub.receive(channel, Bytes::from(payload))
     {
-        inner.session_taken(&token);
+        inner.session_taken(&session, generation);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod node;
 mod order;
+mod sessions;
 mod users;
 
 use std::fmt;
@@ -70,6 +71,14 @@ impl SharedBroker {
         }
     }
 
+    /// Whether events arrive at one node.
+    pub fn set_delivering_to(&self, node: u32, is_delivering: bool) {
+        if let Some(hearer) = self.lock().nodes.get_mut(&node) {
+            hearer.is_deaf = !is_delivering;
+            hearer.wake();
+        }
+    }
+
     /// Has the next event not arrive at a node.
     pub fn lose_next_event(&self, node: u32) {
         if let Some(hearer) = self.lock().nodes.get_mut(&node) {
@@ -91,15 +100,20 @@ impl SharedBroker {
         }
     }
 
-    /// Removes a node that has crashed, with its members and the sessions of its users. Of the other nodes, the first one
-    /// is told who was lost.
+    /// Removes a node that has crashed, with its members and the sessions of its users. Those of sessions that can be resumed
+    /// stay until [`SharedBroker::end_resume_windows`]. Of the other nodes, the first one is told who was lost.
     pub fn remove_node(&self, node: u32) {
-        let mut shared = self.lock();
-        shared.nodes.remove(&node);
-        for (_, lost) in shared.remove_members(node) {
-            shared.tell_first_but(node, RemoteEvent::MemberLost(lost));
-        }
-        shared.remove_users(node);
+        self.lock().remove_node(node);
+    }
+
+    /// Ends the resume windows of all nodes that have crashed: their last members leave, and their last users go offline.
+    pub fn end_resume_windows(&self) {
+        self.lock().end_lost_sessions();
+    }
+
+    /// The sessions that can be resumed on any node.
+    pub fn sessions(&self) -> usize {
+        self.lock().sessions.len()
     }
 
     /// Lets the other nodes take one for gone that is still there: the first of them is told who was lost, and the node
@@ -111,7 +125,7 @@ impl SharedBroker {
     /// Removes the members of a node, as if it had been cut off, and other members had taken their names meanwhile.
     pub fn evict_members(&self, node: u32) {
         let mut shared = self.lock();
-        for (entry, lost) in shared.remove_members(node) {
+        for (entry, lost) in shared.remove_members(node, |_| true) {
             if let Some(hearer) = shared.nodes.get_mut(&node) {
                 hearer.push(RemoteEvent::Evicted { room: lost.room, entry });
             }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::sessions::SharedSession;
 use super::users::Users;
 use crate::broker::{
-    EntryId, EventKind, LoggedEvent, LostMember, NewMember, NotEntered, RemoteEvent, RemoteMember, RoomEvent,
-    Stamp, Submitted, Unavailable, UniqueName,
+    EntryId, EventKind, LoggedEvent, LostMember, MemberSession, NewMember, NotEntered, RemoteEvent,
+    RemoteMember, RoomEvent, Stamp, Submitted, TokenHash, Unavailable, UniqueName,
 };
 use crate::clock::Clock;
 use crate::config::{History, Recovery};
@@ -28,6 +29,7 @@ type Call = Box<dyn FnOnce(&mut Shared) + Send>;
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) rooms: HashMap<RoomId, SharedRoom>,
+    pub(super) sessions: HashMap<TokenHash, SharedSession>,
     pub(super) nodes: HashMap<u32, Hearer>,
     pub(super) users: Users,
     pub(super) last_node: u32,
@@ -49,13 +51,20 @@ pub(super) struct SharedRoom {
     pub(super) log: VecDeque<(RoomEvent, Duration)>,
 }
 
+/// A member and what the broker knows of it.
 pub(super) struct SharedMember {
     pub(super) member: RemoteMember,
+    /// The node that it is on.
+    pub(super) node: u32,
+    pub(super) session: Option<TokenHash>,
     unique: Option<UniqueName>,
+    pub(super) body: Bytes,
     /// What other nodes get with its leave if its node is gone, or if it is replaced.
     leave_body: Bytes,
     /// Whether its leave has no frame if its node is gone.
     is_silent: bool,
+    /// That of its enter.
+    pub(super) entered: Stamp,
 }
 
 /// What a node has yet to hear.
@@ -126,7 +135,7 @@ impl Shared {
     pub(super) fn tell(&mut self, id: &RoomId, event: impl Fn(RoomId) -> RemoteEvent) {
         let Some(room) = self.rooms.get(id) else { return };
         for (node, hearer) in &mut self.nodes {
-            if room.members.iter().any(|shared| shared.member.entry.member.node() == *node) {
+            if room.members.iter().any(|member| member.node == *node) {
                 hearer.push(event(id.clone()));
             }
         }
@@ -138,8 +147,17 @@ impl Shared {
         }
     }
 
-    pub(super) fn enter(&mut self, id: &RoomId, new: NewMember, max: u64) -> Result<(), NotEntered> {
-        if !self.nodes.contains_key(&new.entry.member.node()) {
+    pub(super) fn enter(
+        &mut self,
+        node: u32,
+        id: &RoomId,
+        new: NewMember,
+        max: u64,
+    ) -> Result<(), NotEntered> {
+        let NewMember { entry, name, unique, profile, replaces, is_silent, session, body, leave_body } = new;
+        let session = session.map(|MemberSession { token, .. }| token);
+        let is_taken = session.as_ref().is_some_and(|token| !self.sessions.contains_key(token));
+        if !self.nodes.contains_key(&node) || is_taken {
             return Err(NotEntered::Unavailable);
         }
         let epoch = self.next_epoch();
@@ -149,32 +167,56 @@ impl Shared {
             published: HashMap::new(),
             log: VecDeque::new(),
         });
-        let NewMember { entry, name, unique, profile, replaces, is_silent, body, leave_body } = new;
-        let replaced = replaces.filter(|entry| room.position(*entry).is_some());
+        let replaced = replaces.filter(|entry| room.position_on(node, *entry).is_some());
         if let Some(anonymous) = unique.as_ref().and_then(|unique| room.holder(unique, replaced)) {
             return Err(NotEntered::NameTaken { anonymous });
         }
         if replaced.is_none() && room.members.len() as u64 >= max {
             return Err(NotEntered::RoomFull);
         }
-        if let Some(replaced) = replaced {
-            self.remove(id, replaced, is_silent, None, true);
-        }
-        let Some(room) = self.rooms.get_mut(id) else { return Err(NotEntered::Unavailable) };
         let kind = match (profile.is_hidden, is_silent) {
             (true, _) => EventKind::HiddenEnter,
             (false, true) => EventKind::SilentEnter,
             (false, false) => EventKind::Enter,
         };
-        let entered = (room.latest.epoch, room.latest.event + 1);
-        let member = RemoteMember { entry, name, profile, entered };
-        room.members.push(SharedMember { member, unique, leave_body, is_silent });
+        if let Some(replaced) = replaced {
+            self.remove(id, replaced, is_silent, None, true);
+        }
+        let Some(room) = self.rooms.get_mut(id) else { return Err(NotEntered::Unavailable) };
+        let entered = room.latest.next(kind);
+        let member = RemoteMember { entry, name, profile, entered: (entered.epoch, entered.event) };
+        room.members.push(SharedMember {
+            member,
+            node,
+            session,
+            unique,
+            body: body.clone(),
+            leave_body,
+            is_silent,
+            entered,
+        });
         self.append(id, kind, Some(entry), body);
         Ok(())
     }
 
-    pub(super) fn leave(&mut self, id: &RoomId, entry: EntryId, body: Option<Bytes>) {
-        self.remove(id, entry, body.is_none(), body, false);
+    pub(super) fn leave(
+        &mut self,
+        node: u32,
+        id: &RoomId,
+        entry: EntryId,
+        generation: u64,
+        body: Option<Bytes>,
+    ) {
+        let Some(room) = self.rooms.get(id).filter(|_| self.nodes.contains_key(&node)) else { return };
+        // What a node says of a member that another one has taken over has no effect.
+        let Some(at) = room.position_on(node, entry) else { return };
+        if self.is_current(room.members[at].session.as_ref(), generation) {
+            self.remove_member(id, entry, body.is_none(), body);
+        }
+    }
+
+    fn remove_member(&mut self, id: &RoomId, entry: EntryId, is_silent: bool, body: Option<Bytes>) {
+        self.remove(id, entry, is_silent, body, false);
         if self.rooms.get(id).is_some_and(|room| room.members.is_empty()) {
             self.rooms.remove(id);
         }
@@ -205,6 +247,7 @@ impl Shared {
 
     pub(super) fn publish(
         &mut self,
+        node: u32,
         id: &RoomId,
         entry: Option<EntryId>,
         message_id: Option<String>,
@@ -214,7 +257,9 @@ impl Shared {
         if let Some(seq) = message_id.as_ref().and_then(|message_id| room.published.get(message_id)) {
             return Ok(Submitted { seq: *seq, is_repeat: true });
         }
-        if entry.is_some_and(|entry| room.position(entry).is_none()) {
+        if !self.nodes.contains_key(&node)
+            || entry.is_some_and(|entry| room.position_on(node, entry).is_none())
+        {
             return Err(Unavailable);
         }
         let stamp = self.append(id, EventKind::Publish, entry, body).ok_or(Unavailable)?;
@@ -224,23 +269,34 @@ impl Shared {
         Ok(Submitted { seq: stamp.seq, is_repeat: false })
     }
 
-    pub(super) fn set_profile(&mut self, id: &RoomId, entry: EntryId, profile: Profile, body: Bytes) {
-        let Some(room) = self.rooms.get_mut(id) else { return };
-        let Some(at) = room.position(entry) else { return };
+    pub(super) fn set_profile(
+        &mut self,
+        node: u32,
+        id: &RoomId,
+        entry: EntryId,
+        profile: Profile,
+        body: Bytes,
+    ) {
+        let Some(room) = self.rooms.get_mut(id).filter(|_| self.nodes.contains_key(&node)) else { return };
+        let Some(at) = room.position_on(node, entry) else { return };
         room.members[at].member.profile = profile;
         self.append(id, EventKind::Profile, Some(entry), body);
     }
 
-    pub(super) fn set_owner(&mut self, id: &RoomId, entry: EntryId, owner: Arc<str>) {
+    pub(super) fn set_owner(&mut self, node: u32, id: &RoomId, entry: EntryId, owner: Arc<str>) {
         let Some(room) = self.rooms.get_mut(id) else { return };
-        let Some(at) = room.position(entry) else { return };
+        let Some(at) = room.position_on(node, entry) else { return };
         if let Some(unique) = &mut room.members[at].unique {
             unique.owner = Some(owner);
         }
     }
 
-    /// Removes the members of a node, and returns them.
-    pub(super) fn remove_members(&mut self, node: u32) -> Vec<(EntryId, LostMember)> {
+    /// Removes members of a node, and returns them.
+    pub(super) fn remove_members(
+        &mut self,
+        node: u32,
+        which: impl Fn(&SharedMember) -> bool,
+    ) -> Vec<(EntryId, LostMember)> {
         let mut removed = Vec::new();
         let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
         for id in rooms {
@@ -248,11 +304,11 @@ impl Shared {
             let lost: Vec<_> = room
                 .members
                 .iter()
-                .filter(|shared| shared.member.entry.member.node() == node)
-                .map(|shared| (shared.member.clone(), (!shared.is_silent).then(|| shared.leave_body.clone())))
+                .filter(|shared| shared.node == node && which(shared))
+                .map(|shared| (shared.member.clone(), shared.is_silent))
                 .collect();
-            for (RemoteMember { entry, name, profile, .. }, body) in lost {
-                self.leave(&id, entry, body);
+            for (RemoteMember { entry, name, profile, .. }, is_silent) in lost {
+                self.remove_member(&id, entry, is_silent, None);
                 let num = self.rooms.get(&id).map_or(0, |room| room.latest.num);
                 let (room, connection) = (id.clone(), entry.member);
                 let Profile { user, is_hidden, .. } = profile;
@@ -266,6 +322,11 @@ impl Shared {
 impl SharedRoom {
     fn position(&self, entry: EntryId) -> Option<usize> {
         self.members.iter().position(|shared| shared.member.entry == entry)
+    }
+
+    /// As above, if the member is on this node.
+    fn position_on(&self, node: u32, entry: EntryId) -> Option<usize> {
+        self.position(entry).filter(|at| self.members[*at].node == node)
     }
 
     /// The member that has a name, unless it is `except` or they may share it. The inner one is `None` if it has an owner.

@@ -1,28 +1,37 @@
 //! The sessions of users.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use super::order::{Shared, SharedRoom};
 use crate::broker::{LostMember, RemoteEvent, RemoteMember, RemoteSession};
 use crate::ids::ConnectionId;
 
-/// The sessions of each user, with their nodes.
+/// The sessions of each user.
 #[derive(Default)]
-pub(super) struct Users(HashMap<Box<str>, BTreeMap<ConnectionId, u32>>);
+pub(super) struct Users(HashMap<Box<str>, BTreeMap<ConnectionId, Registration>>);
+
+/// Where a session of a user is.
+#[derive(Clone, Copy)]
+pub(super) struct Registration {
+    pub(super) node: u32,
+    /// For how long it is kept without its node.
+    pub(super) window: Duration,
+}
 
 impl Users {
-    /// Returns whether it is the first session of the user. One that another node has resumed is moved to that node.
-    pub(super) fn begin(&mut self, user: &str, session: ConnectionId, node: u32) -> bool {
+    /// Returns whether it is the first session of the user. One that another node has resumed stays there.
+    pub(super) fn begin(&mut self, user: &str, session: ConnectionId, registration: Registration) -> bool {
         let sessions = self.0.entry(user.into()).or_default();
         let is_first = sessions.is_empty();
-        sessions.insert(session, node);
+        sessions.entry(session).or_insert(registration);
         is_first
     }
 
     /// Returns whether it was the last session of the user. One that another node has resumed stays.
     pub(super) fn end(&mut self, user: &str, session: ConnectionId, node: u32) -> bool {
         let Some(sessions) = self.0.get_mut(user) else { return false };
-        if sessions.get(&session) != Some(&node) {
+        if sessions.get(&session).is_none_or(|registration| registration.node != node) {
             return false;
         }
         sessions.remove(&session);
@@ -33,42 +42,71 @@ impl Users {
         is_last
     }
 
-    /// The users that have sessions on this node only.
-    fn only_on(&self, node: u32) -> Vec<Box<str>> {
-        let is_only = |sessions: &BTreeMap<ConnectionId, u32>| sessions.values().all(|of| *of == node);
-        self.0.iter().filter(|(_, sessions)| is_only(sessions)).map(|(user, _)| user.clone()).collect()
+    /// A node has taken over a session. The user does not go offline meanwhile.
+    pub(super) fn take_over(&mut self, user: &str, session: ConnectionId, node: u32) {
+        let sessions = self.0.get_mut(user);
+        if let Some(registration) = sessions.and_then(|sessions| sessions.get_mut(&session)) {
+            registration.node = node;
+        }
     }
 
-    pub(super) fn sessions(&self, user: &str) -> Vec<RemoteSession> {
-        let sessions = self.0.get(user).into_iter().flatten();
-        sessions
-            .map(|(session, node)| RemoteSession { session: *session, node: *node, is_live: true })
-            .collect()
+    /// Removes sessions. Returns the users that have none any more.
+    fn remove(&mut self, which: impl Fn(&Registration) -> bool) -> Vec<Box<str>> {
+        let mut offline = Vec::new();
+        self.0.retain(|user, sessions| {
+            sessions.retain(|_, registration| !which(registration));
+            if sessions.is_empty() {
+                offline.push(user.clone());
+            }
+            !sessions.is_empty()
+        });
+        offline
+    }
+
+    /// The nodes of all sessions.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> {
+        self.0.values().flat_map(|sessions| sessions.values()).map(|registration| registration.node)
+    }
+
+    /// The users that have sessions on this node only.
+    fn only_on(&self, node: u32) -> Vec<Box<str>> {
+        let is_only = |sessions: &BTreeMap<ConnectionId, Registration>| {
+            sessions.values().all(|registration| registration.node == node)
+        };
+        self.0.iter().filter(|(_, sessions)| is_only(sessions)).map(|(user, _)| user.clone()).collect()
     }
 }
 
 impl Shared {
-    /// Ends the sessions of a node that is gone, and tells the first of the other nodes who is offline.
-    pub(super) fn remove_users(&mut self, node: u32) {
-        for user in self.users.only_on(node) {
+    pub(super) fn user_sessions(&self, user: &str) -> Vec<RemoteSession> {
+        let sessions = self.users.0.get(user).into_iter().flatten();
+        sessions
+            .map(|(session, Registration { node, .. })| RemoteSession {
+                session: *session,
+                node: *node,
+                is_live: self.nodes.contains_key(node),
+            })
+            .collect()
+    }
+
+    /// Ends sessions of users of a node that is gone, and tells the first of the other nodes who is offline.
+    pub(super) fn remove_users(&mut self, node: u32, which: impl Fn(&Registration) -> bool) {
+        let mut offline = self.users.remove(|registration| registration.node == node && which(registration));
+        offline.sort();
+        for user in offline {
             self.tell_first_but(node, RemoteEvent::UserOffline { user });
         }
-        self.users.0.retain(|_, sessions| {
-            sessions.retain(|_, of| *of != node);
-            !sessions.is_empty()
-        });
     }
 
     /// Tells the first of the other nodes who would be lost with a node, and that node who has come back.
     pub(super) fn suspect(&mut self, node: u32) {
         let mut lost = Vec::new();
         for (room, SharedRoom { members, latest, .. }) in &self.rooms {
-            for RemoteMember { entry, name, profile, .. } in members.iter().map(|shared| &shared.member) {
-                if entry.member.node() == node {
-                    let (room, connection, name) = (room.clone(), entry.member, name.clone());
-                    let (user, is_hidden, num) = (profile.user.clone(), profile.is_hidden, latest.num);
-                    lost.push(LostMember { room, connection, name, user, is_hidden, num });
-                }
+            let of_node = members.iter().filter(|shared| shared.node == node);
+            for RemoteMember { entry, name, profile, .. } in of_node.map(|shared| &shared.member) {
+                let (room, connection, name) = (room.clone(), entry.member, name.clone());
+                let (user, is_hidden, num) = (profile.user.clone(), profile.is_hidden, latest.num);
+                lost.push(LostMember { room, connection, name, user, is_hidden, num });
             }
         }
         let users = self.users.only_on(node);

@@ -13,10 +13,7 @@ local function move(room, member, old_node)
   if not record then return end
   redis.call('HDEL', old_members, member)
   if redis.call('EXISTS', old_members) == 0 then redis.call('SREM', tag .. 'rooms:' .. old_node, room) end
-  -- The token comes after 38 bytes.
-  local _, after_token = struct.unpack('>I2c0', record:sub(39))
-  local moved = record:sub(1, 38) .. struct.pack('>I2', #new_token) .. new_token .. record:sub(38 + after_token)
-  redis.call('HSET', members, member, moved)
+  redis.call('HSET', members, member, with_token(record, new_token))
   redis.call('SADD', tag .. 'rooms:' .. node, room)
   local roster, old_entry = tag .. 'roster:' .. room, old_node .. ':' .. member
   local entered = redis.call('ZSCORE', roster, old_entry)
@@ -56,7 +53,11 @@ if redis.call('EXISTS', old_session) == 1 then
   redis.call('HSET', new_session, 'node', node, 'from', old_token)
   redis.call('SREM', tag .. 'sessions:' .. old_node, old_token)
   redis.call('SADD', new_sessions, new_token)
-  redis.call('PUBLISH', tag .. 'node:' .. old_node:match('^(.*)@'), struct.pack('>BB', 1, 10) .. old_token)
+  local old_name = old_node:match('^(.*)@')
+  if old_name ~= node:match('^(.*)@') then
+    local taken = struct.pack('>BBI8', 1, 10, session.generation) .. session.id
+    redis.call('PUBLISH', tag .. 'node:' .. old_name, taken)
+  end
 else
   read(new_session)
   if session.from ~= old_token or session.node ~= node then return { 'UNKNOWN' } end
@@ -69,7 +70,7 @@ for field, member in pairs(session) do
   local at = record and redis.call('HMGET', tag .. 'meta:' .. room, 'epoch', 'event', 'seq', 'num')
   if at and at[1] then
     local event, seq, num = tonumber(at[2]), tonumber(at[3]), tonumber(at[4])
-    for _, value in ipairs({ room, member, record:sub(33), at[1], event, seq, num }) do
+    for _, value in ipairs({ room, member, record, at[1], event, seq, num }) do
       reply[#reply + 1] = value
     end
   end

@@ -11,7 +11,7 @@ const USER: &str = "ACL SETUSER ann on >p@ss:w ~{chat}:* &{chat}:* +@all -@dange
 
 /// Connects. Only what is unreachable would be waited for.
 pub(crate) async fn refused(settings: Settings) -> ConnectError {
-    Node::connect(settings.wait_for_redis(false)).await.err().expect("the server should be refused")
+    Node::connect(settings.wait_for_redis(false)).await.expect_err("the server should be refused")
 }
 
 pub(crate) fn check(error: &ConnectError, kind: ConnectErrorKind, says: &str) {

@@ -20,6 +20,11 @@ async fn open(node: &TestNode, token: &str, window: Duration) -> Session {
     session
 }
 
+/// What a node hears whose session was taken over for the first time.
+fn taken(token: &str) -> Event {
+    Event::SessionTaken { session: format!("id of {token}").into(), generation: 2 }
+}
+
 /// Rule: a session is in Redis from the first enter on, and moves in one script.
 #[tokio::test]
 async fn a_session_moves_to_another_node_without_leaving() {
@@ -39,8 +44,7 @@ async fn a_session_moves_to_another_node_without_leaving() {
 
     // What the old node says has no effect.
     assert_eq!(a.publish("r", Some("ann"), None, b"old").await, Err(PublishError::NotMember));
-    a.until("that the session is gone", |heard| heard.contains(&Event::SessionTaken { token: "t1".into() }))
-        .await;
+    a.until("that the session is gone", |heard| heard.contains(&taken("t1"))).await;
     assert_eq!(a.leave("r", "ann", Some("-ann".into())).await, None);
     let late = a.enter("late", member("late").session(&session), None).await;
     assert_eq!(late, Err(EnterError::NoSession));
@@ -53,7 +57,8 @@ async fn a_session_moves_to_another_node_without_leaving() {
     assert_eq!(roster.members[0].member.as_ref(), "ann in s");
     b.leave("s", "ann in s", None).await.unwrap();
     c.leave("r", "cid", None).await.unwrap();
-    b.close_session("t2").await.unwrap();
+    assert!(!a.close_session("id of t1", 1).await.unwrap());
+    assert!(b.close_session("id of t1", 2).await.unwrap());
     for node in [a, b, c] {
         node.close().await;
     }
@@ -151,9 +156,42 @@ async fn a_fenced_node_does_not_take_a_session_back() {
     let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     b.resume("t1", "t2", "ann").await.unwrap();
     let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
-    a.until("that the session is gone", |heard| heard.contains(&Event::SessionTaken { token: "t1".into() }))
-        .await;
+    a.until("that the session is gone", |heard| heard.contains(&taken("t1"))).await;
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
     assert_eq!((last.stamp.event, last.stamp.num), (2, 1), "nobody has left or entered");
+}
+
+#[tokio::test]
+async fn a_session_gets_another_token_and_another_user() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    a.rename_session(session.id(), 1, "t2").await.unwrap();
+    a.set_user(session.id(), 1, "bob").await.unwrap();
+    assert_eq!(b.resume("t1", "t3", "bob").await, Err(ResumeError::Unknown));
+    assert_eq!(b.resume("t2", "t3", "ann").await, Err(ResumeError::OtherUser));
+    let resumed = b.resume("t2", "t3", "bob").await.unwrap();
+    assert_eq!((resumed.generation, resumed.memberships.len()), (2, 1));
+    assert_eq!(resumed.memberships[0].entered.event, 1);
+    // Too late: it is the session of another node.
+    a.rename_session(session.id(), 1, "t4").await.unwrap();
+    a.set_user(session.id(), 1, "ann").await.unwrap();
+    assert_eq!(a.resume("t4", "t5", "bob").await, Err(ResumeError::Unknown));
+    a.until("that the session is gone", |heard| heard.contains(&taken("t1"))).await;
+    // It comes back, and what is still heard of its first move does not count.
+    let resumed = a.resume("t3", "t5", "bob").await.unwrap();
+    assert_eq!(resumed.generation, 3);
+    a.publish("r", Some("ann"), None, b"back").await.unwrap();
+    a.until_body("r", "back").await;
+    // So does what the node itself has said before.
+    assert_eq!(a.leave_in_session("r", "ann", 1, None).await, None);
+    assert!(!a.close_session(session.id(), 1).await.unwrap());
+    assert_eq!(a.leave_in_session("r", "ann", 3, None).await.unwrap().num, 0);
+    assert!(a.close_session(session.id(), 3).await.unwrap());
+    for node in [a, b] {
+        node.close().await;
+    }
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
 }

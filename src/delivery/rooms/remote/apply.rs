@@ -64,8 +64,10 @@ impl Rooms {
                 let frame = RoomFrame { member, ..frame };
                 let Some(replica) = &mut state.remote else { return Ok(()) };
                 let EntryId { member: id, number } = entry;
-                if let Some(Expected { entrant, reply, replaced, .. }) = replica.take_expected(entry) {
-                    replica.add(entry);
+                if let Some(Expected { entrant, reply, generation, replaced, .. }) =
+                    replica.take_expected(entry)
+                {
+                    replica.add(entry, generation);
                     state.forget_elsewhere(id, None);
                     // If nobody receives it, the member is about to leave.
                     let outcome = self.enter_in(&order, room, state, entrant, &frame);
@@ -73,13 +75,19 @@ impl Rooms {
                     return Ok(());
                 }
                 if replica.has(entry) {
+                    replica.set_lost(entry, false);
                     // The broker had lost it, and this node has entered it again.
-                    state.room.move_to_end(&[id]);
+                    state.room.move_to_end(id);
                     state.first_page.clear();
                     state.follow(&order, &frame);
                     self.restore_profile(room, state, id, &name, profile);
                     return Ok(());
-                } else if replica.entry_of(id).is_none() {
+                }
+                // Its current stay may be newer, if its session has moved to this node.
+                if replica.has_lost(id) {
+                    state.end_stay(id);
+                }
+                if state.remote.as_ref().is_some_and(|remote| remote.entry_of(id).is_none()) {
                     state.forget_elsewhere(id, None);
                     let place =
                         state.room.enter_elsewhere(MemberElsewhere { id, name, entry: number }, profile);
@@ -184,10 +192,14 @@ impl RoomState {
         if event.is_replaced {
             self.replace(entry, event.stamp.num);
         }
+        // If it is still one of this node, the node enters it again, or it is about to leave.
+        if let Some(remote) = &mut self.remote {
+            remote.set_lost(entry, true);
+        }
     }
 
     /// A member of another node has left: whatever its stay is, or only if it is this one.
-    fn forget_elsewhere(&mut self, id: ConnectionId, number: Option<u64>) {
+    pub(super) fn forget_elsewhere(&mut self, id: ConnectionId, number: Option<u64>) {
         if let Some(place) = self.room.leave_elsewhere(id, number) {
             self.first_page.note_change(place);
             self.drop_transients(id);

@@ -2,11 +2,13 @@
 //!
 //! Members of this node submit their events to the broker. Only when an event comes back is it applied, in its place in
 //! the room's order, by [`Rooms::apply`]. Two things do not wait for that: a member that leaves gets no further frames,
-//! and this node knows its members' new profiles.
+//! and this node knows its members' new profiles. Until the leave comes back, the member counts as one of another node:
+//! it may be one, because another node has taken its session over.
 
 mod apply;
 mod entering;
 mod history;
+mod moving;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +18,15 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{Entrant, Rooms};
-use crate::broker::wire;
+use crate::broker::wire::{self, MemberFlags};
 use crate::broker::{
-    BoxFuture, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp, Submitted,
-    Unavailable, UniqueName,
+    BoxFuture, EntryId, LoggedEvent, MemberSession, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp,
+    Submitted, Unavailable, UniqueName,
 };
 use crate::config::{Config, History, Presence, PresenceMode, UniqueNames};
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::refusal::{NotPublished, Refused};
-use crate::delivery::remote_room::Expected;
+use crate::delivery::remote_room::{EndedStay, Expected};
 use crate::delivery::room_state::RoomState;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
@@ -34,6 +36,7 @@ use crate::room::{EnterError, name_key};
 use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
 pub(crate) use entering::Entering;
+pub(crate) use moving::MovedHere;
 
 /// How long an enter waits for the broker.
 const ENTER_WAIT: Duration = Duration::from_secs(5);
@@ -49,20 +52,28 @@ pub(super) struct Remote {
     next_entry: AtomicU64,
 }
 
+/// What another node needs of a member that moves to it.
+pub(crate) struct IfMoved {
+    pub(crate) is_read_only: bool,
+    pub(crate) session: Option<MemberSession>,
+}
+
 impl Remote {
     pub(super) fn new(broker: Arc<dyn RemoteBroker>, config: &Config) -> Remote {
         let (history, unique_names) = (config.recovery.history, config.unique_names);
-        Remote { broker, history, unique_names, next_entry: AtomicU64::new(0) }
+        // A member that moves to another node enters rooms there, too.
+        let next_entry = AtomicU64::new(u64::from(broker.node()) << 32);
+        Remote { broker, history, unique_names, next_entry }
     }
 
     /// Ends the stay of a member of this node, whether it is in the room or about to enter. Returns how many members
     /// remain, as far as this node knows.
     pub(super) fn leave(&self, room: &RoomId, state: &mut RoomState, id: ConnectionId) -> u64 {
         self.cancel(room, state, id);
-        let entry = state.remote.as_mut().and_then(|remote| remote.remove(id));
-        let (Some(entry), Some(departed)) = (entry, state.remove(id)) else { return state.num() };
-        self.broker.leave(room, entry, leave_body_in(state, &departed.member.name));
-        if departed.was_hidden { state.num() } else { state.num().saturating_sub(1) }
+        let Some(ended) = state.end_stay(id) else { return state.num() };
+        let EndedStay { entry, generation, member, was_hidden } = ended;
+        self.broker.leave(room, entry, generation, leave_body_in(state, &member.name));
+        if was_hidden { state.num() } else { state.num().saturating_sub(1) }
     }
 
     /// Ends the stay of a member that is about to enter. An earlier one that would end with the enter may go on.
@@ -73,7 +84,7 @@ impl Remote {
         };
         let name = &expected.entrant.name;
         state.room.cancel_reservation(name);
-        self.broker.leave(room, entry, leave_body_in(state, name));
+        self.broker.leave(room, entry, expected.generation, leave_body_in(state, name));
     }
 
     /// Notes that a member has authenticated as this user, whose connections may share its name, unless the user has another
@@ -123,6 +134,11 @@ impl Remote {
 }
 
 impl Rooms {
+    /// The broker, if one that several nodes share orders the events.
+    pub(crate) fn broker(&self) -> Option<&Arc<dyn RemoteBroker>> {
+        self.remote.as_ref().map(|remote| &remote.broker)
+    }
+
     /// Whether a broker that several nodes share orders the events.
     pub(crate) fn is_remote(&self) -> bool {
         self.remote.is_some()
@@ -135,6 +151,7 @@ impl Rooms {
         id: &RoomId,
         frame: &RoomFrame<'_>,
         presence: Option<Presence>,
+        if_moved: IfMoved,
     ) -> Result<Entering, Refused> {
         let Some(remote) = &self.remote else { return Err(Refused::Unavailable) };
         let submitted = self.registry.open(
@@ -144,7 +161,7 @@ impl Rooms {
             |room, state| {
                 // A connection that has been replaced may still be about to enter, or has not ended its stay yet.
                 remote.leave(id, state, entrant.id);
-                self.submit_in(remote, room, state, entrant, frame)
+                self.submit_in(remote, room, state, entrant, frame, if_moved)
             },
         )?;
         Ok(submitted?)
@@ -156,12 +173,13 @@ impl Rooms {
         entrant: Entrant,
         frame: &RoomFrame<'_>,
         room: &Arc<LiveRoom>,
+        if_moved: IfMoved,
     ) -> Result<Entering, Refused> {
         let Some(remote) = &self.remote else { return Err(Refused::Unavailable) };
         let submitted = self.registry.visit(room, |room, state| {
             // A connection that has been replaced may still be about to enter.
             remote.cancel(room.id(), state, entrant.id);
-            self.submit_in(remote, room, state, entrant, frame)
+            self.submit_in(remote, room, state, entrant, frame, if_moved)
         });
         Ok(submitted?)
     }
@@ -173,6 +191,7 @@ impl Rooms {
         state: &mut RoomState,
         entrant: Entrant,
         frame: &RoomFrame<'_>,
+        IfMoved { is_read_only, session }: IfMoved,
     ) -> Result<Entering, EnterError> {
         // The broker limits the members of all nodes.
         self.reserve_in(state, &entrant, usize::MAX)?;
@@ -181,17 +200,20 @@ impl Rooms {
         let replaces = state.remote.as_ref().and_then(|remote| remote.entry_of(entrant.id));
         let (name, handle, profile) = (entrant.name.clone(), entrant.handle.clone(), entrant.profile.clone());
         let (reply, outcome) = oneshot::channel();
+        let generation = session.as_ref().map_or(0, |session| session.generation);
         if let Some(replica) = &mut state.remote {
-            replica.expect(entry, Expected { entrant, reply, replaces, replaced: None });
+            replica.expect(entry, Expected { entrant, reply, generation, replaces, replaced: None });
         }
+        let is_silent = state.announcer.mode() != PresenceMode::Full;
         let unique = name_key(remote.unique_names, &name)
             .map(|key| UniqueName { key: key.into_owned(), owner: profile.user.clone() });
         let member = NewMember {
             entry,
             unique,
             replaces,
-            is_silent: state.announcer.mode() != PresenceMode::Full,
-            body: wire::encode_enter(&name, &profile, frame),
+            is_silent,
+            session,
+            body: wire::encode_enter(&name, &profile, frame, MemberFlags { is_silent, is_read_only }),
             leave_body: leave_body(&name),
             name,
             profile,
@@ -208,7 +230,8 @@ impl Rooms {
             };
             timeout(ENTER_WAIT, entered).await.unwrap_or(Err(Refused::Unavailable))
         };
-        Ok(Entering::new(self.clone(), room.clone(), entry, handle, Box::pin(entered)))
+        let stay = (entry, generation);
+        Ok(Entering::new(self.clone(), room.clone(), stay, handle, Box::pin(entered)))
     }
 
     /// Submits a frame of a member. An `id` is published once. The frame may have to wait until the room can take it.
