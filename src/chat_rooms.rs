@@ -261,6 +261,7 @@ impl ChatRooms {
             Err(
                 NotPublished::BatchFull
                 | NotPublished::Held
+                | NotPublished::InFlight
                 | NotPublished::ReadOnly
                 | NotPublished::IsRemote,
             ) => Err(SendError::Busy),

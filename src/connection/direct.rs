@@ -93,9 +93,7 @@ pub(super) async fn decide(connection: &mut Connection, undecided: Undecided<'_>
 /// Waits until a message was sent to the sessions on all nodes.
 async fn finish(connection: &mut Connection, sending: Sending<'_>) -> Result<(), End> {
     let Sending { mut draft, body, sent } = sending;
-    connection.attachment().keep_waiting();
-    connection.rates().keep_waiting();
-    match waiting::watch_message(connection, &mut draft.gone, sent).await? {
+    match waiting::watch_broker(connection, &mut draft.gone, sent).await? {
         Ok(reached) => {
             connection.attachment().note_direct(draft.cid.as_deref(), reached)?;
             conclude(connection, &draft, body.as_deref(), reached)

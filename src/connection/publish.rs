@@ -24,6 +24,9 @@ use crate::session::{Membership, Published, Submission};
 /// While readers catch up, the sender checks this often whether they have.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// While earlier frames are on their way through the broker, the sender checks this often whether they have arrived.
+const BROKER_POLL: Duration = Duration::from_millis(1);
+
 /// The outcome of an attempt to publish.
 pub(super) enum Attempt<'a> {
     /// It was published, or refused.
@@ -126,9 +129,6 @@ pub(super) async fn publish_later(
     mut why: NotPublished,
 ) -> Result<(), End> {
     loop {
-        let gone = &mut message.draft.gone;
-        connection.attachment().keep_waiting();
-        connection.rates().keep_waiting();
         match why {
             NotPublished::Closed | NotPublished::ReadOnly => return Ok(()),
             NotPublished::IsRemote => match submit(connection, text, &mut message).await? {
@@ -138,14 +138,26 @@ pub(super) async fn publish_later(
                     continue;
                 }
             },
-            NotPublished::BatchFull => waiting::watch_message(connection, gone, yield_now()).await?,
-            NotPublished::Held => waiting::watch_message(connection, gone, sleep(POLL_INTERVAL)).await?,
+            NotPublished::BatchFull => keep_waiting(connection, &mut message, yield_now()).await?,
+            NotPublished::Held => keep_waiting(connection, &mut message, sleep(POLL_INTERVAL)).await?,
+            NotPublished::InFlight => keep_waiting(connection, &mut message, sleep(BROKER_POLL)).await?,
         }
         match attempt(connection, text, &message)? {
             None => return Ok(()),
             Some(still) => why = still,
         }
     }
+}
+
+/// Waits before the next attempt to publish a message.
+async fn keep_waiting(
+    connection: &mut Connection,
+    message: &mut Message<'_>,
+    pause: impl Future<Output = ()>,
+) -> Result<(), End> {
+    connection.attachment().keep_waiting();
+    connection.rates().keep_waiting();
+    waiting::watch_message(connection, &mut message.draft.gone, pause).await
 }
 
 /// Submits a message to the broker that several nodes share, and waits until it has its place. If it has to wait before,
@@ -164,7 +176,7 @@ async fn submit(
     };
     let Submission { membership, submitted } = submission;
     let gone = &mut message.draft.gone;
-    match waiting::watch_message(connection, gone, submitted).await? {
+    match waiting::watch_broker(connection, gone, submitted).await? {
         Ok(Submitted { seq, is_repeat }) => {
             connection.attachment().remember(message.draft.id(), seq)?;
             let published = Published { seq, membership, is_repeated: is_repeat };

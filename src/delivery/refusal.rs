@@ -21,6 +21,8 @@ pub(crate) enum NotPublished {
     BatchFull,
     /// Slow members must catch up first.
     Held,
+    /// As much is on its way through the broker as the room may queue. It must arrive first.
+    InFlight,
     /// The member may only read.
     ReadOnly,
     /// A broker that several nodes share orders the room's events: the frame has to be submitted to it.

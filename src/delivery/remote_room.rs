@@ -24,8 +24,17 @@ pub(super) struct RemoteRoom {
     expected: HashMap<EntryId, Expected>,
     /// The members of this node.
     entries: HashMap<ConnectionId, Stay>,
+    /// What members of this node have published, and has not arrived yet.
+    in_flight: InFlight,
     /// While a member has left that enters again with the next event: the counts before.
     counts_before: Option<Counts>,
+}
+
+/// Frames that are on their way through the broker.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    frames: HashMap<EntryId, usize>,
+    bytes: usize,
 }
 
 /// A stay of a member of this node.
@@ -85,6 +94,27 @@ impl Entered {
     }
 }
 
+impl InFlight {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn add(&mut self, sender: EntryId, bytes: usize) {
+        *self.frames.entry(sender).or_default() += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// A frame has arrived, or will not. May be called for both if the broker answers too late.
+    pub(super) fn remove(&mut self, sender: EntryId, bytes: usize) {
+        let Some(frames) = self.frames.get_mut(&sender) else { return };
+        *frames -= 1;
+        if *frames == 0 {
+            self.frames.remove(&sender);
+        }
+        self.bytes = if self.frames.is_empty() { 0 } else { self.bytes.saturating_sub(bytes) };
+    }
+}
+
 /// Where an event is, seen from the latest one that was applied.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Distance {
@@ -96,6 +126,10 @@ pub(super) enum Distance {
 }
 
 impl RemoteRoom {
+    pub(super) fn in_flight(&mut self) -> &mut InFlight {
+        &mut self.in_flight
+    }
+
     pub(super) fn expect(&mut self, entry: EntryId, expected: Expected) {
         self.expected.insert(entry, expected);
     }
@@ -239,6 +273,7 @@ impl RoomState {
         let Some(remote) = &mut self.remote else { return Vec::new() };
         let has_missed = std::mem::replace(&mut remote.is_following, true);
         remote.counts_before = None;
+        remote.in_flight = InFlight::default();
         self.room.clear_elsewhere();
         // Those that enter later come with their events.
         let is_later = |member: &RemoteMember| {

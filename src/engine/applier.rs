@@ -28,21 +28,30 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) struct Applier {
     nodes: Arc<Nodes>,
-    /// Until the task is started.
-    events: Mutex<Option<Box<dyn RemoteEvents>>>,
+    /// While the task is not running.
+    events: Arc<Mutex<Option<Box<dyn RemoteEvents>>>>,
     task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The events of a task. If it ends with its runtime, the next connection starts another with them.
+struct Hearing {
+    events: Option<Box<dyn RemoteEvents>>,
+    idle: Arc<Mutex<Option<Box<dyn RemoteEvents>>>>,
+    tasks: Arc<Tasks>,
 }
 
 impl Applier {
     pub(super) fn new(nodes: Arc<Nodes>, events: Box<dyn RemoteEvents>) -> Applier {
-        Applier { nodes, events: Mutex::new(Some(events)), task: Mutex::default() }
+        Applier { nodes, events: Arc::new(Mutex::new(Some(events))), task: Mutex::default() }
     }
 
     /// Starts the task, if it is not running. It does not keep the engine alive. A shutdown waits for it after all others,
     /// because these still need the broker.
     pub(super) fn start(&self, engine: &Arc<Engine>) {
         let Some(events) = lock(&self.events).take() else { return };
-        let task = apply_all(events, Arc::downgrade(engine), engine.tasks.clone());
+        let hearing =
+            Hearing { events: Some(events), idle: self.events.clone(), tasks: engine.tasks.clone() };
+        let task = apply_all(hearing, Arc::downgrade(engine), engine.tasks.clone());
         *lock(&self.task) = Some(tokio::spawn(task));
     }
 
@@ -72,9 +81,28 @@ impl Applier {
     }
 }
 
-async fn apply_all(mut events: Box<dyn RemoteEvents>, engine: Weak<Engine>, tasks: Arc<Tasks>) {
+impl Hearing {
+    /// The next event; `None` after the node was closed.
+    async fn next(&mut self) -> Option<RemoteEvent> {
+        let event = self.events.as_mut()?.next().await;
+        if event.is_none() {
+            self.events = None;
+        }
+        event
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        if !self.tasks.is_closing() {
+            *lock(&self.idle) = self.events.take();
+        }
+    }
+}
+
+async fn apply_all(mut hearing: Hearing, engine: Weak<Engine>, tasks: Arc<Tasks>) {
     let mut applied = 0_usize;
-    while let Some(event) = events.next().await {
+    while let Some(event) = hearing.next().await {
         let Some(engine) = engine.upgrade() else { return };
         let rooms = engine.rooms.clone();
         match event {

@@ -361,6 +361,8 @@ impl Sessions {
         old.phase = Phase::Ended { successor: Some(session.clone()) };
         drop(old);
         drop(previous);
+        // Before the end of the own session, so that a user that has only these two stays online.
+        let _ = self.run_callbacks(session);
         self.after_end(own, ended);
         self.context.counters.resumed.add(1);
         tracing::debug!(connection = %own.id(), resumed = %session.id(), "session resumed");

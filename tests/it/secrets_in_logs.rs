@@ -17,7 +17,7 @@ use tower_chat_rooms::{
     Recovery, Refusal, RoomPolicy, Verdict, event_channel,
 };
 
-use crate::support::{Client, LogCapture, resume_frame};
+use crate::support::{Client, LogCapture, builder, resume_frame};
 
 const SIGNING: &str = "the-signing-secret-of-thirty-two-bytes";
 const PASSWORD: &str = "correct-horse-battery-staple";
@@ -123,7 +123,7 @@ async fn use_secrets(seen: &LogCapture) -> Vec<String> {
     seen.show(&JwtAuth::hs256(PASSWORD));
 
     let (events, mut receiver) = event_channel(1000);
-    let builder = ChatRooms::builder()
+    let builder = builder()
         .auth(auth)
         .policy(MyPolicy(seen.clone()))
         .events(events)

@@ -1,5 +1,6 @@
 //! What the tests share: clients, servers, and a log of the callbacks.
 
+mod broker;
 mod client;
 mod direct_client;
 mod event_log;
@@ -15,6 +16,9 @@ mod test_io;
 mod v1_client;
 mod v1_frames;
 
+pub(crate) use broker::{
+    builder, builder_of_node, events_arrive, has_shared_broker, nth_id, skip_with_broker,
+};
 pub(crate) use client::{Client, Next, serve, v1_admission};
 pub(crate) use direct_client::{DirectClient, Got};
 pub(crate) use event_log::EventLog;

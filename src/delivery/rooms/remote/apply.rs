@@ -109,6 +109,9 @@ impl Rooms {
                 if let Some(member) = member {
                     state.drop_transients(member);
                 }
+                if let (Some(replica), Some(sender)) = (&mut state.remote, event.entry) {
+                    replica.in_flight().remove(sender, event.body.len());
+                }
                 state.follow(&order, &RoomFrame { member, ..frame });
             }
             (EventKind::Profile, Some(entry)) => {

@@ -237,18 +237,30 @@ impl Rooms {
     /// Submits a frame of a member. An `id` is published once. The frame may have to wait until the room can take it.
     pub(crate) fn submit(
         &self,
-        room: &LiveRoom,
+        room: &Arc<LiveRoom>,
         frame: &RoomFrame<'_>,
         id: Option<&str>,
     ) -> Result<BoxFuture<'static, Result<Submitted, Unavailable>>, NotPublished> {
         let Some(remote) = &self.remote else { return Err(NotPublished::Closed) };
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
-        let entry = frame.member.and_then(|member| state.remote.as_ref()?.entry_of(member));
-        drop(state);
+        let (body, pending) = (wire::encode_frame(frame), state.pending.len());
+        let replica = state.remote.as_mut().ok_or(NotPublished::Closed)?;
         // Without an entry, it would be a frame of the host.
-        let entry = entry.ok_or(NotPublished::Closed)?;
-        Ok(remote.publish(room.id(), Some(entry), id, frame))
+        let entry = frame.member.and_then(|member| replica.entry_of(member)).ok_or(NotPublished::Closed)?;
+        let in_flight = replica.in_flight();
+        if in_flight.bytes() > 0 && pending + in_flight.bytes() + body.len() > self.max_pending_bytes() {
+            return Err(NotPublished::InFlight);
+        }
+        in_flight.add(entry, body.len());
+        drop(state);
+        let mut sent = Sent { room: room.clone(), sender: entry, bytes: body.len(), will_arrive: false };
+        let published = remote.publish(room.id(), Some(entry), id, body);
+        Ok(Box::pin(async move {
+            let published = published.await;
+            sent.on_answer(published);
+            published
+        }))
     }
 
     /// Sends a frame of the host to a room on any node. `event` is that of a transient frame.
@@ -257,7 +269,8 @@ impl Rooms {
         if let Some(event) = event {
             return remote.send_transient(room, event, frame);
         }
-        let (published, room) = (remote.publish(room, None, None, frame), room.clone());
+        let published = remote.publish(room, None, None, wire::encode_frame(frame));
+        let room = room.clone();
         self.tasks.spawn_for_host(async move {
             if published.await.is_err() {
                 tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
@@ -299,10 +312,36 @@ impl Remote {
         room: &RoomId,
         entry: Option<EntryId>,
         id: Option<&str>,
-        frame: &RoomFrame<'_>,
+        body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let published = self.broker.publish(room, entry, id, wire::encode_frame(frame));
+        let published = self.broker.publish(room, entry, id, body);
         Box::pin(async { timeout(PUBLISH_WAIT, published).await.unwrap_or(Err(Unavailable)) })
+    }
+}
+
+/// A frame that is on its way through the broker.
+struct Sent {
+    room: Arc<LiveRoom>,
+    sender: EntryId,
+    bytes: usize,
+    /// Whether the broker has said so. Its event may have arrived before.
+    will_arrive: bool,
+}
+
+impl Sent {
+    fn on_answer(&mut self, answer: Result<Submitted, Unavailable>) {
+        self.will_arrive = answer.is_ok_and(|submitted| !submitted.is_repeat);
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if self.will_arrive {
+            return;
+        }
+        if let Some(replica) = &mut self.room.lock().remote {
+            replica.in_flight().remove(self.sender, self.bytes);
+        }
     }
 }
 
