@@ -15,7 +15,7 @@ use crate::protocol::close::LeaveReason;
 ///
 /// If several nodes share a [broker](crate::ChatRoomsBuilder::broker), this is true of all nodes together. Each callback is
 /// called on one node: usually on that of the connection, but on another one if that node
-/// [is lost](crate::ChatRoomsBuilder::broker#nodes-that-are-lost). The nodes call in the order of the broker, but they do not
+/// [is lost](crate::ChatRoomsBuilder::broker). The nodes call in the order of the broker, but they do not
 /// wait for each other: if a user goes offline on one node and online on another one right after, the calls can overlap,
 /// or reach a database in the opposite order.
 ///
