@@ -91,7 +91,8 @@ pub enum ChatEvent {
     #[non_exhaustive]
     DirectGap {
         /// How many; `None` if unknown, because the session could not be resumed after a lost connection. In that case,
-        /// it is possible that none were missed.
+        /// it is possible that none were missed. If the session was resumed on another of several servers, this is 1,
+        /// however many were missed, and even if none were.
         missed: Option<u64>,
     },
     /// The application took no events for too long, and some were dropped.

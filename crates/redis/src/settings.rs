@@ -88,8 +88,8 @@ impl Settings {
         Settings { prefix: prefix.into(), ..self }
     }
 
-    /// The node's name, which [`Node::send_to_node`](crate::Node::send_to_node) takes: letters, digits, `-`, `_` and
-    /// `.`. It must differ from those of the other nodes. Default: random.
+    /// The node's name, which logs and the keys in Redis contain: letters, digits, `-`, `_` and `.`. It must differ from
+    /// those of the other nodes. Default: random.
     pub fn node_name(self, name: impl Into<String>) -> Settings {
         Settings { node_name: Some(name.into()), ..self }
     }
@@ -101,37 +101,37 @@ impl Settings {
     }
 
     /// How many events of each room are kept for nodes and clients that have missed some. If there are more, the oldest
-    /// eighth is removed. Default: 1,000, and as many more as [`Node::keep_logs`](crate::Node::keep_logs) asks for.
+    /// eighth is removed. Default: 1,000, and as many more as the histories of the rooms need.
     pub fn log_length(self, events: u32) -> Settings {
         Settings { log_length: Some(events), ..self }
     }
 
     /// How many bytes the kept events of a room may have. If there are more, the oldest eighth is removed. The latest
-    /// event is always kept. Default: 4 MiB, and as many more as [`Node::keep_logs`](crate::Node::keep_logs) asks for.
+    /// event is always kept. Default: 4 MiB, and as many more as the histories of the rooms need.
     pub fn log_bytes(self, bytes: u64) -> Settings {
         Settings { log_bytes: Some(bytes), ..self }
     }
 
-    /// How long the log of a room is kept after its latest event. Default: 1 h, or longer if
-    /// [`Node::keep_logs`](crate::Node::keep_logs) asks for it.
+    /// How long the log of a room is kept after its latest event. Default: 1 h, or longer if the sessions of lost
+    /// connections are kept for longer.
     pub fn log_age(self, age: Duration) -> Settings {
         Settings { log_age: Some(age), ..self }
     }
 
     /// How long a message that is repeated under its id is recognised, unless there are more than 10,000 messages in
-    /// the room in this time. Default: 2 min, or longer if [`Node::keep_logs`](crate::Node::keep_logs) asks for it.
+    /// the room in this time. Default: 2 min, or longer if the sessions of lost connections are kept for longer.
     pub fn message_id_window(self, window: Duration) -> Settings {
         Settings { message_id_window: Some(window), ..self }
     }
 
-    /// How many bytes of events may wait for [`Events::recv`](crate::Events::recv). If there are more, the node reads
-    /// the rest from the logs later. Default: 16 MiB.
+    /// How many bytes of events may wait in this process until it handles them. If there are more, it reads the rest from
+    /// the logs later. Default: 16 MiB.
     pub fn max_queued_bytes(self, bytes: usize) -> Settings {
         Settings { max_queued_bytes: bytes, ..self }
     }
 
-    /// Whether [`Node::connect`](crate::Node::connect) waits until Redis can be reached, instead of failing. It fails
-    /// in any case if waiting cannot help, for example if the password is wrong. Default: true.
+    /// Whether connecting waits until Redis can be reached, instead of failing. It fails in any case if waiting cannot
+    /// help, for example if the password is wrong. Default: true.
     pub fn wait_for_redis(self, wait: bool) -> Settings {
         Settings { wait_for_redis: wait, ..self }
     }

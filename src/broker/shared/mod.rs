@@ -138,7 +138,8 @@ impl SharedBroker {
 }
 
 impl BrokerNode {
-    /// The number of a node of a [`SharedBroker`].
+    /// The number of a node of a [`SharedBroker`], which its methods take. Get it before you pass the node to
+    /// [`ChatRoomsBuilder::broker`](crate::ChatRoomsBuilder::broker).
     pub fn number(&self) -> u32 {
         self.broker.node()
     }
