@@ -132,6 +132,11 @@ impl SharedBroker {
         }
     }
 
+    /// Removes the members of a node that is still there, as if it had been cut off. It does not enter them again.
+    pub fn lose_members(&self, node: u32) {
+        self.lock().remove_members(node, |_| true);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         lock(&self.0)
     }

@@ -192,6 +192,7 @@ impl RoomState {
         // If it is still one of this node, the node enters it again, or it is about to leave.
         if let Some(remote) = &mut self.remote {
             remote.set_lost(entry, true);
+            self.first_page.clear();
         }
     }
 
