@@ -216,6 +216,11 @@ impl Inner {
             if reply.status() == b"GONE" && lock(&self.sessions).is_unchanged(&session) {
                 self.session_taken(&session.id, session.generation + 1);
             }
+            // It has ended meanwhile, and its end may have come before.
+            let has_ended = !lock(&self.sessions).open.contains_key(&session.id);
+            if has_ended && reply.status() == b"OK" {
+                self.remove_session(&session.token, &session.id).await?;
+            }
         }
         Ok(())
     }
@@ -281,11 +286,15 @@ impl Inner {
             sessions.open.remove(&id);
             token
         };
+        self.remove_session(&token, &id).await
+    }
+
+    async fn remove_session(&self, token: &str, id: &str) -> Result<bool, Unavailable> {
         let node = self.registration.node();
         let prepare = |_: &Link| {
             let mut close = self.scripts.close_session.prepare_invoke();
-            close.key(self.keys.node_sessions(&node)).key(self.keys.session(&token));
-            close.key(self.keys.closed_session(&token)).arg(&*token).arg(&*id);
+            close.key(self.keys.node_sessions(&node)).key(self.keys.session(token));
+            close.key(self.keys.closed_session(token)).arg(token).arg(id);
             Command::Script(close)
         };
         let reply: Reply = self.commands.run(None, prepare).await?;

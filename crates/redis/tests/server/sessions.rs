@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower_chat_rooms_redis::{EnterError, Event, PublishError, ResumeError, Session, Settings};
 
-use crate::support::{Server, TestNode, member};
+use crate::support::{Data, Server, TestNode, member};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -160,6 +160,32 @@ async fn a_fenced_node_does_not_take_a_session_back() {
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
     assert_eq!((last.stamp.event, last.stamp.num), (2, 1), "nobody has left or entered");
+}
+
+/// Rule: as above, if Redis is started again with its data, which it has not lost.
+#[tokio::test]
+async fn a_node_does_not_take_a_session_back_after_a_restart_of_the_server() {
+    for is_fenced in [false, true] {
+        let mut server = Server::start_with(Data::Everything).await;
+        let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+        let session = open(&a, "t1", WINDOW).await;
+        a.enter("r", member("ann").session(&session), None).await.unwrap();
+        let old: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
+        let old = old.into_iter().find(|node| node.starts_with("a@")).unwrap();
+        // The node hears nothing while the session is taken over.
+        let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        b.resume("t1", "t2", "ann").await.unwrap();
+        if is_fenced {
+            let _: () = server.command(&["ZREM", "{chat}:nodes", &old]).await;
+        }
+        server.kill();
+        server.spawn().await;
+        a.until("that the session is gone", |heard| heard.contains(&taken("t1"))).await;
+        a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+        let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
+        assert_eq!(last.stamp.num, 1, "the member is on one node");
+        assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);
+    }
 }
 
 #[tokio::test]

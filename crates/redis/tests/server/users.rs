@@ -165,8 +165,10 @@ async fn a_session_that_moves_keeps_its_user_online() {
     assert_eq!(sessions(&a, "ann").await, [("id".into(), b.number())]);
     assert!(!b.begin_user("ann", "id", MINUTE).await.unwrap());
     assert!(!a.end_user("ann", "id").await.unwrap(), "it is not its session any more");
-    a.until("that the session is gone", |heard| heard.contains(&Event::SessionTaken { token: "t1".into() }))
-        .await;
+    a.until("that the session is gone", |heard| {
+        heard.contains(&Event::SessionTaken { session: "id".into(), generation: 2 })
+    })
+    .await;
     // Nor does the old node take it back.
     fence(&server, "a").await;
     assert!(begin(&a, "other", "3").await);
