@@ -171,7 +171,7 @@ impl Inner {
             None => return Ok(()),
         };
         if self.keep_session(&session, Open::Again).await?.status() == b"GONE" {
-            self.session_taken(&id, session.generation + 1);
+            self.session_gone(&id, session.generation + 1);
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Inner {
         for session in sessions {
             let reply = self.open_session_as(&node, &session, how).await?;
             if reply.status() == b"GONE" && lock(&self.sessions).is_unchanged(&session) {
-                self.session_taken(&session.id, session.generation + 1);
+                self.session_gone(&session.id, session.generation + 1);
             }
             // It has ended meanwhile, and its end may have come before.
             let has_ended = !lock(&self.sessions).open.contains_key(&session.id);
@@ -248,7 +248,7 @@ impl Inner {
         }
         match renamed? {
             true => self.hub.rename_session(&token, &new),
-            false => self.session_taken(&id, generation + 1),
+            false => self.session_gone(&id, generation + 1),
         }
         Ok(())
     }
@@ -303,6 +303,20 @@ impl Inner {
 
     /// Another node has taken over a session. Its members are not this node's any more.
     pub(crate) fn session_taken(&self, id: &str, generation: u64) {
+        if let Some(session) = self.forget_session(id, generation) {
+            self.hub.queue().push(Event::SessionTaken { session, generation });
+        }
+    }
+
+    /// This node does not have a session any more. Its members are not this node's either.
+    fn session_gone(&self, id: &str, generation: u64) {
+        if let Some(session) = self.forget_session(id, generation) {
+            self.hub.queue().push(Event::SessionGone { session, generation });
+        }
+    }
+
+    /// Returns the id, if the node had the session.
+    fn forget_session(&self, id: &str, generation: u64) -> Option<Box<str>> {
         let taken = {
             let mut sessions = lock(&self.sessions);
             if sessions.resuming > 0 {
@@ -314,11 +328,10 @@ impl Inner {
                 _ => None,
             }
         };
-        if let Some(Session { id, token, .. }) = taken {
-            self.users.forget(&id);
-            self.hub.remove_session(&token);
-            self.hub.queue().push(Event::SessionTaken { session: id, generation });
-        }
+        let Session { id, token, .. } = taken?;
+        self.users.forget(&id);
+        self.hub.remove_session(&token);
+        Some(id)
     }
 
     /// Takes a session over. The caller must not drop the future.

@@ -137,6 +137,11 @@ impl SharedBroker {
         self.lock().remove_members(node, |_| true);
     }
 
+    /// Ends the sessions of a node that is still there, as if it had been cut off for longer than the resume window.
+    pub fn remove_sessions(&self, node: u32) {
+        self.lock().remove_sessions(node);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         lock(&self.0)
     }

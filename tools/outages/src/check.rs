@@ -9,16 +9,24 @@ use tokio::time::{Instant, sleep};
 use tower_chat_rooms_client::{ClientError, Member, PresenceMode};
 
 use crate::cluster::{Cluster, Journal};
-use crate::node::State;
+use crate::faults::{Broken, Faults};
+use crate::node::{RESUME_WINDOW, State};
 use crate::plain::PlainClient;
 use crate::room_log::RoomLogs;
-use crate::stay::Stay;
-use crate::wanderer::{Results, Sent, Wanderer};
+use crate::stay::{Return, Stay};
+use crate::wanderer::{Results, Sent, SentDirect, Wanderer};
 use crate::{COUNT_ROOM, Failure, ROOMS};
 
 /// How long it may take until the members and frames are as expected: longer than the longest lease, the reaping of a
 /// lost node, a heartbeat and the resume window together.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A client that comes back within the resume window without this time resumes its session: its node may have noticed
+/// earlier than itself that the connection was lost, and the machine has much to do.
+pub(crate) const MARGIN: Duration = Duration::from_secs(5);
+
+/// How long a node may be cut off, and not know that Redis was started again.
+const NOTICED_WITHIN: Duration = Duration::from_secs(25);
 
 /// What may happen without being a fault.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +52,8 @@ pub(crate) struct Totals {
     gaps: u64,
     /// How often clients have entered as new members.
     enters: u64,
+    /// How often clients have come back as new members after a lost connection.
+    not_resumed: u64,
     plain_connections: usize,
     twice: usize,
     /// Messages that come before an earlier one of their sender.
@@ -68,10 +78,11 @@ struct KnownMember {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { acknowledged, directs, gaps, enters, plain_connections, twice, reordered } = self;
+        let Totals { acknowledged, directs, gaps, enters, not_resumed, plain_connections, twice, reordered } =
+            self;
         write!(
             f,
-            "{acknowledged} messages acknowledged, {directs} direct messages received, {enters} enters and \
+            "{acknowledged} messages acknowledged, {directs} direct messages received, {enters} enters ({not_resumed} not resumed) and \
              {plain_connections} connections of plain clients, {gaps} gaps reported, {twice} messages published twice \
              because their session was lost, {reordered} after a later one"
         )
@@ -88,6 +99,7 @@ impl Checker {
     pub(crate) async fn check(
         &mut self,
         cluster: &Cluster,
+        broken: &Faults,
         wanderers: &[Wanderer],
         plain: &[PlainClient],
         results: Vec<Results>,
@@ -107,14 +119,22 @@ impl Checker {
             .map(|stay| ("a client", stay.room, stay.received()))
             .chain(left.map(|(room, shared)| ("a client that has left", *room, shared)))
         {
-            let (runs, found) = {
+            let (runs, found, returns) = {
                 let mut received = shared.lock();
+                let returns = std::mem::take(&mut received.returns);
                 let (now, before) = (received.changes, received.checked);
                 self.totals.gaps += now.gaps - before.gaps;
                 self.totals.enters += now.enters - before.enters;
                 received.checked = now;
-                received.take()
+                let (runs, found) = received.take();
+                (runs, found, returns)
             };
+            for returned in returns {
+                self.totals.not_resumed += u64::from(returned.is_new);
+                faults.extend(
+                    self.check_return(&returned, broken).map(|fault| format!("room {room}: {name} {fault}")),
+                );
+            }
             faults.extend(found.into_iter().map(|fault| format!("room {room}: {name} has received {fault}")));
             for run in runs {
                 let found = self.rooms[room].add(run);
@@ -140,7 +160,7 @@ impl Checker {
         for results in results {
             faults.extend(results.faults);
             self.check_sent(&results.sent, &mut faults);
-            for (from, to, text, result) in results.directs {
+            for SentDirect { from, to, text, result, .. } in results.directs {
                 if let Err(error) = result {
                     faults.push(format!("{text} from {from} to {to}: {error}"));
                 }
@@ -152,6 +172,22 @@ impl Checker {
         self.totals.plain_connections = plain.iter().map(|client| client.received().connections).sum();
         faults.retain(|fault| self.reported.insert(fault.clone()));
         Ok(faults)
+    }
+
+    /// A session that can be resumed is resumed on any node, and frames are only lost with a run of Redis.
+    fn check_return(&self, returned: &Return, broken: &Faults) -> Option<String> {
+        let Return { entered, lost, at, is_new, has_gap } = *returned;
+        if !self.expected.resume {
+            return None;
+        }
+        if has_gap && !broken.was(Broken::Restart, entered - NOTICED_WITHIN, at) {
+            return Some("has missed frames although Redis was not started again".into());
+        }
+        let is_short = at - lost + MARGIN <= RESUME_WINDOW;
+        let since = entered.min(lost - NOTICED_WITHIN);
+        let has_cause = [Broken::Loss, Broken::LongFault].into_iter().any(|kind| broken.was(kind, since, at));
+        (is_new && is_short && !has_cause)
+            .then(|| format!("has come back after {:?} without its session", at - lost))
     }
 
     /// The number of different frames that were received.
@@ -208,12 +244,9 @@ impl Checker {
         faults.extend(directs.faults.into_iter().map(|fault| format!("{}: {fault}", wanderer.name)));
         for (from, texts) in directs.texts {
             self.totals.directs += texts.len();
-            // One that is sent again as another session may come twice.
-            let mut seen = HashSet::new();
             let number =
                 |text: &String| text.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
-            let first: Vec<&String> = texts.iter().filter(|text| seen.insert(*text)).collect();
-            if !first.is_sorted_by(|one, other| number(one) < number(other)) {
+            if !texts.is_sorted_by(|one, other| number(one) < number(other)) {
                 faults.push(format!("{} has received these from {from}: {texts:?}", wanderer.name));
             }
         }
@@ -258,13 +291,13 @@ async fn states(cluster: &Cluster) -> Result<Vec<State>, Failure> {
 /// Direct messages that have reached a connection, but not the client yet.
 fn missing_directs(wanderers: &[Wanderer], results: &[Results]) -> Vec<String> {
     let reached = results.iter().flat_map(|results| &results.directs);
-    let reached = reached.filter(|(.., result)| result.as_ref().is_ok_and(|reached| *reached > 0));
+    let reached = reached.filter(|sent| sent.result.as_ref().is_ok_and(|reached| *reached > 0));
     reached
-        .filter(|(from, to, text, _)| {
+        .filter(|SentDirect { from, to, text, at, .. }| {
             let recipient = wanderers.iter().find(|wanderer| wanderer.name == *to);
-            recipient.is_none_or(|recipient| !recipient.inbox.has(from, text))
+            recipient.is_none_or(|recipient| !recipient.inbox.has_or_misses(from, text, *at))
         })
-        .map(|(_, to, text, _)| format!("{text} has not reached {to}"))
+        .map(|SentDirect { to, text, .. }| format!("{text} has not reached {to}"))
         .collect()
 }
 

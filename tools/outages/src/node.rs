@@ -24,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{COUNT_ROOM, Failure};
 
 /// Shorter than many faults, so that sessions end during a run.
-const RESUME_WINDOW: Duration = Duration::from_secs(5);
+pub(crate) const RESUME_WINDOW: Duration = Duration::from_secs(8);
 
 /// More frames than a room has in the longest fault.
 const HISTORY: usize = 20_000;
@@ -96,6 +96,8 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Failure> {
                     format!("+ {} {} {}\n", event.room, event.connection, event.name)
                 }
                 RoomEvent::Left(event) => format!("- {} {} {}\n", event.room, event.connection, event.reason),
+                RoomEvent::Online(event) => format!("+ user {}\n", event.user.id()),
+                RoomEvent::Offline(event) => format!("- user {}\n", event.user.id()),
                 _ => return,
             };
             // One call, so that a kill does not leave half a line.

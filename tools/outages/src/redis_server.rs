@@ -37,7 +37,7 @@ impl RedisServer {
         let mut command = Command::new(&self.binary);
         let port = self.address.port().to_string();
         command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "yes"]);
-        command.args(["--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]);
+        command.args(["--appendfsync", "always", "--maxmemory-policy", "noeviction"]);
         let process = self.process.insert(Process::start(&self.folder, "redis.log", &mut command)?);
         let begun = Instant::now();
         loop {
