@@ -193,6 +193,33 @@ async fn a_node_does_not_take_a_session_back_after_a_restart_of_the_server() {
     }
 }
 
+/// Rule: an enter that has taken too long is undone, unless the member belongs to a session that was taken over meanwhile.
+#[tokio::test]
+async fn a_member_that_has_entered_late_stays_if_its_session_was_taken_over() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).node_name("a").lease(WINDOW)).await;
+    a.enter("r", member("cid"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    server.freeze();
+    let (entered, resumed, ()) = tokio::join!(
+        a.enter("r", member("ann").session(&session), None),
+        async {
+            sleep(Duration::from_secs(1)).await;
+            a.resume("t1", "t2", "ann").await
+        },
+        async {
+            sleep(Duration::from_millis(5500)).await;
+            server.thaw();
+        }
+    );
+    assert_eq!(entered, Err(EnterError::Unavailable));
+    let memberships = resumed.unwrap().memberships;
+    // After all calls that have waited.
+    a.publish("r", Some("cid"), None, b"later").await.unwrap();
+    let roster = a.roster("r", 0, 10).await.unwrap();
+    assert_eq!(roster.members.len(), 1 + memberships.len());
+}
+
 #[tokio::test]
 async fn a_session_gets_another_token_and_another_user() {
     let server = Server::start().await;
