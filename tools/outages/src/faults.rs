@@ -45,6 +45,11 @@ pub(crate) enum Broken {
 }
 
 impl Faults {
+    /// How often nodes were killed, stopped or cut off.
+    pub(crate) fn of_nodes(&self) -> usize {
+        [&self.kills, &self.freezes, &self.cuts].map(|count| count.load(Ordering::Relaxed)).into_iter().sum()
+    }
+
     /// Whether something was broken in this time.
     pub(crate) fn was(&self, kind: Broken, from: Instant, until: Instant) -> bool {
         let periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);

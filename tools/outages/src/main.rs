@@ -183,7 +183,7 @@ impl Run {
             println!("after {elapsed:>4} s: {faults}; {}, {frames} different frames", checker.totals);
             found += report(&round);
         }
-        let rest = end(&cluster, wanderers, plain).await?;
+        let rest = end(&cluster, &faults, wanderers, plain).await?;
         Ok(found + report(&rest))
     }
 }
@@ -217,6 +217,7 @@ async fn wander(wanderers: &mut Vec<Wanderer>, plain: &[PlainClient], until: Ins
 /// Lets all clients leave and the nodes end. Returns what is left behind.
 async fn end(
     cluster: &Cluster,
+    broken: &Faults,
     wanderers: Vec<Wanderer>,
     plain: Vec<PlainClient>,
 ) -> Result<Vec<String>, Failure> {
@@ -248,11 +249,16 @@ async fn end(
         }
     }
     let (lasting, others) = cluster.redis.lock().await.keys().await?;
-    println!("at the end: memory of the nodes{memory}; in Redis {others} keys that expire");
+    println!(
+        "at the end: memory of the nodes{memory}; in Redis {} keys that expire: {others:?}",
+        others.values().sum::<usize>()
+    );
     if !lasting.is_empty() {
         faults.push(format!("keys are left in Redis: {lasting:?}"));
     }
-    faults.extend(check::check_journals(&cluster.journals().await?));
+    let (unbalanced, affected) = check::check_journals(&cluster.journals().await?, broken.of_nodes());
+    println!("calls of the host are missing or repeated for {affected} members and users");
+    faults.extend(unbalanced);
     Ok(faults)
 }
 

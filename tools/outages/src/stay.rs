@@ -78,6 +78,8 @@ pub(crate) struct Received {
     pub(crate) returns: Vec<Return>,
     entered: Option<Instant>,
     lost: Option<Instant>,
+    /// The id of the member.
+    member: String,
 }
 
 pub(crate) struct Stay {
@@ -143,11 +145,14 @@ impl Received {
             returns: Vec::new(),
             entered: None,
             lost: None,
+            member: String::new(),
         }
     }
 
     /// The client is in the room, perhaps again.
-    fn enter(&mut self, is_new: bool) {
+    fn enter(&mut self, member: String) {
+        let is_new = self.member != member;
+        self.member = member;
         self.changes.enters += u64::from(is_new);
         let at = Instant::now();
         if let (Some(entered), Some(lost), true) = (self.entered, self.lost.take(), is_new) {
@@ -212,9 +217,9 @@ async fn collect(mut client: Client, shared: Shared) {
             ClientEvent::Enter(frame) => receive(Kind::Enter, &frame),
             ClientEvent::Out(frame) => receive(Kind::Out, &frame),
             ClientEvent::Message(frame) => receive(Kind::Message, &frame),
-            ClientEvent::Entered { resumed, .. } => {
+            ClientEvent::Entered { member, .. } => {
                 before = received.entered;
-                received.enter(!resumed);
+                received.enter(member);
             }
             ClientEvent::Gap { missed, .. } => {
                 let at = Instant::now();
