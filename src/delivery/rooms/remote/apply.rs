@@ -142,6 +142,18 @@ impl Rooms {
         self.change_profile(room, state, id, name, |profile| *profile = current);
     }
 
+    /// If this node has entered its members again meanwhile, the others know the profiles that the members had at first. Tells
+    /// them the current ones.
+    fn repeat_profiles(&self, room: &LiveRoom, state: &RoomState) {
+        let Some(remote) = &self.remote else { return };
+        for member in state.room.members().iter() {
+            let profile = state.room.profile(member.id);
+            if profile.is_some_and(|profile| profile.state.is_some() || profile.info != profile.granted) {
+                remote.set_profile(room.id(), state, member.id, &member.name);
+            }
+        }
+    }
+
     /// Applies a transient frame.
     pub(crate) fn apply_transient(&self, room: &RoomId, body: &[u8]) {
         let Some(room) = self.registry.get(room.as_str()) else { return };
@@ -163,9 +175,12 @@ impl Rooms {
         log: &[LoggedEvent],
     ) {
         let now = self.now();
-        let missed = self.registry.visit(room, |_, state| {
+        let missed = self.registry.visit(room, |room, state| {
             let missed = state.follow_from(stamp, members);
             state.fill_history(now, log);
+            if !missed.is_empty() {
+                self.repeat_profiles(room, state);
+            }
             missed
         });
         for handle in missed {
