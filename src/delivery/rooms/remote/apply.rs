@@ -116,9 +116,9 @@ impl Rooms {
                 state.submit_silent(&order, kind);
                 let EntryId { member: id, number } = entry;
                 if state.room.elsewhere(id).is_some_and(|member| member.entry == number) {
-                    state.change_profile(id, &name, |profile| {
-                        *profile = Profile { is_hidden: profile.is_hidden, ..new };
-                    });
+                    state.replace_profile(id, &name, new);
+                } else if let Some(replica) = &mut state.remote {
+                    replica.note_profile(entry, new);
                 }
             }
             (_, None) => return Err(Unreadable),
@@ -209,6 +209,13 @@ impl RoomState {
             remote.set_lost(entry, true);
             self.first_page.clear();
         }
+    }
+
+    /// A member of another node has this profile from now on.
+    pub(super) fn replace_profile(&mut self, id: ConnectionId, name: &Name, new: Profile) {
+        self.change_profile(id, name, |profile| {
+            *profile = Profile { is_hidden: profile.is_hidden, ..new };
+        });
     }
 
     /// A member of another node has left: whatever its stay is, or only if it is this one.
