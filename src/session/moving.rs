@@ -23,7 +23,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::session::attachment::Attachment;
 use crate::session::direct::DirectMessages;
 use crate::session::removal;
-use crate::session::session::{Membership, Phase, Session};
+use crate::session::session::{Membership, Phase, Resume, Session};
 use crate::session::sessions::{Ended, Sessions};
 use crate::sync::{Mutex, lock};
 
@@ -109,6 +109,11 @@ impl Sessions {
         if !is_older || matches!(state.phase, Phase::Ended { .. }) {
             return;
         }
+        // The client may have asked the other node before this one, and have given up.
+        let reason = match state.resume {
+            Resume::Unanswered => LeaveReason::Unavailable,
+            Resume::NotDone | Resume::Answered => reason,
+        };
         let ended = self.end_here(&session, &mut state, reason);
         drop(state);
         self.after_end_later(session, ended);

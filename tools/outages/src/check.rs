@@ -261,7 +261,7 @@ impl Checker {
 struct Told<'a> {
     /// How often it has entered and not left.
     inside: i64,
-    has_entered: bool,
+    enters: usize,
     /// Whether a node that was killed has told of it.
     was_killed: bool,
     /// Whether a node has told of it in place of one that was lost.
@@ -285,7 +285,7 @@ pub(crate) fn check_journals(journals: &[Journal], breaks: usize) -> (Vec<String
             };
             let told = members.entry((room, member)).or_default();
             told.inside += if sign == "+" { 1 } else { -1 };
-            told.has_entered |= sign == "+";
+            told.enters += usize::from(sign == "+");
             told.was_killed |= journal.was_killed;
             told.was_lost |= words.next() == Some("node lost");
             told.journals.insert(&journal.name);
@@ -294,10 +294,12 @@ pub(crate) fn check_journals(journals: &[Journal], breaks: usize) -> (Vec<String
     let mut unbalanced = 0;
     for ((room, member), told) in members {
         unbalanced += usize::from(told.inside != 0);
-        let has_moved = told.journals.len() > 1 || !told.has_entered;
+        let has_moved = told.journals.len() > 1 || told.enters == 0;
+        // It may have entered again, and the node that has told of its leave may have been killed before.
+        let has_missed_leave = told.was_killed || told.enters > 1;
         let (most, least) = match room == USERS {
             true => (breaks as i64, -(breaks as i64)),
-            false => (i64::from(told.was_killed), if told.was_lost || has_moved { -2 } else { 0 }),
+            false => (i64::from(has_missed_leave), if told.was_lost || has_moved { -2 } else { 0 }),
         };
         if told.inside > most || told.inside < least {
             let inside = told.inside;

@@ -220,6 +220,25 @@ async fn a_member_that_has_entered_late_stays_if_its_session_was_taken_over() {
     assert_eq!(roster.members.len(), 1 + memberships.len());
 }
 
+/// A client that goes on with one of two sessions gives it the token that it had given to the other one.
+#[tokio::test]
+async fn the_token_of_a_closed_session_can_be_used_again() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let first = open(&a, "t1", WINDOW).await;
+    let second = Session::new("t2", "id of t2", WINDOW).user("ann").taken_over(2);
+    a.open_session(second.clone()).await.unwrap();
+    for (id, session) in [("one", &first), ("two", &second)] {
+        a.enter("r", member(id).session(session), None).await.unwrap();
+    }
+    assert!(a.close_session("id of t1", 1).await.unwrap());
+    a.rename_session("id of t2", 2, "t1").await.unwrap();
+    assert!(a.leave_in_session("r", "one", 1, Some("bye".into())).await.is_some());
+    let resumed = b.resume("t1", "t3", "ann").await.unwrap();
+    assert_eq!(resumed.memberships.len(), 1);
+    assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);
+}
+
 #[tokio::test]
 async fn a_session_gets_another_token_and_another_user() {
     let server = Server::start().await;
