@@ -271,6 +271,9 @@ impl ChatRoomsBuilder {
     /// - If the lost node is still there after all, it enters its members again, and calls [`RoomEvents::entered`] and
     ///   [`RoomEvents::online`] again for the members and users that the others have taken for lost. Such a member may
     ///   leave just then, and `left` is called twice.
+    /// - The host is told at once when a member leaves while its node cannot reach the broker. If that node then ends, another
+    ///   one removes the member, and `left` is called twice.
+    /// - If a node ends before it has called `entered` or `online`, another one may call `left` or `offline` nevertheless.
     /// - While nodes tell a broker that has lost its data of their users again, a user whose session ends may be taken for
     ///   offline although another node has a session of it.
     ///

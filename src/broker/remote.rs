@@ -150,6 +150,8 @@ pub(crate) enum RemoteEvent {
     SessionMoved(Box<TakenSession>),
     /// Another node has taken over a session of this node, for the time with this number.
     SessionTaken { session: ConnectionId, generation: u64 },
+    /// As above, or the session has ended because this node was away for too long.
+    SessionGone { session: ConnectionId, generation: u64 },
     /// This node has removed a member whose node is gone.
     MemberLost(LostMember),
     /// This node has ended the last session of a user, because its node is gone.

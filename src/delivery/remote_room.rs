@@ -13,7 +13,7 @@ use crate::delivery::presence::Counts;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::rooms::Entrant;
 use crate::ids::ConnectionId;
-use crate::room::{Member, MemberElsewhere};
+use crate::room::{Member, MemberElsewhere, Profile};
 
 /// What a room has in addition if its events come from other nodes, too.
 #[derive(Default)]
@@ -26,6 +26,9 @@ pub(super) struct RemoteRoom {
     entries: HashMap<ConnectionId, Stay>,
     /// What members of this node have published, and has not arrived yet.
     in_flight: InFlight,
+    /// The latest profiles of members of this node, as events have told them. Those events are of this node, unless a member is
+    /// on another one already.
+    told_profiles: HashMap<ConnectionId, Profile>,
     /// While a member has left that enters again with the next event: the counts before.
     counts_before: Option<Counts>,
 }
@@ -168,7 +171,20 @@ impl RemoteRoom {
     }
 
     fn remove(&mut self, member: ConnectionId) -> Option<Stay> {
+        self.told_profiles.remove(&member);
         self.entries.remove(&member)
+    }
+
+    /// An event has told the profile of a member of this node.
+    pub(super) fn note_profile(&mut self, entry: EntryId, profile: Profile) {
+        if self.has(entry) {
+            self.told_profiles.insert(entry.member, profile);
+        }
+    }
+
+    /// The latest profile of a member of this node that an event has told.
+    pub(super) fn take_profile(&mut self, member: ConnectionId) -> Option<Profile> {
+        self.told_profiles.remove(&member)
     }
 
     /// Notes whether the broker has lost a member of this node.

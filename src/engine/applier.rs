@@ -15,6 +15,7 @@ use crate::health::Health;
 use crate::hooks::guard;
 use crate::hooks::policy::ErasedPolicy;
 use crate::ids::RoomId;
+use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::stats::BrokerStats;
 use crate::sync::{Mutex, lock};
@@ -112,7 +113,13 @@ async fn apply_all(mut hearing: Hearing, engine: Weak<Engine>, tasks: Arc<Tasks>
             RemoteEvent::Evicted { room, entry } => tasks.spawn(async move { engine.evict(&room, entry) }),
             RemoteEvent::Command { body } => engine.obey(body),
             RemoteEvent::SessionMoved(taken) => arrive(&engine, &taken, &tasks).await,
-            RemoteEvent::SessionTaken { session, generation } => engine.sessions.taken(session, generation),
+            RemoteEvent::SessionTaken { session, generation } => {
+                engine.sessions.taken(session, generation, LeaveReason::Replaced);
+            }
+            // The client may not have another connection.
+            RemoteEvent::SessionGone { session, generation } => {
+                engine.sessions.taken(session, generation, LeaveReason::Unavailable);
+            }
             RemoteEvent::MemberLost(lost) => engine.tell_of_lost(Lost::Member(lost)),
             RemoteEvent::EnteredAgain { room, connection } => {
                 engine.tell_of_lost(Lost::EnteredAgain { room, connection });

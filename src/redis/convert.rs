@@ -35,6 +35,9 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
         redis::Event::SessionTaken { session, generation } => {
             RemoteEvent::SessionTaken { session: session.parse().ok()?, generation }
         }
+        redis::Event::SessionGone { session, generation } => {
+            RemoteEvent::SessionGone { session: session.parse().ok()?, generation }
+        }
         redis::Event::MemberLost { room, member, profile, is_hidden, stamp } => {
             let redis::Profile { name, user, .. } = profile;
             RemoteEvent::MemberLost(LostMember {

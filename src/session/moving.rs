@@ -23,7 +23,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::session::attachment::Attachment;
 use crate::session::direct::DirectMessages;
 use crate::session::removal;
-use crate::session::session::{Membership, Phase, Session};
+use crate::session::session::{Membership, Phase, Resume, Session};
 use crate::session::sessions::{Ended, Sessions};
 use crate::sync::{Mutex, lock};
 
@@ -99,8 +99,9 @@ impl Attachment {
 }
 
 impl Sessions {
-    /// Another node has taken over a session, for the time with this number.
-    pub(crate) fn taken(&self, id: ConnectionId, generation: u64) {
+    /// Another node has taken over a session, for the time with this number. If the session has a connection, that ends
+    /// for this reason.
+    pub(crate) fn taken(&self, id: ConnectionId, generation: u64, reason: LeaveReason) {
         let Some(session) = self.table().get(id) else { return };
         let mut state = session.state();
         let is_older = state.record.as_ref().is_some_and(|record| record.generation < generation);
@@ -108,7 +109,12 @@ impl Sessions {
         if !is_older || matches!(state.phase, Phase::Ended { .. }) {
             return;
         }
-        let ended = self.end_here(&session, &mut state);
+        // The client may have asked the other node before this one, and have given up.
+        let reason = match state.resume {
+            Resume::Unanswered => LeaveReason::Unavailable,
+            Resume::NotDone | Resume::Answered => reason,
+        };
+        let ended = self.end_here(&session, &mut state, reason);
         drop(state);
         self.after_end_later(session, ended);
     }
@@ -123,7 +129,7 @@ impl Sessions {
             }
             is_of_user = self.take_from_user(&known);
             // What has become of it elsewhere is in `taken`.
-            self.taken(taken.id, taken.generation);
+            self.taken(taken.id, taken.generation, LeaveReason::Replaced);
         }
         let known = self.arrivals().user_and_peer(&taken.token);
         let (user, peer) = known.unwrap_or_default();

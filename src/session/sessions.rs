@@ -454,8 +454,9 @@ impl Sessions {
         Ended { absence, closing: Some(Box::new(Closing { is_own, callbacks, reason })) }
     }
 
-    /// Ends a session that continues on another node. Its members stay in their rooms.
-    pub(super) fn end_here(&self, session: &Arc<Session>, state: &mut State) -> Ended {
+    /// Ends a session that continues on another node. Its members stay in their rooms. If it has a connection, that ends for
+    /// this reason.
+    pub(super) fn end_here(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Ended {
         let absence = self.forget(session, state);
         tracing::debug!(connection = %session.id(), "session continues on another node");
         state.record = None;
@@ -463,7 +464,7 @@ impl Sessions {
         self.end_of_user(session, state);
         session.with_socket(|socket| {
             socket.unsubscribe_all();
-            socket.close(LeaveReason::Replaced);
+            socket.close(reason);
         });
         Ended { absence, closing: None }
     }

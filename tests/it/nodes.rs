@@ -179,6 +179,29 @@ async fn a_node_that_is_gone_has_no_members() {
     one.shutdown().await;
 }
 
+/// Nobody is told when a member leaves that the broker has lost before.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_the_broker_has_lost_is_not_in_the_roster() {
+    let broker = SharedBroker::new();
+    let [one, other] = nodes(&broker, |builder| builder);
+    let (mut ann, _) = enter(&one, "ann").await;
+    let (bob, _) = enter(&other, "bob").await;
+    expect(&mut ann, "enter", "bob", 2, 2).await;
+    broker.lose_members(2);
+    expect(&mut ann, "out", "bob", 3, 1).await;
+    run_other_tasks().await;
+    let (mut eve, entered) = enter(&other, "eve").await;
+    assert_eq!((names(&entered), &entered["num"]), (vec!["ann"], &json!(2)));
+    bob.close().await;
+    expect(&mut ann, "enter", "eve", 4, 2).await;
+    eve.send(json!({"event": "members", "roomId": "r"})).await;
+    assert_eq!(names(&eve.next_of("members").await), ["ann", "eve"]);
+    for client in [ann, eve] {
+        client.close().await;
+    }
+    stop([one, other]).await;
+}
+
 /// The clients of a room whose events are lost come back, and see that they have missed some.
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_of_the_broker_clients_come_back() {

@@ -117,6 +117,26 @@ async fn a_client_comes_back_on_a_node_that_does_not_know_its_rooms() {
     cluster.end().await;
 }
 
+/// A node that was cut off for longer than the resume window does not have its sessions any more.
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_session_is_gone_comes_back() {
+    let cluster = Cluster::new();
+    let [one, other] = &cluster.nodes;
+    let mut bob = V1Client::enter(other, "bob").await;
+    let mut ann = V1Client::enter(one, "ann").await;
+    assert_eq!(bob.next().await["event"], "enter");
+    cluster.broker.remove_sessions(1);
+    assert_eq!(ann.connection.close_code().await, 1013);
+    assert_eq!(bob.next().await["event"], "out");
+    let entered = ann.reconnect(one).await;
+    assert_eq!((&entered["resumed"], &entered["num"]), (&json!(false), &json!(2)));
+    assert_eq!(bob.next().await["event"], "enter");
+    for client in [ann, bob] {
+        client.connection.close().await;
+    }
+    cluster.end().await;
+}
+
 /// The old node takes the connection for open until it hears of the new one.
 #[tokio::test(start_paused = true)]
 async fn the_old_connection_is_replaced() {

@@ -68,6 +68,14 @@ pub enum Event {
         /// As [`Resumed::generation`].
         generation: u64,
     },
+    /// As [`Event::SessionTaken`], but the node has only noticed that it does not have the session any more. Other nodes may
+    /// also have removed it, because this one was away for longer than the session's window.
+    SessionGone {
+        /// The session's id.
+        session: Box<str>,
+        /// The session is not this node's, unless it has taken it over this often.
+        generation: u64,
+    },
     /// The node had to enter its members again, but could not enter this one. It is not this node's any more.
     Evicted {
         /// The room.

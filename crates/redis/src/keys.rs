@@ -22,6 +22,11 @@ impl Keys {
         self.name("beat")
     }
 
+    /// String: identifies the data. It is lost only together with the data.
+    pub(crate) fn data(&self) -> String {
+        self.name("data")
+    }
+
     /// Set: rooms in which a node has members.
     pub(crate) fn node_rooms(&self, node: &str) -> String {
         self.name2("rooms", node)

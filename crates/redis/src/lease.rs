@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
+use crate::scripts::Reply;
 use crate::status::Part;
 use crate::sync::{Mutex, lock};
 
@@ -24,8 +25,8 @@ pub(crate) struct Registration {
     /// Part of each incarnation.
     number: u32,
     current: watch::Sender<Incarnation>,
-    /// The run of the server with which the incarnation began.
-    run: Mutex<Option<Arc<str>>>,
+    /// What identifies the data that Redis had when the incarnation began.
+    data: Mutex<Option<Box<str>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,7 +39,7 @@ impl Registration {
     pub(crate) fn new(name: &str) -> Registration {
         let number = (random::number() as u32).max(1);
         let first = Incarnation { node: incarnation(name, number), is_active: false };
-        Registration { number, current: watch::Sender::new(first), run: Mutex::default() }
+        Registration { number, current: watch::Sender::new(first), data: Mutex::default() }
     }
 
     /// The node's number, which no other node has.
@@ -81,14 +82,14 @@ impl Registration {
         let _ = current.wait_for(|current| !current.is_active).await;
     }
 
-    /// Whether this is another run of the server than before.
-    fn is_other_run(&self, run: &Arc<str>) -> bool {
-        lock(&self.run).as_ref().is_some_and(|before| before != run)
+    /// Whether Redis has other data than before.
+    fn is_other_data(&self, data: &str) -> bool {
+        lock(&self.data).as_deref().is_some_and(|before| before != data)
     }
 
-    /// Remembers the run of the server.
-    fn set_run(&self, run: Arc<str>) {
-        *lock(&self.run) = Some(run);
+    /// Remembers what identifies the data.
+    fn set_data(&self, data: Box<str>) {
+        *lock(&self.data) = Some(data);
     }
 
     fn replace(&self, node: Arc<str>) {
@@ -113,8 +114,9 @@ pub(crate) fn number_of(incarnation: &str) -> Option<u32> {
 impl Inner {
     /// Begins the lease of the first incarnation.
     pub(crate) async fn register(&self) -> Result<(), Unavailable> {
-        self.renew(&self.registration.node(), "begin").await?;
-        self.registration.set_run(self.commands.run_id().await);
+        if let Some(data) = self.renew(&self.registration.node(), "begin").await? {
+            self.registration.set_data(data);
+        }
         self.registration.activate();
         Ok(())
     }
@@ -127,7 +129,7 @@ impl Inner {
             let wait = self.lease / 4 + random::up_to(self.lease / 12);
             select! {
                 () = sleep(wait) => {
-                    if let Ok(false) = self.renew(&self.registration.node(), "renew").await {
+                    if let Ok(None) = self.renew(&self.registration.node(), "renew").await {
                         self.registration.set_fenced(&self.registration.node());
                     }
                 }
@@ -150,24 +152,27 @@ impl Inner {
         }
     }
 
-    async fn renew(&self, node: &str, action: &'static str) -> Result<bool, Unavailable> {
-        let lease_ms = self.lease.as_millis() as u64;
+    /// Returns what identifies Redis's data; `None` if the node has been fenced.
+    async fn renew(&self, node: &str, action: &'static str) -> Result<Option<Box<str>>, Unavailable> {
+        let (lease_ms, new_id) = (self.lease.as_millis() as u64, format!("{:016x}", random::number()));
         let prepare = |_: &Link| {
             let mut renew = self.scripts.renew.prepare_invoke();
-            renew.key(self.keys.nodes()).arg(node).arg(lease_ms).arg(action);
+            renew.key(self.keys.nodes()).key(self.keys.data());
+            renew.arg(node).arg(lease_ms).arg(action).arg(&new_id);
             Command::Script(renew)
         };
-        self.commands.run(None, prepare).await
+        let reply: Reply = self.commands.run(None, prepare).await?;
+        Ok(if reply.is_fenced() { None } else { reply.texts().next() })
     }
 
-    /// Redis runs as another process: it may lack what this node was told last.
+    /// Redis runs as another process: it may lack what this node was told last. As the node has its lease, the rest of the
+    /// data is there, and other nodes may have taken over sessions of which this one has not heard.
     async fn after_restart(&self) {
         let node = self.registration.node();
         match self.renew(&node, "renew").await {
-            Ok(true) => {
+            Ok(Some(_)) => {
                 info!("Redis was started again or has failed over; checking this node's members");
-                self.registration.set_run(self.commands.run_id().await);
-                if self.open_sessions_again(true).await.is_err()
+                if self.open_sessions_again(false).await.is_err()
                     || self.reconcile().await.is_err()
                     || self.reconcile_users(&node).await.is_err()
                 {
@@ -175,7 +180,7 @@ impl Inner {
                 }
                 self.hub.set_all_stale();
             }
-            Ok(false) => self.registration.set_fenced(&node),
+            Ok(None) => self.registration.set_fenced(&node),
             Err(Unavailable) => {}
         }
     }
@@ -187,16 +192,13 @@ impl Inner {
         let old = self.registration.node();
         debug!(node = %old, "entering the members of this node again");
         self.status.fails(Part::Lease, "the lease of this node has run out, so it enters its members again");
-        let run = self.commands.run_id().await;
-        let has_lost_data = self.registration.is_other_run(&run);
         let new = incarnation(&self.name, self.registration.number());
-        self.renew(&new, "begin").await?;
+        let data = self.renew(&new, "begin").await?.ok_or(Unavailable)?;
+        let has_lost_data = self.registration.is_other_data(&data);
         // Before those of the old incarnation are removed, so that no user goes offline.
         self.begin_users_again(&new, has_lost_data).await?;
         self.remove_incarnation(&old, removed).await?;
-        if !self.renew(&new, "renew").await? {
-            return Err(Unavailable);
-        }
+        self.renew(&new, "renew").await?.ok_or(Unavailable)?;
         self.registration.replace(new);
         self.open_sessions_again(has_lost_data).await?;
         let _reentry = self.reentry.lock().await;
@@ -207,7 +209,7 @@ impl Inner {
                 self.hub.queue().push(Event::EnteredAgain { room, member: member.id().into() });
             }
         }
-        self.registration.set_run(run);
+        self.registration.set_data(data);
         self.registration.activate();
         self.status.works(Part::Lease);
         Ok(())

@@ -32,13 +32,15 @@ impl Inner {
         let entered = self.enter_pending(&room, &member, max_members, deadline).await;
         self.hub.remove_pending(&room, &member, entered.is_ok());
         if entered.is_ok() && self.check_entered(&node, &room, &member).await.is_err() {
-            self.clone().leave(room, member.id().into(), 0, None).await;
+            self.clone().leave(room, member.id().into(), member.generation(), None).await;
             return Err(EnterError::Unavailable);
         }
         if entered == Err(EnterError::Unavailable) {
-            // It may be in the room. Nobody waits for this.
+            // It may be in the room, and may stay there if its session was taken over meanwhile. Nobody waits for this.
             let inner = self.clone();
-            self.spawn(async move { inner.remove(&room, member.id(), 0, Leave::Unknown).await });
+            self.spawn(
+                async move { inner.remove(&room, member.id(), member.generation(), Leave::Unknown).await },
+            );
         }
         entered
     }

@@ -115,6 +115,15 @@ enum Open {
     Again,
 }
 
+/// How a session is taken over.
+#[derive(Debug, Clone, Copy)]
+enum Take {
+    /// Within a few seconds.
+    Now,
+    /// Only if it has been taken over before, without an answer.
+    Repeat,
+}
+
 /// The sessions of this node.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -171,7 +180,7 @@ impl Inner {
             None => return Ok(()),
         };
         if self.keep_session(&session, Open::Again).await?.status() == b"GONE" {
-            self.session_taken(&id, session.generation + 1);
+            self.session_gone(&id, session.generation + 1);
         }
         Ok(())
     }
@@ -214,7 +223,12 @@ impl Inner {
         for session in sessions {
             let reply = self.open_session_as(&node, &session, how).await?;
             if reply.status() == b"GONE" && lock(&self.sessions).is_unchanged(&session) {
-                self.session_taken(&session.id, session.generation + 1);
+                self.session_gone(&session.id, session.generation + 1);
+            }
+            // It has ended meanwhile, and its end may have come before.
+            let has_ended = !lock(&self.sessions).open.contains_key(&session.id);
+            if has_ended && reply.status() == b"OK" {
+                self.remove_session(&session.token, &session.id).await?;
             }
         }
         Ok(())
@@ -243,7 +257,7 @@ impl Inner {
         }
         match renamed? {
             true => self.hub.rename_session(&token, &new),
-            false => self.session_taken(&id, generation + 1),
+            false => self.session_gone(&id, generation + 1),
         }
         Ok(())
     }
@@ -281,11 +295,15 @@ impl Inner {
             sessions.open.remove(&id);
             token
         };
+        self.remove_session(&token, &id).await
+    }
+
+    async fn remove_session(&self, token: &str, id: &str) -> Result<bool, Unavailable> {
         let node = self.registration.node();
         let prepare = |_: &Link| {
             let mut close = self.scripts.close_session.prepare_invoke();
-            close.key(self.keys.node_sessions(&node)).key(self.keys.session(&token));
-            close.key(self.keys.closed_session(&token)).arg(&*token).arg(&*id);
+            close.key(self.keys.node_sessions(&node)).key(self.keys.session(token));
+            close.key(self.keys.closed_session(token)).arg(token).arg(id);
             Command::Script(close)
         };
         let reply: Reply = self.commands.run(None, prepare).await?;
@@ -294,6 +312,20 @@ impl Inner {
 
     /// Another node has taken over a session. Its members are not this node's any more.
     pub(crate) fn session_taken(&self, id: &str, generation: u64) {
+        if let Some(session) = self.forget_session(id, generation) {
+            self.hub.queue().push(Event::SessionTaken { session, generation });
+        }
+    }
+
+    /// This node does not have a session any more. Its members are not this node's either.
+    fn session_gone(&self, id: &str, generation: u64) {
+        if let Some(session) = self.forget_session(id, generation) {
+            self.hub.queue().push(Event::SessionGone { session, generation });
+        }
+    }
+
+    /// Returns the id, if the node had the session.
+    fn forget_session(&self, id: &str, generation: u64) -> Option<Box<str>> {
         let taken = {
             let mut sessions = lock(&self.sessions);
             if sessions.resuming > 0 {
@@ -305,11 +337,10 @@ impl Inner {
                 _ => None,
             }
         };
-        if let Some(Session { id, token, .. }) = taken {
-            self.users.forget(&id);
-            self.hub.remove_session(&token);
-            self.hub.queue().push(Event::SessionTaken { session: id, generation });
-        }
+        let Session { id, token, .. } = taken?;
+        self.users.forget(&id);
+        self.hub.remove_session(&token);
+        Some(id)
     }
 
     /// Takes a session over. The caller must not drop the future.
@@ -319,8 +350,24 @@ impl Inner {
         new_token: Box<str>,
         user: Box<str>,
     ) -> Result<Resumed, ResumeError> {
+        let resumed = self.resume_as(&token, &new_token, &user, Take::Now).await;
+        if resumed == Err(ResumeError::Unavailable) {
+            // This node may have the session. The client finds it here.
+            let inner = self.clone();
+            self.spawn(async move { inner.resume_as(&token, &new_token, &user, Take::Repeat).await });
+        }
+        resumed
+    }
+
+    async fn resume_as(
+        &self,
+        token: &str,
+        new_token: &str,
+        user: &str,
+        take: Take,
+    ) -> Result<Resumed, ResumeError> {
         lock(&self.sessions).resuming += 1;
-        let answer = self.take_over(&token, &new_token, &user).await;
+        let answer = self.take_over(token, new_token, user, take).await;
         let (taken, node) = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -332,7 +379,8 @@ impl Inner {
         for taken in &mut members {
             Arc::make_mut(&mut taken.member).set_generation(generation);
         }
-        let session = Session { token: new_token, id, user, window, generation };
+        let (token_now, user) = (new_token.into(), user.into());
+        let session = Session { token: token_now, id, user, window, generation };
         let was_taken = {
             let mut sessions = lock(&self.sessions);
             let taken = sessions.taken.get(&session.id).copied();
@@ -357,7 +405,7 @@ impl Inner {
         let memberships = members.iter().map(membership).collect();
         let resumed = Resumed { session, generation, memberships };
         // If this node had the session itself, it keeps its rooms.
-        self.hub.rename_session(&token, resumed.session.token());
+        self.hub.rename_session(token, resumed.session.token());
         // The host may have the members leave as soon as it gets the event, which comes before the events of rooms that
         // the node hears only from here on.
         let gates: Vec<Gate> =
@@ -376,19 +424,26 @@ impl Inner {
         token: &str,
         new_token: &str,
         user: &str,
+        take: Take,
     ) -> Result<(TakenOver, Arc<str>), ResumeError> {
-        let deadline = Instant::now() + TIMEOUT;
+        let (mode, deadline) = match take {
+            Take::Now => ("", Some(Instant::now() + TIMEOUT)),
+            Take::Repeat => ("repeat", None),
+        };
         let (reply, node) = loop {
-            let active = timeout_at(deadline, self.registration.active());
-            let node = active.await.map_err(|_| ResumeError::Unavailable)?;
+            let active = self.registration.active();
+            let node = match deadline {
+                Some(deadline) => timeout_at(deadline, active).await.map_err(|_| ResumeError::Unavailable)?,
+                None => active.await,
+            };
             let prepare = |_: &Link| {
                 let mut take = self.scripts.take_over.prepare_invoke();
                 take.key(self.keys.nodes()).key(self.keys.session(token)).key(self.keys.session(new_token));
                 take.key(self.keys.node_sessions(&node)).arg(&*node).arg(self.keys.tag());
-                take.arg(token).arg(new_token).arg(user);
+                take.arg(token).arg(new_token).arg(user).arg(mode);
                 Command::Script(take)
             };
-            let reply: Reply = self.commands.run(Some(deadline), prepare).await?;
+            let reply: Reply = self.commands.run(deadline, prepare).await?;
             if !reply.is_fenced() {
                 break (reply, node);
             }

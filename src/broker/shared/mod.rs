@@ -132,6 +132,16 @@ impl SharedBroker {
         }
     }
 
+    /// Removes the members of a node that is still there, as if it had been cut off. It does not enter them again.
+    pub fn lose_members(&self, node: u32) {
+        self.lock().remove_members(node, |_| true);
+    }
+
+    /// Ends the sessions of a node that is still there, as if it had been cut off for longer than the resume window.
+    pub fn remove_sessions(&self, node: u32) {
+        self.lock().remove_sessions(node);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         lock(&self.0)
     }

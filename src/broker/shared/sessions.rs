@@ -75,6 +75,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Removes the sessions of a node that is still there.
+    pub(super) fn remove_sessions(&mut self, node: u32) {
+        let gone: Vec<_> = self.sessions.extract_if(|_, session| session.node == node).collect();
+        for (token, session) in gone {
+            self.remove_members(node, |member| member.session.as_ref() == Some(&token));
+            let (session, generation) = (session.id, session.generation + 1);
+            if let Some(hearer) = self.nodes.get_mut(&node) {
+                hearer.push(RemoteEvent::SessionGone { session, generation });
+            }
+        }
+    }
+
     /// Removes a node that has crashed, with its members and users that nobody can resume. Tells another one who was lost.
     pub(super) fn remove_node(&mut self, node: u32) {
         self.end_hearing(node);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use flaps::{Condition, Random};
@@ -22,6 +23,49 @@ pub(crate) struct Faults {
     pub(crate) redis_restarts: AtomicUsize,
     pub(crate) redis_losses: AtomicUsize,
     pub(crate) redis_freezes: AtomicUsize,
+    periods: Mutex<Vec<Period>>,
+}
+
+/// When something was broken that clients notice.
+#[derive(Debug, Clone, Copy)]
+struct Period {
+    kind: Broken,
+    from: Instant,
+    until: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// Redis was started again.
+    Restart,
+    /// It has lost its data.
+    Loss,
+    /// A node was stopped or cut off for so long that other nodes have removed its members.
+    LongFault,
+}
+
+impl Faults {
+    /// How often nodes were killed, stopped or cut off.
+    pub(crate) fn of_nodes(&self) -> usize {
+        [&self.kills, &self.freezes, &self.cuts].map(|count| count.load(Ordering::Relaxed)).into_iter().sum()
+    }
+
+    /// Whether something was broken in this time.
+    pub(crate) fn was(&self, kind: Broken, from: Instant, until: Instant) -> bool {
+        let periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);
+        periods.iter().any(|period| period.kind == kind && period.from <= until && period.until >= from)
+    }
+
+    fn note(&self, kind: Broken, from: Instant) {
+        let period = Period { kind, from, until: Instant::now() };
+        self.periods.lock().unwrap_or_else(PoisonError::into_inner).push(period);
+    }
+
+    fn note_fault(&self, menu: &Menu, from: Instant) {
+        if from.elapsed() > menu.long_fault {
+            self.note(Broken::LongFault, from);
+        }
+    }
 }
 
 /// What may happen.
@@ -33,6 +77,8 @@ pub(crate) struct Menu {
     pub(crate) longest_freeze: Duration,
     /// The longest time for which Redis is stopped, which is rarely reached.
     pub(crate) longest_redis_freeze: Duration,
+    /// After this time, a node may have lost its members.
+    pub(crate) long_fault: Duration,
     /// The longest time between two faults of a node.
     pub(crate) longest_pause: Duration,
 }
@@ -72,6 +118,7 @@ async fn break_node(
         if Instant::now() >= until {
             return Ok(());
         }
+        let begun = Instant::now();
         match random.below(8) {
             0..3 => {
                 faults.kills.fetch_add(1, Ordering::Relaxed);
@@ -98,6 +145,7 @@ async fn break_node(
                 node.network.mend();
             }
         }
+        faults.note_fault(menu, begun);
     }
 }
 
@@ -114,16 +162,22 @@ async fn break_redis(
             return Ok(());
         }
         let mut redis = cluster.redis.lock().await;
+        let begun = Instant::now();
         match random.below(6) {
             0..3 => {
                 faults.redis_restarts.fetch_add(1, Ordering::Relaxed);
                 redis.kill().await?;
-                if menu.loses_data && random.below(3) == 0 {
+                let loses_data = menu.loses_data && random.below(3) == 0;
+                if loses_data {
                     faults.redis_losses.fetch_add(1, Ordering::Relaxed);
                     redis.lose_data()?;
                 }
                 sleep(random.time(3 * SECOND)).await;
                 redis.start_again().await?;
+                faults.note(Broken::Restart, begun);
+                if loses_data {
+                    faults.note(Broken::Loss, begun);
+                }
             }
             kind => {
                 faults.redis_freezes.fetch_add(1, Ordering::Relaxed);
@@ -131,6 +185,7 @@ async fn break_redis(
                 redis.process()?.freeze().await?;
                 sleep(random.time(longest)).await;
                 redis.process()?.thaw().await?;
+                faults.note_fault(menu, begun);
             }
         }
     }

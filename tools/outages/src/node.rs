@@ -21,10 +21,11 @@ use tower_chat_rooms::{
 };
 use tracing_subscriber::EnvFilter;
 
+use crate::check::USERS;
 use crate::{COUNT_ROOM, Failure};
 
 /// Shorter than many faults, so that sessions end during a run.
-const RESUME_WINDOW: Duration = Duration::from_secs(5);
+pub(crate) const RESUME_WINDOW: Duration = Duration::from_secs(8);
 
 /// More frames than a room has in the longest fault.
 const HISTORY: usize = 20_000;
@@ -96,6 +97,8 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Failure> {
                     format!("+ {} {} {}\n", event.room, event.connection, event.name)
                 }
                 RoomEvent::Left(event) => format!("- {} {} {}\n", event.room, event.connection, event.reason),
+                RoomEvent::Online(event) => format!("+ {USERS} {}\n", event.user.id()),
+                RoomEvent::Offline(event) => format!("- {USERS} {}\n", event.user.id()),
                 _ => return,
             };
             // One call, so that a kill does not leave half a line.

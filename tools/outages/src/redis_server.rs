@@ -1,5 +1,6 @@
 //! The Redis server of a run.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ impl RedisServer {
         let mut command = Command::new(&self.binary);
         let port = self.address.port().to_string();
         command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "yes"]);
-        command.args(["--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]);
+        command.args(["--appendfsync", "always", "--maxmemory-policy", "noeviction"]);
         let process = self.process.insert(Process::start(&self.folder, "redis.log", &mut command)?);
         let begun = Instant::now();
         loop {
@@ -68,16 +69,17 @@ impl RedisServer {
         Ok(self.process.as_ref().ok_or("Redis is not running")?)
     }
 
-    /// The keys that do not expire, and how many others there are.
-    pub(crate) async fn keys(&self) -> Result<(Vec<String>, usize), Failure> {
+    /// The keys that do not expire, and how many others there are of each kind.
+    pub(crate) async fn keys(&self) -> Result<(Vec<String>, BTreeMap<String, usize>), Failure> {
         let mut connection = connect(self.address).await?;
-        let (mut lasting, mut others) = (Vec::new(), 0);
+        let (mut lasting, mut others) = (Vec::new(), BTreeMap::new());
         for key in redis::cmd("KEYS").arg("*").query_async::<Vec<String>>(&mut connection).await? {
             let expires_in: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await?;
             if expires_in == -1 {
                 lasting.push(key);
             } else {
-                others += 1;
+                let kind = key.split(':').nth(1).unwrap_or_default().to_owned();
+                *others.entry(kind).or_default() += 1;
             }
         }
         Ok((lasting, others))

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tower_chat_rooms_client::{Client, ClientEvent, ClientSender, ClientState, Presence, RoomFrame};
 
 /// A frame of a room.
@@ -45,6 +46,20 @@ pub(crate) struct Changes {
     pub(crate) enters: u64,
 }
 
+/// A client has come back, and has lost something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Return {
+    /// When it had entered before.
+    pub(crate) entered: Instant,
+    /// When it noticed that its connection was lost.
+    pub(crate) lost: Instant,
+    pub(crate) at: Instant,
+    /// Whether it is another member than before.
+    pub(crate) is_new: bool,
+    /// Whether frames were missed for good.
+    pub(crate) has_gap: bool,
+}
+
 /// What was received in a room.
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -59,6 +74,12 @@ pub(crate) struct Received {
     pub(crate) has_left: bool,
     pub(crate) presence: Option<Presence>,
     pub(crate) faults: Vec<String>,
+    /// Since the last check.
+    pub(crate) returns: Vec<Return>,
+    entered: Option<Instant>,
+    lost: Option<Instant>,
+    /// The id of the member.
+    member: String,
 }
 
 pub(crate) struct Stay {
@@ -121,7 +142,23 @@ impl Received {
             has_left: false,
             presence: None,
             faults: Vec::new(),
+            returns: Vec::new(),
+            entered: None,
+            lost: None,
+            member: String::new(),
         }
+    }
+
+    /// The client is in the room, perhaps again.
+    fn enter(&mut self, member: String) {
+        let is_new = self.member != member;
+        self.member = member;
+        self.changes.enters += u64::from(is_new);
+        let at = Instant::now();
+        if let (Some(entered), Some(lost), true) = (self.entered, self.lost.take(), is_new) {
+            self.returns.push(Return { entered, lost, at, is_new, has_gap: false });
+        }
+        self.entered = Some(at);
     }
 
     /// Takes what was received since the last call.
@@ -167,6 +204,8 @@ impl Received {
 
 /// Takes all events of a client until it has left.
 async fn collect(mut client: Client, shared: Shared) {
+    // When it had entered before the last time.
+    let mut before = None;
     while let Some(event) = client.recv().await {
         let position = client.position();
         let mut received = shared.lock();
@@ -178,9 +217,25 @@ async fn collect(mut client: Client, shared: Shared) {
             ClientEvent::Enter(frame) => receive(Kind::Enter, &frame),
             ClientEvent::Out(frame) => receive(Kind::Out, &frame),
             ClientEvent::Message(frame) => receive(Kind::Message, &frame),
-            ClientEvent::Entered { resumed: false, .. } => received.changes.enters += 1,
-            ClientEvent::Gap { missed, .. } => received.miss(missed),
-            ClientEvent::State(state) => received.is_online = state == ClientState::Online,
+            ClientEvent::Entered { member, .. } => {
+                before = received.entered;
+                received.enter(member);
+            }
+            ClientEvent::Gap { missed, .. } => {
+                let at = Instant::now();
+                let entered = before.or(received.entered).unwrap_or(at);
+                received.returns.push(Return { entered, lost: at, at, is_new: false, has_gap: true });
+                received.miss(missed);
+            }
+            ClientEvent::State(state) => {
+                received.is_online = state == ClientState::Online;
+                match state {
+                    ClientState::Reconnecting { .. } => drop(received.lost.get_or_insert_with(Instant::now)),
+                    // It was removed from the room.
+                    ClientState::Outside { .. } => (received.entered, received.lost) = (None, None),
+                    _ => {}
+                }
+            }
             ClientEvent::Presence(presence) => received.presence = Some(presence),
             ClientEvent::Overflow { .. } => received.faults.push(format!("{event:?}")),
             // What the server can't do while Redis is away.

@@ -42,8 +42,7 @@ pub(crate) struct Results {
     /// The room and what was received there, for each room that the client has left.
     pub(crate) left: Vec<(usize, Shared)>,
     pub(crate) sent: Vec<Sent>,
-    /// Sender, recipient, text and result of each direct message.
-    pub(crate) directs: Vec<(String, String, String, Result<u64, ClientError>)>,
+    pub(crate) directs: Vec<SentDirect>,
     pub(crate) faults: Vec<String>,
 }
 
@@ -57,11 +56,20 @@ pub(crate) struct Sent {
     pub(crate) result: Result<u64, ClientError>,
 }
 
+/// A message to a user.
+pub(crate) struct SentDirect {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) text: String,
+    pub(crate) at: Instant,
+    pub(crate) result: Result<u64, ClientError>,
+}
+
 /// Messages that have no result yet.
 #[derive(Default)]
 struct Unanswered {
     messages: Vec<(Sent, Sending)>,
-    directs: Vec<(String, String, Sending)>,
+    directs: Vec<(SentDirect, Sending)>,
 }
 
 impl Wanderer {
@@ -80,7 +88,7 @@ impl Wanderer {
             .max_unsent(MAX_UNSENT)
             .backoff(BACKOFF[0], BACKOFF[1])
             .await?;
-        let (handle, inbox) = (chat.handle(), Inbox::default());
+        let (handle, inbox) = (chat.handle(), Inbox::with_gaps());
         let collecting = tokio::spawn(inbox.clone().collect(chat));
         let random = Random::new(seed);
         let stays = Vec::new();
@@ -112,10 +120,13 @@ impl Wanderer {
                 Err(_) => results.faults.push(format!("no result for {}", sent.text)),
             }
         }
-        for (to, text, sending) in unanswered.directs {
+        for (mut sent, sending) in unanswered.directs {
             match timeout_at(latest, sending).await {
-                Ok(result) => results.directs.push((self.name.clone(), to, text, result)),
-                Err(_) => results.faults.push(format!("no result for {text} to {to}")),
+                Ok(result) => {
+                    sent.result = result;
+                    results.directs.push(sent);
+                }
+                Err(_) => results.faults.push(format!("no result for {} to {}", sent.text, sent.to)),
             }
         }
         results
@@ -152,7 +163,9 @@ impl Wanderer {
             }
             (18..20, Some(_)) => {
                 let (to, text) = (format!("n{}", self.random.below(self.clients)), self.text());
-                unanswered.directs.push((to.clone(), text.clone(), self.chat.send_to_user(to, &text)));
+                let sending = self.chat.send_to_user(to.clone(), &text);
+                let (from, at, result) = (self.name.clone(), Instant::now(), Ok(0));
+                unanswered.directs.push((SentDirect { from, to, text, at, result }, sending));
             }
             _ => sleep(self.random.time(LONGEST_PAUSE)).await,
         }

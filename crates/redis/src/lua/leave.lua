@@ -12,8 +12,8 @@ if not found then
 end
 local parsed = parse_record(record)
 -- The session was taken over since the node has said this.
-local current = generation ~= '0' and redis.call('HGET', tag .. 'session:' .. parsed.session, 'generation')
-if current and current ~= generation then return { 'GONE' } end
+local session = generation ~= '0' and session_of(member, parsed)
+if session and redis.call('HGET', session, 'generation') ~= generation then return { 'GONE' } end
 local is_silent = how == 'silent'
 -- Nobody asks for this leave: the node has found a member that it does not know.
 if how == 'unknown' then is_silent, body = parsed.is_silent, parsed.leave_body end

@@ -1,7 +1,7 @@
 -- Moves a session with its members to another node, without a leave or an enter. It gets a new token, so that the old
--- node can do nothing for it any more. A repeated call gets the same answer.
+-- node can do nothing for it any more. A repeated call gets the same answer. `repeat` only repeats.
 local nodes, old_session, new_session, new_sessions = unpack(KEYS)
-local node, tag, old_token, new_token, user = unpack(ARGV)
+local node, tag, old_token, new_token, user, mode = unpack(ARGV)
 
 local lease = redis.call('ZSCORE', nodes, node)
 if not lease or tonumber(lease) <= 0 then return { 'FENCED' } end
@@ -39,7 +39,7 @@ local function read(key)
   for i = 1, #fields, 2 do session[fields[i]] = fields[i + 1] end
 end
 
-if redis.call('EXISTS', old_session) == 1 then
+if mode ~= 'repeat' and redis.call('EXISTS', old_session) == 1 then
   read(old_session)
   if session.user ~= user then return { 'OTHER_USER' } end
   local old_node = session.node

@@ -220,6 +220,7 @@ async fn a_message_that_timed_out_is_repeated_once() {
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     assert!(a.publish("r", Some("ann"), Some("id"), b"hello").await.unwrap().is_repeat);
     a.enter("other", member("cid again"), None).await.unwrap();
+    a.until_body("other", "+cid again").await;
     assert_eq!(a.bodies("other"), ["+cid again"]);
     let roster = a.roster("other", 0, 10).await.unwrap();
     assert_eq!(roster.members.len(), 1, "the enter that has failed is undone");

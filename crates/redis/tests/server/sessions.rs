@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower_chat_rooms_redis::{EnterError, Event, PublishError, ResumeError, Session, Settings};
 
-use crate::support::{Server, TestNode, member};
+use crate::support::{Data, Server, TestNode, member};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -23,6 +23,11 @@ async fn open(node: &TestNode, token: &str, window: Duration) -> Session {
 /// What a node hears whose session was taken over for the first time.
 fn taken(token: &str) -> Event {
     Event::SessionTaken { session: format!("id of {token}").into(), generation: 2 }
+}
+
+/// The same, if it was not told.
+fn gone(token: &str) -> Event {
+    Event::SessionGone { session: format!("id of {token}").into(), generation: 2 }
 }
 
 /// Rule: a session is in Redis from the first enter on, and moves in one script.
@@ -156,10 +161,82 @@ async fn a_fenced_node_does_not_take_a_session_back() {
     let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     b.resume("t1", "t2", "ann").await.unwrap();
     let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
-    a.until("that the session is gone", |heard| heard.contains(&taken("t1"))).await;
+    a.until("that the session is gone", |heard| heard.contains(&gone("t1"))).await;
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
     assert_eq!((last.stamp.event, last.stamp.num), (2, 1), "nobody has left or entered");
+}
+
+/// Rule: as above, if Redis is started again with its data, which it has not lost.
+#[tokio::test]
+async fn a_node_does_not_take_a_session_back_after_a_restart_of_the_server() {
+    for is_fenced in [false, true] {
+        let mut server = Server::start_with(Data::Everything).await;
+        let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+        let session = open(&a, "t1", WINDOW).await;
+        a.enter("r", member("ann").session(&session), None).await.unwrap();
+        let old: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
+        let old = old.into_iter().find(|node| node.starts_with("a@")).unwrap();
+        // The node hears nothing while the session is taken over.
+        let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        b.resume("t1", "t2", "ann").await.unwrap();
+        if is_fenced {
+            let _: () = server.command(&["ZREM", "{chat}:nodes", &old]).await;
+        }
+        server.kill();
+        server.spawn().await;
+        a.until("that the session is gone", |heard| heard.contains(&gone("t1"))).await;
+        a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+        let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
+        assert_eq!(last.stamp.num, 1, "the member is on one node");
+        assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);
+    }
+}
+
+/// Rule: an enter that has taken too long is undone, unless the member belongs to a session that was taken over meanwhile.
+#[tokio::test]
+async fn a_member_that_has_entered_late_stays_if_its_session_was_taken_over() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).node_name("a").lease(WINDOW)).await;
+    a.enter("r", member("cid"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    server.freeze();
+    let (entered, resumed, ()) = tokio::join!(
+        a.enter("r", member("ann").session(&session), None),
+        async {
+            sleep(Duration::from_secs(1)).await;
+            a.resume("t1", "t2", "ann").await
+        },
+        async {
+            sleep(Duration::from_millis(5500)).await;
+            server.thaw();
+        }
+    );
+    assert_eq!(entered, Err(EnterError::Unavailable));
+    let memberships = resumed.unwrap().memberships;
+    // After all calls that have waited.
+    a.publish("r", Some("cid"), None, b"later").await.unwrap();
+    let roster = a.roster("r", 0, 10).await.unwrap();
+    assert_eq!(roster.members.len(), 1 + memberships.len());
+}
+
+/// A client that goes on with one of two sessions gives it the token that it had given to the other one.
+#[tokio::test]
+async fn the_token_of_a_closed_session_can_be_used_again() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let first = open(&a, "t1", WINDOW).await;
+    let second = Session::new("t2", "id of t2", WINDOW).user("ann").taken_over(2);
+    a.open_session(second.clone()).await.unwrap();
+    for (id, session) in [("one", &first), ("two", &second)] {
+        a.enter("r", member(id).session(session), None).await.unwrap();
+    }
+    assert!(a.close_session("id of t1", 1).await.unwrap());
+    a.rename_session("id of t2", 2, "t1").await.unwrap();
+    assert!(a.leave_in_session("r", "one", 1, Some("bye".into())).await.is_some());
+    let resumed = b.resume("t1", "t3", "ann").await.unwrap();
+    assert_eq!(resumed.memberships.len(), 1);
+    assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);
 }
 
 #[tokio::test]

@@ -119,9 +119,9 @@ impl Rooms {
                 state.submit_silent(&order, kind);
                 let EntryId { member: id, number } = entry;
                 if state.room.elsewhere(id).is_some_and(|member| member.entry == number) {
-                    state.change_profile(id, &name, |profile| {
-                        *profile = Profile { is_hidden: profile.is_hidden, ..new };
-                    });
+                    state.replace_profile(id, &name, new);
+                } else if let Some(replica) = &mut state.remote {
+                    replica.note_profile(entry, new);
                 }
             }
             (_, None) => return Err(Unreadable),
@@ -145,6 +145,18 @@ impl Rooms {
         self.change_profile(room, state, id, name, |profile| *profile = current);
     }
 
+    /// If this node has entered its members again meanwhile, the others know the profiles that the members had at first. Tells
+    /// them the current ones.
+    fn repeat_profiles(&self, room: &LiveRoom, state: &RoomState) {
+        let Some(remote) = &self.remote else { return };
+        for member in state.room.members().iter() {
+            let profile = state.room.profile(member.id);
+            if profile.is_some_and(|profile| profile.state.is_some() || profile.info != profile.granted) {
+                remote.set_profile(room.id(), state, member.id, &member.name);
+            }
+        }
+    }
+
     /// Applies a transient frame.
     pub(crate) fn apply_transient(&self, room: &RoomId, body: &[u8]) {
         let Some(room) = self.registry.get(room.as_str()) else { return };
@@ -166,9 +178,12 @@ impl Rooms {
         log: &[LoggedEvent],
     ) {
         let now = self.now();
-        let missed = self.registry.visit(room, |_, state| {
+        let missed = self.registry.visit(room, |room, state| {
             let missed = state.follow_from(stamp, members);
             state.fill_history(now, log);
+            if !missed.is_empty() {
+                self.repeat_profiles(room, state);
+            }
             missed
         });
         for handle in missed {
@@ -195,7 +210,15 @@ impl RoomState {
         // If it is still one of this node, the node enters it again, or it is about to leave.
         if let Some(remote) = &mut self.remote {
             remote.set_lost(entry, true);
+            self.first_page.clear();
         }
+    }
+
+    /// A member of another node has this profile from now on.
+    pub(super) fn replace_profile(&mut self, id: ConnectionId, name: &Name, new: Profile) {
+        self.change_profile(id, name, |profile| {
+            *profile = Profile { is_hidden: profile.is_hidden, ..new };
+        });
     }
 
     /// A member of another node has left: whatever its stay is, or only if it is this one.

@@ -56,7 +56,12 @@ impl Rooms {
     /// A member of this node is on another one from now on.
     pub(crate) fn move_elsewhere(&self, room: &Arc<LiveRoom>, id: ConnectionId, handle: &Handle) {
         self.registry.visit(room, |_, state| {
-            state.end_stay(id);
+            // Its new node may have told its profile before this one knew that it is there.
+            let told = state.remote.as_mut().and_then(|remote| remote.take_profile(id));
+            let ended = state.end_stay(id);
+            if let (Some(profile), Some(ended)) = (told, ended) {
+                state.replace_profile(id, &ended.member.name, profile);
+            }
         });
         handle.unsubscribe(room);
     }
