@@ -283,6 +283,8 @@ impl ChatRoomsBuilder {
     ///   session has missed. Elsewhere, the client learns that there may be some.
     /// - While the broker cannot be reached, no session with a room can be resumed. The connection is closed with 1013, and
     ///   the client comes back later.
+    /// - A [`shutdown`](crate::ChatRooms::shutdown) ends the sessions of its node: the members leave, and their clients enter
+    ///   the rooms again elsewhere.
     /// - If a client comes back on another node while it enters a room or changes its name there, no node may call
     ///   [`RoomEvents::entered`] for it.
     /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten.

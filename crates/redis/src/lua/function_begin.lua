@@ -8,6 +8,8 @@
 -- not published again.
 
 local MAX_BYTES, MAX_KEY_BYTES = 65536, 256
+-- Clients can read no more.
+local MAX_DEPTH = 127
 -- Only servers set these keys.
 local RESERVED = { 'num', 'seq', 'member', 'direct', 'roomId' }
 
@@ -27,16 +29,28 @@ end
 local function is_number(word)
   local rest = word:match('^%-?0(.*)$') or word:match('^%-?[1-9]%d*(.*)$')
   rest = rest and (rest:match('^%.%d+(.*)$') or rest)
-  return rest and (rest == '' or rest:match('^[eE][+-]?%d+$'))
+  if not rest or not (rest == '' or rest:match('^[eE][+-]?%d+$')) then return false end
+  -- It fits a double.
+  return math.abs(tonumber(word)) < math.huge
 end
 
--- Whether a text that cjson can read is JSON. It reads more, such as `NaN` and `0x10`.
+local function is_too_deep(bare)
+  local depth = 0
+  for bracket in bare:gmatch('[{}%[%]]') do
+    depth = depth + ((bracket == '{' or bracket == '[') and 1 or -1)
+    if depth > MAX_DEPTH then return true end
+  end
+  return false
+end
+
+-- Whether a text that cjson can read is JSON that clients can read. It reads more, such as `NaN` and `0x10`.
 local function is_strict(text)
   local is_valid = true
   local bare = text:gsub('\\["\\/bfnrt]', ''):gsub('\\u%x%x%x%x', ''):gsub('"[^"]*"', function(literal)
     if literal:find('[%z\1-\31]') then is_valid = false end
     return ' '
   end)
+  if is_too_deep(bare) then fail('the object is nested more than ' .. MAX_DEPTH .. ' deep') end
   for word in bare:gmatch('[^ \t\n\r{}%[%],:]+') do
     if word ~= 'true' and word ~= 'false' and word ~= 'null' and not is_number(word) then return false end
   end

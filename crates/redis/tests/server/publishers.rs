@@ -105,6 +105,8 @@ async fn the_function_says_what_is_wrong() {
     let server = Server::start().await;
     let _a = TestNode::connect(Settings::new(server.url())).await;
     let big = json!({"event": "x", "message": "x".repeat(1 << 16)}).to_string();
+    let deep = |depth| format!(r#"{{"event":"x","a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    assert_eq!(publish(&server, &["r", &deep(126)]).await, Ok(0));
     for (arguments, says) in [
         (&["r"][..], "two or three arguments"),
         (&["", r#"{"event":"x"}"#], "room is empty"),
@@ -117,6 +119,8 @@ async fn the_function_says_what_is_wrong() {
         (&["r", r#"{"event":7}"#], r#"needs a string "event""#),
         (&["r", r#"{"event":"x","\u006eum":7}"#], r#"the key "num""#),
         (&["r", &big], "may have 65536"),
+        (&["r", &deep(127)], "more than 127 deep"),
+        (&["r", r#"{"event":"x","n":1e999}"#], "a number"),
     ] {
         let error = publish(&server, arguments).await.unwrap_err();
         assert!(error.contains(says) && error.contains("chat_publish"), "{arguments:?}: {error}");
