@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::RedisError;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
+use crate::backoff::{Backoff, LONGEST};
 use crate::error::Unavailable;
 use crate::event::Event;
 use crate::inner::Inner;
@@ -161,7 +163,18 @@ impl Inner {
             renew.arg(node).arg(lease_ms).arg(action).arg(&new_id);
             Command::Script(renew)
         };
-        let reply: Reply = self.commands.run(None, prepare).await?;
+        let mut was_refused = false;
+        // Other calls are refused, too, for example because the memory of the server is used up.
+        let is_busy = |error: &RedisError| {
+            was_refused = true;
+            self.status.fails(Part::Lease, &format!("the server refuses to write: {error}"));
+        };
+        // If the server was busy for half a lease, the others extend this one. Otherwise, little of it may be left.
+        let backoff = Backoff::new(LONGEST.min(self.lease / 8));
+        let reply: Reply = self.commands.run_telling(None, backoff, prepare, is_busy).await?;
+        if was_refused && !reply.is_fenced() {
+            self.status.works(Part::Lease);
+        }
         Ok(if reply.is_fenced() { None } else { reply.texts().next() })
     }
 

@@ -106,8 +106,18 @@ impl Commands {
         deadline: Option<Instant>,
         prepare: impl Fn(&Link) -> Command<'a>,
     ) -> Result<T, Unavailable> {
+        self.run_telling(deadline, Backoff::new(LONGEST), prepare, |_| ()).await
+    }
+
+    /// As [`Commands::run`], and tells why the server cannot run it for now. It then waits this long.
+    pub(crate) async fn run_telling<'a, T: FromRedisValue>(
+        &self,
+        deadline: Option<Instant>,
+        mut backoff: Backoff,
+        prepare: impl Fn(&Link) -> Command<'a>,
+        mut is_busy: impl FnMut(&RedisError),
+    ) -> Result<T, Unavailable> {
         let run = async {
-            let mut backoff = Backoff::new(LONGEST);
             loop {
                 let link = self.connected().await;
                 let error = match prepare(&link).run(&mut link.connection.clone()).await {
@@ -116,7 +126,10 @@ impl Commands {
                 };
                 match Severity::of(&error) {
                     Severity::Broken => self.drop_link(&link, &error),
-                    Severity::Busy => sleep(backoff.next_wait()).await,
+                    Severity::Busy => {
+                        is_busy(&error);
+                        sleep(backoff.next_wait()).await;
+                    }
                     Severity::Permanent => {
                         warn!(%error, "Redis refuses a command; check the permissions of its user");
                         return Err(Unavailable);

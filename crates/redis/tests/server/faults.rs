@@ -347,3 +347,42 @@ async fn idle_nodes_hear_again_after_an_outage() {
     assert_eq!((end.stamp.seq, end.stamp.num), (1, 2));
     a.until_heard("r", end.stamp).await;
 }
+
+/// Rule: data that is deleted while the server runs is lost as with a restart: nobody is told of anything but a reset.
+#[tokio::test]
+async fn deleted_data_is_written_again() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = tower_chat_rooms_redis::Session::new("t1", "id of t1", Duration::from_secs(60));
+    a.open_session(session.clone()).await.unwrap();
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    b.enter("r", member("bob"), None).await.unwrap();
+    let _: () = server.command(&["FLUSHALL"]).await;
+    a.publish("r", Some("ann"), None, b"a").await.unwrap();
+    let end = b.publish("r", Some("bob"), None, b"b").await.unwrap();
+    assert_eq!(end.stamp.num, 2);
+    a.until_heard("r", end.stamp).await;
+    let is_wrong = |event: &Event| {
+        matches!(event, Event::SessionTaken { .. } | Event::EnteredAgain { .. } | Event::MemberLost { .. })
+    };
+    assert!(![a.heard(), b.heard()].concat().iter().any(is_wrong));
+    assert_eq!(b.resume("t1", "t2", "").await.unwrap().memberships.len(), 1);
+}
+
+/// A server whose memory is used up answers, but refuses all that matters.
+#[tokio::test]
+async fn a_node_is_degraded_while_the_memory_of_the_server_is_used_up() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).lease(Duration::from_secs(4))).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    let _: () = server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    a.until("that it is degraded", |heard| heard.contains(&Event::State(State::Degraded))).await;
+    let reason = a.outage().unwrap().reason;
+    assert!(reason.contains("maxmemory"), "{reason}");
+    assert_eq!(a.publish("r", Some("ann"), None, b"no").await, Err(PublishError::Unavailable));
+    let _: () = server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    a.until("that it works", |heard| heard.contains(&Event::State(State::Connected))).await;
+    a.publish("r", Some("ann"), None, b"yes").await.unwrap();
+    a.until_body("r", "yes").await;
+    assert_eq!(a.bodies("r"), ["+ann", "yes"]);
+}
