@@ -269,6 +269,8 @@ impl RoomState {
                 member.clone();
             if remote.has(member.entry) {
                 remote.set_lost(member.entry, false);
+                // Its session may have been taken over, and its new node may have changed it.
+                remote.note_profile(member.entry, profile);
                 places.insert(id, self.room.next_place());
             } else if !is_later(member) {
                 self.room.enter_elsewhere(MemberElsewhere { id, name, entry }, profile);
