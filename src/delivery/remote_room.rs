@@ -298,12 +298,25 @@ impl RoomState {
         };
         // Members of this node that the broker does not know enter again, and are moved then.
         remote.entries.values_mut().for_each(|stay| stay.is_lost = true);
+        // The sessions of some have been taken over, and they have entered again.
+        let is_outdated = |member: &&RemoteMember| {
+            let stay = remote.entry_of(member.entry.member);
+            stay.is_some_and(|entry| entry != member.entry) && !is_later(member)
+        };
+        let outdated: Vec<ConnectionId> =
+            members.iter().filter(is_outdated).map(|member| member.entry.member).collect();
+        for member in outdated {
+            self.end_stay(member);
+        }
+        let Some(remote) = &mut self.remote else { return Vec::new() };
         let mut places = HashMap::new();
         for member in members {
             let RemoteMember { entry: EntryId { member: id, number: entry }, name, profile, .. } =
                 member.clone();
             if remote.has(member.entry) {
                 remote.set_lost(member.entry, false);
+                // Its session may have been taken over, and its new node may have changed it.
+                remote.note_profile(member.entry, profile);
                 places.insert(id, self.room.next_place());
             } else if !is_later(member) {
                 self.room.enter_elsewhere(MemberElsewhere { id, name, entry }, profile);

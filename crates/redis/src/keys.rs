@@ -83,6 +83,11 @@ impl Keys {
         self.name2("session", token)
     }
 
+    /// Hash: generation and token of the session with this id that a node has written again after a loss of data.
+    pub(crate) fn claim(&self, session: &str) -> String {
+        self.name2("claim", session)
+    }
+
     /// String: exists for some time after a session was closed.
     pub(crate) fn closed_session(&self, token: &str) -> String {
         self.name2("closed", token)

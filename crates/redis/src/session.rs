@@ -113,6 +113,8 @@ enum Open {
     New,
     /// It is changed, or was open in an earlier incarnation of the node.
     Again,
+    /// Redis has lost its data.
+    Lost,
 }
 
 /// How a session is taken over.
@@ -201,13 +203,15 @@ impl Inner {
         let how = match how {
             Open::New => "new",
             Open::Again => "again",
+            Open::Lost => "lost",
         };
         let prepare = |_: &Link| {
             let mut open = self.scripts.open_session.prepare_invoke();
             open.key(self.keys.nodes())
                 .key(self.keys.node_sessions(node))
-                .key(self.keys.session(&session.token));
-            open.arg(node).arg(&*session.token).arg(&*session.id).arg(&*session.user);
+                .key(self.keys.session(&session.token))
+                .key(self.keys.claim(&session.id));
+            open.arg(node).arg(self.keys.tag()).arg(&*session.token).arg(&*session.id).arg(&*session.user);
             open.arg(session.window.as_millis() as u64).arg(how).arg(session.generation);
             Command::Script(open)
         };
@@ -219,9 +223,15 @@ impl Inner {
     pub(crate) async fn open_sessions_again(&self, has_lost_data: bool) -> Result<(), Unavailable> {
         let node = self.registration.node();
         let sessions: Vec<Session> = lock(&self.sessions).open.values().cloned().collect();
-        let how = if has_lost_data { Open::New } else { Open::Again };
+        let how = if has_lost_data { Open::Lost } else { Open::Again };
         for session in sessions {
-            let reply = self.open_session_as(&node, &session, how).await?;
+            let mut reply = self.open_session_as(&node, &session, how).await?;
+            let claimed = (reply.status() == b"CLAIMED").then(|| reply.texts().next()).flatten();
+            if let Some(token) = claimed {
+                // Another node did not know that this one has taken the session over.
+                self.run_take_over(&node, (&token, &session.token), &session.user, "", None).await?;
+                reply = self.open_session_as(&node, &session, how).await?;
+            }
             if reply.status() == b"GONE" && lock(&self.sessions).is_unchanged(&session) {
                 self.session_gone(&session.id, session.generation + 1);
             }
@@ -436,14 +446,7 @@ impl Inner {
                 Some(deadline) => timeout_at(deadline, active).await.map_err(|_| ResumeError::Unavailable)?,
                 None => active.await,
             };
-            let prepare = |_: &Link| {
-                let mut take = self.scripts.take_over.prepare_invoke();
-                take.key(self.keys.nodes()).key(self.keys.session(token)).key(self.keys.session(new_token));
-                take.key(self.keys.node_sessions(&node)).arg(&*node).arg(self.keys.tag());
-                take.arg(token).arg(new_token).arg(user).arg(mode);
-                Command::Script(take)
-            };
-            let reply: Reply = self.commands.run(deadline, prepare).await?;
+            let reply = self.run_take_over(&node, (token, new_token), user, mode, deadline).await?;
             if !reply.is_fenced() {
                 break (reply, node);
             }
@@ -455,6 +458,26 @@ impl Inner {
             b"OTHER_USER" => Err(ResumeError::OtherUser),
             _ => Err(ResumeError::Unavailable),
         }
+    }
+
+    /// `tokens` are the one that the session has, and its new one.
+    async fn run_take_over(
+        &self,
+        node: &str,
+        tokens: (&str, &str),
+        user: &str,
+        mode: &str,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, Unavailable> {
+        let (token, new_token) = tokens;
+        let prepare = |_: &Link| {
+            let mut take = self.scripts.take_over.prepare_invoke();
+            take.key(self.keys.nodes()).key(self.keys.session(token)).key(self.keys.session(new_token));
+            take.key(self.keys.node_sessions(node)).arg(node).arg(self.keys.tag());
+            take.arg(token).arg(new_token).arg(user).arg(mode);
+            Command::Script(take)
+        };
+        self.commands.run(deadline, prepare).await
     }
 
     /// Hears a room from a place on.

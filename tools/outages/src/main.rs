@@ -7,6 +7,11 @@
 //! and everything is compared (see `check.rs`): what all clients have received, what was acknowledged to them, what they
 //! and the nodes know of the members. At the end all clients leave, the nodes end, and Redis must be empty. If there is
 //! a fault, the exit code is 1, and the folder with all logs is kept.
+//!
+//! A client that comes back soon after it has lost its connection must be the same member as before, unless Redis has lost
+//! its data, or nodes were cut off for so long that the others have removed their members. Frames may be missed only with a
+//! restart of Redis. Each direct message that was acknowledged arrives once, or the recipient learns that it may have missed
+//! some. The callbacks of all nodes together balance, with the exceptions that `ChatRoomsBuilder::broker` names.
 
 mod check;
 mod cluster;

@@ -232,7 +232,7 @@ async fn collect(mut client: Client, shared: Shared) {
                 match state {
                     ClientState::Reconnecting { .. } => drop(received.lost.get_or_insert_with(Instant::now)),
                     // It was removed from the room.
-                    ClientState::Outside { .. } => (received.entered, received.lost) = (None, None),
+                    ClientState::Outside { .. } => received.lost = None,
                     _ => {}
                 }
             }

@@ -220,6 +220,27 @@ async fn a_member_that_has_entered_late_stays_if_its_session_was_taken_over() {
     assert_eq!(roster.members.len(), 1 + memberships.len());
 }
 
+/// Rule: as above, if the data is lost: a session is that node's which has taken it over.
+#[tokio::test]
+async fn a_node_does_not_take_a_session_back_after_a_loss_of_data() {
+    let mut server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    // The node hears nothing while the session is taken over.
+    let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    b.resume("t1", "t2", "ann").await.unwrap();
+    server.kill();
+    server.spawn().await;
+    let is_of_a = |event: &Event| {
+        matches!(event, Event::SessionTaken { generation: 2, .. } | Event::SessionGone { generation: 2, .. })
+    };
+    a.until("that the session is gone", |heard| heard.iter().any(is_of_a)).await;
+    let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
+    assert_eq!(last.stamp.num, 1, "the member is on one node");
+    assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);
+}
+
 /// A client that goes on with one of two sessions gives it the token that it had given to the other one.
 #[tokio::test]
 async fn the_token_of_a_closed_session_can_be_used_again() {
