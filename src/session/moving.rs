@@ -51,6 +51,10 @@ impl Arrivals {
         lock(&self.0).get(token).map(|arrival| (arrival.user.clone(), arrival.peer))
     }
 
+    fn has(&self, token: &TokenHash) -> bool {
+        lock(&self.0).contains_key(token)
+    }
+
     fn remove(&self, token: &TokenHash) -> Option<Arrival> {
         lock(&self.0).remove(token)
     }
@@ -63,9 +67,11 @@ impl Drop for Waiting {
 }
 
 impl Attachment {
-    /// Whether a session of this node has this token.
+    /// Whether a session of this node has this token, and no other session is about to arrive under it.
     pub(crate) fn knows(&self, token: &ResumeToken) -> bool {
-        self.sessions().by_token(token).is_some()
+        let (sessions, broker) = (self.sessions(), self.sessions().rooms().broker());
+        let is_awaited = || broker.is_some_and(|broker| sessions.arrivals().has(&broker.hash(token)));
+        sessions.by_token(token).is_some() && !is_awaited()
     }
 
     /// Takes over the session with this token, which this node does not know, and gives it a new one. That of the first
@@ -87,8 +93,11 @@ impl Attachment {
         let new = broker.hash(&own.filter(|_| is_first).or_else(ResumeToken::new)?);
         let (arrived, has_arrived) = oneshot::channel();
         let user_id = user.as_ref().map(|user| user.id());
-        let taken = broker.take_over(&broker.hash(&token), &new, user_id);
-        lock(&sessions.arrivals().0).insert(new.clone(), Arrival { token, user, peer, arrived });
+        let old = broker.hash(&token);
+        // The session may arrive before `take_over` has returned.
+        let arrival = Arrival { token, user: user.clone(), peer, arrived };
+        lock(&sessions.arrivals().0).insert(new.clone(), arrival);
+        let taken = broker.take_over(&old, &new, user_id);
         let waiting = Waiting { sessions, token: new };
         Some(Box::pin(async move {
             let _waiting = waiting;

@@ -348,7 +348,7 @@ impl Sessions {
             state.set_user(user)
         });
         session.replace_socket(state.generation, socket);
-        self.table.remove_token(&token);
+        self.table.remove_token(&token, session);
         if let Some(token) = state.token {
             self.table.add_token(token, session);
         }
@@ -479,7 +479,7 @@ impl Sessions {
             self.table.remove_deadline(absence.deadline, session.id());
         }
         if let Some(token) = state.token.take() {
-            self.table.remove_token(&token);
+            self.table.remove_token(&token, session);
         }
         (state.message_ids, state.direct) = (None, None);
         self.table.remove(session);

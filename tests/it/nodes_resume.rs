@@ -329,6 +329,25 @@ async fn a_resume_whose_answer_is_lost_is_repeated_anywhere() {
     }
 }
 
+/// Its connection is lost while the node takes over its session for that connection, and the node has not noticed.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_back_before_its_session_has_arrived_gets_it() {
+    let cluster = Cluster::new();
+    let [one, other] = &cluster.nodes;
+    let (mut ann, first) = Client::enter_v1(one, Admission::anonymous()).await;
+    let (mut lost, second) = Client::connect_v1(other, Admission::anonymous()).await;
+    let (mut new, _) = Client::connect_v1(other, Admission::anonymous()).await;
+    // The node reads both before it hears of the session.
+    lost.send(resume_frame(&[first["resume"].clone()])).await;
+    new.send(resume_frame(&[first["resume"].clone(), second["resume"].clone()])).await;
+    let resumed = new.next_of("resumed").await;
+    assert_eq!((&resumed["member"], rooms_in(&resumed)), (&first["connection"], vec!["r"]));
+    assert_eq!(ann.close_code().await, 4503);
+    new.close().await;
+    lost.close().await;
+    cluster.end().await;
+}
+
 /// A client with the tokens of two sessions continues one of them, and the other one ends.
 #[tokio::test(start_paused = true)]
 async fn a_client_leaves_no_second_session_on_another_node() {
