@@ -273,7 +273,8 @@ impl ChatRoomsBuilder {
     ///   leave just then, and `left` is called twice.
     /// - The host is told at once when a member leaves while its node cannot reach the broker. If that node then ends, another
     ///   one removes the member, and `left` is called twice.
-    /// - If a node ends before it has called `entered` or `online`, another one may call `left` or `offline` nevertheless.
+    /// - If a node ends, the calls that it has not made yet are lost. If they were `entered` or `online`, another node may call
+    ///   `left` or `offline` nevertheless.
     /// - While nodes tell a broker that has lost its data of their users again, a user whose session ends may be taken for
     ///   offline although another node has a session of it.
     ///

@@ -326,6 +326,12 @@ impl Hub {
         lock(&self.rooms).get(name).is_some_and(|entry| entry.room.has_member(member))
     }
 
+    /// A member as it is now.
+    pub(crate) fn member(&self, name: &str, member: &str) -> Option<Arc<NewMember>> {
+        let rooms = lock(&self.rooms);
+        rooms.get(name)?.room.members().find(|known| known.id() == member).cloned()
+    }
+
     /// Whether the member has entered on this node, or is about to.
     pub(crate) fn knows(&self, name: &str, member: &str) -> bool {
         lock(&self.rooms).get(name).is_some_and(|entry| entry.room.knows(member))

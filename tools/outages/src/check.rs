@@ -272,8 +272,6 @@ struct Told<'a> {
     /// How often it has entered and not left.
     inside: i64,
     enters: usize,
-    /// Whether a node that was killed has told of it.
-    was_killed: bool,
     /// Whether a node has told of it in place of one that was lost.
     was_lost: bool,
     journals: BTreeSet<&'a str>,
@@ -296,17 +294,17 @@ pub(crate) fn check_journals(journals: &[Journal], breaks: usize) -> (Vec<String
             let told = members.entry((room, member)).or_default();
             told.inside += if sign == "+" { 1 } else { -1 };
             told.enters += usize::from(sign == "+");
-            told.was_killed |= journal.was_killed;
             told.was_lost |= words.next() == Some("node lost");
             told.journals.insert(&journal.name);
         }
     }
+    let has_killed = journals.iter().any(|journal| journal.was_killed);
     let mut unbalanced = 0;
     for ((room, member), told) in members {
         unbalanced += usize::from(told.inside != 0);
         let has_moved = told.journals.len() > 1 || told.enters == 0;
-        // It may have entered again, and the node that has told of its leave may have been killed before.
-        let has_missed_leave = told.was_killed || told.enters > 1;
+        // The node to which it has moved, or that has removed it, may have been killed before it could tell.
+        let has_missed_leave = told.enters > 1 || has_killed;
         let (most, least) = match room == USERS {
             true => (breaks as i64, -(breaks as i64)),
             false => (i64::from(has_missed_leave), if told.was_lost || has_moved { -2 } else { 0 }),
