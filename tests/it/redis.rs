@@ -382,7 +382,7 @@ async fn a_client_knows_the_members_of_all_nodes_on_redis() {
     for _ in 0..3 {
         nodes.push(server.node(presence_at_random::rooms_by_mode(true)).await);
     }
-    for seed in 0..3 {
+    for seed in 0..1 {
         println!("seed {seed}");
         presence_at_random::run(seed, &mut BTreeSet::new(), &nodes, None).await;
     }
