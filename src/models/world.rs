@@ -110,9 +110,8 @@ impl World {
             removal::remove_anonymous(
                 &self.engine.sessions,
                 &session,
-                &room,
+                room.as_str(),
                 &name,
-                LeaveReason::NameTaken,
                 &frames,
             );
         }
