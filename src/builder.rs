@@ -259,9 +259,9 @@ impl ChatRoomsBuilder {
     /// # Nodes that are lost
     ///
     /// If a node ends without a [`shutdown`](crate::ChatRooms::shutdown), or cannot reach the broker for too long, another
-    /// node removes its members and the sessions of its users, unless a client resumes its session elsewhere. That node calls [`RoomEvents::left`] for each member, with
-    /// [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and [`RoomEvents::offline`] for users that have no other
-    /// session. A user is kept online for the [`resume_window`](Recovery::resume_window) if its client could come back. The
+    /// node removes its members and the sessions of its users, unless a client resumes its session elsewhere. That node calls
+    /// [`RoomEvents::left`] for each member, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and
+    /// [`RoomEvents::offline`] for users that have no other session. A user is kept online for the [`resume_window`](Recovery::resume_window) if its client could come back. The
     /// callbacks get only what the broker knows: the [`User`](crate::User) has nothing but its id, and there is no `peer`.
     ///
     /// Some of these calls can be missing or repeated:
@@ -288,6 +288,8 @@ impl ChatRoomsBuilder {
     ///   the rooms again elsewhere.
     /// - If a client comes back on another node while it enters a room or changes its name there, no node may call
     ///   [`RoomEvents::entered`] for it.
+    /// - If [`set_access`](crate::ChatRooms::set_access) has changed whether a member is read-only, the change is lost when
+    ///   its client resumes on another node.
     /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten.
     /// - A client that reads slowly holds back only the senders of its own node. Those of other nodes may send more than it
     ///   can read, and its [`SlowConsumer`] policy applies earlier.

@@ -34,7 +34,7 @@ pub(crate) struct Status {
     parts: Mutex<Parts>,
     /// For the log.
     servers: String,
-    /// Who is told; nobody if it is a publisher.
+    /// The queue that is told of changes. A publisher has none.
     queue: Option<Arc<Queue>>,
     reconnects: AtomicU64,
 }

@@ -168,7 +168,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// The channel of a change. Whoever waits for it waits for the next connection, should this one break.
+    /// The channel of a change. If this connection breaks, those that wait for the change wait for the next connection.
     fn take(&mut self, wanted: Subscription) -> String {
         let room = match wanted {
             Subscription::Begin(room, done) => {

@@ -116,8 +116,8 @@ impl SharedBroker {
         self.lock().sessions.len()
     }
 
-    /// Lets the other nodes take one for gone that is still there: the first of them is told who was lost, and the node
-    /// itself who has come back. In the rooms, nothing happens.
+    /// Lets the other nodes take one for gone that is still there: the first of them is told which members and
+    /// users were lost, and the node itself is told that they have come back. Nothing happens in the rooms.
     pub fn suspect_node(&self, node: u32) {
         self.lock().suspect(node);
     }

@@ -98,7 +98,8 @@ impl Shared {
         }
     }
 
-    /// Tells the first of the other nodes who would be lost with a node, and that node who has come back.
+    /// Tells the first of the other nodes which members and users would be lost with a node, and tells that node that they have
+    /// come back.
     pub(super) fn suspect(&mut self, node: u32) {
         let mut lost = Vec::new();
         for (room, SharedRoom { members, latest, .. }) in &self.rooms {

@@ -228,7 +228,7 @@ impl Checker {
             }
             if places.len() > 1 {
                 self.totals.twice += 1;
-                // Whoever sends a message again as another member may have it published twice.
+                // A client that sends a message again as another member may have it published twice.
                 if !is_other_session || (self.expected.resume && !has_gap) {
                     faults.push(format!("room {room}: {text} was published twice: at {places:?}"));
                 }

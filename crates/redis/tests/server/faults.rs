@@ -212,7 +212,7 @@ async fn a_message_that_timed_out_is_repeated_once() {
     assert_eq!(a.leave("r", "ann", Some("bye".into())).now_or_never(), None);
     a.enter("other", member("cid"), None).await.unwrap_err();
     server.thaw();
-    // Whoever waits can rely on it.
+    // When this has been answered, the enter that has failed can have no effect any more.
     assert_eq!(a.leave("other", "cid", None).await, None);
     assert_eq!(a.roster("other", 0, 10).await.unwrap().members, []);
     a.until_body("r", "bye").await;
