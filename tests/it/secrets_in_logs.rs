@@ -187,14 +187,14 @@ async fn accepted_handshakes(
         let (io, response) = upgrade(rooms, seen, &target, &headers).await;
         assert!(response.starts_with("HTTP/1.1 101"), "{response}");
         let mut ann = client(io).await;
-        if headers.contains("v1") {
+        if headers.contains("chat-rooms.v1") {
             let welcome = read_to(&mut ann, "welcome").await;
             resume_tokens.push(welcome["resume"].clone());
         }
         // To the plain wire, it is an event like any other, and that before the client has entered.
         ann.send(resume_frame(&resume_tokens)).await;
         ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume_tokens})).await;
-        read_to(&mut ann, if headers.contains("v1") { "entered" } else { "enter" }).await;
+        read_to(&mut ann, if headers.contains("chat-rooms.v1") { "entered" } else { "enter" }).await;
         for event in ["message", "replace", "refuse", "drop"] {
             ann.send(json!({"event": event, "message": PASSWORD, "cid": "c"})).await;
         }
