@@ -136,7 +136,7 @@
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
 //! | `redis` | `BrokerNode::redis`: rooms that several processes share through Redis or Valkey. `RedisPublisher`: programs without connections that send to rooms |
 //! | `redis-tls` | TLS to Redis: `rediss` URLs. ring becomes the process's crypto provider for rustls, unless you have installed one |
-//! | `test-util` | `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance`, for tests |
+//! | `test-util` | For tests: clients of your application (`testing`), `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// Compiles and runs the examples in the README.
@@ -188,6 +188,9 @@ mod stats;
 pub mod store;
 mod sync;
 mod tasks;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 
 pub use crate::broker::BrokerNode;
 #[cfg(feature = "test-util")]

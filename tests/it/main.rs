@@ -75,6 +75,7 @@ mod slow_consumer_policy;
 mod slow_network;
 mod stress;
 mod support;
+mod testing;
 mod timeouts;
 mod token_expiry;
 mod transcripts;
