@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::broker::{EventKind, Stamp};
 use crate::config::{History, Recovery};
 use crate::ids::{ConnectionId, Name, RoomId};
-use crate::protocol::position::Epoch;
+use crate::protocol::position::{Epoch, Position};
 use crate::room::Profile;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -104,7 +104,7 @@ pub(crate) struct Unavailable;
 /// A frame that has its place in the room's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Submitted {
-    pub(crate) seq: u64,
+    pub(crate) position: Position,
     /// It was published before, under the same id.
     pub(crate) is_repeat: bool,
 }

@@ -19,6 +19,9 @@ export interface Frame {
   /** Its place in the room's order. Missing if its event is transient ({@link Room.sendTransient}), or if the host sent
    * it to this connection only. */
   readonly seq?: number;
+  /** The id of a message. In a room, ids rise and are never used again, not even after a restart of the server. Missing
+   * in other frames, and if several servers share the rooms. See {@link messageTime}. */
+  readonly id?: number;
   readonly [key: string]: Json | undefined;
 }
 
@@ -230,7 +233,7 @@ export interface SendOptions {
   /** The frame's event. Default: `message`. The protocol's own events are refused with `reserved_event`. */
   event?: string;
   /** Further keys are sent along. `message`, `roomId`, `cid` and the keys that the server sets (`name`, `num`,
-   * `member`, `seq`) are overwritten. */
+   * `member`, `seq`, `id`) are overwritten. */
   [key: string]: Json | undefined;
 }
 
@@ -312,7 +315,8 @@ export interface Room {
   on(event: string, handler: FrameHandler): () => void;
 
   /**
-   * Sends a message to the room. Resolves when the server has acknowledged it; `seq` is its place in the room.
+   * Sends a message to the room. Resolves when the server has acknowledged it; `seq` is its place in the room, `id` its id, as
+   * in {@link Frame}.
    * Messages are sent in the order of the calls, at most as fast as the server allows. They wait while the
    * client isn't online. If the server refuses one only temporarily (`rate_limited`, or `internal` with a `retryAfter`),
    * the client sends it again later. After `internal` without a `retryAfter`, the promise rejects at once.
@@ -320,7 +324,7 @@ export interface Room {
    * Rejects with a {@link ChatError}: `too_big`, `overflow`, `reserved_event`, `bad_options`, `closed`, or the
    * server's code; `transient` if the server does not acknowledge the event, see {@link sendTransient}.
    */
-  send(message: Json, options?: SendOptions): Promise<{ readonly seq: number }>;
+  send(message: Json, options?: SendOptions): Promise<{ readonly seq: number; readonly id?: number }>;
 
   /**
    * Sends a hint that may get lost, such as `sendTransient('typing', true)`, to the other members. Their handlers of
@@ -403,6 +407,9 @@ export class ChatError extends Error {
 /** Whether a client may reconnect after its connection was closed with this code. After 4502, 4504 and 4505, it may do
  * so only with another token. */
 export function mayReturn(code: number): boolean;
+
+/** The server's time when the message with this id ({@link Frame.id}) was published, to the millisecond. */
+export function messageTime(id: number): Date;
 
 /**
  * Enters a room on a connection of its own, which is closed when the room is. Resolves when the room has been entered

@@ -269,9 +269,9 @@ export class Connection {
     this.#socket.send(text);
   }
 
-  #acknowledged({ cid, seq, reached }) {
+  #acknowledged({ cid, seq, id, reached }) {
     this.#unanswered.remove('message', cid);
-    this.#outbox.acknowledge(cid, { seq, reached });
+    this.#outbox.acknowledge(cid, { seq, id, reached });
   }
 
   // ---- Authentication --------------------------------------------------------------------------

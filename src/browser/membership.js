@@ -108,7 +108,8 @@ export class Membership {
       const cid = randomCid(this.#env.crypto);
       const text = JSON.stringify({ ...extra, event, message, roomId: this.id, cid });
       this.#subscription?.dropTransients();
-      this.#outbox.add(this.#lane, cid, { event, text }, { resolve: ({ seq }) => resolve({ seq }), reject });
+      const acknowledged = ({ seq, id }) => resolve(id === undefined ? { seq } : { seq, id });
+      this.#outbox.add(this.#lane, cid, { event, text }, { resolve: acknowledged, reject });
     });
   }
 

@@ -40,7 +40,7 @@ export class Subscription {
 
   /** Takes a frame of the room. Returns false if a frame before it is missing. */
   receive(frame) {
-    const { seq, cid, member } = frame;
+    const { seq, id, cid, member } = frame;
     if (this.#isOfHistory(seq)) return this.#receiveHistory(frame);
     const missing = seq - this.#progress.seq - 1;
     if (missing < 0) return true;
@@ -53,7 +53,7 @@ export class Subscription {
     // The answer to the enter has taken a replay into account.
     if (!replayed) this.#presence.receive(frame);
     const own = this.#progress.isOwn(member, replayed);
-    if (own) this.#outbox.acknowledge(cid, { seq });
+    if (own) this.#outbox.acknowledge(cid, { seq, id });
     this.#events.emitFrame(frame, { own, replayed, history: false });
     this.startSending();
     return true;

@@ -18,6 +18,7 @@ use crate::hooks::policy::{BoxFuture, Decision, MessageRequest, Ruling, Verdict}
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{self, Body, Publish, RoomField};
 use crate::protocol::outbound::{self, About};
+use crate::protocol::receipt::Receipt;
 use crate::protocol::resume;
 use crate::session::{Membership, Published, Submission};
 
@@ -165,9 +166,10 @@ async fn submit(
     let Submission { membership, submitted } = submission;
     let gone = &mut message.draft.gone;
     match waiting::watch_message(connection, gone, submitted).await? {
-        Ok(Submitted { seq, is_repeat }) => {
-            connection.attachment().remember(message.draft.id(), seq)?;
-            let published = Published { seq, membership, is_repeated: is_repeat };
+        Ok(Submitted { position, is_repeat }) => {
+            let receipt = Receipt { position, id: None };
+            connection.attachment().remember(message.draft.id(), receipt)?;
+            let published = Published { receipt, membership, is_repeated: is_repeat };
             conclude(connection, text, message, &published).map(|()| None)
         }
         Err(Unavailable) => connection.refuse_unavailable(message.draft.about()).map(|()| None),
@@ -238,9 +240,9 @@ fn ask<'a>(
     let engine = connection.engine().clone();
     let Some(policy) = engine.policy() else { return Ok(Some((draft, Verdict::allow()))) };
     if let Some(cid) = draft.id()
-        && let Some(seq) = connection.attachment().seq_of(cid)?
+        && let Some(receipt) = connection.attachment().receipt_of(cid)?
     {
-        connection.send(&outbound::ack(cid, seq));
+        connection.send(&outbound::ack(cid, receipt));
         return Ok(None);
     }
     let Some(membership) = connection.attachment().active_membership(draft.room.as_deref()) else {
@@ -301,9 +303,9 @@ fn apply<'a>(
 /// Answers a message as if it had been published, and remembers its id.
 fn pretend_published(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {
     match connection.attachment().pretend_published(draft.room.as_deref(), draft.id())? {
-        Some(seq) => {
+        Some(receipt) => {
             if let Some(cid) = draft.id() {
-                connection.send(&outbound::ack(cid, seq));
+                connection.send(&outbound::ack(cid, receipt));
             }
             Ok(())
         }
@@ -344,7 +346,7 @@ fn conclude(
 ) -> Result<(), End> {
     let draft = &message.draft;
     if let Some(cid) = draft.id() {
-        connection.send(&outbound::ack(cid, published.seq));
+        connection.send(&outbound::ack(cid, published.receipt));
     }
     if published.is_repeated {
         return Ok(());

@@ -1,6 +1,6 @@
 //! What a room's lock guards: members, frames that wait, and the broker's events applied to them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -14,16 +14,19 @@ use crate::delivery::remote_room::RemoteRoom;
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::roster::{FirstPage, RosterPage};
 use crate::delivery::transient::{TooMany, TransientBatch, Transients};
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::position::{Epoch, Position};
+use crate::protocol::receipt::Receipt;
 use crate::room::{Departed, Entrant, Members, Profile, ReplayBuffer, Room};
 
 /// What the room's lock guards.
 pub(crate) struct RoomState {
     /// The stamp of the latest event.
     pub(super) latest: Stamp,
+    /// The id of the latest message, or of one before the room was opened.
+    last_id: MessageId,
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
     /// Present while transient frames wait.
@@ -59,10 +62,20 @@ impl Replay {
     }
 }
 
+/// Where a room begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) stamp: Stamp,
+    /// The ids of the room's messages are higher.
+    pub(crate) last_id: MessageId,
+}
+
 /// Applies a room's events to its state, on behalf of the broker.
 struct Apply<'a, 'f> {
     latest: &'a mut Stamp,
     pending: &'a mut Pending,
+    /// The id of a message.
+    id: Option<MessageId>,
     /// `None` if the event has no frame, or the room is closed.
     frame: Option<&'a RoomFrame<'f>>,
 }
@@ -75,7 +88,7 @@ impl Replica for Apply<'_, '_> {
     fn apply(&mut self, _: EventKind, stamp: Stamp) {
         *self.latest = stamp;
         if let Some(frame) = self.frame {
-            self.pending.push(stamp, frame);
+            self.pending.push(stamp, self.id, frame);
         }
     }
 }
@@ -83,14 +96,15 @@ impl Replica for Apply<'_, '_> {
 impl RoomState {
     pub(super) fn new(
         id: &RoomId,
-        start: Stamp,
+        start: Start,
         history: Option<History>,
         unique_names: UniqueNames,
         presence: Presence,
         is_remote: bool,
     ) -> RoomState {
         RoomState {
-            latest: start,
+            latest: start.stamp,
+            last_id: start.last_id,
             room: Room::new(unique_names),
             pending: Pending::new(id, history.is_some()),
             transients: None,
@@ -217,20 +231,60 @@ impl RoomState {
         !change.is_empty()
     }
 
-    /// Publishes a frame.
-    pub(super) fn publish(&mut self, broker: &impl Broker, frame: &RoomFrame<'_>) -> Stamp {
-        self.submit(broker, EventKind::Publish, frame)
+    /// Publishes a message. `now` is the time of day.
+    pub(super) fn publish(
+        &mut self,
+        broker: &impl Broker,
+        frame: &RoomFrame<'_>,
+        now: SystemTime,
+    ) -> Receipt {
+        let id = Some(self.take_id(now));
+        let stamp = self.submit_message(broker, EventKind::Publish, id, frame);
+        Receipt { position: stamp.position(), id }
+    }
+
+    /// The id of the next message.
+    pub(super) fn take_id(&mut self, now: SystemTime) -> MessageId {
+        self.last_id = MessageId::next(Some(self.last_id), now);
+        self.last_id
+    }
+
+    /// The id of the latest message, or of one before the room was opened.
+    pub(super) fn last_id(&self) -> MessageId {
+        self.last_id
+    }
+
+    /// What the sender of a message would learn that looks as if it had been published now.
+    pub(super) fn pretend_published(&mut self, now: SystemTime) -> Receipt {
+        Receipt {
+            position: self.latest.position(),
+            // With a broker that several nodes share, messages have no id.
+            id: self.remote.is_none().then(|| self.take_id(now)),
+        }
     }
 
     /// Lets the broker order an event, and applies it. A closed room is silent.
     pub(super) fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
+        self.submit_message(broker, kind, None, frame)
+    }
+
+    fn submit_message(
+        &mut self,
+        broker: &impl Broker,
+        kind: EventKind,
+        id: Option<MessageId>,
+        frame: &RoomFrame<'_>,
+    ) -> Stamp {
         let frame = (!self.room.is_closed()).then_some(frame);
-        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
+        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, id, frame })
     }
 
     /// Lets the broker order an event that has no frame, and applies it.
     pub(super) fn submit_silent(&mut self, broker: &impl Broker, kind: EventKind) {
-        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame: None });
+        broker.submit(
+            kind,
+            &mut Apply { latest: &mut self.latest, pending: &mut self.pending, id: None, frame: None },
+        );
     }
 
     /// Whether a message of a held-back sender may pass now. `time` is what it takes at the minimum rate.

@@ -7,11 +7,11 @@ mod presence;
 pub(crate) mod remote;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::unconstrained;
 
-use crate::broker::{Broker, MemoryBroker, RemoteBroker, Stamp};
+use crate::broker::{Broker, MemoryBroker, RemoteBroker};
 use crate::clock::Clock;
 use crate::config::{Config, Presence, UniqueNames};
 use crate::delivery::enter_outcome::EnterOutcome;
@@ -26,6 +26,7 @@ use crate::delivery::transient::TooMany;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
+use crate::protocol::receipt::Receipt;
 use crate::room::{self, EnterError, Profile};
 use crate::sync::MutexGuard;
 use crate::tasks::Tasks;
@@ -40,8 +41,8 @@ const BATCH_SHARE: usize = 2;
 /// reader when its senders are held back.
 const MEMBERS_SHARE: usize = 8;
 
-/// Bytes that a frame grows by, besides the room's id: its header, `num`, `member` and `seq`.
-const FRAME_OVERHEAD: usize = 128;
+/// Bytes that a frame grows by, besides the room's id: its header, `num`, `member`, `id` and `seq`.
+const FRAME_OVERHEAD: usize = 152;
 
 pub(crate) struct Rooms {
     registry: Registry,
@@ -237,17 +238,22 @@ impl Rooms {
         outcome
     }
 
-    /// Publishes a frame.
-    pub(crate) fn publish(&self, room: &Arc<LiveRoom>, frame: &RoomFrame<'_>) -> Result<Stamp, NotPublished> {
+    /// Publishes a message.
+    pub(crate) fn publish(
+        &self,
+        room: &Arc<LiveRoom>,
+        frame: &RoomFrame<'_>,
+    ) -> Result<Receipt, NotPublished> {
+        let now = SystemTime::now();
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
         if let Some(member) = frame.member {
             // Otherwise they would arrive after this later message of the same member.
             state.drop_transients(member);
         }
-        let stamp = state.publish(&self.broker, frame);
+        let receipt = state.publish(&self.broker, frame, now);
         self.start_flush(room, state, frame.member.is_none());
-        Ok(stamp)
+        Ok(receipt)
     }
 
     /// Sends a transient frame. It is not in the room log, and only members whose send queue is empty get it.
@@ -286,9 +292,10 @@ impl Rooms {
         }
     }
 
-    /// The room's position, for a frame that should look as if it had been published.
-    pub(crate) fn seq(&self, room: &LiveRoom) -> u64 {
-        room.lock().seq()
+    /// For a message that should look as if it had been published.
+    pub(crate) fn pretend_published(&self, room: &LiveRoom) -> Receipt {
+        let now = SystemTime::now();
+        room.lock().pretend_published(now)
     }
 
     /// Closes a room: it becomes silent, and its id is free for a new one. Its members still have to be

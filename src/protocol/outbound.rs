@@ -8,6 +8,7 @@ use crate::config::{Config, PresenceMode};
 use crate::ids::ConnectionId;
 use crate::protocol::json::quote;
 use crate::protocol::position::Epoch;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, ResumeToken};
 
 /// How many seconds' worth of a rate may be sent in one burst.
@@ -36,7 +37,7 @@ pub(crate) fn out(name: &str) -> String {
 }
 
 /// A frame of a room, without what the room adds when it publishes the frame: `num`, and in `chat-rooms.v1`
-/// `member`, `roomId` and `seq`.
+/// `member`, `id`, `roomId` and `seq`.
 #[derive(Debug, Clone)]
 pub(crate) struct RoomFrame<'a> {
     /// The object up to the tail, as plain clients get it.
@@ -63,7 +64,7 @@ pub(crate) fn room_key(room: &str) -> String {
     format!(r#","roomId":{}"#, quote(room))
 }
 
-/// The text between the `member` and the `seq` of a room frame in `chat-rooms.v1`: `,"roomId":ROOM,"seq":`.
+/// The text between the `member` or the `id` and the `seq` of a room frame in `chat-rooms.v1`: `,"roomId":ROOM,"seq":`.
 pub(crate) fn room_and_seq(room: &str) -> Box<str> {
     format!(r#"{},"seq":"#, room_key(room)).into()
 }
@@ -156,9 +157,10 @@ pub(crate) fn read_only(room: &str, member: ConnectionId, is_read_only: bool) ->
     format!(r#"{{"event":"state","readOnly":{is_read_only},"member":"{member}","roomId":{room}}}"#)
 }
 
-/// `{"event":"ack","cid":CID,"seq":N}`
-pub(crate) fn ack(cid: &str, seq: u64) -> String {
-    format!(r#"{{"event":"ack","cid":{},"seq":{seq}}}"#, quote(cid))
+/// `{"event":"ack","cid":CID,"seq":N,"id":ID}`, without the `id` if the message has none.
+pub(crate) fn ack(cid: &str, receipt: Receipt) -> String {
+    let id = receipt.id.map_or(String::new(), |id| format!(r#","id":{id}"#));
+    format!(r#"{{"event":"ack","cid":{},"seq":{}{id}}}"#, quote(cid), receipt.position.seq)
 }
 
 /// What an error is about.
@@ -246,7 +248,13 @@ pub(crate) fn expiring(left: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::MessageId;
+    use crate::protocol::position::Position;
     use serde_json::{Value, from_str, json};
+
+    fn receipt(id: Option<MessageId>) -> Receipt {
+        Receipt { position: Position { epoch: Epoch(1), seq: 3 }, id }
+    }
 
     #[test]
     fn frames_are_json_with_exactly_these_keys() {
@@ -285,7 +293,11 @@ mod tests {
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
             (lagged(name, 3), json!({"event": "lagged", "roomId": name, "missed": 3})),
-            (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
+            (ack(name, receipt(None)), json!({"event": "ack", "cid": name, "seq": 3})),
+            (
+                ack(name, receipt(MessageId::from_u64(70))),
+                json!({"event": "ack", "cid": name, "seq": 3, "id": 70}),
+            ),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);
         }

@@ -20,7 +20,7 @@ use crate::config::{History, Recovery};
 use crate::ids::{Name, RoomId};
 use crate::room::Profile;
 use convert::{
-    entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, to_stamp,
+    entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, stamp_of, to_stamp,
 };
 use turns::Turns;
 
@@ -155,7 +155,7 @@ impl RemoteBroker for RedisBroker {
             let entry = entry.map(id_of);
             let published = node.publish(room.as_str(), entry.as_deref(), id.as_deref(), &body).await;
             let redis::Published { stamp, is_repeat, .. } = published.map_err(|_| Unavailable)?;
-            Ok(Submitted { seq: stamp.seq, is_repeat })
+            Ok(Submitted { position: stamp_of(stamp).position(), is_repeat })
         })
     }
 

@@ -15,6 +15,7 @@ use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::direct::{DirectFrame, LastDirect};
 use crate::protocol::inbound::Body;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::ResumeToken;
 use crate::session::direct::{self, DirectSent};
 use crate::session::memberships::{CantEnter, EnterCommand, Submission};
@@ -93,10 +94,10 @@ impl Attachment {
         self.sessions.expire_user(&self.session, self.generation)
     }
 
-    /// The `seq` of a message that was published before under this id.
-    pub(crate) fn seq_of(&self, cid: &str) -> Result<Option<u64>, Superseded> {
+    /// The receipt of a message that was published before under this id.
+    pub(crate) fn receipt_of(&self, cid: &str) -> Result<Option<Receipt>, Superseded> {
         let state = self.session.state_of(self.generation)?;
-        Ok(state.message_ids.as_ref().and_then(|ids| ids.number_of(cid)))
+        Ok(state.message_ids.as_ref().and_then(|ids| ids.answer_to(cid)))
     }
 
     /// The membership in a room, even if it is inactive.
@@ -205,8 +206,8 @@ impl Attachment {
     }
 
     /// Remembers the id of a message that was submitted.
-    pub(crate) fn remember(&self, cid: Option<&str>, seq: u64) -> Result<(), Superseded> {
-        self.sessions.memberships().remember(&self.session, self.generation, cid, seq)
+    pub(crate) fn remember(&self, cid: Option<&str>, receipt: Receipt) -> Result<(), Superseded> {
+        self.sessions.memberships().remember(&self.session, self.generation, cid, receipt)
     }
 
     /// Sends a transient frame. Returns `None` if the client is not in `room` or, if `room` is `None`, not in exactly one
@@ -220,13 +221,13 @@ impl Attachment {
         self.sessions.memberships().send_transient(&self.session, self.generation, room, event, body)
     }
 
-    /// Makes a message look as if it had been published, and returns its `seq`; `None` if the client is not in this room
+    /// Makes a message look as if it had been published, and returns its receipt; `None` if the client is not in this room
     /// or, without a room, not in exactly one.
     pub(crate) fn pretend_published(
         &self,
         room: Option<&str>,
         cid: Option<&str>,
-    ) -> Result<Option<u64>, Superseded> {
+    ) -> Result<Option<Receipt>, Superseded> {
         self.sessions.memberships().pretend_published(&self.session, self.generation, room, cid)
     }
 

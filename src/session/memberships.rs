@@ -20,6 +20,7 @@ use crate::protocol::inbound::Body;
 use crate::protocol::outbound;
 use crate::protocol::position::Position;
 use crate::protocol::presence::ProfileKeys;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::room::{EnterError, Profile};
 use crate::session::callbacks::Callback;
@@ -240,8 +241,8 @@ impl Memberships {
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
         let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.active(room).cloned() else { return Ok(None) };
-        if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.number_of(cid)) {
-            return Ok(Some(Ok(Published { seq, membership, is_repeated: true })));
+        if let Some(receipt) = cid.and_then(|cid| state.message_ids.as_ref()?.answer_to(cid)) {
+            return Ok(Some(Ok(Published { receipt, membership, is_repeated: true })));
         }
         if membership.is_read_only() {
             return Ok(Some(Err(NotPublished::ReadOnly)));
@@ -251,9 +252,9 @@ impl Memberships {
         }
         let frame = body.frame(&membership.tail, session.id(), membership.room.id());
         Ok(Some(match self.rooms.publish(&membership.room, &frame) {
-            Ok(stamp) => {
-                remember(&mut state, cid, stamp.seq);
-                Ok(Published { seq: stamp.seq, membership, is_repeated: false })
+            Ok(receipt) => {
+                remember(&mut state, cid, receipt);
+                Ok(Published { receipt, membership, is_repeated: false })
             }
             Err(error) => Err(error),
         }))
@@ -284,9 +285,9 @@ impl Memberships {
         session: &Session,
         generation: Generation,
         cid: Option<&str>,
-        seq: u64,
+        receipt: Receipt,
     ) -> Result<(), Superseded> {
-        remember(&mut *session.state_of(generation)?, cid, seq);
+        remember(&mut *session.state_of(generation)?, cid, receipt);
         Ok(())
     }
 
@@ -320,12 +321,12 @@ impl Memberships {
         generation: Generation,
         room: Option<&str>,
         cid: Option<&str>,
-    ) -> Result<Option<u64>, Superseded> {
+    ) -> Result<Option<Receipt>, Superseded> {
         let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.active(room) else { return Ok(None) };
-        let seq = self.rooms.seq(&membership.room);
-        remember(&mut state, cid, seq);
-        Ok(Some(seq))
+        let receipt = self.rooms.pretend_published(&membership.room);
+        remember(&mut state, cid, receipt);
+        Ok(Some(receipt))
     }
 
     /// Ends the membership in a room, and returns that room; `None` if there was none.
@@ -436,8 +437,8 @@ fn profile_of(state: &State, enter: &EnterCommand<'_>) -> Profile {
 }
 
 /// Remembers a message id, so that no message with this id is published again.
-fn remember(state: &mut State, cid: Option<&str>, seq: u64) {
+fn remember(state: &mut State, cid: Option<&str>, receipt: Receipt) {
     if let Some(cid) = cid {
-        state.message_ids.get_or_insert_default().add(cid, seq);
+        state.message_ids.get_or_insert_default().add(cid, receipt);
     }
 }

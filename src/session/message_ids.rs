@@ -5,25 +5,32 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::protocol::resume::MAX_CIDS;
 
-#[derive(Debug, Default)]
-pub(super) struct MessageIds {
+/// `A` is with what a message was acknowledged.
+#[derive(Debug)]
+pub(super) struct MessageIds<A> {
     hasher: RandomState,
     /// Each id is represented by a 64-bit hash, with keys that no client knows.
-    seen: VecDeque<(u64, u64)>,
+    seen: VecDeque<(u64, A)>,
 }
 
-impl MessageIds {
-    /// The number with which a message was acknowledged.
-    pub(super) fn number_of(&self, cid: &str) -> Option<u64> {
+impl<A> Default for MessageIds<A> {
+    fn default() -> MessageIds<A> {
+        MessageIds { hasher: RandomState::default(), seen: VecDeque::new() }
+    }
+}
+
+impl<A: Copy> MessageIds<A> {
+    /// With what a message was acknowledged.
+    pub(super) fn answer_to(&self, cid: &str) -> Option<A> {
         let hash = self.hasher.hash_one(cid);
-        self.seen.iter().find(|(seen, _)| *seen == hash).map(|(_, number)| *number)
+        self.seen.iter().find(|(seen, _)| *seen == hash).map(|(_, answer)| *answer)
     }
 
-    pub(super) fn add(&mut self, cid: &str, number: u64) {
+    pub(super) fn add(&mut self, cid: &str, answer: A) {
         if self.seen.len() == MAX_CIDS {
             self.seen.pop_front();
         }
-        self.seen.push_back((self.hasher.hash_one(cid), number));
+        self.seen.push_back((self.hasher.hash_one(cid), answer));
     }
 }
 
@@ -37,10 +44,10 @@ mod tests {
         for n in 0..MAX_CIDS as u64 + 1 {
             ids.add(&format!("c{n}"), n + 7);
         }
-        assert_eq!(ids.number_of("c0"), None);
-        assert_eq!(ids.number_of("c1"), Some(8));
-        assert_eq!(ids.number_of(&format!("c{MAX_CIDS}")), Some(MAX_CIDS as u64 + 7));
-        assert_eq!(ids.number_of("never"), None);
+        assert_eq!(ids.answer_to("c0"), None);
+        assert_eq!(ids.answer_to("c1"), Some(8));
+        assert_eq!(ids.answer_to(&format!("c{MAX_CIDS}")), Some(MAX_CIDS as u64 + 7));
+        assert_eq!(ids.answer_to("never"), None);
         assert_eq!(ids.seen.len(), MAX_CIDS);
     }
 }

@@ -17,6 +17,7 @@ use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callbacks;
@@ -78,7 +79,7 @@ impl Membership {
 
 /// A message that has its place in the room's order.
 pub(crate) struct Published {
-    pub(crate) seq: u64,
+    pub(crate) receipt: Receipt,
     pub(crate) membership: Arc<Membership>,
     /// It was published before, under the same id.
     pub(crate) is_repeated: bool,
@@ -107,7 +108,7 @@ pub(super) struct State {
     pub(super) is_of_user: bool,
     pub(super) resume: Resume,
     pub(super) memberships: MembershipList,
-    pub(super) message_ids: Option<Box<MessageIds>>,
+    pub(super) message_ids: Option<Box<MessageIds<Receipt>>>,
     pub(super) direct: Option<Box<DirectMessages>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
 }

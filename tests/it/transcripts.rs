@@ -263,11 +263,15 @@ impl Play {
     }
 }
 
-/// Whether a value is the expected one. A placeholder matches any text at first, and the same text from then on.
+/// Whether a value is the expected one. A placeholder matches any text or number at first, and the same one from then on.
 fn matches(expected: &Value, actual: &Value, placeholders: &mut HashMap<String, String>) -> bool {
     match (expected, actual) {
         (Value::String(name), Value::String(text)) if name.starts_with('$') => {
             placeholders.entry(name.clone()).or_insert_with(|| text.clone()) == text
+        }
+        (Value::String(name), Value::Number(number)) if name.starts_with('#') => {
+            let text = number.to_string();
+            *placeholders.entry(name.clone()).or_insert_with(|| text.clone()) == text
         }
         (Value::Object(expected), Value::Object(actual)) => {
             let same =

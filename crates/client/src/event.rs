@@ -1,9 +1,10 @@
 //! What a client reports to its application.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
+use tower_chat_rooms_protocol::{MESSAGE_ID_COUNTER_BITS, MESSAGE_ID_START};
 
 use crate::error::ClientError;
 use crate::presence::Presence;
@@ -267,6 +268,18 @@ impl RoomFrame {
         self.object.get("seq")?.as_u64()
     }
 
+    /// The id of a message, which rises in the order of the room and is never used again, not even after a restart of the
+    /// server. `None` for other frames, and if the server has a broker that several nodes share.
+    pub fn id(&self) -> Option<u64> {
+        self.object.get("id")?.as_u64().filter(|_| self.seq().is_some())
+    }
+
+    /// The server's time when the message was published, to the millisecond. It is part of the [`id`](RoomFrame::id).
+    pub fn time(&self) -> Option<SystemTime> {
+        let since_start = Duration::from_millis(self.id()? >> MESSAGE_ID_COUNTER_BITS);
+        SystemTime::UNIX_EPOCH.checked_add(MESSAGE_ID_START + since_start)
+    }
+
     /// Whether this client published it, or it is this client's own enter or out.
     pub fn is_own(&self) -> bool {
         self.is_own
@@ -299,5 +312,26 @@ impl RoomFrame {
 
     fn text(&self, key: &str) -> Option<&str> {
         self.object.get(key)?.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(object: Value) -> RoomFrame {
+        RoomFrame::new(object.as_object().cloned().unwrap_or_default(), false)
+    }
+
+    #[test]
+    fn a_message_has_an_id_with_its_time() {
+        let message =
+            frame(serde_json::json!({"event": "message", "id": (86_400_000_u64 << 12) + 7, "seq": 3}));
+        assert_eq!(message.id(), Some((86_400_000 << 12) + 7));
+        let second_of_january = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800 + 86_400);
+        assert_eq!(message.time(), Some(second_of_january));
+        // Without a `seq`, it is a key of the host.
+        let direct = frame(serde_json::json!({"event": "notice", "id": 7}));
+        assert_eq!((direct.id(), direct.time()), (None, None));
     }
 }

@@ -6,6 +6,8 @@
 //! [tower-chat-rooms]: https://docs.rs/tower-chat-rooms
 #![no_std]
 
+use core::time::Duration;
+
 pub mod close;
 
 /// The WebSocket subprotocol of the plain protocol. A server chooses it if a client offers it and
@@ -44,6 +46,12 @@ pub const MAX_CID_BYTES: usize = 64;
 /// How many of a session's most recent message ids the server remembers. A client that keeps more
 /// messages than this unacknowledged may have one published twice after a lost connection.
 pub const MAX_CIDS: usize = 128;
+
+/// The time of a message's id is the number without this many low bits, in milliseconds since [`MESSAGE_ID_START`].
+pub const MESSAGE_ID_COUNTER_BITS: u32 = 12;
+
+/// When the times of message ids begin, since the Unix epoch: 2020-01-01T00:00:00Z.
+pub const MESSAGE_ID_START: Duration = Duration::from_secs(1_577_836_800);
 
 /// The maximum length of a frame with a transient event, as the client sends it, in bytes.
 pub const MAX_TRANSIENT_BYTES: usize = 1024;

@@ -14,7 +14,7 @@ use crate::broker::{
 use crate::clock::Clock;
 use crate::config::{History, Recovery};
 use crate::ids::{ConnectionId, RoomId};
-use crate::protocol::position::Epoch;
+use crate::protocol::position::{Epoch, Position};
 use crate::room::Profile;
 
 /// The events with frames that a room keeps at least.
@@ -40,7 +40,7 @@ pub(super) struct Shared {
 pub(super) struct SharedRoom {
     pub(super) latest: Stamp,
     pub(super) members: Vec<SharedMember>,
-    published: HashMap<String, u64>,
+    published: HashMap<String, Position>,
     /// The latest events with frames, and when they were published.
     pub(super) log: VecDeque<(RoomEvent, Duration)>,
 }
@@ -201,17 +201,17 @@ impl Shared {
         body: Bytes,
     ) -> Result<Submitted, Unavailable> {
         let room = self.rooms.get(id).ok_or(Unavailable)?;
-        if let Some(seq) = message_id.as_ref().and_then(|message_id| room.published.get(message_id)) {
-            return Ok(Submitted { seq: *seq, is_repeat: true });
+        if let Some(position) = message_id.as_ref().and_then(|message_id| room.published.get(message_id)) {
+            return Ok(Submitted { position: *position, is_repeat: true });
         }
         if entry.is_some_and(|entry| room.position(entry).is_none()) {
             return Err(Unavailable);
         }
         let stamp = self.append(id, EventKind::Publish, entry, body).ok_or(Unavailable)?;
         if let (Some(room), Some(message_id)) = (self.rooms.get_mut(id), message_id) {
-            room.published.insert(message_id, stamp.seq);
+            room.published.insert(message_id, stamp.position());
         }
-        Ok(Submitted { seq: stamp.seq, is_repeat: false })
+        Ok(Submitted { position: stamp.position(), is_repeat: false })
     }
 
     pub(super) fn set_profile(&mut self, id: &RoomId, entry: EntryId, profile: Profile, body: Bytes) {

@@ -24,7 +24,7 @@ pub(crate) struct Body<'a> {
 }
 
 /// Keys that only the server sets in `chat-rooms.v1`; plain clients may use them as they like.
-const V1_KEYS: [&str; 3] = ["seq", "member", "direct"];
+const V1_KEYS: [&str; 4] = ["seq", "member", "id", "direct"];
 
 impl<'a> Body<'a> {
     /// The body of a frame. The text is that of the envelope.

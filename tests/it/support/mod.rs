@@ -33,5 +33,5 @@ pub(crate) use test_io::TestIo;
 pub(crate) use v1_client::{RESUME_WINDOW, V1Client, recovering, recovering_rooms, resumed_and_recovered};
 pub(crate) use v1_frames::{
     enter_frame, enter_since, leave_frame, message_frame, message_with_cid, removed_frame, resume_frame,
-    rooms_in,
+    rooms_in, take_id,
 };

@@ -369,12 +369,20 @@ fn learn(expected: &Value, actual: &Value, known: &mut HashMap<String, String>) 
     }
 }
 
+/// The numbers for placeholders begin here: ids of messages are as high.
+const FIRST_NUMBER: u64 = 890_123_456_789_504;
+
 /// Replaces placeholders by their values. One without a value gets one of its own.
 fn fill(value: &Value, known: &mut HashMap<String, String>) -> Value {
     match value {
         Value::String(name) if name.starts_with('$') => {
             let fresh = format!("value of {name}");
             json!(known.entry(name.clone()).or_insert(fresh))
+        }
+        Value::String(name) if name.starts_with('#') => {
+            let fresh = (FIRST_NUMBER + known.len() as u64).to_string();
+            let text = known.entry(name.clone()).or_insert(fresh);
+            json!(text.parse::<u64>().expect("a number"))
         }
         Value::Object(object) => {
             object.iter().map(|(key, value)| (key.clone(), fill(value, known))).collect()
