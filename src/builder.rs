@@ -3,6 +3,8 @@
 mod check;
 mod weak;
 
+use std::sync::Arc;
+
 use crate::broker::BrokerNode;
 use crate::config::{
     Config, Heartbeat, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
@@ -76,7 +78,7 @@ impl ChatRoomsBuilder {
 
     /// Sets the hook that is called on every enter, leave and message. Default: none.
     pub fn events(mut self, events: impl RoomEvents) -> Self {
-        self.hooks.events = Some(Box::new(events));
+        self.hooks.events = Some(Arc::new(events));
         self
     }
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -24,13 +25,15 @@ use crate::engine::Engine;
 use crate::engine::consistency::ConsistencyReport;
 use crate::error::{BuildError, SendError};
 use crate::hooks::auth::Admission;
+use crate::hooks::message::Message;
 use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
 use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
+use crate::protocol::receipt::Receipt;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Transport;
 use crate::stats::Stats;
@@ -246,7 +249,11 @@ impl ChatRooms {
         let frame = body.host_frame(room.id());
         let sent = match self.transient_event(&text) {
             Some(event) => self.engine.rooms.send_transient(&room, &event, &frame),
-            None => self.engine.rooms.publish(&room, &frame).map(drop),
+            None => {
+                let describe = |receipt| host_message(room.id(), receipt, &text);
+                let published = self.engine.rooms.publish(&room, &frame, describe);
+                published.map(|(_, calling)| self.engine.rooms.call_for_host(calling))
+            }
         };
         match sent {
             Ok(()) => Ok(()),
@@ -362,7 +369,10 @@ impl ChatRooms {
     /// Sends a frame to the members of a room on all nodes.
     fn send_to_all_nodes(&self, room: &RoomId, text: &str, body: &Body<'_>) {
         let frame = body.host_frame(room);
-        self.engine.rooms.submit_for_host(room, self.transient_event(text).as_deref(), &frame);
+        let (id, body) = (room.clone(), text.to_owned());
+        let describe = move |receipt| host_message(&id, receipt, &body);
+        let rooms = &self.engine.rooms;
+        rooms.submit_for_host(room, self.transient_event(text).as_deref(), &frame, describe);
     }
 
     /// The event of a frame, if the event is transient.
@@ -380,6 +390,21 @@ impl ChatRooms {
             return Err(SendError::TooBig);
         }
         Ok(text)
+    }
+}
+
+/// What the host is told of its own message.
+fn host_message(room: &RoomId, receipt: Receipt, body: &str) -> Message {
+    let Receipt { position, id } = receipt;
+    Message {
+        room: room.clone(),
+        id,
+        position,
+        time: id.map_or_else(SystemTime::now, MessageId::time),
+        cid: None,
+        sender: None,
+        event: inbound::event_of(body).unwrap_or_default().into_owned(),
+        body: body.to_owned(),
     }
 }
 

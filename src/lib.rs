@@ -207,10 +207,11 @@ pub use crate::error::{BuildError, SendError};
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
 pub use crate::hooks::events::{
-    DirectMessage, Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline,
+    DirectMessage, Entered, Left, RoomEvent, RoomEvents, UserOffline, UserOnline,
 };
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
+pub use crate::hooks::message::{Message, Sender};
 pub use crate::hooks::policy::{
     Access, DirectRequest, EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict,
 };
@@ -225,6 +226,7 @@ pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, MessageId, Name, ParseConnectionIdError, ParseMessageIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
+pub use crate::protocol::position::{Epoch, Position};
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisConnectError, RedisSettings};
 pub use crate::stats::Stats;

@@ -96,6 +96,7 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
         },
         Inbound::Publish(message) => match publish::publish(connection, text, message)? {
             Attempt::Done => Ok(None),
+            Attempt::Calling(called) => Ok(Some(Box::pin(publish::until_called(connection, called)))),
             Attempt::Wait(message, why) => {
                 Ok(Some(Box::pin(publish::publish_later(connection, text, message, why))))
             }

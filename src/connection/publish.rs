@@ -11,8 +11,7 @@ use crate::broker::{Submitted, Unavailable};
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::waiting;
-use crate::delivery::NotPublished;
-use crate::hooks::events;
+use crate::delivery::{Called, Calling, NotPublished};
 use crate::hooks::guard;
 use crate::hooks::policy::{BoxFuture, Decision, MessageRequest, Ruling, Verdict};
 use crate::protocol::error_code::{ErrorCode, PeerError};
@@ -20,7 +19,7 @@ use crate::protocol::inbound::{self, Body, Publish, RoomField};
 use crate::protocol::outbound::{self, About};
 use crate::protocol::receipt::Receipt;
 use crate::protocol::resume;
-use crate::session::{Membership, Published, Submission};
+use crate::session::{MessageCommand, Published, Submission};
 
 /// While readers catch up, the sender checks this often whether they have.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -33,6 +32,14 @@ pub(super) enum Attempt<'a> {
     Wait(Message<'a>, NotPublished),
     /// The policy decides later.
     Undecided(Draft<'a>, BoxFuture<'static, Verdict>),
+    /// It was published, and another callback for the room must return before that for the message is called.
+    Calling(Called),
+}
+
+/// Why an attempt has not concluded yet.
+enum Unfinished {
+    Wait(NotPublished),
+    Calling(Called),
 }
 
 /// A message that the policy has yet to decide on.
@@ -65,6 +72,21 @@ impl Draft<'_> {
     /// The id under which the session remembers the message.
     fn id(&self) -> Option<&str> {
         self.cid.as_deref().filter(|_| !self.is_transient)
+    }
+}
+
+impl Message<'_> {
+    /// `text` is the frame as the client has sent it.
+    fn command<'b>(&'b self, text: &'b str) -> MessageCommand<'b> {
+        let Draft { event, room, body, .. } = &self.draft;
+        MessageCommand {
+            room: room.as_deref(),
+            event,
+            body,
+            cid: self.draft.id(),
+            text,
+            replaced: self.replaced.as_deref(),
+        }
     }
 }
 
@@ -101,7 +123,19 @@ pub(super) async fn decide(
     };
     match obey(connection, text, draft, ruling)? {
         Attempt::Wait(message, why) => publish_later(connection, text, message, why).await,
+        Attempt::Calling(called) => until_called(connection, called).await,
         Attempt::Done | Attempt::Undecided(..) => Ok(()),
+    }
+}
+
+/// Waits until the host's callback for a message was called, so that the callbacks of the sender are in order.
+pub(super) async fn until_called(connection: &mut Connection, called: Called) -> Result<(), End> {
+    connection.attachment().keep_waiting();
+    connection.rates().keep_waiting();
+    match waiting::watch_message(connection, &mut None, called).await? {
+        Ok(result) => Ok(result?),
+        // The runtime of the callbacks has ended.
+        Err(_) => Ok(()),
     }
 }
 
@@ -115,7 +149,8 @@ fn obey<'a>(
     let Some(message) = apply(connection, draft, ruling)? else { return Ok(Attempt::Done) };
     match attempt(connection, text, &message)? {
         None => Ok(Attempt::Done),
-        Some(why) => Ok(Attempt::Wait(message, why)),
+        Some(Unfinished::Wait(why)) => Ok(Attempt::Wait(message, why)),
+        Some(Unfinished::Calling(called)) => Ok(Attempt::Calling(called)),
     }
 }
 
@@ -130,21 +165,22 @@ pub(super) async fn publish_later(
         let gone = &mut message.draft.gone;
         connection.attachment().keep_waiting();
         connection.rates().keep_waiting();
-        match why {
+        let unfinished = match why {
             NotPublished::Closed | NotPublished::ReadOnly => return Ok(()),
-            NotPublished::IsRemote => match submit(connection, text, &mut message).await? {
-                None => return Ok(()),
-                Some(still) => {
-                    why = still;
-                    continue;
-                }
-            },
-            NotPublished::BatchFull => waiting::watch_message(connection, gone, yield_now()).await?,
-            NotPublished::Held => waiting::watch_message(connection, gone, sleep(POLL_INTERVAL)).await?,
-        }
-        match attempt(connection, text, &message)? {
+            NotPublished::IsRemote => submit(connection, text, &mut message).await?,
+            NotPublished::BatchFull => {
+                waiting::watch_message(connection, gone, yield_now()).await?;
+                attempt(connection, text, &message)?
+            }
+            NotPublished::Held => {
+                waiting::watch_message(connection, gone, sleep(POLL_INTERVAL)).await?;
+                attempt(connection, text, &message)?
+            }
+        };
+        match unfinished {
             None => return Ok(()),
-            Some(still) => why = still,
+            Some(Unfinished::Calling(called)) => return until_called(connection, called).await,
+            Some(Unfinished::Wait(still)) => why = still,
         }
     }
 }
@@ -155,22 +191,21 @@ async fn submit(
     connection: &mut Connection,
     text: &str,
     message: &mut Message<'_>,
-) -> Result<Option<NotPublished>, End> {
-    let Draft { room, body, .. } = &message.draft;
-    let submission = match connection.attachment().submit(room.as_deref(), body, message.draft.id())? {
+) -> Result<Option<Unfinished>, End> {
+    let submission = match connection.attachment().submit(&message.command(text))? {
         Some(Ok(submission)) => submission,
         Some(Err(NotPublished::Closed)) => return Ok(None),
-        Some(Err(why)) => return Ok(Some(why)),
+        Some(Err(why)) => return Ok(Some(Unfinished::Wait(why))),
         None => return not_entered(connection, &message.draft).map(|()| None),
     };
     let Submission { membership, submitted } = submission;
     let gone = &mut message.draft.gone;
     match waiting::watch_message(connection, gone, submitted).await? {
         Ok(Submitted { position, is_repeat }) => {
-            let receipt = Receipt { position, id: None };
-            connection.attachment().remember(message.draft.id(), receipt)?;
-            let published = Published { receipt, membership, is_repeated: is_repeat };
-            conclude(connection, text, message, &published).map(|()| None)
+            let (receipt, command) = (Receipt { position, id: None }, message.command(text));
+            let published =
+                connection.attachment().accept_message(&membership, &command, receipt, is_repeat)?;
+            conclude(connection, message, published)
         }
         Err(Unavailable) => connection.refuse_unavailable(message.draft.about()).map(|()| None),
     }
@@ -181,7 +216,7 @@ fn attempt(
     connection: &mut Connection,
     text: &str,
     message: &Message<'_>,
-) -> Result<Option<NotPublished>, End> {
+) -> Result<Option<Unfinished>, End> {
     let Draft { event, room, body, .. } = &message.draft;
     if message.is_transient {
         return match connection.attachment().send_transient(room.as_deref(), event, body)? {
@@ -192,12 +227,12 @@ fn attempt(
             None => not_entered(connection, &message.draft).map(|()| None),
         };
     }
-    match connection.attachment().publish(room.as_deref(), body, message.draft.id())? {
-        Some(Ok(published)) => conclude(connection, text, message, &published).map(|()| None),
+    match connection.attachment().publish(&message.command(text))? {
+        Some(Ok(published)) => conclude(connection, message, published),
         // The room was closed, and the connection is about to end.
         Some(Err(NotPublished::Closed)) => Ok(None),
         Some(Err(NotPublished::ReadOnly)) => read_only(connection, &message.draft).map(|()| None),
-        Some(Err(why)) => Ok(Some(why)),
+        Some(Err(why)) => Ok(Some(Unfinished::Wait(why))),
         None => not_entered(connection, &message.draft).map(|()| None),
     }
 }
@@ -340,32 +375,19 @@ fn read_only(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> 
 /// Tells the sender and the host that the message has its place in the room's order.
 fn conclude(
     connection: &Connection,
-    text: &str,
     message: &Message<'_>,
-    published: &Published,
-) -> Result<(), End> {
-    let draft = &message.draft;
-    if let Some(cid) = draft.id() {
-        connection.send(&outbound::ack(cid, published.receipt));
+    published: Published,
+) -> Result<Option<Unfinished>, End> {
+    let Published { receipt, is_repeated, calling } = published;
+    if let Some(cid) = message.draft.id() {
+        connection.send(&outbound::ack(cid, receipt));
     }
-    if published.is_repeated {
-        return Ok(());
+    if !is_repeated {
+        connection.engine().context.counters.messages.add(1);
     }
-    connection.engine().context.counters.messages.add(1);
-    let Some(events) = connection.engine().sessions.events() else { return Ok(()) };
-    let Membership { room, name, .. } = &*published.membership;
-    let user = connection.attachment().session().user();
-    let body = match &message.replaced {
-        Some(replaced) => Cow::Borrowed(replaced.as_str()),
-        None => draft.body.for_hooks(text),
-    };
-    let event = events::Message {
-        connection: connection.attachment().id(),
-        room: room.id(),
-        name,
-        user: user.as_ref(),
-        event: &draft.event,
-        body: &body,
-    };
-    Ok(guard::call("message", || events.message(&event))?)
+    match calling {
+        None => Ok(None),
+        Some(Calling::Now(call)) => Ok(call.call().map(|()| None)?),
+        Some(Calling::Later(called)) => Ok(Some(Unfinished::Calling(called))),
+    }
 }

@@ -9,6 +9,7 @@ use crate::config::{History, Presence, PresenceMode, UniqueNames};
 use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::Pacer;
 use crate::delivery::live_room::Handle;
+use crate::delivery::message_hooks::HookQueue;
 use crate::delivery::presence::{Announcement, Announcer, Counts};
 use crate::delivery::remote_room::RemoteRoom;
 use crate::delivery::replay_request::ReplayRequest;
@@ -31,6 +32,8 @@ pub(crate) struct RoomState {
     pub(super) pending: Pending,
     /// Present while transient frames wait.
     pub(super) transients: Option<Box<Transients>>,
+    /// Present while a callback for a message of the room is called.
+    pub(super) hook_queue: Option<Box<HookQueue>>,
     pub(super) announcer: Announcer,
     pub(super) first_page: FirstPage,
     pub(super) replay: Option<Box<ReplayBuffer>>,
@@ -108,6 +111,7 @@ impl RoomState {
             room: Room::new(unique_names),
             pending: Pending::new(id, history.is_some()),
             transients: None,
+            hook_queue: None,
             announcer: Announcer::new(presence),
             first_page: FirstPage::default(),
             kept_until: None,

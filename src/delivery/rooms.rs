@@ -18,11 +18,14 @@ use crate::delivery::enter_outcome::EnterOutcome;
 use crate::delivery::flush::{flush, flush_later, guarded};
 use crate::delivery::hold::MinRate;
 use crate::delivery::live_room::{Handle, LiveRoom, RoomKey};
+use crate::delivery::message_hooks::{Calling, MessageHooks};
 use crate::delivery::refusal::{NotPublished, Refused};
 use crate::delivery::registry::Registry;
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::transient::TooMany;
+use crate::hooks::events::RoomEvents;
+use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
@@ -51,6 +54,8 @@ pub(crate) struct Rooms {
     remote: Option<Remote>,
     clock: Clock,
     tasks: Arc<Tasks>,
+    /// Present if the host wants to be told of messages.
+    hooks: Option<MessageHooks>,
     max_members: usize,
     max_queue_bytes: usize,
     min_rate: MinRate,
@@ -74,6 +79,7 @@ impl Rooms {
         config: &Config,
         clock: Clock,
         tasks: Arc<Tasks>,
+        events: Option<Arc<dyn RoomEvents>>,
         remote: Option<Arc<dyn RemoteBroker>>,
     ) -> Rooms {
         let history = config.recovery.history;
@@ -85,6 +91,7 @@ impl Rooms {
             broker: MemoryBroker::default(),
             remote: remote.map(|broker| Remote::new(broker, config)),
             clock,
+            hooks: events.map(|events| MessageHooks::new(events, tasks.clone())),
             tasks,
             max_members: config.limits.max_room_members,
             max_queue_bytes: config.limits.max_queue_bytes,
@@ -238,12 +245,13 @@ impl Rooms {
         outcome
     }
 
-    /// Publishes a message.
+    /// Publishes a message. `describe` says what the host is told of it.
     pub(crate) fn publish(
         &self,
         room: &Arc<LiveRoom>,
         frame: &RoomFrame<'_>,
-    ) -> Result<Receipt, NotPublished> {
+        describe: impl FnOnce(Receipt) -> Message,
+    ) -> Result<(Receipt, Option<Calling>), NotPublished> {
         let now = SystemTime::now();
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
@@ -252,8 +260,34 @@ impl Rooms {
             state.drop_transients(member);
         }
         let receipt = state.publish(&self.broker, frame, now);
+        let calling = self.hooks.as_ref().map(|hooks| hooks.queue(room, &mut state, describe(receipt)));
         self.start_flush(room, state, frame.member.is_none());
-        Ok(receipt)
+        Ok((receipt, calling))
+    }
+
+    /// Gives the callback for a message of this node its turn, after a broker that several nodes share has ordered it.
+    pub(crate) fn queue_call(
+        &self,
+        room: &Arc<LiveRoom>,
+        describe: impl FnOnce() -> Message,
+    ) -> Option<Calling> {
+        self.hooks.as_ref().map(|hooks| hooks.queue(room, &mut room.lock(), describe()))
+    }
+
+    /// Calls the callback for a message of the host to a room that may be on other nodes only.
+    fn call_unordered(&self, room: &RoomId, message: Message) {
+        match (self.get(room.as_str()), &self.hooks) {
+            (Some(room), _) => self.call_for_host(self.queue_call(&room, || message)),
+            (None, Some(hooks)) => drop(hooks.call(message)),
+            (None, None) => {}
+        }
+    }
+
+    /// Calls the callback for a message of the host in a task, because the host may have sent it from another callback.
+    pub(crate) fn call_for_host(&self, calling: Option<Calling>) {
+        if let Some(Calling::Now(call)) = calling {
+            self.tasks.spawn_for_host(async move { drop(call.call()) });
+        }
     }
 
     /// Sends a transient frame. It is not in the room log, and only members whose send queue is empty get it.

@@ -31,7 +31,7 @@ const SESSIONS_PER_TURN: usize = if cfg!(all(test, shuttle)) { 1 } else { 64 };
 pub(crate) struct Hooks {
     pub(crate) auth: Option<Box<dyn ErasedAuth>>,
     pub(crate) policy: Option<Box<dyn ErasedPolicy>>,
-    pub(crate) events: Option<Box<dyn RoomEvents>>,
+    pub(crate) events: Option<Arc<dyn RoomEvents>>,
 }
 
 pub(crate) struct Engine {
@@ -60,7 +60,8 @@ impl Engine {
         if let Some(broker) = &remote {
             broker.keep_logs(&context.config.recovery);
         }
-        let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), remote));
+        let rooms = Rooms::new(&context.config, context.clock, tasks.clone(), hooks.events.clone(), remote);
+        let rooms = Arc::new(rooms);
         let sessions = Sessions::new(context.clone(), rooms.clone(), admission.clone(), hooks.events, number);
         Engine {
             context,

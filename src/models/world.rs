@@ -29,7 +29,7 @@ use crate::protocol::position::Position;
 use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded, removal};
+use crate::session::{Attachment, EnterCommand, MessageCommand, Opening, Published, Superseded, removal};
 use crate::socket::{Inbox, Socket, Transport, Turn};
 
 const BUFFER: usize = 64 * 1024;
@@ -50,7 +50,7 @@ impl World {
         let recorder = Recorder::default();
         let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(history);
         let config = Config { recovery, unique_names: UniqueNames::Exact, ..Config::default() };
-        let hooks = Hooks { events: Some(Box::new(recorder.clone())), ..Hooks::default() };
+        let hooks = Hooks { events: Some(Arc::new(recorder.clone())), ..Hooks::default() };
         World { engine: Arc::new(Engine::new(config, hooks, None)), recorder }
     }
 
@@ -296,7 +296,10 @@ impl Client {
     /// Publishes a message, if the client is in a room that accepts it.
     pub(super) fn publish(&self, text: &str, cid: Option<&str>) -> Option<Published> {
         let text = format!(r#"{{"event":"message","message":"{text}"}}"#);
-        match self.attachment.publish(None, &body(&text), cid) {
+        let body = body(&text);
+        let message =
+            MessageCommand { room: None, event: "message", body: &body, cid, text: &text, replaced: None };
+        match self.attachment.publish(&message) {
             Ok(published) => published?.ok(),
             Err(Superseded) => None,
         }

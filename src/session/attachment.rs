@@ -18,7 +18,7 @@ use crate::protocol::inbound::Body;
 use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::ResumeToken;
 use crate::session::direct::{self, DirectSent};
-use crate::session::memberships::{CantEnter, EnterCommand, Submission};
+use crate::session::memberships::{CantEnter, EnterCommand, MessageCommand, Submission};
 use crate::session::removal;
 use crate::session::session::{Generation, Membership, Opening, Published, Session, Superseded};
 use crate::session::sessions::Sessions;
@@ -187,27 +187,30 @@ impl Attachment {
     /// room.
     pub(crate) fn publish(
         &self,
-        room: Option<&str>,
-        body: &Body<'_>,
-        cid: Option<&str>,
+        message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
-        self.sessions.memberships().publish(&self.session, self.generation, room, body, cid)
+        self.sessions.memberships().publish(&self.session, self.generation, message)
     }
 
     /// Submits a message to the broker that several nodes share. Returns `None` if the client is not in `room` or, if
     /// `room` is `None`, not in exactly one room.
     pub(crate) fn submit(
         &self,
-        room: Option<&str>,
-        body: &Body<'_>,
-        cid: Option<&str>,
+        message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Submission, NotPublished>>, Superseded> {
-        self.sessions.memberships().submit(&self.session, self.generation, room, body, cid)
+        self.sessions.memberships().submit(&self.session, self.generation, message)
     }
 
-    /// Remembers the id of a message that was submitted.
-    pub(crate) fn remember(&self, cid: Option<&str>, receipt: Receipt) -> Result<(), Superseded> {
-        self.sessions.memberships().remember(&self.session, self.generation, cid, receipt)
+    /// Notes that a message that was submitted has its place.
+    pub(crate) fn accept_message(
+        &self,
+        membership: &Membership,
+        message: &MessageCommand<'_>,
+        receipt: Receipt,
+        is_repeated: bool,
+    ) -> Result<Published, Superseded> {
+        let memberships = self.sessions.memberships();
+        memberships.accept_message(&self.session, self.generation, membership, message, receipt, is_repeated)
     }
 
     /// Sends a transient frame. Returns `None` if the client is not in `room` or, if `room` is `None`, not in exactly one

@@ -21,7 +21,7 @@ use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::session::Session;
-use crate::session::{Attachment, EnterCommand, Opening, Sessions};
+use crate::session::{Attachment, EnterCommand, MessageCommand, Opening, Sessions};
 use crate::socket::bench_cases::socket;
 use crate::socket::{Answer, Inbox, Turn};
 use crate::tasks::Tasks;
@@ -65,7 +65,7 @@ pub fn resume() -> impl FnMut() {
     let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(History::last(FRAMES));
     let context = context(Config { recovery, ..Config::default() });
     let tasks = Arc::new(Tasks::default());
-    let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None));
+    let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None, None));
     let admission = Arc::new(Admission::new(context.clone(), tasks));
     let sessions = Arc::new(Sessions::new(context.clone(), rooms.clone(), admission, None, 0));
     let connect = move |token| {
@@ -95,7 +95,15 @@ pub fn resume() -> impl FnMut() {
         let entered = attachment.enter(&command).expect("it is attached");
         entered.expect("the room takes everybody");
         for _ in 0..FRAMES {
-            let published = attachment.publish(None, &body, None).expect("it is attached");
+            let message = MessageCommand {
+                room: None,
+                event: "message",
+                body: &body,
+                cid: None,
+                text: MESSAGE,
+                replaced: None,
+            };
+            let published = attachment.publish(&message).expect("it is attached");
             assert!(published.is_some_and(|published| published.is_ok()));
             // Each frame is a batch of its own.
             yield_now().await;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::broker::{BoxFuture, Submitted, Unavailable};
 use crate::config::{Presence, SlowConsumer};
@@ -11,9 +12,10 @@ use crate::delivery::{
     ReplayRequest, Rooms, profile_text,
 };
 use crate::hooks::events::{Entered as EnteredEvent, Left};
+use crate::hooks::message::{Message, Sender};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
-use crate::ids::{Name, RoomId};
+use crate::ids::{MessageId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame;
 use crate::protocol::inbound::Body;
@@ -42,6 +44,48 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) access: Access,
     /// The member's state, and which keys of profiles the body has. In `chat-rooms.v1`, only the server sets them.
     pub(crate) profile: ProfileKeys<'a>,
+}
+
+/// A message of a client for a room.
+pub(crate) struct MessageCommand<'a> {
+    /// `None` if the message is for the only room that the client is in.
+    pub(crate) room: Option<&'a str>,
+    pub(crate) event: &'a str,
+    pub(crate) body: &'a Body<'a>,
+    /// The id under which the session remembers the message.
+    pub(crate) cid: Option<&'a str>,
+    /// The whole object as the client has sent it.
+    pub(crate) text: &'a str,
+    /// The whole object that the policy has replaced it with.
+    pub(crate) replaced: Option<&'a str>,
+}
+
+impl MessageCommand<'_> {
+    /// The whole object as hooks see it.
+    fn for_hooks(&self) -> Cow<'_, str> {
+        self.replaced.map_or_else(|| self.body.for_hooks(self.text), Cow::Borrowed)
+    }
+
+    /// What the host is told of it.
+    fn describe(
+        &self,
+        session: &Session,
+        user: Option<Arc<User>>,
+        membership: &Membership,
+        receipt: Receipt,
+    ) -> Message {
+        let Receipt { position, id } = receipt;
+        Message {
+            room: membership.room.id().clone(),
+            id,
+            position,
+            time: id.map_or_else(SystemTime::now, MessageId::time),
+            cid: self.cid.map(str::to_owned),
+            sender: Some(Sender { connection: session.id(), name: membership.name.clone(), user }),
+            event: self.event.to_owned(),
+            body: self.for_hooks().into_owned(),
+        }
+    }
 }
 
 /// Why a client can't enter a room.
@@ -235,14 +279,13 @@ impl Memberships {
         &self,
         session: &Arc<Session>,
         generation: Generation,
-        room: Option<&str>,
-        body: &Body<'_>,
-        cid: Option<&str>,
+        message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
+        let cid = message.cid;
         let mut state = session.state_of(generation)?;
-        let Some(membership) = state.memberships.active(room).cloned() else { return Ok(None) };
+        let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
         if let Some(receipt) = cid.and_then(|cid| state.message_ids.as_ref()?.answer_to(cid)) {
-            return Ok(Some(Ok(Published { receipt, membership, is_repeated: true })));
+            return Ok(Some(Ok(Published { receipt, is_repeated: true, calling: None })));
         }
         if membership.is_read_only() {
             return Ok(Some(Err(NotPublished::ReadOnly)));
@@ -250,45 +293,52 @@ impl Memberships {
         if self.rooms.is_remote() {
             return Ok(Some(Err(NotPublished::IsRemote)));
         }
-        let frame = body.frame(&membership.tail, session.id(), membership.room.id());
-        Ok(Some(match self.rooms.publish(&membership.room, &frame) {
-            Ok(receipt) => {
+        let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
+        let user = state.user.clone();
+        let describe = |receipt| message.describe(session, user, &membership, receipt);
+        Ok(Some(match self.rooms.publish(&membership.room, &frame, describe) {
+            Ok((receipt, calling)) => {
                 remember(&mut state, cid, receipt);
-                Ok(Published { receipt, membership, is_repeated: false })
+                Ok(Published { receipt, is_repeated: false, calling })
             }
             Err(error) => Err(error),
         }))
     }
 
     /// Submits a member's message to the broker, after [`Memberships::publish`] has returned
-    /// [`NotPublished::IsRemote`]. [`Memberships::remember`] must follow.
+    /// [`NotPublished::IsRemote`]. [`Memberships::accept_message`] must follow.
     pub(super) fn submit(
         &self,
         session: &Arc<Session>,
         generation: Generation,
-        room: Option<&str>,
-        body: &Body<'_>,
-        cid: Option<&str>,
+        message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Submission, NotPublished>>, Superseded> {
         let state = session.state_of(generation)?;
-        let Some(membership) = state.memberships.active(room).cloned() else { return Ok(None) };
-        let frame = body.frame(&membership.tail, session.id(), membership.room.id());
+        let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
+        let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
         // A session's ids differ from those of all other senders.
-        let id = cid.map(|cid| format!("{}:{cid}", session.id()));
+        let id = message.cid.map(|cid| format!("{}:{cid}", session.id()));
         let submitted = self.rooms.submit(&membership.room, &frame, id.as_deref());
         Ok(Some(submitted.map(|submitted| Submission { membership, submitted })))
     }
 
-    /// Remembers the id of a message that was submitted.
-    pub(super) fn remember(
+    /// Remembers the id of a message that was submitted, and gives the host's callback its turn unless it `is_repeated`.
+    pub(super) fn accept_message(
         &self,
         session: &Session,
         generation: Generation,
-        cid: Option<&str>,
+        membership: &Membership,
+        message: &MessageCommand<'_>,
         receipt: Receipt,
-    ) -> Result<(), Superseded> {
-        remember(&mut *session.state_of(generation)?, cid, receipt);
-        Ok(())
+        is_repeated: bool,
+    ) -> Result<Published, Superseded> {
+        let mut state = session.state_of(generation)?;
+        remember(&mut state, message.cid, receipt);
+        let user = state.user.clone();
+        drop(state);
+        let describe = || message.describe(session, user, membership, receipt);
+        let calling = if is_repeated { None } else { self.rooms.queue_call(&membership.room, describe) };
+        Ok(Published { receipt, is_repeated, calling })
     }
 
     /// Sends a member's transient frame. Returns `None` if the member is not in `room` or, if `room` is `None`, not in

@@ -22,7 +22,7 @@ mod table;
 mod users;
 
 pub(crate) use attachment::Attachment;
-pub(crate) use memberships::{CantEnter, EnterCommand, Submission};
+pub(crate) use memberships::{CantEnter, EnterCommand, MessageCommand, Submission};
 pub(crate) use session::{Membership, Opening, Published, Session, Superseded};
 pub(crate) use sessions::Sessions;
 pub(crate) use table::SLOTS;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
-use crate::delivery::{Batch, LiveRoom, PresenceBatch, Recipient, RoomKey, TransientBatch};
+use crate::delivery::{Batch, Calling, LiveRoom, PresenceBatch, Recipient, RoomKey, TransientBatch};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name};
@@ -80,9 +80,10 @@ impl Membership {
 /// A message that has its place in the room's order.
 pub(crate) struct Published {
     pub(crate) receipt: Receipt,
-    pub(crate) membership: Arc<Membership>,
     /// It was published before, under the same id.
     pub(crate) is_repeated: bool,
+    /// The callback for the message, if it was published now and the host wants to be told.
+    pub(crate) calling: Option<Calling>,
 }
 
 /// What is known about a session when it begins.

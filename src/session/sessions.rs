@@ -29,7 +29,7 @@ pub(crate) struct Sessions {
     rooms: Arc<Rooms>,
     memberships: Memberships,
     admission: Arc<Admission>,
-    events: Option<Box<dyn RoomEvents>>,
+    events: Option<Arc<dyn RoomEvents>>,
     table: Table,
     users: Users,
     /// Notified when there is an earlier deadline, or no session is left.
@@ -41,7 +41,7 @@ impl Sessions {
         context: Arc<Context>,
         rooms: Arc<Rooms>,
         admission: Arc<Admission>,
-        events: Option<Box<dyn RoomEvents>>,
+        events: Option<Arc<dyn RoomEvents>>,
         node: u32,
     ) -> Sessions {
         let memberships = Memberships::new(context.clone(), rooms.clone(), events.is_some());

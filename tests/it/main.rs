@@ -32,6 +32,7 @@ mod late_joiners;
 mod late_verdicts;
 mod limits;
 mod logs;
+mod message_hooks;
 mod middleware;
 mod module_dependencies;
 mod mounting;

@@ -26,10 +26,12 @@ use crate::delivery::live_room::LiveRoom;
 use crate::delivery::refusal::{NotPublished, Refused};
 use crate::delivery::remote_room::Expected;
 use crate::delivery::room_state::RoomState;
+use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Epoch;
+use crate::protocol::receipt::Receipt;
 use crate::room::{EnterError, name_key};
 use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
@@ -229,15 +231,27 @@ impl Rooms {
     }
 
     /// Sends a frame of the host to a room on any node. `event` is that of a transient frame.
-    pub(crate) fn submit_for_host(&self, room: &RoomId, event: Option<&str>, frame: &RoomFrame<'_>) {
+    pub(crate) fn submit_for_host(
+        self: &Arc<Self>,
+        room: &RoomId,
+        event: Option<&str>,
+        frame: &RoomFrame<'_>,
+        describe: impl FnOnce(Receipt) -> Message + Send + 'static,
+    ) {
         let Some(remote) = &self.remote else { return };
         if let Some(event) = event {
             return remote.send_transient(room, event, frame);
         }
         let (published, room) = (remote.publish(room, None, None, frame), room.clone());
+        let rooms = self.clone();
         self.tasks.spawn_for_host(async move {
-            if published.await.is_err() {
-                tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
+            match published.await {
+                Ok(Submitted { position, .. }) => {
+                    rooms.call_unordered(&room, describe(Receipt { position, id: None }));
+                }
+                Err(Unavailable) => {
+                    tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
+                }
             }
         });
     }
