@@ -1,6 +1,7 @@
 //! `ChatRooms`, the host's handle.
 
 mod members;
+mod sending;
 mod users;
 
 use std::borrow::Cow;
@@ -33,12 +34,14 @@ use crate::http::service::{ChatRoomsService, NoService, Route};
 use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
+use crate::protocol::position::Position;
 use crate::protocol::receipt::Receipt;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Transport;
 use crate::stats::Stats;
 
 pub use members::{MemberInfo, RoomInfo};
+pub use sending::{Sending, Sent};
 
 /// A handle to a set of chat rooms.
 ///
@@ -233,30 +236,84 @@ impl ChatRooms {
     /// All members receive it at the same place among the room's other frames. The object needs a string `event`. Its
     /// `num` is set to the number of members; you may choose a `name`.
     ///
+    /// You need not await the returned [`Sending`], and can call this from a callback. Await it to learn the id of the
+    /// message:
+    ///
+    /// ```
+    /// # async fn notify(rooms: tower_chat_rooms::ChatRooms) -> Result<(), tower_chat_rooms::SendError> {
+    /// use serde_json::json;
+    ///
+    /// let sent = rooms.send("lobby", &json!({"event": "notice", "message": "We close at ten."}))?.await?;
+    /// println!("sent as {:?}", sent.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the room has no members, if the value is not an object with an `event` or is too big, or if too many frames
     /// of the room are waiting ([`SendError::Busy`]).
-    pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
+    pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<Sending, SendError> {
+        self.send_with_key(room.as_ref(), None, value)
+    }
+
+    /// Sends a JSON object to all members of a room as [`send`](ChatRooms::send) does, but only once for each key. If you
+    /// do not know whether an earlier call was successful, call it again with the same key.
+    ///
+    /// The room remembers the last 128 keys, as long as it has members. With a broker, the key is remembered for as long
+    /// as the ids of clients' messages. The key has no effect for [transient
+    /// events](crate::ChatRoomsBuilder::transient_events).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](ChatRooms::send).
+    pub fn send_once(
+        &self,
+        room: impl AsRef<str>,
+        key: impl AsRef<str>,
+        value: &impl Serialize,
+    ) -> Result<Sending, SendError> {
+        self.send_with_key(room.as_ref(), Some(key.as_ref()), value)
+    }
+
+    /// Returns the position of the latest frame of a room, or `None` if there is no such room. Later frames have higher
+    /// positions, in the same epoch or in another one.
+    ///
+    /// With a broker, this is what this node knows, and it knows only the rooms in which it has members.
+    pub fn position(&self, room: impl AsRef<str>) -> Option<Position> {
+        self.engine.rooms.position(room.as_ref())
+    }
+
+    fn send_with_key(
+        &self,
+        room: &str,
+        key: Option<&str>,
+        value: &impl Serialize,
+    ) -> Result<Sending, SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
         if self.engine.rooms.is_remote() {
-            self.send_to_all_nodes(&RoomId::from(room.as_ref()), &text, &body);
-            return Ok(());
+            return Ok(self.send_to_all_nodes(&RoomId::from(room), key, &text, &body));
         }
-        let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.has_members());
+        let room = self.engine.rooms.get(room).filter(|room| room.has_members());
         let room = room.ok_or(SendError::NoSuchRoom)?;
         let frame = body.host_frame(room.id());
         let sent = match self.transient_event(&text) {
-            Some(event) => self.engine.rooms.send_transient(&room, &event, &frame),
+            Some(event) => {
+                let sent = self.engine.rooms.send_transient(&room, &event, &frame);
+                sent.map(|()| Sending::transient())
+            }
             None => {
                 let describe = |receipt| host_message(room.id(), receipt, &text);
-                let published = self.engine.rooms.publish(&room, &frame, describe);
-                published.map(|(_, calling)| self.engine.rooms.call_for_host(calling))
+                let published = self.engine.rooms.publish(&room, key, &frame, describe);
+                published.map(|(receipt, calling)| {
+                    self.engine.rooms.call_for_host(calling);
+                    Sending::sent(receipt)
+                })
             }
         };
         match sent {
-            Ok(()) => Ok(()),
+            Ok(sending) => Ok(sending),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
             // Only members can be read-only.
             Err(
@@ -367,12 +424,18 @@ impl ChatRooms {
     }
 
     /// Sends a frame to the members of a room on all nodes.
-    fn send_to_all_nodes(&self, room: &RoomId, text: &str, body: &Body<'_>) {
+    fn send_to_all_nodes(&self, room: &RoomId, key: Option<&str>, text: &str, body: &Body<'_>) -> Sending {
         let frame = body.host_frame(room);
         let (id, body) = (room.clone(), text.to_owned());
         let describe = move |receipt| host_message(&id, receipt, &body);
         let rooms = &self.engine.rooms;
-        rooms.submit_for_host(room, self.transient_event(text).as_deref(), &frame, describe);
+        match self.transient_event(text) {
+            Some(event) => {
+                rooms.send_transient_for_host(room, &event, &frame);
+                Sending::transient()
+            }
+            None => Sending::submitted(rooms.submit_for_host(room, key, &frame, describe)),
+        }
     }
 
     /// The event of a frame, if the event is transient.

@@ -45,6 +45,8 @@ pub enum SendError {
     /// Too many frames of the room are waiting to be delivered
     /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
+    /// The broker has not answered, so the message may have been sent or not.
+    Unavailable,
 }
 
 impl fmt::Display for SendError {
@@ -63,6 +65,9 @@ impl fmt::Display for SendError {
             }
             SendError::InfoTooDeep => {
                 f.write_str("arrays and objects of the info may be nested at most 124 deep")
+            }
+            SendError::Unavailable => {
+                f.write_str("the broker has not answered; send again, with `send_once` if the message must not appear twice")
             }
             SendError::Busy => {
                 f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")

@@ -194,7 +194,7 @@ pub use crate::browser::asset::AssetBody;
 pub use crate::browser::page::ChatPage;
 pub use crate::browser::script::ClientScript;
 pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
-pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo};
+pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo, Sending, Sent};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{

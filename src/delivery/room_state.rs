@@ -10,6 +10,7 @@ use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::Pacer;
 use crate::delivery::live_room::Handle;
 use crate::delivery::message_hooks::HookQueue;
+use crate::delivery::message_ids::MessageIds;
 use crate::delivery::presence::{Announcement, Announcer, Counts};
 use crate::delivery::remote_room::RemoteRoom;
 use crate::delivery::replay_request::ReplayRequest;
@@ -34,6 +35,8 @@ pub(crate) struct RoomState {
     pub(super) transients: Option<Box<Transients>>,
     /// Present while a callback for a message of the room is called.
     pub(super) hook_queue: Option<Box<HookQueue>>,
+    /// The latest messages of the host that have a key.
+    host_keys: Option<Box<MessageIds<Receipt>>>,
     pub(super) announcer: Announcer,
     pub(super) first_page: FirstPage,
     pub(super) replay: Option<Box<ReplayBuffer>>,
@@ -112,6 +115,7 @@ impl RoomState {
             pending: Pending::new(id, history.is_some()),
             transients: None,
             hook_queue: None,
+            host_keys: None,
             announcer: Announcer::new(presence),
             first_page: FirstPage::default(),
             kept_until: None,
@@ -245,6 +249,21 @@ impl RoomState {
         let id = Some(self.take_id(now));
         let stamp = self.submit_message(broker, EventKind::Publish, id, frame);
         Receipt { position: stamp.position(), id }
+    }
+
+    /// The receipt of the host's message with this key, if it is remembered.
+    pub(super) fn receipt_of(&self, key: &str) -> Option<Receipt> {
+        self.host_keys.as_ref()?.answer_to(key)
+    }
+
+    /// Remembers the key of a message of the host.
+    pub(super) fn remember_key(&mut self, key: &str, receipt: Receipt) {
+        self.host_keys.get_or_insert_default().add(key, receipt);
+    }
+
+    /// The position of the latest frame.
+    pub(super) fn position(&self) -> Position {
+        self.latest.position()
     }
 
     /// The id of the next message.

@@ -29,6 +29,7 @@ use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
+use crate::protocol::position::Position;
 use crate::protocol::receipt::Receipt;
 use crate::room::{self, EnterError, Profile};
 use crate::sync::MutexGuard;
@@ -245,21 +246,29 @@ impl Rooms {
         outcome
     }
 
-    /// Publishes a message. `describe` says what the host is told of it.
+    /// Publishes a message. A `key` of the host is published once, as long as the room remembers it. `describe` says what
+    /// the host is told of the message.
     pub(crate) fn publish(
         &self,
         room: &Arc<LiveRoom>,
+        key: Option<&str>,
         frame: &RoomFrame<'_>,
         describe: impl FnOnce(Receipt) -> Message,
     ) -> Result<(Receipt, Option<Calling>), NotPublished> {
         let now = SystemTime::now();
         let mut state = room.lock();
+        if let Some(receipt) = key.and_then(|key| state.receipt_of(key)) {
+            return Ok((receipt, None));
+        }
         self.check_backpressure(room, &mut state, frame)?;
         if let Some(member) = frame.member {
             // Otherwise they would arrive after this later message of the same member.
             state.drop_transients(member);
         }
         let receipt = state.publish(&self.broker, frame, now);
+        if let Some(key) = key {
+            state.remember_key(key, receipt);
+        }
         let calling = self.hooks.as_ref().map(|hooks| hooks.queue(room, &mut state, describe(receipt)));
         self.start_flush(room, state, frame.member.is_none());
         Ok((receipt, calling))
@@ -324,6 +333,11 @@ impl Rooms {
             None => room.lock().room.anonymous_holder(name) == Some(id),
             Some(remote) => remote.is_anonymous_holder(held, user, name),
         }
+    }
+
+    /// The position of the latest frame of a room.
+    pub(crate) fn position(&self, room: &str) -> Option<Position> {
+        self.get(room).map(|room| room.lock().position())
     }
 
     /// For a message that should look as if it had been published.

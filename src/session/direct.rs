@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::Config;
+use crate::delivery::MessageIds;
 use crate::delivery::Recipient;
 use crate::protocol::direct::{DirectFrame, LastDirect};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::session::direct_frames::DirectFrames;
-use crate::session::message_ids::MessageIds;
 use crate::session::session::{Generation, Phase, Resume, Session, State, Superseded};
 use crate::session::sessions::Sessions;
 

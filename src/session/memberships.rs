@@ -296,7 +296,7 @@ impl Memberships {
         let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
         let user = state.user.clone();
         let describe = |receipt| message.describe(session, user, &membership, receipt);
-        Ok(Some(match self.rooms.publish(&membership.room, &frame, describe) {
+        Ok(Some(match self.rooms.publish(&membership.room, None, &frame, describe) {
             Ok((receipt, calling)) => {
                 remember(&mut state, cid, receipt);
                 Ok(Published { receipt, is_repeated: false, calling })

@@ -11,7 +11,6 @@ mod direct_frames;
 mod enter_answer;
 mod membership_list;
 mod memberships;
-mod message_ids;
 mod presence;
 pub(crate) mod removal;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
+use crate::delivery::MessageIds;
 use crate::delivery::{Batch, Calling, LiveRoom, PresenceBatch, Recipient, RoomKey, TransientBatch};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
@@ -23,7 +24,6 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callbacks;
 use crate::session::direct::DirectMessages;
 use crate::session::membership_list::MembershipList;
-use crate::session::message_ids::MessageIds;
 use crate::socket::Socket;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};

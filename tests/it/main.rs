@@ -25,6 +25,7 @@ mod floods;
 mod handshake;
 mod heartbeat;
 mod host_handle;
+mod host_messages;
 mod http2;
 mod jwt;
 mod jwt_keys;

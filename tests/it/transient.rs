@@ -224,6 +224,7 @@ async fn a_room_holds_a_bounded_number_of_bytes_of_transient_frames() {
     for n in 0..40 {
         rooms
             .send("r", &json!({"event": "typing", "n": n, "message": "x".repeat(1000)}))
+            .map(drop)
             .or_else(busy)
             .unwrap();
     }

@@ -230,30 +230,44 @@ impl Rooms {
         Ok(remote.publish(room.id(), Some(entry), id, frame))
     }
 
-    /// Sends a frame of the host to a room on any node. `event` is that of a transient frame.
+    /// Sends a transient frame of the host to a room on any node.
+    pub(crate) fn send_transient_for_host(&self, room: &RoomId, event: &str, frame: &RoomFrame<'_>) {
+        if let Some(remote) = &self.remote {
+            remote.send_transient(room, event, frame);
+        }
+    }
+
+    /// Sends a message of the host to a room on any node, once for each `key`. The receiver gets nothing if the broker
+    /// cannot be reached.
     pub(crate) fn submit_for_host(
         self: &Arc<Self>,
         room: &RoomId,
-        event: Option<&str>,
+        key: Option<&str>,
         frame: &RoomFrame<'_>,
         describe: impl FnOnce(Receipt) -> Message + Send + 'static,
-    ) {
-        let Some(remote) = &self.remote else { return };
-        if let Some(event) = event {
-            return remote.send_transient(room, event, frame);
-        }
-        let (published, room) = (remote.publish(room, None, None, frame), room.clone());
+    ) -> oneshot::Receiver<Receipt> {
+        let (sent, receiver) = oneshot::channel();
+        let Some(remote) = &self.remote else { return receiver };
+        // The ids of sessions are numbers.
+        let id = key.map(|key| format!("host:{key}"));
+        let (published, room) = (remote.publish(room, None, id.as_deref(), frame), room.clone());
         let rooms = self.clone();
         self.tasks.spawn_for_host(async move {
             match published.await {
-                Ok(Submitted { position, .. }) => {
-                    rooms.call_unordered(&room, describe(Receipt { position, id: None }));
+                Ok(Submitted { position, is_repeat }) => {
+                    let receipt = Receipt { position, id: None };
+                    // The host may not wait for it.
+                    let _ = sent.send(receipt);
+                    if !is_repeat {
+                        rooms.call_unordered(&room, describe(receipt));
+                    }
                 }
                 Err(Unavailable) => {
                     tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
                 }
             }
         });
+        receiver
     }
 
     /// Ends the enters into a room that was closed.

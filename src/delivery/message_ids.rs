@@ -1,4 +1,4 @@
-//! The ids of a session's latest messages, so that none is sent twice.
+//! The ids of the latest messages of a sender, so that none is sent twice.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -7,9 +7,9 @@ use crate::protocol::resume::MAX_CIDS;
 
 /// `A` is with what a message was acknowledged.
 #[derive(Debug)]
-pub(super) struct MessageIds<A> {
+pub(crate) struct MessageIds<A> {
     hasher: RandomState,
-    /// Each id is represented by a 64-bit hash, with keys that no client knows.
+    /// Each id is represented by a 64-bit hash, with keys that no sender knows.
     seen: VecDeque<(u64, A)>,
 }
 
@@ -21,12 +21,12 @@ impl<A> Default for MessageIds<A> {
 
 impl<A: Copy> MessageIds<A> {
     /// With what a message was acknowledged.
-    pub(super) fn answer_to(&self, cid: &str) -> Option<A> {
+    pub(crate) fn answer_to(&self, cid: &str) -> Option<A> {
         let hash = self.hasher.hash_one(cid);
         self.seen.iter().find(|(seen, _)| *seen == hash).map(|(_, answer)| *answer)
     }
 
-    pub(super) fn add(&mut self, cid: &str, answer: A) {
+    pub(crate) fn add(&mut self, cid: &str, answer: A) {
         if self.seen.len() == MAX_CIDS {
             self.seen.pop_front();
         }
