@@ -19,8 +19,9 @@ use crate::broker::wire::Command;
 use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
+use crate::config::Keep;
 use crate::connection::{Opening, serve};
-use crate::delivery::NotPublished;
+use crate::delivery::{Draft, Keeping, LiveRoom, NotPublished};
 use crate::engine::Engine;
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
@@ -260,13 +261,14 @@ impl ChatRooms {
     /// Sends a JSON object to all members of a room as [`send`](ChatRooms::send) does, but only once for each key. If you
     /// do not know whether an earlier call was successful, call it again with the same key.
     ///
-    /// The room remembers the last 128 keys, as long as it has members. With a broker, the key is remembered for as long
+    /// The room remembers the last 128 keys, as long as it has members. A [store](ChatRoomsBuilder::store) remembers the
+    /// keys of all messages that it has. With a broker, the key is remembered for as long
     /// as the ids of clients' messages. The key has no effect for [transient
     /// events](crate::ChatRoomsBuilder::transient_events).
     ///
     /// # Errors
     ///
-    /// As [`send`](ChatRooms::send).
+    /// As [`send`](ChatRooms::send), or if the key has more than 250 bytes.
     pub fn send_once(
         &self,
         room: impl AsRef<str>,
@@ -292,6 +294,9 @@ impl ChatRooms {
     ) -> Result<Sending, SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
+        if key.is_some_and(|key| key.len() > MAX_KEY_BYTES) {
+            return Err(SendError::KeyTooLong);
+        }
         if self.engine.rooms.is_remote() {
             return Ok(self.send_to_all_nodes(&RoomId::from(room), key, &text, &body));
         }
@@ -305,11 +310,15 @@ impl ChatRooms {
             }
             None => {
                 let describe = |receipt| host_message(room.id(), receipt, &text);
-                let published = self.engine.rooms.publish(&room, key, &frame, describe);
-                published.map(|(receipt, calling)| {
-                    self.engine.rooms.call_for_host(calling);
-                    Sending::sent(receipt)
-                })
+                let keep = self.engine.config().keep.unwrap_or_default();
+                match self.engine.rooms.publish(&room, key, keep, &frame, describe) {
+                    Ok((receipt, calling)) => {
+                        self.engine.rooms.call_for_host(calling);
+                        Ok(Sending::sent(receipt))
+                    }
+                    Err(NotPublished::IsStored) => self.keep(&room, key, keep, &text).map(Sending::kept),
+                    Err(error) => Err(error),
+                }
             }
         };
         match sent {
@@ -320,6 +329,8 @@ impl ChatRooms {
                 NotPublished::BatchFull
                 | NotPublished::Held
                 | NotPublished::ReadOnly
+                | NotPublished::IsStored
+                | NotPublished::StoreFull
                 | NotPublished::IsRemote,
             ) => Err(SendError::Busy),
         }
@@ -423,6 +434,23 @@ impl ChatRooms {
         self.engine.shutdown().await;
     }
 
+    /// Has a message stored and sent to the members of a room.
+    fn keep(
+        &self,
+        room: &Arc<LiveRoom>,
+        key: Option<&str>,
+        keep: Keep,
+        text: &str,
+    ) -> Result<Keeping, NotPublished> {
+        let body = Body::of_host(text).ok_or(NotPublished::Closed)?;
+        // Until it is published, it has no place.
+        let position = self.engine.rooms.position(room.id().as_str()).ok_or(NotPublished::Closed)?;
+        let message = host_message(room.id(), Receipt { position, id: None }, text);
+        let key = key.map(|key| format!("host:{key}"));
+        let draft = Draft { body, tail: Box::default(), member: None, key, message };
+        self.engine.rooms.keep(room, keep, draft)
+    }
+
     /// Sends a frame to the members of a room on all nodes.
     fn send_to_all_nodes(&self, room: &RoomId, key: Option<&str>, text: &str, body: &Body<'_>) -> Sending {
         let frame = body.host_frame(room);
@@ -455,6 +483,9 @@ impl ChatRooms {
         Ok(text)
     }
 }
+
+/// The maximum length of a key of the host.
+const MAX_KEY_BYTES: usize = 250;
 
 /// What the host is told of its own message.
 fn host_message(room: &RoomId, receipt: Receipt, body: &str) -> Message {

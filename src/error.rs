@@ -45,8 +45,10 @@ pub enum SendError {
     /// Too many frames of the room are waiting to be delivered
     /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
-    /// The broker has not answered, so the message may have been sent or not.
+    /// The broker or the store has not answered, so the message may have been sent or stored, or not.
     Unavailable,
+    /// The key of [`send_once`](crate::ChatRooms::send_once) has more than 250 bytes.
+    KeyTooLong,
 }
 
 impl fmt::Display for SendError {
@@ -67,8 +69,9 @@ impl fmt::Display for SendError {
                 f.write_str("arrays and objects of the info may be nested at most 124 deep")
             }
             SendError::Unavailable => {
-                f.write_str("the broker has not answered; send again, with `send_once` if the message must not appear twice")
+                f.write_str("the broker or the store has not answered; send again, with `send_once` if the message must not appear twice")
             }
+            SendError::KeyTooLong => f.write_str("the key may have at most 250 bytes"),
             SendError::Busy => {
                 f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")
             }

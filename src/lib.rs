@@ -198,7 +198,7 @@ pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo, Sending, Sent};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
-    AutoPresence, Heartbeat, History, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer,
+    AutoPresence, Heartbeat, History, Keep, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer,
     Timeouts, UniqueNames,
 };
 #[cfg(feature = "test-util")]

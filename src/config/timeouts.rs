@@ -35,6 +35,11 @@ options! {
         /// A call that takes longer counts as a refusal.
         hook_timeout: Duration = Duration::from_secs(10);
 
+        /// Time within which the [store](crate::ChatRoomsBuilder::store) must answer.
+        ///
+        /// If it takes longer to store a message, its sender is told so (error `unavailable`), and sends it again.
+        store_timeout: Duration = Duration::from_secs(5);
+
         /// Time for the closing handshake.
         close_timeout: Duration = Duration::from_secs(5);
 

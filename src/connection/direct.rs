@@ -45,7 +45,7 @@ pub(super) fn send<'a>(
 ) -> Result<Option<Undecided<'a>>, End> {
     let Some(draft) = check(connection, message)? else { return Ok(None) };
     let Some((draft, verdict)) = ask(connection, draft)? else { return Ok(None) };
-    match verdict.0 {
+    match verdict.decision {
         Decision::Later(verdict) => Ok(Some(Undecided(draft, verdict))),
         Decision::Now(ruling) => obey(connection, &draft, ruling).map(|()| None),
     }
@@ -57,8 +57,8 @@ pub(super) async fn decide(connection: &mut Connection, undecided: Undecided<'_>
     loop {
         let hook = "may_send_direct";
         match waiting::ask_about_message(connection, &mut draft.gone, hook, verdict).await? {
-            Some(Verdict(Decision::Later(next))) => verdict = next,
-            Some(Verdict(Decision::Now(ruling))) => return obey(connection, &draft, ruling),
+            Some(Verdict { decision: Decision::Later(next), .. }) => verdict = next,
+            Some(Verdict { decision: Decision::Now(ruling), .. }) => return obey(connection, &draft, ruling),
             None => {
                 let error = PeerError::new(ErrorCode::Internal, "the policy gave no answer; try again");
                 return connection.refuse(error, draft.about());

@@ -135,7 +135,7 @@ fn ask(connection: &Connection, room: &RoomId, name: &Name, body: &str) -> Resul
 /// Waits for the policy's decision. Returns `None` if it took too long.
 async fn verdict_of(connection: &mut Connection, mut verdict: Verdict) -> Result<Option<Ruling>, End> {
     loop {
-        match verdict.0 {
+        match verdict.decision {
             Decision::Now(ruling) => return Ok(Some(ruling)),
             Decision::Later(later) => match waiting::ask(connection, "may_send", later).await? {
                 Some(next) => verdict = next,

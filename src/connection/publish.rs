@@ -8,10 +8,11 @@ use tokio::time::{Instant, sleep};
 use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
 use crate::broker::{Submitted, Unavailable};
+use crate::config::Keep;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::waiting;
-use crate::delivery::{Called, Calling, NotPublished};
+use crate::delivery::{Called, Calling, Kept, NotPublished};
 use crate::hooks::guard;
 use crate::hooks::policy::{BoxFuture, Decision, MessageRequest, Ruling, Verdict};
 use crate::protocol::error_code::{ErrorCode, PeerError};
@@ -49,6 +50,8 @@ pub(super) struct Draft<'a> {
     room: Option<Cow<'a, str>>,
     body: Body<'a>,
     cid: Option<Cow<'a, str>>,
+    /// When it is stored, as far as the policy has decided.
+    keep: Option<Keep>,
     /// Its sender expects no acknowledgement, and its `cid` is not remembered.
     is_transient: bool,
     /// When the connection was found to be closed or lost while the message had to wait.
@@ -77,7 +80,8 @@ impl Draft<'_> {
 
 impl Message<'_> {
     /// `text` is the frame as the client has sent it.
-    fn command<'b>(&'b self, text: &'b str) -> MessageCommand<'b> {
+    fn command<'b>(&'b self, connection: &Connection, text: &'b str) -> MessageCommand<'b> {
+        let default = connection.config().keep.unwrap_or_default();
         let Draft { event, room, body, .. } = &self.draft;
         MessageCommand {
             room: room.as_deref(),
@@ -86,6 +90,7 @@ impl Message<'_> {
             cid: self.draft.id(),
             text,
             replaced: self.replaced.as_deref(),
+            keep: self.draft.keep.unwrap_or(default),
         }
     }
 }
@@ -97,8 +102,9 @@ pub(super) fn publish<'a>(
     message: Publish<'a>,
 ) -> Result<Attempt<'a>, End> {
     let Some(draft) = check(connection, text, message)? else { return Ok(Attempt::Done) };
-    let Some((draft, verdict)) = ask(connection, text, draft)? else { return Ok(Attempt::Done) };
-    match verdict.0 {
+    let Some((mut draft, verdict)) = ask(connection, text, draft)? else { return Ok(Attempt::Done) };
+    draft.keep = verdict.keep;
+    match verdict.decision {
         Decision::Later(verdict) => Ok(Attempt::Undecided(draft, verdict)),
         Decision::Now(ruling) => obey(connection, text, draft, ruling),
     }
@@ -113,8 +119,13 @@ pub(super) async fn decide(
 ) -> Result<(), End> {
     let ruling = loop {
         match waiting::ask_about_message(connection, &mut draft.gone, "may_send", verdict).await? {
-            Some(Verdict(Decision::Later(next))) => verdict = next,
-            Some(Verdict(Decision::Now(ruling))) => break ruling,
+            Some(Verdict { decision, keep }) => {
+                draft.keep = keep.or(draft.keep);
+                match decision {
+                    Decision::Later(next) => verdict = next,
+                    Decision::Now(ruling) => break ruling,
+                }
+            }
             None => {
                 let text = "the room's policy gave no answer; try again";
                 return connection.refuse(PeerError::new(ErrorCode::Internal, text), draft.about());
@@ -167,6 +178,10 @@ pub(super) async fn publish_later(
         connection.rates().keep_waiting();
         let unfinished = match why {
             NotPublished::Closed | NotPublished::ReadOnly => return Ok(()),
+            NotPublished::StoreFull => {
+                return connection.refuse_unavailable(message.draft.about());
+            }
+            NotPublished::IsStored => keep(connection, text, &mut message).await?,
             NotPublished::IsRemote => submit(connection, text, &mut message).await?,
             NotPublished::BatchFull => {
                 waiting::watch_message(connection, gone, yield_now()).await?;
@@ -185,6 +200,31 @@ pub(super) async fn publish_later(
     }
 }
 
+/// Has a message stored, and waits until that is done and the message has its place. If it has to wait before, returns
+/// why.
+async fn keep(
+    connection: &mut Connection,
+    text: &str,
+    message: &mut Message<'_>,
+) -> Result<Option<Unfinished>, End> {
+    let keeping = match connection.attachment().keep(&message.command(connection, text))? {
+        Some(Ok(keeping)) => keeping,
+        Some(Err(NotPublished::Closed)) => return Ok(None),
+        Some(Err(why)) => return Ok(Some(Unfinished::Wait(why))),
+        None => return not_entered(connection, &message.draft).map(|()| None),
+    };
+    let gone = &mut message.draft.gone;
+    match waiting::watch_message(connection, gone, keeping).await? {
+        Ok(Ok(Kept { receipt, is_repeated, called })) => {
+            connection.attachment().remember(message.draft.id(), receipt)?;
+            let calling = called.map(Calling::Later);
+            conclude(connection, message, Published { receipt, is_repeated, calling })
+        }
+        // It could not be stored, or the room's task has ended.
+        Ok(Err(Unavailable)) | Err(_) => connection.refuse_unavailable(message.draft.about()).map(|()| None),
+    }
+}
+
 /// Submits a message to the broker that several nodes share, and waits until it has its place. If it has to wait before,
 /// returns why.
 async fn submit(
@@ -192,7 +232,7 @@ async fn submit(
     text: &str,
     message: &mut Message<'_>,
 ) -> Result<Option<Unfinished>, End> {
-    let submission = match connection.attachment().submit(&message.command(text))? {
+    let submission = match connection.attachment().submit(&message.command(connection, text))? {
         Some(Ok(submission)) => submission,
         Some(Err(NotPublished::Closed)) => return Ok(None),
         Some(Err(why)) => return Ok(Some(Unfinished::Wait(why))),
@@ -202,7 +242,7 @@ async fn submit(
     let gone = &mut message.draft.gone;
     match waiting::watch_message(connection, gone, submitted).await? {
         Ok(Submitted { position, is_repeat }) => {
-            let (receipt, command) = (Receipt { position, id: None }, message.command(text));
+            let (receipt, command) = (Receipt { position, id: None }, message.command(connection, text));
             let published =
                 connection.attachment().accept_message(&membership, &command, receipt, is_repeat)?;
             conclude(connection, message, published)
@@ -227,7 +267,7 @@ fn attempt(
             None => not_entered(connection, &message.draft).map(|()| None),
         };
     }
-    match connection.attachment().publish(&message.command(text))? {
+    match connection.attachment().publish(&message.command(connection, text))? {
         Some(Ok(published)) => conclude(connection, message, published),
         // The room was closed, and the connection is about to end.
         Some(Err(NotPublished::Closed)) => Ok(None),
@@ -263,7 +303,7 @@ fn check<'a>(
             return connection.refuse(error, about).map(|()| None);
         }
     };
-    Ok(Some(Draft { event, room, body, cid, is_transient, gone: None }))
+    Ok(Some(Draft { event, room, body, cid, keep: None, is_transient, gone: None }))
 }
 
 /// Asks the policy. Returns `None` if the client has been answered.

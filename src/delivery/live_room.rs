@@ -149,7 +149,7 @@ impl LiveRoom {
     /// Whether no member of this node is in it and none is about to enter.
     #[cfg(feature = "test-util")]
     pub(crate) fn is_unused(&self) -> bool {
-        self.lock().room.is_unused()
+        self.lock().is_unused()
     }
 
     /// Whether the room keeps a wrong page of the roster.

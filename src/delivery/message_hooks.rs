@@ -74,6 +74,22 @@ impl MessageHooks {
         }
     }
 
+    /// As [`MessageHooks::queue`], but a task calls the callback in any case.
+    pub(super) fn queue_in_task(
+        &self,
+        room: &Arc<LiveRoom>,
+        state: &mut RoomState,
+        message: Message,
+    ) -> Called {
+        let (called, receiver) = oneshot::channel();
+        let is_running = state.hook_queue.is_some();
+        state.hook_queue.get_or_insert_default().0.push_back(Waiting { message, called });
+        if !is_running {
+            self.tasks.spawn_for_host(self.clone().call_all(room.clone()));
+        }
+        receiver
+    }
+
     /// Drops the message as well, because it holds a user, which is host code.
     pub(super) fn call(&self, message: Message) -> Result<(), Panicked> {
         guard::call("message", move || self.events.message(&message))

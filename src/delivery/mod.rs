@@ -18,6 +18,7 @@ mod replay_request;
 mod room_state;
 mod rooms;
 mod roster;
+mod store_queue;
 mod transient;
 
 pub(crate) use batch::Batch;
@@ -32,6 +33,7 @@ pub(crate) use refusal::{NotPublished, Refused};
 pub(crate) use remote_room::Entered;
 pub(crate) use replay_request::ReplayRequest;
 pub(crate) use room_state::Replay;
+pub(crate) use rooms::keeper::{Draft, Keeping, Kept};
 pub(crate) use rooms::remote::{Applied, Entering};
 pub(crate) use rooms::{Entrant, Rooms};
 pub(crate) use roster::{RosterPage, profile_text};

@@ -149,10 +149,10 @@ impl Registry {
         let was_kept = state.is_kept();
         let result = work(room, &mut state);
         room.update_counts(&state);
-        let is_kept = state.room().is_unused() && state.keep(self.kept_for(), || self.clock.now());
+        let is_kept = state.is_unused() && state.keep(self.kept_for(), || self.clock.now());
         if !is_kept {
             state.stop_keeping();
-            if state.room().is_unused() {
+            if state.is_unused() {
                 self.note_ids(&state);
                 self.remove(shard, room);
             }

@@ -14,7 +14,9 @@ use crate::delivery::message_ids::MessageIds;
 use crate::delivery::presence::{Announcement, Announcer, Counts};
 use crate::delivery::remote_room::RemoteRoom;
 use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::rooms::keeper::Waiting;
 use crate::delivery::roster::{FirstPage, RosterPage};
+use crate::delivery::store_queue::StoreQueue;
 use crate::delivery::transient::{TooMany, TransientBatch, Transients};
 use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::frame::frame_len;
@@ -37,6 +39,8 @@ pub(crate) struct RoomState {
     pub(super) hook_queue: Option<Box<HookQueue>>,
     /// The latest messages of the host that have a key.
     host_keys: Option<Box<MessageIds<Receipt>>>,
+    /// Present if messages of the room were stored.
+    pub(super) store_queue: Option<Box<StoreQueue<Waiting>>>,
     pub(super) announcer: Announcer,
     pub(super) first_page: FirstPage,
     pub(super) replay: Option<Box<ReplayBuffer>>,
@@ -116,6 +120,7 @@ impl RoomState {
             transients: None,
             hook_queue: None,
             host_keys: None,
+            store_queue: None,
             announcer: Announcer::new(presence),
             first_page: FirstPage::default(),
             kept_until: None,
@@ -246,9 +251,34 @@ impl RoomState {
         frame: &RoomFrame<'_>,
         now: SystemTime,
     ) -> Receipt {
-        let id = Some(self.take_id(now));
-        let stamp = self.submit_message(broker, EventKind::Publish, id, frame);
-        Receipt { position: stamp.position(), id }
+        let id = self.take_id(now);
+        self.publish_as(broker, frame, id)
+    }
+
+    /// Publishes a message with this id.
+    pub(super) fn publish_as(
+        &mut self,
+        broker: &impl Broker,
+        frame: &RoomFrame<'_>,
+        id: MessageId,
+    ) -> Receipt {
+        let stamp = self.submit_message(broker, EventKind::Publish, Some(id), frame);
+        Receipt { position: stamp.position(), id: Some(id) }
+    }
+
+    /// Messages with ids up to this one exist.
+    pub(super) fn raise_last_id(&mut self, id: MessageId) {
+        self.last_id = self.last_id.max(id);
+    }
+
+    /// Whether messages wait for the store, which later ones must not overtake.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.store_queue.as_ref().is_some_and(|queue| queue.has_waiting())
+    }
+
+    /// Whether no member of this node is in the room, none is about to enter, and nothing is being stored.
+    pub(super) fn is_unused(&self) -> bool {
+        self.room.is_unused() && self.store_queue.as_ref().is_none_or(|queue| !queue.is_running)
     }
 
     /// The receipt of the host's message with this key, if it is remembered.

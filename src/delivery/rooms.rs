@@ -3,6 +3,7 @@
 //! Under a room's lock, nothing is written, no hook is called and no replay is copied. Functions return what
 //! has to be written, and the caller writes it afterwards.
 
+pub(crate) mod keeper;
 mod presence;
 pub(crate) mod remote;
 
@@ -13,7 +14,7 @@ use tokio::task::unconstrained;
 
 use crate::broker::{Broker, MemoryBroker, RemoteBroker};
 use crate::clock::Clock;
-use crate::config::{Config, Presence, UniqueNames};
+use crate::config::{Config, Keep, Presence, UniqueNames};
 use crate::delivery::enter_outcome::EnterOutcome;
 use crate::delivery::flush::{flush, flush_later, guarded};
 use crate::delivery::hold::MinRate;
@@ -32,8 +33,10 @@ use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Position;
 use crate::protocol::receipt::Receipt;
 use crate::room::{self, EnterError, Profile};
+use crate::store::erased::ErasedStore;
 use crate::sync::MutexGuard;
 use crate::tasks::Tasks;
+use keeper::Keeper;
 use presence::roster_for;
 use remote::Remote;
 
@@ -57,6 +60,8 @@ pub(crate) struct Rooms {
     tasks: Arc<Tasks>,
     /// Present if the host wants to be told of messages.
     hooks: Option<MessageHooks>,
+    /// Present if messages are stored.
+    keeper: Option<Keeper>,
     max_members: usize,
     max_queue_bytes: usize,
     min_rate: MinRate,
@@ -81,6 +86,7 @@ impl Rooms {
         clock: Clock,
         tasks: Arc<Tasks>,
         events: Option<Arc<dyn RoomEvents>>,
+        store: Option<Arc<dyn ErasedStore>>,
         remote: Option<Arc<dyn RemoteBroker>>,
     ) -> Rooms {
         let history = config.recovery.history;
@@ -94,6 +100,7 @@ impl Rooms {
             clock,
             hooks: events.map(|events| MessageHooks::new(events, tasks.clone())),
             tasks,
+            keeper: store.map(|store| Keeper::new(store, config)),
             max_members: config.limits.max_room_members,
             max_queue_bytes: config.limits.max_queue_bytes,
             min_rate: MinRate::new(&config.limits),
@@ -252,6 +259,7 @@ impl Rooms {
         &self,
         room: &Arc<LiveRoom>,
         key: Option<&str>,
+        keep: Keep,
         frame: &RoomFrame<'_>,
         describe: impl FnOnce(Receipt) -> Message,
     ) -> Result<(Receipt, Option<Calling>), NotPublished> {
@@ -259,6 +267,9 @@ impl Rooms {
         let mut state = room.lock();
         if let Some(receipt) = key.and_then(|key| state.receipt_of(key)) {
             return Ok((receipt, None));
+        }
+        if self.keeper.is_some() && (keep != Keep::Never || state.has_waiting()) {
+            return Err(NotPublished::IsStored);
         }
         self.check_backpressure(room, &mut state, frame)?;
         if let Some(member) = frame.member {

@@ -21,6 +21,7 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::Sessions;
 use crate::stats::Stats;
+use crate::store::erased::ErasedStore;
 use crate::tasks::Tasks;
 
 /// A shutdown yields to other tasks after this many sessions, because leaving a large room takes long.
@@ -32,6 +33,7 @@ pub(crate) struct Hooks {
     pub(crate) auth: Option<Box<dyn ErasedAuth>>,
     pub(crate) policy: Option<Box<dyn ErasedPolicy>>,
     pub(crate) events: Option<Arc<dyn RoomEvents>>,
+    pub(crate) store: Option<Arc<dyn ErasedStore>>,
 }
 
 pub(crate) struct Engine {
@@ -60,7 +62,8 @@ impl Engine {
         if let Some(broker) = &remote {
             broker.keep_logs(&context.config.recovery);
         }
-        let rooms = Rooms::new(&context.config, context.clock, tasks.clone(), hooks.events.clone(), remote);
+        let (events, store) = (hooks.events.clone(), hooks.store);
+        let rooms = Rooms::new(&context.config, context.clock, tasks.clone(), events, store, remote);
         let rooms = Arc::new(rooms);
         let sessions = Sessions::new(context.clone(), rooms.clone(), admission.clone(), hooks.events, number);
         Engine {

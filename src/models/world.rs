@@ -14,7 +14,7 @@ use tokio::io::duplex;
 use super::recorder::{Callback, Recorder, Told};
 use super::wire::Wire;
 use crate::admission::Permit;
-use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
+use crate::config::{Config, History, Keep, Recovery, SlowConsumer, UniqueNames};
 use crate::delivery::{LiveRoom, ReplayRequest};
 use crate::engine::{Engine, Hooks};
 use crate::hooks::policy::Access;
@@ -297,8 +297,15 @@ impl Client {
     pub(super) fn publish(&self, text: &str, cid: Option<&str>) -> Option<Published> {
         let text = format!(r#"{{"event":"message","message":"{text}"}}"#);
         let body = body(&text);
-        let message =
-            MessageCommand { room: None, event: "message", body: &body, cid, text: &text, replaced: None };
+        let message = MessageCommand {
+            room: None,
+            event: "message",
+            body: &body,
+            cid,
+            text: &text,
+            replaced: None,
+            keep: Keep::First,
+        };
         match self.attachment.publish(&message) {
             Ok(published) => published?.ok(),
             Err(Superseded) => None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{Entered, NotPublished, ReplayRequest};
+use crate::delivery::{Entered, Keeping, NotPublished, ReplayRequest};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
@@ -190,6 +190,20 @@ impl Attachment {
         message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
         self.sessions.memberships().publish(&self.session, self.generation, message)
+    }
+
+    /// Has a message stored. Returns `None` if the client is not in the room of the message or, if that is `None`, not in
+    /// exactly one room.
+    pub(crate) fn keep(
+        &self,
+        message: &MessageCommand<'_>,
+    ) -> Result<Option<Result<Keeping, NotPublished>>, Superseded> {
+        self.sessions.memberships().keep(&self.session, self.generation, message)
+    }
+
+    /// Remembers the id of a message that was stored.
+    pub(crate) fn remember(&self, cid: Option<&str>, receipt: Receipt) -> Result<(), Superseded> {
+        self.sessions.memberships().remember(&self.session, self.generation, cid, receipt)
     }
 
     /// Submits a message to the broker that several nodes share. Returns `None` if the client is not in `room` or, if

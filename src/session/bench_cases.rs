@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 
 use crate::admission::Admission;
-use crate::config::{Config, History, Recovery, SlowConsumer};
+use crate::config::{Config, History, Keep, Recovery, SlowConsumer};
 use crate::context;
 use crate::delivery::bench_cases::{deliver as deliver_to, live_room};
 use crate::delivery::{Handle, ReplayRequest, Rooms};
@@ -65,7 +65,7 @@ pub fn resume() -> impl FnMut() {
     let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(History::last(FRAMES));
     let context = context(Config { recovery, ..Config::default() });
     let tasks = Arc::new(Tasks::default());
-    let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None, None));
+    let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None, None, None));
     let admission = Arc::new(Admission::new(context.clone(), tasks));
     let sessions = Arc::new(Sessions::new(context.clone(), rooms.clone(), admission, None, 0));
     let connect = move |token| {
@@ -102,6 +102,7 @@ pub fn resume() -> impl FnMut() {
                 cid: None,
                 text: MESSAGE,
                 replaced: None,
+                keep: Keep::First,
             };
             let published = attachment.publish(&message).expect("it is attached");
             assert!(published.is_some_and(|published| published.is_ok()));

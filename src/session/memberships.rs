@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::broker::{BoxFuture, Submitted, Unavailable};
-use crate::config::{Presence, SlowConsumer};
+use crate::config::{Keep, Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
-    EnterOutcome, Entered, Entering, Entrant, Handle, LiveRoom, NotPublished, Recipient, Refused,
-    ReplayRequest, Rooms, profile_text,
+    Draft, EnterOutcome, Entered, Entering, Entrant, Handle, Keeping, LiveRoom, NotPublished, Recipient,
+    Refused, ReplayRequest, Rooms, profile_text,
 };
 use crate::hooks::events::{Entered as EnteredEvent, Left};
 use crate::hooks::message::{Message, Sender};
@@ -58,6 +58,7 @@ pub(crate) struct MessageCommand<'a> {
     pub(crate) text: &'a str,
     /// The whole object that the policy has replaced it with.
     pub(crate) replaced: Option<&'a str>,
+    pub(crate) keep: Keep,
 }
 
 impl MessageCommand<'_> {
@@ -95,6 +96,9 @@ pub(crate) enum CantEnter {
     /// The client is already in as many rooms as it may be.
     TooManyMemberships,
 }
+
+/// The maximum length of a message's key in the store.
+const MAX_KEY_BYTES: usize = 255;
 
 /// A message that was submitted to the broker.
 pub(crate) struct Submission {
@@ -296,13 +300,50 @@ impl Memberships {
         let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
         let user = state.user.clone();
         let describe = |receipt| message.describe(session, user, &membership, receipt);
-        Ok(Some(match self.rooms.publish(&membership.room, None, &frame, describe) {
+        Ok(Some(match self.rooms.publish(&membership.room, None, message.keep, &frame, describe) {
             Ok((receipt, calling)) => {
                 remember(&mut state, cid, receipt);
                 Ok(Published { receipt, is_repeated: false, calling })
             }
             Err(error) => Err(error),
         }))
+    }
+
+    /// Has a member's message stored, after [`Memberships::publish`] has returned [`NotPublished::IsStored`].
+    /// [`Memberships::remember`] must follow.
+    pub(super) fn keep(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        message: &MessageCommand<'_>,
+    ) -> Result<Option<Result<Keeping, NotPublished>>, Superseded> {
+        let state = session.state_of(generation)?;
+        let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
+        let user = state.user.clone();
+        drop(state);
+        let key = message.cid.map(|cid| key_of(user.as_deref(), cid));
+        // Until it is published, it has no place.
+        let receipt = Receipt { position: membership.start, id: None };
+        let draft = Draft {
+            body: message.body.to_owned(),
+            tail: membership.tail.clone(),
+            member: Some(session.id()),
+            key,
+            message: message.describe(session, user, &membership, receipt),
+        };
+        Ok(Some(self.rooms.keep(&membership.room, message.keep, draft)))
+    }
+
+    /// Remembers the id of a message that was stored.
+    pub(super) fn remember(
+        &self,
+        session: &Session,
+        generation: Generation,
+        cid: Option<&str>,
+        receipt: Receipt,
+    ) -> Result<(), Superseded> {
+        remember(&mut *session.state_of(generation)?, cid, receipt);
+        Ok(())
     }
 
     /// Submits a member's message to the broker, after [`Memberships::publish`] has returned
@@ -484,6 +525,12 @@ fn profile_of(state: &State, enter: &EnterCommand<'_>) -> Profile {
         granted: info,
         is_hidden: enter.access.is_hidden(),
     }
+}
+
+/// The key under which a message is stored. No other user can know it, so none can keep the message from being stored.
+fn key_of(user: Option<&User>, cid: &str) -> String {
+    let of_user = user.map(|user| format!("user:{}:{}:{cid}", user.id().len(), user.id()));
+    of_user.filter(|key| key.len() <= MAX_KEY_BYTES).unwrap_or_else(|| format!("cid:{cid}"))
 }
 
 /// Remembers a message id, so that no message with this id is published again.

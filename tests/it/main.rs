@@ -71,6 +71,7 @@ mod shutdown;
 mod slow_consumer;
 mod slow_consumer_policy;
 mod slow_network;
+mod store;
 mod stress;
 mod support;
 mod timeouts;

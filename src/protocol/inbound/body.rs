@@ -140,6 +140,12 @@ impl<'a> Body<'a> {
         Body { text: self.text.clone().into_owned().into(), v1: Some(v1), room }
     }
 
+    /// The same, independent of the client's text.
+    pub(crate) fn to_owned(&self) -> Body<'static> {
+        let room = self.room.as_ref().map(|room| room.clone().into_owned().into());
+        Body { text: self.text.clone().into_owned().into(), v1: self.v1.clone(), room }
+    }
+
     fn change(&self, drop: &[&str], append: &str) -> Body<'static> {
         let closed = format!("{}}}", self.text);
         // It was parsed as an object before.
