@@ -11,8 +11,9 @@ pub enum Keep {
     #[default]
     First,
     /// The members get the message at once, and it is stored afterwards. If the store fails for long, or if the server
-    /// crashes, the message is missing in the store.
+    /// crashes, the message is missing in the store. If a client sends the message again after its session was lost, for
+    /// example by a restart, the members may get it twice; the store still has it once.
     Behind,
-    /// The message is not stored.
+    /// The message is not stored. If earlier messages of the room are being stored, it goes out after them.
     Never,
 }

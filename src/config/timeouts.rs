@@ -35,9 +35,10 @@ options! {
         /// A call that takes longer counts as a refusal.
         hook_timeout: Duration = Duration::from_secs(10);
 
-        /// Time within which the [store](crate::ChatRoomsBuilder::store) must answer.
+        /// Time within which the message store must answer.
         ///
-        /// If it takes longer to store a message, its sender is told so (error `unavailable`), and sends it again.
+        /// If it takes longer to store a message, the sender gets the error `unavailable`, and sends it again. See
+        /// [`ChatRoomsBuilder::store`](crate::ChatRoomsBuilder::store).
         store_timeout: Duration = Duration::from_secs(5);
 
         /// Time for the closing handshake.

@@ -216,7 +216,7 @@ async fn keep(
     let gone = &mut message.draft.gone;
     match waiting::watch_message(connection, gone, keeping).await? {
         Ok(Ok(Kept { receipt, is_repeated, called })) => {
-            connection.attachment().remember(message.draft.id(), receipt)?;
+            connection.attachment().remember(message.draft.id(), receipt);
             let calling = called.map(Calling::Later);
             conclude(connection, message, Published { receipt, is_repeated, calling })
         }

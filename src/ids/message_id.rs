@@ -1,4 +1,4 @@
-//! Ids of stored messages.
+//! Ids of messages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,9 +10,9 @@ use tower_chat_rooms_protocol::{MESSAGE_ID_COUNTER_BITS, MESSAGE_ID_START};
 /// Identifies a message of a room.
 ///
 /// The ids of a room rise in the room's order and are never used again, as long as the server runs. They are not used
-/// again after a restart either, unless the clock was set back meanwhile. Messages of different
-/// rooms may have the same id. An id contains the time of its message to the millisecond, so that you can compute the
-/// ids of a time:
+/// again after a restart either, unless the clock was set back meanwhile and there is no
+/// [store](crate::ChatRoomsBuilder::store). Messages of different rooms may have the same id. An id contains the time of
+/// its message to the millisecond, so that you can compute the ids of a time:
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};

@@ -202,8 +202,8 @@ impl Attachment {
     }
 
     /// Remembers the id of a message that was stored.
-    pub(crate) fn remember(&self, cid: Option<&str>, receipt: Receipt) -> Result<(), Superseded> {
-        self.sessions.memberships().remember(&self.session, self.generation, cid, receipt)
+    pub(crate) fn remember(&self, cid: Option<&str>, receipt: Receipt) {
+        self.sessions.memberships().remember(&self.session, cid, receipt);
     }
 
     /// Submits a message to the broker that several nodes share. Returns `None` if the client is not in `room` or, if

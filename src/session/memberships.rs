@@ -334,16 +334,10 @@ impl Memberships {
         Ok(Some(self.rooms.keep(&membership.room, message.keep, draft)))
     }
 
-    /// Remembers the id of a message that was stored.
-    pub(super) fn remember(
-        &self,
-        session: &Session,
-        generation: Generation,
-        cid: Option<&str>,
-        receipt: Receipt,
-    ) -> Result<(), Superseded> {
-        remember(&mut *session.state_of(generation)?, cid, receipt);
-        Ok(())
+    /// Remembers the id of a message that was stored, even if a newer connection has attached meanwhile: it may send the
+    /// message again.
+    pub(super) fn remember(&self, session: &Session, cid: Option<&str>, receipt: Receipt) {
+        remember(&mut session.state(), cid, receipt);
     }
 
     /// Submits a member's message to the broker, after [`Memberships::publish`] has returned
