@@ -270,34 +270,75 @@ impl ChatRoomsBuilder {
     /// Give all nodes the same settings and hooks. All members of a room get its frames in the same order, and with the same
     /// numbers, whichever node they are connected to.
     ///
+    /// A client that loses its connection can resume its session on any node, within the
+    /// [`resume_window`](Recovery::resume_window): the other members do not notice. After a node has crashed, its members
+    /// stay in their rooms for that time, if their clients can resume. [`RoomEvents::left`] is then called on another node
+    /// than [`RoomEvents::entered`]. In [`Stats`](crate::Stats), a member that moves has left here and entered there.
+    ///
     /// While the broker cannot be reached, connections stay open. A message waits up to one second, and then gets the error
     /// `unavailable`, after which clients send it again. An enter waits up to five seconds; then the connection is
     /// closed with 1013, and the client comes back later. If events of a room are lost, for example because the broker
     /// was started again, the room's members are disconnected, so that their clients come back and learn of it.
     ///
-    /// # What works differently, or not yet
+    /// # The host's calls
     ///
-    /// - A lost session can be resumed only on the node that has kept it. Elsewhere the client begins a new one, and the
-    ///   old one stays in its rooms for the [`resume_window`](Recovery::resume_window). Let your load balancer send a
-    ///   client to the same node again.
+    /// The calls of [`ChatRooms`](crate::ChatRooms) do not wait for other nodes. Those that change or send something work on
+    /// all nodes, but the numbers that they return are those of this node, there is no error if a room or a connection does
+    /// not exist elsewhere, and if the broker cannot be reached, the other nodes miss the call. Those that tell something
+    /// tell what this node knows: [`rooms`](crate::ChatRooms::rooms) are those in which it has members, with the numbers of
+    /// all nodes, and [`members`](crate::ChatRooms::members) and users are its own.
+    ///
+    /// [`ChatRooms::all_nodes`](crate::ChatRooms::all_nodes) has the same calls for all nodes. They ask the others, wait for
+    /// their answers, and fail if there is none.
+    ///
+    /// # Users and direct messages
+    ///
+    /// A user is online while it has a session on any node. [`RoomEvents::online`] is called by the node on which its first
+    /// session begins, and [`RoomEvents::offline`] by the node on which its last one ends. These callbacks, and the session's
+    /// others, wait until the broker has answered.
+    ///
+    /// A [direct message](crate::RoomPolicy::may_send_direct) is acknowledged when all nodes have it on which the user has a
+    /// session. Otherwise the client gets the error `unavailable` after a second at most, and sends it again under its id;
+    /// nodes that have it already do not deliver it again.
+    ///
+    /// # Nodes that are lost
+    ///
+    /// If a node ends without a [`shutdown`](crate::ChatRooms::shutdown), or cannot reach the broker for too long, another
+    /// node removes its members and the sessions of its users, unless a client resumes its session elsewhere. That node calls
+    /// [`RoomEvents::left`] for each member, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and
+    /// [`RoomEvents::offline`] for users that have no other session. A user is kept online for the [`resume_window`](Recovery::resume_window) if its client could come back. The
+    /// callbacks get only what the broker knows: the [`User`](crate::User) has nothing but its id, and there is no `peer`.
+    ///
+    /// Some of these calls can be missing or repeated:
+    ///
+    /// - If that node itself ends, or loses its connection to the broker, between removing a member or a user and calling
+    ///   the callback, the call is lost.
+    /// - If the lost node is still there after all, it enters its members again, and calls [`RoomEvents::entered`] and
+    ///   [`RoomEvents::online`] again for the members and users that the others have taken for lost. Such a member may
+    ///   leave just then, and `left` is called twice.
+    /// - The host is told at once when a member leaves while its node cannot reach the broker. If that node then ends, another
+    ///   one removes the member, and `left` is called twice.
+    /// - If a node ends, the calls that it has not made yet are lost. If they were `entered` or `online`, another node may call
+    ///   `left` or `offline` nevertheless.
+    /// - While nodes tell a broker that has lost its data of their users again, a user whose session ends may be taken for
+    ///   offline although another node has a session of it.
+    ///
+    /// # What works differently
+    ///
+    /// - A session without a room can be resumed only on the node that has kept it, and so can the direct messages that a
+    ///   session has missed. Elsewhere, the client learns that there may be some.
+    /// - While the broker cannot be reached, no session with a room can be resumed. The connection is closed with 1013, and
+    ///   the client comes back later.
+    /// - A [`shutdown`](crate::ChatRooms::shutdown) ends the sessions of its node: the members leave, and their clients enter
+    ///   the rooms again elsewhere.
+    /// - If a client comes back on another node while it enters a room or changes its name there, no node may call
+    ///   [`RoomEvents::entered`] for it.
+    /// - If [`set_access`](crate::ChatRooms::set_access) has changed whether a member is read-only, the change is lost when
+    ///   its client resumes on another node.
     /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten.
-    /// - [`rooms`](crate::ChatRooms::rooms) lists the rooms in which this node has members, with the numbers of all nodes,
-    ///   and [`members`](crate::ChatRooms::members) lists this node's members.
-    /// - [`send`](crate::ChatRooms::send), [`send_to`](crate::ChatRooms::send_to),
-    ///   [`send_to_user`](crate::ChatRooms::send_to_user), [`broadcast`](crate::ChatRooms::broadcast),
-    ///   [`kick`](crate::ChatRooms::kick), [`kick_user`](crate::ChatRooms::kick_user) and
-    ///   [`close_room`](crate::ChatRooms::close_room) work on all nodes, but do not wait for the others: the numbers that they
-    ///   return are those of this node, and there is no error if a room or a connection does not exist elsewhere. If
-    ///   the broker cannot be reached, the other nodes miss the call.
-    /// - [`set_access`](crate::ChatRooms::set_access) and [`set_info`](crate::ChatRooms::set_info) work for the members of
-    ///   this node.
-    /// - Users are online or offline on each node by itself: [`RoomEvents::online`], [`RoomEvents::offline`],
-    ///   [`is_online`](crate::ChatRooms::is_online), [`sessions_of`](crate::ChatRooms::sessions_of) and
-    ///   [`rooms_of`](crate::ChatRooms::rooms_of). Direct messages between users reach only those on the same node.
     /// - A client that reads slowly holds back only the senders of its own node. Those of other nodes may send more than it
     ///   can read, and its [`SlowConsumer`] policy applies earlier.
     /// - [`Left::online`](crate::Left::online) is the number as far as this node knows.
-    /// - For the members of a node that has crashed, no node calls [`RoomEvents::left`].
     pub fn broker(mut self, node: BrokerNode) -> Self {
         self.node = Some(node);
         self

@@ -1,5 +1,6 @@
 //! `ChatRooms`, the host's handle.
 
+mod all_nodes;
 mod members;
 mod sending;
 mod users;
@@ -8,14 +9,13 @@ use std::borrow::Cow;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 
-use crate::broker::wire::Command;
+use crate::broker::commands::Command;
 use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
@@ -26,6 +26,7 @@ use crate::engine::Engine;
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
 use crate::error::{BuildError, SendError};
+use crate::health::Health;
 use crate::hooks::auth::Admission;
 use crate::hooks::message::Message;
 use crate::http::edge::{Edge, Gate};
@@ -41,6 +42,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Transport;
 use crate::stats::Stats;
 
+pub use all_nodes::{AllNodes, RoomCount, RoomMember};
 pub use members::{MemberInfo, RoomInfo};
 pub use sending::{Sending, Sent};
 
@@ -49,6 +51,9 @@ pub use sending::{Sending, Sent};
 /// It creates the service or layer that clients connect to, sends messages, lists rooms and members, removes
 /// members, and shuts down. All clones, layers and services share the same rooms. In hooks, use
 /// a [`WeakChatRooms`](crate::WeakChatRooms).
+///
+/// The calls do not wait for anything outside of this process. If several processes share a
+/// [broker](ChatRoomsBuilder::broker), [`ChatRooms::all_nodes`] has those that do.
 ///
 /// ```
 /// use serde_json::json;
@@ -328,6 +333,7 @@ impl ChatRooms {
             Err(
                 NotPublished::BatchFull
                 | NotPublished::Held
+                | NotPublished::InFlight
                 | NotPublished::ReadOnly
                 | NotPublished::IsStored
                 | NotPublished::StoreFull
@@ -351,13 +357,15 @@ impl ChatRooms {
     /// or is too big.
     pub fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let object = &*self.serialize(value)?;
-        if self.engine.is_elsewhere(connection) {
-            self.engine.tell_others(&Command::SendTo { connection, object });
+        if self.engine.send_to(connection, &HostFrame::new(object)) {
             return Ok(());
         }
-        match self.engine.send_to(connection, &HostFrame::new(object)) {
-            true => Ok(()),
-            false => Err(SendError::NoSuchConnection),
+        match self.engine.nodes() {
+            Some(nodes) => {
+                nodes.tell_others(Command::SendTo { connection, object });
+                Ok(())
+            }
+            None => Err(SendError::NoSuchConnection),
         }
     }
 
@@ -372,19 +380,21 @@ impl ChatRooms {
     /// If the value is not an object with an `event`, or is too big.
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
         let object = &*self.serialize(value)?;
-        self.engine.tell_others(&Command::Broadcast { object });
+        self.engine.tell_others(Command::Broadcast { object });
         Ok(self.engine.broadcast(&HostFrame::new(object)).await)
     }
 
     /// Closes a connection with 4500, which tells the client to stay away.
     ///
-    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two.
+    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two. If it is
+    /// not on this node, all other [nodes](ChatRoomsBuilder::broker) are told; [`AllNodes::kick`] returns whether one of them
+    /// has had it.
     pub fn kick(&self, connection: ConnectionId) -> bool {
-        if self.engine.is_elsewhere(connection) {
-            self.engine.tell_others(&Command::Kick(connection));
-            return true;
+        let is_here = self.engine.kick(connection);
+        if !is_here {
+            self.engine.tell_others(Command::Kick(connection));
         }
-        self.engine.kick(connection)
+        is_here
     }
 
     /// Closes a room and removes its members. Returns the number of members.
@@ -395,13 +405,40 @@ impl ChatRooms {
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
-        self.engine.tell_others(&Command::CloseRoom(room.as_ref()));
-        self.engine.close_room(room.as_ref())
+        self.engine.tell_others(Command::CloseRoom(room.as_ref()));
+        self.engine.close_room(room.as_ref()).members
     }
 
     /// Returns current numbers and counters.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
+    }
+
+    /// Returns whether the chat rooms can do their work, for example for a readiness endpoint.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// use http::StatusCode;
+    /// use tower_chat_rooms::{ChatRooms, Health};
+    ///
+    /// /// The answer to a load balancer that asks whether to send clients here.
+    /// fn readiness(rooms: &ChatRooms) -> (StatusCode, String) {
+    ///     match rooms.health() {
+    ///         Health::Healthy => (StatusCode::OK, "healthy".to_owned()),
+    ///         // Its connections stay open, and all other nodes are probably in the same state.
+    ///         Health::Degraded { since, reason } => {
+    ///             (StatusCode::OK, format!("degraded for {} s: {reason}", since.elapsed().as_secs()))
+    ///         }
+    ///         _ => (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned()),
+    ///     }
+    /// }
+    /// # let rooms = ChatRooms::builder().build()?;
+    /// # assert_eq!(readiness(&rooms).0, StatusCode::OK);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn health(&self) -> Health {
+        self.engine.health()
     }
 
     /// Compares members, counts, sessions, users and resume tokens with each other, for tests.
@@ -445,7 +482,7 @@ impl ChatRooms {
         let body = Body::of_host(text).ok_or(NotPublished::Closed)?;
         // Until it is published, it has no place.
         let position = self.engine.rooms.position(room.id().as_str()).ok_or(NotPublished::Closed)?;
-        let message = host_message(room.id(), Receipt { position, id: None }, text);
+        let message = host_message(room.id(), Receipt { position, id: MessageId::ZERO }, text);
         let key = key.map(|key| format!("host:{key}"));
         let draft = Draft { body, tail: Box::default(), member: None, key, message };
         self.engine.rooms.keep(room, keep, draft)
@@ -494,7 +531,7 @@ fn host_message(room: &RoomId, receipt: Receipt, body: &str) -> Message {
         room: room.clone(),
         id,
         position,
-        time: id.map_or_else(SystemTime::now, MessageId::time),
+        time: id.time(),
         cid: None,
         sender: None,
         event: inbound::event_of(body).unwrap_or_default().into_owned(),
@@ -512,6 +549,8 @@ impl ChatRoomsBuilder {
         let (engine, gate, handle) = self.into_parts()?;
         let (engine, gate) = (Arc::new(engine), Arc::new(gate));
         handle.set(&engine, &gate);
+        // A node answers the others before it has clients.
+        engine.start_hearing();
         Ok(ChatRooms::new(engine, gate))
     }
 }

@@ -22,6 +22,18 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
+/// The [broker](crate::ChatRoomsBuilder::broker) cannot be reached, or a node has not answered in time. Try again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unavailable;
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the broker cannot be reached, or a node has not answered in time; try again later")
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
 /// Why your frame was not sent.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -36,7 +48,8 @@ pub enum SendError {
     NoEvent,
     /// The value could not be serialized.
     Json(Box<dyn std::error::Error + Send + Sync>),
-    /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)).
+    /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)), or a publisher may
+    /// not send that much.
     TooBig,
     /// The info of a member has more than 1,024 bytes.
     InfoTooBig,
@@ -45,7 +58,7 @@ pub enum SendError {
     /// Too many frames of the room are waiting to be delivered
     /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
-    /// The broker or the store has not answered, so the message may have been sent or stored, or not.
+    /// See [`Unavailable`]: the broker or the store has not answered. The frame may have been sent or stored nevertheless.
     Unavailable,
     /// The key of [`send_once`](crate::ChatRooms::send_once) has more than 250 bytes.
     KeyTooLong,
@@ -68,14 +81,20 @@ impl fmt::Display for SendError {
             SendError::InfoTooDeep => {
                 f.write_str("arrays and objects of the info may be nested at most 124 deep")
             }
-            SendError::Unavailable => {
-                f.write_str("the broker or the store has not answered; send again, with `send_once` if the message must not appear twice")
-            }
             SendError::KeyTooLong => f.write_str("the key may have at most 250 bytes"),
             SendError::Busy => {
                 f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")
             }
+            SendError::Unavailable => f.write_str(
+                "the broker cannot be reached, or a node or the store has not answered in time; try again later",
+            ),
         }
+    }
+}
+
+impl From<Unavailable> for SendError {
+    fn from(Unavailable: Unavailable) -> SendError {
+        SendError::Unavailable
     }
 }
 

@@ -134,7 +134,8 @@
 //! |---|---|
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it with `enable_connect_protocol`; with axum, enable axum's feature `http2` |
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
-//! | `redis` | `BrokerNode::redis`: rooms that several processes share through Redis or Valkey |
+//! | `redis` | `BrokerNode::redis`: rooms that several processes share through Redis or Valkey. `RedisPublisher`: programs without connections that send to rooms |
+//! | `redis-tls` | TLS to Redis: `rediss` URLs. ring becomes the process's crypto provider for rustls, unless you have installed one |
 //! | `test-util` | `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance`, for tests |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -170,6 +171,7 @@ mod context;
 mod delivery;
 mod engine;
 mod error;
+mod health;
 mod hooks;
 mod http;
 mod ids;
@@ -194,7 +196,9 @@ pub use crate::browser::asset::AssetBody;
 pub use crate::browser::page::ChatPage;
 pub use crate::browser::script::ClientScript;
 pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
-pub use crate::chat_rooms::{ChatRooms, MemberInfo, RoomInfo, Sending, Sent};
+pub use crate::chat_rooms::{
+    AllNodes, ChatRooms, MemberInfo, RoomCount, RoomInfo, RoomMember, Sending, Sent,
+};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
@@ -203,7 +207,8 @@ pub use crate::config::{
 };
 #[cfg(feature = "test-util")]
 pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
-pub use crate::error::{BuildError, SendError};
+pub use crate::error::{BuildError, SendError, Unavailable};
+pub use crate::health::Health;
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
 pub use crate::hooks::events::{
@@ -228,5 +233,5 @@ pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
 pub use crate::protocol::position::{Epoch, Position};
 #[cfg(feature = "redis")]
-pub use crate::redis::{RedisConnectError, RedisSettings};
-pub use crate::stats::Stats;
+pub use crate::redis::{RedisConnectError, RedisPublisher, RedisSent, RedisSettings};
+pub use crate::stats::{BrokerStats, Stats};

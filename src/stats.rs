@@ -39,6 +39,7 @@ pub(crate) struct Counters {
     pub(crate) write_timeouts: Counter,
     pub(crate) lifetime_over: Counter,
     pub(crate) transient_dropped: Counter,
+    pub(crate) unavailable: Counter,
 }
 
 /// Current numbers of an engine, and counters since it was built.
@@ -101,6 +102,26 @@ pub struct Stats {
     /// [Transient frames](crate::ChatRoomsBuilder::transient_events) that were dropped: because a member's send queue was
     /// not empty, counted for each member, or because too many were waiting in their room.
     pub transient_dropped: u64,
+    /// Messages and enters that were refused because the [broker](crate::ChatRoomsBuilder::broker) could not be reached.
+    pub unavailable: u64,
+    /// What the node has done at the broker. `None` without a broker that other nodes share.
+    pub broker: Option<BrokerStats>,
+}
+
+/// What a node has done at a [broker](crate::ChatRoomsBuilder::broker) since it has connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerStats {
+    /// Connections to the broker that were lost and opened again.
+    pub reconnects: u64,
+    /// Events of rooms, transient frames and commands that this node has heard, its own included.
+    pub events: u64,
+    /// What this node has heard and could not read. If it is not 0, nodes of different versions run together.
+    pub dropped_messages: u64,
+    /// Members of nodes that were gone, which this node has removed from their rooms.
+    pub lost_members: u64,
+    /// Frames that are being published now, or that wait until the broker can be reached.
+    pub waiting: usize,
 }
 
 impl Counters {
@@ -128,6 +149,7 @@ impl Counters {
             write_timeouts: self.write_timeouts.read(),
             lifetime_over: self.lifetime_over.read(),
             transient_dropped: self.transient_dropped.read(),
+            unavailable: self.unavailable.read(),
             ..Stats::default()
         }
     }

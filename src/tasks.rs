@@ -62,6 +62,17 @@ impl Tasks {
         self.tracker.close();
     }
 
+    /// Whether [`Tasks::close`] was called.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// Completes this long after [`Tasks::close`] was called.
+    pub(crate) async fn closing_for(&self, time: Duration) {
+        self.closing.cancelled().await;
+        tokio::time::sleep(time).await;
+    }
+
     /// Waits for this time. Returns true immediately when [`Tasks::close`] is called.
     pub(crate) async fn is_closing_within(&self, time: Duration) -> bool {
         timeout(time, self.closing.cancelled()).await.is_ok()

@@ -9,10 +9,12 @@
 //! the event has been applied. A [`RemoteBroker`] is shared by several processes. It sends each event to all of them, and
 //! an event is applied when it arrives, on the node of its submitter too. `conformance` tests what holds for both.
 
+pub(crate) mod commands;
 #[cfg(test)]
 mod conformance;
 mod memory;
 mod remote;
+mod sessions;
 #[cfg(any(test, feature = "test-util"))]
 mod shared;
 pub(crate) mod wire;
@@ -22,8 +24,11 @@ use crate::protocol::position::{Epoch, Position};
 pub(crate) use memory::MemoryBroker;
 pub use remote::BrokerNode;
 pub(crate) use remote::{
-    BoxFuture, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
-    RemoteMember, RoomEvent, Submitted, Unavailable, UniqueName,
+    BoxFuture, EntryId, LoggedEvent, LostMember, NewMember, NotEntered, RemoteBroker, RemoteEvent,
+    RemoteEvents, RemoteMember, RemoteSession, RoomEvent, Submitted, Unavailable, UniqueName,
+};
+pub(crate) use sessions::{
+    KeptSession, MemberSession, NewSession, NotTaken, TakenMember, TakenSession, TokenHash,
 };
 #[cfg(any(test, feature = "test-util"))]
 pub use shared::SharedBroker;

@@ -14,11 +14,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::{EventKind, Stamp};
+use crate::broker::{
+    EventKind, KeptSession, MemberSession, NewSession, NotTaken, Stamp, TakenSession, TokenHash,
+};
 use crate::config::{History, Recovery};
-use crate::ids::{ConnectionId, Name, RoomId};
+pub(crate) use crate::error::Unavailable;
+use crate::health::Health;
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::position::{Epoch, Position};
+use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -59,6 +65,8 @@ pub(crate) struct NewMember {
     pub(crate) replaces: Option<EntryId>,
     /// Whether its enter has no frame, and its leave neither if its node is gone.
     pub(crate) is_silent: bool,
+    /// The session with which it stays in the room if its node is gone.
+    pub(crate) session: Option<MemberSession>,
     /// What nodes get with its enter.
     pub(crate) body: Bytes,
     /// What they get with its leave if its node is gone, or if it is replaced.
@@ -96,15 +104,32 @@ pub(crate) enum NotEntered {
     Unavailable,
 }
 
-/// A frame was not published: the broker cannot be reached, or does not know its sender at the moment. If the frame has an
-/// id, it can be published again under it.
+/// A session of a user, on any node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unavailable;
+pub(crate) struct RemoteSession {
+    pub(crate) session: ConnectionId,
+    pub(crate) node: u32,
+    /// Whether the node is there. If not, the session is kept, so that another node can resume it.
+    pub(crate) is_live: bool,
+}
+
+/// A member whose node is gone.
+#[derive(Debug)]
+pub(crate) struct LostMember {
+    pub(crate) room: RoomId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) name: Name,
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) is_hidden: bool,
+    /// The members that remain.
+    pub(crate) num: u64,
+}
 
 /// A frame that has its place in the room's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Submitted {
     pub(crate) position: Position,
+    pub(crate) id: MessageId,
     /// It was published before, under the same id.
     pub(crate) is_repeat: bool,
 }
@@ -120,8 +145,22 @@ pub(crate) enum RemoteEvent {
     Reset { room: RoomId, stamp: Stamp },
     /// The broker had lost a member of this node, and meanwhile another one has taken its name.
     Evicted { room: RoomId, entry: EntryId },
-    /// [`RemoteBroker::send_to_all`] was called.
+    /// [`RemoteBroker::send_to_all`] was called, or [`RemoteBroker::send_to_node`] for this node.
     Command { body: Bytes },
+    /// This node has taken over a session: comes before the events of its rooms that only its members let this node hear.
+    SessionMoved(Box<TakenSession>),
+    /// Another node has taken over a session of this node, for the time with this number.
+    SessionTaken { session: ConnectionId, generation: u64 },
+    /// As above, or the session has ended because this node was away for too long.
+    SessionGone { session: ConnectionId, generation: u64 },
+    /// This node has removed a member whose node is gone.
+    MemberLost(LostMember),
+    /// This node has ended the last session of a user, because its node is gone.
+    UserOffline { user: Box<str> },
+    /// Another node has taken this one for gone, and has ended the last session of a user.
+    UserOnline { user: Box<str> },
+    /// Another node has taken this one for gone, and has removed a member, which has entered again.
+    EnteredAgain { room: RoomId, connection: ConnectionId },
 }
 
 /// An event of a room.
@@ -132,6 +171,8 @@ pub(crate) struct RoomEvent {
     pub(crate) kind: EventKind,
     /// Whose event it is; `None` if the host has published.
     pub(crate) entry: Option<EntryId>,
+    /// Only messages have one.
+    pub(crate) id: Option<MessageId>,
     pub(crate) body: Bytes,
     /// Whether it is the leave of a member that enters again with the next event ([`NewMember::replaces`]).
     pub(crate) is_replaced: bool,
@@ -147,7 +188,7 @@ pub(crate) struct LoggedEvent {
 
 /// Puts the events of rooms in order, for several nodes.
 ///
-/// The effects of calls for the same member come in the order of the calls, also if the caller does not wait.
+/// The effects of calls for the same member or session come in the order of the calls, also if the caller does not wait.
 pub(crate) trait RemoteBroker: Send + Sync {
     /// Distinguishes this node's ids from those of all other nodes.
     fn node(&self) -> u32;
@@ -163,14 +204,16 @@ pub(crate) trait RemoteBroker: Send + Sync {
     ) -> BoxFuture<'static, Result<(), NotEntered>>;
 
     /// Removes a member of this node: now, or as soon as the broker can be reached. Without a body, the leave is silent.
-    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>);
+    /// `generation` is that of its session, or 0.
+    fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>);
 
-    /// Publishes a frame of a member of this node, or of the host: once for each id.
+    /// Publishes a message of a member of this node, or of the host: once for each key. It fails if the broker cannot be
+    /// reached, or does not know the sender at the moment. If the message has a key, it can be published again under it.
     fn publish(
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>>;
 
@@ -199,8 +242,71 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Keeps the logs of rooms, and the ids of messages, for as long as clients need them. Called once.
     fn keep_logs(&self, recovery: &Recovery);
 
+    /// The rooms that have members on any node, with their numbers of members.
+    fn rooms(&self) -> BoxFuture<'static, Result<Vec<(RoomId, u64)>, Unavailable>>;
+
+    /// Begins a session of a user: now, or as soon as the broker can be reached. Should this node be gone, the session is
+    /// kept for the window. Answers whether it is the first session of the user on any node.
+    fn begin_user(
+        &self,
+        user: &str,
+        session: ConnectionId,
+        window: Duration,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>>;
+
+    /// Ends a session of a user: now, or as soon as the broker can be reached. Answers whether it was the last session of
+    /// the user on any node.
+    fn end_user(&self, user: &str, session: ConnectionId) -> BoxFuture<'static, Result<bool, Unavailable>>;
+
+    /// The sessions of a user on all nodes, in no order.
+    fn user_sessions(&self, user: &str) -> BoxFuture<'static, Result<Vec<RemoteSession>, Unavailable>>;
+
+    /// All nodes, this one included.
+    fn nodes(&self) -> BoxFuture<'static, Result<Vec<u32>, Unavailable>>;
+
     /// Sends a body to all nodes, this one included. Nodes may miss it.
     fn send_to_all(&self, body: Bytes);
+
+    /// Sends a body to one node, which may miss it.
+    fn send_to_node(&self, node: u32, body: Bytes);
+
+    /// Sends a body to the other nodes on which a user has sessions. They may miss it. Those for the same user come in order.
+    fn send_to_user(&self, user: &str, body: Bytes);
+
+    /// Whether the broker can be used.
+    fn health(&self) -> Health;
+
+    /// What the node has done so far.
+    fn stats(&self) -> BrokerStats;
+
+    /// The hash of a token.
+    fn hash(&self, token: &ResumeToken) -> TokenHash;
+
+    /// Keeps a session, so that it can be resumed on any node. Until that has worked, no member of it can enter.
+    fn open_session(&self, session: NewSession);
+
+    /// Changes the user of a session of this node, who alone can resume it.
+    fn set_user(&self, session: &KeptSession, user: Option<&str>);
+
+    /// Gives a session of this node another token: now, or as soon as the broker can be reached.
+    fn rename_session(
+        &self,
+        session: &KeptSession,
+        new: &TokenHash,
+    ) -> BoxFuture<'static, Result<(), Unavailable>>;
+
+    /// Forgets a session of this node, whose members leave: now, or as soon as the broker can be reached. The answer tells
+    /// whether it was this node's until now.
+    fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool>;
+
+    /// Takes a session over, with its members, and gives it a new token. Then this node hears
+    /// [`RemoteEvent::SessionMoved`].
+    fn take_over(
+        &self,
+        token: &TokenHash,
+        new: &TokenHash,
+        user: Option<&str>,
+    ) -> BoxFuture<'static, Result<(), NotTaken>>;
 
     /// Removes the members of this node, and ends its events.
     fn close(&self) -> BoxFuture<'static, ()>;

@@ -10,18 +10,7 @@ use crate::ids::{ConnectionId, MaxLen, Name};
 use crate::protocol::outbound::RoomFrame;
 use crate::room::Profile;
 
-const VERSION: u8 = 1;
-
-const KICK: u8 = 1;
-const KICK_USER: u8 = 2;
-const CLOSE_ROOM: u8 = 3;
-const BROADCAST: u8 = 4;
-const SEND_TO: u8 = 5;
-const SEND_TO_USER: u8 = 6;
-const REMOVE_ANONYMOUS: u8 = 7;
-
-/// In a command that is not about one connection.
-const NOBODY: ConnectionId = ConnectionId(0);
+pub(super) const VERSION: u8 = 1;
 
 /// A body that this node cannot read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,77 +23,26 @@ pub(crate) struct TransientFrame<'a> {
     pub(crate) frame: RoomFrame<'a>,
 }
 
-/// What the others are to do as well: mostly what the host has called on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Command<'a> {
-    Kick(ConnectionId),
-    KickUser(&'a str),
-    CloseRoom(&'a str),
-    Broadcast {
-        object: &'a str,
-    },
-    SendTo {
-        connection: ConnectionId,
-        object: &'a str,
-    },
-    SendToUser {
-        user: &'a str,
-        object: &'a str,
-    },
-    /// A user enters the room whose own name this anonymous member has.
-    RemoveAnonymous {
-        holder: ConnectionId,
-        room: &'a str,
-        name: &'a str,
-    },
-}
-
-/// The body of a command of this node.
-pub(crate) fn encode_command(node: u32, command: &Command<'_>) -> Bytes {
-    let mut body = vec![VERSION];
-    body.put_u32(node);
-    let (kind, id, texts) = match *command {
-        Command::Kick(id) => (KICK, id, ["", ""]),
-        Command::KickUser(user) => (KICK_USER, NOBODY, [user, ""]),
-        Command::CloseRoom(room) => (CLOSE_ROOM, NOBODY, [room, ""]),
-        Command::Broadcast { object } => (BROADCAST, NOBODY, [object, ""]),
-        Command::SendTo { connection, object } => (SEND_TO, connection, [object, ""]),
-        Command::SendToUser { user, object } => (SEND_TO_USER, NOBODY, [user, object]),
-        Command::RemoveAnonymous { holder, room, name } => (REMOVE_ANONYMOUS, holder, [room, name]),
-    };
-    body.put_u8(kind);
-    body.put_u64(id.0);
-    for text in texts {
-        put(&mut body, Some(text.as_bytes()));
-    }
-    body.into()
-}
-
-/// A command, and the node that it comes from.
-pub(crate) fn decode_command(body: &[u8]) -> Result<(u32, Command<'_>), Unreadable> {
-    let mut body = Reader::new(body)?;
-    let node = u32::from_be_bytes(body.array()?);
-    let [kind] = body.array()?;
-    let id = ConnectionId(u64::from_be_bytes(body.array()?));
-    let (first, second) = (body.text()?.ok_or(Unreadable)?, body.text()?.ok_or(Unreadable)?);
-    let command = match kind {
-        KICK => Command::Kick(id),
-        KICK_USER => Command::KickUser(first),
-        CLOSE_ROOM => Command::CloseRoom(first),
-        BROADCAST => Command::Broadcast { object: first },
-        SEND_TO => Command::SendTo { connection: id, object: first },
-        SEND_TO_USER => Command::SendToUser { user: first, object: second },
-        REMOVE_ANONYMOUS => Command::RemoveAnonymous { holder: id, room: first, name: second },
-        _ => return Err(Unreadable),
-    };
-    Ok((node, command))
+/// What only the node needs to know that a member moves to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MemberFlags {
+    /// Whether the enter has no frame.
+    pub(crate) is_silent: bool,
+    /// Whether the member may not send messages.
+    pub(crate) is_read_only: bool,
 }
 
 /// The body of an enter.
-pub(crate) fn encode_enter(name: &Name, profile: &Profile, frame: &RoomFrame<'_>) -> Bytes {
+pub(crate) fn encode_enter(
+    name: &Name,
+    profile: &Profile,
+    frame: &RoomFrame<'_>,
+    flags: MemberFlags,
+) -> Bytes {
     let mut body = vec![VERSION];
     put_profile(&mut body, name, profile);
     put_frame(&mut body, frame);
+    body.put_u8(u8::from(flags.is_silent) | u8::from(flags.is_read_only) << 1);
     body.into()
 }
 
@@ -112,6 +50,15 @@ pub(crate) fn decode_enter(body: &[u8]) -> Result<(Name, Profile, RoomFrame<'_>)
     let mut body = Reader::new(body)?;
     let (name, profile) = body.profile()?;
     Ok((name, profile, body.frame()?))
+}
+
+/// The profile with which a member has entered, and its flags.
+pub(crate) fn decode_entered(body: &[u8]) -> Result<(Profile, MemberFlags), Unreadable> {
+    let mut body = Reader::new(body)?;
+    let (_, profile) = body.profile()?;
+    body.frame()?;
+    let [flags] = body.array()?;
+    Ok((profile, MemberFlags { is_silent: flags & 1 != 0, is_read_only: flags & 2 != 0 }))
 }
 
 /// The body of a published frame or a leave.
@@ -173,35 +120,39 @@ fn put_profile(body: &mut Vec<u8>, name: &Name, profile: &Profile) {
 }
 
 /// The length is one more than that of the field. 0 means that there is none.
-fn put(body: &mut Vec<u8>, field: Option<&[u8]>) {
+pub(super) fn put(body: &mut Vec<u8>, field: Option<&[u8]>) {
     body.put_u32(field.map_or(0, |field| field.len() as u32 + 1));
     body.put_slice(field.unwrap_or_default());
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn new(body: &'a [u8]) -> Result<Reader<'a>, Unreadable> {
+    pub(super) fn new(body: &'a [u8]) -> Result<Reader<'a>, Unreadable> {
         match body {
             [VERSION, rest @ ..] => Ok(Reader(rest)),
             _ => Err(Unreadable),
         }
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
         let (array, rest) = self.0.split_first_chunk().ok_or(Unreadable)?;
         self.0 = rest;
         Ok(*array)
     }
 
-    fn field(&mut self) -> Result<Option<&'a [u8]>, Unreadable> {
+    pub(super) fn field(&mut self) -> Result<Option<&'a [u8]>, Unreadable> {
         let Some(len) = u32::from_be_bytes(self.array()?).checked_sub(1) else { return Ok(None) };
         let (field, rest) = self.0.split_at_checked(len as usize).ok_or(Unreadable)?;
         self.0 = rest;
         Ok(Some(field))
     }
 
-    fn text(&mut self) -> Result<Option<&'a str>, Unreadable> {
+    pub(super) fn text(&mut self) -> Result<Option<&'a str>, Unreadable> {
         self.field()?.map(std::str::from_utf8).transpose().map_err(|_| Unreadable)
     }
 
@@ -246,9 +197,11 @@ mod tests {
             let (name, [user, info, state]) = (Name::parse("ann", MaxLen::ANY).unwrap(), parts);
             let (user, info, state) = (user.map(Into::into), info.map(Into::into), state.map(Into::into));
             let profile = Profile { user, info, state, ..Profile::default() };
-            let body = encode_enter(&name, &profile, &frame);
+            let flags = MemberFlags { is_silent: has_room, is_read_only: member.is_some() };
+            let body = encode_enter(&name, &profile, &frame, flags);
             let (read_name, read_profile, read) = decode_enter(&body).unwrap();
             prop_assert_eq!((&read_name, &read_profile), (&name, &profile));
+            prop_assert_eq!(decode_entered(&body), Ok((read_profile, flags)));
             check_frame(&read, &frame);
             prop_assert_eq!(decode_profile(&encode_profile(&name, &profile)), Ok((name, profile)));
             let frame = RoomFrame { member, ..frame };
@@ -259,29 +212,12 @@ mod tests {
         }
 
         #[test]
-        fn commands_are_read_as_they_are_written(node: u32, id: u64, one: String, other: String) {
-            let (connection, object, user) = (ConnectionId(id), &*one, &*other);
-            for command in [
-                Command::Kick(connection),
-                Command::KickUser(user),
-                Command::CloseRoom(object),
-                Command::Broadcast { object },
-                Command::SendTo { connection, object },
-                Command::SendToUser { user, object },
-                Command::RemoveAnonymous { holder: connection, room: user, name: object },
-            ] {
-                let body = encode_command(node, &command);
-                prop_assert_eq!(decode_command(&body), Ok((node, command)));
-            }
-        }
-
-        #[test]
         fn any_body_is_read_or_refused(mut body: Vec<u8>, is_known: bool) {
             if let (Some(version), true) = (body.first_mut(), is_known) {
                 *version = VERSION;
             }
-            let _ = (decode_enter(&body), decode_frame(&body), decode_profile(&body), decode_transient(&body));
-            let _ = decode_command(&body);
+            let _ = (decode_enter(&body), decode_entered(&body));
+            let _ = (decode_frame(&body), decode_profile(&body), decode_transient(&body));
         }
     }
 }

@@ -20,7 +20,7 @@ export interface Frame {
    * it to this connection only. */
   readonly seq?: number;
   /** The id of a message. In a room, ids rise and are never used again, not even after a restart of the server. Missing
-   * in other frames, and if several servers share the rooms. See {@link messageTime}. */
+   * in other frames. See {@link messageTime}. */
   readonly id?: number;
   readonly [key: string]: Json | undefined;
 }

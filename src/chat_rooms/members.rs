@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::chat_rooms::ChatRooms;
+use crate::broker::commands::Command;
+use crate::chat_rooms::{ChatRooms, all_nodes};
 use crate::delivery::LiveRoom;
+use crate::engine::MemberChange;
 use crate::error::SendError;
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
@@ -74,11 +76,9 @@ impl ChatRooms {
         connection: ConnectionId,
         access: &Access,
     ) -> Result<(), SendError> {
-        let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
-        match self.engine.sessions.set_access(&session, room.as_ref(), access) {
-            true => Ok(()),
-            false => Err(SendError::NoSuchRoom),
-        }
+        let room = room.as_ref();
+        let change = self.engine.set_access(room, connection, access);
+        self.tell_if_elsewhere(change, || all_nodes::set_access(room, connection, access))
     }
 
     /// Sets a member's info in a room: a JSON value of your choice that the members see. `null` removes it. What the
@@ -109,11 +109,23 @@ impl ChatRooms {
         connection: ConnectionId,
         info: &impl Serialize,
     ) -> Result<(), SendError> {
-        let info = host_frame::info(info)?;
-        let session = self.engine.sessions.table().get(connection).ok_or(SendError::NoSuchConnection)?;
-        match self.engine.sessions.set_info(&session, room.as_ref(), info) {
-            true => Ok(()),
-            false => Err(SendError::NoSuchRoom),
+        let (room, info) = (room.as_ref(), host_frame::info(info)?);
+        let change = self.engine.set_info(room, connection, info.clone());
+        self.tell_if_elsewhere(change, || Command::SetInfo { room, connection, info: info.as_deref() })
+    }
+
+    /// Tells the other nodes to change a member that is not on this one.
+    fn tell_if_elsewhere<'a>(
+        &self,
+        change: MemberChange,
+        command: impl FnOnce() -> Command<'a>,
+    ) -> Result<(), SendError> {
+        match (change, self.engine.nodes()) {
+            (MemberChange::NoSuchConnection, Some(nodes)) => {
+                nodes.tell_others(command());
+                Ok(())
+            }
+            (change, _) => change.into(),
         }
     }
 }

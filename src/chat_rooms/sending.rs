@@ -31,8 +31,7 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {
-    /// The id of the message. `None` if the rooms have a [broker](crate::ChatRoomsBuilder::broker), and for a
-    /// [transient event](crate::ChatRoomsBuilder::transient_events).
+    /// The id of the message. `None` for a [transient event](crate::ChatRoomsBuilder::transient_events).
     pub id: Option<MessageId>,
     /// The place among the frames of the room. `None` for a transient event.
     pub position: Option<Position>,
@@ -57,7 +56,7 @@ impl Sending {
 }
 
 fn sent(receipt: Receipt) -> Sent {
-    Sent { id: receipt.id, position: Some(receipt.position) }
+    Sent { id: Some(receipt.id), position: Some(receipt.position) }
 }
 
 impl Future for Sending {

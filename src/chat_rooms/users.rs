@@ -1,18 +1,18 @@
 //! What the host does with users, over all of their connections.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::ChatRooms;
-use crate::broker::wire::Command;
+use crate::broker::commands::Command;
 use crate::error::SendError;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::direct::DirectFrame;
 
 impl ChatRooms {
-    /// Returns whether a user is online: whether it has a session.
+    /// Returns whether a user is online: whether it has a session, on this [node](crate::ChatRoomsBuilder::broker) if
+    /// there are several. [`AllNodes::is_online`](crate::AllNodes::is_online) asks for all nodes.
     ///
     /// A session of a user begins when its connection opens, if it was authenticated at the upgrade, or when its client
     /// has authenticated over the connection. It need not enter a room. If the connection is lost, the session may be
@@ -66,13 +66,12 @@ impl ChatRooms {
     /// # assert!(!share_a_room(&ChatRooms::builder().build().unwrap(), "u-1", "u-2"));
     /// ```
     pub fn rooms_of(&self, user_id: impl AsRef<str>) -> Vec<RoomId> {
-        let sessions = self.engine.sessions.users().sessions_of(user_id.as_ref());
-        let memberships = sessions.iter().flat_map(|session| session.memberships());
-        let rooms: HashSet<RoomId> = memberships.map(|membership| membership.room.id().clone()).collect();
-        rooms.into_iter().collect()
+        self.engine.rooms_of(user_id.as_ref()).into_iter().collect()
     }
 
-    /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections.
+    /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections. If
+    /// there are several [nodes](crate::ChatRoomsBuilder::broker), it goes to all of them, and the number is that of this one.
+    /// [`AllNodes::send_to_user`](crate::AllNodes::send_to_user) returns the number of all nodes.
     ///
     /// If the number is 0, the user is offline, or its connections are lost and only its sessions are kept. You can
     /// then send, for example, a push notification. The number may include connections that turn out to be lost, and
@@ -114,7 +113,9 @@ impl ChatRooms {
     /// If the value is not an object with an `event`, or is too big.
     pub fn send_to_user(&self, user_id: impl AsRef<str>, value: &impl Serialize) -> Result<usize, SendError> {
         let (user, object) = (user_id.as_ref(), &*self.serialize(value)?);
-        self.engine.tell_others(&Command::SendToUser { user, object });
+        if let Some(nodes) = self.engine.nodes() {
+            nodes.tell_nodes_of(user, Command::SendToUser { user, object });
+        }
         Ok(self.engine.sessions.send_direct(user, &Arc::new(DirectFrame::of_host(object))))
     }
 
@@ -125,7 +126,7 @@ impl ChatRooms {
     /// Connections that have not entered a room are closed too. A client that connects afterwards is not affected: to
     /// keep a user away, refuse it in your [`Authenticate`](crate::Authenticate) hook first.
     pub fn kick_user(&self, user_id: impl AsRef<str>) -> usize {
-        self.engine.tell_others(&Command::KickUser(user_id.as_ref()));
+        self.engine.tell_others(Command::KickUser(user_id.as_ref()));
         self.engine.kick_user(user_id.as_ref())
     }
 }

@@ -260,6 +260,7 @@ impl Connection {
     pub(super) fn refuse_unavailable(&mut self, about: About<'_>) -> Result<(), End> {
         let text = "the message could not be published; try again";
         self.engine.context.counters.errors.add(1);
+        self.engine.context.counters.unavailable.add(1);
         let retry = self.is_v1().then_some(RETRY_AFTER_MILLIS);
         self.send(&outbound::error(ErrorCode::Unavailable.as_str(), text, self.known(about), retry));
         Ok(())

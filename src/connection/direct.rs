@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::broker::Unavailable;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::waiting;
+use crate::engine::DirectToSend;
 use crate::hooks::events::DirectMessage;
 use crate::hooks::guard;
 use crate::hooks::policy::{BoxFuture, Decision, DirectRequest, Ruling, Verdict};
@@ -29,8 +31,21 @@ pub(super) struct Draft<'a> {
     gone: Option<Instant>,
 }
 
-/// The policy decides later.
-pub(super) struct Undecided<'a>(Draft<'a>, BoxFuture<'static, Verdict>);
+/// What a message waits for.
+pub(super) enum Undecided<'a> {
+    /// The policy decides later.
+    Verdict(Draft<'a>, BoxFuture<'static, Verdict>),
+    /// Other nodes have to answer.
+    Sending(Sending<'a>),
+}
+
+/// A message that goes to the sessions on all nodes.
+pub(super) struct Sending<'a> {
+    draft: Draft<'a>,
+    /// What the host is told, up to the closing brace; `None` if the message was dropped.
+    body: Option<String>,
+    sent: BoxFuture<'static, Result<u64, Unavailable>>,
+}
 
 impl Draft<'_> {
     fn about(&self) -> About<'_> {
@@ -46,24 +61,44 @@ pub(super) fn send<'a>(
     let Some(draft) = check(connection, message)? else { return Ok(None) };
     let Some((draft, verdict)) = ask(connection, draft)? else { return Ok(None) };
     match verdict.decision {
-        Decision::Later(verdict) => Ok(Some(Undecided(draft, verdict))),
-        Decision::Now(ruling) => obey(connection, &draft, ruling).map(|()| None),
+        Decision::Later(verdict) => Ok(Some(Undecided::Verdict(draft, verdict))),
+        Decision::Now(ruling) => Ok(obey(connection, draft, ruling)?.map(Undecided::Sending)),
     }
 }
 
-/// Waits for the policy's decision. The client's next messages wait in the inbox.
+/// Waits for the policy's decision and for other nodes. The client's next messages wait in the inbox.
 pub(super) async fn decide(connection: &mut Connection, undecided: Undecided<'_>) -> Result<(), End> {
-    let Undecided(mut draft, mut verdict) = undecided;
+    let (mut draft, mut verdict) = match undecided {
+        Undecided::Verdict(draft, verdict) => (draft, verdict),
+        Undecided::Sending(sending) => return finish(connection, sending).await,
+    };
     loop {
         let hook = "may_send_direct";
         match waiting::ask_about_message(connection, &mut draft.gone, hook, verdict).await? {
             Some(Verdict { decision: Decision::Later(next), .. }) => verdict = next,
-            Some(Verdict { decision: Decision::Now(ruling), .. }) => return obey(connection, &draft, ruling),
+            Some(Verdict { decision: Decision::Now(ruling), .. }) => {
+                return match obey(connection, draft, ruling)? {
+                    Some(sending) => finish(connection, sending).await,
+                    None => Ok(()),
+                };
+            }
             None => {
                 let error = PeerError::new(ErrorCode::Internal, "the policy gave no answer; try again");
                 return connection.refuse(error, draft.about());
             }
         }
+    }
+}
+
+/// Waits until a message was sent to the sessions on all nodes.
+async fn finish(connection: &mut Connection, sending: Sending<'_>) -> Result<(), End> {
+    let Sending { mut draft, body, sent } = sending;
+    match waiting::watch_answer(connection, &mut draft.gone, sent).await? {
+        Ok(reached) => {
+            connection.attachment().note_direct(draft.cid.as_deref(), reached)?;
+            conclude(connection, &draft, body.as_deref(), reached)
+        }
+        Err(Unavailable) => connection.refuse_unavailable(draft.about()),
     }
 }
 
@@ -108,20 +143,20 @@ fn ask<'a>(connection: &mut Connection, draft: Draft<'a>) -> Result<Option<(Draf
     Ok(Some((draft, verdict)))
 }
 
-/// Applies the policy's ruling.
-fn obey(connection: &mut Connection, draft: &Draft<'_>, ruling: Ruling) -> Result<(), End> {
+/// Applies the policy's ruling. Returns what the message waits for, if there are other nodes.
+fn obey<'a>(
+    connection: &mut Connection,
+    mut draft: Draft<'a>,
+    ruling: Ruling,
+) -> Result<Option<Sending<'a>>, End> {
     let replaced = match ruling {
         Ruling::Allow => None,
         Ruling::Replace(text) => Some(direct::replacement(&text, draft.cid.as_deref())),
         // The sender must not notice that its message was dropped.
-        Ruling::Drop => {
-            let sent = connection.attachment().send_direct(&draft.to, None, draft.cid.as_deref())?;
-            acknowledge(connection, draft, sent.reached);
-            return Ok(());
-        }
+        Ruling::Drop => return send_to_sessions(connection, draft, None),
         Ruling::Refuse(denied) => {
             let error = PeerError::new(ErrorCode::Denied, denied.into_reason());
-            return connection.refuse(error, draft.about());
+            return connection.refuse(error, draft.about()).map(|()| None);
         }
     };
     let body = replaced.as_deref().unwrap_or(&draft.body);
@@ -134,21 +169,46 @@ fn obey(connection: &mut Connection, draft: &Draft<'_>, ruling: Ruling) -> Resul
                 PeerError::new(ErrorCode::Internal, "the message could not be sent")
             }
         };
-        return connection.refuse(error, draft.about());
+        return connection.refuse(error, draft.about()).map(|()| None);
     }
-    let frame = Arc::new(frame);
-    let sent = connection.attachment().send_direct(&draft.to, Some(&frame), draft.cid.as_deref())?;
-    acknowledge(connection, draft, sent.reached);
+    let body = replaced.unwrap_or_else(|| std::mem::take(&mut draft.body));
+    send_to_sessions(connection, draft, Some((frame, body)))
+}
+
+/// Sends a message to the sessions of its user. Returns what it waits for, if there are other nodes. Without a frame, it
+/// only looks to the sender as if it had been sent.
+fn send_to_sessions<'a>(
+    connection: &mut Connection,
+    draft: Draft<'a>,
+    message: Option<(DirectFrame, String)>,
+) -> Result<Option<Sending<'a>>, End> {
+    let (frame, body) = message.map(|(frame, body)| (Arc::new(frame), body)).unzip();
+    let engine = connection.engine();
+    if engine.nodes().is_some() {
+        let cid = draft.cid.as_deref().map(str::to_owned);
+        let (engine, sender, to) = (engine.clone(), connection.attachment().id(), draft.to.to_string());
+        let sent =
+            async move { engine.send_direct_everywhere(DirectToSend { sender, to, cid, frame }).await };
+        return Ok(Some(Sending { draft, body, sent: Box::pin(sent) }));
+    }
+    let sent = connection.attachment().send_direct(&draft.to, frame.as_ref(), draft.cid.as_deref())?;
     if sent.is_repeated {
-        return Ok(());
+        acknowledge(connection, &draft, sent.reached);
+        return Ok(None);
     }
-    let Some(events) = connection.engine().sessions.events() else { return Ok(()) };
+    conclude(connection, &draft, body.as_deref(), sent.reached).map(|()| None)
+}
+
+/// Acknowledges a message, and tells the host of it unless it was dropped.
+fn conclude(connection: &Connection, draft: &Draft<'_>, body: Option<&str>, reached: u64) -> Result<(), End> {
+    acknowledge(connection, draft, reached);
+    let (Some(events), Some(body)) = (connection.engine().sessions.events(), body) else { return Ok(()) };
     let event = DirectMessage {
         connection: connection.attachment().id(),
         user: &draft.from,
         to: &draft.to,
         body: &whole(body),
-        reached: sent.reached as usize,
+        reached: reached as usize,
     };
     Ok(guard::call("direct", || events.direct(&event))?)
 }

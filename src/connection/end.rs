@@ -33,6 +33,7 @@ pub(super) fn count(counters: &Counters, reason: LeaveReason) {
         LeaveReason::Slow => counters.slow.add(1),
         LeaveReason::Flooded => counters.flooded.add(1),
         LeaveReason::AuthFailed => counters.auth_failed.add(1),
+        LeaveReason::Unavailable => counters.unavailable.add(1),
         LeaveReason::LifetimeOver => counters.lifetime_over.add(1),
         _ => {}
     }

@@ -89,7 +89,10 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
             Ok(Some(Box::pin(presence::send_members_later(connection, request))))
         }
         Inbound::Members(request) => presence::send_members(connection, &request).map(|()| None),
-        Inbound::Resume(tokens) => resume::resume(connection, tokens).map(|()| None),
+        Inbound::Resume(tokens) => match resume::resume(connection, tokens)? {
+            None => Ok(None),
+            Some(pending) => Ok(Some(Box::pin(resume::resume_anywhere(connection, pending)))),
+        },
         Inbound::Direct(message) => match direct::send(connection, message)? {
             None => Ok(None),
             Some(undecided) => Ok(Some(Box::pin(direct::decide(connection, undecided)))),

@@ -25,6 +25,9 @@ use crate::session::{MessageCommand, Published, Submission};
 /// While readers catch up, the sender checks this often whether they have.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// While earlier frames are on their way through the broker, the sender checks this often whether they have arrived.
+const BROKER_POLL: Duration = Duration::from_millis(1);
+
 /// The outcome of an attempt to publish.
 pub(super) enum Attempt<'a> {
     /// It was published, or refused.
@@ -173,22 +176,21 @@ pub(super) async fn publish_later(
     mut why: NotPublished,
 ) -> Result<(), End> {
     loop {
-        let gone = &mut message.draft.gone;
-        connection.attachment().keep_waiting();
-        connection.rates().keep_waiting();
         let unfinished = match why {
             NotPublished::Closed | NotPublished::ReadOnly => return Ok(()),
-            NotPublished::StoreFull => {
-                return connection.refuse_unavailable(message.draft.about());
-            }
+            NotPublished::StoreFull => return connection.refuse_unavailable(message.draft.about()),
             NotPublished::IsStored => keep(connection, text, &mut message).await?,
             NotPublished::IsRemote => submit(connection, text, &mut message).await?,
             NotPublished::BatchFull => {
-                waiting::watch_message(connection, gone, yield_now()).await?;
+                keep_waiting(connection, &mut message, yield_now()).await?;
                 attempt(connection, text, &message)?
             }
             NotPublished::Held => {
-                waiting::watch_message(connection, gone, sleep(POLL_INTERVAL)).await?;
+                keep_waiting(connection, &mut message, sleep(POLL_INTERVAL)).await?;
+                attempt(connection, text, &message)?
+            }
+            NotPublished::InFlight => {
+                keep_waiting(connection, &mut message, sleep(BROKER_POLL)).await?;
                 attempt(connection, text, &message)?
             }
         };
@@ -198,6 +200,17 @@ pub(super) async fn publish_later(
             Some(Unfinished::Wait(still)) => why = still,
         }
     }
+}
+
+/// Waits before the next attempt to publish a message.
+async fn keep_waiting(
+    connection: &mut Connection,
+    message: &mut Message<'_>,
+    pause: impl Future<Output = ()>,
+) -> Result<(), End> {
+    connection.attachment().keep_waiting();
+    connection.rates().keep_waiting();
+    waiting::watch_message(connection, &mut message.draft.gone, pause).await
 }
 
 /// Has a message stored, and waits until that is done and the message has its place. If it has to wait before, returns
@@ -214,7 +227,7 @@ async fn keep(
         None => return not_entered(connection, &message.draft).map(|()| None),
     };
     let gone = &mut message.draft.gone;
-    match waiting::watch_message(connection, gone, keeping).await? {
+    match waiting::watch_answer(connection, gone, keeping).await? {
         Ok(Ok(Kept { receipt, is_repeated, called })) => {
             connection.attachment().remember(message.draft.id(), receipt);
             let calling = called.map(Calling::Later);
@@ -240,9 +253,9 @@ async fn submit(
     };
     let Submission { membership, submitted } = submission;
     let gone = &mut message.draft.gone;
-    match waiting::watch_message(connection, gone, submitted).await? {
-        Ok(Submitted { position, is_repeat }) => {
-            let (receipt, command) = (Receipt { position, id: None }, message.command(connection, text));
+    match waiting::watch_answer(connection, gone, submitted).await? {
+        Ok(Submitted { position, id, is_repeat }) => {
+            let (receipt, command) = (Receipt { position, id }, message.command(connection, text));
             let published =
                 connection.attachment().accept_message(&membership, &command, receipt, is_repeat)?;
             conclude(connection, message, published)

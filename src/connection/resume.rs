@@ -1,23 +1,83 @@
 //! Resuming a session in `chat-rooms.v1`.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::broker::NotTaken;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
+use crate::connection::waiting;
+use crate::protocol::close::LeaveReason;
+use crate::protocol::direct::LastDirect;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::Resume;
 use crate::protocol::outbound::About;
-use crate::protocol::resume;
+use crate::protocol::resume::{self, ResumeToken};
+
+/// How long a client waits for the broker.
+const BROKER_WAIT: Duration = Duration::from_secs(5);
+
+/// A resume that may have to ask other nodes.
+pub(super) struct Pending {
+    tokens: Vec<ResumeToken>,
+    last_direct: LastDirect,
+}
 
 /// Continues the session that one of these tokens belongs to. The client gets no frames of a room before it enters it
 /// again, because only then is the policy asked.
-pub(super) fn resume(connection: &mut Connection, resume: Resume<'_>) -> Result<(), End> {
+pub(super) fn resume(connection: &mut Connection, resume: Resume<'_>) -> Result<Option<Pending>, End> {
     let tokens = match resume::tokens(resume.tokens) {
         Ok(tokens) => tokens,
-        Err(error) => return connection.refuse(error, About::Nothing),
+        Err(error) => return connection.refuse(error, About::Nothing).map(|()| None),
     };
     if connection.attachment().is_in_a_room() {
         let text = "a session can be resumed only before a room is entered";
-        return connection.refuse(PeerError::new(ErrorCode::BadShape, text), About::Nothing);
+        let error = PeerError::new(ErrorCode::BadShape, text);
+        return connection.refuse(error, About::Nothing).map(|()| None);
+    }
+    let last_direct = resume.last_direct;
+    if connection.engine().rooms.is_remote() {
+        return Ok(Some(Pending { tokens, last_direct }));
     }
     let has_resumed = connection.resume(&tokens)?;
-    Ok(connection.attachment().answer_resume(has_resumed, resume.last_direct)?)
+    connection.attachment().answer_resume(has_resumed, last_direct)?;
+    Ok(None)
+}
+
+/// As [`resume`], with sessions of other nodes.
+///
+/// If the broker cannot be reached, the connection is closed, and the client comes back later with all of its tokens, so
+/// nothing is lost. It would be wrong to continue a session of this node meanwhile: the client would forget the earlier
+/// tokens, while the broker may still have another node take the session over, for which the client has asked before.
+pub(super) async fn resume_anywhere(connection: &mut Connection, pending: Pending) -> Result<(), End> {
+    let Pending { tokens, last_direct } = pending;
+    take_over(connection, &tokens).await?;
+    let has_resumed = connection.resume(&tokens)?;
+    if let Some(renamed) = connection.attachment().rename_record() {
+        let renamed = waiting::watch(connection, timeout(BROKER_WAIT, renamed)).await?;
+        renamed.ok().and_then(Result::ok).ok_or(End(LeaveReason::Unavailable))?;
+    }
+    Ok(connection.attachment().answer_resume(has_resumed, last_direct)?)
+}
+
+/// Takes over the client's sessions of other nodes.
+async fn take_over(connection: &mut Connection, tokens: &[ResumeToken]) -> Result<(), End> {
+    let mut has_taken = false;
+    for token in tokens {
+        if connection.attachment().knows(token) {
+            continue;
+        }
+        let Some(taken) = connection.attachment().take_over(*token, !has_taken) else {
+            continue;
+        };
+        connection.attachment().keep_waiting();
+        let taken = waiting::watch(connection, timeout(BROKER_WAIT, taken)).await?;
+        match taken.unwrap_or(Err(NotTaken::Unavailable)) {
+            Ok(()) => has_taken = true,
+            Err(NotTaken::Unknown | NotTaken::OtherUser) => {}
+            Err(NotTaken::Unavailable) => return Err(End(LeaveReason::Unavailable)),
+        }
+    }
+    Ok(())
 }

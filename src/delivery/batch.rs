@@ -160,8 +160,14 @@ impl Pending {
     }
 
     /// Appends a frame as it would be delivered in `chat-rooms.v1`.
-    pub(crate) fn encode_v1(&self, bytes: &mut Vec<u8>, stamp: Stamp, frame: &RoomFrame<'_>) {
-        push_v1(bytes, &self.room_and_seq, stamp.seq, decimal(stamp.num, &mut [0; 20]), None, frame);
+    pub(crate) fn encode_v1(
+        &self,
+        bytes: &mut Vec<u8>,
+        stamp: Stamp,
+        id: Option<MessageId>,
+        frame: &RoomFrame<'_>,
+    ) {
+        push_v1(bytes, &self.room_and_seq, stamp.seq, decimal(stamp.num, &mut [0; 20]), id, frame);
     }
 
     /// What is to be delivered next.

@@ -21,6 +21,8 @@ pub(crate) enum NotPublished {
     BatchFull,
     /// Slow members must catch up first.
     Held,
+    /// As much is on its way through the broker as the room may queue. It must arrive first.
+    InFlight,
     /// The member may only read.
     ReadOnly,
     /// The message has to be stored: the caller must call [`Rooms::keep`](crate::delivery::Rooms::keep).

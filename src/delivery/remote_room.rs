@@ -1,6 +1,7 @@
 //! The replica of a room whose events a broker orders that several nodes share.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -12,7 +13,7 @@ use crate::delivery::presence::Counts;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::rooms::Entrant;
 use crate::ids::ConnectionId;
-use crate::room::MemberElsewhere;
+use crate::room::{Member, MemberElsewhere, Profile};
 
 /// What a room has in addition if its events come from other nodes, too.
 #[derive(Default)]
@@ -22,15 +23,39 @@ pub(super) struct RemoteRoom {
     /// The members of this node that are about to enter.
     expected: HashMap<EntryId, Expected>,
     /// The members of this node.
-    entries: HashMap<ConnectionId, u64>,
+    entries: HashMap<ConnectionId, Stay>,
+    /// What members of this node have published, and has not arrived yet.
+    in_flight: InFlight,
+    /// The latest profiles of members of this node, as events have told them. Those events are of this node, unless a member is
+    /// on another one already.
+    told_profiles: HashMap<ConnectionId, Profile>,
     /// While a member has left that enters again with the next event: the counts before.
     counts_before: Option<Counts>,
+}
+
+/// Frames that are on their way through the broker.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    frames: HashMap<EntryId, usize>,
+    bytes: usize,
+}
+
+/// A stay of a member of this node.
+#[derive(Debug, Clone, Copy)]
+struct Stay {
+    number: u64,
+    /// That of its session, or 0.
+    generation: u64,
+    /// Whether the broker has lost it, so that this node enters it again.
+    is_lost: bool,
 }
 
 /// A member that is about to enter: until the event of its enter has arrived.
 pub(super) struct Expected {
     pub(super) entrant: Entrant,
     pub(super) reply: oneshot::Sender<Entered>,
+    /// That of its session, or 0.
+    pub(super) generation: u64,
     /// The stay of the same member that ends with the enter.
     pub(super) replaces: Option<EntryId>,
     /// Present when that stay has ended.
@@ -53,6 +78,15 @@ pub(super) struct Replaced {
     left: u64,
 }
 
+/// A stay that has ended on this node.
+pub(super) struct EndedStay {
+    pub(super) entry: EntryId,
+    /// That of its session, or 0.
+    pub(super) generation: u64,
+    pub(super) member: Arc<Member<Handle>>,
+    pub(super) was_hidden: bool,
+}
+
 impl Entered {
     pub(super) fn new(mut outcome: EnterOutcome, replaced: Option<Replaced>) -> Entered {
         let Some(Replaced { undelivered, delivered, left }) = replaced else {
@@ -60,6 +94,27 @@ impl Entered {
         };
         outcome.keep(undelivered, delivered);
         Entered { outcome, left }
+    }
+}
+
+impl InFlight {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn add(&mut self, sender: EntryId, bytes: usize) {
+        *self.frames.entry(sender).or_default() += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// A frame has arrived, or will not. May be called for both if the broker answers too late.
+    pub(super) fn remove(&mut self, sender: EntryId, bytes: usize) {
+        let Some(frames) = self.frames.get_mut(&sender) else { return };
+        *frames -= 1;
+        if *frames == 0 {
+            self.frames.remove(&sender);
+        }
+        self.bytes = if self.frames.is_empty() { 0 } else { self.bytes.saturating_sub(bytes) };
     }
 }
 
@@ -74,6 +129,10 @@ pub(super) enum Distance {
 }
 
 impl RemoteRoom {
+    pub(super) fn in_flight(&mut self) -> &mut InFlight {
+        &mut self.in_flight
+    }
+
     pub(super) fn expect(&mut self, entry: EntryId, expected: Expected) {
         self.expected.insert(entry, expected);
     }
@@ -99,22 +158,56 @@ impl RemoteRoom {
         self.expected.keys().map(|entry| entry.member).collect()
     }
 
-    /// Whether this is the current stay of a member of this node, or will be.
-    pub(super) fn has_or_expects(&self, entry: EntryId) -> bool {
-        self.has(entry) || self.expected.contains_key(&entry)
+    /// Whether this is the current stay of a member of this node, or will be, in this generation of its session.
+    pub(super) fn has_or_expects(&self, entry: EntryId, generation: u64) -> bool {
+        let stay = self.entries.get(&entry.member);
+        let has = stay.is_some_and(|stay| stay.number == entry.number && stay.generation == generation);
+        has || self.expected.contains_key(&entry)
     }
 
-    pub(super) fn add(&mut self, entry: EntryId) {
-        self.entries.insert(entry.member, entry.number);
+    pub(super) fn add(&mut self, entry: EntryId, generation: u64) {
+        let stay = Stay { number: entry.number, generation, is_lost: false };
+        self.entries.insert(entry.member, stay);
     }
 
-    pub(super) fn remove(&mut self, member: ConnectionId) -> Option<EntryId> {
-        self.entries.remove(&member).map(|number| EntryId { member, number })
+    fn remove(&mut self, member: ConnectionId) -> Option<Stay> {
+        self.told_profiles.remove(&member);
+        self.entries.remove(&member)
+    }
+
+    /// An event has told the profile of a member of this node.
+    pub(super) fn note_profile(&mut self, entry: EntryId, profile: Profile) {
+        if self.has(entry) {
+            self.told_profiles.insert(entry.member, profile);
+        }
+    }
+
+    /// The latest profile of a member of this node that an event has told.
+    pub(super) fn take_profile(&mut self, member: ConnectionId) -> Option<Profile> {
+        self.told_profiles.remove(&member)
+    }
+
+    /// Notes whether the broker has lost a member of this node.
+    pub(super) fn set_lost(&mut self, entry: EntryId, is_lost: bool) {
+        let stay = self.entries.get_mut(&entry.member).filter(|stay| stay.number == entry.number);
+        if let Some(stay) = stay {
+            stay.is_lost = is_lost;
+        }
     }
 
     /// The current stay of a member of this node.
     pub(super) fn entry_of(&self, member: ConnectionId) -> Option<EntryId> {
-        self.entries.get(&member).map(|number| EntryId { member, number: *number })
+        self.entries.get(&member).map(|stay| EntryId { member, number: stay.number })
+    }
+
+    /// Whether the broker has lost the current stay of a member of this node.
+    pub(super) fn has_lost(&self, member: ConnectionId) -> bool {
+        self.entries.get(&member).is_some_and(|stay| stay.is_lost)
+    }
+
+    /// Whether the replica follows the room's order.
+    pub(super) fn is_following(&self) -> bool {
+        self.is_following
     }
 
     /// Whether this is the current stay of a member of this node.
@@ -124,6 +217,27 @@ impl RemoteRoom {
 }
 
 impl RoomState {
+    /// Ends the current stay of a member on this node. From now on, it counts as one of another node, until the event of its
+    /// leave arrives; but not if the broker has lost it, because then no such event follows.
+    pub(super) fn end_stay(&mut self, id: ConnectionId) -> Option<EndedStay> {
+        let Stay { number, generation, is_lost } = self.remote.as_mut()?.remove(id)?;
+        let entry = EntryId { member: id, number };
+        let was_hidden = self.room.profile(id).is_some_and(|profile| profile.is_hidden);
+        let member = match is_lost {
+            true => self.remove(id)?.member,
+            false => self.move_elsewhere(entry)?,
+        };
+        Some(EndedStay { entry, generation, member, was_hidden })
+    }
+
+    /// A member of this node counts as one of another node from now on.
+    fn move_elsewhere(&mut self, entry: EntryId) -> Option<Arc<Member<Handle>>> {
+        let member = self.room.move_elsewhere(entry.member, entry.number)?;
+        self.pending.remove_listener(member.handle.subprotocol());
+        self.drop_transients(entry.member);
+        Some(member)
+    }
+
     /// A member of this node has left, because it enters again with the next event. It gets the frames from before, but not
     /// its own leave. To be called before the event of the leave is applied.
     pub(super) fn replace(&mut self, entry: EntryId, left: u64) {
@@ -175,21 +289,40 @@ impl RoomState {
         let Some(remote) = &mut self.remote else { return Vec::new() };
         let has_missed = std::mem::replace(&mut remote.is_following, true);
         remote.counts_before = None;
-        // Those that the broker does not know enter again, and are moved then.
-        let is_own = |member: &RemoteMember| remote.has(member.entry);
-        let own = members.iter().filter(|member| is_own(member)).map(|member| member.entry.member);
-        self.room.move_to_end(&own.collect::<Vec<_>>());
+        remote.in_flight = InFlight::default();
         self.room.clear_elsewhere();
         // Those that enter later come with their events.
         let is_later = |member: &RemoteMember| {
             let (epoch, event) = member.entered;
             epoch == stamp.epoch && event > stamp.event
         };
-        for member in members.iter().filter(|member| !is_own(member) && !is_later(member)) {
+        // Members of this node that the broker does not know enter again, and are moved then.
+        remote.entries.values_mut().for_each(|stay| stay.is_lost = true);
+        // The sessions of some have been taken over, and they have entered again.
+        let is_outdated = |member: &&RemoteMember| {
+            let stay = remote.entry_of(member.entry.member);
+            stay.is_some_and(|entry| entry != member.entry) && !is_later(member)
+        };
+        let outdated: Vec<ConnectionId> =
+            members.iter().filter(is_outdated).map(|member| member.entry.member).collect();
+        for member in outdated {
+            self.end_stay(member);
+        }
+        let Some(remote) = &mut self.remote else { return Vec::new() };
+        let mut places = HashMap::new();
+        for member in members {
             let RemoteMember { entry: EntryId { member: id, number: entry }, name, profile, .. } =
                 member.clone();
-            self.room.enter_elsewhere(MemberElsewhere { id, name, entry }, profile);
+            if remote.has(member.entry) {
+                remote.set_lost(member.entry, false);
+                // Its session may have been taken over, and its new node may have changed it.
+                remote.note_profile(member.entry, profile);
+                places.insert(id, self.room.next_place());
+            } else if !is_later(member) {
+                self.room.enter_elsewhere(MemberElsewhere { id, name, entry }, profile);
+            }
         }
+        self.room.set_places(&places);
         self.latest = stamp;
         self.pending.restart(stamp.seq);
         if let Some(replay) = &mut self.replay {

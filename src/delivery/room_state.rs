@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tower_chat_rooms_protocol::MAX_ROSTER_MEMBERS;
 
 use crate::broker::{Broker, EventKind, Replica, Stamp};
 use crate::config::{History, Presence, PresenceMode, UniqueNames};
@@ -23,7 +24,7 @@ use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::position::{Epoch, Position};
 use crate::protocol::receipt::Receipt;
-use crate::room::{Departed, Entrant, Members, Profile, ReplayBuffer, Room};
+use crate::room::{Departed, Entrant, Members, Page, Profile, ReplayBuffer, Room};
 
 /// What the room's lock guards.
 pub(crate) struct RoomState {
@@ -70,6 +71,16 @@ impl Replay {
     fn nothing_after(seq: u64) -> Replay {
         Replay { history: Vec::new(), chunks: Vec::new(), start: seq, end: seq, is_complete: false }
     }
+}
+
+/// The first members after this place. Those that the broker has lost are not among them: members have been told that they
+/// are gone, and will be told if they enter again.
+fn page(room: &Room<Handle>, remote: Option<&RemoteRoom>, after: u64) -> Page {
+    let mut page = room.page(after, MAX_ROSTER_MEMBERS);
+    if let Some(remote) = remote {
+        page.entries.retain(|entry| !remote.has_lost(entry.id));
+    }
+    page
 }
 
 /// Where a room begins.
@@ -155,13 +166,19 @@ impl RoomState {
 
     /// The first page of the roster.
     pub(super) fn first_page(&mut self) -> RosterPage {
-        self.first_page.get(&self.room)
+        let RoomState { first_page, room, remote, .. } = self;
+        first_page.get(|| page(room, remote.as_deref(), 0))
+    }
+
+    /// A later page of the roster.
+    pub(super) fn page_after(&self, place: u64) -> RosterPage {
+        RosterPage::new(page(&self.room, self.remote.as_deref(), place))
     }
 
     /// Whether the room keeps a wrong page of the roster.
     #[cfg(feature = "test-util")]
     pub(super) fn has_stale_page(&self) -> bool {
-        self.first_page.is_stale(&self.room)
+        self.first_page.is_stale(|| page(&self.room, self.remote.as_deref(), 0))
     }
 
     /// Adds a member, for which a place was reserved, and publishes its enter, unless it is hidden or the mode is not
@@ -263,7 +280,7 @@ impl RoomState {
         id: MessageId,
     ) -> Receipt {
         let stamp = self.submit_message(broker, EventKind::Publish, Some(id), frame);
-        Receipt { position: stamp.position(), id: Some(id) }
+        Receipt { position: stamp.position(), id }
     }
 
     /// Messages with ids up to this one exist.
@@ -309,11 +326,8 @@ impl RoomState {
 
     /// What the sender of a message would learn that looks as if it had been published now.
     pub(super) fn pretend_published(&mut self, now: SystemTime) -> Receipt {
-        Receipt {
-            position: self.latest.position(),
-            // With a broker that several nodes share, messages have no id.
-            id: self.remote.is_none().then(|| self.take_id(now)),
-        }
+        // With a broker that several nodes share, the broker may give the id to another message.
+        Receipt { position: self.latest.position(), id: self.take_id(now) }
     }
 
     /// Lets the broker order an event, and applies it. A closed room is silent.
@@ -321,7 +335,8 @@ impl RoomState {
         self.submit_message(broker, kind, None, frame)
     }
 
-    fn submit_message(
+    /// As [`RoomState::submit`]. A message has an `id`.
+    pub(super) fn submit_message(
         &mut self,
         broker: &impl Broker,
         kind: EventKind,

@@ -442,6 +442,11 @@ impl Rooms {
         }
     }
 
+    /// The most bytes of members' messages that a room queues.
+    fn max_pending_bytes(&self) -> usize {
+        self.max_queue_bytes / MEMBERS_SHARE
+    }
+
     /// Checks that a batch with this frame still fits into the members' send queues, and that held-back senders keep to
     /// the minimum rate.
     fn check_backpressure(
@@ -455,7 +460,7 @@ impl Rooms {
         }
         let is_of_host = frame.member.is_none();
         let (pending, more) = (state.pending.len(), frame.len() + room.id().as_str().len() + FRAME_OVERHEAD);
-        let max = self.max_queue_bytes / if is_of_host { BATCH_SHARE } else { MEMBERS_SHARE };
+        let max = if is_of_host { self.max_queue_bytes / BATCH_SHARE } else { self.max_pending_bytes() };
         if pending > 0 && pending.saturating_add(more) > max {
             return Err(NotPublished::BatchFull);
         }

@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use tower_chat_rooms_protocol::MAX_ROSTER_MEMBERS;
-
 use crate::protocol::presence::{ProfileText, RosterText};
-use crate::room::{Page, Profile, Room};
+use crate::room::{Page, Profile};
 
 /// A page of a roster. It is shared, and encoded once: when it is first read, which is not under the room's lock.
 #[derive(Clone)]
@@ -34,8 +32,9 @@ impl RosterPage {
 }
 
 impl FirstPage {
-    pub(super) fn get<H>(&mut self, room: &Room<H>) -> RosterPage {
-        self.0.get_or_insert_with(|| RosterPage::new(room.page(0, MAX_ROSTER_MEMBERS))).clone()
+    /// `page` returns the first page as it is now.
+    pub(super) fn get(&mut self, page: impl FnOnce() -> Page) -> RosterPage {
+        self.0.get_or_insert_with(|| RosterPage::new(page())).clone()
     }
 
     /// Notes that the member at this place has entered or left, or that its profile has changed.
@@ -49,9 +48,8 @@ impl FirstPage {
 
     /// Whether it is known but wrong.
     #[cfg(any(test, feature = "test-util"))]
-    pub(super) fn is_stale<H>(&self, room: &Room<H>) -> bool {
-        let is_wrong = |page: &RosterPage| page.text() != &*encode(&room.page(0, MAX_ROSTER_MEMBERS));
-        self.0.as_ref().is_some_and(is_wrong)
+    pub(super) fn is_stale(&self, page: impl FnOnce() -> Page) -> bool {
+        self.0.as_ref().is_some_and(|known| known.text() != &*encode(&page()))
     }
 }
 
@@ -78,11 +76,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
+    use tower_chat_rooms_protocol::MAX_ROSTER_MEMBERS;
 
     use super::*;
     use crate::config::UniqueNames;
     use crate::ids::{ConnectionId, MaxLen, Name};
-    use crate::room::Entrant;
+    use crate::room::{Entrant, Room};
 
     /// A room that notes its changes.
     struct Noted {
@@ -110,6 +109,10 @@ mod tests {
             self.first_page.note_change(place);
         }
 
+        fn page(&mut self) -> RosterPage {
+            self.first_page.get(|| self.room.page(0, MAX_ROSTER_MEMBERS))
+        }
+
         /// The member with the n-th lowest id.
         fn nth(&self, n: usize) -> Option<(u64, u64)> {
             self.places.iter().nth(n % self.places.len().max(1)).map(|(id, place)| (*id, *place))
@@ -135,13 +138,13 @@ mod tests {
     #[test]
     fn changes_after_the_first_page_do_not_drop_it() {
         let mut noted = Noted::with_members(MAX_ROSTER_MEMBERS + 2);
-        let page = noted.first_page.get(&noted.room);
+        let page = noted.page();
         noted.enter(false);
         noted.set_state(MAX_ROSTER_MEMBERS + 1, "1");
         noted.leave(MAX_ROSTER_MEMBERS + 1);
-        assert!(Arc::ptr_eq(&page.0, &noted.first_page.get(&noted.room).0));
+        assert!(Arc::ptr_eq(&page.0, &noted.page().0));
         noted.set_state(MAX_ROSTER_MEMBERS - 1, "1");
-        assert!(!Arc::ptr_eq(&page.0, &noted.first_page.get(&noted.room).0));
+        assert!(!Arc::ptr_eq(&page.0, &noted.page().0));
     }
 
     #[test]
@@ -149,7 +152,7 @@ mod tests {
         let noted = Noted::with_members(3);
         assert!(noted.first_page.0.is_none());
         let mut noted = Noted::with_members(0);
-        assert_eq!(noted.first_page.get(&noted.room).text(), r#","members":[]"#);
+        assert_eq!(noted.page().text(), r#","members":[]"#);
         noted.enter(false);
         assert!(noted.first_page.0.is_none());
     }
@@ -169,9 +172,9 @@ mod tests {
                     2 => noted.leave(MAX_ROSTER_MEMBERS - n % 2),
                     3 => noted.set_state(n, &(n % 3).to_string()),
                     4 => noted.set_state(MAX_ROSTER_MEMBERS - n % 2, &(n % 3).to_string()),
-                    _ => drop(noted.first_page.get(&noted.room)),
+                    _ => drop(noted.page()),
                 }
-                prop_assert!(!noted.first_page.is_stale(&noted.room));
+                prop_assert!(!noted.first_page.is_stale(|| noted.room.page(0, MAX_ROSTER_MEMBERS)));
             }
         }
     }

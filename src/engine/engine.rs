@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
 use crate::admission::Admission;
@@ -11,8 +12,12 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::delivery::Rooms;
 use crate::engine::applier::Applier;
+use crate::engine::direct::RecentDirects;
+use crate::engine::lost::LostQueue;
+use crate::engine::nodes::Nodes;
 use crate::engine::stall::StallDetector;
 use crate::engine::{expiry, sweep};
+use crate::health::Health;
 use crate::hooks::auth::ErasedAuth;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard;
@@ -46,6 +51,8 @@ pub(crate) struct Engine {
     policy: Option<Box<dyn ErasedPolicy>>,
     /// Present if a broker is shared with other nodes.
     applier: Option<Applier>,
+    lost: LostQueue,
+    recent_directs: RecentDirects,
     stall: StallDetector,
     plain_heartbeats: sweep::Running,
     v1_heartbeats: sweep::Running,
@@ -57,24 +64,36 @@ impl Engine {
         let context = Arc::new(Context::new(config));
         let tasks = Arc::new(Tasks::default());
         let admission = Arc::new(Admission::new(context.clone(), tasks.clone()));
-        let remote = node.as_ref().map(|node| node.broker.clone());
-        let number = remote.as_ref().map_or(0, |broker| broker.node());
+        let (remote, events) = node.map(|node| (node.broker, node.events)).unzip();
         if let Some(broker) = &remote {
             broker.keep_logs(&context.config.recovery);
         }
-        let (events, store) = (hooks.events.clone(), hooks.store);
-        let rooms = Rooms::new(&context.config, context.clock, tasks.clone(), events, store, remote);
+        let (events_hook, store) = (hooks.events.clone(), hooks.store);
+        let rooms =
+            Rooms::new(&context.config, context.clock, tasks.clone(), events_hook, store, remote.clone());
         let rooms = Arc::new(rooms);
-        let sessions = Sessions::new(context.clone(), rooms.clone(), admission.clone(), hooks.events, number);
+        let nodes = remote.map(|broker| Arc::new(Nodes::new(broker)));
+        let number = nodes.as_ref().map_or(0, |nodes| nodes.own());
+        let sessions = Sessions::new(
+            context.clone(),
+            rooms.clone(),
+            admission.clone(),
+            hooks.events,
+            number,
+            tasks.clone(),
+        );
+        let applier = nodes.zip(events).map(|(nodes, events)| Applier::new(nodes, events));
         Engine {
             context,
             tasks,
             admission,
             rooms,
-            sessions: Arc::new(sessions),
+            sessions,
             auth: hooks.auth,
             policy: hooks.policy,
-            applier: node.map(Applier::new),
+            applier,
+            lost: LostQueue::default(),
+            recent_directs: RecentDirects::default(),
             stall: StallDetector::default(),
             plain_heartbeats: sweep::Running::default(),
             v1_heartbeats: sweep::Running::default(),
@@ -97,12 +116,19 @@ impl Engine {
     /// Starts the tasks that run while there are sessions that speak this subprotocol.
     pub(crate) fn start(self: &Arc<Engine>, subprotocol: Subprotocol) {
         self.tasks.remember_runtime();
-        if let Some(applier) = &self.applier {
-            applier.start(self);
-        }
+        self.start_hearing();
         sweep::ensure(self, subprotocol);
         if subprotocol == Subprotocol::V1 && !self.config().recovery.resume_window.is_zero() {
             expiry::ensure(self);
+        }
+    }
+
+    /// Starts the task that hears what happens on other nodes, if there is a runtime.
+    pub(crate) fn start_hearing(self: &Arc<Engine>) {
+        if let Some(applier) = &self.applier
+            && Handle::try_current().is_ok()
+        {
+            applier.start(self);
         }
     }
 
@@ -136,6 +162,7 @@ impl Engine {
         self.tasks.wait().await;
         if let Some(applier) = &self.applier {
             applier.close(self.config().timeouts.shutdown_timeout).await;
+            self.call_for_lost();
         }
         if let Some(events) = self.sessions.events() {
             // No connection is left that a panic could end.
@@ -151,12 +178,29 @@ impl Engine {
             pending: self.admission.pending(),
             rooms: self.rooms.len().saturating_sub(self.rooms.empty()),
             absent: self.admission.absent(),
+            broker: self.applier.as_ref().map(Applier::stats),
             ..self.context.counters.read()
         }
     }
 
-    pub(super) fn applier(&self) -> Option<&Applier> {
-        self.applier.as_ref()
+    pub(crate) fn health(&self) -> Health {
+        if self.admission.is_closing() {
+            return Health::ShuttingDown;
+        }
+        self.applier.as_ref().map_or(Health::Healthy, Applier::health)
+    }
+
+    /// The other nodes, if a broker is shared with them.
+    pub(crate) fn nodes(&self) -> Option<&Arc<Nodes>> {
+        self.applier.as_ref().map(Applier::nodes)
+    }
+
+    pub(super) fn lost(&self) -> &LostQueue {
+        &self.lost
+    }
+
+    pub(super) fn recent_directs(&self) -> &RecentDirects {
+        &self.recent_directs
     }
 
     pub(super) fn stall(&self) -> &StallDetector {

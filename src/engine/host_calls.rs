@@ -1,17 +1,18 @@
-//! What the host does with connections and rooms. If several nodes share a broker, the others do the same.
+//! What the host does with the connections and rooms of this node.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::yield_now;
 
 use crate::broker::EntryId;
-use crate::broker::wire::{self, Command};
+use crate::broker::commands::Command;
 use crate::delivery::Recipient;
 use crate::engine::Engine;
-use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
+use crate::hooks::policy::Access;
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
-use crate::protocol::direct::DirectFrame;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::frame;
 use crate::protocol::host_frame::HostFrame;
@@ -22,41 +23,44 @@ use crate::session::{Session, removal};
 /// A broadcast yields to other tasks after this many sessions.
 const SESSIONS_PER_TURN: usize = 64;
 
-impl Engine {
-    /// Tells the other nodes, if there are any, what the host has called here. The caller does it here.
-    pub(crate) fn tell_others(&self, command: &Command<'_>) {
-        if let Some(applier) = self.applier() {
-            applier.tell_others(command);
+/// A room that was closed.
+#[derive(Debug, Default)]
+pub(crate) struct ClosedRoom {
+    /// The members that it had, as far as this node knows.
+    pub(crate) members: usize,
+    /// Those that were removed on this node.
+    pub(crate) removed: usize,
+}
+
+/// What has become of a change of a member. The numbers are what nodes answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemberChange {
+    NoSuchConnection = 0,
+    Done = 1,
+    /// The connection is there, but not in the room.
+    NoSuchRoom = 2,
+}
+
+impl MemberChange {
+    fn of_member(is_member: bool) -> MemberChange {
+        if is_member { MemberChange::Done } else { MemberChange::NoSuchRoom }
+    }
+
+    /// Reads the answer of another node.
+    pub(crate) fn of_answer(number: u64) -> MemberChange {
+        match number {
+            0 => MemberChange::NoSuchConnection,
+            1 => MemberChange::Done,
+            _ => MemberChange::NoSuchRoom,
         }
     }
+}
 
-    /// Whether this is a connection of another node.
-    pub(crate) fn is_elsewhere(&self, connection: ConnectionId) -> bool {
-        self.applier().is_some_and(|applier| applier.node() != connection.node())
-    }
-
-    /// Does what the host has called on another node.
-    pub(super) async fn obey(&self, body: &[u8]) {
-        match wire::decode_command(body) {
-            Ok((node, _)) if self.applier().is_some_and(|applier| applier.node() == node) => {}
-            Ok((_, Command::Kick(id))) => drop(self.kick(id)),
-            Ok((_, Command::KickUser(user))) => drop(self.kick_user(user)),
-            Ok((_, Command::CloseRoom(room))) => drop(self.close_room(room)),
-            Ok((_, Command::Broadcast { object })) => drop(self.broadcast(&HostFrame::new(object)).await),
-            Ok((_, Command::SendTo { connection, object })) => {
-                self.send_to(connection, &HostFrame::new(object));
-            }
-            Ok((_, Command::SendToUser { user, object })) => {
-                self.sessions.send_direct(user, &Arc::new(DirectFrame::of_host(object)));
-            }
-            Ok((_, Command::RemoveAnonymous { holder, room, name })) => {
-                if let Ok(name) = Name::parse(name, MaxLen::ANY) {
-                    self.remove_anonymous_here(holder, room, &name);
-                }
-            }
-            Err(wire::Unreadable) => {
-                tracing::error!("a call of another node cannot be read; upgrade this node");
-            }
+impl Engine {
+    /// Tells the other nodes, if there are any, what the host has called here. The caller does it here.
+    pub(crate) fn tell_others(&self, command: Command<'_>) {
+        if let Some(nodes) = self.nodes() {
+            nodes.tell_others(command);
         }
     }
 
@@ -65,12 +69,12 @@ impl Engine {
     pub(crate) fn remove_anonymous(&self, holder: ConnectionId, room: &RoomId, name: &Name) {
         if !self.remove_anonymous_here(holder, room.as_str(), name) {
             let (room, name) = (room.as_str(), name.as_str());
-            self.tell_others(&Command::RemoveAnonymous { holder, room, name });
+            self.tell_others(Command::RemoveAnonymous { holder, room, name });
         }
     }
 
     /// Returns whether the member is one of this node.
-    fn remove_anonymous_here(&self, holder: ConnectionId, room: &str, name: &Name) -> bool {
+    pub(super) fn remove_anonymous_here(&self, holder: ConnectionId, room: &str, name: &Name) -> bool {
         let Some(session) = self.sessions.table().get(holder) else { return false };
         self.context.counters.errors.add(1);
         let text = "the user with this name has entered the room; choose another name";
@@ -103,16 +107,45 @@ impl Engine {
         sessions.iter().filter(|session| self.sessions.close(session, LeaveReason::Kicked)).count()
     }
 
-    /// Closes a room. Returns how many members it had, as far as this node knows.
-    pub(crate) fn close_room(&self, id: &str) -> usize {
-        let Some(room) = self.rooms.close(id) else { return 0 };
+    /// Closes a room.
+    pub(crate) fn close_room(&self, id: &str) -> ClosedRoom {
+        let Some(room) = self.rooms.close(id) else { return ClosedRoom::default() };
         let members = room.online() + room.hidden();
-        for member in room.members().iter() {
+        let here = room.members();
+        for member in here.iter() {
             if let Some(session) = self.sessions.table().get(member.id) {
                 removal::remove_from_closed(&self.sessions, &session, &room);
             }
         }
-        members
+        ClosedRoom { members, removed: here.len() }
+    }
+
+    /// Gives a member a new access.
+    pub(crate) fn set_access(&self, room: &str, connection: ConnectionId, access: &Access) -> MemberChange {
+        let Some(session) = self.sessions.table().get(connection) else {
+            return MemberChange::NoSuchConnection;
+        };
+        MemberChange::of_member(self.sessions.set_access(&session, room, access))
+    }
+
+    /// Sets a member's info, a JSON text.
+    pub(crate) fn set_info(
+        &self,
+        room: &str,
+        connection: ConnectionId,
+        info: Option<Arc<str>>,
+    ) -> MemberChange {
+        let Some(session) = self.sessions.table().get(connection) else {
+            return MemberChange::NoSuchConnection;
+        };
+        MemberChange::of_member(self.sessions.set_info(&session, room, info))
+    }
+
+    /// The rooms in which a user has sessions, each once.
+    pub(crate) fn rooms_of(&self, user: &str) -> HashSet<RoomId> {
+        let sessions = self.sessions.users().sessions_of(user);
+        let memberships = sessions.iter().flat_map(|session| session.memberships());
+        memberships.map(|membership| membership.room.id().clone()).collect()
     }
 
     /// Sends a frame to a connection. Returns whether it is open.

@@ -246,12 +246,13 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::ids::MessageId;
     use crate::protocol::position::{Epoch, Position};
 
     fn numbered(n: u64) -> ChannelEvent {
         ChannelEvent::Message(Message {
             room: "r".into(),
-            id: None,
+            id: MessageId::ZERO,
             position: Position { epoch: Epoch(1), seq: n },
             time: SystemTime::UNIX_EPOCH,
             cid: None,

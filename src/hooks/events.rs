@@ -14,6 +14,12 @@ use crate::protocol::close::LeaveReason;
 /// Each `entered` is followed by exactly one `left` for the same membership, no matter what ends it. Each `online` is
 /// followed by exactly one `offline` for the same user, and all other callbacks of the user are called between them.
 ///
+/// If several nodes share a [broker](crate::ChatRoomsBuilder::broker), this is true of all nodes together. Each callback is
+/// called on one node: usually on that of the connection, but on another one if that node
+/// [is lost](crate::ChatRoomsBuilder::broker). The nodes call in the order of the broker, but they do not
+/// wait for each other: if a user goes offline on one node and online on another one right after, the calls can overlap,
+/// or reach a database in the opposite order.
+///
 /// No callback is called under a lock, so you can call [`ChatRooms`](crate::ChatRooms) from it. Callbacks run in the
 /// connection's task, or in a task of the room, and must not block: for longer work, spawn a task or use
 /// [`event_channel`](crate::event_channel).
@@ -57,7 +63,8 @@ pub trait RoomEvents: Send + Sync + 'static {
         let _ = event;
     }
 
-    /// Called when a connection has left a room.
+    /// Called when a connection has left a room. For a member whose node is lost, it is called on another node, with
+    /// [`LeaveReason::NodeLost`].
     fn left(&self, event: &Left) {
         let _ = event;
     }
@@ -112,6 +119,8 @@ pub trait RoomEvents: Send + Sync + 'static {
     /// For one user, calls of `online` and `offline` alternate and do not overlap. `online` is called before `entered`
     /// for any room that is entered as this user. A connection that was in a room before it authenticated has entered
     /// it anonymously.
+    ///
+    /// If several nodes share a [broker](crate::ChatRoomsBuilder::broker), the first session on any node counts.
     fn online(&self, event: &UserOnline) {
         let _ = event;
     }
@@ -122,6 +131,8 @@ pub trait RoomEvents: Send + Sync + 'static {
     ///
     /// A session whose connection is lost ends after the [`resume_window`](crate::Recovery::resume_window), unless the
     /// client resumes it.
+    ///
+    /// If several nodes share a [broker](crate::ChatRoomsBuilder::broker), the last session on any node counts.
     fn offline(&self, event: &UserOffline) {
         let _ = event;
     }
@@ -209,7 +220,7 @@ pub struct Left {
     pub room: RoomId,
     /// The name that the member had in the room.
     pub name: Name,
-    /// The user, if authenticated.
+    /// The user, if authenticated. For [`LeaveReason::NodeLost`], it has only its id.
     pub user: Option<Arc<User>>,
     /// The number of members that remained. Hidden members do not count.
     pub online: usize,
@@ -261,6 +272,6 @@ pub struct UserOnline {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UserOffline {
-    /// The user, as last authenticated for the last session.
+    /// The user, as last authenticated for the last session. If the node of that session is lost, it has only its id.
     pub user: Arc<User>,
 }

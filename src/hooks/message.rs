@@ -14,8 +14,8 @@ use crate::protocol::position::Position;
 pub struct Message {
     /// The room.
     pub room: RoomId,
-    /// The id. `None` if the rooms have a [broker](crate::ChatRoomsBuilder::broker).
-    pub id: Option<MessageId>,
+    /// The id. It is the same on all nodes that share a [broker](crate::ChatRoomsBuilder::broker).
+    pub id: MessageId,
     /// The place among the frames of the room.
     pub position: Position,
     /// The time when it was published, to the millisecond. See [`MessageId::time`].

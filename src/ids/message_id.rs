@@ -11,7 +11,8 @@ use tower_chat_rooms_protocol::{MESSAGE_ID_COUNTER_BITS, MESSAGE_ID_START};
 ///
 /// The ids of a room rise in the room's order and are never used again, as long as the server runs. They are not used
 /// again after a restart either, unless the clock was set back meanwhile and there is no
-/// [store](crate::ChatRoomsBuilder::store). Messages of different rooms may have the same id. An id contains the time of
+/// [store](crate::ChatRoomsBuilder::store). If several processes share a [broker](crate::ChatRoomsBuilder::broker), an id
+/// is the same on all of them, and the clock is that of the broker. Messages of different rooms may have the same id. An id contains the time of
 /// its message to the millisecond, so that you can compute the ids of a time:
 ///
 /// ```
@@ -39,6 +40,9 @@ const MAX_MILLIS: u64 = (1 << 41) - (1 << 32);
 impl MessageId {
     /// The highest id, 2^53 - 1. In the year 2089, the times of ids end.
     pub const MAX: MessageId = MessageId((1 << 53) - 1);
+
+    /// No message has it.
+    pub(crate) const ZERO: MessageId = MessageId(0);
 
     /// Returns the id with this number, or `None` if it is higher than [`MessageId::MAX`].
     pub fn from_u64(number: u64) -> Option<MessageId> {

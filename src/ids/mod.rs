@@ -33,7 +33,7 @@ impl ConnectionId {
         ConnectionId((u64::from(node) << 32) | (number & u64::from(u32::MAX)))
     }
 
-    /// The node that it is of; 0 without a broker.
+    /// The node on which it began; 0 without a broker.
     pub(crate) fn node(self) -> u32 {
         (self.0 >> 32) as u32
     }

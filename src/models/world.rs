@@ -107,14 +107,7 @@ impl World {
         let (room, name) = (RoomId::from(room), name_of(id));
         let frames = frame::text(br#"{"event":"error"}"#);
         if let Some(session) = self.engine.sessions.table().get(id) {
-            removal::remove_anonymous(
-                &self.engine.sessions,
-                &session,
-                &room,
-                &name,
-                LeaveReason::NameTaken,
-                &frames,
-            );
+            removal::remove_anonymous(&self.engine.sessions, &session, room.as_str(), &name, &frames);
         }
     }
 

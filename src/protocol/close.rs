@@ -84,6 +84,9 @@ pub enum LeaveReason {
     Unavailable,
     /// The connection's task was dropped, for example with its runtime.
     Dropped,
+    /// The member was connected to another [node](crate::ChatRoomsBuilder::broker), which has ended without a
+    /// [`shutdown`](crate::ChatRooms::shutdown), or was cut off from the broker for too long.
+    NodeLost,
 }
 
 impl LeaveReason {
@@ -124,7 +127,8 @@ impl LeaveReason {
             | LeaveReason::Renamed
             | LeaveReason::Denied
             | LeaveReason::NameTaken
-            | LeaveReason::Dropped => return None,
+            | LeaveReason::Dropped
+            | LeaveReason::NodeLost => return None,
             LeaveReason::ProtocolViolation => (1002, "protocol error"),
             LeaveReason::Binary => (1003, "only text frames are accepted"),
             LeaveReason::NotUtf8 => (1007, "a text frame contained invalid UTF-8"),
@@ -184,6 +188,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::Shutdown => "server shutdown",
             LeaveReason::Unavailable => "broker unavailable",
             LeaveReason::Dropped => "dropped by the server",
+            LeaveReason::NodeLost => "node lost",
         })
     }
 }

@@ -44,6 +44,16 @@ impl DirectFrame {
         DirectFrame { v1: v1.into(), original: None, plain: OnceLock::new() }
     }
 
+    /// A frame with this [`DirectFrame::text`], which another node has sent.
+    pub(crate) fn of_text(text: &str) -> DirectFrame {
+        DirectFrame { v1: text.into(), original: None, plain: OnceLock::new() }
+    }
+
+    /// The text of a user's message, for other nodes.
+    pub(crate) fn text(&self) -> &str {
+        &self.v1
+    }
+
     /// Its length in bytes, without the number.
     pub(crate) fn len(&self) -> usize {
         self.v1.len()

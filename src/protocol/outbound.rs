@@ -157,10 +157,9 @@ pub(crate) fn read_only(room: &str, member: ConnectionId, is_read_only: bool) ->
     format!(r#"{{"event":"state","readOnly":{is_read_only},"member":"{member}","roomId":{room}}}"#)
 }
 
-/// `{"event":"ack","cid":CID,"seq":N,"id":ID}`, without the `id` if the message has none.
-pub(crate) fn ack(cid: &str, receipt: Receipt) -> String {
-    let id = receipt.id.map_or(String::new(), |id| format!(r#","id":{id}"#));
-    format!(r#"{{"event":"ack","cid":{},"seq":{}{id}}}"#, quote(cid), receipt.position.seq)
+/// `{"event":"ack","cid":CID,"seq":N,"id":ID}`.
+pub(crate) fn ack(cid: &str, Receipt { position, id }: Receipt) -> String {
+    format!(r#"{{"event":"ack","cid":{},"seq":{},"id":{id}}}"#, quote(cid), position.seq)
 }
 
 /// What an error is about.
@@ -252,15 +251,13 @@ mod tests {
     use crate::protocol::position::Position;
     use serde_json::{Value, from_str, json};
 
-    fn receipt(id: Option<MessageId>) -> Receipt {
-        Receipt { position: Position { epoch: Epoch(1), seq: 3 }, id }
-    }
-
     #[test]
     fn frames_are_json_with_exactly_these_keys() {
         let name = "a\"b\\\u{1}小";
         let relayed = format!(r#"{{"event":"x"{}7}}"#, name_and_num(name));
         let out = format!("{}7}}", out(name));
+        let position = Position { epoch: Epoch(1), seq: 3 };
+        let receipt = Receipt { position, id: MessageId::from_u64(70).unwrap() };
         for (text, want) in [
             (relayed, json!({"event": "x", "name": name, "num": 7})),
             (out, json!({"event": "out", "name": name, "num": 7})),
@@ -293,11 +290,7 @@ mod tests {
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
             (lagged(name, 3), json!({"event": "lagged", "roomId": name, "missed": 3})),
-            (ack(name, receipt(None)), json!({"event": "ack", "cid": name, "seq": 3})),
-            (
-                ack(name, receipt(MessageId::from_u64(70))),
-                json!({"event": "ack", "cid": name, "seq": 3, "id": 70}),
-            ),
+            (ack(name, receipt), json!({"event": "ack", "cid": name, "seq": 3, "id": 70})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);
         }

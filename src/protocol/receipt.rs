@@ -7,6 +7,5 @@ use crate::protocol::position::Position;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub(crate) position: Position,
-    /// `None` if a broker that several nodes share has ordered the message.
-    pub(crate) id: Option<MessageId>,
+    pub(crate) id: MessageId,
 }

@@ -23,9 +23,15 @@ impl ResumeToken {
         Some(ResumeToken(bytes))
     }
 
-    /// The text for the `welcome`. Do not use it for anything else.
+    /// The text for the `welcome`. It must not leave the process in another way.
     pub(crate) fn reveal(&self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
+    }
+
+    /// To be hashed.
+    #[cfg(feature = "redis")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     fn parse(text: &str) -> Option<ResumeToken> {

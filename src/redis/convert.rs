@@ -1,17 +1,22 @@
 //! What the engine and the crate for Redis tell each other, in the types of the other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tower_chat_rooms_redis as redis;
 
 use crate::broker::{
-    EntryId, EventKind, LoggedEvent, NewMember, RemoteEvent, RemoteMember, RoomEvent, Stamp, UniqueName,
+    EntryId, EventKind, LoggedEvent, LostMember, MemberSession, NewMember, RemoteEvent, RemoteMember,
+    RemoteSession, RoomEvent, Stamp, TakenMember, TakenSession, TokenHash, UniqueName,
 };
 use crate::config::History;
-use crate::ids::{MaxLen, Name, RoomId};
+use crate::ids::{ConnectionId, MaxLen, MessageId, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
+
+/// What the text of a session's user begins with, because a user's id may be empty.
+const USER: char = 'u';
 
 /// What the engine has to know of.
 pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
@@ -26,27 +31,44 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
             RemoteEvent::Evicted { room: RoomId::shared(room), entry: entry_of(&member)? }
         }
         redis::Event::Command { body } => RemoteEvent::Command { body },
-        redis::Event::State(redis::State::Degraded) => {
-            tracing::warn!("Redis cannot be reached");
-            return None;
+        redis::Event::SessionResumed(resumed) => RemoteEvent::SessionMoved(Box::new(taken_of(resumed)?)),
+        redis::Event::SessionTaken { session, generation } => {
+            RemoteEvent::SessionTaken { session: session.parse().ok()?, generation }
         }
-        redis::Event::State(redis::State::Connected) => {
-            tracing::info!("connected to Redis");
-            return None;
+        redis::Event::SessionGone { session, generation } => {
+            RemoteEvent::SessionGone { session: session.parse().ok()?, generation }
         }
+        redis::Event::MemberLost { room, member, profile, is_hidden, stamp } => {
+            let redis::Profile { name, user, .. } = profile;
+            RemoteEvent::MemberLost(LostMember {
+                room: RoomId::shared(room),
+                connection: entry_of(&member)?.member,
+                name: Name::parse(&name, MaxLen::ANY).ok()?,
+                user: user.map(Into::into),
+                is_hidden,
+                num: stamp.num,
+            })
+        }
+        redis::Event::EnteredAgain { room, member } => {
+            RemoteEvent::EnteredAgain { room: RoomId::shared(room), connection: entry_of(&member)?.member }
+        }
+        redis::Event::UserOffline { user } => RemoteEvent::UserOffline { user },
+        redis::Event::UserOnline { user } => RemoteEvent::UserOnline { user },
+        // The crate has logged the states.
         _ => return None,
     })
 }
 
 fn room_event_of(event: redis::RoomEvent) -> Option<RoomEvent> {
-    let redis::RoomEvent { room, stamp, kind, member, body, is_replaced, .. } = event;
+    let redis::RoomEvent { room, stamp, kind, member, id, body, is_replaced, .. } = event;
     // A member that no node has entered: something else writes to the log.
     let entry = match member {
         Some(member) => Some(entry_of(&member)?),
         None => None,
     };
     let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
-    Some(RoomEvent { room, stamp, kind, entry, body, is_replaced })
+    let id = id.and_then(MessageId::from_u64);
+    Some(RoomEvent { room, stamp, kind, entry, id, body, is_replaced })
 }
 
 pub(super) fn logged_of(redis::LoggedEvent { event, age, .. }: redis::LoggedEvent) -> Option<LoggedEvent> {
@@ -110,7 +132,16 @@ pub(super) fn new_member_of(member: &NewMember) -> redis::NewMember {
     if member.profile.is_hidden {
         new = new.hidden();
     }
+    if let Some(MemberSession { token, window, generation }) = &member.session {
+        let session = session_of(member.entry.member, token, *window);
+        new = new.session(&session.taken_over(*generation));
+    }
     if member.is_silent { new.silent() } else { new }
+}
+
+pub(super) fn user_session_of(session: redis::UserSession) -> Option<RemoteSession> {
+    let redis::UserSession { session, node, is_live, .. } = session;
+    Some(RemoteSession { session: session.parse().ok()?, node, is_live })
 }
 
 pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
@@ -124,22 +155,67 @@ pub(super) fn profile_of(name: &Name, profile: &Profile) -> redis::Profile {
 }
 
 pub(super) fn member_of(entry: redis::RosterEntry) -> Option<RemoteMember> {
+    remote_member(&entry.member, entry.profile, entry.is_hidden, entry.epoch, entry.event)
+}
+
+/// A member that has entered with this event.
+fn remote_member(
+    member: &str,
+    profile: redis::Profile,
+    is_hidden: bool,
+    epoch: redis::Epoch,
+    event: u64,
+) -> Option<RemoteMember> {
     let text =
         |bytes: Option<Bytes>| bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok().map(Into::into));
-    let redis::Profile { name, user, info, state } = entry.profile;
+    let redis::Profile { name, user, info, state } = profile;
     let (user, info, state) = (user.map(Into::into), text(info), text(state));
     Some(RemoteMember {
-        entry: entry_of(&entry.member)?,
+        entry: entry_of(member)?,
         name: Name::parse(&name, MaxLen::ANY).ok()?,
-        profile: Profile { user, info, state, is_hidden: entry.is_hidden, ..Profile::default() },
-        entered: (Epoch(entry.epoch.as_u64()), entry.event),
+        profile: Profile { user, info, state, is_hidden, ..Profile::default() },
+        entered: (Epoch(epoch.as_u64()), event),
+    })
+}
+
+/// A session that is kept in Redis.
+pub(super) fn session_of(id: ConnectionId, token: &TokenHash, window: Duration) -> redis::Session {
+    redis::Session::new(token.as_str(), id.to_string(), window)
+}
+
+/// The user of a session, or that it has none.
+pub(super) fn user_text(user: Option<&str>) -> String {
+    user.map_or(String::new(), |user| format!("{USER}{user}"))
+}
+
+fn taken_of(resumed: redis::Resumed) -> Option<TakenSession> {
+    let redis::Resumed { session, generation, memberships, .. } = resumed;
+    let user = session.user_id().strip_prefix(USER).map(Into::into);
+    let members = memberships.into_iter().filter_map(taken_member_of).collect();
+    Some(TakenSession {
+        id: session.id().parse().ok()?,
+        token: TokenHash::new(session.token()),
+        generation,
+        user,
+        members,
+    })
+}
+
+fn taken_member_of(taken: redis::ResumedMembership) -> Option<TakenMember> {
+    let redis::ResumedMembership { room, member, profile, is_hidden, body, entered, stamp, .. } = taken;
+    let (epoch, event) = (entered.epoch, entered.event);
+    Some(TakenMember {
+        room: RoomId::shared(room),
+        member: remote_member(&member, profile, is_hidden, epoch, event)?,
+        body,
+        entered: stamp_of(entered),
+        stamp: stamp_of(stamp),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::ConnectionId;
 
     #[test]
     fn entries_are_read_as_they_are_written() {

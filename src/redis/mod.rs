@@ -1,37 +1,50 @@
 //! The broker in Redis or Valkey.
 
 mod convert;
+mod publisher;
 mod turns;
 
-use std::hash::{BuildHasher, RandomState};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tower_chat_rooms_redis as redis;
 pub use tower_chat_rooms_redis::{ConnectError as RedisConnectError, Settings as RedisSettings};
 
 use crate::broker::{
-    BoxFuture, BrokerNode, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent,
-    RemoteEvents, RemoteMember, Stamp, Submitted, Unavailable,
+    BoxFuture, BrokerNode, EntryId, KeptSession, LoggedEvent, NewMember, NewSession, NotEntered, NotTaken,
+    RemoteBroker, RemoteEvent, RemoteEvents, RemoteMember, RemoteSession, Stamp, Submitted, TokenHash,
+    Unavailable,
 };
 use crate::config::{History, Recovery};
-use crate::ids::{Name, RoomId};
+use crate::health::Health;
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
+use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 use convert::{
-    entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, stamp_of, to_stamp,
+    entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, session_of,
+    stamp_of, to_stamp, user_session_of, user_text,
 };
+pub use publisher::{RedisPublisher, RedisSent};
 use turns::Turns;
 
 /// Members that are read at a time.
 const PAGE: usize = 500;
 
-/// Jobs nobody waits for are spread over this many queues, by their rooms.
+/// Transient frames are spread over this many queues, by their rooms.
 const QUEUES: usize = 16;
 
-/// Jobs that may wait in a queue.
+/// Transient frames that may wait in a queue.
 const QUEUE_LENGTH: usize = 256;
+
+/// The same for calls to other nodes.
+const CALLS_LENGTH: usize = 1024;
 
 impl BrokerNode {
     /// Connects to Redis 7.0, Valkey 7.2 or later. All processes that use the same prefix share their rooms.
@@ -63,49 +76,101 @@ impl BrokerNode {
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     pub async fn redis(settings: RedisSettings) -> Result<BrokerNode, RedisConnectError> {
         let (node, events) = redis::Node::connect(settings).await?;
-        // 0 is for ids without a broker.
-        let number = (RandomState::new().hash_one(node.name()) as u32).max(1);
         let (node, runtime) = (Arc::new(node), Handle::current());
-        let queues = std::array::from_fn(|_| {
-            let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
-            runtime.spawn(work(node.clone(), jobs));
-            queue
-        });
+        let queues = |length| {
+            std::array::from_fn(|_| {
+                let (queue, jobs) = mpsc::channel(length);
+                runtime.spawn(work(node.clone(), jobs));
+                queue
+            })
+        };
+        let (queues, calls) = (queues(QUEUE_LENGTH), queues(CALLS_LENGTH));
         let hasher = RandomState::new();
-        let broker = RedisBroker { node, number, runtime, turns: Turns::default(), hasher, queues };
+        let (turns, user_turns) = (Turns::default(), Turns::default());
+        let broker = RedisBroker { node, runtime, turns, user_turns, hasher, queues, calls };
         Ok(BrokerNode { broker: Arc::new(broker), events: Box::new(Events(events)) })
     }
 }
 
 struct RedisBroker {
     node: Arc<redis::Node>,
-    number: u32,
     runtime: Handle,
     turns: Turns,
+    /// The same for the sessions of users.
+    user_turns: Turns,
     hasher: RandomState,
     queues: [mpsc::Sender<Job>; QUEUES],
+    calls: [mpsc::Sender<Job>; QUEUES],
 }
 
 struct Events(redis::Events);
 
 /// A call that nobody waits for, and that may get lost.
 enum Job {
-    Transient { room: RoomId, body: Bytes },
-    Profile { room: RoomId, entry: EntryId, profile: redis::Profile, body: Bytes },
+    Transient {
+        room: RoomId,
+        body: Bytes,
+    },
+    ToAll {
+        body: Bytes,
+    },
+    ToNode {
+        node: u32,
+        body: Bytes,
+    },
+    /// To the other nodes on which the user has sessions.
+    ToUser {
+        user: Box<str>,
+        body: Bytes,
+    },
 }
 
 impl RedisBroker {
-    fn enqueue(&self, job: Job, room: &RoomId) {
-        let queue = &self.queues[self.hasher.hash_one(room) as usize % QUEUES];
-        if queue.try_send(job).is_err() {
-            tracing::warn!(%room, "too much waits for Redis; a transient frame or a profile is dropped");
+    /// Jobs with the same key are done in order.
+    fn enqueue(&self, job: Job, key: impl Hash) {
+        let queues = match job {
+            Job::Transient { .. } => &self.queues,
+            Job::ToAll { .. } | Job::ToNode { .. } | Job::ToUser { .. } => &self.calls,
+        };
+        let queue = &queues[self.hasher.hash_one(key) as usize % QUEUES];
+        if let Err(error) = queue.try_send(job) {
+            let job = error.into_inner().name();
+            tracing::warn!(job, "too much waits for Redis; something that may get lost is dropped");
+        }
+    }
+
+    /// Calls the node about a session of a user, after the earlier calls about that session.
+    fn call_for_user<F>(
+        &self,
+        session: ConnectionId,
+        call: impl FnOnce(Arc<redis::Node>, String) -> F + Send + 'static,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>>
+    where
+        F: Future<Output = Result<bool, redis::Unavailable>> + Send,
+    {
+        let (node, mut turn) = (self.node.clone(), self.user_turns.next(session));
+        let called = self.runtime.spawn(async move {
+            turn.begin().await;
+            call(node, session.to_string()).await
+        });
+        Box::pin(async { called.await.ok().and_then(Result::ok).ok_or(Unavailable) })
+    }
+}
+
+impl Job {
+    fn name(&self) -> &'static str {
+        match self {
+            Job::Transient { .. } => "transient frame",
+            Job::ToAll { .. } => "call for all nodes",
+            Job::ToNode { .. } => "call for a node",
+            Job::ToUser { .. } => "call for a user's nodes",
         }
     }
 }
 
 impl RemoteBroker for RedisBroker {
     fn node(&self) -> u32 {
-        self.number
+        self.node.number()
     }
 
     fn enter(
@@ -115,12 +180,20 @@ impl RemoteBroker for RedisBroker {
         max_members: u64,
     ) -> BoxFuture<'static, Result<(), NotEntered>> {
         let new = new_member_of(&member);
-        let turn = self.turns.next(member.entry.member);
-        let (node, room, mut turn) = (self.node.clone(), room.clone(), turn);
-        // Its turn is over when the member is in the room, even if nobody waits for it.
-        let entered = self.runtime.spawn(async move {
+        let entry = member.entry;
+        let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
+        let (reply, entered) = oneshot::channel();
+        self.runtime.spawn(async move {
             turn.begin().await;
-            node.enter(room.as_str(), new, Some(max_members)).await
+            let id = id_of(entry);
+            let entered = node.enter(room.as_str(), new, Some(max_members)).await;
+            let is_unknown = matches!(entered, Err(redis::EnterError::Unavailable));
+            let _ = reply.send(entered);
+            // Its turn is over when it is certain whether the member is in the room. Otherwise, it could enter once more
+            // before it has left.
+            if is_unknown {
+                node.leave(room.as_str(), &id, None).await;
+            }
         });
         Box::pin(async {
             match entered.await {
@@ -135,11 +208,11 @@ impl RemoteBroker for RedisBroker {
         })
     }
 
-    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>) {
+    fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
         let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
         self.runtime.spawn(async move {
             turn.begin().await;
-            node.leave(room.as_str(), &id_of(entry), body).await;
+            node.leave_in_session(room.as_str(), &id_of(entry), generation, body).await;
         });
     }
 
@@ -147,15 +220,16 @@ impl RemoteBroker for RedisBroker {
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let (node, room, id) = (self.node.clone(), room.clone(), id.map(str::to_owned));
+        let (node, room, key) = (self.node.clone(), room.clone(), key.map(str::to_owned));
         Box::pin(async move {
             let entry = entry.map(id_of);
-            let published = node.publish(room.as_str(), entry.as_deref(), id.as_deref(), &body).await;
-            let redis::Published { stamp, is_repeat, .. } = published.map_err(|_| Unavailable)?;
-            Ok(Submitted { position: stamp_of(stamp).position(), is_repeat })
+            let published = node.publish(room.as_str(), entry.as_deref(), key.as_deref(), &body).await;
+            let redis::Published { stamp, id, is_repeat, .. } = published.map_err(|_| Unavailable)?;
+            let id = MessageId::from_u64(id).ok_or(Unavailable)?;
+            Ok(Submitted { position: stamp_of(stamp).position(), id, is_repeat })
         })
     }
 
@@ -164,8 +238,9 @@ impl RemoteBroker for RedisBroker {
     }
 
     fn set_profile(&self, room: &RoomId, entry: EntryId, name: &Name, profile: &Profile, body: Bytes) {
-        let profile = profile_of(name, profile);
-        self.enqueue(Job::Profile { room: room.clone(), entry, profile, body }, room);
+        // The host may call this outside of the runtime.
+        let _in_runtime = self.runtime.enter();
+        self.node.set_profile(room.as_str(), &id_of(entry), profile_of(name, profile), body);
     }
 
     fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {
@@ -216,13 +291,137 @@ impl RemoteBroker for RedisBroker {
         self.node.keep_logs(redis::LogNeeds { age, message_id_window: window, ..needs });
     }
 
-    fn send_to_all(&self, body: Bytes) {
+    fn rooms(&self) -> BoxFuture<'static, Result<Vec<(RoomId, u64)>, Unavailable>> {
         let node = self.node.clone();
+        Box::pin(async move {
+            let rooms = node.rooms().await.map_err(|_| Unavailable)?;
+            Ok(rooms.into_iter().map(|room| (RoomId::from(room.room), room.num)).collect())
+        })
+    }
+
+    fn begin_user(
+        &self,
+        user: &str,
+        session: ConnectionId,
+        window: Duration,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let user = user.to_owned();
+        self.call_for_user(session, move |node, session| async move {
+            node.begin_user(&user, &session, window).await
+        })
+    }
+
+    fn end_user(&self, user: &str, session: ConnectionId) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let user = user.to_owned();
+        self.call_for_user(session, move |node, session| async move { node.end_user(&user, &session).await })
+    }
+
+    fn user_sessions(&self, user: &str) -> BoxFuture<'static, Result<Vec<RemoteSession>, Unavailable>> {
+        let (node, user) = (self.node.clone(), user.to_owned());
+        Box::pin(async move {
+            let sessions = node.user_sessions(&user).await.map_err(|_| Unavailable)?;
+            Ok(sessions.into_iter().filter_map(user_session_of).collect())
+        })
+    }
+
+    fn nodes(&self) -> BoxFuture<'static, Result<Vec<u32>, Unavailable>> {
+        let node = self.node.clone();
+        Box::pin(async move { node.nodes().await.map_err(|_| Unavailable) })
+    }
+
+    fn send_to_all(&self, body: Bytes) {
+        self.enqueue(Job::ToAll { body }, "all");
+    }
+
+    fn send_to_node(&self, node: u32, body: Bytes) {
+        self.enqueue(Job::ToNode { node, body }, node);
+    }
+
+    fn send_to_user(&self, user: &str, body: Bytes) {
+        self.enqueue(Job::ToUser { user: user.into(), body }, user);
+    }
+
+    fn health(&self) -> Health {
+        match self.node.outage() {
+            Some(redis::Outage { since, reason, .. }) => Health::Degraded { since, reason },
+            None => Health::Healthy,
+        }
+    }
+
+    fn stats(&self) -> BrokerStats {
+        let redis::NodeStats { reconnects, events, dropped_messages, lost_members, waiting_calls, .. } =
+            self.node.stats();
+        BrokerStats { reconnects, events, dropped_messages, lost_members, waiting: waiting_calls }
+    }
+
+    fn hash(&self, token: &ResumeToken) -> TokenHash {
+        let hash = Sha256::digest(token.bytes());
+        TokenHash::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+
+    fn open_session(&self, session: NewSession) {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
         self.runtime.spawn(async move {
-            if node.send_to_all(&body).await.is_err() {
-                tracing::warn!("Redis cannot be reached; the other nodes miss a call of the host");
-            }
+            turn.begin().await;
+            let NewSession { id, token, user, window } = session;
+            // If Redis cannot be reached, the node opens it later. Until then, no member of it enters.
+            let _ = node.open_session(session_of(id, &token, window).user(user_text(user.as_deref()))).await;
         });
+    }
+
+    fn set_user(&self, session: &KeptSession, user: Option<&str>) {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        let (session, user) = (session.clone(), user_text(user));
+        self.runtime.spawn(async move {
+            turn.begin().await;
+            // If Redis cannot be reached, the node does it later.
+            let _ = node.set_user(&session.id.to_string(), session.generation, &user).await;
+        });
+    }
+
+    fn rename_session(
+        &self,
+        session: &KeptSession,
+        new: &TokenHash,
+    ) -> BoxFuture<'static, Result<(), Unavailable>> {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        let (id, generation, new) = (session.id.to_string(), session.generation, new.clone());
+        let renamed = self.runtime.spawn(async move {
+            turn.begin().await;
+            // If Redis cannot be reached, the node does it later.
+            node.rename_session(&id, generation, new.as_str()).await
+        });
+        Box::pin(async { renamed.await.ok().and_then(Result::ok).ok_or(Unavailable) })
+    }
+
+    fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool> {
+        let (node, mut turn) = (self.node.clone(), self.turns.next(session.id));
+        let (id, generation) = (session.id.to_string(), session.generation);
+        let closed = self.runtime.spawn(async move {
+            turn.begin().await;
+            node.close_session(&id, generation).await
+        });
+        // An error says that this node is closed.
+        Box::pin(async { closed.await.ok().and_then(Result::ok).unwrap_or(true) })
+    }
+
+    fn take_over(
+        &self,
+        token: &TokenHash,
+        new: &TokenHash,
+        user: Option<&str>,
+    ) -> BoxFuture<'static, Result<(), NotTaken>> {
+        let (node, token, new, user) = (self.node.clone(), token.clone(), new.clone(), user_text(user));
+        let resumed =
+            self.runtime.spawn(async move { node.resume(token.as_str(), new.as_str(), &user).await });
+        Box::pin(async {
+            match resumed.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(redis::ResumeError::Unknown)) => Err(NotTaken::Unknown),
+                Ok(Err(redis::ResumeError::OtherUser)) => Err(NotTaken::OtherUser),
+                Ok(Err(_)) | Err(_) => Err(NotTaken::Unavailable),
+            }
+        })
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
@@ -255,9 +454,24 @@ async fn work(node: Arc<redis::Node>, mut jobs: mpsc::Receiver<Job>) {
             Job::Transient { room, body } => {
                 let _ = node.send_transient(room.as_str(), &body).await;
             }
-            Job::Profile { room, entry, profile, body } => {
-                let _ = node.set_profile(room.as_str(), &id_of(entry), profile, &body).await;
-            }
+            Job::ToAll { body } => warn_if_lost(node.send_to_all(&body).await),
+            Job::ToNode { node: number, body } => warn_if_lost(node.send_to_number(number, &body).await),
+            Job::ToUser { user, body } => warn_if_lost(send_to_user(&node, &user, &body).await),
         }
+    }
+}
+
+async fn send_to_user(node: &redis::Node, user: &str, body: &[u8]) -> Result<(), redis::Unavailable> {
+    let sessions = node.user_sessions(user).await?;
+    let others = sessions.iter().filter(|session| session.is_live && session.node != node.number());
+    for other in others.map(|session| session.node).collect::<BTreeSet<u32>>() {
+        node.send_to_number(other, body).await?;
+    }
+    Ok(())
+}
+
+fn warn_if_lost(sent: Result<(), redis::Unavailable>) {
+    if sent.is_err() {
+        tracing::warn!("Redis cannot be reached; other nodes miss a call of this one");
     }
 }

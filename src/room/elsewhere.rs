@@ -40,6 +40,12 @@ impl Elsewhere {
         Some(place)
     }
 
+    /// Removes a member, and returns it with its place.
+    pub(super) fn take(&mut self, id: ConnectionId) -> Option<(u64, MemberElsewhere)> {
+        let place = self.places.remove(&id)?;
+        Some((place, self.members.remove(&place)?))
+    }
+
     pub(super) fn get(&self, id: ConnectionId) -> Option<&MemberElsewhere> {
         self.members.get(self.places.get(&id)?)
     }

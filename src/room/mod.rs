@@ -10,5 +10,5 @@ mod roster;
 pub(crate) use elsewhere::MemberElsewhere;
 pub(crate) use names::name_key;
 pub(crate) use replay::ReplayBuffer;
-pub(crate) use room::{Departed, EnterError, Entrant, Members, Page, Room};
+pub(crate) use room::{Departed, EnterError, Entrant, Member, Members, Page, Room};
 pub(crate) use roster::{Profile, ProfileChange};

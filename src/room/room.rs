@@ -267,12 +267,48 @@ impl<H> Room<H> {
         place
     }
 
-    /// Moves some members of this node, in this order, behind all others.
-    pub(crate) fn move_to_end(&mut self, moved: &[ConnectionId])
+    /// Adds a member that is in the room already, but that this node does not know yet. Returns its place, which is the
+    /// last one.
+    pub(crate) fn add(&mut self, member: Entrant<H>) -> u64 {
+        self.reserved += 1;
+        self.enter(member)
+    }
+
+    /// A member of this node is on another node from now on, or it is unknown where it is. Its place and its profile stay.
+    pub(crate) fn move_elsewhere(&mut self, id: ConnectionId, entry: u64) -> Option<Arc<Member<H>>> {
+        let at = self.ids.iter().rposition(|member| *member == id)?;
+        self.ids.remove(at);
+        let member = self.members_mut().remove(at);
+        self.release(&member.name);
+        let elsewhere = MemberElsewhere { id, name: member.name.clone(), entry };
+        self.elsewhere.get_or_insert_default().add(member.place, elsewhere);
+        Some(member)
+    }
+
+    /// A member of another node is on this node from now on. Its place and its profile stay. Returns false if there is no
+    /// such member.
+    pub(crate) fn move_here(&mut self, id: ConnectionId, handle: H) -> bool {
+        let Some(elsewhere) = &mut self.elsewhere else { return false };
+        let Some((place, MemberElsewhere { name, .. })) = elsewhere.take(id) else { return false };
+        if elsewhere.len() == 0 {
+            self.elsewhere = None;
+        }
+        let at = self.members.partition_point(|member| member.place < place);
+        self.ids.insert(at, id);
+        self.members_mut().insert(at, Arc::new(Member { id, name, handle, place }));
+        true
+    }
+
+    /// Takes the place of the next member, for [`Room::set_places`].
+    pub(crate) fn next_place(&mut self) -> u64 {
+        self.take_place()
+    }
+
+    /// Moves some members of this node to these places.
+    pub(crate) fn set_places(&mut self, places: &HashMap<ConnectionId, u64>)
     where
         H: Clone,
     {
-        let places: HashMap<_, _> = moved.iter().map(|id| (*id, self.take_place())).collect();
         let members = self.members_mut();
         for member in members.iter_mut() {
             if let Some(place) = places.get(&member.id) {
@@ -283,6 +319,15 @@ impl<H> Room<H> {
         }
         members.sort_by_key(|member| member.place);
         self.ids = self.members.iter().map(|member| member.id).collect();
+    }
+
+    /// Moves a member of this node behind all others.
+    pub(crate) fn move_to_end(&mut self, id: ConnectionId)
+    where
+        H: Clone,
+    {
+        let place = self.take_place();
+        self.set_places(&HashMap::from([(id, place)]));
     }
 
     /// Removes a member of another node: whatever its entry is, or only if it is this one. Returns its place; `None` if

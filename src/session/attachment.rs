@@ -305,6 +305,11 @@ impl Attachment {
         direct::send(&self.sessions, &self.session, self.generation, to, frame, cid)
     }
 
+    /// Notes that a message was sent to the sessions of a user on all nodes.
+    pub(crate) fn note_direct(&self, cid: Option<&str>, reached: u64) -> Result<(), Superseded> {
+        direct::note_sent(&self.session, self.generation, cid, reached)
+    }
+
     /// Moves this connection to another session, if it may resume that.
     fn attach_to(&mut self, target: &Arc<Session>, token: ResumeToken) -> Result<bool, Superseded> {
         let Some(generation) = self.sessions.attach(&self.session, self.generation, target, token)? else {

@@ -66,8 +66,8 @@ pub fn resume() -> impl FnMut() {
     let context = context(Config { recovery, ..Config::default() });
     let tasks = Arc::new(Tasks::default());
     let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None, None, None));
-    let admission = Arc::new(Admission::new(context.clone(), tasks));
-    let sessions = Arc::new(Sessions::new(context.clone(), rooms.clone(), admission, None, 0));
+    let admission = Arc::new(Admission::new(context.clone(), tasks.clone()));
+    let sessions = Sessions::new(context.clone(), rooms.clone(), admission, None, 0, tasks);
     let connect = move |token| {
         let socket = socket(&context, Subprotocol::V1, b"");
         let (id, subprotocol, token) = (sessions.table().new_id(), Subprotocol::V1, Some(token));
@@ -139,7 +139,7 @@ fn context(config: Config) -> Arc<context::Context> {
 
 fn session(context: &Arc<context::Context>, id: u64, gives: &[u8]) -> Arc<Session> {
     let socket = socket(context, Subprotocol::Plain, gives);
-    Arc::new(Session::new(ConnectionId(id), Subprotocol::Plain, socket, None, None, None))
+    Arc::new(Session::new(ConnectionId(id), Subprotocol::Plain, Some(socket), None, None, None))
 }
 
 fn new_token() -> ResumeToken {

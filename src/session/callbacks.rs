@@ -8,13 +8,16 @@
 //!
 //! The first callback of a user's session, `online`, is called only if it is the user's first session. The last one,
 //! `offline`, is called only if it is the user's last session. While a task calls one of them, the callbacks of the
-//! user's other new sessions wait. The same task calls them afterwards.
+//! user's other new sessions wait. The same task calls them afterwards. If a broker is shared with other nodes, it is asked
+//! which session is the first or the last one. Meanwhile the session's callbacks wait.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::hooks::events::{Entered, Left, RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::{self, Panicked};
+use crate::hooks::user::User;
+use crate::session::remote_users::Change;
 use crate::session::session::Session;
 use crate::session::users::{Announcement, Users};
 
@@ -38,11 +41,25 @@ enum Next {
     Call(Callback),
     /// The host need not be told.
     Skip(Callback),
+    /// As above, and the sessions that have waited for it can go on.
+    GoOn(Callback),
+    /// The broker has to be asked about this user first.
+    Ask(Arc<User>, Change),
 }
 
 impl Callbacks {
     pub(super) fn push(&mut self, callback: Callback) {
         self.queue.push_back(callback);
+    }
+
+    /// Adds the callbacks of another queue behind its own.
+    pub(super) fn append(&mut self, mut other: Callbacks) {
+        self.queue.append(&mut other.queue);
+    }
+
+    /// Removes those that tell of leaves.
+    pub(super) fn remove_left(&mut self) {
+        self.queue.retain(|callback| !matches!(callback, Callback::Left(_)));
     }
 
     /// The next callback, if no other task is calling one, and if it need not wait for one of the same user. After
@@ -53,7 +70,7 @@ impl Callbacks {
         }
         let announcement = match self.queue.front()? {
             Callback::Online(event) => users.announce_begin(event.user.id(), session),
-            Callback::Offline(event) => users.announce_end(event.user.id()),
+            Callback::Offline(event) => users.announce_end(event.user.id(), session),
             Callback::Entered(_) | Callback::Left(_) => Announcement::Call,
         };
         match announcement {
@@ -62,6 +79,10 @@ impl Callbacks {
                 self.queue.pop_front().map(Next::Call)
             }
             Announcement::Skip => self.queue.pop_front().map(Next::Skip),
+            Announcement::NotFirstOrLast => self.queue.pop_front().map(Next::GoOn),
+            Announcement::Ask(change) => {
+                self.queue.front().and_then(Callback::user).map(|user| Next::Ask(user, change))
+            }
             Announcement::Wait => None,
         }
     }
@@ -82,6 +103,16 @@ impl Callback {
             Callback::Entered(event) => guard::call("entered", || events.entered(event)),
             Callback::Left(event) => guard::call("left", || events.left(event)),
             Callback::Offline(event) => guard::call("offline", || events.offline(event)),
+        }
+    }
+
+    /// The user that comes online or goes offline.
+    fn user(&self) -> Option<Arc<User>> {
+        match self {
+            Callback::Online(UserOnline { user }) | Callback::Offline(UserOffline { user }) => {
+                Some(user.clone())
+            }
+            Callback::Entered(_) | Callback::Left(_) => None,
         }
     }
 
@@ -116,6 +147,14 @@ pub(super) fn run(
     while let Some(next) = next(session, users) {
         let callback = match next {
             Next::Skip(callback) => callback,
+            Next::GoOn(callback) => {
+                waiting.append(&mut callback.waiting(users));
+                callback
+            }
+            Next::Ask(user, change) => {
+                users.ask(user.id(), session, change);
+                return guard::call("drop of a user", || drop(user)).and(result);
+            }
             Next::Call(callback) => {
                 result = callback.call(events).and(result);
                 waiting.append(&mut callback.waiting(users));

@@ -25,6 +25,13 @@ pub(super) struct DirectMessages {
     sent: MessageIds<u64>,
 }
 
+impl DirectMessages {
+    /// Those of a session that was on another node.
+    pub(super) fn of_other_node() -> DirectMessages {
+        DirectMessages { received: DirectFrames::of_other_node(), sent: MessageIds::default() }
+    }
+}
+
 /// What happened to a direct message in one session.
 enum Delivery {
     /// It goes to an open connection.
@@ -63,7 +70,7 @@ impl Sessions {
     }
 
     /// The number of open connections of a user.
-    fn connections_of(&self, user: &str) -> usize {
+    pub(crate) fn connections_of(&self, user: &str) -> usize {
         self.users().sessions_of(user).iter().filter(|session| session.is_connected()).count()
     }
 
@@ -131,7 +138,8 @@ pub(super) fn answer_resume(
     };
     let mut missed = Vec::new();
     let mut start = 0;
-    if let Some(direct) = &state.direct {
+    if let Some(direct) = &mut state.direct {
+        direct.received.continue_after(last.unwrap_or_default());
         let (before, frames) = direct.received.after(last.unwrap_or(direct.received.last()));
         frames.for_each(|(number, frame)| frame.push_numbered(&mut missed, number));
         start = before;
@@ -178,6 +186,20 @@ pub(super) fn send(
     drop(state);
     let reached = frame.map_or(connections, |frame| sessions.send_direct(to, frame) as u64);
     Ok(DirectSent { reached, is_repeated: false })
+}
+
+/// Notes that a message was sent to the sessions on all nodes, so that it is not sent again.
+pub(super) fn note_sent(
+    session: &Session,
+    generation: Generation,
+    cid: Option<&str>,
+    reached: u64,
+) -> Result<(), Superseded> {
+    let mut state = session.state_of(generation)?;
+    if let Some(cid) = cid {
+        state.direct.get_or_insert_default().sent.add(cid, reached);
+    }
+    Ok(())
 }
 
 /// How long a client may take to resume its session after a frame was lost: the time until the server notices that the

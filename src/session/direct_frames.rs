@@ -21,6 +21,8 @@ pub(super) struct DirectFrames {
     kept: VecDeque<Kept>,
     /// The total length of the kept frames.
     bytes: usize,
+    /// Another node has numbered the frames before, so the client knows what the first number is.
+    is_continued: bool,
 }
 
 #[derive(Debug)]
@@ -30,6 +32,19 @@ struct Kept {
 }
 
 impl DirectFrames {
+    /// Those of a session that was on another node.
+    pub(super) fn of_other_node() -> DirectFrames {
+        DirectFrames { is_continued: true, ..DirectFrames::default() }
+    }
+
+    /// Numbers the frames from after the last one that the client has received, if another node has numbered it. Leaves out
+    /// a number, because the client may have missed frames there.
+    pub(super) fn continue_after(&mut self, last: u64) {
+        if std::mem::take(&mut self.is_continued) {
+            self.last += last.saturating_add(1).min(u64::MAX / 2);
+        }
+    }
+
     /// Adds a frame, and returns its number. `None` if it is one of the kept frames.
     pub(super) fn add(&mut self, frame: &Arc<DirectFrame>, now: Duration) -> Option<u64> {
         if self.kept.iter().any(|kept| Arc::ptr_eq(&kept.frame, frame)) {

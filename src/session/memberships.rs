@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use crate::broker::{BoxFuture, Submitted, Unavailable};
+use crate::broker::{BoxFuture, RemoteMember, Submitted, TakenMember, Unavailable};
 use crate::config::{Keep, Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
-    Draft, EnterOutcome, Entered, Entering, Entrant, Handle, Keeping, LiveRoom, NotPublished, Recipient,
-    Refused, ReplayRequest, Rooms, profile_text,
+    Draft, EnterOutcome, Entered, Entering, Entrant, Handle, IfMoved, Keeping, LiveRoom, NotPublished,
+    Recipient, Refused, ReplayRequest, Rooms, profile_text,
 };
 use crate::hooks::events::{Entered as EnteredEvent, Left};
 use crate::hooks::message::{Message, Sender};
@@ -27,6 +26,7 @@ use crate::protocol::subprotocol::Subprotocol;
 use crate::room::{EnterError, Profile};
 use crate::session::callbacks::Callback;
 use crate::session::enter_answer::{answer, entered_frame, own_enter};
+use crate::session::records;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
 use crate::session::submitted_enter::EnterUnderWay;
 
@@ -80,7 +80,7 @@ impl MessageCommand<'_> {
             room: membership.room.id().clone(),
             id,
             position,
-            time: id.map_or_else(SystemTime::now, MessageId::time),
+            time: id.time(),
             cid: self.cid.map(str::to_owned),
             sender: Some(Sender { connection: session.id(), name: membership.name.clone(), user }),
             event: self.event.to_owned(),
@@ -152,17 +152,21 @@ impl Memberships {
         generation: Generation,
         enter: &EnterCommand<'_>,
     ) -> Result<Result<EnterUnderWay, CantEnter>, Superseded> {
-        let state = session.state_of(generation)?;
+        let mut state = session.state_of(generation)?;
         let (entrant, tail, body) = prepare(session, &state, enter);
         let frame = body.frame(&tail, session.id(), enter.room);
         let old = ended_by(session, &state, enter);
         if old.is_none() && self.is_in_too_many(&state) {
             return Ok(Err(CantEnter::TooManyMemberships));
         }
+        let if_moved = IfMoved {
+            is_read_only: enter.access.is_read_only(),
+            session: records::open(&self.rooms, &self.context, session.id(), &mut state),
+        };
         let renamed = old.filter(|old| old.room.id() == enter.room);
         let entering = match &renamed {
-            Some(old) => self.rooms.submit_rename(entrant, &frame, &old.room),
-            None => self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence),
+            Some(old) => self.rooms.submit_rename(entrant, &frame, &old.room, if_moved),
+            None => self.rooms.submit_enter(entrant, enter.room, &frame, enter.presence, if_moved),
         };
         Ok(entering.map(|entering| EnterUnderWay { entering, renamed }).map_err(CantEnter::Refused))
     }
@@ -220,7 +224,7 @@ impl Memberships {
             let is_same = old.room.id() == enter.room;
             let reason = if is_same { LeaveReason::Renamed } else { LeaveReason::Moved };
             self.context.counters.left.add(1);
-            self.queue_left(session, state, &old, reason, left);
+            self.queue_left(session, state, old.left(), reason, left);
         }
         state.memberships.add(membership.clone());
         self.context.counters.entered.add(1);
@@ -323,7 +327,7 @@ impl Memberships {
         drop(state);
         let key = message.cid.map(|cid| key_of(user.as_deref(), cid));
         // Until it is published, it has no place.
-        let receipt = Receipt { position: membership.start, id: None };
+        let receipt = Receipt { position: membership.start, id: MessageId::ZERO };
         let draft = Draft {
             body: message.body.to_owned(),
             tail: membership.tail.clone(),
@@ -352,8 +356,8 @@ impl Memberships {
         let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
         let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
         // A session's ids differ from those of all other senders.
-        let id = message.cid.map(|cid| format!("{}:{cid}", session.id()));
-        let submitted = self.rooms.submit(&membership.room, &frame, id.as_deref());
+        let key = message.cid.map(|cid| format!("{}:{cid}", session.id()));
+        let submitted = self.rooms.submit(&membership.room, &frame, key.as_deref());
         Ok(Some(submitted.map(|submitted| Submission { membership, submitted })))
     }
 
@@ -426,7 +430,7 @@ impl Memberships {
         let handle: Handle = session.clone();
         let num = self.rooms.leave(&membership.room, session.id(), &membership.name, &handle);
         self.context.counters.left.add(1);
-        self.queue_left(session, state, &membership, reason, num);
+        self.queue_left(session, state, membership.left(), reason, num);
         Some(membership.room.clone())
     }
 
@@ -434,6 +438,31 @@ impl Memberships {
     pub(super) fn end_all(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) {
         for membership in state.memberships.all().to_vec() {
             self.end(session, state, membership.room.id().as_str(), reason);
+        }
+    }
+
+    /// The members of a session are on another node from now on.
+    pub(super) fn move_all_elsewhere(&self, session: &Arc<Session>, state: &mut State) {
+        let handle: Handle = session.clone();
+        for membership in state.memberships.all().to_vec() {
+            state.memberships.remove(membership.room.id().as_str());
+            self.rooms.move_elsewhere(&membership.room, session.id(), &handle);
+            self.context.counters.left.add(1);
+        }
+    }
+
+    /// Notes that a member had to leave that has never been on this node.
+    pub(super) fn note_lost(&self, session: &Session, state: &mut State, taken: &TakenMember) {
+        self.context.counters.left.add(1);
+        let RemoteMember { name, profile, .. } = &taken.member;
+        let left = (&taken.room, name, profile.is_hidden);
+        self.queue_left(session, state, left, LeaveReason::Lost, 0);
+    }
+
+    /// Queues the callback for a member that is in the room.
+    pub(super) fn queue_entered_again(&self, session: &Session, state: &mut State, room: &RoomId) {
+        if let Some(membership) = state.memberships.find(room.as_str()).cloned() {
+            self.queue_entered(session, state, &membership, membership.room.online() as u64);
         }
     }
 
@@ -457,7 +486,7 @@ impl Memberships {
         &self,
         session: &Session,
         state: &mut State,
-        membership: &Membership,
+        (room, name, is_hidden): (&RoomId, &Name, bool),
         reason: LeaveReason,
         num: u64,
     ) {
@@ -467,12 +496,12 @@ impl Memberships {
         let event = Left {
             connection: session.id(),
             peer: state.peer,
-            room: membership.room.id().clone(),
-            name: membership.name.clone(),
+            room: room.clone(),
+            name: name.clone(),
             user: state.user.clone(),
             online: num as usize,
             reason,
-            is_hidden: membership.is_hidden,
+            is_hidden,
         };
         state.callbacks.get_or_insert_default().push(Callback::Left(event));
     }

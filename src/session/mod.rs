@@ -11,7 +11,10 @@ mod direct_frames;
 mod enter_answer;
 mod membership_list;
 mod memberships;
+mod moving;
 mod presence;
+mod records;
+mod remote_users;
 pub(crate) mod removal;
 #[allow(clippy::module_inception, reason = "the session is what the folder is named after")]
 mod session;

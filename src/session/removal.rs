@@ -12,7 +12,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::session::session::{Generation, Membership, Phase, Session, State, Superseded};
-use crate::session::sessions::Sessions;
+use crate::session::sessions::{Ended, Sessions};
 use crate::sync::MutexGuard;
 
 /// Removes an anonymous member from a room, because the user whose name it has enters. Its connection stays open, and
@@ -90,9 +90,9 @@ fn remove_locked(
     let Some(left) = sessions.memberships().end(session, &mut state, room.as_str(), reason) else { return };
     session.send(Some(left.key()), frames);
     let is_over = matches!(state.phase, Phase::Detached(_)) && !state.is_worth_resuming();
-    let absence = if is_over { sessions.end(session, &mut state, reason) } else { None };
+    let ended = if is_over { sessions.end(session, &mut state, reason) } else { Ended::default() };
     drop(state);
-    sessions.after_end(session, absence);
+    sessions.after_end(session, ended);
 }
 
 /// Removes a client from a room that was closed while the client was entering: closing has only removed the members

@@ -11,11 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
-use crate::delivery::MessageIds;
-use crate::delivery::{Batch, Calling, LiveRoom, PresenceBatch, Recipient, RoomKey, TransientBatch};
+use crate::broker::KeptSession;
+use crate::delivery::{
+    Batch, Calling, LiveRoom, MessageIds, PresenceBatch, Recipient, RoomKey, TransientBatch,
+};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
-use crate::ids::{ConnectionId, Name};
+use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
 use crate::protocol::receipt::Receipt;
@@ -66,6 +68,11 @@ impl Membership {
         Membership { room, name, tail, start, is_hidden: access.is_hidden(), is_read_only }
     }
 
+    /// What the host is told of it when it has ended: its room, its name, and whether it was hidden.
+    pub(super) fn left(&self) -> (&RoomId, &Name, bool) {
+        (self.room.id(), &self.name, self.is_hidden)
+    }
+
     /// Whether the member may not send messages.
     pub(crate) fn is_read_only(&self) -> bool {
         self.is_read_only.load(Ordering::Relaxed)
@@ -103,6 +110,8 @@ pub(super) struct State {
     /// The reason why the session ends with its connection, no matter why the connection ends.
     pub(super) verdict: Option<LeaveReason>,
     pub(super) token: Option<ResumeToken>,
+    /// Present if a broker keeps the session for other nodes.
+    pub(super) record: Option<Box<KeptSession>>,
     pub(super) peer: Option<SocketAddr>,
     pub(super) user: Option<Arc<User>>,
     /// Whether the session counts as one of its user: not while the user's authentication has expired.
@@ -160,7 +169,7 @@ impl Session {
     pub(super) fn new(
         id: ConnectionId,
         subprotocol: Subprotocol,
-        socket: Box<Socket>,
+        socket: Option<Box<Socket>>,
         token: Option<ResumeToken>,
         peer: Option<SocketAddr>,
         user: Option<Arc<User>>,
@@ -173,6 +182,7 @@ impl Session {
                 phase: Phase::Attached,
                 verdict: None,
                 token,
+                record: None,
                 peer,
                 user,
                 is_of_user: false,
@@ -182,7 +192,7 @@ impl Session {
                 direct: None,
                 callbacks: None,
             }),
-            slot: Mutex::new(Slot { generation: 0, socket: Some(*socket), replaced: None }),
+            slot: Mutex::new(Slot { generation: 0, socket: socket.map(|socket| *socket), replaced: None }),
         }
     }
 

@@ -1,6 +1,6 @@
 //! All sessions of the engine: they begin, enter and leave rooms, are resumed, and end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -11,11 +11,15 @@ use crate::delivery::Rooms;
 use crate::hooks::events::{RoomEvents, UserOffline, UserOnline};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
+use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::resume::ResumeToken;
 use crate::session::callback_runs::Run;
 use crate::session::callbacks::{self, Callback};
 use crate::session::memberships::Memberships;
+use crate::session::moving::Arrivals;
+use crate::session::records::{self, Closing};
+use crate::session::remote_users::{Change, RemoteUsers};
 use crate::session::session::{
     self, Absence, Generation, Opening, Phase, Resume, Session, State, Superseded,
 };
@@ -23,6 +27,7 @@ use crate::session::table::Table;
 use crate::session::users::Users;
 use crate::socket::Socket;
 use crate::sync::MutexGuard;
+use crate::tasks::Tasks;
 
 pub(crate) struct Sessions {
     context: Arc<Context>,
@@ -34,6 +39,18 @@ pub(crate) struct Sessions {
     users: Users,
     /// Notified when there is an earlier deadline, or no session is left.
     deadlines_changed: Notify,
+    tasks: Arc<Tasks>,
+    arrivals: Arrivals,
+    /// For tasks that outlive a call.
+    this: Weak<Sessions>,
+}
+
+/// What is left to do after a session has ended, without its lock.
+#[derive(Default)]
+pub(super) struct Ended {
+    /// A shutdown waits until it is dropped.
+    absence: Option<Box<Absence>>,
+    closing: Option<Box<Closing>>,
 }
 
 impl Sessions {
@@ -43,18 +60,26 @@ impl Sessions {
         admission: Arc<Admission>,
         events: Option<Arc<dyn RoomEvents>>,
         node: u32,
-    ) -> Sessions {
+        tasks: Arc<Tasks>,
+    ) -> Arc<Sessions> {
         let memberships = Memberships::new(context.clone(), rooms.clone(), events.is_some());
-        Sessions {
+        let remote_users = rooms.broker().map(|broker| {
+            let (broker, context, tasks) = (broker.clone(), context.clone(), tasks.clone());
+            move |this: &Weak<Sessions>| RemoteUsers::new(broker, context, tasks, this.clone())
+        });
+        Arc::new_cyclic(|this| Sessions {
+            users: Users::new(remote_users.map(|new| new(this))),
             context,
             rooms,
             memberships,
             admission,
             events,
             table: Table::new(node),
-            users: Users::default(),
             deadlines_changed: Notify::new(),
-        }
+            tasks,
+            arrivals: Arrivals::default(),
+            this: this.clone(),
+        })
     }
 
     pub(crate) fn events(&self) -> Option<&dyn RoomEvents> {
@@ -72,7 +97,7 @@ impl Sessions {
     /// Begins a session with its first connection attached.
     pub(super) fn begin(&self, opening: Opening) -> Arc<Session> {
         let Opening { id, subprotocol, socket, token, peer, user } = opening;
-        let session = Arc::new(Session::new(id, subprotocol, socket, token, peer, user.clone()));
+        let session = Arc::new(Session::new(id, subprotocol, Some(socket), token, peer, user.clone()));
         self.table.insert(&session);
         if let Some(user) = user {
             self.begin_of_user(&session, &mut session.state(), &user);
@@ -127,9 +152,9 @@ impl Sessions {
             }
             Phase::Detached(_) if keeps_session => true,
             Phase::Detached(_) => {
-                let absence = self.end(session, &mut state, reason);
+                let ended = self.end(session, &mut state, reason);
                 drop(state);
-                self.after_end(session, absence);
+                self.after_end(session, ended);
                 true
             }
         }
@@ -149,6 +174,7 @@ impl Sessions {
         }
         let user = Arc::new(user);
         let previous = state.set_user(user.clone());
+        records::set_user(&self.rooms, &state);
         self.begin_of_user(session, &mut state, &user);
         drop(state);
         drop(previous);
@@ -167,7 +193,7 @@ impl Sessions {
     }
 
     /// Adds the session to its user's sessions, unless it is one already.
-    fn begin_of_user(&self, session: &Arc<Session>, state: &mut State, user: &Arc<User>) {
+    pub(super) fn begin_of_user(&self, session: &Arc<Session>, state: &mut State, user: &Arc<User>) {
         if std::mem::replace(&mut state.is_of_user, true) {
             return;
         }
@@ -175,15 +201,35 @@ impl Sessions {
         if self.events.is_some() {
             let online = Callback::Online(UserOnline { user: user.clone() });
             state.callbacks.get_or_insert_default().push(online);
+        } else {
+            self.users.tell_broker(user.id(), session, Change::Begin);
         }
     }
 
+    /// A session of this node is no longer one of its user, because it goes on here as another object, which
+    /// [`Sessions::add_to_user`] adds. Nobody is told of either. Returns whether it was one of its user.
+    pub(super) fn take_from_user(&self, session: &Arc<Session>) -> bool {
+        let mut state = session.state();
+        let Some(user) = state.user.clone().filter(|_| state.is_of_user) else { return false };
+        state.is_of_user = false;
+        self.users.remove(user.id(), session.id());
+        true
+    }
+
+    /// Adds a session that was one of its user before.
+    pub(super) fn add_to_user(&self, session: &Arc<Session>, state: &mut State, user: &User) {
+        state.is_of_user = true;
+        self.users.add(user.id(), session);
+    }
+
     /// The session is no longer one of its user, if it was.
-    fn end_of_user(&self, session: &Arc<Session>, state: &mut State) {
+    pub(super) fn end_of_user(&self, session: &Arc<Session>, state: &mut State) {
         let Some(user) = state.user.clone().filter(|_| std::mem::take(&mut state.is_of_user)) else { return };
         self.users.remove(user.id(), session.id());
         if self.events.is_some() {
             state.callbacks.get_or_insert_default().push(Callback::Offline(UserOffline { user }));
+        } else {
+            self.users.tell_broker(user.id(), session, Change::End);
         }
     }
 
@@ -197,9 +243,9 @@ impl Sessions {
             && absence.deadline <= now
         {
             let reason = absence.reason;
-            let absence = self.end(&session, &mut state, reason);
+            let ended = self.end(&session, &mut state, reason);
             drop(state);
-            self.after_end(&session, absence);
+            self.after_end(&session, ended);
         }
         true
     }
@@ -235,17 +281,20 @@ impl Sessions {
             && (reason.keeps_session() || wants_session_kept)
             && state.token.is_some()
             && state.is_worth_resuming();
-        let permit = match may_keep {
-            true => self.admission.keep_absent(state.peer.map(|peer| peer.ip())),
-            false => None,
-        };
-        let Some(permit) = permit else {
-            let reason = state.verdict.filter(|_| reason.keeps_session()).unwrap_or(reason);
-            let absence = self.end(session, &mut state, reason);
-            drop(state);
-            self.after_end(session, absence);
-            return Ok(false);
-        };
+        if may_keep && let Some(window) = self.keep(session, &mut state, reason) {
+            tracing::debug!(connection = %session.id(), %reason, ?window, "connection lost; its session is kept");
+            return Ok(true);
+        }
+        let reason = state.verdict.filter(|_| reason.keeps_session()).unwrap_or(reason);
+        let ended = self.end(session, &mut state, reason);
+        drop(state);
+        self.after_end(session, ended);
+        Ok(false)
+    }
+
+    /// Keeps a session without a connection. Returns for how long; `None` if as many are kept as may be.
+    pub(super) fn keep(&self, session: &Session, state: &mut State, reason: LeaveReason) -> Option<Duration> {
+        let permit = self.admission.keep_absent(state.peer.map(|peer| peer.ip()))?;
         let now = self.context.clock.now();
         let window = self.context.config.recovery.resume_window;
         // No session outlives its user's authentication.
@@ -256,13 +305,10 @@ impl Sessions {
         let deadline = now.saturating_add(window);
         state.phase = Phase::Detached(Box::new(Absence { deadline, reason, _permit: permit }));
         session.with_socket(Socket::unsubscribe_all);
-        let is_earliest = self.table.add_deadline(deadline, session.id());
-        drop(state);
-        if is_earliest {
+        if self.table.add_deadline(deadline, session.id()) {
             self.recheck_deadlines();
         }
-        tracing::debug!(connection = %session.id(), %reason, ?window, "connection lost; its session is kept");
-        Ok(true)
+        Some(window)
     }
 
     /// Moves a connection from its own session, which must be in no room, to one that it may resume, and ends its own
@@ -302,7 +348,7 @@ impl Sessions {
             state.set_user(user)
         });
         session.replace_socket(state.generation, socket);
-        self.table.remove_token(&token);
+        self.table.remove_token(&token, session);
         if let Some(token) = state.token {
             self.table.add_token(token, session);
         }
@@ -311,11 +357,13 @@ impl Sessions {
         }
         let generation = state.generation;
         drop(state);
-        let absence = self.end(own, &mut old, LeaveReason::Replaced);
+        let ended = self.end(own, &mut old, LeaveReason::Replaced);
         old.phase = Phase::Ended { successor: Some(session.clone()) };
         drop(old);
         drop(previous);
-        self.after_end(own, absence);
+        // Before the end of the own session, so that a user that has only these two stays online.
+        let _ = self.run_callbacks(session);
+        self.after_end(own, ended);
         self.context.counters.resumed.add(1);
         tracing::debug!(connection = %own.id(), resumed = %session.id(), "session resumed");
         Ok(Some(generation))
@@ -338,8 +386,21 @@ impl Sessions {
         &self.admission
     }
 
-    pub(super) fn rooms(&self) -> &Rooms {
+    pub(super) fn rooms(&self) -> &Arc<Rooms> {
         &self.rooms
+    }
+
+    pub(super) fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Itself, for a task that outlives a call.
+    pub(super) fn this(&self) -> Option<Arc<Sessions>> {
+        self.this.upgrade()
     }
 
     /// Calls the queued callbacks of a session, and those of other sessions that have waited for them. Within a callback, they
@@ -367,13 +428,49 @@ impl Sessions {
         called
     }
 
+    /// Tells the host once more that a member has entered.
+    pub(crate) fn announce_again(&self, id: ConnectionId, room: &RoomId) {
+        let Some(session) = self.table.get(id) else { return };
+        self.memberships.queue_entered_again(&session, &mut session.state(), room);
+        // A panic has ended the session, and concerns nobody else.
+        let _ = self.run_callbacks(&session);
+    }
+
     /// The only place where a session ends. Afterwards its membership has left the room.
-    pub(super) fn end(
-        &self,
-        session: &Arc<Session>,
-        state: &mut State,
-        reason: LeaveReason,
-    ) -> Option<Box<Absence>> {
+    pub(super) fn end(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Ended {
+        let absence = self.forget(session, state);
+        tracing::debug!(connection = %session.id(), %reason, "session ended");
+        let Some(record) = state.record.take() else {
+            self.memberships.end_all(session, state, reason);
+            self.end_of_user(session, state);
+            return Ended { absence, closing: None };
+        };
+        // First, so that no other node can take over a session whose members are leaving.
+        let is_own = records::close(&self.rooms, &record);
+        let before = state.callbacks.take();
+        self.memberships.end_all(session, state, reason);
+        self.end_of_user(session, state);
+        let callbacks = std::mem::replace(&mut state.callbacks, before);
+        Ended { absence, closing: Some(Box::new(Closing { is_own, callbacks, reason })) }
+    }
+
+    /// Ends a session that continues on another node. Its members stay in their rooms. If it has a connection, that ends for
+    /// this reason.
+    pub(super) fn end_here(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) -> Ended {
+        let absence = self.forget(session, state);
+        tracing::debug!(connection = %session.id(), "session continues on another node");
+        state.record = None;
+        self.memberships.move_all_elsewhere(session, state);
+        self.end_of_user(session, state);
+        session.with_socket(|socket| {
+            socket.unsubscribe_all();
+            socket.close(reason);
+        });
+        Ended { absence, closing: None }
+    }
+
+    /// Removes what leads to a session.
+    fn forget(&self, session: &Arc<Session>, state: &mut State) -> Option<Box<Absence>> {
         let absence = match std::mem::replace(&mut state.phase, Phase::Ended { successor: None }) {
             Phase::Detached(absence) => Some(absence),
             _ => None,
@@ -382,19 +479,21 @@ impl Sessions {
             self.table.remove_deadline(absence.deadline, session.id());
         }
         if let Some(token) = state.token.take() {
-            self.table.remove_token(&token);
+            self.table.remove_token(&token, session);
         }
         (state.message_ids, state.direct) = (None, None);
         self.table.remove(session);
-        tracing::debug!(connection = %session.id(), %reason, "session ended");
-        self.memberships.end_all(session, state, reason);
-        self.end_of_user(session, state);
         absence
     }
 
     /// Calls the host's callbacks, without the session's lock. A shutdown waits for the absence's permit, if there is
     /// no connection whose permit it waits for.
-    pub(super) fn after_end(&self, session: &Arc<Session>, absence: Option<Box<Absence>>) {
+    pub(super) fn after_end(&self, session: &Arc<Session>, ended: Ended) {
+        let Ended { absence, closing } = ended;
+        if let Some(closing) = closing {
+            self.conclude(session, closing, absence);
+            return;
+        }
         // A panic in a callback could only end what is ending anyway.
         let _ = self.run_callbacks(session);
         drop(absence);

@@ -102,9 +102,12 @@ impl Table {
         lock(&self.tokens).insert(token, session.clone());
     }
 
-    pub(super) fn remove_token(&self, token: &ResumeToken) {
+    /// Removes the token of a session, unless it has become that of another one.
+    pub(super) fn remove_token(&self, token: &ResumeToken, session: &Arc<Session>) {
         let mut tokens = lock(&self.tokens);
-        tokens.remove(token);
+        if tokens.get(token).is_some_and(|known| Arc::ptr_eq(known, session)) {
+            tokens.remove(token);
+        }
         if tokens.is_empty() {
             tokens.shrink_to_fit();
         }

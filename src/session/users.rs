@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::ids::ConnectionId;
+use crate::session::remote_users::{Change, RemoteUsers};
 use crate::session::session::Session;
 use crate::sync::{Mutex, MutexGuard, lock};
 
@@ -14,6 +15,8 @@ const SHARDS: usize = if cfg!(all(test, shuttle)) { 1 } else { 64 };
 pub(crate) struct Users {
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
+    /// Present if a broker is shared with other nodes.
+    remote: Option<RemoteUsers>,
 }
 
 type Shard = HashMap<Box<str>, Presence>;
@@ -31,6 +34,8 @@ struct Presence {
     is_calling: bool,
     /// Sessions that began during that call. Their callbacks wait until it has returned.
     waiting: Vec<Arc<Session>>,
+    /// The session whose begin or end the broker was told of, and whether it is the first or the last one.
+    asked: Option<(ConnectionId, Option<bool>)>,
 }
 
 /// What to do when a session's begin or end is next in its queue of callbacks.
@@ -40,18 +45,28 @@ pub(super) enum Announcement {
     Call,
     /// Do not call the callback.
     Skip,
+    /// Tell the broker with [`Users::ask`], and wait for its answer.
+    Ask(Change),
+    /// The broker has answered that the callback is not to be called. [`Users::called`] must follow nevertheless.
+    NotFirstOrLast,
     /// Wait for another callback of the user. [`Users::called`] returns the session when that callback has returned.
     Wait,
 }
 
-impl Default for Users {
-    fn default() -> Users {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Users { hasher: RandomState::new(), shards }
-    }
-}
-
 impl Users {
+    /// With `remote`, the broker decides which session is the first and which the last one of a user.
+    pub(super) fn new(remote: Option<RemoteUsers>) -> Users {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Users { hasher: RandomState::new(), shards, remote }
+    }
+
+    /// Tells the broker of the begin or end of a session, if the host need not be told.
+    pub(super) fn tell_broker(&self, user: &str, session: &Session, change: Change) {
+        if let Some(remote) = &self.remote {
+            drop(remote.tell(session, user, change));
+        }
+    }
+
     /// Adds a session, when it begins or its client has authenticated.
     pub(super) fn add(&self, user: &str, session: &Arc<Session>) {
         let mut shard = self.shard(user);
@@ -80,6 +95,9 @@ impl Users {
     /// Called before a session's first callback. Its next callbacks are not called before the host knows that the user
     /// is online.
     pub(super) fn announce_begin(&self, user: &str, session: &Arc<Session>) -> Announcement {
+        if self.remote.is_some() {
+            return self.announce(user, session, Change::Begin);
+        }
         let mut shard = self.shard(user);
         let presence = shard.entry(user.into()).or_default();
         if presence.is_calling {
@@ -96,7 +114,10 @@ impl Users {
 
     /// Called when all other callbacks of an ended session have been called. The user is offline if it has no other
     /// session.
-    pub(super) fn announce_end(&self, user: &str) -> Announcement {
+    pub(super) fn announce_end(&self, user: &str, session: &Arc<Session>) -> Announcement {
+        if self.remote.is_some() {
+            return self.announce(user, session, Change::End);
+        }
         let mut shard = self.shard(user);
         let Some(presence) = shard.get_mut(user) else { return Announcement::Skip };
         presence.announced -= 1;
@@ -105,6 +126,47 @@ impl Users {
         }
         (presence.is_online, presence.is_calling) = (false, true);
         Announcement::Call
+    }
+
+    /// Asks the broker whether to call the callback. For each user, this node asks about one session after the other, and
+    /// has called the callback before it asks again.
+    fn announce(&self, user: &str, session: &Arc<Session>, change: Change) -> Announcement {
+        let mut shard = self.shard(user);
+        let presence = shard.entry(user.into()).or_default();
+        match presence.asked {
+            Some((asked, Some(is_first_or_last))) if asked == session.id() => {
+                presence.asked = None;
+                if change == Change::End {
+                    presence.announced -= 1;
+                }
+                if is_first_or_last { Announcement::Call } else { Announcement::NotFirstOrLast }
+            }
+            _ if presence.is_calling => {
+                presence.waiting.push(session.clone());
+                Announcement::Wait
+            }
+            _ => {
+                (presence.is_calling, presence.asked) = (true, Some((session.id(), None)));
+                if change == Change::Begin {
+                    presence.announced += 1;
+                }
+                Announcement::Ask(change)
+            }
+        }
+    }
+
+    /// Asks the broker after [`Announcement::Ask`].
+    pub(super) fn ask(&self, user: &str, session: &Arc<Session>, change: Change) {
+        if let Some(remote) = &self.remote {
+            remote.ask(session, user, change);
+        }
+    }
+
+    /// The broker has answered. The session's callbacks must be run now.
+    pub(super) fn answered(&self, user: &str, session: ConnectionId, is_first_or_last: bool) {
+        if let Some(presence) = self.shard(user).get_mut(user) {
+            presence.asked = Some((session, Some(is_first_or_last)));
+        }
     }
 
     /// Called when `online` or `offline` has returned. Returns the sessions that have waited for it.
@@ -140,7 +202,7 @@ impl Users {
 /// Removes a user that has no session, once the host was told that it is offline.
 fn forget_if_gone(shard: &mut Shard, user: &str) {
     let Some(presence) = shard.get(user) else { return };
-    let Presence { sessions, announced, is_online, is_calling, waiting: _ } = presence;
+    let Presence { sessions, announced, is_online, is_calling, waiting: _, asked: _ } = presence;
     if sessions.is_empty() && *announced == 0 && !is_online && !is_calling {
         shard.remove(user);
         // Frees memory after many users were online at once.
@@ -167,7 +229,7 @@ mod tests {
             let io = Transport::Other(Box::new(tokio::io::duplex(1).0));
             let socket = Socket::new(io, usize::MAX, context.clone(), Subprotocol::V1, Bytes::new());
             let id = ConnectionId(id as u64);
-            Arc::new(Session::new(id, Subprotocol::V1, Box::new(socket), None, None, None))
+            Arc::new(Session::new(id, Subprotocol::V1, Some(Box::new(socket)), None, None, None))
         })
     }
 
@@ -177,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_first_and_the_last_session_of_a_user_are_announced() {
-        let (users, [first, second]) = (Users::default(), sessions());
+        let (users, [first, second]) = (Users::new(None), sessions());
         users.add("u", &second);
         users.add("u", &first);
         assert_eq!(ids(&users.sessions_of("u")), [0, 1]);
@@ -185,11 +247,11 @@ mod tests {
         assert!(users.called("u").is_empty());
         assert_eq!(users.announce_begin("u", &second), Announcement::Skip);
         users.remove("u", first.id());
-        assert_eq!(users.announce_end("u"), Announcement::Skip);
+        assert_eq!(users.announce_end("u", &first), Announcement::Skip);
         assert!(users.has_sessions("u") && !users.has_sessions("U"));
         users.remove("u", second.id());
         assert!(!users.has_sessions("u"));
-        assert_eq!(users.announce_end("u"), Announcement::Call);
+        assert_eq!(users.announce_end("u", &first), Announcement::Call);
         assert_eq!(users.len(), 1);
         assert!(users.called("u").is_empty());
         assert_eq!(users.len(), 0);
@@ -197,18 +259,18 @@ mod tests {
 
     #[test]
     fn a_session_that_is_not_announced_yet_keeps_the_user_online() {
-        let (users, [first, second]) = (Users::default(), sessions());
+        let (users, [first, second]) = (Users::new(None), sessions());
         users.add("u", &first);
         assert_eq!(users.announce_begin("u", &first), Announcement::Call);
         users.add("u", &second);
         assert_eq!(users.announce_begin("u", &second), Announcement::Wait);
         assert_eq!(ids(&users.called("u")), [1]);
         users.remove("u", first.id());
-        assert_eq!(users.announce_end("u"), Announcement::Skip);
+        assert_eq!(users.announce_end("u", &first), Announcement::Skip);
         // The session ends before its begin is announced.
         users.remove("u", second.id());
         assert_eq!(users.announce_begin("u", &second), Announcement::Skip);
-        assert_eq!(users.announce_end("u"), Announcement::Call);
+        assert_eq!(users.announce_end("u", &first), Announcement::Call);
         // The user has a new session while `offline` is being called.
         users.add("u", &first);
         assert_eq!(users.announce_begin("u", &first), Announcement::Wait);
@@ -218,7 +280,7 @@ mod tests {
 
     #[test]
     fn memory_follows_the_users_that_are_there() {
-        let (users, [session]) = (Users::default(), sessions());
+        let (users, [session]) = (Users::new(None), sessions());
         let names: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
         names.iter().for_each(|user| users.add(user, &session));
         assert_eq!(users.len(), names.len());

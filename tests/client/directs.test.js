@@ -55,6 +55,22 @@ test('a message to a user is acknowledged with the number of connections that it
   assert.equal(await other, 0);
 });
 
+// Not all nodes of the server could be reached. Those that have got the message know it by its `cid`.
+test('a message is sent again under its id when the server is available', async () => {
+  const { world, chat } = await open();
+  const sending = chat.sendTo('bob', 'hi');
+  const [message] = world.socket.take();
+  for (let n = 0; n < 3; n += 1) {
+    world.socket.say({ event: 'error', code: 'unavailable', message: 'later', cid: message.cid, retryAfter: 1_000 });
+    await world.pass(900);
+    assert.deepEqual(world.socket.take(), []);
+    await world.pass(101);
+    assert.deepEqual(world.socket.take(), [message]);
+  }
+  world.socket.say({ event: 'ack', cid: message.cid, reached: 2 });
+  assert.equal(await sending, 2);
+});
+
 test('a room with a connection of its own sends and receives them too', async () => {
   const world = new World();
   const { promise } = begin(world);

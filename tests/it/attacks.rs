@@ -10,13 +10,12 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{
-    Access, Admission, ChatRooms, Denied, EnterRequest, History, RateLimits, ReadRequest, Recovery,
-    RoomPolicy,
+    Access, Admission, Denied, EnterRequest, History, RateLimits, ReadRequest, Recovery, RoomPolicy,
 };
 
 use crate::support::{
-    Client, RESUME_WINDOW, SteppedConnection, default_rooms, enter_frame, leave_frame, message_frame,
-    resume_frame, rooms_in, run_other_tasks, serve, v1_admission,
+    Client, RESUME_WINDOW, SteppedConnection, builder, default_rooms, enter_frame, leave_frame,
+    message_frame, resume_frame, rooms_in, run_other_tasks, serve, v1_admission,
 };
 
 fn ids(n: usize) -> Vec<String> {
@@ -37,17 +36,15 @@ impl RoomPolicy for NoReading {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_may_not_read_gets_nothing_from_before_its_enter() {
     let recovery = Recovery::default().history(History::last(100));
-    let rooms = ChatRooms::builder().recovery(recovery).policy(NoReading).build().unwrap();
+    let rooms = builder().recovery(recovery).policy(NoReading).build().unwrap();
     let mut bob = SteppedConnection::connect(&rooms).await;
     bob.send(enter_frame("bob", "r")).await;
-    bob.step().await;
-    run_other_tasks().await;
+    bob.run().await;
     let mut eve = SteppedConnection::connect(&rooms).await;
     // Not delivered yet.
     bob.send(message_frame("r", "secret")).await;
     eve.send(json!({"event": "enter", "message": "eve", "roomId": "r", "last": 0})).await;
-    eve.step().await;
-    run_other_tasks().await;
+    eve.run().await;
     let entered = eve.next().await;
     assert_eq!(entered["event"], "entered", "{entered}");
     let first = eve.next().await;
@@ -58,7 +55,7 @@ async fn a_client_that_may_not_read_gets_nothing_from_before_its_enter() {
 async fn renaming_after_a_resume_is_limited_like_other_enters() {
     let rates = RateLimits::default().max_enters_per_minute(10).max_enters_per_minute_per_ip(10);
     let recovery = Recovery::default().resume_window(RESUME_WINDOW);
-    let rooms = ChatRooms::builder().rate_limits(rates).recovery(recovery).build().unwrap();
+    let rooms = builder().rate_limits(rates).recovery(recovery).build().unwrap();
     let peer: SocketAddr = "192.0.2.1:1".parse().unwrap();
     let connect = async || {
         let mut client = Client::connect_from(&rooms, v1_admission(), peer).await;
@@ -135,7 +132,7 @@ impl RoomPolicy for Bans {
 async fn a_banned_client_that_resumes_does_not_stay_a_member() {
     let bans = Bans::default();
     let recovery = Recovery::default().resume_window(RESUME_WINDOW);
-    let rooms = ChatRooms::builder().recovery(recovery).policy(bans.clone()).build().unwrap();
+    let rooms = builder().recovery(recovery).policy(bans.clone()).build().unwrap();
     let (eve, token) = Client::enter_rooms(&rooms, "eve", &["r"]).await;
     eve.disconnect().await;
     bans.0.store(true, Ordering::Relaxed);
@@ -190,7 +187,7 @@ impl RoomPolicy for DeniesLater {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_enters_no_room_in_time_is_closed_although_it_tries() {
-    let rooms = ChatRooms::builder().policy(DeniesLater).build().unwrap();
+    let rooms = builder().policy(DeniesLater).build().unwrap();
     let (client, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     let (mut sink, mut stream) = client.ws.split();
     tokio::spawn(async move { while let Some(Ok(_)) = stream.next().await {} });
@@ -208,7 +205,7 @@ async fn a_client_that_enters_no_room_in_time_is_closed_although_it_tries() {
 #[tokio::test(start_paused = true)]
 async fn a_room_is_kept_no_longer_than_told() {
     let history = History::last(100).keep_for(SECOND * 10);
-    let rooms = ChatRooms::builder().recovery(Recovery::default().history(history)).build().unwrap();
+    let rooms = builder().recovery(Recovery::default().history(history)).build().unwrap();
     let mut late = 0;
     for room in ids(20) {
         let (mut ann, _) = Client::enter_rooms(&rooms, "ann", &[&room]).await;
@@ -237,7 +234,7 @@ impl RoomPolicy for Lossy {
 async fn the_own_enter_of_a_slow_client_is_not_dropped() {
     for last in [None, Some(0)] {
         let recovery = Recovery::default().history(History::last(100));
-        let rooms = ChatRooms::builder().recovery(recovery).policy(Lossy).build().unwrap();
+        let rooms = builder().recovery(recovery).policy(Lossy).build().unwrap();
         let mut bob = SteppedConnection::connect(&rooms).await;
         bob.send(enter_frame("bob", "r")).await;
         bob.step().await;

@@ -14,7 +14,7 @@ use tower_chat_rooms::{
 };
 
 use crate::support::{
-    Client, Next, TestIo, assert_empty, enter_frame, resume_frame, rooms_in, user_of, v1_admission,
+    Client, Next, TestIo, assert_empty, builder, enter_frame, resume_frame, rooms_in, user_of, v1_admission,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ fn rooms_with_infos() -> ChatRooms {
         Access::member().info(&"x".repeat(1_000)).map_err(|_| Denied::new("the info is too big"))
     };
     let recovery = Recovery::default().resume_window(10 * SECOND);
-    ChatRooms::builder().recovery(recovery).policy(policy).build().unwrap()
+    builder().recovery(recovery).policy(policy).build().unwrap()
 }
 
 /// Members that are in all of these rooms, and read everything.
@@ -93,7 +93,7 @@ impl RoomPolicy for Slow {
 #[tokio::test(start_paused = true)]
 async fn a_slow_policy_does_not_cost_a_returning_client_its_rooms() {
     let recovery = Recovery::default().resume_window(10 * SECOND);
-    let rooms = ChatRooms::builder().recovery(recovery).policy(Slow).build().unwrap();
+    let rooms = builder().recovery(recovery).policy(Slow).build().unwrap();
     let ids: Vec<String> = (0..64).map(|n| format!("room {n}")).collect();
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     for id in &ids {
@@ -181,7 +181,7 @@ async fn hooks_may_do_everything_with_the_handle() {
     for is_over in [false, true] {
         let meddler = Meddler { is_over: Arc::new(is_over.into()), ..Meddler::default() };
         let events = meddler.clone();
-        let rooms = ChatRooms::builder()
+        let rooms = builder()
             .policy(meddler.clone())
             .recovery(Recovery::default().history(History::last(10)).resume_window(SECOND))
             .transient_events(["typing"])
@@ -263,7 +263,7 @@ async fn a_client_on_a_slow_network_has_the_time_to_return_to_many_rooms_with_lo
 
 #[tokio::test(start_paused = true)]
 async fn a_client_on_a_slow_network_gets_messages_in_time_although_states_are_more_than_it_can_read() {
-    let rooms = ChatRooms::builder().build().unwrap();
+    let rooms = builder().build().unwrap();
     let mut ann = connect_over_line(&rooms, 100_000).await;
     ann.next().await;
     ann.send(enter_frame("ann", "r")).await;
@@ -338,7 +338,7 @@ impl RoomPolicy for StateFilter {
 
 #[tokio::test(start_paused = true)]
 async fn the_policy_is_asked_about_the_state_of_an_enter_too() {
-    let rooms = ChatRooms::builder().policy(StateFilter).build().unwrap();
+    let rooms = builder().policy(StateFilter).build().unwrap();
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     ann.enter_another("ann", "r\"").await;
     let (mut eve, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tower_chat_rooms::{ChatRooms, Limits, RateLimits};
+use tower_chat_rooms::{Limits, RateLimits};
 
-use crate::support::{Client, assert_empty, enter_frame, v1_admission};
+use crate::support::{Client, assert_empty, builder, enter_frame, v1_admission};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_gone_does_not_stay_because_of_unread_answers() {
     for enters in 1..60 {
-        let rooms = ChatRooms::builder()
+        let rooms = builder()
             .rate_limits(RateLimits::default().max_bytes_per_second(usize::MAX))
             .limits(Limits::default().max_message_bytes(1024).max_queue_bytes(4096))
             .build()

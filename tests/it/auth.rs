@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tower_chat_rooms::{Admission, AuthRefusal, Authenticate, ChatRooms, Denied, Timeouts, User};
 
-use crate::support::{Client, Next, assert_empty, open_http};
+use crate::support::{Client, Next, assert_empty, builder, open_http};
 
 async fn by_token(token: String) -> Result<User, Denied> {
     match token.split_once(':') {
@@ -22,7 +22,7 @@ async fn by_token(token: String) -> Result<User, Denied> {
 }
 
 fn guarded() -> ChatRooms {
-    ChatRooms::builder().auth(by_token).build().unwrap()
+    builder().auth(by_token).build().unwrap()
 }
 
 async fn guest(rooms: &ChatRooms) -> Client {
@@ -62,7 +62,7 @@ async fn tokens_are_not_relayed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_never_authenticates_is_closed() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .auth(by_token)
         .timeouts(Timeouts::default().auth_timeout(Duration::from_secs(3)))
         .build()
@@ -124,7 +124,7 @@ impl Authenticate for MyAuth {
 
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_panics_ends_only_its_connection() {
-    let rooms = ChatRooms::builder().auth(MyAuth).build().unwrap();
+    let rooms = builder().auth(MyAuth).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     let mut eve = guest(&rooms).await;
     eve.send(json!({"event": "auth", "message": "panic"})).await;
@@ -135,7 +135,7 @@ async fn a_hook_that_panics_ends_only_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_hook_does_not_delay_heartbeats() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .auth(MyAuth)
         .timeouts(Timeouts::default().auth_timeout(Duration::from_secs(60)))
         .build()
@@ -163,7 +163,7 @@ async fn a_slow_hook_does_not_delay_heartbeats() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_gone_while_a_hook_hangs_is_noticed() {
-    let rooms = ChatRooms::builder().auth(MyAuth).build().unwrap();
+    let rooms = builder().auth(MyAuth).build().unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     assert_eq!(bob.next().await["name"], "ann");
@@ -177,7 +177,7 @@ async fn a_client_that_is_gone_while_a_hook_hangs_is_noticed() {
 /// A client that authenticated again and again used not to be closed for never having entered.
 #[tokio::test(start_paused = true)]
 async fn authenticating_again_does_not_postpone_the_enter() {
-    let rooms = ChatRooms::builder().auth(|token: String| async { Ok(User::new(token)) }).build().unwrap();
+    let rooms = builder().auth(|token: String| async { Ok(User::new(token)) }).build().unwrap();
     let mut ann = guest(&rooms).await;
     let begin = Instant::now();
     let code = loop {
@@ -198,7 +198,7 @@ async fn a_refused_v1_client_is_told_why_after_the_upgrade() {
             Err(AuthRefusal::unauthorized("log in first"))
         }
     }
-    let rooms = ChatRooms::builder().auth(NoAuth).build().unwrap();
+    let rooms = builder().auth(NoAuth).build().unwrap();
     let mut request = "ws://host/chat".into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "chat-rooms.v1".parse().unwrap());
     let (ws, response) = client_async(request, open_http(&rooms, None)).await.unwrap();

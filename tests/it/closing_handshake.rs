@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tower_chat_rooms::{Admission, ChatRooms, Timeouts};
 
 use crate::support::{
-    Client, assert_empty, close_code_of, close_frame, default_rooms, frame, rooms_with_log, serve,
+    Client, assert_empty, builder, close_code_of, close_frame, default_rooms, frame, rooms_with_log, serve,
     server_frames, text_frame,
 };
 
@@ -19,8 +19,7 @@ const ENTER: &str = r#"{"event":"enter","message":"ann","roomId":"r"}"#;
 
 /// A member that speaks bytes, over a pipe that holds this many in each direction.
 async fn enter(buffer: usize) -> (ChatRooms, DuplexStream, JoinHandle<()>) {
-    let rooms =
-        ChatRooms::builder().timeouts(Timeouts::default().close_timeout(CLOSE_TIMEOUT)).build().unwrap();
+    let rooms = builder().timeouts(Timeouts::default().close_timeout(CLOSE_TIMEOUT)).build().unwrap();
     let (mut io, task) = serve(&rooms, Admission::anonymous(), buffer);
     io.write_all(&text_frame(ENTER)).await.unwrap();
     while rooms.members("r").is_empty() {

@@ -15,7 +15,7 @@ use tower_chat_rooms::{
 };
 
 use crate::support::{
-    Client, EventLog, HANDSHAKE, HttpResponse, assert_empty, open_http, send_request, text_frame,
+    Client, EventLog, HANDSHAKE, HttpResponse, assert_empty, builder, open_http, send_request, text_frame,
 };
 
 const ENTER: &str = r#"{"event":"enter","message":"ann"}"#;
@@ -45,7 +45,7 @@ async fn until_empty(rooms: &ChatRooms) {
 
 #[tokio::test(start_paused = true)]
 async fn connections_per_address_are_limited() {
-    let rooms = ChatRooms::builder().limits(Limits::default().max_connections_per_ip(2)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_connections_per_ip(2)).build().unwrap();
     let (_, one) = connect(&rooms, "192.0.2.1", "").await;
     let (_, _two) = connect(&rooms, "::ffff:192.0.2.1", "").await;
     let (refused, _) = connect(&rooms, "192.0.2.1", "").await;
@@ -92,7 +92,7 @@ fn one_connection(builder: ChatRoomsBuilder) -> ChatRooms {
 
 #[tokio::test(start_paused = true)]
 async fn a_permit_is_returned_once_on_every_way_out() {
-    let rooms = one_connection(ChatRooms::builder().auth(MyAuth));
+    let rooms = one_connection(builder().auth(MyAuth));
     // Each of these takes the only permit, so the next one shows that it was returned.
     for (answer, status) in [("no", 403), ("panic", 500), ("never", 503), ("no", 403)] {
         assert_eq!(connect(&rooms, "192.0.2.1", &format!("X-Auth: {answer}\r\n")).await.0.status, status);
@@ -144,7 +144,7 @@ async fn a_permit_is_returned_once_on_every_way_out() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_are_pending_until_they_enter() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .limits(Limits::default().max_pending(2))
         .timeouts(Timeouts::default().enter_timeout(Duration::from_secs(3)))
         .build()
@@ -175,7 +175,7 @@ async fn connections_are_pending_until_they_enter() {
 async fn behind_a_trusted_proxy_the_clients_address_counts() {
     let log = EventLog::default();
     let seen = log.clone();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .limits(Limits::default().max_connections_per_ip(1))
         .trusted_proxies(TrustedProxies::new(["10.0.0.0/8"]).unwrap())
         .events(move |event: RoomEvent<'_>| {
@@ -204,7 +204,7 @@ async fn behind_a_trusted_proxy_the_clients_address_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_can_be_removed() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .limits(Limits::default().max_connections_per_ip(usize::MAX).max_pending(usize::MAX))
         .build()
         .unwrap();
@@ -214,7 +214,7 @@ async fn limits_can_be_removed() {
         assert_eq!(answer.status, 101);
         all.push(io);
     }
-    let rooms = ChatRooms::builder().build().unwrap();
+    let rooms = builder().build().unwrap();
     let mut all = Vec::new();
     for n in 0..=256 {
         let (answer, io) = connect(&rooms, "192.0.2.1", "").await;
@@ -227,7 +227,7 @@ async fn limits_can_be_removed() {
 #[tokio::test(start_paused = true)]
 async fn kept_sessions_per_address_are_limited() {
     let window = Duration::from_secs(60);
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .limits(Limits::default().max_connections_per_ip(2))
         .recovery(Recovery::default().resume_window(window))
         .build()
@@ -259,7 +259,7 @@ async fn kept_sessions_per_address_are_limited() {
 async fn some_rates_count_all_connections_of_an_address() {
     let rates =
         RateLimits::default().max_new_rooms_per_minute_per_ip(30).max_failed_auths_per_minute_per_ip(3);
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .rate_limits(rates)
         .auth(|token: String| async move {
             if token == "right" { Ok(User::new("u-1")) } else { Err(Denied::new("wrong")) }
@@ -297,7 +297,7 @@ async fn some_rates_count_all_connections_of_an_address() {
 /// The client has to know, because it sends as much as a full bucket allows.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_starts_with_empty_token_buckets_is_told_so() {
-    let rooms = ChatRooms::builder().build().unwrap();
+    let rooms = builder().build().unwrap();
     let v1 = || Admission::anonymous().with_protocol("chat-rooms.v1".parse().unwrap());
     let full = json!({"messages": 100, "bytes": 262_144, "burst": 2});
     let empty = json!({"messages": 100, "bytes": 262_144, "burst": 2, "empty": true});

@@ -48,7 +48,7 @@ fn decide(text: &str) -> Verdict {
 }
 
 pub(crate) fn builder() -> ChatRoomsBuilder {
-    ChatRooms::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW))
+    crate::support::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW))
 }
 
 /// Chat rooms that allow direct messages.
@@ -243,7 +243,7 @@ async fn the_policy_decides() {
 async fn an_event_channel_gets_direct_messages() {
     let (sender, mut receiver) = event_channel(16);
     let events = sender.without_messages();
-    let rooms = ChatRooms::builder().policy(ByMessage::default()).events(events).build().unwrap();
+    let rooms = builder().policy(ByMessage::default()).events(events).build().unwrap();
     let mut ann = connect(&rooms, "a").await;
     assert_eq!(ann.send_direct("b", "hi", "c").await, ack("c", 0));
     assert!(matches!(receiver.recv().await, Some(ChannelEvent::Online(_))));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_chat_rooms::{ChatRooms, DirectRequest, Recovery, RoomPolicy, Verdict};
 
-use crate::support::{DirectClient, Got, RESUME_WINDOW, assert_empty};
+use crate::support::{DirectClient, Got, RESUME_WINDOW, assert_empty, builder};
 
 struct AllowAll;
 
@@ -64,7 +64,7 @@ struct Run {
 impl Run {
     async fn new() -> Run {
         let recovery = Recovery::default().resume_window(RESUME_WINDOW);
-        let rooms = ChatRooms::builder().policy(AllowAll).recovery(recovery).build().unwrap();
+        let rooms = builder().policy(AllowAll).recovery(recovery).build().unwrap();
         let clients = [
             DirectClient::connect(&rooms, "u").await,
             DirectClient::connect(&rooms, "u").await,

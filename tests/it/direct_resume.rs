@@ -8,14 +8,14 @@ use tokio::time::sleep;
 use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, OnExpiry, Recovery, Timeouts, User};
 
 use crate::support::{
-    Client, DirectClient, RESUME_WINDOW, assert_empty, enter_frame, resume_frame, user_of,
+    Client, DirectClient, RESUME_WINDOW, assert_empty, builder, enter_frame, resume_frame, user_of,
     with_expiring_tokens,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn rooms() -> ChatRooms {
-    ChatRooms::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW)).build().unwrap()
+    builder().recovery(Recovery::default().resume_window(RESUME_WINDOW)).build().unwrap()
 }
 
 /// Sends these messages to the user "u".
@@ -145,7 +145,7 @@ async fn a_client_is_told_of_frames_that_are_not_kept() {
 async fn frames_are_kept_as_long_as_a_client_may_need_them() {
     let heartbeat = Heartbeat::every(10 * SECOND).with_timeout(5 * SECOND);
     let recovery = Recovery::default().resume_window(RESUME_WINDOW);
-    let rooms = ChatRooms::builder().v1_heartbeat(heartbeat).recovery(recovery).build().unwrap();
+    let rooms = builder().v1_heartbeat(heartbeat).recovery(recovery).build().unwrap();
     let mut client = DirectClient::connect(&rooms, "u").await;
     // Both connections are lost, but only one of them breaks.
     let _lost = std::mem::replace(&mut client.connection, Client::disconnected().await);
@@ -212,7 +212,7 @@ async fn the_session_of_a_connection_whose_answers_were_lost_is_continued() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_keeps_no_sessions_keeps_no_frames() {
-    let rooms = ChatRooms::builder().build().unwrap();
+    let rooms = builder().build().unwrap();
     let (mut client, welcome) = Client::connect_v1(&rooms, Admission::user(User::new("u"))).await;
     assert_eq!(welcome.get("resume"), None);
     send(&rooms, 0..2);

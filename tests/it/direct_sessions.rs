@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{Admission, ChatRooms, Limits, OnExpiry, Recovery, Timeouts, User};
+use tower_chat_rooms::{Admission, Limits, OnExpiry, Recovery, Timeouts, User};
 
 use crate::direct::{ByMessage, ack, connect, direct_frame, rooms};
 use crate::support::{
-    Client, Next, RESUME_WINDOW, assert_empty, run_other_tasks, user_of, v1_admission, with_expiring_tokens,
+    Client, Next, RESUME_WINDOW, assert_empty, builder, run_other_tasks, user_of, v1_admission,
+    with_expiring_tokens,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,8 +69,7 @@ async fn a_client_that_reads_too_slowly_loses_its_connection_and_no_direct_messa
     {
         let limits = Limits::default().max_queue_frames(20);
         let recovery = Recovery::default().resume_window(RESUME_WINDOW);
-        let rooms =
-            ChatRooms::builder().limits(limits).recovery(recovery).slow_consumer(slow).build().unwrap();
+        let rooms = builder().limits(limits).recovery(recovery).slow_consumer(slow).build().unwrap();
         let user = || Admission::user(User::new("b")).with_protocol("chat-rooms.v1".parse().unwrap());
         let mut bob = Client::connect_as(&rooms, user(), 512).await;
         let welcome = bob.next().await;

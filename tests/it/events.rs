@@ -10,11 +10,11 @@ use serde_json::json;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{
-    Admission, ChannelEvent, ChatRooms, Denied, Entered, LeaveReason, Left, Recovery, RoomEvents, User,
-    WeakChatRooms, event_channel,
+    Admission, ChannelEvent, Denied, Entered, LeaveReason, Left, Recovery, RoomEvents, User, WeakChatRooms,
+    event_channel,
 };
 
-use crate::support::{Client, EventLog, RESUME_WINDOW, assert_empty, rooms_with_log};
+use crate::support::{Client, EventLog, RESUME_WINDOW, assert_empty, builder, rooms_with_log};
 
 #[tokio::test(start_paused = true)]
 async fn each_enter_has_one_left_on_every_way_out() {
@@ -95,7 +95,7 @@ impl RoomEvents for Panicking {
 #[tokio::test(start_paused = true)]
 async fn callbacks_that_panic_end_only_their_connection() {
     let panicking = Panicking::default();
-    let rooms = ChatRooms::builder().events(panicking.clone()).build().unwrap();
+    let rooms = builder().events(panicking.clone()).build().unwrap();
     let mut calm = Client::enter(&rooms, "calm", "r").await;
 
     let mut first = Client::enter(&rooms, "in", "r").await;
@@ -121,7 +121,7 @@ async fn callbacks_that_panic_end_only_their_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn callbacks_can_call_the_rooms() {
-    let builder = ChatRooms::builder();
+    let builder = builder();
     let handle = builder.handle();
     let rooms = builder
         .events(move |event: tower_chat_rooms::RoomEvent<'_>| {
@@ -153,7 +153,7 @@ async fn callbacks_can_call_the_rooms() {
 #[tokio::test(start_paused = true)]
 async fn the_channel_has_all_events_in_order_and_the_lost_ones() {
     let (events, mut receiver) = event_channel(3);
-    let rooms = ChatRooms::builder().events(events).build().unwrap();
+    let rooms = builder().events(events).build().unwrap();
     let mut ann = Client::connect_as(&rooms, Admission::anonymous(), 4096).await;
     ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     ann.next().await;
@@ -199,7 +199,7 @@ fn the_users_extensions_are_not_dropped_under_a_lock() {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let builder = ChatRooms::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW));
+            let builder = builder().recovery(Recovery::default().resume_window(RESUME_WINDOW));
             let handle = builder.handle();
             let auth = move |token: String| {
                 let user = User::new(token).with(Arc::new(Look(handle.clone())));
@@ -249,7 +249,7 @@ impl RoomEvents for AllOrNothing {
 #[tokio::test(start_paused = true)]
 async fn callbacks_are_not_called_inside_of_each_other() {
     const MEMBERS: usize = 100;
-    let builder = ChatRooms::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW));
+    let builder = builder().recovery(Recovery::default().resume_window(RESUME_WINDOW));
     let hook = AllOrNothing { rooms: builder.handle(), max_depth: Arc::default() };
     let rooms = builder.events(hook.clone()).build().unwrap();
     let (ann, _) = Client::enter_rooms(&rooms, "ann", &["r"]).await;

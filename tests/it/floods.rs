@@ -15,7 +15,7 @@ use tower_chat_rooms::{
 };
 
 use crate::support::{
-    Client, TestIo, default_rooms, enter_frame, enter_with_token, message_frame, resume_frame,
+    Client, TestIo, builder, default_rooms, enter_frame, enter_with_token, message_frame, resume_frame,
     run_other_tasks, v1_admission, with_expiring_tokens,
 };
 
@@ -111,7 +111,7 @@ async fn a_token_expires_although_the_client_sends_too_fast() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_reaches_its_maximum_age_although_the_client_sends_too_fast() {
     let timeouts = Timeouts::default().max_lifetime(SECOND * 40);
-    let rooms = ChatRooms::builder().timeouts(timeouts).build().unwrap();
+    let rooms = builder().timeouts(timeouts).build().unwrap();
     let (ann, _) = Client::enter_v1(&rooms, Admission::anonymous()).await;
     let (last, code) = flood(&rooms, ann).await;
     assert!(last < SECOND * 42, "the connection may last 40 s; a message was published after {last:?}");
@@ -234,7 +234,7 @@ async fn a_steady_reader_that_gets_answers_is_not_closed_by_a_burst_of_small_mes
 #[tokio::test(start_paused = true)]
 async fn a_client_on_a_slow_network_recovers_all_of_its_rooms_at_once() {
     let recovery = Recovery::default().resume_window(SECOND * 60).history(History::last(100));
-    let rooms = ChatRooms::builder().recovery(recovery).build().unwrap();
+    let rooms = builder().recovery(recovery).build().unwrap();
     let ids = ids(16);
     let names: Vec<&str> = ids.iter().map(String::as_str).collect();
     let (mut ann, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tower_chat_rooms::{ChatRooms, Limits, Origins};
+use tower_chat_rooms::{Limits, Origins};
 
 use crate::support::{
-    HANDSHAKE, HEAD_TIMEOUT, default_rooms, handshake_with_headers, handshake_with_replacement, open_http,
-    send_request, text_frame, unlimited,
+    HANDSHAKE, HEAD_TIMEOUT, builder, default_rooms, handshake_with_headers, handshake_with_replacement,
+    open_http, send_request, text_frame, unlimited,
 };
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +105,7 @@ async fn extensions_and_unknown_subprotocols_are_not_chosen() {
 
 #[tokio::test(start_paused = true)]
 async fn huge_heads_are_refused_by_hyper_and_take_no_permit() {
-    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let long = format!("Cookie: {}\r\n", "x".repeat(1 << 20));
     let many = "X: y\r\n".repeat(200);
     for more in [long, many] {
@@ -119,7 +119,7 @@ async fn huge_heads_are_refused_by_hyper_and_take_no_permit() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_heads_take_no_permit() {
-    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let mut slow = open_http(&rooms, None);
     slow.write_all(&HANDSHAKE.as_bytes()[..100]).await.unwrap();
     // Byte by byte, but in time.
@@ -200,12 +200,12 @@ async fn pages_of_other_origins_are_refused() {
     assert_eq!((stats.refused, stats.refused_origin, stats.accepted), (5, 5, 3));
 
     let origins = Origins::list(["https://app.example"]).unwrap().require_header();
-    let rooms = ChatRooms::builder().origins(origins).build().unwrap();
+    let rooms = builder().origins(origins).build().unwrap();
     for (header, status) in
         [("Origin: https://app.example\r\n", 101), ("Origin: https://example.com\r\n", 403), ("", 403)]
     {
         assert_eq!(handshake_with_headers(&rooms, header).await.status, status, "{header}");
     }
-    let rooms = ChatRooms::builder().origins(Origins::any()).build().unwrap();
+    let rooms = builder().origins(Origins::any()).build().unwrap();
     assert_eq!(handshake_with_headers(&rooms, "Origin: null\r\n").await.status, 101);
 }

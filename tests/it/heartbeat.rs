@@ -6,9 +6,9 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-use tower_chat_rooms::{Access, Admission, ChatRooms, Denied, EnterRequest, Heartbeat, RoomPolicy, Timeouts};
+use tower_chat_rooms::{Access, Admission, Denied, EnterRequest, Heartbeat, RoomPolicy, Timeouts};
 
-use crate::support::{Client, assert_empty, default_rooms, rooms_with_log};
+use crate::support::{Client, assert_empty, builder, default_rooms, has_shared_broker, rooms_with_log};
 
 /// The times of the next heartbeats, from now. Each is answered.
 async fn heartbeats(client: &mut Client, n: usize) -> Vec<Duration> {
@@ -90,7 +90,11 @@ async fn heartbeats_have_the_number_of_members() {
 async fn a_silent_client_is_closed_within_two_intervals() {
     for interval in [Duration::from_secs(1), Duration::from_secs(7)] {
         for enter in [None, Some(""), Some("room")] {
-            let rooms = ChatRooms::builder().heartbeat(Heartbeat::every(interval)).build().unwrap();
+            let rooms = builder()
+                .heartbeat(Heartbeat::every(interval))
+                .timeouts(Timeouts::default().enter_timeout(Duration::MAX))
+                .build()
+                .unwrap();
             let mut silent = Client::connect(&rooms).await;
             if let Some(room) = enter {
                 silent.send(json!({"event": "enter", "message": "silent", "roomId": room})).await;
@@ -143,16 +147,23 @@ async fn any_frame_is_a_sign_of_life() {
 async fn a_timeout_shorter_than_the_interval_holds() {
     let short = Heartbeat::every(Duration::from_secs(10)).with_timeout(Duration::from_secs(2));
     for heartbeat in [short, Heartbeat::wide_internet()] {
-        let rooms = ChatRooms::builder()
+        let rooms = builder()
             .heartbeat(heartbeat)
             .timeouts(Timeouts::default().enter_timeout(Duration::MAX))
             .build()
             .unwrap();
         let mut silent = Client::connect(&rooms).await;
         silent.answers_heartbeats = false;
-        assert_eq!(silent.next().await["event"], "heartbeat");
-        let sent = Instant::now();
-        assert_eq!(silent.close_code().await, 4000);
+        // The last heartbeat asks for a sign of life. Which one that is depends on the connection's id.
+        let mut sent = Instant::now();
+        let code = loop {
+            match silent.ws.next().await {
+                Some(Ok(Message::Text(_))) => sent = Instant::now(),
+                Some(Ok(Message::Close(Some(frame)))) => break u16::from(frame.code),
+                other => panic!("{other:?} instead of a heartbeat"),
+            }
+        };
+        assert_eq!(code, 4000);
         let took = sent.elapsed();
         let limit = heartbeat.timeout();
         assert!(took >= limit && took <= limit + heartbeat.interval() / 25, "{took:?} of {limit:?}");
@@ -167,7 +178,8 @@ async fn no_task_is_left_without_connections() {
         // The sweep may take an interval to notice that no connection is left.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let metrics = tokio::runtime::Handle::current().metrics();
-        assert_eq!(metrics.num_alive_tasks(), 0);
+        // That which hears the broker lasts.
+        assert_eq!(metrics.num_alive_tasks(), usize::from(has_shared_broker()));
     }
 }
 
@@ -213,7 +225,7 @@ impl RoomPolicy for SlowPolicy {
 /// Each enter that waited for the policy used to excuse two intervals of silence.
 #[tokio::test(start_paused = true)]
 async fn silence_is_noticed_while_enters_wait_for_the_policy() {
-    let rooms = ChatRooms::builder().policy(SlowPolicy).build().unwrap();
+    let rooms = builder().policy(SlowPolicy).build().unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     bob.next().await;

@@ -41,11 +41,15 @@ async fn a_message_with_a_key_is_sent_once() {
         let other = rooms.send_once("r", "order 8", &notice(3)).unwrap().await.unwrap();
         let without_key = rooms.send("r", &notice(4)).unwrap().await.unwrap();
         assert_eq!(first, again, "shared: {is_shared}");
-        assert_eq!(first.id.is_none(), is_shared);
         let seqs = [first, other, without_key].map(|sent| sent.position.unwrap().seq());
         assert_eq!(seqs, [2, 3, 4]);
-        for n in [1, 3, 4] {
-            assert_eq!(ann.next().await["message"], n, "shared: {is_shared}");
+        for (n, sent) in [(1, first), (3, other), (4, without_key)] {
+            let frame = ann.next().await;
+            assert_eq!(
+                (&frame["message"], &frame["id"]),
+                (&json!(n), &json!(sent.id)),
+                "shared: {is_shared}"
+            );
         }
         rooms.shutdown().await;
     }

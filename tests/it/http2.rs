@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tower_chat_rooms::{ChatRooms, Heartbeat, Limits, Origins};
+use tower_chat_rooms::{Heartbeat, Limits, Origins};
 
-use crate::support::{Client, assert_empty, default_rooms, open_http, unlimited};
+use crate::support::{Client, assert_empty, builder, default_rooms, open_http, unlimited};
 
 type Ws = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
@@ -230,7 +230,7 @@ fn frame_bytes(text: &str) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_are_http2_responses() {
-    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let mut http2 = Http2::over(open_http(&rooms, None)).await;
     let header = |name: &'static str, value: &'static str| {
         move |request: &mut Request<Empty<Bytes>>| {
@@ -268,8 +268,7 @@ async fn refusals_are_http2_responses() {
 /// axum enables the extended CONNECT itself.
 #[tokio::test]
 async fn axum_serves_it_on_a_route() {
-    let rooms =
-        ChatRooms::builder().origins(Origins::list(["https://example.com"]).unwrap()).build().unwrap();
+    let rooms = builder().origins(Origins::list(["https://example.com"]).unwrap()).build().unwrap();
     let app = axum::Router::new()
         .route("/page", axum::routing::get(|| async { "page" }))
         .route_service("/chat", rooms.service())

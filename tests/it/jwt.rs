@@ -4,10 +4,10 @@ use http::request::Parts;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tower_chat_rooms::{
-    Admission, AuthRefusal, Authenticate, ChatRooms, Claims, Denied, EnterRequest, JwtAlgorithm, JwtAuth,
+    Admission, AuthRefusal, Authenticate, Claims, Denied, EnterRequest, JwtAlgorithm, JwtAuth,
 };
 
-use crate::support::{Client, LogCapture};
+use crate::support::{Client, LogCapture, builder};
 
 const SECRET: &str = "thirty-two bytes of secret, or so";
 
@@ -25,7 +25,7 @@ fn request(name: &str, value: &str) -> Parts {
 
 async fn user_of(auth: &JwtAuth, request: &Parts) -> Result<String, AuthRefusal> {
     let admission = auth.on_upgrade(request).await?;
-    let rooms = ChatRooms::builder().build().unwrap();
+    let rooms = builder().build().unwrap();
     let mut client = Client::connect_as(&rooms, admission, 4096).await;
     client.send(json!({"event": "enter", "message": "claimed", "roomId": "r"})).await;
     let answer = client.next().await;
@@ -60,7 +60,7 @@ async fn tokens_are_found_in_every_source() {
 #[tokio::test(start_paused = true)]
 async fn an_optional_token_lets_anonymous_clients_in() {
     let auth = JwtAuth::hs256(SECRET).unwrap().with_optional_token();
-    let rooms = ChatRooms::builder().auth(auth.clone()).build().unwrap();
+    let rooms = builder().auth(auth.clone()).build().unwrap();
     let admission = auth.on_upgrade(&request("host", "x")).await.unwrap();
     let mut guest = Client::connect_as(&rooms, admission, 4096).await;
     guest.send(json!({"event": "enter", "message": "guest", "roomId": "r"})).await;
@@ -170,7 +170,7 @@ async fn hooks_see_the_claims() {
     struct Mine {
         role: String,
     }
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .auth(JwtAuth::hs256(SECRET).unwrap())
         .policy(|request: &EnterRequest<'_>| {
             let claims = request.user().and_then(|u| u.get::<Claims>());

@@ -3,9 +3,9 @@
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
-use tower_chat_rooms::{Authenticate, ChatRooms, JwtAlgorithm, JwtAuth, JwtKeys};
+use tower_chat_rooms::{Authenticate, JwtAlgorithm, JwtAuth, JwtKeys};
 
-use crate::support::Client;
+use crate::support::{Client, builder};
 
 const SECRET: &str = "thirty-two bytes of secret, or so";
 
@@ -145,7 +145,7 @@ async fn a_key_without_an_algorithm_has_the_one_of_its_type() {
 #[tokio::test(start_paused = true)]
 async fn keys_are_replaced_while_the_server_runs() {
     let keys = JwtKeys::parse(set(&[jwk(&p256(), Algorithm::ES256, "old")])).unwrap();
-    let rooms = ChatRooms::builder().auth(JwtAuth::from_keys(keys.clone())).build().unwrap();
+    let rooms = builder().auth(JwtAuth::from_keys(keys.clone())).build().unwrap();
     let (old, new) = (
         signed(&header(Algorithm::ES256, Some("old")), &p256()),
         signed(&header(Algorithm::EdDSA, Some("new")), &ed()),

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, Denied, History, Limits, ReadRequest, Recovery, RoomPolicy};
 
-use crate::support::{Client, enter_frame, enter_since, leave_frame, message_frame, rooms_in};
+use crate::support::{
+    Client, builder, enter_frame, enter_since, leave_frame, message_frame, rooms_in, skip_with_broker,
+};
 
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -33,7 +35,7 @@ impl Readers {
 
 fn rooms(history: History, readers: &Readers) -> ChatRooms {
     let recovery = Recovery::default().resume_window(WINDOW).history(history);
-    ChatRooms::builder().recovery(recovery).policy(readers.clone()).build().unwrap()
+    builder().recovery(recovery).policy(readers.clone()).build().unwrap()
 }
 
 async fn connect(rooms: &ChatRooms) -> (Client, Value) {
@@ -175,6 +177,7 @@ async fn a_member_recovers_what_is_its_own_without_a_question() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rooms_frames_may_outlive_its_last_member() {
+    skip_with_broker!("History::keep_for has no effect");
     let rooms = rooms(History::last(100).keep_for(Duration::from_secs(60)), &Readers::default());
     speaker(&rooms, &["one"]).await.close().await;
     assert_eq!((rooms.rooms().len(), rooms.stats().rooms), (0, 0));
@@ -203,7 +206,7 @@ async fn a_rooms_frames_may_outlive_its_last_member() {
 async fn kept_rooms_make_place_for_others() {
     let recovery = Recovery::default().history(History::last(10).keep_for(Duration::from_secs(3600)));
     let limits = Limits::default().max_rooms(2);
-    let rooms = ChatRooms::builder().recovery(recovery).limits(limits).build().unwrap();
+    let rooms = builder().recovery(recovery).limits(limits).build().unwrap();
     let (mut ann, _) = connect(&rooms).await;
     for room in ["a", "b", "c", "d"] {
         assert_eq!(enter(&mut ann, enter_frame("ann", room)).await["event"], "entered", "{room}");

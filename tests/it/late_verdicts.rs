@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tower_chat_rooms::{Admission, ChatRooms, MessageRequest, RoomPolicy, Timeouts, Verdict};
 
-use crate::support::{Client, enter_frame, message_frame, run_other_tasks};
+use crate::support::{Client, builder, enter_frame, message_frame, run_other_tasks};
 
 /// Decides once there is a permit for it.
 struct Slow(Arc<Semaphore>);
@@ -42,7 +42,7 @@ async fn member(rooms: &ChatRooms, name: &str) -> Client {
 fn slow_rooms() -> (ChatRooms, Arc<Semaphore>) {
     let permits = Arc::new(Semaphore::new(0));
     let timeouts = Timeouts::default().hook_timeout(Duration::from_secs(5));
-    (ChatRooms::builder().policy(Slow(permits.clone())).timeouts(timeouts).build().unwrap(), permits)
+    (builder().policy(Slow(permits.clone())).timeouts(timeouts).build().unwrap(), permits)
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +161,7 @@ impl RoomPolicy for DropsLater {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_to_a_room_that_was_closed_meanwhile_is_refused() {
-    let rooms = ChatRooms::builder().policy(DropsLater).build().unwrap();
+    let rooms = builder().policy(DropsLater).build().unwrap();
     let (mut ann, _) = Client::enter_rooms(&rooms, "ann", &["r"]).await;
     ann.send(json!({"event": "message", "message": "hi", "roomId": "r", "cid": "c"})).await;
     run_other_tasks().await;

@@ -3,62 +3,53 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Heartbeat, Limits, RateLimits, Timeouts};
+use tower_chat_rooms::{Admission, ChatRoomsBuilder, Heartbeat, Limits, RateLimits, Timeouts};
 
-use crate::support::{Client, enter_since};
+use crate::support::{Client, builder, enter_since};
 
 #[test]
 fn contradictions_are_build_errors_that_name_the_setting() {
     let ms = Duration::from_millis;
     let cases: [(ChatRoomsBuilder, &str); 24] = [
-        (ChatRooms::builder().heartbeat(Heartbeat::every(ms(49))), "interval of ChatRoomsBuilder::heartbeat"),
+        (builder().heartbeat(Heartbeat::every(ms(49))), "interval of ChatRoomsBuilder::heartbeat"),
         (
-            ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))),
+            builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))),
             "timeout of ChatRoomsBuilder::heartbeat",
         ),
         (
-            ChatRooms::builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(0))),
+            builder().heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(0))),
             "timeout of ChatRoomsBuilder::heartbeat",
         ),
+        (builder().v1_heartbeat(Heartbeat::every(ms(49))), "interval of ChatRoomsBuilder::v1_heartbeat"),
         (
-            ChatRooms::builder().v1_heartbeat(Heartbeat::every(ms(49))),
-            "interval of ChatRoomsBuilder::v1_heartbeat",
-        ),
-        (
-            ChatRooms::builder().v1_heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))),
+            builder().v1_heartbeat(Heartbeat::every(ms(100)).with_timeout(ms(101))),
             "timeout of ChatRoomsBuilder::v1_heartbeat",
         ),
-        (ChatRooms::builder().limits(Limits::default().max_depth(128)), "Limits::max_depth"),
-        (ChatRooms::builder().limits(Limits::default().max_depth(usize::MAX)), "use at most 127"),
-        (ChatRooms::builder().limits(Limits::default().max_message_bytes(0)), "max_message_bytes"),
-        (ChatRooms::builder().limits(Limits::default().max_message_bytes(100)), "max_name_bytes"),
-        (ChatRooms::builder().limits(Limits::default().max_message_bytes(1 << 20)), "max_queue_bytes"),
-        (ChatRooms::builder().limits(Limits::default().max_name_bytes(0)), "max_name_bytes"),
-        (ChatRooms::builder().limits(Limits::default().max_connections(0)), "max_connections"),
-        (ChatRooms::builder().limits(Limits::default().max_connections_per_ip(0)), "max_connections_per_ip"),
-        (ChatRooms::builder().limits(Limits::default().max_pending(0)), "max_pending"),
-        (ChatRooms::builder().limits(Limits::default().max_queue_frames(0)), "max_queue_frames"),
-        (ChatRooms::builder().limits(Limits::default().max_bad_frames(0)), "max_bad_frames"),
+        (builder().limits(Limits::default().max_depth(128)), "Limits::max_depth"),
+        (builder().limits(Limits::default().max_depth(usize::MAX)), "use at most 127"),
+        (builder().limits(Limits::default().max_message_bytes(0)), "max_message_bytes"),
+        (builder().limits(Limits::default().max_message_bytes(100)), "max_name_bytes"),
+        (builder().limits(Limits::default().max_message_bytes(1 << 20)), "max_queue_bytes"),
+        (builder().limits(Limits::default().max_name_bytes(0)), "max_name_bytes"),
+        (builder().limits(Limits::default().max_connections(0)), "max_connections"),
+        (builder().limits(Limits::default().max_connections_per_ip(0)), "max_connections_per_ip"),
+        (builder().limits(Limits::default().max_pending(0)), "max_pending"),
+        (builder().limits(Limits::default().max_queue_frames(0)), "max_queue_frames"),
+        (builder().limits(Limits::default().max_bad_frames(0)), "max_bad_frames"),
+        (builder().rate_limits(RateLimits::default().max_messages_per_second(0)), "max_messages_per_second"),
         (
-            ChatRooms::builder().rate_limits(RateLimits::default().max_messages_per_second(0)),
-            "max_messages_per_second",
-        ),
-        (
-            ChatRooms::builder().rate_limits(RateLimits::default().max_bytes_per_second(32 * 1024 - 1)),
+            builder().rate_limits(RateLimits::default().max_bytes_per_second(32 * 1024 - 1)),
             "max_bytes_per_second",
         ),
+        (builder().rate_limits(RateLimits::default().max_enters_per_minute(0)), "max_enters_per_minute"),
         (
-            ChatRooms::builder().rate_limits(RateLimits::default().max_enters_per_minute(0)),
-            "max_enters_per_minute",
-        ),
-        (
-            ChatRooms::builder().rate_limits(RateLimits::default().max_new_rooms_per_minute(0)),
+            builder().rate_limits(RateLimits::default().max_new_rooms_per_minute(0)),
             "max_new_rooms_per_minute",
         ),
-        (ChatRooms::builder().timeouts(Timeouts::default().write_timeout(ms(0))), "write_timeout"),
-        (ChatRooms::builder().timeouts(Timeouts::default().max_lifetime(ms(0))), "max_lifetime"),
-        (ChatRooms::builder().timeouts(Timeouts::default().enter_timeout(ms(0))), "enter_timeout"),
-        (ChatRooms::builder().timeouts(Timeouts::default().close_timeout(ms(0))), "close_timeout"),
+        (builder().timeouts(Timeouts::default().write_timeout(ms(0))), "write_timeout"),
+        (builder().timeouts(Timeouts::default().max_lifetime(ms(0))), "max_lifetime"),
+        (builder().timeouts(Timeouts::default().enter_timeout(ms(0))), "enter_timeout"),
+        (builder().timeouts(Timeouts::default().close_timeout(ms(0))), "close_timeout"),
     ];
     for (builder, name) in cases {
         let error = builder.build().unwrap_err().to_string();
@@ -68,7 +59,7 @@ fn contradictions_are_build_errors_that_name_the_setting() {
 
 #[test]
 fn all_limits_can_be_removed() {
-    ChatRooms::builder()
+    builder()
         .limits(
             Limits::default()
                 .max_message_bytes(usize::MAX)
@@ -108,7 +99,7 @@ fn all_limits_can_be_removed() {
 /// A frame of the greatest depth that can be configured used to be the deepest of any configuration.
 #[tokio::test(start_paused = true)]
 async fn the_greatest_depth_can_be_sent_and_received() {
-    let rooms = ChatRooms::builder().limits(Limits::default().max_depth(127)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_depth(127)).build().unwrap();
     let mut ann = Client::connect(&rooms).await;
     ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     assert_eq!(ann.next().await["num"], 1);
@@ -126,7 +117,7 @@ async fn the_greatest_depth_can_be_sent_and_received() {
 /// A client must know which of its frames was refused.
 #[tokio::test(start_paused = true)]
 async fn the_refusal_of_a_deep_frame_names_the_message_or_the_room() {
-    let rooms = ChatRooms::builder().limits(Limits::default().max_depth(2)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_depth(2)).build().unwrap();
     let (mut ann, _) = Client::enter_rooms(&rooms, "ann", &["r"]).await;
     let named =
         |error: Value| (error["code"].clone(), error.get("cid").cloned(), error.get("roomId").cloned());
@@ -143,7 +134,7 @@ async fn the_refusal_of_a_deep_frame_names_the_message_or_the_room() {
 
 #[tokio::test(start_paused = true)]
 async fn names_rooms_depth_and_messages_are_limited() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .limits(Limits::default().max_name_bytes(6).max_room_id_bytes(4).max_depth(3).max_message_bytes(300))
         .build()
         .unwrap();
@@ -169,7 +160,7 @@ async fn names_rooms_depth_and_messages_are_limited() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_are_limited_and_permits_returned() {
-    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(2)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_connections(2)).build().unwrap();
     for _ in 0..5 {
         let ann = Client::enter(&rooms, "ann", "r").await;
         let bob = Client::connect(&rooms).await;
@@ -188,7 +179,7 @@ async fn connections_are_limited_and_permits_returned() {
 /// Resume tokens and positions do not count against the limit of an enter's other keys.
 #[tokio::test(start_paused = true)]
 async fn resume_tokens_and_positions_do_not_count_as_part_of_an_enter() {
-    let rooms = ChatRooms::builder().limits(Limits::default().max_enter_bytes(64)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_enter_bytes(64)).build().unwrap();
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     let tokens = vec![json!("x".repeat(32)); 8];
     let since = json!({"epoch": "x".repeat(32), "seq": 1});

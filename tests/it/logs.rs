@@ -9,7 +9,7 @@ use http_body_util::Empty;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_chat_rooms::{ChatRooms, Limits, Recovery};
 
-use crate::support::{Client, HANDSHAKE, LogCapture, default_rooms, open_http, send_request};
+use crate::support::{Client, HANDSHAKE, LogCapture, builder, default_rooms, open_http, send_request};
 
 /// Sends a handshake with one change, and returns the status.
 async fn handshake_with(rooms: &ChatRooms, (from, to): (&str, &str)) -> u16 {
@@ -100,8 +100,7 @@ async fn the_start_and_the_end_are_one_line_each() {
     let capture = LogCapture::default();
     let _guard = capture.listen("info");
     let recovery = Recovery::default().resume_window(Duration::from_secs(10));
-    let rooms =
-        ChatRooms::builder().limits(Limits::default().max_rooms(7)).recovery(recovery).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_rooms(7)).recovery(recovery).build().unwrap();
     let log = capture.text();
     assert_eq!(capture.count("INFO"), 1, "{log}");
     assert!(log.contains("auth=false") && log.contains("max_rooms=7, resume_window=10s"), "{log}");

@@ -68,8 +68,8 @@ async fn the_host_learns_the_id_and_the_position_and_the_sender() {
     let told = told.of("r");
     assert_eq!(told.len(), 2);
     for (message, frame) in told.iter().zip([&mine, &of_host]) {
-        assert_eq!(message.id.map(|id| json!(id)), frame.get("id").cloned());
-        assert_eq!(message.time, message.id.unwrap().time());
+        assert_eq!(json!(message.id), frame["id"]);
+        assert_eq!(message.time, message.id.time());
         assert_eq!(
             (json!(message.position.seq()), json!(message.position.epoch().to_string())),
             (frame["seq"].clone(), epoch.clone())

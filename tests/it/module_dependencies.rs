@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 13] = [
     &["context", "tasks"],
     &["hooks", "store"],
     &["protocol"],
-    &["stats", "clock", "config", "ids", "error", "log_limit", "sync"],
+    &["stats", "health", "clock", "config", "ids", "error", "log_limit", "sync"],
 ];
 
 fn rank(module: &str) -> (usize, usize) {

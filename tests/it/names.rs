@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Denied, Limits, Recovery, UniqueNames, User};
 
-use crate::support::{Client, EventLog, assert_empty, default_rooms, enter_frame};
+use crate::support::{Client, EventLog, assert_empty, builder, default_rooms, enter_frame};
 
 async fn enter(client: &mut Client, name: &str, room: &str) -> Value {
     client.send(enter_frame(name, room)).await;
@@ -25,7 +25,7 @@ async fn member(rooms: &ChatRooms, name: &str, user: Option<&str>) -> Client {
 }
 
 fn unique() -> ChatRoomsBuilder {
-    ChatRooms::builder().unique_names(UniqueNames::Exact)
+    builder().unique_names(UniqueNames::Exact)
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,10 +64,7 @@ async fn invalid_names_are_refused_with_the_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn characters_are_limited_as_bytes_are() {
-    let rooms = ChatRooms::builder()
-        .limits(Limits::default().max_name_chars(3).max_room_id_chars(2))
-        .build()
-        .unwrap();
+    let rooms = builder().limits(Limits::default().max_name_chars(3).max_room_id_chars(2)).build().unwrap();
     let mut ann = Client::connect(&rooms).await;
     let answer = enter(&mut ann, "小明小明", "r").await;
     assert!(answer["message"].as_str().unwrap().contains("4 characters, at most 3"), "{answer}");
@@ -75,7 +72,7 @@ async fn characters_are_limited_as_bytes_are() {
     assert!(answer["message"].as_str().unwrap().contains("3 characters, at most 2"), "{answer}");
     assert_eq!(enter(&mut ann, "小明小", "小明").await["num"], 1);
     assert!(
-        ChatRooms::builder()
+        builder()
             .limits(Limits::default().max_name_chars(0))
             .build()
             .unwrap_err()
@@ -128,7 +125,7 @@ async fn a_unique_name_occurs_once() {
 
 #[tokio::test(start_paused = true)]
 async fn names_can_be_unique_in_any_case() {
-    let rooms = ChatRooms::builder().unique_names(UniqueNames::AnyCase).build().unwrap();
+    let rooms = builder().unique_names(UniqueNames::AnyCase).build().unwrap();
     let mut ann = member(&rooms, "Straße", None).await;
     let mut eve = connect(&rooms, None).await;
     assert_eq!(enter(&mut eve, "STRASSE", "r").await["code"], "name_taken");
@@ -197,7 +194,7 @@ async fn names_keep_white_space_at_their_ends() {
 #[tokio::test(start_paused = true)]
 async fn unique_names_are_compared_without_white_space_at_their_ends() {
     for unique in [UniqueNames::Exact, UniqueNames::AnyCase] {
-        let rooms = ChatRooms::builder().unique_names(unique).build().unwrap();
+        let rooms = builder().unique_names(unique).build().unwrap();
         let ann = member(&rooms, "ann ", None).await;
         let mut eve = connect(&rooms, None).await;
         for name in ["ann", " ann", "\u{3000}ann\u{a0}", "\u{2800}ann"] {
@@ -224,7 +221,7 @@ async fn flags_of_subdivisions_can_be_in_names() {
 #[tokio::test(start_paused = true)]
 async fn a_user_takes_its_name_from_an_anonymous_member() {
     let log = EventLog::default();
-    let rooms = ChatRooms::builder().unique_names(UniqueNames::AnyCase).events(log.hook()).build().unwrap();
+    let rooms = builder().unique_names(UniqueNames::AnyCase).events(log.hook()).build().unwrap();
     let (mut eve, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     assert_eq!(enter(&mut eve, "ANN", "r").await["event"], "entered");
     assert_eq!(eve.next().await["event"], "enter");

@@ -2,14 +2,15 @@
 //! at random.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{
-    Access, Admission, ChatRooms, Denied, EnterRequest, History, Recovery, RoomPolicy, SharedBroker,
-    UniqueNames,
+    Access, Admission, ChatRooms, ConnectionId, Denied, EnterRequest, History, Recovery, RoomEvent, RoomId,
+    RoomPolicy, SharedBroker, UniqueNames,
 };
 
 use crate::support::{
@@ -36,7 +37,8 @@ struct Log(HashMap<(String, String, u64), Value>);
 
 struct Member {
     client: Client,
-    token: Value,
+    /// The tokens of the connections that may hold its session, and that of this one.
+    tokens: Vec<Value>,
     /// The position in each room that it is in.
     positions: HashMap<String, (String, u64)>,
     /// Its name in each room that it has entered.
@@ -47,8 +49,8 @@ struct Member {
 impl Member {
     async fn connect(rooms: &ChatRooms) -> Member {
         let (client, welcome) = Client::connect_v1(rooms, Admission::anonymous()).await;
-        let (token, positions, names) = (welcome["resume"].clone(), HashMap::new(), HashMap::new());
-        Member { client, token, positions, names, is_closed: false }
+        let (tokens, positions, names) = (vec![welcome["resume"].clone()], HashMap::new(), HashMap::new());
+        Member { client, tokens, positions, names, is_closed: false }
     }
 
     /// Reads what has arrived.
@@ -66,6 +68,9 @@ impl Member {
         if event == "heartbeat" {
             let pong = Message::text(r#"{"event":"heartbeat","message":"pong"}"#);
             let _ = futures_util::SinkExt::send(&mut self.client.ws, pong).await;
+        }
+        if event == "resumed" {
+            self.tokens.drain(..self.tokens.len() - 1);
         }
         let Some(room) = frame["roomId"].as_str() else { return };
         match (event, frame["seq"].as_u64()) {
@@ -91,8 +96,13 @@ impl Member {
     /// Connects again, and resumes if it can.
     async fn reconnect(&mut self, rooms: &ChatRooms) {
         let mut new = Member::connect(rooms).await;
-        let tokens = [self.token.clone()];
-        new.client.send(json!({"event": "resume", "message": tokens})).await;
+        // As many as a client may name: the first one and the latest.
+        if self.tokens.len() > 8 {
+            self.tokens.drain(1..self.tokens.len() - 7);
+        }
+        new.client.send(json!({"event": "resume", "message": self.tokens})).await;
+        self.tokens.append(&mut new.tokens);
+        new.tokens = std::mem::take(&mut self.tokens);
         for (room, (epoch, seq)) in self.positions.drain() {
             let mut enter = enter_frame(&self.names[&room], &room);
             enter["since"] = json!({"epoch": epoch, "seq": seq});
@@ -102,12 +112,59 @@ impl Member {
     }
 }
 
-async fn run(seed: u64) {
-    let broker = SharedBroker::new();
+/// What the hosts of all nodes are told of each member.
+#[derive(Clone, Default)]
+struct Moves(Arc<Mutex<HashMap<Membership, Vec<String>>>>);
+
+type Membership = (ConnectionId, RoomId);
+
+impl Moves {
+    fn hook(&self, node: usize) -> impl Fn(RoomEvent<'_>) + Send + Sync + 'static {
+        let moves = self.clone();
+        move |event| {
+            let (key, line) = match event {
+                RoomEvent::Entered(e) => ((e.connection, e.room.clone()), format!("+ {} on {node}", e.name)),
+                RoomEvent::Left(e) => {
+                    ((e.connection, e.room.clone()), format!("- {} on {node}: {}", e.name, e.reason))
+                }
+                _ => return,
+            };
+            moves.0.lock().unwrap().entry(key).or_default().push(line);
+        }
+    }
+
+    /// Over all nodes, each member that has entered has left once. If it stays on one node, it leaves before it enters
+    /// again. If it moves while it enters or changes its name, no node may have told of its enter.
+    fn check(&self, seed: u64, balancer: Balancer) {
+        for (member, lines) in &*self.0.lock().unwrap() {
+            let entered = lines.iter().filter(|line| line.starts_with('+')).count();
+            let left = lines.len() - entered;
+            let uncertain = lines.iter().filter(|line| line.ends_with("broker unavailable")).count();
+            let is_in_order = |(n, line): (usize, &String)| line.starts_with(['+', '-'][n % 2]);
+            let is_right = match balancer {
+                Balancer::Sticky => entered == left && lines.iter().enumerate().all(is_in_order),
+                Balancer::Random => (entered..=entered + 2 + uncertain).contains(&left),
+            };
+            assert!(is_right, "seed {seed}: {member:?}: {lines:#?}");
+        }
+    }
+}
+
+/// Which node a client connects to.
+#[derive(Clone, Copy, PartialEq)]
+enum Balancer {
+    /// Always the same one.
+    Sticky,
+    /// Any.
+    Random,
+}
+
+async fn run(seed: u64, balancer: Balancer) {
+    let (broker, moves) = (SharedBroker::new(), Moves::default());
     let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(1_000));
-    let nodes = [(); 3].map(|()| {
+    let nodes = [0, 1, 2].map(|n| {
         let builder = unlimited().recovery(recovery.clone()).unique_names(UniqueNames::AnyCase).policy(Hide);
-        builder.broker(broker.node()).build().unwrap()
+        builder.events(moves.hook(n)).broker(broker.node()).build().unwrap()
     });
     let (mut random, mut log, mut members) = (Random::new(seed), Log::default(), Vec::new());
     for n in 0..CLIENTS {
@@ -115,7 +172,11 @@ async fn run(seed: u64) {
     }
     for n in 0..STEPS {
         let who = random.below(CLIENTS as u64) as usize;
-        let (member, rooms) = (&mut members[who], &nodes[who % nodes.len()]);
+        let node = match balancer {
+            Balancer::Sticky => who,
+            Balancer::Random => random.below(nodes.len() as u64) as usize,
+        };
+        let (member, rooms) = (&mut members[who], &nodes[node % nodes.len()]);
         let room = ROOMS[random.below(2) as usize];
         member.read(&mut log).await;
         match random.below(20) {
@@ -144,10 +205,13 @@ async fn run(seed: u64) {
     }
     for rooms in &nodes {
         assert_eq!(rooms.check_consistency().faults, [], "seed {seed}");
+    }
+    for rooms in &nodes {
         for info in rooms.rooms() {
             let members: Vec<_> = nodes.iter().flat_map(|rooms| rooms.members(&info.id)).collect();
             let hidden = members.iter().filter(|member| member.is_hidden).count();
-            assert_eq!((info.online, info.hidden), (members.len() - hidden, hidden), "seed {seed}");
+            let numbers = (members.len() - hidden, hidden);
+            assert_eq!((info.online, info.hidden), numbers, "seed {seed}: {info:?} {members:#?}");
             let names: HashSet<_> =
                 members.iter().map(|member| member.name.as_str().to_lowercase()).collect();
             assert_eq!(names.len(), members.len(), "seed {seed}: {members:?}");
@@ -157,15 +221,25 @@ async fn run(seed: u64) {
     tokio::time::sleep(2 * RESUME_WINDOW).await;
     nodes.iter().for_each(assert_empty);
     assert_eq!(broker.members(), 0, "seed {seed}");
+    assert_eq!(broker.sessions(), 0, "seed {seed}");
     for rooms in nodes {
         rooms.shutdown().await;
     }
+    moves.check(seed, balancer);
 }
 
 #[tokio::test(start_paused = true)]
 async fn all_clients_get_the_same_frames_even_if_the_broker_fails() {
     for seed in 0..60 {
         println!("seed {seed}");
-        run(seed).await;
+        run(seed, Balancer::Sticky).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_come_back_on_any_node_get_the_same_frames() {
+    for seed in 0..60 {
+        println!("seed {seed}");
+        run(seed, Balancer::Random).await;
     }
 }

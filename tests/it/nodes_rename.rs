@@ -69,6 +69,8 @@ async fn a_rename_looks_as_in_one_process() {
             for name in ["bob", "bobby"] {
                 bob.send(enter_frame(name, "r")).await;
                 assert_eq!(bob.next_of("entered").await["name"], name);
+                // Counts of members are sent.
+                tokio::time::sleep(Duration::from_secs(3)).await;
             }
             ann.send(enter_frame("anna", "r")).await;
             let mut frames = Vec::new();

@@ -8,7 +8,7 @@ use tower_chat_rooms::{
     Access, ChatRooms, Denied, EnterRequest, MessageRequest, RoomEvent, RoomPolicy, SendError, User, Verdict,
 };
 
-use crate::support::{Client, EventLog, assert_empty};
+use crate::support::{Client, EventLog, assert_empty, builder};
 
 struct MyPolicy;
 
@@ -46,7 +46,7 @@ impl RoomPolicy for MyPolicy {
 
 fn guarded() -> (ChatRooms, EventLog) {
     let log = EventLog::default();
-    (ChatRooms::builder().policy(MyPolicy).events(log.hook()).build().unwrap(), log)
+    (builder().policy(MyPolicy).events(log.hook()).build().unwrap(), log)
 }
 
 async fn try_enter(client: &mut Client, room: &str) -> Value {
@@ -126,7 +126,7 @@ fn only_objects_with_an_event_replace_a_message() {
 #[tokio::test(start_paused = true)]
 async fn closures_that_panic_end_only_their_connection() {
     let log = EventLog::default();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .policy(|request: &EnterRequest<'_>| -> Result<(), Denied> {
             assert_ne!(request.room().as_str(), "bad", "on purpose");
             Ok(())
@@ -172,7 +172,7 @@ async fn hooks_see_no_forged_name() {
     }
     let bodies = Bodies::default();
     let of_events = bodies.0.clone();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .policy(bodies.clone())
         .events(move |event: RoomEvent<'_>| {
             if let RoomEvent::Message(message) = event {
@@ -193,7 +193,7 @@ async fn hooks_see_no_forged_name() {
 async fn the_policy_sees_an_enter_with_all_its_keys() {
     let bodies = Arc::new(Mutex::new(Vec::new()));
     let seen = bodies.clone();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .policy(move |request: &EnterRequest<'_>| {
             seen.lock().unwrap().push(request.body().unwrap().to_owned());
             Ok(())

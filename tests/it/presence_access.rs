@@ -12,7 +12,7 @@ use tower_chat_rooms::{
 
 use crate::support::{
     Client, EventLog, RESUME_WINDOW, V1Client, assert_empty, default_rooms, enter_frame, message_frame,
-    message_with_cid, recovering, unlimited,
+    message_with_cid, nth_id, recovering, unlimited,
 };
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -68,7 +68,7 @@ async fn infos_come_from_the_policy_or_the_user() {
     let (mut bob, _) = Client::connect_v1(&rooms, user()).await;
     bob.send(enter_frame("bob", "r")).await;
     let entered = bob.next().await;
-    let roster = json!([{"member": "0", "name": "ann", "user": "u-1", "info": "of the user"}]);
+    let roster = json!([{"member": nth_id(0), "name": "ann", "user": "u-1", "info": "of the user"}]);
     assert_eq!((&entered["members"], &entered["users"]), (&roster, &json!(1)));
     assert_eq!(ann.next().await["info"], json!({"role": "guest"}));
     assert!(matches!(Access::member().info(&"x".repeat(1_023)), Err(SendError::InfoTooBig)));
@@ -95,7 +95,7 @@ async fn the_host_changes_an_info_and_all_are_told() {
     ann.next().await;
     bob.next().await;
     rooms.set_info("r", id, &json!({"role": "moderator"})).unwrap();
-    let frame = json!({"event": "state", "info": {"role": "moderator"}, "name": "ann", "num": 3, "member": "0",
+    let frame = json!({"event": "state", "info": {"role": "moderator"}, "name": "ann", "num": 3, "member": nth_id(0),
         "roomId": "r"});
     assert_eq!(ann.next().await, frame);
     assert_eq!(bob.next().await, frame);
@@ -114,7 +114,7 @@ async fn the_host_changes_an_info_and_all_are_told() {
     assert_eq!(seen["state"], "busy");
     plain.assert_quiet().await;
     for (room, connection, error) in [("s", id, "room"), ("r", "77".parse().unwrap(), "connection")] {
-        let result = rooms.set_info(room, connection, &1);
+        let result = rooms.all_nodes().set_info(room, connection, &1).await;
         match error {
             "room" => assert!(matches!(result, Err(SendError::NoSuchRoom))),
             _ => assert!(matches!(result, Err(SendError::NoSuchConnection))),
@@ -312,7 +312,8 @@ async fn the_host_promotes_a_reader_without_an_enter() {
     reader.send(enter_frame("reader", "r")).await;
     assert_eq!(reader.next().await["readOnly"], true);
     assert!(matches!(rooms.set_access("other", id, &Access::member()), Err(SendError::NoSuchRoom)));
-    assert!(matches!(rooms.set_access("r", unknown, &Access::member()), Err(SendError::NoSuchConnection)));
+    let set = rooms.all_nodes().set_access("r", unknown, &Access::member()).await;
+    assert!(matches!(set, Err(SendError::NoSuchConnection)), "{set:?}");
     rooms.set_access("r", id, &info(json!({"role": "member"}))).unwrap();
     let told = json!({"event": "state", "readOnly": false, "member": id.to_string(), "roomId": "r"});
     assert_eq!(reader.next().await, told);

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, Presence, User};
 
 use crate::support::{
-    Client, RESUME_WINDOW, V1Client, default_rooms, enter_frame, message_frame, recovering_rooms, unlimited,
+    Client, RESUME_WINDOW, V1Client, default_rooms, enter_frame, message_frame, nth_id, recovering_rooms,
+    unlimited,
 };
 
 fn members_frame(after: Option<&Value>) -> Value {
@@ -48,7 +49,8 @@ async fn entered_has_the_members_before_the_own_enter() {
     assert_eq!(ann.next().await["name"], "bob");
     bob.disconnect().await;
     let entered = bob.reconnect(&rooms).await;
-    let roster = json!([{"member": "0", "name": "ann", "user": "u-1"}, {"member": "1", "name": "bob"}]);
+    let roster =
+        json!([{"member": nth_id(0), "name": "ann", "user": "u-1"}, {"member": nth_id(1), "name": "bob"}]);
     assert_eq!(
         (&entered["resumed"], &entered["members"], &entered["users"]),
         (&json!(true), &roster, &json!(1))

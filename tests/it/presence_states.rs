@@ -9,7 +9,8 @@ use tower_chat_rooms::{
 };
 
 use crate::support::{
-    Client, RESUME_WINDOW, V1Client, default_rooms, enter_frame, message_frame, recovering_rooms, unlimited,
+    Client, RESUME_WINDOW, V1Client, builder, default_rooms, enter_frame, message_frame, nth_id,
+    recovering_rooms, unlimited,
 };
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -18,8 +19,8 @@ fn state_frame(state: impl Into<Value>) -> Value {
     json!({"event": "state", "state": state.into(), "roomId": "r"})
 }
 
-fn state_of(member: &str, name: &str, num: usize, state: impl Into<Value>) -> Value {
-    json!({"event": "state", "state": state.into(), "name": name, "num": num, "member": member, "roomId": "r"})
+fn state_of(member: u64, name: &str, num: usize, state: impl Into<Value>) -> Value {
+    json!({"event": "state", "state": state.into(), "name": name, "num": num, "member": nth_id(member), "roomId": "r"})
 }
 
 /// The members "ann" (0) and "bob" (1) of the room "r".
@@ -43,7 +44,7 @@ async fn a_state_goes_to_the_other_v1_members_without_a_seq() {
         client.next().await;
     }
     ann.send(state_frame(json!({"away": true}))).await;
-    assert_eq!(bob.next().await, state_of("0", "ann", 3, json!({"away": true})));
+    assert_eq!(bob.next().await, state_of(0, "ann", 3, json!({"away": true})));
     assert_eq!(states(&rooms), [Some("{\"away\":true}".into()), None, None]);
     // Without a room id, it is for the only room. `null` and nothing remove it.
     for frame in [json!({"event": "state", "state": null}), json!({"event": "state"})] {
@@ -52,7 +53,7 @@ async fn a_state_goes_to_the_other_v1_members_without_a_seq() {
         assert_eq!(bob.next().await["state"], 1);
         sleep(INTERVAL).await;
         ann.send(frame).await;
-        assert_eq!(bob.next().await, state_of("0", "ann", 3, Value::Null));
+        assert_eq!(bob.next().await, state_of(0, "ann", 3, Value::Null));
     }
     assert_eq!(states(&rooms), [None, None, None]);
     // The same state again is not sent.
@@ -188,10 +189,10 @@ async fn a_member_that_enters_brings_its_state_and_a_resumed_one_still_has_it() 
     let (mut bob, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     let enter = r#"{"event":"enter","message":"bob","roomId":"r","state":[1],"user":"admin","info":{},"mood":"good"}"#;
     bob.send_text(enter).await;
-    assert_eq!(bob.next().await["members"], json!([{"member": "0", "name": "ann"}]));
+    assert_eq!(bob.next().await["members"], json!([{"member": nth_id(0), "name": "ann"}]));
     // What only the server may set is gone.
     let own = json!({"event": "enter", "message": "bob", "roomId": "r", "mood": "good", "state": [1], "name": "bob",
-        "num": 2, "member": "1", "seq": 2});
+        "num": 2, "member": nth_id(1), "seq": 2});
     assert_eq!(bob.next().await, own);
     assert_eq!(ann.next().await, own);
     ann.connection.send(state_frame("here")).await;
@@ -199,7 +200,7 @@ async fn a_member_that_enters_brings_its_state_and_a_resumed_one_still_has_it() 
     ann.disconnect().await;
     sleep(RESUME_WINDOW / 2).await;
     let entered = ann.reconnect(&rooms).await;
-    let roster = json!([{"member": "0", "name": "ann", "state": "here"}, {"member": "1", "name": "bob", "state": [1]}]);
+    let roster = json!([{"member": nth_id(0), "name": "ann", "state": "here"}, {"member": nth_id(1), "name": "bob", "state": [1]}]);
     assert_eq!(entered["members"], roster);
 }
 
@@ -212,8 +213,10 @@ async fn the_keys_of_a_plain_enter_are_its_own() {
         .await;
     let own = r#"{"event":"enter","message":"cat","roomId":"r","user":1,"info":2,"state":3,"x":4,"name":"cat","num":2}"#;
     assert_eq!(cat.next_text().await, own);
-    let seen =
-        r#"{"event":"enter","message":"cat","roomId":"r","x":4,"name":"cat","num":2,"member":"1","seq":2}"#;
+    let seen = format!(
+        r#"{{"event":"enter","message":"cat","roomId":"r","x":4,"name":"cat","num":2,"member":"{}","seq":2}}"#,
+        nth_id(1)
+    );
     assert_eq!(ann.next_text().await, seen);
     assert_eq!(states(&rooms), [None, None]);
 }
@@ -227,7 +230,7 @@ async fn the_events_of_presence_are_reserved() {
     for event in ["state", "presence", "members", "direct"] {
         cat.send(json!({"event": event, "message": 1})).await;
         assert_eq!(cat.next().await["code"], "reserved_event", "{event}");
-        let built = ChatRooms::builder().transient_events([event]).build();
+        let built = builder().transient_events([event]).build();
         assert!(built.unwrap_err().to_string().contains("belongs to the protocol"));
     }
     ann.send(json!({"event": "presence", "message": 1, "roomId": "r"})).await;

@@ -11,11 +11,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tower_chat_rooms::{
-    Admission, AuthRefusal, Authenticate, ChatRooms, Denied, EnterRequest, Heartbeat, Limits, RateLimits,
-    Timeouts, User,
+    Admission, AuthRefusal, Authenticate, Denied, EnterRequest, Heartbeat, Limits, RateLimits, Timeouts, User,
 };
 
-use crate::support::{Client, EventLog, Next, assert_empty, default_rooms, unlimited};
+use crate::support::{Client, EventLog, Next, assert_empty, builder, default_rooms, unlimited};
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -40,8 +39,7 @@ async fn flood(client: &mut Client, message: Message) -> (Vec<Value>, u16) {
 
 #[tokio::test(start_paused = true)]
 async fn messages_beyond_the_rate_are_dropped_and_the_sender_is_told() {
-    let rooms =
-        ChatRooms::builder().rate_limits(RateLimits::default().max_messages_per_second(10)).build().unwrap();
+    let rooms = builder().rate_limits(RateLimits::default().max_messages_per_second(10)).build().unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     assert_eq!(bob.next().await["name"], "ann");
@@ -67,8 +65,7 @@ async fn messages_beyond_the_rate_are_dropped_and_the_sender_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_v1_client_is_told_the_cid_and_when_to_try_again() {
-    let rooms =
-        ChatRooms::builder().rate_limits(RateLimits::default().max_messages_per_second(1)).build().unwrap();
+    let rooms = builder().rate_limits(RateLimits::default().max_messages_per_second(1)).build().unwrap();
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     ann.send(json!({"event": "enter", "message": "ann", "roomId": "r"})).await;
     assert_eq!(ann.next().await["event"], "entered");
@@ -99,7 +96,7 @@ async fn a_v1_client_is_told_the_cid_and_when_to_try_again() {
 #[tokio::test(start_paused = true)]
 async fn too_many_rate_violations_close_the_connection() {
     let log = EventLog::default();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .rate_limits(RateLimits::default().max_messages_per_second(10).max_rate_violations(5))
         .events(log.hook())
         .build()
@@ -124,7 +121,7 @@ async fn enters_and_tokens_beyond_their_own_rates_close_the_connection() {
         json!({"event": "enter", "message": "ann", "roomId": "r"}),
         json!({"event": "auth", "message": "token"}),
     ] {
-        let rooms = ChatRooms::builder()
+        let rooms = builder()
             .rate_limits(rates.clone())
             .auth(|_: String| std::future::ready(Ok::<_, Denied>(User::new("ann"))))
             .build()
@@ -142,7 +139,7 @@ async fn enters_and_tokens_beyond_their_own_rates_close_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn each_accepted_message_offsets_a_rate_violation() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .rate_limits(RateLimits::default().max_messages_per_second(10).max_rate_violations(5))
         .build()
         .unwrap();
@@ -181,7 +178,7 @@ async fn each_accepted_message_offsets_a_rate_violation() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_have_their_own_rate() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .rate_limits(RateLimits::default().max_bytes_per_second(1000))
         .limits(Limits::default().max_message_bytes(1000))
         .build()
@@ -212,7 +209,7 @@ async fn frames_without_content_count() {
     let go_on = Message::Frame(Frame::message("", OpCode::Data(Data::Continue), false));
     let beat = Message::text(r#"{"event":"heartbeat","message":"pong"}"#);
     for (first, then) in [(&ping, &ping), (&pong, &pong), (&begin, &go_on), (&beat, &beat)] {
-        let rooms = ChatRooms::builder().build().unwrap();
+        let rooms = builder().build().unwrap();
         let mut eve = Client::connect_as(&rooms, Admission::anonymous(), 1024).await;
         eve.send(json!({"event": "enter", "message": "eve", "roomId": "r"})).await;
         assert_eq!(eve.next().await["event"], "enter");
@@ -233,7 +230,7 @@ async fn frames_without_content_count() {
 #[tokio::test(start_paused = true)]
 async fn answers_to_heartbeats_do_not_count() {
     let heartbeat = Heartbeat::every(ms(50));
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .rate_limits(RateLimits::default().max_messages_per_second(1))
         .heartbeat(heartbeat)
         .timeouts(Timeouts::default().enter_timeout(Duration::MAX))
@@ -253,7 +250,7 @@ async fn answers_to_heartbeats_do_not_count() {
 
 #[tokio::test(start_paused = true)]
 async fn enters_and_new_rooms_have_rates() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .rate_limits(RateLimits::default().max_enters_per_minute(6).max_new_rooms_per_minute(2))
         .build()
         .unwrap();
@@ -320,7 +317,7 @@ impl Authenticate for MyAuth {
 
 #[tokio::test(start_paused = true)]
 async fn accepted_tokens_and_messages_do_not_offset_failed_authentications() {
-    let rooms = ChatRooms::builder().auth(MyAuth).build().unwrap();
+    let rooms = builder().auth(MyAuth).build().unwrap();
     let mut eve = Client::enter(&rooms, "eve", "r").await;
     for n in 1..=8 {
         eve.send(json!({"event": "auth", "message": format!("guess {n}")})).await;
@@ -340,7 +337,7 @@ async fn accepted_tokens_and_messages_do_not_offset_failed_authentications() {
 async fn tokens_have_a_rate() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = asked.clone();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .policy(move |_: &EnterRequest<'_>| {
             counter.fetch_add(1, Ordering::Relaxed);
             Ok(())

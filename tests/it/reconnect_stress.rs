@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tower_chat_rooms::{ChatRooms, History, LeaveReason, Recovery, RoomEvent};
 
 use crate::support::{
-    Client, MembershipRecord, Random, assert_empty, enter_frame, enter_since, leave_frame, resume_frame,
-    v1_admission,
+    Client, MembershipRecord, Random, assert_empty, builder, enter_frame, enter_since, leave_frame,
+    resume_frame, v1_admission,
 };
 
 const TEST_TIME: Duration = Duration::from_millis(1500);
@@ -187,7 +187,7 @@ async fn run_host(rooms: ChatRooms, stop: Arc<AtomicBool>) {
 async fn clients_that_reconnect_all_the_time_lose_no_frame_and_leave_nothing() {
     let record = Arc::new(Mutex::new(MembershipRecord::new(ROOMS.len())));
     let recording = record.clone();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .recovery(Recovery::default().resume_window(Duration::from_millis(40)).history(History::last(500)))
         .events(move |event: RoomEvent<'_>| recording.lock().unwrap().record(event))
         .build()

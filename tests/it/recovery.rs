@@ -4,25 +4,27 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use tower_chat_rooms::{Admission, ChatRooms, History, Limits, RateLimits, Recovery};
+use tower_chat_rooms::{Admission, ChatRooms, History, Limits, RateLimits, Recovery, SharedBroker};
 
 use crate::support::{
-    Client, Next, RESUME_WINDOW, V1Client, assert_empty, enter_frame, enter_since, resume_frame,
-    resumed_and_recovered, v1_admission,
+    Client, Next, RESUME_WINDOW, V1Client, assert_empty, builder, builder_of_node, enter_frame, enter_since,
+    nth_id, resume_frame, resumed_and_recovered, v1_admission,
 };
 
 #[tokio::test(start_paused = true)]
 async fn history_is_limited_by_frames_bytes_and_age() {
     let minute = Duration::from_secs(60);
+    // Each frame has the id of its sender.
+    let longer = nth_id(0).len() - 1;
     for (history, wait, kept) in [
         (History::last(3), Duration::ZERO, 3),
         (History::last(2), Duration::ZERO, 2),
-        (History::last(9).max_bytes(420), Duration::ZERO, 3),
-        (History::last(9).max_bytes(300), Duration::ZERO, 2),
+        (History::last(9).max_bytes(420 + 3 * longer), Duration::ZERO, 3),
+        (History::last(9).max_bytes(300 + 2 * longer), Duration::ZERO, 2),
         (History::last(9).for_at_most(minute), minute - Duration::from_secs(1), 3),
         (History::last(9).for_at_most(minute), minute + Duration::from_secs(1), 0),
     ] {
-        let rooms = ChatRooms::builder()
+        let rooms = builder()
             .recovery(Recovery::default().resume_window(minute * 9).history(history))
             .build()
             .unwrap();
@@ -53,7 +55,7 @@ async fn as_many_messages_of_ordinary_size_are_kept_as_were_asked_for() {
     for frames in [100, 1000] {
         let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(frames));
         // With the default limits, among them those of the send queue.
-        let rooms = ChatRooms::builder().recovery(recovery).build().unwrap();
+        let rooms = builder().recovery(recovery).build().unwrap();
         let mut ann = V1Client::enter(&rooms, "ann").await;
         ann.disconnect().await;
         for n in 0..frames {
@@ -69,8 +71,7 @@ async fn as_many_messages_of_ordinary_size_are_kept_as_were_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_history_a_client_recovers_if_nothing_was_sent_meanwhile() {
-    let rooms =
-        ChatRooms::builder().recovery(Recovery::default().resume_window(RESUME_WINDOW)).build().unwrap();
+    let rooms = builder().recovery(Recovery::default().resume_window(RESUME_WINDOW)).build().unwrap();
     let mut ann = V1Client::enter(&rooms, "ann").await;
     ann.disconnect().await;
     assert_eq!(resumed_and_recovered(&ann.reconnect(&rooms).await), (true, true));
@@ -86,7 +87,7 @@ async fn without_a_history_a_client_recovers_if_nothing_was_sent_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn a_room_that_is_opened_again_has_another_epoch() {
-    let rooms = ChatRooms::builder().recovery(Recovery::default().history(History::last(9))).build().unwrap();
+    let rooms = builder().recovery(Recovery::default().history(History::last(9))).build().unwrap();
     let mut ann = V1Client::enter(&rooms, "ann").await;
     let epoch = ann.position["epoch"].clone();
     ann.disconnect().await;
@@ -113,7 +114,7 @@ async fn a_room_that_is_opened_again_has_another_epoch() {
 /// A replay used to count against the send queue, so that the next frame closed the connection, each time again.
 #[tokio::test(start_paused = true)]
 async fn a_replay_does_not_fill_the_send_queue() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .limits(Limits::default().max_queue_frames(128))
         .recovery(Recovery::default().history(History::last(64)).resume_window(RESUME_WINDOW))
         .build()
@@ -152,7 +153,7 @@ async fn epoch(rooms: &ChatRooms) -> Value {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_was_closed_as_slow_recovers_more_than_its_send_queue_holds() {
     let history = History::last(10_000).max_bytes(8 * 1024 * 1024);
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .limits(Limits::default().max_queue_bytes(64 * 1024).max_message_bytes(16 * 1024))
         .rate_limits(RateLimits::default().max_bytes_per_second(16 * 1024))
         .recovery(Recovery::default().resume_window(Duration::from_secs(60)).history(history))
@@ -200,14 +201,16 @@ async fn a_client_that_was_closed_as_slow_recovers_more_than_its_send_queue_hold
 /// What was published right after a restart used to be lost to the members that reconnected later.
 #[tokio::test(start_paused = true)]
 async fn a_client_with_a_position_of_an_earlier_epoch_gets_the_history_of_the_new_one() {
-    let rooms =
-        || ChatRooms::builder().recovery(Recovery::default().history(History::last(100))).build().unwrap();
+    let broker = SharedBroker::new();
+    let recovery = Recovery::default().history(History::last(100));
+    let rooms = || builder_of_node(&broker).recovery(recovery.clone()).build().unwrap();
     let (old, new) = (rooms(), rooms());
     let enter = |name: &str| enter_frame(name, "r");
     let (mut ann, _) = Client::connect_v1(&old, Admission::anonymous()).await;
     ann.send(enter("ann")).await;
     let since = json!({"epoch": ann.next().await["epoch"], "seq": 17});
     drop((ann, old));
+    broker.remove_node(1);
     let (mut bob, _) = Client::connect_v1(&new, Admission::anonymous()).await;
     bob.send(enter("bob")).await;
     bob.send(json!({"event": "message", "message": "first"})).await;

@@ -19,8 +19,8 @@ use tower_chat_rooms::{
 };
 
 use crate::support::{
-    HANDSHAKE, LogCapture, connect_tcp, default_rooms, next_frame, open_http, path_page, raw_request,
-    send_request, serve_hyper,
+    HANDSHAKE, LogCapture, builder, connect_tcp, default_rooms, next_frame, open_http, path_page,
+    raw_request, send_request, serve_hyper,
 };
 
 fn handshake(headers: &str) -> String {
@@ -29,7 +29,7 @@ fn handshake(headers: &str) -> String {
 
 #[tokio::test]
 async fn refusals_say_what_is_missing() {
-    let rooms = ChatRooms::builder().limits(Limits::default().max_connections(1)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_connections(1)).build().unwrap();
     let address = serve_hyper(rooms.layer("/chat").layer(service_fn(path_page)), true).await;
     let headers = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -118,10 +118,10 @@ async fn a_server_without_upgrades_is_reported_once_per_minute() {
 #[tokio::test(start_paused = true)]
 async fn a_missing_peer_address_is_reported_once_where_it_is_needed() {
     let proxies = || TrustedProxies::new(["10.0.0.0/8"]).unwrap();
-    let unlimited = || ChatRooms::builder().limits(Limits::default().max_connections_per_ip(usize::MAX));
+    let unlimited = || builder().limits(Limits::default().max_connections_per_ip(usize::MAX));
     for (builder, peer, reports) in [
-        (ChatRooms::builder(), None, 1),
-        (ChatRooms::builder(), Some("127.0.0.1:7"), 0),
+        (builder(), None, 1),
+        (builder(), Some("127.0.0.1:7"), 0),
         (unlimited(), None, 0),
         (unlimited().trusted_proxies(proxies()), None, 1),
         (unlimited().trusted_proxies(proxies()), Some("127.0.0.1:7"), 0),
@@ -157,7 +157,7 @@ impl Authenticate for MyAuth {
 
 #[tokio::test]
 async fn the_auth_hook_sees_the_request_and_its_refusal_is_the_response() {
-    let rooms = ChatRooms::builder().auth(MyAuth).build().unwrap();
+    let rooms = builder().auth(MyAuth).build().unwrap();
     let address = serve_hyper(rooms.layer("/chat").layer(service_fn(path_page)), false).await;
     let mut ann = connect_tcp(address, "/chat").await.unwrap();
     ann.send(Message::text(r#"{"event":"enter","message":"?"}"#)).await.unwrap();

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, MemberInfo, User};
 
 use crate::support::{
-    Client, EventLog, Next, RESUME_WINDOW, V1Client, assert_empty, enter_frame, recovering, recovering_rooms,
-    resume_frame, resumed_and_recovered, rooms_in,
+    Client, EventLog, Next, RESUME_WINDOW, V1Client, assert_empty, enter_frame, nth_id, recovering,
+    recovering_rooms, resume_frame, resumed_and_recovered, rooms_in,
 };
 
 #[tokio::test(start_paused = true)]
@@ -311,7 +311,7 @@ async fn a_resume_token_is_not_relayed_or_logged() {
         bob.next().await,
         json!({
             "event": "enter", "message": "ann", "roomId": "r", "x": 1,
-            "name": "ann", "num": 2, "member": "1", "seq": 2,
+            "name": "ann", "num": 2, "member": nth_id(1), "seq": 2,
         })
     );
     assert!(!log.take().concat().contains(token));

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower_chat_rooms::{Admission, ChatRooms};
 
-use crate::support::{default_rooms, frame, serve, text_frame, unlimited};
+use crate::support::{default_rooms, frame, has_shared_broker, serve, text_frame, unlimited};
 
 /// A member that sends and receives bytes.
 struct RawClient {
@@ -97,7 +97,12 @@ async fn check(what: &str, bytes: &[u8], answers: &[Answer]) {
             tokio::task::yield_now().await;
         }
         for answer in answers {
-            assert_eq!(raw.answer().await, *answer, "{what}, in pieces of {piece}");
+            let got = raw.answer().await;
+            // With a broker, the connection may be closed before a message has come back.
+            if has_shared_broker() && matches!(got, Close(_)) && answers.last() == Some(&got) {
+                break;
+            }
+            assert_eq!(got, *answer, "{what}, in pieces of {piece}");
         }
         if let Some(Close(_)) = answers.last() {
             raw.assert_end().await;

@@ -1,9 +1,9 @@
 //! Entering, moving, renaming, leaving: counts, order, and what each member receives.
 
 use serde_json::json;
-use tower_chat_rooms::{ChatRooms, Limits};
+use tower_chat_rooms::Limits;
 
-use crate::support::{Client, assert_empty, default_rooms, rooms_with_log};
+use crate::support::{Client, assert_empty, builder, default_rooms, rooms_with_log};
 
 async fn enter(client: &mut Client, name: &str, room: &str) {
     client.send(json!({"event": "enter", "message": name, "roomId": room})).await;
@@ -79,8 +79,7 @@ async fn a_repeated_enter_is_answered_to_its_sender_only() {
 
 #[tokio::test(start_paused = true)]
 async fn a_member_that_cannot_move_stays_in_its_room() {
-    let rooms =
-        ChatRooms::builder().limits(Limits::default().max_room_members(1).max_rooms(2)).build().unwrap();
+    let rooms = builder().limits(Limits::default().max_room_members(1).max_rooms(2)).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "a").await;
     let _bob = Client::enter(&rooms, "bob", "b").await;
     enter(&mut ann, "ann", "b").await;

@@ -17,7 +17,7 @@ use tower_chat_rooms::{
     Recovery, Refusal, RoomPolicy, Verdict, event_channel,
 };
 
-use crate::support::{Client, LogCapture, resume_frame};
+use crate::support::{Client, LogCapture, builder, resume_frame};
 
 const SIGNING: &str = "the-signing-secret-of-thirty-two-bytes";
 const PASSWORD: &str = "correct-horse-battery-staple";
@@ -123,7 +123,7 @@ async fn use_secrets(seen: &LogCapture) -> Vec<String> {
     seen.show(&JwtAuth::hs256(PASSWORD));
 
     let (events, mut receiver) = event_channel(1000);
-    let builder = ChatRooms::builder()
+    let builder = builder()
         .auth(auth)
         .policy(MyPolicy(seen.clone()))
         .events(events)
@@ -187,14 +187,14 @@ async fn accepted_handshakes(
         let (io, response) = upgrade(rooms, seen, &target, &headers).await;
         assert!(response.starts_with("HTTP/1.1 101"), "{response}");
         let mut ann = client(io).await;
-        if headers.contains("v1") {
+        if headers.contains("chat-rooms.v1") {
             let welcome = read_to(&mut ann, "welcome").await;
             resume_tokens.push(welcome["resume"].clone());
         }
         // To the plain wire, it is an event like any other, and that before the client has entered.
         ann.send(resume_frame(&resume_tokens)).await;
         ann.send(json!({"event": "enter", "message": "ann", "roomId": "r", "resume": resume_tokens})).await;
-        read_to(&mut ann, if headers.contains("v1") { "entered" } else { "enter" }).await;
+        read_to(&mut ann, if headers.contains("chat-rooms.v1") { "entered" } else { "enter" }).await;
         for event in ["message", "replace", "refuse", "drop"] {
             ann.send(json!({"event": event, "message": PASSWORD, "cid": "c"})).await;
         }

@@ -10,9 +10,9 @@ use tower_chat_rooms::{
 };
 
 use crate::support::{
-    Client, EventLog, RESUME_WINDOW, assert_empty, default_rooms, enter_frame, leave_frame, message_frame,
-    message_with_cid, recovering, removed_frame, rooms_with_log, unlimited, user_of, v1_admission,
-    with_expiring_tokens,
+    Client, EventLog, RESUME_WINDOW, assert_empty, builder, default_rooms, enter_frame, has_shared_broker,
+    leave_frame, message_frame, message_with_cid, recovering, removed_frame, rooms_with_log, unlimited,
+    user_of, v1_admission, with_expiring_tokens,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ async fn each_enter_has_one_left_on_every_way_out() {
     for way in [Close, Kick, Lost, WindowOver, HeartbeatMissed, Leave, CloseRooms, Abort, Shutdown] {
         let log = EventLog::default();
         let builder = match way {
-            Lost => ChatRooms::builder().events(log.hook()),
+            Lost => builder().events(log.hook()),
             _ => recovering(&log),
         };
         let rooms = builder.build().unwrap();
@@ -177,7 +177,7 @@ async fn nothing_of_a_room_follows_left() {
     for _ in 0..2 {
         assert_eq!(bob.next().await["name"], "ann");
     }
-    // What ann has sent before comes before.
+    // What ann has sent before comes before. With a broker, ann leaves before it has come back.
     ann.send_at_once([message_frame("a", 1), leave_frame("a"), message_frame("a", 2), message_frame("b", 3)])
         .await;
     bob.send_at_once([message_frame("a", 4), message_frame("b", 5)]).await;
@@ -191,7 +191,9 @@ async fn nothing_of_a_room_follows_left() {
         }
     }
     assert_eq!(in_a.last().unwrap(), &json!({"event": "left", "roomId": "a"}));
-    assert_eq!(in_a[0]["message"], 1);
+    if !has_shared_broker() {
+        assert_eq!(in_a[0]["message"], 1);
+    }
     in_b.sort_by_key(Value::as_u64);
     assert_eq!(in_b, [json!(3), json!(5)]);
     rooms.send("a", &json!({"event": "notice"})).unwrap();
@@ -290,7 +292,7 @@ async fn an_expired_token_removes_a_client_from_all_rooms() {
 #[tokio::test(start_paused = true)]
 async fn a_name_is_taken_in_one_room_only() {
     let log = EventLog::default();
-    let rooms = ChatRooms::builder().unique_names(UniqueNames::Exact).events(log.hook()).build().unwrap();
+    let rooms = builder().unique_names(UniqueNames::Exact).events(log.hook()).build().unwrap();
     let (mut eve, _) = Client::enter_rooms(&rooms, "Ann", &["a", "b"]).await;
     let (mut ann, _) = Client::connect_v1(&rooms, Admission::user(User::new("u1").with_name("Ann"))).await;
     ann.enter_another("Ann", "a").await;
@@ -370,7 +372,7 @@ async fn each_room_has_its_own_slow_consumer_policy() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_enter_names_its_room() {
     let rates = RateLimits::default().max_enters_per_minute(3);
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .rate_limits(rates)
         .limits(Limits::default().max_rooms(2))
         .policy(|request: &EnterRequest<'_>| match request.room().as_str() {
@@ -399,7 +401,7 @@ async fn expect_refusal(client: &mut Client, room: &str, code: &str) {
 #[tokio::test(start_paused = true)]
 async fn an_enter_beyond_the_rate_of_messages_is_refused_with_its_room() {
     let rates = RateLimits::default().max_messages_per_second(1);
-    let rooms = ChatRooms::builder().rate_limits(rates).build().unwrap();
+    let rooms = builder().rate_limits(rates).build().unwrap();
     let (mut ann, _) = Client::enter_rooms(&rooms, "ann", &["a", "b"]).await;
     ann.send(enter_frame("ann", "c")).await;
     expect_refusal(&mut ann, "c", "rate_limited").await;

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, Denied, EnterRequest, History, RateLimits, Recovery};
 
 use crate::support::{
-    Client, EventLog, RESUME_WINDOW, assert_empty, enter_frame, enter_since, leave_frame, message_with_cid,
-    recovering, recovering_rooms, removed_frame, resume_frame, resumed_and_recovered, rooms_in,
+    Client, EventLog, RESUME_WINDOW, assert_empty, builder, enter_frame, enter_since, leave_frame,
+    message_with_cid, recovering, recovering_rooms, removed_frame, resume_frame, resumed_and_recovered,
+    rooms_in,
 };
 
 /// A member of several rooms whose connection is lost.
@@ -237,7 +238,7 @@ async fn a_resumed_client_can_send_to_a_room_only_after_it_has_entered_it_again(
 
 #[tokio::test(start_paused = true)]
 async fn returning_to_many_rooms_does_not_exceed_the_rate_of_enters() {
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .rate_limits(RateLimits::default().max_enters_per_minute(60).max_new_rooms_per_minute(u32::MAX))
         .recovery(Recovery::default().resume_window(RESUME_WINDOW).history(History::last(9)))
         .build()

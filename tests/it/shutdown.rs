@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tower_chat_rooms::{Admission, ChatRooms, Recovery, RoomEvent, Timeouts};
 
-use crate::support::{Client, assert_empty, default_rooms, text_frame, unlimited};
+use crate::support::{Client, assert_empty, builder, default_rooms, events_arrive, text_frame, unlimited};
 
 #[tokio::test(start_paused = true)]
 async fn after_a_shutdown_no_task_is_left() {
@@ -23,6 +23,7 @@ async fn after_a_shutdown_no_task_is_left() {
     assert_eq!(outside.next().await["code"], "not_entered");
     clients.push(outside);
     rooms.send("r0", &json!({"event": "last"})).unwrap();
+    events_arrive().await;
     let readers: Vec<_> = clients
         .into_iter()
         .map(|mut client| {
@@ -51,10 +52,8 @@ async fn after_a_shutdown_no_task_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_answer_the_close_delays_the_shutdown_briefly() {
-    let rooms = ChatRooms::builder()
-        .timeouts(Timeouts::default().close_timeout(Duration::from_secs(2)))
-        .build()
-        .unwrap();
+    let rooms =
+        builder().timeouts(Timeouts::default().close_timeout(Duration::from_secs(2))).build().unwrap();
     // Its pipe does not hold even the close frame.
     let mut slow = Client::connect_as(&rooms, Admission::anonymous(), 16).await;
     slow.send(json!({"event": "enter", "message": "slow"})).await;
@@ -72,7 +71,7 @@ async fn a_shutdown_waits_for_the_callback_of_a_dropped_connection() {
     let host: Arc<Mutex<Option<ChatRooms>>> = Arc::default();
     let (hook, shut_down) = (host.clone(), Arc::new(Mutex::new(Vec::new())));
     let seen = shut_down.clone();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .events(move |event: RoomEvent<'_>| {
             if let RoomEvent::Left(_) = event {
                 let host = hook.lock().unwrap().take().unwrap();
@@ -86,7 +85,10 @@ async fn a_shutdown_waits_for_the_callback_of_a_dropped_connection() {
     let enter = text_frame(r#"{"event":"enter","message":"ann","roomId":"r"}"#);
     tokio::io::AsyncWriteExt::write_all(&mut client_io, &enter).await.unwrap();
     let mut serve = Box::pin(rooms.serve(server_io, Admission::anonymous()));
-    assert!(futures_util::poll!(serve.as_mut()).is_pending());
+    while rooms.stats().entered == 0 {
+        assert!(futures_util::poll!(serve.as_mut()).is_pending());
+        events_arrive().await;
+    }
     // The shutdown ends every connection but this one, which is not polled.
     assert!(rooms.shutdown().now_or_never().is_none());
     sleep(Duration::from_secs(1)).await;

@@ -11,8 +11,8 @@ use tower_chat_rooms::{
 };
 
 use crate::support::{
-    Client, EventLog, assert_empty, default_rooms, enter_frame, enter_since, leave_frame, unlimited,
-    v1_admission,
+    Client, EventLog, assert_empty, builder, default_rooms, enter_frame, enter_since, leave_frame,
+    skip_with_broker, unlimited, v1_admission,
 };
 
 /// A member of the room "r" with a pipe that holds this many bytes. It has read nothing.
@@ -36,11 +36,7 @@ fn id_of(rooms: &ChatRooms, name: &str) -> ConnectionId {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_is_closed_and_delays_nobody() {
     let log = EventLog::default();
-    let rooms = ChatRooms::builder()
-        .limits(Limits::default().max_queue_frames(50))
-        .events(log.hook())
-        .build()
-        .unwrap();
+    let rooms = builder().limits(Limits::default().max_queue_frames(50)).events(log.hook()).build().unwrap();
     let mut ann = Client::enter(&rooms, "ann", "r").await;
     // Its pipe holds a few frames.
     let mut slow = unread_member(&rooms, "slow", 300).await;
@@ -273,6 +269,7 @@ async fn senders_wait_for_a_reader_that_is_behind() {
 /// A burst of many members that was larger than the send queue used to close clients that had kept up.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_has_kept_up_gets_a_burst_larger_than_its_send_queue() {
+    skip_with_broker!("the frames of several members do not come back in one batch");
     for reads in [true, false] {
         let rooms = unlimited().limits(Limits::default().max_queue_frames(10)).build().unwrap();
         let mut ann = member(&rooms, "ann", 64).await;

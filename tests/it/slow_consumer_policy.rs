@@ -157,7 +157,8 @@ async fn frames_for_one_client_are_not_dropped() {
         assert_eq!((ack["cid"].as_str(), notes), (Some("c"), vec![0, 40, 80, 120, 160]), "{policy:?}");
         // If these alone are too many, the client is closed.
         let mut n = 0;
-        while rooms.send_to(id, &json!({"event": "note", "pad": "x".repeat(100), "n": n})).is_ok() {
+        let all = rooms.all_nodes();
+        while all.send_to(id, &json!({"event": "note", "pad": "x".repeat(100), "n": n})).await.is_ok() {
             n += 1;
             assert!(n < 60, "{policy:?}");
         }

@@ -12,10 +12,10 @@ use tower_chat_rooms::{
     RoomPolicy, SendError, SharedBroker, User, Verdict,
 };
 
-use crate::support::{Client, enter_frame, message_with_cid, run_other_tasks, take_id, unlimited};
+use crate::support::{Client, enter_frame, message_with_cid, run_other_tasks, take_id, without_limits};
 
 fn rooms_on(store: &MemoryStore) -> ChatRoomsBuilder {
-    unlimited().store(store.clone())
+    without_limits(ChatRooms::builder()).store(store.clone())
 }
 
 /// Members of the room "r", each of which has read all enters.
@@ -103,7 +103,7 @@ async fn a_message_is_stored_then_published_and_acknowledged() {
     run_other_tasks().await;
     let told = told.lock().unwrap();
     assert_eq!(told.len(), 1);
-    assert_eq!((told[0].id.unwrap().as_u64(), json!(told[0].position.seq())), (id, frame["seq"].clone()));
+    assert_eq!((told[0].id.as_u64(), json!(told[0].position.seq())), (id, frame["seq"].clone()));
     assert_eq!(told[0].body, messages[0].body());
 }
 
@@ -246,7 +246,7 @@ impl MessageStore for HangsIn {
 
 #[tokio::test(start_paused = true)]
 async fn rooms_do_not_wait_for_each_other() {
-    let rooms = unlimited().store(HangsIn("s", MemoryStore::new())).build().unwrap();
+    let rooms = without_limits(ChatRooms::builder()).store(HangsIn("s", MemoryStore::new())).build().unwrap();
     let [mut ann] = members(&rooms, ["ann"]).await;
     let (mut bob, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     bob.send(enter_frame("bob", "s")).await;
@@ -434,7 +434,7 @@ impl MessageStore for Panics {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_the_store_is_a_failure() {
-    let rooms = unlimited().store(Panics::default()).build().unwrap();
+    let rooms = without_limits(ChatRooms::builder()).store(Panics::default()).build().unwrap();
     let [mut ann] = members(&rooms, ["ann"]).await;
     ann.send(message("hi")).await;
     expect_refused(&mut ann, "hi").await;

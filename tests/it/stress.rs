@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, LeaveReason, Limits, RoomEvent};
 
-use crate::support::{Client, MembershipRecord, Random, assert_empty};
+use crate::support::{Client, MembershipRecord, Random, assert_empty, builder};
 
 /// A client that connects many times, and ends each connection in some way.
 async fn run_client(rooms: ChatRooms, seed: u64, connections: usize) {
@@ -70,7 +70,7 @@ async fn run_host(rooms: ChatRooms, stop: Arc<AtomicBool>) {
 async fn nothing_is_left_after_many_connections_at_once() {
     let record = Arc::new(Mutex::new(MembershipRecord::new(1)));
     let recording = record.clone();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .limits(Limits::default().max_room_members(12).max_rooms(3).max_queue_frames(20))
         .heartbeat(Heartbeat::every(Duration::from_secs(5)))
         .events(move |event: RoomEvent<'_>| recording.lock().unwrap().record(event))

@@ -5,14 +5,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use tower_chat_rooms::{Admission, ChatRooms, Denied, Heartbeat, History, Recovery, Timeouts, User};
+use tower_chat_rooms::{Admission, Denied, Heartbeat, History, Recovery, Timeouts, User};
 
-use crate::support::{Client, EventLog, V1Client, enter_frame, resumed_and_recovered};
+use crate::support::{Client, EventLog, V1Client, builder, enter_frame, resumed_and_recovered};
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_ends_after_its_lifetime_and_its_session_is_kept() {
     let log = EventLog::default();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .timeouts(Timeouts::default().max_lifetime(Duration::from_secs(100)))
         .heartbeat(Heartbeat::every(Duration::from_secs(10)))
         .recovery(Recovery::default().resume_window(Duration::from_secs(10)))
@@ -49,10 +49,8 @@ async fn a_connection_ends_after_its_lifetime_and_its_session_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_never_enters_is_closed() {
-    let rooms = ChatRooms::builder()
-        .timeouts(Timeouts::default().enter_timeout(Duration::from_secs(4)))
-        .build()
-        .unwrap();
+    let rooms =
+        builder().timeouts(Timeouts::default().enter_timeout(Duration::from_secs(4))).build().unwrap();
     let mut idle = Client::connect(&rooms).await;
     let begin = Instant::now();
     assert_eq!(idle.close_code().await, 4002);
@@ -73,7 +71,7 @@ async fn timeouts_can_be_as_long_as_a_duration_can_be() {
             .write_timeout(time)
             .max_lifetime(time)
             .token_warning(time);
-        let rooms = ChatRooms::builder()
+        let rooms = builder()
             .heartbeat(Heartbeat::every(time))
             .timeouts(timeouts)
             .recovery(Recovery::default().resume_window(time).history(History::last(9).for_at_most(time)))

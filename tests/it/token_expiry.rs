@@ -6,10 +6,10 @@ use http::request::Parts;
 use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::json;
 use tokio::time::Instant;
-use tower_chat_rooms::{Admission, Authenticate, ChatRooms, JwtAuth, OnExpiry, Recovery, Timeouts, User};
+use tower_chat_rooms::{Admission, Authenticate, JwtAuth, OnExpiry, Recovery, Timeouts, User};
 
 use crate::support::{
-    Client, EventLog, Next, assert_empty, enter_frame, enter_with_token, removed_frame, user_of,
+    Client, EventLog, Next, assert_empty, builder, enter_frame, enter_with_token, removed_frame, user_of,
     with_expiring_tokens,
 };
 
@@ -278,7 +278,7 @@ async fn a_json_web_token_expires_at_its_exp_and_leeway() {
     let mut request: Parts = http::Request::new(()).into_parts().0;
     request.headers.insert("authorization", format!("Bearer {}", token(exp)).parse().unwrap());
     let admission = auth.on_upgrade(&request).await.unwrap();
-    let rooms = ChatRooms::builder().auth(auth.clone()).build().unwrap();
+    let rooms = builder().auth(auth.clone()).build().unwrap();
     // In real time, since the expiry is a time of the system clock.
     let mut ann = Client::connect_as(&rooms, admission, 4096).await;
     assert_eq!(ann.close_code().await, 4504);

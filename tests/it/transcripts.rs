@@ -13,7 +13,7 @@ use tower_chat_rooms::{
     Recovery, RoomPolicy, User, Verdict,
 };
 
-use crate::support::{Client, Next, run_other_tasks};
+use crate::support::{Client, Next, builder, run_other_tasks};
 
 /// Longer than any pause in a transcript.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -114,7 +114,7 @@ fn rooms(settings: &Value, denied: Denials) -> ChatRooms {
             other => panic!("unknown setting: {other}"),
         }
     }
-    ChatRooms::builder()
+    builder()
         .heartbeat(heartbeat)
         .v1_heartbeat(v1_heartbeat)
         .recovery(recovery)

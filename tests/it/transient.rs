@@ -9,11 +9,12 @@ use tower_chat_rooms::{
 };
 
 use crate::support::{
-    Client, EventLog, RESUME_WINDOW, V1Client, resumed_and_recovered, run_other_tasks, take_id, v1_admission,
+    Client, EventLog, RESUME_WINDOW, V1Client, builder, nth_id, resumed_and_recovered, run_other_tasks,
+    skip_with_broker, take_id, v1_admission,
 };
 
 fn typing() -> ChatRoomsBuilder {
-    ChatRooms::builder().transient_events(["typing", "pointer"])
+    builder().transient_events(["typing", "pointer"])
 }
 
 fn recovery(frames: usize) -> Recovery {
@@ -59,12 +60,13 @@ async fn a_transient_frame_goes_to_the_other_members_without_a_seq() {
     // The `cid` is neither acknowledged nor remembered.
     for _ in 0..2 {
         ann.connection.send_text(sent).await;
-        assert_eq!(bob.connection.next_text().await, format!(r#"{stripped},"member":"0"}}"#));
+        assert_eq!(bob.connection.next_text().await, format!(r#"{stripped},"member":"{}"}}"#, nth_id(0)));
         let plain = r#"{"event":"typing","roomId":"r","seq":7,"cid":"c1","on":true,"name":"ann","num":3}"#;
         assert_eq!(cat.next_text().await, plain);
     }
     cat.send_text(r#"{"event":"pointer","message":[1,2]}"#).await;
-    let text = r#"{"event":"pointer","message":[1,2],"name":"cat","num":3,"member":"2","roomId":"r"}"#;
+    let text = r#"{"event":"pointer","message":[1,2],"name":"cat","num":3,"member":"ID","roomId":"r"}"#;
+    let text = text.replace("ID", &nth_id(2));
     for client in [&mut ann, &mut bob] {
         assert_eq!(client.connection.next_text().await, text);
     }
@@ -219,6 +221,7 @@ async fn a_transient_frame_that_was_written_in_part_is_finished() {
 
 #[tokio::test(start_paused = true)]
 async fn a_room_holds_a_bounded_number_of_bytes_of_transient_frames() {
+    skip_with_broker!("which frames are too many depends on when they come back");
     let rooms = typing().build().unwrap();
     let mut bob = Client::enter(&rooms, "bob", "r").await;
     for n in 0..40 {
@@ -325,7 +328,7 @@ async fn the_policy_decides_about_transient_frames() {
     let denied = json!({"event": "error", "code": "denied", "message": "be quiet", "cid": "c"});
     assert_eq!(ann.next().await, denied);
     let replaced = r#"{"event":"typing","message":"replaced","name":"ann","num":3"#;
-    let v1 = format!(r#"{replaced},"member":"0","roomId":"r"}}"#);
+    let v1 = format!(r#"{replaced},"member":"{}","roomId":"r"}}"#, nth_id(0));
     assert_eq!(bob.connection.next_text().await, v1);
     assert_eq!(cat.next_text().await, format!("{replaced}}}"));
     ann.send_message("hi").await;
@@ -385,7 +388,7 @@ async fn the_host_sends_transient_frames_to_all_members() {
 #[tokio::test(start_paused = true)]
 async fn only_the_host_sends_its_events() {
     let limits = Limits::default().max_bad_frames(3);
-    let rooms = ChatRooms::builder().host_events(["notice"]).limits(limits).build().unwrap();
+    let rooms = builder().host_events(["notice"]).limits(limits).build().unwrap();
     let (mut ann, _bob, mut cat) = three_members(&rooms).await;
     let text = r#"the event "notice" is sent by the server only"#;
     for name in ["notice", r"n\u006ftice"] {
@@ -418,7 +421,7 @@ async fn the_welcome_names_the_transient_events_and_their_rate() {
     let rooms = typing().rate_limits(rates.clone()).build().unwrap();
     let (_client, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     assert_eq!(welcome["rates"], json!({"messages": null, "bytes": 262_144, "burst": 2, "transient": null}));
-    let rooms = ChatRooms::builder().rate_limits(rates).build().unwrap();
+    let rooms = builder().rate_limits(rates).build().unwrap();
     let (_client, welcome) = Client::connect_v1(&rooms, Admission::anonymous()).await;
     assert_eq!((welcome.get("transient"), welcome["rates"].get("transient")), (None, None));
 }

@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tower_chat_rooms::{Admission, ChatRooms};
+use tower_chat_rooms::Admission;
 
 use crate::support::{
-    Client, TestIo, assert_empty, close_frame, default_rooms, rooms_with_log, text_frame, v1_admission,
+    Client, TestIo, assert_empty, builder, close_frame, default_rooms, rooms_with_log, text_frame,
+    v1_admission,
 };
 
 #[tokio::test(start_paused = true)]
@@ -48,7 +49,7 @@ async fn frames_arrive_whole_and_in_order_through_a_few_bytes_at_a_time() {
 /// The first heartbeat used to overtake a welcome that the socket did not take at once.
 #[tokio::test(start_paused = true)]
 async fn the_welcome_is_first_even_if_its_write_is_delayed() {
-    let rooms = ChatRooms::builder().build().unwrap();
+    let rooms = builder().build().unwrap();
     let mut delay = true;
     let delayed = move |io| {
         TestIo::new(io, move |cx, bytes| {
@@ -77,7 +78,7 @@ async fn io_that_panics_leaves_no_member() {
         ("\"last\"", vec![enter("r1", "ann"), json!({"event": "last"}), enter("r1", "anna")]),
         ("\"last\"", vec![enter("r1", "ann"), json!({"event": "last"}), enter("r2", "ann")]),
     ] {
-        let rooms = ChatRooms::builder().build().unwrap();
+        let rooms = builder().build().unwrap();
         let panicking = |io| {
             TestIo::new(io, move |_, bytes| {
                 assert!(!String::from_utf8_lossy(bytes).contains(text), "on purpose");

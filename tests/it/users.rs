@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Logs the callbacks: `online USER`, `offline USER`, `+ NAME ROOM`, `- NAME ROOM: REASON`, `ended`. Panics for some
 /// users.
-pub(crate) struct Recorder(EventLog);
+pub(crate) struct Recorder(pub(crate) EventLog);
 
 impl RoomEvents for Recorder {
     fn entered(&self, event: &Entered) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::json;
 use tower_chat_rooms::{Admission, ChannelEvent, ChatRooms, User, event_channel};
 
-use crate::support::{Client, EventLog, assert_empty};
+use crate::support::{Client, EventLog, assert_empty, builder};
 use crate::users::{connect, enter, resume, rooms};
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +99,7 @@ async fn after_a_shutdown_each_user_is_offline() {
 async fn a_callback_can_ask_for_the_user_and_remove_it() {
     let (handle, log) = (Arc::new(OnceLock::<ChatRooms>::new()), EventLog::default());
     let (inside, lines) = (handle.clone(), log.clone());
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .events(move |event: tower_chat_rooms::RoomEvent<'_>| {
             let rooms = inside.get().unwrap();
             match event {
@@ -127,7 +127,7 @@ async fn a_callback_can_ask_for_the_user_and_remove_it() {
 #[tokio::test(start_paused = true)]
 async fn the_channel_has_the_users() {
     let (events, mut receiver) = event_channel(8);
-    let rooms = ChatRooms::builder().events(events).build().unwrap();
+    let rooms = builder().events(events).build().unwrap();
     let user = User::new("u").with_name("Ann").with("a secret");
     let client = Client::connect_as(&rooms, Admission::user(user), 4096).await;
     let Some(ChannelEvent::Online(online)) = receiver.recv().await else { panic!() };

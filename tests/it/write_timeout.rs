@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 use tower_chat_rooms::{Admission, ChatRooms, Timeouts};
 
-use crate::support::{EventLog, serve, text_frame};
+use crate::support::{EventLog, builder, serve, text_frame};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -37,7 +37,7 @@ async fn wait_until_empty(rooms: &ChatRooms) {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_for_the_write_timeout_is_closed() {
     let log = EventLog::default();
-    let rooms = ChatRooms::builder()
+    let rooms = builder()
         .timeouts(Timeouts::default().write_timeout(20 * SECOND))
         .events(log.hook())
         .build()
@@ -58,7 +58,6 @@ async fn a_client_that_takes_nothing_for_the_write_timeout_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_write_timeout_a_client_that_takes_nothing_stays() {
-    let rooms =
-        ChatRooms::builder().timeouts(Timeouts::default().write_timeout(Duration::MAX)).build().unwrap();
+    let rooms = builder().timeouts(Timeouts::default().write_timeout(Duration::MAX)).build().unwrap();
     assert!(stays(&rooms, 0, 300).await);
 }

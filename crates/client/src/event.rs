@@ -92,7 +92,8 @@ pub enum ChatEvent {
     #[non_exhaustive]
     DirectGap {
         /// How many; `None` if unknown, because the session could not be resumed after a lost connection. In that case,
-        /// it is possible that none were missed.
+        /// it is possible that none were missed. If the session was resumed on another of several servers, this is 1,
+        /// however many were missed, and even if none were.
         missed: Option<u64>,
     },
     /// The application took no events for too long, and some were dropped.
@@ -269,7 +270,7 @@ impl RoomFrame {
     }
 
     /// The id of a message, which rises in the order of the room and is never used again, not even after a restart of the
-    /// server. `None` for other frames, and if the server has a broker that several nodes share.
+    /// server. `None` for other frames.
     pub fn id(&self) -> Option<u64> {
         self.object.get("id")?.as_u64().filter(|_| self.seq().is_some())
     }

@@ -48,26 +48,91 @@ impl ConnectError {
         ConnectError { kind: ConnectErrorKind::Refused, message: message.to_owned(), source: None }
     }
 
+    pub(crate) fn unreachable(message: String) -> ConnectError {
+        ConnectError { kind: ConnectErrorKind::Unreachable, message, source: None }
+    }
+
+    /// An error at a server.
+    pub(crate) fn at(server: &str, error: RedisError) -> ConnectError {
+        let (kind, message) = explain(server, &error);
+        ConnectError { kind, message, source: Some(error) }
+    }
+
+    /// The message with its cause.
+    pub(crate) fn full_text(&self) -> String {
+        match &self.source {
+            Some(source) => format!("{self} ({source})"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whether it may help to try again.
     pub(crate) fn is_temporary(&self) -> bool {
         self.kind == ConnectErrorKind::Unreachable
     }
 }
 
-impl From<RedisError> for ConnectError {
-    fn from(error: RedisError) -> ConnectError {
-        let (kind, message) = match Severity::of(&error) {
-            Severity::Broken | Severity::Busy => {
-                (ConnectErrorKind::Unreachable, "Redis cannot be reached; check the URL and that it runs")
-            }
-            Severity::Permanent => (
-                ConnectErrorKind::Refused,
-                "Redis refuses the connection; check user, password and that the user may use scripts, streams, \
-                 Pub/Sub and INFO",
-            ),
-        };
-        ConnectError { kind, message: message.to_owned(), source: Some(error) }
+/// What an error at a server means, and what to do.
+fn explain(server: &str, error: &RedisError) -> (ConnectErrorKind, String) {
+    if let Some(text) = explain_tls(server, error) {
+        return (ConnectErrorKind::Refused, text);
     }
+    let is_login = matches!(error.code(), Some("WRONGPASS" | "NOAUTH"));
+    let text = match error.kind() {
+        _ if error.detail().is_some_and(|text| text.contains("cluster support disabled")) => {
+            format!("Redis at {server} belongs to no cluster; use a URL like `redis://host:6379`")
+        }
+        kind if is_login || kind == ErrorKind::AuthenticationFailed => format!(
+            "Redis at {server} refuses the user or the password; write them into the URL like \
+             `redis://user:password@host`, with special characters percent-encoded"
+        ),
+        ErrorKind::Server(ServerErrorKind::NoPerm) => format!(
+            "the user may do too little in Redis at {server}; it needs scripts, streams, Pub/Sub, INFO, CLIENT, and \
+             the keys and channels of the prefix"
+        ),
+        _ if Severity::of(error) == Severity::Permanent => format!(
+            "Redis at {server} refuses the connection; check user, password, the number of the database, and that the \
+             user may use scripts, streams, Pub/Sub and INFO"
+        ),
+        _ => {
+            let text = format!(
+                "Redis at {server} cannot be reached; check the URL, that it runs, and whether it wants TLS"
+            );
+            return (ConnectErrorKind::Unreachable, text);
+        }
+    };
+    (ConnectErrorKind::Refused, text)
+}
+
+/// TLS errors that no waiting helps against.
+#[cfg(feature = "tls")]
+fn explain_tls(server: &str, error: &RedisError) -> Option<String> {
+    use tokio_rustls::rustls::{self, AlertDescription};
+    let cause = error.source()?.downcast_ref::<std::sync::Arc<dyn Error + Send + Sync>>()?;
+    let text = match cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(_) => format!(
+            "the certificate of Redis at {server} is not accepted; if a CA of your own has signed it, pass that with \
+             `ca_certificate`, and use the name of the certificate in the URL"
+        ),
+        rustls::Error::InvalidMessage(_) => {
+            format!("Redis at {server} does not speak TLS; use its TLS port, or `redis` instead of `rediss`")
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::HandshakeFailure,
+        ) => format!(
+            "Redis at {server} wants a certificate that it trusts; pass one with `client_certificate`"
+        ),
+        _ => return None,
+    };
+    Some(text)
+}
+
+#[cfg(not(feature = "tls"))]
+fn explain_tls(_: &str, _: &RedisError) -> Option<String> {
+    None
 }
 
 impl fmt::Display for ConnectError {
@@ -212,15 +277,26 @@ pub(crate) enum Severity {
 impl Severity {
     pub(crate) fn of(error: &RedisError) -> Severity {
         match error.kind() {
-            // A demoted master is read-only: another connection may lead to the new one.
+            // A demoted master is read-only, and another server of a cluster may have the slot: another connection may
+            // lead to the right one.
             ErrorKind::Io
             | ErrorKind::Parse
-            | ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Severity::Broken,
-            ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::TryAgain) => Severity::Busy,
+            | ErrorKind::Server(
+                ServerErrorKind::ReadOnly
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::Moved
+                | ServerErrorKind::ClusterDown,
+            ) => Severity::Broken,
+            // While a slot moves, some of its keys are there and some are here.
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading | ServerErrorKind::TryAgain | ServerErrorKind::Ask,
+            ) => Severity::Busy,
             _ if error.is_unrecoverable_error() || error.is_timeout() => Severity::Broken,
             // Out of memory, too many clients, a long script of somebody else, not enough replicas.
             _ => match error.code() {
                 Some("OOM" | "BUSY" | "NOREPLICAS" | "MISCONF") => Severity::Busy,
+                // A script in a cluster, while the slot moves.
+                _ if error.detail().is_some_and(|text| text.contains("non local key")) => Severity::Busy,
                 _ => Severity::Permanent,
             },
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::member::Profile;
+use crate::session::Resumed;
 use crate::stamp::{EventKind, Stamp};
 
 /// What a node hears. See [`Events::recv`](crate::Events::recv).
@@ -42,20 +44,37 @@ pub enum Event {
         body: Bytes,
     },
     /// This node has removed a member of a node that is gone. Exactly one node gets this for each such member, unless
-    /// it ends itself at that moment.
+    /// it ends itself, or loses its connection to Redis, at that moment.
     MemberLost {
         /// The room.
         room: Arc<str>,
         /// The member.
         member: Box<str>,
+        /// What the others knew of it.
+        profile: Profile,
+        /// Whether it was not in the roster.
+        is_hidden: bool,
         /// That of the member's leave.
         stamp: Stamp,
     },
+    /// This node has taken over a session with [`Node::resume`](crate::Node::resume). Of rooms that it does not hear yet,
+    /// the events follow.
+    SessionResumed(Resumed),
     /// Another node has taken over a session of this node, with its members. They have not left their rooms, but they
     /// are not this node's any more.
     SessionTaken {
-        /// The token that the session had here.
-        token: Box<str>,
+        /// The session's id.
+        session: Box<str>,
+        /// As [`Resumed::generation`].
+        generation: u64,
+    },
+    /// As [`Event::SessionTaken`], but the node has only noticed that it does not have the session any more. Other nodes may
+    /// also have removed it, because this one was away for longer than the session's window.
+    SessionGone {
+        /// The session's id.
+        session: Box<str>,
+        /// The session is not this node's, unless it has taken it over this often.
+        generation: u64,
     },
     /// The node had to enter its members again, but could not enter this one. It is not this node's any more.
     Evicted {
@@ -65,6 +84,25 @@ pub enum Event {
         member: Box<str>,
         /// Why it could not enter.
         reason: EvictionReason,
+    },
+    /// The other nodes have taken this one for gone, and have removed a member, but it is still there. It has entered
+    /// again: the event of its enter arrives as well.
+    EnteredAgain {
+        /// The room.
+        room: Arc<str>,
+        /// The member.
+        member: Box<str>,
+    },
+    /// This node has ended the last session of a user, because the node that had it is gone. Exactly one node gets this,
+    /// with the same limits as [`Event::MemberLost`].
+    UserOffline {
+        /// The user.
+        user: Box<str>,
+    },
+    /// The other nodes have taken this one for gone, and have ended the last session of a user, but it is still there.
+    UserOnline {
+        /// The user.
+        user: Box<str>,
     },
     /// The connection to Redis has changed.
     State(State),
@@ -81,6 +119,10 @@ pub struct RoomEvent {
     pub kind: EventKind,
     /// Who entered, left or published. `None` if the host published.
     pub member: Option<Box<str>>,
+    /// The id of a message ([`EventKind::Publish`]). It is higher than those of earlier messages of the room, also after a
+    /// restart of Redis or after the room was empty, unless Redis's clock was set back. It is below 2^53: the milliseconds
+    /// since 2020, followed by 12 bits that count the messages of the same millisecond.
+    pub id: Option<u64>,
     /// The body that the event was submitted with.
     pub body: Bytes,
     /// Whether it ends the room, because nobody is in it any more.

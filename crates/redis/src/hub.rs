@@ -29,14 +29,24 @@ pub(crate) struct Hub {
     subscriptions: mpsc::UnboundedSender<Subscription>,
     /// The latest probe that has come back.
     probe: watch::Sender<u64>,
+    /// Messages that have arrived.
+    heard: AtomicU64,
     /// Messages that could not be read.
     dropped: AtomicU64,
+    /// Members of nodes that are gone, which this node has removed.
+    lost_members: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Entry {
     room: Room,
     gate: Gate,
+}
+
+impl Entry {
+    fn new() -> Entry {
+        Entry { room: Room::new(), gate: Arc::new(AsyncMutex::new(false)) }
+    }
 }
 
 /// Held by the first member that enters a room; the others wait for it. Whether the node is subscribed.
@@ -63,12 +73,34 @@ impl Hub {
         let (subscriptions, wanted_subscriptions) = mpsc::unbounded_channel();
         let probe = watch::Sender::new(0);
         let rooms = Mutex::default();
-        let hub = Hub { keys, rooms, queue, reads, subscriptions, probe, dropped: AtomicU64::new(0) };
+        let (heard, dropped, lost_members) = <(AtomicU64, AtomicU64, AtomicU64)>::default();
+        let hub = Hub { keys, rooms, queue, reads, subscriptions, probe, heard, dropped, lost_members };
         (hub, Requests { reads: wanted_reads, subscriptions: wanted_subscriptions })
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
         &self.queue
+    }
+
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lost_members(&self) -> u64 {
+        self.lost_members.load(Ordering::Relaxed)
+    }
+
+    /// This node has removed a member of a node that is gone.
+    pub(crate) fn member_lost(
+        &self,
+        room: &Arc<str>,
+        member: Box<str>,
+        profile: Profile,
+        is_hidden: bool,
+        stamp: Stamp,
+    ) {
+        self.lost_members.fetch_add(1, Ordering::Relaxed);
+        self.queue.push(Event::MemberLost { room: room.clone(), member, profile, is_hidden, stamp });
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -79,8 +111,9 @@ impl Hub {
         self.probe.subscribe()
     }
 
-    /// A message has arrived in a channel. Returns the token of a session that another node has taken over.
-    pub(crate) fn receive(&self, channel: &str, payload: Bytes) -> Option<Box<str>> {
+    /// A message has arrived in a channel. Returns the id of a session that another node has taken over, and its generation
+    /// there.
+    pub(crate) fn receive(&self, channel: &str, payload: Bytes) -> Option<(Box<str>, u64)> {
         let mut rooms = lock(&self.rooms);
         let name = match self.keys.room_of_channel(channel) {
             Some(room) => match rooms.get_key_value(room) {
@@ -90,7 +123,11 @@ impl Hub {
             },
             None => "".into(),
         };
-        match codec::decode(&name, payload) {
+        let message = codec::decode(&name, payload);
+        if !matches!(message, Ok(Message::Probe(_))) {
+            self.heard.fetch_add(1, Ordering::Relaxed);
+        }
+        match message {
             Ok(Message::Event(event)) => self.receive_event(&mut rooms, event),
             Ok(Message::Transient(_)) if self.queue.is_full() => {}
             Ok(Message::Transient(body)) => self.queue.push(Event::Transient { room: name, body }),
@@ -99,7 +136,7 @@ impl Hub {
             Ok(Message::Probe(number)) => {
                 self.probe.send_replace(number);
             }
-            Ok(Message::SessionTaken(token)) => return Some(token),
+            Ok(Message::SessionTaken { session, generation }) => return Some((session, generation)),
             Err(error) => {
                 // Another version may send thousands, so only the first, the second, the fourth and so on are logged.
                 let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
@@ -144,9 +181,7 @@ impl Hub {
     /// A call of `enter` begins.
     pub(crate) fn add_pending(&self, name: &Arc<str>, member: &Arc<NewMember>) -> Gate {
         let mut rooms = lock(&self.rooms);
-        let entry = rooms
-            .entry(name.clone())
-            .or_insert_with(|| Entry { room: Room::new(), gate: Arc::new(AsyncMutex::new(false)) });
+        let entry = rooms.entry(name.clone()).or_insert_with(Entry::new);
         entry.room.add_pending(member.clone());
         entry.gate.clone()
     }
@@ -194,6 +229,14 @@ impl Hub {
         self.deliver(&mut rooms, name, outcome.unwrap_or_default());
     }
 
+    /// A member was taken over. The caller must see to it that the room is heard.
+    pub(crate) fn add_taken(&self, name: &Arc<str>, member: &Arc<NewMember>) -> Gate {
+        let mut rooms = lock(&self.rooms);
+        let entry = rooms.entry(name.clone()).or_insert_with(Entry::new);
+        entry.room.add_member(member.clone());
+        entry.gate.clone()
+    }
+
     /// Members were taken over: the room is heard from here on.
     pub(crate) fn resumed(&self, name: &Arc<str>, stamp: Stamp) {
         if let Some(Entry { room, .. }) = lock(&self.rooms).get_mut(name) {
@@ -211,6 +254,13 @@ impl Hub {
                 room.remove_session(token);
             }
             self.remove_if_done(&mut rooms, &name);
+        }
+    }
+
+    /// The members of a session belong to another token from now on.
+    pub(crate) fn rename_session(&self, token: &str, new: &str) {
+        for entry in lock(&self.rooms).values_mut() {
+            entry.room.rename_session(token, new);
         }
     }
 
@@ -257,9 +307,10 @@ impl Hub {
         self.remove_if_done(rooms, name);
     }
 
-    /// Returns whether the member was there. If so, [`Hub::left`] must follow.
-    pub(crate) fn remove_member(&self, name: &str, member: &str) -> bool {
-        lock(&self.rooms).get_mut(name).is_some_and(|entry| entry.room.remove_member(member))
+    /// Removes a member, if its session has this generation; any, if it is 0. Returns whether the member was there. If so,
+    /// [`Hub::left`] must follow.
+    pub(crate) fn remove_member(&self, name: &str, member: &str, generation: u64) -> bool {
+        lock(&self.rooms).get_mut(name).is_some_and(|entry| entry.room.remove_member(member, generation))
     }
 
     /// A member that was removed has left.
@@ -273,6 +324,12 @@ impl Hub {
 
     pub(crate) fn has_member(&self, name: &str, member: &str) -> bool {
         lock(&self.rooms).get(name).is_some_and(|entry| entry.room.has_member(member))
+    }
+
+    /// A member as it is now.
+    pub(crate) fn member(&self, name: &str, member: &str) -> Option<Arc<NewMember>> {
+        let rooms = lock(&self.rooms);
+        rooms.get(name)?.room.members().find(|known| known.id() == member).cloned()
     }
 
     /// Whether the member has entered on this node, or is about to.

@@ -1,12 +1,11 @@
 //! What all parts of a node share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::select;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,11 +14,13 @@ use crate::hub::Hub;
 use crate::keys::Keys;
 use crate::lease::Registration;
 use crate::link::{Commands, Link};
+use crate::profiles::Profiles;
 use crate::random;
 use crate::scripts::{Reply, Request, Scripts};
-use crate::session::Session;
+use crate::session::Sessions;
 use crate::status::Status;
 use crate::sync::Mutex;
+use crate::users::Users;
 
 /// What all parts of a node share.
 #[derive(Debug)]
@@ -33,10 +34,13 @@ pub(crate) struct Inner {
     pub(crate) status: Arc<Status>,
     pub(crate) registration: Registration,
     pub(crate) publishers: Publishers,
+    pub(crate) profiles: Profiles,
+    /// Held while members are entered again, from when it is known which.
+    pub(crate) reentry: AsyncMutex<()>,
     pub(crate) message_ids: MessageIds,
     pub(crate) tasks: Tasks,
-    /// Open sessions by their tokens.
-    pub(crate) sessions: Mutex<HashMap<Box<str>, Session>>,
+    pub(crate) sessions: Mutex<Sessions>,
+    pub(crate) users: Users,
 }
 
 /// Ids of messages that have none, so that they can be sent again after a failure.
@@ -84,6 +88,10 @@ impl Publishers {
     /// So many may wait while there is no connection.
     const MAX_WAITING: usize = 1000;
 
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn begin(&self, is_connected: bool) -> Result<Publishing<'_>, Unavailable> {
         let publishing = Publishing { publishers: self };
         let others = self.count.fetch_add(1, Ordering::Relaxed);
@@ -126,17 +134,19 @@ impl Inner {
         deadline: Instant,
         request: Request<'_>,
     ) -> Result<Reply, Unavailable> {
-        let call = async {
-            loop {
-                let node = self.registration.active().await;
-                let reply = self.call_as(&node, room, &request).await?;
-                if !reply.is_fenced() {
-                    return Ok(reply);
-                }
-                self.registration.set_fenced(&node);
+        timeout_at(deadline, self.call_active(room, &request)).await.unwrap_or(Err(Unavailable))
+    }
+
+    /// Like [`Inner::call`], for as long as it takes.
+    pub(crate) async fn call_active(&self, room: &str, request: &Request<'_>) -> Result<Reply, Unavailable> {
+        loop {
+            let node = self.registration.active().await;
+            let reply = self.call_as(&node, room, request).await?;
+            if !reply.is_fenced() {
+                return Ok(reply);
             }
-        };
-        timeout_at(deadline, call).await.unwrap_or(Err(Unavailable))
+            self.registration.set_fenced(&node);
+        }
     }
 
     /// Runs a script as an incarnation of a node, as often as it takes.

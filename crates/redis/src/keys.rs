@@ -22,6 +22,11 @@ impl Keys {
         self.name("beat")
     }
 
+    /// String: identifies the data. It is lost only together with the data.
+    pub(crate) fn data(&self) -> String {
+        self.name("data")
+    }
+
     /// Set: rooms in which a node has members.
     pub(crate) fn node_rooms(&self, node: &str) -> String {
         self.name2("rooms", node)
@@ -57,9 +62,14 @@ impl Keys {
         self.name("ctl")
     }
 
-    /// Channel for one node, by its name or its incarnation.
+    /// Channel for one node, by its name.
     pub(crate) fn node_channel(&self, node: &str) -> String {
         self.name2("node", node)
+    }
+
+    /// Channel for one node, by its number.
+    pub(crate) fn numbered_channel(&self, number: u32) -> String {
+        format!("{}{number:08x}", self.name("number:"))
     }
 
     /// Set: tokens of the sessions of a node.
@@ -71,6 +81,31 @@ impl Keys {
     /// room to the member there.
     pub(crate) fn session(&self, token: &str) -> String {
         self.name2("session", token)
+    }
+
+    /// Hash: generation and token of the session with this id that a node has written again after a loss of data.
+    pub(crate) fn claim(&self, session: &str) -> String {
+        self.name2("claim", session)
+    }
+
+    /// String: exists for some time after a session was closed.
+    pub(crate) fn closed_session(&self, token: &str) -> String {
+        self.name2("closed", token)
+    }
+
+    /// Hash: session to its window in ms and its user, of the sessions of users on a node.
+    pub(crate) fn node_users(&self, node: &str) -> String {
+        self.name2("users", node)
+    }
+
+    /// Hash: session to whether it was the first one, and its node, of the sessions of a user.
+    pub(crate) fn user(&self, user: &str) -> String {
+        self.name2("user", user)
+    }
+
+    /// String: the session was the last one of its user when it ended.
+    pub(crate) fn user_ended(&self, session: &str) -> String {
+        self.name2("ended", session)
     }
 
     /// What all names begin with.

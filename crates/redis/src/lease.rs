@@ -1,27 +1,34 @@
 //! The node's lease. A node whose lease has run out is fenced: scripts do nothing for it. It then removes what is left
-//! of its old incarnation, begins a new one, and enters its members again.
+//! of its old incarnation, and enters its members again in a new one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::RedisError;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
+use crate::backoff::{Backoff, LONGEST};
 use crate::error::Unavailable;
+use crate::event::Event;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
+use crate::scripts::Reply;
 use crate::status::Part;
 use crate::sync::{Mutex, lock};
 
 /// The node's incarnation, and whether it is valid. A node gets a new one at each start and after each fence.
 #[derive(Debug)]
 pub(crate) struct Registration {
+    /// Part of each incarnation.
+    number: u32,
     current: watch::Sender<Incarnation>,
-    /// The run of the server with which the incarnation began.
-    run: Mutex<Option<Arc<str>>>,
+    /// What identifies the data that Redis had when the incarnation began.
+    data: Mutex<Option<Box<str>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -32,12 +39,14 @@ struct Incarnation {
 
 impl Registration {
     pub(crate) fn new(name: &str) -> Registration {
-        let first = Incarnation { node: Registration::incarnation(name), is_active: false };
-        Registration { current: watch::Sender::new(first), run: Mutex::default() }
+        let number = (random::number() as u32).max(1);
+        let first = Incarnation { node: incarnation(name, number), is_active: false };
+        Registration { number, current: watch::Sender::new(first), data: Mutex::default() }
     }
 
-    fn incarnation(name: &str) -> Arc<str> {
-        format!("{name}@{:016x}", random::number()).into()
+    /// The node's number, which no other node has.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// The current incarnation, valid or not.
@@ -75,9 +84,14 @@ impl Registration {
         let _ = current.wait_for(|current| !current.is_active).await;
     }
 
-    /// Remembers the run of the server. Returns whether it was another one before.
-    fn set_run(&self, run: Arc<str>) -> bool {
-        lock(&self.run).replace(run.clone()).is_some_and(|before| before != run)
+    /// Whether Redis has other data than before.
+    fn is_other_data(&self, data: &str) -> bool {
+        lock(&self.data).as_deref().is_some_and(|before| before != data)
+    }
+
+    /// Remembers what identifies the data.
+    fn set_data(&self, data: Box<str>) {
+        *lock(&self.data) = Some(data);
     }
 
     fn replace(&self, node: Arc<str>) {
@@ -89,11 +103,22 @@ impl Registration {
     }
 }
 
+fn incarnation(name: &str, number: u32) -> Arc<str> {
+    format!("{name}@{number:08x}{:08x}", random::number() as u32).into()
+}
+
+/// The number of the node that an incarnation is of.
+pub(crate) fn number_of(incarnation: &str) -> Option<u32> {
+    let (_, numbers) = incarnation.rsplit_once('@')?;
+    u32::from_str_radix(numbers.get(..8)?, 16).ok()
+}
+
 impl Inner {
     /// Begins the lease of the first incarnation.
     pub(crate) async fn register(&self) -> Result<(), Unavailable> {
-        self.renew("begin").await?;
-        self.registration.set_run(self.commands.run_id().await);
+        if let Some(data) = self.renew(&self.registration.node(), "begin").await? {
+            self.registration.set_data(data);
+        }
         self.registration.activate();
         Ok(())
     }
@@ -101,26 +126,27 @@ impl Inner {
     /// Renews the lease, and comes back after a fence.
     pub(crate) async fn keep_lease(self: Arc<Inner>) {
         let mut link = self.commands.watch();
-        let mut run = link.borrow_and_update().as_ref().map(|link| link.run().clone());
+        let mut run = link.borrow_and_update().as_ref().ok().map(|link| link.run().clone());
         loop {
             let wait = self.lease / 4 + random::up_to(self.lease / 12);
             select! {
                 () = sleep(wait) => {
-                    if let Ok(false) = self.renew("renew").await {
+                    if let Ok(None) = self.renew(&self.registration.node(), "renew").await {
                         self.registration.set_fenced(&self.registration.node());
                     }
                 }
                 () = self.registration.fenced() => {}
                 _ = link.changed() => {
-                    let new = link.borrow_and_update().as_ref().map(|link| link.run().clone());
+                    let new = link.borrow_and_update().as_ref().ok().map(|link| link.run().clone());
                     if new.is_some() && new != run {
                         run = new;
                         self.after_restart().await;
                     }
                 }
             }
+            let mut removed = HashSet::new();
             while !self.registration.current.borrow().is_active {
-                if self.enter_again().await.is_err() {
+                if self.enter_again(&mut removed).await.is_err() {
                     warn!("cannot enter this node's members again; trying later");
                     sleep(Duration::from_secs(1)).await;
                 }
@@ -128,47 +154,77 @@ impl Inner {
         }
     }
 
-    async fn renew(&self, action: &'static str) -> Result<bool, Unavailable> {
-        let node = self.registration.node();
-        let lease_ms = self.lease.as_millis() as u64;
+    /// Returns what identifies Redis's data; `None` if the node has been fenced.
+    async fn renew(&self, node: &str, action: &'static str) -> Result<Option<Box<str>>, Unavailable> {
+        let (lease_ms, new_id) = (self.lease.as_millis() as u64, format!("{:016x}", random::number()));
         let prepare = |_: &Link| {
             let mut renew = self.scripts.renew.prepare_invoke();
-            renew.key(self.keys.nodes()).arg(&*node).arg(lease_ms).arg(action);
+            renew.key(self.keys.nodes()).key(self.keys.data());
+            renew.arg(node).arg(lease_ms).arg(action).arg(&new_id);
             Command::Script(renew)
         };
-        self.commands.run(None, prepare).await
+        let mut was_refused = false;
+        // Other calls are refused, too, for example because the memory of the server is used up.
+        let is_busy = |error: &RedisError| {
+            was_refused = true;
+            self.status.fails(Part::Lease, &format!("the server refuses to write: {error}"));
+        };
+        // If the server was busy for half a lease, the others extend this one. Otherwise, little of it may be left.
+        let backoff = Backoff::new(LONGEST.min(self.lease / 8));
+        let reply: Reply = self.commands.run_telling(None, backoff, prepare, is_busy).await?;
+        if was_refused && !reply.is_fenced() {
+            self.status.works(Part::Lease);
+        }
+        Ok(if reply.is_fenced() { None } else { reply.texts().next() })
     }
 
-    /// Redis runs as another process: it may lack what this node was told last.
+    /// Redis runs as another process: it may lack what this node was told last. As the node has its lease, the rest of the
+    /// data is there, and other nodes may have taken over sessions of which this one has not heard.
     async fn after_restart(&self) {
-        match self.renew("renew").await {
-            Ok(true) => {
+        let node = self.registration.node();
+        match self.renew(&node, "renew").await {
+            Ok(Some(_)) => {
                 info!("Redis was started again or has failed over; checking this node's members");
-                self.registration.set_run(self.commands.run_id().await);
-                if self.open_sessions_again(true).await.is_err() || self.reconcile().await.is_err() {
+                if self.open_sessions_again(false).await.is_err()
+                    || self.reconcile().await.is_err()
+                    || self.reconcile_users(&node).await.is_err()
+                {
                     error!("cannot check this node's members; some may be missing until the next restart");
                 }
                 self.hub.set_all_stale();
             }
-            Ok(false) => self.registration.set_fenced(&self.registration.node()),
+            Ok(None) => self.registration.set_fenced(&node),
             Err(Unavailable) => {}
         }
     }
 
     /// After a fence: removes what is left of the old incarnation, and enters the members in a new one.
-    async fn enter_again(&self) -> Result<(), Unavailable> {
+    ///
+    /// `removed` are the members that it has removed so far. The others have been removed by other nodes.
+    async fn enter_again(&self, removed: &mut HashSet<Box<str>>) -> Result<(), Unavailable> {
         let old = self.registration.node();
-        warn!(node = %old, "this node's lease has run out; entering its members again");
-        self.status.set(Part::Lease, false);
-        let run = self.commands.run_id().await;
-        let has_lost_data = self.registration.set_run(run);
-        self.remove_incarnation(&old).await?;
-        self.registration.replace(Registration::incarnation(&self.name));
-        self.renew("begin").await?;
+        debug!(node = %old, "entering the members of this node again");
+        self.status.fails(Part::Lease, "the lease of this node has run out, so it enters its members again");
+        let new = incarnation(&self.name, self.registration.number());
+        let data = self.renew(&new, "begin").await?.ok_or(Unavailable)?;
+        let has_lost_data = self.registration.is_other_data(&data);
+        // Before those of the old incarnation are removed, so that no user goes offline.
+        self.begin_users_again(&new, has_lost_data).await?;
+        self.remove_incarnation(&old, removed).await?;
+        self.renew(&new, "renew").await?.ok_or(Unavailable)?;
+        self.registration.replace(new);
         self.open_sessions_again(has_lost_data).await?;
-        self.enter_members(self.hub.members()).await?;
+        let _reentry = self.reentry.lock().await;
+        let members = self.hub.members();
+        self.enter_members(members.clone()).await?;
+        for (room, member) in members {
+            if !has_lost_data && !removed.contains(member.id()) && self.hub.has_member(&room, member.id()) {
+                self.hub.queue().push(Event::EnteredAgain { room, member: member.id().into() });
+            }
+        }
+        self.registration.set_data(data);
         self.registration.activate();
-        self.status.set(Part::Lease, true);
+        self.status.works(Part::Lease);
         Ok(())
     }
 }

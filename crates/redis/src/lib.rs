@@ -37,6 +37,11 @@
 //! A member can belong to a [`Session`]. If its client comes back on another node, that node takes the session over
 //! with [`Node::resume`]: the client's members are in their rooms as before, and nobody sees a leave or an enter.
 //!
+//! # Users
+//!
+//! A session can belong to a user. [`Node::begin_user`] and [`Node::end_user`] tell whether it is the user's first or last
+//! one on any node. The sessions of a node that is gone end, and one of the other nodes gets [`Event::UserOffline`].
+//!
 //! # Counts
 //!
 //! [`Stamp::num`] is the number of members that have entered and not left, right after an event. It is the same on
@@ -47,12 +52,14 @@
 //!
 //! # Redis
 //!
-//! Redis 7.0, Valkey 7.2 or later, but not Redis Cluster. Set `maxmemory-policy noeviction`: if keys are evicted, rooms
+//! Redis 7.0, Valkey 7.2 or later: one server, a master that sentinels watch, or a Redis Cluster, in which one server
+//! has all rooms of a prefix. Set `maxmemory-policy noeviction`: if keys are evicted, rooms
 //! lose members. Each start of the server and each failover begins a new epoch in every room, even if no data was lost,
 //! because a server that was started again cannot know what others have seen.
 
 mod backoff;
 mod codec;
+mod connector;
 mod error;
 mod event;
 mod hub;
@@ -64,6 +71,8 @@ mod member;
 mod membership;
 mod node;
 mod position;
+mod profiles;
+mod publisher;
 mod queue;
 mod random;
 mod reader;
@@ -71,17 +80,22 @@ mod reaper;
 mod reentry;
 mod room;
 mod scripts;
+mod servers;
 mod session;
 mod settings;
 mod stamp;
 mod status;
 mod subscriber;
 mod sync;
+mod users;
 
 pub use error::{ConnectError, ConnectErrorKind, EnterError, PublishError, ResumeError, Unavailable};
 pub use event::{Event, EvictionReason, LoggedEvent, ResetReason, RoomEvent, State};
 pub use member::{NewMember, Profile};
-pub use node::{Events, Node, Published, RoomCount, Roster, RosterEntry};
+pub use node::{Events, Node, NodeStats, Published, RoomCount, Roster, RosterEntry};
+pub use publisher::Publisher;
 pub use session::{Resumed, ResumedMembership, Session};
 pub use settings::{LogNeeds, Settings};
 pub use stamp::{Epoch, EventKind, Stamp};
+pub use status::Outage;
+pub use users::UserSession;

@@ -4,21 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, InfoDict, RedisError, ScriptInvocation, cmd,
-};
+use redis::{Cmd, FromRedisValue, RedisError, ScriptInvocation};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::backoff::{Backoff, LONGEST};
-use crate::error::{ConnectError, Severity, Unavailable};
-use crate::settings::Checked;
+use crate::connector::Connector;
+use crate::error::{Severity, Unavailable};
 use crate::status::{Part, Status};
 
 /// After this time without an answer, a connection counts as broken.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection to one server process.
 #[derive(Debug, Clone)]
@@ -31,58 +28,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    pub(crate) fn new(connection: MultiplexedConnection, run: Arc<str>, number: u64) -> Link {
+        Link { connection, run, number }
+    }
+
     pub(crate) fn run(&self) -> &Arc<str> {
         &self.run
-    }
-}
-
-/// How to connect to the server.
-#[derive(Debug, Clone)]
-pub(crate) struct Connector {
-    client: Client,
-    node_name: String,
-    longest_wait: Duration,
-}
-
-impl Connector {
-    pub(crate) fn new(settings: &Checked) -> Result<Connector, ConnectError> {
-        let client = Client::open(settings.server.clone());
-        let client = client.map_err(|error| ConnectError::settings(error.to_string()))?;
-        // The first node that is back after an outage extends all leases. The others must be back before these run out.
-        let longest_wait = LONGEST.min(settings.lease / 3);
-        Ok(Connector { client, node_name: settings.node_name.clone(), longest_wait })
-    }
-
-    /// How long to wait between two attempts.
-    pub(crate) fn backoff(&self) -> Backoff {
-        Backoff::new(self.longest_wait)
-    }
-
-    /// Opens a connection. `part` is added to its name, which `CLIENT LIST` shows.
-    pub(crate) async fn open(
-        &self,
-        part: &str,
-        config: AsyncConnectionConfig,
-    ) -> Result<MultiplexedConnection, RedisError> {
-        let config =
-            config.set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let name = format!("tower-chat-rooms:{}:{part}", self.node_name);
-        cmd("CLIENT").arg("SETNAME").arg(name).query_async::<()>(&mut connection).await?;
-        Ok(connection)
-    }
-
-    /// Opens a connection for commands, and checks the server.
-    pub(crate) async fn open_link(&self, number: u64) -> Result<Link, ConnectError> {
-        let mut connection = self.open("commands", AsyncConnectionConfig::new()).await?;
-        let info: InfoDict = cmd("INFO").arg("server").query_async(&mut connection).await?;
-        let version: String = info.get("redis_version").unwrap_or_default();
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        if major.is_some_and(|major| major < 7) {
-            return Err(ConnectError::too_old(&version));
-        }
-        let run: String = info.get("run_id").unwrap_or_default();
-        Ok(Link { connection, run: run.into(), number })
     }
 }
 
@@ -104,12 +55,13 @@ impl Command<'_> {
 /// The connection for commands.
 #[derive(Debug, Clone)]
 pub(crate) struct Commands {
-    link: watch::Sender<Option<Link>>,
+    /// Without one, why it was lost.
+    link: watch::Sender<Result<Link, Arc<str>>>,
 }
 
 impl Commands {
     pub(crate) fn new(link: Link) -> Commands {
-        Commands { link: watch::Sender::new(Some(link)) }
+        Commands { link: watch::Sender::new(Ok(link)) }
     }
 
     /// Connects again whenever the connection is broken, without end.
@@ -118,31 +70,33 @@ impl Commands {
         let mut number = 0;
         loop {
             // The sender is in `self`, so this cannot fail.
-            let _ = link.wait_for(Option::is_none).await;
-            status.set(Part::Commands, false);
+            if let Ok(lost) = link.wait_for(Result::is_err).await
+                && let Err(reason) = &*lost
+            {
+                status.fails(Part::Commands, reason);
+            }
             let mut backoff = connector.backoff();
             loop {
                 sleep(backoff.next_wait()).await;
                 number += 1;
                 match connector.open_link(number).await {
                     Ok(link) => {
-                        info!("connected to Redis again");
-                        self.link.send_replace(Some(link));
-                        status.set(Part::Commands, true);
+                        let _ = self.link.send_replace(Ok(link));
+                        status.works(Part::Commands);
                         break;
                     }
-                    Err(error) => warn!(error = &error as &dyn std::error::Error, "cannot connect to Redis"),
+                    Err(error) => status.fails(Part::Commands, &error.full_text()),
                 }
             }
         }
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Option<Link>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Result<Link, Arc<str>>> {
         self.link.subscribe()
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.link.borrow().is_some()
+        self.link.borrow().is_ok()
     }
 
     /// Runs a command or script until it has an answer, on as many connections as that takes. So it must not matter
@@ -152,8 +106,18 @@ impl Commands {
         deadline: Option<Instant>,
         prepare: impl Fn(&Link) -> Command<'a>,
     ) -> Result<T, Unavailable> {
+        self.run_telling(deadline, Backoff::new(LONGEST), prepare, |_| ()).await
+    }
+
+    /// As [`Commands::run`], and tells why the server cannot run it for now. It then waits this long.
+    pub(crate) async fn run_telling<'a, T: FromRedisValue>(
+        &self,
+        deadline: Option<Instant>,
+        mut backoff: Backoff,
+        prepare: impl Fn(&Link) -> Command<'a>,
+        mut is_busy: impl FnMut(&RedisError),
+    ) -> Result<T, Unavailable> {
         let run = async {
-            let mut backoff = Backoff::new(LONGEST);
             loop {
                 let link = self.connected().await;
                 let error = match prepare(&link).run(&mut link.connection.clone()).await {
@@ -162,7 +126,10 @@ impl Commands {
                 };
                 match Severity::of(&error) {
                     Severity::Broken => self.drop_link(&link, &error),
-                    Severity::Busy => sleep(backoff.next_wait()).await,
+                    Severity::Busy => {
+                        is_busy(&error);
+                        sleep(backoff.next_wait()).await;
+                    }
                     Severity::Permanent => {
                         warn!(%error, "Redis refuses a command; check the permissions of its user");
                         return Err(Unavailable);
@@ -184,7 +151,7 @@ impl Commands {
     async fn connected(&self) -> Link {
         let mut link = self.link.subscribe();
         loop {
-            if let Some(link) = &*link.borrow_and_update() {
+            if let Ok(link) = &*link.borrow_and_update() {
                 return link.clone();
             }
             // The sender is in `self`, so this cannot fail.
@@ -194,10 +161,10 @@ impl Commands {
 
     fn drop_link(&self, broken: &Link, error: &RedisError) {
         self.link.send_if_modified(|link| {
-            let is_this = link.as_ref().is_some_and(|link| link.number == broken.number);
+            let is_this = link.as_ref().is_ok_and(|link| link.number == broken.number);
             if is_this {
-                warn!(%error, "lost the connection to Redis");
-                *link = None;
+                debug!(%error, "lost the connection for commands");
+                *link = Err(format!("the connection was lost: {error}").into());
             }
             is_this
         });

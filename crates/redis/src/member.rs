@@ -35,6 +35,8 @@ pub struct NewMember {
     leave_body: Bytes,
     session: Box<str>,
     resume_window: Duration,
+    /// That of its session here; 0 if it has none. Not in the record.
+    generation: u64,
 }
 
 /// What the others may know of a member.
@@ -66,6 +68,7 @@ impl NewMember {
             leave_body: Bytes::new(),
             session: Box::default(),
             resume_window: Duration::ZERO,
+            generation: 0,
         }
     }
 
@@ -114,12 +117,25 @@ impl NewMember {
     /// Makes it a member of a session that was opened with [`Node::open_session`](crate::Node::open_session), so that
     /// [`Node::resume`](crate::Node::resume) takes it over.
     pub fn session(self, session: &Session) -> NewMember {
-        NewMember { session: session.token().into(), resume_window: session.window(), ..self }
+        let (token, resume_window) = (session.token().into(), session.window());
+        NewMember { session: token, resume_window, generation: session.generation(), ..self }
     }
 
     /// The token of its session; empty if it has none.
     pub(crate) fn session_token(&self) -> &str {
         &self.session
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
+    pub(crate) fn set_session_token(&mut self, token: &str) {
+        self.session = token.into();
     }
 
     /// Reads a record.
@@ -141,6 +157,7 @@ impl NewMember {
         }
         Some(NewMember {
             id: id.into(),
+            generation: 0,
             resume_window: Duration::from_millis(number(&mut record, 4)?.into()),
             session: text(part(&mut record, 2)?)?,
             unique_as: text(part(&mut record, 2)?)?,
@@ -154,8 +171,8 @@ impl NewMember {
         })
     }
 
-    pub(crate) fn into_profile(self) -> Profile {
-        self.profile
+    pub(crate) fn known_profile(&self) -> &Profile {
+        &self.profile
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -182,6 +199,10 @@ impl NewMember {
 
     pub(crate) fn enter_body(&self) -> &Bytes {
         &self.body
+    }
+
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.is_hidden
     }
 
     pub(crate) fn flags(&self) -> u8 {
@@ -286,7 +307,7 @@ mod tests {
             let mut member = NewMember::new(id).unique_as(unique).owner(owner).body(body).leave_body(leave_body).session(&session);
             (member.is_silent, member.is_hidden) = (is_silent, is_hidden);
             let read = NewMember::from_record(member.id(), member.to_record().into());
-            prop_assert_eq!(read, Some(member));
+            prop_assert_eq!(read, Some(NewMember { generation: 0, ..member }));
         }
 
         #[test]

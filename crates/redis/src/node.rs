@@ -5,33 +5,40 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::cmd;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::codec;
+use crate::connector::Connector;
 use crate::error::{ConnectError, EnterError, PublishError, ResumeError, Unavailable};
 use crate::event::{Event, LoggedEvent, RoomEvent};
 use crate::hub::Hub;
 use crate::inner::{Inner, MessageIds, Publishers, Tasks};
 use crate::keys::Keys;
 use crate::lease::Registration;
-use crate::link::{Command, Commands, Connector, Link};
+use crate::link::{Command, Commands, Link};
 use crate::member::{NewMember, Profile};
+use crate::profiles::Profiles;
 use crate::queue::Queue;
 use crate::scripts::{NO_LIMIT, Scripts};
 use crate::session::{Resumed, Session};
 use crate::settings::{Checked, LogNeeds, Settings};
 use crate::stamp::{Epoch, Stamp};
-use crate::status::Status;
+use crate::status::{Outage, Status};
 use crate::subscriber::Subscriber;
 use crate::sync::{Mutex, lock};
+use crate::users::Users;
 
 /// How long [`Node::leave`] and [`Node::send_to_all`] wait for Redis.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long [`Node::rooms`] waits for Redis.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long calls about sessions wait for Redis.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One process of several that share rooms. See the [crate docs](crate).
 ///
@@ -56,8 +63,26 @@ pub struct Events {
 pub struct Published {
     /// The event's place in the room's order.
     pub stamp: Stamp,
-    /// Whether a message with this id was published before. The stamp is that of the first one.
+    /// The id of the message, as in [`RoomEvent::id`](crate::RoomEvent::id).
+    pub id: u64,
+    /// Whether a message with this key was published before. The stamp and the id are those of the first one.
     pub is_repeat: bool,
+}
+
+/// What a node has done since it has connected. See [`Node::stats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// Connections to Redis that were opened again.
+    pub reconnects: u64,
+    /// Messages that arrived in channels: events of rooms, transient bodies and commands.
+    pub events: u64,
+    /// As [`Node::dropped_messages`].
+    pub dropped_messages: u64,
+    /// Members of nodes that are gone, which this node has removed.
+    pub lost_members: u64,
+    /// Bodies that are being published now, or that wait for Redis.
+    pub waiting_calls: usize,
 }
 
 /// A member in a [`Roster`].
@@ -107,7 +132,7 @@ impl Node {
     /// fails, as [`Settings::wait_for_redis`] says.
     pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
         let settings = settings.check()?;
-        let connector = Connector::new(&settings)?;
+        let connector = Connector::new(&settings).loading_function();
         let mut backoff = connector.backoff();
         loop {
             match Node::attempt(&settings, &connector).await {
@@ -132,12 +157,15 @@ impl Node {
             lease: settings.lease,
             commands,
             hub,
-            status: Arc::new(Status::new(queue.clone())),
+            status: Arc::new(Status::new(connector.servers(), Some(queue.clone()))),
             registration: Registration::new(&settings.node_name),
             publishers: Publishers::default(),
+            profiles: Profiles::default(),
+            reentry: AsyncMutex::default(),
             message_ids: MessageIds::new(),
             tasks: Tasks::new(),
             sessions: Mutex::default(),
+            users: Users::default(),
         });
         let mut subscriber = Subscriber::new(inner.clone(), connector.clone(), requests.subscriptions);
         let subscribed = subscriber.connect().await?;
@@ -159,10 +187,34 @@ impl Node {
         &self.inner.name
     }
 
+    /// A number that no other node has.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.inner.registration.number()
+    }
+
     /// Since when the node cannot reach Redis, or has no valid lease; `None` if it can work.
     #[must_use]
     pub fn degraded_since(&self) -> Option<Instant> {
-        self.inner.status.degraded_since()
+        self.outage().map(|outage| outage.since)
+    }
+
+    /// Why the node cannot work; `None` if it can.
+    #[must_use]
+    pub fn outage(&self) -> Option<Outage> {
+        self.inner.status.outage()
+    }
+
+    /// What the node has done so far.
+    #[must_use]
+    pub fn stats(&self) -> NodeStats {
+        NodeStats {
+            reconnects: self.inner.status.reconnects(),
+            events: self.inner.hub.heard(),
+            dropped_messages: self.inner.hub.dropped(),
+            lost_members: self.inner.hub.lost_members(),
+            waiting_calls: self.inner.publishers.count(),
+        }
     }
 
     /// How many messages arrived that this node could not read, because a node of a later version, or something else,
@@ -194,17 +246,30 @@ impl Node {
 
     /// Removes a member of this node. `body` is for all nodes; without one, the others get no frame.
     ///
-    /// Returns the stamp of the leave, or `None` if the member is not in the room, or if Redis cannot be reached
-    /// within 1 s. In this case, the node publishes the leave later. If the node has been fenced meanwhile, the leave
-    /// has the body that the member was entered with.
+    /// Waits for Redis, for as long as it takes. If you drop the future, the member leaves nevertheless. After
+    /// [`EnterError::Unavailable`], this waits until the member is certainly not in the room. If the node has been fenced
+    /// meanwhile, the leave has the body that the member was entered with.
+    ///
+    /// Returns the stamp of the leave, or `None` if the member is not in the room.
     pub async fn leave(&self, room: &str, member: &str, body: Option<Bytes>) -> Option<Stamp> {
-        let leave = self.inner.spawn(self.inner.clone().leave(room.into(), member.into(), body));
-        timeout(SHORT_TIMEOUT, leave).await.ok()?.ok().flatten().flatten()
+        self.leave_in_session(room, member, 0, body).await
+    }
+
+    /// As [`Node::leave`], unless the member's session was taken over since, so that it has another generation.
+    pub async fn leave_in_session(
+        &self,
+        room: &str,
+        member: &str,
+        generation: u64,
+        body: Option<Bytes>,
+    ) -> Option<Stamp> {
+        let leave = self.inner.clone().leave(room.into(), member.into(), generation, body);
+        self.inner.spawn(leave).await.ok().flatten().flatten()
     }
 
     /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
-    /// that has members there, this one included. A message whose `id` was published to the room before is not
-    /// published again. The id must differ from those of all other senders.
+    /// that has members there, this one included. A message whose `key` was published to the room before is not
+    /// published again. The key must differ from those of all other senders.
     ///
     /// # Errors
     ///
@@ -214,10 +279,10 @@ impl Node {
         &self,
         room: &str,
         member: Option<&str>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: &[u8],
     ) -> Result<Published, PublishError> {
-        self.inner.publish(room, member, id, body).await
+        self.inner.publish(room, member, key, body).await
     }
 
     /// Sends a body to a room that is not in its log, and that nodes may miss.
@@ -232,17 +297,11 @@ impl Node {
     /// Replaces the profile of a member of this node. The body tells the other nodes. The event is in the order, but it has
     /// no frame ([`EventKind::Profile`](crate::EventKind::Profile)).
     ///
-    /// # Errors
-    ///
-    /// As [`Node::publish`].
-    pub async fn set_profile(
-        &self,
-        room: &str,
-        member: &str,
-        profile: Profile,
-        body: &[u8],
-    ) -> Result<Stamp, PublishError> {
-        self.inner.set_profile(room, member, profile, body).await
+    /// Does nothing if the member is not in the room. If Redis cannot be reached, the node publishes the change as soon as
+    /// it can, unless there is a newer one by then. If the node has to enter the member again because of a fence or a
+    /// loss of data, the enter has the body that the member was entered with, so call this once more.
+    pub fn set_profile(&self, room: &str, member: &str, profile: Profile, body: impl Into<Bytes>) {
+        self.inner.set_profile(room, member, profile, body.into());
     }
 
     /// Lets the members of this user have the same [unique text](NewMember::unique_as) as a member of this node, now or as
@@ -277,6 +336,19 @@ impl Node {
     /// As [`Node::close_room`].
     pub async fn send_to_node(&self, node: &str, body: &[u8]) -> Result<(), Unavailable> {
         self.send_control(self.inner.keys.node_channel(node), codec::encode_command(body)).await
+    }
+
+    /// Sends a body to the node with this [`number`](Node::number): it gets [`Event::Command`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::close_room`].
+    pub async fn send_to_number(&self, number: u32, body: &[u8]) -> Result<(), Unavailable> {
+        self.send_control(self.inner.keys.numbered_channel(number), codec::encode_command(body)).await
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     async fn send_control(&self, channel: String, payload: Vec<u8>) -> Result<(), Unavailable> {
@@ -355,14 +427,45 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s.
+    /// Fails if Redis cannot be reached within 5 s. The node then opens the session later.
     pub async fn open_session(&self, session: Session) -> Result<(), Unavailable> {
-        self.inner.open_session(session).await
+        let open = self.inner.spawn(self.inner.clone().open_session(session));
+        timeout(SESSION_TIMEOUT, open).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+    }
+
+    /// Changes the user of a session of this node. Does nothing if it was taken over since, so that it has another
+    /// generation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::open_session`].
+    pub async fn set_user(&self, session: &str, generation: u64, user: &str) -> Result<(), Unavailable> {
+        let change = self.inner.clone().set_user(session.into(), generation, user.into());
+        let change = self.inner.spawn(change);
+        timeout(SESSION_TIMEOUT, change).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+    }
+
+    /// Gives a session of this node another token, a hash of the one for the next time. Does nothing if it was taken over
+    /// since, so that it has another generation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::open_session`].
+    pub async fn rename_session(
+        &self,
+        session: &str,
+        generation: u64,
+        new_token: &str,
+    ) -> Result<(), Unavailable> {
+        let rename = self.inner.clone().rename_session(session.into(), generation, new_token.into());
+        let rename = self.inner.spawn(rename);
+        timeout(SESSION_TIMEOUT, rename).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Takes a session over, from another node or from this one. Its members are this node's from now on, without a
-    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. The
-    /// node that had the session gets [`Event::SessionTaken`]; what it still does for these members has no effect.
+    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. This node
+    /// gets [`Event::SessionResumed`]. The node that had the session gets [`Event::SessionTaken`]; what it still does for
+    /// these members has no effect.
     ///
     /// # Errors
     ///
@@ -372,13 +475,16 @@ impl Node {
         self.inner.spawn(resume).await.ok().flatten().unwrap_or(Err(ResumeError::Unavailable))
     }
 
-    /// Ends a session of this node. Its members have to leave, too.
+    /// Ends a session of this node. Its members have to leave, too. Returns whether it was this node's until now: not if
+    /// it was taken over since, so that it has another generation. Waits until Redis can be reached. If you drop the future, the session ends
+    /// nevertheless.
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s.
-    pub async fn close_session(&self, token: &str) -> Result<(), Unavailable> {
-        self.inner.close_session(token).await
+    /// Fails if the node is closed before.
+    pub async fn close_session(&self, session: &str, generation: u64) -> Result<bool, Unavailable> {
+        let close = self.inner.spawn(self.inner.clone().close_session(session.into(), generation));
+        close.await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Ends the node's tasks, and removes its members with the leave bodies that they were entered with.

@@ -1,7 +1,7 @@
 //! Removes the members of nodes that are gone. Every node does this; the scripts see to it that each member is removed
 //! once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::error::Unavailable;
-use crate::event::Event;
 use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
@@ -18,13 +17,15 @@ use crate::scripts::{Reap, Reaped};
 
 /// Members of a lost node that are removed from a room at once. There is one batch for each room and beat, so that the
 /// other members are not flooded.
-const BATCH: usize = 100;
+pub(crate) const BATCH: usize = 100;
 
 /// Until when the members that are left in a room of a lost node stay, because they can be resumed. Looking for one to
 /// remove takes the server a while if there are many, so it is not done in vain.
 #[derive(Debug, Default)]
 struct Kept {
     until: HashMap<(String, String), Instant>,
+    /// The same, for the sessions of its users.
+    users_until: HashMap<String, Instant>,
 }
 
 /// How to forget a node.
@@ -47,6 +48,7 @@ impl Inner {
             sleep(beat / 2 + random::up_to(beat / 2)).await;
             let Ok(nodes) = self.fence().await else { continue };
             kept.until.retain(|(node, _), _| nodes.contains(node));
+            kept.users_until.retain(|node, _| nodes.contains(node));
             for node in nodes {
                 // Its own incarnations are the business of `keep_lease`.
                 if node != *self.registration.node() && self.reap_node(&node, &mut kept).await.is_err() {
@@ -69,30 +71,55 @@ impl Inner {
 
     /// Removes a batch of each room, and tells the host.
     async fn reap_node(&self, node: &str, kept: &mut Kept) -> Result<(), Unavailable> {
+        let mut is_done = true;
         for room in self.rooms_of(node).await? {
             let place = (node.to_owned(), room.clone());
             if kept.until.get(&place).is_some_and(|until| Instant::now() < *until) {
                 continue;
             }
             let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Lost).await?;
+            is_done &= !rest_kept.is_zero();
             if let Some(until) = Instant::now().checked_add(rest_kept) {
                 kept.until.insert(place, until);
             }
             let room: Arc<str> = room.into();
-            for (member, stamp) in reaped {
-                self.hub.queue().push(Event::MemberLost { room: room.clone(), member, stamp });
+            for Reaped { member, profile, is_hidden, stamp } in reaped {
+                self.hub.member_lost(&room, member, profile, is_hidden, stamp);
             }
+        }
+        // Users go offline after their members have left.
+        if is_done {
+            self.reap_lost_users(node, kept).await?;
         }
         self.forget(node, Forget::IfFenced).await?;
         Ok(())
     }
 
-    /// Removes all members that an incarnation of this node has left. The next one takes its sessions.
-    pub(crate) async fn remove_incarnation(&self, node: &str) -> Result<(), Unavailable> {
+    /// Ends a batch of the sessions of users, and tells the host.
+    async fn reap_lost_users(&self, node: &str, kept: &mut Kept) -> Result<(), Unavailable> {
+        if kept.users_until.get(node).is_some_and(|until| Instant::now() < *until) {
+            return Ok(());
+        }
+        let rest_kept = self.reap_users(node, Reap::Lost).await?;
+        if let Some(until) = Instant::now().checked_add(rest_kept) {
+            kept.users_until.insert(node.to_owned(), until);
+        }
+        Ok(())
+    }
+
+    /// Removes all members that an incarnation of this node has left. The next one takes its sessions. Adds the members,
+    /// whose ids differ in all rooms, to `removed`.
+    pub(crate) async fn remove_incarnation(
+        &self,
+        node: &str,
+        removed: &mut HashSet<Box<str>>,
+    ) -> Result<(), Unavailable> {
         while !self.forget(node, Forget::Discard).await? {
             for room in self.rooms_of(node).await? {
-                self.reap_room(node, &room, Reap::All).await?;
+                let (reaped, _) = self.reap_room(node, &room, Reap::All).await?;
+                removed.extend(reaped.into_iter().map(|reaped| reaped.member));
             }
+            self.reap_users(node, Reap::All).await?;
         }
         Ok(())
     }
@@ -104,6 +131,7 @@ impl Inner {
         for room in self.rooms_of(&node).await? {
             while self.reap_room(&node, &room, Reap::Lost).await?.1.is_zero() {}
         }
+        while self.reap_users(&node, Reap::Lost).await?.is_zero() {}
         self.forget(&node, Forget::IfFenced).await?;
         Ok(())
     }
@@ -125,7 +153,7 @@ impl Inner {
         self.commands.run(None, prepare).await
     }
 
-    /// Forgets a fenced node. Returns whether it is gone: not while it has members or sessions.
+    /// Forgets a fenced node. Returns whether it is gone: not while it has members, sessions or users.
     async fn forget(&self, node: &str, how: Forget) -> Result<bool, Unavailable> {
         let action = match how {
             Forget::IfFenced => "forget",
@@ -135,6 +163,7 @@ impl Inner {
         let prepare = |_: &Link| {
             let mut forget = self.scripts.forget.prepare_invoke();
             forget.key(self.keys.nodes()).key(self.keys.node_rooms(node)).key(self.keys.node_sessions(node));
+            forget.key(self.keys.node_users(node));
             forget.arg(node).arg(self.keys.tag()).arg(action);
             Command::Script(forget)
         };

@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::cmd;
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::error::Unavailable;
@@ -15,6 +17,10 @@ use crate::scripts::{Leave, NO_LIMIT};
 
 /// A member with its room.
 type Membership = (Arc<str>, Arc<NewMember>);
+
+/// How long to wait for the new token of a session, and how often.
+const TOKEN_WAIT: Duration = Duration::from_millis(20);
+const TOKEN_ATTEMPTS: usize = 10;
 
 /// Members that are entered again at a time.
 const AT_ONCE: usize = 64;
@@ -57,7 +63,18 @@ impl Inner {
         member: &NewMember,
     ) -> Result<(), Unavailable> {
         let enter = self.scripts.enter(member, NO_LIMIT);
-        let reply = self.call_as(node, room, &enter).await?;
+        let mut reply = self.call_as(node, room, &enter).await?;
+        // The session may just be getting another token.
+        for _ in 0..TOKEN_ATTEMPTS {
+            if reply.status() != b"NO_SESSION" {
+                break;
+            }
+            sleep(TOKEN_WAIT).await;
+            let Some(current) = self.hub.member(room, member.id()) else { break };
+            if current.session_token() != member.session_token() {
+                reply = self.call_as(node, room, &self.scripts.enter(&current, NO_LIMIT)).await?;
+            }
+        }
         match reply.status() {
             b"OK" => {
                 // It has left meanwhile, and its leave may have come before this enter.
@@ -71,7 +88,7 @@ impl Inner {
                     _ => EvictionReason::SessionTaken,
                 };
                 warn!(%room, member = member.id(), "another member has its name, or another node its session");
-                if self.hub.remove_member(room, member.id()) {
+                if self.hub.remove_member(room, member.id(), 0) {
                     self.hub.left(room, None);
                     let (room, member) = (room.clone(), member.id().into());
                     self.hub.queue().push(Event::Evicted { room, member, reason });
@@ -84,12 +101,13 @@ impl Inner {
     }
 
     async fn remove_unknown(&self, node: &str, room: &str, member: &str) -> Result<(), Unavailable> {
-        let leave = self.scripts.leave(member, Leave::Unknown);
+        let leave = self.scripts.leave(member, 0, Leave::Unknown);
         self.call_as(node, room, &leave).await.map(|_| ())
     }
 
     /// Makes Redis's members of this node those that it has.
     pub(crate) async fn reconcile(&self) -> Result<(), Unavailable> {
+        let _reentry = self.reentry.lock().await;
         let members = self.hub.members();
         let rooms = members.iter().map(|(room, _)| room.to_string());
         let node = self.registration.node();

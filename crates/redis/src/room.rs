@@ -251,9 +251,14 @@ impl Room {
         self.members.insert(member.id().into(), member);
     }
 
-    /// Removes a member that is about to leave. Returns whether it was there; if so, [`Room::left`] must follow.
-    pub(crate) fn remove_member(&mut self, member: &str) -> bool {
-        let was_there = self.members.remove(member).is_some();
+    /// Removes a member that is about to leave, if its session has this generation; any, if it is 0. Returns whether it was
+    /// there; if so, [`Room::left`] must follow.
+    pub(crate) fn remove_member(&mut self, member: &str, generation: u64) -> bool {
+        let is_it = |known: &Arc<NewMember>| generation == 0 || known.generation() == generation;
+        let was_there = self.members.get(member).is_some_and(is_it);
+        if was_there {
+            self.members.remove(member);
+        }
         self.leaving += usize::from(was_there);
         was_there
     }
@@ -261,6 +266,13 @@ impl Room {
     /// Removes the members of a session, without a leave.
     pub(crate) fn remove_session(&mut self, token: &str) {
         self.members.retain(|_, member| member.session_token() != token);
+    }
+
+    /// The members of a session belong to another token from now on.
+    pub(crate) fn rename_session(&mut self, token: &str, new: &str) {
+        for member in self.members.values_mut().filter(|member| member.session_token() == token) {
+            Arc::make_mut(member).set_session_token(new);
+        }
     }
 
     /// A member has replaced another one of this node.

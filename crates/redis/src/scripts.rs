@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{FromRedisValue, ParsingError, Script, ToRedisArgs, Value};
+use redis::{Cmd, FromRedisValue, ParsingError, Script, ToRedisArgs, Value, cmd};
 use tracing::warn;
 
 use crate::codec::{self, Message};
@@ -12,7 +12,7 @@ use crate::event::{LoggedEvent, RoomEvent};
 use crate::keys::Keys;
 use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
-use crate::node::RosterEntry;
+use crate::node::{Published, RosterEntry};
 use crate::position::Position;
 use crate::random;
 use crate::room::Page;
@@ -42,6 +42,25 @@ macro_rules! member_script {
     };
 }
 
+macro_rules! session_script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("lua/sessions.lua"), include_str!($file)))
+    };
+}
+
+/// The function for programs in other languages. It does what `publish.lua` does.
+const FUNCTION: &str = concat!(
+    include_str!("lua/function_begin.lua"),
+    include_str!("lua/room.lua"),
+    include_str!("lua/publish.lua"),
+    include_str!("lua/function_end.lua"),
+);
+
+/// The command that loads the function for programs in other languages.
+pub(crate) fn load_function() -> Cmd {
+    cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(FUNCTION).take()
+}
+
 /// The scripts.
 #[derive(Debug)]
 pub(crate) struct Scripts {
@@ -63,7 +82,12 @@ pub(crate) struct Scripts {
     pub(crate) forget: Script,
     pub(crate) open_session: Script,
     pub(crate) close_session: Script,
+    pub(crate) rename_session: Script,
     pub(crate) take_over: Script,
+    pub(crate) begin_user: Script,
+    pub(crate) end_user: Script,
+    pub(crate) reap_users: Script,
+    pub(crate) user: Script,
 }
 
 /// What a script about a room answers.
@@ -79,7 +103,18 @@ pub(crate) struct TakenOver {
     pub(crate) id: Box<str>,
     pub(crate) generation: u64,
     pub(crate) window: Duration,
-    pub(crate) members: Vec<(Arc<str>, Arc<NewMember>, Stamp)>,
+    pub(crate) members: Vec<TakenMember>,
+}
+
+/// A member in it.
+#[derive(Debug)]
+pub(crate) struct TakenMember {
+    pub(crate) room: Arc<str>,
+    pub(crate) member: Arc<NewMember>,
+    /// That of its enter.
+    pub(crate) entered: Stamp,
+    /// Where the room is.
+    pub(crate) stamp: Stamp,
 }
 
 /// How a member leaves.
@@ -103,7 +138,22 @@ pub(crate) enum Reap {
 }
 
 /// A member that was removed because its node is gone.
-pub(crate) type Reaped = (Box<str>, Stamp);
+#[derive(Debug)]
+pub(crate) struct Reaped {
+    pub(crate) member: Box<str>,
+    pub(crate) profile: Profile,
+    pub(crate) is_hidden: bool,
+    pub(crate) stamp: Stamp,
+}
+
+impl Reap {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Reap::Lost => "keep",
+            Reap::All => "all",
+        }
+    }
+}
 
 impl Scripts {
     pub(crate) fn new(keys: Keys, settings: &Checked) -> Scripts {
@@ -126,7 +176,12 @@ impl Scripts {
             forget: Script::new(include_str!("lua/forget.lua")),
             open_session: Script::new(include_str!("lua/open_session.lua")),
             close_session: Script::new(include_str!("lua/close_session.lua")),
-            take_over: Script::new(include_str!("lua/take_over.lua")),
+            rename_session: session_script!("lua/rename_session.lua"),
+            take_over: session_script!("lua/take_over.lua"),
+            begin_user: Script::new(include_str!("lua/begin_user.lua")),
+            end_user: Script::new(include_str!("lua/end_user.lua")),
+            reap_users: Script::new(include_str!("lua/reap_users.lua")),
+            user: Script::new(include_str!("lua/user.lua")),
         }
     }
 
@@ -152,22 +207,18 @@ impl Scripts {
             .arg(member.replaced())
     }
 
-    pub(crate) fn leave(&self, member: &str, how: Leave<'_>) -> Request<'_> {
+    /// Only if the member's session has this generation; any, if it is 0.
+    pub(crate) fn leave(&self, member: &str, generation: u64, how: Leave<'_>) -> Request<'_> {
         let (how, body) = match how {
             Leave::Frame(body) => ("frame", body),
             Leave::Silent => ("silent", &[][..]),
             Leave::Unknown => ("unknown", &[][..]),
         };
-        Request::new(&self.leave).arg(member).arg(how).arg(body)
+        Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation)
     }
 
-    pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {
-        Request::new(&self.publish)
-            .arg(member.unwrap_or_default())
-            .arg(id)
-            .arg(body)
-            .arg(self.log_limits().message_id_window.as_millis() as u64)
-            .arg(MAX_MESSAGE_IDS)
+    pub(crate) fn publish(&self, member: Option<&str>, key: &str, body: &[u8]) -> Request<'_> {
+        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(key).arg(body)
     }
 
     pub(crate) fn transient(&self, body: &[u8]) -> Request<'_> {
@@ -204,11 +255,7 @@ impl Scripts {
     }
 
     pub(crate) fn reap(&self, which: Reap, max: usize) -> Request<'_> {
-        let which = match which {
-            Reap::Lost => "keep",
-            Reap::All => "all",
-        };
-        Request::new(&self.reap).arg(max).arg(which)
+        Request::new(&self.reap).arg(max).arg(which.name())
     }
 
     /// A script about a room, with all that it needs.
@@ -219,7 +266,15 @@ impl Scripts {
         node: &str,
         room: &str,
     ) -> Command<'a> {
-        let LogLimits { events, bytes, age, .. } = self.log_limits();
+        let LogLimits { events, bytes, age, message_id_window } = self.log_limits();
+        // As the scripts unpack them.
+        let limits = [
+            &events.to_be_bytes()[..],
+            &bytes.to_be_bytes(),
+            &(message_id_window.as_millis() as u64).to_be_bytes(),
+            &MAX_MESSAGE_IDS.to_be_bytes(),
+        ]
+        .concat();
         let mut script = request.script.prepare_invoke();
         script
             .key(&self.keys.of_room(node, room))
@@ -227,8 +282,7 @@ impl Scripts {
             .arg(&**link.run())
             .arg(&random::number().to_be_bytes()[..])
             .arg(self.keys.channel(room))
-            // As `trim` in `lua/room.lua` takes them.
-            .arg([&events.to_be_bytes()[..], &bytes.to_be_bytes()].concat())
+            .arg(limits)
             .arg(age.as_millis() as u64)
             .arg(room)
             .arg(&request.args);
@@ -290,9 +344,10 @@ impl Reply {
         }
     }
 
-    /// Whether `publish.lua` knew the id.
-    pub(crate) fn is_repeat(&self) -> bool {
-        self.rest.get(4) == Some(&Value::Int(1))
+    /// What `publish.lua` answers.
+    pub(crate) fn published(&self) -> Option<Published> {
+        let [_, _, _, _, Value::Int(is_repeat), Value::Int(id), ..] = self.rest[..] else { return None };
+        Some(Published { stamp: self.stamp()?, id: u64::try_from(id).ok()?, is_repeat: is_repeat == 1 })
     }
 
     /// What `read.lua` answers; `None` if there is no such room.
@@ -354,17 +409,55 @@ impl Reply {
     /// What `reap.lua` answers: who was removed, and for how long the others stay. It is zero if there are more to
     /// remove.
     pub(crate) fn reaped(self) -> (Vec<Reaped>, Duration) {
-        let rest_kept = match self.rest.first() {
-            Some(Value::Int(ms)) => Duration::from_millis(u64::try_from(*ms).unwrap_or(0)),
-            // The node is not fenced.
-            _ => Duration::MAX,
-        };
-        let entries = self.rest.get(1..).unwrap_or_default().chunks_exact(5);
+        let rest_kept = self.rest_kept();
+        let entries = self.rest.get(1..).unwrap_or_default().chunks_exact(7);
         let entry = |entry: &[Value]| match entry {
-            [Value::BulkString(member), rest @ ..] => Some((text(member)?, stamp(rest)?)),
+            [Value::BulkString(member), Value::BulkString(profile), Value::Int(is_hidden), rest @ ..] => {
+                Some(Reaped {
+                    member: text(member)?,
+                    profile: Profile::decode(Bytes::copy_from_slice(profile)).unwrap_or_default(),
+                    is_hidden: *is_hidden != 0,
+                    stamp: stamp(rest)?,
+                })
+            }
             _ => None,
         };
         (entries.filter_map(entry).collect(), rest_kept)
+    }
+
+    /// For how long what a script has not removed stays. It is zero if there is more to remove.
+    pub(crate) fn rest_kept(&self) -> Duration {
+        match self.rest.first() {
+            Some(Value::Int(ms)) => Duration::from_millis(u64::try_from(*ms).unwrap_or(0)),
+            // The node is not fenced.
+            _ => Duration::MAX,
+        }
+    }
+
+    /// The number at a place of the answer; 0 if there is none.
+    pub(crate) fn number(&self, at: usize) -> i64 {
+        match self.rest.get(at) {
+            Some(Value::Int(number)) => *number,
+            _ => 0,
+        }
+    }
+
+    /// The texts of the answer, without its numbers.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = Box<str>> {
+        self.rest.iter().filter_map(|value| match value {
+            Value::BulkString(bytes) => text(bytes),
+            _ => None,
+        })
+    }
+
+    /// What `user.lua` answers: sessions, each with its node, and whether that has a valid lease.
+    pub(crate) fn user_sessions(&self) -> impl Iterator<Item = (Box<str>, Box<str>, bool)> {
+        self.rest.chunks_exact(3).filter_map(|entry| match entry {
+            [Value::BulkString(session), Value::BulkString(node), Value::Int(is_live)] => {
+                Some((text(session)?, text(node)?, *is_live != 0))
+            }
+            _ => None,
+        })
     }
 }
 
@@ -378,8 +471,15 @@ impl Reply {
         };
         let member = |entry: &[Value]| match entry {
             [Value::BulkString(room), Value::BulkString(id), Value::BulkString(record), at @ ..] => {
+                let (entered, record) = record.split_first_chunk()?;
                 let member = NewMember::from_record(&text(id)?, Bytes::copy_from_slice(record))?;
-                Some((text(room)?.into(), Arc::new(member), stamp(at)?))
+                let entered = Stamp::from_bytes(entered);
+                Some(TakenMember {
+                    room: text(room)?.into(),
+                    member: Arc::new(member),
+                    entered,
+                    stamp: stamp(at)?,
+                })
             }
             _ => None,
         };

@@ -1,11 +1,11 @@
 //! What a node needs to know before it connects.
 
+use std::fmt;
 use std::time::Duration;
-
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
 use crate::error::ConnectError;
 use crate::random;
+use crate::servers::{Certificates, Servers};
 
 /// How a node finds Redis, and how rooms are kept there. All nodes that share rooms need the same settings, apart from
 /// the URL and the node's name.
@@ -16,10 +16,12 @@ use crate::random;
 ///
 /// let settings = Settings::new("redis://127.0.0.1:6379/0").prefix("shop-chat").lease(Duration::from_secs(5));
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use]
 pub struct Settings {
     url: String,
+    sentinel_password: Option<String>,
+    certificates: Certificates,
     prefix: String,
     node_name: Option<String>,
     lease: Duration,
@@ -32,12 +34,25 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings for the server at this URL: `redis://[user:password@]host[:port][/db]`, `redis+unix:///path` or, with
-    /// the feature `rustls`, `rediss://…`. For `rediss`, ring becomes the process's crypto provider for rustls, unless
-    /// you have installed one.
+    /// Settings for the server at this URL.
+    ///
+    /// | where Redis is | URL |
+    /// |---|---|
+    /// | one server | `redis://[user:password@]host[:port][/db]` |
+    /// | a Unix socket | `redis+unix:///path[?db=1&user=ann&pass=secret]` |
+    /// | a master that sentinels watch | `redis+sentinel://[user:password@]host[:port][,host[:port]]…/master[/db]` |
+    /// | a cluster | `redis+cluster://[user:password@]host[:port][,host[:port]]…` |
+    ///
+    /// With `rediss` instead of `redis`, all connections use TLS. This needs the feature `tls`, which is `redis-tls` in
+    /// tower-chat-rooms. ring becomes the process's crypto provider for rustls, unless you have installed one. In all parts, special characters are percent-encoded.
+    ///
+    /// With sentinels, user, password and database are those of the master. In a cluster, one server has all rooms of a
+    /// prefix: the one that has the slot of the prefix.
     pub fn new(url: impl Into<String>) -> Settings {
         Settings {
             url: url.into(),
+            sentinel_password: None,
+            certificates: Certificates::default(),
             prefix: "chat".to_owned(),
             node_name: None,
             lease: Duration::from_secs(10),
@@ -50,14 +65,31 @@ impl Settings {
         }
     }
 
+    /// The password of the sentinels themselves. Default: none.
+    pub fn sentinel_password(self, password: impl Into<String>) -> Settings {
+        Settings { sentinel_password: Some(password.into()), ..self }
+    }
+
+    /// The certificates, in PEM, of the CAs that may sign the server's certificate. Default: those that the system trusts.
+    pub fn ca_certificate(self, pem: impl Into<Vec<u8>>) -> Settings {
+        Settings { certificates: Certificates { ca: Some(pem.into()), ..self.certificates }, ..self }
+    }
+
+    /// This process's own certificate with its chain, and its key, both in PEM, for a server with `tls-auth-clients`.
+    /// Default: none.
+    pub fn client_certificate(self, pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Settings {
+        let client = Some((pem.into(), key_pem.into()));
+        Settings { certificates: Certificates { client, ..self.certificates }, ..self }
+    }
+
     /// What the names of all keys and channels start with. Nodes share rooms if they have the same prefix, whatever
     /// number the database has: Redis's channels do not belong to a database. Default: `chat`.
     pub fn prefix(self, prefix: impl Into<String>) -> Settings {
         Settings { prefix: prefix.into(), ..self }
     }
 
-    /// The node's name, which [`Node::send_to_node`](crate::Node::send_to_node) takes: letters, digits, `-`, `_` and
-    /// `.`. It must differ from those of the other nodes. Default: random.
+    /// The node's name, which logs and the keys in Redis contain: letters, digits, `-`, `_` and `.`. It must differ from
+    /// those of the other nodes. Default: random.
     pub fn node_name(self, name: impl Into<String>) -> Settings {
         Settings { node_name: Some(name.into()), ..self }
     }
@@ -69,37 +101,37 @@ impl Settings {
     }
 
     /// How many events of each room are kept for nodes and clients that have missed some. If there are more, the oldest
-    /// eighth is removed. Default: 1,000, and as many more as [`Node::keep_logs`](crate::Node::keep_logs) asks for.
+    /// eighth is removed. Default: 1,000, and as many more as the histories of the rooms need.
     pub fn log_length(self, events: u32) -> Settings {
         Settings { log_length: Some(events), ..self }
     }
 
     /// How many bytes the kept events of a room may have. If there are more, the oldest eighth is removed. The latest
-    /// event is always kept. Default: 4 MiB, and as many more as [`Node::keep_logs`](crate::Node::keep_logs) asks for.
+    /// event is always kept. Default: 4 MiB, and as many more as the histories of the rooms need.
     pub fn log_bytes(self, bytes: u64) -> Settings {
         Settings { log_bytes: Some(bytes), ..self }
     }
 
-    /// How long the log of a room is kept after its latest event. Default: 1 h, or longer if
-    /// [`Node::keep_logs`](crate::Node::keep_logs) asks for it.
+    /// How long the log of a room is kept after its latest event. Default: 1 h, or longer if the sessions of lost
+    /// connections are kept for longer.
     pub fn log_age(self, age: Duration) -> Settings {
         Settings { log_age: Some(age), ..self }
     }
 
     /// How long a message that is repeated under its id is recognised, unless there are more than 10,000 messages in
-    /// the room in this time. Default: 2 min, or longer if [`Node::keep_logs`](crate::Node::keep_logs) asks for it.
+    /// the room in this time. Default: 2 min, or longer if the sessions of lost connections are kept for longer.
     pub fn message_id_window(self, window: Duration) -> Settings {
         Settings { message_id_window: Some(window), ..self }
     }
 
-    /// How many bytes of events may wait for [`Events::recv`](crate::Events::recv). If there are more, the node reads
-    /// the rest from the logs later. Default: 16 MiB.
+    /// How many bytes of events may wait in this process until it handles them. If there are more, it reads the rest from
+    /// the logs later. Default: 16 MiB.
     pub fn max_queued_bytes(self, bytes: usize) -> Settings {
         Settings { max_queued_bytes: bytes, ..self }
     }
 
-    /// Whether [`Node::connect`](crate::Node::connect) waits until Redis can be reached, instead of failing. It fails
-    /// in any case if waiting cannot help, for example if the password is wrong. Default: true.
+    /// Whether connecting waits until Redis can be reached, instead of failing. It fails in any case if waiting cannot
+    /// help, for example if the password is wrong. Default: true.
     pub fn wait_for_redis(self, wait: bool) -> Settings {
         Settings { wait_for_redis: wait, ..self }
     }
@@ -127,7 +159,7 @@ impl Settings {
             ));
         }
         Ok(Checked {
-            server: server(&self.url)?,
+            servers: Servers::parse(&self.url, self.sentinel_password.as_deref(), self.certificates)?,
             prefix: self.prefix,
             node_name: name,
             lease: self.lease,
@@ -191,40 +223,27 @@ pub(crate) struct LogLimits {
     pub(crate) message_id_window: Duration,
 }
 
+/// Without the URL and the key, which are secret.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("prefix", &self.prefix)
+            .field("node_name", &self.node_name)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Settings that fit together.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    pub(crate) server: ConnectionInfo,
+    pub(crate) servers: Servers,
     pub(crate) prefix: String,
     pub(crate) node_name: String,
     pub(crate) lease: Duration,
     pub(crate) log: LogSettings,
     pub(crate) max_queued_bytes: usize,
     pub(crate) wait_for_redis: bool,
-}
-
-fn server(url: &str) -> Result<ConnectionInfo, ConnectError> {
-    let is_tls = url.starts_with("rediss://");
-    if is_tls && !cfg!(feature = "rustls") {
-        return Err(ConnectError::settings("`rediss` URLs need the feature `rustls`".to_owned()));
-    }
-    // The URL may contain a password, so the message does not.
-    let info = url.into_connection_info().map_err(|_| {
-        ConnectError::settings("the URL must look like `redis://user:password@host:6379/0`".to_owned())
-    })?;
-    if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) && is_tls {
-        return Err(ConnectError::settings("the URL asks for TLS, which is not available".to_owned()));
-    }
-    #[cfg(feature = "rustls")]
-    if is_tls {
-        use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-        // Without one, rustls panics. If another thread installs one right now, that one is used.
-        if CryptoProvider::get_default().is_none() {
-            let _ = ring::default_provider().install_default();
-        }
-    }
-    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(info.set_redis_settings(redis))
 }
 
 #[cfg(test)]
@@ -272,12 +291,14 @@ mod tests {
 
     #[test]
     fn tls_needs_the_feature() {
-        assert_eq!(Settings::new("rediss://h").check().is_ok(), cfg!(feature = "rustls"));
+        assert_eq!(Settings::new("rediss://h").check().is_ok(), cfg!(feature = "tls"));
     }
 
     #[test]
     fn errors_do_not_show_the_password() {
-        let error = Settings::new("redis:/u:secret@h").check().unwrap_err();
+        let settings = Settings::new("redis:/u:secret@h");
+        assert!(!format!("{settings:?}").contains("secret"));
+        let error = settings.check().unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"));
     }
 }

@@ -83,3 +83,15 @@ pub struct Stamp {
     /// include.
     pub num: u64,
 }
+
+impl Stamp {
+    /// As scripts write it.
+    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Stamp {
+        let number = |part: usize| {
+            let mut number = [0; 8];
+            number.copy_from_slice(&bytes[8 * part..8 * (part + 1)]);
+            u64::from_be_bytes(number)
+        };
+        Stamp { epoch: Epoch(number(0)), event: number(1), seq: number(2), num: number(3) }
+    }
+}

@@ -10,12 +10,14 @@ use redis::{AsyncConnectionConfig, ErrorKind, PushInfo, PushKind, RedisError, Va
 use tokio::select;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::debug;
 
 use crate::codec;
+use crate::connector::Connector;
+use crate::error::ConnectError;
 use crate::hub::Subscription;
 use crate::inner::Inner;
-use crate::link::{Command, Connector, Link, RESPONSE_TIMEOUT};
+use crate::link::{Command, Link, RESPONSE_TIMEOUT};
 use crate::status::Part;
 use crate::sync::{Mutex, lock};
 
@@ -55,23 +57,27 @@ impl Subscriber {
     pub(crate) async fn run(mut self, mut connection: Connection) {
         loop {
             let error = self.serve(&mut connection).await;
-            warn!(%error, "lost the connection on which this node hears its rooms");
-            self.inner.status.set(Part::Subscriber, false);
+            debug!(%error, "lost the connection on which this node hears its rooms");
+            let reason = format!("the connection on which this node hears its rooms was lost: {error}");
+            self.inner.status.fails(Part::Subscriber, &reason);
             drop(connection);
             let mut backoff = self.connector.backoff();
             connection = loop {
                 sleep(backoff.next_wait()).await;
                 match self.connect().await {
                     Ok(connection) => break connection,
-                    Err(error) => warn!(%error, "cannot subscribe to this node's rooms"),
+                    Err(error) => self.inner.status.fails(Part::Subscriber, &error.full_text()),
                 }
             };
-            self.inner.status.set(Part::Subscriber, true);
+            self.inner.status.works(Part::Subscriber);
+            // Other nodes may have taken over sessions meanwhile. If Redis cannot be asked, the next incarnation asks.
+            let inner = self.inner.clone();
+            self.inner.spawn(async move { inner.open_sessions_again(false).await });
         }
     }
 
     /// Connects, and subscribes to all rooms of the node. Then their logs are read for what was missed.
-    pub(crate) async fn connect(&mut self) -> Result<Connection, RedisError> {
+    pub(crate) async fn connect(&mut self) -> Result<Connection, ConnectError> {
         let number = {
             let mut latest = lock(&self.latest);
             *latest += 1;
@@ -92,17 +98,20 @@ impl Subscriber {
         let mut connection = self.connector.open("subscriber", config).await?;
 
         let keys = &self.inner.keys;
-        let mut channels = vec![keys.control(), keys.node_channel(&self.inner.name)];
+        let by_number = keys.numbered_channel(self.inner.registration.number());
+        let mut channels = vec![keys.control(), keys.node_channel(&self.inner.name), by_number];
+        let own = channels.len();
         channels.extend(self.inner.hub.names().iter().map(|room| keys.channel(room)));
         for batch in channels.chunks(BATCH) {
-            connection.subscribe(batch).await?;
+            let subscribed = connection.subscribe(batch).await;
+            subscribed.map_err(|error| ConnectError::at(&self.connector.servers(), error))?;
         }
         self.inner.hub.set_all_stale();
         for done in self.waiting.drain(..) {
             let _ = done.send(());
         }
-        if channels.len() > 2 {
-            info!(rooms = channels.len() - 2, "subscribed to this node's rooms again");
+        if channels.len() > own {
+            debug!(rooms = channels.len() - own, "subscribed to this node's rooms again");
         }
         Ok(Connection { connection, is_lost })
     }
@@ -159,7 +168,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// The channel of a change. Whoever waits for it waits for the next connection, should this one break.
+    /// The channel of a change. If this connection breaks, those that wait for the change wait for the next connection.
     fn take(&mut self, wanted: Subscription) -> String {
         let room = match wanted {
             Subscription::Begin(room, done) => {
@@ -195,9 +204,9 @@ impl Subscriber {
 fn receive(inner: &Inner, push: PushInfo) {
     if let Ok([Value::BulkString(channel), Value::BulkString(payload)]) = <[Value; 2]>::try_from(push.data)
         && let Ok(channel) = std::str::from_utf8(&channel)
-        && let Some(token) = inner.hub.receive(channel, Bytes::from(payload))
+        && let Some((session, generation)) = inner.hub.receive(channel, Bytes::from(payload))
     {
-        inner.session_taken(&token);
+        inner.session_taken(&session, generation);
     }
 }
 

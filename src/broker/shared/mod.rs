@@ -2,11 +2,14 @@
 
 mod node;
 mod order;
+mod sessions;
+mod users;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::broker::{BrokerNode, RemoteEvent, Stamp};
+use crate::health::Health;
 use crate::ids::RoomId;
 use crate::sync::{Mutex, MutexGuard, lock};
 use node::SharedNode;
@@ -52,7 +55,7 @@ impl SharedBroker {
     /// Whether the broker can be reached. While it cannot, calls wait.
     pub fn set_available(&self, is_available: bool) {
         let mut shared = self.lock();
-        shared.is_away = !is_available;
+        shared.outage = (!is_available).then(|| Health::degraded_now("the shared broker is not available"));
         if is_available {
             for call in std::mem::take(&mut shared.waiting) {
                 call(&mut shared);
@@ -63,6 +66,14 @@ impl SharedBroker {
     /// Whether events arrive at the nodes. While they do not, calls are answered, and the events wait.
     pub fn set_delivering(&self, is_delivering: bool) {
         for hearer in self.lock().nodes.values_mut() {
+            hearer.is_deaf = !is_delivering;
+            hearer.wake();
+        }
+    }
+
+    /// Whether events arrive at one node.
+    pub fn set_delivering_to(&self, node: u32, is_delivering: bool) {
+        if let Some(hearer) = self.lock().nodes.get_mut(&node) {
             hearer.is_deaf = !is_delivering;
             hearer.wake();
         }
@@ -89,21 +100,46 @@ impl SharedBroker {
         }
     }
 
-    /// Removes a node that has crashed, with its members.
+    /// Removes a node that has crashed, with its members and the sessions of its users. Those of sessions that can be resumed
+    /// stay until [`SharedBroker::end_resume_windows`]. Of the other nodes, the first one is told who was lost.
     pub fn remove_node(&self, node: u32) {
-        let mut shared = self.lock();
-        shared.nodes.remove(&node);
-        shared.remove_members(node);
+        self.lock().remove_node(node);
+    }
+
+    /// Ends the resume windows of all nodes that have crashed: their last members leave, and their last users go offline.
+    pub fn end_resume_windows(&self) {
+        self.lock().end_lost_sessions();
+    }
+
+    /// The sessions that can be resumed on any node.
+    pub fn sessions(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    /// Lets the other nodes take one for gone that is still there: the first of them is told which members and
+    /// users were lost, and the node itself is told that they have come back. Nothing happens in the rooms.
+    pub fn suspect_node(&self, node: u32) {
+        self.lock().suspect(node);
     }
 
     /// Removes the members of a node, as if it had been cut off, and other members had taken their names meanwhile.
     pub fn evict_members(&self, node: u32) {
         let mut shared = self.lock();
-        for (room, entry) in shared.remove_members(node) {
+        for (entry, lost) in shared.remove_members(node, |_| true) {
             if let Some(hearer) = shared.nodes.get_mut(&node) {
-                hearer.push(RemoteEvent::Evicted { room, entry });
+                hearer.push(RemoteEvent::Evicted { room: lost.room, entry });
             }
         }
+    }
+
+    /// Removes the members of a node that is still there, as if it had been cut off. It does not enter them again.
+    pub fn lose_members(&self, node: u32) {
+        self.lock().remove_members(node, |_| true);
+    }
+
+    /// Ends the sessions of a node that is still there, as if it had been cut off for longer than the resume window.
+    pub fn remove_sessions(&self, node: u32) {
+        self.lock().remove_sessions(node);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -112,7 +148,8 @@ impl SharedBroker {
 }
 
 impl BrokerNode {
-    /// The number of a node of a [`SharedBroker`].
+    /// The number of a node of a [`SharedBroker`], which its methods take. Get it before you pass the node to
+    /// [`ChatRoomsBuilder::broker`](crate::ChatRoomsBuilder::broker).
     pub fn number(&self) -> u32 {
         self.broker.node()
     }

@@ -1,20 +1,26 @@
 //! A node of a broker within one process.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::SharedBroker;
 use super::order::Shared;
+use super::users::Registration;
 use crate::broker::{
-    BoxFuture, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteEvent, RemoteEvents,
-    RemoteMember, Stamp, Submitted, Unavailable,
+    BoxFuture, EntryId, KeptSession, LoggedEvent, NewMember, NewSession, NotEntered, NotTaken, RemoteBroker,
+    RemoteEvent, RemoteEvents, RemoteMember, RemoteSession, Stamp, Submitted, TokenHash, Unavailable,
 };
 use crate::config::{History, Recovery};
-use crate::ids::{Name, RoomId};
+use crate::health::Health;
+use crate::ids::{ConnectionId, Name, RoomId};
+use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
+use crate::stats::BrokerStats;
 use crate::sync::{Mutex, lock};
 
 pub(super) struct SharedNode {
@@ -26,7 +32,7 @@ impl SharedNode {
     /// Calls the broker: now, or when it can be reached again.
     fn call(&self, call: impl FnOnce(&mut Shared) + Send + 'static) {
         let mut shared = self.shared.lock();
-        match shared.is_away {
+        match shared.outage.is_some() {
             true => shared.waiting.push(Box::new(call)),
             false => call(&mut shared),
         }
@@ -71,24 +77,24 @@ impl RemoteBroker for SharedNode {
         member: NewMember,
         max_members: u64,
     ) -> BoxFuture<'static, Result<(), NotEntered>> {
-        let room = room.clone();
-        self.ask(move |shared| shared.enter(&room, member, max_members))
+        let (node, room) = (self.number, room.clone());
+        self.ask(move |shared| shared.enter(node, &room, member, max_members))
     }
 
-    fn leave(&self, room: &RoomId, entry: EntryId, body: Option<Bytes>) {
-        let room = room.clone();
-        self.call(move |shared| shared.leave(&room, entry, body));
+    fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
+        let (node, room) = (self.number, room.clone());
+        self.call(move |shared| shared.leave(node, &room, entry, generation, body));
     }
 
     fn publish(
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let (room, id) = (room.clone(), id.map(str::to_owned));
-        self.ask(move |shared| shared.publish(&room, entry, id, body))
+        let (node, room, key) = (self.number, room.clone(), key.map(str::to_owned));
+        self.ask(move |shared| shared.publish(node, &room, entry, key, body))
     }
 
     fn send_transient(&self, room: &RoomId, body: Bytes) {
@@ -99,20 +105,20 @@ impl RemoteBroker for SharedNode {
     }
 
     fn set_profile(&self, room: &RoomId, entry: EntryId, _: &Name, profile: &Profile, body: Bytes) {
-        let (room, profile) = (room.clone(), profile.clone());
-        self.call(move |shared| shared.set_profile(&room, entry, profile, body));
+        let (node, room, profile) = (self.number, room.clone(), profile.clone());
+        self.call(move |shared| shared.set_profile(node, &room, entry, profile, body));
     }
 
     fn set_owner(&self, room: &RoomId, entry: EntryId, owner: &str) {
-        let (room, owner) = (room.clone(), owner.into());
-        self.call(move |shared| shared.set_owner(&room, entry, owner));
+        let (node, room, owner) = (self.number, room.clone(), owner.into());
+        self.call(move |shared| shared.set_owner(node, &room, entry, owner));
     }
 
     fn members(&self, room: &RoomId) -> BoxFuture<'static, Option<Vec<RemoteMember>>> {
         let room = room.clone();
         self.ask(move |shared| {
             let members = shared.rooms.get(&room).map(|room| &room.members[..]).unwrap_or_default();
-            Some(members.iter().map(|shared| shared.member.clone()).collect())
+            Some(members.iter().map(|member| member.member.clone()).collect())
         })
     }
 
@@ -131,6 +137,49 @@ impl RemoteBroker for SharedNode {
         self.call(move |shared| shared.keep_logs(&recovery));
     }
 
+    fn rooms(&self) -> BoxFuture<'static, Result<Vec<(RoomId, u64)>, Unavailable>> {
+        self.ask(|shared| Ok(shared.rooms.iter().map(|(id, room)| (id.clone(), room.latest.num)).collect()))
+    }
+
+    fn begin_user(
+        &self,
+        user: &str,
+        session: ConnectionId,
+        window: Duration,
+    ) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let (user, registration) = (user.to_owned(), Registration { node: self.number, window });
+        self.ask(move |shared| Ok(shared.users.begin(&user, session, registration)))
+    }
+
+    fn end_user(&self, user: &str, session: ConnectionId) -> BoxFuture<'static, Result<bool, Unavailable>> {
+        let (user, node) = (user.to_owned(), self.number);
+        self.ask(move |shared| Ok(shared.users.end(&user, session, node)))
+    }
+
+    fn user_sessions(&self, user: &str) -> BoxFuture<'static, Result<Vec<RemoteSession>, Unavailable>> {
+        let user = user.to_owned();
+        self.ask(move |shared| Ok(shared.user_sessions(&user)))
+    }
+
+    fn nodes(&self) -> BoxFuture<'static, Result<Vec<u32>, Unavailable>> {
+        self.ask(|shared| Ok(shared.nodes.keys().copied().collect()))
+    }
+
+    fn send_to_node(&self, node: u32, body: Bytes) {
+        self.call(move |shared| shared.send_to(node, body));
+    }
+
+    fn send_to_user(&self, user: &str, body: Bytes) {
+        let (user, own) = (user.to_owned(), self.number);
+        self.call(move |shared| {
+            let nodes: BTreeSet<u32> =
+                shared.user_sessions(&user).iter().map(|session| session.node).collect();
+            for node in nodes.into_iter().filter(|node| *node != own) {
+                shared.send_to(node, body.clone());
+            }
+        });
+    }
+
     fn send_to_all(&self, body: Bytes) {
         self.call(move |shared| {
             for hearer in shared.nodes.values_mut() {
@@ -139,13 +188,60 @@ impl RemoteBroker for SharedNode {
         });
     }
 
+    fn health(&self) -> Health {
+        self.shared.lock().outage.clone().unwrap_or(Health::Healthy)
+    }
+
+    fn stats(&self) -> BrokerStats {
+        BrokerStats { waiting: self.shared.lock().waiting.len(), ..BrokerStats::default() }
+    }
+
+    /// Nobody outside of this process hears it.
+    fn hash(&self, token: &ResumeToken) -> TokenHash {
+        TokenHash::new(token.reveal())
+    }
+
+    fn open_session(&self, session: NewSession) {
+        let node = self.number;
+        self.call(move |shared| shared.open_session(node, session));
+    }
+
+    fn set_user(&self, session: &KeptSession, user: Option<&str>) {
+        let (node, session, user) = (self.number, session.clone(), user.map(Box::from));
+        self.call(move |shared| shared.set_user(node, &session, user));
+    }
+
+    fn rename_session(
+        &self,
+        session: &KeptSession,
+        new: &TokenHash,
+    ) -> BoxFuture<'static, Result<(), Unavailable>> {
+        let (node, session, new) = (self.number, session.clone(), new.clone());
+        self.ask(move |shared| {
+            shared.rename_session(node, &session, new);
+            Ok(())
+        })
+    }
+
+    fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool> {
+        let (node, session) = (self.number, session.clone());
+        self.ask(move |shared| shared.close_session(node, &session))
+    }
+
+    fn take_over(
+        &self,
+        token: &TokenHash,
+        new: &TokenHash,
+        user: Option<&str>,
+    ) -> BoxFuture<'static, Result<(), NotTaken>> {
+        let (node, token, new, user) = (self.number, token.clone(), new.clone(), user.map(Box::from));
+        self.ask(move |shared| shared.take_over(node, &token, new, user))
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
         let number = self.number;
         self.ask(move |shared| {
-            if let Some(mut hearer) = shared.nodes.remove(&number) {
-                hearer.wake();
-            }
-            shared.remove_members(number);
+            shared.close_node(number);
         })
     }
 }

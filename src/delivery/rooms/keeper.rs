@@ -247,8 +247,8 @@ impl Rooms {
         let receipt = state.publish_as(&self.broker, &draft.frame(room.id()), id);
         let called = self.hooks.as_ref().map(|hooks| {
             let Receipt { position, id } = receipt;
-            let time = id.map_or(draft.message.time, MessageId::time);
-            hooks.queue_in_task(room, state, Message { id, position, time, ..draft.message.clone() })
+            let message = Message { id, position, time: id.time(), ..draft.message.clone() };
+            hooks.queue_in_task(room, state, message)
         });
         answer(reply, Ok(Kept { receipt, is_repeated: false, called }));
     }
@@ -261,7 +261,7 @@ impl Rooms {
         queue.finish(ids, |waiting, outcome| match outcome {
             Outcome::Out(id) => self.send_out(room, state, waiting, id),
             Outcome::Known(id) if keeper.is_out(room.id(), id) => {
-                let receipt = Receipt { position: state.position(), id: Some(id) };
+                let receipt = Receipt { position: state.position(), id };
                 answer(&mut waiting.reply, Ok(Kept { receipt, is_repeated: true, called: None }));
             }
             Outcome::Known(id) => self.send_out(room, state, waiting, id),

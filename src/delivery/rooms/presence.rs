@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tower_chat_rooms_protocol::MAX_ROSTER_MEMBERS;
-
 use super::Rooms;
 use crate::config::PresenceMode;
 use crate::delivery::enter_outcome::MembersOutcome;
@@ -87,7 +85,7 @@ impl Rooms {
 
     /// Changes the profile of a member of this node. Presence frames have no place in the room's order, so the change need
     /// not come back from a broker.
-    fn change_profile(
+    pub(super) fn change_profile(
         &self,
         room: &LiveRoom,
         state: &mut RoomState,
@@ -107,6 +105,6 @@ pub(super) fn roster_for(state: &mut RoomState, handle: &Handle, after: u64) -> 
     let has_roster = state.announcer.mode() == PresenceMode::Full && handle.subprotocol() == Subprotocol::V1;
     has_roster.then(|| match after {
         0 => state.first_page(),
-        _ => RosterPage::new(state.room.page(after, MAX_ROSTER_MEMBERS)),
+        _ => state.page_after(after),
     })
 }

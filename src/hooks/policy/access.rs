@@ -70,6 +70,11 @@ impl Access {
         Access { is_hidden: true, ..self }
     }
 
+    /// An access that another node has sent.
+    pub(crate) fn of(info: Option<Arc<str>>, is_read_only: bool, is_hidden: bool) -> Access {
+        Access { info, is_read_only, is_hidden }
+    }
+
     pub(crate) fn info_text(&self) -> Option<&Arc<str>> {
         self.info.as_ref()
     }

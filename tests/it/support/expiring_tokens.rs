@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, Denied, Heartbeat, User};
 
-use super::Client;
+use super::{Client, builder};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,7 +24,7 @@ pub(crate) fn user_of(token: &str) -> User {
 
 /// Chat rooms with this auth hook. Heartbeats are so rare that no test has to answer them.
 pub(crate) fn with_expiring_tokens() -> ChatRoomsBuilder {
-    ChatRooms::builder().auth(on_token).heartbeat(Heartbeat::every(SECOND * 86_400))
+    builder().auth(on_token).heartbeat(Heartbeat::every(SECOND * 86_400))
 }
 
 /// Connects as the user of this token, and enters the room "r" as "ann". Returns the resume token too.

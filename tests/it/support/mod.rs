@@ -1,5 +1,6 @@
 //! What the tests share: clients, servers, and a log of the callbacks.
 
+mod broker;
 mod client;
 mod direct_client;
 mod event_log;
@@ -15,6 +16,9 @@ mod test_io;
 mod v1_client;
 mod v1_frames;
 
+pub(crate) use broker::{
+    builder, builder_of_node, events_arrive, has_shared_broker, nth_id, skip_with_broker,
+};
 pub(crate) use client::{Client, Next, serve, v1_admission};
 pub(crate) use direct_client::{DirectClient, Got};
 pub(crate) use event_log::EventLog;
@@ -26,7 +30,7 @@ pub(crate) use http_server::{
 pub(crate) use load::{MembershipRecord, Random};
 pub(crate) use log_capture::LogCapture;
 pub(crate) use raw_frames::{close_code_of, close_frame, frame, server_frames, text_frame};
-pub(crate) use rooms::{assert_empty, default_rooms, rooms_with_log, unlimited};
+pub(crate) use rooms::{assert_empty, default_rooms, rooms_with_log, unlimited, without_limits};
 pub(crate) use stepped_connection::{SteppedConnection, run_other_tasks};
 pub(crate) use tcp_server::{connect_tcp, next_frame, path_page, raw_request, serve_axum, serve_hyper};
 pub(crate) use test_io::TestIo;

@@ -2,16 +2,21 @@
 
 use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, RateLimits};
 
-use super::EventLog;
+use super::{EventLog, builder};
 
 /// Chat rooms with default settings.
 pub(crate) fn default_rooms() -> ChatRooms {
-    ChatRooms::builder().build().unwrap()
+    builder().build().unwrap()
 }
 
 /// Chat rooms without rate limits.
 pub(crate) fn unlimited() -> ChatRoomsBuilder {
-    ChatRooms::builder().rate_limits(
+    without_limits(builder())
+}
+
+/// Lifts all rate limits.
+pub(crate) fn without_limits(builder: ChatRoomsBuilder) -> ChatRoomsBuilder {
+    builder.rate_limits(
         RateLimits::default()
             .max_messages_per_second(u32::MAX)
             .max_bytes_per_second(usize::MAX)
@@ -23,7 +28,7 @@ pub(crate) fn unlimited() -> ChatRoomsBuilder {
 /// Chat rooms that log their callbacks.
 pub(crate) fn rooms_with_log() -> (ChatRooms, EventLog) {
     let log = EventLog::default();
-    (ChatRooms::builder().events(log.hook()).build().unwrap(), log)
+    (builder().events(log.hook()).build().unwrap(), log)
 }
 
 /// Asserts that no session, member or room is left, and that each `entered` had its `left`.

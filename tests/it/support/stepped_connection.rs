@@ -38,6 +38,14 @@ impl SteppedConnection {
         let _ = futures_util::poll!(self.serve.as_mut());
     }
 
+    /// Polls the server side until it has done what the client has sent before. With a broker, this takes several steps.
+    pub(crate) async fn run(&mut self) {
+        for _ in 0..3 {
+            self.step().await;
+            run_other_tasks().await;
+        }
+    }
+
     /// Sends a frame, and polls the server side once.
     pub(crate) async fn send(&mut self, frame: Value) {
         self.ws.send(Message::text(frame.to_string())).await.unwrap();

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_chat_rooms::{Admission, ChatRooms, ChatRoomsBuilder, History, Recovery};
 
-use super::{Client, EventLog, enter_frame, enter_since};
+use super::{Client, EventLog, builder, enter_frame, enter_since};
 
 pub(crate) const RESUME_WINDOW: Duration = Duration::from_secs(10);
 
 /// Chat rooms with a resume window and a history.
 pub(crate) fn recovering(log: &EventLog) -> ChatRoomsBuilder {
-    ChatRooms::builder()
+    builder()
         .recovery(Recovery::default().resume_window(RESUME_WINDOW).history(History::last(100)))
         .events(log.hook())
 }

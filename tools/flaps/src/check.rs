@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use flaps::{Directs, Inbox};
 use tokio::time::{Instant, sleep};
 
 use crate::ROOMS;
-use crate::inbox::{Directs, Inbox};
 use crate::presence::Roster;
 use crate::server::Server;
 use crate::stay::{Received, Stay};

@@ -8,10 +8,7 @@
 //! those that were acknowledged. If there is a fault, the exit code is 1.
 
 mod check;
-mod inbox;
-mod network;
 mod presence;
-mod random;
 mod server;
 mod stay;
 mod wanderer;
@@ -20,11 +17,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use flaps::Network;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tower_chat_rooms_client::{Chat, ClientError};
 
-use crate::network::Network;
 use crate::server::Server;
 use crate::stay::Stay;
 use crate::wanderer::Wanderer;

@@ -1,12 +1,13 @@
-//! A network that breaks: each client has one of its own.
+//! A network that breaks.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::io::{copy_bidirectional, duplex, split};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
@@ -24,8 +25,10 @@ const LONGEST_FAULT: Duration = Duration::from_secs(14);
 /// Most faults are shorter than this.
 const USUAL_FAULT: Duration = Duration::from_secs(2);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
+/// What happens to the connections of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Everything gets through.
     Good,
     /// Nothing gets through, and neither end notices.
     Silent,
@@ -33,21 +36,23 @@ enum Condition {
     Down,
 }
 
-#[derive(Clone)]
-pub(crate) struct Network {
+/// The way to a server. Each client has one of its own.
+#[derive(Debug, Clone)]
+pub struct Network {
     server: SocketAddr,
     condition: Arc<watch::Sender<Condition>>,
     connections: Arc<Mutex<Vec<AbortHandle>>>,
 }
 
 impl Network {
-    pub(crate) fn new(server: SocketAddr) -> Network {
+    /// A network that works.
+    pub fn new(server: SocketAddr) -> Network {
         let condition = Arc::new(watch::Sender::new(Condition::Good));
         Network { server, condition, connections: Arc::default() }
     }
 
     /// Opens a connection to the server.
-    pub(crate) async fn dial(self) -> io::Result<DuplexStream> {
+    pub async fn dial(self) -> io::Result<DuplexStream> {
         let mut condition = self.condition.subscribe();
         if *condition.borrow() == Condition::Down {
             return Err(io::Error::other("the network is down"));
@@ -70,14 +75,34 @@ impl Network {
         Ok(ours)
     }
 
+    /// Listens on an address from which connections lead to the server through this network.
+    ///
+    /// # Errors
+    ///
+    /// If there is no free port.
+    pub async fn listen(&self) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, network) = (listener.local_addr()?, self.clone());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let network = network.clone();
+                tokio::spawn(async move {
+                    let Ok(mut far) = network.dial().await else { return };
+                    let _ = copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        Ok(address)
+    }
+
     /// Breaks from time to time, until it is dropped.
-    pub(crate) async fn flap(&self, mut random: Random) {
+    pub async fn flap(&self, mut random: Random) {
         loop {
             sleep(random.time(LONGEST_PAUSE)).await;
             let longest = if random.below(8) == 0 { LONGEST_FAULT } else { USUAL_FAULT };
             match random.below(3) {
                 0 => {
-                    self.condition.send_replace(Condition::Silent);
+                    self.set(Condition::Silent);
                     sleep(random.time(longest)).await;
                     // Half of the connections survive the silence.
                     if random.below(2) == 0 {
@@ -85,8 +110,7 @@ impl Network {
                     }
                 }
                 1 => {
-                    self.condition.send_replace(Condition::Down);
-                    self.cut();
+                    self.set(Condition::Down);
                     sleep(random.time(longest)).await;
                 }
                 _ => self.cut(),
@@ -95,12 +119,22 @@ impl Network {
         }
     }
 
-    fn cut(&self) {
+    /// Breaks all connections. New ones can be opened.
+    pub fn cut(&self) {
         lock(&self.connections).drain(..).for_each(|connection| connection.abort());
     }
 
-    pub(crate) fn mend(&self) {
-        self.condition.send_replace(Condition::Good);
+    /// Changes the condition.
+    pub fn set(&self, condition: Condition) {
+        self.condition.send_replace(condition);
+        if condition == Condition::Down {
+            self.cut();
+        }
+    }
+
+    /// Lets it work again.
+    pub fn mend(&self) {
+        self.set(Condition::Good);
     }
 }
 

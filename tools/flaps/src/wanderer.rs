@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
+use flaps::{Inbox, Network, Random};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower_chat_rooms_client::{Chat, ChatHandle, ClientError, Sending};
 
 use crate::ROOMS;
-use crate::inbox::Inbox;
-use crate::network::Network;
-use crate::random::Random;
 use crate::stay::{Received, Stay};
 
 /// The longest time for anything that a client waits for, faults of the network included.

@@ -8,6 +8,7 @@ mod broken_sockets;
 mod connecting;
 mod direct;
 mod history;
+mod nodes;
 mod outside;
 mod presence;
 mod purity;

@@ -1,7 +1,8 @@
--- Forgets a fenced node that has neither members nor sessions any more. Answers 1 once it is gone.
+-- Forgets a fenced node that has no members, sessions and users any more. Answers 1 once it is gone.
 --
--- `fence` fences it before. `discard` does so, too, and leaves its sessions to another incarnation of the same node.
-local nodes, node_rooms, node_sessions = unpack(KEYS)
+-- `fence` fences it before. `discard` does so, too, and leaves its sessions to another incarnation of the same node: it
+-- answers 1 although there are some. Those that the other incarnation does not know end with their windows.
+local nodes, node_rooms, node_sessions, node_users = unpack(KEYS)
 local node, tag, action = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -11,17 +12,16 @@ if lease > 0 then
   lease = -now
   redis.call('ZADD', nodes, lease, node)
 end
-if action == 'discard' then
-  redis.call('DEL', node_sessions)
-else
-  for _, token in ipairs(redis.call('SMEMBERS', node_sessions)) do
-    local session = tag .. 'session:' .. token
-    if now + lease >= tonumber(redis.call('HGET', session, 'window') or '0') then
-      redis.call('DEL', session)
-      redis.call('SREM', node_sessions, token)
-    end
+for _, token in ipairs(redis.call('SMEMBERS', node_sessions)) do
+  local session = tag .. 'session:' .. token
+  if redis.call('HGET', session, 'node') ~= node then
+    redis.call('SREM', node_sessions, token)
+  elseif action ~= 'discard' and now + lease >= tonumber(redis.call('HGET', session, 'window') or '0') then
+    redis.call('DEL', session)
+    redis.call('SREM', node_sessions, token)
   end
 end
-if redis.call('EXISTS', node_rooms, node_sessions) > 0 then return 0 end
+if redis.call('EXISTS', node_rooms, node_users) > 0 then return 0 end
+if redis.call('EXISTS', node_sessions) > 0 then return action == 'discard' and 1 or 0 end
 redis.call('ZREM', nodes, node)
 return 1

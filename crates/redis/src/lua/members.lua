@@ -8,8 +8,9 @@ local tag = channel:sub(1, #channel - #room - #'ch:')
 -- still repeat one.
 local function create_room()
   redis.call('DEL', members, names, roster, log)
-  redis.call('HSET', meta, 'epoch', new_epoch, 'run', run)
-  return { epoch = new_epoch, event = 0, seq = 0, num = 0, bytes = 0, hidden = 0, place = 0 }
+  -- The limits are for the function that programs in other languages call.
+  redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'limits', limits, 'age', log_age)
+  return { epoch = new_epoch, event = 0, seq = 0, num = 0, bytes = 0, hidden = 0, place = 0, id = 0 }
 end
 
 local function parse_flags(flags)
@@ -47,12 +48,20 @@ local function release(unique)
   if holder.times > 0 then hold(unique, holder) else redis.call('HDEL', names, unique) end
 end
 
+-- The key of a member's session. If that is closed, another session may have its token meanwhile.
+local function session_of(member, parsed)
+  local session = tag .. 'session:' .. parsed.session
+  local is_there = parsed.session ~= '' and redis.call('HGET', session, 'room:' .. room) == member
+  return is_there and session
+end
+
 -- Removes a member of `node`, and publishes that. If it is replaced, its successor must enter next.
 local function remove(found, member, parsed, is_silent, body, is_replaced)
   redis.call('HDEL', members, member)
   redis.call('ZREM', roster, node .. ':' .. member)
   if parsed.unique ~= '' then release(parsed.unique) end
-  if parsed.session ~= '' then redis.call('HDEL', tag .. 'session:' .. parsed.session, 'room:' .. room) end
+  local session = session_of(member, parsed)
+  if session then redis.call('HDEL', session, 'room:' .. room) end
   if parsed.is_hidden then
     found.hidden = found.hidden - 1
     append(found, HIDDEN_LEAVE, member, '', is_replaced)

@@ -22,7 +22,8 @@ repeat
       batch = batch - 1
       if found then
         remove(found, member, parsed, parsed.is_silent, parsed.leave_body)
-        for _, value in ipairs({ member, found.epoch, found.event, found.seq, found.num }) do
+        local profile, is_hidden = page[2][i + 1]:sub(parsed.profile), parsed.is_hidden and 1 or 0
+        for _, value in ipairs({ member, profile, is_hidden, found.epoch, found.event, found.seq, found.num }) do
           reply[#reply + 1] = value
         end
       else

@@ -1,6 +1,6 @@
 -- What all scripts about a room share. It comes before each of them.
 local nodes, node_rooms, meta, members, names, roster, log, ids, old_ids = unpack(KEYS)
-local node, run, new_epoch, channel, log_limits, log_age, room = unpack(ARGV, 1, 7)
+local node, run, new_epoch, channel, limits, log_age, room = unpack(ARGV, 1, 7)
 
 local ENTER, LEAVE, SILENT_ENTER, SILENT_LEAVE, PUBLISH = 1, 2, 3, 4, 5
 local PROFILE, HIDDEN_ENTER, HIDDEN_LEAVE = 11, 12, 13
@@ -12,8 +12,9 @@ end
 
 local function has_frame(kind) return kind == ENTER or kind == LEAVE or kind == PUBLISH end
 
--- A fenced node has no lease, or one that is negative: the time when the node was fenced.
+-- A fenced node has no lease, or one that is negative: the time when the node was fenced. A publisher is no node.
 local function is_fenced()
+  if node == '' then return false end
   local lease = redis.call('ZSCORE', nodes, node)
   return not lease or tonumber(lease) <= 0
 end
@@ -21,19 +22,21 @@ end
 -- The room, or nil if nobody is in it.
 --
 -- A server that was started again, or that took over, may lack events that nodes have delivered already. So each run
--- of a server begins an epoch of its own.
+-- of a server begins an epoch of its own. The numbers of events go on, because the roster is in their order.
 local function load_room()
-  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes', 'hidden', 'place')
+  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes', 'hidden', 'place', 'id')
   if not fields[1] then return nil end
   local found = {
     epoch = fields[1], event = tonumber(fields[3]), seq = tonumber(fields[4]), num = tonumber(fields[5]),
     bytes = tonumber(fields[6]) or 0,
     -- Hidden members, which `num` does not count, and the latest place in the roster.
     hidden = tonumber(fields[7]) or 0, place = tonumber(fields[8]) or 0,
+    -- That of the latest message.
+    id = tonumber(fields[9]) or 0,
   }
   if fields[2] ~= run then
-    found.epoch, found.event, found.seq, found.bytes = new_epoch, 0, 0, 0
-    redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'event', 0, 'seq', 0, 'bytes', 0)
+    found.epoch, found.seq, found.bytes = new_epoch, 0, 0
+    redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'seq', 0, 'bytes', 0)
     redis.call('DEL', log)
   end
   return found
@@ -45,7 +48,7 @@ end
 
 -- Removes the oldest events until the log is an eighth below its limits, so that this is rarely done.
 local function trim(found)
-  local max_events, max_bytes = struct.unpack('>I4I8', log_limits)
+  local max_events, max_bytes = struct.unpack('>I4I8', limits)
   local events = redis.call('XLEN', log)
   -- The log may have expired before.
   if events == 0 then found.bytes = 0 end
@@ -76,7 +79,7 @@ local function append(found, kind, member, body, is_replaced)
   found.bytes = found.bytes + #payload
   redis.call(
     'HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes,
-    'hidden', found.hidden, 'place', found.place
+    'hidden', found.hidden, 'place', found.place, 'id', string.format('%.0f', found.id)
   )
   redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload, 't', string.format('%.0f', now_ms()))
   redis.call('PEXPIRE', log, log_age)

@@ -16,6 +16,7 @@ fn event(epoch: u64, number: u64) -> RoomEvent {
         stamp: stamp(epoch, number),
         kind: EventKind::Publish,
         member: None,
+        id: Some(number),
         body: Bytes::new(),
         is_last: false,
         is_replaced: false,
@@ -148,7 +149,7 @@ fn too_many_parked_events_are_read_from_the_log() {
 #[test]
 fn a_room_stays_until_the_last_leave_is_delivered() {
     let mut room = live(1, 1);
-    assert!(room.remove_member("m"));
+    assert!(room.remove_member("m", 0));
     room.left(Some(stamp(1, 2)));
     assert!(!room.is_done());
     room.receive(event(1, 2));
@@ -160,7 +161,7 @@ fn a_room_stays_for_an_enter_that_is_under_way() {
     let mut room = live(1, 1);
     let other = Arc::new(NewMember::new("other"));
     room.add_pending(other.clone());
-    room.remove_member("m");
+    room.remove_member("m", 0);
     room.left(Some(stamp(1, 2)));
     room.receive(event(1, 2));
     assert!(!room.is_done());

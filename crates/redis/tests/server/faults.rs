@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::time::sleep;
-use tower_chat_rooms_redis::{Event, EventKind, PublishError, ResetReason, Settings, State};
+use tower_chat_rooms_redis::{Event, EventKind, Profile, PublishError, ResetReason, Settings, State};
 
 use crate::support::{Data, Server, TestNode, member};
 
@@ -105,6 +107,54 @@ async fn members_that_leave_during_a_fence_stay_out() {
     assert_eq!(end.stamp.num, 1);
 }
 
+/// A leave was over while the node was about to enter the member again. A client that entered under another id was in the
+/// room twice then.
+#[tokio::test]
+async fn an_enter_after_a_leave_is_behind_it() {
+    let mut server = Server::start_with(Data::Everything).await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let ids: Vec<_> = (0..600).map(|n| format!("m{n}")).collect();
+    let enters = ids.iter().map(|id| a.enter("r", member(id), None));
+    assert!(futures_util::future::join_all(enters).await.iter().all(Result::is_ok));
+    server.kill();
+    server.spawn().await;
+    let change = async |(n, id): (usize, &String)| {
+        sleep(Duration::from_micros(500 * n as u64)).await;
+        a.leave("r", id, Some("left".into())).await;
+        a.enter("r", member(&format!("{id}'")), None).await
+    };
+    futures_util::future::join_all(ids.iter().enumerate().map(change)).await;
+    let end = b.publish("r", None, None, b"end").await.unwrap();
+    b.until_heard("r", end.stamp).await;
+    let events = b.events("r");
+    for id in ids {
+        let (old, new) = (Some(&*id), format!("{id}'"));
+        let last = events.iter().rposition(|event| event.member.as_deref() == old);
+        let first = events.iter().position(|event| event.member.as_deref() == Some(&*new));
+        assert!(first.is_none() || first > last, "{id}: {first:?} and {last:?}");
+    }
+}
+
+/// A change of a profile was given up after a second without Redis, and the other nodes never learned of it.
+#[tokio::test]
+async fn profiles_are_changed_as_soon_as_redis_can_be_reached() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    a.enter("r", member("ann"), None).await.unwrap();
+    server.freeze();
+    let profile = |state| Profile { state: Some(Bytes::from_static(state)), ..Profile::default() };
+    a.set_profile("r", "ann", profile(b"1"), "ann is 1");
+    a.until("that Redis is away", |heard| heard.contains(&Event::State(State::Degraded))).await;
+    a.set_profile("r", "ann", profile(b"2"), "ann is 2");
+    a.set_profile("r", "ann", profile(b"3"), "ann is 3");
+    server.thaw();
+    b.until_body("r", "ann is 3").await;
+    let members = b.roster("r", 0, 10).await.unwrap().members;
+    assert!(members.iter().any(|entry| entry.profile == profile(b"3")), "{members:?}");
+}
+
 /// Rule: forgiveness. A lease that has run out while nobody could renew is extended.
 #[tokio::test]
 async fn leases_are_extended_if_nobody_could_renew() {
@@ -158,14 +208,20 @@ async fn a_message_that_timed_out_is_repeated_once() {
     server.freeze();
     let result = a.publish("r", Some("ann"), Some("id"), b"hello").await;
     assert_eq!(result, Err(PublishError::Unavailable));
-    assert_eq!(a.leave("r", "ann", Some("bye".into())).await, None, "later");
+    // It leaves later, even if nobody waits.
+    assert_eq!(a.leave("r", "ann", Some("bye".into())).now_or_never(), None);
     a.enter("other", member("cid"), None).await.unwrap_err();
     server.thaw();
+    // When this has been answered, the enter that has failed can have no effect any more.
+    assert_eq!(a.leave("other", "cid", None).await, None);
+    assert_eq!(a.roster("other", 0, 10).await.unwrap().members, []);
     a.until_body("r", "bye").await;
     assert_eq!(a.bodies("r"), ["+bob", "+ann", "first", "hello", "bye"]);
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     assert!(a.publish("r", Some("ann"), Some("id"), b"hello").await.unwrap().is_repeat);
     a.enter("other", member("cid again"), None).await.unwrap();
+    a.until_body("other", "+cid again").await;
+    assert_eq!(a.bodies("other"), ["+cid again"]);
     let roster = a.roster("other", 0, 10).await.unwrap();
     assert_eq!(roster.members.len(), 1, "the enter that has failed is undone");
 }
@@ -206,7 +262,11 @@ async fn a_server_that_comes_back_with_its_data_resets_the_rooms_only() {
     }
     let end = a.publish("r", Some("ann"), None, b"end").await.unwrap();
     assert_ne!(end.stamp.epoch, before.epoch);
-    assert_eq!((end.stamp.event, end.stamp.num), (1, 2));
+    assert_eq!((end.stamp.event, end.stamp.seq, end.stamp.num), (3, 1, 2));
+    // A member that enters now is behind those that are there.
+    b.enter("r", member("cid"), None).await.unwrap();
+    let members = a.roster("r", 0, 10).await.unwrap().members;
+    assert_eq!(members.iter().map(|entry| &*entry.member).collect::<Vec<_>>(), ["ann", "bob", "cid"]);
     for node in [&a, &b] {
         node.until_heard("r", end.stamp).await;
         assert!(!node.events("r").iter().any(|event| event.kind == EventKind::Leave));
@@ -223,7 +283,7 @@ async fn a_server_that_has_lost_its_data_gets_all_members_back() {
         node.enter("r", member(&format!("m{n}")), None).await.unwrap();
     }
     server.kill();
-    let left_meanwhile = a.leave("r", "m0", Some("-m0".into())).await;
+    let left_meanwhile = a.leave("r", "m0", Some("-m0".into())).now_or_never();
     assert_eq!(left_meanwhile, None);
     sleep(Duration::from_secs(1)).await;
     server.spawn().await;
@@ -284,6 +344,45 @@ async fn idle_nodes_hear_again_after_an_outage() {
         node.until("that it is connected", |_| node.degraded_since().is_none()).await;
     }
     let end = b.publish("r", None, None, b"end").await.unwrap();
-    assert_eq!((end.stamp.event, end.stamp.num), (1, 2));
+    assert_eq!((end.stamp.seq, end.stamp.num), (1, 2));
     a.until_heard("r", end.stamp).await;
+}
+
+/// Rule: data that is deleted while the server runs is lost as with a restart: nobody is told of anything but a reset.
+#[tokio::test]
+async fn deleted_data_is_written_again() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = tower_chat_rooms_redis::Session::new("t1", "id of t1", Duration::from_secs(60));
+    a.open_session(session.clone()).await.unwrap();
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    b.enter("r", member("bob"), None).await.unwrap();
+    let _: () = server.command(&["FLUSHALL"]).await;
+    a.publish("r", Some("ann"), None, b"a").await.unwrap();
+    let end = b.publish("r", Some("bob"), None, b"b").await.unwrap();
+    assert_eq!(end.stamp.num, 2);
+    a.until_heard("r", end.stamp).await;
+    let is_wrong = |event: &Event| {
+        matches!(event, Event::SessionTaken { .. } | Event::EnteredAgain { .. } | Event::MemberLost { .. })
+    };
+    assert!(![a.heard(), b.heard()].concat().iter().any(is_wrong));
+    assert_eq!(b.resume("t1", "t2", "").await.unwrap().memberships.len(), 1);
+}
+
+/// A server whose memory is used up answers, but refuses all that matters.
+#[tokio::test]
+async fn a_node_is_degraded_while_the_memory_of_the_server_is_used_up() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).lease(Duration::from_secs(4))).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    let _: () = server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    a.until("that it is degraded", |heard| heard.contains(&Event::State(State::Degraded))).await;
+    let reason = a.outage().unwrap().reason;
+    assert!(reason.contains("maxmemory"), "{reason}");
+    assert_eq!(a.publish("r", Some("ann"), None, b"no").await, Err(PublishError::Unavailable));
+    let _: () = server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    a.until("that it works", |heard| heard.contains(&Event::State(State::Connected))).await;
+    a.publish("r", Some("ann"), None, b"yes").await.unwrap();
+    a.until_body("r", "yes").await;
+    assert_eq!(a.bodies("r"), ["+ann", "yes"]);
 }

@@ -4,11 +4,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod cluster;
 mod faults;
 mod history;
+mod login;
 mod names;
 mod network;
 mod processes;
+mod publishers;
 mod rooms;
+mod sentinel;
 mod sessions;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
+mod users;

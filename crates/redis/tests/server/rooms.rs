@@ -1,5 +1,7 @@
 //! Nodes while everything works.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use bytes::Bytes;
 use tower_chat_rooms_redis::{EnterError, Event, EventKind, NewMember, Profile, PublishError, Settings};
 
@@ -31,6 +33,34 @@ async fn all_nodes_hear_the_same() {
     assert_eq!(a.bodies("r"), ["+ann", "+bob", "hello", "hi", "-bob"]);
     assert_eq!(b.events("r"), a.events("r")[1..], "from its own member's enter to its leave");
     assert_eq!(a.events("r")[2].member.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn the_ids_of_messages_rise_and_contain_the_time() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    let (mut answered, mut last) = (Vec::new(), None);
+    for _ in 0..2 {
+        a.enter("r", member("ann"), None).await.unwrap();
+        b.enter("r", member("bob"), None).await.unwrap();
+        for (node, sender) in [(&a, Some("ann")), (&b, None), (&b, Some("bob"))] {
+            let key = sender.map(|sender| format!("{sender} {}", answered.len()));
+            for is_repeat in [false, true].into_iter().filter(|is_repeat| key.is_some() || !is_repeat) {
+                let published = node.publish("r", sender, key.as_deref(), b"hi").await.unwrap();
+                assert_eq!(published.is_repeat, is_repeat);
+                answered.push(published.id);
+            }
+        }
+        answered.dedup();
+        a.leave("r", "ann", None).await.unwrap();
+        last = b.leave("r", "bob", None).await;
+    }
+    b.until_heard("r", last.unwrap()).await;
+    let ids: Vec<u64> = b.events("r").iter().filter_map(|event| event.id).collect();
+    assert_eq!(ids, answered);
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    let since_2020 = UNIX_EPOCH.elapsed().unwrap() - Duration::from_secs(1_577_836_800);
+    assert!(since_2020.abs_diff(Duration::from_millis(ids[0] >> 12)) < Duration::from_secs(60));
 }
 
 #[tokio::test]
@@ -122,9 +152,9 @@ async fn the_roster_has_profiles_of_all_nodes_in_pages() {
     }
     a.enter("r", member("hidden").hidden(), None).await.unwrap();
     let changed = Profile { state: Some(Bytes::from_static(b"away")), ..profile("n1") };
-    let stamp = b.set_profile("r", "m1:x", changed.clone(), b"m1 is away").await.unwrap();
-    let again = b.set_profile("r", "m1:x", changed.clone(), b"m1 is away").await.unwrap();
-    assert_eq!(again, stamp, "a repeated call changes nothing");
+    b.set_profile("r", "m1:x", changed.clone(), "m1 is away");
+    a.until_body("r", "m1 is away").await;
+    let stamp = a.events("r").last().unwrap().stamp;
     assert_eq!((stamp.event, stamp.seq), (7, 5), "the change has no frame");
     let (mut after, mut found) = (0, Vec::new());
     loop {
@@ -139,7 +169,11 @@ async fn the_roster_has_profiles_of_all_nodes_in_pages() {
     assert!(found.iter().all(|entry| entry.is_hidden == (&*entry.member == "hidden")));
     assert_eq!(found[1].profile, changed);
     assert!(found.iter().all(|entry| entry.epoch == stamp.epoch));
-    assert_eq!(a.set_profile("r", "m1:x", changed, b"").await, Err(PublishError::NotMember));
+    // It is not a member of this node.
+    a.set_profile("r", "m1:x", Profile::default(), "");
+    a.publish("r", None, None, b"after that").await.unwrap();
+    a.until_body("r", "after that").await;
+    assert_eq!(a.events("r").last().unwrap().stamp.event, 8);
     assert_eq!(a.roster("empty", 0, 2).await.unwrap().stamp, None);
 }
 

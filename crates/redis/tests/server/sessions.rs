@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower_chat_rooms_redis::{EnterError, Event, PublishError, ResumeError, Session, Settings};
 
-use crate::support::{Server, TestNode, member};
+use crate::support::{Data, Server, TestNode, member};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -18,6 +18,16 @@ async fn open(node: &TestNode, token: &str, window: Duration) -> Session {
     let session = Session::new(token, format!("id of {token}"), window).user("ann");
     node.open_session(session.clone()).await.unwrap();
     session
+}
+
+/// What a node hears whose session was taken over for the first time.
+fn taken(token: &str) -> Event {
+    Event::SessionTaken { session: format!("id of {token}").into(), generation: 2 }
+}
+
+/// The same, if it was not told.
+fn gone(token: &str) -> Event {
+    Event::SessionGone { session: format!("id of {token}").into(), generation: 2 }
 }
 
 /// Rule: a session is in Redis from the first enter on, and moves in one script.
@@ -39,8 +49,7 @@ async fn a_session_moves_to_another_node_without_leaving() {
 
     // What the old node says has no effect.
     assert_eq!(a.publish("r", Some("ann"), None, b"old").await, Err(PublishError::NotMember));
-    a.until("that the session is gone", |heard| heard.contains(&Event::SessionTaken { token: "t1".into() }))
-        .await;
+    a.until("that the session is gone", |heard| heard.contains(&taken("t1"))).await;
     assert_eq!(a.leave("r", "ann", Some("-ann".into())).await, None);
     let late = a.enter("late", member("late").session(&session), None).await;
     assert_eq!(late, Err(EnterError::NoSession));
@@ -53,7 +62,8 @@ async fn a_session_moves_to_another_node_without_leaving() {
     assert_eq!(roster.members[0].member.as_ref(), "ann in s");
     b.leave("s", "ann in s", None).await.unwrap();
     c.leave("r", "cid", None).await.unwrap();
-    b.close_session("t2").await.unwrap();
+    assert!(!a.close_session("id of t1", 1).await.unwrap());
+    assert!(b.close_session("id of t1", 2).await.unwrap());
     for node in [a, b, c] {
         node.close().await;
     }
@@ -151,9 +161,135 @@ async fn a_fenced_node_does_not_take_a_session_back() {
     let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     b.resume("t1", "t2", "ann").await.unwrap();
     let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
-    a.until("that the session is gone", |heard| heard.contains(&Event::SessionTaken { token: "t1".into() }))
-        .await;
+    a.until("that the session is gone", |heard| heard.contains(&gone("t1"))).await;
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
     assert_eq!((last.stamp.event, last.stamp.num), (2, 1), "nobody has left or entered");
+}
+
+/// Rule: as above, if Redis is started again with its data, which it has not lost.
+#[tokio::test]
+async fn a_node_does_not_take_a_session_back_after_a_restart_of_the_server() {
+    for is_fenced in [false, true] {
+        let mut server = Server::start_with(Data::Everything).await;
+        let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+        let session = open(&a, "t1", WINDOW).await;
+        a.enter("r", member("ann").session(&session), None).await.unwrap();
+        let old: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
+        let old = old.into_iter().find(|node| node.starts_with("a@")).unwrap();
+        // The node hears nothing while the session is taken over.
+        let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        b.resume("t1", "t2", "ann").await.unwrap();
+        if is_fenced {
+            let _: () = server.command(&["ZREM", "{chat}:nodes", &old]).await;
+        }
+        server.kill();
+        server.spawn().await;
+        a.until("that the session is gone", |heard| heard.contains(&gone("t1"))).await;
+        a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+        let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
+        assert_eq!(last.stamp.num, 1, "the member is on one node");
+        assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);
+    }
+}
+
+/// Rule: an enter that has taken too long is undone, unless the member belongs to a session that was taken over meanwhile.
+#[tokio::test]
+async fn a_member_that_has_entered_late_stays_if_its_session_was_taken_over() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).node_name("a").lease(WINDOW)).await;
+    a.enter("r", member("cid"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    server.freeze();
+    let (entered, resumed, ()) = tokio::join!(
+        a.enter("r", member("ann").session(&session), None),
+        async {
+            sleep(Duration::from_secs(1)).await;
+            a.resume("t1", "t2", "ann").await
+        },
+        async {
+            sleep(Duration::from_millis(5500)).await;
+            server.thaw();
+        }
+    );
+    assert_eq!(entered, Err(EnterError::Unavailable));
+    let memberships = resumed.unwrap().memberships;
+    // After all calls that have waited.
+    a.publish("r", Some("cid"), None, b"later").await.unwrap();
+    let roster = a.roster("r", 0, 10).await.unwrap();
+    assert_eq!(roster.members.len(), 1 + memberships.len());
+}
+
+/// Rule: as above, if the data is lost: a session is that node's which has taken it over.
+#[tokio::test]
+async fn a_node_does_not_take_a_session_back_after_a_loss_of_data() {
+    let mut server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    // The node hears nothing while the session is taken over.
+    let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    b.resume("t1", "t2", "ann").await.unwrap();
+    server.kill();
+    server.spawn().await;
+    let is_of_a = |event: &Event| {
+        matches!(event, Event::SessionTaken { generation: 2, .. } | Event::SessionGone { generation: 2, .. })
+    };
+    a.until("that the session is gone", |heard| heard.iter().any(is_of_a)).await;
+    let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
+    assert_eq!(last.stamp.num, 1, "the member is on one node");
+    assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);
+}
+
+/// A client that goes on with one of two sessions gives it the token that it had given to the other one.
+#[tokio::test]
+async fn the_token_of_a_closed_session_can_be_used_again() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let first = open(&a, "t1", WINDOW).await;
+    let second = Session::new("t2", "id of t2", WINDOW).user("ann").taken_over(2);
+    a.open_session(second.clone()).await.unwrap();
+    for (id, session) in [("one", &first), ("two", &second)] {
+        a.enter("r", member(id).session(session), None).await.unwrap();
+    }
+    assert!(a.close_session("id of t1", 1).await.unwrap());
+    a.rename_session("id of t2", 2, "t1").await.unwrap();
+    assert!(a.leave_in_session("r", "one", 1, Some("bye".into())).await.is_some());
+    let resumed = b.resume("t1", "t3", "ann").await.unwrap();
+    assert_eq!(resumed.memberships.len(), 1);
+    assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_gets_another_token_and_another_user() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    a.rename_session(session.id(), 1, "t2").await.unwrap();
+    a.set_user(session.id(), 1, "bob").await.unwrap();
+    assert_eq!(b.resume("t1", "t3", "bob").await, Err(ResumeError::Unknown));
+    assert_eq!(b.resume("t2", "t3", "ann").await, Err(ResumeError::OtherUser));
+    let resumed = b.resume("t2", "t3", "bob").await.unwrap();
+    assert_eq!((resumed.generation, resumed.memberships.len()), (2, 1));
+    assert_eq!(resumed.memberships[0].entered.event, 1);
+    // Too late: it is the session of another node.
+    a.rename_session(session.id(), 1, "t4").await.unwrap();
+    a.set_user(session.id(), 1, "ann").await.unwrap();
+    assert_eq!(a.resume("t4", "t5", "bob").await, Err(ResumeError::Unknown));
+    a.until("that the session is gone", |heard| heard.contains(&taken("t1"))).await;
+    // It comes back, and what is still heard of its first move does not count.
+    let resumed = a.resume("t3", "t5", "bob").await.unwrap();
+    assert_eq!(resumed.generation, 3);
+    a.publish("r", Some("ann"), None, b"back").await.unwrap();
+    a.until_body("r", "back").await;
+    // So does what the node itself has said before.
+    assert_eq!(a.leave_in_session("r", "ann", 1, None).await, None);
+    assert!(!a.close_session(session.id(), 1).await.unwrap());
+    assert_eq!(a.leave_in_session("r", "ann", 3, None).await.unwrap().num, 0);
+    assert!(a.close_session(session.id(), 3).await.unwrap());
+    for node in [a, b] {
+        node.close().await;
+    }
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
 }

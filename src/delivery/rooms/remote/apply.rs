@@ -9,7 +9,7 @@ use crate::delivery::flush::guarded;
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::remote_room::{Distance, Entered, Expected};
 use crate::delivery::room_state::RoomState;
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::outbound::RoomFrame;
 use crate::room::{MemberElsewhere, Profile};
 
@@ -64,8 +64,10 @@ impl Rooms {
                 let frame = RoomFrame { member, ..frame };
                 let Some(replica) = &mut state.remote else { return Ok(()) };
                 let EntryId { member: id, number } = entry;
-                if let Some(Expected { entrant, reply, replaced, .. }) = replica.take_expected(entry) {
-                    replica.add(entry);
+                if let Some(Expected { entrant, reply, generation, replaced, .. }) =
+                    replica.take_expected(entry)
+                {
+                    replica.add(entry, generation);
                     state.forget_elsewhere(id, None);
                     // If nobody receives it, the member is about to leave.
                     let outcome = self.enter_in(&order, room, state, entrant, &frame);
@@ -73,21 +75,30 @@ impl Rooms {
                     return Ok(());
                 }
                 if replica.has(entry) {
+                    replica.set_lost(entry, false);
                     // The broker had lost it, and this node has entered it again.
-                    state.room.move_to_end(&[id]);
+                    state.room.move_to_end(id);
                     state.first_page.clear();
-                } else if replica.entry_of(id).is_none() {
+                    state.follow(&order, None, &frame);
+                    self.restore_profile(room, state, id, &name, profile);
+                    return Ok(());
+                }
+                // Its current stay may be newer, if its session has moved to this node.
+                if replica.has_lost(id) {
+                    state.end_stay(id);
+                }
+                if state.remote.as_ref().is_some_and(|remote| remote.entry_of(id).is_none()) {
                     state.forget_elsewhere(id, None);
                     let place =
                         state.room.enter_elsewhere(MemberElsewhere { id, name, entry: number }, profile);
                     state.first_page.note_change(place);
                 }
-                state.follow(&order, &frame);
+                state.follow(&order, None, &frame);
             }
             (EventKind::Leave, Some(entry)) => {
                 let frame = wire::decode_frame(&event.body)?;
                 state.forget(entry, event);
-                state.follow(&order, &RoomFrame { member, ..frame });
+                state.follow(&order, None, &RoomFrame { member, ..frame });
             }
             (EventKind::SilentLeave | EventKind::HiddenLeave, Some(entry)) => {
                 state.forget(entry, event);
@@ -98,21 +109,55 @@ impl Rooms {
                 if let Some(member) = member {
                     state.drop_transients(member);
                 }
-                state.follow(&order, &RoomFrame { member, ..frame });
+                if let (Some(replica), Some(sender)) = (&mut state.remote, event.entry) {
+                    replica.in_flight().remove(sender, event.body.len());
+                }
+                if let Some(id) = event.id {
+                    state.raise_last_id(id);
+                }
+                state.follow(&order, event.id, &RoomFrame { member, ..frame });
             }
             (EventKind::Profile, Some(entry)) => {
                 let (name, new) = wire::decode_profile(&event.body)?;
                 state.submit_silent(&order, kind);
                 let EntryId { member: id, number } = entry;
                 if state.room.elsewhere(id).is_some_and(|member| member.entry == number) {
-                    state.change_profile(id, &name, |profile| {
-                        *profile = Profile { is_hidden: profile.is_hidden, ..new };
-                    });
+                    state.replace_profile(id, &name, new);
+                } else if let Some(replica) = &mut state.remote {
+                    replica.note_profile(entry, new);
                 }
             }
             (_, None) => return Err(Unreadable),
         }
         Ok(())
+    }
+
+    /// All members have just heard of an enter with this profile, which is the one that the member had at first. Tells
+    /// them its current one.
+    fn restore_profile(
+        &self,
+        room: &LiveRoom,
+        state: &mut RoomState,
+        id: ConnectionId,
+        name: &Name,
+        first: Profile,
+    ) {
+        let Some(current) = state.room.profile(id).map(|current| (**current).clone()) else { return };
+        let first = Profile { granted: current.granted.clone(), is_hidden: current.is_hidden, ..first };
+        state.change_profile(id, name, |profile| *profile = first);
+        self.change_profile(room, state, id, name, |profile| *profile = current);
+    }
+
+    /// If this node has entered its members again meanwhile, the others know the profiles that the members had at first. Tells
+    /// them the current ones.
+    fn repeat_profiles(&self, room: &LiveRoom, state: &RoomState) {
+        let Some(remote) = &self.remote else { return };
+        for member in state.room.members().iter() {
+            let profile = state.room.profile(member.id);
+            if profile.is_some_and(|profile| profile.state.is_some() || profile.info != profile.granted) {
+                remote.set_profile(room.id(), state, member.id, &member.name);
+            }
+        }
     }
 
     /// Applies a transient frame.
@@ -136,9 +181,12 @@ impl Rooms {
         log: &[LoggedEvent],
     ) {
         let now = self.now();
-        let missed = self.registry.visit(room, |_, state| {
+        let missed = self.registry.visit(room, |room, state| {
             let missed = state.follow_from(stamp, members);
             state.fill_history(now, log);
+            if !missed.is_empty() {
+                self.repeat_profiles(room, state);
+            }
             missed
         });
         for handle in missed {
@@ -148,11 +196,11 @@ impl Rooms {
 }
 
 impl RoomState {
-    /// Applies an event with a frame.
-    fn follow(&mut self, order: &Ordered, frame: &RoomFrame<'_>) {
+    /// Applies an event with a frame. A message has an `id`.
+    fn follow(&mut self, order: &Ordered, id: Option<MessageId>, frame: &RoomFrame<'_>) {
         match order.kind.is_silent() {
             true => self.submit_silent(order, order.kind),
-            false => drop(self.submit(order, order.kind, frame)),
+            false => drop(self.submit_message(order, order.kind, id, frame)),
         }
     }
 
@@ -162,10 +210,22 @@ impl RoomState {
         if event.is_replaced {
             self.replace(entry, event.stamp.num);
         }
+        // If it is still one of this node, the node enters it again, or it is about to leave.
+        if let Some(remote) = &mut self.remote {
+            remote.set_lost(entry, true);
+            self.first_page.clear();
+        }
+    }
+
+    /// A member of another node has this profile from now on.
+    pub(super) fn replace_profile(&mut self, id: ConnectionId, name: &Name, new: Profile) {
+        self.change_profile(id, name, |profile| {
+            *profile = Profile { is_hidden: profile.is_hidden, ..new };
+        });
     }
 
     /// A member of another node has left: whatever its stay is, or only if it is this one.
-    fn forget_elsewhere(&mut self, id: ConnectionId, number: Option<u64>) {
+    pub(super) fn forget_elsewhere(&mut self, id: ConnectionId, number: Option<u64>) {
         if let Some(place) = self.room.leave_elsewhere(id, number) {
             self.first_page.note_change(place);
             self.drop_transients(id);

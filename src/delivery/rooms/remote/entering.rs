@@ -14,6 +14,8 @@ pub(crate) struct Entering {
     rooms: Arc<Rooms>,
     room: Arc<LiveRoom>,
     entry: EntryId,
+    /// That of its session, or 0.
+    generation: u64,
     handle: Handle,
     entered: Option<BoxFuture<'static, Result<Entered, Refused>>>,
     is_finished: bool,
@@ -23,11 +25,11 @@ impl Entering {
     pub(super) fn new(
         rooms: Arc<Rooms>,
         room: Arc<LiveRoom>,
-        entry: EntryId,
+        (entry, generation): (EntryId, u64),
         handle: Handle,
         entered: BoxFuture<'static, Result<Entered, Refused>>,
     ) -> Entering {
-        Entering { rooms, room, entry, handle, entered: Some(entered), is_finished: false }
+        Entering { rooms, room, entry, generation, handle, entered: Some(entered), is_finished: false }
     }
 
     /// Waits until the member is in the room.
@@ -69,7 +71,10 @@ impl Drop for Entering {
         let Some(remote) = &rooms.remote else { return };
         rooms.registry.visit(&self.room, |room, state| {
             // Another connection may have resumed the session, and have entered the room with it.
-            let is_current = state.remote.as_ref().is_some_and(|remote| remote.has_or_expects(self.entry));
+            let is_current = state
+                .remote
+                .as_ref()
+                .is_some_and(|remote| remote.has_or_expects(self.entry, self.generation));
             if is_current {
                 let before = state.counts();
                 remote.leave(room.id(), state, self.entry.member);

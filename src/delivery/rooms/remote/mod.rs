@@ -2,11 +2,13 @@
 //!
 //! Members of this node submit their events to the broker. Only when an event comes back is it applied, in its place in
 //! the room's order, by [`Rooms::apply`]. Two things do not wait for that: a member that leaves gets no further frames,
-//! and this node knows its members' new profiles.
+//! and this node knows its members' new profiles. Until the leave comes back, the member counts as one of another node:
+//! it may be one, because another node has taken its session over.
 
 mod apply;
 mod entering;
 mod history;
+mod moving;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +18,15 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{Entrant, Rooms};
-use crate::broker::wire;
+use crate::broker::wire::{self, MemberFlags};
 use crate::broker::{
-    BoxFuture, EntryId, LoggedEvent, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp, Submitted,
-    Unavailable, UniqueName,
+    BoxFuture, EntryId, LoggedEvent, MemberSession, NewMember, NotEntered, RemoteBroker, RemoteMember, Stamp,
+    Submitted, Unavailable, UniqueName,
 };
 use crate::config::{Config, History, Presence, PresenceMode, UniqueNames};
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::refusal::{NotPublished, Refused};
-use crate::delivery::remote_room::Expected;
+use crate::delivery::remote_room::{EndedStay, Expected};
 use crate::delivery::room_state::RoomState;
 use crate::hooks::message::Message;
 use crate::hooks::user::User;
@@ -36,6 +38,7 @@ use crate::room::{EnterError, name_key};
 use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
 pub(crate) use entering::Entering;
+pub(crate) use moving::MovedHere;
 
 /// How long an enter waits for the broker.
 const ENTER_WAIT: Duration = Duration::from_secs(5);
@@ -51,20 +54,28 @@ pub(super) struct Remote {
     next_entry: AtomicU64,
 }
 
+/// What another node needs of a member that moves to it.
+pub(crate) struct IfMoved {
+    pub(crate) is_read_only: bool,
+    pub(crate) session: Option<MemberSession>,
+}
+
 impl Remote {
     pub(super) fn new(broker: Arc<dyn RemoteBroker>, config: &Config) -> Remote {
         let (history, unique_names) = (config.recovery.history, config.unique_names);
-        Remote { broker, history, unique_names, next_entry: AtomicU64::new(0) }
+        // A member that moves to another node enters rooms there, too.
+        let next_entry = AtomicU64::new(u64::from(broker.node()) << 32);
+        Remote { broker, history, unique_names, next_entry }
     }
 
     /// Ends the stay of a member of this node, whether it is in the room or about to enter. Returns how many members
     /// remain, as far as this node knows.
     pub(super) fn leave(&self, room: &RoomId, state: &mut RoomState, id: ConnectionId) -> u64 {
         self.cancel(room, state, id);
-        let entry = state.remote.as_mut().and_then(|remote| remote.remove(id));
-        let (Some(entry), Some(departed)) = (entry, state.remove(id)) else { return state.num() };
-        self.broker.leave(room, entry, leave_body_in(state, &departed.member.name));
-        if departed.was_hidden { state.num() } else { state.num().saturating_sub(1) }
+        let Some(ended) = state.end_stay(id) else { return state.num() };
+        let EndedStay { entry, generation, member, was_hidden } = ended;
+        self.broker.leave(room, entry, generation, leave_body_in(state, &member.name));
+        if was_hidden { state.num() } else { state.num().saturating_sub(1) }
     }
 
     /// Ends the stay of a member that is about to enter. An earlier one that would end with the enter may go on.
@@ -75,7 +86,7 @@ impl Remote {
         };
         let name = &expected.entrant.name;
         state.room.cancel_reservation(name);
-        self.broker.leave(room, entry, leave_body_in(state, name));
+        self.broker.leave(room, entry, expected.generation, leave_body_in(state, name));
     }
 
     /// Notes that a member has authenticated as this user, whose connections may share its name, unless the user has another
@@ -125,6 +136,11 @@ impl Remote {
 }
 
 impl Rooms {
+    /// The broker, if one that several nodes share orders the events.
+    pub(crate) fn broker(&self) -> Option<&Arc<dyn RemoteBroker>> {
+        self.remote.as_ref().map(|remote| &remote.broker)
+    }
+
     /// Whether a broker that several nodes share orders the events.
     pub(crate) fn is_remote(&self) -> bool {
         self.remote.is_some()
@@ -137,6 +153,7 @@ impl Rooms {
         id: &RoomId,
         frame: &RoomFrame<'_>,
         presence: Option<Presence>,
+        if_moved: IfMoved,
     ) -> Result<Entering, Refused> {
         let Some(remote) = &self.remote else { return Err(Refused::Unavailable) };
         let submitted = self.registry.open(
@@ -146,7 +163,7 @@ impl Rooms {
             |room, state| {
                 // A connection that has been replaced may still be about to enter, or has not ended its stay yet.
                 remote.leave(id, state, entrant.id);
-                self.submit_in(remote, room, state, entrant, frame)
+                self.submit_in(remote, room, state, entrant, frame, if_moved)
             },
         )?;
         Ok(submitted?)
@@ -158,12 +175,13 @@ impl Rooms {
         entrant: Entrant,
         frame: &RoomFrame<'_>,
         room: &Arc<LiveRoom>,
+        if_moved: IfMoved,
     ) -> Result<Entering, Refused> {
         let Some(remote) = &self.remote else { return Err(Refused::Unavailable) };
         let submitted = self.registry.visit(room, |room, state| {
             // A connection that has been replaced may still be about to enter.
             remote.cancel(room.id(), state, entrant.id);
-            self.submit_in(remote, room, state, entrant, frame)
+            self.submit_in(remote, room, state, entrant, frame, if_moved)
         });
         Ok(submitted?)
     }
@@ -175,6 +193,7 @@ impl Rooms {
         state: &mut RoomState,
         entrant: Entrant,
         frame: &RoomFrame<'_>,
+        IfMoved { is_read_only, session }: IfMoved,
     ) -> Result<Entering, EnterError> {
         // The broker limits the members of all nodes.
         self.reserve_in(state, &entrant, usize::MAX)?;
@@ -183,17 +202,20 @@ impl Rooms {
         let replaces = state.remote.as_ref().and_then(|remote| remote.entry_of(entrant.id));
         let (name, handle, profile) = (entrant.name.clone(), entrant.handle.clone(), entrant.profile.clone());
         let (reply, outcome) = oneshot::channel();
+        let generation = session.as_ref().map_or(0, |session| session.generation);
         if let Some(replica) = &mut state.remote {
-            replica.expect(entry, Expected { entrant, reply, replaces, replaced: None });
+            replica.expect(entry, Expected { entrant, reply, generation, replaces, replaced: None });
         }
+        let is_silent = state.announcer.mode() != PresenceMode::Full;
         let unique = name_key(remote.unique_names, &name)
             .map(|key| UniqueName { key: key.into_owned(), owner: profile.user.clone() });
         let member = NewMember {
             entry,
             unique,
             replaces,
-            is_silent: state.announcer.mode() != PresenceMode::Full,
-            body: wire::encode_enter(&name, &profile, frame),
+            is_silent,
+            session,
+            body: wire::encode_enter(&name, &profile, frame, MemberFlags { is_silent, is_read_only }),
             leave_body: leave_body(&name),
             name,
             profile,
@@ -210,24 +232,37 @@ impl Rooms {
             };
             timeout(ENTER_WAIT, entered).await.unwrap_or(Err(Refused::Unavailable))
         };
-        Ok(Entering::new(self.clone(), room.clone(), entry, handle, Box::pin(entered)))
+        let stay = (entry, generation);
+        Ok(Entering::new(self.clone(), room.clone(), stay, handle, Box::pin(entered)))
     }
 
-    /// Submits a frame of a member. An `id` is published once. The frame may have to wait until the room can take it.
+    /// Submits a message of a member. A `key` is published once. The message may have to wait until the room can take it.
     pub(crate) fn submit(
         &self,
-        room: &LiveRoom,
+        room: &Arc<LiveRoom>,
         frame: &RoomFrame<'_>,
-        id: Option<&str>,
+        key: Option<&str>,
     ) -> Result<BoxFuture<'static, Result<Submitted, Unavailable>>, NotPublished> {
         let Some(remote) = &self.remote else { return Err(NotPublished::Closed) };
         let mut state = room.lock();
         self.check_backpressure(room, &mut state, frame)?;
-        let entry = frame.member.and_then(|member| state.remote.as_ref()?.entry_of(member));
-        drop(state);
+        let (body, pending) = (wire::encode_frame(frame), state.pending.len());
+        let replica = state.remote.as_mut().ok_or(NotPublished::Closed)?;
         // Without an entry, it would be a frame of the host.
-        let entry = entry.ok_or(NotPublished::Closed)?;
-        Ok(remote.publish(room.id(), Some(entry), id, frame))
+        let entry = frame.member.and_then(|member| replica.entry_of(member)).ok_or(NotPublished::Closed)?;
+        let in_flight = replica.in_flight();
+        if in_flight.bytes() > 0 && pending + in_flight.bytes() + body.len() > self.max_pending_bytes() {
+            return Err(NotPublished::InFlight);
+        }
+        in_flight.add(entry, body.len());
+        drop(state);
+        let mut sent = Sent { room: room.clone(), sender: entry, bytes: body.len(), will_arrive: false };
+        let published = remote.publish(room.id(), Some(entry), key, body);
+        Ok(Box::pin(async move {
+            let published = published.await;
+            sent.on_answer(published);
+            published
+        }))
     }
 
     /// Sends a transient frame of the host to a room on any node.
@@ -248,14 +283,15 @@ impl Rooms {
     ) -> oneshot::Receiver<Receipt> {
         let (sent, receiver) = oneshot::channel();
         let Some(remote) = &self.remote else { return receiver };
-        // The ids of sessions are numbers.
-        let id = key.map(|key| format!("host:{key}"));
-        let (published, room) = (remote.publish(room, None, id.as_deref(), frame), room.clone());
+        // As publishers write it. Those of clients begin with a number.
+        let key = key.map(|key| format!("key:{key}"));
+        let body = wire::encode_frame(frame);
+        let (published, room) = (remote.publish(room, None, key.as_deref(), body), room.clone());
         let rooms = self.clone();
         self.tasks.spawn_for_host(async move {
             match published.await {
-                Ok(Submitted { position, is_repeat }) => {
-                    let receipt = Receipt { position, id: None };
+                Ok(Submitted { position, id, is_repeat }) => {
+                    let receipt = Receipt { position, id };
                     // The host may not wait for it.
                     let _ = sent.send(receipt);
                     if !is_repeat {
@@ -303,11 +339,37 @@ impl Remote {
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
-        frame: &RoomFrame<'_>,
+        key: Option<&str>,
+        body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let published = self.broker.publish(room, entry, id, wire::encode_frame(frame));
+        let published = self.broker.publish(room, entry, key, body);
         Box::pin(async { timeout(PUBLISH_WAIT, published).await.unwrap_or(Err(Unavailable)) })
+    }
+}
+
+/// A frame that is on its way through the broker.
+struct Sent {
+    room: Arc<LiveRoom>,
+    sender: EntryId,
+    bytes: usize,
+    /// Whether the broker has said so. Its event may have arrived before.
+    will_arrive: bool,
+}
+
+impl Sent {
+    fn on_answer(&mut self, answer: Result<Submitted, Unavailable>) {
+        self.will_arrive = answer.is_ok_and(|submitted| !submitted.is_repeat);
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if self.will_arrive {
+            return;
+        }
+        if let Some(replica) = &mut self.room.lock().remote {
+            replica.in_flight().remove(self.sender, self.bytes);
+        }
     }
 }
 

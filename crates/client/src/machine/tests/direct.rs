@@ -146,6 +146,21 @@ fn a_direct_message_that_the_server_puts_off_is_sent_before_later_ones() {
     assert_eq!(sent, [1, 2, 3]);
 }
 
+/// Not all nodes of the server could be reached. Those that have got the message know it by its `cid`.
+#[test]
+fn a_direct_message_is_sent_again_under_its_id_when_the_server_is_available() {
+    let mut bench = Bench::online();
+    assert_eq!(bench.send_to_user(1), [sent(1, "c1")]);
+    for _ in 0..3 {
+        bench.say(error("unavailable", json!({"cid": "c1", "retryAfter": 900})));
+        bench.pass(899);
+        assert_eq!(bench.lines(), [""; 0]);
+        bench.pass(1);
+        assert_eq!(bench.lines(), [sent(1, "c1")]);
+    }
+    assert_eq!(bench.hear(reached("c1", 2)), ["1: ok 2"]);
+}
+
 #[test]
 fn too_many_direct_messages_are_refused() {
     let mut bench = Bench::new(Settings { max_unsent: 2, ..settings() });

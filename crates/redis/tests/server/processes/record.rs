@@ -54,7 +54,7 @@ impl Record {
                 body: String::from_utf8_lossy(&event.body).into_owned(),
             },
             Event::Reset { room, stamp, .. } => Record::Reset { room: room.to_string(), stamp },
-            Event::MemberLost { room, member, stamp } => {
+            Event::MemberLost { room, member, stamp, .. } => {
                 Record::Lost { room: room.to_string(), member: member.into(), stamp }
             }
             _ => return None,

@@ -6,4 +6,4 @@ mod server;
 
 pub(crate) use node::{TestNode, member};
 pub(crate) use proxy::{Proxy, Way};
-pub(crate) use server::{Data, Server, send_signal};
+pub(crate) use server::{Data, Server, free_port, send_signal};

@@ -14,6 +14,7 @@ pub(crate) struct Server {
     directory: PathBuf,
     process: Option<Child>,
     data: Data,
+    options: Vec<String>,
 }
 
 /// What a server remembers when it is started again.
@@ -32,13 +33,25 @@ impl Server {
     }
 
     pub(crate) async fn start_with(data: Data) -> Server {
+        let mut server = Server::new(data);
+        server.spawn().await;
+        server
+    }
+
+    /// A server with further options, such as `--port 7000`.
+    pub(crate) async fn start_with_options(options: &str) -> Server {
+        let mut server = Server::new(Data::Nothing);
+        server.options = options.split_whitespace().map(str::to_owned).collect();
+        server.spawn().await;
+        server
+    }
+
+    fn new(data: Data) -> Server {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("chat-redis-{}-{number}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let mut server = Server { directory, process: None, data };
-        server.spawn().await;
-        server
+        Server { directory, process: None, data, options: Vec::new() }
     }
 
     /// A directory that is deleted with the server.
@@ -72,6 +85,7 @@ impl Server {
         // A crash leaves it behind.
         let _ = fs::remove_file(&socket);
         command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket);
+        command.args(&self.options);
         let fsync = match self.data {
             Data::Nothing => None,
             Data::Everything => Some("always"),
@@ -106,9 +120,28 @@ impl Server {
 
     /// Runs a command with an answer.
     pub(crate) async fn command<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        self.try_command(command).await.unwrap()
+    }
+
+    /// Runs a command with a password.
+    pub(crate) async fn command_as(&self, password: &str, command: &[&str]) {
+        let client = redis::Client::open(format!("{}?pass={password}", self.url())).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        redis::cmd(command[0]).arg(&command[1..]).exec_async(&mut connection).await.unwrap();
+    }
+
+    /// Runs a command with an answer or an error.
+    pub(crate) async fn try_command<T: redis::FromRedisValue>(&self, command: &[&str]) -> Result<T, String> {
+        let parts: Vec<&[u8]> = command.iter().map(|part| part.as_bytes()).collect();
+        let value = self.try_bytes(&parts).await?;
+        Ok(redis::from_redis_value(value).unwrap())
+    }
+
+    pub(crate) async fn try_bytes(&self, command: &[&[u8]]) -> Result<redis::Value, String> {
         let client = redis::Client::open(self.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await.unwrap()
+        let mut packed = redis::Cmd::new();
+        packed.arg(command).query_async(&mut connection).await.map_err(|error| error.to_string())
     }
 }
 
@@ -133,6 +166,12 @@ impl Drop for Server {
         }
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 pub(crate) fn send_signal(process: u32, signal: &str) {

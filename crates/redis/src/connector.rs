@@ -1,0 +1,206 @@
+//! How to connect to the server: finds it, logs in, and checks it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, InfoDict, RedisError, Value, cmd, from_redis_value,
+};
+use tracing::info;
+
+use crate::backoff::{Backoff, LONGEST};
+use crate::error::ConnectError;
+use crate::link::{Link, RESPONSE_TIMEOUT};
+use crate::scripts::load_function;
+use crate::servers::{Kind, Servers};
+use crate::settings::Checked;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// For one that knows where the server is. There are others.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How to connect to the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Connector {
+    servers: Servers,
+    /// The entry of `servers` that has answered last.
+    latest_entry: Arc<AtomicUsize>,
+    prefix: String,
+    node_name: String,
+    longest_wait: Duration,
+    loads_function: bool,
+}
+
+impl Connector {
+    pub(crate) fn new(settings: &Checked) -> Connector {
+        Connector {
+            servers: settings.servers.clone(),
+            latest_entry: Arc::default(),
+            prefix: settings.prefix.clone(),
+            node_name: settings.node_name.clone(),
+            // The first node that is back after an outage extends all leases. The others must be back before these run
+            // out.
+            longest_wait: LONGEST.min(settings.lease / 3),
+            loads_function: false,
+        }
+    }
+
+    /// Has each connection for commands load the function for programs in other languages: the server forgets it if it is
+    /// started again without its data.
+    pub(crate) fn loading_function(self) -> Connector {
+        Connector { loads_function: true, ..self }
+    }
+
+    /// The servers in the URL, without the password.
+    pub(crate) fn servers(&self) -> String {
+        self.servers.to_string()
+    }
+
+    /// How long to wait between two attempts.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.longest_wait)
+    }
+
+    /// Opens a connection. `part` is added to its name, which `CLIENT LIST` shows.
+    pub(crate) async fn open(
+        &self,
+        part: &str,
+        config: AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, ConnectError> {
+        let server = self.find().await?;
+        let (address, config) =
+            (server.addr().to_string(), config.set_connection_timeout(Some(CONNECT_TIMEOUT)));
+        let open = async {
+            let client = self.servers.client(server)?;
+            let config = config.set_response_timeout(Some(RESPONSE_TIMEOUT));
+            let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            let name = format!("tower-chat-rooms:{}:{part}", self.node_name);
+            cmd("CLIENT").arg("SETNAME").arg(name).query_async::<()>(&mut connection).await?;
+            Ok::<_, RedisError>(connection)
+        };
+        open.await.map_err(|error| ConnectError::at(&address, error))
+    }
+
+    /// Opens a connection for commands, and checks the server.
+    pub(crate) async fn open_link(&self, number: u64) -> Result<Link, ConnectError> {
+        let mut connection = self.open("commands", AsyncConnectionConfig::new()).await?;
+        let servers = self.servers();
+        let info = cmd("INFO").arg("server").arg("replication").query_async(&mut connection).await;
+        let info: InfoDict = info.map_err(|error| ConnectError::at(&servers, error))?;
+        let version: String = info.get("redis_version").unwrap_or_default();
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_some_and(|major| major < 7) {
+            return Err(ConnectError::too_old(&version));
+        }
+        self.check_role(&info)?;
+        let run: String = info.get("run_id").unwrap_or_default();
+        if self.loads_function
+            && let Err(error) = load_function().query_async::<()>(&mut connection).await
+        {
+            info!(%error, "cannot load the function `chat_publish` into Redis; only programs that call it need it");
+        }
+        Ok(Link::new(connection, run.into(), number))
+    }
+
+    fn check_role(&self, info: &InfoDict) -> Result<(), ConnectError> {
+        let (mode, role): (Option<String>, Option<String>) = (info.get("redis_mode"), info.get("role"));
+        let servers = &self.servers;
+        match (mode.as_deref(), servers.kind()) {
+            (Some("sentinel"), _) => Err(ConnectError::settings(format!(
+                "{servers} is a sentinel; use a URL like `redis+sentinel://host:26379/master`"
+            ))),
+            (Some("cluster"), Kind::Single | Kind::Sentinel { .. }) => Err(ConnectError::settings(format!(
+                "{servers} belongs to a cluster; use a URL like `redis+cluster://host:6379`"
+            ))),
+            // It may become the master, or another server may get its address.
+            _ if role.as_deref() == Some("slave") => Err(ConnectError::unreachable(format!(
+                "the server is a replica; use the master's URL: {servers}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the server is now.
+    async fn find(&self) -> Result<ConnectionInfo, ConnectError> {
+        let entries = self.servers.entries();
+        if *self.servers.kind() == Kind::Single {
+            return Ok(entries[0].clone());
+        }
+        let first = self.latest_entry.load(Ordering::Relaxed);
+        let mut failed = None;
+        for n in (0..entries.len()).map(|n| (first + n) % entries.len()) {
+            match self.ask(&entries[n]).await {
+                Ok(server) => {
+                    self.latest_entry.store(n, Ordering::Relaxed);
+                    return Ok(server);
+                }
+                // What one of them says is better than that another one is away.
+                Err(error) if error.is_temporary() && failed.is_some() => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| ConnectError::unreachable(format!("no server in {}", self.servers))))
+    }
+
+    async fn ask(&self, entry: &ConnectionInfo) -> Result<ConnectionInfo, ConnectError> {
+        let explain = |error| ConnectError::at(&entry.addr().to_string(), error);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ASK_TIMEOUT))
+            .set_response_timeout(Some(ASK_TIMEOUT));
+        let client = self.servers.client(entry.clone()).map_err(explain)?;
+        let mut connection =
+            client.get_multiplexed_async_connection_with_config(&config).await.map_err(explain)?;
+        match self.servers.kind() {
+            Kind::Single => Ok(entry.clone()),
+            Kind::Sentinel { master } => {
+                let ask = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master).take();
+                let answer: Option<(String, u16)> =
+                    ask.query_async(&mut connection).await.map_err(explain)?;
+                let (host, port) = answer.ok_or_else(|| {
+                    ConnectError::settings(format!(
+                        "the sentinel {} does not know a master named {master:?}; check the end of the URL",
+                        entry.addr()
+                    ))
+                })?;
+                Ok(self.servers.at(host, port))
+            }
+            Kind::Cluster => {
+                let slot = cmd("CLUSTER").arg("KEYSLOT").arg(&self.prefix).query_async(&mut connection).await;
+                let slot: i64 = slot.map_err(explain)?;
+                let slots = cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await;
+                let slots: Vec<Value> = slots.map_err(explain)?;
+                let (host, port) =
+                    slots.into_iter().find_map(|range| master_of(range, slot)).ok_or_else(|| {
+                        ConnectError::unreachable(format!(
+                            "no server of the cluster {} has the slot {slot} of the prefix",
+                            self.servers
+                        ))
+                    })?;
+                let host = match (host, entry.addr()) {
+                    (Some(host), _) => host,
+                    // The server does not know its own address, but it has one.
+                    (None, ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) => {
+                        host.clone()
+                    }
+                    (None, _) => String::new(),
+                };
+                Ok(self.servers.at(host, port))
+            }
+        }
+    }
+}
+
+/// The address of the master of a range in the answer to `CLUSTER SLOTS`, if the slot is in the range. The host can be
+/// unknown.
+fn master_of(range: Value, slot: i64) -> Option<(Option<String>, u16)> {
+    let Value::Array(range) = range else { return None };
+    let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = &range[..] else { return None };
+    if !(*first..=*last).contains(&slot) {
+        return None;
+    }
+    let [host, Value::Int(port), ..] = &master[..] else { return None };
+    let host = from_redis_value::<Option<String>>(host.clone()).ok()?;
+    Some((host.filter(|host| !host.is_empty() && host != "?"), u16::try_from(*port).ok()?))
+}

@@ -1,0 +1,117 @@
+//! Sends to rooms from a process that is no node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::cmd;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use crate::codec;
+use crate::connector::Connector;
+use crate::error::{ConnectError, Unavailable};
+use crate::inner::MessageIds;
+use crate::keys::Keys;
+use crate::link::{Command, Commands, Link};
+use crate::node::Published;
+use crate::scripts::{Reply, Request, Scripts};
+use crate::settings::Settings;
+use crate::status::Status;
+
+/// How long a call waits for Redis. A connection that does not answer is replaced after 2 s.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// In the place of a node's incarnation.
+const NO_NODE: &str = "";
+
+/// Sends to rooms from a process that is no node: it has no members, no lease, and hears nothing.
+#[derive(Debug)]
+pub struct Publisher {
+    keys: Keys,
+    scripts: Scripts,
+    commands: Commands,
+    message_ids: MessageIds,
+    reconnect: AbortHandle,
+}
+
+impl Publisher {
+    /// Connects to Redis.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::connect`](crate::Node::connect).
+    pub async fn connect(settings: Settings) -> Result<Publisher, ConnectError> {
+        let settings = settings.check()?;
+        let connector = Connector::new(&settings);
+        let mut backoff = connector.backoff();
+        let link = loop {
+            match connector.open_link(0).await {
+                Err(error) if error.is_temporary() && settings.wait_for_redis => {
+                    warn!(error = &error as &dyn std::error::Error, "waiting for Redis");
+                    sleep(backoff.next_wait()).await;
+                }
+                result => break result?,
+            }
+        };
+        let (commands, keys) = (Commands::new(link), Keys::new(&settings.prefix));
+        let status = Arc::new(Status::new(connector.servers(), None));
+        let reconnect = tokio::spawn(commands.clone().keep_connected(connector, status)).abort_handle();
+        let scripts = Scripts::new(keys.clone(), &settings);
+        Ok(Publisher { keys, scripts, commands, message_ids: MessageIds::new(), reconnect })
+    }
+
+    /// Publishes a body to a room as the host. A message whose `key` another one of a publisher to the room has had
+    /// before is not published again. Returns `None` if nobody is in the room.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s. The message may have been published; repeat it under the same key.
+    pub async fn publish(
+        &self,
+        room: &str,
+        key: Option<&str>,
+        body: &[u8],
+    ) -> Result<Option<Published>, Unavailable> {
+        let id = match key {
+            // As `lua/function_end.lua` does it. No node has such ids.
+            Some(key) => format!("key:{key}"),
+            None => self.message_ids.next(),
+        };
+        let reply = self.call(room, &self.scripts.publish(None, &id, body)).await?;
+        match reply.status() {
+            b"NO_ROOM" => Ok(None),
+            _ => reply.published().map(Some).ok_or(Unavailable),
+        }
+    }
+
+    /// Sends a body to a room that is not in its log, and that nodes may miss.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s.
+    pub async fn send_transient(&self, room: &str, body: &[u8]) -> Result<(), Unavailable> {
+        self.call(room, &self.scripts.transient(body)).await.map(|_| ())
+    }
+
+    /// Sends a body to all nodes: they get [`Event::Command`](crate::Event::Command).
+    ///
+    /// # Errors
+    ///
+    /// Fails if Redis cannot be reached within 5 s. Nodes that are not connected at the moment do not get it.
+    pub async fn send_to_all(&self, body: &[u8]) -> Result<(), Unavailable> {
+        let (channel, payload) = (self.keys.control(), codec::encode_command(body));
+        let prepare = |_: &Link| Command::Plain(cmd("PUBLISH").arg(&channel).arg(&payload).take());
+        self.commands.run::<u64>(Some(Instant::now() + TIMEOUT), prepare).await.map(|_| ())
+    }
+
+    async fn call(&self, room: &str, request: &Request<'_>) -> Result<Reply, Unavailable> {
+        let prepare = |link: &Link| self.scripts.prepare(request, link, NO_NODE, room);
+        self.commands.run(Some(Instant::now() + TIMEOUT), prepare).await
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.reconnect.abort();
+    }
+}
