@@ -76,6 +76,9 @@ pub trait RoomEvents: Send + Sync + 'static {
     /// senders wait for their own calls. With a [broker](crate::ChatRoomsBuilder::broker), only the node that has sent
     /// a message makes the call, and the order is that in which the broker has answered the node.
     ///
+    /// If you answer messages from here, look at [`Message::sender`]: your answers are reported, too, so an answer to every
+    /// message would never end.
+    ///
     /// It is not called for [transient events](crate::ChatRoomsBuilder::transient_events); [`RoomPolicy::may_send`] sees
     /// those.
     ///
