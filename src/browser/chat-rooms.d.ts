@@ -237,6 +237,23 @@ export interface SendOptions {
   [key: string]: Json | undefined;
 }
 
+export interface HistoryOptions {
+  /** Only messages with a lower {@link Frame.id}, and of these the latest ones. */
+  before?: number;
+  /** Only messages with a higher {@link Frame.id}, and of these the earliest ones. */
+  after?: number;
+  /** How many messages at most. Default: 50. The server sends no more than 200. */
+  limit?: number;
+}
+
+/** Messages of a room, the oldest first. */
+export interface HistoryPage {
+  /** Messages from the server's store have no `num` and no `seq`. */
+  readonly messages: readonly Frame[];
+  /** Whether there are further ones in this direction. */
+  readonly more: boolean;
+}
+
 /** A connection to a server, on which the client can be in several rooms. */
 export interface Chat {
   readonly state: State;
@@ -325,6 +342,16 @@ export interface Room {
    * server's code; `transient` if the server does not acknowledge the event, see {@link sendTransient}.
    */
   send(message: Json, options?: SendOptions): Promise<{ readonly seq: number; readonly id?: number }>;
+
+  /**
+   * Reads messages that were sent before: the latest ones, or those before or after one of them, for example
+   * `room.history({ before: oldest.id })`. The server reads them from its message store or, if it has none, from the history
+   * that it keeps in memory. The handlers of the room do not get them.
+   *
+   * The request waits while the client isn't in the room, and is sent again after a lost connection. Rejects with a
+   * {@link ChatError}: `bad_options`, `closed`, or the server's code; `denied` if the host does not allow it.
+   */
+  history(options?: HistoryOptions): Promise<HistoryPage>;
 
   /**
    * Sends a hint that may get lost, such as `sendTransient('typing', true)`, to the other members. Their handlers of

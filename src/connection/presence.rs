@@ -152,7 +152,7 @@ fn state_in(replacement: &str) -> Result<Option<&str>, PeerError> {
     Ok(state)
 }
 
-fn room_of<'a>(room: &'a Option<RoomField<'_>>) -> Result<Option<&'a str>, PeerError> {
+pub(super) fn room_of<'a>(room: &'a Option<RoomField<'_>>) -> Result<Option<&'a str>, PeerError> {
     match room {
         None => Ok(None),
         Some(RoomField::Id(room)) => Ok(Some(room)),
@@ -162,7 +162,7 @@ fn room_of<'a>(room: &'a Option<RoomField<'_>>) -> Result<Option<&'a str>, PeerE
     }
 }
 
-fn not_entered(connection: &mut Connection, about: About<'_>) -> Result<(), End> {
+pub(super) fn not_entered(connection: &mut Connection, about: About<'_>) -> Result<(), End> {
     let text: Cow<'static, str> = match about {
         About::Nothing if connection.attachment().memberships().len() > 1 => {
             "you are in several rooms: set \"roomId\"".into()

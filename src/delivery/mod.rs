@@ -35,6 +35,7 @@ pub(crate) use remote_room::Entered;
 pub(crate) use replay_request::ReplayRequest;
 pub(crate) use room_state::Replay;
 pub(crate) use rooms::keeper::{Draft, Keeping, Kept};
+pub(crate) use rooms::reading::{Page, ReadAhead};
 pub(crate) use rooms::remote::{Applied, Entering, IfMoved, MovedHere};
 pub(crate) use rooms::{Entrant, Rooms};
 pub(crate) use roster::{RosterPage, profile_text};

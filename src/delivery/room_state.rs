@@ -65,11 +65,20 @@ pub(crate) struct Replay {
     pub(crate) end: u64,
     /// Whether `chunks` has all frames since the client's position.
     pub(crate) is_complete: bool,
+    /// The `seq` before the first frame in `history` and `chunks`.
+    pub(crate) kept_since: u64,
 }
 
 impl Replay {
     fn nothing_after(seq: u64) -> Replay {
-        Replay { history: Vec::new(), chunks: Vec::new(), start: seq, end: seq, is_complete: false }
+        Replay {
+            history: Vec::new(),
+            chunks: Vec::new(),
+            start: seq,
+            end: seq,
+            is_complete: false,
+            kept_since: seq,
+        }
     }
 }
 
@@ -429,7 +438,11 @@ impl RoomState {
                 // Frames that were not taken yet are delivered afterwards.
                 Some(replay) => {
                     let history = replay.after(replay.start()).unwrap_or_default();
-                    Replay { history, ..Replay::nothing_after(self.pending.taken()) }
+                    Replay {
+                        history,
+                        kept_since: replay.start(),
+                        ..Replay::nothing_after(self.pending.taken())
+                    }
                 }
                 None => Replay::nothing_after(self.seq()),
             },
@@ -440,8 +453,14 @@ impl RoomState {
     /// this id, these are all frames that are kept.
     fn replay_since(&self, since: Position) -> Replay {
         let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
-        let all =
-            |chunks, start, end, is_complete| Replay { history: Vec::new(), chunks, start, end, is_complete };
+        let all = |chunks, start, end, is_complete| Replay {
+            history: Vec::new(),
+            chunks,
+            start,
+            end,
+            is_complete,
+            kept_since: start,
+        };
         if since.epoch == self.epoch() && self.pending.has_v1_after(since.seq) {
             return all(Vec::new(), since.seq, since.seq, true);
         }
@@ -458,6 +477,26 @@ impl RoomState {
             }
             _ => Replay::nothing_after(seq),
         }
+    }
+
+    /// Whether all frames since this position can be replayed.
+    pub(super) fn can_replay(&self, since: Position) -> bool {
+        let is_kept = || self.replay.as_ref().is_some_and(|replay| replay.after(since.seq).is_some());
+        since.epoch == self.epoch() && (self.pending.has_v1_after(since.seq) || is_kept())
+    }
+
+    /// Whether all frames since this position are kept. `None` is the begin of the epoch.
+    pub(super) fn has_kept_since(&self, at: Option<Position>) -> bool {
+        let start = self.replay.as_ref().map_or(self.seq(), |replay| replay.start());
+        match at {
+            Some(at) => at.epoch == self.epoch() && start <= at.seq,
+            None => start == 0,
+        }
+    }
+
+    /// The frames in the replay buffer.
+    pub(super) fn kept_chunks(&self) -> Vec<Bytes> {
+        self.replay.as_deref().and_then(|replay| replay.after(replay.start())).unwrap_or_default()
     }
 
     /// Keeps the empty room for this long. Later calls do not extend the time. Returns whether the room is kept, which

@@ -5,6 +5,7 @@
 
 pub(crate) mod keeper;
 mod presence;
+pub(crate) mod reading;
 pub(crate) mod remote;
 
 use std::sync::Arc;
@@ -243,6 +244,7 @@ impl Rooms {
             users: state.room.users(),
             mode: state.announcer.mode(),
             roster: roster_for(&mut state, handle, 0),
+            last_id: state.last_id(),
             is_announced: false,
             before: Vec::new(),
             replay,
@@ -422,7 +424,7 @@ impl Rooms {
     ) -> EnterOutcome {
         let Entrant { id, name, handle, replay_request, profile } = entrant;
         let now = self.now();
-        let seq = state.seq();
+        let (seq, last_id) = (state.seq(), state.last_id());
         let (mode, roster) = (state.announcer.mode(), roster_for(state, &handle, 0));
         let replay = replay_request.map(|replay_request| state.replay(replay_request, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
@@ -436,6 +438,7 @@ impl Rooms {
             users: state.room.users(),
             mode,
             roster,
+            last_id,
             is_announced,
             before: Vec::new(),
             replay,

@@ -61,6 +61,11 @@ impl MessageId {
         MessageId(millis << MESSAGE_ID_COUNTER_BITS)
     }
 
+    /// The highest id that no message from this millisecond on has, unless the clock is set back.
+    pub(crate) fn last_before(now: SystemTime) -> MessageId {
+        MessageId(MessageId::first_at(now).0.saturating_sub(1))
+    }
+
     /// Returns the id of a new message in a room whose latest message has the id `last`: the first one of this
     /// millisecond, or the one that follows `last`, whichever is higher. So the ids rise even if the clock is set back.
     pub fn next(last: Option<MessageId>, now: SystemTime) -> MessageId {

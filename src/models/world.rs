@@ -29,7 +29,9 @@ use crate::protocol::position::Position;
 use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::{Attachment, EnterCommand, MessageCommand, Opening, Published, Superseded, removal};
+use crate::session::{
+    Attachment, EnterCommand, FromStore, MessageCommand, Opening, Published, Superseded, removal,
+};
 use crate::socket::{Inbox, Socket, Transport, Turn};
 
 const BUFFER: usize = 64 * 1024;
@@ -223,6 +225,7 @@ impl Client {
             room: &room,
             body: &body,
             replay_request: since.map(ReplayRequest::Since),
+            from_store: FromStore::default(),
             slow: SlowConsumer::default(),
             presence: None,
             access: Access::member(),
@@ -265,6 +268,7 @@ impl Client {
             let _ = self.attachment.enter_again(
                 membership.room.id(),
                 since.map(ReplayRequest::Since),
+                FromStore::default(),
                 SlowConsumer::default(),
             );
         }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::config::{Config, PresenceMode};
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, MessageId};
 use crate::protocol::json::quote;
 use crate::protocol::position::Epoch;
 use crate::protocol::receipt::Receipt;
@@ -112,6 +112,26 @@ impl WelcomeFrame<'_> {
     }
 }
 
+/// Whether a client gets everything that it has missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recovered {
+    No,
+    /// All frames.
+    Fully,
+    /// The messages, as far as they were stored.
+    FromStore,
+}
+
+impl Recovered {
+    fn json(self) -> &'static str {
+        match self {
+            Recovered::No => "false",
+            Recovered::Fully => "true",
+            Recovered::FromStore => "\"store\"",
+        }
+    }
+}
+
 /// The answer to an enter in `chat-rooms.v1`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EnteredFrame<'a> {
@@ -122,10 +142,14 @@ pub(crate) struct EnteredFrame<'a> {
     pub(crate) seq: u64,
     pub(crate) num: u64,
     pub(crate) resumed: bool,
-    pub(crate) recovered: bool,
+    pub(crate) recovered: Recovered,
     pub(crate) replayed: u64,
     /// How many messages of the history follow, if the client has asked for them.
     pub(crate) history: Option<usize>,
+    /// Messages from the store, and whether there are others: `,"messages":[...],"more":BOOL`, or nothing.
+    pub(crate) messages: &'a str,
+    /// Messages that come later have higher ids. Present if there is a store.
+    pub(crate) id: Option<MessageId>,
     pub(crate) mode: PresenceMode,
     pub(crate) users: usize,
     pub(crate) is_read_only: bool,
@@ -136,16 +160,18 @@ pub(crate) struct EnteredFrame<'a> {
 
 impl EnteredFrame<'_> {
     pub(crate) fn encode(self) -> String {
-        let EnteredFrame { member, epoch, seq, num, resumed, recovered, replayed, users, roster, .. } = self;
+        let EnteredFrame { member, epoch, seq, num, resumed, replayed, users, messages, roster, .. } = self;
+        let recovered = self.recovered.json();
         let (room, name, mode) = (quote(self.room), quote(self.name), self.mode.as_str());
         let read_only = if self.is_read_only { r#","readOnly":true"# } else { "" };
         let hidden = if self.is_hidden { r#","hidden":true"# } else { "" };
         let history = self.history.map_or(String::new(), |n| format!(r#","history":{n}"#));
+        let id = self.id.map_or(String::new(), |id| format!(r#","id":{id}"#));
         // The rest is seldom longer.
-        let mut text = String::with_capacity(roster.len() + 320);
+        let mut text = String::with_capacity(roster.len() + messages.len() + 320);
         let _ = write!(
             text,
-            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history},"mode":"{mode}","users":{users}{read_only}{hidden}{roster}}}"#
+            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history}{id}{messages},"mode":"{mode}","users":{users}{read_only}{hidden}{roster}}}"#
         );
         text
     }
@@ -247,7 +273,6 @@ pub(crate) fn expiring(left: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::MessageId;
     use crate::protocol::position::Position;
     use serde_json::{Value, from_str, json};
 

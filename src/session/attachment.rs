@@ -18,6 +18,7 @@ use crate::protocol::inbound::Body;
 use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::ResumeToken;
 use crate::session::direct::{self, DirectSent};
+use crate::session::enter_answer::FromStore;
 use crate::session::memberships::{CantEnter, EnterCommand, MessageCommand, Submission};
 use crate::session::removal;
 use crate::session::session::{Generation, Membership, Opening, Published, Session, Superseded};
@@ -167,15 +168,22 @@ impl Attachment {
         &self,
         room: &RoomId,
         replay_request: Option<ReplayRequest>,
+        from_store: FromStore<'_>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
         let memberships = self.sessions.memberships();
+        let (session, generation) = (&self.session, self.generation);
         if let Some(back) =
-            memberships.enter_again(&self.session, self.generation, room, replay_request, slow)?
+            memberships.enter_again(session, generation, room, replay_request, from_store, slow)?
         {
             removal::check_closed(&self.sessions, &self.session, &back.room);
         }
         Ok(())
+    }
+
+    /// Sends the client the answer to a request for messages of a room.
+    pub(crate) fn send_history(&self, membership: &Membership, frame: &Bytes) {
+        let _ = self.session.with_socket_of(self.generation, |socket| socket.answer(&membership.room, frame));
     }
 
     /// Repeats a plain member's own enter to it.

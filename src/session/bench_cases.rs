@@ -21,7 +21,7 @@ use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::session::Session;
-use crate::session::{Attachment, EnterCommand, MessageCommand, Opening, Sessions};
+use crate::session::{Attachment, EnterCommand, FromStore, MessageCommand, Opening, Sessions};
 use crate::socket::bench_cases::socket;
 use crate::socket::{Answer, Inbox, Turn};
 use crate::tasks::Tasks;
@@ -87,6 +87,7 @@ pub fn resume() -> impl FnMut() {
             room: &room,
             body: &body,
             replay_request: None,
+            from_store: FromStore::default(),
             slow,
             presence: None,
             access: Access::member(),
@@ -128,7 +129,15 @@ pub fn resume() -> impl FnMut() {
         let old = std::mem::replace(&mut token, new_token());
         let mut attachment = connect(token);
         assert_eq!(attachment.resume(&[old]), Ok(true));
-        assert_eq!(attachment.enter_again(membership.room.id(), Some(since), SlowConsumer::Close), Ok(()));
+        assert_eq!(
+            attachment.enter_again(
+                membership.room.id(),
+                Some(since),
+                FromStore::default(),
+                SlowConsumer::Close
+            ),
+            Ok(())
+        );
         attached = Some(attachment);
     }
 }

@@ -25,7 +25,7 @@ use crate::protocol::receipt::Receipt;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::room::{EnterError, Profile};
 use crate::session::callbacks::Callback;
-use crate::session::enter_answer::{answer, entered_frame, own_enter};
+use crate::session::enter_answer::{FromStore, answer, entered_frame, own_enter};
 use crate::session::records;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
 use crate::session::submitted_enter::EnterUnderWay;
@@ -37,6 +37,7 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) body: &'a Body<'a>,
     /// The requested frames from before the enter, as far as the policy allows them.
     pub(crate) replay_request: Option<ReplayRequest>,
+    pub(crate) from_store: FromStore<'a>,
     /// What happens if it reads the room too slowly.
     pub(crate) slow: SlowConsumer,
     /// What members learn about each other if this enter opens the room. `None` means the default.
@@ -231,7 +232,8 @@ impl Memberships {
         self.queue_entered(session, state, &membership, outcome.num);
         let frame = match session.subprotocol() {
             Subprotocol::V1 => {
-                Some(entered_frame(session, &mut outcome, &membership, enter.replay_request, false))
+                let (request, from_store) = (enter.replay_request, enter.from_store);
+                Some(entered_frame(session, &mut outcome, &membership, request, from_store, false))
             }
             // As the frame of the room would have been.
             Subprotocol::Plain if !outcome.is_announced => {
@@ -251,6 +253,7 @@ impl Memberships {
         generation: Generation,
         room: &RoomId,
         replay_request: Option<ReplayRequest>,
+        from_store: FromStore<'_>,
         slow: SlowConsumer,
     ) -> Result<Option<Arc<Membership>>, Superseded> {
         let mut state = session.state_of(generation)?;
@@ -259,7 +262,7 @@ impl Memberships {
         let handle: Handle = session.clone();
         let mut outcome = self.rooms.enter_again(&membership.room, &handle, replay_request);
         let frame = (session.subprotocol() == Subprotocol::V1)
-            .then(|| entered_frame(session, &mut outcome, &membership, replay_request, true));
+            .then(|| entered_frame(session, &mut outcome, &membership, replay_request, from_store, true));
         answer(session, generation, outcome, frame, slow);
         Ok(Some(membership))
     }

@@ -24,6 +24,7 @@ mod table;
 mod users;
 
 pub(crate) use attachment::Attachment;
+pub(crate) use enter_answer::FromStore;
 pub(crate) use memberships::{CantEnter, EnterCommand, MessageCommand, Submission};
 pub(crate) use session::{Membership, Opening, Published, Session, Superseded};
 pub(crate) use sessions::Sessions;

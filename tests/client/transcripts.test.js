@@ -177,13 +177,16 @@ class Play {
     assert.equal(socket.closedWith, code);
   }
 
-  act({ app, room, message, as, user, name, state }) {
+  act({ app, room, message, as, user, name, state, ...step }) {
     if (app === 'enter') return this.app.enter(room);
     if (app === 'leave') return this.app.leave(room);
     const entered = this.app.room(room);
     if (app === 'state') return entered.setState(state);
     if (app === 'transient') return entered.sendTransient(name, message);
+    const { before, after, limit } = this.unknowns.fill(step);
     const sending = {
+      history: () => entered.history({ before, after, limit })
+        .then(({ messages, more }) => ({ messages: messages.map((frame) => frame.message), more })),
       send: () => entered.send(message).then(({ seq }) => ({ seq })),
       direct: () => this.app.sendTo(user, message).then((reached) => ({ reached })),
     }[app]();

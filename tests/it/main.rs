@@ -56,6 +56,7 @@ mod presence_modes;
 mod presence_roster;
 mod presence_states;
 mod rate_limits;
+mod reading;
 mod reauthorization;
 mod reconnect_stress;
 mod recovery;

@@ -26,8 +26,9 @@ pub enum ClientEvent {
         num: u64,
         /// The session was resumed: no other member has noticed the lost connection.
         resumed: bool,
-        /// Whether all missed frames follow. If `false` after a lost connection, a
-        /// [`Gap`](ClientEvent::Gap) reports any missed frames, followed by those that the server still has.
+        /// Whether all missed frames follow or, after a restart of a server with a message store, all missed messages. If
+        /// `false` after a lost connection, a [`Gap`](ClientEvent::Gap) reports any missed frames, followed by those that
+        /// the server still has.
         recovered: bool,
     },
     /// What the client knows about the members of the room has changed. If the application has not taken earlier
@@ -214,11 +215,17 @@ pub struct RoomFrame {
     is_own: bool,
     is_replayed: bool,
     is_history: bool,
+    /// It comes from the server's store, and has no `seq`.
+    is_stored: bool,
 }
 
 impl RoomFrame {
     pub(crate) fn new(object: Map<String, Value>, is_own: bool) -> RoomFrame {
-        RoomFrame { object, is_own, is_replayed: false, is_history: false }
+        RoomFrame { object, is_own, is_replayed: false, is_history: false, is_stored: false }
+    }
+
+    pub(crate) fn of_store(self) -> RoomFrame {
+        RoomFrame { is_stored: true, ..self }
     }
 
     pub(crate) fn replayed(self, is_replayed: bool) -> RoomFrame {
@@ -272,7 +279,7 @@ impl RoomFrame {
     /// The id of a message, which rises in the order of the room and is never used again, not even after a restart of the
     /// server. `None` for other frames.
     pub fn id(&self) -> Option<u64> {
-        self.object.get("id")?.as_u64().filter(|_| self.seq().is_some())
+        self.object.get("id")?.as_u64().filter(|_| self.is_stored || self.seq().is_some())
     }
 
     /// The server's time when the message was published, to the millisecond. It is part of the [`id`](RoomFrame::id).

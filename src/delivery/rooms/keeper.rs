@@ -129,8 +129,19 @@ impl Keeper {
 
     /// The id of the latest message in the store; `None` if the store has failed.
     async fn latest(&self, tasks: &Tasks, room: &RoomId) -> Option<Option<MessageId>> {
-        let page = self.answer(tasks, room, self.store.page(room, PageRange::Latest, 1)).await?;
+        let page = self.page(tasks, room, PageRange::Latest, 1).await?;
         Some(page.last().map(StoredMessage::id))
+    }
+
+    /// A page of messages; `None` if the store has failed.
+    pub(super) async fn page(
+        &self,
+        tasks: &Tasks,
+        room: &RoomId,
+        range: PageRange,
+        limit: usize,
+    ) -> Option<Vec<StoredMessage>> {
+        self.answer(tasks, room, self.store.page(room, range, limit)).await
     }
 
     async fn answer<T>(

@@ -10,7 +10,7 @@ use super::{explain, string};
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::error_code::PeerError;
 use crate::protocol::json::quote;
-use crate::protocol::outbound::RoomFrame;
+use crate::protocol::outbound::{RoomFrame, room_key};
 
 /// An object as the client sent it, without its closing brace and without the keys that only
 /// the server sets (`name`, `num`). Never empty: it always contains an `event`.
@@ -89,6 +89,12 @@ impl<'a> Body<'a> {
                 (members.without(&["roomId"]).into(), false)
             }
         }
+    }
+
+    /// The text for `chat-rooms.v1` with the `roomId`, up to its closing brace.
+    pub(crate) fn in_room(&self, room: &RoomId) -> String {
+        let (v1, has_room) = self.v1_in(room);
+        if has_room { v1.into_owned() } else { format!("{v1}{}", room_key(room.as_str())) }
     }
 
     pub(super) fn v1(&self) -> &str {

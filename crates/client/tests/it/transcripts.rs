@@ -10,7 +10,8 @@ use tokio::sync::watch::{self, Receiver};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower_chat_rooms_client::{
-    ChatHandle, Client, ClientError, ClientEvent, ClientState, Member, Presence, PresenceMode, Sending,
+    ChatHandle, Client, ClientError, ClientEvent, ClientState, HistoryPage, Member, Presence, PresenceMode,
+    Sending,
 };
 
 use crate::scripted_server::{
@@ -32,6 +33,7 @@ struct Play {
     chat: Option<Receiver<Option<ChatHandle>>>,
     rooms: HashMap<String, Room>,
     sendings: HashMap<String, Sending>,
+    readings: HashMap<String, JoinHandle<Result<HistoryPage, ClientError>>>,
 }
 
 /// A room of the client.
@@ -126,6 +128,7 @@ impl Play {
             chat,
             rooms: HashMap::from([(first.to_owned(), Room::new(stage))]),
             sendings: HashMap::new(),
+            readings: HashMap::new(),
         }
     }
 
@@ -172,6 +175,13 @@ impl Play {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         } else if let Some(app) = step["app"].as_str() {
             self.act(at, app, &id, step).await;
+        } else if let Some(name) = step["settled"].as_str().filter(|_| step.get("messages").is_some()) {
+            let reading = self.readings.remove(name).unwrap_or_else(|| panic!("{at}: {name} is unknown"));
+            let page = timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("{at}: not resolved"));
+            let page = page.unwrap().unwrap();
+            let messages: Vec<&Value> = page.messages.iter().map(|frame| frame.message()).collect();
+            let settled = json!({"settled": name, "messages": messages, "more": page.has_more});
+            assert_eq!(&settled, step, "{at}");
         } else if let Some(name) = step["settled"].as_str() {
             let sending = self.sendings.remove(name).unwrap_or_else(|| panic!("{at}: {name} is unknown"));
             let result = timeout(PATIENCE, sending).await.unwrap_or_else(|_| panic!("{at}: not resolved"));
@@ -203,6 +213,18 @@ impl Play {
             "send" => {
                 let sending = self.room(at, id).client(at).await.sender().send(&step["message"]);
                 self.sendings.insert(step["as"].as_str().unwrap().into(), sending);
+            }
+            "history" => {
+                let range = fill(step, &mut self.known);
+                let mut request = self.room(at, id).client(at).await.sender().history();
+                request =
+                    range["before"].as_u64().into_iter().fold(request, |request, id| request.before(id));
+                request = range["after"].as_u64().into_iter().fold(request, |request, id| request.after(id));
+                if let Some(limit) = range["limit"].as_u64() {
+                    request = request.limit(limit as usize);
+                }
+                let reading = tokio::spawn(request.into_future());
+                self.readings.insert(step["as"].as_str().unwrap().into(), reading);
             }
             "direct" => {
                 let sender = self.room(at, id).client(at).await.sender();
