@@ -3,9 +3,12 @@
 mod check;
 mod weak;
 
+use std::sync::Arc;
+
 use crate::broker::BrokerNode;
 use crate::config::{
-    Config, Heartbeat, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
+    Config, Heartbeat, Keep, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer, Timeouts,
+    UniqueNames,
 };
 use crate::engine::{Engine, Hooks};
 use crate::error::BuildError;
@@ -15,6 +18,7 @@ use crate::hooks::policy::RoomPolicy;
 use crate::http::edge::Gate;
 use crate::http::origin::Origins;
 use crate::http::proxies::TrustedProxies;
+use crate::store::MessageStore;
 
 pub use weak::WeakChatRooms;
 
@@ -76,7 +80,7 @@ impl ChatRoomsBuilder {
 
     /// Sets the hook that is called on every enter, leave and message. Default: none.
     pub fn events(mut self, events: impl RoomEvents) -> Self {
-        self.hooks.events = Some(Box::new(events));
+        self.hooks.events = Some(Arc::new(events));
         self
     }
 
@@ -220,6 +224,47 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// Sets the store that keeps the messages of rooms, in your database. Default: none.
+    ///
+    /// By default, a message is stored before the members of its room get it and before its sender gets the
+    /// acknowledgement ([`Keep::First`]). While the store works, the next messages of the room wait, and are then stored
+    /// together. Rooms do not wait for each other, and enters and leaves do not wait. [Transient
+    /// events](ChatRoomsBuilder::transient_events) and direct messages are not stored.
+    ///
+    /// If the store fails or takes longer than [`store_timeout`](Timeouts::store_timeout), the sender gets the error
+    /// `unavailable`, and the clients of this project send the message again. The store finds it by its
+    /// [key](crate::store::StoredMessage::key) if it has it already, so it is stored and published once, even if the
+    /// server was started again meanwhile. In this case, it has the id from the first time, which may be lower than
+    /// those of messages before it.
+    ///
+    /// The key is the client's `cid` together with the id of its user, if it is authenticated, or the key of
+    /// [`send_once`](crate::ChatRooms::send_once).
+    ///
+    /// A store and a [broker](ChatRoomsBuilder::broker) cannot be used together yet.
+    ///
+    /// ```
+    /// use tower_chat_rooms::store::MemoryStore; // for tests
+    /// use tower_chat_rooms::{ChatRooms, Keep};
+    ///
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// let rooms = ChatRooms::builder().store(MemoryStore::new()).keep(Keep::Behind).build()?;
+    /// # drop(rooms);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn store(mut self, store: impl MessageStore) -> Self {
+        self.hooks.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets when messages are stored, if there is a [`store`](ChatRoomsBuilder::store). Default: [`Keep::First`].
+    ///
+    /// [`Verdict::keep`](crate::Verdict::keep) can choose for each message.
+    pub fn keep(mut self, keep: Keep) -> Self {
+        self.config.keep = Some(keep);
+        self
+    }
+
     /// Shares the rooms with other processes, through a broker. Each process is a node. Default: none.
     ///
     /// Give all nodes the same settings and hooks. All members of a room get its frames in the same order, and with the same
@@ -302,6 +347,7 @@ impl ChatRoomsBuilder {
     /// The parts of the chat rooms, and the handle that will point to them.
     pub(crate) fn into_parts(self) -> Result<(Engine, Gate, WeakChatRooms), BuildError> {
         check::check(&self.config)?;
+        check::check_store(&self.config, self.hooks.store.is_some(), self.node.is_some())?;
         self.log();
         let engine = Engine::new(self.config, self.hooks, self.node);
         Ok((engine, Gate::new(self.origins, self.proxies), self.handle))
@@ -315,6 +361,7 @@ impl ChatRoomsBuilder {
             auth = self.hooks.auth.is_some(),
             policy = self.hooks.policy.is_some(),
             events = self.hooks.events.is_some(),
+            store = self.hooks.store.is_some(),
             shared = self.node.is_some(),
             origins = ?self.origins,
             trusted_proxies = ?self.proxies,

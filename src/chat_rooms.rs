@@ -2,6 +2,7 @@
 
 mod all_nodes;
 mod members;
+mod sending;
 mod users;
 
 use std::borrow::Cow;
@@ -18,27 +19,32 @@ use crate::broker::commands::Command;
 use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
+use crate::config::Keep;
 use crate::connection::{Opening, serve};
-use crate::delivery::NotPublished;
+use crate::delivery::{Draft, Keeping, LiveRoom, NotPublished};
 use crate::engine::Engine;
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
 use crate::error::{BuildError, SendError};
 use crate::health::Health;
 use crate::hooks::auth::Admission;
+use crate::hooks::message::Message;
 use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
 use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
+use crate::protocol::position::Position;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Transport;
 use crate::stats::Stats;
 
 pub use all_nodes::{AllNodes, RoomCount, RoomMember};
 pub use members::{MemberInfo, RoomInfo};
+pub use sending::{Sending, Sent};
 
 /// A handle to a set of chat rooms.
 ///
@@ -236,26 +242,92 @@ impl ChatRooms {
     /// All members receive it at the same place among the room's other frames. The object needs a string `event`. Its
     /// `num` is set to the number of members; you may choose a `name`.
     ///
+    /// You need not await the returned [`Sending`], and can call this from a callback. Await it to learn the id of the
+    /// message:
+    ///
+    /// ```
+    /// # async fn notify(rooms: tower_chat_rooms::ChatRooms) -> Result<(), tower_chat_rooms::SendError> {
+    /// use serde_json::json;
+    ///
+    /// let sent = rooms.send("lobby", &json!({"event": "notice", "message": "We close at ten."}))?.await?;
+    /// println!("sent as {:?}", sent.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the room has no members, if the value is not an object with an `event` or is too big, or if too many frames
     /// of the room are waiting ([`SendError::Busy`]).
-    pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
+    pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<Sending, SendError> {
+        self.send_with_key(room.as_ref(), None, value)
+    }
+
+    /// Sends a JSON object to all members of a room as [`send`](ChatRooms::send) does, but only once for each key. If you
+    /// do not know whether an earlier call was successful, call it again with the same key.
+    ///
+    /// The room remembers the last 128 keys, as long as it has members. A [store](ChatRoomsBuilder::store) remembers the
+    /// keys of all messages that it has. With a broker, the key is remembered for as long
+    /// as the ids of clients' messages. The key has no effect for [transient
+    /// events](crate::ChatRoomsBuilder::transient_events).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](ChatRooms::send), or if the key has more than 250 bytes.
+    pub fn send_once(
+        &self,
+        room: impl AsRef<str>,
+        key: impl AsRef<str>,
+        value: &impl Serialize,
+    ) -> Result<Sending, SendError> {
+        self.send_with_key(room.as_ref(), Some(key.as_ref()), value)
+    }
+
+    /// Returns the position of the latest frame of a room, or `None` if there is no such room. Later frames have higher
+    /// positions, in the same epoch or in another one.
+    ///
+    /// With a broker, this is what this node knows, and it knows only the rooms in which it has members.
+    pub fn position(&self, room: impl AsRef<str>) -> Option<Position> {
+        self.engine.rooms.position(room.as_ref())
+    }
+
+    fn send_with_key(
+        &self,
+        room: &str,
+        key: Option<&str>,
+        value: &impl Serialize,
+    ) -> Result<Sending, SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
-        if self.engine.rooms.is_remote() {
-            self.send_to_all_nodes(&RoomId::from(room.as_ref()), &text, &body);
-            return Ok(());
+        if key.is_some_and(|key| key.len() > MAX_KEY_BYTES) {
+            return Err(SendError::KeyTooLong);
         }
-        let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.has_members());
+        if self.engine.rooms.is_remote() {
+            return Ok(self.send_to_all_nodes(&RoomId::from(room), key, &text, &body));
+        }
+        let room = self.engine.rooms.get(room).filter(|room| room.has_members());
         let room = room.ok_or(SendError::NoSuchRoom)?;
         let frame = body.host_frame(room.id());
         let sent = match self.transient_event(&text) {
-            Some(event) => self.engine.rooms.send_transient(&room, &event, &frame),
-            None => self.engine.rooms.publish(&room, &frame).map(drop),
+            Some(event) => {
+                let sent = self.engine.rooms.send_transient(&room, &event, &frame);
+                sent.map(|()| Sending::transient())
+            }
+            None => {
+                let describe = |receipt| host_message(room.id(), receipt, &text);
+                let keep = self.engine.config().keep.unwrap_or_default();
+                match self.engine.rooms.publish(&room, key, keep, &frame, describe) {
+                    Ok((receipt, calling)) => {
+                        self.engine.rooms.call_for_host(calling);
+                        Ok(Sending::sent(receipt))
+                    }
+                    Err(NotPublished::IsStored) => self.keep(&room, key, keep, &text).map(Sending::kept),
+                    Err(error) => Err(error),
+                }
+            }
         };
         match sent {
-            Ok(()) => Ok(()),
+            Ok(sending) => Ok(sending),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
             // Only members can be read-only.
             Err(
@@ -263,6 +335,8 @@ impl ChatRooms {
                 | NotPublished::Held
                 | NotPublished::InFlight
                 | NotPublished::ReadOnly
+                | NotPublished::IsStored
+                | NotPublished::StoreFull
                 | NotPublished::IsRemote,
             ) => Err(SendError::Busy),
         }
@@ -397,10 +471,36 @@ impl ChatRooms {
         self.engine.shutdown().await;
     }
 
+    /// Has a message stored and sent to the members of a room.
+    fn keep(
+        &self,
+        room: &Arc<LiveRoom>,
+        key: Option<&str>,
+        keep: Keep,
+        text: &str,
+    ) -> Result<Keeping, NotPublished> {
+        let body = Body::of_host(text).ok_or(NotPublished::Closed)?;
+        // Until it is published, it has no place.
+        let position = self.engine.rooms.position(room.id().as_str()).ok_or(NotPublished::Closed)?;
+        let message = host_message(room.id(), Receipt { position, id: MessageId::ZERO }, text);
+        let key = key.map(|key| format!("host:{key}"));
+        let draft = Draft { body, tail: Box::default(), member: None, key, message };
+        self.engine.rooms.keep(room, keep, draft)
+    }
+
     /// Sends a frame to the members of a room on all nodes.
-    fn send_to_all_nodes(&self, room: &RoomId, text: &str, body: &Body<'_>) {
+    fn send_to_all_nodes(&self, room: &RoomId, key: Option<&str>, text: &str, body: &Body<'_>) -> Sending {
         let frame = body.host_frame(room);
-        self.engine.rooms.submit_for_host(room, self.transient_event(text).as_deref(), &frame);
+        let (id, body) = (room.clone(), text.to_owned());
+        let describe = move |receipt| host_message(&id, receipt, &body);
+        let rooms = &self.engine.rooms;
+        match self.transient_event(text) {
+            Some(event) => {
+                rooms.send_transient_for_host(room, &event, &frame);
+                Sending::transient()
+            }
+            None => Sending::submitted(rooms.submit_for_host(room, key, &frame, describe)),
+        }
     }
 
     /// The event of a frame, if the event is transient.
@@ -418,6 +518,24 @@ impl ChatRooms {
             return Err(SendError::TooBig);
         }
         Ok(text)
+    }
+}
+
+/// The maximum length of a key of the host.
+const MAX_KEY_BYTES: usize = 250;
+
+/// What the host is told of its own message.
+fn host_message(room: &RoomId, receipt: Receipt, body: &str) -> Message {
+    let Receipt { position, id } = receipt;
+    Message {
+        room: room.clone(),
+        id,
+        position,
+        time: id.time(),
+        cid: None,
+        sender: None,
+        event: inbound::event_of(body).unwrap_or_default().into_owned(),
+        body: body.to_owned(),
     }
 }
 

@@ -199,11 +199,13 @@ pub use crate::browser::asset::AssetBody;
 pub use crate::browser::page::ChatPage;
 pub use crate::browser::script::ClientScript;
 pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
-pub use crate::chat_rooms::{AllNodes, ChatRooms, MemberInfo, RoomCount, RoomInfo, RoomMember};
+pub use crate::chat_rooms::{
+    AllNodes, ChatRooms, MemberInfo, RoomCount, RoomInfo, RoomMember, Sending, Sent,
+};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
-    AutoPresence, Heartbeat, History, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer,
+    AutoPresence, Heartbeat, History, Keep, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer,
     Timeouts, UniqueNames,
 };
 #[cfg(feature = "test-util")]
@@ -213,10 +215,11 @@ pub use crate::health::Health;
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
 pub use crate::hooks::events::{
-    DirectMessage, Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline,
+    DirectMessage, Entered, Left, RoomEvent, RoomEvents, UserOffline, UserOnline,
 };
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
+pub use crate::hooks::message::{Message, Sender};
 pub use crate::hooks::policy::{
     Access, DirectRequest, EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict,
 };
@@ -231,6 +234,7 @@ pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, MessageId, Name, ParseConnectionIdError, ParseMessageIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
+pub use crate::protocol::position::{Epoch, Position};
 #[cfg(feature = "redis")]
-pub use crate::redis::{RedisConnectError, RedisPublisher, RedisSettings, Sent};
+pub use crate::redis::{RedisConnectError, RedisPublisher, RedisSent, RedisSettings};
 pub use crate::stats::{BrokerStats, Stats};

@@ -3,6 +3,7 @@
 mod event_names;
 mod heartbeat;
 mod history;
+mod keep;
 mod limits;
 mod on_expiry;
 mod options;
@@ -16,6 +17,7 @@ mod unique_names;
 pub(crate) use self::event_names::EventNames;
 pub use self::heartbeat::Heartbeat;
 pub use self::history::History;
+pub use self::keep::Keep;
 pub use self::limits::Limits;
 pub use self::on_expiry::OnExpiry;
 pub use self::options::OptionInfo;
@@ -42,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) presence: Presence,
     pub(crate) on_expiry: OnExpiry,
     pub(crate) events: EventNames,
+    /// `None` if the host has not chosen.
+    pub(crate) keep: Option<Keep>,
 }
 
 impl Default for Config {
@@ -58,6 +62,7 @@ impl Default for Config {
             presence: Presence::default(),
             on_expiry: OnExpiry::default(),
             events: EventNames::default(),
+            keep: None,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
+use tower_chat_rooms_protocol::MESSAGE_ID_START;
 
 use crate::admission::Admission;
 use crate::broker::BrokerNode;
@@ -26,6 +28,7 @@ use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::Sessions;
 use crate::stats::Stats;
+use crate::store::erased::ErasedStore;
 use crate::tasks::Tasks;
 
 /// A shutdown yields to other tasks after this many sessions, because leaving a large room takes long.
@@ -36,7 +39,8 @@ const SESSIONS_PER_TURN: usize = if cfg!(all(test, shuttle)) { 1 } else { 64 };
 pub(crate) struct Hooks {
     pub(crate) auth: Option<Box<dyn ErasedAuth>>,
     pub(crate) policy: Option<Box<dyn ErasedPolicy>>,
-    pub(crate) events: Option<Box<dyn RoomEvents>>,
+    pub(crate) events: Option<Arc<dyn RoomEvents>>,
+    pub(crate) store: Option<Arc<dyn ErasedStore>>,
 }
 
 pub(crate) struct Engine {
@@ -57,6 +61,12 @@ pub(crate) struct Engine {
     expiry: sweep::Running,
 }
 
+/// Distinguishes a run of the server from earlier ones: seconds since 2020.
+fn run_number(now: SystemTime) -> u32 {
+    let since_start = now.duration_since(SystemTime::UNIX_EPOCH + MESSAGE_ID_START).unwrap_or_default();
+    u32::try_from(since_start.as_secs()).unwrap_or(u32::MAX)
+}
+
 impl Engine {
     pub(crate) fn new(config: Config, hooks: Hooks, node: Option<BrokerNode>) -> Engine {
         let context = Arc::new(Context::new(config));
@@ -66,9 +76,17 @@ impl Engine {
         if let Some(broker) = &remote {
             broker.keep_logs(&context.config.recovery);
         }
-        let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), remote.clone()));
+        let (events_hook, store) = (hooks.events.clone(), hooks.store);
+        let rooms =
+            Rooms::new(&context.config, context.clock, tasks.clone(), events_hook, store, remote.clone());
+        let rooms = Arc::new(rooms);
         let nodes = remote.map(|broker| Arc::new(Nodes::new(broker)));
-        let number = nodes.as_ref().map_or(0, |nodes| nodes.own());
+        let number = match &nodes {
+            Some(nodes) => nodes.own(),
+            // The store has the ids of connections of earlier runs.
+            None if rooms.has_store() => run_number(SystemTime::now()),
+            None => 0,
+        };
         let sessions = Sessions::new(
             context.clone(),
             rooms.clone(),

@@ -34,7 +34,7 @@ pub(crate) struct Sessions {
     rooms: Arc<Rooms>,
     memberships: Memberships,
     admission: Arc<Admission>,
-    events: Option<Box<dyn RoomEvents>>,
+    events: Option<Arc<dyn RoomEvents>>,
     table: Table,
     users: Users,
     /// Notified when there is an earlier deadline, or no session is left.
@@ -58,7 +58,7 @@ impl Sessions {
         context: Arc<Context>,
         rooms: Arc<Rooms>,
         admission: Arc<Admission>,
-        events: Option<Box<dyn RoomEvents>>,
+        events: Option<Arc<dyn RoomEvents>>,
         node: u32,
         tasks: Arc<Tasks>,
     ) -> Arc<Sessions> {

@@ -176,6 +176,11 @@ impl Socket {
         self.send_missed_presence();
     }
 
+    /// Writes the answer to a request for messages of a room.
+    pub(crate) fn answer(&mut self, room: &LiveRoom, frame: &Bytes) {
+        self.write(Kind::Replay, Some(room), frame, 0);
+    }
+
     /// Writes the part of a batch that the client has not had yet. The socket is subscribed to the batch's room.
     #[inline]
     pub(crate) fn deliver(&mut self, room: &LiveRoom, batch: &Batch) {

@@ -12,7 +12,7 @@ use crate::event::{LoggedEvent, RoomEvent};
 use crate::keys::Keys;
 use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
-use crate::node::RosterEntry;
+use crate::node::{Published, RosterEntry};
 use crate::position::Position;
 use crate::random;
 use crate::room::Page;
@@ -217,8 +217,8 @@ impl Scripts {
         Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation)
     }
 
-    pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {
-        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(id).arg(body)
+    pub(crate) fn publish(&self, member: Option<&str>, key: &str, body: &[u8]) -> Request<'_> {
+        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(key).arg(body)
     }
 
     pub(crate) fn transient(&self, body: &[u8]) -> Request<'_> {
@@ -344,9 +344,10 @@ impl Reply {
         }
     }
 
-    /// Whether `publish.lua` knew the id.
-    pub(crate) fn is_repeat(&self) -> bool {
-        self.rest.get(4) == Some(&Value::Int(1))
+    /// What `publish.lua` answers.
+    pub(crate) fn published(&self) -> Option<Published> {
+        let [_, _, _, _, Value::Int(is_repeat), Value::Int(id), ..] = self.rest[..] else { return None };
+        Some(Published { stamp: self.stamp()?, id: u64::try_from(id).ok()?, is_repeat: is_repeat == 1 })
     }
 
     /// What `read.lua` answers; `None` if there is no such room.

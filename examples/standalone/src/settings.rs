@@ -73,8 +73,12 @@ impl FromArgMatches for Settings {
 }
 
 fn all_options() -> impl Iterator<Item = &'static OptionInfo> {
-    [Limits::options(), RateLimits::options(), Timeouts::options(), Recovery::options()].into_iter().flatten()
+    let all = [Limits::options(), RateLimits::options(), Timeouts::options(), Recovery::options()];
+    all.into_iter().flatten().filter(|option| option.name() != WITHOUT_FLAG)
 }
+
+/// This server has no store.
+const WITHOUT_FLAG: &str = "store_timeout";
 
 /// Flags for settings of the crate that are not in its tables.
 const OTHER_FLAGS: [(&str, &str); 6] = [
@@ -124,7 +128,7 @@ fn set(
     matches: &ArgMatches,
     mut set: impl FnMut(&str, &str) -> Result<(), BuildError>,
 ) -> Result<(), clap::Error> {
-    for option in options {
+    for option in options.iter().filter(|option| option.name() != WITHOUT_FLAG) {
         if let Some(text) = matches.get_one::<String>(option.name()) {
             let text = read_zero(option.name(), text);
             set(option.name(), text)

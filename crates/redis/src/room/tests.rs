@@ -16,6 +16,7 @@ fn event(epoch: u64, number: u64) -> RoomEvent {
         stamp: stamp(epoch, number),
         kind: EventKind::Publish,
         member: None,
+        id: Some(number),
         body: Bytes::new(),
         is_last: false,
         is_replaced: false,

@@ -1,5 +1,7 @@
 //! Nodes while everything works.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use bytes::Bytes;
 use tower_chat_rooms_redis::{EnterError, Event, EventKind, NewMember, Profile, PublishError, Settings};
 
@@ -31,6 +33,34 @@ async fn all_nodes_hear_the_same() {
     assert_eq!(a.bodies("r"), ["+ann", "+bob", "hello", "hi", "-bob"]);
     assert_eq!(b.events("r"), a.events("r")[1..], "from its own member's enter to its leave");
     assert_eq!(a.events("r")[2].member.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn the_ids_of_messages_rise_and_contain_the_time() {
+    let server = Server::start().await;
+    let [a, b] = nodes(&server).await;
+    let (mut answered, mut last) = (Vec::new(), None);
+    for _ in 0..2 {
+        a.enter("r", member("ann"), None).await.unwrap();
+        b.enter("r", member("bob"), None).await.unwrap();
+        for (node, sender) in [(&a, Some("ann")), (&b, None), (&b, Some("bob"))] {
+            let key = sender.map(|sender| format!("{sender} {}", answered.len()));
+            for is_repeat in [false, true].into_iter().filter(|is_repeat| key.is_some() || !is_repeat) {
+                let published = node.publish("r", sender, key.as_deref(), b"hi").await.unwrap();
+                assert_eq!(published.is_repeat, is_repeat);
+                answered.push(published.id);
+            }
+        }
+        answered.dedup();
+        a.leave("r", "ann", None).await.unwrap();
+        last = b.leave("r", "bob", None).await;
+    }
+    b.until_heard("r", last.unwrap()).await;
+    let ids: Vec<u64> = b.events("r").iter().filter_map(|event| event.id).collect();
+    assert_eq!(ids, answered);
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    let since_2020 = UNIX_EPOCH.elapsed().unwrap() - Duration::from_secs(1_577_836_800);
+    assert!(since_2020.abs_diff(Duration::from_millis(ids[0] >> 12)) < Duration::from_secs(60));
 }
 
 #[tokio::test]
