@@ -164,6 +164,7 @@ async fn a_drain_waits_for_closing_handshakes() {
     // Its pipe does not hold even the close frame.
     let slow = Client::connect_as(&rooms, v1_admission(), 16).await;
     let silent = Client::connect(&rooms).await;
+    run_other_tasks().await;
     let begin = Instant::now();
     let drained = rooms.drain(Drain::over(Duration::ZERO)).await;
     assert_eq!((drained.closed, begin.elapsed()), (2, secs(2)));

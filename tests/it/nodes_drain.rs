@@ -227,7 +227,7 @@ async fn a_user_stays_online_while_its_node_is_replaced() {
     let user = || Admission::user(User::new("u"));
     let (mut client, welcome) = Client::enter_v1(&one, user()).await;
     run_other_tasks().await;
-    assert_eq!(log.take(), ["online u", "+ u r"]);
+    assert_eq!(log.take(), ["online u", "+ ann r"]);
     let draining = one.drain(at_once());
     assert_eq!(client.close_code().await, 1012);
     draining.await;
@@ -240,7 +240,7 @@ async fn a_user_stays_online_while_its_node_is_replaced() {
     assert_eq!(log.take(), ["ended"]);
     client.close().await;
     run_other_tasks().await;
-    assert_eq!(log.take(), ["- u r: closed by the client", "offline u"]);
+    assert_eq!(log.take(), ["- ann r: closed by the client", "offline u"]);
     assert_eq!((broker.members(), broker.sessions()), (0, 0));
     other.shutdown().await;
 }
