@@ -66,7 +66,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     let stop = async {
         if let Some(drain) = options.drain() {
             // Load balancers still ask for the health, and clients are told to go elsewhere.
-            server.run_until(async { drop(rooms.drain(drain).await) }).await;
+            server.run_until(async { _ = rooms.drain(drain).await }).await;
         }
         tokio::join!(server.stop(), rooms.shutdown());
     };

@@ -56,7 +56,7 @@ impl Servers {
             for (flag, time) in [("--drain", options.over), ("--ready-delay", options.ready_delay)] {
                 node.args([flag, &humantime::format_duration(time).to_string()]);
             }
-            UNLIMITED.iter().for_each(|flag| drop(node.arg(format!("--{flag}=unlimited"))));
+            node.args(UNLIMITED.map(|flag| format!("--{flag}=unlimited")));
             nodes.push(start(&mut node, &folder, &format!("node{n}")).map_err(|error| {
                 format!(
                     "{}: {error}; run `cargo build --release -p standalone --features standalone/redis`",
