@@ -275,6 +275,10 @@ impl ChatRoomsBuilder {
     /// stay in their rooms for that time, if their clients can resume. [`RoomEvents::left`] is then called on another node
     /// than [`RoomEvents::entered`]. In [`Stats`](crate::Stats), a member that moves has left here and entered there.
     ///
+    /// The same is true after a [`shutdown`](crate::ChatRooms::shutdown) and a [`drain`](crate::ChatRooms::drain), so you
+    /// can deploy a new version node by node. Without a `resume_window`, the members leave, and their clients enter the rooms
+    /// again elsewhere. If all nodes are shut down, the members that were kept are removed when a node starts again.
+    ///
     /// While the broker cannot be reached, connections stay open. A message waits up to one second, and then gets the error
     /// `unavailable`, after which clients send it again. An enter waits up to five seconds; then the connection is
     /// closed with 1013, and the client comes back later. If events of a room are lost, for example because the broker
@@ -303,11 +307,12 @@ impl ChatRoomsBuilder {
     ///
     /// # Nodes that are lost
     ///
-    /// If a node ends without a [`shutdown`](crate::ChatRooms::shutdown), or cannot reach the broker for too long, another
-    /// node removes its members and the sessions of its users, unless a client resumes its session elsewhere. That node calls
-    /// [`RoomEvents::left`] for each member, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and
-    /// [`RoomEvents::offline`] for users that have no other session. A user is kept online for the [`resume_window`](Recovery::resume_window) if its client could come back. The
-    /// callbacks get only what the broker knows: the [`User`](crate::User) has nothing but its id, and there is no `peer`.
+    /// If a node crashes, or cannot reach the broker for too long, another node removes its members and the sessions of its
+    /// users, unless a client resumes its session elsewhere. So it does with what a node has kept that was shut down. It
+    /// calls [`RoomEvents::left`] for each member, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and
+    /// [`RoomEvents::offline`] for users that have no other session. A user is kept online for the
+    /// [`resume_window`](Recovery::resume_window) if its client could come back. The callbacks get only what the broker
+    /// knows: the [`User`](crate::User) has nothing but its id, and there is no `peer`.
     ///
     /// Some of these calls can be missing or repeated:
     ///
@@ -329,8 +334,6 @@ impl ChatRoomsBuilder {
     ///   session has missed. Elsewhere, the client learns that there may be some.
     /// - While the broker cannot be reached, no session with a room can be resumed. The connection is closed with 1013, and
     ///   the client comes back later.
-    /// - A [`shutdown`](crate::ChatRooms::shutdown) ends the sessions of its node: the members leave, and their clients enter
-    ///   the rooms again elsewhere.
     /// - If a client comes back on another node while it enters a room or changes its name there, no node may call
     ///   [`RoomEvents::entered`] for it.
     /// - If [`set_access`](crate::ChatRooms::set_access) has changed whether a member is read-only, the change is lost when

@@ -19,12 +19,12 @@ use crate::broker::commands::Command;
 use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
-use crate::config::Keep;
+use crate::config::{Drain, Keep};
 use crate::connection::{Opening, serve};
 use crate::delivery::{Draft, Keeping, LiveRoom, NotPublished};
-use crate::engine::Engine;
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
+use crate::engine::{Draining, Engine};
 use crate::error::{BuildError, SendError};
 use crate::health::Health;
 use crate::hooks::auth::Admission;
@@ -429,7 +429,8 @@ impl ChatRooms {
     ///         Health::Degraded { since, reason } => {
     ///             (StatusCode::OK, format!("degraded for {} s: {reason}", since.elapsed().as_secs()))
     ///         }
-    ///         _ => (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned()),
+    ///         // Draining or shutting down.
+    ///         _ => (StatusCode::SERVICE_UNAVAILABLE, "stopping".to_owned()),
     ///     }
     /// }
     /// # let rooms = ChatRooms::builder().build()?;
@@ -458,12 +459,58 @@ impl ChatRooms {
         self.engine.check_consistency()
     }
 
+    /// Drains this process, so that its clients move to others before it stops: a rolling deployment that nobody notices.
+    ///
+    /// From now on, [`is_draining`](ChatRooms::is_draining) returns true, [`health`](ChatRooms::health) says so, and
+    /// upgrades are refused with 503 and `Retry-After`. After the [`ready_delay`](Drain::ready_delay), the connections are
+    /// closed with 1012, evenly over the time of the drain and in random order. Each client gets what waits for it first,
+    /// and is told to come back within a second. When all connections have ended, the drain is over. Call
+    /// [`shutdown`](ChatRooms::shutdown) then; if you call it before, it cuts the drain short.
+    ///
+    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept: the members stay in
+    /// their rooms, no callback is called, and the clients resume on other nodes. The sessions of those that do not come
+    /// back end after the [`resume_window`](crate::Recovery::resume_window): on this node while it is there, and then on
+    /// another one, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost). All other members leave when their
+    /// connection is closed. If no other process takes the clients, call `shutdown` without a drain.
+    ///
+    /// The drain runs by itself. The returned [`Draining`] tells how far it has come, and is a future that completes at its
+    /// end. A drain cannot be undone. If one is running, the call returns that one, and ignores its argument.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// use std::time::Duration;
+    /// use tower_chat_rooms::{ChatRooms, Drain};
+    ///
+    /// let rooms = ChatRooms::builder().build()?;
+    /// let draining = rooms.drain(Drain::over(Duration::from_secs(30)));
+    /// println!("{} connections to close", draining.progress().connections);
+    /// let drained = draining.await;
+    /// println!("{} connections closed in {:?}", drained.closed, drained.took);
+    /// rooms.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain(&self, drain: Drain) -> Draining {
+        self.engine.drain(drain)
+    }
+
+    /// Returns whether [`drain`](ChatRooms::drain) or [`shutdown`](ChatRooms::shutdown) was called.
+    pub fn is_draining(&self) -> bool {
+        self.engine.admission.is_draining()
+    }
+
     /// Shuts down: refuses further upgrades, closes every connection with 1012, which tells clients to reconnect, and
     /// waits until all have ended.
     ///
     /// This takes at most about [`shutdown_timeout`](crate::Timeouts::shutdown_timeout). Afterwards,
     /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to
     /// reconnect at different times, after two seconds at the earliest. A shutdown cannot be undone.
+    ///
+    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept, as by a
+    /// [`drain`](ChatRooms::drain): their members stay in their rooms, and `left` is not called for them. Their clients
+    /// resume on other nodes, or on this one if it is started again in time. Another node ends the sessions that are not
+    /// resumed within the [`resume_window`](crate::Recovery::resume_window).
     ///
     /// While it ends many sessions, it yields to other tasks. If you drop the future before it completes, some clients
     /// may not have been told; call it again.

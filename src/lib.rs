@@ -205,11 +205,12 @@ pub use crate::chat_rooms::{
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
-    AutoPresence, Heartbeat, History, Keep, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer,
-    Timeouts, UniqueNames,
+    AutoPresence, Drain, Heartbeat, History, Keep, Limits, OnExpiry, Presence, RateLimits, Recovery,
+    SlowConsumer, Timeouts, UniqueNames,
 };
 #[cfg(feature = "test-util")]
 pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
+pub use crate::engine::{DrainProgress, Drained, Draining};
 pub use crate::error::{BuildError, SendError, Unavailable};
 pub use crate::health::Health;
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};

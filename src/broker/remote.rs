@@ -308,7 +308,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
         user: Option<&str>,
     ) -> BoxFuture<'static, Result<(), NotTaken>>;
 
-    /// Removes the members of this node, and ends its events.
+    /// Removes the members of this node, except those of sessions that it has not closed, and ends its events. Those
+    /// sessions can be resumed on other nodes for their windows. Then another node removes their members.
     fn close(&self) -> BoxFuture<'static, ()>;
 }
 

@@ -1,5 +1,6 @@
 //! The settings of an engine: plain data with documented defaults.
 
+mod drain;
 mod event_names;
 mod heartbeat;
 mod history;
@@ -14,6 +15,7 @@ mod slow_consumer;
 mod timeouts;
 mod unique_names;
 
+pub use self::drain::Drain;
 pub(crate) use self::event_names::EventNames;
 pub use self::heartbeat::Heartbeat;
 pub use self::history::History;

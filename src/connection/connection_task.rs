@@ -88,8 +88,8 @@ impl Connection {
         let attachment = Attachment::begin(engine.sessions.clone(), opening);
         engine.start(subprotocol);
         engine.context.counters.accepted.add(1);
-        if engine.admission.is_closing() {
-            // The shutdown may have looked for connections before this one could be found.
+        if engine.admission.is_over() {
+            // The drain or the shutdown may have looked for connections before this one could be found.
             attachment.close(LeaveReason::Shutdown);
         }
         let mut connection = Connection {

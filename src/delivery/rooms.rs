@@ -225,6 +225,18 @@ impl Rooms {
         num
     }
 
+    /// Delivers to a member what was published so far. It gets nothing after that.
+    pub(crate) fn deliver_rest(&self, room: &Arc<LiveRoom>, handle: &Handle) {
+        if !handle.is_connected() {
+            return;
+        }
+        let undelivered = room.lock().pending.undelivered();
+        for batch in &undelivered {
+            guarded(&**handle, |member| member.deliver(room, batch));
+        }
+        handle.unsubscribe(room);
+    }
+
     /// Enters a member again that is already in the room. The other members do not notice.
     pub(crate) fn enter_again(
         &self,

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::delivery::Rooms;
 use crate::engine::applier::Applier;
 use crate::engine::direct::RecentDirects;
+use crate::engine::drain::DrainSlot;
 use crate::engine::lost::LostQueue;
 use crate::engine::nodes::Nodes;
 use crate::engine::stall::StallDetector;
@@ -55,6 +56,7 @@ pub(crate) struct Engine {
     applier: Option<Applier>,
     lost: LostQueue,
     recent_directs: RecentDirects,
+    drain: DrainSlot,
     stall: StallDetector,
     plain_heartbeats: sweep::Running,
     v1_heartbeats: sweep::Running,
@@ -107,6 +109,7 @@ impl Engine {
             applier,
             lost: LostQueue::default(),
             recent_directs: RecentDirects::default(),
+            drain: DrainSlot::default(),
             stall: StallDetector::default(),
             plain_heartbeats: sweep::Running::default(),
             v1_heartbeats: sweep::Running::default(),
@@ -158,14 +161,14 @@ impl Engine {
         }
     }
 
-    /// Ends all sessions, and waits until no task of the engine is left.
+    /// Ends all sessions, or leaves them to other nodes, and waits until no task of the engine is left.
     pub(crate) async fn shutdown(&self) {
         let (start, connections) = (self.context.clock.now(), self.admission.connections());
         self.admission.close();
         self.tasks.close();
         self.rooms.close_all();
         let sessions = self.sessions.table().all();
-        self.context.spread_restart(sessions.len());
+        self.context.spread_restart(sessions.len(), self.rooms.is_remote());
         for (n, session) in sessions.into_iter().enumerate() {
             if n > 0 && n % SESSIONS_PER_TURN == 0 {
                 yield_now().await;
@@ -200,6 +203,9 @@ impl Engine {
         if self.admission.is_closing() {
             return Health::ShuttingDown;
         }
+        if self.admission.is_draining() {
+            return Health::Draining;
+        }
         self.applier.as_ref().map_or(Health::Healthy, Applier::health)
     }
 
@@ -214,6 +220,10 @@ impl Engine {
 
     pub(super) fn recent_directs(&self) -> &RecentDirects {
         &self.recent_directs
+    }
+
+    pub(super) fn drain_slot(&self) -> &DrainSlot {
+        &self.drain
     }
 
     pub(super) fn stall(&self) -> &StallDetector {

@@ -444,6 +444,14 @@ impl Memberships {
         }
     }
 
+    /// Delivers what was published so far. The member hears nothing after it.
+    pub(super) fn deliver_rest(&self, session: &Arc<Session>, state: &State) {
+        let handle: Handle = session.clone();
+        for membership in state.memberships.all() {
+            self.rooms.deliver_rest(&membership.room, &handle);
+        }
+    }
+
     /// The members of a session are on another node from now on.
     pub(super) fn move_all_elsewhere(&self, session: &Arc<Session>, state: &mut State) {
         let handle: Handle = session.clone();

@@ -328,6 +328,16 @@ impl State {
         self.user.replace(user)
     }
 
+    /// Whether the session can be resumed after its connection has ended for this reason, where sessions are kept.
+    pub(super) fn is_kept_after(&self, reason: LeaveReason) -> bool {
+        reason.keeps_session() || (reason == LeaveReason::Shutdown && self.may_move())
+    }
+
+    /// Whether another node can resume the session.
+    pub(super) fn may_move(&self) -> bool {
+        self.record.is_some() && self.verdict.is_none() && self.is_worth_resuming()
+    }
+
     /// Whether the session has something to resume: a room, or a user that stays online meanwhile.
     pub(super) fn is_worth_resuming(&self) -> bool {
         !self.memberships.all().is_empty() || self.user.is_some()

@@ -116,6 +116,10 @@ impl Socket {
         }
     }
 
+    pub(crate) fn is_told_to_end(&self) -> bool {
+        self.order.is_some()
+    }
+
     pub(crate) fn wake(&self) {
         self.outlet.wake();
     }

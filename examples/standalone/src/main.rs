@@ -63,8 +63,15 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     server.run_until(signals.next()).await;
 
     println!("draining; a second signal ends it immediately");
+    let stop = async {
+        if let Some(drain) = options.drain() {
+            // Load balancers still ask for the health, and clients are told to go elsewhere.
+            server.run_until(async { _ = rooms.drain(drain).await }).await;
+        }
+        tokio::join!(server.stop(), rooms.shutdown());
+    };
     tokio::select! {
-        _ = async { tokio::join!(server.drain(), rooms.shutdown()) } => {}
+        () = stop => {}
         () = signals.next() => {
             let connections = rooms.stats().connections;
             tracing::warn!(connections, "ended by a second signal; some connections were not closed");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use tower_chat_rooms::{
-    ChatRooms, ChatRoomsLayer, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames,
+    ChatRooms, ChatRoomsLayer, Drain, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames,
 };
 
 use crate::listen::ListenOn;
@@ -20,8 +20,8 @@ use crate::tokens::Tokens;
 /// A chat server with its page.
 ///
 /// Every flag except --check can also be set by an environment variable. `unlimited` removes a limit, and so does `0`,
-/// except for --max-room-id-bytes, --max-room-id-chars, --resume-window, --history and --token-warning, and for
-/// --max-depth, which is at most 127.
+/// except for --max-room-id-bytes, --max-room-id-chars, --resume-window, --history, --token-warning, --drain and
+/// --ready-delay, and for --max-depth, which is at most 127.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Options {
@@ -55,6 +55,14 @@ pub(crate) struct Options {
     /// Time after which a connection is closed, unless it has become a WebSocket
     #[arg(long, env = "CHAT_HTTP_TIMEOUT", default_value = "1m", value_parser = time_limit)]
     http_timeout: Duration,
+
+    /// Time over which connections are closed when the server is told to stop, so that other servers take its clients
+    #[arg(long, env = "CHAT_DRAIN", default_value = "0s", value_parser = whole_time)]
+    drain: Duration,
+
+    /// Time before the first of them is closed, in which the load balancer learns of it from the path `health`
+    #[arg(long, env = "CHAT_READY_DELAY", default_value = "0s", value_parser = whole_time)]
+    ready_delay: Duration,
 
     #[command(flatten)]
     tokens: Tokens,
@@ -152,6 +160,12 @@ impl Options {
         rooms.try_layer(&self.path).map_err(|error| format!("--path: {error}"))
     }
 
+    /// How clients move to other servers at the end, if they are to.
+    pub(crate) fn drain(&self) -> Option<Drain> {
+        let drain = Drain::over(self.drain).ready_delay(self.ready_delay);
+        (!self.drain.is_zero() || !self.ready_delay.is_zero()).then_some(drain)
+    }
+
     /// The limits of HTTP connections.
     pub(crate) fn http_limits(&self) -> HttpLimits {
         // Trusted proxies have connections for all of their clients.
@@ -183,6 +197,11 @@ impl Options {
             ProxyHeader::Forwarded => proxies.with_forwarded_header(),
         })
     }
+}
+
+/// A time; zero means zero.
+fn whole_time(text: &str) -> Result<Duration, humantime::DurationError> {
+    if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text) }
 }
 
 /// A time; zero or `unlimited` means no limit.

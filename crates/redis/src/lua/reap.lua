@@ -14,7 +14,8 @@ repeat
   cursor = page[1]
   for i = 1, #page[2], 2 do
     local member, parsed = page[2][i], parse_record(page[2][i + 1])
-    if not keeps or parsed.session == '' or fenced_for >= parsed.keep then
+    -- The node may not have had the time to remove the members of a session that it has closed.
+    if not keeps or fenced_for >= parsed.keep or not session_of(member, parsed) then
       if batch == 0 then
         rest_kept = 0
         break

@@ -134,6 +134,23 @@ async fn a_session_that_nobody_resumes_ends_with_its_window() {
     assert_eq!(b.resume("t1", "t2", "ann").await, Err(ResumeError::Unknown));
 }
 
+/// Rule 11: only the members whose clients can come back stay.
+#[tokio::test]
+async fn a_member_of_a_closed_session_does_not_outlive_its_node() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    assert!(a.close_session(session.id(), 1).await.unwrap());
+    // The node has had no time to remove the member.
+    a.close().await;
+    b.until_body("r", "-ann").await;
+    b.leave("r", "bob", None).await;
+    b.close().await;
+    assert_eq!(server.lasting_keys().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn sessions_survive_a_fence() {
     let server = Server::start().await;
