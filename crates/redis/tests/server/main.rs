@@ -4,17 +4,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod claims;
 mod cluster;
 mod faults;
+mod fences;
 mod history;
+mod limits;
 mod login;
 mod names;
 mod network;
 mod processes;
 mod publishers;
+mod repeats;
 mod rooms;
 mod sentinel;
 mod sessions;
+mod settings;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
