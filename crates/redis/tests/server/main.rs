@@ -17,6 +17,7 @@ mod processes;
 mod publishers;
 mod repeats;
 mod rooms;
+mod same_names;
 mod sentinel;
 mod sessions;
 mod settings;
