@@ -392,7 +392,7 @@ impl ChatRooms {
     pub fn kick(&self, connection: ConnectionId) -> bool {
         let is_here = self.engine.kick(connection);
         if !is_here {
-            self.engine.tell_others(Command::Kick(connection));
+            self.engine.remove_elsewhere(Command::Kick(connection));
         }
         is_here
     }
@@ -405,7 +405,7 @@ impl ChatRooms {
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
-        self.engine.tell_others(Command::CloseRoom(room.as_ref()));
+        self.engine.remove_elsewhere(Command::CloseRoom(room.as_ref()));
         self.engine.close_room(room.as_ref()).members
     }
 

@@ -44,6 +44,7 @@ mod nodes_at_random;
 mod nodes_calls;
 mod nodes_direct;
 mod nodes_drain;
+mod nodes_expiry;
 mod nodes_hidden;
 mod nodes_history;
 mod nodes_names;

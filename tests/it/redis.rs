@@ -3,8 +3,12 @@
 //! These tests need `redis-server`, or another one in the environment variable `CHAT_REDIS_SERVER`:
 //! `cargo test --test it -- --ignored redis`.
 
+mod lost_data;
+mod moving;
 mod programs;
+mod proxy;
 mod publisher;
+mod secrets;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -254,8 +254,9 @@ impl Scripts {
         Request::new(&self.roster).arg(after).arg(max).arg(prefix).arg(suffix)
     }
 
-    pub(crate) fn reap(&self, which: Reap, max: usize) -> Request<'_> {
-        Request::new(&self.reap).arg(max).arg(which.name())
+    /// Removes up to `max` members, but none if any node has removed some within the pause.
+    pub(crate) fn reap(&self, which: Reap, max: usize, pause: Duration) -> Request<'_> {
+        Request::new(&self.reap).arg(max).arg(which.name()).arg(pause.as_millis() as u64)
     }
 
     /// A script about a room, with all that it needs.

@@ -1,10 +1,12 @@
 -- Removes members of a fenced node: the removal and its event are one step, so there is one whichever node reaps.
 local DAY = 24 * 3600 * 1000
-local batch, keeps = tonumber(ARGV[8]), ARGV[9] == 'keep'
+local batch, keeps, pause = tonumber(ARGV[8]), ARGV[9] == 'keep', tonumber(ARGV[10])
 
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
 local found = load_room()
+-- All nodes together remove one batch in this time.
+if found and now_ms() - tonumber(redis.call('HGET', meta, 'reaped') or '0') < pause then return { 'OK', 0 } end
 -- The members of resumable sessions have until the end of their resume window, which began with the fence.
 local fenced_for = now_ms() + lease
 -- How long the rest is kept, in ms; 0 if the batch is too small.
@@ -35,6 +37,7 @@ repeat
     end
   end
 until cursor == '0' or rest_kept == 0
+if found and #reply > 1 then redis.call('HSET', meta, 'reaped', string.format('%.0f', now_ms())) end
 clean_up(found)
 table.insert(reply, 2, rest_kept)
 return reply

@@ -53,10 +53,10 @@ if mode ~= 'repeat' and redis.call('EXISTS', old_session) == 1 then
   redis.call('HSET', new_session, 'node', node, 'from', old_token)
   redis.call('SREM', tag .. 'sessions:' .. old_node, old_token)
   redis.call('SADD', new_sessions, new_token)
-  local old_name = old_node:match('^(.*)@')
-  if old_name ~= node:match('^(.*)@') then
+  local old_process = process_of(old_node)
+  if old_process ~= process_of(node) then
     local taken = struct.pack('>BBI8', 1, 10, session.generation) .. session.id
-    redis.call('PUBLISH', tag .. 'node:' .. old_name, taken)
+    redis.call('PUBLISH', tag .. 'number:' .. old_process:sub(-8), taken)
   end
 else
   read(new_session)

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tower_chat_rooms_redis::{EnterError, Event, EventKind, NewMember, Profile, PublishError, Settings};
+use tower_chat_rooms_redis::{Event, EventKind, Profile, PublishError, Settings};
 
 use crate::support::{Server, TestNode, member};
 
@@ -98,16 +98,6 @@ async fn silent_members_change_only_the_count() {
     let kinds: Vec<_> = a.events("r").iter().map(|event| event.kind).collect();
     use EventKind::{Enter, Publish, SilentEnter, SilentLeave};
     assert_eq!(kinds, [Enter, SilentEnter, Publish, SilentLeave]);
-}
-
-#[tokio::test]
-async fn the_limit_of_a_room_counts_all_nodes() {
-    let server = Server::start().await;
-    let [a, b] = nodes(&server).await;
-    a.enter("r", member("m1"), Some(2)).await.unwrap();
-    b.enter("r", member("m2"), Some(2)).await.unwrap();
-    assert_eq!(a.enter("r", member("m3"), Some(2)).await, Err(EnterError::RoomFull));
-    assert_eq!(b.enter("", NewMember::new(""), None).await, Err(EnterError::InvalidMember));
 }
 
 /// Without ids in Redis, a client that repeats a message on another node has it published twice.
@@ -229,31 +219,6 @@ async fn transient_bodies_are_in_no_log() {
     assert_eq!(a.log_after("r", first.epoch, 0, 10).await.unwrap().unwrap().len(), 2);
 }
 
-/// A node's events are bounded while the host does not take them; the rest comes from the log.
-#[tokio::test]
-async fn a_host_that_is_slow_gets_the_rest_from_the_log() {
-    let server = Server::start().await;
-    let settings = || Settings::new(server.url()).max_queued_bytes(20_000).log_length(2000);
-    let (slow, mut events) = tower_chat_rooms_redis::Node::connect(settings()).await.unwrap();
-    let fast = TestNode::connect(settings()).await;
-    slow.enter("r", member("ann"), None).await.unwrap();
-    fast.enter("r", member("bob"), None).await.unwrap();
-    for n in 0..1000 {
-        fast.publish("r", None, None, format!("{n}").as_bytes()).await.unwrap();
-    }
-    fast.until_body("r", "999").await;
-    let mut next = 1;
-    while next < 1003 {
-        match events.recv().await.unwrap() {
-            Event::Room(event) => {
-                assert_eq!(event.stamp.event, next);
-                next += 1;
-            }
-            event => panic!("{event:?}"),
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_node_that_is_closed_removes_its_members_at_once() {
     let server = Server::start().await;
@@ -316,26 +281,4 @@ async fn messages_of_a_later_version_are_dropped_and_counted() {
     a.until_body("r", "end").await;
     assert_eq!(a.bodies("r"), ["+ann", "end"]);
     assert_eq!(a.dropped_messages(), 2);
-}
-
-#[tokio::test]
-async fn the_log_is_limited_in_bytes() {
-    let server = Server::start().await;
-    let a = TestNode::connect(Settings::new(server.url()).log_bytes(100_000)).await;
-    let first = a.enter("r", member("ann"), None).await.unwrap();
-    let mut last = first;
-    for _ in 0..150 {
-        last = a.publish("r", None, None, &[0; 1000]).await.unwrap().stamp;
-        let kept: usize = server.command(&["XLEN", "{chat}:log:r"]).await;
-        assert!(kept < 100, "{kept} events of 1,000 bytes are kept");
-    }
-    assert_eq!(a.log_after("r", first.epoch, last.seq - 80, 1000).await.unwrap().unwrap().len(), 80);
-    assert_eq!(a.log_after("r", first.epoch, last.seq - 100, 1000).await.unwrap(), None);
-    // The log has expired.
-    let _: u32 = server.command(&["DEL", "{chat}:log:r"]).await;
-    a.publish("r", None, None, &[0; 200_000]).await.unwrap();
-    let last = a.publish("r", None, None, b"end").await.unwrap().stamp;
-    assert_eq!(a.log_after("r", first.epoch, last.seq - 1, 1000).await.unwrap().unwrap().len(), 1);
-    let bytes: usize = server.command(&["HGET", "{chat}:meta:r", "bytes"]).await;
-    assert!(bytes < 100, "{bytes}");
 }

@@ -1,0 +1,109 @@
+//! Which node has a session that was taken over while its old node could not hear of it.
+
+use std::time::Duration;
+
+use tower_chat_rooms_redis::{Event, Session, Settings};
+
+use crate::support::{Proxy, Server, TestNode, Way, member};
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// The second connection that a node opens.
+const SUBSCRIBER: usize = 1;
+
+/// A node "a" that hears nothing any more, and a node "b" that has taken over its session.
+async fn taken_over(server: &Server) -> (TestNode, TestNode) {
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let a = TestNode::connect(Settings::new(proxy.url()).node_name("a").lease(MINUTE)).await;
+    let b = TestNode::connect(Settings::new(server.url()).node_name("b").lease(MINUTE)).await;
+    let session = Session::new("t1", "id", MINUTE).user("u");
+    a.open_session(session.clone()).await.unwrap();
+    assert!(a.begin_user("u", "id", MINUTE).await.unwrap());
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    a.enter("r", member("plain"), None).await.unwrap();
+    proxy.set(SUBSCRIBER, Way::Dead);
+    b.resume("t1", "t2", "u").await.unwrap();
+    assert!(!b.begin_user("u", "id", MINUTE).await.unwrap());
+    (a, b)
+}
+
+/// The node has come back after a loss of its lease.
+async fn comes_back(node: &TestNode) {
+    // It waits until the members are there again.
+    node.begin_user("other", &format!("of {}", node.name()), MINUTE).await.unwrap();
+}
+
+async fn check(server: &Server, a: &TestNode, b: &TestNode) {
+    a.until("that the session is gone", |heard| {
+        heard.contains(&Event::SessionGone { session: "id".into(), generation: 2 })
+    })
+    .await;
+    let members = b.roster("r", 0, 10).await.unwrap().members;
+    let mut ids: Vec<_> = members.iter().map(|entry| &*entry.member).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["ann", "plain"]);
+    let users = a.user_sessions("u").await.unwrap();
+    assert_eq!(users.iter().map(|session| session.node).collect::<Vec<_>>(), [b.number()]);
+    assert!(b.publish("r", Some("ann"), None, b"mine").await.is_ok());
+    assert!(a.publish("r", Some("ann"), None, b"not mine").await.is_err());
+    let resumed = a.resume("t2", "t3", "u").await.unwrap();
+    assert_eq!((resumed.generation, resumed.memberships.len()), (3, 1));
+    assert_eq!(server.command::<Vec<String>>(&["KEYS", "{chat}:session:*"]).await, ["{chat}:session:t3"]);
+}
+
+/// Rule: the generation decides after a loss of data, whichever node writes the session again first.
+#[tokio::test]
+async fn a_session_is_the_latest_nodes_after_a_loss_of_data() {
+    for is_old_node_first in [true, false] {
+        let server = Server::start().await;
+        let (a, b) = taken_over(&server).await;
+        let _: () = server.command(&["FLUSHALL"]).await;
+        let (first, second) = if is_old_node_first { (&a, &b) } else { (&b, &a) };
+        comes_back(first).await;
+        comes_back(second).await;
+        check(&server, &a, &b).await;
+    }
+}
+
+/// Rule: a node whose session was taken over does not take it back, nor the one of the user, when it comes back.
+#[tokio::test]
+async fn a_session_is_the_latest_nodes_after_a_fence() {
+    let server = Server::start().await;
+    let (a, b) = taken_over(&server).await;
+    server.fence("a").await;
+    comes_back(&a).await;
+    check(&server, &a, &b).await;
+}
+
+/// Rule: a session is closed by its id, since another one may have its token.
+#[tokio::test]
+async fn closing_a_session_leaves_another_one_with_its_token() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).node_name("a")).await;
+    let b = TestNode::connect(Settings::new(server.url()).node_name("b")).await;
+    a.open_session(Session::new("token", "one", MINUTE)).await.unwrap();
+    b.open_session(Session::new("token", "other", MINUTE)).await.unwrap();
+    assert!(!a.close_session("one", 1).await.unwrap());
+    assert_eq!(b.resume("token", "next", "").await.unwrap().session.id(), "other");
+}
+
+/// Rule: nothing is kept of what a session has left, on its old node or in Redis.
+#[tokio::test]
+async fn a_session_that_moves_leaves_nothing_behind() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).node_name("a")).await;
+    let b = TestNode::connect(Settings::new(server.url()).node_name("b")).await;
+    let session = Session::new("t1", "id", MINUTE);
+    a.open_session(session.clone()).await.unwrap();
+    for room in ["r", "s"] {
+        a.enter(room, member(&format!("ann in {room}")).session(&session), None).await.unwrap();
+    }
+    a.rename_session("id", 1, "t2").await.unwrap();
+    a.leave("s", "ann in s", None).await.unwrap();
+    let fields: Vec<String> = server.command(&["HKEYS", "{chat}:session:t2"]).await;
+    let rooms: Vec<_> = fields.iter().filter(|field| field.starts_with("room:")).collect();
+    assert_eq!(rooms, ["room:r"]);
+    b.resume("t2", "t3", "").await.unwrap();
+    let of_a = server.incarnation("a").await;
+    let keys: Vec<String> = server.command(&["KEYS", &format!("*{of_a}*")]).await;
+    assert_eq!(keys, [] as [&str; 0]);
+}
