@@ -55,7 +55,8 @@ pub(super) fn remove_uncertain(
     reason: LeaveReason,
 ) {
     let state = session.state();
-    if !state.memberships.all().iter().any(|other| Arc::ptr_eq(other, membership)) {
+    let is_in = state.memberships.all().iter().any(|other| Arc::ptr_eq(other, membership));
+    if !is_in || sessions.rooms().is_closed(&membership.room) {
         return;
     }
     let room = membership.room.id();

@@ -55,6 +55,8 @@ impl Drop for SubmittedEnter {
     fn drop(&mut self) {
         let EnterUnderWay { entering, renamed } = &self.enter;
         if let Some(renamed) = renamed.as_ref().filter(|_| !entering.is_finished()) {
+            // If it was just leaving the room because of its new name, the closing of the room has not found it there.
+            removal::check_closed(&self.sessions, &self.session, &renamed.room);
             removal::remove_uncertain(&self.sessions, &self.session, renamed, self.reason);
         }
     }
