@@ -192,6 +192,24 @@ async fn redis_orders_the_events_of_all_nodes() {
     }
 }
 
+/// Each frame was published by a task of its own, and the first one had to send the script once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
+async fn the_frames_of_the_host_keep_their_order() {
+    let server = Server::start().await;
+    let rooms = server.node(unlimited()).await;
+    let (mut ann, _) = enter(&rooms, "ann").await;
+    assert_eq!(redis_cli(&server.directory.join("socket"), &["SCRIPT", "FLUSH"]), ["OK"]);
+    for n in 0..200 {
+        rooms.send("r", &json!({"event": "notice", "message": n})).unwrap();
+    }
+    for n in 0..200 {
+        assert_eq!(ann.next_of("notice").await["message"], n);
+    }
+    ann.disconnect().await;
+    rooms.shutdown().await;
+}
+
 #[tokio::test]
 #[ignore = "needs redis-server"]
 async fn redis_removes_the_members_of_a_node_that_is_gone() {
