@@ -17,6 +17,8 @@ mod remote;
 mod sessions;
 #[cfg(any(test, feature = "test-util"))]
 mod shared;
+#[cfg(feature = "test-util")]
+mod watched;
 pub(crate) mod wire;
 
 use crate::protocol::position::{Epoch, Position};

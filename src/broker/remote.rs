@@ -188,7 +188,8 @@ pub(crate) struct LoggedEvent {
 
 /// Puts the events of rooms in order, for several nodes.
 ///
-/// The effects of calls for the same member or session come in the order of the calls, also if the caller does not wait.
+/// The effects of calls for the same member or session, and of what the host publishes in a room, come in the order of the
+/// calls, also if the caller does not wait.
 pub(crate) trait RemoteBroker: Send + Sync {
     /// Distinguishes this node's ids from those of all other nodes.
     fn node(&self) -> u32;

@@ -170,10 +170,14 @@ async fn carry_out(
         Err(refused) => return Ok(Err(refused)),
     };
     connection.attachment().keep_waiting();
-    match waiting::watch(connection, submitted.outcome()).await? {
-        Ok(entered) => Ok(connection.attachment().accept(command, submitted, entered)?),
-        Err(Refused::Unavailable) => Err(End(LeaveReason::Unavailable)),
-        Err(refused) => Ok(Err(CantEnter::Refused(refused))),
+    match waiting::watch(connection, submitted.outcome()).await {
+        Ok(Ok(entered)) => Ok(connection.attachment().accept(command, submitted, entered)?),
+        Ok(Err(Refused::Unavailable)) => Err(End(LeaveReason::Unavailable)),
+        Ok(Err(refused)) => Ok(Err(CantEnter::Refused(refused))),
+        Err(End(reason)) => {
+            submitted.give_up(reason);
+            Err(End(reason))
+        }
     }
 }
 

@@ -86,8 +86,8 @@ impl BrokerNode {
         };
         let (queues, calls) = (queues(QUEUE_LENGTH), queues(CALLS_LENGTH));
         let hasher = RandomState::new();
-        let (turns, user_turns) = (Turns::default(), Turns::default());
-        let broker = RedisBroker { node, runtime, turns, user_turns, hasher, queues, calls };
+        let (turns, user_turns, host_turns) = (Turns::default(), Turns::default(), Turns::default());
+        let broker = RedisBroker { node, runtime, turns, user_turns, host_turns, hasher, queues, calls };
         Ok(BrokerNode { broker: Arc::new(broker), events: Box::new(Events(events)) })
     }
 }
@@ -95,9 +95,12 @@ impl BrokerNode {
 struct RedisBroker {
     node: Arc<redis::Node>,
     runtime: Handle,
-    turns: Turns,
-    /// The same for the sessions of users.
-    user_turns: Turns,
+    /// The calls for members and sessions.
+    turns: Turns<ConnectionId>,
+    /// Those for the sessions of users.
+    user_turns: Turns<ConnectionId>,
+    /// What the host publishes.
+    host_turns: Turns<RoomId>,
     hasher: RandomState,
     queues: [mpsc::Sender<Job>; QUEUES],
     calls: [mpsc::Sender<Job>; QUEUES],
@@ -224,7 +227,12 @@ impl RemoteBroker for RedisBroker {
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
         let (node, room, key) = (self.node.clone(), room.clone(), key.map(str::to_owned));
+        // A member waits for the answer before it publishes again. The host does not.
+        let mut turn = entry.is_none().then(|| self.host_turns.next(room.clone()));
         Box::pin(async move {
+            if let Some(turn) = &mut turn {
+                turn.begin().await;
+            }
             let entry = entry.map(id_of);
             let published = node.publish(room.as_str(), entry.as_deref(), key.as_deref(), &body).await;
             let redis::Published { stamp, id, is_repeat, .. } = published.map_err(|_| Unavailable)?;

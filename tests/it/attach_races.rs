@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Denied, Limits, RoomEvent, User};
 
 use crate::support::{
-    Client, EventLog, Next, SteppedConnection, assert_empty, enter_frame, has_shared_broker, recovering,
-    recovering_rooms, removed_frame, resume_frame, run_other_tasks,
+    Client, EventLog, Next, SteppedConnection, assert_empty, enter_frame, events_arrive, has_shared_broker,
+    recovering, recovering_rooms, removed_frame, resume_frame, run_other_tasks,
 };
 
 fn enter() -> Value {
@@ -85,6 +85,7 @@ async fn a_kick_before_the_answer_ends_the_membership() {
     run_other_tasks().await;
     assert!(rooms.kick(first_member(&rooms)));
     new.step().await;
+    events_arrive().await;
     assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 kicked"]);
     drop(new);
     assert_empty(&rooms);

@@ -30,7 +30,7 @@ use tower_chat_rooms::{
 use crate::direct::ByMessage;
 use crate::nodes::{enter, expect, names};
 use crate::support::{
-    Client, EventLog, Next, RESUME_WINDOW, V1Client, assert_empty, enter_frame, leave_frame,
+    Client, EventLog, Next, RESUME_WINDOW, RedisRooms, V1Client, assert_empty, enter_frame, leave_frame,
     message_with_cid, resumed_and_recovered, unlimited,
 };
 use crate::{direct, nodes_hidden, nodes_history, nodes_names, nodes_rename, presence_at_random, users};
@@ -194,6 +194,24 @@ async fn redis_orders_the_events_of_all_nodes() {
         assert_empty(&rooms);
         rooms.shutdown().await;
     }
+}
+
+/// Each frame was published by a task of its own, and the first one had to send the script once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
+async fn the_frames_of_the_host_keep_their_order() {
+    let server = Server::start().await;
+    let rooms = server.node(unlimited()).await;
+    let (mut ann, _) = enter(&rooms, "ann").await;
+    assert_eq!(redis_cli(&server.directory.join("socket"), &["SCRIPT", "FLUSH"]), ["OK"]);
+    for n in 0..200 {
+        rooms.send("r", &json!({"event": "notice", "message": n})).unwrap();
+    }
+    for n in 0..200 {
+        assert_eq!(ann.next_of("notice").await["message"], n);
+    }
+    ann.disconnect().await;
+    rooms.shutdown().await;
 }
 
 #[tokio::test]
@@ -455,19 +473,18 @@ async fn an_outage_of_redis_degrades_the_health() {
     assert_eq!(rooms.health(), Health::ShuttingDown);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 #[ignore = "needs redis-server"]
 async fn a_client_knows_the_members_of_all_nodes_on_redis() {
-    let (server, mut nodes) = (Server::start().await, Vec::new());
-    for _ in 0..3 {
-        nodes.push(server.node(presence_at_random::rooms_by_mode(true)).await);
-    }
-    for seed in 0..1 {
+    for seed in 0..3 {
         println!("seed {seed}");
+        let rooms = RedisRooms::new();
+        let node = || presence_at_random::rooms_by_mode(true).broker(rooms.node()).build().unwrap();
+        let nodes = [node(), node(), node()];
         presence_at_random::run(seed, &mut BTreeSet::new(), &nodes, None).await;
-    }
-    for rooms in nodes {
-        rooms.shutdown().await;
+        for rooms in nodes {
+            rooms.shutdown().await;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower_chat_rooms::ChatRooms;
 
+use super::broker::broker_is_quiet;
 use super::v1_admission;
 
 /// A `chat-rooms.v1` connection whose server side is polled by [`step`](SteppedConnection::step) alone, so that a
@@ -66,9 +67,14 @@ impl SteppedConnection {
     }
 }
 
-/// Lets all other tasks run until they wait for something.
+/// Lets all other tasks run until they wait for something other than the broker.
 pub(crate) async fn run_other_tasks() {
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
+    loop {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        if broker_is_quiet().await {
+            return;
+        }
     }
 }
