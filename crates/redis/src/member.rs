@@ -117,12 +117,12 @@ impl NewMember {
     /// Makes it a member of a session that was opened with [`Node::open_session`](crate::Node::open_session), so that
     /// [`Node::resume`](crate::Node::resume) takes it over.
     pub fn session(self, session: &Session) -> NewMember {
-        let (token, resume_window) = (session.token().into(), session.window());
-        NewMember { session: token, resume_window, generation: session.generation(), ..self }
+        let (id, resume_window) = (session.id().into(), session.window());
+        NewMember { session: id, resume_window, generation: session.generation(), ..self }
     }
 
-    /// The token of its session; empty if it has none.
-    pub(crate) fn session_token(&self) -> &str {
+    /// The id of its session; empty if it has none.
+    pub(crate) fn session_id(&self) -> &str {
         &self.session
     }
 
@@ -132,10 +132,6 @@ impl NewMember {
 
     pub(crate) fn set_generation(&mut self, generation: u64) {
         self.generation = generation;
-    }
-
-    pub(crate) fn set_session_token(&mut self, token: &str) {
-        self.session = token.into();
     }
 
     /// Reads a record.

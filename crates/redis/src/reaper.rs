@@ -14,6 +14,7 @@ use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
 use crate::scripts::{Reap, Reaped};
+use crate::session::CLOSED_FOR;
 
 /// Members of a lost node that are removed from a room at once. There is one batch for each room and beat, so that the
 /// other members are not flooded.
@@ -164,7 +165,7 @@ impl Inner {
             let mut forget = self.scripts.forget.prepare_invoke();
             forget.key(self.keys.nodes()).key(self.keys.node_rooms(node)).key(self.keys.node_sessions(node));
             forget.key(self.keys.node_users(node));
-            forget.arg(node).arg(self.keys.tag()).arg(action);
+            forget.arg(node).arg(self.keys.tag()).arg(action).arg(CLOSED_FOR.as_millis() as u64);
             Command::Script(forget)
         };
         self.commands.run(None, prepare).await

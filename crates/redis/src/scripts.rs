@@ -80,9 +80,8 @@ pub(crate) struct Scripts {
     pub(crate) renew: Script,
     pub(crate) fence: Script,
     pub(crate) forget: Script,
-    pub(crate) open_session: Script,
+    pub(crate) put_session: Script,
     pub(crate) close_session: Script,
-    pub(crate) rename_session: Script,
     pub(crate) take_over: Script,
     pub(crate) begin_user: Script,
     pub(crate) end_user: Script,
@@ -173,10 +172,9 @@ impl Scripts {
             reap: member_script!("lua/reap.lua"),
             renew: Script::new(include_str!("lua/renew.lua")),
             fence: Script::new(include_str!("lua/fence.lua")),
-            forget: Script::new(include_str!("lua/forget.lua")),
-            open_session: Script::new(include_str!("lua/open_session.lua")),
-            close_session: Script::new(include_str!("lua/close_session.lua")),
-            rename_session: session_script!("lua/rename_session.lua"),
+            forget: session_script!("lua/forget.lua"),
+            put_session: session_script!("lua/put_session.lua"),
+            close_session: session_script!("lua/close_session.lua"),
             take_over: session_script!("lua/take_over.lua"),
             begin_user: Script::new(include_str!("lua/begin_user.lua")),
             end_user: Script::new(include_str!("lua/end_user.lua")),
@@ -203,7 +201,8 @@ impl Scripts {
             .arg(member.flags())
             .arg(&member.enter_body()[..])
             .arg(max_members)
-            .arg(member.session_token())
+            .arg(member.session_id())
+            .arg(member.generation())
             .arg(member.replaced())
     }
 
@@ -344,7 +343,7 @@ impl Reply {
         }
     }
 
-    /// Whether `publish.lua` knew the id.
+    /// Whether `publish.lua` knew the id, or `enter.lua` the member.
     pub(crate) fn is_repeat(&self) -> bool {
         self.rest.get(4) == Some(&Value::Int(1))
     }

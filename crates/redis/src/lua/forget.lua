@@ -3,7 +3,7 @@
 -- `fence` fences it before. `discard` does so, too, and leaves its sessions to another incarnation of the same node: it
 -- answers 1 although there are some. Those that the other incarnation does not know end with their windows.
 local nodes, node_rooms, node_sessions, node_users = unpack(KEYS)
-local node, tag, action = unpack(ARGV)
+local node, _, action, closed_for = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or -now)
@@ -12,13 +12,13 @@ if lease > 0 then
   lease = -now
   redis.call('ZADD', nodes, lease, node)
 end
-for _, token in ipairs(redis.call('SMEMBERS', node_sessions)) do
-  local session = tag .. 'session:' .. token
-  if redis.call('HGET', session, 'node') ~= node then
-    redis.call('SREM', node_sessions, token)
-  elseif action ~= 'discard' and now + lease >= tonumber(redis.call('HGET', session, 'window') or '0') then
-    redis.call('DEL', session)
-    redis.call('SREM', node_sessions, token)
+for _, id in ipairs(redis.call('SMEMBERS', node_sessions)) do
+  local session = session_fields(id)
+  if session.node ~= node then
+    redis.call('SREM', node_sessions, id)
+  elseif action ~= 'discard' and now + lease >= tonumber(session.window) then
+    -- Should the node come back, it has not closed it.
+    forget_session(id, session, '', closed_for)
   end
 end
 if redis.call('EXISTS', node_rooms, node_users) > 0 then return 0 end

@@ -172,6 +172,8 @@ async fn a_session_that_moves_keeps_its_user_online() {
     assert!(begin(&a, "other", "3").await);
     assert_eq!(sessions(&a, "ann").await, [("id".into(), b.number())]);
     assert!(b.end_user("ann", "id").await.unwrap());
+    assert!(b.end_user("ann", "id").await.unwrap(), "a repeated call");
+    assert!(!a.end_user("ann", "id").await.unwrap(), "another node has told that");
     assert_eq!(told(&[&a, &b]), [] as [&str; 0]);
 }
 
