@@ -221,7 +221,7 @@ impl Inner {
         self.renew(&new, "renew").await?.ok_or(Unavailable)?;
         self.registration.replace(new);
         let _reentry = self.reentry.lock().await;
-        for (room, member) in self.enter_members(self.hub.members()).await? {
+        for (room, member) in self.reconcile_members().await? {
             if !has_lost_data && !removed.contains(member.id()) && self.hub.has_member(&room, member.id()) {
                 self.hub.queue().push(Event::EnteredAgain { room, member: member.id().into() });
             }

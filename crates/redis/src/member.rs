@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 
 use crate::session::Session;
+use crate::stamp::Stamp;
 
 const VERSION: u8 = 1;
 const IS_SILENT: u8 = 1;
@@ -134,8 +135,14 @@ impl NewMember {
         self.generation = generation;
     }
 
+    /// Reads what Redis keeps of a member: the stamp of its enter, and its record.
+    pub(crate) fn from_stored(id: &str, stored: Bytes) -> Option<(Stamp, NewMember)> {
+        let (entered, record) = stored.split_first_chunk()?;
+        Some((Stamp::from_bytes(entered), NewMember::from_record(id, Bytes::copy_from_slice(record))?))
+    }
+
     /// Reads a record.
-    pub(crate) fn from_record(id: &str, mut record: Bytes) -> Option<NewMember> {
+    fn from_record(id: &str, mut record: Bytes) -> Option<NewMember> {
         fn take(record: &mut Bytes, len: usize) -> Option<Bytes> {
             (len <= record.len()).then(|| record.split_to(len))
         }

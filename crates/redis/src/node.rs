@@ -141,7 +141,7 @@ impl Node {
     }
 
     async fn attempt(settings: &Checked, connector: &Connector) -> Result<(Node, Events), ConnectError> {
-        let commands = Commands::new(connector.open_link(0).await?);
+        let commands = Commands::new(connector.open_link(None).await?);
         let keys = Keys::new(&settings.prefix);
         let queue = Arc::new(Queue::new(settings.max_queued_bytes));
         let (hub, requests) = Hub::new(keys.clone(), queue.clone());

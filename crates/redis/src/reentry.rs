@@ -70,7 +70,7 @@ impl Inner {
             b"OK" => {
                 // It has left meanwhile, and its leave may have come before this enter.
                 if !self.hub.has_member(room, member.id()) {
-                    self.remove_unknown(node, room, member.id()).await?;
+                    self.remove_unknown(node, room, member.id(), member.generation()).await?;
                 }
                 return Ok(!reply.is_repeat());
             }
@@ -92,33 +92,53 @@ impl Inner {
         Ok(false)
     }
 
-    async fn remove_unknown(&self, node: &str, room: &str, member: &str) -> Result<(), Unavailable> {
-        let leave = self.scripts.leave(member, 0, Leave::Unknown);
+    async fn remove_unknown(
+        &self,
+        node: &str,
+        room: &str,
+        member: &str,
+        generation: u64,
+    ) -> Result<(), Unavailable> {
+        let leave = self.scripts.leave(member, generation, Leave::Unknown);
         self.call_as(node, room, &leave).await.map(|_| ())
     }
 
-    /// Makes Redis's members of this node those that it has.
+    /// As [`Inner::reconcile_members`], as the valid incarnation.
     pub(crate) async fn reconcile(&self) -> Result<(), Unavailable> {
         let _reentry = self.reentry.lock().await;
+        self.reconcile_members().await.map(|_| ())
+    }
+
+    /// Makes Redis's members of this node those that it has. Returns those that were not there. The caller holds
+    /// `reentry`.
+    ///
+    /// Redis may have others: the node was fenced while they left, and they have moved to this incarnation with their
+    /// sessions. Or Redis was started again without their leaves.
+    pub(crate) async fn reconcile_members(&self) -> Result<Vec<Membership>, Unavailable> {
         let members = self.hub.members();
         let rooms = members.iter().map(|(room, _)| room.to_string());
         let node = self.registration.node();
         let rooms: HashSet<String> = rooms.chain(self.rooms_of(&node).await?).collect();
-        self.enter_members(members).await?;
+        let missing = self.enter_members(members).await?;
         for room in rooms {
             for member in self.members_of(&node, &room).await? {
-                if !self.hub.knows(&room, &member) {
-                    self.remove_unknown(&node, &room, &member).await?;
+                if !self.hub.knows(&room, member.id()) {
+                    let generation = self.generation_of(member.session_id());
+                    self.remove_unknown(&node, &room, member.id(), generation).await?;
                 }
             }
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// The members that Redis has of a node in a room.
-    async fn members_of(&self, node: &str, room: &str) -> Result<Vec<String>, Unavailable> {
+    async fn members_of(&self, node: &str, room: &str) -> Result<Vec<NewMember>, Unavailable> {
         let key = self.keys.members(node, room);
-        let prepare = |_: &Link| Command::Plain(cmd("HKEYS").arg(&key).take());
-        self.commands.run(None, prepare).await
+        let prepare = |_: &Link| Command::Plain(cmd("HGETALL").arg(&key).take());
+        let members: Vec<(String, Vec<u8>)> = self.commands.run(None, prepare).await?;
+        let member = |(id, record): (String, Vec<u8>)| {
+            NewMember::from_stored(&id, record.into()).map(|(_, member)| member)
+        };
+        Ok(members.into_iter().filter_map(member).collect())
     }
 }

@@ -469,9 +469,7 @@ impl Reply {
         };
         let member = |entry: &[Value]| match entry {
             [Value::BulkString(room), Value::BulkString(id), Value::BulkString(record), at @ ..] => {
-                let (entered, record) = record.split_first_chunk()?;
-                let member = NewMember::from_record(&text(id)?, Bytes::copy_from_slice(record))?;
-                let entered = Stamp::from_bytes(entered);
+                let (entered, member) = NewMember::from_stored(&text(id)?, Bytes::copy_from_slice(record))?;
                 Some(TakenMember {
                     room: text(room)?.into(),
                     member: Arc::new(member),

@@ -186,12 +186,24 @@ impl Sessions {
         }
         is_latest
     }
+}
 
-    /// A call of `resume` is over.
-    fn end_resuming(&mut self) {
-        self.resuming -= 1;
-        if self.resuming == 0 {
-            self.taken = HashMap::new();
+/// A call of `resume` that is under way.
+struct Resuming(Arc<Inner>);
+
+impl Resuming {
+    fn begin(inner: &Arc<Inner>) -> Resuming {
+        lock(&inner.sessions).resuming += 1;
+        Resuming(inner.clone())
+    }
+}
+
+impl Drop for Resuming {
+    fn drop(&mut self) {
+        let mut sessions = lock(&self.0.sessions);
+        sessions.resuming -= 1;
+        if sessions.resuming == 0 {
+            sessions.taken = HashMap::new();
         }
     }
 }
@@ -289,17 +301,21 @@ impl Inner {
             let key = self.keys.session(&id);
             let read = |_: &Link| Command::Plain(cmd("HGET").arg(&key).arg("generation").take());
             let Some(generation) = self.commands.run::<Option<u64>>(None, read).await? else { continue };
-            // One that is just being taken over has this generation only if that is under way.
-            let is_unknown = {
-                let sessions = lock(&self.sessions);
-                sessions.resuming == 0 && !sessions.open.contains_key(&*id)
-            };
-            if is_unknown {
+            // One that is being taken over has another generation then.
+            if self.generation_of(&id) == 0 {
                 let session = Session { generation, ..Session::new("", id, Duration::ZERO) };
                 self.remove_session(&Kept { session, run: None }).await?;
             }
         }
         Ok(())
+    }
+
+    /// The generation of a session of this node. If it is none, any generation may be (0), or none while it may just be
+    /// taken over.
+    pub(crate) fn generation_of(&self, id: &str) -> u64 {
+        let sessions = lock(&self.sessions);
+        let if_unknown = if sessions.resuming == 0 { 0 } else { u64::MAX };
+        sessions.open.get(id).map_or(if_unknown, |kept| kept.session.generation)
     }
 
     /// Forgets a session, which cannot be resumed any more. Returns whether this node had it.
@@ -374,11 +390,15 @@ impl Inner {
         new_token: Box<str>,
         user: Box<str>,
     ) -> Result<Resumed, ResumeError> {
+        let resuming = Resuming::begin(&self);
         let resumed = self.resume_as(&token, &new_token, &user, Take::Now).await;
         if resumed == Err(ResumeError::Unavailable) {
             // This node may have the session. The client finds it here.
             let inner = self.clone();
-            self.spawn(async move { inner.resume_as(&token, &new_token, &user, Take::Repeat).await });
+            self.spawn(async move {
+                let _resuming = resuming;
+                inner.resume_as(&token, &new_token, &user, Take::Repeat).await
+            });
         }
         resumed
     }
@@ -390,28 +410,14 @@ impl Inner {
         user: &str,
         take: Take,
     ) -> Result<Resumed, ResumeError> {
-        lock(&self.sessions).resuming += 1;
-        let answer = self.take_over(token, new_token, user, take).await;
-        let (taken, node, run) = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                lock(&self.sessions).end_resuming();
-                return Err(error);
-            }
-        };
+        let (taken, node, run) = self.take_over(token, new_token, user, take).await?;
         let TakenOver { id, generation, window, mut members } = taken;
         for taken in &mut members {
             Arc::make_mut(&mut taken.member).set_generation(generation);
         }
         let (token_now, user) = (new_token.into(), user.into());
         let session = Session { token: token_now, id, user, window, generation };
-        let is_latest = {
-            let mut sessions = lock(&self.sessions);
-            let is_latest = sessions.add_taken(&session, run);
-            sessions.end_resuming();
-            is_latest
-        };
-        if !is_latest {
+        if !lock(&self.sessions).add_taken(&session, run) {
             return Err(ResumeError::Unknown);
         }
         if !self.registration.is_current(&node) {
