@@ -36,8 +36,6 @@ enum Forget {
     IfFenced,
     /// Fences it first.
     Fence,
-    /// Fences it first, and leaves its sessions to its next incarnation.
-    Discard,
 }
 
 impl Inner {
@@ -92,8 +90,7 @@ impl Inner {
         if is_done {
             self.reap_lost_users(node, kept).await?;
         }
-        self.forget(node, Forget::IfFenced).await?;
-        Ok(())
+        self.forget(node, Forget::IfFenced).await
     }
 
     /// Ends a batch of the sessions of users, and tells the host.
@@ -108,21 +105,24 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes all members that an incarnation of this node has left. The next one takes its sessions. Adds the members,
-    /// whose ids differ in all rooms, to `removed`.
+    /// Removes the members that an incarnation of this node has left, after its sessions have moved to the next one. Adds
+    /// them, whose ids differ in all rooms, to `removed`.
     pub(crate) async fn remove_incarnation(
         &self,
         node: &str,
         removed: &mut HashSet<Box<str>>,
     ) -> Result<(), Unavailable> {
-        while !self.forget(node, Forget::Discard).await? {
-            for room in self.rooms_of(node).await? {
-                let (reaped, _) = self.reap_room(node, &room, Reap::All).await?;
+        self.forget(node, Forget::Fence).await?;
+        for room in self.rooms_of(node).await? {
+            let mut is_done = false;
+            while !is_done {
+                let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Own).await?;
                 removed.extend(reaped.into_iter().map(|reaped| reaped.member));
+                is_done = !rest_kept.is_zero();
             }
-            self.reap_users(node, Reap::All).await?;
         }
-        Ok(())
+        while self.reap_users(node, Reap::Own).await?.is_zero() {}
+        self.forget(node, Forget::IfFenced).await
     }
 
     /// Removes this node and its members. Members of sessions stay for the resume window; then other nodes remove them.
@@ -133,8 +133,7 @@ impl Inner {
             while self.reap_room(&node, &room, Reap::Lost).await?.1.is_zero() {}
         }
         while self.reap_users(&node, Reap::Lost).await?.is_zero() {}
-        self.forget(&node, Forget::IfFenced).await?;
-        Ok(())
+        self.forget(&node, Forget::IfFenced).await
     }
 
     async fn reap_room(
@@ -154,12 +153,11 @@ impl Inner {
         self.commands.run(None, prepare).await
     }
 
-    /// Forgets a fenced node. Returns whether it is gone: not while it has members, sessions or users.
-    async fn forget(&self, node: &str, how: Forget) -> Result<bool, Unavailable> {
+    /// Forgets a fenced node, unless it has members, sessions or users.
+    async fn forget(&self, node: &str, how: Forget) -> Result<(), Unavailable> {
         let action = match how {
             Forget::IfFenced => "forget",
             Forget::Fence => "fence",
-            Forget::Discard => "discard",
         };
         let prepare = |_: &Link| {
             let mut forget = self.scripts.forget.prepare_invoke();

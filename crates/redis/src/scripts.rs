@@ -132,8 +132,8 @@ pub(crate) enum Leave<'a> {
 pub(crate) enum Reap {
     /// Those that nobody can resume any more.
     Lost,
-    /// All: the node itself is about to enter them again.
-    All,
+    /// Those that the node itself does not have in its next incarnation, or is about to enter again.
+    Own,
 }
 
 /// A member that was removed because its node is gone.
@@ -148,8 +148,8 @@ pub(crate) struct Reaped {
 impl Reap {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Reap::Lost => "keep",
-            Reap::All => "all",
+            Reap::Lost => "lost",
+            Reap::Own => "own",
         }
     }
 }

@@ -1,6 +1,7 @@
--- Removes members of a fenced node: the removal and its event are one step, so there is one whichever node reaps.
+-- Removes members of a fenced node: the removal and its event are one step, so there is one whichever node reaps. `own`
+-- says that the node itself does it, after it has moved its sessions to its next incarnation.
 local DAY = 24 * 3600 * 1000
-local batch, keeps = tonumber(ARGV[8]), ARGV[9] == 'keep'
+local batch, is_own = tonumber(ARGV[8]), ARGV[9] == 'own'
 
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
@@ -9,12 +10,19 @@ local found = load_room()
 local fenced_for = now_ms() + lease
 -- How long the rest is kept, in ms; 0 if the batch is too small.
 local rest_kept, cursor, reply = DAY, '0', { 'OK' }
+local function is_kept(member, parsed)
+  if parsed.session == '' or fenced_for >= parsed.keep then return false end
+  if not is_own then return true end
+  -- The node does not know that it has taken the session over, but is about to learn of it.
+  local session = session_of(member, parsed)
+  return session and redis.call('HGET', session, 'node') == node
+end
 repeat
   local page = redis.call('HSCAN', members, cursor, 'COUNT', ARGV[8])
   cursor = page[1]
   for i = 1, #page[2], 2 do
     local member, parsed = page[2][i], parse_record(page[2][i + 1])
-    if not keeps or parsed.session == '' or fenced_for >= parsed.keep then
+    if not is_kept(member, parsed) then
       if batch == 0 then
         rest_kept = 0
         break
