@@ -188,6 +188,10 @@ impl RemoteBroker for RedisBroker {
         let (reply, entered) = oneshot::channel();
         self.runtime.spawn(async move {
             turn.begin().await;
+            if reply.is_closed() {
+                // Nobody waits for it any more.
+                return;
+            }
             let id = id_of(entry);
             let entered = node.enter(room.as_str(), new, Some(max_members)).await;
             let is_unknown = matches!(entered, Err(redis::EnterError::Unavailable));
@@ -372,7 +376,7 @@ impl RemoteBroker for RedisBroker {
         self.runtime.spawn(async move {
             turn.begin().await;
             let NewSession { id, token, user, window } = session;
-            // If Redis cannot be reached, the node opens it later. Until then, no member of it enters.
+            // An error says that this node is closed.
             let _ = node.open_session(session_of(id, &token, window).user(user_text(user.as_deref()))).await;
         });
     }
@@ -382,7 +386,6 @@ impl RemoteBroker for RedisBroker {
         let (session, user) = (session.clone(), user_text(user));
         self.runtime.spawn(async move {
             turn.begin().await;
-            // If Redis cannot be reached, the node does it later.
             let _ = node.set_user(&session.id.to_string(), session.generation, &user).await;
         });
     }
@@ -396,7 +399,6 @@ impl RemoteBroker for RedisBroker {
         let (id, generation, new) = (session.id.to_string(), session.generation, new.clone());
         let renamed = self.runtime.spawn(async move {
             turn.begin().await;
-            // If Redis cannot be reached, the node does it later.
             node.rename_session(&id, generation, new.as_str()).await
         });
         Box::pin(async { renamed.await.ok().and_then(Result::ok).ok_or(Unavailable) })

@@ -246,21 +246,14 @@ impl Hub {
     }
 
     /// Removes the members of a session, which are not this node's any more.
-    pub(crate) fn remove_session(&self, token: &str) {
+    pub(crate) fn remove_session(&self, session: &str) {
         let mut rooms = lock(&self.rooms);
         let names: Vec<_> = rooms.keys().cloned().collect();
         for name in names {
             if let Some(Entry { room, .. }) = rooms.get_mut(&name) {
-                room.remove_session(token);
+                room.remove_session(session);
             }
             self.remove_if_done(&mut rooms, &name);
-        }
-    }
-
-    /// The members of a session belong to another token from now on.
-    pub(crate) fn rename_session(&self, token: &str, new: &str) {
-        for entry in lock(&self.rooms).values_mut() {
-            entry.room.rename_session(token, new);
         }
     }
 
@@ -324,12 +317,6 @@ impl Hub {
 
     pub(crate) fn has_member(&self, name: &str, member: &str) -> bool {
         lock(&self.rooms).get(name).is_some_and(|entry| entry.room.has_member(member))
-    }
-
-    /// A member as it is now.
-    pub(crate) fn member(&self, name: &str, member: &str) -> Option<Arc<NewMember>> {
-        let rooms = lock(&self.rooms);
-        rooms.get(name)?.room.members().find(|known| known.id() == member).cloned()
     }
 
     /// Whether the member has entered on this node, or is about to.

@@ -37,9 +37,6 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long [`Node::rooms`] waits for Redis.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long calls about sessions wait for Redis.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// One process of several that share rooms. See the [crate docs](crate).
 ///
 /// If you drop it, its tasks end, and the other nodes remove its members when its lease has run out. Call
@@ -146,7 +143,7 @@ impl Node {
     }
 
     async fn attempt(settings: &Checked, connector: &Connector) -> Result<(Node, Events), ConnectError> {
-        let commands = Commands::new(connector.open_link(0).await?);
+        let commands = Commands::new(connector.open_link(None).await?);
         let keys = Keys::new(&settings.prefix);
         let queue = Arc::new(Queue::new(settings.max_queued_bytes));
         let (hub, requests) = Hub::new(keys.clone(), queue.clone());
@@ -423,14 +420,15 @@ impl Node {
     }
 
     /// Makes a session resumable on any node. Open it before its first member enters: if it were kept only when its
-    /// client is gone, a client that comes back fast would find nothing.
+    /// client is gone, a client that comes back fast would find nothing. Waits until Redis can be reached. If you drop the
+    /// future, the session is opened nevertheless.
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s. The node then opens the session later.
+    /// Fails if the node is closed before.
     pub async fn open_session(&self, session: Session) -> Result<(), Unavailable> {
         let open = self.inner.spawn(self.inner.clone().open_session(session));
-        timeout(SESSION_TIMEOUT, open).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+        open.await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Changes the user of a session of this node. Does nothing if it was taken over since, so that it has another
@@ -440,9 +438,8 @@ impl Node {
     ///
     /// As [`Node::open_session`].
     pub async fn set_user(&self, session: &str, generation: u64, user: &str) -> Result<(), Unavailable> {
-        let change = self.inner.clone().set_user(session.into(), generation, user.into());
-        let change = self.inner.spawn(change);
-        timeout(SESSION_TIMEOUT, change).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+        let user = user.into();
+        self.change_session(session, generation, |session| session.set_user(user)).await
     }
 
     /// Gives a session of this node another token, a hash of the one for the next time. Does nothing if it was taken over
@@ -457,9 +454,18 @@ impl Node {
         generation: u64,
         new_token: &str,
     ) -> Result<(), Unavailable> {
-        let rename = self.inner.clone().rename_session(session.into(), generation, new_token.into());
-        let rename = self.inner.spawn(rename);
-        timeout(SESSION_TIMEOUT, rename).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+        let token = new_token.into();
+        self.change_session(session, generation, |session| session.set_token(token)).await
+    }
+
+    async fn change_session(
+        &self,
+        session: &str,
+        generation: u64,
+        change: impl FnOnce(&mut Session) + Send + 'static,
+    ) -> Result<(), Unavailable> {
+        let change = self.inner.clone().change_session(session.into(), generation, change);
+        self.inner.spawn(change).await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Takes a session over, from another node or from this one. Its members are this node's from now on, without a

@@ -247,8 +247,12 @@ impl Room {
         self.pending.retain(|pending| !Arc::ptr_eq(pending, member));
     }
 
+    /// Adds a member, unless it is known that its session was taken over more often.
     pub(crate) fn add_member(&mut self, member: Arc<NewMember>) {
-        self.members.insert(member.id().into(), member);
+        let is_newer = |known: &Arc<NewMember>| known.generation() > member.generation();
+        if !self.members.get(member.id()).is_some_and(is_newer) {
+            self.members.insert(member.id().into(), member);
+        }
     }
 
     /// Removes a member that is about to leave, if its session has this generation; any, if it is 0. Returns whether it was
@@ -264,15 +268,8 @@ impl Room {
     }
 
     /// Removes the members of a session, without a leave.
-    pub(crate) fn remove_session(&mut self, token: &str) {
-        self.members.retain(|_, member| member.session_token() != token);
-    }
-
-    /// The members of a session belong to another token from now on.
-    pub(crate) fn rename_session(&mut self, token: &str, new: &str) {
-        for member in self.members.values_mut().filter(|member| member.session_token() == token) {
-            Arc::make_mut(member).set_session_token(new);
-        }
+    pub(crate) fn remove_session(&mut self, session: &str) {
+        self.members.retain(|_, member| member.session_id() != session);
     }
 
     /// A member has replaced another one of this node.

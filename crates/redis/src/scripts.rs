@@ -80,9 +80,8 @@ pub(crate) struct Scripts {
     pub(crate) renew: Script,
     pub(crate) fence: Script,
     pub(crate) forget: Script,
-    pub(crate) open_session: Script,
+    pub(crate) put_session: Script,
     pub(crate) close_session: Script,
-    pub(crate) rename_session: Script,
     pub(crate) take_over: Script,
     pub(crate) begin_user: Script,
     pub(crate) end_user: Script,
@@ -133,8 +132,8 @@ pub(crate) enum Leave<'a> {
 pub(crate) enum Reap {
     /// Those that nobody can resume any more.
     Lost,
-    /// All: the node itself is about to enter them again.
-    All,
+    /// Those that the node itself does not have in its next incarnation, or is about to enter again.
+    Own,
 }
 
 /// A member that was removed because its node is gone.
@@ -149,8 +148,8 @@ pub(crate) struct Reaped {
 impl Reap {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Reap::Lost => "keep",
-            Reap::All => "all",
+            Reap::Lost => "lost",
+            Reap::Own => "own",
         }
     }
 }
@@ -173,10 +172,9 @@ impl Scripts {
             reap: member_script!("lua/reap.lua"),
             renew: Script::new(include_str!("lua/renew.lua")),
             fence: Script::new(include_str!("lua/fence.lua")),
-            forget: Script::new(include_str!("lua/forget.lua")),
-            open_session: Script::new(include_str!("lua/open_session.lua")),
-            close_session: Script::new(include_str!("lua/close_session.lua")),
-            rename_session: session_script!("lua/rename_session.lua"),
+            forget: session_script!("lua/forget.lua"),
+            put_session: session_script!("lua/put_session.lua"),
+            close_session: session_script!("lua/close_session.lua"),
             take_over: session_script!("lua/take_over.lua"),
             begin_user: Script::new(include_str!("lua/begin_user.lua")),
             end_user: Script::new(include_str!("lua/end_user.lua")),
@@ -203,7 +201,8 @@ impl Scripts {
             .arg(member.flags())
             .arg(&member.enter_body()[..])
             .arg(max_members)
-            .arg(member.session_token())
+            .arg(member.session_id())
+            .arg(member.generation())
             .arg(member.replaced())
     }
 
@@ -351,6 +350,11 @@ impl Reply {
         Some(Published { stamp: self.stamp()?, id: u64::try_from(id).ok()?, is_repeat: is_repeat == 1 })
     }
 
+    /// Whether `enter.lua` knew the member.
+    pub(crate) fn is_repeat(&self) -> bool {
+        self.rest.get(4) == Some(&Value::Int(1))
+    }
+
     /// What `read.lua` answers; `None` if there is no such room.
     pub(crate) fn page(self, room: &Arc<str>) -> Option<Page> {
         let at = self.stamp()?;
@@ -472,9 +476,7 @@ impl Reply {
         };
         let member = |entry: &[Value]| match entry {
             [Value::BulkString(room), Value::BulkString(id), Value::BulkString(record), at @ ..] => {
-                let (entered, record) = record.split_first_chunk()?;
-                let member = NewMember::from_record(&text(id)?, Bytes::copy_from_slice(record))?;
-                let entered = Stamp::from_bytes(entered);
+                let (entered, member) = NewMember::from_stored(&text(id)?, Bytes::copy_from_slice(record))?;
                 Some(TakenMember {
                     room: text(room)?.into(),
                     member: Arc::new(member),

@@ -72,7 +72,8 @@ impl Subscriber {
             self.inner.status.works(Part::Subscriber);
             // Other nodes may have taken over sessions meanwhile. If Redis cannot be asked, the next incarnation asks.
             let inner = self.inner.clone();
-            self.inner.spawn(async move { inner.open_sessions_again(false).await });
+            let node = inner.registration.node();
+            self.inner.spawn(async move { inner.put_sessions(&node, false).await });
         }
     }
 

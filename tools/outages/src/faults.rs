@@ -73,6 +73,7 @@ impl Faults {
 pub(crate) struct Menu {
     /// Whether Redis may lose its data.
     pub(crate) loses_data: bool,
+    pub(crate) kills_nodes: bool,
     /// The longest time for which a node is stopped.
     pub(crate) longest_freeze: Duration,
     /// The longest time for which Redis is stopped, which is rarely reached.
@@ -120,13 +121,13 @@ async fn break_node(
         }
         let begun = Instant::now();
         match random.below(8) {
-            0..3 => {
+            0..3 if menu.kills_nodes => {
                 faults.kills.fetch_add(1, Ordering::Relaxed);
                 node.kill().await?;
                 sleep(random.time(4 * SECOND)).await;
                 node.start().await?;
             }
-            3..5 => {
+            0..5 => {
                 faults.freezes.fetch_add(1, Ordering::Relaxed);
                 node.freeze(random.time(menu.longest_freeze)).await?;
             }

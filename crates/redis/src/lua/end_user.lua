@@ -7,7 +7,8 @@ local MINUTE = 60 * 1000
 local known = redis.call('HGET', sessions, session)
 if not known then
   if mode == 'undo' then return { 'OK', 0 } end
-  if redis.call('EXISTS', ended) == 1 then return { 'OK', 1 } end
+  local ender = redis.call('GET', ended)
+  if ender then return { 'OK', ender == process and 1 or 0 } end
   -- The server may have lost its data since the session began.
   return { 'OK', mode == 'lost' and 1 - redis.call('EXISTS', sessions) or 0 }
 end
@@ -17,5 +18,5 @@ if node:sub(1, -9) ~= process then return { 'OK', 0 } end
 redis.call('HDEL', sessions, session)
 redis.call('HDEL', tag .. 'users:' .. node, session)
 if redis.call('EXISTS', sessions) == 1 then return { 'OK', 0 } end
-redis.call('SET', ended, '', 'PX', MINUTE)
+redis.call('SET', ended, process, 'PX', MINUTE)
 return { 'OK', 1 }

@@ -48,7 +48,7 @@ local function release(unique)
   if holder.times > 0 then hold(unique, holder) else redis.call('HDEL', names, unique) end
 end
 
--- The key of a member's session. If that is closed, another session may have its token meanwhile.
+-- The key of a member's session, unless that is closed or has another member in the room.
 local function session_of(member, parsed)
   local session = tag .. 'session:' .. parsed.session
   local is_there = parsed.session ~= '' and redis.call('HGET', session, 'room:' .. room) == member

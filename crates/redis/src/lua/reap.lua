@@ -1,6 +1,7 @@
--- Removes members of a fenced node: the removal and its event are one step, so there is one whichever node reaps.
+-- Removes members of a fenced node: the removal and its event are one step, so there is one whichever node reaps. `own`
+-- says that the node itself does it, after it has moved its sessions to its next incarnation.
 local DAY = 24 * 3600 * 1000
-local batch, keeps, pause = tonumber(ARGV[8]), ARGV[9] == 'keep', tonumber(ARGV[10])
+local batch, is_own, pause = tonumber(ARGV[8]), ARGV[9] == 'own', tonumber(ARGV[10])
 
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
@@ -11,13 +12,20 @@ if found and now_ms() - tonumber(redis.call('HGET', meta, 'reaped') or '0') < pa
 local fenced_for = now_ms() + lease
 -- How long the rest is kept, in ms; 0 if the batch is too small.
 local rest_kept, cursor, reply = DAY, '0', { 'OK' }
+local function is_kept(member, parsed)
+  if parsed.session == '' or fenced_for >= parsed.keep then return false end
+  local session = session_of(member, parsed)
+  -- The node may not have had the time to remove the members of a session that it has closed.
+  if not session then return false end
+  -- The node itself may not know that it has taken the session over, but is about to learn of it.
+  return not is_own or redis.call('HGET', session, 'node') == node
+end
 repeat
   local page = redis.call('HSCAN', members, cursor, 'COUNT', ARGV[8])
   cursor = page[1]
   for i = 1, #page[2], 2 do
     local member, parsed = page[2][i], parse_record(page[2][i + 1])
-    -- The node may not have had the time to remove the members of a session that it has closed.
-    if not keeps or fenced_for >= parsed.keep or not session_of(member, parsed) then
+    if not is_kept(member, parsed) then
       if batch == 0 then
         rest_kept = 0
         break

@@ -1,4 +1,4 @@
--- Ends sessions of users of a fenced node. Answers for how long the rest is kept, in ms, and the users that have no
+-- Ends sessions of users of a fenced node. `own` is as in `reap.lua`. Answers for how long the rest is kept, in ms, and the users that have no
 -- session any more. It is 0 if there are more to end.
 local nodes, node_users = unpack(KEYS)
 local node, tag, batch, which = unpack(ARGV)
@@ -16,7 +16,8 @@ repeat
   for i = 1, #page[2], 2 do
     local session = page[2][i]
     local window, user = page[2][i + 1]:match('^(%d+) (.*)$')
-    if which == 'all' or fenced_for >= tonumber(window) then
+    local is_moved = which == 'own' and redis.call('HGET', tag .. 'session:' .. session, 'node') ~= node
+    if is_moved or fenced_for >= tonumber(window) then
       if batch == 0 then
         rest_kept = 0
         break

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tower_chat_rooms_redis::{Event, ResetReason, Settings};
 
 use crate::support::{Data, Proxy, Server, TestNode, Way, member};
@@ -79,4 +80,24 @@ async fn a_gap_that_is_too_long_resets_the_room() {
     a.until("a reset", |heard| heard.contains(&reset)).await;
     b.publish("r", None, None, b"end").await.unwrap();
     a.until_body("r", "end").await;
+}
+
+/// Rule: what was sent on a connection that was given up has no effect later.
+#[tokio::test]
+async fn calls_that_arrive_late_have_no_effect() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let settings = Settings::new(proxy.url()).node_name("a").lease(Duration::from_secs(60));
+    let a = TestNode::connect(settings).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    proxy.set(COMMANDS, Way::Held);
+    a.enter("r", member("bob"), None).await.unwrap();
+    a.leave("r", "bob", None).await.unwrap();
+    // As soon as the server may read it.
+    proxy.set(COMMANDS, Way::Open);
+    while server.command::<String>(&["CLIENT", "LIST"]).await.matches(":commands").count() > 1 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let roster = a.roster("r", 0, 10).await.unwrap();
+    assert_eq!(roster.members.len(), 1, "{roster:?}");
 }

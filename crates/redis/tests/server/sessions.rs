@@ -308,3 +308,131 @@ async fn a_session_gets_another_token_and_another_user() {
     }
     assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
 }
+
+/// Rule: a session has one entry, so a node that takes it over from itself still has it, whatever the node tells Redis
+/// about its sessions meanwhile.
+#[tokio::test]
+async fn a_session_that_its_own_node_takes_over_is_still_its_own() {
+    let server = Server::start().await;
+    let a = node(&server, "a").await;
+    let mut session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    for n in 1..30 {
+        let (old, new) = (format!("t{n}"), format!("t{}", n + 1));
+        // The node connects again, and tells Redis about its sessions.
+        let lose_connection = server.command::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        let (resumed, _) = tokio::join!(a.resume(&old, &new, "ann"), lose_connection);
+        session = resumed.unwrap().session;
+    }
+    a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+    a.publish("r", Some("ann"), None, b"still here").await.unwrap();
+    a.until_body("r", "still here").await;
+    assert!(!a.heard().iter().any(|event| matches!(event, Event::SessionGone { .. })));
+    assert!(a.leave_in_session("r", "ann", 30, None).await.is_some());
+    assert!(a.close_session(session.id(), 30).await.unwrap());
+    a.close().await;
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+/// Rule: what a node has yet to tell Redis about a session does not bring it back after its end.
+#[tokio::test]
+async fn a_session_that_ends_while_redis_is_away_stays_gone() {
+    let server = Server::start().await;
+    let a = node(&server, "a").await;
+    let session = open(&a, "t1", WINDOW).await;
+    server.freeze();
+    let (renamed, changed, closed, ()) = tokio::join!(
+        a.rename_session(session.id(), 1, "t2"),
+        a.set_user(session.id(), 1, "bob"),
+        a.close_session(session.id(), 1),
+        async {
+            sleep(Duration::from_secs(6)).await;
+            server.thaw();
+        }
+    );
+    assert_eq!((renamed, changed, closed), (Ok(()), Ok(()), Ok(true)));
+    a.close().await;
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+/// Rule: a session that Redis has lost is its node's, unless another node says otherwise.
+#[tokio::test]
+async fn a_session_that_redis_has_lost_can_end() {
+    let mut server = Server::start().await;
+    let a = node(&server, "a").await;
+    let session = open(&a, "t1", WINDOW).await;
+    server.kill();
+    let (closed, ()) = tokio::join!(a.close_session(session.id(), 1), server.spawn());
+    assert_eq!(closed, Ok(true));
+}
+
+/// Rule: the members of sessions stay where they are while their node comes back.
+#[tokio::test]
+async fn members_of_sessions_do_not_leave_because_of_a_fence() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    server.fence("a").await;
+    a.publish("r", Some("ann"), None, b"still here").await.unwrap();
+    b.until_body("r", "still here").await;
+    assert_eq!(b.bodies("r"), ["+bob", "+ann", "still here"]);
+    assert!(!a.heard().iter().any(|event| matches!(event, Event::EnteredAgain { .. })));
+}
+
+/// Rule: a member that leaves while its node is fenced does not come back with its session.
+#[tokio::test]
+async fn a_member_that_leaves_during_a_fence_is_gone() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    a.enter("s", member("ann in s").session(&session), None).await.unwrap();
+    server.fence("a").await;
+    a.leave("r", "ann", Some("bye".into())).await;
+    a.publish("s", Some("ann in s"), None, b"still here").await.unwrap();
+    b.until_body("r", "-ann").await;
+    assert_eq!(b.bodies("r"), ["+bob", "+ann", "-ann"]);
+    assert_eq!(b.resume("t1", "t2", "ann").await.unwrap().memberships.len(), 1);
+}
+
+/// Rule: after a restart, Redis may have sessions again that have ended.
+#[tokio::test]
+async fn a_session_that_a_restart_has_brought_back_ends_again() {
+    let mut server = Server::start_with(Data::Everything).await;
+    let a = node(&server, "a").await;
+    let session = open(&a, "t1", WINDOW).await;
+    let aof = std::fs::read_dir(server.directory().join("appendonlydir")).unwrap();
+    let aof =
+        aof.map(|entry| entry.unwrap().path()).find(|path| path.to_string_lossy().ends_with("incr.aof"));
+    let aof = aof.unwrap();
+    let before = std::fs::read(&aof).unwrap();
+    assert!(a.close_session(session.id(), 1).await.unwrap());
+    server.kill();
+    std::fs::write(&aof, before).unwrap();
+    server.spawn().await;
+    while server.try_command::<Vec<String>>(&["KEYS", "*session*"]).await != Ok(Vec::new()) {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Rule: a node that comes back after a fence leaves the members of a session alone that it has taken over without knowing
+/// it yet.
+#[tokio::test]
+async fn members_stay_whose_node_is_about_to_learn_that_it_has_them() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    b.enter("r", member("bob"), None).await.unwrap();
+    // As if the node had taken the session over from itself, and the answer were on its way.
+    let _: u32 = server.command(&["HINCRBY", "{chat}:session:id of t1", "generation", "1"]).await;
+    server.fence("a").await;
+    a.enter("r", member("cid"), None).await.unwrap();
+    assert_eq!(b.resume("t1", "t2", "ann").await.unwrap().memberships.len(), 1);
+    b.publish("r", Some("ann"), None, b"still here").await.unwrap();
+    b.until_body("r", "still here").await;
+    assert_eq!(b.bodies("r"), ["+bob", "+cid", "still here"]);
+}

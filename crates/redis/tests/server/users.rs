@@ -53,19 +53,6 @@ async fn until_told(nodes: &[&TestNode], what: &str) {
 }
 
 /// The key of the node's lease.
-async fn incarnation(server: &Server, name: &str) -> String {
-    let nodes: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
-    nodes.into_iter().find(|node| node.starts_with(&format!("{name}@"))).unwrap()
-}
-
-/// Fences a node at this moment, so that resume windows begin now.
-async fn fence(server: &Server, name: &str) {
-    let script = "local time = redis.call('TIME'); \
-         redis.call('ZADD', KEYS[1], -(time[1] * 1000 + math.floor(time[2] / 1000)), ARGV[1])";
-    let node = incarnation(server, name).await;
-    let _: () = server.command(&["EVAL", script, "1", "{chat}:nodes", &node]).await;
-}
-
 /// Rule: one script counts and answers, so of several nodes one is told of the first session and one of the last.
 #[tokio::test]
 async fn the_first_and_the_last_session_on_all_nodes_are_told_once() {
@@ -168,10 +155,12 @@ async fn a_session_that_moves_keeps_its_user_online() {
     let taken = Event::SessionTaken { session: "id".into(), generation: 2 };
     a.until("that the session is gone", |heard| heard.contains(&taken)).await;
     // Nor does the old node take it back.
-    fence(&server, "a").await;
+    server.fence("a").await;
     assert!(begin(&a, "other", "3").await);
     assert_eq!(sessions(&a, "ann").await, [("id".into(), b.number())]);
     assert!(b.end_user("ann", "id").await.unwrap());
+    assert!(b.end_user("ann", "id").await.unwrap(), "a repeated call");
+    assert!(!a.end_user("ann", "id").await.unwrap(), "another node has told that");
     assert_eq!(told(&[&a, &b]), [] as [&str; 0]);
 }
 
@@ -183,10 +172,10 @@ async fn users_survive_a_fence() {
     a.begin_user("kept", "1", MINUTE).await.unwrap();
     begin(&a, "lost", "2").await;
     // As if another node had removed it.
-    let old = incarnation(&server, "a").await;
+    let old = server.incarnation("a").await;
     let _: u32 = server.command(&["DEL", "{chat}:user:lost"]).await;
     let _: u32 = server.command(&["HDEL", &format!("{{chat}}:users:{old}"), "2"]).await;
-    fence(&server, "a").await;
+    server.fence("a").await;
     assert!(begin(&a, "new", "3").await);
     until_told(&[&a], "lost is online").await;
     assert_eq!(sessions(&b, "kept").await, [("1".into(), a.number())]);
@@ -207,7 +196,7 @@ async fn members_that_others_have_removed_enter_again() {
     a.open_session(session.clone()).await.unwrap();
     a.enter("r", member("lost"), None).await.unwrap();
     a.enter("r", member("kept").session(&session), None).await.unwrap();
-    fence(&server, "a").await;
+    server.fence("a").await;
     let is_lost = |event: &Event| matches!(event, Event::MemberLost { member, .. } if &**member == "lost");
     b.until("of the lost member", |heard| heard.iter().any(is_lost)).await;
     a.publish("r", Some("lost"), None, b"still here").await.unwrap();

@@ -15,6 +15,8 @@ pub(crate) enum Way {
     Dead,
     /// The same, but only for what the server sends.
     Mute,
+    /// What arrives from now on is kept until the connection is open again, even if the client has gone.
+    Held,
     Closed,
 }
 
@@ -76,7 +78,9 @@ async fn pass(
     let mut until_closed = way.clone();
     let pass = async {
         let mut buffer = vec![0; 1 << 16];
+        let mut until_open = way.clone();
         while let Ok(len @ 1..) = from.read(&mut buffer).await {
+            let _ = until_open.wait_for(|way| *way != Way::Held).await;
             let is_open = open.contains(&way.borrow());
             if is_open && to.write_all(&buffer[..len]).await.is_err() {
                 return;
