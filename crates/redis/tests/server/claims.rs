@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tower_chat_rooms_redis::{Event, Session, Settings};
+use tokio::time::sleep;
+use tower_chat_rooms_redis::{Event, ResumeError, Session, Settings};
 
 use crate::support::{Proxy, Server, TestNode, Way, member};
 
@@ -106,4 +107,54 @@ async fn a_session_that_moves_leaves_nothing_behind() {
     let of_a = server.incarnation("a").await;
     let keys: Vec<String> = server.command(&["KEYS", &format!("*{of_a}*")]).await;
     assert_eq!(keys, [] as [&str; 0]);
+}
+
+/// Rule: what a node hears late of a session, of which it has heard a later generation, does not count.
+#[tokio::test]
+async fn a_session_that_has_come_back_is_not_gone() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let a = TestNode::connect(Settings::new(proxy.url()).node_name("a").lease(MINUTE)).await;
+    let b = TestNode::connect(Settings::new(server.url()).node_name("b").lease(MINUTE)).await;
+    let session = Session::new("t1", "id", MINUTE);
+    a.open_session(session.clone()).await.unwrap();
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    proxy.set(SUBSCRIBER, Way::Held);
+    b.resume("t1", "t2", "").await.unwrap();
+    a.resume("t2", "t3", "").await.unwrap();
+    b.send_to_all(b"end").await.unwrap();
+    proxy.set(SUBSCRIBER, Way::Open);
+    a.until("the command", |heard| heard.contains(&Event::Command { body: "end".into() })).await;
+    let is_gone = |event: &Event| matches!(event, Event::SessionTaken { .. } | Event::SessionGone { .. });
+    assert!(!a.heard().iter().any(is_gone));
+    assert_eq!(a.leave_in_session("r", "ann", 3, None).await.unwrap().num, 0);
+    assert!(a.close_session("id", 3).await.unwrap());
+}
+
+/// Rule: a node may hear that its session is gone before it has the answer that it is there.
+#[tokio::test]
+async fn a_session_that_moves_on_at_once_is_not_taken_over() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let a = TestNode::connect(Settings::new(proxy.url()).node_name("a").lease(MINUTE)).await;
+    let b = TestNode::connect(Settings::new(server.url()).node_name("b").lease(MINUTE)).await;
+    // Then the server knows the script.
+    assert_eq!(a.resume("t0", "t1", "").await, Err(ResumeError::Unknown));
+    let session = Session::new("t1", "id", MINUTE);
+    b.open_session(session.clone()).await.unwrap();
+    b.enter("r", member("ann").session(&session), None).await.unwrap();
+    proxy.set(0, Way::Held);
+    let moves_on = async {
+        while server.command::<u64>(&["EXISTS", "{chat}:session:t2"]).await == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(b.resume("t2", "t3", "").await.unwrap().generation, 3);
+        b.send_to_all(b"end").await.unwrap();
+        a.until("the command", |heard| heard.contains(&Event::Command { body: "end".into() })).await;
+        proxy.set(0, Way::Open);
+    };
+    let (resumed, ()) = tokio::join!(a.resume("t1", "t2", ""), moves_on);
+    assert_eq!(resumed, Err(ResumeError::Unknown));
+    assert!(!a.heard().iter().any(|event| matches!(event, Event::SessionResumed(_))));
+    assert_eq!(b.leave_in_session("r", "ann", 3, None).await.unwrap().num, 0);
 }

@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::sleep;
-use tower_chat_rooms_redis::{EventKind, Session, Settings};
+use tower_chat_rooms_redis::{EnterError, Event, EventKind, Session, Settings, State};
 
 use crate::support::{Proxy, Server, TestNode, Way, member};
 
@@ -92,4 +93,38 @@ async fn calls_without_an_answer_are_repeated_without_another_effect() {
         node.close().await;
     }
     assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+/// Rule: an enter that has failed is undone, also if the server gets it later.
+#[tokio::test]
+async fn a_member_that_could_not_enter_in_time_is_not_in_the_room() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).node_name("a").lease(MINUTE)).await;
+    a.enter("r", member("bob"), None).await.unwrap();
+    server.freeze();
+    assert_eq!(a.enter("r", member("ann"), None).await, Err(EnterError::Unavailable));
+    server.thaw();
+    a.until_body("r", "-ann").await;
+    let last = a.publish("r", None, None, b"last").await.unwrap();
+    assert_eq!(last.stamp.num, 1);
+}
+
+/// Rule: a publish waits while there is no connection, but not for long.
+#[tokio::test]
+async fn a_publish_waits_for_a_connection() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let settings = Settings::new(proxy.url()).node_name("a").lease(Duration::from_secs(1));
+    let a = TestNode::connect(settings).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    proxy.lead_to(server.directory().join("nowhere"));
+    proxy.set(0, Way::Closed);
+    a.until("that Redis is away", |heard| heard.contains(&Event::State(State::Degraded))).await;
+    let mut publish = Box::pin(a.publish("r", Some("ann"), None, b"it waits"));
+    // The node notices that the connection is lost, and finds no other one.
+    while (&mut publish).now_or_never().is_none() && a.stats().reconnects == 0 {
+        proxy.lead_to(server.socket());
+        sleep(Duration::from_millis(1)).await;
+    }
+    publish.await.unwrap();
 }

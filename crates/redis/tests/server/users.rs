@@ -264,3 +264,22 @@ async fn users_that_end_while_redis_is_away_are_offline_once() {
     }
     assert_eq!(told(&[&a]), [] as [&str; 0]);
 }
+
+/// Rule: a user of a lost node is offline after its last member has left, although these leave in batches.
+#[tokio::test]
+async fn a_user_is_offline_after_all_its_members_have_left() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    begin(&b, "ann", "1").await;
+    for n in 0..150 {
+        b.enter("r", member(&format!("m{n}")).profile(profile("ann")), None).await.unwrap();
+    }
+    drop(b);
+    until_told(&[&a], "ann is offline").await;
+    let heard = a.heard();
+    let lost = |event: &&Event| matches!(event, Event::MemberLost { .. });
+    assert_eq!(
+        heard.iter().take_while(|event| !matches!(event, Event::UserOffline { .. })).filter(lost).count(),
+        150
+    );
+}

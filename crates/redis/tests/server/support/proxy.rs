@@ -15,6 +15,8 @@ pub(crate) enum Way {
     Dead,
     /// The same, but only for what the server sends.
     Mute,
+    /// What the server sends arrives when the connection is open again.
+    Held,
     Closed,
 }
 
@@ -39,7 +41,12 @@ impl Proxy {
                 let way = watch::Sender::new(Way::Open);
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                tokio::spawn(pass(from_client, to_server, way.subscribe(), &[Way::Open, Way::Mute]));
+                tokio::spawn(pass(
+                    from_client,
+                    to_server,
+                    way.subscribe(),
+                    &[Way::Open, Way::Mute, Way::Held],
+                ));
                 tokio::spawn(pass(from_server, to_client, way.subscribe(), &[Way::Open]));
                 connections.lock().unwrap().push(way);
             }
@@ -70,14 +77,16 @@ impl Proxy {
 async fn pass(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    way: watch::Receiver<Way>,
+    mut way: watch::Receiver<Way>,
     open: &'static [Way],
 ) {
     let mut until_closed = way.clone();
     let pass = async {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(len @ 1..) = from.read(&mut buffer).await {
-            let is_open = open.contains(&way.borrow());
+            let is_passing = |way: &Way| *way != Way::Held || open.contains(way);
+            let Ok(way) = way.wait_for(is_passing).await.map(|way| *way) else { return };
+            let is_open = open.contains(&way);
             if is_open && to.write_all(&buffer[..len]).await.is_err() {
                 return;
             }
