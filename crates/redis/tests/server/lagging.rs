@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower_chat_rooms_redis::{Event, ResetReason, Settings};
 
 use crate::support::{Server, TestNode, member};
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// For what takes a moment, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn node(server: &Server, name: &str) -> TestNode {
     TestNode::connect(Settings::new(server.url()).node_name(name).lease(MINUTE)).await
@@ -53,9 +55,13 @@ async fn nodes_agree_after_a_failover_to_a_lagging_replica() {
     }
     let expected: BTreeSet<String> =
         (0..10).map(|n| format!("n{n}")).chain((10..20).map(|n| format!("m{n}"))).collect();
-    while members(&a).await != expected || a.user_sessions("old").await != Ok(Vec::new()) {
-        sleep(Duration::from_millis(20)).await;
-    }
+    let agree = async {
+        while members(&a).await != expected || a.user_sessions("old").await != Ok(Vec::new()) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let is_in_time = timeout(PATIENCE, agree).await.is_ok();
+    assert!(is_in_time, "{:?}, {:?}", members(&a).await, a.user_sessions("old").await);
     assert_eq!(a.user_sessions("new").await.unwrap().len(), 1);
     let end = b.publish("r", Some("n1"), None, b"end").await.unwrap().stamp;
     assert_ne!(end.epoch, before.epoch);
