@@ -86,6 +86,17 @@ fn another_epoch_resets_the_room() {
     assert_eq!(numbers(&outcome.events), [7]);
 }
 
+/// Otherwise, the node would take all that follows for older, until the room is again where it was.
+#[test]
+fn a_room_that_is_behind_in_the_same_epoch_is_reset() {
+    let mut room = live(1, 5);
+    assert!(room.set_stale());
+    room.begin_read();
+    let outcome = room.read(Page { at: stamp(1, 3), events: Vec::new() });
+    assert_eq!(outcome.reset, Some((stamp(1, 3), ResetReason::EpochChanged)));
+    assert_eq!(room.receive(event(1, 4)), Received::Deliver(event(1, 4)));
+}
+
 /// The last member left, and the first one entered, while this node had a call of `enter` under way.
 #[test]
 fn a_room_that_was_empty_needs_no_reset() {

@@ -1,6 +1,7 @@
 //! What is bounded: members of rooms, and what is kept for nodes and clients that need it later.
 
-use tower_chat_rooms_redis::{EnterError, Event, NewMember, Settings};
+use futures_util::FutureExt;
+use tower_chat_rooms_redis::{EnterError, Event, NewMember, PublishError, Settings};
 
 use crate::rooms::nodes;
 use crate::support::{Server, TestNode, member};
@@ -150,7 +151,10 @@ async fn what_waits_for_a_host_that_stands_still_is_bounded() {
     let (mut before, mut transient) = (0, 0);
     let reset = loop {
         match events.recv().await.unwrap() {
-            Event::Room(_) => before += 1,
+            Event::Room(event) => {
+                assert!(event.body != "last", "everything was kept");
+                before += 1;
+            }
             Event::Transient { .. } => transient += 1,
             Event::Reset { stamp, .. } => break stamp,
             event => panic!("{event:?}"),
@@ -158,4 +162,24 @@ async fn what_waits_for_a_host_that_stands_still_is_bounded() {
     };
     assert!(before < 250 && transient < 250, "{before} events and {transient} transient bodies were kept");
     assert_eq!(reset, last, "the log does not have the rest any more");
+}
+
+/// Rule: so many publishes wait for Redis, and no more.
+#[tokio::test]
+async fn the_publishes_that_wait_for_redis_are_bounded() {
+    let mut server = Server::start().await;
+    let [a] = nodes(&server).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    server.kill();
+    a.until("that Redis is away", |_| a.degraded_since().is_some()).await;
+    while a.publish("r", None, None, b"notices that the connection is lost").now_or_never().is_some() {}
+    let mut waiting: Vec<_> = (0..1000).map(|_| Box::pin(a.publish("r", None, None, b"waits"))).collect();
+    for publish in &mut waiting {
+        assert_eq!(publish.now_or_never(), None);
+    }
+    assert_eq!(a.stats().waiting_calls, 1000);
+    let one_more = a.publish("r", None, None, b"one more").now_or_never();
+    assert_eq!(one_more, Some(Err(PublishError::Unavailable)));
+    drop(waiting.pop());
+    assert_eq!(a.publish("r", None, None, b"in its place").now_or_never(), None);
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod faults;
 mod fences;
 mod history;
+mod lagging;
 mod leases;
 mod limits;
 mod login;

@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::sleep;
-use tower_chat_rooms_redis::{EventKind, Session, Settings};
+use tower_chat_rooms_redis::{EnterError, Event, EventKind, Session, Settings, State};
 
 use crate::support::{Proxy, Server, TestNode, Way, member};
 
@@ -61,7 +62,7 @@ async fn calls_without_an_answer_are_repeated_without_another_effect() {
     let session = Session::new("t1", "id", MINUTE).user("u");
 
     let open = a.open_session(session.clone());
-    unlucky.lose_answer(open, &["EXISTS", "{chat}:session:t1"], 1).await.unwrap();
+    unlucky.lose_answer(open, &["EXISTS", "{chat}:session:id"], 1).await.unwrap();
     let members = format!("{{chat}}:members:{}:r", server.incarnation("a").await);
     let enter = a.enter("r", member("ann").session(&session).unique_as("ann"), Some(2));
     let entered = unlucky.lose_answer(enter, &["HLEN", &members], 1).await.unwrap();
@@ -70,9 +71,10 @@ async fn calls_without_an_answer_are_repeated_without_another_effect() {
     let published = unlucky.lose_answer(publish, &["XLEN", "{chat}:log:r"], 3).await.unwrap();
     assert_eq!(published.stamp.event, 3);
     let rename = a.rename_session("id", 1, "t2");
-    unlucky.lose_answer(rename, &["EXISTS", "{chat}:session:t2"], 1).await.unwrap();
+    unlucky.lose_answer(rename, &["EXISTS", "{chat}:token:t2"], 1).await.unwrap();
+    assert!(!a.heard().iter().any(|event| matches!(event, Event::SessionGone { .. })));
     let resume = a.resume("t2", "t3", "u");
-    let resumed = unlucky.lose_answer(resume, &["EXISTS", "{chat}:session:t3"], 1).await.unwrap();
+    let resumed = unlucky.lose_answer(resume, &["EXISTS", "{chat}:token:t3"], 1).await.unwrap();
     assert_eq!((resumed.generation, resumed.memberships.len()), (2, 1));
     let begin = a.begin_user("u", "id", MINUTE);
     assert!(unlucky.lose_answer(begin, &["EXISTS", "{chat}:user:u"], 1).await.unwrap());
@@ -81,7 +83,7 @@ async fn calls_without_an_answer_are_repeated_without_another_effect() {
     let leave = a.leave_in_session("r", "ann", 2, Some("-ann".into()));
     unlucky.lose_answer(leave, &["EXISTS", &members], 0).await;
     let close = a.close_session("id", 2);
-    assert!(unlucky.lose_answer(close, &["EXISTS", "{chat}:session:t3"], 0).await.unwrap());
+    assert!(unlucky.lose_answer(close, &["EXISTS", "{chat}:session:id"], 0).await.unwrap());
 
     let last = b.publish("r", None, None, b"last").await.unwrap().stamp;
     b.until_heard("r", last).await;
@@ -92,4 +94,38 @@ async fn calls_without_an_answer_are_repeated_without_another_effect() {
         node.close().await;
     }
     assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+/// Rule: an enter that has failed is undone, also if the server gets it later.
+#[tokio::test]
+async fn a_member_that_could_not_enter_in_time_is_not_in_the_room() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).node_name("a").lease(MINUTE)).await;
+    a.enter("r", member("bob"), None).await.unwrap();
+    server.freeze();
+    assert_eq!(a.enter("r", member("ann"), None).await, Err(EnterError::Unavailable));
+    server.thaw();
+    a.until_body("r", "-ann").await;
+    let last = a.publish("r", None, None, b"last").await.unwrap();
+    assert_eq!(last.stamp.num, 1);
+}
+
+/// Rule: a publish waits while there is no connection, but not for long.
+#[tokio::test]
+async fn a_publish_waits_for_a_connection() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let settings = Settings::new(proxy.url()).node_name("a").lease(Duration::from_secs(1));
+    let a = TestNode::connect(settings).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    proxy.lead_to(server.directory().join("nowhere"));
+    proxy.set(0, Way::Closed);
+    a.until("that Redis is away", |heard| heard.contains(&Event::State(State::Degraded))).await;
+    let mut publish = Box::pin(a.publish("r", Some("ann"), None, b"it waits"));
+    // The node notices that the connection is lost, and finds no other one.
+    while (&mut publish).now_or_never().is_none() && a.stats().reconnects == 0 {
+        proxy.lead_to(server.socket());
+        sleep(Duration::from_millis(1)).await;
+    }
+    publish.await.unwrap();
 }

@@ -241,6 +241,11 @@ async fn users_that_end_while_redis_is_away_are_offline_once() {
     for id in &ids {
         assert!(begin(&a, id, id).await);
     }
+    // The server takes a while to read its data. Until then, it refuses calls, which are repeated at random.
+    for part in 0..20 {
+        let set = format!("redis.call('SET', 'filler {part} ' .. n, n, 'PX', 3600000)");
+        server.eval(&format!("for n = 1, 10000 do {set} end")).await;
+    }
     server.kill();
     let ends = futures_util::future::join_all(ids.iter().map(|id| end(&a, id, id)));
     let (ended, ()) = tokio::join!(ends, server.spawn());
@@ -252,4 +257,23 @@ async fn users_that_end_while_redis_is_away_are_offline_once() {
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(told(&[&a]), [] as [&str; 0]);
+}
+
+/// Rule: a user of a lost node is offline after its last member has left, although these leave in batches.
+#[tokio::test]
+async fn a_user_is_offline_after_all_its_members_have_left() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    begin(&b, "ann", "1").await;
+    for n in 0..150 {
+        b.enter("r", member(&format!("m{n}")).profile(profile("ann")), None).await.unwrap();
+    }
+    drop(b);
+    until_told(&[&a], "ann is offline").await;
+    let heard = a.heard();
+    let lost = |event: &&Event| matches!(event, Event::MemberLost { .. });
+    assert_eq!(
+        heard.iter().take_while(|event| !matches!(event, Event::UserOffline { .. })).filter(lost).count(),
+        150
+    );
 }

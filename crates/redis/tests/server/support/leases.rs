@@ -30,6 +30,13 @@ impl Server {
         self.set_lease(&node, "-now").await;
     }
 
+    /// As [`Server::fence`], for the node with this number, whatever its name is.
+    pub(crate) async fn fence_number(&self, number: u32) {
+        let nodes: Vec<String> = self.command(&["ZRANGEBYSCORE", "{chat}:nodes", "(0", "+inf"]).await;
+        let node = nodes.iter().find(|node| node.contains(&format!("@{number:08x}"))).unwrap();
+        self.set_lease(node, "-now").await;
+    }
+
     /// Sets the deadline of a lease, which may not have been there before, to an expression with the time `now`.
     pub(crate) async fn set_lease(&self, node: &str, deadline: &str) {
         self.eval(&format!("redis.call('ZADD', '{{chat}}:nodes', {deadline}, '{node}')")).await;
