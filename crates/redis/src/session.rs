@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use redis::cmd;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{ResumeError, Unavailable};
 use crate::event::Event;
@@ -456,8 +456,14 @@ impl Inner {
         };
         let memberships = members.iter().map(membership).collect();
         let resumed = Resumed { session, generation, memberships };
-        // The host may have the members leave as soon as it gets the event, which comes before the events of rooms that
-        // the node hears only from here on.
+        // The host gets the session after the events of its rooms up to that moment, and before those that follow: it may
+        // have the members leave at once, and its client is there already.
+        let heard = members.iter().zip(&gates).map(|(taken, gate)| async {
+            // Another member may be the first one in the room just now.
+            drop(gate.lock().await);
+            self.hub.until_delivered(&taken.room, taken.stamp).await;
+        });
+        let _ = timeout(TIMEOUT, join_all(heard)).await;
         self.hub.queue().push(Event::SessionResumed(resumed.clone()));
         for (TakenMember { room, member, stamp, .. }, gate) in members.into_iter().zip(gates) {
             self.join_resumed(&room, &member, stamp, &gate).await;
