@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tracing::warn;
 
 use crate::codec::{self, Message};
@@ -35,6 +35,8 @@ pub(crate) struct Hub {
     dropped: AtomicU64,
     /// Members of nodes that are gone, which this node has removed.
     lost_members: AtomicU64,
+    /// Notified when a room's log has been read.
+    has_read: Notify,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,9 @@ impl Hub {
         let probe = watch::Sender::new(0);
         let rooms = Mutex::default();
         let (heard, dropped, lost_members) = <(AtomicU64, AtomicU64, AtomicU64)>::default();
-        let hub = Hub { keys, rooms, queue, reads, subscriptions, probe, heard, dropped, lost_members };
+        let has_read = Notify::new();
+        let hub =
+            Hub { keys, rooms, queue, reads, subscriptions, probe, heard, dropped, lost_members, has_read };
         (hub, Requests { reads: wanted_reads, subscriptions: wanted_subscriptions })
     }
 
@@ -285,6 +289,28 @@ impl Hub {
         let mut rooms = lock(&self.rooms);
         let outcome = rooms.get_mut(name).map(|entry| entry.room.read(page));
         self.deliver(&mut rooms, name, outcome.unwrap_or_default());
+        self.has_read.notify_waiters();
+    }
+
+    /// Waits until the host has all events of a room up to this one, if the node hears the room.
+    pub(crate) async fn until_delivered(&self, name: &Arc<str>, stamp: Stamp) {
+        let with_room = |look: fn(&mut Room, Stamp) -> bool| {
+            lock(&self.rooms).get_mut(name).is_some_and(|entry| look(&mut entry.room, stamp))
+        };
+        if !with_room(|room, stamp| room.is_behind(stamp)) {
+            return;
+        }
+        // The room may be in another epoch already, so only its log can tell.
+        if with_room(|room, _| room.set_stale()) {
+            self.request_read(name.clone());
+        }
+        loop {
+            let has_read = self.has_read.notified();
+            if !with_room(|room, _| !room.is_up_to_date()) {
+                return;
+            }
+            has_read.await;
+        }
     }
 
     fn deliver(&self, rooms: &mut HashMap<Arc<str>, Entry>, name: &Arc<str>, outcome: Outcome) {

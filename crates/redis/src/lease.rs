@@ -18,6 +18,7 @@ use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
 use crate::scripts::Reply;
+use crate::session::Put;
 use crate::status::Part;
 use crate::sync::{Mutex, lock};
 
@@ -200,6 +201,7 @@ impl Inner {
                 info!("Redis was started again or has failed over; checking this node's members");
                 if self.reconcile_sessions(&node).await.is_err()
                     || self.reconcile().await.is_err()
+                    || self.put_sessions(&node, Put::Whole).await.is_err()
                     || self.reconcile_users(&node).await.is_err()
                 {
                     error!("cannot check this node's members; some may be missing until the next restart");
@@ -223,7 +225,8 @@ impl Inner {
         let has_lost_data = self.registration.is_other_data(&data);
         // Before those of the old incarnation are removed, so that no user goes offline, and the members of sessions stay.
         self.begin_users_again(&new, has_lost_data).await?;
-        self.put_sessions(&new, has_lost_data).await?;
+        let before_members = if has_lost_data { Put::Lost } else { Put::Whole };
+        self.put_sessions(&new, before_members).await?;
         self.remove_incarnation(&old, removed).await?;
         self.renew(&new, "renew").await?.ok_or(Unavailable)?;
         self.registration.replace(new);
@@ -232,6 +235,9 @@ impl Inner {
             if !has_lost_data && !removed.contains(member.id()) && self.hub.has_member(&room, member.id()) {
                 self.hub.queue().push(Event::EnteredAgain { room, member: member.id().into() });
             }
+        }
+        if has_lost_data {
+            self.put_sessions(&self.registration.node(), Put::Whole).await?;
         }
         self.registration.set_data(data);
         self.registration.activate();

@@ -232,6 +232,16 @@ impl Room {
         outcome
     }
 
+    /// Whether events up to this one may have yet to be delivered in a room that the node hears.
+    pub(crate) fn is_behind(&self, stamp: Stamp) -> bool {
+        self.is_live() && !self.position.is_some_and(|position| position.has_reached(stamp))
+    }
+
+    /// Whether everything has been delivered that was in the log when [`Room::set_stale`] was called last.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        self.phase == Phase::Live && !self.is_stale
+    }
+
     /// Whether the first member has entered.
     pub(crate) fn is_live(&self) -> bool {
         !matches!(self.phase, Phase::Opening | Phase::Entering)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use redis::cmd;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{ResumeError, Unavailable};
 use crate::event::Event;
@@ -124,6 +124,18 @@ pub struct ResumedMembership {
     pub stamp: Stamp,
 }
 
+/// How a node tells Redis about its sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// With their tokens, so that they can be resumed.
+    Whole,
+    /// The same, without their tokens: Redis may have to learn of their members first. A session that was resumed without
+    /// them would lose its rooms.
+    BeforeMembers,
+    /// As before, and Redis has lost its data.
+    Lost,
+}
+
 /// How a session is taken over.
 #[derive(Debug, Clone, Copy)]
 enum Take {
@@ -235,7 +247,7 @@ impl Inner {
     async fn keep_session(&self, id: &str) -> Result<(), Unavailable> {
         loop {
             let node = self.registration.active().await;
-            if self.put_session(&node, id, false).await? {
+            if self.put_session(&node, id, Put::Whole).await? {
                 return Ok(());
             }
             self.registration.set_fenced(&node);
@@ -245,17 +257,18 @@ impl Inner {
     /// As [`Inner::keep_session`], as an incarnation that need not be valid yet for the others. Returns false if it is fenced.
     ///
     /// Calls may overlap: each one ends only when Redis has what the session is then.
-    async fn put_session(&self, node: &str, id: &str, has_lost_data: bool) -> Result<bool, Unavailable> {
+    async fn put_session(&self, node: &str, id: &str, how: Put) -> Result<bool, Unavailable> {
         loop {
             let Some(kept) = lock(&self.sessions).open.get(id).cloned() else { return Ok(true) };
             let session = &kept.session;
+            let token = if how == Put::Whole { &*session.token } else { "" };
             let ran = Mutex::new(None);
             let prepare = |link: &Link| {
-                let may_be_lost = has_lost_data || kept.may_be_lost(link);
+                let may_be_lost = how == Put::Lost || kept.may_be_lost(link);
                 *lock(&ran) = Some(link.run().clone());
                 let mut put = self.scripts.put_session.prepare_invoke();
                 put.key(self.keys.nodes());
-                put.arg(node).arg(self.keys.tag()).arg(&*session.id).arg(&*session.token).arg(&*session.user);
+                put.arg(node).arg(self.keys.tag()).arg(&*session.id).arg(token).arg(&*session.user);
                 put.arg(session.window.as_millis() as u64).arg(session.generation).arg(u8::from(may_be_lost));
                 Command::Script(put)
             };
@@ -283,18 +296,18 @@ impl Inner {
 
     /// Has all sessions of this node be in Redis, with their members, as an incarnation that need not be valid yet for the
     /// others. Those that are gone were taken over or have ended, unless Redis has lost its data.
-    pub(crate) async fn put_sessions(&self, node: &str, has_lost_data: bool) -> Result<(), Unavailable> {
+    pub(crate) async fn put_sessions(&self, node: &str, how: Put) -> Result<(), Unavailable> {
         let ids: Vec<Box<str>> = lock(&self.sessions).open.keys().cloned().collect();
         for batch in ids.chunks(AT_ONCE) {
-            let put = batch.iter().map(|id| self.put_session(node, id, has_lost_data));
+            let put = batch.iter().map(|id| self.put_session(node, id, how));
             join_all(put).await.into_iter().collect::<Result<Vec<bool>, Unavailable>>()?;
         }
         Ok(())
     }
 
-    /// Makes Redis's sessions of this node those that it has.
+    /// Makes Redis's sessions of this node those that it has, before their members. [`Inner::put_sessions`] must follow.
     pub(crate) async fn reconcile_sessions(&self, node: &str) -> Result<(), Unavailable> {
-        self.put_sessions(node, false).await?;
+        self.put_sessions(node, Put::BeforeMembers).await?;
         let key = self.keys.node_sessions(node);
         let ids: Vec<String> =
             self.commands.run(None, |_| Command::Plain(cmd("SMEMBERS").arg(&key).take())).await?;
@@ -424,12 +437,20 @@ impl Inner {
         }
         let (token_now, user) = (new_token.into(), user.into());
         let session = Session { token: token_now, id, user, window, generation };
-        if !lock(&self.sessions).add_taken(&session, run) {
-            return Err(ResumeError::Unknown);
-        }
+        let gates: Vec<Gate> = {
+            let mut sessions = lock(&self.sessions);
+            if !sessions.add_taken(&session, run) {
+                return Err(ResumeError::Unknown);
+            }
+            // Under the same lock: the members of a session that the node knows are no strangers.
+            members.iter().map(|taken| self.hub.add_taken(&taken.room, &taken.member)).collect()
+        };
         if !self.registration.is_current(&node) {
             // The node may not have known of it when it came back.
             self.keep_session(&session.id).await?;
+            if lock(&self.sessions).known(&session.id, generation).is_none() {
+                return Err(ResumeError::Unknown);
+            }
         }
         let membership = |taken: &TakenMember| ResumedMembership {
             room: taken.room.clone(),
@@ -442,10 +463,14 @@ impl Inner {
         };
         let memberships = members.iter().map(membership).collect();
         let resumed = Resumed { session, generation, memberships };
-        // The host may have the members leave as soon as it gets the event, which comes before the events of rooms that
-        // the node hears only from here on.
-        let gates: Vec<Gate> =
-            members.iter().map(|taken| self.hub.add_taken(&taken.room, &taken.member)).collect();
+        // The host gets the session after the events of its rooms up to that moment, and before those that follow: it may
+        // have the members leave at once, and its client is there already.
+        let heard = members.iter().zip(&gates).map(|(taken, gate)| async {
+            // Another member may be the first one in the room just now.
+            drop(gate.lock().await);
+            self.hub.until_delivered(&taken.room, taken.stamp).await;
+        });
+        let _ = timeout(TIMEOUT, join_all(heard)).await;
         self.hub.queue().push(Event::SessionResumed(resumed.clone()));
         for (TakenMember { room, member, stamp, .. }, gate) in members.into_iter().zip(gates) {
             self.join_resumed(&room, &member, stamp, &gate).await;

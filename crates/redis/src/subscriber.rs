@@ -18,6 +18,7 @@ use crate::error::ConnectError;
 use crate::hub::Subscription;
 use crate::inner::Inner;
 use crate::link::{Command, Link, RESPONSE_TIMEOUT};
+use crate::session::Put;
 use crate::status::Part;
 use crate::sync::{Mutex, lock};
 
@@ -73,7 +74,7 @@ impl Subscriber {
             // Other nodes may have taken over sessions meanwhile. If Redis cannot be asked, the next incarnation asks.
             let inner = self.inner.clone();
             let node = inner.registration.node();
-            self.inner.spawn(async move { inner.put_sessions(&node, false).await });
+            self.inner.spawn(async move { inner.put_sessions(&node, Put::Whole).await });
         }
     }
 

@@ -50,6 +50,11 @@ impl Faults {
         [&self.kills, &self.freezes, &self.cuts].map(|count| count.load(Ordering::Relaxed)).into_iter().sum()
     }
 
+    /// How often Redis has lost its data.
+    pub(crate) fn losses(&self) -> usize {
+        self.redis_losses.load(Ordering::Relaxed)
+    }
+
     /// Whether something was broken in this time.
     pub(crate) fn was(&self, kind: Broken, from: Instant, until: Instant) -> bool {
         let periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);

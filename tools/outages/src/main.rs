@@ -248,7 +248,7 @@ impl Run {
         if !lasting.is_empty() {
             faults.push(format!("keys are left in Redis: {lasting:?}"));
         }
-        let (unbalanced, affected) = check::check_journals(&cluster.journals().await?, broken.of_nodes());
+        let (unbalanced, affected) = check::check_journals(&cluster.journals().await?, broken);
         println!("calls of the host are missing or repeated for {affected} members and users");
         faults.extend(unbalanced);
         Ok(faults)

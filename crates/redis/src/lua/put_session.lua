@@ -2,7 +2,8 @@
 --
 -- Answers GONE if it is not this node's: another one has taken it over since, or it has ended. `may_be_lost` says that
 -- it need not be there: it is new, or the server may have lost it. If the server has forgotten that this node has taken
--- it over, it is this node's again. Answers OLDER if this node itself has taken it over since.
+-- it over, it is this node's again. Answers OLDER if this node itself has taken it over since. Without a token, it keeps
+-- the one that it has there, if any: its members may have yet to enter again.
 local nodes = KEYS[1]
 local node, _, id, token, user, window, generation, may_be_lost = unpack(ARGV)
 local lease = redis.call('ZSCORE', nodes, node)
@@ -20,5 +21,5 @@ elseif may_be_lost == '0' or redis.call('EXISTS', tag .. 'closed:' .. id) == 1 t
 end
 redis.call('HSET', tag .. 'session:' .. id, 'node', node, 'user', user, 'window', window, 'generation', generation)
 redis.call('SADD', tag .. 'sessions:' .. node, id)
-set_token(id, known.token, token)
+if token ~= '' then set_token(id, known.token, token) end
 return { 'OK' }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tower_chat_rooms_redis::{Event, ResetReason, Settings};
+use tower_chat_rooms_redis::{Event, ResetReason, Session, Settings};
 
 use crate::support::{Data, Proxy, Server, TestNode, Way, member};
 
@@ -80,6 +80,37 @@ async fn a_gap_that_is_too_long_resets_the_room() {
     a.until("a reset", |heard| heard.contains(&reset)).await;
     b.publish("r", None, None, b"end").await.unwrap();
     a.until_body("r", "end").await;
+}
+
+/// Rule: a session arrives after the events that its client may have got elsewhere.
+#[tokio::test]
+async fn a_session_arrives_behind_the_events_before() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let settings = |url, name| Settings::new(url).node_name(name).lease(Duration::from_secs(60));
+    let a = TestNode::connect(settings(proxy.url(), "a")).await;
+    let b = TestNode::connect(settings(server.url(), "b")).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    let session = Session::new("t1", "id", Duration::from_secs(60));
+    b.open_session(session.clone()).await.unwrap();
+    b.enter("r", member("bob").session(&session), None).await.unwrap();
+    a.until_body("r", "+bob").await;
+    // Nothing arrives there any more.
+    proxy.set(SUBSCRIBER, Way::Dead);
+    b.publish("r", Some("bob"), None, b"before").await.unwrap();
+    a.resume("t1", "t2", "").await.unwrap();
+    b.publish("r", None, None, b"after").await.unwrap();
+    a.until_body("r", "after").await;
+    let heard: Vec<String> = a
+        .heard()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Room(event) => Some(String::from_utf8_lossy(&event.body).into_owned()),
+            Event::SessionResumed(_) => Some("the session".into()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(heard, ["+ann", "+bob", "before", "the session", "after"]);
 }
 
 /// Rule: what was sent on a connection that was given up has no effect later.

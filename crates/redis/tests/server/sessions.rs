@@ -439,3 +439,35 @@ async fn members_stay_whose_node_is_about_to_learn_that_it_has_them() {
     b.until_body("r", "still here").await;
     assert_eq!(b.bodies("r"), ["+bob", "+cid", "still here"]);
 }
+
+/// Rule: a node that comes back after a fence does not remove the members of sessions that it has taken over meanwhile.
+#[tokio::test]
+async fn members_stay_whose_sessions_move_during_a_fence() {
+    let server = Server::start().await;
+    let settings = |name| Settings::new(server.url()).node_name(name).lease(WINDOW);
+    let (a, b) = (TestNode::connect(settings("a")).await, TestNode::connect(settings("b")).await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    for n in 0..40 {
+        let session = open(&b, &format!("t{n}"), WINDOW).await;
+        b.enter("r", member(&format!("m{n}")).session(&session), None).await.unwrap();
+    }
+    for n in 0..40 {
+        let (token, new_token) = (format!("t{n}"), format!("new {n}"));
+        let resume = async {
+            sleep(Duration::from_micros(100 * n)).await;
+            a.resume(&token, &new_token, "ann").await
+        };
+        // The node notices it with its next call.
+        let fence = async {
+            server.fence("a").await;
+            a.publish("r", Some("m0"), None, b"").await
+        };
+        let (resumed, _) = tokio::join!(resume, fence);
+        assert_eq!(resumed.unwrap().memberships.len(), 1);
+    }
+    a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+    let end = b.publish("r", Some("bob"), None, b"end").await.unwrap();
+    b.until_heard("r", end.stamp).await;
+    let left: Vec<String> = b.bodies("r").into_iter().filter(|body| body.starts_with('-')).collect();
+    assert_eq!((left, end.stamp.num), (vec![], 41));
+}
