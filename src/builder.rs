@@ -335,7 +335,8 @@ impl ChatRoomsBuilder {
     /// - While the broker cannot be reached, no session with a room can be resumed. The connection is closed with 1013, and
     ///   the client comes back later.
     /// - If a client comes back on another node while it enters a room or changes its name there, no node may call
-    ///   [`RoomEvents::entered`] for it.
+    ///   [`RoomEvents::entered`] for it. If it does while it leaves a room there, or while you remove it, it stays in the
+    ///   room, and [`RoomEvents::left`] is called for this and once more when it leaves.
     /// - If [`set_access`](crate::ChatRooms::set_access) has changed whether a member is read-only, the change is lost when
     ///   its client resumes on another node.
     /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten.

@@ -207,7 +207,7 @@ async fn another_user_with_the_resume_token_does_not_disturb_the_session() {
     ann.step().await;
     assert_eq!(ann.next().await["event"], "enter", "its own");
     ann.send(json!({"event": "still here"})).await;
-    run_other_tasks().await;
+    ann.run().await;
     assert_eq!(ann.next().await["event"], "enter", "eve's");
     assert_eq!(ann.next().await["event"], "still here");
 }

@@ -4,7 +4,7 @@
 use std::env;
 
 #[cfg(feature = "redis")]
-use super::redis_broker::{RedisRooms, latest_number, redis_is_quiet};
+use super::redis_broker::{RedisRooms, latest_number, redis_pieces, wait_for_redis};
 use super::run_other_tasks;
 use tower_chat_rooms::{ChatRooms, ChatRoomsBuilder, SharedBroker};
 
@@ -119,10 +119,16 @@ pub(crate) async fn events_arrive() {
     }
 }
 
-/// Waits until the broker has nothing left to do. Returns whether it had.
-pub(super) async fn broker_is_quiet() -> bool {
+/// Waits until the broker has nothing left to do.
+pub(super) async fn wait_for_broker() {
     #[cfg(feature = "redis")]
-    return redis_is_quiet().await;
+    wait_for_redis().await;
+}
+
+/// What the broker was told and has answered so far, in some unit.
+pub(super) fn broker_traffic() -> u64 {
+    #[cfg(feature = "redis")]
+    return redis_pieces();
     #[cfg(not(feature = "redis"))]
-    true
+    0
 }

@@ -17,7 +17,7 @@ use tower_chat_rooms::{Admission, ChatRooms};
 use super::{enter_frame, events_arrive};
 
 /// Longer than any test in paused time has to wait.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 

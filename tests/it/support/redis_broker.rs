@@ -85,21 +85,24 @@ impl RedisRooms {
 }
 
 /// The number of the node that this test has started last.
-pub(crate) fn latest_number() -> u32 {
+pub(super) fn latest_number() -> u32 {
     LATEST_NUMBER.with_borrow(|number| *number)
 }
 
-/// Waits until Redis has nothing left to do for the nodes of this test. Returns whether it had.
-pub(crate) async fn redis_is_quiet() -> bool {
-    let nodes: Vec<_> = NODES.with_borrow(|nodes| nodes.iter().filter_map(Weak::upgrade).collect());
-    let mut was_quiet = true;
-    for node in nodes {
-        let before = node.pieces();
-        let waiting = node.clone();
-        spawn_blocking(move || waiting.wait()).await.unwrap();
-        was_quiet &= node.pieces() == before;
+fn nodes() -> Vec<Arc<RedisNode>> {
+    NODES.with_borrow(|nodes| nodes.iter().filter_map(Weak::upgrade).collect())
+}
+
+/// Waits until Redis has nothing left to do for the nodes of this test.
+pub(super) async fn wait_for_redis() {
+    for node in nodes() {
+        spawn_blocking(move || node.wait()).await.unwrap();
     }
-    was_quiet
+}
+
+/// What went to Redis and came from it so far, for the nodes of this test.
+pub(super) fn redis_pieces() -> u64 {
+    nodes().iter().map(|node| node.pieces()).sum()
 }
 
 impl RedisNode {

@@ -165,6 +165,10 @@ impl Rooms {
         let Some(room) = self.registry.get(room.as_str()) else { return };
         let Ok(transient) = wire::decode_transient(body) else { return };
         let mut state = room.lock();
+        // Nothing keeps it from coming after its sender's leave.
+        if transient.frame.member.is_some_and(|member| !state.has_member(member)) {
+            return;
+        }
         // It may get lost.
         let _ = state.push_transient(room.id().as_str(), transient.event, &transient.frame);
         self.start_flush(&room, state, false);
