@@ -30,8 +30,8 @@ pub(crate) struct Watched {
 pub(crate) struct Seen {
     /// The close codes of lost connections.
     pub(crate) codes: Vec<u16>,
-    /// Attempts to reconnect that failed.
-    pub(crate) failed: usize,
+    /// Why attempts to reconnect failed.
+    pub(crate) failed: Vec<String>,
     lost_at: Option<Instant>,
     /// How long it was not in its room, and when it was back.
     pub(crate) away: Vec<(Duration, Instant)>,
@@ -101,7 +101,7 @@ impl Watched {
                 seen.lost_at.get_or_insert(now);
                 match reason {
                     ClientError::Lost { code, .. } => seen.codes.push(code),
-                    _ => seen.failed += 1,
+                    other => seen.failed.push(other.to_string()),
                 }
             }
             ClientEvent::State(ClientState::Online) => {

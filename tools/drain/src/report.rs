@@ -1,5 +1,6 @@
 //! What all clients have noticed together.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,8 @@ pub(crate) struct Report {
     clients: usize,
     restarts: usize,
     resets: usize,
-    failed: usize,
+    /// How often attempts to reconnect failed for each reason.
+    failed: BTreeMap<String, usize>,
     /// The times for which clients were not in their rooms, sorted.
     away: Vec<Duration>,
     /// When the last one was back.
@@ -43,7 +45,9 @@ impl Report {
             let restarts = seen.codes.iter().filter(|code| **code == RESTART).count();
             report.restarts += restarts;
             report.resets += seen.codes.len() - restarts;
-            report.failed += seen.failed;
+            for reason in &seen.failed {
+                *report.failed.entry(reason.clone()).or_default() += 1;
+            }
             for (away, back) in &seen.away {
                 report.away.push(*away);
                 report.all_back = report.all_back.max(back.saturating_duration_since(begun));
@@ -85,10 +89,12 @@ impl fmt::Display for Report {
             "away: p50 {:.0?}, p99 {:.0?}, longest {:.0?}; all back after {all_back:.1?}",
             away[0], away[1], away[2]
         )?;
+        let attempts: usize = failed.values().sum();
         writeln!(
             f,
-            "{failed} attempts to reconnect failed; {not_back} clients are not back or miss messages"
+            "{attempts} attempts to reconnect failed; {not_back} clients are not back or miss messages"
         )?;
+        failed.iter().take(10).try_for_each(|(reason, times)| writeln!(f, "  {times} times: {reason}"))?;
         writeln!(f, "{not_resumed} sessions not resumed, {gaps} gaps, {moves} enters and leaves seen")?;
         write!(
             f,

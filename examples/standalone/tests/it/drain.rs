@@ -23,7 +23,8 @@ async fn until_health(server: &Standalone, expected: &str) {
 #[tokio::test]
 async fn clients_are_told_one_after_the_other() {
     for signal in ["TERM", "INT"] {
-        let flags = ["--drain", "2s", "--ready-delay", "1s", "--close-timeout", "1s"];
+        let timeouts = ["--close-timeout", "1s", "--heartbeat", "1h"];
+        let flags = [&["--drain", "2s", "--ready-delay", "1s"][..], &timeouts].concat();
         let mut server = Standalone::start(&flags).await;
         let mut clients: Vec<TcpStream> = Vec::new();
         for _ in 0..4 {
