@@ -26,6 +26,8 @@ mod users;
 pub(crate) use attachment::Attachment;
 pub(crate) use enter_answer::FromStore;
 pub(crate) use memberships::{CantEnter, EnterCommand, MessageCommand, Submission};
-pub(crate) use session::{Membership, Opening, Published, Session, Superseded};
+#[cfg(feature = "test-util")]
+pub(crate) use session::Membership;
+pub(crate) use session::{Opening, Published, Session, Superseded};
 pub(crate) use sessions::Sessions;
 pub(crate) use table::SLOTS;

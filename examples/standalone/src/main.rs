@@ -15,6 +15,8 @@ mod settings;
 mod signals;
 mod site;
 mod sockets;
+#[cfg(feature = "store")]
+mod store;
 mod tokens;
 
 use std::error::Error;
@@ -44,7 +46,10 @@ async fn main() {
 
 async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     if let Some(address) = options.check {
-        return Ok(check(address)?);
+        check(address)?;
+        #[cfg(feature = "store")]
+        options.store.check().await?;
+        return Ok(());
     }
     let rooms = options.chat_rooms().await?;
     let layer = options.layer(&rooms)?;

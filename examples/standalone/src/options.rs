@@ -15,6 +15,8 @@ use crate::logging::Logging;
 use crate::nodes::Nodes;
 use crate::server::HttpLimits;
 use crate::settings::{Settings, with_flags};
+#[cfg(feature = "store")]
+use crate::store::Store;
 use crate::tokens::Tokens;
 
 /// A chat server with its page.
@@ -100,13 +102,18 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_SLOW_CONSUMER", default_value = "close", value_parser = slow_consumer)]
     slow_consumer: SlowConsumer,
 
-    /// Ask the server at this address whether it answers, and exit: with 0 if it does, otherwise with 1
+    /// Ask the server at this address whether it answers, and exit: with 0 if it does, otherwise with 1. With --store, ask
+    /// the database as well
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) check: Option<SocketAddr>,
 
     #[cfg(feature = "redis")]
     #[command(flatten)]
     nodes: Nodes,
+
+    #[cfg(feature = "store")]
+    #[command(flatten)]
+    pub(crate) store: Store,
 
     #[command(flatten)]
     settings: Settings,
@@ -152,6 +159,8 @@ impl Options {
             });
         #[cfg(feature = "redis")]
         let builder = self.nodes.apply(builder).await?;
+        #[cfg(feature = "store")]
+        let builder = self.store.apply(builder).await?;
         Ok(self.tokens.apply(builder)?.build().map_err(|error| with_flags(&error))?)
     }
 

@@ -81,13 +81,15 @@ fn all_options() -> impl Iterator<Item = &'static OptionInfo> {
 const WITHOUT_FLAG: &str = "store_timeout";
 
 /// Flags for settings of the crate that are not in its tables.
-const OTHER_FLAGS: [(&str, &str); 6] = [
+const OTHER_FLAGS: [(&str, &str); 8] = [
     ("Origins::any()", "--allow-origin=any"),
     ("the interval of ChatRoomsBuilder::heartbeat", "--heartbeat"),
     ("the timeout of ChatRoomsBuilder::heartbeat", "--heartbeat-timeout"),
     ("the interval of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat"),
     ("the timeout of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat-timeout"),
     ("ChatRoomsBuilder::transient_events", "--transient-events"),
+    ("ChatRoomsBuilder::store", "--store"),
+    ("ChatRoomsBuilder::broker", "--redis"),
 ];
 
 /// The text of one of the crate's errors, with flags in place of the crate's settings.

@@ -5,7 +5,10 @@
 //! rooms do not wait for each other.
 
 use std::collections::HashSet;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
@@ -155,15 +158,17 @@ impl Keeper {
                 sleep(self.shutdown_timeout.min(self.timeout)).await;
             }
         };
-        tokio::select! {
-            biased;
-            answer = guard::catch("store", work) => match answer {
-                Ok(Ok(answer)) => return Some(answer),
-                Ok(Err(error)) => tracing::error!(%room, %error, "the message store has failed"),
-                Err(Panicked) => {}
-            },
-            () = limit => {
-                tracing::error!(%room, "the message store did not answer within `Timeouts::store_timeout`");
+        let (mut work, mut limit) = (pin!(guard::catch("store", work)), pin!(limit));
+        let answer = poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
+        });
+        match answer.await {
+            Some(Ok(Ok(answer))) => return Some(answer),
+            Some(Ok(Err(error))) => tracing::error!(%room, %error, "the message store has failed"),
+            Some(Err(Panicked)) => {}
+            None => {
+                tracing::error!(%room, "the message store did not answer within `Timeouts::store_timeout`")
             }
         }
         None
