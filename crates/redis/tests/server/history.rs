@@ -35,8 +35,8 @@ async fn the_history_is_bounded_and_ends_with_the_stamp() {
     assert!(all.iter().all(|logged| logged.age < Duration::from_secs(30)));
     assert_eq!(bodies(&history(silent, ALL).await), ["+ann"]);
     assert_eq!(bodies(&history(stamps[3], LogNeeds { events: 2, ..ALL }).await), ["three", "four"]);
-    // An event has 36 bytes besides its member and body.
-    assert_eq!(bodies(&history(stamps[3], LogNeeds { bytes: 90, ..ALL }).await), ["three", "four"]);
+    // A message has 44 bytes besides its member and body.
+    assert_eq!(bodies(&history(stamps[3], LogNeeds { bytes: 106, ..ALL }).await), ["three", "four"]);
     let other = Stamp { epoch: tower_chat_rooms_redis::Epoch::from_u64(1), ..silent };
     assert_eq!(bodies(&history(other, ALL).await), [] as [&str; 0]);
     // More than a page of the script.
