@@ -33,7 +33,9 @@ use crate::support::{
     Client, EventLog, Next, RESUME_WINDOW, RedisRooms, V1Client, assert_empty, enter_frame, leave_frame,
     message_with_cid, resumed_and_recovered, unlimited,
 };
-use crate::{direct, nodes_hidden, nodes_history, nodes_names, nodes_rename, presence_at_random, users};
+use crate::{
+    direct, nodes_hidden, nodes_history, nodes_names, nodes_outage, nodes_rename, presence_at_random, users,
+};
 
 /// A Redis server on a Unix socket. It ends with the test.
 struct Server {
@@ -228,6 +230,14 @@ async fn redis_removes_the_members_of_a_node_that_is_gone() {
     expect(&mut ann, "out", "bob", 3, 1).await;
     ann.disconnect().await;
     one.shutdown().await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn clients_of_several_nodes_of_redis_use_the_same_ids() {
+    let server = Server::start().await;
+    let node = async || server.node(unlimited()).await;
+    nodes_outage::clients_use_the_same_ids([node().await, node().await]).await;
 }
 
 fn resumable() -> ChatRoomsBuilder {

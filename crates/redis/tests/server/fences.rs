@@ -123,12 +123,14 @@ async fn a_fenced_node_finds_out_when_it_renews_its_lease() {
 async fn sessions_outlive_the_incarnation_that_has_opened_them() {
     let server = Server::start().await;
     let (a, b) = nodes(&server).await;
-    let session = Session::new("t1", "id", Duration::from_secs(1));
+    let session = Session::new("t1", "id", MINUTE);
     a.open_session(session.clone()).await.unwrap();
     a.enter("r", member("ann").session(&session), None).await.unwrap();
     let old = server.incarnation("a").await;
     server.fence("a").await;
     a.publish("r", Some("ann"), None, b"here").await.unwrap();
+    // The windows of the old incarnation end.
+    server.set_lease(&old, "-(now - 61000)").await;
     server.until_lease(&old, |lease| lease.is_none()).await;
     assert_eq!(b.resume("t1", "t2", "").await.unwrap().memberships.len(), 1);
 }
