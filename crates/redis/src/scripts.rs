@@ -206,14 +206,21 @@ impl Scripts {
             .arg(member.replaced())
     }
 
-    /// Only if the member's session has this generation; any, if it is 0.
-    pub(crate) fn leave(&self, member: &str, generation: u64, how: Leave<'_>) -> Request<'_> {
+    /// Only if the member's session has this generation; any, if it is 0. `unannounced` is the id of that session if the host
+    /// does not know of the enter; otherwise, it is empty.
+    pub(crate) fn leave(
+        &self,
+        member: &str,
+        generation: u64,
+        how: Leave<'_>,
+        unannounced: &str,
+    ) -> Request<'_> {
         let (how, body) = match how {
             Leave::Frame(body) => ("frame", body),
             Leave::Silent => ("silent", &[][..]),
             Leave::Unknown => ("unknown", &[][..]),
         };
-        Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation)
+        Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation).arg(unannounced)
     }
 
     pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {
