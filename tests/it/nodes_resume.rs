@@ -455,6 +455,30 @@ async fn what_the_old_node_does_meanwhile_has_no_effect() {
     }
 }
 
+/// The client has a frame that the node has not heard.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_ahead_of_its_new_node_has_missed_nothing() {
+    let cluster = Cluster::new();
+    let [one, other] = &cluster.nodes;
+    let mut ann = V1Client::enter(one, "ann").await;
+    let mut bob = V1Client::enter(other, "bob").await;
+    assert_eq!(ann.next().await["num"], 2);
+    cluster.broker.lose_next_event(cluster.numbers[1]);
+    ann.send_message("lost").await;
+    ann.expect_message("lost").await;
+    ann.disconnect().await;
+    let entered = ann.reconnect(other).await;
+    assert_eq!(resumed_and_recovered(&entered), (true, true), "{entered}");
+    // The others come back, because they have missed it.
+    let entered = bob.reconnect(other).await;
+    assert_eq!(resumed_and_recovered(&entered), (true, true), "{entered}");
+    bob.expect_message("lost").await;
+    for client in [ann, bob] {
+        client.connection.close().await;
+    }
+    cluster.end().await;
+}
+
 /// The host is told of a member by the node that has it, if the one where it entered could not tell.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_comes_back_elsewhere_while_it_enters_is_told_of_once() {

@@ -261,7 +261,7 @@ impl Scripts {
     }
 
     pub(crate) fn reap(&self, which: Reap, max: usize) -> Request<'_> {
-        Request::new(&self.reap).arg(max).arg(which.name())
+        Request::new(&self.reap).arg(max).arg(which.name()).arg(random::number())
     }
 
     /// A script about a room, with all that it needs.

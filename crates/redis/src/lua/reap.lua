@@ -1,7 +1,11 @@
 -- Removes members of a fenced node: the removal and its event are one step, so there is one whichever node reaps. `own`
 -- says that the node itself does it, after it has moved its sessions to its next incarnation.
 local DAY = 24 * 3600 * 1000
-local batch, is_own = tonumber(ARGV[8]), ARGV[9] == 'own'
+local batch, is_own, call = tonumber(ARGV[8]), ARGV[9] == 'own', tag .. 'reaped:' .. ARGV[10]
+
+-- A repeated call: whoever has removed a member must learn of it.
+local earlier = redis.call('GET', call)
+if earlier then return cmsgpack.unpack(earlier) end
 
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
@@ -44,4 +48,5 @@ repeat
 until cursor == '0' or rest_kept == 0
 clean_up(found)
 table.insert(reply, 2, rest_kept)
+if #reply > 2 then redis.call('SET', call, cmsgpack.pack(reply), 'PX', 60000) end
 return reply
