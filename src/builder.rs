@@ -316,17 +316,19 @@ impl ChatRoomsBuilder {
     ///
     /// Some of these calls can be missing or repeated:
     ///
-    /// - If that node itself ends, or loses its connection to the broker, between removing a member or a user and calling
-    ///   the callback, the call is lost.
+    /// - If that node itself ends between removing a member or a user and calling the callback, or cannot reach the broker for
+    ///   a minute, the call is lost.
     /// - If the lost node is still there after all, it enters its members again, and calls [`RoomEvents::entered`] and
     ///   [`RoomEvents::online`] again for the members and users that the others have taken for lost. Such a member may
     ///   leave just then, and `left` is called twice.
     /// - The host is told at once when a member leaves while its node cannot reach the broker. If that node then ends, another
     ///   one removes the member, and `left` is called twice.
-    /// - If a node ends, the calls that it has not made yet are lost. If they were `entered` or `online`, another node may call
-    ///   `left` or `offline` nevertheless.
+    /// - If a node ends or is lost, the calls that it has not made yet are lost. If they were `entered` or `online`, another node
+    ///   may call `left` or `offline` nevertheless.
+    /// - If a client comes back on another node while it enters a room, that node calls `entered`; but not if it cannot reach the
+    ///   broker just then, or if the client changes its name.
     /// - While nodes tell a broker that has lost its data of their users again, a user whose session ends may be taken for
-    ///   offline although another node has a session of it.
+    ///   offline although another node has a session of it, and one with another session for online once more.
     ///
     /// # What works differently
     ///
@@ -334,12 +336,14 @@ impl ChatRoomsBuilder {
     ///   session has missed. Elsewhere, the client learns that there may be some.
     /// - While the broker cannot be reached, no session with a room can be resumed. The connection is closed with 1013, and
     ///   the client comes back later.
-    /// - If a client comes back on another node while it enters a room or changes its name there, no node may call
-    ///   [`RoomEvents::entered`] for it. If it does while it leaves a room there, or while you remove it, it stays in the
-    ///   room, and [`RoomEvents::left`] is called for this and once more when it leaves.
+    /// - If a client comes back on another node while it leaves a room, or while you remove it, it stays in the room, and
+    ///   [`RoomEvents::left`] is called for this and once more when it leaves.
     /// - If [`set_access`](crate::ChatRooms::set_access) has changed whether a member is read-only, the change is lost when
     ///   its client resumes on another node.
-    /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten.
+    /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten. This
+    ///   includes members that other nodes have removed because their nodes were away for too long.
+    /// - If the broker loses its data, sessions may end, and a message that a client sends again because it has got no
+    ///   acknowledgement may be published twice.
     /// - A client that reads slowly holds back only the senders of its own node. Those of other nodes may send more than it
     ///   can read, and its [`SlowConsumer`] policy applies earlier.
     /// - [`Left::online`](crate::Left::online) is the number as far as this node knows.

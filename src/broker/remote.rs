@@ -159,7 +159,8 @@ pub(crate) enum RemoteEvent {
     UserOffline { user: Box<str> },
     /// Another node has taken this one for gone, and has ended the last session of a user.
     UserOnline { user: Box<str> },
-    /// Another node has taken this one for gone, and has removed a member, which has entered again.
+    /// Another node has taken this one for gone, and has removed a member, which has entered again. Or the host does not know
+    /// yet that it has entered ([`RemoteBroker::undo_enter`]).
     EnteredAgain { room: RoomId, connection: ConnectionId },
 }
 
@@ -207,6 +208,10 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Removes a member of this node: now, or as soon as the broker can be reached. Without a body, the leave is silent.
     /// `generation` is that of its session, or 0.
     fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>);
+
+    /// As [`RemoteBroker::leave`], for a member whose enter the host does not know of. If another connection has taken its
+    /// session over since, on whatever node, the member stays, and that node hears [`RemoteEvent::EnteredAgain`].
+    fn undo_enter(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>);
 
     /// Publishes a message of a member of this node, or of the host: once for each key. It fails if the broker cannot be
     /// reached, or does not know the sender at the moment. If the message has a key, it can be published again under it.

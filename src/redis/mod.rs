@@ -223,6 +223,16 @@ impl RemoteBroker for RedisBroker {
         });
     }
 
+    fn undo_enter(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
+        let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
+        // Members without a session have the generation 0.
+        let session = if generation == 0 { String::new() } else { entry.member.to_string() };
+        self.runtime.spawn(async move {
+            turn.begin().await;
+            node.undo_enter(room.as_str(), &id_of(entry), &session, generation, body).await;
+        });
+    }
+
     fn publish(
         &self,
         room: &RoomId,

@@ -21,6 +21,7 @@ const SESSION_TAKEN: u8 = 10;
 const PROFILE: u8 = 11;
 const HIDDEN_ENTER: u8 = 12;
 const HIDDEN_LEAVE: u8 = 13;
+const UNANNOUNCED: u8 = 14;
 const IS_LAST: u8 = 1;
 const IS_REPLACED: u8 = 2;
 
@@ -37,6 +38,8 @@ pub(crate) enum Message {
     Command(Bytes),
     /// In a node's own channel: another node has the session with this id.
     SessionTaken { session: Box<str>, generation: u64 },
+    /// In a node's own channel: this node has taken over the session of a member before the host was told of its enter.
+    Unannounced { session: Box<str>, member: Box<str>, room: Arc<str> },
     /// In a node's own channel: the connection works.
     Probe(u64),
 }
@@ -88,6 +91,7 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
             let session = str::from_utf8(session).map_err(|_| DecodeError::Malformed)?.into();
             return Ok(Message::SessionTaken { session, generation: u64::from_be_bytes(*generation) });
         }
+        UNANNOUNCED => return decode_unannounced(&payload[2..]).ok_or(DecodeError::Malformed),
         PROBE => {
             let number = payload[2..].try_into().map_err(|_| DecodeError::Malformed)?;
             return Ok(Message::Probe(u64::from_be_bytes(number)));
@@ -95,6 +99,19 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
         _ => return Err(DecodeError::Malformed),
     };
     decode_event(room, kind, &payload).map(Message::Event).ok_or(DecodeError::Malformed)
+}
+
+fn decode_unannounced(payload: &[u8]) -> Option<Message> {
+    let (lengths, texts) = payload.split_first_chunk::<4>()?;
+    let len = |at| usize::from(u16::from_be_bytes([lengths[at], lengths[at + 1]]));
+    let (session, texts) = texts.split_at_checked(len(0))?;
+    let (member, room) = texts.split_at_checked(len(2))?;
+    let text = |bytes| str::from_utf8(bytes).ok();
+    Some(Message::Unannounced {
+        session: text(session)?.into(),
+        member: text(member)?.into(),
+        room: text(room)?.into(),
+    })
 }
 
 fn decode_event(room: &Arc<str>, kind: EventKind, payload: &Bytes) -> Option<RoomEvent> {

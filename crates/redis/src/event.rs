@@ -86,7 +86,8 @@ pub enum Event {
         reason: EvictionReason,
     },
     /// The other nodes have taken this one for gone, and have removed a member, but it is still there. It has entered
-    /// again: the event of its enter arrives as well.
+    /// again: the event of its enter arrives as well. Or another node could not tell its host of the enter of a member
+    /// that was taken over since ([`Node::undo_enter`](crate::Node::undo_enter)).
     EnteredAgain {
         /// The room.
         room: Arc<str>,

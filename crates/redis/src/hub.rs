@@ -115,9 +115,8 @@ impl Hub {
         self.probe.subscribe()
     }
 
-    /// A message has arrived in a channel. Returns the id of a session that another node has taken over, and its generation
-    /// there.
-    pub(crate) fn receive(&self, channel: &str, payload: Bytes) -> Option<(Box<str>, u64)> {
+    /// A message has arrived in a channel. Returns it if it is about a session.
+    pub(crate) fn receive(&self, channel: &str, payload: Bytes) -> Option<Message> {
         let mut rooms = lock(&self.rooms);
         let name = match self.keys.room_of_channel(channel) {
             Some(room) => match rooms.get_key_value(room) {
@@ -140,7 +139,9 @@ impl Hub {
             Ok(Message::Probe(number)) => {
                 self.probe.send_replace(number);
             }
-            Ok(Message::SessionTaken { session, generation }) => return Some((session, generation)),
+            Ok(message @ (Message::SessionTaken { .. } | Message::Unannounced { .. })) => {
+                return Some(message);
+            }
             Err(error) => {
                 // Another version may send thousands, so only the first, the second, the fourth and so on are logged.
                 let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;

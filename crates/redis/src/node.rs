@@ -260,7 +260,22 @@ impl Node {
         generation: u64,
         body: Option<Bytes>,
     ) -> Option<Stamp> {
-        let leave = self.inner.clone().leave(room.into(), member.into(), generation, body);
+        let leave = self.inner.clone().leave(room.into(), member.into(), generation, body, "".into());
+        self.inner.spawn(leave).await.ok().flatten().flatten()
+    }
+
+    /// As [`Node::leave_in_session`], for a member whose host does not know yet that it has entered. If its session was taken
+    /// over since, the member stays, and the node that has it gets [`Event::EnteredAgain`].
+    pub async fn undo_enter(
+        &self,
+        room: &str,
+        member: &str,
+        session: &str,
+        generation: u64,
+        body: Option<Bytes>,
+    ) -> Option<Stamp> {
+        let (room, member) = (room.into(), member.into());
+        let leave = self.inner.clone().leave(room, member, generation, body, session.into());
         self.inner.spawn(leave).await.ok().flatten().flatten()
     }
 

@@ -99,7 +99,7 @@ impl Inner {
         member: &str,
         generation: u64,
     ) -> Result<(), Unavailable> {
-        let leave = self.scripts.leave(member, generation, Leave::Unknown);
+        let leave = self.scripts.leave(member, generation, Leave::Unknown, "");
         self.call_as(node, room, &leave).await.map(|_| ())
     }
 

@@ -206,14 +206,21 @@ impl Scripts {
             .arg(member.replaced())
     }
 
-    /// Only if the member's session has this generation; any, if it is 0.
-    pub(crate) fn leave(&self, member: &str, generation: u64, how: Leave<'_>) -> Request<'_> {
+    /// Only if the member's session has this generation; any, if it is 0. `unannounced` is the id of that session if the host
+    /// does not know of the enter; otherwise, it is empty.
+    pub(crate) fn leave(
+        &self,
+        member: &str,
+        generation: u64,
+        how: Leave<'_>,
+        unannounced: &str,
+    ) -> Request<'_> {
         let (how, body) = match how {
             Leave::Frame(body) => ("frame", body),
             Leave::Silent => ("silent", &[][..]),
             Leave::Unknown => ("unknown", &[][..]),
         };
-        Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation)
+        Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation).arg(unannounced)
     }
 
     pub(crate) fn publish(&self, member: Option<&str>, key: &str, body: &[u8]) -> Request<'_> {
@@ -255,7 +262,8 @@ impl Scripts {
 
     /// Removes up to `max` members, but none if any node has removed some within the pause.
     pub(crate) fn reap(&self, which: Reap, max: usize, pause: Duration) -> Request<'_> {
-        Request::new(&self.reap).arg(max).arg(which.name()).arg(pause.as_millis() as u64)
+        let reap = Request::new(&self.reap).arg(max).arg(which.name());
+        reap.arg(pause.as_millis() as u64).arg(random::number())
     }
 
     /// A script about a room, with all that it needs.

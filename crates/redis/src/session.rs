@@ -1,6 +1,6 @@
 //! Resumable sessions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,12 +155,16 @@ pub(crate) struct Sessions {
     /// The generations of sessions that were taken over during these calls: a node may hear of the next take-over before
     /// it gets the answer to its own.
     taken: HashMap<Box<str>, u64>,
+    /// Members that were taken over before the host was told of their enters, until it gets their sessions.
+    unannounced: HashSet<Box<str>>,
 }
 
 /// A session of this node.
 #[derive(Debug, Clone)]
 struct Kept {
     session: Session,
+    /// Whether the host knows of it.
+    has_arrived: bool,
     /// The run of the server that has the session for certain. Another run may have lost it.
     run: Option<Arc<str>>,
 }
@@ -194,7 +198,7 @@ impl Sessions {
         let known = self.open.get(&session.id).map(|kept| kept.session.generation);
         let is_latest = taken.max(known).is_none_or(|latest| latest <= session.generation);
         if is_latest && known != Some(session.generation) {
-            let kept = Kept { session: session.clone(), run: Some(run) };
+            let kept = Kept { session: session.clone(), has_arrived: false, run: Some(run) };
             self.open.insert(session.id.clone(), kept);
         }
         is_latest
@@ -217,6 +221,7 @@ impl Drop for Resuming {
         sessions.resuming -= 1;
         if sessions.resuming == 0 {
             sessions.taken = HashMap::new();
+            sessions.unannounced = HashSet::new();
         }
     }
 }
@@ -225,7 +230,7 @@ impl Inner {
     /// Keeps a session in Redis, as soon as it can be reached. The caller must not drop the future.
     pub(crate) async fn open_session(self: Arc<Inner>, session: Session) -> Result<(), Unavailable> {
         let id = session.id.clone();
-        lock(&self.sessions).open.insert(id.clone(), Kept { session, run: None });
+        lock(&self.sessions).open.insert(id.clone(), Kept { session, has_arrived: true, run: None });
         self.keep_session(&id).await
     }
 
@@ -318,7 +323,7 @@ impl Inner {
             // One that is being taken over has another generation then.
             if self.generation_of(&id) == 0 {
                 let session = Session { generation, ..Session::new("", id, Duration::ZERO) };
-                self.remove_session(&Kept { session, run: None }).await?;
+                self.remove_session(&Kept { session, has_arrived: true, run: None }).await?;
             }
         }
         Ok(())
@@ -471,12 +476,35 @@ impl Inner {
             self.hub.until_delivered(&taken.room, taken.stamp).await;
         });
         let _ = timeout(TIMEOUT, join_all(heard)).await;
-        self.hub.queue().push(Event::SessionResumed(resumed.clone()));
+        self.deliver_resumed(&resumed);
         for (TakenMember { room, member, stamp, .. }, gate) in members.into_iter().zip(gates) {
             self.join_resumed(&room, &member, stamp, &gate).await;
             self.check_entered(&node, &room, &member).await?;
         }
         Ok(resumed)
+    }
+
+    fn deliver_resumed(&self, resumed: &Resumed) {
+        let mut sessions = lock(&self.sessions);
+        if let Some(kept) = sessions.open.get_mut(&resumed.session.id) {
+            kept.has_arrived = true;
+        }
+        self.hub.queue().push(Event::SessionResumed(resumed.clone()));
+        for ResumedMembership { room, member, .. } in &resumed.memberships {
+            if sessions.unannounced.remove(member) {
+                self.hub.queue().push(Event::EnteredAgain { room: room.clone(), member: member.clone() });
+            }
+        }
+    }
+
+    /// The node that had a session could not tell its host of the enter of this member.
+    pub(crate) fn announce(&self, session: &str, member: Box<str>, room: Arc<str>) {
+        let mut sessions = lock(&self.sessions);
+        if sessions.open.get(session).is_some_and(|kept| kept.has_arrived) {
+            self.hub.queue().push(Event::EnteredAgain { room, member });
+        } else if sessions.resuming > 0 {
+            sessions.unannounced.insert(member);
+        }
     }
 
     /// Returns what this incarnation of the node has taken over, and in which run of the server.

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
-use crate::codec;
+use crate::codec::{self, Message};
 use crate::connector::Connector;
 use crate::error::ConnectError;
 use crate::hub::Subscription;
@@ -206,9 +206,13 @@ impl Subscriber {
 fn receive(inner: &Inner, push: PushInfo) {
     if let Ok([Value::BulkString(channel), Value::BulkString(payload)]) = <[Value; 2]>::try_from(push.data)
         && let Ok(channel) = std::str::from_utf8(&channel)
-        && let Some((session, generation)) = inner.hub.receive(channel, Bytes::from(payload))
+        && let Some(message) = inner.hub.receive(channel, Bytes::from(payload))
     {
-        inner.session_taken(&session, generation);
+        match message {
+            Message::SessionTaken { session, generation } => inner.session_taken(&session, generation),
+            Message::Unannounced { session, member, room } => inner.announce(&session, member, room),
+            _ => {}
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::inner::Inner;
 use crate::lease::{number_of, process_of};
 use crate::link::{Command, Link};
 use crate::node::Node;
+use crate::random;
 use crate::reaper::BATCH;
 use crate::scripts::{Reap, Reply};
 use crate::sync::{Mutex, lock};
@@ -275,10 +276,11 @@ impl Inner {
     /// Ends sessions of the users of a fenced node, and tells the host. Returns for how long the others stay. It is zero if
     /// there are more to end.
     pub(crate) async fn reap_users(&self, node: &str, which: Reap) -> Result<Duration, Unavailable> {
+        let call = random::number();
         let prepare = |_: &Link| {
             let mut reap = self.scripts.reap_users.prepare_invoke();
             reap.key(self.keys.nodes()).key(self.keys.node_users(node));
-            reap.arg(node).arg(self.keys.tag()).arg(BATCH).arg(which.name());
+            reap.arg(node).arg(self.keys.tag()).arg(BATCH).arg(which.name()).arg(call);
             Command::Script(reap)
         };
         let reply: Reply = self.commands.run(None, prepare).await?;

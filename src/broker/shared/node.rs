@@ -86,6 +86,14 @@ impl RemoteBroker for SharedNode {
         self.call(move |shared| shared.leave(node, &room, entry, generation, body));
     }
 
+    fn undo_enter(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
+        let (node, room) = (self.number, room.clone());
+        self.call(move |shared| {
+            shared.leave(node, &room, entry, generation, body);
+            shared.tell_new_node(&room, entry);
+        });
+    }
+
     fn publish(
         &self,
         room: &RoomId,

@@ -1,8 +1,10 @@
 //! The sessions of a broker within one process.
 
 use super::order::Shared;
-use crate::broker::{KeptSession, NewSession, NotTaken, RemoteEvent, TakenMember, TakenSession, TokenHash};
-use crate::ids::ConnectionId;
+use crate::broker::{
+    EntryId, KeptSession, NewSession, NotTaken, RemoteEvent, TakenMember, TakenSession, TokenHash,
+};
+use crate::ids::{ConnectionId, RoomId};
 
 pub(super) struct SharedSession {
     id: ConnectionId,
@@ -73,6 +75,16 @@ impl Shared {
             hearer.push(RemoteEvent::SessionMoved(Box::new(taken)));
         }
         Ok(())
+    }
+
+    /// A member stays whose enter was undone, because its session was taken over. The node that has it does not know that the
+    /// host has yet to be told.
+    pub(super) fn tell_new_node(&mut self, room: &RoomId, entry: EntryId) {
+        let members = self.rooms.get(room).into_iter().flat_map(|room| &room.members);
+        let node = members.filter(|shared| shared.member.entry == entry).map(|shared| shared.node).next();
+        if let Some(hearer) = node.and_then(|node| self.nodes.get_mut(&node)) {
+            hearer.push(RemoteEvent::EnteredAgain { room: room.clone(), connection: entry.member });
+        }
     }
 
     /// Removes the sessions of a node that is still there.

@@ -308,19 +308,21 @@ pub(crate) fn check_journals(journals: &[Journal], broken: &Faults) -> (Vec<Stri
             told.last = told.last.max((at, has_left));
         }
     }
-    let has_killed = journals.iter().any(|journal| journal.was_killed);
     let mut unbalanced = 0;
     let (breaks, losses) = (broken.of_nodes() as i64, broken.losses() as i64);
+    let kills = journals.iter().filter(|journal| journal.was_killed).count() as i64;
+    let has_killed = kills > 0;
     for ((room, member), told) in members {
         let Told { inside, enters, journals, lost, last } = told;
         unbalanced += usize::from(inside != 0);
-        // It may have moved while it entered.
-        let has_moved = journals.len() > 1 || enters == 0;
+        // It may have moved while it entered, and its new node may not have heard of that.
+        let may_be_unknown = journals.len() > 1 || enters == 0;
         let (most, least) = match (room == USERS, has_killed) {
             (true, true) => (breaks, -breaks),
             (true, false) => (losses, -breaks),
-            // A node that was killed may not have told of an enter, or of a leave.
-            (false, _) => (i64::from(has_killed), -lost - i64::from(has_killed || has_moved)),
+            // Each node that was killed may not have told of an enter, or of a leave.
+            (false, true) => (kills, -lost - kills),
+            (false, false) => (0, -lost - i64::from(may_be_unknown)),
         };
         if inside > most || inside < least || (!has_killed && !last.1) {
             faults.push(format!(

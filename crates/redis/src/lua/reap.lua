@@ -2,6 +2,11 @@
 -- says that the node itself does it, after it has moved its sessions to its next incarnation.
 local DAY = 24 * 3600 * 1000
 local batch, is_own, pause = tonumber(ARGV[8]), ARGV[9] == 'own', tonumber(ARGV[10])
+local call = tag .. 'reaped:' .. ARGV[11]
+
+-- A repeated call: whoever has removed a member must learn of it.
+local earlier = redis.call('GET', call)
+if earlier then return cmsgpack.unpack(earlier) end
 
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
@@ -48,4 +53,5 @@ until cursor == '0' or rest_kept == 0
 if found and #reply > 1 then redis.call('HSET', meta, 'reaped', string.format('%.0f', now_ms())) end
 clean_up(found)
 table.insert(reply, 2, rest_kept)
+if #reply > 2 then redis.call('SET', call, cmsgpack.pack(reply), 'PX', 60000) end
 return reply

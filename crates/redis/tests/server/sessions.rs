@@ -471,3 +471,23 @@ async fn members_stay_whose_sessions_move_during_a_fence() {
     let left: Vec<String> = b.bodies("r").into_iter().filter(|body| body.starts_with('-')).collect();
     assert_eq!((left, end.stamp.num), (vec![], 41));
 }
+
+/// Rule: the node that has a member tells its host of it, if the one where it entered could not.
+#[tokio::test]
+async fn a_member_that_has_moved_before_its_host_knew_of_it_is_announced() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    let again = |member: &str| Event::EnteredAgain { room: "r".into(), member: member.into() };
+    a.enter("r", member("leaves").session(&session), None).await.unwrap();
+    assert!(a.undo_enter("r", "leaves", session.id(), 1, None).await.is_some());
+    a.enter("r", member("moves").session(&session), None).await.unwrap();
+    b.resume("t1", "t2", "ann").await.unwrap();
+    assert_eq!(a.undo_enter("r", "moves", session.id(), 1, None).await, None);
+    b.until("that the host knows nothing", |heard| heard.contains(&again("moves"))).await;
+    a.resume("t2", "t3", "ann").await.unwrap();
+    // On the same node, too.
+    a.undo_enter("r", "moves", session.id(), 1, None).await;
+    a.until("that the host knows nothing", |heard| heard.contains(&again("moves"))).await;
+    assert_eq!(a.roster("r", 0, 10).await.unwrap().members.len(), 1);
+}

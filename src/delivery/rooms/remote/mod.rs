@@ -38,6 +38,7 @@ use crate::room::{EnterError, name_key};
 use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
 pub(crate) use entering::Entering;
+use entering::NewStay;
 pub(crate) use moving::MovedHere;
 
 /// How long an enter waits for the broker.
@@ -86,7 +87,19 @@ impl Remote {
         };
         let name = &expected.entrant.name;
         state.room.cancel_reservation(name);
-        self.broker.leave(room, entry, expected.generation, leave_body_in(state, name));
+        let body = leave_body_in(state, name);
+        match expected.replaces {
+            // The host knows of the member, under another name.
+            Some(_) => self.broker.leave(room, entry, expected.generation, body),
+            None => self.broker.undo_enter(room, entry, expected.generation, body),
+        }
+    }
+
+    /// Ends the stay of a member whose enter the host does not know of.
+    pub(super) fn undo_enter(&self, room: &RoomId, state: &mut RoomState, id: ConnectionId) {
+        self.cancel(room, state, id);
+        let Some(EndedStay { entry, generation, member, .. }) = state.end_stay(id) else { return };
+        self.broker.undo_enter(room, entry, generation, leave_body_in(state, &member.name));
     }
 
     /// Notes that a member has authenticated as this user, whose connections may share its name, unless the user has another
@@ -232,7 +245,7 @@ impl Rooms {
             };
             timeout(ENTER_WAIT, entered).await.unwrap_or(Err(Refused::Unavailable))
         };
-        let stay = (entry, generation);
+        let stay = NewStay { entry, generation, is_rename: replaces.is_some() };
         Ok(Entering::new(self.clone(), room.clone(), stay, handle, Box::pin(entered)))
     }
 
