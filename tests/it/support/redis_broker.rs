@@ -22,7 +22,7 @@ use tokio::task::{spawn_blocking, yield_now};
 use tower_chat_rooms::{BrokerNode, RedisSettings};
 
 /// After so many turns of the thread, each task of it has run that could.
-const TURNS: usize = 16;
+const TURNS: usize = 4;
 
 thread_local! {
     /// The nodes that this test has started.
