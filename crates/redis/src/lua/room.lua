@@ -75,10 +75,14 @@ local function append(found, kind, member, body, is_replaced)
   ) .. member .. body
   trim(found)
   found.bytes = found.bytes + #payload
-  redis.call(
-    'HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes,
-    'hidden', found.hidden, 'place', found.place
-  )
+  if kind == PUBLISH then
+    redis.call('HSET', meta, 'event', found.event, 'seq', found.seq, 'bytes', found.bytes)
+  else
+    redis.call(
+      'HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes,
+      'hidden', found.hidden, 'place', found.place
+    )
+  end
   redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload, 't', string.format('%.0f', now_ms()))
   redis.call('PEXPIRE', log, log_age)
   redis.call('PUBLISH', channel, payload)
