@@ -110,6 +110,14 @@ async fn drain(options: &Options) -> Result<usize, Failure> {
     Ok(faults)
 }
 
+/// A client that has entered its room.
+struct Connected {
+    client: Client,
+    watched: Arc<Watched>,
+    /// If it sends messages: the time between two of them.
+    sends: Option<Duration>,
+}
+
 /// All clients, in their rooms.
 struct Clients {
     rooms: Vec<Arc<Room>>,
@@ -135,7 +143,7 @@ impl Clients {
             let sends = (n % options.members == 0).then_some(options.pause);
             connecting.spawn(async move {
                 let opened = of_client.room(format!("room {room}")).name(format!("n{n}")).open().await?;
-                Ok::<_, Failure>((opened, client, sends))
+                Ok(Connected { client: opened, watched: client, sends })
             });
         }
         while !connecting.is_empty() {
@@ -150,11 +158,11 @@ impl Clients {
 
     /// Adds a client that has entered its room.
     async fn add(
-        connecting: &mut JoinSet<Result<(Client, Arc<Watched>, Option<Duration>), Failure>>,
+        connecting: &mut JoinSet<Result<Connected, Failure>>,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), Failure> {
         let Some(connected) = connecting.join_next().await else { return Ok(()) };
-        let (client, watched, sends) = connected??;
+        let Connected { client, watched, sends } = connected??;
         tasks.spawn(watch(client, watched, sends));
         Ok(())
     }
