@@ -237,6 +237,12 @@ impl ChatRoomsBuilder {
     /// server was started again meanwhile. In this case, it has the id from the first time, which may be lower than
     /// those of messages before it.
     ///
+    /// Clients of `chat-rooms.v1` can read the messages again: pages of them with `history`, the latest ones when they enter, and
+    /// those that they have missed after a restart. [`RoomPolicy::may_read`](crate::RoomPolicy::may_read) decides who may.
+    ///
+    /// Messages that the room has in its [`history`](Recovery::history) are read from there. With [`Keep::Behind`], set one that
+    /// is long enough: otherwise, a client may miss messages that are not stored yet when it enters.
+    ///
     /// The key is the client's `cid` together with the id of its user, if it is authenticated, or the key of
     /// [`send_once`](crate::ChatRooms::send_once).
     ///

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
-use tower_chat_rooms_protocol::MESSAGE_ID_START;
 
 use crate::admission::Admission;
 use crate::broker::BrokerNode;
@@ -25,6 +24,7 @@ use crate::hooks::auth::ErasedAuth;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard;
 use crate::hooks::policy::ErasedPolicy;
+use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::Sessions;
@@ -63,12 +63,6 @@ pub(crate) struct Engine {
     expiry: sweep::Running,
 }
 
-/// Distinguishes a run of the server from earlier ones: seconds since 2020.
-fn run_number(now: SystemTime) -> u32 {
-    let since_start = now.duration_since(SystemTime::UNIX_EPOCH + MESSAGE_ID_START).unwrap_or_default();
-    u32::try_from(since_start.as_secs()).unwrap_or(u32::MAX)
-}
-
 impl Engine {
     pub(crate) fn new(config: Config, hooks: Hooks, node: Option<BrokerNode>) -> Engine {
         let context = Arc::new(Context::new(config));
@@ -83,18 +77,18 @@ impl Engine {
             Rooms::new(&context.config, context.clock, tasks.clone(), events_hook, store, remote.clone());
         let rooms = Arc::new(rooms);
         let nodes = remote.map(|broker| Arc::new(Nodes::new(broker)));
-        let number = match &nodes {
-            Some(nodes) => nodes.own(),
+        let first_id = match &nodes {
+            Some(nodes) => ConnectionId::of_node(nodes.own(), 0),
             // The store has the ids of connections of earlier runs.
-            None if rooms.has_store() => run_number(SystemTime::now()),
-            None => 0,
+            None if rooms.has_store() => ConnectionId::first_of_run(SystemTime::now()),
+            None => ConnectionId(0),
         };
         let sessions = Sessions::new(
             context.clone(),
             rooms.clone(),
             admission.clone(),
             hooks.events,
-            number,
+            first_id,
             tasks.clone(),
         );
         let applier = nodes.zip(events).map(|(nodes, events)| Applier::new(nodes, events));

@@ -67,7 +67,7 @@ pub fn resume() -> impl FnMut() {
     let tasks = Arc::new(Tasks::default());
     let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None, None, None));
     let admission = Arc::new(Admission::new(context.clone(), tasks.clone()));
-    let sessions = Sessions::new(context.clone(), rooms.clone(), admission, None, 0, tasks);
+    let sessions = Sessions::new(context.clone(), rooms.clone(), admission, None, ConnectionId(0), tasks);
     let connect = move |token| {
         let socket = socket(&context, Subprotocol::V1, b"");
         let (id, subprotocol, token) = (sessions.table().new_id(), Subprotocol::V1, Some(token));

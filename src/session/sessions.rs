@@ -59,7 +59,7 @@ impl Sessions {
         rooms: Arc<Rooms>,
         admission: Arc<Admission>,
         events: Option<Arc<dyn RoomEvents>>,
-        node: u32,
+        first_id: ConnectionId,
         tasks: Arc<Tasks>,
     ) -> Arc<Sessions> {
         let memberships = Memberships::new(context.clone(), rooms.clone(), events.is_some());
@@ -74,7 +74,7 @@ impl Sessions {
             memberships,
             admission,
             events,
-            table: Table::new(node),
+            table: Table::new(first_id),
             deadlines_changed: Notify::new(),
             tasks,
             arrivals: Arrivals::default(),

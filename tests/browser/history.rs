@@ -29,6 +29,7 @@ async fn earlier_messages_are_shown_while_the_user_scrolls_up() {
     bob.until_text("You joined as Bob").await;
     let newest: Vec<String> = (MESSAGES - 50..MESSAGES).map(line).collect();
     assert_eq!(bob.texts().await, [&newest[..], &["You joined as Bob".to_owned()]].concat());
+    assert_eq!(bob.own_texts().await, [] as [&str; 0], "the ids of members are not used again");
     keep("history", &picture(&bob).await);
     for shown in [100, 150, MESSAGES] {
         let first = line(MESSAGES - shown);

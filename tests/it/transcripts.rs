@@ -194,8 +194,8 @@ impl Play {
             }
             "restart" => {
                 self.rooms.shutdown().await;
-                // The ids of connections begin with the second.
-                std::thread::sleep(Duration::from_millis(1100));
+                // The ids of messages and connections have milliseconds.
+                std::thread::sleep(Duration::from_millis(2));
                 self.rooms = rooms(&self.settings, &self.store, self.denied.clone());
             }
             "info" => {
