@@ -108,7 +108,53 @@ async fn a_session_that_has_moved_ends_with_its_new_node() {
     assert_eq!(server.command::<Vec<String>>(&["KEYS", "{chat}:session:*"]).await, [] as [&str; 0]);
 }
 
-/// Rule: a session is closed by its id, since another one may have its token.
+/// Rule: what the old node still says of a session has no effect, even if nobody has told it that the session is gone.
+#[tokio::test]
+async fn a_session_ends_only_where_it_is() {
+    let server = Server::start().await;
+    let (a, b) = taken_over(&server, ["a", "b"]).await;
+    assert!(!a.close_session("id", 1).await.unwrap());
+    assert_eq!(a.leave_in_session("r", "ann", 1, Some("-ann".into())).await, None);
+    assert!(!a.end_user("u", "id").await.unwrap());
+    assert_eq!(
+        b.resume("unknown", "t2", "u").await,
+        Err(ResumeError::Unknown),
+        "only its own old token leads to it"
+    );
+    let resumed = b.resume("t2", "t3", "u").await.unwrap();
+    assert_eq!((resumed.generation, resumed.memberships.len()), (3, 1));
+    assert_eq!(b.user_sessions("u").await.unwrap().len(), 1);
+
+    let server = Server::start().await;
+    let (a, b) = taken_over(&server, ["a", "b"]).await;
+    assert!(b.close_session("id", 2).await.unwrap());
+    assert!(!a.close_session("id", 1).await.unwrap(), "the other one has told its host");
+}
+
+/// Rule: a node that was away for longer than a resume window does not have the session any more.
+#[tokio::test]
+async fn a_session_whose_window_is_over_does_not_come_back() {
+    let server = Server::start().await;
+    let a = TestNode::connect(Settings::new(server.url()).node_name("a").lease(10 * MINUTE)).await;
+    let b = TestNode::connect(Settings::new(server.url()).node_name("b").lease(MINUTE)).await;
+    let session = Session::new("t1", "id", MINUTE);
+    a.open_session(session.clone()).await.unwrap();
+    b.enter("r", member("bob"), None).await.unwrap();
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    let incarnation = server.incarnation("a").await;
+    server.set_lease(&incarnation, "-(now - 61000)").await;
+    b.until_body("r", "-ann").await;
+    server.until_lease(&incarnation, |lease| lease.is_none()).await;
+    comes_back(&a).await;
+    a.until("that the session is gone", |heard| {
+        heard.contains(&Event::SessionGone { session: "id".into(), generation: 2 })
+    })
+    .await;
+    assert_eq!(b.publish("r", None, None, b"end").await.unwrap().stamp.num, 1);
+    assert_eq!(b.resume("t1", "t2", "").await, Err(ResumeError::Unknown));
+}
+
+/// Rule: a session is closed by its id. Another one may have its token.
 #[tokio::test]
 async fn closing_a_session_leaves_another_one_with_its_token() {
     let server = Server::start().await;
