@@ -35,13 +35,13 @@ impl Context {
         }
     }
 
-    /// A shutdown begins: this many clients will be told to reconnect, spread over some time.
+    /// A shutdown begins, or events of rooms were lost: this many clients will be told to reconnect, spread over some time.
     pub(crate) fn spread_restart(&self, clients: usize) {
         let seconds = (clients / RECONNECTS_PER_SECOND).clamp(1, MAX_RESTART_SPREAD) as u32;
         self.restart_until.store(RESTART_SECONDS + seconds, Ordering::Relaxed);
     }
 
-    /// The range of seconds after which clients may reconnect after a shutdown.
+    /// The range of seconds after which clients may reconnect after a shutdown. If only events were lost, it begins with 0.
     pub(crate) fn restart(&self) -> RangeInclusive<u32> {
         RESTART_SECONDS..=self.restart_until.load(Ordering::Relaxed).max(RESTART_SECONDS + 1)
     }

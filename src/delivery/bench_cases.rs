@@ -207,5 +207,7 @@ impl Recipient for NoRecipient {
 
     fn deliver_presence(&self, _: &LiveRoom, _: &PresenceBatch) {}
 
+    fn send_away(&self) {}
+
     fn fail(&self) {}
 }
