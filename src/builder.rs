@@ -288,7 +288,8 @@ impl ChatRoomsBuilder {
     /// While the broker cannot be reached, connections stay open. A message waits up to one second, and then gets the error
     /// `unavailable`, after which clients send it again. An enter waits up to five seconds; then the connection is
     /// closed with 1013, and the client comes back later. If events of a room are lost, for example because the broker
-    /// was started again, the room's members are disconnected, so that their clients come back and learn of it.
+    /// was started again, the room's members are disconnected with 1012, so that their clients come back, spread over some
+    /// time, and learn of it.
     ///
     /// # The host's calls
     ///

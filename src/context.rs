@@ -38,8 +38,8 @@ impl Context {
         }
     }
 
-    /// A shutdown begins: this many clients will be told to reconnect, spread over some time. If their sessions are kept
-    /// meanwhile, they come back in time.
+    /// A shutdown begins, or events of rooms were lost: this many clients will be told to reconnect, spread over some time. If
+    /// their sessions are kept meanwhile, they come back in time.
     pub(crate) fn spread_restart(&self, clients: usize, is_kept: bool) {
         let window = self.config.recovery.resume_window.as_secs() as usize;
         let longest = if is_kept { MAX_RESTART_SPREAD.min(window / 2) } else { MAX_RESTART_SPREAD };
@@ -54,7 +54,8 @@ impl Context {
         self.restart_until.store(seconds, Ordering::Relaxed);
     }
 
-    /// The range of seconds after which clients may reconnect after a shutdown or a drain.
+    /// The range of seconds after which clients may reconnect after a shutdown or a drain. If only
+    /// events were lost, the first ones may at once.
     pub(crate) fn restart(&self) -> RangeInclusive<u32> {
         let from = self.restart_from.load(Ordering::Relaxed);
         from..=self.restart_until.load(Ordering::Relaxed).max(from + 1)

@@ -294,7 +294,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// Changes the user of a session of this node, who alone can resume it.
     fn set_user(&self, session: &KeptSession, user: Option<&str>);
 
-    /// Gives a session of this node another token: now, or as soon as the broker can be reached.
+    /// Gives a session of this node another token: now, or as soon as the broker can be reached. Fails if it is not this
+    /// node's any more.
     fn rename_session(
         &self,
         session: &KeptSession,

@@ -197,5 +197,7 @@ impl Recipient for NoRecipient {
 
     fn deliver_presence(&self, _: &LiveRoom, _: &PresenceBatch) {}
 
+    fn send_away(&self) {}
+
     fn fail(&self) {}
 }

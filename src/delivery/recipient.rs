@@ -40,6 +40,9 @@ pub(crate) trait Recipient: Send + Sync {
     /// Writes presence frames. If other frames wait for this member, it gets the room's counts and mode afterwards.
     fn deliver_presence(&self, room: &LiveRoom, batch: &PresenceBatch);
 
+    /// Ends the member's connection, because events of a room were lost. Its client learns of that when it comes back.
+    fn send_away(&self);
+
     /// Ends the member's connection as lost, because its I/O panicked.
     fn fail(&self);
 }

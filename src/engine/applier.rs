@@ -109,7 +109,11 @@ async fn apply_all(mut hearing: Hearing, engine: Weak<Engine>, tasks: Arc<Tasks>
         match event {
             RemoteEvent::Room(event) => apply(&rooms, &event, &tasks).await,
             RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
-            RemoteEvent::Reset { room, stamp } => follow(&rooms, &room, stamp, &tasks).await,
+            RemoteEvent::Reset { room, stamp } => {
+                // Most likely, all rooms are reset.
+                engine.context.spread_restart(engine.admission.connections(), true);
+                follow(&rooms, &room, stamp, &tasks).await;
+            }
             RemoteEvent::Evicted { room, entry } => tasks.spawn(async move { engine.evict(&room, entry) }),
             RemoteEvent::Command { body } => engine.obey(body),
             RemoteEvent::SessionMoved(taken) => arrive(&engine, &taken, &tasks).await,

@@ -82,6 +82,9 @@ pub enum LeaveReason {
     Shutdown,
     /// The [broker](crate::ChatRoomsBuilder::broker) could not be reached when the client wanted to enter a room (1013).
     Unavailable,
+    /// The [broker](crate::ChatRoomsBuilder::broker) has lost events of a room, for example because it was started again.
+    /// The client comes back in order to learn of it (1012). Its session is kept meanwhile.
+    EventsLost,
     /// The connection's task was dropped, for example with its runtime.
     Dropped,
     /// The member was connected to another [node](crate::ChatRoomsBuilder::broker), which has ended or was cut off from the
@@ -104,8 +107,8 @@ impl LeaveReason {
 
     /// Whether a session whose connection ends for this reason can be resumed, where sessions are kept.
     pub(crate) fn keeps_session(self) -> bool {
-        use LeaveReason::{HeartbeatMissed, LifetimeOver, Lost, Replaced, Slow, Unavailable};
-        matches!(self, Lost | HeartbeatMissed | Slow | LifetimeOver | Replaced | Unavailable)
+        use LeaveReason::{EventsLost, HeartbeatMissed, LifetimeOver, Lost, Replaced, Slow, Unavailable};
+        matches!(self, Lost | HeartbeatMissed | Slow | LifetimeOver | Replaced | Unavailable | EventsLost)
     }
 
     /// Code and text of the close frame, with the times in which a client may reconnect, in seconds.
@@ -113,6 +116,10 @@ impl LeaveReason {
         let (code, text) = self.row()?;
         Some(match self {
             LeaveReason::Shutdown => (code, format!("{text}; retry in {}-{} s", retry.start(), retry.end())),
+            // The server is there.
+            LeaveReason::EventsLost => {
+                (code, format!("{text}; retry in 0-{} s", retry.end() - retry.start()))
+            }
             _ => (code, text.into()),
         })
     }
@@ -138,6 +145,7 @@ impl LeaveReason {
             LeaveReason::TooBig => (TOO_BIG, "message too big"),
             LeaveReason::HookFailed => (1011, "internal error"),
             LeaveReason::Shutdown => (RESTART, "the server restarts"),
+            LeaveReason::EventsLost => (RESTART, "events of a room were lost"),
             LeaveReason::Unavailable => (TRY_AGAIN_LATER, "the room cannot be reached; try again later"),
             LeaveReason::HeartbeatMissed => (HEARTBEAT_MISSED, "a heartbeat was not answered in time"),
             LeaveReason::Slow => (SLOW, "the client reads too slowly; retry in 1 s"),
@@ -187,6 +195,7 @@ impl fmt::Display for LeaveReason {
             LeaveReason::HookFailed => "a hook failed",
             LeaveReason::Shutdown => "server shutdown",
             LeaveReason::Unavailable => "broker unavailable",
+            LeaveReason::EventsLost => "events lost",
             LeaveReason::Dropped => "dropped by the server",
             LeaveReason::NodeLost => "node lost",
         })

@@ -387,6 +387,10 @@ impl Recipient for Session {
         }
     }
 
+    fn send_away(&self) {
+        self.with_socket(|socket| socket.close(LeaveReason::EventsLost));
+    }
+
     fn fail(&self) {
         self.with_socket(|socket| socket.close(LeaveReason::Lost));
     }

@@ -213,7 +213,7 @@ async fn after_a_restart_of_the_broker_clients_come_back() {
     assert_eq!(ann.next().await["name"], "bob");
     broker.restart();
     for client in [&mut ann, &mut bob] {
-        client.connection.frames_until_close().await;
+        assert_eq!(client.connection.close_code().await, 1012);
     }
     let entered = [ann.reconnect(&one).await, bob.reconnect(&other).await];
     for entered in &entered {

@@ -455,6 +455,31 @@ async fn what_the_old_node_does_meanwhile_has_no_effect() {
     }
 }
 
+/// The node has not heard that another one has the session, which its client has given up there. It must come back.
+#[tokio::test(start_paused = true)]
+async fn a_client_of_a_session_that_has_moved_unnoticed_comes_back() {
+    let cluster = Cluster::new();
+    let [one, other] = &cluster.nodes;
+    let mut ann = V1Client::enter(one, "ann").await;
+    let old_tokens = ann.resume_tokens.clone();
+    ann.disconnect().await;
+    cluster.broker.set_delivering_to(cluster.numbers[0], false);
+    let (mut lost, welcome) = Client::connect_v1(other, Admission::anonymous()).await;
+    lost.send(resume_frame(&old_tokens)).await;
+    run_other_tasks().await;
+    lost.disconnect().await;
+    let (mut early, _) = Client::connect_v1(one, Admission::anonymous()).await;
+    early.send(resume_frame(&old_tokens)).await;
+    run_other_tasks().await;
+    cluster.broker.set_delivering_to(cluster.numbers[0], true);
+    assert_eq!(early.close_code().await, 1013);
+    ann.resume_tokens.push(welcome["resume"].clone());
+    let entered = ann.reconnect(one).await;
+    assert_eq!((&entered["resumed"], &entered["num"]), (&json!(true), &json!(1)));
+    ann.connection.close().await;
+    cluster.end().await;
+}
+
 /// The client has a frame that the node has not heard.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_ahead_of_its_new_node_has_missed_nothing() {

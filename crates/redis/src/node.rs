@@ -446,23 +446,22 @@ impl Node {
         open.await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 
-    /// Changes the user of a session of this node. Does nothing if it was taken over since, so that it has another
-    /// generation.
+    /// Changes the user of a session of this node.
     ///
     /// # Errors
     ///
-    /// As [`Node::open_session`].
+    /// Fails if the session has ended, if it was taken over since, so that it has another generation, and if the node is
+    /// closed.
     pub async fn set_user(&self, session: &str, generation: u64, user: &str) -> Result<(), Unavailable> {
         let user = user.into();
         self.change_session(session, generation, |session| session.set_user(user)).await
     }
 
-    /// Gives a session of this node another token, a hash of the one for the next time. Does nothing if it was taken over
-    /// since, so that it has another generation.
+    /// Gives a session of this node another token, a hash of the one for the next time.
     ///
     /// # Errors
     ///
-    /// As [`Node::open_session`].
+    /// As [`Node::set_user`].
     pub async fn rename_session(
         &self,
         session: &str,

@@ -234,7 +234,7 @@ impl Inner {
         self.keep_session(&id).await
     }
 
-    /// Changes a session, if this node still has it. The caller must not drop the future.
+    /// Changes a session, if this node still has it. Otherwise, it fails. The caller must not drop the future.
     pub(crate) async fn change_session(
         self: Arc<Inner>,
         id: Box<str>,
@@ -243,9 +243,10 @@ impl Inner {
     ) -> Result<(), Unavailable> {
         match lock(&self.sessions).known(&id, generation) {
             Some(session) => change(session),
-            None => return Ok(()),
+            None => return Err(Unavailable),
         }
-        self.keep_session(&id).await
+        self.keep_session(&id).await?;
+        lock(&self.sessions).known(&id, generation).map(|_| ()).ok_or(Unavailable)
     }
 
     /// Has a session be in Redis as it is here.

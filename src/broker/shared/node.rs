@@ -225,10 +225,7 @@ impl RemoteBroker for SharedNode {
         new: &TokenHash,
     ) -> BoxFuture<'static, Result<(), Unavailable>> {
         let (node, session, new) = (self.number, session.clone(), new.clone());
-        self.ask(move |shared| {
-            shared.rename_session(node, &session, new);
-            Ok(())
-        })
+        self.ask(move |shared| shared.rename_session(node, &session, new))
     }
 
     fn close_session(&self, session: &KeptSession) -> BoxFuture<'static, bool> {

@@ -3,6 +3,7 @@
 use super::order::Shared;
 use crate::broker::{
     EntryId, KeptSession, NewSession, NotTaken, RemoteEvent, TakenMember, TakenSession, TokenHash,
+    Unavailable,
 };
 use crate::ids::{ConnectionId, RoomId};
 
@@ -29,14 +30,20 @@ impl Shared {
         }
     }
 
-    pub(super) fn rename_session(&mut self, node: u32, session: &KeptSession, new: TokenHash) {
+    pub(super) fn rename_session(
+        &mut self,
+        node: u32,
+        session: &KeptSession,
+        new: TokenHash,
+    ) -> Result<(), Unavailable> {
         if !self.has_session(node, session) {
-            return;
+            return Err(Unavailable);
         }
         if let Some(known) = self.sessions.remove(&session.token) {
             self.sessions.insert(new.clone(), known);
         }
         self.set_token(&session.token, &new, node);
+        Ok(())
     }
 
     pub(super) fn close_session(&mut self, node: u32, session: &KeptSession) -> bool {

@@ -194,7 +194,7 @@ impl Rooms {
             missed
         });
         for handle in missed {
-            guarded(&*handle, |member| member.fail());
+            guarded(&*handle, |member| member.send_away());
         }
     }
 }
