@@ -7,10 +7,10 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, io, process, thread};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +23,8 @@ use tower_chat_rooms::{BrokerNode, RedisSettings};
 
 /// After so many turns of the thread, each task of it has run that could.
 const TURNS: usize = 4;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 thread_local! {
     /// The nodes that this test has started.
@@ -208,24 +210,23 @@ async fn copy(node: Weak<RedisNode>, mut from: OwnedReadHalf, mut to: OwnedWrite
 
 /// The socket of the server, which is started for the first test and ends with the process.
 fn server() -> &'static Path {
-    static SOCKET: OnceLock<PathBuf> = OnceLock::new();
-    SOCKET.get_or_init(|| {
+    static SERVER: OnceLock<(Child, PathBuf)> = OnceLock::new();
+    let (_, socket) = SERVER.get_or_init(|| {
         let directory = env::temp_dir().join(format!("chat-rooms-suite-{}", process::id()));
         fs::create_dir_all(&directory).unwrap();
         let binary = env::var("CHAT_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        // Reading ends when this process does.
+        // Reading ends when this process does, because the pipe is closed then.
         let script =
             r#""$0" --port 0 --save "" --unixsocket socket & read -r _; kill $!; wait; rm -r "$PWD""#;
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(script).arg(binary).current_dir(&directory);
-        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        // The pipe stays open.
-        std::mem::forget(shell.stdin.take());
-        let socket = directory.join("socket");
+        let shell = shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let (socket, start) = (directory.join("socket"), Instant::now());
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            assert_eq!(shell.try_wait().unwrap(), None, "redis-server does not start");
+            assert!(start.elapsed() < START_LIMIT, "redis-server does not start");
             thread::sleep(Duration::from_millis(5));
         }
-        socket
-    })
+        (shell, socket)
+    });
+    socket
 }
