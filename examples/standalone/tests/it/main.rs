@@ -13,6 +13,8 @@ mod logs;
 mod open_files;
 mod shutdown;
 mod sockets;
+#[cfg(all(unix, feature = "store"))]
+mod store;
 
 use std::time::Duration;
 
