@@ -17,7 +17,7 @@ use crate::link::{Commands, Link};
 use crate::profiles::Profiles;
 use crate::random;
 use crate::scripts::{Reply, Request, Scripts};
-use crate::session::Sessions;
+use crate::sessions::Sessions;
 use crate::status::Status;
 use crate::sync::Mutex;
 use crate::users::Users;

@@ -18,7 +18,7 @@ use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
 use crate::scripts::Reply;
-use crate::session::Put;
+use crate::sessions::Put;
 use crate::status::Part;
 use crate::sync::{Mutex, lock};
 

@@ -14,7 +14,7 @@ use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
 use crate::scripts::{Reap, Reaped};
-use crate::session::CLOSED_FOR;
+use crate::sessions::CLOSED_FOR;
 
 /// Members of a lost node that are removed from a room at once. All nodes together remove one batch for each room in half
 /// a beat, so that the other members are not flooded.

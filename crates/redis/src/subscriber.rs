@@ -18,7 +18,7 @@ use crate::error::ConnectError;
 use crate::hub::Subscription;
 use crate::inner::Inner;
 use crate::link::{Command, Link, RESPONSE_TIMEOUT};
-use crate::session::Put;
+use crate::sessions::Put;
 use crate::status::Part;
 use crate::sync::{Mutex, lock};
 

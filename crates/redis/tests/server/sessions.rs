@@ -330,6 +330,11 @@ async fn a_session_that_its_own_node_takes_over_is_still_its_own() {
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     a.publish("r", Some("ann"), None, b"still here").await.unwrap();
     a.until_body("r", "still here").await;
+    // As if it had taken the session over once more, and the answer were on its way.
+    let key = format!("{{chat}}:session:{}", session.id());
+    let _: u32 = server.command(&["HINCRBY", &key, "generation", "1"]).await;
+    a.set_user(session.id(), 30, "bob").await.unwrap();
+    let _: i32 = server.command(&["HINCRBY", &key, "generation", "-1"]).await;
     assert!(!a.heard().iter().any(|event| matches!(event, Event::SessionGone { .. })));
     assert!(a.leave_in_session("r", "ann", 30, None).await.is_some());
     assert!(a.close_session(session.id(), 30).await.unwrap());
