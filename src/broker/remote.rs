@@ -20,8 +20,8 @@ use crate::broker::{
 use crate::config::{History, Recovery};
 pub(crate) use crate::error::Unavailable;
 use crate::health::Health;
-use crate::ids::{ConnectionId, Name, RoomId};
-use crate::protocol::position::Epoch;
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
+use crate::protocol::position::{Epoch, Position};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
@@ -128,7 +128,8 @@ pub(crate) struct LostMember {
 /// A frame that has its place in the room's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Submitted {
-    pub(crate) seq: u64,
+    pub(crate) position: Position,
+    pub(crate) id: MessageId,
     /// It was published before, under the same id.
     pub(crate) is_repeat: bool,
 }
@@ -158,7 +159,8 @@ pub(crate) enum RemoteEvent {
     UserOffline { user: Box<str> },
     /// Another node has taken this one for gone, and has ended the last session of a user.
     UserOnline { user: Box<str> },
-    /// Another node has taken this one for gone, and has removed a member, which has entered again.
+    /// Another node has taken this one for gone, and has removed a member, which has entered again. Or the host does not know
+    /// yet that it has entered ([`RemoteBroker::undo_enter`]).
     EnteredAgain { room: RoomId, connection: ConnectionId },
 }
 
@@ -170,6 +172,8 @@ pub(crate) struct RoomEvent {
     pub(crate) kind: EventKind,
     /// Whose event it is; `None` if the host has published.
     pub(crate) entry: Option<EntryId>,
+    /// Only messages have one.
+    pub(crate) id: Option<MessageId>,
     pub(crate) body: Bytes,
     /// Whether it is the leave of a member that enters again with the next event ([`NewMember::replaces`]).
     pub(crate) is_replaced: bool,
@@ -205,13 +209,17 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// `generation` is that of its session, or 0.
     fn leave(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>);
 
-    /// Publishes a frame of a member of this node, or of the host: once for each id. It fails if the broker cannot be
-    /// reached, or does not know the sender at the moment. If the frame has an id, it can be published again under it.
+    /// As [`RemoteBroker::leave`], for a member whose enter the host does not know of. If another connection has taken its
+    /// session over since, on whatever node, the member stays, and that node hears [`RemoteEvent::EnteredAgain`].
+    fn undo_enter(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>);
+
+    /// Publishes a message of a member of this node, or of the host: once for each key. It fails if the broker cannot be
+    /// reached, or does not know the sender at the moment. If the message has a key, it can be published again under it.
     fn publish(
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>>;
 
@@ -306,7 +314,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
         user: Option<&str>,
     ) -> BoxFuture<'static, Result<(), NotTaken>>;
 
-    /// Removes the members of this node, and ends its events.
+    /// Removes the members of this node, except those of sessions that it has not closed, and ends its events. Those
+    /// sessions can be resumed on other nodes for their windows. Then another node removes their members.
     fn close(&self) -> BoxFuture<'static, ()>;
 }
 

@@ -86,6 +86,10 @@ impl RemoteBroker for WatchedBroker {
         self.call(|broker| broker.leave(room, entry, generation, body));
     }
 
+    fn undo_enter(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
+        self.call(|broker| broker.undo_enter(room, entry, generation, body));
+    }
+
     fn publish(
         &self,
         room: &RoomId,

@@ -205,11 +205,6 @@ impl RemoteRoom {
         self.entries.get(&member).is_some_and(|stay| stay.is_lost)
     }
 
-    /// Whether the replica follows the room's order.
-    pub(super) fn is_following(&self) -> bool {
-        self.is_following
-    }
-
     /// Whether this is the current stay of a member of this node.
     pub(super) fn has(&self, entry: EntryId) -> bool {
         self.entry_of(entry.member) == Some(entry)
@@ -277,6 +272,12 @@ impl RoomState {
         if let Some(remote) = &mut self.remote {
             remote.counts_before = Some(before);
         }
+    }
+
+    /// Whether the replica follows the room's order, and has come to this event.
+    pub(super) fn has_reached(&self, stamp: Stamp) -> bool {
+        let is_following = self.remote.as_ref().is_some_and(|remote| remote.is_following);
+        is_following && stamp.epoch == self.latest.epoch && stamp.event <= self.latest.event
     }
 
     pub(super) fn distance_of(&self, stamp: Stamp) -> Distance {

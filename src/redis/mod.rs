@@ -23,15 +23,15 @@ use crate::broker::{
 };
 use crate::config::{History, Recovery};
 use crate::health::Health;
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
 use convert::{
     entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, session_of,
-    to_stamp, user_session_of, user_text,
+    stamp_of, to_stamp, user_session_of, user_text,
 };
-pub use publisher::{RedisPublisher, Sent};
+pub use publisher::{RedisPublisher, RedisSent};
 use turns::Turns;
 
 /// Members that are read at a time.
@@ -188,6 +188,10 @@ impl RemoteBroker for RedisBroker {
         let (reply, entered) = oneshot::channel();
         self.runtime.spawn(async move {
             turn.begin().await;
+            if reply.is_closed() {
+                // Nobody waits for it any more.
+                return;
+            }
             let id = id_of(entry);
             let entered = node.enter(room.as_str(), new, Some(max_members)).await;
             let is_unknown = matches!(entered, Err(redis::EnterError::Unavailable));
@@ -219,14 +223,24 @@ impl RemoteBroker for RedisBroker {
         });
     }
 
+    fn undo_enter(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
+        let (node, room, mut turn) = (self.node.clone(), room.clone(), self.turns.next(entry.member));
+        // Members without a session have the generation 0.
+        let session = if generation == 0 { String::new() } else { entry.member.to_string() };
+        self.runtime.spawn(async move {
+            turn.begin().await;
+            node.undo_enter(room.as_str(), &id_of(entry), &session, generation, body).await;
+        });
+    }
+
     fn publish(
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let (node, room, id) = (self.node.clone(), room.clone(), id.map(str::to_owned));
+        let (node, room, key) = (self.node.clone(), room.clone(), key.map(str::to_owned));
         // A member waits for the answer before it publishes again. The host does not.
         let mut turn = entry.is_none().then(|| self.host_turns.next(room.clone()));
         Box::pin(async move {
@@ -234,9 +248,10 @@ impl RemoteBroker for RedisBroker {
                 turn.begin().await;
             }
             let entry = entry.map(id_of);
-            let published = node.publish(room.as_str(), entry.as_deref(), id.as_deref(), &body).await;
-            let redis::Published { stamp, is_repeat, .. } = published.map_err(|_| Unavailable)?;
-            Ok(Submitted { seq: stamp.seq, is_repeat })
+            let published = node.publish(room.as_str(), entry.as_deref(), key.as_deref(), &body).await;
+            let redis::Published { stamp, id, is_repeat, .. } = published.map_err(|_| Unavailable)?;
+            let id = MessageId::from_u64(id).ok_or(Unavailable)?;
+            Ok(Submitted { position: stamp_of(stamp).position(), id, is_repeat })
         })
     }
 
@@ -371,7 +386,7 @@ impl RemoteBroker for RedisBroker {
         self.runtime.spawn(async move {
             turn.begin().await;
             let NewSession { id, token, user, window } = session;
-            // If Redis cannot be reached, the node opens it later. Until then, no member of it enters.
+            // An error says that this node is closed.
             let _ = node.open_session(session_of(id, &token, window).user(user_text(user.as_deref()))).await;
         });
     }
@@ -381,7 +396,6 @@ impl RemoteBroker for RedisBroker {
         let (session, user) = (session.clone(), user_text(user));
         self.runtime.spawn(async move {
             turn.begin().await;
-            // If Redis cannot be reached, the node does it later.
             let _ = node.set_user(&session.id.to_string(), session.generation, &user).await;
         });
     }
@@ -395,7 +409,6 @@ impl RemoteBroker for RedisBroker {
         let (id, generation, new) = (session.id.to_string(), session.generation, new.clone());
         let renamed = self.runtime.spawn(async move {
             turn.begin().await;
-            // If Redis cannot be reached, the node does it later.
             node.rename_session(&id, generation, new.as_str()).await
         });
         Box::pin(async { renamed.await.ok().and_then(Result::ok).ok_or(Unavailable) })

@@ -148,7 +148,7 @@ impl Server {
 /// The standalone's binary, built at its first use: cargo doesn't build it for the tests.
 fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("standalone", &["--features", "jwt"]))
+    BINARY.get_or_init(|| build("standalone", &["--features", "jwt,store"]))
 }
 
 /// Builds a package into the target folder and with the profile of this test, unless its binary is in the folder

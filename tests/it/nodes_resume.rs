@@ -455,6 +455,62 @@ async fn what_the_old_node_does_meanwhile_has_no_effect() {
     }
 }
 
+/// The client has a frame that the node has not heard.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_ahead_of_its_new_node_has_missed_nothing() {
+    let cluster = Cluster::new();
+    let [one, other] = &cluster.nodes;
+    let mut ann = V1Client::enter(one, "ann").await;
+    let mut bob = V1Client::enter(other, "bob").await;
+    assert_eq!(ann.next().await["num"], 2);
+    cluster.broker.lose_next_event(cluster.numbers[1]);
+    ann.send_message("lost").await;
+    ann.expect_message("lost").await;
+    ann.disconnect().await;
+    let entered = ann.reconnect(other).await;
+    assert_eq!(resumed_and_recovered(&entered), (true, true), "{entered}");
+    // The others come back, because they have missed it.
+    let entered = bob.reconnect(other).await;
+    assert_eq!(resumed_and_recovered(&entered), (true, true), "{entered}");
+    bob.expect_message("lost").await;
+    for client in [ann, bob] {
+        client.connection.close().await;
+    }
+    cluster.end().await;
+}
+
+/// The host is told of a member by the node that has it, if the one where it entered could not tell.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_back_elsewhere_while_it_enters_is_told_of_once() {
+    for is_other_node in [true, false] {
+        let cluster = Cluster::new();
+        let nodes: &[ChatRooms; 2] = &cluster.nodes;
+        let (mut ann, first) = Client::connect_v1(&nodes[0], Admission::anonymous()).await;
+        // The broker has the member, but its node does not hear of it.
+        cluster.broker.set_delivering_to(cluster.numbers[0], false);
+        ann.send(enter_frame("ann", "r")).await;
+        run_other_tasks().await;
+        assert_eq!(cluster.broker.members(), 1);
+        let (mut new, _) =
+            Client::connect_v1(&nodes[usize::from(is_other_node)], Admission::anonymous()).await;
+        new.send(resume_frame(&[first["resume"].clone()])).await;
+        run_other_tasks().await;
+        if is_other_node {
+            assert_eq!(rooms_in(&new.next_of("resumed").await), ["r"]);
+        }
+        ann.disconnect().await;
+        cluster.broker.set_delivering_to(cluster.numbers[0], true);
+        run_other_tasks().await;
+        new.close().await;
+        run_other_tasks().await;
+        let moves = cluster.log.take_moves();
+        let told = |sign| moves.iter().filter(|line| line.starts_with(sign)).count();
+        assert_eq!(told('+'), told('-'), "{moves:?}");
+        assert!(!is_other_node || told('+') == 1, "{moves:?}");
+        cluster.end().await;
+    }
+}
+
 /// Refuses members that come back.
 struct RefuseReturns;
 

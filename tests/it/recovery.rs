@@ -17,8 +17,8 @@ async fn history_is_limited_by_frames_bytes_and_age() {
     for (history, wait, kept) in [
         (History::last(3), Duration::ZERO, 3),
         (History::last(2), Duration::ZERO, 2),
-        (History::last(9).max_bytes(350), Duration::ZERO, 3),
-        (History::last(9).max_bytes(240), Duration::ZERO, 2),
+        (History::last(9).max_bytes(420), Duration::ZERO, 3),
+        (History::last(9).max_bytes(300), Duration::ZERO, 2),
         (History::last(9).for_at_most(minute), minute - Duration::from_secs(1), 3),
         (History::last(9).for_at_most(minute), minute + Duration::from_secs(1), 0),
     ] {

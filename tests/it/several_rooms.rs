@@ -137,7 +137,9 @@ async fn each_enter_has_one_left_on_every_way_out() {
         way.take(client, &rooms, &ids).await;
         let mut lines = log.take();
         lines.sort();
-        assert_eq!(lines.len(), ids.len(), "{way:?}: {lines:?}");
+        // Other nodes could resume the session.
+        let is_kept = way == Shutdown && has_shared_broker();
+        assert_eq!(lines.len(), if is_kept { 0 } else { ids.len() }, "{way:?}: {lines:?}");
         for (line, id) in lines.iter().zip(ids) {
             assert!(line.starts_with(&format!("- ann {id} 0 ")), "{way:?}: {lines:?}");
         }

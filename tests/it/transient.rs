@@ -10,7 +10,7 @@ use tower_chat_rooms::{
 
 use crate::support::{
     Client, EventLog, RESUME_WINDOW, V1Client, builder, events_arrive, has_redis, nth_id,
-    resumed_and_recovered, run_other_tasks, skip_with_broker, skip_with_redis, v1_admission,
+    resumed_and_recovered, run_other_tasks, skip_with_broker, skip_with_redis, take_id, v1_admission,
 };
 
 fn typing() -> ChatRoomsBuilder {
@@ -234,6 +234,7 @@ async fn a_room_holds_a_bounded_number_of_bytes_of_transient_frames() {
     for n in 0..40 {
         rooms
             .send("r", &json!({"event": "typing", "n": n, "message": "x".repeat(1000)}))
+            .map(drop)
             .or_else(busy)
             .unwrap();
     }
@@ -368,7 +369,9 @@ async fn the_event_of_a_replacement_decides_whether_it_is_transient() {
     // It is acknowledged and remembered all the same, so that its sender need not send it again.
     for _ in 0..2 {
         ann.send(json!({"event": "message", "message": "hi", "cid": "m"})).await;
-        assert_eq!(ann.next().await, json!({"event": "ack", "cid": "m", "seq": seq + 2}));
+        let mut ack = ann.next().await;
+        take_id(&mut ack);
+        assert_eq!(ack, json!({"event": "ack", "cid": "m", "seq": seq + 2}));
     }
     let frame = bob.next().await;
     assert_eq!((&frame["event"], &frame["seq"]), (&json!("typing"), &Value::Null), "{frame}");
@@ -404,8 +407,11 @@ async fn only_the_host_sends_its_events() {
     assert_eq!(cat.next().await, json!({"event": "error", "code": "reserved_event", "message": text}));
     rooms.send("r", &json!({"event": "notice", "message": "hi", "member": "2"})).unwrap();
     let notice = r#"{"event":"notice","message":"hi","num":3"#;
-    assert_eq!(ann.connection.next_text().await, format!(r#"{notice},"roomId":"r","seq":4}}"#));
+    let text = ann.connection.next_text().await;
+    let id = serde_json::from_str::<Value>(&text).unwrap()["id"].clone();
+    assert_eq!(text, format!(r#"{notice},"id":{id},"roomId":"r","seq":4}}"#));
     let frame: Value = cat.next().await;
+    assert_eq!(frame.get("id"), None, "a plain client");
     assert_eq!((&frame["message"], frame.get("name")), (&json!("hi"), None));
     // As with the server's own events, a client that repeats it is closed.
     ann.connection.send(json!({"event": "notice"})).await;

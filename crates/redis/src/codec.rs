@@ -21,6 +21,7 @@ const SESSION_TAKEN: u8 = 10;
 const PROFILE: u8 = 11;
 const HIDDEN_ENTER: u8 = 12;
 const HIDDEN_LEAVE: u8 = 13;
+const UNANNOUNCED: u8 = 14;
 const IS_LAST: u8 = 1;
 const IS_REPLACED: u8 = 2;
 
@@ -37,6 +38,8 @@ pub(crate) enum Message {
     Command(Bytes),
     /// In a node's own channel: another node has the session with this id.
     SessionTaken { session: Box<str>, generation: u64 },
+    /// In a node's own channel: this node has taken over the session of a member before the host was told of its enter.
+    Unannounced { session: Box<str>, member: Box<str>, room: Arc<str> },
     /// In a node's own channel: the connection works.
     Probe(u64),
 }
@@ -88,6 +91,7 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
             let session = str::from_utf8(session).map_err(|_| DecodeError::Malformed)?.into();
             return Ok(Message::SessionTaken { session, generation: u64::from_be_bytes(*generation) });
         }
+        UNANNOUNCED => return decode_unannounced(&payload[2..]).ok_or(DecodeError::Malformed),
         PROBE => {
             let number = payload[2..].try_into().map_err(|_| DecodeError::Malformed)?;
             return Ok(Message::Probe(u64::from_be_bytes(number)));
@@ -97,6 +101,19 @@ pub(crate) fn decode(room: &Arc<str>, payload: Bytes) -> Result<Message, DecodeE
     decode_event(room, kind, &payload).map(Message::Event).ok_or(DecodeError::Malformed)
 }
 
+fn decode_unannounced(payload: &[u8]) -> Option<Message> {
+    let (lengths, texts) = payload.split_first_chunk::<4>()?;
+    let len = |at| usize::from(u16::from_be_bytes([lengths[at], lengths[at + 1]]));
+    let (session, texts) = texts.split_at_checked(len(0))?;
+    let (member, room) = texts.split_at_checked(len(2))?;
+    let text = |bytes| str::from_utf8(bytes).ok();
+    Some(Message::Unannounced {
+        session: text(session)?.into(),
+        member: text(member)?.into(),
+        room: text(room)?.into(),
+    })
+}
+
 fn decode_event(room: &Arc<str>, kind: EventKind, payload: &Bytes) -> Option<RoomEvent> {
     let number = |at: usize| Some(u64::from_be_bytes(payload.get(at..at + 8)?.try_into().ok()?));
     let flags = *payload.get(2)?;
@@ -104,14 +121,20 @@ fn decode_event(room: &Arc<str>, kind: EventKind, payload: &Bytes) -> Option<Roo
     let stamp =
         Stamp { epoch: Epoch::from_u64(number(3)?), event: number(11)?, seq: number(19)?, num: number(27)? };
     let member_len = u16::from_be_bytes(payload.get(35..HEADER)?.try_into().ok()?);
-    let body_at = HEADER + usize::from(member_len);
+    let mut body_at = HEADER + usize::from(member_len);
     let member = str::from_utf8(payload.get(HEADER..body_at)?).ok()?;
     let member = (!member.is_empty()).then(|| member.into());
+    let id = match kind {
+        EventKind::Publish => Some(number(body_at)?),
+        _ => None,
+    };
+    body_at += id.map_or(0, |_| 8);
     Some(RoomEvent {
         room: room.clone(),
         stamp,
         kind,
         member,
+        id,
         body: payload.slice(body_at..),
         is_last,
         is_replaced,
@@ -144,8 +167,11 @@ mod tests {
 
     use super::*;
 
+    /// A message, as its script writes it.
+    const MESSAGE: u8 = 5;
+
     /// As `append` in `lua/room.lua` does it; the tests with a server check that one.
-    fn encode_event(kind: u8, is_last: bool, stamp: Stamp, member: &str, body: &[u8]) -> Bytes {
+    fn encode_event(kind: u8, is_last: bool, stamp: Stamp, member: &str, id: u64, body: &[u8]) -> Bytes {
         let mut payload = vec![VERSION, kind, is_last.into()];
         payload.extend(stamp.epoch.to_bytes());
         for number in [stamp.event, stamp.seq, stamp.num] {
@@ -153,6 +179,9 @@ mod tests {
         }
         payload.extend((member.len() as u16).to_be_bytes());
         payload.extend(member.as_bytes());
+        if kind == MESSAGE {
+            payload.extend(id.to_be_bytes());
+        }
         payload.extend(body);
         payload.into()
     }
@@ -179,13 +208,14 @@ mod tests {
         #[test]
         fn events_survive_the_way(
             epoch: u64, event: u64, seq: u64, num: u64, kind in 1u8..=5, member in ".{0,40}", body: Vec<u8>,
-            is_last: bool,
+            is_last: bool, id: u64,
         ) {
             let stamp = Stamp { epoch: Epoch::from_u64(epoch), event, seq, num };
-            let message = decode(&"r".into(), encode_event(kind, is_last, stamp, &member, &body)).unwrap();
+            let message = decode(&"r".into(), encode_event(kind, is_last, stamp, &member, id, &body)).unwrap();
             let Message::Event(read) = message else { panic!("{message:?} is no event") };
             prop_assert_eq!(read.stamp, stamp);
             prop_assert_eq!(read.member.as_deref().unwrap_or_default(), member);
+            prop_assert_eq!(read.id, (kind == MESSAGE).then_some(id));
             prop_assert_eq!((read.body.to_vec(), read.is_last), (body, is_last));
         }
 
@@ -197,7 +227,7 @@ mod tests {
         #[test]
         fn a_cut_header_is_refused(len in 2usize..HEADER) {
             let stamp = Stamp { epoch: Epoch::from_u64(1), event: 1, seq: 1, num: 1 };
-            let payload = encode_event(1, false, stamp, "", b"").slice(..len);
+            let payload = encode_event(1, false, stamp, "", 0, b"").slice(..len);
             prop_assert_eq!(decode(&"r".into(), payload), Err(DecodeError::Malformed));
         }
     }

@@ -8,11 +8,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, InfoDict, RedisError, Value, cmd, from_redis_value,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::backoff::{Backoff, LONGEST};
-use crate::error::ConnectError;
-use crate::link::{Link, RESPONSE_TIMEOUT};
+use crate::error::{ConnectError, Severity};
+use crate::link::{Link, LinkId, RESPONSE_TIMEOUT};
 use crate::scripts::load_function;
 use crate::servers::{Kind, Servers};
 use crate::settings::Checked;
@@ -83,8 +83,8 @@ impl Connector {
         open.await.map_err(|error| ConnectError::at(&address, error))
     }
 
-    /// Opens a connection for commands, and checks the server.
-    pub(crate) async fn open_link(&self, number: u64) -> Result<Link, ConnectError> {
+    /// Opens a connection for commands in place of one that was lost, and checks the server.
+    pub(crate) async fn open_link(&self, lost: Option<&LinkId>) -> Result<Link, ConnectError> {
         let mut connection = self.open("commands", AsyncConnectionConfig::new()).await?;
         let servers = self.servers();
         let info = cmd("INFO").arg("server").arg("replication").query_async(&mut connection).await;
@@ -95,13 +95,34 @@ impl Connector {
             return Err(ConnectError::too_old(&version));
         }
         self.check_role(&info)?;
-        let run: String = info.get("run_id").unwrap_or_default();
+        let run: Arc<str> = info.get::<String>("run_id").unwrap_or_default().into();
+        if let Some(lost) = lost.filter(|lost| lost.run == run) {
+            self.close_lost(&mut connection, lost.client).await?;
+        }
+        let client = cmd("CLIENT").arg("ID").query_async(&mut connection).await;
+        let client = client.map_err(|error| ConnectError::at(&servers, error))?;
         if self.loads_function
             && let Err(error) = load_function().query_async::<()>(&mut connection).await
         {
             info!(%error, "cannot load the function `chat_publish` into Redis; only programs that call it need it");
         }
-        Ok(Link::new(connection, run.into(), number))
+        Ok(Link::new(connection, LinkId { run, client }))
+    }
+
+    /// Has the server close a lost connection, on which calls may still be on their way.
+    async fn close_lost(
+        &self,
+        connection: &mut MultiplexedConnection,
+        lost: i64,
+    ) -> Result<(), ConnectError> {
+        let kill = cmd("CLIENT").arg("KILL").arg("ID").arg(lost).query_async::<u64>(connection).await;
+        match kill {
+            Err(error) if Severity::of(&error) == Severity::Permanent => {
+                warn!(%error, "cannot close a lost connection; allow the user of Redis `client|kill`");
+                Ok(())
+            }
+            result => result.map(|_| ()).map_err(|error| ConnectError::at(&self.servers(), error)),
+        }
     }
 
     fn check_role(&self, info: &InfoDict) -> Result<(), ConnectError> {

@@ -86,7 +86,8 @@ pub enum Event {
         reason: EvictionReason,
     },
     /// The other nodes have taken this one for gone, and have removed a member, but it is still there. It has entered
-    /// again: the event of its enter arrives as well.
+    /// again: the event of its enter arrives as well. Or another node could not tell its host of the enter of a member
+    /// that was taken over since ([`Node::undo_enter`](crate::Node::undo_enter)).
     EnteredAgain {
         /// The room.
         room: Arc<str>,
@@ -119,6 +120,10 @@ pub struct RoomEvent {
     pub kind: EventKind,
     /// Who entered, left or published. `None` if the host published.
     pub member: Option<Box<str>>,
+    /// The id of a message ([`EventKind::Publish`]). It is higher than those of earlier messages of the room, also after a
+    /// restart of Redis or after the room was empty, unless Redis's clock was set back. It is below 2^53: the milliseconds
+    /// since 2020, followed by 12 bits that count the messages of the same millisecond.
+    pub id: Option<u64>,
     /// The body that the event was submitted with.
     pub body: Bytes,
     /// Whether it ends the room, because nobody is in it any more.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tracing::warn;
 
 use crate::codec::{self, Message};
@@ -35,6 +35,8 @@ pub(crate) struct Hub {
     dropped: AtomicU64,
     /// Members of nodes that are gone, which this node has removed.
     lost_members: AtomicU64,
+    /// Notified when a room's log has been read.
+    has_read: Notify,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,9 @@ impl Hub {
         let probe = watch::Sender::new(0);
         let rooms = Mutex::default();
         let (heard, dropped, lost_members) = <(AtomicU64, AtomicU64, AtomicU64)>::default();
-        let hub = Hub { keys, rooms, queue, reads, subscriptions, probe, heard, dropped, lost_members };
+        let has_read = Notify::new();
+        let hub =
+            Hub { keys, rooms, queue, reads, subscriptions, probe, heard, dropped, lost_members, has_read };
         (hub, Requests { reads: wanted_reads, subscriptions: wanted_subscriptions })
     }
 
@@ -111,9 +115,8 @@ impl Hub {
         self.probe.subscribe()
     }
 
-    /// A message has arrived in a channel. Returns the id of a session that another node has taken over, and its generation
-    /// there.
-    pub(crate) fn receive(&self, channel: &str, payload: Bytes) -> Option<(Box<str>, u64)> {
+    /// A message has arrived in a channel. Returns it if it is about a session.
+    pub(crate) fn receive(&self, channel: &str, payload: Bytes) -> Option<Message> {
         let mut rooms = lock(&self.rooms);
         let name = match self.keys.room_of_channel(channel) {
             Some(room) => match rooms.get_key_value(room) {
@@ -136,7 +139,9 @@ impl Hub {
             Ok(Message::Probe(number)) => {
                 self.probe.send_replace(number);
             }
-            Ok(Message::SessionTaken { session, generation }) => return Some((session, generation)),
+            Ok(message @ (Message::SessionTaken { .. } | Message::Unannounced { .. })) => {
+                return Some(message);
+            }
             Err(error) => {
                 // Another version may send thousands, so only the first, the second, the fourth and so on are logged.
                 let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
@@ -246,21 +251,14 @@ impl Hub {
     }
 
     /// Removes the members of a session, which are not this node's any more.
-    pub(crate) fn remove_session(&self, token: &str) {
+    pub(crate) fn remove_session(&self, session: &str) {
         let mut rooms = lock(&self.rooms);
         let names: Vec<_> = rooms.keys().cloned().collect();
         for name in names {
             if let Some(Entry { room, .. }) = rooms.get_mut(&name) {
-                room.remove_session(token);
+                room.remove_session(session);
             }
             self.remove_if_done(&mut rooms, &name);
-        }
-    }
-
-    /// The members of a session belong to another token from now on.
-    pub(crate) fn rename_session(&self, token: &str, new: &str) {
-        for entry in lock(&self.rooms).values_mut() {
-            entry.room.rename_session(token, new);
         }
     }
 
@@ -292,6 +290,28 @@ impl Hub {
         let mut rooms = lock(&self.rooms);
         let outcome = rooms.get_mut(name).map(|entry| entry.room.read(page));
         self.deliver(&mut rooms, name, outcome.unwrap_or_default());
+        self.has_read.notify_waiters();
+    }
+
+    /// Waits until the host has all events of a room up to this one, if the node hears the room.
+    pub(crate) async fn until_delivered(&self, name: &Arc<str>, stamp: Stamp) {
+        let with_room = |look: fn(&mut Room, Stamp) -> bool| {
+            lock(&self.rooms).get_mut(name).is_some_and(|entry| look(&mut entry.room, stamp))
+        };
+        if !with_room(|room, stamp| room.is_behind(stamp)) {
+            return;
+        }
+        // The room may be in another epoch already, so only its log can tell.
+        if with_room(|room, _| room.set_stale()) {
+            self.request_read(name.clone());
+        }
+        loop {
+            let has_read = self.has_read.notified();
+            if !with_room(|room, _| !room.is_up_to_date()) {
+                return;
+            }
+            has_read.await;
+        }
     }
 
     fn deliver(&self, rooms: &mut HashMap<Arc<str>, Entry>, name: &Arc<str>, outcome: Outcome) {
@@ -324,12 +344,6 @@ impl Hub {
 
     pub(crate) fn has_member(&self, name: &str, member: &str) -> bool {
         lock(&self.rooms).get(name).is_some_and(|entry| entry.room.has_member(member))
-    }
-
-    /// A member as it is now.
-    pub(crate) fn member(&self, name: &str, member: &str) -> Option<Arc<NewMember>> {
-        let rooms = lock(&self.rooms);
-        rooms.get(name)?.room.members().find(|known| known.id() == member).cloned()
     }
 
     /// Whether the member has entered on this node, or is about to.

@@ -32,7 +32,8 @@ impl Keys {
         self.name2("rooms", node)
     }
 
-    /// Hash: a room's epoch, run of the server, event, seq, num, number of hidden members, and more for its log and roster.
+    /// Hash: a room's epoch, run of the server, event, seq, num, number of hidden members, when members of a lost node were
+    /// removed last, and more for its log and roster.
     pub(crate) fn meta(&self, room: &str) -> String {
         self.name2("meta", room)
     }
@@ -62,7 +63,7 @@ impl Keys {
         self.name("ctl")
     }
 
-    /// Channel for one node, by its name.
+    /// Channel for the nodes with a name, of which there should be one.
     pub(crate) fn node_channel(&self, node: &str) -> String {
         self.name2("node", node)
     }
@@ -72,25 +73,15 @@ impl Keys {
         format!("{}{number:08x}", self.name("number:"))
     }
 
-    /// Set: tokens of the sessions of a node.
+    /// Set: ids of the sessions of a node.
     pub(crate) fn node_sessions(&self, node: &str) -> String {
         self.name2("sessions", node)
     }
 
-    /// Hash: a session's id, user, window in ms, node, generation, the token that it had before, and `room:` and a
-    /// room to the member there.
-    pub(crate) fn session(&self, token: &str) -> String {
-        self.name2("session", token)
-    }
-
-    /// Hash: generation and token of the session with this id that a node has written again after a loss of data.
-    pub(crate) fn claim(&self, session: &str) -> String {
-        self.name2("claim", session)
-    }
-
-    /// String: exists for some time after a session was closed.
-    pub(crate) fn closed_session(&self, token: &str) -> String {
-        self.name2("closed", token)
+    /// Hash: a session's token, user, window in ms, node and generation, the token that it had before it was taken over, and
+    /// `room:` and a room to the member there.
+    pub(crate) fn session(&self, id: &str) -> String {
+        self.name2("session", id)
     }
 
     /// Hash: session to its window in ms and its user, of the sessions of users on a node.
@@ -103,12 +94,15 @@ impl Keys {
         self.name2("user", user)
     }
 
-    /// String: the session was the last one of its user when it ended.
+    /// String: the name of the node that has ended a session, which was the last one of its user.
     pub(crate) fn user_ended(&self, session: &str) -> String {
         self.name2("ended", session)
     }
 
     /// What all names begin with.
+    ///
+    /// Scripts about sessions make the names of further keys of it: `token:` and a token, the id of the session with this
+    /// token; `closed:` and an id, for some time the name of the node that has closed this session.
     pub(crate) fn tag(&self) -> &str {
         &self.tag
     }

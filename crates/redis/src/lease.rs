@@ -18,6 +18,7 @@ use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
 use crate::scripts::Reply;
+use crate::session::Put;
 use crate::status::Part;
 use crate::sync::{Mutex, lock};
 
@@ -94,6 +95,12 @@ impl Registration {
         *lock(&self.data) = Some(data);
     }
 
+    /// Whether this is the current incarnation, as far as is known a valid one.
+    pub(crate) fn is_current(&self, node: &str) -> bool {
+        let current = self.current.borrow();
+        current.is_active && *current.node == *node
+    }
+
     fn replace(&self, node: Arc<str>) {
         self.current.send_replace(Incarnation { node, is_active: false });
     }
@@ -105,6 +112,13 @@ impl Registration {
 
 fn incarnation(name: &str, number: u32) -> Arc<str> {
     format!("{name}@{number:08x}{:08x}", random::number() as u32).into()
+}
+
+/// The part of an incarnation that all incarnations of its node have, and no other node.
+pub(crate) fn process_of(incarnation: &str) -> &str {
+    incarnation
+        .split_at_checked(incarnation.len().saturating_sub(8))
+        .map_or(incarnation, |(process, _)| process)
 }
 
 /// The number of the node that an incarnation is of.
@@ -185,8 +199,9 @@ impl Inner {
         match self.renew(&node, "renew").await {
             Ok(Some(_)) => {
                 info!("Redis was started again or has failed over; checking this node's members");
-                if self.open_sessions_again(false).await.is_err()
+                if self.reconcile_sessions(&node).await.is_err()
                     || self.reconcile().await.is_err()
+                    || self.put_sessions(&node, Put::Whole).await.is_err()
                     || self.reconcile_users(&node).await.is_err()
                 {
                     error!("cannot check this node's members; some may be missing until the next restart");
@@ -208,19 +223,21 @@ impl Inner {
         let new = incarnation(&self.name, self.registration.number());
         let data = self.renew(&new, "begin").await?.ok_or(Unavailable)?;
         let has_lost_data = self.registration.is_other_data(&data);
-        // Before those of the old incarnation are removed, so that no user goes offline.
+        // Before those of the old incarnation are removed, so that no user goes offline, and the members of sessions stay.
         self.begin_users_again(&new, has_lost_data).await?;
+        let before_members = if has_lost_data { Put::Lost } else { Put::Whole };
+        self.put_sessions(&new, before_members).await?;
         self.remove_incarnation(&old, removed).await?;
         self.renew(&new, "renew").await?.ok_or(Unavailable)?;
         self.registration.replace(new);
-        self.open_sessions_again(has_lost_data).await?;
         let _reentry = self.reentry.lock().await;
-        let members = self.hub.members();
-        self.enter_members(members.clone()).await?;
-        for (room, member) in members {
+        for (room, member) in self.reconcile_members().await? {
             if !has_lost_data && !removed.contains(member.id()) && self.hub.has_member(&room, member.id()) {
                 self.hub.queue().push(Event::EnteredAgain { room, member: member.id().into() });
             }
+        }
+        if has_lost_data {
+            self.put_sessions(&self.registration.node(), Put::Whole).await?;
         }
         self.registration.set_data(data);
         self.registration.activate();

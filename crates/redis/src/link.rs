@@ -1,4 +1,7 @@
 //! The connection for commands, which all calls share. A task connects it again whenever it is broken.
+//!
+//! A call that was sent on a broken connection may reach the server late, after the caller has repeated it or has undone
+//! what it does. So the server closes the broken connection before anything is sent on the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +24,33 @@ pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     connection: MultiplexedConnection,
+    id: LinkId,
+}
+
+/// Tells a connection from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LinkId {
     /// The id of the server process: another one may lack what this one has confirmed.
-    run: Arc<str>,
-    /// Tells this connection from later ones.
-    number: u64,
+    pub(crate) run: Arc<str>,
+    /// The server's number of the connection.
+    pub(crate) client: i64,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Lost {
+    reason: Arc<str>,
+    /// The latest connection. What was sent on it may still be on its way.
+    link: LinkId,
 }
 
 impl Link {
-    pub(crate) fn new(connection: MultiplexedConnection, run: Arc<str>, number: u64) -> Link {
-        Link { connection, run, number }
+    pub(crate) fn new(connection: MultiplexedConnection, id: LinkId) -> Link {
+        Link { connection, id }
     }
 
     pub(crate) fn run(&self) -> &Arc<str> {
-        &self.run
+        &self.id.run
     }
 }
 
@@ -55,8 +72,7 @@ impl Command<'_> {
 /// The connection for commands.
 #[derive(Debug, Clone)]
 pub(crate) struct Commands {
-    /// Without one, why it was lost.
-    link: watch::Sender<Result<Link, Arc<str>>>,
+    link: watch::Sender<Result<Link, Lost>>,
 }
 
 impl Commands {
@@ -67,19 +83,16 @@ impl Commands {
     /// Connects again whenever the connection is broken, without end.
     pub(crate) async fn keep_connected(self, connector: Connector, status: Arc<Status>) {
         let mut link = self.link.subscribe();
-        let mut number = 0;
         loop {
             // The sender is in `self`, so this cannot fail.
-            if let Ok(lost) = link.wait_for(Result::is_err).await
-                && let Err(reason) = &*lost
-            {
+            let lost = link.wait_for(Result::is_err).await.ok().and_then(|lost| lost.clone().err());
+            if let Some(Lost { reason, .. }) = &lost {
                 status.fails(Part::Commands, reason);
             }
             let mut backoff = connector.backoff();
             loop {
                 sleep(backoff.next_wait()).await;
-                number += 1;
-                match connector.open_link(number).await {
+                match connector.open_link(lost.as_ref().map(|lost| &lost.link)).await {
                     Ok(link) => {
                         let _ = self.link.send_replace(Ok(link));
                         status.works(Part::Commands);
@@ -91,7 +104,7 @@ impl Commands {
         }
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Result<Link, Arc<str>>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Result<Link, Lost>> {
         self.link.subscribe()
     }
 
@@ -145,7 +158,7 @@ impl Commands {
 
     /// The run of the server, once there is a connection.
     pub(crate) async fn run_id(&self) -> Arc<str> {
-        self.connected().await.run
+        self.connected().await.id.run
     }
 
     async fn connected(&self) -> Link {
@@ -161,10 +174,11 @@ impl Commands {
 
     fn drop_link(&self, broken: &Link, error: &RedisError) {
         self.link.send_if_modified(|link| {
-            let is_this = link.as_ref().is_ok_and(|link| link.number == broken.number);
+            let is_this = link.as_ref().is_ok_and(|link| link.id == broken.id);
             if is_this {
                 debug!(%error, "lost the connection for commands");
-                *link = Err(format!("the connection was lost: {error}").into());
+                let reason = format!("the connection was lost: {error}").into();
+                *link = Err(Lost { reason, link: broken.id.clone() });
             }
             is_this
         });

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 
 use crate::session::Session;
+use crate::stamp::Stamp;
 
 const VERSION: u8 = 1;
 const IS_SILENT: u8 = 1;
@@ -117,12 +118,12 @@ impl NewMember {
     /// Makes it a member of a session that was opened with [`Node::open_session`](crate::Node::open_session), so that
     /// [`Node::resume`](crate::Node::resume) takes it over.
     pub fn session(self, session: &Session) -> NewMember {
-        let (token, resume_window) = (session.token().into(), session.window());
-        NewMember { session: token, resume_window, generation: session.generation(), ..self }
+        let (id, resume_window) = (session.id().into(), session.window());
+        NewMember { session: id, resume_window, generation: session.generation(), ..self }
     }
 
-    /// The token of its session; empty if it has none.
-    pub(crate) fn session_token(&self) -> &str {
+    /// The id of its session; empty if it has none.
+    pub(crate) fn session_id(&self) -> &str {
         &self.session
     }
 
@@ -134,12 +135,14 @@ impl NewMember {
         self.generation = generation;
     }
 
-    pub(crate) fn set_session_token(&mut self, token: &str) {
-        self.session = token.into();
+    /// Reads what Redis keeps of a member: the stamp of its enter, and its record.
+    pub(crate) fn from_stored(id: &str, stored: Bytes) -> Option<(Stamp, NewMember)> {
+        let (entered, record) = stored.split_first_chunk()?;
+        Some((Stamp::from_bytes(entered), NewMember::from_record(id, Bytes::copy_from_slice(record))?))
     }
 
     /// Reads a record.
-    pub(crate) fn from_record(id: &str, mut record: Bytes) -> Option<NewMember> {
+    fn from_record(id: &str, mut record: Bytes) -> Option<NewMember> {
         fn take(record: &mut Bytes, len: usize) -> Option<Bytes> {
             (len <= record.len()).then(|| record.split_to(len))
         }

@@ -32,15 +32,15 @@ impl Inner {
         let entered = self.enter_pending(&room, &member, max_members, deadline).await;
         self.hub.remove_pending(&room, &member, entered.is_ok());
         if entered.is_ok() && self.check_entered(&node, &room, &member).await.is_err() {
-            self.clone().leave(room, member.id().into(), member.generation(), None).await;
+            self.clone().leave(room, member.id().into(), member.generation(), None, "".into()).await;
             return Err(EnterError::Unavailable);
         }
         if entered == Err(EnterError::Unavailable) {
             // It may be in the room, and may stay there if its session was taken over meanwhile. Nobody waits for this.
             let inner = self.clone();
-            self.spawn(
-                async move { inner.remove(&room, member.id(), member.generation(), Leave::Unknown).await },
-            );
+            self.spawn(async move {
+                inner.remove(&room, member.id(), member.generation(), Leave::Unknown, "").await
+            });
         }
         entered
     }
@@ -78,32 +78,42 @@ impl Inner {
         entered
     }
 
-    /// Removes a member, now or as soon as Redis can be reached. The caller must not drop the future.
+    /// Removes a member, now or as soon as Redis can be reached. `unannounced` is the id of its session if the host does not
+    /// know of its enter; otherwise, it is empty. The caller must not drop the future.
     pub(crate) async fn leave(
         self: Arc<Inner>,
         room: Arc<str>,
         member: Box<str>,
         generation: u64,
         body: Option<Bytes>,
+        unannounced: Box<str>,
     ) -> Option<Stamp> {
         if !self.hub.remove_member(&room, &member, generation) {
-            // Its enter may have failed without an answer.
-            if !self.hub.knows(&room, &member) {
-                self.remove(&room, &member, generation, Leave::Unknown).await;
+            // Its enter may have failed without an answer, or its session may have been taken over.
+            if !self.hub.knows(&room, &member) || !unannounced.is_empty() {
+                self.remove(&room, &member, generation, Leave::Unknown, &unannounced).await;
             }
             return None;
         }
         let how = body.as_ref().map_or(Leave::Silent, |body| Leave::Frame(body));
-        let stamp = self.remove(&room, &member, generation, how).await;
+        let stamp = self.remove(&room, &member, generation, how, &unannounced).await;
         self.hub.left(&room, stamp);
         // It may just be entered again, and is removed once more then.
         drop(self.reentry.lock().await);
         stamp
     }
 
-    async fn remove(&self, room: &str, member: &str, generation: u64, how: Leave<'_>) -> Option<Stamp> {
+    async fn remove(
+        &self,
+        room: &str,
+        member: &str,
+        generation: u64,
+        how: Leave<'_>,
+        unannounced: &str,
+    ) -> Option<Stamp> {
         let node = self.registration.node();
-        let reply = self.call_as(&node, room, &self.scripts.leave(member, generation, how)).await.ok()?;
+        let leave = self.scripts.leave(member, generation, how, unannounced);
+        let reply = self.call_as(&node, room, &leave).await.ok()?;
         // If the node was fenced, the member is removed with all others of this incarnation, and not entered again.
         if reply.is_fenced() {
             self.registration.set_fenced(&node);
@@ -115,20 +125,19 @@ impl Inner {
         &self,
         room: &str,
         member: Option<&str>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: &[u8],
     ) -> Result<Published, PublishError> {
-        let own_id;
-        let id = match id {
-            Some(id) => id,
+        let own_key;
+        let key = match key {
+            Some(key) => key,
             None => {
-                own_id = self.message_ids.next();
-                &own_id
+                own_key = self.message_ids.next();
+                &own_key
             }
         };
-        let reply = self.waiting_call(room, self.scripts.publish(member, id, body)).await?;
-        let stamp = publish_answer(&reply)?;
-        Ok(Published { stamp, is_repeat: reply.is_repeat() })
+        let reply = self.waiting_call(room, self.scripts.publish(member, key, body)).await?;
+        publish_answer(&reply)
     }
 
     /// Notes whose members may share the name of a member, now or as soon as Redis can be reached. The caller must not drop
@@ -166,9 +175,9 @@ fn enter_answer(reply: Reply) -> Result<Stamp, EnterError> {
     }
 }
 
-fn publish_answer(reply: &Reply) -> Result<Stamp, PublishError> {
+fn publish_answer(reply: &Reply) -> Result<Published, PublishError> {
     match reply.status() {
-        b"OK" => reply.stamp().ok_or(PublishError::Unavailable),
+        b"OK" => reply.published().ok_or(PublishError::Unavailable),
         b"NO_ROOM" => Err(PublishError::NoRoom),
         b"NOT_MEMBER" => Err(PublishError::NotMember),
         _ => Err(PublishError::Unavailable),

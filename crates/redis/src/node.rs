@@ -37,9 +37,6 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long [`Node::rooms`] waits for Redis.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long calls about sessions wait for Redis.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// One process of several that share rooms. See the [crate docs](crate).
 ///
 /// If you drop it, its tasks end, and the other nodes remove its members when its lease has run out. Call
@@ -63,7 +60,9 @@ pub struct Events {
 pub struct Published {
     /// The event's place in the room's order.
     pub stamp: Stamp,
-    /// Whether a message with this id was published before. The stamp is that of the first one.
+    /// The id of the message, as in [`RoomEvent::id`](crate::RoomEvent::id).
+    pub id: u64,
+    /// Whether a message with this key was published before. The stamp and the id are those of the first one.
     pub is_repeat: bool,
 }
 
@@ -144,7 +143,7 @@ impl Node {
     }
 
     async fn attempt(settings: &Checked, connector: &Connector) -> Result<(Node, Events), ConnectError> {
-        let commands = Commands::new(connector.open_link(0).await?);
+        let commands = Commands::new(connector.open_link(None).await?);
         let keys = Keys::new(&settings.prefix);
         let queue = Arc::new(Queue::new(settings.max_queued_bytes));
         let (hub, requests) = Hub::new(keys.clone(), queue.clone());
@@ -261,13 +260,28 @@ impl Node {
         generation: u64,
         body: Option<Bytes>,
     ) -> Option<Stamp> {
-        let leave = self.inner.clone().leave(room.into(), member.into(), generation, body);
+        let leave = self.inner.clone().leave(room.into(), member.into(), generation, body, "".into());
+        self.inner.spawn(leave).await.ok().flatten().flatten()
+    }
+
+    /// As [`Node::leave_in_session`], for a member whose host does not know yet that it has entered. If its session was taken
+    /// over since, the member stays, and the node that has it gets [`Event::EnteredAgain`].
+    pub async fn undo_enter(
+        &self,
+        room: &str,
+        member: &str,
+        session: &str,
+        generation: u64,
+        body: Option<Bytes>,
+    ) -> Option<Stamp> {
+        let (room, member) = (room.into(), member.into());
+        let leave = self.inner.clone().leave(room, member, generation, body, session.into());
         self.inner.spawn(leave).await.ok().flatten().flatten()
     }
 
     /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
-    /// that has members there, this one included. A message whose `id` was published to the room before is not
-    /// published again. The id must differ from those of all other senders.
+    /// that has members there, this one included. A message whose `key` was published to the room before is not
+    /// published again. The key must differ from those of all other senders.
     ///
     /// # Errors
     ///
@@ -277,10 +291,10 @@ impl Node {
         &self,
         room: &str,
         member: Option<&str>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: &[u8],
     ) -> Result<Published, PublishError> {
-        self.inner.publish(room, member, id, body).await
+        self.inner.publish(room, member, key, body).await
     }
 
     /// Sends a body to a room that is not in its log, and that nodes may miss.
@@ -421,14 +435,15 @@ impl Node {
     }
 
     /// Makes a session resumable on any node. Open it before its first member enters: if it were kept only when its
-    /// client is gone, a client that comes back fast would find nothing.
+    /// client is gone, a client that comes back fast would find nothing. Waits until Redis can be reached. If you drop the
+    /// future, the session is opened nevertheless.
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s. The node then opens the session later.
+    /// Fails if the node is closed before.
     pub async fn open_session(&self, session: Session) -> Result<(), Unavailable> {
         let open = self.inner.spawn(self.inner.clone().open_session(session));
-        timeout(SESSION_TIMEOUT, open).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+        open.await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Changes the user of a session of this node. Does nothing if it was taken over since, so that it has another
@@ -438,9 +453,8 @@ impl Node {
     ///
     /// As [`Node::open_session`].
     pub async fn set_user(&self, session: &str, generation: u64, user: &str) -> Result<(), Unavailable> {
-        let change = self.inner.clone().set_user(session.into(), generation, user.into());
-        let change = self.inner.spawn(change);
-        timeout(SESSION_TIMEOUT, change).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+        let user = user.into();
+        self.change_session(session, generation, |session| session.set_user(user)).await
     }
 
     /// Gives a session of this node another token, a hash of the one for the next time. Does nothing if it was taken over
@@ -455,9 +469,18 @@ impl Node {
         generation: u64,
         new_token: &str,
     ) -> Result<(), Unavailable> {
-        let rename = self.inner.clone().rename_session(session.into(), generation, new_token.into());
-        let rename = self.inner.spawn(rename);
-        timeout(SESSION_TIMEOUT, rename).await.ok().and_then(Result::ok).flatten().unwrap_or(Err(Unavailable))
+        let token = new_token.into();
+        self.change_session(session, generation, |session| session.set_token(token)).await
+    }
+
+    async fn change_session(
+        &self,
+        session: &str,
+        generation: u64,
+        change: impl FnOnce(&mut Session) + Send + 'static,
+    ) -> Result<(), Unavailable> {
+        let change = self.inner.clone().change_session(session.into(), generation, change);
+        self.inner.spawn(change).await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 
     /// Takes a session over, from another node or from this one. Its members are this node's from now on, without a

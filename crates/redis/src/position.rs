@@ -72,6 +72,11 @@ impl Position {
         }
     }
 
+    /// Whether the event with this stamp was delivered.
+    pub(crate) fn has_reached(self, stamp: Stamp) -> bool {
+        self.epoch == stamp.epoch && self.event >= stamp.event
+    }
+
     /// Whether the event with this stamp lies behind: it was delivered, or is void because its epoch is over.
     pub(crate) fn is_past(self, stamp: Stamp) -> bool {
         self.epoch != stamp.epoch || self.event >= stamp.event
@@ -110,6 +115,7 @@ mod tests {
             stamp: stamp(1, 5),
             kind: EventKind::Leave,
             member: None,
+            id: None,
             body: Bytes::new(),
             is_last,
             is_replaced: false,

@@ -45,7 +45,7 @@ impl Publisher {
         let connector = Connector::new(&settings);
         let mut backoff = connector.backoff();
         let link = loop {
-            match connector.open_link(0).await {
+            match connector.open_link(None).await {
                 Err(error) if error.is_temporary() && settings.wait_for_redis => {
                     warn!(error = &error as &dyn std::error::Error, "waiting for Redis");
                     sleep(backoff.next_wait()).await;
@@ -80,10 +80,7 @@ impl Publisher {
         let reply = self.call(room, &self.scripts.publish(None, &id, body)).await?;
         match reply.status() {
             b"NO_ROOM" => Ok(None),
-            _ => {
-                let stamp = reply.stamp().ok_or(Unavailable)?;
-                Ok(Some(Published { stamp, is_repeat: reply.is_repeat() }))
-            }
+            _ => reply.published().map(Some).ok_or(Unavailable),
         }
     }
 

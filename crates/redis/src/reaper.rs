@@ -14,9 +14,10 @@ use crate::inner::Inner;
 use crate::link::{Command, Link};
 use crate::random;
 use crate::scripts::{Reap, Reaped};
+use crate::session::CLOSED_FOR;
 
-/// Members of a lost node that are removed from a room at once. There is one batch for each room and beat, so that the
-/// other members are not flooded.
+/// Members of a lost node that are removed from a room at once. All nodes together remove one batch for each room in half
+/// a beat, so that the other members are not flooded.
 pub(crate) const BATCH: usize = 100;
 
 /// Until when the members that are left in a room of a lost node stay, because they can be resumed. Looking for one to
@@ -35,14 +36,12 @@ enum Forget {
     IfFenced,
     /// Fences it first.
     Fence,
-    /// Fences it first, and leaves its sessions to its next incarnation.
-    Discard,
 }
 
 impl Inner {
     /// Looks for lost nodes once a second.
     pub(crate) async fn reap_lost_nodes(self: Arc<Inner>) {
-        let beat = (self.lease / 10).min(Duration::from_secs(1));
+        let beat = self.beat();
         let mut kept = Kept::default();
         loop {
             sleep(beat / 2 + random::up_to(beat / 2)).await;
@@ -56,6 +55,11 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// At most so long after a look for lost nodes, this node looks again.
+    fn beat(&self) -> Duration {
+        (self.lease / 10).min(Duration::from_secs(1))
     }
 
     /// Fences the nodes whose leases have run out, and returns all fenced nodes.
@@ -77,7 +81,7 @@ impl Inner {
             if kept.until.get(&place).is_some_and(|until| Instant::now() < *until) {
                 continue;
             }
-            let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Lost).await?;
+            let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Lost, self.beat() / 2).await?;
             is_done &= !rest_kept.is_zero();
             if let Some(until) = Instant::now().checked_add(rest_kept) {
                 kept.until.insert(place, until);
@@ -91,8 +95,7 @@ impl Inner {
         if is_done {
             self.reap_lost_users(node, kept).await?;
         }
-        self.forget(node, Forget::IfFenced).await?;
-        Ok(())
+        self.forget(node, Forget::IfFenced).await
     }
 
     /// Ends a batch of the sessions of users, and tells the host.
@@ -107,21 +110,24 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes all members that an incarnation of this node has left. The next one takes its sessions. Adds the members,
-    /// whose ids differ in all rooms, to `removed`.
+    /// Removes the members that an incarnation of this node has left, after its sessions have moved to the next one. Adds
+    /// them, whose ids differ in all rooms, to `removed`.
     pub(crate) async fn remove_incarnation(
         &self,
         node: &str,
         removed: &mut HashSet<Box<str>>,
     ) -> Result<(), Unavailable> {
-        while !self.forget(node, Forget::Discard).await? {
-            for room in self.rooms_of(node).await? {
-                let (reaped, _) = self.reap_room(node, &room, Reap::All).await?;
+        self.forget(node, Forget::Fence).await?;
+        for room in self.rooms_of(node).await? {
+            let mut is_done = false;
+            while !is_done {
+                let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Own, Duration::ZERO).await?;
                 removed.extend(reaped.into_iter().map(|reaped| reaped.member));
+                is_done = !rest_kept.is_zero();
             }
-            self.reap_users(node, Reap::All).await?;
         }
-        Ok(())
+        while self.reap_users(node, Reap::Own).await?.is_zero() {}
+        self.forget(node, Forget::IfFenced).await
     }
 
     /// Removes this node and its members. Members of sessions stay for the resume window; then other nodes remove them.
@@ -129,11 +135,10 @@ impl Inner {
         let node = self.registration.node();
         self.forget(&node, Forget::Fence).await?;
         for room in self.rooms_of(&node).await? {
-            while self.reap_room(&node, &room, Reap::Lost).await?.1.is_zero() {}
+            while self.reap_room(&node, &room, Reap::Lost, Duration::ZERO).await?.1.is_zero() {}
         }
         while self.reap_users(&node, Reap::Lost).await?.is_zero() {}
-        self.forget(&node, Forget::IfFenced).await?;
-        Ok(())
+        self.forget(&node, Forget::IfFenced).await
     }
 
     async fn reap_room(
@@ -141,8 +146,9 @@ impl Inner {
         node: &str,
         room: &str,
         which: Reap,
+        pause: Duration,
     ) -> Result<(Vec<Reaped>, Duration), Unavailable> {
-        let reap = self.scripts.reap(which, BATCH);
+        let reap = self.scripts.reap(which, BATCH, pause);
         Ok(self.call_as(node, room, &reap).await?.reaped())
     }
 
@@ -153,18 +159,17 @@ impl Inner {
         self.commands.run(None, prepare).await
     }
 
-    /// Forgets a fenced node. Returns whether it is gone: not while it has members, sessions or users.
-    async fn forget(&self, node: &str, how: Forget) -> Result<bool, Unavailable> {
+    /// Forgets a fenced node, unless it has members, sessions or users.
+    async fn forget(&self, node: &str, how: Forget) -> Result<(), Unavailable> {
         let action = match how {
             Forget::IfFenced => "forget",
             Forget::Fence => "fence",
-            Forget::Discard => "discard",
         };
         let prepare = |_: &Link| {
             let mut forget = self.scripts.forget.prepare_invoke();
             forget.key(self.keys.nodes()).key(self.keys.node_rooms(node)).key(self.keys.node_sessions(node));
             forget.key(self.keys.node_users(node));
-            forget.arg(node).arg(self.keys.tag()).arg(action);
+            forget.arg(node).arg(self.keys.tag()).arg(action).arg(CLOSED_FOR.as_millis() as u64);
             Command::Script(forget)
         };
         self.commands.run(None, prepare).await

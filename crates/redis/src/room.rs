@@ -232,6 +232,16 @@ impl Room {
         outcome
     }
 
+    /// Whether events up to this one may have yet to be delivered in a room that the node hears.
+    pub(crate) fn is_behind(&self, stamp: Stamp) -> bool {
+        self.is_live() && !self.position.is_some_and(|position| position.has_reached(stamp))
+    }
+
+    /// Whether everything has been delivered that was in the log when [`Room::set_stale`] was called last.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        self.phase == Phase::Live && !self.is_stale
+    }
+
     /// Whether the first member has entered.
     pub(crate) fn is_live(&self) -> bool {
         !matches!(self.phase, Phase::Opening | Phase::Entering)
@@ -247,8 +257,12 @@ impl Room {
         self.pending.retain(|pending| !Arc::ptr_eq(pending, member));
     }
 
+    /// Adds a member, unless it is known that its session was taken over more often.
     pub(crate) fn add_member(&mut self, member: Arc<NewMember>) {
-        self.members.insert(member.id().into(), member);
+        let is_newer = |known: &Arc<NewMember>| known.generation() > member.generation();
+        if !self.members.get(member.id()).is_some_and(is_newer) {
+            self.members.insert(member.id().into(), member);
+        }
     }
 
     /// Removes a member that is about to leave, if its session has this generation; any, if it is 0. Returns whether it was
@@ -264,15 +278,8 @@ impl Room {
     }
 
     /// Removes the members of a session, without a leave.
-    pub(crate) fn remove_session(&mut self, token: &str) {
-        self.members.retain(|_, member| member.session_token() != token);
-    }
-
-    /// The members of a session belong to another token from now on.
-    pub(crate) fn rename_session(&mut self, token: &str, new: &str) {
-        for member in self.members.values_mut().filter(|member| member.session_token() == token) {
-            Arc::make_mut(member).set_session_token(new);
-        }
+    pub(crate) fn remove_session(&mut self, session: &str) {
+        self.members.retain(|_, member| member.session_id() != session);
     }
 
     /// A member has replaced another one of this node.

@@ -12,7 +12,7 @@ use crate::event::{LoggedEvent, RoomEvent};
 use crate::keys::Keys;
 use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
-use crate::node::RosterEntry;
+use crate::node::{Published, RosterEntry};
 use crate::position::Position;
 use crate::random;
 use crate::room::Page;
@@ -80,9 +80,8 @@ pub(crate) struct Scripts {
     pub(crate) renew: Script,
     pub(crate) fence: Script,
     pub(crate) forget: Script,
-    pub(crate) open_session: Script,
+    pub(crate) put_session: Script,
     pub(crate) close_session: Script,
-    pub(crate) rename_session: Script,
     pub(crate) take_over: Script,
     pub(crate) begin_user: Script,
     pub(crate) end_user: Script,
@@ -133,8 +132,8 @@ pub(crate) enum Leave<'a> {
 pub(crate) enum Reap {
     /// Those that nobody can resume any more.
     Lost,
-    /// All: the node itself is about to enter them again.
-    All,
+    /// Those that the node itself does not have in its next incarnation, or is about to enter again.
+    Own,
 }
 
 /// A member that was removed because its node is gone.
@@ -149,8 +148,8 @@ pub(crate) struct Reaped {
 impl Reap {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Reap::Lost => "keep",
-            Reap::All => "all",
+            Reap::Lost => "lost",
+            Reap::Own => "own",
         }
     }
 }
@@ -173,10 +172,9 @@ impl Scripts {
             reap: member_script!("lua/reap.lua"),
             renew: Script::new(include_str!("lua/renew.lua")),
             fence: Script::new(include_str!("lua/fence.lua")),
-            forget: Script::new(include_str!("lua/forget.lua")),
-            open_session: Script::new(include_str!("lua/open_session.lua")),
-            close_session: Script::new(include_str!("lua/close_session.lua")),
-            rename_session: session_script!("lua/rename_session.lua"),
+            forget: session_script!("lua/forget.lua"),
+            put_session: session_script!("lua/put_session.lua"),
+            close_session: session_script!("lua/close_session.lua"),
             take_over: session_script!("lua/take_over.lua"),
             begin_user: Script::new(include_str!("lua/begin_user.lua")),
             end_user: Script::new(include_str!("lua/end_user.lua")),
@@ -203,22 +201,30 @@ impl Scripts {
             .arg(member.flags())
             .arg(&member.enter_body()[..])
             .arg(max_members)
-            .arg(member.session_token())
+            .arg(member.session_id())
+            .arg(member.generation())
             .arg(member.replaced())
     }
 
-    /// Only if the member's session has this generation; any, if it is 0.
-    pub(crate) fn leave(&self, member: &str, generation: u64, how: Leave<'_>) -> Request<'_> {
+    /// Only if the member's session has this generation; any, if it is 0. `unannounced` is the id of that session if the host
+    /// does not know of the enter; otherwise, it is empty.
+    pub(crate) fn leave(
+        &self,
+        member: &str,
+        generation: u64,
+        how: Leave<'_>,
+        unannounced: &str,
+    ) -> Request<'_> {
         let (how, body) = match how {
             Leave::Frame(body) => ("frame", body),
             Leave::Silent => ("silent", &[][..]),
             Leave::Unknown => ("unknown", &[][..]),
         };
-        Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation)
+        Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation).arg(unannounced)
     }
 
-    pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {
-        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(id).arg(body)
+    pub(crate) fn publish(&self, member: Option<&str>, key: &str, body: &[u8]) -> Request<'_> {
+        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(key).arg(body)
     }
 
     pub(crate) fn transient(&self, body: &[u8]) -> Request<'_> {
@@ -254,8 +260,10 @@ impl Scripts {
         Request::new(&self.roster).arg(after).arg(max).arg(prefix).arg(suffix)
     }
 
-    pub(crate) fn reap(&self, which: Reap, max: usize) -> Request<'_> {
-        Request::new(&self.reap).arg(max).arg(which.name())
+    /// Removes up to `max` members, but none if any node has removed some within the pause.
+    pub(crate) fn reap(&self, which: Reap, max: usize, pause: Duration) -> Request<'_> {
+        let reap = Request::new(&self.reap).arg(max).arg(which.name());
+        reap.arg(pause.as_millis() as u64).arg(random::number())
     }
 
     /// A script about a room, with all that it needs.
@@ -344,7 +352,13 @@ impl Reply {
         }
     }
 
-    /// Whether `publish.lua` knew the id.
+    /// What `publish.lua` answers.
+    pub(crate) fn published(&self) -> Option<Published> {
+        let [_, _, _, _, Value::Int(is_repeat), Value::Int(id), ..] = self.rest[..] else { return None };
+        Some(Published { stamp: self.stamp()?, id: u64::try_from(id).ok()?, is_repeat: is_repeat == 1 })
+    }
+
+    /// Whether `enter.lua` knew the member.
     pub(crate) fn is_repeat(&self) -> bool {
         self.rest.get(4) == Some(&Value::Int(1))
     }
@@ -470,9 +484,7 @@ impl Reply {
         };
         let member = |entry: &[Value]| match entry {
             [Value::BulkString(room), Value::BulkString(id), Value::BulkString(record), at @ ..] => {
-                let (entered, record) = record.split_first_chunk()?;
-                let member = NewMember::from_record(&text(id)?, Bytes::copy_from_slice(record))?;
-                let entered = Stamp::from_bytes(entered);
+                let (entered, member) = NewMember::from_stored(&text(id)?, Bytes::copy_from_slice(record))?;
                 Some(TakenMember {
                     room: text(room)?.into(),
                     member: Arc::new(member),

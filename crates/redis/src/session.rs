@@ -5,19 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use futures_util::future::join_all;
+use redis::cmd;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{ResumeError, Unavailable};
 use crate::event::Event;
 use crate::hub::Gate;
 use crate::inner::Inner;
+use crate::lease::process_of;
 use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
 use crate::scripts::{Reply, TakenMember, TakenOver};
 use crate::stamp::Stamp;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For how long it is known who has closed a session, in addition to its window: a node that does not hear of that may
+/// find Redis started again.
+pub(crate) const CLOSED_FOR: Duration = Duration::from_secs(60);
+
+/// Sessions that are written at a time.
+const AT_ONCE: usize = 64;
 
 /// A session that can be resumed on any node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +79,14 @@ impl Session {
         self.generation
     }
 
+    pub(crate) fn set_user(&mut self, user: Box<str>) {
+        self.user = user;
+    }
+
+    pub(crate) fn set_token(&mut self, token: Box<str>) {
+        self.token = token;
+    }
+
     pub(crate) fn window(&self) -> Duration {
         self.window
     }
@@ -106,14 +124,15 @@ pub struct ResumedMembership {
     pub stamp: Stamp,
 }
 
-/// What a node does when it opens a session.
-#[derive(Debug, Clone, Copy)]
-enum Open {
-    /// It is new.
-    New,
-    /// It is changed, or was open in an earlier incarnation of the node.
-    Again,
-    /// Redis has lost its data.
+/// How a node tells Redis about its sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// With their tokens, so that they can be resumed.
+    Whole,
+    /// The same, without their tokens: Redis may have to learn of their members first. A session that was resumed without
+    /// them would lose its rooms.
+    BeforeMembers,
+    /// As before, and Redis has lost its data.
     Lost,
 }
 
@@ -130,165 +149,192 @@ enum Take {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     /// By their ids.
-    open: HashMap<Box<str>, Session>,
-    /// Those that are getting another token, so that Redis need not know the one that they have here.
-    renaming: HashSet<Box<str>>,
+    open: HashMap<Box<str>, Kept>,
     /// Calls of `resume` that are under way.
     resuming: usize,
     /// The generations of sessions that were taken over during these calls: a node may hear of the next take-over before
     /// it gets the answer to its own.
     taken: HashMap<Box<str>, u64>,
+    /// Members that were taken over before the host was told of their enters, until it gets their sessions.
+    unannounced: HashSet<Box<str>>,
+}
+
+/// A session of this node.
+#[derive(Debug, Clone)]
+struct Kept {
+    session: Session,
+    /// Whether the host knows of it.
+    has_arrived: bool,
+    /// The run of the server that has the session for certain. Another run may have lost it.
+    run: Option<Arc<str>>,
+}
+
+impl Kept {
+    fn may_be_lost(&self, link: &Link) -> bool {
+        self.run.as_ref().is_none_or(|run| run != link.run())
+    }
 }
 
 impl Sessions {
     /// A session, if this node has taken it over no more often than the caller knows.
     fn known(&mut self, id: &str, generation: u64) -> Option<&mut Session> {
-        self.open.get_mut(id).filter(|session| session.generation == generation)
+        self.open.get_mut(id).map(|kept| &mut kept.session).filter(|session| session.generation == generation)
     }
 
-    /// Whether a session is as it was, and stays so for now.
-    fn is_unchanged(&self, session: &Session) -> bool {
-        self.open.get(&session.id) == Some(session) && !self.renaming.contains(&session.id)
+    /// A run of the server has a session as it was. Returns whether it is still the same.
+    fn note_put(&mut self, session: &Session, run: Arc<str>) -> bool {
+        match self.open.get_mut(&session.id) {
+            Some(kept) if kept.session == *session => {
+                kept.run = Some(run);
+                true
+            }
+            _ => false,
+        }
     }
 
-    /// A call of `resume` is over.
-    fn end_resuming(&mut self) {
-        self.resuming -= 1;
-        if self.resuming == 0 {
-            self.taken = HashMap::new();
+    /// This node has taken over a session. Returns whether it is still the latest one to do so.
+    fn add_taken(&mut self, session: &Session, run: Arc<str>) -> bool {
+        let taken = self.taken.get(&session.id).copied();
+        let known = self.open.get(&session.id).map(|kept| kept.session.generation);
+        let is_latest = taken.max(known).is_none_or(|latest| latest <= session.generation);
+        if is_latest && known != Some(session.generation) {
+            let kept = Kept { session: session.clone(), has_arrived: false, run: Some(run) };
+            self.open.insert(session.id.clone(), kept);
+        }
+        is_latest
+    }
+}
+
+/// A call of `resume` that is under way.
+struct Resuming(Arc<Inner>);
+
+impl Resuming {
+    fn begin(inner: &Arc<Inner>) -> Resuming {
+        lock(&inner.sessions).resuming += 1;
+        Resuming(inner.clone())
+    }
+}
+
+impl Drop for Resuming {
+    fn drop(&mut self) {
+        let mut sessions = lock(&self.0.sessions);
+        sessions.resuming -= 1;
+        if sessions.resuming == 0 {
+            sessions.taken = HashMap::new();
+            sessions.unannounced = HashSet::new();
         }
     }
 }
 
 impl Inner {
-    /// Keeps a session in Redis, as soon as it can be reached.
+    /// Keeps a session in Redis, as soon as it can be reached. The caller must not drop the future.
     pub(crate) async fn open_session(self: Arc<Inner>, session: Session) -> Result<(), Unavailable> {
-        lock(&self.sessions).open.insert(session.id.clone(), session.clone());
-        self.keep_session(&session, Open::New).await.map(|_| ())
+        let id = session.id.clone();
+        lock(&self.sessions).open.insert(id.clone(), Kept { session, has_arrived: true, run: None });
+        self.keep_session(&id).await
     }
 
-    /// Changes the user of a session, if this node still has it.
-    pub(crate) async fn set_user(
+    /// Changes a session, if this node still has it. The caller must not drop the future.
+    pub(crate) async fn change_session(
         self: Arc<Inner>,
         id: Box<str>,
         generation: u64,
-        user: Box<str>,
+        change: impl FnOnce(&mut Session),
     ) -> Result<(), Unavailable> {
-        let session = match lock(&self.sessions).known(&id, generation) {
-            Some(session) => {
-                session.user = user;
-                session.clone()
-            }
+        match lock(&self.sessions).known(&id, generation) {
+            Some(session) => change(session),
             None => return Ok(()),
-        };
-        if self.keep_session(&session, Open::Again).await?.status() == b"GONE" {
-            self.session_gone(&id, session.generation + 1);
         }
-        Ok(())
+        self.keep_session(&id).await
     }
 
-    /// Writes a session as the current incarnation.
-    async fn keep_session(&self, session: &Session, how: Open) -> Result<Reply, Unavailable> {
+    /// Has a session be in Redis as it is here.
+    async fn keep_session(&self, id: &str) -> Result<(), Unavailable> {
         loop {
             let node = self.registration.active().await;
-            let reply = self.open_session_as(&node, session, how).await?;
-            if !reply.is_fenced() {
-                return Ok(reply);
+            if self.put_session(&node, id, Put::Whole).await? {
+                return Ok(());
             }
             self.registration.set_fenced(&node);
         }
     }
 
-    async fn open_session_as(&self, node: &str, session: &Session, how: Open) -> Result<Reply, Unavailable> {
-        let how = match how {
-            Open::New => "new",
-            Open::Again => "again",
-            Open::Lost => "lost",
-        };
-        let prepare = |_: &Link| {
-            let mut open = self.scripts.open_session.prepare_invoke();
-            open.key(self.keys.nodes())
-                .key(self.keys.node_sessions(node))
-                .key(self.keys.session(&session.token))
-                .key(self.keys.claim(&session.id));
-            open.arg(node).arg(self.keys.tag()).arg(&*session.token).arg(&*session.id).arg(&*session.user);
-            open.arg(session.window.as_millis() as u64).arg(how).arg(session.generation);
-            Command::Script(open)
-        };
-        self.commands.run(None, prepare).await
-    }
-
-    /// Keeps the sessions of the last incarnation. If Redis has lost its data, they are written again; otherwise, those
-    /// that are gone were taken over.
-    pub(crate) async fn open_sessions_again(&self, has_lost_data: bool) -> Result<(), Unavailable> {
-        let node = self.registration.node();
-        let sessions: Vec<Session> = lock(&self.sessions).open.values().cloned().collect();
-        let how = if has_lost_data { Open::Lost } else { Open::Again };
-        for session in sessions {
-            let mut reply = self.open_session_as(&node, &session, how).await?;
-            let claimed = (reply.status() == b"CLAIMED").then(|| reply.texts().next()).flatten();
-            if let Some(token) = claimed {
-                // Another node did not know that this one has taken the session over.
-                self.run_take_over(&node, (&token, &session.token), &session.user, "", None).await?;
-                reply = self.open_session_as(&node, &session, how).await?;
-            }
-            if reply.status() == b"GONE" && lock(&self.sessions).is_unchanged(&session) {
-                self.session_gone(&session.id, session.generation + 1);
-            }
-            // It has ended meanwhile, and its end may have come before.
-            let has_ended = !lock(&self.sessions).open.contains_key(&session.id);
-            if has_ended && reply.status() == b"OK" {
-                self.remove_session(&session.token, &session.id).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives a session of this node another token.
-    pub(crate) async fn rename_session(
-        self: Arc<Inner>,
-        id: Box<str>,
-        generation: u64,
-        new: Box<str>,
-    ) -> Result<(), Unavailable> {
-        let Session { token, .. } = {
-            let mut sessions = lock(&self.sessions);
-            let Some(session) = sessions.known(&id, generation).cloned() else { return Ok(()) };
-            sessions.renaming.insert(id.clone());
-            session
-        };
-        let renamed = self.rename_token(&token, &new).await;
-        {
-            let mut sessions = lock(&self.sessions);
-            sessions.renaming.remove(&id);
-            if let (Ok(true), Some(session)) = (renamed, sessions.known(&id, generation)) {
-                session.token = new.clone();
-            }
-        }
-        match renamed? {
-            true => self.hub.rename_session(&token, &new),
-            false => self.session_gone(&id, generation + 1),
-        }
-        Ok(())
-    }
-
-    /// Returns false if another node has taken the session over.
-    async fn rename_token(&self, token: &str, new: &str) -> Result<bool, Unavailable> {
+    /// As [`Inner::keep_session`], as an incarnation that need not be valid yet for the others. Returns false if it is fenced.
+    ///
+    /// Calls may overlap: each one ends only when Redis has what the session is then.
+    async fn put_session(&self, node: &str, id: &str, how: Put) -> Result<bool, Unavailable> {
         loop {
-            let node = self.registration.active().await;
-            let prepare = |_: &Link| {
-                let mut rename = self.scripts.rename_session.prepare_invoke();
-                rename.key(self.keys.nodes()).key(self.keys.session(token)).key(self.keys.session(new));
-                rename.key(self.keys.node_sessions(&node)).arg(&*node).arg(self.keys.tag());
-                rename.arg(token).arg(new);
-                Command::Script(rename)
+            let Some(kept) = lock(&self.sessions).open.get(id).cloned() else { return Ok(true) };
+            let session = &kept.session;
+            let token = if how == Put::Whole { &*session.token } else { "" };
+            let ran = Mutex::new(None);
+            let prepare = |link: &Link| {
+                let may_be_lost = how == Put::Lost || kept.may_be_lost(link);
+                *lock(&ran) = Some(link.run().clone());
+                let mut put = self.scripts.put_session.prepare_invoke();
+                put.key(self.keys.nodes());
+                put.arg(node).arg(self.keys.tag()).arg(&*session.id).arg(token).arg(&*session.user);
+                put.arg(session.window.as_millis() as u64).arg(session.generation).arg(u8::from(may_be_lost));
+                Command::Script(put)
             };
             let reply: Reply = self.commands.run(None, prepare).await?;
-            if !reply.is_fenced() {
-                return Ok(reply.status() == b"OK");
+            match reply.status() {
+                b"FENCED" => return Ok(false),
+                b"GONE" => {
+                    self.session_gone(&session.id, session.generation + 1);
+                    return Ok(true);
+                }
+                // The answer to that is on its way.
+                b"OLDER" => return Ok(true),
+                _ => {}
             }
-            self.registration.set_fenced(&node);
+            let run = lock(&ran).take();
+            if run.is_some_and(|run| lock(&self.sessions).note_put(session, run)) {
+                return Ok(true);
+            }
+            if !lock(&self.sessions).open.contains_key(id) {
+                // It has ended meanwhile, and its end may have come before.
+                self.remove_session(&kept).await?;
+            }
         }
+    }
+
+    /// Has all sessions of this node be in Redis, with their members, as an incarnation that need not be valid yet for the
+    /// others. Those that are gone were taken over or have ended, unless Redis has lost its data.
+    pub(crate) async fn put_sessions(&self, node: &str, how: Put) -> Result<(), Unavailable> {
+        let ids: Vec<Box<str>> = lock(&self.sessions).open.keys().cloned().collect();
+        for batch in ids.chunks(AT_ONCE) {
+            let put = batch.iter().map(|id| self.put_session(node, id, how));
+            join_all(put).await.into_iter().collect::<Result<Vec<bool>, Unavailable>>()?;
+        }
+        Ok(())
+    }
+
+    /// Makes Redis's sessions of this node those that it has, before their members. [`Inner::put_sessions`] must follow.
+    pub(crate) async fn reconcile_sessions(&self, node: &str) -> Result<(), Unavailable> {
+        self.put_sessions(node, Put::BeforeMembers).await?;
+        let key = self.keys.node_sessions(node);
+        let ids: Vec<String> =
+            self.commands.run(None, |_| Command::Plain(cmd("SMEMBERS").arg(&key).take())).await?;
+        for id in ids {
+            let key = self.keys.session(&id);
+            let read = |_: &Link| Command::Plain(cmd("HGET").arg(&key).arg("generation").take());
+            let Some(generation) = self.commands.run::<Option<u64>>(None, read).await? else { continue };
+            // One that is being taken over has another generation then.
+            if self.generation_of(&id) == 0 {
+                let session = Session { generation, ..Session::new("", id, Duration::ZERO) };
+                self.remove_session(&Kept { session, has_arrived: true, run: None }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The generation of a session of this node. If it is none, any generation may be (0), or none while it may just be
+    /// taken over.
+    pub(crate) fn generation_of(&self, id: &str) -> u64 {
+        let sessions = lock(&self.sessions);
+        let if_unknown = if sessions.resuming == 0 { 0 } else { u64::MAX };
+        sessions.open.get(id).map_or(if_unknown, |kept| kept.session.generation)
     }
 
     /// Forgets a session, which cannot be resumed any more. Returns whether this node had it.
@@ -297,23 +343,32 @@ impl Inner {
         id: Box<str>,
         generation: u64,
     ) -> Result<bool, Unavailable> {
-        let token = {
+        let closed = {
             let mut sessions = lock(&self.sessions);
-            let Some(Session { token, .. }) = sessions.known(&id, generation).cloned() else {
-                return Ok(false);
-            };
-            sessions.open.remove(&id);
-            token
+            match sessions.known(&id, generation) {
+                Some(_) => sessions.open.remove(&id),
+                None => None,
+            }
         };
-        self.remove_session(&token, &id).await
+        match closed {
+            Some(kept) => self.remove_session(&kept).await,
+            None => Ok(false),
+        }
     }
 
-    async fn remove_session(&self, token: &str, id: &str) -> Result<bool, Unavailable> {
+    async fn remove_session(&self, kept: &Kept) -> Result<bool, Unavailable> {
+        let Session { id, generation, window, .. } = &kept.session;
+        let closed_for = window.saturating_add(CLOSED_FOR).as_millis() as u64;
         let node = self.registration.node();
-        let prepare = |_: &Link| {
+        let prepare = |link: &Link| {
             let mut close = self.scripts.close_session.prepare_invoke();
-            close.key(self.keys.node_sessions(&node)).key(self.keys.session(token));
-            close.key(self.keys.closed_session(token)).arg(token).arg(id);
+            close
+                .key(self.keys.nodes())
+                .arg(process_of(&node))
+                .arg(self.keys.tag())
+                .arg(&**id)
+                .arg(*generation);
+            close.arg(closed_for).arg(u8::from(kept.may_be_lost(link)));
             Command::Script(close)
         };
         let reply: Reply = self.commands.run(None, prepare).await?;
@@ -343,13 +398,13 @@ impl Inner {
             }
             match sessions.open.get(id) {
                 // It may have come back since.
-                Some(session) if session.generation < generation => sessions.open.remove(id),
+                Some(kept) if kept.session.generation < generation => sessions.open.remove(id),
                 _ => None,
             }
         };
-        let Session { id, token, .. } = taken?;
+        let id = taken?.session.id;
         self.users.forget(&id);
-        self.hub.remove_session(&token);
+        self.hub.remove_session(&id);
         Some(id)
     }
 
@@ -360,11 +415,15 @@ impl Inner {
         new_token: Box<str>,
         user: Box<str>,
     ) -> Result<Resumed, ResumeError> {
+        let resuming = Resuming::begin(&self);
         let resumed = self.resume_as(&token, &new_token, &user, Take::Now).await;
         if resumed == Err(ResumeError::Unavailable) {
             // This node may have the session. The client finds it here.
             let inner = self.clone();
-            self.spawn(async move { inner.resume_as(&token, &new_token, &user, Take::Repeat).await });
+            self.spawn(async move {
+                let _resuming = resuming;
+                inner.resume_as(&token, &new_token, &user, Take::Repeat).await
+            });
         }
         resumed
     }
@@ -376,32 +435,27 @@ impl Inner {
         user: &str,
         take: Take,
     ) -> Result<Resumed, ResumeError> {
-        lock(&self.sessions).resuming += 1;
-        let answer = self.take_over(token, new_token, user, take).await;
-        let (taken, node) = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                lock(&self.sessions).end_resuming();
-                return Err(error);
-            }
-        };
+        let (taken, node, run) = self.take_over(token, new_token, user, take).await?;
         let TakenOver { id, generation, window, mut members } = taken;
         for taken in &mut members {
             Arc::make_mut(&mut taken.member).set_generation(generation);
         }
         let (token_now, user) = (new_token.into(), user.into());
         let session = Session { token: token_now, id, user, window, generation };
-        let was_taken = {
+        let gates: Vec<Gate> = {
             let mut sessions = lock(&self.sessions);
-            let taken = sessions.taken.get(&session.id).copied();
-            sessions.end_resuming();
-            if taken.is_none_or(|taken| taken < generation) {
-                sessions.open.insert(session.id.clone(), session.clone());
+            if !sessions.add_taken(&session, run) {
+                return Err(ResumeError::Unknown);
             }
-            taken.is_some_and(|taken| taken > generation)
+            // Under the same lock: the members of a session that the node knows are no strangers.
+            members.iter().map(|taken| self.hub.add_taken(&taken.room, &taken.member)).collect()
         };
-        if was_taken {
-            return Err(ResumeError::Unknown);
+        if !self.registration.is_current(&node) {
+            // The node may not have known of it when it came back.
+            self.keep_session(&session.id).await?;
+            if lock(&self.sessions).known(&session.id, generation).is_none() {
+                return Err(ResumeError::Unknown);
+            }
         }
         let membership = |taken: &TakenMember| ResumedMembership {
             room: taken.room.clone(),
@@ -414,13 +468,15 @@ impl Inner {
         };
         let memberships = members.iter().map(membership).collect();
         let resumed = Resumed { session, generation, memberships };
-        // If this node had the session itself, it keeps its rooms.
-        self.hub.rename_session(token, resumed.session.token());
-        // The host may have the members leave as soon as it gets the event, which comes before the events of rooms that
-        // the node hears only from here on.
-        let gates: Vec<Gate> =
-            members.iter().map(|taken| self.hub.add_taken(&taken.room, &taken.member)).collect();
-        self.hub.queue().push(Event::SessionResumed(resumed.clone()));
+        // The host gets the session after the events of its rooms up to that moment, and before those that follow: it may
+        // have the members leave at once, and its client is there already.
+        let heard = members.iter().zip(&gates).map(|(taken, gate)| async {
+            // Another member may be the first one in the room just now.
+            drop(gate.lock().await);
+            self.hub.until_delivered(&taken.room, taken.stamp).await;
+        });
+        let _ = timeout(TIMEOUT, join_all(heard)).await;
+        self.deliver_resumed(&resumed);
         for (TakenMember { room, member, stamp, .. }, gate) in members.into_iter().zip(gates) {
             self.join_resumed(&room, &member, stamp, &gate).await;
             self.check_entered(&node, &room, &member).await?;
@@ -428,56 +484,68 @@ impl Inner {
         Ok(resumed)
     }
 
-    /// Returns what this incarnation of the node has taken over.
+    fn deliver_resumed(&self, resumed: &Resumed) {
+        let mut sessions = lock(&self.sessions);
+        if let Some(kept) = sessions.open.get_mut(&resumed.session.id) {
+            kept.has_arrived = true;
+        }
+        self.hub.queue().push(Event::SessionResumed(resumed.clone()));
+        for ResumedMembership { room, member, .. } in &resumed.memberships {
+            if sessions.unannounced.remove(member) {
+                self.hub.queue().push(Event::EnteredAgain { room: room.clone(), member: member.clone() });
+            }
+        }
+    }
+
+    /// The node that had a session could not tell its host of the enter of this member.
+    pub(crate) fn announce(&self, session: &str, member: Box<str>, room: Arc<str>) {
+        let mut sessions = lock(&self.sessions);
+        if sessions.open.get(session).is_some_and(|kept| kept.has_arrived) {
+            self.hub.queue().push(Event::EnteredAgain { room, member });
+        } else if sessions.resuming > 0 {
+            sessions.unannounced.insert(member);
+        }
+    }
+
+    /// Returns what this incarnation of the node has taken over, and in which run of the server.
     async fn take_over(
         &self,
         token: &str,
         new_token: &str,
         user: &str,
         take: Take,
-    ) -> Result<(TakenOver, Arc<str>), ResumeError> {
+    ) -> Result<(TakenOver, Arc<str>, Arc<str>), ResumeError> {
         let (mode, deadline) = match take {
             Take::Now => ("", Some(Instant::now() + TIMEOUT)),
             Take::Repeat => ("repeat", None),
         };
-        let (reply, node) = loop {
+        loop {
             let active = self.registration.active();
             let node = match deadline {
                 Some(deadline) => timeout_at(deadline, active).await.map_err(|_| ResumeError::Unavailable)?,
                 None => active.await,
             };
-            let reply = self.run_take_over(&node, (token, new_token), user, mode, deadline).await?;
-            if !reply.is_fenced() {
-                break (reply, node);
-            }
-            self.registration.set_fenced(&node);
-        };
-        match reply.status() {
-            b"OK" => Ok((reply.taken_over().ok_or(ResumeError::Unavailable)?, node)),
-            b"UNKNOWN" => Err(ResumeError::Unknown),
-            b"OTHER_USER" => Err(ResumeError::OtherUser),
-            _ => Err(ResumeError::Unavailable),
+            let ran = Mutex::new(None);
+            let prepare = |link: &Link| {
+                *lock(&ran) = Some(link.run().clone());
+                let mut take = self.scripts.take_over.prepare_invoke();
+                take.key(self.keys.nodes()).arg(&*node).arg(self.keys.tag());
+                take.arg(token).arg(new_token).arg(user).arg(mode);
+                Command::Script(take)
+            };
+            let reply: Reply = self.commands.run(deadline, prepare).await?;
+            let run = lock(&ran).take().ok_or(ResumeError::Unavailable)?;
+            return match reply.status() {
+                b"FENCED" => {
+                    self.registration.set_fenced(&node);
+                    continue;
+                }
+                b"OK" => Ok((reply.taken_over().ok_or(ResumeError::Unavailable)?, node, run)),
+                b"UNKNOWN" => Err(ResumeError::Unknown),
+                b"OTHER_USER" => Err(ResumeError::OtherUser),
+                _ => Err(ResumeError::Unavailable),
+            };
         }
-    }
-
-    /// `tokens` are the one that the session has, and its new one.
-    async fn run_take_over(
-        &self,
-        node: &str,
-        tokens: (&str, &str),
-        user: &str,
-        mode: &str,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, Unavailable> {
-        let (token, new_token) = tokens;
-        let prepare = |_: &Link| {
-            let mut take = self.scripts.take_over.prepare_invoke();
-            take.key(self.keys.nodes()).key(self.keys.session(token)).key(self.keys.session(new_token));
-            take.key(self.keys.node_sessions(node)).arg(node).arg(self.keys.tag());
-            take.arg(token).arg(new_token).arg(user).arg(mode);
-            Command::Script(take)
-        };
-        self.commands.run(deadline, prepare).await
     }
 
     /// Hears a room from a place on.

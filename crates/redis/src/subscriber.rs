@@ -12,12 +12,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
-use crate::codec;
+use crate::codec::{self, Message};
 use crate::connector::Connector;
 use crate::error::ConnectError;
 use crate::hub::Subscription;
 use crate::inner::Inner;
 use crate::link::{Command, Link, RESPONSE_TIMEOUT};
+use crate::session::Put;
 use crate::status::Part;
 use crate::sync::{Mutex, lock};
 
@@ -72,7 +73,8 @@ impl Subscriber {
             self.inner.status.works(Part::Subscriber);
             // Other nodes may have taken over sessions meanwhile. If Redis cannot be asked, the next incarnation asks.
             let inner = self.inner.clone();
-            self.inner.spawn(async move { inner.open_sessions_again(false).await });
+            let node = inner.registration.node();
+            self.inner.spawn(async move { inner.put_sessions(&node, Put::Whole).await });
         }
     }
 
@@ -185,8 +187,8 @@ impl Subscriber {
         cmd("PING").query_async::<()>(connection).await?;
         self.probes += 1;
         let (number, mut heard) = (self.probes, self.inner.hub.probe());
-        let (channel, payload) =
-            (self.inner.keys.node_channel(&self.inner.name), codec::encode_probe(number));
+        let own = self.inner.registration.number();
+        let (channel, payload) = (self.inner.keys.numbered_channel(own), codec::encode_probe(number));
         let prepare = |_: &Link| Command::Plain(cmd("PUBLISH").arg(&channel).arg(&payload).take());
         let deadline = Some(Instant::now() + RESPONSE_TIMEOUT);
         let publish = self.inner.commands.run::<u64>(deadline, prepare);
@@ -204,9 +206,13 @@ impl Subscriber {
 fn receive(inner: &Inner, push: PushInfo) {
     if let Ok([Value::BulkString(channel), Value::BulkString(payload)]) = <[Value; 2]>::try_from(push.data)
         && let Ok(channel) = std::str::from_utf8(&channel)
-        && let Some((session, generation)) = inner.hub.receive(channel, Bytes::from(payload))
+        && let Some(message) = inner.hub.receive(channel, Bytes::from(payload))
     {
-        inner.session_taken(&session, generation);
+        match message {
+            Message::SessionTaken { session, generation } => inner.session_taken(&session, generation),
+            Message::Unannounced { session, member, room } => inner.announce(&session, member, room),
+            _ => {}
+        }
     }
 }
 

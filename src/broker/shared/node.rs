@@ -86,15 +86,23 @@ impl RemoteBroker for SharedNode {
         self.call(move |shared| shared.leave(node, &room, entry, generation, body));
     }
 
+    fn undo_enter(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>) {
+        let (node, room) = (self.number, room.clone());
+        self.call(move |shared| {
+            shared.leave(node, &room, entry, generation, body);
+            shared.tell_new_node(&room, entry);
+        });
+    }
+
     fn publish(
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let (node, room, id) = (self.number, room.clone(), id.map(str::to_owned));
-        self.ask(move |shared| shared.publish(node, &room, entry, id, body))
+        let (node, room, key) = (self.number, room.clone(), key.map(str::to_owned));
+        self.ask(move |shared| shared.publish(node, &room, entry, key, body))
     }
 
     fn send_transient(&self, room: &RoomId, body: Bytes) {

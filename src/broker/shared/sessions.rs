@@ -1,8 +1,10 @@
 //! The sessions of a broker within one process.
 
 use super::order::Shared;
-use crate::broker::{KeptSession, NewSession, NotTaken, RemoteEvent, TakenMember, TakenSession, TokenHash};
-use crate::ids::ConnectionId;
+use crate::broker::{
+    EntryId, KeptSession, NewSession, NotTaken, RemoteEvent, TakenMember, TakenSession, TokenHash,
+};
+use crate::ids::{ConnectionId, RoomId};
 
 pub(super) struct SharedSession {
     id: ConnectionId,
@@ -75,6 +77,16 @@ impl Shared {
         Ok(())
     }
 
+    /// A member stays whose enter was undone, because its session was taken over. The node that has it does not know that the
+    /// host has yet to be told.
+    pub(super) fn tell_new_node(&mut self, room: &RoomId, entry: EntryId) {
+        let members = self.rooms.get(room).into_iter().flat_map(|room| &room.members);
+        let node = members.filter(|shared| shared.member.entry == entry).map(|shared| shared.node).next();
+        if let Some(hearer) = node.and_then(|node| self.nodes.get_mut(&node)) {
+            hearer.push(RemoteEvent::EnteredAgain { room: room.clone(), connection: entry.member });
+        }
+    }
+
     /// Removes the sessions of a node that is still there.
     pub(super) fn remove_sessions(&mut self, node: u32) {
         let gone: Vec<_> = self.sessions.extract_if(|_, session| session.node == node).collect();
@@ -96,12 +108,19 @@ impl Shared {
         self.remove_users(node, |registration| registration.window.is_zero());
     }
 
-    /// Removes a node that has ended its sessions itself, with what is left of it.
+    /// Removes a node that has told its host of all leaves. The sessions that it has left behind can be resumed.
     pub(super) fn close_node(&mut self, node: u32) {
         self.end_hearing(node);
-        self.sessions.retain(|_, session| session.node != node);
-        self.remove_members(node, |_| true);
-        self.remove_users(node, |_| true);
+        let Shared { rooms, sessions, .. } = self;
+        let is_kept =
+            |session: &Option<TokenHash>| session.as_ref().is_some_and(|token| sessions.contains_key(token));
+        let members = rooms.values().flat_map(|room| &room.members);
+        let left: Vec<_> = members
+            .filter(|member| member.node == node && !is_kept(&member.session))
+            .map(|member| member.member.entry)
+            .collect();
+        self.remove_members(node, |member| left.contains(&member.member.entry));
+        self.remove_users(node, |registration| registration.window.is_zero());
     }
 
     fn end_hearing(&mut self, node: u32) {

@@ -35,12 +35,12 @@ pub(crate) use log_capture::LogCapture;
 pub(crate) use raw_frames::{close_code_of, close_frame, frame, server_frames, text_frame};
 #[cfg(feature = "redis")]
 pub(crate) use redis_broker::RedisRooms;
-pub(crate) use rooms::{assert_empty, default_rooms, rooms_with_log, unlimited};
+pub(crate) use rooms::{assert_empty, default_rooms, rooms_with_log, unlimited, without_limits};
 pub(crate) use stepped_connection::{SteppedConnection, run_other_tasks};
 pub(crate) use tcp_server::{connect_tcp, next_frame, path_page, raw_request, serve_axum, serve_hyper};
 pub(crate) use test_io::TestIo;
 pub(crate) use v1_client::{RESUME_WINDOW, V1Client, recovering, recovering_rooms, resumed_and_recovered};
 pub(crate) use v1_frames::{
     enter_frame, enter_since, leave_frame, message_frame, message_with_cid, removed_frame, resume_frame,
-    rooms_in,
+    rooms_in, take_id,
 };

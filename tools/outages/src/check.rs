@@ -87,7 +87,7 @@ impl fmt::Display for Totals {
             f,
             "{acknowledged} messages acknowledged, {directs} direct messages received, {enters} enters ({not_resumed} not resumed) and \
              {plain_connections} connections of plain clients, {gaps} gaps reported, {twice} messages published twice \
-             because their session was lost, {reordered} after a later one"
+             because their session or data was lost, {reordered} after a later one"
         )
     }
 }
@@ -162,7 +162,7 @@ impl Checker {
         }
         for results in results {
             faults.extend(results.faults);
-            self.check_sent(&results.sent, &mut faults);
+            self.check_sent(&results.sent, broken, &mut faults);
             for SentDirect { from, to, text, result, .. } in results.directs {
                 if let Err(error) = result {
                     faults.push(format!("{text} from {from} to {to}: {error}"));
@@ -177,15 +177,17 @@ impl Checker {
         Ok(faults)
     }
 
-    /// A session that can be resumed is resumed on any node, and frames are only lost with a run of Redis.
+    /// A session that can be resumed is resumed on any node, and frames are only lost with a run of Redis or a room.
     fn check_return(&self, returned: &Return, broken: &Faults) -> Option<String> {
         let Return { entered, lost, at, is_new, has_gap } = *returned;
         if !self.expected.resume {
             return None;
         }
-        if has_gap && !broken.was(Broken::Restart, entered - NOTICED_WITHIN, at) {
+        // A room is forgotten if nobody is in it any more, because all nodes were away for long.
+        let is_cause = |kind| broken.was(kind, entered - NOTICED_WITHIN, at);
+        if has_gap && ![Broken::Restart, Broken::LongFault].into_iter().any(is_cause) {
             return Some(format!(
-                "has missed frames although Redis was not started again: {:?} after it had entered",
+                "has missed frames without a restart of Redis: {:?} after it had entered",
                 at - entered
             ));
         }
@@ -202,10 +204,10 @@ impl Checker {
     }
 
     /// Each acknowledged message is in its room's log, unless its sender has learned that frames are missing.
-    fn check_sent(&mut self, sent: &[Sent], faults: &mut Vec<String>) {
+    fn check_sent(&mut self, sent: &[Sent], broken: &Faults, faults: &mut Vec<String>) {
         // The last place in each log.
         let mut last: HashMap<(usize, usize), u64> = HashMap::new();
-        for Sent { room, text, before, stay, result } in sent {
+        for Sent { room, text, at, before, stay, result } in sent {
             let places = self.rooms[*room].places(text);
             let (has_gap, has_left, is_other_session) = {
                 let received = stay.lock();
@@ -228,8 +230,10 @@ impl Checker {
             }
             if places.len() > 1 {
                 self.totals.twice += 1;
-                // A client that sends a message again as another member may have it published twice.
-                if !is_other_session || (self.expected.resume && !has_gap) {
+                // A client that sends a message again as another member may have it published twice. So may any client if
+                // Redis has lost the ids of messages meanwhile.
+                let may_be_other = is_other_session && (has_gap || !self.expected.resume);
+                if !may_be_other && !broken.was(Broken::Loss, *at, Instant::now()) {
                     faults.push(format!("room {room}: {text} was published twice: at {places:?}"));
                 }
             }
@@ -272,45 +276,55 @@ struct Told<'a> {
     /// How often it has entered and not left.
     inside: i64,
     enters: usize,
-    /// Whether a node has told of it in place of one that was lost.
-    was_lost: bool,
     journals: BTreeSet<&'a str>,
+    /// How often a node has told that it has left because its node was lost.
+    lost: i64,
+    /// When it has entered or left last, in ms, and whether it has left.
+    last: (u64, bool),
 }
 
 /// Checks that the nodes have told their hosts of each leave once. Calls may be missing or repeated as the documentation of
-/// `ChatRoomsBuilder::broker` says: nodes that were killed could not tell all, a member may leave while its node is taken
-/// for lost, and nobody may tell of a member that has moved while it entered. Returns the faults, and how many members
-/// and users are affected.
-pub(crate) fn check_journals(journals: &[Journal], breaks: usize) -> (Vec<String>, usize) {
+/// `ChatRoomsBuilder::broker` says: nodes that were killed could not tell all; a node may be taken for lost and be there
+/// after all, so that two tell of a leave; and nobody may tell of a member that has moved while it entered. Returns the faults, and how many members and users are affected.
+pub(crate) fn check_journals(journals: &[Journal], broken: &Faults) -> (Vec<String>, usize) {
     let mut members: BTreeMap<(&str, &str), Told<'_>> = BTreeMap::new();
     let mut faults = Vec::new();
     for journal in journals {
         for line in journal.text.lines() {
-            let mut words = line.splitn(4, ' ');
-            let (Some(sign), Some(room), Some(member)) = (words.next(), words.next(), words.next()) else {
+            let mut words = line.splitn(5, ' ');
+            let at = words.next().and_then(|at| at.parse().ok());
+            let (Some(at), Some(sign), Some(room), Some(member)) =
+                (at, words.next(), words.next(), words.next())
+            else {
                 faults.push(format!("{}: unreadable: {line}", journal.name));
                 continue;
             };
             let told = members.entry((room, member)).or_default();
-            told.inside += if sign == "+" { 1 } else { -1 };
-            told.enters += usize::from(sign == "+");
-            told.was_lost |= words.next() == Some("node lost");
+            let has_left = sign == "-";
+            told.inside += if has_left { -1 } else { 1 };
+            told.enters += usize::from(!has_left);
             told.journals.insert(&journal.name);
+            told.lost += i64::from(words.next() == Some("node lost"));
+            told.last = told.last.max((at, has_left));
         }
     }
-    let has_killed = journals.iter().any(|journal| journal.was_killed);
     let mut unbalanced = 0;
+    let (breaks, losses) = (broken.of_nodes() as i64, broken.losses() as i64);
+    let kills = journals.iter().filter(|journal| journal.was_killed).count() as i64;
+    let has_killed = kills > 0;
     for ((room, member), told) in members {
-        unbalanced += usize::from(told.inside != 0);
-        let has_moved = told.journals.len() > 1 || told.enters == 0;
-        // The node to which it has moved, or that has removed it, may have been killed before it could tell.
-        let has_missed_leave = told.enters > 1 || has_killed;
-        let (most, least) = match room == USERS {
-            true => (breaks as i64, -(breaks as i64)),
-            false => (i64::from(has_missed_leave), if told.was_lost || has_moved { -2 } else { 0 }),
+        let Told { inside, enters, journals, lost, last } = told;
+        unbalanced += usize::from(inside != 0);
+        // It may have moved while it entered, and its new node may not have heard of that.
+        let may_be_unknown = journals.len() > 1 || enters == 0;
+        let (most, least) = match (room == USERS, has_killed) {
+            (true, true) => (breaks, -breaks),
+            (true, false) => (losses, -breaks),
+            // Each node that was killed may not have told of an enter, or of a leave.
+            (false, true) => (kills, -lost - kills),
+            (false, false) => (0, -lost - i64::from(may_be_unknown)),
         };
-        if told.inside > most || told.inside < least {
-            let inside = told.inside;
+        if inside > most || inside < least || (!has_killed && !last.1) {
             faults.push(format!(
                 "the nodes have told {inside} more enters than leaves of {member} in room {room}"
             ));

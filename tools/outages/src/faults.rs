@@ -50,6 +50,11 @@ impl Faults {
         [&self.kills, &self.freezes, &self.cuts].map(|count| count.load(Ordering::Relaxed)).into_iter().sum()
     }
 
+    /// How often Redis has lost its data.
+    pub(crate) fn losses(&self) -> usize {
+        self.redis_losses.load(Ordering::Relaxed)
+    }
+
     /// Whether something was broken in this time.
     pub(crate) fn was(&self, kind: Broken, from: Instant, until: Instant) -> bool {
         let periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,6 +78,7 @@ impl Faults {
 pub(crate) struct Menu {
     /// Whether Redis may lose its data.
     pub(crate) loses_data: bool,
+    pub(crate) kills_nodes: bool,
     /// The longest time for which a node is stopped.
     pub(crate) longest_freeze: Duration,
     /// The longest time for which Redis is stopped, which is rarely reached.
@@ -120,13 +126,13 @@ async fn break_node(
         }
         let begun = Instant::now();
         match random.below(8) {
-            0..3 => {
+            0..3 if menu.kills_nodes => {
                 faults.kills.fetch_add(1, Ordering::Relaxed);
                 node.kill().await?;
                 sleep(random.time(4 * SECOND)).await;
                 node.start().await?;
             }
-            3..5 => {
+            0..5 => {
                 faults.freezes.fetch_add(1, Ordering::Relaxed);
                 node.freeze(random.time(menu.longest_freeze)).await?;
             }

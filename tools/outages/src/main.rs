@@ -119,6 +119,10 @@ struct Run {
     #[arg(long)]
     keep_data: bool,
 
+    /// Nodes are stopped and cut off, but never killed
+    #[arg(long)]
+    no_kills: bool,
+
     /// Clients need not resume their sessions, and may miss frames
     #[arg(long)]
     lenient: bool,
@@ -167,6 +171,7 @@ impl Run {
             .collect();
         let menu = Menu {
             loses_data: !self.keep_data,
+            kills_nodes: !self.no_kills,
             longest_freeze: self.longest_freeze,
             longest_redis_freeze: self.longest_redis_freeze,
             longest_pause: self.longest_pause,
@@ -188,8 +193,65 @@ impl Run {
             println!("after {elapsed:>4} s: {faults}; {}, {frames} different frames", checker.totals);
             found += report(&round);
         }
-        let rest = end(&cluster, &faults, wanderers, plain).await?;
+        let rest = self.end(&cluster, &faults, wanderers, plain).await?;
         Ok(found + report(&rest))
+    }
+
+    /// Lets all clients leave and the nodes end. Returns what is left behind.
+    async fn end(
+        &self,
+        cluster: &Cluster,
+        broken: &Faults,
+        wanderers: Vec<Wanderer>,
+        plain: Vec<PlainClient>,
+    ) -> Result<Vec<String>, Failure> {
+        let mut ending = JoinSet::new();
+        wanderers.into_iter().for_each(|wanderer| drop(ending.spawn(wanderer.end())));
+        plain.into_iter().for_each(|client| drop(ending.spawn(client.end())));
+        ending.join_all().await;
+        let begun = Instant::now();
+        // The other nodes remove what a killed node has left, but no earlier than this. There must be nodes that do it.
+        let removed_within = self.lease + node::RESUME_WINDOW + EMPTY_WITHIN;
+        let mut faults = loop {
+            let mut faults = Vec::new();
+            for node in &cluster.nodes {
+                let state = node.state().await?;
+                if state.sessions > 0 || !state.rooms.is_empty() {
+                    faults.push(format!("after all have left, node {} has {state:?}", node.number));
+                }
+            }
+            let (mut left, _) = cluster.redis.lock().await.keys().await?;
+            left.retain(|key| key != "{chat}:nodes");
+            let nodes = cluster.redis.lock().await.nodes().await?;
+            if !left.is_empty() || nodes.len() != cluster.nodes.len() {
+                faults.push(format!("after all have left, Redis has {left:?} and the nodes {nodes:?}"));
+            }
+            if faults.is_empty() || begun.elapsed() > removed_within {
+                break faults;
+            }
+            sleep(Duration::from_millis(100)).await;
+        };
+        let mut memory = String::new();
+        for node in &cluster.nodes {
+            node.end().await?;
+            let used = node.running.lock().await.memory;
+            let _ = write!(memory, " {} MiB", used / 1024);
+            if used > MAX_MEMORY {
+                faults.push(format!("node {} has used {} MiB", node.number, used / 1024));
+            }
+        }
+        let (lasting, others) = cluster.redis.lock().await.keys().await?;
+        println!(
+            "at the end: memory of the nodes{memory}; in Redis {} keys that expire: {others:?}",
+            others.values().sum::<usize>()
+        );
+        if !lasting.is_empty() {
+            faults.push(format!("keys are left in Redis: {lasting:?}"));
+        }
+        let (unbalanced, affected) = check::check_journals(&cluster.journals().await?, broken);
+        println!("calls of the host are missing or repeated for {affected} members and users");
+        faults.extend(unbalanced);
+        Ok(faults)
     }
 }
 
@@ -217,54 +279,6 @@ async fn wander(wanderers: &mut Vec<Wanderer>, plain: &[PlainClient], until: Ins
     cutting.shutdown().await;
     plain.iter().for_each(|client| client.network.mend());
     all
-}
-
-/// Lets all clients leave and the nodes end. Returns what is left behind.
-async fn end(
-    cluster: &Cluster,
-    broken: &Faults,
-    wanderers: Vec<Wanderer>,
-    plain: Vec<PlainClient>,
-) -> Result<Vec<String>, Failure> {
-    let mut ending = JoinSet::new();
-    wanderers.into_iter().for_each(|wanderer| drop(ending.spawn(wanderer.end())));
-    plain.into_iter().for_each(|client| drop(ending.spawn(client.end())));
-    ending.join_all().await;
-    let begun = Instant::now();
-    let mut faults = loop {
-        let mut faults = Vec::new();
-        for node in &cluster.nodes {
-            let state = node.state().await?;
-            if state.sessions > 0 || !state.rooms.is_empty() {
-                faults.push(format!("after all have left, node {} has {state:?}", node.number));
-            }
-        }
-        if faults.is_empty() || begun.elapsed() > EMPTY_WITHIN {
-            break faults;
-        }
-        sleep(Duration::from_millis(100)).await;
-    };
-    let mut memory = String::new();
-    for node in &cluster.nodes {
-        node.end().await?;
-        let used = node.running.lock().await.memory;
-        let _ = write!(memory, " {} MiB", used / 1024);
-        if used > MAX_MEMORY {
-            faults.push(format!("node {} has used {} MiB", node.number, used / 1024));
-        }
-    }
-    let (lasting, others) = cluster.redis.lock().await.keys().await?;
-    println!(
-        "at the end: memory of the nodes{memory}; in Redis {} keys that expire: {others:?}",
-        others.values().sum::<usize>()
-    );
-    if !lasting.is_empty() {
-        faults.push(format!("keys are left in Redis: {lasting:?}"));
-    }
-    let (unbalanced, affected) = check::check_journals(&cluster.journals().await?, broken.of_nodes());
-    println!("calls of the host are missing or repeated for {affected} members and users");
-    faults.extend(unbalanced);
-    Ok(faults)
 }
 
 /// Prints the first faults, and returns how many there are.

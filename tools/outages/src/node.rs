@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::routing::get;
 use axum::{Json, Router};
@@ -94,13 +94,15 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Failure> {
         .events(move |event: RoomEvent<'_>| {
             let line = match event {
                 RoomEvent::Entered(event) => {
-                    format!("+ {} {} {}\n", event.room, event.connection, event.name)
+                    format!("+ {} {} {}", event.room, event.connection, event.name)
                 }
-                RoomEvent::Left(event) => format!("- {} {} {}\n", event.room, event.connection, event.reason),
-                RoomEvent::Online(event) => format!("+ {USERS} {}\n", event.user.id()),
-                RoomEvent::Offline(event) => format!("- {USERS} {}\n", event.user.id()),
+                RoomEvent::Left(event) => format!("- {} {} {}", event.room, event.connection, event.reason),
+                RoomEvent::Online(event) => format!("+ {USERS} {}", event.user.id()),
+                RoomEvent::Offline(event) => format!("- {USERS} {}", event.user.id()),
                 _ => return,
             };
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let line = format!("{} {line}\n", now.as_millis());
             // One call, so that a kill does not leave half a line.
             if let Err(error) = (&journal).write_all(line.as_bytes()) {
                 eprintln!("the journal cannot be written: {error}");

@@ -69,6 +69,13 @@ impl RedisServer {
         Ok(self.process.as_ref().ok_or("Redis is not running")?)
     }
 
+    /// The nodes that it knows.
+    pub(crate) async fn nodes(&self) -> Result<Vec<String>, Failure> {
+        let mut connection = connect(self.address).await?;
+        let read = redis::cmd("ZRANGE").arg("{chat}:nodes").arg(0).arg(-1).take();
+        Ok(read.query_async(&mut connection).await?)
+    }
+
     /// The keys that do not expire, and how many others there are of each kind.
     pub(crate) async fn keys(&self) -> Result<(Vec<String>, BTreeMap<String, usize>), Failure> {
         let mut connection = connect(self.address).await?;

@@ -50,6 +50,7 @@ pub(crate) struct Results {
 pub(crate) struct Sent {
     pub(crate) room: usize,
     pub(crate) text: String,
+    pub(crate) at: Instant,
     /// Up to the moment when it was sent.
     pub(crate) before: Changes,
     pub(crate) stay: Shared,
@@ -152,7 +153,7 @@ impl Wanderer {
                 let stay = self.stays[at].received().clone();
                 let before = stay.lock().changes;
                 let sending = self.stays[at].sender.send(&text);
-                let sent = Sent { room, text, before, stay, result: Ok(0) };
+                let sent = Sent { room, text, at: Instant::now(), before, stay, result: Ok(0) };
                 unanswered.messages.push((sent, sending));
             }
             (16..18, Some(at)) => {

@@ -1,10 +1,10 @@
--- Forgets a session. Answers GONE if another node has taken it over. A repeated call gets the same answer.
-local node_sessions, session, closed = unpack(KEYS)
-local token, id = unpack(ARGV)
-if redis.call('HGET', session, 'id') ~= id then
-  return { redis.call('EXISTS', closed) == 1 and 'OK' or 'GONE' }
+-- Forgets a session. Answers GONE if it is not this node's any more. A repeated call gets the same answer.
+local process, _, id, generation, closed_for, may_be_lost = unpack(ARGV)
+local known = session_fields(id)
+if not known.node then
+  local closer = redis.call('GET', tag .. 'closed:' .. id)
+  return { (closer and closer == process or not closer and may_be_lost == '1') and 'OK' or 'GONE' }
 end
-redis.call('SREM', node_sessions, token)
-redis.call('DEL', session)
-redis.call('SET', closed, '', 'PX', 10000)
+if known.generation ~= generation or process_of(known.node) ~= process then return { 'GONE' } end
+forget_session(id, known, process, closed_for)
 return { 'OK' }

@@ -1,18 +1,18 @@
 -- Enters a member, in place of another one of the same node if that is there. A repeated call gets the first one's
 -- answer.
-local member, record, unique, owner, flags, body, max_members, session, replaced = unpack(ARGV, 8, 16)
+local member, record, unique, owner, flags, body, max_members, session, generation, replaced = unpack(ARGV, 8, 17)
 flags, max_members = tonumber(flags), tonumber(max_members)
 
 if is_fenced() then return { 'FENCED' } end
--- The session of a member that has been resumed elsewhere has another token now.
+-- The session of a member that has been resumed since has another generation now.
 local session_key = tag .. 'session:' .. session
-if session ~= '' and redis.call('EXISTS', session_key) == 0 then return { 'NO_SESSION' } end
+if session ~= '' and redis.call('HGET', session_key, 'generation') ~= generation then return { 'NO_SESSION' } end
 local found = load_room()
 local known = found and redis.call('HGET', members, member)
 if known then
   if session ~= '' then redis.call('HSET', session_key, 'room:' .. room, member) end
   local epoch, event, seq, num = struct.unpack('>c8I8I8I8', known)
-  return { 'OK', epoch, event, seq, num }
+  return { 'OK', epoch, event, seq, num, 1 }
 end
 local old = found and replaced ~= '' and redis.call('HGET', members, replaced)
 local holder = found and unique ~= '' and holder_of(unique)
@@ -44,4 +44,4 @@ if unique ~= '' then
   hold(unique, holder)
 end
 redis.call('ZADD', roster, found.place, node .. ':' .. member)
-return answer(found)
+return answer(found, 0)

@@ -1,27 +1,22 @@
--- Forgets a fenced node that has no members, sessions and users any more. Answers 1 once it is gone.
---
--- `fence` fences it before. `discard` does so, too, and leaves its sessions to another incarnation of the same node: it
--- answers 1 although there are some. Those that the other incarnation does not know end with their windows.
+-- Forgets a fenced node that has no members, sessions and users any more. Its sessions end with their windows. `fence`
+-- fences it before.
 local nodes, node_rooms, node_sessions, node_users = unpack(KEYS)
-local node, tag, action = unpack(ARGV)
+local node, _, action, closed_for = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or -now)
 if lease > 0 then
-  if action == 'forget' then return 0 end
+  if action == 'forget' then return end
   lease = -now
   redis.call('ZADD', nodes, lease, node)
 end
-for _, token in ipairs(redis.call('SMEMBERS', node_sessions)) do
-  local session = tag .. 'session:' .. token
-  if redis.call('HGET', session, 'node') ~= node then
-    redis.call('SREM', node_sessions, token)
-  elseif action ~= 'discard' and now + lease >= tonumber(redis.call('HGET', session, 'window') or '0') then
-    redis.call('DEL', session)
-    redis.call('SREM', node_sessions, token)
+for _, id in ipairs(redis.call('SMEMBERS', node_sessions)) do
+  local session = session_fields(id)
+  if session.node ~= node then
+    redis.call('SREM', node_sessions, id)
+  elseif now + lease >= tonumber(session.window) then
+    -- Should the node come back, it has not closed it.
+    forget_session(id, session, '', closed_for)
   end
 end
-if redis.call('EXISTS', node_rooms, node_users) > 0 then return 0 end
-if redis.call('EXISTS', node_sessions) > 0 then return action == 'discard' and 1 or 0 end
-redis.call('ZREM', nodes, node)
-return 1
+if redis.call('EXISTS', node_rooms, node_sessions, node_users) == 0 then redis.call('ZREM', nodes, node) end

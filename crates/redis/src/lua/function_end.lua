@@ -34,7 +34,9 @@ end
 
 redis.register_function('chat_publish', function(keys, args)
   local is_done, reply = pcall(chat_publish, keys, args)
-  -- Errors of Lua itself are texts.
-  if not is_done and type(reply) ~= 'table' then error(reply, 0) end
-  return reply
+  if is_done then return reply end
+  -- Depending on the server, `pcall` returns the table or its text. Errors of Lua itself are texts.
+  local text = type(reply) == 'table' and reply.err or reply
+  if text:find('^ERR chat_publish: ') then return { err = text } end
+  error(reply, 0)
 end)

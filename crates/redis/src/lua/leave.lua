@@ -1,9 +1,26 @@
 -- Removes a member. A repeated call finds it gone.
-local member, how, body, generation = unpack(ARGV, 8, 11)
+--
+-- `unannounced` is the id of its session if the host does not know yet that the member has entered. If the session was
+-- taken over since, the node that has it is told to tell its host.
+local member, how, body, generation, unannounced = unpack(ARGV, 8, 12)
 
-if is_fenced() then return { 'FENCED' } end
+local function tell_new_node()
+  if unannounced == '' then return end
+  local at = redis.call('HMGET', tag .. 'session:' .. unannounced, 'node', 'generation', 'room:' .. room)
+  if not at[1] or at[2] == generation or at[3] ~= member then return end
+  local lengths = struct.pack('>BBI2I2', 1, 14, #unannounced, #member)
+  redis.call('PUBLISH', tag .. 'node:' .. at[1]:match('^(.*)@'), lengths .. unannounced .. member .. room)
+end
+
+if is_fenced() then
+  tell_new_node()
+  return { 'FENCED' }
+end
 local record = redis.call('HGET', members, member)
-if not record then return { 'GONE' } end
+if not record then
+  tell_new_node()
+  return { 'GONE' }
+end
 local found = load_room()
 if not found then
   redis.call('HDEL', members, member)
@@ -13,7 +30,10 @@ end
 local parsed = parse_record(record)
 -- The session was taken over since the node has said this.
 local session = generation ~= '0' and session_of(member, parsed)
-if session and redis.call('HGET', session, 'generation') ~= generation then return { 'GONE' } end
+if session and redis.call('HGET', session, 'generation') ~= generation then
+  tell_new_node()
+  return { 'GONE' }
+end
 local is_silent = how == 'silent'
 -- Nobody asks for this leave: the node has found a member that it does not know.
 if how == 'unknown' then is_silent, body = parsed.is_silent, parsed.leave_body end

@@ -10,7 +10,7 @@ local function create_room()
   redis.call('DEL', members, names, roster, log)
   -- The limits are for the function that programs in other languages call.
   redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'limits', limits, 'age', log_age)
-  return { epoch = new_epoch, event = 0, seq = 0, num = 0, bytes = 0, hidden = 0, place = 0 }
+  return { epoch = new_epoch, event = 0, seq = 0, num = 0, bytes = 0, hidden = 0, place = 0, id = 0 }
 end
 
 local function parse_flags(flags)
@@ -48,7 +48,7 @@ local function release(unique)
   if holder.times > 0 then hold(unique, holder) else redis.call('HDEL', names, unique) end
 end
 
--- The key of a member's session. If that is closed, another session may have its token meanwhile.
+-- The key of a member's session, unless that is closed or has another member in the room.
 local function session_of(member, parsed)
   local session = tag .. 'session:' .. parsed.session
   local is_there = parsed.session ~= '' and redis.call('HGET', session, 'room:' .. room) == member

@@ -1,9 +1,13 @@
--- Ends sessions of users of a fenced node. Answers for how long the rest is kept, in ms, and the users that have no
+-- Ends sessions of users of a fenced node. `own` is as in `reap.lua`. Answers for how long the rest is kept, in ms, and the users that have no
 -- session any more. It is 0 if there are more to end.
 local nodes, node_users = unpack(KEYS)
-local node, tag, batch, which = unpack(ARGV)
+local node, tag, batch, which, call = unpack(ARGV)
 local DAY = 24 * 3600 * 1000
-batch = tonumber(batch)
+batch, call = tonumber(batch), tag .. 'reaped:' .. call
+
+-- A repeated call.
+local earlier = redis.call('GET', call)
+if earlier then return cmsgpack.unpack(earlier) end
 
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
@@ -16,7 +20,8 @@ repeat
   for i = 1, #page[2], 2 do
     local session = page[2][i]
     local window, user = page[2][i + 1]:match('^(%d+) (.*)$')
-    if which == 'all' or fenced_for >= tonumber(window) then
+    local is_moved = which == 'own' and redis.call('HGET', tag .. 'session:' .. session, 'node') ~= node
+    if is_moved or fenced_for >= tonumber(window) then
       if batch == 0 then
         rest_kept = 0
         break
@@ -36,4 +41,5 @@ repeat
   end
 until cursor == '0' or rest_kept == 0
 table.insert(reply, 2, rest_kept)
+if #reply > 2 then redis.call('SET', call, cmsgpack.pack(reply), 'PX', 60000) end
 return reply

@@ -1,72 +1,30 @@
--- Moves a session with its members to another node, without a leave or an enter. It gets a new token, so that the old
--- node can do nothing for it any more. A repeated call gets the same answer. `repeat` only repeats.
-local nodes, old_session, new_session, new_sessions = unpack(KEYS)
-local node, tag, old_token, new_token, user, mode = unpack(ARGV)
+-- Moves a session with its members to another node, without a leave or an enter. Its generation is higher from now on, so
+-- that the old node can do nothing for it any more. A repeated call gets the same answer. `repeat` only repeats.
+local nodes = KEYS[1]
+local node, _, old_token, new_token, user, mode = unpack(ARGV)
 
 local lease = redis.call('ZSCORE', nodes, node)
 if not lease or tonumber(lease) <= 0 then return { 'FENCED' } end
 
--- Moves a member, if it is there.
-local function move(room, member, old_node)
-  local old_members, members = tag .. 'members:' .. old_node .. ':' .. room, tag .. 'members:' .. node .. ':' .. room
-  local record = redis.call('HGET', old_members, member)
-  if not record then return end
-  redis.call('HDEL', old_members, member)
-  if redis.call('EXISTS', old_members) == 0 then redis.call('SREM', tag .. 'rooms:' .. old_node, room) end
-  redis.call('HSET', members, member, with_token(record, new_token))
-  redis.call('SADD', tag .. 'rooms:' .. node, room)
-  local roster, old_entry = tag .. 'roster:' .. room, old_node .. ':' .. member
-  local entered = redis.call('ZSCORE', roster, old_entry)
-  if entered then
-    redis.call('ZREM', roster, old_entry)
-    redis.call('ZADD', roster, entered, node .. ':' .. member)
-  end
-end
-
--- Moves the session of the user, so that the user does not go offline meanwhile.
-local function move_user(session, old_node)
-  local old_users = tag .. 'users:' .. old_node
-  local of_user = redis.call('HGET', old_users, session)
-  if not of_user then return end
-  redis.call('HDEL', old_users, session)
-  redis.call('HSET', tag .. 'users:' .. node, session, of_user)
-  redis.call('HSET', tag .. 'user:' .. of_user:match('^%d+ (.*)$'), session, '0' .. node)
-end
-
-local session = {}
-local function read(key)
-  local fields = redis.call('HGETALL', key)
-  for i = 1, #fields, 2 do session[fields[i]] = fields[i + 1] end
-end
-
-if mode ~= 'repeat' and redis.call('EXISTS', old_session) == 1 then
-  read(old_session)
+local id = mode ~= 'repeat' and redis.call('GET', tag .. 'token:' .. old_token)
+local session = id and session_fields(id) or {}
+if session.node then
   if session.user ~= user then return { 'OTHER_USER' } end
-  local old_node = session.node
-  for field, member in pairs(session) do
-    local room = field:match('^room:(.*)$')
-    if room then move(room, member, old_node) end
-  end
-  move_user(session.id, old_node)
-  redis.call('RENAME', old_session, new_session)
-  session.generation = redis.call('HINCRBY', new_session, 'generation', 1)
-  redis.call('HSET', new_session, 'node', node, 'from', old_token)
-  redis.call('SREM', tag .. 'sessions:' .. old_node, old_token)
-  redis.call('SADD', new_sessions, new_token)
-  local old_name = old_node:match('^(.*)@')
-  if old_name ~= node:match('^(.*)@') then
-    local taken = struct.pack('>BBI8', 1, 10, session.generation) .. session.id
-    redis.call('PUBLISH', tag .. 'node:' .. old_name, taken)
-  end
+  move_session(id, session, node)
+  set_token(id, old_token, new_token)
+  session.generation = redis.call('HINCRBY', tag .. 'session:' .. id, 'generation', 1)
+  redis.call('HSET', tag .. 'session:' .. id, 'from', old_token)
+  tell_taken(id, session.generation, session.node, node)
 else
-  read(new_session)
-  if session.from ~= old_token or session.node ~= node then return { 'UNKNOWN' } end
+  id = redis.call('GET', tag .. 'token:' .. new_token)
+  session = id and session_fields(id) or {}
+  if session.from ~= old_token or process_of(session.node) ~= process_of(node) then return { 'UNKNOWN' } end
+  move_session(id, session, node)
 end
 
-local reply = { 'OK', session.id, tonumber(session.generation), tonumber(session.window) }
-for field, member in pairs(session) do
-  local room = field:match('^room:(.*)$')
-  local record = room and redis.call('HGET', tag .. 'members:' .. node .. ':' .. room, member)
+local reply = { 'OK', id, tonumber(session.generation), tonumber(session.window) }
+for room, member in pairs(rooms_of(session)) do
+  local record = redis.call('HGET', tag .. 'members:' .. node .. ':' .. room, member)
   local at = record and redis.call('HMGET', tag .. 'meta:' .. room, 'epoch', 'event', 'seq', 'num')
   if at and at[1] then
     local event, seq, num = tonumber(at[2]), tonumber(at[3]), tonumber(at[4])

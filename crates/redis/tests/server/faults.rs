@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower_chat_rooms_redis::{Event, EventKind, Profile, PublishError, ResetReason, Settings, State};
 
 use crate::support::{Data, Server, TestNode, member};
@@ -16,11 +16,6 @@ async fn node(server: &Server, name: &str) -> TestNode {
 }
 
 /// The key of the node's lease.
-async fn incarnation(server: &Server, name: &str) -> String {
-    let nodes: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
-    nodes.into_iter().find(|node| node.starts_with(&format!("{name}@"))).unwrap()
-}
-
 fn lost_members(node: &TestNode) -> Vec<String> {
     let lost = |event| match event {
         Event::MemberLost { member, .. } => Some(member.into()),
@@ -68,13 +63,13 @@ async fn a_fenced_node_enters_its_members_again_before_it_publishes() {
     let (a, b) = (node(&server, "a").await, node(&server, "b").await);
     b.enter("r", member("bob"), None).await.unwrap();
     a.enter("r", member("ann"), None).await.unwrap();
-    let old = incarnation(&server, "a").await;
+    let old = server.incarnation("a").await;
     let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
     let published = a.publish("r", Some("ann"), None, b"hello").await.unwrap();
     assert_eq!(published.stamp.num, 2);
     b.until_body("r", "hello").await;
     assert_eq!(b.bodies("r"), ["+bob", "+ann", "-ann", "+ann", "hello"]);
-    assert_ne!(incarnation(&server, "a").await, old);
+    assert_ne!(server.incarnation("a").await, old);
     let states = [State::Degraded, State::Connected].map(Event::State);
     a.until("that it is connected again", |heard| heard.iter().any(|event| *event == states[1])).await;
     assert_eq!(resets(&a), []);
@@ -90,16 +85,19 @@ async fn members_that_leave_during_a_fence_stay_out() {
         let ids: Vec<_> = (0..600).map(|n| format!("m{round}-{n}")).collect();
         let enters = ids.iter().map(|id| a.enter("r", member(id), None));
         assert!(futures_util::future::join_all(enters).await.iter().all(Result::is_ok));
-        let old = incarnation(&server, "a").await;
+        let old = server.incarnation("a").await;
         let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
         let leave = async |(n, id): (usize, &String)| {
             sleep(Duration::from_micros(150 * n as u64)).await;
             a.leave("r", id, Some("left".into())).await
         };
         futures_util::future::join_all(ids.iter().enumerate().map(leave)).await;
+        while server.incarnation("a").await == old {
+            sleep(Duration::from_millis(10)).await;
+        }
         a.until("that it is connected", |_| a.degraded_since().is_none()).await;
         let members: Vec<String> = server
-            .command(&["HKEYS", &format!("{{chat}}:members:{}:r", incarnation(&server, "a").await)])
+            .command(&["HKEYS", &format!("{{chat}}:members:{}:r", server.incarnation("a").await)])
             .await;
         assert_eq!(members, [] as [&str; 0]);
     }
@@ -206,7 +204,8 @@ async fn a_message_that_timed_out_is_repeated_once() {
     // From now on, the server knows the script: the next call works as soon as it arrives.
     a.publish("r", None, None, b"first").await.unwrap();
     server.freeze();
-    let result = a.publish("r", Some("ann"), Some("id"), b"hello").await;
+    let publish = a.publish("r", Some("ann"), Some("id"), b"hello");
+    let result = timeout(Duration::from_secs(20), publish).await.expect("it waits for too long");
     assert_eq!(result, Err(PublishError::Unavailable));
     // It leaves later, even if nobody waits.
     assert_eq!(a.leave("r", "ann", Some("bye".into())).now_or_never(), None);

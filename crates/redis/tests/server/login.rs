@@ -7,7 +7,7 @@ use tower_chat_rooms_redis::{ConnectError, ConnectErrorKind, Node, Settings};
 use crate::support::{Server, TestNode, free_port, member};
 
 /// Rights of a node, with their user's name and password.
-const USER: &str = "ACL SETUSER ann on >p@ss:w ~{chat}:* &{chat}:* +@all -@dangerous +info";
+const USER: &str = "ACL SETUSER ann on >p@ss:w ~{chat}:* &{chat}:* +@all -@dangerous +info +client|kill";
 
 /// Connects. Only what is unreachable would be waited for.
 pub(crate) async fn refused(settings: Settings) -> ConnectError {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tower_chat_rooms_redis::{Event, ResetReason, Settings};
+use tokio::time::sleep;
+use tower_chat_rooms_redis::{Event, ResetReason, Session, Settings};
 
 use crate::support::{Data, Proxy, Server, TestNode, Way, member};
 
@@ -79,4 +80,55 @@ async fn a_gap_that_is_too_long_resets_the_room() {
     a.until("a reset", |heard| heard.contains(&reset)).await;
     b.publish("r", None, None, b"end").await.unwrap();
     a.until_body("r", "end").await;
+}
+
+/// Rule: a session arrives after the events that its client may have got elsewhere.
+#[tokio::test]
+async fn a_session_arrives_behind_the_events_before() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let settings = |url, name| Settings::new(url).node_name(name).lease(Duration::from_secs(60));
+    let a = TestNode::connect(settings(proxy.url(), "a")).await;
+    let b = TestNode::connect(settings(server.url(), "b")).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    let session = Session::new("t1", "id", Duration::from_secs(60));
+    b.open_session(session.clone()).await.unwrap();
+    b.enter("r", member("bob").session(&session), None).await.unwrap();
+    a.until_body("r", "+bob").await;
+    // Nothing arrives there any more.
+    proxy.set(SUBSCRIBER, Way::Dead);
+    b.publish("r", Some("bob"), None, b"before").await.unwrap();
+    a.resume("t1", "t2", "").await.unwrap();
+    b.publish("r", None, None, b"after").await.unwrap();
+    a.until_body("r", "after").await;
+    let heard: Vec<String> = a
+        .heard()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Room(event) => Some(String::from_utf8_lossy(&event.body).into_owned()),
+            Event::SessionResumed(_) => Some("the session".into()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(heard, ["+ann", "+bob", "before", "the session", "after"]);
+}
+
+/// Rule: what was sent on a connection that was given up has no effect later.
+#[tokio::test]
+async fn calls_that_arrive_late_have_no_effect() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.directory(), server.socket());
+    let settings = Settings::new(proxy.url()).node_name("a").lease(Duration::from_secs(60));
+    let a = TestNode::connect(settings).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    proxy.set(COMMANDS, Way::Held);
+    a.enter("r", member("bob"), None).await.unwrap();
+    a.leave("r", "bob", None).await.unwrap();
+    // As soon as the server may read it.
+    proxy.set(COMMANDS, Way::Open);
+    while server.command::<String>(&["CLIENT", "LIST"]).await.matches(":commands").count() > 1 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let roster = a.roster("r", 0, 10).await.unwrap();
+    assert_eq!(roster.members.len(), 1, "{roster:?}");
 }

@@ -25,9 +25,15 @@ fn taken(token: &str) -> Event {
     Event::SessionTaken { session: format!("id of {token}").into(), generation: 2 }
 }
 
-/// The same, if it was not told.
-fn gone(token: &str) -> Event {
-    Event::SessionGone { session: format!("id of {token}").into(), generation: 2 }
+/// Waits until a node knows that its session "t1" was taken over for the first time: it was told, or has found out.
+async fn until_gone(node: &TestNode) {
+    let is_gone = |event: &Event| match event {
+        Event::SessionTaken { session, generation } | Event::SessionGone { session, generation } => {
+            (&**session, *generation) == ("id of t1", 2)
+        }
+        _ => false,
+    };
+    node.until("that the session is gone", |heard| heard.iter().any(is_gone)).await;
 }
 
 /// Rule: a session is in Redis from the first enter on, and moves in one script.
@@ -134,15 +140,30 @@ async fn a_session_that_nobody_resumes_ends_with_its_window() {
     assert_eq!(b.resume("t1", "t2", "ann").await, Err(ResumeError::Unknown));
 }
 
+/// Rule 11: only the members whose clients can come back stay.
+#[tokio::test]
+async fn a_member_of_a_closed_session_does_not_outlive_its_node() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    assert!(a.close_session(session.id(), 1).await.unwrap());
+    // The node has had no time to remove the member.
+    a.close().await;
+    b.until_body("r", "-ann").await;
+    b.leave("r", "bob", None).await;
+    b.close().await;
+    assert_eq!(server.lasting_keys().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn sessions_survive_a_fence() {
     let server = Server::start().await;
     let (a, b) = (node(&server, "a").await, node(&server, "b").await);
     let session = open(&a, "t1", WINDOW).await;
     a.enter("r", member("ann").session(&session), None).await.unwrap();
-    let old: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
-    let old = old.into_iter().find(|node| node.starts_with("a@")).unwrap();
-    let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
+    server.fence("a").await;
     a.publish("r", Some("ann"), None, b"again").await.unwrap();
     let resumed = b.resume("t1", "t2", "ann").await.unwrap();
     assert_eq!(resumed.memberships.len(), 1);
@@ -161,7 +182,7 @@ async fn a_fenced_node_does_not_take_a_session_back() {
     let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     b.resume("t1", "t2", "ann").await.unwrap();
     let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
-    a.until("that the session is gone", |heard| heard.contains(&gone("t1"))).await;
+    until_gone(&a).await;
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
     assert_eq!((last.stamp.event, last.stamp.num), (2, 1), "nobody has left or entered");
@@ -185,7 +206,7 @@ async fn a_node_does_not_take_a_session_back_after_a_restart_of_the_server() {
         }
         server.kill();
         server.spawn().await;
-        a.until("that the session is gone", |heard| heard.contains(&gone("t1"))).await;
+        until_gone(&a).await;
         a.until("that it is connected", |_| a.degraded_since().is_none()).await;
         let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
         assert_eq!(last.stamp.num, 1, "the member is on one node");
@@ -232,10 +253,7 @@ async fn a_node_does_not_take_a_session_back_after_a_loss_of_data() {
     b.resume("t1", "t2", "ann").await.unwrap();
     server.kill();
     server.spawn().await;
-    let is_of_a = |event: &Event| {
-        matches!(event, Event::SessionTaken { generation: 2, .. } | Event::SessionGone { generation: 2, .. })
-    };
-    a.until("that the session is gone", |heard| heard.iter().any(is_of_a)).await;
+    until_gone(&a).await;
     let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
     assert_eq!(last.stamp.num, 1, "the member is on one node");
     assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);
@@ -292,4 +310,184 @@ async fn a_session_gets_another_token_and_another_user() {
         node.close().await;
     }
     assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+/// Rule: a session has one entry, so a node that takes it over from itself still has it, whatever the node tells Redis
+/// about its sessions meanwhile.
+#[tokio::test]
+async fn a_session_that_its_own_node_takes_over_is_still_its_own() {
+    let server = Server::start().await;
+    let a = node(&server, "a").await;
+    let mut session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    for n in 1..30 {
+        let (old, new) = (format!("t{n}"), format!("t{}", n + 1));
+        // The node connects again, and tells Redis about its sessions.
+        let lose_connection = server.command::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        let (resumed, _) = tokio::join!(a.resume(&old, &new, "ann"), lose_connection);
+        session = resumed.unwrap().session;
+    }
+    a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+    a.publish("r", Some("ann"), None, b"still here").await.unwrap();
+    a.until_body("r", "still here").await;
+    assert!(!a.heard().iter().any(|event| matches!(event, Event::SessionGone { .. })));
+    assert!(a.leave_in_session("r", "ann", 30, None).await.is_some());
+    assert!(a.close_session(session.id(), 30).await.unwrap());
+    a.close().await;
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+/// Rule: what a node has yet to tell Redis about a session does not bring it back after its end.
+#[tokio::test]
+async fn a_session_that_ends_while_redis_is_away_stays_gone() {
+    let server = Server::start().await;
+    let a = node(&server, "a").await;
+    let session = open(&a, "t1", WINDOW).await;
+    server.freeze();
+    let (renamed, changed, closed, ()) = tokio::join!(
+        a.rename_session(session.id(), 1, "t2"),
+        a.set_user(session.id(), 1, "bob"),
+        a.close_session(session.id(), 1),
+        async {
+            sleep(Duration::from_secs(6)).await;
+            server.thaw();
+        }
+    );
+    assert_eq!((renamed, changed, closed), (Ok(()), Ok(()), Ok(true)));
+    a.close().await;
+    assert_eq!(server.lasting_keys().await, [] as [&str; 0]);
+}
+
+/// Rule: a session that Redis has lost is its node's, unless another node says otherwise.
+#[tokio::test]
+async fn a_session_that_redis_has_lost_can_end() {
+    let mut server = Server::start().await;
+    let a = node(&server, "a").await;
+    let session = open(&a, "t1", WINDOW).await;
+    server.kill();
+    let (closed, ()) = tokio::join!(a.close_session(session.id(), 1), server.spawn());
+    assert_eq!(closed, Ok(true));
+}
+
+/// Rule: the members of sessions stay where they are while their node comes back.
+#[tokio::test]
+async fn members_of_sessions_do_not_leave_because_of_a_fence() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    server.fence("a").await;
+    a.publish("r", Some("ann"), None, b"still here").await.unwrap();
+    b.until_body("r", "still here").await;
+    assert_eq!(b.bodies("r"), ["+bob", "+ann", "still here"]);
+    assert!(!a.heard().iter().any(|event| matches!(event, Event::EnteredAgain { .. })));
+}
+
+/// Rule: a member that leaves while its node is fenced does not come back with its session.
+#[tokio::test]
+async fn a_member_that_leaves_during_a_fence_is_gone() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    a.enter("s", member("ann in s").session(&session), None).await.unwrap();
+    server.fence("a").await;
+    a.leave("r", "ann", Some("bye".into())).await;
+    a.publish("s", Some("ann in s"), None, b"still here").await.unwrap();
+    b.until_body("r", "-ann").await;
+    assert_eq!(b.bodies("r"), ["+bob", "+ann", "-ann"]);
+    assert_eq!(b.resume("t1", "t2", "ann").await.unwrap().memberships.len(), 1);
+}
+
+/// Rule: after a restart, Redis may have sessions again that have ended.
+#[tokio::test]
+async fn a_session_that_a_restart_has_brought_back_ends_again() {
+    let mut server = Server::start_with(Data::Everything).await;
+    let a = node(&server, "a").await;
+    let session = open(&a, "t1", WINDOW).await;
+    let aof = std::fs::read_dir(server.directory().join("appendonlydir")).unwrap();
+    let aof =
+        aof.map(|entry| entry.unwrap().path()).find(|path| path.to_string_lossy().ends_with("incr.aof"));
+    let aof = aof.unwrap();
+    let before = std::fs::read(&aof).unwrap();
+    assert!(a.close_session(session.id(), 1).await.unwrap());
+    server.kill();
+    std::fs::write(&aof, before).unwrap();
+    server.spawn().await;
+    while server.try_command::<Vec<String>>(&["KEYS", "*session*"]).await != Ok(Vec::new()) {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Rule: a node that comes back after a fence leaves the members of a session alone that it has taken over without knowing
+/// it yet.
+#[tokio::test]
+async fn members_stay_whose_node_is_about_to_learn_that_it_has_them() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    b.enter("r", member("bob"), None).await.unwrap();
+    // As if the node had taken the session over from itself, and the answer were on its way.
+    let _: u32 = server.command(&["HINCRBY", "{chat}:session:id of t1", "generation", "1"]).await;
+    server.fence("a").await;
+    a.enter("r", member("cid"), None).await.unwrap();
+    assert_eq!(b.resume("t1", "t2", "ann").await.unwrap().memberships.len(), 1);
+    b.publish("r", Some("ann"), None, b"still here").await.unwrap();
+    b.until_body("r", "still here").await;
+    assert_eq!(b.bodies("r"), ["+bob", "+cid", "still here"]);
+}
+
+/// Rule: a node that comes back after a fence does not remove the members of sessions that it has taken over meanwhile.
+#[tokio::test]
+async fn members_stay_whose_sessions_move_during_a_fence() {
+    let server = Server::start().await;
+    let settings = |name| Settings::new(server.url()).node_name(name).lease(WINDOW);
+    let (a, b) = (TestNode::connect(settings("a")).await, TestNode::connect(settings("b")).await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    for n in 0..40 {
+        let session = open(&b, &format!("t{n}"), WINDOW).await;
+        b.enter("r", member(&format!("m{n}")).session(&session), None).await.unwrap();
+    }
+    for n in 0..40 {
+        let (token, new_token) = (format!("t{n}"), format!("new {n}"));
+        let resume = async {
+            sleep(Duration::from_micros(100 * n)).await;
+            a.resume(&token, &new_token, "ann").await
+        };
+        // The node notices it with its next call.
+        let fence = async {
+            server.fence("a").await;
+            a.publish("r", Some("m0"), None, b"").await
+        };
+        let (resumed, _) = tokio::join!(resume, fence);
+        assert_eq!(resumed.unwrap().memberships.len(), 1);
+    }
+    a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+    let end = b.publish("r", Some("bob"), None, b"end").await.unwrap();
+    b.until_heard("r", end.stamp).await;
+    let left: Vec<String> = b.bodies("r").into_iter().filter(|body| body.starts_with('-')).collect();
+    assert_eq!((left, end.stamp.num), (vec![], 41));
+}
+
+/// Rule: the node that has a member tells its host of it, if the one where it entered could not.
+#[tokio::test]
+async fn a_member_that_has_moved_before_its_host_knew_of_it_is_announced() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    let session = open(&a, "t1", WINDOW).await;
+    let again = |member: &str| Event::EnteredAgain { room: "r".into(), member: member.into() };
+    a.enter("r", member("leaves").session(&session), None).await.unwrap();
+    assert!(a.undo_enter("r", "leaves", session.id(), 1, None).await.is_some());
+    a.enter("r", member("moves").session(&session), None).await.unwrap();
+    b.resume("t1", "t2", "ann").await.unwrap();
+    assert_eq!(a.undo_enter("r", "moves", session.id(), 1, None).await, None);
+    b.until("that the host knows nothing", |heard| heard.contains(&again("moves"))).await;
+    a.resume("t2", "t3", "ann").await.unwrap();
+    // On the same node, too.
+    a.undo_enter("r", "moves", session.id(), 1, None).await;
+    a.until("that the host knows nothing", |heard| heard.contains(&again("moves"))).await;
+    assert_eq!(a.roster("r", 0, 10).await.unwrap().members.len(), 1);
 }

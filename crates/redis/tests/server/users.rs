@@ -53,19 +53,6 @@ async fn until_told(nodes: &[&TestNode], what: &str) {
 }
 
 /// The key of the node's lease.
-async fn incarnation(server: &Server, name: &str) -> String {
-    let nodes: Vec<String> = server.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
-    nodes.into_iter().find(|node| node.starts_with(&format!("{name}@"))).unwrap()
-}
-
-/// Fences a node at this moment, so that resume windows begin now.
-async fn fence(server: &Server, name: &str) {
-    let script = "local time = redis.call('TIME'); \
-         redis.call('ZADD', KEYS[1], -(time[1] * 1000 + math.floor(time[2] / 1000)), ARGV[1])";
-    let node = incarnation(server, name).await;
-    let _: () = server.command(&["EVAL", script, "1", "{chat}:nodes", &node]).await;
-}
-
 /// Rule: one script counts and answers, so of several nodes one is told of the first session and one of the last.
 #[tokio::test]
 async fn the_first_and_the_last_session_on_all_nodes_are_told_once() {
@@ -168,10 +155,12 @@ async fn a_session_that_moves_keeps_its_user_online() {
     let taken = Event::SessionTaken { session: "id".into(), generation: 2 };
     a.until("that the session is gone", |heard| heard.contains(&taken)).await;
     // Nor does the old node take it back.
-    fence(&server, "a").await;
+    server.fence("a").await;
     assert!(begin(&a, "other", "3").await);
     assert_eq!(sessions(&a, "ann").await, [("id".into(), b.number())]);
     assert!(b.end_user("ann", "id").await.unwrap());
+    assert!(b.end_user("ann", "id").await.unwrap(), "a repeated call");
+    assert!(!a.end_user("ann", "id").await.unwrap(), "another node has told that");
     assert_eq!(told(&[&a, &b]), [] as [&str; 0]);
 }
 
@@ -183,10 +172,10 @@ async fn users_survive_a_fence() {
     a.begin_user("kept", "1", MINUTE).await.unwrap();
     begin(&a, "lost", "2").await;
     // As if another node had removed it.
-    let old = incarnation(&server, "a").await;
+    let old = server.incarnation("a").await;
     let _: u32 = server.command(&["DEL", "{chat}:user:lost"]).await;
     let _: u32 = server.command(&["HDEL", &format!("{{chat}}:users:{old}"), "2"]).await;
-    fence(&server, "a").await;
+    server.fence("a").await;
     assert!(begin(&a, "new", "3").await);
     until_told(&[&a], "lost is online").await;
     assert_eq!(sessions(&b, "kept").await, [("1".into(), a.number())]);
@@ -207,7 +196,7 @@ async fn members_that_others_have_removed_enter_again() {
     a.open_session(session.clone()).await.unwrap();
     a.enter("r", member("lost"), None).await.unwrap();
     a.enter("r", member("kept").session(&session), None).await.unwrap();
-    fence(&server, "a").await;
+    server.fence("a").await;
     let is_lost = |event: &Event| matches!(event, Event::MemberLost { member, .. } if &**member == "lost");
     b.until("of the lost member", |heard| heard.iter().any(is_lost)).await;
     a.publish("r", Some("lost"), None, b"still here").await.unwrap();
@@ -240,4 +229,51 @@ async fn users_are_online_after_redis_has_lost_its_data() {
         assert_eq!(told(&[&a, &b]), [] as [&str; 0]);
         assert!(!end(&a, "ann", "1").await && end(&b, "ann", "2").await);
     }
+}
+
+/// Rule: whoever ends a session tells so, and nobody else. A node that finds it in Redis after a restart, while its end is
+/// on its way, leaves it to that.
+#[tokio::test]
+async fn users_that_end_while_redis_is_away_are_offline_once() {
+    let mut server = Server::start_with(Data::Everything).await;
+    let a = node(&server, "a").await;
+    let ids: Vec<_> = (0..300).map(|n| format!("u{n}")).collect();
+    for id in &ids {
+        assert!(begin(&a, id, id).await);
+    }
+    // The server takes a while to read its data. Until then, it refuses calls, which are repeated at random.
+    for part in 0..100 {
+        let set = format!("redis.call('SET', 'filler {part} ' .. n, n, 'PX', 3600000)");
+        server.eval(&format!("for n = 1, 2000 do {set} end")).await;
+    }
+    server.kill();
+    let ends = futures_util::future::join_all(ids.iter().map(|id| end(&a, id, id)));
+    let (ended, ()) = tokio::join!(ends, server.spawn());
+    assert!(ended.into_iter().all(|is_last| is_last));
+    a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+    // It has found out that the server was started again, and has compared what it knows.
+    a.enter("r", member("ann"), None).await.unwrap();
+    while !server.command::<Vec<String>>(&["KEYS", "{chat}:user*"]).await.is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(told(&[&a]), [] as [&str; 0]);
+}
+
+/// Rule: a user of a lost node is offline after its last member has left, although these leave in batches.
+#[tokio::test]
+async fn a_user_is_offline_after_all_its_members_have_left() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    begin(&b, "ann", "1").await;
+    for n in 0..150 {
+        b.enter("r", member(&format!("m{n}")).profile(profile("ann")), None).await.unwrap();
+    }
+    drop(b);
+    until_told(&[&a], "ann is offline").await;
+    let heard = a.heard();
+    let lost = |event: &&Event| matches!(event, Event::MemberLost { .. });
+    assert_eq!(
+        heard.iter().take_while(|event| !matches!(event, Event::UserOffline { .. })).filter(lost).count(),
+        150
+    );
 }

@@ -5,6 +5,7 @@ mod standalone;
 
 mod backlog;
 mod check;
+mod drain;
 #[cfg(unix)]
 mod listening;
 mod logs;

@@ -13,23 +13,30 @@ use crate::room::EnterError;
 pub(crate) struct Entering {
     rooms: Arc<Rooms>,
     room: Arc<LiveRoom>,
-    entry: EntryId,
-    /// That of its session, or 0.
-    generation: u64,
+    stay: NewStay,
     handle: Handle,
     entered: Option<BoxFuture<'static, Result<Entered, Refused>>>,
     is_finished: bool,
+}
+
+/// The stay that begins with an enter.
+pub(super) struct NewStay {
+    pub(super) entry: EntryId,
+    /// That of its session, or 0.
+    pub(super) generation: u64,
+    /// Whether the host knows of the member, under another name.
+    pub(super) is_rename: bool,
 }
 
 impl Entering {
     pub(super) fn new(
         rooms: Arc<Rooms>,
         room: Arc<LiveRoom>,
-        (entry, generation): (EntryId, u64),
+        stay: NewStay,
         handle: Handle,
         entered: BoxFuture<'static, Result<Entered, Refused>>,
     ) -> Entering {
-        Entering { rooms, room, entry, generation, handle, entered: Some(entered), is_finished: false }
+        Entering { rooms, room, stay, handle, entered: Some(entered), is_finished: false }
     }
 
     /// Waits until the member is in the room.
@@ -41,14 +48,14 @@ impl Entering {
         if let Err(Refused::Room(EnterError::Full | EnterError::NameTaken { .. })) = entered {
             // Nothing has changed.
             self.is_finished = true;
-            self.rooms.registry.visit(&self.room, |_, state| state.cancel_expected(self.entry));
+            self.rooms.registry.visit(&self.room, |_, state| state.cancel_expected(self.stay.entry));
         }
         entered
     }
 
     /// Whether the member is still in the room. The host may have removed it meanwhile.
     pub(crate) fn is_in(&self) -> bool {
-        self.room.lock().remote.as_ref().is_some_and(|remote| remote.has(self.entry))
+        self.room.lock().remote.as_ref().is_some_and(|remote| remote.has(self.stay.entry))
     }
 
     /// Whether it is known what has become of the enter.
@@ -67,17 +74,18 @@ impl Drop for Entering {
         if self.is_finished {
             return;
         }
-        let rooms = &self.rooms;
+        let (rooms, NewStay { entry, generation, is_rename }) = (&self.rooms, &self.stay);
         let Some(remote) = &rooms.remote else { return };
         rooms.registry.visit(&self.room, |room, state| {
             // Another connection may have resumed the session, and have entered the room with it.
-            let is_current = state
-                .remote
-                .as_ref()
-                .is_some_and(|remote| remote.has_or_expects(self.entry, self.generation));
+            let is_current =
+                state.remote.as_ref().is_some_and(|remote| remote.has_or_expects(*entry, *generation));
             if is_current {
                 let before = state.counts();
-                remote.leave(room.id(), state, self.entry.member);
+                match is_rename {
+                    true => drop(remote.leave(room.id(), state, entry.member)),
+                    false => remote.undo_enter(room.id(), state, entry.member),
+                }
                 state.note_counts(before);
                 self.handle.unsubscribe(room);
             }

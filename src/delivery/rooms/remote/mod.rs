@@ -28,14 +28,17 @@ use crate::delivery::live_room::LiveRoom;
 use crate::delivery::refusal::{NotPublished, Refused};
 use crate::delivery::remote_room::{EndedStay, Expected};
 use crate::delivery::room_state::RoomState;
+use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Epoch;
+use crate::protocol::receipt::Receipt;
 use crate::room::{EnterError, name_key};
 use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
 pub(crate) use entering::Entering;
+use entering::NewStay;
 pub(crate) use moving::MovedHere;
 
 /// How long an enter waits for the broker.
@@ -84,7 +87,19 @@ impl Remote {
         };
         let name = &expected.entrant.name;
         state.room.cancel_reservation(name);
-        self.broker.leave(room, entry, expected.generation, leave_body_in(state, name));
+        let body = leave_body_in(state, name);
+        match expected.replaces {
+            // The host knows of the member, under another name.
+            Some(_) => self.broker.leave(room, entry, expected.generation, body),
+            None => self.broker.undo_enter(room, entry, expected.generation, body),
+        }
+    }
+
+    /// Ends the stay of a member whose enter the host does not know of.
+    pub(super) fn undo_enter(&self, room: &RoomId, state: &mut RoomState, id: ConnectionId) {
+        self.cancel(room, state, id);
+        let Some(EndedStay { entry, generation, member, .. }) = state.end_stay(id) else { return };
+        self.broker.undo_enter(room, entry, generation, leave_body_in(state, &member.name));
     }
 
     /// Notes that a member has authenticated as this user, whose connections may share its name, unless the user has another
@@ -230,16 +245,16 @@ impl Rooms {
             };
             timeout(ENTER_WAIT, entered).await.unwrap_or(Err(Refused::Unavailable))
         };
-        let stay = (entry, generation);
+        let stay = NewStay { entry, generation, is_rename: replaces.is_some() };
         Ok(Entering::new(self.clone(), room.clone(), stay, handle, Box::pin(entered)))
     }
 
-    /// Submits a frame of a member. An `id` is published once. The frame may have to wait until the room can take it.
+    /// Submits a message of a member. A `key` is published once. The message may have to wait until the room can take it.
     pub(crate) fn submit(
         &self,
         room: &Arc<LiveRoom>,
         frame: &RoomFrame<'_>,
-        id: Option<&str>,
+        key: Option<&str>,
     ) -> Result<BoxFuture<'static, Result<Submitted, Unavailable>>, NotPublished> {
         let Some(remote) = &self.remote else { return Err(NotPublished::Closed) };
         let mut state = room.lock();
@@ -255,7 +270,7 @@ impl Rooms {
         in_flight.add(entry, body.len());
         drop(state);
         let mut sent = Sent { room: room.clone(), sender: entry, bytes: body.len(), will_arrive: false };
-        let published = remote.publish(room.id(), Some(entry), id, body);
+        let published = remote.publish(room.id(), Some(entry), key, body);
         Ok(Box::pin(async move {
             let published = published.await;
             sent.on_answer(published);
@@ -263,19 +278,45 @@ impl Rooms {
         }))
     }
 
-    /// Sends a frame of the host to a room on any node. `event` is that of a transient frame.
-    pub(crate) fn submit_for_host(&self, room: &RoomId, event: Option<&str>, frame: &RoomFrame<'_>) {
-        let Some(remote) = &self.remote else { return };
-        if let Some(event) = event {
-            return remote.send_transient(room, event, frame);
+    /// Sends a transient frame of the host to a room on any node.
+    pub(crate) fn send_transient_for_host(&self, room: &RoomId, event: &str, frame: &RoomFrame<'_>) {
+        if let Some(remote) = &self.remote {
+            remote.send_transient(room, event, frame);
         }
-        let published = remote.publish(room, None, None, wire::encode_frame(frame));
-        let room = room.clone();
+    }
+
+    /// Sends a message of the host to a room on any node, once for each `key`. The receiver gets nothing if the broker
+    /// cannot be reached.
+    pub(crate) fn submit_for_host(
+        self: &Arc<Self>,
+        room: &RoomId,
+        key: Option<&str>,
+        frame: &RoomFrame<'_>,
+        describe: impl FnOnce(Receipt) -> Message + Send + 'static,
+    ) -> oneshot::Receiver<Receipt> {
+        let (sent, receiver) = oneshot::channel();
+        let Some(remote) = &self.remote else { return receiver };
+        // As publishers write it. Those of clients begin with a number.
+        let key = key.map(|key| format!("key:{key}"));
+        let body = wire::encode_frame(frame);
+        let (published, room) = (remote.publish(room, None, key.as_deref(), body), room.clone());
+        let rooms = self.clone();
         self.tasks.spawn_for_host(async move {
-            if published.await.is_err() {
-                tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
+            match published.await {
+                Ok(Submitted { position, id, is_repeat }) => {
+                    let receipt = Receipt { position, id };
+                    // The host may not wait for it.
+                    let _ = sent.send(receipt);
+                    if !is_repeat {
+                        rooms.call_unordered(&room, describe(receipt));
+                    }
+                }
+                Err(Unavailable) => {
+                    tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
+                }
             }
         });
+        receiver
     }
 
     /// Ends the enters into a room that was closed.
@@ -311,10 +352,10 @@ impl Remote {
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let published = self.broker.publish(room, entry, id, body);
+        let published = self.broker.publish(room, entry, key, body);
         Box::pin(async { timeout(PUBLISH_WAIT, published).await.unwrap_or(Err(Unavailable)) })
     }
 }

@@ -34,7 +34,7 @@ impl Rooms {
         handle: &Handle,
         presence: Option<Presence>,
     ) -> Result<MovedHere, TooManyRooms> {
-        let TakenMember { room: id, member, body, entered, .. } = taken;
+        let TakenMember { room: id, member, body, entered, stamp } = taken;
         // A body that this node cannot read says nothing.
         let (profile, flags) = wire::decode_entered(body).unwrap_or_default();
         let presence = presence.unwrap_or(self.presence);
@@ -43,7 +43,8 @@ impl Rooms {
             let before = state.counts();
             state.move_here(member, generation, handle, profile.info);
             state.note_counts(before);
-            (room.clone(), !state.remote.as_ref().is_some_and(|remote| remote.is_following()))
+            // Otherwise the events up to there would have come before. The client may have got them elsewhere.
+            (room.clone(), !state.has_reached(*stamp))
         })?;
         self.start_tasks(&room);
         let is_hidden = member.profile.is_hidden;
