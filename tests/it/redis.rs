@@ -486,7 +486,7 @@ async fn an_outage_of_redis_degrades_the_health() {
 #[tokio::test(start_paused = true)]
 #[ignore = "needs redis-server"]
 async fn a_client_knows_the_members_of_all_nodes_on_redis() {
-    for seed in 0..3 {
+    for seed in 0..10 {
         println!("seed {seed}");
         let rooms = RedisRooms::new();
         let node = || presence_at_random::rooms_by_mode(true).broker(rooms.node()).build().unwrap();

@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{spawn_blocking, yield_now};
 use tower_chat_rooms::{BrokerNode, RedisSettings};
 
-/// After so many turns of the thread, each task of it has run that could.
+/// In each turn of the thread, all tasks run that can, and the sockets are looked at. Between two pieces of data on its
+/// sockets, there are fewer turns than this.
 const TURNS: usize = 4;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
