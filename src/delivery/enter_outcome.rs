@@ -26,6 +26,8 @@ pub(crate) struct EnterOutcome {
     pub(crate) roster: Option<RosterPage>,
     /// The id of the latest message at this position, or of one before the room was opened.
     pub(crate) last_id: MessageId,
+    /// The lowest id of the messages that are being stored at this moment, and go out afterwards.
+    pub(crate) first_to_come: Option<MessageId>,
     /// Whether the member's own enter follows as a frame of the room.
     pub(crate) is_announced: bool,
     /// Undelivered frames when the member entered again. It gets them before the answer.

@@ -333,6 +333,11 @@ impl RoomState {
         self.last_id
     }
 
+    /// The lowest id of the messages that are being stored, and go out afterwards.
+    pub(super) fn first_to_come(&self) -> Option<MessageId> {
+        self.store_queue.as_ref()?.first_to_come()
+    }
+
     /// What the sender of a message would learn that looks as if it had been published now.
     pub(super) fn pretend_published(&mut self, now: SystemTime) -> Receipt {
         // With a broker that several nodes share, the broker may give the id to another message.

@@ -257,6 +257,7 @@ impl Rooms {
             mode: state.announcer.mode(),
             roster: roster_for(&mut state, handle, 0),
             last_id: state.last_id(),
+            first_to_come: state.first_to_come(),
             is_announced: false,
             before: Vec::new(),
             replay,
@@ -436,7 +437,7 @@ impl Rooms {
     ) -> EnterOutcome {
         let Entrant { id, name, handle, replay_request, profile } = entrant;
         let now = self.now();
-        let (seq, last_id) = (state.seq(), state.last_id());
+        let (seq, last_id, first_to_come) = (state.seq(), state.last_id(), state.first_to_come());
         let (mode, roster) = (state.announcer.mode(), roster_for(state, &handle, 0));
         let replay = replay_request.map(|replay_request| state.replay(replay_request, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
@@ -451,6 +452,7 @@ impl Rooms {
             mode,
             roster,
             last_id,
+            first_to_come,
             is_announced,
             before: Vec::new(),
             replay,

@@ -60,6 +60,11 @@ impl<T> StoreQueue<T> {
         self.entries.back().is_some_and(|entry| !entry.is_out)
     }
 
+    /// The lowest id of the messages that have one although the members do not have them yet.
+    pub(super) fn first_to_come(&self) -> Option<MessageId> {
+        self.entries.iter().take(self.batch).find(|entry| !entry.is_out)?.id
+    }
+
     /// Adds the room's next message. With an `id`, the members have it already.
     pub(super) fn push(&mut self, keep: Keep, id: Option<MessageId>, bytes: usize, message: T) {
         self.bytes += bytes;

@@ -63,7 +63,12 @@ impl MessageId {
 
     /// The highest id that no message from this millisecond on has, unless the clock is set back.
     pub(crate) fn last_before(now: SystemTime) -> MessageId {
-        MessageId(MessageId::first_at(now).0.saturating_sub(1))
+        MessageId::first_at(now).previous()
+    }
+
+    /// The highest id that is lower; 0 if there is none.
+    pub(crate) fn previous(self) -> MessageId {
+        MessageId(self.0.saturating_sub(1))
     }
 
     /// Returns the id of a new message in a room whose latest message has the id `last`: the first one of this

@@ -39,10 +39,10 @@ pub(crate) fn messages_with_ids(chunks: &[Bytes]) -> impl Iterator<Item = (Messa
     })
 }
 
-/// The id of the first message in these chunks.
-pub(crate) fn first_id(chunks: &[Bytes]) -> Option<MessageId> {
+/// The ids of the messages in these chunks.
+pub(crate) fn ids(chunks: &[Bytes]) -> impl Iterator<Item = MessageId> {
     let texts = chunks.iter().flat_map(|chunk| messages_in(chunk)).map(payload);
-    texts.filter_map(|text| id_of(std::str::from_utf8(text).ok()?)).next()
+    texts.filter_map(|text| id_of(std::str::from_utf8(text).ok()?))
 }
 
 fn id_of(text: &str) -> Option<MessageId> {

@@ -1,5 +1,6 @@
 //! The answer to an enter.
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -68,7 +69,10 @@ pub(super) fn entered_frame(
         replayed: replay.map_or(0, |replay| outcome.seq - replay.start),
         history,
         messages: &messages,
-        id: from_store.now.map(|now| outcome.last_id.max(MessageId::last_before(now))),
+        id: from_store.now.map(|now| match outcome.first_to_come {
+            Some(first) => first.previous(),
+            None => outcome.last_id.max(MessageId::last_before(now)),
+        }),
         mode: outcome.mode,
         users: outcome.users,
         is_read_only: membership.is_read_only(),
@@ -85,18 +89,22 @@ fn messages(
     history: Option<usize>,
     replay_request: Option<ReplayRequest>,
 ) -> String {
-    let first = outcome
-        .replay
-        .as_ref()
-        .and_then(|replay| history::first_id(&replay.history).or_else(|| history::first_id(&replay.chunks)));
-    let end = first.map_or(page.messages.len(), |first| page.messages.partition_point(|(id, _)| *id < first));
+    // Messages that the client has missed may also be in the replay. Otherwise, it could lose its connection before it has
+    // got those, but after it has got later ones, and would not ask for them again. After a crash, messages with earlier
+    // ids may be published again, so the order of ids says nothing.
+    let replay = outcome.replay.as_ref();
+    let follow: HashSet<MessageId> =
+        replay.map(|replay| history::ids(&replay.history).collect()).unwrap_or_default();
+    let is_to_come = |id: MessageId| outcome.first_to_come.is_some_and(|first| id >= first);
+    let wanted = page.messages.iter().filter(|(id, _)| !follow.contains(id) && !is_to_come(*id));
+    let texts: Vec<&str> = wanted.map(|(_, text)| &**text).collect();
     let max = match replay_request {
         Some(ReplayRequest::Last(n)) => n.saturating_sub(history.unwrap_or(0)),
         _ => usize::MAX,
     };
-    let skipped = end.saturating_sub(max);
-    let texts = page.messages[skipped..end].iter().map(|(_, text)| &**text);
-    format!(r#"{},"more":{}"#, history::list(texts), page.has_more || skipped > 0)
+    let skipped = texts.len().saturating_sub(max);
+    let list = history::list(texts[skipped..].iter().copied());
+    format!(r#"{list},"more":{}"#, page.has_more || skipped > 0)
 }
 
 /// A plain client's own enter with a heartbeat, as it gets it as a frame of the room.

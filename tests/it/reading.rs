@@ -261,6 +261,26 @@ async fn a_client_that_has_missed_too_much_gets_the_latest_messages() {
     assert_eq!((&entered["recovered"], &entered["messages"]), (&json!(false), &Value::Null));
 }
 
+/// Its id is chosen before it is stored. A client that enters meanwhile used to take it for one that it had.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_being_stored_is_later_than_an_enter() {
+    let store = store_with(0).await;
+    let rooms = rooms_on(&store).build().unwrap();
+    let mut ann = connect(&rooms).await;
+    enter(&mut ann, "ann", json!({})).await;
+    ann.send(message_frame("r", "first")).await;
+    let first = ann.next_of("message").await;
+    store.set_fault(Some(StoreFault::Hang));
+    ann.send(message_frame("r", "second")).await;
+    store.until_appends(2).await;
+    let mut bob = connect(&rooms).await;
+    let entered = enter(&mut bob, "bob", json!({})).await;
+    store.set_fault(None);
+    let second = bob.next_of("message").await;
+    assert!(first["id"].as_u64() <= entered["id"].as_u64(), "{entered}");
+    assert!(entered["id"].as_u64() < second["id"].as_u64(), "{entered}, {second}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_page_is_bounded_in_bytes() {
     let store = MemoryStore::new();
