@@ -218,7 +218,7 @@ fn server() -> &'static Path {
         let binary = env::var("CHAT_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
         // Reading ends when this process does, because the pipe is closed then.
         let script =
-            r#""$0" --port 0 --save "" --unixsocket socket & read -r _; kill $!; wait; rm -r "$PWD""#;
+            r#""$0" --port 0 --save "" --unixsocket socket & read -r _; kill $!; wait; rm -rf "$PWD""#;
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(script).arg(binary).current_dir(&directory);
         let shell = shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
