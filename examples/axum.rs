@@ -101,7 +101,7 @@ async fn notice(
     text: String,
 ) -> Result<StatusCode, (StatusCode, String)> {
     match rooms.send(&room, &json!({"event": "notice", "message": text})) {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Ok(_) => Ok(StatusCode::NO_CONTENT),
         Err(e @ SendError::NoSuchRoom) => Err((StatusCode::NOT_FOUND, format!("{e}\n"))),
         Err(e) => Err((StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n"))),
     }

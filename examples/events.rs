@@ -69,7 +69,10 @@ async fn read(mut events: EventReceiver, rooms: Weak<ChatRooms>) {
                 roster.remove(&e.room, e.connection);
                 roster.print(&e.room);
             }
-            ChannelEvent::Message { room, name, event, .. } => println!("  {name} sent {room} a {event:?}"),
+            ChannelEvent::Message(message) => {
+                let sender = message.sender.map_or("the host".into(), |sender| sender.name.to_string());
+                println!("  {sender} sent {} a {:?}", message.room, message.event);
+            }
             ChannelEvent::Lost(n) => {
                 println!("! {n} events were lost because this task was too slow; listing the members anew");
                 roster = rooms.upgrade().map_or_else(Roster::default, |rooms| Roster::of(&rooms));

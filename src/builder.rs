@@ -3,9 +3,12 @@
 mod check;
 mod weak;
 
+use std::sync::Arc;
+
 use crate::broker::BrokerNode;
 use crate::config::{
-    Config, Heartbeat, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer, Timeouts, UniqueNames,
+    Config, Heartbeat, Keep, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer, Timeouts,
+    UniqueNames,
 };
 use crate::engine::{Engine, Hooks};
 use crate::error::BuildError;
@@ -15,6 +18,7 @@ use crate::hooks::policy::RoomPolicy;
 use crate::http::edge::Gate;
 use crate::http::origin::Origins;
 use crate::http::proxies::TrustedProxies;
+use crate::store::MessageStore;
 
 pub use weak::WeakChatRooms;
 
@@ -76,7 +80,7 @@ impl ChatRoomsBuilder {
 
     /// Sets the hook that is called on every enter, leave and message. Default: none.
     pub fn events(mut self, events: impl RoomEvents) -> Self {
-        self.hooks.events = Some(Box::new(events));
+        self.hooks.events = Some(Arc::new(events));
         self
     }
 
@@ -220,6 +224,53 @@ impl ChatRoomsBuilder {
         self
     }
 
+    /// Sets the store that keeps the messages of rooms, in your database. Default: none.
+    ///
+    /// By default, a message is stored before the members of its room get it and before its sender gets the
+    /// acknowledgement ([`Keep::First`]). While the store works, the next messages of the room wait, and are then stored
+    /// together. Rooms do not wait for each other, and enters and leaves do not wait. [Transient
+    /// events](ChatRoomsBuilder::transient_events) and direct messages are not stored.
+    ///
+    /// If the store fails or takes longer than [`store_timeout`](Timeouts::store_timeout), the sender gets the error
+    /// `unavailable`, and the clients of this project send the message again. The store finds it by its
+    /// [key](crate::store::StoredMessage::key) if it has it already, so it is stored and published once, even if the
+    /// server was started again meanwhile. In this case, it has the id from the first time, which may be lower than
+    /// those of messages before it.
+    ///
+    /// Clients of `chat-rooms.v1` can read the messages again: pages of them with `history`, the latest ones when they enter, and
+    /// those that they have missed after a restart. [`RoomPolicy::may_read`](crate::RoomPolicy::may_read) decides who may.
+    ///
+    /// Messages that the room has in its [`history`](Recovery::history) are read from there. With [`Keep::Behind`], set one that
+    /// is long enough: otherwise, a client may miss messages that are not stored yet when it enters.
+    ///
+    /// The key is the client's `cid` together with the id of its user, if it is authenticated, or the key of
+    /// [`send_once`](crate::ChatRooms::send_once).
+    ///
+    /// A store and a [broker](ChatRoomsBuilder::broker) cannot be used together yet.
+    ///
+    /// ```
+    /// use tower_chat_rooms::store::MemoryStore; // for tests
+    /// use tower_chat_rooms::{ChatRooms, Keep};
+    ///
+    /// # fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// let rooms = ChatRooms::builder().store(MemoryStore::new()).keep(Keep::Behind).build()?;
+    /// # drop(rooms);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn store(mut self, store: impl MessageStore) -> Self {
+        self.hooks.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets when messages are stored, if there is a [`store`](ChatRoomsBuilder::store). Default: [`Keep::First`].
+    ///
+    /// [`Verdict::keep`](crate::Verdict::keep) can choose for each message.
+    pub fn keep(mut self, keep: Keep) -> Self {
+        self.config.keep = Some(keep);
+        self
+    }
+
     /// Shares the rooms with other processes, through a broker. Each process is a node. Default: none.
     ///
     /// Give all nodes the same settings and hooks. All members of a room get its frames in the same order, and with the same
@@ -229,6 +280,10 @@ impl ChatRoomsBuilder {
     /// [`resume_window`](Recovery::resume_window): the other members do not notice. After a node has crashed, its members
     /// stay in their rooms for that time, if their clients can resume. [`RoomEvents::left`] is then called on another node
     /// than [`RoomEvents::entered`]. In [`Stats`](crate::Stats), a member that moves has left here and entered there.
+    ///
+    /// The same is true after a [`shutdown`](crate::ChatRooms::shutdown) and a [`drain`](crate::ChatRooms::drain), so you
+    /// can deploy a new version node by node. Without a `resume_window`, the members leave, and their clients enter the rooms
+    /// again elsewhere. If all nodes are shut down, the members that were kept are removed when a node starts again.
     ///
     /// While the broker cannot be reached, connections stay open. A message waits up to one second, and then gets the error
     /// `unavailable`, after which clients send it again. An enter waits up to five seconds; then the connection is
@@ -259,11 +314,12 @@ impl ChatRoomsBuilder {
     ///
     /// # Nodes that are lost
     ///
-    /// If a node ends without a [`shutdown`](crate::ChatRooms::shutdown), or cannot reach the broker for too long, another
-    /// node removes its members and the sessions of its users, unless a client resumes its session elsewhere. That node calls
-    /// [`RoomEvents::left`] for each member, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and
-    /// [`RoomEvents::offline`] for users that have no other session. A user is kept online for the [`resume_window`](Recovery::resume_window) if its client could come back. The
-    /// callbacks get only what the broker knows: the [`User`](crate::User) has nothing but its id, and there is no `peer`.
+    /// If a node crashes, or cannot reach the broker for too long, another node removes its members and the sessions of its
+    /// users, unless a client resumes its session elsewhere. So it does with what a node has kept that was shut down. It
+    /// calls [`RoomEvents::left`] for each member, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and
+    /// [`RoomEvents::offline`] for users that have no other session. A user is kept online for the
+    /// [`resume_window`](Recovery::resume_window) if its client could come back. The callbacks get only what the broker
+    /// knows: the [`User`](crate::User) has nothing but its id, and there is no `peer`.
     ///
     /// Some of these calls can be missing or repeated:
     ///
@@ -287,8 +343,8 @@ impl ChatRoomsBuilder {
     ///   session has missed. Elsewhere, the client learns that there may be some.
     /// - While the broker cannot be reached, no session with a room can be resumed. The connection is closed with 1013, and
     ///   the client comes back later.
-    /// - A [`shutdown`](crate::ChatRooms::shutdown) ends the sessions of its node: the members leave, and their clients enter
-    ///   the rooms again elsewhere.
+    /// - If a client comes back on another node while it leaves a room, or while you remove it, it stays in the room, and
+    ///   [`RoomEvents::left`] is called for this and once more when it leaves.
     /// - If [`set_access`](crate::ChatRooms::set_access) has changed whether a member is read-only, the change is lost when
     ///   its client resumes on another node.
     /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten. This
@@ -306,6 +362,7 @@ impl ChatRoomsBuilder {
     /// The parts of the chat rooms, and the handle that will point to them.
     pub(crate) fn into_parts(self) -> Result<(Engine, Gate, WeakChatRooms), BuildError> {
         check::check(&self.config)?;
+        check::check_store(&self.config, self.hooks.store.is_some(), self.node.is_some())?;
         self.log();
         let engine = Engine::new(self.config, self.hooks, self.node);
         Ok((engine, Gate::new(self.origins, self.proxies), self.handle))
@@ -319,6 +376,7 @@ impl ChatRoomsBuilder {
             auth = self.hooks.auth.is_some(),
             policy = self.hooks.policy.is_some(),
             events = self.hooks.events.is_some(),
+            store = self.hooks.store.is_some(),
             shared = self.node.is_some(),
             origins = ?self.origins,
             trusted_proxies = ?self.proxies,

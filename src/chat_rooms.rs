@@ -2,6 +2,7 @@
 
 mod all_nodes;
 mod members;
+mod sending;
 mod users;
 
 use std::borrow::Cow;
@@ -18,27 +19,32 @@ use crate::broker::commands::Command;
 use crate::browser::page::ChatPage;
 use crate::browser::script::ClientScript;
 use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
+use crate::config::{Drain, Keep};
 use crate::connection::{Opening, serve};
-use crate::delivery::NotPublished;
-use crate::engine::Engine;
+use crate::delivery::{Draft, Keeping, LiveRoom, NotPublished};
 #[cfg(feature = "test-util")]
 use crate::engine::consistency::ConsistencyReport;
+use crate::engine::{Draining, Engine};
 use crate::error::{BuildError, SendError};
 use crate::health::Health;
 use crate::hooks::auth::Admission;
+use crate::hooks::message::Message;
 use crate::http::edge::{Edge, Gate};
 use crate::http::layer::ChatRoomsLayer;
 use crate::http::refusal::Refusal;
 use crate::http::service::{ChatRoomsService, NoService, Route};
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::host_frame::{self, HostFrame};
 use crate::protocol::inbound::{self, Body};
+use crate::protocol::position::Position;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::socket::Transport;
 use crate::stats::Stats;
 
 pub use all_nodes::{AllNodes, RoomCount, RoomMember};
 pub use members::{MemberInfo, RoomInfo};
+pub use sending::{Sending, Sent};
 
 /// A handle to a set of chat rooms.
 ///
@@ -236,26 +242,92 @@ impl ChatRooms {
     /// All members receive it at the same place among the room's other frames. The object needs a string `event`. Its
     /// `num` is set to the number of members; you may choose a `name`.
     ///
+    /// You need not await the returned [`Sending`], and can call this from a callback. Await it to learn the id of the
+    /// message:
+    ///
+    /// ```
+    /// # async fn notify(rooms: tower_chat_rooms::ChatRooms) -> Result<(), tower_chat_rooms::SendError> {
+    /// use serde_json::json;
+    ///
+    /// let sent = rooms.send("lobby", &json!({"event": "notice", "message": "We close at ten."}))?.await?;
+    /// println!("sent as {:?}", sent.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the room has no members, if the value is not an object with an `event` or is too big, or if too many frames
     /// of the room are waiting ([`SendError::Busy`]).
-    pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<(), SendError> {
+    pub fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<Sending, SendError> {
+        self.send_with_key(room.as_ref(), None, value)
+    }
+
+    /// Sends a JSON object to all members of a room as [`send`](ChatRooms::send) does, but only once for each key. If you
+    /// do not know whether an earlier call was successful, call it again with the same key.
+    ///
+    /// The room remembers the last 128 keys, as long as it has members. A [store](ChatRoomsBuilder::store) remembers the
+    /// keys of all messages that it has. With a broker, the key is remembered for as long
+    /// as the ids of clients' messages. The key has no effect for [transient
+    /// events](crate::ChatRoomsBuilder::transient_events).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](ChatRooms::send), or if the key has more than 250 bytes.
+    pub fn send_once(
+        &self,
+        room: impl AsRef<str>,
+        key: impl AsRef<str>,
+        value: &impl Serialize,
+    ) -> Result<Sending, SendError> {
+        self.send_with_key(room.as_ref(), Some(key.as_ref()), value)
+    }
+
+    /// Returns the position of the latest frame of a room, or `None` if there is no such room. Later frames have higher
+    /// positions, in the same epoch or in another one.
+    ///
+    /// With a broker, this is what this node knows, and it knows only the rooms in which it has members.
+    pub fn position(&self, room: impl AsRef<str>) -> Option<Position> {
+        self.engine.rooms.position(room.as_ref())
+    }
+
+    fn send_with_key(
+        &self,
+        room: &str,
+        key: Option<&str>,
+        value: &impl Serialize,
+    ) -> Result<Sending, SendError> {
         let text = self.serialize(value)?;
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
-        if self.engine.rooms.is_remote() {
-            self.send_to_all_nodes(&RoomId::from(room.as_ref()), &text, &body);
-            return Ok(());
+        if key.is_some_and(|key| key.len() > MAX_KEY_BYTES) {
+            return Err(SendError::KeyTooLong);
         }
-        let room = self.engine.rooms.get(room.as_ref()).filter(|room| room.has_members());
+        if self.engine.rooms.is_remote() {
+            return Ok(self.send_to_all_nodes(&RoomId::from(room), key, &text, &body));
+        }
+        let room = self.engine.rooms.get(room).filter(|room| room.has_members());
         let room = room.ok_or(SendError::NoSuchRoom)?;
         let frame = body.host_frame(room.id());
         let sent = match self.transient_event(&text) {
-            Some(event) => self.engine.rooms.send_transient(&room, &event, &frame),
-            None => self.engine.rooms.publish(&room, &frame).map(drop),
+            Some(event) => {
+                let sent = self.engine.rooms.send_transient(&room, &event, &frame);
+                sent.map(|()| Sending::transient())
+            }
+            None => {
+                let describe = |receipt| host_message(room.id(), receipt, &text);
+                let keep = self.engine.config().keep.unwrap_or_default();
+                match self.engine.rooms.publish(&room, key, keep, &frame, describe) {
+                    Ok((receipt, calling)) => {
+                        self.engine.rooms.call_for_host(calling);
+                        Ok(Sending::sent(receipt))
+                    }
+                    Err(NotPublished::IsStored) => self.keep(&room, key, keep, &text).map(Sending::kept),
+                    Err(error) => Err(error),
+                }
+            }
         };
         match sent {
-            Ok(()) => Ok(()),
+            Ok(sending) => Ok(sending),
             Err(NotPublished::Closed) => Err(SendError::NoSuchRoom),
             // Only members can be read-only.
             Err(
@@ -263,6 +335,8 @@ impl ChatRooms {
                 | NotPublished::Held
                 | NotPublished::InFlight
                 | NotPublished::ReadOnly
+                | NotPublished::IsStored
+                | NotPublished::StoreFull
                 | NotPublished::IsRemote,
             ) => Err(SendError::Busy),
         }
@@ -318,7 +392,7 @@ impl ChatRooms {
     pub fn kick(&self, connection: ConnectionId) -> bool {
         let is_here = self.engine.kick(connection);
         if !is_here {
-            self.engine.tell_others(Command::Kick(connection));
+            self.engine.remove_elsewhere(Command::Kick(connection));
         }
         is_here
     }
@@ -331,7 +405,7 @@ impl ChatRooms {
     /// A client that enters the same id afterwards opens a new room. To prevent that, refuse it in your
     /// [`RoomPolicy`](crate::RoomPolicy).
     pub fn close_room(&self, room: impl AsRef<str>) -> usize {
-        self.engine.tell_others(Command::CloseRoom(room.as_ref()));
+        self.engine.remove_elsewhere(Command::CloseRoom(room.as_ref()));
         self.engine.close_room(room.as_ref()).members
     }
 
@@ -355,7 +429,8 @@ impl ChatRooms {
     ///         Health::Degraded { since, reason } => {
     ///             (StatusCode::OK, format!("degraded for {} s: {reason}", since.elapsed().as_secs()))
     ///         }
-    ///         _ => (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned()),
+    ///         // Draining or shutting down.
+    ///         _ => (StatusCode::SERVICE_UNAVAILABLE, "stopping".to_owned()),
     ///     }
     /// }
     /// # let rooms = ChatRooms::builder().build()?;
@@ -384,6 +459,47 @@ impl ChatRooms {
         self.engine.check_consistency()
     }
 
+    /// Drains this process, so that its clients move to others before it stops: a rolling deployment that nobody notices.
+    ///
+    /// From now on, [`is_draining`](ChatRooms::is_draining) returns true, [`health`](ChatRooms::health) says so, and
+    /// upgrades are refused with 503 and `Retry-After`. After the [`ready_delay`](Drain::ready_delay), the connections are
+    /// closed with 1012, evenly over the time of the drain and in random order. Each client gets what waits for it first,
+    /// and is told to come back within a second. When all connections have ended, the drain is over. Call
+    /// [`shutdown`](ChatRooms::shutdown) then; if you call it before, it cuts the drain short.
+    ///
+    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept: the members stay in
+    /// their rooms, no callback is called, and the clients resume on other nodes. The sessions of those that do not come
+    /// back end after the [`resume_window`](crate::Recovery::resume_window): on this node while it is there, and then on
+    /// another one, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost). All other members leave when their
+    /// connection is closed. If no other process takes the clients, call `shutdown` without a drain.
+    ///
+    /// The drain runs by itself. The returned [`Draining`] tells how far it has come, and is a future that completes at its
+    /// end. A drain cannot be undone. If one is running, the call returns that one, and ignores its argument.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_chat_rooms::BuildError> {
+    /// use std::time::Duration;
+    /// use tower_chat_rooms::{ChatRooms, Drain};
+    ///
+    /// let rooms = ChatRooms::builder().build()?;
+    /// let draining = rooms.drain(Drain::over(Duration::from_secs(30)));
+    /// println!("{} connections to close", draining.progress().connections);
+    /// let drained = draining.await;
+    /// println!("{} connections closed in {:?}", drained.closed, drained.took);
+    /// rooms.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain(&self, drain: Drain) -> Draining {
+        self.engine.drain(drain)
+    }
+
+    /// Returns whether [`drain`](ChatRooms::drain) or [`shutdown`](ChatRooms::shutdown) was called.
+    pub fn is_draining(&self) -> bool {
+        self.engine.admission.is_draining()
+    }
+
     /// Shuts down: refuses further upgrades, closes every connection with 1012, which tells clients to reconnect, and
     /// waits until all have ended.
     ///
@@ -391,16 +507,47 @@ impl ChatRooms {
     /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to
     /// reconnect at different times, after two seconds at the earliest. A shutdown cannot be undone.
     ///
+    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept, as by a
+    /// [`drain`](ChatRooms::drain): their members stay in their rooms, and `left` is not called for them. Their clients
+    /// resume on other nodes, or on this one if it is started again in time. Another node ends the sessions that are not
+    /// resumed within the [`resume_window`](crate::Recovery::resume_window).
+    ///
     /// While it ends many sessions, it yields to other tasks. If you drop the future before it completes, some clients
     /// may not have been told; call it again.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
     }
 
+    /// Has a message stored and sent to the members of a room.
+    fn keep(
+        &self,
+        room: &Arc<LiveRoom>,
+        key: Option<&str>,
+        keep: Keep,
+        text: &str,
+    ) -> Result<Keeping, NotPublished> {
+        let body = Body::of_host(text).ok_or(NotPublished::Closed)?;
+        // Until it is published, it has no place.
+        let position = self.engine.rooms.position(room.id().as_str()).ok_or(NotPublished::Closed)?;
+        let message = host_message(room.id(), Receipt { position, id: MessageId::ZERO }, text);
+        let key = key.map(|key| format!("host:{key}"));
+        let draft = Draft { body, tail: Box::default(), member: None, key, message };
+        self.engine.rooms.keep(room, keep, draft)
+    }
+
     /// Sends a frame to the members of a room on all nodes.
-    fn send_to_all_nodes(&self, room: &RoomId, text: &str, body: &Body<'_>) {
+    fn send_to_all_nodes(&self, room: &RoomId, key: Option<&str>, text: &str, body: &Body<'_>) -> Sending {
         let frame = body.host_frame(room);
-        self.engine.rooms.submit_for_host(room, self.transient_event(text).as_deref(), &frame);
+        let (id, body) = (room.clone(), text.to_owned());
+        let describe = move |receipt| host_message(&id, receipt, &body);
+        let rooms = &self.engine.rooms;
+        match self.transient_event(text) {
+            Some(event) => {
+                rooms.send_transient_for_host(room, &event, &frame);
+                Sending::transient()
+            }
+            None => Sending::submitted(rooms.submit_for_host(room, key, &frame, describe)),
+        }
     }
 
     /// The event of a frame, if the event is transient.
@@ -418,6 +565,24 @@ impl ChatRooms {
             return Err(SendError::TooBig);
         }
         Ok(text)
+    }
+}
+
+/// The maximum length of a key of the host.
+const MAX_KEY_BYTES: usize = 250;
+
+/// What the host is told of its own message.
+fn host_message(room: &RoomId, receipt: Receipt, body: &str) -> Message {
+    let Receipt { position, id } = receipt;
+    Message {
+        room: room.clone(),
+        id,
+        position,
+        time: id.time(),
+        cid: None,
+        sender: None,
+        event: inbound::event_of(body).unwrap_or_default().into_owned(),
+        body: body.to_owned(),
     }
 }
 

@@ -58,9 +58,10 @@ pub enum SendError {
     /// Too many frames of the room are waiting to be delivered
     /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
-    /// See [`Unavailable`]. Only the calls of [`AllNodes`](crate::AllNodes) and of publishers fail so. The frame may have been
-    /// sent nevertheless.
+    /// See [`Unavailable`]: the broker or the store has not answered. The frame may have been sent or stored nevertheless.
     Unavailable,
+    /// The key of [`send_once`](crate::ChatRooms::send_once) has more than 250 bytes.
+    KeyTooLong,
 }
 
 impl fmt::Display for SendError {
@@ -80,10 +81,13 @@ impl fmt::Display for SendError {
             SendError::InfoTooDeep => {
                 f.write_str("arrays and objects of the info may be nested at most 124 deep")
             }
+            SendError::KeyTooLong => f.write_str("the key may have at most 250 bytes"),
             SendError::Busy => {
                 f.write_str("too many frames of the room are waiting (`max_queue_bytes`); send again later")
             }
-            SendError::Unavailable => Unavailable.fmt(f),
+            SendError::Unavailable => f.write_str(
+                "the broker cannot be reached, or a node or the store has not answered in time; try again later",
+            ),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 #[non_exhaustive]
 pub enum Health {
     /// All is well. Without a [broker](crate::ChatRoomsBuilder::broker) that other nodes share, this is always so until
-    /// the shutdown.
+    /// the drain or the shutdown.
     Healthy,
     /// The broker cannot be used. Connections stay open, and members stay in their rooms. Messages are refused as
     /// `unavailable`, and clients send them again.
@@ -20,6 +20,9 @@ pub enum Health {
         /// The latest error, with what to do. It contains no password.
         reason: String,
     },
+    /// [`drain`](crate::ChatRooms::drain) was called. Send no clients here. Those that are connected are told to come back
+    /// elsewhere, one after the other.
+    Draining,
     /// [`shutdown`](crate::ChatRooms::shutdown) was called. Send no clients here.
     ShuttingDown,
 }

@@ -136,7 +136,7 @@
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
 //! | `redis` | `BrokerNode::redis`: rooms that several processes share through Redis or Valkey. `RedisPublisher`: programs without connections that send to rooms |
 //! | `redis-tls` | TLS to Redis: `rediss` URLs. ring becomes the process's crypto provider for rustls, unless you have installed one |
-//! | `test-util` | `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance`, for tests |
+//! | `test-util` | For tests: clients of your application (`testing`), `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// Compiles and runs the examples in the README.
@@ -188,6 +188,9 @@ mod stats;
 pub mod store;
 mod sync;
 mod tasks;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 
 pub use crate::broker::BrokerNode;
 #[cfg(feature = "test-util")]
@@ -196,24 +199,28 @@ pub use crate::browser::asset::AssetBody;
 pub use crate::browser::page::ChatPage;
 pub use crate::browser::script::ClientScript;
 pub use crate::builder::{ChatRoomsBuilder, WeakChatRooms};
-pub use crate::chat_rooms::{AllNodes, ChatRooms, MemberInfo, RoomCount, RoomInfo, RoomMember};
+pub use crate::chat_rooms::{
+    AllNodes, ChatRooms, MemberInfo, RoomCount, RoomInfo, RoomMember, Sending, Sent,
+};
 #[doc(hidden)]
 pub use crate::config::OptionInfo;
 pub use crate::config::{
-    AutoPresence, Heartbeat, History, Limits, OnExpiry, Presence, RateLimits, Recovery, SlowConsumer,
-    Timeouts, UniqueNames,
+    AutoPresence, Drain, Heartbeat, History, Keep, Limits, OnExpiry, Presence, RateLimits, Recovery,
+    SlowConsumer, Timeouts, UniqueNames,
 };
 #[cfg(feature = "test-util")]
 pub use crate::engine::consistency::{ConsistencyReport, Inconsistency};
+pub use crate::engine::{DrainProgress, Drained, Draining};
 pub use crate::error::{BuildError, SendError, Unavailable};
 pub use crate::health::Health;
 pub use crate::hooks::auth::{Admission, AuthRefusal, Authenticate};
 pub use crate::hooks::channel::{ChannelEvent, EventReceiver, EventSender, event_channel};
 pub use crate::hooks::events::{
-    DirectMessage, Entered, Left, Message, RoomEvent, RoomEvents, UserOffline, UserOnline,
+    DirectMessage, Entered, Left, RoomEvent, RoomEvents, UserOffline, UserOnline,
 };
 #[cfg(feature = "jwt")]
 pub use crate::hooks::jwt::{Claims, JwtAlgorithm, JwtAuth, JwtConfigError, JwtKeys};
+pub use crate::hooks::message::{Message, Sender};
 pub use crate::hooks::policy::{
     Access, DirectRequest, EnterRequest, MessageRequest, ReadRequest, RoomPolicy, Verdict,
 };
@@ -228,6 +235,7 @@ pub use crate::http::service::{ChatRoomsService, NoService};
 pub use crate::ids::{ConnectionId, MessageId, Name, ParseConnectionIdError, ParseMessageIdError, RoomId};
 pub use crate::protocol::close::{LeaveReason, may_reconnect};
 pub use crate::protocol::error_code::ErrorCode;
+pub use crate::protocol::position::{Epoch, Position};
 #[cfg(feature = "redis")]
-pub use crate::redis::{RedisConnectError, RedisPublisher, RedisSettings, Sent};
+pub use crate::redis::{RedisConnectError, RedisPublisher, RedisSent, RedisSettings};
 pub use crate::stats::{BrokerStats, Stats};

@@ -1,4 +1,4 @@
-//! Who may connect: the limits on connections, in total and per address, and the shutdown that ends it.
+//! Who may connect: the limits on connections, in total and per address, and the drain and the shutdown that end it.
 
 mod peers;
 mod shared_rates;
@@ -19,7 +19,7 @@ use crate::admission::shared_rates::SharedRates;
 pub(crate) use crate::admission::shared_rates::{Action, Key};
 use crate::context::Context;
 use crate::log_limit::LogLimit;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::tasks::Tasks;
 
 pub(crate) struct Admission {
@@ -34,9 +34,12 @@ pub(crate) struct Admission {
     absent: AtomicUsize,
     /// The peers that those sessions were connected from.
     absent_peers: Peers,
-    closing: AtomicBool,
+    /// A [`Stage`].
+    stage: AtomicU8,
     /// Notified when the engine begins to shut down.
     closed: Notify,
+    /// Notified when the last connection has ended and no further one is accepted.
+    empty: Notify,
     full_peer: LogLimit,
 }
 
@@ -66,7 +69,27 @@ pub(crate) enum NoPermit {
     PeerFull,
     /// This peer connects, or fails to authenticate, too often.
     TooFast,
+    Draining,
     ShuttingDown,
+}
+
+/// How far the end of an engine has come. It only goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Stage {
+    Open,
+    /// No further connection is accepted.
+    Draining,
+    /// As above, and those that were accepted before, but open only now, are closed.
+    Drained,
+    ShuttingDown,
+}
+
+impl Stage {
+    fn of(number: u8) -> Stage {
+        let stages = [Stage::Open, Stage::Draining, Stage::Drained];
+        stages.into_iter().find(|stage| *stage as u8 == number).unwrap_or(Stage::ShuttingDown)
+    }
 }
 
 impl Admission {
@@ -80,8 +103,9 @@ impl Admission {
             peers: Peers::default(),
             absent: AtomicUsize::new(0),
             absent_peers: Peers::default(),
-            closing: AtomicBool::new(false),
+            stage: AtomicU8::new(Stage::Open as u8),
             closed: Notify::new(),
+            empty: Notify::new(),
             full_peer: LogLimit::default(),
         }
     }
@@ -90,9 +114,7 @@ impl Admission {
     pub(crate) fn admit(self: &Arc<Admission>, address: Option<IpAddr>) -> Result<Permit, NoPermit> {
         // In this order: a shutdown waits for every caller that finds the engine open.
         let task = self.tasks.token();
-        if self.is_closing() {
-            return Err(NoPermit::ShuttingDown);
-        }
+        self.check_open()?;
         let limits = &self.context.config.limits;
         if !take(&self.connections, limits.max_connections) {
             return Err(NoPermit::Full);
@@ -190,15 +212,64 @@ impl Admission {
         self.tasks.token()
     }
 
-    /// From now on, no connection is accepted.
+    /// Fails if no connection is accepted any more.
+    pub(crate) fn check_open(&self) -> Result<(), NoPermit> {
+        match self.stage() {
+            Stage::Open => Ok(()),
+            Stage::Draining | Stage::Drained => Err(NoPermit::Draining),
+            Stage::ShuttingDown => Err(NoPermit::ShuttingDown),
+        }
+    }
+
+    /// From now on, no connection is accepted. Returns false if that was so before.
+    pub(crate) fn begin_drain(&self) -> bool {
+        self.enter_stage(Stage::Draining) == Stage::Open
+    }
+
+    /// From now on, connections that were accepted before are closed when they open.
+    pub(crate) fn end_drain(&self) {
+        self.enter_stage(Stage::Drained);
+    }
+
+    /// Whether a drain or a shutdown has begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stage() >= Stage::Draining
+    }
+
+    /// Whether a connection that opens now has to be closed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stage() >= Stage::Drained
+    }
+
+    /// From now on, no connection is accepted, and nothing waits for long.
     pub(crate) fn close(&self) {
-        self.closing.store(true, Ordering::SeqCst);
+        self.enter_stage(Stage::ShuttingDown);
         self.closed.notify_waiters();
     }
 
     /// Whether a shutdown has begun.
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
+        self.stage() == Stage::ShuttingDown
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::of(self.stage.load(Ordering::SeqCst))
+    }
+
+    /// Returns the stage before.
+    fn enter_stage(&self, stage: Stage) -> Stage {
+        Stage::of(self.stage.fetch_max(stage as u8, Ordering::SeqCst))
+    }
+
+    /// Completes when no connection is left and no further one is accepted.
+    pub(crate) async fn until_empty(&self) {
+        loop {
+            let told = self.empty.notified();
+            if self.is_draining() && self.connections() == 0 {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Completes when a shutdown begins.
@@ -250,7 +321,9 @@ impl Drop for Permit {
         if let Some(peer) = self.peer {
             self.admission.peers.give_back(peer);
         }
-        self.admission.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.admission.connections.fetch_sub(1, Ordering::SeqCst) == 1 && self.admission.is_draining() {
+            self.admission.empty.notify_waiters();
+        }
     }
 }
 

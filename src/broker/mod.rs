@@ -17,9 +17,11 @@ mod remote;
 mod sessions;
 #[cfg(any(test, feature = "test-util"))]
 mod shared;
+#[cfg(feature = "test-util")]
+mod watched;
 pub(crate) mod wire;
 
-use crate::protocol::position::Epoch;
+use crate::protocol::position::{Epoch, Position};
 
 pub(crate) use memory::MemoryBroker;
 pub use remote::BrokerNode;
@@ -90,6 +92,11 @@ impl Stamp {
     /// Where a room begins, before its first event.
     pub(crate) fn start(epoch: Epoch) -> Stamp {
         Stamp { epoch, event: 0, seq: 0, num: 0 }
+    }
+
+    /// The position of the latest frame.
+    pub(crate) fn position(self) -> Position {
+        Position { epoch: self.epoch, seq: self.seq }
     }
 
     /// The stamp of the event right after this one.

@@ -20,8 +20,8 @@ use crate::broker::{
 use crate::config::{History, Recovery};
 pub(crate) use crate::error::Unavailable;
 use crate::health::Health;
-use crate::ids::{ConnectionId, Name, RoomId};
-use crate::protocol::position::Epoch;
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
+use crate::protocol::position::{Epoch, Position};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
@@ -128,7 +128,8 @@ pub(crate) struct LostMember {
 /// A frame that has its place in the room's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Submitted {
-    pub(crate) seq: u64,
+    pub(crate) position: Position,
+    pub(crate) id: MessageId,
     /// It was published before, under the same id.
     pub(crate) is_repeat: bool,
 }
@@ -171,6 +172,8 @@ pub(crate) struct RoomEvent {
     pub(crate) kind: EventKind,
     /// Whose event it is; `None` if the host has published.
     pub(crate) entry: Option<EntryId>,
+    /// Only messages have one.
+    pub(crate) id: Option<MessageId>,
     pub(crate) body: Bytes,
     /// Whether it is the leave of a member that enters again with the next event ([`NewMember::replaces`]).
     pub(crate) is_replaced: bool,
@@ -186,7 +189,8 @@ pub(crate) struct LoggedEvent {
 
 /// Puts the events of rooms in order, for several nodes.
 ///
-/// The effects of calls for the same member or session come in the order of the calls, also if the caller does not wait.
+/// The effects of calls for the same member or session, and of what the host publishes in a room, come in the order of the
+/// calls, also if the caller does not wait.
 pub(crate) trait RemoteBroker: Send + Sync {
     /// Distinguishes this node's ids from those of all other nodes.
     fn node(&self) -> u32;
@@ -209,13 +213,13 @@ pub(crate) trait RemoteBroker: Send + Sync {
     /// session over since, on whatever node, the member stays, and that node hears [`RemoteEvent::EnteredAgain`].
     fn undo_enter(&self, room: &RoomId, entry: EntryId, generation: u64, body: Option<Bytes>);
 
-    /// Publishes a frame of a member of this node, or of the host: once for each id. It fails if the broker cannot be
-    /// reached, or does not know the sender at the moment. If the frame has an id, it can be published again under it.
+    /// Publishes a message of a member of this node, or of the host: once for each key. It fails if the broker cannot be
+    /// reached, or does not know the sender at the moment. If the message has a key, it can be published again under it.
     fn publish(
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>>;
 
@@ -311,7 +315,8 @@ pub(crate) trait RemoteBroker: Send + Sync {
         user: Option<&str>,
     ) -> BoxFuture<'static, Result<(), NotTaken>>;
 
-    /// Removes the members of this node, and ends its events.
+    /// Removes the members of this node, except those of sessions that it has not closed, and ends its events. Those
+    /// sessions can be resumed on other nodes for their windows. Then another node removes their members.
     fn close(&self) -> BoxFuture<'static, ()>;
 }
 

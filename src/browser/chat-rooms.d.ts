@@ -19,6 +19,9 @@ export interface Frame {
   /** Its place in the room's order. Missing if its event is transient ({@link Room.sendTransient}), or if the host sent
    * it to this connection only. */
   readonly seq?: number;
+  /** The id of a message. In a room, ids rise and are never used again, not even after a restart of the server. Missing
+   * in other frames. See {@link messageTime}. */
+  readonly id?: number;
   readonly [key: string]: Json | undefined;
 }
 
@@ -230,8 +233,25 @@ export interface SendOptions {
   /** The frame's event. Default: `message`. The protocol's own events are refused with `reserved_event`. */
   event?: string;
   /** Further keys are sent along. `message`, `roomId`, `cid` and the keys that the server sets (`name`, `num`,
-   * `member`, `seq`) are overwritten. */
+   * `member`, `seq`, `id`) are overwritten. */
   [key: string]: Json | undefined;
+}
+
+export interface HistoryOptions {
+  /** Only messages with a lower {@link Frame.id}, and of these the latest ones. */
+  before?: number;
+  /** Only messages with a higher {@link Frame.id}, and of these the earliest ones. */
+  after?: number;
+  /** How many messages at most. Default: 50. The server sends no more than 200. */
+  limit?: number;
+}
+
+/** Messages of a room, the oldest first. */
+export interface HistoryPage {
+  /** Messages from the server's store have no `num` and no `seq`. */
+  readonly messages: readonly Frame[];
+  /** Whether there are further ones in this direction. */
+  readonly more: boolean;
 }
 
 /** A connection to a server, on which the client can be in several rooms. */
@@ -312,7 +332,8 @@ export interface Room {
   on(event: string, handler: FrameHandler): () => void;
 
   /**
-   * Sends a message to the room. Resolves when the server has acknowledged it; `seq` is its place in the room.
+   * Sends a message to the room. Resolves when the server has acknowledged it; `seq` is its place in the room, `id` its id, as
+   * in {@link Frame}.
    * Messages are sent in the order of the calls, at most as fast as the server allows. They wait while the
    * client isn't online. If the server refuses one only temporarily (`rate_limited`, or `internal` with a `retryAfter`),
    * the client sends it again later. After `internal` without a `retryAfter`, the promise rejects at once.
@@ -320,7 +341,17 @@ export interface Room {
    * Rejects with a {@link ChatError}: `too_big`, `overflow`, `reserved_event`, `bad_options`, `closed`, or the
    * server's code; `transient` if the server does not acknowledge the event, see {@link sendTransient}.
    */
-  send(message: Json, options?: SendOptions): Promise<{ readonly seq: number }>;
+  send(message: Json, options?: SendOptions): Promise<{ readonly seq: number; readonly id?: number }>;
+
+  /**
+   * Reads messages that were sent before: the latest ones, or those before or after one of them, for example
+   * `room.history({ before: oldest.id })`. The server reads them from its message store or, if it has none, from the history
+   * that it keeps in memory. The handlers of the room do not get them.
+   *
+   * The request waits while the client isn't in the room, and is sent again after a lost connection. Rejects with a
+   * {@link ChatError}: `bad_options`, `closed`, or the server's code; `denied` if the host does not allow it.
+   */
+  history(options?: HistoryOptions): Promise<HistoryPage>;
 
   /**
    * Sends a hint that may get lost, such as `sendTransient('typing', true)`, to the other members. Their handlers of
@@ -403,6 +434,9 @@ export class ChatError extends Error {
 /** Whether a client may reconnect after its connection was closed with this code. After 4502, 4504 and 4505, it may do
  * so only with another token. */
 export function mayReturn(code: number): boolean;
+
+/** The server's time when the message with this id ({@link Frame.id}) was published, to the millisecond. */
+export function messageTime(id: number): Date;
 
 /**
  * Enters a room on a connection of its own, which is closed when the room is. Resolves when the room has been entered

@@ -10,6 +10,7 @@
 
 import { Chat } from './chat.js';
 import { ChatError, mayReturn } from './errors.js';
+import { messageTime } from './message-time.js';
 import { readConnectOptions } from './options.js';
 
 /** Opens a connection; with a name, enters a room on a connection of its own. */
@@ -20,4 +21,4 @@ export function connect(url, options) {
   });
 }
 
-export { ChatError, mayReturn };
+export { ChatError, mayReturn, messageTime };

@@ -202,8 +202,17 @@ export class Connection {
       case 'ack': return this.#acknowledged(frame);
       case 'lagged': return this.#rooms.get(frame.roomId)?.lagged(frame.missed);
       case 'members': return this.#requests.page(frame);
+      case 'history': return this.#receiveHistory(frame);
       default: return this.#receiveOther(frame);
     }
+  }
+
+  /** Takes the answer to a request for messages. The host may send such an event to a room. */
+  #receiveHistory(frame) {
+    const { seq, cid, messages, more } = frame;
+    if (Number.isInteger(seq)) return this.#receiveOther(frame);
+    this.#unanswered.remove('message', cid);
+    this.#outbox.acknowledge(cid, { messages: Array.isArray(messages) ? messages : [], more: more === true });
   }
 
   /** Takes a frame of a room, or one that the host sent to this connection only. */
@@ -269,9 +278,9 @@ export class Connection {
     this.#socket.send(text);
   }
 
-  #acknowledged({ cid, seq, reached }) {
+  #acknowledged({ cid, seq, id, reached }) {
     this.#unanswered.remove('message', cid);
-    this.#outbox.acknowledge(cid, { seq, reached });
+    this.#outbox.acknowledge(cid, { seq, id, reached });
   }
 
   // ---- Authentication --------------------------------------------------------------------------

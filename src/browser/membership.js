@@ -17,7 +17,7 @@ const TEMPORARY = new Set(['internal', 'rate_limited', 'not_entered', 'unavailab
 const RESERVED = new Set([
   'enter', 'leave', 'out', 'resume', 'heartbeat', 'auth', 'noAuth', 'error',
   'welcome', 'entered', 'left', 'resumed', 'ack', 'expiring', 'lagged', 'authenticated',
-  'members', 'presence', 'state', 'direct',
+  'members', 'presence', 'state', 'direct', 'history',
 ]);
 
 /** Enters a room and stays in it until it is closed. */
@@ -108,7 +108,20 @@ export class Membership {
       const cid = randomCid(this.#env.crypto);
       const text = JSON.stringify({ ...extra, event, message, roomId: this.id, cid });
       this.#subscription?.dropTransients();
-      this.#outbox.add(this.#lane, cid, { event, text }, { resolve: ({ seq }) => resolve({ seq }), reject });
+      const acknowledged = ({ seq, id }) => resolve(id === undefined ? { seq } : { seq, id });
+      this.#outbox.add(this.#lane, cid, { event, text }, { resolve: acknowledged, reject });
+    });
+  }
+
+  /** Asks for messages. The request waits like a message, and is sent again until it is answered. */
+  history(range) {
+    return new Promise((resolve, reject) => {
+      if (this.#state === 'closed') {
+        return reject(new ChatError('closed', 'the room was left', { cause: this.#reason }));
+      }
+      const cid = randomCid(this.#env.crypto);
+      const text = JSON.stringify({ event: 'history', roomId: this.id, cid, ...range });
+      this.#outbox.add(this.#lane, cid, { event: 'history', text }, { resolve, reject });
     });
   }
 
@@ -133,8 +146,8 @@ export class Membership {
   /** The frame to enter with. */
   enterFrame() {
     const { id, name, history } = this.#options;
-    const { position } = this.#progress;
-    const replay = position ? { since: position } : history > 0 && { last: history };
+    const { since } = this.#progress;
+    const replay = since ? { since } : history > 0 && { last: history };
     return { event: 'enter', message: name, roomId: id, ...this.#ownState.forEnter(), ...replay };
   }
 
@@ -168,6 +181,7 @@ export class Membership {
       this.#become('online', null);
     }
     if (gap) this.#events.emit('gap', gap);
+    if (Array.isArray(answer.messages)) subscription.receiveStored(answer.messages, answer.recovered === 'store');
     entering?.resolve();
     subscription.startSending();
   }

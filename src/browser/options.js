@@ -106,6 +106,21 @@ export function readSendOptions(given = {}) {
   return { event, extra };
 }
 
+/** Checks a request for messages. */
+export function readHistoryOptions(given = {}) {
+  const call = 'history({ before, after, limit })';
+  if (!isObject(given)) throw badOption(call, 'the options must be an object');
+  const { before, after, limit } = given;
+  for (const [option, id] of Object.entries({ before, after })) {
+    if (id !== undefined && !isId(id)) throw badOption(call, `\`${option}\` must be the id of a message`);
+  }
+  if (before !== undefined && after !== undefined) throw badOption(call, 'give `before` or `after`, not both');
+  if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
+    throw badOption(call, '`limit` must be a number of messages');
+  }
+  return { before, after, limit };
+}
+
 /** Checks a direct message, and returns its keys. */
 export function readDirect(user, extra = {}) {
   const call = 'sendTo(user, message, extra)';
@@ -119,6 +134,8 @@ export function readEvent(event) {
   if (!isText(event)) throw badOption('sendTransient(event, message)', '`event` must be a string');
   return event;
 }
+
+function isId(value) { return Number.isSafeInteger(value) && value >= 0; }
 
 function isBackoff(value) {
   return isObject(value) && [value.base, value.cap].every((time) => time === undefined || isPositive(time));

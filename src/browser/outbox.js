@@ -105,7 +105,7 @@ export class Outbox {
     this.#flush();
   }
 
-  /** The server has the message. `answer` has its `seq`, or the number of connections that it has `reached`. */
+  /** The server has the message. `answer` has its `seq` and `id`, or the number of connections that it has `reached`. */
   acknowledge(cid, answer) {
     const message = this.#take(cid);
     if (message) {

@@ -1,6 +1,6 @@
 // A room, as the application sees it.
 
-import { readEvent, readSendOptions } from './options.js';
+import { readEvent, readHistoryOptions, readSendOptions } from './options.js';
 import { readState } from './own-state.js';
 
 /** The application's view of a membership. */
@@ -24,6 +24,8 @@ export class Room {
   on(type, handler) { return this.#membership.events.on(type, handler); }
 
   async send(message, options) { return this.#membership.send(message, readSendOptions(options)); }
+
+  async history(options) { return this.#membership.history(readHistoryOptions(options)); }
 
   sendTransient(event, message) { return this.#membership.sendTransient(readEvent(event), message); }
 

@@ -43,6 +43,7 @@ const MODULES: &[Module] = modules![
     "refusals.js",
     "connection.js",
     "chat.js",
+    "message-time.js",
     "chat-rooms.js",
 ];
 

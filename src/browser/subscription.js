@@ -40,7 +40,7 @@ export class Subscription {
 
   /** Takes a frame of the room. Returns false if a frame before it is missing. */
   receive(frame) {
-    const { seq, cid, member } = frame;
+    const { seq, id, cid, member } = frame;
     if (this.#isOfHistory(seq)) return this.#receiveHistory(frame);
     const missing = seq - this.#progress.seq - 1;
     if (missing < 0) return true;
@@ -53,10 +53,21 @@ export class Subscription {
     // The answer to the enter has taken a replay into account.
     if (!replayed) this.#presence.receive(frame);
     const own = this.#progress.isOwn(member, replayed);
-    if (own) this.#outbox.acknowledge(cid, { seq });
-    this.#events.emitFrame(frame, { own, replayed, history: false });
+    if (own) this.#outbox.acknowledge(cid, { seq, id });
+    if (this.#progress.note(id)) this.#events.emitFrame(frame, { own, replayed, history: false });
     this.startSending();
     return true;
+  }
+
+  /** Takes messages from the server's store, which come before all frames of the room. `isMissed` says whether they are
+   * all that the client has missed. */
+  receiveStored(messages, isMissed) {
+    for (const frame of messages) {
+      if (this.#hasEnded) return; // A handler has left.
+      const own = this.#progress.wasOwn(frame.member);
+      if (!this.#progress.note(frame.id)) continue;
+      this.#events.emitFrame(frame, { own, replayed: isMissed, history: !isMissed });
+    }
   }
 
   /** Takes a frame that has no place in the room. */
@@ -116,7 +127,9 @@ export class Subscription {
   #receiveHistory(frame) {
     this.#history -= 1;
     const own = this.#progress.isOwn(frame.member, true);
-    if (this.#isFirst) this.#events.emitFrame(frame, { own, replayed: false, history: true });
+    if (this.#isFirst && this.#progress.note(frame.id)) {
+      this.#events.emitFrame(frame, { own, replayed: false, history: true });
+    }
     return true;
   }
 

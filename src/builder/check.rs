@@ -38,6 +38,21 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
     check_burst(limits, rate_limits, slow_consumer)
 }
 
+/// Checks what belongs to a store.
+pub(super) fn check_store(config: &Config, has_store: bool, has_broker: bool) -> Result<(), BuildError> {
+    if has_store && has_broker {
+        let text =
+            "ChatRoomsBuilder::store and ChatRoomsBuilder::broker cannot be used together yet; leave out one";
+        return refuse(text.to_owned());
+    }
+    if config.keep.is_some() && !has_store {
+        return refuse(
+            "ChatRoomsBuilder::keep needs a store; set one with ChatRoomsBuilder::store".to_owned(),
+        );
+    }
+    Ok(())
+}
+
 fn check_heartbeat(setter: &str, heartbeat: &Heartbeat) -> Result<(), BuildError> {
     let (interval, timeout) = (heartbeat.interval(), heartbeat.timeout());
     if interval < MIN_INTERVAL {

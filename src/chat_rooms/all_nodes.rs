@@ -146,6 +146,7 @@ impl AllNodes<'_> {
     ///
     /// If the broker cannot be reached, or a node does not answer.
     pub async fn kick_user(&self, user_id: impl AsRef<str>) -> Result<usize, Unavailable> {
+        self.0.engine.sessions.until_arrived().await;
         let here = self.0.engine.kick_user(user_id.as_ref());
         Ok(here + self.ask_others(Command::KickUser(user_id.as_ref())).await?)
     }
@@ -205,6 +206,7 @@ impl AllNodes<'_> {
     ///
     /// If the broker cannot be reached, or a node does not answer.
     pub async fn close_room(&self, room: impl AsRef<str>) -> Result<usize, Unavailable> {
+        self.0.engine.sessions.until_arrived().await;
         let here = self.0.engine.close_room(room.as_ref()).removed;
         Ok(here + self.ask_others(Command::CloseRoom(room.as_ref())).await?)
     }
@@ -215,6 +217,7 @@ impl AllNodes<'_> {
     ///
     /// If the broker cannot be reached, or a node does not answer that may have the connection.
     pub async fn kick(&self, connection: ConnectionId) -> Result<bool, Unavailable> {
+        self.0.engine.sessions.until_arrived().await;
         let is_here = self.0.engine.kick(connection);
         Ok(is_here || self.ask_about(connection, Command::Kick(connection)).await? > 0)
     }

@@ -126,7 +126,7 @@ impl ChatRooms {
     /// Connections that have not entered a room are closed too. A client that connects afterwards is not affected: to
     /// keep a user away, refuse it in your [`Authenticate`](crate::Authenticate) hook first.
     pub fn kick_user(&self, user_id: impl AsRef<str>) -> usize {
-        self.engine.tell_others(Command::KickUser(user_id.as_ref()));
+        self.engine.remove_elsewhere(Command::KickUser(user_id.as_ref()));
         self.engine.kick_user(user_id.as_ref())
     }
 }

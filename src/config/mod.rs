@@ -1,8 +1,10 @@
 //! The settings of an engine: plain data with documented defaults.
 
+mod drain;
 mod event_names;
 mod heartbeat;
 mod history;
+mod keep;
 mod limits;
 mod on_expiry;
 mod options;
@@ -13,9 +15,11 @@ mod slow_consumer;
 mod timeouts;
 mod unique_names;
 
+pub use self::drain::Drain;
 pub(crate) use self::event_names::EventNames;
 pub use self::heartbeat::Heartbeat;
 pub use self::history::History;
+pub use self::keep::Keep;
 pub use self::limits::Limits;
 pub use self::on_expiry::OnExpiry;
 pub use self::options::OptionInfo;
@@ -42,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) presence: Presence,
     pub(crate) on_expiry: OnExpiry,
     pub(crate) events: EventNames,
+    /// `None` if the host has not chosen.
+    pub(crate) keep: Option<Keep>,
 }
 
 impl Default for Config {
@@ -58,6 +64,7 @@ impl Default for Config {
             presence: Presence::default(),
             on_expiry: OnExpiry::default(),
             events: EventNames::default(),
+            keep: None,
         }
     }
 }

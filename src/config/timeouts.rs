@@ -35,6 +35,12 @@ options! {
         /// A call that takes longer counts as a refusal.
         hook_timeout: Duration = Duration::from_secs(10);
 
+        /// Time within which the message store must answer.
+        ///
+        /// If it takes longer to store a message, the sender gets the error `unavailable`, and sends it again. See
+        /// [`ChatRoomsBuilder::store`](crate::ChatRoomsBuilder::store).
+        store_timeout: Duration = Duration::from_secs(5);
+
         /// Time for the closing handshake.
         close_timeout: Duration = Duration::from_secs(5);
 

@@ -88,8 +88,8 @@ impl Connection {
         let attachment = Attachment::begin(engine.sessions.clone(), opening);
         engine.start(subprotocol);
         engine.context.counters.accepted.add(1);
-        if engine.admission.is_closing() {
-            // The shutdown may have looked for connections before this one could be found.
+        if engine.admission.is_over() {
+            // The drain or the shutdown may have looked for connections before this one could be found.
             attachment.close(LeaveReason::Shutdown);
         }
         let mut connection = Connection {
@@ -256,9 +256,13 @@ impl Connection {
         Ok(self.rates.add_violations(1)?)
     }
 
-    /// Tells the client that the broker cannot be reached, and when it may try again.
+    /// Tells the client that its message was not published because of the broker or the store, and when it may try again.
     pub(super) fn refuse_unavailable(&mut self, about: About<'_>) -> Result<(), End> {
-        let text = "the message could not be published; try again";
+        self.send_unavailable("the message could not be published; try again", about)
+    }
+
+    /// Tells the client that the broker or the store has failed, and when it may try again.
+    pub(super) fn send_unavailable(&mut self, text: &str, about: About<'_>) -> Result<(), End> {
         self.engine.context.counters.errors.add(1);
         self.engine.context.counters.unavailable.add(1);
         let retry = self.is_v1().then_some(RETRY_AFTER_MILLIS);

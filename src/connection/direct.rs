@@ -60,7 +60,7 @@ pub(super) fn send<'a>(
 ) -> Result<Option<Undecided<'a>>, End> {
     let Some(draft) = check(connection, message)? else { return Ok(None) };
     let Some((draft, verdict)) = ask(connection, draft)? else { return Ok(None) };
-    match verdict.0 {
+    match verdict.decision {
         Decision::Later(verdict) => Ok(Some(Undecided::Verdict(draft, verdict))),
         Decision::Now(ruling) => Ok(obey(connection, draft, ruling)?.map(Undecided::Sending)),
     }
@@ -75,8 +75,8 @@ pub(super) async fn decide(connection: &mut Connection, undecided: Undecided<'_>
     loop {
         let hook = "may_send_direct";
         match waiting::ask_about_message(connection, &mut draft.gone, hook, verdict).await? {
-            Some(Verdict(Decision::Later(next))) => verdict = next,
-            Some(Verdict(Decision::Now(ruling))) => {
+            Some(Verdict { decision: Decision::Later(next), .. }) => verdict = next,
+            Some(Verdict { decision: Decision::Now(ruling), .. }) => {
                 return match obey(connection, draft, ruling)? {
                     Some(sending) => finish(connection, sending).await,
                     None => Ok(()),
@@ -93,7 +93,7 @@ pub(super) async fn decide(connection: &mut Connection, undecided: Undecided<'_>
 /// Waits until a message was sent to the sessions on all nodes.
 async fn finish(connection: &mut Connection, sending: Sending<'_>) -> Result<(), End> {
     let Sending { mut draft, body, sent } = sending;
-    match waiting::watch_broker(connection, &mut draft.gone, sent).await? {
+    match waiting::watch_answer(connection, &mut draft.gone, sent).await? {
         Ok(reached) => {
             connection.attachment().note_direct(draft.cid.as_deref(), reached)?;
             conclude(connection, &draft, body.as_deref(), reached)

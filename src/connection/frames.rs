@@ -11,7 +11,7 @@ use crate::connection::end::End;
 use crate::connection::publish::Attempt;
 use crate::connection::rate_limiter::MAX_PONG;
 use crate::connection::waiting;
-use crate::connection::{auth, direct, join, leave, presence, publish, resume};
+use crate::connection::{auth, direct, history, join, leave, presence, publish, resume};
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{self, Inbound};
 use crate::protocol::outbound::{self, About};
@@ -89,6 +89,7 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
             Ok(Some(Box::pin(presence::send_members_later(connection, request))))
         }
         Inbound::Members(request) => presence::send_members(connection, &request).map(|()| None),
+        Inbound::History(request) => Ok(Some(Box::pin(history::send(connection, request)))),
         Inbound::Resume(tokens) => match resume::resume(connection, tokens)? {
             None => Ok(None),
             Some(pending) => Ok(Some(Box::pin(resume::resume_anywhere(connection, pending)))),
@@ -99,6 +100,7 @@ pub(super) fn handle<'a>(connection: &'a mut Connection, text: &'a str) -> Resul
         },
         Inbound::Publish(message) => match publish::publish(connection, text, message)? {
             Attempt::Done => Ok(None),
+            Attempt::Calling(called) => Ok(Some(Box::pin(publish::until_called(connection, called)))),
             Attempt::Wait(message, why) => {
                 Ok(Some(Box::pin(publish::publish_later(connection, text, message, why))))
             }

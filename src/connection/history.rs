@@ -1,11 +1,27 @@
-//! Decides which of a room's earlier frames a client gets when it enters.
+//! What a client gets of a room's earlier frames: when it enters, and when it asks for messages.
 
+use tower_chat_rooms_protocol::{DEFAULT_HISTORY, MAX_HISTORY};
+
+use crate::broker::Unavailable;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
+use crate::connection::presence::{not_entered, room_of};
 use crate::connection::waiting;
-use crate::delivery::ReplayRequest;
+use crate::delivery::{Page, ReadAhead, ReplayRequest};
 use crate::hooks::policy::ReadRequest;
-use crate::ids::{Name, RoomId};
+use crate::hooks::user::Denied;
+use crate::ids::{MessageId, Name, RoomId};
+use crate::protocol::error_code::{ErrorCode, PeerError};
+use crate::protocol::inbound::{HistoryKeys, HistoryRequest};
+use crate::protocol::outbound::About;
+use crate::protocol::{frame, history, resume};
+use crate::store::PageRange;
+
+/// The most messages from the store that a client gets because it has missed them.
+const MAX_MISSED: usize = 500;
+
+/// How many times messages are read again because the room has had further ones meanwhile.
+const READS: usize = 3;
 
 /// Returns the part of the requested frames that the client may receive. A returning member may receive everything that
 /// was published during its membership. For everything else, the policy is asked. If it refuses, the client still
@@ -31,25 +47,15 @@ pub(super) async fn allowed(
     {
         return Ok(Some(replay_request));
     }
-    let engine = connection.engine().clone();
-    let Some(policy) = engine.policy().filter(|_| connection.config().recovery.history.is_some()) else {
+    let has_history = connection.config().recovery.history.is_some() || connection.engine().rooms.has_store();
+    if !has_history {
         return Ok(Some(replay_request));
-    };
-    let session = connection.attachment().session().clone();
-    let user = session.user();
+    }
     let last = match replay_request {
         ReplayRequest::Last(n) => Some(n),
         ReplayRequest::Since(_) | ReplayRequest::PartSince(_) => None,
     };
-    let request = ReadRequest {
-        connection: session.id(),
-        peer: session.peer(),
-        user: user.as_deref(),
-        name,
-        room,
-        last,
-    };
-    match waiting::ask(connection, "may_read", async { policy.may_read(&request).await }).await? {
+    match may_read(connection, room, name, last).await? {
         Some(Ok(())) => Ok(Some(replay_request)),
         Some(Err(_)) | None => Ok(match replay_request {
             // The answer still says how many messages follow.
@@ -57,4 +63,104 @@ pub(super) async fn allowed(
             ReplayRequest::Since(_) | ReplayRequest::PartSince(_) => start.map(ReplayRequest::PartSince),
         }),
     }
+}
+
+/// Asks the policy whether a client may read earlier messages. Returns `None` if it gave no answer.
+async fn may_read(
+    connection: &mut Connection,
+    room: &RoomId,
+    name: &Name,
+    last: Option<usize>,
+) -> Result<Option<Result<(), Denied>>, End> {
+    let engine = connection.engine().clone();
+    let Some(policy) = engine.policy() else { return Ok(Some(Ok(()))) };
+    let session = connection.attachment().session().clone();
+    let user = session.user();
+    let (id, peer, user) = (session.id(), session.peer(), user.as_deref());
+    let request = ReadRequest { connection: id, peer, user, name, room, last };
+    waiting::ask(connection, "may_read", async { policy.may_read(&request).await }).await
+}
+
+/// Reads messages from the store for a client that is about to enter, as far as the room does not have them. `last_id` is that
+/// of the latest message that the client has.
+pub(super) async fn read_ahead(
+    connection: &mut Connection,
+    room: &RoomId,
+    replay_request: Option<ReplayRequest>,
+    last_id: Option<MessageId>,
+) -> Result<Option<ReadAhead>, End> {
+    let engine = connection.engine().clone();
+    let rooms = &engine.rooms;
+    if !rooms.has_store() {
+        return Ok(None);
+    }
+    let can_replay = |since| rooms.get(room.as_str()).is_some_and(|room| room.can_replay(since));
+    let (after, limit) = match replay_request {
+        Some(ReplayRequest::Last(n)) if n > 0 => (None, n),
+        Some(ReplayRequest::Since(since)) if last_id.is_some() && !can_replay(since) => (last_id, MAX_MISSED),
+        _ => return Ok(None),
+    };
+    connection.attachment().keep_waiting();
+    connection.rates().keep_waiting();
+    for _ in 0..READS {
+        match waiting::watch(connection, rooms.read_ahead(room, after, limit)).await? {
+            Ok(read) if rooms.has_kept_since(room, read.at) => return Ok(Some(read)),
+            Ok(_) => {}
+            // The client enters nevertheless.
+            Err(Unavailable) => break,
+        }
+    }
+    Ok(None)
+}
+
+/// Sends the client a page of a room's messages.
+pub(super) async fn send(connection: &mut Connection, request: HistoryRequest<'_>) -> Result<(), End> {
+    let cid = match request.cid.map(resume::cid).transpose() {
+        Ok(cid) => cid,
+        Err(error) => return connection.refuse(error, About::Nothing),
+    };
+    let about = cid.as_deref().map_or(About::Nothing, About::Message);
+    let room = match room_of(&request.room) {
+        Ok(room) => room,
+        Err(error) => return connection.refuse(error, about),
+    };
+    waiting::until_answers_are_read(connection).await?;
+    let Some(membership) = connection.attachment().active_membership(room) else {
+        return not_entered(connection, about);
+    };
+    let HistoryKeys { before, after, limit } = request.keys;
+    let limit = limit.unwrap_or(DEFAULT_HISTORY).min(MAX_HISTORY);
+    let id = membership.room.id();
+    match may_read(connection, id, &membership.name, Some(limit)).await? {
+        Some(Ok(())) => {}
+        Some(Err(denied)) => {
+            return connection.refuse(PeerError::new(ErrorCode::Denied, denied.into_reason()), about);
+        }
+        None => {
+            let text = "the room's policy gave no answer; try again";
+            return connection.refuse(PeerError::new(ErrorCode::Internal, text), about);
+        }
+    }
+    let range = match (before, after) {
+        (Some(before), _) => PageRange::Before(before),
+        (None, Some(after)) => PageRange::After(after),
+        (None, None) => PageRange::Latest,
+    };
+    connection.attachment().keep_waiting();
+    let engine = connection.engine().clone();
+    let Page { messages, has_more } =
+        match waiting::watch(connection, engine.rooms.read(id, range, limit)).await? {
+            Ok(page) => page,
+            Err(Unavailable) => {
+                return connection.send_unavailable("the messages could not be read; try again", about);
+            }
+        };
+    // It may have been removed from the room meanwhile.
+    if connection.attachment().active_membership(Some(id.as_str())).is_none() {
+        return not_entered(connection, about);
+    }
+    let texts = messages.iter().map(|(_, text)| &**text);
+    let answer = history::answer(id.as_str(), cid.as_deref(), texts, has_more);
+    connection.attachment().send_history(&membership, &frame::text(answer.as_bytes()));
+    Ok(())
 }

@@ -17,7 +17,7 @@ use crate::connection::waiting;
 use crate::delivery::{Refused, ReplayRequest};
 use crate::hooks::guard;
 use crate::hooks::policy::{Access, EnterRequest};
-use crate::ids::{IdError, Name, RoomId};
+use crate::ids::{IdError, MessageId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{Body, Enter, RoomField};
@@ -26,7 +26,7 @@ use crate::protocol::outbound::About;
 use crate::protocol::presence::{ProfileKeys, check_state};
 use crate::protocol::resume;
 use crate::room::EnterError;
-use crate::session::{CantEnter, EnterCommand};
+use crate::session::{CantEnter, EnterCommand, FromStore};
 
 /// How many anonymous members one enter may remove because they have the entering user's own name.
 const MAX_REMOVALS: usize = 8;
@@ -40,6 +40,8 @@ struct Checked<'a> {
     room: RoomId,
     body: Body<'a>,
     replay_request: Option<ReplayRequest>,
+    /// The id of the latest message that the client has.
+    last_id: Option<MessageId>,
     profile: ProfileKeys<'a>,
 }
 
@@ -70,7 +72,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         return connection.refuse_excess(exceeded, about);
     }
     connection.rates().forgive();
-    let Checked { name, room, body, replay_request, profile } = match checked {
+    let Checked { name, room, body, replay_request, last_id, profile } = match checked {
         Ok(checked) => checked,
         Err(error) => return connection.refuse(error, about),
     };
@@ -83,7 +85,9 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         let attachment = connection.attachment();
         if connection.is_v1() {
             let replay_request = history::allowed(connection, &room, &name, replay_request).await?;
-            connection.attachment().enter_again(&room, replay_request, slow)?;
+            let read = history::read_ahead(connection, &room, replay_request, last_id).await?;
+            let from_store = FromStore::new(&connection.engine().rooms, read.as_ref());
+            connection.attachment().enter_again(&room, replay_request, from_store, slow)?;
         } else {
             attachment.repeat_enter(&body, slow)?;
         }
@@ -91,7 +95,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
     }
     if is_returning {
         // The enter has another name: the member first returns under its old name, and is then renamed.
-        connection.attachment().enter_again(&room, None, slow)?;
+        connection.attachment().enter_again(&room, None, FromStore::default(), slow)?;
     }
     let Some(access) = access(connection, &room, &name, &body).await? else { return Ok(()) };
     let (state, state_error) = match profile.state {
@@ -100,6 +104,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
     };
     let profile = ProfileKeys { state: state.as_deref(), ..profile };
     let replay_request = history::allowed(connection, &room, &name, replay_request).await?;
+    let read_ahead = history::read_ahead(connection, &room, replay_request, last_id).await?;
     if connection.engine().rooms.get(room.as_str()).is_none()
         && let Err(exceeded) =
             connection.rates().check_new_room().and_then(|()| connection.check_shared(Action::NewRoom))
@@ -111,6 +116,7 @@ async fn enter_room(connection: &mut Connection, enter: Enter<'_>, is_returning:
         room: &room,
         body: &body,
         replay_request,
+        from_store: FromStore::new(&connection.engine().rooms, read_ahead.as_ref()),
         slow,
         presence: presence_in(connection, &room)?,
         access,
@@ -164,10 +170,14 @@ async fn carry_out(
         Err(refused) => return Ok(Err(refused)),
     };
     connection.attachment().keep_waiting();
-    match waiting::watch(connection, submitted.outcome()).await? {
-        Ok(entered) => Ok(connection.attachment().accept(command, submitted, entered)?),
-        Err(Refused::Unavailable) => Err(End(LeaveReason::Unavailable)),
-        Err(refused) => Ok(Err(CantEnter::Refused(refused))),
+    match waiting::watch(connection, submitted.outcome()).await {
+        Ok(Ok(entered)) => Ok(connection.attachment().accept(command, submitted, entered)?),
+        Ok(Err(Refused::Unavailable)) => Err(End(LeaveReason::Unavailable)),
+        Ok(Err(refused)) => Ok(Err(CantEnter::Refused(refused))),
+        Err(End(reason)) => {
+            submitted.give_up(reason);
+            Err(End(reason))
+        }
     }
 }
 
@@ -277,6 +287,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     state.map(check_state).transpose()?;
     let profile = ProfileKeys { state, ..enter.profile };
     let body = if since.or(last).is_some() { enter.body.without_replay_keys() } else { enter.body };
+    let last_id = since.map(resume::last_id).transpose()?.flatten();
     let replay_request = match (since, last) {
         (Some(since), _) => resume::since(since)?.map(ReplayRequest::Since),
         (None, last) => last.map(resume::last).transpose()?.map(ReplayRequest::Last),
@@ -298,7 +309,7 @@ fn check<'a>(connection: &Connection, enter: Enter<'a>) -> Result<Checked<'a>, P
     })?;
     let name = Name::parse(name, limits.name()).map_err(|e: IdError| bad_name(&e.to_string()))?;
     let room = room_id(connection, &enter.room)?;
-    Ok(Checked { name, room, body, replay_request, profile })
+    Ok(Checked { name, room, body, replay_request, last_id, profile })
 }
 
 /// Checks that a room id is within the limits.

@@ -135,7 +135,7 @@ fn ask(connection: &Connection, room: &RoomId, name: &Name, body: &str) -> Resul
 /// Waits for the policy's decision. Returns `None` if it took too long.
 async fn verdict_of(connection: &mut Connection, mut verdict: Verdict) -> Result<Option<Ruling>, End> {
     loop {
-        match verdict.0 {
+        match verdict.decision {
             Decision::Now(ruling) => return Ok(Some(ruling)),
             Decision::Later(later) => match waiting::ask(connection, "may_send", later).await? {
                 Some(next) => verdict = next,
@@ -152,7 +152,7 @@ fn state_in(replacement: &str) -> Result<Option<&str>, PeerError> {
     Ok(state)
 }
 
-fn room_of<'a>(room: &'a Option<RoomField<'_>>) -> Result<Option<&'a str>, PeerError> {
+pub(super) fn room_of<'a>(room: &'a Option<RoomField<'_>>) -> Result<Option<&'a str>, PeerError> {
     match room {
         None => Ok(None),
         Some(RoomField::Id(room)) => Ok(Some(room)),
@@ -162,7 +162,7 @@ fn room_of<'a>(room: &'a Option<RoomField<'_>>) -> Result<Option<&'a str>, PeerE
     }
 }
 
-fn not_entered(connection: &mut Connection, about: About<'_>) -> Result<(), End> {
+pub(super) fn not_entered(connection: &mut Connection, about: About<'_>) -> Result<(), End> {
     let text: Cow<'static, str> = match about {
         About::Nothing if connection.attachment().memberships().len() > 1 => {
             "you are in several rooms: set \"roomId\"".into()

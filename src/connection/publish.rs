@@ -8,18 +8,19 @@ use tokio::time::{Instant, sleep};
 use tower_chat_rooms_protocol::MAX_TRANSIENT_BYTES;
 
 use crate::broker::{Submitted, Unavailable};
+use crate::config::Keep;
 use crate::connection::connection_task::Connection;
 use crate::connection::end::End;
 use crate::connection::waiting;
-use crate::delivery::NotPublished;
-use crate::hooks::events;
+use crate::delivery::{Called, Calling, Kept, NotPublished};
 use crate::hooks::guard;
 use crate::hooks::policy::{BoxFuture, Decision, MessageRequest, Ruling, Verdict};
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::inbound::{self, Body, Publish, RoomField};
 use crate::protocol::outbound::{self, About};
+use crate::protocol::receipt::Receipt;
 use crate::protocol::resume;
-use crate::session::{Membership, Published, Submission};
+use crate::session::{MessageCommand, Published, Submission};
 
 /// While readers catch up, the sender checks this often whether they have.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -35,6 +36,14 @@ pub(super) enum Attempt<'a> {
     Wait(Message<'a>, NotPublished),
     /// The policy decides later.
     Undecided(Draft<'a>, BoxFuture<'static, Verdict>),
+    /// It was published, and another callback for the room must return before that for the message is called.
+    Calling(Called),
+}
+
+/// Why an attempt has not concluded yet.
+enum Unfinished {
+    Wait(NotPublished),
+    Calling(Called),
 }
 
 /// A message that the policy has yet to decide on.
@@ -44,6 +53,8 @@ pub(super) struct Draft<'a> {
     room: Option<Cow<'a, str>>,
     body: Body<'a>,
     cid: Option<Cow<'a, str>>,
+    /// When it is stored, as far as the policy has decided.
+    keep: Option<Keep>,
     /// Its sender expects no acknowledgement, and its `cid` is not remembered.
     is_transient: bool,
     /// When the connection was found to be closed or lost while the message had to wait.
@@ -70,6 +81,23 @@ impl Draft<'_> {
     }
 }
 
+impl Message<'_> {
+    /// `text` is the frame as the client has sent it.
+    fn command<'b>(&'b self, connection: &Connection, text: &'b str) -> MessageCommand<'b> {
+        let default = connection.config().keep.unwrap_or_default();
+        let Draft { event, room, body, .. } = &self.draft;
+        MessageCommand {
+            room: room.as_deref(),
+            event,
+            body,
+            cid: self.draft.id(),
+            text,
+            replaced: self.replaced.as_deref(),
+            keep: self.draft.keep.unwrap_or(default),
+        }
+    }
+}
+
 /// Not an async fn, because every connection would reserve memory for its future.
 pub(super) fn publish<'a>(
     connection: &mut Connection,
@@ -77,8 +105,9 @@ pub(super) fn publish<'a>(
     message: Publish<'a>,
 ) -> Result<Attempt<'a>, End> {
     let Some(draft) = check(connection, text, message)? else { return Ok(Attempt::Done) };
-    let Some((draft, verdict)) = ask(connection, text, draft)? else { return Ok(Attempt::Done) };
-    match verdict.0 {
+    let Some((mut draft, verdict)) = ask(connection, text, draft)? else { return Ok(Attempt::Done) };
+    draft.keep = verdict.keep;
+    match verdict.decision {
         Decision::Later(verdict) => Ok(Attempt::Undecided(draft, verdict)),
         Decision::Now(ruling) => obey(connection, text, draft, ruling),
     }
@@ -93,8 +122,13 @@ pub(super) async fn decide(
 ) -> Result<(), End> {
     let ruling = loop {
         match waiting::ask_about_message(connection, &mut draft.gone, "may_send", verdict).await? {
-            Some(Verdict(Decision::Later(next))) => verdict = next,
-            Some(Verdict(Decision::Now(ruling))) => break ruling,
+            Some(Verdict { decision, keep }) => {
+                draft.keep = keep.or(draft.keep);
+                match decision {
+                    Decision::Later(next) => verdict = next,
+                    Decision::Now(ruling) => break ruling,
+                }
+            }
             None => {
                 let text = "the room's policy gave no answer; try again";
                 return connection.refuse(PeerError::new(ErrorCode::Internal, text), draft.about());
@@ -103,7 +137,19 @@ pub(super) async fn decide(
     };
     match obey(connection, text, draft, ruling)? {
         Attempt::Wait(message, why) => publish_later(connection, text, message, why).await,
+        Attempt::Calling(called) => until_called(connection, called).await,
         Attempt::Done | Attempt::Undecided(..) => Ok(()),
+    }
+}
+
+/// Waits until the host's callback for a message was called, so that the callbacks of the sender are in order.
+pub(super) async fn until_called(connection: &mut Connection, called: Called) -> Result<(), End> {
+    connection.attachment().keep_waiting();
+    connection.rates().keep_waiting();
+    match waiting::watch_message(connection, &mut None, called).await? {
+        Ok(result) => Ok(result?),
+        // The runtime of the callbacks has ended.
+        Err(_) => Ok(()),
     }
 }
 
@@ -117,7 +163,8 @@ fn obey<'a>(
     let Some(message) = apply(connection, draft, ruling)? else { return Ok(Attempt::Done) };
     match attempt(connection, text, &message)? {
         None => Ok(Attempt::Done),
-        Some(why) => Ok(Attempt::Wait(message, why)),
+        Some(Unfinished::Wait(why)) => Ok(Attempt::Wait(message, why)),
+        Some(Unfinished::Calling(called)) => Ok(Attempt::Calling(called)),
     }
 }
 
@@ -129,22 +176,28 @@ pub(super) async fn publish_later(
     mut why: NotPublished,
 ) -> Result<(), End> {
     loop {
-        match why {
+        let unfinished = match why {
             NotPublished::Closed | NotPublished::ReadOnly => return Ok(()),
-            NotPublished::IsRemote => match submit(connection, text, &mut message).await? {
-                None => return Ok(()),
-                Some(still) => {
-                    why = still;
-                    continue;
-                }
-            },
-            NotPublished::BatchFull => keep_waiting(connection, &mut message, yield_now()).await?,
-            NotPublished::Held => keep_waiting(connection, &mut message, sleep(POLL_INTERVAL)).await?,
-            NotPublished::InFlight => keep_waiting(connection, &mut message, sleep(BROKER_POLL)).await?,
-        }
-        match attempt(connection, text, &message)? {
+            NotPublished::StoreFull => return connection.refuse_unavailable(message.draft.about()),
+            NotPublished::IsStored => keep(connection, text, &mut message).await?,
+            NotPublished::IsRemote => submit(connection, text, &mut message).await?,
+            NotPublished::BatchFull => {
+                keep_waiting(connection, &mut message, yield_now()).await?;
+                attempt(connection, text, &message)?
+            }
+            NotPublished::Held => {
+                keep_waiting(connection, &mut message, sleep(POLL_INTERVAL)).await?;
+                attempt(connection, text, &message)?
+            }
+            NotPublished::InFlight => {
+                keep_waiting(connection, &mut message, sleep(BROKER_POLL)).await?;
+                attempt(connection, text, &message)?
+            }
+        };
+        match unfinished {
             None => return Ok(()),
-            Some(still) => why = still,
+            Some(Unfinished::Calling(called)) => return until_called(connection, called).await,
+            Some(Unfinished::Wait(still)) => why = still,
         }
     }
 }
@@ -160,27 +213,52 @@ async fn keep_waiting(
     waiting::watch_message(connection, &mut message.draft.gone, pause).await
 }
 
+/// Has a message stored, and waits until that is done and the message has its place. If it has to wait before, returns
+/// why.
+async fn keep(
+    connection: &mut Connection,
+    text: &str,
+    message: &mut Message<'_>,
+) -> Result<Option<Unfinished>, End> {
+    let keeping = match connection.attachment().keep(&message.command(connection, text))? {
+        Some(Ok(keeping)) => keeping,
+        Some(Err(NotPublished::Closed)) => return Ok(None),
+        Some(Err(why)) => return Ok(Some(Unfinished::Wait(why))),
+        None => return not_entered(connection, &message.draft).map(|()| None),
+    };
+    let gone = &mut message.draft.gone;
+    match waiting::watch_answer(connection, gone, keeping).await? {
+        Ok(Ok(Kept { receipt, is_repeated, called })) => {
+            connection.attachment().remember(message.draft.id(), receipt);
+            let calling = called.map(Calling::Later);
+            conclude(connection, message, Published { receipt, is_repeated, calling })
+        }
+        // It could not be stored, or the room's task has ended.
+        Ok(Err(Unavailable)) | Err(_) => connection.refuse_unavailable(message.draft.about()).map(|()| None),
+    }
+}
+
 /// Submits a message to the broker that several nodes share, and waits until it has its place. If it has to wait before,
 /// returns why.
 async fn submit(
     connection: &mut Connection,
     text: &str,
     message: &mut Message<'_>,
-) -> Result<Option<NotPublished>, End> {
-    let Draft { room, body, .. } = &message.draft;
-    let submission = match connection.attachment().submit(room.as_deref(), body, message.draft.id())? {
+) -> Result<Option<Unfinished>, End> {
+    let submission = match connection.attachment().submit(&message.command(connection, text))? {
         Some(Ok(submission)) => submission,
         Some(Err(NotPublished::Closed)) => return Ok(None),
-        Some(Err(why)) => return Ok(Some(why)),
+        Some(Err(why)) => return Ok(Some(Unfinished::Wait(why))),
         None => return not_entered(connection, &message.draft).map(|()| None),
     };
     let Submission { membership, submitted } = submission;
     let gone = &mut message.draft.gone;
-    match waiting::watch_broker(connection, gone, submitted).await? {
-        Ok(Submitted { seq, is_repeat }) => {
-            connection.attachment().remember(message.draft.id(), seq)?;
-            let published = Published { seq, membership, is_repeated: is_repeat };
-            conclude(connection, text, message, &published).map(|()| None)
+    match waiting::watch_answer(connection, gone, submitted).await? {
+        Ok(Submitted { position, id, is_repeat }) => {
+            let (receipt, command) = (Receipt { position, id }, message.command(connection, text));
+            let published =
+                connection.attachment().accept_message(&membership, &command, receipt, is_repeat)?;
+            conclude(connection, message, published)
         }
         Err(Unavailable) => connection.refuse_unavailable(message.draft.about()).map(|()| None),
     }
@@ -191,7 +269,7 @@ fn attempt(
     connection: &mut Connection,
     text: &str,
     message: &Message<'_>,
-) -> Result<Option<NotPublished>, End> {
+) -> Result<Option<Unfinished>, End> {
     let Draft { event, room, body, .. } = &message.draft;
     if message.is_transient {
         return match connection.attachment().send_transient(room.as_deref(), event, body)? {
@@ -202,12 +280,12 @@ fn attempt(
             None => not_entered(connection, &message.draft).map(|()| None),
         };
     }
-    match connection.attachment().publish(room.as_deref(), body, message.draft.id())? {
-        Some(Ok(published)) => conclude(connection, text, message, &published).map(|()| None),
+    match connection.attachment().publish(&message.command(connection, text))? {
+        Some(Ok(published)) => conclude(connection, message, published),
         // The room was closed, and the connection is about to end.
         Some(Err(NotPublished::Closed)) => Ok(None),
         Some(Err(NotPublished::ReadOnly)) => read_only(connection, &message.draft).map(|()| None),
-        Some(Err(why)) => Ok(Some(why)),
+        Some(Err(why)) => Ok(Some(Unfinished::Wait(why))),
         None => not_entered(connection, &message.draft).map(|()| None),
     }
 }
@@ -238,7 +316,7 @@ fn check<'a>(
             return connection.refuse(error, about).map(|()| None);
         }
     };
-    Ok(Some(Draft { event, room, body, cid, is_transient, gone: None }))
+    Ok(Some(Draft { event, room, body, cid, keep: None, is_transient, gone: None }))
 }
 
 /// Asks the policy. Returns `None` if the client has been answered.
@@ -250,9 +328,9 @@ fn ask<'a>(
     let engine = connection.engine().clone();
     let Some(policy) = engine.policy() else { return Ok(Some((draft, Verdict::allow()))) };
     if let Some(cid) = draft.id()
-        && let Some(seq) = connection.attachment().seq_of(cid)?
+        && let Some(receipt) = connection.attachment().receipt_of(cid)?
     {
-        connection.send(&outbound::ack(cid, seq));
+        connection.send(&outbound::ack(cid, receipt));
         return Ok(None);
     }
     let Some(membership) = connection.attachment().active_membership(draft.room.as_deref()) else {
@@ -313,9 +391,9 @@ fn apply<'a>(
 /// Answers a message as if it had been published, and remembers its id.
 fn pretend_published(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> {
     match connection.attachment().pretend_published(draft.room.as_deref(), draft.id())? {
-        Some(seq) => {
+        Some(receipt) => {
             if let Some(cid) = draft.id() {
-                connection.send(&outbound::ack(cid, seq));
+                connection.send(&outbound::ack(cid, receipt));
             }
             Ok(())
         }
@@ -350,32 +428,19 @@ fn read_only(connection: &mut Connection, draft: &Draft<'_>) -> Result<(), End> 
 /// Tells the sender and the host that the message has its place in the room's order.
 fn conclude(
     connection: &Connection,
-    text: &str,
     message: &Message<'_>,
-    published: &Published,
-) -> Result<(), End> {
-    let draft = &message.draft;
-    if let Some(cid) = draft.id() {
-        connection.send(&outbound::ack(cid, published.seq));
+    published: Published,
+) -> Result<Option<Unfinished>, End> {
+    let Published { receipt, is_repeated, calling } = published;
+    if let Some(cid) = message.draft.id() {
+        connection.send(&outbound::ack(cid, receipt));
     }
-    if published.is_repeated {
-        return Ok(());
+    if !is_repeated {
+        connection.engine().context.counters.messages.add(1);
     }
-    connection.engine().context.counters.messages.add(1);
-    let Some(events) = connection.engine().sessions.events() else { return Ok(()) };
-    let Membership { room, name, .. } = &*published.membership;
-    let user = connection.attachment().session().user();
-    let body = match &message.replaced {
-        Some(replaced) => Cow::Borrowed(replaced.as_str()),
-        None => draft.body.for_hooks(text),
-    };
-    let event = events::Message {
-        connection: connection.attachment().id(),
-        room: room.id(),
-        name,
-        user: user.as_ref(),
-        event: &draft.event,
-        body: &body,
-    };
-    Ok(guard::call("message", || events.message(&event))?)
+    match calling {
+        None => Ok(None),
+        Some(Calling::Now(call)) => Ok(call.call().map(|()| None)?),
+        Some(Calling::Later(called)) => Ok(Some(Unfinished::Calling(called))),
+    }
 }

@@ -16,7 +16,7 @@ use crate::socket::Turn;
 /// While a client has replays and rosters to read, this is how often it is checked whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// If the broker takes this long for a message, the client is considered to be kept waiting.
+/// If a broker or a store takes this long for a message, the client is considered to be kept waiting.
 const LONG_WAIT: Duration = Duration::from_millis(100);
 
 /// The next replay or roster waits while there is more than this fraction of the send queue's bound to read.
@@ -107,8 +107,8 @@ pub(super) async fn watch_message<T>(
     .await
 }
 
-/// As [`watch_message`], for the answer of a broker that several nodes share.
-pub(super) async fn watch_broker<T>(
+/// As [`watch_message`], for the answer of a store, or of a broker that several nodes share.
+pub(super) async fn watch_answer<T>(
     connection: &mut Connection,
     gone: &mut Option<Instant>,
     answer: impl Future<Output = T>,
@@ -116,7 +116,7 @@ pub(super) async fn watch_broker<T>(
     connection.attachment().keep_waiting();
     let since = Instant::now();
     let answer = watch_message(connection, gone, answer).await?;
-    // Every message waits for the broker a little. If that counted, no message would ever be beyond a rate.
+    // Every message waits a little. If that counted, no message would ever be beyond a rate.
     if since.elapsed() >= LONG_WAIT {
         connection.rates().keep_waiting();
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::broker::Stamp;
-use crate::ids::RoomId;
+use crate::ids::{MessageId, RoomId};
 use crate::protocol::frame::{self, frame_len};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::subprotocol::Subprotocol;
@@ -144,8 +144,8 @@ impl Pending {
         *self.audience.of(subprotocol) -= 1;
     }
 
-    /// Queues one frame for all members. Without a frame, as in a closed room, only the `seq` advances.
-    pub(crate) fn push(&mut self, stamp: Stamp, frame: &RoomFrame<'_>) {
+    /// Queues one frame for all members. A message has an `id`.
+    pub(crate) fn push(&mut self, stamp: Stamp, id: Option<MessageId>, frame: &RoomFrame<'_>) {
         let mut digits = [0; 20];
         let num = decimal(stamp.num, &mut digits);
         self.seq = stamp.seq;
@@ -155,13 +155,19 @@ impl Pending {
             frame::push_text(bytes, &[frame.plain.as_bytes(), frame.tail.as_bytes(), num, b"}"]);
         }
         if let Some(bytes) = self.v1.begin(before, self.keeps_v1 || self.audience.v1 > 0) {
-            push_v1(bytes, &self.room_and_seq, stamp.seq, num, frame);
+            push_v1(bytes, &self.room_and_seq, stamp.seq, num, id, frame);
         }
     }
 
     /// Appends a frame as it would be delivered in `chat-rooms.v1`.
-    pub(crate) fn encode_v1(&self, bytes: &mut Vec<u8>, stamp: Stamp, frame: &RoomFrame<'_>) {
-        push_v1(bytes, &self.room_and_seq, stamp.seq, decimal(stamp.num, &mut [0; 20]), frame);
+    pub(crate) fn encode_v1(
+        &self,
+        bytes: &mut Vec<u8>,
+        stamp: Stamp,
+        id: Option<MessageId>,
+        frame: &RoomFrame<'_>,
+    ) {
+        push_v1(bytes, &self.room_and_seq, stamp.seq, decimal(stamp.num, &mut [0; 20]), id, frame);
     }
 
     /// What is to be delivered next.
@@ -219,7 +225,14 @@ impl Run<Vec<u8>> {
 }
 
 #[inline]
-fn push_v1(bytes: &mut Vec<u8>, room_and_seq: &str, seq: u64, num: &[u8], frame: &RoomFrame<'_>) {
+fn push_v1(
+    bytes: &mut Vec<u8>,
+    room_and_seq: &str,
+    seq: u64,
+    num: &[u8],
+    id: Option<MessageId>,
+    frame: &RoomFrame<'_>,
+) {
     let mut digits = [0; 20];
     let seq = decimal(seq, &mut digits);
     let mut digits = [0; 20];
@@ -227,9 +240,14 @@ fn push_v1(bytes: &mut Vec<u8>, room_and_seq: &str, seq: u64, num: &[u8], frame:
         Some(id) => (b",\"member\":\"", decimal(id.0, &mut digits), b"\""),
         None => (b"", b"", b""),
     };
+    let mut digits = [0; 20];
+    let (id_key, id): (&[u8], &[u8]) = match id {
+        Some(id) => (b",\"id\":", decimal(id.as_u64(), &mut digits)),
+        None => (b"", b""),
+    };
     let before_seq = if frame.has_room { ",\"seq\":" } else { room_and_seq };
     let (v1, tail) = (frame.v1.as_bytes(), frame.tail.as_bytes());
-    frame::push_text(bytes, &[v1, tail, num, key, member, end, before_seq.as_bytes(), seq, b"}"]);
+    frame::push_text(bytes, &[v1, tail, num, key, member, end, id_key, id, before_seq.as_bytes(), seq, b"}"]);
 }
 
 /// A number as decimal digits, without an allocation.
@@ -271,7 +289,7 @@ mod tests {
 
     fn push(pending: &mut Pending, text: &str, num: u64) {
         let seq = pending.seq + 1;
-        pending.push(stamp(seq, num), &frame(text));
+        pending.push(stamp(seq, num), None, &frame(text));
     }
 
     fn texts(bytes: &[u8]) -> Vec<String> {
@@ -355,13 +373,24 @@ mod tests {
     fn a_frame_says_in_v1_which_member_and_room_it_is_from() {
         let mut pending = pending(1, 1);
         let frame = RoomFrame { member: Some(ConnectionId(17)), ..frame("a") };
-        pending.push(stamp(1, 2), &frame);
+        pending.push(stamp(1, 2), None, &frame);
         let batch = pending.take();
         check(&batch, 0, Subprotocol::Plain, &["a:2}"]);
         check(&batch, 0, Subprotocol::V1, &["a:2,\"member\":\"17\",\"roomId\":\"r\",\"seq\":1}"]);
         let frame = RoomFrame { has_room: true, ..frame };
-        pending.push(stamp(2, 2), &frame);
+        pending.push(stamp(2, 2), None, &frame);
         check(&pending.take(), 1, Subprotocol::V1, &["a:2,\"member\":\"17\",\"seq\":2}"]);
+    }
+
+    #[test]
+    fn a_message_has_an_id_in_v1() {
+        let mut pending = pending(1, 1);
+        let frame = RoomFrame { member: Some(ConnectionId(17)), ..frame("a") };
+        pending.push(stamp(1, 2), MessageId::from_u64(70), &frame);
+        let batch = pending.take();
+        check(&batch, 0, Subprotocol::Plain, &["a:2}"]);
+        let want = "a:2,\"member\":\"17\",\"id\":70,\"roomId\":\"r\",\"seq\":1}";
+        check(&batch, 0, Subprotocol::V1, &[want]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::broker::{Broker, MemoryBroker, Stamp};
 use crate::clock::Clock;
@@ -12,10 +12,10 @@ use crate::delivery::live_room::{Handle, LiveRoom};
 use crate::delivery::presence::PresenceBatch;
 use crate::delivery::recipient::Recipient;
 use crate::delivery::registry::Registry;
-use crate::delivery::room_state::RoomState;
+use crate::delivery::room_state::{RoomState, Start};
 use crate::delivery::transient::TransientBatch;
 use crate::hooks::user::User;
-use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
+use crate::ids::{ConnectionId, MaxLen, MessageId, Name, RoomId};
 use crate::protocol::bench_cases::{ENTER, MESSAGE, parse_message};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Epoch;
@@ -101,15 +101,8 @@ pub(crate) fn batch_of(messages: usize) -> Batch {
 /// A room with these members, which have subscribed to it.
 pub(crate) fn live_room(members: impl Iterator<Item = Handle>) -> Arc<LiveRoom> {
     let broker = MemoryBroker::default();
-    let room = Arc::new(LiveRoom::new(
-        "lobby".into(),
-        0,
-        Stamp::start(Epoch(1)),
-        None,
-        UniqueNames::Off,
-        Presence::Full,
-        false,
-    ));
+    let room =
+        Arc::new(LiveRoom::new("lobby".into(), 0, start(), None, UniqueNames::Off, Presence::Full, false));
     for (id, handle) in members.enumerate() {
         let mut state = room.lock();
         handle.subscribe(&room, state.seq());
@@ -125,7 +118,7 @@ pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
     move || {
         let (members, batch) = {
             let mut state = room.lock();
-            state.publish(&broker, &body.frame(&tail, ConnectionId(0), room.id()));
+            state.publish(&broker, &body.frame(&tail, ConnectionId(0), room.id()), SystemTime::now());
             state.take(NOW)
         };
         for member in members.iter() {
@@ -135,16 +128,13 @@ pub(crate) fn deliver(room: Arc<LiveRoom>) -> impl FnMut() {
     }
 }
 
+fn start() -> Start {
+    Start { stamp: Stamp::start(Epoch(1)), last_id: MessageId::first_at(SystemTime::UNIX_EPOCH) }
+}
+
 /// A room in which nothing waits to be delivered.
 fn room_of(broker: &MemoryBroker, members: u64) -> RoomState {
-    let mut room = RoomState::new(
-        &"lobby".into(),
-        Stamp::start(Epoch(1)),
-        None,
-        UniqueNames::Off,
-        Presence::Full,
-        false,
-    );
+    let mut room = RoomState::new(&"lobby".into(), start(), None, UniqueNames::Off, Presence::Full, false);
     for id in 0..members {
         join(broker, &mut room, id, &no_recipient(), &enter());
     }
@@ -162,7 +152,7 @@ fn join(broker: &MemoryBroker, room: &mut RoomState, id: u64, handle: &Handle, f
 
 fn publish(broker: &MemoryBroker, room: &mut RoomState, text: &str, tail: &str) {
     let message = parse_message(text);
-    room.publish(broker, &message.body.frame(tail, ConnectionId(0), &"lobby".into()));
+    room.publish(broker, &message.body.frame(tail, ConnectionId(0), &"lobby".into()), SystemTime::now());
 }
 
 fn enter() -> RoomFrame<'static> {

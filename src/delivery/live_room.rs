@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::Stamp;
 use crate::config::{History, Presence, PresenceMode, UniqueNames};
 use crate::delivery::presence::Announcement;
 use crate::delivery::recipient::Recipient;
-use crate::delivery::room_state::RoomState;
+use crate::delivery::room_state::{RoomState, Start};
 #[cfg(feature = "test-util")]
 use crate::ids::ConnectionId;
 use crate::ids::RoomId;
@@ -50,7 +49,7 @@ impl LiveRoom {
     pub(super) fn new(
         id: RoomId,
         id_hash: u64,
-        start: Stamp,
+        start: Start,
         history: Option<History>,
         unique_names: UniqueNames,
         presence: Presence,
@@ -150,7 +149,7 @@ impl LiveRoom {
     /// Whether no member of this node is in it and none is about to enter.
     #[cfg(feature = "test-util")]
     pub(crate) fn is_unused(&self) -> bool {
-        self.lock().room.is_unused()
+        self.lock().is_unused()
     }
 
     /// Whether the room keeps a wrong page of the roster.

@@ -25,6 +25,10 @@ pub(crate) enum NotPublished {
     InFlight,
     /// The member may only read.
     ReadOnly,
+    /// The message has to be stored: the caller must call [`Rooms::keep`](crate::delivery::Rooms::keep).
+    IsStored,
+    /// Too many messages of the room wait to be stored.
+    StoreFull,
     /// A broker that several nodes share orders the room's events: the frame has to be submitted to it.
     IsRemote,
 }

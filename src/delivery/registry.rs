@@ -10,9 +10,9 @@ use crate::broker::Stamp;
 use crate::clock::Clock;
 use crate::config::{History, Presence, UniqueNames};
 use crate::delivery::live_room::LiveRoom;
-use crate::delivery::room_state::RoomState;
-use crate::ids::RoomId;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::delivery::room_state::{RoomState, Start};
+use crate::ids::{MessageId, RoomId};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 pub(crate) const SHARDS: usize = if cfg!(all(test, shuttle)) { 2 } else { 64 };
@@ -25,6 +25,9 @@ pub(crate) struct Registry {
     len: AtomicUsize,
     /// The number of rooms without members.
     empty: AtomicUsize,
+    /// The highest id of a message in a room that was removed. A room that is opened again continues after it, even if
+    /// the clock was set back.
+    highest_id: AtomicU64,
     max_rooms: usize,
     clock: Clock,
     history: Option<History>,
@@ -50,6 +53,7 @@ impl Registry {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             len: AtomicUsize::new(0),
             empty: AtomicUsize::new(0),
+            highest_id: AtomicU64::new(0),
             max_rooms,
             clock,
             history,
@@ -99,7 +103,8 @@ impl Registry {
             if self.len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may_add).is_ok() {
                 let hash = self.hash(id.as_str());
                 let (history, names) = (self.history, self.unique_names);
-                let room = LiveRoom::new(id.clone(), hash, start(), history, names, presence, self.is_remote);
+                let start = Start { stamp: start(), last_id: self.highest_id() };
+                let room = LiveRoom::new(id.clone(), hash, start, history, names, presence, self.is_remote);
                 let room = Arc::new(room);
                 shard.insert(id.clone(), room.clone());
                 return Ok(self.work(&mut shard, &room, work));
@@ -126,7 +131,10 @@ impl Registry {
     pub(crate) fn close(&self, id: &str) -> Option<Arc<LiveRoom>> {
         let mut shard = self.shard(id);
         let room = shard.get(id)?.clone();
-        self.work(&mut shard, &room, |_, state| state.room.close());
+        self.work(&mut shard, &room, |_, state| {
+            state.room.close();
+            self.note_ids(state);
+        });
         self.remove(&mut shard, &room);
         Some(room)
     }
@@ -141,10 +149,11 @@ impl Registry {
         let was_kept = state.is_kept();
         let result = work(room, &mut state);
         room.update_counts(&state);
-        let is_kept = state.room().is_unused() && state.keep(self.kept_for(), || self.clock.now());
+        let is_kept = state.is_unused() && state.keep(self.kept_for(), || self.clock.now());
         if !is_kept {
             state.stop_keeping();
-            if state.room().is_unused() {
+            if state.is_unused() {
+                self.note_ids(&state);
                 self.remove(shard, room);
             }
         }
@@ -198,8 +207,18 @@ impl Registry {
         // For callers that still hold the room.
         state.room.close();
         state.stop_keeping();
+        self.note_ids(&state);
         self.empty.fetch_sub(1, Ordering::Relaxed);
         self.remove(shard, room);
+    }
+
+    /// The room is about to be removed.
+    fn note_ids(&self, state: &RoomState) {
+        self.highest_id.fetch_max(state.last_id().as_u64(), Ordering::Relaxed);
+    }
+
+    fn highest_id(&self) -> MessageId {
+        MessageId::from_u64(self.highest_id.load(Ordering::Relaxed)).unwrap_or(MessageId::MAX)
     }
 
     fn remove(&self, shard: &mut Shard, room: &Arc<LiveRoom>) {
@@ -223,5 +242,31 @@ impl Registry {
 
     fn shard_at(&self, at: usize) -> MutexGuard<'_, Shard> {
         lock(&self.shards[at % SHARDS])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::protocol::position::Epoch;
+
+    #[test]
+    fn a_room_that_is_opened_again_uses_no_id_again_even_if_the_clock_was_set_back() {
+        let registry = Registry::new(9, None, UniqueNames::Off, Clock::new(), false);
+        let (room, now) = (RoomId::from("r"), SystemTime::now());
+        let take_ids = |now| {
+            let start = || Stamp::start(Epoch(1));
+            // Without a member, the room is removed at once.
+            let ids =
+                registry.open(&room, Presence::Full, start, |_, state| [(); 2].map(|()| state.take_id(now)));
+            assert_eq!(registry.len(), 0);
+            ids.unwrap()
+        };
+        let [first, second] = take_ids(now);
+        assert!(first < second && first >= MessageId::first_at(now));
+        let [third, fourth] = take_ids(SystemTime::UNIX_EPOCH);
+        assert!(second < third && third < fourth);
     }
 }

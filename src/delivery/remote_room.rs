@@ -212,6 +212,12 @@ impl RemoteRoom {
 }
 
 impl RoomState {
+    /// Whether this is a member, on whatever node.
+    pub(super) fn has_member(&self, id: ConnectionId) -> bool {
+        let is_here = self.remote.as_ref().is_some_and(|remote| remote.entry_of(id).is_some());
+        is_here || self.room.elsewhere(id).is_some()
+    }
+
     /// Ends the current stay of a member on this node. From now on, it counts as one of another node, until the event of its
     /// leave arrives; but not if the broker has lost it, because then no such event follows.
     pub(super) fn end_stay(&mut self, id: ConnectionId) -> Option<EndedStay> {

@@ -1,6 +1,6 @@
 //! What a room's lock guards: members, frames that wait, and the broker's events applied to them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tower_chat_rooms_protocol::MAX_ROSTER_MEMBERS;
@@ -10,25 +10,38 @@ use crate::config::{History, Presence, PresenceMode, UniqueNames};
 use crate::delivery::batch::{Batch, Pending};
 use crate::delivery::hold::Pacer;
 use crate::delivery::live_room::Handle;
+use crate::delivery::message_hooks::HookQueue;
+use crate::delivery::message_ids::MessageIds;
 use crate::delivery::presence::{Announcement, Announcer, Counts};
 use crate::delivery::remote_room::RemoteRoom;
 use crate::delivery::replay_request::ReplayRequest;
+use crate::delivery::rooms::keeper::Waiting;
 use crate::delivery::roster::{FirstPage, RosterPage};
+use crate::delivery::store_queue::StoreQueue;
 use crate::delivery::transient::{TooMany, TransientBatch, Transients};
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::frame::frame_len;
 use crate::protocol::outbound::RoomFrame;
 use crate::protocol::position::{Epoch, Position};
+use crate::protocol::receipt::Receipt;
 use crate::room::{Departed, Entrant, Members, Page, Profile, ReplayBuffer, Room};
 
 /// What the room's lock guards.
 pub(crate) struct RoomState {
     /// The stamp of the latest event.
     pub(super) latest: Stamp,
+    /// The id of the latest message, or of one before the room was opened.
+    last_id: MessageId,
     pub(super) room: Room<Handle>,
     pub(super) pending: Pending,
     /// Present while transient frames wait.
     pub(super) transients: Option<Box<Transients>>,
+    /// Present while a callback for a message of the room is called.
+    pub(super) hook_queue: Option<Box<HookQueue>>,
+    /// The latest messages of the host that have a key.
+    host_keys: Option<Box<MessageIds<Receipt>>>,
+    /// Present if messages of the room were stored.
+    pub(super) store_queue: Option<Box<StoreQueue<Waiting>>>,
     pub(super) announcer: Announcer,
     pub(super) first_page: FirstPage,
     pub(super) replay: Option<Box<ReplayBuffer>>,
@@ -52,11 +65,20 @@ pub(crate) struct Replay {
     pub(crate) end: u64,
     /// Whether `chunks` has all frames since the client's position.
     pub(crate) is_complete: bool,
+    /// The `seq` before the first frame in `history` and `chunks`.
+    pub(crate) kept_since: u64,
 }
 
 impl Replay {
     fn nothing_after(seq: u64) -> Replay {
-        Replay { history: Vec::new(), chunks: Vec::new(), start: seq, end: seq, is_complete: false }
+        Replay {
+            history: Vec::new(),
+            chunks: Vec::new(),
+            start: seq,
+            end: seq,
+            is_complete: false,
+            kept_since: seq,
+        }
     }
 }
 
@@ -70,10 +92,20 @@ fn page(room: &Room<Handle>, remote: Option<&RemoteRoom>, after: u64) -> Page {
     page
 }
 
+/// Where a room begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) stamp: Stamp,
+    /// The ids of the room's messages are higher.
+    pub(crate) last_id: MessageId,
+}
+
 /// Applies a room's events to its state, on behalf of the broker.
 struct Apply<'a, 'f> {
     latest: &'a mut Stamp,
     pending: &'a mut Pending,
+    /// The id of a message.
+    id: Option<MessageId>,
     /// `None` if the event has no frame, or the room is closed.
     frame: Option<&'a RoomFrame<'f>>,
 }
@@ -86,7 +118,7 @@ impl Replica for Apply<'_, '_> {
     fn apply(&mut self, _: EventKind, stamp: Stamp) {
         *self.latest = stamp;
         if let Some(frame) = self.frame {
-            self.pending.push(stamp, frame);
+            self.pending.push(stamp, self.id, frame);
         }
     }
 }
@@ -94,17 +126,21 @@ impl Replica for Apply<'_, '_> {
 impl RoomState {
     pub(super) fn new(
         id: &RoomId,
-        start: Stamp,
+        start: Start,
         history: Option<History>,
         unique_names: UniqueNames,
         presence: Presence,
         is_remote: bool,
     ) -> RoomState {
         RoomState {
-            latest: start,
+            latest: start.stamp,
+            last_id: start.last_id,
             room: Room::new(unique_names),
             pending: Pending::new(id, history.is_some()),
             transients: None,
+            hook_queue: None,
+            host_keys: None,
+            store_queue: None,
             announcer: Announcer::new(presence),
             first_page: FirstPage::default(),
             kept_until: None,
@@ -234,20 +270,103 @@ impl RoomState {
         !change.is_empty()
     }
 
-    /// Publishes a frame.
-    pub(super) fn publish(&mut self, broker: &impl Broker, frame: &RoomFrame<'_>) -> Stamp {
-        self.submit(broker, EventKind::Publish, frame)
+    /// Publishes a message. `now` is the time of day.
+    pub(super) fn publish(
+        &mut self,
+        broker: &impl Broker,
+        frame: &RoomFrame<'_>,
+        now: SystemTime,
+    ) -> Receipt {
+        let id = self.take_id(now);
+        self.publish_as(broker, frame, id)
+    }
+
+    /// Publishes a message with this id.
+    pub(super) fn publish_as(
+        &mut self,
+        broker: &impl Broker,
+        frame: &RoomFrame<'_>,
+        id: MessageId,
+    ) -> Receipt {
+        let stamp = self.submit_message(broker, EventKind::Publish, Some(id), frame);
+        Receipt { position: stamp.position(), id }
+    }
+
+    /// Messages with ids up to this one exist.
+    pub(super) fn raise_last_id(&mut self, id: MessageId) {
+        self.last_id = self.last_id.max(id);
+    }
+
+    /// Whether messages wait for the store, which later ones must not overtake.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.store_queue.as_ref().is_some_and(|queue| queue.has_waiting())
+    }
+
+    /// Whether no member of this node is in the room, none is about to enter, and nothing is being stored.
+    pub(super) fn is_unused(&self) -> bool {
+        self.room.is_unused() && self.store_queue.as_ref().is_none_or(|queue| !queue.is_running)
+    }
+
+    /// The receipt of the host's message with this key, if it is remembered.
+    pub(super) fn receipt_of(&self, key: &str) -> Option<Receipt> {
+        self.host_keys.as_ref()?.answer_to(key)
+    }
+
+    /// Remembers the key of a message of the host.
+    pub(super) fn remember_key(&mut self, key: &str, receipt: Receipt) {
+        self.host_keys.get_or_insert_default().add(key, receipt);
+    }
+
+    /// The position of the latest frame.
+    pub(super) fn position(&self) -> Position {
+        self.latest.position()
+    }
+
+    /// The id of the next message.
+    pub(super) fn take_id(&mut self, now: SystemTime) -> MessageId {
+        self.last_id = MessageId::next(Some(self.last_id), now);
+        self.last_id
+    }
+
+    /// The id of the latest message, or of one before the room was opened.
+    pub(super) fn last_id(&self) -> MessageId {
+        self.last_id
+    }
+
+    /// The lowest id of the messages that are being stored, and go out afterwards.
+    pub(super) fn first_to_come(&self) -> Option<MessageId> {
+        self.store_queue.as_ref()?.first_to_come()
+    }
+
+    /// What the sender of a message would learn that looks as if it had been published now.
+    pub(super) fn pretend_published(&mut self, now: SystemTime) -> Receipt {
+        // With a broker that several nodes share, the broker may give the id to another message.
+        Receipt { position: self.latest.position(), id: self.take_id(now) }
     }
 
     /// Lets the broker order an event, and applies it. A closed room is silent.
     pub(super) fn submit(&mut self, broker: &impl Broker, kind: EventKind, frame: &RoomFrame<'_>) -> Stamp {
+        self.submit_message(broker, kind, None, frame)
+    }
+
+    /// As [`RoomState::submit`]. A message has an `id`.
+    pub(super) fn submit_message(
+        &mut self,
+        broker: &impl Broker,
+        kind: EventKind,
+        id: Option<MessageId>,
+        frame: &RoomFrame<'_>,
+    ) -> Stamp {
         let frame = (!self.room.is_closed()).then_some(frame);
-        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame })
+        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, id, frame })
     }
 
     /// Lets the broker order an event that has no frame, and applies it.
     pub(super) fn submit_silent(&mut self, broker: &impl Broker, kind: EventKind) {
-        broker.submit(kind, &mut Apply { latest: &mut self.latest, pending: &mut self.pending, frame: None });
+        broker.submit(
+            kind,
+            &mut Apply { latest: &mut self.latest, pending: &mut self.pending, id: None, frame: None },
+        );
     }
 
     /// Whether a message of a held-back sender may pass now. `time` is what it takes at the minimum rate.
@@ -324,7 +443,11 @@ impl RoomState {
                 // Frames that were not taken yet are delivered afterwards.
                 Some(replay) => {
                     let history = replay.after(replay.start()).unwrap_or_default();
-                    Replay { history, ..Replay::nothing_after(self.pending.taken()) }
+                    Replay {
+                        history,
+                        kept_since: replay.start(),
+                        ..Replay::nothing_after(self.pending.taken())
+                    }
                 }
                 None => Replay::nothing_after(self.seq()),
             },
@@ -335,8 +458,14 @@ impl RoomState {
     /// this id, these are all frames that are kept.
     fn replay_since(&self, since: Position) -> Replay {
         let (taken, seq, replay) = (self.pending.taken(), self.seq(), self.replay.as_deref());
-        let all =
-            |chunks, start, end, is_complete| Replay { history: Vec::new(), chunks, start, end, is_complete };
+        let all = |chunks, start, end, is_complete| Replay {
+            history: Vec::new(),
+            chunks,
+            start,
+            end,
+            is_complete,
+            kept_since: start,
+        };
         if since.epoch == self.epoch() && self.pending.has_v1_after(since.seq) {
             return all(Vec::new(), since.seq, since.seq, true);
         }
@@ -353,6 +482,26 @@ impl RoomState {
             }
             _ => Replay::nothing_after(seq),
         }
+    }
+
+    /// Whether all frames since this position can be replayed.
+    pub(super) fn can_replay(&self, since: Position) -> bool {
+        let is_kept = || self.replay.as_ref().is_some_and(|replay| replay.after(since.seq).is_some());
+        since.epoch == self.epoch() && (self.pending.has_v1_after(since.seq) || is_kept())
+    }
+
+    /// Whether all frames since this position are kept. `None` is the begin of the epoch.
+    pub(super) fn has_kept_since(&self, at: Option<Position>) -> bool {
+        let start = self.replay.as_ref().map_or(self.seq(), |replay| replay.start());
+        match at {
+            Some(at) => at.epoch == self.epoch() && start <= at.seq,
+            None => start == 0,
+        }
+    }
+
+    /// The frames in the replay buffer.
+    pub(super) fn kept_chunks(&self) -> Vec<Bytes> {
+        self.replay.as_deref().and_then(|replay| replay.after(replay.start())).unwrap_or_default()
     }
 
     /// Keeps the empty room for this long. Later calls do not extend the time. Returns whether the room is kept, which

@@ -3,32 +3,41 @@
 //! Under a room's lock, nothing is written, no hook is called and no replay is copied. Functions return what
 //! has to be written, and the caller writes it afterwards.
 
+pub(crate) mod keeper;
 mod presence;
+pub(crate) mod reading;
 pub(crate) mod remote;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::unconstrained;
 
-use crate::broker::{Broker, MemoryBroker, RemoteBroker, Stamp};
+use crate::broker::{Broker, MemoryBroker, RemoteBroker};
 use crate::clock::Clock;
-use crate::config::{Config, Presence, UniqueNames};
+use crate::config::{Config, Keep, Presence, UniqueNames};
 use crate::delivery::enter_outcome::EnterOutcome;
 use crate::delivery::flush::{flush, flush_later, guarded};
 use crate::delivery::hold::MinRate;
 use crate::delivery::live_room::{Handle, LiveRoom, RoomKey};
+use crate::delivery::message_hooks::{Calling, MessageHooks};
 use crate::delivery::refusal::{NotPublished, Refused};
 use crate::delivery::registry::Registry;
 use crate::delivery::replay_request::ReplayRequest;
 use crate::delivery::room_state::RoomState;
 use crate::delivery::transient::TooMany;
+use crate::hooks::events::RoomEvents;
+use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
+use crate::protocol::position::Position;
+use crate::protocol::receipt::Receipt;
 use crate::room::{self, EnterError, Profile};
+use crate::store::erased::ErasedStore;
 use crate::sync::MutexGuard;
 use crate::tasks::Tasks;
+use keeper::Keeper;
 use presence::roster_for;
 use remote::Remote;
 
@@ -40,8 +49,8 @@ const BATCH_SHARE: usize = 2;
 /// reader when its senders are held back.
 const MEMBERS_SHARE: usize = 8;
 
-/// Bytes that a frame grows by, besides the room's id: its header, `num`, `member` and `seq`.
-const FRAME_OVERHEAD: usize = 128;
+/// Bytes that a frame grows by, besides the room's id: its header, `num`, `member`, `id` and `seq`.
+const FRAME_OVERHEAD: usize = 152;
 
 pub(crate) struct Rooms {
     registry: Registry,
@@ -50,6 +59,10 @@ pub(crate) struct Rooms {
     remote: Option<Remote>,
     clock: Clock,
     tasks: Arc<Tasks>,
+    /// Present if the host wants to be told of messages.
+    hooks: Option<MessageHooks>,
+    /// Present if messages are stored.
+    keeper: Option<Keeper>,
     max_members: usize,
     max_queue_bytes: usize,
     min_rate: MinRate,
@@ -73,6 +86,8 @@ impl Rooms {
         config: &Config,
         clock: Clock,
         tasks: Arc<Tasks>,
+        events: Option<Arc<dyn RoomEvents>>,
+        store: Option<Arc<dyn ErasedStore>>,
         remote: Option<Arc<dyn RemoteBroker>>,
     ) -> Rooms {
         let history = config.recovery.history;
@@ -84,7 +99,9 @@ impl Rooms {
             broker: MemoryBroker::default(),
             remote: remote.map(|broker| Remote::new(broker, config)),
             clock,
+            hooks: events.map(|events| MessageHooks::new(events, tasks.clone())),
             tasks,
+            keeper: store.map(|store| Keeper::new(store, config)),
             max_members: config.limits.max_room_members,
             max_queue_bytes: config.limits.max_queue_bytes,
             min_rate: MinRate::new(&config.limits),
@@ -208,6 +225,18 @@ impl Rooms {
         num
     }
 
+    /// Delivers to a member what was published so far. It gets nothing after that.
+    pub(crate) fn deliver_rest(&self, room: &Arc<LiveRoom>, handle: &Handle) {
+        if !handle.is_connected() {
+            return;
+        }
+        let undelivered = room.lock().pending.undelivered();
+        for batch in &undelivered {
+            guarded(&**handle, |member| member.deliver(room, batch));
+        }
+        handle.unsubscribe(room);
+    }
+
     /// Enters a member again that is already in the room. The other members do not notice.
     pub(crate) fn enter_again(
         &self,
@@ -227,6 +256,8 @@ impl Rooms {
             users: state.room.users(),
             mode: state.announcer.mode(),
             roster: roster_for(&mut state, handle, 0),
+            last_id: state.last_id(),
+            first_to_come: state.first_to_come(),
             is_announced: false,
             before: Vec::new(),
             replay,
@@ -237,17 +268,61 @@ impl Rooms {
         outcome
     }
 
-    /// Publishes a frame.
-    pub(crate) fn publish(&self, room: &Arc<LiveRoom>, frame: &RoomFrame<'_>) -> Result<Stamp, NotPublished> {
+    /// Publishes a message. A `key` of the host is published once, as long as the room remembers it. `describe` says what
+    /// the host is told of the message.
+    pub(crate) fn publish(
+        &self,
+        room: &Arc<LiveRoom>,
+        key: Option<&str>,
+        keep: Keep,
+        frame: &RoomFrame<'_>,
+        describe: impl FnOnce(Receipt) -> Message,
+    ) -> Result<(Receipt, Option<Calling>), NotPublished> {
+        let now = SystemTime::now();
         let mut state = room.lock();
+        if let Some(receipt) = key.and_then(|key| state.receipt_of(key)) {
+            return Ok((receipt, None));
+        }
+        if self.keeper.is_some() && (keep != Keep::Never || state.has_waiting()) {
+            return Err(NotPublished::IsStored);
+        }
         self.check_backpressure(room, &mut state, frame)?;
         if let Some(member) = frame.member {
             // Otherwise they would arrive after this later message of the same member.
             state.drop_transients(member);
         }
-        let stamp = state.publish(&self.broker, frame);
+        let receipt = state.publish(&self.broker, frame, now);
+        if let Some(key) = key {
+            state.remember_key(key, receipt);
+        }
+        let calling = self.hooks.as_ref().map(|hooks| hooks.queue(room, &mut state, describe(receipt)));
         self.start_flush(room, state, frame.member.is_none());
-        Ok(stamp)
+        Ok((receipt, calling))
+    }
+
+    /// Gives the callback for a message of this node its turn, after a broker that several nodes share has ordered it.
+    pub(crate) fn queue_call(
+        &self,
+        room: &Arc<LiveRoom>,
+        describe: impl FnOnce() -> Message,
+    ) -> Option<Calling> {
+        self.hooks.as_ref().map(|hooks| hooks.queue(room, &mut room.lock(), describe()))
+    }
+
+    /// Calls the callback for a message of the host to a room that may be on other nodes only.
+    fn call_unordered(&self, room: &RoomId, message: Message) {
+        match (self.get(room.as_str()), &self.hooks) {
+            (Some(room), _) => self.call_for_host(self.queue_call(&room, || message)),
+            (None, Some(hooks)) => drop(hooks.call(message)),
+            (None, None) => {}
+        }
+    }
+
+    /// Calls the callback for a message of the host in a task, because the host may have sent it from another callback.
+    pub(crate) fn call_for_host(&self, calling: Option<Calling>) {
+        if let Some(Calling::Now(call)) = calling {
+            self.tasks.spawn_for_host(async move { drop(call.call()) });
+        }
     }
 
     /// Sends a transient frame. It is not in the room log, and only members whose send queue is empty get it.
@@ -286,9 +361,15 @@ impl Rooms {
         }
     }
 
-    /// The room's position, for a frame that should look as if it had been published.
-    pub(crate) fn seq(&self, room: &LiveRoom) -> u64 {
-        room.lock().seq()
+    /// The position of the latest frame of a room.
+    pub(crate) fn position(&self, room: &str) -> Option<Position> {
+        self.get(room).map(|room| room.lock().position())
+    }
+
+    /// For a message that should look as if it had been published.
+    pub(crate) fn pretend_published(&self, room: &LiveRoom) -> Receipt {
+        let now = SystemTime::now();
+        room.lock().pretend_published(now)
     }
 
     /// Closes a room: it becomes silent, and its id is free for a new one. Its members still have to be
@@ -356,7 +437,7 @@ impl Rooms {
     ) -> EnterOutcome {
         let Entrant { id, name, handle, replay_request, profile } = entrant;
         let now = self.now();
-        let seq = state.seq();
+        let (seq, last_id, first_to_come) = (state.seq(), state.last_id(), state.first_to_come());
         let (mode, roster) = (state.announcer.mode(), roster_for(state, &handle, 0));
         let replay = replay_request.map(|replay_request| state.replay(replay_request, now));
         handle.subscribe(room, replay.as_ref().map_or(seq, |replay| replay.end));
@@ -370,6 +451,8 @@ impl Rooms {
             users: state.room.users(),
             mode,
             roster,
+            last_id,
+            first_to_come,
             is_announced,
             before: Vec::new(),
             replay,

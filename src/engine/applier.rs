@@ -111,7 +111,7 @@ async fn apply_all(mut hearing: Hearing, engine: Weak<Engine>, tasks: Arc<Tasks>
             RemoteEvent::Transient { room, body } => rooms.apply_transient(&room, &body),
             RemoteEvent::Reset { room, stamp } => {
                 // Most likely, all rooms are reset.
-                engine.context.spread_restart(engine.admission.connections());
+                engine.context.spread_restart(engine.admission.connections(), true);
                 follow(&rooms, &room, stamp, &tasks).await;
             }
             RemoteEvent::Evicted { room, entry } => tasks.spawn(async move { engine.evict(&room, entry) }),

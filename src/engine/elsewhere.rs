@@ -63,9 +63,24 @@ impl Engine {
         reply(nodes, node, question, answer);
     }
 
+    /// Has the other nodes remove something, and this one, too, from the sessions that are arriving. The caller does it
+    /// here.
+    pub(crate) fn remove_elsewhere(self: &Arc<Engine>, command: Command<'_>) {
+        let Some(nodes) = self.nodes() else { return };
+        nodes.tell_others(command.clone());
+        if self.sessions.has_arrivals() {
+            let (engine, nodes, body) = (self.clone(), nodes.clone(), nodes.message(0, command));
+            self.tasks.spawn_for_host(async move { engine.obey_later(&nodes, &body).await });
+        }
+    }
+
     /// Does what takes longer, or calls the host's callbacks, which must not delay the events of rooms.
     async fn obey_later(&self, nodes: &Nodes, body: &[u8]) {
         let Ok(Message { node, question, command }) = Message::decode(body) else { return };
+        if !matches!(command, Command::Broadcast { .. }) {
+            // Its old node does not have the session any more.
+            self.sessions.until_arrived().await;
+        }
         let answer = match command {
             Command::Kick(id) => self.kick(id).into(),
             Command::KickUser(user) => self.kick_user(user).into(),

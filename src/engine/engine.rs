@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
@@ -13,6 +14,7 @@ use crate::context::Context;
 use crate::delivery::Rooms;
 use crate::engine::applier::Applier;
 use crate::engine::direct::RecentDirects;
+use crate::engine::drain::DrainSlot;
 use crate::engine::lost::LostQueue;
 use crate::engine::nodes::Nodes;
 use crate::engine::stall::StallDetector;
@@ -22,10 +24,12 @@ use crate::hooks::auth::ErasedAuth;
 use crate::hooks::events::RoomEvents;
 use crate::hooks::guard;
 use crate::hooks::policy::ErasedPolicy;
+use crate::ids::ConnectionId;
 use crate::protocol::close::LeaveReason;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::Sessions;
 use crate::stats::Stats;
+use crate::store::erased::ErasedStore;
 use crate::tasks::Tasks;
 
 /// A shutdown yields to other tasks after this many sessions, because leaving a large room takes long.
@@ -36,7 +40,8 @@ const SESSIONS_PER_TURN: usize = if cfg!(all(test, shuttle)) { 1 } else { 64 };
 pub(crate) struct Hooks {
     pub(crate) auth: Option<Box<dyn ErasedAuth>>,
     pub(crate) policy: Option<Box<dyn ErasedPolicy>>,
-    pub(crate) events: Option<Box<dyn RoomEvents>>,
+    pub(crate) events: Option<Arc<dyn RoomEvents>>,
+    pub(crate) store: Option<Arc<dyn ErasedStore>>,
 }
 
 pub(crate) struct Engine {
@@ -51,6 +56,7 @@ pub(crate) struct Engine {
     applier: Option<Applier>,
     lost: LostQueue,
     recent_directs: RecentDirects,
+    drain: DrainSlot,
     stall: StallDetector,
     plain_heartbeats: sweep::Running,
     v1_heartbeats: sweep::Running,
@@ -66,15 +72,23 @@ impl Engine {
         if let Some(broker) = &remote {
             broker.keep_logs(&context.config.recovery);
         }
-        let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), remote.clone()));
+        let (events_hook, store) = (hooks.events.clone(), hooks.store);
+        let rooms =
+            Rooms::new(&context.config, context.clock, tasks.clone(), events_hook, store, remote.clone());
+        let rooms = Arc::new(rooms);
         let nodes = remote.map(|broker| Arc::new(Nodes::new(broker)));
-        let number = nodes.as_ref().map_or(0, |nodes| nodes.own());
+        let first_id = match &nodes {
+            Some(nodes) => ConnectionId::of_node(nodes.own(), 0),
+            // The store has the ids of connections of earlier runs.
+            None if rooms.has_store() => ConnectionId::first_of_run(SystemTime::now()),
+            None => ConnectionId(0),
+        };
         let sessions = Sessions::new(
             context.clone(),
             rooms.clone(),
             admission.clone(),
             hooks.events,
-            number,
+            first_id,
             tasks.clone(),
         );
         let applier = nodes.zip(events).map(|(nodes, events)| Applier::new(nodes, events));
@@ -89,6 +103,7 @@ impl Engine {
             applier,
             lost: LostQueue::default(),
             recent_directs: RecentDirects::default(),
+            drain: DrainSlot::default(),
             stall: StallDetector::default(),
             plain_heartbeats: sweep::Running::default(),
             v1_heartbeats: sweep::Running::default(),
@@ -140,14 +155,14 @@ impl Engine {
         }
     }
 
-    /// Ends all sessions, and waits until no task of the engine is left.
+    /// Ends all sessions, or leaves them to other nodes, and waits until no task of the engine is left.
     pub(crate) async fn shutdown(&self) {
         let (start, connections) = (self.context.clock.now(), self.admission.connections());
         self.admission.close();
         self.tasks.close();
         self.rooms.close_all();
         let sessions = self.sessions.table().all();
-        self.context.spread_restart(sessions.len());
+        self.context.spread_restart(sessions.len(), self.rooms.is_remote());
         for (n, session) in sessions.into_iter().enumerate() {
             if n > 0 && n % SESSIONS_PER_TURN == 0 {
                 yield_now().await;
@@ -182,6 +197,9 @@ impl Engine {
         if self.admission.is_closing() {
             return Health::ShuttingDown;
         }
+        if self.admission.is_draining() {
+            return Health::Draining;
+        }
         self.applier.as_ref().map_or(Health::Healthy, Applier::health)
     }
 
@@ -196,6 +214,10 @@ impl Engine {
 
     pub(super) fn recent_directs(&self) -> &RecentDirects {
         &self.recent_directs
+    }
+
+    pub(super) fn drain_slot(&self) -> &DrainSlot {
+        &self.drain
     }
 
     pub(super) fn stall(&self) -> &StallDetector {

@@ -168,7 +168,8 @@ impl Nodes {
         Sum { answers: asking.finish(), is_complete }
     }
 
-    fn message(&self, question: u64, command: Command<'_>) -> Bytes {
+    /// A call for other nodes.
+    pub(crate) fn message(&self, question: u64, command: Command<'_>) -> Bytes {
         Message { node: self.own(), question, command }.encode()
     }
 }

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::hooks::events::{DirectMessage, Entered, Left, Message, RoomEvents, UserOffline, UserOnline};
+use crate::hooks::events::{DirectMessage, Entered, Left, RoomEvents, UserOffline, UserOnline};
+use crate::hooks::message::Message;
 use crate::hooks::user::User;
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::ConnectionId;
 
 /// Creates a [`RoomEvents`] hook and the receiver of its events.
 ///
@@ -75,21 +76,7 @@ pub enum ChannelEvent {
     /// A connection has left a room.
     Left(Left),
     /// A message was sent to a room.
-    #[non_exhaustive]
-    Message {
-        /// The sender's connection.
-        connection: ConnectionId,
-        /// The room.
-        room: RoomId,
-        /// The sender's name in the room.
-        name: Name,
-        /// The user, if authenticated.
-        user: Option<Arc<User>>,
-        /// The name of the event, usually `message`.
-        event: String,
-        /// The frame as the sender sent it (or as the policy replaced it), a JSON object.
-        body: String,
-    },
+    Message(Message),
     /// A client has sent a direct message to a user.
     #[non_exhaustive]
     Direct {
@@ -118,14 +105,7 @@ impl fmt::Debug for ChannelEvent {
         match self {
             ChannelEvent::Entered(event) => event.fmt(f),
             ChannelEvent::Left(event) => event.fmt(f),
-            ChannelEvent::Message { connection, room, name, user, event, body: _ } => f
-                .debug_struct("Message")
-                .field("connection", connection)
-                .field("room", room)
-                .field("name", name)
-                .field("user", user)
-                .field("event", event)
-                .finish_non_exhaustive(),
+            ChannelEvent::Message(event) => event.fmt(f),
             ChannelEvent::Direct { connection, user, to, body: _, reached } => f
                 .debug_struct("Direct")
                 .field("connection", connection)
@@ -192,18 +172,10 @@ impl RoomEvents for EventSender {
         self.push(ChannelEvent::Left(event.clone()));
     }
 
-    fn message(&self, event: &Message<'_>) {
-        if !self.messages {
-            return;
+    fn message(&self, event: &Message) {
+        if self.messages {
+            self.push(ChannelEvent::Message(event.clone()));
         }
-        self.push(ChannelEvent::Message {
-            connection: event.connection,
-            room: event.room.clone(),
-            name: event.name.clone(),
-            user: event.user.cloned(),
-            event: event.event.into(),
-            body: event.body.into(),
-        });
     }
 
     fn direct(&self, event: &DirectMessage<'_>) {
@@ -271,17 +243,23 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::ids::MessageId;
+    use crate::protocol::position::{Epoch, Position};
 
     fn numbered(n: u64) -> ChannelEvent {
-        ChannelEvent::Message {
-            connection: ConnectionId(1),
-            room: RoomId::from("r"),
-            name: Name::parse("ann", crate::ids::MaxLen::ANY).unwrap(),
-            user: None,
-            event: n.to_string(),
+        ChannelEvent::Message(Message {
+            room: "r".into(),
+            id: MessageId::ZERO,
+            position: Position { epoch: Epoch(1), seq: n },
+            time: SystemTime::UNIX_EPOCH,
+            cid: None,
+            sender: None,
+            event: "message".into(),
             body: String::new(),
-        }
+        })
     }
 
     #[test]
@@ -294,8 +272,8 @@ mod tests {
         while let Some(event) = runtime.block_on(receiver.recv()) {
             next += match event {
                 ChannelEvent::Lost(n) => n,
-                ChannelEvent::Message { event, .. } => {
-                    assert_eq!(event, next.to_string());
+                ChannelEvent::Message(message) => {
+                    assert_eq!(message.position.seq(), next);
                     1
                 }
                 other => panic!("{other:?}"),

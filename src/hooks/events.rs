@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
@@ -20,7 +21,8 @@ use crate::protocol::close::LeaveReason;
 /// or reach a database in the opposite order.
 ///
 /// No callback is called under a lock, so you can call [`ChatRooms`](crate::ChatRooms) from it. Callbacks run in the
-/// connection's task and must not block: for longer work, spawn a task or use [`event_channel`](crate::event_channel).
+/// connection's task, or in a task of the room, and must not block: for longer work, spawn a task or use
+/// [`event_channel`](crate::event_channel).
 /// A panic ends at most the callback's own connection. Calls for different connections may overlap.
 ///
 /// No callback is called inside of another one. If you end other sessions from a callback, for example with
@@ -67,11 +69,21 @@ pub trait RoomEvents: Send + Sync + 'static {
         let _ = event;
     }
 
-    /// Called when a member's message was sent to its room. It is not called for
-    /// [transient events](crate::ChatRoomsBuilder::transient_events); [`RoomPolicy::may_send`] sees those.
+    /// Called when a message was sent to a room, by a member or with [`ChatRooms::send`](crate::ChatRooms::send).
+    ///
+    /// For one room, the calls are in the order in which the members get the messages, and do not overlap. Calls for
+    /// different rooms may overlap. If a call takes long, the next messages of the room are delivered, but their
+    /// senders wait for their own calls. With a [broker](crate::ChatRoomsBuilder::broker), only the node that has sent
+    /// a message makes the call, and the order is that in which the broker has answered the node.
+    ///
+    /// If you answer messages from here, look at [`Message::sender`]: your answers are reported, too, so an answer to every
+    /// message would never end.
+    ///
+    /// It is not called for [transient events](crate::ChatRoomsBuilder::transient_events); [`RoomPolicy::may_send`] sees
+    /// those.
     ///
     /// [`RoomPolicy::may_send`]: crate::RoomPolicy::may_send
-    fn message(&self, event: &Message<'_>) {
+    fn message(&self, event: &Message) {
         let _ = event;
     }
 
@@ -144,7 +156,7 @@ where
         self(RoomEvent::Left(event));
     }
 
-    fn message(&self, event: &Message<'_>) {
+    fn message(&self, event: &Message) {
         self(RoomEvent::Message(event));
     }
 
@@ -170,7 +182,7 @@ pub enum RoomEvent<'a> {
     /// See [`RoomEvents::left`].
     Left(&'a Left),
     /// See [`RoomEvents::message`].
-    Message(&'a Message<'a>),
+    Message(&'a Message),
     /// See [`RoomEvents::direct`].
     Direct(&'a DirectMessage<'a>),
     /// See [`RoomEvents::online`].
@@ -219,37 +231,6 @@ pub struct Left {
     pub reason: LeaveReason,
     /// Whether the other members did not see this one ([`Access::hidden`](crate::Access::hidden)).
     pub is_hidden: bool,
-}
-
-/// A message was sent to a room.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Message<'a> {
-    /// The sender's connection.
-    pub connection: ConnectionId,
-    /// The room.
-    pub room: &'a RoomId,
-    /// The sender's name in the room.
-    pub name: &'a Name,
-    /// The user, if authenticated.
-    pub user: Option<&'a Arc<User>>,
-    /// The name of the event, usually `message`.
-    pub event: &'a str,
-    /// The frame as the sender sent it (or as the policy replaced it), a JSON object.
-    pub body: &'a str,
-}
-
-/// Messages may be confidential, so the body is not shown.
-impl fmt::Debug for Message<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message")
-            .field("connection", &self.connection)
-            .field("room", &self.room)
-            .field("name", &self.name)
-            .field("user", &self.user)
-            .field("event", &self.event)
-            .finish_non_exhaustive()
-    }
 }
 
 /// A client has sent a direct message to a user.

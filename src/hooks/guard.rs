@@ -31,21 +31,25 @@ pub(crate) async fn answer<T>(
     limit: Duration,
     future: impl Future<Output = T>,
 ) -> Result<T, NoAnswer> {
-    let mut future = pin!(future);
-    let guarded =
-        std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Err(_) => {
-                tracing::error!(hook, "a hook panicked; the connection is closed");
-                Poll::Ready(Err(NoAnswer::Panicked))
-            }
-        });
-    match tokio::time::timeout(limit, guarded).await {
-        Ok(result) => result,
+    match tokio::time::timeout(limit, catch(hook, future)).await {
+        Ok(result) => result.map_err(|Panicked| NoAnswer::Panicked),
         Err(_) => {
             tracing::warn!(hook, ?limit, "a hook did not answer within `Timeouts::hook_timeout`");
             Err(NoAnswer::TooLate)
         }
     }
+}
+
+/// Awaits an async hook.
+pub(crate) async fn catch<T>(hook: &'static str, future: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut future = pin!(future);
+    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+        Err(_) => {
+            tracing::error!(hook, "a hook panicked; what waits for it fails");
+            Poll::Ready(Err(Panicked))
+        }
+    })
+    .await
 }

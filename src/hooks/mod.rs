@@ -6,5 +6,6 @@ pub(crate) mod events;
 pub(crate) mod guard;
 #[cfg(feature = "jwt")]
 pub(crate) mod jwt;
+pub(crate) mod message;
 pub(crate) mod policy;
 pub(crate) mod user;

@@ -71,12 +71,12 @@ pub trait RoomPolicy: Send + Sync + 'static {
         async { Ok(Access::member()) }
     }
 
-    /// Decides whether a client that enters a room may read what was published there before. Default: yes.
+    /// Decides whether a client may read what was published in a room before. Default: yes.
     ///
-    /// This is called only if a [`history`](crate::Recovery::history) is kept, and only for frames from before the
-    /// client's membership: if a `chat-rooms.v1` client asks for the latest messages, or for missed frames after its
-    /// session has ended, the room was empty, or the server has restarted. A client may always recover frames that were
-    /// published during its membership.
+    /// This is called if a `chat-rooms.v1` client asks for earlier messages with `history` and, if there is a
+    /// [`history`](crate::Recovery::history) or a [store](crate::ChatRoomsBuilder::store), when it enters the room and asks for
+    /// the latest messages, or for missed frames after its session has ended, the room was empty, or the server has
+    /// restarted. A client may always recover frames that were published during its membership.
     ///
     /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
     /// refusal.
@@ -98,7 +98,8 @@ pub trait RoomPolicy: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If the client may not read these frames. It still enters, and gets the frames from its enter on.
+    /// If the client may not read these frames. It still enters, and gets the frames from its enter on. A request with `history`
+    /// is refused, and the client is told the reason.
     fn may_read(&self, request: &ReadRequest<'_>) -> impl Future<Output = Result<(), Denied>> + Send {
         let _ = request;
         async { Ok(()) }

@@ -76,6 +76,8 @@ pub enum RefusalKind {
     /// 429: the client's address connects, or fails to authenticate, too often
     /// ([`max_connects_per_minute_per_ip`](crate::RateLimits::max_connects_per_minute_per_ip)).
     TooFast,
+    /// 503: the server is being [drained](crate::ChatRooms::drain).
+    Draining,
     /// 503: the server is shutting down.
     ShuttingDown,
 }
@@ -109,7 +111,7 @@ impl Refusal {
             RefusalKind::Auth | RefusalKind::AuthFailed => counters.refused_auth.add(1),
             RefusalKind::TooManyConnections | RefusalKind::TooManyPending => counters.refused_full.add(1),
             RefusalKind::TooManyFromAddress | RefusalKind::TooFast => counters.refused_per_ip.add(1),
-            RefusalKind::ShuttingDown => {}
+            RefusalKind::Draining | RefusalKind::ShuttingDown => {}
             RefusalKind::NotAnUpgrade
             | RefusalKind::Method
             | RefusalKind::HttpVersion
@@ -158,7 +160,7 @@ impl Refusal {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(self.kind.retry_after()));
         }
         if self.kind == RefusalKind::Method {
             headers.insert(ALLOW, HeaderValue::from_static("GET"));
@@ -184,6 +186,7 @@ impl From<NoPermit> for Refusal {
             NoPermit::TooManyPending => RefusalKind::TooManyPending,
             NoPermit::PeerFull => RefusalKind::TooManyFromAddress,
             NoPermit::TooFast => RefusalKind::TooFast,
+            NoPermit::Draining => RefusalKind::Draining,
             NoPermit::ShuttingDown => RefusalKind::ShuttingDown,
         })
     }
@@ -207,7 +210,17 @@ impl RefusalKind {
             RefusalKind::AuthFailed
             | RefusalKind::TooManyConnections
             | RefusalKind::TooManyPending
+            | RefusalKind::Draining
             | RefusalKind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The seconds after which a client may try again.
+    fn retry_after(self) -> &'static str {
+        match self {
+            // A load balancer soon knows that it has to choose another server.
+            RefusalKind::Draining => "1",
+            _ => "5",
         }
     }
 
@@ -250,6 +263,9 @@ impl RefusalKind {
             RefusalKind::TooFast => "too many attempts from this address; try again in a minute",
             RefusalKind::TooManyFromAddress => {
                 "your address has too many connections; close some, or try again later"
+            }
+            RefusalKind::Draining => {
+                "the server accepts no more connections, because it is about to stop; try again, on another server"
             }
             RefusalKind::ShuttingDown => "the server is shutting down; try again in a few seconds",
         }

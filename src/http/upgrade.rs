@@ -82,8 +82,8 @@ impl Upgrade {
 
     /// Answers with 101 or 200, and serves the connection once the answer has been sent.
     pub(crate) fn accept<B>(mut self, mut admission: Admission) -> Response<ResponseBody<B>> {
-        if self.edge.engine.admission.is_closing() {
-            let refusal = Refusal::new(RefusalKind::ShuttingDown).over(self.parts.version);
+        if let Err(error) = self.edge.engine.admission.check_open() {
+            let refusal = Refusal::from(error).over(self.parts.version);
             refusal.count(&self.edge.engine);
             return refusal.into_response();
         }

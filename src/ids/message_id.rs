@@ -1,16 +1,19 @@
-//! Ids of stored messages.
+//! Ids of messages.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tower_chat_rooms_protocol::{MESSAGE_ID_COUNTER_BITS, MESSAGE_ID_START};
 
-/// Identifies a message of a room that a [store](crate::store::MessageStore) keeps.
+/// Identifies a message of a room.
 ///
-/// The ids of a room rise in the room's order and are never used again, not even after a restart. Messages of different
-/// rooms may have the same id. An id contains the time of its message to the millisecond, so that you can compute the
-/// ids of a time:
+/// The ids of a room rise in the room's order and are never used again, as long as the server runs. They are not used
+/// again after a restart either, unless the clock was set back meanwhile and there is no
+/// [store](crate::ChatRoomsBuilder::store). If several processes share a [broker](crate::ChatRoomsBuilder::broker), an id
+/// is the same on all of them, and the clock is that of the broker. Messages of different rooms may have the same id. An id contains the time of
+/// its message to the millisecond, so that you can compute the ids of a time:
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -30,12 +33,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(u64);
 
-/// Ids per millisecond. A room with more messages continues with the ids of the following milliseconds.
-const COUNTER_BITS: u32 = 12;
-
-/// 2020-01-01T00:00:00Z, in seconds since the Unix epoch.
-const START: Duration = Duration::from_secs(1_577_836_800);
-
 /// The last time that an id can begin with, in milliseconds: 49 days before the numbers end. Even if the clock is set
 /// far into the future, a room still has 2^44 more ids.
 const MAX_MILLIS: u64 = (1 << 41) - (1 << 32);
@@ -43,6 +40,9 @@ const MAX_MILLIS: u64 = (1 << 41) - (1 << 32);
 impl MessageId {
     /// The highest id, 2^53 - 1. In the year 2089, the times of ids end.
     pub const MAX: MessageId = MessageId((1 << 53) - 1);
+
+    /// No message has it.
+    pub(crate) const ZERO: MessageId = MessageId(0);
 
     /// Returns the id with this number, or `None` if it is higher than [`MessageId::MAX`].
     pub fn from_u64(number: u64) -> Option<MessageId> {
@@ -56,9 +56,19 @@ impl MessageId {
 
     /// Returns the lowest id that a message of this millisecond can have. A time before 2020 counts as 2020.
     pub fn first_at(time: SystemTime) -> MessageId {
-        let since_start = time.duration_since(SystemTime::UNIX_EPOCH + START).unwrap_or_default();
+        let since_start = time.duration_since(SystemTime::UNIX_EPOCH + MESSAGE_ID_START).unwrap_or_default();
         let millis = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX).min(MAX_MILLIS);
-        MessageId(millis << COUNTER_BITS)
+        MessageId(millis << MESSAGE_ID_COUNTER_BITS)
+    }
+
+    /// The highest id that no message from this millisecond on has, unless the clock is set back.
+    pub(crate) fn last_before(now: SystemTime) -> MessageId {
+        MessageId::first_at(now).previous()
+    }
+
+    /// The highest id that is lower; 0 if there is none.
+    pub(crate) fn previous(self) -> MessageId {
+        MessageId(self.0.saturating_sub(1))
     }
 
     /// Returns the id of a new message in a room whose latest message has the id `last`: the first one of this
@@ -72,7 +82,7 @@ impl MessageId {
     /// Returns the server's time when the message was sent, to the millisecond. It is too late by a millisecond for
     /// every 4,096 messages that the room had in one millisecond, and too late if the clock was set back before.
     pub fn time(self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + START + Duration::from_millis(self.0 >> COUNTER_BITS)
+        SystemTime::UNIX_EPOCH + MESSAGE_ID_START + Duration::from_millis(self.0 >> MESSAGE_ID_COUNTER_BITS)
     }
 }
 
@@ -125,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn at(millis_since_2020: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + START + Duration::from_millis(millis_since_2020)
+        SystemTime::UNIX_EPOCH + MESSAGE_ID_START + Duration::from_millis(millis_since_2020)
     }
 
     proptest! {

@@ -6,13 +6,17 @@ mod text;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use tower_chat_rooms_protocol::MESSAGE_ID_START;
 
 use crate::ids::text::Fault;
 
 pub use message_id::{MessageId, ParseMessageIdError};
 
 /// Identifies a connection, or the session that began with it. Unique within the process, and among all nodes that share a
-/// [broker](crate::ChatRoomsBuilder::broker).
+/// [broker](crate::ChatRoomsBuilder::broker). With a [store](crate::ChatRoomsBuilder::store), it is not used again after a
+/// restart either.
 ///
 /// Clients of `chat-rooms.v1` get it as text. If your application gets the text back, it can parse it:
 ///
@@ -27,13 +31,30 @@ pub use message_id::{MessageId, ParseMessageIdError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) u64);
 
+/// How many connection ids a run of the server has for each millisecond in which it may begin.
+const IDS_PER_MILLI: u64 = (1 << 32) / 1000;
+
 impl ConnectionId {
     /// The id of a node's connection with this number.
     pub(crate) fn of_node(node: u32, number: u64) -> ConnectionId {
         ConnectionId((u64::from(node) << 32) | (number & u64::from(u32::MAX)))
     }
 
-    /// The node on which it began; 0 without a broker.
+    /// The first id of a run of the server at this time, which no earlier run has used: for servers that share nothing but a
+    /// store.
+    pub(crate) fn first_of_run(now: SystemTime) -> ConnectionId {
+        let since_start = now.duration_since(SystemTime::UNIX_EPOCH + MESSAGE_ID_START).unwrap_or_default();
+        let seconds = u32::try_from(since_start.as_secs()).unwrap_or(u32::MAX);
+        // A run that begins within the same second has other ids, unless there were millions of connections before it.
+        ConnectionId::of_node(seconds, u64::from(since_start.subsec_millis()) * IDS_PER_MILLI)
+    }
+
+    /// The id that comes this many after this one, on the same node.
+    pub(crate) fn nth(self, n: u64) -> ConnectionId {
+        ConnectionId::of_node(self.node(), (self.0 & u64::from(u32::MAX)) + (n & u64::from(u32::MAX)))
+    }
+
+    /// The node on which it began; 0 without a broker, unless there is a store.
     pub(crate) fn node(self) -> u32 {
         (self.0 >> 32) as u32
     }

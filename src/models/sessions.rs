@@ -143,7 +143,8 @@ fn a_message_that_a_new_connection_repeats_goes_out_once() {
         assert!(first.enter("r") && listener.enter("r"));
         let token = first.token;
         let publishing = thread::spawn(move || {
-            let published = first.publish("hello", Some("c1")).map(|published| published.seq);
+            let published =
+                first.publish("hello", Some("c1")).map(|published| published.receipt.position.seq);
             first.lose();
             published
         });
@@ -152,7 +153,7 @@ fn a_message_that_a_new_connection_repeats_goes_out_once() {
         let published = publishing.join().unwrap();
         // If the message of the old connection came first, the new one is told of that one.
         assert_eq!(repeated.is_repeated, published.is_some());
-        assert!(published.is_none_or(|seq| seq == repeated.seq));
+        assert!(published.is_none_or(|seq| seq == repeated.receipt.position.seq));
         second.end(LeaveReason::Closed);
         listener.leave();
         let frames = listener.wire.arrived();

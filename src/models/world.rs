@@ -14,7 +14,7 @@ use tokio::io::duplex;
 use super::recorder::{Callback, Recorder, Told};
 use super::wire::Wire;
 use crate::admission::Permit;
-use crate::config::{Config, History, Recovery, SlowConsumer, UniqueNames};
+use crate::config::{Config, History, Keep, Recovery, SlowConsumer, UniqueNames};
 use crate::delivery::{LiveRoom, ReplayRequest};
 use crate::engine::{Engine, Hooks};
 use crate::hooks::policy::Access;
@@ -29,7 +29,9 @@ use crate::protocol::position::Position;
 use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
-use crate::session::{Attachment, EnterCommand, Opening, Published, Superseded, removal};
+use crate::session::{
+    Attachment, EnterCommand, FromStore, MessageCommand, Opening, Published, Superseded, removal,
+};
 use crate::socket::{Inbox, Socket, Transport, Turn};
 
 const BUFFER: usize = 64 * 1024;
@@ -50,7 +52,7 @@ impl World {
         let recorder = Recorder::default();
         let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(history);
         let config = Config { recovery, unique_names: UniqueNames::Exact, ..Config::default() };
-        let hooks = Hooks { events: Some(Box::new(recorder.clone())), ..Hooks::default() };
+        let hooks = Hooks { events: Some(Arc::new(recorder.clone())), ..Hooks::default() };
         World { engine: Arc::new(Engine::new(config, hooks, None)), recorder }
     }
 
@@ -223,6 +225,7 @@ impl Client {
             room: &room,
             body: &body,
             replay_request: since.map(ReplayRequest::Since),
+            from_store: FromStore::default(),
             slow: SlowConsumer::default(),
             presence: None,
             access: Access::member(),
@@ -265,6 +268,7 @@ impl Client {
             let _ = self.attachment.enter_again(
                 membership.room.id(),
                 since.map(ReplayRequest::Since),
+                FromStore::default(),
                 SlowConsumer::default(),
             );
         }
@@ -289,7 +293,17 @@ impl Client {
     /// Publishes a message, if the client is in a room that accepts it.
     pub(super) fn publish(&self, text: &str, cid: Option<&str>) -> Option<Published> {
         let text = format!(r#"{{"event":"message","message":"{text}"}}"#);
-        match self.attachment.publish(None, &body(&text), cid) {
+        let body = body(&text);
+        let message = MessageCommand {
+            room: None,
+            event: "message",
+            body: &body,
+            cid,
+            text: &text,
+            replaced: None,
+            keep: Keep::First,
+        };
+        match self.attachment.publish(&message) {
             Ok(published) => published?.ok(),
             Err(Superseded) => None,
         }

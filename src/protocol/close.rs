@@ -78,7 +78,7 @@ pub enum LeaveReason {
     TooBig,
     /// One of your hooks panicked (1011).
     HookFailed,
-    /// The server was shut down (1012).
+    /// The server was shut down or [drained](crate::ChatRooms::drain) (1012).
     Shutdown,
     /// The [broker](crate::ChatRoomsBuilder::broker) could not be reached when the client wanted to enter a room (1013).
     Unavailable,
@@ -87,8 +87,8 @@ pub enum LeaveReason {
     EventsLost,
     /// The connection's task was dropped, for example with its runtime.
     Dropped,
-    /// The member was connected to another [node](crate::ChatRoomsBuilder::broker), which has ended without a
-    /// [`shutdown`](crate::ChatRooms::shutdown), or was cut off from the broker for too long.
+    /// The member was connected to another [node](crate::ChatRoomsBuilder::broker), which has ended or was cut off from the
+    /// broker for too long, and the client has not resumed its session since.
     NodeLost,
 }
 

@@ -16,6 +16,7 @@ pub(crate) use body::Body;
 pub(super) use body::without_keys;
 pub(crate) use direct::Direct;
 use envelope::Envelope;
+pub(crate) use history::{HistoryKeys, HistoryRequest};
 pub(crate) use room_field::RoomField;
 
 /// One message of a client.
@@ -40,6 +41,8 @@ pub(crate) enum Inbound<'a> {
     State(State<'a>),
     /// `{"event":"members","roomId":ROOM}` in `chat-rooms.v1`
     Members(MembersRequest<'a>),
+    /// `{"event":"history","roomId":ROOM,"before":ID,"limit":N}` in `chat-rooms.v1`
+    History(HistoryRequest<'a>),
     /// Any other event, to be relayed.
     Publish(Publish<'a>),
 }
@@ -108,6 +111,7 @@ impl<'a> Inbound<'a> {
         let cid = match self {
             Inbound::Publish(publish) => publish.cid,
             Inbound::Direct(direct) => direct.cid,
+            Inbound::History(request) => request.cid,
             _ => None,
         };
         resume::cid(cid?).ok()
@@ -164,6 +168,11 @@ impl<'a> Inbound<'a> {
                 room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
                 state: profile_keys(text, &envelope)?.state,
                 body: Body::of(text, &envelope)?,
+            })),
+            "history" if subprotocol == Subprotocol::V1 => Ok(Inbound::History(HistoryRequest {
+                room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
+                cid: envelope.cid.map(RawValue::get),
+                keys: HistoryKeys::parse(text)?,
             })),
             "members" if subprotocol == Subprotocol::V1 => Ok(Inbound::Members(MembersRequest {
                 room: envelope.room_id.map(|raw| RoomField::of(Some(raw), false)),
@@ -254,6 +263,7 @@ pub(super) fn is_deeper(text: &str, max: usize) -> bool {
 mod body;
 mod direct;
 mod envelope;
+mod history;
 mod members;
 mod room_field;
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub(crate) mod json;
 pub(crate) mod outbound;
 pub(crate) mod position;
 pub(crate) mod presence;
+pub(crate) mod receipt;
 pub(crate) mod resume;
 pub(crate) mod splitter;
 pub(crate) mod subprotocol;

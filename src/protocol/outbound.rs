@@ -5,9 +5,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::config::{Config, PresenceMode};
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, MessageId};
 use crate::protocol::json::quote;
 use crate::protocol::position::Epoch;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::{MAX_CID_BYTES, MAX_CIDS, ResumeToken};
 
 /// How many seconds' worth of a rate may be sent in one burst.
@@ -36,7 +37,7 @@ pub(crate) fn out(name: &str) -> String {
 }
 
 /// A frame of a room, without what the room adds when it publishes the frame: `num`, and in `chat-rooms.v1`
-/// `member`, `roomId` and `seq`.
+/// `member`, `id`, `roomId` and `seq`.
 #[derive(Debug, Clone)]
 pub(crate) struct RoomFrame<'a> {
     /// The object up to the tail, as plain clients get it.
@@ -63,7 +64,7 @@ pub(crate) fn room_key(room: &str) -> String {
     format!(r#","roomId":{}"#, quote(room))
 }
 
-/// The text between the `member` and the `seq` of a room frame in `chat-rooms.v1`: `,"roomId":ROOM,"seq":`.
+/// The text between the `member` or the `id` and the `seq` of a room frame in `chat-rooms.v1`: `,"roomId":ROOM,"seq":`.
 pub(crate) fn room_and_seq(room: &str) -> Box<str> {
     format!(r#"{},"seq":"#, room_key(room)).into()
 }
@@ -111,6 +112,26 @@ impl WelcomeFrame<'_> {
     }
 }
 
+/// Whether a client gets everything that it has missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recovered {
+    No,
+    /// All frames.
+    Fully,
+    /// The messages, as far as they were stored.
+    FromStore,
+}
+
+impl Recovered {
+    fn json(self) -> &'static str {
+        match self {
+            Recovered::No => "false",
+            Recovered::Fully => "true",
+            Recovered::FromStore => "\"store\"",
+        }
+    }
+}
+
 /// The answer to an enter in `chat-rooms.v1`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EnteredFrame<'a> {
@@ -121,10 +142,14 @@ pub(crate) struct EnteredFrame<'a> {
     pub(crate) seq: u64,
     pub(crate) num: u64,
     pub(crate) resumed: bool,
-    pub(crate) recovered: bool,
+    pub(crate) recovered: Recovered,
     pub(crate) replayed: u64,
     /// How many messages of the history follow, if the client has asked for them.
     pub(crate) history: Option<usize>,
+    /// Messages from the store, and whether there are others: `,"messages":[...],"more":BOOL`, or nothing.
+    pub(crate) messages: &'a str,
+    /// Messages that come later have higher ids. Present if there is a store.
+    pub(crate) id: Option<MessageId>,
     pub(crate) mode: PresenceMode,
     pub(crate) users: usize,
     pub(crate) is_read_only: bool,
@@ -135,16 +160,18 @@ pub(crate) struct EnteredFrame<'a> {
 
 impl EnteredFrame<'_> {
     pub(crate) fn encode(self) -> String {
-        let EnteredFrame { member, epoch, seq, num, resumed, recovered, replayed, users, roster, .. } = self;
+        let EnteredFrame { member, epoch, seq, num, resumed, replayed, users, messages, roster, .. } = self;
+        let recovered = self.recovered.json();
         let (room, name, mode) = (quote(self.room), quote(self.name), self.mode.as_str());
         let read_only = if self.is_read_only { r#","readOnly":true"# } else { "" };
         let hidden = if self.is_hidden { r#","hidden":true"# } else { "" };
         let history = self.history.map_or(String::new(), |n| format!(r#","history":{n}"#));
+        let id = self.id.map_or(String::new(), |id| format!(r#","id":{id}"#));
         // The rest is seldom longer.
-        let mut text = String::with_capacity(roster.len() + 320);
+        let mut text = String::with_capacity(roster.len() + messages.len() + 320);
         let _ = write!(
             text,
-            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history},"mode":"{mode}","users":{users}{read_only}{hidden}{roster}}}"#
+            r#"{{"event":"entered","roomId":{room},"name":{name},"member":"{member}","epoch":"{epoch}","seq":{seq},"num":{num},"resumed":{resumed},"recovered":{recovered},"replayed":{replayed}{history}{id}{messages},"mode":"{mode}","users":{users}{read_only}{hidden}{roster}}}"#
         );
         text
     }
@@ -156,9 +183,9 @@ pub(crate) fn read_only(room: &str, member: ConnectionId, is_read_only: bool) ->
     format!(r#"{{"event":"state","readOnly":{is_read_only},"member":"{member}","roomId":{room}}}"#)
 }
 
-/// `{"event":"ack","cid":CID,"seq":N}`
-pub(crate) fn ack(cid: &str, seq: u64) -> String {
-    format!(r#"{{"event":"ack","cid":{},"seq":{seq}}}"#, quote(cid))
+/// `{"event":"ack","cid":CID,"seq":N,"id":ID}`.
+pub(crate) fn ack(cid: &str, Receipt { position, id }: Receipt) -> String {
+    format!(r#"{{"event":"ack","cid":{},"seq":{},"id":{id}}}"#, quote(cid), position.seq)
 }
 
 /// What an error is about.
@@ -246,6 +273,7 @@ pub(crate) fn expiring(left: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::position::Position;
     use serde_json::{Value, from_str, json};
 
     #[test]
@@ -253,6 +281,8 @@ mod tests {
         let name = "a\"b\\\u{1}小";
         let relayed = format!(r#"{{"event":"x"{}7}}"#, name_and_num(name));
         let out = format!("{}7}}", out(name));
+        let position = Position { epoch: Epoch(1), seq: 3 };
+        let receipt = Receipt { position, id: MessageId::from_u64(70).unwrap() };
         for (text, want) in [
             (relayed, json!({"event": "x", "name": name, "num": 7})),
             (out, json!({"event": "out", "name": name, "num": 7})),
@@ -285,7 +315,7 @@ mod tests {
             ),
             (expiring(Duration::from_millis(30_500)), json!({"event": "expiring", "in": 30_500})),
             (lagged(name, 3), json!({"event": "lagged", "roomId": name, "missed": 3})),
-            (ack(name, 3), json!({"event": "ack", "cid": name, "seq": 3})),
+            (ack(name, receipt), json!({"event": "ack", "cid": name, "seq": 3, "id": 70})),
         ] {
             assert_eq!(from_str::<Value>(&text).unwrap(), want);
         }

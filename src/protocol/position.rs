@@ -1,15 +1,28 @@
 //! Positions in a room's log.
 
-/// A place in a room's log: that of the latest frame that a client has received.
+/// A place in the order of a room's frames. Positions of different epochs cannot be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Position {
+pub struct Position {
     pub(crate) epoch: Epoch,
     pub(crate) seq: u64,
 }
 
-/// Distinguishes a room's log from that of an earlier room with the same id. On the wire, 16 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Epoch(pub(crate) u64);
+/// Distinguishes the frames of a room from those of an earlier room with the same id, for example before a restart of the
+/// server. As text, 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(pub(crate) u64);
+
+impl Position {
+    /// Returns the epoch.
+    pub fn epoch(self) -> Epoch {
+        self.epoch
+    }
+
+    /// Returns the number of the frame in its epoch. Enters, leaves and messages are numbered.
+    pub fn seq(self) -> u64 {
+        self.seq
+    }
+}
 
 impl Epoch {
     pub(crate) fn parse(text: &str) -> Option<Epoch> {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tower_chat_rooms_protocol::MAX_RESUME_TOKENS;
 pub(crate) use tower_chat_rooms_protocol::{MAX_CID_BYTES, MAX_CIDS};
 
+use crate::ids::MessageId;
 use crate::protocol::error_code::{ErrorCode, PeerError};
 use crate::protocol::json::unquote;
 use crate::protocol::position::{Epoch, Position};
@@ -62,6 +63,18 @@ pub(crate) fn since(json: &str) -> Result<Option<Position>, PeerError> {
     match (value["epoch"].as_str(), value["seq"].as_u64()) {
         (Some(epoch), Some(seq)) => Ok(Epoch::parse(epoch).map(|epoch| Position { epoch, seq })),
         _ => Err(bad("\"since\" must be an object with an \"epoch\" and a \"seq\"")),
+    }
+}
+
+/// The id of the latest message that the client has, in the `since` of an enter.
+pub(crate) fn last_id(json: &str) -> Result<Option<MessageId>, PeerError> {
+    let value: Value = serde_json::from_str(json).unwrap_or_default();
+    match value.get("id") {
+        None => Ok(None),
+        Some(id) => match id.as_u64().and_then(MessageId::from_u64) {
+            Some(id) => Ok(Some(id)),
+            None => Err(bad("the \"id\" in \"since\" must be that of a message")),
+        },
     }
 }
 

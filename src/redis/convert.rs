@@ -11,7 +11,7 @@ use crate::broker::{
     RemoteSession, RoomEvent, Stamp, TakenMember, TakenSession, TokenHash, UniqueName,
 };
 use crate::config::History;
-use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
+use crate::ids::{ConnectionId, MaxLen, MessageId, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
 
@@ -60,14 +60,15 @@ pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
 }
 
 fn room_event_of(event: redis::RoomEvent) -> Option<RoomEvent> {
-    let redis::RoomEvent { room, stamp, kind, member, body, is_replaced, .. } = event;
+    let redis::RoomEvent { room, stamp, kind, member, id, body, is_replaced, .. } = event;
     // A member that no node has entered: something else writes to the log.
     let entry = match member {
         Some(member) => Some(entry_of(&member)?),
         None => None,
     };
     let (room, stamp, kind) = (RoomId::shared(room), stamp_of(stamp), kind_of(kind));
-    Some(RoomEvent { room, stamp, kind, entry, body, is_replaced })
+    let id = id.and_then(MessageId::from_u64);
+    Some(RoomEvent { room, stamp, kind, entry, id, body, is_replaced })
 }
 
 pub(super) fn logged_of(redis::LoggedEvent { event, age, .. }: redis::LoggedEvent) -> Option<LoggedEvent> {

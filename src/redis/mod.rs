@@ -23,15 +23,15 @@ use crate::broker::{
 };
 use crate::config::{History, Recovery};
 use crate::health::Health;
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::resume::ResumeToken;
 use crate::room::Profile;
 use crate::stats::BrokerStats;
 use convert::{
     entry_of, event_of, id_of, log_needs, logged_of, member_of, new_member_of, profile_of, session_of,
-    to_stamp, user_session_of, user_text,
+    stamp_of, to_stamp, user_session_of, user_text,
 };
-pub use publisher::{RedisPublisher, Sent};
+pub use publisher::{RedisPublisher, RedisSent};
 use turns::Turns;
 
 /// Members that are read at a time.
@@ -86,8 +86,8 @@ impl BrokerNode {
         };
         let (queues, calls) = (queues(QUEUE_LENGTH), queues(CALLS_LENGTH));
         let hasher = RandomState::new();
-        let (turns, user_turns) = (Turns::default(), Turns::default());
-        let broker = RedisBroker { node, runtime, turns, user_turns, hasher, queues, calls };
+        let (turns, user_turns, host_turns) = (Turns::default(), Turns::default(), Turns::default());
+        let broker = RedisBroker { node, runtime, turns, user_turns, host_turns, hasher, queues, calls };
         Ok(BrokerNode { broker: Arc::new(broker), events: Box::new(Events(events)) })
     }
 }
@@ -95,9 +95,12 @@ impl BrokerNode {
 struct RedisBroker {
     node: Arc<redis::Node>,
     runtime: Handle,
-    turns: Turns,
-    /// The same for the sessions of users.
-    user_turns: Turns,
+    /// The calls for members and sessions.
+    turns: Turns<ConnectionId>,
+    /// Those for the sessions of users.
+    user_turns: Turns<ConnectionId>,
+    /// What the host publishes.
+    host_turns: Turns<RoomId>,
     hasher: RandomState,
     queues: [mpsc::Sender<Job>; QUEUES],
     calls: [mpsc::Sender<Job>; QUEUES],
@@ -234,15 +237,21 @@ impl RemoteBroker for RedisBroker {
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let (node, room, id) = (self.node.clone(), room.clone(), id.map(str::to_owned));
+        let (node, room, key) = (self.node.clone(), room.clone(), key.map(str::to_owned));
+        // A member waits for the answer before it publishes again. The host does not.
+        let mut turn = entry.is_none().then(|| self.host_turns.next(room.clone()));
         Box::pin(async move {
+            if let Some(turn) = &mut turn {
+                turn.begin().await;
+            }
             let entry = entry.map(id_of);
-            let published = node.publish(room.as_str(), entry.as_deref(), id.as_deref(), &body).await;
-            let redis::Published { stamp, is_repeat, .. } = published.map_err(|_| Unavailable)?;
-            Ok(Submitted { seq: stamp.seq, is_repeat })
+            let published = node.publish(room.as_str(), entry.as_deref(), key.as_deref(), &body).await;
+            let redis::Published { stamp, id, is_repeat, .. } = published.map_err(|_| Unavailable)?;
+            let id = MessageId::from_u64(id).ok_or(Unavailable)?;
+            Ok(Submitted { position: stamp_of(stamp).position(), id, is_repeat })
         })
     }
 

@@ -7,7 +7,7 @@ use super::{RedisConnectError, RedisSettings};
 use crate::broker::commands::{Command, Message};
 use crate::broker::wire;
 use crate::error::SendError;
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::host_frame;
 use crate::protocol::inbound::{self, Body};
 
@@ -46,9 +46,11 @@ pub struct RedisPublisher {
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Sent {
+pub enum RedisSent {
     /// The object has its place among the room's frames.
     Published {
+        /// The id of the message. See [`Message::id`](crate::Message::id).
+        id: MessageId,
         /// How many members the room had.
         members: u64,
     },
@@ -81,7 +83,7 @@ impl RedisPublisher {
     ///
     /// If the value is not an object with a string `event` or is too big, or if Redis cannot be reached. In the last
     /// case the object may have been sent, so sending it again can send it twice; [`send_once`](Self::send_once) cannot.
-    pub async fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<Sent, SendError> {
+    pub async fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<RedisSent, SendError> {
         self.publish(room.as_ref(), None, value).await
     }
 
@@ -100,7 +102,7 @@ impl RedisPublisher {
         room: impl AsRef<str>,
         key: impl AsRef<str>,
         value: &impl Serialize,
-    ) -> Result<Sent, SendError> {
+    ) -> Result<RedisSent, SendError> {
         self.publish(room.as_ref(), Some(key.as_ref()), value).await
     }
 
@@ -178,15 +180,18 @@ impl RedisPublisher {
         room: &str,
         key: Option<&str>,
         value: &impl Serialize,
-    ) -> Result<Sent, SendError> {
+    ) -> Result<RedisSent, SendError> {
         let (text, room) = (serialize(value)?, RoomId::from(room));
         let body = Body::of_host(&text).ok_or(SendError::NotAnObject)?;
         let frame = wire::encode_frame(&body.host_frame(&room));
         let published = self.publisher.publish(room.as_str(), key, &frame).await.map_err(unavailable)?;
         Ok(match published {
-            None => Sent::NoMembers,
-            Some(published) if published.is_repeat => Sent::Repeated,
-            Some(published) => Sent::Published { members: published.stamp.num },
+            None => RedisSent::NoMembers,
+            Some(published) if published.is_repeat => RedisSent::Repeated,
+            Some(published) => {
+                let id = MessageId::from_u64(published.id).ok_or(SendError::Unavailable)?;
+                RedisSent::Published { id, members: published.stamp.num }
+            }
         })
     }
 

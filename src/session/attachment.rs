@@ -8,16 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{Entered, NotPublished, ReplayRequest};
+use crate::delivery::{Entered, Keeping, NotPublished, ReplayRequest};
 use crate::hooks::guard::Panicked;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::direct::{DirectFrame, LastDirect};
 use crate::protocol::inbound::Body;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::ResumeToken;
 use crate::session::direct::{self, DirectSent};
-use crate::session::memberships::{CantEnter, EnterCommand, Submission};
+use crate::session::enter_answer::FromStore;
+use crate::session::memberships::{CantEnter, EnterCommand, MessageCommand, Submission};
 use crate::session::removal;
 use crate::session::session::{Generation, Membership, Opening, Published, Session, Superseded};
 use crate::session::sessions::Sessions;
@@ -93,10 +95,10 @@ impl Attachment {
         self.sessions.expire_user(&self.session, self.generation)
     }
 
-    /// The `seq` of a message that was published before under this id.
-    pub(crate) fn seq_of(&self, cid: &str) -> Result<Option<u64>, Superseded> {
+    /// The receipt of a message that was published before under this id.
+    pub(crate) fn receipt_of(&self, cid: &str) -> Result<Option<Receipt>, Superseded> {
         let state = self.session.state_of(self.generation)?;
-        Ok(state.message_ids.as_ref().and_then(|ids| ids.number_of(cid)))
+        Ok(state.message_ids.as_ref().and_then(|ids| ids.answer_to(cid)))
     }
 
     /// The membership in a room, even if it is inactive.
@@ -166,15 +168,22 @@ impl Attachment {
         &self,
         room: &RoomId,
         replay_request: Option<ReplayRequest>,
+        from_store: FromStore<'_>,
         slow: SlowConsumer,
     ) -> Result<(), Superseded> {
         let memberships = self.sessions.memberships();
+        let (session, generation) = (&self.session, self.generation);
         if let Some(back) =
-            memberships.enter_again(&self.session, self.generation, room, replay_request, slow)?
+            memberships.enter_again(session, generation, room, replay_request, from_store, slow)?
         {
             removal::check_closed(&self.sessions, &self.session, &back.room);
         }
         Ok(())
+    }
+
+    /// Sends the client the answer to a request for messages of a room.
+    pub(crate) fn send_history(&self, membership: &Membership, frame: &Bytes) {
+        let _ = self.session.with_socket_of(self.generation, |socket| socket.answer(&membership.room, frame));
     }
 
     /// Repeats a plain member's own enter to it.
@@ -186,27 +195,44 @@ impl Attachment {
     /// room.
     pub(crate) fn publish(
         &self,
-        room: Option<&str>,
-        body: &Body<'_>,
-        cid: Option<&str>,
+        message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
-        self.sessions.memberships().publish(&self.session, self.generation, room, body, cid)
+        self.sessions.memberships().publish(&self.session, self.generation, message)
+    }
+
+    /// Has a message stored. Returns `None` if the client is not in the room of the message or, if that is `None`, not in
+    /// exactly one room.
+    pub(crate) fn keep(
+        &self,
+        message: &MessageCommand<'_>,
+    ) -> Result<Option<Result<Keeping, NotPublished>>, Superseded> {
+        self.sessions.memberships().keep(&self.session, self.generation, message)
+    }
+
+    /// Remembers the id of a message that was stored.
+    pub(crate) fn remember(&self, cid: Option<&str>, receipt: Receipt) {
+        self.sessions.memberships().remember(&self.session, cid, receipt);
     }
 
     /// Submits a message to the broker that several nodes share. Returns `None` if the client is not in `room` or, if
     /// `room` is `None`, not in exactly one room.
     pub(crate) fn submit(
         &self,
-        room: Option<&str>,
-        body: &Body<'_>,
-        cid: Option<&str>,
+        message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Submission, NotPublished>>, Superseded> {
-        self.sessions.memberships().submit(&self.session, self.generation, room, body, cid)
+        self.sessions.memberships().submit(&self.session, self.generation, message)
     }
 
-    /// Remembers the id of a message that was submitted.
-    pub(crate) fn remember(&self, cid: Option<&str>, seq: u64) -> Result<(), Superseded> {
-        self.sessions.memberships().remember(&self.session, self.generation, cid, seq)
+    /// Notes that a message that was submitted has its place.
+    pub(crate) fn accept_message(
+        &self,
+        membership: &Membership,
+        message: &MessageCommand<'_>,
+        receipt: Receipt,
+        is_repeated: bool,
+    ) -> Result<Published, Superseded> {
+        let memberships = self.sessions.memberships();
+        memberships.accept_message(&self.session, self.generation, membership, message, receipt, is_repeated)
     }
 
     /// Sends a transient frame. Returns `None` if the client is not in `room` or, if `room` is `None`, not in exactly one
@@ -220,13 +246,13 @@ impl Attachment {
         self.sessions.memberships().send_transient(&self.session, self.generation, room, event, body)
     }
 
-    /// Makes a message look as if it had been published, and returns its `seq`; `None` if the client is not in this room
+    /// Makes a message look as if it had been published, and returns its receipt; `None` if the client is not in this room
     /// or, without a room, not in exactly one.
     pub(crate) fn pretend_published(
         &self,
         room: Option<&str>,
         cid: Option<&str>,
-    ) -> Result<Option<u64>, Superseded> {
+    ) -> Result<Option<Receipt>, Superseded> {
         self.sessions.memberships().pretend_published(&self.session, self.generation, room, cid)
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 
 use crate::admission::Admission;
-use crate::config::{Config, History, Recovery, SlowConsumer};
+use crate::config::{Config, History, Keep, Recovery, SlowConsumer};
 use crate::context;
 use crate::delivery::bench_cases::{deliver as deliver_to, live_room};
 use crate::delivery::{Handle, ReplayRequest, Rooms};
@@ -21,7 +21,7 @@ use crate::protocol::presence::ProfileKeys;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::session::Session;
-use crate::session::{Attachment, EnterCommand, Opening, Sessions};
+use crate::session::{Attachment, EnterCommand, FromStore, MessageCommand, Opening, Sessions};
 use crate::socket::bench_cases::socket;
 use crate::socket::{Answer, Inbox, Turn};
 use crate::tasks::Tasks;
@@ -65,9 +65,9 @@ pub fn resume() -> impl FnMut() {
     let recovery = Recovery::default().resume_window(Duration::from_secs(60)).history(History::last(FRAMES));
     let context = context(Config { recovery, ..Config::default() });
     let tasks = Arc::new(Tasks::default());
-    let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None));
+    let rooms = Arc::new(Rooms::new(&context.config, context.clock, tasks.clone(), None, None, None));
     let admission = Arc::new(Admission::new(context.clone(), tasks.clone()));
-    let sessions = Sessions::new(context.clone(), rooms.clone(), admission, None, 0, tasks);
+    let sessions = Sessions::new(context.clone(), rooms.clone(), admission, None, ConnectionId(0), tasks);
     let connect = move |token| {
         let socket = socket(&context, Subprotocol::V1, b"");
         let (id, subprotocol, token) = (sessions.table().new_id(), Subprotocol::V1, Some(token));
@@ -87,6 +87,7 @@ pub fn resume() -> impl FnMut() {
             room: &room,
             body: &body,
             replay_request: None,
+            from_store: FromStore::default(),
             slow,
             presence: None,
             access: Access::member(),
@@ -95,7 +96,16 @@ pub fn resume() -> impl FnMut() {
         let entered = attachment.enter(&command).expect("it is attached");
         entered.expect("the room takes everybody");
         for _ in 0..FRAMES {
-            let published = attachment.publish(None, &body, None).expect("it is attached");
+            let message = MessageCommand {
+                room: None,
+                event: "message",
+                body: &body,
+                cid: None,
+                text: MESSAGE,
+                replaced: None,
+                keep: Keep::First,
+            };
+            let published = attachment.publish(&message).expect("it is attached");
             assert!(published.is_some_and(|published| published.is_ok()));
             // Each frame is a batch of its own.
             yield_now().await;
@@ -119,7 +129,15 @@ pub fn resume() -> impl FnMut() {
         let old = std::mem::replace(&mut token, new_token());
         let mut attachment = connect(token);
         assert_eq!(attachment.resume(&[old]), Ok(true));
-        assert_eq!(attachment.enter_again(membership.room.id(), Some(since), SlowConsumer::Close), Ok(()));
+        assert_eq!(
+            attachment.enter_again(
+                membership.room.id(),
+                Some(since),
+                FromStore::default(),
+                SlowConsumer::Close
+            ),
+            Ok(())
+        );
         attached = Some(attachment);
     }
 }

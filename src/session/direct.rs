@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::Config;
+use crate::delivery::MessageIds;
 use crate::delivery::Recipient;
 use crate::protocol::direct::{DirectFrame, LastDirect};
 use crate::protocol::subprotocol::Subprotocol;
 use crate::protocol::{frame, outbound};
 use crate::session::direct_frames::DirectFrames;
-use crate::session::message_ids::MessageIds;
 use crate::session::session::{Generation, Phase, Resume, Session, State, Superseded};
 use crate::session::sessions::Sessions;
 
@@ -22,7 +22,7 @@ pub(super) struct DirectMessages {
     /// The direct frames for the client.
     received: DirectFrames,
     /// The ids of the latest messages that the client has sent, each with the number of connections reached.
-    sent: MessageIds,
+    sent: MessageIds<u64>,
 }
 
 impl DirectMessages {
@@ -159,7 +159,7 @@ pub(super) fn reached_by(
     cid: &str,
 ) -> Result<Option<u64>, Superseded> {
     let state = session.state_of(generation)?;
-    Ok(state.direct.as_ref().and_then(|direct| direct.sent.number_of(cid)))
+    Ok(state.direct.as_ref().and_then(|direct| direct.sent.answer_to(cid)))
 }
 
 /// Sends a client's message to all sessions of a user, unless it was sent before. If `frame` is `None`, it only looks
@@ -176,7 +176,7 @@ pub(super) fn send(
     let mut state = session.state_of(generation)?;
     if let Some(cid) = cid {
         let sent = &mut state.direct.get_or_insert_default().sent;
-        if let Some(reached) = sent.number_of(cid) {
+        if let Some(reached) = sent.answer_to(cid) {
             return Ok(DirectSent { reached, is_repeated: true });
         }
         // Noted before it is sent, so that a newer connection of the client does not send it again.

@@ -1,14 +1,34 @@
 //! The answer to an enter.
 
+use std::collections::HashSet;
+use std::time::SystemTime;
+
 use bytes::Bytes;
 
 use crate::config::SlowConsumer;
-use crate::delivery::{EnterOutcome, ReplayRequest, RosterPage};
+use crate::delivery::{EnterOutcome, ReadAhead, ReplayRequest, Rooms, RosterPage};
+use crate::ids::MessageId;
 use crate::protocol::inbound::Body;
-use crate::protocol::outbound::{self, EnteredFrame};
+use crate::protocol::outbound::{self, EnteredFrame, Recovered};
 use crate::protocol::{frame, history};
 use crate::session::session::{Generation, Membership, Session};
 use crate::socket::Answer;
+
+/// What the store contributes to the answer to an enter.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct FromStore<'a> {
+    /// Messages that were read before.
+    messages: Option<&'a ReadAhead>,
+    /// The time of day before the enter. Present if there is a store.
+    now: Option<SystemTime>,
+}
+
+impl<'a> FromStore<'a> {
+    /// To be called before the enter.
+    pub(crate) fn new(rooms: &Rooms, messages: Option<&'a ReadAhead>) -> FromStore<'a> {
+        FromStore { messages, now: rooms.has_store().then(SystemTime::now) }
+    }
+}
 
 /// The answer to an enter in `chat-rooms.v1`. Reduces the history to the requested messages.
 pub(super) fn entered_frame(
@@ -16,6 +36,7 @@ pub(super) fn entered_frame(
     outcome: &mut EnterOutcome,
     membership: &Membership,
     replay_request: Option<ReplayRequest>,
+    from_store: FromStore<'_>,
     is_resumed: bool,
 ) -> Bytes {
     let history = match replay_request {
@@ -27,6 +48,14 @@ pub(super) fn entered_frame(
         _ => None,
     };
     let replay = outcome.replay.as_ref();
+    let is_complete = replay.is_some_and(|replay| replay.is_complete);
+    let read = from_store.messages.filter(|read| !is_complete && outcome.follows(read.at));
+    let messages = read.map_or(String::new(), |read| messages(read, outcome, history, replay_request));
+    let recovered = match (is_complete, replay_request, read) {
+        (true, ..) => Recovered::Fully,
+        (false, Some(ReplayRequest::Since(_)), Some(read)) if !read.page.has_more => Recovered::FromStore,
+        _ => Recovered::No,
+    };
     let roster = outcome.roster.as_ref().map_or("", RosterPage::text);
     let frame = EnteredFrame {
         room: membership.room.id().as_str(),
@@ -36,9 +65,14 @@ pub(super) fn entered_frame(
         seq: outcome.seq,
         num: outcome.num,
         resumed: is_resumed,
-        recovered: replay.is_some_and(|replay| replay.is_complete),
+        recovered,
         replayed: replay.map_or(0, |replay| outcome.seq - replay.start),
         history,
+        messages: &messages,
+        id: from_store.now.map(|now| match outcome.first_to_come {
+            Some(first) => first.previous(),
+            None => outcome.last_id.max(MessageId::last_before(now)),
+        }),
         mode: outcome.mode,
         users: outcome.users,
         is_read_only: membership.is_read_only(),
@@ -46,6 +80,31 @@ pub(super) fn entered_frame(
         roster,
     };
     frame::text(frame.encode().as_bytes())
+}
+
+/// The messages that come before those that follow, and whether there are still others before them.
+fn messages(
+    ReadAhead { page, .. }: &ReadAhead,
+    outcome: &EnterOutcome,
+    history: Option<usize>,
+    replay_request: Option<ReplayRequest>,
+) -> String {
+    // Messages that the client has missed may also be in the replay. Otherwise, it could lose its connection before it has
+    // got those, but after it has got later ones, and would not ask for them again. After a crash, messages with earlier
+    // ids may be published again, so the order of ids says nothing.
+    let replay = outcome.replay.as_ref();
+    let follow: HashSet<MessageId> =
+        replay.map(|replay| history::ids(&replay.history).collect()).unwrap_or_default();
+    let is_to_come = |id: MessageId| outcome.first_to_come.is_some_and(|first| id >= first);
+    let wanted = page.messages.iter().filter(|(id, _)| !follow.contains(id) && !is_to_come(*id));
+    let texts: Vec<&str> = wanted.map(|(_, text)| &**text).collect();
+    let max = match replay_request {
+        Some(ReplayRequest::Last(n)) => n.saturating_sub(history.unwrap_or(0)),
+        _ => usize::MAX,
+    };
+    let skipped = texts.len().saturating_sub(max);
+    let list = history::list(texts[skipped..].iter().copied());
+    format!(r#"{list},"more":{}"#, page.has_more || skipped > 0)
 }
 
 /// A plain client's own enter with a heartbeat, as it gets it as a frame of the room.

@@ -4,26 +4,28 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::broker::{BoxFuture, RemoteMember, Submitted, TakenMember, Unavailable};
-use crate::config::{Presence, SlowConsumer};
+use crate::config::{Keep, Presence, SlowConsumer};
 use crate::context::Context;
 use crate::delivery::{
-    EnterOutcome, Entered, Entering, Entrant, Handle, IfMoved, LiveRoom, NotPublished, Recipient, Refused,
-    ReplayRequest, Rooms, profile_text,
+    Draft, EnterOutcome, Entered, Entering, Entrant, Handle, IfMoved, Keeping, LiveRoom, NotPublished,
+    Recipient, Refused, ReplayRequest, Rooms, profile_text,
 };
 use crate::hooks::events::{Entered as EnteredEvent, Left};
+use crate::hooks::message::{Message, Sender};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
-use crate::ids::{Name, RoomId};
+use crate::ids::{MessageId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::frame;
 use crate::protocol::inbound::Body;
 use crate::protocol::outbound;
 use crate::protocol::position::Position;
 use crate::protocol::presence::ProfileKeys;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::room::{EnterError, Profile};
 use crate::session::callbacks::Callback;
-use crate::session::enter_answer::{answer, entered_frame, own_enter};
+use crate::session::enter_answer::{FromStore, answer, entered_frame, own_enter};
 use crate::session::records;
 use crate::session::session::{Generation, Membership, Published, Session, State, Superseded};
 use crate::session::submitted_enter::EnterUnderWay;
@@ -35,6 +37,7 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) body: &'a Body<'a>,
     /// The requested frames from before the enter, as far as the policy allows them.
     pub(crate) replay_request: Option<ReplayRequest>,
+    pub(crate) from_store: FromStore<'a>,
     /// What happens if it reads the room too slowly.
     pub(crate) slow: SlowConsumer,
     /// What members learn about each other if this enter opens the room. `None` means the default.
@@ -44,6 +47,49 @@ pub(crate) struct EnterCommand<'a> {
     pub(crate) profile: ProfileKeys<'a>,
 }
 
+/// A message of a client for a room.
+pub(crate) struct MessageCommand<'a> {
+    /// `None` if the message is for the only room that the client is in.
+    pub(crate) room: Option<&'a str>,
+    pub(crate) event: &'a str,
+    pub(crate) body: &'a Body<'a>,
+    /// The id under which the session remembers the message.
+    pub(crate) cid: Option<&'a str>,
+    /// The whole object as the client has sent it.
+    pub(crate) text: &'a str,
+    /// The whole object that the policy has replaced it with.
+    pub(crate) replaced: Option<&'a str>,
+    pub(crate) keep: Keep,
+}
+
+impl MessageCommand<'_> {
+    /// The whole object as hooks see it.
+    fn for_hooks(&self) -> Cow<'_, str> {
+        self.replaced.map_or_else(|| self.body.for_hooks(self.text), Cow::Borrowed)
+    }
+
+    /// What the host is told of it.
+    fn describe(
+        &self,
+        session: &Session,
+        user: Option<Arc<User>>,
+        membership: &Membership,
+        receipt: Receipt,
+    ) -> Message {
+        let Receipt { position, id } = receipt;
+        Message {
+            room: membership.room.id().clone(),
+            id,
+            position,
+            time: id.time(),
+            cid: self.cid.map(str::to_owned),
+            sender: Some(Sender { connection: session.id(), name: membership.name.clone(), user }),
+            event: self.event.to_owned(),
+            body: self.for_hooks().into_owned(),
+        }
+    }
+}
+
 /// Why a client can't enter a room.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CantEnter {
@@ -51,6 +97,9 @@ pub(crate) enum CantEnter {
     /// The client is already in as many rooms as it may be.
     TooManyMemberships,
 }
+
+/// The maximum length of a message's key in the store.
+const MAX_KEY_BYTES: usize = 255;
 
 /// A message that was submitted to the broker.
 pub(crate) struct Submission {
@@ -183,7 +232,8 @@ impl Memberships {
         self.queue_entered(session, state, &membership, outcome.num);
         let frame = match session.subprotocol() {
             Subprotocol::V1 => {
-                Some(entered_frame(session, &mut outcome, &membership, enter.replay_request, false))
+                let (request, from_store) = (enter.replay_request, enter.from_store);
+                Some(entered_frame(session, &mut outcome, &membership, request, from_store, false))
             }
             // As the frame of the room would have been.
             Subprotocol::Plain if !outcome.is_announced => {
@@ -203,6 +253,7 @@ impl Memberships {
         generation: Generation,
         room: &RoomId,
         replay_request: Option<ReplayRequest>,
+        from_store: FromStore<'_>,
         slow: SlowConsumer,
     ) -> Result<Option<Arc<Membership>>, Superseded> {
         let mut state = session.state_of(generation)?;
@@ -211,7 +262,7 @@ impl Memberships {
         let handle: Handle = session.clone();
         let mut outcome = self.rooms.enter_again(&membership.room, &handle, replay_request);
         let frame = (session.subprotocol() == Subprotocol::V1)
-            .then(|| entered_frame(session, &mut outcome, &membership, replay_request, true));
+            .then(|| entered_frame(session, &mut outcome, &membership, replay_request, from_store, true));
         answer(session, generation, outcome, frame, slow);
         Ok(Some(membership))
     }
@@ -239,14 +290,13 @@ impl Memberships {
         &self,
         session: &Arc<Session>,
         generation: Generation,
-        room: Option<&str>,
-        body: &Body<'_>,
-        cid: Option<&str>,
+        message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Published, NotPublished>>, Superseded> {
+        let cid = message.cid;
         let mut state = session.state_of(generation)?;
-        let Some(membership) = state.memberships.active(room).cloned() else { return Ok(None) };
-        if let Some(seq) = cid.and_then(|cid| state.message_ids.as_ref()?.number_of(cid)) {
-            return Ok(Some(Ok(Published { seq, membership, is_repeated: true })));
+        let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
+        if let Some(receipt) = cid.and_then(|cid| state.message_ids.as_ref()?.answer_to(cid)) {
+            return Ok(Some(Ok(Published { receipt, is_repeated: true, calling: None })));
         }
         if membership.is_read_only() {
             return Ok(Some(Err(NotPublished::ReadOnly)));
@@ -254,45 +304,83 @@ impl Memberships {
         if self.rooms.is_remote() {
             return Ok(Some(Err(NotPublished::IsRemote)));
         }
-        let frame = body.frame(&membership.tail, session.id(), membership.room.id());
-        Ok(Some(match self.rooms.publish(&membership.room, &frame) {
-            Ok(stamp) => {
-                remember(&mut state, cid, stamp.seq);
-                Ok(Published { seq: stamp.seq, membership, is_repeated: false })
+        let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
+        let user = state.user.clone();
+        let describe = |receipt| message.describe(session, user, &membership, receipt);
+        Ok(Some(match self.rooms.publish(&membership.room, None, message.keep, &frame, describe) {
+            Ok((receipt, calling)) => {
+                remember(&mut state, cid, receipt);
+                Ok(Published { receipt, is_repeated: false, calling })
             }
             Err(error) => Err(error),
         }))
     }
 
+    /// Has a member's message stored, after [`Memberships::publish`] has returned [`NotPublished::IsStored`].
+    /// [`Memberships::remember`] must follow.
+    pub(super) fn keep(
+        &self,
+        session: &Arc<Session>,
+        generation: Generation,
+        message: &MessageCommand<'_>,
+    ) -> Result<Option<Result<Keeping, NotPublished>>, Superseded> {
+        let state = session.state_of(generation)?;
+        let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
+        let user = state.user.clone();
+        drop(state);
+        let key = message.cid.map(|cid| key_of(user.as_deref(), cid));
+        // Until it is published, it has no place.
+        let receipt = Receipt { position: membership.start, id: MessageId::ZERO };
+        let draft = Draft {
+            body: message.body.to_owned(),
+            tail: membership.tail.clone(),
+            member: Some(session.id()),
+            key,
+            message: message.describe(session, user, &membership, receipt),
+        };
+        Ok(Some(self.rooms.keep(&membership.room, message.keep, draft)))
+    }
+
+    /// Remembers the id of a message that was stored, even if a newer connection has attached meanwhile: it may send the
+    /// message again.
+    pub(super) fn remember(&self, session: &Session, cid: Option<&str>, receipt: Receipt) {
+        remember(&mut session.state(), cid, receipt);
+    }
+
     /// Submits a member's message to the broker, after [`Memberships::publish`] has returned
-    /// [`NotPublished::IsRemote`]. [`Memberships::remember`] must follow.
+    /// [`NotPublished::IsRemote`]. [`Memberships::accept_message`] must follow.
     pub(super) fn submit(
         &self,
         session: &Arc<Session>,
         generation: Generation,
-        room: Option<&str>,
-        body: &Body<'_>,
-        cid: Option<&str>,
+        message: &MessageCommand<'_>,
     ) -> Result<Option<Result<Submission, NotPublished>>, Superseded> {
         let state = session.state_of(generation)?;
-        let Some(membership) = state.memberships.active(room).cloned() else { return Ok(None) };
-        let frame = body.frame(&membership.tail, session.id(), membership.room.id());
+        let Some(membership) = state.memberships.active(message.room).cloned() else { return Ok(None) };
+        let frame = message.body.frame(&membership.tail, session.id(), membership.room.id());
         // A session's ids differ from those of all other senders.
-        let id = cid.map(|cid| format!("{}:{cid}", session.id()));
-        let submitted = self.rooms.submit(&membership.room, &frame, id.as_deref());
+        let key = message.cid.map(|cid| format!("{}:{cid}", session.id()));
+        let submitted = self.rooms.submit(&membership.room, &frame, key.as_deref());
         Ok(Some(submitted.map(|submitted| Submission { membership, submitted })))
     }
 
-    /// Remembers the id of a message that was submitted.
-    pub(super) fn remember(
+    /// Remembers the id of a message that was submitted, and gives the host's callback its turn unless it `is_repeated`.
+    pub(super) fn accept_message(
         &self,
         session: &Session,
         generation: Generation,
-        cid: Option<&str>,
-        seq: u64,
-    ) -> Result<(), Superseded> {
-        remember(&mut *session.state_of(generation)?, cid, seq);
-        Ok(())
+        membership: &Membership,
+        message: &MessageCommand<'_>,
+        receipt: Receipt,
+        is_repeated: bool,
+    ) -> Result<Published, Superseded> {
+        let mut state = session.state_of(generation)?;
+        remember(&mut state, message.cid, receipt);
+        let user = state.user.clone();
+        drop(state);
+        let describe = || message.describe(session, user, membership, receipt);
+        let calling = if is_repeated { None } else { self.rooms.queue_call(&membership.room, describe) };
+        Ok(Published { receipt, is_repeated, calling })
     }
 
     /// Sends a member's transient frame. Returns `None` if the member is not in `room` or, if `room` is `None`, not in
@@ -325,12 +413,12 @@ impl Memberships {
         generation: Generation,
         room: Option<&str>,
         cid: Option<&str>,
-    ) -> Result<Option<u64>, Superseded> {
+    ) -> Result<Option<Receipt>, Superseded> {
         let mut state = session.state_of(generation)?;
         let Some(membership) = state.memberships.active(room) else { return Ok(None) };
-        let seq = self.rooms.seq(&membership.room);
-        remember(&mut state, cid, seq);
-        Ok(Some(seq))
+        let receipt = self.rooms.pretend_published(&membership.room);
+        remember(&mut state, cid, receipt);
+        Ok(Some(receipt))
     }
 
     /// Ends the membership in a room, and returns that room; `None` if there was none.
@@ -353,6 +441,14 @@ impl Memberships {
     pub(super) fn end_all(&self, session: &Arc<Session>, state: &mut State, reason: LeaveReason) {
         for membership in state.memberships.all().to_vec() {
             self.end(session, state, membership.room.id().as_str(), reason);
+        }
+    }
+
+    /// Delivers what was published so far. The member hears nothing after it.
+    pub(super) fn deliver_rest(&self, session: &Arc<Session>, state: &State) {
+        let handle: Handle = session.clone();
+        for membership in state.memberships.all() {
+            self.rooms.deliver_rest(&membership.room, &handle);
         }
     }
 
@@ -465,9 +561,15 @@ fn profile_of(state: &State, enter: &EnterCommand<'_>) -> Profile {
     }
 }
 
+/// The key under which a message is stored. No other user can know it, so none can keep the message from being stored.
+fn key_of(user: Option<&User>, cid: &str) -> String {
+    let of_user = user.map(|user| format!("user:{}:{}:{cid}", user.id().len(), user.id()));
+    of_user.filter(|key| key.len() <= MAX_KEY_BYTES).unwrap_or_else(|| format!("cid:{cid}"))
+}
+
 /// Remembers a message id, so that no message with this id is published again.
-fn remember(state: &mut State, cid: Option<&str>, seq: u64) {
+fn remember(state: &mut State, cid: Option<&str>, receipt: Receipt) {
     if let Some(cid) = cid {
-        state.message_ids.get_or_insert_default().add(cid, seq);
+        state.message_ids.get_or_insert_default().add(cid, receipt);
     }
 }

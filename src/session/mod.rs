@@ -11,7 +11,6 @@ mod direct_frames;
 mod enter_answer;
 mod membership_list;
 mod memberships;
-mod message_ids;
 mod moving;
 mod presence;
 mod records;
@@ -25,7 +24,10 @@ mod table;
 mod users;
 
 pub(crate) use attachment::Attachment;
-pub(crate) use memberships::{CantEnter, EnterCommand, Submission};
-pub(crate) use session::{Membership, Opening, Published, Session, Superseded};
+pub(crate) use enter_answer::FromStore;
+pub(crate) use memberships::{CantEnter, EnterCommand, MessageCommand, Submission};
+#[cfg(feature = "test-util")]
+pub(crate) use session::Membership;
+pub(crate) use session::{Opening, Published, Session, Superseded};
 pub(crate) use sessions::Sessions;
 pub(crate) use table::SLOTS;

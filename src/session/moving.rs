@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::broker::{BoxFuture, KeptSession, NotTaken, TakenMember, TakenSession, TokenHash};
 use crate::config::Presence;
@@ -29,7 +29,11 @@ use crate::sync::{Mutex, lock};
 
 /// The clients that wait for their sessions, by the new tokens of these.
 #[derive(Default)]
-pub(super) struct Arrivals(Mutex<HashMap<TokenHash, Arrival>>);
+pub(super) struct Arrivals {
+    waiting: Mutex<HashMap<TokenHash, Arrival>>,
+    /// Notified when one of them does not wait any more.
+    removed: Notify,
+}
 
 /// A client that waits for its session.
 struct Arrival {
@@ -48,15 +52,33 @@ struct Waiting {
 
 impl Arrivals {
     fn user_and_peer(&self, token: &TokenHash) -> Option<(Option<Arc<User>>, Option<SocketAddr>)> {
-        lock(&self.0).get(token).map(|arrival| (arrival.user.clone(), arrival.peer))
+        lock(&self.waiting).get(token).map(|arrival| (arrival.user.clone(), arrival.peer))
     }
 
     fn has(&self, token: &TokenHash) -> bool {
-        lock(&self.0).contains_key(token)
+        lock(&self.waiting).contains_key(token)
+    }
+
+    fn insert(&self, token: TokenHash, arrival: Arrival) {
+        lock(&self.waiting).insert(token, arrival);
     }
 
     fn remove(&self, token: &TokenHash) -> Option<Arrival> {
-        lock(&self.0).remove(token)
+        let arrival = lock(&self.waiting).remove(token);
+        self.removed.notify_waiters();
+        arrival
+    }
+
+    /// Waits until those have their sessions that wait for them now, or get none.
+    async fn until_over(&self) {
+        let waiting: Vec<TokenHash> = lock(&self.waiting).keys().cloned().collect();
+        loop {
+            let removed = self.removed.notified();
+            if !waiting.iter().any(|token| self.has(token)) {
+                return;
+            }
+            removed.await;
+        }
     }
 }
 
@@ -96,7 +118,7 @@ impl Attachment {
         let old = broker.hash(&token);
         // The session may arrive before `take_over` has returned.
         let arrival = Arrival { token, user: user.clone(), peer, arrived };
-        lock(&sessions.arrivals().0).insert(new.clone(), arrival);
+        sessions.arrivals().insert(new.clone(), arrival);
         let taken = broker.take_over(&old, &new, user_id);
         let waiting = Waiting { sessions, token: new };
         Some(Box::pin(async move {
@@ -108,6 +130,16 @@ impl Attachment {
 }
 
 impl Sessions {
+    /// Whether sessions are arriving from other nodes. What is done to all sessions of this node misses them.
+    pub(crate) fn has_arrivals(&self) -> bool {
+        !lock(&self.arrivals().waiting).is_empty()
+    }
+
+    /// Waits until the sessions are here that are arriving now.
+    pub(crate) async fn until_arrived(&self) {
+        self.arrivals().until_over().await;
+    }
+
     /// Another node has taken over a session, for the time with this number. If the session has a connection, that ends
     /// for this reason.
     pub(crate) fn taken(&self, id: ConnectionId, generation: u64, reason: LeaveReason) {

@@ -48,9 +48,15 @@ pub(crate) fn remove_evicted(
 }
 
 /// Removes a member of which it is not known whether the broker still has it.
-pub(super) fn remove_uncertain(sessions: &Sessions, session: &Arc<Session>, membership: &Arc<Membership>) {
+pub(super) fn remove_uncertain(
+    sessions: &Sessions,
+    session: &Arc<Session>,
+    membership: &Arc<Membership>,
+    reason: LeaveReason,
+) {
     let state = session.state();
-    if !state.memberships.all().iter().any(|other| Arc::ptr_eq(other, membership)) {
+    let is_in = state.memberships.all().iter().any(|other| Arc::ptr_eq(other, membership));
+    if !is_in || sessions.rooms().is_closed(&membership.room) {
         return;
     }
     let room = membership.room.id();
@@ -59,7 +65,7 @@ pub(super) fn remove_uncertain(sessions: &Sessions, session: &Arc<Session>, memb
         Subprotocol::Plain => Bytes::new(),
         Subprotocol::V1 => frame::text(left.as_bytes()),
     };
-    remove_locked(sessions, session, state, room, LeaveReason::Unavailable, &frames);
+    remove_locked(sessions, session, state, room, reason, &frames);
 }
 
 /// Removes a member from a room that was closed. The connection of a plain client is closed.

@@ -12,18 +12,20 @@ use bytes::Bytes;
 
 use crate::admission::AbsencePermit;
 use crate::broker::KeptSession;
-use crate::delivery::{Batch, LiveRoom, PresenceBatch, Recipient, RoomKey, TransientBatch};
+use crate::delivery::{
+    Batch, Calling, LiveRoom, MessageIds, PresenceBatch, Recipient, RoomKey, TransientBatch,
+};
 use crate::hooks::policy::Access;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, Name, RoomId};
 use crate::protocol::close::LeaveReason;
 use crate::protocol::position::Position;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::resume::ResumeToken;
 use crate::protocol::subprotocol::Subprotocol;
 use crate::session::callbacks::Callbacks;
 use crate::session::direct::DirectMessages;
 use crate::session::membership_list::MembershipList;
-use crate::session::message_ids::MessageIds;
 use crate::socket::Socket;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -84,10 +86,11 @@ impl Membership {
 
 /// A message that has its place in the room's order.
 pub(crate) struct Published {
-    pub(crate) seq: u64,
-    pub(crate) membership: Arc<Membership>,
+    pub(crate) receipt: Receipt,
     /// It was published before, under the same id.
     pub(crate) is_repeated: bool,
+    /// The callback for the message, if it was published now and the host wants to be told.
+    pub(crate) calling: Option<Calling>,
 }
 
 /// What is known about a session when it begins.
@@ -115,7 +118,7 @@ pub(super) struct State {
     pub(super) is_of_user: bool,
     pub(super) resume: Resume,
     pub(super) memberships: MembershipList,
-    pub(super) message_ids: Option<Box<MessageIds>>,
+    pub(super) message_ids: Option<Box<MessageIds<Receipt>>>,
     pub(super) direct: Option<Box<DirectMessages>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
 }
@@ -323,6 +326,16 @@ impl State {
     #[must_use]
     pub(super) fn set_user(&mut self, user: Arc<User>) -> Option<Arc<User>> {
         self.user.replace(user)
+    }
+
+    /// Whether the session can be resumed after its connection has ended for this reason, where sessions are kept.
+    pub(super) fn is_kept_after(&self, reason: LeaveReason) -> bool {
+        reason.keeps_session() || (reason == LeaveReason::Shutdown && self.may_move())
+    }
+
+    /// Whether another node can resume the session.
+    pub(super) fn may_move(&self) -> bool {
+        self.record.is_some() && self.verdict.is_none() && self.is_worth_resuming()
     }
 
     /// Whether the session has something to resume: a room, or a user that stays online meanwhile.

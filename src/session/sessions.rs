@@ -34,7 +34,7 @@ pub(crate) struct Sessions {
     rooms: Arc<Rooms>,
     memberships: Memberships,
     admission: Arc<Admission>,
-    events: Option<Box<dyn RoomEvents>>,
+    events: Option<Arc<dyn RoomEvents>>,
     table: Table,
     users: Users,
     /// Notified when there is an earlier deadline, or no session is left.
@@ -58,8 +58,8 @@ impl Sessions {
         context: Arc<Context>,
         rooms: Arc<Rooms>,
         admission: Arc<Admission>,
-        events: Option<Box<dyn RoomEvents>>,
-        node: u32,
+        events: Option<Arc<dyn RoomEvents>>,
+        first_id: ConnectionId,
         tasks: Arc<Tasks>,
     ) -> Arc<Sessions> {
         let memberships = Memberships::new(context.clone(), rooms.clone(), events.is_some());
@@ -74,7 +74,7 @@ impl Sessions {
             memberships,
             admission,
             events,
-            table: Table::new(node),
+            table: Table::new(first_id),
             deadlines_changed: Notify::new(),
             tasks,
             arrivals: Arrivals::default(),
@@ -111,7 +111,22 @@ impl Sessions {
     /// Ends a connection. An attached connection is told to end; a session without one ends here, unless the
     /// reason allows it to be resumed. Returns whether there was one of the two.
     pub(crate) fn close(&self, session: &Arc<Session>, reason: LeaveReason) -> bool {
-        self.close_locked(session, session.state(), reason, reason.keeps_session())
+        let state = session.state();
+        let keeps_session = state.is_kept_after(reason);
+        self.close_locked(session, state, reason, keeps_session)
+    }
+
+    /// Tells the connection of a session to end, because the node is drained. Returns whether other nodes can resume the
+    /// session; `None` if it has no connection, or if that ends already.
+    pub(crate) fn drain(&self, session: &Arc<Session>) -> Option<bool> {
+        let state = session.state();
+        let is_ending = session.with_socket(|socket| socket.is_told_to_end()).unwrap_or(true);
+        if is_ending || !matches!(state.phase, Phase::Attached) {
+            return None;
+        }
+        let is_kept = state.may_move();
+        self.close_locked(session, state, LeaveReason::Shutdown, is_kept);
+        Some(is_kept)
     }
 
     /// A client that names the token of a session has another connection: the one of the session ends, if it
@@ -150,9 +165,12 @@ impl Sessions {
                 }
                 true
             }
-            Phase::Detached(_) if keeps_session => true,
+            Phase::Detached(_) if keeps_session && !self.admission.is_closing() => true,
             Phase::Detached(_) => {
-                let ended = self.end(session, &mut state, reason);
+                let ended = match keeps_session && state.may_move() {
+                    true => self.leave_behind(session, &mut state),
+                    false => self.end(session, &mut state, reason),
+                };
                 drop(state);
                 self.after_end(session, ended);
                 true
@@ -278,9 +296,18 @@ impl Sessions {
             return Err(Superseded);
         }
         let may_keep = state.verdict.is_none()
-            && (reason.keeps_session() || wants_session_kept)
+            && (state.is_kept_after(reason) || wants_session_kept)
             && state.token.is_some()
             && state.is_worth_resuming();
+        if may_keep && reason == LeaveReason::Shutdown {
+            self.memberships.deliver_rest(session, &state);
+        }
+        if may_keep && self.admission.is_closing() && state.may_move() {
+            let ended = self.leave_behind(session, &mut state);
+            drop(state);
+            self.after_end(session, ended);
+            return Ok(true);
+        }
         if may_keep && let Some(window) = self.keep(session, &mut state, reason) {
             tracing::debug!(connection = %session.id(), %reason, ?window, "connection lost; its session is kept");
             return Ok(true);
@@ -466,6 +493,20 @@ impl Sessions {
             socket.unsubscribe_all();
             socket.close(reason);
         });
+        Ended { absence, closing: None }
+    }
+
+    /// Forgets a session that the broker keeps, because this node shuts down. Another node resumes it, or ends it after the
+    /// resume window. The host is told of the end there.
+    fn leave_behind(&self, session: &Arc<Session>, state: &mut State) -> Ended {
+        let absence = self.forget(session, state);
+        tracing::debug!(connection = %session.id(), "session left to the other nodes");
+        state.record = None;
+        self.memberships.move_all_elsewhere(session, state);
+        if let Some(user) = state.user.clone().filter(|_| std::mem::take(&mut state.is_of_user)) {
+            self.users.remove(user.id(), session.id());
+        }
+        session.with_socket(Socket::unsubscribe_all);
         Ended { absence, closing: None }
     }
 

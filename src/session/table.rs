@@ -20,9 +20,10 @@ pub(crate) const SLOTS: usize = if cfg!(all(test, shuttle)) { 2 } else { 50 };
 type Slot = HashMap<ConnectionId, Arc<Session>>;
 
 pub(crate) struct Table {
-    /// The node, if a broker is shared with others.
-    node: u32,
-    next_id: AtomicU64,
+    /// The id of the first connection.
+    first_id: ConnectionId,
+    /// The number of further ones.
+    ids: AtomicU64,
     plain: Wheel,
     v1: Wheel,
     tokens: Mutex<HashMap<ResumeToken, Arc<Session>>>,
@@ -38,10 +39,10 @@ struct Wheel(Box<[Padded]>);
 struct Padded(Mutex<Slot>);
 
 impl Table {
-    pub(crate) fn new(node: u32) -> Table {
+    pub(crate) fn new(first_id: ConnectionId) -> Table {
         Table {
-            node,
-            next_id: AtomicU64::new(0),
+            first_id,
+            ids: AtomicU64::new(0),
             plain: Wheel::new(),
             v1: Wheel::new(),
             tokens: Mutex::default(),
@@ -51,7 +52,7 @@ impl Table {
 
     /// An id that no connection has had.
     pub(crate) fn new_id(&self) -> ConnectionId {
-        ConnectionId::of_node(self.node, self.next_id.fetch_add(1, Ordering::Relaxed))
+        self.first_id.nth(self.ids.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(super) fn insert(&self, session: &Arc<Session>) {

@@ -116,6 +116,10 @@ impl Socket {
         }
     }
 
+    pub(crate) fn is_told_to_end(&self) -> bool {
+        self.order.is_some()
+    }
+
     pub(crate) fn wake(&self) {
         self.outlet.wake();
     }
@@ -174,6 +178,11 @@ impl Socket {
         }
         self.deliver_all(room, &waiting);
         self.send_missed_presence();
+    }
+
+    /// Writes the answer to a request for messages of a room.
+    pub(crate) fn answer(&mut self, room: &LiveRoom, frame: &Bytes) {
+        self.write(Kind::Replay, Some(room), frame, 0);
     }
 
     /// Writes the part of a batch that the client has not had yet. The socket is subscribed to the batch's room.

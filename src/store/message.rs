@@ -78,8 +78,8 @@ impl StoredMessage {
         self.key.as_deref()
     }
 
-    /// Returns the sender's connection, or `None` if the host has sent the message. Connection ids begin anew when the
-    /// server restarts.
+    /// Returns the sender's connection, or `None` if the host has sent the message. A server with a store does not use the
+    /// id of a connection again, not even after a restart.
     pub fn connection(&self) -> Option<ConnectionId> {
         self.connection
     }

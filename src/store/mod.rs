@@ -6,11 +6,7 @@
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
-#[cfg_attr(
-    not(any(test, feature = "test-util")),
-    allow(dead_code, reason = "the engine does not use stores yet")
-)]
-mod erased;
+pub(crate) mod erased;
 #[cfg(any(test, feature = "test-util"))]
 mod memory;
 mod message;

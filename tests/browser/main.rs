@@ -10,6 +10,7 @@ mod chromium;
 mod devtools;
 mod faults;
 mod firefox;
+mod history;
 mod host;
 mod hostile;
 mod http2;

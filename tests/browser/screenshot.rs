@@ -82,14 +82,14 @@ async fn show(page: &Page, scheme: &str) {
     page.tab.until("document.getAnimations().length === 0").await;
 }
 
-fn keep(name: &str, png: &[u8]) {
+pub(crate) fn keep(name: &str, png: &[u8]) {
     if let Some(folder) = std::env::var_os("CHAT_SCREENSHOTS") {
         let file = PathBuf::from(folder).join(format!("{name}.png"));
         std::fs::write(&file, png).unwrap_or_else(|e| panic!("can't write {}: {e}", file.display()));
     }
 }
 
-async fn picture(page: &Page) -> Vec<u8> {
+pub(crate) async fn picture(page: &Page) -> Vec<u8> {
     let shot = page.tab.call("Page.captureScreenshot", json!({"format": "png"})).await;
     decode_base64(shot["data"].as_str().expect("a picture in base64"))
 }

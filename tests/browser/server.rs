@@ -1,5 +1,6 @@
 //! An example as a child process.
 
+use std::env;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -147,12 +148,16 @@ impl Server {
 /// The standalone's binary, built at its first use: cargo doesn't build it for the tests.
 fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("standalone", &["--features", "jwt"]))
+    BINARY.get_or_init(|| build("standalone", &["--features", "jwt,store"]))
 }
 
-/// Builds a package into the target folder and with the profile of this test.
+/// Builds a package into the target folder and with the profile of this test, unless its binary is in the folder
+/// `CHAT_BINARIES`.
 fn build(package: &str, flags: &[&str]) -> PathBuf {
-    let this = std::env::current_exe().expect("a test has a path");
+    if let Some(folder) = env::var_os("CHAT_BINARIES") {
+        return PathBuf::from(folder).join(package);
+    }
+    let this = env::current_exe().expect("a test has a path");
     let profile_folder = this.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps");
     let profile = match profile_folder.file_name().and_then(OsStr::to_str).expect("a profile's name") {
         "debug" => "dev",

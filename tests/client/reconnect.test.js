@@ -80,7 +80,7 @@ test('the server says when to come back, and is not hurried', async () => {
 test('the time of the return is random between the bounds that the server gives', async () => {
   const cases = [
     ['retry in 4-10 s', 0, 4_000], ['retry in 4-10 s', 0.5, 7_000], ['retry in 4-10 s', 1, 10_000],
-    ['retry in 4 s', 0, 4_000], ['retry in 4 s', 1, 6_000],
+    ['retry in 4 s', 0, 4_000], ['retry in 4 s', 1, 6_000], ['retry in 0-1 s', 0, 0], ['retry in 0-1 s', 1, 1_000],
     ['retry in 4-4 s', 1, 4_000], ['retry in 4-2 s', 1, 4_000], ['retry in 4-10 s, or later', 1, 1_000],
     ['retry in 99999999999 s', 0, 3_600_000], ['retry in 99999999999-999999999999 s', 1, 3_600_000], ['retry in 99999999999 s', 1, 5_400_000],
   ];

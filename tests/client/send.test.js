@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { messageTime } from '../../src/browser/chat-rooms.js';
 import { came, comeBack, enter, entered, left, LIMITS, NO_RATES, own, said, settled, World } from './world.js';
 
 /** How a promise has ended so far. */
@@ -29,6 +30,19 @@ test('a message is sent at once, and done when acknowledged', async () => {
   world.socket.say({ event: 'ack', cid: 'of somebody else', seq: 3 });
   await settled();
   assert.deepEqual(seen, [2, 'waits']);
+});
+
+test('a message has an id, and the id a time', async () => {
+  const world = new World();
+  const { room } = await enter(world);
+  const sent = [room.send('hi'), room.send('there')];
+  const [hi, there] = world.socket.take();
+  world.socket.say({ event: 'ack', cid: hi.cid, seq: 2, id: 890_123_456_789_504 });
+  world.socket.say(own(2, 'hi', hi.cid, { id: 890_123_456_789_504 }));
+  world.socket.say(own(3, 'there', there.cid, { id: 890_123_456_789_505 }));
+  assert.deepEqual(await Promise.all(sent), [{ seq: 2, id: 890_123_456_789_504 }, { seq: 3, id: 890_123_456_789_505 }]);
+  const time = messageTime(890_123_456_789_504);
+  assert.equal(time.toISOString(), new Date(1_577_836_800_000 + 890_123_456_789_504 / 4096).toISOString());
 });
 
 test('an object that changes afterwards has been sent as it was', async () => {

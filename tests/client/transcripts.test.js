@@ -11,14 +11,21 @@ const FOLDER = new URL('../transcripts/', import.meta.url);
 /** Longer than the client waits for anything. */
 const PATIENCE = 60_000;
 
-/** Texts that aren't known beforehand, by their names. */
+/** The numbers for placeholders begin here: ids of messages are as high. */
+const FIRST_NUMBER = 890_123_456_789_504;
+
+/** Texts and numbers that aren't known beforehand, by their names. */
 class Unknowns {
   texts = new Map();
 
-  /** The same value with its unknown texts put in; those that come up first are chosen. */
+  /** The same value with its unknown texts and numbers put in; those that come up first are chosen. */
   fill(value) {
     if (typeof value === 'string' && value.startsWith('$')) {
       if (!this.texts.has(value)) this.texts.set(value, `some ${value.slice(1)}`);
+      return this.texts.get(value);
+    }
+    if (typeof value === 'string' && value.startsWith('#')) {
+      if (!this.texts.has(value)) this.texts.set(value, FIRST_NUMBER + this.texts.size);
       return this.texts.get(value);
     }
     if (Array.isArray(value)) return value.map((item) => this.fill(item));
@@ -170,13 +177,16 @@ class Play {
     assert.equal(socket.closedWith, code);
   }
 
-  act({ app, room, message, as, user, name, state }) {
+  act({ app, room, message, as, user, name, state, ...step }) {
     if (app === 'enter') return this.app.enter(room);
     if (app === 'leave') return this.app.leave(room);
     const entered = this.app.room(room);
     if (app === 'state') return entered.setState(state);
     if (app === 'transient') return entered.sendTransient(name, message);
+    const { before, after, limit } = this.unknowns.fill(step);
     const sending = {
+      history: () => entered.history({ before, after, limit })
+        .then(({ messages, more }) => ({ messages: messages.map((frame) => frame.message), more })),
       send: () => entered.send(message).then(({ seq }) => ({ seq })),
       direct: () => this.app.sendTo(user, message).then((reached) => ({ reached })),
     }[app]();

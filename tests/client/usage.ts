@@ -1,5 +1,5 @@
 // Checked by tsc, never run: every part of the client as its types promise it, and what they forbid.
-import { ChatError, connect, mayReturn } from '../../src/browser/chat-rooms.js';
+import { ChatError, connect, mayReturn, messageTime } from '../../src/browser/chat-rooms.js';
 import type {
   Chat, ChatOptions, DirectFrame, Frame, FrameInfo, Handlers, Json, Member, OnlyRoom, Position, Presence, Room, State, StateEvent,
 } from '../../src/browser/chat-rooms.js';
@@ -34,11 +34,12 @@ export async function talk(giveUp: AbortSignal): Promise<void> {
   room.on('typing', (frame) => show(frame['since']));
   room.on('*', (frame, info: FrameInfo) => show(frame.event, info.own));
 
-  const { seq } = await room.send({ text: 'hi', tags: ['a', null] }, { event: 'note', ref: 7 });
+  const { seq, id } = await room.send({ text: 'hi', tags: ['a', null] }, { event: 'note', ref: 7 });
   const isSent: boolean = room.sendTransient('typing', true) || room.sendTransient('pointer');
   show(isSent);
   const position: Position | null = room.position;
   const state: State = room.state;
+  show(id !== undefined && messageTime(id).toISOString());
   show(seq, position?.seq, state, room.online, room.name, room.member, room.reason?.code, room.retryAt);
   if (state === 'outside') room.enter();
   stop();

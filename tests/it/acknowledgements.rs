@@ -9,6 +9,7 @@ use tower_chat_rooms::{
 
 use crate::support::{
     Client, V1Client, builder, has_shared_broker, recovering_rooms, removed_frame, resumed_and_recovered,
+    take_id,
 };
 
 #[tokio::test(start_paused = true)]
@@ -18,15 +19,20 @@ async fn a_message_sent_twice_goes_out_once() {
     let mut ann = V1Client::enter(&rooms, "ann").await;
     bob.expect_message("ann").await;
     let message = |n: u32| json!({"event": "message", "message": n, "cid": format!("c{n}")});
+    let mut ids = Vec::new();
     for n in [1, 1, 2, 1, 2] {
         ann.connection.send(message(n)).await;
-        let ack = ann.connection.next().await;
+        let mut ack = ann.connection.next().await;
+        let id = take_id(&mut ack);
         assert_eq!(ack, json!({"event": "ack", "cid": format!("c{n}"), "seq": n + 2}));
         // The message itself follows the first acknowledgement.
         if ann.position["seq"] == n + 1 {
-            ann.expect_message(n).await;
+            assert_eq!(take_id(&mut ann.next().await), id);
+            ids.push(id);
         }
+        assert_eq!(id, ids[n as usize - 1], "the id of the first time");
     }
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     ann.disconnect().await;
     assert!(resumed_and_recovered(&ann.reconnect(&rooms).await).0);
     for n in [2, 3] {
@@ -70,16 +76,26 @@ impl RoomPolicy for MyPolicy {
 async fn the_policys_verdict_reaches_the_sender() {
     let rooms = builder().policy(MyPolicy).build().unwrap();
     let mut ann = V1Client::enter(&rooms, "ann").await;
+    let mut ids = Vec::new();
     for (event, want) in [
         ("refuse", json!({"event": "error", "code": "denied", "message": "no", "cid": "c"})),
         ("drop", json!({"event": "ack", "cid": "c", "seq": 1})),
         ("drop", json!({"event": "ack", "cid": "c", "seq": 1})),
     ] {
         ann.connection.send(json!({"event": event, "cid": "c"})).await;
-        assert_eq!(ann.connection.next().await, want);
+        let mut answer = ann.connection.next().await;
+        if event == "drop" {
+            ids.push(take_id(&mut answer));
+        }
+        assert_eq!(answer, want);
     }
     ann.connection.send(json!({"event": "replace", "cid": "d"})).await;
-    assert_eq!(ann.connection.next().await, json!({"event": "ack", "cid": "d", "seq": 2}));
+    let mut ack = ann.connection.next().await;
+    assert!(
+        ids[0] == ids[1] && take_id(&mut ack) > ids[0],
+        "the dropped message has an id of its own: {ids:?}"
+    );
+    assert_eq!(ack, json!({"event": "ack", "cid": "d", "seq": 2}));
     ann.expect_message("nice").await;
     ann.connection.send(json!({"event": "enter", "message": "eve", "roomId": "r"})).await;
     assert_eq!(ann.connection.next().await["code"], "denied");
@@ -106,7 +122,9 @@ async fn no_message_is_acknowledged_in_a_closed_room() {
     let (mut ann, _) = Client::enter_v1(&rooms, Admission::anonymous()).await;
     ann.send_at_once([json!({"event": "close", "cid": "c1"}), json!({"event": "message", "cid": "c2"})])
         .await;
-    assert_eq!(ann.next().await, json!({"event": "ack", "cid": "c1", "seq": 2}));
+    let mut ack = ann.next().await;
+    take_id(&mut ack);
+    assert_eq!(ack, json!({"event": "ack", "cid": "c1", "seq": 2}));
     // With a broker, the room may be closed before the message itself has come back.
     if !has_shared_broker() {
         assert_eq!(ann.next().await["cid"], "c1", "the message itself");

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tower_chat_rooms::{Admission, ChatRooms, ConnectionId, Denied, Limits, RoomEvent, User};
 
 use crate::support::{
-    Client, EventLog, Next, SteppedConnection, assert_empty, enter_frame, has_shared_broker, recovering,
-    recovering_rooms, removed_frame, resume_frame, run_other_tasks,
+    Client, EventLog, Next, SteppedConnection, assert_empty, enter_frame, events_arrive, has_shared_broker,
+    recovering, recovering_rooms, removed_frame, resume_frame, run_other_tasks,
 };
 
 fn enter() -> Value {
@@ -85,6 +85,7 @@ async fn a_kick_before_the_answer_ends_the_membership() {
     run_other_tasks().await;
     assert!(rooms.kick(first_member(&rooms)));
     new.step().await;
+    events_arrive().await;
     assert_eq!(log.take(), ["+ ann r 1", "- ann r 0 kicked"]);
     drop(new);
     assert_empty(&rooms);
@@ -206,7 +207,7 @@ async fn another_user_with_the_resume_token_does_not_disturb_the_session() {
     ann.step().await;
     assert_eq!(ann.next().await["event"], "enter", "its own");
     ann.send(json!({"event": "still here"})).await;
-    run_other_tasks().await;
+    ann.run().await;
     assert_eq!(ann.next().await["event"], "enter", "eve's");
     assert_eq!(ann.next().await["event"], "still here");
 }

@@ -9,7 +9,7 @@ use tower_chat_rooms::{
     RoomEvent, RoomPolicy, SendError, User, Verdict, event_channel,
 };
 
-use crate::support::{Client, RESUME_WINDOW, enter_frame, resume_frame, run_other_tasks};
+use crate::support::{Client, RESUME_WINDOW, enter_frame, events_arrive, resume_frame, run_other_tasks};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -245,6 +245,7 @@ async fn an_event_channel_gets_direct_messages() {
     let events = sender.without_messages();
     let rooms = builder().policy(ByMessage::default()).events(events).build().unwrap();
     let mut ann = connect(&rooms, "a").await;
+    events_arrive().await;
     assert_eq!(ann.send_direct("b", "hi", "c").await, ack("c", 0));
     assert!(matches!(receiver.recv().await, Some(ChannelEvent::Online(_))));
     let event = receiver.recv().await.unwrap();

@@ -165,7 +165,7 @@ async fn the_channel_has_all_events_in_order_and_the_lost_ones() {
     for _ in 0..4 {
         kinds.push(match receiver.recv().await.unwrap() {
             ChannelEvent::Entered(e) => format!("entered {}", e.online),
-            ChannelEvent::Message { event, body, .. } => format!("{event} {body}"),
+            ChannelEvent::Message(message) => format!("{} {}", message.event, message.body),
             ChannelEvent::Lost(n) => format!("lost {n}"),
             other => panic!("{other:?}"),
         });

@@ -133,7 +133,7 @@ async fn a_room_delivers_what_is_sent_from_a_runtime_that_has_ended() {
     let host = rooms.clone();
     let send = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { host.send("r", &json!({"event": "notice"})).unwrap() });
+        runtime.block_on(async { drop(host.send("r", &json!({"event": "notice"})).unwrap()) });
     };
     std::thread::spawn(send).join().unwrap();
     assert_eq!(ann.next().await["event"], "notice");

@@ -8,7 +8,9 @@ use tower_chat_rooms::{
 };
 
 use crate::nodes::{enter, expect, nodes, stop};
-use crate::support::{Client, EventLog, RESUME_WINDOW, V1Client, enter_frame, message_frame, unlimited};
+use crate::support::{
+    Client, EventLog, RESUME_WINDOW, V1Client, enter_frame, message_frame, run_other_tasks, unlimited,
+};
 
 async fn say(client: &mut Client, message: &str) {
     client.send(message_frame("r", message)).await;
@@ -79,7 +81,8 @@ async fn a_rename_looks_as_in_one_process() {
             loop {
                 let mut frame = ann.next().await;
                 let is_end = frame["message"] == "end";
-                for key in ["epoch", "member", "members"] {
+                // With a broker, messages have no id.
+                for key in ["epoch", "member", "members", "id"] {
                     frame.as_object_mut().unwrap().remove(key);
                 }
                 frames.push(frame);
@@ -202,5 +205,30 @@ async fn a_rename_without_an_answer_ends_the_membership() {
         let moves = log.take_moves();
         assert_eq!(moves.iter().filter(|line| line.starts_with('+')).count(), 2, "{moves:?}");
         stop([one, other]).await;
+    }
+}
+
+/// The host was told that the broker could not be reached.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_ends_its_connection_during_a_rename_leaves_for_that_reason() {
+    for reason in ["closed by the client", "connection lost", "dropped by the server"] {
+        let (broker, log) = (SharedBroker::new(), EventLog::default());
+        let rooms = unlimited().broker(broker.node()).events(log.hook()).build().unwrap();
+        let (mut ann, _) = enter(&rooms, "ann").await;
+        broker.set_delivering(false);
+        ann.send(enter_frame("anna", "r")).await;
+        run_other_tasks().await;
+        match reason {
+            "closed by the client" => ann.close().await,
+            "connection lost" => ann.disconnect().await,
+            _ => {
+                ann.task.abort();
+                assert!(ann.task.await.unwrap_err().is_cancelled());
+            }
+        }
+        assert_eq!(log.take_moves(), ["+ ann r 1".to_owned(), format!("- ann r 0 {reason}")]);
+        broker.set_delivering(true);
+        rooms.shutdown().await;
+        assert_eq!(broker.members(), 0);
     }
 }

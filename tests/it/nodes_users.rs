@@ -87,17 +87,23 @@ async fn callbacks_wait_until_the_broker_knows_who_is_online() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_shutdown_without_the_broker_all_members_have_left() {
+async fn after_a_shutdown_without_the_broker_members_that_cannot_resume_have_left() {
     let broker = SharedBroker::new();
-    let ([one], log) = nodes(&broker);
+    let ([one, other], log) = nodes(&broker);
     let (mut member, _) = enter(&one, "u", "r").await;
-    assert_eq!(settled(&log).await, ["online u", "+ u r"]);
+    let mut plain = Client::enter(&one, "plain", "r").await;
+    assert_eq!(settled(&log).await, ["online u", "+ u r", "+ plain r"]);
     broker.set_available(false);
     let closing = tokio::spawn(async move { one.shutdown().await });
-    assert_eq!(member.close_code().await, 1012);
+    assert_eq!((member.close_code().await, plain.close_code().await), (1012, 1012));
     closing.await.unwrap();
-    // Another node would find that the user is gone.
-    assert_eq!(log.take(), ["- u r: server shutdown", "ended"]);
+    assert_eq!(log.take(), ["- plain r: server shutdown", "ended"]);
+    // Another node finds that the user is gone.
+    broker.set_available(true);
+    broker.end_resume_windows();
+    assert_eq!(settled(&log).await, ["- u r: node lost", "offline u"]);
+    assert_eq!((broker.members(), broker.sessions()), (0, 0));
+    other.shutdown().await;
 }
 
 /// Rule: the host of the node that removes lost members and users is told, once for each.

@@ -359,14 +359,17 @@ pub(crate) async fn run(
             }
             // Frames that are due later are sent, and the clients request what they still need.
             for round in 0..4 {
-                if round == 2 {
-                    // In a quiet room, the number is on other frames only.
+                if round > 0 {
+                    tokio::time::sleep(Duration::from_millis(600)).await;
+                }
+                if round == 3 {
+                    // In a quiet room, the number is on other frames only. It changes when a session ends that was not
+                    // resumed, so this is the last one.
                     let _ = nodes[0].send("quiet", &json!({"event": "notice"}));
                 }
                 for follower in &mut followers {
                     follower.read(usize::MAX).await;
                 }
-                tokio::time::sleep(Duration::from_millis(600)).await;
             }
             for follower in &followers {
                 follower.check(nodes);

@@ -3,8 +3,12 @@
 //! These tests need `redis-server`, or another one in the environment variable `CHAT_REDIS_SERVER`:
 //! `cargo test --test it -- --ignored redis`.
 
+mod lost_data;
+mod moving;
 mod programs;
+mod proxy;
 mod publisher;
+mod secrets;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,17 +23,19 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tower_chat_rooms::{
-    Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, Health, History, Limits, Recovery, RedisSettings,
-    UniqueNames,
+    Admission, BrokerNode, ChatRooms, ChatRoomsBuilder, Drain, Health, History, Limits, Recovery,
+    RedisSettings, UniqueNames,
 };
 
 use crate::direct::ByMessage;
 use crate::nodes::{enter, expect, names};
 use crate::support::{
-    Client, EventLog, Next, RESUME_WINDOW, V1Client, assert_empty, enter_frame, leave_frame,
+    Client, EventLog, Next, RESUME_WINDOW, RedisRooms, V1Client, assert_empty, enter_frame, leave_frame,
     message_with_cid, resumed_and_recovered, unlimited,
 };
-use crate::{direct, nodes_hidden, nodes_history, nodes_names, nodes_rename, presence_at_random, users};
+use crate::{
+    direct, nodes_hidden, nodes_history, nodes_names, nodes_outage, nodes_rename, presence_at_random, users,
+};
 
 /// A Redis server on a Unix socket. It ends with the test.
 struct Server {
@@ -192,6 +198,24 @@ async fn redis_orders_the_events_of_all_nodes() {
     }
 }
 
+/// Each frame was published by a task of its own, and the first one had to send the script once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
+async fn the_frames_of_the_host_keep_their_order() {
+    let server = Server::start().await;
+    let rooms = server.node(unlimited()).await;
+    let (mut ann, _) = enter(&rooms, "ann").await;
+    assert_eq!(redis_cli(&server.directory.join("socket"), &["SCRIPT", "FLUSH"]), ["OK"]);
+    for n in 0..200 {
+        rooms.send("r", &json!({"event": "notice", "message": n})).unwrap();
+    }
+    for n in 0..200 {
+        assert_eq!(ann.next_of("notice").await["message"], n);
+    }
+    ann.disconnect().await;
+    rooms.shutdown().await;
+}
+
 #[tokio::test]
 #[ignore = "needs redis-server"]
 async fn redis_removes_the_members_of_a_node_that_is_gone() {
@@ -206,6 +230,14 @@ async fn redis_removes_the_members_of_a_node_that_is_gone() {
     expect(&mut ann, "out", "bob", 3, 1).await;
     ann.disconnect().await;
     one.shutdown().await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn clients_of_several_nodes_of_redis_use_the_same_ids() {
+    let server = Server::start().await;
+    let node = async || server.node(unlimited()).await;
+    nodes_outage::clients_use_the_same_ids([node().await, node().await]).await;
 }
 
 fn resumable() -> ChatRoomsBuilder {
@@ -347,6 +379,82 @@ async fn members_that_are_entered_again_keep_their_states() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
+async fn clients_of_a_drained_node_go_on_with_another_node_of_redis() {
+    const WINDOW: Duration = Duration::from_secs(2);
+    let server = Server::start().await;
+    let log = EventLog::default();
+    let recovery = Recovery::default().resume_window(WINDOW).history(History::last(100));
+    let node = async || server.node(unlimited().recovery(recovery.clone()).events(log.hook())).await;
+    let (one, other) = (node().await, node().await);
+    let mut ann = V1Client::enter(&one, "ann").await;
+    let mut cid = V1Client::enter(&one, "cid").await;
+    let mut bob = V1Client::enter(&other, "bob").await;
+    for name in ["cid", "bob"] {
+        assert_eq!(ann.next().await["name"], name);
+    }
+    let draining = one.drain(Drain::over(Duration::from_millis(200)));
+    let codes = tokio::join!(ann.connection.close_code(), cid.connection.close_code());
+    assert_eq!(codes, (1012, 1012));
+    bob.send_message("missed").await;
+    bob.expect_message("missed").await;
+    let entered = ann.reconnect(&other).await;
+    assert_eq!(resumed_and_recovered(&entered), (true, true), "{entered}");
+    assert_eq!((&entered["num"], names(&entered)), (&json!(3), vec!["ann", "cid", "bob"]));
+    ann.expect_message("missed").await;
+    let drained = draining.await;
+    assert_eq!((drained.closed, drained.kept), (2, 2));
+    one.shutdown().await;
+    assert_empty(&one);
+    // Its client does not come back.
+    for client in [&mut ann, &mut bob] {
+        let out = client.next().await;
+        assert_eq!((&out["event"], &out["name"], &out["num"]), (&json!("out"), &json!("cid"), &json!(2)));
+    }
+    let mut moves = log.take_moves();
+    while moves.len() < 4 {
+        sleep(Duration::from_millis(10)).await;
+        moves.append(&mut log.take_moves());
+    }
+    assert_eq!(moves, ["+ ann r 1", "+ cid r 2", "+ bob r 3", "- cid r 2 node lost"]);
+    for client in [ann, bob] {
+        client.connection.close().await;
+    }
+    while other.check_consistency().sessions > 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    other.shutdown().await;
+    assert_eq!(server.lasting_keys().await, [""; 0]);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
+async fn a_session_survives_the_restart_of_the_only_node_of_redis() {
+    let server = Server::start().await;
+    let log = EventLog::default();
+    let node = async || server.node(resumable().events(log.hook())).await;
+    let before = node().await;
+    let mut ann = V1Client::enter(&before, "ann").await;
+    let closing = tokio::spawn(async move { before.shutdown().await });
+    assert_eq!(ann.connection.close_code().await, 1012);
+    closing.await.unwrap();
+    let after = node().await;
+    let entered = ann.reconnect(&after).await;
+    assert_eq!(resumed_and_recovered(&entered), (true, true), "{entered}");
+    ann.send_message("hello").await;
+    ann.expect_message("hello").await;
+    assert_eq!(log.take_moves(), ["+ ann r 1"]);
+    ann.connection.close().await;
+    // Nothing is left of the node before.
+    let nodes = || redis_cli(&server.directory.join("socket"), &["--raw", "ZCARD", "{chat}:nodes"]);
+    while after.check_consistency().sessions > 0 || nodes() != ["1"] {
+        sleep(Duration::from_millis(10)).await;
+    }
+    after.shutdown().await;
+    assert_eq!(server.lasting_keys().await, [""; 0]);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server"]
 async fn an_outage_of_redis_degrades_the_health() {
     let mut server = Server::start().await;
     let rooms = server.node(unlimited()).await;
@@ -375,19 +483,18 @@ async fn an_outage_of_redis_degrades_the_health() {
     assert_eq!(rooms.health(), Health::ShuttingDown);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 #[ignore = "needs redis-server"]
 async fn a_client_knows_the_members_of_all_nodes_on_redis() {
-    let (server, mut nodes) = (Server::start().await, Vec::new());
-    for _ in 0..3 {
-        nodes.push(server.node(presence_at_random::rooms_by_mode(true)).await);
-    }
-    for seed in 0..1 {
+    for seed in 0..10 {
         println!("seed {seed}");
+        let rooms = RedisRooms::new();
+        let node = || presence_at_random::rooms_by_mode(true).broker(rooms.node()).build().unwrap();
+        let nodes = [node(), node(), node()];
         presence_at_random::run(seed, &mut BTreeSet::new(), &nodes, None).await;
-    }
-    for rooms in nodes {
-        rooms.shutdown().await;
+        for rooms in nodes {
+            rooms.shutdown().await;
+        }
     }
 }
 

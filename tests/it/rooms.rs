@@ -3,7 +3,7 @@
 use serde_json::json;
 use tower_chat_rooms::Limits;
 
-use crate::support::{Client, assert_empty, builder, default_rooms, rooms_with_log};
+use crate::support::{Client, assert_empty, builder, default_rooms, events_arrive, rooms_with_log};
 
 async fn enter(client: &mut Client, name: &str, room: &str) {
     client.send(json!({"event": "enter", "message": name, "roomId": room})).await;
@@ -27,6 +27,7 @@ async fn a_move_is_an_out_and_an_enter() {
     assert_eq!(bob.next().await, json!({"event": "out", "name": "ann", "num": 1}));
     assert_eq!(carol.next().await["num"], 2);
     bob.send(json!({"event": "message", "message": "to a"})).await;
+    events_arrive().await;
     carol.send(json!({"event": "message", "message": "to b"})).await;
     assert_eq!(ann.next().await["message"], "to b");
     assert_eq!(

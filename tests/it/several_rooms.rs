@@ -137,7 +137,9 @@ async fn each_enter_has_one_left_on_every_way_out() {
         way.take(client, &rooms, &ids).await;
         let mut lines = log.take();
         lines.sort();
-        assert_eq!(lines.len(), ids.len(), "{way:?}: {lines:?}");
+        // Other nodes could resume the session.
+        let is_kept = way == Shutdown && has_shared_broker();
+        assert_eq!(lines.len(), if is_kept { 0 } else { ids.len() }, "{way:?}: {lines:?}");
         for (line, id) in lines.iter().zip(ids) {
             assert!(line.starts_with(&format!("- ann {id} 0 ")), "{way:?}: {lines:?}");
         }
@@ -411,7 +413,7 @@ async fn an_enter_beyond_the_rate_of_messages_is_refused_with_its_room() {
 async fn heartbeats_of_v1_clients_are_the_same_in_any_number_of_rooms() {
     let ping = json!({"event": "heartbeat", "message": "ping"});
     let rooms = default_rooms();
-    let (mut ann, _) = Client::connect_v1(&rooms, Admission::anonymous()).await;
+    let (mut ann, _) = Client::enter_v1(&rooms, Admission::anonymous()).await;
     ann.answers_heartbeats = false;
     for room in ["a", "b", "c"] {
         assert_eq!(ann.next().await, ping);

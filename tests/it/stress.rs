@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tower_chat_rooms::{Admission, ChatRooms, Heartbeat, LeaveReason, Limits, RoomEvent};
 
 use crate::support::{Client, MembershipRecord, Random, assert_empty, builder};
+
+/// How long a client waits for its enter at most.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// A client that connects many times, and ends each connection in some way.
 async fn run_client(rooms: ChatRooms, seed: u64, connections: usize) {
@@ -38,7 +42,16 @@ async fn run_client(rooms: ChatRooms, seed: u64, connections: usize) {
             }
         }
         match random.below(4) {
-            0 => client.task.abort(),
+            0 => {
+                // Only members can be dropped. With a broker, it takes a while until a client is one.
+                let is_enter = |text: &str| text.contains(r#""event":"enter""#);
+                while let Ok(Some(Ok(message))) = timeout(MOMENT, client.ws.next()).await {
+                    if matches!(message, Message::Text(text) if is_enter(&text)) {
+                        break;
+                    }
+                }
+                client.task.abort();
+            }
             1 => drop(client.ws.close(None).await),
             _ => {}
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
+use tower_chat_rooms::store::MemoryStore;
 use tower_chat_rooms::{
     Access, Admission, ChatRooms, Denied, DirectRequest, EnterRequest, Heartbeat, History, Limits, Presence,
     Recovery, RoomPolicy, User, Verdict,
@@ -21,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A transcript being played.
 struct Play {
     rooms: ChatRooms,
+    /// The settings of the server.
+    settings: Value,
+    /// It outlives the server.
+    store: MemoryStore,
     /// The rooms that the host lets nobody enter.
     denied: Denials,
     clients: BTreeMap<String, Client>,
@@ -55,8 +60,11 @@ async fn play(name: &str, text: &str) -> usize {
     let mut steps = lines.map(|(n, line)| (n + 1, serde_json::from_str::<Value>(line).expect(line)));
     let (_, head) = steps.next().expect("a head");
     let denied = Denials::default();
+    let (settings, store) = (head["server"].clone(), MemoryStore::new());
     let mut play = Play {
-        rooms: rooms(&head["server"], denied.clone()),
+        rooms: rooms(&settings, &store, denied.clone()),
+        settings,
+        store,
         denied,
         clients: BTreeMap::new(),
         early: BTreeMap::new(),
@@ -96,7 +104,7 @@ impl RoomPolicy for Policy {
     }
 }
 
-fn rooms(settings: &Value, denied: Denials) -> ChatRooms {
+fn rooms(settings: &Value, store: &MemoryStore, denied: Denials) -> ChatRooms {
     let (mut recovery, mut limits) = (Recovery::default(), Limits::default());
     let (mut heartbeat, mut v1_heartbeat) = (Heartbeat::default(), Heartbeat::wide_internet());
     let (mut presence, mut transient) = (Presence::Full, Vec::new());
@@ -110,11 +118,16 @@ fn rooms(settings: &Value, denied: Denials) -> ChatRooms {
             "rooms" => limits = limits.max_memberships(n() as usize),
             "presence" => presence = presence_of(value),
             "transient" => transient = serde_json::from_value::<Vec<String>>(value.clone()).unwrap(),
-            "readOnly" | "hidden" | "direct" => {}
+            "readOnly" | "hidden" | "direct" | "store" => {}
             other => panic!("unknown setting: {other}"),
         }
     }
-    builder()
+    let builder = match settings["store"] == true {
+        // There may be no broker then.
+        true => ChatRooms::builder().store(store.clone()),
+        false => builder(),
+    };
+    builder
         .heartbeat(heartbeat)
         .v1_heartbeat(v1_heartbeat)
         .recovery(recovery)
@@ -161,7 +174,7 @@ impl Play {
                 assert_eq!(client.close_code().await, code, "{at}");
             }
         } else if let Some(action) = name_of("host") {
-            self.host(at, action, step);
+            self.host(at, action, step).await;
         } else if let Some(millis) = step["pass"].as_u64() {
             self.pass(Duration::from_millis(millis)).await;
         } else {
@@ -170,7 +183,7 @@ impl Play {
         }
     }
 
-    fn host(&self, at: &str, action: &str, step: &Value) {
+    async fn host(&mut self, at: &str, action: &str, step: &Value) {
         let text = |key: &str| step[key].as_str().expect(at);
         match action {
             "close" => assert!(self.rooms.close_room(text("room")) > 0, "{at}"),
@@ -178,6 +191,12 @@ impl Play {
             "send" => {
                 let sent = self.rooms.send_to_user(text("user"), &step["frame"]).unwrap();
                 assert_eq!(sent as u64, step["reached"].as_u64().expect(at), "{at}");
+            }
+            "restart" => {
+                self.rooms.shutdown().await;
+                // The ids of messages and connections have milliseconds.
+                std::thread::sleep(Duration::from_millis(2));
+                self.rooms = rooms(&self.settings, &self.store, self.denied.clone());
             }
             "info" => {
                 let member = self.placeholders[text("member")].parse().unwrap();
@@ -263,11 +282,15 @@ impl Play {
     }
 }
 
-/// Whether a value is the expected one. A placeholder matches any text at first, and the same text from then on.
+/// Whether a value is the expected one. A placeholder matches any text or number at first, and the same one from then on.
 fn matches(expected: &Value, actual: &Value, placeholders: &mut HashMap<String, String>) -> bool {
     match (expected, actual) {
         (Value::String(name), Value::String(text)) if name.starts_with('$') => {
             placeholders.entry(name.clone()).or_insert_with(|| text.clone()) == text
+        }
+        (Value::String(name), Value::Number(number)) if name.starts_with('#') => {
+            let text = number.to_string();
+            *placeholders.entry(name.clone()).or_insert_with(|| text.clone()) == text
         }
         (Value::Object(expected), Value::Object(actual)) => {
             let same =
@@ -285,6 +308,10 @@ fn matches(expected: &Value, actual: &Value, placeholders: &mut HashMap<String, 
 /// Replaces placeholders by their values.
 fn fill(value: &Value, placeholders: &HashMap<String, String>) -> Value {
     match value {
+        Value::String(text) if text.starts_with('#') => match placeholders.get(text) {
+            Some(number) => number.parse::<u64>().unwrap().into(),
+            None => value.clone(),
+        },
         Value::String(text) => placeholders.get(text).unwrap_or(text).clone().into(),
         Value::Object(object) => object.iter().map(|(key, v)| (key.clone(), fill(v, placeholders))).collect(),
         Value::Array(array) => array.iter().map(|value| fill(value, placeholders)).collect(),

@@ -8,7 +8,9 @@ use tower_chat_rooms::{
     Timeouts, User, UserOffline, UserOnline,
 };
 
-use crate::support::{Client, EventLog, RESUME_WINDOW, assert_empty, user_of, with_expiring_tokens};
+use crate::support::{
+    Client, EventLog, RESUME_WINDOW, assert_empty, events_arrive, user_of, with_expiring_tokens,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,6 +58,7 @@ pub(crate) fn rooms() -> (ChatRooms, EventLog) {
 /// Connects as a user without entering a room. Returns the resume token too.
 pub(crate) async fn connect(rooms: &ChatRooms, user: &str) -> (Client, String) {
     let (client, welcome) = Client::connect_v1(rooms, Admission::user(user_of(user))).await;
+    events_arrive().await;
     (client, welcome["resume"].as_str().unwrap().into())
 }
 
@@ -183,6 +186,7 @@ async fn a_client_that_authenticates_over_its_connection_is_online_from_then_on(
     assert_eq!(pending.next().await["event"], "noAuth");
     assert!(!rooms.is_online("u") && log.take().is_empty());
     pending.authenticate("u").await;
+    events_arrive().await;
     assert_eq!((rooms.is_online("u"), log.take()), (true, vec!["online u".to_owned()]));
     // A new token is not a new session.
     pending.authenticate("u").await;
@@ -333,6 +337,7 @@ async fn a_client_whose_token_has_expired_gets_nothing_that_is_for_its_user() {
     }
     assert_eq!((rooms.send_to_user("u", &direct).unwrap(), rooms.is_online("u")), (0, false));
     assert!(rooms.sessions_of("u").is_empty());
+    events_arrive().await;
     assert_eq!(log.take(), ["online u", "offline u"]);
     client.authenticate("u:5").await;
     assert_eq!((rooms.send_to_user("u", &direct).unwrap(), rooms.is_online("u")), (1, true));

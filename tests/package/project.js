@@ -64,9 +64,9 @@ export async function start(t, command, args, options) {
 /** Starts a server, and returns the address of its WebSocket. */
 export async function startServer(t) {
   const listen = ['--listen', '127.0.0.1:0'];
-  const binary = process.env.CHAT_STANDALONE;
-  const line = await (binary
-    ? start(t, binary, listen, { cwd: ROOT })
+  const binaries = process.env.CHAT_BINARIES;
+  const line = await (binaries
+    ? start(t, join(binaries, 'standalone'), listen, { cwd: ROOT })
     : start(t, 'cargo', ['run', '--quiet', '--package', 'standalone', '--', ...listen], { cwd: ROOT }));
   return line.match(/http:\S+/)[0].replace('http', 'ws');
 }

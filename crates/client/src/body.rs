@@ -7,7 +7,7 @@ use tower_chat_rooms_protocol::SERVER_EVENTS;
 use crate::error::ClientError;
 
 /// What only the protocol sets.
-const RESERVED_KEYS: [&str; 6] = ["cid", "member", "name", "num", "roomId", "seq"];
+const RESERVED_KEYS: [&str; 7] = ["cid", "id", "member", "name", "num", "roomId", "seq"];
 
 /// What only the protocol sets in direct messages.
 const RESERVED_DIRECT_KEYS: [&str; 4] = ["cid", "direct", "from", "to"];

@@ -12,11 +12,12 @@ use tower_chat_rooms_protocol::{MAX_TRANSIENT_BYTES, close};
 
 use crate::body::Body;
 use crate::builder::ClientBuilder;
-use crate::commands::{Command, Commands, Join, Outlet, StateSlot, Status};
+use crate::commands::{Ack, Command, Commands, Join, Outlet, StateSlot, Status};
 use crate::dial::Dial;
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState, Position};
 use crate::events::{self, EventReceiver};
+use crate::history::HistoryRequest;
 use crate::machine::{RoomKey, RoomSettings};
 use crate::presence::Presence;
 use crate::sending::Sending;
@@ -262,6 +263,30 @@ impl ClientSender {
         self.publish(Body::of_object(object))
     }
 
+    /// Reads messages that were sent before, when the returned request is awaited: the latest ones, or those before or after
+    /// one of them. The server reads them from its message store or, if it has none, from the history that it keeps in
+    /// memory. The client emits no events for them.
+    ///
+    /// The request waits while the client is not in its room, and is sent again after a lost connection.
+    ///
+    /// ```no_run
+    /// # async fn scroll_up(client: &tower_chat_rooms_client::Client, oldest: u64) -> Result<(), tower_chat_rooms_client::ClientError> {
+    /// let page = client.sender().history().before(oldest).limit(100).await?;
+    /// for frame in &page.messages {
+    ///     println!("{}: {}", frame.name().unwrap_or("the host"), frame.message());
+    /// }
+    /// println!("{}", if page.has_more { "..." } else { "the beginning" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The request fails if the server refuses it (`denied` if the host does not allow it), or if the client is closed.
+    pub fn history(&self) -> HistoryRequest {
+        HistoryRequest::new(self.commands.clone(), self.room)
+    }
+
     /// Sends a transient event to the other members of the room: a hint that may get lost, such as that somebody is
     /// typing. The others receive it as [`ClientEvent::Transient`].
     ///
@@ -384,7 +409,7 @@ impl ClientSender {
         let (ack, acknowledged) = oneshot::channel();
         Sending::new(body.and_then(|body| {
             let permit = self.permits.clone().try_acquire_owned().map_err(|_| ClientError::QueueFull)?;
-            let command = Command::Publish { room: self.room, body, ack, permit };
+            let command = Command::Publish { room: self.room, body, ack: Ack::Message(ack), permit };
             if self.commands.send(command) { Ok(acknowledged) } else { Err(task_ended()) }
         }))
     }

@@ -11,10 +11,39 @@ use crate::client::task_ended;
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ClientState};
 use crate::events::EventSender;
+use crate::history::HistoryPage;
 use crate::machine::{RoomKey, RoomSettings, RoomStatus};
 
-/// Resolves a message's acknowledgement.
-pub(crate) type Ack = oneshot::Sender<Result<u64, ClientError>>;
+/// Resolves the answer to something that was sent.
+#[derive(Debug)]
+pub(crate) enum Ack {
+    /// The acknowledgement of a message.
+    Message(oneshot::Sender<Result<u64, ClientError>>),
+    /// Messages that were asked for.
+    History(oneshot::Sender<Result<HistoryPage, ClientError>>),
+}
+
+impl Ack {
+    /// Fails silently if the application has dropped its future.
+    pub(crate) fn resolve(self, result: Result<u64, ClientError>) {
+        match self {
+            Ack::Message(ack) => drop(ack.send(result)),
+            Ack::History(ack) => drop(ack.send(Err(result.err().unwrap_or_else(wrong_answer)))),
+        }
+    }
+
+    /// As [`Ack::resolve`].
+    pub(crate) fn resolve_history(self, page: HistoryPage) {
+        match self {
+            Ack::Message(ack) => drop(ack.send(Err(wrong_answer()))),
+            Ack::History(ack) => drop(ack.send(Ok(page))),
+        }
+    }
+}
+
+fn wrong_answer() -> ClientError {
+    ClientError::BadFrame("the server has given the answer to something else".into())
+}
 
 /// A command from the application.
 pub(crate) enum Command {
@@ -26,6 +55,13 @@ pub(crate) enum Command {
         ack: Ack,
         /// Limits how many of a room's messages wait for the task.
         permit: OwnedSemaphorePermit,
+    },
+    /// Ask for messages of a room.
+    ReadHistory {
+        room: RoomKey,
+        /// Those of the frame that say which messages.
+        keys: Value,
+        ack: Ack,
     },
     /// Send a direct message to a user.
     SendToUser {
@@ -122,7 +158,7 @@ impl Commands {
     ) -> Result<oneshot::Receiver<Result<u64, ClientError>>, ClientError> {
         let permit = self.direct_permits.clone().try_acquire_owned().map_err(|_| ClientError::QueueFull)?;
         let (ack, acknowledged) = oneshot::channel();
-        let command = Command::SendToUser { user, body, ack, permit };
+        let command = Command::SendToUser { user, body, ack: Ack::Message(ack), permit };
         if self.send(command) { Ok(acknowledged) } else { Err(task_ended()) }
     }
 

@@ -170,8 +170,8 @@ impl Driver {
                         let _ = done.send(());
                     }
                 }
-                // Fails if the application has dropped its future.
-                Output::Resolve(ack, result) => drop(ack.send(result)),
+                Output::Resolve(ack, result) => ack.resolve(result),
+                Output::ResolveHistory(ack, page) => ack.resolve_history(page),
             }
         }
         if let Some(error) = self.machine.ended() {
@@ -256,6 +256,7 @@ impl Driver {
                 drop(permit);
                 self.machine.publish(now, room, &body, ack);
             }
+            Command::ReadHistory { room, keys, ack } => self.machine.read_history(now, room, keys, ack),
             Command::SendToUser { user, body, ack, permit } => {
                 drop(permit);
                 self.machine.send_to_user(now, &user, &body, ack);

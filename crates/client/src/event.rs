@@ -1,9 +1,10 @@
 //! What a client reports to its application.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
+use tower_chat_rooms_protocol::{MESSAGE_ID_COUNTER_BITS, MESSAGE_ID_START};
 
 use crate::error::ClientError;
 use crate::presence::Presence;
@@ -25,8 +26,9 @@ pub enum ClientEvent {
         num: u64,
         /// The session was resumed: no other member has noticed the lost connection.
         resumed: bool,
-        /// Whether all missed frames follow. If `false` after a lost connection, a
-        /// [`Gap`](ClientEvent::Gap) reports any missed frames, followed by those that the server still has.
+        /// Whether all missed frames follow or, after a restart of a server with a message store, all missed messages. If
+        /// `false` after a lost connection, a [`Gap`](ClientEvent::Gap) reports any missed frames, followed by those that
+        /// the server still has.
         recovered: bool,
     },
     /// What the client knows about the members of the room has changed. If the application has not taken earlier
@@ -213,11 +215,17 @@ pub struct RoomFrame {
     is_own: bool,
     is_replayed: bool,
     is_history: bool,
+    /// It comes from the server's store, and has no `seq`.
+    is_stored: bool,
 }
 
 impl RoomFrame {
     pub(crate) fn new(object: Map<String, Value>, is_own: bool) -> RoomFrame {
-        RoomFrame { object, is_own, is_replayed: false, is_history: false }
+        RoomFrame { object, is_own, is_replayed: false, is_history: false, is_stored: false }
+    }
+
+    pub(crate) fn of_store(self) -> RoomFrame {
+        RoomFrame { is_stored: true, ..self }
     }
 
     pub(crate) fn replayed(self, is_replayed: bool) -> RoomFrame {
@@ -268,6 +276,18 @@ impl RoomFrame {
         self.object.get("seq")?.as_u64()
     }
 
+    /// The id of a message, which rises in the order of the room and is never used again, not even after a restart of the
+    /// server. `None` for other frames.
+    pub fn id(&self) -> Option<u64> {
+        self.object.get("id")?.as_u64().filter(|_| self.is_stored || self.seq().is_some())
+    }
+
+    /// The server's time when the message was published, to the millisecond. It is part of the [`id`](RoomFrame::id).
+    pub fn time(&self) -> Option<SystemTime> {
+        let since_start = Duration::from_millis(self.id()? >> MESSAGE_ID_COUNTER_BITS);
+        SystemTime::UNIX_EPOCH.checked_add(MESSAGE_ID_START + since_start)
+    }
+
     /// Whether this client published it, or it is this client's own enter or out.
     pub fn is_own(&self) -> bool {
         self.is_own
@@ -300,5 +320,26 @@ impl RoomFrame {
 
     fn text(&self, key: &str) -> Option<&str> {
         self.object.get(key)?.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(object: Value) -> RoomFrame {
+        RoomFrame::new(object.as_object().cloned().unwrap_or_default(), false)
+    }
+
+    #[test]
+    fn a_message_has_an_id_with_its_time() {
+        let message =
+            frame(serde_json::json!({"event": "message", "id": (86_400_000_u64 << 12) + 7, "seq": 3}));
+        assert_eq!(message.id(), Some((86_400_000 << 12) + 7));
+        let second_of_january = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800 + 86_400);
+        assert_eq!(message.time(), Some(second_of_january));
+        // Without a `seq`, it is a key of the host.
+        let direct = frame(serde_json::json!({"event": "notice", "id": 7}));
+        assert_eq!((direct.id(), direct.time()), (None, None));
     }
 }

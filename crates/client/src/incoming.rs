@@ -30,6 +30,13 @@ pub(crate) enum Incoming {
         cid: String,
         result: u64,
     },
+    /// Messages that this client has asked for.
+    History {
+        room: Option<String>,
+        cid: String,
+        messages: Vec<Map<String, Value>>,
+        has_more: bool,
+    },
     /// A token was accepted.
     Authenticated,
     /// The user's authentication expires after this time.
@@ -105,6 +112,16 @@ pub(crate) struct Rates {
     pub(crate) is_empty: bool,
 }
 
+/// Whether a client gets what it has missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recovered {
+    No,
+    /// All frames.
+    Fully,
+    /// The messages, as far as they were stored.
+    FromStore,
+}
+
 /// The answer to an enter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entered {
@@ -115,11 +132,15 @@ pub(crate) struct Entered {
     pub(crate) seq: u64,
     pub(crate) num: u64,
     pub(crate) resumed: bool,
-    pub(crate) recovered: bool,
+    pub(crate) recovered: Recovered,
     /// How many frames follow as a replay, if the server says so.
     pub(crate) replayed: Option<u64>,
     /// How many messages from before the enter come first.
     pub(crate) history: u64,
+    /// Messages from the server's store, which come before all others.
+    pub(crate) stored: Vec<Map<String, Value>>,
+    /// Later messages have higher ids. Present if the server has a store.
+    pub(crate) id: Option<u64>,
     /// The first page of the roster.
     pub(crate) page: Page,
     /// The member may not send messages.
@@ -201,6 +222,14 @@ impl Incoming {
                     _ => Incoming::Malformed("ack"),
                 }
             }
+            // The host may send such an event to a room.
+            Some("history") if !object.contains_key("seq") => match string(&object, "cid") {
+                Some(cid) => {
+                    let (messages, has_more) = messages(&object).unwrap_or_default();
+                    Incoming::History { room: string(&object, "roomId"), cid, messages, has_more }
+                }
+                None => Incoming::Malformed("history"),
+            },
             Some("authenticated") => Incoming::Authenticated,
             Some("expiring") => {
                 let left = number(&object, "in").map(Duration::from_millis);
@@ -287,9 +316,15 @@ impl Entered {
             seq: number(object, "seq")?,
             num: number(object, "num").unwrap_or(0),
             resumed: flag("resumed"),
-            recovered: flag("recovered"),
+            recovered: match object.get("recovered") {
+                Some(Value::Bool(true)) => Recovered::Fully,
+                Some(Value::String(by)) if by == "store" => Recovered::FromStore,
+                _ => Recovered::No,
+            },
             replayed: number(object, "replayed"),
             history: number(object, "history").unwrap_or(0),
+            stored: messages(object).unwrap_or_default().0,
+            id: number(object, "id"),
             page: Page::of(object),
             is_read_only: flag("readOnly"),
             is_hidden: flag("hidden"),
@@ -327,6 +362,13 @@ impl ServerError {
             retry_after: number(object, "retryAfter").map(|ms| Duration::from_millis(ms).min(MAX_WAIT)),
         }
     }
+}
+
+/// The `messages` of a frame, and whether there are more.
+fn messages(object: &Map<String, Value>) -> Option<(Vec<Map<String, Value>>, bool)> {
+    let messages = object.get("messages")?.as_array()?.iter();
+    let has_more = object.get("more").and_then(Value::as_bool).unwrap_or(false);
+    Some((messages.filter_map(|message| message.as_object().cloned()).collect(), has_more))
 }
 
 fn string(object: &Map<String, Value>, key: &str) -> Option<String> {

@@ -38,6 +38,7 @@ mod link;
 mod liveness;
 mod members;
 mod membership;
+mod message_ids;
 mod outputs;
 mod own_members;
 mod pause;

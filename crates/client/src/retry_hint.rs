@@ -56,6 +56,7 @@ mod tests {
         for (reason, expected) in [
             ("the server restarts; retry in 5 s", hint(5000, 2500)),
             ("the server restarts; retry in 4-10 s", hint(4000, 6000)),
+            ("retry in 0-1 s", hint(0, 1000)),
             ("retry in 4-4 s", hint(4000, 0)),
             ("retry in 4-2 s", hint(4000, 0)),
             ("retry in 0 s", hint(0, 0)),

@@ -6,6 +6,8 @@
 //! [tower-chat-rooms]: https://docs.rs/tower-chat-rooms
 #![no_std]
 
+use core::time::Duration;
+
 pub mod close;
 
 /// The WebSocket subprotocol of the plain protocol. A server chooses it if a client offers it and
@@ -18,8 +20,9 @@ pub const SUBPROTOCOL_V1: &str = "chat-rooms.v1";
 /// Events that only the server sends. A client that sends one of them receives the error
 /// `reserved_event`. A `heartbeat` is allowed as the answer to a heartbeat or, in `chat-rooms.v1`, to ask for one.
 ///
-/// `state` and `members` are sent by clients of `chat-rooms.v1` as well, and so is `direct`, for a message to a user.
-pub const SERVER_EVENTS: [&str; 16] = [
+/// `state`, `members` and `history` are sent by clients of `chat-rooms.v1` as well, and so is `direct`, for a message to a
+/// user.
+pub const SERVER_EVENTS: [&str; 17] = [
     "out",
     "noAuth",
     "error",
@@ -36,6 +39,7 @@ pub const SERVER_EVENTS: [&str; 16] = [
     "presence",
     "members",
     "direct",
+    "history",
 ];
 
 /// The maximum length of a `cid`, the id that a client gives to a message, in bytes.
@@ -44,6 +48,18 @@ pub const MAX_CID_BYTES: usize = 64;
 /// How many of a session's most recent message ids the server remembers. A client that keeps more
 /// messages than this unacknowledged may have one published twice after a lost connection.
 pub const MAX_CIDS: usize = 128;
+
+/// The time of a message's id is the number without this many low bits, in milliseconds since [`MESSAGE_ID_START`].
+pub const MESSAGE_ID_COUNTER_BITS: u32 = 12;
+
+/// When the times of message ids begin, since the Unix epoch: 2020-01-01T00:00:00Z.
+pub const MESSAGE_ID_START: Duration = Duration::from_secs(1_577_836_800);
+
+/// How many messages an answer to `history` has if the client does not say.
+pub const DEFAULT_HISTORY: usize = 50;
+
+/// The most messages that an answer to `history` has.
+pub const MAX_HISTORY: usize = 200;
 
 /// The maximum length of a frame with a transient event, as the client sends it, in bytes.
 pub const MAX_TRANSIENT_BYTES: usize = 1024;

@@ -121,14 +121,20 @@ fn decode_event(room: &Arc<str>, kind: EventKind, payload: &Bytes) -> Option<Roo
     let stamp =
         Stamp { epoch: Epoch::from_u64(number(3)?), event: number(11)?, seq: number(19)?, num: number(27)? };
     let member_len = u16::from_be_bytes(payload.get(35..HEADER)?.try_into().ok()?);
-    let body_at = HEADER + usize::from(member_len);
+    let mut body_at = HEADER + usize::from(member_len);
     let member = str::from_utf8(payload.get(HEADER..body_at)?).ok()?;
     let member = (!member.is_empty()).then(|| member.into());
+    let id = match kind {
+        EventKind::Publish => Some(number(body_at)?),
+        _ => None,
+    };
+    body_at += id.map_or(0, |_| 8);
     Some(RoomEvent {
         room: room.clone(),
         stamp,
         kind,
         member,
+        id,
         body: payload.slice(body_at..),
         is_last,
         is_replaced,
@@ -161,8 +167,11 @@ mod tests {
 
     use super::*;
 
+    /// A message, as its script writes it.
+    const MESSAGE: u8 = 5;
+
     /// As `append` in `lua/room.lua` does it; the tests with a server check that one.
-    fn encode_event(kind: u8, is_last: bool, stamp: Stamp, member: &str, body: &[u8]) -> Bytes {
+    fn encode_event(kind: u8, is_last: bool, stamp: Stamp, member: &str, id: u64, body: &[u8]) -> Bytes {
         let mut payload = vec![VERSION, kind, is_last.into()];
         payload.extend(stamp.epoch.to_bytes());
         for number in [stamp.event, stamp.seq, stamp.num] {
@@ -170,6 +179,9 @@ mod tests {
         }
         payload.extend((member.len() as u16).to_be_bytes());
         payload.extend(member.as_bytes());
+        if kind == MESSAGE {
+            payload.extend(id.to_be_bytes());
+        }
         payload.extend(body);
         payload.into()
     }
@@ -196,13 +208,14 @@ mod tests {
         #[test]
         fn events_survive_the_way(
             epoch: u64, event: u64, seq: u64, num: u64, kind in 1u8..=5, member in ".{0,40}", body: Vec<u8>,
-            is_last: bool,
+            is_last: bool, id: u64,
         ) {
             let stamp = Stamp { epoch: Epoch::from_u64(epoch), event, seq, num };
-            let message = decode(&"r".into(), encode_event(kind, is_last, stamp, &member, &body)).unwrap();
+            let message = decode(&"r".into(), encode_event(kind, is_last, stamp, &member, id, &body)).unwrap();
             let Message::Event(read) = message else { panic!("{message:?} is no event") };
             prop_assert_eq!(read.stamp, stamp);
             prop_assert_eq!(read.member.as_deref().unwrap_or_default(), member);
+            prop_assert_eq!(read.id, (kind == MESSAGE).then_some(id));
             prop_assert_eq!((read.body.to_vec(), read.is_last), (body, is_last));
         }
 
@@ -214,7 +227,7 @@ mod tests {
         #[test]
         fn a_cut_header_is_refused(len in 2usize..HEADER) {
             let stamp = Stamp { epoch: Epoch::from_u64(1), event: 1, seq: 1, num: 1 };
-            let payload = encode_event(1, false, stamp, "", b"").slice(..len);
+            let payload = encode_event(1, false, stamp, "", 0, b"").slice(..len);
             prop_assert_eq!(decode(&"r".into(), payload), Err(DecodeError::Malformed));
         }
     }

@@ -120,6 +120,10 @@ pub struct RoomEvent {
     pub kind: EventKind,
     /// Who entered, left or published. `None` if the host published.
     pub member: Option<Box<str>>,
+    /// The id of a message ([`EventKind::Publish`]). It is higher than those of earlier messages of the room, also after a
+    /// restart of Redis or after the room was empty, unless Redis's clock was set back. It is below 2^53: the milliseconds
+    /// since 2020, followed by 12 bits that count the messages of the same millisecond.
+    pub id: Option<u64>,
     /// The body that the event was submitted with.
     pub body: Bytes,
     /// Whether it ends the room, because nobody is in it any more.

@@ -32,7 +32,8 @@ impl Keys {
         self.name2("rooms", node)
     }
 
-    /// Hash: a room's epoch, run of the server, event, seq, num, number of hidden members, and more for its log and roster.
+    /// Hash: a room's epoch, run of the server, event, seq, num, number of hidden members, when members of a lost node were
+    /// removed last, and more for its log and roster.
     pub(crate) fn meta(&self, room: &str) -> String {
         self.name2("meta", room)
     }
@@ -62,7 +63,7 @@ impl Keys {
         self.name("ctl")
     }
 
-    /// Channel for one node, by its name.
+    /// Channel for the nodes with a name, of which there should be one.
     pub(crate) fn node_channel(&self, node: &str) -> String {
         self.name2("node", node)
     }

@@ -114,6 +114,13 @@ fn incarnation(name: &str, number: u32) -> Arc<str> {
     format!("{name}@{number:08x}{:08x}", random::number() as u32).into()
 }
 
+/// The part of an incarnation that all incarnations of its node have, and no other node.
+pub(crate) fn process_of(incarnation: &str) -> &str {
+    incarnation
+        .split_at_checked(incarnation.len().saturating_sub(8))
+        .map_or(incarnation, |(process, _)| process)
+}
+
 /// The number of the node that an incarnation is of.
 pub(crate) fn number_of(incarnation: &str) -> Option<u32> {
     let (_, numbers) = incarnation.rsplit_once('@')?;

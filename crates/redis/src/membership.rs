@@ -125,20 +125,19 @@ impl Inner {
         &self,
         room: &str,
         member: Option<&str>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: &[u8],
     ) -> Result<Published, PublishError> {
-        let own_id;
-        let id = match id {
-            Some(id) => id,
+        let own_key;
+        let key = match key {
+            Some(key) => key,
             None => {
-                own_id = self.message_ids.next();
-                &own_id
+                own_key = self.message_ids.next();
+                &own_key
             }
         };
-        let reply = self.waiting_call(room, self.scripts.publish(member, id, body)).await?;
-        let stamp = publish_answer(&reply)?;
-        Ok(Published { stamp, is_repeat: reply.is_repeat() })
+        let reply = self.waiting_call(room, self.scripts.publish(member, key, body)).await?;
+        publish_answer(&reply)
     }
 
     /// Notes whose members may share the name of a member, now or as soon as Redis can be reached. The caller must not drop
@@ -176,9 +175,9 @@ fn enter_answer(reply: Reply) -> Result<Stamp, EnterError> {
     }
 }
 
-fn publish_answer(reply: &Reply) -> Result<Stamp, PublishError> {
+fn publish_answer(reply: &Reply) -> Result<Published, PublishError> {
     match reply.status() {
-        b"OK" => reply.stamp().ok_or(PublishError::Unavailable),
+        b"OK" => reply.published().ok_or(PublishError::Unavailable),
         b"NO_ROOM" => Err(PublishError::NoRoom),
         b"NOT_MEMBER" => Err(PublishError::NotMember),
         _ => Err(PublishError::Unavailable),

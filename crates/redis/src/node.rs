@@ -60,7 +60,9 @@ pub struct Events {
 pub struct Published {
     /// The event's place in the room's order.
     pub stamp: Stamp,
-    /// Whether a message with this id was published before. The stamp is that of the first one.
+    /// The id of the message, as in [`RoomEvent::id`](crate::RoomEvent::id).
+    pub id: u64,
+    /// Whether a message with this key was published before. The stamp and the id are those of the first one.
     pub is_repeat: bool,
 }
 
@@ -278,8 +280,8 @@ impl Node {
     }
 
     /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
-    /// that has members there, this one included. A message whose `id` was published to the room before is not
-    /// published again. The id must differ from those of all other senders.
+    /// that has members there, this one included. A message whose `key` was published to the room before is not
+    /// published again. The key must differ from those of all other senders.
     ///
     /// # Errors
     ///
@@ -289,10 +291,10 @@ impl Node {
         &self,
         room: &str,
         member: Option<&str>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: &[u8],
     ) -> Result<Published, PublishError> {
-        self.inner.publish(room, member, id, body).await
+        self.inner.publish(room, member, key, body).await
     }
 
     /// Sends a body to a room that is not in its log, and that nodes may miss.

@@ -115,6 +115,7 @@ mod tests {
             stamp: stamp(1, 5),
             kind: EventKind::Leave,
             member: None,
+            id: None,
             body: Bytes::new(),
             is_last,
             is_replaced: false,

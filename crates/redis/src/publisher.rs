@@ -80,10 +80,7 @@ impl Publisher {
         let reply = self.call(room, &self.scripts.publish(None, &id, body)).await?;
         match reply.status() {
             b"NO_ROOM" => Ok(None),
-            _ => {
-                let stamp = reply.stamp().ok_or(Unavailable)?;
-                Ok(Some(Published { stamp, is_repeat: reply.is_repeat() }))
-            }
+            _ => reply.published().map(Some).ok_or(Unavailable),
         }
     }
 

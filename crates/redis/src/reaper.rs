@@ -16,8 +16,8 @@ use crate::random;
 use crate::scripts::{Reap, Reaped};
 use crate::sessions::CLOSED_FOR;
 
-/// Members of a lost node that are removed from a room at once. There is one batch for each room and beat, so that the
-/// other members are not flooded.
+/// Members of a lost node that are removed from a room at once. All nodes together remove one batch for each room in half
+/// a beat, so that the other members are not flooded.
 pub(crate) const BATCH: usize = 100;
 
 /// Until when the members that are left in a room of a lost node stay, because they can be resumed. Looking for one to
@@ -41,7 +41,7 @@ enum Forget {
 impl Inner {
     /// Looks for lost nodes once a second.
     pub(crate) async fn reap_lost_nodes(self: Arc<Inner>) {
-        let beat = (self.lease / 10).min(Duration::from_secs(1));
+        let beat = self.beat();
         let mut kept = Kept::default();
         loop {
             sleep(beat / 2 + random::up_to(beat / 2)).await;
@@ -55,6 +55,11 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// At most so long after a look for lost nodes, this node looks again.
+    fn beat(&self) -> Duration {
+        (self.lease / 10).min(Duration::from_secs(1))
     }
 
     /// Fences the nodes whose leases have run out, and returns all fenced nodes.
@@ -76,7 +81,7 @@ impl Inner {
             if kept.until.get(&place).is_some_and(|until| Instant::now() < *until) {
                 continue;
             }
-            let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Lost).await?;
+            let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Lost, self.beat() / 2).await?;
             is_done &= !rest_kept.is_zero();
             if let Some(until) = Instant::now().checked_add(rest_kept) {
                 kept.until.insert(place, until);
@@ -116,7 +121,7 @@ impl Inner {
         for room in self.rooms_of(node).await? {
             let mut is_done = false;
             while !is_done {
-                let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Own).await?;
+                let (reaped, rest_kept) = self.reap_room(node, &room, Reap::Own, Duration::ZERO).await?;
                 removed.extend(reaped.into_iter().map(|reaped| reaped.member));
                 is_done = !rest_kept.is_zero();
             }
@@ -130,7 +135,7 @@ impl Inner {
         let node = self.registration.node();
         self.forget(&node, Forget::Fence).await?;
         for room in self.rooms_of(&node).await? {
-            while self.reap_room(&node, &room, Reap::Lost).await?.1.is_zero() {}
+            while self.reap_room(&node, &room, Reap::Lost, Duration::ZERO).await?.1.is_zero() {}
         }
         while self.reap_users(&node, Reap::Lost).await?.is_zero() {}
         self.forget(&node, Forget::IfFenced).await
@@ -141,8 +146,9 @@ impl Inner {
         node: &str,
         room: &str,
         which: Reap,
+        pause: Duration,
     ) -> Result<(Vec<Reaped>, Duration), Unavailable> {
-        let reap = self.scripts.reap(which, BATCH);
+        let reap = self.scripts.reap(which, BATCH, pause);
         Ok(self.call_as(node, room, &reap).await?.reaped())
     }
 

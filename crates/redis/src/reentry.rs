@@ -119,7 +119,7 @@ impl Inner {
         let rooms = members.iter().map(|(room, _)| room.to_string());
         let node = self.registration.node();
         let rooms: HashSet<String> = rooms.chain(self.rooms_of(&node).await?).collect();
-        let missing = self.enter_members(members).await?;
+        // These come first, because others may have their names by now.
         for room in rooms {
             for member in self.members_of(&node, &room).await? {
                 if !self.hub.knows(&room, member.id()) {
@@ -128,7 +128,7 @@ impl Inner {
                 }
             }
         }
-        Ok(missing)
+        self.enter_members(members).await
     }
 
     /// The members that Redis has of a node in a room.

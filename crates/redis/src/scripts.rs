@@ -12,7 +12,7 @@ use crate::event::{LoggedEvent, RoomEvent};
 use crate::keys::Keys;
 use crate::link::{Command, Link};
 use crate::member::{NewMember, Profile};
-use crate::node::RosterEntry;
+use crate::node::{Published, RosterEntry};
 use crate::position::Position;
 use crate::random;
 use crate::room::Page;
@@ -223,8 +223,8 @@ impl Scripts {
         Request::new(&self.leave).arg(member).arg(how).arg(body).arg(generation).arg(unannounced)
     }
 
-    pub(crate) fn publish(&self, member: Option<&str>, id: &str, body: &[u8]) -> Request<'_> {
-        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(id).arg(body)
+    pub(crate) fn publish(&self, member: Option<&str>, key: &str, body: &[u8]) -> Request<'_> {
+        Request::new(&self.publish).arg(member.unwrap_or_default()).arg(key).arg(body)
     }
 
     pub(crate) fn transient(&self, body: &[u8]) -> Request<'_> {
@@ -260,8 +260,10 @@ impl Scripts {
         Request::new(&self.roster).arg(after).arg(max).arg(prefix).arg(suffix)
     }
 
-    pub(crate) fn reap(&self, which: Reap, max: usize) -> Request<'_> {
-        Request::new(&self.reap).arg(max).arg(which.name()).arg(random::number())
+    /// Removes up to `max` members, but none if any node has removed some within the pause.
+    pub(crate) fn reap(&self, which: Reap, max: usize, pause: Duration) -> Request<'_> {
+        let reap = Request::new(&self.reap).arg(max).arg(which.name());
+        reap.arg(pause.as_millis() as u64).arg(random::number())
     }
 
     /// A script about a room, with all that it needs.
@@ -350,7 +352,13 @@ impl Reply {
         }
     }
 
-    /// Whether `publish.lua` knew the id, or `enter.lua` the member.
+    /// What `publish.lua` answers.
+    pub(crate) fn published(&self) -> Option<Published> {
+        let [_, _, _, _, Value::Int(is_repeat), Value::Int(id), ..] = self.rest[..] else { return None };
+        Some(Published { stamp: self.stamp()?, id: u64::try_from(id).ok()?, is_repeat: is_repeat == 1 })
+    }
+
+    /// Whether `enter.lua` knew the member.
     pub(crate) fn is_repeat(&self) -> bool {
         self.rest.get(4) == Some(&Value::Int(1))
     }

@@ -11,6 +11,7 @@ use redis::cmd;
 use crate::error::Unavailable;
 use crate::event::Event;
 use crate::inner::Inner;
+use crate::lease::process_of;
 use crate::link::{Command, Link};
 use crate::scripts::Reply;
 use crate::session::{Resumed, ResumedMembership, Session};
@@ -255,11 +256,12 @@ impl Inner {
     async fn remove_session(&self, kept: &Kept) -> Result<bool, Unavailable> {
         let session = &kept.session;
         let closed_for = session.window().saturating_add(CLOSED_FOR).as_millis() as u64;
+        let node = self.registration.node();
         let prepare = |link: &Link| {
             let mut close = self.scripts.close_session.prepare_invoke();
             close
                 .key(self.keys.nodes())
-                .arg(&self.name)
+                .arg(process_of(&node))
                 .arg(self.keys.tag())
                 .arg(session.id())
                 .arg(session.generation());

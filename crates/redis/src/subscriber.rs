@@ -187,8 +187,8 @@ impl Subscriber {
         cmd("PING").query_async::<()>(connection).await?;
         self.probes += 1;
         let (number, mut heard) = (self.probes, self.inner.hub.probe());
-        let (channel, payload) =
-            (self.inner.keys.node_channel(&self.inner.name), codec::encode_probe(number));
+        let own = self.inner.registration.number();
+        let (channel, payload) = (self.inner.keys.numbered_channel(own), codec::encode_probe(number));
         let prepare = |_: &Link| Command::Plain(cmd("PUBLISH").arg(&channel).arg(&payload).take());
         let deadline = Some(Instant::now() + RESPONSE_TIMEOUT);
         let publish = self.inner.commands.run::<u64>(deadline, prepare);

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::Unavailable;
 use crate::event::Event;
 use crate::inner::Inner;
-use crate::lease::number_of;
+use crate::lease::{number_of, process_of};
 use crate::link::{Command, Link};
 use crate::node::Node;
 use crate::random;
@@ -39,7 +39,14 @@ pub struct UserSession {
 
 /// The sessions of users on this node.
 #[derive(Debug, Default)]
-pub(crate) struct Users(Mutex<HashMap<Box<str>, Begun>>);
+pub(crate) struct Users(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    begun: HashMap<Box<str>, Begun>,
+    /// Those whose ends are under way.
+    ending: HashSet<Box<str>>,
+}
 
 #[derive(Debug, Clone)]
 struct Begun {
@@ -49,28 +56,54 @@ struct Begun {
     run: Option<Arc<str>>,
 }
 
+/// Why a session is removed.
+#[derive(Debug)]
+enum End {
+    /// It has ended: the caller tells so. `run` is the run of the server that had the session.
+    Told { run: Option<Arc<str>> },
+    /// Redis has it although it has ended before.
+    Undo,
+}
+
 impl Users {
     /// The session is not this node's any more.
     pub(crate) fn forget(&self, session: &str) {
-        self.take(session);
+        lock(&self.0).begun.remove(session);
     }
 
-    fn take(&self, session: &str) -> Option<Begun> {
-        lock(&self.0).remove(session)
+    fn begin(&self, session: Box<str>, begun: Begun) {
+        lock(&self.0).begun.insert(session, begun);
+    }
+
+    /// A session is about to end. [`Users::ended`] must follow.
+    fn begin_to_end(&self, session: &str) -> Option<Begun> {
+        let mut known = lock(&self.0);
+        known.ending.insert(session.into());
+        known.begun.remove(session)
+    }
+
+    fn ended(&self, session: &str) {
+        lock(&self.0).ending.remove(session);
     }
 
     fn set_run(&self, session: &str, run: Arc<str>) {
-        if let Some(begun) = lock(&self.0).get_mut(session) {
+        if let Some(begun) = lock(&self.0).begun.get_mut(session) {
             begun.run = Some(run);
         }
     }
 
     fn has(&self, session: &str) -> bool {
-        lock(&self.0).contains_key(session)
+        lock(&self.0).begun.contains_key(session)
+    }
+
+    /// Whether the session is one of this node, or will have ended.
+    fn has_or_ends(&self, session: &str) -> bool {
+        let known = lock(&self.0);
+        known.begun.contains_key(session) || known.ending.contains(session)
     }
 
     fn all(&self) -> Vec<(Box<str>, Begun)> {
-        lock(&self.0).iter().map(|(session, begun)| (session.clone(), begun.clone())).collect()
+        lock(&self.0).begun.iter().map(|(session, begun)| (session.clone(), begun.clone())).collect()
     }
 }
 
@@ -145,7 +178,7 @@ impl Inner {
     ) -> Result<bool, Unavailable> {
         // From now on, the session is begun again after a fence.
         let begun = Begun { user, window, run: None };
-        lock(&self.users.0).insert(session.clone(), begun.clone());
+        self.users.begin(session.clone(), begun.clone());
         loop {
             let node = self.registration.active().await;
             let reply = self.begin_user_as(&node, &session, &begun).await?;
@@ -171,22 +204,23 @@ impl Inner {
 
     /// Ends a session of a user. The caller must not drop the future.
     async fn end_user(self: Arc<Inner>, user: Box<str>, session: Box<str>) -> Result<bool, Unavailable> {
-        let run = self.users.take(&session).and_then(|begun| begun.run);
-        self.remove_user(&user, &session, run).await
+        let run = self.users.begin_to_end(&session).and_then(|begun| begun.run);
+        let ended = self.remove_user(&user, &session, End::Told { run }).await;
+        self.users.ended(&session);
+        ended
     }
 
-    /// `run` is the run of the server that had the session.
-    async fn remove_user(
-        &self,
-        user: &str,
-        session: &str,
-        run: Option<Arc<str>>,
-    ) -> Result<bool, Unavailable> {
+    async fn remove_user(&self, user: &str, session: &str, end: End) -> Result<bool, Unavailable> {
+        let node = self.registration.node();
         let prepare = |link: &Link| {
-            let may_be_lost = run.as_ref().is_some_and(|run| run != link.run());
+            let mode = match &end {
+                End::Told { run } if run.as_ref().is_some_and(|run| run != link.run()) => "lost",
+                End::Told { .. } => "",
+                End::Undo => "undo",
+            };
             let mut end = self.scripts.end_user.prepare_invoke();
             end.key(self.keys.user(user)).key(self.keys.user_ended(session));
-            end.arg(&self.name).arg(self.keys.tag()).arg(session).arg(u8::from(may_be_lost));
+            end.arg(process_of(&node)).arg(self.keys.tag()).arg(session).arg(mode);
             Command::Script(end)
         };
         let reply: Reply = self.commands.run(None, prepare).await?;
@@ -202,8 +236,9 @@ impl Inner {
                 let reply = self.begin_user_as(node, &session, &begun).await?;
                 let (is_first, was_there) = (reply.number(0) == 1, reply.number(1) == 1);
                 if !self.users.has(&session) {
-                    // It has ended meanwhile, and its end may have come before this begin.
-                    if self.remove_user(&begun.user, &session, None).await? {
+                    // It has ended meanwhile, and its end may have come before this begin. If it was the only session then,
+                    // that end has told so.
+                    if self.remove_user(&begun.user, &session, End::Undo).await? && !is_first {
                         self.hub.queue().push(Event::UserOffline { user: begun.user });
                     }
                     return Ok(());
@@ -231,7 +266,7 @@ impl Inner {
         let kept: Vec<(String, String)> = self.commands.run(None, prepare).await?;
         for (session, value) in kept {
             let Some((_, user)) = value.split_once(' ') else { continue };
-            if !self.users.has(&session) && self.remove_user(user, &session, None).await? {
+            if !self.users.has_or_ends(&session) && self.remove_user(user, &session, End::Undo).await? {
                 self.hub.queue().push(Event::UserOffline { user: user.into() });
             }
         }

@@ -15,6 +15,8 @@ mod settings;
 mod signals;
 mod site;
 mod sockets;
+#[cfg(feature = "store")]
+mod store;
 mod tokens;
 
 use std::error::Error;
@@ -44,7 +46,10 @@ async fn main() {
 
 async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     if let Some(address) = options.check {
-        return Ok(check(address)?);
+        check(address)?;
+        #[cfg(feature = "store")]
+        options.store.check().await?;
+        return Ok(());
     }
     let rooms = options.chat_rooms().await?;
     let layer = options.layer(&rooms)?;
@@ -63,8 +68,15 @@ async fn run(options: Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     server.run_until(signals.next()).await;
 
     println!("draining; a second signal ends it immediately");
+    let stop = async {
+        if let Some(drain) = options.drain() {
+            // Load balancers still ask for the health, and clients are told to go elsewhere.
+            server.run_until(async { _ = rooms.drain(drain).await }).await;
+        }
+        tokio::join!(server.stop(), rooms.shutdown());
+    };
     tokio::select! {
-        _ = async { tokio::join!(server.drain(), rooms.shutdown()) } => {}
+        () = stop => {}
         () = signals.next() => {
             let connections = rooms.stats().connections;
             tracing::warn!(connections, "ended by a second signal; some connections were not closed");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use tower_chat_rooms::{
-    ChatRooms, ChatRoomsLayer, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames,
+    ChatRooms, ChatRoomsLayer, Drain, Heartbeat, Origins, SlowConsumer, TrustedProxies, UniqueNames,
 };
 
 use crate::listen::ListenOn;
@@ -15,13 +15,15 @@ use crate::logging::Logging;
 use crate::nodes::Nodes;
 use crate::server::HttpLimits;
 use crate::settings::{Settings, with_flags};
+#[cfg(feature = "store")]
+use crate::store::Store;
 use crate::tokens::Tokens;
 
 /// A chat server with its page.
 ///
 /// Every flag except --check can also be set by an environment variable. `unlimited` removes a limit, and so does `0`,
-/// except for --max-room-id-bytes, --max-room-id-chars, --resume-window, --history and --token-warning, and for
-/// --max-depth, which is at most 127.
+/// except for --max-room-id-bytes, --max-room-id-chars, --resume-window, --history, --token-warning, --drain and
+/// --ready-delay, and for --max-depth, which is at most 127.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Options {
@@ -55,6 +57,14 @@ pub(crate) struct Options {
     /// Time after which a connection is closed, unless it has become a WebSocket
     #[arg(long, env = "CHAT_HTTP_TIMEOUT", default_value = "1m", value_parser = time_limit)]
     http_timeout: Duration,
+
+    /// Time over which connections are closed when the server is told to stop, so that other servers take its clients
+    #[arg(long, env = "CHAT_DRAIN", default_value = "0s", value_parser = whole_time)]
+    drain: Duration,
+
+    /// Time before the first of them is closed, in which the load balancer learns of it from the path `health`
+    #[arg(long, env = "CHAT_READY_DELAY", default_value = "0s", value_parser = whole_time)]
+    ready_delay: Duration,
 
     #[command(flatten)]
     tokens: Tokens,
@@ -92,13 +102,18 @@ pub(crate) struct Options {
     #[arg(long, env = "CHAT_SLOW_CONSUMER", default_value = "close", value_parser = slow_consumer)]
     slow_consumer: SlowConsumer,
 
-    /// Ask the server at this address whether it answers, and exit: with 0 if it does, otherwise with 1
+    /// Ask the server at this address whether it answers, and exit: with 0 if it does, otherwise with 1. With --store, ask
+    /// the database as well
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) check: Option<SocketAddr>,
 
     #[cfg(feature = "redis")]
     #[command(flatten)]
     nodes: Nodes,
+
+    #[cfg(feature = "store")]
+    #[command(flatten)]
+    pub(crate) store: Store,
 
     #[command(flatten)]
     settings: Settings,
@@ -144,12 +159,20 @@ impl Options {
             });
         #[cfg(feature = "redis")]
         let builder = self.nodes.apply(builder).await?;
+        #[cfg(feature = "store")]
+        let builder = self.store.apply(builder).await?;
         Ok(self.tokens.apply(builder)?.build().map_err(|error| with_flags(&error))?)
     }
 
     /// The layer for the path.
     pub(crate) fn layer(&self, rooms: &ChatRooms) -> Result<ChatRoomsLayer, String> {
         rooms.try_layer(&self.path).map_err(|error| format!("--path: {error}"))
+    }
+
+    /// How clients move to other servers at the end, if they are to.
+    pub(crate) fn drain(&self) -> Option<Drain> {
+        let drain = Drain::over(self.drain).ready_delay(self.ready_delay);
+        (!self.drain.is_zero() || !self.ready_delay.is_zero()).then_some(drain)
     }
 
     /// The limits of HTTP connections.
@@ -183,6 +206,11 @@ impl Options {
             ProxyHeader::Forwarded => proxies.with_forwarded_header(),
         })
     }
+}
+
+/// A time; zero means zero.
+fn whole_time(text: &str) -> Result<Duration, humantime::DurationError> {
+    if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text) }
 }
 
 /// A time; zero or `unlimited` means no limit.

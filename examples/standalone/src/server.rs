@@ -29,7 +29,7 @@ const MAX_HEAD: usize = 32 * 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Time for responses in progress when a connection has to end.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The limits of HTTP connections.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(crate) struct Server {
     sockets: Sockets,
     http_timeout: Duration,
     connections: TaskTracker,
-    draining: CancellationToken,
+    stopping: CancellationToken,
 }
 
 impl Server {
@@ -72,7 +72,7 @@ impl Server {
             sockets: Sockets::new(limits.max_sockets_per_address),
             http_timeout: limits.http_timeout,
             connections: TaskTracker::new(),
-            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
         }
     }
 
@@ -120,9 +120,9 @@ impl Server {
     }
 
     /// Stops listening and waits until all connections have ended, for at most about a second.
-    pub(crate) async fn drain(self) {
+    pub(crate) async fn stop(self) {
         drop(self.listeners);
-        self.draining.cancel();
+        self.stopping.cancel();
         self.connections.close();
         self.connections.wait().await;
     }
@@ -151,7 +151,7 @@ impl Server {
             service.call(request)
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let ending = timeout(self.http_timeout, self.draining.clone().cancelled_owned());
+        let ending = timeout(self.http_timeout, self.stopping.clone().cancelled_owned());
         self.connections.spawn(async move {
             // An upgrade ends the connection for hyper, and so gives the permit back.
             let _permit = permit;
@@ -162,7 +162,7 @@ impl Server {
                     let reason = if stopped.is_ok() { "the server stops" } else { "it has reached --http-timeout" };
                     tracing::debug!(%peer, reason, "closing a connection");
                     connection.as_mut().graceful_shutdown();
-                    let Ok(ended) = timeout(DRAIN_TIMEOUT, connection).await else {
+                    let Ok(ended) = timeout(STOP_TIMEOUT, connection).await else {
                         tracing::debug!(%peer, "connection closed, because it took too long to end");
                         return;
                     };

@@ -73,17 +73,23 @@ impl FromArgMatches for Settings {
 }
 
 fn all_options() -> impl Iterator<Item = &'static OptionInfo> {
-    [Limits::options(), RateLimits::options(), Timeouts::options(), Recovery::options()].into_iter().flatten()
+    let all = [Limits::options(), RateLimits::options(), Timeouts::options(), Recovery::options()];
+    all.into_iter().flatten().filter(|option| option.name() != WITHOUT_FLAG)
 }
 
+/// This server has no store.
+const WITHOUT_FLAG: &str = "store_timeout";
+
 /// Flags for settings of the crate that are not in its tables.
-const OTHER_FLAGS: [(&str, &str); 6] = [
+const OTHER_FLAGS: [(&str, &str); 8] = [
     ("Origins::any()", "--allow-origin=any"),
     ("the interval of ChatRoomsBuilder::heartbeat", "--heartbeat"),
     ("the timeout of ChatRoomsBuilder::heartbeat", "--heartbeat-timeout"),
     ("the interval of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat"),
     ("the timeout of ChatRoomsBuilder::v1_heartbeat", "--v1-heartbeat-timeout"),
     ("ChatRoomsBuilder::transient_events", "--transient-events"),
+    ("ChatRoomsBuilder::store", "--store"),
+    ("ChatRoomsBuilder::broker", "--redis"),
 ];
 
 /// The text of one of the crate's errors, with flags in place of the crate's settings.
@@ -124,7 +130,7 @@ fn set(
     matches: &ArgMatches,
     mut set: impl FnMut(&str, &str) -> Result<(), BuildError>,
 ) -> Result<(), clap::Error> {
-    for option in options {
+    for option in options.iter().filter(|option| option.name() != WITHOUT_FLAG) {
         if let Some(text) = matches.get_one::<String>(option.name()) {
             let text = read_zero(option.name(), text);
             set(option.name(), text)

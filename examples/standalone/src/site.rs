@@ -1,4 +1,4 @@
-//! The page, the browser client, and 404 for everything else.
+//! The page, the browser client, the server's health, and 404 for everything else.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -10,15 +10,17 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use tower::Service;
-use tower_chat_rooms::{AssetBody, ChatPage, ChatRooms, ClientScript};
+use tower_chat_rooms::{AssetBody, ChatPage, ChatRooms, ClientScript, Health};
 
-/// Serves the chat page at one path, which is also that of the WebSocket, and the browser client below it.
+/// Serves the chat page at one path, which is also that of the WebSocket, and the browser client and the health below it.
 #[derive(Clone)]
 pub(crate) struct Site {
     path: Arc<str>,
     page: ChatPage,
     script_path: Arc<str>,
     script: ClientScript,
+    health_path: Arc<str>,
+    rooms: ChatRooms,
 }
 
 impl Site {
@@ -28,13 +30,26 @@ impl Site {
             page: rooms.page().with_chat_path(""),
             script_path: format!("{}/chat-rooms.js", path.trim_end_matches('/')).into(),
             script: rooms.client_script(),
+            health_path: format!("{}/health", path.trim_end_matches('/')).into(),
+            rooms: rooms.clone(),
+        }
+    }
+
+    /// For load balancers: whether new clients may be sent here.
+    fn health(&self) -> Response<Full<Bytes>> {
+        match self.rooms.health() {
+            Health::Healthy => text(StatusCode::OK, "healthy\n"),
+            // All other servers are probably in the same state.
+            Health::Degraded { reason, .. } => text(StatusCode::OK, format!("degraded: {reason}\n")),
+            Health::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            _ => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
         }
     }
 }
 
-fn not_found(text: String) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = StatusCode::NOT_FOUND;
+    *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
@@ -53,9 +68,10 @@ impl<B> Service<Request<B>> for Site {
         let found = match request.uri().path().trim_end_matches('/') {
             path if path == &*self.path => self.page.call(request),
             path if path == &*self.script_path => self.script.call(request),
+            path if path == &*self.health_path => return ready(Ok(self.health().map(Either::Right))),
             _ => {
-                let text = format!("the chat is at {}/\n", self.path);
-                return ready(Ok(not_found(text).map(Either::Right)));
+                let hint = format!("the chat is at {}/\n", self.path);
+                return ready(Ok(text(StatusCode::NOT_FOUND, hint).map(Either::Right)));
             }
         };
         ready(found.into_inner().map(|response| response.map(Either::Left)))

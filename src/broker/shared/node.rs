@@ -98,11 +98,11 @@ impl RemoteBroker for SharedNode {
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let (node, room, id) = (self.number, room.clone(), id.map(str::to_owned));
-        self.ask(move |shared| shared.publish(node, &room, entry, id, body))
+        let (node, room, key) = (self.number, room.clone(), key.map(str::to_owned));
+        self.ask(move |shared| shared.publish(node, &room, entry, key, body))
     }
 
     fn send_transient(&self, room: &RoomId, body: Bytes) {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -16,8 +16,9 @@ use crate::broker::{
 use crate::clock::Clock;
 use crate::config::{History, Recovery};
 use crate::health::Health;
-use crate::ids::{ConnectionId, RoomId};
+use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::position::Epoch;
+use crate::protocol::receipt::Receipt;
 use crate::room::Profile;
 
 /// The events with frames that a room keeps at least.
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) users: Users,
     pub(super) last_node: u32,
     epochs: u64,
+    /// The id of the latest message of any room.
+    last_id: Option<MessageId>,
     /// Present while the broker cannot be reached.
     pub(super) outage: Option<Health>,
     /// What was called while the broker was away.
@@ -46,7 +49,7 @@ pub(super) struct Shared {
 pub(super) struct SharedRoom {
     pub(super) latest: Stamp,
     pub(super) members: Vec<SharedMember>,
-    published: HashMap<String, u64>,
+    published: HashMap<String, Receipt>,
     /// The latest events with frames, and when they were published.
     pub(super) log: VecDeque<(RoomEvent, Duration)>,
 }
@@ -83,8 +86,8 @@ impl Shared {
         Epoch(self.epochs)
     }
 
-    fn append(&mut self, id: &RoomId, kind: EventKind, entry: Option<EntryId>, body: Bytes) -> Option<Stamp> {
-        self.append_as(id, kind, entry, body, false)
+    fn append(&mut self, id: &RoomId, kind: EventKind, entry: Option<EntryId>, body: Bytes) {
+        self.append_as(id, kind, entry, None, body, false);
     }
 
     fn append_as(
@@ -92,13 +95,14 @@ impl Shared {
         id: &RoomId,
         kind: EventKind,
         entry: Option<EntryId>,
+        message: Option<MessageId>,
         body: Bytes,
         is_replaced: bool,
     ) -> Option<Stamp> {
         let room = self.rooms.get_mut(id)?;
         room.latest = room.latest.next(kind);
         let stamp = room.latest;
-        let event = RoomEvent { room: id.clone(), stamp, kind, entry, body, is_replaced };
+        let event = RoomEvent { room: id.clone(), stamp, kind, entry, id: message, body, is_replaced };
         if !kind.is_silent() {
             room.log.push_back((event.clone(), self.clock.now()));
             if room.log.len() > self.log_length.max(LOG_LENGTH) {
@@ -239,7 +243,7 @@ impl Shared {
             (false, false) => (EventKind::Leave, body.unwrap_or_else(|| room.members[at].leave_body.clone())),
         };
         // The leaving member's node still hears it.
-        self.append_as(id, kind, Some(entry), body, is_replaced);
+        self.append_as(id, kind, Some(entry), None, body, is_replaced);
         if let Some(room) = self.rooms.get_mut(id) {
             room.members.remove(at);
         }
@@ -250,23 +254,28 @@ impl Shared {
         node: u32,
         id: &RoomId,
         entry: Option<EntryId>,
-        message_id: Option<String>,
+        key: Option<String>,
         body: Bytes,
     ) -> Result<Submitted, Unavailable> {
         let room = self.rooms.get(id).ok_or(Unavailable)?;
-        if let Some(seq) = message_id.as_ref().and_then(|message_id| room.published.get(message_id)) {
-            return Ok(Submitted { seq: *seq, is_repeat: true });
+        if let Some(Receipt { position, id }) = key.as_ref().and_then(|key| room.published.get(key)).copied()
+        {
+            return Ok(Submitted { position, id, is_repeat: true });
         }
         if !self.nodes.contains_key(&node)
             || entry.is_some_and(|entry| room.position_on(node, entry).is_none())
         {
             return Err(Unavailable);
         }
-        let stamp = self.append(id, EventKind::Publish, entry, body).ok_or(Unavailable)?;
-        if let (Some(room), Some(message_id)) = (self.rooms.get_mut(id), message_id) {
-            room.published.insert(message_id, stamp.seq);
+        let message = MessageId::next(self.last_id, SystemTime::now());
+        self.last_id = Some(message);
+        let stamp =
+            self.append_as(id, EventKind::Publish, entry, Some(message), body, false).ok_or(Unavailable)?;
+        let position = stamp.position();
+        if let (Some(room), Some(key)) = (self.rooms.get_mut(id), key) {
+            room.published.insert(key, Receipt { position, id: message });
         }
-        Ok(Submitted { seq: stamp.seq, is_repeat: false })
+        Ok(Submitted { position, id: message, is_repeat: false })
     }
 
     pub(super) fn set_profile(

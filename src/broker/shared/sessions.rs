@@ -115,12 +115,19 @@ impl Shared {
         self.remove_users(node, |registration| registration.window.is_zero());
     }
 
-    /// Removes a node that has ended its sessions itself, with what is left of it.
+    /// Removes a node that has told its host of all leaves. The sessions that it has left behind can be resumed.
     pub(super) fn close_node(&mut self, node: u32) {
         self.end_hearing(node);
-        self.sessions.retain(|_, session| session.node != node);
-        self.remove_members(node, |_| true);
-        self.remove_users(node, |_| true);
+        let Shared { rooms, sessions, .. } = self;
+        let is_kept =
+            |session: &Option<TokenHash>| session.as_ref().is_some_and(|token| sessions.contains_key(token));
+        let members = rooms.values().flat_map(|room| &room.members);
+        let left: Vec<_> = members
+            .filter(|member| member.node == node && !is_kept(&member.session))
+            .map(|member| member.member.entry)
+            .collect();
+        self.remove_members(node, |member| left.contains(&member.member.entry));
+        self.remove_users(node, |registration| registration.window.is_zero());
     }
 
     fn end_hearing(&mut self, node: u32) {

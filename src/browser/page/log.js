@@ -9,6 +9,10 @@ const PENDING = '[data-kind="pending"]';
 const GROUP_WITHIN = 5 * 60_000;
 /** How close to the end counts as scrolled to the end. */
 const NEAR_END = 48;
+/** How close to the beginning earlier messages are needed. */
+const NEAR_BEGIN = 400;
+/** How many further lines fit after the user has read earlier messages. */
+const MORE_LINES = 200;
 
 export class Log {
   node = el('div', '');
@@ -22,10 +26,15 @@ export class Log {
   /** The line about the own enter. Earlier messages come before it. */
   #welcome = null;
   #divider = null;
+  #reachedBegin;
+  #mostLines = MOST_LINES;
+  /** Whether earlier messages are being added. */
+  #isPrepending = false;
 
-  /** `changed()` is called when `hasNewer` may have changed. */
-  constructor(changed) {
+  /** `changed()` is called when `hasNewer` may have changed, and `reachedBegin()` when the user reads the first lines. */
+  constructor(changed, reachedBegin) {
     this.#changed = changed;
+    this.#reachedBegin = reachedBegin;
     const { node } = this;
     node.id = 'log';
     node.role = 'log';
@@ -58,14 +67,36 @@ export class Log {
     this.#welcome = this.addLine('enter', t.welcome, { name });
   }
 
+  /** The id of the first message that has one; null if there is none. */
+  get firstId() {
+    const id = this.node.querySelector('[data-id]')?.dataset.id;
+    return id === undefined ? null : Number(id);
+  }
+
+  /** Adds earlier messages before all lines: `add(first)` adds each before the line `first`. What is on the screen stays in
+   * place, and is not read out. */
+  prepend(add) {
+    const { node } = this;
+    const height = node.scrollHeight;
+    node.ariaLive = 'off';
+    this.#isPrepending = true;
+    add(node.firstElementChild);
+    this.#isPrepending = false;
+    this.#mostLines = Math.max(this.#mostLines, node.childElementCount + MORE_LINES);
+    node.scrollTop += node.scrollHeight - height;
+    requestAnimationFrame(() => { node.ariaLive = 'polite'; });
+  }
+
   /** `sender` is the same for messages of one member. `at` is null if it isn't known when the message was sent. An
-   * earlier message comes before the line of the own enter. */
-  addMessage({ sender, name, text, own, at, isEarlier }) {
-    const next = isEarlier && this.#welcome?.isConnected ? this.#welcome : this.node.querySelector(PENDING);
+   * earlier message comes before the line of the own enter, or before the line `first`. */
+  addMessage({ id, sender, name, text, own, at, isEarlier, first }) {
+    const before = isEarlier && this.#welcome?.isConnected ? this.#welcome : this.node.querySelector(PENDING);
+    const next = first ?? before;
     const last = (next ? next.previousElementSibling : this.node.lastElementChild)?.dataset;
     const grouped = last?.kind === 'message' && last.sender === sender && Math.abs((at ?? 0) - last.at) < GROUP_WITHIN;
     const row = messageRow(name, text, at === null ? '' : timeText(at), own, grouped);
     Object.assign(row.dataset, { sender, at: at ?? 0 });
+    if (id !== undefined) row.dataset.id = id;
     this.#append(row, 'message', { next, follow: own && !isEarlier });
   }
 
@@ -118,7 +149,8 @@ export class Log {
   #append(row, kind, { next = this.node.querySelector(PENDING), follow = false } = {}) {
     row.dataset.kind = kind;
     this.node.insertBefore(row, kind === 'pending' ? null : next);
-    if (this.node.childElementCount > MOST_LINES) this.#dropOldest();
+    if (this.#isPrepending) return;
+    if (this.node.childElementCount > this.#mostLines) this.#dropOldest();
     if (this.#pinned || follow) this.scrollDown();
     else if (kind === 'message') this.#setNewer(true);
   }
@@ -141,6 +173,7 @@ export class Log {
     this.#scrollTop = this.node.scrollTop;
     this.#pinned = this.#isAtEnd();
     if (this.#pinned) this.#setNewer(false);
+    if (this.node.scrollTop < NEAR_BEGIN) this.#reachedBegin();
   }
 
   #setNewer(hasNewer) {

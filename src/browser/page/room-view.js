@@ -1,5 +1,6 @@
 // A room that the user is in, with its log and everything else that the page shows of it.
 
+import { messageTime } from '../message-time.js';
 import { Log } from './log.js';
 import { recallMembers, rememberMember } from './storage.js';
 import { explain, t } from './texts.js';
@@ -9,6 +10,9 @@ import { Typists } from './typing.js';
 const EARLIEST = Date.UTC(2020);
 /** How far ahead the clock of another computer may be, in milliseconds. */
 const CLOCK_SKEW = 60_000;
+
+/** How many earlier messages are read at a time. */
+const PAGE = 50;
 
 export class RoomView {
   id;
@@ -29,12 +33,15 @@ export class RoomView {
   /** Rows of messages that are acknowledged but haven't come from the room yet, by seq. */
   #awaited = new Map();
   #hasUnsent = false;
+  #isReading = false;
+  /** The id of the message before which there are no others; null if that is not known. */
+  #beginId = null;
 
   /** `on` has these handlers: `changed()`, and `isSeen(view)`, which says whether the user sees its log. */
   constructor({ id, name, draft = '' }, on) {
     Object.assign(this, { id, name, draft });
     this.#on = on;
-    this.log = new Log(on.changed);
+    this.log = new Log(on.changed, () => this.#readEarlier());
     this.typists = new Typists(on.changed);
   }
 
@@ -109,6 +116,28 @@ export class RoomView {
 
   addError(error) { this.log.addLine('error', '{reason}', { reason: explain(error) }); }
 
+  /** Adds earlier messages before those that are shown. */
+  async #readEarlier() {
+    const { firstId } = this.log;
+    if (this.#isReading || firstId === null || firstId === this.#beginId || this.state !== 'online') return;
+    this.#isReading = true;
+    try {
+      const { messages, more } = await this.#room.history({ before: firstId, limit: PAGE });
+      if (this.#leaving.signal.aborted) return;
+      this.log.prepend((first) => {
+        for (const frame of messages) this.#addMessage(frame, { own: false, replayed: false, history: true }, first);
+      });
+      if (!more || messages.length === 0) this.#beginId = this.log.firstId;
+    } catch (error) {
+      if (this.#leaving.signal.aborted) return;
+      // The host may not let everybody read.
+      if (error.code === 'denied') this.#beginId = firstId;
+      else if (error.code !== 'closed') this.addError(error);
+    } finally {
+      this.#isReading = false;
+    }
+  }
+
   // ---- What the room reports -------------------------------------------------------------------
 
   #stateChanged({ state, reason, retryAt }) {
@@ -130,7 +159,7 @@ export class RoomView {
     if (member !== undefined && !info.history) this.typists.stopped(member);
     if (event === 'enter') return info.own ? undefined : this.log.addLine('enter', t.joined, { name });
     if (event === 'out') return this.log.addLine('out', t.left, { name });
-    if (event === 'message' && name) return this.#addMessage(frame, text, info);
+    if (event === 'message' && name) return this.#addMessage(frame, info);
     this.#addNotice(name, text);
   }
 
@@ -138,8 +167,12 @@ export class RoomView {
     if (message) this.log.addLine('notice', name ? t.says : '{message}', { name, message });
   }
 
-  #addMessage({ name, member, seq, at }, text, { own, replayed, history }) {
-    const isOwn = own || (history && recallMembers(this.id, this.#room.position?.epoch).includes(member));
+  #addMessage({ event, name, member, message, seq, id, at }, { own, replayed, history }, first = null) {
+    const text = textOf(message);
+    if (event !== 'message' || !name) return; // A page of the history has other events, too.
+    // Messages from a store have no `seq`, and the ids of their members are those of no others.
+    const epoch = seq === undefined ? undefined : this.#room?.position?.epoch ?? null;
+    const isOwn = own || (history && recallMembers(this.id, epoch).includes(member));
     this.#awaited.get(seq)?.remove();
     this.#awaited.delete(seq);
     if (!isOwn && !history && !this.#on.isSeen(this)) {
@@ -147,7 +180,8 @@ export class RoomView {
       this.unread += 1;
     }
     this.log.addMessage({
-      sender: `${member ?? ''} ${name}`, name, text, own: isOwn, isEarlier: history, at: history || replayed ? sentAt(at) : Date.now(),
+      id, sender: `${member ?? ''} ${name}`, name, text, own: isOwn, isEarlier: history, first,
+      at: history || replayed ? sentAt(id, at) : Date.now(),
     });
   }
 
@@ -182,7 +216,8 @@ export class RoomView {
 
 function textOf(message) { return typeof message === 'string' ? message : JSON.stringify(message) ?? ''; }
 
-/** The time at which a message was sent, if its sender gives a plausible one. */
-function sentAt(at) {
+/** The time at which a message was sent: by the server's clock, or if its sender gives a plausible one. */
+function sentAt(id, at) {
+  if (id !== undefined) return messageTime(id).getTime();
   return typeof at === 'number' && at > EARLIEST && at < Date.now() + CLOCK_SKEW ? at : null;
 }

@@ -39,17 +39,18 @@ export function recallEntered() {
 
 /** Remembers that this tab is or was this member, so that it recognizes its own messages after a reload. */
 export function rememberMember(room, epoch, member) {
-  const all = readJson(OWN_MEMBERS) ?? {};
-  const ids = all[room]?.epoch === epoch ? all[room].ids : [];
-  if (ids.includes(member)) return;
-  const entry = { epoch, ids: [...ids, member].slice(-MOST_IDS) };
-  try { sessionStorage.setItem(OWN_MEMBERS, JSON.stringify({ ...all, [room]: entry })); } catch { /* as above */ }
+  const rooms = readJson(OWN_MEMBERS) ?? {};
+  const { ids = [], all = [], ...before } = rooms[room] ?? {};
+  const add = (list) => [...list.filter((id) => id !== member), member].slice(-MOST_IDS);
+  const entry = { epoch, ids: add(before.epoch === epoch ? ids : []), all: add(all) };
+  try { sessionStorage.setItem(OWN_MEMBERS, JSON.stringify({ ...rooms, [room]: entry })); } catch { /* as above */ }
 }
 
-/** The members of a room that this tab was. */
+/** The members of a room that this tab was, in this epoch or, without one, in all of them. */
 export function recallMembers(room, epoch) {
   const entry = readJson(OWN_MEMBERS)?.[room];
-  return entry?.epoch === epoch && Array.isArray(entry.ids) ? entry.ids : [];
+  const ids = epoch === undefined ? entry?.all : entry?.epoch === epoch && entry.ids;
+  return Array.isArray(ids) ? ids : [];
 }
 
 function readJson(key) {

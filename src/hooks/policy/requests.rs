@@ -117,8 +117,7 @@ impl ReadRequest<'_> {
         self.room
     }
 
-    /// How many of the latest messages the client has asked for. `None` if it has asked for the frames after its
-    /// position.
+    /// How many messages the client has asked for, at most. `None` if it has asked for the frames after its position.
     pub fn last(&self) -> Option<usize> {
         self.last
     }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::config::Keep;
 use crate::error::SendError;
 use crate::hooks::policy::BoxFuture;
 use crate::hooks::user::Denied;
@@ -12,7 +13,11 @@ use crate::protocol::host_frame;
 
 /// What happens to a message. Returned by [`RoomPolicy::may_send`](crate::RoomPolicy::may_send).
 #[derive(Debug)]
-pub struct Verdict(pub(crate) Decision);
+pub struct Verdict {
+    pub(crate) decision: Decision,
+    /// `None` for the default.
+    pub(crate) keep: Option<Keep>,
+}
 
 pub(crate) enum Decision {
     Now(Ruling),
@@ -42,7 +47,7 @@ impl fmt::Debug for Decision {
 impl Verdict {
     /// Sends the message unchanged.
     pub fn allow() -> Verdict {
-        Verdict(Decision::Now(Ruling::Allow))
+        Verdict::now(Ruling::Allow)
     }
 
     /// Sends another message instead. Like any other message, it gets `name` and `num`, and in `chat-rooms.v1` the
@@ -53,17 +58,17 @@ impl Verdict {
     ///
     /// If the value does not serialize to a JSON object with a string `event`.
     pub fn replace(value: &impl Serialize) -> Result<Verdict, SendError> {
-        Ok(Verdict(Decision::Now(Ruling::Replace(host_frame::serialize(value)?))))
+        Ok(Verdict::now(Ruling::Replace(host_frame::serialize(value)?)))
     }
 
     /// Drops the message without telling the sender.
     pub fn drop_silently() -> Verdict {
-        Verdict(Decision::Now(Ruling::Drop))
+        Verdict::now(Ruling::Drop)
     }
 
     /// Drops the message and sends the sender an error `denied` with a reason.
     pub fn refuse(reason: impl Into<Cow<'static, str>>) -> Verdict {
-        Verdict(Decision::Now(Ruling::Refuse(Denied::new(reason))))
+        Verdict::now(Ruling::Refuse(Denied::new(reason)))
     }
 
     /// Decides later, for example after a query. Meanwhile the connection's next messages wait, so that their order is
@@ -98,6 +103,32 @@ impl Verdict {
     /// ChatRooms::builder().policy(Moderated).build().unwrap();
     /// ```
     pub fn later(verdict: impl Future<Output = Verdict> + Send + 'static) -> Verdict {
-        Verdict(Decision::Later(Box::pin(verdict)))
+        Verdict { decision: Decision::Later(Box::pin(verdict)), keep: None }
+    }
+
+    /// Chooses when the message is stored, instead of the builder's [`keep`](crate::ChatRoomsBuilder::keep). Without a
+    /// [store](crate::ChatRoomsBuilder::store), this has no effect, nor for direct messages and transient events.
+    ///
+    /// ```
+    /// use tower_chat_rooms::{Keep, MessageRequest, RoomPolicy, Verdict};
+    ///
+    /// struct NoReactions;
+    ///
+    /// impl RoomPolicy for NoReactions {
+    ///     fn may_send(&self, request: &MessageRequest<'_>) -> Verdict {
+    ///         match request.event() {
+    ///             "reaction" => Verdict::allow().keep(Keep::Never),
+    ///             _ => Verdict::allow(),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn keep(self, keep: Keep) -> Verdict {
+        Verdict { keep: Some(keep), ..self }
+    }
+
+    fn now(ruling: Ruling) -> Verdict {
+        Verdict { decision: Decision::Now(ruling), keep: None }
     }
 }

@@ -10,7 +10,7 @@ use super::{explain, string};
 use crate::ids::{ConnectionId, RoomId};
 use crate::protocol::error_code::PeerError;
 use crate::protocol::json::quote;
-use crate::protocol::outbound::RoomFrame;
+use crate::protocol::outbound::{RoomFrame, room_key};
 
 /// An object as the client sent it, without its closing brace and without the keys that only
 /// the server sets (`name`, `num`). Never empty: it always contains an `event`.
@@ -24,7 +24,7 @@ pub(crate) struct Body<'a> {
 }
 
 /// Keys that only the server sets in `chat-rooms.v1`; plain clients may use them as they like.
-const V1_KEYS: [&str; 3] = ["seq", "member", "direct"];
+const V1_KEYS: [&str; 4] = ["seq", "member", "id", "direct"];
 
 impl<'a> Body<'a> {
     /// The body of a frame. The text is that of the envelope.
@@ -91,6 +91,12 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// The text for `chat-rooms.v1` with the `roomId`, up to its closing brace.
+    pub(crate) fn in_room(&self, room: &RoomId) -> String {
+        let (v1, has_room) = self.v1_in(room);
+        if has_room { v1.into_owned() } else { format!("{v1}{}", room_key(room.as_str())) }
+    }
+
     pub(super) fn v1(&self) -> &str {
         self.v1.as_deref().unwrap_or(&self.text)
     }
@@ -138,6 +144,12 @@ impl<'a> Body<'a> {
         let v1 = members.without(&["user", "info", "state"]) + profile;
         let room = self.room.as_ref().map(|room| room.clone().into_owned().into());
         Body { text: self.text.clone().into_owned().into(), v1: Some(v1), room }
+    }
+
+    /// The same, independent of the client's text.
+    pub(crate) fn to_owned(&self) -> Body<'static> {
+        let room = self.room.as_ref().map(|room| room.clone().into_owned().into());
+        Body { text: self.text.clone().into_owned().into(), v1: self.v1.clone(), room }
     }
 
     fn change(&self, drop: &[&str], append: &str) -> Body<'static> {

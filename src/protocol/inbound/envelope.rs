@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for Key {
                     "last" => Key::Last,
                     "cid" => Key::Cid,
                     "room" | "room_id" => Key::Room,
-                    "name" | "num" | "seq" | "member" | "direct" => Key::OfServer,
+                    "name" | "num" | "seq" | "member" | "id" | "direct" => Key::OfServer,
                     "user" | "info" | "state" | "after" => Key::OfProfile,
                     _ => Key::Other,
                 })

@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 
 use super::Server;
-use crate::support::{Client, enter_frame, unlimited};
-use serde_json::{Value, json};
+use crate::support::{Client, enter_frame, take_id, unlimited};
+use serde_json::json;
 use tower_chat_rooms::{Admission, ChatRooms};
 
 /// The first block of code in this language.
@@ -30,8 +30,12 @@ async fn client(rooms: &ChatRooms) -> Client {
     client
 }
 
-fn notice(message: &str, seq: u64) -> Value {
-    json!({"event": "notice", "message": message, "roomId": "order-17", "seq": seq, "num": 1})
+/// The next frame is this one of the host.
+async fn expect_notice(client: &mut Client, message: &str, seq: u64) {
+    let mut frame = client.next().await;
+    take_id(&mut frame);
+    let want = json!({"event": "notice", "message": message, "roomId": "order-17", "seq": seq, "num": 1});
+    assert_eq!(frame, want);
 }
 
 #[tokio::test]
@@ -45,10 +49,10 @@ async fn a_shell_sends_to_a_room() {
     for _ in 0..2 {
         assert_eq!(run(Command::new("sh").args(["-c", &script])), "1");
     }
-    assert_eq!(ann.next().await, notice("Stock is low.", 2));
+    expect_notice(&mut ann, "Stock is low.", 2).await;
     // It was sent once.
     rooms.send("order-17", &json!({"event": "notice", "message": "last"})).unwrap();
-    assert_eq!(ann.next().await, notice("last", 3));
+    expect_notice(&mut ann, "last", 3).await;
     ann.disconnect().await;
     rooms.shutdown().await;
 }
@@ -71,7 +75,7 @@ async fn a_program_in_python_sends_to_a_room() {
     let program = block_of_docs("python").replace("redis://127.0.0.1:6379", &url);
     assert!(program.contains(&url));
     assert_eq!(run(Command::new(python).args(["-c", &program])), "1 members get it");
-    assert_eq!(ann.next().await, notice("Your order has been shipped.", 2));
+    expect_notice(&mut ann, "Your order has been shipped.", 2).await;
     ann.disconnect().await;
     rooms.shutdown().await;
 }
@@ -93,7 +97,7 @@ async fn a_user_with_few_rights_sends_to_a_room() {
     for _ in 0..2 {
         assert_eq!(run(Command::new("redis-cli").args(user).args(call)), "1");
     }
-    assert_eq!(ann.next().await, notice("hi", 2));
+    expect_notice(&mut ann, "hi", 2).await;
     ann.disconnect().await;
     rooms.shutdown().await;
 }

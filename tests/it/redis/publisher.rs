@@ -1,11 +1,11 @@
 //! Processes without sockets that send to rooms.
 
 use serde_json::{Value, json};
-use tower_chat_rooms::{RedisPublisher, RedisSettings, SendError, Sent};
+use tower_chat_rooms::{RedisPublisher, RedisSent, RedisSettings, SendError};
 
 use super::Server;
 use crate::nodes::{enter, expect};
-use crate::support::{Client, Next, unlimited};
+use crate::support::{Client, Next, take_id, unlimited};
 
 impl Server {
     async fn publisher(&self) -> RedisPublisher {
@@ -13,11 +13,13 @@ impl Server {
     }
 }
 
-/// The next frame is this one of the host.
-async fn expect_notice(client: &mut Client, message: &str, seq: u64) {
-    let frame = client.next().await;
+/// The next frame is this one of the host. Returns its id.
+async fn expect_notice(client: &mut Client, message: &str, seq: u64) -> u64 {
+    let mut frame = client.next().await;
+    let id = take_id(&mut frame);
     let want = json!({"event": "notice", "message": message, "roomId": "r", "seq": seq, "num": 2});
     assert_eq!(frame, want);
+    id
 }
 
 fn notice(message: &str) -> Value {
@@ -30,22 +32,29 @@ async fn a_publisher_sends_once_to_the_members_of_all_nodes() {
     let server = Server::start().await;
     let (one, other) = (server.node(unlimited()).await, server.node(unlimited()).await);
     let publisher = server.publisher().await;
-    assert_eq!(publisher.send_once("r", "key", &notice("a")).await.unwrap(), Sent::NoMembers);
+    assert_eq!(publisher.send_once("r", "key", &notice("a")).await.unwrap(), RedisSent::NoMembers);
     let (mut ann, _) = enter(&one, "ann").await;
     let (mut bob, _) = enter(&other, "bob").await;
     expect(&mut ann, "enter", "bob", 2, 2).await;
 
-    let published = Sent::Published { members: 2 };
-    assert_eq!(publisher.send("r", &notice("a")).await.unwrap(), published);
-    assert_eq!(publisher.send_once("r", "key", &notice("b")).await.unwrap(), published);
+    let mut ids = Vec::new();
+    let mut note = |sent: Result<RedisSent, SendError>| match sent.unwrap() {
+        RedisSent::Published { id, members: 2, .. } => ids.push(id),
+        other => panic!("{other:?}"),
+    };
+    note(publisher.send("r", &notice("a")).await);
+    note(publisher.send_once("r", "key", &notice("b")).await);
     let another = server.publisher().await;
     for publisher in [&publisher, &another] {
-        assert_eq!(publisher.send_once("r", "key", &notice("not sent")).await.unwrap(), Sent::Repeated);
+        assert_eq!(publisher.send_once("r", "key", &notice("not sent")).await.unwrap(), RedisSent::Repeated);
     }
-    assert_eq!(another.send("r", &notice("c")).await.unwrap(), published);
+    note(another.send("r", &notice("c")).await);
+    // Nodes and publishers have the keys in common.
+    let repeated = one.send_once("r", "key", &notice("not sent")).unwrap().await.unwrap();
+    assert_eq!(repeated.id, Some(ids[1]));
     for client in [&mut ann, &mut bob] {
-        for (seq, message) in (3..).zip(["a", "b", "c"]) {
-            expect_notice(client, message, seq).await;
+        for ((seq, message), id) in (3..).zip(["a", "b", "c"]).zip(&ids) {
+            assert_eq!(expect_notice(client, message, seq).await, id.as_u64());
         }
     }
 

@@ -14,10 +14,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tower_chat_rooms::{Admission, ChatRooms};
 
-use super::enter_frame;
+use super::{enter_frame, events_arrive};
 
 /// Longer than any test in paused time has to wait.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 const PONG: &str = r#"{"event":"heartbeat","message":"pong"}"#;
 
@@ -214,6 +214,7 @@ impl Client {
                     // Finishes the closing handshake.
                     while let Some(Ok(_)) = self.ws.next().await {}
                     let _ = self.ws.get_mut().shutdown().await;
+                    events_arrive().await;
                     return (frames, frame.code.into());
                 }
                 Some(Ok(Message::Text(text))) if !is_heartbeat(&text) => {
@@ -249,14 +250,14 @@ impl Client {
     async fn close_with_frame(mut self, frame: Option<CloseFrame>) {
         self.ws.close(frame).await.unwrap();
         while let Some(Ok(_)) = self.ws.next().await {}
-        drop(self.ws);
-        self.task.await.unwrap();
+        self.disconnect().await;
     }
 
     /// Drops the connection without a close frame, and waits until the server has noticed.
     pub(crate) async fn disconnect(self) {
         drop(self.ws);
         self.task.await.unwrap();
+        events_arrive().await;
     }
 
     async fn read(&mut self) -> Option<Result<Message, Error>> {

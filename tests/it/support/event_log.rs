@@ -17,7 +17,10 @@ impl EventLog {
             let line = match event {
                 RoomEvent::Entered(e) => format!("+ {} {} {}", e.name, e.room, e.online),
                 RoomEvent::Left(e) => format!("- {} {} {} {}", e.name, e.room, e.online, e.reason),
-                RoomEvent::Message(e) => format!("{} {}: {}", e.name, e.room, e.body),
+                RoomEvent::Message(e) => {
+                    let Some(sender) = &e.sender else { return };
+                    format!("{} {}: {}", sender.name, e.room, e.body)
+                }
                 _ => return,
             };
             log.push(line);

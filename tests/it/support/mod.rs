@@ -9,6 +9,8 @@ mod http_server;
 mod load;
 mod log_capture;
 mod raw_frames;
+#[cfg(feature = "redis")]
+mod redis_broker;
 mod rooms;
 mod stepped_connection;
 mod tcp_server;
@@ -17,7 +19,8 @@ mod v1_client;
 mod v1_frames;
 
 pub(crate) use broker::{
-    builder, builder_of_node, events_arrive, has_shared_broker, nth_id, skip_with_broker,
+    TestBroker, builder, events_arrive, has_redis, has_shared_broker, nth_id, skip_with_broker,
+    skip_with_redis,
 };
 pub(crate) use client::{Client, Next, serve, v1_admission};
 pub(crate) use direct_client::{DirectClient, Got};
@@ -30,12 +33,14 @@ pub(crate) use http_server::{
 pub(crate) use load::{MembershipRecord, Random};
 pub(crate) use log_capture::LogCapture;
 pub(crate) use raw_frames::{close_code_of, close_frame, frame, server_frames, text_frame};
-pub(crate) use rooms::{assert_empty, default_rooms, rooms_with_log, unlimited};
+#[cfg(feature = "redis")]
+pub(crate) use redis_broker::RedisRooms;
+pub(crate) use rooms::{assert_empty, default_rooms, rooms_with_log, unlimited, without_limits};
 pub(crate) use stepped_connection::{SteppedConnection, run_other_tasks};
 pub(crate) use tcp_server::{connect_tcp, next_frame, path_page, raw_request, serve_axum, serve_hyper};
 pub(crate) use test_io::TestIo;
 pub(crate) use v1_client::{RESUME_WINDOW, V1Client, recovering, recovering_rooms, resumed_and_recovered};
 pub(crate) use v1_frames::{
     enter_frame, enter_since, leave_frame, message_frame, message_with_cid, removed_frame, resume_frame,
-    rooms_in,
+    rooms_in, take_id,
 };

@@ -11,7 +11,12 @@ pub(crate) fn default_rooms() -> ChatRooms {
 
 /// Chat rooms without rate limits.
 pub(crate) fn unlimited() -> ChatRoomsBuilder {
-    builder().rate_limits(
+    without_limits(builder())
+}
+
+/// Lifts all rate limits.
+pub(crate) fn without_limits(builder: ChatRoomsBuilder) -> ChatRoomsBuilder {
+    builder.rate_limits(
         RateLimits::default()
             .max_messages_per_second(u32::MAX)
             .max_bytes_per_second(usize::MAX)

@@ -5,11 +5,14 @@ use std::pin::Pin;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::io::DuplexStream;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tower_chat_rooms::ChatRooms;
 
+use super::broker::{broker_traffic, wait_for_broker};
+use super::client::PATIENCE;
 use super::v1_admission;
 
 /// A `chat-rooms.v1` connection whose server side is polled by [`step`](SteppedConnection::step) alone, so that a
@@ -55,9 +58,8 @@ impl SteppedConnection {
     /// The next frame that is not a heartbeat.
     pub(crate) async fn next(&mut self) -> Value {
         loop {
-            let Some(Ok(Message::Text(text))) = self.ws.next().await else {
-                panic!("the connection has ended")
-            };
+            let next = timeout(PATIENCE, self.ws.next()).await.expect("nothing was received");
+            let Some(Ok(Message::Text(text))) = next else { panic!("the connection has ended") };
             let frame: Value = serde_json::from_str(&text).unwrap();
             if frame["event"] != "heartbeat" {
                 return frame;
@@ -66,9 +68,16 @@ impl SteppedConnection {
     }
 }
 
-/// Lets all other tasks run until they wait for something.
+/// Lets all other tasks run until they wait for something other than the broker.
 pub(crate) async fn run_other_tasks() {
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
+    loop {
+        let before = broker_traffic();
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        wait_for_broker().await;
+        if broker_traffic() == before {
+            return;
+        }
     }
 }

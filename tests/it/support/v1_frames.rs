@@ -140,3 +140,9 @@ impl Client {
         resumed
     }
 }
+
+/// Removes the id of a message or of its acknowledgement.
+pub(crate) fn take_id(frame: &mut Value) -> u64 {
+    let id = frame.as_object_mut().and_then(|frame| frame.remove("id"));
+    id.as_ref().and_then(Value::as_u64).unwrap_or_else(|| panic!("no id: {frame}, {id:?}"))
+}

@@ -7,6 +7,7 @@ use super::refusal::Refusal;
 use super::{Machine, Now, Output};
 use crate::error::ClientError;
 use crate::event::{ChatEvent, ClientEvent, RoomFrame};
+use crate::history::HistoryPage;
 use crate::incoming::{Incoming, ServerError};
 use crate::outgoing::Recipient;
 
@@ -26,6 +27,9 @@ impl<T> Machine<T> {
             Incoming::Left(left) => self.on_left(left),
             Incoming::Resumed(resumed) => self.on_resumed(&resumed),
             Incoming::Ack { cid, result } => self.on_acknowledged(&cid, result),
+            Incoming::History { room, cid, messages, has_more } => {
+                self.on_history(room.as_deref(), &cid, messages, has_more);
+            }
             Incoming::Authenticated => self.on_authenticated(),
             Incoming::Expiring(left) => self.on_expiring(left),
             Incoming::NoAuth(why) => self.on_no_auth(why),
@@ -59,6 +63,25 @@ impl<T> Machine<T> {
             self.cx.outputs.resolve(waiting, Ok(result));
             self.flush();
         }
+    }
+
+    fn on_history(
+        &mut self,
+        room: Option<&str>,
+        cid: &str,
+        messages: Vec<Map<String, Value>>,
+        has_more: bool,
+    ) {
+        let Some(waiting) = self.cx.outgoing.acknowledge(cid) else { return };
+        let room = self.rooms.find(room);
+        let is_own = |message: &Map<String, Value>| room.as_ref().is_some_and(|room| room.was_own(message));
+        let messages = messages.into_iter().map(|message| {
+            let is_own = is_own(&message);
+            RoomFrame::new(message, is_own).of_store()
+        });
+        let page = HistoryPage { messages: messages.collect(), has_more };
+        self.cx.outputs.push(Output::ResolveHistory(waiting, page));
+        self.flush();
     }
 
     fn on_frame(&mut self, object: Map<String, Value>) {

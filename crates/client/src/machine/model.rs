@@ -132,6 +132,7 @@ impl Simulation {
                     self.connection.take().into_iter().for_each(|n| self.server.lose(n));
                 }
                 Output::Resolve(n, result) => assert_eq!(self.resolved.insert(n, result), None),
+                Output::ResolveHistory(n, _) => panic!("{n}: nothing has asked for messages"),
                 Output::Emit(key, event) => {
                     if let Some(room) = self.told.iter_mut().find(|room| room.key == Some(key)) {
                         room.hear(event, self.machine.room_status(key).unwrap_or_default());

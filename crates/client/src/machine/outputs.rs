@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::ClientError;
 use crate::event::{ChatEvent, ClientEvent};
+use crate::history::HistoryPage;
 use crate::machine::RoomKey;
 
 /// What the driver has to do. `T` waits for a message's acknowledgement.
@@ -33,6 +34,8 @@ pub(crate) enum Output<T> {
     /// The server knows that the application has left the room, or will be told when there is a connection again.
     Left(RoomKey),
     Resolve(T, Result<u64, ClientError>),
+    /// Messages that were asked for.
+    ResolveHistory(T, HistoryPage),
 }
 
 #[derive(Debug)]

@@ -8,40 +8,52 @@ use serde_json::Value;
 /// How many member ids are remembered, to recognize the client's own frames in a replay.
 const MAX_MEMBERS: usize = 16;
 
-/// The latest member ids of this client in the current epoch of a room. The last one is its current id.
+/// The latest member ids of this client in a room. The last one is its current id.
 #[derive(Debug, Default)]
-pub(super) struct OwnMembers(VecDeque<Arc<str>>);
+pub(super) struct OwnMembers {
+    /// Those of the current epoch.
+    current: VecDeque<Arc<str>>,
+    /// Those of all epochs.
+    all: VecDeque<Arc<str>>,
+}
 
 impl OwnMembers {
     pub(super) fn current(&self) -> Option<&Arc<str>> {
-        self.0.back()
+        self.current.back()
     }
 
     /// In another epoch, the ids are those of others.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.current.clear();
     }
 
     pub(super) fn add(&mut self, member: &str) {
-        self.0.retain(|known| **known != *member);
-        self.0.push_back(member.into());
-        if self.0.len() > MAX_MEMBERS {
-            self.0.pop_front();
+        for members in [&mut self.current, &mut self.all] {
+            members.retain(|known| **known != *member);
+            members.push_back(member.into());
+            if members.len() > MAX_MEMBERS {
+                members.pop_front();
+            }
         }
     }
 
     /// Whether a frame of this member is the client's own. In a replay, it may be of an earlier membership.
     pub(super) fn is_own(&self, member: Option<&Value>, is_replayed: bool) -> bool {
-        let Some(member) = member.and_then(Value::as_str).filter(|member| !member.is_empty()) else {
-            return false;
-        };
-        let mut latest_first = self.0.iter().rev();
-        if is_replayed {
-            latest_first.any(|own| **own == *member)
-        } else {
-            latest_first.next().is_some_and(|own| **own == *member)
+        let Some(member) = member_of(member) else { return false };
+        match is_replayed {
+            true => self.current.iter().any(|own| **own == *member),
+            false => self.current.back().is_some_and(|own| **own == *member),
         }
     }
+
+    /// As [`OwnMembers::is_own`], for a message from a store. A server with a store uses no id again.
+    pub(super) fn was_own(&self, member: Option<&Value>) -> bool {
+        member_of(member).is_some_and(|member| self.all.iter().any(|own| **own == *member))
+    }
+}
+
+fn member_of(member: Option<&Value>) -> Option<&str> {
+    member.and_then(Value::as_str).filter(|member| !member.is_empty())
 }
 
 #[cfg(test)]
@@ -59,6 +71,6 @@ mod tests {
         let is_own = |member: &str, is_replayed| members.is_own(Some(&member.into()), is_replayed);
         assert!(is_own("10", false) && is_own("4", true) && !is_own("19", false) && !is_own("3", true));
         assert!(!members.is_own(None, true) && !is_own("", true));
-        assert_eq!(members.0.len(), MAX_MEMBERS);
+        assert_eq!(members.current.len(), MAX_MEMBERS);
     }
 }

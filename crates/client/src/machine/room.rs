@@ -166,6 +166,9 @@ impl Room {
         let mut frame = json!({"event": "enter", "message": name, "roomId": id});
         if let Some(position) = self.log.position() {
             frame["since"] = json!({"epoch": position.epoch(), "seq": position.seq()});
+            if let Some(id) = self.log.last_id() {
+                frame["since"]["id"] = json!(id);
+            }
         } else if *history > 0 {
             frame["last"] = json!(history);
         }
@@ -202,6 +205,11 @@ impl Room {
         cx: &mut Context<T>,
     ) -> Outcome {
         self.log.on_frame(seq, object, cx).into()
+    }
+
+    /// Whether a message from the server's store is this client's own.
+    pub(super) fn was_own(&self, message: &Map<String, Value>) -> bool {
+        self.log.was_own(message)
     }
 
     pub(super) fn on_transient<T>(&mut self, object: Map<String, Value>, cx: &mut Context<T>) {

@@ -6,16 +6,18 @@ use super::RoomKey;
 use super::backlog::Backlog;
 use super::context::Context;
 use super::membership::{Membership, Place};
+use super::message_ids::MessageIds;
 use super::own_members::OwnMembers;
 use super::presence::{Entry, RoomPresence};
 use crate::event::{ClientEvent, Position, RoomFrame};
-use crate::incoming::Entered;
+use crate::incoming::{Entered, Recovered};
 
 #[derive(Debug)]
 pub(super) struct RoomLog {
     key: RoomKey,
     position: Option<Position>,
     members: OwnMembers,
+    ids: MessageIds,
     /// `None` outside of the room.
     membership: Option<Membership>,
     backlog: Backlog,
@@ -28,8 +30,15 @@ pub(super) struct FramesMissing;
 
 impl RoomLog {
     pub(super) fn new(key: RoomKey, presence: RoomPresence) -> RoomLog {
-        let (position, members) = (None, OwnMembers::default());
-        RoomLog { key, position, members, membership: None, backlog: Backlog::default(), presence }
+        RoomLog {
+            key,
+            position: None,
+            members: OwnMembers::default(),
+            ids: MessageIds::default(),
+            membership: None,
+            backlog: Backlog::default(),
+            presence,
+        }
     }
 
     pub(super) fn presence(&self) -> &RoomPresence {
@@ -49,6 +58,16 @@ impl RoomLog {
         self.members.current()
     }
 
+    /// The id of the latest message, if the server has a store.
+    pub(super) fn last_id(&self) -> Option<u64> {
+        self.ids.last()
+    }
+
+    /// Whether a message from the server's store is this client's own.
+    pub(super) fn was_own(&self, message: &Map<String, Value>) -> bool {
+        self.members.was_own(message.get("member"))
+    }
+
     /// Whether the client is in the room, on this connection.
     pub(super) fn is_in(&self) -> bool {
         self.membership.is_some()
@@ -57,7 +76,8 @@ impl RoomLog {
     /// The client is in the room.
     pub(super) fn enter<T>(&mut self, entered: Entered, cx: &mut Context<T>) {
         let (last, missed) = self.go_on_from(&entered);
-        let Entered { name, member, epoch, seq, num, resumed, recovered, history, page, .. } = entered;
+        let Entered { name, member, epoch, seq, num, resumed, recovered, history, stored, id, page, .. } =
+            entered;
         let is_same_epoch = self.position.as_ref().is_some_and(|before| *before.epoch() == *epoch);
         // An earlier enter whose answer was lost may have begun another session.
         let is_same_session = self.member().is_some_and(|current| **current == *member);
@@ -75,10 +95,14 @@ impl RoomLog {
         let entry = if resumed { Entry::Resumed } else { Entry::New };
         self.presence.enter(page, member.as_str().into(), entry, cx.now);
         let resumed = resumed && is_same_session && is_same_epoch;
-        cx.outputs.emit(self.key, ClientEvent::Entered { name, member, num, resumed, recovered });
-        if missed != Some(0) {
+        let is_recovered = recovered != Recovered::No;
+        let entered = ClientEvent::Entered { name, member, num, resumed, recovered: is_recovered };
+        cx.outputs.emit(self.key, entered);
+        if missed != Some(0) && recovered != Recovered::FromStore {
             cx.outputs.emit(self.key, ClientEvent::Gap { missed });
         }
+        self.ids.enter(id, seq.saturating_sub(last));
+        self.emit_stored(stored, recovered == Recovered::FromStore, cx);
         self.position = Some(Position::new(epoch.into(), last));
         self.presence.publish(cx);
         self.start_sending(cx);
@@ -91,7 +115,7 @@ impl RoomLog {
         let before = before.map(Position::seq);
         // A server may not say how much is replayed.
         let replayed = entered.replayed.unwrap_or_else(|| match before {
-            Some(before) if entered.recovered => seq.saturating_sub(before),
+            Some(before) if entered.recovered == Recovered::Fully => seq.saturating_sub(before),
             _ => 0,
         });
         let start = seq.saturating_sub(replayed);
@@ -133,7 +157,8 @@ impl RoomLog {
         if !is_replayed {
             self.presence.on_frame(&object, cx.now);
         }
-        if self.advance(seq) {
+        // Frames that are dropped will be replayed.
+        if self.advance(seq) && self.ids.receive(object.get("id").and_then(Value::as_u64)) {
             let frame = RoomFrame::new(object, is_own).replayed(is_replayed);
             let event = match frame.event() {
                 "enter" => ClientEvent::Enter(frame),
@@ -151,8 +176,24 @@ impl RoomLog {
     /// and no replay contains it.
     fn emit_history<T>(&mut self, object: Map<String, Value>, cx: &mut Context<T>) {
         let is_own = self.members.is_own(object.get("member"), false);
-        let frame = RoomFrame::new(object, is_own).of_history();
-        self.emit_unrecoverable(ClientEvent::Message(frame), cx);
+        if self.ids.receive(object.get("id").and_then(Value::as_u64)) {
+            let frame = RoomFrame::new(object, is_own).of_history();
+            self.emit_unrecoverable(ClientEvent::Message(frame), cx);
+        }
+    }
+
+    /// Messages from the server's store, which come before all frames of the room. `are_missed` says whether they are all
+    /// that the client has missed.
+    fn emit_stored<T>(&mut self, messages: Vec<Map<String, Value>>, are_missed: bool, cx: &mut Context<T>) {
+        for message in messages {
+            let is_own = self.was_own(&message);
+            if !self.ids.receive(message.get("id").and_then(Value::as_u64)) {
+                continue;
+            }
+            let frame = RoomFrame::new(message, is_own).of_store();
+            let frame = if are_missed { frame.replayed(true) } else { frame.of_history() };
+            self.emit_unrecoverable(ClientEvent::Message(frame), cx);
+        }
     }
 
     /// A frame that may get lost. It has no place in the room.

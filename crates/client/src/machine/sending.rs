@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use tower_chat_rooms_protocol::close;
 
 use super::context::Context;
@@ -10,9 +11,33 @@ use crate::body::Body;
 use crate::error::ClientError;
 use crate::outgoing::{Message, Next, Recipient};
 
+/// The event of a request for messages, and of its answer.
+const HISTORY: &str = "history";
+
 impl<T> Machine<T> {
     /// Publishes an object in a room.
     pub(crate) fn publish(&mut self, now: Now, key: RoomKey, body: &Body, waiting: T) {
+        self.send_to_room(now, key, waiting, |room, cid| (body.event().to_owned(), body.message(room, cid)));
+    }
+
+    /// Asks for messages of a room. The request waits and is sent again like a message.
+    pub(crate) fn read_history(&mut self, now: Now, key: RoomKey, mut keys: Value, waiting: T) {
+        self.send_to_room(now, key, waiting, |room, cid| {
+            keys["event"] = json!(HISTORY);
+            keys["roomId"] = json!(room);
+            keys["cid"] = json!(cid);
+            (HISTORY.to_owned(), keys.to_string())
+        });
+    }
+
+    /// `frame` returns the event and the text of a frame to this room with this `cid`.
+    fn send_to_room(
+        &mut self,
+        now: Now,
+        key: RoomKey,
+        waiting: T,
+        frame: impl FnOnce(&str, &str) -> (String, String),
+    ) {
         self.cx.now = now;
         let refused = match (&self.ended, self.rooms.get(key)) {
             (Some(error), _) => Some(error.as_closed()),
@@ -29,8 +54,8 @@ impl<T> Machine<T> {
         }
         let Some(room) = self.rooms.get(key) else { return };
         let cid = self.cx.random.message_id();
-        let text = body.message(room.id(), &cid);
-        self.cx.outgoing.push(key.into(), Message::new(body.event(), cid, text), waiting);
+        let (event, text) = frame(room.id(), &cid);
+        self.cx.outgoing.push(key.into(), Message::new(&event, cid, text), waiting);
         self.flush();
     }
 

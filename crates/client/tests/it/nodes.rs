@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use tower_chat_rooms::{ChatRooms, History, Recovery, SharedBroker};
+use tower_chat_rooms::{ChatRooms, Drain, History, Recovery, SharedBroker};
 use tower_chat_rooms_client::{Client, ClientEvent};
 
 use crate::scripted_server::PATIENCE;
@@ -81,5 +81,42 @@ async fn a_client_moves_between_nodes_and_nobody_notices() {
     for rooms in nodes {
         rooms.shutdown().await;
     }
+    assert_eq!((broker.members(), broker.sessions()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_of_a_drained_node_goes_on_elsewhere_and_nobody_notices() {
+    let (broker, log) = (SharedBroker::new(), Log::default());
+    let nodes = nodes(&broker, &log);
+    let mut bob = Replaceable::new(nodes[2].clone()).client().name("bob").await.unwrap();
+    let balancer = Replaceable::new(nodes[0].clone());
+    let mut ann = balancer.client().name("ann").await.unwrap();
+    assert_eq!(next_frame(&mut bob).await, "enter bob \"bob\"");
+    for client in [&mut ann, &mut bob] {
+        assert_eq!(next_frame(client).await, "enter ann \"ann\"");
+    }
+    for round in 0..2 {
+        // It may have been published already when the connection is closed.
+        let own = ann.sender().send("own");
+        balancer.replace(nodes[round + 1].clone());
+        let drained = nodes[round].drain(Drain::over(Duration::ZERO)).await;
+        assert_eq!((drained.closed, drained.kept), (1, 1));
+        let missed = bob.sender().send("missed");
+        nodes[round].shutdown().await;
+        for sent in [own, missed] {
+            timeout(PATIENCE, sent).await.expect("not sent").unwrap();
+        }
+        for client in [&mut ann, &mut bob] {
+            let mut frames = [next_frame(client).await, next_frame(client).await];
+            frames.sort();
+            assert_eq!(frames, ["message ann \"own\"", "message bob \"missed\""]);
+        }
+    }
+    for client in [ann, bob] {
+        timeout(PATIENCE, client.leave()).await.expect("not left");
+    }
+    let moves: Vec<_> = log.take().into_iter().filter(|line| line.starts_with(['+', '-'])).collect();
+    assert_eq!(moves.len(), 4, "{moves:?}");
+    nodes[2].shutdown().await;
     assert_eq!((broker.members(), broker.sessions()), (0, 0));
 }

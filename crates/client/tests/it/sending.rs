@@ -1,10 +1,14 @@
 //! Messages: order, acknowledgements, refusals, and what a restarted server receives again.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tower_chat_rooms::RoomId;
+use tower_chat_rooms::store::{MemoryStore, StoreFault};
 use tower_chat_rooms_client::{Client, ClientError, ClientEvent};
 
 use crate::scripted_server::online;
-use crate::support::{Replaceable, logged};
+use crate::support::{Replaceable, logged, unlimited};
 
 #[tokio::test(start_paused = true)]
 async fn a_message_is_sent_even_if_its_future_is_dropped() {
@@ -98,5 +102,30 @@ async fn cid_of_second(client: &mut Client) -> String {
             }
             _ => {}
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_stored_is_sent_again_until_it_is() {
+    for fault in [StoreFault::Fail, StoreFault::LoseAnswers, StoreFault::Hang] {
+        let store = MemoryStore::new();
+        let server = Replaceable::new(unlimited().store(store.clone()).build().unwrap());
+        let mut client = server.client().name("ann").await.unwrap();
+        store.set_fault(Some(fault));
+        let sending = client.sender().send("hi");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        store.set_fault(None);
+        let seq = sending.await.unwrap();
+        let stored = store.messages(&RoomId::from("r"));
+        assert_eq!(stored.len(), 1, "{fault:?}");
+        let frame = loop {
+            if let Some(ClientEvent::Message(frame)) = client.recv().await {
+                break frame;
+            }
+        };
+        assert_eq!((frame.seq(), frame.id()), (Some(seq), Some(stored[0].id().as_u64())), "{fault:?}");
+        assert_eq!(frame.time(), Some(stored[0].time()));
+        let next = client.sender().send("next").await.unwrap();
+        assert_eq!(next, seq + 1, "{fault:?}: it goes out once");
     }
 }

@@ -26,7 +26,10 @@ impl Log {
             let line = match event {
                 RoomEvent::Entered(e) => format!("+ {} {} {}", e.name, e.room, e.online),
                 RoomEvent::Left(e) => format!("- {} {} {} {}", e.name, e.room, e.online, e.reason),
-                RoomEvent::Message(e) => format!("{} {}: {}", e.name, e.room, e.body),
+                RoomEvent::Message(e) => {
+                    let Some(sender) = &e.sender else { return };
+                    format!("{} {}: {}", sender.name, e.room, e.body)
+                }
                 _ => return,
             };
             log.0.lock().unwrap().push(line);

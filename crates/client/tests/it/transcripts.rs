@@ -10,7 +10,8 @@ use tokio::sync::watch::{self, Receiver};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower_chat_rooms_client::{
-    ChatHandle, Client, ClientError, ClientEvent, ClientState, Member, Presence, PresenceMode, Sending,
+    ChatHandle, Client, ClientError, ClientEvent, ClientState, HistoryPage, Member, Presence, PresenceMode,
+    Sending,
 };
 
 use crate::scripted_server::{
@@ -32,6 +33,7 @@ struct Play {
     chat: Option<Receiver<Option<ChatHandle>>>,
     rooms: HashMap<String, Room>,
     sendings: HashMap<String, Sending>,
+    readings: HashMap<String, JoinHandle<Result<HistoryPage, ClientError>>>,
 }
 
 /// A room of the client.
@@ -126,6 +128,7 @@ impl Play {
             chat,
             rooms: HashMap::from([(first.to_owned(), Room::new(stage))]),
             sendings: HashMap::new(),
+            readings: HashMap::new(),
         }
     }
 
@@ -172,6 +175,13 @@ impl Play {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         } else if let Some(app) = step["app"].as_str() {
             self.act(at, app, &id, step).await;
+        } else if let Some(name) = step["settled"].as_str().filter(|_| step.get("messages").is_some()) {
+            let reading = self.readings.remove(name).unwrap_or_else(|| panic!("{at}: {name} is unknown"));
+            let page = timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("{at}: not resolved"));
+            let page = page.unwrap().unwrap();
+            let messages: Vec<&Value> = page.messages.iter().map(|frame| frame.message()).collect();
+            let settled = json!({"settled": name, "messages": messages, "more": page.has_more});
+            assert_eq!(&settled, step, "{at}");
         } else if let Some(name) = step["settled"].as_str() {
             let sending = self.sendings.remove(name).unwrap_or_else(|| panic!("{at}: {name} is unknown"));
             let result = timeout(PATIENCE, sending).await.unwrap_or_else(|_| panic!("{at}: not resolved"));
@@ -203,6 +213,18 @@ impl Play {
             "send" => {
                 let sending = self.room(at, id).client(at).await.sender().send(&step["message"]);
                 self.sendings.insert(step["as"].as_str().unwrap().into(), sending);
+            }
+            "history" => {
+                let range = fill(step, &mut self.known);
+                let mut request = self.room(at, id).client(at).await.sender().history();
+                request =
+                    range["before"].as_u64().into_iter().fold(request, |request, id| request.before(id));
+                request = range["after"].as_u64().into_iter().fold(request, |request, id| request.after(id));
+                if let Some(limit) = range["limit"].as_u64() {
+                    request = request.limit(limit as usize);
+                }
+                let reading = tokio::spawn(request.into_future());
+                self.readings.insert(step["as"].as_str().unwrap().into(), reading);
             }
             "direct" => {
                 let sender = self.room(at, id).client(at).await.sender();
@@ -369,12 +391,20 @@ fn learn(expected: &Value, actual: &Value, known: &mut HashMap<String, String>) 
     }
 }
 
+/// The numbers for placeholders begin here: ids of messages are as high.
+const FIRST_NUMBER: u64 = 890_123_456_789_504;
+
 /// Replaces placeholders by their values. One without a value gets one of its own.
 fn fill(value: &Value, known: &mut HashMap<String, String>) -> Value {
     match value {
         Value::String(name) if name.starts_with('$') => {
             let fresh = format!("value of {name}");
             json!(known.entry(name.clone()).or_insert(fresh))
+        }
+        Value::String(name) if name.starts_with('#') => {
+            let fresh = (FIRST_NUMBER + known.len() as u64).to_string();
+            let text = known.entry(name.clone()).or_insert(fresh);
+            json!(text.parse::<u64>().expect("a number"))
         }
         Value::Object(object) => {
             object.iter().map(|(key, value)| (key.clone(), fill(value, known))).collect()

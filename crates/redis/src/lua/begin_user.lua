@@ -5,13 +5,14 @@ local node, tag, session, user, window = unpack(ARGV)
 
 local lease = redis.call('ZSCORE', nodes, node)
 if not lease or tonumber(lease) <= 0 then return { 'FENCED' } end
-local function name_of(incarnation) return incarnation:match('^(.*)@') end
+-- The name and the number of an incarnation's process, which gets another incarnation after a fence.
+local function process_of(incarnation) return incarnation:sub(1, -9) end
 local known = redis.call('HGET', sessions, session)
 local is_first = '0'
 if known then
   local old_node = known:sub(2)
   -- Another node has resumed it.
-  if name_of(old_node) ~= name_of(node) then return { 'OK', 0, 1 } end
+  if process_of(old_node) ~= process_of(node) then return { 'OK', 0, 1 } end
   is_first = known:sub(1, 1)
   redis.call('HDEL', tag .. 'users:' .. old_node, session)
 elseif redis.call('EXISTS', sessions) == 0 then

@@ -11,7 +11,7 @@ local MAX_BYTES, MAX_KEY_BYTES = 65536, 256
 -- Clients can read no more.
 local MAX_DEPTH = 127
 -- Only servers set these keys.
-local RESERVED = { 'num', 'seq', 'member', 'direct', 'roomId' }
+local RESERVED = { 'num', 'seq', 'id', 'member', 'direct', 'roomId' }
 
 local function fail(message) error({ err = 'ERR chat_publish: ' .. message }, 0) end
 

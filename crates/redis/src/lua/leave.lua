@@ -9,7 +9,8 @@ local function tell_new_node()
   local at = redis.call('HMGET', tag .. 'session:' .. unannounced, 'node', 'generation', 'room:' .. room)
   if not at[1] or at[2] == generation or at[3] ~= member then return end
   local lengths = struct.pack('>BBI2I2', 1, 14, #unannounced, #member)
-  redis.call('PUBLISH', tag .. 'node:' .. at[1]:match('^(.*)@'), lengths .. unannounced .. member .. room)
+  -- The number of a node comes before the number of its incarnation.
+  redis.call('PUBLISH', tag .. 'number:' .. at[1]:sub(-16, -9), lengths .. unannounced .. member .. room)
 end
 
 if is_fenced() then

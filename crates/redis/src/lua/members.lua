@@ -10,7 +10,7 @@ local function create_room()
   redis.call('DEL', members, names, roster, log)
   -- The limits are for the function that programs in other languages call.
   redis.call('HSET', meta, 'epoch', new_epoch, 'run', run, 'limits', limits, 'age', log_age)
-  return { epoch = new_epoch, event = 0, seq = 0, num = 0, bytes = 0, hidden = 0, place = 0 }
+  return { epoch = new_epoch, event = 0, seq = 0, num = 0, bytes = 0, hidden = 0, place = 0, id = 0 }
 end
 
 local function parse_flags(flags)

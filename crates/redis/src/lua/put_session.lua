@@ -11,7 +11,7 @@ if not lease or tonumber(lease) <= 0 then return { 'FENCED' } end
 local known = session_fields(id)
 if known.node then
   local other = tonumber(known.generation)
-  local is_own = name_of(known.node) == name_of(node)
+  local is_own = process_of(known.node) == process_of(node)
   if other > tonumber(generation) then return { is_own and 'OLDER' or 'GONE' } end
   if other == tonumber(generation) and not is_own then return { 'GONE' } end
   move_session(id, known, node)

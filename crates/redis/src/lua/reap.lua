@@ -1,7 +1,8 @@
 -- Removes members of a fenced node: the removal and its event are one step, so there is one whichever node reaps. `own`
 -- says that the node itself does it, after it has moved its sessions to its next incarnation.
 local DAY = 24 * 3600 * 1000
-local batch, is_own, call = tonumber(ARGV[8]), ARGV[9] == 'own', tag .. 'reaped:' .. ARGV[10]
+local batch, is_own, pause = tonumber(ARGV[8]), ARGV[9] == 'own', tonumber(ARGV[10])
+local call = tag .. 'reaped:' .. ARGV[11]
 
 -- A repeated call: whoever has removed a member must learn of it.
 local earlier = redis.call('GET', call)
@@ -10,16 +11,19 @@ if earlier then return cmsgpack.unpack(earlier) end
 local lease = tonumber(redis.call('ZSCORE', nodes, node) or '0')
 if lease > 0 then return { 'ALIVE' } end
 local found = load_room()
+-- All nodes together remove one batch in this time.
+if found and now_ms() - tonumber(redis.call('HGET', meta, 'reaped') or '0') < pause then return { 'OK', 0 } end
 -- The members of resumable sessions have until the end of their resume window, which began with the fence.
 local fenced_for = now_ms() + lease
 -- How long the rest is kept, in ms; 0 if the batch is too small.
 local rest_kept, cursor, reply = DAY, '0', { 'OK' }
 local function is_kept(member, parsed)
   if parsed.session == '' or fenced_for >= parsed.keep then return false end
-  if not is_own then return true end
-  -- The node does not know that it has taken the session over, but is about to learn of it.
   local session = session_of(member, parsed)
-  return session and redis.call('HGET', session, 'node') == node
+  -- The node may not have had the time to remove the members of a session that it has closed.
+  if not session then return false end
+  -- The node itself may not know that it has taken the session over, but is about to learn of it.
+  return not is_own or redis.call('HGET', session, 'node') == node
 end
 repeat
   local page = redis.call('HSCAN', members, cursor, 'COUNT', ARGV[8])
@@ -46,6 +50,7 @@ repeat
     end
   end
 until cursor == '0' or rest_kept == 0
+if found and #reply > 1 then redis.call('HSET', meta, 'reaped', string.format('%.0f', now_ms())) end
 clean_up(found)
 table.insert(reply, 2, rest_kept)
 if #reply > 2 then redis.call('SET', call, cmsgpack.pack(reply), 'PX', 60000) end

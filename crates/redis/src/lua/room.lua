@@ -24,13 +24,15 @@ end
 -- A server that was started again, or that took over, may lack events that nodes have delivered already. So each run
 -- of a server begins an epoch of its own. The numbers of events go on, because the roster is in their order.
 local function load_room()
-  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes', 'hidden', 'place')
+  local fields = redis.call('HMGET', meta, 'epoch', 'run', 'event', 'seq', 'num', 'bytes', 'hidden', 'place', 'id')
   if not fields[1] then return nil end
   local found = {
     epoch = fields[1], event = tonumber(fields[3]), seq = tonumber(fields[4]), num = tonumber(fields[5]),
     bytes = tonumber(fields[6]) or 0,
     -- Hidden members, which `num` does not count, and the latest place in the roster.
     hidden = tonumber(fields[7]) or 0, place = tonumber(fields[8]) or 0,
+    -- That of the latest message.
+    id = tonumber(fields[9]) or 0,
   }
   if fields[2] ~= run then
     found.epoch, found.seq, found.bytes = new_epoch, 0, 0
@@ -75,10 +77,17 @@ local function append(found, kind, member, body, is_replaced)
   ) .. member .. body
   trim(found)
   found.bytes = found.bytes + #payload
-  redis.call(
-    'HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes,
-    'hidden', found.hidden, 'place', found.place
-  )
+  if kind == PUBLISH then
+    redis.call(
+      'HSET', meta, 'event', found.event, 'seq', found.seq, 'bytes', found.bytes,
+      'id', string.format('%.0f', found.id)
+    )
+  else
+    redis.call(
+      'HSET', meta, 'event', found.event, 'seq', found.seq, 'num', found.num, 'bytes', found.bytes,
+      'hidden', found.hidden, 'place', found.place
+    )
+  end
   redis.call('XADD', log, string.format('%.0f-1', found.event), 'd', payload, 't', string.format('%.0f', now_ms()))
   redis.call('PEXPIRE', log, log_age)
   redis.call('PUBLISH', channel, payload)

@@ -4,8 +4,8 @@
 -- What the names of all keys begin with.
 local tag = ARGV[2]
 
--- The name of the node that an incarnation is of.
-local function name_of(incarnation) return incarnation:match('^(.*)@') end
+-- The name and the number of an incarnation's process, which gets another incarnation after a fence.
+local function process_of(incarnation) return incarnation:sub(1, -9) end
 
 -- The fields of a session, by their names; empty if there is none.
 local function session_fields(id)
@@ -62,9 +62,9 @@ end
 
 -- Tells the node that had a session.
 local function tell_taken(id, generation, old_node, node)
-  local old_name = name_of(old_node)
-  if old_name == name_of(node) then return end
-  redis.call('PUBLISH', tag .. 'node:' .. old_name, struct.pack('>BBI8', 1, 10, generation) .. id)
+  local old_process = process_of(old_node)
+  if old_process == process_of(node) then return end
+  redis.call('PUBLISH', tag .. 'number:' .. old_process:sub(-8), struct.pack('>BBI8', 1, 10, generation) .. id)
 end
 
 -- Another session may have got the token since.

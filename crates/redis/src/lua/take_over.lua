@@ -18,7 +18,7 @@ if session.node then
 else
   id = redis.call('GET', tag .. 'token:' .. new_token)
   session = id and session_fields(id) or {}
-  if session.from ~= old_token or name_of(session.node) ~= name_of(node) then return { 'UNKNOWN' } end
+  if session.from ~= old_token or process_of(session.node) ~= process_of(node) then return { 'UNKNOWN' } end
   move_session(id, session, node)
 end
 

@@ -16,6 +16,7 @@ fn event(epoch: u64, number: u64) -> RoomEvent {
         stamp: stamp(epoch, number),
         kind: EventKind::Publish,
         member: None,
+        id: Some(number),
         body: Bytes::new(),
         is_last: false,
         is_replaced: false,
@@ -83,6 +84,17 @@ fn another_epoch_resets_the_room() {
     let outcome = room.read(Page { at: stamp(2, 6), events: Vec::new() });
     assert_eq!(outcome.reset, Some((stamp(2, 6), ResetReason::EpochChanged)));
     assert_eq!(numbers(&outcome.events), [7]);
+}
+
+/// Otherwise, the node would take all that follows for older, until the room is again where it was.
+#[test]
+fn a_room_that_is_behind_in_the_same_epoch_is_reset() {
+    let mut room = live(1, 5);
+    assert!(room.set_stale());
+    room.begin_read();
+    let outcome = room.read(Page { at: stamp(1, 3), events: Vec::new() });
+    assert_eq!(outcome.reset, Some((stamp(1, 3), ResetReason::EpochChanged)));
+    assert_eq!(room.receive(event(1, 4)), Received::Deliver(event(1, 4)));
 }
 
 /// The last member left, and the first one entered, while this node had a call of `enter` under way.

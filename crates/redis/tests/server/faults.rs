@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower_chat_rooms_redis::{Event, EventKind, Profile, PublishError, ResetReason, Settings, State};
 
 use crate::support::{Data, Server, TestNode, member};
@@ -204,7 +204,8 @@ async fn a_message_that_timed_out_is_repeated_once() {
     // From now on, the server knows the script: the next call works as soon as it arrives.
     a.publish("r", None, None, b"first").await.unwrap();
     server.freeze();
-    let result = a.publish("r", Some("ann"), Some("id"), b"hello").await;
+    let publish = a.publish("r", Some("ann"), Some("id"), b"hello");
+    let result = timeout(Duration::from_secs(20), publish).await.expect("it waits for too long");
     assert_eq!(result, Err(PublishError::Unavailable));
     // It leaves later, even if nobody waits.
     assert_eq!(a.leave("r", "ann", Some("bye".into())).now_or_never(), None);

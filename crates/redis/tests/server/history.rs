@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tower_chat_rooms_redis::{EventKind, LogNeeds, LoggedEvent, Settings, Stamp};
+use tower_chat_rooms_redis::{Event, EventKind, LogNeeds, LoggedEvent, Settings, Stamp};
 
-use crate::support::{Server, TestNode, member};
+use crate::support::{Data, Server, TestNode, member};
 
 const ALL: LogNeeds =
     LogNeeds { events: 100, bytes: 1 << 20, age: Duration::from_secs(60), message_id_window: Duration::ZERO };
@@ -35,8 +35,8 @@ async fn the_history_is_bounded_and_ends_with_the_stamp() {
     assert!(all.iter().all(|logged| logged.age < Duration::from_secs(30)));
     assert_eq!(bodies(&history(silent, ALL).await), ["+ann"]);
     assert_eq!(bodies(&history(stamps[3], LogNeeds { events: 2, ..ALL }).await), ["three", "four"]);
-    // An event has 36 bytes besides its member and body.
-    assert_eq!(bodies(&history(stamps[3], LogNeeds { bytes: 90, ..ALL }).await), ["three", "four"]);
+    // A message has 44 bytes besides its member and body.
+    assert_eq!(bodies(&history(stamps[3], LogNeeds { bytes: 106, ..ALL }).await), ["three", "four"]);
     let other = Stamp { epoch: tower_chat_rooms_redis::Epoch::from_u64(1), ..silent };
     assert_eq!(bodies(&history(other, ALL).await), [] as [&str; 0]);
     // More than a page of the script.
@@ -79,4 +79,20 @@ async fn logs_keep_what_is_needed() {
     }
     let log = a.history("r", last, LogNeeds { events: 2_000, ..ALL }).await.unwrap();
     assert_eq!(log.len(), 2_000);
+}
+
+/// Rule: the log of an earlier run of the server is void: nodes may have delivered something else meanwhile.
+#[tokio::test]
+async fn the_history_has_no_events_of_an_earlier_run_of_the_server() {
+    let mut server = Server::start_with(Data::Everything).await;
+    let a = TestNode::connect(Settings::new(server.url())).await;
+    a.enter("r", member("ann"), None).await.unwrap();
+    say(&a, "before").await;
+    server.kill();
+    server.spawn().await;
+    a.until("a reset", |heard| heard.iter().any(|event| matches!(event, Event::Reset { .. }))).await;
+    let after = say(&a, "after").await;
+    assert_eq!(bodies(&a.history("r", after, ALL).await.unwrap()), ["after"]);
+    assert_eq!(a.log_after("r", after.epoch, 0, 10).await.unwrap().unwrap().len(), 1);
+    assert_eq!(server.command::<u64>(&["XLEN", "{chat}:log:r"]).await, 1);
 }

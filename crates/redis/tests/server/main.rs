@@ -4,17 +4,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod claims;
 mod cluster;
 mod faults;
+mod fences;
 mod history;
+mod lagging;
+mod leases;
+mod limits;
 mod login;
 mod names;
 mod network;
 mod processes;
 mod publishers;
+mod repeats;
 mod rooms;
+mod same_names;
 mod sentinel;
 mod sessions;
+mod settings;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;

@@ -28,7 +28,7 @@ async fn a_publisher_publishes_once_and_is_no_node() {
     let first = one.publish("r", Some("key"), b"first").await.unwrap().unwrap();
     assert_eq!((first.stamp.event, first.stamp.num, first.is_repeat), (2, 1, false));
     let again = other.publish("r", Some("key"), b"again").await.unwrap().unwrap();
-    assert_eq!((again.stamp, again.is_repeat), (first.stamp, true));
+    assert_eq!((again.stamp, again.id, again.is_repeat), (first.stamp, first.id, true));
     one.send_transient("r", b"transient").await.unwrap();
     one.send_to_all(b"command").await.unwrap();
     let last = other.publish("r", None, b"last").await.unwrap().unwrap();
@@ -118,6 +118,7 @@ async fn the_function_says_what_is_wrong() {
         (&["r", r#"{"message":"x"}"#], r#"needs a string "event""#),
         (&["r", r#"{"event":7}"#], r#"needs a string "event""#),
         (&["r", r#"{"event":"x","\u006eum":7}"#], r#"the key "num""#),
+        (&["r", r#"{"event":"x","id":7}"#], r#"the key "id""#),
         (&["r", &big], "may have 65536"),
         (&["r", &deep(127)], "more than 127 deep"),
         (&["r", r#"{"event":"x","n":1e999}"#], "a number"),

@@ -25,9 +25,15 @@ fn taken(token: &str) -> Event {
     Event::SessionTaken { session: format!("id of {token}").into(), generation: 2 }
 }
 
-/// The same, if it was not told.
-fn gone(token: &str) -> Event {
-    Event::SessionGone { session: format!("id of {token}").into(), generation: 2 }
+/// Waits until a node knows that its session "t1" was taken over for the first time: it was told, or has found out.
+async fn until_gone(node: &TestNode) {
+    let is_gone = |event: &Event| match event {
+        Event::SessionTaken { session, generation } | Event::SessionGone { session, generation } => {
+            (&**session, *generation) == ("id of t1", 2)
+        }
+        _ => false,
+    };
+    node.until("that the session is gone", |heard| heard.iter().any(is_gone)).await;
 }
 
 /// Rule: a session is in Redis from the first enter on, and moves in one script.
@@ -134,6 +140,23 @@ async fn a_session_that_nobody_resumes_ends_with_its_window() {
     assert_eq!(b.resume("t1", "t2", "ann").await, Err(ResumeError::Unknown));
 }
 
+/// Rule 11: only the members whose clients can come back stay.
+#[tokio::test]
+async fn a_member_of_a_closed_session_does_not_outlive_its_node() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    b.enter("r", member("bob"), None).await.unwrap();
+    let session = open(&a, "t1", WINDOW).await;
+    a.enter("r", member("ann").session(&session), None).await.unwrap();
+    assert!(a.close_session(session.id(), 1).await.unwrap());
+    // The node has had no time to remove the member.
+    a.close().await;
+    b.until_body("r", "-ann").await;
+    b.leave("r", "bob", None).await;
+    b.close().await;
+    assert_eq!(server.lasting_keys().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn sessions_survive_a_fence() {
     let server = Server::start().await;
@@ -159,7 +182,7 @@ async fn a_fenced_node_does_not_take_a_session_back() {
     let _: u32 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     b.resume("t1", "t2", "ann").await.unwrap();
     let _: () = server.command(&["ZADD", "{chat}:nodes", "-1", &old]).await;
-    a.until("that the session is gone", |heard| heard.contains(&gone("t1"))).await;
+    until_gone(&a).await;
     a.until("that it is connected", |_| a.degraded_since().is_none()).await;
     let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
     assert_eq!((last.stamp.event, last.stamp.num), (2, 1), "nobody has left or entered");
@@ -183,7 +206,7 @@ async fn a_node_does_not_take_a_session_back_after_a_restart_of_the_server() {
         }
         server.kill();
         server.spawn().await;
-        a.until("that the session is gone", |heard| heard.contains(&gone("t1"))).await;
+        until_gone(&a).await;
         a.until("that it is connected", |_| a.degraded_since().is_none()).await;
         let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
         assert_eq!(last.stamp.num, 1, "the member is on one node");
@@ -230,10 +253,7 @@ async fn a_node_does_not_take_a_session_back_after_a_loss_of_data() {
     b.resume("t1", "t2", "ann").await.unwrap();
     server.kill();
     server.spawn().await;
-    let is_of_a = |event: &Event| {
-        matches!(event, Event::SessionTaken { generation: 2, .. } | Event::SessionGone { generation: 2, .. })
-    };
-    a.until("that the session is gone", |heard| heard.iter().any(is_of_a)).await;
+    until_gone(&a).await;
     let last = b.publish("r", Some("ann"), None, b"mine").await.unwrap();
     assert_eq!(last.stamp.num, 1, "the member is on one node");
     assert_eq!(b.roster("r", 0, 10).await.unwrap().members.len(), 1);

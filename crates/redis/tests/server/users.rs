@@ -230,3 +230,50 @@ async fn users_are_online_after_redis_has_lost_its_data() {
         assert!(!end(&a, "ann", "1").await && end(&b, "ann", "2").await);
     }
 }
+
+/// Rule: whoever ends a session tells so, and nobody else. A node that finds it in Redis after a restart, while its end is
+/// on its way, leaves it to that.
+#[tokio::test]
+async fn users_that_end_while_redis_is_away_are_offline_once() {
+    let mut server = Server::start_with(Data::Everything).await;
+    let a = node(&server, "a").await;
+    let ids: Vec<_> = (0..300).map(|n| format!("u{n}")).collect();
+    for id in &ids {
+        assert!(begin(&a, id, id).await);
+    }
+    // The server takes a while to read its data. Until then, it refuses calls, which are repeated at random.
+    for part in 0..100 {
+        let set = format!("redis.call('SET', 'filler {part} ' .. n, n, 'PX', 3600000)");
+        server.eval(&format!("for n = 1, 2000 do {set} end")).await;
+    }
+    server.kill();
+    let ends = futures_util::future::join_all(ids.iter().map(|id| end(&a, id, id)));
+    let (ended, ()) = tokio::join!(ends, server.spawn());
+    assert!(ended.into_iter().all(|is_last| is_last));
+    a.until("that it is connected", |_| a.degraded_since().is_none()).await;
+    // It has found out that the server was started again, and has compared what it knows.
+    a.enter("r", member("ann"), None).await.unwrap();
+    while !server.command::<Vec<String>>(&["KEYS", "{chat}:user*"]).await.is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(told(&[&a]), [] as [&str; 0]);
+}
+
+/// Rule: a user of a lost node is offline after its last member has left, although these leave in batches.
+#[tokio::test]
+async fn a_user_is_offline_after_all_its_members_have_left() {
+    let server = Server::start().await;
+    let (a, b) = (node(&server, "a").await, node(&server, "b").await);
+    begin(&b, "ann", "1").await;
+    for n in 0..150 {
+        b.enter("r", member(&format!("m{n}")).profile(profile("ann")), None).await.unwrap();
+    }
+    drop(b);
+    until_told(&[&a], "ann is offline").await;
+    let heard = a.heard();
+    let lost = |event: &&Event| matches!(event, Event::MemberLost { .. });
+    assert_eq!(
+        heard.iter().take_while(|event| !matches!(event, Event::UserOffline { .. })).filter(lost).count(),
+        150
+    );
+}

@@ -5,6 +5,7 @@ mod standalone;
 
 mod backlog;
 mod check;
+mod drain;
 #[cfg(unix)]
 mod listening;
 mod logs;
@@ -12,6 +13,8 @@ mod logs;
 mod open_files;
 mod shutdown;
 mod sockets;
+#[cfg(all(unix, feature = "store"))]
+mod store;
 
 use std::time::Duration;
 

@@ -1,8 +1,11 @@
 //! The standalone behind real reverse proxies, with the configurations in docs/deployment.md:
 //! `cargo test -p standalone --test proxies`.
 //!
-//! nginx, Caddy, HAProxy and Apache must be installed. They run as child processes on ports of their own.
+//! nginx, Caddy, HAProxy and Apache must be installed. They run as child processes on ports of their own. With
+//! `--features redis`, it also runs `examples/cluster/run`, which needs Redis.
 
+#[cfg(feature = "redis")]
+mod cluster;
 mod document;
 mod proxy;
 #[path = "../support/standalone.rs"]

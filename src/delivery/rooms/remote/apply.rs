@@ -9,7 +9,7 @@ use crate::delivery::flush::guarded;
 use crate::delivery::live_room::LiveRoom;
 use crate::delivery::remote_room::{Distance, Entered, Expected};
 use crate::delivery::room_state::RoomState;
-use crate::ids::{ConnectionId, Name, RoomId};
+use crate::ids::{ConnectionId, MessageId, Name, RoomId};
 use crate::protocol::outbound::RoomFrame;
 use crate::room::{MemberElsewhere, Profile};
 
@@ -79,7 +79,7 @@ impl Rooms {
                     // The broker had lost it, and this node has entered it again.
                     state.room.move_to_end(id);
                     state.first_page.clear();
-                    state.follow(&order, &frame);
+                    state.follow(&order, None, &frame);
                     self.restore_profile(room, state, id, &name, profile);
                     return Ok(());
                 }
@@ -93,12 +93,12 @@ impl Rooms {
                         state.room.enter_elsewhere(MemberElsewhere { id, name, entry: number }, profile);
                     state.first_page.note_change(place);
                 }
-                state.follow(&order, &frame);
+                state.follow(&order, None, &frame);
             }
             (EventKind::Leave, Some(entry)) => {
                 let frame = wire::decode_frame(&event.body)?;
                 state.forget(entry, event);
-                state.follow(&order, &RoomFrame { member, ..frame });
+                state.follow(&order, None, &RoomFrame { member, ..frame });
             }
             (EventKind::SilentLeave | EventKind::HiddenLeave, Some(entry)) => {
                 state.forget(entry, event);
@@ -112,7 +112,10 @@ impl Rooms {
                 if let (Some(replica), Some(sender)) = (&mut state.remote, event.entry) {
                     replica.in_flight().remove(sender, event.body.len());
                 }
-                state.follow(&order, &RoomFrame { member, ..frame });
+                if let Some(id) = event.id {
+                    state.raise_last_id(id);
+                }
+                state.follow(&order, event.id, &RoomFrame { member, ..frame });
             }
             (EventKind::Profile, Some(entry)) => {
                 let (name, new) = wire::decode_profile(&event.body)?;
@@ -162,6 +165,10 @@ impl Rooms {
         let Some(room) = self.registry.get(room.as_str()) else { return };
         let Ok(transient) = wire::decode_transient(body) else { return };
         let mut state = room.lock();
+        // Nothing keeps it from coming after its sender's leave.
+        if transient.frame.member.is_some_and(|member| !state.has_member(member)) {
+            return;
+        }
         // It may get lost.
         let _ = state.push_transient(room.id().as_str(), transient.event, &transient.frame);
         self.start_flush(&room, state, false);
@@ -193,11 +200,11 @@ impl Rooms {
 }
 
 impl RoomState {
-    /// Applies an event with a frame.
-    fn follow(&mut self, order: &Ordered, frame: &RoomFrame<'_>) {
+    /// Applies an event with a frame. A message has an `id`.
+    fn follow(&mut self, order: &Ordered, id: Option<MessageId>, frame: &RoomFrame<'_>) {
         match order.kind.is_silent() {
             true => self.submit_silent(order, order.kind),
-            false => drop(self.submit(order, order.kind, frame)),
+            false => drop(self.submit_message(order, order.kind, id, frame)),
         }
     }
 

@@ -24,7 +24,7 @@ impl RoomState {
                 break;
             }
             let member = event.entry.map(|entry| entry.member);
-            self.pending.encode_v1(&mut frame, event.stamp, &RoomFrame { member, ..decoded });
+            self.pending.encode_v1(&mut frame, event.stamp, event.id, &RoomFrame { member, ..decoded });
             frames.push((*age, frame));
         }
         let mut start = end - frames.len() as u64;

@@ -28,10 +28,12 @@ use crate::delivery::live_room::LiveRoom;
 use crate::delivery::refusal::{NotPublished, Refused};
 use crate::delivery::remote_room::{EndedStay, Expected};
 use crate::delivery::room_state::RoomState;
+use crate::hooks::message::Message;
 use crate::hooks::user::User;
 use crate::ids::{ConnectionId, MaxLen, Name, RoomId};
 use crate::protocol::outbound::{self, RoomFrame};
 use crate::protocol::position::Epoch;
+use crate::protocol::receipt::Receipt;
 use crate::room::{EnterError, name_key};
 use crate::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use apply::Applied;
@@ -247,12 +249,12 @@ impl Rooms {
         Ok(Entering::new(self.clone(), room.clone(), stay, handle, Box::pin(entered)))
     }
 
-    /// Submits a frame of a member. An `id` is published once. The frame may have to wait until the room can take it.
+    /// Submits a message of a member. A `key` is published once. The message may have to wait until the room can take it.
     pub(crate) fn submit(
         &self,
         room: &Arc<LiveRoom>,
         frame: &RoomFrame<'_>,
-        id: Option<&str>,
+        key: Option<&str>,
     ) -> Result<BoxFuture<'static, Result<Submitted, Unavailable>>, NotPublished> {
         let Some(remote) = &self.remote else { return Err(NotPublished::Closed) };
         let mut state = room.lock();
@@ -268,7 +270,7 @@ impl Rooms {
         in_flight.add(entry, body.len());
         drop(state);
         let mut sent = Sent { room: room.clone(), sender: entry, bytes: body.len(), will_arrive: false };
-        let published = remote.publish(room.id(), Some(entry), id, body);
+        let published = remote.publish(room.id(), Some(entry), key, body);
         Ok(Box::pin(async move {
             let published = published.await;
             sent.on_answer(published);
@@ -276,19 +278,45 @@ impl Rooms {
         }))
     }
 
-    /// Sends a frame of the host to a room on any node. `event` is that of a transient frame.
-    pub(crate) fn submit_for_host(&self, room: &RoomId, event: Option<&str>, frame: &RoomFrame<'_>) {
-        let Some(remote) = &self.remote else { return };
-        if let Some(event) = event {
-            return remote.send_transient(room, event, frame);
+    /// Sends a transient frame of the host to a room on any node.
+    pub(crate) fn send_transient_for_host(&self, room: &RoomId, event: &str, frame: &RoomFrame<'_>) {
+        if let Some(remote) = &self.remote {
+            remote.send_transient(room, event, frame);
         }
-        let published = remote.publish(room, None, None, wire::encode_frame(frame));
-        let room = room.clone();
+    }
+
+    /// Sends a message of the host to a room on any node, once for each `key`. The receiver gets nothing if the broker
+    /// cannot be reached.
+    pub(crate) fn submit_for_host(
+        self: &Arc<Self>,
+        room: &RoomId,
+        key: Option<&str>,
+        frame: &RoomFrame<'_>,
+        describe: impl FnOnce(Receipt) -> Message + Send + 'static,
+    ) -> oneshot::Receiver<Receipt> {
+        let (sent, receiver) = oneshot::channel();
+        let Some(remote) = &self.remote else { return receiver };
+        // As publishers write it. Those of clients begin with a number.
+        let key = key.map(|key| format!("key:{key}"));
+        let body = wire::encode_frame(frame);
+        let (published, room) = (remote.publish(room, None, key.as_deref(), body), room.clone());
+        let rooms = self.clone();
         self.tasks.spawn_for_host(async move {
-            if published.await.is_err() {
-                tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
+            match published.await {
+                Ok(Submitted { position, id, is_repeat }) => {
+                    let receipt = Receipt { position, id };
+                    // The host may not wait for it.
+                    let _ = sent.send(receipt);
+                    if !is_repeat {
+                        rooms.call_unordered(&room, describe(receipt));
+                    }
+                }
+                Err(Unavailable) => {
+                    tracing::warn!(%room, "a frame of the host was not published, because the broker cannot be reached");
+                }
             }
         });
+        receiver
     }
 
     /// Ends the enters into a room that was closed.
@@ -324,10 +352,10 @@ impl Remote {
         &self,
         room: &RoomId,
         entry: Option<EntryId>,
-        id: Option<&str>,
+        key: Option<&str>,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Submitted, Unavailable>> {
-        let published = self.broker.publish(room, entry, id, body);
+        let published = self.broker.publish(room, entry, key, body);
         Box::pin(async { timeout(PUBLISH_WAIT, published).await.unwrap_or(Err(Unavailable)) })
     }
 }

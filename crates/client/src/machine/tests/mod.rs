@@ -318,6 +318,9 @@ impl Bench {
                 Output::Left(RoomKey(key)) => format!("{key} is left"),
                 Output::Resolve(n, Ok(seq)) => format!("{n}: ok {seq}"),
                 Output::Resolve(n, Err(error)) => format!("{n}: {error}"),
+                Output::ResolveHistory(n, page) => {
+                    format!("{n}: {} messages, more: {}", page.messages.len(), page.has_more)
+                }
             });
         }
         lines

@@ -1,5 +1,6 @@
 //! Servers and nodes.
 
+mod leases;
 mod node;
 mod proxy;
 mod server;

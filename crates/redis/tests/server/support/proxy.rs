@@ -13,8 +13,12 @@ pub(crate) enum Way {
     Open,
     /// Nothing arrives any more in either direction, but nobody is told.
     Dead,
+    /// The same, but only for what the server sends.
+    Mute,
     /// What arrives from now on is kept until the connection is open again, even if the client has gone.
     Held,
+    /// The same, but only for what the server sends.
+    Late,
     Closed,
 }
 
@@ -39,8 +43,13 @@ impl Proxy {
                 let way = watch::Sender::new(Way::Open);
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                tokio::spawn(pass(from_client, to_server, way.subscribe()));
-                tokio::spawn(pass(from_server, to_client, way.subscribe()));
+                tokio::spawn(pass(
+                    from_client,
+                    to_server,
+                    way.subscribe(),
+                    &[Way::Open, Way::Mute, Way::Late],
+                ));
+                tokio::spawn(pass(from_server, to_client, way.subscribe(), &[Way::Open]));
                 connections.lock().unwrap().push(way);
             }
         });
@@ -56,6 +65,11 @@ impl Proxy {
         *self.target.lock().unwrap() = target;
     }
 
+    /// The number of connections that were opened so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.lock().unwrap().len()
+    }
+
     /// Changes what happens to a connection, by the order in which they were opened.
     pub(crate) fn set(&self, connection: usize, way: Way) {
         self.connections.lock().unwrap()[connection].send_replace(way);
@@ -65,15 +79,16 @@ impl Proxy {
 async fn pass(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    way: watch::Receiver<Way>,
+    mut way: watch::Receiver<Way>,
+    open: &'static [Way],
 ) {
     let mut until_closed = way.clone();
     let pass = async {
         let mut buffer = vec![0; 1 << 16];
-        let mut until_open = way.clone();
         while let Ok(len @ 1..) = from.read(&mut buffer).await {
-            let _ = until_open.wait_for(|way| *way != Way::Held).await;
-            let is_open = *way.borrow() == Way::Open;
+            let is_passing = |way: &Way| !matches!(way, Way::Held | Way::Late) || open.contains(way);
+            let Ok(way) = way.wait_for(is_passing).await.map(|way| *way) else { return };
+            let is_open = open.contains(&way);
             if is_open && to.write_all(&buffer[..len]).await.is_err() {
                 return;
             }

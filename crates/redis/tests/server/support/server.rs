@@ -146,20 +146,6 @@ impl Server {
 }
 
 impl Server {
-    /// The latest incarnation of a node that the server has.
-    pub(crate) async fn incarnation(&self, name: &str) -> String {
-        let nodes: Vec<String> = self.command(&["ZRANGE", "{chat}:nodes", "0", "-1"]).await;
-        nodes.into_iter().rfind(|node| node.starts_with(&format!("{name}@"))).unwrap()
-    }
-
-    /// Fences a node at this moment, so that resume windows begin now.
-    pub(crate) async fn fence(&self, name: &str) {
-        let script = "local time = redis.call('TIME'); \
-             redis.call('ZADD', KEYS[1], -(time[1] * 1000 + math.floor(time[2] / 1000)), ARGV[1])";
-        let node = self.incarnation(name).await;
-        let _: () = self.command(&["EVAL", script, "1", "{chat}:nodes", &node]).await;
-    }
-
     /// The keys that do not expire.
     pub(crate) async fn lasting_keys(&self) -> Vec<String> {
         let mut lasting = Vec::new();

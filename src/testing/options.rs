@@ -1,0 +1,179 @@
+//! How a client of a test connects.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::Value;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::testing::TestClient;
+use crate::testing::connection::Connection;
+use crate::testing::server::Connector;
+
+/// Options of a connection. Created by [`TestServer::options`](crate::testing::TestServer::options).
+///
+/// ```
+/// use tower_chat_rooms::testing::{ConnectError, TestServer};
+/// use tower_chat_rooms::{Admission, AuthRefusal, Authenticate, ChatRooms, Denied, User};
+///
+/// struct OneToken;
+///
+/// impl Authenticate for OneToken {
+///     async fn on_upgrade(&self, request: &http::request::Parts) -> Result<Admission, AuthRefusal> {
+///         match request.headers.get("authorization") {
+///             Some(token) if token == "Bearer sesame" => Ok(Admission::user(User::new("u-1"))),
+///             _ => Err(AuthRefusal::unauthorized("a token is required")),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), tower_chat_rooms::BuildError> {
+/// let server = TestServer::new(ChatRooms::builder().auth(OneToken).build()?);
+/// let mut ann = server.options().bearer_token("sesame").connect().await;
+/// ann.enter("ann", "lobby").await;
+/// let refused = server.options().bearer_token("salami").try_connect().await;
+/// assert!(matches!(refused, Err(ConnectError::Closed { code: 4505, .. })));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct ConnectOptions {
+    connector: Connector,
+    is_plain: bool,
+    path: String,
+    headers: HeaderMap,
+    peer: Option<SocketAddr>,
+}
+
+impl ConnectOptions {
+    pub(super) fn new(connector: Connector) -> ConnectOptions {
+        let path = "/".to_owned();
+        ConnectOptions { connector, is_plain: false, path, headers: HeaderMap::new(), peer: None }
+    }
+
+    /// A client of the plain protocol. The default is one of `chat-rooms.v1`.
+    pub fn plain(mut self) -> ConnectOptions {
+        self.is_plain = true;
+        self
+    }
+
+    /// The path and query of the request. The default is `/`.
+    pub fn path(mut self, path: impl Into<String>) -> ConnectOptions {
+        self.path = path.into();
+        self
+    }
+
+    /// Sends a header `Authorization: Bearer TOKEN`.
+    ///
+    /// # Panics
+    /// If the token cannot be in a header.
+    pub fn bearer_token(self, token: &str) -> ConnectOptions {
+        let value = format!("Bearer {token}").parse().expect("a token of visible ASCII");
+        self.header(AUTHORIZATION, value)
+    }
+
+    /// Adds a header to the request.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> ConnectOptions {
+        self.headers.append(name, value);
+        self
+    }
+
+    /// The client's address, which the request has as its [`PeerAddr`](crate::PeerAddr). By default, it has none.
+    pub fn peer(mut self, peer: SocketAddr) -> ConnectOptions {
+        self.peer = Some(peer);
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Panics
+    /// If the server refuses the connection.
+    pub async fn connect(self) -> TestClient {
+        self.try_connect().await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Connects, unless the server refuses that.
+    ///
+    /// # Errors
+    /// How the server has refused the connection.
+    pub async fn try_connect(self) -> Result<TestClient, ConnectError> {
+        TestClient::connect(self).await
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Does the handshake.
+    pub(super) async fn open(&self) -> Result<Connection, ConnectError> {
+        let mut request = format!("ws://test{}", self.path).into_client_request().expect("a valid path");
+        if !self.is_plain {
+            let protocol = HeaderValue::from_static("chat-rooms.v1");
+            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        request.headers_mut().extend(self.headers.clone());
+        match client_async(request, self.connector.open(self.peer)).await {
+            Ok((socket, response)) => {
+                assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+                Ok(Connection::new(socket))
+            }
+            Err(Error::Http(response)) => Err(ConnectError::Refused(response.map(Option::unwrap_or_default))),
+            Err(error) => panic!("the handshake failed: {error}"),
+        }
+    }
+}
+
+/// How the server has refused a connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// With a response instead of 101.
+    Refused(Response<Vec<u8>>),
+    /// After the upgrade: `chat-rooms.v1` clients learn in this way that they must authenticate, because browsers do not see
+    /// responses.
+    #[non_exhaustive]
+    Closed {
+        /// The frame that says why, if there is one.
+        frame: Option<Value>,
+        /// The close code.
+        code: u16,
+    },
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectError::Refused(response) => {
+                let body = String::from_utf8_lossy(response.body());
+                write!(f, "the server has refused the connection: {} {body}", response.status())
+            }
+            ConnectError::Closed { frame: Some(frame), code } => {
+                write!(f, "the server has closed the connection with {code}: {frame}")
+            }
+            ConnectError::Closed { frame: None, code } => {
+                write!(f, "the server has closed the connection with {code}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut headers: Vec<_> = self.headers.keys().map(HeaderName::as_str).collect();
+        headers.sort_unstable();
+        f.debug_struct("ConnectOptions")
+            .field("is_plain", &self.is_plain)
+            .field("path", &self.path)
+            .field("headers", &headers)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
