@@ -26,8 +26,8 @@ pub(super) struct RemoteRoom {
     entries: HashMap<ConnectionId, Stay>,
     /// What members of this node have published, and has not arrived yet.
     in_flight: InFlight,
-    /// The latest profiles of members of this node, as events have told them. Those events are of this node, unless a member is
-    /// on another one already.
+    /// The latest profiles of members of this node, as events have told them, if the members have others by now or had. Those
+    /// events are of this node, unless a member is on another one already.
     told_profiles: HashMap<ConnectionId, Profile>,
     /// While a member has left that enters again with the next event: the counts before.
     counts_before: Option<Counts>,
@@ -271,6 +271,14 @@ impl RoomState {
     pub(super) fn keep_counts_before(&mut self, before: Counts) {
         if let Some(remote) = &mut self.remote {
             remote.counts_before = Some(before);
+        }
+    }
+
+    /// A member of this node has had this profile until now. If it moves to another node before an event tells the new one,
+    /// that is void.
+    pub(super) fn keep_told_profile(&mut self, member: ConnectionId, before: Profile) {
+        if let Some(remote) = self.remote.as_mut().filter(|remote| remote.entries.contains_key(&member)) {
+            remote.told_profiles.entry(member).or_insert(before);
         }
     }
 

@@ -455,6 +455,32 @@ async fn what_the_old_node_does_meanwhile_has_no_effect() {
     }
 }
 
+/// What its client sets on the old node has no effect, there neither.
+#[tokio::test(start_paused = true)]
+async fn a_state_that_is_set_where_the_member_is_no_longer_is_void() {
+    let cluster = Cluster::new();
+    let [one, other] = &cluster.nodes;
+    let (mut ann, first) = Client::enter_v1(one, Admission::anonymous()).await;
+    let bob = V1Client::enter(one, "bob").await;
+    cluster.broker.set_delivering_to(cluster.numbers[0], false);
+    let (mut new, _) = Client::connect_v1(other, Admission::anonymous()).await;
+    assert_eq!(rooms_in(&new.resume([&first["resume"]]).await), ["r"]);
+    ann.send(json!({"event": "state", "state": "void", "roomId": "r"})).await;
+    run_other_tasks().await;
+    cluster.broker.set_delivering_to(cluster.numbers[0], true);
+    run_other_tasks().await;
+    let (mut carl, _) = Client::connect_v1(one, Admission::anonymous()).await;
+    carl.send(enter_frame("carl", "r")).await;
+    let entered = carl.next_of("entered").await;
+    let ann_there = entered["members"].as_array().unwrap().iter().find(|member| member["name"] == "ann");
+    assert_eq!(ann_there.unwrap()["state"], Value::Null, "{entered}");
+    for client in [new, carl, bob.connection] {
+        client.close().await;
+    }
+    drop(ann);
+    cluster.end().await;
+}
+
 /// The node has not heard that another one has the session, which its client has given up there. It must come back.
 #[tokio::test(start_paused = true)]
 async fn a_client_of_a_session_that_has_moved_unnoticed_comes_back() {

@@ -93,8 +93,13 @@ impl Rooms {
         name: &Name,
         change: impl FnOnce(&mut Profile),
     ) {
-        let has_changed = state.change_profile(id, name, change);
-        if let Some(remote) = self.remote.as_ref().filter(|_| has_changed) {
+        let Some(remote) = &self.remote else {
+            state.change_profile(id, name, change);
+            return;
+        };
+        let before = state.room.profile(id).map(|profile| (**profile).clone()).unwrap_or_default();
+        if state.change_profile(id, name, change) {
+            state.keep_told_profile(id, before);
             remote.set_profile(room.id(), state, id, name);
         }
     }
