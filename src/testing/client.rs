@@ -89,7 +89,6 @@ impl TestClient {
     ///
     /// # Panics
     /// If the connection ends.
-    #[expect(clippy::should_implement_trait, reason = "this is no iterator: it waits")]
     pub async fn next(&mut self) -> Value {
         match self.unread.pop_front() {
             Some(frame) => frame,

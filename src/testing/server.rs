@@ -109,7 +109,6 @@ impl TestServer {
     }
 
     /// Connects a client with options, for example with a token.
-    #[must_use]
     pub fn options(&self) -> ConnectOptions {
         ConnectOptions::new(Connector { serve: self.serve.clone() })
     }
