@@ -103,13 +103,13 @@ impl Settings {
     }
 
     /// Sets how many events of each room are kept for nodes and clients that have missed some. If there are more, the
-    /// oldest eighth is removed. Default: 1,000, or more if the histories of the rooms need more.
+    /// oldest eighth is removed. Default: 1,000 in addition to what the histories need.
     pub fn log_length(self, events: u32) -> Settings {
         Settings { log_length: Some(events), ..self }
     }
 
     /// Sets how many bytes the kept events of a room may have. If there are more, the oldest eighth is removed. The
-    /// latest event is always kept. Default: 4 MiB, or more if the histories of the rooms need more.
+    /// latest event is always kept. Default: 4 MiB in addition to what the histories need.
     pub fn log_bytes(self, bytes: u64) -> Settings {
         Settings { log_bytes: Some(bytes), ..self }
     }
