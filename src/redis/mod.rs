@@ -63,12 +63,12 @@ impl BrokerNode {
     /// ```
     ///
     /// If a process ends without [`shutdown`](crate::ChatRooms::shutdown), the other nodes remove its members when its
-    /// [lease](RedisSettings::lease) has run out.
+    /// [lease](RedisSettings::lease) has expired.
     ///
     /// # Errors
     ///
-    /// If the settings cannot work, or if Redis refuses the connection. If Redis cannot be reached, it waits or fails, as
-    /// [`RedisSettings::wait_for_redis`] says.
+    /// If the settings cannot work, or if Redis refuses the connection. If Redis cannot be reached,
+    /// [`RedisSettings::wait_for_redis`] decides whether the call waits or fails.
     ///
     /// # Panics
     ///
