@@ -121,9 +121,9 @@ impl ChatRooms {
     }
 
     /// Closes all connections of a user with 4500, which tells its clients to stay away, and ends its sessions that are
-    /// Closes all connections of a user with 4500, which tells its clients to stay away, and ends its sessions that are
     /// kept without a connection. Returns the number of sessions. Sessions with a connection end right after this
     /// returns, so the user may still be online for a moment.
+    ///
     /// Connections that have not entered a room are closed too. A client that connects afterwards is not affected: to
     /// keep a user away, refuse it in your [`Authenticate`](crate::Authenticate) hook first.
     pub fn kick_user(&self, user_id: impl AsRef<str>) -> usize {
