@@ -15,7 +15,7 @@ use crate::sync::{Mutex, MutexGuard, lock};
 use node::SharedNode;
 use order::{Hearer, Shared};
 
-/// A broker in memory, for tests in which several [`ChatRooms`](crate::ChatRooms) of one process share their rooms.
+/// A broker in memory, for tests in which several [`ChatRooms`](crate::ChatRooms) in one process share their rooms.
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, SharedBroker};
@@ -32,12 +32,12 @@ use order::{Hearer, Shared};
 pub struct SharedBroker(Arc<Mutex<Shared>>);
 
 impl SharedBroker {
-    /// A broker without rooms.
+    /// Creates a broker without rooms.
     pub fn new() -> SharedBroker {
         SharedBroker::default()
     }
 
-    /// Another node.
+    /// Creates another node.
     pub fn node(&self) -> BrokerNode {
         let mut shared = self.lock();
         shared.last_node += 1;
@@ -100,8 +100,8 @@ impl SharedBroker {
         }
     }
 
-    /// Removes a node that has crashed, with its members and the sessions of its users. Those of sessions that can be resumed
-    /// stay until [`SharedBroker::end_resume_windows`]. Of the other nodes, the first one is told who was lost.
+    /// Removes a node that has crashed, with its members and the sessions of its users. Members of sessions that can be
+    /// resumed stay until [`SharedBroker::end_resume_windows`]. The first of the other nodes is told who was lost.
     pub fn remove_node(&self, node: u32) {
         self.lock().remove_node(node);
     }
@@ -148,8 +148,8 @@ impl SharedBroker {
 }
 
 impl BrokerNode {
-    /// The number of a node of a [`SharedBroker`], which its methods take. Get it before you pass the node to
-    /// [`ChatRoomsBuilder::broker`](crate::ChatRoomsBuilder::broker).
+    /// Returns the number of a node of a [`SharedBroker`], which the broker's methods take. Get it before you pass the
+    /// node to [`ChatRoomsBuilder::broker`](crate::ChatRoomsBuilder::broker).
     pub fn number(&self) -> u32 {
         self.broker.node()
     }
