@@ -11,7 +11,7 @@ use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::host_frame;
 use crate::protocol::inbound::{self, Body};
 
-/// The greatest object, in bytes. It fits into the send queues of nodes with usual limits.
+/// The maximum size of an object, in bytes. It fits into the send queues of nodes with usual limits.
 const MAX_BYTES: usize = 64 * 1024;
 
 /// Used instead of a node's number. No node has this number.
