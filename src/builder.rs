@@ -224,27 +224,29 @@ impl ChatRoomsBuilder {
         self
     }
 
-    /// Sets the store that keeps the messages of rooms, in your database. Default: none.
+    /// Sets the store that keeps the messages of rooms in your database. Default: none.
     ///
-    /// By default, a message is stored before the members of its room get it and before its sender gets the
-    /// acknowledgement ([`Keep::First`]). While the store works, the next messages of the room wait, and are then stored
-    /// together. Rooms do not wait for each other, and enters and leaves do not wait. [Transient
+    /// By default, the server stores a message before the members of its room get it and before its sender gets the
+    /// acknowledgement ([`Keep::First`]). While the store works, the next messages of the room wait, and then the
+    /// server stores them together. Rooms do not wait for each other, and enters and leaves do not wait. [Transient
     /// events](ChatRoomsBuilder::transient_events) and direct messages are not stored.
     ///
     /// If the store fails or takes longer than [`store_timeout`](Timeouts::store_timeout), the sender gets the error
-    /// `unavailable`, and the clients of this project send the message again. The store finds it by its
-    /// [key](crate::store::StoredMessage::key) if it has it already, so it is stored and published once, even if the
-    /// server was started again meanwhile. In this case, it has the id from the first time, which may be lower than
-    /// those of messages before it.
+    /// `unavailable`. The clients of this project then send the message again. If the store already has the message, it
+    /// finds it by its [key](crate::store::StoredMessage::key). So the message is stored and published once, even if
+    /// the server was restarted in between. It then has the id from the first attempt, which may be lower than the ids
+    /// of messages before it.
     ///
-    /// Clients of `chat-rooms.v1` can read the messages again: pages of them with `history`, the latest ones when they enter, and
-    /// those that they have missed after a restart. [`RoomPolicy::may_read`](crate::RoomPolicy::may_read) decides who may.
+    /// Clients of `chat-rooms.v1` can read stored messages: pages of them with `history`, the latest ones when they
+    /// enter, and the ones that they missed during a restart. [`RoomPolicy::may_read`](crate::RoomPolicy::may_read)
+    /// decides which clients may read.
     ///
-    /// Messages that the room has in its [`history`](Recovery::history) are read from there. With [`Keep::Behind`], set one that
-    /// is long enough: otherwise, a client may miss messages that are not stored yet when it enters.
+    /// The server reads messages from the room's [`history`](Recovery::history) if they are there. With
+    /// [`Keep::Behind`], set a history that is long enough. Otherwise, a client that enters may miss messages that are
+    /// not stored yet.
     ///
-    /// The key is the client's `cid` together with the id of its user, if it is authenticated, or the key of
-    /// [`send_once`](crate::ChatRooms::send_once).
+    /// For a client's message, the key is the client's `cid` together with the id of its user, if it is authenticated.
+    /// For a message of yours, it is the key of [`send_once`](crate::ChatRooms::send_once).
     ///
     /// A store and a [broker](ChatRoomsBuilder::broker) cannot be used together yet.
     ///
@@ -273,87 +275,97 @@ impl ChatRoomsBuilder {
 
     /// Shares the rooms with other processes, through a broker. Each process is a node. Default: none.
     ///
-    /// Give all nodes the same settings and hooks. All members of a room get its frames in the same order, and with the same
-    /// numbers, whichever node they are connected to.
+    /// Give all nodes the same settings and hooks. All members of a room get the same frames in the same order and with
+    /// the same numbers, whichever node they are connected to.
     ///
-    /// A client that loses its connection can resume its session on any node, within the
-    /// [`resume_window`](Recovery::resume_window): the other members do not notice. After a node has crashed, its members
-    /// stay in their rooms for that time, if their clients can resume. [`RoomEvents::left`] is then called on another node
-    /// than [`RoomEvents::entered`]. In [`Stats`](crate::Stats), a member that moves has left here and entered there.
+    /// A client that loses its connection can resume its session on any node within the
+    /// [`resume_window`](Recovery::resume_window). The other members do not notice. After a node has crashed, its
+    /// members stay in their rooms for that time if their clients can resume. When such a member leaves,
+    /// [`RoomEvents::left`] is called on another node than [`RoomEvents::entered`]. In [`Stats`](crate::Stats), a
+    /// member that moves counts as a leave on the old node and as an enter on the new one.
     ///
-    /// The same is true after a [`shutdown`](crate::ChatRooms::shutdown) and a [`drain`](crate::ChatRooms::drain), so you
-    /// can deploy a new version node by node. Without a `resume_window`, the members leave, and their clients enter the rooms
-    /// again elsewhere. If all nodes are shut down, the members that were kept are removed when a node starts again.
+    /// Members also stay in their rooms after a [`shutdown`](crate::ChatRooms::shutdown) and a
+    /// [`drain`](crate::ChatRooms::drain), so you can deploy a new version node by node. Without a `resume_window`, the
+    /// members leave, and their clients enter the rooms again on another node. If all nodes are shut down, the kept
+    /// members are removed when a node starts again.
     ///
-    /// While the broker cannot be reached, connections stay open. A message waits up to one second, and then gets the error
-    /// `unavailable`, after which clients send it again. An enter waits up to five seconds; then the connection is
+    /// While the broker cannot be reached, connections stay open. A message waits up to one second. Then its sender
+    /// gets the error `unavailable`, and sends it again. An enter waits up to five seconds. Then the connection is
     /// closed with 1013, and the client comes back later. If events of a room are lost, for example because the broker
-    /// was started again, the room's members are disconnected with 1012, so that their clients come back, spread over some
-    /// time, and learn of it.
+    /// was restarted, the room's members are disconnected with 1012. Their clients come back, spread over some time,
+    /// and learn that messages may be missing.
     ///
     /// # The host's calls
     ///
-    /// The calls of [`ChatRooms`](crate::ChatRooms) do not wait for other nodes. Those that change or send something work on
-    /// all nodes, but the numbers that they return are those of this node, there is no error if a room or a connection does
-    /// not exist elsewhere, and if the broker cannot be reached, the other nodes miss the call. Those that tell something
-    /// tell what this node knows: [`rooms`](crate::ChatRooms::rooms) are those in which it has members, with the numbers of
-    /// all nodes, and [`members`](crate::ChatRooms::members) and users are its own.
+    /// The calls of [`ChatRooms`](crate::ChatRooms) do not wait for other nodes:
     ///
-    /// [`ChatRooms::all_nodes`](crate::ChatRooms::all_nodes) has the same calls for all nodes. They ask the others, wait for
-    /// their answers, and fail if there is none.
+    /// - Calls that change or send something work on all nodes. The numbers that they return are those of this node.
+    ///   They return no error if a room or a connection does not exist on another node. If the broker cannot be
+    ///   reached, the other nodes miss the call.
+    /// - Calls that list something return what this node knows. [`rooms`](crate::ChatRooms::rooms) lists the rooms in
+    ///   which this node has members, with the counts of all nodes. [`members`](crate::ChatRooms::members) and the
+    ///   calls about users cover only this node.
+    ///
+    /// [`ChatRooms::all_nodes`](crate::ChatRooms::all_nodes) has the same calls for all nodes. They wait for the
+    /// answers of the other nodes, and fail if an answer is missing.
     ///
     /// # Users and direct messages
     ///
-    /// A user is online while it has a session on any node. [`RoomEvents::online`] is called by the node on which its first
-    /// session begins, and [`RoomEvents::offline`] by the node on which its last one ends. These callbacks, and the session's
-    /// others, wait until the broker has answered.
+    /// A user is online while it has a session on any node. The node on which its first session begins calls
+    /// [`RoomEvents::online`], and the node on which its last session ends calls [`RoomEvents::offline`]. These
+    /// callbacks, and the session's other callbacks, wait until the broker has answered.
     ///
-    /// A [direct message](crate::RoomPolicy::may_send_direct) is acknowledged when all nodes have it on which the user has a
-    /// session. Otherwise the client gets the error `unavailable` after a second at most, and sends it again under its id;
-    /// nodes that have it already do not deliver it again.
+    /// A [direct message](crate::RoomPolicy::may_send_direct) is acknowledged when all nodes on which the user has a
+    /// session have received it. Otherwise, the client gets the error `unavailable` after a second at most, and sends
+    /// the message again under its id. Nodes that already have it do not deliver it again.
     ///
     /// # Nodes that are lost
     ///
-    /// If a node crashes, or cannot reach the broker for too long, another node removes its members and the sessions of its
-    /// users, unless a client resumes its session elsewhere. So it does with what a node has kept that was shut down. It
-    /// calls [`RoomEvents::left`] for each member, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and
-    /// [`RoomEvents::offline`] for users that have no other session. A user is kept online for the
-    /// [`resume_window`](Recovery::resume_window) if its client could come back. The callbacks get only what the broker
-    /// knows: the [`User`](crate::User) has nothing but its id, and there is no `peer`.
+    /// If a node crashes, or cannot reach the broker for too long, another node removes its members and the sessions of
+    /// its users. Sessions that clients have resumed on other nodes are not affected. After a shutdown, another node
+    /// removes in the same way what the stopped node has left behind.
+    ///
+    /// The other node calls [`RoomEvents::left`] for each member, with
+    /// [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost), and [`RoomEvents::offline`] for each user that has no
+    /// other session. A user whose client could come back stays online for the
+    /// [`resume_window`](Recovery::resume_window). The callbacks get only what the broker knows: the
+    /// [`User`](crate::User) has only its id, and there is no `peer`.
     ///
     /// Some of these calls can be missing or repeated:
     ///
-    /// - If that node itself ends between removing a member or a user and calling the callback, or cannot reach the broker for
-    ///   a minute, the call is lost.
-    /// - If the lost node is still there after all, it enters its members again, and calls [`RoomEvents::entered`] and
-    ///   [`RoomEvents::online`] again for the members and users that the others have taken for lost. Such a member may
-    ///   leave just then, and `left` is called twice.
-    /// - The host is told at once when a member leaves while its node cannot reach the broker. If that node then ends, another
-    ///   one removes the member, and `left` is called twice.
-    /// - If a node ends or is lost, the calls that it has not made yet are lost. If they were `entered` or `online`, another node
-    ///   may call `left` or `offline` nevertheless.
-    /// - If a client comes back on another node while it enters a room, that node calls `entered`; but not if it cannot reach the
-    ///   broker just then, or if the client changes its name.
-    /// - While nodes tell a broker that has lost its data of their users again, a user whose session ends may be taken for
-    ///   offline although another node has a session of it, and one with another session for online once more.
+    /// - A call is lost if the other node ends after it has removed a member or a user and before it makes the call. It
+    ///   is also lost if that node cannot reach the broker for a minute.
+    /// - A node that was taken for lost may still be running. It enters its members again, and calls
+    ///   [`RoomEvents::entered`] and [`RoomEvents::online`] again for the members and users that another node has
+    ///   removed. If such a member leaves at that moment, `left` is called twice.
+    /// - If a member leaves while its node cannot reach the broker, the node calls `left` immediately. If that node
+    ///   then ends, another node removes the member and calls `left` again.
+    /// - If a node ends or is lost, the calls that it has not made yet are lost. If these were `entered` or `online`,
+    ///   another node may still call `left` or `offline`.
+    /// - If a client comes back on another node while it enters a room, that node calls `entered`, unless it cannot
+    ///   reach the broker at that moment or the client changes its name.
+    /// - When the broker has lost its data, the nodes tell it about their users again. Meanwhile, a user whose session
+    ///   ends may count as offline although it has a session on another node, and a user that already has a session may
+    ///   count as newly online.
     ///
     /// # What works differently
     ///
-    /// - A session without a room can be resumed only on the node that has kept it, and so can the direct messages that a
-    ///   session has missed. Elsewhere, the client learns that there may be some.
-    /// - While the broker cannot be reached, no session with a room can be resumed. The connection is closed with 1013, and
-    ///   the client comes back later.
-    /// - If a client comes back on another node while it leaves a room, or while you remove it, it stays in the room, and
-    ///   [`RoomEvents::left`] is called for this and once more when it leaves.
-    /// - If [`set_access`](crate::ChatRooms::set_access) has changed whether a member is read-only, the change is lost when
-    ///   its client resumes on another node.
-    /// - [`History::keep_for`](crate::History::keep_for) has no effect: a room without members on any node is forgotten. This
-    ///   includes members that other nodes have removed because their nodes were away for too long.
-    /// - If the broker loses its data, sessions may end, and a message that a client sends again because it has got no
-    ///   acknowledgement may be published twice.
-    /// - A client that reads slowly holds back only the senders of its own node. Those of other nodes may send more than it
-    ///   can read, and its [`SlowConsumer`] policy applies earlier.
-    /// - [`Left::online`](crate::Left::online) is the number as far as this node knows.
+    /// - A session that is in no room can be resumed only on the node that keeps it. The direct messages that a session
+    ///   has missed are also kept only on that node. On other nodes, the client learns that direct messages may be
+    ///   missing.
+    /// - While the broker cannot be reached, a session that is in a room cannot be resumed. The connection is closed
+    ///   with 1013, and the client comes back later.
+    /// - If a client comes back on another node while it leaves a room, or while you remove it, it stays in the room.
+    ///   [`RoomEvents::left`] is called for this leave, and again when the client really leaves.
+    /// - If [`set_access`](crate::ChatRooms::set_access) has changed whether a member is read-only, the change is lost
+    ///   when its client resumes on another node.
+    /// - [`History::keep_for`](crate::History::keep_for) has no effect. The room's history is deleted when no node has
+    ///   members in it any more, even if the last members were removed only because their nodes were away for too long.
+    /// - If the broker loses its data, sessions may end. A message that a client sends again because it got no
+    ///   acknowledgement may then be published twice.
+    /// - A client that reads slowly slows down only the senders on its own node. Senders on other nodes may send more
+    ///   than it can read, so its [`SlowConsumer`] policy applies earlier.
+    /// - [`Left::online`](crate::Left::online) is the count that this node knows.
     pub fn broker(mut self, node: BrokerNode) -> Self {
         self.node = Some(node);
         self

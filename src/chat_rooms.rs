@@ -52,8 +52,8 @@ pub use sending::{Sending, Sent};
 /// members, and shuts down. All clones, layers and services share the same rooms. In hooks, use
 /// a [`WeakChatRooms`](crate::WeakChatRooms).
 ///
-/// The calls do not wait for anything outside of this process. If several processes share a
-/// [broker](ChatRoomsBuilder::broker), [`ChatRooms::all_nodes`] has those that do.
+/// The calls wait for nothing outside of this process. If several processes share a [broker](ChatRoomsBuilder::broker),
+/// use [`ChatRooms::all_nodes`] for calls that ask all of them.
 ///
 /// ```
 /// use serde_json::json;
@@ -240,10 +240,10 @@ impl ChatRooms {
     /// Sends a JSON object to all members of a room.
     ///
     /// All members receive it at the same place among the room's other frames. The object needs a string `event`. Its
-    /// `num` is set to the number of members; you may choose a `name`.
+    /// `num` is set to the number of members. You may set a `name`.
     ///
-    /// You need not await the returned [`Sending`], and can call this from a callback. Await it to learn the id of the
-    /// message:
+    /// You can call this from a callback, because you need not await the returned [`Sending`]. Await it to learn the id
+    /// of the message:
     ///
     /// ```
     /// # async fn notify(rooms: tower_chat_rooms::ChatRooms) -> Result<(), tower_chat_rooms::SendError> {
@@ -263,13 +263,12 @@ impl ChatRooms {
         self.send_with_key(room.as_ref(), None, value)
     }
 
-    /// Sends a JSON object to all members of a room as [`send`](ChatRooms::send) does, but only once for each key. If you
-    /// do not know whether an earlier call was successful, call it again with the same key.
+    /// Sends a JSON object to all members of a room as [`send`](ChatRooms::send) does, but only once for each key. If
+    /// you do not know whether an earlier call was successful, repeat it with the same key.
     ///
-    /// The room remembers the last 128 keys, as long as it has members. A [store](ChatRoomsBuilder::store) remembers the
-    /// keys of all messages that it has. With a broker, the key is remembered for as long
-    /// as the ids of clients' messages. The key has no effect for [transient
-    /// events](crate::ChatRoomsBuilder::transient_events).
+    /// The room remembers the last 128 keys, as long as it has members. A [store](ChatRoomsBuilder::store) remembers
+    /// the keys of all messages that it has. With a broker, keys are remembered for as long as the ids of clients'
+    /// messages. For [transient events](crate::ChatRoomsBuilder::transient_events), the key has no effect.
     ///
     /// # Errors
     ///
@@ -286,7 +285,8 @@ impl ChatRooms {
     /// Returns the position of the latest frame of a room, or `None` if there is no such room. Later frames have higher
     /// positions, in the same epoch or in another one.
     ///
-    /// With a broker, this is what this node knows, and it knows only the rooms in which it has members.
+    /// With a broker, this is the latest position that this node knows, and it knows only the rooms in which it has
+    /// members.
     pub fn position(&self, room: impl AsRef<str>) -> Option<Position> {
         self.engine.rooms.position(room.as_ref())
     }
@@ -344,12 +344,12 @@ impl ChatRooms {
 
     /// Sends a JSON object to one connection.
     ///
-    /// The object needs a string `event` and is sent unchanged, except that `chat-rooms.v1` clients get it without the key
-    /// `direct`, which numbers [direct messages](ChatRooms::send_to_user). Do not use the key `seq`: a `chat-rooms.v1`
-    /// client would take such an object for a frame of its room.
+    /// The object needs a string `event` and is sent unchanged, with one exception: `chat-rooms.v1` clients get it
+    /// without the key `direct`, which numbers [direct messages](ChatRooms::send_to_user). Do not use the key `seq`,
+    /// because a `chat-rooms.v1` client would take the object for a frame of its room.
     ///
-    /// The client does not get the object if its connection breaks first. If it must get the object even after it has
-    /// reconnected, use [`send_to_user`](ChatRooms::send_to_user).
+    /// If the connection breaks first, the client does not get the object. Use
+    /// [`send_to_user`](ChatRooms::send_to_user) if it must get the object even after it has reconnected.
     ///
     /// # Errors
     ///
@@ -386,9 +386,9 @@ impl ChatRooms {
 
     /// Closes a connection with 4500, which tells the client to stay away.
     ///
-    /// If the connection is lost and its session is kept, the session ends. Returns whether there was one of the two. If it is
-    /// not on this node, all other [nodes](ChatRoomsBuilder::broker) are told; [`AllNodes::kick`] returns whether one of them
-    /// has had it.
+    /// If the connection is lost and its session is kept, the session ends. Returns whether this node had the
+    /// connection or the session. Otherwise, all other [nodes](ChatRoomsBuilder::broker) are told to close it.
+    /// [`AllNodes::kick`] returns whether one of them had it.
     pub fn kick(&self, connection: ConnectionId) -> bool {
         let is_here = self.engine.kick(connection);
         if !is_here {
@@ -459,22 +459,26 @@ impl ChatRooms {
         self.engine.check_consistency()
     }
 
-    /// Drains this process, so that its clients move to others before it stops: a rolling deployment that nobody notices.
+    /// Drains this process: moves its clients to other processes before it stops. Use it for rolling deployments.
     ///
-    /// From now on, [`is_draining`](ChatRooms::is_draining) returns true, [`health`](ChatRooms::health) says so, and
-    /// upgrades are refused with 503 and `Retry-After`. After the [`ready_delay`](Drain::ready_delay), the connections are
-    /// closed with 1012, evenly over the time of the drain and in random order. Each client gets what waits for it first,
-    /// and is told to come back within a second. When all connections have ended, the drain is over. Call
-    /// [`shutdown`](ChatRooms::shutdown) then; if you call it before, it cuts the drain short.
+    /// From now on, [`is_draining`](ChatRooms::is_draining) returns true, [`health`](ChatRooms::health) returns
+    /// [`Health::Draining`](crate::Health::Draining), and upgrades are refused with 503 and `Retry-After`. After the
+    /// [`ready_delay`](Drain::ready_delay), the connections are closed with 1012, evenly over the time of the drain and
+    /// in random order. Each client first gets the frames in its send queue, and is told to come back within a second.
+    /// The drain ends when all connections have ended. Then call [`shutdown`](ChatRooms::shutdown). If you call
+    /// `shutdown` earlier, it cuts the drain short.
     ///
-    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept: the members stay in
-    /// their rooms, no callback is called, and the clients resume on other nodes. The sessions of those that do not come
-    /// back end after the [`resume_window`](crate::Recovery::resume_window): on this node while it is there, and then on
-    /// another one, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost). All other members leave when their
-    /// connection is closed. If no other process takes the clients, call `shutdown` without a drain.
+    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept. Their members stay
+    /// in their rooms, no callback is called, and the clients resume on other nodes. A session that is not resumed ends
+    /// after the [`resume_window`](crate::Recovery::resume_window). This node ends it while it is running. After that,
+    /// another node ends it, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost). All other members leave when
+    /// their connection is closed.
     ///
-    /// The drain runs by itself. The returned [`Draining`] tells how far it has come, and is a future that completes at its
-    /// end. A drain cannot be undone. If one is running, the call returns that one, and ignores its argument.
+    /// If no other process takes over the clients, call `shutdown` without a drain.
+    ///
+    /// The drain runs in the background. The returned [`Draining`] reports its progress, and is a future that completes
+    /// at its end. A drain cannot be undone. If a drain is already running, the call returns that drain and ignores its
+    /// argument.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -507,13 +511,13 @@ impl ChatRooms {
     /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to
     /// reconnect at different times, after two seconds at the earliest. A shutdown cannot be undone.
     ///
-    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept, as by a
-    /// [`drain`](ChatRooms::drain): their members stay in their rooms, and `left` is not called for them. Their clients
-    /// resume on other nodes, or on this one if it is started again in time. Another node ends the sessions that are not
-    /// resumed within the [`resume_window`](crate::Recovery::resume_window).
+    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept, as in a
+    /// [`drain`](ChatRooms::drain). Their members stay in their rooms, and `left` is not called for them. Their clients
+    /// resume on other nodes, or on this one if it is started again in time. Sessions that are not resumed within the
+    /// [`resume_window`](crate::Recovery::resume_window) are ended by another node.
     ///
-    /// While it ends many sessions, it yields to other tasks. If you drop the future before it completes, some clients
-    /// may not have been told; call it again.
+    /// The shutdown yields to other tasks while it ends many sessions. If you drop the future before it completes, some
+    /// clients may not have been told to reconnect. Call it again then.
     pub async fn shutdown(&self) {
         self.engine.shutdown().await;
     }

@@ -22,7 +22,8 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// The [broker](crate::ChatRoomsBuilder::broker) cannot be reached, or a node has not answered in time. Try again later.
+/// The [broker](crate::ChatRoomsBuilder::broker) cannot be reached, or a node has not answered in time. Try again
+/// later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable;
 
@@ -48,8 +49,8 @@ pub enum SendError {
     NoEvent,
     /// The value could not be serialized.
     Json(Box<dyn std::error::Error + Send + Sync>),
-    /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)), or a publisher may
-    /// not send that much.
+    /// The value does not fit into a send queue ([`max_queue_bytes`](crate::Limits::max_queue_bytes)), or is larger than
+    /// a publisher may send.
     TooBig,
     /// The info of a member has more than 1,024 bytes.
     InfoTooBig,
@@ -58,7 +59,8 @@ pub enum SendError {
     /// Too many frames of the room are waiting to be delivered
     /// ([`max_queue_bytes`](crate::Limits::max_queue_bytes)). Send it again later.
     Busy,
-    /// See [`Unavailable`]: the broker or the store has not answered. The frame may have been sent or stored nevertheless.
+    /// The broker or the store has failed or has not answered. The frame may still have been sent or stored. See also
+    /// [`Unavailable`].
     Unavailable,
     /// The key of [`send_once`](crate::ChatRooms::send_once) has more than 250 bytes.
     KeyTooLong,

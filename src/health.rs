@@ -6,24 +6,24 @@ use std::time::Instant;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
-    /// All is well. Without a [broker](crate::ChatRoomsBuilder::broker) that other nodes share, this is always so until
-    /// the drain or the shutdown.
+    /// No problem is known. Without a [broker](crate::ChatRoomsBuilder::broker) that other nodes share, this is the
+    /// health until the drain or the shutdown.
     Healthy,
     /// The broker cannot be used. Connections stay open, and members stay in their rooms. Messages are refused as
     /// `unavailable`, and clients send them again.
     ///
-    /// Do not take the node out of your load balancer for that: it would lose its connections, and all other nodes
-    /// are probably in the same state.
+    /// Do not take the node out of your load balancer. It would lose its connections, and all other nodes are probably
+    /// in the same state.
     Degraded {
-        /// When this has begun.
+        /// When this state began.
         since: Instant,
         /// The latest error, with what to do. It contains no password.
         reason: String,
     },
-    /// [`drain`](crate::ChatRooms::drain) was called. Send no clients here. Those that are connected are told to come back
-    /// elsewhere, one after the other.
+    /// [`drain`](crate::ChatRooms::drain) was called. Send no clients to this node. It closes its connections
+    /// gradually, and tells the clients to come back on another node.
     Draining,
-    /// [`shutdown`](crate::ChatRooms::shutdown) was called. Send no clients here.
+    /// [`shutdown`](crate::ChatRooms::shutdown) was called. Send no clients to this node.
     ShuttingDown,
 }
 

@@ -134,8 +134,8 @@
 //! |---|---|
 //! | `http2` | WebSocket over HTTP/2 (RFC 8441). With hyper, enable it with `enable_connect_protocol`; with axum, enable axum's feature `http2` |
 //! | `jwt` | `JwtAuth` and `JwtKeys`. Add `jsonwebtoken` with the crypto backend of your choice |
-//! | `redis` | `BrokerNode::redis`: rooms that several processes share through Redis or Valkey. `RedisPublisher`: programs without connections that send to rooms |
-//! | `redis-tls` | TLS to Redis: `rediss` URLs. ring becomes the process's crypto provider for rustls, unless you have installed one |
+//! | `redis` | `BrokerNode::redis`: several processes share rooms through Redis or Valkey. `RedisPublisher`: programs without clients send to rooms |
+//! | `redis-tls` | TLS to Redis: `rediss` URLs. ring becomes the process's crypto provider for rustls, unless you have installed another one |
 //! | `test-util` | For tests: clients of your application (`testing`), `ChatRooms::check_consistency`, `SharedBroker`, `store::MemoryStore` and `store::conformance` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -102,25 +102,27 @@ pub struct Stats {
     /// [Transient frames](crate::ChatRoomsBuilder::transient_events) that were dropped: because a member's send queue was
     /// not empty, counted for each member, or because too many were waiting in their room.
     pub transient_dropped: u64,
-    /// Messages and enters that were refused because the [broker](crate::ChatRoomsBuilder::broker) could not be reached.
+    /// Messages, enters and requests for messages that were refused because the
+    /// [broker](crate::ChatRoomsBuilder::broker) or the [store](crate::ChatRoomsBuilder::store) failed or did not answer.
     pub unavailable: u64,
     /// What the node has done at the broker. `None` without a broker that other nodes share.
     pub broker: Option<BrokerStats>,
 }
 
-/// What a node has done at a [broker](crate::ChatRoomsBuilder::broker) since it has connected.
+/// What a node has done at a [broker](crate::ChatRoomsBuilder::broker) since it connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerStats {
     /// Connections to the broker that were lost and opened again.
     pub reconnects: u64,
-    /// Events of rooms, transient frames and commands that this node has heard, its own included.
+    /// Events of rooms, transient frames and commands that this node has received, including its own.
     pub events: u64,
-    /// What this node has heard and could not read. If it is not 0, nodes of different versions run together.
+    /// Messages that this node has received but could not read. If this is not 0, nodes of different versions are
+    /// running together.
     pub dropped_messages: u64,
-    /// Members of nodes that were gone, which this node has removed from their rooms.
+    /// Members of lost nodes that this node has removed from their rooms.
     pub lost_members: u64,
-    /// Frames that are being published now, or that wait until the broker can be reached.
+    /// Frames that are being published now, or that wait for the broker.
     pub waiting: usize,
 }
 

@@ -17,12 +17,12 @@ use crate::protocol::host_frame::{self, HostFrame};
 /// The rooms, members and users of all nodes that share a [broker](crate::ChatRoomsBuilder::broker), from
 /// [`ChatRooms::all_nodes`].
 ///
-/// The calls of [`ChatRooms`] do not wait: they tell what this process knows. The same calls here ask the broker or the other
-/// nodes, and wait for the answers. Without a broker, they have the same results as those of [`ChatRooms`], and never
-/// fail with [`Unavailable`].
+/// The calls of [`ChatRooms`] do not wait: they return what this process knows. The same calls here ask the broker or
+/// the other nodes, and wait for the answers. Without a broker, they return the same as the calls of [`ChatRooms`], and
+/// never fail with [`Unavailable`].
 ///
-/// A call waits up to a second for the broker and up to five for the other nodes. If it fails with [`Unavailable`], some
-/// nodes may have done what you wanted all the same.
+/// A call waits up to one second for the broker, and up to five seconds for the other nodes. After it has failed with
+/// [`Unavailable`], some nodes may still have carried it out.
 ///
 /// ```
 /// use serde_json::json;
@@ -47,7 +47,7 @@ pub struct AllNodes<'a>(&'a ChatRooms);
 pub struct RoomCount {
     /// The id.
     pub id: RoomId,
-    /// The number of members on all nodes that are not hidden.
+    /// The number of members on all nodes, without hidden members.
     pub online: usize,
 }
 
@@ -68,7 +68,7 @@ pub struct RoomMember {
 }
 
 impl ChatRooms {
-    /// Returns the calls that ask all nodes, for several nodes that share a [broker](crate::ChatRoomsBuilder::broker).
+    /// Returns calls that ask all nodes that share a [broker](crate::ChatRoomsBuilder::broker).
     pub fn all_nodes(&self) -> AllNodes<'_> {
         AllNodes(self)
     }
@@ -87,8 +87,8 @@ impl AllNodes<'_> {
         }
     }
 
-    /// Returns the sessions of a user on all nodes, each by the id of its first connection: for each node in the order in
-    /// which they began. See [`ChatRooms::sessions_of`].
+    /// Returns the sessions of a user on all nodes, each as the id of its first connection. The sessions of one node
+    /// are in the order in which they began. See [`ChatRooms::sessions_of`].
     ///
     /// # Errors
     ///
@@ -101,12 +101,12 @@ impl AllNodes<'_> {
         Ok(ids)
     }
 
-    /// Returns the rooms that a user is in with any of its sessions on any node, each once and in no particular order. See
+    /// Returns the rooms that any session of a user on any node is in, each once and in no particular order. See
     /// [`ChatRooms::rooms_of`].
     ///
     /// # Errors
     ///
-    /// If the broker cannot be reached, or a node does not answer on which the user has a session.
+    /// If the broker cannot be reached, or if a node on which the user has a session does not answer.
     pub async fn rooms_of(&self, user_id: impl AsRef<str>) -> Result<Vec<RoomId>, Unavailable> {
         let user = user_id.as_ref();
         let mut rooms: HashSet<RoomId> = self.0.engine.rooms_of(user);
@@ -123,8 +123,8 @@ impl AllNodes<'_> {
     ///
     /// # Errors
     ///
-    /// If the value is not an object with an `event`, or is too big; if the broker cannot be reached; if a node does not
-    /// answer on which the user has a session.
+    /// If the value is not an object with an `event` or is too big, if the broker cannot be reached, or if a node on
+    /// which the user has a session does not answer.
     pub async fn send_to_user(
         &self,
         user_id: impl AsRef<str>,
@@ -144,7 +144,7 @@ impl AllNodes<'_> {
     ///
     /// # Errors
     ///
-    /// If the broker cannot be reached, or a node does not answer.
+    /// If the broker cannot be reached, or if a node does not answer.
     pub async fn kick_user(&self, user_id: impl AsRef<str>) -> Result<usize, Unavailable> {
         self.0.engine.sessions.until_arrived().await;
         let here = self.0.engine.kick_user(user_id.as_ref());
@@ -167,8 +167,8 @@ impl AllNodes<'_> {
         }
     }
 
-    /// Returns the members of a room on all nodes that are not hidden, in the order in which they entered. The result is
-    /// empty if the room does not exist.
+    /// Returns the members of a room on all nodes, without hidden members, in the order in which they entered. The
+    /// result is empty if the room does not exist.
     ///
     /// # Errors
     ///
@@ -204,7 +204,7 @@ impl AllNodes<'_> {
     ///
     /// # Errors
     ///
-    /// If the broker cannot be reached, or a node does not answer.
+    /// If the broker cannot be reached, or if a node does not answer.
     pub async fn close_room(&self, room: impl AsRef<str>) -> Result<usize, Unavailable> {
         self.0.engine.sessions.until_arrived().await;
         let here = self.0.engine.close_room(room.as_ref()).removed;
@@ -215,7 +215,7 @@ impl AllNodes<'_> {
     ///
     /// # Errors
     ///
-    /// If the broker cannot be reached, or a node does not answer that may have the connection.
+    /// If the broker cannot be reached, or if a node that may have the connection does not answer.
     pub async fn kick(&self, connection: ConnectionId) -> Result<bool, Unavailable> {
         self.0.engine.sessions.until_arrived().await;
         let is_here = self.0.engine.kick(connection);
@@ -226,8 +226,8 @@ impl AllNodes<'_> {
     ///
     /// # Errors
     ///
-    /// As [`ChatRooms::send_to`]; also if the broker cannot be reached, or a node does not answer that may have the
-    /// connection.
+    /// As [`ChatRooms::send_to`]. Also if the broker cannot be reached, or if a node that may have the connection does
+    /// not answer.
     pub async fn send_to(&self, connection: ConnectionId, value: &impl Serialize) -> Result<(), SendError> {
         let object = &*self.0.serialize(value)?;
         let is_sent = self.0.engine.send_to(connection, &HostFrame::new(object))
@@ -239,8 +239,8 @@ impl AllNodes<'_> {
     ///
     /// # Errors
     ///
-    /// If the value is not an object with an `event`, or is too big; if the broker cannot be reached; if a node does not
-    /// answer.
+    /// If the value is not an object with an `event` or is too big, if the broker cannot be reached, or if a node does
+    /// not answer.
     pub async fn broadcast(&self, value: &impl Serialize) -> Result<usize, SendError> {
         let object = &*self.0.serialize(value)?;
         let here = self.0.engine.broadcast(&HostFrame::new(object)).await;
@@ -251,8 +251,8 @@ impl AllNodes<'_> {
     ///
     /// # Errors
     ///
-    /// If the connection is not a member of the room; if the broker cannot be reached; if a node does not answer that may
-    /// have the connection.
+    /// If the connection is not a member of the room, if the broker cannot be reached, or if a node that may have the
+    /// connection does not answer.
     pub async fn set_access(
         &self,
         room: impl AsRef<str>,
@@ -268,8 +268,8 @@ impl AllNodes<'_> {
     ///
     /// # Errors
     ///
-    /// As [`ChatRooms::set_info`]; also if the broker cannot be reached, or a node does not answer that may have the
-    /// connection.
+    /// As [`ChatRooms::set_info`]. Also if the broker cannot be reached, or if a node that may have the connection does
+    /// not answer.
     pub async fn set_info(
         &self,
         room: impl AsRef<str>,
@@ -298,8 +298,8 @@ impl AllNodes<'_> {
         change.into()
     }
 
-    /// Asks the node that has a connection, or all of them if another one has resumed its session. Returns the answer's
-    /// number; 0 if no node has the connection.
+    /// Asks the node that has a connection, or all nodes if another node has resumed its session. Returns the number in
+    /// the answer, or 0 if no node has the connection.
     async fn ask_about(&self, connection: ConnectionId, command: Command<'_>) -> Result<u64, Unavailable> {
         let Some(nodes) = self.nodes() else { return Ok(0) };
         if connection.node() != nodes.own() {

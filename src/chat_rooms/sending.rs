@@ -12,11 +12,11 @@ use crate::ids::MessageId;
 use crate::protocol::position::Position;
 use crate::protocol::receipt::Receipt;
 
-/// A message that [`ChatRooms::send`](crate::ChatRooms::send) has sent. It is sent whether you await this or not.
+/// A message that [`ChatRooms::send`](crate::ChatRooms::send) has sent. It is sent whether you await this value or not.
 ///
-/// Awaiting it returns what is known of the message. In a single process, this is known at once. With a
-/// [broker](crate::ChatRoomsBuilder::broker) or a [store](crate::ChatRoomsBuilder::store), the future waits for the
-/// answer, and fails with [`SendError::Unavailable`] if there is none.
+/// Await it to learn the message's id and position. In a single process without a store, they are known immediately.
+/// With a [broker](crate::ChatRoomsBuilder::broker) or a [store](crate::ChatRoomsBuilder::store), the future waits for
+/// its answer, and fails with [`SendError::Unavailable`] if there is no answer.
 #[derive(Debug)]
 pub struct Sending(State);
 
@@ -27,7 +27,7 @@ enum State {
     Keeping(Keeping),
 }
 
-/// What is known of a message that the host has sent.
+/// The id and position of a message that you have sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {

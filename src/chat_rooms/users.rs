@@ -69,9 +69,10 @@ impl ChatRooms {
         self.engine.rooms_of(user_id.as_ref()).into_iter().collect()
     }
 
-    /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections. If
-    /// there are several [nodes](crate::ChatRoomsBuilder::broker), it goes to all of them, and the number is that of this one.
-    /// [`AllNodes::send_to_user`](crate::AllNodes::send_to_user) returns the number of all nodes.
+    /// Sends a JSON object to all open connections of a user, in a room or not, and returns the number of connections.
+    /// If there are several [nodes](crate::ChatRoomsBuilder::broker), the object goes to all of them, and the number is
+    /// the number on this node. [`AllNodes::send_to_user`](crate::AllNodes::send_to_user) returns the number on all
+    /// nodes.
     ///
     /// If the number is 0, the user is offline, or its connections are lost and only its sessions are kept. You can
     /// then send, for example, a push notification. The number may include connections that turn out to be lost, and
@@ -120,8 +121,8 @@ impl ChatRooms {
     }
 
     /// Closes all connections of a user with 4500, which tells its clients to stay away, and ends its sessions that are
-    /// kept without a connection. Returns the number of sessions. Those with a connection end right after this returns, so
-    /// the user may still be online for a moment.
+    /// kept without a connection. Returns the number of sessions. Sessions with a connection end right after this
+    /// returns, so the user may still be online for a moment.
     ///
     /// Connections that have not entered a room are closed too. A client that connects afterwards is not affected: to
     /// keep a user away, refuse it in your [`Authenticate`](crate::Authenticate) hook first.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// How a server is drained: [`ChatRooms::drain`](crate::ChatRooms::drain).
+/// Options of [`ChatRooms::drain`](crate::ChatRooms::drain).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Drain {
@@ -16,8 +16,8 @@ impl Drain {
 
     /// Waits for this time before the first connection is closed. Default: zero.
     ///
-    /// Choose it so that your load balancer learns meanwhile that it must not send clients here: the interval of its health
-    /// checks times the number that must fail.
+    /// Choose it long enough for your load balancer to learn that it must not send clients here: the interval of its
+    /// health checks times the number of failed checks that it requires.
     pub fn ready_delay(self, delay: Duration) -> Drain {
         Drain { ready_delay: delay, ..self }
     }

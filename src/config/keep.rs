@@ -1,19 +1,19 @@
-/// What happens to a message in rooms with a [store](crate::ChatRoomsBuilder::store).
+/// When messages are stored, in rooms with a [store](crate::ChatRoomsBuilder::store).
 ///
-/// Set the default with [`ChatRoomsBuilder::keep`](crate::ChatRoomsBuilder::keep), and other choices for single messages
-/// with [`Verdict::keep`](crate::Verdict::keep).
+/// [`ChatRoomsBuilder::keep`](crate::ChatRoomsBuilder::keep) sets the default. [`Verdict::keep`](crate::Verdict::keep)
+/// can choose for a single message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Keep {
-    /// The message is stored first. Only then do the members get it, and its sender the acknowledgement. If it cannot be
-    /// stored within [`store_timeout`](crate::Timeouts::store_timeout), the sender gets the error `unavailable`, and the
-    /// clients of this project send it again.
+    /// The message is stored first. Only then do the members get it, and its sender the acknowledgement. If it cannot
+    /// be stored within [`store_timeout`](crate::Timeouts::store_timeout), the sender gets the error `unavailable`, and
+    /// the clients of this project send it again.
     #[default]
     First,
     /// The members get the message at once, and it is stored afterwards. If the store fails for long, or if the server
-    /// crashes, the message is missing in the store. If a client sends the message again after its session was lost, for
-    /// example by a restart, the members may get it twice; the store still has it once.
+    /// crashes, the message is missing in the store. If a client sends the message again after its session was lost,
+    /// for example in a restart, the members may get it twice, but it is stored once.
     Behind,
-    /// The message is not stored. If earlier messages of the room are being stored, it goes out after them.
+    /// The message is not stored. If earlier messages of the room are being stored, it is sent after them.
     Never,
 }

@@ -27,7 +27,7 @@ const RETRY_SPREAD: u32 = 1;
 
 /// A drain that is running or has ended. Created by [`ChatRooms::drain`](crate::ChatRooms::drain).
 ///
-/// It is a future that completes when the drain has ended. The drain goes on if you drop it.
+/// It is a future that completes when the drain has ended. If you drop it, the drain continues.
 pub struct Draining {
     admission: Arc<Admission>,
     state: watch::Receiver<State>,
@@ -35,28 +35,29 @@ pub struct Draining {
     end: Option<Pin<Box<dyn Future<Output = Drained> + Send>>>,
 }
 
-/// How far a drain has come. Created by [`Draining::progress`].
+/// The progress of a drain. Created by [`Draining::progress`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainProgress {
     /// Connections that are still open.
     pub connections: usize,
-    /// Connections that were told to come back elsewhere.
+    /// Connections that the drain has closed, and whose clients were told to reconnect.
     pub closed: usize,
 }
 
-/// What a drain has done.
+/// The result of a drain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Connections that were told to come back elsewhere. Those that have ended by themselves are not among them.
+    /// Connections that the drain has closed, and whose clients were told to reconnect. Connections that ended by
+    /// themselves are not counted.
     pub closed: usize,
-    /// Those of them whose sessions other nodes can resume.
+    /// How many of the closed connections had a session that other nodes can resume.
     pub kept: usize,
-    /// Connections that were still open at the end: 0, unless a [`shutdown`](crate::ChatRooms::shutdown) has cut the
-    /// drain short.
+    /// Connections that were still open at the end. This is 0, unless a [`shutdown`](crate::ChatRooms::shutdown) has
+    /// cut the drain short.
     pub open: usize,
-    /// How long it took, with the [`ready_delay`](Drain::ready_delay).
+    /// How long the drain took, including the [`ready_delay`](Drain::ready_delay).
     pub took: Duration,
 }
 

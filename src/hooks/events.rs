@@ -14,19 +14,19 @@ use crate::protocol::close::LeaveReason;
 /// Each `entered` is followed by exactly one `left` for the same membership, no matter what ends it. Each `online` is
 /// followed by exactly one `offline` for the same user, and all other callbacks of the user are called between them.
 ///
-/// If several nodes share a [broker](crate::ChatRoomsBuilder::broker), this is true of all nodes together. Each callback is
-/// called on one node: usually on that of the connection, but on another one if that node
-/// [is lost](crate::ChatRoomsBuilder::broker). The nodes call in the order of the broker, but they do not
-/// wait for each other: if a user goes offline on one node and online on another one right after, the calls can overlap,
-/// or reach a database in the opposite order.
+/// If several nodes share a [broker](crate::ChatRoomsBuilder::broker), this is true of all nodes together. Each
+/// callback is called on one node, usually the node of the connection. If that node [is
+/// lost](crate::ChatRoomsBuilder::broker), another node makes the call. The nodes make their calls in the order of the
+/// broker, but do not wait for each other. If a user goes offline on one node and then comes online on another one, the
+/// calls can overlap, or reach a database in the opposite order.
 ///
 /// No callback is called under a lock, so you can call [`ChatRooms`](crate::ChatRooms) from it. Callbacks run in the
 /// connection's task, or in a task of the room, and must not block: for longer work, spawn a task or use
 /// [`event_channel`](crate::event_channel).
 /// A panic ends at most the callback's own connection. Calls for different connections may overlap.
 ///
-/// No callback is called inside of another one. If you end other sessions from a callback, for example with
-/// [`ChatRooms::kick`](crate::ChatRooms::kick), their callbacks follow after it has returned.
+/// No callback is called inside another one. If you end other sessions from a callback, for example with
+/// [`ChatRooms::kick`](crate::ChatRooms::kick), their callbacks follow after your callback has returned.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,7 +63,7 @@ pub trait RoomEvents: Send + Sync + 'static {
         let _ = event;
     }
 
-    /// Called when a connection has left a room. For a member whose node is lost, it is called on another node, with
+    /// Called when a connection has left a room. If a member's node is lost, another node makes the call, with
     /// [`LeaveReason::NodeLost`].
     fn left(&self, event: &Left) {
         let _ = event;
@@ -74,13 +74,13 @@ pub trait RoomEvents: Send + Sync + 'static {
     /// For one room, the calls are in the order in which the members get the messages, and do not overlap. Calls for
     /// different rooms may overlap. If a call takes long, the next messages of the room are delivered, but their
     /// senders wait for their own calls. With a [broker](crate::ChatRoomsBuilder::broker), only the node that has sent
-    /// a message makes the call, and the order is that in which the broker has answered the node.
+    /// a message makes the call, in the order in which the broker has answered this node.
     ///
-    /// If you answer messages from here, look at [`Message::sender`]: your answers are reported, too, so an answer to every
-    /// message would never end.
+    /// If you answer messages from this callback, check [`Message::sender`]. Your answers are reported as well, so if
+    /// you answered every message, this would never end.
     ///
-    /// It is not called for [transient events](crate::ChatRoomsBuilder::transient_events); [`RoomPolicy::may_send`] sees
-    /// those.
+    /// It is not called for [transient events](crate::ChatRoomsBuilder::transient_events). [`RoomPolicy::may_send`] is
+    /// asked about them.
     ///
     /// [`RoomPolicy::may_send`]: crate::RoomPolicy::may_send
     fn message(&self, event: &Message) {

@@ -1,4 +1,4 @@
-//! What the host is told of a message.
+//! The report of a message to the host.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ pub struct Message {
     pub room: RoomId,
     /// The id. It is the same on all nodes that share a [broker](crate::ChatRoomsBuilder::broker).
     pub id: MessageId,
-    /// The place among the frames of the room.
+    /// The position among the frames of the room.
     pub position: Position,
     /// The time when it was published, to the millisecond. See [`MessageId::time`].
     pub time: SystemTime,
-    /// The client's own id for the message, if it has one. It is unguessable, so that no other client uses it.
+    /// The client's own id for the message, if it has one. It is unguessable, so no other client can use it.
     pub cid: Option<String>,
-    /// The member that has sent it; `None` for the host.
+    /// The member that has sent it, or `None` if the host has sent it.
     pub sender: Option<Sender>,
     /// The name of the event, usually `message`.
     pub event: String,
-    /// The frame as the sender sent it (or as the policy replaced it), a JSON object.
+    /// The frame, a JSON object, as the sender sent it or as the policy replaced it.
     pub body: String,
 }
 
@@ -34,9 +34,9 @@ pub struct Message {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Sender {
-    /// Its connection.
+    /// The member's connection.
     pub connection: ConnectionId,
-    /// Its name in the room.
+    /// The member's name in the room.
     pub name: Name,
     /// The user, if authenticated.
     pub user: Option<Arc<User>>,

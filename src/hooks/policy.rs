@@ -73,10 +73,15 @@ pub trait RoomPolicy: Send + Sync + 'static {
 
     /// Decides whether a client may read what was published in a room before. Default: yes.
     ///
-    /// This is called if a `chat-rooms.v1` client asks for earlier messages with `history` and, if there is a
-    /// [`history`](crate::Recovery::history) or a [store](crate::ChatRoomsBuilder::store), when it enters the room and asks for
-    /// the latest messages, or for missed frames after its session has ended, the room was empty, or the server has
-    /// restarted. A client may always recover frames that were published during its membership.
+    /// This is called when a `chat-rooms.v1` client
+    ///
+    /// - asks for earlier messages with `history`,
+    /// - enters the room and asks for the latest messages, or
+    /// - enters the room and asks for missed frames after its session has ended, the room was empty, or the server has
+    ///   restarted.
+    ///
+    /// If there is neither a [`history`](crate::Recovery::history) nor a [store](crate::ChatRoomsBuilder::store), it is
+    /// called only for the first case. A client may always recover frames that were published during its membership.
     ///
     /// A call that takes longer than [`hook_timeout`](crate::Timeouts::hook_timeout) is dropped and counts as a
     /// refusal.
@@ -98,8 +103,8 @@ pub trait RoomPolicy: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If the client may not read these frames. It still enters, and gets the frames from its enter on. A request with `history`
-    /// is refused, and the client is told the reason.
+    /// If the client may not read these frames. It still enters, and gets the frames from its enter on. A request with
+    /// `history` is refused, and the client gets the reason.
     fn may_read(&self, request: &ReadRequest<'_>) -> impl Future<Output = Result<(), Denied>> + Send {
         let _ = request;
         async { Ok(()) }

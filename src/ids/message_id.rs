@@ -9,11 +9,12 @@ use tower_chat_rooms_protocol::{MESSAGE_ID_COUNTER_BITS, MESSAGE_ID_START};
 
 /// Identifies a message of a room.
 ///
-/// The ids of a room rise in the room's order and are never used again, as long as the server runs. They are not used
-/// again after a restart either, unless the clock was set back meanwhile and there is no
-/// [store](crate::ChatRoomsBuilder::store). If several processes share a [broker](crate::ChatRoomsBuilder::broker), an id
-/// is the same on all of them, and the clock is that of the broker. Messages of different rooms may have the same id. An id contains the time of
-/// its message to the millisecond, so that you can compute the ids of a time:
+/// The ids of a room rise in the room's order. They are never reused while the server runs. They are not reused after a
+/// restart either, unless the clock was set back in between and there is no [store](crate::ChatRoomsBuilder::store). If
+/// several processes share a [broker](crate::ChatRoomsBuilder::broker), a message has the same id on all of them, and
+/// the clock is the broker's clock. Messages of different rooms may have the same id.
+///
+/// An id contains the time of its message to the millisecond, so you can compute the ids of a time:
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -28,8 +29,8 @@ use tower_chat_rooms_protocol::{MESSAGE_ID_COUNTER_BITS, MESSAGE_ID_START};
 /// assert_eq!(next.to_string().parse(), Ok(next));
 /// ```
 ///
-/// In JSON an id is a number. It is at most [`MessageId::MAX`], so that JavaScript can represent it and it fits into
-/// a signed integer of a database.
+/// In JSON, an id is a number. It is at most [`MessageId::MAX`], so JavaScript can represent it, and it fits into a
+/// signed integer of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(u64);
 
@@ -38,7 +39,7 @@ pub struct MessageId(u64);
 const MAX_MILLIS: u64 = (1 << 41) - (1 << 32);
 
 impl MessageId {
-    /// The highest id, 2^53 - 1. In the year 2089, the times of ids end.
+    /// The highest id, 2^53 - 1. Its time is in the year 2089.
     pub const MAX: MessageId = MessageId((1 << 53) - 1);
 
     /// No message has it.
@@ -61,7 +62,7 @@ impl MessageId {
         MessageId(millis << MESSAGE_ID_COUNTER_BITS)
     }
 
-    /// The highest id that no message from this millisecond on has, unless the clock is set back.
+    /// The highest id that is lower than all ids from this millisecond on, unless the clock is set back.
     pub(crate) fn last_before(now: SystemTime) -> MessageId {
         MessageId::first_at(now).previous()
     }
@@ -71,16 +72,17 @@ impl MessageId {
         MessageId(self.0.saturating_sub(1))
     }
 
-    /// Returns the id of a new message in a room whose latest message has the id `last`: the first one of this
-    /// millisecond, or the one that follows `last`, whichever is higher. So the ids rise even if the clock is set back.
+    /// Returns the id of a new message in a room whose latest message has the id `last`. This is the first id of this
+    /// millisecond or the id after `last`, whichever is higher. Ids therefore rise even if the clock is set back.
     pub fn next(last: Option<MessageId>, now: SystemTime) -> MessageId {
         // No message has the id 0, so that every message comes after it.
         let following = MessageId(last.map_or(1, |last| last.0 + 1)).min(MessageId::MAX);
         following.max(MessageId::first_at(now))
     }
 
-    /// Returns the server's time when the message was sent, to the millisecond. It is too late by a millisecond for
-    /// every 4,096 messages that the room had in one millisecond, and too late if the clock was set back before.
+    /// Returns the server's time when the message was sent, to the millisecond. The time is one millisecond too late
+    /// for every 4,096 messages that the room had in one millisecond. It is also too late if the clock was set back
+    /// before.
     pub fn time(self) -> SystemTime {
         SystemTime::UNIX_EPOCH + MESSAGE_ID_START + Duration::from_millis(self.0 >> MESSAGE_ID_COUNTER_BITS)
     }
@@ -95,7 +97,7 @@ impl fmt::Display for MessageId {
 impl FromStr for MessageId {
     type Err = ParseMessageIdError;
 
-    /// Parses the output of `to_string`. Refuses any other spelling of the number, so that each id has one text.
+    /// Parses the output of `to_string`. Refuses any other form of the number, so that each id has only one text.
     fn from_str(text: &str) -> Result<MessageId, ParseMessageIdError> {
         let number = text.parse().map_err(|_| ParseMessageIdError(()))?;
         MessageId::from_u64(number).filter(|id| id.to_string() == text).ok_or(ParseMessageIdError(()))

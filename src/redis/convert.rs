@@ -15,10 +15,10 @@ use crate::ids::{ConnectionId, MaxLen, MessageId, Name, RoomId};
 use crate::protocol::position::Epoch;
 use crate::room::Profile;
 
-/// What the text of a session's user begins with, because a user's id may be empty.
+/// The beginning of the text of a session's user. It is needed because a user's id may be empty.
 const USER: char = 'u';
 
-/// What the engine has to know of.
+/// The event for the engine, or `None` if the engine need not handle it.
 pub(super) fn event_of(event: redis::Event) -> Option<RemoteEvent> {
     Some(match event {
         redis::Event::Room(event) => RemoteEvent::Room(room_event_of(event)?),
@@ -75,8 +75,8 @@ pub(super) fn logged_of(redis::LoggedEvent { event, age, .. }: redis::LoggedEven
     Some(LoggedEvent { event: room_event_of(event)?, age })
 }
 
-/// What the log of a room must have for this history. A body can be about twice as long as its frame, because it has that
-/// of both subprotocols.
+/// What the log of a room must keep for this history. A body can be about twice as long as its frame, because it
+/// contains the frames of both subprotocols.
 pub(super) fn log_needs(history: History) -> redis::LogNeeds {
     redis::LogNeeds {
         events: history.frames().try_into().unwrap_or(u32::MAX),
@@ -183,7 +183,7 @@ pub(super) fn session_of(id: ConnectionId, token: &TokenHash, window: Duration) 
     redis::Session::new(token.as_str(), id.to_string(), window)
 }
 
-/// The user of a session, or that it has none.
+/// The text of a session's user; empty if the session has no user.
 pub(super) fn user_text(user: Option<&str>) -> String {
     user.map_or(String::new(), |user| format!("{USER}{user}"))
 }

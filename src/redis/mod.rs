@@ -63,12 +63,12 @@ impl BrokerNode {
     /// ```
     ///
     /// If a process ends without [`shutdown`](crate::ChatRooms::shutdown), the other nodes remove its members when its
-    /// [lease](RedisSettings::lease) has run out.
+    /// [lease](RedisSettings::lease) has expired.
     ///
     /// # Errors
     ///
-    /// If the settings cannot work, or if Redis refuses the connection. If Redis cannot be reached, it waits or fails, as
-    /// [`RedisSettings::wait_for_redis`] says.
+    /// If the settings cannot work, or if Redis refuses the connection. If Redis cannot be reached,
+    /// [`RedisSettings::wait_for_redis`] decides whether the call waits or fails.
     ///
     /// # Panics
     ///
@@ -196,7 +196,7 @@ impl RemoteBroker for RedisBroker {
             let entered = node.enter(room.as_str(), new, Some(max_members)).await;
             let is_unknown = matches!(entered, Err(redis::EnterError::Unavailable));
             let _ = reply.send(entered);
-            // Its turn is over when it is certain whether the member is in the room. Otherwise, it could enter once more
+            // The turn ends when it is certain whether the member is in the room. Otherwise, the member could enter again
             // before it has left.
             if is_unknown {
                 node.leave(room.as_str(), &id, None).await;
@@ -299,7 +299,7 @@ impl RemoteBroker for RedisBroker {
         let (node, room) = (self.node.clone(), room.clone());
         Box::pin(async move {
             let log = node.history(room.as_str(), to_stamp(until), log_needs(history)).await.ok()?;
-            // After one that something else has written, the rest is still complete.
+            // If another program has written an event, only the events after it are returned, without gaps.
             let mut log: Vec<_> = log.into_iter().rev().map_while(logged_of).collect();
             log.reverse();
             Some(log)

@@ -1,4 +1,4 @@
-//! Host messages from a process without sockets.
+//! Sends to rooms from a process without clients.
 
 use serde::Serialize;
 use tower_chat_rooms_redis as redis;
@@ -11,16 +11,16 @@ use crate::ids::{ConnectionId, MessageId, RoomId};
 use crate::protocol::host_frame;
 use crate::protocol::inbound::{self, Body};
 
-/// The greatest object, in bytes. It fits into the send queues of nodes with usual limits.
+/// The maximum size of an object, in bytes. It fits into the send queues of nodes with usual limits.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// In the place of a node's number. No node has it.
+/// Used instead of a node's number. No node has this number.
 const NO_NODE: u32 = 0;
 
-/// Sends to the rooms of several nodes from a process without sockets, such as a worker or a cron job.
+/// Sends to the rooms of several nodes from a process without clients, such as a worker or a cron job.
 ///
-/// It needs the [settings](RedisSettings) of the nodes: at least the same prefix and the same limits of the log. It is no
-/// node: it has no members and no lease, and hears nothing.
+/// It needs the [settings](RedisSettings) of the nodes: at least the same prefix and the same limits of the log. It is
+/// not a node: it has no members and no lease, and receives no events.
 ///
 /// ```no_run
 /// use serde_json::json;
@@ -34,29 +34,29 @@ const NO_NODE: u32 = 0;
 /// # }
 /// ```
 ///
-/// Calls wait up to 5 s for Redis, and fail with [`SendError::Unavailable`] afterwards. Objects may have at most
-/// 65,536 bytes.
+/// Calls wait up to 5 s for Redis, and then fail with [`SendError::Unavailable`]. Objects may have at most 65,536
+/// bytes.
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[derive(Debug)]
 pub struct RedisPublisher {
     publisher: redis::Publisher,
 }
 
-/// What [`RedisPublisher::send`] has done.
+/// The result of [`RedisPublisher::send`].
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RedisSent {
-    /// The object has its place among the room's frames.
+    /// The object was sent to the members of the room.
     Published {
         /// The id of the message. See [`Message::id`](crate::Message::id).
         id: MessageId,
         /// How many members the room had.
         members: u64,
     },
-    /// An object was sent to the room under this key before, so this one was not sent.
+    /// An object was sent to the room under this key before, so this object was not sent.
     Repeated,
-    /// The room has no members. Nobody gets the object, and nothing is kept for those who enter later.
+    /// The room has no members. Nobody gets the object, and it is not kept for clients that enter later.
     NoMembers,
 }
 
@@ -76,23 +76,24 @@ impl RedisPublisher {
 
     /// Sends a JSON object to all members of a room, as [`ChatRooms::send`](crate::ChatRooms::send) does.
     ///
-    /// It is sent as a frame of the room even if its event is
-    /// [transient](crate::ChatRoomsBuilder::transient_events) for the nodes.
+    /// It is sent as a frame of the room even if the nodes have declared its event as
+    /// [transient](crate::ChatRoomsBuilder::transient_events).
     ///
     /// # Errors
     ///
-    /// If the value is not an object with a string `event` or is too big, or if Redis cannot be reached. In the last
-    /// case the object may have been sent, so sending it again can send it twice; [`send_once`](Self::send_once) cannot.
+    /// If the value is not an object with a string `event` or is too big, or if Redis cannot be reached. If Redis
+    /// cannot be reached, the object may have been sent, and another call may send it twice. Use
+    /// [`send_once`](Self::send_once) to prevent this.
     pub async fn send(&self, room: impl AsRef<str>, value: &impl Serialize) -> Result<RedisSent, SendError> {
         self.publish(room.as_ref(), None, value).await
     }
 
-    /// Sends a JSON object to all members of a room, unless something was sent to this room under the same key before,
-    /// by this process or another one.
+    /// Sends a JSON object to all members of a room, unless this process or another one has sent to this room under the
+    /// same key before.
     ///
-    /// So repeat a call that has failed. Keys are kept for
-    /// [`RedisSettings::message_id_window`] at least, unless a room gets more than 10,000 messages in this time. A key
-    /// is not used up if the room has no members.
+    /// If a call fails, repeat it with the same key. Keys are kept for at least [`RedisSettings::message_id_window`],
+    /// unless the room gets more than 10,000 messages in this time. A call to a room without members does not use up
+    /// its key.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl RedisPublisher {
         self.publish(room.as_ref(), Some(key.as_ref()), value).await
     }
 
-    /// Sends a JSON object to all members of a room that has no place among the room's frames. It may get lost.
+    /// Sends a JSON object to all members of a room without a place among the room's frames. The object may get lost.
     ///
     /// # Errors
     ///
@@ -124,7 +125,8 @@ impl RedisPublisher {
     }
 
     /// Sends a JSON object to every open connection of all nodes, as
-    /// [`ChatRooms::broadcast`](crate::ChatRooms::broadcast) does. Nodes that cannot reach Redis at the moment miss it.
+    /// [`ChatRooms::broadcast`](crate::ChatRooms::broadcast) does. A node that cannot reach Redis at the moment misses
+    /// it.
     ///
     /// # Errors
     ///
@@ -135,7 +137,7 @@ impl RedisPublisher {
     }
 
     /// Sends a JSON object to all sessions of a user, as [`ChatRooms::send_to_user`](crate::ChatRooms::send_to_user)
-    /// does. Nodes that cannot reach Redis at the moment miss it.
+    /// does. A node that cannot reach Redis at the moment misses it.
     ///
     /// # Errors
     ///
@@ -145,8 +147,8 @@ impl RedisPublisher {
         self.command(Command::SendToUser { user: user.as_ref(), object }).await
     }
 
-    /// Closes a connection on whichever node it is, as [`ChatRooms::kick`](crate::ChatRooms::kick) does. A node that
-    /// cannot reach Redis at the moment misses it.
+    /// Closes a connection on any node, as [`ChatRooms::kick`](crate::ChatRooms::kick) does. A node that cannot reach
+    /// Redis at the moment misses the call.
     ///
     /// # Errors
     ///
@@ -155,8 +157,8 @@ impl RedisPublisher {
         self.command(Command::Kick(connection)).await
     }
 
-    /// Ends all sessions of a user, as [`ChatRooms::kick_user`](crate::ChatRooms::kick_user) does. Nodes that cannot
-    /// reach Redis at the moment miss it.
+    /// Ends all sessions of a user, as [`ChatRooms::kick_user`](crate::ChatRooms::kick_user) does. A node that cannot
+    /// reach Redis at the moment misses the call.
     ///
     /// # Errors
     ///
@@ -165,8 +167,8 @@ impl RedisPublisher {
         self.command(Command::KickUser(user.as_ref())).await
     }
 
-    /// Closes a room on all nodes, as [`ChatRooms::close_room`](crate::ChatRooms::close_room) does. Nodes that cannot
-    /// reach Redis at the moment miss it.
+    /// Closes a room on all nodes, as [`ChatRooms::close_room`](crate::ChatRooms::close_room) does. A node that cannot
+    /// reach Redis at the moment misses the call.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use crate::store::{MessageStore, PageRange, StoredMessage};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Why a store did not do what it was asked for.
+/// Why a call of a store has failed.
 #[derive(Debug)]
 pub(crate) struct StoreError(Box<dyn Error + Send + Sync>);
 
@@ -25,8 +25,8 @@ impl Error for StoreError {
     }
 }
 
-/// `MessageStore` as a trait object. It answers with an error instead of an answer that breaks the rules, because
-/// the engine relies on them.
+/// `MessageStore` as a trait object. If a store's answer breaks the rules of the trait, it returns an error instead,
+/// because the engine relies on the rules.
 pub(crate) trait ErasedStore: Send + Sync {
     fn append<'a>(
         &'a self,

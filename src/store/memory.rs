@@ -42,15 +42,15 @@ pub struct MemoryStore {
     calls: watch::Sender<Calls>,
 }
 
-/// What is wrong with a [`MemoryStore`].
+/// A fault of a [`MemoryStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreFault {
     /// Calls fail and have no effect.
     Fail,
-    /// Calls have their effect and fail nevertheless, as if the connection to a database had been lost.
+    /// Calls have their effect but return an error, as if the connection to a database had been lost.
     LoseAnswers,
-    /// Calls wait until the fault is over. They have no effect if they are dropped before.
+    /// Calls wait until the fault is over. A call that is dropped before that has no effect.
     Hang,
 }
 
@@ -76,7 +76,7 @@ impl MemoryStore {
         }
     }
 
-    /// Sets what is wrong, from now on; with `None`, nothing is.
+    /// Sets the fault from now on, or ends it with `None`.
     pub fn set_fault(&self, fault: Option<StoreFault>) {
         self.fault.send_replace(fault);
     }
@@ -111,7 +111,7 @@ impl MemoryStore {
         lock(&self.rooms)
     }
 
-    /// Does the work of a call, with the fault that there is.
+    /// Does the work of a call, subject to the current fault.
     async fn call<T>(
         &self,
         work: impl FnOnce(&mut HashMap<RoomId, Room>) -> Result<T, MemoryStoreError>,
@@ -216,7 +216,7 @@ impl Room {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryStoreError {
-    /// The test wants it ([`MemoryStore::set_fault`]).
+    /// The test has set a [fault](MemoryStore::set_fault).
     Fault,
     /// Another message has this id.
     IdTaken(MessageId),

@@ -7,8 +7,8 @@ use crate::ids::{ConnectionId, MessageId};
 
 /// A message as a [store](crate::store::MessageStore) keeps it.
 ///
-/// The server creates it from what a client sends. Create one of your own in a store, which reads it from a database,
-/// and in tests:
+/// The server creates it from what a client sends. A store of your own creates it from what it reads in a database. You
+/// can also create it in tests:
 ///
 /// ```
 /// use tower_chat_rooms::MessageId;
@@ -72,14 +72,14 @@ impl StoredMessage {
         self.id
     }
 
-    /// Returns the key that the message has in addition to its id, if any: no two messages of a room have the same. It
-    /// comes from the sender, so that a message that is sent again is not stored twice.
+    /// Returns the key that the message has in addition to its id, if any. It is unique in the room. The sender sets
+    /// it, so that a message that is sent again is not stored twice.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// Returns the sender's connection, or `None` if the host has sent the message. A server with a store does not use the
-    /// id of a connection again, not even after a restart.
+    /// Returns the sender's connection, or `None` if the host has sent the message. A server with a store does not
+    /// reuse connection ids, not even after a restart.
     pub fn connection(&self) -> Option<ConnectionId> {
         self.connection
     }
@@ -94,7 +94,7 @@ impl StoredMessage {
         self.name.as_deref()
     }
 
-    /// Returns the frame as the sender sent it (or as the policy replaced it), a JSON object.
+    /// Returns the frame, a JSON object, as the sender sent it or as the policy replaced it.
     pub fn body(&self) -> &str {
         &self.body
     }

@@ -9,12 +9,12 @@ use crate::store::StoredMessage;
 /// The maximum number of messages in one [`append`](MessageStore::append).
 pub const MAX_APPEND: usize = 1000;
 
-/// The maximum number of messages that are asked for in one [`page`](MessageStore::page).
+/// The maximum number of messages in one [`page`](MessageStore::page).
 pub const MAX_PAGE: usize = 1000;
 
 /// Keeps the messages of rooms.
 ///
-/// A store in memory, without an end:
+/// A store in memory that never deletes messages:
 ///
 /// ```
 /// use std::collections::{BTreeMap, HashMap};
@@ -66,43 +66,44 @@ pub const MAX_PAGE: usize = 1000;
 ///
 /// # What you can rely on
 ///
-/// - There is at most one [`append`](MessageStore::append) at a time for a room, and its ids rise and are higher than
-///   those of earlier ones. But if a call has failed or was dropped, or a node has died, the same messages may be
-///   appended again, also together with new ones. Two processes that do not share a
+/// - For each room, there is at most one [`append`](MessageStore::append) at a time. Its ids rise, and are higher than
+///   the ids of earlier calls. There are two exceptions. If a call has failed or was dropped, or if a node has crashed,
+///   the same messages may be appended again, alone or together with new ones. Two processes that do not share a
 ///   [broker](crate::ChatRoomsBuilder::broker) append independently of each other.
-/// - A call takes at most [`MAX_APPEND`] messages, at least one, and asks for at most [`MAX_PAGE`].
-/// - Keys are at most 255 bytes long. No text contains the character U+0000, which some databases cannot store, and
-///   no body contains it as an unescaped character. A body is a JSON object, but not in a normal form, so keep its text:
-///   databases that parse it may refuse `"\u0000"` or change numbers.
+/// - A call of `append` has at least one message and at most [`MAX_APPEND`]. A call of [`page`](MessageStore::page)
+///   asks for at most [`MAX_PAGE`].
+/// - Keys are at most 255 bytes long. No text contains the character U+0000, which some databases cannot store. A body
+///   can contain it only as the escape `"\u0000"`.
+/// - A body is a JSON object, but not in a normal form. Store it as text, because databases that parse it may refuse
+///   `"\u0000"` or change numbers.
 ///
 /// Calls may be dropped before they complete, for example after a timeout.
 pub trait MessageStore: Send + Sync + 'static {
-    /// What can go wrong. It is logged, and clients are told only that their messages were not stored.
+    /// The error of a failed call. It is logged. Clients learn only that their messages were not stored.
     type Error: Into<Box<dyn Error + Send + Sync>> + Send;
 
-    /// Appends messages to a room: either all of them or, if it fails, none.
+    /// Appends messages to a room: all of them or, if the call fails, none.
     ///
-    /// Returns for each message the id under which it is stored. That is its own id, unless the room already has
-    /// a message with the same [key](StoredMessage::key), which may also be an earlier one of the same call. Then the
-    /// message is not stored, and the id is that of the other one. A message that is stored already, with its id, is not
-    /// stored again.
+    /// Returns for each message the id under which it is stored. Usually this is its own id. If the room already has
+    /// a message with the same [key](StoredMessage::key), the message is not stored, and the id of the existing message
+    /// is returned. The existing message may also be an earlier one in the same call. A message that is already stored
+    /// under its id is not stored again.
     ///
-    /// When the call returns, the messages are as durable as the store can make them, and each
-    /// [`page`](MessageStore::page) that is asked for from then on contains them. If the call is dropped, the messages
-    /// are stored or not, but all or none of them.
+    /// When the call returns, the messages are as durable as the store can make them, and every later
+    /// [`page`](MessageStore::page) contains them. If the call is dropped, either all messages are stored or none.
     ///
     /// # Errors
     ///
-    /// If the messages could not be stored, or if another message has the id of one of them. The messages may be
-    /// appended again.
+    /// If the messages could not be stored, or if another message has the id of one of them. The server may append the
+    /// messages again.
     fn append(
         &self,
         room: &RoomId,
         messages: &[StoredMessage],
     ) -> impl Future<Output = Result<Vec<MessageId>, Self::Error>> + Send;
 
-    /// Returns at most `limit` messages of a room, ordered by their ids, the lowest first. If the room has no messages
-    /// in this range, there are none.
+    /// Returns at most `limit` messages of a room, in the order of their ids, the lowest first. Returns none if the
+    /// room has no messages in this range.
     ///
     /// # Errors
     ///
@@ -148,8 +149,8 @@ pub enum PageRange {
 }
 
 impl PageRange {
-    /// Selects the page from all messages of a room, which are ordered by their ids. For stores that have them in
-    /// memory, and for tests.
+    /// Selects the page from all messages of a room, which must be in the order of their ids. Use it in stores that
+    /// have them in memory, and in tests.
     pub fn select(self, messages: &[StoredMessage], limit: usize) -> &[StoredMessage] {
         let first_after = |id| messages.partition_point(|message| message.id() <= id);
         let first_not_before = |id| messages.partition_point(|message| message.id() < id);
@@ -163,7 +164,7 @@ impl PageRange {
         }
     }
 
-    /// Whether a message with this id is in the range.
+    /// Returns whether a message with this id is in the range.
     pub(crate) fn contains(self, id: MessageId) -> bool {
         match self {
             PageRange::Latest => true,

@@ -1,4 +1,4 @@
-//! A client of a test.
+//! A client for tests.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::testing::connection::{Connection, Received};
 use crate::testing::options::{ConnectError, ConnectOptions};
 use crate::testing::session::{Session, direct_number};
 
-/// Longer than anything takes that a test waits for.
+/// Longer than anything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A client for tests, of `chat-rooms.v1` or of the plain protocol. Created by
 /// [`TestServer::connect`](crate::testing::TestServer::connect).
 ///
-/// Its methods panic with the frame that they got if it is not what they wait for, and if nothing comes for ten minutes
-/// of the runtime's time. They skip heartbeats, which are answered in the background.
+/// A method that waits for a frame panics if another frame comes, and shows that frame. It also panics if nothing comes
+/// for ten minutes of the runtime's time. All methods skip heartbeats, which are answered in the background.
 #[derive(Debug)]
 pub struct TestClient {
     options: ConnectOptions,
@@ -39,10 +39,10 @@ impl TestClient {
         Ok(client)
     }
 
-    /// Enters a room, and reads the answer. Frames that came before are kept for [`next`](TestClient::next). If the
-    /// server sends the client its own `enter`, that is read too.
+    /// Enters a room, and reads the answer. Frames that came before the answer are kept for [`next`](TestClient::next).
+    /// If the server sends the client its own `enter`, this frame is read as well.
     ///
-    /// Returns the frame `entered`, or for a plain client its own `enter`.
+    /// Returns the frame `entered`. For a plain client, returns its own `enter`.
     ///
     /// # Panics
     /// If the server refuses the enter.
@@ -50,7 +50,7 @@ impl TestClient {
         self.try_enter(name, room).await.unwrap_or_else(|error| panic!("the enter was refused: {error}"))
     }
 
-    /// As [`enter`](TestClient::enter), but returns the server's answer if it refuses.
+    /// As [`enter`](TestClient::enter), but returns the server's answer if it refuses the enter.
     ///
     /// # Errors
     /// The frame `error`.
@@ -66,7 +66,7 @@ impl TestClient {
         Ok(entered)
     }
 
-    /// Sends a message to the room that was entered last.
+    /// Sends a message to the room that the client entered last.
     pub async fn say(&mut self, message: impl Into<Value>) {
         let mut frame = json!({"event": "message", "message": message.into()});
         if !self.options.is_plain() {
@@ -75,7 +75,7 @@ impl TestClient {
         self.send(frame).await;
     }
 
-    /// Sends any frame.
+    /// Sends a frame.
     ///
     /// # Panics
     /// If the connection is cut.
@@ -85,7 +85,7 @@ impl TestClient {
         tokio::task::yield_now().await;
     }
 
-    /// The next frame that is no heartbeat.
+    /// Returns the next frame that is not a heartbeat.
     ///
     /// # Panics
     /// If the connection ends.
@@ -113,7 +113,7 @@ impl TestClient {
         }
     }
 
-    /// Lets time pass, and asserts that nothing is received but heartbeats.
+    /// Lets time pass, and panics if anything but heartbeats is received.
     pub async fn expect_silence(&mut self, time: Duration) {
         sleep(time).await;
         self.receive_all();
@@ -134,15 +134,15 @@ impl TestClient {
         }
     }
 
-    /// Cuts the connection without a close frame. It stays cut until [`restore`](TestClient::restore). What the client has
-    /// received before can still be read.
+    /// Cuts the connection without a close frame. It stays cut until [`restore`](TestClient::restore). You can still
+    /// read what the client received before.
     pub fn cut(&mut self) {
         self.receive_all();
         self.connection = None;
     }
 
-    /// The client reads nothing more and answers no heartbeats, like one whose network is gone. The server notices that when
-    /// a heartbeat times out. Ends with [`go_on`](TestClient::go_on) or [`restore`](TestClient::restore).
+    /// Makes the client read nothing and answer no heartbeats, as if its network were gone. The server notices this
+    /// when a heartbeat times out. Call [`go_on`](TestClient::go_on) or [`restore`](TestClient::restore) to end it.
     pub fn stall(&mut self) {
         self.receive_all();
         self.connection().set_stalled(true);
@@ -153,8 +153,9 @@ impl TestClient {
         self.connection().set_stalled(false);
     }
 
-    /// Connects again, and enters the same rooms. A `chat-rooms.v1` client resumes its session, and then receives the frames
-    /// that it has missed. Returns whether the session was resumed, so that the other members have noticed nothing.
+    /// Connects again, and enters the same rooms. A `chat-rooms.v1` client resumes its session, and then receives the
+    /// frames that it has missed. Returns whether the session was resumed. If so, the other members have not noticed
+    /// the lost connection.
     ///
     /// # Panics
     /// If the server refuses the connection or an enter.
@@ -184,7 +185,7 @@ impl TestClient {
         is_resumed
     }
 
-    /// Leaves for good: closes the connection with 1000, so that the session ends, and waits for the end.
+    /// Leaves: closes the connection with 1000, which ends the session, and waits for the end.
     pub async fn close(mut self) {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         self.connection().send(Message::Close(Some(frame)));

@@ -2,11 +2,12 @@
 //!
 //! A [`TestServer`] serves your chat rooms, or your whole application with them, without a network. Its clients do the
 //! real handshake and speak the real protocol, so your auth hook, your policy and your callbacks are called as in
-//! production. They answer heartbeats by themselves, lose their connections when you say so ([`TestClient::cut`],
-//! [`TestClient::stall`]), and resume their sessions ([`TestClient::restore`]).
+//! production. The clients answer heartbeats by themselves. They lose their connections when you call
+//! [`TestClient::cut`] or [`TestClient::stall`], and resume their sessions when you call [`TestClient::restore`].
 //!
-//! Start the runtime with its time paused, as below. The clock then jumps to the next timer whenever all tasks wait, so
-//! a test of an hour takes milliseconds, and a busy machine cannot make it fail. This needs tokio's feature `test-util`.
+//! Start the runtime with its time paused, as below. The clock then jumps to the next timer whenever all tasks wait. A
+//! test in which an hour passes takes milliseconds, and a busy machine cannot make it fail. This needs tokio's feature
+//! `test-util`.
 //!
 //! ```
 //! use std::time::Duration;
@@ -41,7 +42,7 @@
 //! }
 //! ```
 //!
-//! When the server is dropped, it checks that members, counts, sessions and users agree with each other.
+//! When the server is dropped, it checks that members, counts, sessions and users are consistent.
 
 mod client;
 mod connection;

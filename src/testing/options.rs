@@ -57,13 +57,13 @@ impl ConnectOptions {
         ConnectOptions { connector, is_plain: false, path, headers: HeaderMap::new(), peer: None }
     }
 
-    /// A client of the plain protocol. The default is one of `chat-rooms.v1`.
+    /// Uses the plain protocol. The default is `chat-rooms.v1`.
     pub fn plain(mut self) -> ConnectOptions {
         self.is_plain = true;
         self
     }
 
-    /// The path and query of the request. The default is `/`.
+    /// Sets the path and query of the request. The default is `/`.
     pub fn path(mut self, path: impl Into<String>) -> ConnectOptions {
         self.path = path.into();
         self
@@ -84,7 +84,7 @@ impl ConnectOptions {
         self
     }
 
-    /// The client's address, which the request has as its [`PeerAddr`](crate::PeerAddr). By default, it has none.
+    /// Sets the client's address, which the request has as its [`PeerAddr`](crate::PeerAddr). By default, it has none.
     pub fn peer(mut self, peer: SocketAddr) -> ConnectOptions {
         self.peer = Some(peer);
         self
@@ -98,7 +98,7 @@ impl ConnectOptions {
         self.try_connect().await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Connects, unless the server refuses that.
+    /// Connects, and returns an error if the server refuses the connection.
     ///
     /// # Errors
     /// How the server has refused the connection.
@@ -135,11 +135,11 @@ impl ConnectOptions {
 pub enum ConnectError {
     /// With a response instead of 101.
     Refused(Response<Vec<u8>>),
-    /// After the upgrade: `chat-rooms.v1` clients learn in this way that they must authenticate, because browsers do not see
-    /// responses.
+    /// After the upgrade. `chat-rooms.v1` clients learn in this way that they must authenticate, because browsers do
+    /// not show pages the response to an upgrade.
     #[non_exhaustive]
     Closed {
-        /// The frame that says why, if there is one.
+        /// The frame with the reason, if there is one.
         frame: Option<Value>,
         /// The close code.
         code: u16,

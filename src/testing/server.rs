@@ -20,7 +20,7 @@ use crate::chat_rooms::ChatRooms;
 use crate::hooks::user::PeerAddr;
 use crate::testing::{ConnectOptions, TestClient};
 
-/// As much as a pipe between client and server holds in each direction.
+/// How many bytes the pipe between client and server holds in each direction.
 const PIPE: usize = 64 * 1024;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -31,7 +31,8 @@ type Serve = dyn Fn(DuplexStream, Option<SocketAddr>) + Send + Sync;
 /// Serves chat rooms in memory, for tests. See the [module's documentation](crate::testing).
 ///
 /// # Panics
-/// When it is dropped, if [`ChatRooms::check_consistency`] finds a fault. It does not panic if the test panics already.
+/// When it is dropped, if [`ChatRooms::check_consistency`] finds a fault. It does not panic if the thread is already
+/// panicking.
 pub struct TestServer {
     rooms: ChatRooms,
     serve: Arc<Serve>,
@@ -45,7 +46,7 @@ impl TestServer {
         TestServer::with_service(rooms, service)
     }
 
-    /// Serves an application of which the chat rooms are a part, for example an axum `Router`.
+    /// Serves an application that includes the chat rooms, for example an axum `Router`.
     ///
     /// ```
     /// use axum::Router;
@@ -94,7 +95,7 @@ impl TestServer {
         TestServer { rooms, serve: Arc::new(serve) }
     }
 
-    /// The chat rooms.
+    /// Returns the chat rooms.
     #[must_use]
     pub fn rooms(&self) -> &ChatRooms {
         &self.rooms
@@ -108,14 +109,14 @@ impl TestServer {
         self.options().connect().await
     }
 
-    /// Connects a client with options, for example with a token.
+    /// Returns options for a client, for example to connect with a token.
     pub fn options(&self) -> ConnectOptions {
         ConnectOptions::new(Connector { serve: self.serve.clone() })
     }
 
-    /// Waits until everything that clients have sent has been handled, and all tasks wait for something.
+    /// Waits until the server has handled everything that clients have sent, and all tasks wait for something.
     ///
-    /// In paused time only. It lets a millisecond pass.
+    /// Use it only in paused time. It lets a millisecond pass.
     pub async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -143,7 +144,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// The client's end of a new connection.
+    /// Returns the client's end of a new connection.
     pub(super) fn open(&self, peer: Option<SocketAddr>) -> DuplexStream {
         let (server, client) = tokio::io::duplex(PIPE);
         (self.serve)(server, peer);

@@ -1,4 +1,4 @@
-//! What a client knows of its session: the rooms that it is in, how far it has read, and what it resumes with.
+//! What a client knows of its session: its rooms, its position in each of them, and its resume token.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,8 @@ impl Session {
         true
     }
 
-    /// The frame with which it resumes the session on a new connection. None if the server keeps no sessions.
+    /// Returns the frame with which it resumes the session on a new connection, or `None` if the server keeps no
+    /// sessions.
     pub(super) fn resume(&self) -> Option<Value> {
         let mut frame = json!({"event": "resume", "message": [self.token.as_ref()?]});
         if let Some(member) = self.member.as_ref().filter(|_| self.direct > 0) {
@@ -59,7 +60,7 @@ impl Session {
         !frame["member"].is_null()
     }
 
-    /// The frames with which it enters its rooms again, from where it has read up to.
+    /// Returns the frames with which it enters its rooms again, from its position in each of them.
     pub(super) fn enters(&self) -> Vec<Value> {
         let enter = |room: &EnteredRoom| {
             let since = json!({"epoch": room.epoch, "seq": room.seq});

@@ -65,11 +65,11 @@ impl ClientBuilder {
     /// How many of the latest messages to get when the client enters the room for the first time. Default: none.
     ///
     /// They come before all other frames of the room, as [`Message`](crate::ClientEvent::Message)s with
-    /// [`is_history`](crate::RoomFrame::is_history). There are fewer if the server keeps fewer or does not let the client
-    /// read them. If the connection is lost meanwhile, the rest does not come later.
+    /// [`is_history`](crate::RoomFrame::is_history). There are fewer if the server keeps fewer or does not let the
+    /// client read them. If the connection is lost before all of them have arrived, the rest does not come later.
     ///
-    /// Ask for fewer than [`max_events`](ClientBuilder::max_events). Messages that find the queue of events full may be
-    /// dropped, and an [`Overflow`](crate::ClientEvent::Overflow) tells how many.
+    /// Ask for fewer than [`max_events`](ClientBuilder::max_events). If the queue of events is full, messages may be
+    /// dropped. An [`Overflow`](crate::ClientEvent::Overflow) then reports how many.
     pub fn history(mut self, messages: usize) -> Self {
         self.rooms.0.history = messages;
         self

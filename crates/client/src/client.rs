@@ -263,9 +263,9 @@ impl ClientSender {
         self.publish(Body::of_object(object))
     }
 
-    /// Reads messages that were sent before, when the returned request is awaited: the latest ones, or those before or after
-    /// one of them. The server reads them from its message store or, if it has none, from the history that it keeps in
-    /// memory. The client emits no events for them.
+    /// Reads messages that were sent before: the latest ones, or those before or after a message. Await the returned
+    /// request to send it. The server reads the messages from its message store. Without a store, it reads them from
+    /// the history that it keeps in memory. The client emits no events for these messages.
     ///
     /// The request waits while the client is not in its room, and is sent again after a lost connection.
     ///

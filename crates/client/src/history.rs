@@ -17,7 +17,7 @@ use crate::machine::RoomKey;
 pub struct HistoryPage {
     /// The messages. Those from the server's store have no [`num`](RoomFrame::num) and no [`seq`](RoomFrame::seq).
     pub messages: Vec<RoomFrame>,
-    /// Whether there are further ones in this direction.
+    /// Whether there are more messages in this direction.
     pub has_more: bool,
 }
 
@@ -54,7 +54,7 @@ impl HistoryRequest {
         HistoryRequest { range: Range::After(id), ..self }
     }
 
-    /// How many messages to ask for. Default: 50. The server sends no more than 200.
+    /// Sets how many messages to ask for. Default: 50. The server sends at most 200.
     pub fn limit(self, messages: usize) -> Self {
         HistoryRequest { limit: Some(messages), ..self }
     }

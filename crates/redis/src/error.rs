@@ -19,7 +19,7 @@ pub struct ConnectError {
 pub enum ConnectErrorKind {
     /// The settings cannot work.
     Settings,
-    /// The server cannot be reached. It may help to wait.
+    /// The server cannot be reached. Waiting may help.
     Unreachable,
     /// The server refuses the user, the password or a command.
     Refused,
@@ -28,7 +28,7 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectError {
-    /// What kind of error it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ConnectErrorKind {
         self.kind
@@ -66,7 +66,7 @@ impl ConnectError {
         }
     }
 
-    /// Whether it may help to try again.
+    /// Returns whether trying again may help.
     pub(crate) fn is_temporary(&self) -> bool {
         self.kind == ConnectErrorKind::Unreachable
     }
@@ -148,7 +148,7 @@ impl Error for ConnectError {
 }
 
 /// Redis could not be reached in time, or the node is entering its members again. Try again later. The call may have
-/// had its effect; a repeated one has none.
+/// had its effect. In this case, a repeated call has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable;
 
@@ -175,7 +175,7 @@ pub enum EnterError {
     InvalidMember,
     /// The member's session is not open on this node, or another node has taken it over.
     NoSession,
-    /// See [`Unavailable`]. If the member was entered nevertheless, the node removes it.
+    /// See [`Unavailable`]. If the member has entered, the node removes it.
     Unavailable,
 }
 
@@ -207,11 +207,11 @@ impl Error for EnterError {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// Nobody is in the room.
+    /// The room has no members.
     NoRoom,
     /// The member is not in the room on this node.
     NotMember,
-    /// See [`Unavailable`]. The message may have been published; repeat it under the same id.
+    /// See [`Unavailable`]. The message may have been published. Repeat the call under the same key.
     Unavailable,
 }
 

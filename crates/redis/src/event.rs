@@ -1,4 +1,4 @@
-//! What a node hears.
+//! The events that a node receives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::member::Profile;
 use crate::session::Resumed;
 use crate::stamp::{EventKind, Stamp};
 
-/// What a node hears. See [`Events::recv`](crate::Events::recv).
+/// An event that a node receives. See [`Events::recv`](crate::Events::recv).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -26,13 +26,12 @@ pub enum Event {
     Reset {
         /// The room.
         room: Arc<str>,
-        /// Where the room is now.
+        /// The room's current position.
         stamp: Stamp,
-        /// Why the events cannot be had.
+        /// Why the events are missing.
         reason: ResetReason,
     },
-    /// All nodes are to remove their members from a room, because of
-    /// [`Node::close_room`](crate::Node::close_room).
+    /// All nodes must remove their members from a room, because of [`Node::close_room`](crate::Node::close_room).
     CloseRoom {
         /// The room.
         room: Arc<str>,
@@ -44,39 +43,40 @@ pub enum Event {
         body: Bytes,
     },
     /// This node has removed a member of a node that is gone. Exactly one node gets this for each such member, unless
-    /// it ends itself, or loses its connection to Redis, at that moment.
+    /// that node ends or loses its connection to Redis at that moment.
     MemberLost {
         /// The room.
         room: Arc<str>,
         /// The member.
         member: Box<str>,
-        /// What the others knew of it.
+        /// What the other members knew about it.
         profile: Profile,
         /// Whether it was not in the roster.
         is_hidden: bool,
-        /// That of the member's leave.
+        /// The stamp of the member's leave.
         stamp: Stamp,
     },
-    /// This node has taken over a session with [`Node::resume`](crate::Node::resume). Of rooms that it does not hear yet,
-    /// the events follow.
+    /// This node has taken over a session with [`Node::resume`](crate::Node::resume). If it did not receive the events
+    /// of the session's rooms before, these events follow.
     SessionResumed(Resumed),
-    /// Another node has taken over a session of this node, with its members. They have not left their rooms, but they
-    /// are not this node's any more.
+    /// Another node has taken over a session of this node, with its members. The members have not left their rooms, but
+    /// no longer belong to this node.
     SessionTaken {
         /// The session's id.
         session: Box<str>,
         /// As [`Resumed::generation`].
         generation: u64,
     },
-    /// As [`Event::SessionTaken`], but the node has only noticed that it does not have the session any more. Other nodes may
-    /// also have removed it, because this one was away for longer than the session's window.
+    /// As [`Event::SessionTaken`], but the node has only noticed that it no longer has the session. Other nodes may
+    /// also have removed the session, because this node was away for longer than the session's window.
     SessionGone {
         /// The session's id.
         session: Box<str>,
-        /// The session is not this node's, unless it has taken it over this often.
+        /// The session does not belong to this node, unless this node has taken it over this often.
         generation: u64,
     },
-    /// The node had to enter its members again, but could not enter this one. It is not this node's any more.
+    /// The node had to enter its members again, but could not enter this one. The member no longer belongs to this
+    /// node.
     Evicted {
         /// The room.
         room: Arc<str>,
@@ -85,22 +85,23 @@ pub enum Event {
         /// Why it could not enter.
         reason: EvictionReason,
     },
-    /// The other nodes have taken this one for gone, and have removed a member, but it is still there. It has entered
-    /// again: the event of its enter arrives as well. Or another node could not tell its host of the enter of a member
-    /// that was taken over since ([`Node::undo_enter`](crate::Node::undo_enter)).
+    /// There are two cases. In the first one, the other nodes have taken this node for gone and removed a member that
+    /// is still there. The member has entered again, and the event of its enter arrives as well. In the second one,
+    /// another node could not tell its host about the enter of a member that was then taken over
+    /// ([`Node::undo_enter`](crate::Node::undo_enter)).
     EnteredAgain {
         /// The room.
         room: Arc<str>,
         /// The member.
         member: Box<str>,
     },
-    /// This node has ended the last session of a user, because the node that had it is gone. Exactly one node gets this,
-    /// with the same limits as [`Event::MemberLost`].
+    /// This node has ended the last session of a user, because the node of that session is gone. Exactly one node gets
+    /// this, with the same exceptions as for [`Event::MemberLost`].
     UserOffline {
         /// The user.
         user: Box<str>,
     },
-    /// The other nodes have taken this one for gone, and have ended the last session of a user, but it is still there.
+    /// The other nodes have taken this node for gone and ended the last session of a user, but the user is still there.
     UserOnline {
         /// The user.
         user: Box<str>,
@@ -114,21 +115,21 @@ pub enum Event {
 pub struct RoomEvent {
     /// The room.
     pub room: Arc<str>,
-    /// The event's place in the room's order.
+    /// The event's position in the room.
     pub stamp: Stamp,
     /// What happened.
     pub kind: EventKind,
     /// Who entered, left or published. `None` if the host published.
     pub member: Option<Box<str>>,
-    /// The id of a message ([`EventKind::Publish`]). It is higher than those of earlier messages of the room, also after a
-    /// restart of Redis or after the room was empty, unless Redis's clock was set back. It is below 2^53: the milliseconds
-    /// since 2020, followed by 12 bits that count the messages of the same millisecond.
+    /// The id of a message ([`EventKind::Publish`]). It is higher than the ids of earlier messages of the room, even
+    /// after a restart of Redis or after the room was empty, unless Redis's clock was set back. It is below 2^53: the
+    /// milliseconds since 2020, followed by 12 bits that count the messages of the same millisecond.
     pub id: Option<u64>,
     /// The body that the event was submitted with.
     pub body: Bytes,
-    /// Whether it ends the room, because nobody is in it any more.
+    /// Whether it ends the room, because the room has no members any more.
     pub is_last: bool,
-    /// Whether it is the leave of a member that is [replaced](crate::NewMember::replaces): the enter of its successor
+    /// Whether it is the leave of a member that is [replaced](crate::NewMember::replaces). The enter of its successor
     /// follows.
     pub is_replaced: bool,
 }
@@ -139,15 +140,15 @@ pub struct RoomEvent {
 pub struct LoggedEvent {
     /// The event.
     pub event: RoomEvent,
-    /// For how long it is in the log, by Redis's clock.
+    /// How long it has been in the log, by Redis's clock.
     pub age: Duration,
 }
 
-/// Why a room's events cannot be had.
+/// Why events of a room are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResetReason {
-    /// The room has begun anew: Redis was started again, has failed over or has lost its data.
+    /// The room has begun a new epoch: Redis was restarted, has failed over or has lost its data.
     EpochChanged,
     /// The missed events are no longer in the room's log.
     LogTrimmed,
@@ -157,9 +158,9 @@ pub enum ResetReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EvictionReason {
-    /// Another member has taken its name meanwhile.
+    /// Another member has taken its name in between.
     NameTaken,
-    /// Another node has taken over its session meanwhile.
+    /// Another node has taken over its session in between.
     SessionTaken,
 }
 

@@ -1,8 +1,8 @@
 //! The log of chat rooms in Redis or Valkey, for several processes that share rooms.
 //!
-//! One process is a [`Node`]. It enters members into rooms, publishes bodies, and hears the events of each room in
-//! which it has members, its own included. All nodes hear the same events in the same order, with the same numbers of
-//! members. Bodies are opaque.
+//! A process is a [`Node`]. It enters members into rooms, publishes bodies, and receives the events of each room in
+//! which it has members, including its own events. All nodes receive the same events in the same order, with the same
+//! numbers of members. Bodies are opaque.
 //!
 //! ```no_run
 //! use tower_chat_rooms_redis::{Event, NewMember, Node, Settings};
@@ -23,39 +23,39 @@
 //! # Order
 //!
 //! A script in Redis stamps each event, adds it to the room's log and publishes it, in one step. A node delivers an
-//! event if it follows from the one before. If events are missing, the node reads them from the log. If the log does
-//! not have them any more, or if the room has begun anew, the node gets [`Event::Reset`].
+//! event only after the event before it. If events are missing, the node reads them from the log. If the log no longer
+//! has them, or if the room has begun a new epoch, the node gets [`Event::Reset`].
 //!
 //! # Nodes that are gone
 //!
-//! Each node has a lease. When it has run out, the node is fenced: it can publish nothing, and the other nodes remove
-//! its members. If the node is still there after all, it enters its members again. If Redis itself was away, so that
-//! nobody could renew a lease, nobody is removed.
+//! Each node has a lease. A node whose lease has expired is fenced: it cannot publish, and the other nodes remove its
+//! members. If the node is still running, it enters its members again. While no node can reach Redis, no lease can be
+//! renewed. In this case, no members are removed.
 //!
 //! # Sessions
 //!
-//! A member can belong to a [`Session`]. If its client comes back on another node, that node takes the session over
-//! with [`Node::resume`]: the client's members are in their rooms as before, and nobody sees a leave or an enter.
+//! A member can belong to a [`Session`]. If its client comes back on another node, that node takes over the session
+//! with [`Node::resume`]. The client's members stay in their rooms, and the other members see no leave and no enter.
 //!
 //! # Users
 //!
-//! A session can belong to a user. [`Node::begin_user`] and [`Node::end_user`] tell whether it is the user's first or last
-//! one on any node. The sessions of a node that is gone end, and one of the other nodes gets [`Event::UserOffline`].
+//! A session can belong to a user. [`Node::begin_user`] and [`Node::end_user`] return whether it is the user's first or
+//! last session on any node. If a node is gone, its sessions end, and one of the other nodes gets
+//! [`Event::UserOffline`].
 //!
 //! # Counts
 //!
-//! [`Stamp::num`] is the number of members that have entered and not left, right after an event. It is the same on
-//! all nodes. It may include members of a node that is gone, for at most the lease and one second, and longer in a
-//! room where this node had more than 100 members: each node removes at most 100 of them per second. Members of
-//! sessions stay for the resume window. The number may be too low while nodes enter their members again after Redis
-//! has lost its data.
+//! [`Stamp::num`] is the number of members right after an event. It is the same on all nodes. It may include members of
+//! a node that is gone, for at most the lease and one second. In a room where this node had more than 100 members, this
+//! takes longer, because each node removes at most 100 of them per second. Members of sessions stay for the resume
+//! window. After Redis has lost its data, the number may be too low until all nodes have entered their members again.
 //!
 //! # Redis
 //!
 //! Redis 7.0, Valkey 7.2 or later: one server, a master that sentinels watch, or a Redis Cluster, in which one server
-//! has all rooms of a prefix. Set `maxmemory-policy noeviction`: if keys are evicted, rooms
-//! lose members. Each start of the server and each failover begins a new epoch in every room, even if no data was lost,
-//! because a server that was started again cannot know what others have seen.
+//! has all rooms of a prefix. Set `maxmemory-policy noeviction`, because rooms lose members if keys are evicted. Each
+//! restart of the server and each failover begins a new epoch in every room, even if no data was lost, because the
+//! server cannot know what nodes received before.
 
 mod backoff;
 mod codec;

@@ -36,26 +36,26 @@ pub struct NewMember {
     leave_body: Bytes,
     session: Box<str>,
     resume_window: Duration,
-    /// That of its session here; 0 if it has none. Not in the record.
+    /// The generation of its session on this node; 0 if it has none. Not in the record.
     generation: u64,
 }
 
-/// What the others may know of a member.
+/// What the other members may know about a member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
     /// Its name.
     pub name: String,
     /// The id of its user.
     pub user: Option<String>,
-    /// What the host tells of it.
+    /// What the host tells the others about it.
     pub info: Option<Bytes>,
-    /// What the client tells of it.
+    /// What the client tells the others about it.
     pub state: Option<Bytes>,
 }
 
 impl NewMember {
-    /// A member with this id. No other member of any room on any node may ever have the same one, and a member that
-    /// has left may not enter again under its id. At most 65,535 bytes.
+    /// Creates a member with this id. No other member of any room on any node may ever have the same id, and a member
+    /// that has left may not enter again under its id. At most 65,535 bytes.
     pub fn new(id: impl Into<Box<str>>) -> NewMember {
         NewMember {
             id: id.into(),
@@ -73,29 +73,29 @@ impl NewMember {
         }
     }
 
-    /// What the others may know of it.
+    /// Sets what the other members may know about it.
     pub fn profile(self, profile: Profile) -> NewMember {
         NewMember { profile, ..self }
     }
 
-    /// Refuses the member with [`EnterError::NameTaken`](crate::EnterError::NameTaken) while the room has another one
-    /// that is unique as the same text.
+    /// Makes the member unique as this text. It is refused with [`EnterError::NameTaken`](crate::EnterError::NameTaken)
+    /// while the room has another member that is unique as the same text.
     pub fn unique_as(self, text: impl Into<Box<str>>) -> NewMember {
         NewMember { unique_as: text.into(), ..self }
     }
 
-    /// Lets the members of this user have the same unique text.
+    /// Allows the members of this user to have the same unique text.
     pub fn owner(self, user: impl Into<Box<str>>) -> NewMember {
         NewMember { owner: user.into(), ..self }
     }
 
-    /// Enters it in place of another member of this node, which leaves in the same moment. If the member cannot enter, the
-    /// other one stays. If the other one is not there, it enters nevertheless.
+    /// Enters the member in place of another member of this node, which leaves at the same moment. If the member cannot
+    /// enter, the other one stays. If the other one is not in the room, the member still enters.
     pub fn replaces(self, member: impl Into<Box<str>>) -> NewMember {
         NewMember { replaced: member.into(), ..self }
     }
 
-    /// Makes its enter and its leave events that change nothing for the others.
+    /// Makes its enter and its leave events that change nothing for the other members.
     pub fn hidden(self) -> NewMember {
         NewMember { is_hidden: true, ..self }
     }
@@ -105,18 +105,18 @@ impl NewMember {
         NewMember { is_silent: true, ..self }
     }
 
-    /// The body of its enter, for all nodes.
+    /// Sets the body of its enter, for all nodes.
     pub fn body(self, body: impl Into<Bytes>) -> NewMember {
         NewMember { body: body.into(), ..self }
     }
 
-    /// The body of its leave, in case that its node is gone and another one removes it.
+    /// Sets the body of its leave. It is used if the member's node is gone and another node removes the member.
     pub fn leave_body(self, body: impl Into<Bytes>) -> NewMember {
         NewMember { leave_body: body.into(), ..self }
     }
 
-    /// Makes it a member of a session that was opened with [`Node::open_session`](crate::Node::open_session), so that
-    /// [`Node::resume`](crate::Node::resume) takes it over.
+    /// Makes it a member of a session that was opened with [`Node::open_session`](crate::Node::open_session).
+    /// [`Node::resume`](crate::Node::resume) then takes it over with the session.
     pub fn session(self, session: &Session) -> NewMember {
         let (id, resume_window) = (session.id().into(), session.window());
         NewMember { session: id, resume_window, generation: session.generation(), ..self }

@@ -37,10 +37,10 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long [`Node::rooms`] waits for Redis.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One process of several that share rooms. See the [crate docs](crate).
+/// One of several processes that share rooms. See the [crate docs](crate).
 ///
-/// If you drop it, its tasks end, and the other nodes remove its members when its lease has run out. Call
-/// [`Node::close`] to remove them at once.
+/// If you drop it, its tasks end, and the other nodes remove its members when its lease has expired. Call
+/// [`Node::close`] to remove them immediately.
 #[derive(Debug)]
 pub struct Node {
     inner: Arc<Inner>,
@@ -48,7 +48,7 @@ pub struct Node {
     lease: Mutex<Option<JoinHandle<Option<()>>>>,
 }
 
-/// What a node hears.
+/// The events that a node receives.
 #[derive(Debug)]
 pub struct Events {
     queue: Arc<Queue>,
@@ -58,7 +58,7 @@ pub struct Events {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Published {
-    /// The event's place in the room's order.
+    /// The event's position in the room.
     pub stamp: Stamp,
     /// The id of the message, as in [`RoomEvent::id`](crate::RoomEvent::id).
     pub id: u64,
@@ -66,7 +66,7 @@ pub struct Published {
     pub is_repeat: bool,
 }
 
-/// What a node has done since it has connected. See [`Node::stats`].
+/// What a node has done since it connected. See [`Node::stats`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeStats {
@@ -76,7 +76,7 @@ pub struct NodeStats {
     pub events: u64,
     /// As [`Node::dropped_messages`].
     pub dropped_messages: u64,
-    /// Members of nodes that are gone, which this node has removed.
+    /// Members of lost nodes that this node has removed.
     pub lost_members: u64,
     /// Bodies that are being published now, or that wait for Redis.
     pub waiting_calls: usize,
@@ -88,7 +88,7 @@ pub struct NodeStats {
 pub struct RosterEntry {
     /// The member.
     pub member: Box<str>,
-    /// What the others may know of it.
+    /// What the other members may know about it.
     pub profile: Profile,
     /// Its place in the order in which the room's members entered, for [`Node::roster`]'s `after`.
     pub place: u64,
@@ -104,7 +104,7 @@ pub struct RosterEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Roster {
-    /// Where the room was; `None` if nobody is in it.
+    /// The room's position; `None` if the room has no members.
     pub stamp: Option<Stamp>,
     /// The members.
     pub members: Vec<RosterEntry>,
@@ -125,8 +125,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails if the settings cannot work, or if Redis refuses the connection. If Redis cannot be reached, it waits or
-    /// fails, as [`Settings::wait_for_redis`] says.
+    /// Fails if the settings cannot work, or if Redis refuses the connection. If Redis cannot be reached,
+    /// [`Settings::wait_for_redis`] decides whether it waits or fails.
     pub async fn connect(settings: Settings) -> Result<(Node, Events), ConnectError> {
         let settings = settings.check()?;
         let connector = Connector::new(&settings).loading_function();
@@ -214,17 +214,17 @@ impl Node {
         }
     }
 
-    /// How many messages arrived that this node could not read, because a node of a later version, or something else,
-    /// has written them. A room in which this happens to an event is reset.
+    /// How many messages arrived that this node could not read, because a node of a later version or another program
+    /// wrote them. If such a message is an event of a room, the room is reset.
     #[must_use]
     pub fn dropped_messages(&self) -> u64 {
         self.inner.hub.dropped()
     }
 
-    /// Enters a member. The node hears the room from this event on, and the event itself arrives in [`Events`] as well.
-    /// `max_members` limits the members of the room on all nodes, this one included.
+    /// Enters a member. The node receives the room's events from this event on. The event itself also arrives in
+    /// [`Events`]. `max_members` limits the members of the room on all nodes, including this one.
     ///
-    /// Waits up to 5 s for Redis. If you drop the future, the member enters nevertheless.
+    /// Waits up to 5 s for Redis. If you drop the future, the member still enters.
     ///
     /// # Errors
     ///
@@ -241,18 +241,18 @@ impl Node {
         self.inner.spawn(enter).await.ok().flatten().unwrap_or(Err(EnterError::Unavailable))
     }
 
-    /// Removes a member of this node. `body` is for all nodes; without one, the others get no frame.
+    /// Removes a member of this node. `body` is for all nodes. Without a `body`, the other members get no frame.
     ///
-    /// Waits for Redis, for as long as it takes. If you drop the future, the member leaves nevertheless. After
-    /// [`EnterError::Unavailable`], this waits until the member is certainly not in the room. If the node has been fenced
-    /// meanwhile, the leave has the body that the member was entered with.
+    /// Waits for Redis for as long as it takes. If you drop the future, the member still leaves. After
+    /// [`EnterError::Unavailable`], this waits until the member is certainly not in the room. If the node has been
+    /// fenced in between, the leave has the body that the member was entered with.
     ///
     /// Returns the stamp of the leave, or `None` if the member is not in the room.
     pub async fn leave(&self, room: &str, member: &str, body: Option<Bytes>) -> Option<Stamp> {
         self.leave_in_session(room, member, 0, body).await
     }
 
-    /// As [`Node::leave`], unless the member's session was taken over since, so that it has another generation.
+    /// As [`Node::leave`], unless the member's session has been taken over and therefore has another generation.
     pub async fn leave_in_session(
         &self,
         room: &str,
@@ -264,8 +264,8 @@ impl Node {
         self.inner.spawn(leave).await.ok().flatten().flatten()
     }
 
-    /// As [`Node::leave_in_session`], for a member whose host does not know yet that it has entered. If its session was taken
-    /// over since, the member stays, and the node that has it gets [`Event::EnteredAgain`].
+    /// As [`Node::leave_in_session`], for a member whose host does not know yet that it has entered. If its session has
+    /// been taken over, the member stays, and the node that has the session gets [`Event::EnteredAgain`].
     pub async fn undo_enter(
         &self,
         room: &str,
@@ -279,14 +279,14 @@ impl Node {
         self.inner.spawn(leave).await.ok().flatten().flatten()
     }
 
-    /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node
-    /// that has members there, this one included. A message whose `key` was published to the room before is not
-    /// published again. The key must differ from those of all other senders.
+    /// Publishes a body to a room, as a member of this node or as the host. It arrives in [`Events`] of every node that
+    /// has members in the room, including this one. If a message with this `key` was published to the room before,
+    /// nothing is published. The key must differ from the keys of all other senders.
     ///
     /// # Errors
     ///
-    /// Fails if nobody is in the room, if the member is not, and if Redis cannot be reached within 1 s. While it cannot
-    /// be reached, up to 1,000 calls wait for it.
+    /// Fails if the room has no members, if `member` is not in the room, or if Redis cannot be reached within 1 s.
+    /// While Redis cannot be reached, up to 1,000 calls wait for it.
     pub async fn publish(
         &self,
         room: &str,
@@ -297,7 +297,7 @@ impl Node {
         self.inner.publish(room, member, key, body).await
     }
 
-    /// Sends a body to a room that is not in its log, and that nodes may miss.
+    /// Sends a body to a room without adding it to the room's log. Nodes may miss it.
     ///
     /// # Errors
     ///
@@ -306,33 +306,33 @@ impl Node {
         self.inner.send_transient(room, body).await
     }
 
-    /// Replaces the profile of a member of this node. The body tells the other nodes. The event is in the order, but it has
-    /// no frame ([`EventKind::Profile`](crate::EventKind::Profile)).
+    /// Replaces the profile of a member of this node. The body tells the other nodes. The event has a place in the
+    /// order, but no frame ([`EventKind::Profile`](crate::EventKind::Profile)).
     ///
-    /// Does nothing if the member is not in the room. If Redis cannot be reached, the node publishes the change as soon as
-    /// it can, unless there is a newer one by then. If the node has to enter the member again because of a fence or a
-    /// loss of data, the enter has the body that the member was entered with, so call this once more.
+    /// Does nothing if the member is not in the room. If Redis cannot be reached, the node publishes the change as soon
+    /// as it can, unless there is a newer change by then. If the node enters the member again after a fence or a loss
+    /// of data, the enter has the body that the member was entered with. Call this again then.
     pub fn set_profile(&self, room: &str, member: &str, profile: Profile, body: impl Into<Bytes>) {
         self.inner.set_profile(room, member, profile, body.into());
     }
 
-    /// Lets the members of this user have the same [unique text](NewMember::unique_as) as a member of this node, now or as
-    /// soon as Redis can be reached.
+    /// Allows the members of this user to have the same [unique text](NewMember::unique_as) as a member of this node,
+    /// now or as soon as Redis can be reached.
     pub async fn set_owner(&self, room: &str, member: &str, owner: &str) {
         let set = self.inner.clone().set_owner(room.into(), member.into(), owner.into());
         let _ = self.inner.spawn(set).await;
     }
 
-    /// Has all nodes remove their members from a room: they get [`Event::CloseRoom`].
+    /// Tells all nodes to remove their members from a room: they get [`Event::CloseRoom`].
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 1 s. Nodes that are not connected at the moment do not get it.
+    /// Fails if Redis cannot be reached within 1 s. Nodes that are not connected at the moment do not get the event.
     pub async fn close_room(&self, room: &str) -> Result<(), Unavailable> {
         self.send_control(self.inner.keys.control(), codec::encode_close_room(room)).await
     }
 
-    /// Sends a body to all nodes, this one included: they get [`Event::Command`].
+    /// Sends a body to all nodes, including this one: they get [`Event::Command`].
     ///
     /// # Errors
     ///
@@ -370,8 +370,8 @@ impl Node {
         listeners.map(|_| ())
     }
 
-    /// Up to `max` members of a room, hidden ones included, in the order in which they entered, beginning after the one at
-    /// the place `after`. 0 is the first page.
+    /// Returns up to `max` members of a room, including hidden ones, in the order in which they entered. The page
+    /// begins after the member at the place `after`; use 0 for the first page.
     ///
     /// # Errors
     ///
@@ -384,7 +384,8 @@ impl Node {
         Ok(Roster { stamp, members: reply.roster() })
     }
 
-    /// All rooms that have members on any node, in no order. The counts are not of the same moment.
+    /// Returns all rooms that have members on any node, in no particular order. The counts may be from different
+    /// moments.
     ///
     /// # Errors
     ///
@@ -393,8 +394,8 @@ impl Node {
         timeout(LIST_TIMEOUT, self.inner.rooms()).await.unwrap_or(Err(Unavailable))
     }
 
-    /// The events with a frame that follow `seq` in a room's log, up to `max`. `None` if some of them cannot be had,
-    /// because the room has begun anew or its log was trimmed.
+    /// Returns up to `max` events with a frame that follow `seq` in a room's log. Returns `None` if some of them are
+    /// not available, because the room has begun a new epoch or its log was trimmed.
     ///
     /// # Errors
     ///
@@ -411,8 +412,9 @@ impl Node {
         timeout(SHORT_TIMEOUT, read).await.unwrap_or(Err(Unavailable))
     }
 
-    /// The latest events with a frame up to a stamp, in their order, each with its age. No event is missing in between. They
-    /// are at most so many as the needs say, not older, and beyond the bytes none; fewer if the log does not have them.
+    /// Returns the latest events with a frame up to a stamp, in their order, each with its age. There are no gaps
+    /// between them. `needs` limits their number, their age and their bytes. There are fewer if the log does not have
+    /// them.
     ///
     /// # Errors
     ///
@@ -428,19 +430,19 @@ impl Node {
         Ok(self.inner.call(room, deadline, read).await?.history(&room.into()))
     }
 
-    /// From now on, keeps at least what these needs say, in addition to what nodes need that have missed events. What the
-    /// settings say takes precedence.
+    /// Sets what the logs keep from now on, in addition to what nodes need that have missed events. The [`Settings`]
+    /// take precedence.
     pub fn keep_logs(&self, needs: LogNeeds) {
         self.inner.scripts.keep_logs(needs);
     }
 
-    /// Makes a session resumable on any node. Open it before its first member enters: if it were kept only when its
-    /// client is gone, a client that comes back fast would find nothing. Waits until Redis can be reached. If you drop the
-    /// future, the session is opened nevertheless.
+    /// Makes a session resumable on any node. Open it before its first member enters. If you opened it only after the
+    /// client is gone, a client that comes back fast would not find it. Waits until Redis can be reached. If you drop
+    /// the future, the session is still opened.
     ///
     /// # Errors
     ///
-    /// Fails if the node is closed before.
+    /// Fails if the node is closed first.
     pub async fn open_session(&self, session: Session) -> Result<(), Unavailable> {
         let open = self.inner.spawn(self.inner.clone().open_session(session));
         open.await.ok().flatten().unwrap_or(Err(Unavailable))
@@ -450,14 +452,15 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails if the session has ended, if it was taken over since, so that it has another generation, and if the node is
-    /// closed.
+    /// Fails if the session has ended, if it has been taken over and therefore has another generation, or if the node
+    /// is closed.
     pub async fn set_user(&self, session: &str, generation: u64, user: &str) -> Result<(), Unavailable> {
         let user = user.into();
         self.change_session(session, generation, |session| session.set_user(user)).await
     }
 
-    /// Gives a session of this node another token, a hash of the one for the next time.
+    /// Gives a session of this node another token. `new_token` is a hash of the token that the client presents next
+    /// time.
     ///
     /// # Errors
     ///
@@ -482,26 +485,26 @@ impl Node {
         self.inner.spawn(change).await.ok().flatten().unwrap_or(Err(Unavailable))
     }
 
-    /// Takes a session over, from another node or from this one. Its members are this node's from now on, without a
-    /// leave or an enter, and the node hears their rooms. `new_token` is a hash of the token for the next time. This node
-    /// gets [`Event::SessionResumed`]. The node that had the session gets [`Event::SessionTaken`]; what it still does for
-    /// these members has no effect.
+    /// Takes over a session from another node or from this one. Its members belong to this node from now on, without a
+    /// leave or an enter, and the node receives the events of their rooms. `new_token` is a hash of the token that the
+    /// client presents next time. This node gets [`Event::SessionResumed`]. The node that had the session gets
+    /// [`Event::SessionTaken`]. What that node still does for these members has no effect.
     ///
     /// # Errors
     ///
-    /// Fails if there is no such session, if it belongs to another user, and if Redis cannot be reached within 5 s.
+    /// Fails if there is no such session, if it belongs to another user, or if Redis cannot be reached within 5 s.
     pub async fn resume(&self, token: &str, new_token: &str, user: &str) -> Result<Resumed, ResumeError> {
         let resume = self.inner.clone().resume(token.into(), new_token.into(), user.into());
         self.inner.spawn(resume).await.ok().flatten().unwrap_or(Err(ResumeError::Unavailable))
     }
 
-    /// Ends a session of this node. Its members have to leave, too. Returns whether it was this node's until now: not if
-    /// it was taken over since, so that it has another generation. Waits until Redis can be reached. If you drop the future, the session ends
-    /// nevertheless.
+    /// Ends a session of this node. Its members must leave as well. Returns whether the session belonged to this node.
+    /// It does not if it has been taken over and therefore has another generation. Waits until Redis can be reached. If
+    /// you drop the future, the session still ends.
     ///
     /// # Errors
     ///
-    /// Fails if the node is closed before.
+    /// Fails if the node is closed first.
     pub async fn close_session(&self, session: &str, generation: u64) -> Result<bool, Unavailable> {
         let close = self.inner.spawn(self.inner.clone().close_session(session.into(), generation));
         close.await.ok().flatten().unwrap_or(Err(Unavailable))
@@ -512,7 +515,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s. Then other nodes remove the members when the lease has run out.
+    /// Fails if Redis cannot be reached within 5 s. Other nodes then remove the members when the lease has expired.
     pub async fn close(&self) -> Result<(), Unavailable> {
         self.inner.close();
         let lease = lock(&self.lease).take();
@@ -532,10 +535,10 @@ impl Drop for Node {
 }
 
 impl Events {
-    /// The next event; `None` after the node was closed or dropped.
+    /// Returns the next event, or `None` after the node was closed or dropped.
     ///
-    /// Call it again soon: if more bytes wait than [`Settings::max_queued_bytes`], the node reads the rest from the
-    /// rooms' logs later, as far as these reach.
+    /// Call it again soon. If more bytes wait than [`Settings::max_queued_bytes`], the node reads the rest from the
+    /// rooms' logs later, if the logs still have them.
     pub async fn recv(&mut self) -> Option<Event> {
         self.queue.pop().await
     }

@@ -1,4 +1,4 @@
-//! Sends to rooms from a process that is no node.
+//! Sends to rooms from a process that is not a node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::status::Status;
 
 /// How long a call waits for Redis. A connection that does not answer is replaced after 2 s.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// In the place of a node's incarnation.
+/// Used instead of a node's incarnation.
 const NO_NODE: &str = "";
 
-/// Sends to rooms from a process that is no node: it has no members, no lease, and hears nothing.
+/// Sends to rooms from a process that is not a node. It has no members and no lease, and receives no events.
 #[derive(Debug)]
 pub struct Publisher {
     keys: Keys,
@@ -60,12 +60,13 @@ impl Publisher {
         Ok(Publisher { keys, scripts, commands, message_ids: MessageIds::new(), reconnect })
     }
 
-    /// Publishes a body to a room as the host. A message whose `key` another one of a publisher to the room has had
-    /// before is not published again. Returns `None` if nobody is in the room.
+    /// Publishes a body to a room as the host. If a publisher has published to the room under the same `key` before,
+    /// nothing is published. Returns `None` if the room has no members.
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s. The message may have been published; repeat it under the same key.
+    /// Fails if Redis cannot be reached within 5 s. The message may have been published. Repeat the call under the same
+    /// key.
     pub async fn publish(
         &self,
         room: &str,
@@ -84,7 +85,7 @@ impl Publisher {
         }
     }
 
-    /// Sends a body to a room that is not in its log, and that nodes may miss.
+    /// Sends a body to a room without adding it to the room's log. Nodes may miss it.
     ///
     /// # Errors
     ///
@@ -97,7 +98,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// Fails if Redis cannot be reached within 5 s. Nodes that are not connected at the moment do not get it.
+    /// Fails if Redis cannot be reached within 5 s. Nodes that are not connected at the moment do not get the body.
     pub async fn send_to_all(&self, body: &[u8]) -> Result<(), Unavailable> {
         let (channel, payload) = (self.keys.control(), codec::encode_command(body));
         let prepare = |_: &Link| Command::Plain(cmd("PUBLISH").arg(&channel).arg(&payload).take());

@@ -20,24 +20,25 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that whoever knows the token can resume: `token` is a hash of it. No other session of any node may ever
-    /// have the same id. If the node that has the session is gone, its members stay in their rooms for the window.
+    /// Creates a session. A client that knows its token can resume it; `token` is a hash of the token. No other session
+    /// of any node may ever have the same id. If the node that has the session is gone, the session's members stay in
+    /// their rooms for the window.
     pub fn new(token: impl Into<Box<str>>, id: impl Into<Box<str>>, window: Duration) -> Session {
         Session { token: token.into(), id: id.into(), user: Box::default(), window, generation: 1 }
     }
 
-    /// The user, who alone can resume it.
+    /// Sets the user. Only this user can resume the session.
     pub fn user(self, user: impl Into<Box<str>>) -> Session {
         Session { user: user.into(), ..self }
     }
 
-    /// Its id.
+    /// Returns its id.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The hash of its token.
+    /// Returns the hash of its token.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
@@ -48,7 +49,7 @@ impl Session {
         Session { generation, ..self }
     }
 
-    /// The user, who alone can resume it; empty if it has none.
+    /// Returns the user, who alone can resume it; empty if it has none.
     #[must_use]
     pub fn user_id(&self) -> &str {
         &self.user
@@ -91,14 +92,14 @@ pub struct ResumedMembership {
     pub room: Arc<str>,
     /// The member.
     pub member: Box<str>,
-    /// What the others may know of it.
+    /// What the other members may know about it.
     pub profile: Profile,
     /// Whether it is not in the roster.
     pub is_hidden: bool,
     /// The body of its enter.
     pub body: Bytes,
-    /// That of its enter.
+    /// The stamp of its enter.
     pub entered: Stamp,
-    /// Where the room was when the session was taken over. The node hears what follows.
+    /// The room's position when the session was taken over. The node receives the events after it.
     pub stamp: Stamp,
 }

@@ -7,8 +7,8 @@ use crate::error::ConnectError;
 use crate::random;
 use crate::servers::{Certificates, Servers};
 
-/// How a node finds Redis, and how rooms are kept there. All nodes that share rooms need the same settings, apart from
-/// the URL and the node's name.
+/// How a node finds Redis, and what it keeps there. All nodes that share rooms need the same settings, except for the
+/// URL and the node's name.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings for the server at this URL.
+    /// Creates settings for the server at this URL.
     ///
     /// | where Redis is | URL |
     /// |---|---|
@@ -44,10 +44,11 @@ impl Settings {
     /// | a cluster | `redis+cluster://[user:password@]host[:port][,host[:port]]…` |
     ///
     /// With `rediss` instead of `redis`, all connections use TLS. This needs the feature `tls`, which is `redis-tls` in
-    /// tower-chat-rooms. ring becomes the process's crypto provider for rustls, unless you have installed one. In all parts, special characters are percent-encoded.
+    /// tower-chat-rooms. ring becomes the process's crypto provider for rustls, unless you have installed another one.
+    /// Percent-encode special characters in all parts of the URL.
     ///
-    /// With sentinels, user, password and database are those of the master. In a cluster, one server has all rooms of a
-    /// prefix: the one that has the slot of the prefix.
+    /// With sentinels, the user, the password and the database in the URL are for the master. In a cluster, one server
+    /// has all rooms of a prefix: the server that has the slot of the prefix.
     pub fn new(url: impl Into<String>) -> Settings {
         Settings {
             url: url.into(),
@@ -65,73 +66,74 @@ impl Settings {
         }
     }
 
-    /// The password of the sentinels themselves. Default: none.
+    /// Sets the password of the sentinels themselves. Default: none.
     pub fn sentinel_password(self, password: impl Into<String>) -> Settings {
         Settings { sentinel_password: Some(password.into()), ..self }
     }
 
-    /// The certificates, in PEM, of the CAs that may sign the server's certificate. Default: those that the system trusts.
+    /// Sets the certificates, in PEM, of the CAs that may sign the server's certificate. Default: the CAs that the
+    /// system trusts.
     pub fn ca_certificate(self, pem: impl Into<Vec<u8>>) -> Settings {
         Settings { certificates: Certificates { ca: Some(pem.into()), ..self.certificates }, ..self }
     }
 
-    /// This process's own certificate with its chain, and its key, both in PEM, for a server with `tls-auth-clients`.
-    /// Default: none.
+    /// Sets this process's own certificate with its chain, and its key, both in PEM, for a server with
+    /// `tls-auth-clients`. Default: none.
     pub fn client_certificate(self, pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Settings {
         let client = Some((pem.into(), key_pem.into()));
         Settings { certificates: Certificates { client, ..self.certificates }, ..self }
     }
 
-    /// What the names of all keys and channels start with. Nodes share rooms if they have the same prefix, whatever
-    /// number the database has: Redis's channels do not belong to a database. Default: `chat`.
+    /// Sets the prefix of all keys and channels. Nodes with the same prefix share rooms, even if their URLs have
+    /// different database numbers, because Redis's channels do not belong to a database. Default: `chat`.
     pub fn prefix(self, prefix: impl Into<String>) -> Settings {
         Settings { prefix: prefix.into(), ..self }
     }
 
-    /// The node's name, which logs and the keys in Redis contain: letters, digits, `-`, `_` and `.`. It must differ from
-    /// those of the other nodes. Default: random.
+    /// Sets the node's name, which appears in logs and in the keys in Redis: letters, digits, `-`, `_` and `.`. Each
+    /// node needs a different name. Default: random.
     pub fn node_name(self, name: impl Into<String>) -> Settings {
         Settings { node_name: Some(name.into()), ..self }
     }
 
-    /// How long a node that is gone keeps its members in their rooms. The node renews its lease three times in
+    /// Sets how long the members of a node that is gone stay in their rooms. The node renews its lease three times in
     /// this time. At least 1 s. Default: 10 s.
     pub fn lease(self, lease: Duration) -> Settings {
         Settings { lease, ..self }
     }
 
-    /// How many events of each room are kept for nodes and clients that have missed some. If there are more, the oldest
-    /// eighth is removed. Default: 1,000, and as many more as the histories of the rooms need.
+    /// Sets how many events of each room are kept for nodes and clients that have missed some. If there are more, the
+    /// oldest eighth is removed. Default: 1,000 in addition to what the histories need.
     pub fn log_length(self, events: u32) -> Settings {
         Settings { log_length: Some(events), ..self }
     }
 
-    /// How many bytes the kept events of a room may have. If there are more, the oldest eighth is removed. The latest
-    /// event is always kept. Default: 4 MiB, and as many more as the histories of the rooms need.
+    /// Sets how many bytes the kept events of a room may have. If there are more, the oldest eighth is removed. The
+    /// latest event is always kept. Default: 4 MiB in addition to what the histories need.
     pub fn log_bytes(self, bytes: u64) -> Settings {
         Settings { log_bytes: Some(bytes), ..self }
     }
 
-    /// How long the log of a room is kept after its latest event. Default: 1 h, or longer if the sessions of lost
+    /// Sets how long the log of a room is kept after its latest event. Default: 1 h, or longer if the sessions of lost
     /// connections are kept for longer.
     pub fn log_age(self, age: Duration) -> Settings {
         Settings { log_age: Some(age), ..self }
     }
 
-    /// How long a message that is repeated under its id is recognised, unless there are more than 10,000 messages in
-    /// the room in this time. Default: 2 min, or longer if the sessions of lost connections are kept for longer.
+    /// Sets how long a message that is sent again under its id is recognised, unless the room gets more than 10,000
+    /// messages in this time. Default: 2 min, or longer if the sessions of lost connections are kept for longer.
     pub fn message_id_window(self, window: Duration) -> Settings {
         Settings { message_id_window: Some(window), ..self }
     }
 
-    /// How many bytes of events may wait in this process until it handles them. If there are more, it reads the rest from
-    /// the logs later. Default: 16 MiB.
+    /// Sets how many bytes of events may wait in this process until it handles them. If there are more, the process
+    /// reads the rest from the logs later. Default: 16 MiB.
     pub fn max_queued_bytes(self, bytes: usize) -> Settings {
         Settings { max_queued_bytes: bytes, ..self }
     }
 
-    /// Whether connecting waits until Redis can be reached, instead of failing. It fails in any case if waiting cannot
-    /// help, for example if the password is wrong. Default: true.
+    /// Sets whether connecting waits while Redis cannot be reached. With `false`, it fails. It always fails if waiting
+    /// cannot help, for example if the password is wrong. Default: true.
     pub fn wait_for_redis(self, wait: bool) -> Settings {
         Settings { wait_for_redis: wait, ..self }
     }
@@ -175,7 +177,7 @@ impl Settings {
     }
 }
 
-/// What logs of rooms must keep, for [`Node::keep_logs`](crate::Node::keep_logs).
+/// What the logs of rooms must keep, for [`Node::keep_logs`](crate::Node::keep_logs).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogNeeds {
     /// The latest events of each room.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Distinguishes a room's order of events from that of an earlier room with the same name. A room that was empty gets
-/// a new epoch, and so does every room when Redis starts again or fails over.
+/// Distinguishes a room's order of events from the order of an earlier room with the same name. A room that was empty
+/// gets a new epoch. When Redis restarts or fails over, every room gets a new epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
@@ -70,7 +70,7 @@ impl EventKind {
     }
 }
 
-/// An event's place in its room's order, and the number of members right after it. It is the same on all nodes.
+/// An event's position in its room, and the number of members right after it. It is the same on all nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp {
     /// The order in which this is a place.

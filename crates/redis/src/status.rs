@@ -18,17 +18,17 @@ pub(crate) enum Part {
     Lease,
 }
 
-/// Since when a node cannot work, and why.
+/// Why a node cannot work, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outage {
-    /// When it has begun.
+    /// When this state began.
     pub since: Instant,
     /// The latest error, with what to do. It contains no password.
     pub reason: String,
 }
 
-/// Whether the node can work. Tells the host and the log of changes.
+/// Whether the node can work. Reports changes to the host and to the log.
 #[derive(Debug)]
 pub(crate) struct Status {
     parts: Mutex<Parts>,

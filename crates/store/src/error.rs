@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tower_chat_rooms::MessageId;
 
-/// Why a call of a store has failed. The text says what to do; the [source](std::error::Error::source) is sqlx's error.
+/// The error of a failed call. Its text says what to do. Its [source](std::error::Error::source) is sqlx's error.
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -18,7 +18,7 @@ pub struct Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The database cannot be reached, or cannot do it now. It may help to repeat the call.
+    /// The database cannot be reached, or cannot do the work at the moment. Repeat the call later.
     Unavailable,
     /// The URL or the settings are wrong, or the database refuses the user.
     Refused,
@@ -31,7 +31,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// What kind of error it is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -48,7 +48,7 @@ impl Error {
         Error { kind: ErrorKind::Refused, text: text.into(), source: None }
     }
 
-    /// Whether the database has answered, so that its connection is in order.
+    /// Returns whether the database has answered, so that its connection can be used again.
     #[cfg(feature = "postgres")]
     pub(crate) fn is_answer(&self) -> bool {
         self.source.as_ref().is_none_or(|error| matches!(**error, sqlx::Error::Database(_)))

@@ -18,7 +18,7 @@
 //! let store = SqliteStore::connect("sqlite:chat.db").await?;
 //! store.migrate().await?;
 //!
-//! // Messages that were there before the chat rooms, for example.
+//! // For example, messages from before you used the chat rooms.
 //! let room = RoomId::from("lobby");
 //! let id = MessageId::next(None, SystemTime::now());
 //! let message = StoredMessage::new(id, r#"{"event":"message","message":"Welcome"}"#);
@@ -30,33 +30,33 @@
 //!
 //! # Table
 //!
-//! Both stores keep messages in the table `chat_rooms_messages`, which `migrate` creates. You can read it with SQL of
-//! your own and delete from it:
+//! Both stores keep messages in the table `chat_rooms_messages`, which `migrate` creates. You can read and delete
+//! messages with your own SQL:
 //!
 //! | column | |
 //! |---|---|
 //! | `room` | the room's id |
-//! | `id` | the message's id. Ordered by it, messages are in the room's order. `(id >> 12)` is the time in milliseconds since 2020-01-01T00:00:00Z |
-//! | `key` | what keeps a message that is sent again from being stored twice; unique in the room |
+//! | `id` | the message's id. Messages with higher ids come later in the room. `(id >> 12)` is the time in milliseconds since 2020-01-01T00:00:00Z |
+//! | `key` | prevents a message that is sent again from being stored twice; unique in the room |
 //! | `connection` | the sender's connection, as a decimal number; null if the host has sent the message |
 //! | `user_id` | the id of the sender, if it is a user |
-//! | `name` | the name that the sender had in the room |
+//! | `name` | the sender's name in the room |
 //! | `body` | the frame that the sender has sent, a JSON object as text. In Postgres, `body::json->>'message'` is the message, if it is text |
 //!
 //! With Postgres, the table is in the first schema of the connection's `search_path`, which you can set in the URL:
 //! `postgres://localhost/app?options[search_path]=chat`. The table `chat_rooms_migrations` contains the versions of the
-//! tables that were created, because those of sqlx's own migrations would be in the way of yours.
+//! tables. The crate does not use sqlx's table of migrations, because your application may use it.
 //!
-//! # What survives
+//! # Durability
 //!
 //! When [`append`](tower_chat_rooms::store::MessageStore::append) returns, the messages are on the disk, unless you
-//! have told the database otherwise (`synchronous`, `synchronous_commit`). If a call fails or is dropped, repeat it: what
-//! is stored already is not stored again.
+//! have configured the database otherwise (`synchronous`, `synchronous_commit`). If a call fails or is dropped, repeat
+//! it. Messages that are already stored are not stored again.
 //!
 //! # Retention
 //!
-//! Nothing is deleted unless you call `delete_older`, `delete_before` or `delete_room`, for example once per hour. A
-//! message that was deleted and is sent again under its key is stored again.
+//! Nothing is deleted unless you call `delete_older`, `delete_before` or `delete_room`, for example once per hour. If a
+//! message was deleted and is then sent again under its key, it is stored again.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod error;

@@ -15,7 +15,7 @@ use crate::sync::{Mutex, MutexGuard, lock};
 use node::SharedNode;
 use order::{Hearer, Shared};
 
-/// A broker in memory, for tests in which several [`ChatRooms`](crate::ChatRooms) of one process share their rooms.
+/// A broker in memory, for tests in which several [`ChatRooms`](crate::ChatRooms) in one process share their rooms.
 ///
 /// ```
 /// use tower_chat_rooms::{ChatRooms, SharedBroker};
@@ -32,12 +32,12 @@ use order::{Hearer, Shared};
 pub struct SharedBroker(Arc<Mutex<Shared>>);
 
 impl SharedBroker {
-    /// A broker without rooms.
+    /// Creates a broker without rooms.
     pub fn new() -> SharedBroker {
         SharedBroker::default()
     }
 
-    /// Another node.
+    /// Creates another node.
     pub fn node(&self) -> BrokerNode {
         let mut shared = self.lock();
         shared.last_node += 1;
@@ -47,12 +47,12 @@ impl SharedBroker {
         BrokerNode { broker: Arc::new(node()), events: Box::new(node()) }
     }
 
-    /// The members of all rooms.
+    /// Returns the number of members in all rooms.
     pub fn members(&self) -> usize {
         self.lock().rooms.values().map(|room| room.members.len()).sum()
     }
 
-    /// Whether the broker can be reached. While it cannot, calls wait.
+    /// Sets whether the broker can be reached. While it cannot, calls wait.
     pub fn set_available(&self, is_available: bool) {
         let mut shared = self.lock();
         shared.outage = (!is_available).then(|| Health::degraded_now("the shared broker is not available"));
@@ -63,7 +63,7 @@ impl SharedBroker {
         }
     }
 
-    /// Whether events arrive at the nodes. While they do not, calls are answered, and the events wait.
+    /// Sets whether events arrive at the nodes. While they do not, calls are answered, and events wait.
     pub fn set_delivering(&self, is_delivering: bool) {
         for hearer in self.lock().nodes.values_mut() {
             hearer.is_deaf = !is_delivering;
@@ -71,7 +71,7 @@ impl SharedBroker {
         }
     }
 
-    /// Whether events arrive at one node.
+    /// Sets whether events arrive at one node.
     pub fn set_delivering_to(&self, node: u32, is_delivering: bool) {
         if let Some(hearer) = self.lock().nodes.get_mut(&node) {
             hearer.is_deaf = !is_delivering;
@@ -79,14 +79,14 @@ impl SharedBroker {
         }
     }
 
-    /// Has the next event not arrive at a node.
+    /// Loses the next event for a node.
     pub fn lose_next_event(&self, node: u32) {
         if let Some(hearer) = self.lock().nodes.get_mut(&node) {
             hearer.loses_next = true;
         }
     }
 
-    /// Begins a new epoch in all rooms, as if the broker was started again.
+    /// Begins a new epoch in all rooms, as if the broker had been restarted.
     pub fn restart(&self) {
         let mut shared = self.lock();
         let rooms: Vec<RoomId> = shared.rooms.keys().cloned().collect();
@@ -100,8 +100,8 @@ impl SharedBroker {
         }
     }
 
-    /// Removes a node that has crashed, with its members and the sessions of its users. Those of sessions that can be resumed
-    /// stay until [`SharedBroker::end_resume_windows`]. Of the other nodes, the first one is told who was lost.
+    /// Removes a node that has crashed, with its members and the sessions of its users. Members of sessions that can be
+    /// resumed stay until [`SharedBroker::end_resume_windows`]. The first of the other nodes is told who was lost.
     pub fn remove_node(&self, node: u32) {
         self.lock().remove_node(node);
     }
@@ -111,18 +111,18 @@ impl SharedBroker {
         self.lock().end_lost_sessions();
     }
 
-    /// The sessions that can be resumed on any node.
+    /// Returns the number of sessions that can be resumed on any node.
     pub fn sessions(&self) -> usize {
         self.lock().sessions.len()
     }
 
-    /// Lets the other nodes take one for gone that is still there: the first of them is told which members and
-    /// users were lost, and the node itself is told that they have come back. Nothing happens in the rooms.
+    /// Makes the other nodes take a running node for gone. The first of the other nodes is told which members and users
+    /// were lost, and the node itself is told that they have come back. Nothing happens in the rooms.
     pub fn suspect_node(&self, node: u32) {
         self.lock().suspect(node);
     }
 
-    /// Removes the members of a node, as if it had been cut off, and other members had taken their names meanwhile.
+    /// Removes the members of a node, as if it had been cut off and other members had taken their names in between.
     pub fn evict_members(&self, node: u32) {
         let mut shared = self.lock();
         for (entry, lost) in shared.remove_members(node, |_| true) {
@@ -132,12 +132,12 @@ impl SharedBroker {
         }
     }
 
-    /// Removes the members of a node that is still there, as if it had been cut off. It does not enter them again.
+    /// Removes the members of a running node, as if it had been cut off. The node does not enter them again.
     pub fn lose_members(&self, node: u32) {
         self.lock().remove_members(node, |_| true);
     }
 
-    /// Ends the sessions of a node that is still there, as if it had been cut off for longer than the resume window.
+    /// Ends the sessions of a running node, as if it had been cut off for longer than the resume window.
     pub fn remove_sessions(&self, node: u32) {
         self.lock().remove_sessions(node);
     }
@@ -148,8 +148,8 @@ impl SharedBroker {
 }
 
 impl BrokerNode {
-    /// The number of a node of a [`SharedBroker`], which its methods take. Get it before you pass the node to
-    /// [`ChatRoomsBuilder::broker`](crate::ChatRoomsBuilder::broker).
+    /// Returns the number of a node of a [`SharedBroker`], which the broker's methods take. Get it before you pass the
+    /// node to [`ChatRoomsBuilder::broker`](crate::ChatRoomsBuilder::broker).
     pub fn number(&self) -> u32 {
         self.broker.node()
     }

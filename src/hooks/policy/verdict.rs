@@ -106,8 +106,8 @@ impl Verdict {
         Verdict { decision: Decision::Later(Box::pin(verdict)), keep: None }
     }
 
-    /// Chooses when the message is stored, instead of the builder's [`keep`](crate::ChatRoomsBuilder::keep). Without a
-    /// [store](crate::ChatRoomsBuilder::store), this has no effect, nor for direct messages and transient events.
+    /// Chooses when the message is stored, instead of the builder's [`keep`](crate::ChatRoomsBuilder::keep). This has
+    /// no effect without a [store](crate::ChatRoomsBuilder::store), and for direct messages and transient events.
     ///
     /// ```
     /// use tower_chat_rooms::{Keep, MessageRequest, RoomPolicy, Verdict};

@@ -5,8 +5,8 @@ use sqlx::postgres::{PgConnection, PgPool, Postgres};
 
 use crate::error::Error;
 
-/// A connection that a call uses. It is closed if the call is dropped before its end. Otherwise it would wait for an
-/// answer that may never come, and its place in the pool would be missing.
+/// A connection that a call uses. It is closed if the call is dropped before its end. Otherwise, the connection would
+/// keep its place in the pool and wait for an answer that may never come.
 pub(super) struct Call {
     connection: PoolConnection<Postgres>,
     is_usable: bool,

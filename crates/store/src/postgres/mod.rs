@@ -21,8 +21,8 @@ const MIGRATION_LOCK: i64 = 0x6368_6174_726f_6f6d;
 
 /// A [store](MessageStore) in a Postgres database, which several processes may use.
 ///
-/// An append is one statement. If a call is dropped before it completes, its connection is closed: the server may be
-/// gone, and other calls need the place in the pool. Clones share the connections.
+/// An append is one statement. If a call is dropped before it completes, its connection is closed, because the server
+/// may be gone and other calls need the place in the pool. Clones share the connections.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -73,7 +73,7 @@ impl PostgresStore {
         Ok(PostgresStore::from_pool(options.connect(url).await?))
     }
 
-    /// Uses the connections of a pool of yours.
+    /// Uses the connections of your own pool.
     pub fn from_pool(pool: PgPool) -> PostgresStore {
         PostgresStore { pool }
     }
@@ -113,40 +113,40 @@ impl PostgresStore {
         Ok(transaction.commit().await?)
     }
 
-    /// Deletes the messages of a room before the one with this id, and returns how many they were. See
-    /// [`MessageId::first_at`] for the id of a time.
+    /// Deletes the messages of a room with lower ids than this one, and returns their number. [`MessageId::first_at`]
+    /// returns the id for a time.
     ///
     /// # Errors
     ///
-    /// If they could not be deleted.
+    /// If the messages could not be deleted.
     pub async fn delete_before(&self, room: &RoomId, id: MessageId) -> Result<u64, Error> {
         let statement = sqlx::query("DELETE FROM chat_rooms_messages WHERE room = $1 AND id < $2");
         let deleted = statement.bind(room.as_str()).bind(number(id)).execute(&self.pool).await?;
         Ok(deleted.rows_affected())
     }
 
-    /// Deletes the messages of all rooms that are older than this, and returns how many they were.
+    /// Deletes the messages of all rooms that are older than this, and returns their number.
     ///
     /// # Errors
     ///
-    /// If they could not be deleted.
+    /// If the messages could not be deleted.
     pub async fn delete_older(&self, age: Duration) -> Result<u64, Error> {
         let end = row::first_younger(age, SystemTime::now());
         let statement = sqlx::query("DELETE FROM chat_rooms_messages WHERE id < $1");
         Ok(statement.bind(number(end)).execute(&self.pool).await?.rows_affected())
     }
 
-    /// Deletes all messages of a room, and returns how many they were.
+    /// Deletes all messages of a room, and returns their number.
     ///
     /// # Errors
     ///
-    /// If they could not be deleted.
+    /// If the messages could not be deleted.
     pub async fn delete_room(&self, room: &RoomId) -> Result<u64, Error> {
         let statement = sqlx::query("DELETE FROM chat_rooms_messages WHERE room = $1");
         Ok(statement.bind(room.as_str()).execute(&self.pool).await?.rows_affected())
     }
 
-    /// Closes all connections. Calls after this fail.
+    /// Closes all connections. Later calls fail.
     pub async fn close(&self) {
         self.pool.close().await;
     }

@@ -21,9 +21,9 @@ const MIGRATIONS: [&str; 1] = [include_str!("1_messages.sql")];
 
 /// A [store](MessageStore) in a SQLite database, for a single process.
 ///
-/// SQLite has one writer at a time and waits for the disk at the end of each transaction. So appends that arrive while
-/// another one is written are written together, in one transaction, those of different rooms as well. Readers do not
-/// wait for writers. Clones share the connections.
+/// SQLite has one writer at a time, and waits for the disk at the end of each transaction. The store therefore collects
+/// the appends that arrive during a write, of all rooms, and writes them in one transaction. Readers do not wait for
+/// writers. Clones share the connections.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -49,9 +49,9 @@ impl SqliteStore {
     /// Opens a database, with a URL such as `sqlite:chat.db` or `sqlite:///var/lib/chat/chat.db`. Creates the file if
     /// it does not exist.
     ///
-    /// It uses a write-ahead log, and each append is on the disk before it returns (`synchronous = FULL`). For other
-    /// settings, use [`SqliteStore::from_pool`]. A database in memory is not supported: it would end with an idle
-    /// connection.
+    /// The store uses a write-ahead log, and each append is on the disk before it returns (`synchronous = FULL`). For
+    /// other settings, use [`SqliteStore::from_pool`]. A database in memory is not supported, because it would be lost
+    /// when an idle connection is closed.
     ///
     /// # Errors
     ///
@@ -68,7 +68,8 @@ impl SqliteStore {
         Ok(SqliteStore::from_pool(pool))
     }
 
-    /// Uses the connections of a pool of yours. Use a write-ahead log, or else readers and writers wait for each other.
+    /// Uses the connections of your own pool. Use a write-ahead log. Otherwise, readers and writers wait for each
+    /// other.
     pub fn from_pool(pool: SqlitePool) -> SqliteStore {
         SqliteStore { writer: Arc::new(Writer::new(pool.clone())), pool }
     }
@@ -98,35 +99,35 @@ impl SqliteStore {
         Ok(transaction.commit().await?)
     }
 
-    /// Deletes the messages of a room before the one with this id, and returns how many they were. See
-    /// [`MessageId::first_at`] for the id of a time.
+    /// Deletes the messages of a room with lower ids than this one, and returns their number. [`MessageId::first_at`]
+    /// returns the id for a time.
     ///
     /// # Errors
     ///
-    /// If not all of them could be deleted.
+    /// If not all of the messages could be deleted.
     pub async fn delete_before(&self, room: &RoomId, id: MessageId) -> Result<u64, Error> {
         self.writer.delete(Some(room), number(id)).await
     }
 
-    /// Deletes the messages of all rooms that are older than this, and returns how many they were.
+    /// Deletes the messages of all rooms that are older than this, and returns their number.
     ///
     /// # Errors
     ///
-    /// If not all of them could be deleted.
+    /// If not all of the messages could be deleted.
     pub async fn delete_older(&self, age: Duration) -> Result<u64, Error> {
         self.writer.delete(None, number(row::first_younger(age, SystemTime::now()))).await
     }
 
-    /// Deletes all messages of a room, and returns how many they were.
+    /// Deletes all messages of a room, and returns their number.
     ///
     /// # Errors
     ///
-    /// If not all of them could be deleted.
+    /// If not all of the messages could be deleted.
     pub async fn delete_room(&self, room: &RoomId) -> Result<u64, Error> {
         self.writer.delete(Some(room), i64::MAX).await
     }
 
-    /// Closes all connections. Calls after this fail.
+    /// Closes all connections. Later calls fail.
     pub async fn close(&self) {
         self.pool.close().await;
     }
