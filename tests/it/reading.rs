@@ -331,6 +331,8 @@ async fn a_client_gets_a_message_that_went_out_later_than_its_id_says() {
         let (mut ann, mut bob) = (connect(&rooms).await, connect(&rooms).await);
         let entered = enter(&mut ann, "ann", json!({})).await;
         enter(&mut bob, "bob", json!({})).await;
+        ann.send(message_frame("r", "first")).await;
+        assert_eq!(bob.next_of("message").await["message"], "first");
         store.set_fault(Some(StoreFault::LoseAnswers));
         ann.send(message_with_cid("r", "late", "c")).await;
         assert_eq!(ann.next_of("error").await["code"], "unavailable");
