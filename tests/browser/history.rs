@@ -9,7 +9,6 @@ use crate::devtools::Browser;
 use crate::page::Page;
 use crate::screenshot::{keep, picture};
 use crate::server::Server;
-use crate::tab::Tab;
 
 const MESSAGES: usize = 160;
 
