@@ -14,8 +14,9 @@ pub(super) struct StoreQueue<T> {
     bytes: usize,
     /// Whether a task works on the queue.
     pub(super) is_running: bool,
-    /// Whether the id of the latest message in the store is known.
-    pub(super) is_primed: bool,
+    /// Messages with higher ids have been published in the order of their ids, and the store has no others. `None` until the
+    /// id of the latest message in the store is known.
+    pub(super) in_order_after: Option<MessageId>,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub(super) enum Outcome {
 
 impl<T> Default for StoreQueue<T> {
     fn default() -> StoreQueue<T> {
-        StoreQueue { entries: VecDeque::new(), batch: 0, bytes: 0, is_running: false, is_primed: false }
+        StoreQueue { entries: VecDeque::new(), batch: 0, bytes: 0, is_running: false, in_order_after: None }
     }
 }
 
@@ -63,6 +64,11 @@ impl<T> StoreQueue<T> {
     /// The lowest id of the messages that have one although the members do not have them yet.
     pub(super) fn first_to_come(&self) -> Option<MessageId> {
         self.entries.iter().take(self.batch).find(|entry| !entry.is_out)?.id
+    }
+
+    /// The messages that the members have, but perhaps not the store.
+    pub(super) fn out(&self) -> impl Iterator<Item = (MessageId, &T)> {
+        self.entries.iter().filter(|entry| entry.is_out).filter_map(|entry| Some((entry.id?, &entry.message)))
     }
 
     /// Adds the room's next message. With an `id`, the members have it already.

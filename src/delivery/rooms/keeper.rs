@@ -4,7 +4,7 @@
 //! at once, and then publishes it. What comes meanwhile is the next batch. No lock is held while the store works, and
 //! rooms do not wait for each other.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -66,6 +66,19 @@ struct Doubts {
     not_out: HashSet<(RoomId, MessageId)>,
     /// Messages of an earlier process that this one has published.
     out: HashSet<(RoomId, MessageId)>,
+    late: HashMap<RoomId, Vec<Late>>,
+    /// How many there are, in all rooms.
+    late_len: usize,
+    /// Late messages with an `until` up to this one are forgotten.
+    forgotten: Option<MessageId>,
+}
+
+/// A message that was published after others with higher ids.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    id: MessageId,
+    /// A client whose latest message has a lower id than this one may have been away at that time.
+    until: MessageId,
 }
 
 /// A message that is to be stored.
@@ -93,7 +106,7 @@ pub(crate) type Keeping = oneshot::Receiver<Result<Kept, Unavailable>>;
 
 /// A message in the queue.
 pub(crate) struct Waiting {
-    draft: Draft,
+    pub(super) draft: Draft,
     /// Until it was answered.
     reply: Option<oneshot::Sender<Result<Kept, Unavailable>>>,
 }
@@ -185,6 +198,34 @@ impl Keeper {
         doubts.out.len() < MAX_DOUBTS && !doubts.out.insert(place)
     }
 
+    /// Notes a message that is published after others with higher ids.
+    fn note_late(&self, room: &RoomId, late: Late) {
+        let mut guard = lock(&self.doubts);
+        let doubts = &mut *guard;
+        if doubts.late_len == MAX_DOUBTS {
+            let untils = doubts.late.drain().flat_map(|(_, late)| late).map(|late| late.until);
+            doubts.forgotten = doubts.forgotten.max(untils.max());
+            doubts.late_len = 0;
+        }
+        doubts.late_len += 1;
+        doubts.late.entry(room.clone()).or_default().push(late);
+    }
+
+    /// The messages with lower ids that a client may have missed whose latest message has this id. `None` if they are not
+    /// known.
+    pub(super) fn late_for(&self, room: &RoomId, last: MessageId) -> Option<Vec<MessageId>> {
+        let doubts = lock(&self.doubts);
+        if Some(last) < doubts.forgotten {
+            return None;
+        }
+        let late = doubts.late.get(room).map_or(&[][..], Vec::as_slice);
+        let mut ids: Vec<_> =
+            late.iter().filter(|late| late.id <= last && last < late.until).map(|late| late.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Some(ids)
+    }
+
     /// Notes that the store may have a message that the members do not have.
     fn doubt(&self, room: &RoomId, id: MessageId) {
         let mut doubts = lock(&self.doubts);
@@ -196,7 +237,7 @@ impl Keeper {
 
 impl Draft {
     /// The message as the store gets it.
-    fn stored(&self, id: MessageId) -> StoredMessage {
+    pub(super) fn stored(&self, id: MessageId) -> StoredMessage {
         let mut stored = StoredMessage::new(id, self.message.body.as_str());
         if let Some(key) = &self.key {
             stored = stored.with_key(key.as_str());
@@ -239,7 +280,7 @@ impl Rooms {
         if queue.bytes() > 0 && queue.bytes().saturating_add(bytes) > self.max_queue_bytes {
             return Err(NotPublished::StoreFull);
         }
-        let may_go_out = keep == Keep::Behind && queue.is_primed && !queue.has_waiting();
+        let may_go_out = keep == Keep::Behind && queue.in_order_after.is_some() && !queue.has_waiting();
         let id = may_go_out.then(|| state.take_id(now));
         if let Some(id) = id {
             self.send_out(room, state, &mut waiting, id);
@@ -274,18 +315,30 @@ impl Rooms {
         let mut guard = room.lock();
         let state = &mut *guard;
         let Some(mut queue) = state.store_queue.take() else { return };
+        let mut is_in_order = true;
         queue.finish(ids, |waiting, outcome| match outcome {
             Outcome::Out(id) => self.send_out(room, state, waiting, id),
             Outcome::Known(id) if keeper.is_out(room.id(), id) => {
                 let receipt = Receipt { position: state.position(), id };
                 answer(&mut waiting.reply, Ok(Kept { receipt, is_repeated: true, called: None }));
             }
-            Outcome::Known(id) => self.send_out(room, state, waiting, id),
+            Outcome::Known(id) => {
+                is_in_order = false;
+                // Clients that have entered before have been told of lower ids, and later ones of this one.
+                let until = state.take_id(SystemTime::now());
+                keeper.note_late(room.id(), Late { id, until });
+                self.send_out(room, state, waiting, id);
+            }
             Outcome::Failed(id) => {
+                is_in_order = false;
                 keeper.doubt(room.id(), id);
                 answer(&mut waiting.reply, Err(Unavailable));
             }
         });
+        if !is_in_order {
+            // Before the store is known, it stays unknown.
+            queue.in_order_after = queue.in_order_after.map(|_| state.last_id());
+        }
         state.store_queue = Some(queue);
         self.start_flush(room, guard, true);
     }
@@ -359,7 +412,8 @@ async fn work(rooms: Arc<Rooms>, room: Arc<LiveRoom>) {
 
 /// Makes sure that the ids of the room are higher than those in the store, even if the clock was set back.
 async fn prime(keeper: &Keeper, tasks: &Tasks, room: &LiveRoom) -> bool {
-    if room.lock().store_queue.as_ref().is_none_or(|queue| queue.is_primed || queue.is_empty()) {
+    if room.lock().store_queue.as_ref().is_none_or(|queue| queue.in_order_after.is_some() || queue.is_empty())
+    {
         return true;
     }
     let Some(latest) = keeper.latest(tasks, room.id()).await else { return false };
@@ -367,8 +421,9 @@ async fn prime(keeper: &Keeper, tasks: &Tasks, room: &LiveRoom) -> bool {
     if let Some(latest) = latest {
         state.raise_last_id(latest);
     }
+    let last_id = state.last_id();
     if let Some(queue) = &mut state.store_queue {
-        queue.is_primed = true;
+        queue.in_order_after = Some(last_id);
     }
     true
 }

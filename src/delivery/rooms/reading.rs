@@ -22,6 +22,17 @@ pub(crate) struct Page {
     pub(crate) has_more: bool,
 }
 
+/// The most messages that are read one by one because they were published after others with higher ids.
+const MAX_LATE: usize = 20;
+
+/// The messages of a range that a room has in memory.
+#[derive(Default)]
+struct Kept {
+    messages: BTreeMap<MessageId, Box<str>>,
+    /// From this id on, these are all messages of the room. `None` if others may be in between.
+    complete_from: Option<MessageId>,
+}
+
 /// Messages that were read for a member that is about to enter.
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
@@ -66,11 +77,11 @@ impl Rooms {
         limit: usize,
     ) -> Result<Page, Unavailable> {
         let limit = limit.min(MAX_PAGE - 1);
-        let (kept, has_all) = self.kept(room.as_str(), range);
-        let is_enough = match range {
-            PageRange::After(_) => has_all,
-            PageRange::Latest | PageRange::Before(_) => kept.len() > limit,
-        };
+        let Kept { messages: kept, complete_from } = self.kept(room.as_str(), range);
+        let is_enough = complete_from.is_some_and(|from| match range {
+            PageRange::After(start) => from <= start,
+            PageRange::Latest | PageRange::Before(_) => kept.range(from..).count() > limit,
+        });
         let Some(keeper) = self.keeper.as_ref().filter(|_| !is_enough) else {
             return Ok(Page::of(kept, range, limit, false));
         };
@@ -99,12 +110,38 @@ impl Rooms {
         let at = self.position(room.as_str());
         if let Some(after) = after {
             let page = self.read(room, PageRange::After(after), limit).await?;
-            if !page.has_more {
+            if !page.has_more
+                && let Some(page) = self.add_late(room, after, page).await?
+            {
                 return Ok(ReadAhead { page, at });
             }
         }
         let page = self.read(room, PageRange::Latest, limit).await?;
         Ok(ReadAhead { page: Page { has_more: page.has_more || after.is_some(), ..page }, at })
+    }
+
+    /// Adds the messages before the page that a client may have missed because they were published after others. `None` if
+    /// there are too many.
+    async fn add_late(
+        &self,
+        room: &RoomId,
+        after: MessageId,
+        mut page: Page,
+    ) -> Result<Option<Page>, Unavailable> {
+        let Some(keeper) = &self.keeper else { return Ok(Some(page)) };
+        let Some(late) = keeper.late_for(room, after).filter(|late| late.len() <= MAX_LATE) else {
+            return Ok(None);
+        };
+        let mut messages = Vec::new();
+        for id in late {
+            let range = PageRange::After(id.previous());
+            let stored = keeper.page(&self.tasks, room, range, 1).await.ok_or(Unavailable)?;
+            // The host may have removed it.
+            let stored = stored.iter().filter(|message| message.id() == id);
+            messages.extend(stored.filter_map(|message| Some((id, encode(room, message)?))));
+        }
+        messages.append(&mut page.messages);
+        Ok(Some(Page { messages, ..page }))
     }
 
     /// Whether a room has kept all of its frames since this position. `None` if it did not exist.
@@ -116,15 +153,26 @@ impl Rooms {
         }
     }
 
-    /// The messages of a range that the replay buffer of a room has, and whether it has all of those after the range's
-    /// begin.
-    fn kept(&self, room: &str, range: PageRange) -> (BTreeMap<MessageId, Box<str>>, bool) {
-        let chunks = self.get(room).map(|room| room.lock().kept_chunks()).unwrap_or_default();
-        let mut kept: BTreeMap<_, _> = history::messages_with_ids(&chunks).collect();
-        let first = kept.keys().next().copied();
-        kept.retain(|id, _| range.contains(*id));
-        let has_all = matches!(range, PageRange::After(start) if first.is_some_and(|first| first <= start));
-        (kept, has_all)
+    /// The messages of a range that a room has in memory: those in its replay buffer, and those that are yet to be stored.
+    fn kept(&self, room: &str, range: PageRange) -> Kept {
+        let Some(room) = self.get(room) else { return Kept::default() };
+        let (chunks, unstored, in_order_after) = {
+            let state = room.lock();
+            let queue = state.store_queue.as_deref();
+            let unstored: Vec<StoredMessage> = queue
+                .map(|queue| queue.out().map(|(id, waiting)| waiting.draft.stored(id)).collect())
+                .unwrap_or_default();
+            (state.kept_chunks(), unstored, queue.and_then(|queue| queue.in_order_after))
+        };
+        let buffered: BTreeMap<_, _> = history::messages_with_ids(&chunks).collect();
+        // After a crash, the buffer may also have messages with earlier ids, which a client has sent once more.
+        let complete_from = in_order_after.and_then(|after| buffered.keys().find(|id| **id > after)).copied();
+        let mut messages: BTreeMap<_, _> =
+            unstored.iter().filter_map(|message| Some((message.id(), encode(room.id(), message)?))).collect();
+        // These also have a `seq`.
+        messages.extend(buffered);
+        messages.retain(|id, _| range.contains(*id));
+        Kept { messages, complete_from }
     }
 }
 
