@@ -3,6 +3,7 @@
 //! Under a room's lock, nothing is written, no hook is called and no replay is copied. Functions return what
 //! has to be written, and the caller writes it afterwards.
 
+mod doubts;
 pub(crate) mod keeper;
 mod presence;
 pub(crate) mod reading;

@@ -4,7 +4,6 @@
 //! at once, and then publishes it. What comes meanwhile is the next batch. No lock is held while the store works, and
 //! rooms do not wait for each other.
 
-use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::doubts::Doubts;
 use super::{BATCH_SHARE, Rooms};
 use crate::broker::Unavailable;
 use crate::config::{Config, Keep};
@@ -30,7 +30,7 @@ use crate::protocol::outbound::RoomFrame;
 use crate::protocol::receipt::Receipt;
 use crate::store::erased::{ErasedStore, StoreError};
 use crate::store::{MAX_APPEND, PageRange, StoredMessage};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::tasks::Tasks;
 
 /// How long the task waits before it tries again with the same batch.
@@ -45,40 +45,13 @@ const MAX_RETRIES: u32 = 30;
 /// While the room has to deliver other frames first, this is how often it is checked whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How many messages are remembered whose storing has failed.
-const MAX_DOUBTS: usize = 10_000;
-
 /// The store, and what is known about it.
 pub(crate) struct Keeper {
     store: Arc<dyn ErasedStore>,
     timeout: Duration,
     /// Once a shutdown has begun, the store has this much time.
     shutdown_timeout: Duration,
-    /// The ids of this process are not lower.
-    first: MessageId,
     doubts: Mutex<Doubts>,
-}
-
-/// What tells whether the members have had a message that the store has.
-#[derive(Default)]
-struct Doubts {
-    /// Messages of this process that the members do not have, although the store may have them.
-    not_out: HashSet<(RoomId, MessageId)>,
-    /// Messages of an earlier process that this one has published.
-    out: HashSet<(RoomId, MessageId)>,
-    late: HashMap<RoomId, Vec<Late>>,
-    /// How many there are, in all rooms.
-    late_len: usize,
-    /// Late messages with an `until` up to this one are forgotten.
-    forgotten: Option<MessageId>,
-}
-
-/// A message that was published after others with higher ids.
-#[derive(Debug, Clone, Copy)]
-struct Late {
-    id: MessageId,
-    /// A client whose latest message has a lower id than this one may have been away at that time.
-    until: MessageId,
 }
 
 /// A message that is to be stored.
@@ -118,8 +91,7 @@ impl Keeper {
             store,
             timeout: timeouts.store_timeout,
             shutdown_timeout: timeouts.shutdown_timeout,
-            first: MessageId::first_at(SystemTime::now()),
-            doubts: Mutex::default(),
+            doubts: Mutex::new(Doubts::new(SystemTime::now())),
         }
     }
 
@@ -187,51 +159,9 @@ impl Keeper {
         None
     }
 
-    /// Whether the members have had a message that the store has had before. If not, the caller publishes it.
-    fn is_out(&self, room: &RoomId, id: MessageId) -> bool {
-        let mut doubts = lock(&self.doubts);
-        let place = (room.clone(), id);
-        if id >= self.first {
-            return !doubts.not_out.remove(&place);
-        }
-        // Another process has stored it. It has crashed before it could answer, perhaps before the members got it.
-        doubts.out.len() < MAX_DOUBTS && !doubts.out.insert(place)
-    }
-
-    /// Notes a message that is published after others with higher ids.
-    fn note_late(&self, room: &RoomId, late: Late) {
-        let mut guard = lock(&self.doubts);
-        let doubts = &mut *guard;
-        if doubts.late_len == MAX_DOUBTS {
-            let untils = doubts.late.drain().flat_map(|(_, late)| late).map(|late| late.until);
-            doubts.forgotten = doubts.forgotten.max(untils.max());
-            doubts.late_len = 0;
-        }
-        doubts.late_len += 1;
-        doubts.late.entry(room.clone()).or_default().push(late);
-    }
-
-    /// The messages with lower ids that a client may have missed whose latest message has this id. `None` if they are not
-    /// known.
-    pub(super) fn late_for(&self, room: &RoomId, last: MessageId) -> Option<Vec<MessageId>> {
-        let doubts = lock(&self.doubts);
-        if Some(last) < doubts.forgotten {
-            return None;
-        }
-        let late = doubts.late.get(room).map_or(&[][..], Vec::as_slice);
-        let mut ids: Vec<_> =
-            late.iter().filter(|late| late.id <= last && last < late.until).map(|late| late.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Some(ids)
-    }
-
-    /// Notes that the store may have a message that the members do not have.
-    fn doubt(&self, room: &RoomId, id: MessageId) {
-        let mut doubts = lock(&self.doubts);
-        if doubts.not_out.len() < MAX_DOUBTS {
-            doubts.not_out.insert((room.clone(), id));
-        }
+    /// What is known of messages that the store may have without the members having had them.
+    pub(super) fn doubts(&self) -> MutexGuard<'_, Doubts> {
+        lock(&self.doubts)
     }
 }
 
@@ -318,7 +248,7 @@ impl Rooms {
         let mut is_in_order = true;
         queue.finish(ids, |waiting, outcome| match outcome {
             Outcome::Out(id) => self.send_out(room, state, waiting, id),
-            Outcome::Known(id) if keeper.is_out(room.id(), id) => {
+            Outcome::Known(id) if keeper.doubts().is_out(room.id(), id) => {
                 let receipt = Receipt { position: state.position(), id };
                 answer(&mut waiting.reply, Ok(Kept { receipt, is_repeated: true, called: None }));
             }
@@ -326,12 +256,12 @@ impl Rooms {
                 is_in_order = false;
                 // Clients that have entered before have been told of lower ids, and later ones of this one.
                 let until = state.take_id(SystemTime::now());
-                keeper.note_late(room.id(), Late { id, until });
+                keeper.doubts().note_late(room.id(), id, until);
                 self.send_out(room, state, waiting, id);
             }
             Outcome::Failed(id) => {
                 is_in_order = false;
-                keeper.doubt(room.id(), id);
+                keeper.doubts().note_failed(room.id(), id);
                 answer(&mut waiting.reply, Err(Unavailable));
             }
         });

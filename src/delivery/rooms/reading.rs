@@ -129,7 +129,7 @@ impl Rooms {
         mut page: Page,
     ) -> Result<Option<Page>, Unavailable> {
         let Some(keeper) = &self.keeper else { return Ok(Some(page)) };
-        let Some(late) = keeper.late_for(room, after).filter(|late| late.len() <= MAX_LATE) else {
+        let Some(late) = keeper.doubts().late_for(room, after).filter(|late| late.len() <= MAX_LATE) else {
             return Ok(None);
         };
         let mut messages = Vec::new();
