@@ -50,7 +50,7 @@ impl ChatRooms {
     /// Sends a JSON object to all members of a room as [`send`](ChatRooms::send) does, but only once for each key. If
     /// you do not know whether an earlier call was successful, repeat it with the same key.
     ///
-    /// The room remembers the last 128 keys, as long as it has members. A [store](ChatRoomsBuilder::store) remembers
+    /// The room remembers the last 128 keys, as long as it has members. A [store](crate::ChatRoomsBuilder::store) remembers
     /// the keys of all messages that it has. With a broker, keys are remembered for as long as the ids of clients'
     /// messages. For [transient events](crate::ChatRoomsBuilder::transient_events), the key has no effect.
     ///

@@ -68,7 +68,7 @@ impl ChatRooms {
     /// The drain ends when all connections have ended. Then call [`shutdown`](ChatRooms::shutdown). If you call
     /// `shutdown` earlier, it cuts the drain short.
     ///
-    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept. Their members stay
+    /// With a [broker](crate::ChatRoomsBuilder::broker), the sessions of clients that can resume are kept. Their members stay
     /// in their rooms, no callback is called, and the clients resume on other nodes. A session that is not resumed ends
     /// after the [`resume_window`](crate::Recovery::resume_window). This node ends it while it is running. After that,
     /// another node ends it, with [`LeaveReason::NodeLost`](crate::LeaveReason::NodeLost). All other members leave when
@@ -111,7 +111,7 @@ impl ChatRooms {
     /// [`left`](crate::RoomEvents::left) has been called for every member, and no task is left. Clients are told to
     /// reconnect at different times, after two seconds at the earliest. A shutdown cannot be undone.
     ///
-    /// With a [broker](ChatRoomsBuilder::broker), the sessions of clients that can resume are kept, as in a
+    /// With a [broker](crate::ChatRoomsBuilder::broker), the sessions of clients that can resume are kept, as in a
     /// [`drain`](ChatRooms::drain). Their members stay in their rooms, and `left` is not called for them. Their clients
     /// resume on other nodes, or on this one if it is started again in time. Sessions that are not resumed within the
     /// [`resume_window`](crate::Recovery::resume_window) are ended by another node.
