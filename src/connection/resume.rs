@@ -54,6 +54,11 @@ pub(super) async fn resume_anywhere(connection: &mut Connection, pending: Pendin
     let Pending { tokens, last_direct } = pending;
     take_over(connection, &tokens).await?;
     let has_resumed = connection.resume(&tokens)?;
+    // The client may have resumed its session elsewhere meanwhile. The enters that it sent here would make it a second
+    // member of its rooms.
+    if !has_resumed && let Some(reason) = connection.attachment().gone() {
+        return Err(End(reason));
+    }
     if let Some(renamed) = connection.attachment().rename_record() {
         let renamed = waiting::watch(connection, timeout(BROKER_WAIT, renamed)).await?;
         renamed.ok().and_then(Result::ok).ok_or(End(LeaveReason::Unavailable))?;

@@ -74,6 +74,11 @@ impl Attachment {
         self.session.with_socket_of(self.generation, |socket| socket.replay_bytes()).unwrap_or(0)
     }
 
+    /// How the client has ended the connection, if it has. Frames that it has sent before may still wait.
+    pub(crate) fn gone(&self) -> Option<LeaveReason> {
+        self.session.with_socket_of(self.generation, |socket| socket.gone()).ok().flatten()
+    }
+
     /// Notes that the client is kept waiting, so its silence says nothing.
     pub(crate) fn keep_waiting(&self) {
         let _ = self.session.with_socket_of(self.generation, Socket::keep_waiting);

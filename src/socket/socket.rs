@@ -88,9 +88,13 @@ impl Socket {
         self.reader.close_code().is_some_and(close::keeps_session)
     }
 
-    /// The client has sent its last frame.
+    /// How the client has ended the connection. Frames that it has sent before may still wait.
+    pub(crate) fn gone(&self) -> Option<LeaveReason> {
+        self.ended.filter(|reason| matches!(reason, LeaveReason::Closed | LeaveReason::Lost))
+    }
+
     fn is_gone(&self) -> bool {
-        matches!(self.ended, Some(LeaveReason::Closed | LeaveReason::Lost))
+        self.gone().is_some()
     }
 
     /// Whether nothing more is to be written. A client that is kicked still gets what was published before.

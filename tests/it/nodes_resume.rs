@@ -329,6 +329,42 @@ async fn a_resume_whose_answer_is_lost_is_repeated_anywhere() {
     }
 }
 
+/// The client has lost a connection while that waited for its session, and has resumed it on another node.
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_does_not_enter_the_rooms_of_a_session_that_is_elsewhere() {
+    let cluster = Cluster::new();
+    let nodes: &[ChatRooms; 3] = &cluster.nodes;
+    let mut bob = V1Client::enter(&nodes[0], "bob").await;
+    let (mut ann, first) = Client::enter_v1(&nodes[0], Admission::anonymous()).await;
+    bob.expect_message("ann").await;
+    ann.send(enter_frame("ann", "s")).await;
+    ann.next_of("enter").await;
+    ann.disconnect().await;
+    let (mut lost, second) = Client::connect_v1(&nodes[1], Admission::anonymous()).await;
+    let (mut new, _) = Client::connect_v1(&nodes[2], Admission::anonymous()).await;
+    cluster.broker.set_available(false);
+    let enters = || ["r", "s"].map(|room| enter_frame("ann", room));
+    // The other node is the first one to ask the broker.
+    new.send(resume_frame([&first["resume"], &second["resume"]])).await;
+    new.send_at_once(enters()).await;
+    run_other_tasks().await;
+    lost.send(resume_frame([&first["resume"]])).await;
+    lost.send_at_once(enters()).await;
+    run_other_tasks().await;
+    drop(lost.ws);
+    run_other_tasks().await;
+    cluster.broker.set_available(true);
+    lost.task.await.unwrap();
+    assert_eq!(new.next_of("resumed").await["member"], first["connection"]);
+    let entered = new.next_of("entered").await;
+    assert_eq!((&entered["resumed"], &entered["num"]), (&json!(true), &json!(2)));
+    bob.send_message("end").await;
+    bob.expect_message("end").await;
+    new.close().await;
+    bob.connection.close().await;
+    cluster.end().await;
+}
+
 /// Its connection is lost while the node takes over its session for that connection, and the node has not noticed.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_comes_back_before_its_session_has_arrived_gets_it() {
