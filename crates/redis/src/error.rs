@@ -44,7 +44,7 @@ impl ConnectError {
     }
 
     pub(crate) fn refused() -> ConnectError {
-        let message = "Redis refuses a script; check that its user may use scripts and keys with the prefix";
+        let message = "Redis refuses a command; check that its user may publish, and use scripts and keys with the prefix";
         ConnectError { kind: ConnectErrorKind::Refused, message: message.to_owned(), source: None }
     }
 

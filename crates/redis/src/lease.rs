@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::RedisError;
+use redis::{RedisError, cmd};
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -130,6 +130,10 @@ pub(crate) fn number_of(incarnation: &str) -> Option<u32> {
 impl Inner {
     /// Begins the lease of the first incarnation.
     pub(crate) async fn register(&self) -> Result<(), Unavailable> {
+        // Scripts publish last. If they may not, they change data that nobody hears of. No node has the number 0.
+        let channel = self.keys.numbered_channel(0);
+        let publish = |_: &Link| Command::Plain(cmd("PUBLISH").arg(&channel).arg("").take());
+        self.commands.run::<u64>(None, publish).await?;
         if let Some(data) = self.renew(&self.registration.node(), "begin").await? {
             self.registration.set_data(data);
         }

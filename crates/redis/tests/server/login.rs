@@ -73,6 +73,9 @@ async fn errors_say_what_to_do() {
     server.command::<()>(&["ACL", "SETUSER", "ann", "+info", "resetkeys", "~other:*"]).await;
     let error = refused(url("ann:p%40ss%3Aw@", "")).await;
     check(&error, ConnectErrorKind::Refused, "keys with the prefix");
+    server.command::<()>(&["ACL", "SETUSER", "ann", "resetkeys", "~{chat}:*", "-publish"]).await;
+    let error = refused(url("ann:p%40ss%3Aw@", "")).await;
+    check(&error, ConnectErrorKind::Refused, "may publish");
     let error = refused(Settings::new(format!("redis+sentinel://{address}/main"))).await;
     check(&error, ConnectErrorKind::Refused, "refuses");
     let error = refused(Settings::new(format!("redis+cluster://{address}"))).await;
