@@ -97,13 +97,14 @@ impl Socket {
         self.gone().is_some()
     }
 
-    /// Whether nothing more is to be written. A client that is kicked still gets what was published before.
+    /// Whether nothing more is to be written. A client that is kicked still gets what was published before. One that comes
+    /// back for events that it has missed must not get later ones first.
     pub(crate) fn is_mute(&self) -> bool {
-        use LeaveReason::{HeartbeatMissed, Lost, Slow};
+        use LeaveReason::{EventsLost, HeartbeatMissed, Lost, Slow};
         self.outlet.is_broken()
             || self.is_closing
             || self.is_gone()
-            || matches!(self.order, Some(Slow | Lost | HeartbeatMissed))
+            || matches!(self.order, Some(EventsLost | Slow | Lost | HeartbeatMissed))
     }
 
     /// Bytes of replays and rosters that the client has yet to read. None if the connection is lost: nobody reads them.

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tower_chat_rooms::{
     Access, Admission, ChatRooms, ChatRoomsBuilder, History, Limits, Recovery, SharedBroker, User,
 };
 
 use crate::support::{
-    Client, EventLog, RESUME_WINDOW, V1Client, assert_empty, enter_frame, leave_frame, resumed_and_recovered,
-    run_other_tasks, unlimited,
+    Client, EventLog, RESUME_WINDOW, SteppedConnection, V1Client, assert_empty, enter_frame, leave_frame,
+    resumed_and_recovered, run_other_tasks, unlimited,
 };
 
 /// Nodes that share a broker.
@@ -199,6 +199,38 @@ async fn a_member_that_the_broker_has_lost_is_not_in_the_roster() {
     for client in [ann, eve] {
         client.close().await;
     }
+    stop([one, other]).await;
+}
+
+/// Members that have missed events are told to come back, and get no later events before that.
+#[tokio::test(start_paused = true)]
+async fn members_that_have_missed_events_get_no_later_ones() {
+    let broker = SharedBroker::new();
+    let recovery = Recovery::default().resume_window(RESUME_WINDOW).history(History::last(100));
+    let (one, other) = (broker.node(), broker.node());
+    let number = one.number();
+    let [one, other] =
+        [one, other].map(|node| unlimited().recovery(recovery.clone()).broker(node).build().unwrap());
+    let mut ann = V1Client::enter(&other, "ann").await;
+    let mut bob = SteppedConnection::connect(&one).await;
+    bob.send(enter_frame("bob", "r")).await;
+    bob.run().await;
+    assert_eq!(ann.next().await["name"], "bob");
+    for event in ["entered", "enter"] {
+        assert_eq!(bob.next().await["event"], event);
+    }
+    broker.lose_next_event(number);
+    for message in 1..=3 {
+        ann.send_message(message).await;
+        ann.expect_message(message).await;
+    }
+    // The task of the connection has yet to run.
+    bob.step().await;
+    assert_eq!(bob.next_or_end().await, None);
+    drop(bob);
+    ann.connection.close().await;
+    // The session ends with its window.
+    sleep(2 * RESUME_WINDOW).await;
     stop([one, other]).await;
 }
 

@@ -57,12 +57,17 @@ impl SteppedConnection {
 
     /// The next frame that is not a heartbeat.
     pub(crate) async fn next(&mut self) -> Value {
+        self.next_or_end().await.expect("the connection has ended")
+    }
+
+    /// As [`next`](SteppedConnection::next); `None` if the server closes the connection.
+    pub(crate) async fn next_or_end(&mut self) -> Option<Value> {
         loop {
             let next = timeout(PATIENCE, self.ws.next()).await.expect("nothing was received");
-            let Some(Ok(Message::Text(text))) = next else { panic!("the connection has ended") };
+            let Some(Ok(Message::Text(text))) = next else { return None };
             let frame: Value = serde_json::from_str(&text).unwrap();
             if frame["event"] != "heartbeat" {
-                return frame;
+                return Some(frame);
             }
         }
     }
